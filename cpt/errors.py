@@ -1,0 +1,79 @@
+"""The exception family. Each exception carries the exit code of the command that meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a user's input: what, where, and what to do about it."""
+
+    message: str
+    file: str | None = None
+    line: int | None = None
+    key: str | None = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        where = self.file or ""
+        if where and self.line is not None:
+            where = f"{where}:{self.line}"
+        parts = [part for part in (where, self.key, self.message) if part]
+        text = ": ".join(parts)
+        return f"{text}\n  {self.hint}" if self.hint else text
+
+
+class CptError(Exception):
+    """Any failure that is explained to the user without a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class RecipeError(CptError):
+    """The recipe, an override or an input named by it is wrong: found before any stage ran."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class UsageError(CptError):
+    """The command line asks for something that does not exist (a run, a stage, an artifact)."""
+
+    exit_code = 2
+
+
+class ReferenceUnavailable(CptError):
+    """A model or a data set could not be had: says what was tried and what to do offline."""
+
+
+class DataError(CptError):
+    """The content of an input is unusable: names the file and the line."""
+
+
+class StageFailed(CptError):
+    """A stage could not finish."""
+
+
+class GateFailed(CptError):
+    """A stage finished, but a quality or forgetting budget is broken."""
+
+    exit_code = 3
+
+
+class Interrupted(CptError):
+    """The user or the scheduler stopped the run; the same command continues it."""
+
+    exit_code = 130

@@ -1,0 +1,161 @@
+"""What a stage is: a frozen configuration, what it consumes and produces, and one `run`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cpt.errors import Problem
+
+BASE = "base"
+"""Name of the artifact that every chain starts with: the base model, of kind `model`."""
+
+
+class StageConfig(BaseModel):
+    """Base of every stage's configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    name: str | None = Field(
+        default=None,
+        pattern=r"^[a-z][a-z0-9_-]*$",
+        description="Name of this stage in the recipe; needed when a stage occurs twice.",
+    )
+    from_: str | None = Field(
+        default=None,
+        alias="from",
+        description="Earlier stage whose model (or corpus) is used, instead of the newest one.",
+    )
+
+
+class Artifact(BaseModel):
+    """A finished stage's folder, described by its `artifact.json`.
+
+    The content of kind K lies in the subfolder K: `folder/model` is a plain Hugging Face folder,
+    `folder/corpus` holds documents and token shards, `folder/scores` JSON, and so on.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str  # the stage's name in the recipe, or "base"
+    stage: str  # the kind of stage: "corpus", "pretrain", ...; "base" for the base model
+    kinds: tuple[str, ...]
+    fingerprint: str
+    folder: Path
+    config: dict[str, Any] = {}
+    parents: dict[str, str] = {}  # role -> fingerprint
+    versions: dict[str, str] = {}
+    created: str = ""
+    seconds: float = 0.0
+    metrics: dict[str, Any] = {}
+
+    def path(self, kind: str) -> Path:
+        """Folder that holds this artifact's content of one kind."""
+        if kind not in self.kinds:
+            raise KeyError(f"{self.name} holds {', '.join(self.kinds)}, not {kind}")
+        return self.folder / kind
+
+
+class Progress(Protocol):
+    """Where a stage says what it is doing. The command shows it; a library may ignore it."""
+
+    def message(self, text: str) -> None: ...
+
+    def update(self, done: int, total: int, unit: str, **facts: float) -> None: ...
+
+
+class Silent:
+    """A `Progress` that shows nothing."""
+
+    def message(self, text: str) -> None:
+        pass
+
+    def update(self, done: int, total: int, unit: str, **facts: float) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a running stage gets besides its configuration and its inputs.
+
+    output: temporary folder to fill with one subfolder per produced kind; renamed when `run` returns.
+    work: scratch folder of this very stage and fingerprint that survives a kill (checkpoints);
+        removed when the stage is finished.
+    recipe: the whole recipe as plain data (for the report).
+    """
+
+    output: Path
+    work: Path
+    seed: int
+    progress: Progress
+    recipe: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An artifact that exists, or will exist, before a stage runs."""
+
+    name: str
+    kinds: frozenset[str]
+
+
+class WiringError(Exception):
+    """A stage's inputs cannot be found among the earlier stages. Carries the problem (key, message, hint)."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+def newest(earlier: Sequence[Earlier], kind: str, from_: str | None = None) -> str:
+    """Name of the newest earlier stage that holds `kind`; `from_` narrows the choice if it holds that kind."""
+    holders = [stage.name for stage in earlier if kind in stage.kinds]
+    if from_ in holders:
+        return from_
+    if not holders:
+        raise WiringError(
+            Problem(f"no earlier stage makes a {kind}", hint=f"Put a stage that makes a {kind} before it.")
+        )
+    return holders[-1]
+
+
+C = TypeVar("C", bound=StageConfig)
+
+
+class Stage(ABC, Generic[C]):
+    """One kind of stage. Subclasses are stateless; `contract` grows when a stage's results change meaning."""
+
+    kind: ClassVar[str]
+    summary: ClassVar[str]
+    Config: ClassVar[type[StageConfig]]
+    consumes: ClassVar[tuple[str, ...]] = ()
+    produces: ClassVar[tuple[str, ...]] = ()
+    contract: ClassVar[int] = 1
+
+    def wire(self, config: C, earlier: Sequence[Earlier]) -> dict[str, str]:
+        """Role -> name of the earlier stage that plays it. By default one role per consumed kind."""
+        return {kind: newest(earlier, kind, config.from_) for kind in self.consumes}
+
+    def references(self, config: C) -> list[str]:  # noqa: ARG002
+        """References of data files whose content belongs to the fingerprint (see `cpt.references`)."""
+        return []
+
+    def check(self, config: C, inputs: Mapping[str, Artifact]) -> list[Problem]:  # noqa: ARG002
+        """Everything that can be found wrong before the stage runs.
+
+        Args:
+            inputs: by role, those inputs that exist already (a planned stage may have none yet).
+
+        Returns:
+            Problems with `key` relative to the stage ("schedule.peak"); the caller adds file and line.
+        """
+        return []
+
+    @abstractmethod
+    def run(self, config: C, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        """Do the work: fill `context.output`, return metrics (plain JSON data) for `artifact.json`."""
