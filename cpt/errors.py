@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,18 @@ class StageFailed(CptError):
 
 
 class GateFailed(CptError):
-    """A stage finished, but a quality or forgetting budget is broken."""
+    """A stage finished, but a quality or forgetting budget is broken.
+
+    The stage's output is complete and kept; `metrics` are what its `run` would have returned.
+    """
 
     exit_code = 3
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, metrics: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.metrics = dict(metrics or {})
 
 
 class Interrupted(CptError):

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Evaluate models: multiple-choice tasks through lm-eval, and what paired scores say."""

@@ -1,1 +1,24 @@
-"""TODO"""
+"""From text to what is trained on: readers, deduplication and split, packed token shards, the data order.
+
+Reading order: documents, readers, split, build, packing, shards, tokens, tokenise, permutation, stream.
+"""
+
+from cpt.corpus.documents import Document
+from cpt.corpus.index import CorpusIndex, read_index
+from cpt.corpus.shards import PackedSequence, TokenisedSource
+from cpt.corpus.store import read_documents
+from cpt.corpus.stream import TrainingStream, replay_rows
+from cpt.corpus.tokenise import open_source, retokenise
+
+__all__ = [
+    "CorpusIndex",
+    "Document",
+    "PackedSequence",
+    "TokenisedSource",
+    "TrainingStream",
+    "open_source",
+    "read_documents",
+    "read_index",
+    "replay_rows",
+    "retokenise",
+]

@@ -1,1 +1,1 @@
-"""TODO"""
+"""How packed documents go through a model: batches, attention within documents, chunked cross entropy."""

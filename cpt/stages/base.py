@@ -156,6 +156,14 @@ class Stage(ABC, Generic[C]):
         """
         return []
 
+    def forecast(self, config: C, inputs: Mapping[str, Artifact]) -> str:  # noqa: ARG002
+        """What the stage will do, in numbers, for `cpt plan`: "98,304 tokens in 48 steps". May be empty.
+
+        Args:
+            inputs: by role, those inputs that exist already.
+        """
+        return ""
+
     @abstractmethod
     def run(self, config: C, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Do the work: fill `context.output`, return metrics (plain JSON data) for `artifact.json`."""

@@ -1,0 +1,78 @@
+"""The `cpt` command: parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cpt import __version__
+from cpt.cli import looking, recipes, running
+from cpt.cli.output import explain
+from cpt.cli.quiet import quiet_libraries
+from cpt.errors import CptError, UsageError
+from cpt.recipe.failures import explain_os_error
+
+_UsageMistake: Any = typer.BadParameter.__mro__[2]
+"""ClickException: any mistake in options or arguments, from whichever click this Typer uses."""
+
+app = typer.Typer(
+    name="cpt",
+    help="Continual pretraining of language models: a recipe goes in, a better model and a report come out.",
+    epilog="Start with: cpt init --list, then cpt run RECIPE.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("init")(recipes.init)
+app.command("validate")(recipes.validate)
+app.command("plan")(recipes.plan)
+app.command("run")(running.run)
+app.command("status")(looking.status)
+app.command("report")(looking.report)
+app.command("show")(looking.show)
+app.command("ls")(looking.ls)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"cpt {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; errors are explained on standard error, without traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json, debug = "--json" in words, "--debug" in words
+    if not debug:
+        quiet_libraries()
+    try:
+        code = app(words, prog_name="cpt", standalone_mode=not as_json)
+        return code if isinstance(code, int) else 0
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except CptError as error:
+        if debug:
+            traceback.print_exception(error)
+        return explain(error, as_json)
+    except OSError as error:
+        return explain(explain_os_error(error, Path.cwd()), as_json)
+    except _UsageMistake as mistake:  # only met with --json; Typer prints the others itself
+        return explain(UsageError(mistake.format_message()), as_json)

@@ -1,0 +1,96 @@
+"""How commands print: JSON for programs, tables for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cpt.cli.form import plural
+from cpt.errors import CptError, Problem, RecipeError
+
+_PIPED_WIDTH = 140
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def out() -> Console:
+    """The console for results (standard output): no markup in texts, no cutting of long words."""
+    width = None if sys.stdout.isatty() else _PIPED_WIDTH
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def err() -> Console:
+    """The console for progress and errors (standard error)."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def rows(*columns: str, indent: int = 2) -> Table:
+    """A borderless table with dim headings; a column whose heading ends in `#` is aligned right."""
+    table = Table(
+        box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=any(columns), header_style="dim"
+    )
+    if indent:
+        table.add_column("", width=indent - 2 if indent > 2 else 0)
+    for column in columns:
+        table.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left")
+    return table
+
+
+def explain(error: CptError, as_json: bool) -> int:
+    """Tell the user about an error, and return the exit code that goes with it."""
+    problems = error.problems if isinstance(error, RecipeError) else []
+    console = err()
+    if problems:
+        summary = plural(len(problems), "problem")
+        console.print(Text.assemble(("error", "bold red"), f": {summary}"))
+        for problem in problems:
+            console.print(_problem(problem), soft_wrap=True)
+    else:
+        summary = error.message
+        console.print(Text.assemble(("error", "bold red"), f": {error.message}"), soft_wrap=True)
+        if error.hint:
+            console.print(Text(f"  {error.hint}", style="cyan"), soft_wrap=True)
+    if as_json:
+        print_json({"error": summary, "hint": error.hint, "problems": [asdict(each) for each in problems]})
+    return error.exit_code
+
+
+def _problem(problem: Problem) -> Text:
+    place = problem.file or ""
+    if problem.line is not None:
+        place += f":{problem.line}"
+    text = Text("  ")
+    text.append(f"{place}: " if place else "", style="dim")
+    text.append(f"{problem.key}: " if problem.key else "", style="bold")
+    text.append(problem.message)
+    if problem.hint:
+        text.append(f"\n      {problem.hint}", style="cyan")
+    return text
+
+
+COLOURS = {
+    "run": "cyan",
+    "stale": "yellow",
+    "cached": "green",
+    "skipped": "dim",
+    "finished": "green",
+    "running": "cyan",
+    "failed": "red",
+    "interrupted": "yellow",
+    "killed": "yellow",
+    "waiting": "dim",
+}
+
+
+def word(text: str) -> Text:
+    """A state or an action in its colour."""
+    return Text(text, style=COLOURS.get(text, ""))

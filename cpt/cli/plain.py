@@ -1,0 +1,77 @@
+"""A run as plain lines with the time, for logs and pipes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import TextIO
+
+from cpt.cli.form import duration, fact
+from cpt.recipe.progress import (
+    Advanced,
+    Event,
+    Gauge,
+    RunEnded,
+    RunStarted,
+    Said,
+    StageEnded,
+    StageStarted,
+)
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class PlainView:
+    """Writes a line for every change, and progress at most every ten seconds.
+
+    An update with a fact that its predecessor did not have (a probe's value) is always written.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._gauge = Gauge(clock)
+        self._written = float("-inf")
+        self._facts: set[str] = set()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RunStarted(name=name, stages=stages):
+                self._line(f"{name}: " + ", ".join(f"{stage.stage} ({stage.action})" for stage in stages))
+            case StageStarted(stage=stage, continues=continues):
+                self._gauge = Gauge(self._clock)
+                self._written, self._facts = float("-inf"), set()
+                self._line(f"{stage}: {'continues' if continues else 'starts'}")
+            case Said(stage=stage, text=text):
+                for line in text.splitlines():
+                    self._line(f"{stage}: {line}")
+            case Advanced():
+                self._advance(event)
+            case StageEnded(stage=stage, outcome=outcome, seconds=seconds, gate=gate):
+                self._line(f"{stage}: {outcome} after {duration(seconds)}")
+                if gate:
+                    self._line(f"{stage}: gate failed: {gate}")
+            case RunEnded(outcome=outcome, seconds=seconds):
+                self._line(f"{outcome} after {duration(seconds)}")
+
+    def _advance(self, event: Advanced) -> None:
+        self._gauge.update(event)
+        news = event.facts.keys() - self._facts
+        self._facts = set(event.facts)
+        due = self._clock() - self._written >= SECONDS_BETWEEN_LINES
+        if due or news or event.done == event.total:
+            self._written = self._clock()
+            self._line(f"{event.stage}: {self._progress(event)}")
+
+    def _progress(self, event: Advanced) -> str:
+        parts = [f"{event.done:,}/{event.total:,} {event.unit}"]
+        parts += [fact(name, value) for name, value in event.facts.items()]
+        left = self._gauge.seconds_left
+        if left and left >= 1:
+            parts.append(f"{duration(left)} left")
+        return ", ".join(parts)
+
+    def _line(self, text: str) -> None:
+        stamp = datetime.now().strftime("%H:%M:%S")
+        print(f"{stamp} {text}", file=self._stream, flush=True)

@@ -1,0 +1,145 @@
+"""`cpt init`, `cpt validate`, `cpt plan`: from a template to a recipe that is known to be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from cpt.cli.form import plural
+from cpt.cli.options import (
+    DEFAULT_RUNS,
+    Force,
+    From,
+    Json,
+    Only,
+    Overrides,
+    RecipeArgument,
+    Runs,
+    Until,
+    selection,
+)
+from cpt.cli.output import out, print_json, rows, word
+from cpt.errors import UsageError
+from cpt.recipe.load import load
+from cpt.recipe.plan import Entry, Plan, make_plan
+from cpt.recipe.store import Store
+from cpt.recipe.templates import about, template, templates
+
+
+def init(
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="File to write, or folder to write it in; else NAME.yaml."),
+    ] = None,
+    name: Annotated[
+        str, typer.Option("--template", "-t", metavar="NAME", help="Recipe to start from.")
+    ] = "quickstart",
+    listing: Annotated[bool, typer.Option("--list", metavar="", help="List the templates and exit.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", metavar="", help="Overwrite the file if it exists.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a commented recipe to start from.
+
+    Example: cpt init medical.yaml --template quickstart
+    """
+    if listing:
+        _list_templates(as_json)
+    else:
+        _write_template(name, path, force, as_json)
+
+
+def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Check a recipe and report everything that is wrong with it at once. Runs and fetches nothing.
+
+    Example: cpt validate medical.yaml pretrain.tokens=50_000
+    """
+    checked = load(recipe, overrides or ())
+    if as_json:
+        print_json({"name": checked.name, "valid": True, "stages": [step.name for step in checked.steps]})
+    else:
+        names = " → ".join(step.name for step in checked.steps)
+        out().print(f"{recipe} is valid: {plural(len(checked.steps), 'stage')}, {names}.", soft_wrap=True)
+
+
+def plan(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    from_: From = None,
+    until: Until = None,
+    only: Only = None,
+    force: Force = None,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Json = False,
+) -> None:
+    """Show what `cpt run` would do with the same arguments: for each stage run, cached or stale, and why.
+
+    Example: cpt plan medical.yaml pretrain.schedule.peak=1e-4
+    """
+    checked = load(recipe, overrides or ())
+    store = Store(runs / checked.name)
+    made = make_plan(checked, store, selection(from_, until, only, force))
+    if as_json:
+        print_json(
+            {
+                "name": checked.name,
+                "base": checked.data["base"],
+                "base_fingerprint": made.base_fingerprint,
+                "seed": checked.seed,
+                "folder": str(store.folder),
+                "stages": [entry.as_json() for entry in made.entries],
+            }
+        )
+    else:
+        _print_plan(made, store)
+
+
+def _write_template(name: str, path: Path | None, force: bool, as_json: bool) -> None:
+    text = template(name)
+    target = Path(f"{name}.yaml") if path is None else path
+    if target.is_dir():
+        target = target / f"{name}.yaml"
+    if target.exists() and not force:
+        raise UsageError(f"{target} exists already", hint="Choose another name, or use --force.")
+    if not target.parent.is_dir():
+        raise UsageError(f"there is no folder {target.parent}", hint="Make it first.")
+    target.write_text(text, encoding="utf-8")
+    if as_json:
+        print_json({"recipe": str(target), "template": name})
+    else:
+        out().print(f"Wrote {target}. Read it, change it, then: cpt run {target}", soft_wrap=True)
+
+
+def _list_templates(as_json: bool) -> None:
+    known = {name: about(text) for name, text in templates().items()}
+    if as_json:
+        return print_json(known)
+    table = rows()
+    table.add_column("")
+    table.add_column("")
+    for name, line in known.items():
+        table.add_row("", Text(name, style="bold"), line)
+    return out().print(table)
+
+
+def _print_plan(made: Plan, store: Store) -> None:
+    console, recipe = out(), made.recipe
+    console.print(Text.assemble((recipe.name, "bold"), (f"  in {store.folder}, seed {recipe.seed}", "dim")))
+    console.print(Text(f"  base {recipe.data['base']}", style="dim"), soft_wrap=True)
+    table = rows("stage", "action", "why")
+    for entry in made.entries:
+        table.add_row("", entry.step.name, word(entry.action), _why(entry))
+    console.print(table)
+    count = len(made.to_run)
+    console.print("Nothing to run." if not count else f"{plural(count, 'stage')} to run.")
+
+
+def _why(entry: Entry) -> Text:
+    text = Text("; ".join([entry.why, "continues from work left by an interruption"][: 1 + entry.continues]))
+    if entry.forecast:
+        text.append(f"\n{entry.forecast}", style="dim")
+    return text

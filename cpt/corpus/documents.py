@@ -1,0 +1,32 @@
+"""What readers yield: documents, and entries that they leave out, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cpt.errors import DataError, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text. `id` says where it comes from: a file and line, a term, a key."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """An entry of a source that is not used, and why; it is counted, never dropped silently."""
+
+    id: str
+    reason: str
+
+
+Item = Document | Removed
+
+
+def data_error(problems: Iterable[Problem]) -> DataError:
+    """One error that shows all problems of an input."""
+    return DataError("\n".join(str(problem) for problem in problems))

@@ -1,0 +1,99 @@
+"""`corpus.json`: what a corpus folder holds, counted by source and split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cpt.errors import DataError
+
+_NAME = "corpus.json"
+
+
+class SplitCounts(BaseModel):
+    """One split of one source.
+
+    tokens: with start and end tokens. pieces: documents, and parts of documents longer than a sequence.
+    sequences: packed rows, of a training split only.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    documents: int = 0
+    bytes: int = 0  # of UTF-8 text
+    tokens: int = 0
+    pieces: int = 0
+    sequences: int = 0
+
+
+class SourceCounts(BaseModel):
+    """One source: what came in, what was removed and why, what stayed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    documents_in: int = 0
+    removed: dict[str, int] = Field(
+        default_factory=lambda: {"duplicate": 0, "empty": 0, "duplicate_of_heldout": 0}
+    )
+    splits: dict[str, SplitCounts] = {}
+
+    def remove(self, reason: str) -> None:
+        """Count one document that is not used."""
+        self.removed[reason] = self.removed.get(reason, 0) + 1
+
+    def keep(self, split: str, size: int) -> None:
+        """Count one document of `size` bytes that stays."""
+        counts = self.splits.setdefault(split, SplitCounts())
+        counts.documents += 1
+        counts.bytes += size
+
+
+class CorpusIndex(BaseModel):
+    """The whole of `corpus.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sequence_length: int
+    start_token: str | None
+    end_token: str | None
+    tokenizer: str  # SHA-256 of the tokenizer.json that the tokens come from
+    sources: dict[str, SourceCounts] = {}
+
+    def facts(self) -> dict[str, Any]:
+        """The index as plain data. Held-out splits are not packed, so they have no "sequences"."""
+        facts = self.model_dump()
+        for source in facts["sources"].values():
+            for split, counts in source["splits"].items():
+                if split != "train":
+                    del counts["sequences"]
+        return facts
+
+    def bytes_per_token(self, source: str, split: str) -> float:
+        """UTF-8 bytes per token of text; start and end tokens are not counted."""
+        counts = self.sources[source].splits[split]
+        added = counts.pieces * (self.start_token is not None) + counts.documents * (
+            self.end_token is not None
+        )
+        return counts.bytes / (counts.tokens - added)
+
+
+def read_index(corpus: Path) -> CorpusIndex:
+    """Read a corpus folder's index.
+
+    Raises:
+        DataError: It is missing or damaged.
+    """
+    path = corpus / _NAME
+    try:
+        return CorpusIndex.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a corpus index of this version"
+        raise DataError(f"{path}: {reason}", hint="Run the corpus stage again (--force corpus).") from error
+
+
+def write_index(corpus: Path, index: CorpusIndex) -> None:
+    """Write a corpus folder's index."""
+    (corpus / _NAME).write_text(json.dumps(index.facts(), indent=2) + "\n", encoding="utf-8")

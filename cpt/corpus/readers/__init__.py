@@ -1,0 +1,91 @@
+"""Streaming readers: one module per format, each yielding documents and what it left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from cpt.corpus.documents import Document, Item, Removed
+from cpt.corpus.readers.jsonl import read_jsonl
+from cpt.corpus.readers.obo import read_obo
+from cpt.corpus.readers.parquet import read_parquet
+from cpt.corpus.readers.text import read_text
+from cpt.errors import DataError
+from cpt.references import read_python_prose
+from cpt.references.cache import visible_files
+
+Format = Literal["auto", "jsonl", "parquet", "text", "obo", "python"]
+
+_SUFFIXES: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".txt": "text",
+    ".obo": "obo",
+    ".py": "python",
+}
+_COMPRESSED = (".gz", ".zst")
+
+
+def format_of(path: Path) -> Format | None:
+    """The format that a file's name promises; compression suffixes are looked through."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    return _SUFFIXES.get(suffixes[-1]) if suffixes else None
+
+
+def read(path: Path, format: Format = "auto", text_field: str = "text") -> Iterator[Item]:
+    """Yield the documents of a file, or of every file in a folder (sorted; hidden files excepted).
+
+    Args:
+        format: "auto" goes by the file's name. In a folder, files of another format (and, with "auto",
+            Python code) are yielded as `Removed` with reason "other_format".
+        text_field: Field (JSONL) or column (Parquet) that holds the text.
+
+    Raises:
+        DataError: The content is unusable; names the file and the lines.
+    """
+    if not path.is_dir():
+        yield from _read_file(path, path.name, _known_format(path, format), text_field)
+        return
+    for file in visible_files(path):
+        name, found = file.relative_to(path).as_posix(), format_of(file)
+        if found is None and format == "text":
+            found = "text"
+        stray_code = found == "python" and format == "auto"
+        if found is None or stray_code or format not in ("auto", found):
+            yield Removed(name, "other_format")
+        else:
+            yield from _read_file(file, name, found, text_field)
+
+
+def _known_format(path: Path, format: Format) -> Format:
+    found = format_of(path) if format == "auto" else format
+    if found is None:
+        raise DataError(
+            f"{path}: its format cannot be told from its name",
+            hint="Set format: jsonl, parquet, text, obo or python for this source.",
+        )
+    return found
+
+
+def _read_file(path: Path, name: str, format: Format, text_field: str) -> Iterator[Item]:
+    try:
+        match format:
+            case "jsonl":
+                yield from read_jsonl(path, name, text_field)
+            case "parquet":
+                yield from read_parquet(path, name, text_field)
+            case "obo":
+                yield from read_obo(path)
+            case "python":
+                yield from (Document(key, text) for key, text in read_python_prose(str(path)))
+            case _:
+                yield Document(name, read_text(path))
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror or error}",
+            hint="If it was downloaded or compressed, it may be cut off: get it again.",
+        ) from error

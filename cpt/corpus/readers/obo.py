@@ -1,0 +1,70 @@
+"""Ontologies in OBO format: one document per defined term."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cpt.corpus.documents import Document, Item, Removed, data_error
+from cpt.corpus.readers.streams import decode, open_bytes
+from cpt.errors import Problem
+
+
+def read_obo(path: Path) -> Iterator[Item]:
+    """Yield every term as prose: its name, definition, comment and synonyms.
+
+    Terms without a definition, and obsolete ones, are yielded as removed. Relations between terms
+    (typedefs) are not documents.
+
+    Raises:
+        DataError: Not OBO syntax, or not UTF-8; says where.
+        OSError: The compressed stream is damaged or truncated.
+    """
+    import fastobo
+
+    try:
+        with open_bytes(path) as stream:
+            for frame in fastobo.iter(stream, threads=1):
+                if isinstance(frame, fastobo.term.TermFrame):
+                    yield _item(frame)
+    except SyntaxError as error:
+        problem = Problem(f"not OBO: {error.msg}", file=str(path), line=error.lineno)
+        raise data_error([problem]) from error
+    except OSError as error:
+        raise _utf8_error(path) or error from error
+
+
+def _item(frame: Any) -> Item:
+    """A term's clauses, by the names that fastobo gives them."""
+    id, name, definition, comment, obsolete = str(frame.id), "", "", "", False
+    synonyms: list[str] = []
+    for clause in frame:
+        match type(clause).__name__:
+            case "NameClause":
+                name = clause.name
+            case "DefClause":
+                definition = str(clause.definition)
+            case "CommentClause":
+                comment = clause.comment
+            case "SynonymClause":
+                synonyms.append(clause.synonym.desc)
+            case "IsObsoleteClause":
+                obsolete = clause.obsolete
+    if obsolete:
+        return Removed(id, "obsolete")
+    if not definition.strip():
+        return Removed(id, "no_definition")
+    others = dict.fromkeys(synonym for synonym in synonyms if synonym != name)
+    also = f"Also called: {'; '.join(others)}." if others else ""
+    return Document(id, "\n".join(line for line in (name, definition, comment, also) if line))
+
+
+def _utf8_error(path: Path) -> Exception | None:
+    """Where a file is not UTF-8: the parser only says that it is not."""
+    with open_bytes(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            decoded = decode(line, path, number)
+            if isinstance(decoded, Problem):
+                return data_error([decoded])
+    return None

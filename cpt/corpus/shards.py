@@ -1,0 +1,131 @@
+"""Token shards on disk: packed sequences as plain numpy files that are read by memory map.
+
+`shard-N.tokens.npy` uint32 (tokens,) in packed order; `shard-N.pieces.npy` int64 (pieces + 1,) offsets
+into tokens; `shard-N.sequences.npy` int64 (sequences + 1,) offsets into pieces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cpt.corpus.packing import best_fit
+from cpt.errors import DataError
+
+SHARD_TOKENS = 1 << 24
+"""Tokens packed together and held in memory at once: 16 Mi, 64 MiB on disk."""
+
+
+class ShardWriter:
+    """Collects pieces and writes a shard whenever `shard_tokens` have come together."""
+
+    def __init__(self, folder: Path, sequence_length: int, shard_tokens: int = SHARD_TOKENS) -> None:
+        self.sequences = 0
+        self._folder, self._length, self._most = folder, sequence_length, shard_tokens
+        self._pieces: list[np.ndarray] = []
+        self._tokens = 0
+        self._shards = 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, pieces: list[np.ndarray]) -> None:
+        """Add a document's pieces, uint32 (tokens,) each."""
+        self._pieces.extend(pieces)
+        self._tokens += sum(map(len, pieces))
+        if self._tokens >= self._most:
+            self.close()
+
+    def close(self) -> None:
+        """Pack and write what has been collected."""
+        if not self._pieces:
+            return
+        lengths = np.array([len(piece) for piece in self._pieces], dtype=np.int64)
+        sequences = best_fit(lengths, self._length)
+        order = [piece for sequence in sequences for piece in sequence]
+        stem = str(self._folder / f"shard-{self._shards:05d}")
+        np.save(f"{stem}.tokens.npy", np.concatenate([self._pieces[piece] for piece in order]))
+        np.save(f"{stem}.pieces.npy", _offsets(lengths[order]))
+        np.save(f"{stem}.sequences.npy", _offsets(np.array([len(sequence) for sequence in sequences])))
+        self.sequences += len(sequences)
+        self._shards += 1
+        self._pieces, self._tokens = [], 0
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedSequence:
+    """One row of training: pieces one after the other.
+
+    source: where the text comes from, "domain" or "replay". tokens: uint32 (tokens,), a read-only view of
+    the shard. piece_lengths: int64 (pieces,).
+    """
+
+    source: str
+    tokens: np.ndarray
+    piece_lengths: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    tokens: np.ndarray
+    pieces: np.ndarray
+    sequences: np.ndarray
+
+
+class TokenisedSource:
+    """The packed sequences of one source, by number, read by memory map."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open `tokens/<source>` of a corpus folder.
+
+        Raises:
+            DataError: The folder holds no shards, or a shard is damaged.
+        """
+        stems = sorted(path.name.removesuffix(".tokens.npy") for path in folder.glob("shard-*.tokens.npy"))
+        if not stems:
+            raise DataError(f"{folder}: no token shards", hint="Run the corpus stage again (--force corpus).")
+        self.name = folder.name
+        self._shards = [_open(folder, stem) for stem in stems]
+        self._firsts = np.cumsum([0, *(len(shard.sequences) - 1 for shard in self._shards)])
+        self.sequence_lengths = np.concatenate(
+            [np.diff(shard.pieces[shard.sequences]) for shard in self._shards]
+        )
+        """Tokens of each sequence, int64 (sequences,)."""
+
+    def __len__(self) -> int:
+        return int(self._firsts[-1])
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens of all sequences."""
+        return int(self.sequence_lengths.sum())
+
+    def sequence(self, number: int) -> PackedSequence:
+        """Sequence `number` of 0 .. len - 1."""
+        if not 0 <= number < len(self):
+            raise IndexError(f"sequence {number} of {len(self)}")
+        which = int(np.searchsorted(self._firsts, number, side="right")) - 1
+        shard, at = self._shards[which], number - int(self._firsts[which])
+        first, last = shard.sequences[at], shard.sequences[at + 1]
+        pieces = shard.pieces[first : last + 1]
+        return PackedSequence(self.name, shard.tokens[pieces[0] : pieces[-1]], np.diff(pieces))
+
+
+def _open(folder: Path, stem: str) -> _Shard:
+    """A shard whose three files fit together."""
+    try:
+        tokens, pieces, sequences = (
+            np.load(folder / f"{stem}.{part}.npy", mmap_mode="r", allow_pickle=False)
+            for part in ("tokens", "pieces", "sequences")
+        )
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / stem}: damaged shard: {error}", hint="Run the stage again.") from error
+    if pieces[-1] != len(tokens) or sequences[-1] != len(pieces) - 1:
+        raise DataError(
+            f"{folder / stem}: the shard's files do not fit together", hint="Run the stage again."
+        )
+    return _Shard(tokens, pieces, sequences)

@@ -1,0 +1,79 @@
+"""Documents on disk: `documents/<source>.<split>.parquet` with columns `id` and `text`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from cpt.corpus.documents import Document
+from cpt.errors import DataError
+
+_BYTES_AT_ONCE = 8 << 20
+_ROWS_AT_ONCE = 1024
+
+
+def documents_path(corpus: Path, source: str, split: str) -> Path:
+    """Where a corpus folder keeps the documents of one split of one source."""
+    return corpus / "documents" / f"{source}.{split}.parquet"
+
+
+class DocumentWriter:
+    """Writes documents to Parquet in row groups of some 8 MB, so that memory stays bounded."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._schema = pa.schema([("id", pa.string()), ("text", pa.string())])
+        self._writer: Any = pq.ParquetWriter(path, self._schema, compression="zstd")
+        self._rows: list[Document] = []
+        self._size = 0
+
+    def write(self, document: Document) -> None:
+        """Add one document."""
+        self._rows.append(document)
+        self._size += len(document.text)
+        if self._size >= _BYTES_AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        columns = {"id": [row.id for row in self._rows], "text": [row.text for row in self._rows]}
+        if self._rows:
+            import pyarrow as pa
+
+            self._writer.write_table(pa.table(columns, schema=self._schema))
+        self._rows, self._size = [], 0
+
+    def __enter__(self) -> DocumentWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+
+
+def read_documents(corpus: Path, source: str, split: str) -> Iterator[Document]:
+    """Yield the documents of one split of one source, batch by batch.
+
+    Raises:
+        DataError: The corpus has no such split, or its file is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = documents_path(corpus, source, split)
+    if not path.is_file():
+        raise DataError(f"{corpus}: this corpus has no {split} documents of source {source!r}")
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=["id", "text"]):
+                for row in batch.to_pylist():
+                    yield Document(row["id"], row["text"])
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: damaged: {error}", hint="Run the corpus stage again.") from error

@@ -1,0 +1,126 @@
+"""From text to token pieces, with the tokenizer of a model folder."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cpt.corpus.documents import Document
+from cpt.corpus.packing import split_document
+from cpt.errors import DataError, Problem, RecipeError
+
+AUTO = "auto"
+"""Stands for the tokenizer's own bos or eos token."""
+
+_DOCUMENTS_AT_ONCE = 512
+_CHARACTERS_AT_ONCE = 1 << 20
+
+
+def load_tokenizer(model: Path) -> Any:
+    """The fast tokenizer of a model folder, without truncation and padding.
+
+    Text that spells a special token is tokenised as plain text: data never yields special tokens.
+
+    Raises:
+        DataError: The folder has no usable tokenizer.json.
+    """
+    from tokenizers import Tokenizer
+
+    path = model / "tokenizer.json"
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exceptions
+        raise DataError(
+            f"{path}: cannot be read as a tokenizer: {error}",
+            hint="AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes it for most models.",
+        ) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def tokenizer_sha256(model: Path) -> str:
+    """SHA-256 of a model folder's tokenizer.json."""
+    return hashlib.sha256((model / "tokenizer.json").read_bytes()).hexdigest()
+
+
+def special_token(model: Path, choice: str | None, role: Literal["bos", "eos"]) -> str | None:
+    """The token that starts (bos) or ends (eos) documents.
+
+    Args:
+        choice: A token; "auto" for the tokenizer's own, if it has one; None for none.
+
+    Raises:
+        RecipeError: The tokenizer has no such token; suggests one.
+    """
+    chosen = _declared(model, f"{role}_token") if choice == AUTO else choice
+    if chosen is None:
+        return None
+    tokenizer = load_tokenizer(model)
+    if tokenizer.token_to_id(chosen) is None:
+        special = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+        near = difflib.get_close_matches(chosen, special, n=3, cutoff=0.4) or special[:5]
+        hint = f"It has, for example, {', '.join(near)}." if near else "Choose null for none."
+        raise RecipeError([Problem(f"the tokenizer has no token {chosen!r}", hint=hint)])
+    return chosen
+
+
+def _declared(model: Path, key: str) -> str | None:
+    """A special token as the tokenizer's configuration names it: a string, or an object with its content."""
+    path = model / "tokenizer_config.json"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8")).get(key) if path.is_file() else None
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{path}: not a tokenizer's configuration: {error}") from error
+    return value.get("content") if isinstance(value, dict) else value
+
+
+class DocumentTokenizer:
+    """Turns documents into pieces of at most `sequence_length` tokens."""
+
+    def __init__(
+        self, model: Path, sequence_length: int, start_token: str | None, end_token: str | None
+    ) -> None:
+        self._tokenizer = load_tokenizer(model)
+        self._length = sequence_length
+        self._start, self._end = self._id(start_token), self._id(end_token)
+
+    def _id(self, token: str | None) -> int | None:
+        id = None if token is None else self._tokenizer.token_to_id(token)
+        if token is not None and id is None:
+            raise DataError(
+                f"the tokenizer has no token {token!r}, which starts or ends the corpus's documents"
+            )
+        return id
+
+    def pieces(self, documents: Iterable[Document]) -> Iterator[list[np.ndarray]]:
+        """Yield each document's pieces, uint32 (tokens,) each, in order; tokenised in batches."""
+        for batch in _batches(documents):
+            texts = [document.text for document in batch]
+            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            for document, encoding in zip(batch, encodings, strict=True):
+                tokens = np.asarray(encoding.ids, dtype=np.uint32)
+                if not len(tokens):
+                    raise DataError(f"document {document.id}: the tokenizer makes no tokens of its text")
+                yield split_document(tokens, self._length, self._start, self._end)
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Group documents so that a batch has bounded text (a longer document is a batch of its own)."""
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text)
+        if len(batch) == _DOCUMENTS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

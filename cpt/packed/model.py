@@ -1,0 +1,94 @@
+"""Loading a causal language model so that packed documents can go through it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from cpt.errors import StageFailed
+from cpt.packed import attention
+from cpt.packed.batch import PackedBatch
+from cpt.packed.cross_entropy import summed_cross_entropy, token_cross_entropy
+
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+def resolve_precision(precision: Precision) -> torch.dtype:
+    """Data type of the matrix products: bfloat16 where the hardware multiplies it, unless asked otherwise."""
+    if precision == "fp32":
+        return torch.float32
+    if precision == "bf16" or has_fast_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this machine multiplies bfloat16 matrices in hardware."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capability = torch.backends.cpu.get_cpu_capability()
+    return capability.startswith("AVX512") and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def load_model(
+    folder: Path, dtype: torch.dtype = torch.float32, attention_implementation: str = attention.NAME
+) -> Any:
+    """A Hugging Face causal language model in evaluation mode, attending within documents.
+
+    Args:
+        folder: model folder with safetensors weights.
+        dtype: data type of the weights.
+        attention_implementation: "sdpa" for users that pad instead of packing (lm-eval, generation).
+    """
+    from transformers import AutoModelForCausalLM
+
+    attention.register()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=attention_implementation, use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        raise StageFailed(f"the model in {folder} does not load: {error}") from error
+    if getattr(model.config, "is_encoder_decoder", False) or model.get_output_embeddings() is None:
+        raise StageFailed(f"{folder} holds no causal language model ({model.config.architectures})")
+    return model.eval()
+
+
+class PackedLanguageModel(nn.Module):
+    """A language model seen as a function from a packed batch to its loss."""
+
+    def __init__(self, model: Any, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model = model
+        self.dtype = dtype
+
+    def forward(self, batch: PackedBatch) -> torch.Tensor:
+        """Summed cross entropy in nats over the batch's targets."""
+        return summed_cross_entropy(self._hidden(batch), self._head(), batch.labels, self.dtype)
+
+    @torch.no_grad()
+    def token_nats(self, batch: PackedBatch) -> torch.Tensor:
+        """Cross entropy in nats of every position's label: [T] float32, 0 where there is none."""
+        return token_cross_entropy(self._hidden(batch), self._head(), batch.labels, self.dtype)
+
+    def _head(self) -> torch.Tensor:
+        head = self.model.get_output_embeddings()
+        if getattr(head, "bias", None) is not None:
+            raise StageFailed("output embeddings with a bias are not supported yet")
+        weight: torch.Tensor = head.weight
+        return weight
+
+    def _hidden(self, batch: PackedBatch) -> torch.Tensor:
+        """Last hidden states [T, E] of the model's backbone."""
+        with torch.autocast(batch.input_ids.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            output = self.model.base_model(
+                input_ids=batch.input_ids,
+                position_ids=batch.position_ids,
+                use_cache=False,
+                **{attention.LAYOUT: batch.layout},
+            )
+        hidden: torch.Tensor = output.last_hidden_state[0]
+        return hidden

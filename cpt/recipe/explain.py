@@ -1,0 +1,291 @@
+"""Pydantic's validation errors in plain words, at the place in the user's data."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from cpt.recipe.document import Where
+from cpt.recipe.suggest import did_you_mean, nearest
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One mistake: its place relative to the validated data, what is wrong, and a hint."""
+
+    where: Where
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class _Located:
+    """A pydantic error with the union branches taken out of its location."""
+
+    where: Where
+    branches: tuple[tuple[int, str], ...]  # (depth in `where`, label of the union's branch)
+    details: ErrorDetails
+
+
+def findings(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[Finding]:
+    """Everything that a validation found, one finding per mistake, in the order of the data."""
+    located = [_locate(details, data) for details in error.errors(include_url=False)]
+    found = [_finding(item, model, data) for item in _one_branch_each(located)]
+    misspelt = {item.where[:-1] for item in located if item.details["type"] == "extra_forbidden"}
+    kept = [item for item in found if not _explained(item, misspelt, found)]
+    return list(dict.fromkeys(kept))
+
+
+def _explained(item: Finding, misspelt: set[Where], found: list[Finding]) -> bool:
+    """A missing key next to a misspelling of it is one mistake, not two."""
+    if item.message != _MISSING or item.where[:-1] not in misspelt:
+        return False
+    return any(other.hint == f"Did you mean `{item.where[-1]}`?" for other in found)
+
+
+def _locate(details: ErrorDetails, data: Any) -> _Located:
+    where: list[str | int] = []
+    branches: list[tuple[int, str]] = []
+    location = details["loc"]
+    for position, part in enumerate(location):
+        last = position == len(location) - 1
+        names_key = isinstance(data, Mapping) and (
+            part in data or (last and details["type"] in ("missing", "extra_forbidden"))
+        )
+        if names_key or (isinstance(data, list) and isinstance(part, int)):
+            where.append(part)
+            data = _inside(data, part)
+        else:
+            branches.append((len(where), str(part)))
+    return _Located(tuple(where), tuple(branches), details)
+
+
+def _inside(data: Any, part: str | int) -> Any:
+    if isinstance(data, Mapping):
+        return data.get(part)
+    return data[part] if isinstance(part, int) and part < len(data) else None
+
+
+def _one_branch_each(located: list[_Located]) -> Iterator[_Located | list[_Located]]:
+    """Of a union's branches keep the errors of the one whose shape fits; all of them if none fits."""
+    unions: dict[Where, dict[str, list[_Located]]] = defaultdict(lambda: defaultdict(list))
+    for item in located:
+        if item.branches:
+            depth, label = item.branches[0]
+            unions[item.where[:depth]][label].append(item)
+    done: set[Where] = set()
+    for item in located:
+        if not item.branches:
+            yield item
+            continue
+        place = item.where[: item.branches[0][0]]
+        if place in done:
+            continue
+        done.add(place)
+        branches = list(unions[place].values())
+        fitting = [errors for errors in branches if not any(_misshapen(e, place) for e in errors)]
+        if fitting or len(branches) == 1:
+            chosen = min(fitting or branches, key=len)
+            yield from _one_branch_each([_Located(e.where, e.branches[1:], e.details) for e in chosen])
+        else:
+            yield [error for errors in branches for error in errors]
+
+
+def _misshapen(error: _Located, place: Where) -> bool:
+    return error.where == place and error.details["type"] not in ("value_error", "assertion_error")
+
+
+def _finding(item: _Located | list[_Located], model: type[BaseModel], data: Mapping[str, Any]) -> Finding:
+    if isinstance(item, list):
+        return _no_branch_fits(item, data)
+    details = item.details
+    kind, context = details["type"], details.get("ctx", {})
+    where = item.where
+    if kind == "extra_forbidden":
+        return _unknown_key(where, model, details["loc"])
+    if kind == "missing":
+        return Finding(where, _MISSING)
+    if kind == "literal_error" or kind == "enum":
+        return _not_one_of(where, details["input"], _quoted(str(context["expected"])))
+    if kind == "union_tag_invalid":
+        where = (*where, context["discriminator"].strip("'"))
+        return _not_one_of(where, context["tag"], _quoted(context["expected_tags"]))
+    if kind == "union_tag_not_found":
+        key = context["discriminator"].strip("'")
+        options = [option for cls in _models_at(model, details["loc"]) for option in _literals(cls, key)]
+        return Finding((*where, key), _MISSING, _one_of(options))
+    return Finding(where, _words(details))
+
+
+def _no_branch_fits(errors: list[_Located], data: Mapping[str, Any]) -> Finding:
+    where = errors[0].where
+    value: Any = data
+    for part in where:
+        value = _inside(value, part)
+    words: list[str] = []
+    options: list[str] = []
+    for error in errors:
+        if error.details["type"] == "literal_error":
+            options += _quoted(str(error.details.get("ctx", {})["expected"]))
+        else:
+            words.append(_words(error.details).removeprefix("must be ").split(", not ")[0])
+    wanted = " or ".join(dict.fromkeys([*words, *(f"`{option}`" for option in options)]))
+    hint = nearest(value, options) if isinstance(value, str) else None
+    return Finding(where, f"must be {wanted}, not {_shown(value)}", hint)
+
+
+def _unknown_key(where: Where, model: type[BaseModel], location: tuple[int | str, ...]) -> Finding:
+    key = str(where[-1])
+    here = [name for cls in _models_at(model, location[:-1]) for name in _names(cls)]
+    message = f"unknown key `{key}`"
+    near = nearest(key, here)
+    if near:
+        return Finding(where, message, near)
+    homes = [path for cls in _models_at(model, location[:-1]) for path in _paths_to(key, cls)]
+    return Finding(where, message, f"It belongs under `{homes[0]}`." if homes else did_you_mean(key, here))
+
+
+def _not_one_of(where: Where, value: Any, options: list[str]) -> Finding:
+    message = f"unknown value {_shown(value)}"
+    hint = did_you_mean(value, options) if isinstance(value, str) else _one_of(options)
+    return Finding(where, message, hint)
+
+
+def _one_of(options: Iterable[str]) -> str | None:
+    named = ", ".join(f"`{option}`" for option in dict.fromkeys(options))
+    return f"One of {named}." if named else None
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall(r"'([^']*)'", text) or re.split(r",\s*|\s+or\s+", text)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value)
+    short = text if len(text) <= 60 else text[:57] + "..."
+    return f"`{short}`"
+
+
+_MISSING = "is missing"
+
+_SHAPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "list": "a list",
+    "tuple": "a list",
+    "set": "a list",
+    "dict": "a mapping (key: value lines)",
+    "mapping": "a mapping (key: value lines)",
+    "model": "a mapping (key: value lines)",
+    "model_attributes": "a mapping (key: value lines)",
+    "dataclass": "a mapping (key: value lines)",
+    "none": "nothing",
+}
+
+PATTERNS: dict[str, str] = {
+    r"^[a-z][a-z0-9_-]*$": "small letters, digits, - and _, starting with a letter",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, and . _ -, starting with a letter or digit",
+}
+"""The patterns of names, in words."""
+
+_BOUNDS = {
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "too_short": "needs at least {min_length} item(s)",
+    "too_long": "takes at most {max_length} item(s)",
+    "string_too_short": "needs at least {min_length} character(s)",
+    "string_too_long": "takes at most {max_length} characters",
+    "string_pattern_mismatch": "does not look like {pattern}",
+    "finite_number": "must be a finite number",
+    "int_from_float": "must be a whole number",
+}
+
+
+def _words(details: ErrorDetails) -> str:
+    """What an error says, without pydantic's vocabulary."""
+    kind, context, value = details["type"], details.get("ctx", {}), details["input"]
+    if kind == "string_pattern_mismatch" and context["pattern"] in PATTERNS:
+        return f"must be {PATTERNS[context['pattern']]}, not {_shown(value)}"
+    if kind in ("value_error", "assertion_error"):
+        return str(context.get("error", details["msg"]))
+    if kind in _BOUNDS:
+        bound = _BOUNDS[kind].format(**context)
+        return f"{bound}, not {_shown(value)}" if kind[:3] != "too" else bound
+    shape = re.sub(r"_(type|parsing|parsing_size)$", "", kind)
+    if shape in _SHAPES:
+        quote = " (put it in quotes)" if shape == "string" and isinstance(value, int | float) else ""
+        return f"must be {_SHAPES[shape]}, not {_shown(value)}{quote}"
+    return details["msg"].replace("Input should be", "must be")
+
+
+def _names(cls: type[BaseModel]) -> list[str]:
+    return [info.alias or name for name, info in cls.model_fields.items()]
+
+
+def _literals(cls: type[BaseModel], key: str) -> list[str]:
+    for name, info in cls.model_fields.items():
+        if key in (name, info.alias) and typing.get_origin(info.annotation) is Literal:
+            return [str(value) for value in typing.get_args(info.annotation)]
+    return []
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation mentions: `list[A] | B | None` mentions A and B."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [cls for inner in typing.get_args(annotation) for cls in _models_in(inner)]
+
+
+def _models_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[type[BaseModel]]:
+    """The models that may describe the data at a pydantic location (keys, indices and branch labels)."""
+    current = [model]
+    for part in location:
+        if isinstance(part, int):
+            continue
+        fields = [
+            info for cls in current for name, info in cls.model_fields.items() if part in (name, info.alias)
+        ]
+        if fields:
+            current = [cls for info in fields for cls in _models_in(info.annotation)]
+        else:
+            named = [cls for cls in current if _is_branch(cls, part)]
+            current = named or current
+    return current
+
+
+def _is_branch(cls: type[BaseModel], label: str) -> bool:
+    tags = (option for name in cls.model_fields for option in _literals(cls, name))
+    return re.search(rf"\b{re.escape(cls.__name__)}\b", label) is not None or label in tags
+
+
+def _paths_to(key: str, cls: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Where deeper in a model a key exists: for a setting that was written one level too high."""
+    if len(above) > 4:
+        return
+    for name, info in cls.model_fields.items():
+        for inner in _models_in(info.annotation):
+            path = (*above, info.alias or name)
+            if key in _names(inner):
+                yield ".".join(path)
+            yield from _paths_to(key, inner, path)

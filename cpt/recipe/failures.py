@@ -1,0 +1,78 @@
+"""What stops a stage from outside (a full disk, a read-only folder, too little memory), in plain words."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cpt.errors import CptError, StageFailed
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_CONTINUES = "The same command then continues."
+
+
+def explain_os_error(error: OSError, folder: Path) -> StageFailed:
+    """A system's refusal as a message that names the folder and what to do."""
+    path = error.filename or folder
+    if error.errno in _FULL:
+        return StageFailed(
+            f"no space left on the disk of {folder}",
+            hint="Free some space, or choose a folder on another disk with --runs DIR.",
+        )
+    if error.errno in _DENIED:
+        reason = "is on a read-only disk" if error.errno == errno.EROFS else "permission denied"
+        return StageFailed(
+            f"{path}: {reason}", hint="Change its permissions, or choose another folder with --runs DIR."
+        )
+    reason = error.strerror or str(error)
+    return StageFailed(f"{path}: {reason}", hint="Choose another folder with --runs DIR if it is the run's.")
+
+
+def explain_failure(error: Exception, stage: str, run_folder: Path) -> CptError:
+    """Any exception that a stage let out, as the error that the user sees.
+
+    An unexpected one is written with its traceback to `error.log` in the run's folder.
+    """
+    if isinstance(error, CptError):
+        return error
+    refusal = _refusal(error)
+    if refusal is not None:
+        explained = explain_os_error(refusal, run_folder)
+        return StageFailed(f"{stage}: {explained.message}", hint=f"{explained.hint} {_CONTINUES}")
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        hint = "Make its batch, sequence length or model smaller, or give it more memory."
+        return StageFailed(f"{stage}: not enough memory", hint=f"{hint} {_CONTINUES}")
+    log = _write_log(error, stage, run_folder)
+    hint = f"The traceback is in {log}." if log else "Run it with --debug to see the traceback."
+    return StageFailed(f"{stage}: unexpected {type(error).__name__}: {_first_line(error)}", hint=hint)
+
+
+def _refusal(error: BaseException) -> OSError | None:
+    """The operating system's refusal behind an exception, also when a library reworded it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _FULL | _DENIED:
+            return cause
+        if "No space left on device" in str(cause):
+            return OSError(errno.ENOSPC, "No space left on device")
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else "(no message)"
+
+
+def _write_log(error: Exception, stage: str, run_folder: Path) -> Path | None:
+    log = run_folder / "error.log"
+    heading = f"--- {datetime.now(UTC).isoformat(timespec='seconds')} stage {stage}\n"
+    try:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(heading + "".join(traceback.format_exception(error)) + "\n")
+    except OSError:
+        return None
+    return log

@@ -1,0 +1,169 @@
+"""`run.json`: what a run is doing or has done, kept up to date while it runs, and read by `status`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import platform, python_version
+from typing import Any
+
+from cpt import __version__
+from cpt.errors import UsageError
+from cpt.recipe.files import read_json, write_json
+from cpt.recipe.plan import Plan
+from cpt.recipe.progress import Advanced, Event, RunEnded, StageEnded, StageStarted
+from cpt.recipe.store import Store
+from cpt.recipe.suggest import did_you_mean
+
+FILE = "run.json"
+_LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "mergekit", "lm_eval", "numpy")
+_SECONDS_BETWEEN_UPDATES = 5.0
+
+
+def versions() -> dict[str, str]:
+    """Versions of cpt, Python, the platform and the libraries that decide results; imports none of them."""
+    found = {"cpt": __version__, "python": python_version(), "platform": platform()}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def now() -> str:
+    """The time in UTC, to the microsecond, in a form that sorts."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class Journal:
+    """Listens to a run and writes `run.json` at every change of state, and a few times a minute between."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self._file = folder / FILE
+        recipe = plan.recipe
+        self._written = 0.0
+        self._data: dict[str, Any] = {
+            "name": recipe.name,
+            "recipe_file": str(recipe.file.absolute()),
+            "overrides": list(recipe.overrides),
+            "recipe": recipe.data,
+            "state": "running",
+            "started": now(),
+            "finished": None,
+            "seconds": None,
+            "error": None,
+            "progress": None,
+            "versions": versions(),
+            "stages": {
+                entry.step.name: {
+                    "kind": entry.step.kind,
+                    "fingerprint": entry.fingerprint,
+                    "action": entry.action,
+                    "state": "waiting" if entry.to_run else entry.action,
+                    "seconds": entry.artifact.seconds if entry.artifact else None,
+                    "gate": entry.artifact.gate if entry.artifact else "",
+                }
+                for entry in plan.entries
+            },
+        }
+        self._write()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StageStarted(stage=stage):
+                self._stage(stage, state="running")
+                self._written = 0.0  # the stage's first progress is written at once
+            case StageEnded(stage=stage, outcome=outcome, seconds=seconds, gate=gate):
+                self._data["progress"] = None
+                self._stage(stage, state=outcome, seconds=round(seconds, 3), gate=gate)
+            case Advanced():
+                self._data["progress"] = vars(event)
+                if time.monotonic() - self._written > _SECONDS_BETWEEN_UPDATES:
+                    self._write()
+            case RunEnded(outcome=outcome, seconds=seconds):
+                self._data |= {"state": outcome, "finished": now(), "seconds": round(seconds, 3)}
+                self._write()
+
+    def fail(self, message: str) -> None:
+        """Note why the run stops; the `RunEnded` that follows writes it."""
+        self._data["error"] = message
+
+    def _stage(self, stage: str, **facts: Any) -> None:
+        if stage in self._data["stages"]:
+            self._data["stages"][stage] |= facts
+        self._write()
+
+    def _write(self) -> None:
+        self._written = time.monotonic()
+        with suppress(OSError):  # a full disk must not hide the error that it causes in a stage
+            write_json(self._file, self._data)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run found on the disk. `data` is its `run.json`."""
+
+    folder: Path
+    data: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder)
+
+    @property
+    def state(self) -> str:
+        """`run.json`'s state; a run that says `running` while no process holds it was killed."""
+        state = str(self.data.get("state"))
+        return "killed" if state == "running" and not self.store.locked() else state
+
+    @property
+    def stages(self) -> dict[str, dict[str, Any]]:
+        return dict(self.data.get("stages", {}))
+
+
+def runs(root: Path) -> list[Run]:
+    """All runs under a folder, the newest first."""
+    found = list(_runs(root))
+    return sorted(found, key=lambda run: str(run.data.get("started")), reverse=True)
+
+
+def find_run(root: Path, name: str | None = None) -> Run:
+    """A run by its name under `root` or by its folder; the newest one without a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = runs(root)
+    if name is None:
+        if found:
+            return found[0]
+        raise UsageError(
+            f"there is no run in {root}", hint="`cpt run RECIPE` makes one; --runs DIR looks elsewhere."
+        )
+    for run in found:
+        if run.name == name:
+            return run
+    folder = Path(name)
+    data = read_json(folder / FILE)
+    if isinstance(data, dict):
+        return Run(folder, data)
+    hint = did_you_mean(name, [run.name for run in found])
+    raise UsageError(f"there is no run `{name}` in {root}", hint=hint)
+
+
+def _runs(root: Path) -> Iterator[Run]:
+    if root.is_dir():
+        for folder in root.iterdir():
+            data = read_json(folder / FILE)
+            if isinstance(data, dict):
+                yield Run(folder, data)

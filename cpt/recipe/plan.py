@@ -1,0 +1,192 @@
+"""What a run would do, stage by stage, and why. Reads the store; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from cpt import references
+from cpt.errors import UsageError
+from cpt.recipe.changes import changes
+from cpt.recipe.fingerprint import fingerprint
+from cpt.recipe.schema import Recipe, Step
+from cpt.recipe.store import Record, Store
+from cpt.recipe.suggest import did_you_mean
+from cpt.stages.base import BASE, Artifact
+
+Action = Literal["run", "cached", "stale", "skipped"]
+"""run: never made, or asked for again. cached: made already. stale: made, but something changed.
+skipped: outside what the command line selects, and not made."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which stages a command asks for. `force` holds names of stages, or "all"."""
+
+    from_: str | None = None
+    until: str | None = None
+    only: str | None = None
+    force: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The plan for one stage.
+
+    inputs: role -> fingerprint. references: data reference -> content fingerprint.
+    continues: an interrupted attempt left work to continue from.
+    artifact: the finished result with this fingerprint, if there is one.
+    """
+
+    step: Step
+    fingerprint: str
+    inputs: dict[str, str]
+    references: dict[str, str]
+    action: Action
+    why: str
+    selected: bool = True
+    continues: bool = False
+    artifact: Record | None = None
+    forecast: str = ""
+
+    @property
+    def to_run(self) -> bool:
+        return self.action in ("run", "stale")
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry as plain data for `--json`."""
+        return {
+            "stage": self.step.name,
+            "kind": self.step.kind,
+            "action": self.action,
+            "why": self.why,
+            "continues": self.continues,
+            "forecast": self.forecast,
+            "fingerprint": self.fingerprint,
+            "inputs": self.step.inputs,
+            "folder": str(self.artifact.folder) if self.artifact else None,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    recipe: Recipe
+    base_fingerprint: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def to_run(self) -> tuple[Entry, ...]:
+        return tuple(entry for entry in self.entries if entry.to_run)
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether any stage that will run reads the base model."""
+        return any(BASE in entry.step.inputs.values() for entry in self.to_run)
+
+
+@dataclass
+class _Draft:
+    """What is known while the entries are made in order."""
+
+    fingerprints: dict[str, str]
+    artifacts: dict[str, Record] = field(default_factory=dict)
+    rerun: set[str] = field(default_factory=set)
+
+
+def make_plan(recipe: Recipe, store: Store, selection: Selection | None = None) -> Plan:
+    """Decide for every stage whether it runs.
+
+    Raises:
+        UsageError: the selection names no stage of the recipe, contradicts itself, or starts at a stage
+            whose inputs are not made yet.
+        ReferenceUnavailable: the content of the base model or of a data file cannot be identified.
+    """
+    selection = selection or Selection()
+    chosen = _chosen([step.name for step in recipe.steps], selection)
+    base = references.fingerprint(recipe.base)
+    draft = _Draft({BASE: base})
+    entries = [_entry(recipe, step, store, selection, step.name in chosen, draft) for step in recipe.steps]
+    _require_inputs(entries, selection)
+    return Plan(recipe, base, tuple(entries))
+
+
+def _entry(
+    recipe: Recipe, step: Step, store: Store, selection: Selection, chosen: bool, draft: _Draft
+) -> Entry:
+    inputs = {role: draft.fingerprints[source] for role, source in step.inputs.items()}
+    contents = {written: references.fingerprint(located) for written, located in step.references.items()}
+    own = fingerprint(step, recipe.seed, inputs, contents)
+    draft.fingerprints[step.name] = own
+    artifact = store.find(step.name, own)
+    entry = Entry(step, own, inputs, contents, "cached", "nothing changed", chosen, artifact=artifact)
+    again = sorted(draft.rerun & set(step.inputs.values())) if chosen else []
+    if chosen and artifact and not again and not _forced(step.name, selection):
+        draft.artifacts[step.name] = artifact
+        return entry
+    if not chosen:
+        if artifact:
+            draft.artifacts[step.name] = artifact
+            return replace(entry, why="made already")
+        return replace(entry, action="skipped", why="not selected, and not made yet")
+    if _forced(step.name, selection):
+        entry = replace(entry, action="run", why="asked for with --force")
+    elif again and artifact:
+        entry = replace(entry, action="run", why=f"made from {', '.join(again)}, run again")
+    else:
+        entry = _missing(entry, store, recipe.seed)
+    if artifact:
+        draft.rerun.add(step.name)
+    partial = store.has_partial(step.name, own)
+    available: Mapping[str, Artifact] = {
+        role: draft.artifacts[source] for role, source in step.inputs.items() if source in draft.artifacts
+    }
+    return replace(entry, continues=partial, forecast=step.stage.forecast(step.located, available))
+
+
+def _missing(entry: Entry, store: Store, seed: int) -> Entry:
+    if store.damaged(entry.step.name, entry.fingerprint):
+        return replace(entry, action="run", why="its artifact is damaged")
+    earlier = store.artifacts(entry.step.name)
+    if not earlier:
+        return replace(entry, action="run", why="not made yet")
+    found = changes(earlier[-1], entry.step, seed, entry.inputs, entry.references)
+    return replace(entry, action="stale", why="; ".join(found) or "made by another version of cpt")
+
+
+def _forced(name: str, selection: Selection) -> bool:
+    return name in selection.force or "all" in selection.force
+
+
+def _chosen(names: list[str], selection: Selection) -> list[str]:
+    """Names of the stages that the selection allows to run."""
+    if selection.only and (selection.from_ or selection.until):
+        raise UsageError("--only cannot be combined with --from or --until")
+    force = [name for name in selection.force if name != "all"]
+    for option, name in [
+        ("--from", selection.from_),
+        ("--until", selection.until),
+        ("--only", selection.only),
+        *(("--force", name) for name in force),
+    ]:
+        if name is not None and name not in names:
+            raise UsageError(f"{option}: the recipe has no stage `{name}`", hint=did_you_mean(name, names))
+    first = names.index(selection.only or selection.from_ or names[0])
+    last = names.index(selection.only or selection.until or names[-1])
+    if first > last:
+        raise UsageError(
+            f"--from {selection.from_} comes after --until {selection.until}: nothing is left to run"
+        )
+    return names[first : last + 1]
+
+
+def _require_inputs(entries: Iterable[Entry], selection: Selection) -> None:
+    by_name = {entry.step.name: entry for entry in entries}
+    for entry in by_name.values():
+        if not entry.to_run:
+            continue
+        for source in dict.fromkeys(entry.step.inputs.values()):
+            if source != BASE and by_name[source].action == "skipped":
+                option = f"--only {selection.only}" if selection.only else f"--from {selection.from_}"
+                message = f"{option}: {entry.step.name} needs the result of {source}, which is not made yet"
+                raise UsageError(message, hint=f"Start earlier: --from {source}, or run without {option}.")

@@ -1,0 +1,113 @@
+"""What happens during a run, as events; and how far a stage is, as a gauge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+Outcome = Literal["finished", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Upcoming:
+    """One line of the plan. `why` and `forecast` may be empty."""
+
+    stage: str
+    action: str
+    why: str = ""
+    forecast: str = ""
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    name: str
+    stages: tuple[Upcoming, ...]
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    stage: str
+    continues: bool = False
+
+
+@dataclass(frozen=True)
+class Said:
+    stage: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """`facts` are numbers of this very moment: loss, tokens_per_second, a probe's bits per byte."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageEnded:
+    stage: str
+    outcome: Outcome
+    seconds: float
+    gate: str = ""
+
+
+@dataclass(frozen=True)
+class RunEnded:
+    outcome: Outcome
+    seconds: float
+
+
+Event = RunStarted | StageStarted | Said | Advanced | StageEnded | RunEnded
+Listener = Callable[[Event], None]
+
+
+def nobody(event: Event) -> None:
+    """A listener that shows nothing."""
+
+
+class StageProgress:
+    """The `Progress` of one stage: turns its calls into events."""
+
+    def __init__(self, stage: str, listener: Listener) -> None:
+        self._stage = stage
+        self._listener = listener
+
+    def message(self, text: str) -> None:
+        self._listener(Said(self._stage, text))
+
+    def update(self, done: int, total: int, unit: str, **facts: float) -> None:
+        self._listener(Advanced(self._stage, done, total, unit, facts))
+
+
+class Gauge:
+    """How far a stage is: the last value of every fact, and the time left at the pace so far.
+
+    The pace counts from the first update of this process, so a continued stage is judged by its own work.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._begun = (0.0, 0)
+        self.done, self.total, self.unit = 0, 0, ""
+        self.facts: dict[str, float] = {}
+
+    def update(self, event: Advanced) -> None:
+        fresh = (event.unit, event.total) != (self.unit, self.total) or event.done < self.done
+        self.done, self.total, self.unit = event.done, event.total, event.unit
+        if fresh:
+            self._begun = (self._clock(), event.done)
+        self.facts = {**self.facts, **event.facts}
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until done at the pace so far; None before the second update."""
+        begun, first = self._begun
+        if self.done <= first or self.total <= 0:
+            return None
+        return (self._clock() - begun) / (self.done - first) * (self.total - self.done)

@@ -1,0 +1,288 @@
+"""Run a plan: every stage's result is whole or absent, and the same command continues after any stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from cpt import references
+from cpt.errors import GateFailed, Interrupted, RecipeError
+from cpt.recipe.failures import explain_failure
+from cpt.recipe.fingerprint import config_data
+from cpt.recipe.journal import Journal, now, versions
+from cpt.recipe.load import step_problems
+from cpt.recipe.plan import Entry, Plan, Selection, make_plan
+from cpt.recipe.progress import (
+    Event,
+    Listener,
+    Outcome,
+    RunEnded,
+    RunStarted,
+    StageEnded,
+    StageProgress,
+    StageStarted,
+    Upcoming,
+    nobody,
+)
+from cpt.recipe.schema import Recipe
+from cpt.recipe.store import Record, Store
+from cpt.stages.base import BASE, Artifact, Context
+
+
+class BaseModelArtifact(Artifact):
+    """The base model: its folder is itself the Hugging Face folder, and belongs to no run."""
+
+    def path(self, kind: str) -> Path:
+        if kind != "model":
+            raise KeyError(f"{self.name} holds model, not {kind}")
+        return self.folder
+
+
+@dataclass
+class Summary:
+    """What a run did. gates: stage -> what its broken budget said."""
+
+    name: str
+    folder: Path
+    plan: Plan
+    artifacts: dict[str, Record] = field(default_factory=dict)
+    gates: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def report(self) -> Path | None:
+        """The newest report page among the run's results."""
+        made = [artifact for artifact in self.artifacts.values() if "report" in artifact.kinds]
+        return made[-1].path("report") / "report.html" if made else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The summary as plain data for `--json`."""
+        return {
+            "run": self.name,
+            "folder": str(self.folder),
+            "seconds": round(self.seconds, 3),
+            "report": str(self.report) if self.report else None,
+            "gates": self.gates,
+            "stages": [self._stage(entry) for entry in self.plan.entries],
+        }
+
+    def _stage(self, entry: Entry) -> dict[str, Any]:
+        artifact = self.artifacts.get(entry.step.name)
+        return {
+            "stage": entry.step.name,
+            "kind": entry.step.kind,
+            "action": entry.action,
+            "fingerprint": entry.fingerprint,
+            "seconds": artifact.seconds if artifact else None,
+            "folder": str(artifact.folder) if artifact else None,
+        }
+
+
+def run(
+    recipe: Recipe, root: Path, selection: Selection | None = None, listener: Listener = nobody
+) -> Summary:
+    """Bring every selected stage of a recipe up to date.
+
+    A broken gate does not stop the run: its stage's result is kept, the rest runs so that the report
+    shows what happened, and the summary names the gate.
+
+    Args:
+        root: folder of all runs; this one's is `root/<name>`.
+
+    Raises:
+        RecipeError: a stage found a problem before it ran.
+        UsageError: the run is held by another process, or the selection is wrong.
+        Interrupted: Ctrl-C or SIGTERM. StageFailed and other CptError: a stage could not finish.
+    """
+    store = Store(root.absolute() / recipe.name)
+    if not store.folder.exists():
+        make_plan(recipe, store, selection)  # so that a wrong selection leaves no empty run behind
+    store.prepare()
+    with store.lock():
+        store.clean()
+        plan = make_plan(recipe, store, selection)
+        return _Runner(plan, store, listener).run()
+
+
+class _Runner:
+    def __init__(self, plan: Plan, store: Store, listener: Listener) -> None:
+        self._plan = plan
+        self._store = store
+        self._journal = Journal(store.folder, plan)
+        self._listener = listener
+        self._versions = versions()
+        self._available: dict[str, Artifact] = {}
+        self._checked: dict[str, set[str]] = {}
+        self._summary = Summary(plan.recipe.name, store.folder, plan)
+        for entry in plan.entries:
+            if entry.artifact is not None and not entry.to_run:
+                self._keep(entry.artifact)
+
+    def run(self) -> Summary:
+        begun = time.monotonic()
+        outcome: Outcome = "failed"
+        upcoming = [
+            Upcoming(entry.step.name, entry.action, entry.why, entry.forecast) for entry in self._plan.entries
+        ]
+        if self._plan.needs_base:
+            upcoming.insert(0, Upcoming(BASE, "run"))
+        try:
+            self._emit(RunStarted(self._plan.recipe.name, tuple(upcoming)))
+            with _stoppable():
+                self._run_stages()
+            outcome = "finished"
+        except KeyboardInterrupt:
+            outcome = "interrupted"
+            self._journal.fail(outcome)
+            raise Interrupted(outcome, hint="The same command continues where it stopped.") from None
+        except Exception as error:
+            explained = explain_failure(error, self._plan.recipe.name, self._store.folder)
+            self._journal.fail(explained.message)
+            raise explained from (None if explained is error else error)
+        finally:
+            self._summary.seconds = time.monotonic() - begun
+            self._emit(RunEnded(outcome, self._summary.seconds))
+        return self._summary
+
+    def _run_stages(self) -> None:
+        if self._plan.needs_base:
+            self._fetch_base()
+        self._check(self._plan.to_run)
+        for entry in self._plan.to_run:
+            self._keep(self._run_stage(entry))
+
+    def _fetch_base(self) -> None:
+        recipe = self._plan.recipe
+        with self._timed(BASE, continues=False):
+            folder = references.resolve_model(recipe.base, StageProgress(BASE, self._emit))
+            self._available[BASE] = BaseModelArtifact(
+                name=BASE,
+                stage=BASE,
+                kinds=("model",),
+                fingerprint=self._plan.base_fingerprint,
+                folder=folder,
+                config={"reference": recipe.data["base"]},
+            )
+
+    def _check(self, entries: tuple[Entry, ...]) -> None:
+        """Ask the stages again, now that more of their inputs are at hand."""
+        problems = []
+        for entry in entries:
+            inputs = self._inputs(entry)
+            if inputs.keys() != self._checked.get(entry.step.name, set()):
+                self._checked[entry.step.name] = set(inputs)
+                problems += step_problems(self._plan.recipe.document, entry.step, inputs)
+        if problems:
+            raise RecipeError(problems)
+
+    def _run_stage(self, entry: Entry) -> Record:
+        step, store = entry.step, self._store
+        self._check((entry,))
+        with (
+            self._timed(step.name, entry.continues) as timing,
+            store.writing(step.name, entry.fingerprint) as aside,
+        ):
+            context = Context(
+                output=aside,
+                work=store.work_folder(step.name, entry.fingerprint),
+                seed=self._plan.recipe.seed,
+                progress=StageProgress(step.name, self._emit),
+                recipe=self._plan.recipe.data,
+            )
+            try:
+                metrics = step.stage.run(step.located, self._inputs(entry), context)
+            except GateFailed as error:
+                metrics, timing.gate = error.metrics, str(error)
+            made = {kind for kind in step.stage.produces if (aside / kind).is_dir()}
+            if made != set(step.stage.produces):
+                raise AssertionError(f"made no {', '.join(set(step.stage.produces) - made)}")
+            return store.finish(self._record(entry, aside, metrics, timing))
+
+    def _record(self, entry: Entry, aside: Path, metrics: dict[str, Any], timing: _Timing) -> Record:
+        step = entry.step
+        return Record(
+            name=step.name,
+            stage=step.kind,
+            kinds=step.stage.produces,
+            fingerprint=entry.fingerprint,
+            folder=aside,
+            config=config_data(step.config),
+            parents=entry.inputs,
+            versions=self._versions,
+            created=now(),
+            seconds=round(timing.seconds, 3),
+            metrics=metrics,
+            contract=step.stage.contract,
+            seed=self._plan.recipe.seed,
+            sources=step.inputs,
+            references=entry.references,
+            gate=timing.gate,
+        )
+
+    @contextmanager
+    def _timed(self, stage: str, continues: bool) -> Iterator[_Timing]:
+        """Announce a stage's start and end, and turn what it lets out into an explained error."""
+        timing = _Timing(time.monotonic())
+        outcome: Outcome = "failed"
+        self._emit(StageStarted(stage, continues))
+        try:
+            yield timing
+            outcome = "finished"
+        except KeyboardInterrupt:
+            outcome = "interrupted"
+            raise
+        except Exception as error:
+            explained = explain_failure(error, stage, self._store.folder)
+            raise explained from (None if explained is error else error)
+        finally:
+            self._emit(StageEnded(stage, outcome, timing.seconds, timing.gate))
+
+    def _keep(self, record: Record) -> None:
+        self._available[record.name] = self._summary.artifacts[record.name] = record
+        if record.gate:
+            self._summary.gates[record.name] = record.gate
+
+    def _inputs(self, entry: Entry) -> dict[str, Artifact]:
+        return {
+            role: self._available[source]
+            for role, source in entry.step.inputs.items()
+            if source in self._available
+        }
+
+    def _emit(self, event: Event) -> None:
+        self._journal(event)
+        self._listener(event)
+
+
+@dataclass
+class _Timing:
+    begun: float
+    gate: str = ""
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.begun
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM stop a run as Ctrl-C does. Only the main thread may set signal handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_signum: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

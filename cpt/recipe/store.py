@@ -1,0 +1,173 @@
+"""The artifact store of one run: `runs/<name>/<stage>-<fingerprint>/`, each whole or absent."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from pydantic import Field, ValidationError
+
+from cpt.errors import UsageError
+from cpt.recipe.failures import explain_os_error
+from cpt.recipe.files import read_json, write_json
+from cpt.stages.base import Artifact
+
+_ARTIFACT = re.compile(r"^(?P<stage>[a-z][a-z0-9_-]*)-(?P<fingerprint>[0-9a-f]{12})$")
+_ASIDE, _OLD, _PARTIAL = ".tmp-", ".old-", ".partial"
+
+
+class Record(Artifact):
+    """An artifact together with what its fingerprint was made of, so that a change can be explained.
+
+    sources: role -> name of the stage that played it. references: data reference -> content fingerprint.
+    gate: what a broken quality or forgetting budget said; empty if none is broken.
+    """
+
+    contract: int = 1
+    seed: int = 0
+    sources: dict[str, str] = Field(default={})
+    references: dict[str, str] = Field(default={})
+    gate: str = ""
+
+
+class Store:
+    """One run's folder. Only the holder of its lock writes to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def artifact_folder(self, stage: str, fingerprint: str) -> Path:
+        return self.folder / f"{stage}-{fingerprint[:12]}"
+
+    def work_folder(self, stage: str, fingerprint: str) -> Path:
+        """Scratch folder of an unfinished stage; it survives a kill and goes when the stage is finished."""
+        folder = self.artifact_folder(stage, fingerprint)
+        return folder.with_name(folder.name + _PARTIAL)
+
+    def find(self, stage: str, fingerprint: str) -> Record | None:
+        """The finished artifact of a stage with this very fingerprint."""
+        record = self._read(self.artifact_folder(stage, fingerprint))
+        return record if record is not None and record.fingerprint == fingerprint else None
+
+    def has_partial(self, stage: str, fingerprint: str) -> bool:
+        """Whether an interrupted attempt at this very result left work to continue from."""
+        folder = self.work_folder(stage, fingerprint)
+        return folder.is_dir() and any(folder.iterdir())
+
+    def artifacts(self, stage: str | None = None) -> list[Record]:
+        """Every readable artifact (of one stage), oldest first."""
+        folders = [match for match in self._folders() if stage in (None, match["stage"])]
+        records = [self._read(self.folder / match.string) for match in folders]
+        return sorted((record for record in records if record is not None), key=lambda record: record.created)
+
+    def damaged(self, stage: str, fingerprint: str) -> bool:
+        """Whether the artifact's folder is there but cannot be used: it then counts as absent."""
+        return self.artifact_folder(stage, fingerprint).exists() and self.find(stage, fingerprint) is None
+
+    @contextmanager
+    def writing(self, stage: str, fingerprint: str) -> Iterator[Path]:
+        """An empty folder to fill; it is removed unless `finish` has moved it into place."""
+        aside = self._aside(stage, fingerprint)
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        self.work_folder(stage, fingerprint).mkdir(exist_ok=True)
+        try:
+            yield aside
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def finish(self, record: Record) -> Record:
+        """Write `artifact.json` into the folder aside, rename it into place, and drop the scratch folder.
+
+        Args:
+            record: with `folder` being the folder that `writing` gave.
+
+        Returns:
+            The record at its final place.
+        """
+        write_json(record.folder / "artifact.json", record.model_dump(mode="json", exclude={"folder"}))
+        final = self.artifact_folder(record.name, record.fingerprint)
+        old = self.folder / f"{_OLD}{final.name}"
+        if final.exists():
+            final.rename(old)
+        record.folder.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(self.work_folder(record.name, record.fingerprint), ignore_errors=True)
+        return record.model_copy(update={"folder": final})
+
+    def prepare(self) -> None:
+        """Make the run's folder and prove that it can be written to.
+
+        Raises:
+            UsageError: it cannot be; says why and what to do.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            explained = explain_os_error(error, self.folder)
+            raise UsageError(explained.message, hint=explained.hint) from error
+
+    def clean(self) -> None:
+        """Remove what interrupted writes left behind. Call it only while holding the lock."""
+        for leftover in self.folder.glob(f"{_OLD}*"):
+            final = self.folder / leftover.name.removeprefix(_OLD)
+            if not final.exists():
+                leftover.rename(final)
+        for pattern in (f"{_ASIDE}*", f"{_OLD}*"):
+            for leftover in self.folder.glob(pattern):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process.
+
+        Raises:
+            UsageError: another process holds it.
+        """
+        try:
+            with self._lock():
+                yield
+        except Timeout:
+            raise UsageError(
+                f"the run `{self.folder.name}` is being run by another process",
+                hint="Wait for it (see `cpt status`), or run under another name: name=NAME.",
+            ) from None
+
+    def locked(self) -> bool:
+        """Whether a process holds the run at this moment."""
+        if not (self.folder / ".lock").exists():
+            return False
+        try:
+            with self._lock():
+                return False
+        except (Timeout, OSError):
+            return True
+
+    def _lock(self) -> FileLock:
+        return FileLock(self.folder / ".lock", blocking=False)
+
+    def _aside(self, stage: str, fingerprint: str) -> Path:
+        return self.folder / f"{_ASIDE}{self.artifact_folder(stage, fingerprint).name}"
+
+    def _folders(self) -> list[re.Match[str]]:
+        if not self.folder.is_dir():
+            return []
+        matches = (_ARTIFACT.match(path.name) for path in self.folder.iterdir() if path.is_dir())
+        return [match for match in matches if match is not None]
+
+    def _read(self, folder: Path) -> Record | None:
+        data: Any = read_json(folder / "artifact.json")
+        try:
+            record = Record.model_validate({**data, "folder": folder}) if isinstance(data, dict) else None
+        except ValidationError:
+            return None
+        whole = record is not None and all((folder / kind).is_dir() for kind in record.kinds)
+        return record if whole else None

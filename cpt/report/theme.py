@@ -1,0 +1,207 @@
+"""How charts look, and how a matplotlib figure becomes an inline SVG that follows the page's colours."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from unicodedata import category
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from cpt.report.wording import compact
+
+
+class Shade(NamedTuple):
+    """A colour on a light page and on a dark one."""
+
+    light: str
+    dark: str
+
+
+PALETTE = {
+    "page": Shade("#f5f6f4", "#10141a"),
+    "card": Shade("#fffffe", "#181e26"),
+    "ink": Shade("#1a222d", "#e9edf2"),
+    "muted": Shade("#5a6572", "#a2adba"),
+    "rule": Shade("#dfe3e6", "#2f3945"),
+    "domain": Shade("#0072b2", "#5cb8ee"),
+    "general": Shade("#bf4b00", "#f2a24a"),
+    "replay": Shade("#00785a", "#34c79d"),
+    "other": Shade("#84518f", "#d6a0dc"),
+}
+"""After Okabe and Ito, darkened (brightened) until text in it has a contrast of 4.5 on the card."""
+
+UNIT = 72
+"""Points per inch: one point is one unit of the SVG's viewBox."""
+
+WIDTH = 400
+"""Width of every chart in units: near a phone's, so that text stays legible there."""
+
+RIGHT = 8
+"""Room at the right of the axes, in units."""
+
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 12,
+    "axes.edgecolor": PALETTE["rule"].light,
+    "axes.labelcolor": PALETTE["muted"].light,
+    "axes.linewidth": 1.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": PALETTE["rule"].light,
+    "grid.linewidth": 1.0,
+    "text.color": PALETTE["ink"].light,
+    "xtick.color": PALETTE["rule"].light,
+    "xtick.labelcolor": PALETTE["muted"].light,
+    "ytick.color": PALETTE["rule"].light,
+    "ytick.labelcolor": PALETTE["muted"].light,
+    "ytick.major.size": 0,
+    "xtick.major.size": 4,
+    "lines.linewidth": 2.25,
+    "lines.solid_capstyle": "round",
+    "lines.solid_joinstyle": "round",
+}
+
+
+def colour(role: str) -> str:
+    """Light colour of a role; sources and probes without one of their own share `other`."""
+    return PALETTE.get(role, PALETTE["other"]).light
+
+
+@contextmanager
+def canvas(
+    height: float, *, left: float = 46, bottom: float = 46, top: float = 26
+) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of `WIDTH` x `height` units with one pair of axes, in the page's style.
+
+    Args:
+        left, bottom, top: room for labels around the axes, in units.
+    """
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure = Figure(figsize=(WIDTH / UNIT, height / UNIT), dpi=UNIT)
+        wide, high = WIDTH - left - RIGHT, height - bottom - top
+        axes = figure.add_axes((left / WIDTH, bottom / height, wide / WIDTH, high / height))
+        figure.patch.set_visible(False)
+        axes.patch.set_visible(False)
+        yield figure, axes
+
+
+def label_axes(axes: Axes, x: str, y: str) -> None:
+    """Axis names set horizontally: y above its axis, x below the right end of its own."""
+    for text, corner, offset, side in ((y, (0, 1), (-45, 13), "left"), (x, (1, 0), (0, -37), "right")):
+        axes.annotate(
+            text,
+            corner,
+            xytext=offset,
+            xycoords="axes fraction",
+            textcoords="offset points",
+            horizontalalignment=side,
+            color=colour("muted"),
+        )
+
+
+def token_axis(axes: Axes, last: int) -> None:
+    """Ticks in tokens from 0 to the last step's."""
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= 1.001 * last])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: compact(tokens)))
+
+
+def to_svg(figure: Figure, key: str, title: str, description: str) -> str:
+    """The figure as an `<svg>` element to inline: same figure, same bytes.
+
+    Args:
+        key: unique on the page; prefixes every id.
+        title, description: what a screen reader says.
+    """
+    buffer = io.StringIO()
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    with matplotlib.rc_context({"svg.hashsalt": key}):
+        figure.savefig(buffer, format="svg", metadata=nothing)
+    root = ET.fromstring(buffer.getvalue())
+    for element in root.iter():
+        _tidy(element)
+    _prefix_ids(root, key)
+    _drop_styles(root)
+    for attribute in ("width", "height", "version"):
+        root.attrib.pop(attribute, None)
+    root.attrib |= {"role": "img", "aria-label": printable(title), "aria-describedby": f"{key}-desc"}
+    desc = ET.Element("desc", {"id": f"{key}-desc"})
+    desc.text = printable(description)
+    name = ET.Element("title")
+    name.text = printable(title)
+    root[0:0] = [name, desc]
+    return ET.tostring(root, encoding="unicode")
+
+
+def printable(text: str) -> str:
+    """Text from data without the characters that XML forbids."""
+    forbidden = ("Cc", "Cn", "Cs")
+    return "".join("\N{REPLACEMENT CHARACTER}" if category(char) in forbidden else char for char in text)
+
+
+def short(text: str, limit: int) -> str:
+    """A name from data, fit for a chart: printable and of at most `limit` characters."""
+    clean = printable(text)
+    return clean if len(clean) <= limit else f"{clean[: limit - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+_VARIABLES = {shade.light: f"var(--{role})" for role, shade in PALETTE.items()}
+_COLOUR = re.compile("|".join(_VARIABLES))
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
+_FONT_FAMILY = re.compile(r"font-family:[^;]*;?\s*")
+
+
+def _tidy(element: ET.Element) -> None:
+    """Without namespaces, fonts and needless digits; colours as the page's variables."""
+    element.tag = element.tag.rpartition("}")[2]
+    element.tail = None
+    if element.text and not element.text.strip():
+        element.text = None
+    for name, value in list(element.attrib.items()):
+        del element.attrib[name]
+        value = " ".join(value.split())
+        if name == "style":
+            value = _COLOUR.sub(lambda match: _VARIABLES[match[0]], _FONT_FAMILY.sub("", value))
+        else:
+            value = _LONG_NUMBER.sub(lambda match: f"{float(match[0]):.2f}", value)
+        element.attrib[name.rpartition("}")[2]] = value
+
+
+def _prefix_ids(root: ET.Element, key: str) -> None:
+    """Ids that nothing refers to go, the others become unique on the page."""
+    reference = re.compile(r"(?<=#)[\w.-]+")
+    used = {
+        match
+        for element in root.iter()
+        for name in ("href", "clip-path")
+        for match in reference.findall(element.get(name, ""))
+    }
+    for element in root.iter():
+        if (identifier := element.attrib.pop("id", None)) in used:
+            element.set("id", f"{key}-{identifier}")
+        for name in ("href", "clip-path"):
+            if name in element.attrib:
+                element.set(name, reference.sub(lambda match: f"{key}-{match[0]}", element.attrib[name]))
+
+
+def _drop_styles(root: ET.Element) -> None:
+    """matplotlib's `<style>` would apply to the whole page."""
+    for parent in root.iter():
+        for style in parent.findall("style"):
+            parent.remove(style)

@@ -1,0 +1,177 @@
+"""The report stage: what all earlier stages recorded, as one HTML page and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, ValidationError
+
+from cpt.errors import DataError, Problem
+from cpt.stages.base import BASE, Artifact, Context, Earlier, Stage, StageConfig, WiringError
+
+if TYPE_CHECKING:
+    from cpt.corpus.index import CorpusIndex
+    from cpt.report.facts import RunRecord, StageRecord, TokenizerRecord, TrainingRecord
+
+
+class ReportConfig(StageConfig):
+    """How the report is headed."""
+
+    title: str | None = Field(
+        default=None, min_length=1, description="Heading of the page; the recipe's name if left out."
+    )
+
+
+class ReportStage(Stage[ReportConfig]):
+    """Reads every earlier stage's artifact; writes `report.html` and `report.json`."""
+
+    kind = "report"
+    summary = "write what the run changed as one HTML page and as JSON"
+    Config = ReportConfig
+    produces = ("report",)
+
+    def wire(self, config: ReportConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
+        """One role per earlier stage, under its own name. The base model itself is not read."""
+        if config.from_ is not None:
+            problem = Problem(
+                "a report reads every earlier stage", key="from", hint="Leave `from` out of the report stage."
+            )
+            raise WiringError(problem)
+        return {stage.name: stage.name for stage in earlier if stage.name != BASE}
+
+    def run(self, config: ReportConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        """Gather the facts and write both files.
+
+        Raises:
+            DataError: an earlier stage's artifact is damaged.
+        """
+        from cpt.report.facts import gather
+        from cpt.report.page import render
+
+        run = read_run(config, list(inputs.values()), context.recipe)
+        try:
+            facts = gather(run)
+        except (ValidationError, KeyError, TypeError) as error:
+            message = f"an earlier stage's figures do not have the form that a report needs: {error}"
+            raise DataError(message, hint="Run the stages again (--force).") from error
+        folder = context.output / "report"
+        folder.mkdir()
+        (folder / "report.html").write_text(render(facts), encoding="utf-8")
+        (folder / "report.json").write_text(facts.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        return {"verdict": facts.verdict}
+
+
+def read_run(config: ReportConfig, stages: Sequence[Artifact], recipe: Mapping[str, Any]) -> RunRecord:
+    """Everything that a report is made of; of several artifacts of a kind the newest counts.
+
+    Args:
+        stages: artifacts in the recipe's order.
+    """
+    from cpt.corpus.index import read_index
+    from cpt.report.facts import RunRecord
+
+    newest = {kind: stage for stage in stages for kind in stage.kinds}
+    scores = newest.get("scores")
+    index = read_index(newest["corpus"].path("corpus")) if "corpus" in newest else None
+    return RunRecord(
+        recipe=recipe,
+        stages=[_stage_record(stage) for stage in stages],
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=_machine(),
+        title=config.title,
+        corpus=index.model_dump() if index else None,
+        training=_read_training(newest.get("training")),
+        scores=_read_json(scores.path("scores") / "scores.json") if scores else None,
+        tokenizer=_read_tokenizer(newest.get("model"), index),
+    )
+
+
+def _stage_record(artifact: Artifact) -> StageRecord:
+    from cpt.report.facts import StageRecord
+
+    return StageRecord(
+        name=artifact.name,
+        kind=artifact.stage,
+        fingerprint=artifact.fingerprint,
+        seconds=artifact.seconds,
+        created=artifact.created,
+        config=artifact.config,
+        metrics=artifact.metrics,
+        versions=artifact.versions,
+    )
+
+
+def _read_training(artifact: Artifact | None) -> TrainingRecord | None:
+    from cpt.report.facts import TrainingRecord
+
+    if artifact is None:
+        return None
+    folder = artifact.path("training")
+    return TrainingRecord(
+        stage=artifact.name,
+        summary=_read_json(folder / "summary.json"),
+        steps=_read_lines(folder / "steps.jsonl"),
+        probes=_read_lines(folder / "probes.jsonl"),
+        ledger=_read_json(folder / "ledger.json"),
+    )
+
+
+def _read_tokenizer(model: Artifact | None, index: CorpusIndex | None) -> TokenizerRecord:
+    """The newest tokenizer's size, and how much held-out domain text a token of it covers."""
+    from tokenizers import Tokenizer
+
+    from cpt.report.facts import TokenizerRecord
+
+    size = ratio = None
+    if model is not None and (file := model.path("model") / "tokenizer.json").is_file():
+        size = Tokenizer.from_file(str(file)).get_vocab_size()
+    if index is not None and "heldout" in index.sources["domain"].splits:
+        ratio = index.bytes_per_token("domain", "heldout")
+    return TokenizerRecord(size, ratio)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
+        raise DataError(f"{path}: {reason}", hint="Run the stage that made it again (--force).") from error
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON-lines file; none if the stage wrote none."""
+    if not path.exists():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            message = f"{path}:{number}: this line is not JSON"
+            raise DataError(message, hint="Run the stage that made it again (--force).") from error
+    return rows
+
+
+def _machine() -> dict[str, str | int]:
+    """What figures of speed depend on. No names of hosts or users."""
+    system = f"{platform.system()} on {platform.machine()}"
+    return {"system": system, "processor": _processor(), "cpus": os.cpu_count() or 1}
+
+
+def _processor() -> str:
+    """The processor's name; Linux has it only in a file."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or "unknown")
+
+
+STAGE = ReportStage()

@@ -1,0 +1,150 @@
+"""The two views of a running recipe, and how numbers are written."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from cpt.cli.form import duration, fact, number, plural, size
+from cpt.cli.live import LiveView
+from cpt.cli.plain import PlainView
+from cpt.recipe.progress import (
+    Advanced,
+    Event,
+    RunEnded,
+    RunStarted,
+    Said,
+    StageEnded,
+    StageStarted,
+    Upcoming,
+)
+
+START: list[Event] = [
+    RunStarted("medical", (Upcoming("corpus", "cached"), Upcoming("pretrain", "run", "", "9 tokens"))),
+    StageStarted("pretrain", continues=True),
+]
+
+
+def plain(updates: list[tuple[float, Event]]) -> list[str]:
+    """Lines written for events that arrive at given seconds, without their times of day."""
+    now = 0.0
+    stream = io.StringIO()
+    view = PlainView(stream, clock=lambda: now)
+    for now, event in updates:  # noqa: B007 - the clock reads it
+        view(event)
+    return [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()]
+
+
+def advanced(done: int, **facts: float) -> Advanced:
+    return Advanced("pretrain", done, 100, "steps", facts)
+
+
+def test_plain_lines_are_written_at_most_every_ten_seconds() -> None:
+    lines = plain([(float(second), advanced(second + 1, loss=2.0)) for second in range(25)])
+    assert [line.split(",")[0] for line in lines] == [
+        "pretrain: 1/100 steps",
+        "pretrain: 11/100 steps",
+        "pretrain: 21/100 steps",
+    ]
+    assert lines[1] == "pretrain: 11/100 steps, loss 2.000, 1:29 left"
+
+
+def test_plain_writes_every_probe_and_the_end_at_once() -> None:
+    lines = plain(
+        [
+            (0, advanced(1, loss=2.0)),
+            (1, advanced(2, loss=2.0, domain=0.91)),
+            (2, advanced(3, loss=2.0)),
+            (3, advanced(4, loss=2.0, domain=0.90)),
+            (4, advanced(100, loss=2.0)),
+        ]
+    )
+    assert [line.split("/")[0] for line in lines] == [f"pretrain: {step}" for step in (1, 2, 4, 100)]
+    assert "domain 0.910" in lines[1]
+
+
+def test_plain_tells_the_story() -> None:
+    ended = StageEnded("pretrain", "finished", 65, gate="too much")
+    events = [*START, Said("pretrain", "two\nlines"), ended, RunEnded("finished", 66)]
+    assert plain([(0, event) for event in events]) == [
+        "medical: corpus (cached), pretrain (run)",
+        "pretrain: continues",
+        "pretrain: two",
+        "pretrain: lines",
+        "pretrain: finished after 1:05",
+        "pretrain: gate failed: too much",
+        "finished after 1:06",
+    ]
+
+
+def shown(view: LiveView) -> str:
+    console = Console(file=io.StringIO(), width=100, record=True)
+    console.print(view)
+    return console.export_text()
+
+
+def test_the_live_view_shows_stages_progress_facts_and_messages() -> None:
+    view = LiveView(Console(file=io.StringIO(), force_terminal=True))
+    for event in START:
+        view(event)
+    view(advanced(1, loss=2.5, domain=0.91))
+    view(advanced(30, loss=2.1, tokens_per_second=612.4))
+    for number_ in range(5):
+        view(Said("pretrain", f"message {number_}"))
+    text = shown(view)
+    view(RunEnded("finished", 3))
+    assert "medical" in text
+    assert "corpus" in text
+    assert "cached" in text
+    assert "30/100 steps" in text
+    assert "loss 2.100" in text
+    assert "domain 0.910" in text
+    assert "612 tokens/s" in text
+    assert "message 4" in text
+    assert "message 1" not in text
+
+
+@pytest.mark.parametrize(
+    ("event", "mark", "note"),
+    [
+        (StageEnded("pretrain", "finished", 65), "✓", "loss 2.100"),
+        (StageEnded("pretrain", "failed", 65), "✗", "failed"),
+        (StageEnded("pretrain", "interrupted", 65), "■", "interrupted"),
+        (StageEnded("pretrain", "finished", 65, gate="x"), "!", "a budget is broken"),
+    ],
+)
+def test_the_live_view_shows_how_a_stage_ended(event: Event, mark: str, note: str) -> None:
+    view = LiveView(Console(file=io.StringIO(), force_terminal=True))
+    for each in [*START, advanced(30, loss=2.1), event, RunEnded("finished", 66)]:
+        view(each)
+    line = next(line for line in shown(view).splitlines() if "pretrain" in line)
+    assert mark in line
+    assert note in line
+    assert "1:05" in line
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (duration(0.42), "0.4 s"),
+        (duration(41.2), "41 s"),
+        (duration(125), "2:05"),
+        (duration(3725), "1:02:05"),
+        (size(512), "512 B"),
+        (size(1400), "1.4 kB"),
+        (size(538_000_000), "538 MB"),
+        (number(98304), "98,304"),
+        (number(612.4), "612"),
+        (number(2.31), "2.310"),
+        (number(2.3e-4), "2.3e-04"),
+        (number(0.0), "0.000"),
+        (fact("tokens_per_second", 4100.0), "4,100 tokens/s"),
+        (fact("grad_norm", 1.5), "grad norm 1.500"),
+        (plural(1, "stage"), "1 stage"),
+        (plural(2, "stage"), "2 stages"),
+    ],
+)
+def test_numbers(written: str, expected: str) -> None:
+    assert written == expected

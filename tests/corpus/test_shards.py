@@ -1,0 +1,77 @@
+"""Shards on disk: the documented files, several shards as one source, damage noticed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cpt.corpus.shards import ShardWriter, TokenisedSource
+from cpt.errors import DataError
+
+
+def write(folder: Path, shard_tokens: int) -> list[np.ndarray]:
+    random = np.random.default_rng(5)
+    pieces = [
+        random.integers(0, 60_000, size=int(size)).astype(np.uint32) for size in random.integers(1, 17, 200)
+    ]
+    writer = ShardWriter(folder, sequence_length=16, shard_tokens=shard_tokens)
+    for at in range(0, 200, 2):
+        writer.add(pieces[at : at + 2])
+    writer.close()
+    assert writer.sequences == len(TokenisedSource(folder))
+    return pieces
+
+
+@pytest.mark.parametrize("shard_tokens", [100, 500, 10**9])
+def test_every_piece_comes_back_once_and_no_sequence_is_too_long(tmp_path: Path, shard_tokens: int) -> None:
+    pieces = write(tmp_path, shard_tokens)
+    source = TokenisedSource(tmp_path)
+    found: list[tuple[int, ...]] = []
+    for number in range(len(source)):
+        row = source.sequence(number)
+        assert row.tokens.dtype == np.uint32
+        assert row.source == tmp_path.name
+        assert len(row.tokens) == row.piece_lengths.sum() == source.sequence_lengths[number] <= 16
+        found += [tuple(part.tolist()) for part in np.split(row.tokens, np.cumsum(row.piece_lengths)[:-1])]
+    assert Counter(found) == Counter(tuple(piece.tolist()) for piece in pieces)
+    assert source.total_tokens == sum(map(len, pieces))
+
+
+def test_files_are_as_documented(tmp_path: Path) -> None:
+    write(tmp_path, 500)
+    stems = sorted({path.name.split(".")[0] for path in tmp_path.iterdir()})
+    assert stems == [f"shard-{number:05d}" for number in range(len(stems))]
+    assert len(stems) > 1
+    for stem in stems:
+        tokens = np.load(tmp_path / f"{stem}.tokens.npy", allow_pickle=False)
+        pieces = np.load(tmp_path / f"{stem}.pieces.npy", allow_pickle=False)
+        sequences = np.load(tmp_path / f"{stem}.sequences.npy", allow_pickle=False)
+        assert (tokens.dtype, pieces.dtype, sequences.dtype) == (np.uint32, np.int64, np.int64)
+        assert pieces[0] == sequences[0] == 0
+        assert pieces[-1] == len(tokens)
+        assert sequences[-1] == len(pieces) - 1
+
+
+def test_numbers_outside_are_errors(tmp_path: Path) -> None:
+    write(tmp_path, 500)
+    source = TokenisedSource(tmp_path)
+    for number in (-1, len(source)):
+        with pytest.raises(IndexError):
+            source.sequence(number)
+
+
+def test_missing_and_damaged_shards_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no token shards"):
+        TokenisedSource(tmp_path)
+    write(tmp_path, 500)
+    file = tmp_path / "shard-00000.tokens.npy"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="shard-00000"):
+        TokenisedSource(tmp_path)
+    np.save(file, np.zeros(3, dtype=np.uint32))
+    with pytest.raises(DataError, match="do not fit together"):
+        TokenisedSource(tmp_path)

@@ -1,0 +1,132 @@
+"""The stateless data order: resume, partitions, epochs, exact replay, and the ledger against counting."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cpt.corpus.shards import ShardWriter, TokenisedSource
+from cpt.corpus.stream import TrainingStream, replay_rows
+from cpt.errors import DataError, RecipeError
+
+
+def make_source(folder: Path, sequences: int, first: int, shard_tokens: int = 50) -> TokenisedSource:
+    """`sequences` sequences of one piece each, whose first token tells them apart; several shards."""
+    writer = ShardWriter(folder, sequence_length=16, shard_tokens=shard_tokens)
+    for number in range(sequences):
+        writer.add([np.full(9 + number % 8, first + number, dtype=np.uint32)])
+    writer.close()
+    return TokenisedSource(folder)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> dict[str, TokenisedSource]:
+    return {
+        "domain": make_source(tmp_path / "domain", 23, 1000),
+        "replay": make_source(tmp_path / "replay", 7, 5000),
+    }
+
+
+def ids(rows: list) -> list[int]:
+    return [int(row.tokens[0]) for row in rows]
+
+
+def test_two_runs_and_a_resumed_one_see_the_same(sources: dict[str, TokenisedSource]) -> None:
+    whole = [ids(TrainingStream(sources, 0.25, 8, 17).batch(step)) for step in range(12)]
+    resumed = TrainingStream(sources, 0.25, 8, 17)
+    assert [ids(resumed.batch(step)) for step in range(5, 12)] == whole[5:]
+    again = TrainingStream(sources, 0.25, 8, 17)
+    assert [ids(again.batch(step)) for step in range(9, 12)] == whole[9:]
+    assert [ids(TrainingStream(sources, 0.25, 8, 18).batch(step)) for step in range(12)] != whole
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4, 8])
+def test_any_number_of_processes_sees_the_same_union(
+    sources: dict[str, TokenisedSource], processes: int
+) -> None:
+    for step in range(6):
+        parts = [
+            ids(TrainingStream(sources, 0.25, 8, 17).batch(step)[rank::processes])
+            for rank in range(processes)
+        ]
+        merged = [parts[row % processes][row // processes] for row in range(8)]
+        assert merged == ids(TrainingStream(sources, 0.25, 8, 17).batch(step))
+
+
+def test_row_is_the_position_in_the_stream(sources: dict[str, TokenisedSource]) -> None:
+    stream = TrainingStream(sources, 0.25, 8, 17)
+    rows = [stream.row(position) for position in range(32)]
+    assert ids(rows) == [id for step in range(4) for id in ids(stream.batch(step))]
+
+
+def test_every_epoch_visits_every_sequence_once_in_another_order(
+    sources: dict[str, TokenisedSource],
+) -> None:
+    stream = TrainingStream({"domain": sources["domain"]}, 0.0, 4, 17)
+    drawn = [id for step in range(23) for id in ids(stream.batch(step))]  # 4 epochs of 23
+    drawn_in_order = [number for step in range(23) for number in stream._numbers("domain", step * 4, 4)]
+    epochs = [drawn_in_order[epoch * 23 : (epoch + 1) * 23] for epoch in range(4)]
+    assert all(sorted(epoch) == list(range(23)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert Counter(drawn) == dict.fromkeys(range(1000, 1023), 4)
+
+
+@pytest.mark.parametrize(
+    ("share", "batch"), [(0.0, 8), (0.05, 20), (0.1, 8), (0.25, 8), (0.3, 7), (0.5, 2), (0.9, 8)]
+)
+def test_every_batch_has_exactly_round_of_x_times_b_replay_rows(
+    sources: dict[str, TokenisedSource], share: float, batch: int
+) -> None:
+    stream = TrainingStream(sources, share, batch, 17)
+    places = set()
+    for step in range(200):
+        replay = [row for row, id in enumerate(ids(stream.batch(step))) if id >= 5000]
+        assert len(replay) == round(share * batch)
+        places.update(replay)
+    if round(share * batch):
+        assert places == set(range(batch)), "replay rows must not sit in the same micro-batch always"
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 5, 11, 40])
+def test_the_ledger_equals_counting(sources: dict[str, TokenisedSource], steps: int) -> None:
+    stream = TrainingStream(sources, 0.25, 8, 17)
+    ledger = stream.ledger(steps)
+    rows = [row for step in range(steps) for row in stream.batch(step)]
+    for name, first, size in (("domain", 1000, 23), ("replay", 5000, 7)):
+        own = [row for row in rows if (row.tokens[0] >= 5000) == (first == 5000)]
+        assert ledger[name]["sequences"] == len(own)
+        assert ledger[name]["tokens"] == sum(len(row.tokens) for row in own)
+        assert ledger[name]["epochs"] == pytest.approx(len(own) / size)
+
+
+def test_available_steps_and_tokens_are_bounded_by_the_domain(
+    sources: dict[str, TokenisedSource],
+) -> None:
+    stream = TrainingStream(sources, 0.25, 8, 17)
+    assert stream.available_steps(1) == 23 // 6
+    assert stream.available_steps(2) == 46 // 6
+    ledger = stream.ledger(7)
+    assert stream.available_tokens(2) == ledger["domain"]["tokens"] + ledger["replay"]["tokens"]
+    assert ledger["domain"]["epochs"] <= 2 < stream.ledger(8)["domain"]["epochs"]
+
+
+def test_shares_that_cannot_be_exact_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"0\.01 of 8 sequences rounds to none(.|\n)*batch_sequences: 100"):
+        replay_rows(0.01, 8)
+    with pytest.raises(RecipeError, match="leaves none for the domain"):
+        replay_rows(0.99, 8)
+    with pytest.raises(RecipeError, match="leaves none"):
+        replay_rows(-0.5, 8)
+    assert replay_rows(0.0, 8) == 0
+
+
+def test_replay_without_replay_text_is_refused(sources: dict[str, TokenisedSource]) -> None:
+    with pytest.raises(DataError, match="no replay text"):
+        TrainingStream({"domain": sources["domain"]}, 0.25, 8, 17)
+
+
+def test_replay_text_is_ignored_at_share_zero(sources: dict[str, TokenisedSource]) -> None:
+    assert set(TrainingStream(sources, 0.0, 8, 17).ledger(3)) == {"domain"}

@@ -1,0 +1,145 @@
+"""A whole corpus folder: every training document can be put together again from the shards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cpt.corpus import open_source, read_documents, read_index, retokenise
+from cpt.corpus.build import write_source
+from cpt.corpus.documents import Document
+from cpt.corpus.index import CorpusIndex
+from cpt.corpus.split import always, by_hash
+from cpt.corpus.store import documents_path
+from cpt.corpus.tokenise import tokenise
+from cpt.corpus.tokens import load_tokenizer, tokenizer_sha256
+from cpt.errors import DataError
+
+START, END = 0, 1
+LENGTH = 16
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, model_folder: Path) -> Path:
+    """Domain documents of 1 to some 80 tokens, with a held-out part and general text."""
+    random = np.random.default_rng(1)
+    words = ["heart", "fever", "the", "night", "of", "\u00e4rzte", "\u65e5\u672c", "x"]
+    documents = [
+        Document(
+            f"d{number}", f"{number} " + " ".join(random.choice(words, size=int(random.integers(0, 25))))
+        )
+        for number in range(150)
+    ]
+    folder, heldout = tmp_path / "corpus", set()
+    index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
+    general = [Document(f"g{number}", f"general text {number} " * 4) for number in range(5)]
+    index.sources["general"] = write_source(folder, "general", general, always("heldout"), heldout)
+    index.sources["domain"] = write_source(folder, "domain", documents, by_hash(0.1, 17), heldout)
+    tokenise(folder, index, model_folder)
+    return folder
+
+
+def stored_pieces(corpus: Path) -> Counter[str]:
+    """Every piece of every sequence, with "." if a document ends with it and "..." if it goes on."""
+    source = open_source(corpus, "domain")
+    pieces: Counter[str] = Counter()
+    for number in range(len(source)):
+        row = source.sequence(number)
+        assert len(row.tokens) <= LENGTH
+        for piece in np.split(row.tokens, np.cumsum(row.piece_lengths)[:-1]):
+            assert piece[0] == START
+            content = piece[1:-1] if piece[-1] == END else piece[1:]
+            pieces[f"{content.tolist()}{'.' if piece[-1] == END else '...'}"] += 1
+    return pieces
+
+
+def pieces_of_documents(corpus: Path, model: Path) -> Counter[str]:
+    """The same, straight from the documents, by the definition of pieces."""
+    tokenizer = load_tokenizer(model)
+    pieces: Counter[str] = Counter()
+    for document in read_documents(corpus, "domain", "train"):
+        tokens, room = tokenizer.encode(document.text, add_special_tokens=False).ids, LENGTH - 1
+        assert tokenizer.decode(tokens) == document.text
+        while len(tokens) >= room:
+            taken = room - 1 if len(tokens) == room else room
+            pieces[f"{tokens[:taken]}..."] += 1
+            tokens = tokens[taken:]
+        pieces[f"{tokens}."] += 1
+    return pieces
+
+
+def test_every_training_document_is_in_the_shards_exactly_once(corpus: Path, model_folder: Path) -> None:
+    assert stored_pieces(corpus) == pieces_of_documents(corpus, model_folder)
+
+
+def test_the_index_counts_what_is_there(corpus: Path, model_folder: Path) -> None:
+    index, source = read_index(corpus), open_source(corpus, "domain")
+    train, heldout = (index.sources["domain"].splits[side] for side in ("train", "heldout"))
+    assert index.tokenizer == tokenizer_sha256(model_folder)
+    assert train.tokens == source.total_tokens
+    assert train.sequences == len(source)
+    assert train.pieces == sum(len(source.sequence(n).piece_lengths) for n in range(len(source)))
+    assert train.documents + heldout.documents == index.sources["domain"].documents_in == 150
+    assert heldout.sequences == 0
+    assert '"sequences"' not in (corpus / "corpus.json").read_text().split('"heldout"')[1].split("}")[0]
+    texts = [document.text for document in read_documents(corpus, "domain", "heldout")]
+    tokenizer = load_tokenizer(model_folder)
+    plain = sum(len(tokenizer.encode(text, add_special_tokens=False).ids) for text in texts)
+    assert heldout.bytes == sum(len(text.encode()) for text in texts)
+    assert heldout.tokens == plain + heldout.pieces + heldout.documents
+    assert index.bytes_per_token("domain", "heldout") == pytest.approx(heldout.bytes / plain)
+
+
+def test_held_out_text_is_not_tokenised_to_disk(corpus: Path) -> None:
+    assert sorted(path.name for path in (corpus / "tokens").iterdir()) == ["domain"]
+    with pytest.raises(DataError, match="no train documents of source 'general'"):
+        list(read_documents(corpus, "general", "train"))
+
+
+def test_retokenise_keeps_documents_and_changes_tokens(
+    corpus: Path, tmp_path: Path, new_model_folder: Callable[..., Path]
+) -> None:
+    other = new_model_folder("other", merges=0)
+    before, output = read_index(corpus), tmp_path / "again"
+    after = retokenise(corpus, other, output)
+    assert after == read_index(output)
+    assert after.tokenizer == tokenizer_sha256(other) != before.tokenizer
+    for name, split in (("domain", "train"), ("domain", "heldout"), ("general", "heldout")):
+        old, new = documents_path(corpus, name, split), documents_path(output, name, split)
+        assert old.samefile(new)
+        was, now = before.sources[name].splits[split], after.sources[name].splits[split]
+        assert (was.documents, was.bytes) == (now.documents, now.bytes)
+        assert now.tokens > was.tokens
+    assert after.bytes_per_token("domain", "heldout") == pytest.approx(1.0)
+    assert stored_pieces(output) == pieces_of_documents(output, other)
+    assert read_index(corpus) == before
+
+
+def test_retokenise_with_the_same_tokenizer_is_bit_equal(
+    corpus: Path, tmp_path: Path, model_folder: Path
+) -> None:
+    retokenise(corpus, model_folder, tmp_path / "again")
+    for path in (corpus / "tokens").rglob("*.npy"):
+        assert path.read_bytes() == (tmp_path / "again" / path.relative_to(corpus)).read_bytes()
+
+
+def test_retokenise_refuses_a_tokenizer_without_the_marks(
+    corpus: Path, tmp_path: Path, new_model_folder: Callable[..., Path]
+) -> None:
+    other = new_model_folder("other")
+    file = other / "tokenizer.json"
+    file.write_text(file.read_text().replace("</s>", "</t>"))
+    with pytest.raises(DataError, match="no token '</s>'"):
+        retokenise(corpus, other, tmp_path / "again")
+
+
+def test_a_missing_or_damaged_index_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"corpus\.json: No such file"):
+        read_index(tmp_path)
+    (tmp_path / "corpus.json").write_text('{"sequence_length": "long"}')
+    with pytest.raises(DataError, match="not a corpus index"):
+        read_index(tmp_path)

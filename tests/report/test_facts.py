@@ -1,0 +1,154 @@
+"""What the facts hold, and that they hold together when stages are missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from medical_run import RECIPE, SCORES, STAGES, general_level
+from ruamel.yaml import YAML
+
+from cpt.report.facts import RunRecord, StageRecord, TokenizerRecord, gather
+from cpt.report.schema import Facts
+
+PROBE_KEYS = {"before", "after", "depth", "trough_step", "recovery_step", "area", "permanent"}
+
+
+def test_json_keeps_its_contract(facts: Facts) -> None:
+    data = json.loads(facts.model_dump_json())
+    assert list(data["probes"]) == ["domain", "general"]
+    for probe in data["probes"].values():
+        assert probe.keys() >= PROBE_KEYS
+    assert data["tokens"] == {"domain": 92160, "replay": 30720}
+    assert data["tokens_per_second"] == pytest.approx(394.2)
+    assert data["seconds"] == {
+        "corpus": 148.3,
+        "vocabulary": 21.7,
+        "pretrain": 338.0,
+        "merge": 9.4,
+        "evaluate": 96.1,
+    }
+    assert {
+        "before": 49152,
+        "after": 50176,
+        "bytes_per_token_before": 4.21,
+        "bytes_per_token_after": 4.89,
+    }.items() <= data["vocabulary"].items()
+
+
+def test_levels_come_from_evaluate_and_the_gap_from_the_training_curve(facts: Facts) -> None:
+    general = facts.probes["general"]
+    assert general.measured_by == "evaluate"
+    assert (general.before, general.after, general.permanent) == (0.9911, 0.9903, pytest.approx(-0.0008))
+    assert (general.trough_step, general.recovery_step) == (6, 40)
+    assert general.depth == pytest.approx(general_level(6) - general_level(0))
+    assert general.training is not None
+    assert general.training.before == pytest.approx(0.991)
+    assert general.training.permanent == pytest.approx(general_level(60) - 0.991)
+
+
+def test_without_evaluate_levels_are_the_ends_of_the_curve(run: RunRecord) -> None:
+    facts = gather(dataclasses.replace(run, scores=None))
+    general = facts.probes["general"]
+    assert general.measured_by == "training"
+    assert (general.before, general.after) == pytest.approx((0.991, general_level(60)))
+    assert general.permanent == pytest.approx(general_level(60) - 0.991)
+    assert general.difference is not None
+    assert not general.difference.known
+    assert facts.tasks == {}
+    assert "no confidence interval" in facts.basis
+    assert facts.basis.endswith("The merged model itself was not measured.")
+
+
+def test_without_stability_figures_the_curve_still_gives_the_levels(run: RunRecord) -> None:
+    assert run.training is not None
+    training = dataclasses.replace(run.training, summary={})
+    general = gather(dataclasses.replace(run, training=training, scores=None)).probes["general"]
+    assert general.before == pytest.approx(0.991)
+    assert general.depth is None
+    assert len(general.curve) == 18
+
+
+def test_a_text_that_only_evaluate_measured_has_no_gap(run: RunRecord) -> None:
+    scores = {**SCORES, "bits_per_byte": {"wiki": SCORES["bits_per_byte"]["general"]}}
+    facts = gather(dataclasses.replace(run, scores=scores, training=None))
+    wiki = facts.probes["wiki"]
+    assert (wiki.after, wiki.depth, wiki.training, wiki.curve) == (0.9903, None, None, [])
+    assert (facts.training, facts.tokens, facts.tokens_per_second) == (None, {}, None)
+
+
+def test_vocabulary_metrics_may_be_flat(run: RunRecord) -> None:
+    nested = STAGES[2].metrics["vocabulary"]
+    flat = [dataclasses.replace(stage, metrics=nested) for stage in STAGES if stage.kind == "vocabulary"]
+    vocabulary = gather(dataclasses.replace(run, stages=flat)).vocabulary
+    assert (vocabulary.before, vocabulary.after, vocabulary.bytes_per_token_after) == (49152, 50176, 4.89)
+
+
+def test_without_a_vocabulary_stage_both_sides_are_the_base(run: RunRecord) -> None:
+    stages = [stage for stage in STAGES if stage.kind != "vocabulary"]
+    facts = gather(dataclasses.replace(run, stages=stages, tokenizer=TokenizerRecord(32_000, 3.9)))
+    assert facts.vocabulary.model_dump(exclude={"added", "rows"}) == {
+        "before": 32_000,
+        "after": 32_000,
+        "bytes_per_token_before": 3.9,
+        "bytes_per_token_after": 3.9,
+    }
+    assert facts.absent == ["vocabulary"]
+
+
+def test_documents_are_accounted_for(facts: Facts) -> None:
+    domain = facts.documents["domain"]
+    assert domain.documents_in == 16214
+    assert domain.removed == {"duplicate": 241, "empty": 3, "duplicate_of_heldout": 9}
+    assert domain.balanced
+    assert not domain.model_copy(update={"documents_in": 16215}).balanced
+
+
+def test_merge_and_its_weights(facts: Facts) -> None:
+    assert facts.merge is not None
+    assert facts.merge.method == "task-arithmetic"
+    assert [(model.model, model.weight) for model in facts.merge.models] == [("pretrain", 0.9)]
+
+
+def test_recipe_survives_as_yaml(facts: Facts) -> None:
+    assert YAML(typ="safe").load(facts.recipe) == RECIPE
+
+
+def test_a_version_that_changed_between_stages_shows_both(run: RunRecord) -> None:
+    stages = [
+        StageRecord("corpus", "corpus", "a" * 64, versions={"torch": "2.6.0", "python": "3.11.9"}),
+        StageRecord("pretrain", "pretrain", "b" * 64, versions={"torch": "2.9.1", "python": "3.11.9"}),
+    ]
+    versions = gather(dataclasses.replace(run, stages=stages)).versions
+    assert versions == {"python": "3.11.9", "torch": "2.6.0, then 2.9.1"}
+
+
+def test_long_curves_are_thinned_but_keep_their_ends(run: RunRecord) -> None:
+    assert run.training is not None
+    steps = [{"step": n, "tokens": n * 64, "loss_nats": 2.0, "lr": 1e-4} for n in range(1, 20_001)]
+    training = gather(
+        dataclasses.replace(run, training=dataclasses.replace(run.training, steps=steps))
+    ).training
+    assert training is not None
+    assert len(training.points) == 1000
+    assert (training.points[0].step, training.points[-1].step) == (1, 20_000)
+
+
+def test_of_several_training_stages_the_newest_is_shown(run: RunRecord) -> None:
+    stages = [*STAGES, dataclasses.replace(STAGES[3], name="anneal")]
+    training = gather(dataclasses.replace(run, stages=stages)).training
+    assert training is not None
+    assert training.trainings == 2
+
+
+def test_the_title_heads_the_page_but_does_not_rename_the_run(run: RunRecord) -> None:
+    facts = gather(dataclasses.replace(run, title="Adapting to medicine"))
+    assert (facts.title, facts.name) == ("Adapting to medicine", "medical")
+
+
+def test_nothing_at_all_is_a_report_too(bare: RunRecord) -> None:
+    facts = gather(bare)
+    assert facts.verdict == "Nothing was measured on held-out text."
+    assert facts.absent == ["corpus", "vocabulary", "pretrain", "merge", "evaluate"]
+    assert facts.probes == {}

@@ -1,0 +1,244 @@
+"""The loop on a tiny model: exact after any kill, and every setting has an effect."""
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import SENTENCES
+
+from cpt.errors import StageFailed
+from cpt.monitor.bits_per_byte import load_tokenizer, tokenise_text
+from cpt.packed.model import load_model
+from cpt.training import loop
+from cpt.training.data import pack_sequences, target_count
+from cpt.training.loop import Result, Settings, train
+from cpt.training.optimizer import AdamW
+from cpt.training.schedules import Schedule
+
+SETTINGS = Settings(
+    steps=6,
+    micro_batch=4,
+    schedule=Schedule(peak=1e-2, floor=1e-3, warmup=0.3),
+    optimizer=AdamW(),
+    clip=1.0,
+    dtype=torch.float32,
+    probe_every=2,
+    checkpoint_every=2,
+    keep_checkpoints=1,
+)
+
+
+class Batches:
+    """A stream of random documents, three of domain and one of replay in every batch."""
+
+    def batch(self, step: int) -> list[SimpleNamespace]:
+        generator = np.random.default_rng(step)
+        rows = []
+        for source in ("domain", "replay", "domain", "domain"):
+            lengths = generator.integers(2, 12, size=3)
+            tokens = generator.integers(2, 280, size=int(lengths.sum())).astype(np.uint32)
+            rows.append(SimpleNamespace(source=source, tokens=tokens, piece_lengths=lengths))
+        return rows
+
+    def ledger(self, steps: int) -> dict[str, dict[str, float]]:
+        result = {name: {"sequences": 0, "tokens": 0, "epochs": 0.0} for name in ("domain", "replay")}
+        for step in range(steps):
+            for row in self.batch(step):
+                result[row.source]["sequences"] += 1
+                result[row.source]["tokens"] += len(row.tokens)
+        return result
+
+
+class Quiet:
+    """Keeps messages; optionally dies at a step, as a kill would."""
+
+    def __init__(self, die_at: int | None = None) -> None:
+        self.messages: list[str] = []
+        self.die_at = die_at
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def update(self, done: int, total: int, unit: str, **facts: float) -> None:
+        if done == self.die_at:
+            raise KeyboardInterrupt
+
+
+def run(folder: Path, work: Path, settings: Settings = SETTINGS, die_at: int | None = None, stream=None):
+    """Train a fresh copy of the tiny model; returns its weights, the result and the messages."""
+    model = load_model(folder)
+    probes = {"domain": tokenise_text(load_tokenizer(folder), SENTENCES, 64, "<s>")}
+    progress = Quiet(die_at)
+    result = train(model, stream or Batches(), probes, settings, work, progress)
+    return {name: p.detach().clone() for name, p in model.named_parameters()}, result, progress.messages
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def changed(tiny_model: Path, tmp_path: Path, **settings) -> bool:
+    """Whether a setting changes the trained weights."""
+    plain, _, _ = run(tiny_model, tmp_path / "plain")
+    other, _, _ = run(tiny_model, tmp_path / "other", dataclasses.replace(SETTINGS, **settings))
+    return not equal(plain, other)
+
+
+def test_first_step_equals_a_plain_torch_step(tiny_model: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SETTINGS, steps=1, schedule=Schedule(peak=1e-2, floor=0, warmup=0))
+    ours, _, _ = run(tiny_model, tmp_path, settings)
+    model = load_model(tiny_model)
+    model.set_attn_implementation("eager")
+    optimizer = AdamW().build(model)
+    total = torch.zeros(())
+    for row in Batches().batch(0):
+        for piece in np.split(row.tokens.astype(np.int64), np.cumsum(row.piece_lengths)[:-1]):
+            logits = model(torch.tensor(piece)[None]).logits[0, :-1]
+            total = total + torch.nn.functional.cross_entropy(
+                logits, torch.tensor(piece[1:]), reduction="sum"
+            )
+    (total / target_count(Batches().batch(0))).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-2
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(ours[name], parameter.detach(), atol=2e-6, rtol=1e-4)
+
+
+def test_micro_batches_give_the_same_gradient(tiny_model: Path, tmp_path: Path) -> None:
+    whole, _, _ = run(tiny_model, tmp_path / "whole")
+    parts, _, _ = run(tiny_model, tmp_path / "parts", dataclasses.replace(SETTINGS, micro_batch=1))
+    for name in whole:
+        torch.testing.assert_close(whole[name], parts[name], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kills", [[1], [3], [3, 5], [4, 4]])
+def test_killed_and_continued_any_number_of_times_equals_uninterrupted(
+    tiny_model: Path, tmp_path: Path, kills: list[int]
+) -> None:
+    whole, expected, _ = run(tiny_model, tmp_path / "whole")
+    for step in kills:
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_model, tmp_path / "killed", die_at=step)
+    again, result, _ = run(tiny_model, tmp_path / "killed")
+    assert equal(whole, again)
+    assert (result.ledger, result.tokens, result.steps) == (expected.ledger, expected.tokens, expected.steps)
+    assert [r.bits_per_byte for r in result.readings] == [r.bits_per_byte for r in expected.readings]
+    steps = [json.loads(line)["step"] for line in (tmp_path / "killed/steps.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_continuing_says_so(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, tmp_path, die_at=5)
+    _, _, messages = run(tiny_model, tmp_path)
+    assert messages[0] == "continues after step 4"
+
+
+def test_log_holds_what_the_schedule_and_the_stream_say(tiny_model: Path, tmp_path: Path) -> None:
+    _, result, _ = run(tiny_model, tmp_path)
+    records = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert [r["lr"] for r in records] == [SETTINGS.schedule.rate(step, 6) for step in range(6)]
+    assert records[-1]["tokens"] == result.tokens == sum(
+        len(row.tokens) for step in range(6) for row in Batches().batch(step)
+    )
+    assert records[-1]["seconds"] == pytest.approx(result.seconds)
+    assert [(r.step, r.probe) for r in result.readings] == [(s, "domain") for s in (0, 1, 2, 4, 6)]
+
+
+def test_training_lowers_the_loss_it_reports(tiny_model: Path, tmp_path: Path) -> None:
+    class Same(Batches):
+        def batch(self, step: int) -> list[SimpleNamespace]:
+            return super().batch(0)
+
+    run(tiny_model, tmp_path, dataclasses.replace(SETTINGS, steps=12), stream=Same())
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert losses[0] == pytest.approx(np.log(300), abs=0.2)
+    assert losses[-1] < losses[0] - 0.5
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"schedule": Schedule(peak=2e-2, floor=1e-3, warmup=0.3)},
+        {"optimizer": AdamW(beta2=0.999)},
+        {"optimizer": AdamW(weight_decay=0.5)},
+        {"clip": 0.01},
+        {"dtype": torch.bfloat16},
+    ],
+    ids=["peak", "beta2", "weight_decay", "clip", "dtype"],
+)
+def test_setting_changes_the_training(tiny_model: Path, tmp_path: Path, settings: dict) -> None:
+    assert changed(tiny_model, tmp_path, **settings)
+
+
+def test_probe_and_checkpoint_settings_do_not_touch_the_training(tiny_model: Path, tmp_path: Path) -> None:
+    assert not changed(tiny_model, tmp_path, probe_every=5, checkpoint_every=1, keep_checkpoints=2)
+    assert len(list((tmp_path / "plain").glob("step-*"))) == 1
+    assert len(list((tmp_path / "other").glob("step-*"))) == 2
+
+
+def test_compiled_training_is_the_same_function(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: compiled.append(self))
+    assert not changed(tiny_model, tmp_path, compile=True)
+    assert len(compiled) == 2 * 3 + 1
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(
+        loop.Accelerator, "clip_grad_norm_", lambda self, parameters, norm: torch.tensor(float("nan"))
+    )
+    with pytest.raises(StageFailed, match="gradient norm nan at step 1"):
+        run(tiny_model, tmp_path)
+
+
+def test_a_ledger_that_does_not_match_is_an_error(tiny_model: Path, tmp_path: Path) -> None:
+    class Lying(Batches):
+        def ledger(self, steps: int) -> dict[str, dict[str, float]]:
+            honest = super().ledger(steps)
+            honest["replay"]["tokens"] += 1
+            return honest
+
+    with pytest.raises(StageFailed, match="tokens of replay"):
+        run(tiny_model, tmp_path, stream=Lying())
+
+
+def test_a_frozen_parameter_that_should_train_is_an_error(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
+    original = AdamW.build
+
+    def without_norms(self: AdamW, module: torch.nn.Module) -> torch.optim.AdamW:
+        optimizer = original(self, module)
+        optimizer.param_groups.pop()
+        return optimizer
+
+    monkeypatch.setattr(AdamW, "build", without_norms)
+    with pytest.raises(StageFailed, match=r"left 5 trainable tensors unchanged: .*layernorm"):
+        run(tiny_model, tmp_path)
+
+
+def test_leaking_attention_is_found_before_training(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
+    from cpt.packed import attention
+
+    def leaking(query, key, value, layout, scaling, window=None):
+        attended = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scaling, enable_gqa=True
+        )
+        return attended.transpose(1, 2)
+
+    monkeypatch.setattr(attention, "attend_within_documents", leaking)
+    with pytest.raises(StageFailed, match="packed documents see each other"):
+        run(tiny_model, tmp_path)
+
+
+def test_result_is_complete(tiny_model: Path, tmp_path: Path) -> None:
+    _, result, _ = run(tiny_model, tmp_path)
+    assert isinstance(result, Result)
+    assert result.ledger["replay"]["sequences"] == 6
+    batch = Batches().batch(0)
+    assert pack_sequences(batch).targets == target_count(batch)

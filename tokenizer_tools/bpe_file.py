@@ -1,0 +1,134 @@
+"""A byte-pair-encoding tokenizer as tokenizer.json holds it: vocabulary, ranked merges, added tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from cpt.errors import DataError
+
+FILE = "tokenizer.json"
+
+_PROBE = "one two three"
+
+
+@dataclass(frozen=True)
+class BpeFile:
+    """What tokenizer.json says.
+
+    Attributes:
+        data: the whole file.
+        vocabulary: id of every token of the BPE model.
+        merges: (left, right) by rank.
+        added: id of every added token (special tokens among them), by content.
+    """
+
+    data: Mapping[str, Any]
+    vocabulary: Mapping[str, int]
+    merges: Sequence[tuple[str, str]]
+    added: Mapping[str, int]
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """Id of every token, added ones included."""
+        return {**self.vocabulary, **self.added}
+
+    @property
+    def next_id(self) -> int:
+        """First id after every used one."""
+        return max(self.ids.values()) + 1
+
+    def barred(self) -> frozenset[int]:
+        """Ids that no merge may touch: added tokens, the unknown token, bytes that stand for themselves."""
+        model = self.data["model"]
+        ids = set(self.added.values())
+        if model.get("unk_token") in self.vocabulary:
+            ids.add(self.vocabulary[model["unk_token"]])
+        if model.get("byte_fallback"):
+            ids |= {
+                self.vocabulary[token]
+                for byte in range(256)
+                if (token := f"<0x{byte:02X}>") in self.vocabulary
+            }
+        return frozenset(ids)
+
+    def extended(self, merges: Sequence[tuple[str, str]], tokens: Mapping[str, int]) -> dict[str, Any]:
+        """The file's content with merges appended and new tokens in the vocabulary.
+
+        Added tokens enter the model's vocabulary too: on loading, `tokenizers` numbers those that are not
+        in it by the size of the vocabulary, so they would move as soon as it grows.
+        """
+        model = dict(self.data["model"])
+        vocabulary = {**self.vocabulary, **self.added, **tokens}
+        model["vocab"] = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
+        as_text = bool(model["merges"]) and isinstance(model["merges"][0], str)
+        new = [f"{left} {right}" if as_text else [left, right] for left, right in merges]
+        model["merges"] = [*model["merges"], *new]
+        return {**self.data, "model": model}
+
+
+def read(folder: Path) -> BpeFile:
+    """Read a folder's tokenizer.json.
+
+    Raises:
+        DataError: there is none, or it is not a BPE tokenizer that continued BPE can extend.
+    """
+    file = folder / FILE
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} has no {FILE}",
+            hint="Load the tokenizer with transformers' AutoTokenizer and save it again to get one.",
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{file} is not valid JSON: {error}") from error
+    if reason := _why_unsupported(data):
+        raise DataError(
+            f"the tokenizer in {file} cannot be extended by continued BPE: {reason}",
+            hint="Leave the vocabulary stage out, or start from a model with a byte-level BPE tokenizer.",
+        )
+    model = data["model"]
+    return BpeFile(
+        data=data,
+        vocabulary=model["vocab"],
+        merges=[_pair(merge) for merge in model["merges"]],
+        added={token["content"]: token["id"] for token in data.get("added_tokens") or []},
+    )
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The folder's tokenizer, reading special tokens in a text as plain text; no truncation, no padding."""
+    tokenizer = Tokenizer.from_file(str(folder / FILE))
+    tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
+    left, right = merge.split(" ") if isinstance(merge, str) else merge
+    return left, right
+
+
+def _why_unsupported(data: Mapping[str, Any]) -> str | None:
+    model = data.get("model") or {}
+    if model.get("type") != "BPE":
+        return f"its model is {model.get('type') or 'of no stated type'}, not BPE"
+    if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+        return "it marks subwords with a prefix or a suffix"
+    if model.get("dropout"):
+        return "it drops merges at random (dropout)"
+    if data.get("pre_tokenizer") is None or not _splits_words(data):
+        return "it has no pre-tokenizer that splits text into words"
+    return None
+
+
+def _splits_words(data: Mapping[str, Any]) -> bool:
+    words = Tokenizer.from_str(json.dumps(data)).encode(_PROBE, add_special_tokens=False).word_ids
+    return len(set(words)) > 1
