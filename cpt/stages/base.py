@@ -113,7 +113,7 @@ class WiringError(Exception):
 
 
 def newest(earlier: Sequence[Earlier], kind: str, from_: str | None = None) -> str:
-    """Name of the newest earlier stage that holds `kind`; `from_` narrows the choice if it holds that kind."""
+    """Name of the newest earlier stage that holds `kind`; `from_` is taken instead if it holds that kind."""
     holders = [stage.name for stage in earlier if kind in stage.kinds]
     if from_ in holders:
         return from_

@@ -107,7 +107,7 @@ class PretrainStage(Stage[PretrainConfig]):
         steps = _steps(config, corpus)
         ledger = _stream(config, corpus, seed=0).ledger(steps)
         tokens = sum(int(entry["tokens"]) for entry in ledger.values())
-        return f"{tokens:,} tokens in {steps:,} steps"
+        return f"about {tokens:,} tokens in {steps:,} steps"
 
     def run(self, config: PretrainConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Train, then save the model and what is known of the training."""

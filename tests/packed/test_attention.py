@@ -18,11 +18,17 @@ def documents(lengths: list[int], seed: int = 0) -> list:
 def tiny(kind: str = "llama", implementation: str = attention.NAME):
     attention.register()
     torch.manual_seed(0)
-    sizes = dict(
-        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.2,
-        attn_implementation=implementation,
-    )  # fmt: skip
+    sizes = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "initializer_range": 0.2,
+        "attn_implementation": implementation,
+    }
     if kind == "mistral":
         return MistralForCausalLM(MistralConfig(**sizes, sliding_window=8)).eval()
     return LlamaForCausalLM(LlamaConfig(**sizes)).eval()
@@ -40,7 +46,9 @@ def test_layout_restores_the_row_and_pads_little() -> None:
 
 @pytest.mark.parametrize("products_up_to", [0, 10**6])
 @pytest.mark.parametrize("window", [None, 7])
-def test_attention_equals_the_block_diagonal_mask(monkeypatch, products_up_to: int, window: int | None) -> None:
+def test_attention_equals_the_block_diagonal_mask(
+    monkeypatch, products_up_to: int, window: int | None
+) -> None:
     monkeypatch.setattr(attention, "_PRODUCTS_UP_TO", products_up_to)
     torch.manual_seed(1)
     total = sum(LENGTHS)
@@ -75,7 +83,9 @@ def test_packed_logits_equal_per_document_logits(kind: str) -> None:
             input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False,
             **{attention.LAYOUT: batch.layout},
         ).logits[0]  # fmt: skip
-        apart = torch.cat([alone(torch.tensor(document)[None], use_cache=False).logits[0] for document in row])
+        apart = torch.cat(
+            [alone(torch.tensor(document)[None], use_cache=False).logits[0] for document in row]
+        )
     torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-5)
 
 

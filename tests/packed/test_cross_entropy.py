@@ -20,9 +20,7 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_loss_and_gradients_equal_plain_cross_entropy(monkeypatch, inputs, chunk: int) -> None:
     monkeypatch.setattr(cross_entropy, "CHUNK", chunk)
     hidden, head, labels = inputs
-    plain = torch.nn.functional.cross_entropy(
-        hidden @ head.T, labels, ignore_index=IGNORED, reduction="sum"
-    )
+    plain = torch.nn.functional.cross_entropy(hidden @ head.T, labels, ignore_index=IGNORED, reduction="sum")
     chunked = summed_cross_entropy(hidden, head, labels, torch.float32)
     torch.testing.assert_close(chunked, plain)
     for ours, theirs in zip(

@@ -152,7 +152,7 @@ class Pretrain(Fake):
     consumes = ("model", "corpus")
     produces = ("model", "training")
 
-    def forecast(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:  # noqa: ARG002
+    def forecast(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
         return f"{config.tokens} tokens in {config.steps} steps"
 
 
@@ -187,7 +187,7 @@ class Report(Fake):
     Config = ReportConfig
     produces = ("report",)
 
-    def wire(self, config: ReportConfig, earlier: Sequence[Earlier]) -> dict[str, str]:  # noqa: ARG002
+    def wire(self, config: ReportConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
         return {stage.name: stage.name for stage in earlier if stage.name != "base"}
 
     def run(self, config: Any, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:

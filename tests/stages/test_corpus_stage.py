@@ -29,7 +29,7 @@ class Heard:
     def message(self, text: str) -> None:
         self.messages.append(text)
 
-    def update(self, done: int, total: int, unit: str, **facts: float) -> None:  # noqa: ARG002
+    def update(self, done: int, total: int, unit: str, **facts: float) -> None:
         assert done <= total
 
 

@@ -144,8 +144,10 @@ def test_log_holds_what_the_schedule_and_the_stream_say(tiny_model: Path, tmp_pa
     _, result, _ = run(tiny_model, tmp_path)
     records = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert [r["lr"] for r in records] == [SETTINGS.schedule.rate(step, 6) for step in range(6)]
-    assert records[-1]["tokens"] == result.tokens == sum(
-        len(row.tokens) for step in range(6) for row in Batches().batch(step)
+    assert (
+        records[-1]["tokens"]
+        == result.tokens
+        == sum(len(row.tokens) for step in range(6) for row in Batches().batch(step))
     )
     assert records[-1]["seconds"] == pytest.approx(result.seconds)
     assert [(r.step, r.probe) for r in result.readings] == [(s, "domain") for s in (0, 1, 2, 4, 6)]
@@ -209,7 +211,9 @@ def test_a_ledger_that_does_not_match_is_an_error(tiny_model: Path, tmp_path: Pa
         run(tiny_model, tmp_path, stream=Lying())
 
 
-def test_a_frozen_parameter_that_should_train_is_an_error(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_frozen_parameter_that_should_train_is_an_error(
+    tiny_model: Path, tmp_path: Path, monkeypatch
+) -> None:
     original = AdamW.build
 
     def without_norms(self: AdamW, module: torch.nn.Module) -> torch.optim.AdamW:

@@ -25,5 +25,5 @@ def test_short_runs_never_train_with_a_zero_first_rate(steps: int) -> None:
 
 
 def test_floor_above_peak_is_refused() -> None:
-    with pytest.raises(ValidationError, match="floor 0.01 is above peak 0.001"):
+    with pytest.raises(ValidationError, match=r"floor 0\.01 is above peak 0\.001"):
         Schedule(peak=1e-3, floor=1e-2)

@@ -1,0 +1,193 @@
+"""The pretrain stage on a tiny model and a real corpus artifact."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import varied_texts, write_jsonl
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from cpt.errors import StageFailed
+from cpt.stages.base import Artifact, Context, Silent
+from cpt.stages.corpus import STAGE as CORPUS
+from cpt.stages.pretrain import STAGE as PRETRAIN
+
+PLAIN = {"tokens": 600, "batch_sequences": 4, "checkpoint": {"every": 2}, "monitor": {"every": 2}}
+
+
+def artifact(name: str, folder: Path, *kinds: str) -> Artifact:
+    return Artifact(name=name, stage=name, kinds=kinds, fingerprint=name, folder=folder)
+
+
+def run_stage(stage: Any, config: dict[str, Any], inputs: Mapping[str, Artifact], folder: Path, **more: Any):
+    output, work = folder / "output", folder / "work"
+    output.mkdir(parents=True)
+    work.mkdir(exist_ok=True)
+    context = Context(output, work, more.get("seed", 17), more.get("progress", Silent()), {})
+    return stage.run(stage.Config.model_validate(config), inputs, context)
+
+
+@pytest.fixture(scope="module")
+def inputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    folder = tmp_path_factory.mktemp("corpus")
+    base_folder = folder / "base"
+    base_folder.mkdir()
+    (base_folder / "model").symlink_to(tiny_model)
+    base = artifact("base", base_folder, "model")
+    config = {
+        "domain": [{"path": str(write_jsonl(folder / "domain.jsonl", varied_texts(200)))}],
+        "replay": [{"path": str(write_jsonl(folder / "replay.jsonl", varied_texts(60, "old ")))}],
+        "general": [{"path": str(write_jsonl(folder / "general.jsonl", varied_texts(20, "general ")))}],
+        "heldout": 0.1,
+        "sequence_length": 64,
+    }
+    run_stage(CORPUS, config, {"model": base}, folder / "made")
+    return {"model": base, "corpus": artifact("corpus", folder / "made" / "output", "corpus")}
+
+
+def pretrain(config: dict[str, Any], inputs: Mapping[str, Artifact], folder: Path, **more: Any) -> Path:
+    run_stage(PRETRAIN, PLAIN | config, inputs, folder, **more)
+    return folder / "output"
+
+
+def weights(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(output / "model" / "model.safetensors")
+
+
+def differ(a: Path, b: Path) -> bool:
+    first, second = weights(a), weights(b)
+    return any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_outputs_are_a_model_and_what_is_known_of_its_training(
+    inputs, tmp_path: Path, tiny_model: Path
+) -> None:
+    metrics = run_stage(PRETRAIN, PLAIN | {"replay": 0.25}, inputs, tmp_path)
+    output = tmp_path / "output"
+    model = AutoModelForCausalLM.from_pretrained(output / "model")
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    assert model.generation_config.eos_token_id == 1
+    assert AutoTokenizer.from_pretrained(output / "model").get_vocab()
+    assert differ(output, output) is False
+    ledger = json.loads((output / "training/ledger.json").read_text())
+    assert ledger["replay"]["sequences"] * 3 == ledger["domain"]["sequences"]
+    assert metrics["tokens"] == sum(entry["tokens"] for entry in ledger.values())
+    assert set(metrics["stability"]) == {"domain", "general"}
+    summary = json.loads((output / "training/summary.json").read_text())
+    assert summary["stability"]["domain"]["end"] < summary["stability"]["domain"]["before"]
+    steps = [json.loads(line)["step"] for line in (output / "training/steps.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, summary["steps"] + 1))
+    probes = [json.loads(line) for line in (output / "training/probes.jsonl").read_text().splitlines()]
+    assert {probe["step"] for probe in probes} >= {0, 1, 2, summary["steps"]}
+
+
+def test_same_seed_same_weights_other_seed_other_weights(inputs, tmp_path: Path) -> None:
+    first = pretrain({}, inputs, tmp_path / "a")
+    assert not differ(first, pretrain({}, inputs, tmp_path / "b"))
+    assert differ(first, pretrain({}, inputs, tmp_path / "c", seed=18))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"tokens": 900},
+        {"batch_sequences": 2},
+        {"micro_batch_sequences": 1},
+        {"replay": 0.25},
+        {"schedule": {"kind": "constant"}},
+        {"schedule": {"peak": 1e-3}},
+        {"schedule": {"floor": 1e-4}},
+        {"schedule": {"warmup": 0.5}},
+        {"optimizer": {"beta1": 0.5}},
+        {"optimizer": {"beta2": 0.5}},
+        {"optimizer": {"eps": 1e-3}},
+        {"optimizer": {"weight_decay": 0.9}},
+        {"clip": 0.01},
+        {"precision": "bf16"},
+    ],
+    ids=str,
+)
+def test_every_setting_of_the_training_changes_the_weights(inputs, tmp_path: Path, config: dict) -> None:
+    plain = {"precision": "fp32"}
+    assert differ(
+        pretrain(plain, inputs, tmp_path / "plain"), pretrain(plain | config, inputs, tmp_path / "changed")
+    )
+
+
+def test_every_setting_of_the_monitor_changes_what_is_read(inputs, tmp_path: Path) -> None:
+    def readings(name: str, **monitor: Any) -> list[dict[str, Any]]:
+        output = pretrain({"tokens": 1500, "monitor": {"every": 2} | monitor}, inputs, tmp_path / name)
+        return [json.loads(line) for line in (output / "training/probes.jsonl").read_text().splitlines()]
+
+    plain = readings("plain")
+    assert len(readings("every", every=1)) > len(plain)
+    assert readings("tokens", tokens=40)[0]["bits_per_byte"] != plain[0]["bits_per_byte"]
+    assert readings("window", window=8)[0]["bits_per_byte"] != plain[0]["bits_per_byte"]
+
+
+def test_tolerance_reaches_the_stability_gap(inputs, tmp_path: Path, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(
+        "cpt.monitor.probes.stability", lambda readings, tolerance: seen.append(tolerance) or {}
+    )
+    pretrain({"monitor": {"tolerance": 0.25}}, inputs, tmp_path)
+    assert seen == [0.25]
+
+
+@pytest.mark.parametrize("setting", [{"every": 1}, {"keep": 3}])
+def test_checkpoint_settings_decide_what_is_kept(inputs, tmp_path: Path, setting: dict) -> None:
+    pretrain({"checkpoint": {"every": 2} | setting, "tokens": 1500}, inputs, tmp_path)
+    kept = {int(path.name[5:]) for path in (tmp_path / "work").glob("step-*")}
+    assert kept == ({5} if "every" in setting else {2, 4})
+
+
+def test_compile_is_passed_on(inputs, tmp_path: Path, monkeypatch) -> None:
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: compiled.append(self))
+    pretrain({"compile": True}, inputs, tmp_path)
+    assert compiled
+
+
+def test_replay_without_replay_text_is_a_problem(inputs, tmp_path: Path, tiny_model: Path) -> None:
+    folder = tmp_path / "corpus"
+    config = {"domain": [{"path": str(write_jsonl(tmp_path / "d.jsonl", varied_texts(100)))}],
+              "heldout": 0.1, "sequence_length": 64}  # fmt: skip
+    run_stage(CORPUS, config, {"model": inputs["model"]}, folder)
+    bare = {"model": inputs["model"], "corpus": artifact("corpus", folder / "output", "corpus")}
+    config = PRETRAIN.Config.model_validate(PLAIN | {"replay": 0.25})
+    (problem,) = PRETRAIN.check(config, bare)
+    assert (problem.key, problem.message) == (
+        "replay",
+        "a replay share of 0.25 is wanted, but the corpus has no replay text",
+    )
+    with pytest.raises(StageFailed, match="no replay text"):
+        pretrain({"replay": 0.25}, bare, tmp_path / "run")
+
+
+def test_more_tokens_than_the_corpus_has_is_a_problem_until_more_epochs_are_allowed(inputs) -> None:
+    def problems(**config: Any) -> list[str]:
+        settings = PRETRAIN.Config.model_validate(PLAIN | {"tokens": 50_000} | config)
+        return [problem.message for problem in PRETRAIN.check(settings, inputs)]
+
+    (message,) = problems()
+    assert "the domain text lasts for" in message
+    assert problems(epochs=50) == []
+
+
+def test_a_replay_share_that_rounds_to_no_row_is_a_problem() -> None:
+    config = PRETRAIN.Config.model_validate(PLAIN | {"replay": 0.1})
+    (problem,) = PRETRAIN.check(config, {})
+    assert "rounds to none" in problem.message
+
+
+def test_forecast_tells_tokens_and_steps(inputs, tmp_path: Path) -> None:
+    config = PRETRAIN.Config.model_validate(PLAIN)
+    assert PRETRAIN.forecast(config, {}) == "600 tokens"
+    forecast = PRETRAIN.forecast(config, inputs)
+    assert forecast.endswith("tokens in 3 steps")
+    metrics = run_stage(PRETRAIN, PLAIN, inputs, tmp_path)
+    assert int(forecast.split()[1]) == pytest.approx(metrics["tokens"], rel=0.05)
