@@ -43,7 +43,7 @@ class PackedLM(TemplateLM):
         self._tokenizer = tokenizer
         self._start = _ids(tokenizer, start_token)
         self._on_progress = on_progress
-        self._max_length = int(model.model.config.get_text_config().max_position_embeddings)
+        self._max_length = context_length(model)
 
     @property
     def eot_token_id(self) -> int:
@@ -85,6 +85,11 @@ class PackedLM(TemplateLM):
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """Not a multiple-choice request."""
         raise NotImplementedError("tasks that generate are not supported")
+
+
+def context_length(model: PackedLanguageModel) -> int:
+    """Tokens that the model can read at once."""
+    return int(model.model.config.get_text_config().max_position_embeddings)
 
 
 def _ids(tokenizer: Tokenizer, token: str | None) -> list[int]:

@@ -1,7 +1,8 @@
 """Multiple-choice items: made from held-out documents, or read from a user's file.
 
-An item made from a document asks how the document goes on: the true continuation against continuations of
-the documents most like it, all of about the same length, so that neither topic nor length gives it away.
+An item made from a document asks how the document goes on: the true continuation against those
+continuations of other documents that are most like it, all of about the same length, so that neither topic
+nor length gives it away.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ POOL = 4000
 """Documents among which look-alikes are searched."""
 MIN_CHARACTERS = 80
 """A shorter document makes no item."""
-QUESTION_CHARACTERS = 320
+QUESTION_CHARACTERS = 240
 CHOICE_CHARACTERS = 64
 
 _SNAP = 16
@@ -102,7 +103,7 @@ def _cut(document: str) -> _Cut | None:
     text = document.strip()
     if len(text) < MIN_CHARACTERS:
         return None
-    at = _boundary(text, min(len(text) // 2, QUESTION_CHARACTERS))
+    at = _boundary(text, min(len(text) // 3, QUESTION_CHARACTERS))
     question, rest = text[:at].rstrip(), text[at:].lstrip()
     if not question or len(rest) < MIN_CHARACTERS // 4:
         return None
@@ -118,15 +119,15 @@ def _boundary(text: str, at: int) -> int:
 
 
 def _most_alike(cuts: Sequence[_Cut]) -> np.ndarray:
-    """For each document the others, the most alike first: [documents, neighbours]."""
+    """For each document those with the likest continuations, the likest first: [documents, neighbours]."""
     from sklearn.feature_extraction.text import TfidfVectorizer  # type: ignore[import-untyped]
     from sklearn.neighbors import NearestNeighbors  # type: ignore[import-untyped]
 
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, dtype=np.float32)
-    vectors = vectorizer.fit_transform(f"{cut.question}{cut.lead}{cut.rest}" for cut in cuts)
-    neighbours = min(len(cuts), 8 * CHOICES)
-    found = NearestNeighbors(n_neighbors=neighbours, metric="cosine").fit(vectors).kneighbors(vectors)[1]
-    return np.asarray(found)
+    documents = vectorizer.fit_transform(f"{cut.question}{cut.lead}{cut.rest}" for cut in cuts)
+    continuations = vectorizer.transform(cut.rest[:CHOICE_CHARACTERS] for cut in cuts)
+    nearest = NearestNeighbors(n_neighbors=min(len(cuts), 8 * CHOICES), metric="cosine").fit(continuations)
+    return np.asarray(nearest.kneighbors(documents, return_distance=False))
 
 
 def _distractors(cut: _Cut, alike: Iterator[_Cut]) -> list[str]:

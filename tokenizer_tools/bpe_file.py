@@ -130,5 +130,6 @@ def _why_unsupported(data: Mapping[str, Any]) -> str | None:
 
 
 def _splits_words(data: Mapping[str, Any]) -> bool:
-    words = Tokenizer.from_str(json.dumps(data)).encode(_PROBE, add_special_tokens=False).word_ids
-    return len(set(words)) > 1
+    tokenizer = Tokenizer.from_str(json.dumps(data))
+    text = tokenizer.normalizer.normalize_str(_PROBE) if tokenizer.normalizer else _PROBE
+    return len(tokenizer.pre_tokenizer.pre_tokenize_str(text)) > 1

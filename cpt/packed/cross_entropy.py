@@ -23,9 +23,9 @@ CHUNK = 1024
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden_TE: torch.Tensor, head_VE: torch.Tensor, labels_T: torch.Tensor, dtype: torch.dtype
+        ctx: Any, hidden_TE: torch.Tensor, head_VE: torch.Tensor, labels_T: torch.Tensor
     ) -> torch.Tensor:
-        hidden, head = hidden_TE.to(dtype), head_VE.to(dtype)
+        hidden, head = hidden_TE.to(head_VE.dtype), head_VE
         wants_hidden, wants_head = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         grad_head = torch.zeros_like(head_VE, dtype=torch.float32) if wants_head else None
@@ -60,11 +60,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             for grad, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
         ]
         ctx.gradients = (None, None)
-        return *grads, None, None
+        return *grads, None
 
 
 def summed_cross_entropy(
-    hidden_TE: torch.Tensor, head_VE: torch.Tensor, labels_T: torch.Tensor, dtype: torch.dtype
+    hidden_TE: torch.Tensor, head_VE: torch.Tensor, labels_T: torch.Tensor
 ) -> torch.Tensor:
     """Sum of -ln p(label) in nats over the positions that have a label.
 
@@ -72,22 +72,24 @@ def summed_cross_entropy(
         hidden_TE: last hidden states.
         head_VE: output embedding.
         labels_T: token ids, `IGNORED` where no loss is taken.
-        dtype: precision of the matrix products; the softmax is always float32.
+
+    The matrix products have the head's precision, the softmax is always float32.
     """
     kept = (labels_T != IGNORED).nonzero().squeeze(1)
-    loss: torch.Tensor = _ChunkedCrossEntropy.apply(hidden_TE[kept], head_VE, labels_T[kept], dtype)
+    loss: torch.Tensor = _ChunkedCrossEntropy.apply(hidden_TE[kept], head_VE, labels_T[kept])
     return loss
 
 
 @torch.no_grad()
 def token_cross_entropy(
-    hidden_TE: torch.Tensor, head_VE: torch.Tensor, labels_T: torch.Tensor, dtype: torch.dtype
+    hidden_TE: torch.Tensor, head_VE: torch.Tensor, labels_T: torch.Tensor
 ) -> torch.Tensor:
     """-ln p(label) in nats of every position, 0 where there is no label: [T] float32."""
-    head = head_VE.to(dtype)
-    hidden = hidden_TE.to(dtype)
+    hidden = hidden_TE.to(head_VE.dtype)
     losses = [
-        cross_entropy((hidden[rows] @ head.T).float(), labels_T[rows], ignore_index=IGNORED, reduction="none")
+        cross_entropy(
+            (hidden[rows] @ head_VE.T).float(), labels_T[rows], ignore_index=IGNORED, reduction="none"
+        )
         for rows in (slice(start, start + CHUNK) for start in range(0, len(labels_T), CHUNK))
     ]
     return torch.cat(losses)

@@ -60,19 +60,18 @@ def load_model(
 class PackedLanguageModel(nn.Module):
     """A language model seen as a function from a packed batch to its loss."""
 
-    def __init__(self, model: Any, dtype: torch.dtype) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self.dtype = dtype
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
         """Summed cross entropy in nats over the batch's targets."""
-        return summed_cross_entropy(self._hidden(batch), self._head(), batch.labels, self.dtype)
+        return summed_cross_entropy(self._hidden(batch), self._head(), batch.labels)
 
     @torch.no_grad()
     def token_nats(self, batch: PackedBatch) -> torch.Tensor:
         """Cross entropy in nats of every position's label: [T] float32, 0 where there is none."""
-        return token_cross_entropy(self._hidden(batch), self._head(), batch.labels, self.dtype)
+        return token_cross_entropy(self._hidden(batch), self._head(), batch.labels)
 
     def _head(self) -> torch.Tensor:
         head = self.model.get_output_embeddings()
@@ -83,12 +82,11 @@ class PackedLanguageModel(nn.Module):
 
     def _hidden(self, batch: PackedBatch) -> torch.Tensor:
         """Last hidden states [T, E] of the model's backbone."""
-        with torch.autocast(batch.input_ids.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            output = self.model.base_model(
-                input_ids=batch.input_ids,
-                position_ids=batch.position_ids,
-                use_cache=False,
-                **{attention.LAYOUT: batch.layout},
-            )
+        output = self.model.base_model(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            use_cache=False,
+            **{attention.LAYOUT: batch.layout},
+        )
         hidden: torch.Tensor = output.last_hidden_state[0]
         return hidden

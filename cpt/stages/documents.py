@@ -8,17 +8,13 @@ from pathlib import Path
 
 def has_texts(corpus: Path, source: str, split: str) -> bool:
     """Whether the corpus holds texts of that source and split."""
-    return _file(corpus, source, split).is_file()
+    from cpt.corpus.store import documents_path
+
+    return documents_path(corpus, source, split).is_file()
 
 
 def iterate_texts(corpus: Path, source: str, split: str) -> Iterator[str]:
     """Texts of one source and split ("train" or "heldout"), in the corpus's order."""
-    from pyarrow.parquet import ParquetFile
+    from cpt.corpus import read_documents
 
-    with ParquetFile(_file(corpus, source, split)) as file:
-        for batch in file.iter_batches(columns=["text"]):
-            yield from batch.column("text").to_pylist()
-
-
-def _file(corpus: Path, source: str, split: str) -> Path:
-    return corpus / "documents" / f"{source}.{split}.parquet"
+    return (document.text for document in read_documents(corpus, source, split))

@@ -67,7 +67,7 @@ class VocabularyStage(Stage[VocabularyConfig]):
     """Extends the tokenizer on the domain's training text; held-out text only measures the gain."""
 
     kind: ClassVar[str] = "vocabulary"
-    summary: ClassVar[str] = "Add domain tokens by continued BPE, with embeddings from their subtokens."
+    summary: ClassVar[str] = "add domain tokens by continued BPE, with embeddings made from their subtokens"
     Config: ClassVar[type[StageConfig]] = VocabularyConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "corpus")
@@ -113,7 +113,7 @@ class VocabularyStage(Stage[VocabularyConfig]):
             pad_to_multiple_of=config.pad_to_multiple_of,
         )
         context.progress.message("retokenising the corpus")
-        retokenise(corpus, output, context.output / "corpus")
+        retokenise(corpus, output, context.output / "corpus", context.progress)
         return {**_vocabulary_metrics(extension, rows), **_compression_metrics(model, output, corpus)}
 
 

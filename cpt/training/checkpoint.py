@@ -16,24 +16,26 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+Weights = Mapping[str, nn.Parameter]
 _NAME = re.compile(r"step-(\d{9})")
 _WEIGHTS, _OPTIMIZER, _STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], keep: int
+    folder: Path, weights: Weights, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], keep: int
 ) -> None:
     """Write `folder/step-…`, then remove all but the newest `keep`.
 
     Args:
+        weights: trained weights by name.
         state: plain JSON data; `state["step"]` names the checkpoint.
     """
     name = f"step-{state['step']:09d}"
     aside = folder / f".{name}"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    save_file(_weights(model), aside / _WEIGHTS)
-    save_file(_optimizer_tensors(model, optimizer), aside / _OPTIMIZER)
+    save_file({name: p.detach().contiguous() for name, p in weights.items()}, aside / _WEIGHTS)
+    save_file(_optimizer_tensors(weights, optimizer), aside / _OPTIMIZER)
     checksums = {name: _checksum(aside / name) for name in (_WEIGHTS, _OPTIMIZER)}
     (aside / _STATE).write_text(json.dumps({"state": state, "checksums": checksums}))
     _sync(aside)
@@ -45,9 +47,9 @@ def save_checkpoint(
 
 
 def load_newest(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path, weights: Weights, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Any] | None, list[str]]:
-    """Restore the newest readable checkpoint into model and optimizer.
+    """Restore the newest readable checkpoint into weights and optimizer.
 
     Returns:
         Its state, or None when there is none; and the names of newer ones that are damaged.
@@ -59,13 +61,15 @@ def load_newest(
             for name, checksum in content["checksums"].items():
                 if _checksum(checkpoint / name) != checksum:
                     raise ValueError(f"{name} does not match its checksum")
-            weights = load_file(checkpoint / _WEIGHTS)
+            saved = load_file(checkpoint / _WEIGHTS)
             moments = load_file(checkpoint / _OPTIMIZER)
         except (OSError, ValueError, KeyError, SafetensorError):
             damaged.append(checkpoint.name)
             continue
-        _restore_weights(model, weights)
-        _restore_optimizer(model, optimizer, moments)
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight.copy_(saved[name])
+        _restore_optimizer(weights, optimizer, moments)
         state: dict[str, Any] = content["state"]
         return state, damaged
     return None, damaged
@@ -77,33 +81,21 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
-def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Every parameter once: `named_parameters` names a tied one by its first name only."""
-    return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
-
-
-def _restore_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(weights[name])
-
-
-def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def _optimizer_tensors(weights: Weights, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     return {
         f"{name}/{key}": value.contiguous()
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
+        for name, weight in weights.items()
+        for key, value in optimizer.state.get(weight, {}).items()
     }
 
 
 def _restore_optimizer(
-    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]
+    weights: Weights, optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]
 ) -> None:
-    parameters = dict(model.named_parameters())
     optimizer.state.clear()
     for key, value in tensors.items():
         name, field = key.rsplit("/", 1)
-        optimizer.state[parameters[name]][field] = value.to(parameters[name].device)
+        optimizer.state[weights[name]][field] = value.to(weights[name].device)
 
 
 def _checksum(path: Path) -> str:

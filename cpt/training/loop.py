@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ from cpt.training.checkpoint import load_newest, save_checkpoint
 from cpt.training.checks import TrainingProof, check_isolation
 from cpt.training.data import PackedSequence, Stream, pack_sequences, pieces, target_count
 from cpt.training.log import StepLog
+from cpt.training.master import MasterWeights
 from cpt.training.optimizer import AdamW
 from cpt.training.schedules import Schedule
 
@@ -44,7 +46,7 @@ class Settings:
         steps: optimizer steps.
         micro_batch: sequences that go through the model at once, per process.
         clip: largest norm of the gradient.
-        dtype: precision of the matrix products; weights and optimizer state stay float32.
+        dtype: precision in which the model computes; master weights and optimizer state are float32.
         probe_every, checkpoint_every: steps between probes (once past the dense start) and checkpoints.
         keep_checkpoints: how many of the newest are kept.
         compile: compile the parts of the layers whose shapes do not depend on the documents.
@@ -96,7 +98,8 @@ def train(
     """Train `model` in place; continue from the newest checkpoint in `work` when there is one.
 
     Args:
-        model: causal language model whose attention is `cpt.packed.attention`, float32 weights.
+        model: causal language model whose attention is `cpt.packed.attention`, float32 weights before and
+            after.
         probes: texts whose bits per byte are read on the way.
         work: folder for checkpoints and `steps.jsonl`; it survives a kill.
 
@@ -105,9 +108,10 @@ def train(
             ledger does not match what was trained on.
     """
     accelerator = Accelerator()
-    module = PackedLanguageModel(model, settings.dtype).to(accelerator.device)
-    optimizer = settings.optimizer.build(module)
-    state = _resume(work, module, optimizer, progress)
+    module = PackedLanguageModel(model.to(accelerator.device))
+    master = MasterWeights(model, settings.dtype)
+    optimizer = settings.optimizer.build(master.weights.values())
+    state = _resume(work, master, optimizer, progress)
     _check_isolation(module, stream.batch(0))
     if settings.compile:
         _compile_elementwise(model)
@@ -118,12 +122,12 @@ def train(
         _probe(module, probes, state, progress)
 
     while state.step < settings.steps:
-        proof = TrainingProof(module) if state.step == 0 else None
+        proof = TrainingProof(master.weights) if state.step == 0 else None
         began = time.perf_counter()
-        record = _step(prepared, stepper, accelerator, stream.batch(state.step), settings, state)
+        record = _step(prepared, master, stepper, accelerator, stream.batch(state.step), settings, state)
         taken = time.perf_counter() - began
         if proof:
-            proof.check(module)
+            proof.check(master.weights)
         state.seconds += taken
         speed = record.pop("batch_tokens") / taken
         log.write({**record, "seconds": state.seconds, "tokens_per_second": speed})
@@ -136,16 +140,16 @@ def train(
         if state.step % settings.checkpoint_every == 0 and state.step < settings.steps:
             state.log_bytes = log.length()
             if accelerator.is_main_process:
-                save_checkpoint(work, module, optimizer, asdict(state), settings.keep_checkpoints)
+                save_checkpoint(work, master.weights, optimizer, asdict(state), settings.keep_checkpoints)
     log.close()
+    master.release(model)
     readings = [Reading.from_json(reading) for reading in state.readings]
     return Result(state.step, state.tokens, state.seconds, _checked_ledger(stream, state), readings)
 
 
-def _resume(
-    work: Path, module: PackedLanguageModel, optimizer: torch.optim.Optimizer, progress: Progress
-) -> State:
-    saved, damaged = load_newest(work, module, optimizer)
+def _resume(work: Path, master: MasterWeights, optimizer: torch.optim.Optimizer, progress: Progress) -> State:
+    saved, damaged = load_newest(work, master.weights, optimizer)
+    master.publish()
     for name in damaged:
         progress.message(f"checkpoint {name} is damaged and left aside")
     if saved is None:
@@ -156,6 +160,7 @@ def _resume(
 
 def _step(
     module: Any,
+    master: MasterWeights,
     optimizer: Any,
     accelerator: Accelerator,
     batch: Sequence[PackedSequence],
@@ -172,12 +177,13 @@ def _step(
     for start in range(0, len(mine), settings.micro_batch):
         last = start + settings.micro_batch >= len(mine)
         packed = pack_sequences(mine[start : start + settings.micro_batch]).to(accelerator.device)
-        with accelerator.no_sync(module) if not last else accelerator.accumulate():
+        with nullcontext() if last else accelerator.no_sync(module):
             nats = module(packed)
             # Gradients are averaged over processes, but the loss is a mean over the global batch.
             accelerator.backward(nats / targets * accelerator.num_processes)
+        master.collect()
         loss += nats.detach()
-    norm = accelerator.clip_grad_norm_(module.parameters(), settings.clip)
+    norm = accelerator.clip_grad_norm_(master.weights.values(), settings.clip)
     mean = float(accelerator.reduce(loss, "sum")) / targets
     if not (math.isfinite(mean) and math.isfinite(float(norm))):
         raise StageFailed(
@@ -186,6 +192,7 @@ def _step(
         )
     optimizer.step()
     optimizer.zero_grad()
+    master.publish()
     _count(batch, state)
     return {
         "step": state.step,

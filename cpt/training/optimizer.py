@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,14 +24,14 @@ class AdamW(BaseModel):
         default=0.1, ge=0, description="Decay of matrices; norms and biases have none."
     )
 
-    def build(self, module: nn.Module) -> torch.optim.AdamW:
-        """The optimizer of a module's trainable parameters, in two groups: decayed and not."""
+    def build(self, weights: Iterable[nn.Parameter]) -> torch.optim.AdamW:
+        """The optimizer of some weights, in two groups: decayed and not."""
         import torch
 
-        trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        every = list(weights)
         groups = [
-            {"params": [p for p in trainable if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in every if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in every if p.ndim <= 1], "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(
             [group for group in groups if group["params"]],

@@ -16,7 +16,7 @@ TEXTS = [*SENTENCES, "x", "Ein längerer Text mit Umlauten: äöü. " * 9]
 
 @pytest.fixture(scope="module")
 def model(tiny_model: Path) -> PackedLanguageModel:
-    return PackedLanguageModel(load_model(tiny_model), torch.float32)
+    return PackedLanguageModel(load_model(tiny_model))
 
 
 def plain_nats(folder: Path, text: str, start: str | None) -> float:

@@ -90,7 +90,7 @@ def test_packed_logits_equal_per_document_logits(kind: str) -> None:
 
 
 def test_changing_one_document_leaves_the_others_unchanged() -> None:
-    model = PackedLanguageModel(tiny(), torch.float32)
+    model = PackedLanguageModel(tiny())
     row = documents(LENGTHS)
     before = model.token_nats(pack(row))
     row[1] = (row[1] + 1) % 60

@@ -21,7 +21,7 @@ def test_loss_and_gradients_equal_plain_cross_entropy(monkeypatch, inputs, chunk
     monkeypatch.setattr(cross_entropy, "CHUNK", chunk)
     hidden, head, labels = inputs
     plain = torch.nn.functional.cross_entropy(hidden @ head.T, labels, ignore_index=IGNORED, reduction="sum")
-    chunked = summed_cross_entropy(hidden, head, labels, torch.float32)
+    chunked = summed_cross_entropy(hidden, head, labels)
     torch.testing.assert_close(chunked, plain)
     for ours, theirs in zip(
         torch.autograd.grad(chunked * 0.3, (hidden, head)),
@@ -33,7 +33,7 @@ def test_loss_and_gradients_equal_plain_cross_entropy(monkeypatch, inputs, chunk
 
 def test_frozen_head_gets_no_gradient(inputs) -> None:
     hidden, head, labels = inputs
-    summed_cross_entropy(hidden, head.detach(), labels, torch.float32).backward()
+    summed_cross_entropy(hidden, head.detach(), labels).backward()
     assert hidden.grad is not None
     assert head.grad is None
 
@@ -45,7 +45,7 @@ def test_tied_weights_collect_both_gradients(inputs) -> None:
     def loss(total) -> torch.Tensor:
         return total(head[ids] * 2)
 
-    ours = torch.autograd.grad(loss(lambda h: summed_cross_entropy(h, head, labels, torch.float32)), head)[0]
+    ours = torch.autograd.grad(loss(lambda h: summed_cross_entropy(h, head, labels)), head)[0]
     plain = torch.autograd.grad(
         loss(lambda h: torch.nn.functional.cross_entropy(h @ head.T, labels, reduction="sum")), head
     )[0]
@@ -54,14 +54,14 @@ def test_tied_weights_collect_both_gradients(inputs) -> None:
 
 def test_token_losses_sum_to_the_loss_and_are_zero_without_label(inputs) -> None:
     hidden, head, labels = inputs
-    each = token_cross_entropy(hidden, head, labels, torch.float32)
-    torch.testing.assert_close(each.sum(), summed_cross_entropy(hidden, head, labels, torch.float32))
+    each = token_cross_entropy(hidden, head, labels)
+    torch.testing.assert_close(each.sum(), summed_cross_entropy(hidden, head, labels))
     assert each[4] == each[22] == 0
 
 
 def test_bfloat16_is_close(inputs) -> None:
     hidden, head, labels = inputs
-    exact = summed_cross_entropy(hidden, head, labels, torch.float32)
-    rough = summed_cross_entropy(hidden, head, labels, torch.bfloat16)
+    exact = summed_cross_entropy(hidden, head, labels)
+    rough = summed_cross_entropy(hidden, head.bfloat16(), labels)
     assert rough.item() == pytest.approx(exact.item(), rel=0.02)
     assert rough.item() != exact.item()

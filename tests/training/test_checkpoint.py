@@ -8,30 +8,30 @@ from cpt.training.checkpoint import load_newest, save_checkpoint
 from cpt.training.optimizer import AdamW
 
 
-def trained(seed: int = 0) -> tuple[nn.Module, torch.optim.Optimizer]:
+def trained(seed: int = 0) -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer]:
     torch.manual_seed(seed)
     module = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
-    optimizer = AdamW().build(module)
+    optimizer = AdamW().build(module.parameters())
     for group in optimizer.param_groups:
         group["lr"] = 0.1
     module(torch.randn(5, 4)).square().sum().backward()
     optimizer.step()
     optimizer.zero_grad()
-    return module, optimizer
+    return dict(module.named_parameters()), optimizer
 
 
-def moments(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    return [value for p in module.parameters() for _, value in sorted(optimizer.state[p].items())]
+def moments(weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [value for p in weights.values() for _, value in sorted(optimizer.state[p].items())]
 
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:
-    module, optimizer = trained()
-    save_checkpoint(tmp_path, module, optimizer, {"step": 3, "tokens": 7}, keep=1)
+    weights, optimizer = trained()
+    save_checkpoint(tmp_path, weights, optimizer, {"step": 3, "tokens": 7}, keep=1)
     other, other_optimizer = trained(seed=1)
     state, damaged = load_newest(tmp_path, other, other_optimizer)
     assert (state, damaged) == ({"step": 3, "tokens": 7}, [])
-    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), other.parameters(), strict=True))
-    before, after = moments(module, optimizer), moments(other, other_optimizer)
+    assert all(torch.equal(a, b) for a, b in zip(weights.values(), other.values(), strict=True))
+    before, after = moments(weights, optimizer), moments(other, other_optimizer)
     assert len(before) == 12
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
@@ -64,10 +64,11 @@ def test_an_interrupted_write_is_not_seen(tmp_path: Path) -> None:
 def test_tied_weights_are_stored_once_and_stay_tied(tmp_path: Path) -> None:
     module = nn.ModuleDict({"a": nn.Linear(3, 3, bias=False), "b": nn.Linear(3, 3, bias=False)})
     module["b"].weight = module["a"].weight
-    optimizer = AdamW().build(module)
-    save_checkpoint(tmp_path, module, optimizer, {"step": 1}, keep=1)
+    optimizer = AdamW().build(module.parameters())
+    weights = dict(module.named_parameters())
+    save_checkpoint(tmp_path, weights, optimizer, {"step": 1}, keep=1)
     with torch.no_grad():
         module["a"].weight.zero_()
-    load_newest(tmp_path, module, optimizer)
+    load_newest(tmp_path, weights, optimizer)
     assert module["b"].weight is module["a"].weight
     assert module["b"].weight.abs().sum() > 0

@@ -93,7 +93,7 @@ def test_first_step_equals_a_plain_torch_step(tiny_model: Path, tmp_path: Path) 
     ours, _, _ = run(tiny_model, tmp_path, settings)
     model = load_model(tiny_model)
     model.set_attn_implementation("eager")
-    optimizer = AdamW().build(model)
+    optimizer = AdamW().build(model.parameters())
     total = torch.zeros(())
     for row in Batches().batch(0):
         for piece in np.split(row.tokens.astype(np.int64), np.cumsum(row.piece_lengths)[:-1]):
@@ -216,8 +216,8 @@ def test_a_frozen_parameter_that_should_train_is_an_error(
 ) -> None:
     original = AdamW.build
 
-    def without_norms(self: AdamW, module: torch.nn.Module) -> torch.optim.AdamW:
-        optimizer = original(self, module)
+    def without_norms(self: AdamW, weights) -> torch.optim.AdamW:
+        optimizer = original(self, weights)
         optimizer.param_groups.pop()
         return optimizer
 

@@ -1,0 +1,295 @@
+"""The evaluate stage: the base and the final model on the same held-out text and tasks."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from cpt.errors import Problem, StageFailed
+from cpt.stages.base import BASE, Artifact, Context, Earlier, Progress, Stage, StageConfig, newest
+from cpt.stages.documents import has_texts, iterate_texts
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from evals.multiple_choice import Item
+    from evals.runner import ItemScores
+
+PROBES = ("domain", "general")
+METRIC = "acc_norm"
+_NAME = r"^[a-z0-9][a-z0-9_-]*$"
+
+
+class ContinuationTask(BaseModel):
+    """Which text continues a held-out document? Made from the corpus."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=_NAME, description="Name of the task in the results.")
+    continuation_of: Literal["domain", "general"] = Field(
+        description="Whose held-out documents are asked about."
+    )
+    items: int = Field(default=200, gt=0, description="Items, at most one per document.")
+
+
+class FileTask(BaseModel):
+    """Multiple-choice items of one's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=_NAME, description="Name of the task in the results.")
+    path: str = Field(
+        description="JSONL with question, choices and answer (the right choice's index) per line."
+    )
+    items: int | None = Field(default=None, gt=0, description="Use the first so many items; all by default.")
+
+
+class EvaluateConfig(StageConfig):
+    """Configuration of the evaluate stage."""
+
+    heldout_tokens: int = Field(
+        default=30_000, gt=0, description="Held-out text per source, in tokens of the base; whole documents."
+    )
+    window: int = Field(default=1024, gt=1, description="Longest stretch of text that is read at once.")
+    confidence: float = Field(default=0.95, gt=0, lt=1, description="Level of the confidence intervals.")
+    tasks: tuple[ContinuationTask | FileTask, ...] = Field(
+        default=(), description="Multiple-choice tasks, scored through lm-eval."
+    )
+
+    @field_validator("tasks")
+    @classmethod
+    def _different_names(
+        cls, tasks: tuple[ContinuationTask | FileTask, ...]
+    ) -> tuple[ContinuationTask | FileTask, ...]:
+        names = [task.name for task in tasks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two tasks are called {', '.join(twice)}")
+        return tasks
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What both models are measured on: documents per probe, items per task."""
+
+    texts: Mapping[str, Sequence[str]]
+    tasks: Mapping[str, Sequence[Item]]
+    start_token: str | None
+    window: int
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What one model makes of it: (nats, bytes) of every document per probe, item scores per task."""
+
+    texts: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    tasks: Mapping[str, ItemScores]
+
+
+class EvaluateStage(Stage[EvaluateConfig]):
+    """Measures both models on the same documents and items, one after the other."""
+
+    kind: ClassVar[str] = "evaluate"
+    summary: ClassVar[str] = "measure the model against the base on held-out text and tasks"
+    Config: ClassVar[type[StageConfig]] = EvaluateConfig
+    consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
+    produces: ClassVar[tuple[str, ...]] = ("scores",)
+
+    def wire(self, config: EvaluateConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
+        """Roles `before` (the base), `after` (the newest model or `from`), `corpus`."""
+        return {
+            "before": BASE,
+            "after": newest(earlier, "model", config.from_),
+            "corpus": newest(earlier, "corpus"),
+        }
+
+    def references(self, config: EvaluateConfig) -> list[str]:
+        """The users' item files."""
+        return [task.path for task in config.tasks if isinstance(task, FileTask)]
+
+    def check(self, config: EvaluateConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
+        """Item files must be right in every line, and the corpus must hold out what tasks continue."""
+        corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
+        return [
+            problem
+            for place, task in enumerate(config.tasks)
+            for problem in (
+                _file_problems(task, place)
+                if isinstance(task, FileTask)
+                else _source_problems(task, place, corpus)
+            )
+        ]
+
+    def run(self, config: EvaluateConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        """Measure the base, then the model, and compare."""
+        from cpt.corpus import read_index
+
+        corpus = inputs["corpus"].path("corpus")
+        before, after = (inputs[role].path("model") for role in ("before", "after"))
+        index = read_index(corpus)
+        material = _Material(
+            texts=_texts(corpus, (before, after), config.heldout_tokens, context.seed),
+            tasks={task.name: _items(task, corpus, context) for task in config.tasks},
+            start_token=index.start_token,
+            window=config.window,
+        )
+        context.progress.message("measuring the base")
+        first = _measure(before, material, context.work / "before", context.progress)
+        context.progress.message("measuring the model")
+        second = _measure(after, material, context.work / "after", context.progress)
+        scores = _compare(first, second, material, config.confidence, context.seed)
+        folder = context.output / "scores"
+        folder.mkdir(parents=True)
+        (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+        return {"bits_per_byte": _values(scores["bits_per_byte"]), "tasks": _values(scores["tasks"])}
+
+
+def _file_problems(task: FileTask, place: int) -> list[Problem]:
+    from evals.multiple_choice import item_problems
+
+    found = item_problems(Path(task.path)) if Path(task.path).is_file() else []
+    return [replace(problem, key=f"tasks.{place}.path") for problem in found]
+
+
+def _source_problems(task: ContinuationTask, place: int, corpus: Path | None) -> list[Problem]:
+    source = task.continuation_of
+    if corpus is None or has_texts(corpus, source, "heldout"):
+        return []
+    hint = "Give the corpus stage such text (and `heldout`, for the domain)."
+    return [
+        Problem(f"the corpus holds out no {source} text", key=f"tasks.{place}.continuation_of", hint=hint)
+    ]
+
+
+def _texts(corpus: Path, models: Sequence[Path], max_tokens: int, seed: int) -> dict[str, list[str]]:
+    """Held-out documents of every probed source that the corpus has."""
+    return {
+        source: _choose(list(iterate_texts(corpus, source, "heldout")), models, max_tokens, seed)
+        for source in PROBES
+        if has_texts(corpus, source, "heldout")
+    }
+
+
+def _choose(documents: Sequence[str], models: Sequence[Path], max_tokens: int, seed: int) -> list[str]:
+    """Whole documents in a seeded order, until the next would exceed `max_tokens` of the first tokenizer.
+
+    Documents of fewer than two tokens under any of the tokenizers cannot be scored and are passed over.
+    """
+    import numpy as np
+
+    from cpt.monitor.bits_per_byte import load_tokenizer
+
+    lengths = np.array(
+        [
+            [len(encoding) for encoding in load_tokenizer(folder).encode_batch_fast(list(documents))]
+            for folder in models
+        ]
+    )
+    chosen: list[str] = []
+    total = 0
+    for index in np.random.default_rng(seed).permutation(len(documents)):
+        if lengths[:, index].min() < 2:
+            continue
+        if chosen and total + lengths[0, index] > max_tokens:
+            break
+        chosen.append(documents[index])
+        total += int(lengths[0, index])
+    return chosen
+
+
+def _items(task: ContinuationTask | FileTask, corpus: Path, context: Context) -> list[Item]:
+    from cpt.references import resolve_file
+    from evals.multiple_choice import continuation_items, read_items
+
+    if isinstance(task, FileTask):
+        return read_items(resolve_file(task.path, context.progress), task.items)
+    source = task.continuation_of
+    documents = list(iterate_texts(corpus, source, "heldout")) if has_texts(corpus, source, "heldout") else []
+    items = continuation_items(documents, task.items, context.seed)
+    if not items:
+        raise StageFailed(
+            f"task {task.name}: the {len(documents):,} held-out documents of {source} make no item",
+            hint="Hold out more documents (corpus.heldout), or leave the task out.",
+        )
+    if len(items) < task.items:
+        context.progress.message(f"task {task.name}: {len(items)} items, the held-out documents make no more")
+    return items
+
+
+def _measure(folder: Path, material: _Material, work: Path, progress: Progress) -> _Measured:
+    """Load one model, measure it, and let it go."""
+    from cpt.monitor.bits_per_byte import load_tokenizer, score, tokenise_text
+    from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
+    from evals.language_model import PackedLM, context_length
+    from evals.runner import score_items
+
+    model = PackedLanguageModel(load_model(folder), resolve_precision("auto"))
+    tokenizer = load_tokenizer(folder)
+    window = min(material.window, context_length(model))
+    texts = {}
+    for probe, documents in material.texts.items():
+        scored = score(model, tokenise_text(tokenizer, documents, window, material.start_token))
+        texts[probe] = (scored.nats, scored.bytes)
+    lm = PackedLM(
+        model,
+        tokenizer,
+        start_token=material.start_token,
+        on_progress=lambda done, total: progress.update(done, total, "choices"),
+    )
+    tasks = score_items(lm, material.tasks, work)
+    del model, lm
+    gc.collect()
+    return _Measured(texts, tasks)
+
+
+def _compare(
+    before: _Measured, after: _Measured, material: _Material, confidence: float, seed: int
+) -> dict[str, Any]:
+    """The content of scores.json."""
+    from evals.multiple_choice import chance
+    from evals.statistics import compare_accuracy, compare_bits_per_byte
+
+    probes = {
+        probe: {
+            **asdict(
+                compare_bits_per_byte(
+                    before.texts[probe], after.texts[probe], confidence=confidence, seed=seed
+                )
+            ),
+            "documents": len(documents),
+            "bytes": sum(len(document.encode()) for document in documents),
+        }
+        for probe, documents in material.texts.items()
+    }
+    tasks = {
+        name: {
+            "metric": METRIC,
+            "items": len(items),
+            "chance": chance(items),
+            **asdict(
+                compare_accuracy(
+                    getattr(before.tasks[name], METRIC),
+                    getattr(after.tasks[name], METRIC),
+                    confidence=confidence,
+                    seed=seed,
+                )
+            ),
+        }
+        for name, items in material.tasks.items()
+    }
+    return {"confidence": confidence, "bits_per_byte": probes, "tasks": tasks}
+
+
+def _values(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Values without their intervals."""
+    keys = ("before", "after", "difference")
+    return {name: {key: score[key]["value"] for key in keys} for name, score in scores.items()}
+
+
+STAGE = EvaluateStage()

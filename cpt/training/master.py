@@ -1,0 +1,65 @@
+"""Float32 master weights behind a model that computes in bfloat16.
+
+A bfloat16 weight has 8 bits of mantissa: an update smaller than 1/256 of it is lost. So the optimizer moves
+float32 masters, and the model holds their rounded copies, which spares a cast of every weight in every
+forward pass (Micikevicius et al. 2018, arXiv 1710.03740, section 3.1).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class MasterWeights:
+    """The trainable weights of a model, in float32, by name.
+
+    With float32 as working precision master and model are one.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+        """Take over a float32 model and set its working precision.
+
+        Args:
+            dtype: data type in which the model holds its parameters from now on. Buffers stay as they are.
+        """
+        self._working = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if dtype == torch.float32:
+            self.weights = self._working
+            return
+        self.weights = {name: nn.Parameter(p.detach().clone()) for name, p in self._working.items()}
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(dtype)
+
+    @property
+    def _separate(self) -> bool:
+        return self.weights is not self._working
+
+    def collect(self) -> None:
+        """Add the model's gradients to the masters', in float32, and clear them: after each backward pass."""
+        if not self._separate:
+            return
+        for name, parameter in self._working.items():
+            if parameter.grad is None:
+                continue
+            master = self.weights[name]
+            gradient = parameter.grad.float()
+            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            parameter.grad = None
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Round the masters into the model: after every change of the masters."""
+        if self._separate:
+            for name, parameter in self._working.items():
+                parameter.copy_(self.weights[name])
+
+    def release(self, model: Any) -> None:
+        """Give the masters back to the model, which is float32 again, to be saved."""
+        if self._separate:
+            for parameter in model.parameters():
+                parameter.data = parameter.data.float()
+            for name, parameter in self._working.items():
+                parameter.data = self.weights[name].data

@@ -1,0 +1,55 @@
+"""Tiny models that share an architecture, with chosen vocabularies, for merging."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
+
+from merging.task_arithmetic import Parent
+
+WORDS = ("<s>", "</s>", "heart", "lung", "kidney", "skin")
+INPUT, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
+
+
+def write_model(
+    folder: Path,
+    seed: int,
+    words: tuple[str, ...] = WORDS,
+    rows: int | None = None,
+    roles: dict[str, str] | None = None,
+    dtype: torch.dtype = torch.float32,
+    **config: Any,
+) -> Path:
+    """A two-layer Llama of width 16 with random weights, and a word tokenizer."""
+    tokenizer = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=words[0])
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **(roles or {"bos_token": "<s>", "eos_token": "</s>"})
+    ).save_pretrained(folder)
+    torch.manual_seed(seed)
+    settings = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    settings |= {
+        "vocab_size": rows or len(words),
+        "tie_word_embeddings": True,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**settings | config))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, max_new_tokens=10 + seed)
+    model.to(dtype).save_pretrained(folder)
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
+
+
+def parent(folder: Path, weight: float = 1.0) -> Parent:
+    return Parent(folder.name, folder, f"fingerprint of {folder.name}", weight)

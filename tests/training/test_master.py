@@ -1,0 +1,65 @@
+import torch
+from torch import nn
+
+from cpt.training.master import MasterWeights
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    module[1].bias.requires_grad_(False)
+    module.register_buffer("positions", torch.arange(3.0))
+    return module
+
+
+def test_model_computes_in_bfloat16_and_masters_keep_the_exact_weights() -> None:
+    module, exact = model(), model()
+    master = MasterWeights(module, torch.bfloat16)
+    assert {p.dtype for p in module.parameters()} == {torch.bfloat16}
+    assert module.positions.dtype == torch.float32
+    assert set(master.weights) == {"0.weight", "0.bias", "1.weight"}
+    for name, weight in master.weights.items():
+        assert torch.equal(weight, exact.get_parameter(name))
+
+
+def test_gradients_of_several_backward_passes_add_up_in_float32() -> None:
+    module = model()
+    master = MasterWeights(module, torch.bfloat16)
+    total = torch.zeros(3, 3)
+    for scale in (1.0, 300.0):
+        module(torch.ones(1, 3, dtype=torch.bfloat16) * scale).sum().backward()
+        total += module[0].weight.grad.float()
+        master.collect()
+        assert module[0].weight.grad is None
+    assert torch.equal(master.weights["0.weight"].grad, total)
+
+
+def test_updates_too_small_for_bfloat16_are_not_lost() -> None:
+    module = model()
+    master = MasterWeights(module, torch.bfloat16)
+    weight = master.weights["0.weight"]
+    start = weight.detach().clone()
+    for _ in range(100):
+        weight.data.mul_(1 + 1e-4)
+        master.publish()
+    torch.testing.assert_close(module[0].weight.float(), start * (1 + 1e-4) ** 100, rtol=1 / 128, atol=0)
+    assert not torch.equal(module[0].weight, start.bfloat16())
+
+
+def test_release_gives_the_masters_to_the_model() -> None:
+    module = model()
+    master = MasterWeights(module, torch.bfloat16)
+    master.weights["0.weight"].data.add_(1e-6)
+    expected = master.weights["0.weight"].detach().clone()
+    master.release(module)
+    assert {p.dtype for p in module.parameters()} == {torch.float32}
+    assert torch.equal(module[0].weight, expected)
+
+
+def test_in_float32_master_and_model_are_one() -> None:
+    module = model()
+    master = MasterWeights(module, torch.float32)
+    assert master.weights["0.weight"] is module[0].weight
+    module(torch.ones(1, 3)).sum().backward()
+    master.collect()
+    assert master.weights["0.weight"].grad is not None
