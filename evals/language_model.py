@@ -44,6 +44,7 @@ class PackedLM(TemplateLM):
         self._start = _ids(tokenizer, start_token)
         self._on_progress = on_progress
         self._max_length = context_length(model)
+        self._model_device = next(model.parameters()).device
 
     @property
     def eot_token_id(self) -> int:
@@ -69,7 +70,8 @@ class PackedLM(TemplateLM):
         results = np.zeros(len(requests))
         done = 0
         for batch in _batches([len(sequence) for sequence in sequences]):
-            nats = self._packed.token_nats(pack([sequences[index] for index in batch])).double().cpu().numpy()
+            packed = pack([sequences[index] for index in batch]).to(self._model_device)
+            nats = self._packed.token_nats(packed).double().cpu().numpy()
             ends = np.cumsum([len(sequences[index]) for index in batch])
             for index, end in zip(batch, ends, strict=True):
                 results[index] = -nats[end - 1 - scored[index] : end - 1].sum()

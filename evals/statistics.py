@@ -7,7 +7,6 @@ both does not widen its interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +42,9 @@ def compare_accuracy(before: np.ndarray, after: np.ndarray, *, confidence: float
     Args:
         before, after: [items] 0 or 1, in the same order.
     """
-    pairs = np.stack([before, after])
-    difference = _bootstrap(pairs, lambda sums, weight: (sums[1] - sums[0]) / weight, confidence, seed)
+    sums = _resampled_sums(np.stack([before, after]), seed)
+    draws = (sums[1] - sums[0]) / len(before)
+    difference = _interval(float(after.mean() - before.mean()), draws, len(before), confidence)
     return Comparison(_share(before, confidence), _share(after, confidence), difference)
 
 
@@ -60,16 +60,16 @@ def compare_bits_per_byte(
     Args:
         before, after: nats and bytes, each [documents], of the same documents in the same order.
     """
-    columns = np.stack([*before, *after]).astype(float)
-
-    def bits(nats: int) -> Callable[[np.ndarray, float], np.ndarray]:
-        return lambda sums, _: sums[nats] / sums[nats + 1] / math.log(2)
-
-    first, second = bits(0), bits(2)
+    columns = np.stack([*before, *after]).astype(float)  # nats, bytes, nats, bytes
+    value, draws = (
+        [sums[nats] / sums[nats + 1] / math.log(2) for nats in (0, 2)]
+        for sums in (columns.sum(1), _resampled_sums(columns, seed))
+    )
+    count = columns.shape[1]
     return Comparison(
-        before=_bootstrap(columns, first, confidence, seed),
-        after=_bootstrap(columns, second, confidence, seed),
-        difference=_bootstrap(columns, lambda sums, n: second(sums, n) - first(sums, n), confidence, seed),
+        before=_interval(value[0], draws[0], count, confidence),
+        after=_interval(value[1], draws[1], count, confidence),
+        difference=_interval(value[1] - value[0], draws[1] - draws[0], count, confidence),
     )
 
 
@@ -78,26 +78,30 @@ def _share(right: np.ndarray, confidence: float) -> Interval:
     return Interval(float(right.mean()), float(interval.low), float(interval.high))
 
 
-def _bootstrap(
-    columns: np.ndarray, statistic: Callable[[np.ndarray, float], np.ndarray], confidence: float, seed: int
-) -> Interval:
-    """Percentile bootstrap of a statistic of column sums.
+def _resampled_sums(columns: np.ndarray, seed: int) -> np.ndarray:
+    """Sums of bootstrap samples.
 
     Args:
-        columns: [measures, observations].
-        statistic: (sums [measures, ...], number of observations) -> [...].
+        columns: [measures, observations]; an observation is drawn with all its measures.
+
+    Returns:
+        [measures, `RESAMPLES`]
     """
     count = columns.shape[1]
-    value = float(statistic(columns.sum(1), count))
-    if count < 2:
-        return Interval(value, None, None)
     generator = np.random.default_rng(seed)
-    draws = []
+    sums = []
     left = RESAMPLES
     while left:
         size = min(left, max(1, _CHUNK // count))
         times = generator.multinomial(count, np.full(count, 1 / count), size=size)  # [size, observations]
-        draws.append(statistic(columns @ times.T, count))
+        sums.append(columns @ times.T)
         left -= size
-    low, high = np.quantile(np.concatenate(draws), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(value, float(low), float(high))
+    return np.concatenate(sums, axis=1)
+
+
+def _interval(value: float, draws: np.ndarray, observations: int, confidence: float) -> Interval:
+    """Percentile interval of the draws; a single observation has none."""
+    if observations < 2:
+        return Interval(float(value), None, None)
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(value), float(low), float(high))

@@ -138,4 +138,4 @@ def _changed_special_tokens(old: Path, new: Path, after: Tokenizer, file: BpeFil
 def _load_for_transformers(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -7,6 +7,7 @@ Unconditional samples at temperature 1 are the model's own estimate of its train
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -53,17 +54,18 @@ def generate(
             texts, count = json.loads(kept.read_text(encoding="utf-8"))
         else:
             sampler = sampler or _Sampler(model_folder, start_token)
-            texts, count = sampler.sample(batch, length, temperature, seed + index)
+            rows = min(batch, math.ceil((tokens - made) / length))
+            texts, count = sampler.sample(rows, length, temperature, seed + index)
             aside = kept.with_suffix(".tmp")
             aside.write_text(json.dumps([texts, count]), encoding="utf-8")
             aside.rename(kept)
         for row, text in enumerate(texts):
             yield Document(f"sample-{index:05d}-{row:03d}", text)
-        if not any(texts):
+        made += count
+        if not made:
             raise StageFailed(
                 f"the model in {model_folder} ends every sample at once: it writes no replay text"
             )
-        made += count
         index += 1
         progress.update(min(made, tokens), tokens, "token")
 
@@ -73,9 +75,10 @@ class _Sampler:
 
     def __init__(self, model_folder: Path, start_token: str | None) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
 
-        from cpt.packed.model import resolve_precision
+        from cpt.packed import decoding
+        from cpt.packed.model import load_model, resolve_precision
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(model_folder)
         token = start_token or self._tokenizer.eos_token
@@ -85,9 +88,8 @@ class _Sampler:
                 "the tokenizer has neither start nor end token to sample from", hint="Set start_token."
             )
         self._start = start
-        self._model: Any = AutoModelForCausalLM.from_pretrained(
-            model_folder, dtype=resolve_precision("auto"), use_safetensors=True
-        ).eval()
+        decoding.register()
+        self._model: Any = load_model(model_folder, resolve_precision("auto"), decoding.NAME)
         self._model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def sample(self, batch: int, length: int, temperature: float, seed: int) -> tuple[list[str], int]:

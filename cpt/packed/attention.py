@@ -10,7 +10,7 @@ at most L tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,6 +162,15 @@ def _visible(length: int, window: int, device: torch.device) -> torch.Tensor:
     return (distance >= 0) & (distance < window)
 
 
+def refuse_unsupported(module: torch.nn.Module, options: Mapping[str, Any]) -> None:
+    """Raise for what some models' attention does besides softmax(QKᵀ)V."""
+    for unsupported in ("softcap", "s_aux", "position_bias"):
+        if options.get(unsupported) is not None:
+            raise StageFailed(
+                f"{type(module).__name__} attends with {unsupported}, which is not supported yet"
+            )
+
+
 def _attention_interface(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -174,18 +183,14 @@ def _attention_interface(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """The signature that transformers expects of an attention implementation."""
-    for unsupported in ("softcap", "s_aux", "position_bias"):
-        if kwargs.get(unsupported) is not None:
-            raise StageFailed(
-                f"{type(module).__name__} attends with {unsupported}: packed documents cannot yet"
-            )
+    refuse_unsupported(module, kwargs)
     if dropout:
         raise StageFailed("attention dropout is not supported with packed documents; set it to 0")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     return attend_within_documents(query, key, value, kwargs[LAYOUT], scale, sliding_window), None
 
 
-def _no_mask(*args: Any, **kwargs: Any) -> None:
+def no_mask(*args: Any, **kwargs: Any) -> None:
     """Documents are separated by their layout; transformers need not build a mask."""
 
 
@@ -194,4 +199,4 @@ def register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, _attention_interface)
-    AttentionMaskInterface.register(NAME, _no_mask)
+    AttentionMaskInterface.register(NAME, no_mask)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 PROBES = ("domain", "general")
 METRIC = "acc_norm"
+Precision = Literal["auto", "bf16", "fp32"]
 _NAME = r"^[a-z0-9][a-z0-9_-]*$"
 
 
@@ -58,6 +59,9 @@ class EvaluateConfig(StageConfig):
     )
     window: int = Field(default=1024, gt=1, description="Longest stretch of text that is read at once.")
     confidence: float = Field(default=0.95, gt=0, lt=1, description="Level of the confidence intervals.")
+    precision: Precision = Field(
+        default="auto", description="Precision of the models' weights; auto: bf16 where the hardware has it."
+    )
     tasks: tuple[ContinuationTask | FileTask, ...] = Field(
         default=(), description="Multiple-choice tasks, scored through lm-eval."
     )
@@ -82,6 +86,7 @@ class _Material:
     tasks: Mapping[str, Sequence[Item]]
     start_token: str | None
     window: int
+    precision: Precision
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,7 @@ class EvaluateStage(Stage[EvaluateConfig]):
             tasks={task.name: _items(task, corpus, context) for task in config.tasks},
             start_token=index.start_token,
             window=config.window,
+            precision=config.precision,
         )
         context.progress.message("measuring the base")
         first = _measure(before, material, context.work / "before", context.progress)
@@ -229,7 +235,7 @@ def _measure(folder: Path, material: _Material, work: Path, progress: Progress) 
     from evals.language_model import PackedLM, context_length
     from evals.runner import score_items
 
-    model = PackedLanguageModel(load_model(folder), resolve_precision("auto"))
+    model = PackedLanguageModel(load_model(folder, resolve_precision(material.precision)))
     tokenizer = load_tokenizer(folder)
     window = min(material.window, context_length(model))
     texts = {}

@@ -31,7 +31,7 @@ class MergeConfig(StageConfig):
         default="task-arithmetic", description="How the models are merged."
     )
     base: str = Field(default=BASE, description="Stage whose model the others are merged onto.")
-    models: tuple[MergedModel, ...] = Field(min_length=1, description="The models and their weights.")
+    models: tuple[MergedModel, ...] = Field(description="The models and their weights.")
 
     @field_validator("from_")
     @classmethod
@@ -39,6 +39,13 @@ class MergeConfig(StageConfig):
         if from_ is not None:
             raise ValueError("merge takes its models from `base` and from each entry of `models`")
         return from_
+
+    @field_validator("models")
+    @classmethod
+    def _some(cls, models: tuple[MergedModel, ...]) -> tuple[MergedModel, ...]:
+        if not models:
+            raise ValueError("name at least one model")
+        return models
 
     @model_validator(mode="after")
     def _different_models(self) -> MergeConfig:

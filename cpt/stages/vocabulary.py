@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from itertools import islice
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -114,25 +114,23 @@ class VocabularyStage(Stage[VocabularyConfig]):
         )
         context.progress.message("retokenising the corpus")
         retokenise(corpus, output, context.output / "corpus", context.progress)
-        return {**_vocabulary_metrics(extension, rows), **_compression_metrics(model, output, corpus)}
+        return {**_vocabulary_metrics(extension, rows, output), **_compression_metrics(model, output, corpus)}
 
 
-def _heldout(corpus: Path) -> Iterable[str]:
+def _heldout(corpus: Path) -> Iterator[str]:
     """Held-out text of the domain and general text by turns, as far as the corpus has them."""
-    sources = [iterate_texts(corpus, name, "heldout") for name in _measured(corpus)]
-    while sources:
-        for texts in list(sources):
-            try:
-                yield next(texts)
-            except StopIteration:
-                sources.remove(texts)
+    turns = zip_longest(*(iterate_texts(corpus, source, "heldout") for source in _measured(corpus)))
+    return (text for text in chain.from_iterable(turns) if text is not None)
 
 
 def _measured(corpus: Path) -> list[str]:
     return [name for name in ("domain", "general") if has_texts(corpus, name, "heldout")]
 
 
-def _vocabulary_metrics(extension: Extension, rows: int) -> dict[str, Any]:
+def _vocabulary_metrics(extension: Extension, rows: int, model: Path) -> dict[str, Any]:
+    from tokenizer_tools.bpe_file import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
     new = extension.new_tokens
     longest = sorted(new, key=lambda merge: (-len(merge.token), merge.token_id))
     return {
@@ -142,8 +140,8 @@ def _vocabulary_metrics(extension: Extension, rows: int) -> dict[str, Any]:
         "added": len(new),
         "merges": len(extension.merges),
         "guards": asdict(extension.guards),
-        "longest_tokens": [merge.token for merge in longest[:_SHOWN_TOKENS]],
-        "most_frequent_tokens": [merge.token for merge in new[:_SHOWN_TOKENS]],
+        "longest_tokens": [tokenizer.decode([merge.token_id]) for merge in longest[:_SHOWN_TOKENS]],
+        "most_frequent_tokens": [tokenizer.decode([merge.token_id]) for merge in new[:_SHOWN_TOKENS]],
     }
 
 

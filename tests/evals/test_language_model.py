@@ -25,7 +25,7 @@ ITEMS = [
 
 
 def packed(folder: Path, start_token: str | None = None, **options) -> PackedLM:
-    model = PackedLanguageModel(load_model(folder), torch.float32)
+    model = PackedLanguageModel(load_model(folder))
     return PackedLM(model, load_tokenizer(folder), start_token=start_token, **options)
 
 
@@ -107,7 +107,7 @@ def test_scores_are_by_item_and_text_is_never_a_template_nor_the_network_asked(
         Item("third", (" a", " b", " c!"), 2),
     ]
     model = Oracle(
-        PackedLanguageModel(load_model(tiny_model), torch.float32),
+        PackedLanguageModel(load_model(tiny_model)),
         load_tokenizer(tiny_model),
         start_token=None,
     )

@@ -1,0 +1,69 @@
+"""Running one stage by hand, on artifacts made by hand."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from conftest import varied_texts, write_jsonl
+
+from cpt.stages.base import Artifact, Context, Progress, Silent
+from cpt.stages.corpus import STAGE as CORPUS
+
+
+def artifact(name: str, folder: Path, *kinds: str) -> Artifact:
+    """An artifact whose fingerprint is its name."""
+    return Artifact(name=name, stage=name, kinds=kinds, fingerprint=name, folder=folder)
+
+
+def model_artifact(name: str, model: Path, folder: Path) -> Artifact:
+    """A model folder as an artifact."""
+    (folder / name).mkdir(parents=True)
+    (folder / name / "model").symlink_to(model)
+    return artifact(name, folder / name, "model")
+
+
+def run_stage(
+    stage: Any,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Artifact],
+    folder: Path,
+    progress: Progress | None = None,
+    seed: int = 17,
+) -> dict[str, Any]:
+    """Run a stage into `folder / "output"`."""
+    (folder / "output").mkdir(parents=True)
+    (folder / "work").mkdir()
+    context = Context(folder / "output", folder / "work", seed, progress or Silent(), {})
+    metrics: dict[str, Any] = stage.run(stage.Config.model_validate(config), inputs, context)
+    return metrics
+
+
+ORGANS = ("liver", "heart", "kidney", "lung", "spleen", "pancreas", "thyroid", "brain")
+CHANGES = ("enlarged", "inflamed", "atrophic", "calcified", "scarred", "displaced")
+COURSES = ("slowly, over years", "within days", "after trauma", "in childhood", "with fever at night")
+
+
+def clinical_texts() -> list[str]:
+    """240 different documents on hepatocellular carcinoma."""
+    return [
+        f"Carcinoma and the {organ}. In hepatocellular carcinoma the {organ} becomes {change} {course}, "
+        f"and a {change} {organ} hurts."
+        for organ in ORGANS
+        for change in CHANGES
+        for course in COURSES
+    ]
+
+
+def make_corpus(base: Artifact, folder: Path, general: bool = True) -> Artifact:
+    """Clinical documents, a tenth of them held out, and general text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config: dict[str, Any] = {
+        "domain": [{"path": str(write_jsonl(folder / "domain.jsonl", clinical_texts()))}],
+        "heldout": 0.1,
+        "sequence_length": 64,
+    }
+    if general:
+        file = write_jsonl(folder / "general.jsonl", varied_texts(20, "general "))
+        config["general"] = [{"path": str(file)}]
+    run_stage(CORPUS, config, {"model": base}, folder / "made")
+    return artifact("corpus", folder / "made" / "output", "corpus")

@@ -1,0 +1,182 @@
+"""The evaluate stage: both models on the same text and items."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from stage_runs import make_corpus, model_artifact, run_stage
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from cpt.corpus import read_documents, read_index
+from cpt.errors import StageFailed
+from cpt.stages.base import Artifact, Earlier, Silent
+from cpt.stages.evaluate import STAGE
+from cpt.stages.vocabulary import STAGE as VOCABULARY
+
+PLAIN = {"heldout_tokens": 1000, "precision": "fp32"}
+ITEMS = [
+    {"question": "The heart of the", "choices": ["matter", "kidney", "doctor"], "answer": 0},
+    {"question": "Nine", "choices": ["kidneys", "muscle"], "answer": 0},
+]
+
+
+@pytest.fixture(scope="module")
+def inputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    """The base, and the base with more tokens, which reads the same documents in fewer tokens."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    base = model_artifact("base", tiny_model, folder)
+    corpus = make_corpus(base, folder)
+    run_stage(VOCABULARY, {"extend": {"tokens": 30}}, {"model": base, "corpus": corpus}, folder / "extended")
+    after = model_artifact("after", folder / "extended/output/model", folder)
+    return {"before": base, "after": after, "corpus": corpus}
+
+
+def evaluate(
+    config: dict[str, Any], inputs: dict[str, Artifact], folder: Path, **more: Any
+) -> dict[str, Any]:
+    run_stage(STAGE, PLAIN | config, inputs, folder, **more)
+    return json.loads((folder / "output/scores/scores.json").read_text())
+
+
+def bits_per_byte(model_folder: Path, texts: list[str], start_token: str) -> float:
+    """One document at a time, through transformers alone."""
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(model_folder),
+        AutoTokenizer.from_pretrained(model_folder),
+    )
+    nats = 0.0
+    for text in texts:
+        ids = torch.tensor([tokenizer.encode(start_token + text, add_special_tokens=False)])
+        with torch.no_grad():
+            nats += model(ids, labels=ids).loss.item() * (ids.shape[1] - 1)
+    return nats / math.log(2) / sum(len(text.encode()) for text in texts)
+
+
+def test_both_models_are_measured_on_the_same_documents(inputs, tmp_path: Path) -> None:
+    scores = evaluate({"heldout_tokens": 100_000}, inputs, tmp_path)
+    corpus = inputs["corpus"].path("corpus")
+    start = read_index(corpus).start_token
+    assert scores["confidence"] == 0.95
+    assert set(scores["bits_per_byte"]) == {"domain", "general"}
+    for probe, found in scores["bits_per_byte"].items():
+        texts = [document.text for document in read_documents(corpus, probe, "heldout")]
+        assert found["documents"] == len(texts)
+        assert found["bytes"] == sum(len(text.encode()) for text in texts)
+        for when in ("before", "after"):
+            expected = bits_per_byte(inputs[when].path("model"), texts, start)
+            assert found[when]["value"] == pytest.approx(expected, rel=1e-4)
+            assert found[when]["low"] < found[when]["value"] < found[when]["high"]
+        change = found["after"]["value"] - found["before"]["value"]
+        assert found["difference"]["value"] == pytest.approx(change)
+    assert scores["tasks"] == {}
+
+
+def test_a_model_does_not_differ_from_itself(inputs, tmp_path: Path) -> None:
+    task = {"name": "go-on", "continuation_of": "domain", "items": 5}
+    scores = evaluate({"tasks": [task]}, inputs | {"after": inputs["before"]}, tmp_path)
+    for found in (*scores["bits_per_byte"].values(), scores["tasks"]["go-on"]):
+        assert found["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+        assert found["before"] == found["after"]
+
+
+def test_tasks_are_scored_and_kept_apart(inputs, tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    file.write_text("\n".join(map(json.dumps, ITEMS)))
+    tasks = [
+        {"name": "go-on", "continuation_of": "domain", "items": 7},
+        {"name": "mine", "path": str(file)},
+        {"name": "first", "path": str(file), "items": 1},
+    ]
+    scores = evaluate({"tasks": tasks}, inputs, tmp_path / "run")
+    assert {name: task["items"] for name, task in scores["tasks"].items()} == {
+        "go-on": 7,
+        "mine": 2,
+        "first": 1,
+    }
+    assert scores["tasks"]["mine"]["chance"] == pytest.approx((1 / 3 + 1 / 2) / 2)
+    for task in scores["tasks"].values():
+        assert task["metric"] == "acc_norm"
+        for when in ("before", "after"):
+            assert 0 <= task[when]["low"] <= task[when]["value"] <= task[when]["high"] <= 1
+
+
+def test_fewer_items_than_asked_for_are_said_and_none_is_a_failure(inputs, tmp_path: Path) -> None:
+    messages: list[str] = []
+
+    class Recorder(Silent):
+        def message(self, text: str) -> None:
+            messages.append(text)
+
+    task = {"name": "go-on", "continuation_of": "domain", "items": 999}
+    scores = evaluate({"tasks": [task]}, inputs, tmp_path / "a", progress=Recorder())
+    assert any(f"{scores['tasks']['go-on']['items']} items" in message for message in messages)
+    with pytest.raises(StageFailed, match="make no item"):
+        evaluate(
+            {"tasks": [task | {"continuation_of": "general"}]},
+            without_general(inputs, tmp_path),
+            tmp_path / "b",
+        )
+
+
+def without_general(inputs: dict[str, Artifact], folder: Path) -> dict[str, Artifact]:
+    return inputs | {"corpus": make_corpus(inputs["before"], folder / "plain", general=False)}
+
+
+def test_every_setting_counts(inputs, tmp_path: Path) -> None:
+    plain = evaluate({}, inputs, tmp_path / "plain")["bits_per_byte"]["domain"]
+
+    def changed(name: str, **settings: Any) -> dict[str, Any]:
+        return evaluate(settings, inputs, tmp_path / name)["bits_per_byte"]["domain"]
+
+    assert changed("less", heldout_tokens=200)["documents"] < plain["documents"]
+    assert changed("one", heldout_tokens=1)["documents"] == 1
+    assert changed("short", window=8)["before"]["value"] != plain["before"]["value"]
+    assert changed("half", precision="bf16")["before"]["value"] != plain["before"]["value"]
+    wide = changed("sure", confidence=0.999)["before"]
+    assert wide["low"] < plain["before"]["low"] < plain["before"]["high"] < wide["high"]
+    other_seed = evaluate({}, inputs, tmp_path / "seed", seed=3)["bits_per_byte"]["domain"]
+    assert other_seed["bytes"] != plain["bytes"]
+    assert evaluate({}, inputs, tmp_path / "again")["bits_per_byte"]["domain"] == plain
+
+
+def test_roles_are_the_base_the_newest_model_and_the_corpus() -> None:
+    model, both = frozenset({"model"}), frozenset({"model", "corpus"})
+    earlier = (
+        Earlier("base", model),
+        Earlier("corpus", frozenset({"corpus"})),
+        Earlier("vocabulary", both),
+        Earlier("pretrain", model),
+    )
+    config = STAGE.Config.model_validate
+    assert STAGE.wire(config({}), earlier) == {"before": "base", "after": "pretrain", "corpus": "vocabulary"}
+    assert STAGE.wire(config({"from": "vocabulary"}), earlier)["after"] == "vocabulary"
+
+
+def test_files_are_references_and_are_checked_line_by_line(inputs, tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    file.write_text(json.dumps(ITEMS[0]) + "\n{}\n")
+    tasks = [{"name": "a", "continuation_of": "general"}, {"name": "b", "path": str(file)}]
+    config = STAGE.Config.model_validate({"tasks": tasks})
+    assert STAGE.references(config) == [str(file)]
+    [problem] = STAGE.check(config, {})
+    assert (problem.file, problem.line, problem.key) == (str(file), 2, "tasks.1.path")
+    problems = STAGE.check(config, without_general(inputs, tmp_path))
+    assert [problem.key for problem in problems] == ["tasks.0.continuation_of", "tasks.1.path"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ([{"name": "a", "path": "x"}, {"name": "a", "path": "y"}], "two tasks are called a"),
+        ([{"name": "../a", "path": "x"}], "pattern"),
+        ([{"name": "a", "continuation_of": "replay"}], "domain"),
+        ([{"name": "a", "continuation_of": "domain", "path": "x"}], "Extra inputs"),
+    ],
+)
+def test_tasks_that_make_no_sense_are_refused(tasks: list[dict], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        STAGE.Config.model_validate({"tasks": tasks})
