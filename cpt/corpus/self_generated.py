@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import torch
 
 
+_SPARE = 1.15
+"""Samples that end early make this many more of them necessary; a second, small batch would cost as much."""
+
+
 class Progress(Protocol):
     """Where the generator says how far it is."""
 
@@ -54,7 +58,7 @@ def generate(
             texts, count = json.loads(kept.read_text(encoding="utf-8"))
         else:
             sampler = sampler or _Sampler(model_folder, start_token)
-            rows = min(batch, math.ceil((tokens - made) / length))
+            rows = min(batch, math.ceil((tokens - made) / length * _SPARE))
             texts, count = sampler.sample(rows, length, temperature, seed + index)
             aside = kept.with_suffix(".tmp")
             aside.write_text(json.dumps([texts, count]), encoding="utf-8")

@@ -1,0 +1,90 @@
+"""What each part of the quickstart contributes: the recipe with one part left out at a time.
+
+    python benchmarks/ablation.py --runs runs
+
+Runs that share stages share their artifacts, so the variants that only merge differently cost a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import record
+from ruamel.yaml import YAML
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "quickstart.yaml"
+Stages = list[dict[str, Any]]
+
+
+def without(kind: str) -> Callable[[Stages], Stages]:
+    """Leave a stage out."""
+    return lambda stages: [stage for stage in stages if kind not in stage]
+
+
+def with_setting(kind: str, **settings: Any) -> Callable[[Stages], Stages]:
+    """Change settings of a stage."""
+    return lambda stages: [{kind: stage[kind] | settings} if kind in stage else stage for stage in stages]
+
+
+def merged_at(weight: float) -> Callable[[Stages], Stages]:
+    """Another merge weight."""
+    return with_setting("merge", models=[{"from": "pretrain", "weight": weight}])
+
+
+VARIANTS: dict[str, Callable[[Stages], Stages]] = {
+    "as it is": lambda stages: stages,
+    "no merge": without("merge"),
+    "merge weight 1.0": merged_at(1.0),
+    "merge weight 0.9": merged_at(0.9),
+    "merge weight 0.6": merged_at(0.6),
+    "no new tokens": without("vocabulary"),
+    "no replay": with_setting("pretrain", replay=0.0),
+}
+
+
+def measure(name: str, change: Callable[[Stages], Stages], runs: Path) -> dict[str, Any]:
+    """Run one variant and read its report."""
+    recipe = YAML(typ="safe").load(RECIPE)
+    recipe["stages"] = change(recipe["stages"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.yaml"
+        YAML(typ="safe").dump(recipe, path)
+        command = [sys.executable, "-m", "cpt", "run", str(path), "--runs", str(runs)]
+        subprocess.run(command, check=True)
+    report = [sys.executable, "-m", "cpt", "report", recipe["name"], "--runs", str(runs), "--json"]
+    facts = json.loads(subprocess.run(report, check=True, capture_output=True, text=True).stdout)
+    probes = facts["probes"]
+    return {
+        "variant": name,
+        "domain": probes["domain"]["after"],
+        "domain_change": probes["domain"]["after"] - probes["domain"]["before"],
+        "general": probes["general"]["after"],
+        "general_change": probes["general"]["after"] - probes["general"]["before"],
+        "general_depth": probes["general"]["depth"],
+        "seconds": facts["seconds"],
+        "tokens": facts["tokens"],
+        "tasks": facts.get("tasks"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS))
+    options = parser.parse_args()
+    rows = []
+    for name in options.only:
+        rows.append(measure(name, VARIANTS[name], options.runs))
+        print(json.dumps(rows[-1]))
+    print(record.write("ablation", {"variants": rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The `cpt` command as a process that kills itself (kill -9) in the middle of one stage.
+
+`DIE=corpus` and so on: the signal comes when the stage has written its output, before it is renamed into
+place. `DIE=sampling` dies within the corpus stage, between two batches of replay text; `DIE=step` within
+pretrain, after a step that no checkpoint holds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+from cpt.cli import main
+from cpt.stages import stages
+
+
+def die(*_: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_after_run(stage: Any) -> None:
+    run = type(stage).run
+
+    def fatal(*arguments: Any) -> None:
+        run(*arguments)
+        die()
+
+    type(stage).run = fatal
+
+
+def die_in_step(last: int) -> None:
+    import cpt.training.loop as loop
+
+    count = loop._count
+
+    def fatal(batch: Any, state: Any) -> None:
+        count(batch, state)
+        if state.step == last:
+            die()
+
+    loop._count = fatal
+
+
+def die_in_sampling(batch: int) -> None:
+    from cpt.corpus import self_generated
+
+    sample, calls = self_generated._Sampler.sample, []
+
+    def fatal(*arguments: Any) -> Any:
+        calls.append(1)
+        return die() if len(calls) > batch else sample(*arguments)
+
+    self_generated._Sampler.sample = fatal  # type: ignore[method-assign]
+
+
+where = os.environ.get("DIE", "")
+if where == "step":
+    die_in_step(int(os.environ["STEP"]))
+elif where == "sampling":
+    die_in_sampling(1)
+elif where:
+    die_after_run(stages()[where])
+sys.exit(main())

@@ -1,0 +1,160 @@
+"""The whole chain on a tiny model: what it makes, what a kill costs, what a change costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import varied_texts, write_jsonl, write_tiny_model
+
+from cpt.cli import main
+
+RECIPE = """\
+name: tiny
+base: model
+seed: 3
+stages:
+  - corpus:
+      domain: [{path: domain.jsonl}]
+      replay: {self_generated: {tokens: 300, length: 24, batch: 8}}
+      general: [{path: general.jsonl}]
+      heldout: 0.2
+      sequence_length: 48
+  - vocabulary: {extend: {tokens: 20}}
+  - pretrain:
+      tokens: 1500
+      batch_sequences: 4
+      replay: 0.25
+      epochs: 3
+      schedule: {peak: 1e-2, floor: 1e-3}
+      checkpoint: {every: 3}
+      monitor: {every: 3, window: 64}
+  - merge: {models: [{from: pretrain, weight: 0.9}]}
+  - evaluate: {window: 64, tasks: [{name: continuation, continuation_of: domain, items: 8}]}
+  - report: {}
+"""
+STAGES = ["corpus", "vocabulary", "pretrain", "merge", "evaluate", "report"]
+
+
+def prepare(folder: Path) -> Path:
+    """A folder with the recipe, the model and the data."""
+    folder.mkdir(exist_ok=True)
+    write_tiny_model(folder / "model")
+    write_jsonl(folder / "domain.jsonl", [f"{text} {text[::-1]}" for text in varied_texts(120)])
+    write_jsonl(folder / "general.jsonl", varied_texts(30, "general "))
+    (folder / "recipe.yaml").write_text(RECIPE)
+    return folder
+
+
+def cpt(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as its own process in a folder."""
+    return subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "dying.py"), *words],
+        cwd=folder,
+        env=os.environ | {"CPT_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def made(folder: Path, stage: str, file: str) -> Path:
+    """The one file of that name that a stage made."""
+    (path,) = (folder / "runs" / "tiny").glob(f"{stage}-*/{file}")
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the chain has run undisturbed."""
+    folder = prepare(tmp_path_factory.mktemp("chain") / "whole")
+    done = cpt(folder, "run", "recipe.yaml")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_report_json_keeps_the_contract(finished: Path) -> None:
+    facts = json.loads(cpt(finished, "report", "--json").stdout)
+    for probe in ("domain", "general"):
+        figures = facts["probes"][probe]
+        assert {"before", "after", "depth", "trough_step", "recovery_step", "area", "permanent"} <= set(
+            figures
+        )
+        assert figures["permanent"] == pytest.approx(figures["after"] - figures["before"])
+    assert facts["probes"]["domain"]["after"] < facts["probes"]["domain"]["before"]
+    ledger = json.loads(made(finished, "pretrain", "training/ledger.json").read_text())
+    assert facts["tokens"] == {source: entry["tokens"] for source, entry in ledger.items()}
+    assert facts["tokens_per_second"] > 0
+    assert set(facts["seconds"]) == set(STAGES) - {"report"} or set(facts["seconds"]) == set(STAGES)
+    vocabulary = facts["vocabulary"]
+    assert vocabulary["after"] == vocabulary["before"] + 20
+    assert vocabulary["bytes_per_token_after"] > vocabulary["bytes_per_token_before"]
+
+
+def test_final_model_loads_as_any_hugging_face_model(finished: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = made(finished, "merge", "model/config.json").parent
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    assert model.config.vocab_size % 64 == 0
+    assert len(tokenizer) == 320 <= model.config.vocab_size
+    assert model.generation_config.eos_token_id == 1
+
+
+@pytest.mark.parametrize("where", [*STAGES, "sampling", "step"])
+def test_killed_in_a_stage_and_run_again_ends_with_the_same_weights(
+    finished: Path, tmp_path: Path, where: str
+) -> None:
+    folder = prepare(tmp_path / "killed")
+    killed = cpt(folder, "run", "recipe.yaml", DIE=where, STEP="5")
+    assert killed.returncode == -9, killed.stderr
+    if where == "step":  # a second kill, after the first continuation
+        assert cpt(folder, "run", "recipe.yaml", DIE="step", STEP="7").returncode == -9
+    again = cpt(folder, "run", "recipe.yaml")
+    assert again.returncode == 0, again.stderr
+    for stage in ("pretrain", "merge"):
+        weights = "model/model.safetensors"
+        assert made(folder, stage, weights).read_bytes() == made(finished, stage, weights).read_bytes()
+    scores = "scores/scores.json"
+    assert made(folder, "evaluate", scores).read_text() == made(finished, "evaluate", scores).read_text()
+    left = {path.name for path in (folder / "runs" / "tiny").iterdir() if path.name.startswith(".tmp")}
+    assert left == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ("corpus.sequence_length=32", "corpus"),
+        ("vocabulary.extend.tokens=10", "vocabulary"),
+        ("pretrain.schedule.peak=2e-3", "pretrain"),
+        ("merge.models.0.weight=0.5", "merge"),
+        ("evaluate.confidence=0.9", "evaluate"),
+        ("report.title=Other", "report"),
+    ],
+)
+def test_a_change_runs_its_stage_and_those_after_it_and_plan_says_why(
+    finished: Path, change: str, first: str
+) -> None:
+    plan = json.loads(cpt(finished, "plan", "recipe.yaml", change, "--json").stdout)
+    actions = {stage["name"]: stage["action"] for stage in plan["stages"]}
+    at = STAGES.index(first)
+    assert [actions[name] for name in STAGES] == ["cached"] * at + ["stale"] * (len(STAGES) - at)
+    why = {stage["name"]: str(stage["why"]) for stage in plan["stages"]}
+    assert change.partition("=")[0].split(".")[-1] in why[first]
+
+
+def test_a_second_run_does_nothing(finished: Path) -> None:
+    summary = json.loads(cpt(finished, "run", "recipe.yaml", "--json").stdout)
+    assert {stage["action"] for stage in summary["stages"]} == {"cached"}
+
+
+def test_the_commands_that_look_work_on_a_real_run(finished: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(finished)
+    for words in (["ls"], ["status"], ["show"], ["show", "tiny", "pretrain"], ["report"]):
+        assert main(words) == 0, words
+    assert "pretrain" in capsys.readouterr().out

@@ -1,0 +1,41 @@
+"""Every recipe that comes with cpt is right: it loads, and each of its settings is known."""
+
+from pathlib import Path
+
+import pytest
+from conftest import varied_texts, write_jsonl
+
+from cpt.recipe.load import load
+from cpt.recipe.templates import about, templates
+
+OWN_DATA = sorted(name for name, text in templates().items() if "path: data/" in text)
+
+
+@pytest.mark.parametrize("name", sorted(templates()))
+def test_recipe_is_valid_once_its_data_is_there(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(templates()[name])
+    (tmp_path / "data").mkdir()
+    write_jsonl(tmp_path / "data" / f"{name}.jsonl", varied_texts(3))
+    recipe = load(path)
+    assert [step.name for step in recipe.steps] == [
+        "corpus",
+        "vocabulary",
+        "pretrain",
+        "merge",
+        "evaluate",
+        "report",
+    ]
+    assert about(templates()[name])
+
+
+@pytest.mark.parametrize("name", OWN_DATA)
+def test_tiny_variant_of_the_header_is_valid(name: str, tmp_path: Path) -> None:
+    text = templates()[name]
+    header = text[text.index("#   cpt run recipes/" + name + ".yaml name=") : text.index("\nname:")]
+    overrides = [word for word in header.replace("#", " ").replace("\\", " ").split() if "=" in word]
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(text)
+    (tmp_path / "data").mkdir()
+    write_jsonl(tmp_path / "data" / f"{name}.jsonl", varied_texts(3))
+    assert load(path, overrides).name == f"{name}-tiny"
