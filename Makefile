@@ -11,7 +11,10 @@ install: $(VENV)/.installed
 dev: $(VENV)/.installed-dev
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "cpt needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing; PyTorch is large, this takes a few minutes."
 	$(VENV)/bin/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e .
 	touch $@
 
@@ -31,4 +34,4 @@ test: dev lint
 	$(VENV)/bin/python -m pytest
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV)

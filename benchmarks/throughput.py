@@ -1,8 +1,9 @@
 """Training tokens per second: cpt's loop against the Hugging Face Trainer, pair by pair.
 
-Same model, same packed sequences, same batch, same precision (bf16 autocast over float32 weights, fused
-AdamW), one process, taking turns. The Trainer attends across the documents of a sequence, as it does out
-of the box; cpt attends within each document.
+Same model, same packed sequences, same batch, one process, taking turns. Both multiply in bfloat16 and keep
+float32 weights and a fused float32 AdamW: the Trainer by autocast (bf16=True), cpt by bfloat16 copies of its
+master weights. The Trainer attends across the documents of a sequence, as it does out of the box; cpt attends
+within each document.
 
     python benchmarks/throughput.py --pairs 5 --length 1024 --micro-batch 1 --accumulate 4
 """

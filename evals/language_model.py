@@ -66,7 +66,10 @@ class PackedLM(TemplateLM):
     ) -> list[tuple[float, bool]]:
         """Log-likelihoods; whether a continuation is the greedy one is not found out and said to be False."""
         sequences = [np.asarray((context + rest)[-self._max_length :]) for _, context, rest in requests]
-        scored = [len(rest) for _, _, rest in requests]
+        scored = [
+            min(len(rest), len(sequence) - 1)
+            for (_, _, rest), sequence in zip(requests, sequences, strict=True)
+        ]
         results = np.zeros(len(requests))
         done = 0
         for batch in _batches([len(sequence) for sequence in sequences]):

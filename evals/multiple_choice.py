@@ -162,7 +162,7 @@ def _parse(file: Path) -> tuple[list[Item], list[Problem]]:
     items: list[Item] = []
     problems: list[Problem] = []
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         return [], [Problem(f"cannot be read as UTF-8 text: {error}", file=str(file))]
     for number, line in enumerate(lines, start=1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -60,7 +61,7 @@ def _options(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors are explained on standard error, without traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    as_json, debug = "--json" in words, "--debug" in words
+    as_json, debug = "--json" in words, "--debug" in words or bool(os.environ.get("CPT_DEBUG"))
     if not debug:
         quiet_libraries()
     try:
@@ -76,3 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return explain(explain_os_error(error, Path.cwd()), as_json)
     except _UsageMistake as mistake:  # only met with --json; Typer prints the others itself
         return explain(UsageError(mistake.format_message()), as_json)
+    except Exception as error:
+        if debug:
+            traceback.print_exception(error)
+        unexpected = CptError(
+            f"unexpected {type(error).__name__}: {error}",
+            hint="This is a mistake in cpt; CPT_DEBUG=1 shows the traceback. Please report it.",
+        )
+        return explain(unexpected, as_json)

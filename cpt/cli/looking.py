@@ -135,11 +135,11 @@ def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
 def _newest_report(run: Run) -> Path:
     current = [record for record in _current(run).values() if "report" in record.kinds]
     if not current:
-        current = [record for record in run.store.artifacts() if "report" in record.kinds]
-    if not current:
-        raise UsageError(
-            f"the run `{run.name}` has no report yet", hint="A `report` stage makes it; finish the run first."
-        )
+        older = [record for record in run.store.artifacts() if "report" in record.kinds]
+        hint = "A `report` stage makes it; finish the run first."
+        if older:
+            hint += f" One of earlier settings is at {older[-1].path('report') / 'report.html'}."
+        raise UsageError(f"the run `{run.name}` has no report of its current settings yet", hint=hint)
     return current[-1].path("report") / "report.html"
 
 

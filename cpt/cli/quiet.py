@@ -33,6 +33,7 @@ def diverted(log: Path) -> Iterator[None]:
     """Send warnings and log records to a file, and anything printed on stdout to stderr."""
     handler = logging.FileHandler(log, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(lambda _: log.parent.is_dir())  # before a run's folder is made there is no log
     root = logging.getLogger()
     root.addHandler(handler)
     logging.captureWarnings(True)

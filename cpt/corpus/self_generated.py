@@ -79,12 +79,12 @@ class _Sampler:
 
     def __init__(self, model_folder: Path, start_token: str | None) -> None:
         import torch
-        from transformers import AutoTokenizer
+        from transformers import AutoTokenizer, GenerationConfig
 
         from cpt.packed import decoding
         from cpt.packed.model import load_model, resolve_precision
 
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(model_folder)
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(model_folder, trust_remote_code=False)
         token = start_token or self._tokenizer.eos_token
         start: int | None = self._tokenizer.get_vocab().get(token)
         if start is None:
@@ -95,11 +95,12 @@ class _Sampler:
         decoding.register()
         self._model: Any = load_model(model_folder, resolve_precision("auto"), decoding.NAME)
         self._model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._model.generation_config = GenerationConfig()  # no penalties: samples of the model as it is
 
     def sample(self, batch: int, length: int, temperature: float, seed: int) -> tuple[list[str], int]:
         """Texts and the number of tokens in them."""
         import torch
-        from transformers import LogitsProcessorList
+        from transformers import GenerationConfig, LogitsProcessorList
 
         prompts = torch.full((batch, 1), self._start, device=self._model.device)
         special = sorted(set(self._tokenizer.all_special_ids))
@@ -108,11 +109,10 @@ class _Sampler:
             output = self._model.generate(
                 prompts,
                 attention_mask=torch.ones_like(prompts),
-                do_sample=False,
+                generation_config=GenerationConfig(
+                    do_sample=False, max_new_tokens=length, eos_token_id=special, pad_token_id=special[0]
+                ),
                 logits_processor=LogitsProcessorList([partial(_draw, generator, temperature)]),
-                max_new_tokens=length,
-                eos_token_id=special,
-                pad_token_id=special[0],
             )
         rows = [[token for token in row if token not in set(special)] for row in output[:, 1:].tolist()]
         return [self._tokenizer.decode(row) for row in rows], sum(len(row) for row in rows)

@@ -55,12 +55,14 @@ def special_token(model: Path, choice: str | None, role: Literal["bos", "eos"]) 
     """The token that starts (bos) or ends (eos) documents.
 
     Args:
-        choice: A token; "auto" for the tokenizer's own, if it has one; None for none.
+        choice: A token; "auto" for the tokenizer's own, if it has one (a document starts after the end of
+            another where there is no bos); None for none.
 
     Raises:
         RecipeError: The tokenizer has no such token; suggests one.
     """
-    chosen = _declared(model, f"{role}_token") if choice == AUTO else choice
+    own = _declared(model, f"{role}_token") or _declared(model, "eos_token")
+    chosen = own if choice == AUTO else choice
     if chosen is None:
         return None
     tokenizer = load_tokenizer(model)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from cpt.errors import StageFailed
 from cpt.packed import attention
-from cpt.packed.batch import PackedBatch
+from cpt.packed.batch import PackedBatch, pack
 from cpt.packed.cross_entropy import summed_cross_entropy, token_cross_entropy
 
 Precision = Literal["auto", "bf16", "fp32"]
@@ -48,13 +50,48 @@ def load_model(
     attention.register()
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention_implementation, use_safetensors=True
+            folder,
+            dtype=dtype,
+            attn_implementation=attention_implementation,
+            use_safetensors=True,
+            trust_remote_code=False,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise StageFailed(f"the model in {folder} does not load: {error}") from error
     if getattr(model.config, "is_encoder_decoder", False) or model.get_output_embeddings() is None:
         raise StageFailed(f"{folder} holds no causal language model ({model.config.architectures})")
-    return model.eval()
+    model.eval()
+    if attention_implementation == attention.NAME:
+        _check_faithful(model)
+    return model
+
+
+@torch.no_grad()
+def _check_faithful(model: Any) -> None:
+    """Raise unless two packed documents get the losses that the model itself gives each alone.
+
+    Some architectures do more than backbone, head and plain causal attention (scaled or capped logits,
+    position biases, chunked masks): packed, they would train on a wrong loss without a word.
+    """
+    ids = torch.arange(1, 49) * 7919 % model.get_input_embeddings().num_embeddings
+    documents = [ids[:16], ids[16:]]
+    packed = PackedLanguageModel(model).token_nats(pack([document.numpy() for document in documents]))
+    model.set_attn_implementation("eager")
+    alone = [
+        cross_entropy(
+            model(input_ids=d[None], use_cache=False).logits[0].float()[:-1], d[1:], reduction="none"
+        )
+        for d in documents
+    ]
+    model.set_attn_implementation(attention.NAME)
+    expected = torch.cat([nats for each in alone for nats in (each, each.new_zeros(1))])
+    difference = float((packed - expected).abs().mean())
+    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
+    if not difference <= tolerance * (1 + float(expected.mean()) / 10):
+        raise StageFailed(
+            f"{type(model).__name__} cannot read packed documents: its loss is {difference:.3g} nats off",
+            hint="It does more than plain attention and a linear head; such a model is not supported yet.",
+        )
 
 
 class PackedLanguageModel(nn.Module):

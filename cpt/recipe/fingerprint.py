@@ -12,8 +12,9 @@ from cpt.stages.base import StageConfig
 
 
 def config_data(config: StageConfig) -> dict[str, Any]:
-    """Settings that bear on the result: all but the stage's name and `from`, which only chooses inputs."""
-    return config.model_dump(mode="json", by_alias=True, exclude={"name", "from_"})
+    """Settings that bear on the result: not the stage's name, nor `from`, which only chooses inputs."""
+    beside = {"name", "from_", *config.beside_the_result}
+    return config.model_dump(mode="json", by_alias=True, exclude=beside)
 
 
 def fingerprint(step: Step, seed: int, inputs: Mapping[str, str], references: Mapping[str, str]) -> str:

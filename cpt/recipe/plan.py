@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from cpt import references
-from cpt.errors import UsageError
+from cpt.errors import Problem, RecipeError, UsageError
 from cpt.recipe.changes import changes
 from cpt.recipe.fingerprint import fingerprint
+from cpt.recipe.load import step_problems
 from cpt.recipe.schema import Recipe, Step
 from cpt.recipe.store import Record, Store
 from cpt.recipe.suggest import did_you_mean
@@ -92,6 +93,7 @@ class _Draft:
     fingerprints: dict[str, str]
     artifacts: dict[str, Record] = field(default_factory=dict)
     rerun: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
 
 
 def make_plan(recipe: Recipe, store: Store, selection: Selection | None = None) -> Plan:
@@ -100,6 +102,7 @@ def make_plan(recipe: Recipe, store: Store, selection: Selection | None = None) 
     Raises:
         UsageError: the selection names no stage of the recipe, contradicts itself, or starts at a stage
             whose inputs are not made yet.
+        RecipeError: a stage that would run finds a problem in the inputs that are there already.
         ReferenceUnavailable: the content of the base model or of a data file cannot be identified.
     """
     selection = selection or Selection()
@@ -108,6 +111,8 @@ def make_plan(recipe: Recipe, store: Store, selection: Selection | None = None) 
     draft = _Draft({BASE: base})
     entries = [_entry(recipe, step, store, selection, step.name in chosen, draft) for step in recipe.steps]
     _require_inputs(entries, selection)
+    if draft.problems:
+        raise RecipeError(draft.problems)
     return Plan(recipe, base, tuple(entries))
 
 
@@ -141,7 +146,10 @@ def _entry(
     available: Mapping[str, Artifact] = {
         role: draft.artifacts[source] for role, source in step.inputs.items() if source in draft.artifacts
     }
-    return replace(entry, continues=partial, forecast=step.stage.forecast(step.located, available))
+    problems = step_problems(recipe.document, step, available) if available else []
+    draft.problems += problems
+    forecast = "" if problems else step.stage.forecast(step.located, available)
+    return replace(entry, continues=partial, forecast=forecast)
 
 
 def _missing(entry: Entry, store: Store, seed: int) -> Entry:

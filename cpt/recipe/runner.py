@@ -111,6 +111,10 @@ def run(
         return _Runner(plan, store, listener).run()
 
 
+_NOTE_EVERY = 2.0
+"""Seconds between notes of the time spent on a stage."""
+
+
 class _Runner:
     def __init__(self, plan: Plan, store: Store, listener: Listener) -> None:
         self._plan = plan
@@ -189,11 +193,12 @@ class _Runner:
             self._timed(step.name, entry.continues) as timing,
             store.writing(step.name, entry.fingerprint) as aside,
         ):
+            timing.earlier = store.elapsed(step.name, entry.fingerprint)
             context = Context(
                 output=aside,
                 work=store.work_folder(step.name, entry.fingerprint),
                 seed=self._plan.recipe.seed,
-                progress=StageProgress(step.name, self._emit),
+                progress=StageProgress(step.name, self._noting(entry, timing)),
                 recipe=self._plan.recipe.data,
             )
             try:
@@ -204,6 +209,19 @@ class _Runner:
             if made != set(step.stage.produces):
                 raise AssertionError(f"made no {', '.join(set(step.stage.produces) - made)}")
             return store.finish(self._record(entry, aside, metrics, timing))
+
+    def _noting(self, entry: Entry, timing: _Timing) -> Listener:
+        """Passes events on, and now and then notes the time spent, so that a kill does not lose it."""
+        noted = timing.seconds
+
+        def note(event: Event) -> None:
+            nonlocal noted
+            if timing.seconds - noted > _NOTE_EVERY:
+                noted = timing.seconds
+                self._store.note_elapsed(entry.step.name, entry.fingerprint, noted)
+            self._emit(event)
+
+        return note
 
     def _record(self, entry: Entry, aside: Path, metrics: dict[str, Any], timing: _Timing) -> Record:
         step = entry.step
@@ -263,12 +281,15 @@ class _Runner:
 
 @dataclass
 class _Timing:
+    """Seconds of a stage: this attempt's, and those that killed attempts had noted."""
+
     begun: float
+    earlier: float = 0.0
     gate: str = ""
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.begun
+        return self.earlier + time.monotonic() - self.begun
 
 
 @contextmanager

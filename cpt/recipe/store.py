@@ -19,6 +19,7 @@ from cpt.recipe.files import read_json, write_json
 from cpt.stages.base import Artifact
 
 _ARTIFACT = re.compile(r"^(?P<stage>[a-z][a-z0-9_-]*)-(?P<fingerprint>[0-9a-f]{12})$")
+_ELAPSED = "elapsed.json"
 _ASIDE, _OLD, _PARTIAL = ".tmp-", ".old-", ".partial"
 
 
@@ -58,7 +59,16 @@ class Store:
     def has_partial(self, stage: str, fingerprint: str) -> bool:
         """Whether an interrupted attempt at this very result left work to continue from."""
         folder = self.work_folder(stage, fingerprint)
-        return folder.is_dir() and any(folder.iterdir())
+        return folder.is_dir() and any(path.name != _ELAPSED for path in folder.iterdir())
+
+    def elapsed(self, stage: str, fingerprint: str) -> float:
+        """Seconds that killed attempts have spent on a stage, as far as they noted them."""
+        seconds: Any = read_json(self.work_folder(stage, fingerprint) / _ELAPSED)
+        return float(seconds) if isinstance(seconds, int | float) else 0.0
+
+    def note_elapsed(self, stage: str, fingerprint: str, seconds: float) -> None:
+        """Note the seconds spent so far, for an attempt that continues this one."""
+        write_json(self.work_folder(stage, fingerprint) / _ELAPSED, seconds)
 
     def artifacts(self, stage: str | None = None) -> list[Record]:
         """Every readable artifact (of one stage), oldest first."""
@@ -124,6 +134,8 @@ class Store:
         for pattern in (f"{_ASIDE}*", f"{_OLD}*"):
             for leftover in self.folder.glob(pattern):
                 shutil.rmtree(leftover, ignore_errors=True)
+        for record in self.artifacts():
+            shutil.rmtree(self.work_folder(record.name, record.fingerprint), ignore_errors=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -32,7 +32,7 @@ def _repo_type(place: HubModel | HubFile) -> str:
 
 def _cached_commit(place: HubModel | HubFile) -> str | None:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(
@@ -40,6 +40,8 @@ def _cached_commit(place: HubModel | HubFile) -> str | None:
         )
     except LocalEntryNotFoundError:
         return None
+    except HFValidationError as error:
+        raise ReferenceUnavailable(f"{place.repo} is no name of a hub repository: {error}") from error
     return Path(folder).name
 
 

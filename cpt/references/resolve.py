@@ -173,4 +173,5 @@ def _verify(path: Path, parsed: Reference) -> None:
 
 
 def _is_gguf(parsed: Reference) -> bool:
-    return parsed.text.partition("@")[0].lower().endswith(".gguf") and not isinstance(parsed.place, HubModel)
+    text = parsed.text.partition("@")[0] if isinstance(parsed.place, HubFile) else parsed.text
+    return text.lower().endswith(".gguf") and not isinstance(parsed.place, HubModel)

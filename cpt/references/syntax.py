@@ -107,7 +107,10 @@ def _place(text: str) -> Place:
         _refuse(text, "is empty", "Name a path, org/name on the hub, wheel:..., hub:... or python:...")
     if "://" in text:
         _refuse(text, "is a web address", "Download it and name its path, or use hub:datasets/org/name/file.")
-    path = Path(text).expanduser()
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        _refuse(text, "names the home of a user that is not known", "Write the whole path.")
     match = _HUB_ID.fullmatch(text)
     if match and PurePosixPath(match["repo"]).suffix.lower() not in _FILE_SUFFIXES and not exists(path):
         return HubModel(match["repo"], match["revision"])

@@ -21,6 +21,9 @@ class StageConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
+    beside_the_result: ClassVar[frozenset[str]] = frozenset()
+    """Settings that cannot change what the stage makes; they are no part of its fingerprint."""
+
     name: str | None = Field(
         default=None,
         pattern=r"^[a-z][a-z0-9_-]*$",
@@ -131,7 +134,6 @@ class Stage(ABC, Generic[C]):
     """One kind of stage. Subclasses are stateless; `contract` grows when a stage's results change meaning."""
 
     kind: ClassVar[str]
-    summary: ClassVar[str]
     Config: ClassVar[type[StageConfig]]
     consumes: ClassVar[tuple[str, ...]] = ()
     produces: ClassVar[tuple[str, ...]] = ()

@@ -85,7 +85,8 @@ class CorpusConfig(StageConfig):
     )
     sequence_length: int = Field(default=1024, ge=16, description="Tokens of a packed training sequence.")
     start_token: str | None = Field(
-        default="auto", description="Token before every document; auto: the tokenizer's bos, null: none."
+        default="auto",
+        description="Token before every document; auto: the tokenizer's bos or else eos, null: none.",
     )
     end_token: str | None = Field(
         default="auto", description="Token after every document; auto: the tokenizer's eos, null: none."
@@ -96,7 +97,6 @@ class CorpusStage(Stage[CorpusConfig]):
     """Reads, removes duplicates, holds out, tokenises and packs."""
 
     kind = "corpus"
-    summary = "read, deduplicate, hold out, tokenise and pack text"
     Config = CorpusConfig
     consumes = ("model",)
     produces = ("corpus",)

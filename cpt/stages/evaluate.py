@@ -101,7 +101,6 @@ class EvaluateStage(Stage[EvaluateConfig]):
     """Measures both models on the same documents and items, one after the other."""
 
     kind: ClassVar[str] = "evaluate"
-    summary: ClassVar[str] = "measure the model against the base on held-out text and tasks"
     Config: ClassVar[type[StageConfig]] = EvaluateConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("scores",)
@@ -193,7 +192,12 @@ def _choose(documents: Sequence[str], models: Sequence[Path], max_tokens: int, s
 
     lengths = np.array(
         [
-            [len(encoding) for encoding in load_tokenizer(folder).encode_batch_fast(list(documents))]
+            [
+                len(encoding)
+                for encoding in load_tokenizer(folder).encode_batch_fast(
+                    list(documents), add_special_tokens=False
+                )
+            ]
             for folder in models
         ]
     )

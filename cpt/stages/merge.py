@@ -60,7 +60,6 @@ class MergeStage(Stage[MergeConfig]):
     """Merges models of one architecture; their vocabularies are aligned first."""
 
     kind: ClassVar[str] = "merge"
-    summary: ClassVar[str] = "merge trained models onto a base by task arithmetic"
     Config: ClassVar[type[StageConfig]] = MergeConfig
     consumes: ClassVar[tuple[str, ...]] = ("model",)
     produces: ClassVar[tuple[str, ...]] = ("model",)

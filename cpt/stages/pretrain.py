@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cpt.errors import Problem, RecipeError, StageFailed
+from cpt.errors import Problem, RecipeError
 from cpt.stages.base import Artifact, Context, Stage, StageConfig
 from cpt.stages.documents import has_texts, iterate_texts
 from cpt.training.optimizer import AdamW
@@ -56,6 +56,8 @@ class Checkpoints(BaseModel):
 class PretrainConfig(StageConfig):
     """How the model is trained on."""
 
+    beside_the_result: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
+
     tokens: int = Field(gt=0, description="Tokens to train on, replay included; rounded up to whole steps.")
     batch_sequences: int = Field(default=8, gt=0, description="Sequences of a global batch.")
     micro_batch_sequences: int | None = Field(
@@ -82,7 +84,6 @@ class PretrainStage(Stage[PretrainConfig]):
     """Continual pretraining with re-warming, replay and probes."""
 
     kind: ClassVar[str] = "pretrain"
-    summary: ClassVar[str] = "continue the training of the model on the corpus, and watch what it forgets"
     Config: ClassVar[type[StageConfig]] = PretrainConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "training")
@@ -97,17 +98,19 @@ class PretrainStage(Stage[PretrainConfig]):
             return error.problems
         if "corpus" not in inputs:
             return []
-        return _corpus_problems(config, inputs["corpus"].path("corpus"))
+        problems = _corpus_problems(config, inputs["corpus"].path("corpus"))
+        if "model" in inputs:
+            problems += _tokenizer_problems(inputs["model"].path("model"), inputs["corpus"].path("corpus"))
+        return problems
 
     def forecast(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
         """Steps and tokens, as far as the corpus is known."""
         if "corpus" not in inputs:
             return f"{config.tokens:,} tokens"
         corpus = inputs["corpus"].path("corpus")
-        steps = _steps(config, corpus)
-        ledger = _stream(config, corpus, seed=0).ledger(steps)
-        tokens = sum(int(entry["tokens"]) for entry in ledger.values())
-        return f"about {tokens:,} tokens in {steps:,} steps"
+        stream = _stream(config, corpus, seed=0)
+        steps = _steps(config, corpus, stream)
+        return f"about {_tokens(stream, steps):,} tokens in {steps:,} steps"
 
     def run(self, config: PretrainConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Train, then save the model and what is known of the training."""
@@ -115,16 +118,12 @@ class PretrainStage(Stage[PretrainConfig]):
         from cpt.training.loop import train
 
         model_folder, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
-        problems = _corpus_problems(config, corpus)
-        if problems:
-            raise StageFailed(problems[0].message, hint=problems[0].hint)
-        settings = _settings(config, corpus)
-        model = load_model(model_folder)
+        model, stream = load_model(model_folder), _stream(config, corpus, context.seed)
         result = train(
             model,
-            _stream(config, corpus, context.seed),
-            _probes(config, model_folder, corpus),
-            settings,
+            stream,
+            _probes(config, model, model_folder, corpus, context.seed),
+            _settings(config, _steps(config, corpus, stream)),
             context.work,
             context.progress,
         )
@@ -132,10 +131,19 @@ class PretrainStage(Stage[PretrainConfig]):
         return _save_training(config, result, context)
 
 
-def _steps(config: PretrainConfig, corpus: Path) -> int:
+def _steps(config: PretrainConfig, corpus: Path, stream: TrainingStream) -> int:
+    """The fewest steps that hold the tokens asked for: sequences are not always full."""
     from cpt.corpus import read_index
 
-    return math.ceil(config.tokens / (config.batch_sequences * read_index(corpus).sequence_length))
+    most = config.batch_sequences * read_index(corpus).sequence_length
+    steps = 0
+    while (missing := config.tokens - _tokens(stream, steps)) > 0:
+        steps += math.ceil(missing / most)
+    return steps
+
+
+def _tokens(stream: TrainingStream, steps: int) -> int:
+    return sum(int(entry["tokens"]) for entry in stream.ledger(steps).values())
 
 
 def _stream(config: PretrainConfig, corpus: Path, seed: int) -> TrainingStream:
@@ -157,7 +165,8 @@ def _corpus_problems(config: PretrainConfig, corpus: Path) -> list[Problem]:
                 hint="Give the corpus stage `replay:` (sources, or self_generated), or set replay: 0.",
             )
         ]
-    stream, steps = _stream(config, corpus, seed=0), _steps(config, corpus)
+    stream = _stream(config, corpus, seed=0)
+    steps = _steps(config, corpus, stream)
     most = stream.available_steps(config.epochs)
     if steps <= most:
         return []
@@ -173,12 +182,23 @@ def _corpus_problems(config: PretrainConfig, corpus: Path) -> list[Problem]:
     ]
 
 
-def _settings(config: PretrainConfig, corpus: Path) -> Settings:
+def _tokenizer_problems(model: Path, corpus: Path) -> list[Problem]:
+    """The corpus must be tokenised with the model's own tokenizer."""
+    from cpt.corpus import read_index
+    from cpt.corpus.tokens import tokenizer_sha256
+
+    if read_index(corpus).tokenizer == tokenizer_sha256(model):
+        return []
+    message = "the corpus is tokenised with another tokenizer than the model's"
+    return [Problem(message, key="from", hint="Take both from the same stage: leave `from` out.")]
+
+
+def _settings(config: PretrainConfig, steps: int) -> Settings:
     from cpt.packed.model import resolve_precision
     from cpt.training.loop import Settings
 
     return Settings(
-        steps=_steps(config, corpus),
+        steps=steps,
         micro_batch=config.micro_batch_sequences or config.batch_sequences,
         schedule=config.schedule,
         optimizer=config.optimizer,
@@ -191,30 +211,34 @@ def _settings(config: PretrainConfig, corpus: Path) -> Settings:
     )
 
 
-def _probes(config: PretrainConfig, model: Path, corpus: Path) -> dict[str, TokenisedText]:
-    """Held-out text of every probed source, in the model's tokens."""
+def _probes(
+    config: PretrainConfig, model: Any, folder: Path, corpus: Path, seed: int
+) -> dict[str, TokenisedText]:
+    """Held-out documents of every probed source, in a seeded order, in the model's tokens."""
+    import numpy as np
+
     from cpt.corpus import read_index
     from cpt.monitor.bits_per_byte import load_tokenizer, tokenise_text
 
-    tokenizer = load_tokenizer(model)
-    start_token = read_index(corpus).start_token
-    return {
-        name: tokenise_text(
-            tokenizer,
-            iterate_texts(corpus, name, "heldout"),
-            config.monitor.window,
-            start_token,
-            config.monitor.tokens,
-        )
-        for name in PROBES
-        if has_texts(corpus, name, "heldout")
-    }
+    tokenizer, start_token = load_tokenizer(folder), read_index(corpus).start_token
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    window = min(config.monitor.window, positions or config.monitor.window)
+    probes = {}
+    for name in PROBES:
+        if has_texts(corpus, name, "heldout"):
+            texts = list(iterate_texts(corpus, name, "heldout"))
+            order = np.random.default_rng(seed).permutation(len(texts))
+            shuffled = (texts[index] for index in order)
+            probes[name] = tokenise_text(tokenizer, shuffled, window, start_token, config.monitor.tokens)
+    return probes
 
 
 def _save_model(model: Any, source: Path, folder: Path) -> None:
-    """Write the trained weights, and beside them the source's tokenizer and configurations, unchanged."""
+    """Write the trained weights, and beside them the source's tokenizer and generation settings."""
     model.save_pretrained(folder)
     for file in source.iterdir():
+        if file.name == "config.json":
+            continue  # save_pretrained has written it, with the data type of what it saved
         if (
             file.is_file()
             and not file.name.startswith("model")

@@ -32,7 +32,6 @@ class ReportStage(Stage[ReportConfig]):
     """Reads every earlier stage's artifact; writes `report.html` and `report.json`."""
 
     kind = "report"
-    summary = "write what the run changed as one HTML page and as JSON"
     Config = ReportConfig
     produces = ("report",)
 

@@ -67,7 +67,6 @@ class VocabularyStage(Stage[VocabularyConfig]):
     """Extends the tokenizer on the domain's training text; held-out text only measures the gain."""
 
     kind: ClassVar[str] = "vocabulary"
-    summary: ClassVar[str] = "add domain tokens by continued BPE, with embeddings made from their subtokens"
     Config: ClassVar[type[StageConfig]] = VocabularyConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "corpus")

@@ -52,7 +52,7 @@ def load_newest(
     """Restore the newest readable checkpoint into weights and optimizer.
 
     Returns:
-        Its state, or None when there is none; and the names of newer ones that are damaged.
+        Its state, or None when there is none; and the names of newer ones that were damaged: removed.
     """
     damaged = []
     for checkpoint in _checkpoints(folder):
@@ -65,6 +65,7 @@ def load_newest(
             moments = load_file(checkpoint / _OPTIMIZER)
         except (OSError, ValueError, KeyError, SafetensorError):
             damaged.append(checkpoint.name)
+            shutil.rmtree(checkpoint)  # else it would count as the newest, and the next one would go
             continue
         with torch.no_grad():
             for name, weight in weights.items():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,7 +43,7 @@ class Settings:
 
     Attributes:
         steps: optimizer steps.
-        micro_batch: sequences that go through the model at once, per process.
+        micro_batch: sequences that go through the model at once.
         clip: largest norm of the gradient.
         dtype: precision in which the model computes; master weights and optimizer state are float32.
         probe_every, checkpoint_every: steps between probes (once past the dense start) and checkpoints.
@@ -97,6 +96,8 @@ def train(
 ) -> Result:
     """Train `model` in place; continue from the newest checkpoint in `work` when there is one.
 
+    The model stays in evaluation mode: continual pretraining goes without dropout, as pretraining did.
+
     Args:
         model: causal language model whose attention is `cpt.packed.attention`, float32 weights before and
             after.
@@ -108,6 +109,8 @@ def train(
             ledger does not match what was trained on.
     """
     accelerator = Accelerator()
+    if accelerator.num_processes > 1:
+        raise StageFailed("training on several processes is not supported yet", hint="Start one process.")
     module = PackedLanguageModel(model.to(accelerator.device))
     master = MasterWeights(model, settings.dtype)
     optimizer = settings.optimizer.build(master.weights.values())
@@ -133,14 +136,13 @@ def train(
         log.write({**record, "seconds": state.seconds, "tokens_per_second": speed})
         latest = {r["probe"]: r["bits_per_byte"] for r in state.readings}
         progress.update(
-            state.step, settings.steps, "step", loss=record["loss"], tokens_per_second=speed, **latest
+            state.step, settings.steps, "step", loss=record["loss_nats"], tokens_per_second=speed, **latest
         )
         if state.step in read_at:
             _probe(module, probes, state, progress)
         if state.step % settings.checkpoint_every == 0 and state.step < settings.steps:
             state.log_bytes = log.length()
-            if accelerator.is_main_process:
-                save_checkpoint(work, master.weights, optimizer, asdict(state), settings.keep_checkpoints)
+            save_checkpoint(work, master.weights, optimizer, asdict(state), settings.keep_checkpoints)
     log.close()
     master.release(model)
     readings = [Reading.from_json(reading) for reading in state.readings]
@@ -151,7 +153,7 @@ def _resume(work: Path, master: MasterWeights, optimizer: torch.optim.Optimizer,
     saved, damaged = load_newest(work, master.weights, optimizer)
     master.publish()
     for name in damaged:
-        progress.message(f"checkpoint {name} is damaged and left aside")
+        progress.message(f"checkpoint {name} was damaged and is removed")
     if saved is None:
         return State()
     progress.message(f"continues after step {saved['step']}")
@@ -171,20 +173,16 @@ def _step(
     rate = settings.schedule.rate(state.step, settings.steps)
     for group in optimizer.param_groups:
         group["lr"] = rate
-    mine = batch[accelerator.process_index :: accelerator.num_processes]
     targets = target_count(batch)
     loss = torch.zeros((), device=accelerator.device)
-    for start in range(0, len(mine), settings.micro_batch):
-        last = start + settings.micro_batch >= len(mine)
-        packed = pack_sequences(mine[start : start + settings.micro_batch]).to(accelerator.device)
-        with nullcontext() if last else accelerator.no_sync(module):
-            nats = module(packed)
-            # Gradients are averaged over processes, but the loss is a mean over the global batch.
-            accelerator.backward(nats / targets * accelerator.num_processes)
+    for start in range(0, len(batch), settings.micro_batch):
+        packed = pack_sequences(batch[start : start + settings.micro_batch]).to(accelerator.device)
+        nats = module(packed)
+        accelerator.backward(nats / targets)  # a mean over the global batch, whatever the micro batches hold
         master.collect()
         loss += nats.detach()
     norm = accelerator.clip_grad_norm_(master.weights.values(), settings.clip)
-    mean = float(accelerator.reduce(loss, "sum")) / targets
+    mean = float(loss) / targets
     if not (math.isfinite(mean) and math.isfinite(float(norm))):
         raise StageFailed(
             f"the loss is {mean:g} and the gradient norm {float(norm):g} at step {state.step + 1}",
@@ -197,7 +195,7 @@ def _step(
     return {
         "step": state.step,
         "tokens": state.tokens,
-        "loss": mean,
+        "loss_nats": mean,
         "lr": rate,
         "grad_norm": float(norm),
         "batch_tokens": sum(len(sequence.tokens) for sequence in batch),
@@ -217,9 +215,7 @@ def _count(batch: Sequence[PackedSequence], state: State) -> None:
 def _probe(
     module: PackedLanguageModel, probes: dict[str, TokenisedText], state: State, progress: Progress
 ) -> None:
-    module.eval()
     readings = read_probes(module, probes, state.step, state.tokens)
-    module.train()
     state.readings.extend(reading.as_json() for reading in readings)
     shown = ", ".join(f"{reading.probe} {reading.bits_per_byte:.4f}" for reading in readings)
     progress.message(f"step {state.step}: {shown} bits per byte")

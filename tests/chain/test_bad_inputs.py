@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import varied_texts, write_jsonl, write_tiny_model
+from tiny import varied_texts, write_jsonl, write_tiny_model
 
 from cpt.cli import main
 from cpt.errors import StageFailed
@@ -66,12 +66,16 @@ def pickled_model(folder: Path) -> None:
 
 GOOD = b'{"text": "one document"}\n'
 CASES: dict[str, tuple[Callable[[Path], None], int, str]] = {
-    "unknown key": (edit("sequence_length", "sequence_lenght"), 2, "did you mean `sequence_length`"),
-    "unknown top-level key": (edit("name: bad", "name: bad\nsed: 3"), 2, "did you mean `seed`"),
+    "unknown key": (edit("sequence_length", "sequence_lenght"), 2, "Did you mean `sequence_length`"),
+    "unknown top-level key": (edit("name: bad", "name: bad\nsed: 3"), 2, "Did you mean `seed`"),
     "wrong type": (edit("tokens: 500", "tokens: many"), 2, "pretrain.tokens"),
     "number out of range": (edit("heldout: 0.2", "heldout: 0.9"), 2, "corpus.heldout"),
-    "unknown stage": (edit("pretrain:", "pretrian:"), 2, "did you mean `pretrain`"),
-    "circular from": (edit("batch_sequences: 4", "batch_sequences: 4, from: pretrain"), 2, "pretrain"),
+    "unknown stage": (edit("pretrain:", "pretrian:"), 2, "Did you mean `pretrain`"),
+    "circular from": (
+        edit("batch_sequences: 4", "batch_sequences: 4, from: pretrain"),
+        2,
+        "would be its own input",
+    ),
     "unknown from": (edit("batch_sequences: 4", "batch_sequences: 4, from: corpse"), 2, "corpse"),
     "broken YAML": (edit("stages:", "stages: ["), 2, "recipe.yaml:"),
     "duplicate key": (edit("base: model", "base: model\nbase: model"), 2, "base"),
@@ -80,17 +84,17 @@ CASES: dict[str, tuple[Callable[[Path], None], int, str]] = {
     "sequence longer than the model's": (edit("sequence_length: 48", "sequence_length: 500"), 2, "128"),
     "unknown start token": (edit("heldout: 0.2", "start_token: <nope>"), 2, "<nope>"),
     "replay rounds to no row": (edit("tokens: 500", "replay: 0.05, tokens: 500"), 2, "rounds to none"),
-    "replay without text": (edit("tokens: 500", "replay: 0.25, tokens: 500"), 1, "no replay text"),
-    "more tokens than the corpus has": (edit("tokens: 500", "tokens: 900_000"), 1, "epochs:"),
+    "replay without text": (edit("tokens: 500", "replay: 0.25, tokens: 500"), 2, "no replay text"),
+    "more tokens than the corpus has": (edit("tokens: 500", "tokens: 900_000"), 2, "epochs:"),
     "floor above peak": (edit("tokens: 500", "schedule: {peak: 1e-6}, tokens: 500"), 2, "above peak"),
-    "empty corpus": (data(b""), 1, "domain.jsonl"),
+    "empty corpus": (data(b""), 1, "domain: no documents"),
     "not UTF-8": (data(GOOD + b'{"text": "caf\xe9"}\n'), 1, "domain.jsonl:2"),
     "broken JSON line": (data(GOOD * 2 + b'{"text": "a"\n'), 1, "domain.jsonl:3"),
-    "no text field": (data(GOOD + b'{"body": "a"}\n'), 1, "`text`"),
+    "no text field": (data(GOOD + b'{"body": "a"}\n'), 1, "'text'"),
     "text is not a text": (data(GOOD + b'{"text": 7}\n'), 1, "domain.jsonl:2"),
     "all documents equal": (data(GOOD * 30), 1, "held"),
-    "damaged weights": (break_model, 1, "model.safetensors"),
-    "pickled weights": (pickled_model, 2, "safetensors"),
+    "damaged weights": (break_model, 1, "does not load"),
+    "pickled weights": (pickled_model, 1, "safetensors"),
 }
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import varied_texts, write_jsonl, write_tiny_model
+from tiny import varied_texts, write_jsonl, write_tiny_model
 
 from cpt.cli import main
 
@@ -89,7 +89,9 @@ def test_report_json_keeps_the_contract(finished: Path) -> None:
     ledger = json.loads(made(finished, "pretrain", "training/ledger.json").read_text())
     assert facts["tokens"] == {source: entry["tokens"] for source, entry in ledger.items()}
     assert facts["tokens_per_second"] > 0
-    assert set(facts["seconds"]) == set(STAGES) - {"report"} or set(facts["seconds"]) == set(STAGES)
+    assert set(facts["seconds"]) == set(STAGES) - {"report"}
+    assert all(point["loss_nats"] > 0 for point in facts["training"]["points"])
+    assert "Training loss" in made(finished, "report", "report/report.html").read_text()
     vocabulary = facts["vocabulary"]
     assert vocabulary["after"] == vocabulary["before"] + 20
     assert vocabulary["bytes_per_token_after"] > vocabulary["bytes_per_token_before"]
@@ -141,11 +143,17 @@ def test_a_change_runs_its_stage_and_those_after_it_and_plan_says_why(
     finished: Path, change: str, first: str
 ) -> None:
     plan = json.loads(cpt(finished, "plan", "recipe.yaml", change, "--json").stdout)
-    actions = {stage["name"]: stage["action"] for stage in plan["stages"]}
+    actions = {stage["stage"]: stage["action"] for stage in plan["stages"]}
     at = STAGES.index(first)
     assert [actions[name] for name in STAGES] == ["cached"] * at + ["stale"] * (len(STAGES) - at)
-    why = {stage["name"]: str(stage["why"]) for stage in plan["stages"]}
+    why = {stage["stage"]: str(stage["why"]) for stage in plan["stages"]}
     assert change.partition("=")[0].split(".")[-1] in why[first]
+
+
+@pytest.mark.parametrize("change", ["pretrain.checkpoint.every=1", "pretrain.checkpoint.keep=2"])
+def test_what_cannot_change_the_result_makes_nothing_stale(finished: Path, change: str) -> None:
+    plan = json.loads(cpt(finished, "plan", "recipe.yaml", change, "--json").stdout)
+    assert {stage["action"] for stage in plan["stages"]} == {"cached"}
 
 
 def test_a_second_run_does_nothing(finished: Path) -> None:

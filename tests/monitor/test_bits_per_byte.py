@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SENTENCES
+from tiny import SENTENCES
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.errors import DataError

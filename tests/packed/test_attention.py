@@ -119,3 +119,28 @@ def test_unsupported_attention_is_refused() -> None:
         attention._attention_interface(module, x, x, x, None, softcap=30.0)
     with pytest.raises(StageFailed, match="dropout"):
         attention._attention_interface(module, x, x, x, None, dropout=0.1)
+
+
+def test_a_model_that_does_more_than_a_linear_head_is_refused(tmp_path) -> None:
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    from cpt.errors import StageFailed
+    from cpt.packed.model import load_model
+
+    config = GraniteConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.5,
+        logits_scaling=4.0,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    torch.manual_seed(0)
+    GraniteForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(StageFailed, match="GraniteForCausalLM cannot read packed documents"):
+        load_model(tmp_path)

@@ -117,7 +117,6 @@ class Fake(Stage[Any]):
 
 class Corpus(Fake):
     kind = "corpus"
-    summary = "Texts."
     Config = CorpusConfig
     consumes = ("model",)
     produces = ("corpus",)
@@ -139,7 +138,6 @@ class Corpus(Fake):
 
 class Vocabulary(Fake):
     kind = "vocabulary"
-    summary = "Tokens."
     Config = EvaluateConfig
     consumes = ("model", "corpus")
     produces = ("model", "corpus")
@@ -147,7 +145,6 @@ class Vocabulary(Fake):
 
 class Pretrain(Fake):
     kind = "pretrain"
-    summary = "Training."
     Config = PretrainConfig
     consumes = ("model", "corpus")
     produces = ("model", "training")
@@ -158,7 +155,6 @@ class Pretrain(Fake):
 
 class Merge(Fake):
     kind = "merge"
-    summary = "Merging."
     Config = MergeConfig
     produces = ("model",)
 
@@ -169,7 +165,6 @@ class Merge(Fake):
 
 class Evaluate(Fake):
     kind = "evaluate"
-    summary = "Scores."
     Config = EvaluateConfig
     produces = ("scores",)
 
@@ -183,7 +178,6 @@ class Evaluate(Fake):
 
 class Report(Fake):
     kind = "report"
-    summary = "A page."
     Config = ReportConfig
     produces = ("report",)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import varied_texts, write_jsonl
+from tiny import varied_texts, write_jsonl
 
 from cpt.recipe.load import load
 from cpt.recipe.templates import about, templates
@@ -32,7 +32,7 @@ def test_recipe_is_valid_once_its_data_is_there(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", OWN_DATA)
 def test_tiny_variant_of_the_header_is_valid(name: str, tmp_path: Path) -> None:
     text = templates()[name]
-    header = text[text.index("#   cpt run recipes/" + name + ".yaml name=") : text.index("\nname:")]
+    header = text[text.index("#   cpt run FILE name=") : text.index("\nname:")]
     overrides = [word for word in header.replace("#", " ").replace("\\", " ").split() if "=" in word]
     path = tmp_path / f"{name}.yaml"
     path.write_text(text)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from conftest import varied_texts, write_jsonl
+from tiny import varied_texts, write_jsonl
 
 from cpt.stages.base import Artifact, Context, Progress, Silent
 from cpt.stages.corpus import STAGE as CORPUS

@@ -53,6 +53,8 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path: Path,
     state, names = load_newest(tmp_path, *trained())
     assert state == {"step": 1}
     assert names == ["step-000000002"]
+    save_checkpoint(tmp_path, *trained(), {"step": 2}, keep=1)
+    assert load_newest(tmp_path, *trained()) == ({"step": 2}, [])
 
 
 def test_an_interrupted_write_is_not_seen(tmp_path: Path) -> None:

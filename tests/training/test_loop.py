@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import SENTENCES
+from tiny import SENTENCES
 
 from cpt.errors import StageFailed
 from cpt.monitor.bits_per_byte import load_tokenizer, tokenise_text
@@ -159,7 +159,7 @@ def test_training_lowers_the_loss_it_reports(tiny_model: Path, tmp_path: Path) -
             return super().batch(0)
 
     run(tiny_model, tmp_path, dataclasses.replace(SETTINGS, steps=12), stream=Same())
-    losses = [json.loads(line)["loss"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    losses = [json.loads(line)["loss_nats"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert losses[0] == pytest.approx(np.log(300), abs=0.2)
     assert losses[-1] < losses[0] - 0.5
 
@@ -226,15 +226,26 @@ def test_a_frozen_parameter_that_should_train_is_an_error(
         run(tiny_model, tmp_path)
 
 
-def test_leaking_attention_is_found_before_training(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
+def leaking(query, key, value, layout, scaling, window=None):
+    """Attention that forgets where documents end."""
+    attended = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, is_causal=True, scale=scaling, enable_gqa=True
+    )
+    return attended.transpose(1, 2)
+
+
+def test_leaking_attention_is_found_when_the_model_is_loaded(tiny_model: Path, monkeypatch) -> None:
     from cpt.packed import attention
 
-    def leaking(query, key, value, layout, scaling, window=None):
-        attended = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scaling, enable_gqa=True
-        )
-        return attended.transpose(1, 2)
+    monkeypatch.setattr(attention, "attend_within_documents", leaking)
+    with pytest.raises(StageFailed, match="cannot read packed documents"):
+        load_model(tiny_model)
 
+
+def test_leaking_attention_is_found_before_training(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
+    from cpt.packed import attention, model
+
+    monkeypatch.setattr(model, "_check_faithful", lambda _: None)
     monkeypatch.setattr(attention, "attend_within_documents", leaking)
     with pytest.raises(StageFailed, match="packed documents see each other"):
         run(tiny_model, tmp_path)

@@ -1,0 +1,69 @@
+"""A tiny untrained model with a real tokenizer, and small texts, that every package's tests can use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+SENTENCES = [
+    "The heart of the matter is the heart.",
+    "A fever in the night is a fever still.",
+    "Nine kidneys, said the doctor, are too many kidneys.",
+    "What the nerve conducts, the muscle contracts.",
+]
+
+
+def write_tiny_model(folder: Path, seed: int = 0, vocabulary: int = 300) -> Path:
+    """A Hugging Face folder: byte-level BPE of `vocabulary` tokens, a two-layer Llama of width 32."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        SENTENCES * 5,
+        trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=["<s>", "</s>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=tokenizer.get_vocab_size(),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=128,
+            tie_word_embeddings=True,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+    )
+    model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1, pad_token_id=1)
+    model.save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    ).save_pretrained(folder)
+    return folder
+
+
+def write_jsonl(path: Path, texts: list[str]) -> Path:
+    """One document per line, in the field `text`."""
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return path
+
+
+def varied_texts(count: int, tag: str = "") -> list[str]:
+    """Different short documents of different lengths."""
+    return [
+        f"{tag}{number}. " + " ".join(SENTENCES[(number + i) % 4] for i in range(number % 4 + 1))
+        for number in range(count)
+    ]
