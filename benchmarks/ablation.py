@@ -38,6 +38,7 @@ VARIANTS: dict[str, Callable[[Stages], Stages]] = {
     "no new tokens": without("vocabulary"),
     "no replay": with_setting("pretrain", replay=0.0),
     "no merge": without("merge"),
+    "merge weight 0.6": with_setting("merge", models=[{"from": "pretrain", "weight": 0.6}]),
 }
 
 
