@@ -136,10 +136,13 @@ def _newest_report(run: Run) -> Path:
     current = [record for record in _current(run).values() if "report" in record.kinds]
     if not current:
         older = [record for record in run.store.artifacts() if "report" in record.kinds]
-        hint = "A `report` stage makes it; finish the run first."
-        if older:
-            hint += f" One of earlier settings is at {older[-1].path('report') / 'report.html'}."
-        raise UsageError(f"the run `{run.name}` has no report of its current settings yet", hint=hint)
+        if not older:
+            hint = "A `report` stage makes it; finish the run first."
+            raise UsageError(f"the run `{run.name}` has no report yet", hint=hint)
+        raise UsageError(
+            f"the run `{run.name}` has no report of its current settings yet",
+            hint=f"Finish the run first. A report of earlier settings is at {older[-1].path('report')}.",
+        )
     return current[-1].path("report") / "report.html"
 
 
