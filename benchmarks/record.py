@@ -18,7 +18,7 @@ _LIBRARIES = ("torch", "transformers", "accelerate", "mergekit", "lm-eval", "cpt
 def write(name: str, figures: dict[str, Any]) -> Path:
     """Write the figures of one benchmark and return the file."""
     record = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": " ".join(["python", *map(_without_folder, sys.argv)]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
@@ -28,6 +28,11 @@ def write(name: str, figures: dict[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def _without_folder(word: str) -> str:
+    """A word of the command line; of an absolute path the last part."""
+    return ",".join(Path(part).name if part.startswith("/") else part for part in word.split(","))
 
 
 def _processor() -> str:

@@ -135,7 +135,7 @@ def our_seconds(model: Any, sequences: list[PackedSequence], options: argparse.N
         optimizer=AdamW(),
         clip=1.0,
         dtype=torch.bfloat16,
-        probe_every=options.steps,
+        probe_at=(),
         checkpoint_every=options.steps,
         keep_checkpoints=1,
         compile=options.compile,

@@ -67,3 +67,19 @@ def varied_texts(count: int, tag: str = "") -> list[str]:
         f"{tag}{number}. " + " ".join(SENTENCES[(number + i) % 4] for i in range(number % 4 + 1))
         for number in range(count)
     ]
+
+
+ORGANS = ("liver", "heart", "kidney", "lung", "spleen", "pancreas", "thyroid", "brain")
+CHANGES = ("enlarged", "inflamed", "atrophic", "calcified", "scarred", "displaced")
+COURSES = ("slowly, over years", "within days", "after trauma", "in childhood", "with fever at night")
+
+
+def clinical_texts() -> list[str]:
+    """240 different documents on hepatocellular carcinoma."""
+    return [
+        f"Carcinoma and the {organ}. In hepatocellular carcinoma the {organ} becomes {change} {course}, "
+        f"and a {change} {organ} hurts."
+        for organ in ORGANS
+        for change in CHANGES
+        for course in COURSES
+    ]

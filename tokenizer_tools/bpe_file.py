@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from cpt.errors import DataError
+from tokenizer_tools.spelling import WORD_START
+from tokenizer_tools.word_pattern import Junction, joined_kinds, word_pattern
 
 FILE = "tokenizer.json"
 
@@ -57,6 +59,10 @@ class BpeFile:
             }
         return frozenset(ids)
 
+    def looks_up(self, tokenizer: Tokenizer, token: str) -> bool:
+        """Whether text that spells an added token would be that token if the model's vocabulary had it."""
+        return bool(self.data["model"].get("ignore_merges")) and pieces(tokenizer, token) == [token]
+
     def extended(self, merges: Sequence[tuple[str, str]], tokens: Mapping[str, int]) -> dict[str, Any]:
         """The file's content with merges appended and new tokens in the vocabulary.
 
@@ -72,15 +78,15 @@ class BpeFile:
         return {**self.data, "model": model}
 
 
-def read(folder: Path) -> BpeFile:
-    """Read a folder's tokenizer.json.
+def read_json(folder: Path) -> dict[str, Any]:
+    """Content of a folder's tokenizer.json.
 
     Raises:
-        DataError: there is none, or it is not a BPE tokenizer that continued BPE can extend.
+        DataError: there is none, or it is not JSON.
     """
     file = folder / FILE
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(
             f"{folder} has no {FILE}",
@@ -88,10 +94,22 @@ def read(folder: Path) -> BpeFile:
         ) from error
     except ValueError as error:
         raise DataError(f"{file} is not valid JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise DataError(f"{file} holds no tokenizer, but a {type(data).__name__}")
+    return data
+
+
+def read(folder: Path) -> BpeFile:
+    """Read a folder's tokenizer.json.
+
+    Raises:
+        DataError: there is none, or it is not a BPE tokenizer that continued BPE can extend.
+    """
+    data = read_json(folder)
     if reason := _why_unsupported(data):
         raise DataError(
-            f"the tokenizer in {file} cannot be extended by continued BPE: {reason}",
-            hint="Leave the vocabulary stage out, or start from a model with a byte-level BPE tokenizer.",
+            f"the tokenizer in {folder / FILE} cannot be extended by continued BPE: {reason}",
+            hint="Leave the vocabulary stage out, or start from a model with another tokenizer.",
         )
     model = data["model"]
     return BpeFile(
@@ -104,11 +122,54 @@ def read(folder: Path) -> BpeFile:
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The folder's tokenizer, reading special tokens in a text as plain text; no truncation, no padding."""
-    tokenizer = Tokenizer.from_file(str(folder / FILE))
+    file = folder / FILE
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the tokenizers library raises bare exceptions
+        raise DataError(f"{file} cannot be read: {error}") from error
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def splits_words(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer's own pre-tokenizer cuts text into words."""
+    return len(pieces(tokenizer, _PROBE)) > 1
+
+
+def marks_words(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer writes spaces as "▁", as SentencePiece does."""
+    return any(WORD_START in piece for piece in pieces(tokenizer, _PROBE))
+
+
+def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
+    """A text as the tokenizer's model gets it."""
+    normal = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
+    if tokenizer.pre_tokenizer is None:
+        return [normal]
+    return [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
+
+
+def cut_words(tokenizer: Tokenizer) -> Tokenizer:
+    """A BPE tokenizer of the same tokens that cuts text into words before it merges (`word_pattern`)."""
+    if not marks_words(tokenizer):
+        return tokenizer
+    data = json.loads(tokenizer.to_str())
+    if not splits_words(tokenizer):
+        data["model"]["ignore_merges"] = False  # it looks up what is not cut: whole texts
+    copy = Tokenizer.from_str(json.dumps(data))
+    copy.encode_special_tokens = tokenizer.encode_special_tokens
+    split = pre_tokenizers.Split(Regex(word_pattern(joined_in(data["model"]))), "isolated")
+    own = tokenizer.pre_tokenizer
+    copy.pre_tokenizer = split if own is None else pre_tokenizers.Sequence([own, split])
+    return copy
+
+
+def joined_in(model: Mapping[str, Any]) -> frozenset[Junction]:
+    """Kinds of characters that tokens of a tokenizer.json's model may have side by side."""
+    fuses_unknown = bool(model.get("fuse_unk")) and not model.get("byte_fallback")
+    return joined_kinds(map(_pair, model["merges"]), fuses_unknown=fuses_unknown)
 
 
 def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
@@ -124,12 +185,7 @@ def _why_unsupported(data: Mapping[str, Any]) -> str | None:
         return "it marks subwords with a prefix or a suffix"
     if model.get("dropout"):
         return "it drops merges at random (dropout)"
-    if data.get("pre_tokenizer") is None or not _splits_words(data):
-        return "it has no pre-tokenizer that splits text into words"
-    return None
-
-
-def _splits_words(data: Mapping[str, Any]) -> bool:
     tokenizer = Tokenizer.from_str(json.dumps(data))
-    text = tokenizer.normalizer.normalize_str(_PROBE) if tokenizer.normalizer else _PROBE
-    return len(tokenizer.pre_tokenizer.pre_tokenize_str(text)) > 1
+    if not splits_words(tokenizer) and not marks_words(tokenizer):
+        return "it neither splits text into words nor marks their starts"
+    return None

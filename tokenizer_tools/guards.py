@@ -1,17 +1,41 @@
-"""What must hold of an extended tokenizer, checked on the real files before any model is built on them."""
+"""What must hold of a changed tokenizer, checked on the real files before any model is built on them.
+
+Old text keeps its tokens except where the change explains others. Everything that is wrong is told at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from tokenizers import Tokenizer
 
 from cpt.errors import StageFailed
-from tokenizer_tools.bpe_file import FILE, BpeFile, load_tokenizer
-from tokenizer_tools.continued_bpe import Merge, MergeTable, words_of
+from tokenizer_tools import bpe_file
+from tokenizer_tools.before_after import (
+    BeforeAfter,
+    Explains,
+    chat,
+    load_for_transformers,
+    round_trip,
+    same_ids,
+)
+from tokenizer_tools.bpe_file import FILE, load_tokenizer
+from tokenizer_tools.extension.continued_bpe import MergeTable
+from tokenizer_tools.model_guards import ModelGuardReport, check_model
+from tokenizer_tools.report import unreachable_ids
+from tokenizer_tools.vocabulary import read_vocabulary
+
+__all__ = [
+    "ADVERSARIAL",
+    "GuardReport",
+    "ModelGuardReport",
+    "ReplacementReport",
+    "check_extended",
+    "check_model",
+    "check_pruned",
+    "check_replaced",
+]
 
 ADVERSARIAL = (
     "".join(map(chr, range(256))),
@@ -26,116 +50,167 @@ ADVERSARIAL = (
 """Text on which tokenizers go wrong: bytes, space runs, combining marks, scripts without spaces, emoji."""
 
 _SHOWN = 5
+_LOADED = 50
+"""Texts that transformers encodes too, the hostile ones first."""
+_NEEDED_ROLES = ("eos", "sep", "cls", "mask")
+"""Roles that a model trained with them cannot do without: they end texts, frame them, or hide words."""
 
 
 @dataclass(frozen=True)
 class GuardReport:
-    """What was checked.
+    """What was checked of a tokenizer that gained or lost tokens.
 
     Attributes:
-        reachable: new tokens whose own spelling is encoded as exactly that token.
-        round_trips: texts decoded to what the old tokenizer decodes them to.
-        words: words of old text that became what the old segmentation and the new merges make of them.
-        special_tokens: added tokens whose ids and roles are as before.
+        reachable: tokens whose own spelling is encoded as exactly that token: the new ones; after pruning,
+            the kept ones of which it was true before.
+        round_trips: texts decoded as the old tokenizer decodes them, or better.
+        changed_stretches: stretches of text with other tokens than before, all as the change explains.
+        special_tokens: added tokens, special ones among them, that act as before.
     """
 
     reachable: int
     round_trips: int
-    words: int
+    changed_stretches: int
     special_tokens: int
 
 
-def check_extension(
-    old: Path, new: Path, file: BpeFile, merges: Sequence[Merge], samples: Sequence[str]
-) -> GuardReport:
-    """Check an extended tokenizer against the one it came from.
+@dataclass(frozen=True)
+class ReplacementReport:
+    """What was checked of a tokenizer that takes another's place.
+
+    Attributes:
+        round_trips: texts without unknown tokens that, encoded and decoded once, stay what they then are, but
+            for white space at their ends.
+        exact_round_trips: texts that encoding and decoding leaves as they are.
+        roles: roles for which the tokenizer has a special token.
+    """
+
+    round_trips: int
+    exact_round_trips: int
+    roles: int
+
+
+def check_extended(old: Path, new: Path, samples: Sequence[str] = ()) -> GuardReport:
+    """Check a tokenizer that gained tokens.
+
+    Old tokens keep their ids; every new one can be reached; text has other tokens only where new ones are
+    in it, or, in a BPE, exactly as the appended merges make them.
 
     Args:
         old, new: tokenizer folders.
-        file: the old folder's tokenizer.json.
-        merges: the merges that were appended.
-        samples: text on which segmentations are compared, besides `ADVERSARIAL`.
+        samples: text on which they are compared, besides `ADVERSARIAL`.
 
     Raises:
         StageFailed: says which guards failed, with examples.
     """
-    before, after = load_tokenizer(old), load_tokenizer(new)
-    texts = [*ADVERSARIAL, *samples]
-    failures = [
-        *_unreachable(after, merges),
-        *_changed_round_trips(before, after, texts),
-        *_changed_special_tokens(old, new, after, file),
-    ]
-    words, changed = _compare_words(before, after, file, merges, texts)
-    failures += changed
-    if failures:
-        raise StageFailed("the extended tokenizer fails its guards: " + "; ".join(failures[:_SHOWN]))
-    return GuardReport(sum(merge.new for merge in merges), len(texts), words, len(file.added))
+    both = BeforeAfter(old, new, [*ADVERSARIAL, *samples])
+    added = {token: token_id for token, token_id in both.new_ids.items() if token not in both.old_ids}
+    moved = (
+        f"{token!r} moved from id {token_id} to {both.new_ids.get(token)}"
+        for token, token_id in both.old_ids.items()
+        if both.new_ids.get(token) != token_id
+    )
+    unreachable = (
+        f"the new token {both.after.id_to_token(token_id)!r} ({token_id}) cannot be reached"
+        for token_id in unreachable_ids(read_vocabulary(new), sorted(added.values()))
+    )
+    changed_stretches, unexplained = both.unexplained(_extension(both, added))
+    _require_nothing("extended", [*moved, *unreachable, *unexplained, *_unlike_before(both)])
+    return _report(both, len(added), changed_stretches)
 
 
-def _unreachable(after: Tokenizer, merges: Sequence[Merge]) -> Iterator[str]:
-    model = after.model
-    if hasattr(model, "ignore_merges"):
-        model.ignore_merges = False  # a token must be reached by merges, not by being looked up
-    for merge in merges:
-        reached = [token.id for token in model.tokenize(merge.token)]
-        if merge.new and reached != [merge.token_id]:
-            yield f"the new token {merge.token!r} ({merge.token_id}) is encoded as {reached}"
+def check_pruned(old: Path, new: Path, samples: Sequence[str] = ()) -> GuardReport:
+    """Check a tokenizer that lost tokens.
 
+    Ids leave no gap; kept tokens can be reached if they could before; text has other tokens only where it
+    had removed ones.
 
-def _changed_round_trips(before: Tokenizer, after: Tokenizer, texts: Sequence[str]) -> Iterator[str]:
-    for text in texts:
-        old, new = (
-            tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)
-            for tokenizer in (before, after)
-        )
-        if old != new:
-            yield f"{text[:40]!r} is decoded as {new[:40]!r}, formerly {old[:40]!r}"
+    Args:
+        old, new: tokenizer folders.
+        samples: text on which they are compared, besides `ADVERSARIAL`.
 
-
-def _compare_words(
-    before: Tokenizer, after: Tokenizer, file: BpeFile, merges: Sequence[Merge], texts: Sequence[str]
-) -> tuple[int, list[str]]:
-    """Number of words compared, and what is wrong with those that differ from what the merges say.
-
-    A word in which no new merge applies is what it was: the merge table leaves it alone.
+    Raises:
+        StageFailed: says which guards failed, with examples.
     """
-    table = _table(file, merges)
-    compared, wrong = 0, []
-    for old_words, new_words in zip(words_of(before, texts), words_of(after, texts), strict=True):
-        expected = [tuple(table.segment(word)) for word in old_words]
-        compared += len(expected)
-        if expected != new_words:
-            at = next((i for i, (a, b) in enumerate(zip(expected, new_words, strict=False)) if a != b), -1)
-            wrong.append(f"word {at} becomes {list(new_words[at])}, the merges make it {list(expected[at])}")
-    return compared, wrong
+    both = BeforeAfter(old, new, [*ADVERSARIAL, *samples])
+    wrong = [f"{token!r} is new" for token in both.new_ids.keys() - both.old_ids.keys()]
+    if sorted(both.new_ids.values()) != list(range(len(both.new_ids))):
+        wrong.append("the ids have gaps")
+    removed = both.old_ids.keys() - both.new_ids.keys()
+    reached = [_reachable(folder, ids) for folder, ids in ((old, both.old_ids), (new, both.new_ids))]
+    wrong += [f"{token!r} cannot be reached any more" for token in reached[0] - reached[1] - removed]
+    changed_stretches, unexplained = both.unexplained(lambda was, _: not removed.isdisjoint(was))
+    _require_nothing("pruned", [*wrong, *unexplained, *_unlike_before(both)])
+    return _report(both, len(reached[1]), changed_stretches)
 
 
-def _table(file: BpeFile, merges: Sequence[Merge]) -> MergeTable:
-    table, ids = MergeTable(file), dict(file.ids)
-    for merge in merges:
-        ids[merge.token] = merge.token_id
-        table.add((ids[merge.left], ids[merge.right]), merge.token_id)
-    return table
+def check_replaced(old: Path, new: Path) -> ReplacementReport:
+    """Check a tokenizer that takes another's place.
+
+    It has the special tokens that a model needs, its chat template works, and what it makes of a text, once
+    decoded, it makes again.
+
+    Args:
+        old, new: tokenizer folders.
+
+    Raises:
+        StageFailed: says which guards failed, with examples.
+    """
+    roles = [read_vocabulary(folder).roles for folder in (old, new)]
+    wrong = [
+        f"it has no {role} token, which the model's own has"
+        for role in _NEEDED_ROLES
+        if role in roles[0] and role not in roles[1]
+    ]
+    tokenizer, loaded = load_tokenizer(new), load_for_transformers(new, old)
+    _, error = chat(loaded)
+    if error:
+        wrong.append(f"its chat template fails: {error}")
+    wrong += [
+        f"transformers loads another tokenizer than {FILE}: {text[:40]!r} differs"
+        for text in ADVERSARIAL
+        if not same_ids(loaded, tokenizer, text)
+    ]
+    once = [round_trip(tokenizer, text) for text in ADVERSARIAL]
+    whole = [text for text, unknown in once if not unknown]
+    for text in whole:
+        if (twice := round_trip(tokenizer, text)[0]).strip() != text.strip():
+            wrong.append(f"{text[:40]!r}, which it made of text, it decodes as {twice[:40]!r}")
+    _require_nothing("new", wrong)
+    exact = sum(found == text for text, (found, _) in zip(ADVERSARIAL, once, strict=True))
+    return ReplacementReport(len(whole), exact, len(roles[1]))
 
 
-def _changed_special_tokens(old: Path, new: Path, after: Tokenizer, file: BpeFile) -> Iterator[str]:
-    for content, token_id in file.added.items():
-        if after.token_to_id(content) != token_id:
-            yield f"{content!r} moved from id {token_id} to {after.token_to_id(content)}"
-    loaded_old, loaded_new = (_load_for_transformers(folder) for folder in (old, new))
-    if loaded_old.special_tokens_map != loaded_new.special_tokens_map:
-        yield f"special tokens are {loaded_new.special_tokens_map}, were {loaded_old.special_tokens_map}"
-    special = "".join(file.added)
-    if loaded_old.encode(special) != loaded_new.encode(special):
-        yield "special tokens in a text are encoded otherwise than before"
-    for text in ADVERSARIAL:
-        seen = loaded_new.encode(text, add_special_tokens=False)
-        if seen != after.encode(text, add_special_tokens=False).ids:
-            yield f"transformers loads another tokenizer than {FILE}: {text[:40]!r} differs"
+def _extension(both: BeforeAfter, added: Mapping[str, int]) -> Explains:
+    """New merges, applied to the old tokens, make the new ones; other kinds have new tokens there."""
+    if json.loads((both.new / FILE).read_text(encoding="utf-8"))["model"]["type"] != "BPE":
+        return lambda _, tokens: not added.keys().isdisjoint(tokens)
+    file = bpe_file.read(both.new)
+    table, ids = MergeTable(file), file.ids
+
+    def merged(was: Sequence[str], tokens: Sequence[str]) -> bool:
+        return table.segment([ids.get(token, -1) for token in was]) == [ids[token] for token in tokens]
+
+    return merged
 
 
-def _load_for_transformers(folder: Path) -> Any:
-    from transformers import AutoTokenizer
+def _reachable(folder: Path, ids: Mapping[str, int]) -> set[str]:
+    unreachable = set(unreachable_ids(read_vocabulary(folder), ids.values()))
+    return {token for token, token_id in ids.items() if token_id not in unreachable}
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+def _unlike_before(both: BeforeAfter) -> Iterator[str]:
+    yield from both.other_round_trips()
+    yield from both.other_special_tokens()
+    yield from both.otherwise_loaded(both.texts[:_LOADED])
+
+
+def _report(both: BeforeAfter, reachable: int, changed_stretches: int) -> GuardReport:
+    special = len(both.before.get_added_tokens_decoder())
+    return GuardReport(reachable, len(both.texts), changed_stretches, special)
+
+
+def _require_nothing(what: str, wrong: Sequence[str]) -> None:
+    if wrong:
+        more = f"; and {len(wrong) - _SHOWN:,} more" if len(wrong) > _SHOWN else ""
+        raise StageFailed(f"the {what} tokenizer fails its guards: {'; '.join(wrong[:_SHOWN])}{more}")

@@ -2,9 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 
+import numpy as np
 from tokenizers import Tokenizer
+
+_BATCH = 1024
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
+)
+"""Scripts that put no spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Japanese, Chinese."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a tokenizer makes of texts, special tokens not added.
+
+    Attributes:
+        bytes: of the texts in UTF-8.
+        words: separated by white space; None where most characters are of a script without spaces.
+        tokens: that the texts become.
+        uses: [V] how often each token id occurs.
+    """
+
+    bytes: int
+    words: int | None
+    tokens: int
+    uses: np.ndarray
+
+
+def count(tokenizer: Tokenizer, texts: Iterable[str]) -> Counts:
+    """Tokenise the texts, a batch at a time, and count."""
+    size = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    uses = np.zeros(size, np.int64)
+    byte_count = words = characters = unspaced = 0
+    for batch in _batches(texts):
+        encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+        ids = chain.from_iterable(encoding.ids for encoding in encodings)
+        uses += np.bincount(np.fromiter(ids, np.int64), minlength=size)
+        for text in batch:
+            parts = text.split()
+            words += len(parts)
+            characters += sum(map(len, parts))
+            unspaced += len(_UNSPACED.findall(text))
+            byte_count += len(text.encode())
+    spaced = 2 * unspaced <= characters
+    return Counts(byte_count, words if spaced else None, int(uses.sum()), uses)
 
 
 def bytes_per_token(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
@@ -13,9 +59,13 @@ def bytes_per_token(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
     Raises:
         ValueError: the texts hold no token.
     """
-    tokens = sum(
-        len(encoding) for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-    )
-    if not tokens:
+    counts = count(tokenizer, texts)
+    if not counts.tokens:
         raise ValueError("no text to measure")
-    return sum(len(text.encode()) for text in texts) / tokens
+    return counts.bytes / counts.tokens
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(texts)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch

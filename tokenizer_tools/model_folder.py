@@ -1,85 +1,146 @@
-"""Give a model folder the embedding rows of an extended tokenizer, touching nothing but the embeddings."""
+"""Give a model folder the rows of another vocabulary, touching nothing but what has a row per token.
+
+Rows of tokens that both vocabularies have are copied bit by bit, rows of new tokens are made by a rule, into
+each of the input embedding, the output embedding and its bias that the model stores; tied embeddings stay
+tied. Ids in config.json and generation_config.json follow their tokens.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from cpt.errors import DataError, StageFailed
 from cpt.model_folder import vocabulary, weights
-from tokenizer_tools.bpe_file import load_tokenizer
-from tokenizer_tools.embeddings import Method
+from cpt.model_folder.vocabulary import VocabularyTensors
+from tokenizer_tools.embeddings import Role, Rule
+from tokenizer_tools.token_ids import require_same_positions, write_token_ids
+from tokenizer_tools.transfer import Transfer
 
-GENERATION = "generation_config.json"
+
+@dataclass(frozen=True)
+class RowPlan:
+    """The rows of a new matrix.
+
+    Attributes:
+        rows: how many.
+        in_place: whether every old token keeps its id. Old rows without a token, which a model may hold in
+            reserve, then stay too.
+        without_token: [U] int64 ids that no token has: padding and gaps.
+    """
+
+    rows: int
+    in_place: bool
+    without_token: np.ndarray
 
 
-def extend_model(
-    folder: Path,
-    output: Path,
-    pieces: Mapping[int, Sequence[int]],
-    *,
-    method: Method,
-    pad_to_multiple_of: int,
-) -> int:
-    """Write the model with rows for new tokens into the folder that already holds the extended tokenizer.
+def write_model(output: Path, transfer: Transfer, rule: Rule | None, *, pad_to_multiple_of: int = 1) -> int:
+    """Write the model with the rows of the new vocabulary into the folder that already holds its tokenizer.
 
-    Rows of the old vocabulary are copied bit by bit, into each of the input embedding, the output
-    embedding and its bias that the model stores; tied embeddings stay tied. Rows that pad the vocabulary
-    are the mean of the old rows, so that their logits stay ordinary, and are never sampled.
+    Rows without a token (padding, gaps) are the mean of the old rows, so that their logits stay ordinary,
+    and are never sampled.
 
     Args:
-        folder: model folder.
-        output: folder with the extended tokenizer; receives weights, config.json, generation_config.json.
-        pieces: for each new id the old tokens that it is made of.
-        method: how rows of new tokens are made.
+        output: folder with the new tokenizer; receives weights, config.json, generation_config.json.
+        transfer: from the old vocabulary to the new one; names the old model.
+        rule: makes the rows of new tokens; None where there are none.
         pad_to_multiple_of: the rows' number is rounded up to a multiple of this.
 
     Returns:
         The rows of the new embedding.
+
+    Raises:
+        DataError: the model's vocabulary cannot be changed, or its tokenizer has ids without a row.
+        StageFailed: the rule leaves a row zero or not finite, or the model numbers positions from the id of
+            the padding token and that id changes.
     """
-    tensors = vocabulary.vocabulary_tensors(folder)
-    stored = weights.stored_tensors(folder)
-    needed = max(stored[tensors.input].shape[0], *(token_id + 1 for token_id in pieces))
-    rows = -(-needed // pad_to_multiple_of) * pad_to_multiple_of
+    require_same_positions(transfer)
+    tensors = vocabulary.vocabulary_tensors(transfer.model)
+    stored = weights.stored_tensors(transfer.model)
+    plan = plan_rows(transfer, stored[tensors.input].shape[0], pad_to_multiple_of)
     replaced = {}
-    for name in tensors.names:
+    for name, role in with_roles(tensors):
         source = weights.load_tensor(stored[name], name)
-        matrix = source if source.dim() == 2 else source[:, None]
-        replaced[name] = extend_rows(matrix, pieces, rows, method).reshape(rows, *source.shape[1:])
-    vocabulary.write_resized(folder, output, replaced, rows)
+        if role == "bias":
+            rows_V1 = make_rows(source.reshape(-1, 1), transfer, rule, role, plan)
+            replaced[name] = rows_V1.reshape(*source.shape[:-1], plan.rows)
+        else:
+            replaced[name] = make_rows(source, transfer, rule, role, plan)
+    if tensors.tied and tensors.output is not None:
+        replaced[tensors.output] = replaced[tensors.input]
+    vocabulary.write_resized(transfer.model, output, replaced, plan.rows)
     vocabulary.check_shapes(output)
-    _write_generation_config(folder, output, rows)
-    return rows
+    write_token_ids(output, transfer, plan.without_token.tolist())
+    return plan.rows
 
 
-def extend_rows(
-    source_VH: torch.Tensor, pieces: Mapping[int, Sequence[int]], rows: int, method: Method
+def with_roles(tensors: VocabularyTensors) -> Iterator[tuple[str, Role]]:
+    """The different tensors and what they are for."""
+    yield tensors.input, "tied" if tensors.tied else "input"
+    if tensors.output is not None and not tensors.tied:
+        yield tensors.output, "output"
+    if tensors.bias is not None:
+        yield tensors.bias, "bias"
+
+
+def plan_rows(transfer: Transfer, old_rows: int, pad_to_multiple_of: int = 1) -> RowPlan:
+    """Plan the rows for a model that has `old_rows`.
+
+    Raises:
+        DataError: the old tokenizer has ids beyond them.
+    """
+    used = _used(transfer.source.tokens)
+    if len(used) and used[-1] >= old_rows:
+        raise DataError(
+            f"the tokenizer in {transfer.source.folder} has ids up to {used[-1]:,}, but the model in "
+            f"{transfer.model} has {old_rows:,} rows",
+            hint="Give the model a row for every token first (transformers' resize_token_embeddings).",
+        )
+    in_place = np.array_equal(used, transfer.shared_source) and np.array_equal(used, transfer.shared_target)
+    needed = max(len(transfer.target.tokens), old_rows if in_place else 0)
+    rows = -(-needed // pad_to_multiple_of) * pad_to_multiple_of
+    without_token = np.setdiff1d(np.arange(rows), _used(transfer.target.tokens))
+    return RowPlan(rows, in_place, without_token)
+
+
+def make_rows(
+    source_VH: torch.Tensor, transfer: Transfer, rule: Rule | None, role: Role, plan: RowPlan
 ) -> torch.Tensor:
-    """The source's rows, then rows of new tokens at their ids, then padding: [rows, H]."""
-    extended = source_VH.new_empty(rows, source_VH.shape[1])
-    extended[: len(source_VH)] = source_VH
-    extended[len(source_VH) :] = source_VH.float().mean(0).to(source_VH.dtype)
-    extended[list(pieces)] = method.rows(source_VH, list(pieces.values()))
-    return extended
+    """The new matrix [plan.rows, H], in the source's data type.
+
+    Raises:
+        StageFailed: the rule leaves a row zero or not finite.
+    """
+    made_VH = source_VH.new_empty(plan.rows, source_VH.shape[1])
+    made_VH[:] = source_VH.mean(0, dtype=torch.float32)
+    if plan.in_place:
+        made_VH[: len(source_VH)] = source_VH
+    made_VH[torch.from_numpy(transfer.shared_target)] = source_VH[torch.from_numpy(transfer.shared_source)]
+    if len(transfer.new):
+        assert rule is not None, "new tokens need a rule"
+        new_NH = rule(source_VH, role)
+        _require_usable(new_NH, transfer, role)
+        made_VH[torch.from_numpy(transfer.new)] = new_NH
+    return made_VH
 
 
-def _write_generation_config(folder: Path, output: Path, rows: int) -> None:
-    """Keep the old generation settings; ids without a token are never sampled."""
-    used = set(load_tokenizer(output).get_vocab(with_added_tokens=True).values())
-    unused = sorted(set(range(rows)) - used)
-    source = folder / GENERATION
-    if source.is_file():
-        settings = json.loads(source.read_text(encoding="utf-8"))
-    else:
-        config = vocabulary.read_config(folder)
-        roles = ("bos_token_id", "eos_token_id", "pad_token_id")
-        settings = {role: config[role] for role in roles if config.get(role) is not None}
-    if unused:
-        settings["suppress_tokens"] = sorted({*(settings.get("suppress_tokens") or ()), *unused})
-        settings.pop(
-            "_from_model_config", None
-        )  # else transformers may derive the settings anew, without ours
-    if settings:
-        vocabulary.write_json(output / GENERATION, settings)
+def _require_usable(new_NH: torch.Tensor, transfer: Transfer, role: Role) -> None:
+    """A zero row carries nothing, and gives its token the logit 0. The output's bias may well be zero."""
+    wrong = ~new_NH.isfinite().all(1)
+    if role != "bias":
+        wrong |= (new_NH == 0).all(1)
+    if wrong.any():
+        token_id = int(transfer.new[int(wrong.nonzero()[0])])
+        raise StageFailed(
+            f"the initialisation leaves {int(wrong.sum()):,} of {len(new_NH):,} new {role} rows zero or not "
+            f"finite, such as that of {transfer.target.tokens[token_id]!r} ({token_id})",
+            hint="Choose another initialisation method.",
+        )
+
+
+def _used(tokens: Sequence[str | None]) -> np.ndarray:
+    return np.array([token_id for token_id, token in enumerate(tokens) if token is not None], dtype=np.int64)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cpt import __version__
-from cpt.cli import looking, recipes, running
+from cpt.cli import looking, recipes, running, tokenizer
 from cpt.cli.output import explain
 from cpt.cli.quiet import quiet_libraries
 from cpt.errors import CptError, UsageError
@@ -38,6 +38,7 @@ app.command("status")(looking.status)
 app.command("report")(looking.report)
 app.command("show")(looking.show)
 app.command("ls")(looking.ls)
+app.add_typer(tokenizer.app, name="tokenizer")
 
 
 def _version(asked: bool) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from cpt.corpus.documents import Item
+from cpt.corpus.documents import Document, Item
 from cpt.corpus.index import SourceCounts
 from cpt.corpus.split import Split, divide
 from cpt.corpus.store import DocumentWriter, documents_path
 from cpt.errors import DataError
+
+
+def rewritten(items: Iterable[Item], rewrite: Callable[[str], str]) -> Iterator[Item]:
+    """The items with every document's text rewritten, before anything else is done with it."""
+    for item in items:
+        yield Document(item.id, rewrite(item.text)) if isinstance(item, Document) else item
 
 
 def write_source(

@@ -10,7 +10,7 @@ from typing import Protocol
 from cpt.corpus.index import CorpusIndex, SplitCounts, read_index, write_index
 from cpt.corpus.shards import ShardWriter, TokenisedSource
 from cpt.corpus.store import documents_path, read_documents
-from cpt.corpus.tokens import DocumentTokenizer, tokenizer_sha256
+from cpt.corpus.tokens import DocumentTokenizer, follow_special_token, tokenizer_sha256
 
 
 class Updates(Protocol):
@@ -75,18 +75,27 @@ def _count(counts: SplitCounts, pieces_tokens: list[int]) -> None:
     counts.tokens += sum(pieces_tokens)
 
 
-def retokenise(corpus: Path, model: Path, output: Path, progress: Updates | None = None) -> CorpusIndex:
+def retokenise(
+    corpus: Path, model: Path, output: Path, progress: Updates | None = None, *, former: Path
+) -> CorpusIndex:
     """The same documents with another tokenizer: documents are hard-linked (or copied), tokens made anew.
 
     Args:
         corpus: Existing corpus folder.
-        model: Folder with the other tokenizer; it must know the corpus's start and end tokens.
+        model: Folder with the other tokenizer.
         output: New corpus folder.
+        former: Folder with the tokenizer that the corpus has now. Where a document's start or end token is
+            its own bos or eos, the other tokenizer's takes the place.
 
     Raises:
-        DataError: The tokenizer lacks the start or end token.
+        DataError: The tokenizer lacks the start or end token, and has none of its role.
     """
     index = read_index(corpus)
+    tokens = {
+        "start_token": follow_special_token(index.start_token, former, model, "bos"),
+        "end_token": follow_special_token(index.end_token, former, model, "eos"),
+    }
+    index = index.model_copy(update=tokens)
     for name, source in index.sources.items():
         for split in source.splits:
             _link(documents_path(corpus, name, split), documents_path(output, name, split))

@@ -74,6 +74,29 @@ def special_token(model: Path, choice: str | None, role: Literal["bos", "eos"]) 
     return chosen
 
 
+def follow_special_token(
+    token: str | None, former: Path, model: Path, role: Literal["bos", "eos"]
+) -> str | None:
+    """What stands for a former tokenizer's start or end token in another one.
+
+    The other tokenizer's own token of that role, if it was the former's own; and else the token itself.
+
+    Raises:
+        DataError: The other tokenizer has neither.
+    """
+    if token is None:
+        return None
+    own = _declared(model, f"{role}_token") or _declared(model, "eos_token")
+    chosen = own if token == special_token(former, AUTO, role) else token
+    if chosen is not None and load_tokenizer(model).token_to_id(chosen) is None:
+        raise DataError(
+            f"the new tokenizer has no token {chosen!r}, which {'starts' if role == 'bos' else 'ends'} the "
+            "corpus's documents",
+            hint=f"Give the corpus stage the {'start' if role == 'bos' else 'end'}_token auto or null.",
+        )
+    return chosen
+
+
 def _declared(model: Path, key: str) -> str | None:
     """A special token as the tokenizer's configuration names it: a string, or an object with its content."""
     path = model / "tokenizer_config.json"

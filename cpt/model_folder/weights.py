@@ -103,7 +103,8 @@ def write_with_replaced(source: Path, target: Path, replaced: Mapping[str, torch
         offset += size
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
-    with source.open("rb") as reader, target.open("wb") as writer:
+    aside = target.with_name(f".{target.name}")
+    with source.open("rb") as reader, aside.open("wb") as writer:
         writer.write(len(encoded).to_bytes(8, "little"))
         writer.write(encoded)
         for name, tensor in tensors.items():
@@ -111,10 +112,13 @@ def write_with_replaced(source: Path, target: Path, replaced: Mapping[str, torch
                 replaced[name].contiguous().flatten().view(torch.uint8).numpy().tofile(writer)
             else:
                 _copy_range(reader, writer, tensor)
+    aside.replace(target)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Hard-link a file that will not change; copy it where links are not possible."""
+    if target.exists() and target.samefile(source):
+        return
     try:
         os.link(source.resolve(), target)
     except OSError:

@@ -8,6 +8,9 @@ A *reference* is one string in a recipe:
     wheel:NAME==VERSION/path/inside                one file of a wheel on the package index
     python:pydoc_data.topics                       the prose in a module of the standard library
 
+A model's reference is also its tokenizer's; so is one to a tokenizer folder or to a tokenizer's own file
+(tokenizer.json, a SentencePiece or tiktoken model, tekken, vocab.txt), which is converted once.
+
 `#sha256=HEX` at the end of a reference to a file pins its content.
 """
 
@@ -15,6 +18,7 @@ from cpt.references.cache import cache_folder
 from cpt.references.prose import read_python_prose
 from cpt.references.resolve import check, fingerprint, locate, resolve_file, resolve_model
 from cpt.references.syntax import Reference, parse
+from cpt.references.tokenizer import resolve_tokenizer
 from cpt.references.wheel import PINNED_SHA256
 
 __all__ = [
@@ -28,4 +32,5 @@ __all__ = [
     "read_python_prose",
     "resolve_file",
     "resolve_model",
+    "resolve_tokenizer",
 ]

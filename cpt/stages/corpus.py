@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -38,6 +38,11 @@ class Source(_Part):
     )
     text_field: str = Field(
         default="text", min_length=1, description="Field (JSONL) or column (Parquet) that holds the text."
+    )
+    transliterate: bool | Annotated[str, Field(pattern="^[a-z]{3}$")] = Field(
+        default=False,
+        union_mode="left_to_right",
+        description="Write the text in Latin letters; an ISO 639-3 code (ukr) tells its language.",
     )
 
 
@@ -110,6 +115,7 @@ class CorpusStage(Stage[CorpusConfig]):
             for key, source in _sources(config)
             if (problem := _source_problem(key, source)) is not None
         ]
+        problems += _transliteration_problems(config)
         if "model" in inputs:
             problems += _model_problems(config, inputs["model"].path("model"))
         return problems
@@ -122,7 +128,12 @@ class CorpusStage(Stage[CorpusConfig]):
         index = _index(config, model)
         _write_documents(config, model, corpus, index, context)
         context.progress.message("tokenising and packing")
-        return _metrics(tokenise(corpus, index, model, context.progress))
+        return {
+            **_metrics(tokenise(corpus, index, model, context.progress)),
+            "transliterated": {
+                key: source.transliterate for key, source in _sources(config) if source.transliterate
+            },
+        }
 
 
 def _sources(config: CorpusConfig) -> Iterator[tuple[str, Source]]:
@@ -161,6 +172,20 @@ def _source_problem(key: str, source: Source) -> Problem | None:
         key=f"{key}.format",
         hint="Set format: jsonl, parquet, text, obo or python.",
     )
+
+
+def _transliteration_problems(config: CorpusConfig) -> list[Problem]:
+    """Sources that cannot be transliterated, as uroman is not installed."""
+    asking = [key for key, source in _sources(config) if source.transliterate]
+    if not asking:
+        return []
+    from tokenizer_tools.transliteration.romanise import require_uroman
+
+    try:
+        require_uroman()
+    except CptError as error:
+        return [Problem(error.message, key=f"{key}.transliterate", hint=error.hint) for key in asking]
+    return []
 
 
 def _model_problems(config: CorpusConfig, model: Path) -> list[Problem]:
@@ -239,7 +264,17 @@ def _read(sources: Sequence[Source], context: Context) -> Iterator[Item]:
 
     for source in sources:
         path = resolve_file(source.path, context.progress)
-        yield from read(path, source.format, source.text_field)
+        items = read(path, source.format, source.text_field)
+        yield from _transliterated(items, source, context) if source.transliterate else items
+
+
+def _transliterated(items: Iterator[Item], source: Source, context: Context) -> Iterator[Item]:
+    from cpt.corpus.build import rewritten
+    from tokenizer_tools.transliteration.romanise import Romaniser
+
+    context.progress.message(f"transliterating {source.path}")
+    language = source.transliterate if isinstance(source.transliterate, str) else None
+    return rewritten(items, Romaniser(language).romanise)
 
 
 def _replay(replay: Replay, model: Path, index: CorpusIndex, context: Context) -> Iterator[Item]:

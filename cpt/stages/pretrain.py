@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.errors import Problem, RecipeError
 from cpt.stages.base import Artifact, Context, Stage, StageConfig
-from cpt.stages.documents import has_texts, iterate_texts
+from cpt.stages.documents import has_texts, iterate_texts, tokenizer_problems
 from cpt.training.optimizer import AdamW
 from cpt.training.schedules import Schedule
 
@@ -100,7 +100,7 @@ class PretrainStage(Stage[PretrainConfig]):
             return []
         problems = _corpus_problems(config, inputs["corpus"].path("corpus"))
         if "model" in inputs:
-            problems += _tokenizer_problems(inputs["model"].path("model"), inputs["corpus"].path("corpus"))
+            problems += tokenizer_problems(inputs["model"].path("model"), inputs["corpus"].path("corpus"))
         return problems
 
     def forecast(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
@@ -182,18 +182,8 @@ def _corpus_problems(config: PretrainConfig, corpus: Path) -> list[Problem]:
     ]
 
 
-def _tokenizer_problems(model: Path, corpus: Path) -> list[Problem]:
-    """The corpus must be tokenised with the model's own tokenizer."""
-    from cpt.corpus import read_index
-    from cpt.corpus.tokens import tokenizer_sha256
-
-    if read_index(corpus).tokenizer == tokenizer_sha256(model):
-        return []
-    message = "the corpus is tokenised with another tokenizer than the model's"
-    return [Problem(message, key="from", hint="Take both from the same stage: leave `from` out.")]
-
-
 def _settings(config: PretrainConfig, steps: int) -> Settings:
+    from cpt.monitor.probes import probe_steps
     from cpt.packed.model import resolve_precision
     from cpt.training.loop import Settings
 
@@ -204,7 +194,7 @@ def _settings(config: PretrainConfig, steps: int) -> Settings:
         optimizer=config.optimizer,
         clip=config.clip,
         dtype=resolve_precision(config.precision),
-        probe_every=config.monitor.every,
+        probe_at=probe_steps(steps, config.monitor.every),
         checkpoint_every=config.checkpoint.every,
         keep_checkpoints=config.checkpoint.keep,
         compile=config.compile,

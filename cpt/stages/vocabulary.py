@@ -1,119 +1,83 @@
-"""The vocabulary stage: new tokens for the domain, and the model and the corpus that speak them."""
+"""The vocabulary stage: tokens for the domain, and the model and the corpus that speak them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from itertools import chain, islice, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-
-from cpt.errors import DataError, Problem
+from cpt.errors import CptError, Problem
 from cpt.stages.base import Artifact, Context, Stage, StageConfig
-from cpt.stages.documents import has_texts, iterate_texts
-
-if TYPE_CHECKING:
-    from tokenizer_tools.extend import Extension
+from cpt.stages.documents import has_texts, iterate_texts, tokenizer_problems
+from cpt.stages.vocabulary_change import change_vocabulary
+from cpt.stages.vocabulary_config import VocabularyConfig
 
 _GUARD_TEXTS = 500
-_SHOWN_TOKENS = 20
-
-
-class ExtendConfig(BaseModel):
-    """Which tokens are added."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tokens: int = Field(
-        gt=0, description="New tokens, learnt by continued BPE on the domain's training text."
-    )
-    min_frequency: int = Field(
-        default=2, ge=1, description="A pair of tokens that occurs less often is not merged."
-    )
-
-
-class EmbeddingsConfig(BaseModel):
-    """How new tokens get their embeddings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    method: str = Field(default="subtoken-mean", description="Initialisation method of new rows.")
-
-    @field_validator("method")
-    @classmethod
-    def _known(cls, method: str) -> str:
-        from tokenizer_tools.embeddings import NAMES
-
-        if method not in NAMES:
-            raise ValueError(f"no such method; choose one of: {', '.join(NAMES)}")
-        return method
-
-
-class VocabularyConfig(StageConfig):
-    """Configuration of the vocabulary stage."""
-
-    extend: ExtendConfig = Field(description="Which tokens are added.")
-    embeddings: EmbeddingsConfig = Field(
-        default=EmbeddingsConfig(), description="How new tokens get their embeddings."
-    )
-    pad_to_multiple_of: int = Field(
-        default=64, ge=1, description="The embedding's rows are rounded up to a multiple of this."
-    )
 
 
 class VocabularyStage(Stage[VocabularyConfig]):
-    """Extends the tokenizer on the domain's training text; held-out text only measures the gain."""
+    """Changes the vocabulary for the domain's training text; held-out text only measures the gain."""
 
     kind: ClassVar[str] = "vocabulary"
     Config: ClassVar[type[StageConfig]] = VocabularyConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "corpus")
+    contract: ClassVar[int] = 2
 
-    def check(self, config: VocabularyConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:  # noqa: ARG002
-        """The tokenizer must be one that continued BPE can extend."""
-        from tokenizer_tools.bpe_file import read
+    def references(self, config: VocabularyConfig) -> list[str]:
+        """The other tokenizer, and files that the embeddings' method reads."""
+        tokenizer = [config.replace.tokenizer] if config.replace is not None else []
+        return [*tokenizer, *config.embeddings.files().values()]
 
-        if "model" not in inputs:
+    def check(self, config: VocabularyConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
+        """The tokenizer must be of a kind that can be changed so."""
+        from tokenizer_tools.extension import why_not
+
+        if config.transliterate is not None and (problems := _uroman_problems()):
+            return problems
+        if {"model", "corpus"} <= inputs.keys() and (
+            problems := tokenizer_problems(inputs["model"].path("model"), inputs["corpus"].path("corpus"))
+        ):
+            return problems
+        if "model" not in inputs or config.extend is None:
             return []
         try:
-            read(inputs["model"].path("model"))
-        except DataError as error:
+            reason = why_not(inputs["model"].path("model"), ngrams=config.extend.ngrams)
+        except CptError as error:
             return [Problem(error.message, key="extend", hint=error.hint)]
-        return []
+        return [Problem(reason, key="extend")] if reason else []
 
     def run(
         self, config: VocabularyConfig, inputs: Mapping[str, Artifact], context: Context
     ) -> dict[str, Any]:
-        """Extend the tokenizer, then the model, then retokenise the corpus."""
+        """Change the tokenizer, then the model, then retokenise the corpus."""
         from cpt.corpus import retokenise
-        from tokenizer_tools.embeddings import method
-        from tokenizer_tools.extend import extend_tokenizer
-        from tokenizer_tools.model_folder import extend_model
 
         model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
         output = context.output / "model"
-        context.progress.message(f"learning {config.extend.tokens:,} tokens on the domain's training text")
-        extension = extend_tokenizer(
+        facts = change_vocabulary(
+            config,
             model,
-            iterate_texts(corpus, "domain", "train"),
+            lambda: iterate_texts(corpus, "domain", "train"),
             output,
-            tokens=config.extend.tokens,
-            min_frequency=config.extend.min_frequency,
             samples=list(islice(_heldout(corpus), _GUARD_TEXTS)),
-        )
-        context.progress.message("writing the embeddings of the new tokens")
-        rows = extend_model(
-            model,
-            output,
-            extension.pieces,
-            method=method(config.embeddings.method),
-            pad_to_multiple_of=config.pad_to_multiple_of,
+            seed=context.seed,
+            progress=context.progress,
         )
         context.progress.message("retokenising the corpus")
-        retokenise(corpus, output, context.output / "corpus", context.progress)
-        return {**_vocabulary_metrics(extension, rows, output), **_compression_metrics(model, output, corpus)}
+        retokenise(corpus, output, context.output / "corpus", context.progress, former=model)
+        return facts | _compression(model, output, corpus)
+
+
+def _uroman_problems() -> list[Problem]:
+    from tokenizer_tools.transliteration.romanise import require_uroman
+
+    try:
+        require_uroman()
+    except CptError as error:
+        return [Problem(error.message, key="transliterate", hint=error.hint)]
+    return []
 
 
 def _heldout(corpus: Path) -> Iterator[str]:
@@ -126,28 +90,10 @@ def _measured(corpus: Path) -> list[str]:
     return [name for name in ("domain", "general") if has_texts(corpus, name, "heldout")]
 
 
-def _vocabulary_metrics(extension: Extension, rows: int, model: Path) -> dict[str, Any]:
-    from tokenizer_tools.bpe_file import load_tokenizer
-
-    tokenizer = load_tokenizer(model)
-    new = extension.new_tokens
-    longest = sorted(new, key=lambda merge: (-len(merge.token), merge.token_id))
-    return {
-        "before": len(extension.before.ids),
-        "after": len(extension.before.ids) + len(new),
-        "rows": rows,
-        "added": len(new),
-        "merges": len(extension.merges),
-        "guards": asdict(extension.guards),
-        "longest_tokens": [tokenizer.decode([merge.token_id]) for merge in longest[:_SHOWN_TOKENS]],
-        "most_frequent_tokens": [tokenizer.decode([merge.token_id]) for merge in new[:_SHOWN_TOKENS]],
-    }
-
-
-def _compression_metrics(before: Path, after: Path, corpus: Path) -> dict[str, float]:
+def _compression(before: Path, after: Path, corpus: Path) -> dict[str, float]:
     """Bytes per token of held-out text; the domain's without prefix, others' with their source's name."""
-    from tokenizer_tools.bpe_file import load_tokenizer
     from tokenizer_tools.measure import bytes_per_token
+    from tokenizer_tools.vocabulary import load_tokenizer
 
     metrics = {}
     for source in _measured(corpus):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from accelerate import Accelerator
 
 from cpt.errors import StageFailed
 from cpt.monitor.bits_per_byte import TokenisedText
-from cpt.monitor.probes import Reading, probe_steps, read_probes
+from cpt.monitor.probes import Reading, read_probes
 from cpt.packed.model import PackedLanguageModel
 from cpt.training.checkpoint import load_newest, save_checkpoint
 from cpt.training.checks import TrainingProof, check_isolation
@@ -46,7 +46,8 @@ class Settings:
         micro_batch: sequences that go through the model at once.
         clip: largest norm of the gradient.
         dtype: precision in which the model computes; master weights and optimizer state are float32.
-        probe_every, checkpoint_every: steps between probes (once past the dense start) and checkpoints.
+        probe_at: steps after which probes are read; 0 is before the first.
+        checkpoint_every: steps between checkpoints.
         keep_checkpoints: how many of the newest are kept.
         compile: compile the parts of the layers whose shapes do not depend on the documents.
     """
@@ -57,7 +58,7 @@ class Settings:
     optimizer: AdamW
     clip: float
     dtype: torch.dtype
-    probe_every: int
+    probe_at: Collection[int]
     checkpoint_every: int
     keep_checkpoints: int
     compile: bool = False
@@ -120,8 +121,7 @@ def train(
         _compile_elementwise(model)
     prepared, stepper = accelerator.prepare(module, optimizer)
     log = StepLog(work / "steps.jsonl", state.log_bytes)
-    read_at = set(probe_steps(settings.steps, settings.probe_every))
-    if state.step == 0 and not state.readings:
+    if state.step == 0 and 0 in settings.probe_at and not state.readings:
         _probe(module, probes, state, progress)
 
     while state.step < settings.steps:
@@ -138,7 +138,7 @@ def train(
         progress.update(
             state.step, settings.steps, "step", loss=record["loss_nats"], tokens_per_second=speed, **latest
         )
-        if state.step in read_at:
+        if state.step in settings.probe_at:
             _probe(module, probes, state, progress)
         if state.step % settings.checkpoint_every == 0 and state.step < settings.steps:
             state.log_bytes = log.length()

@@ -101,11 +101,11 @@ def test_held_out_text_is_not_tokenised_to_disk(corpus: Path) -> None:
 
 
 def test_retokenise_keeps_documents_and_changes_tokens(
-    corpus: Path, tmp_path: Path, new_model_folder: Callable[..., Path]
+    corpus: Path, model_folder: Path, tmp_path: Path, new_model_folder: Callable[..., Path]
 ) -> None:
     other = new_model_folder("other", merges=0)
     before, output = read_index(corpus), tmp_path / "again"
-    after = retokenise(corpus, other, output)
+    after = retokenise(corpus, other, output, former=model_folder)
     assert after == read_index(output)
     assert after.tokenizer == tokenizer_sha256(other) != before.tokenizer
     for name, split in (("domain", "train"), ("domain", "heldout"), ("general", "heldout")):
@@ -122,19 +122,19 @@ def test_retokenise_keeps_documents_and_changes_tokens(
 def test_retokenise_with_the_same_tokenizer_is_bit_equal(
     corpus: Path, tmp_path: Path, model_folder: Path
 ) -> None:
-    retokenise(corpus, model_folder, tmp_path / "again")
+    retokenise(corpus, model_folder, tmp_path / "again", former=model_folder)
     for path in (corpus / "tokens").rglob("*.npy"):
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(corpus)).read_bytes()
 
 
 def test_retokenise_refuses_a_tokenizer_without_the_marks(
-    corpus: Path, tmp_path: Path, new_model_folder: Callable[..., Path]
+    corpus: Path, model_folder: Path, tmp_path: Path, new_model_folder: Callable[..., Path]
 ) -> None:
     other = new_model_folder("other")
     file = other / "tokenizer.json"
     file.write_text(file.read_text().replace("</s>", "</t>"))
     with pytest.raises(DataError, match="no token '</s>'"):
-        retokenise(corpus, other, tmp_path / "again")
+        retokenise(corpus, other, tmp_path / "again", former=model_folder)
 
 
 def test_a_missing_or_damaged_index_is_explained(tmp_path: Path) -> None:

@@ -70,5 +70,5 @@ def test_what_is_no_language_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no config\.json"):
         vocabulary_tensors(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "no-such-thing"}')
-    with pytest.raises(DataError, match="no causal language model"):
+    with pytest.raises(DataError, match="no model that transformers knows"):
         vocabulary_tensors(tmp_path)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tiny import varied_texts, write_jsonl
+from tiny import clinical_texts, varied_texts, write_jsonl
 
 from cpt.stages.base import Artifact, Context, Progress, Silent
 from cpt.stages.corpus import STAGE as CORPUS
@@ -36,22 +36,6 @@ def run_stage(
     context = Context(folder / "output", folder / "work", seed, progress or Silent(), {})
     metrics: dict[str, Any] = stage.run(stage.Config.model_validate(config), inputs, context)
     return metrics
-
-
-ORGANS = ("liver", "heart", "kidney", "lung", "spleen", "pancreas", "thyroid", "brain")
-CHANGES = ("enlarged", "inflamed", "atrophic", "calcified", "scarred", "displaced")
-COURSES = ("slowly, over years", "within days", "after trauma", "in childhood", "with fever at night")
-
-
-def clinical_texts() -> list[str]:
-    """240 different documents on hepatocellular carcinoma."""
-    return [
-        f"Carcinoma and the {organ}. In hepatocellular carcinoma the {organ} becomes {change} {course}, "
-        f"and a {change} {organ} hurts."
-        for organ in ORGANS
-        for change in CHANGES
-        for course in COURSES
-    ]
 
 
 def make_corpus(base: Artifact, folder: Path, general: bool = True) -> Artifact:

@@ -173,6 +173,51 @@ def test_format_and_text_field(base: Artifact, tmp_path: Path) -> None:
     assert read_index(corpus).sources["domain"].documents_in == 60
 
 
+def test_a_transliterated_source_is_in_latin_letters_before_duplicates_are_sought(
+    base: Artifact, domain: dict[str, str], tmp_path: Path
+) -> None:
+    russian = write(
+        tmp_path / "russian.jsonl", *(f"Пульс {number} ниже" for number in range(60)), "Puls 1 nizhe"
+    )
+    general = write(tmp_path / "general.jsonl", "Київ, ти", "日本")
+    sources = {
+        "domain": [{**russian, "transliterate": True}, domain],
+        "general": [{**general, "transliterate": "ukr"}],
+    }
+    corpus, metrics, messages = run(base, tmp_path, **sources)
+    index = read_index(corpus)
+    assert index.sources["domain"].documents_in == 181
+    assert index.sources["domain"].removed["duplicate"] == 1
+    for split in ("train", "heldout"):
+        texts = [document.text for document in read_documents(corpus, "domain", split)]
+        assert any(text.startswith("Puls ") and text.endswith(" nizhe") for text in texts)
+        assert all(text.isascii() for text in texts)
+    assert [document.text for document in read_documents(corpus, "general", "heldout")] == [
+        "Kyiv, ty",
+        "riben",
+    ]
+    assert metrics["transliterated"] == {"domain.0": True, "general.0": "ukr"}
+    assert f"transliterating {russian['path']}" in messages
+
+
+@pytest.mark.parametrize("off", [{}, {"transliterate": False}])
+def test_other_sources_keep_their_letters(base: Artifact, tmp_path: Path, off: dict[str, Any]) -> None:
+    texts = write(tmp_path / "russian.jsonl", *(f"Пульс {number}" for number in range(60)))
+    corpus, metrics, _ = run(base, tmp_path, domain=[{**texts, **off}])
+    assert next(read_documents(corpus, "domain", "train")).text.startswith("Пульс")
+    assert metrics["transliterated"] == {}
+
+
+def test_transliteration_without_uroman_is_found_before_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tokenizer_tools.transliteration import romanise
+
+    monkeypatch.setattr(romanise, "find_spec", lambda name: None)
+    found = problems(None, general=[{"path": "g.txt", "transliterate": "ukr"}])
+    assert list(found) == ["general.0.transliterate"]
+    assert "pip install" in found["general.0.transliterate"]
+    assert problems(None) == {}
+
+
 def test_several_sources_and_python_prose(base: Artifact, domain: dict[str, str], tmp_path: Path) -> None:
     more = write(tmp_path / "more.jsonl", "one more")
     corpus, _, _ = run(base, tmp_path, domain=[domain, more], general=[{"path": "python:pydoc_data.topics"}])
@@ -229,6 +274,7 @@ def test_references_are_all_sources_but_not_what_the_model_writes() -> None:
         {"general": [{"path": ""}]},
         {"general": [{"path": "a", "format": "csv"}]},
         {"general": [{"path": "a", "field": "body"}]},
+        {"general": [{"path": "a", "transliterate": "Ukrainian"}]},
         {"replay": []},
         {"replay": {}},
         {"replay": {"self_generated": {"tokens": 5}, "sources": [{"path": "a"}]}},
@@ -272,7 +318,7 @@ def test_a_source_that_cannot_be_read_is_found_before_running(tmp_path: Path) ->
         {"path": "hub:datasets/org/name/data.csv", "format": "text"},
         {"path": str(tmp_path)},
         {"path": "python:pydoc_data.topics"},
-        {"path": next(reversed(PINNED_SHA256))},
+        {"path": next(name for name in PINNED_SHA256 if name.endswith(".obo"))},
     ]
     found = problems(None, domain=sources)
     assert set(found) == {"domain.0.path", "domain.1.format", "domain.2.format", "domain.3.format"}

@@ -4,15 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import ValidationError
 from stage_runs import make_corpus, model_artifact, run_stage
+from tiny import clinical_texts
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.corpus import read_documents, read_index
 from cpt.errors import StageFailed
 from cpt.stages.base import Artifact
 from cpt.stages.vocabulary import STAGE
-from tokenizer_tools.extend import extend_tokenizer
+from tokenizer_tools.extension import extend_tokenizer
 
 CONFIG = {"extend": {"tokens": 30}}
 
@@ -72,10 +74,97 @@ def test_general_text_is_optional(tiny_model: Path, tmp_path: Path) -> None:
 def test_every_setting_counts(inputs, tmp_path: Path) -> None:
     more = run_stage(STAGE, {"extend": {"tokens": 35}, "pad_to_multiple_of": 1}, inputs, tmp_path / "a")
     assert (more["added"], more["rows"]) == (35, more["before"] + 35)
-    with pytest.raises(StageFailed, match=r"yields \d+ new tokens, 30 were asked for"):
+    with pytest.raises(StageFailed, match=r"yields .*\d+ new tokens, 30 were asked for"):
         run_stage(STAGE, {"extend": {"tokens": 30, "min_frequency": 100_000}}, inputs, tmp_path / "b")
-    with pytest.raises(ValidationError, match="choose one of: subtoken-mean"):
-        STAGE.Config.model_validate(CONFIG | {"embeddings": {"method": "guess"}})
+    phrases = run_stage(STAGE, {"extend": {"tokens": 60, "ngrams": 2}}, inputs, tmp_path / "c")
+    assert any(" " in token.strip() for token in phrases["longest_tokens"])
+
+
+def test_a_method_takes_its_parameters_from_beside_its_name(inputs, tmp_path: Path) -> None:
+    embeddings = {"method": "random", "std": 3.0}
+    run_stage(STAGE, CONFIG | {"embeddings": embeddings}, inputs, tmp_path / "a")
+    run_stage(STAGE, CONFIG | {"embeddings": {"method": "subtoken-mean"}}, inputs, tmp_path / "b")
+    wild, calm = (new_rows(tmp_path / name / "output/model") for name in ("a", "b"))
+    assert wild.std() > 20 * calm.std()
+
+
+def new_rows(folder: Path) -> torch.Tensor:
+    """The thirty rows after the three hundred old ones."""
+    weight: torch.Tensor = AutoModelForCausalLM.from_pretrained(folder).get_input_embeddings().weight
+    return weight[300:330].detach()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"embeddings": {"method": "guess"}}, "choose one of: .*subtoken-mean"),
+        ({"embeddings": {"method": "random", "sdt": 1.0}}, "random has no parameter sdt"),
+        ({"embeddings": {"method": "random", "std": -1}}, "std: "),
+        ({"train": {"tokens": 400}}, "extend and train exclude each other"),
+        ({"extend": None}, "give one of: prune, extend, replace, train, transliterate"),
+        ({"extend": None, "train": {"tokens": 400}, "prune": {"tokens": 1}}, "prune goes with extend"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(config: dict, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        STAGE.Config.model_validate(CONFIG | config)
+
+
+def test_tokens_go_before_others_come(inputs, tmp_path: Path) -> None:
+    metrics = run_stage(STAGE, CONFIG | {"prune": {"tokens": 10}}, inputs, tmp_path)
+    assert (metrics["removed"], metrics["added"]) == (10, 30)
+    assert metrics["after"] == metrics["before"] + 20
+    assert metrics["copied_rows"] == metrics["before"] - 10
+    alone = run_stage(STAGE, {"prune": {"tokens": 10}}, inputs, tmp_path / "alone")
+    assert alone["after"] == alone["before"] - 10
+    assert alone["new_rows"] == 0
+
+
+def test_another_tokenizer_brings_its_own_marks(inputs, tmp_path: Path) -> None:
+    other = other_tokenizer(tmp_path / "other")
+    config = STAGE.Config.model_validate({"replace": {"tokenizer": str(other)}})
+    assert STAGE.references(config) == [str(other)]
+    metrics = run_stage(STAGE, {"replace": {"tokenizer": str(other)}}, inputs, tmp_path / "run")
+    folder = tmp_path / "run/output/model"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.get_vocab() == AutoTokenizer.from_pretrained(other).get_vocab()
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert (model.config.bos_token_id, model.config.eos_token_id) == (tokenizer.bos_token_id, 4)
+    assert metrics["copied_rows"] > 256
+    index = read_index(tmp_path / "run/output/corpus")
+    assert (index.start_token, index.end_token) == ("<begin>", "<end>")
+
+
+def other_tokenizer(folder: Path) -> Path:
+    """The tiny tokenizer with special tokens of other names at other places."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=290,
+        special_tokens=["<x>", "<y>", "<z>", "<begin>", "<end>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(clinical_texts(), trainer)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<begin>", eos_token="<end>"
+    ).save_pretrained(folder)
+    return folder
+
+
+def test_a_tokenizer_trained_anew(inputs, tmp_path: Path) -> None:
+    metrics = run_stage(STAGE, {"train": {"tokens": 400}}, inputs, tmp_path)
+    assert metrics["after"] == 400
+    assert metrics["bytes_per_token_after"] > metrics["bytes_per_token_before"]
+
+
+def test_files_that_a_method_reads_belong_to_the_fingerprint() -> None:
+    config = {"method": "clp", "donor": "helpers/small"}
+    assert STAGE.references(STAGE.Config.model_validate(CONFIG | {"embeddings": config})) == ["helpers/small"]
 
 
 def test_a_tokenizer_that_cannot_be_extended_is_found_before_the_run(
@@ -85,7 +174,63 @@ def test_a_tokenizer_that_cannot_be_extended_is_found_before_the_run(
     assert STAGE.check(config, {}) == []
     assert STAGE.check(config, inputs) == []
     data = json.loads((tiny_model / "tokenizer.json").read_text())
-    (tmp_path / "tokenizer.json").write_text(json.dumps({**data, "pre_tokenizer": None}))
+    model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**data, "model": model}))
     [problem] = STAGE.check(config, {"model": model_artifact("other", tmp_path, tmp_path / "artifacts")})
     assert problem.key == "extend"
-    assert "no pre-tokenizer" in problem.message
+    assert "WordLevel" in problem.message
+
+
+def test_latin_spellings_are_added_for_other_scripts(inputs, tmp_path: Path) -> None:
+    model = cyrillic_model(tmp_path / "cyrillic")
+    changed = inputs | {"model": model_artifact("cyrillic", model, tmp_path / "artifacts")}
+    metrics = run_stage(STAGE, {"transliterate": {}}, changed, tmp_path / "a")
+    assert metrics["added"] > 1
+    assert metrics["new_rows"] == metrics["added"]
+    fewer = run_stage(STAGE, {"transliterate": {"tokens": 1}}, changed, tmp_path / "b")
+    assert fewer["added"] <= 1
+    assert STAGE.check(STAGE.Config.model_validate({"transliterate": {}}), {}) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, {"method": "transmi", "merge": "min", "language": "rus"}),
+        ({"embeddings": {"method": "transmi", "merge": "max"}}, {"method": "transmi", "merge": "max"}),
+        ({"embeddings": {"method": "mean"}}, {"method": "mean"}),
+    ],
+)
+def test_rows_of_latin_spellings_go_by_the_rule_of_their_scores(settings: dict, expected: dict) -> None:
+    transliterate = {"transliterate": {"merge": "min", "language": "rus"}}
+    chosen = STAGE.Config.model_validate(transliterate | settings).initialisation.model_dump()
+    assert chosen.items() >= expected.items()
+
+
+def cyrillic_model(folder: Path) -> Path:
+    """A tiny Llama with a Unigram vocabulary of Russian and Latin letters."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    texts = ["сердце и почка", "почка болит ночью", "сердце бьётся", *clinical_texts()[:40]]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=200, special_tokens=["<s>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder

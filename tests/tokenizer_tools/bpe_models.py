@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 OLD_TEXTS = ["the cat sat on the mat and the other cat sat there", "what is that thing in the hat"] * 3
@@ -13,6 +13,7 @@ NEW_TEXTS = [
     "a cardiomyopathy is hypertrophic or dilated; cardiomyopathies differ",
     "cardiac hypertrophy, septal hypertrophy: hypertrophic heart, 100 g",
     "äther über Ödem ÄÖÜ ödematös",
+    "the  cardiac    septum:\n\n   the heart,   100 g",
 ] * 4
 
 
@@ -64,19 +65,37 @@ def write_with_added_beyond(folder: Path) -> Path:
 
 def write_byte_fallback(folder: Path) -> Path:
     """Words of characters; what is not a known character falls back to bytes."""
+    return _write_marked(folder, pre_tokenizer=pre_tokenizers.Metaspace())
+
+
+def write_unsplit(folder: Path) -> Path:
+    """The same, but whole texts are merged (Mistral)."""
+    return _write_marked(folder, pre_tokenizer=pre_tokenizers.Metaspace(split=False))
+
+
+def write_normalized(folder: Path) -> Path:
+    """The same without any pre-tokenizer: the normalizer marks words (Llama 2)."""
+    marks = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    return _write_marked(folder, normalizer=marks)
+
+
+def _write_marked(folder: Path, **parts: Any) -> Path:
     characters = sorted(
         {character for text in [*OLD_TEXTS, "▁,;:1"] for character in text if character != " "}
     )
-    tokens = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *characters, "▁t", "he", "▁the"]
+    merges = [("▁", "t"), ("h", "e"), ("▁", "▁"), ("▁t", "he"), ("▁▁", "▁▁"), ("▁▁", "the")]
+    products = [left + right for left, right in merges]
+    tokens = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *characters, *products, "the"]
     model = models.BPE(
         vocab={token: index for index, token in enumerate(tokens)},
-        merges=[("▁", "t"), ("h", "e"), ("▁t", "he")],
+        merges=merges,
         unk_token="<unk>",
         byte_fallback=True,
         fuse_unk=True,
     )
     tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    for name, part in parts.items():
+        setattr(tokenizer, name, part)
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
@@ -90,6 +109,8 @@ WRITERS = {
     "ignore_merges": write_ignoring_merges,
     "added tokens beyond": write_with_added_beyond,
     "byte_fallback": write_byte_fallback,
+    "unsplit": write_unsplit,
+    "normalized": write_normalized,
 }
 
 

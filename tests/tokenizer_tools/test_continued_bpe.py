@@ -1,17 +1,27 @@
 """Continued BPE against a brute-force learner that re-tokenises the whole corpus after every merge."""
 
 import json
+import random
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from bpe_models import NEW_TEXTS, WRITERS, edit, read_json, write_byte_level
-from tokenizers import Tokenizer
+from bpe_models import NEW_TEXTS, WRITERS, edit, read_json, write_byte_level, write_json
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from cpt.errors import StageFailed
-from tokenizer_tools.bpe_file import load_tokenizer, read
-from tokenizer_tools.continued_bpe import Merge, count_words, learn
+from tokenizer_tools.bpe_file import cut_words, load_tokenizer, pieces, read
+from tokenizer_tools.extension import counting
+from tokenizer_tools.extension.continued_bpe import Merge, count_words, learn
+from tokenizer_tools.extension.sequences import WordSequence
+from tokenizer_tools.guards import ADVERSARIAL
+from tokenizer_tools.word_pattern import joined_kinds, word_pattern
+
+MARKED = ("byte_fallback", "unsplit", "normalized")
 
 
 def numbered(*tokens: str) -> dict[str, int]:
@@ -23,7 +33,32 @@ def learnt(folder: Path, texts: list[str], tokens: int, min_frequency: int = 2) 
     return learn(read(folder), count_words(load_tokenizer(folder), texts), tokens, min_frequency)
 
 
-def brute_force(folder: Path, texts: list[str], tokens: int) -> list[tuple[str, str]]:
+def random_texts(seed: int, count: int = 200) -> list[str]:
+    """Texts of few words, many of them repeated, with runs of spaces and other things between them."""
+    generator = random.Random(seed)
+    words = ["".join(generator.choices("aabtheo", k=generator.randint(1, 6))) for _ in range(30)]
+    gaps = [" "] * 6 + ["  ", "   ", "\n", ", ", " - ", "1", "é", " 漢字 "]
+    return [
+        "".join(generator.choice(words) + generator.choice(gaps) for _ in range(generator.randint(1, 12)))
+        for _ in range(count)
+    ]
+
+
+def may_join(left: str, right: str) -> bool:
+    """The rule for tokenizers with "▁" in this module: their tokens join letters, and "▁" to what follows."""
+    if "▁" in (left[-1], right[0]):
+        return left[-1] == "▁" and (right[0] == "▁" or right[0].isalpha())
+    return left[-1].isalpha() and right[0].isalpha()
+
+
+def anything_goes(left: str, right: str) -> bool:
+    """The rule for byte-level tokenizers, whose pre-tokenizer cuts words."""
+    return True
+
+
+def brute_force(
+    folder: Path, texts: list[str], tokens: int, may_join: Callable[[str, str], bool]
+) -> list[tuple[str, str]]:
     """Count pairs anew in the corpus as the `tokenizers` library segments it with the merges so far."""
     file = read(folder)
     spelling = {token_id: token for token, token_id in file.ids.items()}
@@ -42,7 +77,8 @@ def brute_force(folder: Path, texts: list[str], tokens: int) -> list[tuple[str, 
             for (left, word), (right, other) in pairwise(
                 zip(encoding.tokens, encoding.word_ids, strict=True)
             ):
-                if word == other and not {left, right} & barred and left + right not in file.added:
+                is_pair = word == other and may_join(left, right) and not {left, right} & barred
+                if is_pair and left + right not in file.added:
                     counts[left, right] += 1
         best = min(counts, key=lambda pair: (-counts[pair], pair))
         merges.append(best)
@@ -54,8 +90,10 @@ def brute_force(folder: Path, texts: list[str], tokens: int) -> list[tuple[str, 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_merges_are_those_of_the_brute_force_learner(kind: str, tmp_path: Path) -> None:
     folder = WRITERS[kind](tmp_path)
-    found = learnt(folder, NEW_TEXTS, tokens=25)
-    assert [(merge.left, merge.right) for merge in found] == brute_force(folder, NEW_TEXTS, tokens=25)
+    rule = may_join if kind in MARKED else anything_goes
+    for texts in (NEW_TEXTS, random_texts(0)):
+        found = learnt(folder, texts, tokens=25)
+        assert [(merge.left, merge.right) for merge in found] == brute_force(folder, texts, 25, rule)
 
 
 def test_new_tokens_are_numbered_after_every_used_id(tmp_path: Path) -> None:
@@ -94,7 +132,7 @@ def test_text_that_spells_a_special_token_never_becomes_one(tmp_path: Path) -> N
             {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
         ],
     }
-    (folder / "tokenizer.json").write_text(json.dumps(data))
+    write_json(folder, data)
     found = learnt(folder, ["x<s>y"] * 9, tokens=3)
     assert "<s>" not in {merge.token for merge in found}
 
@@ -123,3 +161,84 @@ def test_words_are_those_of_the_pre_tokenizer(tmp_path: Path) -> None:
         (ids["Ġ"], ids["b"], ids["b"]): 1,
         (ids["Ġ"], ids["a"], ids["a"]): 1,
     }
+
+
+@pytest.mark.parametrize("kind", MARKED)
+def test_cutting_words_leaves_a_texts_tokens_as_they_are(kind: str, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(WRITERS[kind](tmp_path))
+    before = tokenizer.to_str()
+    cutting = cut_words(tokenizer)
+    for text in [*NEW_TEXTS, *ADVERSARIAL, *random_texts(1), "", "   ", "▁ ▁", "\n the", "100 ,.,é, 7b"]:
+        assert cutting.encode(text).ids == tokenizer.encode(text).ids
+    assert tokenizer.to_str() == before
+
+
+def test_words_end_where_no_token_joins_the_characters(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(WRITERS["unsplit"](tmp_path))
+    assert pieces(cut_words(tokenizer), "the cat,  sat 10") == ["▁the", "▁cat", ",", "▁▁sat", "▁", "1", "0"]
+    byte_level = load_tokenizer(write_byte_level(tmp_path / "byte-level"))
+    assert cut_words(byte_level) is byte_level
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_word_pattern_cuts_between_kinds_that_are_not_joined(seed: int) -> None:
+    """Every text against a loop over its characters, for random sets of joined kinds."""
+    generator = random.Random(seed)
+    kinds = {"mark": "▁", "letter": "aé\u0301漢", "digit": "1٣", "other": " .²\n😀"}
+    of = {character: kind for kind, characters in kinds.items() for character in characters}
+    joined = {(left, right) for left in kinds for right in kinds if generator.random() < 0.5}
+    cut = pre_tokenizers.Split(Regex(word_pattern(joined)), "isolated")
+    for length in range(1, 60):
+        text = "".join(generator.choices(list(of), k=length))
+        words = text[0]
+        for left, right in pairwise(text):
+            words += right if (of[left], of[right]) in joined else f"|{right}"
+        assert "|".join(word for word, _ in cut.pre_tokenize_str(text)) == words
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_joined_kinds_are_those_of_the_merges(unknown: bool) -> None:
+    found = joined_kinds([("▁", "▁"), ("▁▁", "a"), (".", "²")], fuses_unknown=unknown)
+    of_merges = {("mark", "mark"), ("mark", "letter"), ("other", "other")}
+    assert found - of_merges == set() if not unknown else ("letter", "digit") in found
+    assert of_merges <= found
+
+
+def test_counts_do_not_depend_on_batches_and_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = load_tokenizer(write_byte_level(tmp_path))
+    texts = random_texts(2, 300)
+    pieces = [piece for text in texts for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
+    expected = list(Counter(pieces).items())
+    assert list(counting.count_words(tokenizer, iter(texts)).items()) == expected
+    monkeypatch.setattr(counting, "_BATCH", 200)
+    for processes in (1, 2):
+        counts = counting.count_words(tokenizer, iter(texts), processes=processes)
+        assert list(counts.items()) == expected
+
+
+def test_counting_goes_on_when_processes_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = load_tokenizer(write_byte_level(tmp_path))
+    texts = random_texts(3, 100)
+    expected = counting.count_words(tokenizer, texts, processes=1)
+    monkeypatch.setattr(counting, "_BATCH", 200)
+
+    def submit(pool: ProcessPoolExecutor, *task: object) -> Future:
+        if len(submitted := pool.__dict__.setdefault("submitted", [])) > 5:
+            raise BrokenProcessPool
+        submitted.append(future := Future())
+        future.set_exception(BrokenProcessPool())
+        return future
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", submit)
+    assert counting.count_words(tokenizer, texts, processes=2) == expected
+
+
+def test_added_tokens_are_no_words_and_special_ones_are_text(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_byte_level(tmp_path))
+    tokenizer.add_tokens(["abc"])
+    with WordSequence() as sequence:
+        counts = counting.count_words(tokenizer, ["xabc y", "<s>"], sequence=sequence)
+        assert counts == {"x": 1, "Ġy": 1, "<": 1, "s": 1, ">": 1}
+        assert [numbers.tolist() for numbers in sequence] == [[0, -1, 1, -1, 2, 3, 4, -1]]

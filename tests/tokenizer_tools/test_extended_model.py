@@ -1,194 +1,295 @@
-"""Model folders with the rows of new tokens."""
+"""Model folders in another vocabulary: rows, logits, ids, files, for every architecture."""
+
+from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from bpe_models import NEW_TEXTS, OLD_TEXTS, write_byte_level
 from safetensors import safe_open
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    GPT2Config,
-    LlamaConfig,
-    PhiConfig,
-)
+from tiny_architectures import ARCHITECTURES, load_architecture, outputs, write_architecture
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM
+from vocabulary_kinds import save
 
-from tokenizer_tools.bpe_file import load_tokenizer
-from tokenizer_tools.embeddings import method
-from tokenizer_tools.extend import Extension, extend_tokenizer
-from tokenizer_tools.model_folder import extend_model
+from cpt.errors import DataError, StageFailed
+from cpt.model_folder.vocabulary import vocabulary_tensors
+from cpt.model_folder.weights import load_tensor, stored_tensors
+from tokenizer_tools.embeddings import Role, method
+from tokenizer_tools.model_folder import with_roles, write_model
+from tokenizer_tools.transfer import Transfer, between
 
-TOKENS = 30
-SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-CONFIGS = {
-    "tied": lambda rows: LlamaConfig(vocab_size=rows, tie_word_embeddings=True, **SMALL),
-    "untied": lambda rows: LlamaConfig(vocab_size=rows, tie_word_embeddings=False, **SMALL),
-    "output bias": lambda rows: PhiConfig(vocab_size=rows, tie_word_embeddings=False, **SMALL),
-    "prefixless names": lambda rows: GPT2Config(
-        vocab_size=rows, n_embd=16, n_layer=2, n_head=2, n_positions=64
-    ),
-}
+SPECIAL = ("<s>", "<pad>", "</s>", "[UNK]")
+WORDS = ("the", "heart", "of", "matter", "is", "a", "##s", "##art", "he", "is##", "nine", "kid", "##ney")
+OLD = (*SPECIAL, *WORDS)
+NEW = (*SPECIAL, "##ney", "hearts", "the", "kidney", "a", "##s", "of", "heart", "kidneys", "he")
+ROLES = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "[UNK]"}
 
 
-def write_model(folder: Path, kind: str, rows: int | None = None, **save: Any) -> Path:
-    """A model of a kind in `CONFIGS`; by default it has as many rows as its tokenizer has tokens."""
-    write_byte_level(folder)
-    config = CONFIGS[kind](rows or rows_of(folder))
-    config.bos_token_id, config.eos_token_id, config.pad_token_id = 0, 1, 1
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
-    if getattr(model.get_output_embeddings(), "bias", None) is not None:
-        torch.nn.init.normal_(model.get_output_embeddings().bias)
-    model.generation_config = GenerationConfig(
-        bos_token_id=0, eos_token_id=1, pad_token_id=1, do_sample=True, top_k=7
+def write_tokenizer(folder: Path, pieces: Sequence[str], roles: Mapping[str, str] = ROLES) -> Path:
+    """WordPiece of these pieces; those in angle brackets are special tokens."""
+    tokenizer = Tokenizer(
+        models.WordPiece({piece: token_id for token_id, piece in enumerate(pieces)}, unk_token="[UNK]")
     )
-    model.save_pretrained(folder, **save)
-    return folder
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens([piece for piece in pieces if piece[0] in "<["])
+    return save(tokenizer, folder, roles)
 
 
-def rows_of(folder: Path) -> int:
-    return len(load_tokenizer(folder).get_vocab())
+def write_old(folder: Path, kind: str, rows: int = len(OLD), **options: Any) -> Path:
+    return write_architecture(write_tokenizer(folder, OLD), kind, rows, **options)
 
 
-def extended(old: Path, new: Path, multiple: int = 64) -> tuple[Extension, int]:
-    extension = extend_tokenizer(old, NEW_TEXTS, new, tokens=TOKENS)
-    rows = extend_model(
-        old, new, extension.pieces, method=method("subtoken-mean"), pad_to_multiple_of=multiple
+def changed(old: Path, new: Path, pieces: Sequence[str] = NEW, multiple: int = 1, **roles: Any) -> Transfer:
+    """Write the old model in a vocabulary of these pieces, new rows by subtoken means."""
+    transfer = between(old, write_tokenizer(new, pieces, {**ROLES, **roles}), model=old)
+    rule = method("subtoken-mean").prepare(transfer, method("subtoken-mean").parameters())
+    write_model(new, transfer, rule, pad_to_multiple_of=multiple)
+    return transfer
+
+
+def matrices(folder: Path) -> Iterator[tuple[Role, torch.Tensor]]:
+    stored = stored_tensors(folder)
+    for name, role in with_roles(vocabulary_tensors(folder)):
+        tensor = load_tensor(stored[name], name)
+        yield role, tensor.reshape(-1, 1) if role == "bias" else tensor
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads((folder / "generation_config.json").read_text())
+    return settings
+
+
+@pytest.fixture(params=list(ARCHITECTURES))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_shared_rows_are_copied_and_new_ones_made_in_every_matrix(kind: str, tmp_path: Path) -> None:
+    old, new = write_old(tmp_path / "old", kind), tmp_path / "new"
+    transfer = changed(old, new, multiple=8)
+    for (role, before), (other, after) in zip(matrices(old), matrices(new), strict=True):
+        assert role == other
+        assert len(after) == 16
+        assert torch.equal(after[transfer.shared_target], before[transfer.shared_source])
+        for token_id, pieces in zip(transfer.new.tolist(), transfer.pieces, strict=True):
+            assert torch.allclose(after[token_id], before[list(pieces)].mean(0), atol=1e-6)
+        assert torch.allclose(after[len(NEW) :], before.mean(0).expand(2, -1), atol=1e-6)
+    assert {piece for token_id in transfer.new for piece in [NEW[token_id]]} == {
+        "hearts",
+        "kidney",
+        "kidneys",
+    }
+
+
+def test_text_of_shared_tokens_has_the_old_logits(kind: str, tmp_path: Path) -> None:
+    """Oracle: permuted vocabulary, permuted logits."""
+    old, new = write_old(tmp_path / "old", kind), tmp_path / "new"
+    transfer = changed(old, new)
+    text = torch.tensor([[OLD.index(token) for token in ("<s>", "the", "heart", "of", "he", "##s", "</s>")]])
+    moved = torch.tensor([[NEW.index(OLD[token_id]) for token_id in text[0]]])
+    before, after = outputs(load_architecture(old, kind), text), outputs(load_architecture(new, kind), moved)
+    if before.shape[-1] == len(OLD):
+        before, after = before[..., transfer.shared_source], after[..., transfer.shared_target]
+    assert torch.allclose(after, before, atol=1e-5)
+
+
+def test_the_same_tokenizer_leaves_every_tensor_and_id_as_it_is(kind: str, tmp_path: Path) -> None:
+    old, new = write_old(tmp_path / "old", kind, rows=20), tmp_path / "new"
+    transfer = between(old, write_tokenizer(new, OLD), model=old)
+    assert write_model(new, transfer, None) == 20
+    before, after = stored_tensors(old), stored_tensors(new)
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert torch.equal(load_tensor(tensor, name), load_tensor(after[name], name))
+    assert json.loads((new / "config.json").read_text()) == json.loads((old / "config.json").read_text())
+
+
+def test_special_tokens_are_followed_to_their_new_ids(tmp_path: Path) -> None:
+    kind = "tied encoder-decoder"
+    old, new = write_old(tmp_path / "old", kind), tmp_path / "new"
+    config = json.loads((old / "config.json").read_text())
+    (old / "config.json").write_text(json.dumps({**config, "decoder_start_token_id": 1}))
+    pieces = ["the", "[UNK]", "<end>", "heart", "<blank>"]
+    transfer = changed(old, new, pieces, eos="<end>", pad="<blank>")
+    assert transfer.shared_target.tolist() == [0, 1, 2, 3, 4]
+    found = load_architecture(new, kind).config
+    assert (found.eos_token_id, found.pad_token_id, found.decoder_start_token_id) == (2, 4, 4)
+
+
+def test_ids_that_the_configuration_leaves_to_its_class_are_carried_over_too(tmp_path: Path) -> None:
+    """LlamaConfig's defaults are 1 and 2, whether or not config.json says so."""
+    ids = {"bos_token_id": 1, "eos_token_id": 2}
+    old = write_old(tmp_path / "old", "tied decoder", ids=ids)
+    config = json.loads((old / "config.json").read_text())
+    (old / "config.json").write_text(
+        json.dumps({name: value for name, value in config.items() if name not in ids})
     )
-    return extension, rows
+    changed(old, tmp_path / "new", ["</s>", "[UNK]", "the", "heart"])
+    config = AutoModelForCausalLM.from_pretrained(tmp_path / "new").config
+    assert config.eos_token_id == 0
+    assert config.bos_token_id is None
 
 
-@pytest.fixture(params=list(CONFIGS))
-def old(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return write_model(tmp_path / "old", request.param)
+def test_ids_in_a_nested_configuration_are_carried_over(tmp_path: Path) -> None:
+    kind = "text part of a larger model"
+    old = write_old(tmp_path / "old", kind)
+    changed(old, tmp_path / "new", [*reversed(OLD)], multiple=8)
+    text = load_architecture(tmp_path / "new", kind).config.text_config
+    assert (text.vocab_size, text.bos_token_id, text.pad_token_id, text.eos_token_id) == (24, 16, 15, 14)
 
 
-def test_old_rows_are_kept_to_the_bit_and_new_ones_are_subtoken_means(old: Path, tmp_path: Path) -> None:
-    extension, rows = extended(old, tmp_path / "new")
-    before, after = (AutoModelForCausalLM.from_pretrained(folder) for folder in (old, tmp_path / "new"))
-    assert rows % 64 == 0
-    assert after.config.vocab_size == rows
-    for part in ("get_input_embeddings", "get_output_embeddings"):
-        source, result = getattr(before, part)().weight, getattr(after, part)().weight
-        count = len(source)
-        assert torch.equal(result[:count], source)
-        for token_id, pieces in extension.pieces.items():
-            assert torch.allclose(result[token_id], source[list(pieces)].mean(0), atol=1e-6)
-        padding = result[count + TOKENS :]
-        assert len(padding) == rows - count - TOKENS
-        assert torch.allclose(padding, source.mean(0).expand_as(padding), atol=1e-6)
-        assert (result[count:].norm(dim=1) > 0).all()
-    bias, old_bias = (getattr(m.get_output_embeddings(), "bias", None) for m in (after, before))
-    if old_bias is not None:
-        assert torch.equal(bias[: len(old_bias)], old_bias)
-        token_id, pieces = next(iter(extension.pieces.items()))
-        assert bias[token_id].item() == pytest.approx(old_bias[list(pieces)].mean().item(), abs=1e-6)
-    tied = before.get_input_embeddings().weight is before.get_output_embeddings().weight
-    assert (after.get_input_embeddings().weight is after.get_output_embeddings().weight) == tied
+def test_generation_settings_are_carried_over_item_by_item(tmp_path: Path) -> None:
+    old = write_old(tmp_path / "old", "tied decoder")
+    given = {
+        "eos_token_id": [OLD.index("</s>"), OLD.index("heart"), OLD.index("matter")],
+        "pad_token_id": OLD.index("matter"),
+        "suppress_tokens": [OLD.index("matter"), OLD.index("of")],
+        "bad_words_ids": [[OLD.index("the"), OLD.index("heart")], [OLD.index("nine")]],
+        "forced_eos_token_id": OLD.index("</s>"),
+        "top_k": 7,
+        "transformers_version": "5",
+    }
+    (old / "generation_config.json").write_text(json.dumps(given))
+    changed(old, tmp_path / "new", multiple=8)
+    at = NEW.index
+    assert settings_of(tmp_path / "new") == {
+        "eos_token_id": [at("</s>"), at("heart")],
+        "pad_token_id": at("<pad>"),
+        "suppress_tokens": [at("of"), 14, 15],
+        "bad_words_ids": [[at("the"), at("heart")]],
+        "forced_eos_token_id": at("</s>"),
+        "top_k": 7,
+        "transformers_version": "5",
+    }
 
 
-def test_old_text_has_the_old_logits_and_the_new_rows_take_little(old: Path, tmp_path: Path) -> None:
-    """KL from before to after is the new rows' share: at most ln(1 + new / old rows) for mean rows."""
-    _, rows = extended(old, tmp_path / "new")
-    before, after = (
-        AutoModelForCausalLM.from_pretrained(folder).eval() for folder in (old, tmp_path / "new")
-    )
-    ids = AutoTokenizer.from_pretrained(old)(OLD_TEXTS[0], return_tensors="pt")["input_ids"]
-    assert torch.equal(
-        ids, AutoTokenizer.from_pretrained(tmp_path / "new")(OLD_TEXTS[0], return_tensors="pt")["input_ids"]
-    )
-    with torch.no_grad():
-        source, result = before(ids).logits, after(ids).logits
-    count = source.shape[-1]
-    assert torch.allclose(result[..., :count], source, atol=1e-5)
-    kl = result.logsumexp(-1) - source.logsumexp(-1)
-    assert (kl > 0).all()
-    assert kl.max() <= math.log(1 + (rows - count) / count) + 0.05
-
-
-def test_padding_is_never_sampled_and_generation_settings_stay(old: Path, tmp_path: Path) -> None:
-    _, rows = extended(old, tmp_path / "new", multiple=256)
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "new")
-    settings = model.generation_config
-    assert (settings.bos_token_id, settings.eos_token_id, settings.pad_token_id, settings.top_k) == (
-        0,
-        1,
-        1,
-        7,
-    )
-    unused = set(settings.suppress_tokens)
-    assert unused == set(range(rows_of(tmp_path / "new"), rows))
+def test_rows_without_a_token_are_never_sampled(tmp_path: Path) -> None:
+    old, new = write_old(tmp_path / "old", "tied decoder"), tmp_path / "new"
+    changed(old, new, multiple=64)
+    model = AutoModelForCausalLM.from_pretrained(new)
+    assert settings_of(new)["suppress_tokens"] == list(range(len(NEW), 64))
     torch.manual_seed(0)
     ids = model.generate(
         torch.tensor([[0]] * 32),
         do_sample=True,
-        max_new_tokens=30,
-        min_new_tokens=30,
+        max_new_tokens=20,
+        min_new_tokens=20,
         temperature=9.0,
         top_k=0,
     )
-    assert not unused & set(ids.flatten().tolist())
+    assert ids.max() < len(NEW)
 
 
 def test_without_padding_nothing_is_suppressed(tmp_path: Path) -> None:
-    old = write_model(tmp_path / "old", "tied")
-    _, rows = extended(old, tmp_path / "new", multiple=1)
-    assert rows == rows_of(tmp_path / "new")
-    assert AutoModelForCausalLM.from_pretrained(tmp_path / "new").generation_config.suppress_tokens is None
+    changed(write_old(tmp_path / "old", "tied decoder"), tmp_path / "new")
+    assert "suppress_tokens" not in settings_of(tmp_path / "new")
 
 
 def test_generation_settings_are_made_from_the_configuration_where_there_are_none(tmp_path: Path) -> None:
-    old = write_model(tmp_path / "old", "tied")
-    (old / "generation_config.json").unlink()
-    extended(old, tmp_path / "new")
-    settings = json.loads((tmp_path / "new" / "generation_config.json").read_text())
-    assert settings["eos_token_id"] == 1
-    assert settings["suppress_tokens"]
+    for kind in ("tied decoder", "masked encoder"):
+        old = write_old(tmp_path / kind, kind)
+        (old / "generation_config.json").unlink(missing_ok=True)
+        changed(old, tmp_path / f"new {kind}", multiple=16)
+    assert settings_of(tmp_path / "new tied decoder") == {
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "pad_token_id": 1,
+        "suppress_tokens": [14, 15],
+    }
+    assert not (tmp_path / "new masked encoder" / "generation_config.json").exists()
+
+
+def test_rows_that_the_old_model_held_in_reserve_are_used_first_and_else_stay(tmp_path: Path) -> None:
+    old = write_old(tmp_path / "old", "untied decoder", rows=32)
+    transfer = changed(old, tmp_path / "new", [*OLD, "hearts"])
+    for (_, before), (_, after) in zip(matrices(old), matrices(tmp_path / "new"), strict=True):
+        others = [token_id for token_id in range(32) if token_id not in transfer.new]
+        assert torch.equal(before[others], after[others])
+        assert not torch.equal(before[len(OLD)], after[len(OLD)])
+    assert settings_of(tmp_path / "new")["suppress_tokens"] == list(range(len(OLD) + 1, 32))
+
+
+def test_mean_rows_take_little_from_the_others(tmp_path: Path) -> None:
+    """KL from before to after is the new rows' share: at most ln(1 + new / old rows) for mean rows."""
+    old = write_old(tmp_path / "old", "tied decoder")
+    changed(old, tmp_path / "new", OLD, multiple=64)
+    text = torch.tensor([[0, 5, 6, 7, 8]])
+    source, result = (
+        outputs(load_architecture(folder, "tied decoder"), text) for folder in (old, tmp_path / "new")
+    )
+    kl = result.logsumexp(-1) - source.logsumexp(-1)
+    assert (kl > 0).all()
+    assert kl.max() <= math.log(64 / len(OLD)) + 1e-5
 
 
 def test_files_without_embeddings_are_hard_linked(tmp_path: Path) -> None:
-    old = write_model(tmp_path / "old", "untied", max_shard_size="16KB")
-    extended(old, tmp_path / "new")
+    old = write_old(tmp_path / "old", "untied decoder", max_shard_size="8KB")
+    changed(old, tmp_path / "new")
     files = sorted(old.glob("model-*.safetensors"))
     assert len(files) > 2
-    changed = 0
+    changes = 0
     for file in files:
         with safe_open(file, "pt") as reader:
             has_rows = any("embed" in name or "lm_head" in name for name in reader.keys())  # noqa: SIM118
-        same = (tmp_path / "new" / file.name).samefile(file)
-        assert same != has_rows
-        changed += has_rows
-    assert 0 < changed < len(files)
+        assert (tmp_path / "new" / file.name).samefile(file) != has_rows
+        changes += has_rows
+    assert 0 < changes < len(files)
     index = json.loads((tmp_path / "new" / "model.safetensors.index.json").read_text())
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "new")
-    assert index["metadata"]["total_size"] == sum(
-        4 * tensor.numel() for tensor in model.state_dict().values()
-    )
-
-
-def test_rows_that_the_old_model_kept_in_reserve_are_used_first(tmp_path: Path) -> None:
-    old = write_model(tmp_path / "old", "tied", rows=384)
-    extension, rows = extended(old, tmp_path / "new")
-    assert rows == 384
-    before, after = (
-        AutoModelForCausalLM.from_pretrained(f).get_input_embeddings().weight for f in (old, tmp_path / "new")
-    )
-    others = [token_id for token_id in range(384) if token_id not in extension.pieces]
-    assert torch.equal(before[others], after[others])
-    token_id, pieces = next(iter(extension.pieces.items()))
-    assert torch.allclose(after[token_id], before[list(pieces)].mean(0), atol=1e-6)
+    model = load_architecture(tmp_path / "new", "untied decoder")
+    assert index["metadata"]["total_size"] == sum(4 * value.numel() for value in model.state_dict().values())
 
 
 def test_half_precision_stays_half_precision(tmp_path: Path) -> None:
-    old = write_model(tmp_path / "old", "tied")
+    old = write_old(tmp_path / "old", "tied decoder")
     AutoModelForCausalLM.from_pretrained(old, dtype=torch.bfloat16).save_pretrained(old)
-    extended(old, tmp_path / "new")
-    before, after = (AutoModelForCausalLM.from_pretrained(f, dtype="auto") for f in (old, tmp_path / "new"))
-    assert after.dtype == torch.bfloat16
-    source = before.get_input_embeddings().weight
-    assert torch.equal(after.get_input_embeddings().weight[: len(source)], source)
+    transfer = changed(old, tmp_path / "new", multiple=8)
+    (_, before), (_, after) = *matrices(old), *matrices(tmp_path / "new")
+    assert before.dtype == after.dtype == torch.bfloat16
+    assert torch.equal(after[transfer.shared_target], before[transfer.shared_source])
+
+
+@pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
+def test_a_rule_that_leaves_rows_empty_is_refused(value: float, tmp_path: Path) -> None:
+    old = write_old(tmp_path / "old", "tied decoder")
+    transfer = between(old, write_tokenizer(tmp_path / "new", NEW), model=old)
+
+    def rule(source_VH: torch.Tensor, role: Role) -> torch.Tensor:
+        rows = torch.ones(len(transfer.new), source_VH.shape[1])
+        rows[1] = value
+        return rows
+
+    with pytest.raises(
+        StageFailed, match="1 of 3 new tied rows zero or not finite, such as that of 'kidney'"
+    ):
+        write_model(tmp_path / "new", transfer, rule)
+
+
+def test_a_bias_may_be_zero(tmp_path: Path) -> None:
+    old = write_old(tmp_path / "old", "output bias")
+    transfer = between(old, write_tokenizer(tmp_path / "new", NEW), model=old)
+    write_model(
+        tmp_path / "new",
+        transfer,
+        lambda rows, role: torch.full((len(transfer.new), rows.shape[1]), float(role != "bias")),
+    )
+    bias = load_architecture(tmp_path / "new", "output bias").lm_head.bias
+    assert not bias[transfer.new].any()
+
+
+def test_a_model_that_counts_positions_from_padding_keeps_that_id(tmp_path: Path) -> None:
+    """RoBERTa's positions start behind the padding token's id; another id would shift or overrun them."""
+    old = write_old(tmp_path / "old", "masked encoder counting positions")
+    with pytest.raises(StageFailed, match="must stay 1, in the new tokenizer it is 2"):
+        changed(old, tmp_path / "new", ["<s>", "</s>", "<pad>", "[UNK]", "the"])
+
+
+def test_a_tokenizer_with_ids_beyond_the_model_is_refused(tmp_path: Path) -> None:
+    old = write_old(tmp_path / "old", "tied decoder", rows=10)
+    with pytest.raises(DataError, match=r"ids up to 16, but the model in .* has 10 rows"):
+        changed(old, tmp_path / "new")

@@ -1,0 +1,165 @@
+"""TransMI on a Unigram vocabulary: what Latin spellings of the tokens do for transliterated text.
+
+    python benchmarks/transmi.py --text russian.jsonl --language rus
+
+A small Llama with a Unigram vocabulary learns the text in its own script, from scratch. Then the same text in
+Latin letters is read: by the model as it is, and by the model whose vocabulary got the Latin spellings, by
+each rule. Bits are per byte of the Latin text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import record
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from cpt.comparison.methods import build_corpus
+from cpt.comparison.probe import ProbeSettings, probe
+from cpt.corpus import TrainingStream, open_source, read_index, retokenise
+from cpt.corpus.documents import Document
+from cpt.corpus.readers import read
+from cpt.corpus.stream import DOMAIN
+from cpt.packed.model import load_model
+from cpt.stages.base import Silent
+from cpt.stages.vocabulary_change import change_vocabulary
+from cpt.stages.vocabulary_config import VocabularyConfig
+from cpt.training.loop import Settings, train
+from cpt.training.optimizer import AdamW
+from cpt.training.schedules import Schedule
+
+
+def write_model(folder: Path, texts: list[str], tokens: int) -> None:
+    """An untrained Llama of 12 million parameters with a Unigram vocabulary learnt from the texts."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    special = ["<s>", "</s>", "<unk>"]
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=tokens, special_tokens=special, unk_token="<unk>", initial_alphabet=list(letters)
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=256,
+        intermediate_size=704,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def learn(folder: Path, corpus: Path, steps: int, output: Path) -> None:
+    """Train the model on the corpus and save it beside its tokenizer."""
+    settings = Settings(
+        steps=steps,
+        micro_batch=16,
+        schedule=Schedule(peak=1e-3, floor=1e-4),
+        optimizer=AdamW(),
+        clip=1.0,
+        dtype=torch.float32,
+        probe_at=(),
+        checkpoint_every=steps + 1,
+        keep_checkpoints=1,
+    )
+    model = load_model(folder)
+    stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, 16, 17)
+    with tempfile.TemporaryDirectory() as work:
+        train(model, stream, {}, settings, Path(work), Silent())
+    model.save_pretrained(output)
+    PreTrainedTokenizerFast.from_pretrained(folder).save_pretrained(output)
+
+
+def texts_of(file: Path) -> list[str]:
+    """The documents of a file."""
+    return [item.text for item in read(file) if isinstance(item, Document)]
+
+
+def split(file: Path, folder: Path) -> tuple[Path, Path]:
+    """Two files of the documents in their own script: to train on, and every twentieth to measure on."""
+    parts = (folder / "train.jsonl", folder / "heldout.jsonl")
+    lines: tuple[list[str], list[str]] = ([], [])
+    for number, text in enumerate(texts_of(file)):
+        lines[number % 20 == 0].append(json.dumps({"text": text}) + "\n")
+    for part, content in zip(parts, lines, strict=True):
+        part.write_text("".join(content), encoding="utf-8")
+    return parts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--text", required=True)
+    parser.add_argument("--language", help="ISO 639-3 code")
+    parser.add_argument("--tokens", type=int, default=16_000)
+    parser.add_argument("--steps", type=int, default=300)
+    options = parser.parse_args()
+    settings = ProbeSettings(steps=(0, 50), batch_sequences=8, peak=1e-3)
+    rows: list[dict[str, Any]] = []
+
+    def keep(name: str, model: Path, corpus: Path, facts: dict[str, Any]) -> None:
+        result = probe(model, corpus, settings)
+        per_token = read_index(corpus).bytes_per_token("general", "heldout")
+        curve = result.bits_per_byte("general")
+        rows.append({"vocabulary": name, "bytes_per_token": per_token, "bits_per_byte": curve, **facts})
+        print(rows[-1], flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        train_file, heldout_file = split(Path(options.text), scratch)
+        texts = texts_of(train_file)
+        write_model(scratch / "new", texts, options.tokens)
+        corpora = {
+            name: build_corpus(
+                scratch / "new",
+                [{"path": str(train_file), "transliterate": latin}],
+                [{"path": str(heldout_file), "transliterate": latin}],
+                scratch / name,
+                sequence_length=128,
+                heldout=0.01,
+                seed=17,
+                progress=Silent(),
+            )
+            for name, latin in (("native", False), ("latin", options.language or True))
+        }
+        base = scratch / "trained"
+        learn(scratch / "new", corpora["native"], options.steps, base)
+        native = probe(base, corpora["native"], replace(settings, steps=(0,)))
+        keep("as it is", base, corpora["latin"], {"added": 0})
+        for rule in ("max", "average", "min"):
+            config = VocabularyConfig.model_validate(
+                {"transliterate": {"merge": rule, "language": options.language}}
+            )
+            model, corpus = scratch / rule, scratch / f"{rule}-corpus"
+            facts = change_vocabulary(config, base, lambda: iter(texts), model, seed=17, progress=Silent())
+            retokenise(corpora["latin"], model, corpus, former=base)
+            keep(f"transmi {rule}", model, corpus, {"added": facts["added"], "guards": facts["guards"]})
+    record.write(
+        "transmi",
+        {
+            "settings": {**vars(options), **asdict(settings)},
+            "native_bits_per_byte": native.bits_per_byte("general")[0],
+            "rows": rows,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""`cpt tokenizer report`: the figures of tokenizers on texts, as data and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from cpt.cli.output import rows
+from cpt.cli.vocabulary_changes import located, texts_of
+from cpt.references import resolve_tokenizer
+
+
+def report_data(
+    tokenizers: Sequence[str], texts: Sequence[str], terms: Sequence[str]
+) -> list[dict[str, Any]]:
+    """One flat record for every tokenizer on every text."""
+    from tokenizer_tools.report import TokenizerReport, report
+
+    def records(reference: str, found: TokenizerReport) -> list[dict[str, Any]]:
+        return [
+            {
+                "tokenizer": reference,
+                "text": name,
+                "kind": found.kind,
+                "size": found.size,
+                "special": found.special,
+                "bytes_per_token": text.bytes_per_token,
+                "fertility": text.fertility,
+                "bytes": text.bytes,
+                "words": text.words,
+                "tokens": text.tokens,
+                "unknown": text.unknown,
+                "unreachable": found.unreachable.count,
+                "unreachable_examples": list(found.unreachable.examples),
+                "split_by_pre_tokenizer": found.split_by_pre_tokenizer.count,
+                "split_by_pre_tokenizer_examples": list(found.split_by_pre_tokenizer.examples),
+                "unused": text.unused.count,
+                "unused_share": text.unused.share,
+                "unused_examples": list(text.unused.examples),
+                "terms": {split.term: list(split.tokens) for split in found.terms},
+            }
+            for name, text in found.texts.items()
+        ]
+
+    passes = {name: texts_of([name]) for name in texts}
+    return [
+        record
+        for reference in tokenizers
+        for record in records(
+            reference,
+            report(
+                resolve_tokenizer(located(reference)), {name: each() for name, each in passes.items()}, terms
+            ),
+        )
+    ]
+
+
+def print_reports(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    """The figures as a table, then what lies behind them."""
+    table = rows("tokenizer", "text", "bytes/token#", "tokens/word#", "tokens#", "vocabulary#", "unused#")
+    for each in found:
+        fertility = "" if each["fertility"] is None else f"{each['fertility']:.3f}"
+        unused = f"{each['unused']:,} ({each['unused_share']:.0%})"
+        table.add_row(
+            "",
+            short(each["tokenizer"]),
+            short(each["text"]),
+            f"{each['bytes_per_token']:.3f}",
+            fertility,
+            f"{each['tokens']:,}",
+            f"{each['size']:,}",
+            unused,
+        )
+    console.print(table)
+    for each in {record["tokenizer"]: record for record in found}.values():
+        _print_tokenizer(console, each)
+
+
+def _print_tokenizer(console: Console, each: Mapping[str, Any]) -> None:
+    console.print(Text.assemble((short(each["tokenizer"]), "bold"), f"  {each['kind']}"), soft_wrap=True)
+    for key, meaning in (
+        ("unreachable", "tokens are out of reach of the model"),
+        ("split_by_pre_tokenizer", "more never arise, since text is cut before the model sees it"),
+    ):
+        examples = " ".join(repr(token) for token in each[f"{key}_examples"][:5])
+        console.print(
+            Text(f"  {each[key]:,} {meaning}{': ' + examples if examples else '.'}"), soft_wrap=True
+        )
+    for term, tokens in each["terms"].items():
+        pieces = " · ".join(repr(token) for token in tokens) or "cannot be spelt"
+        console.print(Text(f"  {term}  {len(tokens)}: {pieces}"), soft_wrap=True)
+
+
+def short(reference: str) -> str:
+    """The end of a reference, which tells it from others."""
+    return reference if len(reference) <= 40 else "…" + reference[-39:]
+
+
+def curve_data(
+    reference: str, texts: Sequence[str], heldout: Sequence[str] | None, sizes: Sequence[int]
+) -> list[dict[str, Any]]:
+    """What an extension by each number of tokens would save and cost, on held-out text if there is any."""
+    from dataclasses import asdict
+
+    from tokenizer_tools.extension_curve import extension_curve
+
+    folder = resolve_tokenizer(located(reference))
+    model = folder if (folder / "config.json").is_file() else None
+    points = extension_curve(
+        folder, texts_of(texts)(), list(texts_of(heldout or texts)()), sorted(sizes), model=model
+    )
+    measured = "held-out text" if heldout else "the text that was learnt from"
+    return [{**asdict(point), "measured_on": measured} for point in points]
+
+
+def print_curves(console: Console, reference: str, points: Sequence[Mapping[str, Any]]) -> None:
+    """The curve as a table."""
+    console.print(
+        Text.assemble((short(reference), "bold"), f"  extended, measured on {points[0]['measured_on']}"),
+        soft_wrap=True,
+    )
+    table = rows(
+        "new tokens#",
+        "bytes/token#",
+        "tokens saved#",
+        "rarest#",
+        "parameters#",
+        "compute per byte#",
+    )
+    for point in points:
+        table.add_row(
+            "",
+            f"{point['tokens']:,}",
+            f"{point['bytes_per_token']:.3f}",
+            f"{point['tokens_saved']:.1%}",
+            "" if point["rarest"] is None else f"{point['rarest']:,}",
+            "" if point["added_parameters"] is None else f"{point['added_parameters']:,}",
+            "" if point["compute_per_byte"] is None else f"{point['compute_per_byte']:.3f} of before",
+        )
+    console.print(table)

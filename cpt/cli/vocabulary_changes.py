@@ -1,0 +1,195 @@
+"""What `cpt tokenizer extend | prune | replace | train | transliterate` share: read, change, print."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.text import Text
+
+from cpt.cli.output import err, out, print_json, rows
+from cpt.errors import DataError, Problem, RecipeError, UsageError
+from cpt.recipe.explain import findings
+from cpt.references import locate, resolve_file, resolve_model, resolve_tokenizer
+from cpt.stages.base import Silent
+from cpt.stages.vocabulary_change import change_tokenizer, change_vocabulary
+from cpt.stages.vocabulary_config import VocabularyConfig
+
+_SAMPLES = 500
+_MEASURED_TEXTS = 2_000
+
+
+def change(
+    settings: Mapping[str, Any],
+    base: str,
+    text: Sequence[str],
+    heldout: Sequence[str] | None,
+    output: Path,
+    seed: int,
+    tokenizer_only: bool,
+    as_json: bool,
+) -> None:
+    """Change a vocabulary as the recipe's stage does, write the folder, print what came of it."""
+    config = config_of(settings)
+    check_free(output)
+    _require_text(config, text, tokenizer_only)
+    texts, samples = texts_of(text), list(islice(texts_of(heldout or text)(), _SAMPLES))
+    source = resolve_tokenizer(located(base)) if tokenizer_only else resolve_model(located(base), shown())
+    with written_aside(output) as folder:
+        if tokenizer_only:
+            facts = change_tokenizer(config, source, texts, folder, samples=samples, progress=shown())
+        else:
+            facts = change_vocabulary(
+                config, source, texts, folder, samples=samples, seed=seed, progress=shown()
+            )
+        facts |= _gain(source, folder, heldout, text)
+    if as_json:
+        print_json({"folder": str(output), **facts})
+    else:
+        _print(facts, output)
+
+
+def _require_text(config: VocabularyConfig, text: Sequence[str], tokenizer_only: bool) -> None:
+    from tokenizer_tools.embeddings import method
+
+    name = config.initialisation.method
+    if not text and not tokenizer_only and method(name).needs_texts:
+        raise UsageError(f"{name} learns from text", hint="Give --text FILE, or choose another --method.")
+    if tokenizer_only and config.embeddings.model_extra:
+        raise UsageError("--tokenizer-only makes no rows", hint="Leave out the method's parameters.")
+
+
+def config_of(settings: Mapping[str, Any]) -> VocabularyConfig:
+    """The stage's configuration.
+
+    Raises:
+        RecipeError: with every mistake in the settings.
+    """
+    data = {key: value for key, value in settings.items() if value is not None}
+    try:
+        return VocabularyConfig.model_validate(data)
+    except ValidationError as error:
+        problems = [
+            Problem(found.message, key=".".join(map(str, found.where)), hint=found.hint)
+            for found in findings(error, VocabularyConfig, data)
+        ]
+        raise RecipeError(problems) from error
+
+
+def texts_of(references: Sequence[str]) -> Callable[[], Iterator[str]]:
+    """Starts a pass over the documents of files or folders, in any format that the corpus stage reads."""
+    sources = [source_of(reference) for reference in references]
+    paths = [(resolve_file(each["path"], shown()), each["format"]) for each in sources]
+
+    def texts() -> Iterator[str]:
+        from cpt.corpus.documents import Document
+        from cpt.corpus.readers import read
+
+        for path, form in paths:
+            for item in read(path, form):
+                if isinstance(item, Document):
+                    yield item.text
+
+    return texts
+
+
+def source_of(reference: str) -> dict[str, Any]:
+    """A source as the corpus stage takes it; a file whose name tells no format is plain text."""
+    from cpt.corpus.readers import format_of
+
+    place = located(reference)
+    plain = Path(place).is_file() and format_of(Path(place)) is None
+    return {"path": place, "format": "text" if plain else "auto"}
+
+
+def located(reference: str) -> str:
+    """The reference with a relative path made absolute, looked for in the working directory."""
+    return locate(reference, Path.cwd())
+
+
+def check_free(output: Path) -> None:
+    """Raise unless nothing stands where the result is to be written."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UsageError(f"{output} exists already", hint="Choose another --out, or remove it first.")
+
+
+@contextmanager
+def written_aside(output: Path) -> Iterator[Path]:
+    """A folder beside `output` that takes its name when all went well, and is removed when not."""
+    check_free(output)
+    output = output.absolute()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        made = scratch / output.name
+        made.mkdir()
+        yield made
+        if output.is_dir():
+            output.rmdir()
+        made.rename(output)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _Shown(Silent):
+    """Progress as lines on standard error."""
+
+    def message(self, text: str) -> None:
+        err().print(Text(text, style="dim"), soft_wrap=True)
+
+
+def shown() -> _Shown:
+    """Where a command says what it is doing."""
+    return _Shown()
+
+
+def _gain(
+    source: Path, folder: Path, heldout: Sequence[str] | None, text: Sequence[str]
+) -> dict[str, float | str]:
+    """Bytes per token before and after, on held-out text, or else on the text itself."""
+    from tokenizer_tools.measure import bytes_per_token
+    from tokenizer_tools.vocabulary import load_tokenizer
+
+    texts = list(islice(texts_of(heldout or text)(), _MEASURED_TEXTS))
+    if not any(texts):
+        return {}
+    try:
+        figures = {
+            f"bytes_per_token_{when}": bytes_per_token(load_tokenizer(where), texts)
+            for when, where in (("before", source), ("after", folder))
+        }
+    except ValueError as error:
+        raise DataError(f"the text cannot be measured: {error}") from error
+    return {**figures, "measured_on": "held-out text" if heldout else "the text that was learnt from"}
+
+
+def _print(facts: Mapping[str, Any], output: Path) -> None:
+    console = out()
+    console.print(Text.assemble((str(output), "bold")))
+    table = rows("", "#")
+    for key, name in (
+        ("removed", "tokens removed"),
+        ("added", "tokens added"),
+        ("after", "tokens now"),
+        ("rows", "rows of the embedding"),
+        ("copied_rows", "rows copied bit by bit"),
+        ("new_rows", "rows made"),
+    ):
+        if key in facts:
+            table.add_row("", name, f"{facts[key]:,}")
+    console.print(table)
+    if "bytes_per_token_after" in facts:
+        before, after = facts["bytes_per_token_before"], facts["bytes_per_token_after"]
+        console.print(
+            f"  {before:.3f} bytes per token before, {after:.3f} now, "
+            f"{1 - before / after:.1%} fewer tokens, on {facts['measured_on']}."
+        )
+    if facts.get("longest_tokens"):
+        shown_tokens = " ".join(repr(token) for token in facts["longest_tokens"][:8])
+        console.print(Text(f"  longest: {shown_tokens}"), soft_wrap=True)

@@ -1,0 +1,79 @@
+"""Comparing initialisations on a tiny model."""
+
+import json
+from pathlib import Path
+
+import pytest
+from comparing import tiny_corpus
+
+from cpt.comparison.methods import UNCHANGED, Comparison, Row, compare, label
+from cpt.comparison.plot import plot
+from cpt.comparison.probe import ProbeSettings, probe
+from cpt.stages.base import Silent
+from cpt.stages.vocabulary_config import EmbeddingsConfig, VocabularyConfig
+
+SETTINGS = ProbeSettings(steps=(0, 3), peak=1e-2, heldout_bytes=1500)
+METHODS = [
+    EmbeddingsConfig(method="random"),
+    EmbeddingsConfig(method="subtoken-mean"),
+    EmbeddingsConfig.model_validate({"method": "random", "std": 5.0}),
+    EmbeddingsConfig.model_validate({"method": "clp", "donor": "/no/such/donor"}),
+]
+
+
+@pytest.fixture(scope="module")
+def comparison(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    folder = tmp_path_factory.mktemp("compare")
+    corpus = tiny_corpus(tiny_model, folder)
+    change = VocabularyConfig.model_validate({"extend": {"tokens": 40}})
+    seen: list[Row] = []
+    (folder / "scratch").mkdir()
+    found = compare(
+        tiny_model, corpus, change, METHODS, SETTINGS, Silent(), folder / "scratch", finished=seen.append
+    )
+    assert seen == found.rows
+    assert sorted(path.name for path in (folder / "scratch").iterdir()) == ["corpus", "tokenizer"]
+    reread = probe(tiny_model, corpus, SETTINGS)
+    assert found.rows[0].domain == reread.bits_per_byte("domain")
+    return found
+
+
+def test_the_unchanged_model_comes_first_and_methods_in_order(comparison: Comparison) -> None:
+    assert [row.method for row in comparison.rows] == [UNCHANGED, *map(label, METHODS)]
+    assert label(METHODS[2]) == "random(std=5.0)"
+
+
+def test_every_method_has_its_curves_on_the_same_text(comparison: Comparison) -> None:
+    for row in comparison.rows[:4]:
+        assert list(row.domain) == list(row.general) == [0, 3]
+        assert row.tokens > 0
+    changed = comparison.rows[1:4]
+    assert len({row.domain[0] for row in changed}) == 3
+    assert {row.tokens for row in changed} == {changed[0].tokens}
+    assert comparison.bytes_per_token[1] > comparison.bytes_per_token[0]
+    assert comparison.vocabulary["new_rows"] == comparison.vocabulary["added"] == 40
+
+
+def test_a_method_that_cannot_is_a_row_that_says_why(comparison: Comparison) -> None:
+    failed = comparison.rows[4]
+    assert "/no/such/donor" in failed.failure
+    assert failed.domain == {}
+    assert comparison.ranked()[-1] == failed
+    assert comparison.as_json()["ranking"] == [row.method for row in comparison.ranked()[:3]]
+
+
+def test_ranked_by_the_last_step_not_the_first() -> None:
+    rows = [
+        Row(UNCHANGED, {0: 1.0, 5: 1.0}, {}),
+        Row("a", {0: 1.0, 5: 2.0}, {}),
+        Row("b", {0: 3.0, 5: 1.0}, {}),
+    ]
+    assert [row.method for row in Comparison((0, 5), {}, (1.0, 1.0), rows).ranked()] == ["b", "a"]
+
+
+def test_the_picture_names_the_methods(comparison: Comparison, tmp_path: Path) -> None:
+    plot(comparison, tmp_path / "picture.svg")
+    text = (tmp_path / "picture.svg").read_text()
+    assert text.startswith("<?xml")
+    assert len(text) > 5000
+    assert json.loads(json.dumps(comparison.as_json()))["rows"]

@@ -1,0 +1,75 @@
+"""The training probe on a tiny model."""
+
+from pathlib import Path
+
+import pytest
+from comparing import tiny_corpus
+
+from cpt.comparison import probe as probing
+from cpt.comparison.probe import ProbeSettings, cut, heldout, probe
+from cpt.packed.model import load_model
+
+SETTINGS = ProbeSettings(steps=(0, 2, 4), peak=1e-2, heldout_bytes=1500)
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_corpus(tiny_model, tmp_path_factory.mktemp("probe"))
+
+
+def test_bits_per_byte_fall_on_the_domain_and_are_read_when_asked(tiny_model: Path, corpus: Path) -> None:
+    result = probe(tiny_model, corpus, SETTINGS)
+    curve = result.bits_per_byte("domain")
+    assert list(curve) == [0, 2, 4]
+    assert curve[0] > curve[2] > curve[4]
+    assert list(result.bits_per_byte("general")) == [0, 2, 4]
+    assert 0 < result.tokens <= 4 * 64
+    assert result.bytes > result.tokens
+
+
+def test_a_probe_is_a_function_of_its_settings(tiny_model: Path, corpus: Path) -> None:
+    def last(**changes: object) -> float:
+        settings = ProbeSettings(**{**vars(SETTINGS), **changes})  # type: ignore[arg-type]
+        return probe(tiny_model, corpus, settings).bits_per_byte("domain")[4]
+
+    assert last() == last()
+    for change in ({"peak": 2e-2}, {"batch_sequences": 2}, {"seed": 3}, {"trained": "embeddings"}):
+        assert last(**change) != last()
+
+
+def test_a_reading_does_not_depend_on_later_ones(tiny_model: Path, corpus: Path) -> None:
+    short, longer = (
+        probe(tiny_model, corpus, ProbeSettings(steps=steps, peak=1e-3, heldout_bytes=800))
+        for steps in ((0, 20), (0, 20, 22))
+    )
+    assert short.bits_per_byte("domain")[20] == longer.bits_per_byte("domain")[20]
+
+
+def test_without_steps_nothing_trains(tiny_model: Path, corpus: Path) -> None:
+    result = probe(tiny_model, corpus, ProbeSettings(steps=(0,), heldout_bytes=1500))
+    assert (result.tokens, result.seconds) == (0, 0.0)
+    assert result.bits_per_byte("domain") == {
+        0: probe(tiny_model, corpus, SETTINGS).bits_per_byte("domain")[0]
+    }
+
+
+def test_embeddings_alone_train_when_asked(tiny_model: Path) -> None:
+    model = load_model(tiny_model)
+    probing._freeze_all_but_embeddings(model)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert trained == ["model.embed_tokens.weight"]
+
+
+def test_held_out_text_is_the_same_bytes_for_every_tokenizer(tiny_model: Path, corpus: Path) -> None:
+    texts = heldout(tiny_model, corpus, SETTINGS)
+    assert set(texts) == {"domain", "general"}
+    more = heldout(tiny_model, corpus, ProbeSettings(heldout_bytes=600))
+    assert more["domain"].bytes.sum() < texts["domain"].bytes.sum() <= 1500
+
+
+def test_cut_takes_whole_characters_up_to_the_size() -> None:
+    documents = ["é" * 100, "abc " * 50, "xyz"]
+    taken = cut(documents, 60, seed=1)
+    assert sum(len(text.encode()) for text in taken) <= 60
+    assert all(len(text.encode()) <= 6 for text in taken)
+    assert cut(documents, 60, seed=1) == taken

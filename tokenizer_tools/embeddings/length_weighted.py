@@ -1,0 +1,81 @@
+"""Input rows with the norm that is usual in their script; output rows in which long pieces weigh more.
+
+Source: "Beyond Initialization Loss", arXiv 2608.03494. The input row is the mean of the pieces' rows,
+rescaled to the mean norm of the source rows of the token's script: a mean of several rows is shorter than
+they are. The output row, like the bias, is the mean weighted by the pieces' length in characters. One tied
+matrix does both, so it gets the mean of the two rules' rows.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from scipy.sparse import diags
+
+from tokenizer_tools.embeddings import Method, NoParameters, Role, Rule
+from tokenizer_tools.embeddings._weights import normalised, subtoken_weights, used_ids, weighted_rows
+from tokenizer_tools.transfer import Transfer
+
+
+def prepare(transfer: Transfer, _parameters: NoParameters) -> Rule:
+    """Weights and scripts are found once; norms belong to a matrix."""
+    mean = subtoken_weights(transfer, len(transfer.source.tokens))
+    by_length = normalised(mean @ diags(_lengths(transfer.source.surfaces)))
+    usual_norms = partial(
+        script_norms,
+        ids=used_ids(transfer.source),
+        scripts=[script(surface) for surface in transfer.source.surfaces],
+        wanted=[script(transfer.target.surfaces[token_id]) for token_id in transfer.new],
+    )
+
+    def rows(matrix_VH: torch.Tensor, role: Role) -> torch.Tensor:
+        made = []
+        if role in ("input", "tied"):
+            mean_NH = weighted_rows(mean, matrix_VH)
+            made.append(torch.nn.functional.normalize(mean_NH) * usual_norms(matrix_VH)[:, None])
+        if role in ("output", "bias", "tied"):
+            made.append(weighted_rows(by_length, matrix_VH))
+        return torch.stack(made).mean(0).to(matrix_VH.dtype)
+
+    return rows
+
+
+def script_norms(
+    matrix_VH: torch.Tensor, ids: np.ndarray, scripts: list[str], wanted: list[str]
+) -> torch.Tensor:
+    """[N] mean norm of the rows of each wanted script; of all rows where a script has none.
+
+    Args:
+        ids: [U] rows that stand for tokens.
+        scripts: of every row.
+        wanted: script of each new token.
+    """
+    norms_U = matrix_VH[torch.from_numpy(ids)].float().norm(dim=1).numpy()
+    known, index_U = np.unique([scripts[i] for i in ids], return_inverse=True)
+    means = dict(zip(known, np.bincount(index_U, norms_U) / np.bincount(index_U), strict=True))
+    return torch.tensor([means.get(name, norms_U.mean()) for name in wanted], dtype=torch.float32)
+
+
+def script(surface: bytes | None) -> str:
+    """The script of most of the letters, as Unicode names it ("LATIN", "HANGUL"); "" without letters."""
+    letters = [c for c in (surface or b"").decode(errors="ignore") if c.isalpha()]
+    counts = Counter(unicodedata.name(letter, "").split(" ")[0] for letter in letters)
+    return max(counts, key=lambda name: (counts[name], name), default="")
+
+
+def _lengths(surfaces: Sequence[bytes | None]) -> np.ndarray:
+    """[V] characters of each token; bytes that are no whole character count as one."""
+    lengths = (len((surface or b"").decode(errors="replace")) for surface in surfaces)
+    return np.maximum(np.fromiter(lengths, np.float64), 1)
+
+
+METHOD = Method(
+    summary="script's usual norm for input, mean weighted by the pieces' lengths for output",
+    reference="https://arxiv.org/abs/2608.03494",
+    prepare=prepare,
+)

@@ -1,0 +1,216 @@
+"""Count the words of a corpus as a tokenizer's normalizer and pre-tokenizer cut it.
+
+Learning needs every different word once, with its count. So text is cut by the `tokenizers` library, in as
+many processes as there are processors, and only words and their counts come back: memory grows with the
+number of different words, not with the corpus. A corpus of a few megabytes is cut without other processes.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from itertools import chain, count, islice
+from typing import Any
+
+import numpy as np
+from tokenizers import AddedToken, PreTokenizedString, Tokenizer
+
+from tokenizer_tools.extension.sequences import WordSequence
+
+_BATCH = 1_000_000
+"""Characters of text that are cut at once."""
+
+_ALONE = 2
+"""Batches that are cut before other processes are started."""
+
+_WAITING = 32
+"""Batches that are with other processes at once, at most."""
+
+
+@dataclass(frozen=True)
+class CutText:
+    """Some texts, cut into words.
+
+    Attributes:
+        words: the different words.
+        sequence: [W] int32 every word as its index in `words`; -1 where a text ends.
+    """
+
+    words: Sequence[str]
+    sequence: np.ndarray
+
+
+@dataclass(frozen=True)
+class WordCutter:
+    """Cuts texts as a tokenizer does before its model sees them.
+
+    Attributes:
+        normalizer, pre_tokenizer: the tokenizer's.
+        added: finds its added tokens in text as it comes; they are no words and end a run of words.
+        added_after: finds those that it looks for in normalized text.
+    """
+
+    normalizer: Any
+    pre_tokenizer: Any
+    added: re.Pattern[str] | None
+    added_after: re.Pattern[str] | None
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> WordCutter:
+        """The tokenizer's cutter."""
+        plain = tokenizer.encode_special_tokens  # special tokens count as text
+        added = tokenizer.get_added_tokens_decoder().values()
+        tokens = [token for token in added if not (plain and token.special)]
+        normal = tokenizer.normalizer
+        normalised = normal.normalize_str if normal else str
+        return cls(
+            tokenizer.normalizer,
+            tokenizer.pre_tokenizer,
+            _pattern((token, token.content) for token in tokens if not token.normalized),
+            _pattern((token, normalised(token.content)) for token in tokens if token.normalized),
+        )
+
+    def words(self, text: str) -> Iterator[list[str]]:
+        """The words between one added token and the next."""
+        for part in self.added.split(text) if self.added else [text]:
+            normal = self.normalizer.normalize_str(part) if self.normalizer else part
+            for run in self.added_after.split(normal) if self.added_after else [normal]:
+                if self.pre_tokenizer:
+                    pieces = PreTokenizedString(run)
+                    self.pre_tokenizer.pre_tokenize(pieces)
+                    yield [word for word, _, _ in pieces.get_splits("normalized", "byte")]
+                elif run:
+                    yield [run]
+
+    def cut(self, texts: Iterable[str]) -> CutText:
+        """Cut texts."""
+        numbers: defaultdict[str, int] = defaultdict(count().__next__)
+        sequence: list[int] = []
+        for text in texts:
+            for words in self.words(text):
+                sequence += [numbers[word] for word in words]
+                sequence.append(-1)
+        return CutText(list(numbers), np.array(sequence, dtype=np.int32))
+
+
+def _pattern(tokens: Iterable[tuple[AddedToken, str]]) -> re.Pattern[str] | None:
+    """Finds tokens, each by its text, of those that start at the same place the longest."""
+    alternatives = [_alternative(*each) for each in sorted(tokens, key=lambda each: -len(each[1]))]
+    return re.compile("|".join(alternatives)) if alternatives else None
+
+
+def _alternative(token: AddedToken, text: str) -> str:
+    found = re.escape(text)
+    if token.single_word:
+        found = rf"(?<!\w){found}(?!\w)"
+    spaces = r"\s*"
+    return spaces * token.lstrip + found + spaces * token.rstrip
+
+
+def count_words(
+    tokenizer: Tokenizer,
+    texts: Iterable[str],
+    *,
+    sequence: WordSequence | None = None,
+    processes: int | None = None,
+) -> dict[str, int]:
+    """How often each word occurs, in the order in which words first occur.
+
+    Args:
+        tokenizer: words are the pieces that its pre-tokenizer hands to its model.
+        texts: the corpus, read once.
+        sequence: receives the corpus word by word.
+        processes: that cut; None is one for each processor. The result does not depend on it. They are
+            spawned, so a script that calls this needs the usual `if __name__ == "__main__":`.
+    """
+    numbers: dict[str, int] = {}
+    counts: list[int] = []
+    for cut in _cut_all(WordCutter.of(tokenizer), texts, processes or _processors()):
+        own = np.array([numbers.setdefault(word, len(numbers)) for word in cut.words], dtype=np.int32)
+        counts += [0] * (len(numbers) - len(counts))
+        occurrences = np.bincount(cut.sequence[cut.sequence >= 0], minlength=len(own))
+        for number, times in zip(own.tolist(), occurrences.tolist(), strict=True):
+            counts[number] += times
+        if sequence is not None:
+            sequence.append(np.append(own, np.int32(-1))[cut.sequence])
+    return dict(zip(numbers, counts, strict=True))
+
+
+def _cut_all(cutter: WordCutter, texts: Iterable[str], processes: int) -> Iterator[CutText]:
+    """Cut texts batch by batch, in their order."""
+    batches = _batches(texts)
+    yield from map(cutter.cut, islice(batches, _ALONE))
+    if (following := next(batches, None)) is None:
+        return
+    batches = chain([following], batches)
+    with _pool(processes) as pool:
+        yield from _cut_in_pool(cutter, batches, pool) if pool else map(cutter.cut, batches)
+
+
+@contextmanager
+def _pool(processes: int) -> Iterator[ProcessPoolExecutor | None]:
+    """Other processes; None where one is enough or the system does not allow them."""
+    pool = None
+    if processes > 1 and not multiprocessing.current_process().daemon:
+        with suppress(OSError, NotImplementedError):
+            pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+    with pool or nullcontext():
+        yield pool
+
+
+def _cut_in_pool(
+    cutter: WordCutter, batches: Iterable[Sequence[str]], pool: ProcessPoolExecutor
+) -> Iterator[CutText]:
+    """Cut batches in other processes; what these leave undone when they die, in this one."""
+    pending: deque[tuple[Sequence[str], Future[CutText]]] = deque()
+
+    def oldest() -> CutText:
+        batch, future = pending.popleft()
+        try:
+            return future.result()
+        except (BrokenProcessPool, OSError):
+            return cutter.cut(batch)
+
+    for batch in batches:
+        pending.append((batch, _submitted(pool, cutter, batch)))
+        if len(pending) > _WAITING:
+            yield oldest()
+    while pending:
+        yield oldest()
+
+
+def _submitted(pool: ProcessPoolExecutor, cutter: WordCutter, batch: Sequence[str]) -> Future[CutText]:
+    try:
+        return pool.submit(cutter.cut, batch)
+    except (BrokenProcessPool, OSError) as error:
+        failed: Future[CutText] = Future()
+        failed.set_exception(error)
+        return failed
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts by the million characters."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

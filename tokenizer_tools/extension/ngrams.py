@@ -1,0 +1,245 @@
+"""New tokens that span words, learnt together with those inside words.
+
+AdaptiVocab (arXiv 2503.19693) gives frequent n-grams of words tokens of their own, and scores them by the
+tokens that they save. Here they are part of the BPE model: when the merges inside words are learnt, merges of
+whole words follow, and the pre-tokenizer leaves these n-grams in one piece (`ngram_pre_tokenizer`). A merge
+saves one token wherever it applies, so its count is its score, and both kinds are ranked by it: an n-gram
+takes the place of the rarest token inside words that it beats.
+
+The budget loses nothing by learning words first. A word that is frequent enough for such an n-gram is a
+token by then, and the merges that make it are as frequent, so they do not yield their place. By the same
+argument only pairs of words more frequent than the rarest token inside words matter, so text is cut between
+all others, and few different sequences are left of a large corpus.
+
+Words of an n-gram are letters after a single space; they follow each other within a line.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, count, pairwise
+
+import numpy as np
+
+from tokenizer_tools.bpe_file import BpeFile
+from tokenizer_tools.extension.continued_bpe import Merge, MergeTable, Word
+from tokenizer_tools.extension.ngram_pre_tokenizer import surface_of
+from tokenizer_tools.extension.sequences import WordSequence, counted_sequences
+from tokenizer_tools.spelling import WORD_START
+
+
+class NGramIndex:
+    """N-grams that could be chosen, by the tokens that each would save.
+
+    Sequences of words are cut from the left into the longest chosen n-grams, as the pre-tokenizer will cut
+    them, and single words. Two neighbours could be one n-gram.
+    """
+
+    def __init__(
+        self, sequences: Mapping[Word, int], longest: int, least: int, spelled: Callable[[Word], str]
+    ) -> None:
+        self._sequences = list(sequences)
+        self._weights = list(sequences.values())
+        self._longest = longest
+        self._least = max(least, 1)
+        self._spelled = spelled
+        self._cut: list[list[Word]] = []
+        self._chosen: dict[int, set[Word]] = defaultdict(set)
+        self._barred: set[Word] = set()
+        self._savings: dict[Word, int] = defaultdict(int)
+        self._where: dict[Word, list[int]] = defaultdict(list)
+        for index, (words, weight) in enumerate(sequences.items()):
+            for pair in dict.fromkeys(pairwise(words)):
+                self._where[pair].append(index)
+            self._cut.append([(word,) for word in words])
+            for ngram in self._candidates(self._cut[-1]):
+                self._savings[ngram] += weight
+        self._heap = [self._entry(ngram) for ngram, saved in self._savings.items() if saved >= self._least]
+        heapq.heapify(self._heap)
+
+    def most_saving(self) -> tuple[Word, int] | None:
+        """The n-gram that saves most tokens (of equals the lexicographically first), and how many."""
+        while self._heap:
+            stated, _, ngram = self._heap[0]
+            saved = self._savings[ngram]
+            if saved < self._least or ngram in self._barred:
+                heapq.heappop(self._heap)
+            elif saved != -stated:
+                heapq.heapreplace(self._heap, self._entry(ngram))
+            else:
+                return ngram, saved
+        return None
+
+    def bar(self, ngram: Word) -> None:
+        """Never offer this n-gram again."""
+        self._barred.add(ngram)
+
+    def choose(self, ngram: Word) -> None:
+        """Make the n-gram one piece wherever it now is the longest."""
+        changes: dict[Word, int] = defaultdict(int)
+        self._chosen[ngram[0]].add(ngram)
+        for index in min(self._where[ngram[:2]], self._where[ngram[-2:]], key=len):
+            before, weight = self._cut[index], self._weights[index]
+            self._cut[index] = after = self._cut_anew(self._sequences[index])
+            if after != before:
+                for other in self._candidates(before):
+                    changes[other] -= weight
+                for other in self._candidates(after):
+                    changes[other] += weight
+        for other, change in changes.items():
+            self._savings[other] += change
+            if change > 0 and self._savings[other] >= self._least:
+                heapq.heappush(self._heap, self._entry(other))
+
+    def _candidates(self, cut: Sequence[Word]) -> list[Word]:
+        """What neighbours could become."""
+        return [left + right for left, right in pairwise(cut) if len(left) + len(right) <= self._longest]
+
+    def _cut_anew(self, words: Word) -> list[Word]:
+        cut: list[Word] = []
+        at = 0
+        while at < len(words):
+            end = at + 1
+            if chosen := self._chosen.get(words[at]):
+                for length in range(self._longest, 1, -1):
+                    if words[at : at + length] in chosen:
+                        end = at + length
+                        break
+            cut.append(words[at:end])
+            at = end
+        return cut
+
+    def _entry(self, ngram: Word) -> tuple[int, str, Word]:
+        return -self._savings[ngram], self._spelled(ngram), ngram
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Tokens of both kinds.
+
+    Attributes:
+        merges: by rank, those of n-grams last.
+        ngrams: the text of each n-gram, as the pre-tokenizer sees it, by its token.
+    """
+
+    merges: Sequence[Merge]
+    ngrams: Mapping[str, str]
+
+
+def choose(
+    file: BpeFile,
+    inside: Sequence[Merge],
+    words: Mapping[str, int],
+    sequence: WordSequence,
+    *,
+    tokens: int,
+    min_frequency: int,
+    longest: int,
+) -> Choice:
+    """Let n-grams take the place of new tokens that save less.
+
+    Args:
+        file: the tokenizer.
+        inside: what continued BPE learns on the corpus for `tokens` new tokens, or as far as it gets.
+        words, sequence: the corpus (`count_words`).
+        tokens: new tokens wanted, of both kinds.
+        min_frequency: an n-gram that would save fewer tokens is not taken.
+        longest: an n-gram's words, at most.
+    """
+    model = _Model(file, inside)
+    floors = _floors(inside)
+    least = max(min_frequency, floors[-1] + 1 if len(floors) == tokens else 0)
+    numbers = np.array(
+        [model.word_token(word) if times >= least else -1 for word, times in words.items()], dtype=np.int64
+    )
+    index = NGramIndex(counted_sequences(sequence, numbers, least), longest, least, model.spelled)
+    chosen: list[Merge] = []
+    new = 0
+    while new < tokens and (found := index.most_saving()):
+        ngram, saved = found
+        kept = tokens - new  # tokens inside words, if this n-gram gets no token
+        if len(floors) >= kept and saved <= floors[kept - 1]:
+            break
+        merge = model.merge(ngram, saved)
+        if merge is None:
+            index.bar(ngram)
+            continue
+        index.choose(ngram)
+        chosen.append(merge)
+        new += merge.new
+    merges = _numbered(file, [*_first(inside, tokens - new), *chosen])
+    return Choice(merges, {merge.token: model.text(merge.token) for merge in chosen})
+
+
+def _floors(inside: Sequence[Merge]) -> list[int]:
+    """For each new token the highest count of its merge and all later ones.
+
+    Counts hardly ever rise from one merge to the next; where they do, a merge must stay for the later one.
+    """
+    highest = list(accumulate((merge.count for merge in reversed(inside)), max))[::-1]
+    return [count for count, merge in zip(highest, inside, strict=True) if merge.new]
+
+
+def _first(merges: Sequence[Merge], tokens: int) -> Sequence[Merge]:
+    """The merges up to the one that makes the last of these new tokens."""
+    made = accumulate(merge.new for merge in merges)
+    return [merge for merge, number in zip(merges, made, strict=True) if number - merge.new < tokens]
+
+
+def _numbered(file: BpeFile, merges: Sequence[Merge]) -> list[Merge]:
+    """Merges whose new tokens have consecutive ids."""
+    ids = count(file.next_id)
+    return [replace(merge, token_id=next(ids)) if merge.new else merge for merge in merges]
+
+
+class _Model:
+    """The BPE model, to which merges of n-grams are added. Their ids are preliminary."""
+
+    def __init__(self, file: BpeFile, inside: Sequence[Merge]) -> None:
+        self._barred = {file.ids[token] for token in file.added} | file.barred()
+        self._surface = surface_of(file)
+        self._ids = file.ids
+        self._tokens = {token_id: token for token, token_id in self._ids.items()}
+        self._table = MergeTable(file)
+        for merge in inside:
+            self._add(merge)
+        self._free = count(max(self._tokens) + 1)
+
+    def word_token(self, word: str) -> int:
+        """The token that merges make of a word; -1 if they make several, or n-grams may not hold the word."""
+        text = self._surface(word).decode(errors="replace")
+        parts = self._segment(word) if text.startswith(" ") and text[1:].isalpha() else []
+        return parts[0] if len(parts) == 1 else -1
+
+    def spelled(self, ngram: Word) -> str:
+        """The n-gram as the vocabulary spells it."""
+        return "".join(self._tokens[token] for token in ngram)
+
+    def text(self, token: str) -> str:
+        """An n-gram as the pre-tokenizer sees it: "▁" is there already, the byte alphabet is not yet."""
+        return token if token.startswith(WORD_START) else self._surface(token).decode()
+
+    def merge(self, ngram: Word, saved: int) -> Merge | None:
+        """Add the merge that makes an n-gram of what its words have become; None if that takes several."""
+        token = self.spelled(ngram)
+        parts = [self._tokens[part] for part in self._segment(token)]
+        if len(parts) != 2 or self._ids.get(token) in self._barred:
+            return None
+        known = self._ids.get(token)
+        token_id = next(self._free) if known is None else known
+        merge = Merge(parts[0], parts[1], token_id, saved, known is None)
+        self._add(merge)
+        return merge
+
+    def _add(self, merge: Merge) -> None:
+        self._ids[merge.token], self._tokens[merge.token_id] = merge.token_id, merge.token
+        self._table.add((self._ids[merge.left], self._ids[merge.right]), merge.token_id)
+
+    def _segment(self, text: str) -> list[int]:
+        """What merges make of a text's characters; nothing if one of them is no token."""
+        if not all(character in self._ids for character in text):
+            return []
+        return self._table.segment([self._ids[character] for character in text])

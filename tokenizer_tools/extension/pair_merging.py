@@ -1,0 +1,164 @@
+"""Continued pair merging for tokenizers without merges, whose tokens win by a rule of their own.
+
+As in continued BPE (arXiv 2512.03989) the most frequent pair of adjacent tokens becomes a token, again and
+again. But its product wins by the tokenizer's rule (best path, longest match), not by a merge: also where
+the pair was not adjacent, and maybe not everywhere it was. So every word that holds the product's text is
+cut anew by the rule. A product stays only if the corpus gets shorter by it and no word becomes unknown.
+Nothing depends on a token's parts, so a new token that later ones leave without use is dropped again.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
+from typing import Protocol
+
+from tokenizer_tools.extension.continued_bpe import too_few
+
+Pair = tuple[str, str]
+
+_SEPARATOR = "\n"
+
+
+class Rule(Protocol):
+    """How a kind of tokenizer finds tokens in a word."""
+
+    @property
+    def unknown(self) -> str:
+        """Stands for what it cannot cut."""
+
+    def segment(self, word: str) -> list[str]:
+        """The tokens of a word."""
+
+    def text(self, token: str) -> str:
+        """The part of a word that a token stands for."""
+
+    def join(self, left: str, right: str) -> str:
+        """The token for two adjacent ones."""
+
+    def knows(self, token: str) -> bool:
+        """Whether it is a token."""
+
+    def add(self, token: str, count: int) -> None:
+        """Let it be found; `count` is how often the corpus holds its parts side by side."""
+
+    def remove(self, token: str) -> None:
+        """Take back what was added."""
+
+
+class SegmentedCorpus:
+    """Words with their counts, as a rule cuts them now.
+
+    Attributes:
+        uses: how often the corpus uses each token.
+    """
+
+    def __init__(self, words: Mapping[str, int], segment: Callable[[str], Sequence[str]]) -> None:
+        self._words = list(words)
+        self._counts = list(words.values())
+        self._segment = segment
+        self._tokens = [segment(word) for word in self._words]
+        self._text = _SEPARATOR.join(self._words)
+        self._starts = list(accumulate((len(word) + 1 for word in self._words), initial=0))
+        self.uses: Counter[str] = Counter()
+        self._pairs: Counter[Pair] = Counter()
+        for tokens, count in zip(self._tokens, self._counts, strict=True):
+            self._count(tokens, count)
+        self._heap = [(-count, pair) for pair, count in self._pairs.items()]
+        heapq.heapify(self._heap)
+
+    def most_frequent_pair(self, barred: Collection[Pair]) -> tuple[Pair, int] | None:
+        """The most frequent pair of adjacent tokens (of equals the lexicographically first), and its count.
+
+        The heap has an entry for every count that a pair has had; those that are out of date are dropped.
+        """
+        while self._heap:
+            count, pair = self._heap[0]
+            if count and -count == self._pairs[pair] and pair not in barred:
+                return pair, -count
+            heapq.heappop(self._heap)
+        return None
+
+    def cut_anew(self, text: str, unknown: str) -> set[str] | None:
+        """Cut the words that hold `text` by the rule as it is now.
+
+        Returns:
+            Tokens of which fewer are used than before; None, and nothing is changed, if the corpus would not
+            be shorter or a word would become unknown.
+        """
+        cut = {index: self._segment(self._words[index]) for index in self._holding(text)}
+        saved = sum(self._counts[i] * (len(self._tokens[i]) - len(tokens)) for i, tokens in cut.items())
+        if saved <= 0 or any(unknown in new and unknown not in self._tokens[i] for i, new in cut.items()):
+            return None
+        touched: set[Pair] = set()
+        lost: set[str] = set()
+        for index, tokens in cut.items():
+            before, count = self._tokens[index], self._counts[index]
+            if before != tokens:
+                self._count(before, -count)
+                self._count(tokens, count)
+                self._tokens[index] = tokens
+                touched.update(pairwise(before), pairwise(tokens))
+                lost.update(before)
+        for pair in touched:
+            heapq.heappush(self._heap, (-self._pairs[pair], pair))
+        return lost
+
+    def _count(self, tokens: Sequence[str], count: int) -> None:
+        for token in tokens:
+            self.uses[token] += count
+        for pair in pairwise(tokens):
+            self._pairs[pair] += count
+
+    def _holding(self, text: str) -> Iterator[int]:
+        """Indices of the words that hold a text."""
+        at = self._text.find(text)
+        while at >= 0:
+            index = bisect_right(self._starts, at) - 1
+            yield index
+            at = self._text.find(text, self._starts[index + 1])
+
+
+def merge_pairs(
+    rule: Rule, corpus: SegmentedCorpus, tokens: int, min_frequency: int, barred: Collection[str]
+) -> dict[str, int]:
+    """Find new tokens.
+
+    Args:
+        rule: the tokenizer's; knows the new tokens afterwards.
+        corpus: cut by that rule.
+        tokens: how many.
+        min_frequency: a pair that occurs less often is not merged.
+        barred: tokens that no pair may hold, and names that no product may have.
+
+    Returns:
+        How often the parts of each new token were adjacent when it was found, in that order.
+
+    Raises:
+        StageFailed: the corpus yields fewer.
+    """
+    new: dict[str, int] = {}
+    barred_pairs: set[Pair] = set()
+    while len(new) < tokens:
+        found = corpus.most_frequent_pair(barred_pairs)
+        if found is None or found[1] < min_frequency:
+            raise too_few(len(new), tokens, min_frequency)
+        pair, count = found
+        token = rule.join(*pair)
+        if rule.knows(token) or not {*pair, token}.isdisjoint(barred):
+            barred_pairs.add(pair)
+            continue
+        rule.add(token, count)
+        lost = corpus.cut_anew(rule.text(token), rule.unknown)
+        if lost is None:
+            rule.remove(token)
+            barred_pairs.add(pair)
+            continue
+        new[token] = count
+        for unused in [other for other in lost if other in new and not corpus.uses[other]]:
+            rule.remove(unused)
+            del new[unused]
+    return new

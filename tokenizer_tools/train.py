@@ -1,0 +1,105 @@
+"""A tokenizer trained anew on text, built like another one: only its vocabulary is new."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, pre_tokenizers, trainers
+
+from cpt.errors import StageFailed
+from tokenizer_tools.bpe_file import FILE, cut_words
+from tokenizer_tools.renumber import framing_ids, with_model
+from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary
+
+_BATCH = 1000
+_UNIGRAM_SHARE = 0.9
+"""Unigram training drops pieces that turn out to be of no use, so it may end with a few less than wanted."""
+
+
+def train_tokenizer(folder: Path, texts: Iterable[str], output: Path, *, tokens: int) -> None:
+    """Train a tokenizer on texts and write its folder.
+
+    Kind, normalizer, pre-tokenizer, decoder, what frames texts, added tokens, roles and chat template are
+    those of the folder's tokenizer. Added tokens come first, in their old order; then, where the model falls
+    back to bytes, the bytes. WordPiece and Unigram of the same texts may differ a little from run to run, as
+    the library's trainers go through their words in no fixed order.
+
+    Args:
+        folder: tokenizer folder of any known kind.
+        texts: the corpus, read once.
+        output: folder that receives the tokenizer.
+        tokens: size of the vocabulary, added tokens included; Unigram may come out up to a tenth smaller.
+
+    Raises:
+        DataError: the folder's tokenizer is of no known kind.
+        StageFailed: the texts do not yield a vocabulary of that size.
+    """
+    vocabulary = read_vocabulary(folder)
+    data = json.loads(Tokenizer.from_file(str(folder / FILE)).to_str())
+    reserved = _reserved(data, vocabulary)
+    model = _train(data, vocabulary, texts, tokens, reserved)
+    least = _UNIGRAM_SHARE * tokens if vocabulary.kind == "Unigram" else tokens
+    if not least <= len(model["vocab"]) <= tokens:
+        raise StageFailed(
+            f"the text makes a vocabulary of {len(model['vocab']):,} tokens, {tokens:,} were asked for",
+            hint="Its characters and the added tokens are the least, all its words the most.",
+        )
+    former = vocabulary.tokenizer.get_vocab(with_added_tokens=True)
+    ids = {former[token]: new for new, token in enumerate(reserved)}
+    with_model(data, {**data["model"], **model}, ids).write(folder, output)
+
+
+def _reserved(data: Mapping[str, Any], vocabulary: Vocabulary) -> list[str]:
+    """Tokens that are not learnt, the first ones."""
+    named = {token["content"]: token["id"] for token in data["added_tokens"]} | dict(vocabulary.special)
+    named |= {vocabulary.tokens[token_id] or "": token_id for token_id in framing_ids(data)}
+    fallback = (f"<0x{byte:02X}>" for byte in range(256)) if data["model"].get("byte_fallback") else ()
+    return list(dict.fromkeys([*sorted(named, key=lambda token: named[token]), *fallback]))
+
+
+def _train(
+    data: Mapping[str, Any],
+    vocabulary: Vocabulary,
+    texts: Iterable[str],
+    tokens: int,
+    reserved: Sequence[str],
+) -> dict[str, Any]:
+    """The model's parts that are learnt: the vocabulary, and merges or the unknown token's place in it."""
+    model = data["model"]
+    options: dict[str, Any] = {"vocab_size": tokens, "special_tokens": [*reserved], "show_progress": False}
+    if model["type"] == "Unigram":
+        unknown = None if model["unk_id"] is None else model["vocab"][model["unk_id"]][0]
+        empty = {"vocab": [[unknown or "<unk>", 0.0]], "unk_id": 0}
+        trainer: Any = trainers.UnigramTrainer(unk_token=unknown, **options)
+    elif model["type"] == "WordPiece":
+        empty = {"vocab": {}}
+        prefix = model["continuing_subword_prefix"]
+        trainer = trainers.WordPieceTrainer(continuing_subword_prefix=prefix, **options)
+    else:
+        empty = {"vocab": {}, "merges": []}
+        bytes_only = vocabulary.kind == "byte-level BPE"
+        alphabet = pre_tokenizers.ByteLevel.alphabet() if bytes_only else []
+        trainer = trainers.BpeTrainer(initial_alphabet=alphabet, **options)
+    tokenizer = _empty(data, vocabulary, {**model, **empty})
+    tokenizer.train_from_iterator(_batches(texts), trainer)
+    learnt = json.loads(tokenizer.to_str())["model"]
+    return {part: learnt[part] for part in ("vocab", "merges", "unk_id") if part in learnt}
+
+
+def _empty(data: Mapping[str, Any], vocabulary: Vocabulary, model: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer without its tokens. A BPE that merges whole texts cuts them into words to learn."""
+    nothing: dict[str, Any] = dict.fromkeys(("post_processor", "padding", "truncation"))
+    tokenizer = Tokenizer.from_str(json.dumps({**data, **nothing, "added_tokens": [], "model": model}))
+    if model["type"] == "BPE" and (words := cut_words(vocabulary.tokenizer).pre_tokenizer) is not None:
+        tokenizer.pre_tokenizer = words
+    return tokenizer
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(texts)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch

@@ -1,0 +1,173 @@
+"""The tokens of any fast tokenizer, and the bytes that they stand for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from tokenizers import Tokenizer
+
+from cpt.errors import DataError
+from tokenizer_tools.bpe_file import FILE, load_tokenizer
+from tokenizer_tools.spelling import ByteLevelSpelling, Spelling, spelling
+
+Kind = Literal["byte-level BPE", "SentencePiece BPE", "Unigram", "WordPiece"]
+
+ROLES = ("eos", "bos", "unk", "sep", "cls", "mask", "pad")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer's tokens.
+
+    Attributes:
+        folder: the tokenizer's folder.
+        kind: how it makes tokens.
+        tokenizer: reads special tokens in a text as plain text; no truncation, no padding.
+        tokens: by id, as the vocabulary spells them; None where an id is not used.
+        surfaces: by id, the bytes of text that the token stands for, a word's leading space among them
+            ("Ġheart", "▁heart" and WordPiece's "heart" are all b" heart"; "##art" is b"art"; "<0x0A>" is
+            b"\\n"; WordPiece's punctuation, which needs no space before it, has none); None for special
+            and unused ids.
+        special: id of every special token by content.
+        roles: id by role: "bos", "eos", "pad", "unk", "sep", "cls", "mask".
+    """
+
+    folder: Path
+    kind: Kind
+    tokenizer: Tokenizer
+    tokens: Sequence[str | None]
+    surfaces: Sequence[bytes | None]
+    special: Mapping[str, int]
+    roles: Mapping[str, int]
+
+    def segment(self, surface: bytes) -> list[int]:
+        """Ids that this tokenizer makes of these bytes, wherever they stand in a text; empty if it cannot.
+
+        A leading space is a word's start; bytes that are no whole characters are spelt where possible.
+        """
+        return self.segment_all([surface])[0]
+
+    def segment_all(self, surfaces: Sequence[bytes], *, one_word: bool = False) -> list[list[int]]:
+        """What `segment` gives for each surface.
+
+        With `one_word` surfaces are not cut into words first: each lies within one, as a token does that
+        comes from a tokenizer with the same pre-tokenizer.
+        """
+        cannot = {-1, *self.special.values()}
+        found = self._spelling.segment(surfaces, one_word=one_word)
+        return [ids if cannot.isdisjoint(ids) else [] for ids in found]
+
+    @cached_property
+    def unknown(self) -> int | None:
+        """Id of the token that the model makes of what it cannot spell, if it has one."""
+        return next(_unknown(json.loads(self.tokenizer.to_str())), None)
+
+    @cached_property
+    def _spelling(self) -> Spelling:
+        found = spelling(json.loads(self.tokenizer.to_str()))
+        assert found is not None, "read_vocabulary refuses others"
+        return found
+
+
+def read_vocabulary(folder: Path) -> Vocabulary:
+    """The vocabulary of a tokenizer folder.
+
+    Raises:
+        DataError: the folder has no tokenizer.json, or its model is none of the known kinds.
+    """
+    tokenizer = _load(folder)
+    data = json.loads(tokenizer.to_str())
+    spells = spelling(data)
+    if spells is None:
+        raise DataError(
+            f"{folder / FILE} is {_description(data)}, whose tokens cannot be read as bytes",
+            hint="Known are byte-level BPE, SentencePiece BPE, Unigram and WordPiece.",
+        )
+    tokens = _tokens(tokenizer)
+    roles = _roles(folder, tokenizer)
+    added = {token["id"]: token for token in data["added_tokens"]}
+    special_ids = {token_id for token_id, token in added.items() if token["special"]}
+    special_ids |= {token_id for token_id in roles.values() if token_id in added} | set(_unknown(data))
+
+    def surface(token_id: int, token: str | None) -> bytes | None:
+        if token is None or token_id in special_ids:
+            return None
+        return spells.added_surface(token) if token_id in added else spells.surface(token)
+
+    return Vocabulary(
+        folder=folder,
+        kind=_kind(data, spells),
+        tokenizer=tokenizer,
+        tokens=tokens,
+        surfaces=[surface(token_id, token) for token_id, token in enumerate(tokens)],
+        special={tokens[token_id] or "": token_id for token_id in sorted(special_ids)},
+        roles=roles,
+    )
+
+
+def _load(folder: Path) -> Tokenizer:
+    file = folder / FILE
+    if not file.is_file():
+        raise DataError(
+            f"{folder} has no {FILE}",
+            hint="cpt.references.resolve_tokenizer converts tokenizers of other formats to such a folder.",
+        )
+    return load_tokenizer(folder)
+
+
+def _kind(data: Mapping[str, Any], spells: Spelling) -> Kind:
+    if data["model"]["type"] == "WordPiece":
+        return "WordPiece"
+    if data["model"]["type"] == "Unigram":
+        return "Unigram"
+    return "byte-level BPE" if isinstance(spells, ByteLevelSpelling) else "SentencePiece BPE"
+
+
+def _description(data: Mapping[str, Any]) -> str:
+    name = str(data["model"]["type"])
+    if suffix := data["model"].get("end_of_word_suffix"):
+        return f"{name} that marks the ends of words with {suffix!r}"
+    return f'{name} without a byte alphabet or "▁" for spaces' if name in ("BPE", "Unigram") else name
+
+
+def _tokens(tokenizer: Tokenizer) -> list[str | None]:
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    tokens: list[str | None] = [None] * (max(ids.values(), default=-1) + 1)
+    for token, token_id in ids.items():
+        tokens[token_id] = token
+    return tokens
+
+
+def _unknown(data: Mapping[str, Any]) -> Iterator[int]:
+    """Id of the model's unknown token, if it has one."""
+    model = data["model"]
+    token_id = model.get("unk_id") if model["type"] == "Unigram" else model["vocab"].get(model["unk_token"])
+    if token_id is not None:
+        yield token_id
+
+
+def _roles(folder: Path, tokenizer: Tokenizer) -> dict[str, int]:
+    """What the tokenizer's configuration says; special_tokens_map.json where that is silent."""
+    said = {**_read(folder / "special_tokens_map.json"), **_read(folder / "tokenizer_config.json")}
+    contents = {role: _content(said.get(f"{role}_token")) for role in ROLES}
+    ids = {role: tokenizer.token_to_id(content) for role, content in contents.items() if content}
+    return {role: token_id for role, token_id in ids.items() if token_id is not None}
+
+
+def _content(token: str | Mapping[str, Any] | None) -> str | None:
+    return token["content"] if isinstance(token, Mapping) else token
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        read: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{file} is not valid JSON: {error}") from error
+    return read
