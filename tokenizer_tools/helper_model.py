@@ -34,7 +34,8 @@ from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary
 
 _LENGTH, _BATCH = 128, 16
 _PEAK, _WARMUP, _CLIP = 3e-3, 0.05, 1.0
-_HEAD_WIDTH = 32
+HEAD_WIDTH = 32
+"""Width of an attention head of a helper."""
 _TEXTS_AT_ONCE = 64
 
 
@@ -139,11 +140,11 @@ def _sequences(vocabulary: Vocabulary, texts: Iterable[str], tokens: int) -> np.
 def _model(rows: int, width: int, layers: int) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    heads = -(-width // _HEAD_WIDTH)
+    heads = -(-width // HEAD_WIDTH)
     config = LlamaConfig(
         vocab_size=rows,
-        hidden_size=heads * _HEAD_WIDTH,
-        intermediate_size=3 * heads * _HEAD_WIDTH,
+        hidden_size=heads * HEAD_WIDTH,
+        intermediate_size=3 * heads * HEAD_WIDTH,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         max_position_embeddings=_LENGTH,

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from tokenizer_tools.embeddings import Role, Rule
 from tokenizer_tools.embeddings._donor import DonorParameters, donor_matrix, has_own_output
-from tokenizer_tools.embeddings._weights import subtoken_weights, weighted, weighted_rows
+from tokenizer_tools.embeddings._weights import subtoken_rule, weighted_rows
 from tokenizer_tools.transfer import Transfer
 
 _CHUNK_ELEMENTS = 2**23
@@ -176,4 +176,4 @@ def _by_pieces(transfer: Transfer, which: np.ndarray) -> Rule:
     """The mean of pieces for some of the new tokens."""
     pieces = [transfer.pieces[index] for index in np.flatnonzero(which).tolist()]
     some = replace(transfer, new=transfer.new[which], pieces=pieces)
-    return weighted(subtoken_weights(some, len(transfer.source.tokens)))
+    return subtoken_rule(some)

@@ -7,6 +7,7 @@ output bias [V, 1] gets the same means as the embeddings.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 import numpy as np
 import torch
@@ -23,54 +24,68 @@ Weight = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _COLUMNS = 512
 
 
+def subtoken_rule(transfer: Transfer, weight: Weight | None = None) -> Rule:
+    """A token's row is the mean of its pieces' rows; without pieces, of all rows of `shared_or_used`.
+
+    Args:
+        weight: a piece's share before its token's weights are made to sum to 1; equal shares by default.
+    """
+    weights_NV = subtoken_weights(transfer, len(transfer.source.tokens), weight)
+    return weighted(weights_NV, shared_or_used(transfer))
+
+
 def subtoken_weights(transfer: Transfer, columns: int, weight: Weight | None = None) -> csr_matrix:
     """Weights of the new tokens' pieces.
 
     Args:
         columns: V, at least every source id + 1.
-        weight: a piece's share before its token's weights are made to sum to 1; equal shares by default.
+        weight: as in `subtoken_rule`.
 
     Returns:
-        [N, V] float64, rows sum to 1. A token without pieces has equal weights on all of
-        `shared_or_used`.
+        [N, V] float64. Rows sum to 1; the row of a token without pieces is empty.
     """
-    fallback = shared_or_used(transfer)
-    pieces = [ids if len(ids) else fallback for ids in transfer.pieces]
-    lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
+    lengths = np.fromiter(map(len, transfer.pieces), np.int64, len(transfer.pieces))
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    ids = np.concatenate([np.asarray(ids, np.int64) for ids in pieces] or [np.empty(0, np.int64)])
-    spelt = np.repeat([len(ids) > 0 for ids in transfer.pieces], lengths)
-    shares = np.ones(len(ids))
-    if weight is not None:
-        positions = np.arange(len(ids)) - np.repeat(starts[:-1], lengths)
-        shares[spelt] = weight(positions[spelt], np.repeat(lengths, lengths)[spelt])
-    weights = csr_matrix((shares, ids, starts), shape=(len(pieces), columns))
+    ids = np.fromiter(chain.from_iterable(transfer.pieces), np.int64, starts[-1])
+    positions = np.arange(len(ids)) - np.repeat(starts[:-1], lengths)
+    shares = np.ones(len(ids)) if weight is None else weight(positions, np.repeat(lengths, lengths))
+    weights = csr_matrix((shares, ids, starts), shape=(len(lengths), columns))
     weights.sum_duplicates()
     return normalised(weights)
 
 
 def normalised(weights: csr_matrix) -> csr_matrix:
-    """The weights with every row divided by its sum."""
+    """The weights with every row that is not empty divided by its sum."""
     sums = np.asarray(weights.sum(axis=1)).ravel()
     scaled = weights.copy()
     scaled.data = weights.data / np.repeat(sums, np.diff(weights.indptr))
     return scaled
 
 
-def weighted(weights: csr_matrix) -> Rule:
-    """The rule that applies weights [N, V] to any matrix, in float32."""
+def weighted(weights: csr_matrix, otherwise: np.ndarray | None = None) -> Rule:
+    """The rule that applies weights [N, V] to any matrix, in float32; `otherwise` as in `weighted_rows`."""
 
     def rows(matrix_VH: torch.Tensor, _role: Role) -> torch.Tensor:
-        return weighted_rows(weights, matrix_VH).to(matrix_VH.dtype)
+        return weighted_rows(weights, matrix_VH, otherwise).to(matrix_VH.dtype)
 
     return rows
 
 
-def weighted_rows(weights: csr_matrix, matrix_VH: torch.Tensor) -> torch.Tensor:
-    """Weights [N, V] applied to the matrix's first V rows: [N, H] in float32."""
+def weighted_rows(
+    weights: csr_matrix, matrix_VH: torch.Tensor, otherwise: np.ndarray | None = None
+) -> torch.Tensor:
+    """Weights [N, V] applied to the matrix's first V rows: [N, H] in float32.
+
+    Args:
+        otherwise: ids whose mean row tokens get that have no weights; such rows are 0 where it is None.
+    """
     weights_NV = weights.astype(np.float32)
     blocks = matrix_VH[: weights.shape[1]].split(_COLUMNS, dim=1)
-    return torch.cat([torch.from_numpy(weights_NV @ block.float().numpy()) for block in blocks], dim=1)
+    rows_NH = torch.cat([torch.from_numpy(weights_NV @ block.float().numpy()) for block in blocks], dim=1)
+    empty_N = torch.from_numpy(np.diff(weights.indptr) == 0)
+    if otherwise is not None and empty_N.any():
+        rows_NH[empty_N] = matrix_VH[torch.from_numpy(otherwise)].float().mean(0)
+    return rows_NH
 
 
 def normal_rows(matrix_VH: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tokenizer_tools.embeddings import Method, NoParameters, Role, Rule
-from tokenizer_tools.embeddings._weights import Weight, subtoken_weights, weighted
+from tokenizer_tools.embeddings._weights import Weight, shared_or_used, subtoken_weights, weighted
 from tokenizer_tools.transfer import Transfer
 
 
@@ -27,7 +27,8 @@ def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
     """The two rules, and their mean."""
     columns, rate = len(transfer.source.tokens), parameters.rate
     to_last, to_first = (subtoken_weights(transfer, columns, weight) for weight in _weights(rate))
-    reading, writing, both = weighted(to_last), weighted(to_first), weighted((to_last + to_first) / 2)
+    mixtures = (to_last, to_first, (to_last + to_first) / 2)
+    reading, writing, both = (weighted(weights, shared_or_used(transfer)) for weights in mixtures)
     by_role: dict[Role, Rule] = {"input": reading, "output": writing, "bias": writing, "tied": both}
 
     def rows(matrix_VH: Tensor, role: Role) -> Tensor:

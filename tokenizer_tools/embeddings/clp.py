@@ -23,7 +23,7 @@ from tokenizer_tools.embeddings import Method, Role, Rule
 from tokenizer_tools.embeddings._donor import DonorParameters
 from tokenizer_tools.embeddings._sparsemax import cosines, neighbour_weights
 from tokenizer_tools.embeddings._tokensurgeon import Landmarks, donor_rule
-from tokenizer_tools.embeddings._weights import subtoken_weights, weighted, weighted_rows
+from tokenizer_tools.embeddings._weights import subtoken_rule, weighted_rows
 from tokenizer_tools.transfer import Transfer
 
 _NO_SUM = 1e-6
@@ -45,7 +45,7 @@ def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
         mixed = _mixture(found, parameters)
         known_N, among_known_K = found.known.copy(), mixed(torch.ones(len(found.shared), 1))[:, 0] != 0
         known_N[found.known] = among_known_K.numpy()
-        by_pieces = weighted(subtoken_weights(transfer, len(transfer.source.tokens)))
+        by_pieces = subtoken_rule(transfer)
 
         def rows(matrix_VH: Tensor, role: Role) -> Tensor:
             rows_NH = by_pieces(matrix_VH, role)

@@ -1,7 +1,7 @@
 """A new token between the shared tokens that are nearest to it in a donor model.
 
-Source: common-vocabulary interpolation in mergekit-tokensurgeon. Its least squares go through a LAPACK driver
-(gelsy) that torch makes fail where an early point is zero or a copy of another; here it is gelsd.
+Source: common-vocabulary interpolation in mergekit-tokensurgeon. Its least squares, by the LAPACK driver
+gelsy, were seen to be wrong where a neighbour's row is zero or a copy of another; here the driver is gelsd.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from torch import Tensor
 from tokenizer_tools.embeddings import Method, Role, Rule
 from tokenizer_tools.embeddings._frozen import FrozenModel
 from tokenizer_tools.embeddings._snippets import Snippet, SnippetParameters, batches, collect
-from tokenizer_tools.embeddings._weights import subtoken_weights, weighted
+from tokenizer_tools.embeddings._weights import subtoken_rule
 from tokenizer_tools.transfer import Transfer
 
 _BATCH_TOKENS = 1024
@@ -64,7 +64,7 @@ class Contexts:
 
 def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
     """Average the contexts."""
-    mean = weighted(subtoken_weights(transfer, len(transfer.source.tokens)))
+    mean = subtoken_rule(transfer)
     model = FrozenModel(transfer.model)
     snippets = collect(transfer, len(model.matrix_VH), parameters)
     if not snippets:

@@ -18,7 +18,13 @@ import torch
 from scipy.sparse import diags
 
 from tokenizer_tools.embeddings import Method, NoParameters, Role, Rule
-from tokenizer_tools.embeddings._weights import normalised, subtoken_weights, used_ids, weighted_rows
+from tokenizer_tools.embeddings._weights import (
+    normalised,
+    shared_or_used,
+    subtoken_weights,
+    used_ids,
+    weighted_rows,
+)
 from tokenizer_tools.transfer import Transfer
 
 
@@ -26,6 +32,7 @@ def prepare(transfer: Transfer, _parameters: NoParameters) -> Rule:
     """Weights and scripts are found once; norms belong to a matrix."""
     mean = subtoken_weights(transfer, len(transfer.source.tokens))
     by_length = normalised(mean @ diags(_lengths(transfer.source.surfaces)))
+    shared = shared_or_used(transfer)
     usual_norms = partial(
         script_norms,
         ids=used_ids(transfer.source),
@@ -36,10 +43,10 @@ def prepare(transfer: Transfer, _parameters: NoParameters) -> Rule:
     def rows(matrix_VH: torch.Tensor, role: Role) -> torch.Tensor:
         made = []
         if role in ("input", "tied"):
-            mean_NH = weighted_rows(mean, matrix_VH)
+            mean_NH = weighted_rows(mean, matrix_VH, shared)
             made.append(torch.nn.functional.normalize(mean_NH) * usual_norms(matrix_VH)[:, None])
         if role in ("output", "bias", "tied"):
-            made.append(weighted_rows(by_length, matrix_VH))
+            made.append(weighted_rows(by_length, matrix_VH, shared))
         return torch.stack(made).mean(0).to(matrix_VH.dtype)
 
     return rows

@@ -7,7 +7,8 @@ negative, whichever is nearer to 0. Least squares then give the coefficients, an
 coefficients are applied to the base's rows with the base's frequencies.
 
 Here it is written anew: with transformers 5 mergekit's command does not find the rotary base, and its
-function gives other rows each time, as its LAPACK driver (gelsy) starts from memory that is not set.
+function was seen to give other rows when called again on the same input; here least squares go through the
+LAPACK driver gelsd, with which they are the same.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from tokenizer_tools.embeddings._tokensurgeon import (
     donor_rule,
     map_rule,
 )
+from tokenizer_tools.helper_model import HEAD_WIDTH
 from tokenizer_tools.transfer import Transfer
 
-_HELPER_HEAD_WIDTH, _HELPER_BASE = 32, 10_000.0
+_HELPER_BASE = 10_000.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def prepare(transfer: Transfer, parameters: PursuitParameters) -> Rule:
 
     def make(landmarks: Landmarks) -> Rule:
         found = landmarks.around_mean() if parameters.around_mean else landmarks
-        donor = known_donor or Rotary(found.shared_OD.shape[1] // _HELPER_HEAD_WIDTH, _HELPER_BASE)
+        donor = known_donor or Rotary(found.shared_OD.shape[1] // HEAD_WIDTH, _HELPER_BASE)
         k = min(parameters.k, len(found.shared))
         parts = [pursue(targets_BD, found.shared_OD, k, donor) for targets_BD in chunks(found, k)]
 

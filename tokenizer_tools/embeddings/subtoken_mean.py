@@ -6,13 +6,13 @@ Source: fast vocabulary transfer, arXiv 2212.09535. Input and output matrices ar
 from __future__ import annotations
 
 from tokenizer_tools.embeddings import Method, NoParameters, Rule
-from tokenizer_tools.embeddings._weights import subtoken_weights, weighted
+from tokenizer_tools.embeddings._weights import subtoken_rule
 from tokenizer_tools.transfer import Transfer
 
 
 def prepare(transfer: Transfer, _parameters: NoParameters) -> Rule:
     """Equal weights on a token's pieces."""
-    return weighted(subtoken_weights(transfer, len(transfer.source.tokens)))
+    return subtoken_rule(transfer)
 
 
 METHOD = Method(

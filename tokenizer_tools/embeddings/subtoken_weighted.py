@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from tokenizer_tools.embeddings import Method, NoParameters, Rule
-from tokenizer_tools.embeddings._weights import subtoken_weights, weighted
+from tokenizer_tools.embeddings._weights import subtoken_rule
 from tokenizer_tools.transfer import Transfer
 
 
@@ -31,7 +31,7 @@ def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
         distances = positions if parameters.emphasis == "first" else lengths - 1 - positions
         return parameters.decay**distances
 
-    return weighted(subtoken_weights(transfer, len(transfer.source.tokens), weight))
+    return subtoken_rule(transfer, weight)
 
 
 METHOD = Method(

@@ -27,7 +27,7 @@ from tokenizer_tools.embeddings import Method, Role, Rule
 from tokenizer_tools.embeddings._frozen import FrozenModel, RowAdam, root_mean_square
 from tokenizer_tools.embeddings._next_token import NextToken
 from tokenizer_tools.embeddings._snippets import Snippet, SnippetParameters, batches, collect
-from tokenizer_tools.embeddings._weights import subtoken_weights, weighted
+from tokenizer_tools.embeddings._weights import subtoken_rule
 from tokenizer_tools.transfer import Transfer
 
 _BATCH_TOKENS = 1024
@@ -68,7 +68,7 @@ class Parameters(SnippetParameters):
 
 def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
     """Learn how far rows lie from the mean of their pieces."""
-    mean = weighted(subtoken_weights(transfer, len(transfer.source.tokens)))
+    mean = subtoken_rule(transfer)
     model = FrozenModel(transfer.model)
     snippets = collect(transfer, len(model.matrix_VH), parameters)
     moves = _moves(transfer, model, snippets, mean, parameters) if snippets else {}

@@ -15,7 +15,7 @@ from pydantic import Field
 from scipy.sparse import csr_matrix, diags_array
 
 from tokenizer_tools.embeddings import Method, NoParameters, Rule
-from tokenizer_tools.embeddings._weights import subtoken_weights, weighted
+from tokenizer_tools.embeddings._weights import shared_or_used, subtoken_weights, weighted
 from tokenizer_tools.transfer import Transfer
 from tokenizer_tools.transliteration.forms import Merge, forms, latin_forms, scores
 from tokenizer_tools.transliteration.romanise import Romaniser
@@ -37,9 +37,10 @@ def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
         score = scores(transfer.source)
         choose = max if parameters.merge == "max" else min
         sources = [[choose(ids, key=score.__getitem__)] if ids else [] for ids in sources]
-    fallback = subtoken_weights(transfer, len(transfer.source.tokens))
+    pieces = subtoken_weights(transfer, len(transfer.source.tokens))
     without = diags_array([float(not ids) for ids in sources])
-    return weighted(csr_matrix(without @ fallback) + _equal_weights(sources, fallback.shape))
+    weights_NV = csr_matrix(without @ pieces) + _equal_weights(sources, pieces.shape)
+    return weighted(weights_NV, shared_or_used(transfer))
 
 
 def latin_sources(transfer: Transfer, language: str | None) -> list[Sequence[int]]:

@@ -16,7 +16,7 @@ from cpt.errors import StageFailed
 from tokenizer_tools.embeddings import Role, _frozen, method
 from tokenizer_tools.embeddings._frozen import FrozenModel
 from tokenizer_tools.embeddings._snippets import Snippet, SnippetParameters, collect
-from tokenizer_tools.embeddings._weights import subtoken_weights, weighted
+from tokenizer_tools.embeddings._weights import subtoken_rule
 from tokenizer_tools.embeddings.contextual_distillation import (
     Parameters,
     contexts,
@@ -153,7 +153,7 @@ def test_another_name_of_an_old_token_gets_its_row(transfer: Transfer, snippets:
 def test_tokens_that_the_text_does_not_hold_keep_their_mean(
     transfer: Transfer, snippets: list[Snippet], matrix: Tensor
 ) -> None:
-    mean = weighted(subtoken_weights(transfer, ROWS))(matrix, "tied")
+    mean = subtoken_rule(transfer)(matrix, "tied")
     present = {row for snippet in snippets for row in snippet.new.tolist()}
     absent = torch.tensor([ROWS + i not in present for i in range(30)])
     rows = made(transfer, matrix)
@@ -200,7 +200,7 @@ def test_an_encoder_gives_contexts_too(transfer: Transfer, tmp_path: Path, matri
     BertForMaskedLM(BertConfig(vocab_size=ROWS, **widths)).save_pretrained(tmp_path)
     rows = made(replace(transfer, model=tmp_path), matrix)
     assert rows.isfinite().all()
-    assert not torch.equal(rows, weighted(subtoken_weights(transfer, ROWS))(matrix, "tied"))
+    assert not torch.equal(rows, subtoken_rule(transfer)(matrix, "tied"))
 
 
 def test_without_texts_it_says_so(transfer: Transfer, matrix: Tensor) -> None:

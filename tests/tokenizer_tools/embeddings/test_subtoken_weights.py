@@ -7,6 +7,7 @@ from made_transfers import PIECES, made_transfer, matrix
 from tokenizer_tools.embeddings._weights import (
     normal_rows,
     shared_or_used,
+    subtoken_rule,
     subtoken_weights,
     used_ids,
     weighted,
@@ -18,8 +19,8 @@ def test_weights_are_shares_of_the_pieces() -> None:
     weights = subtoken_weights(made_transfer(), 8).toarray()
     expected = np.zeros((len(PIECES), 8))
     for row, pieces in enumerate(PIECES):
-        for token_id in pieces or range(6):
-            expected[row, token_id] += 1 / (len(pieces) or 6)
+        for token_id in pieces:
+            expected[row, token_id] += 1 / len(pieces)
     assert np.allclose(weights, expected)
 
 
@@ -33,16 +34,21 @@ def test_a_weight_function_sees_positions_and_lengths() -> None:
     weights = subtoken_weights(made_transfer([[0, 1], [], [2, 0, 2]]), 6, weight).toarray()
     assert seen == [([0, 1, 0, 1, 2], [2, 2, 3, 3, 3])]
     assert np.allclose(weights[0], [1 / 3, 2 / 3, 0, 0, 0, 0])
-    assert np.allclose(weights[1], 1 / 6)
+    assert not weights[1].any()
     assert np.allclose(weights[2], [2 / 6, 0, 4 / 6, 0, 0, 0])
 
 
 def test_a_token_without_pieces_has_the_mean_of_the_shared_rows() -> None:
-    shared = made_transfer([[]], shared=[1, 4])
-    assert np.allclose(subtoken_weights(shared, 6).toarray(), [[0, 0.5, 0, 0, 0.5, 0]])
+    source = matrix()
+    rows = subtoken_rule(made_transfer([[], [2]], shared=[1, 4]))(source, "input")
+    assert torch.allclose(rows, torch.stack([source[[1, 4]].mean(0), source[2]]))
     none_shared = made_transfer([[]], source=["a", None, "b"], shared=[])
     assert shared_or_used(none_shared).tolist() == used_ids(none_shared.source).tolist() == [0, 2]
-    assert np.allclose(subtoken_weights(none_shared, 3).toarray(), [[0.5, 0, 0.5]])
+    assert torch.allclose(subtoken_rule(none_shared)(source, "input"), source[[0, 2]].mean(0, keepdim=True))
+
+
+def test_weights_of_a_token_without_pieces_take_no_room() -> None:
+    assert subtoken_weights(made_transfer([[]] * 50 + [[1, 2]]), 6).nnz == 2
 
 
 def test_no_new_tokens_make_no_rows() -> None:
@@ -60,7 +66,7 @@ def test_weights_apply_to_wide_matrices_with_padding_rows_as_a_dense_product_doe
 
 def test_half_precision_is_added_in_single_precision() -> None:
     source = torch.tensor([[256.0], [1.0]], dtype=torch.bfloat16)
-    rows = weighted(subtoken_weights(made_transfer([[0, 0, 0, 1]], source=["a", "b"]), 2))(source, "bias")
+    rows = subtoken_rule(made_transfer([[0, 0, 0, 1]], source=["a", "b"]))(source, "bias")
     assert rows.dtype == torch.bfloat16
     assert rows.item() == torch.tensor((256 * 3 + 1) / 4).bfloat16().item()
 

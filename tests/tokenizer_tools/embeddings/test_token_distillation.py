@@ -19,7 +19,7 @@ from tokenizer_tools.embeddings import Role, Rule, _frozen, method
 from tokenizer_tools.embeddings._frozen import FrozenModel
 from tokenizer_tools.embeddings._next_token import NextToken
 from tokenizer_tools.embeddings._snippets import Snippet, collect
-from tokenizer_tools.embeddings._weights import subtoken_weights, weighted
+from tokenizer_tools.embeddings._weights import subtoken_rule
 from tokenizer_tools.embeddings.token_distillation import Parameters, input_rows, output_rows
 from tokenizer_tools.transfer import Transfer, between
 
@@ -72,7 +72,7 @@ def untied(transfer: Transfer, folder: Path) -> Transfer:
 
 
 def mean_of(transfer: Transfer) -> Rule:
-    return weighted(subtoken_weights(transfer, ROWS))
+    return subtoken_rule(transfer)
 
 
 def made(transfer: Transfer, role: Role = "tied", **parameters: Any) -> torch.Tensor:
