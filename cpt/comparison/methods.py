@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from cpt.comparison.probe import ProbeResult, ProbeSettings, probe
@@ -112,6 +113,7 @@ def compare(
     progress: Progress,
     scratch: Path,
     finished: Callable[[Row], None] | None = None,
+    known: Mapping[str, Row] = MappingProxyType({}),
 ) -> Comparison:
     """Change the vocabulary once, initialise it by every method, and probe each model.
 
@@ -122,6 +124,7 @@ def compare(
         change: which tokens go and come; its `embeddings` are not looked at.
         scratch: folder for what is made on the way: one model at a time.
         finished: called with every row when it is known.
+        known: rows of an earlier call, by method; they are taken as they are.
     """
     rows: list[Row] = []
 
@@ -130,15 +133,19 @@ def compare(
         if finished is not None:
             finished(row)
 
-    progress.message(f"{UNCHANGED}: probing the model as it is")
-    keep(_row(UNCHANGED, probe(model, corpus, settings), 0.0))
+    if UNCHANGED in known:
+        keep(known[UNCHANGED])
+    else:
+        progress.message(f"{UNCHANGED}: probing the model as it is")
+        keep(_row(UNCHANGED, probe(model, corpus, settings), 0.0))
     tokenizer = scratch / "tokenizer"
     facts = change_tokenizer(change, model, lambda: _texts(corpus), tokenizer, progress=progress)
     transfer = between(model, tokenizer, model=model, seed=settings.seed, texts=lambda: _texts(corpus))
     changed_corpus = scratch / "corpus"
     retokenise(corpus, tokenizer, changed_corpus, progress, former=model)
     for embeddings in methods:
-        keep(_measure(embeddings, transfer, changed_corpus, change, settings, progress, scratch))
+        row = known.get(label(embeddings))
+        keep(row or _measure(embeddings, transfer, changed_corpus, change, settings, progress, scratch))
     return Comparison(
         steps=tuple(settings.steps),
         vocabulary={

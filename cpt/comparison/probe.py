@@ -47,7 +47,7 @@ class ProbeSettings:
 
     steps: Sequence[int] = (0, 50, 200)
     batch_sequences: int = 1
-    peak: float = 3e-4
+    peak: float = 1e-4
     trained: Trained = "all"
     heldout_bytes: int = 40_000
     seed: int = 17

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from cpt import references
@@ -32,6 +29,7 @@ from cpt.recipe.progress import (
     nobody,
 )
 from cpt.recipe.schema import Recipe
+from cpt.recipe.stopping import stoppable
 from cpt.recipe.store import Record, Store
 from cpt.stages.base import BASE, Artifact, Context
 
@@ -139,7 +137,7 @@ class _Runner:
             upcoming.insert(0, Upcoming(BASE, "run"))
         try:
             self._emit(RunStarted(self._plan.recipe.name, tuple(upcoming)))
-            with _stoppable():
+            with stoppable():
                 self._run_stages()
             outcome = "finished"
         except KeyboardInterrupt:
@@ -290,20 +288,3 @@ class _Timing:
     @property
     def seconds(self) -> float:
         return self.earlier + time.monotonic() - self.begun
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM stop a run as Ctrl-C does. Only the main thread may set signal handlers."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_signum: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import chain, islice, zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, ClassVar
 
 from cpt.errors import CptError, Problem
 from cpt.stages.base import Artifact, Context, Stage, StageConfig
 from cpt.stages.documents import has_texts, iterate_texts, tokenizer_problems
-from cpt.stages.vocabulary_change import change_vocabulary
+from cpt.stages.vocabulary_change import change_vocabulary, samples_of
 from cpt.stages.vocabulary_config import VocabularyConfig
-
-_GUARD_TEXTS = 500
 
 
 class VocabularyStage(Stage[VocabularyConfig]):
@@ -61,7 +59,7 @@ class VocabularyStage(Stage[VocabularyConfig]):
             model,
             lambda: iterate_texts(corpus, "domain", "train"),
             output,
-            samples=list(islice(_heldout(corpus), _GUARD_TEXTS)),
+            samples=samples_of(_heldout(corpus)),
             seed=context.seed,
             progress=context.progress,
         )

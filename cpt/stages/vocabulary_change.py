@@ -7,8 +7,8 @@ through here, with the same configuration.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,40 @@ from cpt.errors import StageFailed
 from cpt.references import resolve_file, resolve_model, resolve_tokenizer
 from cpt.references.syntax import HubModel, parse
 from cpt.stages.base import Progress
-from cpt.stages.vocabulary_config import EmbeddingsConfig, VocabularyConfig
+from cpt.stages.vocabulary_config import (
+    EmbeddingsConfig,
+    ExtendConfig,
+    PruneConfig,
+    ReplaceConfig,
+    TrainConfig,
+    TransliterateConfig,
+    VocabularyConfig,
+)
 
 if TYPE_CHECKING:
+    from tokenizer_tools.guards import GuardReport
     from tokenizer_tools.transfer import Transfer
 
 Texts = Callable[[], Iterator[str]]
 """Starts a new pass over the text that the new vocabulary is for."""
+
+_SAMPLES, _SAMPLE_CHARACTERS = 500, 20_000
+
+
+def samples_of(texts: Iterable[str]) -> list[str]:
+    """Text for the guards: the first documents, of long ones the beginning."""
+    return [text[:_SAMPLE_CHARACTERS] for text in islice(texts, _SAMPLES)]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One change of a tokenizer, from one folder to another."""
+
+    source: Path
+    output: Path
+    texts: Texts
+    samples: Sequence[str]
+    progress: Progress
 
 
 def change_tokenizer(
@@ -39,7 +66,7 @@ def change_tokenizer(
 
     Args:
         source: model or tokenizer folder.
-        samples: other text on which the guards compare segmentations before and after.
+        samples: text on which the guards compare segmentations before and after; by default some of `texts`.
 
     Returns:
         What was done and what the guards checked, as plain data.
@@ -49,22 +76,16 @@ def change_tokenizer(
         StageFailed: the texts do not yield what is asked for, or a guard failed.
     """
     facts: dict[str, Any] = {}
-    before = source
+    samples = samples or samples_of(texts())
+    steps = [(name, step) for name, step in _STEPS.items() if getattr(config, name) is not None]
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent) as scratch:
-        if config.prune is not None:
-            pruned = output if config.extend is None else Path(scratch)
-            facts |= _prune(config, source, texts, pruned, samples, progress)
-            source = pruned
-        if config.extend is not None:
-            facts |= _extend(config, source, texts, output, samples, progress)
-    if config.replace is not None:
-        facts |= _replace(config, source, output, progress)
-    if config.train is not None:
-        facts |= _train(config, source, texts, output, progress)
-    if config.transliterate is not None:
-        facts |= _transliterate(config, source, output, progress)
-    _require_spelt(before, output, samples or list(islice(texts(), _SPELT_TEXTS)))
+        folder = source
+        for name, step in steps:
+            target = output if name == steps[-1][0] else Path(scratch)
+            facts |= step(getattr(config, name), _Work(folder, target, texts, samples, progress))
+            folder = target
+    _require_spelt(source, output, samples)
     return facts
 
 
@@ -124,97 +145,86 @@ def change_vocabulary(
     return facts | _sizes(transfer)
 
 
-def _prune(
-    config: VocabularyConfig,
-    source: Path,
-    texts: Texts,
-    output: Path,
-    samples: Sequence[str],
-    progress: Progress,
-) -> dict[str, Any]:
+def _prune(config: PruneConfig, work: _Work) -> dict[str, Any]:
     from tokenizer_tools.guards import check_pruned
     from tokenizer_tools.prune import prune_tokenizer
 
-    assert config.prune is not None
-    progress.message(f"removing the {config.prune.tokens:,} tokens that the text needs least")
-    pruning = prune_tokenizer(source, texts(), output, remove=config.prune.tokens)
-    guards = check_pruned(source, output, samples)
+    work.progress.message(f"removing the {config.tokens:,} tokens that the text needs least")
+    pruning = prune_tokenizer(work.source, work.texts(), work.output, remove=config.tokens)
+    guards = check_pruned(work.source, work.output, work.samples)
     return {"removed": len(pruning.removed), "prune_guards": asdict(guards)}
 
 
-def _extend(
-    config: VocabularyConfig,
-    source: Path,
-    texts: Texts,
-    output: Path,
-    samples: Sequence[str],
-    progress: Progress,
-) -> dict[str, Any]:
+def _extend(config: ExtendConfig, work: _Work) -> dict[str, Any]:
     from tokenizer_tools.extension import extend_tokenizer
 
-    assert config.extend is not None
-    progress.message(f"learning {config.extend.tokens:,} tokens on the text")
     extension = extend_tokenizer(
-        source,
-        texts(),
-        output,
-        tokens=config.extend.tokens,
-        min_frequency=config.extend.min_frequency,
-        ngrams=config.extend.ngrams,
-        samples=samples,
+        work.source,
+        work.texts(),
+        work.output,
+        tokens=config.tokens,
+        min_frequency=config.min_frequency,
+        ngrams=config.ngrams,
+        samples=work.samples,
+        progress=work.progress.message,
     )
-    return {
-        "added": len(extension.tokens),
-        "merges": extension.merges,
-        "guards": asdict(extension.guards),
-        **_shown(output, [token.token_id for token in extension.tokens]),
-    }
+    return {"merges": extension.merges, **_added(work.output, extension.tokens, extension.guards)}
 
 
-def _replace(config: VocabularyConfig, source: Path, output: Path, progress: Progress) -> dict[str, Any]:
+def _replace(config: ReplaceConfig, work: _Work) -> dict[str, Any]:
     from tokenizer_tools.guards import check_replaced
     from tokenizer_tools.replace import replace_tokenizer
 
-    assert config.replace is not None
-    target = resolve_tokenizer(config.replace.tokenizer, progress)
-    replace_tokenizer(source, target, output)
-    return {"guards": asdict(check_replaced(source, output))}
+    target = resolve_tokenizer(config.tokenizer, work.progress)
+    replace_tokenizer(work.source, target, work.output)
+    return {"guards": asdict(check_replaced(work.source, work.output))}
 
 
-def _train(
-    config: VocabularyConfig, source: Path, texts: Texts, output: Path, progress: Progress
-) -> dict[str, Any]:
+def _train(config: TrainConfig, work: _Work) -> dict[str, Any]:
     from tokenizer_tools.guards import check_replaced
     from tokenizer_tools.train import train_tokenizer
 
-    assert config.train is not None
-    progress.message(f"training a tokenizer of {config.train.tokens:,} tokens on the text")
-    train_tokenizer(source, texts(), output, tokens=config.train.tokens)
-    return {"guards": asdict(check_replaced(source, output))}
+    work.progress.message(f"training a tokenizer of {config.tokens:,} tokens on the text")
+    train_tokenizer(work.source, work.texts(), work.output, tokens=config.tokens)
+    return {"guards": asdict(check_replaced(work.source, work.output))}
 
 
-def _transliterate(
-    config: VocabularyConfig, source: Path, output: Path, progress: Progress
-) -> dict[str, Any]:
+def _transliterate(config: TransliterateConfig, work: _Work) -> dict[str, Any]:
     from tokenizer_tools.transliteration import transliterate_tokenizer
 
-    assert config.transliterate is not None
-    progress.message("spelling the vocabulary in Latin letters")
+    work.progress.message("spelling the vocabulary in Latin letters")
     result = transliterate_tokenizer(
-        source,
-        output,
-        merge=config.transliterate.merge,
-        language=config.transliterate.language,
-        limit=config.transliterate.tokens,
+        work.source, work.output, merge=config.merge, language=config.language, limit=config.tokens
     )
+    return _added(work.output, result.tokens, result.guards)
+
+
+_STEPS: Mapping[str, Callable[[Any, _Work], dict[str, Any]]] = {
+    "prune": _prune,
+    "extend": _extend,
+    "replace": _replace,
+    "train": _train,
+    "transliterate": _transliterate,
+}
+"""Every change by its name in the configuration, in the order in which they are made."""
+
+_SHOWN_TOKENS = 20
+
+
+def _added(folder: Path, tokens: Sequence[Any], guards: GuardReport) -> dict[str, Any]:
+    """Facts on tokens that were added: how many, and the longest and the first of them as text."""
+    from tokenizer_tools.vocabulary import load_tokenizer
+
+    tokenizer = load_tokenizer(folder)
+    texts = [tokenizer.decode([token.token_id], skip_special_tokens=False) for token in tokens]
     return {
-        "added": len(result.tokens),
-        "guards": asdict(result.guards),
-        **_shown(output, [token.token_id for token in result.tokens]),
+        "added": len(tokens),
+        "guards": asdict(guards),
+        "longest_tokens": sorted(texts, key=lambda text: -len(text))[:_SHOWN_TOKENS],
+        "most_frequent_tokens": texts[:_SHOWN_TOKENS],
     }
 
 
-_SPELT_TEXTS = 500
 _UNKNOWN_SHARE = 0.001
 
 
@@ -236,21 +246,6 @@ def _require_spelt(before: Path, after: Path, texts: Sequence[str]) -> None:
             f"(before: {was / characters:.1%})",
             hint="Choose a tokenizer that falls back to bytes, or one of the text's own language.",
         )
-
-
-_SHOWN_TOKENS = 20
-
-
-def _shown(folder: Path, ids: Sequence[int]) -> dict[str, list[str]]:
-    """The longest and the first of the new tokens, as text."""
-    from tokenizer_tools.vocabulary import load_tokenizer
-
-    tokenizer = load_tokenizer(folder)
-    texts = [tokenizer.decode([token_id], skip_special_tokens=False) for token_id in ids]
-    return {
-        "longest_tokens": sorted(texts, key=lambda text: -len(text))[:_SHOWN_TOKENS],
-        "most_frequent_tokens": texts[:_SHOWN_TOKENS],
-    }
 
 
 def _sizes(transfer: Transfer) -> dict[str, int]:

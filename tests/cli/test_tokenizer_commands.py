@@ -10,6 +10,7 @@ from tiny import clinical_texts, varied_texts, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.cli import main
+from cpt.comparison import methods
 
 
 @pytest.fixture
@@ -146,6 +147,132 @@ def test_compare_writes_figures_and_a_picture(run: Any, tiny_model: Path) -> Non
     facts = json.loads(Path("table/comparison.json").read_text())
     assert facts["rows"][0]["method"] == "unchanged"
     assert Path("table/comparison.svg").is_file()
+
+
+def test_a_stopped_comparison_goes_on(run: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = (
+        *("tokenizer", "compare", tiny_model, "--text", "text.jsonl", "--tokens", 20, "--steps", "0,1"),
+        *("--method", "mean", "--method", "random", "--sequence-length", 64, "--out", "table"),
+    )
+    measured = []
+
+    def stop_at_random(embeddings: Any, *rest: Any) -> Any:
+        measured.append(embeddings.method)
+        if embeddings.method == "random" and len(measured) == 2:
+            raise KeyboardInterrupt
+        return measure(embeddings, *rest)
+
+    measure = methods._measure
+    monkeypatch.setattr(methods, "_measure", stop_at_random)
+    assert run(*arguments)[0] != 0
+    assert not Path("table/comparison.json").exists()
+    code, _, err = run(*arguments)
+    assert code == 0, err
+    assert measured == ["mean", "random", "random"]
+    rows = json.loads(Path("table/comparison.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == ["unchanged", "mean", "random"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ("--rate", "1e-2"),
+        ("--batch", "2"),
+        ("--trained", "embeddings"),
+        ("--sequence-length", "48"),
+        ("--heldout", "0.3"),
+        ("--heldout-bytes", "300"),
+        ("--seed", "3"),
+    ],
+)
+def test_every_setting_of_a_comparison_counts(run: Any, tiny_model: Path, changed: tuple[str, ...]) -> None:
+    def last(folder: str, *more: str) -> float:
+        arguments = {"--method": "mean", "--steps": "0,2", "--sequence-length": "64", "--rate": "1e-3"}
+        arguments |= dict(zip(more[::2], more[1::2], strict=True))
+        words = [word for pair in arguments.items() for word in pair]
+        text = ("--text", "text.jsonl", "--tokens", "20", "--out", folder)
+        code, _, err = run("tokenizer", "compare", tiny_model, *text, *words)
+        assert code == 0, err
+        rows = json.loads(Path(folder, "comparison.json").read_text())["rows"]
+        figure: float = rows[1]["domain"]["2"]
+        return figure
+
+    assert last("a") != last("b", *changed)
+
+
+def test_compare_other_changes(run: Any, tiny_model: Path, another_model: Any) -> None:
+    other = another_model("other", vocabulary=280)
+    for change in (("--replace", other), ("--train", 310)):
+        text = ("--text", "text.jsonl", "--method", "mean", "--steps", "0", "--sequence-length", 64)
+        code, out, err = run("tokenizer", "compare", tiny_model, *text, *change, "--out", change[0])
+        assert code == 0, err
+        assert "mean" in out
+
+
+def test_the_flags_of_extend(run: Any, tiny_model: Path) -> None:
+    def facts(*more: object) -> dict[str, Any]:
+        text = (
+            "--text",
+            "text.jsonl",
+            "--tokens",
+            60,
+            "--out",
+            f"out{len(list(Path().iterdir()))}",
+            "--json",
+        )
+        code, out, err = run("tokenizer", "extend", tiny_model, *text, *more)
+        assert code == 0, err
+        found: dict[str, Any] = json.loads(out)
+        return found
+
+    plain = facts()
+    assert plain["measured_on"] == "the text that was learnt from"
+    assert facts("--ngrams", 2)["longest_tokens"] != plain["longest_tokens"]
+    assert facts("--pad", 1)["rows"] == 360 < plain["rows"] == 384
+    pruned = facts("--prune", 10)
+    assert (pruned["removed"], pruned["after"]) == (10, plain["after"] - 10)
+    heldout = facts("--heldout", "general.jsonl")
+    assert heldout["measured_on"] == "held-out text"
+    assert heldout["bytes_per_token_before"] != plain["bytes_per_token_before"]
+    rows = [facts("--method", "random", "--seed", seed)["folder"] for seed in (1, 2, 1)]
+    made = [
+        AutoModelForCausalLM.from_pretrained(folder).get_input_embeddings().weight[300:] for folder in rows
+    ]
+    assert made[0].equal(made[2])
+    assert not made[0].equal(made[1])
+    arguments = ("tokenizer", "extend", tiny_model, "--text", "text.jsonl", "--tokens", 60, "--out", "rare")
+    code, _, err = run(*arguments, "--min-frequency", 10_000)
+    assert code == 1
+    assert "min_frequency" in err
+
+
+def test_a_helper_is_a_model_of_the_other_tokenizer(run: Any, tiny_model: Path) -> None:
+    arguments = ("tokenizer", "helper", tiny_model, "--text", "text.jsonl", "--width", 32, "--layers", 1)
+    code, out, err = run(*arguments, "--tokens", 2000, "--out", "helper", "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert 0 < facts["tokens_seen"] <= facts["tokens"] == 300
+    helper = AutoModelForCausalLM.from_pretrained("helper")
+    assert (helper.config.hidden_size, helper.config.num_hidden_layers) == (32, 1)
+    extended = ("tokenizer", "replace", tiny_model, tiny_model, "donor=helper", "--method", "omp")
+    code, _, err = run(*extended, "--text", "text.jsonl", "--out", "same")
+    assert code == 0, err
+
+
+def test_transliterate(run: Any, tiny_model: Path) -> None:
+    arguments = ("tokenizer", "transliterate", tiny_model, "--json")
+    code, out, err = run(*arguments, "--out", "all", "--merge", "average", "--language", "rus")
+    assert code == 0, err
+    assert json.loads(out)["added"] == 0  # a vocabulary of Latin letters has its spellings
+    code, _, err = run(*arguments, "--out", "wrong", "--merge", "most")
+    assert code == 2
+    assert "merge" in err
+
+
+def test_what_fails_leaves_nothing(run: Any, tiny_model: Path) -> None:
+    arguments = ("tokenizer", "extend", tiny_model, "--text", "text.jsonl", "--tokens", 99_999)
+    assert run(*arguments, "--out", "a/b/c")[0] == 1
+    assert sorted(path.name for path in Path().iterdir()) == ["general.jsonl", "text.jsonl"]
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,28 @@ def test_every_method_has_its_curves_on_the_same_text(comparison: Comparison) ->
     assert comparison.vocabulary["new_rows"] == comparison.vocabulary["added"] == 40
 
 
+def test_known_rows_are_not_measured_again(tiny_model: Path, tmp_path: Path) -> None:
+    corpus = tiny_corpus(tiny_model, tmp_path)
+    change = VocabularyConfig.model_validate({"extend": {"tokens": 5}})
+    known = {name: Row(name, {0: 9.0, 3: 9.0}, {}) for name in (UNCHANGED, "random")}
+    (tmp_path / "scratch").mkdir()
+    found = compare(
+        tiny_model, corpus, change, METHODS[:2], SETTINGS, Silent(), tmp_path / "scratch", known=known
+    )
+    assert found.rows[:2] == list(known.values())
+    assert found.rows[2].domain[0] < 9.0
+
+
+def test_a_model_that_diverges_is_a_row_too(tiny_model: Path, tmp_path: Path) -> None:
+    corpus = tiny_corpus(tiny_model, tmp_path)
+    change = VocabularyConfig.model_validate({"extend": {"tokens": 5}})
+    wild = EmbeddingsConfig.model_validate({"method": "random", "std": 1e38})
+    (tmp_path / "scratch").mkdir()
+    found = compare(tiny_model, corpus, change, [wild, METHODS[1]], SETTINGS, Silent(), tmp_path / "scratch")
+    assert found.rows[1].failure
+    assert found.rows[2].domain
+
+
 def test_a_method_that_cannot_is_a_row_that_says_why(comparison: Comparison) -> None:
     failed = comparison.rows[4]
     assert "/no/such/donor" in failed.failure

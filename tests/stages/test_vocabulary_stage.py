@@ -1,6 +1,7 @@
 """The vocabulary stage on a tiny model and a real corpus artifact."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.corpus import read_documents, read_index
 from cpt.errors import StageFailed
+from cpt.recipe.fingerprint import config_data
 from cpt.stages.base import Artifact
 from cpt.stages.vocabulary import STAGE
 from tokenizer_tools.extension import extend_tokenizer
@@ -162,6 +164,31 @@ def test_a_tokenizer_trained_anew(inputs, tmp_path: Path) -> None:
     assert metrics["bytes_per_token_after"] > metrics["bytes_per_token_before"]
 
 
+def test_a_methods_defaults_belong_to_the_fingerprint() -> None:
+    def settings(embeddings: dict) -> dict:
+        return config_data(STAGE.Config.model_validate(CONFIG | {"embeddings": embeddings}))
+
+    assert settings({"method": "omp"})["embeddings"]["k"] == 64
+    assert settings({"method": "omp"}) == settings({"method": "omp", "k": 64})
+    assert settings({"method": "omp"}) != settings({"method": "omp", "k": 63})
+
+
+def test_a_tokenizer_that_cannot_spell_the_text_is_refused(inputs, tmp_path: Path) -> None:
+    other = tmp_path / "letters"
+    model = cyrillic_model(other, ["сердце", "почка", "ночь"])
+    with pytest.raises(StageFailed, match=r"cannot spell \d+\.\d% of the text's characters"):
+        run_stage(STAGE, {"replace": {"tokenizer": str(model)}}, inputs, tmp_path / "run")
+
+
+def test_a_corpus_in_other_tokens_is_found_before_the_run(inputs, another_model) -> None:
+    other = another_model("other", vocabulary=290)
+    artifacts = other.parent / "artifacts"
+    [problem] = STAGE.check(
+        STAGE.Config.model_validate(CONFIG), inputs | {"model": model_artifact("other", other, artifacts)}
+    )
+    assert problem.key == "from"
+
+
 def test_files_that_a_method_reads_belong_to_the_fingerprint() -> None:
     config = {"method": "clp", "donor": "helpers/small"}
     assert STAGE.references(STAGE.Config.model_validate(CONFIG | {"embeddings": config})) == ["helpers/small"]
@@ -206,7 +233,7 @@ def test_rows_of_latin_spellings_go_by_the_rule_of_their_scores(settings: dict, 
     assert chosen.items() >= expected.items()
 
 
-def cyrillic_model(folder: Path) -> Path:
+def cyrillic_model(folder: Path, texts: Sequence[str] = ()) -> Path:
     """A tiny Llama with a Unigram vocabulary of Russian and Latin letters."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -214,7 +241,7 @@ def cyrillic_model(folder: Path) -> Path:
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    texts = ["сердце и почка", "почка болит ночью", "сердце бьётся", *clinical_texts()[:40]]
+    texts = texts or ["сердце и почка", "почка болит ночью", "сердце бьётся", *clinical_texts()[:40]]
     trainer = trainers.UnigramTrainer(
         vocab_size=200, special_tokens=["<s>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
     )

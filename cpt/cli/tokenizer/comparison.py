@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -12,15 +10,17 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from rich.console import Console
 
-from cpt.cli import read_settings
 from cpt.cli.form import duration
 from cpt.cli.output import rows
-from cpt.cli.vocabulary_changes import config_of, located, shown, source_of, written_aside
+from cpt.cli.tokenizer import values
+from cpt.cli.tokenizer.change import config_of
+from cpt.cli.tokenizer.inputs import located, shown, source_of
+from cpt.comparison.kept import PICTURE, KeptRows
 from cpt.comparison.methods import UNCHANGED, Comparison, Row, build_corpus, compare, label
-from cpt.comparison.plot import plot
 from cpt.comparison.probe import ProbeSettings, Trained
 from cpt.errors import UsageError
-from cpt.references import resolve_model
+from cpt.recipe.stopping import stoppable
+from cpt.references import fingerprint, resolve_model
 from cpt.stages.vocabulary_config import EmbeddingsConfig
 
 _KEYS = {"extend": "tokens", "replace": "tokenizer", "train": "tokens"}
@@ -46,7 +46,7 @@ class Asked:
 
 
 def run_comparison(asked: Asked, output: Path) -> Comparison:
-    """Compare, and write comparison.json and comparison.svg into a new folder.
+    """Compare, and write figures and picture into a folder; go on with what an earlier, stopped call left.
 
     Raises:
         UsageError: an unknown method, a wrong parameter of one, or another wrong setting.
@@ -63,26 +63,39 @@ def run_comparison(asked: Asked, output: Path) -> Comparison:
         heldout_bytes=asked.heldout_bytes,
         seed=asked.seed,
     )
-    with written_aside(output) as folder, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        model = resolve_model(located(asked.base), shown())
+    model = resolve_model(located(asked.base), shown())
+    with stoppable():
+        kept = KeptRows(output, _asked(asked, methods))
         corpus = build_corpus(
             model,
             [source_of(text) for text in asked.texts],
             [source_of(text) for text in asked.general],
-            Path(scratch) / "base",
+            kept.scratch / "base",
             sequence_length=asked.sequence_length,
             heldout=asked.heldout,
             seed=asked.seed,
             progress=shown(),
         )
+
+        def finished(row: Row) -> None:
+            kept.add(row)
+            _tell(row, asked)
+
         comparison = compare(
-            model, corpus, change, methods, settings, shown(), Path(scratch), lambda row: _tell(row, asked)
+            model, corpus, change, methods, settings, shown(), kept.scratch, finished, known=kept.rows
         )
-        facts = {"asked": {each.name: getattr(asked, each.name) for each in fields(asked)}}
-        text = json.dumps({**facts, **comparison.as_json()}, indent=2, ensure_ascii=False, default=str)
-        (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
-        plot(comparison, folder / "comparison.svg")
+        kept.finish(comparison)
     return comparison
+
+
+def _asked(asked: Asked, methods: Sequence[EmbeddingsConfig]) -> dict[str, Any]:
+    """What is asked for, with the content of the files that it names."""
+    files = {*asked.texts, *asked.general, asked.base, *filter(None, [asked.change.get("replace")])}
+    return {
+        **{field.name: getattr(asked, field.name) for field in fields(asked)},
+        "methods": [label(embeddings) for embeddings in methods],
+        "content": {name: fingerprint(located(name)) for name in sorted(files)},
+    }
 
 
 def print_comparison(console: Console, comparison: Comparison, output: Path) -> None:
@@ -103,7 +116,7 @@ def print_comparison(console: Console, comparison: Comparison, output: Path) -> 
     for row in comparison.rows:
         if row.failure:
             console.print(f"  {row.method}: {row.failure}", soft_wrap=True)
-    console.print(f"{output / 'comparison.svg'}")
+    console.print(f"{output / PICTURE}")
 
 
 def _figures(row: Row, comparison: Comparison, general: bool) -> list[str]:
@@ -120,7 +133,7 @@ def _tell(row: Row, asked: Asked) -> None:
 
 
 def _method(word: str) -> EmbeddingsConfig:
-    settings = read_settings.method(word)
+    settings = values.method(word)
     try:
         return EmbeddingsConfig.model_validate(settings)
     except ValidationError as error:

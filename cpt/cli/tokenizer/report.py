@@ -1,16 +1,55 @@
-"""`cpt tokenizer report`: the figures of tokenizers on texts, as data and as tables."""
+"""`cpt tokenizer report`: what tokenizers do to texts, and what more tokens would save."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.output import rows
-from cpt.cli.vocabulary_changes import located, texts_of
+from cpt.cli.options import Json
+from cpt.cli.output import out, print_json, rows
+from cpt.cli.tokenizer.inputs import located, texts_of
+from cpt.cli.tokenizer.options import Heldout, Texts
+from cpt.errors import UsageError
 from cpt.references import resolve_tokenizer
+
+
+def report(
+    tokenizers: Annotated[
+        list[str], typer.Argument(metavar="REF...", help="Tokenizers or models: folder, hub id, file.")
+    ],
+    text: Texts,
+    terms: Annotated[
+        list[str] | None,
+        typer.Option("--term", metavar="TERM", help="Show how this term is split. May be repeated."),
+    ] = None,
+    curve: Annotated[
+        list[int] | None,
+        typer.Option("--curve", metavar="N", min=1, help="What N more tokens would save. May be repeated."),
+    ] = None,
+    heldout: Heldout = None,
+    as_json: Json = False,
+) -> None:
+    """Measure tokenizers on texts: compression, tokens out of reach, unused tokens, splits of terms.
+
+    With --curve, what an extension by so many tokens would save on held-out text, and what it costs.
+
+    Example: cpt tokenizer report HuggingFaceTB/SmolLM2-135M --text medical.jsonl --term hepatocellular
+    """
+    if heldout and not curve:
+        raise UsageError("--heldout goes with --curve", hint="Give the file as --text, or add --curve.")
+    found = report_data(tokenizers, text, terms or [])
+    curves = [curve_data(each, text, heldout, curve) for each in tokenizers] if curve else []
+    if as_json:
+        single = found[0] if len(found) == 1 else {"reports": found}
+        return print_json(single | ({"curve": curves[0] if len(curves) == 1 else curves} if curves else {}))
+    print_reports(out(), found)
+    for reference, points in zip(tokenizers, curves, strict=False):
+        print_curves(out(), reference, points)
+    return None
 
 
 def report_data(

@@ -1,11 +1,8 @@
-"""What `cpt tokenizer extend | prune | replace | train | transliterate` share: read, change, print."""
+"""What the commands that change a vocabulary share: configure, change, measure the gain, print."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,15 +10,15 @@ from typing import Any
 from pydantic import ValidationError
 from rich.text import Text
 
-from cpt.cli.output import err, out, print_json, rows
+from cpt.cli.output import out, print_json, rows
+from cpt.cli.tokenizer.inputs import located, shown, texts_of
+from cpt.cli.tokenizer.output_folder import check_free, written_aside
 from cpt.errors import DataError, Problem, RecipeError, UsageError
 from cpt.recipe.explain import findings
-from cpt.references import locate, resolve_file, resolve_model, resolve_tokenizer
-from cpt.stages.base import Silent
-from cpt.stages.vocabulary_change import change_tokenizer, change_vocabulary
+from cpt.references import resolve_model, resolve_tokenizer
+from cpt.stages.vocabulary_change import change_tokenizer, change_vocabulary, samples_of
 from cpt.stages.vocabulary_config import VocabularyConfig
 
-_SAMPLES = 500
 _MEASURED_TEXTS = 2_000
 
 
@@ -39,7 +36,7 @@ def change(
     config = config_of(settings)
     check_free(output)
     _require_text(config, text, tokenizer_only)
-    texts, samples = texts_of(text), list(islice(texts_of(heldout or text)(), _SAMPLES))
+    texts, samples = texts_of(text), samples_of(texts_of(heldout or text)())
     source = resolve_tokenizer(located(base)) if tokenizer_only else resolve_model(located(base), shown())
     with written_aside(output) as folder:
         if tokenizer_only:
@@ -80,73 +77,6 @@ def config_of(settings: Mapping[str, Any]) -> VocabularyConfig:
             for found in findings(error, VocabularyConfig, data)
         ]
         raise RecipeError(problems) from error
-
-
-def texts_of(references: Sequence[str]) -> Callable[[], Iterator[str]]:
-    """Starts a pass over the documents of files or folders, in any format that the corpus stage reads."""
-    sources = [source_of(reference) for reference in references]
-    paths = [(resolve_file(each["path"], shown()), each["format"]) for each in sources]
-
-    def texts() -> Iterator[str]:
-        from cpt.corpus.documents import Document
-        from cpt.corpus.readers import read
-
-        for path, form in paths:
-            for item in read(path, form):
-                if isinstance(item, Document):
-                    yield item.text
-
-    return texts
-
-
-def source_of(reference: str) -> dict[str, Any]:
-    """A source as the corpus stage takes it; a file whose name tells no format is plain text."""
-    from cpt.corpus.readers import format_of
-
-    place = located(reference)
-    plain = Path(place).is_file() and format_of(Path(place)) is None
-    return {"path": place, "format": "text" if plain else "auto"}
-
-
-def located(reference: str) -> str:
-    """The reference with a relative path made absolute, looked for in the working directory."""
-    return locate(reference, Path.cwd())
-
-
-def check_free(output: Path) -> None:
-    """Raise unless nothing stands where the result is to be written."""
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UsageError(f"{output} exists already", hint="Choose another --out, or remove it first.")
-
-
-@contextmanager
-def written_aside(output: Path) -> Iterator[Path]:
-    """A folder beside `output` that takes its name when all went well, and is removed when not."""
-    check_free(output)
-    output = output.absolute()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        made = scratch / output.name
-        made.mkdir()
-        yield made
-        if output.is_dir():
-            output.rmdir()
-        made.rename(output)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-class _Shown(Silent):
-    """Progress as lines on standard error."""
-
-    def message(self, text: str) -> None:
-        err().print(Text(text, style="dim"), soft_wrap=True)
-
-
-def shown() -> _Shown:
-    """Where a command says what it is doing."""
-    return _Shown()
 
 
 def _gain(

@@ -1,0 +1,56 @@
+"""What the commands read: references, texts; and where they say what they are doing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from cpt.cli.output import err
+from cpt.references import locate, resolve_file
+from cpt.stages.base import Silent
+
+
+def texts_of(references: Sequence[str]) -> Callable[[], Iterator[str]]:
+    """Starts a pass over the documents of files or folders, in any format that the corpus stage reads."""
+    sources = [source_of(reference) for reference in references]
+    paths = [(resolve_file(each["path"], shown()), each["format"]) for each in sources]
+
+    def texts() -> Iterator[str]:
+        from cpt.corpus.documents import Document
+        from cpt.corpus.readers import read
+
+        for path, form in paths:
+            for item in read(path, form):
+                if isinstance(item, Document):
+                    yield item.text
+
+    return texts
+
+
+def source_of(reference: str) -> dict[str, Any]:
+    """A source as the corpus stage takes it; a file whose name tells no format is plain text."""
+    from cpt.corpus.readers import format_of
+
+    place = located(reference)
+    plain = Path(place).is_file() and format_of(Path(place)) is None
+    return {"path": place, "format": "text" if plain else "auto"}
+
+
+def located(reference: str) -> str:
+    """The reference with a relative path made absolute, looked for in the working directory."""
+    return locate(reference, Path.cwd())
+
+
+class _Shown(Silent):
+    """Progress as lines on standard error."""
+
+    def message(self, text: str) -> None:
+        err().print(Text(text, style="dim"), soft_wrap=True)
+
+
+def shown() -> _Shown:
+    """Where a command says what it is doing."""
+    return _Shown()
