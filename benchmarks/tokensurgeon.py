@@ -137,7 +137,8 @@ def resized(base: str, tokenizer: str, output: str) -> dict[str, Any]:
 
 def score(model: str, tokenizer: str, text: list[str], characters: int) -> dict[str, Any]:
     """Bits per byte of held-out documents, and the tokens that they become."""
-    from cpt.monitor.bits_per_byte import load_tokenizer, score, tokenise_text
+    from cpt.model_folder.tokenizer import load_tokenizer
+    from cpt.monitor.bits_per_byte import score, tokenise_text
     from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
 
     cut = [document[:SCORED_CHARACTERS] for document in documents(text, held_out=True)]

@@ -7,7 +7,6 @@ that a model lacks is the base's. A special token that is spelt otherwise keeps 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -18,10 +17,10 @@ import torch
 from tokenizers import Tokenizer
 
 from cpt.errors import StageFailed
+from cpt.model_folder.tokenizer import special_tokens
 from cpt.model_folder.vocabulary import VocabularyTensors, read_config, vocabulary_tensors, write_resized
 from cpt.model_folder.weights import StoredTensor, load_tensor, stored_tensors
 
-ROLES = ("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token")
 ABSENT = -1
 """In a row map: the model has no row for this token."""
 
@@ -35,7 +34,7 @@ class Vocabulary:
     Attributes:
         ids: id by token, for tokens that have a row.
         rows: rows of the embedding, padding included.
-        roles: special token by role ("bos_token", ...).
+        roles: special token by role ("bos", ...).
     """
 
     ids: Mapping[str, int]
@@ -69,7 +68,7 @@ def read_candidate(name: str, folder: Path) -> Candidate:
     rows = stored[tensors.input].shape[0]
     ids = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab(with_added_tokens=True)
     within = {token: token_id for token, token_id in ids.items() if token_id < rows}
-    return Candidate(name, folder, stored, tensors, Vocabulary(within, rows, _roles(folder)))
+    return Candidate(name, folder, stored, tensors, Vocabulary(within, rows, special_tokens(folder)))
 
 
 def check_same_architecture(candidates: Sequence[Candidate]) -> None:
@@ -220,16 +219,3 @@ def _shapes(model: Candidate) -> dict[str, tuple[int, ...]]:
 
 def _in_words(shape: tuple[int, ...] | None) -> str:
     return "missing" if shape is None else str(list(shape))
-
-
-def _roles(folder: Path) -> dict[str, str]:
-    roles: dict[str, str] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        file = folder / name
-        settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        for role in ROLES:
-            token = settings.get(role)
-            content = token.get("content") if isinstance(token, dict) else token
-            if isinstance(content, str):
-                roles[role] = content
-    return roles

@@ -17,6 +17,7 @@ import torch
 
 from cpt.errors import StageFailed
 from cpt.model_folder import vocabulary, weights
+from cpt.model_folder.tokenizer import FILE, SETTINGS
 from merging.align import (
     ABSENT,
     Candidate,
@@ -31,16 +32,6 @@ from merging.card import model_card
 METHOD = "task-arithmetic"
 SHARD_BYTES = 2_000_000_000
 """Size at which the result's weights go on in another file; mergekit holds one such file in memory."""
-
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-)
 
 
 @dataclass(frozen=True)
@@ -165,7 +156,7 @@ def _write_settings(target: Candidate, output: Path, dtype: torch.dtype) -> None
     config = vocabulary.read_config(target.folder)
     config["torch_dtype" if "torch_dtype" in config else "dtype"] = str(dtype).removeprefix("torch.")
     vocabulary.write_json(output / "config.json", config)
-    for name in _TOKENIZER_FILES:
+    for name in (FILE, *SETTINGS, "generation_config.json"):
         if (target.folder / name).is_file():
             shutil.copyfile(target.folder / name, output / name)
     vocabulary.check_shapes(output)

@@ -16,7 +16,7 @@ from typing import Any
 from tokenizers import Encoding, Tokenizer
 
 from cpt.errors import DataError
-from tokenizer_tools.bpe_file import FILE, load_tokenizer
+from cpt.model_folder.tokenizer import FILE, load_tokenizer
 
 Explains = Callable[[Sequence[str], Sequence[str]], bool]
 """Whether a change makes the second tokens of what were the first."""

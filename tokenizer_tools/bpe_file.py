@@ -11,10 +11,9 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from cpt.errors import DataError
+from cpt.model_folder.tokenizer import FILE, load_tokenizer, read_data
 from tokenizer_tools.spelling import WORD_START
 from tokenizer_tools.word_pattern import Junction, joined_kinds, word_pattern
-
-FILE = "tokenizer.json"
 
 _PROBE = "one two three"
 
@@ -78,35 +77,14 @@ class BpeFile:
         return {**self.data, "model": model}
 
 
-def read_json(folder: Path) -> dict[str, Any]:
-    """Content of a folder's tokenizer.json.
-
-    Raises:
-        DataError: there is none, or it is not JSON.
-    """
-    file = folder / FILE
-    try:
-        data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{folder} has no {FILE}",
-            hint="Load the tokenizer with transformers' AutoTokenizer and save it again to get one.",
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{file} is not valid JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise DataError(f"{file} holds no tokenizer, but a {type(data).__name__}")
-    return data
-
-
 def read(folder: Path) -> BpeFile:
     """Read a folder's tokenizer.json.
 
     Raises:
         DataError: there is none, or it is not a BPE tokenizer that continued BPE can extend.
     """
-    data = read_json(folder)
-    if reason := _why_unsupported(data):
+    data = read_data(folder)
+    if reason := _why_unsupported(data, folder):
         raise DataError(
             f"the tokenizer in {folder / FILE} cannot be extended by continued BPE: {reason}",
             hint="Leave the vocabulary stage out, or start from a model with another tokenizer.",
@@ -118,19 +96,6 @@ def read(folder: Path) -> BpeFile:
         merges=[_pair(merge) for merge in model["merges"]],
         added={token["content"]: token["id"] for token in data.get("added_tokens") or []},
     )
-
-
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The folder's tokenizer, reading special tokens in a text as plain text; no truncation, no padding."""
-    file = folder / FILE
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the tokenizers library raises bare exceptions
-        raise DataError(f"{file} cannot be read: {error}") from error
-    tokenizer.encode_special_tokens = True
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
 
 
 def splits_words(tokenizer: Tokenizer) -> bool:
@@ -177,7 +142,7 @@ def _pair(merge: str | Sequence[str]) -> tuple[str, str]:
     return left, right
 
 
-def _why_unsupported(data: Mapping[str, Any]) -> str | None:
+def _why_unsupported(data: Mapping[str, Any], folder: Path) -> str | None:
     model = data.get("model") or {}
     if model.get("type") != "BPE":
         return f"its model is {model.get('type') or 'of no stated type'}, not BPE"
@@ -185,7 +150,7 @@ def _why_unsupported(data: Mapping[str, Any]) -> str | None:
         return "it marks subwords with a prefix or a suffix"
     if model.get("dropout"):
         return "it drops merges at random (dropout)"
-    tokenizer = Tokenizer.from_str(json.dumps(data))
+    tokenizer = load_tokenizer(folder)
     if not splits_words(tokenizer) and not marks_words(tokenizer):
         return "it neither splits text into words nor marks their starts"
     return None

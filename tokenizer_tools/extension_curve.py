@@ -18,6 +18,7 @@ from math import prod
 from pathlib import Path
 
 from cpt.errors import DataError
+from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.model_folder.vocabulary import vocabulary_tensors
 from cpt.model_folder.weights import stored_tensors
 from tokenizer_tools import bpe_file
@@ -88,7 +89,7 @@ def extension_curve(
     Raises:
         DataError: the tokenizer cannot be extended by continued BPE, or `heldout` holds no text.
     """
-    file, tokenizer = bpe_file.read(folder), bpe_file.load_tokenizer(folder)
+    file, tokenizer = bpe_file.read(folder), load_tokenizer(folder)
     now = count(tokenizer, heldout)
     if not now.tokens:
         raise DataError("the held-out text is empty: there is nothing to measure")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpt.errors import StageFailed
+from cpt.model_folder.tokenizer import FILE, load_tokenizer
 from tokenizer_tools import bpe_file
 from tokenizer_tools.before_after import (
     BeforeAfter,
@@ -20,7 +21,6 @@ from tokenizer_tools.before_after import (
     round_trip,
     same_ids,
 )
-from tokenizer_tools.bpe_file import FILE, load_tokenizer
 from tokenizer_tools.extension.continued_bpe import MergeTable
 from tokenizer_tools.model_guards import ModelGuardReport, check_model
 from tokenizer_tools.report import unreachable_ids

@@ -26,9 +26,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from cpt.errors import StageFailed
+from cpt.model_folder.tokenizer import FILE, copy_settings
 from cpt.packed.model import has_fast_bfloat16
-from tokenizer_tools.bpe_file import FILE
-from tokenizer_tools.extension import COPIED
 from tokenizer_tools.transfer import Texts
 from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary
 
@@ -198,6 +197,5 @@ def _save(model: Any, matrix_VD: Tensor, vocabulary: Vocabulary, output: Path) -
     tensors = {name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
     tensors["model.embed_tokens.weight"] = matrix_VD
     save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})
-    for name in (FILE, *COPIED):
-        if (vocabulary.folder / name).is_file():
-            shutil.copyfile(vocabulary.folder / name, output / name)
+    copy_settings(vocabulary.folder, output)
+    shutil.copyfile(vocabulary.folder / FILE, output / FILE)

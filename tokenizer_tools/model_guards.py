@@ -12,10 +12,10 @@ import torch
 
 from cpt.errors import StageFailed
 from cpt.model_folder import architecture, vocabulary, weights
+from cpt.model_folder.tokenizer import ROLES
 from cpt.model_folder.vocabulary import VocabularyTensors
 from tokenizer_tools.token_ids import GENERATION, SUPPRESSED, role_of
 from tokenizer_tools.transfer import Transfer
-from tokenizer_tools.vocabulary import ROLES
 
 _ID = "_token_id"
 

@@ -22,7 +22,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from cpt.errors import StageFailed
-from tokenizer_tools.bpe_file import FILE
+from cpt.model_folder.tokenizer import FILE
 from tokenizer_tools.renumber import framing_ids, product, without
 from tokenizer_tools.report import ordinary_ids
 from tokenizer_tools.vocabulary import read_vocabulary

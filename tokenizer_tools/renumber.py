@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from tokenizer_tools.bpe_file import FILE
-from tokenizer_tools.extension import CONFIG, COPIED
-
-ADDED = "added_tokens.json"
+from cpt.model_folder.tokenizer import ADDED, CONFIG, copy_settings, read_settings, write_data, write_settings
 
 
 @dataclass(frozen=True)
@@ -31,15 +27,11 @@ class Renumbered:
 
     def write(self, source: Path, output: Path) -> None:
         """Write it as a folder, with the settings of the folder that it was made from."""
-        output.mkdir(parents=True, exist_ok=True)
-        _write_json(output / FILE, self.data)
-        for name in COPIED:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, output / name)
+        copy_settings(source, output)
+        write_data(output, self.data)
         for name, renumber in ((CONFIG, self._settings), (ADDED, self._added)):
             if (output / name).is_file():
-                content = json.loads((output / name).read_text(encoding="utf-8"))
-                _write_json(output / name, renumber(content))
+                write_settings(output / name, renumber(read_settings(output / name)))
 
     def _settings(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         if "added_tokens_decoder" not in settings:
@@ -144,7 +136,3 @@ def _post_processor(part: dict[str, Any] | None, ids: Mapping[int, int]) -> dict
         return {**part, "special_tokens": special}
     framing = [name for name in ("sep", "cls") if name in part]
     return {**part, **{name: [part[name][0], ids[part[name][1]]] for name in framing}}
-
-
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")

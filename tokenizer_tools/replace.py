@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
+from cpt.model_folder.tokenizer import CONFIG, FILE, TEMPLATE, copy_settings, read_settings, write_settings
 from tokenizer_tools.before_after import chat, load_for_transformers
-from tokenizer_tools.bpe_file import FILE
-from tokenizer_tools.extension import CONFIG, COPIED
-
-TEMPLATE = "chat_template.jinja"
 
 
 def replace_tokenizer(source: Path, target: Path, output: Path) -> None:
@@ -33,31 +29,26 @@ def replace_tokenizer(source: Path, target: Path, output: Path) -> None:
     """
     if not (target / FILE).is_file():
         raise DataError(f"{target} has no {FILE}", hint="Convert the tokenizer to a fast one first.")
-    output.mkdir(parents=True, exist_ok=True)
-    for name in (FILE, *COPIED):
-        if (target / name).is_file():
-            shutil.copyfile(target / name, output / name)
-    _write_config(target, output)
+    copy_settings(target, output)
+    shutil.copyfile(target / FILE, output / FILE)
+    _write_config(output)
     loaded = load_for_transformers(output, source)
     if loaded.chat_template is None:
         _keep_template(loaded, source, output)
 
 
-def _write_config(target: Path, output: Path) -> None:
+def _write_config(output: Path) -> None:
     """Name the class that loads the tokenizer, lest the model's kind decides; leave code out."""
-    file = target / CONFIG
-    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    config = read_settings(output / CONFIG)
     config.pop("auto_map", None)
-    config.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
-    (output / CONFIG).write_text(json.dumps(config, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    write_settings(output / CONFIG, {"tokenizer_class": "PreTrainedTokenizerFast", **config})
 
 
 def _template(folder: Path) -> str | None:
     """A tokenizer's chat template: a file of its own, or in its configuration."""
     if (folder / TEMPLATE).is_file():
         return (folder / TEMPLATE).read_text(encoding="utf-8")
-    file = folder / CONFIG
-    found = json.loads(file.read_text(encoding="utf-8")).get("chat_template") if file.is_file() else None
+    found = read_settings(folder / CONFIG).get("chat_template")
     if isinstance(found, list):
         found = {named["name"]: named["template"] for named in found}.get("default")
     return found

@@ -9,8 +9,8 @@ from typing import Any
 
 from cpt.errors import StageFailed
 from cpt.model_folder import architecture, vocabulary
+from cpt.model_folder.tokenizer import ROLES
 from tokenizer_tools.transfer import Transfer
-from tokenizer_tools.vocabulary import ROLES
 
 GENERATION = "generation_config.json"
 SUPPRESSED = "suppress_tokens"

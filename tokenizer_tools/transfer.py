@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models
 
-from tokenizer_tools.vocabulary import ROLES, Vocabulary, read_vocabulary
+from cpt.model_folder.tokenizer import ROLES
+from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary
 
 Texts = Callable[[], Iterator[str]]
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import DataError
-from tokenizer_tools.bpe_file import FILE, load_tokenizer, read_json, splits_words
+from cpt.model_folder.tokenizer import FILE, load_tokenizer, read_data
+from tokenizer_tools.bpe_file import splits_words
 
 UNKNOWN_PENALTY = 10.0
 """What an unknown character costs below the lowest score, in log-probability."""
@@ -177,7 +178,7 @@ def read(folder: Path) -> UnigramFile:
     Raises:
         DataError: there is none, or it is no Unigram, or it does not cut text into words.
     """
-    file, data, tokenizer = folder / FILE, read_json(folder), load_tokenizer(folder)
+    file, data, tokenizer = folder / FILE, read_data(folder), load_tokenizer(folder)
     model = data["model"]
     if model.get("type") != "Unigram":
         raise DataError(f"the tokenizer in {file} is {model.get('type')}, not Unigram")

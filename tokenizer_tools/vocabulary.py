@@ -12,12 +12,10 @@ from typing import Any, Literal
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
-from tokenizer_tools.bpe_file import FILE, load_tokenizer
+from cpt.model_folder.tokenizer import FILE, load_tokenizer, special_tokens
 from tokenizer_tools.spelling import ByteLevelSpelling, Spelling, spelling
 
 Kind = Literal["byte-level BPE", "SentencePiece BPE", "Unigram", "WordPiece"]
-
-ROLES = ("eos", "bos", "unk", "sep", "cls", "mask", "pad")
 
 
 @dataclass(frozen=True)
@@ -152,22 +150,5 @@ def _unknown(data: Mapping[str, Any]) -> Iterator[int]:
 
 
 def _roles(folder: Path, tokenizer: Tokenizer) -> dict[str, int]:
-    """What the tokenizer's configuration says; special_tokens_map.json where that is silent."""
-    said = {**_read(folder / "special_tokens_map.json"), **_read(folder / "tokenizer_config.json")}
-    contents = {role: _content(said.get(f"{role}_token")) for role in ROLES}
-    ids = {role: tokenizer.token_to_id(content) for role, content in contents.items() if content}
+    ids = {role: tokenizer.token_to_id(content) for role, content in special_tokens(folder).items()}
     return {role: token_id for role, token_id in ids.items() if token_id is not None}
-
-
-def _content(token: str | Mapping[str, Any] | None) -> str | None:
-    return token["content"] if isinstance(token, Mapping) else token
-
-
-def _read(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        read: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file} is not valid JSON: {error}") from error
-    return read

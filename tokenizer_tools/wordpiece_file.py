@@ -11,7 +11,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
-from tokenizer_tools.bpe_file import FILE, load_tokenizer, pieces, read_json, splits_words
+from cpt.model_folder.tokenizer import FILE, load_tokenizer, read_data
+from tokenizer_tools.bpe_file import pieces, splits_words
 
 
 class LongestMatch:
@@ -123,7 +124,7 @@ def read(folder: Path) -> WordPieceFile:
     Raises:
         DataError: there is none, or it is no WordPiece, or it does not cut text into words.
     """
-    file, data, tokenizer = folder / FILE, read_json(folder), load_tokenizer(folder)
+    file, data, tokenizer = folder / FILE, read_data(folder), load_tokenizer(folder)
     if data["model"].get("type") != "WordPiece":
         raise DataError(f"the tokenizer in {file} is {data['model'].get('type')}, not WordPiece")
     if not splits_words(tokenizer):

@@ -17,7 +17,8 @@ import numpy as np
 
 from cpt.corpus import TrainingStream, open_source, read_documents, read_index
 from cpt.corpus.stream import DOMAIN
-from cpt.monitor.bits_per_byte import TokenisedText, load_tokenizer, tokenise_text
+from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.monitor.bits_per_byte import TokenisedText, tokenise_text
 from cpt.monitor.probes import Reading, read_probes
 from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
 from cpt.stages.base import Silent

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from cpt.corpus.documents import Document
 from cpt.corpus.packing import split_document
 from cpt.errors import DataError, Problem, RecipeError
+from cpt.model_folder.tokenizer import FILE, load_tokenizer, special_tokens
 
 AUTO = "auto"
 """Stands for the tokenizer's own bos or eos token."""
@@ -22,33 +22,9 @@ _DOCUMENTS_AT_ONCE = 512
 _CHARACTERS_AT_ONCE = 1 << 20
 
 
-def load_tokenizer(model: Path) -> Any:
-    """The fast tokenizer of a model folder, without truncation and padding.
-
-    Text that spells a special token is tokenised as plain text: data never yields special tokens.
-
-    Raises:
-        DataError: The folder has no usable tokenizer.json.
-    """
-    from tokenizers import Tokenizer
-
-    path = model / "tokenizer.json"
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exceptions
-        raise DataError(
-            f"{path}: cannot be read as a tokenizer: {error}",
-            hint="AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes it for most models.",
-        ) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True
-    return tokenizer
-
-
 def tokenizer_sha256(model: Path) -> str:
     """SHA-256 of a model folder's tokenizer.json."""
-    return hashlib.sha256((model / "tokenizer.json").read_bytes()).hexdigest()
+    return hashlib.sha256((model / FILE).read_bytes()).hexdigest()
 
 
 def special_token(model: Path, choice: str | None, role: Literal["bos", "eos"]) -> str | None:
@@ -61,7 +37,7 @@ def special_token(model: Path, choice: str | None, role: Literal["bos", "eos"]) 
     Raises:
         RecipeError: The tokenizer has no such token; suggests one.
     """
-    own = _declared(model, f"{role}_token") or _declared(model, "eos_token")
+    own = _own(model, role)
     chosen = own if choice == AUTO else choice
     if chosen is None:
         return None
@@ -86,7 +62,7 @@ def follow_special_token(
     """
     if token is None:
         return None
-    own = _declared(model, f"{role}_token") or _declared(model, "eos_token")
+    own = _own(model, role)
     chosen = own if token == special_token(former, AUTO, role) else token
     if chosen is not None and load_tokenizer(model).token_to_id(chosen) is None:
         raise DataError(
@@ -97,14 +73,10 @@ def follow_special_token(
     return chosen
 
 
-def _declared(model: Path, key: str) -> str | None:
-    """A special token as the tokenizer's configuration names it: a string, or an object with its content."""
-    path = model / "tokenizer_config.json"
-    try:
-        value = json.loads(path.read_text(encoding="utf-8")).get(key) if path.is_file() else None
-    except (ValueError, AttributeError) as error:
-        raise DataError(f"{path}: not a tokenizer's configuration: {error}") from error
-    return value.get("content") if isinstance(value, dict) else value
+def _own(model: Path, role: Literal["bos", "eos"]) -> str | None:
+    """The tokenizer's token of a role; where it has no bos, its eos, after which a document starts too."""
+    tokens = special_tokens(model)
+    return tokens.get(role) or tokens.get("eos")
 
 
 class DocumentTokenizer:

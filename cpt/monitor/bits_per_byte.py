@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -64,15 +63,6 @@ class Scores:
         residuals = self.nats - self.nats.sum() / self.bytes.sum() * self.bytes
         variance = count / (count - 1) * float((residuals**2).sum())
         return math.sqrt(variance) / float(self.bytes.sum()) / math.log(2)
-
-
-def load_tokenizer(model_folder: Path) -> Tokenizer:
-    """The folder's fast tokenizer, which reads special tokens in a text as plain text."""
-    tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
-    tokenizer.encode_special_tokens = True
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
 
 
 def tokenise_text(

@@ -188,7 +188,7 @@ def _choose(documents: Sequence[str], models: Sequence[Path], max_tokens: int, s
     """
     import numpy as np
 
-    from cpt.monitor.bits_per_byte import load_tokenizer
+    from cpt.model_folder.tokenizer import load_tokenizer
 
     lengths = np.array(
         [
@@ -234,7 +234,8 @@ def _items(task: ContinuationTask | FileTask, corpus: Path, context: Context) ->
 
 def _measure(folder: Path, material: _Material, work: Path, progress: Progress) -> _Measured:
     """Load one model, measure it, and let it go."""
-    from cpt.monitor.bits_per_byte import load_tokenizer, score, tokenise_text
+    from cpt.model_folder.tokenizer import load_tokenizer
+    from cpt.monitor.bits_per_byte import score, tokenise_text
     from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
     from evals.language_model import PackedLM, context_length
     from evals.runner import score_items

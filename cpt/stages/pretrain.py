@@ -208,7 +208,8 @@ def _probes(
     import numpy as np
 
     from cpt.corpus import read_index
-    from cpt.monitor.bits_per_byte import load_tokenizer, tokenise_text
+    from cpt.model_folder.tokenizer import load_tokenizer
+    from cpt.monitor.bits_per_byte import tokenise_text
 
     tokenizer, start_token = load_tokenizer(folder), read_index(corpus).start_token
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)

@@ -90,8 +90,8 @@ def _measured(corpus: Path) -> list[str]:
 
 def _compression(before: Path, after: Path, corpus: Path) -> dict[str, float]:
     """Bytes per token of held-out text; the domain's without prefix, others' with their source's name."""
+    from cpt.model_folder.tokenizer import load_tokenizer
     from tokenizer_tools.measure import bytes_per_token
-    from tokenizer_tools.vocabulary import load_tokenizer
 
     metrics = {}
     for source in _measured(corpus):

@@ -213,7 +213,7 @@ _SHOWN_TOKENS = 20
 
 def _added(folder: Path, tokens: Sequence[Any], guards: GuardReport) -> dict[str, Any]:
     """Facts on tokens that were added: how many, and the longest and the first of them as text."""
-    from tokenizer_tools.vocabulary import load_tokenizer
+    from cpt.model_folder.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(folder)
     texts = [tokenizer.decode([token.token_id], skip_special_tokens=False) for token in tokens]
@@ -234,8 +234,8 @@ def _require_spelt(before: Path, after: Path, texts: Sequence[str]) -> None:
     Raises:
         StageFailed: more than a thousandth of the characters is unknown, and more than was before.
     """
+    from cpt.model_folder.tokenizer import load_tokenizer
     from tokenizer_tools.before_after import round_trip
-    from tokenizer_tools.vocabulary import load_tokenizer
 
     characters = sum(map(len, texts))
     tokenizers = (load_tokenizer(before), load_tokenizer(after))

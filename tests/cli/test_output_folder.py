@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,17 +19,29 @@ def test_it_takes_its_name_when_all_went_well(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
 
 
-@pytest.mark.parametrize("how", [ValueError, KeyboardInterrupt, signal.SIGTERM])
-def test_nothing_is_left_when_not(tmp_path: Path, how: object) -> None:
-    with (
-        pytest.raises(KeyboardInterrupt if how is signal.SIGTERM else how),  # type: ignore[arg-type]
-        written_aside(tmp_path / "a" / "b") as folder,
-    ):
-        (folder / "file").write_text("x")
-        if how is signal.SIGTERM:
-            os.kill(os.getpid(), signal.SIGTERM)
-        raise how  # type: ignore[misc]
+def stop_by_sigterm() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def stop_by_a_mistake() -> None:
+    raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("stop", "error"), [(stop_by_sigterm, KeyboardInterrupt), (stop_by_a_mistake, ValueError)]
+)
+def test_nothing_is_left_when_not(
+    tmp_path: Path, stop: Callable[[], None], error: type[BaseException]
+) -> None:
+    with pytest.raises(error):
+        write_and(stop, tmp_path / "a" / "b")
     assert list(tmp_path.iterdir()) == []
+
+
+def write_and(stop: Callable[[], None], output: Path) -> None:
+    with written_aside(output) as folder:
+        (folder / "file").write_text("x")
+        stop()
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from cpt.corpus.index import CorpusIndex
 from cpt.corpus.split import always, by_hash
 from cpt.corpus.store import documents_path
 from cpt.corpus.tokenise import tokenise
-from cpt.corpus.tokens import load_tokenizer, tokenizer_sha256
+from cpt.corpus.tokens import tokenizer_sha256
 from cpt.errors import DataError
+from cpt.model_folder.tokenizer import load_tokenizer
 
 START, END = 0, 1
 LENGTH = 16

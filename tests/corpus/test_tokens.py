@@ -11,8 +11,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from cpt.corpus.documents import Document
-from cpt.corpus.tokens import DocumentTokenizer, load_tokenizer, special_token
+from cpt.corpus.tokens import DocumentTokenizer, special_token
 from cpt.errors import DataError, RecipeError
+from cpt.model_folder.tokenizer import load_tokenizer
 
 
 def pieces_of(tokenizer: DocumentTokenizer, *texts: str) -> list[list[np.ndarray]]:

@@ -10,7 +10,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cpt.monitor.bits_per_byte import load_tokenizer
+from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.packed.model import PackedLanguageModel, load_model
 from evals import language_model
 from evals.language_model import PackedLM

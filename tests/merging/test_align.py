@@ -60,4 +60,4 @@ def test_an_aligned_model_differs_in_its_vocabulary_only(tmp_path: Path) -> None
 
 def test_roles_are_read_from_the_tokenizers_settings(tmp_path: Path) -> None:
     found = read_candidate("x", write_model(tmp_path / "x", 1)).vocabulary.roles
-    assert found == {"bos_token": "<s>", "eos_token": "</s>"}
+    assert found == {"bos": "<s>", "eos": "</s>"}

@@ -8,7 +8,8 @@ from tiny import SENTENCES
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.errors import DataError
-from cpt.monitor.bits_per_byte import Scores, load_tokenizer, score, tokenise_text
+from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.monitor.bits_per_byte import Scores, score, tokenise_text
 from cpt.packed.model import PackedLanguageModel, load_model
 
 TEXTS = [*SENTENCES, "x", "Ein längerer Text mit Umlauten: äöü. " * 9]

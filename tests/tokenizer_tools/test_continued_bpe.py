@@ -14,7 +14,8 @@ from bpe_models import NEW_TEXTS, WRITERS, edit, read_json, write_byte_level, wr
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from cpt.errors import StageFailed
-from tokenizer_tools.bpe_file import cut_words, load_tokenizer, pieces, read
+from cpt.model_folder.tokenizer import load_tokenizer
+from tokenizer_tools.bpe_file import cut_words, pieces, read
 from tokenizer_tools.extension import counting
 from tokenizer_tools.extension.continued_bpe import Merge, count_words, learn
 from tokenizer_tools.extension.sequences import WordSequence

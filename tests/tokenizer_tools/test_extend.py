@@ -12,8 +12,9 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from cpt.errors import DataError, StageFailed
+from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.references import resolve_model
-from tokenizer_tools.bpe_file import cut_words, load_tokenizer, read
+from tokenizer_tools.bpe_file import cut_words, read
 from tokenizer_tools.extension import extend_tokenizer, why_not
 from tokenizer_tools.guards import ADVERSARIAL
 from tokenizer_tools.measure import bytes_per_token

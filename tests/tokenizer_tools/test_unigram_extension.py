@@ -26,8 +26,8 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from cpt.errors import DataError, StageFailed
+from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.references import resolve_file
-from tokenizer_tools.bpe_file import load_tokenizer
 from tokenizer_tools.extension.unigram import learn
 from tokenizer_tools.unigram_file import UNKNOWN_PENALTY, UnigramFile, read
 

@@ -23,8 +23,8 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from cpt.errors import DataError, StageFailed
+from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.references import resolve_file
-from tokenizer_tools.bpe_file import load_tokenizer
 from tokenizer_tools.extension.wordpiece import learn
 from tokenizer_tools.wordpiece_file import read
 

@@ -11,7 +11,8 @@ import torch
 from tiny import SENTENCES
 
 from cpt.errors import StageFailed
-from cpt.monitor.bits_per_byte import load_tokenizer, tokenise_text
+from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.monitor.bits_per_byte import tokenise_text
 from cpt.packed.model import load_model
 from cpt.training import loop
 from cpt.training.data import pack_sequences, target_count

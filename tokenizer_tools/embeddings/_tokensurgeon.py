@@ -158,6 +158,23 @@ def map_rule(transfer: Transfer, landmarks: Landmarks, approximate: Callable[[Te
     return _completed(transfer, landmarks, mapped)
 
 
+def space_rule(
+    transfer: Transfer,
+    parameters: DonorParameters,
+    map_rows: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> Rule:
+    """The rule that maps the donor's space to a base matrix's, found anew for each matrix.
+
+    Args:
+        map_rows: (targets [K, D], shared rows of the donor [O, D], of the base [O, H]) -> base rows [K, H].
+    """
+
+    def make(found: Landmarks) -> Rule:
+        return map_rule(transfer, found, lambda base_OH: map_rows(found.targets_KD, found.shared_OD, base_OH))
+
+    return donor_rule(transfer, parameters, make)
+
+
 def _completed(transfer: Transfer, landmarks: Landmarks, known_rows: Rule) -> Rule:
     """Rows of all new tokens: `known_rows` [K, H] where the donor knows them, else the mean of pieces."""
     known, unknown = torch.from_numpy(landmarks.known), torch.from_numpy(~landmarks.known)

@@ -8,13 +8,15 @@ so is the scale.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from tokenizer_tools.embeddings import Method, Rule
 from tokenizer_tools.embeddings._donor import DonorParameters
-from tokenizer_tools.embeddings._tokensurgeon import Landmarks, donor_rule, map_rule
+from tokenizer_tools.embeddings._tokensurgeon import space_rule
 from tokenizer_tools.transfer import Transfer
 
 
@@ -26,15 +28,7 @@ class Parameters(DonorParameters):
 
 def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
     """The map belongs to a base matrix, so it is made for each."""
-
-    def make(found: Landmarks) -> Rule:
-        return map_rule(
-            transfer,
-            found,
-            lambda base_OH: rotated(found.targets_KD, found.shared_OD, base_OH, parameters.scale),
-        )
-
-    return donor_rule(transfer, parameters, make)
+    return space_rule(transfer, parameters, partial(rotated, scale=parameters.scale))
 
 
 def rotated(targets_KD: Tensor, donor_OD: Tensor, base_OH: Tensor, scale: bool) -> Tensor:

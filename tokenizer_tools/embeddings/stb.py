@@ -9,6 +9,8 @@ both spaces are centred on the shared tokens.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -16,7 +18,7 @@ from torch import Tensor
 from tokenizer_tools.embeddings import Method, Rule
 from tokenizer_tools.embeddings._donor import DonorParameters
 from tokenizer_tools.embeddings._matching_pursuit import orthogonal_matching_pursuit
-from tokenizer_tools.embeddings._tokensurgeon import Landmarks, donor_rule, map_rule
+from tokenizer_tools.embeddings._tokensurgeon import space_rule
 from tokenizer_tools.embeddings.landmark_pca import principal_axes
 from tokenizer_tools.transfer import Transfer
 
@@ -28,16 +30,8 @@ class Parameters(DonorParameters):
 
 
 def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
-    """The basis belongs to a base matrix, so it is made for each."""
-
-    def make(found: Landmarks) -> Rule:
-        return map_rule(
-            transfer,
-            found,
-            lambda base_OH: transplanted(found.targets_KD, found.shared_OD, base_OH, parameters.k),
-        )
-
-    return donor_rule(transfer, parameters, make)
+    """The map belongs to a base matrix, so it is made for each."""
+    return space_rule(transfer, parameters, partial(transplanted, k=parameters.k))
 
 
 def transplanted(targets_KD: Tensor, donor_OD: Tensor, base_OH: Tensor, k: int) -> Tensor:

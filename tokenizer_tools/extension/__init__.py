@@ -6,29 +6,17 @@ Each kind of tokenizer learns in its own module: `bpe`, `unigram`, `wordpiece`.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.errors import DataError
-from tokenizer_tools.bpe_file import FILE, load_tokenizer, read_json
+from cpt.model_folder.tokenizer import copy_settings, load_as_written, load_tokenizer, read_data, write_data
 from tokenizer_tools.extension.learnt import Learnt, NewToken
 
 if TYPE_CHECKING:
     from tokenizer_tools.guards import GuardReport
-
-CONFIG = "tokenizer_config.json"
-COPIED = (
-    CONFIG,
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-"""Tokenizer files that stay as they are. vocab.json, merges.txt and tokenizer.model would contradict the
-new tokenizer.json, so they are left out."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +110,7 @@ def why_not(folder: Path, *, ngrams: int = 1) -> str | None:
 
 
 def _kind(folder: Path) -> str:
-    return str((read_json(folder).get("model") or {}).get("type"))
+    return str((read_data(folder).get("model") or {}).get("type"))
 
 
 def _learn(
@@ -145,21 +133,11 @@ def _learn(
 
 def _write(learnt: Learnt, folder: Path, output: Path) -> None:
     """Write the tokenizer files of an extension of the folder's tokenizer."""
-    (output / FILE).write_text(json.dumps(learnt.data, ensure_ascii=False, indent=2), encoding="utf-8")
-    for name in COPIED:
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, output / name)
+    copy_settings(folder, output)
+    write_data(output, learnt.data)
     if _pre_tokenizer(output) != _pre_tokenizer(folder):
-        _load_as_written(output / CONFIG)
+        load_as_written(output)
 
 
 def _pre_tokenizer(folder: Path) -> Any:
     return json.loads(load_tokenizer(folder).to_str())["pre_tokenizer"]
-
-
-def _load_as_written(config: Path) -> None:
-    """Name the class that takes tokenizer.json as it is: classes of models rebuild the pre-tokenizer."""
-    settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    settings.pop("auto_map", None)
-    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-    config.write_text(json.dumps(settings, ensure_ascii=False, indent=2), encoding="utf-8")

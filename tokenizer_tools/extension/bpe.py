@@ -9,8 +9,9 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
+from cpt.model_folder.tokenizer import load_tokenizer
 from tokenizer_tools import bpe_file
-from tokenizer_tools.bpe_file import BpeFile, cut_words, load_tokenizer
+from tokenizer_tools.bpe_file import BpeFile, cut_words
 from tokenizer_tools.extension.continued_bpe import learn_up_to, segment_words, too_few
 from tokenizer_tools.extension.counting import count_words
 from tokenizer_tools.extension.learnt import Learnt, NewToken

@@ -22,6 +22,11 @@ class NewToken:
     count: int
 
 
+def numbered(counts: Mapping[str, int], first: int) -> list[NewToken]:
+    """New tokens with ids from `first` on, in the order of the counts."""
+    return [NewToken(token, first + place, counts[token]) for place, token in enumerate(counts)]
+
+
 @dataclass(frozen=True)
 class Learnt:
     """An extended tokenizer, not yet written.

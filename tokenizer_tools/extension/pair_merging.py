@@ -23,7 +23,7 @@ Pair = tuple[str, str]
 _SEPARATOR = "\n"
 
 
-class Rule(Protocol):
+class Segmenter(Protocol):
     """How a kind of tokenizer finds tokens in a word."""
 
     @property
@@ -123,7 +123,7 @@ class SegmentedCorpus:
 
 
 def merge_pairs(
-    rule: Rule, corpus: SegmentedCorpus, tokens: int, min_frequency: int, barred: Collection[str]
+    rule: Segmenter, corpus: SegmentedCorpus, tokens: int, min_frequency: int, barred: Collection[str]
 ) -> dict[str, int]:
     """Find new tokens.
 

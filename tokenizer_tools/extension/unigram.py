@@ -15,9 +15,9 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tokenizer_tools.bpe_file import load_tokenizer
+from cpt.model_folder.tokenizer import load_tokenizer
 from tokenizer_tools.extension.counting import count_words
-from tokenizer_tools.extension.learnt import Learnt, NewToken
+from tokenizer_tools.extension.learnt import Learnt, numbered
 from tokenizer_tools.extension.pair_merging import SegmentedCorpus, merge_pairs
 from tokenizer_tools.unigram_file import BestPath, UnigramFile, read
 
@@ -83,8 +83,5 @@ def learn(folder: Path, texts: Iterable[str], tokens: int, min_frequency: int) -
     found = merge_pairs(rule, corpus, tokens, min_frequency, file.barred())
     return Learnt(
         data=file.extended([(token, path.scores[token]) for token in found]),
-        tokens=[
-            NewToken(token, token_id, count)
-            for token_id, (token, count) in enumerate(found.items(), start=file.next_id)
-        ],
+        tokens=numbered(found, file.next_id),
     )

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizer_tools.bpe_file import load_tokenizer
+from cpt.model_folder.tokenizer import load_tokenizer
 from tokenizer_tools.extension.counting import count_words
-from tokenizer_tools.extension.learnt import Learnt, NewToken
+from tokenizer_tools.extension.learnt import Learnt, numbered
 from tokenizer_tools.extension.pair_merging import SegmentedCorpus, merge_pairs
 from tokenizer_tools.wordpiece_file import LongestMatch, read
 
@@ -55,8 +55,5 @@ def learn(folder: Path, texts: Iterable[str], tokens: int, min_frequency: int) -
     rule = WordPieceRule(file.longest_match())
     corpus = SegmentedCorpus(count_words(load_tokenizer(folder), texts), rule.segment)
     found = merge_pairs(rule, corpus, tokens, min_frequency, file.barred())
-    new = [
-        NewToken(token, token_id, count)
-        for token_id, (token, count) in enumerate(found.items(), start=file.next_id)
-    ]
+    new = numbered(found, file.next_id)
     return Learnt(data=file.extended({token.token: token.token_id for token in new}), tokens=new)

@@ -13,14 +13,13 @@ from the left, so the tokens in between are new ones as well, without a source.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from tokenizer_tools.bpe_file import FILE, pieces
-from tokenizer_tools.extension import COPIED
+from cpt.model_folder.tokenizer import copy_settings, write_data
+from tokenizer_tools.bpe_file import pieces
 from tokenizer_tools.guards import GuardReport, check_extended
 from tokenizer_tools.spelling import mid_text_tokenizer
 from tokenizer_tools.transliteration.adding import Addition, add_by_merges, add_pieces, add_scored_pieces
@@ -90,7 +89,8 @@ def transliterate_tokenizer(
     }
     in_order = sorted(scored, key=lambda token: (-scored[token], token))
     added = _ADD[vocabulary.kind](folder, {token: scored[token] for token in in_order}, limit)
-    _write(folder, output, added.data)
+    copy_settings(folder, output)
+    write_data(output, added.data)
     return Transliteration(
         tokens=[
             LatinToken(token, token_id, tuple(sources.get(token, ())), _rule(sources.get(token, ()), merge))
@@ -129,11 +129,3 @@ def _rule(sources: Sequence[int], merge: Merge) -> Literal["unique", "min", "ave
     if not sources:
         return "part"
     return "unique" if len(sources) == 1 else merge
-
-
-def _write(folder: Path, output: Path, data: Mapping[str, Any]) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    (output / FILE).write_text(json.dumps(data, ensure_ascii=False, indent=2), encoding="utf-8")
-    for name in COPIED:
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, output / name)

@@ -83,8 +83,8 @@ def _gain(
     source: Path, folder: Path, heldout: Sequence[str] | None, text: Sequence[str]
 ) -> dict[str, float | str]:
     """Bytes per token before and after, on held-out text, or else on the text itself."""
+    from cpt.model_folder.tokenizer import load_tokenizer
     from tokenizer_tools.measure import bytes_per_token
-    from tokenizer_tools.vocabulary import load_tokenizer
 
     texts = list(islice(texts_of(heldout or text)(), _MEASURED_TEXTS))
     if not any(texts):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
+from cpt.model_folder.tokenizer import CONFIG, FILE, copy_settings, read_settings, special_tokens
 from cpt.references.tokenizer_files import byte_ranks, sentence_piece, word_piece
-from cpt.references.tokenizer_files.fast_folder import ROLES, FastTokenizer, conventional_roles
+from cpt.references.tokenizer_files.fast_folder import FastTokenizer, conventional_roles
 
 CONVERTER = 1
 """Grows when a conversion gives another result; part of a converted tokenizer's name in the cache."""
@@ -22,13 +21,6 @@ CONVERTER = 1
 FILES = ("*.json", "*.model", "*.model.v*", "*.tiktoken", "*.txt", "*.jinja")
 """What a tokenizer folder may consist of; weights are not among them."""
 
-_AS_THEY_ARE = (
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 _RAW = ("tekken*.json", "tokenizer.model*", "*.model", "*.model.v*", "*.tiktoken", "vocab.txt")
 _FROM_ITS_FILE = {"LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", "MistralCommonBackend"}
 """Classes whose ids are their file's. What transformers 5 makes of a SentencePiece file for Llama and Gemma
@@ -87,9 +79,9 @@ def _read_json(content: bytes, name: str) -> FastTokenizer:
 
 
 def _convert_folder(folder: Path, output: Path) -> None:
-    if (folder / "tokenizer.json").is_file():
-        output.mkdir(parents=True, exist_ok=True)
-        _copy(folder, output, "tokenizer.json", *_AS_THEY_ARE)
+    if (folder / FILE).is_file():
+        copy_settings(folder, output)
+        shutil.copyfile(folder / FILE, output / FILE)
         return
     class_name = _class(folder)
     raw = next((path for pattern in _RAW for path in sorted(folder.glob(pattern))), None)
@@ -123,7 +115,7 @@ def _convert_by_class(folder: Path, output: Path) -> None:
             f"transformers cannot convert the tokenizer in {folder}: {type(error).__name__}: {error}",
             hint="Name the tokenizer's own file, or a folder with the tokenizer.json its authors publish.",
         ) from error
-    if not (output / "tokenizer.json").is_file():
+    if not (output / FILE).is_file():
         raise DataError(f"the tokenizer in {folder} has no fast counterpart in transformers")
     if len(tokenizer) <= len(tokenizer.added_tokens_decoder):
         raise DataError(f"{folder} names a tokenizer's class but lacks its vocabulary")
@@ -133,30 +125,14 @@ def _class(folder: Path) -> str | None:
     """Name of the tokenizer's class as the configuration states it; None for a class that says nothing."""
     from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
-    stated = _read_config(folder / "tokenizer_config.json").get("tokenizer_class")
+    stated = read_settings(folder / CONFIG).get("tokenizer_class")
     if stated is None:
-        stated = TOKENIZER_MAPPING_NAMES.get(_read_config(folder / "config.json").get("model_type", ""))
+        stated = TOKENIZER_MAPPING_NAMES.get(read_settings(folder / "config.json").get("model_type", ""))
     name = str(stated or "").removesuffix("Fast")
     return None if name in ("", "PreTrainedTokenizer", "TokenizersBackend") else name
 
 
 def _stated_roles(folder: Path, tokenizer: Tokenizer) -> dict[str, str]:
-    said = {
-        **_read_config(folder / "special_tokens_map.json"),
-        **_read_config(folder / "tokenizer_config.json"),
+    return {
+        role: text for role, text in special_tokens(folder).items() if tokenizer.token_to_id(text) is not None
     }
-    tokens = {role: said.get(f"{role}_token") for role in ROLES}
-    contents = {
-        role: token["content"] if isinstance(token, Mapping) else token for role, token in tokens.items()
-    }
-    return {role: text for role, text in contents.items() if text and tokenizer.token_to_id(text) is not None}
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        read: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file} is not valid JSON: {error}") from error
-    return read

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, processors
 
-ROLES = ("bos", "eos", "unk", "sep", "cls", "mask", "pad")
-
 _NAMES = {
     "bos": ("<s>", "<bos>", "<|begin_of_text|>", "<|startoftext|>"),
     "eos": ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>"),

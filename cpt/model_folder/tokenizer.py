@@ -1,0 +1,114 @@
+"""The tokenizer side of a model folder: its files, the roles of special tokens, the tokenizer itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from cpt.errors import DataError
+
+FILE = "tokenizer.json"
+CONFIG = "tokenizer_config.json"
+SPECIAL = "special_tokens_map.json"
+ADDED = "added_tokens.json"
+TEMPLATE = "chat_template.jinja"
+SETTINGS = (CONFIG, SPECIAL, ADDED, TEMPLATE, "chat_template.json")
+"""Files beside tokenizer.json that go with it. vocab.json, merges.txt and tokenizer.model hold the vocabulary
+once more, in which they may contradict it."""
+
+ROLES = ("eos", "bos", "unk", "sep", "cls", "mask", "pad")
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The folder's fast tokenizer; no truncation, no padding.
+
+    Text that spells a special token is tokenised as plain text: data never yields special tokens.
+
+    Raises:
+        DataError: the folder has no usable tokenizer.json.
+    """
+    file = folder / FILE
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the tokenizers library raises bare exceptions
+        raise DataError(
+            f"{file}: cannot be read as a tokenizer: {error}",
+            hint="AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes it for most models.",
+        ) from error
+    tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def read_data(folder: Path) -> dict[str, Any]:
+    """Content of the folder's tokenizer.json.
+
+    Raises:
+        DataError: there is none, or it is not a tokenizer's.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        raise DataError(
+            f"{folder} has no {FILE}",
+            hint="Load the tokenizer with transformers' AutoTokenizer and save it again to get one.",
+        )
+    return read_settings(file)
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """Content of one of a tokenizer's JSON files; nothing where there is no such file.
+
+    Raises:
+        DataError: it is no JSON object.
+    """
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{file} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{file} holds no settings, but a {type(content).__name__}")
+    return content
+
+
+def special_tokens(folder: Path) -> dict[str, str]:
+    """Special token by role ("bos", ...), as tokenizer_config.json or else special_tokens_map.json says."""
+    said = {**read_settings(folder / SPECIAL), **read_settings(folder / CONFIG)}
+    tokens = {role: said.get(f"{role}_token") for role in ROLES}
+    contents = {
+        role: token.get("content") if isinstance(token, dict) else token for role, token in tokens.items()
+    }
+    return {role: content for role, content in contents.items() if isinstance(content, str) and content}
+
+
+def write_data(folder: Path, data: Mapping[str, Any]) -> None:
+    """Write a tokenizer.json."""
+    write_settings(folder / FILE, data)
+
+
+def write_settings(file: Path, content: Mapping[str, Any]) -> None:
+    """Write one of a tokenizer's JSON files."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def copy_settings(source: Path, target: Path) -> None:
+    """Copy what goes with a tokenizer.json from one folder to another."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in SETTINGS:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
+def load_as_written(folder: Path) -> None:
+    """Name the class that takes tokenizer.json as it is: classes of models build parts of it anew."""
+    settings = read_settings(folder / CONFIG)
+    settings.pop("auto_map", None)
+    write_settings(folder / CONFIG, {**settings, "tokenizer_class": "PreTrainedTokenizerFast"})
