@@ -21,7 +21,7 @@ from tokenizer_tools.train import train_tokenizer
 def test_no_merge_makes_a_byte_token_of_text(tmp_path: Path) -> None:
     folder = write_byte_fallback(tmp_path / "old")
     model = read_json(folder)["model"]
-    merges = [("<", "0"), ("<0", "x"), ("<0x", "4"), ("1", ">")]
+    merges = [("<", "0"), ("<0", "x"), ("<0x", "4"), ("1", ">"), ("4", "4")]
     spellings = [*"<0x4>", *(left + right for left, right in merges)]
     vocabulary = dict(model["vocab"])
     for token in spellings:
