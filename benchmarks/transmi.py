@@ -31,9 +31,10 @@ from cpt.packed.model import load_model
 from cpt.stages.base import Silent
 from cpt.stages.vocabulary_change import change_vocabulary
 from cpt.stages.vocabulary_config import VocabularyConfig
-from cpt.training.loop import Settings, train
-from cpt.training.optimizer import AdamW
+from cpt.training.loop import train
+from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Schedule
+from cpt.training.settings import Settings
 
 
 def write_model(folder: Path, texts: list[str], tokens: int) -> None:

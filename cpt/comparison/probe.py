@@ -23,10 +23,11 @@ from cpt.monitor.probes import Reading, read_probes
 from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
 from cpt.stages.base import Silent
 from cpt.stages.documents import has_texts
-from cpt.training.loop import Settings, train
+from cpt.training.loop import train
 from cpt.training.master import MasterWeights
-from cpt.training.optimizer import AdamW
+from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Schedule
+from cpt.training.settings import Settings
 
 Trained = Literal["all", "embeddings"]
 

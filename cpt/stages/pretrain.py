@@ -15,13 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from cpt.errors import Problem, RecipeError
 from cpt.stages.base import Artifact, Context, Stage, StageConfig
 from cpt.stages.documents import has_texts, iterate_texts, tokenizer_problems
-from cpt.training.optimizer import AdamW
+from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Schedule
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
     from cpt.monitor.bits_per_byte import TokenisedText
-    from cpt.training.loop import Result, Settings
+    from cpt.training.settings import Settings
+    from cpt.training.state import Result
 
 PROBES = ("domain", "general")
 """Sources whose held-out text is probed."""
@@ -185,7 +186,7 @@ def _corpus_problems(config: PretrainConfig, corpus: Path) -> list[Problem]:
 def _settings(config: PretrainConfig, steps: int) -> Settings:
     from cpt.monitor.probes import probe_steps
     from cpt.packed.model import resolve_precision
-    from cpt.training.loop import Settings
+    from cpt.training.settings import Settings
 
     return Settings(
         steps=steps,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,11 +22,13 @@ from cpt.monitor.probes import Reading, read_probes
 from cpt.packed.model import PackedLanguageModel
 from cpt.training.checkpoint import load_newest, save_checkpoint
 from cpt.training.checks import TrainingProof, check_isolation
-from cpt.training.data import PackedSequence, Stream, pack_sequences, pieces, target_count
+from cpt.training.data import PackedSequence, Stream, pieces
+from cpt.training.groups import group_weights
 from cpt.training.log import StepLog
 from cpt.training.master import MasterWeights
-from cpt.training.optimizer import AdamW
-from cpt.training.schedules import Schedule
+from cpt.training.settings import Settings
+from cpt.training.state import Result, State
+from cpt.training.step import Gradient, Stepper
 
 
 class Progress(Protocol):
@@ -35,56 +37,6 @@ class Progress(Protocol):
     def message(self, text: str) -> None: ...
 
     def update(self, done: int, total: int, unit: str, **facts: float) -> None: ...
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train.
-
-    Attributes:
-        steps: optimizer steps.
-        micro_batch: sequences that go through the model at once.
-        clip: largest norm of the gradient.
-        dtype: precision in which the model computes; master weights and optimizer state are float32.
-        probe_at: steps after which probes are read; 0 is before the first.
-        checkpoint_every: steps between checkpoints.
-        keep_checkpoints: how many of the newest are kept.
-        compile: compile the parts of the layers whose shapes do not depend on the documents.
-    """
-
-    steps: int
-    micro_batch: int
-    schedule: Schedule
-    optimizer: AdamW
-    clip: float
-    dtype: torch.dtype
-    probe_at: Collection[int]
-    checkpoint_every: int
-    keep_checkpoints: int
-    compile: bool = False
-
-
-@dataclass
-class State:
-    """Where a run stands. Saved with every checkpoint."""
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    counted: dict[str, dict[str, int]] = field(default_factory=dict)
-    readings: list[dict[str, Any]] = field(default_factory=list)
-    log_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a finished training run knows of itself; `ledger` is checked against what the loop counted."""
-
-    steps: int
-    tokens: int
-    seconds: float
-    ledger: Mapping[str, Mapping[str, float]]
-    readings: list[Reading]
 
 
 def train(
@@ -114,12 +66,12 @@ def train(
         raise StageFailed("training on several processes is not supported yet", hint="Start one process.")
     module = PackedLanguageModel(model.to(accelerator.device))
     master = MasterWeights(model, settings.dtype)
-    optimizer = settings.optimizer.build(master.weights.values())
+    optimizer = settings.optimizer.build(group_weights(model, master.weights))
     state = _resume(work, master, optimizer, progress)
     _check_isolation(module, stream.batch(0))
     if settings.compile:
         _compile_elementwise(model)
-    prepared, stepper = accelerator.prepare(module, optimizer)
+    stepper = Stepper(module, master, optimizer, accelerator, settings)
     log = StepLog(work / "steps.jsonl", state.log_bytes)
     if state.step == 0 and 0 in settings.probe_at and not state.readings:
         _probe(module, probes, state, progress)
@@ -127,16 +79,32 @@ def train(
     while state.step < settings.steps:
         proof = TrainingProof(master.weights) if state.step == 0 else None
         began = time.perf_counter()
-        record = _step(prepared, master, stepper, accelerator, stream.batch(state.step), settings, state)
+        batch = stream.batch(state.step)
+        gradient = stepper.gradient(batch)
+        _refuse_what_is_not_finite(gradient, state.step + 1)
+        rate = settings.schedule.rate(state.step, settings.steps)
+        stepper.apply(rate)
         taken = time.perf_counter() - began
         if proof:
             proof.check(master.weights)
+        before = state.tokens
+        state.count(batch)
         state.seconds += taken
-        speed = record.pop("batch_tokens") / taken
-        log.write({**record, "seconds": state.seconds, "tokens_per_second": speed})
+        speed = (state.tokens - before) / taken
+        log.write(
+            {
+                "step": state.step,
+                "tokens": state.tokens,
+                "loss_nats": gradient.loss_nats,
+                "lr": rate,
+                "grad_norm": gradient.norm,
+                "seconds": state.seconds,
+                "tokens_per_second": speed,
+            }
+        )
         latest = {r["probe"]: r["bits_per_byte"] for r in state.readings}
         progress.update(
-            state.step, settings.steps, "step", loss=record["loss_nats"], tokens_per_second=speed, **latest
+            state.step, settings.steps, "step", loss=gradient.loss_nats, tokens_per_second=speed, **latest
         )
         if state.step in settings.probe_at:
             _probe(module, probes, state, progress)
@@ -146,7 +114,7 @@ def train(
     log.close()
     master.release(model)
     readings = [Reading.from_json(reading) for reading in state.readings]
-    return Result(state.step, state.tokens, state.seconds, _checked_ledger(stream, state), readings)
+    return Result(state.step, state.tokens, state.seconds, state.checked_ledger(stream), readings)
 
 
 def _resume(work: Path, master: MasterWeights, optimizer: torch.optim.Optimizer, progress: Progress) -> State:
@@ -160,56 +128,12 @@ def _resume(work: Path, master: MasterWeights, optimizer: torch.optim.Optimizer,
     return State(**saved)
 
 
-def _step(
-    module: Any,
-    master: MasterWeights,
-    optimizer: Any,
-    accelerator: Accelerator,
-    batch: Sequence[PackedSequence],
-    settings: Settings,
-    state: State,
-) -> dict[str, Any]:
-    """One optimizer step on a global batch; advances the state, returns the log record."""
-    rate = settings.schedule.rate(state.step, settings.steps)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    targets = target_count(batch)
-    loss = torch.zeros((), device=accelerator.device)
-    for start in range(0, len(batch), settings.micro_batch):
-        packed = pack_sequences(batch[start : start + settings.micro_batch]).to(accelerator.device)
-        nats = module(packed)
-        accelerator.backward(nats / targets)  # a mean over the global batch, whatever the micro batches hold
-        master.collect()
-        loss += nats.detach()
-    norm = accelerator.clip_grad_norm_(master.weights.values(), settings.clip)
-    mean = float(loss) / targets
-    if not (math.isfinite(mean) and math.isfinite(float(norm))):
+def _refuse_what_is_not_finite(gradient: Gradient, step: int) -> None:
+    if not (math.isfinite(gradient.loss_nats) and math.isfinite(gradient.norm)):
         raise StageFailed(
-            f"the loss is {mean:g} and the gradient norm {float(norm):g} at step {state.step + 1}",
+            f"the loss is {gradient.loss_nats:g} and the gradient norm {gradient.norm:g} at step {step}",
             hint="Lower the peak learning rate, warm up longer, or train in float32 (precision: fp32).",
         )
-    optimizer.step()
-    optimizer.zero_grad()
-    master.publish()
-    _count(batch, state)
-    return {
-        "step": state.step,
-        "tokens": state.tokens,
-        "loss_nats": mean,
-        "lr": rate,
-        "grad_norm": float(norm),
-        "batch_tokens": sum(len(sequence.tokens) for sequence in batch),
-    }
-
-
-def _count(batch: Sequence[PackedSequence], state: State) -> None:
-    """Enter a trained batch into the state."""
-    state.step += 1
-    for sequence in batch:
-        entry = state.counted.setdefault(sequence.source, {"sequences": 0, "tokens": 0})
-        entry["sequences"] += 1
-        entry["tokens"] += len(sequence.tokens)
-        state.tokens += len(sequence.tokens)
 
 
 def _probe(
@@ -232,16 +156,3 @@ def _compile_elementwise(model: Any) -> None:
     for name, part in model.named_modules():
         if name.endswith((".mlp", "norm")):
             part.compile(dynamic=True)
-
-
-def _checked_ledger(stream: Stream, state: State) -> Mapping[str, Mapping[str, float]]:
-    """The stream's own account of the run, which must equal what the loop counted."""
-    ledger = stream.ledger(state.step)
-    for source, entry in ledger.items():
-        counted = state.counted.get(source, {"sequences": 0, "tokens": 0})
-        if any(entry[key] != counted[key] for key in ("sequences", "tokens")):
-            raise StageFailed(
-                f"by the ledger {entry['tokens']:.0f} tokens of {source} were trained on, "
-                f"by the loop {counted['tokens']}"
-            )
-    return ledger

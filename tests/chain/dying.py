@@ -31,16 +31,16 @@ def die_after_run(stage: Any) -> None:
 
 
 def die_in_step(last: int) -> None:
-    import cpt.training.loop as loop
+    from cpt.training.state import State
 
-    count = loop._count
+    count = State.count
 
-    def fatal(batch: Any, state: Any) -> None:
-        count(batch, state)
+    def fatal(state: Any, batch: Any) -> None:
+        count(state, batch)
         if state.step == last:
             die()
 
-    loop._count = fatal
+    State.count = fatal  # type: ignore[method-assign]
 
 
 def die_in_sampling(batch: int) -> None:

@@ -2,16 +2,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_training import groups
 from torch import nn
 
 from cpt.training.checkpoint import load_newest, save_checkpoint
-from cpt.training.optimizer import AdamW
+from cpt.training.optimizers import AdamW
 
 
 def trained(seed: int = 0) -> tuple[dict[str, nn.Parameter], torch.optim.Optimizer]:
     torch.manual_seed(seed)
     module = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
-    optimizer = AdamW().build(module.parameters())
+    optimizer = AdamW().build(groups(module))
     for group in optimizer.param_groups:
         group["lr"] = 0.1
     module(torch.randn(5, 4)).square().sum().backward()
@@ -66,7 +67,7 @@ def test_an_interrupted_write_is_not_seen(tmp_path: Path) -> None:
 def test_tied_weights_are_stored_once_and_stay_tied(tmp_path: Path) -> None:
     module = nn.ModuleDict({"a": nn.Linear(3, 3, bias=False), "b": nn.Linear(3, 3, bias=False)})
     module["b"].weight = module["a"].weight
-    optimizer = AdamW().build(module.parameters())
+    optimizer = AdamW().build(groups(module))
     weights = dict(module.named_parameters())
     save_checkpoint(tmp_path, weights, optimizer, {"step": 1}, keep=1)
     with torch.no_grad():

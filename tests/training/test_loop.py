@@ -14,11 +14,14 @@ from cpt.errors import StageFailed
 from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.monitor.bits_per_byte import tokenise_text
 from cpt.packed.model import load_model
-from cpt.training import loop
+from cpt.training import step as stepping
 from cpt.training.data import pack_sequences, target_count
-from cpt.training.loop import Result, Settings, train
-from cpt.training.optimizer import AdamW
+from cpt.training.groups import group_weights
+from cpt.training.loop import train
+from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Schedule
+from cpt.training.settings import Settings
+from cpt.training.state import Result
 
 SETTINGS = Settings(
     steps=6,
@@ -94,7 +97,7 @@ def test_first_step_equals_a_plain_torch_step(tiny_model: Path, tmp_path: Path) 
     ours, _, _ = run(tiny_model, tmp_path, settings)
     model = load_model(tiny_model)
     model.set_attn_implementation("eager")
-    optimizer = AdamW().build(model.parameters())
+    optimizer = AdamW().build(group_weights(model, dict(model.named_parameters())))
     total = torch.zeros(())
     for row in Batches().batch(0):
         for piece in np.split(row.tokens.astype(np.int64), np.cumsum(row.piece_lengths)[:-1]):
@@ -195,7 +198,7 @@ def test_compiled_training_is_the_same_function(tiny_model: Path, tmp_path: Path
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(
-        loop.Accelerator, "clip_grad_norm_", lambda self, parameters, norm: torch.tensor(float("nan"))
+        stepping.Accelerator, "clip_grad_norm_", lambda self, parameters, norm: torch.tensor(float("nan"))
     )
     with pytest.raises(StageFailed, match="gradient norm nan at step 1"):
         run(tiny_model, tmp_path)

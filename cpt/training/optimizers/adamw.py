@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
+
+    from cpt.training.groups import Group
 
 
 class AdamW(BaseModel):
@@ -24,17 +25,20 @@ class AdamW(BaseModel):
         default=0.1, ge=0, description="Decay of matrices; norms and biases have none."
     )
 
-    def build(self, weights: Iterable[nn.Parameter]) -> torch.optim.AdamW:
-        """The optimizer of some weights, in two groups: decayed and not."""
+    def build(self, groups: Sequence[Group]) -> torch.optim.Optimizer:
+        """The optimizer of some groups of weights. The loop sets every group's rate before a step."""
         import torch
 
-        every = list(weights)
-        groups = [
-            {"params": [p for p in every if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in every if p.ndim <= 1], "weight_decay": 0.0},
-        ]
         return torch.optim.AdamW(
-            [group for group in groups if group["params"]],
+            [
+                {
+                    "params": list(group.weights.values()),
+                    "weight_decay": 0.0 if group.kind == "vector" else self.weight_decay,
+                    "name": group.name,
+                    "multiple": group.rate,
+                }
+                for group in groups
+            ],
             lr=0.0,
             betas=(self.beta1, self.beta2),
             eps=self.eps,
