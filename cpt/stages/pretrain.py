@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cpt.errors import Problem, RecipeError
 from cpt.stages.base import Artifact, Context, Stage, StageConfig
 from cpt.stages.documents import has_texts, iterate_texts, tokenizer_problems
-from cpt.training.optimizers import AdamW
+from cpt.training.optimizers import AdamW, Optimizer
 from cpt.training.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class PretrainConfig(StageConfig):
     )
     epochs: float = Field(default=1.0, gt=0, description="How often the domain text may be gone through.")
     schedule: Schedule = Field(default=Schedule(), description="How the learning rate moves.")
-    optimizer: AdamW = Field(default=AdamW(), description="Settings of AdamW.")
+    optimizer: Optimizer = Field(default=AdamW(), description="How gradients move the weights.")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     precision: Literal["auto", "bf16", "fp32"] = Field(
         default="auto", description="Precision of matrix products; auto: bf16 where the hardware has it."
@@ -97,9 +97,10 @@ class PretrainStage(Stage[PretrainConfig]):
             replay_rows(config.replay, config.batch_sequences)
         except RecipeError as error:
             return error.problems
+        problems = [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
         if "corpus" not in inputs:
-            return []
-        problems = _corpus_problems(config, inputs["corpus"].path("corpus"))
+            return problems
+        problems += _corpus_problems(config, inputs["corpus"].path("corpus"))
         if "model" in inputs:
             problems += tokenizer_problems(inputs["model"].path("model"), inputs["corpus"].path("corpus"))
         return problems

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cpt.training.optimizers import AdamW
+from cpt.training.optimizers import Optimizer
 from cpt.training.schedules import Schedule
 
 
@@ -29,7 +29,7 @@ class Settings:
     steps: int
     micro_batch: int
     schedule: Schedule
-    optimizer: AdamW
+    optimizer: Optimizer
     clip: float
     dtype: torch.dtype
     probe_at: Collection[int]
