@@ -105,6 +105,7 @@ def test_same_seed_same_weights_other_seed_other_weights(inputs, tmp_path: Path)
         {"optimizer": {"beta2": 0.5}},
         {"optimizer": {"eps": 1e-3}},
         {"optimizer": {"weight_decay": 0.9}},
+        {"optimizer": {"kind": "muon"}},
         {"clip": 0.01},
         {"precision": "bf16"},
     ],
@@ -204,3 +205,13 @@ def test_forecast_tells_tokens_and_steps(inputs, tmp_path: Path) -> None:
     assert forecast.endswith("tokens in 3 steps")
     metrics = run_stage(PRETRAIN, PLAIN, inputs, tmp_path)
     assert int(forecast.split()[1]) == pytest.approx(metrics["tokens"], rel=0.05)
+
+
+def test_a_library_that_the_optimizer_misses_is_found_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cpt.training.optimizers import adamw_8bit
+
+    monkeypatch.setattr(adamw_8bit, "find_spec", lambda name: None)
+    config = PRETRAIN.Config.model_validate(PLAIN | {"optimizer": {"kind": "adamw-8bit"}})
+    (problem,) = PRETRAIN.check(config, {})
+    assert problem.key == "optimizer.kind"
+    assert "bitsandbytes" in problem.message

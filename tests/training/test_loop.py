@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import SENTENCES
+from tiny_training import KINDS, OPTIMIZERS
 
 from cpt.errors import StageFailed
 from cpt.model_folder.tokenizer import load_tokenizer
@@ -18,7 +19,7 @@ from cpt.training import step as stepping
 from cpt.training.data import pack_sequences, target_count
 from cpt.training.groups import group_weights
 from cpt.training.loop import train
-from cpt.training.optimizers import AdamW
+from cpt.training.optimizers import AdamW, OptimizerConfig
 from cpt.training.schedules import Schedule
 from cpt.training.settings import Settings
 from cpt.training.state import Result
@@ -157,11 +158,28 @@ def test_log_holds_what_the_schedule_and_the_stream_say(tiny_model: Path, tmp_pa
     assert [(r.step, r.probe) for r in result.readings] == [(s, "domain") for s in (0, 1, 2, 4, 6)]
 
 
-def test_training_lowers_the_loss_it_reports(tiny_model: Path, tmp_path: Path) -> None:
-    class Same(Batches):
-        def batch(self, step: int) -> list[SimpleNamespace]:
-            return super().batch(0)
+class Same(Batches):
+    """The same batch over and over."""
 
+    def batch(self, step: int) -> list[SimpleNamespace]:
+        return super().batch(0)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=KINDS)
+def test_every_optimizer_lowers_the_loss_and_survives_a_kill(
+    tiny_model: Path, tmp_path: Path, optimizer: OptimizerConfig
+) -> None:
+    settings = dataclasses.replace(SETTINGS, steps=12, optimizer=optimizer, probe_at=(), checkpoint_every=3)
+    whole, _, _ = run(tiny_model, tmp_path / "whole", settings, stream=Same())
+    losses = [json.loads(line)["loss_nats"] for line in (tmp_path / "whole/steps.jsonl").open()]
+    assert losses[-1] < losses[0] - 0.5
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, tmp_path / "killed", settings, die_at=8, stream=Same())
+    again, _, _ = run(tiny_model, tmp_path / "killed", settings, stream=Same())
+    assert equal(whole, again)
+
+
+def test_training_lowers_the_loss_it_reports(tiny_model: Path, tmp_path: Path) -> None:
     run(tiny_model, tmp_path, dataclasses.replace(SETTINGS, steps=12), stream=Same())
     losses = [json.loads(line)["loss_nats"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert losses[0] == pytest.approx(np.log(300), abs=0.2)

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 BLOCK = 256
 """Numbers that share a scale: what bitsandbytes' kernels take."""
 
-_MISSING = Problem(
-    "the 8-bit AdamW needs bitsandbytes", key="kind", hint="pip install 'cpt-workbench[8bit]'"
-)
+_MISSING = Problem("the 8-bit AdamW needs bitsandbytes", key="kind", hint="pip install 'cpt-workbench[8bit]'")
 
 
 class AdamW8bit(MatrixConfig):

@@ -19,7 +19,7 @@ class ApolloConfig(MatrixConfig):
     """What APOLLO and APOLLO-Mini share (Zhu et al. 2024, arXiv 2412.05270, algorithm 1).
 
     R = G P with P random normal of variance 1/rank, N = Adam's direction of R, s_j = ‖N_j‖/‖R_j‖ for each
-    channel j, W −= lr·√scale·(G·s). Channels lie along the longer side. The norm of G·s may grow by the
+    channel j, W -= lr·√scale·(G·s). Channels lie along the longer side. The norm of G·s may grow by the
     limiter from step to step (Chen et al. 2024, arXiv 2410.01623). P is drawn anew from the seed, the
     weight's name and the number of the projection whenever it is needed, and takes no memory.
     """
@@ -42,7 +42,7 @@ class ApolloConfig(MatrixConfig):
         return ApolloStep(groups, self)
 
     def matrix_bytes(self, shape: Shape) -> int:
-        """Two moments of rank × the longer side, the last update's norm, and the count of steps."""
+        """Two moments of the rank by the longer side, the last update's norm, and the count of steps."""
         stack, long, short = tall(shape)
         return FLOAT_BYTES * (stack * (2 * min(self.rank, short) * long + 1) + 1)
 

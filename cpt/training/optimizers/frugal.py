@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Frugal(MatrixConfig):
     """FRUGAL (Zmushko et al. 2024, arXiv 2411.07837, algorithm 1) with its column-wise projection.
 
-    P chooses random columns: u = −lr·(P·Adam(PᵀG) + s·sign(G − P Pᵀ G)). Every `gap` steps the columns
+    P chooses random columns: u = -lr·(P·Adam(PᵀG) + s·sign(G - P Pᵀ G)). Every `gap` steps the columns
     change and the moments, with their bias correction, start from zero. The columns follow from the seed,
     the weight's name and the number of the choice, and take no memory.
     """
@@ -32,7 +32,7 @@ class Frugal(MatrixConfig):
     sign_scale: float = Field(
         default=1.0,
         ge=0,
-        description="Multiple of the rate at which the other columns move; 0.1 suits small changes to a model.",
+        description="Multiple of the rate at which the other columns move; 0.1 for fine-tuning.",
     )
     seed: int = Field(default=0, ge=0, description="Of the choice of columns.")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Muon(MatrixConfig):
-    """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon): W −= lr·c·NewtonSchulz(momentum).
+    """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon): W -= lr·c·NewtonSchulz(momentum).
 
     `match-adamw` has c = 0.2·√max(m, n): updates as large as AdamW's, whose rate and decay can be kept
     (Liu et al. 2025, arXiv 2502.16982, section 2.2). `original` has c = √max(1, m/n).

@@ -42,12 +42,13 @@ class GaLoreStep(MatrixOptimizer[GaLore]):
 def leading_directions(gradient_LS: Tensor, rank: int) -> Tensor:
     """The right singular vectors of the largest singular values, [..., S, R], as orthonormal columns.
 
-    They are the eigenvectors of GᵀG, in float64, where squaring loses nothing that float32 has: much
-    faster than the decomposition of G. Their sign, which is arbitrary, is such that the entry of the
-    largest size is positive, so that results do not depend on the library.
+    They are the eigenvectors of GᵀG, in float64, where squaring loses nothing that float32 has: cheaper
+    than the decomposition of G. Their sign, which is arbitrary, is such that the entry of the largest size
+    is positive, so that results do not depend on the library.
     """
-    double_LS = gradient_LS.double()
+    device = "cpu" if gradient_LS.device.type == "mps" else gradient_LS.device  # mps has no float64
+    double_LS = gradient_LS.to(device, torch.float64)
     _, vectors_SS = torch.linalg.eigh(double_LS.mT @ double_LS)
     leading_SR = vectors_SS.flip(-1)[..., :rank]
     largest_R = leading_SR.gather(-2, leading_SR.abs().argmax(-2, keepdim=True))
-    return (leading_SR * largest_R.sign()).to(gradient_LS.dtype)
+    return (leading_SR * largest_R.sign()).to(gradient_LS)

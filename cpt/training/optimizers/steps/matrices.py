@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.adamw import adamw
 
 from cpt.errors import StageFailed
@@ -130,7 +130,7 @@ def moments(shape: Sequence[int], like: Tensor) -> dict[str, Tensor]:
 
 
 def adam_directions(
-    matrices: Sequence[Matrix], gradients: Sequence[Tensor], steps: Sequence[int], config: MatrixConfig
+    matrices: Sequence[Matrix], gradients: list[Tensor], steps: Sequence[int], config: MatrixConfig
 ) -> Sequence[Tensor]:
     """Enter gradients into the moments; Adam's directions m̂ / (√v̂ + ε), of the gradients' shapes.
 
@@ -172,7 +172,7 @@ def _param_groups(groups: Sequence[Group], weight_decay: float) -> Iterator[dict
 def _refuse_parts(matrix: Matrix) -> None:
     from torch.distributed.tensor import DTensor
 
-    if matrix.weight.ndim < 2 or isinstance(matrix.weight, DTensor | nn.parameter.UninitializedParameter):
+    if matrix.weight.ndim < 2 or isinstance(matrix.weight, DTensor):
         raise StageFailed(
             f"the optimizer needs {matrix.name} whole, but it is spread over processes",
             hint="Use kind: adamw when weights are sharded (FSDP, DeepSpeed), or train on replicas (DDP).",
