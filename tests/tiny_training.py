@@ -41,6 +41,9 @@ OPTIMIZERS: list[OptimizerConfig] = [
 ]
 """One of every kind, with projections small and short-lived enough for tiny models."""
 
+UNUSUAL = {"beta1": 0.7, "beta2": 0.8, "eps": 1e-2, "weight_decay": 0.3}
+"""Settings that all kinds share, each far from its default."""
+
 KINDS = [config.model_dump()["kind"] for config in OPTIMIZERS]
 
 

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from tiny_training import moved, noise
+from tiny_training import UNUSUAL, moved, noise
 from torch import Tensor, nn
 
 from cpt.training.groups import Group
@@ -49,7 +49,9 @@ def by_hand(config: ApolloConfig, start: Tensor, gradients: list[Tensor], rate: 
 
 
 @pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 5)])
-@pytest.mark.parametrize("config", [Apollo(rank=2, gap=3), Apollo(gap=3, scale=2.0), ApolloMini(gap=3)])
+@pytest.mark.parametrize(
+    "config", [Apollo(rank=2, gap=3, **UNUSUAL), Apollo(gap=3, scale=2.0), ApolloMini(gap=3)]
+)
 def test_equals_the_formulas_over_several_projections(config: ApolloConfig, shape: tuple[int, int]) -> None:
     (start,), gradients = noise(*shape), noise(*shape, seed=1, count=8)
     expected, limited = by_hand(config, start, gradients, rate=0.01)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_training import moved, noise
+from tiny_training import UNUSUAL, moved, noise
 
 from cpt.training.optimizers import AdamW, GaLore
 from cpt.training.optimizers.steps.galore import leading_directions
@@ -31,7 +31,7 @@ def by_hand(config: GaLore, start: np.ndarray, gradients: list[np.ndarray], rate
 @pytest.mark.parametrize("shape", [TALL, WIDE, (5, 5)])
 @pytest.mark.parametrize("rank", [1, 3, 9])
 def test_equals_the_formulas_over_several_projections(shape: tuple[int, int], rank: int) -> None:
-    config = GaLore(rank=rank, gap=3, scale=0.5)
+    config = GaLore(rank=rank, gap=3, scale=0.5, **UNUSUAL)
     (start,), gradients = noise(*shape), noise(*shape, seed=1, count=8)
     expected = by_hand(config, start.double().numpy(), [g.double().numpy() for g in gradients], rate=0.1)
     torch.testing.assert_close(moved(config, start, gradients), torch.tensor(expected).float())

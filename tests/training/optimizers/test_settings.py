@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import BaseModel, ValidationError
-from tiny_training import KINDS, OPTIMIZERS, groups, moved, noise, step
+from tiny_training import KINDS, OPTIMIZERS, UNUSUAL, groups, moved, noise, step
 from torch import nn
 
 from cpt.training.optimizers import AdamW, AdamW8bit, Muon, Optimizer, OptimizerConfig
@@ -88,8 +88,9 @@ def test_weights_without_gradient_stay(config: OptimizerConfig) -> None:
 @pytest.mark.parametrize("config", OPTIMIZERS, ids=KINDS)
 def test_embeddings_and_vectors_move_by_adamw(config: OptimizerConfig, kind: Any) -> None:
     (start,), gradients = noise(16, 8), noise(16, 8, seed=1, count=3)
-    plain = moved(AdamW(), start, gradients, kind=kind)
-    torch.testing.assert_close(moved(config, start, gradients, kind=kind), plain)
+    plain = moved(AdamW(**UNUSUAL), start, gradients, kind=kind)
+    unusual = config.model_copy(update=UNUSUAL)
+    torch.testing.assert_close(moved(unusual, start, gradients, kind=kind), plain)
 
 
 def test_a_row_of_filters_is_no_matrix() -> None:
