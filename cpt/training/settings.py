@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -40,7 +40,7 @@ class Settings:
     keep_checkpoints: int
     compile: bool = False
     tokens: int = 0
-    trackers: Tracking = Tracking()
+    trackers: Tracking = field(default_factory=Tracking)
 
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
         """Learning rate of the step that begins after `step` steps and `tokens` tokens.

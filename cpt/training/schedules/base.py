@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import pairwise
 from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +22,7 @@ class ScheduleConfig(BaseModel, ABC):
     falls: ClassVar[tuple[str, ...]] = ()
     """Phases with a share of the run that need two steps to get from their first rate to their last."""
 
+    kind: str
     unit: Literal["steps", "tokens"] = Field(default="steps", description="What progress is counted in.")
 
     @property
@@ -56,7 +58,7 @@ class ScheduleConfig(BaseModel, ABC):
         for name in self.falls:
             share, length = getattr(self, f"{name}_share"), lengths.get(name, 0)
             if share and length < 2:
-                return f"{name}_share {share:g} of {steps} steps is {length}, too few for the rate to fall"
+                return f"the {name} ({name}_share {share:g}) is {length} of {steps} steps: too few to fall in"
         return None
 
     def for_run(self, batch: int, tokens: int) -> Self:  # noqa: ARG002
@@ -70,10 +72,9 @@ def require_order(**rates: float) -> None:
     Raises:
         ValueError: naming the first two that are not.
     """
-    names = list(rates)
-    for lower, higher in zip(names, names[1:], strict=False):
-        if rates[lower] > rates[higher]:
-            raise ValueError(f"{lower} {rates[lower]:g} is above {higher} {rates[higher]:g}")
+    for (lower, low), (higher, high) in pairwise(rates.items()):
+        if low > high:
+            raise ValueError(f"{lower} {low:g} is above {higher} {high:g}")
 
 
 def require_room(**shares: float) -> None:

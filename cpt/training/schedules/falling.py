@@ -64,7 +64,7 @@ class Cosine(_Falling):
 
 
 class RewarmCosine(_Falling):
-    """Re-warm to the peak, re-decay along a cosine to a floor above zero (Ibrahim et al., arXiv 2403.08763)."""
+    """Re-warm to the peak, re-decay along a cosine to a floor (Ibrahim et al., arXiv 2403.08763)."""
 
     fall = "cosine"
     kind: Literal["rewarm-cosine"] = "rewarm-cosine"
@@ -95,6 +95,5 @@ class Reuse(ScheduleConfig):
         return self.start
 
     def phases(self, total: int) -> tuple[Phase, ...]:
-        return lay_out(
-            total, Part("cosine", 1.0, lambda t: cosine(t, self.start, self.min_ratio * self.start))
-        )
+        end = self.min_ratio * self.start
+        return lay_out(total, Part("cosine", 1.0, lambda t: cosine(t, self.start, end)))
