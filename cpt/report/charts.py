@@ -91,8 +91,8 @@ def learning_rate(training: Training) -> str | None:
 
 def _mark_phases(axes: Axes, phases: Sequence[SchedulePhase], last: int) -> None:
     """A dashed line at the beginning of every phase but the first; its name above where it has room."""
-    ends = [phase.tokens for phase in phases[1:]] + [last]
-    for phase, end in zip(phases, ends, strict=True):
+    ends = [*(phase.tokens for phase in phases[1:]), last]
+    for phase, end in zip(phases, ends, strict=False):
         if phase.tokens:
             axes.axvline(phase.tokens, color=colour("muted"), linewidth=1, dashes=(3, 3))
         if end - phase.tokens >= NAMED_PHASE * last:

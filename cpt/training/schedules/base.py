@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,9 +19,6 @@ class ScheduleConfig(BaseModel, ABC):
     """A learning-rate schedule: a pure function of progress, which is counted in steps or in tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    falls: ClassVar[tuple[str, ...]] = ()
-    """Phases with a share of the run that need two steps to get from their first rate to their last."""
 
     kind: str
     unit: Literal["steps", "tokens"] = Field(default="steps", description="What progress is counted in.")
@@ -55,11 +53,15 @@ class ScheduleConfig(BaseModel, ABC):
     def too_short(self, steps: int) -> str | None:
         """Why a run of so few steps cannot follow this schedule; None if it can."""
         lengths = {phase.name: phase.length for phase in self.phases(steps)}
-        for name in self.falls:
-            share, length = getattr(self, f"{name}_share"), lengths.get(name, 0)
+        for name, share in self._falls().items():
+            length = lengths.get(name, 0)
             if share and length < 2:
                 return f"the {name} ({name}_share {share:g}) is {length} of {steps} steps: too few to fall in"
         return None
+
+    def _falls(self) -> Mapping[str, float]:
+        """Phases that need two steps to get from their first rate to their last, with their shares."""
+        return {}
 
     def for_run(self, batch: int, tokens: int) -> Self:  # noqa: ARG002
         """The schedule of a run with so many sequences per step and so many tokens in all."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,8 +15,6 @@ from cpt.training.schedules.phases import Part, Phase, border, lay_out, warm_up
 
 class _Decaying(ScheduleConfig):
     """Warms up first and decays last."""
-
-    falls: ClassVar[tuple[str, ...]] = ("decay",)
 
     warmup: float = Field(default=0.01, ge=0, lt=1, description="Share of the run spent warming up.")
     decay: Literal["linear", "cosine", "1-sqrt"] = Field(
@@ -30,6 +29,9 @@ class _Decaying(ScheduleConfig):
     def _fits(self) -> Self:
         require_room(warmup=self.warmup, decay_share=self.decay_share)
         return self
+
+    def _falls(self) -> Mapping[str, float]:
+        return {"decay": self.decay_share}
 
     def _decay_from(self, rate: float) -> Part:
         fall = curves.FALLS[self.decay]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -19,8 +20,6 @@ class Infinite(ScheduleConfig):
     Ibrahim et al. (arXiv 2403.08763), Singh et al. (arXiv 2503.02844). With `continues` a run starts at the
     constant rate: give it the weights of the earlier run's checkpoint before the anneal.
     """
-
-    falls: ClassVar[tuple[str, ...]] = ("cooldown", "anneal")
 
     kind: Literal["infinite"] = "infinite"
     peak: float = Field(default=3e-4, gt=0, description="Highest learning rate, after the warm-up.")
@@ -65,6 +64,9 @@ class Infinite(ScheduleConfig):
     @property
     def _cooldown(self) -> float:
         return 0.0 if self.continues else self.cooldown_share
+
+    def _falls(self) -> Mapping[str, float]:
+        return {"cooldown": self._cooldown, "anneal": self.anneal_share}
 
     def phases(self, total: int) -> tuple[Phase, ...]:
         cooldown = FALLS[self.cooldown]

@@ -44,7 +44,7 @@ def test_every_kind_is_reached_by_its_name_and_survives_being_stored(kind: str) 
 OTHER_VALUES: dict[str, Any] = {
     "peak": 2.5e-4,
     "floor": 2e-5,
-    "warmup": 0.3,
+    "warmup": 0.2,
     "constant": 1.5e-4,
     "cooldown": "inverse-sqrt",
     "cooldown_share": 0.3,
