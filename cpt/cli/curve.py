@@ -59,7 +59,7 @@ def _grid(heights: list[int]) -> list[str]:
 def _names(starts: Mapping[str, int], columns: int) -> str:
     """Every name where its phase starts, or beside that place where another, or the end, is in its way."""
     room, latest = columns, {}
-    for name, start in reversed(starts.items()):
+    for name, start in reversed(list(starts.items())):
         latest[name] = min(start, room - len(name))
         room = latest[name] - 1
     line = ""
