@@ -190,22 +190,26 @@ def _corpus_problems(config: PretrainConfig, corpus: Path) -> list[Problem]:
     stream = _stream(config, corpus, seed=0)
     steps = _steps(config, corpus, stream)
     most = stream.available_steps(config.epochs)
-    too_short = config.planned_schedule.too_short(steps)
-    if too_short:
-        hint = "Train on more tokens, or give that phase a larger share, or none (0)."
-        return [Problem(too_short, key="schedule", hint=hint)]
+    problems = _schedule_problems(config, steps)
     if steps <= most:
-        return []
+        return problems
     passes = stream.ledger(steps)["domain"]["epochs"]
     return [
+        *problems,
         Problem(
             f"{config.tokens:,} tokens are {steps:,} steps, but the domain text lasts for {most:,} steps "
             f"({stream.available_tokens(config.epochs):,} tokens) when it is gone through at most "
             f"{config.epochs:g} times",
             key="tokens",
             hint=f"Train on fewer tokens, add text, or set epochs: {math.ceil(passes * 100) / 100:g}.",
-        )
+        ),
     ]
+
+
+def _schedule_problems(config: PretrainConfig, steps: int) -> list[Problem]:
+    too_short = config.planned_schedule.too_short(steps)
+    hint = "Train on more tokens, or give that phase a larger share, or none (0)."
+    return [Problem(too_short, key="schedule", hint=hint)] if too_short else []
 
 
 def _settings(config: PretrainConfig, steps: int, stream: TrainingStream, context: Context) -> Settings:
