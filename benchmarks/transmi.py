@@ -33,7 +33,7 @@ from cpt.stages.vocabulary_change import change_vocabulary
 from cpt.stages.vocabulary_config import VocabularyConfig
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW
-from cpt.training.schedules import Schedule
+from cpt.training.schedules import RewarmCosine
 from cpt.training.settings import Settings
 
 
@@ -73,7 +73,7 @@ def learn(folder: Path, corpus: Path, steps: int, output: Path) -> None:
     settings = Settings(
         steps=steps,
         micro_batch=16,
-        schedule=Schedule(peak=1e-3, floor=1e-4),
+        schedule=RewarmCosine(peak=1e-3, floor=1e-4),
         optimizer=AdamW(),
         clip=1.0,
         dtype=torch.float32,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -76,3 +77,12 @@ def noise(*shape: int, seed: int = 0, count: int = 1) -> list[torch.Tensor]:
     """Standard normal tensors."""
     stream = torch.Generator().manual_seed(seed)
     return [torch.randn(shape, generator=stream) for _ in range(count)]
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard would show: tag -> (step, value)."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cpt import __version__
-from cpt.cli import looking, recipes, running, tokenizer
+from cpt.cli import looking, recipes, running, schedule, tokenizer
 from cpt.cli.output import explain
 from cpt.cli.quiet import quiet_libraries
 from cpt.errors import CptError, UsageError
@@ -39,6 +39,7 @@ app.command("report")(looking.report)
 app.command("show")(looking.show)
 app.command("ls")(looking.ls)
 app.add_typer(tokenizer.app, name="tokenizer")
+app.add_typer(schedule.app, name="schedule")
 
 
 def _version(asked: bool) -> None:

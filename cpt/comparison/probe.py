@@ -26,7 +26,7 @@ from cpt.stages.documents import has_texts
 from cpt.training.loop import train
 from cpt.training.master import MasterWeights
 from cpt.training.optimizers import AdamW
-from cpt.training.schedules import Schedule
+from cpt.training.schedules import Constant
 from cpt.training.settings import Settings
 
 Trained = Literal["all", "embeddings"]
@@ -133,9 +133,7 @@ def _training(settings: ProbeSettings) -> Settings:
     return Settings(
         steps=steps,
         micro_batch=settings.batch_sequences,
-        schedule=Schedule(
-            kind="constant", peak=settings.peak, floor=0.0, warmup=min(0.5, _WARMUP_STEPS / steps)
-        ),
+        schedule=Constant(peak=settings.peak, warmup=min(0.5, _WARMUP_STEPS / steps)),
         optimizer=AdamW(),
         clip=1.0,
         dtype=resolve_precision("auto"),

@@ -16,7 +16,8 @@ from cpt.errors import Problem, RecipeError
 from cpt.stages.base import Artifact, Context, Stage, StageConfig
 from cpt.stages.documents import has_texts, iterate_texts, tokenizer_problems
 from cpt.training.optimizers import AdamW, Optimizer
-from cpt.training.schedules import Schedule
+from cpt.training.schedules import RewarmCosine, Schedule
+from cpt.training.trackers import TENSORBOARD, TrackerName, Tracking, missing
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
@@ -57,7 +58,7 @@ class Checkpoints(BaseModel):
 class PretrainConfig(StageConfig):
     """How the model is trained on."""
 
-    beside_the_result: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
+    beside_the_result: ClassVar[frozenset[str]] = frozenset({"checkpoint", "trackers"})
 
     tokens: int = Field(gt=0, description="Tokens to train on, replay included; rounded up to whole steps.")
     batch_sequences: int = Field(default=8, gt=0, description="Sequences of a global batch.")
@@ -70,7 +71,7 @@ class PretrainConfig(StageConfig):
         default=0.0, ge=0, lt=1, description="Share of each global batch that is replay text."
     )
     epochs: float = Field(default=1.0, gt=0, description="How often the domain text may be gone through.")
-    schedule: Schedule = Field(default=Schedule(), description="How the learning rate moves.")
+    schedule: Schedule = Field(default=RewarmCosine(), description="How the learning rate moves.")
     optimizer: Optimizer = Field(default=AdamW(), description="How gradients move the weights.")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     precision: Literal["auto", "bf16", "fp32"] = Field(
@@ -79,6 +80,14 @@ class PretrainConfig(StageConfig):
     monitor: Monitor = Field(default=Monitor(), description="Probes during training.")
     checkpoint: Checkpoints = Field(default=Checkpoints(), description="Checkpoints.")
     compile: bool = Field(default=False, description="Compile feed-forward blocks and norms (torch.compile).")
+    trackers: tuple[TrackerName, ...] = Field(
+        default=(), description="Where the log goes besides steps.jsonl: TensorBoard, trackio, W&B, MLflow."
+    )
+
+    @property
+    def planned_schedule(self) -> Schedule:
+        """The schedule as far as it is known before the corpus is: with the tokens that are asked for."""
+        return self.schedule.for_run(self.batch_sequences, self.tokens)
 
 
 class PretrainStage(Stage[PretrainConfig]):
@@ -98,6 +107,7 @@ class PretrainStage(Stage[PretrainConfig]):
         except RecipeError as error:
             return error.problems
         problems = [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
+        problems += _tracker_problems(config)
         if "corpus" not in inputs:
             return problems
         problems += _corpus_problems(config, inputs["corpus"].path("corpus"))
@@ -125,7 +135,7 @@ class PretrainStage(Stage[PretrainConfig]):
             model,
             stream,
             _probes(config, model, model_folder, corpus, context.seed),
-            _settings(config, _steps(config, corpus, stream)),
+            _settings(config, _steps(config, corpus, stream), stream, context),
             context.work,
             context.progress,
         )
@@ -157,6 +167,17 @@ def _stream(config: PretrainConfig, corpus: Path, seed: int) -> TrainingStream:
     return TrainingStream(sources, config.replay, config.batch_sequences, seed)
 
 
+def _tracker_problems(config: PretrainConfig) -> list[Problem]:
+    return [
+        Problem(
+            f"the tracker {name} is not installed",
+            key="trackers",
+            hint=f"Install it: pip install 'cpt-workbench[{name}]'",
+        )
+        for name in missing(config.trackers)
+    ]
+
+
 def _corpus_problems(config: PretrainConfig, corpus: Path) -> list[Problem]:
     """What the corpus cannot give."""
     if config.replay and not has_texts(corpus, "replay", "train"):
@@ -170,29 +191,38 @@ def _corpus_problems(config: PretrainConfig, corpus: Path) -> list[Problem]:
     stream = _stream(config, corpus, seed=0)
     steps = _steps(config, corpus, stream)
     most = stream.available_steps(config.epochs)
+    problems = _schedule_problems(config, steps)
     if steps <= most:
-        return []
+        return problems
     passes = stream.ledger(steps)["domain"]["epochs"]
     return [
+        *problems,
         Problem(
             f"{config.tokens:,} tokens are {steps:,} steps, but the domain text lasts for {most:,} steps "
             f"({stream.available_tokens(config.epochs):,} tokens) when it is gone through at most "
             f"{config.epochs:g} times",
             key="tokens",
             hint=f"Train on fewer tokens, add text, or set epochs: {math.ceil(passes * 100) / 100:g}.",
-        )
+        ),
     ]
 
 
-def _settings(config: PretrainConfig, steps: int) -> Settings:
+def _schedule_problems(config: PretrainConfig, steps: int) -> list[Problem]:
+    too_short = config.planned_schedule.too_short(steps)
+    hint = "Train on more tokens, or give that phase a larger share, or none (0)."
+    return [Problem(too_short, key="schedule", hint=hint)] if too_short else []
+
+
+def _settings(config: PretrainConfig, steps: int, stream: TrainingStream, context: Context) -> Settings:
     from cpt.monitor.probes import probe_steps
     from cpt.packed.model import resolve_precision
     from cpt.training.settings import Settings
 
+    tokens = _tokens(stream, steps)
     return Settings(
         steps=steps,
         micro_batch=config.micro_batch_sequences or config.batch_sequences,
-        schedule=config.schedule,
+        schedule=config.schedule.for_run(config.batch_sequences, tokens),
         optimizer=config.optimizer,
         clip=config.clip,
         dtype=resolve_precision(config.precision),
@@ -200,7 +230,14 @@ def _settings(config: PretrainConfig, steps: int) -> Settings:
         checkpoint_every=config.checkpoint.every,
         keep_checkpoints=config.checkpoint.keep,
         compile=config.compile,
+        tokens=tokens,
+        trackers=_tracking(config, context),
     )
+
+
+def _tracking(config: PretrainConfig, context: Context) -> Tracking:
+    project, settings = str(context.recipe.get("name", "cpt")), config.model_dump(mode="json")
+    return Tracking(config.trackers, project, config.name or PretrainStage.kind, settings)
 
 
 def _probes(
@@ -247,6 +284,8 @@ def _save_training(config: PretrainConfig, result: Result, context: Context) -> 
     folder = context.output / "training"
     folder.mkdir()
     shutil.copyfile(context.work / "steps.jsonl", folder / "steps.jsonl")
+    if (context.work / TENSORBOARD).is_dir():
+        shutil.copytree(context.work / TENSORBOARD, folder / TENSORBOARD)
     lines = (json.dumps(reading.as_json()) + "\n" for reading in result.readings)
     (folder / "probes.jsonl").write_text("".join(lines))
     (folder / "ledger.json").write_text(json.dumps(result.ledger, indent=2))
@@ -256,10 +295,19 @@ def _save_training(config: PretrainConfig, result: Result, context: Context) -> 
         "tokens": result.tokens,
         "seconds": result.seconds,
         "tokens_per_second": result.tokens / result.seconds,
+        "schedule": _phases(config, result),
         "stability": {name: asdict(gap) for name, gap in gaps.items()},
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
     return {**summary, "ledger": result.ledger}
+
+
+def _phases(config: PretrainConfig, result: Result) -> dict[str, Any]:
+    """The schedule's phases, each with the steps (or tokens) that were done before it began."""
+    schedule = config.schedule.for_run(config.batch_sequences, result.tokens)
+    phases = schedule.phases(result.tokens if schedule.unit == "tokens" else result.steps)
+    begins = [{"name": phase.name, "first": phase.first} for phase in phases]
+    return {"kind": schedule.kind, "unit": schedule.unit, "phases": begins}
 
 
 STAGE = PretrainStage()

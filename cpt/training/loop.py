@@ -29,6 +29,7 @@ from cpt.training.master import MasterWeights
 from cpt.training.settings import Settings
 from cpt.training.state import Result, State
 from cpt.training.step import Gradient, Stepper
+from cpt.training.trackers import Trackers, open_trackers
 
 
 class Progress(Protocol):
@@ -73,8 +74,9 @@ def train(
         _compile_elementwise(model)
     stepper = Stepper(module, master, optimizer, accelerator, settings)
     log = StepLog(work / "steps.jsonl", state.log_bytes)
+    trackers = open_trackers(settings.trackers, work, state.step, progress.message)
     if state.step == 0 and 0 in settings.probe_at and not state.readings:
-        _probe(module, probes, state, progress)
+        _probe(module, probes, state, progress, trackers)
 
     while state.step < settings.steps:
         proof = TrainingProof(master.weights) if state.step == 0 else None
@@ -82,7 +84,7 @@ def train(
         batch = stream.batch(state.step)
         gradient = stepper.gradient(batch)
         _refuse_what_is_not_finite(gradient, state.step + 1)
-        rate = settings.schedule.rate(state.step, settings.steps)
+        rate = settings.rate(state.step, state.tokens, sum(len(sequence.tokens) for sequence in batch))
         stepper.apply(rate)
         taken = time.perf_counter() - began
         if proof:
@@ -91,27 +93,28 @@ def train(
         state.count(batch)
         state.seconds += taken
         speed = (state.tokens - before) / taken
-        log.write(
-            {
-                "step": state.step,
-                "tokens": state.tokens,
-                "loss_nats": gradient.loss_nats,
-                "lr": rate,
-                "grad_norm": gradient.norm,
-                "seconds": state.seconds,
-                "tokens_per_second": speed,
-            }
-        )
+        record = {
+            "step": state.step,
+            "tokens": state.tokens,
+            "loss_nats": gradient.loss_nats,
+            "lr": rate,
+            "grad_norm": gradient.norm,
+            "seconds": state.seconds,
+            "tokens_per_second": speed,
+        }
+        log.write(record)
+        trackers.log(state.step, record)
         latest = {r["probe"]: r["bits_per_byte"] for r in state.readings}
         progress.update(
             state.step, settings.steps, "step", loss=gradient.loss_nats, tokens_per_second=speed, **latest
         )
         if state.step in settings.probe_at:
-            _probe(module, probes, state, progress)
+            _probe(module, probes, state, progress, trackers)
         if state.step % settings.checkpoint_every == 0 and state.step < settings.steps:
             state.log_bytes = log.length()
             save_checkpoint(work, master.weights, optimizer, asdict(state), settings.keep_checkpoints)
     log.close()
+    trackers.close()
     master.release(model)
     readings = [Reading.from_json(reading) for reading in state.readings]
     return Result(state.step, state.tokens, state.seconds, state.checked_ledger(stream), readings)
@@ -137,9 +140,16 @@ def _refuse_what_is_not_finite(gradient: Gradient, step: int) -> None:
 
 
 def _probe(
-    module: PackedLanguageModel, probes: dict[str, TokenisedText], state: State, progress: Progress
+    module: PackedLanguageModel,
+    probes: dict[str, TokenisedText],
+    state: State,
+    progress: Progress,
+    trackers: Trackers,
 ) -> None:
     readings = read_probes(module, probes, state.step, state.tokens)
+    trackers.log(
+        state.step, {f"bits_per_byte/{reading.probe}": reading.bits_per_byte for reading in readings}
+    )
     state.readings.extend(reading.as_json() for reading in readings)
     shown = ", ".join(f"{reading.probe} {reading.bits_per_byte:.4f}" for reading in readings)
     progress.message(f"step {state.step}: {shown} bits per byte")

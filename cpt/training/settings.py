@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from cpt.training.optimizers import Optimizer
 from cpt.training.schedules import Schedule
+from cpt.training.trackers import Tracking
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Settings:
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: how many of the newest are kept.
         compile: compile the parts of the layers whose shapes do not depend on the documents.
+        tokens: of the whole run; what a schedule in tokens measures progress by.
+        trackers: where else the log goes.
     """
 
     steps: int
@@ -36,3 +39,27 @@ class Settings:
     checkpoint_every: int
     keep_checkpoints: int
     compile: bool = False
+    tokens: int = 0
+    trackers: Tracking = field(default_factory=Tracking)
+
+    def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
+        """Learning rate of the step that begins after `step` steps and `tokens` tokens.
+
+        Args:
+            batch_tokens: tokens of that step.
+        """
+        if self.schedule.unit == "tokens":
+            return self.schedule.rate(tokens, self.tokens, batch_tokens)
+        return self.schedule.rate(step, self.steps)
+
+    def anneal_follows(self, step: int, tokens: int, batch_tokens: int) -> bool:
+        """Whether the schedule's last fall begins with the next step: then a checkpoint lets runs continue.
+
+        Args:
+            step, tokens: done so far.
+            batch_tokens: tokens of the step just taken.
+        """
+        in_tokens = self.schedule.unit == "tokens"
+        done, total, size = (tokens, self.tokens, batch_tokens) if in_tokens else (step, self.steps, 1)
+        begins = self.schedule.anneal_begins(total)
+        return begins is not None and done - size < begins <= done

@@ -9,12 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import varied_texts, write_jsonl
+from tiny_training import scalars
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.errors import DataError
 from cpt.stages.base import Artifact, Context, Silent
 from cpt.stages.corpus import STAGE as CORPUS
 from cpt.stages.pretrain import STAGE as PRETRAIN
+from cpt.training.schedules import Linear, Power
+from cpt.training.trackers import open_trackers
 
 PLAIN = {"tokens": 600, "batch_sequences": 4, "checkpoint": {"every": 2}, "monitor": {"every": 2}}
 
@@ -101,6 +104,7 @@ def test_same_seed_same_weights_other_seed_other_weights(inputs, tmp_path: Path)
         {"schedule": {"peak": 1e-3}},
         {"schedule": {"floor": 1e-4}},
         {"schedule": {"warmup": 0.5}},
+        {"schedule": {"unit": "tokens"}},
         {"optimizer": {"beta1": 0.5}},
         {"optimizer": {"beta2": 0.5}},
         {"optimizer": {"eps": 1e-3}},
@@ -144,6 +148,63 @@ def test_checkpoint_settings_decide_what_is_kept(inputs, tmp_path: Path, every: 
     steps = run_stage(PRETRAIN, settings, inputs, tmp_path)["steps"]
     kept = {int(path.name[5:]) for path in (tmp_path / "work").glob("step-*")}
     assert kept == set(list(range(every, steps, every))[-keep:])
+
+
+def test_the_schedules_rates_and_phases_are_recorded(inputs, tmp_path: Path) -> None:
+    schedule = {"kind": "power", "peak": 1e-3, "warmup": 0.2, "decay_share": 0.4}
+    output = pretrain({"tokens": 1000, "schedule": schedule}, inputs, tmp_path)
+    summary = json.loads((output / "training/summary.json").read_text())
+    expected = Power(batch=4, tokens=summary["tokens"], **{**schedule, "kind": "power"})
+    steps = [json.loads(line) for line in (output / "training/steps.jsonl").read_text().splitlines()]
+    assert [step["lr"] for step in steps] == [expected.rate(i, len(steps)) for i in range(len(steps))]
+    phases = [{"name": phase.name, "first": phase.first} for phase in expected.phases(len(steps))]
+    assert summary["schedule"] == {"kind": "power", "unit": "steps", "phases": phases}
+    assert [phase["name"] for phase in phases] == ["warmup", "power", "decay"]
+
+
+def test_a_schedule_in_tokens_follows_the_tokens(inputs, tmp_path: Path) -> None:
+    schedule = {"kind": "linear", "warmup": 0.5, "unit": "tokens"}
+    output = pretrain({"tokens": 1000, "schedule": schedule}, inputs, tmp_path)
+    steps = [json.loads(line) for line in (output / "training/steps.jsonl").read_text().splitlines()]
+    total, done = steps[-1]["tokens"], 0
+    for step in steps:
+        expected = Linear(warmup=0.5, unit="tokens").rate(done, total, step["tokens"] - done)
+        assert step["lr"] == expected
+        done = step["tokens"]
+    summary = json.loads((output / "training/summary.json").read_text())
+    assert summary["schedule"]["phases"][1] == {"name": "linear", "first": round(total / 2)}
+
+
+def test_a_phase_too_short_for_its_fall_is_a_problem(inputs) -> None:
+    config = PRETRAIN.Config.model_validate(PLAIN | {"schedule": {"kind": "wsd"}})
+    (problem,) = PRETRAIN.check(config, inputs)
+    assert problem.key == "schedule"
+    assert "the decay (decay_share 0.1) is 0 of 3 steps" in problem.message
+
+
+def test_trackers_log_beside_the_result(inputs, tmp_path: Path, monkeypatch) -> None:
+    seen = []
+    opened = open_trackers
+    monkeypatch.setattr(
+        "cpt.training.loop.open_trackers", lambda *words: seen.append(words[0]) or opened(*words)
+    )
+    plain = pretrain({}, inputs, tmp_path / "plain")
+    tracked = pretrain({"trackers": ["tensorboard"], "name": "adapt"}, inputs, tmp_path / "tracked")
+    assert not differ(plain, tracked)
+    shown = scalars(tracked / "training/tensorboard")
+    assert [step for step, _ in shown["lr"]] == [1, 2, 3]
+    assert {"bits_per_byte/domain", "bits_per_byte/general"} <= shown.keys()
+    assert not (plain / "training/tensorboard").exists()
+    assert (seen[1].names, seen[1].run, seen[1].settings["tokens"]) == (("tensorboard",), "adapt", 600)
+    assert "trackers" in PRETRAIN.Config.beside_the_result
+
+
+def test_a_tracker_that_is_not_installed_is_a_problem_before_training(monkeypatch) -> None:
+    monkeypatch.setattr("cpt.stages.pretrain.missing", lambda names: [n for n in names if n == "wandb"])
+    config = PRETRAIN.Config.model_validate(PLAIN | {"trackers": ["tensorboard", "wandb"]})
+    (problem,) = PRETRAIN.check(config, {})
+    assert (problem.key, problem.message) == ("trackers", "the tracker wandb is not installed")
+    assert problem.hint == "Install it: pip install 'cpt-workbench[wandb]'"
 
 
 def test_compile_is_passed_on(inputs, tmp_path: Path, monkeypatch) -> None:

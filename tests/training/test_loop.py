@@ -20,14 +20,14 @@ from cpt.training.data import pack_sequences, target_count
 from cpt.training.groups import group_weights
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW, OptimizerConfig
-from cpt.training.schedules import Schedule
+from cpt.training.schedules import RewarmCosine
 from cpt.training.settings import Settings
 from cpt.training.state import Result
 
 SETTINGS = Settings(
     steps=6,
     micro_batch=4,
-    schedule=Schedule(peak=1e-2, floor=1e-3, warmup=0.3),
+    schedule=RewarmCosine(peak=1e-2, floor=1e-3, warmup=0.3),
     optimizer=AdamW(),
     clip=1.0,
     dtype=torch.float32,
@@ -94,7 +94,7 @@ def changed(tiny_model: Path, tmp_path: Path, **settings) -> bool:
 
 
 def test_first_step_equals_a_plain_torch_step(tiny_model: Path, tmp_path: Path) -> None:
-    settings = dataclasses.replace(SETTINGS, steps=1, schedule=Schedule(peak=1e-2, floor=0, warmup=0))
+    settings = dataclasses.replace(SETTINGS, steps=1, schedule=RewarmCosine(peak=1e-2, floor=0, warmup=0))
     ours, _, _ = run(tiny_model, tmp_path, settings)
     model = load_model(tiny_model)
     model.set_attn_implementation("eager")
@@ -189,7 +189,7 @@ def test_training_lowers_the_loss_it_reports(tiny_model: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     "settings",
     [
-        {"schedule": Schedule(peak=2e-2, floor=1e-3, warmup=0.3)},
+        {"schedule": RewarmCosine(peak=2e-2, floor=1e-3, warmup=0.3)},
         {"optimizer": AdamW(beta2=0.999)},
         {"optimizer": AdamW(weight_decay=0.5)},
         {"clip": 0.01},
