@@ -17,6 +17,7 @@ from cpt.stages.base import Artifact, Context, Stage, StageConfig
 from cpt.stages.documents import has_texts, iterate_texts, tokenizer_problems
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Schedule
+from cpt.training.trains import All, Trains
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
@@ -72,6 +73,7 @@ class PretrainConfig(StageConfig):
     epochs: float = Field(default=1.0, gt=0, description="How often the domain text may be gone through.")
     schedule: Schedule = Field(default=Schedule(), description="How the learning rate moves.")
     optimizer: AdamW = Field(default=AdamW(), description="Settings of AdamW.")
+    trains: Trains = Field(default=All(), description="What of the model trains.")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     precision: Literal["auto", "bf16", "fp32"] = Field(
         default="auto", description="Precision of matrix products; auto: bf16 where the hardware has it."
@@ -101,7 +103,9 @@ class PretrainStage(Stage[PretrainConfig]):
             return []
         problems = _corpus_problems(config, inputs["corpus"].path("corpus"))
         if "model" in inputs:
-            problems += tokenizer_problems(inputs["model"].path("model"), inputs["corpus"].path("corpus"))
+            model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
+            problems += tokenizer_problems(model, corpus)
+            problems += _trains_problems(config, model, _steps(config, corpus, _stream(config, corpus, 0)))
         return problems
 
     def forecast(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
@@ -124,7 +128,7 @@ class PretrainStage(Stage[PretrainConfig]):
             model,
             stream,
             _probes(config, model, model_folder, corpus, context.seed),
-            _settings(config, _steps(config, corpus, stream)),
+            _settings(config, _steps(config, corpus, stream), model_folder, context.seed),
             context.work,
             context.progress,
         )
@@ -183,7 +187,23 @@ def _corpus_problems(config: PretrainConfig, corpus: Path) -> list[Problem]:
     ]
 
 
-def _settings(config: PretrainConfig, steps: int) -> Settings:
+def _trains_problems(config: PretrainConfig, folder: Path, steps: int) -> list[Problem]:
+    """What the model does not go with in the settings of what trains."""
+    from cpt.model_folder.architecture import without_weights
+    from cpt.model_folder.new_tokens import read_new_tokens
+    from cpt.training.trains import Setup
+
+    if config.trains == All():
+        return []
+    try:
+        config.trains.choose(without_weights(folder), Setup(steps, read_new_tokens(folder)))
+    except RecipeError as error:
+        return error.problems
+    return []
+
+
+def _settings(config: PretrainConfig, steps: int, model_folder: Path, seed: int) -> Settings:
+    from cpt.model_folder.new_tokens import read_new_tokens
     from cpt.monitor.probes import probe_steps
     from cpt.packed.model import resolve_precision
     from cpt.training.settings import Settings
@@ -199,6 +219,9 @@ def _settings(config: PretrainConfig, steps: int) -> Settings:
         checkpoint_every=config.checkpoint.every,
         keep_checkpoints=config.checkpoint.keep,
         compile=config.compile,
+        trains=config.trains,
+        new_tokens=read_new_tokens(model_folder),
+        seed=seed,
     )
 
 
@@ -246,6 +269,8 @@ def _save_training(config: PretrainConfig, result: Result, context: Context) -> 
     folder = context.output / "training"
     folder.mkdir()
     shutil.copyfile(context.work / "steps.jsonl", folder / "steps.jsonl")
+    if (context.work / "adapter").is_dir():
+        shutil.copytree(context.work / "adapter", folder / "adapter")
     lines = (json.dumps(reading.as_json()) + "\n" for reading in result.readings)
     (folder / "probes.jsonl").write_text("".join(lines))
     (folder / "ledger.json").write_text(json.dumps(result.ledger, indent=2))

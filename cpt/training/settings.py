@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Schedule
+from cpt.training.trains import All, Trains
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class Settings:
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: how many of the newest are kept.
         compile: compile the parts of the layers whose shapes do not depend on the documents.
+        trains: what of the model trains.
+        new_tokens: ids of the tokens that the model's base did not have.
+        seed: of random weights that are added to the model.
     """
 
     steps: int
@@ -36,3 +40,6 @@ class Settings:
     checkpoint_every: int
     keep_checkpoints: int
     compile: bool = False
+    trains: Trains = All()
+    new_tokens: Sequence[int] = ()
+    seed: int = 0
