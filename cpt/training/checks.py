@@ -95,7 +95,7 @@ def _refuse(names: Sequence[str], what: str) -> None:
 
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_ROWS_AT_ONCE = 4096
+_AT_ONCE = 2**22
 
 
 @torch.no_grad()
@@ -104,8 +104,9 @@ def digest(tensor: torch.Tensor) -> torch.Tensor:
 
     It is the sum of the row's bit patterns, each times an odd number that depends on its place, modulo 2^64.
     """
-    rows = tensor.detach().reshape(len(tensor) if tensor.ndim else 1, -1)
-    factors = torch.arange(1, 2 * rows.shape[1], 2, device=tensor.device) * 0x9E3779B97F4A7C1
-    bits = rows.contiguous().view(_INTEGERS[tensor.element_size()])
-    sums = [(part.long() * factors).sum(1) for part in bits.split(_ROWS_AT_ONCE)]
-    return torch.cat(sums)
+    count = len(tensor) if tensor.ndim else 1
+    bits = tensor.detach().contiguous().view(-1).view(_INTEGERS[tensor.element_size()])
+    bits = bits.view(count, tensor.numel() // max(count, 1))
+    factors = torch.arange(1, 2 * bits.shape[1], 2, device=bits.device) * 0x9E3779B97F4A7C1
+    parts = bits.split(max(1, _AT_ONCE // max(1, bits.shape[1])))
+    return torch.cat([(part.long() * factors).sum(1) for part in parts])

@@ -19,8 +19,6 @@ from cpt.training.trains.ranks import RankAllocation
 if TYPE_CHECKING:
     from cpt.training.trains.lora import Lora
 
-FOLDER = "adapter"
-
 
 class Adapter:
     """An adapter around a model's matrices."""

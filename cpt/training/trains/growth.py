@@ -42,7 +42,7 @@ def expand(model: Any, every: int) -> list[str]:
     before = _losses(model)
     _expand_config(model, origins)
     layers = [
-        copy.deepcopy(blocks.layers[number]) if place in added else blocks.layers[number]
+        _copy(blocks.layers[number]) if place in added else blocks.layers[number]
         for place, number in enumerate(origins)
     ]
     for place, layer in enumerate(layers):
@@ -51,11 +51,17 @@ def expand(model: Any, every: int) -> list[str]:
                 module.layer_idx = place
     for place in added:
         _silence(model, layers[place])
-    blocks.layers[:] = []
+    del blocks.layers[:]
     blocks.layers.extend(layers)
     if not _same(before, _losses(model)):
         raise _unknown(model, "layers that add nothing change what it computes")
     return [f"{blocks.name}.{place}" for place in added]
+
+
+def _copy(layer: nn.Module) -> nn.Module:
+    """A layer with weights of its own that looks at the same configuration."""
+    configs = [module.config for module in layer.modules() if hasattr(module, "config")]
+    return copy.deepcopy(layer, {id(config): config for config in configs})
 
 
 @torch.no_grad()
