@@ -105,7 +105,7 @@ class PretrainStage(Stage[PretrainConfig]):
         if "model" in inputs:
             model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
             problems += tokenizer_problems(model, corpus)
-            problems += _trains_problems(config, model, _steps(config, corpus, _stream(config, corpus, 0)))
+            problems += [] if problems else _trains_problems(config, model, corpus)
         return problems
 
     def forecast(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
@@ -187,7 +187,7 @@ def _corpus_problems(config: PretrainConfig, corpus: Path) -> list[Problem]:
     ]
 
 
-def _trains_problems(config: PretrainConfig, folder: Path, steps: int) -> list[Problem]:
+def _trains_problems(config: PretrainConfig, folder: Path, corpus: Path) -> list[Problem]:
     """What the model does not go with in the settings of what trains."""
     from cpt.model_folder.architecture import without_weights
     from cpt.model_folder.new_tokens import read_new_tokens
@@ -195,6 +195,7 @@ def _trains_problems(config: PretrainConfig, folder: Path, steps: int) -> list[P
 
     if config.trains == All():
         return []
+    steps = _steps(config, corpus, _stream(config, corpus, seed=0))
     try:
         config.trains.choose(without_weights(folder), Setup(steps, read_new_tokens(folder)))
     except RecipeError as error:

@@ -107,6 +107,6 @@ def digest(tensor: torch.Tensor) -> torch.Tensor:
     count = len(tensor) if tensor.ndim else 1
     bits = tensor.detach().contiguous().view(-1).view(_INTEGERS[tensor.element_size()])
     bits = bits.view(count, tensor.numel() // max(count, 1))
-    factors = torch.arange(1, 2 * bits.shape[1], 2, device=bits.device) * 0x9E3779B97F4A7C1
+    factors = (2 * torch.arange(bits.shape[1], device=bits.device) + 1) * 0x9E3779B97F4A7C1
     parts = bits.split(max(1, _AT_ONCE // max(1, bits.shape[1])))
     return torch.cat([(part.long() * factors).sum(1) for part in parts])

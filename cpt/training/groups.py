@@ -13,7 +13,7 @@ Part = Literal["matrices", "embeddings", "new_tokens", "norms", "adapters"]
 """What can have a multiple of the rate of its own, by its key under `rates:`."""
 
 NEW_ROWS = ".new_rows"
-"""Ends the name of the rows of new tokens that are weights of their own; before it stands their matrix's name."""
+"""Ends the name of rows of new tokens that are weights of their own; their matrix's name stands before it."""
 
 _GROUPS: Mapping[tuple[Part, Kind], str] = {
     ("matrices", "matrix"): "matrices",

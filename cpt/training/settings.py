@@ -11,6 +11,8 @@ from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Schedule
 from cpt.training.trains import All, Trains
 
+_EVERYTHING = All()
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -40,6 +42,6 @@ class Settings:
     checkpoint_every: int
     keep_checkpoints: int
     compile: bool = False
-    trains: Trains = All()
+    trains: Trains = _EVERYTHING
     new_tokens: Sequence[int] = ()
     seed: int = 0

@@ -155,7 +155,9 @@ def _target_problems(model: Any, settings: Lora) -> list[Problem]:
     ]
     known = ", ".join(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names))
     return [
-        Problem(f"no matrix of the layers is called {target}", key="trains.targets", hint=f"There are {known}.")
+        Problem(
+            f"no matrix of the layers is called {target}", key="trains.targets", hint=f"There are {known}."
+        )
         for target in settings.targets or ()
         if not any(f".{name}".endswith(f".{target}") for name in names)
     ]
@@ -172,8 +174,8 @@ def _require_tied(model: Any, rows: Rows) -> None:
         raise RecipeError(
             [
                 Problem(
-                    f"the input and the output embedding of {type(model).__name__} are one matrix, which peft "
-                    f"would take apart",
+                    f"the input and the output embedding of {type(model).__name__} are one matrix, "
+                    f"which peft would take apart",
                     key="trains.embeddings",
                     hint="Leave the embeddings frozen, or train layers without adapters (kind: layers).",
                 )

@@ -47,8 +47,7 @@ class Rates(Strict):
 
     def multiples(self) -> dict[Part, float]:
         """The multiple of every part."""
-        given: dict[Part, float] = self.model_dump(exclude_none=True)
-        return {"new_tokens": self.embeddings, **given}
+        return {"new_tokens": self.embeddings, **self.model_dump(exclude_none=True)}
 
 
 class WeightRates(Rates):

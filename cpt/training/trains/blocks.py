@@ -52,7 +52,7 @@ def parse_layers(text: str, count: int) -> list[int]:
     """
     chosen: set[int] = set()
     problems = []
-    for item in re.sub(r"\s", "", text).split(","):
+    for item in text.split(","):
         match = _ITEM.fullmatch(item)
         assert match, "the settings refuse other text"
         first, last = (int(match[1]), int(match[2] or match[1]))

@@ -67,9 +67,9 @@ def choose_weights(
     Raises:
         RecipeError: the settings do not go with the model or with each other.
     """
-    problems: list[Problem] = []
     input_name, output_name = vocabulary_names(model)
     rows: dict[str, Rows] = {output_name: head or embeddings, input_name: embeddings}
+    problems = _new_token_problems(model, setup, rates, embeddings, head, first)
     if input_name == output_name and head not in (None, embeddings):
         problems.append(
             Problem(
@@ -78,42 +78,35 @@ def choose_weights(
                 hint="Leave `head` out: it trains as `embeddings` does.",
             )
         )
-    apart = bool(first) or rates.new_tokens is not None
-    new_rows = {
-        name: which == "all" for name, which in rows.items() if which == "new-tokens" or (apart and which == "all")
-    }
-    alone = round(first * setup.steps)
-    problems += _new_token_problems(model, setup, rates, rows, first)
-    if first and not alone:
-        problems.append(_of_first(f"{first:g} of {setup.steps} steps is less than one step"))
-    if first and not new_rows:
-        problems.append(_of_first("the embeddings are frozen: there is nothing to train first"))
-    trained = {name for name in names if name not in rows}
-    trained |= {name for name, which in rows.items() if which != "frozen"}
+    apart = {"new-tokens", "all"} if first or rates.new_tokens is not None else {"new-tokens"}
+    new_rows = {name: which == "all" for name, which in rows.items() if which in apart}
+    trained = set(names).difference(rows) | {name for name, which in rows.items() if which != "frozen"}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trained)
     problems += unused_rates(model, rates, new_rows)
     if problems:
         raise RecipeError(problems)
-    ids = torch.tensor(setup.new_tokens if new_rows else [], dtype=torch.long)
-    return Choice(rates.multiples(), ids, new_rows, alone, settling)
-
-
-def _of_first(message: str) -> Problem:
-    return Problem(message, key="trains.embeddings_first")
+    tokens = torch.tensor(setup.new_tokens if new_rows else [], dtype=torch.long)
+    return Choice(rates.multiples(), tokens, new_rows, round(first * setup.steps), settling)
 
 
 def _new_token_problems(
-    model: Any, setup: Setup, rates: Rates, rows: Mapping[str, Rows], first: float
+    model: Any, setup: Setup, rates: Rates, embeddings: Rows, head: Rows | None, first: float
 ) -> list[Problem]:
-    keys = {
+    """What stands against the settings that are about new tokens."""
+    wanted = {
         "embeddings_first": bool(first),
         "rates.new_tokens": rates.new_tokens is not None,
-        "embeddings": "new-tokens" in rows.values(),
+        "embeddings": embeddings == "new-tokens",
+        "head": head == "new-tokens",
     }
-    return [
-        problem for key, wanted in keys.items() if wanted for problem in new_token_problems(model, setup, key)
-    ]
+    problems = [problem for key in wanted if wanted[key] for problem in new_token_problems(model, setup, key)]
+    reason = None
+    if first and not round(first * setup.steps):
+        reason = f"{first:g} of {setup.steps} steps is less than one step"
+    elif first and {embeddings, head or embeddings} == {"frozen"}:
+        reason = "the embeddings are frozen: there is nothing to train first"
+    return [*problems, *([Problem(reason, key="trains.embeddings_first")] if reason else [])]
 
 
 def new_token_problems(model: Any, setup: Setup, key: str) -> list[Problem]:

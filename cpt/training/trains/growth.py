@@ -48,7 +48,7 @@ def expand(model: Any, every: int) -> list[str]:
     for place, layer in enumerate(layers):
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
-                module.layer_idx = place
+                setattr(module, "layer_idx", place)  # noqa: B010
     for place in added:
         _silence(model, layers[place])
     del blocks.layers[:]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cpt.training.trains.base import Rows, Setup, TrainsConfig, WeightRates
 
@@ -17,7 +18,6 @@ class Layers(TrainsConfig):
 
     kind: Literal["layers"] = Field(description="Chosen layers train.")
     layers: str = Field(
-        pattern=r"^\s*-?\d+(\s*-\s*-?\d+)?(\s*,\s*-?\d+(\s*-\s*-?\d+)?)*\s*$",
         description='Numbers and ranges, the first layer is 0, the last -1: "0-3,28-29", "-2--1".',
     )
     embeddings: Rows = Field(default="frozen", description="Which rows of the embeddings train.")
@@ -33,6 +33,15 @@ class Layers(TrainsConfig):
         description="Share of the steps in which only the rows of new tokens train. The schedule runs on.",
     )
     rates: WeightRates = Field(default=WeightRates(), description="Multiples of the schedule's rate.")
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _numbers_and_ranges(cls, given: Any) -> Any:
+        text = re.sub(r"\s", "", str(given))
+        item = r"-?\d+(--?\d+)?"
+        if isinstance(given, str | int) and not re.fullmatch(rf"{item}(,{item})*", text):
+            raise ValueError(f"`{given}` is none of: a layer (3), a range (0-3), several of them (0-3,-1)")
+        return text if isinstance(given, str | int) else given
 
     def choose(self, model: Any, setup: Setup) -> Choice:
         """See `TrainsConfig`."""

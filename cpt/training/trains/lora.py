@@ -20,10 +20,15 @@ class Allocation(Strict):
     """How AdaLoRA's budget of ranks shrinks, and where it goes (section 3.3 of the paper)."""
 
     initial_rank: int | None = Field(
-        default=None, gt=1, description="Rank of every adapter at first; default: one and a half times `rank`."
+        default=None,
+        gt=1,
+        description="Rank of every adapter at first; default: 1.5 times `rank`.",
     )
     initial: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of the steps before any rank is taken; at least two steps."
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of the steps before ranks are taken; at least two steps.",
     )
     final: float = Field(
         default=0.3, ge=0, lt=1, description="Share of the steps, at the end, in which the ranks stay."
@@ -44,10 +49,10 @@ class Lora(TrainsConfig):
     kind: Literal["lora"] = Field(description="Low-rank adapters train.")
     variant: Literal["lora", "rslora", "dora", "adalora"] = Field(
         default="rslora",
-        description="lora: scale alpha/rank; rslora: alpha/√rank; dora: directions by LoRA, magnitudes apart; "
+        description="lora: scale alpha/rank; rslora: alpha/√rank; dora: magnitudes train apart; "
         "adalora: the rank moves to where it matters.",
     )
-    rank: int = Field(default=256, gt=0, description="Rank of the adapters; with adalora the mean at the end.")
+    rank: int = Field(default=256, gt=0, description="Rank of the adapters; of adalora the mean at the end.")
     alpha: float | None = Field(
         default=None,
         gt=0,
@@ -70,7 +75,7 @@ class Lora(TrainsConfig):
     @classmethod
     def _no_dropout(cls, given: Any) -> Any:
         if isinstance(given, dict) and "dropout" in given:
-            raise ValueError("adapters have no dropout: continual pretraining goes without, as pretraining did")
+            raise ValueError("adapters have no dropout: continual pretraining goes without it")
         return given
 
     @model_validator(mode="after")

@@ -28,7 +28,7 @@ class RankAllocation:
         self._factors = {name: weight for name, weight in weights.items() if ".lora_" in name}
         self._values = [name for name in self._factors if ".lora_E." in name]
         self.state: dict[str, torch.Tensor] = {}
-        """Moving averages of every factor's importance and its uncertainty, and which singular values stay."""
+        """Moving averages of each factor's importance and its uncertainty; which singular values stay."""
         allocator.ipt = dict.fromkeys(self._factors)  # else the first update would begin the averages anew
         for name, weight in self._factors.items():
             for ending, averages in self._averages():

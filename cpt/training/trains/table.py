@@ -20,15 +20,18 @@ def table(trained: Trained, model: Any) -> str:
     still = sum(1 for parameter in model.parameters() if not parameter.requires_grad)
     rows.append(("frozen", str(still), *_of(total - sum(sizes), total), "-"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
+    lines = ["  ".join(_aligned(row, widths)) for row in rows]
     if trained.alone:
         lines.append(f"in the first {trained.alone} steps the rows of new tokens train alone")
     return "\n".join(lines)
+
+
+def _aligned(row: tuple[str, ...], widths: list[int]) -> list[str]:
+    """Cells of one width by column: the first begins, the others end alike."""
+    return [
+        cell.rjust(width) if column else cell.ljust(width)
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
 
 
 def _of(size: int, total: int) -> tuple[str, str]:

@@ -33,7 +33,10 @@ def logits(model: Any) -> torch.Tensor:
     [
         (LlamaConfig, {}),
         (Qwen2Config, {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
-        (SmolLM3Config, {"no_rope_layer_interval": 2, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 1}),
+        (
+            SmolLM3Config,
+            {"no_rope_layer_interval": 2, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 1},
+        ),
         (GPTNeoXConfig, {}),
         (GPT2Config, {"n_embd": 16, "n_head": 2, "bos_token_id": 0, "eos_token_id": 1}),
     ],
@@ -124,3 +127,9 @@ def test_a_model_of_another_build_is_refused() -> None:
     uneven.config.dense_layers = [1]
     with pytest.raises(RecipeError, match="its configuration names layers by number, under dense_layers"):
         trains(kind="expansion", every=1).choose(uneven, SETUP)
+
+
+def test_an_expansion_that_changes_the_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cpt.training.trains.growth._silence", lambda model, layer: None)
+    with pytest.raises(RecipeError, match="layers that add nothing change what it computes"):
+        trains(kind="expansion", every=1).choose(tiny(), SETUP)

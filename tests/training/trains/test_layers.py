@@ -22,7 +22,7 @@ EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
         ("-2--1", [28, 29]),
         ("-1", [29]),
         ("28--1", [28, 29]),
-        ("5, 3-4 ,4", [3, 4, 5]),
+        ("5,3-4,4", [3, 4, 5]),
         ("-30", [0]),
     ],
 )
@@ -46,8 +46,16 @@ def test_ranges_that_are_not_there(text: str, message: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "a", "1-", "1,,2", "1-2-3"])
 def test_ranges_that_are_none(text: str) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match="is none of: a layer"):
         trains(kind="layers", layers=text)
+
+
+def test_ranges_as_yaml_reads_them() -> None:
+    assert [trains(kind="layers", layers=given).layers for given in (5, -1, " 0-3, -1 ")] == [
+        "5",
+        "-1",
+        "0-3,-1",
+    ]
 
 
 def moved(tmp_path: Path, tied: bool = True, **settings: Any) -> set[str]:
@@ -77,7 +85,9 @@ def test_norms_of_the_rest_train_on_request(tmp_path: Path) -> None:
         (False, {"embeddings": "new-tokens"}, {"embed_tokens", "lm_head"}),
     ],
 )
-def test_embeddings_and_head(tmp_path: Path, tied: bool, settings: dict[str, Any], expected: set[str]) -> None:
+def test_embeddings_and_head(
+    tmp_path: Path, tied: bool, settings: dict[str, Any], expected: set[str]
+) -> None:
     assert moved(tmp_path, tied, layers="0", **settings) == {"layers.0", *expected}
 
 
@@ -117,7 +127,9 @@ def test_new_tokens_are_needed_where_they_are_spoken_of() -> None:
     assert found.keys() == {"trains.embeddings_first", "trains.rates.new_tokens"}
     assert set(found.values()) == {"the model has no new tokens: no vocabulary stage has brought any"}
     settings = {"kind": "layers", "layers": "0", "embeddings": "new-tokens"}
-    assert "trains.embeddings" in problems(settings, new_tokens=())
+    assert problems(settings, new_tokens=()).keys() == {"trains.embeddings"}
+    settings = {"kind": "layers", "layers": "0", "head": "new-tokens"}
+    assert problems(settings, tied=False, new_tokens=()).keys() == {"trains.head"}
 
 
 def test_a_new_token_without_a_row() -> None:

@@ -5,7 +5,20 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import NEW, OLD, TOKENS, Documents, Said, backward, changed, prepared, run, tiny, trains, weights
+from tiny_runs import (
+    NEW,
+    OLD,
+    TOKENS,
+    Documents,
+    Said,
+    backward,
+    changed,
+    prepared,
+    run,
+    tiny,
+    trains,
+    weights,
+)
 from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy

@@ -35,9 +35,7 @@ def tiny(tied: bool = True, layers: int = 2, config: Any = LlamaConfig, **more: 
     attention.register()
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 1}
-    made = config(
-        vocab_size=TOKENS, num_hidden_layers=layers, tie_word_embeddings=tied, **(sizes | more)
-    )
+    made = config(vocab_size=TOKENS, num_hidden_layers=layers, tie_word_embeddings=tied, **(sizes | more))
     model = AutoModelForCausalLM.from_config(made, attn_implementation=attention.NAME)
     return model.eval()
 
