@@ -47,7 +47,8 @@ class Rates(Strict):
 
     def multiples(self) -> dict[Part, float]:
         """The multiple of every part."""
-        return {"new_tokens": self.embeddings, **self.model_dump(exclude_none=True)}
+        given: Any = self.model_dump(exclude_none=True)
+        return {"new_tokens": self.embeddings, **given}
 
 
 class WeightRates(Rates):

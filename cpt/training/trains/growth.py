@@ -46,9 +46,7 @@ def expand(model: Any, every: int) -> list[str]:
         for place, number in enumerate(origins)
     ]
     for place, layer in enumerate(layers):
-        for module in layer.modules():
-            if hasattr(module, "layer_idx"):
-                setattr(module, "layer_idx", place)  # noqa: B010
+        _number(layer, place)
     for place in added:
         _silence(model, layers[place])
     del blocks.layers[:]
@@ -56,6 +54,13 @@ def expand(model: Any, every: int) -> list[str]:
     if not _same(before, _losses(model)):
         raise _unknown(model, "layers that add nothing change what it computes")
     return [f"{blocks.name}.{place}" for place in added]
+
+
+def _number(layer: Any, place: int) -> None:
+    """Tell a layer its place, which is that of its keys and values in a cache."""
+    for module in layer.modules():
+        if hasattr(module, "layer_idx"):
+            module.layer_idx = place
 
 
 def _copy(layer: nn.Module) -> nn.Module:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import NEW, Documents, backward, changed, llama, prepared, run, tiny, trains, weights
+from tiny_runs import NEW, Documents, Weights, backward, changed, llama, prepared, run, tiny, trains, weights
 
 from cpt.errors import RecipeError
 from cpt.training.master import MasterWeights
@@ -82,12 +82,18 @@ def test_the_penalty_is_that_of_peft() -> None:
         assert difference.any() == (".lora_E." not in name)
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    return weights(run(tmp_path_factory.mktemp("plain"), adalora(), steps=STEPS))
+
+
 @pytest.mark.parametrize(
     "allocation",
     [{"initial_rank": 3}, {"initial": 0.5}, {"final": 0.5}, {"every": 1}, {"orthogonality": 0.0}],
 )
-def test_every_setting_of_the_allocation_changes_the_training(tmp_path: Path, allocation: Any) -> None:
-    plain = weights(run(tmp_path / "plain", adalora(), steps=STEPS))
+def test_every_setting_of_the_allocation_changes_the_training(
+    tmp_path: Path, plain: Weights, allocation: Any
+) -> None:
     assert changed(plain, weights(run(tmp_path / "other", adalora(**allocation), steps=STEPS)))
 
 
