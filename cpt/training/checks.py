@@ -80,7 +80,7 @@ class TrainingProof:
             _refuse(moved, "changed {} frozen tensors")
 
     def _digests(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        moving = {name: digest(weight) for name, weight in self._trained.moving().items()}
+        moving = {name: digest(weight) for name, weight in self._trained.must_move().items()}
         still = {}
         for name, (tensor, free) in self._trained.still(self._model).items():
             still[name] = digest(tensor)

@@ -15,6 +15,9 @@ Part = Literal["matrices", "embeddings", "new_tokens", "norms", "adapters"]
 NEW_ROWS = ".new_rows"
 """Ends the name of rows of new tokens that are weights of their own; their matrix's name stands before it."""
 
+TOKEN_ROWS = ".trainable_tokens_delta."
+"""Stands in the name of the rows of new tokens that peft makes weights of their own."""
+
 _GROUPS: Mapping[tuple[Part, Kind], str] = {
     ("matrices", "matrix"): "matrices",
     ("adapters", "adapter"): "adapters",
@@ -74,7 +77,7 @@ def sort_weights(
 
 
 def _place(name: str, weight: nn.Parameter, embeddings: set[str]) -> tuple[Part, Kind]:
-    if name.endswith(NEW_ROWS) or ".trainable_tokens_delta." in name:
+    if name.endswith(NEW_ROWS) or TOKEN_ROWS in name:
         return "new_tokens", "embedding"
     if name in embeddings:
         return "embeddings", "embedding"

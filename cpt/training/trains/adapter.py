@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from cpt.errors import Problem, RecipeError
+from cpt.training.groups import TOKEN_ROWS
 from cpt.training.trains.base import Rows, Setup
 from cpt.training.trains.choice import Choice, new_token_problems, unused_rates
 from cpt.training.trains.ranks import RankAllocation
@@ -76,8 +77,14 @@ def add_adapter(model: Any, settings: Lora, setup: Setup) -> Choice:
         _require_tied(model, settings.embeddings)
     if unused := unused_rates(model, settings.rates, {}):
         raise RecipeError(unused)
-    # behind a zero factor there is no gradient in the first step
-    return Choice(settings.rates.multiples(), settling=2, adapter=Adapter(wrapped, settings))
+    inside = f"{_names(model)[id(model.get_input_embeddings())]}."
+    rows = {name for name, _ in model.named_parameters() if name.startswith(inside) and TOKEN_ROWS in name}
+    return Choice(
+        settings.rates.multiples(),
+        settling=2,  # behind a zero factor there is no gradient in the first step
+        occasional=frozenset() if tied else frozenset(rows),
+        adapter=Adapter(wrapped, settings),
+    )
 
 
 def _wrapped(model: Any, config: Any, seed: int) -> Any:
@@ -114,13 +121,18 @@ def _peft_config(model: Any, settings: Lora, setup: Setup, tied: bool) -> Any:
 def _embeddings(model: Any, rows: Rows, setup: Setup, tied: bool) -> dict[str, Any]:
     if rows == "frozen":
         return {}
-    modules = {id(module): name for name, module in model.named_modules()}
+    modules = _names(model)
     names = [modules[id(model.get_input_embeddings())]]
     if not tied:
         names.append(modules[id(model.get_output_embeddings())])
     if rows == "new-tokens":
         return {"trainable_token_indices": {name: list(setup.new_tokens) for name in names}}
     return {"modules_to_save": names, "ensure_weight_tying": tied}
+
+
+def _names(model: Any) -> dict[int, str]:
+    """Names of a model's modules by identity."""
+    return {id(module): name for name, module in model.named_modules()}
 
 
 def _allocation(settings: Lora, steps: int) -> dict[str, Any]:

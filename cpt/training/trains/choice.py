@@ -27,6 +27,8 @@ class Choice:
         new_rows: names of the matrices of which those rows are apart, and whether their other rows train.
         alone: steps, from the first, in which nothing but those rows trains.
         settling: steps after which every weight that trains has had a gradient that is not zero.
+        occasional: names of weights that have one only in steps in which a new token occurs: rows of an input
+            embedding that is not the output embedding, too.
         adapter: what was put around the model's weights.
     """
 
@@ -35,6 +37,7 @@ class Choice:
     new_rows: Mapping[str, bool] = field(default_factory=dict)
     alone: int = 0
     settling: int = 1
+    occasional: frozenset[str] = frozenset()
     adapter: Adapter | None = None
 
 
@@ -87,7 +90,14 @@ def choose_weights(
     if problems:
         raise RecipeError(problems)
     tokens = torch.tensor(setup.new_tokens if new_rows else [], dtype=torch.long)
-    return Choice(rates.multiples(), tokens, new_rows, round(first * setup.steps), settling)
+    return Choice(
+        rates.multiples(),
+        tokens,
+        new_rows,
+        alone=round(first * setup.steps),
+        settling=settling,
+        occasional=frozenset() if input_name == output_name else frozenset({input_name + NEW_ROWS}),
+    )
 
 
 def _new_token_problems(

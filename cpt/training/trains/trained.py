@@ -92,8 +92,12 @@ class Trained:
         return self._choice.settling
 
     def moving(self) -> Mapping[str, nn.Parameter]:
-        """What moves in this step, by name."""
+        """What may move in this step, by name."""
         return self._rows.weights if self._step < self.alone else self.weights
+
+    def must_move(self) -> Mapping[str, nn.Parameter]:
+        """What moves in this step, or within `settling` of them, whatever the batch holds."""
+        return {name: p for name, p in self.moving().items() if name not in self._choice.occasional}
 
     def still(self, model: nn.Module) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """What must not move in this step: tensors by name, each with the ids [N] of rows that yet may."""

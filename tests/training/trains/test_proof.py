@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import NEW, Said, prepared, run, tiny, trains
+from tiny_runs import NEW, Documents, Said, prepared, run, tiny, trains
 
 from cpt.errors import StageFailed
 from cpt.training.checks import digest
@@ -139,6 +139,25 @@ def test_steps_at_rate_zero_prove_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Schedule, "rate", late)
     run(tmp_path, trains())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"kind": "all", "embeddings_first": 0.5}, {"kind": "lora", "rank": 2, "embeddings": "new-tokens"}],
+    ids=lambda settings: settings["kind"],
+)
+def test_rows_of_an_input_embedding_wait_for_their_tokens(tmp_path: Path, settings: dict[str, Any]) -> None:
+    class Without(Documents):
+        def batch(self, step: int) -> list[Any]:
+            rows = super().batch(step)
+            for row in rows:
+                row.tokens[:] = row.tokens % min(NEW)
+            return rows
+
+    chosen, still = trains(**settings), AdamW(weight_decay=0)
+    model = run(tmp_path, chosen, tiny(tied=False), stream=Without(), optimizer=still)
+    before, after = tiny(tied=False).get_input_embeddings().weight, model.get_input_embeddings().weight
+    assert torch.equal(before[list(NEW)], after[list(NEW)])
 
 
 def test_a_proof_that_a_kill_interrupts_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
