@@ -287,8 +287,8 @@ def _variants_with(key: str, model: type[BaseModel], location: tuple[int | str, 
 
 
 def _is_branch(cls: type[BaseModel], label: str) -> bool:
-    tags = (option for name in cls.model_fields for option in _literals(cls, name))
-    return re.search(rf"\b{re.escape(cls.__name__)}\b", label) is not None or label in tags
+    tagged = any(_literals(cls, name) == [label] for name in cls.model_fields)
+    return re.search(rf"\b{re.escape(cls.__name__)}\b", label) is not None or tagged
 
 
 def _paths_to(key: str, cls: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[str]:

@@ -18,6 +18,7 @@ from cpt.stages.documents import has_texts, iterate_texts, tokenizer_problems
 from cpt.training.optimizers import AdamW, Optimizer
 from cpt.training.schedules import RewarmCosine, Schedule
 from cpt.training.trackers import TENSORBOARD, TrackerName, Tracking, missing
+from cpt.training.trains import All, Trains
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
@@ -73,6 +74,7 @@ class PretrainConfig(StageConfig):
     epochs: float = Field(default=1.0, gt=0, description="How often the domain text may be gone through.")
     schedule: Schedule = Field(default=RewarmCosine(), description="How the learning rate moves.")
     optimizer: Optimizer = Field(default=AdamW(), description="How gradients move the weights.")
+    trains: Trains = Field(default=All(), description="What of the model trains.")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     precision: Literal["auto", "bf16", "fp32"] = Field(
         default="auto", description="Precision of matrix products; auto: bf16 where the hardware has it."
@@ -112,7 +114,9 @@ class PretrainStage(Stage[PretrainConfig]):
             return problems
         problems += _corpus_problems(config, inputs["corpus"].path("corpus"))
         if "model" in inputs:
-            problems += tokenizer_problems(inputs["model"].path("model"), inputs["corpus"].path("corpus"))
+            model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
+            problems += tokenizer_problems(model, corpus)
+            problems += [] if problems else _trains_problems(config, model, corpus)
         return problems
 
     def forecast(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
@@ -135,7 +139,7 @@ class PretrainStage(Stage[PretrainConfig]):
             model,
             stream,
             _probes(config, model, model_folder, corpus, context.seed),
-            _settings(config, _steps(config, corpus, stream), stream, context),
+            _settings(config, _steps(config, corpus, stream), stream, model_folder, context),
             context.work,
             context.progress,
         )
@@ -213,7 +217,26 @@ def _schedule_problems(config: PretrainConfig, steps: int) -> list[Problem]:
     return [Problem(too_short, key="schedule", hint=hint)] if too_short else []
 
 
-def _settings(config: PretrainConfig, steps: int, stream: TrainingStream, context: Context) -> Settings:
+def _trains_problems(config: PretrainConfig, folder: Path, corpus: Path) -> list[Problem]:
+    """What the model does not go with in the settings of what trains."""
+    from cpt.model_folder.architecture import without_weights
+    from cpt.model_folder.new_tokens import read_new_tokens
+    from cpt.training.trains import Setup
+
+    if config.trains == All():
+        return []
+    steps = _steps(config, corpus, _stream(config, corpus, seed=0))
+    try:
+        config.trains.choose(without_weights(folder), Setup(steps, read_new_tokens(folder)))
+    except RecipeError as error:
+        return error.problems
+    return []
+
+
+def _settings(
+    config: PretrainConfig, steps: int, stream: TrainingStream, model_folder: Path, context: Context
+) -> Settings:
+    from cpt.model_folder.new_tokens import read_new_tokens
     from cpt.monitor.probes import probe_steps
     from cpt.packed.model import resolve_precision
     from cpt.training.settings import Settings
@@ -232,6 +255,9 @@ def _settings(config: PretrainConfig, steps: int, stream: TrainingStream, contex
         compile=config.compile,
         tokens=tokens,
         trackers=_tracking(config, context),
+        trains=config.trains,
+        new_tokens=read_new_tokens(model_folder),
+        seed=context.seed,
     )
 
 
@@ -286,6 +312,8 @@ def _save_training(config: PretrainConfig, result: Result, context: Context) -> 
     shutil.copyfile(context.work / "steps.jsonl", folder / "steps.jsonl")
     if (context.work / TENSORBOARD).is_dir():
         shutil.copytree(context.work / TENSORBOARD, folder / TENSORBOARD)
+    if (context.work / "adapter").is_dir():
+        shutil.copytree(context.work / "adapter", folder / "adapter")
     lines = (json.dumps(reading.as_json()) + "\n" for reading in result.readings)
     (folder / "probes.jsonl").write_text("".join(lines))
     (folder / "ledger.json").write_text(json.dumps(result.ledger, indent=2))

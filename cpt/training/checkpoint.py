@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
-Weights = Mapping[str, nn.Parameter]
+Weights = Mapping[str, torch.Tensor]
 _NAME = re.compile(r"step-(\d{9})")
 _WEIGHTS, _OPTIMIZER, _STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 

@@ -23,13 +23,15 @@ from cpt.packed.model import PackedLanguageModel
 from cpt.training.checkpoint import load_newest, save_checkpoint
 from cpt.training.checks import TrainingProof, check_isolation
 from cpt.training.data import PackedSequence, Stream, pieces
-from cpt.training.groups import group_weights
 from cpt.training.log import StepLog
 from cpt.training.master import MasterWeights
 from cpt.training.settings import Settings
 from cpt.training.state import Result, State
 from cpt.training.step import Gradient, Stepper
 from cpt.training.trackers import Trackers, open_trackers
+from cpt.training.trains import Setup
+from cpt.training.trains.table import table
+from cpt.training.trains.trained import Trained
 
 
 class Progress(Protocol):
@@ -65,21 +67,25 @@ def train(
     accelerator = Accelerator()
     if accelerator.num_processes > 1:
         raise StageFailed("training on several processes is not supported yet", hint="Start one process.")
+    choice = settings.trains.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
     module = PackedLanguageModel(model.to(accelerator.device))
-    master = MasterWeights(model, settings.dtype)
-    optimizer = settings.optimizer.build(group_weights(model, master.weights))
-    state = _resume(work, master, optimizer, progress)
+    trained = Trained(choice, MasterWeights(model, settings.dtype))
+    optimizer = settings.optimizer.build(trained.groups(model))
+    state = _resume(work, trained, optimizer, progress)
+    progress.message(table(trained, model))
     _check_isolation(module, stream.batch(0))
     if settings.compile:
         _compile_elementwise(model)
-    stepper = Stepper(module, master, optimizer, accelerator, settings)
+    stepper = Stepper(module, trained, optimizer, accelerator, settings)
     log = StepLog(work / "steps.jsonl", state.log_bytes)
     trackers = open_trackers(settings.trackers, work, state.step, progress.message)
     if state.step == 0 and 0 in settings.probe_at and not state.readings:
         _probe(module, probes, state, progress, trackers)
 
+    proof = TrainingProof(trained, model)
     while state.step < settings.steps:
-        proof = TrainingProof(master.weights) if state.step == 0 else None
+        trained.begin(state.step)
+        proof.begin(state.step)
         began = time.perf_counter()
         batch = stream.batch(state.step)
         gradient = stepper.gradient(batch)
@@ -87,8 +93,7 @@ def train(
         rate = settings.rate(state.step, state.tokens, sum(len(sequence.tokens) for sequence in batch))
         stepper.apply(rate)
         taken = time.perf_counter() - began
-        if proof:
-            proof.check(master.weights)
+        proof.stepped(rate)
         before = state.tokens
         state.count(batch)
         state.seconds += taken
@@ -112,17 +117,17 @@ def train(
             _probe(module, probes, state, progress, trackers)
         if state.step % settings.checkpoint_every == 0 and state.step < settings.steps:
             state.log_bytes = log.length()
-            save_checkpoint(work, master.weights, optimizer, asdict(state), settings.keep_checkpoints)
+            save_checkpoint(work, trained.kept, optimizer, asdict(state), settings.keep_checkpoints)
     log.close()
     trackers.close()
-    master.release(model)
+    trained.release(model, work / "adapter")
     readings = [Reading.from_json(reading) for reading in state.readings]
     return Result(state.step, state.tokens, state.seconds, state.checked_ledger(stream), readings)
 
 
-def _resume(work: Path, master: MasterWeights, optimizer: torch.optim.Optimizer, progress: Progress) -> State:
-    saved, damaged = load_newest(work, master.weights, optimizer)
-    master.publish()
+def _resume(work: Path, trained: Trained, optimizer: torch.optim.Optimizer, progress: Progress) -> State:
+    saved, damaged = load_newest(work, trained.kept, optimizer)
+    trained.publish()
     for name in damaged:
         progress.message(f"checkpoint {name} was damaged and is removed")
     if saved is None:

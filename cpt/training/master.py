@@ -30,8 +30,12 @@ class MasterWeights:
             self.weights = self._working
             return
         self.weights = {name: nn.Parameter(p.detach().clone()) for name, p in self._working.items()}
-        for parameter in model.parameters():
-            parameter.data = parameter.data.to(dtype)
+        self._frozen: dict[str, torch.Tensor] = {}
+        for name, parameter in model.named_parameters():
+            rounded = parameter.data.to(dtype)
+            if name not in self._working and not torch.equal(rounded.float(), parameter.data):
+                self._frozen[name] = parameter.data.cpu()
+            parameter.data = rounded
 
     @property
     def _separate(self) -> bool:
@@ -57,9 +61,13 @@ class MasterWeights:
                 parameter.copy_(self.weights[name])
 
     def release(self, model: Any) -> None:
-        """Give the masters back to the model, which is float32 again, to be saved."""
+        """Give the masters back to the model, which is float32 again, to be saved.
+
+        Frozen weights are again what they were: those that the working precision cannot hold were kept.
+        """
         if self._separate:
-            for parameter in model.parameters():
-                parameter.data = parameter.data.float()
+            for name, parameter in model.named_parameters():
+                kept = self._frozen.get(name, parameter.data)
+                parameter.data = kept.to(parameter.device, torch.float32)
             for name, parameter in self._working.items():
                 parameter.data = self.weights[name].data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +10,9 @@ import torch
 from cpt.training.optimizers import Optimizer
 from cpt.training.schedules import Schedule
 from cpt.training.trackers import Tracking
+from cpt.training.trains import All, Trains
+
+_EVERYTHING = All()
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,9 @@ class Settings:
         compile: compile the parts of the layers whose shapes do not depend on the documents.
         tokens: of the whole run; what a schedule in tokens measures progress by.
         trackers: where else the log goes.
+        trains: what of the model trains.
+        new_tokens: ids of the tokens that the model's base did not have.
+        seed: of random weights that are added to the model.
     """
 
     steps: int
@@ -41,6 +47,9 @@ class Settings:
     compile: bool = False
     tokens: int = 0
     trackers: Tracking = field(default_factory=Tracking)
+    trains: Trains = _EVERYTHING
+    new_tokens: Sequence[int] = ()
+    seed: int = 0
 
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
         """Learning rate of the step that begins after `step` steps and `tokens` tokens.
