@@ -10,7 +10,7 @@ from tiny_runs import NEW, Documents, Said, prepared, run, tiny, trains
 from cpt.errors import StageFailed
 from cpt.training.checks import digest
 from cpt.training.optimizers import AdamW
-from cpt.training.schedules import Schedule
+from cpt.training.schedules import Constant
 from cpt.training.trains.table import table
 from cpt.training.trains.trained import Trained
 
@@ -132,12 +132,12 @@ def test_the_second_phase_is_proved_when_it_begins(tmp_path: Path, monkeypatch: 
 
 
 def test_steps_at_rate_zero_prove_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rate = Schedule.rate
+    rate = Constant.rate
 
-    def late(self: Schedule, step: int, steps: int) -> float:
-        return 0.0 if step < 2 else rate(self, step, steps)
+    def late(self: Constant, done: int, total: int, size: int = 1) -> float:
+        return 0.0 if done < 2 else rate(self, done, total, size)
 
-    monkeypatch.setattr(Schedule, "rate", late)
+    monkeypatch.setattr(Constant, "rate", late)
     run(tmp_path, trains())
 
 

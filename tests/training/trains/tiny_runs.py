@@ -16,7 +16,7 @@ from cpt.packed.model import PackedLanguageModel
 from cpt.training.loop import train
 from cpt.training.master import MasterWeights
 from cpt.training.optimizers import AdamW
-from cpt.training.schedules import Schedule
+from cpt.training.schedules import Constant
 from cpt.training.settings import Settings
 from cpt.training.trains import Setup, Trains
 from cpt.training.trains.trained import Trained
@@ -86,7 +86,7 @@ def settings_for(chosen: Any, new_tokens: Sequence[int] = NEW, **more: Any) -> S
     plain: dict[str, Any] = {
         "steps": 6,
         "micro_batch": 1,
-        "schedule": Schedule(kind="constant", peak=1e-2, floor=0, warmup=0),
+        "schedule": Constant(peak=1e-2, warmup=0),
         "optimizer": AdamW(),
         "clip": 1.0,
         "dtype": torch.float32,
