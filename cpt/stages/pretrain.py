@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from cpt.errors import Problem, RecipeError
 from cpt.stages.base import Artifact, Context, Stage, StageConfig
 from cpt.stages.documents import has_texts, iterate_texts, tokenizer_problems
+from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.faults import Faults
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Schedule
 
@@ -45,15 +47,6 @@ class Monitor(BaseModel):
     )
 
 
-class Checkpoints(BaseModel):
-    """Checkpoints from which a killed run continues."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    every: int = Field(default=50, gt=0, description="Steps between checkpoints.")
-    keep: int = Field(default=1, gt=0, description="How many of the newest are kept.")
-
-
 class PretrainConfig(StageConfig):
     """How the model is trained on."""
 
@@ -78,6 +71,9 @@ class PretrainConfig(StageConfig):
     )
     monitor: Monitor = Field(default=Monitor(), description="Probes during training.")
     checkpoint: Checkpoints = Field(default=Checkpoints(), description="Checkpoints.")
+    faults: Faults = Field(
+        default=Faults(), description="What to do about losses that are not finite, and about spikes."
+    )
     compile: bool = Field(default=False, description="Compile feed-forward blocks and norms (torch.compile).")
 
 
@@ -196,8 +192,8 @@ def _settings(config: PretrainConfig, steps: int) -> Settings:
         clip=config.clip,
         dtype=resolve_precision(config.precision),
         probe_at=probe_steps(steps, config.monitor.every),
-        checkpoint_every=config.checkpoint.every,
-        keep_checkpoints=config.checkpoint.keep,
+        checkpoint=config.checkpoint,
+        faults=config.faults,
         compile=config.compile,
     )
 
@@ -242,12 +238,13 @@ def _save_model(model: Any, source: Path, folder: Path) -> None:
 def _save_training(config: PretrainConfig, result: Result, context: Context) -> dict[str, Any]:
     """Write the training folder; returns the stage's metrics."""
     from cpt.monitor.probes import stability
+    from cpt.training.log import write_lines
 
     folder = context.output / "training"
     folder.mkdir()
     shutil.copyfile(context.work / "steps.jsonl", folder / "steps.jsonl")
-    lines = (json.dumps(reading.as_json()) + "\n" for reading in result.readings)
-    (folder / "probes.jsonl").write_text("".join(lines))
+    write_lines(folder / "probes.jsonl", (reading.as_json() for reading in result.readings))
+    write_lines(folder / "faults.jsonl", result.faults)
     (folder / "ledger.json").write_text(json.dumps(result.ledger, indent=2))
     gaps = stability(result.readings, config.monitor.tolerance)
     summary = {
@@ -255,6 +252,9 @@ def _save_training(config: PretrainConfig, result: Result, context: Context) -> 
         "tokens": result.tokens,
         "seconds": result.seconds,
         "tokens_per_second": result.tokens / result.seconds,
+        "probe_seconds": result.probe_seconds,
+        "checkpoint_seconds": result.checkpoint_seconds,
+        "faults": len(result.faults),
         "stability": {name: asdict(gap) for name, gap in gaps.items()},
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))

@@ -70,3 +70,7 @@ class Stepper:
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._master.publish()
+
+    def drop(self) -> None:
+        """Forget the gradient; the weights stay as they are."""
+        self._optimizer.zero_grad()

@@ -15,6 +15,7 @@ from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.monitor.bits_per_byte import tokenise_text
 from cpt.packed.model import load_model
 from cpt.training import step as stepping
+from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.data import pack_sequences, target_count
 from cpt.training.groups import group_weights
 from cpt.training.loop import train
@@ -31,8 +32,7 @@ SETTINGS = Settings(
     clip=1.0,
     dtype=torch.float32,
     probe_at=(0, 1, 2, 4, 6),
-    checkpoint_every=2,
-    keep_checkpoints=1,
+    checkpoint=Checkpoints(every=2),
 )
 
 
@@ -141,7 +141,7 @@ def test_continuing_says_so(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tiny_model, tmp_path, die_at=5)
     _, _, messages = run(tiny_model, tmp_path)
-    assert messages[0] == "continues after step 4"
+    assert messages[0] == "continues after step 4; step 5 is run again"
 
 
 def test_log_holds_what_the_schedule_and_the_stream_say(tiny_model: Path, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_setting_changes_the_training(tiny_model: Path, tmp_path: Path, settings
 
 
 def test_probe_and_checkpoint_settings_do_not_touch_the_training(tiny_model: Path, tmp_path: Path) -> None:
-    assert not changed(tiny_model, tmp_path, probe_at=(3,), checkpoint_every=1, keep_checkpoints=2)
+    assert not changed(tiny_model, tmp_path, probe_at=(3,), checkpoint=Checkpoints(every=1, keep=2))
     assert len(list((tmp_path / "plain").glob("step-*"))) == 1
     assert len(list((tmp_path / "other").glob("step-*"))) == 2
 
