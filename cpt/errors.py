@@ -107,6 +107,6 @@ class Interrupted(CptError):
 
 
 class Terminated(Interrupted):
-    """A scheduler stopped the run (SIGTERM: preemption, the end of its time); the same command continues it."""
+    """A scheduler stopped the run (SIGTERM, as before a preemption); the same command continues it."""
 
     exit_code = 143

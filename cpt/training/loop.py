@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from accelerate import Accelerator
 
 from cpt.errors import StageFailed

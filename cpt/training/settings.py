@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -41,8 +41,8 @@ class Settings:
     clip: float
     dtype: torch.dtype
     probe_at: Collection[int]
-    checkpoint: Checkpoints = Checkpoints()
-    faults: Faults = Faults()
+    checkpoint: Checkpoints = field(default_factory=Checkpoints)
+    faults: Faults = field(default_factory=Faults)
     compile: bool = False
 
 
@@ -50,7 +50,7 @@ class FixedSettings:
     """The settings that a run must go on with, as a part of its checkpoints."""
 
     def __init__(self, settings: Settings) -> None:
-        chosen = {field.name: getattr(settings, field.name) for field in fields(settings)}
+        chosen = {each.name: getattr(settings, each.name) for each in fields(settings)}
         self._settings = dict(_flat({name: value for name, value in chosen.items() if name not in _FREE}))
 
     def state(self) -> Mapping[str, Any]:

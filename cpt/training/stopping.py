@@ -36,7 +36,7 @@ class HeldSignals:
         if self.received is not None and error is None:
             self._deliver(self.received)
 
-    def _hold(self, number: int, frame: FrameType | None) -> None:
+    def _hold(self, number: int, _frame: FrameType | None) -> None:
         if self.received is None:
             self.received = signal.Signals(number)
         else:

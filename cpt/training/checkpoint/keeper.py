@@ -152,4 +152,4 @@ class Keeper:
 
 
 def _steps(first: int, last: int) -> str:
-    return f"step {first} is" if first == last else f"steps {first}–{last} are"
+    return f"step {first} is" if first == last else f"steps {first} to {last} are"

@@ -97,7 +97,7 @@ class RandomNumbers:
     """The global generators: Python's, NumPy's, PyTorch's, and one for each GPU."""
 
     def state(self) -> PartState:
-        kind, words, *rest = np.random.get_state()  # noqa: NPY002
+        kind, words, *rest = np.random.get_state()
         gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         return {
             "python": random.getstate(),
@@ -110,7 +110,7 @@ class RandomNumbers:
         version, words, gauss = saved["python"]
         random.setstate((version, tuple(words), gauss))
         kind, numbers, *rest = saved["numpy"]
-        np.random.set_state((kind, np.asarray(numbers, dtype=np.uint32), *rest))  # noqa: NPY002
+        np.random.set_state((kind, np.asarray(numbers, dtype=np.uint32), *rest))
         torch.set_rng_state(saved["torch"])
         for number in range(torch.cuda.device_count()):
             if (state := saved.get(f"cuda/{number}")) is not None:

@@ -45,7 +45,7 @@ class Snapshot:
         return sum(tensor.nbytes for part in self.tensors.values() for tensor in part.values())
 
     def copied(self, buffers: Snapshot | None = None) -> Snapshot:
-        """A copy in host memory, in the memory of `buffers` (a copy that nobody needs any more) where it fits.
+        """A copy in host memory, in the memory of `buffers` (a copy that is no longer needed) where it fits.
 
         Memory that is used again is not touched for the first time again, and on a GPU it stays pinned.
         """

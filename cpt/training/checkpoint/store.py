@@ -55,7 +55,7 @@ class Store:
 
         Were they left, they would count as the newest, and the readable one would go.
         """
-        wrong = []
+        wrong: list[str] = []
         for step in self.steps():
             try:
                 return read(self.path(step)), wrong
