@@ -1,7 +1,7 @@
 """Kill -9 at random moments, as many times as one likes: does a run still end with the same weights?
 
-A tiny model trains in a process that is killed and started again until it is finished; then its weights
-are compared, to the bit, with those of a run that nobody disturbed. Checkpoints are written after every third step.
+A tiny model trains in a process that is killed and started again until it is finished; then its weights are
+compared, to the bit, with those of an undisturbed run. Checkpoints are written after every third step.
 
     python benchmarks/kills.py --kills 50
 """

@@ -9,7 +9,6 @@ import dataclasses
 import multiprocessing
 import random
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,17 +48,16 @@ class Outcome:
     """What became of the runs.
 
     Attributes:
-        kills: how many attempts were killed; `found` says what they left: "write cut off" for an unfinished
-            checkpoint.
+        kills: how many attempts were killed, `in_a_write` of them while a checkpoint was being written.
         runs: finished runs; `equal` of them ended with the very weights of an undisturbed run.
         resumed: largest number of attempts that one run took, beyond its first.
     """
 
     kills: int = 0
+    in_a_write: int = 0
     runs: int = 0
     equal: int = 0
     resumed: int = 0
-    found: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 def kill_until(model: Path, folder: Path, chosen: Settings, kills: int, seed: int) -> Outcome:
@@ -80,7 +78,7 @@ def kill_until(model: Path, folder: Path, chosen: Settings, kills: int, seed: in
             last = outcome.kills == kills
             if _attempt(model, work, chosen, None if last else moments.uniform(0, 0.8 * seconds)).killed:
                 outcome.kills += 1
-                outcome.found["write cut off" if list(work.glob(".step-*")) else "whole"] += 1
+                outcome.in_a_write += bool(list(work.glob(".step-*")))
         outcome.resumed = max(outcome.resumed, attempts - 1)
         weights = load_file(work / "final")
         outcome.equal += all(torch.equal(weights[name], value) for name, value in expected.items())
