@@ -19,6 +19,7 @@ from cpt.monitor.probes import read_probes
 from cpt.packed.model import PackedLanguageModel
 from cpt.training.checkpoint.keeper import Keeper
 from cpt.training.checkpoint.parts import Moments, Part, Weights
+from cpt.training.checkpoint.policy import anneal_begins
 from cpt.training.checks import TrainingProof, check_isolation
 from cpt.training.data import PackedSequence, Stream, pieces
 from cpt.training.faults import Fault, Faults
@@ -70,8 +71,12 @@ def train(
     master = MasterWeights(model, settings.dtype)
     optimizer = settings.optimizer.build(group_weights(model, master.weights))
     state = State()
-    parts: dict[str, Part] = {"weights": Weights(master), "optimizer": Moments(optimizer, master.weights)}
-    with Keeper(work, parts, state, settings, progress) as keeper:
+    parts: dict[str, Part] = {
+        "weights": Weights(master.weights, master.publish),
+        "optimizer": Moments(optimizer, master.weights),
+    }
+    pre_anneal = anneal_begins(settings.schedule, settings.steps, stream)
+    with Keeper(work, parts, state, settings, progress, pre_anneal) as keeper:
         master.publish()
         log = keeper.resume()
         state.checked_ledger(stream)

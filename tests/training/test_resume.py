@@ -19,7 +19,6 @@ from cpt.training.checkpoint.parts import Weights
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.checkpoint.store import Store
 from cpt.training.faults import Faults
-from cpt.training.master import MasterWeights
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Schedule
 from cpt.training.settings import Settings
@@ -59,7 +58,7 @@ def test_what_changes_right_after_an_async_save_begins_is_not_in_it(tmp_path: Pa
     module = nn.Linear(50, 40)
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     parts, state, gate = (
-        {"weights": Weights(MasterWeights(module, torch.float32))},
+        {"weights": Weights(dict(module.named_parameters()), lambda: None)},
         State(),
         threading.Event(),
     )
@@ -79,7 +78,7 @@ def test_what_changes_right_after_an_async_save_begins_is_not_in_it(tmp_path: Pa
 
 def test_a_second_async_save_waits_for_the_first_and_neither_is_spoilt(tmp_path: Path) -> None:
     module = nn.Linear(300, 300)
-    parts, state = {"weights": Weights(MasterWeights(module, torch.float32))}, State()
+    parts, state = {"weights": Weights(dict(module.named_parameters()), lambda: None)}, State()
     with Keeper(tmp_path, parts, state, with_checkpoints(keep=5, mode="async"), Quiet()) as keeper:
         log = keeper.resume()
         for step in range(1, 6):
@@ -95,7 +94,7 @@ def test_a_second_async_save_waits_for_the_first_and_neither_is_spoilt(tmp_path:
 def test_the_last_good_snapshot_is_not_spoilt_while_checkpoints_are_written(tmp_path: Path) -> None:
     """Snapshots after even steps, checkpoints after all of them, and a roll-back after each odd one."""
     module = nn.Linear(100, 100)
-    parts, state = {"weights": Weights(MasterWeights(module, torch.float32))}, State()
+    parts, state = {"weights": Weights(dict(module.named_parameters()), lambda: None)}, State()
     settings = dataclasses.replace(
         SETTINGS,
         steps=100,

@@ -33,13 +33,20 @@ class Keeper:
     """
 
     def __init__(
-        self, work: Path, parts: Mapping[str, Part], state: State, settings: Settings, progress: Progress
+        self,
+        work: Path,
+        parts: Mapping[str, Part],
+        state: State,
+        settings: Settings,
+        progress: Progress,
+        pre_anneal: int | None = None,
     ) -> None:
         """Keep some parts.
 
         Args:
             work: folder of the checkpoints and the log.
             parts: by name, restored in this order; settings, random numbers and `state` are added.
+            pre_anneal: the step before the rate is annealed, whose checkpoint stays.
         """
         self._parts = {
             "settings": FixedSettings(settings),
@@ -48,7 +55,7 @@ class Keeper:
             _RUN: state,
         }
         self._state, self._progress = state, progress
-        policy = Policy(settings.checkpoint, settings.schedule, settings.steps)
+        policy = Policy(settings.checkpoint, settings.steps, pre_anneal)
         self._due, self._in_background = policy.due, settings.checkpoint.mode == "async"
         self._store = Store(work, settings.checkpoint.keep, policy.stays)
         self._writer = Background()

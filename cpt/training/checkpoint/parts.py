@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from cpt.errors import StageFailed
-from cpt.training.master import MasterWeights
 
 PartState = Mapping[str, Any]
 """By key (no two alike) tensors, which may be those that training goes on to change, and JSON data."""
@@ -34,22 +33,26 @@ class Part(Protocol):
 class Weights:
     """The trained weights."""
 
-    def __init__(self, master: MasterWeights) -> None:
-        self._master = master
+    def __init__(self, weights: Mapping[str, torch.Tensor], publish: Callable[[], None]) -> None:
+        """Keep some weights.
+
+        Args:
+            publish: lets the model see them after they were changed.
+        """
+        self._weights, self._publish = weights, publish
 
     def state(self) -> PartState:
-        return {name: weight.detach() for name, weight in self._master.weights.items()}
+        return {name: weight.detach() for name, weight in self._weights.items()}
 
     @torch.no_grad()
     def restore(self, saved: PartState) -> None:
-        weights = self._master.weights
-        _refuse_other_model(weights, saved)
-        for name, weight in weights.items():
+        _refuse_other_model(self._weights, saved)
+        for name, weight in self._weights.items():
             weight.copy_(saved[name])
-        self._master.publish()
+        self._publish()
 
 
-def _refuse_other_model(weights: Mapping[str, nn.Parameter], saved: PartState) -> None:
+def _refuse_other_model(weights: Mapping[str, torch.Tensor], saved: PartState) -> None:
     other = sorted(weights.keys() ^ saved.keys())
     other += [name for name, w in weights.items() if name in saved and saved[name].shape != w.shape]
     if other:

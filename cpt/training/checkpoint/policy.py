@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, runtime_checkable
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from cpt.training.data import Stream
 
 
 class Checkpoints(BaseModel):
@@ -29,18 +33,35 @@ class Checkpoints(BaseModel):
 
 @runtime_checkable
 class Annealing(Protocol):
-    """A schedule whose rate is annealed at the end, so that a later run continues from before that."""
+    """A schedule whose rate may be annealed at the end, so that a later run continues from before that."""
 
-    def anneal_begins(self, steps: int) -> int | None:
-        """Steps of `steps` taken before the rate is annealed; None when it is not."""
+    @property
+    def unit(self) -> str:
+        """What progress is counted in: "steps" or "tokens"."""
+
+    def anneal_begins(self, total: int) -> int | None:
+        """Steps (or tokens) of `total` before the rate is annealed; None when it is not."""
+
+
+def anneal_begins(schedule: object, steps: int, stream: Stream) -> int | None:
+    """Steps of a run before its rate is annealed; None when it is not."""
+    if not isinstance(schedule, Annealing):
+        return None
+    if schedule.unit == "steps":
+        return schedule.anneal_begins(steps)
+
+    def tokens(step: int) -> int:
+        return sum(int(entry["tokens"]) for entry in stream.ledger(step).values())
+
+    begins = schedule.anneal_begins(tokens(steps))
+    return None if begins is None else bisect_left(range(steps), begins, key=tokens)
 
 
 class Policy:
     """Which of a run's steps get a checkpoint, and which of those stay."""
 
-    def __init__(self, config: Checkpoints, schedule: object, steps: int) -> None:
-        self._config, self._steps = config, steps
-        self.pre_anneal = schedule.anneal_begins(steps) if isinstance(schedule, Annealing) else None
+    def __init__(self, config: Checkpoints, steps: int, pre_anneal: int | None = None) -> None:
+        self._config, self._steps, self._pre_anneal = config, steps, pre_anneal
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint is written after `step`; after the last one the model itself is."""
@@ -49,4 +70,4 @@ class Policy:
     def stays(self, step: int) -> bool:
         """Whether the checkpoint of `step` is a milestone, or the one before annealing."""
         every = self._config.keep_every
-        return step == self.pre_anneal or (every is not None and step % every == 0)
+        return step == self._pre_anneal or (every is not None and step % every == 0)

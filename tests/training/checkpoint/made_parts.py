@@ -41,7 +41,7 @@ class Made:
             group["lr"] = 0.1
         self.pattern = Pattern()
         self.parts: dict[str, Part] = {
-            "weights": Weights(self.master),
+            "weights": Weights(self.master.weights, self.master.publish),
             "optimizer": Moments(self.optimizer, self.master.weights),
             "pattern": self.pattern,
         }
