@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.errors import Problem, RecipeError
-from cpt.stages.base import Artifact, Context, Stage, StageConfig
+from cpt.stages.base import Artifact, Context, Earlier, Stage, StageConfig
+from cpt.stages.continuing import Checkpoint, Start, begin_of_data, find_start, wire_start, write_kept
 from cpt.stages.documents import has_texts, iterate_texts, tokenizer_problems
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
@@ -52,6 +53,10 @@ class PretrainConfig(StageConfig):
 
     beside_the_result: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
 
+    start: Start | None = Field(
+        default=None,
+        description="Continue an earlier pretrain stage from a checkpoint of it.",
+    )
     tokens: int = Field(gt=0, description="Tokens to train on, replay included; rounded up to whole steps.")
     batch_sequences: int = Field(default=8, gt=0, description="Sequences of a global batch.")
     micro_batch_sequences: int | None = Field(
@@ -85,6 +90,13 @@ class PretrainStage(Stage[PretrainConfig]):
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "training")
 
+    def wire(self, config: PretrainConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
+        """Model and corpus; what is to be continued must be a training."""
+        roles = super().wire(config, earlier)
+        if config.start is not None:
+            wire_start(earlier, roles["model"])
+        return roles
+
     def check(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """The replay share must be whole rows, and the corpus must hold the tokens that are asked for."""
         from cpt.corpus.stream import replay_rows
@@ -95,7 +107,11 @@ class PretrainStage(Stage[PretrainConfig]):
             return error.problems
         if "corpus" not in inputs:
             return []
-        problems = _corpus_problems(config, inputs["corpus"].path("corpus"))
+        found = _find_start(config, inputs)
+        if isinstance(found, Problem):
+            return [found]
+        begin = begin_of_data(config.start, found, inputs)
+        problems = _corpus_problems(config, inputs["corpus"].path("corpus"), begin)
         if "model" in inputs:
             problems += tokenizer_problems(inputs["model"].path("model"), inputs["corpus"].path("corpus"))
         return problems
@@ -105,17 +121,26 @@ class PretrainStage(Stage[PretrainConfig]):
         if "corpus" not in inputs:
             return f"{config.tokens:,} tokens"
         corpus = inputs["corpus"].path("corpus")
-        stream = _stream(config, corpus, seed=0)
+        found = _find_start(config, inputs)
+        begin = begin_of_data(config.start, None if isinstance(found, Problem) else found, inputs)
+        stream = _stream(config, corpus, 0, begin)
         steps = _steps(config, corpus, stream)
         return f"about {_tokens(stream, steps):,} tokens in {steps:,} steps"
 
     def run(self, config: PretrainConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Train, then save the model and what is known of the training."""
         from cpt.packed.model import load_model
+        from cpt.training.checkpoint.store import load_weights
         from cpt.training.loop import train
 
         model_folder, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
-        model, stream = load_model(model_folder), _stream(config, corpus, context.seed)
+        found = _find_start(config, inputs)
+        if isinstance(found, Problem):
+            raise RecipeError([found])
+        if found is not None:
+            model_folder = inputs["model"].folder / found.folder
+        begin = begin_of_data(config.start, found, inputs)
+        model, stream = load_model(model_folder), _stream(config, corpus, context.seed, begin)
         result = train(
             model,
             stream,
@@ -125,7 +150,21 @@ class PretrainStage(Stage[PretrainConfig]):
             context.progress,
         )
         _save_model(model, model_folder, context.output / "model")
-        return _save_training(config, result, context)
+        metrics = _save_training(config, result, context)
+
+        def save(step: int, folder: Path) -> None:
+            load_weights(context.work, step, model)
+            _save_model(model, model_folder, folder)
+
+        write_kept(context.output, result.kept, stream.passed, save)
+        return metrics
+
+
+def _find_start(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> Checkpoint | Problem | None:
+    """What the stage starts from, if it continues another one that is made already."""
+    if config.start is None or "model" not in inputs:
+        return None
+    return find_start(config.start, inputs["model"])
 
 
 def _steps(config: PretrainConfig, corpus: Path, stream: TrainingStream) -> int:
@@ -143,16 +182,18 @@ def _tokens(stream: TrainingStream, steps: int) -> int:
     return sum(int(entry["tokens"]) for entry in stream.ledger(steps).values())
 
 
-def _stream(config: PretrainConfig, corpus: Path, seed: int) -> TrainingStream:
+def _stream(
+    config: PretrainConfig, corpus: Path, seed: int, begin: Mapping[str, int] | None = None
+) -> TrainingStream:
     from cpt.corpus import TrainingStream, open_source
     from cpt.corpus.stream import DOMAIN, REPLAY
 
     names = (DOMAIN, REPLAY) if config.replay else (DOMAIN,)
     sources = {name: open_source(corpus, name) for name in names if has_texts(corpus, name, "train")}
-    return TrainingStream(sources, config.replay, config.batch_sequences, seed)
+    return TrainingStream(sources, config.replay, config.batch_sequences, seed, begin)
 
 
-def _corpus_problems(config: PretrainConfig, corpus: Path) -> list[Problem]:
+def _corpus_problems(config: PretrainConfig, corpus: Path, begin: Mapping[str, int]) -> list[Problem]:
     """What the corpus cannot give."""
     if config.replay and not has_texts(corpus, "replay", "train"):
         return [
@@ -162,12 +203,12 @@ def _corpus_problems(config: PretrainConfig, corpus: Path) -> list[Problem]:
                 hint="Give the corpus stage `replay:` (sources, or self_generated), or set replay: 0.",
             )
         ]
-    stream = _stream(config, corpus, seed=0)
+    stream = _stream(config, corpus, 0, begin)
     steps = _steps(config, corpus, stream)
     most = stream.available_steps(config.epochs)
     if steps <= most:
         return []
-    passes = stream.ledger(steps)["domain"]["epochs"]
+    passes = stream.passes(steps)
     return [
         Problem(
             f"{config.tokens:,} tokens are {steps:,} steps, but the domain text lasts for {most:,} steps "

@@ -115,7 +115,7 @@ def train(
                 progress.message(f"{signals.received.name}: saved after step {state.step}, and stopped")
     log.close()
     master.release(model)
-    return Result.of(state, stream)
+    return Result.of(state, stream, keeper.kept())
 
 
 def _act_on(

@@ -8,6 +8,7 @@ from typing import Any
 
 from cpt.errors import StageFailed
 from cpt.monitor.probes import Reading
+from cpt.training.checkpoint.policy import Kept
 from cpt.training.data import PackedSequence, Stream
 
 Counts = dict[str, dict[str, int]]
@@ -130,6 +131,7 @@ class Result:
         seconds, probe_seconds, checkpoint_seconds: see `State`.
         ledger: what was trained on, by source, checked against what the loop counted.
         faults: what happened and what was done, one record each.
+        kept: steps whose weights can be started from, and why they are kept.
     """
 
     steps: int
@@ -140,9 +142,10 @@ class Result:
     ledger: Mapping[str, Mapping[str, float]]
     readings: list[Reading]
     faults: list[dict[str, Any]]
+    kept: Mapping[int, Kept]
 
     @classmethod
-    def of(cls, state: State, stream: Stream) -> Result:
+    def of(cls, state: State, stream: Stream, kept: Mapping[int, Kept]) -> Result:
         """The result of a run that has gone through all its steps.
 
         Raises:
@@ -157,4 +160,5 @@ class Result:
             state.checked_ledger(stream),
             [Reading.from_json(reading) for reading in state.readings],
             state.faults,
+            {**kept, state.step: "last"},
         )

@@ -15,6 +15,7 @@ from cpt.errors import DataError
 from cpt.stages.base import Artifact, Context, Silent
 from cpt.stages.corpus import STAGE as CORPUS
 from cpt.stages.pretrain import STAGE as PRETRAIN
+from cpt.training.settings import Settings
 
 PLAIN = {"tokens": 600, "batch_sequences": 4, "checkpoint": {"every": 2}, "monitor": {"every": 2}}
 
@@ -143,6 +144,32 @@ def test_checkpoint_settings_decide_what_is_kept(inputs, tmp_path: Path, every: 
     steps = run_stage(PRETRAIN, settings, inputs, tmp_path)["steps"]
     kept = {int(path.name[5:]) for path in (tmp_path / "work").glob("step-*")}
     assert kept == set(list(range(every, steps, every))[-keep:])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"checkpoint": {"every": 1, "keep_every": 2, "mode": "blocking"}},
+        {"faults": {"spike": "skip", "most": 0}},
+    ],
+    ids=str,
+)
+def test_checkpoint_and_fault_settings_are_passed_on(
+    inputs, tmp_path: Path, monkeypatch, config: dict
+) -> None:
+    seen: list[Settings] = []
+    monkeypatch.setattr("cpt.training.loop.Stepper", lambda *given: seen.append(given[-1]))
+    with pytest.raises(AttributeError):
+        pretrain(config, inputs, tmp_path)
+    (name,) = config
+    assert getattr(seen[0], name).model_dump(exclude_unset=True) == config[name]
+
+
+def test_faults_and_seconds_are_in_the_result(inputs, tmp_path: Path) -> None:
+    metrics = run_stage(PRETRAIN, PLAIN, inputs, tmp_path)
+    assert (tmp_path / "output/training/faults.jsonl").read_text() == ""
+    assert metrics["faults"] == 0
+    assert min(metrics["checkpoint_seconds"], metrics["probe_seconds"]) > 0
 
 
 def test_compile_is_passed_on(inputs, tmp_path: Path, monkeypatch) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from cpt.training.checkpoint.folder import LAST_GOOD, require_space
 from cpt.training.checkpoint.parts import Part, RandomNumbers
-from cpt.training.checkpoint.policy import Policy
+from cpt.training.checkpoint.policy import Kept, Policy
 from cpt.training.checkpoint.snapshot import Snapshot
 from cpt.training.checkpoint.store import Store
 from cpt.training.checkpoint.writer import Background
@@ -56,7 +56,7 @@ class Keeper:
         }
         self._state, self._progress = state, progress
         policy = Policy(settings.checkpoint, settings.steps, pre_anneal)
-        self._due, self._in_background = policy.due, settings.checkpoint.mode == "async"
+        self._policy, self._in_background = policy, settings.checkpoint.mode == "async"
         self._store = Store(work, settings.checkpoint.keep, policy.stays)
         self._writer = Background()
         self._log_path = work / "steps.jsonl"
@@ -101,7 +101,7 @@ class Keeper:
         if self._snapshot_every and step % self._snapshot_every == 0:
             self._state.log_bytes = log.length()
             self._last_good, self._spare = self._copied_now(), self._last_good
-        if self._due(step):
+        if self._policy.due(step):
             self.save(log, self._in_background)
         self._state.checkpoint_seconds += time.perf_counter() - began
 
@@ -138,6 +138,11 @@ class Keeper:
         good.restore(self._parts, spare=[_RUN])
         self._state.forget_since(good.data[_RUN], good.step)
         return good.step
+
+    def kept(self) -> dict[int, Kept]:
+        """Steps whose checkpoints stay, and why."""
+        reasons = {step: self._policy.stays(step) for step in self._store.steps()}
+        return {step: reason for step, reason in reasons.items() if reason and step < self._state.step}
 
     def _now(self) -> Snapshot:
         return Snapshot.of(self._parts, self._state.step)

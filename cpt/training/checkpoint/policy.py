@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from cpt.training.data import Stream
 
 
+Kept = Literal["milestone", "pre-anneal", "last"]
+"""Why the weights of a step can be started from when the run is finished."""
+
+
 class Checkpoints(BaseModel):
     """Checkpoints from which a stopped run continues."""
 
@@ -65,9 +69,11 @@ class Policy:
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint is written after `step`; after the last one the model itself is."""
-        return 0 < step < self._steps and (step % self._config.every == 0 or self.stays(step))
+        return 0 < step < self._steps and (step % self._config.every == 0 or self.stays(step) is not None)
 
-    def stays(self, step: int) -> bool:
-        """Whether the checkpoint of `step` is a milestone, or the one before annealing."""
+    def stays(self, step: int) -> Kept | None:
+        """Why the checkpoint of `step` stays, if it does."""
+        if step == self._pre_anneal:
+            return "pre-anneal"
         every = self._config.keep_every
-        return step == self._pre_anneal or (every is not None and step % every == 0)
+        return "milestone" if every is not None and step % every == 0 else None

@@ -7,7 +7,12 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
+from torch import nn
+
+from cpt.errors import StageFailed
 from cpt.training.checkpoint.folder import Unreadable, read, write
+from cpt.training.checkpoint.parts import Weights
 from cpt.training.checkpoint.snapshot import Snapshot
 
 _NAME = re.compile(r"step-(\d{9})")
@@ -16,12 +21,12 @@ _NAME = re.compile(r"step-(\d{9})")
 class Store:
     """The folder of a run's checkpoints, each named by its step."""
 
-    def __init__(self, folder: Path, keep: int, stays: Callable[[int], bool] = lambda _: False) -> None:
+    def __init__(self, folder: Path, keep: int, stays: Callable[[int], object] = lambda _: None) -> None:
         """Open the folder, and clear it of writes that were cut off.
 
         Args:
             keep: how many of the newest are kept.
-            stays: whether the checkpoint of a step stays, however old.
+            stays: why the checkpoint of a step stays, however old; None where it does not.
         """
         self.folder, self._keep, self._stays = folder, keep, stays
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +52,7 @@ class Store:
         if not folder.exists():  # what is there was read, or written, by this very run
             write(folder, snapshots)
         for old in self.steps()[self._keep :]:
-            if not self._stays(old):
+            if self._stays(old) is None:
                 shutil.rmtree(self.path(old))
 
     def newest(self) -> tuple[dict[str, Snapshot] | None, list[str]]:
@@ -63,3 +68,22 @@ class Store:
                 wrong.append(f"the checkpoint of step {step} is unreadable and is removed: {error}")
                 shutil.rmtree(self.path(step))
         return None, wrong
+
+
+@torch.no_grad()
+def load_weights(folder: Path, step: int, model: nn.Module) -> None:
+    """Give a model the trained weights that a step's checkpoint holds.
+
+    Args:
+        folder: of the checkpoints.
+        model: float32.
+
+    Raises:
+        StageFailed: the checkpoint is unreadable, or another model's.
+    """
+    try:
+        saved = read(Store(folder, keep=1).path(step))[""].tensors["weights"]
+    except Unreadable as error:
+        raise StageFailed(f"the checkpoint of step {step} is unreadable: {error}") from error
+    own = {name: parameter for name, parameter in model.named_parameters() if name in saved}
+    Weights(own, lambda: None).restore(saved)

@@ -45,7 +45,7 @@ def test_milestones_are_due_and_stay() -> None:
 def test_the_checkpoint_before_annealing_is_due_and_stays() -> None:
     assert due(Checkpoints(every=50), pre_anneal=13) == [13]
     policy = Policy(Checkpoints(), 20, pre_anneal=13)
-    assert (policy.stays(13), policy.stays(12)) == (True, False)
+    assert (policy.stays(13), policy.stays(12)) == ("pre-anneal", None)
 
 
 def test_schedules_say_where_annealing_begins() -> None:

@@ -71,7 +71,7 @@ def test_the_last_good_snapshot_lies_in_its_own_folder(tmp_path: Path) -> None:
 def test_keep_decides_how_many_stay_beside_those_that_stay_for_good(
     tmp_path: Path, keep: int, left: list[int]
 ) -> None:
-    store = Store(tmp_path, keep, stays=lambda step: step % 2 == 0)
+    store = Store(tmp_path, keep, stays=lambda step: "milestone" if step % 2 == 0 else None)
     saved(store, 1, 2, 3, 4, 5)
     assert store.steps() == left[::-1]
 
