@@ -42,8 +42,8 @@ def continue_(
     """Train on from a checkpoint of a finished training, with a fresh optimizer and another schedule.
 
     It begins with the text that the earlier training has not seen. A recipe with that stage is written and
-    run; what the run has made before is kept, and later stages that name a training (merge) keep naming the
-    one that they name. This is not how a stopped run is resumed: `cpt run` does that.
+    run; what the run has made before is kept, and later stages use the new model. This is not how a
+    stopped run is resumed: `cpt run` does that.
 
     Example: cpt continue medical.yaml --tokens 50_000 --checkpoint pre-anneal continued.schedule.peak=1e-4
     """

@@ -22,7 +22,8 @@ def write_continuation(
     """Write the recipe with one more stage, right after the training that it continues.
 
     The new stage has that one's settings but for its schedule, and begins with its checkpoint, with a fresh
-    optimizer and with the text that it has not seen.
+    optimizer and with the text that it has not seen. Later stages that name the earlier training (`from`)
+    name the new one instead.
 
     Args:
         checkpoint: "last", "pre-anneal", or the step of a milestone.
@@ -43,7 +44,8 @@ def write_continuation(
     taken = {key: value for key, value in stages[at][KIND].items() if key not in _NOT_TAKEN_OVER}
     start = {"checkpoint": int(checkpoint) if checkpoint.isdecimal() else checkpoint}
     new = {"name": name, "from": continued.name, "start": start, "tokens": tokens, **taken}
-    _dump({**recipe.data, "stages": [*stages[: at + 1], {KIND: new}, *stages[at + 1 :]]}, path)
+    later = [_renamed(each, continued.name, name) for each in stages[at + 1 :]]
+    _dump({**recipe.data, "stages": [*stages[: at + 1], {KIND: new}, *later]}, path)
 
 
 def settle(path: Path, overrides: list[str]) -> None:
@@ -64,6 +66,16 @@ def _training(recipe: Recipe, stage: str | None) -> Step:
         what = f"no {KIND} stage `{stage}`" if stage else f"no {KIND} stage"
         raise UsageError(f"the recipe has {what}", hint=did_you_mean(stage or KIND, list(found)))
     return found[stage]
+
+
+def _renamed(value: Any, old: str, new: str) -> Any:
+    """Settings in which every `from: old`, however deep, names another stage."""
+    if isinstance(value, dict):
+        return {
+            key: new if (key, inner) == ("from", old) else _renamed(inner, old, new)
+            for key, inner in value.items()
+        }
+    return [_renamed(inner, old, new) for inner in value] if isinstance(value, list) else value
 
 
 def _dump(data: dict[str, Any], path: Path) -> None:

@@ -20,7 +20,8 @@ def test_one_more_training_is_written_and_run_and_the_rest_is_kept(cpt: Any) -> 
     actions = {stage["stage"]: stage["action"] for stage in shown.json["stages"]}
     assert list(actions) == ["corpus", "vocabulary", "pretrain", "continued", "merge", "evaluate", "report"]
     kept = [name for name, action in actions.items() if action == "cached"]
-    assert kept == ["corpus", "vocabulary", "pretrain", "merge"]
+    assert kept == ["corpus", "vocabulary", "pretrain"]
+    assert stages("recipe-continued.yaml")[4]["merge"]["models"] == [{"from": "continued", "weight": 0.9}]
     assert stages("recipe-continued.yaml")[3]["pretrain"] == {
         "name": "continued",
         "from": "pretrain",
