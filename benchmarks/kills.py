@@ -30,17 +30,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="steps of a run")
     parser.add_argument("--seed", type=int, default=11, help="of the moments")
     options = parser.parse_args()
-    figures = {}
     for mode in options.mode:
         with tempfile.TemporaryDirectory() as folder:
             model = write_tiny_model(Path(folder) / "model")
             chosen = settings(mode, options.steps)
             outcome = kill_until(model, Path(folder), chosen, options.kills, options.seed)
-        figures[mode] = dataclasses.asdict(outcome)
         print(f"{mode}: {outcome.kills} kills, {outcome.equal} of {outcome.runs} runs equal to the bit")
-    record.write("kills", {"steps": options.steps, "seed": options.seed, "modes": figures})
-    if any(mode["equal"] != mode["runs"] for mode in figures.values()):
-        raise SystemExit("a run ended with other weights")
+        figures = {"steps": options.steps, "seed": options.seed, **dataclasses.asdict(outcome)}
+        record.write(f"kills_{mode}", figures)
+        if outcome.equal != outcome.runs:
+            raise SystemExit("a run ended with other weights")
 
 
 if __name__ == "__main__":
