@@ -37,7 +37,7 @@ def attempt(model_folder: Path, work: Path, chosen: Settings, begun: Any) -> Non
     """Train from where the last attempt was; the finished weights are written to `work / "final"`."""
     torch.set_num_threads(1)
     model = load_model(model_folder)
-    begun.set()
+    begun.send(True)
     train(model, Batches(), {}, chosen, work, Quiet())
     save_file({name: p.detach().clone() for name, p in model.named_parameters()}, work / "aside")
     (work / "aside").rename(work / "final")
@@ -94,10 +94,10 @@ class Attempt(NamedTuple):
 
 def _attempt(model: Path, work: Path, chosen: Settings, after: float | None = None) -> Attempt:
     """One attempt, killed some seconds after its training began; with None it is left alone."""
-    begun = _FORKED.Event()
+    reader, begun = _FORKED.Pipe(duplex=False)
     process = _FORKED.Process(target=attempt, args=(model, work, chosen, begun))
     process.start()
-    while not begun.wait(0.05):
+    while not reader.poll(0.05):
         if not process.is_alive():
             raise AssertionError(f"the attempt failed with {process.exitcode}")
     began = time.monotonic()
