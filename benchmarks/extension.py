@@ -27,6 +27,7 @@ from cpt.stages.base import Silent
 from cpt.stages.documents import iterate_texts
 from cpt.stages.vocabulary_change import change_vocabulary
 from cpt.stages.vocabulary_config import VocabularyConfig
+from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Constant
@@ -56,8 +57,7 @@ def tokens_per_second(model: Path, corpus: Path, steps: int, rows: int) -> float
         clip=1.0,
         dtype=resolve_precision("auto"),
         probe_at=(),
-        checkpoint_every=steps + 1,
-        keep_checkpoints=1,
+        checkpoint=Checkpoints(every=steps + 1),
     )
     stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, rows, 17)
     with tempfile.TemporaryDirectory() as work:

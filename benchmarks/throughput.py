@@ -30,6 +30,7 @@ from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.packed.model import load_model
 from cpt.references import resolve_file, resolve_model
 from cpt.stages.base import Silent
+from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Constant
@@ -137,8 +138,7 @@ def our_seconds(model: Any, sequences: list[PackedSequence], options: argparse.N
         clip=1.0,
         dtype=torch.bfloat16,
         probe_at=(),
-        checkpoint_every=options.steps,
-        keep_checkpoints=1,
+        checkpoint=Checkpoints(every=options.steps),
         compile=options.compile,
     )
     seconds: list[float] = []

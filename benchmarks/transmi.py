@@ -31,6 +31,7 @@ from cpt.packed.model import load_model
 from cpt.stages.base import Silent
 from cpt.stages.vocabulary_change import change_vocabulary
 from cpt.stages.vocabulary_config import VocabularyConfig
+from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import RewarmCosine
@@ -78,8 +79,7 @@ def learn(folder: Path, corpus: Path, steps: int, output: Path) -> None:
         clip=1.0,
         dtype=torch.float32,
         probe_at=(),
-        checkpoint_every=steps + 1,
-        keep_checkpoints=1,
+        checkpoint=Checkpoints(every=steps + 1),
     )
     model = load_model(folder)
     stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, 16, 17)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cpt import __version__
-from cpt.cli import looking, recipes, running, schedule, tokenizer
+from cpt.cli import continuing, looking, recipes, running, schedule, tokenizer
 from cpt.cli.output import explain
 from cpt.cli.quiet import quiet_libraries
 from cpt.errors import CptError, UsageError
@@ -34,6 +34,7 @@ app.command("init")(recipes.init)
 app.command("validate")(recipes.validate)
 app.command("plan")(recipes.plan)
 app.command("run")(running.run)
+app.command("continue")(continuing.continue_)
 app.command("status")(looking.status)
 app.command("report")(looking.report)
 app.command("show")(looking.show)

@@ -23,6 +23,7 @@ from cpt.monitor.probes import Reading, read_probes
 from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
 from cpt.stages.base import Silent
 from cpt.stages.documents import has_texts
+from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.master import MasterWeights
 from cpt.training.optimizers import AdamW
@@ -138,8 +139,7 @@ def _training(settings: ProbeSettings) -> Settings:
         clip=1.0,
         dtype=resolve_precision("auto"),
         probe_at=settings.steps,
-        checkpoint_every=steps + 1,
-        keep_checkpoints=1,
+        checkpoint=Checkpoints(every=steps + 1),
     )
 
 

@@ -71,3 +71,7 @@ class Stepper:
         self._optimizer.step()
         self._trained.stepped()
         self._optimizer.zero_grad()
+
+    def drop(self) -> None:
+        """Forget the gradient; the weights stay as they are."""
+        self._optimizer.zero_grad()

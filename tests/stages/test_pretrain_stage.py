@@ -19,6 +19,7 @@ from cpt.stages.corpus import STAGE as CORPUS
 from cpt.stages.pretrain import STAGE as PRETRAIN
 from cpt.stages.vocabulary import STAGE as VOCABULARY
 from cpt.training.schedules import Linear, Power
+from cpt.training.settings import Settings
 from cpt.training.trackers import open_trackers
 
 PLAIN = {"tokens": 600, "batch_sequences": 4, "checkpoint": {"every": 2}, "monitor": {"every": 2}}
@@ -207,6 +208,32 @@ def test_a_tracker_that_is_not_installed_is_a_problem_before_training(monkeypatc
     (problem,) = PRETRAIN.check(config, {})
     assert (problem.key, problem.message) == ("trackers", "the tracker wandb is not installed")
     assert problem.hint == "Install it: pip install 'cpt-workbench[wandb]'"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"checkpoint": {"every": 1, "keep_every": 2, "mode": "blocking"}},
+        {"faults": {"spike": "skip", "most": 0}},
+    ],
+    ids=str,
+)
+def test_checkpoint_and_fault_settings_are_passed_on(
+    inputs, tmp_path: Path, monkeypatch, config: dict
+) -> None:
+    seen: list[Settings] = []
+    monkeypatch.setattr("cpt.training.loop.Stepper", lambda *given: seen.append(given[-1]))
+    with pytest.raises(AttributeError):
+        pretrain(config, inputs, tmp_path)
+    (name,) = config
+    assert getattr(seen[0], name).model_dump(exclude_unset=True) == config[name]
+
+
+def test_faults_and_seconds_are_in_the_result(inputs, tmp_path: Path) -> None:
+    metrics = run_stage(PRETRAIN, PLAIN, inputs, tmp_path)
+    assert (tmp_path / "output/training/faults.jsonl").read_text() == ""
+    assert metrics["faults"] == 0
+    assert min(metrics["checkpoint_seconds"], metrics["probe_seconds"]) > 0
 
 
 def test_compile_is_passed_on(inputs, tmp_path: Path, monkeypatch) -> None:

@@ -40,6 +40,11 @@ class Choice:
     occasional: frozenset[str] = frozenset()
     adapter: Adapter | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the weights that train are the model's own, under the names that they have in it."""
+        return self.adapter is None and not self.new_rows
+
 
 def vocabulary_names(model: Any) -> tuple[str, str]:
     """Parameter names of the input and the output embedding: twice the same where they are tied."""

@@ -8,7 +8,9 @@ from tiny_training import KINDS, OPTIMIZERS, noise, step
 from torch import nn
 
 from cpt.errors import StageFailed
-from cpt.training.checkpoint import load_newest, save_checkpoint
+from cpt.training.checkpoint.parts import Moments, Part, Weights
+from cpt.training.checkpoint.snapshot import Snapshot
+from cpt.training.checkpoint.store import Store
 from cpt.training.groups import Group
 from cpt.training.optimizers import (
     AdamW,
@@ -41,6 +43,13 @@ def by_name(groups: list[Group]) -> dict[str, nn.Parameter]:
     return {name: weight for group in groups for name, weight in group.weights.items()}
 
 
+def parts(groups: list[Group], optimizer: torch.optim.Optimizer) -> dict[str, Part]:
+    return {
+        "weights": Weights(by_name(groups), lambda: None),
+        "optimizer": Moments(optimizer, by_name(groups)),
+    }
+
+
 def advance(optimizer: torch.optim.Optimizer, steps: range) -> None:
     shapes = [weight.shape for group in optimizer.param_groups for weight in group["params"]]
     for seed in steps:
@@ -55,10 +64,12 @@ def test_stopped_and_resumed_equals_uninterrupted(config: OptimizerConfig, stop:
     advance(uninterrupted, range(5))
     optimizer = config.build(before)
     advance(optimizer, range(stop))
-    save_checkpoint(tmp_path, by_name(before), optimizer, {"step": stop}, keep=1)
+    Store(tmp_path, keep=1).save({"": Snapshot.of(parts(before, optimizer), stop)})
     resumed = config.build(after)
     torch.manual_seed(stop)
-    load_newest(tmp_path, by_name(after), resumed)
+    saved, _ = Store(tmp_path, keep=1).newest()
+    assert saved is not None
+    saved[""].restore(parts(after, resumed))
     advance(resumed, range(stop, 5))
     for name, weight in by_name(whole).items():
         assert torch.equal(weight, by_name(after)[name]), name

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import NEW, Said, changed, losses, run, tiny, trains, weights
+from tiny_trains import NEW, Said, changed, losses, run, tiny, trains, weights
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from tiny_runs import NEW, TOKENS, Said, changed, run, tiny, trains, weights
+from tiny_trains import NEW, TOKENS, Said, changed, run, tiny, trains, weights
 
 from cpt.errors import RecipeError
 from cpt.training.trains import All, Setup

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 from pydantic import ValidationError
-from tiny_runs import (
+from tiny_trains import (
     NEW,
     OLD,
     Said,
@@ -24,6 +24,7 @@ from tiny_runs import (
 from transformers import GPT2Config
 
 from cpt.errors import RecipeError
+from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.groups import group_weights
 from cpt.training.optimizers import AdamW
 from cpt.training.trains import Setup
@@ -122,7 +123,7 @@ def test_killed_and_continued_equals_uninterrupted(
     tmp_path: Path, variant: str, tied: bool, dtype: torch.dtype
 ) -> None:
     chosen = lora(variant=variant, embeddings="new-tokens")
-    settings: dict[str, Any] = {"dtype": dtype, "steps": 8, "checkpoint_every": 3}
+    settings: dict[str, Any] = {"dtype": dtype, "steps": 8, "checkpoint": Checkpoints(every=3)}
     whole = weights(run(tmp_path / "whole", chosen, tiny(tied), **settings))
     for step in (1, 5):
         with pytest.raises(KeyboardInterrupt):

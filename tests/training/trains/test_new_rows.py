@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import (
+from tiny_trains import (
     NEW,
     OLD,
     TOKENS,

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import NEW, Documents, Said, prepared, run, tiny, trains
+from tiny_trains import NEW, Documents, Said, prepared, run, tiny, trains
 
 from cpt.errors import StageFailed
+from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.checks import digest
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Constant
@@ -163,7 +164,7 @@ def test_rows_of_an_input_embedding_wait_for_their_tokens(tmp_path: Path, settin
 def test_a_proof_that_a_kill_interrupts_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = trains(kind="lora", rank=2)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, chosen, said=Said(die_at=2), checkpoint_every=1)
+        run(tmp_path, chosen, said=Said(die_at=2), checkpoint=Checkpoints(every=1))
     original = AdamW.build
 
     def stuck(self: AdamW, groups: Any) -> torch.optim.Optimizer:
@@ -173,7 +174,7 @@ def test_a_proof_that_a_kill_interrupts_is_taken_up(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(AdamW, "build", stuck)
     with pytest.raises(StageFailed, match="trainable tensors unchanged"):
-        run(tmp_path, chosen, checkpoint_every=1)
+        run(tmp_path, chosen, checkpoint=Checkpoints(every=1))
 
 
 def rows_of(model: Any, **settings: Any) -> dict[str, list[str]]:

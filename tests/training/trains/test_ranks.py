@@ -5,7 +5,19 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import NEW, Documents, Weights, backward, changed, llama, prepared, run, tiny, trains, weights
+from tiny_trains import (
+    NEW,
+    Documents,
+    Weights,
+    backward,
+    changed,
+    llama,
+    prepared,
+    run,
+    tiny,
+    trains,
+    weights,
+)
 
 from cpt.errors import RecipeError
 from cpt.training.master import MasterWeights

@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from cpt.packed import attention
 from cpt.packed.batch import pack
 from cpt.packed.model import PackedLanguageModel
+from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.master import MasterWeights
 from cpt.training.optimizers import AdamW
@@ -91,8 +92,7 @@ def settings_for(chosen: Any, new_tokens: Sequence[int] = NEW, **more: Any) -> S
         "clip": 1.0,
         "dtype": torch.float32,
         "probe_at": (),
-        "checkpoint_every": 2,
-        "keep_checkpoints": 1,
+        "checkpoint": Checkpoints(every=2),
         "trains": chosen,
         "new_tokens": new_tokens,
         "seed": 5,
