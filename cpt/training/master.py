@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from cpt.packed.accumulate import accumulate
+
 
 class MasterWeights:
     """The trainable weights of a model, in float32, by name.
@@ -45,8 +47,10 @@ class MasterWeights:
             if parameter.grad is None:
                 continue
             master = self.weights[name]
-            gradient = parameter.grad.float()
-            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            if master.grad is None:
+                master.grad = parameter.grad.float()
+            else:
+                accumulate(master.grad, parameter.grad)
             parameter.grad = None
 
     @torch.no_grad()
