@@ -15,14 +15,14 @@ from cpt.packed import attention
 from cpt.packed.batch import PackedBatch, pack
 from cpt.packed.cross_entropy import summed_cross_entropy, token_cross_entropy
 
-Precision = Literal["auto", "bf16", "fp32"]
+Precision = Literal["auto", "bf16", "fp32", "fp8"]
 
 
 def resolve_precision(precision: Precision) -> torch.dtype:
-    """Data type of the matrix products: bfloat16 where the hardware multiplies it, unless asked otherwise."""
+    """Data type of activations: bfloat16 where the hardware multiplies it, unless asked otherwise."""
     if precision == "fp32":
         return torch.float32
-    if precision == "bf16" or has_fast_bfloat16():
+    if precision in ("bf16", "fp8") or has_fast_bfloat16():
         return torch.bfloat16
     return torch.float32
 

@@ -73,8 +73,19 @@ class PretrainConfig(StageConfig):
     schedule: Schedule = Field(default=Schedule(), description="How the learning rate moves.")
     optimizer: AdamW = Field(default=AdamW(), description="Settings of AdamW.")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        default="auto", description="Precision of matrix products; auto: bf16 where the hardware has it."
+    precision: Literal["auto", "bf16", "fp32", "fp8"] = Field(
+        default="auto",
+        description="Precision of matrix products; auto: bf16 where the hardware has it; fp8: linear layers "
+        "in 8 bits (GPUs from compute capability 8.9 on, with torchao).",
+    )
+    master: Literal["fp32", "stochastic-rounding"] = Field(
+        default="fp32",
+        description="What the optimizer moves: float32 copies of bf16 weights, or, to save 4 bytes a "
+        "parameter, the bf16 weights themselves, rounded up or down by chance.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Compute activations again in the backward pass: less memory, about a quarter slower.",
     )
     monitor: Monitor = Field(default=Monitor(), description="Probes during training.")
     checkpoint: Checkpoints = Field(default=Checkpoints(), description="Checkpoints.")
@@ -97,9 +108,10 @@ class PretrainStage(Stage[PretrainConfig]):
             replay_rows(config.replay, config.batch_sequences)
         except RecipeError as error:
             return error.problems
+        problems = _precision_problems(config)
         if "corpus" not in inputs:
-            return []
-        problems = _corpus_problems(config, inputs["corpus"].path("corpus"))
+            return problems
+        problems += _corpus_problems(config, inputs["corpus"].path("corpus"))
         if "model" in inputs:
             problems += tokenizer_problems(inputs["model"].path("model"), inputs["corpus"].path("corpus"))
         return problems
@@ -124,7 +136,7 @@ class PretrainStage(Stage[PretrainConfig]):
             model,
             stream,
             _probes(config, model, model_folder, corpus, context.seed),
-            _settings(config, _steps(config, corpus, stream)),
+            _settings(config, _steps(config, corpus, stream), context.seed),
             context.work,
             context.progress,
         )
@@ -183,7 +195,31 @@ def _corpus_problems(config: PretrainConfig, corpus: Path) -> list[Problem]:
     ]
 
 
-def _settings(config: PretrainConfig, steps: int) -> Settings:
+def _precision_problems(config: PretrainConfig) -> list[Problem]:
+    """What this machine cannot compute in, and weights that there is nothing to round of."""
+    problems = []
+    if config.precision == "fp8":
+        from cpt.training.float8 import why_not_float8
+
+        if reason := why_not_float8():
+            problems.append(Problem(reason, key="precision", hint="Set precision: bf16, or auto."))
+    if config.master == "stochastic-rounding":
+        import torch
+
+        from cpt.packed.model import resolve_precision
+
+        if resolve_precision(config.precision) == torch.float32:
+            problems.append(
+                Problem(
+                    f"precision {config.precision} is float32 here, which leaves nothing to round by chance",
+                    key="master",
+                    hint="Set precision: bf16, or master: fp32.",
+                )
+            )
+    return problems
+
+
+def _settings(config: PretrainConfig, steps: int, seed: int) -> Settings:
     from cpt.monitor.probes import probe_steps
     from cpt.packed.model import resolve_precision
     from cpt.training.settings import Settings
@@ -199,6 +235,10 @@ def _settings(config: PretrainConfig, steps: int) -> Settings:
         checkpoint_every=config.checkpoint.every,
         keep_checkpoints=config.checkpoint.keep,
         compile=config.compile,
+        gradient_checkpointing=config.gradient_checkpointing,
+        stochastic_rounding=config.master == "stochastic-rounding",
+        float8=config.precision == "fp8",
+        seed=seed,
     )
 
 

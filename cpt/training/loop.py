@@ -23,9 +23,11 @@ from cpt.packed.model import PackedLanguageModel
 from cpt.training.checkpoint import load_newest, save_checkpoint
 from cpt.training.checks import TrainingProof, check_isolation
 from cpt.training.data import PackedSequence, Stream, pieces
+from cpt.training.float8 import to_float8
 from cpt.training.groups import group_weights
 from cpt.training.log import StepLog
-from cpt.training.master import MasterWeights
+from cpt.training.master import Weights, hold_weights
+from cpt.training.recompute import recompute_layers
 from cpt.training.settings import Settings
 from cpt.training.state import Result, State
 from cpt.training.step import Gradient, Stepper
@@ -65,19 +67,26 @@ def train(
     if accelerator.num_processes > 1:
         raise StageFailed("training on several processes is not supported yet", hint="Start one process.")
     module = PackedLanguageModel(model.to(accelerator.device))
-    master = MasterWeights(model, settings.dtype)
+    if settings.float8:
+        to_float8(model)
+    master = hold_weights(model, settings)
     optimizer = settings.optimizer.build(group_weights(model, master.weights))
+    master.attach(optimizer)
     state = _resume(work, master, optimizer, progress)
     _check_isolation(module, stream.batch(0))
     if settings.compile:
         _compile_elementwise(model)
+    if settings.gradient_checkpointing:
+        recompute_layers(model)
     stepper = Stepper(module, master, optimizer, accelerator, settings)
     log = StepLog(work / "steps.jsonl", state.log_bytes)
     if state.step == 0 and 0 in settings.probe_at and not state.readings:
         _probe(module, probes, state, progress)
 
     while state.step < settings.steps:
-        proof = TrainingProof(master.weights) if state.step == 0 else None
+        # rounding may leave a small tensor where it was, so that it proves nothing
+        proves = state.step == 0 and not settings.stochastic_rounding
+        proof = TrainingProof(master.weights) if proves else None
         began = time.perf_counter()
         batch = stream.batch(state.step)
         gradient = stepper.gradient(batch)
@@ -117,7 +126,7 @@ def train(
     return Result(state.step, state.tokens, state.seconds, state.checked_ledger(stream), readings)
 
 
-def _resume(work: Path, master: MasterWeights, optimizer: torch.optim.Optimizer, progress: Progress) -> State:
+def _resume(work: Path, master: Weights, optimizer: torch.optim.Optimizer, progress: Progress) -> State:
     saved, damaged = load_newest(work, master.weights, optimizer)
     master.publish()
     for name in damaged:

@@ -7,12 +7,45 @@ forward pass (Micikevicius et al. 2018, arXiv 1710.03740, section 3.1).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
 
 from cpt.packed.accumulate import accumulate
+from cpt.training.rounding import StochasticRounding
+
+if TYPE_CHECKING:
+    from cpt.training.settings import Settings
+
+
+class Weights(Protocol):
+    """The trainable weights of a model, as an optimizer moves them.
+
+    Attributes:
+        weights: by name.
+    """
+
+    weights: dict[str, nn.Parameter]
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take part in the optimizer's steps."""
+
+    def collect(self) -> None:
+        """Take up the model's gradients: after each backward pass."""
+
+    def publish(self) -> None:
+        """Hand the weights to the model: after every change of them."""
+
+    def release(self, model: Any) -> None:
+        """Make the model float32 again, to be saved."""
+
+
+def hold_weights(model: nn.Module, settings: Settings) -> Weights:
+    """The weights of a float32 model, held as the settings say."""
+    if settings.stochastic_rounding:
+        return StochasticRounding(model, settings.seed)
+    return MasterWeights(model, settings.dtype)
 
 
 class MasterWeights:
@@ -38,6 +71,9 @@ class MasterWeights:
     @property
     def _separate(self) -> bool:
         return self.weights is not self._working
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        """Nothing: the optimizer has the masters."""
 
     def collect(self) -> None:
         """Add the model's gradients to the masters', in float32, and clear them: after each backward pass."""

@@ -24,6 +24,9 @@ class Settings:
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: how many of the newest are kept.
         compile: compile the parts of the layers whose shapes do not depend on the documents.
+        gradient_checkpointing: compute what is inside a layer again in the backward pass.
+        stochastic_rounding: hold weights in bfloat16 alone, rounded by a chance that follows from `seed`.
+        float8: multiply in 8-bit floating point.
     """
 
     steps: int
@@ -36,3 +39,7 @@ class Settings:
     checkpoint_every: int
     keep_checkpoints: int
     compile: bool = False
+    gradient_checkpointing: bool = False
+    stochastic_rounding: bool = False
+    float8: bool = False
+    seed: int = 0

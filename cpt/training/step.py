@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 
 from cpt.packed.model import PackedLanguageModel
-from cpt.training.data import PackedSequence, pack_sequences, target_count
-from cpt.training.master import MasterWeights
+from cpt.training.data import PackedSequence, micro_batches, target_count
+from cpt.training.master import Weights
 from cpt.training.settings import Settings
 
 
@@ -34,7 +34,7 @@ class Stepper:
     def __init__(
         self,
         module: PackedLanguageModel,
-        master: MasterWeights,
+        master: Weights,
         optimizer: torch.optim.Optimizer,
         accelerator: Accelerator,
         settings: Settings,
@@ -42,15 +42,15 @@ class Stepper:
         self._master, self._accelerator, self._settings = master, accelerator, settings
         self._module: Any
         self._optimizer: Any
-        self._module, self._optimizer = accelerator.prepare(module, optimizer)
+        # the optimizer's state is where its weights are, in a precision that moving it would change
+        self._module, self._optimizer = accelerator.prepare(module, optimizer, device_placement=[True, False])
 
     def gradient(self, batch: Sequence[PackedSequence]) -> Gradient:
         """The gradient of the batch's mean loss, clipped, in the master weights."""
         targets = target_count(batch)
         device, size = self._accelerator.device, self._settings.micro_batch
         loss = torch.zeros((), device=device)
-        for start in range(0, len(batch), size):
-            packed = pack_sequences(batch[start : start + size]).to(device)
+        for packed in micro_batches(batch, size, device):
             nats = self._module(packed)
             # a mean over the global batch, whatever the micro batches hold
             self._accelerator.backward(nats / targets)

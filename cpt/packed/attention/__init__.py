@@ -22,7 +22,6 @@ __all__ = [
     "NAME",
     "DocumentLayout",
     "attend_within_documents",
-    "no_mask",
     "refuse_unsupported",
     "register",
 ]
@@ -90,13 +89,12 @@ def _attention_interface(
     return attend_within_documents(query, key, value, kwargs[LAYOUT], scale, sliding_window), None
 
 
-def no_mask(*args: Any, **kwargs: Any) -> None:
-    """Documents are separated by their layout; transformers need not build a mask."""
-
-
 def register() -> None:
-    """Make the attention known to transformers under `NAME`."""
-    from transformers import AttentionInterface, AttentionMaskInterface
+    """Make the attention known to transformers under `NAME`.
+
+    No function for masks is registered with it: documents are separated by their layout, and transformers
+    then builds no mask (and does not look for documents in the positions, for which a GPU's host would wait).
+    """
+    from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, _attention_interface)
-    AttentionMaskInterface.register(NAME, no_mask)
