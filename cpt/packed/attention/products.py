@@ -81,10 +81,10 @@ class _Products(torch.autograd.Function):
         saved = iter(kept)
         gradients = []
         for group in ctx.arrangement.groups:
-            *inputs, grad_BQE = _gathered(group, key.shape[1], query, key, value, grad)
+            query_BQE, key_BLE, value_BLE, grad_BQE = _gathered(group, key.shape[1], query, key, value, grad)
             grad_BQE.view(-1, grad.shape[1]).index_fill_(0, group.padding, 0)  # padding repeats a real row
             weights = saved if group.length <= _KEPT_UP_TO else None
-            gradients.append(_group_gradients(*inputs, grad_BQE, ctx.window, weights))
+            gradients.append(_group_gradients(query_BQE, key_BLE, value_BLE, grad_BQE, ctx.window, weights))
         joined = (
             torch.cat([x.view(-1, rows.shape[1]) for x in parts]).index_select(0, ctx.arrangement.restore)
             for parts, rows in zip(zip(*gradients, strict=True), (query, key, value), strict=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from functools import cache
+from typing import cast
 
 import torch
 
@@ -51,7 +52,7 @@ def attend(
 
     query_THE, key_TKE, value_TKE = (x[0].transpose(0, 1) for x in (query, key, value))
     longest = max(layout.lengths)
-    attended: torch.Tensor = varlen_attn(
+    attended = varlen_attn(
         query_THE,
         key_TKE,
         value_TKE,
@@ -63,4 +64,4 @@ def attend(
         window_size=(-1 if window is None else window - 1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
     )
-    return attended[None]
+    return cast(torch.Tensor, attended)[None]
