@@ -74,8 +74,19 @@ class PretrainConfig(StageConfig):
     optimizer: Optimizer = Field(default=AdamW(), description="How gradients move the weights.")
     trains: Trains = Field(default=All(), description="What of the model trains.")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        default="auto", description="Precision of matrix products; auto: bf16 where the hardware has it."
+    precision: Literal["auto", "bf16", "fp32", "fp8"] = Field(
+        default="auto",
+        description="Precision of matrix products; auto: bf16 where the hardware has it; fp8: linear layers "
+        "in 8 bits (GPUs from compute capability 8.9 on, with torchao).",
+    )
+    master: Literal["fp32", "stochastic-rounding"] = Field(
+        default="fp32",
+        description="What the optimizer moves: float32 copies of bf16 weights, or, to save 4 bytes a "
+        "parameter, the bf16 weights themselves, rounded up or down by chance.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Compute activations again in the backward pass: less memory, about a quarter slower.",
     )
     monitor: Monitor = Field(default=Monitor(), description="Probes during training.")
     checkpoint: Checkpoints = Field(default=Checkpoints(), description="Checkpoints.")
@@ -117,7 +128,7 @@ class PretrainStage(Stage[PretrainConfig]):
         except RecipeError as error:
             return error.problems
         problems = [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
-        problems += _tracker_problems(config)
+        problems += _tracker_problems(config) + _precision_problems(config)
         if "corpus" not in inputs:
             return problems
         found = _find_start(config, inputs)
@@ -278,6 +289,38 @@ def _trains_problems(config: PretrainConfig, folder: Path, corpus: Path) -> list
     return []
 
 
+def _precision_problems(config: PretrainConfig) -> list[Problem]:
+    """What this machine cannot compute in, and weights that there is nothing to round of."""
+    problems = []
+    if config.precision == "fp8":
+        from cpt.training.float8 import why_not_float8
+
+        if reason := why_not_float8():
+            problems.append(Problem(reason, key="precision", hint="Set precision: bf16, or auto."))
+    if config.master == "stochastic-rounding" and config.trains != All():
+        problems.append(
+            Problem(
+                "stochastic rounding is for runs in which every weight trains, in the same way",
+                key="master",
+                hint="Leave `trains` out, or set master: fp32.",
+            )
+        )
+    if config.master == "stochastic-rounding":
+        import torch
+
+        from cpt.packed.model import resolve_precision
+
+        if resolve_precision(config.precision) == torch.float32:
+            problems.append(
+                Problem(
+                    f"precision {config.precision} is float32 here, which leaves nothing to round by chance",
+                    key="master",
+                    hint="Set precision: bf16, or master: fp32.",
+                )
+            )
+    return problems
+
+
 def _settings(
     config: PretrainConfig, steps: int, stream: TrainingStream, model_folder: Path, context: Context
 ) -> Settings:
@@ -303,6 +346,9 @@ def _settings(
         trains=config.trains,
         new_tokens=read_new_tokens(model_folder),
         seed=context.seed,
+        gradient_checkpointing=config.gradient_checkpointing,
+        stochastic_rounding=config.master == "stochastic-rounding",
+        float8=config.precision == "fp8",
     )
 
 

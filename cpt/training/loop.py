@@ -23,8 +23,10 @@ from cpt.training.checkpoint.policy import anneal_begins
 from cpt.training.checks import TrainingProof, check_isolation
 from cpt.training.data import PackedSequence, Stream, pieces
 from cpt.training.faults import Fault, Faults
+from cpt.training.float8 import to_float8
 from cpt.training.log import write_lines
-from cpt.training.master import MasterWeights
+from cpt.training.master import hold_weights
+from cpt.training.recompute import recompute_layers
 from cpt.training.settings import Settings
 from cpt.training.state import Result, State
 from cpt.training.step import Gradient, Stepper
@@ -72,8 +74,11 @@ def train(
         raise StageFailed("training on several processes is not supported yet", hint="Start one process.")
     choice = settings.trains.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
     module = PackedLanguageModel(model.to(accelerator.device))
-    trained = Trained(choice, MasterWeights(model, settings.dtype))
+    if settings.float8:
+        to_float8(model)
+    trained = Trained(choice, hold_weights(model, settings))
     optimizer = settings.optimizer.build(trained.groups(model))
+    trained.attach(optimizer)
     state = State()
     parts: dict[str, Part] = {
         "weights": Weights(trained.kept, trained.publish),
@@ -88,16 +93,20 @@ def train(
         _check_isolation(module, stream.batch(0))
         if settings.compile:
             _compile_elementwise(model)
+        if settings.gradient_checkpointing:
+            recompute_layers(model)
         stepper = Stepper(module, trained, optimizer, accelerator, settings)
         trackers = open_trackers(settings.trackers, work, state.step, progress.message)
         if state.step == 0 and 0 in settings.probe_at and not state.readings:
             _probe(module, probes, state, progress, trackers)
 
-        proof = TrainingProof(trained, model)
+        # rounding by chance may leave a small tensor where it was: nothing is proven then
+        proof = None if settings.stochastic_rounding else TrainingProof(trained, model)
         with HeldSignals() as signals:
             while state.step < settings.steps and signals.received is None:
                 trained.begin(state.step)
-                proof.begin(state.step)
+                if proof:
+                    proof.begin(state.step)
                 began = time.perf_counter()
                 batch = stream.batch(state.step)
                 gradient = stepper.gradient(batch)
@@ -111,7 +120,7 @@ def train(
                     stepper.drop()
                     _act_on(fault, batch, state, keeper, settings.faults, work, progress)
                 taken = time.perf_counter() - began
-                if fault is None:
+                if proof and fault is None:
                     proof.stepped(rate)
                 state.seconds += taken
                 record = _record(state, batch, gradient, rate, taken, fault)

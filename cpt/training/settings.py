@@ -41,6 +41,9 @@ class Settings:
         trains: what of the model trains.
         new_tokens: ids of the tokens that the model's base did not have.
         seed: of random weights that are added to the model.
+        gradient_checkpointing: compute what is inside a layer again in the backward pass.
+        stochastic_rounding: hold weights in bfloat16 alone, rounded by a chance that follows from `seed`.
+        float8: multiply in 8-bit floating point.
     """
 
     steps: int
@@ -58,6 +61,9 @@ class Settings:
     trains: Trains = _EVERYTHING
     new_tokens: Sequence[int] = ()
     seed: int = 0
+    gradient_checkpointing: bool = False
+    stochastic_rounding: bool = False
+    float8: bool = False
 
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
         """Learning rate of the step that begins after `step` steps and `tokens` tokens.

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from cpt.packed.model import PackedLanguageModel
-from cpt.training.data import PackedSequence, pack_sequences, target_count
+from cpt.training.data import PackedSequence, micro_batches, target_count
 from cpt.training.settings import Settings
 from cpt.training.trains.trained import Trained
 
@@ -42,15 +42,15 @@ class Stepper:
         self._trained, self._accelerator, self._settings = trained, accelerator, settings
         self._module: Any
         self._optimizer: Any
-        self._module, self._optimizer = accelerator.prepare(module, optimizer)
+        # the optimizer's state is where its weights are, in a precision that moving it would change
+        self._module, self._optimizer = accelerator.prepare(module, optimizer, device_placement=[True, False])
 
     def gradient(self, batch: Sequence[PackedSequence]) -> Gradient:
         """The gradient of the batch's mean loss, clipped, in the weights that train."""
         targets = target_count(batch)
         device, size = self._accelerator.device, self._settings.micro_batch
         loss = torch.zeros((), device=device)
-        for start in range(0, len(batch), size):
-            packed = pack_sequences(batch[start : start + size]).to(device)
+        for packed in micro_batches(batch, size, device):
             nats = self._module(packed)
             # a mean over the global batch, whatever the micro batches hold
             self._accelerator.backward(nats / targets)

@@ -379,3 +379,34 @@ def test_what_trains_must_go_with_the_model(inputs) -> None:
     assert problems({"kind": "lora", "variant": "dora", "embeddings": "all"}) == []
     assert problems({"kind": "expansion", "every": 2}) == []
     assert problems({}) == []
+
+
+def test_rounding_by_chance_instead_of_masters_changes_the_weights(inputs, tmp_path: Path) -> None:
+    plain = {"precision": "bf16"}
+    assert differ(
+        pretrain(plain, inputs, tmp_path / "plain"),
+        pretrain(plain | {"master": "stochastic-rounding"}, inputs, tmp_path / "rounded"),
+    )
+
+
+def test_gradient_checkpointing_is_passed_on(inputs, tmp_path: Path, monkeypatch) -> None:
+    models = []
+    monkeypatch.setattr("cpt.training.loop.recompute_layers", models.append)
+    pretrain({"gradient_checkpointing": True}, inputs, tmp_path)
+    assert len(models) == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "message"),
+    [
+        ({"precision": "fp8"}, "precision", "needs an NVIDIA GPU"),
+        ({"precision": "fp32", "master": "stochastic-rounding"}, "master", "nothing to round by chance"),
+    ],
+)
+def test_what_this_machine_cannot_compute_in_is_a_problem(
+    inputs, monkeypatch, config: dict, key: str, message: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (problem,) = PRETRAIN.check(PRETRAIN.Config.model_validate(PLAIN | config), inputs)
+    assert problem.key == key
+    assert message in problem.message

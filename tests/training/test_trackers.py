@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from test_loop import SETTINGS, equal, run
+from tiny_runs import SETTINGS, equal, run
 from tiny_training import scalars
 
 from cpt.errors import StageFailed

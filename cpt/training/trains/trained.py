@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cpt.training.groups import NEW_ROWS, Group, group_weights
-from cpt.training.master import MasterWeights
+from cpt.training.master import Weights
 from cpt.training.trains.choice import Choice
 from cpt.training.trains.new_rows import NewRows
 
@@ -26,7 +26,7 @@ class Trained:
         kept: what a checkpoint must hold besides the optimizer's state; `publish` after restoring it.
     """
 
-    def __init__(self, choice: Choice, master: MasterWeights) -> None:
+    def __init__(self, choice: Choice, master: Weights) -> None:
         """Take over the masters of a model on which `choice` was made."""
         self._choice, self._master, self._step = choice, master, 0
         self._rows = NewRows({name: master.weights[name] for name in choice.new_rows}, choice.new_tokens)
@@ -41,6 +41,10 @@ class Trained:
     def groups(self, model: Any) -> list[Group]:
         """The weights in groups, each with its rate."""
         return group_weights(model, self.weights, self._choice.rates)
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take part in the optimizer's steps."""
+        self._master.attach(optimizer)
 
     def begin(self, step: int) -> None:
         """Set the step that is to be taken; 0 is the first."""
