@@ -33,6 +33,7 @@ from tokenizer_tools.transfer import Transfer
 _BATCH_TOKENS = 1024
 _OUTPUT_STEPS = 20
 _KEPT_ELEMENTS = 2**27
+_LOGITS_AT_ONCE = 2**26
 _NONE = -1
 
 
@@ -164,8 +165,12 @@ def output_rows(
         steps = min(_OUTPUT_STEPS, len(targets_A))
         for epoch in range(parameters.output_epochs):
             for step, at in enumerate(np.array_split(rng.permutation(len(targets_A)), steps)):
-                new_NH = torch.where(present_N1, rows_NH, start_NH)
-                next_token.cross_entropy(states_AH[at], targets_A[at], new_NH, evidence_A[at]).backward()
+                for part in np.array_split(at, -(-len(at) * len(rows_NH) // _LOGITS_AT_ONCE)):
+                    new_NH = torch.where(present_N1, rows_NH, start_NH)
+                    mean = next_token.cross_entropy(
+                        states_AH[part], targets_A[part], new_NH, evidence_A[part]
+                    )
+                    (mean * len(part) / len(at)).backward()
                 done = number * parameters.output_epochs + epoch + step / steps
                 adam.step(1 - done / (len(blocks) * parameters.output_epochs))
     return rows_NH.detach()

@@ -15,7 +15,7 @@ from torch.nn.functional import cosine_similarity
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, PhiConfig, PhiForCausalLM
 
 from cpt.errors import StageFailed
-from tokenizer_tools.embeddings import Role, Rule, _frozen, method
+from tokenizer_tools.embeddings import Role, Rule, _frozen, method, token_distillation
 from tokenizer_tools.embeddings._frozen import FrozenModel
 from tokenizer_tools.embeddings._next_token import NextToken
 from tokenizer_tools.embeddings._snippets import Snippet, collect
@@ -158,6 +158,12 @@ def test_next_tokens_become_likelier(transfer: Transfer, snippets: Sequence[Snip
         )
     ]
     assert costs[0] > costs[1] > costs[2]
+
+
+def test_large_vocabularies_take_a_step_in_parts(transfer: Transfer, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = made(transfer)
+    monkeypatch.setattr(token_distillation, "_LOGITS_AT_ONCE", 200)
+    torch.testing.assert_close(made(transfer), whole, atol=1e-4, rtol=1e-3)
 
 
 def test_tokens_that_the_text_does_not_hold_keep_their_mean(transfer: Transfer, absent: torch.Tensor) -> None:
