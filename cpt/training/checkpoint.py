@@ -16,26 +16,40 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from cpt.training.sharding import gather, place
+
 Weights = Mapping[str, nn.Parameter]
 _NAME = re.compile(r"step-(\d{9})")
 _WEIGHTS, _OPTIMIZER, _STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 
 
 def save_checkpoint(
-    folder: Path, weights: Weights, optimizer: torch.optim.Optimizer, state: Mapping[str, Any], keep: int
+    folder: Path,
+    weights: Weights,
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    keep: int,
+    writes: bool = True,
 ) -> None:
     """Write `folder/step-…`, then remove all but the newest `keep`.
+
+    The files hold whole tensors, whatever the processes that trained them: any number can go on from them.
 
     Args:
         weights: trained weights by name.
         state: plain JSON data; `state["step"]` names the checkpoint.
+        writes: whether this process writes; of several, the others only hand over what is divided.
     """
+    whole_weights = gather(weights, writes)
+    whole_optimizer = gather(_optimizer_tensors(weights, optimizer), writes)
+    if not writes:
+        return
     name = f"step-{state['step']:09d}"
     aside = folder / f".{name}"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    save_file({name: p.detach().contiguous() for name, p in weights.items()}, aside / _WEIGHTS)
-    save_file(_optimizer_tensors(weights, optimizer), aside / _OPTIMIZER)
+    save_file(whole_weights, aside / _WEIGHTS)
+    save_file(whole_optimizer, aside / _OPTIMIZER)
     checksums = {name: _checksum(aside / name) for name in (_WEIGHTS, _OPTIMIZER)}
     (aside / _STATE).write_text(json.dumps({"state": state, "checksums": checksums}))
     _sync(aside)
@@ -69,7 +83,7 @@ def load_newest(
             continue
         with torch.no_grad():
             for name, weight in weights.items():
-                weight.copy_(saved[name])
+                weight.copy_(place(saved[name], weight))
         _restore_optimizer(weights, optimizer, moments)
         state: dict[str, Any] = content["state"]
         return state, damaged
@@ -84,7 +98,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _optimizer_tensors(weights: Weights, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     return {
-        f"{name}/{key}": value.contiguous()
+        f"{name}/{key}": value
         for name, weight in weights.items()
         for key, value in optimizer.state.get(weight, {}).items()
     }
@@ -96,7 +110,7 @@ def _restore_optimizer(
     optimizer.state.clear()
     for key, value in tensors.items():
         name, field = key.rsplit("/", 1)
-        optimizer.state[weights[name]][field] = value.to(weights[name].device)
+        optimizer.state[weights[name]][field] = place(value, weights[name])
 
 
 def _checksum(path: Path) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 from cpt.errors import StageFailed
 from cpt.packed.batch import pack
 from cpt.packed.model import PackedLanguageModel
+from cpt.training.sharding import whole
 
 _TOLERANCE = 1e-3
 
@@ -53,6 +54,8 @@ class TrainingProof:
 def _digest(weights: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
     """A few sums of every tensor that a change of any element almost surely moves."""
     return {
-        name: torch.stack([w.detach().sum(dtype=torch.float64), w.detach().norm(dtype=torch.float64)])
+        name: torch.stack(
+            [whole(w.detach().sum(dtype=torch.float64)), whole(w.detach().norm(dtype=torch.float64))]
+        )
         for name, w in weights.items()
     }

@@ -31,3 +31,17 @@ class StepLog:
     def close(self) -> None:
         """Flush and close."""
         self._file.close()
+
+
+class NoLog:
+    """The log of a process that writes nothing: of several, only the main one does."""
+
+    def write(self, record: Mapping[str, float | int]) -> None:
+        """Forget a record."""
+
+    def length(self) -> int:
+        """Nothing has been written."""
+        return 0
+
+    def close(self) -> None:
+        """There is nothing to close."""

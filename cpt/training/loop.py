@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
 
 from cpt.errors import StageFailed
 from cpt.monitor.bits_per_byte import TokenisedText
@@ -24,11 +23,13 @@ from cpt.training.checkpoint import load_newest, save_checkpoint
 from cpt.training.checks import TrainingProof, check_isolation
 from cpt.training.data import PackedSequence, Stream, pieces
 from cpt.training.groups import group_weights
-from cpt.training.log import StepLog
-from cpt.training.master import MasterWeights
+from cpt.training.log import NoLog, StepLog
+from cpt.training.processes import Processes
 from cpt.training.settings import Settings
+from cpt.training.sharding import Masters, master_weights
 from cpt.training.state import Result, State
 from cpt.training.step import Gradient, Stepper
+from cpt.training.world import world
 
 
 class Progress(Protocol):
@@ -49,6 +50,8 @@ def train(
 ) -> Result:
     """Train `model` in place; continue from the newest checkpoint in `work` when there is one.
 
+    On several processes (`cpt.training.world`) all of them call this alike; the first one writes.
+
     The model stays in evaluation mode: continual pretraining goes without dropout, as pretraining did.
 
     Args:
@@ -61,18 +64,16 @@ def train(
         StageFailed: documents see each other, a parameter does not train, the loss is not finite, or the
             ledger does not match what was trained on.
     """
-    accelerator = Accelerator()
-    if accelerator.num_processes > 1:
-        raise StageFailed("training on several processes is not supported yet", hint="Start one process.")
-    module = PackedLanguageModel(model.to(accelerator.device))
-    master = MasterWeights(model, settings.dtype)
+    processes = Processes(world())
+    module = PackedLanguageModel(model)
+    master = master_weights(module, settings, processes)
     optimizer = settings.optimizer.build(group_weights(model, master.weights))
-    state = _resume(work, master, optimizer, progress)
+    state = _resume(work, master, optimizer, processes, progress)
     _check_isolation(module, stream.batch(0))
     if settings.compile:
         _compile_elementwise(model)
-    stepper = Stepper(module, master, optimizer, accelerator, settings)
-    log = StepLog(work / "steps.jsonl", state.log_bytes)
+    stepper = Stepper(module, master, optimizer, processes, settings)
+    log = StepLog(work / "steps.jsonl", state.log_bytes) if processes.is_main else NoLog()
     if state.step == 0 and 0 in settings.probe_at and not state.readings:
         _probe(module, probes, state, progress)
 
@@ -110,15 +111,31 @@ def train(
             _probe(module, probes, state, progress)
         if state.step % settings.checkpoint_every == 0 and state.step < settings.steps:
             state.log_bytes = log.length()
-            save_checkpoint(work, master.weights, optimizer, asdict(state), settings.keep_checkpoints)
+            save_checkpoint(
+                work,
+                master.weights,
+                optimizer,
+                asdict(state),
+                settings.keep_checkpoints,
+                processes.is_main,
+            )
     log.close()
     master.release(model)
+    processes.close()
     readings = [Reading.from_json(reading) for reading in state.readings]
     return Result(state.step, state.tokens, state.seconds, state.checked_ledger(stream), readings)
 
 
-def _resume(work: Path, master: MasterWeights, optimizer: torch.optim.Optimizer, progress: Progress) -> State:
-    saved, damaged = load_newest(work, master.weights, optimizer)
+def _resume(
+    work: Path,
+    master: Masters,
+    optimizer: torch.optim.Optimizer,
+    processes: Processes,
+    progress: Progress,
+) -> State:
+    with processes.main_first():  # which removes damaged ones
+        saved, damaged = load_newest(work, master.weights, optimizer)
+    processes.check_same(saved["step"] if saved else 0, "the checkpoint to continue from")
     master.publish()
     for name in damaged:
         progress.message(f"checkpoint {name} was damaged and is removed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +17,9 @@ class AdamW(BaseModel):
     """Settings of AdamW. β2 is 0.95: with fresh state 0.999 leaves the second moment noisy for long."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    needs_whole_matrices: ClassVar[bool] = False
+    """Whether the update of an element depends on more than its own gradients (then FSDP2 is refused)."""
 
     beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the first moment.")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="Decay of the second moment.")
