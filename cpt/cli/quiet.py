@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 _SETTINGS = {
@@ -44,3 +44,12 @@ def diverted(log: Path) -> Iterator[None]:
         logging.captureWarnings(False)
         root.removeHandler(handler)
         handler.close()
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Let nothing be heard: of several processes only the main one speaks."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        logging.disable(logging.CRITICAL)
+        yield
+        logging.disable(logging.NOTSET)

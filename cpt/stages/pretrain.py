@@ -88,6 +88,7 @@ class PretrainStage(Stage[PretrainConfig]):
     Config: ClassVar[type[StageConfig]] = PretrainConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "training")
+    together: ClassVar[bool] = True
 
     def check(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """The replay share must be whole rows, and the corpus must hold the tokens that are asked for."""
@@ -117,6 +118,7 @@ class PretrainStage(Stage[PretrainConfig]):
         """Train, then save the model and what is known of the training."""
         from cpt.packed.model import load_model
         from cpt.training.loop import train
+        from cpt.training.world import world
 
         model_folder, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
         model, stream = load_model(model_folder), _stream(config, corpus, context.seed)
@@ -128,6 +130,8 @@ class PretrainStage(Stage[PretrainConfig]):
             context.work,
             context.progress,
         )
+        if not world().is_main:
+            return {}
         _save_model(model, model_folder, context.output / "model")
         return _save_training(config, result, context)
 

@@ -131,7 +131,7 @@ def _layers(model: Any, chosen: Iterable[str] | None) -> list[nn.Module]:
     found = [part for part in model.modules() if type(part).__name__ in names]
     if not found:
         raise StageFailed(
-            f"the layers of {type(model).__name__} to divide are not known ({', '.join(names) or 'no names'})",
+            f"the layers of {type(model).__name__} are not known by name, so FSDP2 cannot divide them",
             hint="Name their class with --fsdp_transformer_layer_cls_to_wrap.",
         )
     return found

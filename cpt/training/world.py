@@ -35,7 +35,10 @@ PATIENCE = timedelta(hours=2)
 _PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 _ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 _MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-_POLL, _GRACE = 0.1, 3.0
+GRACE = 3.0
+"""Seconds in which processes that end are given the time to say so."""
+
+_POLL = 0.1
 _END, _LEFT, _FAILURE = "end", "left", "failure"
 _PR_SET_PDEATHSIG = 1
 
@@ -113,6 +116,7 @@ class World:
             return
         with suppress(RuntimeError):  # the launcher may be gone, and its store with it
             self.store.set(_END, str(code))
+            _disconnect()
             self._wait_until(lambda: self.store.add(_LEFT, 0) >= self.count - 1)
 
     def leave(self) -> int:
@@ -127,13 +131,14 @@ class World:
         except RuntimeError:
             return 1
         if code:
-            time.sleep(_GRACE)
+            time.sleep(GRACE)
         return code
 
     def report(self, message: str, hint: str | None) -> bool:
-        """Other processes: say why this one cannot go on; returns whether the main process has ended since."""
+        """Other processes: say why this one cannot go on; returns whether the main process then ends."""
         with suppress(RuntimeError):
             self.store.set(_FAILURE, json.dumps({"message": message, "hint": hint}))
+            _disconnect()
         return self._wait_until(lambda: self.ended)
 
     def reported(self) -> dict[str, str] | None:
@@ -147,7 +152,7 @@ class World:
     def _wait_until(self, condition: Any) -> bool:
         begun = time.monotonic()
         while not condition():
-            if time.monotonic() - begun > _GRACE:
+            if time.monotonic() - begun > GRACE:
                 return False
             time.sleep(_POLL)
         return True
@@ -167,7 +172,7 @@ class Stop:
     @property
     def overdue(self) -> bool:
         """Whether the main process has had time enough."""
-        return self._asked is not None and time.monotonic() - self._asked > _GRACE
+        return self._asked is not None and time.monotonic() - self._asked > GRACE
 
 
 @cache
@@ -195,6 +200,17 @@ def world() -> World:
     return World(rank, count, store, place)
 
 
+def _disconnect() -> None:
+    """Let processes that wait for this one in a collective operation know that it will not come.
+
+    On GPUs nobody would notice, and to wait for what is still running there could take for ever.
+    """
+    from torch import distributed
+
+    if distributed.is_initialized() and distributed.get_backend() == "gloo":
+        distributed.destroy_process_group()
+
+
 def _take_out(place: dict[str, str]) -> None:
     for name in place:
         os.environ.pop(name, None)
@@ -207,7 +223,7 @@ def _refuse_lost_processes() -> None:
     if by_mpi or (on_cpu and "MASTER_ADDR" in os.environ):
         raise UsageError(
             "accelerate starts several processes on CPUs only through MPI, which cpt does not support",
-            hint="Use `cpt run RECIPE -- --cpu --num_processes N`, or `torchrun --nproc_per_node N -m cpt …`.",
+            hint="Use `cpt run RECIPE -- --cpu --num_processes N` or `torchrun --nproc_per_node N -m cpt …`.",
         )
 
 
