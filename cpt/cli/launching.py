@@ -104,12 +104,16 @@ def _devices() -> int:
 
 
 def _exit_code(failures: dict[int, Any]) -> int:
-    """The main process's own exit code. A process that was killed could not say anything: it is named."""
-    rank, failure = min(failures.items(), key=lambda item: (item[1].timestamp, item[0]))
-    if failure.exitcode < 0:
-        name = signal.Signals(-failure.exitcode).name
-        raise StageFailed(
-            f"process {rank} of the run was ended from outside ({name})",
-            hint="The same command continues where it stopped. SIGKILL often means: not enough memory.",
-        )
-    return int(failure.exitcode)
+    """The main process's exit code, by rank what the launcher knows of those that failed.
+
+    A process that was killed could not say anything, so it is named. SIGTERM is what the launcher itself
+    sends to all others when one has failed.
+    """
+    codes = {rank: int(failure.exitcode) for rank, failure in sorted(failures.items())}
+    for rank, code in codes.items():
+        if code < 0 and code != -signal.SIGTERM:
+            raise StageFailed(
+                f"process {rank} of the run was ended from outside ({signal.Signals(-code).name})",
+                hint="The same command continues where it stopped. SIGKILL often means: not enough memory.",
+            )
+    return next((code for code in codes.values() if code > 0), 1)

@@ -19,6 +19,7 @@ _SETTINGS = {
     "DATASETS_VERBOSITY": "error",
     "TQDM_DISABLE": "1",
     "TOKENIZERS_PARALLELISM": "true",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from cpt.errors import CptError, StageFailed
 from cpt.recipe.failures import explain_failure
 from cpt.recipe.schema import Step
+from cpt.recipe.stopping import stop_listening
 from cpt.stages.base import BASE, Artifact, Context, Silent
 from cpt.training.world import GRACE, Stop, world
 
@@ -47,6 +48,7 @@ def run_together(step: Step, inputs: dict[str, Artifact], context: Context) -> d
     try:
         return step.stage.run(step.located, inputs, context)
     except Exception as error:
+        stop_listening()
         reported = world().reported()
         if reported is None or isinstance(error, CptError):
             raise
@@ -95,5 +97,6 @@ def _leave_when_ended() -> None:
     """Leave even if this process waits on a device for something that the main process no longer sends."""
     while not world().ended:
         time.sleep(1)
+    code = world().exit_code
     time.sleep(2 * GRACE)
-    os._exit(1)
+    os._exit(code)

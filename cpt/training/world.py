@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -117,7 +117,8 @@ class World:
         with suppress(RuntimeError):  # the launcher may be gone, and its store with it
             self.store.set(_END, str(code))
             _disconnect()
-            self._wait_until(lambda: self.store.add(_LEFT, 0) >= self.count - 1)
+            if code == 0:  # the store may live in this process, and they must hear that all is well
+                self._wait_until(lambda: self.store.add(_LEFT, 0) >= self.count - 1)
 
     def leave(self) -> int:
         """Other processes: say goodbye; returns the main process's exit code.
@@ -125,14 +126,20 @@ class World:
         A launcher stops all processes as soon as one has failed, so the main process, which may have things
         to say, must be the first to end with an error.
         """
-        try:
-            code = int(self.store.get(_END)) if self.store.check([_END]) else 1
+        code = self.exit_code
+        with suppress(RuntimeError):
             self.store.add(_LEFT, 1)
-        except RuntimeError:
-            return 1
         if code:
             time.sleep(GRACE)
         return code
+
+    @property
+    def exit_code(self) -> int:
+        """The main process's exit code; 1 if it has ended without a word."""
+        try:
+            return int(self.store.get(_END)) if self.store.check([_END]) else 1
+        except RuntimeError:
+            return 1
 
     def report(self, message: str, hint: str | None) -> bool:
         """Other processes: say why this one cannot go on; returns whether the main process then ends."""
@@ -149,7 +156,7 @@ class World:
                 return failure
         return None
 
-    def _wait_until(self, condition: Any) -> bool:
+    def _wait_until(self, condition: Callable[[], bool]) -> bool:
         begun = time.monotonic()
         while not condition():
             if time.monotonic() - begun > GRACE:

@@ -18,7 +18,8 @@ def start(jobs: list[dict[str, Any]], count: int) -> list[subprocess.Popen[str]]
     """Processes that run some jobs one after the other.
 
     A job has `model`, `work`, `out` (where the main process writes the weights), and optionally `settings`,
-    `rows` (of a global batch), `environment`, `die` ([rank, step]) and `also` (every process writes `out`).
+    `rows` (of a global batch), `environment`, `stop` (step before whose checkpoint it is interrupted) and
+    `also` (every process writes `out`).
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -43,12 +44,13 @@ def start(jobs: list[dict[str, Any]], count: int) -> list[subprocess.Popen[str]]
 
 def finish(processes: list[subprocess.Popen[str]]) -> list[int]:
     """Wait for all; returns their exit codes."""
-    codes = []
-    for process in processes:
-        _, errors = process.communicate(timeout=60)
-        codes.append(process.returncode)
-        sys.stderr.write(errors)
-    return codes
+    try:
+        outputs = [process.communicate(timeout=120)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    sys.stderr.writelines(outputs)
+    return [process.returncode for process in processes]
 
 
 def run(jobs: list[dict[str, Any]], count: int = 2) -> None:
@@ -72,11 +74,6 @@ def _do(job: dict[str, Any]) -> None:
         def batch(self, step: int) -> list[Any]:
             return super().batch(step)[: job.get("rows", 4)]
 
-    class Dying(Quiet):
-        def update(self, done: int, total: int, unit: str, **facts: float) -> None:
-            if [world().rank, done] == job.get("die"):
-                os.kill(os.getpid(), 9)
-
     os.environ |= job.get("environment", {})
     changes = job.get("settings", {})
     if "dtype" in changes:
@@ -84,10 +81,13 @@ def _do(job: dict[str, Any]) -> None:
     folder = Path(job["model"])
     model = load_model(folder)
     probes = {"domain": tokenise_text(load_tokenizer(folder), SENTENCES, 64, "<s>")}
-    result = train(
-        model, Rows(), probes, dataclasses.replace(SETTINGS, **changes), Path(job["work"]), Dying()
-    )
-    if world().is_main or job.get("also"):
+    settings, progress = dataclasses.replace(SETTINGS, **changes), Quiet(job.get("stop"))
+    try:
+        result = train(model, Rows(), probes, settings, Path(job["work"]), progress)
+    except KeyboardInterrupt:
+        torch.distributed.destroy_process_group()
+        result = None
+    if result and (world().is_main or job.get("also")):
         readings = [reading.as_json() for reading in result.readings]
         out = Path(f"{job['out']}-{world().rank}")
         weights = {name: p.detach().contiguous() for name, p in model.named_parameters()}
