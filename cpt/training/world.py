@@ -199,12 +199,14 @@ def world() -> World:
             "WORLD_SIZE says that there are several processes, but not where they meet",
             hint="Start them with accelerate launch or torchrun, or set MASTER_ADDR and MASTER_PORT.",
         )
+    from torch.distributed import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
     _end_with_the_launcher()
     store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
     _take_out(place)
-    return World(rank, count, store, place)
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # whose store may be that of the one before
+    return World(rank, count, PrefixStore(f"cpt-{attempt}", store), place)
 
 
 def _disconnect() -> None:

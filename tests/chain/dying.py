@@ -2,7 +2,8 @@
 
 `DIE=corpus` and so on: the signal comes when the stage has written its output, before it is renamed into
 place. `DIE=sampling` dies within the corpus stage, between two batches of replay text; `DIE=step` within
-pretrain, after a step that no checkpoint holds.
+pretrain, after a step that no checkpoint holds. Of two processes, with `STEP="5 8"`, the second dies at
+step 5, and when both have been restarted the first at step 8.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ def die_in_sampling(batch: int) -> None:
 
 where = os.environ.get("DIE", "")
 if where == "step":
-    die_in_step(int(os.environ["STEP"]))
+    steps = os.environ["STEP"].split()
+    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    if int(os.environ.get("RANK", "0")) == len(steps) - 1 - attempt:
+        die_in_step(int(steps[attempt]))
 elif where == "sampling":
     die_in_sampling(1)
 elif where:
