@@ -52,5 +52,7 @@ def silent() -> Iterator[None]:
     """Let nothing be heard: of several processes only the main one speaks."""
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         logging.disable(logging.CRITICAL)
-        yield
-        logging.disable(logging.NOTSET)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)

@@ -66,6 +66,8 @@ def help_out() -> int:
     while (task := here.hear(stop)) is not None:
         try:
             _take_part(task)
+        except KeyboardInterrupt:
+            continue  # a signal that the stage has acted upon: the main process says how the run ends
         except Exception as error:
             name = f"{task['name']} (process {here.rank} of {here.count})"
             explained = explain_failure(error, name, Path(task["work"]).parent)

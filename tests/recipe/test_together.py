@@ -117,6 +117,20 @@ def test_another_process_speaks_only_if_the_main_one_does_not(
     assert json.loads(worlds[0].store.get("failure"))["hint"] == "Lower the rate."
 
 
+def test_a_stage_that_a_signal_has_ended_leaves_the_end_to_the_main_process(
+    worlds, recipe_file: Path, monkeypatch
+) -> None:
+    lead(worlds, recipe_file, monkeypatch)
+
+    def interrupted(*_: object) -> None:
+        worlds[0].store.set("end", "143")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Together, "run", interrupted)
+    be(worlds[1], monkeypatch)
+    assert together.help_out() == 143
+
+
 def test_a_process_that_waits_can_be_stopped(worlds, monkeypatch) -> None:
     stop = Stop()
     assert not stop.overdue
