@@ -19,11 +19,14 @@ def test_the_users_own_settings_win(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_silence_ends_with_what_it_was_for(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RuntimeError), silent():
+    def fail() -> None:
         print("unheard")
         print("unheard", file=sys.stderr)
         logging.getLogger("somelib").error("unheard")
         raise RuntimeError
+
+    with pytest.raises(RuntimeError), silent():
+        fail()
     print("heard")
     assert capsys.readouterr() == ("heard\n", "")
     assert logging.getLogger("somelib").isEnabledFor(logging.ERROR)
