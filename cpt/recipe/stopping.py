@@ -1,4 +1,4 @@
-"""SIGTERM as Ctrl-C."""
+"""SIGTERM stops what runs as Ctrl-C does, and is told apart from it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 from cpt.training.world import world
+
+
+class Termination(KeyboardInterrupt):
+    """SIGTERM: the scheduler, not the user, wants the program to stop."""
 
 
 @contextmanager
@@ -24,7 +28,7 @@ def stoppable() -> Iterator[None]:
 
     def stop(_signum: int, _frame: FrameType | None) -> None:
         stop_listening()
-        raise KeyboardInterrupt
+        raise Termination
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

@@ -16,7 +16,7 @@ from torch import nn
 class MasterWeights:
     """The trainable weights of a model, in float32, by name.
 
-    With float32 as working precision master and model are one.
+    With float32 as working precision master and model are one. `parameters` are all of the model's, by name.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
@@ -25,13 +25,18 @@ class MasterWeights:
         Args:
             dtype: data type in which the model holds its parameters from now on. Buffers stay as they are.
         """
-        self._working = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.parameters = dict(model.named_parameters())
+        self._working = {name: p for name, p in self.parameters.items() if p.requires_grad}
         if dtype == torch.float32:
             self.weights = self._working
             return
         self.weights = {name: nn.Parameter(p.detach().clone()) for name, p in self._working.items()}
-        for parameter in model.parameters():
-            parameter.data = parameter.data.to(dtype)
+        self._frozen: dict[str, torch.Tensor] = {}
+        for name, parameter in model.named_parameters():
+            rounded = parameter.data.to(dtype)
+            if name not in self._working and not torch.equal(rounded.float(), parameter.data):
+                self._frozen[name] = parameter.data.cpu()
+            parameter.data = rounded
 
     @property
     def _separate(self) -> bool:
@@ -57,9 +62,13 @@ class MasterWeights:
                 parameter.copy_(self.weights[name])
 
     def release(self, model: Any) -> None:
-        """Give the masters back to the model, which is float32 again, to be saved."""
+        """Give the masters back to the model, which is float32 again, to be saved.
+
+        Frozen weights are again what they were: those that the working precision cannot hold were kept.
+        """
         if self._separate:
-            for parameter in model.parameters():
-                parameter.data = parameter.data.float()
+            for name, parameter in model.named_parameters():
+                kept = self._frozen.get(name, parameter.data)
+                parameter.data = kept.to(parameter.device, torch.float32)
             for name, parameter in self._working.items():
                 parameter.data = self.weights[name].data

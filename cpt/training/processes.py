@@ -109,6 +109,8 @@ class Processes:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in some process: what all act upon must be known to all."""
+        if self.count == 1:
+            return flag
         return bool(self.sum(torch.tensor(float(flag), device=self.device)))
 
     def wait(self) -> None:

@@ -11,8 +11,8 @@ sums gradients in float32, as `MasterWeights` does for a model that every proces
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -26,9 +26,15 @@ from cpt.training.master import MasterWeights
 from cpt.training.processes import Processes
 from cpt.training.settings import Settings
 
+if TYPE_CHECKING:
+    from cpt.training.trains.choice import Choice
+
 
 class ShardedWeights:
-    """The trainable weights of a model, in float32, by name; each process holds its part of every one."""
+    """The trainable weights of a model, in float32, by name; each process holds its part of every one.
+
+    `parameters` are all of the model's: while some are gathered, it has others under their names.
+    """
 
     def __init__(self, module: PackedLanguageModel, dtype: torch.dtype, processes: Processes) -> None:
         """Divide a float32 model, on the CPU or not, among the processes; each has the same whole one.
@@ -39,7 +45,8 @@ class ShardedWeights:
         _shard(module, dtype, processes)
         self._module: Any = module
         self._keeps = processes.is_main
-        self.weights = {name: p for name, p in module.model.named_parameters() if p.requires_grad}
+        self.parameters = dict(module.model.named_parameters())
+        self.weights = {name: p for name, p in self.parameters.items() if p.requires_grad}
         self._places = _places(module.model)
 
     def collect(self) -> None:
@@ -64,20 +71,36 @@ class ShardedWeights:
 Masters = MasterWeights | ShardedWeights
 
 
-def master_weights(module: PackedLanguageModel, settings: Settings, processes: Processes) -> Masters:
+def master_weights(
+    module: PackedLanguageModel, choice: Choice, settings: Settings, processes: Processes
+) -> Masters:
     """Take over a float32 model for training: whole on this process's device, or divided among all.
 
+    Args:
+        choice: what of it trains.
+
     Raises:
-        StageFailed: the optimizer needs whole matrices, and they are to be divided.
+        StageFailed: the weights are to be divided, and the settings ask for what needs whole ones.
     """
     if not processes.sharding:
         return MasterWeights(module.model.to(processes.device), settings.dtype)
-    if settings.optimizer.needs_whole_matrices:
-        raise StageFailed(
-            f"{type(settings.optimizer).__name__} works on whole matrices, and FSDP2 divides them",
-            hint="Use AdamW, or leave --use_fsdp out: then every process has the whole model.",
-        )
+    _refuse_what_needs_whole_weights(choice, settings)
     return ShardedWeights(module, settings.dtype, processes)
+
+
+def _refuse_what_needs_whole_weights(choice: Choice, settings: Settings) -> None:
+    refused = {
+        f"{type(settings.optimizer).__name__} (optimizer.kind)": settings.optimizer.needs_whole_matrices,
+        "an adapter (trains.kind: lora)": choice.adapter is not None,
+        "rows of new tokens that train apart (trains)": bool(choice.new_rows),
+        "rolling back (faults)": settings.faults.rolls_back,
+    }
+    for what, asked in refused.items():
+        if asked:
+            raise StageFailed(
+                f"{what} needs whole weights in every process, and FSDP2 divides them",
+                hint="Set it otherwise, or leave --use_fsdp out: then every process has the whole model.",
+            )
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
@@ -94,19 +117,6 @@ def place(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     if isinstance(weight, DTensor) and tensor.shape == weight.shape:
         return distribute_tensor(tensor, weight.device_mesh, weight.placements, src_data_rank=None)
     return tensor
-
-
-def gather(tensors: Mapping[str, torch.Tensor], keep: bool) -> dict[str, torch.Tensor]:
-    """Tensors as one, by name, where `keep` is set; all processes must ask together, in the same order.
-
-    Divided ones come to the CPU one by one, so that no device has to hold all of them.
-    """
-    gathered = {}
-    for name, tensor in tensors.items():
-        one = whole(tensor.detach())
-        if keep:
-            gathered[name] = (one.cpu() if isinstance(tensor, DTensor) else one).contiguous()
-    return gathered
 
 
 def _shard(module: PackedLanguageModel, dtype: torch.dtype, processes: Processes) -> None:

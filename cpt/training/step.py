@@ -20,7 +20,8 @@ from cpt.packed.model import PackedLanguageModel
 from cpt.training.data import PackedSequence, pack_sequences, target_count
 from cpt.training.processes import Processes
 from cpt.training.settings import Settings
-from cpt.training.sharding import Masters, whole
+from cpt.training.sharding import whole
+from cpt.training.trains.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,16 @@ class Stepper:
     def __init__(
         self,
         module: PackedLanguageModel,
-        master: Masters,
+        trained: Trained,
         optimizer: torch.optim.Optimizer,
         processes: Processes,
         settings: Settings,
     ) -> None:
-        self._module, self._master, self._optimizer = module, master, optimizer
+        self._module, self._trained, self._optimizer = module, trained, optimizer
         self._processes, self._settings = processes, settings
 
     def gradient(self, batch: Sequence[PackedSequence]) -> Gradient:
-        """The gradient of the batch's mean loss, clipped, in the master weights."""
+        """The gradient of the batch's mean loss, clipped, in the weights that train."""
         targets = target_count(batch)
         averaged_over = self._processes.count if self._processes.sharding else 1
         loss = torch.zeros((), device=self._processes.device)
@@ -61,10 +62,11 @@ class Stepper:
             nats = self._module(packed) * float(bool(rows))
             # a mean over the global batch, whatever the micro batches hold
             (nats * averaged_over / targets).backward()
-            self._master.collect()
+            self._trained.collect()
             loss += nats.detach()
         if not self._processes.sharding:
             self._processes.sum_all(self._gradients())
+        self._trained.restrict()
         norm = self._clip()
         return Gradient(float(self._processes.sum(loss)) / targets, norm)
 
@@ -77,13 +79,17 @@ class Stepper:
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["multiple"]
         self._optimizer.step()
+        self._trained.stepped()
         self._optimizer.zero_grad()
-        self._master.publish()
+
+    def drop(self) -> None:
+        """Forget the gradient; the weights stay as they are."""
+        self._optimizer.zero_grad()
 
     def _gradients(self) -> list[torch.Tensor]:
         """One gradient per weight, zero where this process has none: it may have no rows."""
         gradients = []
-        for weight in self._master.weights.values():
+        for weight in self._trained.masters.values():
             if weight.grad is None and self._processes.count > 1:
                 weight.grad = torch.zeros_like(weight)
             if weight.grad is not None:
@@ -92,7 +98,7 @@ class Stepper:
 
     def _clip(self) -> float:
         """Scale the gradient down to the largest norm allowed; returns the norm that it had."""
-        weights = self._master.weights.values()
+        weights = self._trained.weights.values()
         norm = whole(get_total_norm([weight.grad for weight in weights if weight.grad is not None]))
         clip_grads_with_norm_(weights, self._settings.clip, norm)
         return float(norm)

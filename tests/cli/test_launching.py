@@ -35,6 +35,12 @@ def test_words_before_the_dashes_are_the_commands_own(cpt: Any, launched: list[N
     assert parsed.num_processes == 2
 
 
+def test_a_training_is_continued_on_several_processes_too(cpt: Any, launched: list[Namespace]) -> None:
+    words = ["recipe.yaml", "--tokens", "50"]
+    assert cpt("continue", *words, "--", "--num_processes", "2").code == 0
+    assert launched[0].training_script_args == ["continue", *words]
+
+
 def test_processes_on_a_cpu_are_really_started(
     cpt: Any, launched: list[Namespace], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,42 +7,69 @@ import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import several
 import torch
 from safetensors.torch import load_file
-from test_loop import SETTINGS, Batches
-from test_loop import run as run_alone
+from tiny_runs import SETTINGS, Batches
+from tiny_runs import run as run_alone
+from tiny_training import KINDS, OPTIMIZERS
 
 from cpt.errors import StageFailed
-from cpt.packed.model import PackedLanguageModel, load_model
 from cpt.training import processes as processes_module
-from cpt.training.optimizers import AdamW
+from cpt.training.optimizers import AdamW, OptimizerConfig
 from cpt.training.processes import Processes
-from cpt.training.sharding import master_weights
 from cpt.training.world import World
 
 FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+MUON = {"steps": 2, "optimizer": {"kind": "muon"}}
+LORA = {"trains": {"kind": "lora", "rank": 2, "variant": "adalora"}}
+NEW_ROWS = {
+    "steps": 3,
+    "new_tokens": [5, 290],
+    "trains": {"kind": "layers", "layers": "0", "embeddings": "new-tokens", "rates": {"new_tokens": 2}},
+}
+LAYERS = {"steps": 3, "trains": {"kind": "layers", "layers": "-1", "norms": True}}
+EXPANSION = {"steps": 3, "trains": {"kind": "expansion", "every": 2}}
+ROLL_BACK = {"faults": {"not_finite": "roll-back", "snapshot_every": 2}}
+BLOCKING = {"checkpoint": {"every": 2, "mode": "blocking"}}
 JOBS: dict[str, dict[str, Any]] = {
     "whole": {"also": True},
     "uneven": {"rows": 3, "settings": {"micro_batch": 1, "steps": 2}},
     "few": {"rows": 1, "settings": {"steps": 2}},
+    "muon": {"settings": MUON},
+    "lora": {"settings": LORA, "also": True},
+    "new-rows": {"settings": NEW_ROWS},
+    "layers": {"settings": LAYERS},
+    "rolled-back": {"settings": ROLL_BACK, "spoilt": 5, "also": True},
+    "signalled": {"signal": 3},
+    "signalled-rest": {"work": "signalled"},
     "bf16": {"settings": {"dtype": "bfloat16"}, "also": True},
     "sharded": {"environment": FSDP2},
     "sharded-uneven": {"rows": 3, "settings": {"micro_batch": 1, "steps": 2}, "environment": FSDP2},
     "sharded-few": {"rows": 1, "settings": {"steps": 2}, "environment": FSDP2},
+    "sharded-layers": {"settings": LAYERS, "environment": FSDP2},
+    "sharded-expansion": {"settings": EXPANSION, "environment": FSDP2},
+    "sharded-skipped": {"settings": {"faults": {"not_finite": "skip"}}, "spoilt": 3, "environment": FSDP2},
+    "sharded-muon": {"settings": MUON, "environment": FSDP2},
+    "sharded-lora": {"settings": LORA, "environment": FSDP2},
+    "sharded-new-rows": {"settings": NEW_ROWS, "environment": FSDP2},
+    "sharded-rolled-back": {"settings": ROLL_BACK, "environment": FSDP2},
+    "sharded-signalled": {"signal": 3, "environment": FSDP2},
+    "sharded-signalled-rest": {"work": "sharded-signalled", "environment": FSDP2},
     "sharded-bf16": {"settings": {"dtype": "bfloat16"}, "environment": FSDP2},
     "sharded-kept": {"environment": FSDP2 | {"FSDP_RESHARD_AFTER_FORWARD": "false"}},
     "half": {"stop": 5},
     "rest": {"work": "half"},
     "half-for-one": {"stop": 5},
-    "sharded-half": {"stop": 5, "environment": FSDP2},
+    "sharded-half": {"stop": 5, "settings": BLOCKING, "environment": FSDP2},
     "sharded-rest": {"work": "sharded-half", "environment": FSDP2},
     "sharded-half-for-whole": {"stop": 5, "environment": FSDP2},
     "whole-rest": {"work": "sharded-half-for-whole"},
 }
+SHARDED = ("sharded", "sharded-uneven", "sharded-few", "sharded-layers", "sharded-expansion")
 
 
 @pytest.fixture(scope="module")
@@ -89,29 +116,20 @@ def assert_close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], toleran
 
 
 @pytest.mark.parametrize(
-    ("name", "rows", "settings"),
-    [
-        ("whole", 4, {}),
-        ("sharded", 4, {}),
-        ("uneven", 3, {"micro_batch": 1, "steps": 2}),
-        ("sharded-uneven", 3, {"micro_batch": 1, "steps": 2}),
-        ("few", 1, {"steps": 2}),
-        ("sharded-few", 1, {"steps": 2}),
-    ],
+    "name",
+    ["whole", "uneven", "few", "muon", "lora", "new-rows", "layers", *SHARDED],
 )
-def test_two_processes_train_as_one_does(
-    done: Path, tiny_model: Path, tmp_path: Path, name: str, rows: int, settings: dict
-) -> None:
-    expected, result, _ = run_alone(
-        tiny_model, tmp_path, dataclasses.replace(SETTINGS, **settings), stream=Rows(rows)
-    )
+def test_two_processes_train_as_one_does(done: Path, tiny_model: Path, tmp_path: Path, name: str) -> None:
+    job = JOBS[name]
+    settings = dataclasses.replace(SETTINGS, **several.changed(job.get("settings", {})))
+    expected, result, _ = run_alone(tiny_model, tmp_path, settings, stream=Rows(job.get("rows", 4)))
     assert_close(weights(done, name), expected)
     assert facts(done, name)["ledger"] == result.ledger
     read = [reading["bits_per_byte"] for reading in facts(done, name)["readings"]]
     assert read == pytest.approx([reading.bits_per_byte for reading in result.readings], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["whole", "bf16"])
+@pytest.mark.parametrize("name", ["whole", "bf16", "lora", "rolled-back"])
 def test_replicas_stay_equal_to_the_last_bit(done: Path, name: str) -> None:
     assert equal(weights(done, name), weights(done, name, rank=1))
     assert facts(done, name) == facts(done, name, rank=1)
@@ -126,7 +144,15 @@ def test_layers_may_stay_gathered(done: Path) -> None:
     assert_close(weights(done, "sharded-kept"), weights(done, "sharded"), tolerance=0)
 
 
-@pytest.mark.parametrize(("rest", "whole"), [("rest", "whole"), ("sharded-rest", "sharded")])
+@pytest.mark.parametrize(
+    ("rest", "whole"),
+    [
+        ("rest", "whole"),
+        ("signalled-rest", "whole"),
+        ("sharded-rest", "sharded"),
+        ("sharded-signalled-rest", "sharded"),
+    ],
+)
 def test_continued_on_as_many_processes_equals_uninterrupted(done: Path, rest: str, whole: str) -> None:
     assert equal(weights(done, rest), weights(done, whole))
     assert facts(done, rest) == facts(done, whole)
@@ -138,9 +164,39 @@ def test_a_sharded_checkpoint_is_one_like_any_other(done: Path) -> None:
 
 def test_continued_on_another_number_of_processes_sees_the_same_data(done: Path, tiny_model: Path) -> None:
     found, result, messages = run_alone(tiny_model, done / "work" / "half-for-one")
-    assert messages[0] == "continues after step 4"
+    assert messages[0].startswith("continues after step 4")
     assert_close(found, weights(done, "whole"))
     assert facts(done, "whole")["ledger"] == result.ledger
+
+
+@pytest.mark.parametrize("name", ["signalled", "sharded-signalled"])
+def test_a_signal_that_one_process_receives_stops_all_of_them_after_the_step(done: Path, name: str) -> None:
+    for rank in range(2):
+        assert (done / f"{name}-{rank}.txt").read_text() == "KeyboardInterrupt: "
+
+
+def test_all_processes_act_upon_a_fault_and_one_notes_it(done: Path) -> None:
+    (fault,) = facts(done, "rolled-back")["faults"]
+    assert (fault["step"], fault["back_to"]) == (5, 4)
+    assert len((done / "work" / "rolled-back" / "faults.jsonl").read_text().splitlines()) == 1
+    (fault,) = facts(done, "sharded-skipped")["faults"]
+    assert (fault["step"], fault["action"]) == (3, "skip")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("sharded-muon", "Muon"),
+        ("sharded-lora", "an adapter"),
+        ("sharded-new-rows", "rows of new tokens"),
+        ("sharded-rolled-back", "rolling back"),
+    ],
+)
+def test_what_needs_whole_weights_is_refused_where_they_are_divided(done: Path, name: str, what: str) -> None:
+    for rank in range(2):
+        told = (done / f"{name}-{rank}.txt").read_text()
+        assert told.startswith(f"StageFailed: {what}")
+        assert "FSDP2 divides them" in told
 
 
 def test_one_process_writes_the_log(done: Path) -> None:
@@ -179,15 +235,9 @@ def test_buckets_keep_the_order_and_hold_what_fits(monkeypatch: pytest.MonkeyPat
     assert sizes == [[2, 3], [1], [9], [4]]
 
 
-class Whole(AdamW):
-    needs_whole_matrices: ClassVar[bool] = True
-
-
-def test_an_optimizer_of_whole_matrices_is_refused_where_they_are_divided(tiny_model: Path) -> None:
-    settings = dataclasses.replace(SETTINGS, optimizer=Whole())
-    module = PackedLanguageModel(load_model(tiny_model))
-    with pytest.raises(StageFailed, match="Whole works on whole matrices, and FSDP2 divides them"):
-        master_weights(module, settings, several_of(2, sharding=object()))
+@pytest.mark.parametrize("config", OPTIMIZERS, ids=KINDS)
+def test_optimizers_other_than_adamw_need_whole_matrices(config: OptimizerConfig) -> None:
+    assert config.needs_whole_matrices == (not isinstance(config, AdamW))
 
 
 @pytest.mark.parametrize(
