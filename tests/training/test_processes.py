@@ -25,6 +25,7 @@ from cpt.training.world import World
 
 FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 MUON = {"steps": 2, "optimizer": {"kind": "muon"}}
+APOLLO = {"steps": 2, "optimizer": {"kind": "apollo", "rank": 4}}
 LORA = {"trains": {"kind": "lora", "rank": 2, "variant": "adalora"}}
 NEW_ROWS = {
     "steps": 3,
@@ -39,7 +40,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "whole": {"also": True},
     "uneven": {"rows": 3, "settings": {"micro_batch": 1, "steps": 2}},
     "few": {"rows": 1, "settings": {"steps": 2}},
-    "muon": {"settings": MUON},
+    "apollo": {"settings": APOLLO},
     "lora": {"settings": LORA, "also": True},
     "new-rows": {"settings": NEW_ROWS},
     "layers": {"settings": LAYERS},
@@ -117,7 +118,7 @@ def assert_close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], toleran
 
 @pytest.mark.parametrize(
     "name",
-    ["whole", "uneven", "few", "muon", "lora", "new-rows", "layers", *SHARDED],
+    ["whole", "uneven", "few", "apollo", "lora", "new-rows", "layers", *SHARDED],
 )
 def test_two_processes_train_as_one_does(done: Path, tiny_model: Path, tmp_path: Path, name: str) -> None:
     job = JOBS[name]
