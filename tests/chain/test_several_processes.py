@@ -82,16 +82,20 @@ def whole(corpus: Path) -> Path:
 
 
 def test_killed_restarted_and_run_again_equals_undisturbed(corpus: Path, whole: Path) -> None:
-    """Process 1 dies at step 5, torchrun restarts both, process 0 dies at step 8; then run again."""
+    """Process 1 dies at step 5, torchrun restarts both, process 0 dies at step 8; run again, process 1 is
+    told to end in step 7, torchrun restarts both.
+    """
     folder = shutil.copytree(corpus, corpus.with_name("killed"))
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--max_restarts", "1"]
     killed = start(folder, *torchrun, DYING, "run", "recipe.yaml", DIE="step", STEP="5 8")
     assert killed.returncode != 0
     assert "pretrain: continues after step 3" in killed.stderr
     assert not list((folder / "runs" / "tiny").glob("pretrain-*/artifact.json"))
-    again = start(folder, "-m", "cpt", "run", "recipe.yaml", "--", "--num_processes", "2")
+    again = start(folder, *torchrun, DYING, "run", "recipe.yaml", DIE="terminate", STEP="7 99")
     assert again.returncode == 0, again.stderr
     assert "continues after step 6" in again.stderr
+    assert "SIGTERM: saved after step 7, and stopped" in again.stderr
+    assert "continues after step 7" in again.stderr
     assert weights(folder) == weights(whole)
     assert log(folder) == log(whole) == list(range(1, len(log(whole)) + 1))
 
