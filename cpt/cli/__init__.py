@@ -13,6 +13,7 @@ import typer
 
 from cpt import __version__
 from cpt.cli import continuing, looking, recipes, running, schedule, tokenizer
+from cpt.cli.launching import LaunchableCommand
 from cpt.cli.output import explain
 from cpt.cli.quiet import quiet_libraries
 from cpt.errors import CptError, UsageError
@@ -33,8 +34,8 @@ app = typer.Typer(
 app.command("init")(recipes.init)
 app.command("validate")(recipes.validate)
 app.command("plan")(recipes.plan)
-app.command("run")(running.run)
-app.command("continue")(continuing.continue_)
+app.command("run", cls=LaunchableCommand)(running.run)
+app.command("continue", cls=LaunchableCommand)(continuing.continue_)
 app.command("status")(looking.status)
 app.command("report")(looking.report)
 app.command("show")(looking.show)

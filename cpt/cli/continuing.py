@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 from cpt.cli import running
+from cpt.cli.launching import launch, wanted_launch
 from cpt.cli.options import DEFAULT_RUNS, Json, Overrides, RecipeArgument, Runs
 from cpt.cli.output import err
 from cpt.recipe.continuing import settle, write_continuation
 from cpt.recipe.load import load
+from cpt.recipe.plan import Selection
 
 
 def continue_(
+    context: typer.Context,
     recipe: RecipeArgument,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Tokens of the new training.")],
     overrides: Overrides = None,
@@ -43,12 +46,16 @@ def continue_(
 
     It begins with the text that the earlier training has not seen. A recipe with that stage is written and
     run; what the run has made before is kept, and later stages use the new model. This is not how a
-    stopped run is resumed: `cpt run` does that.
+    stopped run is resumed: `cpt run` does that. What follows `--` starts several processes, as in `cpt run`.
 
     Example: cpt continue medical.yaml --tokens 50_000 --checkpoint pre-anneal continued.schedule.peak=1e-4
     """
+    if launching := wanted_launch(context):
+        own, options = launching
+        raise typer.Exit(launch(["continue", *own], options, debug=False))
     path = output or recipe.with_name(f"{recipe.stem}-continued.yaml")
-    write_continuation(load(recipe), path, tokens=tokens, checkpoint=checkpoint, stage=stage, name=name)
-    settle(path, overrides or [])
-    err().print(f"Wrote {path}; `cpt run {path}` resumes it.", soft_wrap=True)
-    running.run(path, runs=runs, as_json=as_json)
+    with running.leading():
+        write_continuation(load(recipe), path, tokens=tokens, checkpoint=checkpoint, stage=stage, name=name)
+        settle(path, overrides or [])
+        err().print(f"Wrote {path}; `cpt run {path}` resumes it.", soft_wrap=True)
+        running.lead(path, None, Selection(), runs, as_json, debug=False)

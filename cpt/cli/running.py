@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cpt.cli.form import duration
+from cpt.cli.launching import launch, wanted_launch
 from cpt.cli.live import LiveView
 from cpt.cli.looking import print_summary, report_data
 from cpt.cli.options import (
@@ -24,15 +28,19 @@ from cpt.cli.options import (
 )
 from cpt.cli.output import err, out, print_json
 from cpt.cli.plain import PlainView
-from cpt.cli.quiet import diverted
-from cpt.errors import GateFailed
+from cpt.cli.quiet import diverted, silent
+from cpt.errors import CptError, GateFailed
 from cpt.recipe.load import load
+from cpt.recipe.plan import Selection
 from cpt.recipe.progress import Listener
 from cpt.recipe.runner import Summary
 from cpt.recipe.runner import run as run_recipe
+from cpt.recipe.together import help_out
+from cpt.training.world import world
 
 
 def run(
+    context: typer.Context,
     recipe: RecipeArgument,
     overrides: Overrides = None,
     from_: From = None,
@@ -49,11 +57,59 @@ def run(
 
     Example: cpt run medical.yaml pretrain.tokens=50_000 --until pretrain
 
+    On several processes: what follows `--` goes to `accelerate launch`. Pretraining is shared out, with the
+    same data in the same order on any number; other stages run in the first process, the only one to write.
+
+    Example: cpt run medical.yaml -- --num_processes 8
+
+    Example, each process with a part of the weights (FSDP2), on two machines that share a disk:
+    cpt run medical.yaml -- --use_fsdp --fsdp_version 2 --num_processes 16 --num_machines 2 --machine_rank 0
+    --main_process_ip 10.0.0.1 --main_process_port 29500
+
+    Or start them yourself; torchrun's restarts continue from the last checkpoint:
+    torchrun --nproc_per_node 8 --max_restarts 3 -m cpt run medical.yaml
+
     Exit codes: 0 done, 1 a stage failed, 2 the recipe or the command line is wrong, 3 a quality or
     forgetting budget is broken, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
     """
+    launching = wanted_launch(context)
+    if launching:
+        load(recipe, overrides or ())  # mistakes are told before anything is started
+        own, options = launching
+        raise typer.Exit(launch(["run", *own], options, debug))
+    with leading(debug):
+        lead(recipe, overrides, selection(from_, until, only, force), runs, as_json, debug)
+
+
+@contextmanager
+def leading(debug: bool = False) -> Iterator[None]:
+    """Of several processes the main one goes in; the others help it, and leave the command."""
+    here = world()
+    if not here.is_main:
+        raise typer.Exit(_help_out(debug))
+    code = 1
+    try:
+        yield
+        code = 0
+    except (CptError, typer.Exit) as leaving:
+        code = leaving.exit_code
+        raise
+    finally:
+        here.end(code)
+
+
+def _help_out(debug: bool) -> int:
+    if debug:
+        return help_out()
+    with silent():
+        return help_out()
+
+
+def lead(
+    recipe: Path, overrides: list[str] | None, chosen: Selection, runs: Path, as_json: bool, debug: bool
+) -> None:
+    """Main process: run a recipe, and show what comes of it."""
     checked = load(recipe, overrides or ())
-    chosen = selection(from_, until, only, force)
     view = _view(debug)
     if debug:
         summary = run_recipe(checked, runs, chosen, view)

@@ -12,6 +12,7 @@ from cpt.errors import CptError, StageFailed
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _CONTINUES = "The same command then continues."
+_LOST = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
 
 
 def explain_os_error(error: OSError, folder: Path) -> StageFailed:
@@ -45,6 +46,10 @@ def explain_failure(error: Exception, stage: str, run_folder: Path) -> CptError:
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         hint = "Make its batch, sequence length or model smaller, or give it more memory."
         return StageFailed(f"{stage}: not enough memory", hint=f"{hint} {_CONTINUES}")
+    if _lost_process(error):
+        return StageFailed(
+            f"{stage}: another process of this run has ended", hint="The same command continues."
+        )
     log = _write_log(error, stage, run_folder)
     hint = f"The traceback is in {log}." if log else "Run it with --debug to see the traceback."
     return StageFailed(f"{stage}: unexpected {type(error).__name__}: {_first_line(error)}", hint=hint)
@@ -60,6 +65,11 @@ def _refusal(error: BaseException) -> OSError | None:
             return OSError(errno.ENOSPC, "No space left on device")
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def _lost_process(error: Exception) -> bool:
+    """Whether a process that trains together with others has lost one of them."""
+    return type(error).__name__.startswith("Dist") or any(sign in str(error) for sign in _LOST)
 
 
 def _first_line(error: Exception) -> str:

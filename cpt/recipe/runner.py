@@ -31,16 +31,8 @@ from cpt.recipe.progress import (
 from cpt.recipe.schema import Recipe
 from cpt.recipe.stopping import Termination, stoppable
 from cpt.recipe.store import Record, Store
+from cpt.recipe.together import BaseModelArtifact, run_together
 from cpt.stages.base import BASE, Artifact, Context
-
-
-class BaseModelArtifact(Artifact):
-    """The base model: its folder is itself the Hugging Face folder, and belongs to no run."""
-
-    def path(self, kind: str) -> Path:
-        if kind != "model":
-            raise KeyError(f"{self.name} holds model, not {kind}")
-        return self.folder
 
 
 @dataclass
@@ -201,7 +193,7 @@ class _Runner:
                 recipe=self._plan.recipe.data,
             )
             try:
-                metrics = step.stage.run(step.located, self._inputs(entry), context)
+                metrics = run_together(step, self._inputs(entry), context)
             except GateFailed as error:
                 metrics, timing.gate = error.metrics, str(error)
             made = {kind for kind in step.stage.produces if (aside / kind).is_dir()}

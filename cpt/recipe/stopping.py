@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from cpt.training.world import world
+
 
 class Termination(KeyboardInterrupt):
     """SIGTERM: the scheduler, not the user, wants the program to stop."""
@@ -15,16 +17,30 @@ class Termination(KeyboardInterrupt):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let SIGTERM stop what runs inside as Ctrl-C does. Only the main thread may set signal handlers."""
+    """Let SIGTERM stop what runs inside as Ctrl-C does. Only the main thread may set signal handlers.
+
+    A launcher of several processes sends SIGTERM to all as soon as one has failed. So, once something has
+    gone wrong on one of several, no further SIGTERM is heard, and the process can say what it was.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(_signum: int, _frame: FrameType | None) -> None:
+        stop_listening()
         raise Termination
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    finally:
+    except BaseException:
         signal.signal(signal.SIGTERM, before)
+        stop_listening()
+        raise
+    signal.signal(signal.SIGTERM, before)
+
+
+def stop_listening() -> None:
+    """Ignore SIGTERM from now on, if this is one of several processes: it is about to end anyway."""
+    if world().count > 1:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)

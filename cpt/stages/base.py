@@ -131,13 +131,18 @@ C = TypeVar("C", bound=StageConfig)
 
 
 class Stage(ABC, Generic[C]):
-    """One kind of stage. Subclasses are stateless; `contract` grows when a stage's results change meaning."""
+    """One kind of stage. Subclasses are stateless; `contract` grows when a stage's results change meaning.
+
+    `together`: whether all processes of a run call `run` at the same time (`cpt.training.world`); any other
+    stage is run by the main process alone, which is also the only one to write files.
+    """
 
     kind: ClassVar[str]
     Config: ClassVar[type[StageConfig]]
     consumes: ClassVar[tuple[str, ...]] = ()
     produces: ClassVar[tuple[str, ...]] = ()
     contract: ClassVar[int] = 1
+    together: ClassVar[bool] = False
 
     def wire(self, config: C, earlier: Sequence[Earlier]) -> dict[str, str]:
         """Role -> name of the earlier stage that plays it. By default one role per consumed kind."""

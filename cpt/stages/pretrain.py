@@ -111,6 +111,7 @@ class PretrainStage(Stage[PretrainConfig]):
     Config: ClassVar[type[StageConfig]] = PretrainConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "training")
+    together: ClassVar[bool] = True
 
     def wire(self, config: PretrainConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
         """Model and corpus; what is to be continued must be a training."""
@@ -158,6 +159,7 @@ class PretrainStage(Stage[PretrainConfig]):
         from cpt.packed.model import load_model
         from cpt.training.checkpoint.store import load_weights
         from cpt.training.loop import train
+        from cpt.training.world import world
 
         model_folder, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
         found = _find_start(config, inputs)
@@ -175,6 +177,8 @@ class PretrainStage(Stage[PretrainConfig]):
             context.work,
             context.progress,
         )
+        if not world().is_main:
+            return {}
         _save_model(model, model_folder, context.output / "model")
         metrics = _save_training(config, result, context)
 

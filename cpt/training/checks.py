@@ -12,6 +12,7 @@ from torch import nn
 from cpt.errors import StageFailed
 from cpt.packed.batch import pack
 from cpt.packed.model import PackedLanguageModel
+from cpt.training.sharding import whole
 
 if TYPE_CHECKING:
     from cpt.training.trains.trained import Trained
@@ -80,10 +81,10 @@ class TrainingProof:
             _refuse(moved, "changed {} frozen tensors")
 
     def _digests(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        moving = {name: digest(weight) for name, weight in self._trained.must_move().items()}
+        moving = {name: digest(whole(weight)) for name, weight in self._trained.must_move().items()}
         still = {}
         for name, (tensor, free) in self._trained.still(self._model).items():
-            still[name] = digest(tensor)
+            still[name] = digest(whole(tensor))
             still[name][free] = 0
         return moving, still
 

@@ -45,15 +45,12 @@ def pack_sequences(sequences: Sequence[PackedSequence]) -> PackedBatch:
     return pack([piece for sequence in sequences for piece in pieces(sequence)])
 
 
-def micro_batches(
-    sequences: Sequence[PackedSequence], size: int, device: torch.device
-) -> Iterator[PackedBatch]:
-    """The sequences in packed rows of `size` each, on the device.
+def micro_batches(parts: Sequence[Sequence[PackedSequence]], device: torch.device) -> Iterator[PackedBatch]:
+    """The sequences of each part in one packed row, on the device.
 
     For a GPU the next row is packed, in page-locked memory, while the model works on the last. A processor
     has no time to spare: it packs a row in a thousandth of the time that the model takes for it.
     """
-    parts = [sequences[start : start + size] for start in range(0, len(sequences), size)]
     if device.type != "cuda":
         yield from (pack_sequences(part).to(device) for part in parts)
         return

@@ -36,6 +36,23 @@ class StepLog:
         self._file.close()
 
 
+class NoLog:
+    """The log of a process that writes nothing: of several, only the main one does."""
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Forget a record."""
+
+    def length(self) -> int:
+        """Nothing has been written."""
+        return 0
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+Log = StepLog | NoLog
+
+
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write records as JSON lines; a number that is not finite is null."""
     path.write_text("".join(map(_line, records)), encoding="utf-8")

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from accelerate import Accelerator
-
 from cpt.errors import StageFailed
 from cpt.monitor.bits_per_byte import TokenisedText
 from cpt.monitor.probes import read_probes
@@ -25,9 +23,10 @@ from cpt.training.data import PackedSequence, Stream, pieces
 from cpt.training.faults import Fault, Faults
 from cpt.training.float8 import to_float8
 from cpt.training.log import write_lines
-from cpt.training.master import hold_weights
+from cpt.training.processes import Processes
 from cpt.training.recompute import recompute_layers
 from cpt.training.settings import Settings
+from cpt.training.sharding import master_weights
 from cpt.training.state import Result, State
 from cpt.training.step import Gradient, Stepper
 from cpt.training.stopping import HeldSignals
@@ -35,6 +34,7 @@ from cpt.training.trackers import Trackers, open_trackers
 from cpt.training.trains import Setup
 from cpt.training.trains.table import table
 from cpt.training.trains.trained import Trained
+from cpt.training.world import world
 
 
 class Progress(Protocol):
@@ -55,6 +55,8 @@ def train(
 ) -> Result:
     """Train `model` in place; continue from the newest checkpoint in `work` when there is one.
 
+    On several processes (`cpt.training.world`) all of them call this alike; the main one writes.
+
     The model stays in evaluation mode: continual pretraining goes without dropout, as pretraining did.
     Ctrl-C and SIGTERM end the step, save a checkpoint, and then do what they did before.
 
@@ -69,14 +71,13 @@ def train(
             ledger does not match what was trained on, or the run in `work` began with other settings.
         DiskFull: a checkpoint does not fit on the disk.
     """
-    accelerator = Accelerator()
-    if accelerator.num_processes > 1:
-        raise StageFailed("training on several processes is not supported yet", hint="Start one process.")
+    processes = Processes(world())
+    faults_file = work / "faults.jsonl" if processes.is_main else None
     choice = settings.trains.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
-    module = PackedLanguageModel(model.to(accelerator.device))
+    module = PackedLanguageModel(model)
     if settings.float8:
         to_float8(model)
-    trained = Trained(choice, hold_weights(model, settings))
+    trained = Trained(choice, master_weights(module, choice, settings, processes))
     optimizer = settings.optimizer.build(trained.groups(model))
     trained.attach(optimizer)
     state = State()
@@ -85,7 +86,7 @@ def train(
         "optimizer": Moments(optimizer, trained.weights),
     }
     pre_anneal = anneal_begins(settings.schedule, settings.steps, stream) if choice.is_plain else None
-    with Keeper(work, parts, state, settings, progress, pre_anneal) as keeper:
+    with Keeper(work, parts, state, settings, progress, processes, pre_anneal) as keeper:
         trained.publish()
         log = keeper.resume()
         progress.message(table(trained, model))
@@ -95,7 +96,7 @@ def train(
             _compile_elementwise(model)
         if settings.gradient_checkpointing:
             recompute_layers(model)
-        stepper = Stepper(module, trained, optimizer, accelerator, settings)
+        stepper = Stepper(module, trained, optimizer, processes, settings)
         trackers = open_trackers(settings.trackers, work, state.step, progress.message)
         if state.step == 0 and 0 in settings.probe_at and not state.readings:
             _probe(module, probes, state, progress, trackers)
@@ -103,7 +104,9 @@ def train(
         # rounding by chance may leave a small tensor where it was: nothing is proven then
         proof = None if settings.stochastic_rounding else TrainingProof(trained, model)
         with HeldSignals() as signals:
-            while state.step < settings.steps and signals.received is None:
+            while (
+                not (stopping := processes.any(signals.received is not None)) and state.step < settings.steps
+            ):
                 trained.begin(state.step)
                 if proof:
                     proof.begin(state.step)
@@ -118,7 +121,7 @@ def train(
                     state.remember(gradient.loss_nats, settings.faults.window)
                 else:
                     stepper.drop()
-                    _act_on(fault, batch, state, keeper, settings.faults, work, progress)
+                    _act_on(fault, batch, state, keeper, settings.faults, faults_file, progress)
                 taken = time.perf_counter() - began
                 if proof and fault is None:
                     proof.stepped(rate)
@@ -139,12 +142,15 @@ def train(
                 if state.step in settings.probe_at:
                     _probe(module, probes, state, progress, trackers)
                 keeper.after_step(log)
-            if signals.received is not None:
+            if stopping:
                 keeper.save(log)
-                progress.message(f"{signals.received.name}: saved after step {state.step}, and stopped")
+                processes.wait()
+                name = signals.heed_others().name
+                progress.message(f"{name}: saved after step {state.step}, and stopped")
     log.close()
     trackers.close()
-    trained.release(model, work / "adapter")
+    trained.release(model, work / "adapter" if processes.is_main else None)
+    processes.close()
     return Result.of(state, stream, keeper.kept())
 
 
@@ -154,16 +160,17 @@ def _act_on(
     state: State,
     keeper: Keeper,
     faults: Faults,
-    work: Path,
+    file: Path | None,
     progress: Progress,
 ) -> None:
-    """Leave the batch out, go back if that is wanted, and note it; or stop."""
+    """Leave the batch out, go back if that is wanted, and note it (in the main process's file); or stop."""
     step = state.step + 1
     event = {"step": step, **fault.as_json()}
     stops = fault.action == "stop" or len(state.faults) == faults.most
     if fault.action == "roll-back" and not stops:
         event["back_to"] = keeper.roll_back()
-    write_lines(work / "faults.jsonl", [*state.faults, event])
+    if file:
+        write_lines(file, [*state.faults, event])
     if stops:
         after = f", after {faults.most} skips and roll-backs" if fault.action != "stop" else ""
         raise StageFailed(

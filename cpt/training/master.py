@@ -24,9 +24,11 @@ class Weights(Protocol):
 
     Attributes:
         weights: by name.
+        parameters: all of the model's, by name.
     """
 
     weights: dict[str, nn.Parameter]
+    parameters: dict[str, nn.Parameter]
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
         """Take part in the optimizer's steps."""
@@ -51,7 +53,7 @@ def hold_weights(model: nn.Module, settings: Settings) -> Weights:
 class MasterWeights:
     """The trainable weights of a model, in float32, by name.
 
-    With float32 as working precision master and model are one.
+    With float32 as working precision master and model are one. `parameters` are all of the model's, by name.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
@@ -60,7 +62,8 @@ class MasterWeights:
         Args:
             dtype: data type in which the model holds its parameters from now on. Buffers stay as they are.
         """
-        self._working = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.parameters = dict(model.named_parameters())
+        self._working = {name: p for name, p in self.parameters.items() if p.requires_grad}
         if dtype == torch.float32:
             self.weights = self._working
             return

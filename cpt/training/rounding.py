@@ -38,8 +38,9 @@ class StochasticRounding:
                 hint="Update torch, or set master: fp32.",
             )
         self._seed = seed
-        self.weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        for parameter in model.parameters():
+        self.parameters = dict(model.named_parameters())
+        self.weights = {name: p for name, p in self.parameters.items() if p.requires_grad}
+        for parameter in self.parameters.values():
             parameter.data = parameter.data.bfloat16()
         for weight in self.weights.values():
             weight.grad_dtype = torch.float32

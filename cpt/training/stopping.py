@@ -29,6 +29,11 @@ class HeldSignals:
                     self._before[number] = signal.signal(number, self._hold)
         return self
 
+    def heed_others(self) -> signal.Signals:
+        """Act as if this process, too, had received the signal that another one of the same run has."""
+        self.received = self.received or signal.SIGTERM
+        return self.received
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -48,9 +53,9 @@ class HeldSignals:
             signal.signal(number, handler)
 
     def _deliver(self, number: signal.Signals) -> None:
-        handler = self._before[number]
+        handler = self._before.get(number)
         if callable(handler):
             handler(number, None)
-        else:
+        elif handler is not None:
             signal.raise_signal(number)
         raise KeyboardInterrupt  # a handler that lets the program go on does not finish the training

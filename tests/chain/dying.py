@@ -2,7 +2,8 @@
 
 `DIE=corpus` and so on: the signal comes when the stage has written its output, before it is renamed into
 place. `DIE=sampling` dies within the corpus stage, between two batches of replay text; `DIE=step` within
-pretrain, after a step that no checkpoint holds.
+pretrain, after a step that no checkpoint holds; `DIE=terminate` sends SIGTERM there instead. Of two
+processes, with `STEP="5 8"`, the second dies at step 5, and when both have been restarted the first at 8.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from cpt.cli import main
 from cpt.stages import stages
 
 
-def die(*_: Any) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def die(number: signal.Signals = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), number)
 
 
 def die_after_run(stage: Any) -> None:
@@ -30,7 +31,7 @@ def die_after_run(stage: Any) -> None:
     type(stage).run = fatal
 
 
-def die_in_step(last: int) -> None:
+def die_in_step(last: int, number: signal.Signals) -> None:
     from cpt.training.state import State
 
     count = State.count
@@ -38,7 +39,7 @@ def die_in_step(last: int) -> None:
     def fatal(state: Any, batch: Any) -> None:
         count(state, batch)
         if state.step == last:
-            die()
+            die(number)
 
     State.count = fatal  # type: ignore[method-assign]
 
@@ -56,8 +57,11 @@ def die_in_sampling(batch: int) -> None:
 
 
 where = os.environ.get("DIE", "")
-if where == "step":
-    die_in_step(int(os.environ["STEP"]))
+if where in ("step", "terminate"):
+    steps = os.environ["STEP"].split()
+    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    if int(os.environ.get("RANK", "0")) == len(steps) - 1 - attempt:
+        die_in_step(int(steps[attempt]), signal.SIGKILL if where == "step" else signal.SIGTERM)
 elif where == "sampling":
     die_in_sampling(1)
 elif where:

@@ -52,7 +52,8 @@ def test_no_thread_is_left_when_the_caller_stops_early() -> None:
 @pytest.mark.parametrize("size", [1, 3, 4, 9])
 def test_micro_batches_are_the_batch_in_order(size: int) -> None:
     batch = Batches().batch(0)
-    rows = list(micro_batches(batch, size, torch.device("cpu")))
+    parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+    rows = list(micro_batches(parts, torch.device("cpu")))
     assert len(rows) == -(-len(batch) // size)
     whole = pack_sequences(batch)
     assert torch.equal(torch.cat([row.input_ids for row in rows], 1), whole.input_ids)
@@ -72,8 +73,8 @@ def test_for_a_gpu_rows_are_packed_in_a_thread_into_pinned_memory(monkeypatch) -
 
     monkeypatch.setattr(PackedBatch, "pin_memory", pin)
     monkeypatch.setattr(PackedBatch, "to", to)
-    rows = list(micro_batches(Batches().batch(0), 2, torch.device("cuda")))
-    assert [row.targets for row in rows] == [
-        row.targets for row in micro_batches(Batches().batch(0), 2, torch.device("cpu"))
-    ]
+    batch = Batches().batch(0)
+    parts = [batch[:2], batch[2:]]
+    rows = list(micro_batches(parts, torch.device("cuda")))
+    assert [row.targets for row in rows] == [row.targets for row in micro_batches(parts, torch.device("cpu"))]
     assert events.count(("pinned", False)) == events.count(("cuda", True)) == 2

@@ -20,9 +20,11 @@ from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.checkpoint.store import Store
 from cpt.training.faults import Faults
 from cpt.training.optimizers import AdamW
+from cpt.training.processes import Processes
 from cpt.training.schedules import RewarmCosine
 from cpt.training.settings import Settings
 from cpt.training.state import State
+from cpt.training.world import World
 
 MODES = pytest.mark.parametrize("mode", ["blocking", "async"])
 
@@ -64,7 +66,7 @@ def test_what_changes_right_after_an_async_save_begins_is_not_in_it(tmp_path: Pa
     )
     save = Store.save
     monkeypatch.setattr(Store, "save", lambda *given: (gate.wait(10), save(*given))[1])
-    with Keeper(tmp_path, parts, state, SETTINGS, Quiet()) as keeper:
+    with Keeper(tmp_path, parts, state, SETTINGS, Quiet(), Processes(World())) as keeper:
         log = keeper.resume()
         keeper.save(log, in_background=True)
         with torch.no_grad():
@@ -79,7 +81,9 @@ def test_what_changes_right_after_an_async_save_begins_is_not_in_it(tmp_path: Pa
 def test_a_second_async_save_waits_for_the_first_and_neither_is_spoilt(tmp_path: Path) -> None:
     module = nn.Linear(300, 300)
     parts, state = {"weights": Weights(dict(module.named_parameters()), lambda: None)}, State()
-    with Keeper(tmp_path, parts, state, with_checkpoints(keep=5, mode="async"), Quiet()) as keeper:
+    with Keeper(
+        tmp_path, parts, state, with_checkpoints(keep=5, mode="async"), Quiet(), Processes(World())
+    ) as keeper:
         log = keeper.resume()
         for step in range(1, 6):
             state.step = step
@@ -101,7 +105,7 @@ def test_the_last_good_snapshot_is_not_spoilt_while_checkpoints_are_written(tmp_
         checkpoint=Checkpoints(every=1, keep=50, mode="async"),
         faults=Faults(not_finite="roll-back", snapshot_every=2),
     )
-    with Keeper(tmp_path, parts, state, settings, Quiet()) as keeper:
+    with Keeper(tmp_path, parts, state, settings, Quiet(), Processes(World())) as keeper:
         log = keeper.resume()
         for step in range(1, 20):
             state.step = step

@@ -14,7 +14,8 @@ from cpt.training.checkpoint.policy import Kept, Policy
 from cpt.training.checkpoint.snapshot import Snapshot
 from cpt.training.checkpoint.store import Store
 from cpt.training.checkpoint.writer import Background
-from cpt.training.log import StepLog, last_step
+from cpt.training.log import Log, NoLog, StepLog, last_step
+from cpt.training.processes import Processes
 from cpt.training.settings import FixedSettings, Settings
 from cpt.training.state import State
 
@@ -39,6 +40,7 @@ class Keeper:
         state: State,
         settings: Settings,
         progress: Progress,
+        processes: Processes,
         pre_anneal: int | None = None,
     ) -> None:
         """Keep some parts.
@@ -46,6 +48,7 @@ class Keeper:
         Args:
             work: folder of the checkpoints and the log.
             parts: by name, restored in this order; settings, random numbers and `state` are added.
+            processes: all of them save and resume together; the main one writes.
             pre_anneal: the step before the rate is annealed, whose checkpoint stays.
         """
         self._parts = {
@@ -54,7 +57,7 @@ class Keeper:
             "random": RandomNumbers(),
             _RUN: state,
         }
-        self._state, self._progress = state, progress
+        self._state, self._progress, self._processes = state, progress, processes
         policy = Policy(settings.checkpoint, settings.steps, pre_anneal)
         self._policy, self._in_background = policy, settings.checkpoint.mode == "async"
         self._store = Store(work, settings.checkpoint.keep, policy.stays)
@@ -77,24 +80,28 @@ class Keeper:
             if error is None:
                 raise
 
-    def resume(self) -> StepLog:
+    def resume(self) -> Log:
         """Restore the newest readable checkpoint, if there is one, and say what is lost.
 
         Returns:
             The log, cut back to it.
         """
-        saved, wrong = self._store.newest()
+        with self._processes.main_first():  # which removes what is unreadable
+            saved, wrong = self._store.newest()
+        self._processes.check_same(saved[""].step if saved else 0, "the checkpoint to continue from")
         for message in wrong:
             self._progress.message(message)
         if saved is not None:
             saved[""].restore(self._parts)
-        self._say_where(last_step(self._log_path))
         if self._snapshot_every:
             good = saved.get(LAST_GOOD, saved[""]) if saved else self._now()
             self._last_good = good.copied()
+        if not self._processes.is_main:
+            return NoLog()
+        self._say_where(last_step(self._log_path))
         return StepLog(self._log_path, self._state.log_bytes)
 
-    def after_step(self, log: StepLog) -> None:
+    def after_step(self, log: Log) -> None:
         """Take the snapshot and write the checkpoint that are due after this step."""
         began, step = time.perf_counter(), self._state.step
         self._writer.check()
@@ -105,7 +112,7 @@ class Keeper:
             self.save(log, self._in_background)
         self._state.checkpoint_seconds += time.perf_counter() - began
 
-    def save(self, log: StepLog, in_background: bool = False) -> None:
+    def save(self, log: Log, in_background: bool = False) -> None:
         """Write a checkpoint now.
 
         Raises:
@@ -114,16 +121,19 @@ class Keeper:
         self._state.log_bytes = log.length()
         self._writer.wait()
         good, now = self._last_good, self._now()
+        if not self._processes.is_main:
+            now.hand_over()
+            return
         if good is not None and good.step == now.step:
             snapshots = {"": good}
         else:
             snapshots = {"": now} | ({LAST_GOOD: good} if good else {})
         require_space(self._store.folder, snapshots)
+        if snapshots[""] is now and (in_background or now.is_divided):
+            self._spare = snapshots[""] = self._copied_now()
         if not in_background:
             self._store.save(snapshots)
             return
-        if snapshots[""] is now:
-            self._spare = snapshots[""] = self._copied_now()
         self._being_written = tuple(snapshots.values())
         self._writer.start(lambda: self._store.save(snapshots))
 

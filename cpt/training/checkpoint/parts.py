@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from cpt.errors import StageFailed
+from cpt.training.sharding import place
 
 PartState = Mapping[str, Any]
 """By key (no two alike) tensors, which may be those that training goes on to change, and JSON data."""
@@ -48,7 +49,7 @@ class Weights:
     def restore(self, saved: PartState) -> None:
         _refuse_other_model(self._weights, saved)
         for name, weight in self._weights.items():
-            weight.copy_(saved[name])
+            weight.copy_(place(saved[name], weight))
         self._publish()
 
 
@@ -89,8 +90,10 @@ class Moments:
         for key, value in saved.items():
             if key != self._HOST:
                 weight = self._of(key)
-                place = "cpu" if key in host else weight.device
-                self._optimizer.state[weight][key.rpartition("/")[2]] = value.to(place, copy=True)
+                copied = value.clone()
+                self._optimizer.state[weight][key.rpartition("/")[2]] = (
+                    copied if key in host else place(copied, weight)
+                )
 
     def _of(self, key: str) -> nn.Parameter:
         return self._weights[key.rpartition("/")[0]]

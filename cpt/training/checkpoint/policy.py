@@ -32,7 +32,8 @@ class Checkpoints(BaseModel):
     mode: Literal["blocking", "async"] = Field(
         default="async",
         description="async: training waits for a copy in memory (12 bytes per trained weight with AdamW), "
-        "which is written while it goes on; blocking: it waits until the checkpoint is on the disk.",
+        "which is written while it goes on; blocking: it waits until the checkpoint is on the disk. Weights "
+        "that are divided among processes (FSDP2) are gathered in the main one's memory in either mode.",
     )
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from cpt.training.checkpoint.parts import Part
+from cpt.training.sharding import whole
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,21 @@ class Snapshot:
         """Bytes of all tensors."""
         return sum(tensor.nbytes for part in self.tensors.values() for tensor in part.values())
 
+    @property
+    def is_divided(self) -> bool:
+        """Whether several processes have parts of its tensors."""
+        return any(isinstance(tensor, DTensor) for part in self.tensors.values() for tensor in part.values())
+
+    def hand_over(self) -> None:
+        """Give another process, which copies the state, this one's parts of divided tensors."""
+        for part in self.tensors.values():
+            for tensor in part.values():
+                whole(tensor)
+
     def copied(self, buffers: Snapshot | None = None) -> Snapshot:
         """A copy in host memory, in the memory of `buffers` (a copy that is no longer needed) where it fits.
 
+        Divided tensors are made whole, one by one: all other processes must hand theirs over.
         Memory that is used again is not touched for the first time again, and on a GPU it stays pinned.
         """
         old = buffers.tensors if buffers else {}
@@ -72,4 +86,4 @@ class Snapshot:
 def _copy(tensor: torch.Tensor, buffer: torch.Tensor | None) -> torch.Tensor:
     if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
         buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-    return buffer.copy_(tensor, non_blocking=True)
+    return buffer.copy_(whole(tensor), non_blocking=True)

@@ -22,7 +22,7 @@ class Store:
     """The folder of a run's checkpoints, each named by its step."""
 
     def __init__(self, folder: Path, keep: int, stays: Callable[[int], object] = lambda _: None) -> None:
-        """Open the folder, and clear it of writes that were cut off.
+        """Open the folder.
 
         Args:
             keep: how many of the newest are kept.
@@ -30,8 +30,6 @@ class Store:
         """
         self.folder, self._keep, self._stays = folder, keep, stays
         folder.mkdir(parents=True, exist_ok=True)
-        for aside in folder.glob(".step-*"):
-            shutil.rmtree(aside)
 
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, newest first."""
@@ -58,8 +56,11 @@ class Store:
     def newest(self) -> tuple[dict[str, Snapshot] | None, list[str]]:
         """The newest readable checkpoint, or None; and what is wrong with newer ones, which are removed.
 
-        Were they left, they would count as the newest, and the readable one would go.
+        Were they left, they would count as the newest, and the readable one would go. Writes that were cut
+        off are removed, too.
         """
+        for aside in self.folder.glob(".step-*"):
+            shutil.rmtree(aside)
         wrong: list[str] = []
         for step in self.steps():
             try:

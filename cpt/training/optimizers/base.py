@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,6 +29,9 @@ class OptimizerConfig(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    needs_whole_matrices: ClassVar[bool] = False
+    """Whether an element's update depends on more than its own gradients (then FSDP2 is refused)."""
 
     beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the first moment.")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="Decay of the second moment.")
@@ -59,6 +62,8 @@ class OptimizerConfig(BaseModel):
 
 class MatrixConfig(OptimizerConfig):
     """Settings of an optimizer that has a way of its own with matrices, and AdamW for the rest."""
+
+    needs_whole_matrices: ClassVar[bool] = True
 
     @abstractmethod
     def matrix_bytes(self, shape: Shape) -> int:

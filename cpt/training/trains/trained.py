@@ -38,6 +38,11 @@ class Trained:
             **(self._ranks.state if self._ranks else {}),
         }
 
+    @property
+    def masters(self) -> Mapping[str, nn.Parameter]:
+        """Where `collect` brings the gradients: whole matrices, also where only rows of them train."""
+        return self._master.weights
+
     def groups(self, model: Any) -> list[Group]:
         """The weights in groups, each with its rate."""
         return group_weights(model, self.weights, self._choice.rates)
@@ -75,14 +80,16 @@ class Trained:
         self._rows.write()
         self._master.publish()
 
-    def release(self, model: Any, adapter_folder: Path) -> None:
+    def release(self, model: Any, adapter_folder: Path | None) -> None:
         """Make the model a plain float32 one with the trained weights, to be saved.
 
-        An adapter is saved and merged into the matrices beside which it was trained.
+        An adapter is merged into the matrices beside which it was trained, and before that saved, by the one
+        process that has a folder for it.
         """
         self._master.release(model)
         if self._choice.adapter:
-            self._choice.adapter.save(adapter_folder, self._ranks)
+            if adapter_folder is not None:
+                self._choice.adapter.save(adapter_folder, self._ranks)
             self._choice.adapter.merge()
 
     @property
@@ -108,7 +115,7 @@ class Trained:
         moving = self.moving()
         masters = self._master.weights
         found: dict[str, torch.Tensor] = {
-            **{name: p for name, p in model.named_parameters() if name not in masters},
+            **{name: p for name, p in self._master.parameters.items() if name not in masters},
             **dict(model.named_buffers()),
             **{name: p for name, p in masters.items() if name not in moving},
         }

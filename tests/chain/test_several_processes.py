@@ -1,0 +1,109 @@
+"""The command on two processes: launched by cpt and by torchrun, killed, restarted, and continued."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import varied_texts, write_jsonl, write_tiny_model
+
+RECIPE = """\
+name: tiny
+base: model
+stages:
+  - corpus:
+      domain: [{path: domain.jsonl}]
+      heldout: 0.2
+      sequence_length: 48
+  - pretrain:
+      tokens: 1500
+      batch_sequences: 3
+      epochs: 3
+      schedule: {peak: 1e-2, floor: 1e-3}
+      checkpoint: {every: 3}
+      monitor: {every: 5, window: 64}
+"""
+DYING = str(Path(__file__).with_name("dying.py"))
+ROOT = Path(__file__).parents[2]
+
+
+def start(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with some words in a folder."""
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=folder,
+        env=os.environ
+        | {"CPT_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+
+
+def weights(folder: Path) -> bytes:
+    (path,) = (folder / "runs" / "tiny").glob("pretrain-*/model/model.safetensors")
+    return path.read_bytes()
+
+
+def log(folder: Path) -> list[int]:
+    (path,) = (folder / "runs" / "tiny").glob("pretrain-*/training/steps.jsonl")
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the recipe and a finished corpus."""
+    folder = tmp_path_factory.mktemp("several") / "corpus"
+    folder.mkdir()
+    write_tiny_model(folder / "model")
+    write_jsonl(folder / "domain.jsonl", varied_texts(120))
+    (folder / "recipe.yaml").write_text(RECIPE)
+    done = start(folder, "-m", "cpt", "run", "recipe.yaml", "--until", "corpus")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(corpus: Path) -> Path:
+    """The same after an undisturbed run on two processes."""
+    folder = shutil.copytree(corpus, corpus.with_name("whole"))
+    done = start(folder, "-m", "cpt", "run", "recipe.yaml", "--json", "--", "--num_processes", "2")
+    assert done.returncode == 0, done.stderr
+    assert [stage["action"] for stage in json.loads(done.stdout)["stages"]] == ["cached", "run"]
+    assert done.stderr.count("pretrain: finished") == 1
+    return folder
+
+
+def test_killed_restarted_and_run_again_equals_undisturbed(corpus: Path, whole: Path) -> None:
+    """Process 1 dies at step 5, torchrun restarts both, process 0 dies at step 8; run again, process 1 is
+    told to end in step 7, torchrun restarts both.
+    """
+    folder = shutil.copytree(corpus, corpus.with_name("killed"))
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--max_restarts", "1"]
+    killed = start(folder, *torchrun, DYING, "run", "recipe.yaml", DIE="step", STEP="5 8")
+    assert killed.returncode != 0
+    assert "pretrain: continues after step 3" in killed.stderr
+    assert not list((folder / "runs" / "tiny").glob("pretrain-*/artifact.json"))
+    again = start(folder, *torchrun, DYING, "run", "recipe.yaml", DIE="terminate", STEP="7 99")
+    assert again.returncode == 0, again.stderr
+    assert "continues after step 6" in again.stderr
+    assert "SIGTERM: saved after step 7, and stopped" in again.stderr
+    assert "continues after step 7" in again.stderr
+    assert weights(folder) == weights(whole)
+    assert log(folder) == log(whole) == list(range(1, len(log(whole)) + 1))
+
+
+def test_a_mistake_that_the_stage_finds_is_told_once(corpus: Path) -> None:
+    folder = shutil.copytree(corpus, corpus.with_name("mistaken"))
+    words = ["pretrain.tokens=900_000", "--", "--num_processes", "2", "--use_fsdp", "--fsdp_version", "2"]
+    done = start(folder, "-m", "cpt", "run", "recipe.yaml", *words)
+    assert done.returncode == 2
+    assert done.stderr.count("the domain text lasts for") == 1
+    assert "Traceback" not in done.stderr

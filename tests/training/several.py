@@ -1,0 +1,150 @@
+"""Training the tiny model on several processes: `start(jobs, 2)` runs this file twice, connected by gloo."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(jobs: list[dict[str, Any]], count: int) -> list[subprocess.Popen[str]]:
+    """Processes that run some jobs one after the other.
+
+    A job has `model`, `work`, `out` (where the main process writes the weights), and optionally `settings`,
+    `rows` (of a global batch), `environment`, `stop` (step before whose checkpoint it is interrupted),
+    `signal` (step in which the second process receives SIGTERM), `spoilt` (step whose loss is NaN) and
+    `also` (every process writes `out`). A job that is refused writes the reason.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)} if count > 1 else {}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "training")])
+    return [
+        subprocess.Popen(
+            [sys.executable, __file__, json.dumps(jobs)],
+            env=os.environ
+            | address
+            | place
+            | ({"RANK": str(rank), "LOCAL_RANK": str(rank)} if count > 1 else {})
+            | {"PYTHONPATH": paths},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+
+
+def finish(processes: list[subprocess.Popen[str]]) -> list[int]:
+    """Wait for all; returns their exit codes."""
+    try:
+        outputs = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    sys.stderr.writelines(outputs)
+    return [process.returncode for process in processes]
+
+
+def run(jobs: list[dict[str, Any]], count: int = 2) -> None:
+    """Run jobs to their end."""
+    assert finish(start(jobs, count)) == [0] * count
+
+
+def _do(job: dict[str, Any]) -> None:
+    import torch
+    from safetensors.torch import save_file
+    from tiny import SENTENCES
+    from tiny_runs import SETTINGS, Batches, Quiet
+
+    from cpt.errors import StageFailed
+    from cpt.model_folder.tokenizer import load_tokenizer
+    from cpt.monitor.bits_per_byte import tokenise_text
+    from cpt.packed.model import load_model
+    from cpt.training.loop import train
+    from cpt.training.world import world
+
+    class Rows(Batches):
+        def batch(self, step: int) -> list[Any]:
+            if step + 1 == job.get("signal") and not world().is_main:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().batch(step)[: job.get("rows", 4)]
+
+    os.environ |= job.get("environment", {})
+    changes = changed(job.get("settings", {}))
+    folder = Path(job["model"])
+    model = load_model(folder)
+    probes = {"domain": tokenise_text(load_tokenizer(folder), SENTENCES, 64, "<s>")}
+    out = Path(f"{job['out']}-{world().rank}")
+    settings, progress = dataclasses.replace(SETTINGS, **changes), Quiet(job.get("stop"))
+    try:
+        with spoilt(job.get("spoilt")):
+            result = train(model, Rows(), probes, settings, Path(job["work"]), progress)
+    except (KeyboardInterrupt, StageFailed) as error:
+        torch.distributed.destroy_process_group()
+        result = None
+        out.with_suffix(".txt").write_text(f"{type(error).__name__}: {error}")
+    if result and (world().is_main or job.get("also")):
+        readings = [reading.as_json() for reading in result.readings]
+        weights = {name: p.detach().contiguous() for name, p in model.named_parameters()}
+        save_file(weights, out.with_suffix(".safetensors"))
+        told = {"ledger": result.ledger, "readings": readings, "faults": result.faults}
+        out.with_suffix(".json").write_text(json.dumps(told))
+    for name in job.get("environment", {}):
+        del os.environ[name]
+
+
+def changed(data: dict[str, Any]) -> dict[str, Any]:
+    """Settings from JSON data."""
+    import torch
+    from pydantic import TypeAdapter
+
+    from cpt.training.checkpoint.policy import Checkpoints
+    from cpt.training.faults import Faults
+    from cpt.training.optimizers import Optimizer
+    from cpt.training.trains import Trains
+
+    kinds = {"checkpoint": Checkpoints, "faults": Faults, "optimizer": Optimizer, "trains": Trains}
+    return {
+        key: TypeAdapter(kinds[key]).validate_python(value)
+        if key in kinds
+        else (getattr(torch, value) if key == "dtype" else value)
+        for key, value in data.items()
+    }
+
+
+@contextmanager
+def spoilt(step: int | None) -> Iterator[None]:
+    """Let the loss of a step (1 is the first) seem to be NaN."""
+    from cpt.training.step import Gradient, Stepper
+
+    gradient, taken = Stepper.gradient, []
+
+    def spoil(self: Stepper, batch: Any) -> Gradient:
+        found = gradient(self, batch)
+        taken.append(found)
+        return dataclasses.replace(found, loss_nats=math.nan) if len(taken) == step else found
+
+    Stepper.gradient = spoil  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Stepper.gradient = gradient  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    for each in json.loads(sys.argv[1]):
+        _do(each)

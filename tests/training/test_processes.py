@@ -1,0 +1,292 @@
+"""Training on two gloo processes: the same as on one, whoever has which rows, and after any stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import several
+import torch
+from safetensors.torch import load_file
+from tiny_runs import SETTINGS, Batches
+from tiny_runs import run as run_alone
+from tiny_training import KINDS, OPTIMIZERS
+
+from cpt.errors import StageFailed
+from cpt.training import processes as processes_module
+from cpt.training.optimizers import AdamW, OptimizerConfig
+from cpt.training.processes import Processes
+from cpt.training.world import World
+
+FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+MUON = {"steps": 2, "optimizer": {"kind": "muon"}}
+APOLLO = {"steps": 2, "optimizer": {"kind": "apollo", "rank": 4}}
+LORA = {"trains": {"kind": "lora", "rank": 2, "variant": "adalora"}}
+NEW_ROWS = {
+    "steps": 3,
+    "new_tokens": [5, 290],
+    "trains": {"kind": "layers", "layers": "0", "embeddings": "new-tokens", "rates": {"new_tokens": 2}},
+}
+LAYERS = {"steps": 3, "trains": {"kind": "layers", "layers": "-1", "norms": True}}
+EXPANSION = {"steps": 3, "trains": {"kind": "expansion", "every": 2}}
+ROLL_BACK = {"faults": {"not_finite": "roll-back", "snapshot_every": 2}}
+BLOCKING = {"checkpoint": {"every": 2, "mode": "blocking"}}
+JOBS: dict[str, dict[str, Any]] = {
+    "whole": {"also": True},
+    "uneven": {"rows": 3, "settings": {"micro_batch": 1, "steps": 2}},
+    "few": {"rows": 1, "settings": {"steps": 2}},
+    "apollo": {"settings": APOLLO},
+    "lora": {"settings": LORA, "also": True},
+    "new-rows": {"settings": NEW_ROWS},
+    "layers": {"settings": LAYERS},
+    "rolled-back": {"settings": ROLL_BACK, "spoilt": 5, "also": True},
+    "signalled": {"signal": 3},
+    "signalled-rest": {"work": "signalled"},
+    "bf16": {"settings": {"dtype": "bfloat16"}, "also": True},
+    "sharded": {"environment": FSDP2},
+    "sharded-uneven": {"rows": 3, "settings": {"micro_batch": 1, "steps": 2}, "environment": FSDP2},
+    "sharded-few": {"rows": 1, "settings": {"steps": 2}, "environment": FSDP2},
+    "sharded-layers": {"settings": LAYERS, "environment": FSDP2},
+    "sharded-expansion": {"settings": EXPANSION, "environment": FSDP2},
+    "sharded-skipped": {"settings": {"faults": {"not_finite": "skip"}}, "spoilt": 3, "environment": FSDP2},
+    "sharded-muon": {"settings": MUON, "environment": FSDP2},
+    "sharded-lora": {"settings": LORA, "environment": FSDP2},
+    "sharded-new-rows": {"settings": NEW_ROWS, "environment": FSDP2},
+    "sharded-rolled-back": {"settings": ROLL_BACK, "environment": FSDP2},
+    "sharded-signalled": {"signal": 3, "environment": FSDP2},
+    "sharded-signalled-rest": {"work": "sharded-signalled", "environment": FSDP2},
+    "sharded-bf16": {"settings": {"dtype": "bfloat16"}, "environment": FSDP2},
+    "sharded-kept": {"environment": FSDP2 | {"FSDP_RESHARD_AFTER_FORWARD": "false"}},
+    "half": {"stop": 5},
+    "rest": {"work": "half"},
+    "half-for-one": {"stop": 5},
+    "sharded-half": {"stop": 5, "settings": BLOCKING, "environment": FSDP2},
+    "sharded-rest": {"work": "sharded-half", "environment": FSDP2},
+    "sharded-half-for-whole": {"stop": 5, "environment": FSDP2},
+    "whole-rest": {"work": "sharded-half-for-whole"},
+}
+SHARDED = ("sharded", "sharded-uneven", "sharded-few", "sharded-layers", "sharded-expansion")
+
+
+@pytest.fixture(scope="module")
+def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which two processes have done all jobs."""
+    folder = tmp_path_factory.mktemp("two")
+    jobs = [
+        {"model": str(tiny_model), "out": str(folder / name)}
+        | job
+        | {"work": str(folder / "work" / job.get("work", name))}
+        for name, job in JOBS.items()
+    ]
+    several.run(jobs)
+    return folder
+
+
+class Rows(Batches):
+    """The first rows of every global batch."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def batch(self, step: int) -> list[SimpleNamespace]:
+        return super().batch(step)[: self.count]
+
+
+def weights(done: Path, name: str, rank: int = 0) -> dict[str, torch.Tensor]:
+    return load_file(done / f"{name}-{rank}.safetensors")
+
+
+def facts(done: Path, name: str, rank: int = 0) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((done / f"{name}-{rank}.json").read_text())
+    return data
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def assert_close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], tolerance: float = 2e-6) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], atol=tolerance, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["whole", "uneven", "few", "apollo", "lora", "new-rows", "layers", *SHARDED],
+)
+def test_two_processes_train_as_one_does(done: Path, tiny_model: Path, tmp_path: Path, name: str) -> None:
+    job = JOBS[name]
+    settings = dataclasses.replace(SETTINGS, **several.changed(job.get("settings", {})))
+    expected, result, _ = run_alone(tiny_model, tmp_path, settings, stream=Rows(job.get("rows", 4)))
+    assert_close(weights(done, name), expected)
+    assert facts(done, name)["ledger"] == result.ledger
+    read = [reading["bits_per_byte"] for reading in facts(done, name)["readings"]]
+    assert read == pytest.approx([reading.bits_per_byte for reading in result.readings], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["whole", "bf16", "lora", "rolled-back"])
+def test_replicas_stay_equal_to_the_last_bit(done: Path, name: str) -> None:
+    assert equal(weights(done, name), weights(done, name, rank=1))
+    assert facts(done, name) == facts(done, name, rank=1)
+
+
+def test_sharded_masters_train_as_whole_ones_in_bfloat16(done: Path) -> None:
+    assert_close(weights(done, "sharded-bf16"), weights(done, "bf16"))
+    assert not equal(weights(done, "bf16"), weights(done, "whole"))
+
+
+def test_layers_may_stay_gathered(done: Path) -> None:
+    assert_close(weights(done, "sharded-kept"), weights(done, "sharded"), tolerance=0)
+
+
+@pytest.mark.parametrize(
+    ("rest", "whole"),
+    [
+        ("rest", "whole"),
+        ("signalled-rest", "whole"),
+        ("sharded-rest", "sharded"),
+        ("sharded-signalled-rest", "sharded"),
+    ],
+)
+def test_continued_on_as_many_processes_equals_uninterrupted(done: Path, rest: str, whole: str) -> None:
+    assert equal(weights(done, rest), weights(done, whole))
+    assert facts(done, rest) == facts(done, whole)
+
+
+def test_a_sharded_checkpoint_is_one_like_any_other(done: Path) -> None:
+    assert_close(weights(done, "whole-rest"), weights(done, "whole"))
+
+
+def test_continued_on_another_number_of_processes_sees_the_same_data(done: Path, tiny_model: Path) -> None:
+    found, result, messages = run_alone(tiny_model, done / "work" / "half-for-one")
+    assert messages[0].startswith("continues after step 4")
+    assert_close(found, weights(done, "whole"))
+    assert facts(done, "whole")["ledger"] == result.ledger
+
+
+@pytest.mark.parametrize("name", ["signalled", "sharded-signalled"])
+def test_a_signal_that_one_process_receives_stops_all_of_them_after_the_step(done: Path, name: str) -> None:
+    for rank in range(2):
+        assert (done / f"{name}-{rank}.txt").read_text() == "KeyboardInterrupt: "
+
+
+def test_all_processes_act_upon_a_fault_and_one_notes_it(done: Path) -> None:
+    (fault,) = facts(done, "rolled-back")["faults"]
+    assert (fault["step"], fault["back_to"]) == (5, 4)
+    assert len((done / "work" / "rolled-back" / "faults.jsonl").read_text().splitlines()) == 1
+    (fault,) = facts(done, "sharded-skipped")["faults"]
+    assert (fault["step"], fault["action"]) == (3, "skip")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("sharded-muon", "Muon"),
+        ("sharded-lora", "an adapter"),
+        ("sharded-new-rows", "rows of new tokens"),
+        ("sharded-rolled-back", "rolling back"),
+    ],
+)
+def test_what_needs_whole_weights_is_refused_where_they_are_divided(done: Path, name: str, what: str) -> None:
+    for rank in range(2):
+        told = (done / f"{name}-{rank}.txt").read_text()
+        assert told.startswith(f"StageFailed: {what}")
+        assert "FSDP2 divides them" in told
+
+
+def test_one_process_writes_the_log(done: Path) -> None:
+    lines = (done / "work" / "half" / "steps.jsonl").read_text()
+    assert [json.loads(line)["step"] for line in lines.splitlines()] == [1, 2, 3, 4, 5, 6]
+
+
+def several_of(count: int, rank: int = 0, sharding: Any = None) -> Processes:
+    """Processes that are not connected."""
+    made = object.__new__(Processes)
+    made.rank, made.count, made.sharding = rank, count, sharding
+    return made
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+@pytest.mark.parametrize("rows", [1, 2, 5, 8])
+def test_shares_are_slices_that_cover_the_batch_once(count: int, rows: int) -> None:
+    batch = list(range(rows))
+    shares = [several_of(count, rank).share(batch) for rank in range(count)]
+    assert [row for share in shares for row in share] == batch
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_micro_batches_are_equally_many_where_weights_are_sharded() -> None:
+    def pieces(sharding: Any) -> list[list[list[int]]]:
+        return [several_of(2, rank, sharding).micro_batches([1, 2, 3, 4, 5], 2) for rank in range(2)]
+
+    assert pieces(None) == [[[1, 2]], [[3, 4], [5]]]
+    assert pieces(object()) == [[[1, 2], []], [[3, 4], [5]]]
+
+
+def test_buckets_keep_the_order_and_hold_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes_module, "BUCKET", 5)
+    tensors = [torch.zeros(size) for size in (2, 3, 1, 9, 4)]
+    sizes = [[len(t) for t in bucket] for bucket in processes_module._buckets(tensors)]
+    assert sizes == [[2, 3], [1], [9], [4]]
+
+
+@pytest.mark.parametrize("config", OPTIMIZERS, ids=KINDS)
+def test_optimizers_other_than_adamw_need_whole_matrices(config: OptimizerConfig) -> None:
+    assert config.needs_whole_matrices == (not isinstance(config, AdamW))
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed is not supported"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "Megatron-LM is not supported"),
+        ({"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, "parallelism config is not supported"),
+        ({"ACCELERATE_MIXED_PRECISION": "bf16"}, "--mixed_precision is not used"),
+        ({"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"}, "--dynamo_backend is not used"),
+        ({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}, "--gradient_accumulation_steps is not used"),
+    ],
+)
+def test_what_the_launch_asks_for_in_vain_is_refused(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], message: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StageFailed, match=message):
+        Processes(World())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "option"),
+    [
+        ("FSDP_OFFLOAD_PARAMS", "true", "--fsdp_offload_params"),
+        ("FSDP_ACTIVATION_CHECKPOINTING", "true", "--fsdp_activation_checkpointing"),
+        ("FSDP_AUTO_WRAP_POLICY", "SIZE_BASED_WRAP", "SIZE_BASED_WRAP"),
+        ("FSDP_IGNORED_MODULES", "norm", "--fsdp_ignored_modules"),
+    ],
+)
+def test_settings_of_fsdp_that_are_not_supported_are_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, option: str
+) -> None:
+    from accelerate import FullyShardedDataParallelPlugin
+
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    processes_module._refuse_unsupported_sharding(FullyShardedDataParallelPlugin())
+    monkeypatch.setenv(name, value)
+    with pytest.raises(StageFailed, match=option):
+        processes_module._refuse_unsupported_sharding(FullyShardedDataParallelPlugin())
+
+
+def test_a_launched_process_leaves_the_environment_as_if_it_were_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    here = World(1, 2, None, {"RANK": "1"})
+    with here.environment():
+        assert os.environ["RANK"] == "1"
+    assert "RANK" not in os.environ
