@@ -31,7 +31,7 @@ lint: dev
 	$(VENV)/bin/mypy
 
 test: dev lint
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 clean:
 	rm -rf $(VENV)

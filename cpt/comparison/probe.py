@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from cpt.training.master import MasterWeights
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Constant
 from cpt.training.settings import Settings
+from cpt.training.trains import All, Layers
+from cpt.training.trains.base import NONE
 
 Trained = Literal["all", "embeddings"]
 
@@ -89,8 +91,6 @@ def probe(model_folder: Path, corpus: Path, settings: ProbeSettings) -> ProbeRes
         MasterWeights(model, resolve_precision("auto"))  # the precision in which training reads it
         readings = read_probes(PackedLanguageModel(model), texts, 0, 0)
         return ProbeResult(readings, 0, 0.0, 0.0, 0.0)
-    if settings.trained == "embeddings":
-        _freeze_all_but_embeddings(model)
     stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, settings.batch_sequences, settings.seed)
     with tempfile.TemporaryDirectory() as work:
         result = train(model, stream, texts, _training(settings), Path(work), Silent())
@@ -130,7 +130,7 @@ def cut(documents: Sequence[str], size: int, seed: int) -> list[str]:
 
 
 def _training(settings: ProbeSettings) -> Settings:
-    steps = max(settings.steps)
+    steps, alone = max(settings.steps), settings.trained == "embeddings"
     return Settings(
         steps=steps,
         micro_batch=settings.batch_sequences,
@@ -139,12 +139,6 @@ def _training(settings: ProbeSettings) -> Settings:
         clip=1.0,
         dtype=resolve_precision("auto"),
         probe_at=settings.steps,
+        trains=Layers(kind="layers", layers=NONE, embeddings="all") if alone else All(),
         checkpoint=Checkpoints(every=steps + 1),
     )
-
-
-def _freeze_all_but_embeddings(model: Any) -> None:
-    """Let the vocabulary's matrices alone train."""
-    matrices = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
-    for parameter in model.parameters():
-        parameter.requires_grad_(any(parameter is matrix for matrix in matrices))

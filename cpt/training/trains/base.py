@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Rows = Literal["frozen", "new-tokens", "all"]
 """Which rows of a vocabulary matrix train."""
 
+NONE = "none"
+"""What to call no layer at all."""
+
 
 @dataclass(frozen=True)
 class Setup:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from cpt.errors import Problem, RecipeError
+from cpt.training.trains.base import NONE
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ _ITEM = re.compile(r"(-?\d+)(?:-(-?\d+))?")
 
 
 def parse_layers(text: str, count: int) -> list[int]:
-    """Layer numbers named by "0-3,28-29", ascending; negative numbers count from the end.
+    """Layer numbers named by "0-3,28-29", ascending; negative numbers count from the end; "none" is none.
 
     Args:
         count: how many layers there are.
@@ -50,6 +51,8 @@ def parse_layers(text: str, count: int) -> list[int]:
     Raises:
         RecipeError: a number beyond the last layer, or a range that ends before it begins.
     """
+    if text == NONE:
+        return []
     chosen: set[int] = set()
     problems = []
     for item in text.split(","):

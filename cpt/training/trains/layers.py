@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from cpt.training.trains.base import Rows, Setup, TrainsConfig, WeightRates
+from cpt.training.trains.base import NONE, Rows, Setup, TrainsConfig, WeightRates
 
 if TYPE_CHECKING:
     from cpt.training.trains.choice import Choice
@@ -18,7 +18,7 @@ class Layers(TrainsConfig):
 
     kind: Literal["layers"] = Field(description="Chosen layers train.")
     layers: str = Field(
-        description='Numbers and ranges, the first layer is 0, the last -1: "0-3,28-29", "-2--1".',
+        description='Numbers and ranges, the first layer is 0, the last -1: "0-3,28-29", "-2--1"; or "none".',
     )
     embeddings: Rows = Field(default="frozen", description="Which rows of the embeddings train.")
     head: Rows | None = Field(
@@ -39,9 +39,15 @@ class Layers(TrainsConfig):
     def _numbers_and_ranges(cls, given: Any) -> Any:
         text = re.sub(r"\s", "", str(given))
         item = r"-?\d+(--?\d+)?"
-        if isinstance(given, str | int) and not re.fullmatch(rf"{item}(,{item})*", text):
+        if isinstance(given, str | int) and not re.fullmatch(rf"none|{item}(,{item})*", text):
             raise ValueError(f"`{given}` is none of: a layer (3), a range (0-3), several of them (0-3,-1)")
         return text if isinstance(given, str | int) else given
+
+    @model_validator(mode="after")
+    def _something_trains(self) -> Layers:
+        if self.layers == NONE and {self.embeddings, self.head or "frozen"} == {"frozen"} and not self.norms:
+            raise ValueError("nothing trains: no layer, no embeddings, no head and no norms")
+        return self
 
     def choose(self, model: Any, setup: Setup) -> Choice:
         """See `TrainsConfig`."""

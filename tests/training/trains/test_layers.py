@@ -24,6 +24,7 @@ EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
         ("28--1", [28, 29]),
         ("5,3-4,4", [3, 4, 5]),
         ("-30", [0]),
+        ("none", []),
     ],
 )
 def test_ranges(text: str, expected: list[int]) -> None:
@@ -50,6 +51,12 @@ def test_ranges_that_are_none(text: str) -> None:
         trains(kind="layers", layers=text)
 
 
+def test_something_must_train() -> None:
+    with pytest.raises(ValidationError, match="nothing trains"):
+        trains(kind="layers", layers="none")
+    assert trains(kind="layers", layers="none", norms=True)
+
+
 def test_ranges_as_yaml_reads_them() -> None:
     assert [trains(kind="layers", layers=given).layers for given in (5, -1, " 0-3, -1 ")] == [
         "5",
@@ -69,6 +76,10 @@ def moved(tmp_path: Path, tied: bool = True, **settings: Any) -> set[str]:
 
 def test_only_chosen_layers_move(tmp_path: Path) -> None:
     assert moved(tmp_path, layers="0,-1") == {"layers.0", "layers.2"}
+
+
+def test_the_vocabulary_alone_trains_on_request(tmp_path: Path) -> None:
+    assert moved(tmp_path, layers="none", embeddings="all") == {"embed_tokens"}
 
 
 def test_norms_of_the_rest_train_on_request(tmp_path: Path) -> None:
