@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cpt import __version__
-from cpt.cli import looking, recipes, running, tokenizer
+from cpt.cli import estimate, looking, recipes, running, tokenizer
 from cpt.cli.output import explain
 from cpt.cli.quiet import quiet_libraries
 from cpt.errors import CptError, UsageError
@@ -33,6 +33,7 @@ app = typer.Typer(
 app.command("init")(recipes.init)
 app.command("validate")(recipes.validate)
 app.command("plan")(recipes.plan)
+app.command("estimate")(estimate.estimate)
 app.command("run")(running.run)
 app.command("status")(looking.status)
 app.command("report")(looking.report)

@@ -147,6 +147,12 @@ def _tokens(stream: TrainingStream, steps: int) -> int:
     return sum(int(entry["tokens"]) for entry in stream.ledger(steps).values())
 
 
+def planned(config: PretrainConfig, corpus: Path, seed: int) -> tuple[TrainingStream, int]:
+    """What a corpus would be trained on: the stream and the steps that are taken of it."""
+    stream = _stream(config, corpus, seed)
+    return stream, _steps(config, corpus, stream)
+
+
 def _stream(config: PretrainConfig, corpus: Path, seed: int) -> TrainingStream:
     from cpt.corpus import TrainingStream, open_source
     from cpt.corpus.stream import DOMAIN, REPLAY
