@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -17,82 +16,14 @@ from cpt.cli.quiet import diverted
 from cpt.errors import UsageError
 from cpt.recipe.load import load
 from cpt.recipe.plan import make_plan
-from cpt.recipe.schema import Recipe, Step
+from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
-from cpt.stages.base import Artifact
 
 if TYPE_CHECKING:
-    from cpt.estimate.calibration import Calibration
-    from cpt.estimate.cost import Duration
-    from cpt.estimate.device import Device
-    from cpt.estimate.fit import Fit
-    from cpt.estimate.memory import Memory
-    from cpt.estimate.recipe import Planned
+    from cpt.estimate.stage import Estimate, Wanted
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What the command line asks for."""
-
-    device: Device
-    count: int
-    limit: int
-    price: float | None
-    calibrate: bool
-    suggest: bool
-
-
-@dataclass(frozen=True)
-class _Estimate:
-    """What is predicted for one stage."""
-
-    planned: Planned
-    memory: Memory
-    limit: int
-    fit: Fit | None
-    suggested: bool
-    flops_per_token: float
-    duration: Duration | None
-    calibration: Calibration | None
-    cost: float | None
-
-    def as_json(self) -> dict[str, Any]:
-        from cpt.estimate.fit import fits
-
-        job, memory = self.planned.job, self.memory
-        return {
-            "stage": self.planned.step.name,
-            "peak_bytes": memory.peak,
-            "moment": memory.moment,
-            "parts": dict(memory.parts),
-            "moments": {name: dict(parts) for name, parts in memory.moments.items()},
-            "batch_sequences": len(job.sequences),
-            "micro_batch_sequences": job.micro_batch,
-            "accumulation": job.accumulation,
-            "limit_bytes": self.limit,
-            "fits": fits(memory.peak, self.limit),
-            "suggestion": _suggestion(self.fit) if self.suggested else None,
-            "steps": job.steps,
-            "tokens": job.tokens,
-            "flops_per_token": self.flops_per_token,
-            "time": asdict(self.duration) if self.duration else None,
-            "calibration": asdict(self.calibration) if self.calibration else None,
-            "cost": self.cost,
-            "assumptions": list(self.planned.assumptions),
-        }
-
-
-def _suggestion(fit: Fit | None) -> dict[str, int] | None:
-    if fit is None:
-        return None
-    return {
-        "micro_batch_sequences": fit.micro_batch,
-        "accumulation": fit.accumulation,
-        "peak_bytes": fit.peak,
-    }
+_BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 def estimate(
@@ -103,15 +34,15 @@ def estimate(
     ] = None,
     gpus: Annotated[int, typer.Option("--gpus", metavar="N", min=1, help="How many of them.")] = 1,
     price: Annotated[
-        float | None, typer.Option("--price", min=0, help="Price of one GPU (or of this machine) per hour.")
+        float | None, typer.Option("--price", min=0, help="Price of one GPU, or of this machine, per hour.")
     ] = None,
     memory: Annotated[
         str | None,
-        typer.Option("--memory", metavar="SIZE", help="Memory to fit in: 80GB, 24GiB; else the device's."),
+        typer.Option("--memory", metavar="SIZE", help="Memory to fit in, 80GB or 24GiB; else the device's."),
     ] = None,
     calibrate: Annotated[
         bool,
-        typer.Option("--calibrate", metavar="", help="Train for some seconds here, to tell the time."),
+        typer.Option("--calibrate", metavar="", help="Train here for some seconds, to tell the time."),
     ] = False,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
@@ -120,148 +51,104 @@ def estimate(
 
     Example: cpt estimate medical.yaml --gpu h100 --price 2.5
     """
-    from cpt.estimate.device import gpu as named
-    from cpt.estimate.device import this_machine
-
     if gpu is None and gpus > 1:
         raise UsageError("--gpus counts GPUs of one name", hint="Name it: --gpu h100 --gpus 8.")
     if gpu is not None and calibrate:
-        raise UsageError("--calibrate measures this machine, not a GPU by name", hint="Leave one of them out.")
-    device = named(gpu) if gpu else this_machine()
-    limit = device.memory_bytes if memory is None else bytes_of(memory)
-    wanted = _Wanted(device, gpus, limit, price, calibrate, bool(gpu or memory))
+        raise UsageError("--calibrate measures this machine, --gpu names another", hint="Leave one out.")
+    limit = None if memory is None else bytes_of(memory)
     checked = load(recipe, overrides or ())
+    wanted = _wanted(gpu, gpus, limit, price, calibrate)
     with diverted(runs / checked.name / "libraries.log"):
         found = _estimates(checked, Store(runs / checked.name), wanted)
     if as_json:
-        print_json(
-            {
-                "name": checked.name,
-                "device": asdict(device) | {"count": gpus},
-                "stages": [each.as_json() for each in found],
-            }
-        )
+        device = asdict(wanted.device) | {"count": gpus}
+        print_json({"name": checked.name, "device": device, "stages": [each.as_json() for each in found]})
     else:
         _print(checked, found, wanted)
 
 
 def bytes_of(text: str) -> int:
-    """Bytes that `80GB`, `24 GiB` or `1.5e9` stand for.
+    """Bytes that `80GB`, `24 GiB` or `1000000` stand for.
 
     Raises:
         UsageError: it is no size.
     """
-    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
-    try:
-        value = float(match[1]) if match else 0.0
-    except ValueError:
-        value = 0.0
-    if match is None or value <= 0:
+    match = re.fullmatch(r"(\d+\.?\d*)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if match is None or float(match[1]) == 0:
         raise UsageError(f"--memory: `{text}` is no size", hint="Write 80GB or 24GiB.")
-    return round(value * (_BINARY if match[3] else _UNITS)[match[2]])
+    return round(float(match[1]) * (_BINARY_UNITS if match[3] else _UNITS)[match[2]])
 
 
-def memory_line(recipe: Recipe, step: Step, artifacts: Mapping[str, Artifact]) -> str:
-    """`4.9 GB of memory at the peak`, for `cpt plan`; empty when the model is not at hand."""
-    from cpt.estimate.device import this_machine
-    from cpt.estimate.memory import memory_of
-    from cpt.estimate.recipe import plan_job
+def _wanted(gpu: str | None, gpus: int, limit: int | None, price: float | None, calibrate: bool) -> Wanted:
+    from cpt.estimate import device as devices
+    from cpt.estimate.stage import Wanted
 
-    planned = plan_job(recipe, step, artifacts, fetch=False)
-    if planned is None:
-        return ""
-    device = this_machine()
-    return f"about {size(memory_of(planned.job, device).peak)} of memory at the peak (cpt estimate tells more)"
+    device = devices.gpu(gpu) if gpu else devices.this_machine()
+    suggest = gpu is not None or limit is not None
+    return Wanted(device, gpus, limit or device.memory_bytes, price, calibrate, suggest)
 
 
-def _estimates(recipe: Recipe, store: Store, wanted: _Wanted) -> list[_Estimate]:
+def _estimates(recipe: Recipe, store: Store, wanted: Wanted) -> list[Estimate]:
     from cpt.estimate.recipe import plan_job, pretrain_steps
+    from cpt.estimate.stage import estimate as estimated
 
     training = pretrain_steps(recipe)
     if not training:
         raise UsageError("the recipe has no pretrain stage, so there is nothing to estimate")
-    entries = make_plan(recipe, store).entries
-    artifacts = {entry.step.name: entry.artifact for entry in entries if entry.artifact}
-    found = []
-    for step in training:
-        planned = plan_job(
-            recipe, step, artifacts, fetch=True, on_gpu=wanted.device.is_gpu, processes=wanted.count
-        )
-        if planned is not None:
-            found.append(_estimate(planned, wanted))
-    return found
+    artifacts = make_plan(recipe, store).artifacts
+    on_gpu = wanted.device.is_gpu
+    planned = [
+        plan_job(recipe, step, artifacts, fetch=True, on_gpu=on_gpu, processes=wanted.count)
+        for step in training
+    ]
+    return [estimated(each, wanted) for each in planned if each is not None]
 
 
-def _estimate(planned: Planned, wanted: _Wanted) -> _Estimate:
-    from cpt.estimate.calibration import calibrate
-    from cpt.estimate.cost import by_peak, flops_per_token
-    from cpt.estimate.fit import fits, largest_fit
-    from cpt.estimate.memory import memory_in, memory_of
-    from cpt.estimate.rehearsal import rehearse
-
-    job, device = planned.job, wanted.device
-    rehearsal = rehearse(job, on_gpu=device.is_gpu)
-    memory = memory_in(rehearsal, device)
-    suggest = wanted.suggest or not fits(memory.peak, wanted.limit)
-    fit = largest_fit(job, wanted.limit, lambda tried: memory_of(tried, device).peak) if suggest else None
-    calibration = calibrate(job, rehearsal.weights) if wanted.calibrate else None
-    if calibration is not None:
-        duration: Duration | None = calibration.duration(job)
-    else:
-        duration = by_peak(job, rehearsal.weights, device) if device.flops else None
-    cost = None
-    if duration is not None and wanted.price is not None:
-        cost = duration.cost(wanted.count, wanted.price)
-    flops = flops_per_token(job, rehearsal.weights)
-    return _Estimate(planned, memory, wanted.limit, fit, suggest, flops, duration, calibration, cost)
-
-
-def _print(recipe: Recipe, found: list[_Estimate], wanted: _Wanted) -> None:
-    console = out()
-    where = wanted.device.name if wanted.count == 1 else f"{wanted.count} x {wanted.device.name}"
-    console.print(Text.assemble((recipe.name, "bold"), (f"  on {where}", "dim")))
+def _print(recipe: Recipe, found: list[Estimate], wanted: Wanted) -> None:
+    where = wanted.device.name if wanted.count == 1 else f"{wanted.count} of {wanted.device.name}"
+    out().print(Text.assemble((recipe.name, "bold"), (f"  on {where}", "dim")))
     for each in found:
-        _print_stage(each, wanted)
+        _print_stage(each)
 
 
-def _print_stage(each: _Estimate, wanted: _Wanted) -> None:
-    from cpt.estimate.fit import MARGIN, fits
-
-    console, job, memory = out(), each.planned.job, each.memory
+def _print_stage(each: Estimate) -> None:
+    console, job = out(), each.planned.job
     batch = f"{plural(len(job.sequences), 'sequence')} per step, {job.micro_batch} at once"
     console.print(Text.assemble((f"  {each.planned.step.name}", "bold"), (f"  {batch}", "dim")))
-    table = rows("part", "peak memory#")
-    for part, amount in memory.parts.items():
+    table = rows("part", "at the peak#")
+    for part, amount in each.memory.parts.items():
         table.add_row("", part, size(amount))
-    table.add_row("", Text("all", style="bold"), Text(size(memory.peak), style="bold"))
+    table.add_row("", Text("all", style="bold"), Text(size(each.memory.peak), style="bold"))
     console.print(table)
-    if fits(memory.peak, each.limit):
-        console.print(f"  Fits in {size(each.limit)}; the peak is reached in moment `{memory.moment}`.")
-    else:
-        console.print(f"  Does not fit in {size(each.limit)} with {MARGIN:.0%} to spare.", style="yellow")
-    if each.suggested:
-        console.print(f"  {_advice(each.fit)}", soft_wrap=True)
-    if each.duration is not None:
-        console.print(f"  {_time(each, wanted)}", soft_wrap=True)
-    else:
-        console.print("  Time: add --calibrate to measure this machine, or name a GPU with --gpu.")
+    for line in (_verdict(each), *_advice(each), _time(each)):
+        console.print(f"  {line}", soft_wrap=True)
     for assumption in each.planned.assumptions:
         console.print(Text(f"  assumed: {assumption}", style="dim"), soft_wrap=True)
 
 
-def _advice(fit: Fit | None) -> str:
-    if fit is None:
-        return "Not even one sequence at a time fits: take shorter sequences or a smaller model."
-    return (
-        f"Largest that fits: micro_batch_sequences: {fit.micro_batch}, which makes "
-        f"{plural(fit.accumulation, 'micro batch').replace('batchs', 'batches')} per step ({size(fit.peak)})."
-    )
+def _verdict(each: Estimate) -> str:
+    from cpt.estimate.fit import MARGIN
+
+    verdict = "fits" if each.fits else "does not fit"
+    room = f"{size(each.limit)} with {MARGIN:.0%} to spare"
+    return f"It {verdict} in {room}; the peak is reached in: {each.memory.moment}."
 
 
-def _time(each: _Estimate, wanted: _Wanted) -> str:
-    assert each.duration is not None
-    text = f"{number(each.planned.job.tokens)} tokens take {duration(each.duration.seconds)}"
-    text += f" at {number(each.duration.tokens_per_second)} tokens/s: {each.duration.basis}."
-    if each.cost is not None:
-        text += f" Cost: {each.cost:,.2f}."
-    return text
+def _advice(each: Estimate) -> list[str]:
+    if not each.suggested:
+        return []
+    if each.fit is None:
+        return ["Not even one sequence at a time fits: take shorter sequences, or a smaller model."]
+    count = each.fit.accumulation
+    return [
+        f"The largest that fits is micro_batch_sequences: {each.fit.micro_batch}, "
+        f"{count} {'time' if count == 1 else 'times'} per step, at {size(each.fit.peak)}."
+    ]
+
+
+def _time(each: Estimate) -> str:
+    if each.duration is None:
+        return "For the time add --calibrate, which measures this machine, or name a GPU with --gpu."
+    took, rate = duration(each.duration.seconds), number(each.duration.tokens_per_second)
+    text = f"{number(each.planned.job.tokens)} tokens take {took} at {rate} tokens/s: {each.duration.basis}."
+    return text if each.cost is None else f"{text} That costs {each.cost:,.2f}."

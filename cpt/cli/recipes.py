@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from cpt.cli.form import plural
+from cpt.cli.form import plural, size
 from cpt.cli.options import (
     DEFAULT_RUNS,
     Force,
@@ -22,7 +24,7 @@ from cpt.cli.options import (
     selection,
 )
 from cpt.cli.output import out, print_json, rows, word
-from cpt.errors import UsageError
+from cpt.errors import StageFailed, UsageError
 from cpt.recipe.load import load
 from cpt.recipe.plan import Entry, Plan, make_plan
 from cpt.recipe.store import Store
@@ -83,6 +85,7 @@ def plan(
     checked = load(recipe, overrides or ())
     store = Store(runs / checked.name)
     made = make_plan(checked, store, selection(from_, until, only, force))
+    peaks = _peaks(made)
     if as_json:
         print_json(
             {
@@ -91,11 +94,33 @@ def plan(
                 "base_fingerprint": made.base_fingerprint,
                 "seed": checked.seed,
                 "folder": str(store.folder),
-                "stages": [entry.as_json() for entry in made.entries],
+                "stages": [
+                    entry.as_json() | {"peak_bytes": peaks.get(entry.step.name)} for entry in made.entries
+                ],
             }
         )
     else:
-        _print_plan(made, store)
+        _print_plan(made, store, peaks)
+
+
+def _peaks(made: Plan) -> dict[str, int]:
+    """Peak memory of the stages that would train, as far as their model is at hand; nothing is fetched."""
+    from cpt.estimate.recipe import plan_job, pretrain_steps
+
+    training = pretrain_steps(made.recipe)
+    to_run = [entry.step for entry in made.to_run if entry.step in training]
+    planned = [plan_job(made.recipe, step, made.artifacts, fetch=False) for step in to_run]
+    known = [each for each in planned if each is not None]
+    if not known:
+        return {}
+    from cpt.estimate.device import this_machine
+    from cpt.estimate.memory import memory_of
+
+    peaks = {}
+    for each in known:
+        with suppress(StageFailed):  # `cpt estimate` says why
+            peaks[each.step.name] = memory_of(each.job, this_machine()).peak
+    return peaks
 
 
 def _write_template(name: str, path: Path | None, force: bool, as_json: bool) -> None:
@@ -126,20 +151,22 @@ def _list_templates(as_json: bool) -> None:
     return out().print(table)
 
 
-def _print_plan(made: Plan, store: Store) -> None:
+def _print_plan(made: Plan, store: Store, peaks: Mapping[str, int]) -> None:
     console, recipe = out(), made.recipe
     console.print(Text.assemble((recipe.name, "bold"), (f"  in {store.folder}, seed {recipe.seed}", "dim")))
     console.print(Text(f"  base {recipe.data['base']}", style="dim"), soft_wrap=True)
     table = rows("stage", "action", "why")
     for entry in made.entries:
-        table.add_row("", entry.step.name, word(entry.action), _why(entry))
+        table.add_row("", entry.step.name, word(entry.action), _why(entry, peaks.get(entry.step.name)))
     console.print(table)
     count = len(made.to_run)
     console.print("Nothing to run." if not count else f"{plural(count, 'stage')} to run.")
 
 
-def _why(entry: Entry) -> Text:
+def _why(entry: Entry, peak: int | None) -> Text:
     text = Text("; ".join([entry.why, "continues from work left by an interruption"][: 1 + entry.continues]))
     if entry.forecast:
         text.append(f"\n{entry.forecast}", style="dim")
+    if peak is not None:
+        text.append(f"\nabout {size(peak)} of memory at the peak (cpt estimate tells more)", style="dim")
     return text

@@ -25,7 +25,7 @@ def architecture(reference: str, *, fetch: bool) -> Any | None:
         ReferenceUnavailable: it cannot be had, or is no model that transformers knows.
     """
     parsed = references.parse(reference)
-    file = _fetched(parsed) if fetch else _at_hand(parsed)
+    file = _fetched(reference, parsed) if fetch else _at_hand(parsed)
     return None if file is None else read_architecture(file, parsed.text)
 
 
@@ -53,10 +53,10 @@ def read_architecture(file: Path, text: str) -> Any:
         logging.set_verbosity(verbosity)
 
 
-def _fetched(parsed: Reference) -> Path:
+def _fetched(reference: str, parsed: Reference) -> Path:
     if isinstance(parsed.place, HubModel):
         return hub.file(HubFile("model", parsed.place.repo, "config.json", parsed.place.revision))
-    path = references.resolve_file(parsed.text if parsed.sha256 is None else f"{parsed.text}#sha256={parsed.sha256}")
+    path = references.resolve_file(reference)
     return path / "config.json" if path.is_dir() else path
 
 

@@ -1,4 +1,4 @@
-"""A short run on this machine: how fast matrix products are, and how fast a model of this very shape trains."""
+"""A short run on this machine: how fast matrix products are, and a model of this very shape trains."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from cpt.errors import UsageError
 from cpt.recipe.suggest import did_you_mean
 
 TYPICAL_UTILISATION = 0.40
-"""Share of a GPU's peak that training reaches (MFU): llm-foundry 40% (1B, H100), torchtitan 39% (8B, H100)."""
+"""Share of a GPU's peak that training reaches (MFU): llm-foundry 40% (1B), torchtitan 39% (8B), on H100."""
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def memory_in(rehearsal: Rehearsal, device: Device) -> Memory:
     for name in rehearsal.timeline.moments:
         held = rehearsal.timeline.peak(name)
         parts = by_part(held)
-        parts["other"] += device.context_bytes if device.is_gpu else rehearsal.process_bytes + heap_holes(held)
+        around = rehearsal.process_bytes + heap_holes(held)
+        parts["other"] += device.context_bytes if device.is_gpu else around
         moments[name] = parts
     return Memory(moments)

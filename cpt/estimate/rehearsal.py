@@ -7,8 +7,7 @@ weights, within seconds. Index tensors, which decide shapes, are real.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,15 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
+from cpt.errors import CptError, StageFailed
 from cpt.estimate.job import Job, Lengths
 from cpt.estimate.optimizer_state import state_bytes_of
 from cpt.estimate.process import resident_bytes
-from cpt.estimate.timeline import Block, Part, Timeline
+from cpt.estimate.recorder import Recorder
+from cpt.estimate.timeline import Timeline
 from cpt.packed import attention
 from cpt.packed.batch import PackedBatch, pack
 from cpt.packed.model import PackedLanguageModel
@@ -75,9 +73,12 @@ def rehearse(job: Job, *, on_gpu: bool = False) -> Rehearsal:
 
     Args:
         on_gpu: attention by the fused kernel for documents of every length, and no copies for mixed types.
+
+    Raises:
+        StageFailed: the model is no causal language model, or does something that fake tensors cannot.
     """
     timeline = Timeline()
-    with FakeTensorMode(allow_non_fake_inputs=True), _attention_of(on_gpu):
+    with FakeTensorMode(allow_non_fake_inputs=True), _attention_of(on_gpu), _explained(job.architecture):
         model = build(job.architecture)
         process_bytes = resident_bytes()
         recorder = Recorder(timeline, model.get_input_embeddings().weight.shape, casts=not on_gpu)
@@ -131,90 +132,6 @@ def step(
         hook.remove()
 
 
-class Recorder(TorchDispatchMode):
-    """Writes every block that tensor operations allocate into a timeline.
-
-    Operations on real tensors alone (indices) run as they are; those that touch a fake one are faked.
-    """
-
-    def __init__(self, timeline: Timeline, words: torch.Size, *, casts: bool) -> None:
-        """Record into `timeline`.
-
-        Args:
-            words: shape of the embedding: what comes to have it is a gradient, and what else has as many
-                columns or rows as it has rows holds logits.
-            casts: pointwise operations on mixed types copy what they cast, as they do on a CPU.
-        """
-        super().__init__()
-        self._timeline, self._words, self._casts = timeline, words, casts
-        self._filed_under: Part | None = None
-        self._blocks: Any = WeakIdKeyDictionary()
-
-    @contextmanager
-    def filing_under(self, part: Part) -> Iterator[None]:
-        """All that is allocated inside belongs to one part."""
-        self._filed_under = part
-        yield
-        self._filed_under = None
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one operation and enter what it returns."""
-        kwargs = kwargs or {}
-        if func is torch.ops.prim.device.default:  # most of the calls, and no operation
-            return func(*args, **kwargs)
-        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        faked = any(isinstance(tensor, FakeTensor) for tensor in inputs)
-        if inputs and not faked:
-            with unset_fake_temporarily():
-                result = func(*args, **kwargs)
-        else:
-            result = func(*args, **kwargs)
-        if self._casts and torch.Tag.pointwise in func.tags:
-            self._cast(inputs)
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                self.enter(leaf)
-        return result
-
-    def enter(self, tensor: torch.Tensor, part: Part | None = None) -> None:
-        """Enter a tensor's memory, or say anew what it is for."""
-        storage = tensor.untyped_storage()
-        block: Block | None = self._blocks.get(storage)
-        if block is None:
-            block = self._timeline.allocate(storage.nbytes(), part or self._part(tensor))
-            self._blocks[storage] = block
-            weakref.finalize(storage, self._timeline.release, block)
-        elif part is not None:
-            block.part = part
-
-    def assign(self, part: Part, tensors: Mapping[str, torch.Tensor | None]) -> None:
-        """Say what tensors that are there already are for."""
-        for tensor in tensors.values():
-            if tensor is not None:
-                self.enter(tensor, part)
-
-    def _part(self, tensor: torch.Tensor) -> Part:
-        if self._filed_under is not None:
-            return self._filed_under
-        if tensor.shape == self._words:
-            return "gradients"
-        return "logits" if self._words[0] in tensor.shape else "activations"
-
-    def _cast(self, inputs: list[torch.Tensor]) -> None:
-        """Copies of operands in the type in which the operation computes."""
-        floating = [tensor for tensor in inputs if tensor.is_floating_point() and tensor.ndim]
-        if len({tensor.dtype for tensor in floating}) < 2:
-            return
-        common = max((tensor.dtype for tensor in floating), key=lambda dtype: dtype.itemsize)
-        copies = [
-            self._timeline.allocate(tensor.numel() * common.itemsize, self._part(tensor))
-            for tensor in floating
-            if tensor.dtype != common
-        ]
-        for copy in copies:
-            self._timeline.release(copy)
-
-
 def build(architecture: Any) -> Any:
     """A model with random float32 weights, attending within documents."""
     from transformers import AutoModelForCausalLM
@@ -229,6 +146,20 @@ def build(architecture: Any) -> Any:
 def _batch(lengths: Lengths) -> PackedBatch:
     with unset_fake_temporarily():
         return pack([np.zeros(length, dtype=np.int64) for length in lengths])
+
+
+@contextmanager
+def _explained(architecture: Any) -> Iterator[None]:
+    try:
+        yield
+    except CptError:
+        raise
+    except Exception as error:  # a model's code raises whatever it likes
+        raise StageFailed(
+            f"the memory of {type(architecture).__name__} cannot be told without training: "
+            f"{type(error).__name__}: {error}",
+            hint="Only causal language models can be trained. If it is one, please report this.",
+        ) from error
 
 
 @contextmanager

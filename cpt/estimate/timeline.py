@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 Part = Literal["weights", "gradients", "optimizer", "activations", "logits", "other"]
 """weights: in working precision and float32 masters. gradients: of both. activations: what the backward pass
-needs, and what operations need while they run. logits: tensors with one column per token of the vocabulary."""
+needs, and what operations need while they run. logits: tensors with a column per token of the vocabulary."""
 
 PARTS: tuple[Part, ...] = get_args(Part)
 
