@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +23,7 @@ from cpt.cli.options import (
     selection,
 )
 from cpt.cli.output import out, print_json, rows, word
-from cpt.errors import StageFailed, UsageError
+from cpt.errors import UsageError
 from cpt.recipe.load import load
 from cpt.recipe.plan import Entry, Plan, make_plan
 from cpt.recipe.store import Store
@@ -82,10 +81,12 @@ def plan(
 
     Example: cpt plan medical.yaml pretrain.schedule.peak=1e-4
     """
+    from cpt.estimate.at_hand import peaks_at_hand
+
     checked = load(recipe, overrides or ())
     store = Store(runs / checked.name)
     made = make_plan(checked, store, selection(from_, until, only, force))
-    peaks = _peaks(made)
+    peaks = peaks_at_hand(made)
     if as_json:
         print_json(
             {
@@ -101,26 +102,6 @@ def plan(
         )
     else:
         _print_plan(made, store, peaks)
-
-
-def _peaks(made: Plan) -> dict[str, int]:
-    """Peak memory of the stages that would train, as far as their model is at hand; nothing is fetched."""
-    from cpt.estimate.recipe import plan_job, pretrain_steps
-
-    training = pretrain_steps(made.recipe)
-    to_run = [entry.step for entry in made.to_run if entry.step in training]
-    planned = [plan_job(made.recipe, step, made.artifacts, fetch=False) for step in to_run]
-    known = [each for each in planned if each is not None]
-    if not known:
-        return {}
-    from cpt.estimate.device import this_machine
-    from cpt.estimate.memory import memory_of
-
-    peaks = {}
-    for each in known:
-        with suppress(StageFailed):  # `cpt estimate` says why
-            peaks[each.step.name] = memory_of(each.job, this_machine()).peak
-    return peaks
 
 
 def _write_template(name: str, path: Path | None, force: bool, as_json: bool) -> None:

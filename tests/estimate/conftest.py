@@ -13,6 +13,7 @@ def recipe_file(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """`recipe.yaml` in the current folder: a corpus, new tokens, training."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CPT_RUNS", raising=False)
+    monkeypatch.setenv("CPT_CACHE", str(tmp_path / "cache"))
     write_jsonl(tmp_path / "texts.jsonl", varied_texts(60))
     path = tmp_path / "recipe.yaml"
     path.write_text(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from cpt.cli import main
+from cpt.errors import StageFailed
 from cpt.estimate.timeline import PARTS
 
 
@@ -107,6 +108,28 @@ def test_the_plan_tells_the_peak(recipe_file: Path, capsys: Any) -> None:
     stages = {stage["stage"]: stage for stage in as_json(capsys, "plan", "recipe.yaml")["stages"]}
     assert stages["pretrain"]["peak_bytes"] > 10**7
     assert stages["corpus"]["peak_bytes"] is None
+
+
+def test_the_plan_remembers_the_peak_until_something_changes(
+    recipe_file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def peak(*overrides: str) -> int:
+        return int(as_json(capsys, "plan", "recipe.yaml", *overrides)["stages"][2]["peak_bytes"])
+
+    first = peak()
+    monkeypatch.setattr("cpt.estimate.memory.heap_holes", lambda held: 10**9)
+    assert peak() == first
+    assert peak("pretrain.batch_sequences=5") > 10**9
+
+
+def test_a_model_that_cannot_be_rehearsed_does_not_spoil_the_plan(
+    recipe_file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise StageFailed("no such thing")
+
+    monkeypatch.setattr("cpt.estimate.memory.memory_of", fail)
+    assert "memory" not in call(capsys, "plan", "recipe.yaml")[1]
 
 
 def test_the_plan_says_nothing_of_a_model_that_is_not_at_hand(
