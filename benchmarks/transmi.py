@@ -31,9 +31,10 @@ from cpt.packed.model import load_model
 from cpt.stages.base import Silent
 from cpt.stages.vocabulary_change import change_vocabulary
 from cpt.stages.vocabulary_config import VocabularyConfig
+from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW
-from cpt.training.schedules import Schedule
+from cpt.training.schedules import RewarmCosine
 from cpt.training.settings import Settings
 
 
@@ -73,13 +74,12 @@ def learn(folder: Path, corpus: Path, steps: int, output: Path) -> None:
     settings = Settings(
         steps=steps,
         micro_batch=16,
-        schedule=Schedule(peak=1e-3, floor=1e-4),
+        schedule=RewarmCosine(peak=1e-3, floor=1e-4),
         optimizer=AdamW(),
         clip=1.0,
         dtype=torch.float32,
         probe_at=(),
-        checkpoint_every=steps + 1,
-        keep_checkpoints=1,
+        checkpoint=Checkpoints(every=steps + 1),
     )
     model = load_model(folder)
     stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, 16, 17)

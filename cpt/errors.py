@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -68,6 +69,22 @@ class StageFailed(CptError):
     """A stage could not finish."""
 
 
+class DiskFull(StageFailed):
+    """A checkpoint does not fit on the disk. What was there before is still there.
+
+    Attributes:
+        needed, free: bytes.
+    """
+
+    def __init__(self, folder: Path, needed: int, free: int) -> None:
+        self.folder, self.needed, self.free = folder, needed, free
+        super().__init__(
+            f"no space left for a checkpoint in {folder}: {needed:,} bytes are needed, {free:,} are free",
+            hint="Free some space, or choose a folder on another disk with --runs DIR; the same command "
+            "then continues.",
+        )
+
+
 class GateFailed(CptError):
     """A stage finished, but a quality or forgetting budget is broken.
 
@@ -84,6 +101,12 @@ class GateFailed(CptError):
 
 
 class Interrupted(CptError):
-    """The user or the scheduler stopped the run; the same command continues it."""
+    """The user stopped the run (Ctrl-C); the same command continues it."""
 
     exit_code = 130
+
+
+class Terminated(Interrupted):
+    """A scheduler stopped the run (SIGTERM, as before a preemption); the same command continues it."""
+
+    exit_code = 143

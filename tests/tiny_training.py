@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
 from torch import nn
 
-from cpt.training.groups import Group
+from cpt.training.groups import Group, Kind
+from cpt.training.optimizers import (
+    AdamW,
+    AdamW8bit,
+    Apollo,
+    ApolloMini,
+    Frugal,
+    GaLore,
+    Muon,
+    OptimizerConfig,
+)
 
 
 def groups(module: nn.Module) -> list[Group]:
@@ -15,3 +29,60 @@ def groups(module: nn.Module) -> list[Group]:
         Group("norms and biases", "vector", {name: p for name, p in weights.items() if p.ndim <= 1}),
     ]
     return [group for group in found if group.weights]
+
+
+OPTIMIZERS: list[OptimizerConfig] = [
+    AdamW(),
+    AdamW8bit(),
+    GaLore(rank=4, gap=2),
+    Apollo(rank=4, gap=2),
+    ApolloMini(gap=2),
+    Frugal(gap=2),
+    Muon(),
+]
+"""One of every kind, with projections small and short-lived enough for tiny models."""
+
+UNUSUAL = {"beta1": 0.7, "beta2": 0.8, "eps": 1e-2, "weight_decay": 0.3}
+"""Settings that all kinds share, each far from its default."""
+
+KINDS = [config.model_dump()["kind"] for config in OPTIMIZERS]
+
+
+def moved(
+    config: OptimizerConfig,
+    start: torch.Tensor,
+    gradients: Sequence[torch.Tensor],
+    rate: float = 0.1,
+    kind: Kind = "matrix",
+) -> torch.Tensor:
+    """Where an optimizer takes one weight, `w`, by some gradients."""
+    weight = nn.Parameter(start.clone())
+    optimizer = config.build([Group("all", kind, {"w": weight})])
+    for gradient in gradients:
+        step(optimizer, [gradient], rate)
+    return weight.detach()
+
+
+def step(optimizer: torch.optim.Optimizer, gradients: Sequence[torch.Tensor], rate: float = 0.1) -> None:
+    """One step with given gradients, in the order of the optimizer's weights."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient.clone()
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["multiple"]
+    optimizer.step()
+
+
+def noise(*shape: int, seed: int = 0, count: int = 1) -> list[torch.Tensor]:
+    """Standard normal tensors."""
+    stream = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=stream) for _ in range(count)]
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard would show: tag -> (step, value)."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cpt import __version__
-from cpt.cli import estimate, looking, recipes, running, tokenizer
+from cpt.cli import continuing, estimate, looking, recipes, running, schedule, tokenizer
 from cpt.cli.output import explain
 from cpt.cli.quiet import quiet_libraries
 from cpt.errors import CptError, UsageError
@@ -35,11 +35,13 @@ app.command("validate")(recipes.validate)
 app.command("plan")(recipes.plan)
 app.command("estimate")(estimate.estimate)
 app.command("run")(running.run)
+app.command("continue")(continuing.continue_)
 app.command("status")(looking.status)
 app.command("report")(looking.report)
 app.command("show")(looking.show)
 app.command("ls")(looking.ls)
 app.add_typer(tokenizer.app, name="tokenizer")
+app.add_typer(schedule.app, name="schedule")
 
 
 def _version(asked: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from cpt.cli.curve import draw
 from cpt.cli.form import plural, size
 from cpt.cli.options import (
     DEFAULT_RUNS,
@@ -141,7 +142,23 @@ def _print_plan(made: Plan, store: Store, peaks: Mapping[str, int]) -> None:
         table.add_row("", entry.step.name, word(entry.action), _why(entry, peaks.get(entry.step.name)))
     console.print(table)
     count = len(made.to_run)
+    for entry in made.entries:
+        _print_curve(entry)
     console.print("Nothing to run." if not count else f"{plural(count, 'stage')} to run.")
+
+
+def _print_curve(entry: Entry) -> None:
+    """The learning rate of a stage that trains, as far as it is known before its corpus is."""
+    from cpt.stages.pretrain import PretrainConfig
+
+    config = entry.step.config
+    if not isinstance(config, PretrainConfig):
+        return
+    console, schedule = out(), config.planned_schedule
+    console.print(Text.assemble("\n  ", (entry.step.name, "bold"), f"  learning rate, {schedule.kind}"))
+    for line in draw(schedule, config.tokens, console.width - 2, "tokens"):
+        console.print(Text(f"  {line}"), soft_wrap=True)
+    console.print()
 
 
 def _why(entry: Entry, peak: int | None) -> Text:

@@ -50,7 +50,7 @@ def run(
     Example: cpt run medical.yaml pretrain.tokens=50_000 --until pretrain
 
     Exit codes: 0 done, 1 a stage failed, 2 the recipe or the command line is wrong, 3 a quality or
-    forgetting budget is broken, 130 interrupted.
+    forgetting budget is broken, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
     """
     checked = load(recipe, overrides or ())
     chosen = selection(from_, until, only, force)

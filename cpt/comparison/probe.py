@@ -23,10 +23,11 @@ from cpt.monitor.probes import Reading, read_probes
 from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
 from cpt.stages.base import Silent
 from cpt.stages.documents import has_texts
+from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.master import MasterWeights
 from cpt.training.optimizers import AdamW
-from cpt.training.schedules import Schedule
+from cpt.training.schedules import Constant
 from cpt.training.settings import Settings
 
 Trained = Literal["all", "embeddings"]
@@ -133,15 +134,12 @@ def _training(settings: ProbeSettings) -> Settings:
     return Settings(
         steps=steps,
         micro_batch=settings.batch_sequences,
-        schedule=Schedule(
-            kind="constant", peak=settings.peak, floor=0.0, warmup=min(0.5, _WARMUP_STEPS / steps)
-        ),
+        schedule=Constant(peak=settings.peak, warmup=min(0.5, _WARMUP_STEPS / steps)),
         optimizer=AdamW(),
         clip=1.0,
         dtype=resolve_precision("auto"),
         probe_at=settings.steps,
-        checkpoint_every=steps + 1,
-        keep_checkpoints=1,
+        checkpoint=Checkpoints(every=steps + 1),
     )
 
 

@@ -49,7 +49,12 @@ class TrainingStream:
     """
 
     def __init__(
-        self, sources: Mapping[str, TokenisedSource], replay_share: float, batch_sequences: int, seed: int
+        self,
+        sources: Mapping[str, TokenisedSource],
+        replay_share: float,
+        batch_sequences: int,
+        seed: int,
+        begin: Mapping[str, int] | None = None,
     ) -> None:
         """Lay out the stream.
 
@@ -57,6 +62,7 @@ class TrainingStream:
             sources: "domain", and "replay" if `replay_share` is positive.
             replay_share: x of 0 <= x < 1; each global batch holds exactly round(x * B) replay rows.
             batch_sequences: B, rows of one global batch (all processes and micro-batches together).
+            begin: sequences of each source that an earlier run has gone through; this one goes on there.
 
         Raises:
             RecipeError: The share rounds to no row or to all rows.
@@ -73,6 +79,7 @@ class TrainingStream:
         """Rows of each source in every global batch."""
         self._sources = {name: sources[name] for name in self.rows}
         self._seed = seed
+        self._begin = {name: (begin or {}).get(name, 0) for name in self.rows}
 
     def batch(self, step: int) -> list[PackedSequence]:
         """The rows of global batch `step` (from 0), in order. Processes take slices of it."""
@@ -88,7 +95,7 @@ class TrainingStream:
         """(source, number of the sequence) of each row of global batch `step`."""
         drawn: list[tuple[str, int]] = []
         for source, count in self.rows.items():
-            numbers = self._numbers(source, step * count, count)
+            numbers = self._numbers(source, self._begin[source] + step * count, count)
             drawn.extend((source, int(number)) for number in numbers)
         order = Permutation(self.batch_sequences, self._seed, "rows", step)
         return [drawn[at] for at in order(np.arange(self.batch_sequences))]
@@ -110,20 +117,34 @@ class TrainingStream:
         """What the first `steps` global batches hold, by source: "sequences", "tokens", "epochs"."""
         result: dict[str, dict[str, float]] = {}
         for name, rows in self.rows.items():
-            source = self._sources[name]
-            epochs, rest = divmod(steps * rows, len(source))
-            begun = self._epoch(name, epochs)(np.arange(rest))
-            tokens = epochs * source.total_tokens + int(source.sequence_lengths[begun].sum())
-            sequences = steps * rows
-            result[name] = {"sequences": sequences, "tokens": tokens, "epochs": sequences / len(source)}
+            begin, sequences = self._begin[name], steps * rows
+            tokens = self._tokens(name, begin + sequences) - self._tokens(name, begin)
+            epochs = sequences / len(self._sources[name])
+            result[name] = {"sequences": sequences, "tokens": tokens, "epochs": epochs}
         return result
+
+    def passed(self, steps: int) -> dict[str, int]:
+        """Sequences of each source gone through after `steps` global batches, earlier runs included."""
+        return {name: self._begin[name] + steps * rows for name, rows in self.rows.items()}
+
+    def _tokens(self, name: str, sequences: int) -> int:
+        """Tokens of the first sequences of a source, in the order in which it is gone through."""
+        source = self._sources[name]
+        epochs, rest = divmod(sequences, len(source))
+        begun = self._epoch(name, epochs)(np.arange(rest))
+        return epochs * source.total_tokens + int(source.sequence_lengths[begun].sum())
 
     def available_steps(self, max_epochs: float) -> int:
         """Global batches before the domain text would be gone through more than `max_epochs` times.
 
         Replay text may be seen more often: it only holds old knowledge in place; the ledger says how often.
         """
-        return int(max_epochs * len(self._sources[DOMAIN])) // self.rows[DOMAIN]
+        left = int(max_epochs * len(self._sources[DOMAIN])) - self._begin[DOMAIN]
+        return max(0, left) // self.rows[DOMAIN]
+
+    def passes(self, steps: int) -> float:
+        """How often the domain text is gone through after `steps` global batches, earlier runs included."""
+        return self.passed(steps)[DOMAIN] / len(self._sources[DOMAIN])
 
     def available_tokens(self, max_epochs: float) -> int:
         """Tokens, replay included, of the global batches that `available_steps` allows."""

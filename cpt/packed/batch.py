@@ -5,7 +5,7 @@ Shapes: T tokens, D documents (pieces).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,12 +25,15 @@ class PackedBatch:
         input_ids: [1, T] token ids.
         position_ids: [1, T], restarting at 0 with every document.
         labels: [T] the token that follows in the same document, `IGNORED` at each document's last token.
+        learned: [N] the positions that have a label, found where the batch is made: to look for them on a
+            GPU would make the host wait for it.
         layout: where each document lies, for the attention.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     labels: torch.Tensor
+    learned: torch.Tensor
     layout: DocumentLayout
 
     @property
@@ -41,16 +44,24 @@ class PackedBatch:
     @property
     def targets(self) -> int:
         """Number of positions on which a loss is taken: T minus one per document."""
-        return self.tokens - len(self.layout.lengths)
+        return len(self.learned)
 
     def to(self, device: torch.device | str) -> PackedBatch:
-        """The same batch on another device."""
-        return replace(
-            self,
-            input_ids=self.input_ids.to(device),
-            position_ids=self.position_ids.to(device),
-            labels=self.labels.to(device),
-            layout=self.layout.to(device),
+        """The same batch on another device; from pinned memory the copy does not hold up the host."""
+        overlaps = torch.device(device).type == "cuda"
+        return self._each(lambda tensor: tensor.to(device, non_blocking=overlaps))
+
+    def pin_memory(self) -> PackedBatch:
+        """The same batch in page-locked memory."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PackedBatch:
+        return PackedBatch(
+            change(self.input_ids),
+            change(self.position_ids),
+            change(self.labels),
+            change(self.learned),
+            replace(self.layout, boundaries=change(self.layout.boundaries)),
         )
 
 
@@ -62,4 +73,5 @@ def pack(documents: Sequence[np.ndarray]) -> PackedBatch:
     ends = torch.tensor(lengths).cumsum(0) - 1
     labels[ends] = IGNORED
     positions = torch.cat([torch.arange(length) for length in lengths])
-    return PackedBatch(ids[None], positions[None], labels, DocumentLayout.of(lengths))
+    learned = (labels != IGNORED).nonzero().squeeze(1)
+    return PackedBatch(ids[None], positions[None], labels, learned, DocumentLayout.of(lengths))

@@ -1,10 +1,11 @@
 """Next-token cross entropy that never holds the logits of more than one chunk.
 
-The gradient of the loss with respect to a chunk's logits is known as soon as the loss is, so it is taken
-in the forward pass and multiplied into the gradients of the hidden states and of the head at once
-(the idea of fused linear cross entropy: Liger Kernel, arXiv 2410.10989, section 3.2).
+The gradient of the loss with respect to a chunk's logits is known as soon as the loss is, so it takes the
+logits' place in the forward pass and is multiplied into the gradients of the hidden states and of the head at
+once (the idea of fused linear cross entropy: Liger Kernel, arXiv 2410.10989, section 3.2).
 
-Shapes: T positions, C positions of a chunk, E hidden width, V rows of the head.
+Shapes: N positions with a label, C positions of a chunk, R of a part of it, E hidden width, V rows of the
+head.
 """
 
 from __future__ import annotations
@@ -14,62 +15,71 @@ from typing import Any
 
 import torch
 
-from cpt.packed.batch import IGNORED
+from cpt.packed.accumulate import accumulate
 
 CHUNK = 1024
-"""Positions whose logits are held at once: 1024 x 49,152 float32 is 200 MB."""
+"""Positions whose logits are held at once: 1024 x 49,152 in bfloat16 are 100 MB."""
+
+_IN_CACHE = 2**20
+"""Float32 numbers that a processor's cache holds: on a CPU the softmax takes as many rows at a time."""
 
 
 def _chunks(
-    hidden_TE: torch.Tensor, head_VE: torch.Tensor, labels_T: torch.Tensor
-) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Chunk by chunk: its rows, a [C, V] buffer in the head's precision, exp(logits - highest) [C, V], their
-    sum [C, 1], and -ln p(label) [C]. The buffers are reused by every chunk: fresh memory is slow to touch."""
-    size = min(CHUNK, len(labels_T))
-    products = hidden_TE.new_empty(size, len(head_VE))
-    exponentials = torch.empty_like(products, dtype=torch.float32)
-    for start in range(0, len(labels_T), CHUNK):
+    hidden_NE: torch.Tensor, head_VE: torch.Tensor, labels_N: torch.Tensor, differentiate: bool
+) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Chunk by chunk: its rows, -ln p(label) [C] in float32, and a [C, V] buffer that holds, if asked for,
+    the gradient of their sum with respect to the logits. Every chunk uses the same buffer: fresh memory is
+    slow to touch."""
+    buffer = hidden_NE.new_empty(min(CHUNK, len(labels_N)), len(head_VE))
+    for start in range(0, len(labels_N), CHUNK):
         rows = slice(start, start + CHUNK)
-        labels_C1 = labels_T[rows, None]
-        products_CV, logits_CV = products[: len(labels_C1)], exponentials[: len(labels_C1)]
-        logits_CV.copy_(torch.mm(hidden_TE[rows], head_VE.T, out=products_CV))
-        highest_C1 = logits_CV.amax(-1, keepdim=True)
-        wanted_C1 = logits_CV.gather(1, labels_C1)
-        exponentials_CV = logits_CV.sub_(highest_C1).exp_()
-        mass_C1 = exponentials_CV.sum(-1, keepdim=True)
-        loss_C = (mass_C1.log() + highest_C1 - wanted_C1).squeeze(1)
-        yield rows, products_CV, exponentials_CV, mass_C1, loss_C
+        labels_C = labels_N[rows]
+        logits_CV = torch.mm(hidden_NE[rows], head_VE.T, out=buffer[: len(labels_C)])
+        size = max(1, _IN_CACHE // len(head_VE)) if logits_CV.device.type == "cpu" else CHUNK
+        parts = zip(logits_CV.split(size), labels_C.split(size), strict=True)
+        yield rows, torch.cat([_nats(*part, differentiate) for part in parts]), logits_CV
+
+
+def _nats(logits_RV: torch.Tensor, labels_R: torch.Tensor, differentiate: bool) -> torch.Tensor:
+    """-ln p(label) [R] in float32; if asked for, the logits become their gradient: softmax less one-hot."""
+    exact_RV, labels_R1 = logits_RV.float(), labels_R[:, None]
+    highest_R1, wanted_R1 = exact_RV.amax(-1, keepdim=True), exact_RV.gather(1, labels_R1)
+    softmax_RV = exact_RV.softmax(-1)
+    largest_R1 = softmax_RV.amax(-1, keepdim=True)  # exp(0) / mass: one over the sum of exponentials
+    if differentiate:
+        logits_RV.copy_(softmax_RV.scatter_add_(1, labels_R1, torch.full_like(wanted_R1, -1.0)))
+    return (highest_R1 - wanted_R1 - largest_R1.log()).squeeze(1)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden_TE: torch.Tensor, head_VE: torch.Tensor, labels_T: torch.Tensor
+        ctx: Any, hidden_NE: torch.Tensor, head_VE: torch.Tensor, labels_N: torch.Tensor
     ) -> torch.Tensor:
-        hidden = hidden_TE.to(head_VE.dtype)
+        hidden = hidden_NE.to(head_VE.dtype)
         wants_hidden, wants_head = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-        grad_head = torch.zeros_like(head_VE, dtype=torch.float32) if wants_head else None
+        grad_head: torch.Tensor | None = None
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        for rows, products_CV, exponentials_CV, mass_C1, loss_C in _chunks(hidden, head_VE, labels_T):
-            total += loss_C.sum()
-            if not (wants_hidden or wants_head):
-                continue
-            softmax_CV = exponentials_CV.div_(mass_C1)
-            softmax_CV.scatter_add_(1, labels_T[rows, None], torch.full_like(mass_C1, -1.0))
-            grad_CV = products_CV.copy_(softmax_CV)
+        for rows, nats_C, grad_CV in _chunks(hidden, head_VE, labels_N, wants_hidden or wants_head):
+            total += nats_C.sum()
             if grad_hidden is not None:
                 torch.mm(grad_CV, head_VE, out=grad_hidden[rows])
-            if grad_head is not None:
-                grad_head += grad_CV.T @ hidden[rows]
+            if wants_head:
+                product = grad_CV.T @ hidden[rows]
+                if grad_head is None:
+                    several = len(labels_N) > CHUNK  # whose products add up in float32
+                    grad_head = product.float() if several else product
+                else:
+                    accumulate(grad_head, product)
         ctx.gradients = (grad_hidden, grad_head)
-        ctx.dtypes = (hidden_TE.dtype, head_VE.dtype)
+        ctx.dtypes = (hidden_NE.dtype, head_VE.dtype)
         return total
 
     @staticmethod
     def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grads = [
-            None if grad is None else grad.to(dtype).mul_(scale.to(dtype))
+            None if grad is None else grad.mul_(scale).to(dtype)
             for grad, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
         ]
         ctx.gradients = (None, None)
@@ -77,29 +87,25 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def summed_cross_entropy(
-    hidden_TE: torch.Tensor, head_VE: torch.Tensor, labels_T: torch.Tensor
+    hidden_NE: torch.Tensor, head_VE: torch.Tensor, labels_N: torch.Tensor
 ) -> torch.Tensor:
-    """Sum of -ln p(label) in nats over the positions that have a label.
+    """Sum of -ln p(label) in nats.
 
     Args:
-        hidden_TE: last hidden states.
+        hidden_NE: last hidden states of the positions that have a label.
         head_VE: output embedding.
-        labels_T: token ids, `IGNORED` where no loss is taken.
+        labels_N: token ids.
 
     The matrix products have the head's precision, the softmax is always float32.
     """
-    kept = (labels_T != IGNORED).nonzero().squeeze(1)
-    loss: torch.Tensor = _ChunkedCrossEntropy.apply(hidden_TE[kept], head_VE, labels_T[kept])
+    loss: torch.Tensor = _ChunkedCrossEntropy.apply(hidden_NE, head_VE, labels_N)
     return loss
 
 
 @torch.no_grad()
 def token_cross_entropy(
-    hidden_TE: torch.Tensor, head_VE: torch.Tensor, labels_T: torch.Tensor
+    hidden_NE: torch.Tensor, head_VE: torch.Tensor, labels_N: torch.Tensor
 ) -> torch.Tensor:
-    """-ln p(label) in nats of every position, 0 where there is no label: [T] float32."""
-    kept = (labels_T != IGNORED).nonzero().squeeze(1)
-    losses = torch.zeros(len(labels_T), device=hidden_TE.device)
-    hidden = hidden_TE[kept].to(head_VE.dtype)
-    losses[kept] = torch.cat([loss_C for *_, loss_C in _chunks(hidden, head_VE, labels_T[kept])])
-    return losses
+    """-ln p(label) in nats of every position: [N] float32."""
+    chunks = _chunks(hidden_NE.to(head_VE.dtype), head_VE, labels_N, differentiate=False)
+    return torch.cat([torch.zeros(0, device=hidden_NE.device), *(nats_C for _, nats_C, _ in chunks)])

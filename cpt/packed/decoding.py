@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from cpt.packed.attention import no_mask, refuse_unsupported
+from cpt.packed.attention import refuse_unsupported
 
 NAME = "one-token"
 """Name under which the attention is registered with transformers."""
@@ -49,8 +49,7 @@ def _attention_interface(
 
 
 def register() -> None:
-    """Make the attention known to transformers under `NAME`."""
-    from transformers import AttentionInterface, AttentionMaskInterface
+    """Make the attention known to transformers under `NAME`; without a function for masks it builds none."""
+    from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, _attention_interface)
-    AttentionMaskInterface.register(NAME, no_mask)

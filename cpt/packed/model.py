@@ -15,14 +15,14 @@ from cpt.packed import attention
 from cpt.packed.batch import PackedBatch, pack
 from cpt.packed.cross_entropy import summed_cross_entropy, token_cross_entropy
 
-Precision = Literal["auto", "bf16", "fp32"]
+Precision = Literal["auto", "bf16", "fp32", "fp8"]
 
 
 def resolve_precision(precision: Precision) -> torch.dtype:
-    """Data type of the matrix products: bfloat16 where the hardware multiplies it, unless asked otherwise."""
+    """Data type of activations: bfloat16 where the hardware multiplies it, unless asked otherwise."""
     if precision == "fp32":
         return torch.float32
-    if precision == "bf16" or has_fast_bfloat16():
+    if precision in ("bf16", "fp8") or has_fast_bfloat16():
         return torch.bfloat16
     return torch.float32
 
@@ -103,12 +103,18 @@ class PackedLanguageModel(nn.Module):
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
         """Summed cross entropy in nats over the batch's targets."""
-        return summed_cross_entropy(self._hidden(batch), self._head(), batch.labels)
+        hidden_NE = self._hidden(batch).index_select(0, batch.learned)
+        return summed_cross_entropy(hidden_NE, self._head(), batch.labels[batch.learned])
 
     @torch.no_grad()
     def token_nats(self, batch: PackedBatch) -> torch.Tensor:
         """Cross entropy in nats of every position's label: [T] float32, 0 where there is none."""
-        return token_cross_entropy(self._hidden(batch), self._head(), batch.labels)
+        hidden_TE = self._hidden(batch)
+        nats_T = torch.zeros(batch.tokens, device=hidden_TE.device)
+        nats_T[batch.learned] = token_cross_entropy(
+            hidden_TE.index_select(0, batch.learned), self._head(), batch.labels[batch.learned]
+        )
+        return nats_T
 
     def _head(self) -> torch.Tensor:
         head = self.model.get_output_embeddings()

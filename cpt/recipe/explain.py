@@ -146,6 +146,9 @@ def _unknown_key(where: Where, model: type[BaseModel], location: tuple[int | str
     key = str(where[-1])
     here = [name for cls in _models_at(model, location[:-1]) for name in _names(cls)]
     message = f"unknown key `{key}`"
+    others = _variants_with(key, model, location[:-1])
+    if others:
+        return Finding(where, message, f"It is a setting of {others}. {_one_of(here)}")
     near = nearest(key, here)
     if near:
         return Finding(where, message, near)
@@ -263,20 +266,29 @@ def _models_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[
     for part in location:
         if isinstance(part, int):
             continue
+        branches = [cls for cls in current if _is_branch(cls, part)]
         fields = [
             info for cls in current for name, info in cls.model_fields.items() if part in (name, info.alias)
         ]
-        if fields:
+        if branches and (len(current) > 1 or not fields):
+            current = branches
+        elif fields:
             current = [cls for info in fields for cls in _models_in(info.annotation)]
-        else:
-            named = [cls for cls in current if _is_branch(cls, part)]
-            current = named or current
     return current
 
 
+def _variants_with(key: str, model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """The other variants of a union that have a key which the chosen one lacks: "`infinite`, `wsd`"."""
+    label, union = str(location[-1]) if location else "", _models_at(model, location[:-1])
+    tag = next((name for cls in union for name in cls.model_fields if label in _literals(cls, name)), None)
+    if tag is None:
+        return ""
+    return ", ".join(f"`{_literals(cls, tag)[0]}`" for cls in union if key in _names(cls))
+
+
 def _is_branch(cls: type[BaseModel], label: str) -> bool:
-    tags = (option for name in cls.model_fields for option in _literals(cls, name))
-    return re.search(rf"\b{re.escape(cls.__name__)}\b", label) is not None or label in tags
+    tagged = any(_literals(cls, name) == [label] for name in cls.model_fields)
+    return re.search(rf"\b{re.escape(cls.__name__)}\b", label) is not None or tagged
 
 
 def _paths_to(key: str, cls: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt import references
-from cpt.errors import GateFailed, Interrupted, RecipeError
+from cpt.errors import GateFailed, Interrupted, RecipeError, Terminated
 from cpt.recipe.failures import explain_failure
 from cpt.recipe.fingerprint import config_data
 from cpt.recipe.journal import Journal, now, versions
@@ -29,7 +29,7 @@ from cpt.recipe.progress import (
     nobody,
 )
 from cpt.recipe.schema import Recipe
-from cpt.recipe.stopping import stoppable
+from cpt.recipe.stopping import Termination, stoppable
 from cpt.recipe.store import Record, Store
 from cpt.stages.base import BASE, Artifact, Context
 
@@ -97,7 +97,7 @@ def run(
     Raises:
         RecipeError: a stage found a problem before it ran.
         UsageError: the run is held by another process, or the selection is wrong.
-        Interrupted: Ctrl-C or SIGTERM. StageFailed and other CptError: a stage could not finish.
+        Interrupted: Ctrl-C. Terminated: SIGTERM. StageFailed and other CptError: a stage could not finish.
     """
     store = Store(root.absolute() / recipe.name)
     if not store.folder.exists():
@@ -140,10 +140,11 @@ class _Runner:
             with stoppable():
                 self._run_stages()
             outcome = "finished"
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             outcome = "interrupted"
             self._journal.fail(outcome)
-            raise Interrupted(outcome, hint="The same command continues where it stopped.") from None
+            kind = Terminated if isinstance(stop, Termination) else Interrupted
+            raise kind(outcome, hint="The same command continues where it stopped.") from None
         except Exception as error:
             explained = explain_failure(error, self._plan.recipe.name, self._store.folder)
             self._journal.fail(explained.message)

@@ -1,4 +1,4 @@
-"""SIGTERM as Ctrl-C."""
+"""SIGTERM stops what runs as Ctrl-C does, and is told apart from it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Termination(KeyboardInterrupt):
+    """SIGTERM: the scheduler, not the user, wants the program to stop."""
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Let SIGTERM stop what runs inside as Ctrl-C does. Only the main thread may set signal handlers."""
@@ -17,7 +21,7 @@ def stoppable() -> Iterator[None]:
         return
 
     def stop(_signum: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise Termination
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from cpt.report.gap_chart import stability_gap
-from cpt.report.schema import Interval, Probe, Task, Training
+from cpt.report.schema import Interval, Probe, SchedulePhase, Task, Training
 from cpt.report.theme import canvas, colour, label_axes, short, to_svg, token_axis
 from cpt.report.wording import compact, duration, number, percent, rate
 
@@ -25,6 +25,9 @@ __all__ = [
 ]
 
 ROUND_STEPS = [1, 2, 5, 10]
+
+NAMED_PHASE = 0.14
+"""A phase of a smaller share of the training has no room for its name."""
 
 
 class Pair(NamedTuple):
@@ -67,7 +70,7 @@ def training_loss(training: Training) -> str | None:
 
 
 def learning_rate(training: Training) -> str | None:
-    """Learning rate against tokens."""
+    """Learning rate against tokens, with a line where a phase of the schedule begins."""
     rows = [(row.tokens, row.lr) for row in training.points if row.lr is not None]
     if len(rows) < 2:
         return None
@@ -75,12 +78,27 @@ def learning_rate(training: Training) -> str | None:
         rates = [lr for _, lr in rows]
         axes.plot([tokens for tokens, _ in rows], rates, color=colour("ink"))
         axes.set_ylim(0, max(rates) * 1.12 or 1.0)
+        _mark_phases(axes, training.phases, rows[-1][0])
         token_axis(axes, rows[-1][0])
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda lr, _: rate(lr)))
         label_axes(axes, "tokens trained", "learning rate")
         described = f"Peak {rate(max(rates))}, last step {rate(rates[-1])}."
+        if training.phases:
+            described += f" Phases: {', '.join(phase.name for phase in training.phases)}."
         return to_svg(figure, "lr", "Learning rate", described)
+
+
+def _mark_phases(axes: Axes, phases: Sequence[SchedulePhase], last: int) -> None:
+    """A dashed line at the beginning of every phase but the first; its name above where it has room."""
+    ends = [*(phase.tokens for phase in phases[1:]), last]
+    for phase, end in zip(phases, ends, strict=False):
+        if phase.tokens:
+            axes.axvline(phase.tokens, color=colour("muted"), linewidth=1, dashes=(3, 3))
+        if end - phase.tokens >= NAMED_PHASE * last:
+            middle = (phase.tokens + end) / 2
+            where: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
+            axes.annotate(phase.name, (middle, 1.0), color=colour("muted"), **where)
 
 
 def tokens_by_source(tokens: Mapping[str, int]) -> str | None:

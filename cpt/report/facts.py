@@ -20,6 +20,7 @@ from cpt.report.schema import (
     MergedModel,
     Probe,
     ProbeTraining,
+    SchedulePhase,
     StageFact,
     Task,
     Trained,
@@ -194,7 +195,23 @@ def gather_training(run: RunRecord) -> Training | None:
         tokens=summary.get("tokens", rows[-1].tokens if rows else 0),
         tokens_per_second=summary.get("tokens_per_second"),
         points=thinned(rows),
+        phases=gather_phases(summary.get("schedule") or {}, {row.step: row.tokens for row in rows}),
     )
+
+
+def gather_phases(schedule: Mapping[str, Any], tokens: Mapping[int, int]) -> list[SchedulePhase]:
+    """Where the schedule's phases begin, in tokens.
+
+    Args:
+        tokens: those trained after each step.
+    """
+    in_tokens = schedule.get("unit") == "tokens"
+    return [
+        SchedulePhase(
+            name=phase["name"], tokens=phase["first"] if in_tokens else tokens.get(phase["first"], 0)
+        )
+        for phase in schedule.get("phases", ())
+    ]
 
 
 def gather_vocabulary(run: RunRecord) -> Vocabulary:

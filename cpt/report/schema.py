@@ -100,6 +100,13 @@ class TrainingPoint(Fact):
     lr: float | None = None
 
 
+class SchedulePhase(Fact):
+    """A phase of the learning-rate schedule, and the tokens trained before it began."""
+
+    name: str
+    tokens: int
+
+
 class Training(Fact):
     """The training stage that the curves show: the newest; `trainings` counts all of them."""
 
@@ -109,6 +116,7 @@ class Training(Fact):
     tokens: int
     tokens_per_second: float | None = None
     points: list[TrainingPoint] = []
+    phases: list[SchedulePhase] = []
 
 
 class Trained(Fact):

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.errors import Problem, RecipeError
-from cpt.stages.base import Artifact, Context, Stage, StageConfig
+from cpt.stages.base import Artifact, Context, Earlier, Stage, StageConfig
+from cpt.stages.continuing import Checkpoint, Start, begin_of_data, find_start, wire_start, write_kept
 from cpt.stages.documents import has_texts, iterate_texts, tokenizer_problems
-from cpt.training.optimizers import AdamW
-from cpt.training.schedules import Schedule
+from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.faults import Faults
+from cpt.training.optimizers import AdamW, Optimizer
+from cpt.training.schedules import RewarmCosine, Schedule
+from cpt.training.trackers import TENSORBOARD, TrackerName, Tracking, missing
+from cpt.training.trains import All, Trains
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
@@ -45,20 +50,15 @@ class Monitor(BaseModel):
     )
 
 
-class Checkpoints(BaseModel):
-    """Checkpoints from which a killed run continues."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    every: int = Field(default=50, gt=0, description="Steps between checkpoints.")
-    keep: int = Field(default=1, gt=0, description="How many of the newest are kept.")
-
-
 class PretrainConfig(StageConfig):
     """How the model is trained on."""
 
-    beside_the_result: ClassVar[frozenset[str]] = frozenset({"checkpoint"})
+    beside_the_result: ClassVar[frozenset[str]] = frozenset({"checkpoint", "trackers"})
 
+    start: Start | None = Field(
+        default=None,
+        description="Continue an earlier pretrain stage from a checkpoint of it.",
+    )
     tokens: int = Field(gt=0, description="Tokens to train on, replay included; rounded up to whole steps.")
     batch_sequences: int = Field(default=8, gt=0, description="Sequences of a global batch.")
     micro_batch_sequences: int | None = Field(
@@ -70,15 +70,38 @@ class PretrainConfig(StageConfig):
         default=0.0, ge=0, lt=1, description="Share of each global batch that is replay text."
     )
     epochs: float = Field(default=1.0, gt=0, description="How often the domain text may be gone through.")
-    schedule: Schedule = Field(default=Schedule(), description="How the learning rate moves.")
-    optimizer: AdamW = Field(default=AdamW(), description="Settings of AdamW.")
+    schedule: Schedule = Field(default=RewarmCosine(), description="How the learning rate moves.")
+    optimizer: Optimizer = Field(default=AdamW(), description="How gradients move the weights.")
+    trains: Trains = Field(default=All(), description="What of the model trains.")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        default="auto", description="Precision of matrix products; auto: bf16 where the hardware has it."
+    precision: Literal["auto", "bf16", "fp32", "fp8"] = Field(
+        default="auto",
+        description="Precision of matrix products; auto: bf16 where the hardware has it; fp8: linear layers "
+        "in 8 bits (GPUs from compute capability 8.9 on, with torchao).",
+    )
+    master: Literal["fp32", "stochastic-rounding"] = Field(
+        default="fp32",
+        description="What the optimizer moves: float32 copies of bf16 weights, or, to save 4 bytes a "
+        "parameter, the bf16 weights themselves, rounded up or down by chance.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Compute activations again in the backward pass: less memory, about a quarter slower.",
     )
     monitor: Monitor = Field(default=Monitor(), description="Probes during training.")
     checkpoint: Checkpoints = Field(default=Checkpoints(), description="Checkpoints.")
+    faults: Faults = Field(
+        default=Faults(), description="What to do about losses that are not finite, and about spikes."
+    )
     compile: bool = Field(default=False, description="Compile feed-forward blocks and norms (torch.compile).")
+    trackers: tuple[TrackerName, ...] = Field(
+        default=(), description="Where the log goes besides steps.jsonl: TensorBoard, trackio, W&B, MLflow."
+    )
+
+    @property
+    def planned_schedule(self) -> Schedule:
+        """The schedule as far as it is known before the corpus is: with the tokens that are asked for."""
+        return self.schedule.for_run(self.batch_sequences, self.tokens)
 
 
 class PretrainStage(Stage[PretrainConfig]):
@@ -89,6 +112,13 @@ class PretrainStage(Stage[PretrainConfig]):
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "training")
 
+    def wire(self, config: PretrainConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
+        """Model and corpus; what is to be continued must be a training."""
+        roles = super().wire(config, earlier)
+        if config.start is not None:
+            wire_start(earlier, roles["model"])
+        return roles
+
     def check(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """The replay share must be whole rows, and the corpus must hold the tokens that are asked for."""
         from cpt.corpus.stream import replay_rows
@@ -97,39 +127,66 @@ class PretrainStage(Stage[PretrainConfig]):
             replay_rows(config.replay, config.batch_sequences)
         except RecipeError as error:
             return error.problems
+        problems = [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
+        problems += _tracker_problems(config) + _precision_problems(config)
         if "corpus" not in inputs:
-            return []
-        problems = _corpus_problems(config, inputs["corpus"].path("corpus"))
+            return problems
+        found = _find_start(config, inputs)
+        if isinstance(found, Problem):
+            return [*problems, found]
+        begin = begin_of_data(config.start, found, inputs)
+        problems += _corpus_problems(config, inputs["corpus"].path("corpus"), begin)
         if "model" in inputs:
-            problems += tokenizer_problems(inputs["model"].path("model"), inputs["corpus"].path("corpus"))
+            model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
+            problems += tokenizer_problems(model, corpus)
+            problems += [] if problems else _trains_problems(config, model, corpus)
         return problems
 
     def forecast(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
         """Steps and tokens, as far as the corpus is known."""
         if "corpus" not in inputs:
             return f"{config.tokens:,} tokens"
-        corpus = inputs["corpus"].path("corpus")
-        stream = _stream(config, corpus, seed=0)
-        steps = _steps(config, corpus, stream)
+        stream, steps = planned(config, inputs, seed=0)
         return f"about {_tokens(stream, steps):,} tokens in {steps:,} steps"
 
     def run(self, config: PretrainConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Train, then save the model and what is known of the training."""
         from cpt.packed.model import load_model
+        from cpt.training.checkpoint.store import load_weights
         from cpt.training.loop import train
 
         model_folder, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
-        model, stream = load_model(model_folder), _stream(config, corpus, context.seed)
+        found = _find_start(config, inputs)
+        if isinstance(found, Problem):
+            raise RecipeError([found])
+        if found is not None:
+            model_folder = inputs["model"].folder / found.folder
+        begin = begin_of_data(config.start, found, inputs)
+        model, stream = load_model(model_folder), _stream(config, corpus, context.seed, begin)
         result = train(
             model,
             stream,
             _probes(config, model, model_folder, corpus, context.seed),
-            _settings(config, _steps(config, corpus, stream)),
+            _settings(config, _steps(config, corpus, stream), stream, model_folder, context),
             context.work,
             context.progress,
         )
         _save_model(model, model_folder, context.output / "model")
-        return _save_training(config, result, context)
+        metrics = _save_training(config, result, context)
+
+        def save(step: int, folder: Path) -> None:
+            load_weights(context.work, step, model)
+            _save_model(model, model_folder, folder)
+
+        write_kept(context.output, result.kept, stream.passed, save)
+        return metrics
+
+
+def _find_start(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> Checkpoint | Problem | None:
+    """What the stage starts from, if it continues another one that is made already."""
+    if config.start is None or "model" not in inputs:
+        return None
+    return find_start(config.start, inputs["model"])
 
 
 def _steps(config: PretrainConfig, corpus: Path, stream: TrainingStream) -> int:
@@ -147,22 +204,41 @@ def _tokens(stream: TrainingStream, steps: int) -> int:
     return sum(int(entry["tokens"]) for entry in stream.ledger(steps).values())
 
 
-def planned(config: PretrainConfig, corpus: Path, seed: int) -> tuple[TrainingStream, int]:
-    """What a corpus would be trained on: the stream and the steps that are taken of it."""
-    stream = _stream(config, corpus, seed)
+def planned(config: PretrainConfig, inputs: Mapping[str, Artifact], seed: int) -> tuple[TrainingStream, int]:
+    """What a corpus would be trained on: the stream and the steps that are taken of it.
+
+    Args:
+        inputs: the corpus at least; without a model that is made already no text counts as gone through.
+    """
+    found, corpus = _find_start(config, inputs), inputs["corpus"].path("corpus")
+    begin = begin_of_data(config.start, None if isinstance(found, Problem) else found, inputs)
+    stream = _stream(config, corpus, seed, begin)
     return stream, _steps(config, corpus, stream)
 
 
-def _stream(config: PretrainConfig, corpus: Path, seed: int) -> TrainingStream:
+def _stream(
+    config: PretrainConfig, corpus: Path, seed: int, begin: Mapping[str, int] | None = None
+) -> TrainingStream:
     from cpt.corpus import TrainingStream, open_source
     from cpt.corpus.stream import DOMAIN, REPLAY
 
     names = (DOMAIN, REPLAY) if config.replay else (DOMAIN,)
     sources = {name: open_source(corpus, name) for name in names if has_texts(corpus, name, "train")}
-    return TrainingStream(sources, config.replay, config.batch_sequences, seed)
+    return TrainingStream(sources, config.replay, config.batch_sequences, seed, begin)
 
 
-def _corpus_problems(config: PretrainConfig, corpus: Path) -> list[Problem]:
+def _tracker_problems(config: PretrainConfig) -> list[Problem]:
+    return [
+        Problem(
+            f"the tracker {name} is not installed",
+            key="trackers",
+            hint=f"Install it: pip install 'cpt-workbench[{name}]'",
+        )
+        for name in missing(config.trackers)
+    ]
+
+
+def _corpus_problems(config: PretrainConfig, corpus: Path, begin: Mapping[str, int]) -> list[Problem]:
     """What the corpus cannot give."""
     if config.replay and not has_texts(corpus, "replay", "train"):
         return [
@@ -172,24 +248,107 @@ def _corpus_problems(config: PretrainConfig, corpus: Path) -> list[Problem]:
                 hint="Give the corpus stage `replay:` (sources, or self_generated), or set replay: 0.",
             )
         ]
-    stream = _stream(config, corpus, seed=0)
+    stream = _stream(config, corpus, 0, begin)
     steps = _steps(config, corpus, stream)
     most = stream.available_steps(config.epochs)
+    problems = _schedule_problems(config, steps)
     if steps <= most:
-        return []
-    passes = stream.ledger(steps)["domain"]["epochs"]
+        return problems
+    passes = stream.passes(steps)
     return [
+        *problems,
         Problem(
             f"{config.tokens:,} tokens are {steps:,} steps, but the domain text lasts for {most:,} steps "
             f"({stream.available_tokens(config.epochs):,} tokens) when it is gone through at most "
             f"{config.epochs:g} times",
             key="tokens",
             hint=f"Train on fewer tokens, add text, or set epochs: {math.ceil(passes * 100) / 100:g}.",
-        )
+        ),
     ]
 
 
-def _settings(config: PretrainConfig, steps: int) -> Settings:
+def _schedule_problems(config: PretrainConfig, steps: int) -> list[Problem]:
+    too_short = config.planned_schedule.too_short(steps)
+    hint = "Train on more tokens, or give that phase a larger share, or none (0)."
+    return [Problem(too_short, key="schedule", hint=hint)] if too_short else []
+
+
+def _trains_problems(config: PretrainConfig, folder: Path, corpus: Path) -> list[Problem]:
+    """What the model does not go with in the settings of what trains."""
+    from cpt.model_folder.architecture import without_weights
+    from cpt.model_folder.new_tokens import read_new_tokens
+    from cpt.training.trains import Setup
+
+    if config.trains == All():
+        return []
+    steps = _steps(config, corpus, _stream(config, corpus, seed=0))
+    try:
+        choice = config.trains.choose(without_weights(folder), Setup(steps, read_new_tokens(folder)))
+    except RecipeError as error:
+        return error.problems
+    if config.checkpoint.keep_every and not choice.is_plain:
+        return [
+            Problem(
+                "milestones are models, and what trains here is no model until the end",
+                key="checkpoint.keep_every",
+                hint="Leave it out, or train without an adapter and without settings for new tokens alone.",
+            )
+        ]
+    return []
+
+
+def _precision_problems(config: PretrainConfig) -> list[Problem]:
+    """What this machine cannot compute in, and weights that there is nothing to round of."""
+    problems = []
+    if config.precision == "fp8":
+        from cpt.training.float8 import why_not_float8
+
+        if reason := why_not_float8():
+            problems.append(Problem(reason, key="precision", hint="Set precision: bf16, or auto."))
+    if config.master == "stochastic-rounding" and config.trains != All():
+        problems.append(
+            Problem(
+                "stochastic rounding is for runs in which every weight trains, in the same way",
+                key="master",
+                hint="Leave `trains` out, or set master: fp32.",
+            )
+        )
+    if config.master == "stochastic-rounding":
+        import torch
+
+        from cpt.packed.model import resolve_precision
+
+        if resolve_precision(config.precision) == torch.float32:
+            problems.append(
+                Problem(
+                    f"precision {config.precision} is float32 here, which leaves nothing to round by chance",
+                    key="master",
+                    hint="Set precision: bf16, or master: fp32.",
+                )
+            )
+    return problems
+
+
+def _settings(
+    config: PretrainConfig, steps: int, stream: TrainingStream, model_folder: Path, context: Context
+) -> Settings:
+    from cpt.model_folder.new_tokens import read_new_tokens
+
+    settings = settings_of(
+        config, steps, _tokens(stream, steps), read_new_tokens(model_folder), context.seed
+    )
+    return replace(settings, trackers=_tracking(config, context))
+
+
+def settings_of(
+    config: PretrainConfig, steps: int, tokens: int, new_tokens: Sequence[int], seed: int
+) -> Settings:
+    """How the loop is told to train, save for where its log goes.
+
+    Args:
+        tokens: of all steps.
+        new_tokens: ids of the tokens that the model's base did not have.
+    """
     from cpt.monitor.probes import probe_steps
     from cpt.packed.model import resolve_precision
     from cpt.training.settings import Settings
@@ -197,15 +356,27 @@ def _settings(config: PretrainConfig, steps: int) -> Settings:
     return Settings(
         steps=steps,
         micro_batch=config.micro_batch_sequences or config.batch_sequences,
-        schedule=config.schedule,
+        schedule=config.schedule.for_run(config.batch_sequences, tokens),
         optimizer=config.optimizer,
         clip=config.clip,
         dtype=resolve_precision(config.precision),
         probe_at=probe_steps(steps, config.monitor.every),
-        checkpoint_every=config.checkpoint.every,
-        keep_checkpoints=config.checkpoint.keep,
+        checkpoint=config.checkpoint,
+        faults=config.faults,
         compile=config.compile,
+        tokens=tokens,
+        trains=config.trains,
+        new_tokens=new_tokens,
+        seed=seed,
+        gradient_checkpointing=config.gradient_checkpointing,
+        stochastic_rounding=config.master == "stochastic-rounding",
+        float8=config.precision == "fp8",
     )
+
+
+def _tracking(config: PretrainConfig, context: Context) -> Tracking:
+    project, settings = str(context.recipe.get("name", "cpt")), config.model_dump(mode="json")
+    return Tracking(config.trackers, project, config.name or PretrainStage.kind, settings)
 
 
 def _probes(
@@ -248,12 +419,17 @@ def _save_model(model: Any, source: Path, folder: Path) -> None:
 def _save_training(config: PretrainConfig, result: Result, context: Context) -> dict[str, Any]:
     """Write the training folder; returns the stage's metrics."""
     from cpt.monitor.probes import stability
+    from cpt.training.log import write_lines
 
     folder = context.output / "training"
     folder.mkdir()
     shutil.copyfile(context.work / "steps.jsonl", folder / "steps.jsonl")
-    lines = (json.dumps(reading.as_json()) + "\n" for reading in result.readings)
-    (folder / "probes.jsonl").write_text("".join(lines))
+    write_lines(folder / "probes.jsonl", (reading.as_json() for reading in result.readings))
+    write_lines(folder / "faults.jsonl", result.faults)
+    if (context.work / TENSORBOARD).is_dir():
+        shutil.copytree(context.work / TENSORBOARD, folder / TENSORBOARD)
+    if (context.work / "adapter").is_dir():
+        shutil.copytree(context.work / "adapter", folder / "adapter")
     (folder / "ledger.json").write_text(json.dumps(result.ledger, indent=2))
     gaps = stability(result.readings, config.monitor.tolerance)
     summary = {
@@ -261,10 +437,22 @@ def _save_training(config: PretrainConfig, result: Result, context: Context) -> 
         "tokens": result.tokens,
         "seconds": result.seconds,
         "tokens_per_second": result.tokens / result.seconds,
+        "schedule": _phases(config, result),
+        "probe_seconds": result.probe_seconds,
+        "checkpoint_seconds": result.checkpoint_seconds,
+        "faults": len(result.faults),
         "stability": {name: asdict(gap) for name, gap in gaps.items()},
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
     return {**summary, "ledger": result.ledger}
+
+
+def _phases(config: PretrainConfig, result: Result) -> dict[str, Any]:
+    """The schedule's phases, each with the steps (or tokens) that were done before it began."""
+    schedule = config.schedule.for_run(config.batch_sequences, result.tokens)
+    phases = schedule.phases(result.tokens if schedule.unit == "tokens" else result.steps)
+    begins = [{"name": phase.name, "first": phase.first} for phase in phases]
+    return {"kind": schedule.kind, "unit": schedule.unit, "phases": begins}
 
 
 STAGE = PretrainStage()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from torch import nn
 from cpt.errors import StageFailed
 from cpt.packed.batch import pack
 from cpt.packed.model import PackedLanguageModel
+
+if TYPE_CHECKING:
+    from cpt.training.trains.trained import Trained
 
 _TOLERANCE = 1e-3
 
@@ -36,23 +40,73 @@ def check_isolation(model: PackedLanguageModel, first: np.ndarray, second: np.nd
 
 
 class TrainingProof:
-    """Remembers the weights before the first step and asserts afterwards that each one moved."""
+    """Asserts that exactly what should move does: in the first steps, and again where more begins to move.
 
-    def __init__(self, weights: Mapping[str, nn.Parameter]) -> None:
-        self._before = _digest(weights)
+    Around each step stand `begin` and `stepped`. The weights of before are remembered as digests.
+    """
 
-    def check(self, weights: Mapping[str, nn.Parameter]) -> None:
-        """Raise if a trainable weight is what it was."""
-        after = _digest(weights)
-        still = [name for name, value in after.items() if torch.equal(value, self._before[name])]
-        if still:
-            shown = ", ".join(still[:5]) + (f" and {len(still) - 5} more" if len(still) > 5 else "")
-            raise StageFailed(f"the first step left {len(still)} trainable tensors unchanged: {shown}")
+    def __init__(self, trained: Trained, model: nn.Module) -> None:
+        self._trained, self._model = trained, model
+        self._left = 0
+        self._moving: dict[str, torch.Tensor] = {}
+        self._still: dict[str, torch.Tensor] = {}
+
+    def begin(self, step: int) -> None:
+        """Before step `step` (0 is the first), for which `trained` is set: take digests if a proof is due.
+
+        A run that continues in the middle of the steps that prove it proves the rest of them.
+        """
+        starts = {0, self._trained.alone}
+        due = max((start + self._trained.settling - step for start in starts if start <= step), default=0)
+        if due > 0 and (self._left == 0 or step in starts):
+            self._left = due
+            self._moving, self._still = self._digests()
+
+    def stepped(self, rate: float) -> None:
+        """After the step, taken at a schedule's rate of `rate`: a step of rate 0 proves nothing.
+
+        Raises:
+            StageFailed: something that trains did not move, or something that is frozen did.
+        """
+        if self._left == 0 or rate == 0:
+            return
+        self._left -= 1
+        if self._left == 0:
+            moving, still = self._digests()
+            unmoved = [name for name, value in moving.items() if torch.equal(value, self._moving[name])]
+            moved = [name for name, value in still.items() if not torch.equal(value, self._still[name])]
+            self._moving, self._still = {}, {}
+            _refuse(unmoved, "left {} trainable tensors unchanged")
+            _refuse(moved, "changed {} frozen tensors")
+
+    def _digests(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        moving = {name: digest(weight) for name, weight in self._trained.must_move().items()}
+        still = {}
+        for name, (tensor, free) in self._trained.still(self._model).items():
+            still[name] = digest(tensor)
+            still[name][free] = 0
+        return moving, still
 
 
-def _digest(weights: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
-    """A few sums of every tensor that a change of any element almost surely moves."""
-    return {
-        name: torch.stack([w.detach().sum(dtype=torch.float64), w.detach().norm(dtype=torch.float64)])
-        for name, w in weights.items()
-    }
+def _refuse(names: Sequence[str], what: str) -> None:
+    if names:
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise StageFailed(f"the first steps {what.format(len(names))}: {shown}")
+
+
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_AT_ONCE = 2**22
+
+
+@torch.no_grad()
+def digest(tensor: torch.Tensor) -> torch.Tensor:
+    """A number for every row (first dimension) that a change of any bit of it almost surely changes: [rows].
+
+    It is the sum of the row's bit patterns, each times an odd number that depends on its place, modulo 2^64.
+    """
+    count = len(tensor) if tensor.ndim else 1
+    bits = tensor.detach().contiguous().view(-1).view(_INTEGERS[tensor.element_size()])
+    bits = bits.view(count, tensor.numel() // max(count, 1))
+    factors = (2 * torch.arange(bits.shape[1], device=bits.device) + 1) * 0x9E3779B97F4A7C1
+    parts = bits.split(max(1, _AT_ONCE // max(1, bits.shape[1])))
+    return torch.cat([(part.long() * factors).sum(1) for part in parts])

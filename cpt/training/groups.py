@@ -8,7 +8,24 @@ from typing import Any, Literal
 
 from torch import nn
 
-Kind = Literal["matrix", "embedding", "vector"]
+Kind = Literal["matrix", "embedding", "vector", "adapter"]
+Part = Literal["matrices", "embeddings", "new_tokens", "norms", "adapters"]
+"""What can have a multiple of the rate of its own, by its key under `rates:`."""
+
+NEW_ROWS = ".new_rows"
+"""Ends the name of rows of new tokens that are weights of their own; their matrix's name stands before it."""
+
+TOKEN_ROWS = ".trainable_tokens_delta."
+"""Stands in the name of the rows of new tokens that peft makes weights of their own."""
+
+_GROUPS: Mapping[tuple[Part, Kind], str] = {
+    ("matrices", "matrix"): "matrices",
+    ("adapters", "adapter"): "adapters",
+    ("embeddings", "embedding"): "embeddings",
+    ("new_tokens", "embedding"): "new tokens",
+    ("norms", "vector"): "norms and biases",
+    ("adapters", "vector"): "adapter magnitudes",
+}
 
 
 @dataclass(frozen=True)
@@ -16,9 +33,10 @@ class Group:
     """Weights that train alike.
 
     Attributes:
-        name: for people: "matrices", "embeddings", "norms and biases".
-        kind: matrix (inside the layers), embedding (the vocabulary's input and output matrix) or vector
-            (norms and biases, which have no weight decay).
+        name: for people: "matrices", "embeddings", "new tokens", "norms and biases", "adapters".
+        kind: matrix (inside the layers), embedding (the vocabulary's input and output matrix, or rows of
+            it), vector (norms, biases and DoRA's magnitudes, which have no weight decay) or adapter (low-rank
+            factors).
         weights: float32 weights that the optimizer moves, by name.
         rate: multiple of the schedule's rate.
     """
@@ -29,27 +47,40 @@ class Group:
     rate: float = 1.0
 
 
-def group_weights(model: Any, weights: Mapping[str, nn.Parameter]) -> list[Group]:
-    """The trained weights of a model by kind; kinds of which nothing trains are left out.
+def group_weights(
+    model: Any, weights: Mapping[str, nn.Parameter], rates: Mapping[Part, float] | None = None
+) -> list[Group]:
+    """The trained weights of a model in groups; groups of which nothing trains are left out.
 
     Args:
         weights: what the optimizer moves, under the names that the model's parameters have.
+        rates: multiples of the schedule's rate; 1 for parts that are not named.
     """
+    sorted_weights = sort_weights(model, weights)
+    return [
+        Group(name, place[1], sorted_weights[place], (rates or {}).get(place[0], 1.0))
+        for place, name in _GROUPS.items()
+        if place in sorted_weights
+    ]
+
+
+def sort_weights(
+    model: Any, weights: Mapping[str, nn.Parameter]
+) -> dict[tuple[Part, Kind], dict[str, nn.Parameter]]:
+    """Weights by what they are part of and by kind."""
     vocabulary = [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
     embeddings = {name for name, p in model.named_parameters() if any(p is matrix for matrix in vocabulary)}
-
-    def chosen(kind: Kind) -> dict[str, nn.Parameter]:
-        return {name: weight for name, weight in weights.items() if _kind(name, weight, embeddings) == kind}
-
-    groups = [
-        Group("matrices", "matrix", chosen("matrix")),
-        Group("embeddings", "embedding", chosen("embedding")),
-        Group("norms and biases", "vector", chosen("vector")),
-    ]
-    return [group for group in groups if group.weights]
+    found: dict[tuple[Part, Kind], dict[str, nn.Parameter]] = {}
+    for name, weight in weights.items():
+        found.setdefault(_place(name, weight, embeddings), {})[name] = weight
+    return found
 
 
-def _kind(name: str, weight: nn.Parameter, embeddings: set[str]) -> Kind:
+def _place(name: str, weight: nn.Parameter, embeddings: set[str]) -> tuple[Part, Kind]:
+    if name.endswith(NEW_ROWS) or TOKEN_ROWS in name:
+        return "new_tokens", "embedding"
     if name in embeddings:
-        return "embedding"
-    return "matrix" if weight.ndim > 1 else "vector"
+        return "embeddings", "embedding"
+    if ".lora_" in name:
+        return "adapters", "adapter" if weight.ndim > 1 else "vector"
+    return ("matrices", "matrix") if weight.ndim > 1 else ("norms", "vector")

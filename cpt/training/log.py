@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 
 class StepLog:
@@ -18,9 +20,10 @@ class StepLog:
         os.truncate(path, length)
         self._file = path.open("ab")
 
-    def write(self, record: Mapping[str, float | int]) -> None:
-        """Append one record."""
-        self._file.write(json.dumps(record).encode() + b"\n")
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Append one record; a number that is not finite is null. Others may read it at once."""
+        self._file.write(_line(record).encode())
+        self._file.flush()
 
     def length(self) -> int:
         """Bytes written so far, all of them on the disk."""
@@ -31,3 +34,28 @@ class StepLog:
     def close(self) -> None:
         """Flush and close."""
         self._file.close()
+
+
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write records as JSON lines; a number that is not finite is null."""
+    path.write_text("".join(map(_line, records)), encoding="utf-8")
+
+
+def last_step(path: Path) -> int:
+    """The step of a log's last whole record; 0 if there is none."""
+    if not path.exists():
+        return 0
+    for line in reversed(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return 0
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in record.items()
+    }
+    return json.dumps(finite, allow_nan=False) + "\n"

@@ -6,29 +6,35 @@ batches, clip, set the rate, step. Around it: probes, the log, checkpoints, the 
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from accelerate import Accelerator
 
 from cpt.errors import StageFailed
 from cpt.monitor.bits_per_byte import TokenisedText
-from cpt.monitor.probes import Reading, read_probes
+from cpt.monitor.probes import read_probes
 from cpt.packed.model import PackedLanguageModel
-from cpt.training.checkpoint import load_newest, save_checkpoint
+from cpt.training.checkpoint.keeper import Keeper
+from cpt.training.checkpoint.parts import Moments, Part, Weights
+from cpt.training.checkpoint.policy import anneal_begins
 from cpt.training.checks import TrainingProof, check_isolation
 from cpt.training.data import PackedSequence, Stream, pieces
-from cpt.training.groups import group_weights
-from cpt.training.log import StepLog
-from cpt.training.master import MasterWeights
+from cpt.training.faults import Fault, Faults
+from cpt.training.float8 import to_float8
+from cpt.training.log import write_lines
+from cpt.training.master import hold_weights
+from cpt.training.recompute import recompute_layers
 from cpt.training.settings import Settings
 from cpt.training.state import Result, State
 from cpt.training.step import Gradient, Stepper
+from cpt.training.stopping import HeldSignals
+from cpt.training.trackers import Trackers, open_trackers
+from cpt.training.trains import Setup
+from cpt.training.trains.table import table
+from cpt.training.trains.trained import Trained
 
 
 class Progress(Protocol):
@@ -50,96 +56,159 @@ def train(
     """Train `model` in place; continue from the newest checkpoint in `work` when there is one.
 
     The model stays in evaluation mode: continual pretraining goes without dropout, as pretraining did.
+    Ctrl-C and SIGTERM end the step, save a checkpoint, and then do what they did before.
 
     Args:
         model: causal language model whose attention is `cpt.packed.attention`, float32 weights before and
             after.
         probes: texts whose bits per byte are read on the way.
-        work: folder for checkpoints and `steps.jsonl`; it survives a kill.
+        work: folder for checkpoints, `steps.jsonl` and `faults.jsonl`; it survives a kill.
 
     Raises:
-        StageFailed: documents see each other, a parameter does not train, the loss is not finite, or the
-            ledger does not match what was trained on.
+        StageFailed: documents see each other, a parameter does not train, a loss is not finite, the
+            ledger does not match what was trained on, or the run in `work` began with other settings.
+        DiskFull: a checkpoint does not fit on the disk.
     """
     accelerator = Accelerator()
     if accelerator.num_processes > 1:
         raise StageFailed("training on several processes is not supported yet", hint="Start one process.")
+    choice = settings.trains.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
     module = PackedLanguageModel(model.to(accelerator.device))
-    master = MasterWeights(model, settings.dtype)
-    optimizer = settings.optimizer.build(group_weights(model, master.weights))
-    state = _resume(work, master, optimizer, progress)
-    _check_isolation(module, stream.batch(0))
-    if settings.compile:
-        _compile_elementwise(model)
-    stepper = Stepper(module, master, optimizer, accelerator, settings)
-    log = StepLog(work / "steps.jsonl", state.log_bytes)
-    if state.step == 0 and 0 in settings.probe_at and not state.readings:
-        _probe(module, probes, state, progress)
+    if settings.float8:
+        to_float8(model)
+    trained = Trained(choice, hold_weights(model, settings))
+    optimizer = settings.optimizer.build(trained.groups(model))
+    trained.attach(optimizer)
+    state = State()
+    parts: dict[str, Part] = {
+        "weights": Weights(trained.kept, trained.publish),
+        "optimizer": Moments(optimizer, trained.weights),
+    }
+    pre_anneal = anneal_begins(settings.schedule, settings.steps, stream) if choice.is_plain else None
+    with Keeper(work, parts, state, settings, progress, pre_anneal) as keeper:
+        trained.publish()
+        log = keeper.resume()
+        progress.message(table(trained, model))
+        state.checked_ledger(stream)
+        _check_isolation(module, stream.batch(0))
+        if settings.compile:
+            _compile_elementwise(model)
+        if settings.gradient_checkpointing:
+            recompute_layers(model)
+        stepper = Stepper(module, trained, optimizer, accelerator, settings)
+        trackers = open_trackers(settings.trackers, work, state.step, progress.message)
+        if state.step == 0 and 0 in settings.probe_at and not state.readings:
+            _probe(module, probes, state, progress, trackers)
 
-    while state.step < settings.steps:
-        proof = TrainingProof(master.weights) if state.step == 0 else None
-        began = time.perf_counter()
-        batch = stream.batch(state.step)
-        gradient = stepper.gradient(batch)
-        _refuse_what_is_not_finite(gradient, state.step + 1)
-        rate = settings.schedule.rate(state.step, settings.steps)
-        stepper.apply(rate)
-        taken = time.perf_counter() - began
-        if proof:
-            proof.check(master.weights)
-        before = state.tokens
-        state.count(batch)
-        state.seconds += taken
-        speed = (state.tokens - before) / taken
-        log.write(
-            {
-                "step": state.step,
-                "tokens": state.tokens,
-                "loss_nats": gradient.loss_nats,
-                "lr": rate,
-                "grad_norm": gradient.norm,
-                "seconds": state.seconds,
-                "tokens_per_second": speed,
-            }
-        )
-        latest = {r["probe"]: r["bits_per_byte"] for r in state.readings}
-        progress.update(
-            state.step, settings.steps, "step", loss=gradient.loss_nats, tokens_per_second=speed, **latest
-        )
-        if state.step in settings.probe_at:
-            _probe(module, probes, state, progress)
-        if state.step % settings.checkpoint_every == 0 and state.step < settings.steps:
-            state.log_bytes = log.length()
-            save_checkpoint(work, master.weights, optimizer, asdict(state), settings.keep_checkpoints)
+        # rounding by chance may leave a small tensor where it was: nothing is proven then
+        proof = None if settings.stochastic_rounding else TrainingProof(trained, model)
+        with HeldSignals() as signals:
+            while state.step < settings.steps and signals.received is None:
+                trained.begin(state.step)
+                if proof:
+                    proof.begin(state.step)
+                began = time.perf_counter()
+                batch = stream.batch(state.step)
+                gradient = stepper.gradient(batch)
+                rate = settings.rate(state.step, state.tokens, sum(len(row.tokens) for row in batch))
+                fault = settings.faults.find(gradient.loss_nats, gradient.norm, state.losses)
+                if fault is None:
+                    stepper.apply(rate)
+                    state.count(batch)
+                    state.remember(gradient.loss_nats, settings.faults.window)
+                else:
+                    stepper.drop()
+                    _act_on(fault, batch, state, keeper, settings.faults, work, progress)
+                taken = time.perf_counter() - began
+                if proof and fault is None:
+                    proof.stepped(rate)
+                state.seconds += taken
+                record = _record(state, batch, gradient, rate, taken, fault)
+                log.write(record)
+                trackers.log(state.step, record)
+                latest: Mapping[str, float] = {r["probe"]: r["bits_per_byte"] for r in state.readings}
+                speed = record["tokens_per_second"]
+                progress.update(
+                    state.step,
+                    settings.steps,
+                    "step",
+                    loss=gradient.loss_nats,
+                    tokens_per_second=speed,
+                    **latest,
+                )
+                if state.step in settings.probe_at:
+                    _probe(module, probes, state, progress, trackers)
+                keeper.after_step(log)
+            if signals.received is not None:
+                keeper.save(log)
+                progress.message(f"{signals.received.name}: saved after step {state.step}, and stopped")
     log.close()
-    master.release(model)
-    readings = [Reading.from_json(reading) for reading in state.readings]
-    return Result(state.step, state.tokens, state.seconds, state.checked_ledger(stream), readings)
+    trackers.close()
+    trained.release(model, work / "adapter")
+    return Result.of(state, stream, keeper.kept())
 
 
-def _resume(work: Path, master: MasterWeights, optimizer: torch.optim.Optimizer, progress: Progress) -> State:
-    saved, damaged = load_newest(work, master.weights, optimizer)
-    master.publish()
-    for name in damaged:
-        progress.message(f"checkpoint {name} was damaged and is removed")
-    if saved is None:
-        return State()
-    progress.message(f"continues after step {saved['step']}")
-    return State(**saved)
-
-
-def _refuse_what_is_not_finite(gradient: Gradient, step: int) -> None:
-    if not (math.isfinite(gradient.loss_nats) and math.isfinite(gradient.norm)):
+def _act_on(
+    fault: Fault,
+    batch: Sequence[PackedSequence],
+    state: State,
+    keeper: Keeper,
+    faults: Faults,
+    work: Path,
+    progress: Progress,
+) -> None:
+    """Leave the batch out, go back if that is wanted, and note it; or stop."""
+    step = state.step + 1
+    event = {"step": step, **fault.as_json()}
+    stops = fault.action == "stop" or len(state.faults) == faults.most
+    if fault.action == "roll-back" and not stops:
+        event["back_to"] = keeper.roll_back()
+    write_lines(work / "faults.jsonl", [*state.faults, event])
+    if stops:
+        after = f", after {faults.most} skips and roll-backs" if fault.action != "stop" else ""
         raise StageFailed(
-            f"the loss is {gradient.loss_nats:g} and the gradient norm {gradient.norm:g} at step {step}",
-            hint="Lower the peak learning rate, warm up longer, or train in float32 (precision: fp32).",
+            f"{fault} at step {step}{after}",
+            hint="Lower the peak learning rate, warm up longer, train in float32 (precision: fp32), or let "
+            "`faults` skip such batches.",
         )
+    state.drop(batch)
+    state.faults.append(event)
+    done = f"back to step {event['back_to']}" if "back_to" in event else "its gradient is dropped"
+    progress.message(f"step {step}: {fault}; {done}")
+
+
+def _record(
+    state: State,
+    batch: Sequence[PackedSequence],
+    gradient: Gradient,
+    rate: float,
+    taken: float,
+    fault: Fault | None,
+) -> dict[str, Any]:
+    """What the log says of a step."""
+    record: dict[str, Any] = {
+        "step": state.step,
+        "tokens": state.tokens,
+        "loss_nats": gradient.loss_nats,
+        "lr": rate,
+        "grad_norm": gradient.norm,
+        "seconds": state.seconds,
+        "tokens_per_second": sum(len(sequence.tokens) for sequence in batch) / taken,
+    }
+    return record | ({"fault": fault.kind, "action": fault.action} if fault else {})
 
 
 def _probe(
-    module: PackedLanguageModel, probes: dict[str, TokenisedText], state: State, progress: Progress
+    module: PackedLanguageModel,
+    probes: dict[str, TokenisedText],
+    state: State,
+    progress: Progress,
+    trackers: Trackers,
 ) -> None:
+    began = time.perf_counter()
     readings = read_probes(module, probes, state.step, state.tokens)
+    state.probe_seconds += time.perf_counter() - began
+    trackers.log(state.step, {f"bits_per_byte/{r.probe}": r.bits_per_byte for r in readings})
     state.readings.extend(reading.as_json() for reading in readings)
     shown = ", ".join(f"{reading.probe} {reading.bits_per_byte:.4f}" for reading in readings)
     progress.message(f"step {state.step}: {shown} bits per byte")

@@ -7,10 +7,45 @@ forward pass (Micikevicius et al. 2018, arXiv 1710.03740, section 3.1).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
+
+from cpt.packed.accumulate import accumulate
+from cpt.training.rounding import StochasticRounding
+
+if TYPE_CHECKING:
+    from cpt.training.settings import Settings
+
+
+class Weights(Protocol):
+    """The trainable weights of a model, as an optimizer moves them.
+
+    Attributes:
+        weights: by name.
+    """
+
+    weights: dict[str, nn.Parameter]
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take part in the optimizer's steps."""
+
+    def collect(self) -> None:
+        """Take up the model's gradients: after each backward pass."""
+
+    def publish(self) -> None:
+        """Hand the weights to the model: after every change of them."""
+
+    def release(self, model: Any) -> None:
+        """Make the model float32 again, to be saved."""
+
+
+def hold_weights(model: nn.Module, settings: Settings) -> Weights:
+    """The weights of a float32 model, held as the settings say."""
+    if settings.stochastic_rounding:
+        return StochasticRounding(model, settings.seed)
+    return MasterWeights(model, settings.dtype)
 
 
 class MasterWeights:
@@ -30,12 +65,19 @@ class MasterWeights:
             self.weights = self._working
             return
         self.weights = {name: nn.Parameter(p.detach().clone()) for name, p in self._working.items()}
-        for parameter in model.parameters():
-            parameter.data = parameter.data.to(dtype)
+        self._frozen: dict[str, torch.Tensor] = {}
+        for name, parameter in model.named_parameters():
+            rounded = parameter.data.to(dtype)
+            if name not in self._working and not torch.equal(rounded.float(), parameter.data):
+                self._frozen[name] = parameter.data.cpu()
+            parameter.data = rounded
 
     @property
     def _separate(self) -> bool:
         return self.weights is not self._working
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        """Nothing: the optimizer has the masters."""
 
     def collect(self) -> None:
         """Add the model's gradients to the masters', in float32, and clear them: after each backward pass."""
@@ -45,8 +87,10 @@ class MasterWeights:
             if parameter.grad is None:
                 continue
             master = self.weights[name]
-            gradient = parameter.grad.float()
-            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            if master.grad is None:
+                master.grad = parameter.grad.float()
+            else:
+                accumulate(master.grad, parameter.grad)
             parameter.grad = None
 
     @torch.no_grad()
@@ -57,9 +101,13 @@ class MasterWeights:
                 parameter.copy_(self.weights[name])
 
     def release(self, model: Any) -> None:
-        """Give the masters back to the model, which is float32 again, to be saved."""
+        """Give the masters back to the model, which is float32 again, to be saved.
+
+        Frozen weights are again what they were: those that the working precision cannot hold were kept.
+        """
         if self._separate:
-            for parameter in model.parameters():
-                parameter.data = parameter.data.float()
+            for name, parameter in model.named_parameters():
+                kept = self._frozen.get(name, parameter.data)
+                parameter.data = kept.to(parameter.device, torch.float32)
             for name, parameter in self._working.items():
                 parameter.data = self.weights[name].data

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
+from pydantic import BaseModel
 
-from cpt.training.optimizers import AdamW
+from cpt.errors import StageFailed
+from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.faults import Faults
+from cpt.training.optimizers import Optimizer
 from cpt.training.schedules import Schedule
+from cpt.training.trackers import Tracking
+from cpt.training.trains import All, Trains
+
+_EVERYTHING = All()
+
+_FREE = frozenset({"probe_at", "checkpoint", "trackers"})
+"""Settings that cannot change the trained weights: a run may go on with others."""
 
 
 @dataclass(frozen=True)
@@ -21,18 +33,83 @@ class Settings:
         clip: largest norm of the gradient.
         dtype: precision in which the model computes; master weights and optimizer state are float32.
         probe_at: steps after which probes are read; 0 is before the first.
-        checkpoint_every: steps between checkpoints.
-        keep_checkpoints: how many of the newest are kept.
+        checkpoint: when checkpoints are written, how, and how long they are kept.
+        faults: what to do when a loss is not finite, or jumps.
         compile: compile the parts of the layers whose shapes do not depend on the documents.
+        tokens: of the whole run; what a schedule in tokens measures progress by.
+        trackers: where else the log goes.
+        trains: what of the model trains.
+        new_tokens: ids of the tokens that the model's base did not have.
+        seed: of random weights that are added to the model.
+        gradient_checkpointing: compute what is inside a layer again in the backward pass.
+        stochastic_rounding: hold weights in bfloat16 alone, rounded by a chance that follows from `seed`.
+        float8: multiply in 8-bit floating point.
     """
 
     steps: int
     micro_batch: int
     schedule: Schedule
-    optimizer: AdamW
+    optimizer: Optimizer
     clip: float
     dtype: torch.dtype
     probe_at: Collection[int]
-    checkpoint_every: int
-    keep_checkpoints: int
+    checkpoint: Checkpoints = field(default_factory=Checkpoints)
+    faults: Faults = field(default_factory=Faults)
     compile: bool = False
+    tokens: int = 0
+    trackers: Tracking = field(default_factory=Tracking)
+    trains: Trains = _EVERYTHING
+    new_tokens: Sequence[int] = ()
+    seed: int = 0
+    gradient_checkpointing: bool = False
+    stochastic_rounding: bool = False
+    float8: bool = False
+
+    def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
+        """Learning rate of the step that begins after `step` steps and `tokens` tokens.
+
+        Args:
+            batch_tokens: tokens of that step.
+        """
+        if self.schedule.unit == "tokens":
+            return self.schedule.rate(tokens, self.tokens, batch_tokens)
+        return self.schedule.rate(step, self.steps)
+
+
+class FixedSettings:
+    """The settings that a run must go on with, as a part of its checkpoints."""
+
+    def __init__(self, settings: Settings) -> None:
+        chosen = {each.name: getattr(settings, each.name) for each in fields(settings)}
+        self._settings = dict(_flat({name: value for name, value in chosen.items() if name not in _FREE}))
+
+    def state(self) -> Mapping[str, Any]:
+        return self._settings
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Change nothing, but raise if the run began with other settings."""
+        keys = dict.fromkeys([*saved, *self._settings])
+        now = self._settings
+        changed = [
+            f"{key} was {saved.get(key, 'not set')} and is {now.get(key, 'not set')}"
+            for key in keys
+            if saved.get(key) != now.get(key)
+        ]
+        if changed:
+            raise StageFailed(
+                f"a run cannot go on with other settings than it began with: {'; '.join(changed)}",
+                hint="Set them back, or train in an empty work folder. Another schedule on trained weights "
+                "is a new run that starts from a checkpoint.",
+            )
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
+    """JSON values by dotted names."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        pairs = [_flat(inner, f"{name}.{key}".lstrip(".")) for key, inner in value.items()]
+        return [pair for found in pairs for pair in found]
+    if isinstance(value, tuple):
+        value = list(value)  # as JSON has it
+    return [(name, str(value) if isinstance(value, torch.dtype) else value)]

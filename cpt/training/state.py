@@ -3,53 +3,162 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cpt.errors import StageFailed
 from cpt.monitor.probes import Reading
+from cpt.training.checkpoint.policy import Kept
 from cpt.training.data import PackedSequence, Stream
+
+Counts = dict[str, dict[str, int]]
+"""Sequences and tokens by source."""
 
 
 @dataclass
 class State:
-    """Where a run stands. Saved with every checkpoint."""
+    """Where a run stands. A part of every checkpoint.
+
+    Attributes:
+        step: global batches gone through: trained on, or dropped because of a fault.
+        tokens: of those batches.
+        seconds: spent on steps; `probe_seconds` on probes; `checkpoint_seconds`: that the loop waited for
+            checkpoints and snapshots.
+        counted: what was trained on.
+        dropped: global batches that were skipped, or rolled back.
+        losses: of the last batches trained on, in nats.
+        faults: what happened and what was done, one record each.
+        log_bytes: length of the log.
+    """
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    counted: dict[str, dict[str, int]] = field(default_factory=dict)
+    probe_seconds: float = 0.0
+    checkpoint_seconds: float = 0.0
+    counted: Counts = field(default_factory=dict)
+    dropped: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
     readings: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[dict[str, Any]] = field(default_factory=list)
     log_bytes: int = 0
 
+    def state(self) -> Mapping[str, Any]:
+        return asdict(self)
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        for name, value in saved.items():
+            setattr(self, name, value)
+
+    @property
+    def trained_steps(self) -> int:
+        """Steps whose effect is in the weights."""
+        return self.step - len(self.dropped)
+
     def count(self, batch: Sequence[PackedSequence]) -> None:
-        """Enter a trained global batch."""
-        self.step += 1
-        for sequence in batch:
-            entry = self.counted.setdefault(sequence.source, {"sequences": 0, "tokens": 0})
-            entry["sequences"] += 1
-            entry["tokens"] += len(sequence.tokens)
-            self.tokens += len(sequence.tokens)
+        """Enter a global batch that was trained on."""
+        _add(self.counted, batch)
+        self._pass(batch)
+
+    def drop(self, batch: Sequence[PackedSequence]) -> None:
+        """Enter a global batch whose gradient was dropped."""
+        self.dropped.append(self.step)
+        self._pass(batch)
+
+    def forget_since(self, good: Mapping[str, Any], step: int) -> None:
+        """Note that the weights are those of an earlier state again: what was trained since is dropped.
+
+        Args:
+            good: that state, of step `step`.
+        """
+        self.counted = {source: dict(counts) for source, counts in good["counted"].items()}
+        self.losses = list(good["losses"])
+        self.dropped = [*good["dropped"], *range(step, self.step)]
+
+    def remember(self, loss_nats: float, window: int) -> None:
+        """Keep the last `window` losses."""
+        self.losses = [*self.losses, loss_nats][-window:]
 
     def checked_ledger(self, stream: Stream) -> Mapping[str, Mapping[str, float]]:
-        """The stream's own account of the run, which must equal what was counted."""
-        ledger = stream.ledger(self.step)
-        for source, entry in ledger.items():
+        """What was trained on, by source, by the stream's own account, which must equal what was counted.
+
+        Where batches were dropped, entries also hold `skipped_sequences` and `skipped_tokens`; epochs are of
+        what was trained on.
+
+        Raises:
+            StageFailed: they differ.
+        """
+        skipped: Counts = {}
+        for step in self.dropped:
+            _add(skipped, stream.batch(step))
+        ledger = {}
+        for source, entry in stream.ledger(self.step).items():
+            lost = skipped.get(source, {"sequences": 0, "tokens": 0})
+            trained = {key: entry[key] - lost[key] for key in lost}
             counted = self.counted.get(source, {"sequences": 0, "tokens": 0})
-            if any(entry[key] != counted[key] for key in ("sequences", "tokens")):
+            if trained != counted:
                 raise StageFailed(
-                    f"by the ledger {entry['tokens']:.0f} tokens of {source} were trained on, "
-                    f"by the loop {counted['tokens']}"
+                    f"by the ledger {trained['tokens']:.0f} tokens of {source} were trained on, "
+                    f"by the loop {counted['tokens']}",
+                    hint="The training data are not those that the run began with.",
                 )
+            ledger[source] = dict(entry)
+            if lost["sequences"]:
+                share = trained["sequences"] / entry["sequences"]
+                ledger[source] |= trained | {f"skipped_{key}": value for key, value in lost.items()}
+                ledger[source] |= {"epochs": entry["epochs"] * share}
         return ledger
+
+    def _pass(self, batch: Sequence[PackedSequence]) -> None:
+        self.step += 1
+        self.tokens += sum(len(sequence.tokens) for sequence in batch)
+
+
+def _add(counts: Counts, batch: Sequence[PackedSequence]) -> None:
+    for sequence in batch:
+        entry = counts.setdefault(sequence.source, {"sequences": 0, "tokens": 0})
+        entry["sequences"] += 1
+        entry["tokens"] += len(sequence.tokens)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished training run knows of itself; `ledger` is checked against what the loop counted."""
+    """What a finished training run knows of itself.
+
+    Attributes:
+        steps: global batches gone through.
+        tokens: trained on.
+        seconds, probe_seconds, checkpoint_seconds: see `State`.
+        ledger: what was trained on, by source, checked against what the loop counted.
+        faults: what happened and what was done, one record each.
+        kept: steps whose weights can be started from, and why they are kept.
+    """
 
     steps: int
     tokens: int
     seconds: float
+    probe_seconds: float
+    checkpoint_seconds: float
     ledger: Mapping[str, Mapping[str, float]]
     readings: list[Reading]
+    faults: list[dict[str, Any]]
+    kept: Mapping[int, Kept]
+
+    @classmethod
+    def of(cls, state: State, stream: Stream, kept: Mapping[int, Kept]) -> Result:
+        """The result of a run that has gone through all its steps.
+
+        Raises:
+            StageFailed: the ledger does not match what was trained on.
+        """
+        return cls(
+            state.step,
+            sum(entry["tokens"] for entry in state.counted.values()),
+            state.seconds,
+            state.probe_seconds,
+            state.checkpoint_seconds,
+            state.checked_ledger(stream),
+            [Reading.from_json(reading) for reading in state.readings],
+            state.faults,
+            {**kept, state.step: "last"},
+        )

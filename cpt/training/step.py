@@ -10,9 +10,9 @@ import torch
 from accelerate import Accelerator
 
 from cpt.packed.model import PackedLanguageModel
-from cpt.training.data import PackedSequence, pack_sequences, target_count
-from cpt.training.master import MasterWeights
+from cpt.training.data import PackedSequence, micro_batches, target_count
 from cpt.training.settings import Settings
+from cpt.training.trains.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -34,29 +34,30 @@ class Stepper:
     def __init__(
         self,
         module: PackedLanguageModel,
-        master: MasterWeights,
+        trained: Trained,
         optimizer: torch.optim.Optimizer,
         accelerator: Accelerator,
         settings: Settings,
     ) -> None:
-        self._master, self._accelerator, self._settings = master, accelerator, settings
+        self._trained, self._accelerator, self._settings = trained, accelerator, settings
         self._module: Any
         self._optimizer: Any
-        self._module, self._optimizer = accelerator.prepare(module, optimizer)
+        # the optimizer's state is where its weights are, in a precision that moving it would change
+        self._module, self._optimizer = accelerator.prepare(module, optimizer, device_placement=[True, False])
 
     def gradient(self, batch: Sequence[PackedSequence]) -> Gradient:
-        """The gradient of the batch's mean loss, clipped, in the master weights."""
+        """The gradient of the batch's mean loss, clipped, in the weights that train."""
         targets = target_count(batch)
         device, size = self._accelerator.device, self._settings.micro_batch
         loss = torch.zeros((), device=device)
-        for start in range(0, len(batch), size):
-            packed = pack_sequences(batch[start : start + size]).to(device)
+        for packed in micro_batches(batch, size, device):
             nats = self._module(packed)
             # a mean over the global batch, whatever the micro batches hold
             self._accelerator.backward(nats / targets)
-            self._master.collect()
+            self._trained.collect()
             loss += nats.detach()
-        norm = self._accelerator.clip_grad_norm_(self._master.weights.values(), self._settings.clip)
+        self._trained.restrict()
+        norm = self._accelerator.clip_grad_norm_(self._trained.weights.values(), self._settings.clip)
         return Gradient(float(loss) / targets, float(norm))
 
     def apply(self, rate: float) -> None:
@@ -68,5 +69,9 @@ class Stepper:
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["multiple"]
         self._optimizer.step()
+        self._trained.stepped()
         self._optimizer.zero_grad()
-        self._master.publish()
+
+    def drop(self) -> None:
+        """Forget the gradient; the weights stay as they are."""
+        self._optimizer.zero_grad()

@@ -173,12 +173,12 @@ def test_runs_folder_that_is_a_file(folder: Path, capsys: pytest.CaptureFixture[
 def test_disk_that_cannot_be_written(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
-    import cpt.training.loop as loop
+    from cpt.training.checkpoint.store import Store
 
     def full(*_: object) -> None:
         raise OSError(number, os.strerror(number), str(folder))
 
-    monkeypatch.setattr(loop, "save_checkpoint", full)
+    monkeypatch.setattr(Store, "save", full)
     code, err = run(capsys, "pretrain.checkpoint.every=1")
     assert code == 1
     assert words in err.lower()

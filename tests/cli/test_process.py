@@ -75,12 +75,14 @@ def test_kill_9_then_the_same_command_gives_the_same_result(
     assert not list((recipe_file.parent / "runs" / "medical").glob(".tmp-*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_end_with_130_and_say_how_to_go_on(recipe_file: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_with_their_own_code_and_say_how_to_go_on(
+    recipe_file: Path, number: signal.Signals, code: int
+) -> None:
     process = start_and_wait_for(recipe_file.parent, "merge", "running")
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "The same command continues" in errors
     assert "Traceback" not in errors
     assert finish(recipe_file.parent, "status")["state"] == "interrupted"

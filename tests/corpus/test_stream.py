@@ -130,3 +130,23 @@ def test_replay_without_replay_text_is_refused(sources: dict[str, TokenisedSourc
 
 def test_replay_text_is_ignored_at_share_zero(sources: dict[str, TokenisedSource]) -> None:
     assert set(TrainingStream(sources, 0.0, 8, 17).ledger(3)) == {"domain"}
+
+
+def test_a_later_run_goes_on_where_an_earlier_one_ended(sources: dict[str, TokenisedSource]) -> None:
+    whole = TrainingStream(sources, 0.25, 8, 17)
+    first_steps, seen = 4, Counter()
+    for step in range(first_steps):
+        seen.update(ids(whole.batch(step)))
+    assert whole.passed(first_steps) == {"domain": 24, "replay": 8}
+    later = TrainingStream(sources, 0.5, 4, 17, begin=whole.passed(first_steps))
+    for step in range(11):  # 22 domain rows are what is left of the second epoch
+        seen.update(ids(later.batch(step)))
+    assert {seen[1000 + number] for number in range(23)} == {2}
+    assert later.passed(11) == {"domain": 46, "replay": 30}
+    assert later.passes(11) == 2.0
+    counted = sum(len(row.tokens) for step in range(11) for row in later.batch(step))
+    ledger = later.ledger(11)
+    assert sum(entry["tokens"] for entry in ledger.values()) == counted
+    assert (ledger["domain"]["sequences"], ledger["domain"]["epochs"]) == (22, 22 / 23)
+    assert later.available_steps(2) == 11
+    assert later.available_steps(1) == 0

@@ -1,9 +1,14 @@
+import inspect
+import itertools
+
 import pytest
 import torch
+from torch.nn.attention import varlen as torch_varlen
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from cpt.packed import attention
-from cpt.packed.attention import DocumentLayout, attend_within_documents
+from cpt.packed.attention import DocumentLayout, grouped, products, varlen
+from cpt.packed.attention.layout import arrange
 from cpt.packed.batch import IGNORED, pack
 from cpt.packed.model import PackedLanguageModel
 
@@ -34,43 +39,195 @@ def tiny(kind: str = "llama", implementation: str = attention.NAME):
     return LlamaForCausalLM(LlamaConfig(**sizes)).eval()
 
 
-def test_layout_restores_the_row_and_pads_little() -> None:
-    layout = DocumentLayout.of(LENGTHS)
-    row = torch.arange(sum(LENGTHS))
-    flat = torch.cat([row[group].flatten() for group in layout.groups])
-    assert torch.equal(flat[layout.restore], row)
-    for group in layout.groups:
-        real = (group[:, 1:] != group[:, :-1]).sum(1) + 1
-        assert (group.shape[1] <= torch.maximum(real * 1.25, real + 16)).all()
-
-
-@pytest.mark.parametrize("products_up_to", [0, 10**6])
-@pytest.mark.parametrize("window", [None, 7])
-def test_attention_equals_the_block_diagonal_mask(
-    monkeypatch, products_up_to: int, window: int | None
-) -> None:
-    monkeypatch.setattr(attention, "_PRODUCTS_UP_TO", products_up_to)
+def row_of(lengths: list[int], dtype: torch.dtype = torch.float32, query_heads: int = 6, width: int = 8):
+    """Random queries, keys and values of a packed row, as a model hands them over."""
     torch.manual_seed(1)
-    total = sum(LENGTHS)
-    query = torch.randn(1, 6, total, 8, requires_grad=True)
-    key, value = (torch.randn(1, 2, total, 8, requires_grad=True) for _ in range(2))
-    owner = torch.repeat_interleave(torch.arange(len(LENGTHS)), torch.tensor(LENGTHS))
-    steps = torch.arange(total)
-    distance = steps[:, None] - steps[None]
+    return tuple(
+        torch.randn(1, sum(lengths), heads, width, dtype=dtype).transpose(1, 2).requires_grad_()
+        for heads in (query_heads, 2, 2)
+    )
+
+
+def brute_force(query, key, value, lengths: list[int], scaling: float, window: int | None) -> torch.Tensor:
+    """Attention by the definition, in float64, over the whole row with a mask: [1, T, H, E]."""
+    total, share = sum(lengths), query.shape[1] // key.shape[1]
+    owner = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    distance = torch.arange(total)[:, None] - torch.arange(total)[None]
     allowed = (owner[:, None] == owner[None]) & (distance >= 0) & (distance < (window or total))
-    expected = torch.nn.functional.scaled_dot_product_attention(
-        query, key.repeat_interleave(3, 1), value.repeat_interleave(3, 1), attn_mask=allowed, scale=0.3
-    ).transpose(1, 2)
-    actual = attend_within_documents(query, key, value, DocumentLayout.of(LENGTHS), 0.3, window)
-    torch.testing.assert_close(actual, expected)
-    inputs = (query, key, value)
-    weights = torch.randn_like(expected)
+    query, key, value = query.double(), key.double(), value.double()
+    scores = query @ key.repeat_interleave(share, 1).mT * scaling
+    weights = scores.masked_fill(~allowed, float("-inf")).softmax(-1)
+    return (weights @ value.repeat_interleave(share, 1)).transpose(1, 2)
+
+
+def check_against_brute_force(attend, lengths: list[int], window: int | None, **tolerance: float) -> None:
+    """Output and all gradients."""
+    inputs = row_of(lengths)
+    layout = DocumentLayout.of(lengths)
+    actual, expected = attend(*inputs, layout, 0.3, window), brute_force(*inputs, lengths, 0.3, window)
+    weights = torch.randn(expected.shape)
+    torch.testing.assert_close(actual, expected.float(), **tolerance)
     for ours, theirs in zip(
         torch.autograd.grad((actual * weights).sum(), inputs),
         torch.autograd.grad((expected * weights).sum(), inputs),
         strict=True,
     ):
-        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(ours, theirs, **tolerance)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_arrangement_restores_the_row_and_pads_little(heads: int) -> None:
+    arrangement = arrange(DocumentLayout.of(LENGTHS), heads)
+    row = torch.arange(sum(LENGTHS) * heads)
+    flat = torch.cat([row[group.rows] for group in arrangement.groups])
+    assert torch.equal(flat[arrangement.restore], row)
+    for group in arrangement.groups:
+        real = torch.ones(len(group.rows), dtype=torch.bool)
+        real[group.padding] = False
+        assert group.rows[real].unique().numel() == real.sum()
+        lengths = real.view(group.documents, heads, group.length)[:, 0].sum(1)
+        assert (group.length <= torch.maximum(lengths * 1.25, lengths + 16)).all()
+    assert sum(len(group.rows) - len(group.padding) for group in arrangement.groups) == len(row)
+
+
+@pytest.mark.parametrize("window", [None, 1, 7, 30, 200])
+@pytest.mark.parametrize(("block", "kept_up_to"), [(128, 384), (16, 384), (16, 0), (10**6, 0)])
+def test_products_equal_brute_force(monkeypatch, block: int, kept_up_to: int, window: int | None) -> None:
+    monkeypatch.setattr(products, "_BLOCK", block)
+    monkeypatch.setattr(products, "_KEPT_UP_TO", kept_up_to)
+    check_against_brute_force(products.attend, LENGTHS, window)
+
+
+@pytest.mark.parametrize("window", [None, 300])
+def test_products_equal_brute_force_on_a_document_that_fills_the_sequence(window: int | None) -> None:
+    check_against_brute_force(products.attend, [700], window, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("window", [None, 7])
+def test_grouped_attention_equals_brute_force(window: int | None) -> None:
+    check_against_brute_force(grouped.attend, LENGTHS, window)
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, [600]])
+def test_bfloat16_products_are_as_close_as_bfloat16_allows(lengths: list[int]) -> None:
+    query, key, value = row_of(lengths, torch.bfloat16, width=16)
+    expected = brute_force(query, key, value, lengths, 0.25, None)
+    actual = products.attend(query, key, value, DocumentLayout.of(lengths), 0.25, None)
+    assert actual.dtype == torch.bfloat16
+    assert (actual - expected).abs().mean() < 0.004 * expected.abs().mean() * 2
+    weights = torch.randn(expected.shape)
+    for ours, theirs in zip(
+        torch.autograd.grad((actual * weights).sum(), (query, key, value)),
+        torch.autograd.grad((expected * weights).sum(), (query, key, value)),
+        strict=True,
+    ):
+        assert ours.dtype == torch.bfloat16
+        assert (ours.float() - theirs.float()).abs().mean() < 0.01 * theirs.float().abs().mean()
+
+
+def test_products_are_the_same_every_time_and_whether_weights_are_kept_or_not(monkeypatch) -> None:
+    lengths = [300, 40, 290]
+    layout = DocumentLayout.of(lengths)
+
+    def gradients() -> tuple[torch.Tensor, ...]:
+        inputs = row_of(lengths, torch.bfloat16)
+        attended = products.attend(*inputs, layout, 0.3, None)
+        return attended, *torch.autograd.grad(attended.float().square().sum(), inputs)
+
+    first, second = gradients(), gradients()
+    monkeypatch.setattr(products, "_KEPT_UP_TO", 0)
+    recomputed = gradients()
+    assert all(map(torch.equal, first, second))
+    assert all(map(torch.equal, first, recomputed))
+
+
+def test_what_a_long_document_keeps_for_the_backward_pass_grows_with_its_length() -> None:
+    def kept(length: int) -> int:
+        count = 0
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal count
+            count += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            products.attend(*row_of([length]), DocumentLayout.of([length]), 0.3, None)
+        return count
+
+    assert kept(800) == 2 * kept(400)
+
+
+def test_a_products_document_is_blind_to_the_others() -> None:
+    lengths = [40, 300, 35]
+    inputs = row_of(lengths)
+    layout = DocumentLayout.of(lengths)
+    attended = products.attend(*inputs, layout, 0.3, None)
+    changed = [x.detach().clone() for x in inputs]
+    for x in changed:
+        x[:, :, 40:340] = float("nan")
+    after = products.attend(*changed, layout, 0.3, None)
+    assert torch.equal(attended[:, :40], after[:, :40])
+    assert torch.equal(attended[:, 340:], after[:, 340:])
+    grads = torch.autograd.grad(attended[:, :40].square().sum(), inputs)
+    assert all((grad[:, :, 40:] == 0).all() for grad in grads)
+
+
+def varlen_by_definition(
+    query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa
+) -> torch.Tensor:
+    """What the documentation of torch's varlen_attn says, document by document."""
+    assert cu_seq_q.dtype == torch.int32
+    assert max_q == max_k == max(cu_seq_q.diff())
+    assert torch.equal(cu_seq_q, cu_seq_k)
+    assert enable_gqa
+    back, ahead = window_size
+    assert ahead == 0
+    window = back + 1 if back >= 0 else None
+    parts = [
+        brute_force(
+            *(x[start:stop].transpose(0, 1)[None] for x in (query, key, value)), [stop - start], scale, window
+        )
+        for start, stop in itertools.pairwise(cu_seq_q.tolist())
+    ]
+    return torch.cat(parts, 1)[0].float()
+
+
+@pytest.mark.parametrize("window", [None, 7])
+def test_varlen_kernel_is_called_as_it_is_documented(monkeypatch, window: int | None) -> None:
+    documented = inspect.signature(torch_varlen.varlen_attn)
+
+    def kernel(*args, **kwargs) -> torch.Tensor:
+        documented.bind(*args, **kwargs)
+        return varlen_by_definition(*args, **kwargs)
+
+    monkeypatch.setattr(torch_varlen, "varlen_attn", kernel)
+    check_against_brute_force(varlen.attend, LENGTHS, window)
+
+
+class OnGpu:
+    """What the choice of a kernel looks at, of queries on a GPU."""
+
+    device = torch.device("cuda")
+
+    def __init__(self, dtype: torch.dtype = torch.bfloat16, width: int = 64) -> None:
+        self.dtype, self.shape = dtype, (1, 6, 10, width)
+
+
+@pytest.mark.parametrize(
+    ("query", "capability", "chosen"),
+    [
+        (OnGpu(), (9, 0), varlen.attend),
+        (OnGpu(), (7, 5), grouped.attend),
+        (OnGpu(torch.float32), (9, 0), grouped.attend),
+        (OnGpu(width=512), (9, 0), grouped.attend),
+        (torch.zeros(1, 6, 10, 64), (9, 0), products.attend),
+    ],
+)
+def test_fastest_way_is_chosen(monkeypatch, query, capability: tuple[int, int], chosen) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert attention._way(query) is chosen
+    monkeypatch.setattr(varlen, "_has_kernel", lambda: False)
+    assert attention._way(query) is not varlen.attend
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral"])

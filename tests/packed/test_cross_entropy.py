@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from cpt.packed import cross_entropy
-from cpt.packed.batch import IGNORED
 from cpt.packed.cross_entropy import summed_cross_entropy, token_cross_entropy
 
 
@@ -12,15 +11,15 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     hidden = torch.randn(23, 8, requires_grad=True)
     head = torch.randn(50, 8, requires_grad=True)
     labels = torch.randint(0, 50, (23,))
-    labels[[4, 22]] = IGNORED
     return hidden, head, labels
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 100])
-def test_loss_and_gradients_equal_plain_cross_entropy(monkeypatch, inputs, chunk: int) -> None:
+@pytest.mark.parametrize(("chunk", "in_cache"), [(1, 10), (7, 150), (7, 10**6), (100, 10), (100, 10**6)])
+def test_loss_and_gradients_equal_plain_cross_entropy(monkeypatch, inputs, chunk: int, in_cache: int) -> None:
     monkeypatch.setattr(cross_entropy, "CHUNK", chunk)
+    monkeypatch.setattr(cross_entropy, "_IN_CACHE", in_cache)
     hidden, head, labels = inputs
-    plain = torch.nn.functional.cross_entropy(hidden @ head.T, labels, ignore_index=IGNORED, reduction="sum")
+    plain = torch.nn.functional.cross_entropy(hidden @ head.T, labels, reduction="sum")
     chunked = summed_cross_entropy(hidden, head, labels)
     torch.testing.assert_close(chunked, plain)
     for ours, theirs in zip(
@@ -52,11 +51,30 @@ def test_tied_weights_collect_both_gradients(inputs) -> None:
     torch.testing.assert_close(ours, plain)
 
 
-def test_token_losses_sum_to_the_loss_and_are_zero_without_label(inputs) -> None:
+@pytest.mark.parametrize("chunk", [7, 100])
+def test_token_losses_are_those_of_plain_cross_entropy(monkeypatch, inputs, chunk: int) -> None:
+    monkeypatch.setattr(cross_entropy, "CHUNK", chunk)
+    monkeypatch.setattr(cross_entropy, "_IN_CACHE", 150)
     hidden, head, labels = inputs
     each = token_cross_entropy(hidden, head, labels)
-    torch.testing.assert_close(each.sum(), summed_cross_entropy(hidden, head, labels))
-    assert each[4] == each[22] == 0
+    torch.testing.assert_close(
+        each, torch.nn.functional.cross_entropy(hidden @ head.T, labels, reduction="none").detach()
+    )
+    assert token_cross_entropy(hidden[:0], head, labels[:0]).shape == (0,)
+
+
+def test_several_chunks_add_up_in_float32(monkeypatch) -> None:
+    """In bfloat16 256 + 1 is 256: the gradient of the second chunk would be lost."""
+    monkeypatch.setattr(cross_entropy, "CHUNK", 1)
+    head = torch.zeros(2, 1, dtype=torch.bfloat16, requires_grad=True)
+    hidden = torch.tensor([[512.0], [2.0], [2.0]], dtype=torch.bfloat16)
+    summed_cross_entropy(hidden, head, torch.zeros(3, dtype=torch.long)).backward()
+    assert head.grad.tolist() == [[-258.0], [258.0]]
+
+
+def test_a_hopeless_label_has_a_finite_loss() -> None:
+    head = torch.tensor([[1.0], [-1.0]])
+    assert token_cross_entropy(torch.tensor([[300.0]]), head, torch.tensor([1])).tolist() == [600.0]
 
 
 def test_bfloat16_is_close(inputs) -> None:

@@ -58,6 +58,7 @@ class Constant(Strict):
 class PretrainConfig(StageConfig):
     tokens: int | Literal["all"] = 100
     steps: int = Field(default=5, ge=1, le=1000)
+    start: dict[str, Any] | None = None
     schedule: Annotated[Cosine | Constant, Field(discriminator="kind")] = Cosine()
     compile: bool = False
 

@@ -20,6 +20,7 @@ from cpt.errors import (
     RecipeError,
     ReferenceUnavailable,
     StageFailed,
+    Terminated,
     UsageError,
 )
 from cpt.recipe.load import load
@@ -143,11 +144,12 @@ def test_a_stop_is_noted(recipe_file: Path) -> None:
     assert states["merge"] == "waiting"
 
 
-def test_sigterm_is_an_interruption(recipe_file: Path) -> None:
+def test_sigterm_is_an_interruption_of_its_own_code(recipe_file: Path) -> None:
     fake_stages.HOOKS["pretrain"] = lambda _context, _step: os.kill(os.getpid(), signal.SIGTERM)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted):
+    with pytest.raises(Terminated) as caught:
         go(recipe_file)
+    assert caught.value.exit_code == 128 + signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -9,7 +9,17 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from cpt.report import charts
-from cpt.report.schema import CurvePoint, Facts, Interval, Probe, ProbeTraining, Task, Training, TrainingPoint
+from cpt.report.schema import (
+    CurvePoint,
+    Facts,
+    Interval,
+    Probe,
+    ProbeTraining,
+    SchedulePhase,
+    Task,
+    Training,
+    TrainingPoint,
+)
 from cpt.report.theme import PALETTE, canvas, to_svg
 
 
@@ -88,6 +98,23 @@ def test_a_loss_that_broke_is_drawn_as_far_as_it_goes() -> None:
     assert charts.training_loss(Training(stage="pretrain", steps=4, tokens=4, points=points))
     assert charts.training_loss(Training(stage="pretrain", steps=0, tokens=0)) is None
     assert charts.learning_rate(Training(stage="pretrain", steps=0, tokens=0)) is None
+
+
+def test_phases_of_the_schedule_are_marked_where_they_begin(facts: Facts) -> None:
+    assert facts.training is not None
+    last = facts.training.points[-1].tokens
+    phases = [
+        SchedulePhase(name=name, tokens=round(share * last))
+        for name, share in [("warmup", 0), ("stable", 0.02), ("decay", 0.7)]
+    ]
+    plain = charts.learning_rate(facts.training)
+    marked = charts.learning_rate(facts.training.model_copy(update={"phases": phases}))
+    assert plain is not None
+    assert marked is not None
+    assert {"stable", "decay"} <= set(words(marked))
+    assert "warmup" not in words(marked)  # too short for its name
+    assert "Phases: warmup, stable, decay." in marked
+    assert marked.count("stroke-dasharray") - plain.count("stroke-dasharray") == 2
 
 
 def test_nothing_to_compare_makes_no_chart() -> None:

@@ -152,3 +152,18 @@ def test_nothing_at_all_is_a_report_too(bare: RunRecord) -> None:
     assert facts.verdict == "Nothing was measured on held-out text."
     assert facts.absent == ["corpus", "vocabulary", "pretrain", "merge", "evaluate"]
     assert facts.probes == {}
+
+
+@pytest.mark.parametrize(("unit", "first", "tokens"), [("steps", 3, None), ("tokens", 5000, 5000)])
+def test_phases_of_the_schedule_begin_at_their_tokens(
+    run: RunRecord, unit: str, first: int, tokens: int | None
+) -> None:
+    assert run.training is not None
+    phases = [{"name": "warmup", "first": 0}, {"name": "cosine", "first": first}]
+    summary = {**run.training.summary, "schedule": {"unit": unit, "phases": phases}}
+    training = gather(
+        dataclasses.replace(run, training=dataclasses.replace(run.training, summary=summary))
+    ).training
+    assert training is not None
+    expected = tokens or next(row["tokens"] for row in run.training.steps if row["step"] == first)
+    assert [(phase.name, phase.tokens) for phase in training.phases] == [("warmup", 0), ("cosine", expected)]

@@ -9,12 +9,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import varied_texts, write_jsonl
+from tiny_training import scalars
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.errors import DataError
+from cpt.model_folder.new_tokens import read_new_tokens
 from cpt.stages.base import Artifact, Context, Silent
 from cpt.stages.corpus import STAGE as CORPUS
 from cpt.stages.pretrain import STAGE as PRETRAIN
+from cpt.stages.vocabulary import STAGE as VOCABULARY
+from cpt.training.schedules import Linear, Power
+from cpt.training.settings import Settings
+from cpt.training.trackers import open_trackers
 
 PLAIN = {"tokens": 600, "batch_sequences": 4, "checkpoint": {"every": 2}, "monitor": {"every": 2}}
 
@@ -101,10 +107,12 @@ def test_same_seed_same_weights_other_seed_other_weights(inputs, tmp_path: Path)
         {"schedule": {"peak": 1e-3}},
         {"schedule": {"floor": 1e-4}},
         {"schedule": {"warmup": 0.5}},
+        {"schedule": {"unit": "tokens"}},
         {"optimizer": {"beta1": 0.5}},
         {"optimizer": {"beta2": 0.5}},
         {"optimizer": {"eps": 1e-3}},
         {"optimizer": {"weight_decay": 0.9}},
+        {"optimizer": {"kind": "muon"}},
         {"clip": 0.01},
         {"precision": "bf16"},
     ],
@@ -143,6 +151,89 @@ def test_checkpoint_settings_decide_what_is_kept(inputs, tmp_path: Path, every: 
     steps = run_stage(PRETRAIN, settings, inputs, tmp_path)["steps"]
     kept = {int(path.name[5:]) for path in (tmp_path / "work").glob("step-*")}
     assert kept == set(list(range(every, steps, every))[-keep:])
+
+
+def test_the_schedules_rates_and_phases_are_recorded(inputs, tmp_path: Path) -> None:
+    schedule = {"kind": "power", "peak": 1e-3, "warmup": 0.2, "decay_share": 0.4}
+    output = pretrain({"tokens": 1000, "schedule": schedule}, inputs, tmp_path)
+    summary = json.loads((output / "training/summary.json").read_text())
+    expected = Power(batch=4, tokens=summary["tokens"], **{**schedule, "kind": "power"})
+    steps = [json.loads(line) for line in (output / "training/steps.jsonl").read_text().splitlines()]
+    assert [step["lr"] for step in steps] == [expected.rate(i, len(steps)) for i in range(len(steps))]
+    phases = [{"name": phase.name, "first": phase.first} for phase in expected.phases(len(steps))]
+    assert summary["schedule"] == {"kind": "power", "unit": "steps", "phases": phases}
+    assert [phase["name"] for phase in phases] == ["warmup", "power", "decay"]
+
+
+def test_a_schedule_in_tokens_follows_the_tokens(inputs, tmp_path: Path) -> None:
+    schedule = {"kind": "linear", "warmup": 0.5, "unit": "tokens"}
+    output = pretrain({"tokens": 1000, "schedule": schedule}, inputs, tmp_path)
+    steps = [json.loads(line) for line in (output / "training/steps.jsonl").read_text().splitlines()]
+    total, done = steps[-1]["tokens"], 0
+    for step in steps:
+        expected = Linear(warmup=0.5, unit="tokens").rate(done, total, step["tokens"] - done)
+        assert step["lr"] == expected
+        done = step["tokens"]
+    summary = json.loads((output / "training/summary.json").read_text())
+    assert summary["schedule"]["phases"][1] == {"name": "linear", "first": round(total / 2)}
+
+
+def test_a_phase_too_short_for_its_fall_is_a_problem(inputs) -> None:
+    config = PRETRAIN.Config.model_validate(PLAIN | {"schedule": {"kind": "wsd"}})
+    (problem,) = PRETRAIN.check(config, inputs)
+    assert problem.key == "schedule"
+    assert "the decay (decay_share 0.1) is 0 of 3 steps" in problem.message
+
+
+def test_trackers_log_beside_the_result(inputs, tmp_path: Path, monkeypatch) -> None:
+    seen = []
+    opened = open_trackers
+    monkeypatch.setattr(
+        "cpt.training.loop.open_trackers", lambda *words: seen.append(words[0]) or opened(*words)
+    )
+    plain = pretrain({}, inputs, tmp_path / "plain")
+    tracked = pretrain({"trackers": ["tensorboard"], "name": "adapt"}, inputs, tmp_path / "tracked")
+    assert not differ(plain, tracked)
+    shown = scalars(tracked / "training/tensorboard")
+    assert [step for step, _ in shown["lr"]] == [1, 2, 3]
+    assert {"bits_per_byte/domain", "bits_per_byte/general"} <= shown.keys()
+    assert not (plain / "training/tensorboard").exists()
+    assert (seen[1].names, seen[1].run, seen[1].settings["tokens"]) == (("tensorboard",), "adapt", 600)
+    assert "trackers" in PRETRAIN.Config.beside_the_result
+
+
+def test_a_tracker_that_is_not_installed_is_a_problem_before_training(monkeypatch) -> None:
+    monkeypatch.setattr("cpt.stages.pretrain.missing", lambda names: [n for n in names if n == "wandb"])
+    config = PRETRAIN.Config.model_validate(PLAIN | {"trackers": ["tensorboard", "wandb"]})
+    (problem,) = PRETRAIN.check(config, {})
+    assert (problem.key, problem.message) == ("trackers", "the tracker wandb is not installed")
+    assert problem.hint == "Install it: pip install 'cpt-workbench[wandb]'"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"checkpoint": {"every": 1, "keep_every": 2, "mode": "blocking"}},
+        {"faults": {"spike": "skip", "most": 0}},
+    ],
+    ids=str,
+)
+def test_checkpoint_and_fault_settings_are_passed_on(
+    inputs, tmp_path: Path, monkeypatch, config: dict
+) -> None:
+    seen: list[Settings] = []
+    monkeypatch.setattr("cpt.training.loop.Stepper", lambda *given: seen.append(given[-1]))
+    with pytest.raises(AttributeError):
+        pretrain(config, inputs, tmp_path)
+    (name,) = config
+    assert getattr(seen[0], name).model_dump(exclude_unset=True) == config[name]
+
+
+def test_faults_and_seconds_are_in_the_result(inputs, tmp_path: Path) -> None:
+    metrics = run_stage(PRETRAIN, PLAIN, inputs, tmp_path)
+    assert (tmp_path / "output/training/faults.jsonl").read_text() == ""
+    assert metrics["faults"] == 0
+    assert min(metrics["checkpoint_seconds"], metrics["probe_seconds"]) > 0
 
 
 def test_compile_is_passed_on(inputs, tmp_path: Path, monkeypatch) -> None:
@@ -204,3 +295,118 @@ def test_forecast_tells_tokens_and_steps(inputs, tmp_path: Path) -> None:
     assert forecast.endswith("tokens in 3 steps")
     metrics = run_stage(PRETRAIN, PLAIN, inputs, tmp_path)
     assert int(forecast.split()[1]) == pytest.approx(metrics["tokens"], rel=0.05)
+
+
+def test_a_library_that_the_optimizer_misses_is_found_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cpt.training.optimizers import adamw_8bit
+
+    monkeypatch.setattr(adamw_8bit, "find_spec", lambda name: None)
+    config = PRETRAIN.Config.model_validate(PLAIN | {"optimizer": {"kind": "adamw-8bit"}})
+    (problem,) = PRETRAIN.check(config, {})
+    assert problem.key == "optimizer.kind"
+    assert "bitsandbytes" in problem.message
+
+
+@pytest.fixture(scope="module")
+def extended(inputs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    """Model and corpus with twenty new tokens."""
+    folder = tmp_path_factory.mktemp("extended")
+    run_stage(VOCABULARY, {"extend": {"tokens": 20}}, inputs, folder)
+    return dict.fromkeys(("model", "corpus"), artifact("vocabulary", folder / "output", "model", "corpus"))
+
+
+def embedding(folder: Path) -> torch.Tensor:
+    weight: torch.Tensor = AutoModelForCausalLM.from_pretrained(folder).get_input_embeddings().weight
+    return weight.detach()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_new_tokens_of_the_vocabulary_stage_train_first(extended, tmp_path: Path, precision: str) -> None:
+    trains = {"embeddings_first": 0.99}
+    output = pretrain({"trains": trains, "precision": precision}, extended, tmp_path)
+    before, after = embedding(extended["model"].path("model")), embedding(output / "model")
+    moved = (before != after).any(1).nonzero().flatten().tolist()
+    assert tuple(moved) == read_new_tokens(extended["model"].path("model")) == tuple(range(300, 320))
+    assert read_new_tokens(output / "model") == tuple(moved)
+
+
+def test_an_adapter_is_saved_beside_the_model_that_holds_it(inputs, tmp_path: Path, tiny_model: Path) -> None:
+    from peft import PeftModel
+
+    trains = {"kind": "lora", "rank": 4, "embeddings": "all", "rates": {"embeddings": 0.1}}
+    output = pretrain({"trains": trains, "schedule": {"peak": 1e-2}}, inputs, tmp_path)
+    merged = AutoModelForCausalLM.from_pretrained(output / "model").eval()
+    assert merged.get_input_embeddings().weight is merged.get_output_embeddings().weight
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    ids = torch.arange(20, 60)[None]
+    plain = base.eval()(ids).logits
+    adapted = PeftModel.from_pretrained(base, output / "training/adapter").eval()
+    torch.testing.assert_close(merged(ids).logits, adapted(ids).logits, rtol=0, atol=1e-5)
+    assert (merged(ids).logits - plain).abs().max() > 1e-3
+
+
+def test_an_expanded_model_is_a_plain_one(inputs, tmp_path: Path, tiny_model: Path) -> None:
+    output = pretrain({"trains": {"kind": "expansion", "every": 1}}, inputs, tmp_path)
+    config = json.loads((output / "model/config.json").read_text())
+    assert config["num_hidden_layers"] == 4
+    model, loading = AutoModelForCausalLM.from_pretrained(output / "model", output_loading_info=True)
+    assert not any(loading.values())
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    assert torch.equal(model.model.layers[2].mlp.up_proj.weight, base.model.layers[1].mlp.up_proj.weight)
+    assert model.model.layers[3].mlp.down_proj.weight.any()
+
+
+def test_what_is_frozen_is_saved_as_it_was(inputs, tmp_path: Path, tiny_model: Path) -> None:
+    trains = {"kind": "layers", "layers": "-1"}
+    output = pretrain({"trains": trains, "precision": "bf16"}, inputs, tmp_path)
+    before, after = load_file(tiny_model / "model.safetensors"), weights(output)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if ".layers.1." in name}
+
+
+def test_what_trains_must_go_with_the_model(inputs) -> None:
+    def problems(trains: dict[str, Any]) -> list[tuple[str | None, str]]:
+        config = PRETRAIN.Config.model_validate(PLAIN | {"trains": trains})
+        return [(problem.key, problem.message) for problem in PRETRAIN.check(config, inputs)]
+
+    assert problems({"kind": "layers", "layers": "7"}) == [
+        ("trains.layers", "7 is not within the model's 2 layers, 0 to 1")
+    ]
+    assert problems({"embeddings_first": 0.5}) == [
+        ("trains.embeddings_first", "the model has no new tokens: no vocabulary stage has brought any")
+    ]
+    assert problems({"kind": "lora", "targets": ["wq"]})[0][0] == "trains.targets"
+    assert problems({"kind": "lora", "variant": "dora", "embeddings": "all"}) == []
+    assert problems({"kind": "expansion", "every": 2}) == []
+    assert problems({}) == []
+
+
+def test_rounding_by_chance_instead_of_masters_changes_the_weights(inputs, tmp_path: Path) -> None:
+    plain = {"precision": "bf16"}
+    assert differ(
+        pretrain(plain, inputs, tmp_path / "plain"),
+        pretrain(plain | {"master": "stochastic-rounding"}, inputs, tmp_path / "rounded"),
+    )
+
+
+def test_gradient_checkpointing_is_passed_on(inputs, tmp_path: Path, monkeypatch) -> None:
+    models = []
+    monkeypatch.setattr("cpt.training.loop.recompute_layers", models.append)
+    pretrain({"gradient_checkpointing": True}, inputs, tmp_path)
+    assert len(models) == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "message"),
+    [
+        ({"precision": "fp8"}, "precision", "needs an NVIDIA GPU"),
+        ({"precision": "fp32", "master": "stochastic-rounding"}, "master", "nothing to round by chance"),
+    ],
+)
+def test_what_this_machine_cannot_compute_in_is_a_problem(
+    inputs, monkeypatch, config: dict, key: str, message: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (problem,) = PRETRAIN.check(PRETRAIN.Config.model_validate(PLAIN | config), inputs)
+    assert problem.key == key
+    assert message in problem.message

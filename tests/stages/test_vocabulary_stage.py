@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.corpus import read_documents, read_index
 from cpt.errors import StageFailed
+from cpt.model_folder.new_tokens import read_new_tokens
 from cpt.recipe.fingerprint import config_data
 from cpt.stages.base import Artifact
 from cpt.stages.vocabulary import STAGE
@@ -120,6 +121,25 @@ def test_tokens_go_before_others_come(inputs, tmp_path: Path) -> None:
     alone = run_stage(STAGE, {"prune": {"tokens": 10}}, inputs, tmp_path / "alone")
     assert alone["after"] == alone["before"] - 10
     assert alone["new_rows"] == 0
+
+
+def test_new_tokens_are_named_and_stay_so_through_further_changes(inputs, tmp_path: Path) -> None:
+    run_stage(STAGE, CONFIG, inputs, tmp_path / "a")
+    first = tmp_path / "a" / "output"
+    assert read_new_tokens(first / "model") == tuple(range(300, 330))
+    changed = {
+        "model": model_artifact("first", first / "model", tmp_path / "artifacts"),
+        "corpus": Artifact(
+            name="first", stage="vocabulary", kinds=("corpus",), fingerprint="first", folder=first
+        ),
+    }
+    run_stage(STAGE, {"prune": {"tokens": 10}, "extend": {"tokens": 5}}, changed, tmp_path / "b")
+    second = tmp_path / "b/output/model"
+    ids = {folder: AutoTokenizer.from_pretrained(folder).get_vocab() for folder in (first / "model", second)}
+    base = AutoTokenizer.from_pretrained(inputs["model"].path("model")).get_vocab()
+    new = {token for token in ids[second] if token not in base}
+    assert {token for token, number in ids[second].items() if number in read_new_tokens(second)} == new
+    assert len(new) > 5
 
 
 def test_another_tokenizer_brings_its_own_marks(inputs, tmp_path: Path) -> None:

@@ -56,6 +56,19 @@ def test_release_gives_the_masters_to_the_model() -> None:
     assert torch.equal(module[0].weight, expected)
 
 
+def test_release_gives_frozen_weights_back_as_they_were() -> None:
+    module, exact = model(), model()
+    for part in (module, exact):
+        part[1].weight.requires_grad_(False)
+        part[1].weight.data.copy_(torch.ones(3, 3))  # which bfloat16 can hold
+    master = MasterWeights(module, torch.bfloat16)
+    assert not torch.equal(module[1].bias.float(), exact[1].bias)
+    assert set(master._frozen) == {"1.bias"}
+    master.release(module)
+    assert torch.equal(module[1].bias, exact[1].bias)
+    assert torch.equal(module[1].weight, exact[1].weight)
+
+
 def test_in_float32_master_and_model_are_one() -> None:
     module = model()
     master = MasterWeights(module, torch.float32)

@@ -1,5 +1,81 @@
-"""Optimizers: one module each, with its settings and its `build`."""
+"""Optimizers: one module each, with its settings and its `build`; the steps that they take in `steps`.
+
+Every optimizer moves embeddings, norms and biases by AdamW; they differ in what they do with matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field
 
 from cpt.training.optimizers.adamw import AdamW
+from cpt.training.optimizers.adamw_8bit import AdamW8bit
+from cpt.training.optimizers.apollo import Apollo, ApolloMini
+from cpt.training.optimizers.base import OptimizerConfig, Shape
+from cpt.training.optimizers.frugal import Frugal
+from cpt.training.optimizers.galore import GaLore
+from cpt.training.optimizers.muon import Muon
 
-__all__ = ["AdamW"]
+if TYPE_CHECKING:
+    import torch
+
+    from cpt.training.groups import Kind
+
+_KINDS: dict[Any, type[OptimizerConfig]] = {
+    config.model_fields["kind"].default: config
+    for config in (AdamW, AdamW8bit, GaLore, Apollo, ApolloMini, Frugal, Muon)
+}
+
+
+def _with_kind(settings: Any) -> Any:
+    """AdamW where no kind is named; a setting of another kind is refused by that kind's name."""
+    if not isinstance(settings, dict):
+        return settings
+    settings = {"kind": "adamw", **settings}
+    chosen = _KINDS.get(settings["kind"]) if isinstance(settings["kind"], str) else None
+    for key in settings if chosen else ():
+        owners = [kind for kind, config in _KINDS.items() if key in config.model_fields]
+        if owners and settings["kind"] not in owners:
+            raise ValueError(f"`{key}` is a setting of {', '.join(owners)}; the kind is {settings['kind']}")
+    return settings
+
+
+Optimizer = Annotated[
+    AdamW | AdamW8bit | GaLore | Apollo | ApolloMini | Frugal | Muon,
+    Field(discriminator="kind"),
+    BeforeValidator(_with_kind),
+]
+"""Settings of any optimizer, told apart by `kind`; AdamW where it is left out."""
+
+
+def state_bytes_of(config: OptimizerConfig, weights: Iterable[tuple[Kind, Shape]]) -> int:
+    """Bytes of state that an optimizer will have, exactly, without building it.
+
+    Args:
+        weights: kind of group and shape of every trained weight.
+    """
+    return config.predicted_state_bytes(weights)
+
+
+def state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of state that an optimizer has: all of it from its first step on."""
+    return sum(
+        value.numel() * value.element_size() for state in optimizer.state.values() for value in state.values()
+    )
+
+
+__all__ = [
+    "AdamW",
+    "AdamW8bit",
+    "Apollo",
+    "ApolloMini",
+    "Frugal",
+    "GaLore",
+    "Muon",
+    "Optimizer",
+    "OptimizerConfig",
+    "state_bytes",
+    "state_bytes_of",
+]

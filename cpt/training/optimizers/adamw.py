@@ -3,44 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from cpt.training.optimizers.base import OptimizerConfig, Shape, adamw_bytes, param_group
 
 if TYPE_CHECKING:
     import torch
 
-    from cpt.training.groups import Group
+    from cpt.training.groups import Group, Kind
 
 
-class AdamW(BaseModel):
-    """Settings of AdamW. β2 is 0.95: with fresh state 0.999 leaves the second moment noisy for long."""
+class AdamW(OptimizerConfig):
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), in torch's fused kernel."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the first moment.")
-    beta2: float = Field(default=0.95, ge=0, lt=1, description="Decay of the second moment.")
-    eps: float = Field(default=1e-8, gt=0, description="Added to the root of the second moment.")
-    weight_decay: float = Field(
-        default=0.1, ge=0, description="Decay of matrices; norms and biases have none."
-    )
+    kind: Literal["adamw"] = Field(default="adamw", description="AdamW with float32 moments.")
 
     def build(self, groups: Sequence[Group]) -> torch.optim.Optimizer:
         """The optimizer of some groups of weights. The loop sets every group's rate before a step."""
         import torch
 
         return torch.optim.AdamW(
-            [
-                {
-                    "params": list(group.weights.values()),
-                    "weight_decay": 0.0 if group.kind == "vector" else self.weight_decay,
-                    "name": group.name,
-                    "multiple": group.rate,
-                }
-                for group in groups
-            ],
+            [param_group(group, group.weights, self.weight_decay) for group in groups],
             lr=0.0,
             betas=(self.beta1, self.beta2),
             eps=self.eps,
             fused=True,
         )
+
+    def state_bytes(self, kind: Kind, shape: Shape) -> int:  # noqa: ARG002
+        """Two moments in float32, and the count of steps."""
+        return adamw_bytes(shape)

@@ -1,7 +1,9 @@
+import pytest
 import torch
-from tiny_training import groups
+from tiny_training import groups, moved, noise
 from torch import nn
 
+from cpt.training.groups import Group
 from cpt.training.optimizers import AdamW
 
 
@@ -17,16 +19,25 @@ def test_norms_and_biases_are_not_decayed() -> None:
     }
 
 
-def test_every_setting_reaches_the_optimizer() -> None:
-    group = AdamW(beta1=0.8, beta2=0.9, eps=1e-5).build(groups(nn.Linear(2, 2))).param_groups[0]
-    assert (group["betas"], group["eps"]) == ((0.8, 0.9), 1e-5)
+def test_equals_the_textbook_formula() -> None:
+    (start,), gradients = noise(3, 5), noise(3, 5, seed=1, count=4)
+    config, rate = AdamW(beta1=0.8, beta2=0.9, eps=1e-3, weight_decay=0.5), 0.1
+    weight, first, second = start.double(), torch.zeros(3, 5), torch.zeros(3, 5)
+    for t, gradient in enumerate(gradients, start=1):
+        first = 0.8 * first + 0.2 * gradient
+        second = 0.9 * second + 0.1 * gradient**2
+        weight = weight * (1 - rate * 0.5)
+        weight = weight - rate * (first / (1 - 0.8**t)) / ((second / (1 - 0.9**t)).sqrt() + 1e-3)
+    torch.testing.assert_close(moved(config, start, gradients, rate), weight.float())
 
 
 def test_first_step_has_the_size_of_the_rate() -> None:
-    module = nn.Linear(3, 1, bias=False)
-    before = module.weight.detach().clone()
-    optimizer = AdamW(weight_decay=0).build(groups(module))
-    optimizer.param_groups[0]["lr"] = 0.01
-    module(torch.ones(1, 3)).sum().backward()
-    optimizer.step()
-    torch.testing.assert_close(module.weight.detach(), before - 0.01)
+    ones = torch.ones(1, 3)
+    torch.testing.assert_close(moved(AdamW(weight_decay=0), ones, [ones], rate=0.01), ones - 0.01)
+
+
+@pytest.mark.parametrize("multiple", [0.0, 2.0])
+def test_groups_carry_their_name_and_multiple(multiple: float) -> None:
+    weight = nn.Parameter(torch.ones(2, 2))
+    (group,) = AdamW().build([Group("new rows", "embedding", {"w": weight}, multiple)]).param_groups
+    assert (group["name"], group["multiple"]) == ("new rows", multiple)

@@ -1,0 +1,85 @@
+"""A recipe that continues a training of another one: `cpt continue`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from cpt.errors import UsageError
+from cpt.recipe.load import load
+from cpt.recipe.schema import Recipe, Step
+from cpt.recipe.suggest import did_you_mean
+
+KIND = "pretrain"
+_NOT_TAKEN_OVER = frozenset({"name", "from", "start", "tokens", "schedule"})
+
+
+def write_continuation(
+    recipe: Recipe, path: Path, *, tokens: int, checkpoint: str, stage: str | None, name: str
+) -> None:
+    """Write the recipe with one more stage, right after the training that it continues.
+
+    The new stage has that one's settings but for its schedule, and begins with its checkpoint, with a fresh
+    optimizer and with the text that it has not seen. Later stages that name the earlier training (`from`)
+    name the new one instead.
+
+    Args:
+        checkpoint: "last", "pre-anneal", or the step of a milestone.
+        stage: the training to continue; the recipe's last one by default.
+        name: of the new stage.
+
+    Raises:
+        UsageError: there is no such training, the name is taken, or the file exists.
+    """
+    continued = _training(recipe, stage)
+    if name in {step.name for step in recipe.steps}:
+        raise UsageError(f"the recipe has a stage `{name}` already", hint="Choose another --name.")
+    if path.exists():
+        hint = f"`cpt run {path}` resumes it; --out FILE writes another."
+        raise UsageError(f"{path} exists already", hint=hint)
+    stages = list(recipe.data["stages"])
+    at = next(place for place, step in enumerate(recipe.steps) if step is continued)
+    taken = {key: value for key, value in stages[at][KIND].items() if key not in _NOT_TAKEN_OVER}
+    start = {"checkpoint": int(checkpoint) if checkpoint.isdecimal() else checkpoint}
+    new = {"name": name, "from": continued.name, "start": start, "tokens": tokens, **taken}
+    later = [_renamed(each, continued.name, name) for each in stages[at + 1 :]]
+    _dump({**recipe.data, "stages": [*stages[: at + 1], {KIND: new}, *later]}, path)
+
+
+def settle(path: Path, overrides: list[str]) -> None:
+    """Write overrides into a recipe file that is known to be ours; it goes if they are wrong."""
+    try:
+        settled = load(path, overrides)
+    except Exception:
+        path.unlink()
+        raise
+    _dump(settled.data, path)
+
+
+def _training(recipe: Recipe, stage: str | None) -> Step:
+    found = {step.name: step for step in recipe.steps if step.kind == KIND}
+    if stage is None and found:
+        return list(found.values())[-1]
+    if stage not in found:
+        what = f"no {KIND} stage `{stage}`" if stage else f"no {KIND} stage"
+        raise UsageError(f"the recipe has {what}", hint=did_you_mean(stage or KIND, list(found)))
+    return found[stage]
+
+
+def _renamed(value: Any, old: str, new: str) -> Any:
+    """Settings in which every `from: old`, however deep, names another stage."""
+    if isinstance(value, dict):
+        return {
+            key: new if (key, inner) == ("from", old) else _renamed(inner, old, new)
+            for key, inner in value.items()
+        }
+    return [_renamed(inner, old, new) for inner in value] if isinstance(value, list) else value
+
+
+def _dump(data: dict[str, Any], path: Path) -> None:
+    yaml = YAML()
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    with path.open("w", encoding="utf-8") as file:
+        yaml.dump(data, file)

@@ -1,0 +1,52 @@
+"""Matrix products in 8-bit floating point, by torchao, on a GPU that has them."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from cpt.errors import StageFailed
+
+_CAPABILITY = (8, 9)
+_MULTIPLE = 16
+"""Both sides of a weight must be a multiple of this."""
+
+
+def why_not_float8() -> str | None:
+    """What stands in the way of float8 here, if anything."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "precision fp8 needs an NVIDIA GPU, and there is none"
+    capability = torch.cuda.get_device_capability()
+    if capability < _CAPABILITY:
+        return (
+            f"precision fp8 needs a GPU of compute capability 8.9 or more (Ada, Hopper), and "
+            f"{torch.cuda.get_device_name()} has {capability[0]}.{capability[1]}"
+        )
+    if importlib.util.find_spec("torchao") is None:
+        return "precision fp8 needs torchao: pip install 'cpt-workbench[float8]'"
+    return None
+
+
+def to_float8(model: Any) -> None:
+    """Let linear layers scale inputs, weights and gradients to 8 bits, by a factor per tensor, and multiply.
+
+    Weights stay what and where they are. The head is left out: its products are the loss's.
+
+    Raises:
+        StageFailed: something stands in the way.
+    """
+    if reason := why_not_float8():
+        raise StageFailed(reason, hint="Set precision: bf16.")
+    from torchao.float8 import Float8LinearConfig, convert_to_float8_training
+
+    head = model.get_output_embeddings()
+
+    def suits(part: Any, name: str) -> bool:  # noqa: ARG001
+        sides = (part.in_features, part.out_features)
+        return part is not head and all(side % _MULTIPLE == 0 for side in sides)
+
+    # packed rows have any number of tokens, which is an inner dimension of the weights' gradients
+    config = Float8LinearConfig(pad_inner_dim=True)
+    convert_to_float8_training(model, config=config, module_filter_fn=suits)

@@ -1,0 +1,1 @@
+"""The steps of the optimizers: torch's side of them, imported only to train."""

@@ -1,0 +1,90 @@
+"""What every schedule is: settings, and from them named phases and rates."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cpt.training.schedules.phases import Phase
+
+LAST_FALLS = ("anneal", "decay")
+"""Phases that end a run whose earlier part can be trained on: later runs continue from before them."""
+
+
+class ScheduleConfig(BaseModel, ABC):
+    """A learning-rate schedule: a pure function of progress, which is counted in steps or in tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: str
+    unit: Literal["steps", "tokens"] = Field(default="steps", description="What progress is counted in.")
+
+    @property
+    @abstractmethod
+    def highest(self) -> float:
+        """The highest rate that the schedule can reach."""
+
+    @abstractmethod
+    def phases(self, total: int) -> tuple[Phase, ...]:
+        """The phases of a run of `total` steps (tokens, if that is the unit), in order, without gaps."""
+
+    def rate(self, done: int, total: int, size: int = 1) -> float:
+        """Learning rate of the step that begins after `done` of `total` steps: 0 is the run's first.
+
+        Args:
+            done, total, size: steps; or tokens, if that is the schedule's unit: those before the step,
+                those of the whole run, those of the step.
+        """
+        phases = self.phases(total)
+        phase = next((phase for phase in phases if done <= phase.last), phases[-1])
+        return phase.rate(done, size)
+
+    def anneal_begins(self, total: int) -> int | None:
+        """Steps (or tokens) before the last fall, where a checkpoint lets a later run continue.
+
+        None for schedules that fall all the way: nothing can continue them.
+        """
+        return next((phase.first for phase in self.phases(total) if phase.name in LAST_FALLS), None)
+
+    def too_short(self, steps: int) -> str | None:
+        """Why a run of so few steps cannot follow this schedule; None if it can."""
+        lengths = {phase.name: phase.length for phase in self.phases(steps)}
+        for name, share in self._falls().items():
+            length = lengths.get(name, 0)
+            if share and length < 2:
+                return f"the {name} ({name}_share {share:g}) is {length} of {steps} steps: too few to fall in"
+        return None
+
+    def _falls(self) -> Mapping[str, float]:
+        """Phases that need two steps to get from their first rate to their last, with their shares."""
+        return {}
+
+    def for_run(self, batch: int, tokens: int) -> Self:  # noqa: ARG002
+        """The schedule of a run with so many sequences per step and so many tokens in all."""
+        return self
+
+
+def require_order(**rates: float) -> None:
+    """Rates given from lowest to highest must be in that order.
+
+    Raises:
+        ValueError: naming the first two that are not.
+    """
+    for (lower, low), (higher, high) in pairwise(rates.items()):
+        if low > high:
+            raise ValueError(f"{lower} {low:g} is above {higher} {high:g}")
+
+
+def require_room(**shares: float) -> None:
+    """Shares of a run must not be more than the whole.
+
+    Raises:
+        ValueError: naming them.
+    """
+    if sum(shares.values()) > 1 + 1e-9:
+        named = " + ".join(f"{name} {share:g}" for name, share in shares.items())
+        raise ValueError(f"{named} is more than the whole run")

@@ -1,0 +1,89 @@
+"""A schedule's phases: stretches of a run, each with a name and a curve of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Curve = Callable[[float], float]
+"""The rate as a function of the progress within a phase: 0 is its beginning, 1 its end."""
+
+WARMUP = "warmup"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A phase before a run's length is known.
+
+    Attributes:
+        end: where it ends, as a share of the run.
+    """
+
+    name: str
+    end: float
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase of a run, in steps or in tokens.
+
+    Attributes:
+        first: its first step (0 is the run's first), or tokens before it.
+        last: its last step, or last token.
+        final: whether the run ends with it.
+    """
+
+    name: str
+    first: int
+    last: int
+    curve: Curve
+    final: bool
+
+    @property
+    def length(self) -> int:
+        """Steps or tokens in it."""
+        return self.last - self.first + 1
+
+    def rate(self, done: int, size: int) -> float:
+        """Rate of a step that begins after `done` steps or tokens and holds `size` of them.
+
+        The warm-up counts the step itself, so that none is taken at rate zero. The final phase ends its
+        curve with the run's last step; the others end theirs where the next phase begins.
+        """
+        inside = done - self.first
+        if self.name == WARMUP:
+            return self.curve(1.0) * min(inside + size, self.length) / self.length
+        whole = max(1, self.length - size) if self.final else self.length
+        return self.curve(min(1.0, inside / whole))
+
+
+def warm_up(end: float, rate: float) -> Part:
+    """A straight line from zero to `rate`; none if it ends where it begins."""
+    return Part(WARMUP, end, lambda t: rate * t)
+
+
+def border(share: float, total: int) -> int:
+    """A share of a run in whole steps or tokens."""
+    return round(share * total)
+
+
+def lay_out(total: int, *parts: Part) -> tuple[Phase, ...]:
+    """The phases of a run of `total` steps or tokens; parts without any are left out.
+
+    Args:
+        parts: in order; the last ends with the run.
+
+    Raises:
+        ValueError: the run is empty.
+    """
+    if total < 1:
+        raise ValueError(f"a run of {total} steps has no learning rate")
+    phases: list[Phase] = []
+    first = 0
+    for part in parts:
+        end = border(part.end, total)
+        if end > first:
+            phases.append(Phase(part.name, first, end - 1, part.curve, final=end == total))
+            first = end
+    return tuple(phases)

@@ -1,0 +1,56 @@
+"""Ctrl-C and SIGTERM (preemption) wait for the end of the step, so that nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+_Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+class HeldSignals:
+    """Holds back the first Ctrl-C or SIGTERM that comes inside, and delivers it at the end.
+
+    A second one is delivered at once. Only the main thread may set signal handlers; elsewhere nothing is
+    held back. Signals that are ignored stay ignored.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[signal.Signals, _Handler] = {}
+        self.received: signal.Signals | None = None
+
+    def __enter__(self) -> HeldSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._hold)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+        if self.received is not None and error is None:
+            self._deliver(self.received)
+
+    def _hold(self, number: int, _frame: FrameType | None) -> None:
+        if self.received is None:
+            self.received = signal.Signals(number)
+        else:
+            self._restore()
+            self._deliver(signal.Signals(number))
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _deliver(self, number: signal.Signals) -> None:
+        handler = self._before[number]
+        if callable(handler):
+            handler(number, None)
+        else:
+            signal.raise_signal(number)
+        raise KeyboardInterrupt  # a handler that lets the program go on does not finish the training

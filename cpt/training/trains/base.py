@@ -1,0 +1,79 @@
+"""What every setting of `trains` has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from cpt.training.groups import Part
+    from cpt.training.trains.choice import Choice
+
+Rows = Literal["frozen", "new-tokens", "all"]
+"""Which rows of a vocabulary matrix train."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What must be known of a run to choose what trains.
+
+    Attributes:
+        steps: optimizer steps of the run.
+        new_tokens: ids of the tokens that the model's base did not have.
+        seed: of new random weights.
+    """
+
+    steps: int
+    new_tokens: Sequence[int] = ()
+    seed: int = 0
+
+
+class Strict(BaseModel):
+    """Settings that do not change and refuse unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Rates(Strict):
+    """Multiples of the schedule's rate."""
+
+    embeddings: float = Field(default=1.0, gt=0, description="For the input and output embeddings.")
+    new_tokens: float | None = Field(
+        default=None, gt=0, description="For the rows of new tokens; default: as the other embeddings."
+    )
+
+    def multiples(self) -> dict[Part, float]:
+        """The multiple of every part."""
+        given: Any = self.model_dump(exclude_none=True)
+        return {"new_tokens": self.embeddings, **given}
+
+
+class WeightRates(Rates):
+    """Multiples of the schedule's rate, for weights of the model itself."""
+
+    matrices: float = Field(default=1.0, gt=0, description="For the matrices inside the layers.")
+    norms: float = Field(default=1.0, gt=0, description="For norms and biases.")
+
+
+class AdapterRates(Rates):
+    """Multiples of the schedule's rate, where adapters train."""
+
+    adapters: float = Field(default=1.0, gt=0, description="For the adapters.")
+
+
+class TrainsConfig(Strict):
+    """Base of the settings of what trains."""
+
+    def choose(self, model: Any, setup: Setup) -> Choice:
+        """Mark on a float32 model what trains, after adding what is to be added to it.
+
+        Args:
+            model: causal language model; may lie on the meta device, to find what is wrong with the settings.
+
+        Raises:
+            RecipeError: the settings do not go with the model; keys are relative to the stage ("trains.…").
+        """
+        raise NotImplementedError

@@ -1,0 +1,34 @@
+"""Block expansion: new layers that at first do nothing train, the model's own stay.
+
+Wu et al. 2024, LLaMA Pro (arXiv 2401.02415), section 3.2.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from cpt.training.trains.base import Rows, Setup, TrainsConfig, WeightRates
+
+if TYPE_CHECKING:
+    from cpt.training.trains.choice import Choice
+
+
+class Expansion(TrainsConfig):
+    """After every few layers a copy is added whose outputs are zero; the copies train."""
+
+    kind: Literal["expansion"] = Field(description="Layers are added, and only they train (LLaMA Pro).")
+    every: int = Field(default=4, ge=1, description="Layers after which a copy of the last of them is added.")
+    embeddings: Rows = Field(default="frozen", description="Which rows of the embeddings train, too.")
+    rates: WeightRates = Field(default=WeightRates(), description="Multiples of the schedule's rate.")
+
+    def choose(self, model: Any, setup: Setup) -> Choice:
+        """See `TrainsConfig`. Adds the layers to the model."""
+        from cpt.training.trains.choice import choose_weights
+        from cpt.training.trains.growth import expand
+
+        added = tuple(f"{name}." for name in expand(model, self.every))
+        names = [name for name, _ in model.named_parameters() if name.startswith(added)]
+        # behind a zero matrix there is no gradient in the first step
+        return choose_weights(model, setup, self.rates, names, self.embeddings, settling=2)

@@ -1,0 +1,60 @@
+"""Chosen layers train."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, field_validator
+
+from cpt.training.trains.base import Rows, Setup, TrainsConfig, WeightRates
+
+if TYPE_CHECKING:
+    from cpt.training.trains.choice import Choice
+
+
+class Layers(TrainsConfig):
+    """Some of the layers train, whole; the rest of the model as far as is said."""
+
+    kind: Literal["layers"] = Field(description="Chosen layers train.")
+    layers: str = Field(
+        description='Numbers and ranges, the first layer is 0, the last -1: "0-3,28-29", "-2--1".',
+    )
+    embeddings: Rows = Field(default="frozen", description="Which rows of the embeddings train.")
+    head: Rows | None = Field(
+        default=None,
+        description="Which rows of the output embedding train; default: as in the input embedding.",
+    )
+    norms: bool = Field(default=False, description="Whether norms and biases of all other layers train, too.")
+    embeddings_first: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the steps in which only the rows of new tokens train. The schedule runs on.",
+    )
+    rates: WeightRates = Field(default=WeightRates(), description="Multiples of the schedule's rate.")
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _numbers_and_ranges(cls, given: Any) -> Any:
+        text = re.sub(r"\s", "", str(given))
+        item = r"-?\d+(--?\d+)?"
+        if isinstance(given, str | int) and not re.fullmatch(rf"{item}(,{item})*", text):
+            raise ValueError(f"`{given}` is none of: a layer (3), a range (0-3), several of them (0-3,-1)")
+        return text if isinstance(given, str | int) else given
+
+    def choose(self, model: Any, setup: Setup) -> Choice:
+        """See `TrainsConfig`."""
+        from cpt.training.trains.blocks import blocks_of, parse_layers
+        from cpt.training.trains.choice import choose_weights
+
+        blocks = blocks_of(model)
+        inside = tuple(f"{blocks.name}.{number}." for number in parse_layers(self.layers, len(blocks.layers)))
+        names = [
+            name
+            for name, parameter in model.named_parameters()
+            if name.startswith(inside) or (self.norms and parameter.ndim <= 1)
+        ]
+        return choose_weights(
+            model, setup, self.rates, names, self.embeddings, self.head, first=self.embeddings_first
+        )

@@ -1,0 +1,71 @@
+"""Parts of a small run, for the tests of checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from cpt.training.checkpoint.parts import Moments, Part, Weights
+from cpt.training.checkpoint.snapshot import Snapshot
+from cpt.training.groups import Group
+from cpt.training.master import MasterWeights
+from cpt.training.optimizers import AdamW
+
+
+class Pattern:
+    """What an adapter might register: a rank for each matrix, and a tensor."""
+
+    def __init__(self) -> None:
+        self.ranks, self.scores = {"a": 8}, torch.zeros(3)
+
+    def state(self) -> Mapping[str, Any]:
+        return {"ranks": self.ranks, "scores": self.scores}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        self.ranks = dict(saved["ranks"])
+        self.scores.copy_(saved["scores"])
+
+
+class Made:
+    """A module and an optimizer after some steps, as parts."""
+
+    def __init__(self, seed: int = 0, dtype: torch.dtype = torch.float32) -> None:
+        torch.manual_seed(seed)
+        self.module = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
+        self.master = MasterWeights(self.module, dtype)
+        self.optimizer = AdamW().build([Group("all", "matrix", self.master.weights)])
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.1
+        self.pattern = Pattern()
+        self.parts: dict[str, Part] = {
+            "weights": Weights(self.master.weights, self.master.publish),
+            "optimizer": Moments(self.optimizer, self.master.weights),
+            "pattern": self.pattern,
+        }
+
+    def train(self) -> None:
+        """One step."""
+        self.module(
+            torch.randn(5, 4).to(next(self.module.parameters()).dtype)
+        ).float().square().sum().backward()
+        self.master.collect()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.master.publish()
+        self.pattern.scores += 1
+        self.pattern.ranks["a"] -= 1
+
+    def snapshot(self, step: int = 0) -> Snapshot:
+        return Snapshot.of(self.parts, step)
+
+
+def equal(a: Snapshot, b: Snapshot) -> bool:
+    """Whether two snapshots hold the same, to the bit."""
+    return (
+        (a.step, a.data) == (b.step, b.data)
+        and {name: set(part) for name, part in a.tensors.items()} == {n: set(p) for n, p in b.tensors.items()}
+        and all(torch.equal(t, b.tensors[name][key]) for name, p in a.tensors.items() for key, t in p.items())
+    )

@@ -1,0 +1,111 @@
+"""A snapshot holds what was, whatever training does next."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from made_parts import Made, equal
+from torch import nn
+
+from cpt.errors import StageFailed
+from cpt.training.checkpoint.parts import Moments, RandomNumbers, Weights
+from cpt.training.checkpoint.snapshot import Snapshot
+
+
+def test_a_copy_keeps_what_training_changes_and_gives_it_back() -> None:
+    made = Made()
+    made.train()
+    kept = made.snapshot(1).copied()
+    before = kept.copied()
+    for _ in range(2):
+        made.train()
+    assert not equal(kept, made.snapshot(1))
+    kept.restore(made.parts)
+    assert equal(kept, made.snapshot(1))
+    made.train()
+    assert equal(kept, before)  # what was restored is not the snapshot's own memory
+
+
+def test_going_on_after_a_restore_repeats_what_was() -> None:
+    made = Made()
+    made.train()
+    kept, generator = made.snapshot().copied(), torch.get_rng_state()
+    made.train()
+    after = made.snapshot().copied()
+    kept.restore(made.parts)
+    torch.set_rng_state(generator)
+    made.train()
+    assert equal(made.snapshot(), after)
+
+
+def test_a_snapshot_before_the_first_step_takes_the_optimizers_state_away() -> None:
+    made = Made()
+    kept = made.snapshot().copied()
+    made.train()
+    kept.restore(made.parts)
+    assert not any(made.optimizer.state.values())
+
+
+def test_memory_is_used_again() -> None:
+    made = Made()
+    made.train()
+    first = made.snapshot().copied()
+    made.train()
+    second = made.snapshot().copied(first)
+    for name, part in second.tensors.items():
+        assert all(first.tensors[name][key].data_ptr() == tensor.data_ptr() for key, tensor in part.items())
+    assert equal(second, made.snapshot())
+    assert second.bytes == sum(t.nbytes for part in second.tensors.values() for t in part.values()) > 0
+
+
+def test_masters_are_published_when_they_are_restored() -> None:
+    made = Made(dtype=torch.bfloat16)
+    kept = made.snapshot().copied()
+    rounded = {name: p.detach().clone() for name, p in made.module.named_parameters()}
+    made.train()
+    kept.restore(made.parts)
+    assert all(torch.equal(p, rounded[name]) for name, p in made.module.named_parameters())
+
+
+def test_parts_can_be_spared() -> None:
+    made = Made()
+    kept = made.snapshot().copied()
+    made.train()
+    kept.restore(made.parts, spare=["pattern"])
+    assert made.pattern.ranks == {"a": 7}
+    assert torch.equal(made.snapshot().tensors["weights"]["0.bias"], kept.tensors["weights"]["0.bias"])
+
+
+@pytest.mark.parametrize("other", [nn.Linear(3, 2), nn.Linear(2, 3), nn.LayerNorm(3)])
+def test_weights_of_another_model_are_refused(other: nn.Module) -> None:
+    saved = Weights(dict(nn.Linear(2, 2).named_parameters()), lambda: None).state()
+    weights = Weights(dict(other.named_parameters()), lambda: None)
+    with pytest.raises(StageFailed, match="another model: "):
+        weights.restore(saved)
+
+
+def test_optimizer_state_that_is_no_tensor_is_refused() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight])
+    optimizer.state[weight]["count"] = 3
+    with pytest.raises(TypeError, match="w/count is not"):
+        Moments(optimizer, {"w": weight}).state()
+
+
+def test_random_numbers_go_on_where_they_were() -> None:
+    def draw() -> list[float]:
+        return [
+            random.random(),
+            float(np.random.rand()),
+            float(torch.rand(())),
+            random.gauss(),
+            float(np.random.randn()),
+        ]
+
+    random.gauss()  # leaves a second number behind, which is part of the state
+    np.random.randn()
+    kept = Snapshot.of({"random": RandomNumbers()}, 0).copied()
+    drawn = draw()
+    kept.restore({"random": RandomNumbers()})
+    assert draw() == drawn

@@ -1,0 +1,327 @@
+"""Going on: from the newest readable checkpoint, in either mode, and only as the run began."""
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import SETTINGS, Batches, Quiet, equal, run
+from torch import nn
+
+from cpt.errors import DiskFull, StageFailed
+from cpt.training.checkpoint import folder as folders
+from cpt.training.checkpoint.keeper import Keeper
+from cpt.training.checkpoint.parts import Weights
+from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.checkpoint.store import Store
+from cpt.training.faults import Faults
+from cpt.training.optimizers import AdamW
+from cpt.training.schedules import RewarmCosine
+from cpt.training.settings import Settings
+from cpt.training.state import State
+
+MODES = pytest.mark.parametrize("mode", ["blocking", "async"])
+
+
+def with_checkpoints(**checkpoint: object) -> Settings:
+    return dataclasses.replace(SETTINGS, checkpoint=Checkpoints.model_validate({"every": 2} | checkpoint))
+
+
+def kill(tiny_model: Path, work: Path, step: int, settings: Settings = SETTINGS) -> None:
+    """Run until a step is logged, and die."""
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, work, settings, die_at=step)
+
+
+@MODES
+def test_both_modes_write_the_same_checkpoints_and_weights(
+    tiny_model: Path, tmp_path: Path, mode: str
+) -> None:
+    expected, _, _ = run(tiny_model, tmp_path / "plain", with_checkpoints(every=100))
+    weights, _, _ = run(tiny_model, tmp_path / "run", with_checkpoints(every=2, keep=9, mode=mode))
+    assert equal(weights, expected)
+    assert Store(tmp_path / "run", 9).steps() == [4, 2]
+    kill(tiny_model, tmp_path / "other", 5, with_checkpoints(mode="blocking"))
+    ours, _ = Store(tmp_path / "run", 9).newest()
+    theirs, _ = Store(tmp_path / "other", 9).newest()
+    for part in ("weights", "optimizer", "random"):
+        for key, tensor in ours[""].tensors[part].items():
+            assert torch.equal(tensor, theirs[""].tensors[part][key]), key
+
+
+def test_what_changes_right_after_an_async_save_begins_is_not_in_it(tmp_path: Path, monkeypatch) -> None:
+    torch.manual_seed(0)
+    module = nn.Linear(50, 40)
+    before = {name: p.detach().clone() for name, p in module.named_parameters()}
+    parts, state, gate = (
+        {"weights": Weights(dict(module.named_parameters()), lambda: None)},
+        State(),
+        threading.Event(),
+    )
+    save = Store.save
+    monkeypatch.setattr(Store, "save", lambda *given: (gate.wait(10), save(*given))[1])
+    with Keeper(tmp_path, parts, state, SETTINGS, Quiet()) as keeper:
+        log = keeper.resume()
+        keeper.save(log, in_background=True)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter.fill_(-1.0)
+        assert not list(tmp_path.glob("step-*"))
+        gate.set()
+    found, _ = Store(tmp_path, 1).newest()
+    assert all(torch.equal(found[""].tensors["weights"][name], value) for name, value in before.items())
+
+
+def test_a_second_async_save_waits_for_the_first_and_neither_is_spoilt(tmp_path: Path) -> None:
+    module = nn.Linear(300, 300)
+    parts, state = {"weights": Weights(dict(module.named_parameters()), lambda: None)}, State()
+    with Keeper(tmp_path, parts, state, with_checkpoints(keep=5, mode="async"), Quiet()) as keeper:
+        log = keeper.resume()
+        for step in range(1, 6):
+            state.step = step
+            with torch.no_grad():
+                module.weight.fill_(step)
+            keeper.save(log, in_background=True)
+    store = Store(tmp_path, 5)
+    for step in range(1, 6):
+        assert folders.read(store.path(step))[""].tensors["weights"]["weight"].unique().tolist() == [step]
+
+
+def test_the_last_good_snapshot_is_not_spoilt_while_checkpoints_are_written(tmp_path: Path) -> None:
+    """Snapshots after even steps, checkpoints after all of them, and a roll-back after each odd one."""
+    module = nn.Linear(100, 100)
+    parts, state = {"weights": Weights(dict(module.named_parameters()), lambda: None)}, State()
+    settings = dataclasses.replace(
+        SETTINGS,
+        steps=100,
+        checkpoint=Checkpoints(every=1, keep=50, mode="async"),
+        faults=Faults(not_finite="roll-back", snapshot_every=2),
+    )
+    with Keeper(tmp_path, parts, state, settings, Quiet()) as keeper:
+        log = keeper.resume()
+        for step in range(1, 20):
+            state.step = step
+            with torch.no_grad():
+                module.weight.fill_(step)
+            keeper.after_step(log)
+            if step % 2:
+                assert keeper.roll_back() == step - 1
+                if step > 1:
+                    assert module.weight.unique().tolist() == [step - 1]
+    for step in range(2, 20):
+        found = folders.read(Store(tmp_path, 50).path(step))
+        assert found[""].tensors["weights"]["weight"].unique().tolist() == [step]
+        if step % 2:
+            assert found[folders.LAST_GOOD].tensors["weights"]["weight"].unique().tolist() == [step - 1]
+        else:
+            assert set(found) == {""}
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "state.json"])
+def test_after_damage_the_run_goes_on_from_the_one_before_and_says_what_is_lost(
+    tiny_model: Path, tmp_path: Path, file: str
+) -> None:
+    settings = with_checkpoints(keep=2)
+    expected, _, _ = run(tiny_model, tmp_path / "whole", settings)
+    kill(tiny_model, tmp_path / "run", 5, settings)
+    (tmp_path / "run/step-000000004" / file).unlink()
+    weights, _, messages = run(tiny_model, tmp_path / "run", settings)
+    assert messages[:2] == [
+        f"the checkpoint of step 4 is unreadable and is removed: {file} is missing",
+        "continues after step 2; steps 3 to 5 are run again",
+    ]
+    assert equal(weights, expected)
+
+
+def test_without_any_readable_checkpoint_the_run_begins_anew_and_says_so(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    expected, _, _ = run(tiny_model, tmp_path / "whole")
+    kill(tiny_model, tmp_path / "run", 5)
+    (tmp_path / "run/step-000000004/checkpoint.json").unlink()
+    weights, _, messages = run(tiny_model, tmp_path / "run")
+    assert messages[1] == "begins anew, without a checkpoint; steps 1 to 5 are run again"
+    assert equal(weights, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schedule": RewarmCosine(peak=2e-2, floor=1e-3, warmup=0.3)}, "schedule.peak was 0.01 and is 0.02"),
+        ({"optimizer": AdamW(beta2=0.9)}, "optimizer.beta2 was 0.95 and is 0.9"),
+        ({"steps": 9}, "steps was 6 and is 9"),
+        ({"micro_batch": 2}, "micro_batch was 4 and is 2"),
+        ({"clip": 2.0}, "clip was 1.0 and is 2.0"),
+        ({"dtype": torch.bfloat16}, "dtype was torch.float32 and is torch.bfloat16"),
+        ({"compile": True}, "compile was False and is True"),
+        ({"faults": Faults(spike="skip")}, "faults.spike was ignore and is skip"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_setting_that_changes_the_weights_must_be_as_it_was(
+    tiny_model: Path, tmp_path: Path, change: dict, says: str
+) -> None:
+    kill(tiny_model, tmp_path, 3)
+    with pytest.raises(StageFailed) as caught:
+        run(tiny_model, tmp_path, dataclasses.replace(SETTINGS, **change))
+    assert says in caught.value.message
+    assert len(caught.value.message.split(";")) == 1
+    assert (tmp_path / "step-000000002").is_dir()
+
+
+def test_settings_that_cannot_change_the_weights_are_honoured(tiny_model: Path, tmp_path: Path) -> None:
+    expected, _, _ = run(tiny_model, tmp_path / "whole")
+    kill(tiny_model, tmp_path / "run", 3)
+    changed = dataclasses.replace(
+        SETTINGS, probe_at=(3, 6), checkpoint=Checkpoints(every=1, keep=3, mode="blocking")
+    )
+    weights, result, _ = run(tiny_model, tmp_path / "run", changed)
+    assert equal(weights, expected)
+    assert [reading.step for reading in result.readings] == [0, 1, 2, 3, 6]
+    assert Store(tmp_path / "run", 9).steps() == [5, 4, 3]
+
+
+def test_other_data_are_found_before_training_goes_on(tiny_model: Path, tmp_path: Path) -> None:
+    class Other(Batches):
+        def batch(self, step: int) -> list:
+            return super().batch(step + 1)
+
+    kill(tiny_model, tmp_path, 3)
+    with pytest.raises(StageFailed, match="tokens of domain") as caught:
+        run(tiny_model, tmp_path, stream=Other())
+    assert "not those that the run began with" in str(caught.value)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert steps == [1, 2]
+
+
+class Signalling(Batches):
+    """Sends this process signals while a step is under way."""
+
+    def __init__(self, step: int, *numbers: signal.Signals) -> None:
+        self.step, self.numbers = step, numbers
+
+    def batch(self, step: int) -> list:
+        if step == self.step:
+            for number in self.numbers:
+                os.kill(os.getpid(), number)
+        return super().batch(step)
+
+
+class Stopped(KeyboardInterrupt):
+    """What a handler raises."""
+
+
+@pytest.fixture
+def handled():
+    """SIGTERM raises, as under `cpt run`."""
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    before = signal.signal(signal.SIGTERM, stop)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", [2, 3, 6])
+@MODES
+def test_a_signal_ends_the_step_saves_and_then_stops(
+    tiny_model: Path, tmp_path: Path, handled: None, number: signal.Signals, step: int, mode: str
+) -> None:
+    settings = with_checkpoints(every=2, mode=mode)
+    expected, whole, _ = run(tiny_model, tmp_path / "whole", settings)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(tiny_model, tmp_path / "run", settings, stream=Signalling(step - 1, number))
+    assert (caught.type is Stopped) == (number == signal.SIGTERM)
+    assert Store(tmp_path / "run", 9).steps()[0] == step
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    weights, result, messages = run(tiny_model, tmp_path / "run", settings)
+    assert messages[0] == f"continues after step {step}"
+    assert equal(weights, expected)
+    assert result.ledger == whole.ledger
+
+
+def test_a_second_signal_stops_at_once(tiny_model: Path, tmp_path: Path, handled: None) -> None:
+    with pytest.raises(Stopped):
+        run(tiny_model, tmp_path, stream=Signalling(2, signal.SIGINT, signal.SIGTERM))
+    assert Store(tmp_path, 9).steps() == [2]
+
+
+def test_a_handler_that_goes_on_does_not_make_an_unfinished_run_a_result(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_model, tmp_path, stream=Signalling(2, signal.SIGTERM))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tiny_model: Path, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        _, result, _ = run(tiny_model, tmp_path, stream=Signalling(2, signal.SIGTERM))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert result.steps == 6
+
+
+def test_training_outside_the_main_thread_holds_no_signals(tiny_model: Path, tmp_path: Path) -> None:
+    done: list[int] = []
+    thread = threading.Thread(target=lambda: done.append(run(tiny_model, tmp_path)[1].steps))
+    thread.start()
+    thread.join()
+    assert done == [6]
+
+
+@MODES
+def test_a_full_disk_stops_the_run_and_the_old_checkpoint_stays(
+    tiny_model: Path, tmp_path: Path, monkeypatch, mode: str
+) -> None:
+    settings = with_checkpoints(mode=mode)
+    expected, _, _ = run(tiny_model, tmp_path / "whole", settings)
+    save_file = folders.save_file
+
+    def full(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        if "step-000000004" in str(path):
+            raise OSError(28, "No space left on device")
+        save_file(tensors, path)
+
+    monkeypatch.setattr(folders, "save_file", full)
+    with pytest.raises(DiskFull):
+        run(tiny_model, tmp_path / "run", settings)
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "run").iterdir() if path.is_dir()] == ["step-000000002"]
+    weights, _, _ = run(tiny_model, tmp_path / "run", settings)
+    assert equal(weights, expected)
+
+
+def test_a_disk_that_is_too_small_is_an_error_before_the_write(
+    tiny_model: Path, tmp_path: Path, monkeypatch
+) -> None:
+    usage = folders.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(folders.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr(folders, "save_file", lambda *_: pytest.fail("it was written"))
+    with pytest.raises(DiskFull, match="1,000 are free"):
+        run(tiny_model, tmp_path)
+
+
+@MODES
+def test_the_seconds_of_probes_and_checkpoints_are_told(tiny_model: Path, tmp_path: Path, mode: str) -> None:
+    _, result, _ = run(tiny_model, tmp_path / "a", with_checkpoints(mode=mode))
+    assert min(result.probe_seconds, result.checkpoint_seconds, result.seconds) > 0
+    none = dataclasses.replace(with_checkpoints(every=100), probe_at=())
+    _, result, _ = run(tiny_model, tmp_path / "b", none)
+    assert result.probe_seconds == 0
+
+
+@pytest.mark.parametrize("milestones", [None, 3])
+def test_milestones_stay(tiny_model: Path, tmp_path: Path, milestones: int | None) -> None:
+    run(tiny_model, tmp_path, with_checkpoints(every=1, keep_every=milestones))
+    assert Store(tmp_path, 9).steps() == ([5, 3] if milestones else [5])

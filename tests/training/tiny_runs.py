@@ -1,0 +1,83 @@
+"""Runs of the loop on the tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from tiny import SENTENCES
+
+from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.monitor.bits_per_byte import tokenise_text
+from cpt.packed.model import load_model
+from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.loop import train
+from cpt.training.optimizers import AdamW
+from cpt.training.schedules import RewarmCosine
+from cpt.training.settings import Settings
+from cpt.training.state import Result
+
+SETTINGS = Settings(
+    steps=6,
+    micro_batch=4,
+    schedule=RewarmCosine(peak=1e-2, floor=1e-3, warmup=0.3),
+    optimizer=AdamW(),
+    clip=1.0,
+    dtype=torch.float32,
+    probe_at=(0, 1, 2, 4, 6),
+    checkpoint=Checkpoints(every=2),
+)
+
+
+class Batches:
+    """A stream of random documents, three of domain and one of replay in every batch."""
+
+    def batch(self, step: int) -> list[SimpleNamespace]:
+        generator = np.random.default_rng(step)
+        rows = []
+        for source in ("domain", "replay", "domain", "domain"):
+            lengths = generator.integers(2, 12, size=3)
+            tokens = generator.integers(2, 280, size=int(lengths.sum())).astype(np.uint32)
+            rows.append(SimpleNamespace(source=source, tokens=tokens, piece_lengths=lengths))
+        return rows
+
+    def ledger(self, steps: int) -> dict[str, dict[str, float]]:
+        result = {name: {"sequences": 0, "tokens": 0, "epochs": 0.0} for name in ("domain", "replay")}
+        for step in range(steps):
+            for row in self.batch(step):
+                result[row.source]["sequences"] += 1
+                result[row.source]["tokens"] += len(row.tokens)
+        return result
+
+
+class Quiet:
+    """Keeps messages; optionally dies at a step, as a kill would."""
+
+    def __init__(self, die_at: int | None = None) -> None:
+        self.messages: list[str] = []
+        self.die_at = die_at
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def update(self, done: int, total: int, unit: str, **facts: float) -> None:
+        if done == self.die_at:
+            raise KeyboardInterrupt
+
+
+def run(
+    folder: Path, work: Path, settings: Settings = SETTINGS, die_at: int | None = None, stream: Any = None
+) -> tuple[dict[str, torch.Tensor], Result, list[str]]:
+    """Train a fresh copy of the tiny model; returns its weights, the result and the messages."""
+    model = load_model(folder)
+    probes = {"domain": tokenise_text(load_tokenizer(folder), SENTENCES, 64, "<s>")}
+    progress = Quiet(die_at)
+    result = train(model, stream or Batches(), probes, settings, work, progress)
+    return {name: p.detach().clone() for name, p in model.named_parameters()}, result, progress.messages
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)

@@ -1,0 +1,141 @@
+"""Training runs of tiny models, to see what trains."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from cpt.packed import attention
+from cpt.packed.batch import pack
+from cpt.packed.model import PackedLanguageModel
+from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.loop import train
+from cpt.training.master import MasterWeights
+from cpt.training.optimizers import AdamW
+from cpt.training.schedules import Constant
+from cpt.training.settings import Settings
+from cpt.training.trains import Setup, Trains
+from cpt.training.trains.trained import Trained
+
+TOKENS = 40
+NEW = (7, 30, 38)
+OLD = [token for token in range(TOKENS) if token not in NEW]
+
+Weights = dict[str, torch.Tensor]
+
+
+def tiny(tied: bool = True, layers: int = 2, config: Any = LlamaConfig, **more: Any) -> Any:
+    """A random model of forty tokens; the same one every time."""
+    from transformers import AutoModelForCausalLM
+
+    attention.register()
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 1}
+    made = config(vocab_size=TOKENS, num_hidden_layers=layers, tie_word_embeddings=tied, **(sizes | more))
+    model = AutoModelForCausalLM.from_config(made, attn_implementation=attention.NAME)
+    return model.eval()
+
+
+def llama(tied: bool = True) -> LlamaForCausalLM:
+    """The same without the packed attention, for libraries that call the model by themselves."""
+    model = tiny(tied)
+    model.set_attn_implementation("eager")
+    return model
+
+
+def trains(**settings: Any) -> Any:
+    """Settings of what trains, as a recipe's."""
+    return TypeAdapter(Trains).validate_python(settings)
+
+
+class Documents:
+    """Random documents, the same for every run; every batch holds every token."""
+
+    def batch(self, step: int) -> list[SimpleNamespace]:
+        generator = np.random.default_rng(step)
+        rows = []
+        for _ in range(2):
+            tokens = generator.permutation(TOKENS).astype(np.uint32)
+            rows.append(SimpleNamespace(source="domain", tokens=tokens, piece_lengths=np.array([15, 25])))
+        return rows
+
+    def ledger(self, steps: int) -> dict[str, dict[str, float]]:
+        return {"domain": {"sequences": 2 * steps, "tokens": 2 * TOKENS * steps, "epochs": 0.0}}
+
+
+class Said:
+    """Keeps messages; optionally dies after a step, as a kill would."""
+
+    def __init__(self, die_at: int | None = None) -> None:
+        self.messages: list[str] = []
+        self.die_at = die_at
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def update(self, done: int, total: int, unit: str, **facts: float) -> None:
+        if done == self.die_at:
+            raise KeyboardInterrupt
+
+
+def settings_for(chosen: Any, new_tokens: Sequence[int] = NEW, **more: Any) -> Settings:
+    plain: dict[str, Any] = {
+        "steps": 6,
+        "micro_batch": 1,
+        "schedule": Constant(peak=1e-2, warmup=0),
+        "optimizer": AdamW(),
+        "clip": 1.0,
+        "dtype": torch.float32,
+        "probe_at": (),
+        "checkpoint": Checkpoints(every=2),
+        "trains": chosen,
+        "new_tokens": new_tokens,
+        "seed": 5,
+    }
+    return Settings(**(plain | more))
+
+
+def run(
+    work: Path, chosen: Any, model: Any = None, said: Said | None = None, stream: Any = None, **settings: Any
+) -> Any:
+    """Train a fresh model; returns it, plain again."""
+    model = model if model is not None else tiny()
+    train(model, stream or Documents(), {}, settings_for(chosen, **settings), work, said or Said())
+    return model
+
+
+def weights(model: Any) -> Weights:
+    """Copies of a model's parameters."""
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def changed(before: Weights, after: Weights) -> set[str]:
+    """Names of the weights that differ; both models have the same."""
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def prepared(model: Any, chosen: Any, steps: int = 6, dtype: torch.dtype = torch.float32) -> Trained:
+    """What `train` makes of a model before its first step."""
+    choice = chosen.choose(model, Setup(steps, NEW, seed=5))
+    return Trained(choice, MasterWeights(model, dtype))
+
+
+def losses(model: Any) -> torch.Tensor:
+    """Losses of the first batch's tokens."""
+    row = Documents().batch(0)[0]
+    return PackedLanguageModel(model).token_nats(pack([row.tokens]))
+
+
+def backward(model: Any, trained: Trained, step: int) -> None:
+    """The gradient of a batch, as a step takes it."""
+    trained.begin(step)
+    for row in Documents().batch(step):
+        PackedLanguageModel(model)(pack([row.tokens])).backward()
+        trained.collect()
+    trained.restrict()
