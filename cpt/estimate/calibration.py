@@ -13,11 +13,13 @@ import torch
 
 from cpt.estimate.cost import Duration, flops_per_token
 from cpt.estimate.job import Job
-from cpt.estimate.rehearsal import Weights, build
+from cpt.errors import RecipeError
+from cpt.estimate.rehearsal import Weights, build, choose, hold
 from cpt.packed.batch import pack
 from cpt.packed.model import PackedLanguageModel
-from cpt.training.groups import group_weights
-from cpt.training.master import MasterWeights
+from cpt.training.recompute import recompute_layers
+from cpt.training.trains import All
+from cpt.training.trains.trained import Trained
 
 SECONDS = 12.0
 """Time that three micro batches may take."""
@@ -45,34 +47,56 @@ class Calibration:
     def duration(self, job: Job) -> Duration:
         """Time of a run whose micro batches are like the one that was measured."""
         step = job.accumulation * self.micro_batch_seconds + self.optimizer_seconds
-        seconds = job.steps * step
+        seconds = job.settings.steps * step
         basis = f"a micro batch takes {self.micro_batch_seconds:.2f} s here, measured with random weights"
-        return Duration(seconds, job.tokens / seconds, basis)
+        return Duration(seconds, job.settings.tokens / seconds, basis)
 
 
 def calibrate(job: Job, weights: Weights) -> Calibration:
     """Measure on this machine, within some 20 seconds.
 
-    A model that would take longer is tried with fewer layers.
+    A model that would take longer is tried with fewer layers, and all of it if the layers that train by the
+    settings are not among them.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rate = product_flops(job.dtype, device)
+    rate = product_flops(job.settings.dtype, device)
     affordable = SECONDS / 3 * rate * _EFFICIENCY / (flops_per_token(job, weights) * sum(job.heaviest))
     config = _with_layers(job.architecture, affordable)
-    model = build(config).to(device)
-    master = MasterWeights(model, job.dtype)
-    optimizer = job.optimizer.build(group_weights(model, master.weights))
+    model, trained = _tried(job, config, device)
+    optimizer = job.settings.optimizer.build(trained.groups(model))
+    trained.attach(optimizer)
+    if job.settings.gradient_checkpointing:
+        recompute_layers(model)
     module, batch = PackedLanguageModel(model), _batch(job, model).to(device)
 
     def micro_batch() -> None:
         (module(batch) / batch.targets).backward()
-        master.collect()
+        trained.collect()
 
-    took, stepping = _seconds(micro_batch, device), _seconds(optimizer.step, device)
-    tried = Weights.of(model, master)
-    share = flops_per_token(job, weights) / flops_per_token(replace(job, architecture=config), tried)
-    layers = config.get_text_config().num_hidden_layers
-    return Calibration(rate, layers, took * share, stepping * weights.trained / tried.trained)
+    def move() -> None:
+        optimizer.step()
+        trained.publish()
+
+    took = _seconds(micro_batch, device)
+    trained.restrict()
+    stepping = _seconds(move, device)
+    tried = Weights.of(model, trained)
+    share = flops_per_token(job, weights) / flops_per_token(job, tried)
+    return Calibration(rate, tried.layers, took * share, stepping * weights.trained / tried.trained)
+
+
+def _tried(job: Job, config: Any, device: torch.device) -> tuple[Any, Trained]:
+    """A model of an architecture with as many layers as the job's or fewer, and what of it trains."""
+    model = build(config)
+    try:
+        choice = choose(model, job.settings)
+    except RecipeError:
+        if config.get_text_config().num_hidden_layers == job.architecture.get_text_config().num_hidden_layers:
+            raise
+        model = build(config)
+        choice = choose(model, replace(job.settings, trains=All()))
+    model.to(device)
+    return model, hold(model, choice, job.settings)[1]
 
 
 def product_flops(dtype: torch.dtype, device: torch.device) -> float:

@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import torch
-
-    from cpt.training.optimizers import AdamW
+    from cpt.training.settings import Settings
 
 Lengths = tuple[int, ...]
 """Tokens of each document (or part of one) of a packed sequence."""
@@ -21,22 +19,15 @@ class Job:
 
     Attributes:
         architecture: the model's configuration (transformers).
-        dtype: precision in which the model computes.
+        settings: how it trains, as the loop is told.
         sequences: document lengths of each sequence of the heaviest global batch, heaviest first.
-        micro_batch: sequences that go through the model at once.
-        steps: optimizer steps.
-        tokens: trained on in all.
         probe: document lengths of what a probe reads at once; none without probes.
         processes: each has a share of every global batch, and a whole copy of the model.
     """
 
     architecture: Any
-    dtype: torch.dtype
-    optimizer: AdamW
+    settings: Settings
     sequences: tuple[Lengths, ...]
-    micro_batch: int
-    steps: int
-    tokens: int
     probe: Lengths = ()
     processes: int = 1
 
@@ -48,16 +39,16 @@ class Job:
     @property
     def accumulation(self) -> int:
         """Micro batches that a process takes for one step."""
-        return math.ceil(self.own_sequences / self.micro_batch)
+        return math.ceil(self.own_sequences / self.settings.micro_batch)
 
     @property
     def heaviest(self) -> Lengths:
         """Document lengths of the micro batch that takes most memory."""
-        return tuple(length for sequence in self.sequences[: self.micro_batch] for length in sequence)
+        return tuple(length for sequence in self.sequences[: self.settings.micro_batch] for length in sequence)
 
     def with_micro_batch(self, size: int) -> Job:
         """The same run with other micro batches: what it learns does not change."""
-        return replace(self, micro_batch=size)
+        return replace(self, settings=replace(self.settings, micro_batch=size))
 
 
 def heaviness(lengths: Lengths, architecture: Any) -> int:

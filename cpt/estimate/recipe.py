@@ -5,19 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cpt.estimate.architecture import architecture, read_architecture
 from cpt.estimate.job import Job, Lengths, heaviness
+from cpt.estimate.model import planned_model
 from cpt.recipe.schema import Recipe, Step
-from cpt.stages.base import BASE, Artifact
+from cpt.stages.base import Artifact
 from cpt.stages.corpus import CorpusConfig
-from cpt.stages.pretrain import PretrainConfig, planned
-from cpt.stages.vocabulary_config import VocabularyConfig
-
-if TYPE_CHECKING:
-    import torch
-
+from cpt.stages.pretrain import PretrainConfig, planned, settings_of
 _BATCHES = 256
 """Global batches that are looked at for the heaviest."""
 
@@ -59,85 +54,48 @@ def plan_job(
     """
     assumptions: list[str] = []
     config: Any = step.located
-    model = _architecture(recipe, step.inputs["model"], artifacts, fetch, assumptions)
+    model = planned_model(recipe, step.inputs["model"], artifacts, fetch, assumptions)
     if model is None:
         return None
-    corpus = artifacts.get(step.inputs["corpus"])
-    if corpus is not None:
-        sequences, steps, tokens = _sequences(config, corpus, recipe.seed, model)
+    inputs = {role: artifacts[name] for role, name in step.inputs.items() if name in artifacts}
+    if "corpus" in inputs:
+        sequences, steps, tokens = _sequences(config, inputs, recipe.seed, model.architecture)
     else:
         sequences, steps, tokens = _full_sequences(config, _sequence_length(recipe, step), assumptions)
-    size = config.micro_batch_sequences or config.batch_sequences
-    share = math.ceil(config.batch_sequences / processes)
+    settings = settings_of(_on_device(config, on_gpu), steps, tokens, model.new_tokens, recipe.seed)
     job = Job(
-        architecture=model,
-        dtype=_dtype(config, on_gpu),
-        optimizer=config.optimizer,
+        architecture=model.architecture,
+        settings=settings,
         sequences=sequences,
-        micro_batch=min(size, share),
-        steps=steps,
-        tokens=tokens,
         probe=_probe(config),
         processes=processes,
     )
-    if processes > 1:
-        assumptions.append("every process holds a whole copy of the model (no sharding)")
-    if config.compile:
-        assumptions.append("compiled blocks keep less than is counted here")
-    return Planned(step, job, tuple(assumptions))
+    job = job.with_micro_batch(min(settings.micro_batch, job.own_sequences))
+    return Planned(step, job, (*assumptions, *_simplifications(job, on_gpu)))
 
 
-def _architecture(
-    recipe: Recipe, source: str, artifacts: Mapping[str, Artifact], fetch: bool, assumptions: list[str]
-) -> Any | None:
-    """The configuration of the model that a stage makes, or of the base."""
-    if source == BASE:
-        return architecture(recipe.base, fetch=fetch)
-    if source in artifacts:
-        return read_architecture(artifacts[source].path("model") / "config.json", source)
-    maker = recipe.step(source)
-    earlier = maker.inputs.get("model") or next(iter(maker.inputs.values()))
-    model = _architecture(recipe, earlier, artifacts, fetch, assumptions)
-    if model is not None and isinstance(maker.located, VocabularyConfig):
-        _change_vocabulary(model.get_text_config(), maker.located, fetch, assumptions)
-    return model
+def _simplifications(job: Job, on_gpu: bool) -> list[str]:
+    """What is reckoned otherwise than it will be."""
+    import torch
 
-
-def _change_vocabulary(model: Any, config: VocabularyConfig, fetch: bool, assumptions: list[str]) -> None:
-    """Set the size that a vocabulary will have."""
-    tokens: int = model.vocab_size
-    if config.prune is not None:
-        tokens -= config.prune.tokens
-    if config.extend is not None:
-        tokens += config.extend.tokens
-    if config.train is not None:
-        tokens = config.train.tokens
-    if config.transliterate is not None:
-        tokens += config.transliterate.tokens or 0
-        if config.transliterate.tokens is None:
-            assumptions.append("the vocabulary keeps its size: how many Latin spellings are new is not known")
-    if config.replace is not None:
-        known = _tokens_of(config.replace.tokenizer) if fetch else None
-        tokens = known or tokens
-        if known is None:
-            assumptions.append(f"the vocabulary keeps its size: {config.replace.tokenizer} is not read")
-    model.vocab_size = math.ceil(tokens / config.pad_to_multiple_of) * config.pad_to_multiple_of
-
-
-def _tokens_of(reference: str) -> int:
-    from tokenizers import Tokenizer
-
-    from cpt.references import resolve_tokenizer
-
-    tokenizer: Any = Tokenizer.from_file(str(resolve_tokenizer(reference) / "tokenizer.json"))
-    return int(tokenizer.get_vocab_size())
+    settings = job.settings
+    said = {
+        "every process holds a whole copy of the model (no sharding)": job.processes > 1,
+        "compiled blocks keep less than is counted here": settings.compile,
+        "8-bit matrix products are counted as bfloat16 ones": settings.float8,
+        "frozen weights are kept in float32, too, as if bfloat16 could not hold them": not on_gpu
+        and settings.dtype != torch.float32
+        and settings.trains.kind != "all",
+        "what an optimizer needs while it steps is not counted": settings.optimizer.kind != "adamw",
+    }
+    return [line for line, holds in said.items() if holds]
 
 
 def _sequences(
-    config: PretrainConfig, corpus: Artifact, seed: int, model: Any
+    config: PretrainConfig, inputs: Mapping[str, Artifact], seed: int, model: Any
 ) -> tuple[tuple[Lengths, ...], int, int]:
     """Document lengths of the heaviest of some global batches, steps and tokens of a corpus that is there."""
-    stream, steps = planned(config, corpus.path("corpus"), seed)
+    stream, steps = planned(config, inputs, seed)
     looked_at = range(0, steps, math.ceil(steps / _BATCHES))
     batches = (
         [tuple(int(length) for length in row.piece_lengths) for row in stream.batch(at)] for at in looked_at
@@ -169,10 +127,10 @@ def _sequence_length(recipe: Recipe, step: Step) -> int:
     return maker.located.sequence_length
 
 
-def _dtype(config: PretrainConfig, on_gpu: bool) -> torch.dtype:
-    from cpt.packed.model import resolve_precision
-
-    return resolve_precision("bf16" if on_gpu and config.precision == "auto" else config.precision)
+def _on_device(config: PretrainConfig, on_gpu: bool) -> PretrainConfig:
+    """The settings as the device has them: GPUs multiply bfloat16 numbers."""
+    bf16 = on_gpu and config.precision == "auto"
+    return config.model_copy(update={"precision": "bf16"}) if bf16 else config
 
 
 def _probe(config: PretrainConfig) -> Lengths:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,22 +16,32 @@ from torch.utils.weak import WeakIdKeyDictionary
 from cpt.estimate.timeline import Block, Part, Timeline
 
 
+_ANSWERS: dict[Any, Callable[[bool], Any]] = {
+    torch.ops.aten.equal.default: lambda on_gpu: on_gpu,
+    torch.ops.aten._local_scalar_dense.default: lambda _: 1.0,
+}
+"""What is said of the content of tensors that have none, by operation: on a CPU that they differ, so that
+what is kept because of that is counted."""
+
+
 class Recorder(TorchDispatchMode):
     """Writes every block that tensor operations allocate into a timeline.
 
-    Operations on real tensors alone (indices) run as they are; those that touch a fake one are faked.
+    Operations on real tensors alone (indices) run as they are, and so do ranges, of which indices are made;
+    those that touch a fake tensor are faked.
     """
 
-    def __init__(self, timeline: Timeline, words: torch.Size, *, casts: bool) -> None:
+    def __init__(self, timeline: Timeline, words: torch.Size, *, on_gpu: bool) -> None:
         """Record into `timeline`.
 
         Args:
             words: shape of the embedding: what comes to have it is a gradient, and what else has as many
                 columns or rows as it has rows holds logits.
-            casts: pointwise operations on mixed types copy what they cast, as they do on a CPU.
+            on_gpu: pointwise operations on mixed types do not copy what they cast, as they do on a CPU;
+                and what is put aside because two tensors differ is in host memory, which is not recorded.
         """
         super().__init__()
-        self._timeline, self._words, self._casts = timeline, words, casts
+        self._timeline, self._words, self._on_gpu = timeline, words, on_gpu
         self._filed_under: Part | None = None
         self._blocks: Any = WeakIdKeyDictionary()
 
@@ -49,12 +59,14 @@ class Recorder(TorchDispatchMode):
             return func(*args, **kwargs)
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         faked = any(isinstance(tensor, FakeTensor) for tensor in inputs)
-        if inputs and not faked:
+        if faked and func in _ANSWERS:
+            return _ANSWERS[func](self._on_gpu)
+        if not faked and (inputs or func.overloadpacket is torch.ops.aten.arange):
             with unset_fake_temporarily():
                 result = func(*args, **kwargs)
         else:
             result = func(*args, **kwargs)
-        if self._casts and torch.Tag.pointwise in func.tags:
+        if not self._on_gpu and torch.Tag.pointwise in func.tags:
             self._cast(inputs)
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):

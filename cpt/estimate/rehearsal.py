@@ -7,6 +7,7 @@ weights, within seconds. Index tensors, which decide shapes, are real.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,16 +19,23 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from cpt.errors import CptError, StageFailed
+from cpt.estimate.copies import bytes_of_copies
 from cpt.estimate.job import Job, Lengths
-from cpt.estimate.optimizer_state import state_bytes_of
 from cpt.estimate.process import resident_bytes
 from cpt.estimate.recorder import Recorder
 from cpt.estimate.timeline import Timeline
 from cpt.packed import attention
+from cpt.packed.attention import grouped
 from cpt.packed.batch import PackedBatch, pack
 from cpt.packed.model import PackedLanguageModel
-from cpt.training.groups import group_weights
-from cpt.training.master import MasterWeights
+from cpt.training.master import Weights as Held
+from cpt.training.master import hold_weights
+from cpt.training.optimizers import state_bytes_of
+from cpt.training.recompute import recompute_layers
+from cpt.training.settings import Settings
+from cpt.training.trains import Setup
+from cpt.training.trains.choice import Choice
+from cpt.training.trains.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -39,19 +47,22 @@ class Weights:
         multiplied: those that a token is multiplied with; an input embedding that is not also the output
             embedding is only looked up.
         trained: those that train.
+        layers: of the model, with those that were added to train.
     """
 
     total: int
     multiplied: int
     trained: int
+    layers: int
 
     @classmethod
-    def of(cls, model: Any, master: MasterWeights) -> Weights:
-        """Count the weights of a model and of its masters."""
+    def of(cls, model: Any, trained: Trained) -> Weights:
+        """Count the weights of a model and those that train."""
         total = sum(parameter.numel() for parameter in model.parameters())
         words, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
         looked_up = 0 if words is head else words.numel()
-        return cls(total, total - looked_up, sum(weight.numel() for weight in master.weights.values()))
+        layers = model.config.get_text_config().num_hidden_layers
+        return cls(total, total - looked_up, sum(map(trained.size, trained.weights)), layers)
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class Rehearsal:
     """What a run would allocate.
 
     Attributes:
-        timeline: in the moments "load", "probe", "step" and "save".
+        timeline: in the moments "load", "probe", "step", "update" and "save".
         process_bytes: what this process held before, with everything imported that training needs.
     """
 
@@ -72,40 +83,70 @@ def rehearse(job: Job, *, on_gpu: bool = False) -> Rehearsal:
     """Go through the moments of a run whose memory could be its peak.
 
     Args:
-        on_gpu: attention by the fused kernel for documents of every length, and no copies for mixed types.
+        on_gpu: attention by the fused kernel, no copies for mixed types, and none in host memory.
 
     Raises:
+        RecipeError: the model does not go with the settings of what trains.
         StageFailed: the model is no causal language model, or does something that fake tensors cannot.
     """
-    timeline = Timeline()
-    with FakeTensorMode(allow_non_fake_inputs=True), _attention_of(on_gpu), _explained(job.architecture):
-        model = build(job.architecture)
+    timeline, settings = Timeline(), job.settings
+    with _explained(job.architecture), _attention_of(on_gpu), FakeTensorMode(allow_non_fake_inputs=True):
+        with unset_fake_temporarily():
+            with torch.device("meta"):
+                model = build(job.architecture)
+            choice = choose(model, settings)
+        _make_fake(model)
         process_bytes = resident_bytes()
-        recorder = Recorder(timeline, model.get_input_embeddings().weight.shape, casts=not on_gpu)
+        recorder = Recorder(timeline, model.get_input_embeddings().weight.shape, on_gpu=on_gpu)
         with recorder:
             with timeline.moment("load"), recorder.filing_under("weights"):
                 for tensor in (*model.parameters(), *model.buffers()):
                     recorder.enter(tensor)
-                master = MasterWeights(model, job.dtype)
-            groups = group_weights(model, master.weights)
-            shapes = [(group.kind, tuple(w.shape)) for group in groups for w in group.weights.values()]
-            timeline.allocate(state_bytes_of(job.optimizer, shapes), "optimizer")
+                held, trained = hold(model, choice, settings)
+            weights = Weights.of(model, trained)
+            state = _state_bytes(model, trained, settings)
+            timeline.allocate(state, "optimizer")
+            if not on_gpu:
+                kept = sum(tensor.nbytes for tensor in trained.kept.values())
+                copies = bytes_of_copies(settings, kept, state, is_plain=choice.is_plain)
+                timeline.allocate(copies, "checkpoint")
             module = PackedLanguageModel(model)
             if job.probe:
                 with timeline.moment("probe"):
                     module.token_nats(_batch(job.probe))
+            if settings.gradient_checkpointing:
+                recompute_layers(model)
             with timeline.moment("step"):
-                step(module, master, _batch(job.heaviest), recorder, accumulates=job.accumulation > 1)
-            for weight in master.weights.values():
+                step(module, held, trained, _batch(job.heaviest), recorder, accumulates=job.accumulation > 1)
+            if settings.stochastic_rounding:
+                with timeline.moment("update"), recorder.filing_under("weights"):
+                    _round(trained)
+            for weight in (*held.weights.values(), *trained.weights.values()):
                 weight.grad = None
             with timeline.moment("save"), recorder.filing_under("weights"):
-                master.release(model)
-    return Rehearsal(timeline, Weights.of(model, master), process_bytes)
+                held.release(model)
+                if choice.adapter:
+                    choice.adapter.merge()
+    return Rehearsal(timeline, weights, process_bytes)
+
+
+def choose(model: Any, settings: Settings) -> Choice:
+    """Choose what of a float32 model trains."""
+    return settings.trains.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
+
+
+def hold(model: Any, choice: Choice, settings: Settings) -> tuple[Held, Trained]:
+    """Hold a float32 model's weights as the loop does, in the first step in which all that trains moves."""
+    held = hold_weights(model, settings)
+    trained = Trained(choice, held)
+    trained.begin(trained.alone)
+    return held, trained
 
 
 def step(
     module: PackedLanguageModel,
-    master: MasterWeights,
+    held: Held,
+    trained: Trained,
     batch: PackedBatch,
     recorder: Recorder,
     *,
@@ -114,7 +155,7 @@ def step(
     """The gradient of one micro batch.
 
     Args:
-        accumulates: the masters hold the gradient of an earlier micro batch of the same step.
+        accumulates: the weights have the gradient of an earlier micro batch of the same step.
     """
     hooks = [
         parameter.register_post_accumulate_grad_hook(lambda p: recorder.enter(p.grad, "gradients"))
@@ -122,12 +163,13 @@ def step(
         if parameter.requires_grad
     ]
     if accumulates:
-        for weight in master.weights.values():
-            weight.grad = torch.empty_like(weight)
-        recorder.assign("gradients", {name: w.grad for name, w in master.weights.items()})
+        for weight in held.weights.values():
+            weight.grad = torch.empty_like(weight, dtype=torch.float32)
+        recorder.assign("gradients", {name: w.grad for name, w in held.weights.items()})
     (module(batch) / batch.targets).backward()
-    master.collect()
-    recorder.assign("gradients", {name: w.grad for name, w in master.weights.items()})
+    trained.collect()
+    recorder.assign("gradients", {name: w.grad for name, w in held.weights.items()})
+    trained.restrict()
     for hook in hooks:
         hook.remove()
 
@@ -138,9 +180,38 @@ def build(architecture: Any) -> Any:
 
     attention.register()
     model: nn.Module = AutoModelForCausalLM.from_config(
-        architecture, attn_implementation=attention.NAME, dtype=torch.float32, trust_remote_code=False
+        copy.deepcopy(architecture),  # training may change it
+        attn_implementation=attention.NAME,
+        dtype=torch.float32,
+        trust_remote_code=False,
     )
     return model.eval()
+
+
+def _make_fake(model: nn.Module) -> None:
+    """Give a model without memory (on the meta device) fake tensors on the CPU; what is shared stays shared."""
+    made: dict[torch.Tensor, torch.Tensor] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter not in made:
+                empty = torch.empty_like(parameter, device="cpu")
+                made[parameter] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+            module._parameters[name] = None if parameter is None else made[parameter]
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = None if buffer is None else torch.empty_like(buffer, device="cpu")
+
+
+def _state_bytes(model: Any, trained: Trained, settings: Settings) -> int:
+    groups = trained.groups(model)
+    shapes = [(group.kind, tuple(w.shape)) for group in groups for w in group.weights.values()]
+    return state_bytes_of(settings.optimizer, shapes)
+
+
+def _round(trained: Trained) -> None:
+    """Widen the weights, and round them by chance, around the plainest of steps."""
+    optimizer = torch.optim.SGD(trained.weights.values(), lr=0.0, foreach=False)
+    trained.attach(optimizer)
+    optimizer.step()
 
 
 def _batch(lengths: Lengths) -> PackedBatch:
@@ -164,10 +235,10 @@ def _explained(architecture: Any) -> Iterator[None]:
 
 @contextmanager
 def _attention_of(gpu: bool) -> Iterator[None]:
-    """Attend as the device does: only on a CPU are short documents attended by explicit products."""
-    before = attention._PRODUCTS_UP_TO
-    attention._PRODUCTS_UP_TO = 0 if gpu else before
+    """Attend as the device does: only on a CPU by explicit products."""
+    before = attention._way
+    attention._way = (lambda _: grouped.attend) if gpu else before
     try:
         yield
     finally:
-        attention._PRODUCTS_UP_TO = before
+        attention._way = before

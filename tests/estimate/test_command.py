@@ -135,5 +135,5 @@ def test_a_model_that_cannot_be_rehearsed_does_not_spoil_the_plan(
 def test_the_plan_says_nothing_of_a_model_that_is_not_at_hand(
     recipe_file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cpt.estimate.recipe.architecture", lambda reference, fetch: None)
+    monkeypatch.setattr("cpt.estimate.model.architecture", lambda reference, fetch: None)
     assert "memory" not in call(capsys, "plan", "recipe.yaml")[1]

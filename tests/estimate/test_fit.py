@@ -14,7 +14,7 @@ from cpt.estimate.job import Job
 
 def peak(tried: Job) -> int:
     """A sum of gradients between micro batches, and activations."""
-    return 1000 + 500 * (tried.accumulation > 1) + 100 * tried.micro_batch
+    return 1000 + 500 * (tried.accumulation > 1) + 100 * tried.settings.micro_batch
 
 
 @pytest.mark.parametrize("limit", range(1200, 4600, 90))
@@ -47,7 +47,7 @@ def test_few_sizes_are_tried(tiny_model: Path) -> None:
     tried: list[int] = []
 
     def counting(each: Job) -> int:
-        tried.append(each.micro_batch)
+        tried.append(each.settings.micro_batch)
         return peak(each)
 
     largest_fit(job(tiny_model, *[(8,)] * 512), 3000, counting)

@@ -35,22 +35,45 @@ def job(file: Path, *overrides: str, **more: Any) -> Job:
 def test_a_corpus_that_is_not_made_yet_is_taken_to_be_full(recipe_file: Path) -> None:
     found = planned(recipe_file, "pretrain.micro_batch_sequences=2")
     assert found.job.sequences == ((64,),) * 4
-    assert (found.job.micro_batch, found.job.accumulation) == (2, 2)
-    assert (found.job.steps, found.job.tokens) == (4, 1024)
+    assert (found.job.settings.micro_batch, found.job.accumulation) == (2, 2)
+    assert (found.job.settings.steps, found.job.settings.tokens) == (4, 1024)
     assert found.job.probe == (500,)
     assert "one document of 64 tokens" in found.assumptions[0]
 
 
 def test_settings_reach_the_job(recipe_file: Path) -> None:
-    assert job(recipe_file, "pretrain.precision=fp32").dtype == torch.float32
-    assert job(recipe_file, on_gpu=True).dtype == torch.bfloat16
-    assert job(recipe_file, "pretrain.optimizer.beta1=0.8").optimizer.beta1 == 0.8
+    assert job(recipe_file, "pretrain.precision=fp32").settings.dtype == torch.float32
+    assert job(recipe_file, on_gpu=True).settings.dtype == torch.bfloat16
+    assert job(recipe_file, "pretrain.optimizer.beta1=0.8").settings.optimizer.beta1 == 0.8
     assert job(recipe_file, "corpus.sequence_length=32").sequences == ((32,),) * 4
     assert job(recipe_file, "pretrain.monitor.window=100").probe == (100,) * 5
     shared = planned(recipe_file, processes=2)
-    assert shared.job.micro_batch == 2
+    assert shared.job.settings.micro_batch == 2
     assert "whole copy" in shared.assumptions[-1]
     assert "compiled" in planned(recipe_file, "pretrain.compile=true").assumptions[-1]
+    assert "while it steps" in planned(recipe_file, "pretrain.optimizer.kind=muon").assumptions[-1]
+
+
+def test_float8_is_counted_as_bfloat16(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cpt.training.float8.why_not_float8", lambda: None)
+    found = planned(recipe_file, "pretrain.precision=fp8")
+    assert found.job.settings.dtype == torch.bfloat16
+    assert "8-bit" in found.assumptions[-1]
+
+
+def test_what_trains_reaches_the_job(recipe_file: Path) -> None:
+    here = planned(recipe_file, "pretrain.trains={kind: lora, embeddings: new-tokens}", "pretrain.precision=bf16")
+    assert here.job.settings.trains.kind == "lora"
+    assert len(here.job.settings.new_tokens) == 30
+    assert "frozen" in here.assumptions[-1]
+
+
+def test_layers_that_an_earlier_training_adds(recipe_file: Path) -> None:
+    added = "  - pretrain: {name: deeper, tokens: 1000, trains: {kind: expansion, every: 1}}\n"
+    recipe_file.write_text(recipe_file.read_text().replace("  - pretrain: {", added + "  - pretrain: {"))
+    recipe = load(recipe_file)
+    jobs = [plan_job(recipe, step, {}, fetch=True) for step in pretrain_steps(recipe)]
+    assert [each.job.architecture.num_hidden_layers for each in jobs if each] == [2, 4]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +115,7 @@ def test_finished_stages_are_read(recipe_file: Path) -> None:
     assert all(sum(lengths) <= 64 and len(lengths) > 1 for lengths in made.sequences[:1])
     weights = [heaviness(lengths, made.architecture) for lengths in made.sequences]
     assert weights == sorted(weights, reverse=True)
-    assert made.tokens >= 1000
+    assert made.settings.tokens >= 1000
     again = pretrain_steps(load(recipe_file))[0]
     assert again.name == found.step.name
 
