@@ -64,8 +64,12 @@ CONFIGURATIONS = {
     "adapters": Configuration(
         (256,) * 4, batch=2, micro_batch=2, precision="bfloat16", trains={"kind": "lora", "rank": 64}
     ),
-    "muon": Configuration((256,) * 4, batch=2, micro_batch=1, precision="bfloat16", optimizer={"kind": "muon"}),
-    "checkpoint": Configuration((256,), batch=2, micro_batch=2, precision="bfloat16", checkpoint={"every": 1}),
+    "muon": Configuration(
+        (256,) * 4, batch=2, micro_batch=1, precision="bfloat16", optimizer={"kind": "muon"}
+    ),
+    "checkpoint": Configuration(
+        (256,), batch=2, micro_batch=2, precision="bfloat16", checkpoint={"every": 1}
+    ),
 }
 
 
@@ -86,7 +90,7 @@ def job_of(each: Configuration) -> Any:
     told = Settings(
         steps=each.steps,
         micro_batch=each.micro_batch,
-        schedule=Constant(peak=1e-5),
+        schedule=Constant(peak=1e-5, warmup=0),
         optimizer=TypeAdapter(Optimizer).validate_python(each.optimizer),
         clip=1.0,
         dtype=getattr(torch, each.precision),

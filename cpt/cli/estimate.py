@@ -150,5 +150,6 @@ def _time(each: Estimate) -> str:
     if each.duration is None:
         return "For the time add --calibrate, which measures this machine, or name a GPU with --gpu."
     took, rate = duration(each.duration.seconds), number(each.duration.tokens_per_second)
-    text = f"{number(each.planned.job.settings.tokens)} tokens take {took} at {rate} tokens/s: {each.duration.basis}."
+    tokens = number(each.planned.job.settings.tokens)
+    text = f"{tokens} tokens take {took} at {rate} tokens/s: {each.duration.basis}."
     return text if each.cost is None else f"{text} That costs {each.cost:,.2f}."

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from cpt.errors import RecipeError
 from cpt.estimate.cost import Duration, flops_per_token
 from cpt.estimate.job import Job
-from cpt.errors import RecipeError
 from cpt.estimate.rehearsal import Weights, build, choose, hold
 from cpt.packed.batch import pack
 from cpt.packed.model import PackedLanguageModel

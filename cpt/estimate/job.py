@@ -44,7 +44,9 @@ class Job:
     @property
     def heaviest(self) -> Lengths:
         """Document lengths of the micro batch that takes most memory."""
-        return tuple(length for sequence in self.sequences[: self.settings.micro_batch] for length in sequence)
+        return tuple(
+            length for sequence in self.sequences[: self.settings.micro_batch] for length in sequence
+        )
 
     def with_micro_batch(self, size: int) -> Job:
         """The same run with other micro batches: what it learns does not change."""

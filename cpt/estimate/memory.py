@@ -18,7 +18,8 @@ class Memory:
 
     Attributes:
         moments: "load": weights are read and put into working precision. "probe": held-out text is read.
-            "step": forward and backward pass of one micro batch. "update": weights are rounded by chance. "save": the model is float32 again.
+            "step": forward and backward pass of one micro batch. "update": weights are rounded by chance.
+            "save": the model is float32 again.
     """
 
     moments: Mapping[str, Mapping[Part, int]]

@@ -13,6 +13,7 @@ from cpt.recipe.schema import Recipe, Step
 from cpt.stages.base import Artifact
 from cpt.stages.corpus import CorpusConfig
 from cpt.stages.pretrain import PretrainConfig, planned, settings_of
+
 _BATCHES = 256
 """Global batches that are looked at for the heaviest."""
 

@@ -15,7 +15,6 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from cpt.estimate.timeline import Block, Part, Timeline
 
-
 _ANSWERS: dict[Any, Callable[[bool], Any]] = {
     torch.ops.aten.equal.default: lambda on_gpu: on_gpu,
     torch.ops.aten._local_scalar_dense.default: lambda _: 1.0,

@@ -189,7 +189,7 @@ def build(architecture: Any) -> Any:
 
 
 def _make_fake(model: nn.Module) -> None:
-    """Give a model without memory (on the meta device) fake tensors on the CPU; what is shared stays shared."""
+    """Put a model from the meta device onto the CPU, on fake tensors; what is shared stays shared."""
     made: dict[torch.Tensor, torch.Tensor] = {}
     for module in model.modules():
         for name, parameter in module._parameters.items():

@@ -334,9 +334,7 @@ def _settings(
 ) -> Settings:
     from cpt.model_folder.new_tokens import read_new_tokens
 
-    settings = settings_of(
-        config, steps, _tokens(stream, steps), read_new_tokens(model_folder), context.seed
-    )
+    settings = settings_of(config, steps, _tokens(stream, steps), read_new_tokens(model_folder), context.seed)
     return replace(settings, trackers=_tracking(config, context))
 
 

@@ -62,7 +62,9 @@ def test_float8_is_counted_as_bfloat16(recipe_file: Path, monkeypatch: pytest.Mo
 
 
 def test_what_trains_reaches_the_job(recipe_file: Path) -> None:
-    here = planned(recipe_file, "pretrain.trains={kind: lora, embeddings: new-tokens}", "pretrain.precision=bf16")
+    here = planned(
+        recipe_file, "pretrain.trains={kind: lora, embeddings: new-tokens}", "pretrain.precision=bf16"
+    )
     assert here.job.settings.trains.kind == "lora"
     assert len(here.job.settings.new_tokens) == 30
     assert "frozen" in here.assumptions[-1]

@@ -90,7 +90,7 @@ def test_gradients_of_masters_are_held_only_between_micro_batches(tiny_model: Pa
 def test_a_probe_holds_the_logits_of_one_chunk(
     tiny_model: Path, dtype: torch.dtype, width: int, copies: int
 ) -> None:
-    """And in float32 those of as many positions as a cache holds: exact, unless they are so, and a softmax."""
+    """And in float32 those of as many positions as a cache holds: exact ones, and a softmax."""
     at_once = 2**20 // 4001 * 4001 * 4
     many, few = (job(tiny_model, (20,), dtype=dtype, probe=(100,) * count) for count in (20, 5))
     for each, positions in ((many, 1024), (few, 5 * 99)):
