@@ -190,7 +190,7 @@ def build(architecture: Any) -> Any:
 
 def _make_fake(model: nn.Module) -> None:
     """Put a model from the meta device onto the CPU, on fake tensors; what is shared stays shared."""
-    made: dict[torch.Tensor, torch.Tensor] = {}
+    made: dict[nn.Parameter, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None and parameter not in made:
@@ -237,7 +237,8 @@ def _explained(architecture: Any) -> Iterator[None]:
 def _attention_of(gpu: bool) -> Iterator[None]:
     """Attend as the device does: only on a CPU by explicit products."""
     before = attention._way
-    attention._way = (lambda _: grouped.attend) if gpu else before
+    if gpu:
+        attention._way = lambda _: grouped.attend
     try:
         yield
     finally:
