@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cpt import __version__
-from cpt.cli import continuing, looking, recipes, running, schedule, tokenizer
+from cpt.cli import continuing, estimate, looking, recipes, running, schedule, tokenizer
 from cpt.cli.launching import LaunchableCommand
 from cpt.cli.output import explain
 from cpt.cli.quiet import quiet_libraries
@@ -34,6 +34,7 @@ app = typer.Typer(
 app.command("init")(recipes.init)
 app.command("validate")(recipes.validate)
 app.command("plan")(recipes.plan)
+app.command("estimate")(estimate.estimate)
 app.command("run", cls=LaunchableCommand)(running.run)
 app.command("continue", cls=LaunchableCommand)(continuing.continue_)
 app.command("status")(looking.status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.text import Text
 
 from cpt.cli.curve import draw
-from cpt.cli.form import plural
+from cpt.cli.form import plural, size
 from cpt.cli.options import (
     DEFAULT_RUNS,
     Force,
@@ -81,9 +82,12 @@ def plan(
 
     Example: cpt plan medical.yaml pretrain.schedule.peak=1e-4
     """
+    from cpt.estimate.at_hand import peaks_at_hand
+
     checked = load(recipe, overrides or ())
     store = Store(runs / checked.name)
     made = make_plan(checked, store, selection(from_, until, only, force))
+    peaks = peaks_at_hand(made)
     if as_json:
         print_json(
             {
@@ -92,11 +96,13 @@ def plan(
                 "base_fingerprint": made.base_fingerprint,
                 "seed": checked.seed,
                 "folder": str(store.folder),
-                "stages": [entry.as_json() for entry in made.entries],
+                "stages": [
+                    entry.as_json() | {"peak_bytes": peaks.get(entry.step.name)} for entry in made.entries
+                ],
             }
         )
     else:
-        _print_plan(made, store)
+        _print_plan(made, store, peaks)
 
 
 def _write_template(name: str, path: Path | None, force: bool, as_json: bool) -> None:
@@ -127,13 +133,13 @@ def _list_templates(as_json: bool) -> None:
     return out().print(table)
 
 
-def _print_plan(made: Plan, store: Store) -> None:
+def _print_plan(made: Plan, store: Store, peaks: Mapping[str, int]) -> None:
     console, recipe = out(), made.recipe
     console.print(Text.assemble((recipe.name, "bold"), (f"  in {store.folder}, seed {recipe.seed}", "dim")))
     console.print(Text(f"  base {recipe.data['base']}", style="dim"), soft_wrap=True)
     table = rows("stage", "action", "why")
     for entry in made.entries:
-        table.add_row("", entry.step.name, word(entry.action), _why(entry))
+        table.add_row("", entry.step.name, word(entry.action), _why(entry, peaks.get(entry.step.name)))
     console.print(table)
     count = len(made.to_run)
     for entry in made.entries:
@@ -155,8 +161,10 @@ def _print_curve(entry: Entry) -> None:
     console.print()
 
 
-def _why(entry: Entry) -> Text:
+def _why(entry: Entry, peak: int | None) -> Text:
     text = Text("; ".join([entry.why, "continues from work left by an interruption"][: 1 + entry.continues]))
     if entry.forecast:
         text.append(f"\n{entry.forecast}", style="dim")
+    if peak is not None:
+        text.append(f"\nabout {size(peak)} of memory at the peak (cpt estimate tells more)", style="dim")
     return text

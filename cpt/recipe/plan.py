@@ -81,6 +81,11 @@ class Plan:
         return tuple(entry for entry in self.entries if entry.to_run)
 
     @property
+    def artifacts(self) -> dict[str, Record]:
+        """The results that are there, by name of the stage."""
+        return {entry.step.name: entry.artifact for entry in self.entries if entry.artifact}
+
+    @property
     def needs_base(self) -> bool:
         """Whether any stage that will run reads the base model."""
         return any(BASE in entry.step.inputs.values() for entry in self.to_run)

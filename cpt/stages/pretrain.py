@@ -147,11 +147,7 @@ class PretrainStage(Stage[PretrainConfig]):
         """Steps and tokens, as far as the corpus is known."""
         if "corpus" not in inputs:
             return f"{config.tokens:,} tokens"
-        corpus = inputs["corpus"].path("corpus")
-        found = _find_start(config, inputs)
-        begin = begin_of_data(config.start, None if isinstance(found, Problem) else found, inputs)
-        stream = _stream(config, corpus, 0, begin)
-        steps = _steps(config, corpus, stream)
+        stream, steps = planned(config, inputs, seed=0)
         return f"about {_tokens(stream, steps):,} tokens in {steps:,} steps"
 
     def run(self, config: PretrainConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
@@ -210,6 +206,18 @@ def _steps(config: PretrainConfig, corpus: Path, stream: TrainingStream) -> int:
 
 def _tokens(stream: TrainingStream, steps: int) -> int:
     return sum(int(entry["tokens"]) for entry in stream.ledger(steps).values())
+
+
+def planned(config: PretrainConfig, inputs: Mapping[str, Artifact], seed: int) -> tuple[TrainingStream, int]:
+    """What a corpus would be trained on: the stream and the steps that are taken of it.
+
+    Args:
+        inputs: the corpus at least; without a model that is made already no text counts as gone through.
+    """
+    found, corpus = _find_start(config, inputs), inputs["corpus"].path("corpus")
+    begin = begin_of_data(config.start, None if isinstance(found, Problem) else found, inputs)
+    stream = _stream(config, corpus, seed, begin)
+    return stream, _steps(config, corpus, stream)
 
 
 def _stream(
@@ -329,11 +337,24 @@ def _settings(
     config: PretrainConfig, steps: int, stream: TrainingStream, model_folder: Path, context: Context
 ) -> Settings:
     from cpt.model_folder.new_tokens import read_new_tokens
+
+    settings = settings_of(config, steps, _tokens(stream, steps), read_new_tokens(model_folder), context.seed)
+    return replace(settings, trackers=_tracking(config, context))
+
+
+def settings_of(
+    config: PretrainConfig, steps: int, tokens: int, new_tokens: Sequence[int], seed: int
+) -> Settings:
+    """How the loop is told to train, save for where its log goes.
+
+    Args:
+        tokens: of all steps.
+        new_tokens: ids of the tokens that the model's base did not have.
+    """
     from cpt.monitor.probes import probe_steps
     from cpt.packed.model import resolve_precision
     from cpt.training.settings import Settings
 
-    tokens = _tokens(stream, steps)
     return Settings(
         steps=steps,
         micro_batch=config.micro_batch_sequences or config.batch_sequences,
@@ -346,10 +367,9 @@ def _settings(
         faults=config.faults,
         compile=config.compile,
         tokens=tokens,
-        trackers=_tracking(config, context),
         trains=config.trains,
-        new_tokens=read_new_tokens(model_folder),
-        seed=context.seed,
+        new_tokens=new_tokens,
+        seed=seed,
         gradient_checkpointing=config.gradient_checkpointing,
         stochastic_rounding=config.master == "stochastic-rounding",
         float8=config.precision == "fp8",

@@ -137,7 +137,8 @@ def test_replicas_stay_equal_to_the_last_bit(done: Path, name: str) -> None:
 
 
 def test_sharded_masters_train_as_whole_ones_in_bfloat16(done: Path) -> None:
-    assert_close(weights(done, "sharded-bf16"), weights(done, "bf16"))
+    # the norm is summed in another order; where that rounds a bfloat16 weight otherwise, runs drift apart
+    assert_close(weights(done, "sharded-bf16"), weights(done, "bf16"), tolerance=1e-3)
     assert not equal(weights(done, "bf16"), weights(done, "whole"))
 
 

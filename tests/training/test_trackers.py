@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -43,6 +44,7 @@ def test_after_a_kill_tensorboard_shows_every_step_once(
     settings = dataclasses.replace(SETTINGS, trackers=BOARD)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_model, tmp_path / "killed", settings, die_at=die_at)
+    time.sleep(1)  # TensorBoard reads files in the order of their names, which begin with the second
     run(tiny_model, tmp_path / "killed", settings)
     run(tiny_model, tmp_path / "whole", settings)
     killed, whole = (scalars(tmp_path / name / TENSORBOARD) for name in ("killed", "whole"))

@@ -1,0 +1,155 @@
+"""`cpt estimate`: memory, time and cost of a recipe's training before it runs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from cpt.cli.form import duration, number, plural, size
+from cpt.cli.options import DEFAULT_RUNS, Json, Overrides, RecipeArgument, Runs
+from cpt.cli.output import out, print_json, rows
+from cpt.cli.quiet import diverted
+from cpt.errors import UsageError
+from cpt.recipe.load import load
+from cpt.recipe.plan import make_plan
+from cpt.recipe.schema import Recipe
+from cpt.recipe.store import Store
+
+if TYPE_CHECKING:
+    from cpt.estimate.stage import Estimate, Wanted
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def estimate(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    gpu: Annotated[
+        str | None, typer.Option("--gpu", metavar="NAME", help="A GPU by name: h100, a100, l4, rtx-4090, …")
+    ] = None,
+    gpus: Annotated[int, typer.Option("--gpus", metavar="N", min=1, help="How many of them.")] = 1,
+    price: Annotated[
+        float | None, typer.Option("--price", min=0, help="Price of one GPU, or of this machine, per hour.")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", metavar="SIZE", help="Memory to fit in, 80GB or 24GiB; else the device's."),
+    ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", metavar="", help="Train here for some seconds, to tell the time."),
+    ] = False,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Json = False,
+) -> None:
+    """Predict peak memory by part, time and cost of every pretrain stage, without training.
+
+    Example: cpt estimate medical.yaml --gpu h100 --price 2.5
+    """
+    if gpu is None and gpus > 1:
+        raise UsageError("--gpus counts GPUs of one name", hint="Name it: --gpu h100 --gpus 8.")
+    if gpu is not None and calibrate:
+        raise UsageError("--calibrate measures this machine, --gpu names another", hint="Leave one out.")
+    limit = None if memory is None else bytes_of(memory)
+    checked = load(recipe, overrides or ())
+    wanted = _wanted(gpu, gpus, limit, price, calibrate)
+    with diverted(runs / checked.name / "libraries.log"):
+        found = _estimates(checked, Store(runs / checked.name), wanted)
+    if as_json:
+        device = asdict(wanted.device) | {"count": gpus}
+        print_json({"name": checked.name, "device": device, "stages": [each.as_json() for each in found]})
+    else:
+        _print(checked, found, wanted)
+
+
+def bytes_of(text: str) -> int:
+    """Bytes that `80GB`, `24 GiB` or `1000000` stand for.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    match = re.fullmatch(r"(\d+\.?\d*)\s*([kmgt]?)(i?)b?", text.strip().lower())
+    if match is None or float(match[1]) == 0:
+        raise UsageError(f"--memory: `{text}` is no size", hint="Write 80GB or 24GiB.")
+    return round(float(match[1]) * (_BINARY_UNITS if match[3] else _UNITS)[match[2]])
+
+
+def _wanted(gpu: str | None, gpus: int, limit: int | None, price: float | None, calibrate: bool) -> Wanted:
+    from cpt.estimate import device as devices
+    from cpt.estimate.stage import Wanted
+
+    device = devices.gpu(gpu) if gpu else devices.this_machine()
+    suggest = gpu is not None or limit is not None
+    return Wanted(device, gpus, limit or device.memory_bytes, price, calibrate, suggest)
+
+
+def _estimates(recipe: Recipe, store: Store, wanted: Wanted) -> list[Estimate]:
+    from cpt.estimate.recipe import plan_job, pretrain_steps
+    from cpt.estimate.stage import estimate as estimated
+
+    training = pretrain_steps(recipe)
+    if not training:
+        raise UsageError("the recipe has no pretrain stage, so there is nothing to estimate")
+    artifacts = make_plan(recipe, store).artifacts
+    on_gpu = wanted.device.is_gpu
+    planned = [
+        plan_job(recipe, step, artifacts, fetch=True, on_gpu=on_gpu, processes=wanted.count)
+        for step in training
+    ]
+    return [estimated(each, wanted) for each in planned if each is not None]
+
+
+def _print(recipe: Recipe, found: list[Estimate], wanted: Wanted) -> None:
+    where = wanted.device.name if wanted.count == 1 else f"{wanted.count} of {wanted.device.name}"
+    out().print(Text.assemble((recipe.name, "bold"), (f"  on {where}", "dim")))
+    for each in found:
+        _print_stage(each)
+
+
+def _print_stage(each: Estimate) -> None:
+    console, job = out(), each.planned.job
+    batch = f"{plural(len(job.sequences), 'sequence')} per step, {job.settings.micro_batch} at once"
+    console.print(Text.assemble((f"  {each.planned.step.name}", "bold"), (f"  {batch}", "dim")))
+    table = rows("part", "at the peak#")
+    for part, amount in each.memory.parts.items():
+        table.add_row("", part, size(amount))
+    table.add_row("", Text("all", style="bold"), Text(size(each.memory.peak), style="bold"))
+    console.print(table)
+    for line in (_verdict(each), *_advice(each), _time(each)):
+        console.print(f"  {line}", soft_wrap=True)
+    for assumption in each.planned.assumptions:
+        console.print(Text(f"  assumed: {assumption}", style="dim"), soft_wrap=True)
+
+
+def _verdict(each: Estimate) -> str:
+    from cpt.estimate.fit import MARGIN
+
+    verdict = "fits" if each.fits else "does not fit"
+    room = f"{size(each.limit)} with {MARGIN:.0%} to spare"
+    return f"It {verdict} in {room}; the peak is reached in: {each.memory.moment}."
+
+
+def _advice(each: Estimate) -> list[str]:
+    if not each.suggested:
+        return []
+    if each.fit is None:
+        return ["Not even one sequence at a time fits: take shorter sequences, or a smaller model."]
+    count = each.fit.accumulation
+    return [
+        f"The largest that fits is micro_batch_sequences: {each.fit.micro_batch}, "
+        f"{count} {'time' if count == 1 else 'times'} per step, at {size(each.fit.peak)}."
+    ]
+
+
+def _time(each: Estimate) -> str:
+    if each.duration is None:
+        return "For the time add --calibrate, which measures this machine, or name a GPU with --gpu."
+    took, rate = duration(each.duration.seconds), number(each.duration.tokens_per_second)
+    tokens = number(each.planned.job.settings.tokens)
+    text = f"{tokens} tokens take {took} at {rate} tokens/s: {each.duration.basis}."
+    return text if each.cost is None else f"{text} That costs {each.cost:,.2f}."

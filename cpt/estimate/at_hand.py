@@ -1,0 +1,54 @@
+"""Peak memory for `cpt plan`: nothing is fetched, and what was reckoned once is remembered."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+from cpt import __version__
+from cpt.errors import CptError
+from cpt.estimate.recipe import plan_job
+from cpt.recipe.plan import Entry, Plan
+from cpt.references import cache_folder
+from cpt.stages.pretrain import PretrainConfig
+
+
+def peaks_at_hand(plan: Plan) -> dict[str, int]:
+    """Peak bytes, on this machine, of the stages that would train and whose model is at hand."""
+    training = [entry for entry in plan.to_run if isinstance(entry.step.located, PretrainConfig)]
+    peaks = {entry.step.name: _peak(plan, entry) for entry in training}
+    return {name: peak for name, peak in peaks.items() if peak is not None}
+
+
+def _peak(plan: Plan, entry: Entry) -> int | None:
+    memo = _memo(plan, entry)
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return int(json.loads(memo.read_text(encoding="utf-8"))["peak_bytes"])
+    planned = plan_job(plan.recipe, entry.step, plan.artifacts, fetch=False)
+    if planned is None:
+        return None
+    from cpt.estimate.device import this_machine
+    from cpt.estimate.memory import memory_of
+
+    try:
+        peak = memory_of(planned.job, this_machine()).peak
+    except CptError:  # `cpt estimate` says why
+        return None
+    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        aside = memo.with_name(f"{memo.name}.{os.getpid()}")
+        aside.write_text(json.dumps({"peak_bytes": peak}), encoding="utf-8")
+        aside.replace(memo)
+    return peak
+
+
+def _memo(plan: Plan, entry: Entry) -> Path:
+    """Where the peak is remembered: by all that it follows from."""
+    made = sorted(name for name in entry.step.inputs.values() if name in plan.artifacts)
+    key = [entry.fingerprint, entry.step.located.model_dump_json(), made, __version__, version("torch")]
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    return cache_folder() / "estimates" / f"{digest[:32]}.json"

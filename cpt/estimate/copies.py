@@ -1,0 +1,38 @@
+"""Copies of a run's state in host memory: one that is written in the background, and those for roll-backs."""
+
+from __future__ import annotations
+
+from cpt.training.checkpoint.policy import Policy
+from cpt.training.settings import Settings
+
+
+def bytes_of_copies(settings: Settings, weights: int, state: int, *, is_plain: bool) -> int:
+    """The most bytes of copies that are held while a later step is taken.
+
+    `Keeper` has memory for at most two copies, and uses it again. The first snapshot for roll-backs is older
+    than the optimizer's state.
+
+    Args:
+        weights: bytes of the weights that a checkpoint holds.
+        state: bytes of the optimizer's state.
+        is_plain: the weights that train are the model's own, so that one checkpoint stays before annealing.
+    """
+    saves = settings.checkpoint.mode == "async" and _writes_checkpoints(settings, is_plain)
+    whole = weights + state
+    if not settings.faults.rolls_back:
+        return whole if saves else 0
+    snapshots = (settings.steps - 1) // settings.faults.snapshot_every
+    return min(snapshots + saves, 2) * whole + (weights if snapshots + saves < 2 else 0)
+
+
+def _writes_checkpoints(settings: Settings, is_plain: bool) -> bool:
+    policy = Policy(settings.checkpoint, settings.steps, _anneal_begins(settings) if is_plain else None)
+    return any(policy.due(step) for step in range(1, settings.steps))
+
+
+def _anneal_begins(settings: Settings) -> int | None:
+    """The step before the rate is annealed, as if all steps had as many tokens."""
+    if settings.schedule.unit == "steps":
+        return settings.schedule.anneal_begins(settings.steps)
+    begins = settings.schedule.anneal_begins(settings.tokens)
+    return None if begins is None else begins * settings.steps // settings.tokens

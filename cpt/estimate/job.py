@@ -1,0 +1,65 @@
+"""What is estimated: one training run, in as much detail as its memory and its time depend on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cpt.training.settings import Settings
+
+Lengths = tuple[int, ...]
+"""Tokens of each document (or part of one) of a packed sequence."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training run.
+
+    Attributes:
+        architecture: the model's configuration (transformers).
+        settings: how it trains, as the loop is told.
+        sequences: document lengths of each sequence of the heaviest global batch, heaviest first.
+        probe: document lengths of what a probe reads at once; none without probes.
+        processes: each has a share of every global batch, and a whole copy of the model.
+    """
+
+    architecture: Any
+    settings: Settings
+    sequences: tuple[Lengths, ...]
+    probe: Lengths = ()
+    processes: int = 1
+
+    @property
+    def own_sequences(self) -> int:
+        """Sequences of a global batch that one process has."""
+        return math.ceil(len(self.sequences) / self.processes)
+
+    @property
+    def accumulation(self) -> int:
+        """Micro batches that a process takes for one step."""
+        return math.ceil(self.own_sequences / self.settings.micro_batch)
+
+    @property
+    def heaviest(self) -> Lengths:
+        """Document lengths of the micro batch that takes most memory."""
+        return tuple(
+            length for sequence in self.sequences[: self.settings.micro_batch] for length in sequence
+        )
+
+    def with_micro_batch(self, size: int) -> Job:
+        """The same run with other micro batches: what it learns does not change."""
+        return replace(self, settings=replace(self.settings, micro_batch=size))
+
+
+def heaviness(lengths: Lengths, architecture: Any) -> int:
+    """Ranks packed sequences by the memory that they take: what grows with tokens, and with their pairs."""
+    config = architecture.get_text_config()
+    return sum(length * (16 * config.hidden_size + config.num_attention_heads * length) for length in lengths)
+
+
+def mean_context(sequences: tuple[Lengths, ...]) -> float:
+    """Tokens in the document of a token drawn at random: Σ length² / Σ length."""
+    lengths = [length for sequence in sequences for length in sequence]
+    return sum(length * length for length in lengths) / sum(lengths)

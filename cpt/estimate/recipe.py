@@ -1,0 +1,143 @@
+"""From a recipe to jobs: what is made already is read, what is not made yet is reckoned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cpt.estimate.job import Job, Lengths, heaviness
+from cpt.estimate.model import planned_model
+from cpt.recipe.schema import Recipe, Step
+from cpt.stages.base import Artifact
+from cpt.stages.corpus import CorpusConfig
+from cpt.stages.pretrain import PretrainConfig, planned, settings_of
+
+_BATCHES = 256
+"""Global batches that are looked at for the heaviest."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A pretrain stage's run, and in words what had to be assumed."""
+
+    step: Step
+    job: Job
+    assumptions: tuple[str, ...]
+
+
+def pretrain_steps(recipe: Recipe) -> list[Step]:
+    """The stages of a recipe that train."""
+    return [step for step in recipe.steps if isinstance(step.located, PretrainConfig)]
+
+
+def plan_job(
+    recipe: Recipe,
+    step: Step,
+    artifacts: Mapping[str, Artifact],
+    *,
+    fetch: bool,
+    on_gpu: bool = False,
+    processes: int = 1,
+) -> Planned | None:
+    """The job of a pretrain stage.
+
+    Args:
+        artifacts: finished results, by name of the stage.
+        fetch: download what tells the architecture, if need be.
+
+    Returns:
+        None when the architecture is not at hand and may not be fetched.
+
+    Raises:
+        ReferenceUnavailable: the architecture cannot be had.
+    """
+    assumptions: list[str] = []
+    config: Any = step.located
+    model = planned_model(recipe, step.inputs["model"], artifacts, fetch, assumptions)
+    if model is None:
+        return None
+    inputs = {role: artifacts[name] for role, name in step.inputs.items() if name in artifacts}
+    if "corpus" in inputs:
+        sequences, steps, tokens = _sequences(config, inputs, recipe.seed, model.architecture)
+    else:
+        sequences, steps, tokens = _full_sequences(config, _sequence_length(recipe, step), assumptions)
+    settings = settings_of(_on_device(config, on_gpu), steps, tokens, model.new_tokens, recipe.seed)
+    job = Job(
+        architecture=model.architecture,
+        settings=settings,
+        sequences=sequences,
+        probe=_probe(config),
+        processes=processes,
+    )
+    job = job.with_micro_batch(min(settings.micro_batch, job.own_sequences))
+    return Planned(step, job, (*assumptions, *_simplifications(job, on_gpu)))
+
+
+def _simplifications(job: Job, on_gpu: bool) -> list[str]:
+    """What is reckoned otherwise than it will be."""
+    import torch
+
+    settings = job.settings
+    said = {
+        "every process holds a whole copy of the model (no sharding)": job.processes > 1,
+        "compiled blocks keep less than is counted here": settings.compile,
+        "8-bit matrix products are counted as bfloat16 ones": settings.float8,
+        "frozen weights are kept in float32, too, as if bfloat16 could not hold them": not on_gpu
+        and settings.dtype != torch.float32
+        and settings.trains.kind != "all",
+        "what an optimizer needs while it steps is not counted": settings.optimizer.kind != "adamw",
+    }
+    return [line for line, holds in said.items() if holds]
+
+
+def _sequences(
+    config: PretrainConfig, inputs: Mapping[str, Artifact], seed: int, model: Any
+) -> tuple[tuple[Lengths, ...], int, int]:
+    """Document lengths of the heaviest of some global batches, steps and tokens of a corpus that is there."""
+    stream, steps = planned(config, inputs, seed)
+    looked_at = range(0, steps, math.ceil(steps / _BATCHES))
+    batches = (
+        [tuple(int(length) for length in row.piece_lengths) for row in stream.batch(at)] for at in looked_at
+    )
+
+    def weight(lengths: Lengths) -> int:
+        return heaviness(lengths, model)
+
+    heaviest = max(batches, key=lambda batch: sum(map(weight, batch)))
+    tokens = sum(int(entry["tokens"]) for entry in stream.ledger(steps).values())
+    return tuple(sorted(heaviest, key=weight, reverse=True)), steps, tokens
+
+
+def _full_sequences(
+    config: PretrainConfig, length: int, assumptions: list[str]
+) -> tuple[tuple[Lengths, ...], int, int]:
+    """As `_sequences`, for a corpus that is not made yet."""
+    assumptions.append(f"every sequence is one document of {length:,} tokens: the corpus is not made yet")
+    batch = config.batch_sequences * length
+    steps = math.ceil(config.tokens / batch)
+    return ((length,),) * config.batch_sequences, steps, steps * batch
+
+
+def _sequence_length(recipe: Recipe, step: Step) -> int:
+    """The sequence length of the corpus stage that a stage's corpus comes from."""
+    maker = recipe.step(step.inputs["corpus"])
+    while not isinstance(maker.located, CorpusConfig):
+        maker = recipe.step(maker.inputs["corpus"])
+    return maker.located.sequence_length
+
+
+def _on_device(config: PretrainConfig, on_gpu: bool) -> PretrainConfig:
+    """The settings as the device has them: GPUs multiply bfloat16 numbers."""
+    bf16 = on_gpu and config.precision == "auto"
+    return config.model_copy(update={"precision": "bf16"}) if bf16 else config
+
+
+def _probe(config: PretrainConfig) -> Lengths:
+    """Windows that a probe reads at once."""
+    from cpt.monitor.bits_per_byte import BATCH_TOKENS
+
+    window = min(config.monitor.window, config.monitor.tokens)
+    most = min(BATCH_TOKENS, config.monitor.tokens)
+    return (window,) * max(1, most // window)

@@ -1,0 +1,104 @@
+"""Everything that is predicted of one pretrain stage."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cpt.estimate.calibration import Calibration, calibrate
+from cpt.estimate.cost import Duration, by_peak, flops_per_token
+from cpt.estimate.device import Device
+from cpt.estimate.fit import Fit, fits, largest_fit
+from cpt.estimate.memory import Memory, memory_in, memory_of
+from cpt.estimate.recipe import Planned
+from cpt.estimate.rehearsal import rehearse
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked.
+
+    Attributes:
+        device: where the run would be, on `count` of them.
+        limit: bytes of memory to fit in.
+        price: of one device per hour, if the cost is wanted.
+        calibrate: measure this machine.
+        suggest: look for the largest micro batch that fits, even if the recipe's own does.
+    """
+
+    device: Device
+    count: int
+    limit: int
+    price: float | None = None
+    calibrate: bool = False
+    suggest: bool = False
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is predicted.
+
+    Attributes:
+        suggested: whether `fit` was looked for; it is None when nothing fits.
+        duration: None when nothing tells how fast the device is.
+        cost: in the currency of the price; None without one.
+    """
+
+    planned: Planned
+    memory: Memory
+    limit: int
+    suggested: bool
+    fit: Fit | None
+    flops_per_token: float
+    duration: Duration | None
+    calibration: Calibration | None
+    cost: float | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the recipe's own micro batch fits, with room to spare."""
+        return fits(self.memory.peak, self.limit)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data, in bytes and seconds."""
+        job, memory = self.planned.job, self.memory
+        return {
+            "stage": self.planned.step.name,
+            "peak_bytes": memory.peak,
+            "moment": memory.moment,
+            "parts": dict(memory.parts),
+            "moments": {name: dict(parts) for name, parts in memory.moments.items()},
+            "batch_sequences": len(job.sequences),
+            "micro_batch_sequences": job.settings.micro_batch,
+            "accumulation": job.accumulation,
+            "limit_bytes": self.limit,
+            "fits": self.fits,
+            "suggestion": asdict(self.fit) if self.fit else None,
+            "steps": job.settings.steps,
+            "tokens": job.settings.tokens,
+            "flops_per_token": self.flops_per_token,
+            "time": asdict(self.duration) if self.duration else None,
+            "calibration": asdict(self.calibration) if self.calibration else None,
+            "cost": self.cost,
+            "assumptions": list(self.planned.assumptions),
+        }
+
+
+def estimate(planned: Planned, wanted: Wanted) -> Estimate:
+    """Predict memory, time and cost of a planned stage."""
+    job, device = planned.job, wanted.device
+    rehearsal = rehearse(job, on_gpu=device.is_gpu)
+    memory = memory_in(rehearsal, device)
+    suggest = wanted.suggest or not fits(memory.peak, wanted.limit)
+    fit = largest_fit(job, wanted.limit, lambda tried: memory_of(tried, device).peak) if suggest else None
+    calibration = calibrate(job, rehearsal.weights) if wanted.calibrate else None
+    duration = None
+    if calibration is not None:
+        duration = calibration.duration(job)
+    elif device.flops:
+        duration = by_peak(job, rehearsal.weights, device)
+    cost = None
+    if duration is not None and wanted.price is not None:
+        cost = duration.cost(wanted.count, wanted.price)
+    flops = flops_per_token(job, rehearsal.weights)
+    return Estimate(planned, memory, wanted.limit, suggest, fit, flops, duration, calibration, cost)

@@ -1,0 +1,31 @@
+"""Jobs on the tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cpt.estimate.job import Job, Lengths
+from cpt.model_folder.architecture import settings
+from cpt.training.optimizers import AdamW
+from cpt.training.schedules import Constant
+from cpt.training.settings import Settings
+
+
+def job(model: Path, *sequences: Lengths, micro_batch: int | None = None, **more: Any) -> Job:
+    """A run of one step whose global batch has these sequences; `more` are settings, or the job's own."""
+    told: dict[str, Any] = {
+        "steps": 1,
+        "micro_batch": micro_batch or len(sequences),
+        "schedule": Constant(),
+        "optimizer": AdamW(),
+        "clip": 1.0,
+        "dtype": torch.bfloat16,
+        "probe_at": (),
+        "tokens": sum(map(sum, sequences)),
+    }
+    of_the_job = {key: more.pop(key) for key in ("architecture", "probe", "processes") if key in more}
+    facts: dict[str, Any] = {"architecture": settings(model), **of_the_job}
+    return Job(settings=Settings(**told | more), sequences=sequences, **facts)

@@ -1,0 +1,139 @@
+"""`cpt estimate`, and what `cpt plan` says of memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cpt.cli import main
+from cpt.errors import StageFailed
+from cpt.estimate.timeline import PARTS
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main(words)
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return code, captured.out, captured.err
+
+
+def as_json(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    code, out, err = call(capsys, *words, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_json_tells_the_peak_by_part(recipe_file: Path, capsys: Any) -> None:
+    told = as_json(capsys, "estimate", "recipe.yaml")
+    (stage,) = told["stages"]
+    assert stage["stage"] == "pretrain"
+    assert set(stage["parts"]) == set(PARTS)
+    assert stage["peak_bytes"] == sum(stage["parts"].values())
+    assert stage["parts"] == stage["moments"][stage["moment"]]
+    assert stage["peak_bytes"] == max(sum(parts.values()) for parts in stage["moments"].values())
+    assert stage["parts"]["optimizer"] > 0
+    assert (stage["fits"], stage["suggestion"], stage["time"], stage["cost"]) == (True, None, None, None)
+    assert told["device"]["count"] == 1
+
+
+def test_a_gpu_by_name_has_time_and_cost(recipe_file: Path, capsys: Any) -> None:
+    words = ("estimate", "recipe.yaml", "--gpu", "h100", "--gpus", "2", "--price", "3600")
+    (stage,) = as_json(capsys, *words)["stages"]
+    assert stage["cost"] == pytest.approx(2 * stage["time"]["seconds"])
+    assert stage["limit_bytes"] == 80 * 10**9
+    assert stage["parts"]["other"] == 600_000_000
+    assert stage["suggestion"]["micro_batch"] == 2, "two GPUs share four sequences"
+    code, shown, _ = call(capsys, *words)
+    assert code == 0
+    assert "on 2 of h100" in shown
+    assert "That costs" in shown
+
+
+def test_what_does_not_fit_gets_advice(recipe_file: Path, capsys: Any) -> None:
+    code, shown, _ = call(capsys, "estimate", "recipe.yaml", "--memory", "1MB")
+    assert code == 0
+    assert "does not fit in 1.0 MB" in shown
+    assert "Not even one sequence" in shown
+    assert "--calibrate" in shown
+    assert "assumed: every sequence" in shown
+
+
+def test_overrides_change_the_estimate(recipe_file: Path, capsys: Any) -> None:
+    small, large = (
+        as_json(capsys, "estimate", "recipe.yaml", "--gpu", "l4", *more)["stages"][0]["parts"]["activations"]
+        for more in ((), ("pretrain.batch_sequences=16",))
+    )
+    assert large > 2 * small
+
+
+def test_calibration_tells_the_time_here(recipe_file: Path, capsys: Any) -> None:
+    (stage,) = as_json(capsys, "estimate", "recipe.yaml", "--calibrate", "--price", "1")["stages"]
+    assert stage["time"]["seconds"] > 0
+    assert stage["calibration"]["product_flops"] > 0
+    assert stage["cost"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--gpu", "h1000"), "Did you mean `h100`?"),
+        (("--gpus", "2"), "--gpu h100 --gpus 8"),
+        (("--gpu", "h100", "--calibrate"), "Leave one out"),
+        (("--memory", "lots"), "is no size"),
+        (("pretrain.batch_sequence=3",), "Did you mean `batch_sequences`?"),
+    ],
+)
+def test_mistakes_are_explained(recipe_file: Path, capsys: Any, words: Any, message: str) -> None:
+    code, out, err = call(capsys, "estimate", "recipe.yaml", *words)
+    assert code == 2
+    assert out == ""
+    assert message in err
+
+
+def test_a_recipe_that_trains_nothing(recipe_file: Path, capsys: Any) -> None:
+    lines = [line for line in recipe_file.read_text().splitlines() if "pretrain" not in line]
+    recipe_file.write_text("\n".join(lines) + "\n")
+    code, _, err = call(capsys, "estimate", "recipe.yaml")
+    assert code == 2
+    assert "no pretrain stage" in err
+
+
+def test_the_plan_tells_the_peak(recipe_file: Path, capsys: Any) -> None:
+    _, shown, _ = call(capsys, "plan", "recipe.yaml")
+    assert "of memory at the peak" in shown
+    stages = {stage["stage"]: stage for stage in as_json(capsys, "plan", "recipe.yaml")["stages"]}
+    assert stages["pretrain"]["peak_bytes"] > 10**7
+    assert stages["corpus"]["peak_bytes"] is None
+
+
+def test_the_plan_remembers_the_peak_until_something_changes(
+    recipe_file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def peak(*overrides: str) -> int:
+        return int(as_json(capsys, "plan", "recipe.yaml", *overrides)["stages"][2]["peak_bytes"])
+
+    first = peak()
+    monkeypatch.setattr("cpt.estimate.memory.heap_holes", lambda held: 10**9)
+    assert peak() == first
+    assert peak("pretrain.batch_sequences=5") > 10**9
+
+
+def test_a_model_that_cannot_be_rehearsed_does_not_spoil_the_plan(
+    recipe_file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise StageFailed("no such thing")
+
+    monkeypatch.setattr("cpt.estimate.memory.memory_of", fail)
+    assert "memory" not in call(capsys, "plan", "recipe.yaml")[1]
+
+
+def test_the_plan_says_nothing_of_a_model_that_is_not_at_hand(
+    recipe_file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cpt.estimate.model.architecture", lambda reference, fetch: None)
+    assert "memory" not in call(capsys, "plan", "recipe.yaml")[1]

@@ -1,0 +1,96 @@
+"""Operations, time and money against closed forms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jobs import job
+from transformers import LlamaConfig
+
+from cpt.estimate.calibration import Calibration, calibrate
+from cpt.estimate.cost import Duration, by_peak, flops_per_token
+from cpt.estimate.device import TYPICAL_UTILISATION, gpu
+from cpt.estimate.job import mean_context
+from cpt.estimate.rehearsal import Weights, rehearse
+from cpt.training.optimizers import Muon
+from cpt.training.trains import All, Expansion, Layers, Lora
+
+ALL = Weights(total=1000, multiplied=900, trained=1000, layers=2)
+
+
+def test_operations_are_6n_and_12ldt(tiny_model: Path) -> None:
+    documents = job(tiny_model, (30, 10), (20,))
+    context = (900 + 100 + 400) / 60
+    assert mean_context(documents.sequences) == pytest.approx(context)
+    assert flops_per_token(documents, ALL) == pytest.approx(6 * 900 + 12 * 2 * 32 * context)
+
+
+def test_a_published_figure_is_met(tiny_model: Path) -> None:
+    """field.md: Llama-3.2-1B at 45% of an H100, 4096 tokens: 49,000 tokens/s."""
+    llama = LlamaConfig(hidden_size=2048, num_hidden_layers=16, num_attention_heads=32)
+    weights = Weights(1_235_814_400, 1_235_814_400, 1_235_814_400, 16)
+    rate = by_peak(job(tiny_model, (4096,), architecture=llama), weights, gpu("h100")).tokens_per_second
+    assert rate * 0.45 / TYPICAL_UTILISATION == pytest.approx(49_000, rel=0.02)
+
+
+def test_frozen_weights_have_no_gradient_of_their_own(tiny_model: Path) -> None:
+    run = job(tiny_model, (20,))
+    frozen = flops_per_token(run, replace(ALL, trained=0))
+    assert flops_per_token(run, ALL) - frozen == pytest.approx(2 * 900)
+
+
+def test_checkpointing_does_the_forward_pass_once_more(tiny_model: Path) -> None:
+    run = job(tiny_model, (20,))
+    again = flops_per_token(job(tiny_model, (20,), gradient_checkpointing=True), ALL)
+    assert again - flops_per_token(run, ALL) == pytest.approx(2 * 900 + 4 * 2 * 32 * 20)
+
+
+def test_time_on_gpus(tiny_model: Path) -> None:
+    run = job(tiny_model, (20,), tokens=10**6)
+    one = by_peak(run, ALL, gpu("a100"))
+    assert one.seconds == pytest.approx(10**6 * flops_per_token(run, ALL) / (312e12 * TYPICAL_UTILISATION))
+    assert by_peak(replace(run, processes=4), ALL, gpu("a100")).seconds == pytest.approx(one.seconds / 4)
+    assert "312 TFLOP/s" in one.basis
+
+
+def test_cost_is_per_device_and_hour() -> None:
+    assert Duration(7200, 1.0, "").cost(4, 2.5) == pytest.approx(20)
+
+
+def test_a_step_is_its_micro_batches_and_the_optimizer(tiny_model: Path) -> None:
+    run = job(tiny_model, (20,), (20,), (20,), micro_batch=1, steps=10, tokens=600)
+    took = Calibration(1e9, 2, micro_batch_seconds=2.0, optimizer_seconds=0.5).duration(run)
+    assert took.seconds == pytest.approx(10 * (3 * 2.0 + 0.5))
+    assert took.tokens_per_second == pytest.approx(600 / 65)
+
+
+def test_calibration_trains_here(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = job(tiny_model, (20, 12))
+    count = Weights(27_000, 27_000, 27_000, 2)
+    measured = calibrate(run, count)
+    assert measured.layers == 2
+    assert min(measured.product_flops, measured.micro_batch_seconds, measured.optimizer_seconds) > 0
+    monkeypatch.setattr("cpt.estimate.calibration.SECONDS", 0.0)
+    assert calibrate(run, count).layers == 1, "what takes too long is tried with fewer layers"
+    last = replace(run, settings=replace(run.settings, trains=Layers(kind="layers", layers="1")))
+    assert calibrate(last, count).layers == 1, "though what is to train is not among them"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": Muon()},
+        {"trains": Lora(kind="lora", rank=4)},
+        {"trains": Expansion(kind="expansion", every=1)},
+        {"gradient_checkpointing": True, "stochastic_rounding": True},
+        {"trains": All(embeddings_first=0.5), "new_tokens": (3, 5), "steps": 2},
+    ],
+)
+def test_calibration_trains_as_the_run_will(tiny_model: Path, settings: dict[str, Any]) -> None:
+    run = job(tiny_model, (20, 12), **settings)
+    measured = calibrate(run, rehearse(run).weights)
+    assert measured.layers == (4 if isinstance(run.settings.trains, Expansion) else 2)
+    assert measured.duration(run).seconds > 0
