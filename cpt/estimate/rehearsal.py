@@ -8,7 +8,7 @@ weights, within seconds. Index tensors, which decide shapes, are real.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -233,12 +233,16 @@ def _explained(architecture: Any) -> Iterator[None]:
         ) from error
 
 
+def _fused(query: torch.Tensor) -> Callable[..., torch.Tensor]:  # noqa: ARG001
+    return grouped.attend
+
+
 @contextmanager
 def _attention_of(gpu: bool) -> Iterator[None]:
     """Attend as the device does: only on a CPU by explicit products."""
     before = attention._way
     if gpu:
-        attention._way = lambda query: grouped.attend  # noqa: ARG005
+        attention._way = _fused
     try:
         yield
     finally:

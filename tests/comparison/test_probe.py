@@ -1,13 +1,16 @@
 """The training probe on a tiny model."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comparing import tiny_corpus
 
 from cpt.comparison import probe as probing
-from cpt.comparison.probe import ProbeSettings, cut, heldout, probe
-from cpt.packed.model import load_model
+from cpt.comparison.probe import ProbeSettings, Trained, cut, heldout, probe
+from cpt.training.settings import Settings
+from cpt.training.trains import All, Layers, Trains
 
 SETTINGS = ProbeSettings(steps=(0, 2, 4), peak=1e-2, heldout_bytes=1500)
 
@@ -53,11 +56,23 @@ def test_without_steps_nothing_trains(tiny_model: Path, corpus: Path) -> None:
     }
 
 
-def test_embeddings_alone_train_when_asked(tiny_model: Path) -> None:
-    model = load_model(tiny_model)
-    probing._freeze_all_but_embeddings(model)
-    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    assert trained == ["model.embed_tokens.weight"]
+@pytest.mark.parametrize(
+    ("trained", "expected"),
+    [("embeddings", Layers(kind="layers", layers="none", embeddings="all")), ("all", All())],
+)
+def test_what_is_asked_for_trains(
+    tiny_model: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, trained: Trained, expected: Trains
+) -> None:
+    seen: list[Settings] = []
+    real = probing.train
+
+    def spied(model: Any, stream: Any, texts: Any, settings: Settings, *rest: Any) -> Any:
+        seen.append(settings)
+        return real(model, stream, texts, settings, *rest)
+
+    monkeypatch.setattr(probing, "train", spied)
+    probe(tiny_model, corpus, replace(SETTINGS, trained=trained))
+    assert seen[0].trains == expected
 
 
 def test_held_out_text_is_the_same_bytes_for_every_tokenizer(tiny_model: Path, corpus: Path) -> None:

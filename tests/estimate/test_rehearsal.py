@@ -28,10 +28,12 @@ from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
 from cpt.training.master import MasterWeights
 from cpt.training.optimizers import Muon, OptimizerConfig, state_bytes
+from cpt.training.processes import Processes
 from cpt.training.recompute import recompute_layers
 from cpt.training.schedules import Wsd
 from cpt.training.state import State
 from cpt.training.trains import All, Expansion, Layers, Lora
+from cpt.training.world import world
 
 WORDS, WIDTH = 300, 32
 
@@ -242,7 +244,7 @@ def test_copies_are_those_that_the_keeper_makes(tiny_model: Path, tmp_path: Path
         "weights": Weights(trained.kept, trained.publish),
         "optimizer": Moments(optimizer, trained.weights),
     }
-    with Keeper(tmp_path, kept, state, run.settings, Silent()) as keeper:
+    with Keeper(tmp_path, kept, state, run.settings, Silent(), Processes(world())) as keeper:
         log = keeper.resume()
         for _ in range(8):
             for weight in trained.weights.values():
