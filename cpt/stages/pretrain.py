@@ -140,7 +140,7 @@ class PretrainStage(Stage[PretrainConfig]):
         if "model" in inputs:
             model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
             problems += tokenizer_problems(model, corpus)
-            problems += [] if problems else _trains_problems(config, model, corpus)
+            problems += [] if problems else _trains_problems(config, inputs)
         return problems
 
     def forecast(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
@@ -277,7 +277,7 @@ def _schedule_problems(config: PretrainConfig, steps: int) -> list[Problem]:
     return [Problem(too_short, key="schedule", hint=hint)] if too_short else []
 
 
-def _trains_problems(config: PretrainConfig, folder: Path, corpus: Path) -> list[Problem]:
+def _trains_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
     """What the model does not go with in the settings of what trains."""
     from cpt.model_folder.architecture import without_weights
     from cpt.model_folder.new_tokens import read_new_tokens
@@ -285,7 +285,7 @@ def _trains_problems(config: PretrainConfig, folder: Path, corpus: Path) -> list
 
     if config.trains == All():
         return []
-    steps = _steps(config, corpus, _stream(config, corpus, seed=0))
+    folder, (_, steps) = inputs["model"].path("model"), planned(config, inputs, seed=0)
     try:
         choice = config.trains.choose(without_weights(folder), Setup(steps, read_new_tokens(folder)))
     except RecipeError as error:

@@ -364,6 +364,24 @@ def test_what_is_frozen_is_saved_as_it_was(inputs, tmp_path: Path, tiny_model: P
     assert moved == {name for name in before if ".layers.1." in name}
 
 
+def test_milestones_need_weights_that_are_a_model(inputs) -> None:
+    milestones = PLAIN | {"checkpoint": {"keep_every": 2}}
+    for trains, expected in [
+        ({"kind": "lora", "rank": 4}, ["checkpoint.keep_every"]),
+        ({"kind": "layers", "layers": "0"}, []),
+        ({}, []),
+    ]:
+        config = PRETRAIN.Config.model_validate(milestones | {"trains": trains})
+        assert [problem.key for problem in PRETRAIN.check(config, inputs)] == expected
+
+
+def test_rounding_by_chance_is_for_runs_in_which_every_weight_trains(inputs) -> None:
+    settings = PLAIN | {"precision": "bf16", "master": "stochastic-rounding"}
+    for trains, expected in [({"kind": "layers", "layers": "0"}, ["master"]), ({}, [])]:
+        config = PRETRAIN.Config.model_validate(settings | {"trains": trains})
+        assert [problem.key for problem in PRETRAIN.check(config, inputs)] == expected
+
+
 def test_what_trains_must_go_with_the_model(inputs) -> None:
     def problems(trains: dict[str, Any]) -> list[tuple[str | None, str]]:
         config = PRETRAIN.Config.model_validate(PLAIN | {"trains": trains})
