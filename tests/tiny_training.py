@@ -86,3 +86,18 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(str(folder))
     events.Reload()
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+class Said:
+    """Keeps messages; optionally dies after a step, as a kill would."""
+
+    def __init__(self, die_at: int | None = None) -> None:
+        self.messages: list[str] = []
+        self.die_at = die_at
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def update(self, done: int, total: int, unit: str, **facts: float) -> None:
+        if done == self.die_at:
+            raise KeyboardInterrupt

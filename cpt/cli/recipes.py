@@ -149,7 +149,7 @@ def _print_plan(made: Plan, store: Store, peaks: Mapping[str, int]) -> None:
 
 def _print_curve(entry: Entry) -> None:
     """The learning rate of a stage that trains, as far as it is known before its corpus is."""
-    from cpt.stages.pretrain import PretrainConfig
+    from cpt.stages.pretrain_config import PretrainConfig
 
     config = entry.step.config
     if not isinstance(config, PretrainConfig):

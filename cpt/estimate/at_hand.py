@@ -14,7 +14,7 @@ from cpt.errors import CptError
 from cpt.estimate.recipe import plan_job
 from cpt.recipe.plan import Entry, Plan
 from cpt.references import cache_folder
-from cpt.stages.pretrain import PretrainConfig
+from cpt.stages.pretrain_config import PretrainConfig
 
 
 def peaks_at_hand(plan: Plan) -> dict[str, int]:

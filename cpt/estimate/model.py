@@ -13,7 +13,7 @@ from cpt.model_folder.new_tokens import read_new_tokens
 from cpt.recipe.schema import Recipe
 from cpt.references.syntax import LocalPath
 from cpt.stages.base import BASE, Artifact
-from cpt.stages.pretrain import PretrainConfig
+from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.vocabulary_config import VocabularyConfig
 from cpt.training.trains import Expansion
 

@@ -12,7 +12,8 @@ from cpt.estimate.model import planned_model
 from cpt.recipe.schema import Recipe, Step
 from cpt.stages.base import Artifact
 from cpt.stages.corpus import CorpusConfig
-from cpt.stages.pretrain import PretrainConfig, planned, settings_of
+from cpt.stages.pretrain import planned, settings_of
+from cpt.stages.pretrain_config import PretrainConfig
 
 _BATCHES = 256
 """Global batches that are looked at for the heaviest."""

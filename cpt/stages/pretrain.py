@@ -8,20 +8,15 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.errors import Problem, RecipeError
 from cpt.stages.base import Artifact, Context, Earlier, Stage, StageConfig
-from cpt.stages.continuing import Checkpoint, Start, begin_of_data, find_start, wire_start, write_kept
+from cpt.stages.continuing import Checkpoint, begin_of_data, find_start, wire_start, write_kept
 from cpt.stages.documents import has_texts, iterate_texts, tokenizer_problems
-from cpt.training.checkpoint.policy import Checkpoints
-from cpt.training.faults import Faults
-from cpt.training.optimizers import AdamW, Optimizer
-from cpt.training.schedules import RewarmCosine, Schedule
-from cpt.training.trackers import TENSORBOARD, TrackerName, Tracking, missing
-from cpt.training.trains import All, Trains
+from cpt.stages.pretrain_config import PretrainConfig
+from cpt.training.trackers import TENSORBOARD, Tracking, missing
+from cpt.training.trains import All
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
@@ -31,77 +26,6 @@ if TYPE_CHECKING:
 
 PROBES = ("domain", "general")
 """Sources whose held-out text is probed."""
-
-
-class Monitor(BaseModel):
-    """Probes during training: bits per byte of held-out text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    every: int = Field(
-        default=10, gt=0, description="Steps between readings, once past the dense start (1, 2, 4, 8, …)."
-    )
-    tokens: int = Field(default=8_000, gt=1, description="Tokens of held-out text that a probe reads.")
-    window: int = Field(default=1024, gt=1, description="Longest stretch of text that a probe reads at once.")
-    tolerance: float = Field(
-        default=0.001,
-        ge=0,
-        description="Bits per byte above the first reading that still count as recovered.",
-    )
-
-
-class PretrainConfig(StageConfig):
-    """How the model is trained on."""
-
-    beside_the_result: ClassVar[frozenset[str]] = frozenset({"checkpoint", "trackers"})
-
-    start: Start | None = Field(
-        default=None,
-        description="Continue an earlier pretrain stage from a checkpoint of it.",
-    )
-    tokens: int = Field(gt=0, description="Tokens to train on, replay included; rounded up to whole steps.")
-    batch_sequences: int = Field(default=8, gt=0, description="Sequences of a global batch.")
-    micro_batch_sequences: int | None = Field(
-        default=None,
-        gt=0,
-        description="Sequences that go through the model at once; default: the whole batch.",
-    )
-    replay: float = Field(
-        default=0.0, ge=0, lt=1, description="Share of each global batch that is replay text."
-    )
-    epochs: float = Field(default=1.0, gt=0, description="How often the domain text may be gone through.")
-    schedule: Schedule = Field(default=RewarmCosine(), description="How the learning rate moves.")
-    optimizer: Optimizer = Field(default=AdamW(), description="How gradients move the weights.")
-    trains: Trains = Field(default=All(), description="What of the model trains.")
-    clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
-    precision: Literal["auto", "bf16", "fp32", "fp8"] = Field(
-        default="auto",
-        description="Precision of matrix products; auto: bf16 where the hardware has it; fp8: linear layers "
-        "in 8 bits (GPUs from compute capability 8.9 on, with torchao).",
-    )
-    master: Literal["fp32", "stochastic-rounding"] = Field(
-        default="fp32",
-        description="What the optimizer moves: float32 copies of bf16 weights, or, to save 4 bytes a "
-        "parameter, the bf16 weights themselves, rounded up or down by chance.",
-    )
-    gradient_checkpointing: bool = Field(
-        default=False,
-        description="Compute activations again in the backward pass: less memory, about a quarter slower.",
-    )
-    monitor: Monitor = Field(default=Monitor(), description="Probes during training.")
-    checkpoint: Checkpoints = Field(default=Checkpoints(), description="Checkpoints.")
-    faults: Faults = Field(
-        default=Faults(), description="What to do about losses that are not finite, and about spikes."
-    )
-    compile: bool = Field(default=False, description="Compile feed-forward blocks and norms (torch.compile).")
-    trackers: tuple[TrackerName, ...] = Field(
-        default=(), description="Where the log goes besides steps.jsonl: TensorBoard, trackio, W&B, MLflow."
-    )
-
-    @property
-    def planned_schedule(self) -> Schedule:
-        """The schedule as far as it is known before the corpus is: with the tokens that are asked for."""
-        return self.schedule.for_run(self.batch_sequences, self.tokens)
 
 
 class PretrainStage(Stage[PretrainConfig]):

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_runs import SETTINGS, Batches, Quiet
+from tiny_runs import SETTINGS, Batches
+from tiny_training import Said
 
 from cpt.packed.model import load_model
 from cpt.training.checkpoint.policy import Checkpoints
@@ -38,7 +39,7 @@ def attempt(model_folder: Path, work: Path, chosen: Settings, begun: Any) -> Non
     torch.set_num_threads(1)
     model = load_model(model_folder)
     begun.send(True)
-    train(model, Batches(), {}, chosen, work, Quiet())
+    train(model, Batches(), {}, chosen, work, Said())
     save_file({name: p.detach().clone() for name, p in model.named_parameters()}, work / "aside")
     (work / "aside").rename(work / "final")
 

@@ -67,7 +67,8 @@ def _do(job: dict[str, Any]) -> None:
     import torch
     from safetensors.torch import save_file
     from tiny import SENTENCES
-    from tiny_runs import SETTINGS, Batches, Quiet
+    from tiny_runs import SETTINGS, Batches
+    from tiny_training import Said
 
     from cpt.errors import StageFailed
     from cpt.model_folder.tokenizer import load_tokenizer
@@ -88,7 +89,7 @@ def _do(job: dict[str, Any]) -> None:
     model = load_model(folder)
     probes = {"domain": tokenise_text(load_tokenizer(folder), SENTENCES, 64, "<s>")}
     out = Path(f"{job['out']}-{world().rank}")
-    settings, progress = dataclasses.replace(SETTINGS, **changes), Quiet(job.get("stop"))
+    settings, progress = dataclasses.replace(SETTINGS, **changes), Said(job.get("stop"))
     try:
         with spoilt(job.get("spoilt")):
             result = train(model, Rows(), probes, settings, Path(job["work"]), progress)

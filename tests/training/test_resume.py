@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import SETTINGS, Batches, Quiet, equal, run
+from tiny_runs import SETTINGS, Batches, equal, run
+from tiny_training import Said
 from torch import nn
 
 from cpt.errors import DiskFull, StageFailed
@@ -66,7 +67,7 @@ def test_what_changes_right_after_an_async_save_begins_is_not_in_it(tmp_path: Pa
     )
     save = Store.save
     monkeypatch.setattr(Store, "save", lambda *given: (gate.wait(10), save(*given))[1])
-    with Keeper(tmp_path, parts, state, SETTINGS, Quiet(), Processes(World())) as keeper:
+    with Keeper(tmp_path, parts, state, SETTINGS, Said(), Processes(World())) as keeper:
         log = keeper.resume()
         keeper.save(log, in_background=True)
         with torch.no_grad():
@@ -82,7 +83,7 @@ def test_a_second_async_save_waits_for_the_first_and_neither_is_spoilt(tmp_path:
     module = nn.Linear(300, 300)
     parts, state = {"weights": Weights(dict(module.named_parameters()), lambda: None)}, State()
     with Keeper(
-        tmp_path, parts, state, with_checkpoints(keep=5, mode="async"), Quiet(), Processes(World())
+        tmp_path, parts, state, with_checkpoints(keep=5, mode="async"), Said(), Processes(World())
     ) as keeper:
         log = keeper.resume()
         for step in range(1, 6):
@@ -105,7 +106,7 @@ def test_the_last_good_snapshot_is_not_spoilt_while_checkpoints_are_written(tmp_
         checkpoint=Checkpoints(every=1, keep=50, mode="async"),
         faults=Faults(not_finite="roll-back", snapshot_every=2),
     )
-    with Keeper(tmp_path, parts, state, settings, Quiet(), Processes(World())) as keeper:
+    with Keeper(tmp_path, parts, state, settings, Said(), Processes(World())) as keeper:
         log = keeper.resume()
         for step in range(1, 20):
             state.step = step

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from tiny import SENTENCES
+from tiny_training import Said
 
 from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.monitor.bits_per_byte import tokenise_text
@@ -53,28 +54,13 @@ class Batches:
         return result
 
 
-class Quiet:
-    """Keeps messages; optionally dies at a step, as a kill would."""
-
-    def __init__(self, die_at: int | None = None) -> None:
-        self.messages: list[str] = []
-        self.die_at = die_at
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-    def update(self, done: int, total: int, unit: str, **facts: float) -> None:
-        if done == self.die_at:
-            raise KeyboardInterrupt
-
-
 def run(
     folder: Path, work: Path, settings: Settings = SETTINGS, die_at: int | None = None, stream: Any = None
 ) -> tuple[dict[str, torch.Tensor], Result, list[str]]:
     """Train a fresh copy of the tiny model; returns its weights, the result and the messages."""
     model = load_model(folder)
     probes = {"domain": tokenise_text(load_tokenizer(folder), SENTENCES, 64, "<s>")}
-    progress = Quiet(die_at)
+    progress = Said(die_at)
     result = train(model, stream or Batches(), probes, settings, work, progress)
     return {name: p.detach().clone() for name, p in model.named_parameters()}, result, progress.messages
 

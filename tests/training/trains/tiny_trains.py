@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import TypeAdapter
+from tiny_training import Said
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from cpt.packed import attention
@@ -66,21 +67,6 @@ class Documents:
 
     def ledger(self, steps: int) -> dict[str, dict[str, float]]:
         return {"domain": {"sequences": 2 * steps, "tokens": 2 * TOKENS * steps, "epochs": 0.0}}
-
-
-class Said:
-    """Keeps messages; optionally dies after a step, as a kill would."""
-
-    def __init__(self, die_at: int | None = None) -> None:
-        self.messages: list[str] = []
-        self.die_at = die_at
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-    def update(self, done: int, total: int, unit: str, **facts: float) -> None:
-        if done == self.die_at:
-            raise KeyboardInterrupt
 
 
 def settings_for(chosen: Any, new_tokens: Sequence[int] = NEW, **more: Any) -> Settings:
