@@ -1,0 +1,93 @@
+"""What an evaluation leaves: scores by task with every item's value, as files that other tools can read."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """Base of the records."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Items(Frozen):
+    """Every item of a task, in one order.
+
+    Attributes:
+        ids: short hashes of the items' content: the same item has the same id under every model.
+        values: what the metric aggregates of each item: a number, or a pair such as [gold, predicted].
+        aggregation: name of the aggregation (mean, f1, …) of `evals.metrics`.
+    """
+
+    ids: tuple[str, ...]
+    values: tuple[float | tuple[float | str, ...], ...]
+    aggregation: str = "mean"
+
+
+class TaskScore(Frozen):
+    """One task's score.
+
+    Attributes:
+        n: items scored.
+        stderr: standard error of `score`; None for a single item.
+        others: the task's other metrics, by name.
+        version: of the task (lm-eval's), so that only equal tasks are compared.
+        data: "hub", or the source's name and the hash of its local files.
+    """
+
+    task: str
+    suite: str
+    group: str
+    metric: str
+    higher_is_better: bool
+    n: int
+    score: float
+    stderr: float | None
+    chance: float | None = None
+    fewshot: int = 0
+    version: str = ""
+    data: str = "hub"
+    others: dict[str, float] = Field(default_factory=dict)
+    note: str | None = None
+
+
+class Average(Frozen):
+    """Macro average of a suite: the mean over groups of the means over their tasks."""
+
+    score: float
+    stderr: float | None
+    groups: int
+
+
+class LeftOut(Frozen):
+    """A task that could not run, and why."""
+
+    task: str
+    suite: str
+    why: str
+
+
+class Results(Frozen):
+    """One model's evaluation.
+
+    Attributes:
+        model: the reference that the user gave.
+        fingerprint: of the weights and the tokenizer: the same model has the same one anywhere.
+        suites: level by suite.
+        settings: precision, start token, chat template, seed: what else the scores depend on.
+        versions: of this package and of the libraries that score.
+        seconds: wall time of this run (less than the scores took, if some came from the cache).
+    """
+
+    model: str
+    fingerprint: str
+    suites: dict[str, str]
+    settings: dict[str, str | int | bool | None]
+    versions: dict[str, str]
+    when: str
+    seconds: float
+    tasks: tuple[TaskScore, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    averages: dict[str, Average] = Field(default_factory=dict)
+    items: dict[str, Items] = Field(default_factory=dict, description="By task; a file of its own on disk.")
