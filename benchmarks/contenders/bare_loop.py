@@ -1,0 +1,43 @@
+"""cpt's steps and nothing around them: no log, no ledger, no proofs, no probes, no checkpoints."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import job as jobs
+from cpt_loop import settings
+
+from cpt.corpus import PackedSequence
+from cpt.packed.model import PackedLanguageModel, load_model
+from cpt.training.processes import Processes
+from cpt.training.sharding import master_weights
+from cpt.training.step import Stepper
+from cpt.training.trains import Setup
+from cpt.training.trains.trained import Trained
+from cpt.training.world import world
+
+
+def main() -> None:
+    job = jobs.read()
+    chosen, processes = settings(job), Processes(world())
+    model = load_model(Path(job.model))
+    choice = chosen.trains.choose(model, Setup(chosen.steps, chosen.new_tokens, chosen.seed))
+    module = PackedLanguageModel(model)
+    trained = Trained(choice, master_weights(module, choice, chosen, processes))
+    optimizer = chosen.optimizer.build(trained.groups(model))
+    trained.attach(optimizer)
+    trained.publish()
+    stepper = Stepper(module, trained, optimizer, processes, chosen)
+    rows = [PackedSequence("domain", tokens, lengths) for tokens, lengths in job.rows()]
+    seconds = []
+    for step in range(job.steps):
+        began = time.perf_counter()
+        stepper.gradient([rows[(step * job.rows_per_step + i) % len(rows)] for i in range(job.rows_per_step)])
+        stepper.apply(chosen.rate(step, 0, 0))
+        seconds.append(time.perf_counter() - began)
+    jobs.report(seconds, sum(len(tokens) for tokens, _ in job.rows()) / job.steps, [], total=sum(seconds[1:]))
+
+
+if __name__ == "__main__":
+    main()
