@@ -10,7 +10,7 @@ LLaMA-Factory has requirements of its own; `--help` ends with the commands that 
 
 With --shape it trains a Llama with random weights, only with cpt, and says how much of the GPU's peak (MFU)
 it used: tokens/s x (6 x parameters + 12 x layers x width x length) / peak, as PaLM counts (arXiv 2204.02311,
-appendix B), with tied embeddings counted once:
+appendix B), with tied embeddings counted once and, as length, the mean over tokens of their document's:
 
     python benchmarks/training.py --shape 1b --length 4096 --micro-batch 4 --accumulate 4 --compile
 """
@@ -206,16 +206,19 @@ def utilisation(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         rows = pack(random_pieces(shapes.SHAPES[options.shape]["rows"]), options.length, count)
         write_data(rows, Path(folder), None)
+        lengths = np.array([len(piece) for row in rows for piece in row])
+        context = float((lengths**2).sum() / lengths.sum())  # attention stays within documents
         job = job_of(options, options.shape, folder)
         result = compete(sys.executable, "cpt_loop.py", job)
         profile = compete(sys.executable, "cpt_loop.py", job_of(options, options.shape, folder, 2, True))
     stated = shapes.peak_flops(result["gpu"] or "")
     peak = options.peak_tflops * 1e12 if options.peak_tflops else stated or result["product_flops"]
-    attention = 12 * result["layers"] * result["width"] * options.length
+    attention = 12 * result["layers"] * result["width"] * context
     per_token = 6 * result["parameters"] + attention
     return {
         **{key: result[key] for key in ("parameters", "gpu", "tokens_per_second", "product_flops")},
         "peak_bytes": result.get("peak_gpu_bytes", result["peak_bytes"]),
+        "mean_context": context,
         "flops_per_token": per_token,
         "peak_flops": peak,
         "peak_is": "given" if options.peak_tflops else "the maker's" if stated else "a product measured here",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
@@ -111,7 +112,7 @@ def _command(kind: str, cls: type[ScheduleConfig]) -> Callable[..., None]:
     """A command whose options are the settings of one kind of schedule."""
 
     def command(steps: float, at: str, as_json: bool, **given: Any) -> None:
-        if steps < 1 or steps != int(steps):
+        if not math.isfinite(steps) or steps < 1 or steps != int(steps):
             raise UsageError(f"--steps {steps:g} is no length of a run", hint="Give a whole number above 0.")
         schedule = configure(cls, {name: value for name, value in given.items() if value is not None})
         show(schedule, int(steps), fractions(at), as_json)

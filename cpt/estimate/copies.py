@@ -6,7 +6,7 @@ from cpt.training.checkpoint.policy import Policy
 from cpt.training.settings import Settings
 
 
-def bytes_of_copies(settings: Settings, weights: int, state: int, *, is_plain: bool) -> int:
+def bytes_of_copies(settings: Settings, weights: int, state: int, *, is_model: bool) -> int:
     """The most bytes of copies that are held while a later step is taken.
 
     `Keeper` has memory for at most two copies, and uses it again. The first snapshot for roll-backs is older
@@ -15,9 +15,9 @@ def bytes_of_copies(settings: Settings, weights: int, state: int, *, is_plain: b
     Args:
         weights: bytes of the weights that a checkpoint holds.
         state: bytes of the optimizer's state.
-        is_plain: the weights that train are the model's own, so that one checkpoint stays before annealing.
+        is_model: see `Choice`; then one checkpoint stays before annealing.
     """
-    saves = settings.checkpoint.mode == "async" and _writes_checkpoints(settings, is_plain)
+    saves = settings.checkpoint.mode == "async" and _writes_checkpoints(settings, is_model)
     whole = weights + state
     if not settings.faults.rolls_back:
         return whole if saves else 0
@@ -25,8 +25,8 @@ def bytes_of_copies(settings: Settings, weights: int, state: int, *, is_plain: b
     return min(snapshots + saves, 2) * whole + (weights if snapshots + saves < 2 else 0)
 
 
-def _writes_checkpoints(settings: Settings, is_plain: bool) -> bool:
-    policy = Policy(settings.checkpoint, settings.steps, _anneal_begins(settings) if is_plain else None)
+def _writes_checkpoints(settings: Settings, is_model: bool) -> bool:
+    policy = Policy(settings.checkpoint, settings.steps, _anneal_begins(settings) if is_model else None)
     return any(policy.due(step) for step in range(1, settings.steps))
 
 

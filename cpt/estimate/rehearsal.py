@@ -108,7 +108,7 @@ def rehearse(job: Job, *, on_gpu: bool = False) -> Rehearsal:
             timeline.allocate(state, "optimizer")
             if not on_gpu:
                 kept = sum(tensor.nbytes for tensor in trained.kept.values())
-                copies = bytes_of_copies(settings, kept, state, is_plain=choice.is_plain)
+                copies = bytes_of_copies(settings, kept, state, is_model=choice.is_model)
                 timeline.allocate(copies, "checkpoint")
             module = PackedLanguageModel(model)
             if job.probe:

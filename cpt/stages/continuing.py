@@ -83,7 +83,8 @@ def find_start(start: Start, earlier: Artifact) -> Checkpoint | Problem:
     return Problem(
         f"{earlier.name} kept no checkpoint {start.checkpoint}; it has {there}",
         key="start.checkpoint",
-        hint="Milestones are kept with checkpoint.keep_every; run that stage again with it (--force).",
+        hint="Milestones are kept with checkpoint.keep_every, the model before the anneal by schedules that "
+        "anneal; neither where an adapter trains.",
     )
 
 

@@ -79,6 +79,7 @@ class PretrainStage(Stage[PretrainConfig]):
         from cpt.packed.model import load_model
         from cpt.training.checkpoint.store import load_weights
         from cpt.training.loop import train
+        from cpt.training.repeatable import repeatable
         from cpt.training.world import world
 
         model_folder, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
@@ -89,21 +90,17 @@ class PretrainStage(Stage[PretrainConfig]):
             model_folder = inputs["model"].folder / found.folder
         begin = begin_of_data(config.start, found, inputs)
         model, stream = load_model(model_folder), _stream(config, corpus, context.seed, begin)
-        result = train(
-            model,
-            stream,
-            _probes(config, model, model_folder, corpus, context.seed),
-            _settings(config, _steps(config, corpus, stream), stream, model_folder, context),
-            context.work,
-            context.progress,
-        )
+        settings = _settings(config, _steps(config, corpus, stream), stream, model_folder, context)
+        probes = _probes(config, model, model_folder, corpus, context.seed)
+        with repeatable(config.repeatable):
+            result = train(model, stream, probes, settings, context.work, context.progress)
         if not world().is_main:
             return {}
         _save_model(model, model_folder, context.output / "model")
         metrics = _save_training(config, result, context)
 
         def save(step: int, folder: Path) -> None:
-            load_weights(context.work, step, model)
+            load_weights(context.work, step, model, settings.new_tokens)
             _save_model(model, model_folder, folder)
 
         write_kept(context.output, result.kept, stream.passed, save)
@@ -210,19 +207,38 @@ def _trains_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> 
     if config.trains == All():
         return []
     folder, (_, steps) = inputs["model"].path("model"), planned(config, inputs, seed=0)
+    model = without_weights(folder)
     try:
-        choice = config.trains.choose(without_weights(folder), Setup(steps, read_new_tokens(folder)))
+        choice = config.trains.choose(model, Setup(steps, read_new_tokens(folder)))
     except RecipeError as error:
         return error.problems
-    if config.checkpoint.keep_every and not choice.is_plain:
-        return [
+    problems = []
+    if config.checkpoint.keep_every and not choice.is_model:
+        problems.append(
             Problem(
-                "milestones are models, and what trains here is no model until the end",
+                "milestones are models, and an adapter is none until it is merged at the end",
                 key="checkpoint.keep_every",
-                hint="Leave it out, or train without an adapter and without settings for new tokens alone.",
+                hint="Leave it out, or train without an adapter.",
             )
-        ]
-    return []
+        )
+    if config.optimizer.needs_whole_matrices and not _has_matrices(model):
+        problems.append(
+            Problem(
+                f"{config.optimizer.kind} is for matrices inside the layers, of which none trains here: it "
+                "would be plain AdamW",
+                key="optimizer.kind",
+                hint="Set optimizer: {kind: adamw}.",
+            )
+        )
+    return problems
+
+
+def _has_matrices(model: Any) -> bool:
+    """Whether a matrix of the model itself, inside its layers, is marked as training."""
+    from cpt.training.groups import sort_weights
+
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return ("matrices", "matrix") in sort_weights(model, trained)
 
 
 def _precision_problems(config: PretrainConfig) -> list[Problem]:

@@ -76,6 +76,11 @@ class PretrainConfig(StageConfig):
     faults: Faults = Field(
         default=Faults(), description="What to do about losses that are not finite, and about spikes."
     )
+    repeatable: bool = Field(
+        default=False,
+        description="On a GPU, use only algorithms that give the same bits every time, which are slower: a "
+        "run that was killed then ends as one that was not, to the bit. On CPUs it does in any case.",
+    )
     compile: bool = Field(default=False, description="Compile feed-forward blocks and norms (torch.compile).")
     trackers: tuple[TrackerName, ...] = Field(
         default=(), description="Where the log goes besides steps.jsonl: TensorBoard, trackio, W&B, MLflow."

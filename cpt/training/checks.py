@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from cpt.training.trains.trained import Trained
 
 _TOLERANCE = 1e-3
+_MOVES = 2.0**-20
+"""A step of this rate, relative to a weight, surely moves it in float32, which resolves 2^-24."""
 
 
 def check_isolation(model: PackedLanguageModel, first: np.ndarray, second: np.ndarray) -> None:
@@ -43,12 +45,15 @@ def check_isolation(model: PackedLanguageModel, first: np.ndarray, second: np.nd
 class TrainingProof:
     """Asserts that exactly what should move does: in the first steps, and again where more begins to move.
 
-    Around each step stand `begin` and `stepped`. The weights of before are remembered as digests.
+    Around each step stand `begin` and `stepped`. The weights of before are remembered as digests. A weight
+    that a warm-up's first rates are too small to move in float32 is proven once they are large enough.
     """
 
     def __init__(self, trained: Trained, model: nn.Module) -> None:
         self._trained, self._model = trained, model
+        self._rates = {name: group.rate for group in trained.groups(model) for name in group.weights}
         self._left = 0
+        self._able: dict[str, int] = {}
         self._moving: dict[str, torch.Tensor] = {}
         self._still: dict[str, torch.Tensor] = {}
 
@@ -61,7 +66,15 @@ class TrainingProof:
         due = max((start + self._trained.settling - step for start in starts if start <= step), default=0)
         if due > 0 and (self._left == 0 or step in starts):
             self._left = due
-            self._moving, self._still = self._digests()
+            self._moving = {name: _digest(weight) for name, weight in self._trained.must_move().items()}
+            self._still = self._still_digests()
+            self._able = dict.fromkeys(self._moving, 0)
+
+    def interrupted(self) -> None:
+        """After a step that was dropped, or rolled back with others: what they proved is void."""
+        if self._left:
+            self._left = self._trained.settling
+            self._able = dict.fromkeys(self._able, 0)
 
     def stepped(self, rate: float) -> None:
         """After the step, taken at a schedule's rate of `rate`: a step of rate 0 proves nothing.
@@ -71,22 +84,39 @@ class TrainingProof:
         """
         if self._left == 0 or rate == 0:
             return
+        weights = self._trained.must_move()
+        for name in self._moving:
+            self._able[name] += rate * self._rates[name] > _MOVES * _smallest(weights[name])
         self._left -= 1
         if self._left == 0:
-            moving, still = self._digests()
-            unmoved = [name for name, value in moving.items() if torch.equal(value, self._moving[name])]
-            moved = [name for name, value in still.items() if not torch.equal(value, self._still[name])]
-            self._moving, self._still = {}, {}
-            _refuse(unmoved, "left {} trainable tensors unchanged")
-            _refuse(moved, "changed {} frozen tensors")
+            self._prove()
 
-    def _digests(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        moving = {name: digest(whole(weight)) for name, weight in self._trained.must_move().items()}
+    def _prove(self) -> None:
+        weights = self._trained.must_move()
+        unmoved = [name for name, value in self._moving.items() if torch.equal(value, _digest(weights[name]))]
+        waiting = [name for name in unmoved if self._able[name] < self._trained.settling]
+        still = self._still_digests() if self._still else {}
+        moved = [name for name, value in still.items() if not torch.equal(value, self._still[name])]
+        _refuse([name for name in unmoved if name not in waiting], "left {} trainable tensors unchanged")
+        _refuse(moved, "changed {} frozen tensors")
+        self._moving, self._still = {name: self._moving[name] for name in waiting}, {}
+        self._left = int(bool(waiting))
+
+    def _still_digests(self) -> dict[str, torch.Tensor]:
         still = {}
         for name, (tensor, free) in self._trained.still(self._model).items():
-            still[name] = digest(whole(tensor))
+            still[name] = _digest(tensor)
             still[name][free] = 0
-        return moving, still
+        return still
+
+
+def _digest(weight: torch.Tensor) -> torch.Tensor:
+    return digest(whole(weight))
+
+
+def _smallest(weight: torch.Tensor) -> float:
+    """Size of the number of a weight that the smallest step changes in float32."""
+    return float(whole(weight).detach().abs().min())
 
 
 def _refuse(names: Sequence[str], what: str) -> None:

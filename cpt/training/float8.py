@@ -32,7 +32,8 @@ def why_not_float8() -> str | None:
 def to_float8(model: Any) -> None:
     """Let linear layers scale inputs, weights and gradients to 8 bits, by a factor per tensor, and multiply.
 
-    Weights stay what and where they are. The head is left out: its products are the loss's.
+    Weights stay what and where they are. The head is left out: its products are the loss's. The factor of an
+    input is that of the whole packed row, so documents beside each other share a rounding, and nothing else.
 
     Raises:
         StageFailed: something stands in the way.

@@ -18,11 +18,14 @@ NEW_ROWS = ".new_rows"
 TOKEN_ROWS = ".trainable_tokens_delta."
 """Stands in the name of the rows of new tokens that peft makes weights of their own."""
 
+NEW_TOKENS = "new tokens"
+"""Name of the group of rows of new tokens that train apart."""
+
 _GROUPS: Mapping[tuple[Part, Kind], str] = {
     ("matrices", "matrix"): "matrices",
     ("adapters", "adapter"): "adapters",
     ("embeddings", "embedding"): "embeddings",
-    ("new_tokens", "embedding"): "new tokens",
+    ("new_tokens", "embedding"): NEW_TOKENS,
     ("norms", "vector"): "norms and biases",
     ("adapters", "vector"): "adapter magnitudes",
 }
@@ -34,9 +37,9 @@ class Group:
 
     Attributes:
         name: for people: "matrices", "embeddings", "new tokens", "norms and biases", "adapters".
-        kind: matrix (inside the layers), embedding (the vocabulary's input and output matrix, or rows of
-            it), vector (norms, biases and DoRA's magnitudes, which have no weight decay) or adapter (low-rank
-            factors).
+        kind: matrix (inside the layers), embedding (the vocabulary's input and output matrix or rows of
+            it, and tables of positions), vector (norms, biases and DoRA's magnitudes, which have no weight
+            decay) or adapter (low-rank factors).
         weights: float32 weights that the optimizer moves, by name.
         rate: multiple of the schedule's rate.
     """
@@ -69,7 +72,9 @@ def sort_weights(
 ) -> dict[tuple[Part, Kind], dict[str, nn.Parameter]]:
     """Weights by what they are part of and by kind."""
     vocabulary = [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
-    embeddings = {name for name, p in model.named_parameters() if any(p is matrix for matrix in vocabulary)}
+    tables = [part.weight for part in model.modules() if isinstance(part, nn.Embedding)]
+    matrices = {id(matrix) for matrix in [*vocabulary, *tables]}
+    embeddings = {name for name, parameter in model.named_parameters() if id(parameter) in matrices}
     found: dict[tuple[Part, Kind], dict[str, nn.Parameter]] = {}
     for name, weight in weights.items():
         found.setdefault(_place(name, weight, embeddings), {})[name] = weight

@@ -75,8 +75,6 @@ def train(
     faults_file = work / "faults.jsonl" if processes.is_main else None
     choice = settings.trains.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
     module = PackedLanguageModel(model)
-    if settings.float8:
-        to_float8(model)
     trained = Trained(choice, master_weights(module, choice, settings, processes))
     optimizer = settings.optimizer.build(trained.groups(model))
     trained.attach(optimizer)
@@ -85,13 +83,18 @@ def train(
         "weights": Weights(trained.kept, trained.publish),
         "optimizer": Moments(optimizer, trained.weights),
     }
-    pre_anneal = anneal_begins(settings.schedule, settings.steps, stream) if choice.is_plain else None
+    pre_anneal = anneal_begins(settings.schedule, settings.steps, stream)
+    if pre_anneal and not choice.is_model:
+        progress.message("the model before the anneal is not kept: an adapter is no model until it is merged")
+        pre_anneal = None
     with Keeper(work, parts, state, settings, progress, processes, pre_anneal) as keeper:
         trained.publish()
         log = keeper.resume()
         progress.message(table(trained, model))
         state.checked_ledger(stream)
         _check_isolation(module, stream.batch(0))
+        if settings.float8:
+            to_float8(model)
         if settings.compile:
             _compile_elementwise(model)
         if settings.gradient_checkpointing:
@@ -123,8 +126,8 @@ def train(
                     stepper.drop()
                     _act_on(fault, batch, state, keeper, settings.faults, faults_file, progress)
                 taken = time.perf_counter() - began
-                if proof and fault is None:
-                    proof.stepped(rate)
+                if proof:
+                    proof.stepped(rate) if fault is None else proof.interrupted()
                 state.seconds += taken
                 record = _record(state, batch, gradient, rate, taken, fault)
                 log.write(record)

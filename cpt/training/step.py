@@ -68,17 +68,18 @@ class Stepper:
         if not self._processes.sharding:
             self._processes.sum_all(self._gradients())
         self._trained.restrict()
-        norm = self._clip()
-        return Gradient(float(self._processes.sum(loss)) / targets, norm)
+        # the step's one wait for the device: whether the gradient is fit to be applied is decided here
+        total, norm = torch.stack([self._processes.sum(loss), self._clip()]).tolist()
+        return Gradient(total / targets, norm)
 
     def apply(self, rate: float) -> None:
         """Move the weights by the gradient, and forget it.
 
         Args:
-            rate: the schedule's; each group takes its multiple of it.
+            rate: the schedule's; each group takes its multiple of it, which may rise for a while.
         """
         for group in self._optimizer.param_groups:
-            group["lr"] = rate * group["multiple"]
+            group["lr"] = rate * self._trained.rate(group)
         self._optimizer.step()
         self._trained.stepped()
         self._optimizer.zero_grad()
@@ -97,9 +98,9 @@ class Stepper:
                 gradients.append(weight.grad)
         return gradients
 
-    def _clip(self) -> float:
-        """Scale the gradient down to the largest norm allowed; returns the norm that it had."""
+    def _clip(self) -> torch.Tensor:
+        """Scale the gradient down to the largest norm allowed; returns the norm that it had: []."""
         weights = self._trained.weights.values()
         norm = whole(get_total_norm([weight.grad for weight in weights if weight.grad is not None]))
         clip_grads_with_norm_(weights, self._settings.clip, norm)
-        return float(norm)
+        return norm

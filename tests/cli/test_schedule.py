@@ -116,6 +116,8 @@ def test_help_describes_every_kind_and_its_options(run: Run) -> None:
         (["cosine", "--at", "half"], "--at half is no list of fractions"),
         (["cosine", "--steps", 0], "--steps 0 is no length of a run"),
         (["cosine", "--steps", 1.5], "--steps 1.5 is no length of a run"),
+        (["cosine", "--steps", "nan"], "--steps nan is no length of a run"),
+        (["cosine", "--steps", "inf"], "--steps inf is no length of a run"),
         (["cosine", "--cooldown", "cosine"], "No such option"),
     ],
     ids=str,

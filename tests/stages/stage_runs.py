@@ -10,6 +10,19 @@ from cpt.stages.base import Artifact, Context, Progress, Silent
 from cpt.stages.corpus import STAGE as CORPUS
 
 
+class Heard:
+    """Says nothing, and keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+    def update(self, *_: object, **__: object) -> None:
+        pass
+
+
 def artifact(name: str, folder: Path, *kinds: str) -> Artifact:
     """An artifact whose fingerprint is its name."""
     return Artifact(name=name, stage=name, kinds=kinds, fingerprint=name, folder=folder)

@@ -20,19 +20,6 @@ PLAIN = {"batch_sequences": 4, "precision": "fp32", "monitor": {"every": 100, "t
 LEVEL = {"kind": "constant", "warmup": 0}
 
 
-class Seen:
-    """Says nothing, and keeps what it hears."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-    def update(self, *_: object, **__: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
     folder = tmp_path_factory.mktemp("base")

@@ -13,11 +13,9 @@ from tiny_training import scalars
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.errors import DataError
-from cpt.model_folder.new_tokens import read_new_tokens
 from cpt.stages.base import Artifact, Context, Silent
 from cpt.stages.corpus import STAGE as CORPUS
 from cpt.stages.pretrain import STAGE as PRETRAIN
-from cpt.stages.vocabulary import STAGE as VOCABULARY
 from cpt.training.schedules import Linear, Power
 from cpt.training.settings import Settings
 from cpt.training.trackers import open_trackers
@@ -307,96 +305,11 @@ def test_a_library_that_the_optimizer_misses_is_found_before_the_run(monkeypatch
     assert "bitsandbytes" in problem.message
 
 
-@pytest.fixture(scope="module")
-def extended(inputs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
-    """Model and corpus with twenty new tokens."""
-    folder = tmp_path_factory.mktemp("extended")
-    run_stage(VOCABULARY, {"extend": {"tokens": 20}}, inputs, folder)
-    return dict.fromkeys(("model", "corpus"), artifact("vocabulary", folder / "output", "model", "corpus"))
-
-
-def embedding(folder: Path) -> torch.Tensor:
-    weight: torch.Tensor = AutoModelForCausalLM.from_pretrained(folder).get_input_embeddings().weight
-    return weight.detach()
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_new_tokens_of_the_vocabulary_stage_train_first(extended, tmp_path: Path, precision: str) -> None:
-    trains = {"embeddings_first": 0.99}
-    output = pretrain({"trains": trains, "precision": precision}, extended, tmp_path)
-    before, after = embedding(extended["model"].path("model")), embedding(output / "model")
-    moved = (before != after).any(1).nonzero().flatten().tolist()
-    assert tuple(moved) == read_new_tokens(extended["model"].path("model")) == tuple(range(300, 320))
-    assert read_new_tokens(output / "model") == tuple(moved)
-
-
-def test_an_adapter_is_saved_beside_the_model_that_holds_it(inputs, tmp_path: Path, tiny_model: Path) -> None:
-    from peft import PeftModel
-
-    trains = {"kind": "lora", "rank": 4, "embeddings": "all", "rates": {"embeddings": 0.1}}
-    output = pretrain({"trains": trains, "schedule": {"peak": 1e-2}}, inputs, tmp_path)
-    merged = AutoModelForCausalLM.from_pretrained(output / "model").eval()
-    assert merged.get_input_embeddings().weight is merged.get_output_embeddings().weight
-    base = AutoModelForCausalLM.from_pretrained(tiny_model)
-    ids = torch.arange(20, 60)[None]
-    plain = base.eval()(ids).logits
-    adapted = PeftModel.from_pretrained(base, output / "training/adapter").eval()
-    torch.testing.assert_close(merged(ids).logits, adapted(ids).logits, rtol=0, atol=1e-5)
-    assert (merged(ids).logits - plain).abs().max() > 1e-3
-
-
-def test_an_expanded_model_is_a_plain_one(inputs, tmp_path: Path, tiny_model: Path) -> None:
-    output = pretrain({"trains": {"kind": "expansion", "every": 1}}, inputs, tmp_path)
-    config = json.loads((output / "model/config.json").read_text())
-    assert config["num_hidden_layers"] == 4
-    model, loading = AutoModelForCausalLM.from_pretrained(output / "model", output_loading_info=True)
-    assert not any(loading.values())
-    base = AutoModelForCausalLM.from_pretrained(tiny_model)
-    assert torch.equal(model.model.layers[2].mlp.up_proj.weight, base.model.layers[1].mlp.up_proj.weight)
-    assert model.model.layers[3].mlp.down_proj.weight.any()
-
-
-def test_what_is_frozen_is_saved_as_it_was(inputs, tmp_path: Path, tiny_model: Path) -> None:
-    trains = {"kind": "layers", "layers": "-1"}
-    output = pretrain({"trains": trains, "precision": "bf16"}, inputs, tmp_path)
-    before, after = load_file(tiny_model / "model.safetensors"), weights(output)
-    moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert moved == {name for name in before if ".layers.1." in name}
-
-
-def test_milestones_need_weights_that_are_a_model(inputs) -> None:
-    milestones = PLAIN | {"checkpoint": {"keep_every": 2}}
-    for trains, expected in [
-        ({"kind": "lora", "rank": 4}, ["checkpoint.keep_every"]),
-        ({"kind": "layers", "layers": "0"}, []),
-        ({}, []),
-    ]:
-        config = PRETRAIN.Config.model_validate(milestones | {"trains": trains})
-        assert [problem.key for problem in PRETRAIN.check(config, inputs)] == expected
-
-
 def test_rounding_by_chance_is_for_runs_in_which_every_weight_trains(inputs) -> None:
     settings = PLAIN | {"precision": "bf16", "master": "stochastic-rounding"}
     for trains, expected in [({"kind": "layers", "layers": "0"}, ["master"]), ({}, [])]:
         config = PRETRAIN.Config.model_validate(settings | {"trains": trains})
         assert [problem.key for problem in PRETRAIN.check(config, inputs)] == expected
-
-
-def test_what_trains_must_go_with_the_model(inputs) -> None:
-    def problems(trains: dict[str, Any]) -> list[tuple[str | None, str]]:
-        config = PRETRAIN.Config.model_validate(PLAIN | {"trains": trains})
-        return [(problem.key, problem.message) for problem in PRETRAIN.check(config, inputs)]
-
-    assert problems({"kind": "layers", "layers": "7"}) == [
-        ("trains.layers", "7 is not within the model's 2 layers, 0 to 1")
-    ]
-    assert problems({"embeddings_first": 0.5}) == [
-        ("trains.embeddings_first", "the model has no new tokens: no vocabulary stage has brought any")
-    ]
-    assert problems({"kind": "lora", "targets": ["wq"]})[0][0] == "trains.targets"
-    assert problems({"kind": "lora", "variant": "dora", "embeddings": "all"}) == []
-    assert problems({"kind": "expansion", "every": 2}) == []
-    assert problems({}) == []
 
 
 def test_rounding_by_chance_instead_of_masters_changes_the_weights(inputs, tmp_path: Path) -> None:

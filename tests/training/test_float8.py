@@ -69,3 +69,13 @@ def test_linear_layers_of_fitting_size_multiply_in_float8_but_the_head_does_not(
     assert len(converted) == 2 * 7 - 1
     assert "lm_head" not in converted
     assert "model.layers.0.mlp.up_proj" not in converted
+
+
+def test_documents_are_seen_to_be_apart_before_they_share_a_scale(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = []
+    monkeypatch.setattr("cpt.training.loop._check_isolation", lambda *_: order.append("checked"))
+    monkeypatch.setattr("cpt.training.loop.to_float8", lambda _: order.append("converted"))
+    run(tiny_model, tmp_path, dataclasses.replace(SETTINGS, float8=True))
+    assert order == ["checked", "converted"]

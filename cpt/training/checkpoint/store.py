@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from cpt.errors import StageFailed
 from cpt.training.checkpoint.folder import Unreadable, read, write
 from cpt.training.checkpoint.parts import Weights
 from cpt.training.checkpoint.snapshot import Snapshot
+from cpt.training.groups import NEW_ROWS
 
 _NAME = re.compile(r"step-(\d{9})")
 
@@ -72,12 +73,13 @@ class Store:
 
 
 @torch.no_grad()
-def load_weights(folder: Path, step: int, model: nn.Module) -> None:
+def load_weights(folder: Path, step: int, model: nn.Module, new_tokens: Sequence[int] = ()) -> None:
     """Give a model the trained weights that a step's checkpoint holds.
 
     Args:
         folder: of the checkpoints.
         model: float32.
+        new_tokens: ids of the tokens whose rows may be weights of their own.
 
     Raises:
         StageFailed: the checkpoint is unreadable, or another model's.
@@ -86,5 +88,10 @@ def load_weights(folder: Path, step: int, model: nn.Module) -> None:
         saved = read(Store(folder, keep=1).path(step))[""].tensors["weights"]
     except Unreadable as error:
         raise StageFailed(f"the checkpoint of step {step} is unreadable: {error}") from error
-    own = {name: parameter for name, parameter in model.named_parameters() if name in saved}
-    Weights(own, lambda: None).restore(saved)
+    parameters = dict(model.named_parameters())
+    matrices = {name: saved[name] for name in saved if not name.endswith(NEW_ROWS)}
+    Weights({name: parameters[name] for name in matrices if name in parameters}, lambda: None).restore(
+        matrices
+    )
+    for name in saved.keys() - matrices.keys():
+        parameters[name.removesuffix(NEW_ROWS)][list(new_tokens)] = saved[name]

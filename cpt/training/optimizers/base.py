@@ -28,7 +28,7 @@ class OptimizerConfig(BaseModel):
     β2 is 0.95: with fresh state 0.999 leaves the second moment noisy for long.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     needs_whole_matrices: ClassVar[bool] = False
     """Whether an element's update depends on more than its own gradients (then FSDP2 is refused)."""

@@ -29,7 +29,8 @@ class Infinite(ScheduleConfig):
         default=None,
         ge=0,
         lt=1,
-        description="Share of the run spent warming up; default: 0.01, or none if it continues.",
+        description="Share of the run spent warming up; default: 0.01, or none if it continues, as published "
+        "(0.01 then, too, is kinder to an optimizer that starts afresh).",
     )
     cooldown: Literal["cosine", "inverse-sqrt"] = Field(
         default="cosine", description="Curve from the peak to the constant rate."

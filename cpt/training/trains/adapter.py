@@ -13,7 +13,7 @@ from torch import nn
 
 from cpt.errors import Problem, RecipeError
 from cpt.training.groups import TOKEN_ROWS
-from cpt.training.trains.base import Rows, Setup
+from cpt.training.trains.base import Rows, Setup, rows_that_train
 from cpt.training.trains.choice import Choice, new_token_problems, unused_rates
 from cpt.training.trains.ranks import RankAllocation
 
@@ -58,10 +58,10 @@ def add_adapter(model: Any, settings: Lora, setup: Setup) -> Choice:
     Raises:
         RecipeError: the settings do not go with the model.
     """
-    problems = _target_problems(model, settings)
-    if settings.embeddings == "new-tokens":
+    problems, embeddings = _target_problems(model, settings), rows_that_train(settings.embeddings, setup)
+    if embeddings == "new-tokens":
         problems += new_token_problems(model, setup, "embeddings")
-    if settings.rates.new_tokens is not None and settings.embeddings == "all":
+    if settings.rates.new_tokens is not None and embeddings == "all":
         problems.append(
             Problem(
                 "with embeddings: all, rows of new tokens train at the embeddings' rate",
@@ -74,7 +74,7 @@ def add_adapter(model: Any, settings: Lora, setup: Setup) -> Choice:
     tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
     wrapped = _wrapped(model, _peft_config(model, settings, setup, tied), setup.seed)
     if tied:
-        _require_tied(model, settings.embeddings)
+        _require_tied(model, embeddings)
     if unused := unused_rates(model, settings.rates, {}):
         raise RecipeError(unused)
     inside = f"{_names(model)[id(model.get_input_embeddings())]}."
@@ -106,7 +106,7 @@ def _peft_config(model: Any, settings: Lora, setup: Setup, tied: bool) -> Any:
         "task_type": "CAUSAL_LM",
         "lora_alpha": settings.alpha or scale_one,
         "target_modules": list(settings.targets) if settings.targets else "all-linear",
-        **_embeddings(model, settings.embeddings, setup, tied),
+        **_embeddings(model, rows_that_train(settings.embeddings, setup), setup, tied),
     }
     if settings.variant == "adalora":
         return AdaLoraConfig(**common, **_allocation(settings, setup.steps))

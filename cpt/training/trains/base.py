@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Rows = Literal["frozen", "new-tokens", "all"]
 """Which rows of a vocabulary matrix train."""
 
+NEW_OR_NONE = "default: those of new tokens, where the model has any."
+"""Ends the description of settings of rows: see `rows_that_train`."""
+
 NONE = "none"
 """What to call no layer at all."""
 
@@ -37,7 +40,7 @@ class Setup:
 class Strict(BaseModel):
     """Settings that do not change and refuse unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Rates(Strict):
@@ -65,6 +68,11 @@ class AdapterRates(Rates):
     """Multiples of the schedule's rate, where adapters train."""
 
     adapters: float = Field(default=1.0, gt=0, description="For the adapters.")
+
+
+def rows_that_train(given: Rows | None, setup: Setup) -> Rows:
+    """Which rows train: where nothing is said, those of new tokens, which are as initialised."""
+    return given or ("new-tokens" if setup.new_tokens else "frozen")
 
 
 class TrainsConfig(Strict):

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from cpt.training.trains.adapter import Adapter
 
 
+_LATE_WARMUP = 20
+"""Steps: how far back AdamW's second moment reaches (β2 0.95)."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """What of a model trains. Parameters that do have `requires_grad`, others not.
@@ -26,6 +30,7 @@ class Choice:
         new_tokens: [N] ids of the tokens whose rows are weights of their own, if any are.
         new_rows: names of the matrices of which those rows are apart, and whether their other rows train.
         alone: steps, from the first, in which nothing but those rows trains.
+        late_warmup: steps after those in which the rate of the others rises to its own: their state is fresh.
         settling: steps after which every weight that trains has had a gradient that is not zero.
         occasional: names of weights that have one only in steps in which a new token occurs: rows of an input
             embedding that is not the output embedding, too.
@@ -36,14 +41,15 @@ class Choice:
     new_tokens: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     new_rows: Mapping[str, bool] = field(default_factory=dict)
     alone: int = 0
+    late_warmup: int = 1
     settling: int = 1
     occasional: frozenset[str] = frozenset()
     adapter: Adapter | None = None
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the weights that train are the model's own, under the names that they have in it."""
-        return self.adapter is None and not self.new_rows
+    def is_model(self) -> bool:
+        """Whether there is a model at any step, and not only when an adapter is merged at the end."""
+        return self.adapter is None
 
 
 def vocabulary_names(model: Any) -> tuple[str, str]:
@@ -95,11 +101,13 @@ def choose_weights(
     if problems:
         raise RecipeError(problems)
     tokens = torch.tensor(setup.new_tokens if new_rows else [], dtype=torch.long)
+    alone = round(first * setup.steps)
     return Choice(
         rates.multiples(),
         tokens,
         new_rows,
-        alone=round(first * setup.steps),
+        alone=alone,
+        late_warmup=max(1, min(_LATE_WARMUP, (setup.steps - alone) // 10)),
         settling=settling,
         occasional=frozenset() if input_name == output_name else frozenset({input_name + NEW_ROWS}),
     )

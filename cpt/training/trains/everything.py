@@ -20,7 +20,8 @@ class All(TrainsConfig):
         default=0.0,
         ge=0,
         lt=1,
-        description="Share of the steps in which only the rows of new tokens train. The schedule runs on.",
+        description="Share of the steps in which only the rows of new tokens train. The schedule runs on; "
+        "what joins in late warms up for 20 steps (or a tenth of the rest).",
     )
     rates: WeightRates = Field(default=WeightRates(), description="Multiples of the schedule's rate.")
 

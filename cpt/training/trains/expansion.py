@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from cpt.training.trains.base import Rows, Setup, TrainsConfig, WeightRates
+from cpt.training.trains.base import NEW_OR_NONE, Rows, Setup, TrainsConfig, WeightRates, rows_that_train
 
 if TYPE_CHECKING:
     from cpt.training.trains.choice import Choice
@@ -20,7 +20,9 @@ class Expansion(TrainsConfig):
 
     kind: Literal["expansion"] = Field(description="Layers are added, and only they train (LLaMA Pro).")
     every: int = Field(default=4, ge=1, description="Layers after which a copy of the last of them is added.")
-    embeddings: Rows = Field(default="frozen", description="Which rows of the embeddings train, too.")
+    embeddings: Rows | None = Field(
+        default=None, description=f"Which rows of the embeddings train, too; {NEW_OR_NONE}"
+    )
     rates: WeightRates = Field(default=WeightRates(), description="Multiples of the schedule's rate.")
 
     def choose(self, model: Any, setup: Setup) -> Choice:
@@ -31,4 +33,5 @@ class Expansion(TrainsConfig):
         added = tuple(f"{name}." for name in expand(model, self.every))
         names = [name for name, _ in model.named_parameters() if name.startswith(added)]
         # behind a zero matrix there is no gradient in the first step
-        return choose_weights(model, setup, self.rates, names, self.embeddings, settling=2)
+        embeddings = rows_that_train(self.embeddings, setup)
+        return choose_weights(model, setup, self.rates, names, embeddings, settling=2)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from cpt.training.trains.base import NONE, Rows, Setup, TrainsConfig, WeightRates
+from cpt.training.trains.base import (
+    NEW_OR_NONE,
+    NONE,
+    Rows,
+    Setup,
+    TrainsConfig,
+    WeightRates,
+    rows_that_train,
+)
 
 if TYPE_CHECKING:
     from cpt.training.trains.choice import Choice
@@ -20,7 +28,9 @@ class Layers(TrainsConfig):
     layers: str = Field(
         description='Numbers and ranges, the first layer is 0, the last -1: "0-3,28-29", "-2--1"; or "none".',
     )
-    embeddings: Rows = Field(default="frozen", description="Which rows of the embeddings train.")
+    embeddings: Rows | None = Field(
+        default=None, description=f"Which rows of the embeddings train; {NEW_OR_NONE}"
+    )
     head: Rows | None = Field(
         default=None,
         description="Which rows of the output embedding train; default: as in the input embedding.",
@@ -30,7 +40,8 @@ class Layers(TrainsConfig):
         default=0.0,
         ge=0,
         lt=1,
-        description="Share of the steps in which only the rows of new tokens train. The schedule runs on.",
+        description="Share of the steps in which only the rows of new tokens train. The schedule runs on; "
+        "what joins in late warms up for 20 steps (or a tenth of the rest).",
     )
     rates: WeightRates = Field(default=WeightRates(), description="Multiples of the schedule's rate.")
 
@@ -45,7 +56,11 @@ class Layers(TrainsConfig):
 
     @model_validator(mode="after")
     def _something_trains(self) -> Layers:
-        if self.layers == NONE and {self.embeddings, self.head or "frozen"} == {"frozen"} and not self.norms:
+        if (
+            self.layers == NONE
+            and {self.embeddings or "frozen", self.head or "frozen"} == {"frozen"}
+            and not self.norms
+        ):
             raise ValueError("nothing trains: no layer, no embeddings, no head and no norms")
         return self
 
@@ -61,6 +76,7 @@ class Layers(TrainsConfig):
             for name, parameter in model.named_parameters()
             if name.startswith(inside) or (self.norms and parameter.ndim <= 1)
         ]
+        embeddings = rows_that_train(self.embeddings, setup)
         return choose_weights(
-            model, setup, self.rates, names, self.embeddings, self.head, first=self.embeddings_first
+            model, setup, self.rates, names, embeddings, self.head, first=self.embeddings_first
         )

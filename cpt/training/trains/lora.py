@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from cpt.training.trains.base import AdapterRates, Rows, Setup, Strict, TrainsConfig
+from cpt.training.trains.base import NEW_OR_NONE, AdapterRates, Rows, Setup, Strict, TrainsConfig
 
 if TYPE_CHECKING:
     from cpt.training.trains.choice import Choice
@@ -63,8 +63,9 @@ class Lora(TrainsConfig):
         min_length=1,
         description="Names of matrices that get adapters (q_proj); default: all but the output embedding.",
     )
-    embeddings: Rows = Field(
-        default="frozen", description="Which rows of the embeddings train, whole: none, new tokens', or all."
+    embeddings: Rows | None = Field(
+        default=None,
+        description=f"Which rows of the embeddings train, whole: none, new tokens', or all; {NEW_OR_NONE}",
     )
     allocation: Allocation | None = Field(
         default=None, description="How AdaLoRA allocates ranks; only with variant: adalora."

@@ -48,8 +48,10 @@ class RankAllocation:
         norms = [_distance(factor if ".lora_A." in name else factor.T) for name, factor in factors.items()]
         gradients = torch.autograd.grad(weight * torch.stack(norms).mean(), list(factors.values()))
         for factor, gradient in zip(factors.values(), gradients, strict=True):
-            assert factor.grad is not None
-            factor.grad += gradient
+            if factor.grad is None:
+                factor.grad = gradient  # of a matrix that the text does not go through
+            else:
+                factor.grad += gradient
 
     @torch.no_grad()
     def allocate(self, step: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cpt.training.groups import NEW_ROWS, Group, group_weights
+from cpt.training.groups import NEW_ROWS, NEW_TOKENS, Group, group_weights
 from cpt.training.master import Weights
 from cpt.training.trains.choice import Choice
 from cpt.training.trains.new_rows import NewRows
@@ -52,8 +52,19 @@ class Trained:
         self._master.attach(optimizer)
 
     def begin(self, step: int) -> None:
-        """Set the step that is to be taken; 0 is the first."""
+        """Set the step that is to be taken; 0 is the first. What does not move in it gets no gradient."""
         self._step = step
+        if self.alone:
+            for name in self._master.weights:
+                moves = step >= self.alone or name in self._choice.new_rows
+                self._master.parameters[name].requires_grad_(moves)
+
+    def rate(self, group: Mapping[str, Any]) -> float:
+        """Multiple of the schedule's rate at which a group of the optimizer moves in this step."""
+        if not self.alone or group["name"] == NEW_TOKENS:
+            return float(group["multiple"])
+        warm = (self._step - self.alone + 1) / self._choice.late_warmup
+        return float(group["multiple"]) * min(max(warm, 0.0), 1.0)
 
     def collect(self) -> None:
         """After each backward pass: bring the model's gradients to the weights."""

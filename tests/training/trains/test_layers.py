@@ -68,7 +68,7 @@ def test_ranges_as_yaml_reads_them() -> None:
 def moved(tmp_path: Path, tied: bool = True, **settings: Any) -> set[str]:
     """What training moves, layers by number and the rest by name."""
     before = weights(tiny(tied, layers=3))
-    chosen = trains(kind="layers", **settings)
+    chosen = trains(**{"kind": "layers", "embeddings": "frozen"} | settings)
     after = weights(run(tmp_path, chosen, tiny(tied, layers=3), steps=2))
     names = {name.removesuffix(".weight").removeprefix("model.") for name in changed(before, after)}
     return {".".join(name.split(".")[:2]) if name.startswith("layers.") else name for name in names}

@@ -51,7 +51,7 @@ VARIANT = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def lora(**settings: Any) -> Any:
-    return trains(**{"kind": "lora", "rank": 2} | settings)
+    return trains(**{"kind": "lora", "rank": 2, "embeddings": "frozen"} | settings)
 
 
 def logits(model: Any) -> torch.Tensor:

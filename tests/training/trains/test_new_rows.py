@@ -170,3 +170,30 @@ def test_padding_rows_are_old_rows(tmp_path: Path) -> None:
     after = weights(run(tmp_path, chosen, new_tokens=[TOKENS - 1]))
     assert torch.equal(before[EMBEDDING][:-1], after[EMBEDDING][:-1])
     assert not torch.equal(before[EMBEDDING][-1], after[EMBEDDING][-1])
+
+
+def test_what_joins_in_late_warms_up() -> None:
+    chosen = trains(embeddings_first=0.5, rates={"new_tokens": 3, "norms": 2})
+    trained = prepared(tiny(), chosen, steps=60)
+    factors = {}
+    for name, multiple in {"new tokens": 3.0, "norms and biases": 2.0}.items():
+        group = {"name": name, "multiple": multiple}
+        factors[name] = []
+        for step in (0, 29, 30, 31, 32, 33, 59):
+            trained.begin(step)
+            factors[name].append(trained.rate(group) / multiple)
+    assert factors["new tokens"] == [1] * 7
+    assert factors["norms and biases"] == pytest.approx([0, 0, 1 / 3, 2 / 3, 1, 1, 1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_no_gradient_is_computed_of_what_does_not_move_yet(dtype: torch.dtype) -> None:
+    model = tiny()
+    trained = prepared(model, trains(embeddings_first=0.5), dtype=dtype)
+    for step, wanted in (
+        (0, {EMBEDDING}),
+        (2, {EMBEDDING}),
+        (3, {name for name, _ in model.named_parameters()}),
+    ):
+        trained.begin(step)
+        assert {name for name, p in model.named_parameters() if p.requires_grad} == wanted

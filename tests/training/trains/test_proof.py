@@ -142,6 +142,39 @@ def test_steps_at_rate_zero_prove_nothing(tmp_path: Path, monkeypatch: pytest.Mo
     run(tmp_path, trains())
 
 
+def slowly(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Rates too small to move a norm of 1 in float32, until the last steps."""
+    rate = Constant.rate
+
+    def late(self: Constant, done: int, total: int, size: int = 1) -> float:
+        return 1e-9 if done < steps else rate(self, done, total, size)
+
+    monkeypatch.setattr(Constant, "rate", late)
+
+
+@EACH
+def test_a_weight_that_a_warm_up_is_too_small_to_move_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    slowly(monkeypatch, 4)
+    run(tmp_path, trains(**settings))
+
+
+def test_when_the_rate_is_large_enough_it_must_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slowly(monkeypatch, 4)
+    original = AdamW.build
+
+    def stuck(self: AdamW, groups: Any) -> torch.optim.Optimizer:
+        return original(self, [group for group in groups if group.name != "norms and biases"])
+
+    monkeypatch.setattr(AdamW, "build", stuck)
+    said = Said()
+    said.update = lambda done, *_, **__: said.messages.append(str(done))  # type: ignore[method-assign]
+    with pytest.raises(StageFailed, match=r"left 5 trainable tensors unchanged: .*norm"):
+        run(tmp_path, trains(), said=said)
+    assert said.messages[-1] == "4"
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"kind": "all", "embeddings_first": 0.5}, {"kind": "lora", "rank": 2, "embeddings": "new-tokens"}],

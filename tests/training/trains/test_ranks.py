@@ -30,7 +30,7 @@ STEPS = 12
 
 def adalora(**allocation: Any) -> Any:
     plain = {"initial_rank": 4, "initial": 0.2, "final": 0.25, "every": 2}
-    return trains(kind="lora", variant="adalora", rank=2, allocation=plain | allocation)
+    return trains(kind="lora", variant="adalora", rank=2, embeddings="frozen", allocation=plain | allocation)
 
 
 def steps(model: Any, trained: Any, after: Any) -> None:
