@@ -36,7 +36,7 @@ class Scored:
     samples: Sequence[Mapping[str, Any]]
 
 
-def chosen_documents(task: Any, count: int | None, seed: int) -> None:
+def choose_items(task: Any, count: int | None, seed: int) -> None:
     """Let a task have only so many of its items, drawn with the seed, in their order.
 
     Fewer of the same seed are among more, so that a smaller level is part of a larger one.
