@@ -10,7 +10,11 @@ from evals.preparation import Prepared
 from evals.suite import Entry
 
 QUESTIONS = [
-    {"question": f"The {organ} of the", "choices": ["matter is the heart.", "kidneys", f"{organ}!"], "answer": n % 3}
+    {
+        "question": f"The {organ} of the",
+        "choices": ["matter is the heart.", "kidneys", f"{organ}!"],
+        "answer": n % 3,
+    }
     for n, organ in enumerate(("heart", "kidney", "nerve", "muscle", "fever", "night", "doctor", "matter"))
 ]
 
