@@ -85,9 +85,7 @@ def task_score(prepared: Prepared, scored: Scored, cut: int, seed: int) -> tuple
         others=_others(scored.results, f"{metric},{chosen_filter}"),
         note=_note(entry.note, cut, len(samples) - len(values)),
     )
-    return found, Items(
-        ids=_ids(with_value), values=values, aggregation=aggregation, clusters=clusters
-    )
+    return found, Items(ids=_ids(with_value), values=values, aggregation=aggregation, clusters=clusters)
 
 
 def _metric(wanted: str, scored: Scored) -> tuple[str, str]:
