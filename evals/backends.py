@@ -105,7 +105,7 @@ def _padded(folder: Path, dtype: str, packing: StageFailed) -> LM:
             batch_size=_FALLBACK_BATCH,
             device="cuda" if torch.cuda.is_available() else "cpu",
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # the first reason says more than whatever the second class raises
         raise packing from error
 
 

@@ -41,7 +41,7 @@ class Entry(BaseModel):
     )
     cluster: str | None = Field(
         default=None,
-        description="Column of the items that says what several are about (a contract, a report): errors count "
+        description="Column of the items that names what several are about (a contract): errors count "
         "its values, not the items.",
     )
     note: str | None = Field(default=None, description="What a reader of the score must know.")

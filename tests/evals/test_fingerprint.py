@@ -1,4 +1,4 @@
-"""Models are the same wherever and however they were saved, and different as soon as they compute otherwise."""
+"""Models are the same wherever they were saved, and different as soon as they compute otherwise."""
 
 import json
 import shutil
