@@ -2,7 +2,7 @@
 
 Every run is a process of its own, from the first import to the scores on disk: `evals` with an empty cache of
 answers, the same again with the answers kept, and `lm_eval run --model hf`. Both find the data sets prepared,
-and neither uses the network. lm-eval reads the tasks from files that include the tasks' own and name the local
+and neither uses the network. lm-eval reads the tasks from files that include their own and name the local
 data. Scores are compared; peak memory is what the system says of each process.
 
     python benchmarks/evaluation.py --data DIR
