@@ -48,6 +48,7 @@ class TaskComparison(Compared):
 
     Attributes:
         n: items compared.
+        units: of them independent (items that share a text are one).
         only_a, only_b: items left aside, as the other evaluation lacks them.
     """
 
@@ -57,6 +58,7 @@ class TaskComparison(Compared):
     higher_is_better: bool
     chance: float | None
     n: int
+    units: int
     only_a: int
     only_b: int
 
@@ -137,7 +139,7 @@ def compare(
         resamples=resamples,
         seed=seed,
         averages=tuple(_averages(matched, differences, judge)),
-        tasks=tuple(_task(task, found) for task, found in zip(matched, judged, strict=True)),
+        tasks=tuple(map(_task, matched, differences, judged)),
         not_compared=tuple(not_compared),
         notes=tuple(_notes(a, b)),
     )
@@ -180,7 +182,7 @@ class _Judge:
         return "better" if gain > 0 else "worse"
 
 
-def _task(task: Matched, judged: Mapping[str, Any]) -> TaskComparison:
+def _task(task: Matched, difference: Difference, judged: Mapping[str, Any]) -> TaskComparison:
     return TaskComparison(
         task=task.a.task,
         suite=task.a.suite,
@@ -189,6 +191,7 @@ def _task(task: Matched, judged: Mapping[str, Any]) -> TaskComparison:
         higher_is_better=task.a.higher_is_better,
         chance=task.a.chance,
         n=len(task.first),
+        units=difference.units,
         only_a=task.only_a,
         only_b=task.only_b,
         **judged,
