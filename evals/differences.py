@@ -161,7 +161,7 @@ def _spread(draws: np.ndarray, units: int) -> float | None:
 def _quantiles(draws: np.ndarray, units: int, confidence: float) -> tuple[float, float] | None:
     """Percentile interval, widened for few observations as Student's is against the normal one.
 
-    Hesterberg 2015, "What teachers should know about the bootstrap", section 3.2 (expanded percentiles).
+    Hesterberg 2015, "What teachers should know about the bootstrap" (expanded percentiles).
     """
     if units < 2 or np.ptp(draws) == 0 or not np.isfinite(draws).all():
         return None

@@ -43,7 +43,7 @@ def _upper_limit(n: int, won: int, lost: int, z: float) -> float:
 
 
 def _deviation(n: int, won: int, lost: int, difference: float) -> float:
-    """Standard deviation of won - lost if that were the true difference (Tango 1998, section 3)."""
+    """Standard deviation of won - lost if that were the true difference (Tango 1998)."""
     half = (2 * n - won + lost) * difference - won - lost
     rest = difference * (1 - difference)
     likeliest = (math.sqrt(max(0.0, half**2 + 8 * n * lost * rest)) - half) / (
