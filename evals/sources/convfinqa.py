@@ -44,9 +44,9 @@ def _row(turn: Mapping[str, Any], dialogue: int) -> dict[str, object]:
     pairs = zip(turn["dialogue_break"][:index], turn["exe_ans_list"][:index], strict=True)
     history = "".join(f"\nq{number}: {question} {answer}" for number, (question, answer) in enumerate(pairs))
     context = f"{turn.get('amt_pre_text', '')} {turn.get('amt_table', '')} {turn.get('amt_post_text', '')}"
-    question = turn["dialogue_break"][index]
+    asked = f"Conversations: {history}\nQuestion: {turn['dialogue_break'][index]}\nAnswer:"
     return {
-        "query": f"{INSTRUCTION}\nContext: {context}\nConversations: {history}\nQuestion: {question}\nAnswer:",
+        "query": f"{INSTRUCTION}\nContext: {context}\n{asked}",
         "answer": str(turn["exe_ans_list"][index]),
         "turn": index,
         "dialogue_id": dialogue,

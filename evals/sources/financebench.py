@@ -1,4 +1,4 @@
-"""FinanceBench: questions on annual reports, with the evidence for the answer (Islam et al. 2023, arXiv:2311.11944)."""
+"""FinanceBench: questions on annual reports with the evidence (Islam et al. 2023, arXiv:2311.11944)."""
 
 from __future__ import annotations
 

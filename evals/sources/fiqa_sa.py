@@ -1,4 +1,4 @@
-"""FiQA task 1: sentiment of financial posts and headlines (Maia et al. 2018, WWW '18), in FLARE's three classes."""
+"""FiQA-SA: sentiment of financial posts and headlines (Maia et al. 2018, WWW), in FLARE's three classes."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ SOURCE = Source(
     name="fomc",
     title="FOMC stance (Trillion Dollar Words), the hub's two CSV files saved as train.csv and test.csv",
     licence="CC BY-NC 4.0",
-    origin="https://huggingface.co/datasets/gtfintechlab/fomc_communication; Shah et al. 2023, arXiv:2305.07972",
+    origin="https://huggingface.co/datasets/gtfintechlab/fomc_communication; Shah et al. 2023, "
+    "arXiv:2305.07972",
     files={split: f"fomc_communication/{split}.csv" for split in ("train", "test")},
     read=read,
 )

@@ -1,8 +1,8 @@
 """Financial PhraseBank: sentences of financial news with their sentiment (Malo et al. 2014, JASIST 65(4)).
 
 The file with all 4,846 sentences on whose label at least half of the annotators agreed. Its authors give no
-split; a fifth is asked about and the rest are examples, in the proportion of BloombergGPT and FLARE (3,876 and
-970; their own draws are not published with the file).
+split; a fifth is asked about and the rest are examples, in the proportion of BloombergGPT and FLARE (3,876
+and 970; their own draws are not published with the file).
 """
 
 from __future__ import annotations

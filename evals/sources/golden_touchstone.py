@@ -1,4 +1,4 @@
-"""Golden Touchstone, its English part: instructions, inputs and outputs (Wu et al. 2024, arXiv:2411.06272)."""
+"""Golden Touchstone, English: instructions, inputs and outputs (Wu et al. 2024, arXiv:2411.06272)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _COLUMNS = ("instruction", "input", "output")
 
 
 def read(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Columns of IDEA-FinAI/Golden-Touchstone: instruction, input, output; the part is a file's path and stem."""
+    """Columns of IDEA-FinAI/Golden-Touchstone: instruction, input, output.
+
+    The part is the file's folder and the beginning of its name: `finqa/finqa`.
+    """
     rows = read_json(files["test"])
     if not isinstance(rows, list) or not all(
         isinstance(row, dict) and row.keys() >= set(_COLUMNS) for row in rows

@@ -1,4 +1,4 @@
-"""Headlines: nine yes/no questions on each headline about gold (Sinha and Khandait 2021, arXiv:2009.04202)."""
+"""Headlines: nine yes/no questions on headlines about gold (Sinha and Khandait 2021, arXiv:2009.04202)."""
 
 from __future__ import annotations
 

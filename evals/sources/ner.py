@@ -1,4 +1,4 @@
-"""NER: persons, organisations and places in loan agreements of SEC filings (Salinas Alvarado et al. 2015, ALTA)."""
+"""NER: persons, organisations and places in loan agreements (Salinas Alvarado et al. 2015, ALTA)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from evals.sources.base import Files, Rows, Source
 from evals.sources.flare import ORIGIN, Conversation, conversations
 
 _INSTRUCTION = (
-    "In the sentences extracted from financial agreements in U.S. SEC filings, identify the named entities that "
-    "represent a person ('PER'), an organization ('ORG'), or a location ('LOC'). "
+    "In the sentences extracted from financial agreements in U.S. SEC filings, identify the named entities "
+    "that represent a person ('PER'), an organization ('ORG'), or a location ('LOC'). "
     "The required answer format is:"
 )
 

@@ -1,4 +1,4 @@
-"""TAT-QA: questions on a table and its paragraphs in financial reports (Zhu et al. 2021, arXiv:2105.07624)."""
+"""TAT-QA: questions on a table and paragraphs of financial reports (Zhu et al. 2021, arXiv:2105.07624)."""
 
 from __future__ import annotations
 

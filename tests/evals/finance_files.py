@@ -37,7 +37,10 @@ TAGS = (
 )
 HEADLINES = [f"gold {'gains' if number % 2 else 'slips'} to ${1200 + number}" for number in range(22)]
 NER = [
-    ("Alice Stone of Acme Bank lives in Boston .", ["B-PER", "I-PER", "O", "B-ORG", "I-ORG", "O", "O", "B-LOC", "O"]),
+    (
+        "Alice Stone of Acme Bank lives in Boston .",
+        ["B-PER", "I-PER", "O", "B-ORG", "I-ORG", "O", "O", "B-LOC", "O"],
+    ),
     ("Borrower", ["B-PER"]),
     ("Acme Bank and Acme Bank", ["B-ORG", "I-ORG", "O", "B-ORG", "I-ORG"]),
     ("State of Ohio", ["O", "O", "B-LOC"]),
@@ -59,10 +62,10 @@ FINQA = [
 ]
 CONTEXT = "Context: sales were 100 and then 125 .\n|year|sales|\n|2019|100|\n|2020|125|\n"
 NER_INSTRUCTION = (
-    "In the sentences extracted from financial agreements in U.S. SEC filings, identify the named entities that "
-    "represent a person ('PER'), an organization ('ORG'), or a location ('LOC'). The required answer format is: "
-    "'entity name, entity type'. For instance, in \"Elon Musk, CEO of SpaceX, announced the launch from Cape "
-    "Canaveral.\", the entities would be: 'Elon Musk, PER\nSpaceX, ORG\nCape Canaveral, LOC'"
+    "In the sentences extracted from financial agreements in U.S. SEC filings, identify the named entities "
+    "that represent a person ('PER'), an organization ('ORG'), or a location ('LOC'). "
+    "The required answer format is: 'entity name, entity type'. For instance, in \"Elon Musk, CEO of SpaceX, "
+    "announced the launch from Cape Canaveral.\", the entities would be: 'Elon Musk, PER\nSpaceX, ORG\nCape Canaveral, LOC'"
 )
 TURNS = [("what were sales in 2019?", 100.0), ("and in 2020?", 125.0), ("what is the growth?", 0.25)]
 TATQA = [
@@ -96,14 +99,28 @@ TOUCHSTONE = {
     "finqa/finqa": [f"The answer is:{value}" for value in ("0.25", "7.5", "yes", "12", "100")],
     "convfinqa/convfinqa": [f"The answer is:{value}" for value in ("0.25", "7.5", "3", "12", "100")],
     "ner/ner": ["Acme, ORG", "Borrower, PER", "Ohio, LOC", "Acme, ORG\nBob, PER", "Lender, PER"],
-    "finred/finred": ["owner_of", "industry: Acme, steel", "employer", "founded_by", "brand: X, Acme; brand: Y, Acme"],
-    "edtsum/edtsum": ["Acme buys Borealis", "Gold falls", "Rates rise again", "Profit doubles", "Acme sells mills"],
+    "finred/finred": [
+        "owner_of",
+        "industry: Acme, steel",
+        "employer",
+        "founded_by",
+        "brand: X, Acme; brand: Y, Acme",
+    ],
+    "edtsum/edtsum": [
+        "Acme buys Borealis",
+        "Gold falls",
+        "Rates rise again",
+        "Profit doubles",
+        "Acme sells mills",
+    ],
 }
 
 
 def write_finance_data(folder: Path) -> Path:
     """Write every data set below a folder."""
-    _text(folder / "fpb/Sentences_50Agree.txt", "\ufeff" + "".join(f"{text}@{label}\n" for text, label in FPB))
+    _text(
+        folder / "fpb/Sentences_50Agree.txt", "\ufeff" + "".join(f"{text}@{label}\n" for text, label in FPB)
+    )
     for split in ("train", "valid", "test"):
         _lines(folder / f"flare/fiqasa_{split}.jsonl", _fiqa())
     _lines(folder / "flare/headlines_valid.jsonl", _headlines())
@@ -135,9 +152,11 @@ def _fiqa() -> Iterable[dict[str, Any]]:
     for kind, text, label in FIQA:
         for instruction in (
             f"What is the sentiment of the following financial {kind}: Positive, Negative, or Neutral?",
-            f"Given this financial {kind}, how would you classify its sentiment: Positive, Negative, or Neutral?",
+            f"Assess this financial {kind} and determine its sentiment: Positive, Negative, or Neutral?",
         ):
-            yield conversation(f"{instruction}\nText: {text}\nAnswer:", label, text=f"Text: {text}", label=label)
+            yield conversation(
+                f"{instruction}\nText: {text}\nAnswer:", label, text=f"Text: {text}", label=label
+            )
 
 
 def _headlines() -> Iterable[dict[str, Any]]:
@@ -149,7 +168,10 @@ def _headlines() -> Iterable[dict[str, Any]]:
 
 def _ner() -> Iterable[dict[str, Any]]:
     for text, tags in NER:
-        for instruction in (NER_INSTRUCTION, "When analyzing sentences from U.S. SEC filings, identify entities."):
+        for instruction in (
+            NER_INSTRUCTION,
+            "When analyzing sentences from U.S. SEC filings, identify entities.",
+        ):
             answer = "\n".join(ner_answers(text, tags))
             yield conversation(f"{instruction}\nText: {text}\nAnswer:", answer, text=text, label=tags)
 
@@ -187,7 +209,14 @@ def _turn(place: int) -> dict[str, Any]:
 
 def _tatqa() -> dict[str, Any]:
     questions = [
-        {"uid": str(number), "order": number, "question": question, "answer": answer, "answer_type": kind, "scale": scale}
+        {
+            "uid": str(number),
+            "order": number,
+            "question": question,
+            "answer": answer,
+            "answer_type": kind,
+            "scale": scale,
+        }
         for number, (question, answer, kind, scale) in enumerate(TATQA, start=1)
     ]
     paragraphs = [
@@ -199,8 +228,17 @@ def _tatqa() -> dict[str, Any]:
 
 
 def _financebench(kind: str, question: str, answer: str) -> dict[str, Any]:
-    evidence = [{"evidence_text": "Capex 1,577", "doc_name": "ACME"}, {"evidence_text": "Assets 9", "doc_name": "ACME"}]
-    return {"question_type": kind, "question": question, "answer": answer, "evidence": evidence, "company": "Acme"}
+    evidence = [
+        {"evidence_text": "Capex 1,577", "doc_name": "ACME"},
+        {"evidence_text": "Assets 9", "doc_name": "ACME"},
+    ]
+    return {
+        "question_type": kind,
+        "question": question,
+        "answer": answer,
+        "evidence": evidence,
+        "company": "Acme",
+    }
 
 
 def _text(file: Path, text: str) -> None:

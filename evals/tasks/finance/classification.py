@@ -28,7 +28,7 @@ def by_tag(doc: Mapping[str, Any], results: Likelihoods) -> dict[str, Any]:
 
 
 def one_tag_of_each_headline(docs: Any) -> Any:
-    """Examples of headlines in an order that takes the first tag of the first headline, the next of the next …
+    """Examples in an order that takes the first tag of the first headline, the second of the second …
 
     In the data all tags of a headline follow each other, so that the first few examples would be of one.
     """

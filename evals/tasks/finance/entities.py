@@ -18,7 +18,7 @@ def entity_counts(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, A
 
 
 def tagged_spans(tags: Sequence[str]) -> set[Span]:
-    """The entities of BIO tags; an I- that continues no entity of its type begins one, as in CoNLL's script."""
+    """The entities of BIO tags; an I- that continues no entity of its type begins one (CoNLL)."""
     spans: set[Span] = set()
     begin, kind = 0, ""
     for place, tag in enumerate([*tags, "O"]):

@@ -1,7 +1,7 @@
 """Golden Touchstone's scoring (Wu et al. 2024, arXiv:2411.06272, table 3 and its evaluate_all.py).
 
-A label is the first of a task's words in what was written. Where there is none the benchmark draws one of the
-wrong labels; here the answer counts as a label of its own, which is as wrong and does not change between runs.
+A label is the first of a task's words in what was written. Where there is none the benchmark draws one of
+the wrong labels; here it counts as a label of its own, which is as wrong and the same in every run.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def entities(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
 
 
 def relations(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
-    """Relations found and right, found, and right; each is `relation: head, tail` or a relation's name alone."""
+    """Relations found and right, found, and right; each is `relation: head, tail` or only its name."""
     found, right = (_relations(text) for text in (results[0], doc["output"]))
     return {"micro_f1": (len(found & right), len(found), len(right))}
 

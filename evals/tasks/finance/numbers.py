@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
 _NUMBER = re.compile(
-    rf"(?P<before>(?<![\w%)])[-−])?(?P<open>\()?[$€£¥]?(?P<after>[-−]|\()?(?<![\w.,])(?P<digits>{DIGITS})"
+    rf"(?P<before>(?<![\w%)])[-\u2212])?(?P<open>\()?[$€£¥]?(?P<after>[-\u2212]|\()?(?<![\w.,])(?P<digits>{DIGITS})"
 )
 _EXACT = 5
 """Decimals to which a number without a point is compared."""

@@ -1,10 +1,12 @@
 """TAT-QA: its questions one by one, and its exact match and numeracy-focused F1.
 
-The measures follow the definition in the paper (Zhu et al. 2021, section 5.2) and the official script: a number
-is compared as a value with its scale, so 1,496.5 with the scale million is 1496500000; words are compared as
-sets; for calculations and counts F1 is the exact match. The scale is read from what was written. On the right
-answers of both splits and variations of them, the script gives the same in 17,741 of 17,773 cases; in the others
-it takes a text for a number ($18.1 million of lease payments) or applies a scale twice ($3.0 million, million).
+The measures follow the definition in the paper (Zhu et al. 2021, section 5.2) and the official script: a
+number is compared as a value with its scale, so 1,496.5 with the scale million is 1496500000; words are
+compared as sets; for calculations and counts F1 is the exact match. The scale is read from what was written.
+
+On the right answers of both splits and variations of them, the script gives the same in 17,741 of 17,773
+cases; in the others it takes a text for a number ($18.1 million of lease payments) or applies a scale twice
+($3.0 million, million).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from evals.tasks.finance.numbers import DIGITS
 
 SCALES = {"": 1.0, "hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "percent": 0.01}
 _QUANTITY = re.compile(
-    rf"(?P<minus>[-−])?\s*[$€£¥]?\s*(?P<open>\()?\s*[$€£¥]?\s*(?P<inner>[-−])?(?P<digits>{DIGITS})\s*"
+    rf"(?P<minus>[-\u2212])?\s*[$€£¥]?\s*(?P<open>\()?\s*[$€£¥]?\s*(?P<inner>[-\u2212])?(?P<digits>{DIGITS})\s*"
     r"(?P<percent>%|\)\s*%)?\s*(?P<close>\))?\s*(?P<scale>percent|(?:hundred|thousand|million|billion)s?)?\.?"
 )
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
