@@ -23,6 +23,7 @@ from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
 from evals.catalogue import select
+from evals.metrics import register
 from evals.preparation import Prepared, prepare
 from evals.sources.convfinqa import INSTRUCTION
 
@@ -68,6 +69,7 @@ class Asked:
     """What became of a task: prompts, targets and values by item, scores by metric."""
 
     def __init__(self, prepared: Prepared, answers: list[str]) -> None:
+        register()
         lm = Scripted(answers)
         loaded = TaskManager(include_defaults=False).load([prepared.config])
         results = evaluate(lm, loaded, bootstrap_iters=0, log_samples=True)
@@ -188,8 +190,8 @@ def test_named_entities(ready: Mapping[str, Prepared]) -> None:
         "\n\nText: Bob Hill pays Lender\nAnswer: Bob Hill, PER\nLender, PER\n\nText: Borrower\nAnswer:"
     )
     assert asked.targets[3] == "Ohio, LOC"
-    assert asked.values("micro_f1") == [(2, 3, 3), (0, 0, 1), (2, 2, 2), (0, 0, 1), (1, 1, 2)]
-    assert asked.scores["micro_f1"] == pytest.approx(2 * 5 / (6 + 9))
+    assert asked.values("entity_f1") == [(2, 3, 3), (0, 0, 1), (2, 2, 2), (0, 0, 1), (1, 1, 2)]
+    assert asked.scores["entity_f1"] == pytest.approx(2 * 5 / (6 + 9))
 
 
 def test_stance(ready: Mapping[str, Prepared]) -> None:
@@ -286,13 +288,13 @@ def test_financebench(ready: Mapping[str, Prepared]) -> None:
         (
             "ner",
             ["Acme, ORG", "", "Ohio, ORG", "Bob, PER\nAcme, ORG", "Lender, PER"],
-            "micro_f1",
+            "entity_f1",
             2 * 4 / (5 + 6),
         ),
         (
             "finred",
             ["owner of", "industry: Acme, ore", "", "brand", "brand: X, Acme"],
-            "micro_f1",
+            "entity_f1",
             2 * 2 / (4 + 6),
         ),
         (

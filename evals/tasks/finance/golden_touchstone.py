@@ -58,13 +58,13 @@ def contains(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
 def entities(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
     """Entities found and right, found, and right, by name and type."""
     found, right = (Counter(_entities(text)) for text in (results[0], doc["output"]))
-    return {"micro_f1": ((found & right).total(), found.total(), right.total())}
+    return {"entity_f1": ((found & right).total(), found.total(), right.total())}
 
 
 def relations(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
     """Relations found and right, found, and right; each is `relation: head, tail` or only its name."""
     found, right = (_relations(text) for text in (results[0], doc["output"]))
-    return {"micro_f1": (len(found & right), len(found), len(right))}
+    return {"entity_f1": (len(found & right), len(found), len(right))}
 
 
 def summary(doc: Doc, results: Sequence[str]) -> dict[str, float]:
