@@ -178,6 +178,9 @@ def test_tatqa_calculations_have_no_partial_credit_and_lists_are_parted() -> Non
     assert score(doc, ["2 types"]) == {"em": 0.0, "f1": 0.0}
     assert score({**doc, "answer_type": "span"}, ["2 types"]) == {"em": 0.0, "f1": 0.67}
     several = {"answers": ["fixed price", "cost plus", "time"], "scale": "", "answer_type": "multi-span"}
+    amounts = {"answers": ["99", "93"], "scale": "thousand", "answer_type": "multi-span"}
+    assert score(amounts, ["$99 and $93 thousand."]) == {"em": 1.0, "f1": 1.0}
+    assert score(amounts, ["$99 and $93"]) == {"em": 0.0, "f1": 0.0}
     assert score(several, ["time, cost plus and fixed price\nQuestion: more"]) == {"em": 1.0, "f1": 1.0}
 
 
