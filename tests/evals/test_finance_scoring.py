@@ -137,6 +137,8 @@ def test_results_are_numbers_or_yes_and_no() -> None:
     assert result({"answer": "0.25"}, [" 0.25"]) == {"exact_match": 1.0, "acc": 1.0}
     assert result({"answer": "0.25"}, ["The growth is 25.0%."]) == {"exact_match": 0.0, "acc": 1.0}
     assert result({"answer": "0.25"}, ["none"]) == {"exact_match": 0.0, "acc": 0.0}
+    assert result({"answer": "0.25"}, ["\n\n 0.25\n7"]) == {"exact_match": 1.0, "acc": 1.0}
+    assert result({"answer": "0.25"}, ["none\n0.25"]) == {"exact_match": 0.0, "acc": 0.0}
     assert same_result("Yes, they did.", "yes")
     assert not same_result("No. Not yes.", "yes")
     assert not same_result("", "no")

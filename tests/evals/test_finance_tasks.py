@@ -258,7 +258,9 @@ def test_tatqa(ready: Mapping[str, Prepared]) -> None:
 
 
 def test_financebench(ready: Mapping[str, Prepared]) -> None:
-    metrics = Asked(ready["financebench_metrics"], ["$1,577 million", "0.654", "0.7", "-0.02", "93.9 days"])
+    metrics = Asked(
+        ready["financebench_metrics"], ["\n\n$1,577 million\n2", "0.654", "0.7", "-0.02", "93.9 days"]
+    )
     expected = [(question, answer) for kind, question, answer in FINANCEBENCH if kind == "metrics-generated"]
     assert metrics.prompts == [
         "Context:\n[START OF FILING] Capex 1,577\n\nAssets 9 [END OF FILING]\n"
@@ -287,13 +289,13 @@ def test_financebench(ready: Mapping[str, Prepared]) -> None:
         ("convfinqa", ["0.25", "8", "3", "12.0", "99"], "acc", 3 / 5),
         (
             "ner",
-            ["Acme, ORG", "", "Ohio, ORG", "Bob, PER\nAcme, ORG", "Lender, PER"],
+            ["Acme, ORG", "", "Ohio, ORG", "\nBob, PER\nAcme, ORG\n\nOhio, LOC", "Lender, PER"],
             "entity_f1",
             2 * 4 / (5 + 6),
         ),
         (
             "finred",
-            ["owner of", "industry: Acme, ore", "", "brand", "brand: X, Acme"],
+            ["owner of", "industry: Acme, ore\nemployer; brand", "", "brand", "brand: X, Acme"],
             "entity_f1",
             2 * 2 / (4 + 6),
         ),

@@ -18,6 +18,7 @@ from typing import Any
 
 from evals.sources.tatqa import answers
 from evals.tasks.finance.numbers import DIGITS
+from evals.tasks.finance.questions import first_line
 
 SCALES = {"": 1.0, "hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "percent": 0.01}
 _QUANTITY = re.compile(
@@ -40,7 +41,7 @@ def one_by_one(docs: Any) -> Any:
 
 def score(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """Exact match and F1 of a written answer."""
-    text, own_scale = _scale_apart(results[0].strip().split("\n")[0])
+    text, own_scale = _scale_apart(first_line(results[0]))
     several = doc["answer_type"] == "multi-span"
     pieces = [piece for piece in _PARTING.split(text) if piece] if several else [text]
     exact, f1 = exact_and_f1(pieces, doc["answers"], doc["scale"], own_scale)
