@@ -1,8 +1,7 @@
-"""Scores of finance answers: by hand, and against scikit-learn."""
+"""Scores of finance answers, by hand."""
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score
 
 from evals.metrics import aggregate
 from evals.tasks.finance.classification import by_label, by_stance, by_tag
@@ -24,19 +23,6 @@ from evals.tasks.finance.tatqa import exact_and_f1, score
 def test_headlines_count_every_tag_alike() -> None:
     triples = [("Price", 0, 0), ("Price", 0, 0), ("Price", 1, 1), ("Up", 1, 0)]
     assert aggregate("mean_weighted_f1", triples) == pytest.approx((1 + 0) / 2)
-
-
-def test_headlines_against_scikit_learn_and_resampled() -> None:
-    generator = np.random.default_rng(3)
-    items = [
-        ("abc"[one], int(gold), int(said)) for one, gold, said in generator.integers(0, [3, 2, 2], (60, 3))
-    ]
-    times = generator.integers(0, 3, (4, 60))
-    for weights, found in zip(times, aggregate("mean_weighted_f1", items, times), strict=True):
-        drawn = [item for item, often in zip(items, weights, strict=True) for _ in range(often)]
-        tags = [[pair for tag, *pair in drawn if tag == one] for one in "abc"]
-        expected = [f1_score(*zip(*pairs, strict=True), average="weighted") for pairs in tags]
-        assert found == pytest.approx(np.mean(expected), abs=1e-12)
 
 
 def test_a_tag_that_is_not_drawn_does_not_count() -> None:
