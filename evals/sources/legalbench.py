@@ -78,7 +78,7 @@ SOURCE = Source(
     name="legalbench",
     title="LegalBench",
     licence="CC BY 4.0; statutory_reasoning_assessment MIT (the tasks' READMEs)",
-    origin="https://github.com/HazyResearch/legalbench, tasks, commit a7bdadb; Guha et al. 2023, arXiv:2308.11462",
+    origin="https://github.com/HazyResearch/legalbench, commit a7bdadb; Guha et al. 2023, arXiv:2308.11462",
     files={"test": "{part}.tsv"},
     read=read,
 )

@@ -6,7 +6,6 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from xml.etree import ElementTree
 
-
 from evals.sources.base import Files, Rows, Source
 
 

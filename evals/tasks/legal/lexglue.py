@@ -1,4 +1,4 @@
-"""Prompts of LexGLUE's tasks for language models, and the scoring of its labels (Chalkidis 2023, arXiv:2304.12202)."""
+"""LexGLUE's tasks as prompts for language models, and their scoring (Chalkidis 2023, arXiv:2304.12202)."""
 
 from __future__ import annotations
 
