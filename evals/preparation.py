@@ -146,7 +146,13 @@ def _config(entry: Entry) -> dict[str, Any]:
     except DataError as error:
         raise _Unavailable(str(error)) from None
     shots = entry.fewshot if entry.fewshot is not None else config.get("num_fewshot") or 0
-    return {**config, "num_fewshot": shots}
+    return {**config, "num_fewshot": shots} if shots else {**config, **_without_examples(config)}
+
+
+def _without_examples(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a prompt without examples: lm-eval need not list a whole split to choose none of it."""
+    settings = {key: value for key, value in (config.get("fewshot_config") or {}).items() if key != "split"}
+    return {"num_fewshot": 0, "fewshot_split": None, "fewshot_config": {**settings, "samples": []}}
 
 
 def _of_hub(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,7 +166,9 @@ def _local(config: Mapping[str, Any], found: Found, cache: Path) -> dict[str, An
     """The task over rows of local files: the split that is scored, and the one of the examples, if any."""
     if "class" in config or config.get("custom_dataset") is not None:
         raise _Unavailable("the task reads its data by code of its own, not from local files")
-    scored = next(key for key in ("test_split", "validation_split") if config.get(key))
+    scored = "test_split" if config.get("test_split") else "validation_split"
+    if not config.get(scored):
+        raise _Unavailable("the task names no split that is scored")
     examples = _examples(config, scored)
     files = _written(found, cache)
     needed = {config[scored]: "items", **({examples: "examples"} if examples else {})}
@@ -169,13 +177,11 @@ def _local(config: Mapping[str, Any], found: Found, cache: Path) -> dict[str, An
             raise _Unavailable(
                 f"its {purpose} are of the split `{split}`; the local files of {found.source.title} lack it"
             )
-    settings = config.get("fewshot_config") or {}
     return {
         **{key: value for key, value in config.items() if key != "dataset_name"},
         **dict.fromkeys(_SPLITS),
         scored: config[scored],
         "fewshot_split": examples,
-        "fewshot_config": {key: value for key, value in settings.items() if key != "split"} or None,
         "dataset_path": "parquet",
         "dataset_kwargs": {
             "data_files": {split: str(files[split]) for split in needed},
@@ -191,14 +197,12 @@ def _examples(config: Mapping[str, Any], scored: str) -> str | None:
         _Unavailable: lm-eval would show the item itself, with its answer, among the examples.
     """
     settings = config.get("fewshot_config") or {}
-    if not config["num_fewshot"]:
-        return None
     named: str | None = settings.get("split") or config.get("fewshot_split")
     if named is None and settings.get("samples") is not None:
         return None
     split = named or config.get("training_split") or config.get("validation_split")
-    parted = named == config.get("test_split")  # then lm-eval takes the item out
-    if split is None or (split == config[scored] and not parted):
+    taken_out = named is not None and named == config.get("test_split")  # the item, by lm-eval
+    if split is None or (split == config[scored] and not taken_out):
         raise _Unavailable("it has no split for the examples of its prompt but the one that is scored")
     return split
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +60,9 @@ def read_csv(file: Path, columns: int) -> list[list[str]]:
                 raise DataError(str(Problem(reason, file=str(file), line=reader.line_num)))
             records.append(record)
     return records
+
+
+def labelled_choices(texts: Sequence[str], right: int) -> dict[str, Any]:
+    """Choices with letters, and the right one's letter, in the columns of AI2's data sets."""
+    labels = [chr(ord("A") + place) for place in range(len(texts))]
+    return {"choices": {"text": list(texts), "label": labels}, "answerKey": labels[right]}
