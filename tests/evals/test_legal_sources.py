@@ -24,7 +24,11 @@ def test_legalbench_renames_the_label_and_adds_the_prompts_examples(tmp_path):
     found = _legalbench(
         tmp_path,
         "hearsay/test",
-        ["label\ttext\tslice", 'No\t"He said ""no"" in court."\tin court', "Yes\tShe wrote it down.\tstandard"],
+        [
+            "label\ttext\tslice",
+            'No\t"He said ""no"" in court."\tin court',
+            "Yes\tShe wrote it down.\tstandard",
+        ],
     )
 
     assert found["test"] == [
@@ -35,9 +39,11 @@ def test_legalbench_renames_the_label_and_adds_the_prompts_examples(tmp_path):
 
 
 def test_legalbench_does_not_test_what_the_prompt_shows(tmp_path):
-    shown = "The mark \"\"Tasty\"\" for bread."
+    shown = 'The mark ""Tasty"" for bread.'
     found = _legalbench(
-        tmp_path, "abercrombie/test", ["label\ttext", f'descriptive\t"{shown}"', "generic\tThe mark Bread for bread."]
+        tmp_path,
+        "abercrombie/test",
+        ["label\ttext", f'descriptive\t"{shown}"', "generic\tThe mark Bread for bread."],
     )
 
     assert [row["text"] for row in found["test"]] == ["The mark Bread for bread."]
@@ -92,8 +98,8 @@ def test_legalbench_examples_of_cuad_are_three_of_each_label(tmp_path):
     ("lines", "said"),
     [
         (["kind\ttext", "No\tHello."], "neither a column `label` nor `answer`"),
-        (["label\ttext", "No"], "line 2: not 2 fields"),
-        (["label\ttext", "No\tHello.\tmore"], "line 2: not 2 fields"),
+        (["label\ttext", "No"], "tsv:2: not 2 fields"),
+        (["label\ttext", "No\tHello.\tmore"], "tsv:2: not 2 fields"),
         (["label\tquestion", "No\tHello."], "lacks the columns text"),
     ],
 )
