@@ -175,18 +175,16 @@ def _holdings(file: Path, rows: int, label: str = "3") -> None:
             write([row, f"excerpt {row} (<HOLDING>)", *(f"h{place}" for place in range(5)), *"00000", label])
 
 
-def test_casehold_is_split_as_in_lexglue(tmp_path):
-    _holdings(tmp_path / "casehold.csv", 52_500)
+def test_casehold_is_split_as_in_lexglue(tmp_path, monkeypatch):
+    assert casehold._ITEMS == {"train": 45_000, "validation": 3_900, "test": 3_600}
+    monkeypatch.setattr(casehold, "_ITEMS", {"train": 5, "validation": 2, "test": 3})
+    _holdings(tmp_path / "casehold.csv", 10)
 
     found = casehold.SOURCE.read({"all": tmp_path / "casehold.csv"}, None)
 
-    assert {split: len(rows) for split, rows in found.items()} == {
-        "train": 45_000,
-        "validation": 3_900,
-        "test": 3_600,
-    }
+    assert {split: len(rows) for split, rows in found.items()} == {"train": 5, "validation": 2, "test": 3}
     first = found["test"][0]
-    assert first["contexts"] == ["excerpt 48900 (<HOLDING>)"] * 5
+    assert first["contexts"] == ["excerpt 7 (<HOLDING>)"] * 5
     assert (first["endings"], first["label"]) == (["h0", "h1", "h2", "h3", "h4"], 3)
 
 
