@@ -278,12 +278,22 @@ def test_contract_nli_five_hypotheses(tmp_path):
     assert prompts(task)[0] == "AGREEMENT\nWe agree.\n\nHypothesis: Party a shall.\nConclusion:"
     assert task.doc_to_choice(task.eval_docs[0]) == ["Contradiction", "Entailment", "Not mentioned"]
     assert [task.doc_to_target(doc) for doc in task.eval_docs] == [1, 0, 2, 1, 0]
-    # contradiction: 1 right of 3 said and 2 true; entailment: 1 right of 1 said and 2 true
-    assert chosen(task, [1, 0, 0, 0, 2]) == {
-        "acc": 2 / 5,
-        "f1_contradiction": pytest.approx(2 / 5),
-        "f1_entailment": pytest.approx(2 / 3),
-    }
+    # of five hypotheses one is rightly said to be entailed, one to be contradicted
+    assert chosen(task, [1, 0, 0, 0, 2]) == {"acc": 2 / 5, "f1_contradiction": 1 / 5, "f1_entailment": 1 / 5}
+
+
+def test_contract_nli_f1_is_the_mean_over_hypotheses():
+    f1 = task_config("contract_nli")["metric_list"][1]["aggregation"]
+    # of a: 1 right of 2 said and 2 true; of b: none said nor true; of c: right
+    values = [
+        ("a", True, True),
+        ("a", True, False),
+        ("a", False, True),
+        ("b", False, False),
+        ("c", True, True),
+    ]
+
+    assert f1(values) == pytest.approx((1 / 2 + 0 + 1) / 3)
 
 
 def test_casehold_five_excerpts(tmp_path, monkeypatch):
