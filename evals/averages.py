@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from scipy.stats import t
 
 from evals.results import Average, TaskScore
 
@@ -16,10 +17,30 @@ def weights(groups: Sequence[str]) -> np.ndarray:
     return np.array([1 / (len(sizes) * sizes[group]) for group in groups])
 
 
-def propagate(shares: np.ndarray, errors: Sequence[float | None]) -> float | None:
+def propagate(shares: np.ndarray, errors: Iterable[float | None]) -> float | None:
     """Standard error of a weighted sum of independent values; None if one of the errors is unknown."""
     known = [error for error in errors if error is not None]
-    return None if len(known) < len(errors) else float(np.sqrt((shares**2) @ np.square(known)))
+    return None if len(known) < len(shares) else float(np.sqrt((shares**2) @ np.square(known)))
+
+
+def sum_interval(
+    value: float, shares: np.ndarray, errors: Iterable[float | None], units: Iterable[int], confidence: float
+) -> tuple[float, float] | None:
+    """Student's interval of a weighted sum of independent values, with Satterthwaite's degrees of freedom.
+
+    Args:
+        units: independent observations that each error is estimated from.
+
+    Returns:
+        None where an error is unknown or all are zero: the observations do not tell.
+    """
+    stderr = propagate(shares, errors)
+    if not stderr:
+        return None
+    parts = np.square(shares * np.array(list(errors), dtype=float))
+    freedom = stderr**4 / (parts**2 / (np.array(list(units)) - 1)).sum()
+    half = float(t.ppf((1 + confidence) / 2, freedom)) * stderr
+    return value - half, value + half
 
 
 def macro_average(tasks: Sequence[TaskScore]) -> Average | None:

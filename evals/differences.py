@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtr, ndtri
+from scipy.stats import t
 
 from evals import paired_shares
-from evals.averages import propagate
+from evals.averages import propagate, sum_interval
 from evals.matching import Matched
 from evals.resampling import Aggregate, Pairs, Value, bootstrap, exchange, p_value, pair
 
@@ -50,10 +51,10 @@ class Difference:
         """Smallest true difference found with probability `power` by a test at `level`; None if none is."""
         if self.disagreement is not None:
             return paired_shares.visible(self.units, self.disagreement, level=level, power_wanted=power)
-        spread = float(self.exchanged.std())
-        if spread == 0 or not math.isfinite(spread):
+        if not np.isfinite(self.exchanged).all() or not self.exchanged.any():
             return None
-        return float(norm.ppf(1 - level / 2) + norm.ppf(power)) * spread
+        spread = float(self.exchanged.std())
+        return float(ndtri(1 - level / 2) + ndtri(power)) * spread
 
 
 def of_task(
@@ -77,24 +78,16 @@ def of_suite(differences: Sequence[Difference], shares: np.ndarray, *, confidenc
     The error is propagated; the interval is Student's with Satterthwaite's degrees of freedom.
     """
     value = float(shares @ [task.difference for task in differences])
-    stderr = propagate(shares, [task.stderr for task in differences])
+    errors = [task.stderr for task in differences]
     exchanged = np.tensordot(shares, np.stack([task.exchanged for task in differences]), 1)
-    interval = None
-    if stderr:
-        parts = [(share * (task.stderr or 0.0)) ** 2 for share, task in zip(shares, differences, strict=True)]
-        freedom = stderr**4 / sum(
-            part**2 / (task.units - 1) for part, task in zip(parts, differences, strict=True)
-        )
-        half = float(t.ppf((1 + confidence) / 2, freedom)) * stderr
-        interval = (value - half, value + half)
     return Difference(
         a=float(shares @ [task.a for task in differences]),
         a_stderr=propagate(shares, [task.a_stderr for task in differences]),
         b=float(shares @ [task.b for task in differences]),
         b_stderr=propagate(shares, [task.b_stderr for task in differences]),
         difference=value,
-        stderr=stderr,
-        interval=interval,
+        stderr=propagate(shares, errors),
+        interval=sum_interval(value, shares, errors, [task.units for task in differences], confidence),
         p=p_value(value, exchanged),
         exchanged=exchanged,
         disagreement=None,
@@ -168,10 +161,10 @@ def _spread(draws: np.ndarray, units: int) -> float | None:
 def _quantiles(draws: np.ndarray, units: int, confidence: float) -> tuple[float, float] | None:
     """Percentile interval, widened for few observations as Student's is against the normal one.
 
-    Hesterberg 2015, "What teachers should know about the bootstrap", section 3.2 (expanded percentiles).
+    Hesterberg 2015, "What teachers should know about the bootstrap" (expanded percentiles).
     """
     if units < 2 or np.ptp(draws) == 0 or not np.isfinite(draws).all():
         return None
-    tail = norm.cdf(-math.sqrt(units / (units - 1)) * t.ppf((1 + confidence) / 2, units - 1))
+    tail = ndtr(-math.sqrt(units / (units - 1)) * t.ppf((1 + confidence) / 2, units - 1))
     low, high = np.quantile(draws, [tail, 1 - tail])
     return float(low), float(high)
