@@ -96,7 +96,7 @@ def plan(
     checked = load(recipe, overrides or (), place=place)
     store = Store(runs / checked.name)
     made = make_plan(checked, store, selection(from_, until, only, force))
-    peaks = peaks_at_hand(made)
+    peaks = peaks_at_hand(made, place)
     if as_json:
         print_json(
             {

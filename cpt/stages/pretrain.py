@@ -73,7 +73,7 @@ class PretrainStage(Stage[PretrainConfig]):
         return problems
 
     def misfits(self, config: PretrainConfig, place: Place, makers: Sequence[StageConfig]) -> list[Problem]:
-        """What the hardware cannot compute in, what is not installed, what divided weights are too little for."""
+        """What the hardware cannot compute in, what is not installed, what needs undivided weights."""
         problems = _precision_problems(config, place)
         if place.elsewhere is None:
             problems += [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
@@ -297,7 +297,7 @@ def _precision_problems(config: PretrainConfig, place: Place) -> list[Problem]:
             where = f"on {place.elsewhere.name}" if place.elsewhere else "here"
             problems.append(
                 Problem(
-                    f"precision {config.precision} is float32 {where}, which leaves nothing to round by chance",
+                    f"precision {config.precision} is float32 {where}: nothing is left to round by chance",
                     key="master",
                     hint="Set precision: bf16, or master: fp32.",
                 )

@@ -1,4 +1,4 @@
-"""Where a run is: what its hardware can do, and among how many processes the work and the weights are divided.
+"""Where a run is: what its hardware can do, and how many processes share the work and the weights.
 
 Whatever depends on this asks a `Place`, so that a recipe can also be judged for a machine that is not here.
 """

@@ -16,6 +16,7 @@ from cpt.estimate.device import TYPICAL_UTILISATION, gpu
 from cpt.estimate.job import mean_context
 from cpt.estimate.rehearsal import Weights, rehearse
 from cpt.training.optimizers import Muon
+from cpt.training.place import PROCESSOR
 from cpt.training.trains import All, Expansion, Layers, Lora
 
 ALL = Weights(total=1000, multiplied=900, trained=1000, layers=2)
@@ -62,7 +63,7 @@ def test_cost_is_per_device_and_hour() -> None:
 
 def test_a_step_is_its_micro_batches_and_the_optimizer(tiny_model: Path) -> None:
     run = job(tiny_model, (20,), (20,), (20,), micro_batch=1, steps=10, tokens=600)
-    took = Calibration(1e9, 2, micro_batch_seconds=2.0, optimizer_seconds=0.5).duration(run)
+    took = Calibration("bfloat16", 1e9, 2, 2, 2.0, 0.5, ALL).duration(run)
     assert took.seconds == pytest.approx(10 * (3 * 2.0 + 0.5))
     assert took.tokens_per_second == pytest.approx(600 / 65)
 
@@ -70,13 +71,14 @@ def test_a_step_is_its_micro_batches_and_the_optimizer(tiny_model: Path) -> None
 def test_calibration_trains_here(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = job(tiny_model, (20, 12))
     count = Weights(27_000, 27_000, 27_000, 2)
-    measured = calibrate(run, count)
+    measured = calibrate(run, count, PROCESSOR)
+    assert (measured.precision, measured.of_layers) == ("bfloat16", 2)
     assert measured.layers == 2
     assert min(measured.product_flops, measured.micro_batch_seconds, measured.optimizer_seconds) > 0
     monkeypatch.setattr("cpt.estimate.calibration.SECONDS", 0.0)
-    assert calibrate(run, count).layers == 1, "what takes too long is tried with fewer layers"
+    assert calibrate(run, count, PROCESSOR).layers == 1, "what takes too long is tried with fewer layers"
     last = replace(run, settings=replace(run.settings, trains=Layers(kind="layers", layers="1")))
-    assert calibrate(last, count).layers == 1, "though what is to train is not among them"
+    assert calibrate(last, count, PROCESSOR).layers == 1, "though what is to train is not among them"
 
 
 @pytest.mark.parametrize(
@@ -91,6 +93,6 @@ def test_calibration_trains_here(tiny_model: Path, monkeypatch: pytest.MonkeyPat
 )
 def test_calibration_trains_as_the_run_will(tiny_model: Path, settings: dict[str, Any]) -> None:
     run = job(tiny_model, (20, 12), **settings)
-    measured = calibrate(run, rehearse(run).weights)
+    measured = calibrate(run, rehearse(run).weights, PROCESSOR)
     assert measured.layers == (4 if isinstance(run.settings.trains, Expansion) else 2)
     assert measured.duration(run).seconds > 0

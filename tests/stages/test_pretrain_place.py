@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,6 @@ def problems(file: Path, place: Place, *overrides: str) -> list[tuple[str | None
     try:
         load(file, overrides, place=place)
     except RecipeError as error:
-        assert {problem.line for problem in error.problems} <= {6, None}
         return [(problem.key, problem.message) for problem in error.problems]
     return []
 
@@ -100,7 +98,7 @@ def test_processes_that_were_started_refuse_before_the_first_stage(
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     assert main(["run", "recipe.yaml"]) == 2
     assert "DeepSpeed is not supported" in capsys.readouterr().err
-    assert not os.path.exists("runs")
+    assert not Path("runs").exists()
 
 
 def test_what_hardware_elsewhere_has_is_asked_and_not_this_machines(

@@ -332,7 +332,11 @@ def test_gradient_checkpointing_is_passed_on(inputs, tmp_path: Path, monkeypatch
     ("config", "key", "message"),
     [
         ({"precision": "fp8"}, "precision", "needs an NVIDIA GPU"),
-        ({"precision": "fp32", "master": "stochastic-rounding"}, "master", "nothing to round by chance"),
+        (
+            {"precision": "fp32", "master": "stochastic-rounding"},
+            "master",
+            "nothing is left to round",
+        ),
     ],
 )
 def test_what_this_machine_cannot_compute_in_is_a_problem(

@@ -24,7 +24,7 @@ def supports(query: torch.Tensor) -> bool:
 
 
 def takes(query: torch.Tensor, capability: tuple[int, int]) -> bool:
-    """Whether the kernel takes such queries [1, H, T, E] on a GPU of a capability, and this PyTorch has it."""
+    """Whether the kernel takes such queries [1, H, T, E] on a GPU of a capability, if PyTorch has it."""
     return (
         query.dtype in (torch.bfloat16, torch.float16)
         and query.shape[-1] <= _WIDEST_HEAD
