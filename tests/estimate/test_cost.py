@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
+import torch
 from jobs import job
 from transformers import LlamaConfig
 
-from cpt.estimate.calibration import Calibration, calibrate
+from cpt.errors import StageFailed
+from cpt.estimate.calibration import Calibration, _needed, _seconds, calibrate
 from cpt.estimate.cost import Duration, by_peak, flops_per_token
 from cpt.estimate.device import TYPICAL_UTILISATION, gpu
 from cpt.estimate.job import mean_context
@@ -19,6 +22,7 @@ from cpt.training.optimizers import Muon
 from cpt.training.place import PROCESSOR
 from cpt.training.trains import All, Expansion, Layers, Lora
 
+HALF = torch.bfloat16
 ALL = Weights(total=1000, multiplied=900, trained=1000, layers=2)
 
 
@@ -96,3 +100,58 @@ def test_calibration_trains_as_the_run_will(tiny_model: Path, settings: dict[str
     measured = calibrate(run, rehearse(run).weights, PROCESSOR)
     assert measured.layers == (4 if isinstance(run.settings.trains, Expansion) else 2)
     assert measured.duration(run).seconds > 0
+
+
+def test_calibration_prepares_the_model_as_the_loop_does(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[Any] = []
+    monkeypatch.setattr("cpt.estimate.calibration.prepare", lambda model, settings: prepared.append(settings))
+    run = job(tiny_model, (20, 12), compile=True, float8=True)
+    measured = calibrate(run, rehearse(run).weights, PROCESSOR)
+    assert prepared == [run.settings]
+    assert measured.precision == "float8"
+    assert " in float8, " in measured.duration(run).basis
+
+
+def test_calibration_takes_the_layers_that_fit_in_free_memory(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = job(tiny_model, (20, 12))
+    count = rehearse(run).weights
+    whole = _needed(run, run.architecture, PROCESSOR)
+    monkeypatch.setattr("cpt.estimate.calibration.available_bytes", lambda: whole)
+    measured = calibrate(run, count, PROCESSOR)
+    assert measured.layers == 1, "some of the memory is left free"
+    assert measured.duration(run).basis.endswith("on 1 of 2 layers")
+    monkeypatch.setattr("cpt.estimate.calibration.available_bytes", lambda: whole // 10)
+    monkeypatch.setattr("cpt.estimate.calibration._tried", lambda *_: pytest.fail("it was tried"))
+    with pytest.raises(StageFailed, match="cannot measure the model: one layer of it takes"):
+        calibrate(run, count, PROCESSOR)
+
+
+def test_the_first_time_only_warms_up() -> None:
+    times = iter((0.5, 0.01, 0.01))
+    assert 0.01 <= _seconds(lambda: sleep(next(times)), torch.device("cpu")) < 0.4
+
+
+def test_probes_read_at_the_forward_passs_share(tiny_model: Path) -> None:
+    run = job(tiny_model, (20,), steps=10, tokens=600, probe_tokens=90)
+    measured = Calibration("bfloat16", 1e9, 2, 2, 2.0, 0.5, ALL)
+    share = (2 * 900 + 4 * 2 * 32 * 20) / flops_per_token(run, ALL)
+    assert share == pytest.approx(1 / 3)
+    took = measured.duration(run)
+    assert took.probe_seconds == pytest.approx(90 * 2.0 / 20 * share)
+    assert took.seconds == pytest.approx(600 * 2.0 / 20 + 10 * 0.5 + took.probe_seconds)
+    assert took.tokens_per_second == pytest.approx(600 / 65)
+    one, four = (by_peak(replace(run, processes=count), ALL, gpu("h100")) for count in (1, 4))
+    assert (
+        one.probe_seconds
+        == four.probe_seconds
+        == pytest.approx(90 * share * flops_per_token(run, ALL) / (989e12 * TYPICAL_UTILISATION))
+    )
+
+
+def test_float32_takes_as_long_as_float32_products_do(tiny_model: Path) -> None:
+    half, full = (by_peak(job(tiny_model, (20,), dtype=d), ALL, gpu("h100")) for d in (HALF, torch.float32))
+    assert full.seconds / half.seconds == pytest.approx(989 / 67)
