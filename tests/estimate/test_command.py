@@ -58,7 +58,7 @@ def test_gpus_may_divide_the_model(recipe_file: Path, capsys: Any) -> None:
     (whole,), (divided,) = (as_json(capsys, *words, *more)["stages"] for more in ((), ("--fsdp",)))
     assert (whole["divided"], divided["divided"], divided["processes"]) == (False, True, 2)
     assert divided["parts"]["optimizer"] < 0.6 * whole["parts"]["optimizer"]
-    assert whole["host_bytes"] == divided["host_bytes"] > 10**7
+    assert divided["host_bytes"] == pytest.approx(whole["host_bytes"], rel=0.3)
     _, shown, _ = call(capsys, *words, "--fsdp")
     assert "4 sequences per step shared by 2" in shown
     assert "once per step on each of 2" in shown
