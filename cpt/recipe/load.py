@@ -12,7 +12,7 @@ from cpt import references
 from cpt.errors import CptError, Problem, RecipeError
 from cpt.recipe import overrides as overriding
 from cpt.recipe.document import Document, Where, lookup, read
-from cpt.recipe.explain import findings
+from cpt.recipe.explain import findings, mistaken_booleans
 from cpt.recipe.items import Item, name_problems, read_items
 from cpt.recipe.schema import Recipe, RecipeFile, Step
 from cpt.recipe.wiring import wire
@@ -115,11 +115,13 @@ def _validate(
     document: Document, model: type[BaseModel], data: dict[str, Any], where: Where, problems: list[Problem]
 ) -> Any:
     try:
-        return model.model_validate(data)
+        checked = model.model_validate(data)
+        found = mistaken_booleans(checked, data)
     except ValidationError as error:
-        for finding in findings(error, model, data):
-            problems.append(document.problem((*where, *finding.where), finding.message, finding.hint))
-        return None
+        checked, found = None, findings(error, model, data)
+    for finding in found:
+        problems.append(document.problem((*where, *finding.where), finding.message, finding.hint))
+    return None if found else checked
 
 
 def _configs(

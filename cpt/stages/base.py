@@ -167,7 +167,7 @@ class Stage(ABC, Generic[C]):
         return []
 
     def misfits(self, config: C, place: Place, makers: Sequence[StageConfig]) -> list[Problem]:  # noqa: ARG002
-        """What cannot be at the place where the run is to be: its hardware, its processes, what is installed.
+        """What cannot be at the place of the run (hardware, processes, what is installed) or in its chain.
 
         Args:
             makers: configurations of the stages that the stage's model comes through, the first one first.

@@ -74,7 +74,7 @@ class PretrainStage(Stage[PretrainConfig]):
 
     def misfits(self, config: PretrainConfig, place: Place, makers: Sequence[StageConfig]) -> list[Problem]:
         """What the hardware cannot compute in, what is not installed, what needs undivided weights."""
-        problems = _precision_problems(config, place)
+        problems = _precision_problems(config, place) + _start_problems(config, makers)
         if place.elsewhere is None:
             problems += [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
             problems += _tracker_problems(config)
@@ -136,6 +136,26 @@ def _find_start(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> Check
     if config.start is None or "model" not in inputs:
         return None
     return find_start(config.start, inputs["model"])
+
+
+def _start_problems(config: PretrainConfig, makers: Sequence[StageConfig]) -> list[Problem]:
+    """That the training which is to be continued will keep no model from before an anneal."""
+    continued = makers[-1] if makers else None
+    if config.start is None or config.start.checkpoint != "pre-anneal":
+        return []
+    if not isinstance(continued, PretrainConfig):
+        return []
+    reason = None
+    if continued.trains.kind == "lora":
+        reason = "an adapter trains, which is no model until it is merged at the end"
+    elif continued.planned_schedule.anneal_begins(continued.tokens) is None:
+        reason = (
+            f"its schedule, {continued.schedule.kind}, has no anneal or decay after a phase to go on from"
+        )
+    if reason is None:
+        return []
+    message = f"{continued.name or 'pretrain'} keeps no checkpoint pre-anneal: {reason}"
+    return [Problem(message, key="start.checkpoint", hint="Start from `last`, or from a milestone.")]
 
 
 def _steps(config: PretrainConfig, corpus: Path, stream: TrainingStream) -> int:

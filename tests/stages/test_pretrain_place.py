@@ -131,3 +131,43 @@ def test_what_trains_is_judged_as_soon_as_the_base_is_there(recipe_file: Path, c
     assert main(words) == 2
     assert "not within the model's 2 layers" in capsys.readouterr().err
     assert not list(Path("runs/tiny").glob("*corpus*"))
+
+
+CONTINUED = "  - pretrain: {name: more, tokens: 1000, start: {checkpoint: pre-anneal}}\n"
+
+
+@pytest.mark.parametrize(
+    ("earlier", "reason"),
+    [
+        ("", "its schedule, rewarm-cosine, has no anneal or decay"),
+        ("schedule: {kind: constant}", "its schedule, constant, has no anneal or decay"),
+        ("schedule: {kind: wsd, decay_share: 0}", "its schedule, wsd, has no anneal or decay"),
+        ("schedule: {kind: wsd}, trains: {kind: lora}", "an adapter trains"),
+        ("schedule: {kind: wsd}", None),
+        ("schedule: {kind: infinite, unit: tokens}", None),
+        ("schedule: {kind: power}", None),
+    ],
+)
+def test_a_model_before_an_anneal_that_there_will_not_be(
+    recipe_file: Path, earlier: str, reason: str | None
+) -> None:
+    text = recipe_file.read_text().replace("tokens: 1000}", f"tokens: 1000, {earlier}}}")
+    recipe_file.write_text(text + CONTINUED)
+    found = problems(recipe_file, Place())
+    assert [key for key, _ in found] == (["more.start.checkpoint"] if reason else [])
+    assert all(f"pretrain keeps no checkpoint pre-anneal: {reason}" in message for _, message in found)
+
+
+def test_a_tracker_is_named_once_and_a_boolean_is_no_number(recipe_file: Path) -> None:
+    ((key, message),) = problems(recipe_file, Place(), "pretrain.trackers=[wandb, wandb]")
+    assert (key, message) == ("pretrain.trackers", "wandb is named twice")
+    for override in (
+        "tokens=true",
+        "faults.most=true",
+        "checkpoint={keep: true}",
+        "optimizer={beta1: false}",
+    ):
+        ((key, message),) = problems(recipe_file, Place(), f"pretrain.{override}")
+        assert message.startswith("must be a number, not ")
+        assert key is not None
+        assert key.startswith(f"pretrain.{override.split('=')[0]}")
