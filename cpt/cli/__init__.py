@@ -32,8 +32,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("init")(recipes.init)
-app.command("validate")(recipes.validate)
-app.command("plan")(recipes.plan)
+app.command("validate", cls=LaunchableCommand)(recipes.validate)
+app.command("plan", cls=LaunchableCommand)(recipes.plan)
 app.command("estimate")(estimate.estimate)
 app.command("run", cls=LaunchableCommand)(running.run)
 app.command("continue", cls=LaunchableCommand)(continuing.continue_)

@@ -14,6 +14,8 @@ from cpt.cli.output import err
 from cpt.recipe.continuing import settle, write_continuation
 from cpt.recipe.load import load
 from cpt.recipe.plan import Selection
+from cpt.training.launch import launched_place
+from cpt.training.world import world
 
 
 def continue_(
@@ -56,6 +58,6 @@ def continue_(
     path = output or recipe.with_name(f"{recipe.stem}-continued.yaml")
     with running.leading():
         write_continuation(load(recipe), path, tokens=tokens, checkpoint=checkpoint, stage=stage, name=name)
-        settle(path, overrides or [])
+        settle(path, overrides or [], launched_place(world().count))
         err().print(f"Wrote {path}; `cpt run {path}` resumes it.", soft_wrap=True)
         running.lead(path, None, Selection(), runs, as_json, debug=False)

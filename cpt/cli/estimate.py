@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,8 +17,10 @@ from cpt.recipe.load import load
 from cpt.recipe.plan import make_plan
 from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
+from cpt.training.place import Place
 
 if TYPE_CHECKING:
+    from cpt.estimate.fit import Fit
     from cpt.estimate.stage import Estimate, Wanted
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -32,7 +33,15 @@ def estimate(
     gpu: Annotated[
         str | None, typer.Option("--gpu", metavar="NAME", help="A GPU by name: h100, a100, l4, rtx-4090, …")
     ] = None,
-    gpus: Annotated[int, typer.Option("--gpus", metavar="N", min=1, help="How many of them.")] = 1,
+    gpus: Annotated[
+        int, typer.Option("--gpus", metavar="N", min=1, help="How many of them, a process each.")
+    ] = 1,
+    fsdp: Annotated[
+        bool,
+        typer.Option(
+            "--fsdp", metavar="", help="Each has a part of weights, gradients and optimizer state (FSDP2)."
+        ),
+    ] = False,
     price: Annotated[
         float | None, typer.Option("--price", min=0, help="Price of one GPU, or of this machine, per hour.")
     ] = None,
@@ -55,13 +64,17 @@ def estimate(
         raise UsageError("--gpus counts GPUs of one name", hint="Name it: --gpu h100 --gpus 8.")
     if gpu is not None and calibrate:
         raise UsageError("--calibrate measures this machine, --gpu names another", hint="Leave one out.")
+    if fsdp and gpus < 2:
+        raise UsageError("--fsdp divides a model among GPUs", hint="Say among how many: --gpu h100 --gpus 8.")
     limit = None if memory is None else bytes_of(memory)
-    checked = load(recipe, overrides or ())
     wanted = _wanted(gpu, gpus, limit, price, calibrate)
+    elsewhere = wanted.device.hardware if gpu else None
+    place = Place(elsewhere, gpus, divided=fsdp)
+    checked = load(recipe, overrides or (), place=place)
     with diverted(runs / checked.name / "libraries.log"):
-        found = _estimates(checked, Store(runs / checked.name), wanted)
+        found = _estimates(checked, Store(runs / checked.name), wanted, place)
     if as_json:
-        device = asdict(wanted.device) | {"count": gpus}
+        device = wanted.device.as_json() | {"count": gpus}
         print_json({"name": checked.name, "device": device, "stages": [each.as_json() for each in found]})
     else:
         _print(checked, found, wanted)
@@ -88,7 +101,7 @@ def _wanted(gpu: str | None, gpus: int, limit: int | None, price: float | None, 
     return Wanted(device, gpus, limit or device.memory_bytes, price, calibrate, suggest)
 
 
-def _estimates(recipe: Recipe, store: Store, wanted: Wanted) -> list[Estimate]:
+def _estimates(recipe: Recipe, store: Store, wanted: Wanted, place: Place) -> list[Estimate]:
     from cpt.estimate.recipe import plan_job, pretrain_steps
     from cpt.estimate.stage import estimate as estimated
 
@@ -96,11 +109,7 @@ def _estimates(recipe: Recipe, store: Store, wanted: Wanted) -> list[Estimate]:
     if not training:
         raise UsageError("the recipe has no pretrain stage, so there is nothing to estimate")
     artifacts = make_plan(recipe, store).artifacts
-    on_gpu = wanted.device.is_gpu
-    planned = [
-        plan_job(recipe, step, artifacts, fetch=True, on_gpu=on_gpu, processes=wanted.count)
-        for step in training
-    ]
+    planned = [plan_job(recipe, step, artifacts, fetch=True, place=place) for step in training]
     return [estimated(each, wanted) for each in planned if each is not None]
 
 
@@ -113,14 +122,15 @@ def _print(recipe: Recipe, found: list[Estimate], wanted: Wanted) -> None:
 
 def _print_stage(each: Estimate) -> None:
     console, job = out(), each.planned.job
-    batch = f"{plural(len(job.sequences), 'sequence')} per step, {job.settings.micro_batch} at once"
+    shared = f" shared by {job.processes}" if job.processes > 1 else ""
+    batch = f"{plural(len(job.sequences), 'sequence')} per step{shared}, {job.settings.micro_batch} at once"
     console.print(Text.assemble((f"  {each.planned.step.name}", "bold"), (f"  {batch}", "dim")))
     table = rows("part", "at the peak#")
     for part, amount in each.memory.parts.items():
         table.add_row("", part, size(amount))
     table.add_row("", Text("all", style="bold"), Text(size(each.memory.peak), style="bold"))
     console.print(table)
-    for line in (_verdict(each), *_advice(each), _time(each)):
+    for line in (_verdict(each), *_advice(each), *_host(each), _time(each)):
         console.print(f"  {line}", soft_wrap=True)
     for assumption in each.planned.assumptions:
         console.print(Text(f"  assumed: {assumption}", style="dim"), soft_wrap=True)
@@ -137,12 +147,32 @@ def _verdict(each: Estimate) -> str:
 def _advice(each: Estimate) -> list[str]:
     if not each.suggested:
         return []
-    if each.fit is None:
-        return ["Not even one sequence at a time fits: take shorter sequences, or a smaller model."]
-    count = each.fit.accumulation
+    if each.fit is not None:
+        return [f"The largest that fits is {_batches(each.fit, each.planned.job.processes)}."]
+    if each.recomputed is not None:
+        found = _batches(each.recomputed, each.planned.job.processes)
+        return [
+            "Not even one sequence at a time fits.",
+            f"With gradient_checkpointing: true, the largest that fits is {found}.",
+        ]
+    others = "" if each.planned.job.divided else ", several GPUs that divide the model (--gpus N --fsdp)"
     return [
-        f"The largest that fits is micro_batch_sequences: {each.fit.micro_batch}, "
-        f"{count} {'time' if count == 1 else 'times'} per step, at {size(each.fit.peak)}."
+        f"Not even one sequence at a time fits: take shorter sequences{others}, adapters "
+        "(trains: {kind: lora}) or a smaller model."
+    ]
+
+
+def _batches(fit: Fit, processes: int) -> str:
+    count = "once" if fit.accumulation == 1 else f"{fit.accumulation} times"
+    each = f" on each of {processes}" if processes > 1 else ""
+    return f"micro_batch_sequences: {fit.micro_batch}, {count} per step{each}, at {size(fit.peak)}"
+
+
+def _host(each: Estimate) -> list[str]:
+    if each.memory.host is None:
+        return []
+    return [
+        f"The machine's main memory holds up to {size(each.memory.host)} (all processes, on one machine)."
     ]
 
 

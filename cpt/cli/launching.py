@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import signal
 import warnings
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from typer.core import TyperCommand
 
 from cpt.errors import StageFailed, UsageError
+from cpt.training.launch import FSDP2_INSTEAD, launched_place
+from cpt.training.place import Place
 
 _LAUNCH = "cpt.launch"
 _UNSUPPORTED = {
@@ -40,6 +44,16 @@ def wanted_launch(context: Any) -> tuple[list[str], list[str]] | None:
     return wanted
 
 
+def wanted_place(context: Any) -> Place:
+    """Where the words after `--`, if there were any, would have a command run; nothing is started.
+
+    Raises:
+        UsageError: they ask for what cannot be had, or do not say how many processes there are.
+    """
+    launching = wanted_launch(context)
+    return Place() if launching is None else _place(_parsed([], launching[1]))
+
+
 def launch(words: Sequence[str], options: Sequence[str], debug: bool) -> int:
     """Run `cpt WORDS` as `accelerate launch OPTIONS -m cpt WORDS` would, and return its exit code.
 
@@ -50,15 +64,14 @@ def launch(words: Sequence[str], options: Sequence[str], debug: bool) -> int:
         UsageError: the options ask for what cannot be had, or do not say how many processes there are.
         StageFailed: a process was killed, or could not be started.
     """
-    from accelerate.commands.launch import launch_command, launch_command_parser
+    from accelerate.commands.launch import launch_command
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     if not debug:
         logging.disable(logging.ERROR)
         warnings.simplefilter("ignore")
-    parsed = launch_command_parser().parse_args([*options, "--module", "cpt", *words])
-    _prepare(parsed)
+    parsed = _parsed(words, options)
     try:
         launch_command(parsed)
     except ChildFailedError as error:
@@ -70,6 +83,42 @@ def launch(words: Sequence[str], options: Sequence[str], debug: bool) -> int:
     return 0
 
 
+def _parsed(words: Sequence[str], options: Sequence[str]) -> Namespace:
+    """The options as accelerate reads them, completed and found to be possible."""
+    from accelerate.commands.launch import launch_command_parser
+
+    parsed: Namespace = launch_command_parser().parse_args([*options, "--module", "cpt", *words])
+    _prepare(parsed)
+    return parsed
+
+
+def _place(parsed: Namespace) -> Place:
+    """The place of the processes that accelerate would start: what they would find in their environment."""
+    from accelerate.commands.launch import _validate_launch_command
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    try:
+        with _quiet():
+            completed, *_ = _validate_launch_command(copy.copy(parsed))
+            environment = prepare_multi_gpu_env(completed)
+    except (ValueError, ConnectionError, ImportError, RuntimeError) as error:
+        raise UsageError(f"accelerate launch: {error}", hint="See `accelerate launch --help`.") from error
+    return launched_place(int(completed.num_processes or 1), environment)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing of what accelerate has to say of its defaults."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _prepare(parsed: Namespace) -> None:
     """Complete the options to what they mean.
 
@@ -78,7 +127,7 @@ def _prepare(parsed: Namespace) -> None:
     """
     for option, message in _UNSUPPORTED.items():
         if getattr(parsed, option):
-            raise UsageError(message, hint="Divide large models with --use_fsdp --fsdp_version 2.")
+            raise UsageError(message, hint=FSDP2_INSTEAD)
     if parsed.config_file:
         return
     if (parsed.num_processes or _devices()) < 2:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from cpt.cli.curve import draw
 from cpt.cli.form import plural, size
+from cpt.cli.launching import wanted_place
 from cpt.cli.options import (
     DEFAULT_RUNS,
     Force,
@@ -55,12 +56,16 @@ def init(
         _write_template(name, path, force, as_json)
 
 
-def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:
+def validate(
+    context: typer.Context, recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False
+) -> None:
     """Check a recipe and report everything that is wrong with it at once. Runs and fetches nothing.
 
     Example: cpt validate medical.yaml pretrain.tokens=50_000
+
+    With what would start several processes after `--`, as in `cpt run`, also what those cannot do.
     """
-    checked = load(recipe, overrides or ())
+    checked = load(recipe, overrides or (), place=wanted_place(context))
     if as_json:
         print_json({"name": checked.name, "valid": True, "stages": [step.name for step in checked.steps]})
     else:
@@ -69,6 +74,7 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json 
 
 
 def plan(
+    context: typer.Context,
     recipe: RecipeArgument,
     overrides: Overrides = None,
     from_: From = None,
@@ -81,13 +87,16 @@ def plan(
     """Show what `cpt run` would do with the same arguments: for each stage run, cached or stale, and why.
 
     Example: cpt plan medical.yaml pretrain.schedule.peak=1e-4
+
+    What follows `--` is judged as in `cpt run`: what several processes cannot do is told now.
     """
     from cpt.estimate.at_hand import peaks_at_hand
 
-    checked = load(recipe, overrides or ())
+    place = wanted_place(context)
+    checked = load(recipe, overrides or (), place=place)
     store = Store(runs / checked.name)
     made = make_plan(checked, store, selection(from_, until, only, force))
-    peaks = peaks_at_hand(made)
+    peaks = peaks_at_hand(made, place)
     if as_json:
         print_json(
             {

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cpt.cli.form import duration
-from cpt.cli.launching import launch, wanted_launch
+from cpt.cli.launching import launch, wanted_launch, wanted_place
 from cpt.cli.live import LiveView
 from cpt.cli.looking import print_summary, report_data
 from cpt.cli.options import (
@@ -36,6 +36,7 @@ from cpt.recipe.progress import Listener
 from cpt.recipe.runner import Summary
 from cpt.recipe.runner import run as run_recipe
 from cpt.recipe.together import help_out
+from cpt.training.launch import launched_place
 from cpt.training.world import world
 
 
@@ -74,7 +75,7 @@ def run(
     """
     launching = wanted_launch(context)
     if launching:
-        load(recipe, overrides or ())  # mistakes are told before anything is started
+        load(recipe, overrides or (), place=wanted_place(context))  # mistakes are told before any start
         own, options = launching
         raise typer.Exit(launch(["run", *own], options, debug))
     with leading(debug):
@@ -109,7 +110,7 @@ def lead(
     recipe: Path, overrides: list[str] | None, chosen: Selection, runs: Path, as_json: bool, debug: bool
 ) -> None:
     """Main process: run a recipe, and show what comes of it."""
-    checked = load(recipe, overrides or ())
+    checked = load(recipe, overrides or (), place=launched_place(world().count))
     view = _view(debug)
     if debug:
         summary = run_recipe(checked, runs, chosen, view)

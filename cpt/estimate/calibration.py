@@ -5,24 +5,32 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from cpt.errors import RecipeError
-from cpt.estimate.cost import Duration, flops_per_token
+from cpt.errors import RecipeError, StageFailed
+from cpt.estimate.cost import Duration, flops_per_token, forward_flops_per_token
+from cpt.estimate.fit import fits
 from cpt.estimate.job import Job
-from cpt.estimate.rehearsal import Weights, build, choose, hold
+from cpt.estimate.process import available_bytes
+from cpt.estimate.rehearsal import Weights, build, choose, hold, rehearse
 from cpt.packed.batch import pack
 from cpt.packed.model import PackedLanguageModel
-from cpt.training.recompute import recompute_layers
+from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.faults import Faults
+from cpt.training.loop import prepare
+from cpt.training.place import Hardware
 from cpt.training.trains import All
 from cpt.training.trains.trained import Trained
 
 SECONDS = 12.0
-"""Time that three micro batches may take."""
+"""Time that the micro batches of a measurement may take."""
+
+_TIMES = 3
+"""How often something is done that is measured; the first time it only warms up."""
 
 _EFFICIENCY = 0.25
 """Share of the rate of matrix products that a step reaches at least: decides how many layers are tried."""
@@ -33,40 +41,63 @@ class Calibration:
     """What was measured.
 
     Attributes:
-        product_flops: operations per second of a plain matrix product in the run's precision.
+        precision: in which products were measured, and the run computes.
+        product_flops: operations per second of a plain matrix product in that precision.
         layers: of the model that was tried; the time of all is taken to grow with their operations.
+        of_layers: that the model has.
         micro_batch_seconds: of the whole model.
         optimizer_seconds: of one step of the whole model.
     """
 
+    precision: str
     product_flops: float
     layers: int
+    of_layers: int
     micro_batch_seconds: float
     optimizer_seconds: float
+    weights: Weights
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {key: value for key, value in asdict(self).items() if key != "weights"}
 
     def duration(self, job: Job) -> Duration:
-        """Time of a run whose micro batches are like the one that was measured."""
-        step = job.accumulation * self.micro_batch_seconds + self.optimizer_seconds
-        seconds = job.settings.steps * step
-        basis = f"a micro batch takes {self.micro_batch_seconds:.2f} s here, measured with random weights"
-        return Duration(seconds, job.settings.tokens / seconds, basis)
+        """Time of a run whose tokens take as long as those of the micro batch that was measured.
+
+        Probes read at the rate of the forward pass's share of the operations.
+        """
+        per_token = self.micro_batch_seconds / sum(job.heaviest)
+        training = job.settings.tokens * per_token + job.settings.steps * self.optimizer_seconds
+        reading = forward_flops_per_token(job, self.weights) / flops_per_token(job, self.weights)
+        probing = job.probe_tokens * per_token * reading
+        tried = "" if self.layers == self.of_layers else f", on {self.layers} of {self.of_layers} layers"
+        basis = (
+            f"a micro batch takes {self.micro_batch_seconds:.2f} s here in {self.precision}, measured with "
+            f"random weights{tried}"
+        )
+        return Duration(training + probing, job.settings.tokens / training, basis, probing)
 
 
-def calibrate(job: Job, weights: Weights) -> Calibration:
-    """Measure on this machine, within some 20 seconds.
+def calibrate(job: Job, weights: Weights, hardware: Hardware) -> Calibration:
+    """Measure on this machine, within some 20 seconds: the run's own precision, attention and optimizer.
 
-    A model that would take longer is tried with fewer layers, and all of it if the layers that train by the
-    settings are not among them.
+    A model that would take longer, or more memory than is free, is tried with fewer layers, and all of it if
+    the layers that train by the settings are not among them.
+
+    Args:
+        hardware: this machine's.
+
+    Raises:
+        StageFailed: not even one layer fits in the memory that is free.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if hardware.is_gpu else "cpu")
     rate = product_flops(job.settings.dtype, device)
-    affordable = SECONDS / 3 * rate * _EFFICIENCY / (flops_per_token(job, weights) * sum(job.heaviest))
-    config = _with_layers(job.architecture, affordable)
+    affordable = SECONDS / _TIMES * rate * _EFFICIENCY / (flops_per_token(job, weights) * sum(job.heaviest))
+    config = _fitting(job, _with_layers(job.architecture, affordable), hardware)
     model, trained = _tried(job, config, device)
     optimizer = job.settings.optimizer.build(trained.groups(model))
     trained.attach(optimizer)
-    if job.settings.gradient_checkpointing:
-        recompute_layers(model)
+    prepare(model, job.settings)
     module, batch = PackedLanguageModel(model), _batch(job, model).to(device)
 
     def micro_batch() -> None:
@@ -82,7 +113,37 @@ def calibrate(job: Job, weights: Weights) -> Calibration:
     stepping = _seconds(move, device)
     tried = Weights.of(model, trained)
     share = flops_per_token(job, weights) / flops_per_token(job, tried)
-    return Calibration(rate, tried.layers, took * share, stepping * weights.trained / tried.trained)
+    stepping *= weights.trained / tried.trained
+    precision = "float8" if job.settings.float8 else str(job.settings.dtype).removeprefix("torch.")
+    return Calibration(precision, rate, tried.layers, weights.layers, took * share, stepping, weights)
+
+
+def _fitting(job: Job, config: Any, hardware: Hardware) -> Any:
+    """An architecture with as many of its layers as this machine can hold now, by halves."""
+    free = torch.cuda.mem_get_info()[0] if hardware.is_gpu else available_bytes()
+    while free is not None:
+        needed = _needed(job, config, hardware)
+        if fits(needed, free):
+            break
+        if config.get_text_config().num_hidden_layers == 1:
+            raise StageFailed(
+                f"this machine cannot measure the model: one layer of it takes {needed / 1e9:,.1f} GB with "
+                f"micro batches of {job.settings.micro_batch}, and {free / 1e9:,.1f} GB are free",
+                hint="Free some memory, lower micro_batch_sequences, or leave --calibrate out.",
+            )
+        config = _with_layers(config, 0.5)
+    return config
+
+
+def _needed(job: Job, config: Any, hardware: Hardware) -> int:
+    """Bytes of the steps that are measured."""
+    settings = replace(job.settings, checkpoint=Checkpoints(mode="blocking"), faults=Faults())
+    alone = replace(job, architecture=config, settings=settings, probe=())
+    try:
+        timeline = rehearse(alone, hardware).timeline
+    except RecipeError:  # what is to train is not among the layers
+        timeline = rehearse(replace(alone, settings=replace(settings, trains=All())), hardware).timeline
+    return max(sum(block.bytes for block in timeline.peak(moment)) for moment in ("load", "step"))
 
 
 def _tried(job: Job, config: Any, device: torch.device) -> tuple[Any, Trained]:
@@ -109,13 +170,14 @@ def product_flops(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def _seconds(action: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of an action, the second time it is done."""
+    """Seconds of an action, the mean of all times but the first that it is done."""
     action()
     _wait(device)
     began = time.perf_counter()
-    action()
+    for _ in range(_TIMES - 1):
+        action()
     _wait(device)
-    return time.perf_counter() - began
+    return (time.perf_counter() - began) / (_TIMES - 1)
 
 
 def _wait(device: torch.device) -> None:

@@ -6,8 +6,16 @@ from cpt.training.checkpoint.policy import Policy
 from cpt.training.settings import Settings
 
 
-def bytes_of_copies(settings: Settings, weights: int, state: int, *, is_model: bool) -> int:
-    """The most bytes of copies that are held while a later step is taken.
+def bytes_of_copies(
+    settings: Settings,
+    weights: int,
+    state: int,
+    *,
+    is_model: bool,
+    divided: bool = False,
+    writes: bool = True,
+) -> int:
+    """The most bytes of copies that a process holds while a later step is taken.
 
     `Keeper` has memory for at most two copies, and uses it again. The first snapshot for roll-backs is older
     than the optimizer's state.
@@ -16,8 +24,11 @@ def bytes_of_copies(settings: Settings, weights: int, state: int, *, is_model: b
         weights: bytes of the weights that a checkpoint holds.
         state: bytes of the optimizer's state.
         is_model: see `Choice`; then one checkpoint stays before annealing.
+        divided: what is divided among processes is copied in either mode.
+        writes: it is the process that writes checkpoints.
     """
-    saves = settings.checkpoint.mode == "async" and _writes_checkpoints(settings, is_model)
+    copies = settings.checkpoint.mode == "async" or divided
+    saves = writes and copies and _writes_checkpoints(settings, is_model)
     whole = weights + state
     if not settings.faults.rolls_back:
         return whole if saves else 0

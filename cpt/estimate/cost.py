@@ -12,11 +12,18 @@ from cpt.estimate.rehearsal import Weights
 
 @dataclass(frozen=True)
 class Duration:
-    """How long a run takes, and by what it was reckoned."""
+    """How long a run takes, and by what it was reckoned.
+
+    Attributes:
+        seconds: of all steps and probes.
+        tokens_per_second: in the steps.
+        probe_seconds: of the probes.
+    """
 
     seconds: float
     tokens_per_second: float
     basis: str
+    probe_seconds: float = 0.0
 
     def cost(self, devices: int, price: float) -> float:
         """Price of the run at `price` per device and hour."""
@@ -31,16 +38,26 @@ def flops_per_token(job: Job, weights: Weights) -> float:
     With everything trained it is 6N + 12·L·d·T (PaLM, arXiv 2204.02311, appendix B), where T is the number of
     tokens in the document of an average token: attention stays within documents.
     """
-    config: Any = job.architecture.get_text_config()
-    heads = config.num_attention_heads
-    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
-    forward = 2 * weights.multiplied + 4 * weights.layers * width * mean_context(job.sequences)
+    forward = forward_flops_per_token(job, weights)
     backward = 2 * forward - 2 * weights.multiplied + 2 * min(weights.trained, weights.multiplied)
     return (1 + job.settings.gradient_checkpointing) * forward + backward
 
 
+def forward_flops_per_token(job: Job, weights: Weights) -> float:
+    """2N + 4·L·d·T: the share of `flops_per_token` that reading, without learning, takes."""
+    config: Any = job.architecture.get_text_config()
+    heads = config.num_attention_heads
+    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
+    return 2 * weights.multiplied + 4 * weights.layers * width * mean_context(job.sequences)
+
+
 def by_peak(job: Job, weights: Weights, device: Device) -> Duration:
     """Time on GPUs at a typical share of their peak."""
-    rate = device.flops * TYPICAL_UTILISATION * job.processes / flops_per_token(job, weights)
-    basis = f"{TYPICAL_UTILISATION:.0%} of {device.flops / 1e12:,.0f} TFLOP/s ({device.source})"
-    return Duration(job.settings.tokens / rate, rate, basis)
+    peak = device.peak(job.settings.dtype)
+    flops = peak * TYPICAL_UTILISATION
+    rate = flops * job.processes / flops_per_token(job, weights)
+    probing = (
+        job.probe_tokens * forward_flops_per_token(job, weights) / flops
+    )  # every process reads all of it
+    basis = f"{TYPICAL_UTILISATION:.0%} of {peak / 1e12:,.0f} TFLOP/s ({device.source})"
+    return Duration(job.settings.tokens / rate + probing, rate, basis, probing)

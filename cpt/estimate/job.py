@@ -22,14 +22,18 @@ class Job:
         settings: how it trains, as the loop is told.
         sequences: document lengths of each sequence of the heaviest global batch, heaviest first.
         probe: document lengths of what a probe reads at once; none without probes.
-        processes: each has a share of every global batch, and a whole copy of the model.
+        probe_tokens: of all readings of all probes.
+        processes: each has a share of every global batch.
+        divided: whether each has a part of the weights, and not a whole copy of the model.
     """
 
     architecture: Any
     settings: Settings
     sequences: tuple[Lengths, ...]
     probe: Lengths = ()
+    probe_tokens: int = 0
     processes: int = 1
+    divided: bool = False
 
     @property
     def own_sequences(self) -> int:
@@ -51,6 +55,10 @@ class Job:
     def with_micro_batch(self, size: int) -> Job:
         """The same run with other micro batches: what it learns does not change."""
         return replace(self, settings=replace(self.settings, micro_batch=size))
+
+    def with_recomputation(self) -> Job:
+        """The same run with gradient checkpointing."""
+        return replace(self, settings=replace(self.settings, gradient_checkpointing=True))
 
 
 def heaviness(lengths: Lengths, architecture: Any) -> int:

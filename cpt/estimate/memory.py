@@ -20,9 +20,11 @@ class Memory:
         moments: "load": weights are read and put into working precision. "probe": held-out text is read.
             "step": forward and backward pass of one micro batch. "update": weights are rounded by chance.
             "save": the model is float32 again.
+        host: on GPUs the most that main memory holds: of all processes, as if in one machine.
     """
 
     moments: Mapping[str, Mapping[Part, int]]
+    host: int | None = None
 
     @property
     def moment(self) -> str:
@@ -42,10 +44,10 @@ class Memory:
 
 def memory_of(job: Job, device: Device) -> Memory:
     """Predict the memory of a run on a device."""
-    return memory_in(rehearse(job, on_gpu=device.is_gpu), device)
+    return memory_in(rehearse(job, device.hardware), device, job.processes)
 
 
-def memory_in(rehearsal: Rehearsal, device: Device) -> Memory:
+def memory_in(rehearsal: Rehearsal, device: Device, processes: int = 1) -> Memory:
     """The memory of a rehearsed run: what it allocates, and what process and device take besides.
 
     On a CPU that is the process with its libraries, as measured now, and what the C library keeps of freed
@@ -58,4 +60,5 @@ def memory_in(rehearsal: Rehearsal, device: Device) -> Memory:
         around = rehearsal.process_bytes + heap_holes(held)
         parts["other"] += device.context_bytes if device.is_gpu else around
         moments[name] = parts
-    return Memory(moments)
+    host = rehearsal.host.peak + processes * rehearsal.process_bytes
+    return Memory(moments, host if device.is_gpu else None)

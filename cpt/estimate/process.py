@@ -11,6 +11,7 @@ from pathlib import Path
 from cpt.estimate.timeline import Block
 
 _STATUS = Path("/proc/self/status")
+_MEMORY = Path("/proc/meminfo")
 
 MAPPED_FROM = 32 << 20
 """glibc's malloc takes blocks of 32 MiB and more (DEFAULT_MMAP_THRESHOLD_MAX, 64-bit) straight from the
@@ -36,6 +37,38 @@ def peak_resident_bytes() -> int:
     if _STATUS.exists():
         return _status("VmHWM")
     return resident_bytes()
+
+
+def container_limit(
+    groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """Bytes of memory that its control groups (Linux, versions 1 and 2) allow this process at most."""
+    limits = []
+    for line in groups.read_text().splitlines() if groups.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            limits += _limits(mounted, path, "memory.max")
+        elif "memory" in controllers.split(","):
+            limits += _limits(mounted / "memory", path, "memory.limit_in_bytes")
+    return min(limits, default=None)
+
+
+def _limits(mounted: Path, path: str, file: str) -> list[int]:
+    """Those of a group and of all that it is part of; from within a container its own is the mounted one."""
+    group = mounted / path.lstrip("/")
+    files = [folder / file for folder in (group, *group.parents) if folder.is_relative_to(mounted)]
+    texts = [each.read_text().strip() for each in files if each.is_file()]
+    return [int(text) for text in texts if text.isdecimal()]
+
+
+def available_bytes() -> int | None:
+    """Memory that this process can still get without swapping; None where the system does not tell."""
+    if not _MEMORY.exists():
+        return None
+    lines = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    limit = container_limit()
+    return free if limit is None else min(free, limit - resident_bytes())
 
 
 def _status(key: str) -> int:

@@ -14,6 +14,8 @@ from cpt.stages.base import Artifact
 from cpt.stages.corpus import CorpusConfig
 from cpt.stages.pretrain import planned, settings_of
 from cpt.stages.pretrain_config import PretrainConfig
+from cpt.training.place import Place
+from cpt.training.settings import Settings
 
 _BATCHES = 256
 """Global batches that are looked at for the heaviest."""
@@ -39,14 +41,14 @@ def plan_job(
     artifacts: Mapping[str, Artifact],
     *,
     fetch: bool,
-    on_gpu: bool = False,
-    processes: int = 1,
+    place: Place | None = None,
 ) -> Planned | None:
     """The job of a pretrain stage.
 
     Args:
         artifacts: finished results, by name of the stage.
         fetch: download what tells the architecture, if need be.
+        place: where it runs; one process on this machine by default.
 
     Returns:
         None when the architecture is not at hand and may not be fetched.
@@ -63,30 +65,39 @@ def plan_job(
     if "corpus" in inputs:
         sequences, steps, tokens = _sequences(config, inputs, recipe.seed, model.architecture)
     else:
-        sequences, steps, tokens = _full_sequences(config, _sequence_length(recipe, step), assumptions)
-    settings = settings_of(_on_device(config, on_gpu), steps, tokens, model.new_tokens, recipe.seed)
+        sequences, steps, tokens = _full_sequences(
+            config, _corpus_of(recipe, step).sequence_length, assumptions
+        )
+    place = place or Place()
+    bfloat16 = place.hardware.bfloat16
+    settings = settings_of(config, steps, tokens, model.new_tokens, recipe.seed, bfloat16)
     job = Job(
         architecture=model.architecture,
         settings=settings,
         sequences=sequences,
         probe=_probe(config),
-        processes=processes,
+        probe_tokens=_probe_tokens(config, settings, _corpus_of(recipe, step)),
+        processes=place.processes,
+        divided=place.divided,
     )
     job = job.with_micro_batch(min(settings.micro_batch, job.own_sequences))
-    return Planned(step, job, (*assumptions, *_simplifications(job, on_gpu)))
+    return Planned(step, job, (*assumptions, *_simplifications(job)))
 
 
-def _simplifications(job: Job, on_gpu: bool) -> list[str]:
+def _simplifications(job: Job) -> list[str]:
     """What is reckoned otherwise than it will be."""
     import torch
 
     settings = job.settings
     said = {
-        "every process holds a whole copy of the model (no sharding)": job.processes > 1,
+        "every process holds a whole copy of the model (--fsdp divides it)": job.processes > 1
+        and not job.divided,
+        "weights are divided as accelerate's --use_fsdp does by default": job.divided,
+        "what processes send each other takes no time": job.processes > 1,
         "compiled blocks keep less than is counted here": settings.compile,
         "8-bit matrix products are counted as bfloat16 ones": settings.float8,
-        "frozen weights are kept in float32, too, as if bfloat16 could not hold them": not on_gpu
-        and settings.dtype != torch.float32
+        "frozen weights are kept in float32, too, as if bfloat16 could not hold them": settings.dtype
+        != torch.float32
         and settings.trains.kind != "all",
         "what an optimizer needs while it steps is not counted": settings.optimizer.kind != "adamw",
     }
@@ -121,18 +132,17 @@ def _full_sequences(
     return ((length,),) * config.batch_sequences, steps, steps * batch
 
 
-def _sequence_length(recipe: Recipe, step: Step) -> int:
-    """The sequence length of the corpus stage that a stage's corpus comes from."""
+def _corpus_of(recipe: Recipe, step: Step) -> CorpusConfig:
+    """The settings of the corpus stage that a stage's corpus comes from."""
     maker = recipe.step(step.inputs["corpus"])
     while not isinstance(maker.located, CorpusConfig):
         maker = recipe.step(maker.inputs["corpus"])
-    return maker.located.sequence_length
+    return maker.located
 
 
-def _on_device(config: PretrainConfig, on_gpu: bool) -> PretrainConfig:
-    """The settings as the device has them: GPUs multiply bfloat16 numbers."""
-    bf16 = on_gpu and config.precision == "auto"
-    return config.model_copy(update={"precision": "bf16"}) if bf16 else config
+def _probe_tokens(config: PretrainConfig, settings: Settings, corpus: CorpusConfig) -> int:
+    """Tokens of all readings: of the domain's held-out text, and of general text where there is some."""
+    return len(settings.probe_at) * config.monitor.tokens * (1 + bool(corpus.general))
 
 
 def _probe(config: PretrainConfig) -> Lengths:

@@ -72,12 +72,17 @@ class Recorder(TorchDispatchMode):
                 self.enter(leaf)
         return result
 
-    def enter(self, tensor: torch.Tensor, part: Part | None = None) -> None:
-        """Enter a tensor's memory, or say anew what it is for."""
+    def enter(self, tensor: torch.Tensor, part: Part | None = None, size: int | None = None) -> None:
+        """Enter a tensor's memory, or say anew what it is for.
+
+        Args:
+            size: bytes that are counted, if not those that it has.
+        """
         storage = tensor.untyped_storage()
         block: Block | None = self._blocks.get(storage)
         if block is None:
-            block = self._timeline.allocate(storage.nbytes(), part or self._part(tensor))
+            size = storage.nbytes() if size is None else size
+            block = self._timeline.allocate(size, part or self._part(tensor))
             self._blocks[storage] = block
             weakref.finalize(storage, self._timeline.release, block)
         elif part is not None:

@@ -8,9 +8,9 @@ weights, within seconds. Index tensors, which decide shapes, are real.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,22 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from cpt.errors import CptError, StageFailed
 from cpt.estimate.copies import bytes_of_copies
+from cpt.estimate.divided import FLOAT_BYTES, DividedWeights
 from cpt.estimate.job import Job, Lengths
 from cpt.estimate.process import resident_bytes
 from cpt.estimate.recorder import Recorder
 from cpt.estimate.timeline import Timeline
 from cpt.packed import attention
-from cpt.packed.attention import grouped
+from cpt.packed.attention import grouped, products, varlen
 from cpt.packed.batch import PackedBatch, pack
 from cpt.packed.model import PackedLanguageModel
+from cpt.training.groups import Group
 from cpt.training.master import Weights as Held
 from cpt.training.master import hold_weights
 from cpt.training.optimizers import state_bytes_of
+from cpt.training.optimizers.base import Shape
+from cpt.training.place import PROCESSOR, Hardware
+from cpt.training.processes import buckets
 from cpt.training.recompute import recompute_layers
 from cpt.training.settings import Settings
 from cpt.training.trains import Setup
@@ -66,68 +71,174 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class HostMemory:
+    """Bytes in main memory of a run on GPUs, of all processes of one machine that has them all.
+
+    Attributes:
+        models: float32 models that are read before they go to the GPUs.
+        kept: frozen weights in float32, which working precision cannot hold.
+        copies: of weights and optimizer state, to be written or rolled back to.
+    """
+
+    models: int
+    kept: int
+    copies: int
+
+    @property
+    def peak(self) -> int:
+        """The most, besides the processes themselves: while models are read, or later."""
+        return max(self.models, self.kept + self.copies)
+
+
+@dataclass(frozen=True)
 class Rehearsal:
     """What a run would allocate.
 
     Attributes:
         timeline: in the moments "load", "probe", "step", "update" and "save".
         process_bytes: what this process held before, with everything imported that training needs.
+        host: on GPUs what of a run is in the main memory of their machine.
     """
 
     timeline: Timeline
     weights: Weights
     process_bytes: int
+    host: HostMemory
 
 
-def rehearse(job: Job, *, on_gpu: bool = False) -> Rehearsal:
+def rehearse(job: Job, hardware: Hardware = PROCESSOR) -> Rehearsal:
     """Go through the moments of a run whose memory could be its peak.
 
     Args:
-        on_gpu: attention by the fused kernel, no copies for mixed types, and none in host memory.
+        hardware: decides the way of attending; a GPU makes no copies for mixed types, and has none of what is
+            kept in host memory.
 
     Raises:
         RecipeError: the model does not go with the settings of what trains.
         StageFailed: the model is no causal language model, or does something that fake tensors cannot.
     """
     timeline, settings = Timeline(), job.settings
-    with _explained(job.architecture), _attention_of(on_gpu), FakeTensorMode(allow_non_fake_inputs=True):
+    with _explained(job.architecture), _attention_of(hardware), FakeTensorMode(allow_non_fake_inputs=True):
         with unset_fake_temporarily():
             with torch.device("meta"):
                 model = build(job.architecture)
             choice = choose(model, settings)
         _make_fake(model)
         process_bytes = resident_bytes()
-        recorder = Recorder(timeline, model.get_input_embeddings().weight.shape, on_gpu=on_gpu)
-        with recorder:
-            with timeline.moment("load"), recorder.filing_under("weights"):
-                for tensor in (*model.parameters(), *model.buffers()):
-                    recorder.enter(tensor)
-                held, trained = hold(model, choice, settings)
-            weights = Weights.of(model, trained)
-            state = _state_bytes(model, trained, settings)
-            timeline.allocate(state, "optimizer")
-            if not on_gpu:
-                kept = sum(tensor.nbytes for tensor in trained.kept.values())
-                copies = bytes_of_copies(settings, kept, state, is_model=choice.is_model)
-                timeline.allocate(copies, "checkpoint")
-            module = PackedLanguageModel(model)
-            if job.probe:
-                with timeline.moment("probe"):
-                    module.token_nats(_batch(job.probe))
-            if settings.gradient_checkpointing:
-                recompute_layers(model)
-            with timeline.moment("step"):
-                step(module, held, trained, _batch(job.heaviest), recorder, accumulates=job.accumulation > 1)
-            if settings.stochastic_rounding:
-                with timeline.moment("update"), recorder.filing_under("weights"):
-                    _round(trained)
-            for weight in (*held.weights.values(), *trained.weights.values()):
-                weight.grad = None
-            with timeline.moment("save"), recorder.filing_under("weights"):
-                held.release(model)
-                if choice.adapter:
-                    choice.adapter.merge()
-    return Rehearsal(timeline, weights, process_bytes)
+        words = model.get_input_embeddings().weight.shape
+        recorder = Recorder(timeline, words, on_gpu=hardware.is_gpu)
+        scene = _Scene(job, model, choice, recorder, timeline)
+        (_play_divided if job.divided else _play)(scene, on_gpu=hardware.is_gpu)
+    return Rehearsal(timeline, scene.weights, process_bytes, scene.host)
+
+
+@dataclass
+class _Scene:
+    """What a rehearsal is made of, and what it finds out besides the timeline."""
+
+    job: Job
+    model: Any
+    choice: Choice
+    recorder: Recorder
+    timeline: Timeline
+    weights: Weights = field(init=False)
+    host: HostMemory = field(init=False)
+
+    def find(self, trained: Trained, state: int, kept: int, frozen: int) -> int:
+        """Note the weights and the host's memory; returns the bytes of copies in the process that writes.
+
+        Args:
+            state: bytes of the optimizer's whole state.
+            kept: bytes of what checkpoints hold besides.
+            frozen: bytes of weights that are kept in float32 beside the model.
+        """
+        self.weights = Weights.of(self.model, trained)
+        told = {"is_model": self.choice.is_model, "divided": self.job.divided}
+        copies, others = (
+            bytes_of_copies(self.job.settings, kept, state, **told, writes=writes) for writes in (True, False)
+        )
+        many = self.job.processes
+        self.host = HostMemory(
+            models=many * FLOAT_BYTES * self.weights.total,
+            kept=many * frozen,
+            copies=copies + (many - 1) * others,
+        )
+        return copies
+
+
+def _play(scene: _Scene, *, on_gpu: bool) -> None:
+    """Every process has the whole model."""
+    job, model, recorder, timeline = scene.job, scene.model, scene.recorder, scene.timeline
+    settings = job.settings
+    with recorder:
+        with timeline.moment("load"), recorder.filing_under("weights"):
+            for tensor in (*model.parameters(), *model.buffers()):
+                recorder.enter(tensor)
+            held, trained = hold(model, scene.choice, settings)
+        state = _state_bytes(trained.groups(model), settings)
+        rounded = settings.dtype != torch.float32 and not settings.stochastic_rounding
+        still = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+        kept = sum(tensor.nbytes for tensor in trained.kept.values())
+        copies = scene.find(trained, state, kept, FLOAT_BYTES * still if rounded else 0)
+        timeline.allocate(state, "optimizer")
+        if not on_gpu:
+            timeline.allocate(copies, "checkpoint")
+        module = PackedLanguageModel(model)
+        if job.probe:
+            with timeline.moment("probe"):
+                module.token_nats(_batch(job.probe))
+        if settings.gradient_checkpointing:
+            recompute_layers(model)
+        with timeline.moment("step"):
+            step(module, held, trained, _batch(job.heaviest), recorder, accumulates=job.accumulation > 1)
+            if job.processes > 1:
+                _sum(held)
+        if settings.stochastic_rounding:
+            with timeline.moment("update"), recorder.filing_under("weights"):
+                _round(trained)
+        for weight in (*held.weights.values(), *trained.weights.values()):
+            weight.grad = None
+        with timeline.moment("save"), recorder.filing_under("weights"):
+            held.release(model)
+            if scene.choice.adapter:
+                scene.choice.adapter.merge()
+
+
+def _play_divided(scene: _Scene, *, on_gpu: bool) -> None:
+    """Every process has a part of the weights."""
+    job, model, recorder, timeline = scene.job, scene.model, scene.recorder, scene.timeline
+    held = DividedWeights(model, job.settings.dtype, job.processes)
+    trained = Trained(scene.choice, held)
+    with recorder:
+        with timeline.moment("load"):
+            for buffer in model.buffers():
+                recorder.enter(buffer, "weights")
+            held.enter(recorder, timeline)
+        groups = trained.groups(model)
+        kept = FLOAT_BYTES * sum(weight.numel() for weight in held.weights.values())
+        copies = scene.find(trained, _state_bytes(groups, job.settings), kept, 0)
+        timeline.allocate(_state_bytes(groups, job.settings, held.shard), "optimizer")
+        if not on_gpu:
+            timeline.allocate(copies, "checkpoint")
+        module = PackedLanguageModel(model)
+        for moment, lengths in (("probe", job.probe), ("step", job.heaviest)):
+            if not lengths:
+                continue
+            with timeline.moment(moment):
+                gathered = held.gathered(timeline)
+                if moment == "probe":
+                    module.token_nats(_batch(lengths))
+                else:
+                    if job.accumulation > 1:
+                        held.summed(timeline)
+                    loss = module(_batch(lengths))
+                    if job.accumulation == 1:
+                        held.summed(timeline)
+                    held.differentiate(loss, recorder, timeline)
+                for block in gathered:
+                    timeline.release(block)
+        with timeline.moment("save"):
+            held.save(timeline)
 
 
 def choose(model: Any, settings: Settings) -> Choice:
@@ -201,10 +312,18 @@ def _make_fake(model: nn.Module) -> None:
             module._buffers[name] = None if buffer is None else torch.empty_like(buffer, device="cpu")
 
 
-def _state_bytes(model: Any, trained: Trained, settings: Settings) -> int:
-    groups = trained.groups(model)
-    shapes = [(group.kind, tuple(w.shape)) for group in groups for w in group.weights.values()]
+def _state_bytes(
+    groups: Sequence[Group], settings: Settings, shard: Callable[[Shape], Shape] = lambda shape: shape
+) -> int:
+    shapes = [(group.kind, shard(tuple(w.shape))) for group in groups for w in group.weights.values()]
     return state_bytes_of(settings.optimizer, shapes)
+
+
+def _sum(held: Held) -> None:
+    """Lay gradients side by side, as they are when they are summed over all processes."""
+    gradients = [weight.grad for weight in held.weights.values() if weight.grad is not None]
+    for bucket in buckets(gradients):
+        torch.cat([gradient.flatten() for gradient in bucket])
 
 
 def _round(trained: Trained) -> None:
@@ -233,16 +352,17 @@ def _explained(architecture: Any) -> Iterator[None]:
         ) from error
 
 
-def _fused(query: torch.Tensor) -> Callable[..., torch.Tensor]:  # noqa: ARG001
-    return grouped.attend
-
-
 @contextmanager
-def _attention_of(gpu: bool) -> Iterator[None]:
-    """Attend as the device does: only on a CPU by explicit products."""
+def _attention_of(hardware: Hardware) -> Iterator[None]:
+    """Attend as the hardware does: on a processor by explicit products, on a GPU by its kernel."""
+
+    def way(query: torch.Tensor) -> Callable[..., torch.Tensor]:
+        if not hardware.is_gpu:
+            return products.attend
+        return varlen.attend if varlen.takes(query, hardware.capability) else grouped.attend
+
     before = attention._way
-    if gpu:
-        attention._way = _fused
+    attention._way = way
     try:
         yield
     finally:

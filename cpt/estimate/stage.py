@@ -9,6 +9,7 @@ from cpt.estimate.calibration import Calibration, calibrate
 from cpt.estimate.cost import Duration, by_peak, flops_per_token
 from cpt.estimate.device import Device
 from cpt.estimate.fit import Fit, fits, largest_fit
+from cpt.estimate.job import Job
 from cpt.estimate.memory import Memory, memory_in, memory_of
 from cpt.estimate.recipe import Planned
 from cpt.estimate.rehearsal import rehearse
@@ -40,6 +41,7 @@ class Estimate:
 
     Attributes:
         suggested: whether `fit` was looked for; it is None when nothing fits.
+        recomputed: what then fits with gradient checkpointing, if anything does.
         duration: None when nothing tells how fast the device is.
         cost: in the currency of the price; None without one.
     """
@@ -49,6 +51,7 @@ class Estimate:
     limit: int
     suggested: bool
     fit: Fit | None
+    recomputed: Fit | None
     flops_per_token: float
     duration: Duration | None
     calibration: Calibration | None
@@ -71,14 +74,18 @@ class Estimate:
             "batch_sequences": len(job.sequences),
             "micro_batch_sequences": job.settings.micro_batch,
             "accumulation": job.accumulation,
+            "processes": job.processes,
+            "divided": job.divided,
+            "host_bytes": memory.host,
             "limit_bytes": self.limit,
             "fits": self.fits,
             "suggestion": asdict(self.fit) if self.fit else None,
+            "suggestion_with_gradient_checkpointing": asdict(self.recomputed) if self.recomputed else None,
             "steps": job.settings.steps,
             "tokens": job.settings.tokens,
             "flops_per_token": self.flops_per_token,
             "time": asdict(self.duration) if self.duration else None,
-            "calibration": asdict(self.calibration) if self.calibration else None,
+            "calibration": self.calibration.as_json() if self.calibration else None,
             "cost": self.cost,
             "assumptions": list(self.planned.assumptions),
         }
@@ -87,18 +94,27 @@ class Estimate:
 def estimate(planned: Planned, wanted: Wanted) -> Estimate:
     """Predict memory, time and cost of a planned stage."""
     job, device = planned.job, wanted.device
-    rehearsal = rehearse(job, on_gpu=device.is_gpu)
-    memory = memory_in(rehearsal, device)
+    rehearsal = rehearse(job, device.hardware)
+    memory = memory_in(rehearsal, device, job.processes)
     suggest = wanted.suggest or not fits(memory.peak, wanted.limit)
-    fit = largest_fit(job, wanted.limit, lambda tried: memory_of(tried, device).peak) if suggest else None
-    calibration = calibrate(job, rehearsal.weights) if wanted.calibrate else None
+
+    def peak_of(tried: Job) -> int:
+        return memory_of(tried, device).peak
+
+    fit = largest_fit(job, wanted.limit, peak_of) if suggest else None
+    recomputed = None
+    if suggest and fit is None and not (job.divided or job.settings.gradient_checkpointing):
+        recomputed = largest_fit(job.with_recomputation(), wanted.limit, peak_of)
+    calibration = calibrate(job, rehearsal.weights, device.hardware) if wanted.calibrate else None
     duration = None
     if calibration is not None:
         duration = calibration.duration(job)
-    elif device.flops:
+    elif device.peak(job.settings.dtype):
         duration = by_peak(job, rehearsal.weights, device)
     cost = None
     if duration is not None and wanted.price is not None:
         cost = duration.cost(wanted.count, wanted.price)
     flops = flops_per_token(job, rehearsal.weights)
-    return Estimate(planned, memory, wanted.limit, suggest, fit, flops, duration, calibration, cost)
+    return Estimate(
+        planned, memory, wanted.limit, suggest, fit, recomputed, flops, duration, calibration, cost
+    )

@@ -19,11 +19,15 @@ from cpt.packed.prefix_trees import TreeBatch
 Precision = Literal["auto", "bf16", "fp32", "fp8"]
 
 
-def resolve_precision(precision: Precision) -> torch.dtype:
-    """Data type of activations: bfloat16 where the hardware multiplies it, unless asked otherwise."""
+def resolve_precision(precision: Precision, bfloat16: bool | None = None) -> torch.dtype:
+    """Data type of activations: bfloat16 where the hardware multiplies it, unless asked otherwise.
+
+    Args:
+        bfloat16: whether it does; None to ask this machine's.
+    """
     if precision == "fp32":
         return torch.float32
-    if precision in ("bf16", "fp8") or has_fast_bfloat16():
+    if precision in ("bf16", "fp8") or (has_fast_bfloat16() if bfloat16 is None else bfloat16):
         return torch.bfloat16
     return torch.float32
 

@@ -11,6 +11,7 @@ from cpt.errors import UsageError
 from cpt.recipe.load import load
 from cpt.recipe.schema import Recipe, Step
 from cpt.recipe.suggest import did_you_mean
+from cpt.training.place import Place
 
 KIND = "pretrain"
 _NOT_TAKEN_OVER = frozenset({"name", "from", "start", "tokens", "schedule"})
@@ -48,10 +49,10 @@ def write_continuation(
     _dump({**recipe.data, "stages": [*stages[: at + 1], {KIND: new}, *later]}, path)
 
 
-def settle(path: Path, overrides: list[str]) -> None:
+def settle(path: Path, overrides: list[str], place: Place | None = None) -> None:
     """Write overrides into a recipe file that is known to be ours; it goes if they are wrong."""
     try:
-        settled = load(path, overrides)
+        settled = load(path, overrides, place=place)
     except Exception:
         path.unlink()
         raise

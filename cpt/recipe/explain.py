@@ -44,6 +44,24 @@ def findings(error: ValidationError, model: type[BaseModel], data: Mapping[str, 
     return list(dict.fromkeys(kept))
 
 
+def mistaken_booleans(checked: Any, data: Any, where: Where = ()) -> list[Finding]:
+    """`true` and `false` where a number is meant, which validation takes for 1 and 0 without a word.
+
+    Args:
+        checked: what validation made of `data`.
+    """
+    if isinstance(data, bool) and isinstance(checked, int | float) and not isinstance(checked, bool):
+        return [Finding(where, f"must be a number, not {_shown(data)}")]
+    pairs: list[tuple[str | int, Any, Any]] = []
+    if isinstance(checked, BaseModel) and isinstance(data, Mapping):
+        fields = type(checked).model_fields.items()
+        keys = [(name, key) for name, info in fields for key in {info.alias or name, name} if key in data]
+        pairs += [(key, getattr(checked, name), data[key]) for name, key in keys]
+    elif isinstance(checked, list | tuple) and isinstance(data, list):
+        pairs += [(index, *pair) for index, pair in enumerate(zip(checked, data, strict=False))]
+    return [found for key, *pair in pairs for found in mistaken_booleans(*pair, (*where, key))]
+
+
 def _explained(item: Finding, misspelt: set[Where], found: list[Finding]) -> bool:
     """A missing key next to a misspelling of it is one mistake, not two."""
     if item.message != _MISSING or item.where[:-1] not in misspelt:

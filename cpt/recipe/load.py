@@ -12,21 +12,28 @@ from cpt import references
 from cpt.errors import CptError, Problem, RecipeError
 from cpt.recipe import overrides as overriding
 from cpt.recipe.document import Document, Where, lookup, read
-from cpt.recipe.explain import findings
+from cpt.recipe.explain import findings, mistaken_booleans
 from cpt.recipe.items import Item, name_problems, read_items
 from cpt.recipe.schema import Recipe, RecipeFile, Step
 from cpt.recipe.wiring import wire
 from cpt.stages.base import Artifact, Stage, StageConfig
+from cpt.training.place import Place
 
 Registry = Mapping[str, Stage[Any]]
 
 
-def load(path: Path, overrides: Sequence[str] = (), registry: Registry | None = None) -> Recipe:
+def load(
+    path: Path,
+    overrides: Sequence[str] = (),
+    registry: Registry | None = None,
+    place: Place | None = None,
+) -> Recipe:
     """Read a recipe file, apply overrides, validate, wire, and run every stage's own checks.
 
     Args:
         overrides: `a.b=value` arguments.
         registry: stages by kind; all of cpt's by default.
+        place: where the recipe is to run; one process on this machine by default.
 
     Raises:
         RecipeError: with every problem found, each with file, line and key.
@@ -56,10 +63,23 @@ def load(path: Path, overrides: Sequence[str] = (), registry: Registry | None = 
                 steps.append(found)
             else:
                 problems += found
+    by_name = {step.name: step for step in steps}
+    for step in steps:
+        found_there = step.stage.misfits(step.located, place or Place(), _makers(step, by_name))
+        problems += [_placed(document, step.where, problem) for problem in found_there]
     if problems or file is None:
         raise RecipeError(sorted(problems, key=lambda problem: problem.line or 0))
     base = references.locate(file.base, document.folder)
     return Recipe(file.name, base, file.seed, tuple(steps), document, tuple(overrides))
+
+
+def _makers(step: Step, steps: Mapping[str, Step]) -> list[StageConfig]:
+    """Configurations of the stages that a stage's model comes through, the first one first."""
+    made: list[StageConfig] = []
+    while (maker := steps.get(step.inputs.get("model") or next(iter(step.inputs.values()), ""))) is not None:
+        made.insert(0, maker.located)
+        step = maker
+    return made
 
 
 def step_problems(document: Document, step: Step, inputs: Mapping[str, Artifact]) -> list[Problem]:
@@ -95,11 +115,13 @@ def _validate(
     document: Document, model: type[BaseModel], data: dict[str, Any], where: Where, problems: list[Problem]
 ) -> Any:
     try:
-        return model.model_validate(data)
+        checked = model.model_validate(data)
+        found = mistaken_booleans(checked, data)
     except ValidationError as error:
-        for finding in findings(error, model, data):
-            problems.append(document.problem((*where, *finding.where), finding.message, finding.hint))
-        return None
+        checked, found = None, findings(error, model, data)
+    for finding in found:
+        problems.append(document.problem((*where, *finding.where), finding.message, finding.hint))
+    return None if found else checked
 
 
 def _configs(

@@ -6,11 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.errors import Problem
+
+if TYPE_CHECKING:
+    from cpt.training.place import Place
 
 BASE = "base"
 """Name of the artifact that every chain starts with: the base model, of kind `model`."""
@@ -160,6 +163,17 @@ class Stage(ABC, Generic[C]):
 
         Returns:
             Problems with `key` relative to the stage ("schedule.peak"); the caller adds file and line.
+        """
+        return []
+
+    def misfits(self, config: C, place: Place, makers: Sequence[StageConfig]) -> list[Problem]:  # noqa: ARG002
+        """What cannot be at the place of the run (hardware, processes, what is installed) or in its chain.
+
+        Args:
+            makers: configurations of the stages that the stage's model comes through, the first one first.
+
+        Returns:
+            Problems as of `check`.
         """
         return []
 

@@ -15,12 +15,15 @@ from cpt.stages.base import Artifact, Context, Earlier, Stage, StageConfig
 from cpt.stages.continuing import Checkpoint, begin_of_data, find_start, wire_start, write_kept
 from cpt.stages.documents import has_texts, iterate_texts, tokenizer_problems
 from cpt.stages.pretrain_config import PretrainConfig
+from cpt.stages.vocabulary_config import VocabularyConfig
+from cpt.training.launch import whole_weights_needed
 from cpt.training.trackers import TENSORBOARD, Tracking, missing
-from cpt.training.trains import All
+from cpt.training.trains import All, Setup
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
     from cpt.monitor.bits_per_byte import TokenisedText
+    from cpt.training.place import Place
     from cpt.training.settings import Settings
     from cpt.training.state import Result
 
@@ -52,10 +55,10 @@ class PretrainStage(Stage[PretrainConfig]):
             replay_rows(config.replay, config.batch_sequences)
         except RecipeError as error:
             return error.problems
-        problems = [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
-        problems += _tracker_problems(config) + _precision_problems(config)
+        problems = _rounding_problems(config)
         if "corpus" not in inputs:
-            return problems
+            some = _trains_problems(config, inputs, config.tokens) if "model" in inputs else []
+            return [*problems, *some]
         found = _find_start(config, inputs)
         if isinstance(found, Problem):
             return [*problems, found]
@@ -64,7 +67,28 @@ class PretrainStage(Stage[PretrainConfig]):
         if "model" in inputs:
             model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
             problems += tokenizer_problems(model, corpus)
-            problems += [] if problems else _trains_problems(config, inputs)
+            if not problems:
+                _, steps = planned(config, inputs, seed=0)
+                problems += _trains_problems(config, inputs, steps)
+        return problems
+
+    def misfits(self, config: PretrainConfig, place: Place, makers: Sequence[StageConfig]) -> list[Problem]:
+        """What the hardware cannot compute in, what is not installed, what needs undivided weights."""
+        problems = _precision_problems(config, place) + _start_problems(config, makers)
+        if place.elsewhere is None:
+            problems += [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
+            problems += _tracker_problems(config)
+        if place.divided:
+            new = any(isinstance(maker, VocabularyConfig) and maker.brings_new_tokens for maker in makers)
+            problems += whole_weights_needed(
+                config.optimizer,
+                config.faults,
+                adapter=config.trains.kind == "lora",
+                new_rows=config.trains.new_rows_apart(Setup(config.tokens, (0,) if new else ())),
+                stochastic_rounding=config.master == "stochastic-rounding",
+                float8=config.precision == "fp8",
+                gradient_checkpointing=config.gradient_checkpointing,
+            )
         return problems
 
     def forecast(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
@@ -112,6 +136,26 @@ def _find_start(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> Check
     if config.start is None or "model" not in inputs:
         return None
     return find_start(config.start, inputs["model"])
+
+
+def _start_problems(config: PretrainConfig, makers: Sequence[StageConfig]) -> list[Problem]:
+    """That the training which is to be continued will keep no model from before an anneal."""
+    continued = makers[-1] if makers else None
+    if config.start is None or config.start.checkpoint != "pre-anneal":
+        return []
+    if not isinstance(continued, PretrainConfig):
+        return []
+    reason = None
+    if continued.trains.kind == "lora":
+        reason = "an adapter trains, which is no model until it is merged at the end"
+    elif continued.planned_schedule.anneal_begins(continued.tokens) is None:
+        reason = (
+            f"its schedule, {continued.schedule.kind}, has no anneal or decay after a phase to go on from"
+        )
+    if reason is None:
+        return []
+    message = f"{continued.name or 'pretrain'} keeps no checkpoint pre-anneal: {reason}"
+    return [Problem(message, key="start.checkpoint", hint="Start from `last`, or from a milestone.")]
 
 
 def _steps(config: PretrainConfig, corpus: Path, stream: TrainingStream) -> int:
@@ -198,15 +242,18 @@ def _schedule_problems(config: PretrainConfig, steps: int) -> list[Problem]:
     return [Problem(too_short, key="schedule", hint=hint)] if too_short else []
 
 
-def _trains_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
-    """What the model does not go with in the settings of what trains."""
+def _trains_problems(config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int) -> list[Problem]:
+    """What the model does not go with in the settings of what trains.
+
+    Args:
+        steps: of the run; while they are not known, more than there can be.
+    """
     from cpt.model_folder.architecture import without_weights
     from cpt.model_folder.new_tokens import read_new_tokens
-    from cpt.training.trains import Setup
 
     if config.trains == All():
         return []
-    folder, (_, steps) = inputs["model"].path("model"), planned(config, inputs, seed=0)
+    folder = inputs["model"].path("model")
     model = without_weights(folder)
     try:
         choice = config.trains.choose(model, Setup(steps, read_new_tokens(folder)))
@@ -241,31 +288,36 @@ def _has_matrices(model: Any) -> bool:
     return ("matrices", "matrix") in sort_weights(model, trained)
 
 
-def _precision_problems(config: PretrainConfig) -> list[Problem]:
-    """What this machine cannot compute in, and weights that there is nothing to round of."""
+def _rounding_problems(config: PretrainConfig) -> list[Problem]:
+    if config.master != "stochastic-rounding" or config.trains == All():
+        return []
+    return [
+        Problem(
+            "stochastic rounding is for runs in which every weight trains, in the same way",
+            key="master",
+            hint="Leave `trains` out, or set master: fp32.",
+        )
+    ]
+
+
+def _precision_problems(config: PretrainConfig, place: Place) -> list[Problem]:
+    """What the hardware cannot compute in, and weights that there is nothing to round of."""
     problems = []
     if config.precision == "fp8":
         from cpt.training.float8 import why_not_float8
 
-        if reason := why_not_float8():
+        if reason := why_not_float8(place.hardware):
             problems.append(Problem(reason, key="precision", hint="Set precision: bf16, or auto."))
-    if config.master == "stochastic-rounding" and config.trains != All():
-        problems.append(
-            Problem(
-                "stochastic rounding is for runs in which every weight trains, in the same way",
-                key="master",
-                hint="Leave `trains` out, or set master: fp32.",
-            )
-        )
     if config.master == "stochastic-rounding":
         import torch
 
         from cpt.packed.model import resolve_precision
 
-        if resolve_precision(config.precision) == torch.float32:
+        if resolve_precision(config.precision, place.hardware.bfloat16) == torch.float32:
+            where = f"on {place.elsewhere.name}" if place.elsewhere else "here"
             problems.append(
                 Problem(
-                    f"precision {config.precision} is float32 here, which leaves nothing to round by chance",
+                    f"precision {config.precision} is float32 {where}: nothing is left to round by chance",
                     key="master",
                     hint="Set precision: bf16, or master: fp32.",
                 )
@@ -283,13 +335,19 @@ def _settings(
 
 
 def settings_of(
-    config: PretrainConfig, steps: int, tokens: int, new_tokens: Sequence[int], seed: int
+    config: PretrainConfig,
+    steps: int,
+    tokens: int,
+    new_tokens: Sequence[int],
+    seed: int,
+    bfloat16: bool | None = None,
 ) -> Settings:
     """How the loop is told to train, save for where its log goes.
 
     Args:
         tokens: of all steps.
         new_tokens: ids of the tokens that the model's base did not have.
+        bfloat16: whether the hardware multiplies bfloat16 matrices; None to ask this machine's.
     """
     from cpt.monitor.probes import probe_steps
     from cpt.packed.model import resolve_precision
@@ -301,7 +359,7 @@ def settings_of(
         schedule=config.schedule.for_run(config.batch_sequences, tokens),
         optimizer=config.optimizer,
         clip=config.clip,
-        dtype=resolve_precision(config.precision),
+        dtype=resolve_precision(config.precision, bfloat16),
         probe_at=probe_steps(steps, config.monitor.every),
         checkpoint=config.checkpoint,
         faults=config.faults,

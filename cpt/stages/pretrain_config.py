@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cpt.stages.base import StageConfig
 from cpt.stages.continuing import Start
@@ -85,6 +85,14 @@ class PretrainConfig(StageConfig):
     trackers: tuple[TrackerName, ...] = Field(
         default=(), description="Where the log goes besides steps.jsonl: TensorBoard, trackio, W&B, MLflow."
     )
+
+    @field_validator("trackers")
+    @classmethod
+    def _once(cls, trackers: tuple[TrackerName, ...]) -> tuple[TrackerName, ...]:
+        twice = sorted({name for name in trackers if trackers.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is named twice")
+        return trackers
 
     @property
     def planned_schedule(self) -> Schedule:

@@ -156,6 +156,11 @@ class VocabularyConfig(StageConfig):
     )
 
     @property
+    def brings_new_tokens(self) -> bool:
+        """Whether the model has tokens afterwards that it did not have before."""
+        return any(getattr(self, name) is not None for name in CHANGES)
+
+    @property
     def initialisation(self) -> EmbeddingsConfig:
         """`embeddings`, with what follows from the change: TransMI's rows go by the rule of its scores."""
         chosen = "embeddings" in self.model_fields_set and self.embeddings.method != "transmi"

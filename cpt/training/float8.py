@@ -6,25 +6,29 @@ import importlib.util
 from typing import Any
 
 from cpt.errors import StageFailed
+from cpt.training.place import Hardware, this_hardware
 
 _CAPABILITY = (8, 9)
 _MULTIPLE = 16
 """Both sides of a weight must be a multiple of this."""
 
 
-def why_not_float8() -> str | None:
-    """What stands in the way of float8 here, if anything."""
-    import torch
+def why_not_float8(hardware: Hardware | None = None) -> str | None:
+    """What stands in the way of float8, if anything.
 
-    if not torch.cuda.is_available():
+    Args:
+        hardware: this machine's by default.
+    """
+    hardware = hardware or this_hardware()
+    if not hardware.is_gpu:
         return "precision fp8 needs an NVIDIA GPU, and there is none"
-    capability = torch.cuda.get_device_capability()
-    if capability < _CAPABILITY:
+    if hardware.capability < _CAPABILITY:
+        major, minor = hardware.capability
         return (
             f"precision fp8 needs a GPU of compute capability 8.9 or more (Ada, Hopper), and "
-            f"{torch.cuda.get_device_name()} has {capability[0]}.{capability[1]}"
+            f"{hardware.name} has {major}.{minor}"
         )
-    if importlib.util.find_spec("torchao") is None:
+    if hardware.is_here and importlib.util.find_spec("torchao") is None:
         return "precision fp8 needs torchao: pip install 'cpt-workbench[float8]'"
     return None
 

@@ -93,12 +93,7 @@ def train(
         progress.message(table(trained, model))
         state.checked_ledger(stream)
         _check_isolation(module, stream.batch(0))
-        if settings.float8:
-            to_float8(model)
-        if settings.compile:
-            _compile_elementwise(model)
-        if settings.gradient_checkpointing:
-            recompute_layers(model)
+        prepare(model, settings)
         stepper = Stepper(module, trained, optimizer, processes, settings)
         trackers = open_trackers(settings.trackers, work, state.step, progress.message)
         if state.step == 0 and 0 in settings.probe_at and not state.readings:
@@ -228,6 +223,16 @@ def _check_isolation(module: PackedLanguageModel, batch: Sequence[PackedSequence
     found = [piece for sequence in batch for piece in pieces(sequence) if len(piece) > 1]
     if len(found) > 1:
         check_isolation(module, found[0], found[1])
+
+
+def prepare(model: Any, settings: Settings) -> None:
+    """Have a model compute as the settings say; its weights are held already."""
+    if settings.float8:
+        to_float8(model)
+    if settings.compile:
+        _compile_elementwise(model)
+    if settings.gradient_checkpointing:
+        recompute_layers(model)
 
 
 def _compile_elementwise(model: Any) -> None:

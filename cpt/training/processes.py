@@ -6,15 +6,15 @@ rows of it: nothing is sent around, and the order of the data does not depend on
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import distributed
 
 from cpt.errors import StageFailed
+from cpt.training.launch import refuse_unsupported_launch
 from cpt.training.world import PATIENCE, World
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ class Processes:
         """Connect; every process of the world does so at the same time.
 
         Raises:
-            StageFailed: the launch asks for something that this training does not do.
+            UsageError: the launch asks for something that this training does not do.
         """
         from accelerate import FullyShardedDataParallelPlugin, PartialState
         from accelerate.utils import parse_flag_from_env
 
-        _refuse_unsupported_launch()
+        refuse_unsupported_launch()
         self.rank, self.count = world.rank, world.count
         on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
         self.sharding: FullyShardedDataParallelPlugin | None = None
@@ -62,10 +62,7 @@ class Processes:
                 timeout=PATIENCE,
             ).device
         if parse_flag_from_env("ACCELERATE_USE_FSDP"):
-            if os.environ.get("FSDP_VERSION") != "2":
-                raise StageFailed("FSDP version 1 is not supported", hint="Add --fsdp_version 2.")
             self.sharding = FullyShardedDataParallelPlugin()
-            _refuse_unsupported_sharding(self.sharding)
 
     @property
     def is_main(self) -> bool:
@@ -102,7 +99,7 @@ class Processes:
         """Replace many tensors by their sums over all processes, in few calls."""
         if self.count == 1:
             return
-        for bucket in _buckets(tensors):
+        for bucket in buckets(tensors):
             flat = self.sum(torch.cat([tensor.flatten() for tensor in bucket]))
             for tensor, total in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
                 tensor.copy_(total.view_as(tensor))
@@ -147,7 +144,7 @@ class Processes:
             _forget_other_states()
 
 
-def _buckets(tensors: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+def buckets(tensors: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
     """Tensors in order, in lists of at most `BUCKET` elements (or of one tensor that is larger)."""
     bucket: list[torch.Tensor] = []
     elements = 0
@@ -166,51 +163,3 @@ def _forget_other_states() -> None:
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def _set(name: str, *off: str) -> bool:
-    return os.environ.get(name, "").lower() not in {"", "false", "no", "0", *off}
-
-
-def _refuse_unsupported_launch() -> None:
-    """What `accelerate launch` was asked for and this training would ignore."""
-    refused = {
-        "DeepSpeed": _set("ACCELERATE_USE_DEEPSPEED"),
-        "Megatron-LM": _set("ACCELERATE_USE_MEGATRON_LM"),
-        "a parallelism config": _set("ACCELERATE_USE_PARALLELISM_CONFIG"),
-    }
-    for what, asked in refused.items():
-        if asked:
-            raise StageFailed(f"training with {what} is not supported", hint=FSDP2_INSTEAD)
-    settings = {
-        "--mixed_precision": (_set("ACCELERATE_MIXED_PRECISION"), "precision"),
-        "--dynamo_backend": (_set("ACCELERATE_DYNAMO_BACKEND"), "compile"),
-        "--gradient_accumulation_steps": (
-            _set("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1"),
-            "micro_batch_sequences",
-        ),
-    }
-    for option, (asked, key) in settings.items():
-        if asked:
-            raise StageFailed(
-                f"accelerate's {option} is not used: the recipe decides",
-                hint=f"Leave {option} out (or switch it off), and set the pretrain stage's `{key}`.",
-            )
-
-
-FSDP2_INSTEAD = "Divide a model that is too large among processes with --use_fsdp --fsdp_version 2."
-
-
-def _refuse_unsupported_sharding(plugin: Any) -> None:
-    from torch.distributed.fsdp import CPUOffloadPolicy
-    from torch.distributed.fsdp.wrap import size_based_auto_wrap_policy
-
-    refused = {
-        "--fsdp_offload_params": isinstance(plugin.cpu_offload, CPUOffloadPolicy),
-        "--fsdp_activation_checkpointing": plugin.activation_checkpointing,
-        "--fsdp_auto_wrap_policy SIZE_BASED_WRAP": plugin.auto_wrap_policy is size_based_auto_wrap_policy,
-        "--fsdp_ignored_modules": plugin.ignored_modules is not None,
-    }
-    for option, asked in refused.items():
-        if asked:
-            raise StageFailed(f"accelerate's {option} is not supported", hint="Leave it out.")

@@ -22,6 +22,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from cpt.errors import StageFailed
 from cpt.packed.model import PackedLanguageModel
+from cpt.training.launch import whole_weights_needed
 from cpt.training.master import Weights, hold_weights
 from cpt.training.processes import Processes
 from cpt.training.settings import Settings
@@ -85,26 +86,18 @@ def master_weights(
     if not processes.sharding:
         module.model.to(processes.device)
         return hold_weights(module.model, settings)
-    _refuse_what_needs_whole_weights(choice, settings)
+    refused = whole_weights_needed(
+        settings.optimizer,
+        settings.faults,
+        adapter=choice.adapter is not None,
+        new_rows=bool(choice.new_rows),
+        stochastic_rounding=settings.stochastic_rounding,
+        float8=settings.float8,
+        gradient_checkpointing=settings.gradient_checkpointing,
+    )
+    for problem in refused:
+        raise StageFailed(problem.message, hint=problem.hint)
     return ShardedWeights(module, settings.dtype, processes)
-
-
-def _refuse_what_needs_whole_weights(choice: Choice, settings: Settings) -> None:
-    refused = {
-        f"{type(settings.optimizer).__name__} (optimizer.kind)": settings.optimizer.needs_whole_matrices,
-        "an adapter (trains.kind: lora)": choice.adapter is not None,
-        "rows of new tokens that train apart (trains)": bool(choice.new_rows),
-        "rolling back (faults)": settings.faults.rolls_back,
-        "rounding by chance (master: stochastic-rounding)": settings.stochastic_rounding,
-        "8-bit training (precision: fp8)": settings.float8,
-        "gradient_checkpointing": settings.gradient_checkpointing,
-    }
-    for what, asked in refused.items():
-        if asked:
-            raise StageFailed(
-                f"{what} needs whole weights in every process, and FSDP2 divides them",
-                hint="Set it otherwise, or leave --use_fsdp out: then every process has the whole model.",
-            )
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
@@ -133,13 +126,13 @@ def _shard(module: PackedLanguageModel, dtype: torch.dtype, processes: Processes
             param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
         ),
     }
-    for layer in _layers(module.model, plugin.transformer_cls_names_to_wrap):
+    for layer in layers_of(module.model, plugin.transformer_cls_names_to_wrap):
         fully_shard(layer, reshard_after_forward=plugin.reshard_after_forward, **options)
     fully_shard(module, reshard_after_forward=False, **options)
     register_fsdp_forward_method(module, "token_nats")
 
 
-def _layers(model: Any, chosen: Iterable[str] | None) -> list[nn.Module]:
+def layers_of(model: Any, chosen: Iterable[str] | None = None) -> list[nn.Module]:
     """The modules to gather one at a time: of the named classes, by default the model's own layers."""
     names = set(chosen or getattr(model, "_no_split_modules", None) or ())
     found = [part for part in model.modules() if type(part).__name__ in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def job(model: Path, *sequences: Lengths, micro_batch: int | None = None, **more
         "probe_at": (),
         "tokens": sum(map(sum, sequences)),
     }
-    of_the_job = {key: more.pop(key) for key in ("architecture", "probe", "processes") if key in more}
+    own = {each.name for each in fields(Job)}
+    of_the_job = {key: more.pop(key) for key in list(more) if key in own}
     facts: dict[str, Any] = {"architecture": settings(model), **of_the_job}
     return Job(settings=Settings(**told | more), sequences=sequences, **facts)

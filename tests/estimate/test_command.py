@@ -53,6 +53,55 @@ def test_a_gpu_by_name_has_time_and_cost(recipe_file: Path, capsys: Any) -> None
     assert "That costs" in shown
 
 
+def test_gpus_may_divide_the_model(recipe_file: Path, capsys: Any) -> None:
+    words = ("estimate", "recipe.yaml", "--gpu", "NVIDIA H100 80GB HBM3", "--gpus", "2")
+    (whole,), (divided,) = (as_json(capsys, *words, *more)["stages"] for more in ((), ("--fsdp",)))
+    assert (whole["divided"], divided["divided"], divided["processes"]) == (False, True, 2)
+    assert divided["parts"]["optimizer"] < 0.6 * whole["parts"]["optimizer"]
+    assert divided["host_bytes"] == pytest.approx(whole["host_bytes"], rel=0.3)
+    _, shown, _ = call(capsys, *words, "--fsdp")
+    assert "4 sequences per step shared by 2" in shown
+    assert "once per step on each of 2" in shown
+    assert "main memory holds up to" in shown
+
+
+def test_a_gpu_is_judged_by_its_own_abilities(
+    recipe_file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cpt.packed.model.has_fast_bfloat16", lambda: False)
+    monkeypatch.setattr("cpt.training.optimizers.adamw_8bit.find_spec", lambda name: None)
+    small = ("pretrain.optimizer.kind=adamw-8bit", "pretrain.precision=fp8")
+    (eight_bit,) = as_json(capsys, "estimate", "recipe.yaml", "--gpu", "h100", *small)["stages"]
+    (half,) = as_json(capsys, "estimate", "recipe.yaml", "--gpu", "h100")["stages"]
+    (full,) = as_json(capsys, "estimate", "recipe.yaml", "--gpu", "t4")["stages"]
+    assert eight_bit["parts"]["optimizer"] < half["parts"]["optimizer"]
+    assert half["moments"]["save"]["weights"] > half["moments"]["step"]["weights"] * 0.9
+    assert half["parts"]["weights"] > full["parts"]["weights"], "in working precision, too"
+    assert "67" not in half["time"]["basis"]
+    assert "8 TFLOP/s (NVIDIA T4" in full["time"]["basis"]
+    code, _, err = call(capsys, "estimate", "recipe.yaml", "--gpu", "a100", "pretrain.precision=fp8")
+    assert (code, "a100 has 8.0" in err) == (2, True)
+
+
+def test_what_fits_with_gradient_checkpointing_is_told(recipe_file: Path, capsys: Any) -> None:
+    words = ("estimate", "recipe.yaml", "--gpu", "l4", "corpus.sequence_length=2048")
+    (stage,) = as_json(capsys, *words)["stages"]
+    alone = as_json(capsys, *words, "pretrain.batch_sequences=1")["stages"][0]["peak_bytes"]
+    again = ("pretrain.batch_sequences=1", "pretrain.gradient_checkpointing=true")
+    less = as_json(capsys, *words, *again)["stages"][0]["peak_bytes"]
+    between = str(int((alone + less) / 2 * 1.1))
+    words = (*words, "pretrain.batch_sequences=1", "--memory", between)
+    (stage,) = as_json(capsys, *words)["stages"]
+    assert stage["suggestion"] is None
+    assert stage["suggestion_with_gradient_checkpointing"] == {
+        "micro_batch": 1,
+        "accumulation": 1,
+        "peak": less,
+    }
+    _, shown, _ = call(capsys, *words)
+    assert "With gradient_checkpointing: true, the largest that fits is micro_batch_sequences: 1" in shown
+
+
 def test_what_does_not_fit_gets_advice(recipe_file: Path, capsys: Any) -> None:
     code, shown, _ = call(capsys, "estimate", "recipe.yaml", "--memory", "1MB")
     assert code == 0
@@ -82,6 +131,8 @@ def test_calibration_tells_the_time_here(recipe_file: Path, capsys: Any) -> None
     [
         (("--gpu", "h1000"), "Did you mean `h100`?"),
         (("--gpus", "2"), "--gpu h100 --gpus 8"),
+        (("--fsdp",), "--gpu h100 --gpus 8"),
+        (("--gpu", "h100", "--gpus", "2", "--fsdp", "pretrain.optimizer.kind=muon"), "FSDP2 divides them"),
         (("--gpu", "h100", "--calibrate"), "Leave one out"),
         (("--memory", "lots"), "is no size"),
         (("pretrain.batch_sequence=3",), "Did you mean `batch_sequences`?"),

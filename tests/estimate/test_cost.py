@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
+import torch
 from jobs import job
 from transformers import LlamaConfig
 
-from cpt.estimate.calibration import Calibration, calibrate
+from cpt.errors import StageFailed
+from cpt.estimate.calibration import Calibration, _needed, _seconds, calibrate
 from cpt.estimate.cost import Duration, by_peak, flops_per_token
 from cpt.estimate.device import TYPICAL_UTILISATION, gpu
 from cpt.estimate.job import mean_context
 from cpt.estimate.rehearsal import Weights, rehearse
 from cpt.training.optimizers import Muon
+from cpt.training.place import PROCESSOR
 from cpt.training.trains import All, Expansion, Layers, Lora
 
+HALF = torch.bfloat16
 ALL = Weights(total=1000, multiplied=900, trained=1000, layers=2)
 
 
@@ -62,7 +67,7 @@ def test_cost_is_per_device_and_hour() -> None:
 
 def test_a_step_is_its_micro_batches_and_the_optimizer(tiny_model: Path) -> None:
     run = job(tiny_model, (20,), (20,), (20,), micro_batch=1, steps=10, tokens=600)
-    took = Calibration(1e9, 2, micro_batch_seconds=2.0, optimizer_seconds=0.5).duration(run)
+    took = Calibration("bfloat16", 1e9, 2, 2, 2.0, 0.5, ALL).duration(run)
     assert took.seconds == pytest.approx(10 * (3 * 2.0 + 0.5))
     assert took.tokens_per_second == pytest.approx(600 / 65)
 
@@ -70,13 +75,14 @@ def test_a_step_is_its_micro_batches_and_the_optimizer(tiny_model: Path) -> None
 def test_calibration_trains_here(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = job(tiny_model, (20, 12))
     count = Weights(27_000, 27_000, 27_000, 2)
-    measured = calibrate(run, count)
+    measured = calibrate(run, count, PROCESSOR)
+    assert (measured.precision, measured.of_layers) == ("bfloat16", 2)
     assert measured.layers == 2
     assert min(measured.product_flops, measured.micro_batch_seconds, measured.optimizer_seconds) > 0
     monkeypatch.setattr("cpt.estimate.calibration.SECONDS", 0.0)
-    assert calibrate(run, count).layers == 1, "what takes too long is tried with fewer layers"
+    assert calibrate(run, count, PROCESSOR).layers == 1, "what takes too long is tried with fewer layers"
     last = replace(run, settings=replace(run.settings, trains=Layers(kind="layers", layers="1")))
-    assert calibrate(last, count).layers == 1, "though what is to train is not among them"
+    assert calibrate(last, count, PROCESSOR).layers == 1, "though what is to train is not among them"
 
 
 @pytest.mark.parametrize(
@@ -91,6 +97,61 @@ def test_calibration_trains_here(tiny_model: Path, monkeypatch: pytest.MonkeyPat
 )
 def test_calibration_trains_as_the_run_will(tiny_model: Path, settings: dict[str, Any]) -> None:
     run = job(tiny_model, (20, 12), **settings)
-    measured = calibrate(run, rehearse(run).weights)
+    measured = calibrate(run, rehearse(run).weights, PROCESSOR)
     assert measured.layers == (4 if isinstance(run.settings.trains, Expansion) else 2)
     assert measured.duration(run).seconds > 0
+
+
+def test_calibration_prepares_the_model_as_the_loop_does(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[Any] = []
+    monkeypatch.setattr("cpt.estimate.calibration.prepare", lambda model, settings: prepared.append(settings))
+    run = job(tiny_model, (20, 12), compile=True, float8=True)
+    measured = calibrate(run, rehearse(run).weights, PROCESSOR)
+    assert prepared == [run.settings]
+    assert measured.precision == "float8"
+    assert " in float8, " in measured.duration(run).basis
+
+
+def test_calibration_takes_the_layers_that_fit_in_free_memory(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = job(tiny_model, (20, 12))
+    count = rehearse(run).weights
+    whole = _needed(run, run.architecture, PROCESSOR)
+    monkeypatch.setattr("cpt.estimate.calibration.available_bytes", lambda: whole)
+    measured = calibrate(run, count, PROCESSOR)
+    assert measured.layers == 1, "some of the memory is left free"
+    assert measured.duration(run).basis.endswith("on 1 of 2 layers")
+    monkeypatch.setattr("cpt.estimate.calibration.available_bytes", lambda: whole // 10)
+    monkeypatch.setattr("cpt.estimate.calibration._tried", lambda *_: pytest.fail("it was tried"))
+    with pytest.raises(StageFailed, match="cannot measure the model: one layer of it takes"):
+        calibrate(run, count, PROCESSOR)
+
+
+def test_the_first_time_only_warms_up() -> None:
+    times = iter((0.5, 0.01, 0.01))
+    assert 0.01 <= _seconds(lambda: sleep(next(times)), torch.device("cpu")) < 0.4
+
+
+def test_probes_read_at_the_forward_passs_share(tiny_model: Path) -> None:
+    run = job(tiny_model, (20,), steps=10, tokens=600, probe_tokens=90)
+    measured = Calibration("bfloat16", 1e9, 2, 2, 2.0, 0.5, ALL)
+    share = (2 * 900 + 4 * 2 * 32 * 20) / flops_per_token(run, ALL)
+    assert share == pytest.approx(1 / 3)
+    took = measured.duration(run)
+    assert took.probe_seconds == pytest.approx(90 * 2.0 / 20 * share)
+    assert took.seconds == pytest.approx(600 * 2.0 / 20 + 10 * 0.5 + took.probe_seconds)
+    assert took.tokens_per_second == pytest.approx(600 / 65)
+    one, four = (by_peak(replace(run, processes=count), ALL, gpu("h100")) for count in (1, 4))
+    assert (
+        one.probe_seconds
+        == four.probe_seconds
+        == pytest.approx(90 * share * flops_per_token(run, ALL) / (989e12 * TYPICAL_UTILISATION))
+    )
+
+
+def test_float32_takes_as_long_as_float32_products_do(tiny_model: Path) -> None:
+    half, full = (by_peak(job(tiny_model, (20,), dtype=d), ALL, gpu("h100")) for d in (HALF, torch.float32))
+    assert full.seconds / half.seconds == pytest.approx(989 / 67)

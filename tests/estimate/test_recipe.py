@@ -10,6 +10,7 @@ import torch
 
 from cpt.errors import ReferenceUnavailable
 from cpt.estimate.architecture import architecture
+from cpt.estimate.device import GPUS
 from cpt.estimate.job import Job, heaviness
 from cpt.estimate.recipe import Planned, plan_job, pretrain_steps
 from cpt.recipe.load import load
@@ -17,10 +18,11 @@ from cpt.recipe.plan import make_plan
 from cpt.recipe.progress import Listener
 from cpt.recipe.runner import run
 from cpt.recipe.store import Store
+from cpt.training.place import Place
 
 
 def planned(file: Path, *overrides: str, **more: Any) -> Planned:
-    recipe = load(file, overrides)
+    recipe = load(file, overrides, place=more.get("place"))
     step, *_ = pretrain_steps(recipe)
     artifacts = make_plan(recipe, Store(Path("runs") / recipe.name)).artifacts
     found = plan_job(recipe, step, artifacts, **{"fetch": True} | more)
@@ -43,20 +45,24 @@ def test_a_corpus_that_is_not_made_yet_is_taken_to_be_full(recipe_file: Path) ->
 
 def test_settings_reach_the_job(recipe_file: Path) -> None:
     assert job(recipe_file, "pretrain.precision=fp32").settings.dtype == torch.float32
-    assert job(recipe_file, on_gpu=True).settings.dtype == torch.bfloat16
+    assert job(recipe_file, place=Place(GPUS["h100"].hardware)).settings.dtype == torch.bfloat16
+    assert job(recipe_file, place=Place(GPUS["t4"].hardware)).settings.dtype == torch.float32
     assert job(recipe_file, "pretrain.optimizer.beta1=0.8").settings.optimizer.beta1 == 0.8
     assert job(recipe_file, "corpus.sequence_length=32").sequences == ((32,),) * 4
     assert job(recipe_file, "pretrain.monitor.window=100").probe == (100,) * 5
-    shared = planned(recipe_file, processes=2)
+    shared = planned(recipe_file, place=Place(processes=2))
     assert shared.job.settings.micro_batch == 2
-    assert "whole copy" in shared.assumptions[-1]
+    assert any("whole copy" in each for each in shared.assumptions)
+    divided = planned(recipe_file, place=Place(processes=2, divided=True))
+    assert divided.job.divided
+    assert any("weights are divided" in each for each in divided.assumptions)
+    assert job(recipe_file).probe_tokens == 4 * 500, "before the first step, and after 1, 2 and 4"
     assert "compiled" in planned(recipe_file, "pretrain.compile=true").assumptions[-1]
     assert "while it steps" in planned(recipe_file, "pretrain.optimizer.kind=muon").assumptions[-1]
 
 
-def test_float8_is_counted_as_bfloat16(recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cpt.training.float8.why_not_float8", lambda: None)
-    found = planned(recipe_file, "pretrain.precision=fp8")
+def test_float8_is_counted_as_bfloat16(recipe_file: Path) -> None:
+    found = planned(recipe_file, "pretrain.precision=fp8", place=Place(GPUS["h100"].hardware))
     assert found.job.settings.dtype == torch.bfloat16
     assert "8-bit" in found.assumptions[-1]
 

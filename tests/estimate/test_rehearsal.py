@@ -15,6 +15,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from cpt.errors import StageFailed
+from cpt.estimate.device import GPUS
 from cpt.estimate.recorder import Recorder
 from cpt.estimate.rehearsal import choose, hold, rehearse, step
 from cpt.estimate.timeline import Part, Timeline, by_part
@@ -28,6 +29,7 @@ from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
 from cpt.training.master import MasterWeights
 from cpt.training.optimizers import Muon, OptimizerConfig, state_bytes
+from cpt.training.place import PROCESSOR
 from cpt.training.processes import Processes
 from cpt.training.recompute import recompute_layers
 from cpt.training.schedules import Wsd
@@ -36,6 +38,7 @@ from cpt.training.trains import All, Expansion, Layers, Lora
 from cpt.training.world import world
 
 WORDS, WIDTH = 300, 32
+H100, T4 = GPUS["h100"].hardware, GPUS["t4"].hardware
 
 
 def parts(rehearsed: object, moment: str) -> Mapping[Part, int]:
@@ -183,7 +186,7 @@ def test_an_adapter_trains_little_and_needs_little(tiny_model: Path) -> None:
 def test_frozen_weights_are_kept_in_float32_on_a_cpu(tiny_model: Path) -> None:
     """Beside them in bfloat16; a GPU's are kept in host memory."""
     run = job(tiny_model, (20, 12), trains=Layers(kind="layers", layers="1"))
-    weights = [rehearse(run, on_gpu=on_gpu) for on_gpu in (False, True)]
+    weights = [rehearse(run, hardware) for hardware in (PROCESSOR, H100)]
     frozen = weights[0].weights.total - weights[0].weights.trained
     cpu, gpu = (parts(each, "step")["weights"] for each in weights)
     assert cpu - gpu == 4 * frozen
@@ -231,7 +234,9 @@ def test_copies_for_checkpoints_and_roll_backs(
     run = job(tiny_model, (20, 12), **settings)
     copied = parts(rehearse(run), "step")["checkpoint"]
     assert copied == weights * 4 * count + states * (8 * count + 4 * tensors)
-    assert parts(rehearse(run, on_gpu=True), "step")["checkpoint"] == 0
+    on_gpu = rehearse(run, H100)
+    assert parts(on_gpu, "step")["checkpoint"] == 0
+    assert on_gpu.host.copies == copied
 
 
 def test_copies_are_those_that_the_keeper_makes(tiny_model: Path, tmp_path: Path) -> None:
@@ -275,8 +280,53 @@ def test_on_a_gpu_no_scores_are_kept(tiny_model: Path) -> None:
     """The kernel keeps a number per query where products keep a weight per query and key."""
     layers, heads, length = 2, 4, 128
     scores = layers * heads * length * length * 2
-    cpu, gpu = (rehearse(job(tiny_model, (length,)), on_gpu=on_gpu) for on_gpu in (False, True))
+    cpu, gpu, without_flash = (
+        rehearse(job(tiny_model, (length,)), hardware) for hardware in (PROCESSOR, H100, T4)
+    )
     assert parts(cpu, "step")["activations"] - parts(gpu, "step")["activations"] > 0.9 * scores
+    assert parts(without_flash, "step")["activations"] > parts(gpu, "step")["activations"], (
+        "rows are gathered"
+    )
+
+
+def test_gradients_are_laid_side_by_side_to_be_summed_over_processes(tiny_model: Path) -> None:
+    count, _ = sizes(tiny_model)
+    alone, shared = (rehearse(job(tiny_model, (9,), (9,), processes=n, micro_batch=1)) for n in (1, 2))
+    assert parts(shared, "step")["gradients"] + parts(shared, "step")["activations"] >= 8 * count
+    assert parts(alone, "step")["gradients"] + parts(alone, "step")["activations"] < 8 * count
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_divided_weights_are_parts_and_what_is_gathered(tiny_model: Path, processes: int) -> None:
+    count, tensors = sizes(tiny_model)
+    kind: dict[str, Any] = {"processes": processes, "divided": True, "micro_batch": 1}
+    run = job(tiny_model, *[(60, 40)] * 8, checkpoint=EVERY, steps=2, **kind)
+    divided = rehearse(run, H100)
+    vocabulary, norm = WORDS * WIDTH, WIDTH
+    layer = (count - vocabulary - norm) // 2
+    held = parts(divided, "step")
+    buffers = 2 * 4 * 4
+    assert held["weights"] == 4 * count // processes + 2 * (vocabulary + norm) + 3 * 2 * layer + buffers
+    assert held["optimizer"] == 8 * count // processes + 4 * tensors
+    assert 4 * count // processes <= held["gradients"] <= 4 * count // processes + 6 * count
+    at_once = job(tiny_model, *[(60, 40)] * processes, **kind)
+    assert parts(rehearse(at_once, H100), "step")["gradients"] in (0, held["gradients"])
+    assert divided.host.models == processes * 4 * count
+    assert divided.host.copies == 12 * count + 4 * tensors, "whole, in the process that writes"
+    whole = parts(rehearse(job(tiny_model, (60, 40)), H100), "step")
+    assert (held["activations"], held["logits"]) == (whole["activations"], whole["logits"])
+    assert divided.weights == rehearse(job(tiny_model, (60, 40)), H100).weights
+
+
+def test_what_every_process_has_in_main_memory(tiny_model: Path) -> None:
+    count, tensors = sizes(tiny_model)
+    run = job(tiny_model, (20, 12), processes=3, faults=ROLLS_BACK, checkpoint=EVERY, steps=9)
+    host = rehearse(run, H100).host
+    copy = 12 * count + 4 * tensors
+    assert (host.models, host.kept, host.copies) == (3 * 4 * count, 0, 3 * 2 * copy)
+    frozen = job(tiny_model, (20, 12), processes=3, trains=Layers(kind="layers", layers="1"))
+    weights = rehearse(frozen, H100).weights
+    assert rehearse(frozen, H100).host.kept == 3 * 4 * (weights.total - weights.trained)
 
 
 def test_a_model_that_cannot_be_trained_is_refused(tiny_model: Path) -> None:

@@ -32,6 +32,20 @@ CASES = {
     "duplicate key": (HEAD + "name: b\n", 3, "name", "given twice", "one of the two"),
     "tag": (HEAD + "seed: !!python/name:os.system x\n", 3, "seed", "tag", ""),
     "unknown top-level key": (HEAD + "sead: 1\nstages: [report]\n", 3, "sead", "unknown key", "`seed`"),
+    "true for a number": (
+        HEAD + "seed: true\nstages: [report]\n",
+        3,
+        "seed",
+        "must be a number, not true",
+        "",
+    ),
+    "false for a number": (
+        f"{HEAD}stages:\n{CORPUS}  - pretrain: {{schedule: {{kind: constant, peak: true}}}}\n",
+        5,
+        "pretrain.schedule.peak",
+        "must be a number, not true",
+        "",
+    ),
     "no name": ("base: b:c\nstages:\n" + CORPUS, None, "name", "is missing", ""),
     "no base": ("name: x\nstages:\n" + CORPUS, None, "base", "is missing", ""),
     "unsafe name": (

@@ -16,6 +16,7 @@ from cpt.errors import DataError
 from cpt.stages.base import Artifact, Context, Silent
 from cpt.stages.corpus import STAGE as CORPUS
 from cpt.stages.pretrain import STAGE as PRETRAIN
+from cpt.training.place import Place
 from cpt.training.schedules import Linear, Power
 from cpt.training.settings import Settings
 from cpt.training.trackers import open_trackers
@@ -203,7 +204,7 @@ def test_trackers_log_beside_the_result(inputs, tmp_path: Path, monkeypatch) -> 
 def test_a_tracker_that_is_not_installed_is_a_problem_before_training(monkeypatch) -> None:
     monkeypatch.setattr("cpt.stages.pretrain.missing", lambda names: [n for n in names if n == "wandb"])
     config = PRETRAIN.Config.model_validate(PLAIN | {"trackers": ["tensorboard", "wandb"]})
-    (problem,) = PRETRAIN.check(config, {})
+    (problem,) = PRETRAIN.misfits(config, Place(), ())
     assert (problem.key, problem.message) == ("trackers", "the tracker wandb is not installed")
     assert problem.hint == "Install it: pip install 'cpt-workbench[wandb]'"
 
@@ -300,7 +301,7 @@ def test_a_library_that_the_optimizer_misses_is_found_before_the_run(monkeypatch
 
     monkeypatch.setattr(adamw_8bit, "find_spec", lambda name: None)
     config = PRETRAIN.Config.model_validate(PLAIN | {"optimizer": {"kind": "adamw-8bit"}})
-    (problem,) = PRETRAIN.check(config, {})
+    (problem,) = PRETRAIN.misfits(config, Place(), ())
     assert problem.key == "optimizer.kind"
     assert "bitsandbytes" in problem.message
 
@@ -331,13 +332,17 @@ def test_gradient_checkpointing_is_passed_on(inputs, tmp_path: Path, monkeypatch
     ("config", "key", "message"),
     [
         ({"precision": "fp8"}, "precision", "needs an NVIDIA GPU"),
-        ({"precision": "fp32", "master": "stochastic-rounding"}, "master", "nothing to round by chance"),
+        (
+            {"precision": "fp32", "master": "stochastic-rounding"},
+            "master",
+            "nothing is left to round",
+        ),
     ],
 )
 def test_what_this_machine_cannot_compute_in_is_a_problem(
-    inputs, monkeypatch, config: dict, key: str, message: str
+    monkeypatch, config: dict, key: str, message: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    (problem,) = PRETRAIN.check(PRETRAIN.Config.model_validate(PLAIN | config), inputs)
+    (problem,) = PRETRAIN.misfits(PRETRAIN.Config.model_validate(PLAIN | config), Place(), ())
     assert problem.key == key
     assert message in problem.message

@@ -23,6 +23,7 @@ def gpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+        monkeypatch.setattr("cpt.packed.model.has_fast_bfloat16", lambda: True)
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if torchao else None)
 
     return pretend

@@ -17,9 +17,11 @@ from tiny_runs import SETTINGS, Batches
 from tiny_runs import run as run_alone
 from tiny_training import KINDS, OPTIMIZERS
 
-from cpt.errors import StageFailed
+from cpt.errors import UsageError
 from cpt.training import processes as processes_module
+from cpt.training.launch import launched_place
 from cpt.training.optimizers import AdamW, OptimizerConfig
+from cpt.training.place import Place
 from cpt.training.processes import Processes
 from cpt.training.world import World
 
@@ -233,7 +235,7 @@ def test_micro_batches_are_equally_many_where_weights_are_sharded() -> None:
 def test_buckets_keep_the_order_and_hold_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes_module, "BUCKET", 5)
     tensors = [torch.zeros(size) for size in (2, 3, 1, 9, 4)]
-    sizes = [[len(t) for t in bucket] for bucket in processes_module._buckets(tensors)]
+    sizes = [[len(t) for t in bucket] for bucket in processes_module.buckets(tensors)]
     assert sizes == [[2, 3], [1], [9], [4]]
 
 
@@ -258,29 +260,26 @@ def test_what_the_launch_asks_for_in_vain_is_refused(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(StageFailed, match=message):
+    with pytest.raises(UsageError, match=message):
         Processes(World())
 
 
 @pytest.mark.parametrize(
     ("name", "value", "option"),
     [
+        ("FSDP_VERSION", "1", "FSDP version 1"),
         ("FSDP_OFFLOAD_PARAMS", "true", "--fsdp_offload_params"),
         ("FSDP_ACTIVATION_CHECKPOINTING", "true", "--fsdp_activation_checkpointing"),
         ("FSDP_AUTO_WRAP_POLICY", "SIZE_BASED_WRAP", "SIZE_BASED_WRAP"),
         ("FSDP_IGNORED_MODULES", "norm", "--fsdp_ignored_modules"),
     ],
 )
-def test_settings_of_fsdp_that_are_not_supported_are_refused(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str, option: str
-) -> None:
-    from accelerate import FullyShardedDataParallelPlugin
-
-    monkeypatch.setenv("FSDP_VERSION", "2")
-    processes_module._refuse_unsupported_sharding(FullyShardedDataParallelPlugin())
-    monkeypatch.setenv(name, value)
-    with pytest.raises(StageFailed, match=option):
-        processes_module._refuse_unsupported_sharding(FullyShardedDataParallelPlugin())
+def test_settings_of_fsdp_that_are_not_supported_are_refused(name: str, value: str, option: str) -> None:
+    wanted = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+    assert launched_place(2, wanted) == Place(processes=2, divided=True)
+    assert launched_place(1, wanted) == Place()
+    with pytest.raises(UsageError, match=option):
+        launched_place(2, wanted | {name: value})
 
 
 def test_a_launched_process_leaves_the_environment_as_if_it_were_alone(

@@ -20,11 +20,15 @@ _WIDEST_HEAD = 256
 
 def supports(query: torch.Tensor) -> bool:
     """Whether the kernel takes such queries [1, H, T, E], and this PyTorch and this GPU have it."""
+    return query.device.type == "cuda" and takes(query, torch.cuda.get_device_capability(query.device))
+
+
+def takes(query: torch.Tensor, capability: tuple[int, int]) -> bool:
+    """Whether the kernel takes such queries [1, H, T, E] on a GPU of a capability, if PyTorch has it."""
     return (
-        query.device.type == "cuda"
-        and query.dtype in (torch.bfloat16, torch.float16)
+        query.dtype in (torch.bfloat16, torch.float16)
         and query.shape[-1] <= _WIDEST_HEAD
-        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+        and capability >= (8, 0)
         and _has_kernel()
     )
 

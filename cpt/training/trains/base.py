@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,8 +75,18 @@ def rows_that_train(given: Rows | None, setup: Setup) -> Rows:
     return given or ("new-tokens" if setup.new_tokens else "frozen")
 
 
+def rows_apart(rows: Iterable[Rows], first: float, rates: Rates) -> bool:
+    """Whether rows of new tokens are weights of their own, where these rows of the vocabulary train."""
+    apart = {"new-tokens", "all"} if first or rates.new_tokens is not None else {"new-tokens"}
+    return not apart.isdisjoint(rows)
+
+
 class TrainsConfig(Strict):
     """Base of the settings of what trains."""
+
+    def new_rows_apart(self, setup: Setup) -> bool:  # noqa: ARG002
+        """Whether the rows of new tokens train apart from the rest of their matrix."""
+        return False
 
     def choose(self, model: Any, setup: Setup) -> Choice:
         """Mark on a float32 model what trains, after adding what is to be added to it.

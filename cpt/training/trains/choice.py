@@ -11,7 +11,7 @@ from torch import nn
 
 from cpt.errors import Problem, RecipeError
 from cpt.training.groups import NEW_ROWS, Part, sort_weights
-from cpt.training.trains.base import Rates, Rows, Setup
+from cpt.training.trains.base import Rates, Rows, Setup, rows_apart
 
 if TYPE_CHECKING:
     from cpt.training.trains.adapter import Adapter
@@ -92,8 +92,7 @@ def choose_weights(
                 hint="Leave `head` out: it trains as `embeddings` does.",
             )
         )
-    apart = {"new-tokens", "all"} if first or rates.new_tokens is not None else {"new-tokens"}
-    new_rows = {name: which == "all" for name, which in rows.items() if which in apart}
+    new_rows = {name: which == "all" for name, which in rows.items() if rows_apart([which], first, rates)}
     trained = set(names).difference(rows) | {name for name, which in rows.items() if which != "frozen"}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trained)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from cpt.training.trains.base import Setup, TrainsConfig, WeightRates
+from cpt.training.trains.base import Setup, TrainsConfig, WeightRates, rows_apart
 
 if TYPE_CHECKING:
     from cpt.training.trains.choice import Choice
@@ -24,6 +24,10 @@ class All(TrainsConfig):
         "what joins in late warms up for 20 steps (or a tenth of the rest).",
     )
     rates: WeightRates = Field(default=WeightRates(), description="Multiples of the schedule's rate.")
+
+    def new_rows_apart(self, setup: Setup) -> bool:  # noqa: ARG002
+        """See `TrainsConfig`."""
+        return rows_apart(["all"], self.embeddings_first, self.rates)
 
     def choose(self, model: Any, setup: Setup) -> Choice:
         """See `TrainsConfig`."""

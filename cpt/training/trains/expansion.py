@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from cpt.training.trains.base import NEW_OR_NONE, Rows, Setup, TrainsConfig, WeightRates, rows_that_train
+from cpt.training.trains.base import (
+    NEW_OR_NONE,
+    Rows,
+    Setup,
+    TrainsConfig,
+    WeightRates,
+    rows_apart,
+    rows_that_train,
+)
 
 if TYPE_CHECKING:
     from cpt.training.trains.choice import Choice
@@ -24,6 +32,10 @@ class Expansion(TrainsConfig):
         default=None, description=f"Which rows of the embeddings train, too; {NEW_OR_NONE}"
     )
     rates: WeightRates = Field(default=WeightRates(), description="Multiples of the schedule's rate.")
+
+    def new_rows_apart(self, setup: Setup) -> bool:
+        """See `TrainsConfig`."""
+        return rows_apart([rows_that_train(self.embeddings, setup)], 0.0, self.rates)
 
     def choose(self, model: Any, setup: Setup) -> Choice:
         """See `TrainsConfig`. Adds the layers to the model."""

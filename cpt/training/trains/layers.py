@@ -14,6 +14,7 @@ from cpt.training.trains.base import (
     Setup,
     TrainsConfig,
     WeightRates,
+    rows_apart,
     rows_that_train,
 )
 
@@ -63,6 +64,11 @@ class Layers(TrainsConfig):
         ):
             raise ValueError("nothing trains: no layer, no embeddings, no head and no norms")
         return self
+
+    def new_rows_apart(self, setup: Setup) -> bool:
+        """See `TrainsConfig`."""
+        embeddings = rows_that_train(self.embeddings, setup)
+        return rows_apart([embeddings, self.head or embeddings], self.embeddings_first, self.rates)
 
     def choose(self, model: Any, setup: Setup) -> Choice:
         """See `TrainsConfig`."""

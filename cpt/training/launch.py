@@ -1,0 +1,114 @@
+"""What `accelerate launch` (or torchrun) was asked for, as it stands in the environment of the processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from cpt.errors import Problem, UsageError
+from cpt.training.faults import Faults
+from cpt.training.optimizers.base import OptimizerConfig
+from cpt.training.place import Place
+
+FSDP2_INSTEAD = "Divide a model that is too large among processes with --use_fsdp --fsdp_version 2."
+
+
+def launched_place(processes: int, environment: Mapping[str, str] = os.environ) -> Place:
+    """The place of a run of so many processes on this machine's hardware.
+
+    Raises:
+        UsageError: the launch asks for something that this training does not do, or would ignore.
+    """
+    refuse_unsupported_launch(environment)
+    return Place(processes=processes, divided=processes > 1 and _set(environment, "ACCELERATE_USE_FSDP"))
+
+
+def refuse_unsupported_launch(environment: Mapping[str, str] = os.environ) -> None:
+    """Raise for what was asked for and this training does not do, or would ignore.
+
+    Raises:
+        UsageError: naming it, and what to do instead.
+    """
+    for what, name in _UNSUPPORTED.items():
+        if _set(environment, name):
+            raise UsageError(f"training with {what} is not supported", hint=FSDP2_INSTEAD)
+    for option, (name, off, key) in _DECIDED_BY_THE_RECIPE.items():
+        if _set(environment, name, off):
+            raise UsageError(
+                f"accelerate's {option} is not used: the recipe decides",
+                hint=f"Leave {option} out (or switch it off), and set the pretrain stage's `{key}`.",
+            )
+    if _set(environment, "ACCELERATE_USE_FSDP"):
+        _refuse_unsupported_sharding(environment)
+
+
+def whole_weights_needed(
+    optimizer: OptimizerConfig,
+    faults: Faults,
+    *,
+    adapter: bool,
+    new_rows: bool,
+    stochastic_rounding: bool,
+    float8: bool,
+    gradient_checkpointing: bool,
+) -> list[Problem]:
+    """What cannot be where the weights are divided among the processes (FSDP2); keys are the stage's.
+
+    Args:
+        adapter: adapters train.
+        new_rows: rows of new tokens train apart from the rest of their matrix.
+    """
+    refused = {
+        ("optimizer.kind", f"{type(optimizer).__name__} (optimizer.kind)"): optimizer.needs_whole_matrices,
+        ("trains.kind", "an adapter (trains.kind: lora)"): adapter,
+        ("trains", "rows of new tokens that train apart (trains)"): new_rows,
+        ("faults", "rolling back (faults)"): faults.rolls_back,
+        ("master", "rounding by chance (master: stochastic-rounding)"): stochastic_rounding,
+        ("precision", "8-bit training (precision: fp8)"): float8,
+        ("gradient_checkpointing", "gradient_checkpointing"): gradient_checkpointing,
+    }
+    return [
+        Problem(
+            f"{what} needs whole weights in every process, and FSDP2 divides them",
+            key=key,
+            hint="Set it otherwise, or leave --use_fsdp out: then every process has the whole model.",
+        )
+        for (key, what), asked in refused.items()
+        if asked
+    ]
+
+
+_UNSUPPORTED = {
+    "DeepSpeed": "ACCELERATE_USE_DEEPSPEED",
+    "Megatron-LM": "ACCELERATE_USE_MEGATRON_LM",
+    "a parallelism config": "ACCELERATE_USE_PARALLELISM_CONFIG",
+}
+_DECIDED_BY_THE_RECIPE = {
+    "--mixed_precision": ("ACCELERATE_MIXED_PRECISION", "no", "precision"),
+    "--dynamo_backend": ("ACCELERATE_DYNAMO_BACKEND", "no", "compile"),
+    "--gradient_accumulation_steps": (
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
+        "1",
+        "micro_batch_sequences",
+    ),
+}
+"""Option -> where it stands, what switches it off, and the setting that a recipe has for it."""
+
+
+def _refuse_unsupported_sharding(environment: Mapping[str, str]) -> None:
+    if environment.get("FSDP_VERSION") != "2":
+        raise UsageError("FSDP version 1 is not supported", hint="Add --fsdp_version 2.")
+    by_size = environment.get("FSDP_AUTO_WRAP_POLICY", "") == "SIZE_BASED_WRAP"
+    refused = {
+        "--fsdp_offload_params": _set(environment, "FSDP_OFFLOAD_PARAMS"),
+        "--fsdp_activation_checkpointing": _set(environment, "FSDP_ACTIVATION_CHECKPOINTING"),
+        "--fsdp_auto_wrap_policy SIZE_BASED_WRAP": by_size,
+        "--fsdp_ignored_modules": _set(environment, "FSDP_IGNORED_MODULES"),
+    }
+    for option, asked in refused.items():
+        if asked:
+            raise UsageError(f"accelerate's {option} is not supported", hint="Leave it out.")
+
+
+def _set(environment: Mapping[str, str], name: str, off: str = "no") -> bool:
+    return environment.get(name, "").lower() not in {"", "false", "no", "0", off}
