@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
+from cpt.durable import flush, flush_one
 from cpt.errors import UsageError
 from cpt.recipe.failures import explain_os_error
 from cpt.recipe.files import read_json, write_json
@@ -95,6 +96,8 @@ class Store:
     def finish(self, record: Record) -> Record:
         """Write `artifact.json` into the folder aside, rename it into place, and drop the scratch folder.
 
+        All is on the disk before what it could be made of again, the scratch folder, goes.
+
         Args:
             record: with `folder` being the folder that `writing` gave.
 
@@ -102,11 +105,13 @@ class Store:
             The record at its final place.
         """
         write_json(record.folder / "artifact.json", record.model_dump(mode="json", exclude={"folder"}))
+        flush(record.folder)
         final = self.artifact_folder(record.name, record.fingerprint)
         old = self.folder / f"{_OLD}{final.name}"
         if final.exists():
             final.rename(old)
         record.folder.rename(final)
+        flush_one(self.folder)
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(self.work_folder(record.name, record.fingerprint), ignore_errors=True)
         return record.model_copy(update={"folder": final})

@@ -147,10 +147,27 @@ def test_without_any_readable_checkpoint_the_run_begins_anew_and_says_so(
 ) -> None:
     expected, _, _ = run(tiny_model, tmp_path / "whole")
     kill(tiny_model, tmp_path / "run", 5)
-    (tmp_path / "run/step-000000004/checkpoint.json").unlink()
+    for manifest in (tmp_path / "run").glob("step-*/checkpoint.json"):
+        manifest.unlink()
     weights, _, messages = run(tiny_model, tmp_path / "run")
-    assert messages[1] == "begins anew, without a checkpoint; steps 1 to 5 are run again"
+    assert messages[2] == "begins anew, without a checkpoint; steps 1 to 5 are run again"
     assert equal(weights, expected)
+
+
+@pytest.mark.parametrize("left", [0, 1, 200])
+def test_a_log_that_has_lost_records_holds_no_others_instead_and_that_is_said(
+    tiny_model: Path, tmp_path: Path, left: int
+) -> None:
+    kill(tiny_model, tmp_path, 5)
+    os.truncate(tmp_path / "steps.jsonl", left)
+    kept = (tmp_path / "steps.jsonl").read_bytes().count(b"\n")
+    _, _, messages = run(tiny_model, tmp_path)
+    assert messages[:2] == [
+        f"steps.jsonl has lost the records after step {kept}",
+        "continues after step 4",
+    ]
+    steps = [json.loads(line)["step"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert steps == [*range(1, kept + 1), 5, 6]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +229,7 @@ class Signalling(Batches):
     def batch(self, step: int) -> list:
         if step == self.step:
             for number in self.numbers:
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
         return super().batch(step)
 
 
@@ -251,10 +268,21 @@ def test_a_signal_ends_the_step_saves_and_then_stops(
     assert result.ledger == whole.ledger
 
 
-def test_a_second_signal_stops_at_once(tiny_model: Path, tmp_path: Path, handled: None) -> None:
-    with pytest.raises(Stopped):
-        run(tiny_model, tmp_path, stream=Signalling(2, signal.SIGINT, signal.SIGTERM))
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_ctrl_c_stops_at_once(
+    tiny_model: Path, tmp_path: Path, handled: None, first: signal.Signals
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, tmp_path, stream=Signalling(2, first, signal.SIGINT))
     assert Store(tmp_path, 9).steps() == [2]
+
+
+def test_sigterm_from_scheduler_and_launcher_saves_all_the_same(
+    tiny_model: Path, tmp_path: Path, handled: None
+) -> None:
+    with pytest.raises(Stopped):
+        run(tiny_model, tmp_path, stream=Signalling(2, signal.SIGTERM, signal.SIGTERM))
+    assert Store(tmp_path, 9).steps() == [3, 2]
 
 
 def test_a_handler_that_goes_on_does_not_make_an_unfinished_run_a_result(
@@ -328,5 +356,5 @@ def test_the_seconds_of_probes_and_checkpoints_are_told(tiny_model: Path, tmp_pa
 
 @pytest.mark.parametrize("milestones", [None, 3])
 def test_milestones_stay(tiny_model: Path, tmp_path: Path, milestones: int | None) -> None:
-    run(tiny_model, tmp_path, with_checkpoints(every=1, keep_every=milestones))
+    run(tiny_model, tmp_path, with_checkpoints(every=1, keep=1, keep_every=milestones))
     assert Store(tmp_path, 9).steps() == ([5, 3] if milestones else [5])
