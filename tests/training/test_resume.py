@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import several
 import torch
 from tiny_runs import SETTINGS, Batches, equal, run
 from tiny_training import Said
@@ -180,7 +181,6 @@ def test_a_log_that_has_lost_records_holds_no_others_instead_and_that_is_said(
         ({"clip": 2.0}, "clip was 1.0 and is 2.0"),
         ({"dtype": torch.bfloat16}, "dtype was torch.float32 and is torch.bfloat16"),
         ({"compile": True}, "compile was False and is True"),
-        ({"faults": Faults(spike="skip")}, "faults.spike was ignore and is skip"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -193,6 +193,24 @@ def test_a_setting_that_changes_the_weights_must_be_as_it_was(
     assert says in caught.value.message
     assert len(caught.value.message.split(";")) == 1
     assert (tmp_path / "step-000000002").is_dir()
+
+
+@pytest.mark.parametrize("action", ["skip", "roll-back"])
+def test_a_run_that_a_fault_has_stopped_goes_on_past_it_with_other_faults(
+    tiny_model: Path, tmp_path: Path, action: str
+) -> None:
+    other = dataclasses.replace(SETTINGS, faults=Faults.model_validate({"not_finite": action}))
+    with several.spoilt(5), pytest.raises(StageFailed, match="let `faults` skip"):
+        run(tiny_model, tmp_path / "stopped")
+    with several.spoilt(1):
+        weights, result, messages = run(tiny_model, tmp_path / "stopped", other)
+    with several.spoilt(5):
+        expected, _, _ = run(tiny_model, tmp_path / "whole", other)
+    assert messages[0] == "continues after step 4"
+    assert [(fault["step"], fault["action"]) for fault in result.faults] == [(5, action)]
+    if action == "skip":
+        assert equal(weights, expected)
+    assert result.steps == 6
 
 
 def test_settings_that_cannot_change_the_weights_are_honoured(tiny_model: Path, tmp_path: Path) -> None:
