@@ -38,6 +38,24 @@ def changes(
     return found
 
 
+def may_go_on(
+    attempt: Record, step: Step, seed: int, inputs: Mapping[str, str], references: Mapping[str, str]
+) -> bool:
+    """Whether an unfinished attempt differs from what the recipe asks for now in changeable settings alone.
+
+    Args: as of `changes`.
+    """
+
+    def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in config.items() if key not in step.config.changeable}
+
+    return (
+        fixed(attempt.config) == fixed(config_data(step.config))
+        and (attempt.seed, attempt.contract) == (seed, step.stage.contract)
+        and (attempt.parents, attempt.references) == (dict(inputs), dict(references))
+    )
+
+
 def _inputs(old: Record, step: Step, inputs: Mapping[str, str]) -> Iterator[str]:
     changed: dict[str, None] = {}
     for role, content in inputs.items():

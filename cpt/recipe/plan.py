@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from cpt import references
 from cpt.errors import Problem, RecipeError, UsageError
-from cpt.recipe.changes import changes
+from cpt.recipe.changes import changes, may_go_on
 from cpt.recipe.fingerprint import fingerprint
 from cpt.recipe.load import step_problems
 from cpt.recipe.schema import Recipe, Step
@@ -37,6 +37,7 @@ class Entry:
 
     inputs: role -> fingerprint. references: data reference -> content fingerprint.
     continues: an interrupted attempt left work to continue from.
+    adopts: fingerprint of that attempt, if it began with other settings.
     artifact: the finished result with this fingerprint, if there is one.
     """
 
@@ -48,6 +49,7 @@ class Entry:
     why: str
     selected: bool = True
     continues: bool = False
+    adopts: str = ""
     artifact: Record | None = None
     forecast: str = ""
 
@@ -148,13 +150,15 @@ def _entry(
     if artifact:
         draft.rerun.add(step.name)
     partial = store.has_partial(step.name, own)
+    if not partial and not artifact:
+        entry = _beside_an_attempt(entry, store, recipe.seed)
     available: Mapping[str, Artifact] = {
         role: draft.artifacts[source] for role, source in step.inputs.items() if source in draft.artifacts
     }
     problems = step_problems(recipe.document, step, available) if available else []
     draft.problems += problems
     forecast = "" if problems else step.stage.forecast(step.located, available)
-    return replace(entry, continues=partial, forecast=forecast)
+    return replace(entry, continues=partial or bool(entry.adopts), forecast=forecast)
 
 
 def _missing(entry: Entry, store: Store, seed: int) -> Entry:
@@ -165,6 +169,18 @@ def _missing(entry: Entry, store: Store, seed: int) -> Entry:
         return replace(entry, action="run", why="not made yet")
     found = changes(earlier[-1], entry.step, seed, entry.inputs, entry.references)
     return replace(entry, action="stale", why="; ".join(found) or "made by another version of cpt")
+
+
+def _beside_an_attempt(entry: Entry, store: Store, seed: int) -> Entry:
+    """An entry that says what becomes of an interrupted attempt that began with other settings."""
+    attempt = store.attempt(entry.step.name)
+    if attempt is None:
+        return entry
+    now = (entry.step, seed, entry.inputs, entry.references)
+    found = "; ".join(changes(attempt, *now)) or "made by another version of cpt"
+    if may_go_on(attempt, *now):
+        return replace(entry, why=f"{entry.why}; changed on the way: {found}", adopts=attempt.fingerprint)
+    return replace(entry, why=f"{entry.why}; the unfinished {attempt.folder.name} is left behind: {found}")
 
 
 def _forced(name: str, selection: Selection) -> bool:

@@ -180,11 +180,14 @@ class _Runner:
     def _run_stage(self, entry: Entry) -> Record:
         step, store = entry.step, self._store
         self._check((entry,))
+        if entry.adopts:
+            store.adopt(step.name, entry.adopts, entry.fingerprint)
         with (
             self._timed(step.name, entry.continues) as timing,
             store.writing(step.name, entry.fingerprint) as aside,
         ):
             timing.earlier = store.elapsed(step.name, entry.fingerprint)
+            store.begin(self._record(entry, aside, {}, timing))
             context = Context(
                 output=aside,
                 work=store.work_folder(step.name, entry.fingerprint),

@@ -13,13 +13,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
+from cpt.durable import flush, flush_one
 from cpt.errors import UsageError
 from cpt.recipe.failures import explain_os_error
 from cpt.recipe.files import read_json, write_json
 from cpt.stages.base import Artifact
 
 _ARTIFACT = re.compile(r"^(?P<stage>[a-z][a-z0-9_-]*)-(?P<fingerprint>[0-9a-f]{12})$")
-_ELAPSED = "elapsed.json"
+_ELAPSED, _ATTEMPT = "elapsed.json", "attempt.json"
 _ASIDE, _OLD, _PARTIAL = ".tmp-", ".old-", ".partial"
 
 
@@ -59,7 +60,25 @@ class Store:
     def has_partial(self, stage: str, fingerprint: str) -> bool:
         """Whether an interrupted attempt at this very result left work to continue from."""
         folder = self.work_folder(stage, fingerprint)
-        return folder.is_dir() and any(path.name != _ELAPSED for path in folder.iterdir())
+        return folder.is_dir() and any(path.name not in (_ELAPSED, _ATTEMPT) for path in folder.iterdir())
+
+    def begin(self, record: Record) -> None:
+        """Note in the scratch folder what is to be made, for the time when something else is asked for."""
+        path = self.work_folder(record.name, record.fingerprint) / _ATTEMPT
+        write_json(path, record.model_dump(mode="json", exclude={"folder"}))
+
+    def attempt(self, stage: str) -> Record | None:
+        """The newest interrupted attempt at any result of a stage that left work to continue from."""
+        found = [_record(path.parent, _ATTEMPT) for path in self.folder.glob(f"*{_PARTIAL}/{_ATTEMPT}")]
+        left = [each for each in found if each and each.name == stage]
+        left = [each for each in left if self.has_partial(stage, each.fingerprint)]
+        return max(left, key=lambda each: each.created, default=None)
+
+    def adopt(self, stage: str, attempt: str, fingerprint: str) -> None:
+        """Let an interrupted attempt (its fingerprint) be one at another result from now on."""
+        aim = self.work_folder(stage, fingerprint)
+        shutil.rmtree(aim, ignore_errors=True)
+        self.work_folder(stage, attempt).rename(aim)
 
     def elapsed(self, stage: str, fingerprint: str) -> float:
         """Seconds that killed attempts have spent on a stage, as far as they noted them."""
@@ -95,6 +114,8 @@ class Store:
     def finish(self, record: Record) -> Record:
         """Write `artifact.json` into the folder aside, rename it into place, and drop the scratch folder.
 
+        All is on the disk before what it could be made of again, the scratch folder, goes.
+
         Args:
             record: with `folder` being the folder that `writing` gave.
 
@@ -102,11 +123,13 @@ class Store:
             The record at its final place.
         """
         write_json(record.folder / "artifact.json", record.model_dump(mode="json", exclude={"folder"}))
+        flush(record.folder)
         final = self.artifact_folder(record.name, record.fingerprint)
         old = self.folder / f"{_OLD}{final.name}"
         if final.exists():
             final.rename(old)
         record.folder.rename(final)
+        flush_one(self.folder)
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(self.work_folder(record.name, record.fingerprint), ignore_errors=True)
         return record.model_copy(update={"folder": final})
@@ -176,10 +199,14 @@ class Store:
         return [match for match in matches if match is not None]
 
     def _read(self, folder: Path) -> Record | None:
-        data: Any = read_json(folder / "artifact.json")
-        try:
-            record = Record.model_validate({**data, "folder": folder}) if isinstance(data, dict) else None
-        except ValidationError:
-            return None
+        record = _record(folder, "artifact.json")
         whole = record is not None and all((folder / kind).is_dir() for kind in record.kinds)
         return record if whole else None
+
+
+def _record(folder: Path, file: str) -> Record | None:
+    data: Any = read_json(folder / file)
+    try:
+        return Record.model_validate({**data, "folder": folder}) if isinstance(data, dict) else None
+    except ValidationError:
+        return None

@@ -27,6 +27,9 @@ class StageConfig(BaseModel):
     beside_the_result: ClassVar[frozenset[str]] = frozenset()
     """Settings that cannot change what the stage makes; they are no part of its fingerprint."""
 
+    changeable: ClassVar[frozenset[str]] = frozenset()
+    """Settings with which an unfinished attempt may go on though it began with others."""
+
     name: str | None = Field(
         default=None,
         pattern=r"^[a-z][a-z0-9_-]*$",

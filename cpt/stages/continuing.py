@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cpt.errors import Problem
+from cpt.errors import Problem, StageFailed
 from cpt.stages.base import Artifact, Earlier, WiringError
 from cpt.training.checkpoint.policy import Kept
 
@@ -103,20 +103,28 @@ def write_kept(
     steps: Mapping[int, Kept],
     passed: Callable[[int], dict[str, int]],
     save: Callable[[int, Path], None],
+    say: Callable[[str], None],
 ) -> None:
     """Write the models of some steps, and the list of them.
+
+    One whose checkpoint is damaged is named and left out: the training itself is finished and whole.
 
     Args:
         folder: the artifact's.
         steps: why each is kept; the last lies in the artifact's `model` already.
         passed: sequences gone through after a step.
-        save: writes the model of a step into a folder.
+        save: writes the model of a step into a folder; raises `StageFailed` if it is lost.
+        say: tells the user something.
     """
     kept = []
     for step, kind in sorted(steps.items()):
         place = "model" if kind == "last" else f"training/checkpoints/step-{step:09d}"
-        if kind != "last":
-            save(step, folder / place)
+        try:
+            if kind != "last":
+                save(step, folder / place)
+        except StageFailed as error:
+            say(f"the {kind} model of step {step} is left out: {error.message}")
+            continue
         kept.append(Checkpoint(step=step, kind=kind, folder=place, passed=passed(step)).model_dump())
     (folder / "training" / INDEX).write_text(json.dumps(kept, indent=2))
 

@@ -127,7 +127,7 @@ class PretrainStage(Stage[PretrainConfig]):
             load_weights(context.work, step, model, settings.new_tokens)
             _save_model(model, model_folder, folder)
 
-        write_kept(context.output, result.kept, stream.passed, save)
+        write_kept(context.output, result.kept, stream.passed, save, context.progress.message)
         return metrics
 
 

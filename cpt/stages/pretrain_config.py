@@ -37,6 +37,7 @@ class PretrainConfig(StageConfig):
     """How the model is trained on."""
 
     beside_the_result: ClassVar[frozenset[str]] = frozenset({"checkpoint", "trackers"})
+    changeable: ClassVar[frozenset[str]] = frozenset({"faults"})
 
     start: Start | None = Field(
         default=None,

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _TOLERANCE = 1e-3
 _MOVES = 2.0**-20
-"""A step of this rate, relative to a weight, surely moves it in float32, which resolves 2^-24."""
+"""A step of this rate, relative to a weight's usual size, moves some of it in float32, which resolves 2^-24:
+even where gradients, behind a factor that was zero, are still far below what an optimizer divides them by."""
 
 
 def check_isolation(model: PackedLanguageModel, first: np.ndarray, second: np.ndarray) -> None:
@@ -86,7 +87,7 @@ class TrainingProof:
             return
         weights = self._trained.must_move()
         for name in self._moving:
-            self._able[name] += rate * self._rates[name] > _MOVES * _smallest(weights[name])
+            self._able[name] += rate * self._rates[name] > _MOVES * _usual_size(weights[name])
         self._left -= 1
         if self._left == 0:
             self._prove()
@@ -114,9 +115,9 @@ def _digest(weight: torch.Tensor) -> torch.Tensor:
     return digest(whole(weight))
 
 
-def _smallest(weight: torch.Tensor) -> float:
-    """Size of the number of a weight that the smallest step changes in float32."""
-    return float(whole(weight).detach().abs().min())
+def _usual_size(weight: torch.Tensor) -> float:
+    """Mean absolute value of a weight's numbers."""
+    return float(whole(weight).detach().abs().mean())
 
 
 def _refuse(names: Sequence[str], what: str) -> None:

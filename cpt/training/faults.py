@@ -56,12 +56,13 @@ class Faults(BaseModel):
         """The fault of a batch, if it has one that is to be acted on.
 
         Args:
-            losses: of the last batches that were trained on, at most `window`.
+            losses: of the last batches that were trained on.
         """
         if not (math.isfinite(loss_nats) and math.isfinite(gradient_norm)):
             return Fault("not finite", self.not_finite, loss_nats, gradient_norm)
-        if self.spike != "ignore" and len(losses) == self.window and loss_nats > self.limit(losses):
-            return Fault("spike", self.spike, loss_nats, gradient_norm, self.limit(losses))
+        recent = losses[-self.window :]
+        if self.spike != "ignore" and len(recent) == self.window and loss_nats > self.limit(recent):
+            return Fault("spike", self.spike, loss_nats, gradient_norm, self.limit(recent))
         return None
 
     def limit(self, losses: Sequence[float]) -> float:

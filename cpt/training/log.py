@@ -14,9 +14,11 @@ class StepLog:
     """An append-only JSON-lines file whose length is part of a checkpoint's state."""
 
     def __init__(self, path: Path, length: int = 0) -> None:
-        """Open `path` with only its first `length` bytes kept."""
+        """Open `path` with only its first `length` bytes kept; of a shorter file, its whole lines."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+        if path.stat().st_size < length:
+            length = path.read_bytes().rfind(b"\n") + 1
         os.truncate(path, length)
         self._file = path.open("ab")
 

@@ -19,8 +19,8 @@ from cpt.training.trains import All, Trains
 
 _EVERYTHING = All()
 
-_FREE = frozenset({"probe_at", "checkpoint", "trackers"})
-"""Settings that cannot change the trained weights: a run may go on with others."""
+_FREE = frozenset({"probe_at", "checkpoint", "trackers", "faults"})
+"""Settings that do not bear on the weights trained so far: a run may go on with others."""
 
 
 @dataclass(frozen=True)

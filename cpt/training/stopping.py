@@ -14,7 +14,8 @@ _Handler = Callable[[int, FrameType | None], Any] | int | None
 class HeldSignals:
     """Holds back the first Ctrl-C or SIGTERM that comes inside, and delivers it at the end.
 
-    A second one is delivered at once. Only the main thread may set signal handlers; elsewhere nothing is
+    A second Ctrl-C is delivered at once. A second SIGTERM is not: a scheduler and a launcher may both send
+    one, and who cannot wait sends SIGKILL. Only the main thread may set signal handlers; elsewhere nothing is
     held back. Signals that are ignored stay ignored.
     """
 
@@ -44,7 +45,7 @@ class HeldSignals:
     def _hold(self, number: int, _frame: FrameType | None) -> None:
         if self.received is None:
             self.received = signal.Signals(number)
-        else:
+        elif number == signal.SIGINT:
             self._restore()
             self._deliver(signal.Signals(number))
 

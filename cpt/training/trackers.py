@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from cpt.durable import write_text
 from cpt.errors import StageFailed
 
 TrackerName = Literal["tensorboard", "trackio", "wandb", "mlflow"]
@@ -97,7 +98,7 @@ def open_trackers(tracking: Tracking, folder: Path, step: int, say: Callable[[st
     folder.mkdir(parents=True, exist_ok=True)
     identity = _identity(folder, tracking.run)
     trackers = [_start(name, tracking, folder, step, identity) for name in dict.fromkeys(tracking.names)]
-    (folder / _IDENTITY).write_text(json.dumps(identity))
+    write_text(folder / _IDENTITY, json.dumps(identity))
     return Trackers(trackers, say)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -56,6 +56,8 @@ class Constant(Strict):
 
 
 class PretrainConfig(StageConfig):
+    changeable: ClassVar[frozenset[str]] = frozenset({"compile"})
+
     tokens: int | Literal["all"] = 100
     steps: int = Field(default=5, ge=1, le=1000)
     start: dict[str, Any] | None = None

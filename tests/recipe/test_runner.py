@@ -24,7 +24,7 @@ from cpt.errors import (
     UsageError,
 )
 from cpt.recipe.load import load
-from cpt.recipe.plan import Selection
+from cpt.recipe.plan import Selection, make_plan
 from cpt.recipe.progress import Advanced, Event, RunEnded, RunStarted, Said, StageEnded, StageStarted
 from cpt.recipe.runner import Summary, run
 from cpt.recipe.store import Store
@@ -129,6 +129,47 @@ def test_stopping_twice_also_ends_with_the_same_result(recipe_file: Path) -> Non
             go(recipe_file)
     fake_stages.HOOKS.clear()
     assert content(go(recipe_file)) == undisturbed
+
+
+def why(recipe_file: Path, *overrides: str) -> str:
+    recipe = load(recipe_file, overrides)
+    made = make_plan(recipe, Store(recipe_file.parent / "runs" / recipe.name))
+    return next(entry.why for entry in made.entries if entry.step.name == "pretrain")
+
+
+def test_an_unfinished_attempt_goes_on_with_other_changeable_settings(recipe_file: Path) -> None:
+    undisturbed = content(go(recipe_file, "pretrain.compile=true", root="elsewhere"))
+    fail_at("pretrain", 3, KeyboardInterrupt())
+    with pytest.raises(Interrupted):
+        go(recipe_file)
+    fake_stages.HOOKS.clear()
+    assert why(recipe_file) == "not made yet"
+    expected = "not made yet; changed on the way: compile false → true"
+    assert why(recipe_file, "pretrain.compile=true") == expected
+    events: list[Event] = []
+    assert content(go(recipe_file, "pretrain.compile=true", listener=events.append)) == undisturbed
+    assert StageStarted("pretrain", continues=True) in events
+    assert Said("pretrain", "continues at step 3") in events
+    assert not list((recipe_file.parent / "runs" / "medical").glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [("pretrain.schedule.peak=1e-4", "schedule.peak 0.0003 → 0.0001"), ("seed=9", "seed 17 → 9")],
+)
+def test_an_unfinished_attempt_that_is_left_behind_is_named(
+    recipe_file: Path, override: str, what: str
+) -> None:
+    fail_at("pretrain", 3, KeyboardInterrupt())
+    with pytest.raises(Interrupted):
+        go(recipe_file)
+    fake_stages.HOOKS.clear()
+    (partial,) = (recipe_file.parent / "runs" / "medical").glob("pretrain-*.partial")
+    told = why(recipe_file, override, "pretrain.compile=true")
+    assert told.startswith(f"not made yet; the unfinished {partial.name} is left behind: ")
+    assert what in told
+    go(recipe_file, override)
+    assert partial.is_dir()
 
 
 def test_a_stop_is_noted(recipe_file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,25 @@ def test_finishing_removes_the_scratch_folder(store: Store) -> None:
     write(store)
     assert not store.has_partial("pre-train", FINGERPRINT)
     assert [path.name for path in store.folder.iterdir()] == ["pre-train-abababababab"]
+
+
+def test_a_result_is_on_the_disk_before_the_scratch_folder_goes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: set[str] = set()
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        if store.has_partial("pre-train", FINGERPRINT):
+            flushed.add(os.path.realpath(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    with store.writing("pre-train", FINGERPRINT):
+        (store.work_folder("pre-train", FINGERPRINT) / "checkpoint").write_text("x")
+        write(store)
+    aside = store.folder / ".tmp-pre-train-abababababab"
+    assert {str(aside / "model/weights"), str(aside / "model"), str(store.folder)} <= flushed
 
 
 def test_a_second_result_replaces_the_first(store: Store) -> None:

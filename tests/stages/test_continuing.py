@@ -11,9 +11,11 @@ from safetensors.torch import load_file
 from stage_runs import artifact, make_corpus, model_artifact, run_stage
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cpt.errors import RecipeError
+from cpt.errors import RecipeError, StageFailed
 from cpt.stages.base import Artifact, Earlier, WiringError
+from cpt.stages.continuing import write_kept
 from cpt.stages.pretrain import STAGE
+from cpt.training.checkpoint.policy import Kept
 from cpt.training.schedules import Constant
 
 PLAIN = {"batch_sequences": 4, "precision": "fp32", "monitor": {"every": 100, "tokens": 200}}
@@ -61,6 +63,24 @@ def test_kept_checkpoints_are_model_folders_and_a_list(first: Artifact, base, tm
     steps = json.loads((tmp_path / "output/training/summary.json").read_text())["steps"]
     assert steps == 4
     assert distance(weights(first.folder / kept[0]["folder"]), weights(tmp_path / "output" / "model")) == 0
+
+
+def test_a_kept_checkpoint_that_is_lost_is_named_and_does_not_cost_the_training(tmp_path: Path) -> None:
+    def save(step: int, folder: Path) -> None:
+        if step == 4:
+            raise StageFailed("the checkpoint of step 4 is unreadable: state.json is missing")
+        folder.mkdir(parents=True)
+
+    (tmp_path / "training").mkdir()
+    said: list[str] = []
+    steps: dict[int, Kept] = {2: "milestone", 4: "milestone", 6: "last"}
+    write_kept(tmp_path, steps, lambda step: {"domain": step}, save, said.append)
+    kept = json.loads((tmp_path / "training/checkpoints.json").read_text())
+    assert [each["step"] for each in kept] == [2, 6]
+    assert said == [
+        "the milestone model of step 4 is left out: "
+        "the checkpoint of step 4 is unreadable: state.json is missing"
+    ]
 
 
 def distance(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> float:

@@ -6,9 +6,14 @@ The processes are forked by a server that has imported everything already, so th
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import multiprocessing
+import os
 import random
+import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +26,7 @@ from cpt.packed.model import load_model
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.settings import Settings
+from cpt.training.world import world
 
 _FORKED = multiprocessing.get_context("forkserver")
 _FORKED.set_forkserver_preload(
@@ -34,14 +40,20 @@ def settings(mode: str, steps: int = 40) -> Settings:
     return dataclasses.replace(SETTINGS, steps=steps, probe_at=(), checkpoint=checkpoint)
 
 
-def attempt(model_folder: Path, work: Path, chosen: Settings, begun: Any) -> None:
-    """Train from where the last attempt was; the finished weights are written to `work / "final"`."""
+def attempt(model_folder: Path, work: Path, chosen: Settings, place: dict[str, str], begun: Any) -> None:
+    """Train from where the last attempt was; the finished weights are written to `work / "final"`.
+
+    Args:
+        place: what a launcher would put into the environment of this process, if it is one of several.
+    """
+    os.environ |= place
     torch.set_num_threads(1)
-    model = load_model(model_folder)
+    model, is_main = load_model(model_folder), world().is_main
     begun.send(True)
     train(model, Batches(), {}, chosen, work, Said())
-    save_file({name: p.detach().clone() for name, p in model.named_parameters()}, work / "aside")
-    (work / "aside").rename(work / "final")
+    if is_main:
+        save_file({name: p.detach().clone() for name, p in model.named_parameters()}, work / "aside")
+        (work / "aside").rename(work / "final")
 
 
 @dataclasses.dataclass
@@ -50,7 +62,7 @@ class Outcome:
 
     Attributes:
         kills: how many attempts were killed, `in_a_write` of them while a checkpoint was being written.
-        runs: finished runs; `equal` of them ended with the very weights of an undisturbed run.
+        runs: finished runs; `equal` of them ended as an undisturbed one did.
         resumed: largest number of attempts that one run took, beyond its first.
     """
 
@@ -61,29 +73,53 @@ class Outcome:
     resumed: int = 0
 
 
-def kill_until(model: Path, folder: Path, chosen: Settings, kills: int, seed: int) -> Outcome:
+def kill_until(
+    model: Path, folder: Path, chosen: Settings, kills: int, seed: int, counts: Sequence[int] = (1,)
+) -> Outcome:
     """Run again and again, killing at random moments, until so many attempts were killed.
 
     A run whose last attempt lives long enough is finished and compared with an undisturbed one; the last run
     is not disturbed any more once the kills are done.
+
+    Args:
+        counts: numbers of processes, one of which is drawn for each attempt; the undisturbed run has the
+            first. With only one number the weights must be equal to the bit, otherwise the steps' losses
+            must be the same but for rounding: they are not if any step had other data.
     """
     moments, outcome = random.Random(seed), Outcome()
     undisturbed = folder / "undisturbed"
-    seconds = _attempt(model, undisturbed, chosen).seconds
-    expected = load_file(undisturbed / "final")
+    seconds = _attempt(model, undisturbed, chosen, counts[0]).seconds
     while outcome.kills < kills:
         outcome.runs += 1
         work, attempts = folder / f"run-{outcome.runs}", 0
         while not (work / "final").exists():
             attempts += 1
-            last = outcome.kills == kills
-            if _attempt(model, work, chosen, None if last else moments.uniform(0, 0.8 * seconds)).killed:
+            after = None if outcome.kills == kills else moments.uniform(0, 0.8 * seconds)
+            if _attempt(model, work, chosen, moments.choice(counts), after).killed:
                 outcome.kills += 1
                 outcome.in_a_write += bool(list(work.glob(".step-*")))
         outcome.resumed = max(outcome.resumed, attempts - 1)
-        weights = load_file(work / "final")
-        outcome.equal += all(torch.equal(weights[name], value) for name, value in expected.items())
+        same = _same_weights if len(counts) == 1 else _same_losses
+        outcome.equal += same(work, undisturbed)
     return outcome
+
+
+def _same_weights(work: Path, other: Path) -> bool:
+    weights, expected = load_file(work / "final"), load_file(other / "final")
+    return all(torch.equal(weights[name], value) for name, value in expected.items())
+
+
+def _same_losses(work: Path, other: Path) -> bool:
+    steps, expected = _log(work), _log(other)
+    return len(steps) == len(expected) and all(
+        (a["step"], a["tokens"]) == (b["step"], b["tokens"])
+        and math.isclose(a["loss_nats"], b["loss_nats"], rel_tol=1e-4)
+        for a, b in zip(steps, expected, strict=True)
+    )
+
+
+def _log(work: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (work / "steps.jsonl").read_text().splitlines()]
 
 
 class Attempt(NamedTuple):
@@ -93,18 +129,37 @@ class Attempt(NamedTuple):
     seconds: float
 
 
-def _attempt(model: Path, work: Path, chosen: Settings, after: float | None = None) -> Attempt:
+def _attempt(model: Path, work: Path, chosen: Settings, count: int, after: float | None = None) -> Attempt:
     """One attempt, killed some seconds after its training began; with None it is left alone."""
     reader, begun = _FORKED.Pipe(duplex=False)
-    process = _FORKED.Process(target=attempt, args=(model, work, chosen, begun))
-    process.start()
-    while not reader.poll(0.05):
-        if not process.is_alive():
-            raise AssertionError(f"the attempt failed with {process.exitcode}")
+    processes = [
+        _FORKED.Process(target=attempt, args=(model, work, chosen, place, begun)) for place in _places(count)
+    ]
+    for process in processes:
+        process.start()
+    for _ in processes:
+        while not reader.poll(0.05):
+            if any(process.exitcode for process in processes):
+                raise AssertionError(f"the attempt failed with {[each.exitcode for each in processes]}")
+        reader.recv()
     began = time.monotonic()
-    process.join(after)
-    process.kill()
-    process.join()
-    if process.exitcode not in (0, -9):
-        raise AssertionError(f"the attempt failed with {process.exitcode}")
-    return Attempt(process.exitcode == -9, time.monotonic() - began)
+    processes[0].join(after)
+    killed = processes[0].exitcode is None
+    for process in processes:
+        if killed:
+            process.kill()
+        process.join()
+    if not killed and any(process.exitcode for process in processes):
+        raise AssertionError(f"the attempt failed with {[each.exitcode for each in processes]}")
+    return Attempt(killed, time.monotonic() - began)
+
+
+def _places(count: int) -> list[dict[str, str]]:
+    """What a launcher of so many processes would put into the environment of each."""
+    if count == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    sizes = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    return [{**address, **sizes, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]

@@ -35,7 +35,11 @@ NEW_ROWS = {
     "trains": {"kind": "layers", "layers": "0", "embeddings": "new-tokens", "rates": {"new_tokens": 2}},
 }
 LAYERS = {"steps": 3, "trains": {"kind": "layers", "layers": "-1", "norms": True}}
-EXPANSION = {"steps": 3, "trains": {"kind": "expansion", "every": 2}}
+EXPANSION = {
+    "steps": 3,
+    "trains": {"kind": "expansion", "every": 2},
+    "optimizer": {"kind": "adamw", "eps": 1e-4},  # behind zeros, gradients are small as rounding errors
+}
 ROLL_BACK = {"faults": {"not_finite": "roll-back", "snapshot_every": 2}}
 BLOCKING = {"checkpoint": {"every": 2, "mode": "blocking"}}
 JOBS: dict[str, dict[str, Any]] = {

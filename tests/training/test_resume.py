@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import several
 import torch
 from tiny_runs import SETTINGS, Batches, equal, run
 from tiny_training import Said
@@ -147,10 +148,27 @@ def test_without_any_readable_checkpoint_the_run_begins_anew_and_says_so(
 ) -> None:
     expected, _, _ = run(tiny_model, tmp_path / "whole")
     kill(tiny_model, tmp_path / "run", 5)
-    (tmp_path / "run/step-000000004/checkpoint.json").unlink()
+    for manifest in (tmp_path / "run").glob("step-*/checkpoint.json"):
+        manifest.unlink()
     weights, _, messages = run(tiny_model, tmp_path / "run")
-    assert messages[1] == "begins anew, without a checkpoint; steps 1 to 5 are run again"
+    assert messages[2] == "begins anew, without a checkpoint; steps 1 to 5 are run again"
     assert equal(weights, expected)
+
+
+@pytest.mark.parametrize("left", [0, 1, 200])
+def test_a_log_that_has_lost_records_holds_no_others_instead_and_that_is_said(
+    tiny_model: Path, tmp_path: Path, left: int
+) -> None:
+    kill(tiny_model, tmp_path, 5)
+    os.truncate(tmp_path / "steps.jsonl", left)
+    kept = (tmp_path / "steps.jsonl").read_bytes().count(b"\n")
+    _, _, messages = run(tiny_model, tmp_path)
+    assert messages[:2] == [
+        f"steps.jsonl has lost the records after step {kept}",
+        "continues after step 4",
+    ]
+    steps = [json.loads(line)["step"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
+    assert steps == [*range(1, kept + 1), 5, 6]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +181,6 @@ def test_without_any_readable_checkpoint_the_run_begins_anew_and_says_so(
         ({"clip": 2.0}, "clip was 1.0 and is 2.0"),
         ({"dtype": torch.bfloat16}, "dtype was torch.float32 and is torch.bfloat16"),
         ({"compile": True}, "compile was False and is True"),
-        ({"faults": Faults(spike="skip")}, "faults.spike was ignore and is skip"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -176,6 +193,24 @@ def test_a_setting_that_changes_the_weights_must_be_as_it_was(
     assert says in caught.value.message
     assert len(caught.value.message.split(";")) == 1
     assert (tmp_path / "step-000000002").is_dir()
+
+
+@pytest.mark.parametrize("action", ["skip", "roll-back"])
+def test_a_run_that_a_fault_has_stopped_goes_on_past_it_with_other_faults(
+    tiny_model: Path, tmp_path: Path, action: str
+) -> None:
+    other = dataclasses.replace(SETTINGS, faults=Faults.model_validate({"not_finite": action}))
+    with several.spoilt(5), pytest.raises(StageFailed, match="let `faults` skip"):
+        run(tiny_model, tmp_path / "stopped")
+    with several.spoilt(1):
+        weights, result, messages = run(tiny_model, tmp_path / "stopped", other)
+    with several.spoilt(5):
+        expected, _, _ = run(tiny_model, tmp_path / "whole", other)
+    assert messages[0] == "continues after step 4"
+    assert [(fault["step"], fault["action"]) for fault in result.faults] == [(5, action)]
+    if action == "skip":
+        assert equal(weights, expected)
+    assert result.steps == 6
 
 
 def test_settings_that_cannot_change_the_weights_are_honoured(tiny_model: Path, tmp_path: Path) -> None:
@@ -212,7 +247,7 @@ class Signalling(Batches):
     def batch(self, step: int) -> list:
         if step == self.step:
             for number in self.numbers:
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
         return super().batch(step)
 
 
@@ -251,10 +286,21 @@ def test_a_signal_ends_the_step_saves_and_then_stops(
     assert result.ledger == whole.ledger
 
 
-def test_a_second_signal_stops_at_once(tiny_model: Path, tmp_path: Path, handled: None) -> None:
-    with pytest.raises(Stopped):
-        run(tiny_model, tmp_path, stream=Signalling(2, signal.SIGINT, signal.SIGTERM))
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_ctrl_c_stops_at_once(
+    tiny_model: Path, tmp_path: Path, handled: None, first: signal.Signals
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, tmp_path, stream=Signalling(2, first, signal.SIGINT))
     assert Store(tmp_path, 9).steps() == [2]
+
+
+def test_sigterm_from_scheduler_and_launcher_saves_all_the_same(
+    tiny_model: Path, tmp_path: Path, handled: None
+) -> None:
+    with pytest.raises(Stopped):
+        run(tiny_model, tmp_path, stream=Signalling(2, signal.SIGTERM, signal.SIGTERM))
+    assert Store(tmp_path, 9).steps() == [3, 2]
 
 
 def test_a_handler_that_goes_on_does_not_make_an_unfinished_run_a_result(
@@ -328,5 +374,5 @@ def test_the_seconds_of_probes_and_checkpoints_are_told(tiny_model: Path, tmp_pa
 
 @pytest.mark.parametrize("milestones", [None, 3])
 def test_milestones_stay(tiny_model: Path, tmp_path: Path, milestones: int | None) -> None:
-    run(tiny_model, tmp_path, with_checkpoints(every=1, keep_every=milestones))
+    run(tiny_model, tmp_path, with_checkpoints(every=1, keep=1, keep_every=milestones))
     assert Store(tmp_path, 9).steps() == ([5, 3] if milestones else [5])

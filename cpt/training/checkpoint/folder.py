@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from cpt.errors import DiskFull
+from cpt.durable import flush, flush_one
+from cpt.errors import DiskFull, StageFailed
 from cpt.training.checkpoint.snapshot import Snapshot
 
 LAST_GOOD = "last-good"
@@ -61,9 +61,9 @@ def write(folder: Path, snapshots: Mapping[str, Snapshot]) -> None:
             _write_snapshot(aside / place, snapshot)
         files = {path.relative_to(aside).as_posix(): _facts(path) for path in sorted(_files(aside))}
         (aside / _MANIFEST).write_text(json.dumps({"files": files}))
-        _sync(aside)
+        flush(aside)
         aside.rename(folder)
-        _sync_one(folder.parent)
+        flush_one(folder.parent)
     except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
         if _is_full(error):
@@ -77,6 +77,7 @@ def read(folder: Path) -> dict[str, Snapshot]:
 
     Raises:
         Unreadable: a file is missing, cut off or changed.
+        StageFailed: the system refuses to read a file, which may be whole.
     """
     try:
         files: Mapping[str, Mapping[str, Any]] = json.loads((folder / _MANIFEST).read_text())["files"]
@@ -87,7 +88,11 @@ def read(folder: Path) -> dict[str, Snapshot]:
     except FileNotFoundError as error:
         raise Unreadable(f"{Path(error.filename).name} is missing") from error
     except OSError as error:
-        raise Unreadable(str(error)) from error
+        raise StageFailed(
+            f"the checkpoint {folder} cannot be read: {error}",
+            hint="Run again when it can be read. If it is lost, remove this folder: the run then "
+            "goes on from the checkpoint before.",
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise Unreadable(f"{_MANIFEST} is damaged") from error
 
@@ -130,17 +135,3 @@ def _is_full(error: BaseException) -> bool:
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
-
-
-def _sync(folder: Path) -> None:
-    """Flush a folder and all in it to the disk, so that the rename cannot outrun them."""
-    for path in [*folder.rglob("*"), folder]:
-        _sync_one(path)
-
-
-def _sync_one(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

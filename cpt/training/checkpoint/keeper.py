@@ -166,6 +166,8 @@ class Keeper:
 
     def _say_where(self, reached: int) -> None:
         step = self._state.step
+        if step > reached:
+            self._progress.message(f"{self._log_path.name} has lost the records after step {reached}")
         if step:
             lost = f"; {_steps(step + 1, reached)} run again" if reached > step else ""
             self._progress.message(f"continues after step {step}{lost}")

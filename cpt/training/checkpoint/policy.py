@@ -22,7 +22,11 @@ class Checkpoints(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     every: int = Field(default=50, gt=0, description="Steps between checkpoints.")
-    keep: int = Field(default=1, gt=0, description="How many of the newest are kept.")
+    keep: int = Field(
+        default=2,
+        gt=0,
+        description="How many of the newest are kept; with 1, nothing is left when that one is damaged.",
+    )
     keep_every: int | None = Field(
         default=None,
         gt=0,

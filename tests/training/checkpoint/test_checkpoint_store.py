@@ -10,7 +10,7 @@ import torch
 from made_parts import Made, equal
 from safetensors import SafetensorError
 
-from cpt.errors import DiskFull
+from cpt.errors import DiskFull, StageFailed
 from cpt.training.checkpoint import folder as folders
 from cpt.training.checkpoint.folder import LAST_GOOD, require_space
 from cpt.training.checkpoint.parts import RandomNumbers
@@ -104,6 +104,20 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
         assert f"step 2 is unreadable and is removed: {file}" in wrong
         assert expected in wrong
     assert names(tmp_path) == ["step-000000001"]
+
+
+def test_what_the_system_refuses_to_read_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(Store(tmp_path, keep=2), 1, 2)
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "weights.safetensors")
+
+    monkeypatch.setattr(folders, "_facts", refused)
+    with pytest.raises(StageFailed, match=r"step-000000002 cannot be read: .*Permission denied"):
+        Store(tmp_path, keep=2).newest()
+    assert names(tmp_path) == ["step-000000001", "step-000000002"]
 
 
 def test_when_none_is_readable_all_are_named(tmp_path: Path) -> None:

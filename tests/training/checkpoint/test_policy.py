@@ -50,3 +50,7 @@ def test_schedules_say_where_annealing_begins() -> None:
 def test_wrong_settings_are_refused(wrong: dict) -> None:
     with pytest.raises(ValidationError):
         Checkpoints(**wrong)
+
+
+def test_by_default_one_is_left_when_the_newest_is_damaged() -> None:
+    assert Checkpoints().keep == 2

@@ -154,7 +154,7 @@ def test_a_first_phase_of_no_step() -> None:
 
 
 def test_a_first_phase_of_frozen_rows() -> None:
-    found = problems({"kind": "layers", "layers": "0", "embeddings_first": 0.1})
+    found = problems({"kind": "layers", "layers": "0", "embeddings": "frozen", "embeddings_first": 0.1})
     assert found["trains.embeddings_first"] == "the embeddings are frozen: there is nothing to train first"
 
 
