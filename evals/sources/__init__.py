@@ -1,4 +1,4 @@
-"""Published data sets as local files: one module each; a new one plugs in by adding a file with a `SOURCE`."""
+"""Published data sets as local files: one module each; a file with a `SOURCE` adds one."""
 
 from __future__ import annotations
 

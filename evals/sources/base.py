@@ -34,3 +34,7 @@ class Source:
     files: Mapping[str, str]
     read: Callable[[Files, str | None], Mapping[str, Rows]]
     version: int = 1
+
+    def endings(self, part: str | None) -> dict[str, str]:
+        """By role, how the path of a file of a part ends."""
+        return {role: ending.replace("{part}", part or "") for role, ending in self.files.items()}
