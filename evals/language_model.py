@@ -1,26 +1,40 @@
 """A causal language model as lm-eval sees it, with requests packed instead of padded.
 
 lm-eval's own `HFLM` pads every batch and computes the logits of all positions over the whole vocabulary.
-Here requests lie end to end, each attending to itself, and only the scored positions' losses are kept.
+Here requests lie end to end, what several begin with in common (the question of several choices, the examples
+of a few-shot prompt) goes through the model once, and only scored positions are projected to the vocabulary.
+
+Contexts that do not fit lose their beginning, as in lm-eval; `cut` says which requests did.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from lm_eval.api.model import TemplateLM
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tokenizers import Tokenizer
 
-from cpt.packed.batch import pack
+from cpt.errors import DataError
 from cpt.packed.model import PackedLanguageModel
+from cpt.packed.prefix_trees import PrefixTree, TreeBatch, batches, grow
+from evals.generation import Wanted, generate
+from evals.prompting import Start
+from evals.request_cache import request_key
 
 BATCH_TOKENS = 4096
+"""Tokens that go through the model at once; a single longer sequence makes a batch of its own."""
+
+_TREE_TOKENS = 2048
+"""Tokens of a tree of sequences with a common beginning: attention within it costs their square."""
+
+Scored = tuple[float, bool]
 
 
 class PackedLM(TemplateLM):
-    """Log-likelihoods of continuations, all that multiple-choice tasks ask for."""
+    """Log-likelihoods of continuations and whole texts, and greedy generation."""
 
     backend = "causal"
 
@@ -29,67 +43,170 @@ class PackedLM(TemplateLM):
         model: PackedLanguageModel,
         tokenizer: Tokenizer,
         *,
-        start_token: str | None,
+        start_token: str | Start | None,
         on_progress: Callable[[int, int], None] | None = None,
+        batch_tokens: int | None = None,
     ) -> None:
         """Wrap a model.
 
         Args:
-            start_token: token that precedes every question, as it preceded every training document.
+            start_token: token that precedes every question, as it preceded every training document; or what
+                `evals.prompting` found out.
             on_progress: called with the requests done and all requests.
+            batch_tokens: tokens that go through the model at once; `BATCH_TOKENS` by default.
         """
         super().__init__()
         self._packed = model
         self._tokenizer = tokenizer
-        self._start = _ids(tokenizer, start_token)
+        self._start = _start(tokenizer, start_token, model)
         self._on_progress = on_progress
+        self._batch_tokens = batch_tokens or BATCH_TOKENS
         self._max_length = context_length(model)
         self._model_device = next(model.parameters()).device
+        self._encoded: dict[str, list[int]] = {}
+        self.cut: set[str] = set()
+        """Keys of the requests that were longer than the model reads and lost their beginning."""
 
     @property
     def eot_token_id(self) -> int:
         """Token that stands for an empty context."""
-        return self._start[0] if self._start else int(self._packed.model.config.eos_token_id)
+        return self._start.empty
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """The start token and the text's tokens; without the start token if `add_special_tokens` is False."""
-        ids: list[int] = self._tokenizer.encode(string, add_special_tokens=False).ids
-        return ids if add_special_tokens is False else self._start + ids
+        """The start token and the text's tokens; without the start token if `add_special_tokens` is False.
 
-    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
-        """Log-likelihood in nats of each request's continuation (see `_loglikelihood_tokens`)."""
-        scored: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        A text that is a rendered chat may begin with the start token itself: it does not get a second.
+        """
+        ids = self._encoded.get(string)
+        if ids is None:
+            ids = self._tokenizer.encode(string, add_special_tokens=False).ids
+        if add_special_tokens is False or tuple(ids[: len(self._start.tokens)]) == self._start.tokens:
+            return ids
+        return [*self._start.tokens, *ids]
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Scored]:
+        """Log-likelihood in nats of each request's continuation, and whether it is the greedy one."""
+        self._encode_at_once(request.args for request in requests)
+        scored: list[Scored] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
         return scored
+
+    def _encode_at_once(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Tokenise on all cores what `_encode_pair` will ask for."""
+        texts = list({text for context, rest in pairs for text in (context.rstrip(), context + rest)})
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        self._encoded = {text: encoding.ids for text, encoding in zip(texts, encodings, strict=True)}
 
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any
-    ) -> list[tuple[float, bool]]:
-        """Log-likelihoods; whether a continuation is the greedy one is not found out and said to be False."""
-        sequences = [np.asarray((context + rest)[-self._max_length :]) for _, context, rest in requests]
-        scored = [
-            min(len(rest), len(sequence) - 1)
-            for (_, _, rest), sequence in zip(requests, sequences, strict=True)
-        ]
-        results = np.zeros(len(requests))
+    ) -> list[Scored]:
+        """Scores of (text, context's tokens, continuation's tokens)."""
+        self._encoded = {}
+        results: list[Scored] = [(0.0, True)] * len(requests)
+
+        def keep(number: int, result: Scored) -> None:
+            results[number] = result
+            self.cache_hook.add_partial("loglikelihood", requests[number][0], result)
+
+        for text, context, rest in requests:
+            if not context or not rest:
+                raise DataError(f"a request has no context or no continuation to score: {text!r:.200}")
+            if len(context) + len(rest) > self._max_length + 1:
+                self.cut.add(request_key("loglikelihood", text))
+        self._score([(context, rest) for _, context, rest in requests], keep)
+        return results
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:  # noqa: ARG002
+        """Log-likelihood in nats of whole texts, every token predicted once, in windows that do not overlap
+        except that the last is filled up with context to its full length."""
+        windows: list[tuple[list[int], list[int]]] = []
+        owners: list[int] = []
+        for number, request in enumerate(requests):
+            cut = get_rolling_token_windows(
+                self.tok_encode(request.args[0]), self._start.empty, self._max_length, context_len=1
+            )
+            windows.extend(make_disjoint_window(window) for window in cut)
+            owners.extend([number] * (len(windows) - len(owners)))
+        totals = np.zeros(len(requests))
+        left = np.bincount(owners, minlength=len(requests))
+
+        def keep(number: int, result: Scored) -> None:
+            owner = owners[number]
+            totals[owner] += result[0]
+            left[owner] -= 1
+            if not left[owner]:
+                done = float(totals[owner])
+                self.cache_hook.add_partial("loglikelihood_rolling", requests[owner].args, done)
+
+        self._score(windows, keep)
+        return [float(total) for total in totals]
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:  # noqa: ARG002
+        """Greedy continuations (see `evals.generation`)."""
+        wanted = [self._wanted(*request.args) for request in requests]
+        texts = [""] * len(requests)
+        generated = generate(self._packed.model, self._tokenizer, wanted)
+        for done, (number, text) in enumerate(generated, start=1):
+            texts[number] = text
+            self.cache_hook.add_partial("generate_until", requests[number].args, text)
+            self._report(done, len(requests))
+        return texts
+
+    def _wanted(self, context: str, options: dict[str, Any]) -> Wanted:
+        wanted = Wanted.of(self.tok_encode(context), options, self._max_length)
+        if wanted.cut:
+            self.cut.add(request_key("generate_until", (context, options)))
+        return wanted
+
+    def _score(
+        self, pairs: Sequence[tuple[list[int], list[int]]], keep: Callable[[int, Scored], None]
+    ) -> None:
+        """Give `keep` the number and the score of each (context, continuation), batch by batch."""
+        inputs = [(context + rest)[-(self._max_length + 1) :][:-1] for context, rest in pairs]
+        distinct = sorted({tuple(ids) for ids in inputs})
+        place = {ids: index for index, ids in enumerate(distinct)}
+        asked: list[list[int]] = [[] for _ in distinct]
+        for number, ids in enumerate(inputs):
+            asked[place[tuple(ids)]].append(number)
         done = 0
-        for batch in _batches([len(sequence) for sequence in sequences]):
-            packed = pack([sequences[index] for index in batch]).to(self._model_device)
-            nats = self._packed.token_nats(packed).double().cpu().numpy()
-            ends = np.cumsum([len(sequences[index]) for index in batch])
-            for index, end in zip(batch, ends, strict=True):
-                results[index] = -nats[end - 1 - scored[index] : end - 1].sum()
-            done += len(batch)
-            if self._on_progress is not None:
-                self._on_progress(done, len(requests))
-        return [(float(result), False) for result in results]
+        for batch in batches(grow(distinct, min(_TREE_TOKENS, self._batch_tokens)), self._batch_tokens):
+            numbers, scores = self._batch_scores(batch, asked, pairs)
+            for number, score in zip(numbers, scores, strict=True):
+                keep(number, score)
+            done += len(numbers)
+            self._report(done, len(pairs))
 
-    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
-        """Not a multiple-choice request."""
-        raise NotImplementedError("bits per byte of whole texts are measured by cpt.monitor")
+    def _report(self, done: int, total: int) -> None:
+        if self._on_progress is not None:
+            self._on_progress(done, total)
 
-    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        """Not a multiple-choice request."""
-        raise NotImplementedError("tasks that generate are not supported")
+    def _batch_scores(
+        self,
+        batch: Sequence[PrefixTree],
+        asked: Sequence[Sequence[int]],
+        pairs: Sequence[tuple[list[int], list[int]]],
+    ) -> tuple[list[int], list[Scored]]:
+        """Numbers and scores of the pairs that are asked of a batch's sequences."""
+        numbers: list[int] = []
+        places: list[np.ndarray] = []
+        labels: list[list[int]] = []
+        offset = 0
+        for tree in batch:
+            for sequence, path in tree.paths.items():
+                for number in asked[sequence]:
+                    rest = pairs[number][1][-len(path) :]
+                    numbers.append(number)
+                    places.append(offset + path[len(path) - len(rest) :])
+                    labels.append(rest)
+            offset += len(tree.tokens)
+        nodes, wanted = np.concatenate(places), np.concatenate(labels).astype(np.int64)
+        order = np.argsort(nodes, kind="stable")
+        asked_of = TreeBatch.of(batch, nodes[order], wanted[order]).to(self._model_device)
+        nats, likeliest = (x.cpu().numpy() for x in self._packed.score(asked_of))
+        back = np.argsort(order)
+        ends = np.cumsum([len(each) for each in labels])[:-1]
+        sums = [float(part.sum(dtype=np.float64)) for part in np.split(nats[back], ends)]
+        greedy = [bool(part.all()) for part in np.split(likeliest[back], ends)]
+        return numbers, list(zip(sums, greedy, strict=True))
 
 
 def context_length(model: PackedLanguageModel) -> int:
@@ -97,21 +214,13 @@ def context_length(model: PackedLanguageModel) -> int:
     return int(model.model.config.get_text_config().max_position_embeddings)
 
 
-def _ids(tokenizer: Tokenizer, token: str | None) -> list[int]:
-    token_id = None if token is None else tokenizer.token_to_id(token)
-    return [] if token_id is None else [token_id]
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices in batches of at most `BATCH_TOKENS`, the longest first: a batch's lengths are alike."""
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    batch: list[int] = []
-    total = 0
-    for index in order:
-        if batch and total + lengths[index] > BATCH_TOKENS:
-            yield batch
-            batch, total = [], 0
-        batch.append(index)
-        total += lengths[index]
-    if batch:
-        yield batch
+def _start(tokenizer: Tokenizer, start: str | Start | None, model: PackedLanguageModel) -> Start:
+    if isinstance(start, Start):
+        return start
+    token = None if start is None else tokenizer.token_to_id(start)
+    if start is not None and token is None:
+        raise DataError(f"the tokenizer has no token {start!r}")
+    if token is not None:
+        return Start((token,), token)
+    end = model.model.config.eos_token_id
+    return Start((), int(end[0] if isinstance(end, list) else end))

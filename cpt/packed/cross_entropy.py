@@ -109,3 +109,31 @@ def token_cross_entropy(
     """-ln p(label) in nats of every position: [N] float32."""
     chunks = _chunks(hidden_NE.to(head_VE.dtype), head_VE, labels_N, differentiate=False)
     return torch.cat([torch.zeros(0, device=hidden_NE.device), *(nats_C for _, nats_C, _ in chunks)])
+
+
+@torch.no_grad()
+def score_labels(
+    hidden_NE: torch.Tensor, head_VE: torch.Tensor, rows_S: torch.Tensor, labels_S: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """ln p(label) and whether the label is the likeliest token, for several labels of a position or one.
+
+    Args:
+        hidden_NE: last hidden states.
+        head_VE: output embedding.
+        rows_S: the position of each label, in ascending order.
+        labels_S: token ids.
+
+    Returns:
+        [S] float32 nats (negative or 0), [S] bool.
+    """
+    unique_U, position_S = torch.unique_consecutive(rows_S, return_inverse=True)
+    nats_S = torch.empty(len(rows_S), device=hidden_NE.device)
+    likeliest_S = torch.empty(len(rows_S), dtype=torch.bool, device=hidden_NE.device)
+    for start in range(0, len(unique_U), CHUNK):
+        stop = start + CHUNK
+        first, last = torch.searchsorted(position_S, position_S.new_tensor([start, stop])).tolist()
+        logits_CV = (hidden_NE[unique_U[start:stop]].to(head_VE.dtype) @ head_VE.T).float()
+        here, labels = position_S[first:last] - start, labels_S[first:last]
+        nats_S[first:last] = logits_CV[here, labels] - logits_CV.logsumexp(-1)[here]
+        likeliest_S[first:last] = logits_CV.argmax(-1)[here] == labels
+    return nats_S, likeliest_S

@@ -13,7 +13,8 @@ from torch.nn.functional import cross_entropy
 from cpt.errors import StageFailed
 from cpt.packed import attention
 from cpt.packed.batch import PackedBatch, pack
-from cpt.packed.cross_entropy import summed_cross_entropy, token_cross_entropy
+from cpt.packed.cross_entropy import score_labels, summed_cross_entropy, token_cross_entropy
+from cpt.packed.prefix_trees import TreeBatch
 
 Precision = Literal["auto", "bf16", "fp32", "fp8"]
 
@@ -116,6 +117,11 @@ class PackedLanguageModel(nn.Module):
         )
         return nats_T
 
+    @torch.no_grad()
+    def score(self, batch: TreeBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """ln p(label) in nats, and whether the label is the likeliest token, for all the batch asks: [S]."""
+        return score_labels(self._hidden(batch), self._head(), batch.nodes, batch.labels)
+
     def _head(self) -> torch.Tensor:
         head = self.model.get_output_embeddings()
         if getattr(head, "bias", None) is not None:
@@ -123,7 +129,7 @@ class PackedLanguageModel(nn.Module):
         weight: torch.Tensor = head.weight
         return weight
 
-    def _hidden(self, batch: PackedBatch) -> torch.Tensor:
+    def _hidden(self, batch: PackedBatch | TreeBatch) -> torch.Tensor:
         """Last hidden states [T, E] of the model's backbone."""
         output = self.model.base_model(
             input_ids=batch.input_ids,

@@ -115,11 +115,3 @@ def test_scores_are_by_item_and_text_is_never_a_template_nor_the_network_asked(
     assert scores["one"].acc.tolist() == [1, 0, 1]
     assert scores["two"].acc.tolist() == [0, 1]
     assert score_items(model, {}, tmp_path) == {}
-
-
-def test_other_requests_are_refused(tiny_model: Path) -> None:
-    model = packed(tiny_model)
-    with pytest.raises(NotImplementedError):
-        model.generate_until([])
-    with pytest.raises(NotImplementedError):
-        model.loglikelihood_rolling([])

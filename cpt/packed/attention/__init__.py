@@ -1,7 +1,8 @@
 """Causal attention within documents, exact and without a mask over the row.
 
 Packed documents must not see each other. Each way of attending takes the whole row with its layout:
-`products` on a CPU, `varlen` on a GPU that has the kernel, `grouped` elsewhere.
+`products` on a CPU, `varlen` on a GPU that has the kernel, `grouped` elsewhere. Documents that share what
+they begin with are attended by `trees`.
 
 Shapes: T tokens in the row, H query heads, K key-value heads, E head width.
 """
@@ -14,13 +15,14 @@ from typing import Any
 import torch
 
 from cpt.errors import StageFailed
-from cpt.packed.attention import grouped, products, varlen
-from cpt.packed.attention.layout import DocumentLayout
+from cpt.packed.attention import grouped, products, trees, varlen
+from cpt.packed.attention.layout import DocumentLayout, TreeLayout
 
 __all__ = [
     "LAYOUT",
     "NAME",
     "DocumentLayout",
+    "TreeLayout",
     "attend_within_documents",
     "refuse_unsupported",
     "register",
@@ -37,7 +39,7 @@ def attend_within_documents(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    layout: DocumentLayout,
+    layout: DocumentLayout | TreeLayout,
     scaling: float,
     window: int | None = None,
 ) -> torch.Tensor:
@@ -51,6 +53,8 @@ def attend_within_documents(
     Returns:
         [1, T, H, E]
     """
+    if isinstance(layout, TreeLayout):
+        return trees.attend(query, key, value, layout, scaling, window)
     return _way(query)(query, key, value, layout, scaling, window)
 
 

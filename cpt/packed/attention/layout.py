@@ -10,7 +10,7 @@ Shapes: T tokens in the row, K key-value heads; a group holds D documents of at 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -35,6 +35,35 @@ class DocumentLayout:
     def of(cls, lengths: Sequence[int]) -> DocumentLayout:
         """The layout of documents of these lengths, laid end to end."""
         return cls(tuple(lengths), torch.tensor([0, *lengths]).cumsum(0).to(torch.int32))
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Sequences of which what they have in common lies in the row once (`cpt.packed.prefix_trees`).
+
+    Attributes:
+        length, trunk: L tokens, of which the first so many lie before any fork: each sees all before it.
+        visible: [L - trunk, L] whether a token after the trunk sees a token: those on its own path.
+        depth: [L] position of each token in its sequence.
+    """
+
+    length: int
+    trunk: int
+    visible: torch.Tensor
+    depth: torch.Tensor
+
+
+@dataclass(frozen=True)
+class TreeLayout:
+    """Trees that lie end to end in a row."""
+
+    trees: tuple[Tree, ...]
+
+    def to(self, device: torch.device | str) -> TreeLayout:
+        """The same layout on another device."""
+        return TreeLayout(
+            tuple(replace(t, visible=t.visible.to(device), depth=t.depth.to(device)) for t in self.trees)
+        )
 
 
 @dataclass(frozen=True)

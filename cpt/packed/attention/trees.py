@@ -1,0 +1,61 @@
+"""Attention within trees of tokens: of a tree's trunk causally, of its branches by a mask.
+
+Shapes: T tokens of the row, L of a tree, H query heads, K key-value heads, E head width; B = L - trunk.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from cpt.packed.attention.layout import Tree, TreeLayout
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: TreeLayout,
+    scaling: float,
+    window: int | None,
+) -> torch.Tensor:
+    """See `cpt.packed.attention.attend_within_documents`; nothing is kept for a backward pass."""
+    options = {"scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
+    outputs: list[torch.Tensor] = []
+    start = 0
+    for tree in layout.trees:
+        split = (x[:, :, start : start + tree.length] for x in (query, key, value))
+        query_1HLE, key_1KLE, value_1KLE = split
+        if tree.trunk:
+            trunk = (x[:, :, : tree.trunk] for x in (query_1HLE, key_1KLE, value_1KLE))
+            visible_NN = _trunk_mask(tree, window)
+            outputs.append(
+                scaled_dot_product_attention(
+                    *trunk, attn_mask=visible_NN, is_causal=visible_NN is None, **options
+                )
+            )
+        if tree.trunk < tree.length:
+            branches_1HBE = query_1HLE[:, :, tree.trunk :]
+            visible_BL = _branch_mask(tree, window)
+            outputs.append(
+                scaled_dot_product_attention(
+                    branches_1HBE, key_1KLE, value_1KLE, attn_mask=visible_BL, **options
+                )
+            )
+        start += tree.length
+    return torch.cat(outputs, dim=2).transpose(1, 2)
+
+
+def _trunk_mask(tree: Tree, window: int | None) -> torch.Tensor | None:
+    """[trunk, trunk], or None where every token sees all before it."""
+    if window is None or tree.trunk <= window:
+        return None
+    distance = tree.depth[: tree.trunk, None] - tree.depth[: tree.trunk]
+    return (distance >= 0) & (distance < window)
+
+
+def _branch_mask(tree: Tree, window: int | None) -> torch.Tensor:
+    """[B, L]"""
+    if window is None:
+        return tree.visible
+    return tree.visible & (tree.depth[tree.trunk :, None] - tree.depth < window)

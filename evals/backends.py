@@ -1,0 +1,131 @@
+"""Which library computes what tasks ask: the packed model, lm-eval's own where none packs, or vLLM."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from cpt.errors import StageFailed, UsageError
+from evals.prompting import OWN, Prompting
+from evals.request_cache import request_key
+
+if TYPE_CHECKING:
+    import torch
+    from lm_eval.api.model import LM
+
+Backend = Literal["hf", "vllm"]
+
+_FALLBACK_BATCH = 8
+
+
+def check_backend(backend: Backend, start_token: str | None) -> None:
+    """Raise for a backend that cannot be used here.
+
+    Raises:
+        UsageError: vLLM is not installed, or cannot put the start token before texts.
+    """
+    if backend != "vllm":
+        return
+    if importlib.util.find_spec("vllm") is None:
+        raise UsageError(
+            "the backend vllm is not installed", hint='Install it with: pip install "cpt-workbench[vllm]"'
+        )
+    if start_token != OWN:
+        raise UsageError(
+            "the backend vllm puts before texts what the tokenizer itself puts there, no other start token",
+            hint=f"Use the start token {OWN}, or the backend hf.",
+        )
+
+
+def load(
+    backend: Backend,
+    folder: Path,
+    prompting: Prompting,
+    *,
+    dtype: torch.dtype,
+    start_token: str | None,
+    batch_tokens: int | None,
+    on_progress: Callable[[int, int], None],
+    on_message: Callable[[str], None],
+) -> LM:
+    """A model as lm-eval uses it, with a set `cut` of the keys of requests that lost their beginning."""
+    if backend == "vllm":
+        return _vllm(folder, dtype)
+    try:
+        return _packed(folder, prompting, dtype, batch_tokens, on_progress)
+    except StageFailed as error:
+        if start_token != OWN:
+            raise
+        on_message(f"{error.message}: read by lm-eval's own class, padded and slower")
+        return _padded(folder, dtype, error)
+
+
+def _packed(
+    folder: Path,
+    prompting: Prompting,
+    dtype: torch.dtype,
+    batch_tokens: int | None,
+    on_progress: Callable[[int, int], None],
+) -> LM:
+    import torch
+
+    from cpt.packed.model import PackedLanguageModel, load_model
+    from evals.language_model import PackedLM
+
+    model = load_model(folder, dtype)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return PackedLM(
+        PackedLanguageModel(model),
+        prompting.tokenizer,
+        start_token=prompting.start,
+        on_progress=on_progress,
+        batch_tokens=batch_tokens,
+    )
+
+
+def _padded(folder: Path, dtype: torch.dtype, packing: StageFailed) -> LM:
+    import torch
+    from lm_eval.models.huggingface import HFLM
+
+    try:
+        return _counting(HFLM)(
+            pretrained=str(folder),
+            dtype=dtype,
+            batch_size=_FALLBACK_BATCH,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise packing from error
+
+
+def _vllm(folder: Path, dtype: torch.dtype) -> LM:
+    from lm_eval.models.vllm_causallms import VLLM
+
+    return _counting(VLLM)(pretrained=str(folder), dtype=str(dtype).removeprefix("torch."), batch_size="auto")
+
+
+def _counting(kind: Any) -> Any:
+    """One of lm-eval's model classes, noting which requests are longer than it reads."""
+
+    class Counting(kind):
+        def __init__(self, **options: Any) -> None:
+            self.cut: set[str] = set()
+            super().__init__(**options)
+
+        def _loglikelihood_tokens(self, requests: Any, *args: Any, **options: Any) -> Any:
+            for text, context, rest in requests:
+                if text is not None and len(context) + len(rest) > self.max_length + 1:
+                    self.cut.add(request_key("loglikelihood", text))
+            return super()._loglikelihood_tokens(requests, *args, **options)
+
+        def generate_until(self, requests: Any, *args: Any, **options: Any) -> Any:
+            for request in requests:
+                context, asked = request.args
+                new = asked.get("max_gen_toks", self.max_gen_toks)
+                if len(self.tok_encode(context)) > self.max_length - new:
+                    self.cut.add(request_key("generate_until", request.args))
+            return super().generate_until(requests, *args, **options)
+
+    return Counting

@@ -1,0 +1,98 @@
+"""A model that is asked only what the cache does not know, and loaded only if there is such a thing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lm_eval.api.model import LM
+
+from cpt.errors import CptError, StageFailed
+from evals.prompting import Prompting
+from evals.request_cache import Answer, RequestCache, request_key
+
+
+class CachedLM(LM):
+    """An lm-eval model before any other lm-eval model.
+
+    Attributes:
+        cut: by task, how many of its requests lost their beginning because the model reads no longer ones.
+        asked, answered: requests so far, and how many of them the cache knew.
+    """
+
+    def __init__(self, load: Callable[[], LM], cache: RequestCache, prompting: Prompting) -> None:
+        """Wrap a model.
+
+        Args:
+            load: gives the model; called at the first request that is not in the cache. The model tells its
+                `cache_hook` each answer as soon as it has it, and its `cut` the requests it shortened.
+        """
+        super().__init__()
+        self._load, self._cache, self._prompting = load, cache, prompting
+        self._model: LM | None = None
+        self.cut: Counter[str] = Counter()
+        self.asked = self.answered = 0
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+        """(log-likelihood, greedy) of each request."""
+        return [(float(nats), bool(greedy)) for nats, greedy in self._answers("loglikelihood", requests)]
+
+    def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
+        """Log-likelihood of each text."""
+        return [float(nats) for nats in self._answers("loglikelihood_rolling", requests)]
+
+    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+        """Each prompt's continuation."""
+        return [str(text) for text in self._answers("generate_until", requests)]
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """A conversation in the model's template."""
+        return self._prompting.render(chat_history, to_be_continued=add_generation_prompt)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Name of the tokenizer, for lm-eval's own records."""
+        return self._prompting.folder.name
+
+    def _answers(self, kind: str, requests: Sequence[Any]) -> list[Any]:
+        keys = [request_key(kind, request.args) for request in requests]
+        known = self._cache.find(keys)
+        self.asked += len(keys)
+        self.answered += sum(key in known for key in keys)
+        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in known}
+        if missing:
+            known |= self._ask(kind, missing)
+        for key, request in zip(keys, requests, strict=True):
+            self.cut[request.task_name] += known[key].cut
+        return [known[key].value for key in keys]
+
+    def _ask(self, kind: str, requests: dict[str, Any]) -> dict[str, Answer]:
+        """Answers of the model, kept as they come."""
+        if self._model is None:
+            self._model = self._load()
+        model: Any = self._model
+        cut: set[str] = model.cut
+        model.set_cache_hook(_Hook(self._cache, cut))
+        try:
+            values = getattr(model, kind)(list(requests.values()))
+        except CptError:
+            raise
+        except Exception as error:
+            raise StageFailed(f"the model fails at {kind} requests: {error}") from error
+        finally:
+            self._cache.write()
+        return {key: Answer(value, key in cut) for key, value in zip(requests, values, strict=True)}
+
+
+class _Hook:
+    """What lm-eval's models tell each answer to."""
+
+    def __init__(self, cache: RequestCache, cut: set[str]) -> None:
+        self._cache, self._cut = cache, cut
+
+    def add_partial(self, kind: str, arguments: Sequence[Any], value: Any) -> None:
+        key = request_key(kind, arguments)
+        self._cache.keep(key, Answer(value, key in self._cut))

@@ -1,0 +1,29 @@
+"""What makes a model the same model: weights, tokenizer, and the settings that its scores depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from cpt.model_folder.tokenizer import FILE
+from cpt.model_folder.weights import weight_files
+from cpt.references.cache import file_sha256
+
+_IRRELEVANT = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "use_cache")
+"""Settings of config.json that say how it was saved, not what the model computes."""
+
+_SETTINGS = ("config.json", "generation_config.json")
+
+
+def model_fingerprint(folder: Path) -> str:
+    """SHA-256 of a model folder's weights, tokenizer and configuration: the same wherever it lies."""
+    digest = hashlib.sha256()
+    for file in [*weight_files(folder), folder / FILE]:
+        digest.update(f"{file.name}\0{file_sha256(file)}\n".encode())
+    for name in _SETTINGS:
+        file = folder / name
+        said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        kept = {key: value for key, value in said.items() if key not in _IRRELEVANT}
+        digest.update(f"{name}\0{json.dumps(kept, sort_keys=True)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,186 @@
+"""Greedy continuation of prompts until a stop string, in batches from which finished texts leave.
+
+The text is that of transformers' `generate` with `do_sample=False` and of lm-eval's HFLM: the model's own end
+tokens and repetition penalty hold, the stop string is cut off. Sampling and beams are refused: their scores
+would depend on more than the model and the item.
+
+Shapes: B rows of a batch, L tokens of the longest so far, V rows of the head.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lm_eval.models.utils import normalize_gen_kwargs
+from tokenizers import Tokenizer
+
+from cpt.errors import DataError
+
+BATCH_TOKENS = 16_384
+"""Tokens, those to be generated included, that a batch's cache holds; one prompt may exceed it."""
+
+NEW_TOKENS = 256
+"""Tokens to generate where a task does not say how many, as in lm-eval."""
+
+_OF_SAMPLING = {"temperature", "top_p", "top_k", "do_sample"}
+_UNDERSTOOD = {"until", "max_gen_toks", *_OF_SAMPLING}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be continued, and how far.
+
+    Attributes:
+        prompt: token ids.
+        stops: strings at which the text ends.
+        new: most tokens to generate.
+        cut: tokens that the prompt lost at its beginning, so that it and the new ones fit the model.
+    """
+
+    prompt: list[int]
+    stops: tuple[str, ...]
+    new: int
+    cut: int
+
+    @classmethod
+    def of(cls, prompt: list[int], options: Mapping[str, Any], reads: int) -> Wanted:
+        """A request as lm-eval states it, for a model that reads so many tokens at once.
+
+        Raises:
+            DataError: the options ask for something else than greedy generation, or for more new tokens than
+                the model reads.
+        """
+        said = normalize_gen_kwargs(dict(options), NEW_TOKENS)
+        unknown = sorted(set(said) - _UNDERSTOOD)
+        if unknown or said["do_sample"]:
+            asked = ", ".join(unknown) or f"samples (temperature {said.get('temperature')})"
+            raise DataError(f"only greedy generation is supported; the task asks for {asked}")
+        room = reads - said["max_gen_toks"]
+        if room < 1:
+            raise DataError(
+                f"the task generates up to {said['max_gen_toks']} tokens, the model reads {reads} at once"
+            )
+        stops = tuple(stop for stop in said["until"] if stop)
+        return cls(prompt[-room:], stops, said["max_gen_toks"], max(0, len(prompt) - room))
+
+
+def generate(model: Any, tokenizer: Tokenizer, wanted: Sequence[Wanted]) -> Iterator[tuple[int, str]]:
+    """Number and text of every prompt's continuation, as they are finished.
+
+    Args:
+        model: a Hugging Face causal language model; its attention is padded meanwhile.
+    """
+    with _attending_padded(model):
+        for numbers in _batches(wanted):
+            yield from _generate_batch(model, tokenizer, numbers, [wanted[number] for number in numbers])
+
+
+@contextlib.contextmanager
+def _attending_padded(model: Any) -> Iterator[None]:
+    before = model.config._attn_implementation
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def _batches(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
+    """Numbers of prompts of about the same length, the longest first."""
+    batch: list[int] = []
+    longest = 0
+    for number in sorted(range(len(wanted)), key=lambda index: -len(wanted[index].prompt)):
+        length = len(wanted[number].prompt) + wanted[number].new
+        if batch and max(longest, length) * (len(batch) + 1) > BATCH_TOKENS:
+            yield batch
+            batch, longest = [], 0
+        batch.append(number)
+        longest = max(longest, length)
+    if batch:
+        yield batch
+
+
+@dataclass
+class _Row:
+    number: int
+    wanted: Wanted
+    tokens: list[int] = field(default_factory=list)
+    text: str = ""
+
+
+@torch.no_grad()
+def _generate_batch(
+    model: Any, tokenizer: Tokenizer, numbers: Sequence[int], wanted: Sequence[Wanted]
+) -> Iterator[tuple[int, str]]:
+    from transformers import DynamicCache
+
+    rows = [_Row(number, each) for number, each in zip(numbers, wanted, strict=True)]
+    ids_BL, real_BL = _padded([each.prompt for each in wanted], model.device)
+    ends, penalty = _end_tokens(model), _repetition_penalty(model)
+    cache = DynamicCache(config=model.config)
+    step_BN = ids_BL
+    while rows:
+        output = model(
+            input_ids=step_BN,
+            attention_mask=real_BL,
+            position_ids=(real_BL.cumsum(-1) - 1).clamp(min=0)[:, -step_BN.shape[1] :],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        next_B1 = penalty(ids_BL, output.logits[:, -1].float()).argmax(-1, keepdim=True)
+        stays: list[int] = []
+        for index, (row, token) in enumerate(zip(rows, next_B1[:, 0].tolist(), strict=True)):
+            if _finished(row, token, ends, tokenizer):
+                yield row.number, row.text
+            else:
+                stays.append(index)
+        ids_BL = torch.cat([ids_BL, next_B1], 1)
+        real_BL = torch.cat([real_BL, torch.ones_like(next_B1)], 1)
+        if len(stays) < len(rows):
+            kept = torch.tensor(stays, dtype=torch.long, device=ids_BL.device)
+            rows = [rows[index] for index in stays]
+            ids_BL, real_BL, next_B1 = ids_BL[kept], real_BL[kept], next_B1[kept]
+            cache.batch_select_indices(kept)
+        step_BN = next_B1
+
+
+def _padded(prompts: Sequence[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prompts padded at the left, and which places are real: [B, L] each.
+
+    A row is padded with its own first token, which a repetition penalty counts as repeated anyway.
+    """
+    longest = max(map(len, prompts))
+    ids = [[prompt[0]] * (longest - len(prompt)) + prompt for prompt in prompts]
+    real = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(real, device=device)
+
+
+def _finished(row: _Row, token: int, ends: frozenset[int], tokenizer: Tokenizer) -> bool:
+    """Take in a row's next token; whether the row's text is complete (and cut at the stop string)."""
+    if token in ends:
+        return True
+    row.tokens.append(token)
+    row.text = tokenizer.decode(row.tokens, skip_special_tokens=True)
+    stopped = any(stop in row.text for stop in row.wanted.stops)
+    for stop in row.wanted.stops:
+        row.text = row.text.split(stop)[0]
+    return stopped or len(row.tokens) >= row.wanted.new
+
+
+def _end_tokens(model: Any) -> frozenset[int]:
+    said = (model.generation_config.eos_token_id, model.config.eos_token_id)
+    found = next((end for end in said if end is not None), [])
+    return frozenset([found] if isinstance(found, int) else found)
+
+
+def _repetition_penalty(model: Any) -> Any:
+    from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
+
+    factor = model.generation_config.repetition_penalty
+    wanted = [] if factor in (None, 1.0) else [RepetitionPenaltyLogitsProcessor(float(factor))]
+    return LogitsProcessorList(wanted)

@@ -1,0 +1,189 @@
+"""Aggregations: from what a metric says of every item to a score, for the sample and for resamples of it.
+
+Each is a function of the items' values and of weights, how often each item counts, of many resamples at once.
+`AGGREGATIONS` holds them by the name under which a task file asks for them (`aggregation: macro_f1`).
+
+Shapes: N items, R resamples, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Values = Sequence[Any]
+"""Of each item a number, or a tuple: (gold, predicted), (true positives, predicted, gold), (nats, weight)."""
+
+RESAMPLES = 1000
+_CHUNK = 2**22
+
+
+def aggregate(name: str, values: Values, weights: np.ndarray | None = None) -> Any:
+    """Score of items.
+
+    Args:
+        name: of the aggregation.
+        values: [N]
+        weights: [R, N] how often each item counts in each resample; each item once by default.
+
+    Returns:
+        The score, or [R] scores of the resamples (NaN where one is not defined).
+    """
+    once = weights is None
+    counts = np.ones((1, len(values))) if once else np.asarray(weights, dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = AGGREGATIONS[name](values, counts)
+    return float(scores[0]) if once else scores
+
+
+def standard_error(name: str, values: Values, seed: int) -> float | None:
+    """Standard error of a score: of a mean in closed form, else by bootstrap; None for a single item."""
+    count = len(values)
+    if count < 2:
+        return None
+    if name == "mean":
+        return float(np.std(np.asarray(values, dtype=float), ddof=1) / math.sqrt(count))
+    return float(np.nanstd(resampled(name, values, seed), ddof=1))
+
+
+def resampled(name: str, values: Values, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
+    """Scores of bootstrap resamples: [resamples]."""
+    count = len(values)
+    generator = np.random.default_rng(seed)
+    scores: list[np.ndarray] = []
+    left = resamples
+    while left:
+        size = min(left, max(1, _CHUNK // count))
+        weights = generator.multinomial(count, np.full(count, 1 / count), size=size)
+        scores.append(aggregate(name, values, weights))
+        left -= size
+    return np.concatenate(scores)
+
+
+def mean(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """Arithmetic mean."""
+    return weights_RN @ np.asarray(values, dtype=float) / weights_RN.sum(1)
+
+
+def median(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """The upper of the two middle values where their number is even, as lm-eval has it."""
+    numbers = np.asarray(values, dtype=float)
+    order = np.argsort(numbers, kind="stable")
+    reached_RN = weights_RN[:, order].cumsum(1)
+    middle_R1 = np.floor(weights_RN.sum(1, keepdims=True) / 2) + 1
+    return numbers[order][(reached_RN >= middle_R1).argmax(1)]
+
+
+def perplexity(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """exp(-mean) of log-likelihoods in nats."""
+    return np.exp(-mean(values, weights_RN))
+
+
+def weighted_perplexity(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """exp(-Σ log-likelihood / Σ weight) of (log-likelihood, words or bytes)."""
+    return np.exp(-_ratio(values, weights_RN))
+
+
+def bits_per_byte(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """-Σ log-likelihood / (ln 2 · Σ bytes) of (log-likelihood in nats, bytes)."""
+    return -_ratio(values, weights_RN) / math.log(2)
+
+
+def f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """F1 of class 1 over (gold, predicted) of two classes; 0 where neither has it."""
+    gold, predicted = (np.array([_number(pair[side]) == 1 for pair in values]) for side in (0, 1))
+    return _f1(*(weights_RN @ x.astype(float) for x in (gold & predicted, predicted, gold)))
+
+
+def macro_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """Mean F1 of the classes that occur, as gold or predicted, over (gold, predicted)."""
+    right_RC, predicted_RC, gold_RC = _by_class(values, weights_RN)
+    scores_RC = _f1(right_RC, predicted_RC, gold_RC)
+    return scores_RC.sum(1) / (predicted_RC + gold_RC > 0).sum(1)
+
+
+def weighted_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """Mean F1 of the classes, each as often as it is gold, over (gold, predicted)."""
+    right_RC, predicted_RC, gold_RC = _by_class(values, weights_RN)
+    return (_f1(right_RC, predicted_RC, gold_RC) * gold_RC).sum(1) / gold_RC.sum(1)
+
+
+def balanced_accuracy(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """Mean recall of the classes that are gold, over (gold, predicted)."""
+    right_RC, _, gold_RC = _by_class(values, weights_RN)
+    recall_RC = np.where(gold_RC > 0, right_RC / np.maximum(gold_RC, 1), 0.0)
+    return recall_RC.sum(1) / (gold_RC > 0).sum(1)
+
+
+def matthews_corrcoef(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """Matthews' correlation of (gold, predicted) for any classes (Gorodkin 2004); 0 if undefined."""
+    right_RC, predicted_RC, gold_RC = _by_class(values, weights_RN)
+    total_R = weights_RN.sum(1)
+    covariance_R = right_RC.sum(1) * total_R - (predicted_RC * gold_RC).sum(1)
+    spread_R = np.sqrt((total_R**2 - (predicted_RC**2).sum(1)) * (total_R**2 - (gold_RC**2).sum(1)))
+    return np.where(spread_R > 0, covariance_R / np.where(spread_R > 0, spread_R, 1), 0.0)
+
+
+def entity_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """Micro F1 over (right, predicted, gold) numbers of entities (or labels) of each item."""
+    counts_N3 = np.asarray(values, dtype=float).reshape(len(values), 3)
+    return _f1(*(weights_RN @ counts_N3).T)
+
+
+AGGREGATIONS: dict[str, Callable[[Values, np.ndarray], np.ndarray]] = {
+    "mean": mean,
+    "median": median,
+    "perplexity": perplexity,
+    "weighted_perplexity": weighted_perplexity,
+    "bits_per_byte": bits_per_byte,
+    "f1": f1,
+    "macro_f1": macro_f1,
+    "weighted_f1": weighted_f1,
+    "balanced_accuracy": balanced_accuracy,
+    "matthews_corrcoef": matthews_corrcoef,
+    "entity_f1": entity_f1,
+}
+
+
+def register() -> None:
+    """Make the aggregations that lm-eval lacks known to it, so that task files can name them."""
+    import lm_eval.api.metrics  # noqa: F401  fills the registry
+    from lm_eval.api.registry import AGGREGATION_REGISTRY, register_aggregation
+
+    for name in AGGREGATIONS.keys() - set(AGGREGATION_REGISTRY):
+        register_aggregation(name)(_of_all(name))
+
+
+def _of_all(name: str) -> Callable[[Values], float]:
+    def score(values: Values) -> float:
+        return float(aggregate(name, values))
+
+    score.__name__ = name
+    return score
+
+
+def _number(label: Any) -> float | None:
+    return float(label) if isinstance(label, (int, float, np.number)) else None
+
+
+def _ratio(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    pairs_N2 = np.asarray(values, dtype=float).reshape(len(values), 2)
+    sums_R2 = weights_RN @ pairs_N2
+    return sums_R2[:, 0] / sums_R2[:, 1]
+
+
+def _f1(right: np.ndarray, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray:
+    """2 · right / (predicted + gold), 0 where nothing is predicted nor gold."""
+    both = predicted + gold
+    return np.where(both > 0, 2 * right / np.where(both > 0, both, 1), 0.0)
+
+
+def _by_class(values: Values, weights_RN: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How many items are rightly, at all, and truly of each class: [R, C] each."""
+    labels = {label: index for index, label in enumerate(dict.fromkeys(x for pair in values for x in pair))}
+    gold_N, predicted_N = (np.array([labels[pair[side]] for pair in values]) for side in (0, 1))
+    gold_NC, predicted_NC = (np.eye(len(labels))[x] for x in (gold_N, predicted_N))
+    return weights_RN @ (gold_NC * predicted_NC), weights_RN @ predicted_NC, weights_RN @ gold_NC

@@ -1,0 +1,106 @@
+"""How text becomes a model's tokens: what precedes it, and whether special tokens in it are special."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from cpt.errors import UsageError
+from cpt.model_folder.tokenizer import load_tokenizer
+
+OWN = "auto"
+"""As a start token: whatever the tokenizer itself puts before a text, as lm-eval does."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What precedes text.
+
+    Attributes:
+        tokens: ids before every text that nothing else precedes.
+        empty: id that stands for an empty context, so that a first token can be predicted.
+    """
+
+    tokens: tuple[int, ...]
+    empty: int
+
+
+class Prompting:
+    """A model folder's tokenizer, start and chat template; the model itself is not needed."""
+
+    def __init__(self, folder: Path, start_token: str | None = OWN, *, chat: bool = False) -> None:
+        """Read a folder's tokenizer.
+
+        Args:
+            start_token: token before every text, as it preceded every training document; None for none;
+                `OWN` for the tokenizer's own.
+            chat: put prompts into the model's chat template, whose special tokens are then read as such.
+
+        Raises:
+            UsageError: the tokenizer has no such token or no chat template.
+        """
+        self.folder, self.chat = folder, chat
+        self.tokenizer: Tokenizer = load_tokenizer(folder)
+        self.tokenizer.encode_special_tokens = not chat
+        self.start = self._own_start() if start_token == OWN else self._named_start(start_token)
+        if chat and not self.full.chat_template:
+            raise UsageError(
+                f"the tokenizer in {folder} has no chat template",
+                hint="Evaluate without --chat, or add chat_template.jinja to the model's folder.",
+            )
+
+    @cached_property
+    def full(self) -> Any:
+        """The tokenizer as transformers loads it."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+
+    def _own_start(self) -> Start:
+        ids = self.full("a").input_ids
+        plain = self.full("a", add_special_tokens=False).input_ids
+        tokens = tuple(ids[: ids.index(plain[0])]) if plain and plain[0] in ids else ()
+        candidates = (self.full.bos_token_id, self.full.eos_token_id, *tokens)
+        empty = next((token for token in candidates if token is not None), None)
+        if empty is None:
+            raise UsageError(
+                f"the tokenizer in {self.folder} has neither a start nor an end token",
+                hint="Name the token that precedes texts with --start-token.",
+            )
+        return Start(tokens, empty)
+
+    def _named_start(self, token: str | None) -> Start:
+        if token is None:
+            return Start((), self._own_start().empty)
+        found = self.tokenizer.token_to_id(token)
+        if found is None:
+            raise UsageError(
+                f"the tokenizer in {self.folder} has no token {token!r}",
+                hint=f"Use {OWN} for what the tokenizer itself puts before a text, or none.",
+            )
+        return Start((found,), found)
+
+    def render(self, messages: Sequence[dict[str, str]], *, to_be_continued: bool) -> str:
+        """A conversation in the chat template; where it takes no system message, that joins the first turn.
+
+        Args:
+            to_be_continued: the model's turn comes next; otherwise its last message is to be continued.
+        """
+        from jinja2.exceptions import TemplateError
+
+        options = {"add_generation_prompt": to_be_continued, "continue_final_message": not to_be_continued}
+        try:
+            return str(self.full.apply_chat_template(messages, tokenize=False, **options))
+        except TemplateError:
+            without = [message for message in messages if message["role"] != "system"]
+            if len(without) == len(messages):
+                raise
+            system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
+            first = {**without[0], "content": f"{system}\n\n{without[0]['content']}"}
+            joined = [first, *without[1:]]
+            return str(self.full.apply_chat_template(joined, tokenize=False, **options))

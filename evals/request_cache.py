@@ -1,0 +1,129 @@
+"""Answers of models to requests, kept on disk so that an interrupted or repeated evaluation continues.
+
+An answer is found again by everything that it depends on: the model's fingerprint, its precision and what
+precedes its texts (together the *identity*), and the request as it is put to the model, prompt and
+continuation or generation settings. A changed task therefore asks anew, and tasks that ask the same share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FILE = "requests.sqlite"
+
+_TABLE = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID"
+
+_SECONDS = 1.0
+"""Answers are written at least so often."""
+
+_VARIABLES = 500
+"""Keys of one query; SQLite takes at least 999."""
+
+
+def request_key(kind: str, arguments: Sequence[Any]) -> str:
+    """Hash of a request: its type (loglikelihood, …) and what is asked."""
+    said = json.dumps([kind, *arguments], sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model's answer to a request.
+
+    Attributes:
+        value: (log-likelihood, greedy), a log-likelihood, or a text.
+        cut: whether the request was longer than the model reads and lost its beginning.
+    """
+
+    value: Any
+    cut: bool = False
+
+
+class RequestCache:
+    """The file of answers, seen for one identity; it may be shared by processes."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], on_message: Callable[[str], None]) -> None:
+        """Open the cache.
+
+        Args:
+            folder: where the file lies, or is made.
+            identity: of the model and of what else its answers depend on.
+            on_message: told when the file is damaged; it is then set aside and a new one begun.
+        """
+        self._identity = json.dumps(dict(identity), sort_keys=True)
+        self._new: dict[str, Answer] = {}
+        self._written = time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / FILE
+        try:
+            self._database = _open(file)
+        except sqlite3.DatabaseError as error:
+            aside = file.with_name(f"{FILE}.damaged-{int(time.time())}")
+            file.replace(aside)
+            for beside in (f"{FILE}-wal", f"{FILE}-shm"):
+                (folder / beside).unlink(missing_ok=True)
+            on_message(f"the cache {file} is damaged ({error}): set aside as {aside.name}, a new one begun")
+            self._database = _open(file)
+
+    def find(self, keys: Iterable[str]) -> dict[str, Answer]:
+        """The answers that are known."""
+        self.write()
+        by_place = {self._place(key): key for key in keys}
+        places = list(by_place)
+        found: dict[str, Answer] = {}
+        for start in range(0, len(places), _VARIABLES):
+            part = places[start : start + _VARIABLES]
+            marks = ",".join("?" * len(part))
+            rows = self._database.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", part)
+            for place, answer in rows:
+                value, cut = json.loads(answer)
+                found[by_place[place]] = Answer(value, cut)
+        return found
+
+    def keep(self, key: str, answer: Answer) -> None:
+        """Add an answer; it is on disk within about a second."""
+        self._new[key] = answer
+        if time.monotonic() - self._written > _SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Write what is not on disk yet."""
+        rows = [
+            (self._place(key), json.dumps([answer.value, answer.cut])) for key, answer in self._new.items()
+        ]
+        if rows:
+            with self._database:
+                self._database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
+        self._new.clear()
+        self._written = time.monotonic()
+
+    def close(self) -> None:
+        """Write and let go of the file."""
+        self.write()
+        self._database.close()
+
+    def _place(self, key: str) -> bytes:
+        return hashlib.sha256(f"{self._identity}\0{key}".encode()).digest()
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(file, timeout=60)
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=NORMAL")
+        with database:
+            database.execute(_TABLE)
+        checked = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if checked != "ok":
+            raise sqlite3.DatabaseError(checked)
+    except BaseException:
+        database.close()
+        raise
+    return database

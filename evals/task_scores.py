@@ -1,0 +1,152 @@
+"""From what lm-eval leaves of a task to its score with an error, and to the value of every item."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evals.metrics import AGGREGATIONS, aggregate, standard_error
+from evals.results import Items, TaskScore
+
+if TYPE_CHECKING:
+    from evals.preparation import Prepared
+
+_EXACT = 1e-9
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A task that lm-eval has run.
+
+    Attributes:
+        task: lm-eval's object.
+        results: scores by "metric,filter".
+        samples: for every filter and item a dict with the item (`doc`), the `filter` and metrics' values.
+    """
+
+    task: Any
+    results: Mapping[str, Any]
+    samples: Sequence[Mapping[str, Any]]
+
+
+def chosen_documents(task: Any, count: int | None, seed: int) -> None:
+    """Let a task have only so many of its items, drawn with the seed, in their order.
+
+    Fewer of the same seed are among more, so that a smaller level is part of a larger one.
+    """
+    documents = task.eval_docs
+    places = sorted(np.random.default_rng(seed).permutation(len(documents))[:count].tolist())
+    chosen = [documents[place] for place in places]
+    # the items stand in for the split: lm-eval asks for it anew at every step, and would read all of it
+    name = "test_docs" if task.has_test_docs() else "validation_docs"
+    setattr(task, name, lambda: chosen)
+
+
+def task_score(prepared: Prepared, scored: Scored, cut: int, seed: int) -> tuple[TaskScore, Items]:
+    """A task's score and its items.
+
+    Args:
+        cut: requests that lost their beginning.
+
+    Raises:
+        ValueError: the task has no such metric, or `evals.metrics` does not know how it is aggregated or
+            aggregates it differently.
+    """
+    entry = prepared.entry
+    metric, chosen_filter = _metric(entry.metric, scored)
+    samples = [sample for sample in scored.samples if sample["filter"] == chosen_filter]
+    with_value = [sample for sample in samples if metric in sample]
+    aggregation = _aggregation(scored.task, metric)
+    values = tuple(_plain(sample[metric]) for sample in with_value)
+    score, theirs = aggregate(aggregation, values), float(scored.results[f"{metric},{chosen_filter}"])
+    if not math.isclose(score, theirs, rel_tol=_EXACT, abs_tol=_EXACT):
+        raise ValueError(f"{aggregation} of {metric} is {score!r} here, {theirs!r} in lm-eval")
+    found = TaskScore(
+        task=entry.task,
+        suite=prepared.suite,
+        group=entry.group or entry.task,
+        metric=entry.metric,
+        higher_is_better=bool(scored.task.higher_is_better().get(metric, True)),
+        n=len(values),
+        score=score,
+        stderr=standard_error(aggregation, values, seed),
+        chance=entry.chance,
+        fewshot=int(scored.task.get_config("num_fewshot") or 0),
+        version=str(scored.task.VERSION),
+        data=prepared.data,
+        others=_others(scored.results, f"{metric},{chosen_filter}"),
+        note=_note(entry.note, cut, len(samples) - len(values)),
+    )
+    return found, Items(ids=_ids(with_value), values=values, aggregation=aggregation)
+
+
+def _metric(wanted: str, scored: Scored) -> tuple[str, str]:
+    """The metric and the filter whose answers it takes: the first that has it, unless named after a comma."""
+    metric, _, chosen = wanted.partition(",")
+    filters = dict.fromkeys(
+        key.partition(",")[2] for key in scored.results if key.partition(",")[0] == metric
+    )
+    if not filters or (chosen and chosen not in filters):
+        known = sorted(key for key in scored.results if "," in key and "_stderr" not in key)
+        raise ValueError(f"it has no metric {wanted}; it has {', '.join(known)}")
+    return metric, chosen or next(iter(filters))
+
+
+def _aggregation(task: Any, metric: str) -> str:
+    """Name in `evals.metrics` of the function with which a task aggregates a metric."""
+    from lm_eval.api.registry import AGGREGATION_REGISTRY
+
+    function = task.aggregation().get(metric)
+    registered = (name for name in AGGREGATION_REGISTRY if AGGREGATION_REGISTRY[name] is function)
+    name = next(registered, getattr(function, "__name__", "mean"))
+    if name not in AGGREGATIONS:
+        raise ValueError(f"{metric} is aggregated by {name}, which evals.metrics does not know")
+    return name
+
+
+def _plain(value: Any) -> Any:
+    """A value as numbers, texts and tuples of them."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return tuple(_plain(part) for part in value)
+    if isinstance(value, (bool, int, float, np.number, np.bool_)):
+        return float(value)
+    return str(value)
+
+
+def _others(results: Mapping[str, Any], counted: str) -> dict[str, float]:
+    """The scores by other metrics; the filter is named unless it is the only one."""
+    keys = [key for key in results if "," in key and "_stderr," not in key and key != counted]
+    names = {key: key.removesuffix(",none") for key in keys}
+    return {
+        names[key]: float(results[key]) for key in keys if isinstance(results[key], (int, float, np.number))
+    }
+
+
+def _note(said: str | None, cut: int, without: int) -> str | None:
+    parts = [said] if said else []
+    if cut:
+        parts.append(f"{cut:,} requests are longer than the model reads and lost their beginning")
+    if without:
+        parts.append(f"{without:,} items have no value of this metric and do not count")
+    return "; ".join(parts) or None
+
+
+def _ids(samples: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Hashes of the items' content; an item that occurs again is numbered."""
+    hashes = [
+        hashlib.sha256(json.dumps(sample["doc"], sort_keys=True, default=str).encode()).hexdigest()[:16]
+        for sample in samples
+    ]
+    seen: Counter[str] = Counter()
+    ids: list[str] = []
+    for each in hashes:
+        seen[each] += 1
+        ids.append(each if seen[each] == 1 else f"{each}-{seen[each]}")
+    return tuple(ids)
