@@ -1,0 +1,2 @@
+def leaderboard() -> None:
+    """stub"""
