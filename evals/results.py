@@ -15,14 +15,18 @@ class Items(Frozen):
     """Every item of a task, in one order.
 
     Attributes:
-        ids: short hashes of the items' content: the same item has the same id under every model.
+        ids: short hashes of the items' content: the same item has the same id under every model, and
+            no two of a task have the same.
         values: what the metric aggregates of each item: a number, or a pair such as [gold, predicted].
         aggregation: name of the aggregation (mean, f1, …) of `evals.metrics`.
+        clusters: what an item shares with others (the contract that several questions are about), so that
+            errors count it once; None if the items have nothing in common.
     """
 
     ids: tuple[str, ...]
     values: tuple[float | tuple[float | str, ...], ...]
     aggregation: str = "mean"
+    clusters: tuple[str, ...] | None = None
 
 
 class TaskScore(Frozen):
@@ -53,11 +57,17 @@ class TaskScore(Frozen):
 
 
 class Average(Frozen):
-    """Macro average of a suite: the mean over groups of the means over their tasks."""
+    """Macro average of a suite: the mean over groups of the means over their tasks.
+
+    Attributes:
+        stderr: of the tasks' errors, which are independent; None if a task has none.
+        apart: tasks that do not take part, as a lower score is better there.
+    """
 
     score: float
     stderr: float | None
     groups: int
+    apart: tuple[str, ...] = ()
 
 
 class LeftOut(Frozen):

@@ -1,0 +1,120 @@
+"""A comparison as a picture: both scores as a dumbbell, beside it the difference with its interval."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from cpt.errors import UsageError
+from evals.comparison import AverageComparison, Comparison, TaskComparison
+from evals.tables import by_suite
+
+Row = TaskComparison | AverageComparison
+
+FORMATS = (".svg", ".png", ".pdf")
+
+_COLOURS = {"better": "#0072b2", "worse": "#bf4b00", "no change": "#6b7683"}
+_RULE = "#dfe3e6"
+_WIDTH, _ROW, _EDGES = 10.0, 0.26, 1.3
+"""Inches: of the picture, of a row, of title and legend together."""
+
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "cpt",
+    "text.parse_math": False,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+}
+
+
+def plot(comparison: Comparison, file: Path) -> None:
+    """Write the picture; its format follows the file's suffix.
+
+    Tasks in which lower is better have another scale: they are named below the picture, not drawn.
+
+    Raises:
+        UsageError: another suffix, or nothing to draw.
+    """
+    if file.suffix not in FORMATS:
+        raise UsageError(f"{file}: a picture ends in {', '.join(FORMATS)}")
+    rows = [row for _, rows in by_suite(comparison) for row in rows]
+    drawn = [row for row in rows if isinstance(row, AverageComparison) or row.higher_is_better]
+    if not drawn:
+        raise UsageError("nothing to draw: lower is better in every task compared")
+    left_out = [row.task for row in rows if isinstance(row, TaskComparison) and not row.higher_is_better]
+    with mpl.rc_context(_STYLE):
+        figure = _figure(comparison, drawn, left_out)
+        aside = file.with_name(f".{os.getpid()}.{file.name}")
+        figure.savefig(aside)
+    aside.replace(file)
+
+
+def _figure(comparison: Comparison, rows: Sequence[Row], left_out: Sequence[str]) -> Figure:
+    figure = Figure(figsize=(_WIDTH, _EDGES + _ROW * len(rows)), layout="constrained")
+    scores, differences = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    for place, row in enumerate(rows):
+        _dumbbell(scores, place, row)
+        _difference(differences, place, row)
+    _name_rows(scores, rows)
+    differences.axvline(0, color="black", linewidth=0.8, zorder=0)
+    differences.tick_params(axis="y", length=0)
+    scores.set_xlabel("score")
+    differences.set_xlabel(f"B minus A, {100 * comparison.confidence:g}% intervals")
+    figure.suptitle(f"A: {comparison.a}   B: {comparison.b}", fontsize=9)
+    below = f"not drawn, as lower is better: {', '.join(left_out)}" if left_out else None
+    figure.legend(handles=_legend(), loc="outside lower center", ncols=6, frameon=False, title=below)
+    return figure
+
+
+def _dumbbell(axes: Axes, place: int, row: Row) -> None:
+    """A as a ring, B as a disc, guessing as a tick."""
+    shade = _COLOURS[row.verdict]
+    axes.plot([row.a, row.b], [place, place], color=shade, linewidth=2.5, alpha=0.45, zorder=1)
+    axes.plot(row.a, place, "o", color=shade, markerfacecolor="white", markersize=6, zorder=2)
+    axes.plot(row.b, place, "o", color=shade, markersize=6, zorder=3)
+    if isinstance(row, TaskComparison) and row.chance is not None:
+        axes.plot(row.chance, place, "|", color="black", markersize=8, zorder=1)
+
+
+def _difference(axes: Axes, place: int, row: Row) -> None:
+    shade = _COLOURS[row.verdict]
+    if row.interval is not None:
+        axes.plot(row.interval, [place, place], color=shade, linewidth=1.5)
+    axes.plot(row.difference, place, "o", color=shade, markersize=5)
+
+
+def _name_rows(axes: Axes, rows: Sequence[Row]) -> None:
+    """Names from the top down; a suite's average is bold, with a rule above it."""
+    average = [isinstance(row, AverageComparison) for row in rows]
+    names = [row.suite if isinstance(row, AverageComparison) else row.task for row in rows]
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    for place, label in enumerate(axes.get_yticklabels()):
+        if average[place]:
+            label.set_fontweight("bold")
+            for panel in axes.figure.axes:
+                panel.axhline(place - 0.5, color=_RULE, linewidth=1, zorder=0)
+
+
+def _legend() -> list[Line2D]:
+    def sign(label: str, marker: str, colour: str, face: str | None = None) -> Line2D:
+        face = colour if face is None else face
+        return Line2D([], [], marker=marker, color=colour, markerfacecolor=face, linestyle="", label=label)
+
+    grey = _COLOURS["no change"]
+    return [
+        sign("A", "o", grey, "white"),
+        sign("B", "o", grey),
+        sign("guessing", "|", "black"),
+        *(sign(verdict, "s", colour) for verdict, colour in _COLOURS.items()),
+    ]

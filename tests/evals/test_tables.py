@@ -1,0 +1,117 @@
+"""Tables and pictures of comparisons: complete, escaped, and readable by others."""
+
+import csv
+import io
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from results_made import made_results, with_task
+
+from cpt.errors import UsageError
+from evals.comparison import Comparison, compare
+from evals.plots import plot
+from evals.retention import retentions
+from evals.tables import AVERAGE, HEADINGS, RETENTION_HEADINGS, cells, retention_cells, to_csv, to_markdown
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    a = {
+        "medical/m/med_qa": [0, 0, 0, 0, 0, 0, 0, 1],
+        "general/g/arc": [1, 0, 1],
+        "general/p/lambada": [30, 40, 50],
+    }
+    b = {
+        "medical/m/med_qa": [1, 1, 1, 1, 1, 1, 1, 1],
+        "general/g/arc": [1, 0, 0],
+        "general/p/lambada": [35, 40, 50],
+    }
+    sides = [
+        with_task(made_results(model, tasks), "lambada", higher_is_better=False, metric="ppl")
+        for model, tasks in (("org/a|x", a), ("<b>$y$", {**b, "medical/m/new": [1]}))
+    ]
+    return compare(*(with_task(side, "med_qa", chance=0.25) for side in sides), resamples=200)
+
+
+def test_the_csv_has_every_line_in_full_precision(comparison: Comparison) -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(comparison))))
+    assert [(row["suite"], row["task"]) for row in rows] == [
+        ("medical", AVERAGE),
+        ("medical", "med_qa"),
+        ("general", AVERAGE),
+        ("general", "arc"),
+        ("general", "lambada"),
+    ]
+    task = comparison.tasks[0]
+    assert (rows[1]["n"], float(rows[1]["p"]), float(rows[1]["difference"])) == ("8", task.p, task.difference)
+    assert (float(rows[1]["low"]), float(rows[1]["high"])) == task.interval
+    assert rows[1]["verdict"] == task.verdict
+    assert rows[1]["visible"] == str(task.visible)
+    assert rows[0]["metric"] == ""
+
+
+def test_cells_by_hand(comparison: Comparison) -> None:
+    assert dict(zip(HEADINGS, cells(comparison.tasks[0]), strict=True)) == {
+        "task": "med_qa",
+        "metric": "acc",
+        "items": "8",
+        "A": "0.125 ± 0.125",
+        "B": "1.000 ± 0.000",
+        "difference": "+0.875",
+        "interval": "+0.267 to +0.978",
+        "p": "0.047",
+        "visible": "0.896",
+        "verdict": "better",
+    }
+    lambada = dict(zip(HEADINGS, cells(comparison.tasks[2]), strict=True))
+    assert (lambada["metric"], lambada["A"][:4], lambada["difference"]) == ("ppl ↓", "40.0", "+1.667")
+    (found,) = retentions(comparison)
+    shown = dict(zip(RETENTION_HEADINGS, retention_cells(found), strict=True))
+    assert (shown["gain"], shown["elsewhere"], shown["retention"]) == ("+116.7", "-33.3", "+83.3")
+
+
+def test_markdown_is_whole_and_shows_names_as_they_are(comparison: Comparison) -> None:
+    text = to_markdown(comparison, retentions(comparison))
+    assert r"A: org/a\|x, B: \<b\>\$y\$." in text
+    assert r"| med\_qa | acc | 8 |" in text
+    assert r"- medical new: not evaluated for org/a\|x" in text
+    assert text.count("### ") == 3
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.replace(r"\|", "").count("|") for line in tables} == {
+        len(HEADINGS) + 1,
+        len(RETENTION_HEADINGS) + 1,
+    }
+    assert "### Retention" not in to_markdown(comparison)
+    assert "Holm" in text
+    assert "95% intervals" in text
+
+
+def test_the_picture_has_every_row_and_says_what_it_leaves_out(
+    comparison: Comparison, tmp_path: Path
+) -> None:
+    plot(comparison, tmp_path / "p.svg")
+    texts = {
+        "".join(node.itertext()).strip()
+        for node in ET.parse(tmp_path / "p.svg").getroot().iter()
+        if node.tag.endswith("text")
+    }
+    assert {"medical", "med_qa", "general", "arc", "guessing", "better", "worse", "no change"} <= texts
+    assert "not drawn, as lower is better: lambada" in texts
+    assert "A: org/a|x   B: <b>$y$" in texts
+    assert [file.name for file in tmp_path.iterdir()] == ["p.svg"]
+
+
+@pytest.mark.parametrize("name", ["p.png", "p.pdf"])
+def test_other_formats(comparison: Comparison, tmp_path: Path, name: str) -> None:
+    plot(comparison, tmp_path / name)
+    assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_what_cannot_be_drawn_is_refused(comparison: Comparison, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\.svg, \.png, \.pdf"):
+        plot(comparison, tmp_path / "p.txt")
+    lower = comparison.model_copy(update={"tasks": comparison.tasks[2:], "averages": ()})
+    with pytest.raises(UsageError, match="lower is better"):
+        plot(lower, tmp_path / "p.svg")
+    assert not list(tmp_path.iterdir())
