@@ -1,0 +1,1 @@
+"""Task files that lm-eval reads, and the functions they name."""

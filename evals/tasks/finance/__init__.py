@@ -1,0 +1,1 @@
+"""Finance tasks and how their answers are scored."""

@@ -1,0 +1,202 @@
+"""Scores of finance answers: by hand, and against scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from evals.tasks.finance.aggregations import mean_weighted_f1, micro_f1, weighted_f1
+from evals.tasks.finance.classification import by_label, by_stance, by_tag
+from evals.tasks.finance.entities import answer_entities, entity_counts, predicted_spans, tagged_spans
+from evals.tasks.finance.golden_touchstone import (
+    NONE,
+    contains,
+    credit,
+    entities,
+    movement,
+    relations,
+    summary,
+)
+from evals.tasks.finance.numbers import Number, equal, first_number
+from evals.tasks.finance.questions import result, same_result, word_f1
+from evals.tasks.finance.tatqa import exact_and_f1, score
+
+
+def test_weighted_f1_is_scikit_learns_over_the_labels_that_are_right_somewhere() -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(20):
+        gold, predicted = generator.integers(0, 3, 50), generator.integers(0, 4, 50)
+        expected = f1_score(gold, predicted, average="weighted", labels=np.unique(gold), zero_division=0)
+        assert weighted_f1(list(zip(gold, predicted, strict=True))) == pytest.approx(expected, abs=1e-12)
+
+
+def test_weighted_f1_of_words_by_hand() -> None:
+    pairs = [("up", "up"), ("up", "down"), ("down", "down"), ("up", "none")]
+    assert weighted_f1(pairs) == pytest.approx(3 / 4 * (2 * 1 / 3 * 1 / (1 + 1 / 3)) + 1 / 4 * (2 / 3))
+
+
+def test_headlines_count_every_tag_alike() -> None:
+    triples = [("Price", 0, 0), ("Price", 0, 0), ("Price", 1, 1), ("Up", 1, 0)]
+    assert mean_weighted_f1(triples) == pytest.approx((1 + 0) / 2)
+
+
+def test_micro_f1_pools_the_items() -> None:
+    assert micro_f1([(1, 2, 1), (0, 0, 3)]) == pytest.approx(2 * 1 / (2 + 4))
+    assert micro_f1([(0, 0, 2)]) == 0
+
+
+def test_the_likeliest_choice_is_the_label() -> None:
+    results = [(-3.0, False), (-1.0, True), (-2.0, False)]
+    assert by_label({"gold": 1}, results) == {"acc": 1.0, "weighted_f1": (1, 1)}
+    assert by_stance({"label": 2}, results) == {"acc": 0.0, "weighted_f1": (2, 1)}
+    assert by_tag({"gold": 1, "label_type": "Price"}, results)["mean_weighted_f1"] == ("Price", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("tags", "spans"),
+    [
+        (["B-PER", "I-PER", "O", "B-LOC"], {(0, 2, "PER"), (3, 4, "LOC")}),
+        (["B-ORG", "B-ORG"], {(0, 1, "ORG"), (1, 2, "ORG")}),
+        (["I-ORG", "I-PER"], {(0, 1, "ORG"), (1, 2, "PER")}),
+        (["O"], set()),
+    ],
+)
+def test_entities_of_tags(tags: list[str], spans: set[tuple[int, int, str]]) -> None:
+    assert tagged_spans(tags) == spans
+
+
+def test_an_entity_is_found_everywhere_where_its_words_stand() -> None:
+    words = ["Acme", "Bank", "and", "Acme", "Bank", "of", "Ohio"]
+    assert predicted_spans("Acme Bank, ORG\nOhio, LOC", words) == {
+        (0, 2, "ORG"),
+        (3, 5, "ORG"),
+        (6, 7, "LOC"),
+    }
+    assert predicted_spans("Acme, PER\nAcme Bank, ORG", words) == {(0, 2, "ORG"), (3, 5, "ORG")}
+    assert predicted_spans("acme bank, ORG\nBank\nAcme, COMPANY\n, ORG", words) == set()
+
+
+def test_entities_with_commas_in_their_names() -> None:
+    assert answer_entities("Acme, Inc, ORG\nBob, PER") == [("Acme, Inc", "ORG"), ("Bob", "PER")]
+
+
+def test_an_entity_of_another_type_or_length_is_wrong() -> None:
+    doc = {"text": "Alice Stone of Acme Bank", "label": ["B-PER", "I-PER", "O", "B-ORG", "I-ORG"]}
+    assert entity_counts(doc, ["Alice Stone, PER\nAcme Bank, ORG"]) == {"micro_f1": (2, 2, 2)}
+    assert entity_counts(doc, ["Alice, PER\nAcme Bank, PER"]) == {"micro_f1": (0, 2, 2)}
+    assert entity_counts(doc, ["nobody"]) == {"micro_f1": (0, 0, 2)}
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "decimals"),
+    [
+        ("$1,577.00", 1577.0, 2),
+        (" is (12.6) million", -12.6, 1),
+        ("about -0.5 %", -0.5, 1),
+        ("$-3.7", -3.7, 1),
+        ("-$1561M", -1561.0, None),
+        ("$(1.5)", -1.5, 1),
+        ("(see note 4)", 4.0, None),
+        ("2019-2020", 2019.0, None),
+        ("FY2018 was 7", 7.0, None),
+        (".25", 0.25, 2),
+    ],
+)
+def test_numbers_in_texts(text: str, value: float, decimals: int | None) -> None:
+    assert first_number(text) == Number(value, decimals)
+
+
+def test_a_text_without_a_number() -> None:
+    assert first_number("no, in Q3") is None
+
+
+@pytest.mark.parametrize(
+    ("written", "right", "same"),
+    [
+        ("14.1", "0.14136", True),
+        ("0.14", "0.14136", True),
+        ("0.1", "0.14136", False),
+        ("14.2", "0.14136", False),
+        ("0.654", "65.4", True),
+        ("1577", "1577.00", True),
+        ("1580", "1577.00", False),
+        ("24", "24.26", False),
+        ("-12", "-12.0", True),
+        ("12", "-12.0", False),
+        ("0", "0.0", True),
+        ("0.00", "0.002", False),
+    ],
+)
+def test_numbers_are_equal_up_to_rounding_and_percent(written: str, right: str, same: bool) -> None:
+    numbers = first_number(written), first_number(right)
+    assert numbers[0] is not None
+    assert numbers[1] is not None
+    assert equal(numbers[0], numbers[1]) is same
+
+
+def test_results_are_numbers_or_yes_and_no() -> None:
+    assert result({"answer": "0.25"}, [" 0.25"]) == {"exact_match": 1.0, "acc": 1.0}
+    assert result({"answer": "0.25"}, ["The growth is 25.0%."]) == {"exact_match": 0.0, "acc": 1.0}
+    assert result({"answer": "0.25"}, ["none"]) == {"exact_match": 0.0, "acc": 0.0}
+    assert same_result("Yes, they did.", "yes")
+    assert not same_result("No. Not yes.", "yes")
+    assert not same_result("", "no")
+
+
+def test_shared_words() -> None:
+    assert word_f1("The customers are airlines.", "Airlines and the government") == pytest.approx(
+        2 * 1 / (3 + 3)
+    )
+    assert word_f1("yes", "Yes.") == 1
+    assert word_f1("", "Yes") == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "right", "scale", "exact", "f1"),
+    [
+        (["$1,496.5 million"], ["$1,496.5"], "million", 1, 1),
+        (["1496.5"], ["$1,496.5"], "million", 0, 0),
+        (["1,496,500,000"], ["$1,496.5"], "million", 1, 1),
+        (["-12.6 million"], ["-12.6"], "million", 1, 1),
+        (["(12.6) million"], ["-12.6"], "million", 1, 1),
+        (["17.7%"], ["17.7"], "percent", 1, 1),
+        (["17.7 percent"], ["17.7"], "percent", 1, 1),
+        (["0.177"], ["17.7"], "percent", 1, 1),
+        (["17.7"], ["17.7"], "percent", 0, 0),
+        (["The cost plus a fee."], ["the cost plus a fee"], "", 1, 1),
+        (["cost plus margin"], ["the cost plus a fee"], "", 0, 0.67),
+        (["cost plus", "fixed price"], ["fixed price", "cost plus"], "", 1, 1),
+        (["fixed price"], ["fixed price", "cost plus"], "", 0, 0.67),
+        (["2018", "2019"], ["2019", "2018"], "", 1, 1),
+    ],
+)
+def test_tatqa_by_hand(written: list[str], right: list[str], scale: str, exact: float, f1: float) -> None:
+    assert exact_and_f1(written, right, scale) == (exact, f1)
+
+
+def test_tatqa_calculations_have_no_partial_credit_and_lists_are_parted() -> None:
+    doc = {"answers": ["2"], "scale": "", "answer_type": "count"}
+    assert score(doc, ["2 types"]) == {"em": 0.0, "f1": 0.0}
+    assert score({**doc, "answer_type": "span"}, ["2 types"]) == {"em": 0.0, "f1": 0.67}
+    several = {"answers": ["fixed price", "cost plus", "time"], "scale": "", "answer_type": "multi-span"}
+    assert score(several, ["time, cost plus and fixed price\nQuestion: more"]) == {"em": 1.0, "f1": 1.0}
+
+
+def test_touchstone_takes_the_first_label_and_counts_none_as_wrong() -> None:
+    pairs = ("weighted_f1", "mcc")
+    assert credit({"output": "good"}, ["Good, not bad"]) == {
+        "acc": 1.0,
+        **dict.fromkeys(pairs, ("good", "good")),
+    }
+    assert credit({"output": "bad"}, ["goodness"]) == {"acc": 0.0, **dict.fromkeys(pairs, ("bad", NONE))}
+    assert movement({"output": "1"}, ["It will rise"])["acc"] == 1
+    assert movement({"output": "1"}, ["a decrease"])["acc"] == 0
+
+
+def test_touchstone_answers_relations_and_summaries() -> None:
+    assert contains({"output": "The answer is:0.25"}, ["so 0.25 it is"]) == {"acc": 1.0}
+    assert entities({"output": "Acme, ORG\nBob, PER"}, ["acme, ORG\nBob, LOC"]) == {"micro_f1": (1, 2, 2)}
+    gold = {"output": "brand: X, Acme; owner_of: Y, Acme"}
+    assert relations(gold, ["brand: x , acme; employer: Y, Acme; brand: Z, Acme"]) == {"micro_f1": (1, 3, 2)}
+    assert relations({"output": "owner_of"}, ["owner of."]) == {"micro_f1": (1, 1, 1)}
+    scores = summary({"output": "Acme buys Borealis"}, ["Acme buys mills"])
+    assert scores == pytest.approx({"rouge1": 2 / 3, "rouge2": 1 / 2, "rougeL": 2 / 3})
