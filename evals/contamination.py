@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from pydantic import ValidationError
+
+from cpt.errors import UsageError
 from evals.averages import averages
 from evals.metrics import aggregate, standard_error
 from evals.overlap import TaskOverlaps
@@ -96,6 +100,20 @@ def contaminated(
         ),
         not_searched=dict(not_searched),
     )
+
+
+def read_contamination(file: Path) -> Contamination:
+    """What `cpt eval contamination` has kept; a folder stands for the file in it.
+
+    Raises:
+        UsageError: it is not there, or damaged.
+    """
+    place = file / FILE if file.is_dir() else file
+    try:
+        return Contamination.model_validate_json(place.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no contamination.json"
+        raise UsageError(f"{place}: {reason}", hint="cpt eval contamination RESULTS makes one.") from error
 
 
 def without_dirty(results: Results, found: Contamination, seed: int = 0) -> Results:

@@ -65,7 +65,7 @@ def contamination(
     if not corpus and not text:
         raise UsageError("there is no text to look in", hint="Name a run by --corpus, or files by --text.")
     folder = find_folder(evaluation, results)
-    with shown() as view:
+    with shown(kept=False) as view:
         found = _search(
             load_results(folder),
             [corpus_folder(place) for place in corpus or ()],

@@ -43,6 +43,14 @@ Results = Annotated[
     Path, typer.Option("--results", metavar="DIR", help="Folder that holds all results of evaluations.")
 ]
 
+Confidence = Annotated[
+    float, typer.Option("--confidence", metavar="P", min=0.5, max=0.9999, help="Level of the intervals.")
+]
+CorrectionName = Annotated[
+    str,
+    typer.Option("--correction", metavar="NAME", help="Of p-values for the number of tests: holm, bh, none."),
+]
+
 PRECISIONS = ("auto", "bf16", "fp32")
 
 

@@ -55,10 +55,14 @@ class Shown:
 
 
 @contextmanager
-def shown() -> Iterator[Shown]:
-    """Where a command says what it is doing; stopped from outside, it says how to go on."""
+def shown(*, kept: bool) -> Iterator[Shown]:
+    """Where a command says what it is doing; stopped from outside, it says so.
+
+    Args:
+        kept: whether the same command goes on where this one was stopped.
+    """
     view = Shown()
-    hint = "The same command continues: what the model answered is kept."
+    hint = "The same command continues: what the model answered is kept." if kept else None
     view.start()
     try:
         with stoppable():

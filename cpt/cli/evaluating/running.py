@@ -87,7 +87,7 @@ def run(
         "batch_tokens": batch_tokens,
         "seed": seed,
     }
-    with shown() as view:
+    with shown(kept=True) as view:
         tasks = _prepared(suite, data, offline)
         for model in models:
             resolve_model(model, view)  # a mistake is told before hours of work

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cpt.cli.evaluating.inputs import documents_of
-from cpt.cli.evaluating.options import Models, check_precision
+from cpt.cli.evaluating.options import Confidence, Models, check_precision
 from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
@@ -58,9 +58,7 @@ def text(
     batch_tokens: Annotated[
         int, typer.Option("--batch-tokens", metavar="N", min=1, help="Tokens in one pass through a model.")
     ] = 4096,
-    confidence: Annotated[
-        float, typer.Option("--confidence", metavar="P", min=0.5, max=0.9999, help="Level of the intervals.")
-    ] = 0.95,
+    confidence: Confidence = 0.95,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the bootstrap.")] = 0,
     documents: Annotated[
         Path | None,
@@ -77,7 +75,7 @@ def text(
     """
     check_precision(precision)
     asked = Asked(window, overlap, None if start_token == "none" else start_token, precision, batch_tokens)
-    with shown() as view:
+    with shown(kept=False) as view:
         folders = {model: resolve_model(model, view) for model in models}
         scores = {model: _scores(folder, texts, asked, view) for model, folder in folders.items()}
     found = [
