@@ -22,8 +22,8 @@ from cpt.cli.output import out, print_json, rows
 
 if TYPE_CHECKING:
     from evals.comparison import Comparison
-    from evals.retention import Retention
     from evals.results import Results as Evaluation
+    from evals.retention import Retention
 
 _LEFT = {"task", "metric", "domain", "interval", "verdict"}
 _COLOURS = {"better": "green", "worse": "red"}
