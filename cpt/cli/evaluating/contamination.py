@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +38,10 @@ def contamination(
         typer.Option("--text", metavar="FILE", help="Other text that the model has read. May be repeated."),
     ] = None,
     data: Data = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option("--suite", metavar="FILE", help="A suite of one's own that was evaluated."),
+    ] = None,
     ngram: Annotated[
         int | None,
         typer.Option(
@@ -65,72 +69,71 @@ def contamination(
     if not corpus and not text:
         raise UsageError("there is no text to look in", hint="Name a run by --corpus, or files by --text.")
     folder = find_folder(evaluation, results)
+    corpora = [corpus_folder(place) for place in corpus or ()]
     with shown(kept=False) as view:
-        found = _search(
-            load_results(folder),
-            [corpus_folder(place) for place in corpus or ()],
-            text or (),
-            data,
-            ngram,
-            offline,
-            view,
-        )
+        scored = load_results(folder)
+        prepared, reasons = _prepared(scored, suite or (), data, offline)
+        found = _search(scored, prepared, reasons, _documents(corpora, text or (), view), ngram, view)
     write_json(folder / FILE, found.model_dump(mode="json"))
     if as_json:
         return print_json(found.model_dump(mode="json"))
     return _print(out(), found, folder / FILE)
 
 
+def _prepared(
+    evaluation: Evaluation, files: Sequence[str], data: Path | None, offline: bool
+) -> tuple[list[Prepared], dict[str, str]]:
+    """The evaluation's tasks over the very data that they were scored on, and why others cannot be read.
+
+    Args:
+        files: suites of the user's own.
+    """
+    from cpt.cli.evaluating.folders import data_cache
+    from evals.catalogue import select, suites
+    from evals.preparation import prepare
+
+    known = {**suites(), **{suite.name: suite for suite, _ in select(files)}}
+    chosen = [(known[name], "full") for name in evaluation.suites if name in known]
+    prepared, left_out = prepare(chosen, data, data_cache(), offline=offline)  # type: ignore[arg-type]
+    now = {each.entry.task: each.data for each in prepared}
+    why_not = {each.task: each.why for each in left_out}
+    reasons: dict[str, str] = {}
+    for task in evaluation.tasks:
+        if task.task in why_not:
+            reasons[task.task] = why_not[task.task]
+        elif task.task not in now:
+            reasons[task.task] = f"no suite {task.suite} with this task is known; name its file by --suite"
+        elif now[task.task] != task.data:
+            reasons[task.task] = (
+                f"it was scored on other data ({task.data}) than there are ({now[task.task]})"
+            )
+    return [each for each in prepared if each.entry.task not in reasons], reasons
+
+
 def _search(
     evaluation: Evaluation,
-    corpora: Sequence[Path],
-    texts: Sequence[str],
-    data: Path | None,
+    prepared: Sequence[Prepared],
+    reasons: dict[str, str],
+    documents: Iterable[tuple[str, str, str]],
     ngram: int | None,
-    offline: bool,
     view: Shown,
 ) -> Contamination:
     from evals.contamination import contaminated
     from evals.documents import item_texts
     from evals.overlap import find_overlaps
 
-    prepared, reasons = _prepared(evaluation, data, offline)
-    wanted = {task: items.ids for task, items in evaluation.items.items()}
-    items = item_texts(prepared, wanted)
     counted: Counter[str] = Counter()
 
-    def documents() -> Iterator[tuple[str, str, str]]:
-        for each in _documents(corpora, texts, view):
+    def counting() -> Iterator[tuple[str, str, str]]:
+        for each in documents:
             counted[each[0]] += 1
             yield each
 
+    items = item_texts(prepared, {task: items.ids for task, items in evaluation.items.items()})
     overlaps = find_overlaps(
-        items, documents(), n=ngram, on_progress=lambda done: view.update(done, None, "documents")
+        items, counting(), n=ngram, on_progress=lambda done: view.update(done, None, "documents")
     )
     return contaminated(evaluation, overlaps, counted, reasons)
-
-
-def _prepared(
-    evaluation: Evaluation, data: Path | None, offline: bool
-) -> tuple[list[Prepared], dict[str, str]]:
-    """The evaluation's tasks over the very data that they were scored on, and why others cannot be read."""
-    from cpt.cli.evaluating.folders import data_cache
-    from evals.catalogue import suites
-    from evals.preparation import prepare
-
-    scored = {task.task: task.data for task in evaluation.tasks}
-    known = suites()
-    selections = [(known[name], "full") for name in evaluation.suites if name in known]
-    prepared, left_out = prepare(selections, data, data_cache(), offline=offline)  # type: ignore[arg-type]
-    reasons = {each.task: each.why for each in left_out if each.task in scored}
-    same = [each for each in prepared if scored.get(each.entry.task) == each.data]
-    for each in prepared:
-        name = each.entry.task
-        if name in scored and scored[name] != each.data:
-            reasons[name] = f"it was scored on other data ({scored[name]}, now {each.data})"
-    for name in scored.keys() - {each.entry.task for each in prepared} - reasons.keys():
-        reasons[name] = "its suite is not among the known ones"
-    return same, reasons
 
 
 def _documents(corpora: Sequence[Path], texts: Sequence[str], view: Shown) -> Iterator[tuple[str, str, str]]:

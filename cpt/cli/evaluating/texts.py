@@ -36,14 +36,14 @@ def text(
         int, typer.Option("--window", metavar="N", min=2, help="Tokens that a model reads at once.")
     ] = 1024,
     overlap: Annotated[
-        int,
+        int | None,
         typer.Option(
             "--overlap",
             metavar="N",
             min=0,
-            help="Tokens that a window repeats of the one before, as context.",
+            help="Tokens of the window before that a window repeats as context; a quarter if left out.",
         ),
-    ] = 256,
+    ] = None,
     start_token: Annotated[
         str,
         typer.Option(
@@ -95,7 +95,7 @@ class Asked:
     """How texts are to be read."""
 
     window: int
-    overlap: int
+    overlap: int | None
     start_token: str | None
     precision: str
     batch_tokens: int
@@ -108,6 +108,7 @@ class _Scored:
     scores: TextScores
     removed: Mapping[str, int]
     window: int
+    overlap: int
 
 
 def _scores(folder: Path, texts: Sequence[str], asked: Asked, view: Shown) -> dict[str, _Scored]:
@@ -126,6 +127,7 @@ def _scores(folder: Path, texts: Sequence[str], asked: Asked, view: Shown) -> di
     window = min(asked.window, context_length(model))
     if window < asked.window:
         view.message(f"{folder}: reads {window:,} tokens at once, fewer than --window {asked.window:,}")
+    overlap = window // 4 if asked.overlap is None else asked.overlap
     found = {}
     for name in texts:
         removed: dict[str, int] = {}
@@ -134,12 +136,12 @@ def _scores(folder: Path, texts: Sequence[str], asked: Asked, view: Shown) -> di
             tokenizer,
             documents_of(name, removed, view),
             window=window,
-            overlap=asked.overlap,
+            overlap=overlap,
             start_token=start,
             batch_tokens=asked.batch_tokens,
             on_progress=lambda done: view.update(done, None, "bytes"),
         )
-        found[name] = _Scored(scores, removed, window)
+        found[name] = _Scored(scores, removed, window, overlap)
     return found
 
 
@@ -160,6 +162,7 @@ def _facts(
         "unknown_tokens": int(scored.unknown.sum()),
         "removed": dict(scores[name].removed),
         "window": scores[name].window,
+        "overlap": scores[name].overlap,
     }
     if scores is first:
         return facts
