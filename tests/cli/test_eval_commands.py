@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from tiny import varied_texts, write_jsonl, write_tiny_model
 
-for folder in ("evals", "stages"):
-    sys.path.insert(0, str(Path(__file__).parents[1] / folder))
+sys.path.insert(0, str(Path(__file__).parents[1] / "evals"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "stages"))
 
 from general_files import write_lines
 from stage_runs import artifact, run_stage

@@ -88,7 +88,7 @@ def _prepared(
     Args:
         files: suites of the user's own.
     """
-    from cpt.cli.evaluating.folders import data_cache
+    from evals.caches import data_cache
     from evals.catalogue import select, suites
     from evals.preparation import prepare
 

@@ -1,4 +1,4 @@
-"""Where evaluations lie: the cache of data and answers, a folder for each model's results."""
+"""Where evaluations lie: a folder for each model's results."""
 
 from __future__ import annotations
 
@@ -7,23 +7,13 @@ import re
 from pathlib import Path
 
 from cpt.errors import CptError, UsageError
-from cpt.references import cache_folder, resolve_model
+from cpt.references import resolve_model
 from evals.fingerprint import model_fingerprint
 from evals.joining import belong_together, join
 from evals.result_files import RESULTS, load_results
 from evals.results import Results
 
 _DIGITS = 8
-
-
-def data_cache() -> Path:
-    """Folder of data sets in the form in which tasks read them."""
-    return cache_folder() / "evals" / "data"
-
-
-def answer_cache() -> Path:
-    """Folder of the answers that models have given."""
-    return cache_folder() / "evals" / "answers"
 
 
 def with_earlier(results: Results, out: Path) -> tuple[Path, Results]:

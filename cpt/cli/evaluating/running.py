@@ -107,7 +107,7 @@ class _Tasks:
 
 
 def _prepared(suites: Sequence[str], data: Path | None, offline: bool) -> _Tasks:
-    from cpt.cli.evaluating.folders import data_cache
+    from evals.caches import data_cache
     from evals.catalogue import select
     from evals.preparation import prepare
 
@@ -124,7 +124,8 @@ def _evaluated(
     model: str, tasks: _Tasks, settings: dict[str, Any], output: Path, view: Shown
 ) -> tuple[Path, Results]:
     """A model's results, and the folder where they lie now."""
-    from cpt.cli.evaluating.folders import answer_cache, with_earlier
+    from cpt.cli.evaluating.folders import with_earlier
+    from evals.caches import answer_cache
     from evals.evaluation import evaluate
     from evals.result_files import save_results
 

@@ -43,7 +43,7 @@ def suites(
 
 
 def _facts(suite: Suite, data: Path | None, offline: bool) -> dict[str, Any]:
-    from cpt.cli.evaluating.folders import data_cache
+    from evals.caches import data_cache
     from evals.local import DataFolder
     from evals.preparation import prepare
 
