@@ -1,4 +1,4 @@
-"""Suites of benchmarks in the evaluate stage: both models on the same items, and what changed beyond noise."""
+"""Suites in the evaluate stage: both models on the same items, and what changed beyond the noise."""
 
 from __future__ import annotations
 

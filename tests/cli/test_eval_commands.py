@@ -14,30 +14,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "stages"))
 
 from general_files import write_lines
 from stage_runs import artifact, run_stage
+from toy_suite import arc, write_toy
 
 from cpt.cli import main
 from cpt.stages.corpus import STAGE
-
-SUITE = """\
-name: toy
-about: Toys.
-tasks:
-  - {task: arc_easy, source: "arc:easy", metric: acc_norm, chance: 0.25, smoke: 4, quick: 8}
-  - {task: openbookqa, source: openbookqa, metric: acc, group: books, smoke: 4}
-  - {task: winogrande, source: winogrande, metric: acc}
-"""
-WORDS = "what the nerve conducts in the night the muscle of the heart contracts with number"
-
-
-def arc(count: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "query": f"Question: {WORDS} {number}?",
-            "choices": [f"kidney {number}", "the fever", f"a doctor of {number}", "nine"],
-            "gold": number % 4,
-        }
-        for number in range(count)
-    ]
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +29,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the suite, the data, and texts; results and caches gather in it."""
-    folder = tmp_path_factory.mktemp("evaluations")
-    (folder / "toy.yaml").write_text(SUITE)
-    write_lines(folder / "data" / "arc_easy.jsonl", arc(24))
-    books = [{"query": f"Frog {n} is", "choices": ["a", "b", "c", "d"], "gold": 0} for n in range(6)]
-    write_lines(folder / "data" / "openbook_qa.jsonl", books)
+    folder = write_toy(tmp_path_factory.mktemp("evaluations"))
     write_jsonl(folder / "text.jsonl", [*varied_texts(12), "x"])
     return folder
 
@@ -283,7 +259,7 @@ def test_contamination_of_a_corpus_artifact(
     documents = write_jsonl(tmp_path / "seen.jsonl", [each["query"] for each in arc(24)])
     (tmp_path / "base").mkdir()
     (tmp_path / "base/model").symlink_to(models[0])
-    config = {"domain": [{"path": str(documents)}], "heldout": 0.5, "sequence_length": 64}
+    config = {"domain": [{"path": str(documents)}], "heldout": 0.2, "sequence_length": 64}
     base = artifact("base", tmp_path / "base", "model")
     run_stage(STAGE, config, {"model": base}, tmp_path / "run")
     words = ("contamination", evaluated[0], "--data", "data", "--suite", "toy.yaml")
