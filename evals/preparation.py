@@ -102,9 +102,12 @@ def _mistakes(suite: str, entry: Entry, folder: DataFolder | None) -> Iterator[s
         yield from _metric_mistake(where, entry)
     if entry.source is None:
         return
-    if entry.source.partition(":")[0] not in sources():
+    name, _, part = entry.source.partition(":")
+    if name not in sources():
         yield f"{where}: no data set `{entry.source}`; there are: {', '.join(sources())}"
         return
+    if not part and any("{part}" in ending for ending in sources()[name].files.values()):
+        yield f"{where}: data set `{name}` has parts; name one of them: `{name}:PART`"
     found = _found(entry, folder)
     for ending, files in found.ambiguous.items() if found else ():
         yield (

@@ -257,6 +257,7 @@ def test_mistakes_of_a_suite_and_of_a_folder_are_told_at_once(data: Path, tmp_pa
         {"task": "piqa", "metric": "f1"},
         {"task": "hellaswag", "source": "helaswag"},
         {"task": "arc_easy", "source": "arc:easy"},
+        {"task": "arc_challenge", "source": "arc"},
     )
     with pytest.raises(UsageError) as error:
         prepare([(toys, "full")], data, tmp_path / "cache")
@@ -265,6 +266,7 @@ def test_mistakes_of_a_suite_and_of_a_folder_are_told_at_once(data: Path, tmp_pa
     assert "task piqa: no metric `f1`; the task has acc, acc_norm" in text
     assert "no data set `helaswag`; there are: arc" in text
     assert "arc_easy.jsonl: 2 different files" in text
+    assert "data set `arc` has parts; name one of them: `arc:PART`" in text
     assert not (tmp_path / "cache").exists()
 
 
