@@ -12,12 +12,21 @@ from evals.prompting import OWN, Prompting
 from evals.request_cache import request_key
 
 if TYPE_CHECKING:
-    import torch
     from lm_eval.api.model import LM
 
 Backend = Literal["hf", "vllm"]
+Precision = Literal["auto", "bf16", "fp32"]
 
 _FALLBACK_BATCH = 8
+
+
+def numbers(precision: Precision) -> str:
+    """Name of the data type of the weights; the hardware is asked only for "auto"."""
+    if precision != "auto":
+        return {"bf16": "bfloat16", "fp32": "float32"}[precision]
+    from cpt.packed.model import resolve_precision
+
+    return str(resolve_precision(precision)).removeprefix("torch.")
 
 
 def check_backend(backend: Backend, start_token: str | None) -> None:
@@ -44,7 +53,7 @@ def load(
     folder: Path,
     prompting: Prompting,
     *,
-    dtype: torch.dtype,
+    dtype: str,
     start_token: str | None,
     batch_tokens: int | None,
     on_progress: Callable[[int, int], None],
@@ -65,7 +74,7 @@ def load(
 def _packed(
     folder: Path,
     prompting: Prompting,
-    dtype: torch.dtype,
+    dtype: str,
     batch_tokens: int | None,
     on_progress: Callable[[int, int], None],
 ) -> LM:
@@ -74,7 +83,7 @@ def _packed(
     from cpt.packed.model import PackedLanguageModel, load_model
     from evals.language_model import PackedLM
 
-    model = load_model(folder, dtype)
+    model = load_model(folder, getattr(torch, dtype))
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     return PackedLM(
         PackedLanguageModel(model),
@@ -85,7 +94,7 @@ def _packed(
     )
 
 
-def _padded(folder: Path, dtype: torch.dtype, packing: StageFailed) -> LM:
+def _padded(folder: Path, dtype: str, packing: StageFailed) -> LM:
     import torch
     from lm_eval.models.huggingface import HFLM
 
@@ -96,14 +105,14 @@ def _padded(folder: Path, dtype: torch.dtype, packing: StageFailed) -> LM:
             batch_size=_FALLBACK_BATCH,
             device="cuda" if torch.cuda.is_available() else "cpu",
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # the first reason says more than whatever the second class raises
         raise packing from error
 
 
-def _vllm(folder: Path, dtype: torch.dtype) -> LM:
+def _vllm(folder: Path, dtype: str) -> LM:
     from lm_eval.models.vllm_causallms import VLLM
 
-    return _counting(VLLM)(pretrained=str(folder), dtype=str(dtype).removeprefix("torch."), batch_size="auto")
+    return _counting(VLLM)(pretrained=str(folder), dtype=dtype, batch_size="auto")
 
 
 def _counting(kind: Any) -> Any:

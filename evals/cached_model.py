@@ -71,9 +71,7 @@ class CachedLM(LM):
 
     def _ask(self, kind: str, requests: dict[str, Any]) -> dict[str, Answer]:
         """Answers of the model, kept as they come."""
-        if self._model is None:
-            self._model = self._load()
-        model: Any = self._model
+        model = self._loaded()
         cut: set[str] = model.cut
         model.set_cache_hook(_Hook(self._cache, cut))
         try:
@@ -85,6 +83,16 @@ class CachedLM(LM):
         finally:
             self._cache.write()
         return {key: Answer(value, key in cut) for key, value in zip(requests, values, strict=True)}
+
+    def _loaded(self) -> Any:
+        if self._model is None:
+            try:
+                self._model = self._load()
+            except StageFailed:
+                raise
+            except Exception as error:
+                raise StageFailed(f"the model cannot be loaded: {error}") from error
+        return self._model
 
 
 class _Hook:

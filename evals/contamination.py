@@ -168,7 +168,7 @@ def _part(items: Items, seed: int) -> Part:
     return Part(
         n=len(items.ids),
         score=aggregate(items.aggregation, items.values),
-        stderr=standard_error(items.aggregation, items.values, seed),
+        stderr=standard_error(items.aggregation, items.values, seed, items.clusters),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from evals.metrics import register
+from evals.harness import SEED, Failed, load_tasks, quietly
 from evals.task_scores import item_ids
 
 if TYPE_CHECKING:
@@ -13,28 +13,21 @@ if TYPE_CHECKING:
 
 
 def item_texts(
-    prepared: Sequence[Prepared], wanted: Mapping[str, Collection[str]]
+    prepared: Sequence[Prepared], wanted: Mapping[str, Collection[str]], failed: Failed
 ) -> dict[str, dict[str, str]]:
     """Texts of items by task and id.
 
     Args:
-        prepared: tasks with the data on which they were evaluated.
-        wanted: by task, ids of items as results have them; tasks that are not prepared are passed over.
+        prepared: tasks, at level full, with the data on which they were evaluated.
+        wanted: by task, ids of items as results have them; tasks of which none are wanted are passed over.
+        failed: receives why a task does not load.
 
     Returns:
         Those of the items that the data have.
     """
-    from lm_eval.tasks import TaskManager
-
-    register()
-    manager = TaskManager(include_defaults=False)
-    texts: dict[str, dict[str, str]] = {}
-    for each in prepared:
-        name = each.entry.task
-        if name in wanted:
-            [task] = manager.load([dict(each.config)])["tasks"].values()
-            texts[name] = _texts(task, wanted[name])
-    return texts
+    with quietly():
+        tasks = load_tasks([each for each in prepared if each.entry.task in wanted], SEED, failed)
+        return {name: _texts(task, wanted[name]) for name, task in tasks.items()}
 
 
 def _texts(task: Any, wanted: Collection[str]) -> dict[str, str]:

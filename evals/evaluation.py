@@ -4,33 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from cpt.errors import CptError, StageFailed, UsageError
+from cpt.errors import UsageError
 from evals.averages import averages
-from evals.backends import Backend, check_backend, load
+from evals.backends import Backend, Precision, check_backend, load, numbers
 from evals.cached_model import CachedLM
 from evals.fingerprint import model_fingerprint
+from evals.harness import SEED, Failed, load_tasks, quietly, run_tasks
 from evals.prompting import OWN, Prompting
 from evals.request_cache import RequestCache
 from evals.results import Items, LeftOut, Results, TaskScore
-from evals.task_scores import Scored, chosen_documents, task_score
+from evals.task_scores import task_score
 
 if TYPE_CHECKING:
     from evals.preparation import Prepared
-
-SEED = 1234
-"""lm-eval's own default: few-shot examples are those of its command line."""
 
 _LIBRARIES = ("cpt-workbench", "lm-eval", "torch", "transformers", "tokenizers")
 
@@ -41,7 +35,7 @@ def evaluate(
     left_out: Sequence[LeftOut] = (),
     *,
     cache: Path,
-    precision: str = "auto",
+    precision: Precision = "auto",
     start_token: str | None = OWN,
     chat: bool = False,
     backend: Backend = "hf",
@@ -73,7 +67,6 @@ def evaluate(
 
     A task whose data or scoring fails is left out, with the reason.
     """
-    from cpt.packed.model import resolve_precision
     from cpt.references import resolve_model
 
     started = time.perf_counter()
@@ -81,11 +74,10 @@ def evaluate(
     _refuse_same_names(prepared)
     check_backend(backend, start_token)
     folder = resolve_model(model, _Messages(say))
-    prompting = Prompting(folder, start_token, chat=chat)
-    dtype = resolve_precision(precision)  # type: ignore[arg-type]
+    prompting = Prompting(folder, start_token, chat=chat, memory=cache)
     fingerprint = model_fingerprint(folder)
     settings: dict[str, str | int | bool | None] = {
-        "precision": str(dtype).removeprefix("torch."),
+        "precision": numbers(precision),
         "start_token": start_token,
         "chat": chat,
         "backend": backend,
@@ -107,7 +99,7 @@ def evaluate(
         backend,
         folder,
         prompting,
-        dtype=dtype,
+        dtype=numbers(precision),
         start_token=start_token,
         batch_tokens=batch_tokens,
         on_progress=on_progress,
@@ -162,130 +154,26 @@ def _scores(
     prepared: Sequence[Prepared],
     seed: int,
     chat: bool,
-    on_message: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> tuple[list[tuple[TaskScore, Items]], list[LeftOut]]:
     """Scores of all tasks that can be scored, in order, and why the others cannot."""
-    failed: dict[str, str] = {}
-    with _quiet():
-        tasks = _loaded(prepared, seed, failed)
-        outputs = _outputs(lm, tasks, seed, chat, failed)
-        scores: list[tuple[TaskScore, Items]] = []
+    failed: Failed = {}
+    scores: list[tuple[TaskScore, Items]] = []
+    with quietly():
+        outputs = run_tasks(lm, load_tasks(prepared, seed, failed), seed, chat, failed)
         for each in prepared:
             name = each.entry.task
-            if name in outputs:
-                try:
-                    scores.append(task_score(each, outputs[name], lm.cut[name], seed))
-                except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-                    failed[name] = f"it cannot be scored: {error}"
+            if name not in outputs:
+                continue
+            try:
+                scores.append(task_score(each, outputs[name], lm.cut[name], seed))
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                failed[name] = f"it cannot be scored: {error}"
     for name, why in failed.items():
-        on_message(f"{name} is left out: {why}")
+        say(f"{name} is left out: {why}")
     left_out = [
         LeftOut(task=each.entry.task, suite=each.suite, why=failed[each.entry.task])
         for each in prepared
         if each.entry.task in failed
     ]
     return scores, left_out
-
-
-def _loaded(prepared: Sequence[Prepared], seed: int, failed: dict[str, str]) -> dict[str, Any]:
-    """lm-eval's tasks by name, each over the items of its level; `failed` receives why one does not load."""
-    from lm_eval.tasks import TaskManager
-
-    from evals.metrics import register
-
-    register()
-    manager = TaskManager(include_defaults=False)
-    tasks: dict[str, Any] = {}
-    for each in prepared:
-        name = each.entry.task
-        try:
-            _seed_everything()
-            [task] = manager.load([dict(each.config)])["tasks"].values()
-            chosen_documents(task, each.entry.items(each.level), seed)
-            tasks[name] = task
-        except Exception as error:  # whatever a data set or a task's own code raises
-            failed[name] = f"its data or its task file fails: {_told(error)}"
-    return tasks
-
-
-def _outputs(
-    lm: CachedLM, tasks: Mapping[str, Any], seed: int, chat: bool, failed: dict[str, str]
-) -> dict[str, Scored]:
-    """What lm-eval makes of the tasks, all in one go: their requests share the model's batches.
-
-    If a task fails, each is run by itself to find out which; no request is put to the model twice.
-    """
-    if not tasks:
-        return {}
-    try:
-        return _run(lm, tasks, seed, chat)
-    except (StageFailed, MemoryError):
-        raise
-    except Exception as error:
-        if len(tasks) == 1:
-            return _without(tasks, error, failed)
-    outputs: dict[str, Scored] = {}
-    for name, task in tasks.items():
-        try:
-            outputs |= _run(lm, {name: task}, seed, chat)
-        except (StageFailed, MemoryError):
-            raise
-        except Exception as error:
-            _without([name], error, failed)
-    return outputs
-
-
-def _without(names: Any, error: Exception, failed: dict[str, str]) -> dict[str, Scored]:
-    for name in names:
-        failed[name] = f"one of its items fails: {_told(error)}"
-    return {}
-
-
-def _told(error: Exception) -> str:
-    return error.message if isinstance(error, CptError) else f"{type(error).__name__}: {error}"
-
-
-def _run(lm: CachedLM, tasks: Mapping[str, Any], seed: int, chat: bool) -> dict[str, Scored]:
-    from lm_eval.evaluator import evaluate as run
-
-    _seed_everything()
-    for name, task in tasks.items():
-        task.set_fewshot_seed(seed)
-        lm.cut[name] = 0
-    output = run(
-        lm,
-        {"tasks": dict(tasks), "groups": {}},
-        bootstrap_iters=0,
-        apply_chat_template=chat,
-        fewshot_as_multiturn=chat,
-    )
-    return {
-        name: Scored(task, output["results"][name], output["samples"][name]) for name, task in tasks.items()
-    }
-
-
-def _seed_everything() -> None:
-    """As lm-eval's command line does, for tasks that shuffle choices."""
-    random.seed(0)
-    np.random.seed(SEED)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and no notes of the libraries; what matters is said in the results."""
-    import datasets
-    import lm_eval.api.task as task_module
-
-    logger = logging.getLogger("lm_eval")
-    level, bar = logger.level, task_module.tqdm
-    shown = datasets.utils.logging.is_progress_bar_enabled()
-    logger.setLevel(logging.CRITICAL)
-    task_module.tqdm = partial(bar, disable=True)
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        task_module.tqdm = bar
-        if shown:
-            datasets.enable_progress_bars()

@@ -39,25 +39,34 @@ def aggregate(name: str, values: Values, weights: np.ndarray | None = None) -> A
     return float(scores[0]) if once else scores
 
 
-def standard_error(name: str, values: Values, seed: int) -> float | None:
-    """Standard error of a score: of a mean in closed form, else by bootstrap; None for a single item."""
-    count = len(values)
+def standard_error(
+    name: str, values: Values, seed: int, clusters: Sequence[str] | None = None
+) -> float | None:
+    """Standard error of a score: of a mean in closed form, else by bootstrap; None for a single observation.
+
+    Args:
+        clusters: [N] what each item is about; items about the same are one observation.
+    """
+    _, unit_N = np.unique(range(len(values)) if clusters is None else clusters, return_inverse=True)
+    count = int(unit_N.max()) + 1
     if count < 2:
         return None
     if name == "mean":
-        return float(np.std(np.asarray(values, dtype=float), ddof=1) / math.sqrt(count))
-    return float(np.nanstd(resampled(name, values, seed), ddof=1))
+        numbers = np.asarray(values, dtype=float)
+        deviations = np.bincount(unit_N, numbers - numbers.mean())
+        return float(math.sqrt(count / (count - 1) * (deviations**2).sum()) / len(numbers))
+    return float(np.nanstd(_resampled(name, values, unit_N, seed), ddof=1))
 
 
-def resampled(name: str, values: Values, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
-    """Scores of bootstrap resamples: [resamples]."""
-    count = len(values)
+def _resampled(name: str, values: Values, unit_N: np.ndarray, seed: int) -> np.ndarray:
+    """Scores of `RESAMPLES` bootstrap samples of the units that items belong to."""
+    count = int(unit_N.max()) + 1
     generator = np.random.default_rng(seed)
     scores: list[np.ndarray] = []
-    left = resamples
+    left = RESAMPLES
     while left:
-        size = min(left, max(1, _CHUNK // count))
-        weights = generator.multinomial(count, np.full(count, 1 / count), size=size)
+        size = min(left, max(1, _CHUNK // len(values)))
+        weights = generator.multinomial(count, np.full(count, 1 / count), size=size)[:, unit_N]
         scores.append(aggregate(name, values, weights))
         left -= size
     return np.concatenate(scores)

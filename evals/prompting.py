@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from cpt.errors import UsageError
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.model_folder.tokenizer import FILE, SETTINGS, load_tokenizer
+from cpt.references.cache import file_sha256
 
 OWN = "auto"
 """As a start token: whatever the tokenizer itself puts before a text, as lm-eval does."""
@@ -33,18 +39,26 @@ class Start:
 class Prompting:
     """A model folder's tokenizer, start and chat template; the model itself is not needed."""
 
-    def __init__(self, folder: Path, start_token: str | None = OWN, *, chat: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        start_token: str | None = OWN,
+        *,
+        chat: bool = False,
+        memory: Path | None = None,
+    ) -> None:
         """Read a folder's tokenizer.
 
         Args:
             start_token: token before every text, as it preceded every training document; None for none;
                 `OWN` for the tokenizer's own.
             chat: put prompts into the model's chat template, whose special tokens are then read as such.
+            memory: folder that keeps what a tokenizer puts before texts: to ask it takes seconds.
 
         Raises:
             UsageError: the tokenizer has no such token or no chat template.
         """
-        self.folder, self.chat = folder, chat
+        self.folder, self._memory = folder, memory
         self.tokenizer: Tokenizer = load_tokenizer(folder)
         self.tokenizer.encode_special_tokens = not chat
         self.start = self._own_start() if start_token == OWN else self._named_start(start_token)
@@ -62,6 +76,24 @@ class Prompting:
         return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
 
     def _own_start(self) -> Start:
+        """What the tokenizer puts before a text, and what lm-eval takes for an empty context."""
+        if self._memory is None:
+            return self._asked_start()
+        names = [name for name in (FILE, *SETTINGS) if (self.folder / name).is_file()]
+        content = "".join(f"{name}\0{file_sha256(self.folder / name)}\n" for name in names)
+        key = hashlib.sha256(f"{version('transformers')}\n{content}".encode()).hexdigest()[:32]
+        file = self._memory / "starts" / f"{key}.json"
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            tokens, empty = json.loads(file.read_text(encoding="utf-8"))
+            return Start(tuple(tokens), int(empty))
+        start = self._asked_start()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside = file.with_name(f"{file.name}.{os.getpid()}")
+        aside.write_text(json.dumps([start.tokens, start.empty]), encoding="utf-8")
+        aside.replace(file)
+        return start
+
+    def _asked_start(self) -> Start:
         ids = self.full("a").input_ids
         plain = self.full("a", add_special_tokens=False).input_ids
         tokens = tuple(ids[: ids.index(plain[0])]) if plain and plain[0] in ids else ()

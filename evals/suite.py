@@ -39,6 +39,11 @@ class Entry(BaseModel):
     quick: int | None = Field(
         default=None, gt=0, description="Items at this level; not in the level if none."
     )
+    cluster: str | None = Field(
+        default=None,
+        description="Column of the items that names what several are about (a contract): errors count "
+        "its values, not the items.",
+    )
     note: str | None = Field(default=None, description="What a reader of the score must know.")
 
     def items(self, level: Level) -> int | None:

@@ -36,7 +36,7 @@ class Scored:
     samples: Sequence[Mapping[str, Any]]
 
 
-def chosen_documents(task: Any, count: int | None, seed: int) -> None:
+def choose_items(task: Any, count: int | None, seed: int) -> None:
     """Let a task have only so many of its items, drawn with the seed, in their order.
 
     Fewer of the same seed are among more, so that a smaller level is part of a larger one.
@@ -68,6 +68,7 @@ def task_score(prepared: Prepared, scored: Scored, cut: int, seed: int) -> tuple
     score, theirs = aggregate(aggregation, values), float(scored.results[f"{metric},{chosen_filter}"])
     if not math.isclose(score, theirs, rel_tol=_EXACT, abs_tol=_EXACT):
         raise ValueError(f"{aggregation} of {metric} is {score!r} here, {theirs!r} in lm-eval")
+    clusters = None if entry.cluster is None else tuple(str(s["doc"][entry.cluster]) for s in with_value)
     found = TaskScore(
         task=entry.task,
         suite=prepared.suite,
@@ -76,7 +77,7 @@ def task_score(prepared: Prepared, scored: Scored, cut: int, seed: int) -> tuple
         higher_is_better=bool(scored.task.higher_is_better().get(metric, True)),
         n=len(values),
         score=score,
-        stderr=standard_error(aggregation, values, seed),
+        stderr=standard_error(aggregation, values, seed, clusters),
         chance=entry.chance,
         fewshot=int(scored.task.get_config("num_fewshot") or 0),
         version=str(scored.task.VERSION),
@@ -84,9 +85,8 @@ def task_score(prepared: Prepared, scored: Scored, cut: int, seed: int) -> tuple
         others=_others(scored.results, f"{metric},{chosen_filter}"),
         note=_note(entry.note, cut, len(samples) - len(values)),
     )
-    return found, Items(
-        ids=item_ids([sample["doc"] for sample in with_value]), values=values, aggregation=aggregation
-    )
+    ids = item_ids([sample["doc"] for sample in with_value])
+    return found, Items(ids=ids, values=values, aggregation=aggregation, clusters=clusters)
 
 
 def _metric(wanted: str, scored: Scored) -> tuple[str, str]:

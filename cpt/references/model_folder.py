@@ -10,11 +10,12 @@ from cpt.errors import ReferenceUnavailable
 
 def missing_from_model(folder: Path) -> list[str]:
     """Names of what a model folder lacks: its configuration, its fast tokenizer, its safetensors weights."""
-    needed = ["config.json", "tokenizer.json", *_weight_files(folder)]
+    needed = ["config.json", "tokenizer.json", *weight_file_names(folder)]
     return [name for name in needed if not (folder / name).is_file()]
 
 
-def _weight_files(folder: Path) -> list[str]:
+def weight_file_names(folder: Path) -> list[str]:
+    """Names of the safetensors files that a model folder has or should have."""
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file() or not index.is_file():
         return ["model.safetensors"]

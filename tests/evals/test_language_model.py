@@ -10,11 +10,14 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from cpt.errors import DataError
 from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.packed.model import PackedLanguageModel, load_model
 from evals import language_model
 from evals.language_model import PackedLM
 from evals.multiple_choice import Item
+from evals.prompting import Prompting
+from evals.request_cache import request_key
 from evals.runner import score_items
 
 ITEMS = [
@@ -115,3 +118,97 @@ def test_scores_are_by_item_and_text_is_never_a_template_nor_the_network_asked(
     assert scores["one"].acc.tolist() == [1, 0, 1]
     assert scores["two"].acc.tolist() == [0, 1]
     assert score_items(model, {}, tmp_path) == {}
+
+
+def reference(folder: Path) -> HFLM:
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    return HFLM(
+        pretrained=AutoModelForCausalLM.from_pretrained(folder),
+        tokenizer=AutoTokenizer.from_pretrained(folder),
+    )
+
+
+def own(folder: Path, **options) -> PackedLM:
+    """With what precedes texts as lm-eval has it."""
+    model = PackedLanguageModel(load_model(folder))
+    prompting = Prompting(folder)
+    return PackedLM(model, prompting.tokenizer, start_token=prompting.start, **options)
+
+
+LONG = "The heart of the matter is the heart. A fever in the night is a fever still. " * 12
+PAIRS = [
+    ("The heart of the", " matter"),
+    ("The heart of the", " matter is the heart."),
+    ("The heart of the ", "matter"),
+    ("", "Nine kidneys"),
+    (LONG, " fever still."),
+    (LONG, " kidneys"),
+    ("Nine kidneys, said the", " doctor"),
+    ("Nine kidneys, said the", " doctor"),
+]
+
+
+def test_likelihoods_and_greediness_are_those_of_lm_evals_own_model(tiny_model: Path) -> None:
+    theirs = reference(tiny_model)
+    requests = [Request(*pair) for pair in PAIRS]
+    [greedy] = theirs.generate_until([Request("The heart", {"until": [], "max_gen_toks": 3})])
+    requests += [Request("The heart", greedy), Request("The heart", greedy + greedy)]
+    expected = theirs.loglikelihood(requests, disable_tqdm=True)
+    for model in (own(tiny_model), own(tiny_model, batch_tokens=20)):
+        found = model.loglikelihood(requests)
+        assert np.allclose([nats for nats, _ in found], [nats for nats, _ in expected], atol=1e-4)
+        assert [likeliest for _, likeliest in found] == [likeliest for _, likeliest in expected]
+    assert found[-2][1]
+
+
+def test_whole_texts_are_scored_in_lm_evals_windows(tiny_model: Path) -> None:
+    requests = [Request(text) for text in ("The heart.", LONG, "A fever " * 64)]
+    expected = reference(tiny_model).loglikelihood_rolling(requests, disable_tqdm=True)
+    assert np.allclose(own(tiny_model).loglikelihood_rolling(requests), expected, rtol=1e-5)
+
+
+def test_what_loses_its_beginning_is_known(tiny_model: Path) -> None:
+    model = own(tiny_model)
+    model.loglikelihood([Request(*pair) for pair in PAIRS])
+    assert model.cut == {request_key("loglikelihood", pair) for pair in PAIRS if pair[0] == LONG}
+    settings = {"until": ["."], "max_gen_toks": 4}
+    model.generate_until([Request(LONG, settings), Request("The heart", settings)])
+    assert request_key("generate_until", (LONG, settings)) in model.cut
+    assert len(model.cut) == 3
+
+
+def test_every_answer_is_told_as_soon_as_it_is_there(tiny_model: Path) -> None:
+    told: list[tuple] = []
+
+    class Hook:
+        def add_partial(self, *answer) -> None:
+            told.append(answer)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        raise Stopped
+
+    model = own(tiny_model, batch_tokens=20, on_progress=stop)
+    model.set_cache_hook(Hook())
+    with pytest.raises(Stopped):
+        model.loglikelihood([Request(*pair) for pair in PAIRS])
+    expected = own(tiny_model).loglikelihood([Request(*pair) for pair in PAIRS])
+    assert 0 < len(told) < len(PAIRS)
+    for kind, pair, (nats, likeliest) in told:
+        assert kind == "loglikelihood"
+        assert (nats, likeliest) == (
+            pytest.approx(expected[PAIRS.index(pair)][0]),
+            expected[PAIRS.index(pair)][1],
+        )
+
+
+def test_a_start_token_that_is_none_of_the_tokenizers_is_refused(tiny_model: Path) -> None:
+    with pytest.raises(DataError, match="no token '<bos>'"):
+        packed(tiny_model, "<bos>")
+
+
+def test_a_request_without_a_continuation_is_refused(tiny_model: Path) -> None:
+    with pytest.raises(DataError, match="no continuation"):
+        own(tiny_model).loglikelihood([Request("The heart", "")])

@@ -83,3 +83,17 @@ def test_bfloat16_is_close(inputs) -> None:
     rough = summed_cross_entropy(hidden, head.bfloat16(), labels)
     assert rough.item() == pytest.approx(exact.item(), rel=0.02)
     assert rough.item() != exact.item()
+
+
+def test_several_labels_of_a_position_are_scored_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cross_entropy, "CHUNK", 3)
+    torch.manual_seed(0)
+    hidden, head = torch.randn(10, 8), torch.randn(20, 8)
+    rows = torch.tensor([0, 0, 2, 3, 3, 3, 7, 8, 9])
+    labels = torch.tensor([4, 5, 1, 0, 19, 3, 7, 7, 7])
+    labels[4] = (hidden @ head.T)[3].argmax()
+    nats, likeliest = cross_entropy.score_labels(hidden, head, rows, labels)
+    logp = (hidden @ head.T).log_softmax(-1)
+    assert torch.allclose(nats, logp[rows, labels], atol=1e-6)
+    assert likeliest.tolist() == (logp.argmax(-1)[rows] == labels).tolist()
+    assert likeliest[4]

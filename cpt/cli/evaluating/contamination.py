@@ -129,7 +129,8 @@ def _search(
             counted[each[0]] += 1
             yield each
 
-    items = item_texts(prepared, {task: items.ids for task, items in evaluation.items.items()})
+    wanted = {task: items.ids for task, items in evaluation.items.items()}
+    items = item_texts(prepared, wanted, reasons)
     overlaps = find_overlaps(
         items, counting(), n=ngram, on_progress=lambda done: view.update(done, None, "documents")
     )

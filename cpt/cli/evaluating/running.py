@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from evals.results import LeftOut, Results
 
 SEED = 1234
+"""That of `evals.harness`, which takes long to import."""
 
 
 def run(

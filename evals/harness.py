@@ -1,0 +1,131 @@
+"""How lm-eval is driven: tasks loaded over the items of their level, run in one go, silent and as seeded."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cpt.errors import CptError, StageFailed
+from evals.cached_model import CachedLM
+from evals.task_scores import Scored, choose_items
+
+if TYPE_CHECKING:
+    from evals.preparation import Prepared
+
+SEED = 1234
+"""lm-eval's own default: few-shot examples are those of its command line."""
+
+Failed = dict[str, str]
+"""By task, why it cannot be scored."""
+
+
+def load_tasks(prepared: Sequence[Prepared], seed: int, failed: Failed) -> dict[str, Any]:
+    """lm-eval's tasks by name, each over the items of its level; `failed` receives why one does not load."""
+    from lm_eval.tasks import TaskManager
+
+    from evals.metrics import register
+
+    register()
+    manager = TaskManager(include_defaults=False)
+    tasks: dict[str, Any] = {}
+    for each in prepared:
+        name = each.entry.task
+        try:
+            _seed_everything()
+            [task] = manager.load([dict(each.config)])["tasks"].values()
+            choose_items(task, each.entry.items(each.level), seed)
+            tasks[name] = task
+        except Exception as error:  # whatever a data set or a task's own code raises
+            failed[name] = f"its data or its task file fails: {_told(error)}"
+    return tasks
+
+
+def run_tasks(
+    lm: CachedLM, tasks: Mapping[str, Any], seed: int, chat: bool, failed: Failed
+) -> dict[str, Scored]:
+    """What lm-eval makes of the tasks, all in one go: their requests share the model's batches.
+
+    If a task fails, each is run by itself to find out which; no request is put to the model twice.
+
+    Raises:
+        StageFailed: the model fails.
+    """
+    if not tasks:
+        return {}
+    try:
+        return _run(lm, tasks, seed, chat)
+    except (StageFailed, MemoryError):
+        raise
+    except Exception as error:
+        if len(tasks) == 1:
+            failed |= dict.fromkeys(tasks, f"one of its items fails: {_told(error)}")
+            return {}
+    outputs: dict[str, Scored] = {}
+    for name, task in tasks.items():
+        outputs |= run_tasks(lm, {name: task}, seed, chat, failed)
+    return outputs
+
+
+def _told(error: Exception) -> str:
+    return error.message if isinstance(error, CptError) else f"{type(error).__name__}: {error}"
+
+
+def _run(lm: CachedLM, tasks: Mapping[str, Any], seed: int, chat: bool) -> dict[str, Scored]:
+    from lm_eval.evaluator import evaluate
+
+    _seed_everything()
+    for name, task in tasks.items():
+        task.set_fewshot_seed(seed)
+        lm.cut[name] = 0
+    output = evaluate(
+        lm,
+        {"tasks": dict(tasks), "groups": {}},
+        bootstrap_iters=0,
+        apply_chat_template=chat,
+        fewshot_as_multiturn=chat,
+    )
+    return {
+        name: Scored(task, output["results"][name], output["samples"][name]) for name, task in tasks.items()
+    }
+
+
+def _seed_everything() -> None:
+    """As lm-eval's command line does, for tasks that shuffle choices."""
+    random.seed(0)
+    np.random.seed(SEED)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """lm-eval and datasets without progress bars, notes, and counts of downloads that a server keeps.
+
+    Templates are compiled once each instead of once for every item.
+    """
+    import datasets
+    import lm_eval.api.task as task_module
+    from lm_eval.utils import env
+
+    logger = logging.getLogger("lm_eval")
+    level, bar = logger.level, task_module.tqdm
+    shown, counted = datasets.is_progress_bar_enabled(), datasets.config.HF_UPDATE_DOWNLOAD_COUNTS
+    logger.setLevel(logging.CRITICAL)
+    task_module.tqdm = partial(bar, disable=True)
+    datasets.disable_progress_bars()
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
+    env.from_string = functools.lru_cache(maxsize=1024)(env.from_string)
+    try:
+        yield
+    finally:
+        del env.from_string
+        datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = counted
+        if shown:
+            datasets.enable_progress_bars()
+        task_module.tqdm = bar
+        logger.setLevel(level)

@@ -1,0 +1,133 @@
+"""Models that do not pack, and vLLM, through lm-eval's own classes and the same cache."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from evaluated import TEXT, task
+from lm_eval.models.huggingface import HFLM
+from transformers import AutoTokenizer, PhiConfig, PhiForCausalLM
+
+from cpt.errors import StageFailed, UsageError
+from evals import backends
+from evals.backends import check_backend, numbers
+from evals.evaluation import evaluate
+from evals.language_model import PackedLM
+
+LONG = [{"question": "The heart of the matter " * 40, "choices": ["a", "b"], "answer": 0}]
+
+
+@pytest.fixture
+def with_bias(another_model) -> Path:
+    """A model whose output embeddings have a bias: it cannot be packed."""
+    folder: Path = another_model("phi")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    rows = len(AutoTokenizer.from_pretrained(folder))
+    config = PhiConfig(vocab_size=rows, max_position_embeddings=128, bos_token_id=0, eos_token_id=1, **sizes)
+    PhiForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_what_does_not_pack_is_read_by_lm_evals_own_class_once(
+    with_bias: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = [
+        task(tmp_path, "choices"),
+        task(tmp_path, "texts", TEXT, metric="exact_match"),
+        task(tmp_path, "long", rows=LONG),
+        task(tmp_path, "long_texts", TEXT, rows=LONG, metric="exact_match"),
+    ]
+    messages: list[str] = []
+    options: dict[str, Any] = {"cache": tmp_path / "cache", "precision": "fp32"}
+    first = evaluate(str(with_bias), prepared, on_message=messages.append, **options)
+    assert any("bias are not supported" in message and "slower" in message for message in messages)
+    assert [score.task for score in first.tasks] == [each.entry.task for each in prepared]
+    notes = {score.task: score.note or "" for score in first.tasks}
+    assert not notes["choices"]
+    assert not notes["texts"]
+    assert notes["long"].startswith("2 requests are longer")
+    assert notes["long_texts"].startswith("1 requests are longer")
+
+    monkeypatch.setattr(backends, "_padded", lambda *_: pytest.fail("loaded again"))
+    again = evaluate(str(with_bias), prepared, **options)
+    assert (again.tasks, again.items) == (first.tasks, first.items)
+
+
+def test_another_start_token_needs_packing(with_bias: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match="bias are not supported"):
+        evaluate(str(with_bias), [task(tmp_path, "choices")], cache=tmp_path, start_token="<s>")
+
+
+def test_a_model_that_neither_class_loads(tiny_model: Path, another_model, tmp_path: Path) -> None:
+    folder = another_model("cut")
+    (folder / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(StageFailed, match="does not load"):
+        evaluate(str(folder), [task(tmp_path, "choices")], cache=tmp_path)
+
+
+def test_both_classes_give_the_same_scores(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = [task(tmp_path, "choices"), task(tmp_path, "texts", TEXT, metric="exact_match")]
+    packed = evaluate(str(tiny_model), prepared, cache=tmp_path / "a", precision="fp32")
+
+    def refuse(*_: object) -> None:
+        raise StageFailed("no")
+
+    monkeypatch.setattr(backends, "_packed", refuse)
+    padded = evaluate(str(tiny_model), prepared, cache=tmp_path / "b", precision="fp32")
+    assert (packed.tasks, packed.items) == (padded.tasks, padded.items)
+
+
+def test_vllm_is_named_with_how_to_install_it() -> None:
+    check_backend("hf", "<s>")
+    with pytest.raises(UsageError, match="vllm is not installed") as caught:
+        check_backend("vllm", "auto")
+    assert "cpt-workbench[vllm]" in str(caught.value)
+
+
+def test_vllm_is_lm_evals_own_class(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[dict[str, Any]] = []
+
+    class Stub(HFLM):
+        def __init__(self, pretrained: str, dtype: str, batch_size: str) -> None:
+            made.append({"pretrained": pretrained, "dtype": dtype, "batch_size": batch_size})
+            super().__init__(pretrained=pretrained, dtype=dtype, batch_size=2, device="cpu")
+
+    module = ModuleType("lm_eval.models.vllm_causallms")
+    module.VLLM = Stub  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == "vllm" else real(name))
+    with pytest.raises(UsageError, match="no other start token"):
+        check_backend("vllm", "<s>")
+    prepared = [task(tmp_path, "choices")]
+    options: dict[str, Any] = {"cache": tmp_path / "cache", "precision": "fp32"}
+    found = evaluate(str(tiny_model), prepared, backend="vllm", **options)
+    assert made == [{"pretrained": str(tiny_model), "dtype": "float32", "batch_size": "auto"}]
+    assert found.settings["backend"] == "vllm"
+    assert found.items == evaluate(str(tiny_model), prepared, **options).items
+
+
+def test_precision_is_named_and_reaches_the_model(tiny_model: Path, tmp_path: Path) -> None:
+    assert (numbers("fp32"), numbers("bf16")) == ("float32", "bfloat16")
+    assert numbers("auto") in ("float32", "bfloat16")
+    seen: list[torch.dtype] = []
+
+    class Seeing(PackedLM):
+        def __init__(self, model: Any, *args: Any, **options: Any) -> None:
+            seen.append(model.model.dtype)
+            super().__init__(model, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evals.language_model.PackedLM", Seeing)
+        for precision in ("fp32", "bf16"):
+            evaluate(str(tiny_model), [task(tmp_path, "choices")], cache=tmp_path, precision=precision)
+    assert seen == [torch.float32, torch.bfloat16]

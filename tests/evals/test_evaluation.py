@@ -1,0 +1,301 @@
+"""Whole evaluations of tiny models: against plain lm-eval, repeated, interrupted, and with faulty tasks."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluated import CHOICE, QUESTIONS, TEXT, WHOLE, task
+from lm_eval import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from cpt.errors import ReferenceUnavailable, StageFailed, UsageError
+from evals import backends, language_model
+from evals.evaluation import evaluate
+from evals.language_model import PackedLM
+from evals.metrics import aggregate
+from evals.preparation import Prepared
+from evals.request_cache import FILE
+from evals.results import LeftOut, Results
+
+
+def plain(folder: Path, prepared: list[Prepared]) -> dict[str, dict[str, float]]:
+    """lm-eval's own evaluation with its own model."""
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    loaded = TaskManager(include_defaults=False).load([dict(each.config) for each in prepared])
+    output = simple_evaluate(
+        HFLM(pretrained=str(folder), dtype="float32", device="cpu"),
+        tasks=list(loaded["tasks"].values()),
+        task_manager=TaskManager(include_defaults=False),
+        bootstrap_iters=0,
+    )
+    return output["results"]
+
+
+def run(model: Path, prepared: list[Prepared], cache: Path, **options) -> Results:
+    return evaluate(str(model), prepared, cache=cache, precision="fp32", **options)
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> list[Prepared]:
+    shots = {**CHOICE, "num_fewshot": 2, "fewshot_split": "test"}
+    return [
+        task(tmp_path, "choices"),
+        task(tmp_path, "shots", shots, metric="acc_norm", chance=1 / 3, group="g", note="Beware."),
+        task(tmp_path, "texts", TEXT, metric="exact_match", suite="other", level="full"),
+        task(tmp_path, "whole", WHOLE, metric="bits_per_byte", suite="other"),
+    ]
+
+
+def test_scores_are_plain_lm_evals(tiny_model: Path, tmp_path: Path, three: list[Prepared]) -> None:
+    expected = plain(tiny_model, three)
+    found = run(tiny_model, three, tmp_path / "cache")
+    for score in found.tasks:
+        theirs = expected[score.task]
+        exact = score.metric != "bits_per_byte"
+        assert score.score == pytest.approx(theirs[f"{score.metric},none"], abs=0 if exact else 1e-5)
+        for metric, value in score.others.items():
+            assert value == pytest.approx(theirs[f"{metric},none"], rel=1e-4)
+    by_name = {score.task: score for score in found.tasks}
+    shots = by_name["shots"]
+    assert (shots.fewshot, shots.chance, shots.group, shots.note) == (2, 1 / 3, "g", "Beware.")
+    assert (shots.n, shots.version, shots.data) == (len(QUESTIONS), "1.0", "local abc")
+    assert by_name["choices"].group == "choices"
+    assert not by_name["whole"].higher_is_better
+    assert by_name["choices"].others.keys() == {"acc_norm"}
+    assert found.suites == {"s": "full", "other": "full"}
+    assert found.averages["s"].groups == 2
+
+
+def test_items_make_the_score(tiny_model: Path, tmp_path: Path, three: list[Prepared]) -> None:
+    found = run(tiny_model, three, tmp_path / "cache")
+    for score in found.tasks:
+        items = found.items[score.task]
+        assert len(set(items.ids)) == len(items.values) == score.n
+        assert aggregate(items.aggregation, items.values) == score.score
+    right = [value == 1 for value in found.items["choices"].values]
+    assert found.tasks[0].stderr == pytest.approx(np.std(right, ddof=1) / np.sqrt(len(right)))
+
+
+def test_a_repeated_evaluation_does_not_load_the_model(
+    tiny_model: Path, tmp_path: Path, three: list[Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(tiny_model, three, tmp_path / "cache")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(backends, "_packed", refuse)
+    messages: list[str] = []
+    again = run(tiny_model, three, tmp_path / "cache", on_message=messages.append)
+    assert (again.tasks, again.items) == (first.tasks, first.items)
+    assert any("requests were answered before" in message for message in messages)
+    with pytest.raises(StageFailed, match="cannot be loaded: the model was loaded"):
+        evaluate(str(tiny_model), three, cache=tmp_path / "cache", precision="bf16")
+
+
+def test_an_interrupted_evaluation_continues(
+    tiny_model: Path, tmp_path: Path, three: list[Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(language_model, "BATCH_TOKENS", 40)
+    expected = run(tiny_model, three[:2], tmp_path / "other")
+    seen: list[tuple[int, int]] = []
+
+    def interrupt(done: int, total: int) -> None:
+        seen.append((done, total))
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, three[:2], tmp_path / "cache", on_progress=interrupt)
+    rest: list[tuple[int, int]] = []
+    found = run(tiny_model, three[:2], tmp_path / "cache", on_progress=lambda *now: rest.append(now))
+    assert found.items == expected.items
+    assert rest[-1][1] == seen[-1][1] - seen[-1][0]
+
+
+def test_a_level_takes_the_same_items_for_every_model(
+    tiny_model: Path, another_model, tmp_path: Path
+) -> None:
+    def ids(model: Path, level: str, **options) -> tuple[str, ...]:
+        prepared = [task(tmp_path, "choices", level=level, smoke=3, quick=5)]
+        return run(model, prepared, tmp_path / "cache", **options).items["choices"].ids
+
+    smoke, quick, full = (ids(tiny_model, level) for level in ("smoke", "quick", "full"))
+    assert (len(smoke), len(quick), len(full)) == (3, 5, len(QUESTIONS))
+    assert set(smoke) < set(quick) < set(full)
+    assert [each for each in full if each in quick] == list(quick)
+    assert ids(another_model("b", seed=1), "smoke") == smoke
+    assert ids(tiny_model, "smoke", seed=5) != smoke
+
+
+def test_equal_items_are_numbered(tiny_model: Path, tmp_path: Path) -> None:
+    prepared = [task(tmp_path, "twice", rows=[QUESTIONS[0]] * 2)]
+    one, other = run(tiny_model, prepared, tmp_path / "cache").items["twice"].ids
+    assert other == f"{one}-2"
+
+
+def test_items_about_the_same_text_are_so_marked(tiny_model: Path, tmp_path: Path) -> None:
+    rows = [{**row, "contract": f"c{number // 2}"} for number, row in enumerate(QUESTIONS)]
+    plainly = run(tiny_model, [task(tmp_path, "alone", rows=rows)], tmp_path / "cache")
+    found = run(tiny_model, [task(tmp_path, "about", rows=rows, cluster="contract")], tmp_path / "cache")
+    assert found.items["about"].clusters == ("c0", "c0", "c1", "c1", "c2", "c2", "c3", "c3")
+    assert found.tasks[0].score == plainly.tasks[0].score
+    assert found.tasks[0].stderr != plainly.tasks[0].stderr
+
+
+def test_a_task_that_fails_is_left_out_and_the_others_are_scored(
+    tiny_model: Path, tmp_path: Path, three: list[Prepared]
+) -> None:
+    def fails(document: dict, results: list) -> dict:
+        raise ZeroDivisionError("no items")
+
+    faulty = [
+        task(tmp_path, "missing", {**CHOICE, "doc_to_text": "{{nothing}}"}),
+        task(tmp_path, "scoring", {**CHOICE, "process_results": fails}),
+        task(tmp_path, "metric", metric="f7"),
+        task(tmp_path, "sampling", {**TEXT, "generation_kwargs": {"do_sample": True}}, metric="exact_match"),
+        task(
+            tmp_path,
+            "unknown",
+            {**CHOICE, "metric_list": [{"metric": "acc", "aggregation": max, "higher_is_better": True}]},
+        ),
+    ]
+    before = LeftOut(task="hub", suite="s", why="no network")
+    messages: list[str] = []
+    found = run(
+        tiny_model,
+        [*faulty, *three],
+        tmp_path / "cache",
+        left_out=[before],
+        on_message=messages.append,
+    )
+    assert [score.task for score in found.tasks] == ["choices", "shots", "texts", "whole"]
+    why = {each.task: each.why for each in found.left_out}
+    assert list(why) == ["hub", "missing", "scoring", "metric", "sampling", "unknown"]
+    assert "nothing" in why["missing"]
+    assert "ZeroDivisionError: no items" in why["scoring"]
+    assert "no metric f7; it has acc" in why["metric"]
+    assert "only greedy generation" in why["sampling"]
+    assert "max, which evals.metrics does not know" in why["unknown"]
+    assert sum("is left out" in message for message in messages) == len(faulty)
+
+
+def test_aggregations_of_our_own_are_named_in_task_files(tiny_model: Path, tmp_path: Path) -> None:
+    metrics = [{"metric": "f1", "aggregation": "macro_f1", "higher_is_better": True}]
+    found = run(
+        tiny_model, [task(tmp_path, "f", {**CHOICE, "metric_list": metrics}, metric="f1")], tmp_path / "cache"
+    )
+    assert found.items["f"].aggregation == "macro_f1"
+    assert found.tasks[0].score == aggregate("macro_f1", found.items["f"].values)
+    assert found.tasks[0].stderr > 0
+
+
+def test_a_metric_of_a_filter_and_items_without_a_value(tiny_model: Path, tmp_path: Path) -> None:
+    filters = [
+        {"name": "all", "filter": [{"function": "take_first"}]},
+        {"name": "upper", "filter": [{"function": "uppercase"}, {"function": "take_first"}]},
+    ]
+
+    def letters(document: dict, results: list[str]) -> dict:
+        return {"big": float(results[0].isupper())} if document["answer"] else {"rest": 1.0}
+
+    settings = {
+        **TEXT,
+        "filter_list": filters,
+        "process_results": letters,
+        "metric_list": [{"metric": "big", "aggregation": "mean", "higher_is_better": True}],
+    }
+    [plainly] = run(tiny_model, [task(tmp_path, "a", settings, metric="big")], tmp_path / "c").tasks
+    [upper] = run(tiny_model, [task(tmp_path, "a", settings, metric="big,upper")], tmp_path / "c").tasks
+    assert (plainly.score, upper.score) == (0, 1)
+    assert plainly.n == sum(row["answer"] > 0 for row in QUESTIONS)
+    assert plainly.note == f"{len(QUESTIONS) - plainly.n} items have no value of this metric and do not count"
+
+
+def test_prompts_that_are_too_long_are_counted_again_and_again(tiny_model: Path, tmp_path: Path) -> None:
+    rows = [
+        {**row, "question": row["question"] * (40 if number < 2 else 1)}
+        for number, row in enumerate(QUESTIONS)
+    ]
+    prepared = [task(tmp_path, "long", rows=rows), task(tmp_path, "short")]
+    for _ in range(2):
+        long, short = run(tiny_model, prepared, tmp_path / "cache").tasks
+        assert long.note == "6 requests are longer than the model reads and lost their beginning"
+        assert short.note is None
+
+
+@pytest.mark.parametrize("start", [None, "<s>", "auto"])
+def test_the_start_token_precedes_prompts(tiny_model: Path, tmp_path: Path, start: str | None) -> None:
+    prepared = [task(tmp_path, "whole", WHOLE, metric="bits_per_byte")]
+    found = run(tiny_model, prepared, tmp_path / "cache", start_token=start)
+    auto = run(tiny_model, prepared, tmp_path / "cache")
+    assert found.settings["start_token"] == start
+    assert (found.tasks[0].score == auto.tasks[0].score) == (start != "<s>")
+
+
+def test_a_chat_template_is_put_around_prompts(another_model, tmp_path: Path) -> None:
+    model = another_model("chat")
+    template = "{% for m in messages %}<s>{{ m['role'] }}: {{ m['content'] }}</s>{% endfor %}"
+    (model / "chat_template.jinja").write_text(template)
+    prepared = [task(tmp_path, "choices")]
+    seen: list[str] = []
+
+    class Seeing(PackedLM):
+        def loglikelihood(self, requests, disable_tqdm=True):
+            seen.extend(request.args[0] for request in requests)
+            return super().loglikelihood(requests, disable_tqdm)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(language_model, "PackedLM", Seeing)
+        found = run(model, prepared, tmp_path / "cache", chat=True)
+    assert found.settings["chat"] is True
+    assert f"<s>user: {QUESTIONS[0]['question']}</s>" in seen
+    assert run(model, prepared, tmp_path / "cache").items != found.items or len(seen) == 24
+
+
+def test_mistakes_stop_at_once(tiny_model: Path, tmp_path: Path, three: list[Prepared]) -> None:
+    with pytest.raises(ReferenceUnavailable):
+        run(tmp_path / "nowhere", three, tmp_path / "cache")
+    with pytest.raises(UsageError, match="no token '<bos>'"):
+        run(tiny_model, three, tmp_path / "cache", start_token="<bos>")
+    with pytest.raises(UsageError, match="no chat template"):
+        run(tiny_model, three, tmp_path / "cache", chat=True)
+    with pytest.raises(UsageError, match="choices: in more than one"):
+        run(tiny_model, [three[0], task(tmp_path, "choices", suite="t")], tmp_path / "cache")
+    with pytest.raises(UsageError, match="vllm is not installed"):
+        run(tiny_model, three, tmp_path / "cache", backend="vllm")
+    assert not (tmp_path / "cache" / FILE).exists()
+
+
+def test_a_model_that_fails_stops_the_evaluation(
+    tiny_model: Path, tmp_path: Path, three: list[Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(PackedLM, "_score", out_of_memory)
+    with pytest.raises(StageFailed, match="the model fails at loglikelihood requests: out of memory"):
+        run(tiny_model, three, tmp_path / "cache")
+
+
+def test_nothing_to_score_is_no_error(tiny_model: Path, tmp_path: Path) -> None:
+    found = run(tiny_model, [], tmp_path / "cache", left_out=[LeftOut(task="t", suite="s", why="w")])
+    assert (found.tasks, found.averages, len(found.left_out)) == ((), {}, 1)
+
+
+def test_text_of_data_is_never_a_template(tiny_model: Path, tmp_path: Path) -> None:
+    rows = [{**row, "question": "{{ 7 * 7 }} {% raw %} " + row["question"]} for row in QUESTIONS]
+    asked: list[str] = []
+
+    class Seeing(PackedLM):
+        def loglikelihood(self, requests, disable_tqdm=True):
+            asked.extend(request.args[0] for request in requests)
+            return super().loglikelihood(requests, disable_tqdm)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(language_model, "PackedLM", Seeing)
+        run(tiny_model, [task(tmp_path, "hostile", rows=rows)], tmp_path / "cache")
+    assert json.dumps(sorted(set(asked))) == json.dumps(sorted({row["question"] for row in rows}))

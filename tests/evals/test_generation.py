@@ -1,0 +1,105 @@
+"""Greedy generation against transformers' own, through lm-eval's HFLM."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from lm_eval.models.huggingface import HFLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from cpt.errors import DataError
+from cpt.packed import attention
+from cpt.packed.model import PackedLanguageModel, load_model
+from evals import generation
+from evals.generation import Wanted
+from evals.language_model import PackedLM
+from evals.prompting import Prompting
+
+PROMPTS = [
+    "The heart of",
+    "A fever in the night is a fever",
+    "Nine",
+    "What the nerve conducts, the muscle",
+    "The",
+]
+
+
+class Request:
+    def __init__(self, *args) -> None:
+        self.args = args
+
+
+def ours(folder: Path, penalty: float | None = None) -> PackedLM:
+    model, prompting = load_model(folder), Prompting(folder)
+    model.generation_config.repetition_penalty = penalty
+    return PackedLM(PackedLanguageModel(model), prompting.tokenizer, start_token=prompting.start)
+
+
+def theirs(folder: Path, penalty: float | None = None) -> HFLM:
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.generation_config.repetition_penalty = penalty
+    return HFLM(pretrained=model, tokenizer=AutoTokenizer.from_pretrained(folder), batch_size=1)
+
+
+def stop_strings(folder: Path) -> list[str]:
+    """Something that the model writes in the middle of a text."""
+    [text] = ours(folder).generate_until([Request(PROMPTS[0], {"until": [], "max_gen_toks": 8})])
+    return [text[len(text) // 2 :][:2]]
+
+
+@pytest.mark.parametrize("penalty", [None, 1.5])
+@pytest.mark.parametrize("rows", [16_384, 30])
+def test_texts_are_those_of_transformers(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, penalty: float | None, rows: int
+) -> None:
+    monkeypatch.setattr(generation, "BATCH_TOKENS", rows)
+    settings = [
+        {"until": [], "max_gen_toks": 9},
+        {"until": stop_strings(tiny_model), "max_gen_toks": 12},
+        {"until": ["\n"], "max_gen_toks": 1, "do_sample": False, "temperature": 0.0},
+    ]
+    requests = [Request(prompt, each) for prompt in PROMPTS for each in settings]
+    found = ours(tiny_model, penalty).generate_until(requests)
+    expected = theirs(tiny_model, penalty).generate_until(requests, disable_tqdm=True)
+    assert found == expected
+    assert len(set(found)) > 3
+
+
+def test_generation_ends_at_the_models_end_token(tiny_model: Path) -> None:
+    model = ours(tiny_model)
+    settings = {"until": [], "max_gen_toks": 8}
+    [text] = model.generate_until([Request("The heart", settings)])
+    ids = model.tok_encode(text, add_special_tokens=False)
+    model._packed.model.generation_config.eos_token_id = [ids[2]]
+    [shorter] = model.generate_until([Request("The heart", settings)])
+    assert text.startswith(shorter)
+    assert len(shorter) < len(text)
+
+
+def test_the_model_packs_again_afterwards(tiny_model: Path) -> None:
+    model = ours(tiny_model)
+    before = model.loglikelihood([Request("The heart", " of")])
+    model.generate_until([Request("The heart", {"until": [], "max_gen_toks": 2})])
+    assert model._packed.model.config._attn_implementation == attention.NAME
+    assert model.loglikelihood([Request("The heart", " of")]) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"do_sample": True, "temperature": 0.7}, "asks for samples"),
+        ({"temperature": 0.7}, "asks for samples"),
+        ({"num_beams": 4}, "asks for num_beams"),
+        ({"max_gen_toks": 128}, "up to 128 tokens, the model reads 128"),
+    ],
+)
+def test_what_is_not_greedy_or_does_not_fit_is_refused(settings: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Wanted.of([1, 2, 3], settings, 128)
+
+
+def test_a_prompt_leaves_room_for_the_new_tokens() -> None:
+    wanted = Wanted.of(list(range(100)), {"until": "\n", "max_gen_toks": 30}, 110)
+    assert (wanted.prompt, wanted.cut, wanted.new, wanted.stops) == (list(range(20, 100)), 20, 30, ("\n",))
+    assert Wanted.of([1], {"until": ["", "a"]}, 1000) == Wanted([1], ("a",), generation.NEW_TOKENS, 0)

@@ -1,0 +1,103 @@
+"""Aggregations against scikit-learn's and lm-eval's, for the items and for resamples of them."""
+
+import math
+
+import numpy as np
+import pytest
+import sklearn.metrics as reference
+from lm_eval.api.registry import AGGREGATION_REGISTRY, get_aggregation
+
+from evals.metrics import AGGREGATIONS, aggregate, register, standard_error
+
+GENERATOR = np.random.default_rng(0)
+NUMBERS = GENERATOR.normal(-2, 1, 41).tolist()
+BINARY = [(float(a), float(b)) for a, b in GENERATOR.integers(0, 2, (40, 2))]
+CLASSES = [(["a", "b", "c"][a], ["a", "b", "d"][b]) for a, b in GENERATOR.integers(0, 3, (40, 2))]
+WEIGHTED = [(float(a), float(b)) for a, b in zip(NUMBERS, GENERATOR.integers(1, 9, 41), strict=True)]
+COUNTS = [(float(min(a, b)), float(a), float(b)) for a, b in GENERATOR.integers(0, 4, (30, 2))]
+
+
+def by_sklearn(function, values, **options) -> float:
+    gold, predicted = zip(*values, strict=True)
+    return float(function(gold, predicted, **options))
+
+
+def micro(values) -> float:
+    right, predicted, gold = np.sum(values, axis=0)
+    precision, recall = right / predicted, right / gold
+    return 2 * precision * recall / (precision + recall)
+
+
+DEFINED = {
+    "mean": (NUMBERS, lambda values: float(np.mean(values))),
+    "median": (NUMBERS, lambda values: sorted(values)[len(values) // 2]),
+    "perplexity": (NUMBERS, lambda values: math.exp(-np.mean(values))),
+    "weighted_perplexity": (WEIGHTED, lambda v: math.exp(-np.sum(v, 0)[0] / np.sum(v, 0)[1])),
+    "bits_per_byte": (WEIGHTED, lambda v: -np.sum(v, 0)[0] / np.sum(v, 0)[1] / math.log(2)),
+    "f1": (BINARY, lambda values: by_sklearn(reference.f1_score, values)),
+    "macro_f1": (CLASSES, lambda values: by_sklearn(reference.f1_score, values, average="macro")),
+    "weighted_f1": (CLASSES, lambda values: by_sklearn(reference.f1_score, values, average="weighted")),
+    "balanced_accuracy": (CLASSES, lambda v: by_sklearn(reference.balanced_accuracy_score, v)),
+    "matthews_corrcoef": (CLASSES, lambda values: by_sklearn(reference.matthews_corrcoef, values)),
+    "entity_f1": (COUNTS, micro),
+}
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.parametrize("name", DEFINED)
+def test_scores_are_those_of_the_definition_for_items_and_for_resamples(name: str) -> None:
+    values, defined = DEFINED[name]
+    assert aggregate(name, values) == pytest.approx(defined(values), abs=1e-12)
+    weights = np.random.default_rng(1).multinomial(len(values), np.full(len(values), 1 / len(values)), 5)
+    expected = [
+        defined([v for v, times in zip(values, w, strict=True) for _ in range(times)]) for w in weights
+    ]
+    assert aggregate(name, values, weights) == pytest.approx(expected, abs=1e-12)
+
+
+def test_every_aggregation_has_a_definition_here() -> None:
+    assert DEFINED.keys() == AGGREGATIONS.keys()
+
+
+def test_lm_eval_knows_them_and_keeps_its_own() -> None:
+    own = {name: AGGREGATION_REGISTRY[name] for name in AGGREGATION_REGISTRY}
+    register()
+    register()
+    for name in AGGREGATIONS:
+        values, defined = DEFINED[name]
+        function = get_aggregation(name)
+        assert function is own.get(name, function)
+        assert float(function(values)) == pytest.approx(defined(values), abs=1e-12)
+
+
+def test_classes_that_never_occur_score_nothing() -> None:
+    assert aggregate("f1", [(0.0, 0.0), (0.0, 0.0)]) == 0
+    assert aggregate("matthews_corrcoef", [(1.0, 1.0), (1.0, 1.0)]) == 0
+    assert aggregate("entity_f1", [(0.0, 0.0, 0.0)]) == 0
+    assert aggregate("balanced_accuracy", [("a", "a"), ("a", "b"), ("b", "b")]) == 0.75
+
+
+def test_standard_errors_of_means_are_in_closed_form_and_of_others_by_bootstrap() -> None:
+    right = [1.0] * 30 + [0.0] * 10
+    closed = math.sqrt(0.75 * 0.25 / 39)
+    assert standard_error("mean", right, seed=1) == pytest.approx(closed)
+    assert standard_error("mean", right, seed=1) == standard_error("mean", right, seed=2)
+    normal = np.random.default_rng(2).normal(0, 1, 400).tolist()
+    delta = math.exp(-np.mean(normal)) * np.std(normal) / 20
+    assert standard_error("perplexity", normal, seed=1) == pytest.approx(delta, rel=0.1)
+    assert standard_error("perplexity", normal, seed=1) == standard_error("perplexity", normal, seed=1)
+    assert standard_error("perplexity", normal, seed=1) != standard_error("perplexity", normal, seed=2)
+    assert standard_error("mean", [1.0], seed=1) is None
+    assert standard_error("f1", [(1.0, 1.0)], seed=1) is None
+
+
+@pytest.mark.parametrize("name", ["mean", "perplexity"])
+def test_items_about_the_same_are_one_observation(name: str) -> None:
+    values = np.random.default_rng(3).normal(0, 0.1, 100)
+    alone = standard_error(name, values.tolist(), seed=1)
+    fourfold = np.repeat(values, 4).tolist()
+    texts = [f"{number:03}" for number in range(100) for _ in range(4)]
+    assert standard_error(name, fourfold, seed=1, clusters=texts) == pytest.approx(alone, rel=1e-9)
+    assert standard_error(name, fourfold, seed=1) == pytest.approx(alone / 2, rel=0.1)
+    assert standard_error(name, fourfold, seed=1, clusters=["one"] * 400) is None

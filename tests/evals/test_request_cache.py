@@ -1,0 +1,90 @@
+"""Answers on disk: found again by all that they depend on, and only so."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from evals import request_cache
+from evals.request_cache import FILE, Answer, RequestCache, request_key
+
+IDENTITY = {"model": "abc", "precision": "float32", "start": [1, 1], "chat": None}
+KEY = request_key("loglikelihood", ("The heart", " of"))
+
+
+def opened(folder: Path, messages: list[str] | None = None, **changed) -> RequestCache:
+    said = messages if messages is not None else []
+    return RequestCache(folder, {**IDENTITY, **changed}, said.append)
+
+
+def test_answers_are_found_again_by_the_same_model_alone(tmp_path: Path) -> None:
+    cache = opened(tmp_path)
+    cache.keep(KEY, Answer([-1.25, True], cut=True))
+    text = request_key("generate_until", ("The heart", {"until": ["\n"]}))
+    cache.keep(text, Answer("ß\n\ud83d"))
+    cache.close()
+    assert opened(tmp_path).find([KEY, text, "other"]) == {
+        KEY: Answer([-1.25, True], cut=True),
+        text: Answer("ß\n\ud83d"),
+    }
+    for changed in ({"model": "b"}, {"precision": "bfloat16"}, {"start": [2, 1]}, {"chat": "template"}):
+        assert opened(tmp_path, **changed).find([KEY]) == {}
+
+
+def test_requests_differ_by_kind_and_by_everything_asked() -> None:
+    keys = {
+        request_key("loglikelihood", ("a", "b")),
+        request_key("loglikelihood", ("ab", "")),
+        request_key("loglikelihood", ("a", " b")),
+        request_key("loglikelihood_rolling", ("a", "b")),
+        request_key("generate_until", ("a", {"until": ["b"]})),
+        request_key("generate_until", ("a", {"until": ["c"]})),
+    }
+    assert len(keys) == 6
+    one, other = {"until": ["b"], "max_gen_toks": 2}, {"max_gen_toks": 2, "until": ["b"]}
+    assert request_key("generate_until", ("a", one)) == request_key("generate_until", ("a", other))
+
+
+def test_more_answers_than_a_query_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_cache, "_VARIABLES", 3)
+    cache = opened(tmp_path)
+    for number in range(10):
+        cache.keep(str(number), Answer(number))
+    assert [answer.value for _, answer in sorted(cache.find(map(str, range(20))).items())] == list(range(10))
+
+
+def test_two_processes_may_write(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    one.keep("a", Answer(1))
+    one.write()
+    other.keep("b", Answer(2))
+    other.write()
+    assert one.find(["a", "b"]) == {"a": Answer(1), "b": Answer(2)}
+
+
+def test_what_a_killed_run_wrote_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_cache, "_SECONDS", 0.0)
+    cache = opened(tmp_path)
+    cache.keep(KEY, Answer([-1.0, False]))
+    assert opened(tmp_path).find([KEY])  # although the first was never closed
+
+
+@pytest.mark.parametrize("damage", ["text", "cut"])
+def test_a_damaged_file_is_set_aside_and_said(tmp_path: Path, damage: str) -> None:
+    cache = opened(tmp_path)
+    for number in range(2000):
+        cache.keep(str(number), Answer("x" * 100))
+    cache.close()
+    file = tmp_path / FILE
+    content = file.read_bytes()
+    file.write_bytes(b"no database" * 100 if damage == "text" else content[: len(content) // 2])
+    messages: list[str] = []
+    again = opened(tmp_path, messages)
+    assert again.find(["1"]) == {}
+    again.keep("1", Answer(1))
+    again.close()
+    assert len(messages) == 1
+    assert "is damaged" in messages[0]
+    assert len(list(tmp_path.glob(f"{FILE}.damaged-*"))) == 1
+    with sqlite3.connect(file) as database:
+        assert database.execute("SELECT count(*) FROM answers").fetchone() == (1,)
