@@ -141,7 +141,7 @@ def compare(
         averages=tuple(_averages(matched, differences, judge)),
         tasks=tuple(map(_task, matched, differences, judged)),
         not_compared=tuple(not_compared),
-        notes=tuple(_notes(a, b)),
+        notes=(*_of_models(a, b), *_of_items(matched), *_of_draws(differences, judge, resamples)),
     )
 
 
@@ -158,7 +158,7 @@ class _Judge:
     ) -> list[dict[str, Any]]:
         """The fields of `Compared` but for the suite."""
         adjusted = adjust([found.p for found in differences], self.correction)
-        strictest = self.level if self.correction == "none" else self.level / max(1, len(differences))
+        strictest = self.strictest(len(differences))
         return [
             {
                 "a": found.a,
@@ -175,6 +175,10 @@ class _Judge:
             }
             for found, p, up in zip(differences, adjusted, higher_is_better, strict=True)
         ]
+
+    def strictest(self, questions: int) -> float:
+        """Level that a p-value has to reach were it the smallest of so many."""
+        return self.level if self.correction == "none" else self.level / max(1, questions)
 
     def _verdict(self, gain: float, p: float) -> Verdict:
         if p > self.level or gain == 0:
@@ -223,10 +227,29 @@ def _averages(
         )
 
 
-def _notes(a: Results, b: Results) -> Iterator[str]:
+def _of_models(a: Results, b: Results) -> Iterator[str]:
     if a.fingerprint == b.fingerprint:
         yield "A and B are the same model."
     for name in sorted({*a.versions, *b.versions}):
         versions = a.versions.get(name, "none"), b.versions.get(name, "none")
         if versions[0] != versions[1]:
             yield f"{name} {versions[0]} scored A, {versions[1]} scored B."
+
+
+def _of_items(matched: Sequence[Matched]) -> Iterator[str]:
+    for task in matched:
+        if task.only_a or task.only_b:
+            yield (
+                f"{task.a.task}: items scored for one model alone are left aside, "
+                f"{task.only_a:,} of A and {task.only_b:,} of B."
+            )
+
+
+def _of_draws(differences: Sequence[Difference], judge: _Judge, resamples: int) -> Iterator[str]:
+    smallest = 1 / (resamples + 1)
+    drawn = any(task.disagreement is None for task in differences)
+    if drawn and judge.strictest(len(differences)) < smallest:
+        yield (
+            f"{resamples:,} resamples give no p-value below {smallest:.2g}: too few for a verdict on a "
+            f"graded score among {len(differences):,} tasks."
+        )

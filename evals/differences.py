@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtr, ndtri
+from scipy.stats import t
 
 from evals import paired_shares
 from evals.averages import propagate, sum_interval
@@ -53,7 +54,7 @@ class Difference:
         if not np.isfinite(self.exchanged).all() or not self.exchanged.any():
             return None
         spread = float(self.exchanged.std())
-        return float(norm.ppf(1 - level / 2) + norm.ppf(power)) * spread
+        return float(ndtri(1 - level / 2) + ndtri(power)) * spread
 
 
 def of_task(
@@ -160,10 +161,10 @@ def _spread(draws: np.ndarray, units: int) -> float | None:
 def _quantiles(draws: np.ndarray, units: int, confidence: float) -> tuple[float, float] | None:
     """Percentile interval, widened for few observations as Student's is against the normal one.
 
-    Hesterberg 2015, "What teachers should know about the bootstrap", section 3.2 (expanded percentiles).
+    Hesterberg 2015, "What teachers should know about the bootstrap" (expanded percentiles).
     """
     if units < 2 or np.ptp(draws) == 0 or not np.isfinite(draws).all():
         return None
-    tail = norm.cdf(-math.sqrt(units / (units - 1)) * t.ppf((1 + confidence) / 2, units - 1))
+    tail = ndtr(-math.sqrt(units / (units - 1)) * t.ppf((1 + confidence) / 2, units - 1))
     low, high = np.quantile(draws, [tail, 1 - tail])
     return float(low), float(high)

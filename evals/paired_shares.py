@@ -11,15 +11,15 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import bdtr
-from scipy.stats import binom, norm
+from scipy.special import bdtr, ndtri
+from scipy.stats import binom
 
 _TINY = 1e-9
 
 
 def mcnemar(won: int, lost: int) -> float:
     """Exact two-sided p-value of McNemar's test: under no difference a disagreement is a toss of a coin."""
-    return min(1.0, 2 * float(binom.cdf(min(won, lost), won + lost, 0.5)))
+    return min(1.0, 2 * float(bdtr(min(won, lost), won + lost, 0.5)))
 
 
 def score_interval(n: int, won: int, lost: int, confidence: float) -> tuple[float, float]:
@@ -29,7 +29,7 @@ def score_interval(n: int, won: int, lost: int, confidence: float) -> tuple[floa
     paired-sample design", Statistics in Medicine 17. Unlike the bootstrap it has a width where the
     models (nearly) always agree.
     """
-    z = float(norm.ppf((1 + confidence) / 2))
+    z = float(ndtri((1 + confidence) / 2))
     return -_upper_limit(n, lost, won, z), _upper_limit(n, won, lost, z)
 
 
@@ -43,7 +43,7 @@ def _upper_limit(n: int, won: int, lost: int, z: float) -> float:
 
 
 def _deviation(n: int, won: int, lost: int, difference: float) -> float:
-    """Standard deviation of won - lost if that were the true difference (Tango 1998, section 3)."""
+    """Standard deviation of won - lost if that were the true difference (Tango 1998)."""
     half = (2 * n - won + lost) * difference - won - lost
     rest = difference * (1 - difference)
     likeliest = (math.sqrt(max(0.0, half**2 + 8 * n * lost * rest)) - half) / (

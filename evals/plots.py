@@ -70,7 +70,9 @@ def _figure(comparison: Comparison, rows: Sequence[Row], left_out: Sequence[str]
     scores.set_xlabel("score")
     differences.set_xlabel(f"B minus A, {100 * comparison.confidence:g}% intervals")
     figure.suptitle(f"A: {comparison.a}   B: {comparison.b}", fontsize=9)
-    below = f"not drawn, as lower is better: {', '.join(left_out)}" if left_out else None
+    below = "colours are verdicts, corrected for the number of tasks"
+    if left_out:
+        below += f"; not drawn, as lower is better: {', '.join(left_out)}"
     figure.legend(handles=_legend(), loc="outside lower center", ncols=6, frameon=False, title=below)
     return figure
 

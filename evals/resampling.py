@@ -85,8 +85,8 @@ def bootstrap(
     """
     generator = np.random.default_rng(seed)
     found = []
-    for size in _chunks(draws, len(pairs.first)):
-        weights = _drawn(generator, pairs.times, size)[:, pairs.unit]  # [draws, entries]
+    for size in chunks(draws, len(pairs.first)):
+        weights = drawn(generator, pairs.times, size)[:, pairs.unit]  # [draws, entries]
         found.append((score(pairs.first, weights), score(pairs.second, weights)))
     first, second = zip(*found, strict=True)
     return np.concatenate(first), np.concatenate(second)
@@ -103,7 +103,7 @@ def exchange(
     generator = np.random.default_rng(seed)
     both = [*pairs.first, *pairs.second]
     found = []
-    for size in _chunks(draws, 2 * len(pairs.first)):
+    for size in chunks(draws, 2 * len(pairs.first)):
         swapped = _heads(generator, pairs.times, size)[:, pairs.unit]
         kept = pairs.times[pairs.unit] - swapped  # [draws, entries]
         found.append(
@@ -122,17 +122,24 @@ def p_value(difference: float, draws: np.ndarray) -> float:
     return (1 + int((~nearer).sum())) / (1 + len(draws))
 
 
-def _drawn(generator: np.random.Generator, times: np.ndarray, size: int) -> np.ndarray:
+def drawn(generator: np.random.Generator, times: np.ndarray, size: int) -> np.ndarray:
     """How often each unit is among as many as there are, drawn with replacement: [size, units].
 
     Few kinds that are there many times are drawn by their number, many single ones one by one: it is faster.
     """
     count, kinds = int(times.sum()), len(times)
-    if kinds * 8 < count:
+    if kinds * 2 < count:
         return generator.multinomial(count, times / count, size=size).astype(float)
-    drawn = np.repeat(np.arange(kinds), times)[generator.integers(count, size=(size, count))]
-    drawn += kinds * np.arange(size)[:, None]
-    return np.bincount(drawn.ravel(), minlength=size * kinds).reshape(size, kinds).astype(float)
+    found = np.repeat(np.arange(kinds), times)[generator.integers(count, size=(size, count))]
+    found += kinds * np.arange(size)[:, None]
+    return np.bincount(found.ravel(), minlength=size * kinds).reshape(size, kinds).astype(float)
+
+
+def chunks(draws: int, entries: int) -> Iterator[int]:
+    """Sizes of the steps in which the draws are made."""
+    step = max(1, _CHUNK // entries)
+    for start in range(0, draws, step):
+        yield min(step, draws - start)
 
 
 def _heads(generator: np.random.Generator, times: np.ndarray, size: int) -> np.ndarray:
@@ -142,10 +149,3 @@ def _heads(generator: np.random.Generator, times: np.ndarray, size: int) -> np.n
     heads[:, once] = generator.integers(2, size=(size, int(once.sum())), dtype=np.int8)
     heads[:, ~once] = generator.binomial(times[~once], 0.5, size=(size, int((~once).sum())))
     return heads
-
-
-def _chunks(draws: int, entries: int) -> Iterator[int]:
-    """Sizes of the steps in which the draws are made."""
-    step = max(1, _CHUNK // entries)
-    for start in range(0, draws, step):
-        yield min(step, draws - start)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
+from evals.resampling import chunks, drawn
+
 RESAMPLES = 10_000
-_CHUNK = 2**22
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,8 @@ def _resampled_sums(columns: np.ndarray, seed: int) -> np.ndarray:
         [measures, `RESAMPLES`]
     """
     count = columns.shape[1]
-    generator = np.random.default_rng(seed)
-    sums = []
-    left = RESAMPLES
-    while left:
-        size = min(left, max(1, _CHUNK // count))
-        times = generator.multinomial(count, np.full(count, 1 / count), size=size)  # [size, observations]
-        sums.append(columns @ times.T)
-        left -= size
+    generator, once = np.random.default_rng(seed), np.ones(count, dtype=int)
+    sums = [columns @ drawn(generator, once, size).T for size in chunks(RESAMPLES, count)]
     return np.concatenate(sums, axis=1)
 
 

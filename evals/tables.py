@@ -84,6 +84,7 @@ def explanation(comparison: Comparison) -> str:
         "± is a standard error. "
         f"Verdicts follow the p-values, after {correction} for the number of tasks (of suites), at "
         f'{100 * (1 - confidence):g}%; "no change" is a difference inside the noise. '
+        "An interval stands for its task alone and may leave out zero where the corrected verdict does not. "
         f"Visible is the smallest difference that would be found with a power of {100 * comparison.power:g}%."
     )
 

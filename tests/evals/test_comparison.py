@@ -70,6 +70,17 @@ def test_items_are_paired_by_what_they_are() -> None:
     assert (task.n, task.only_a, task.only_b) == (3, 1, 2)
     assert (task.a, task.b) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
     assert task.p == 1.0
+    (note,) = compare(a, b).notes
+    assert note == "t: items scored for one model alone are left aside, 1 of A and 2 of B."
+
+
+def test_too_few_resamples_for_a_verdict_are_said() -> None:
+    a, b = two_models(t=(20, 0.2, 0.1), two=(20, 0.1, 0.1))
+    graded = with_items(a, "t", values=tuple(value / 2 for value in a.items["t"].values))  # type: ignore[operator]
+    assert compare(a, b, resamples=30).notes == ()
+    assert compare(graded, b, resamples=50).notes == ()
+    (note,) = compare(graded, b, resamples=30).notes
+    assert note.startswith("30 resamples give no p-value below 0.032: too few for a verdict")
 
 
 @pytest.mark.parametrize(

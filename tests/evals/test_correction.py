@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from evals.correction import adjust
+from evals.paired_shares import mcnemar, visible
 
 
 def test_holm_by_hand() -> None:
@@ -37,3 +38,21 @@ def test_holm_bounds_any_false_finding_and_bh_their_share() -> None:
     assert np.mean(any_false) < 0.06
     assert np.mean(shares) < 0.055
     assert np.mean(shares) > np.mean(any_false) / 10
+
+
+def test_verdicts_after_correction_find_what_is_said_to_be_visible_and_little_else() -> None:
+    """Nine tasks without a difference and one with the smallest that is visible at a tenth of the level."""
+    n, disagreement, rounds = 150, 0.2, 500
+    shift = visible(n, disagreement, level=0.005, power_wanted=0.8)
+    assert shift is not None
+    generator = np.random.default_rng(1)
+    found, alarms = 0, 0
+    for _ in range(rounds):
+        shifts = np.array([shift] + [0.0] * 9)
+        chances = np.stack([(disagreement + shifts) / 2, (disagreement - shifts) / 2], axis=1)
+        counts = [generator.multinomial(n, [won, lost, 1 - disagreement]) for won, lost in chances]
+        adjusted = adjust([mcnemar(int(won), int(lost)) for won, lost, _ in counts], "holm")
+        found += adjusted[0] <= 0.05
+        alarms += min(adjusted[1:]) <= 0.05
+    assert found / rounds == pytest.approx(0.8, abs=0.05)
+    assert alarms / rounds <= 0.06

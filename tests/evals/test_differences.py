@@ -18,6 +18,9 @@ GROUPS = ("g", "g", "h", "i")
 ITEMS = (60, 40, 80, 50)
 
 
+_SCORE = made_results("m", {"s/g/t": [0]}).tasks[0]
+
+
 def difference(
     first: Sequence[Value],
     second: Sequence[Value],
@@ -29,7 +32,7 @@ def difference(
     seed: int = 0,
     name: str = "t",
 ) -> Difference:
-    score = made_results("m", {f"s/g/{name}": [0]}).tasks[0]
+    score = _SCORE.model_copy(update={"task": name})
     task = Matched(score, score, aggregation, list(first), list(second), clusters, 0, 0)
     return of_task(task, aggregate, confidence=confidence, resamples=resamples, seed=seed)
 
