@@ -120,6 +120,17 @@ def weighted_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
     return (_f1(right_RC, predicted_RC, gold_RC) * gold_RC).sum(1) / gold_RC.sum(1)
 
 
+def mean_weighted_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """Mean over groups of their weighted F1, over (group, gold, predicted); groups not drawn do not count."""
+    groups = np.array([str(group) for group, *_ in values])
+    of_groups = [groups == group for group in dict.fromkeys(groups)]
+    scores_GR = [
+        weighted_f1([pair for (_, *pair), own in zip(values, mask, strict=True) if own], weights_RN[:, mask])
+        for mask in of_groups
+    ]
+    return np.nanmean(scores_GR, axis=0)
+
+
 def balanced_accuracy(values: Values, weights_RN: np.ndarray) -> np.ndarray:
     """Mean recall of the classes that are gold, over (gold, predicted)."""
     right_RC, _, gold_RC = _by_class(values, weights_RN)
@@ -151,6 +162,7 @@ AGGREGATIONS: dict[str, Callable[[Values, np.ndarray], np.ndarray]] = {
     "f1": f1,
     "macro_f1": macro_f1,
     "weighted_f1": weighted_f1,
+    "mean_weighted_f1": mean_weighted_f1,
     "balanced_accuracy": balanced_accuracy,
     "matthews_corrcoef": matthews_corrcoef,
     "entity_f1": entity_f1,

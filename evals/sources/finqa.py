@@ -16,7 +16,7 @@ def read(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
     FLARE's validation file (FinQA's 883 of dev) stands in for the test split, which is not in this form.
     """
     found = conversations(files["valid"], [_INSTRUCTION])
-    return {"test": [{"query": one.query, "text": one.text, "answer": one.answer.strip()} for one in found]}
+    return {"test": [{"query": one.query, "text": one.text, "answer": one.answer} for one in found]}
 
 
 SOURCE = Source(

@@ -22,7 +22,7 @@ def read(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
 
 
 def _row(one: Conversation) -> dict[str, object]:
-    label = one.answer.strip().lower()
+    label = one.answer.lower()
     if label not in LABELS:
         raise DataError(f"the sentiment of {one.text!r} is {one.answer!r}, not one of {', '.join(LABELS)}")
     return {

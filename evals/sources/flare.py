@@ -41,12 +41,7 @@ def conversations(file: Path, instructions: Sequence[str]) -> list[Conversation]
     found = [one for one in _all(file) if one.query.startswith(tuple(instructions))]
     if not found:
         raise DataError(f"{file}: no prompt begins with {instructions[0][:60]!r} …")
-    return [_without_instruction(one, instructions) for one in found]
-
-
-def between(text: str, before: str, after: str) -> str:
-    """What stands between two marks; the whole text where they are not."""
-    return text.removeprefix(before).removesuffix(after).strip()
+    return found
 
 
 def _all(file: Path) -> Iterator[Conversation]:
@@ -56,10 +51,10 @@ def _all(file: Path) -> Iterator[Conversation]:
         except (KeyError, TypeError, ValueError):
             reason = "not a conversation of a prompt and an answer"
             raise DataError(str(Problem(reason, file=str(file), line=number))) from None
-        yield Conversation(prompt, prompt, answer, row)
+        yield Conversation(prompt, _text(prompt), answer.strip(), row)
 
 
-def _without_instruction(one: Conversation, instructions: Sequence[str]) -> Conversation:
-    instruction = next(text for text in instructions if one.query.startswith(text))
-    text = between(one.query.removeprefix(instruction).strip(), "Text:", "Answer:")
-    return Conversation(one.query, text, one.answer, one.row)
+def _text(prompt: str) -> str:
+    _, mark, text = prompt.partition("\nText:")
+    rest = text if mark else prompt.partition("\n")[2]
+    return rest.removesuffix("Answer:").strip()

@@ -41,18 +41,19 @@ def read(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
 
 
 def _row(one: Conversation) -> dict[str, object]:
-    instruction, _, rest = one.query.partition("\nText:")
+    instruction, _, _ = one.query.partition("\nText:")
     tags = [tag for tag in TAGS if tag in instruction]
-    answer = one.answer.strip()
-    if len(tags) != 1 or answer not in CHOICES:
-        raise DataError(f"not a yes/no question on one of the nine tags: {one.query!r}, answer {answer!r}")
+    if len(tags) != 1 or one.answer not in CHOICES:
+        raise DataError(
+            f"not a yes/no question on one of the nine tags: {one.query!r}, answer {one.answer!r}"
+        )
     return {
         "query": one.query,
-        "text": rest.removesuffix("\nAnswer:").strip(),
-        "answer": answer,
+        "text": one.text,
+        "answer": one.answer,
         "label_type": tags[0],
         "choices": list(CHOICES),
-        "gold": CHOICES.index(answer),
+        "gold": CHOICES.index(one.answer),
     }
 
 

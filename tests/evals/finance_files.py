@@ -65,7 +65,8 @@ NER_INSTRUCTION = (
     "In the sentences extracted from financial agreements in U.S. SEC filings, identify the named entities "
     "that represent a person ('PER'), an organization ('ORG'), or a location ('LOC'). "
     "The required answer format is: 'entity name, entity type'. For instance, in \"Elon Musk, CEO of SpaceX, "
-    "announced the launch from Cape Canaveral.\", the entities would be: 'Elon Musk, PER\nSpaceX, ORG\nCape Canaveral, LOC'"
+    'announced the launch from Cape Canaveral.", the entities would be: '
+    "'Elon Musk, PER\nSpaceX, ORG\nCape Canaveral, LOC'"
 )
 TURNS = [("what were sales in 2019?", 100.0), ("and in 2020?", 125.0), ("what is the growth?", 0.25)]
 TATQA = [

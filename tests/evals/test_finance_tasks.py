@@ -23,6 +23,7 @@ from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
 from evals.catalogue import select
+from evals.metrics import register
 from evals.preparation import Prepared, prepare
 from evals.sources.convfinqa import INSTRUCTION
 
@@ -68,6 +69,7 @@ class Asked:
     """What became of a task: prompts, targets and values by item, scores by metric."""
 
     def __init__(self, prepared: Prepared, answers: list[str]) -> None:
+        register()
         lm = Scripted(answers)
         loaded = TaskManager(include_defaults=False).load([prepared.config])
         results = evaluate(lm, loaded, bootstrap_iters=0, log_samples=True)
@@ -188,8 +190,8 @@ def test_named_entities(ready: Mapping[str, Prepared]) -> None:
         "\n\nText: Bob Hill pays Lender\nAnswer: Bob Hill, PER\nLender, PER\n\nText: Borrower\nAnswer:"
     )
     assert asked.targets[3] == "Ohio, LOC"
-    assert asked.values("micro_f1") == [(2, 3, 3), (0, 0, 1), (2, 2, 2), (0, 0, 1), (1, 1, 2)]
-    assert asked.scores["micro_f1"] == pytest.approx(2 * 5 / (6 + 9))
+    assert asked.values("entity_f1") == [(2, 3, 3), (0, 0, 1), (2, 2, 2), (0, 0, 1), (1, 1, 2)]
+    assert asked.scores["entity_f1"] == pytest.approx(2 * 5 / (6 + 9))
 
 
 def test_stance(ready: Mapping[str, Prepared]) -> None:
@@ -256,7 +258,9 @@ def test_tatqa(ready: Mapping[str, Prepared]) -> None:
 
 
 def test_financebench(ready: Mapping[str, Prepared]) -> None:
-    metrics = Asked(ready["financebench_metrics"], ["$1,577 million", "0.654", "0.7", "-0.02", "93.9 days"])
+    metrics = Asked(
+        ready["financebench_metrics"], ["\n\n$1,577 million\n2", "0.654", "0.7", "-0.02", "93.9 days"]
+    )
     expected = [(question, answer) for kind, question, answer in FINANCEBENCH if kind == "metrics-generated"]
     assert metrics.prompts == [
         "Context:\n[START OF FILING] Capex 1,577\n\nAssets 9 [END OF FILING]\n"
@@ -285,14 +289,14 @@ def test_financebench(ready: Mapping[str, Prepared]) -> None:
         ("convfinqa", ["0.25", "8", "3", "12.0", "99"], "acc", 3 / 5),
         (
             "ner",
-            ["Acme, ORG", "", "Ohio, ORG", "Bob, PER\nAcme, ORG", "Lender, PER"],
-            "micro_f1",
+            ["Acme, ORG", "", "Ohio, ORG", "\nBob, PER\nAcme, ORG\n\nOhio, LOC", "Lender, PER"],
+            "entity_f1",
             2 * 4 / (5 + 6),
         ),
         (
             "finred",
-            ["owner of", "industry: Acme, ore", "", "brand", "brand: X, Acme"],
-            "micro_f1",
+            ["owner of", "industry: Acme, ore\nemployer; brand", "", "brand", "brand: X, Acme"],
+            "entity_f1",
             2 * 2 / (4 + 6),
         ),
         (

@@ -15,6 +15,7 @@ BINARY = [(float(a), float(b)) for a, b in GENERATOR.integers(0, 2, (40, 2))]
 CLASSES = [(["a", "b", "c"][a], ["a", "b", "d"][b]) for a, b in GENERATOR.integers(0, 3, (40, 2))]
 WEIGHTED = [(float(a), float(b)) for a, b in zip(NUMBERS, GENERATOR.integers(1, 9, 41), strict=True)]
 COUNTS = [(float(min(a, b)), float(a), float(b)) for a, b in GENERATOR.integers(0, 4, (30, 2))]
+GROUPED = [("xyz"[a], "ab"[b], "abc"[c]) for a, b, c in GENERATOR.integers(0, [3, 2, 3], (60, 3))]
 
 
 def by_sklearn(function, values, **options) -> float:
@@ -28,6 +29,11 @@ def micro(values) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
+def by_group(values) -> float:
+    groups = [[pair for group, *pair in values if group == name] for name in "xyz"]
+    return float(np.mean([by_sklearn(reference.f1_score, pairs, average="weighted") for pairs in groups]))
+
+
 DEFINED = {
     "mean": (NUMBERS, lambda values: float(np.mean(values))),
     "median": (NUMBERS, lambda values: sorted(values)[len(values) // 2]),
@@ -37,6 +43,7 @@ DEFINED = {
     "f1": (BINARY, lambda values: by_sklearn(reference.f1_score, values)),
     "macro_f1": (CLASSES, lambda values: by_sklearn(reference.f1_score, values, average="macro")),
     "weighted_f1": (CLASSES, lambda values: by_sklearn(reference.f1_score, values, average="weighted")),
+    "mean_weighted_f1": (GROUPED, by_group),
     "balanced_accuracy": (CLASSES, lambda v: by_sklearn(reference.balanced_accuracy_score, v)),
     "matthews_corrcoef": (CLASSES, lambda values: by_sklearn(reference.matthews_corrcoef, values)),
     "entity_f1": (COUNTS, micro),

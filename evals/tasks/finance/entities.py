@@ -14,7 +14,7 @@ Span = tuple[int, int, str]
 def entity_counts(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Entities that are found and right, found, and right: right in all their words and in type."""
     found, right = predicted_spans(results[0], doc["text"].split()), tagged_spans(doc["label"])
-    return {"micro_f1": (len(found & right), len(found), len(right))}
+    return {"entity_f1": (len(found & right), len(found), len(right))}
 
 
 def tagged_spans(tags: Sequence[str]) -> set[Span]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evals.tasks.finance.entities import answer_entities
+from evals.tasks.finance.questions import first_line
 
 NONE = "none"
 _MOVEMENTS = {"rise": "1", "decrease": "0"}
@@ -57,14 +58,14 @@ def contains(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
 
 def entities(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
     """Entities found and right, found, and right, by name and type."""
-    found, right = (Counter(_entities(text)) for text in (results[0], doc["output"]))
-    return {"micro_f1": ((found & right).total(), found.total(), right.total())}
+    found, right = (Counter(_entities(text)) for text in (_first_block(results[0]), doc["output"]))
+    return {"entity_f1": ((found & right).total(), found.total(), right.total())}
 
 
 def relations(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
     """Relations found and right, found, and right; each is `relation: head, tail` or only its name."""
-    found, right = (_relations(text) for text in (results[0], doc["output"]))
-    return {"micro_f1": (len(found & right), len(found), len(right))}
+    found, right = (_relations(text) for text in (first_line(results[0]), doc["output"]))
+    return {"entity_f1": (len(found & right), len(found), len(right))}
 
 
 def summary(doc: Doc, results: Sequence[str]) -> dict[str, float]:
@@ -85,6 +86,10 @@ def _labelled(doc: Doc, results: Sequence[str], words: Sequence[str]) -> dict[st
 def _label(text: str, words: Sequence[str]) -> str:
     match = re.search(rf"\b({'|'.join(words)})\b", text.lower())
     return _MOVEMENTS.get(match[1], match[1]) if match else NONE
+
+
+def _first_block(text: str) -> str:
+    return text.strip().split("\n\n")[0]
 
 
 def _entities(text: str) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ _METRICS = "metrics-generated"
 
 def result(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """The result of a calculation: as the same text (FLARE's exact match), and as the same number."""
-    written, right = results[0].strip(), str(doc["answer"]).strip()
+    written, right = first_line(results[0]), str(doc["answer"]).strip()
     return {"exact_match": float(written == right), "acc": float(same_result(written, right))}
 
 
@@ -32,7 +32,12 @@ def same_result(written: str, right: str) -> bool:
 
 def overlap(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """Words that a free answer shares with the right one, as F1 (SQuAD's: Rajpurkar et al. 2016)."""
-    return {"f1": word_f1(results[0], str(doc["answer"]))}
+    return {"f1": word_f1(first_line(results[0]), str(doc["answer"]))}
+
+
+def first_line(text: str) -> str:
+    """The first line that is not empty: models without examples often begin an answer with a new line."""
+    return text.strip().split("\n")[0].strip()
 
 
 def word_f1(written: str, right: str) -> float:

@@ -18,12 +18,14 @@ from typing import Any
 
 from evals.sources.tatqa import answers
 from evals.tasks.finance.numbers import DIGITS
+from evals.tasks.finance.questions import first_line
 
 SCALES = {"": 1.0, "hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "percent": 0.01}
 _QUANTITY = re.compile(
     rf"(?P<minus>[-\u2212])?\s*[$€£¥]?\s*(?P<open>\()?\s*[$€£¥]?\s*(?P<inner>[-\u2212])?(?P<digits>{DIGITS})\s*"
     r"(?P<percent>%|\)\s*%)?\s*(?P<close>\))?\s*(?P<scale>percent|(?:hundred|thousand|million|billion)s?)?\.?"
 )
+_SCALE = re.compile(r"(?:^|\s)(percent|hundred|thousand|million|billion)s?\.?$")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _PARTING = re.compile(r";\s*|,\s+(?:and\s+)?|\s+and\s+")
 
@@ -39,26 +41,34 @@ def one_by_one(docs: Any) -> Any:
 
 def score(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """Exact match and F1 of a written answer."""
-    written = results[0].strip().split("\n")[0].strip()
+    text, own_scale = _scale_apart(first_line(results[0]))
     several = doc["answer_type"] == "multi-span"
-    pieces = [piece for piece in _PARTING.split(written) if piece] if several else [written]
-    exact, f1 = exact_and_f1(pieces, doc["answers"], doc["scale"])
+    pieces = [piece for piece in _PARTING.split(text) if piece] if several else [text]
+    exact, f1 = exact_and_f1(pieces, doc["answers"], doc["scale"], own_scale)
     if doc["answer_type"] in ("arithmetic", "count"):
         f1 = exact
     return {"em": exact, "f1": f1}
 
 
-def exact_and_f1(written: Sequence[str], right: Sequence[str], scale: str) -> tuple[float, float]:
+def exact_and_f1(
+    written: Sequence[str], right: Sequence[str], scale: str, own_scale: str = ""
+) -> tuple[float, float]:
     """Exact match and F1 of the spans of an answer.
 
     Args:
-        written: spans as a model wrote them, each with its scale in words if it has one.
-        right: spans of the data set, whose scale is apart.
+        written, own_scale: spans as a model wrote them, and the scale of all of them.
+        right, scale: the same of the data set.
     """
     wanted = _normal(right, scale)
-    candidates = [_normal(written, ""), *_unrounded(written)]
+    candidates = [_normal(written, own_scale), *([] if own_scale else _unrounded(written))]
     scores = [(float(found == wanted), _set_f1(set(found), set(wanted))) for found in candidates]
     return max(scores)
+
+
+def _scale_apart(text: str) -> tuple[str, str]:
+    """An answer and the scale at its end, which holds for all its numbers: `99, 93 thousand`."""
+    match = _SCALE.search(text.strip().lower())
+    return (text.strip()[: match.start()].rstrip(), match[1]) if match else (text.strip(), "")
 
 
 def _context(doc: Mapping[str, Any]) -> str:
