@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 import functools
-import string
 from typing import Any
-
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def normalised(answer: str) -> str:
-    """An answer without punctuation, outer spaces and capitals (LegalBench's evaluation.py)."""
-    return answer.translate(_PUNCTUATION).strip().lower()
 
 
 def rouge_l(wanted: str, said: str) -> float:
@@ -22,6 +14,6 @@ def rouge_l(wanted: str, said: str) -> float:
 
 @functools.cache
 def _scorer() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
 
     return RougeScorer(["rougeL"], use_stemmer=True)

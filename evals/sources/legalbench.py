@@ -2,7 +2,8 @@
 
 The files are those of the repository's commit a7bdadb of 8 March 2023, the last that has them with all
 labels: fewer tasks than the paper's 162, under older names. A part is a path below the folder of tasks
-without its ending: `abercrombie/test`, `CUAD_Audit Rights/test`, `unfair_tos/data`.
+without its ending: `abercrombie/test`, `CUAD_Audit Rights/test`, `unfair_tos/data`. No task reads `eurlex`,
+which has numbers of concepts for labels, no prompt, and no place in the paper.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.metrics import register
+
 from evals.preparation import prepare
 from evals.suite import Entry, Suite
 

@@ -24,7 +24,11 @@ def test_legalbench_renames_the_label_and_adds_the_prompts_examples(tmp_path):
     found = _legalbench(
         tmp_path,
         "hearsay/test",
-        ["label\ttext\tslice", 'No\t"He said ""no"" in court."\tin court', "Yes\tShe wrote it down.\tstandard"],
+        [
+            "label\ttext\tslice",
+            'No\t"He said ""no"" in court."\tin court',
+            "Yes\tShe wrote it down.\tstandard",
+        ],
     )
 
     assert found["test"] == [
@@ -35,9 +39,11 @@ def test_legalbench_renames_the_label_and_adds_the_prompts_examples(tmp_path):
 
 
 def test_legalbench_does_not_test_what_the_prompt_shows(tmp_path):
-    shown = "The mark \"\"Tasty\"\" for bread."
+    shown = 'The mark ""Tasty"" for bread.'
     found = _legalbench(
-        tmp_path, "abercrombie/test", ["label\ttext", f'descriptive\t"{shown}"', "generic\tThe mark Bread for bread."]
+        tmp_path,
+        "abercrombie/test",
+        ["label\ttext", f'descriptive\t"{shown}"', "generic\tThe mark Bread for bread."],
     )
 
     assert [row["text"] for row in found["test"]] == ["The mark Bread for bread."]
@@ -92,8 +98,8 @@ def test_legalbench_examples_of_cuad_are_three_of_each_label(tmp_path):
     ("lines", "said"),
     [
         (["kind\ttext", "No\tHello."], "neither a column `label` nor `answer`"),
-        (["label\ttext", "No"], "line 2: not 2 fields"),
-        (["label\ttext", "No\tHello.\tmore"], "line 2: not 2 fields"),
+        (["label\ttext", "No"], "tsv:2: not 2 fields"),
+        (["label\ttext", "No\tHello.\tmore"], "tsv:2: not 2 fields"),
         (["label\tquestion", "No\tHello."], "lacks the columns text"),
     ],
 )
@@ -169,18 +175,16 @@ def _holdings(file: Path, rows: int, label: str = "3") -> None:
             write([row, f"excerpt {row} (<HOLDING>)", *(f"h{place}" for place in range(5)), *"00000", label])
 
 
-def test_casehold_is_split_as_in_lexglue(tmp_path):
-    _holdings(tmp_path / "casehold.csv", 52_500)
+def test_casehold_is_split_as_in_lexglue(tmp_path, monkeypatch):
+    assert casehold._ITEMS == {"train": 45_000, "validation": 3_900, "test": 3_600}
+    monkeypatch.setattr(casehold, "_ITEMS", {"train": 5, "validation": 2, "test": 3})
+    _holdings(tmp_path / "casehold.csv", 10)
 
     found = casehold.SOURCE.read({"all": tmp_path / "casehold.csv"}, None)
 
-    assert {split: len(rows) for split, rows in found.items()} == {
-        "train": 45_000,
-        "validation": 3_900,
-        "test": 3_600,
-    }
+    assert {split: len(rows) for split, rows in found.items()} == {"train": 5, "validation": 2, "test": 3}
     first = found["test"][0]
-    assert first["contexts"] == ["excerpt 48900 (<HOLDING>)"] * 5
+    assert first["contexts"] == ["excerpt 7 (<HOLDING>)"] * 5
     assert (first["endings"], first["label"]) == (["h0", "h1", "h2", "h3", "h4"], 3)
 
 

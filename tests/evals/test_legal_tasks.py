@@ -6,31 +6,63 @@ import json
 from pathlib import Path
 
 import pytest
+from tasks_on_files import chosen, prompts, task_on_files, written
 
 from evals.catalogue import suites
 from evals.sources import casehold
 from evals.task_files import task_config
-from tests.evals.tasks_on_files import chosen, prompts, task_on_files, written
 
 _FALL = 1 / 3
 
 _PUBLISHED = {
-    "cuad_affiliate_license-licensee": 3382, "cuad_affiliate_license-licensor": 3865, "cuad_anti-assignment": 1781,
-    "cuad_audit_rights": 2287, "cuad_cap_on_liability": 2394, "cuad_change_of_control": 2065,
-    "cuad_competitive_restriction_exception": 1962, "cuad_covenant_not_to_sue": 2316, "cuad_effective_date": 1825,
-    "cuad_exclusivity": 1864, "cuad_expiration_date": 2705, "cuad_governing_law": 2064, "cuad_insurance": 1922,
-    "cuad_ip_ownership_assignment": 4495, "cuad_irrevocable_or_perpetual_license": 4925,
-    "cuad_joint_ip_ownership": 4622, "cuad_license_grant": 3402, "cuad_liquidated_damages": 3314,
-    "cuad_minimum_commitment": 2475, "cuad_most_favored_nation": 1883, "cuad_no-solicit_of_customers": 2128,
-    "cuad_no-solicit_of_employees": 3360, "cuad_non-compete": 3965, "cuad_non-disparagement": 1782,
-    "cuad_non-transferable_license": 3309, "cuad_notice_period_to_terminate_renewal": 2184,
-    "cuad_post-termination_services": 3141, "cuad_price_restrictions": 2635, "cuad_renewal_term": 1842,
-    "cuad_revenue-profit_sharing": 4316, "cuad_rofr-rofo-rofn": 2671, "cuad_source_code_escrow": 3504,
-    "cuad_termination_for_convenience": 1211, "cuad_third_party_beneficiary": 2231, "cuad_uncapped_liability": 2389,
-    "cuad_unlimited-all-you-can-eat-license": 2151, "cuad_volume_restriction": 1106, "cuad_warranty_duration": 1513,
-    "hearsay": 855, "personal_jurisdiction": 2030, "diversity_1": 1086, "diversity_2": 1326, "diversity_3": 1280,
-    "diversity_4": 1358, "diversity_5": 1520, "diversity_6": 2281, "intra_rule_distinguishing": 126,
-}  # fmt: skip
+    "cuad_affiliate_license-licensee": 3382,
+    "cuad_affiliate_license-licensor": 3865,
+    "cuad_anti-assignment": 1781,
+    "cuad_audit_rights": 2287,
+    "cuad_cap_on_liability": 2394,
+    "cuad_change_of_control": 2065,
+    "cuad_competitive_restriction_exception": 1962,
+    "cuad_covenant_not_to_sue": 2316,
+    "cuad_effective_date": 1825,
+    "cuad_exclusivity": 1864,
+    "cuad_expiration_date": 2705,
+    "cuad_governing_law": 2064,
+    "cuad_insurance": 1922,
+    "cuad_ip_ownership_assignment": 4495,
+    "cuad_irrevocable_or_perpetual_license": 4925,
+    "cuad_joint_ip_ownership": 4622,
+    "cuad_license_grant": 3402,
+    "cuad_liquidated_damages": 3314,
+    "cuad_minimum_commitment": 2475,
+    "cuad_most_favored_nation": 1883,
+    "cuad_no-solicit_of_customers": 2128,
+    "cuad_no-solicit_of_employees": 3360,
+    "cuad_non-compete": 3965,
+    "cuad_non-disparagement": 1782,
+    "cuad_non-transferable_license": 3309,
+    "cuad_notice_period_to_terminate_renewal": 2184,
+    "cuad_post-termination_services": 3141,
+    "cuad_price_restrictions": 2635,
+    "cuad_renewal_term": 1842,
+    "cuad_revenue-profit_sharing": 4316,
+    "cuad_rofr-rofo-rofn": 2671,
+    "cuad_source_code_escrow": 3504,
+    "cuad_termination_for_convenience": 1211,
+    "cuad_third_party_beneficiary": 2231,
+    "cuad_uncapped_liability": 2389,
+    "cuad_unlimited-all-you-can-eat-license": 2151,
+    "cuad_volume_restriction": 1106,
+    "cuad_warranty_duration": 1513,
+    "hearsay": 855,
+    "personal_jurisdiction": 2030,
+    "diversity_1": 1086,
+    "diversity_2": 1326,
+    "diversity_3": 1280,
+    "diversity_4": 1358,
+    "diversity_5": 1520,
+    "diversity_6": 2281,
+    "intra_rule_distinguishing": 126,
+}
 """Characters of the task's base_prompt.txt (HazyResearch/legalbench)."""
 
 
@@ -42,8 +74,17 @@ def _legalbench(tmp_path: Path, name: str, metric: str, lines: list[str]):
     return task_on_files(tmp_path, entry.task, entry.source, metric)
 
 
-@pytest.mark.parametrize("name", ["cuad_audit_rights", "cuad_unlimited-all-you-can-eat-license", "hearsay",
-                                  "personal_jurisdiction", "diversity_6", "intra_rule_distinguishing"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cuad_audit_rights",
+        "cuad_unlimited-all-you-can-eat-license",
+        "hearsay",
+        "personal_jurisdiction",
+        "diversity_6",
+        "intra_rule_distinguishing",
+    ],
+)
 def test_prompt_is_as_long_as_the_benchmarks(tmp_path, name):
     (prompt,) = prompts(_legalbench(tmp_path, name, "balanced_accuracy", ["label\ttext", "Yes\t{{text}}"]))
 
@@ -70,7 +111,13 @@ def test_every_prompt_with_examples_is_as_long_as_the_benchmarks():
 
 
 def test_cuad_five_clauses(tmp_path):
-    clauses = ["You may audit us.", "We sell shoes.", "You may see our books.", "Texas law governs.", "Pay by May."]
+    clauses = [
+        "You may audit us.",
+        "We sell shoes.",
+        "You may see our books.",
+        "Texas law governs.",
+        "Pay by May.",
+    ]
     answers = ["Yes", "No", "Yes", "No", "No"]
     lines = [f"{answer}\t{clause}" for answer, clause in zip(answers, clauses, strict=True)]
     task = _legalbench(tmp_path, "cuad_audit_rights", "balanced_accuracy", ["label\ttext", *lines, lines[1]])
@@ -84,11 +131,17 @@ def test_cuad_five_clauses(tmp_path):
     assert [task.doc_to_target(doc) for doc in task.eval_docs] == answers
     assert task.doc_to_choice(task.eval_docs[0]) == ["Yes", "No"]
     # Yes for all but the last: both Yes right, one of three No
-    assert chosen(task, [0, 0, 0, 0, 1]) == {"balanced_accuracy": pytest.approx((1 + _FALL) / 2), "acc": 3 / 5}
+    assert chosen(task, [0, 0, 0, 0, 1]) == {
+        "balanced_accuracy": pytest.approx((1 + _FALL) / 2),
+        "acc": 3 / 5,
+    }
 
 
 def test_diversity_five_suits(tmp_path):
-    suits = [f"Ann is from Ohio. Bob is from Utah. Ann sues Bob for negligence for ${n},000." for n in range(73, 78)]
+    suits = [
+        f"Ann is from Ohio. Bob is from Utah. Ann sues Bob for negligence for ${n},000."
+        for n in range(73, 78)
+    ]
     answers = ["No", "No", "No", "Yes", "Yes"]
     lines = [f"{suit}\t{answer}\tTrue\tTrue" for suit, answer in zip(suits, answers, strict=True)]
     task = _legalbench(
@@ -102,25 +155,41 @@ def test_diversity_five_suits(tmp_path):
 
 
 def test_unfair_terms_five_clauses(tmp_path):
-    lines = ["last updated .\tOther", "we pay nothing .\tArbitration", "we may end it .\tUnilateral change",
-             "by using it you agree .\tChoice of law", "texas law governs .\tLimitation of liability"]  # fmt: skip
+    lines = [
+        "last updated .\tOther",
+        "we pay nothing .\tArbitration",
+        "we may end it .\tUnilateral change",
+        "by using it you agree .\tChoice of law",
+        "texas law governs .\tLimitation of liability",
+    ]
     task = _legalbench(tmp_path, "unfair_tos", "balanced_accuracy", ["text\tlabel", *lines])
     kinds = task.doc_to_choice(task.eval_docs[0])
-    meant = ["Other", "Limitation of liability", "Unilateral termination", "Contract by using", "Choice of law"]
+    meant = [
+        "Other",
+        "Limitation of liability",
+        "Unilateral termination",
+        "Contract by using",
+        "Choice of law",
+    ]
 
     assert [task.doc_to_target(doc) for doc in task.eval_docs] == meant
-    assert prompts(task)[4].endswith("copyright owner 's behalf . \nLabel: Other\n\nClause: texas law governs .\nLabel:")
+    assert prompts(task)[4].endswith(
+        "copyright owner 's behalf . \nLabel: Other\n\nClause: texas law governs .\nLabel:"
+    )
     assert chosen(task, [kinds.index(kind) for kind in meant]) == {"balanced_accuracy": 1, "acc": 1}
     assert chosen(task, [kinds.index("Other")] * 5) == {"balanced_accuracy": 1 / 5, "acc": 1 / 5}
 
 
 def test_rule_five_facts(tmp_path):
-    lines = [f"Fact {rule[:3]} {place}\t{rule}" for place, rule in enumerate(
-        ["trademarks", "hearsay", "personal jurisdiction", "hearsay", "hearsay"])]  # fmt: skip
+    lines = [
+        f"Fact {rule[:3]} {place}\t{rule}"
+        for place, rule in enumerate(["trademarks", "hearsay", "personal jurisdiction", "hearsay", "hearsay"])
+    ]
     task = _legalbench(tmp_path, "intra_rule_distinguishing", "balanced_accuracy", ["text\tlabel", *lines])
 
     assert prompts(task)[0] == (
-        "Which issue does the following fact pattern implicate: trademarks, hearsay, or personal jurisdiction?\n\n"
+        "Which issue does the following fact pattern implicate: "
+        "trademarks, hearsay, or personal jurisdiction?\n\n"
         "Facts: Fact tra 0\nAnswer:"
     )
     assert chosen(task, [0, 1, 1, 1, 0])["balanced_accuracy"] == pytest.approx((1 + 2 / 3 + 0) / 3)
@@ -128,16 +197,31 @@ def test_rule_five_facts(tmp_path):
 
 _SARA = ["case id\tstatute\tdescription\tquestion\ttext\tlabel"] + [
     f"c{n}\tStatute {n}.\tFacts {n}.\tQuestion {n}\tall\t{label}"
-    for n, label in enumerate(["Entailment", "$1,050", "Contradiction", "Entailment", "$900", "Entailment", "$8000",
-                               "Contradiction", "$70", "$500"])
-]  # fmt: skip
+    for n, label in enumerate(
+        [
+            "Entailment",
+            "$1,050",
+            "Contradiction",
+            "Entailment",
+            "$900",
+            "Entailment",
+            "$8000",
+            "Contradiction",
+            "$70",
+            "$500",
+        ]
+    )
+]
 
 
 def test_sara_five_statements(tmp_path):
-    task = _legalbench(tmp_path, "sara_entailment", "balanced_accuracy", [line.replace(",", "") for line in _SARA])
+    task = _legalbench(
+        tmp_path, "sara_entailment", "balanced_accuracy", [line.replace(",", "") for line in _SARA]
+    )
 
     assert [prompt[-64:] for prompt in prompts(task)] == [
-        f"Statute: Statute {n}.\nDescription: Facts {n}.\nStatement: Question {n}\nAnswer:"[-64:] for n in (0, 2, 3, 5, 7)
+        f"Statute: Statute {n}.\nDescription: Facts {n}.\nStatement: Question {n}\nAnswer:"[-64:]
+        for n in (0, 2, 3, 5, 7)
     ]
     assert chosen(task, [0, 0, 0, 1, 1])["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2) / 2)
 
@@ -159,16 +243,32 @@ def test_rule_qa_five_rules_are_compared_by_rouge(tmp_path):
 
     assert prompts(task) == [f"Q: What is rule {n}?\nA:" for n in range(5)]
     # 6 words wanted: all; 3 of 3 said, F1 2·1·½/1½; none; the same stems; 2 of 2 in order of 4 said
-    told = ["The court must hear both parties.", "the court must", "", "the courts must hear both party", "must of hear if"]
-    assert written(task, told)["rougeL"] == pytest.approx((1 + 2 / 3 + 0 + 1 + 2 * (2 / 4) * (2 / 6) / (5 / 6)) / 5)
+    told = [
+        "The court must hear both parties.",
+        "the court must",
+        "",
+        "the courts must hear both party",
+        "must of hear if",
+    ]
+    assert written(task, told)["rougeL"] == pytest.approx(
+        (1 + 2 / 3 + 0 + 1 + 2 * (2 / 4) * (2 / 6) / (5 / 6)) / 5
+    )
 
 
 def test_contract_nli_five_hypotheses(tmp_path):
-    choices = {"a": "Entailment", "b": "Contradiction", "c": "NotMentioned", "d": "Entailment", "e": "Contradiction"}
+    choices = {
+        "a": "Entailment",
+        "b": "Contradiction",
+        "c": "NotMentioned",
+        "d": "Entailment",
+        "e": "Contradiction",
+    }
     annotations = {key: {"choice": choice, "spans": []} for key, choice in choices.items()}
     published = {
         "labels": {key: {"hypothesis": f"Party {key} shall."} for key in choices},
-        "documents": [{"id": 1, "text": "AGREEMENT\nWe agree.", "annotation_sets": [{"annotations": annotations}]}],
+        "documents": [
+            {"id": 1, "text": "AGREEMENT\nWe agree.", "annotation_sets": [{"annotations": annotations}]}
+        ],
     }
     file = tmp_path / "data" / "contract_nli" / "test.json"
     file.parent.mkdir(parents=True)
@@ -178,18 +278,31 @@ def test_contract_nli_five_hypotheses(tmp_path):
     assert prompts(task)[0] == "AGREEMENT\nWe agree.\n\nHypothesis: Party a shall.\nConclusion:"
     assert task.doc_to_choice(task.eval_docs[0]) == ["Contradiction", "Entailment", "Not mentioned"]
     assert [task.doc_to_target(doc) for doc in task.eval_docs] == [1, 0, 2, 1, 0]
-    # contradiction: 1 right of 3 said and 2 true; entailment: 1 right of 1 said and 2 true
-    assert chosen(task, [1, 0, 0, 0, 2]) == {
-        "acc": 2 / 5,
-        "f1_contradiction": pytest.approx(2 / 5),
-        "f1_entailment": pytest.approx(2 / 3),
-    }
+    # of five hypotheses one is rightly said to be entailed, one to be contradicted
+    assert chosen(task, [1, 0, 0, 0, 2]) == {"acc": 2 / 5, "f1_contradiction": 1 / 5, "f1_entailment": 1 / 5}
+
+
+def test_contract_nli_f1_is_the_mean_over_hypotheses():
+    f1 = task_config("contract_nli")["metric_list"][1]["aggregation"]
+    # of a: 1 right of 2 said and 2 true; of b: none said nor true; of c: right
+    values = [
+        ("a", True, True),
+        ("a", True, False),
+        ("a", False, True),
+        ("b", False, False),
+        ("c", True, True),
+    ]
+
+    assert f1(values) == pytest.approx((1 / 2 + 0 + 1) / 3)
 
 
 def test_casehold_five_excerpts(tmp_path, monkeypatch):
     monkeypatch.setattr(casehold, "_ITEMS", {"test": 5})
     (tmp_path / "data").mkdir()
-    rows = [f'{n},"See A v. B, 1 U.S. {n} (<HOLDING>)",holding that a,b{n},cc,dd,ee,0,0,0,0,0,{n}' for n in range(5)]
+    rows = [
+        f'{n},"See A v. B, 1 U.S. {n} (<HOLDING>)",holding that a,b{n},cc,dd,ee,0,0,0,0,0,{n}'
+        for n in range(5)
+    ]
     (tmp_path / "data" / "casehold.csv").write_text("\n".join([",".join("abcdefghijklm"), *rows]) + "\n")
     task = task_on_files(tmp_path, "casehold", "casehold", "acc_norm")
 
@@ -219,7 +332,9 @@ def test_ledgar_five_provisions(tmp_path):
 
     assert len(choices) == 100
     prompt = prompts(task)[1]
-    assert prompt.startswith("Given the following contractual section:\n\"It is Waivers, 'so'.\"\n\nThere is an approp")
+    assert prompt.startswith(
+        "Given the following contractual section:\n\"It is Waivers, 'so'.\"\n\nThere is an approp"
+    )
     assert prompt.endswith("- Warranties\n- Withholdings\nThe most appropriate option is:")
     said = [choices.index(title) for title in ["Governing Laws", "Notices", "Notices", "Taxes", "Taxes"]]
     # macro F1: Governing Laws 1; Waivers 0; Notices 2·1/(2+2); Taxes 2·1/(2+1)
@@ -234,7 +349,9 @@ def test_scotus_five_opinions_of_which_the_beginning_is_shown(tmp_path):
     )
 
     prompt = prompts(task)[4]
-    assert prompt.startswith('Given the following opinion from the Supreme Court of USA (SCOTUS):\n"Opinion 4 word')
+    assert prompt.startswith(
+        'Given the following opinion from the Supreme Court of USA (SCOTUS):\n"Opinion 4 word'
+    )
     assert prompt.count("word") == 2998  # and `Opinion` and its number make 3,000
     assert prompt.endswith("- Federal Taxation\n- Miscellaneous\nThe relevant option is:")
     assert [task.doc_to_target(doc) for doc in task.eval_docs] == [0, 1, 7, 7, 12]
@@ -243,17 +360,24 @@ def test_scotus_five_opinions_of_which_the_beginning_is_shown(tmp_path):
 
 def test_unfair_tos_five_sentences_with_any_number_of_labels(tmp_path):
     labels = [[], ["Arbitration"], ["Jurisdiction", "Choice of law"], [], ["Content removal"]]
-    task = _lexglue(tmp_path, "unfair_tos", "micro_f1", [{"text": f"so {len(x)} .", "labels": x} for x in labels])
+    task = _lexglue(
+        tmp_path, "unfair_tos", "micro_f1", [{"text": f"so {len(x)} .", "labels": x} for x in labels]
+    )
 
     assert prompts(task)[1] == (
         'Given the following sentence from an online Term of Services:\n"so 1."\n\n'
         "The sentence is unfair with respect to some of the following options:\n"
         "- Limitation of liability\n- Unilateral termination\n- Unilateral change\n- Content removal\n"
-        "- Contract by using\n- Choice of law\n- Jurisdiction\n- Arbitration\n- None\nThe relevant options are:"
+        "- Contract by using\n- Choice of law\n- Jurisdiction\n- Arbitration\n- None\n"
+        "The relevant options are:"
     )
     assert [task.doc_to_target(doc) for doc in task.eval_docs] == [
-        "None", "Arbitration", "Choice of law, Jurisdiction", "None", "Content removal"
-    ]  # fmt: skip
+        "None",
+        "Arbitration",
+        "Choice of law, Jurisdiction",
+        "None",
+        "Content removal",
+    ]
     # right: None, -, Choice of law, -, Content removal; named: 1, 1, 1, 0, 2; true: 1, 1, 2, 1, 1
     told = [" None", " Jurisdiction", " choice of law.", " I cannot say", " Content removal, Arbitration"]
     assert written(task, told) == {"micro_f1": pytest.approx(2 * 3 / (5 + 6))}
