@@ -12,6 +12,7 @@ from cpt.errors import Problem, StageFailed, UsageError
 from cpt.stages.base import Progress
 
 if TYPE_CHECKING:
+    from evals.backends import Precision
     from evals.comparison import Comparison
     from evals.retention import Retention
     from evals.suite import Suite
@@ -70,7 +71,7 @@ def compare_suites(
     folder: Path,
     progress: Progress,
     *,
-    precision: str,
+    precision: Precision,
     confidence: float,
     seed: int,
 ) -> dict[str, Any]:

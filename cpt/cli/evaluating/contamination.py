@@ -16,6 +16,7 @@ from cpt.cli.evaluating.options import DEFAULT_RESULTS, Data, Offline, Results
 from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.tokenizer.report import short
 from cpt.errors import UsageError
 from cpt.recipe.files import write_json
 
@@ -156,7 +157,7 @@ def _print(console: Console, found: Contamination, file: Path) -> None:
     table = rows("suite", "task", "N#", "all#", "clean#", "dirty#", "too short#", "unknown#", "found in")
     for task in found.tasks:
         parts = (_part(part) for part in (task.all, task.clean, task.dirty, task.short))
-        where = ", ".join(f"{name} {count:,}" for name, count in sources(task).most_common())
+        where = ", ".join(f"{short(name)} {count:,}" for name, count in sources(task).most_common())
         table.add_row(
             "",
             task.suite,
