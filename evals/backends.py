@@ -56,7 +56,7 @@ def load(
     dtype: str,
     start_token: str | None,
     batch_tokens: int | None,
-    on_progress: Callable[[int, int], None],
+    on_progress: Callable[[int, int], None] | None,
     on_message: Callable[[str], None],
 ) -> LM:
     """A model as lm-eval uses it, with a set `cut` of the keys of requests that lost their beginning."""
@@ -76,7 +76,7 @@ def _packed(
     prompting: Prompting,
     dtype: str,
     batch_tokens: int | None,
-    on_progress: Callable[[int, int], None],
+    on_progress: Callable[[int, int], None] | None,
 ) -> LM:
     import torch
 

@@ -174,7 +174,7 @@ def _finished(row: _Row, token: int, ends: frozenset[int], tokenizer: Tokenizer)
 
 def _end_tokens(model: Any) -> frozenset[int]:
     said = (model.generation_config.eos_token_id, model.config.eos_token_id)
-    found = next((end for end in said if end is not None), [])
+    found: int | list[int] = next((end for end in said if end is not None), [])
     return frozenset([found] if isinstance(found, int) else found)
 
 

@@ -36,14 +36,18 @@ class Scored:
     samples: Sequence[Mapping[str, Any]]
 
 
-def choose_items(task: Any, count: int | None, seed: int) -> None:
-    """Let a task have only so many of its items, drawn with the seed, in their order.
+def item_places(total: int, count: int | None, seed: int) -> list[int]:
+    """Which of a task's items to take, in ascending order: a sample drawn with the seed, or all.
 
     Fewer of the same seed are among more, so that a smaller level is part of a larger one.
     """
+    return sorted(np.random.default_rng(seed).permutation(total)[:count].tolist())
+
+
+def choose_items(task: Any, count: int | None, seed: int) -> None:
+    """Let a task have only so many of its items."""
     documents = task.eval_docs
-    places = sorted(np.random.default_rng(seed).permutation(len(documents))[:count].tolist())
-    chosen = [documents[place] for place in places]
+    chosen = [documents[place] for place in item_places(len(documents), count, seed)]
     # the items stand in for the split: lm-eval asks for it anew at every step, and would read all of it
     name = "test_docs" if task.has_test_docs() else "validation_docs"
     setattr(task, name, lambda: chosen)

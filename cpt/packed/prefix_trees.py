@@ -70,7 +70,7 @@ def grow(sequences: Sequence[Sequence[int]], most: int) -> list[PrefixTree]:
     trees: list[PrefixTree] = []
     previous: Sequence[int] = ()
     path = np.zeros(0, dtype=np.int64)
-    for number in sorted(range(len(sequences)), key=lambda index: sequences[index]):
+    for number in sorted(range(len(sequences)), key=lambda index: tuple(sequences[index])):
         sequence = sequences[number]
         shared = _shared(previous, sequence)
         joins = (

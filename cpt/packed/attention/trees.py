@@ -5,6 +5,8 @@ Shapes: T tokens of the row, L of a tree, H query heads, K key-value heads, E he
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -20,27 +22,29 @@ def attend(
     window: int | None,
 ) -> torch.Tensor:
     """See `cpt.packed.attention.attend_within_documents`; nothing is kept for a backward pass."""
-    options = {"scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
+    attention = partial(
+        scaled_dot_product_attention, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
+    )
     outputs: list[torch.Tensor] = []
     start = 0
     for tree in layout.trees:
-        split = (x[:, :, start : start + tree.length] for x in (query, key, value))
-        query_1HLE, key_1KLE, value_1KLE = split
+        query_1HLE, key_1KLE, value_1KLE = (x[:, :, start : start + tree.length] for x in (query, key, value))
         if tree.trunk:
-            trunk = (x[:, :, : tree.trunk] for x in (query_1HLE, key_1KLE, value_1KLE))
+            trunk = slice(tree.trunk)
             visible_NN = _trunk_mask(tree, window)
             outputs.append(
-                scaled_dot_product_attention(
-                    *trunk, attn_mask=visible_NN, is_causal=visible_NN is None, **options
+                attention(
+                    query_1HLE[:, :, trunk],
+                    key_1KLE[:, :, trunk],
+                    value_1KLE[:, :, trunk],
+                    attn_mask=visible_NN,
+                    is_causal=visible_NN is None,
                 )
             )
         if tree.trunk < tree.length:
             branches_1HBE = query_1HLE[:, :, tree.trunk :]
-            visible_BL = _branch_mask(tree, window)
             outputs.append(
-                scaled_dot_product_attention(
-                    branches_1HBE, key_1KLE, value_1KLE, attn_mask=visible_BL, **options
-                )
+                attention(branches_1HBE, key_1KLE, value_1KLE, attn_mask=_branch_mask(tree, window))
             )
         start += tree.length
     return torch.cat(outputs, dim=2).transpose(1, 2)
