@@ -124,7 +124,7 @@ def _prepared(suites: Sequence[str], data: Path | None, offline: bool) -> _Tasks
 def _evaluated(
     model: str, tasks: _Tasks, settings: dict[str, Any], output: Path, view: Shown
 ) -> tuple[Path, Results]:
-    """A model's results, and the folder where they lie now."""
+    """A model's results, and the folder where they now lie together with those of other suites."""
     from cpt.cli.evaluating.folders import with_earlier
     from evals.caches import answer_cache
     from evals.evaluation import evaluate
@@ -142,7 +142,7 @@ def _evaluated(
     )
     folder, joined = with_earlier(results, output)
     save_results(joined, folder)
-    return folder, joined
+    return folder, results
 
 
 def as_facts(results: Results, folder: Path) -> dict[str, Any]:
