@@ -45,7 +45,8 @@ def _problems(name: str, data: str | None) -> list[Problem]:
     try:
         [(suite, _)] = select([name])
     except UsageError as error:
-        return [Problem(error.message, hint=error.hint)]
+        message, _, hint = error.message.partition("\n  ")
+        return [Problem(message, hint=hint or error.hint)]
     if data is not None and Path(data).is_dir() and not _has_any(suite, Path(data)):
         return [
             Problem(
