@@ -73,9 +73,12 @@ class CachedLM(LM):
         """Answers of the model, kept as they come."""
         model = self._loaded()
         cut: set[str] = model.cut
-        model.set_cache_hook(_Hook(self._cache, cut))
+        hook = _Hook(self._cache, cut)
+        model.set_cache_hook(hook)
         try:
             values = getattr(model, kind)(list(requests.values()))
+            for key, value in zip(requests, values, strict=True):
+                hook.keep(key, value)
         except CptError:
             raise
         except Exception as error:
@@ -100,7 +103,13 @@ class _Hook:
 
     def __init__(self, cache: RequestCache, cut: set[str]) -> None:
         self._cache, self._cut = cache, cut
+        self._kept: set[str] = set()
 
     def add_partial(self, kind: str, arguments: Sequence[Any], value: Any) -> None:
-        key = request_key(kind, arguments)
-        self._cache.keep(key, Answer(value, key in self._cut))
+        self.keep(request_key(kind, arguments), value)
+
+    def keep(self, key: str, value: Any) -> None:
+        """Keep an answer, unless it was told before."""
+        if key not in self._kept:
+            self._kept.add(key)
+            self._cache.keep(key, Answer(value, key in self._cut))

@@ -27,9 +27,6 @@ from evals.request_cache import request_key
 BATCH_TOKENS = 4096
 """Tokens that go through the model at once; a single longer sequence makes a batch of its own."""
 
-_TREE_TOKENS = 2048
-"""Tokens of a tree of sequences with a common beginning: attention within it costs their square."""
-
 Scored = tuple[float, bool]
 
 
@@ -168,7 +165,7 @@ class PackedLM(TemplateLM):
         for number, ids in enumerate(inputs):
             asked[place[tuple(ids)]].append(number)
         done = 0
-        for batch in batches(grow(distinct, min(_TREE_TOKENS, self._batch_tokens)), self._batch_tokens):
+        for batch in batches(grow(distinct, self._batch_tokens), self._batch_tokens):
             numbers, scores = self._batch_scores(batch, asked, pairs)
             for number, score in zip(numbers, scores, strict=True):
                 keep(number, score)

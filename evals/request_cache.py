@@ -16,12 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cpt.errors import StageFailed
+
 FILE = "requests.sqlite"
 
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID"
 
 _SECONDS = 1.0
 """Answers are written at least so often."""
+
+_PATIENCE = 60.0
+"""Seconds to wait for another process that writes."""
 
 _VARIABLES = 500
 """Keys of one query; SQLite takes at least 999."""
@@ -56,6 +61,9 @@ class RequestCache:
             folder: where the file lies, or is made.
             identity: of the model and of what else its answers depend on.
             on_message: told when the file is damaged; it is then set aside and a new one begun.
+
+        Raises:
+            StageFailed: the file cannot be used, though it may be in order.
         """
         self._identity = json.dumps(dict(identity), sort_keys=True)
         self._new: dict[str, Answer] = {}
@@ -64,6 +72,11 @@ class RequestCache:
         file = folder / FILE
         try:
             self._database = _open(file)
+        except sqlite3.OperationalError as error:
+            raise StageFailed(
+                f"the cache {file} cannot be used: {error}",
+                hint="Another process may be writing it, or the folder cannot be written.",
+            ) from error
         except sqlite3.DatabaseError as error:
             aside = file.with_name(f"{FILE}.damaged-{int(time.time())}")
             file.replace(aside)
@@ -99,8 +112,11 @@ class RequestCache:
             (self._place(key), json.dumps([answer.value, answer.cut])) for key, answer in self._new.items()
         ]
         if rows:
-            with self._database:
-                self._database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
+            try:
+                with self._database:
+                    self._database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
+            except sqlite3.Error as error:
+                raise StageFailed(f"answers cannot be kept: {error}") from error
         self._new.clear()
         self._written = time.monotonic()
 
@@ -114,7 +130,7 @@ class RequestCache:
 
 
 def _open(file: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(file, timeout=60)
+    database = sqlite3.connect(file, timeout=_PATIENCE)
     try:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=NORMAL")

@@ -96,6 +96,17 @@ def test_a_repeated_evaluation_does_not_load_the_model(
         evaluate(str(tiny_model), three, cache=tmp_path / "cache", precision="bf16")
 
 
+def test_answers_that_the_model_does_not_tell_are_kept_too(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = [{**QUESTIONS[0], "question": ""}, *QUESTIONS]
+    prepared = [task(tmp_path, "whole", WHOLE, silent, metric="bits_per_byte")]
+    first = run(tiny_model, prepared, tmp_path / "cache")
+    monkeypatch.setattr(backends, "_packed", lambda *_: pytest.fail("loaded again"))
+    assert run(tiny_model, prepared, tmp_path / "cache").items == first.items
+    assert first.items["whole"].values[0] == (0.0, 0.0)
+
+
 def test_an_interrupted_evaluation_continues(
     tiny_model: Path, tmp_path: Path, three: list[Prepared], monkeypatch: pytest.MonkeyPatch
 ) -> None:

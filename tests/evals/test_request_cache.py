@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cpt.errors import StageFailed
 from evals import request_cache
 from evals.request_cache import FILE, Answer, RequestCache, request_key
 
@@ -88,3 +89,28 @@ def test_a_damaged_file_is_set_aside_and_said(tmp_path: Path, damage: str) -> No
     assert len(list(tmp_path.glob(f"{FILE}.damaged-*"))) == 1
     with sqlite3.connect(file) as database:
         assert database.execute("SELECT count(*) FROM answers").fetchone() == (1,)
+
+
+def test_a_file_that_another_process_holds_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened(tmp_path).close()
+    holder = sqlite3.connect(tmp_path / FILE)
+    holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(request_cache, "_PATIENCE", 0.01)
+    with pytest.raises(StageFailed, match="cannot be used: database is locked"):
+        opened(tmp_path)
+    assert not list(tmp_path.glob(f"{FILE}.damaged-*"))
+    holder.close()
+
+
+def test_answers_that_cannot_be_written_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_cache, "_PATIENCE", 0.01)
+    cache = opened(tmp_path)
+    holder = sqlite3.connect(tmp_path / FILE)
+    holder.execute("BEGIN IMMEDIATE")
+    cache.keep("a", Answer(1))
+    with pytest.raises(StageFailed, match="answers cannot be kept"):
+        cache.write()
+    holder.close()

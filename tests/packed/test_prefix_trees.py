@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from cpt.packed import attention
+from cpt.packed import attention, prefix_trees
 from cpt.packed.model import PackedLanguageModel
 from cpt.packed.prefix_trees import PrefixTree, TreeBatch, batches, grow
 
@@ -60,9 +60,16 @@ def test_common_beginnings_are_laid_down_once() -> None:
     [tree] = grow([[*question, 30], [*question, 31, 32], [*question, 33]], 100)
     assert len(tree.tokens) == 24
     assert tree.laid_out().trunk == 21
-    assert len(grow([[1, 2, 3, 4, 5], [1, 9, 9, 9, 9], [7]], 100)) == 3  # too little in common, or nothing
+    assert len(grow([[1, 2, 3], [4], [5, 2, 3]], 100)) == 3  # nothing in common
     [chain] = grow([[1, 2], [1, 2, 3]], 100)
     assert (chain.tokens, chain.laid_out().trunk) == ([1, 2, 3], 3)
+
+
+def test_a_tree_grows_as_long_as_it_saves_more_than_attention_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefix_trees, "_WORTH", 10)
+    given = [[1, 2, 3, fork, 0, 0] for fork in range(9)]  # 3 shared, 3 new: at most 10 besides
+    assert [len(tree.paths) for tree in grow(given, 100)] == [4, 4, 1]
+    assert [len(tree.paths) for tree in grow(given, 9)] == [2, 2, 2, 2, 1]
 
 
 def test_batches_hold_so_many_tokens_the_largest_first() -> None:
