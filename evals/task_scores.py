@@ -89,7 +89,8 @@ def task_score(prepared: Prepared, scored: Scored, cut: int, seed: int) -> tuple
         others=_others(scored.results, f"{metric},{chosen_filter}"),
         note=_note(entry.note, cut, len(samples) - len(values)),
     )
-    return found, Items(ids=_ids(with_value), values=values, aggregation=aggregation, clusters=clusters)
+    ids = item_ids([sample["doc"] for sample in with_value])
+    return found, Items(ids=ids, values=values, aggregation=aggregation, clusters=clusters)
 
 
 def _metric(wanted: str, scored: Scored) -> tuple[str, str]:
@@ -143,11 +144,11 @@ def _note(said: str | None, cut: int, without: int) -> str | None:
     return "; ".join(parts) or None
 
 
-def _ids(samples: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def item_ids(documents: Sequence[Any]) -> tuple[str, ...]:
     """Hashes of the items' content; an item that occurs again is numbered."""
     hashes = [
-        hashlib.sha256(json.dumps(sample["doc"], sort_keys=True, default=str).encode()).hexdigest()[:16]
-        for sample in samples
+        hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        for document in documents
     ]
     seen: Counter[str] = Counter()
     ids: list[str] = []

@@ -25,7 +25,9 @@ def probe(rows: list[PackedSequence]) -> TokenisedText:
     pieces = [piece for row in rows for piece in np.split(row.tokens, np.cumsum(row.piece_lengths)[:-1])]
     lengths = np.cumsum([len(piece) for piece in pieces])
     windows = pieces[: int(np.searchsorted(lengths, PROBE_TOKENS)) + 1]
-    return TokenisedText(windows, np.arange(len(windows)), np.array([len(window) for window in windows]))
+    count = len(windows)
+    sizes = np.array([len(window) for window in windows])
+    return TokenisedText(windows, np.ones(count, dtype=np.int64), np.arange(count), sizes)
 
 
 def main() -> None:

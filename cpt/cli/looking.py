@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from cpt.cli.form import duration, fact, size
@@ -129,7 +130,23 @@ def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
         table.add_row("", name, f"{before:.4f}", f"{after:.4f}", change, dip)
     if table.row_count:
         console.print(table)
+    averages = (data.get("suites") or {}).get("averages", {})
+    if averages:
+        console.print(_suite_rows(averages))
     console.print(f"Report: {page}", soft_wrap=True)
+
+
+def _suite_rows(averages: dict[str, Any]) -> Table:
+    """Macro averages of suites, with what their change amounts to."""
+    table = rows("suite", "before#", "after#", "change#", "")
+    for suite, each in averages.items():
+        verdict = Text(
+            each["verdict"], style={"better": "green", "worse": "yellow"}.get(each["verdict"], "dim")
+        )
+        table.add_row(
+            "", suite, f"{each['a']:.4f}", f"{each['b']:.4f}", f"{each['difference']:+.4f}", verdict
+        )
+    return table
 
 
 def _newest_report(run: Run) -> Path:

@@ -34,14 +34,15 @@ def err() -> Console:
 
 
 def rows(*columns: str, indent: int = 2) -> Table:
-    """A borderless table with dim headings; a column whose heading ends in `#` is aligned right."""
+    """A borderless table with dim headings; a heading that ends in `#` aligns right; nothing is cut off."""
     table = Table(
         box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=any(columns), header_style="dim"
     )
     if indent:
         table.add_column("", width=indent - 2 if indent > 2 else 0)
     for column in columns:
-        table.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left")
+        right = column.endswith("#")
+        table.add_column(column.rstrip("#"), justify="right" if right else "left", overflow="fold")
     return table
 
 

@@ -1,4 +1,4 @@
-"""The evaluate stage: the base and the final model on the same held-out text and tasks."""
+"""The evaluate stage: the base and the final model on the same held-out text, tasks and suites."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from cpt.errors import Problem, StageFailed
 from cpt.stages.base import BASE, Artifact, Context, Earlier, Progress, Stage, StageConfig, newest
 from cpt.stages.documents import has_texts, iterate_texts
+from cpt.stages.suites import compare_suites, suite_metrics, suite_problems, suite_references
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +66,16 @@ class EvaluateConfig(StageConfig):
     tasks: tuple[ContinuationTask | FileTask, ...] = Field(
         default=(), description="Multiple-choice tasks, scored through lm-eval."
     )
+    suites: tuple[str, ...] = Field(
+        default=(),
+        description="Suites of benchmarks, as `cpt eval suites` lists them: `medical`, `general:smoke`; or "
+        "the file of a suite of one's own.",
+    )
+    data: str | None = Field(
+        default=None,
+        description="Folder with the suites' data sets as their authors give them away; what it lacks comes "
+        "from the hub.",
+    )
 
     @field_validator("tasks")
     @classmethod
@@ -114,13 +125,14 @@ class EvaluateStage(Stage[EvaluateConfig]):
         }
 
     def references(self, config: EvaluateConfig) -> list[str]:
-        """The users' item files."""
-        return [task.path for task in config.tasks if isinstance(task, FileTask)]
+        """The users' item files and suites, and the suites' data."""
+        files = [task.path for task in config.tasks if isinstance(task, FileTask)]
+        return [*files, *suite_references(config.suites, config.data)]
 
     def check(self, config: EvaluateConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
-        """Item files must be right in every line, and the corpus must hold out what tasks continue."""
+        """Items and suites must be right, and the corpus must hold out what tasks continue."""
         corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
-        return [
+        tasks = [
             problem
             for place, task in enumerate(config.tasks)
             for problem in (
@@ -129,6 +141,9 @@ class EvaluateStage(Stage[EvaluateConfig]):
                 else _source_problems(task, place, corpus)
             )
         ]
+        if config.data is not None and not config.suites:
+            tasks.append(Problem("there are no suites to take data for", key="data", hint="Name `suites`."))
+        return [*tasks, *suite_problems(config.suites, config.data)]
 
     def run(self, config: EvaluateConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Measure the base, then the model, and compare."""
@@ -151,8 +166,21 @@ class EvaluateStage(Stage[EvaluateConfig]):
         scores = _compare(first, second, material, config.confidence, context.seed)
         folder = context.output / "scores"
         folder.mkdir(parents=True)
+        metrics = {"bits_per_byte": _values(scores["bits_per_byte"]), "tasks": _values(scores["tasks"])}
+        if config.suites:
+            scores["suites"] = compare_suites(
+                config.suites,
+                config.data,
+                {"before": before, "after": after},
+                folder,
+                context.progress,
+                precision=config.precision,
+                confidence=config.confidence,
+                seed=context.seed,
+            )
+            metrics["suites"] = suite_metrics(scores["suites"])
         (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-        return {"bits_per_byte": _values(scores["bits_per_byte"]), "tasks": _values(scores["tasks"])}
+        return metrics
 
 
 def _file_problems(task: FileTask, place: int) -> list[Problem]:

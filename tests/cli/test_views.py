@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from cpt.cli.form import duration, fact, number, plural, size
 from cpt.cli.live import LiveView
+from cpt.cli.looking import print_summary
 from cpt.cli.plain import PlainView
 from cpt.recipe.progress import (
     Advanced,
@@ -148,3 +150,14 @@ def test_the_live_view_shows_how_a_stage_ended(event: Event, mark: str, note: st
 )
 def test_numbers(written: str, expected: str) -> None:
     assert written == expected
+
+
+def test_a_summary_has_the_suites_averages() -> None:
+    average = {"a": 0.25, "b": 0.375, "difference": 0.125, "verdict": "better"}
+    shown = io.StringIO()
+    console = Console(file=shown, width=100)
+    print_summary(console, {"suites": {"averages": {"medical": average}}}, Path("report.html"))
+    [line] = [line for line in shown.getvalue().splitlines() if "medical" in line]
+    assert line.split() == ["medical", "0.2500", "0.3750", "+0.1250", "better"]
+    print_summary(console, {"suites": None}, Path("report.html"))
+    assert shown.getvalue().count("suite ") == 1

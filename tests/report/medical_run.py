@@ -127,6 +127,15 @@ def level(value: float, low: float, high: float) -> dict[str, float]:
     return {"value": value, "low": low, "high": high}
 
 
+def compared(suite: str, a: float, b: float, verdict: str, **more: Any) -> dict[str, Any]:
+    """A line of a comparison of suites."""
+    errors = {"a_stderr": 0.02, "b_stderr": 0.021, "visible": 0.055, "p_adjusted": 0.031}
+    interval = [b - a - 0.05, b - a + 0.04]
+    return {"suite": suite, "a": a, "b": b, "difference": b - a, "interval": interval, "verdict": verdict} | (
+        errors | more
+    )
+
+
 SCORES: dict[str, Any] = {
     "confidence": 0.95,
     "bits_per_byte": {
@@ -162,6 +171,22 @@ SCORES: dict[str, Any] = {
             "after": level(0.505, 0.436, 0.574),
             "difference": level(-0.01, -0.045, 0.025),
         },
+    },
+    "suites": {
+        "levels": {"medical": "quick", "general": "quick"},
+        "averages": {
+            "medical": compared("medical", 0.312, 0.371, "better", tasks=1),
+            "general": compared("general", 0.402, 0.398, "no change", tasks=1),
+        },
+        "tasks": {
+            "pubmedqa": compared("medical", 0.312, 0.371, "better", task="pubmedqa", metric="acc", n=500),
+            "piqa": compared("general", 0.402, 0.398, "no change", task="piqa", metric="acc_norm", n=200),
+        },
+        "retention": {
+            "medical": {"general": "general", "points": 7.5, "interval": [2.5, 12.5], "verdict": "better"}
+        },
+        "left_out": [{"task": "medqa", "suite": "medical", "why": "its data are not there"}],
+        "not_compared": [],
     },
 }
 

@@ -78,6 +78,14 @@ def test_a_text_that_only_evaluate_measured_has_no_gap(run: RunRecord) -> None:
     assert (facts.training, facts.tokens, facts.tokens_per_second) == (None, {}, None)
 
 
+def test_suites_come_from_evaluate(run: RunRecord, facts: Facts) -> None:
+    assert facts.suites is not None
+    assert [task.task for task in facts.suites.by_suite["medical"]] == ["pubmedqa"]
+    assert facts.suites.averages["general"].verdict == "no change"
+    assert facts.suites.retention["medical"].points == 7.5
+    assert gather(dataclasses.replace(run, scores=None)).suites is None
+
+
 def test_vocabulary_metrics_may_be_flat(run: RunRecord) -> None:
     nested = STAGES[2].metrics["vocabulary"]
     flat = [dataclasses.replace(stage, metrics=nested) for stage in STAGES if stage.kind == "vocabulary"]

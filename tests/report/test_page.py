@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-from medical_run import RECIPE, SCORES, STAGES
+from medical_run import RECIPE, SCORES, STAGES, compared
 
 from cpt.report.facts import RunRecord, gather
 from cpt.report.page import clock, day, render, slug
@@ -104,6 +104,12 @@ def test_the_order_is_from_the_verdict_to_the_details(outline: Outline) -> None:
         "Duplicate of heldout",
         "14% fewer tokens",
         "hpo-continuation",
+        "Retention of medical against general: +7.5 points (+2.5 to +12.5)",
+        "medical:quick macro average",
+        "pubmedqa",
+        "+0.059",
+        "better",
+        "medqa is left out: its data are not there.",
         "Time by stage",
         "kind: rewarm-cosine",
         "77aa88bb77aa",
@@ -122,6 +128,13 @@ def test_strings_from_data_are_escaped_wherever_they_appear(run: RunRecord) -> N
     scores = {
         "bits_per_byte": {HOSTILE: SCORES["bits_per_byte"]["general"]},
         "tasks": {HOSTILE: SCORES["tasks"]["hpo-continuation"] | {"metric": HOSTILE}},
+        "suites": {
+            "levels": {HOSTILE: HOSTILE},
+            "averages": {HOSTILE: compared(HOSTILE, 0.1, 0.2, "better", tasks=1)},
+            "tasks": {HOSTILE: compared(HOSTILE, 0.1, 0.2, "better", task=HOSTILE, metric=HOSTILE, n=9)},
+            "retention": {HOSTILE: {"general": HOSTILE, "points": 1.0, "verdict": "better"}},
+            "left_out": [{"task": HOSTILE, "suite": HOSTILE, "why": HOSTILE}],
+        },
     }
     stages = [
         dataclasses.replace(

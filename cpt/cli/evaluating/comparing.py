@@ -1,0 +1,154 @@
+"""`cpt eval compare`: two evaluations, item by item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from cpt.cli.evaluating.options import (
+    DEFAULT_RESULTS,
+    Confidence,
+    CorrectionName,
+    Results,
+    check_choice,
+)
+from cpt.cli.options import Json
+from cpt.cli.output import out, print_json, rows
+
+if TYPE_CHECKING:
+    from evals.comparison import Comparison
+    from evals.results import Results as Evaluation
+    from evals.retention import Retention
+
+_LEFT = {"task", "metric", "domain", "interval", "verdict"}
+_COLOURS = {"better": "green", "worse": "red"}
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="Results of the model before: folder, or model.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Results of the model after: folder, or model.")],
+    confidence: Confidence = 0.95,
+    correction: CorrectionName = "holm",
+    general: Annotated[
+        str, typer.Option("--general", metavar="SUITE", help="Suite whose loss the retention score counts.")
+    ] = "general",
+    clean: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--clean",
+            metavar="FILE",
+            help="Leave out the dirty items of this contamination.json. May be repeated.",
+        ),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="Write a section for a model card.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: .svg, .png or .pdf.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the resamples.")] = 0,
+    results: Results = DEFAULT_RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Say what changed from A to B beyond the noise: task by task, in every suite, in one retention score.
+
+    Both models' answers to the same items are compared, so that what is hard for both widens no interval.
+
+    Example: cpt eval compare BASE ADAPTED --markdown card.md --plot change.svg
+    """
+    from cpt.cli.evaluating.folders import find_results
+    from evals.comparison import compare as compared
+    from evals.correction import Correction
+    from evals.retention import retentions
+
+    check_choice("--correction", correction, get_args(Correction))
+    pair = [_clean(find_results(word, results), clean or ()) for word in (a, b)]
+    comparison = compared(
+        *pair,
+        confidence=confidence,
+        correction=correction,  # type: ignore[arg-type]
+        seed=seed,
+    )
+    scores = retentions(comparison, general)
+    _write(comparison, scores, csv, markdown, plot)
+    if as_json:
+        return print_json(as_facts(comparison, scores))
+    return print_comparison(out(), comparison, scores)
+
+
+def _clean(evaluation: Evaluation, files: Sequence[Path]) -> Evaluation:
+    from evals.contamination import read_contamination, without_dirty
+
+    for file in files:
+        evaluation = without_dirty(evaluation, read_contamination(file))
+    return evaluation
+
+
+def _write(
+    comparison: Comparison,
+    scores: Sequence[Retention],
+    csv: Path | None,
+    markdown: Path | None,
+    plot: Path | None,
+) -> None:
+    from evals.plots import plot as draw
+    from evals.tables import to_csv, to_markdown
+
+    if plot is not None:
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        draw(comparison, plot)
+    for file, text in ((csv, to_csv(comparison)), (markdown, to_markdown(comparison, scores))):
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+
+
+def as_facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, Any]:
+    """A comparison as `--json` prints it: tasks and averages by name."""
+    facts = comparison.model_dump(mode="json", exclude={"tasks", "averages"})
+    return {
+        **facts,
+        "tasks": {task.task: task.model_dump(mode="json", exclude={"task"}) for task in comparison.tasks},
+        "averages": {
+            each.suite: each.model_dump(mode="json", exclude={"suite"}) for each in comparison.averages
+        },
+        "retention": {each.domain: each.model_dump(mode="json", exclude={"domain"}) for each in scores},
+    }
+
+
+def print_comparison(console: Console, comparison: Comparison, scores: Sequence[Retention]) -> None:
+    """A table for every suite, the retention scores, and how to read them."""
+    from evals.tables import HEADINGS, RETENTION_HEADINGS, by_suite, cells, explanation, retention_cells
+
+    console.print(
+        Text.assemble(("A ", "dim"), (comparison.a, "bold"), ("  B ", "dim"), (comparison.b, "bold"))
+    )
+    for suite, lines in by_suite(comparison):
+        console.print()
+        console.print(Text(suite, style="bold"))
+        _print_table(console, HEADINGS, [cells(line) for line in lines])
+    if scores:
+        console.print()
+        console.print(Text(f"retention against {scores[0].general}, in points", style="bold"))
+        _print_table(console, RETENTION_HEADINGS, [retention_cells(each) for each in scores])
+    console.print()
+    for note in (explanation(comparison), *comparison.notes):
+        console.print(Text(note, style="dim"))
+    for left in comparison.not_compared:
+        console.print(
+            Text(f"not compared: {left.suite} {left.task}: {left.why}", style="dim"), soft_wrap=True
+        )
+
+
+def _print_table(console: Console, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    table = rows(*(heading if heading in _LEFT else f"{heading}#" for heading in headings))
+    for line in lines:
+        *cells, verdict = line
+        table.add_row("", *cells, Text(verdict, style=_COLOURS.get(verdict, "dim")))
+    console.print(table)

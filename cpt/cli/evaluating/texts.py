@@ -1,0 +1,254 @@
+"""`cpt eval text`: bits per byte of texts, by source and by document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from cpt.cli.evaluating.inputs import documents_of
+from cpt.cli.evaluating.options import Confidence, Models, check_precision
+from cpt.cli.evaluating.progress import Shown, shown
+from cpt.cli.options import Json
+from cpt.cli.output import out, print_json, rows
+from cpt.cli.tokenizer.report import short
+from cpt.references import resolve_model
+
+if TYPE_CHECKING:
+    from evals.text_scores import TextScores
+
+
+def text(
+    models: Models,
+    texts: Annotated[
+        list[str],
+        typer.Option(
+            "--text", metavar="FILE", help="A source: JSONL, Parquet, text, or a folder. May be repeated."
+        ),
+    ],
+    window: Annotated[
+        int, typer.Option("--window", metavar="N", min=2, help="Tokens that a model reads at once.")
+    ] = 1024,
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            "--overlap",
+            metavar="N",
+            min=0,
+            help="Tokens of the window before that a window repeats as context; a quarter if left out.",
+        ),
+    ] = None,
+    start_token: Annotated[
+        str,
+        typer.Option(
+            "--start-token",
+            metavar="TOKEN",
+            help="Token before every document; auto for the tokenizer's bos or else eos, none for nothing.",
+        ),
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", metavar="NAME", help="Of the models' weights: auto, bf16, fp32.")
+    ] = "fp32",
+    batch_tokens: Annotated[
+        int, typer.Option("--batch-tokens", metavar="N", min=1, help="Tokens in one pass through a model.")
+    ] = 4096,
+    confidence: Confidence = 0.95,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the bootstrap.")] = 0,
+    documents: Annotated[
+        Path | None,
+        typer.Option("--documents", metavar="FILE", help="Write every document's figures there, as JSONL."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure bits per byte of texts under models; further models are compared with the first.
+
+    Only bytes whose tokens were scored are counted, so models with different tokenizers compare. A difference
+    is resampled document by document.
+
+    Example: cpt eval text BASE ADAPTED --text medical.jsonl --text general.jsonl
+    """
+    check_precision(precision)
+    asked = Asked(window, overlap, None if start_token == "none" else start_token, precision, batch_tokens)
+    with shown(kept=False) as view:
+        folders = {model: resolve_model(model, view) for model in models}
+        scores = {model: _scores(folder, texts, asked, view) for model, folder in folders.items()}
+    found = [
+        {"model": model, **_facts(name, scores[model], scores[models[0]], confidence, seed)}
+        for name in texts
+        for model in folders
+    ]
+    if documents is not None:
+        _write_documents(documents, scores)
+    if as_json:
+        return print_json({"settings": asdict(asked), "texts": found})
+    return _print(out(), found, confidence)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How texts are to be read."""
+
+    window: int
+    overlap: int | None
+    start_token: str | None
+    precision: str
+    batch_tokens: int
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A source under a model, and entries of the source that are no documents, by reason."""
+
+    scores: TextScores
+    removed: Mapping[str, int]
+    window: int
+    overlap: int
+
+
+def _scores(folder: Path, texts: Sequence[str], asked: Asked, view: Shown) -> dict[str, _Scored]:
+    """Every source under one model, which is loaded once."""
+    import torch
+
+    from cpt.corpus.tokens import special_token
+    from cpt.model_folder.tokenizer import load_tokenizer
+    from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
+    from evals.language_model import context_length
+    from evals.text_scores import score_text
+
+    loaded = load_model(folder, resolve_precision(asked.precision))  # type: ignore[arg-type]
+    model = PackedLanguageModel(loaded.to("cuda" if torch.cuda.is_available() else "cpu"))
+    tokenizer, start = load_tokenizer(folder), special_token(folder, asked.start_token, "bos")
+    window = min(asked.window, context_length(model))
+    if window < asked.window:
+        view.message(f"{folder}: reads {window:,} tokens at once, fewer than --window {asked.window:,}")
+    overlap = window // 4 if asked.overlap is None else asked.overlap
+    found = {}
+    for name in texts:
+        removed: dict[str, int] = {}
+        scores = score_text(
+            model,
+            tokenizer,
+            documents_of(name, removed, view),
+            window=window,
+            overlap=overlap,
+            start_token=start,
+            batch_tokens=asked.batch_tokens,
+            on_progress=lambda done: view.update(done, None, "bytes"),
+        )
+        found[name] = _Scored(scores, removed, window, overlap)
+    return found
+
+
+def _facts(
+    name: str, scores: Mapping[str, _Scored], first: Mapping[str, _Scored], confidence: float, seed: int
+) -> dict[str, Any]:
+    scored = scores[name].scores
+    total = scored.total
+    facts = {
+        "text": name,
+        "bits_per_byte": total.bits_per_byte,
+        "stderr": total.standard_error if len(total.nats) > 1 else None,
+        "documents": len(scored.ids),
+        "documents_scored": len(total.nats),
+        "bytes": int(scored.bytes.sum()),
+        "bytes_not_scored": int((scored.all_bytes - scored.bytes).sum()),
+        "tokens": int(scored.tokens.sum()),
+        "unknown_tokens": int(scored.unknown.sum()),
+        "removed": dict(scores[name].removed),
+        "window": scores[name].window,
+        "overlap": scores[name].overlap,
+    }
+    if scores is first:
+        return facts
+    return {**facts, **_difference(first[name].scores, scored, confidence, seed)}
+
+
+def _difference(first: TextScores, scored: TextScores, confidence: float, seed: int) -> dict[str, Any]:
+    """The paired difference to the first model, over the documents that both scored."""
+    from evals.statistics import compare_bits_per_byte
+
+    both = (first.bytes > 0) & (scored.bytes > 0)
+    found = compare_bits_per_byte(
+        *((each.nats[both], each.bytes[both]) for each in (first, scored)), confidence=confidence, seed=seed
+    ).difference
+    return {"difference": found.value, "interval": None if found.low is None else [found.low, found.high]}
+
+
+def _write_documents(file: Path, scores: Mapping[str, Mapping[str, _Scored]]) -> None:
+    lines = (
+        {
+            "model": model,
+            "text": name,
+            "document": id,
+            "nats": nats,
+            "bytes": size,
+            "tokens": tokens,
+            "bits_per_byte": bits if size else None,
+        }
+        for model, by_text in scores.items()
+        for name, each in by_text.items()
+        for id, nats, size, tokens, bits in zip(
+            each.scores.ids,
+            each.scores.nats.tolist(),
+            each.scores.bytes.tolist(),
+            each.scores.tokens.tolist(),
+            each.scores.bits_per_byte.tolist(),
+            strict=True,
+        )
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".{file.name}.tmp")
+    with aside.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    aside.replace(file)
+
+
+def _print(console: Console, found: Sequence[Mapping[str, Any]], confidence: float) -> None:
+    table = rows(
+        "text", "model", "bits/byte#", "±#", f"difference ({confidence:.0%})", "documents#", "bytes#"
+    )
+    for each in found:
+        error = "" if each["stderr"] is None else f"{each['stderr']:.4f}"
+        figures = f"{each['documents_scored']:,}", f"{each['bytes']:,}"
+        table.add_row(
+            "",
+            short(each["text"]),
+            short(each["model"]),
+            f"{each['bits_per_byte']:.4f}",
+            error,
+            _interval(each),
+            *figures,
+        )
+    console.print(table)
+    for each in found:
+        for remark in _remarks(each):
+            where = f"{short(each['text'])}, {short(each['model'])}"
+            console.print(Text(f"  {where}: {remark}", style="dim"), soft_wrap=True)
+
+
+def _interval(each: Mapping[str, Any]) -> str:
+    if "difference" not in each:
+        return ""
+    if each["interval"] is None:
+        return f"{each['difference']:+.4f}"
+    low, high = each["interval"]
+    return f"{each['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def _remarks(each: Mapping[str, Any]) -> Iterator[str]:
+    """What a reader of the figure must know."""
+    unscored = each["documents"] - each["documents_scored"]
+    if unscored:
+        yield f"{unscored:,} documents are too short to score"
+    if each["bytes_not_scored"]:
+        yield f"{each['bytes_not_scored']:,} bytes are not scored (first tokens, or dropped by the tokenizer)"
+    if each["unknown_tokens"]:
+        yield f"{each['unknown_tokens']:,} tokens stand for text that it cannot spell: too low to compare"
+    for reason, count in each["removed"].items():
+        yield f"{count:,} entries left out: {reason}"

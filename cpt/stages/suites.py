@@ -1,0 +1,140 @@
+"""Suites in the evaluate stage: both models on the same items, and what changed beyond the noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.errors import Problem, StageFailed, UsageError
+from cpt.stages.base import Progress
+
+if TYPE_CHECKING:
+    from evals.backends import Precision
+    from evals.comparison import Comparison
+    from evals.retention import Retention
+    from evals.suite import Suite
+
+_FILES = (".yaml", ".yml")
+
+
+def suite_references(suites: Sequence[str], data: str | None) -> list[str]:
+    """The files of the user's own suites, and the folder of the data."""
+    return [*(name for name in suites if name.endswith(_FILES)), *([] if data is None else [data])]
+
+
+def suite_problems(suites: Sequence[str], data: str | None) -> list[Problem]:
+    """What is wrong with suites as a recipe names them, and with their data, as far as files tell."""
+    problems: list[Problem] = []
+    for place, name in enumerate(suites):
+        problems += [replace(problem, key=f"suites.{place}") for problem in _problems(name, data)]
+    names = [name.rpartition(":")[0] or name for name in suites]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        problems.append(Problem(f"named more than once: {', '.join(twice)}", key="suites"))
+    return problems
+
+
+def _problems(name: str, data: str | None) -> list[Problem]:
+    from evals.catalogue import select
+
+    if name.rpartition(":")[0].endswith(_FILES):
+        return [Problem("a suite of one's own runs at its level quick", hint="Leave the level out.")]
+    try:
+        [(suite, _)] = select([name])
+    except UsageError as error:
+        message, _, hint = error.message.partition("\n  ")
+        return [Problem(message, hint=hint or error.hint)]
+    if data is not None and Path(data).is_dir() and not _has_any(suite, Path(data)):
+        return [
+            Problem(
+                f"{data} holds the data of none of the tasks", hint="See cpt eval suites NAME --data DIR."
+            )
+        ]
+    return []
+
+
+def _has_any(suite: Suite, data: Path) -> bool:
+    from evals.local import DataFolder
+    from evals.preparation import source_of
+
+    folder = DataFolder(data)
+    local = (source_of(entry) for entry in suite.tasks)
+    return any(folder.find(*source).complete for source in local if source is not None)
+
+
+def compare_suites(
+    suites: Sequence[str],
+    data: str | None,
+    models: Mapping[str, Path],
+    folder: Path,
+    progress: Progress,
+    *,
+    precision: Precision,
+    confidence: float,
+    seed: int,
+) -> dict[str, Any]:
+    """Evaluate two models on suites, and compare them.
+
+    Args:
+        models: their folders by role, `before` and `after`.
+        folder: receives each model's results in a folder of its role's name.
+        seed: of the comparison's resamples; the items are those of `cpt eval run`.
+
+    Returns:
+        Plain data: `averages` and `retention` by suite, `tasks` by name, `left_out`.
+    """
+    from evals.caches import answer_cache, data_cache
+    from evals.catalogue import select
+    from evals.comparison import compare
+    from evals.evaluation import evaluate
+    from evals.preparation import prepare
+    from evals.result_files import save_results
+    from evals.retention import retentions
+
+    prepared, left_out = prepare(select(suites), None if data is None else Path(data), data_cache())
+    for each in left_out:
+        progress.message(f"{each.suite}: {each.task} is left out: {each.why}")
+    if not prepared:
+        raise StageFailed("none of the suites' tasks can run", hint="Name the folder of their data: `data`.")
+    found = {}
+    for role, model in models.items():
+        progress.message(f"suites: measuring the model {role}")
+        results = evaluate(
+            str(model),
+            prepared,
+            left_out,
+            cache=answer_cache(),
+            precision=precision,
+            on_progress=partial(progress.update, unit="requests"),
+            on_message=progress.message,
+        ).model_copy(update={"model": role})
+        save_results(results, folder / role)
+        found[role] = results
+    comparison = compare(found["before"], found["after"], confidence=confidence, seed=seed)
+    left = [each.model_dump() for each in found["after"].left_out]
+    return {**_facts(comparison, retentions(comparison)), "levels": found["after"].suites, "left_out": left}
+
+
+def _facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, Any]:
+    return {
+        "averages": {each.suite: each.model_dump(mode="json") for each in comparison.averages},
+        "tasks": {each.task: each.model_dump(mode="json") for each in comparison.tasks},
+        "retention": {each.domain: each.model_dump(mode="json") for each in scores},
+        "not_compared": [each.model_dump(mode="json") for each in comparison.not_compared],
+    }
+
+
+def suite_metrics(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each suite's averages and the verdict, for `artifact.json`."""
+    return {
+        suite: {
+            "before": each["a"],
+            "after": each["b"],
+            "difference": each["difference"],
+            "verdict": each["verdict"],
+        }
+        for suite, each in found["averages"].items()
+    }

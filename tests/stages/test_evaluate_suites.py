@@ -1,0 +1,103 @@
+"""Suites in the evaluate stage: found wrong before it runs, scored on both models, compared."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stage_runs import Heard, make_corpus, model_artifact, run_stage
+from tiny import write_tiny_model
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "evals"))
+
+from toy_suite import write_toy
+
+from cpt.errors import StageFailed
+from cpt.report.schema import Suites
+from cpt.stages.base import Artifact
+from cpt.stages.evaluate import STAGE
+from evals.result_files import load_results
+
+PLAIN = {"heldout_tokens": 200, "precision": "fp32"}
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("CPT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    folder = tmp_path_factory.mktemp("artifacts")
+    models = [
+        model_artifact(name, write_tiny_model(folder / f"{name}-model", seed=seed), folder)
+        for seed, name in enumerate(("before", "after"))
+    ]
+    return {"before": models[0], "after": models[1], "corpus": make_corpus(models[0], folder)}
+
+
+def config(toy: Path, **changes: Any) -> dict[str, Any]:
+    return {**PLAIN, "suites": [str(toy / "toy.yaml")], "data": str(toy / "data"), **changes}
+
+
+def test_both_models_are_compared_on_the_suites(inputs: dict[str, Artifact], tmp_path: Path) -> None:
+    heard = Heard()
+    metrics = run_stage(STAGE, config(write_toy(tmp_path)), inputs, tmp_path / "run", progress=heard)
+    folder = tmp_path / "run/output/scores"
+    scores = json.loads((folder / "scores.json").read_text())
+    suites = Suites(**scores["suites"])  # the report's form
+    task = suites.tasks["arc_easy"]
+    before, after = (load_results(folder / role) for role in ("before", "after"))
+    assert (before.model, after.model) == ("before", "after")
+    assert (task.a, task.b) == (before.tasks[0].score, after.tasks[0].score)
+    assert task.difference == pytest.approx(task.b - task.a)
+    assert task.n == 8
+    assert suites.levels == {"toy": "quick"}
+    assert metrics["suites"]["toy"]["difference"] == pytest.approx(suites.averages["toy"].difference)
+    assert scores["bits_per_byte"].keys() == {"domain", "general"}
+    assert any("measuring the model after" in message for message in heard.messages)
+
+
+def test_a_model_against_itself_has_not_changed(inputs: dict[str, Artifact], tmp_path: Path) -> None:
+    same = inputs | {"after": inputs["before"]}
+    metrics = run_stage(STAGE, config(write_toy(tmp_path)), same, tmp_path / "run")
+    assert metrics["suites"]["toy"]["verdict"] == "no change"
+    assert metrics["suites"]["toy"]["difference"] == 0
+
+
+def test_without_suites_nothing_is_added(inputs: dict[str, Artifact], tmp_path: Path) -> None:
+    metrics = run_stage(STAGE, PLAIN, inputs, tmp_path / "run")
+    assert metrics.keys() == {"bits_per_byte", "tasks"}
+    assert [file.name for file in (tmp_path / "run/output/scores").iterdir()] == ["scores.json"]
+
+
+def test_when_no_task_can_run_the_stage_fails(inputs: dict[str, Artifact], tmp_path: Path) -> None:
+    heard = Heard()
+    settings = config(write_toy(tmp_path), data=None)
+    with pytest.raises(StageFailed, match="none of the suites' tasks can run"):
+        run_stage(STAGE, settings, inputs, tmp_path / "run", progress=heard)
+    assert any("arc_easy is left out" in message for message in heard.messages)
+
+
+def problems(**settings: Any) -> dict[str | None, str]:
+    found = STAGE.check(STAGE.Config.model_validate(settings), {})
+    return {problem.key: problem.message for problem in found}
+
+
+def test_what_is_wrong_with_suites_is_found_before_anything_runs(tmp_path: Path) -> None:
+    toy = write_toy(tmp_path)
+    assert problems(suites=["general:smoke", str(toy / "toy.yaml")], data=str(toy / "data")) == {}
+    assert "no suite `medcal`" in problems(suites=["general", "medcal"])["suites.1"]
+    assert "no level `slow`" in problems(suites=["general:slow"])["suites.0"]
+    assert "more than once" in problems(suites=["general", "general:smoke"])["suites"]
+    assert "level quick" in problems(suites=[f"{toy / 'toy.yaml'}:smoke"])["suites.0"]
+    (tmp_path / "empty").mkdir()
+    assert "none of the tasks" in problems(suites=["general"], data=str(tmp_path / "empty"))["suites.0"]
+    assert "no suites" in problems(data=str(toy / "data"))["data"]
+
+
+def test_suite_files_and_data_are_part_of_the_fingerprint() -> None:
+    settings = STAGE.Config.model_validate({"suites": ["general", "mine.yaml"], "data": "sets"})
+    assert STAGE.references(settings) == ["mine.yaml", "sets"]
