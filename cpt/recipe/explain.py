@@ -59,7 +59,7 @@ def mistaken_booleans(checked: Any, data: Any, where: Where = ()) -> list[Findin
         pairs += [(key, getattr(checked, name), data[key]) for name, key in keys]
     elif isinstance(checked, list | tuple) and isinstance(data, list):
         pairs += [(index, *pair) for index, pair in enumerate(zip(checked, data, strict=False))]
-    return [found for key, *pair in pairs for found in mistaken_booleans(*pair, (*where, key))]
+    return [found for key, value, raw in pairs for found in mistaken_booleans(value, raw, (*where, key))]
 
 
 def _explained(item: Finding, misspelt: set[Where], found: list[Finding]) -> bool:

@@ -150,7 +150,7 @@ def test_a_change_runs_its_stage_and_those_after_it_and_plan_says_why(
     assert change.partition("=")[0].split(".")[-1] in why[first]
 
 
-@pytest.mark.parametrize("change", ["pretrain.checkpoint.every=1", "pretrain.checkpoint.keep=2"])
+@pytest.mark.parametrize("change", ["pretrain.checkpoint.every=1", "pretrain.checkpoint.keep=3"])
 def test_what_cannot_change_the_result_makes_nothing_stale(finished: Path, change: str) -> None:
     plan = json.loads(cpt(finished, "plan", "recipe.yaml", change, "--json").stdout)
     assert {stage["action"] for stage in plan["stages"]} == {"cached"}

@@ -17,7 +17,10 @@ from stage_runs import artifact, run_stage
 from toy_suite import arc, write_toy
 
 from cpt.cli import main
+from cpt.cli.evaluating import progress, running
+from cpt.errors import Interrupted
 from cpt.stages.corpus import STAGE
+from evals import harness
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +147,7 @@ def test_batch_size_changes_no_score(facts: Any, models: tuple[Path, Path], plac
         (("--suite", "toy.yaml", "--precision", "fp7"), "--precision fp7"),
         (("--suite", "toy.yaml", "--backend", "abacus"), "--backend abacus"),
         ((*ON_DATA, "--start-token", "<nope>"), "<nope>"),
+        ((*ON_DATA, "--chat"), "chat template"),
     ],
 )
 def test_mistakes_of_run_are_told(
@@ -160,6 +164,27 @@ def test_a_model_that_is_not_there_is_told_before_work(run: Run, models: tuple[P
     assert out == ""
     assert "nowhere" in err
     assert "requests" not in err
+
+
+def test_the_seed_is_that_of_evaluations() -> None:
+    assert running.SEED == harness.SEED
+
+
+def test_progress_off_a_terminal_is_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cpt.cli.evaluating.progress.SECONDS_BETWEEN_LINES", 0)
+    with progress.shown(kept=True) as view:
+        view.update(3, 1000, "requests")
+        view.update(5, None, "bytes")
+    assert capsys.readouterr().err.splitlines() == ["3/1,000 requests", "5 bytes"]
+
+
+@pytest.mark.parametrize(("kept", "hint"), [(True, "continues"), (False, "None")])
+def test_who_stops_a_command_is_told_whether_it_continues(kept: bool, hint: str) -> None:
+    with pytest.raises(Interrupted) as stopped, progress.shown(kept=kept):
+        raise KeyboardInterrupt
+    assert hint in str(stopped.value.hint)
 
 
 def test_compare_by_folder_name_and_model(

@@ -39,7 +39,8 @@ class Shown:
 
     def stop(self) -> None:
         """Draw no more."""
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def message(self, text: str) -> None:
         """One line."""

@@ -87,7 +87,7 @@ class Keeper:
             The log, cut back to it.
         """
         with self._processes.main_first():  # which removes what is unreadable
-            saved, wrong = self._store.newest()
+            saved, wrong = self._store.newest(writes=self._processes.is_main)
         self._processes.check_same(saved[""].step if saved else 0, "the checkpoint to continue from")
         for message in wrong:
             self._progress.message(message)

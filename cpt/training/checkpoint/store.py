@@ -54,13 +54,16 @@ class Store:
             if self._stays(old) is None:
                 shutil.rmtree(self.path(old))
 
-    def newest(self) -> tuple[dict[str, Snapshot] | None, list[str]]:
+    def newest(self, writes: bool = True) -> tuple[dict[str, Snapshot] | None, list[str]]:
         """The newest readable checkpoint, or None; and what is wrong with newer ones, which are removed.
 
         Were they left, they would count as the newest, and the readable one would go. Writes that were cut
         off are removed, too.
+
+        Args:
+            writes: whether this process, of several, is the one to remove anything.
         """
-        for aside in self.folder.glob(".step-*"):
+        for aside in self.folder.glob(".step-*") if writes else ():
             shutil.rmtree(aside)
         wrong: list[str] = []
         for step in self.steps():
@@ -68,7 +71,8 @@ class Store:
                 return read(self.path(step)), wrong
             except Unreadable as error:
                 wrong.append(f"the checkpoint of step {step} is unreadable and is removed: {error}")
-                shutil.rmtree(self.path(step))
+                if writes:
+                    shutil.rmtree(self.path(step))
         return None, wrong
 
 

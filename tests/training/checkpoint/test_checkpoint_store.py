@@ -120,6 +120,18 @@ def test_what_the_system_refuses_to_read_is_not_taken_for_damaged(
     assert names(tmp_path) == ["step-000000001", "step-000000002"]
 
 
+def test_one_of_several_processes_that_does_not_write_removes_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path, keep=2)
+    saved(store, 1, 2)
+    (store.path(2) / "state.json").unlink()
+    (tmp_path / ".step-000000003").mkdir()
+    found, (wrong,) = Store(tmp_path, keep=2).newest(writes=False)
+    assert found is not None
+    assert found[""].step == 1
+    assert "step 2 is unreadable" in wrong
+    assert names(tmp_path) == [".step-000000003", "step-000000001", "step-000000002"]
+
+
 def test_when_none_is_readable_all_are_named(tmp_path: Path) -> None:
     store = Store(tmp_path, keep=2)
     saved(store, 1, 2)
