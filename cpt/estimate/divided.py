@@ -76,6 +76,7 @@ class DividedWeights:
             waiting[number] = {id(parameter) for parameter in trained}
 
             def reached(parameter: torch.Tensor, number: int = number, trained: Any = trained) -> None:
+                assert parameter.grad is not None
                 recorder.enter(parameter.grad, "gradients")
                 waiting[number].discard(id(parameter))
                 if not waiting[number]:

@@ -12,8 +12,9 @@ from cpt.estimate.model import planned_model
 from cpt.recipe.schema import Recipe, Step
 from cpt.stages.base import Artifact
 from cpt.stages.corpus import CorpusConfig
-from cpt.stages.pretrain import planned, settings_of
+from cpt.stages.pretrain import settings_of
 from cpt.stages.pretrain_config import PretrainConfig
+from cpt.stages.pretrain_data import planned
 from cpt.training.place import Place
 from cpt.training.settings import Settings
 
