@@ -119,7 +119,7 @@ def test_what_is_not_installed_here_matters_only_here(
     recipe_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cpt.training.optimizers.adamw_8bit.find_spec", lambda name: None)
-    monkeypatch.setattr("cpt.stages.pretrain.missing", lambda names: list(names))
+    monkeypatch.setattr("cpt.stages.pretrain_problems.missing", lambda names: list(names))
     words = ("pretrain.optimizer.kind=adamw-8bit", "pretrain.trackers=[wandb]")
     assert problems(recipe_file, Place(H100), *words) == []
     found = problems(recipe_file, Place(), *words)
