@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpt.errors import UsageError
-from evals.averages import averages
-from evals.backends import Backend, Precision, check_backend, load, numbers
-from evals.cached_model import CachedLM
-from evals.fingerprint import model_fingerprint
+from evals.comparing.averages import averages
 from evals.harness import SEED, Failed, load_tasks, quietly, run_tasks
-from evals.prompting import OWN, Prompting
-from evals.request_cache import RequestCache
+from evals.models.backends import Backend, Precision, check_backend, load, numbers
+from evals.models.cached_model import CachedLM
+from evals.models.fingerprint import model_fingerprint
+from evals.models.prompting import OWN, Prompting
+from evals.models.request_cache import RequestCache
 from evals.results import Items, LeftOut, Results, TaskScore
 from evals.task_scores import task_score
 

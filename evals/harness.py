@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpt.errors import CptError, StageFailed
-from evals.cached_model import CachedLM
+from evals.models.cached_model import CachedLM
 from evals.task_scores import Scored, choose_items
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evals.averages import averages
+from evals.comparing.averages import averages
 from evals.results import Results
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from evals.resampling import chunks, drawn
+from evals.comparing.resampling import chunks, drawn
 
 RESAMPLES = 10_000
 

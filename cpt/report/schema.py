@@ -91,7 +91,7 @@ class Task(Fact):
 
 
 class Compared(Fact):
-    """Two scores on the same items, as `evals.comparison` has them: A is the base, B the final model.
+    """Two scores on the same items (`evals.comparing.comparison`): A is the base, B the final model.
 
     p_adjusted: corrected for the number of tasks (of suites); decides the verdict.
     visible: smallest true difference that would be found.
@@ -124,7 +124,7 @@ class SuiteAverage(Compared):
 
 
 class Retained(Fact):
-    """A suite's gain and the general suite's change, in one number of points (`evals.retention`)."""
+    """A suite's gain and the general suite's change, in one number (`evals.comparing.retention`)."""
 
     general: str
     points: float

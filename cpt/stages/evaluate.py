@@ -265,7 +265,7 @@ def _measure(folder: Path, material: _Material, work: Path, progress: Progress) 
     from cpt.model_folder.tokenizer import load_tokenizer
     from cpt.monitor.bits_per_byte import score, tokenise_text
     from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
-    from evals.language_model import PackedLM, context_length
+    from evals.models.language_model import PackedLM, context_length
     from evals.runner import score_items
 
     model = PackedLanguageModel(load_model(folder, resolve_precision(material.precision)))

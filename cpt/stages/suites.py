@@ -12,9 +12,9 @@ from cpt.errors import Problem, StageFailed, UsageError
 from cpt.stages.base import Progress
 
 if TYPE_CHECKING:
-    from evals.backends import Precision
-    from evals.comparison import Comparison
-    from evals.retention import Retention
+    from evals.comparing.comparison import Comparison
+    from evals.comparing.retention import Retention
+    from evals.models.backends import Precision
     from evals.suite import Suite
 
 _FILES = (".yaml", ".yml")
@@ -88,11 +88,11 @@ def compare_suites(
     """
     from evals.caches import answer_cache, data_cache
     from evals.catalogue import select
-    from evals.comparison import compare
+    from evals.comparing.comparison import compare
+    from evals.comparing.retention import retentions
     from evals.evaluation import evaluate
     from evals.preparation import prepare
     from evals.result_files import save_results
-    from evals.retention import retentions
 
     prepared, left_out = prepare(select(suites), None if data is None else Path(data), data_cache())
     for each in left_out:

@@ -7,7 +7,7 @@ import pytest
 from results_made import made_results, with_items
 
 from cpt.errors import UsageError
-from evals.comparison import compare
+from evals.comparing.comparison import compare
 from evals.contamination import FILE, Contamination, contaminated, read_contamination, sources, without_dirty
 from evals.overlap import Overlap, TaskOverlaps
 

@@ -12,12 +12,12 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from cpt.errors import ReferenceUnavailable, StageFailed, UsageError
-from evals import backends, language_model
 from evals.evaluation import evaluate
-from evals.language_model import PackedLM
 from evals.metrics import aggregate
+from evals.models import backends, language_model
+from evals.models.language_model import PackedLM
+from evals.models.request_cache import FILE
 from evals.preparation import Prepared
-from evals.request_cache import FILE
 from evals.results import LeftOut, Results
 
 

@@ -202,7 +202,9 @@ def test_trackers_log_beside_the_result(inputs, tmp_path: Path, monkeypatch) -> 
 
 
 def test_a_tracker_that_is_not_installed_is_a_problem_before_training(monkeypatch) -> None:
-    monkeypatch.setattr("cpt.stages.pretrain_problems.missing", lambda names: [n for n in names if n == "wandb"])
+    monkeypatch.setattr(
+        "cpt.stages.pretrain_problems.missing", lambda names: [n for n in names if n == "wandb"]
+    )
     config = PRETRAIN.Config.model_validate(PLAIN | {"trackers": ["tensorboard", "wandb"]})
     (problem,) = PRETRAIN.misfits(config, Place(), ())
     assert (problem.key, problem.message) == ("trackers", "the tracker wandb is not installed")

@@ -21,9 +21,9 @@ from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 
 if TYPE_CHECKING:
-    from evals.comparison import Comparison
+    from evals.comparing.comparison import Comparison
+    from evals.comparing.retention import Retention
     from evals.results import Results as Evaluation
-    from evals.retention import Retention
 
 _LEFT = {"task", "metric", "domain", "interval", "verdict"}
 _COLOURS = {"better": "green", "worse": "red"}
@@ -63,9 +63,9 @@ def compare(
     Example: cpt eval compare BASE ADAPTED --markdown card.md --plot change.svg
     """
     from cpt.cli.evaluating.folders import find_results
-    from evals.comparison import compare as compared
-    from evals.correction import Correction
-    from evals.retention import retentions
+    from evals.comparing.comparison import compare as compared
+    from evals.comparing.correction import Correction
+    from evals.comparing.retention import retentions
 
     check_choice("--correction", correction, get_args(Correction))
     pair = [_clean(find_results(word, results), clean or ()) for word in (a, b)]
@@ -97,8 +97,8 @@ def _write(
     markdown: Path | None,
     plot: Path | None,
 ) -> None:
-    from evals.plots import plot as draw
-    from evals.tables import to_csv, to_markdown
+    from evals.comparing.plots import plot as draw
+    from evals.comparing.tables import to_csv, to_markdown
 
     if plot is not None:
         plot.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,14 @@ def as_facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, A
 
 def print_comparison(console: Console, comparison: Comparison, scores: Sequence[Retention]) -> None:
     """A table for every suite, the retention scores, and how to read them."""
-    from evals.tables import HEADINGS, RETENTION_HEADINGS, by_suite, cells, explanation, retention_cells
+    from evals.comparing.tables import (
+        HEADINGS,
+        RETENTION_HEADINGS,
+        by_suite,
+        cells,
+        explanation,
+        retention_cells,
+    )
 
     console.print(
         Text.assemble(("A ", "dim"), (comparison.a, "bold"), ("  B ", "dim"), (comparison.b, "bold"))

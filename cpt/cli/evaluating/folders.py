@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cpt.errors import CptError, UsageError
 from cpt.references import resolve_model
-from evals.fingerprint import model_fingerprint
 from evals.joining import belong_together, join
+from evals.models.fingerprint import model_fingerprint
 from evals.result_files import RESULTS, load_results
 from evals.results import Results
 

@@ -21,7 +21,7 @@ from cpt.cli.output import out, print_json, rows
 from cpt.errors import UsageError
 
 if TYPE_CHECKING:
-    from evals.leaderboard import Ranking, Standing
+    from evals.comparing.leaderboard import Ranking, Standing
 
 
 def leaderboard(
@@ -38,8 +38,8 @@ def leaderboard(
     Example: cpt eval leaderboard runs/evals
     """
     from cpt.cli.evaluating.folders import result_folders
-    from evals.correction import Correction
-    from evals.leaderboard import leaderboard as ranked
+    from evals.comparing.correction import Correction
+    from evals.comparing.leaderboard import leaderboard as ranked
     from evals.result_files import load_results
 
     check_choice("--correction", correction, get_args(Correction))
@@ -53,7 +53,7 @@ def leaderboard(
 
 
 def _print(console: Console, rankings: Sequence[Ranking]) -> None:
-    from evals.tables import with_error
+    from evals.comparing.tables import with_error
 
     for ranking in rankings:
         heading = f"{ranking.suite}:{ranking.level}", "bold"
@@ -70,7 +70,7 @@ def _print(console: Console, rankings: Sequence[Ranking]) -> None:
 
 
 def _against(standing: Standing) -> tuple[str, str, str, str]:
-    from evals.tables import number
+    from evals.comparing.tables import number
 
     found = standing.against_best
     if found is None:

@@ -77,7 +77,7 @@ def run(
     Example: cpt eval run HuggingFaceTB/SmolLM2-135M --suite medical:smoke --suite general:smoke --data DIR
     """
     check_precision(precision)
-    from evals.backends import Backend
+    from evals.models.backends import Backend
 
     check_choice("--backend", backend, get_args(Backend))
     settings = {

@@ -118,7 +118,7 @@ def _scores(folder: Path, texts: Sequence[str], asked: Asked, view: Shown) -> di
     from cpt.corpus.tokens import special_token
     from cpt.model_folder.tokenizer import load_tokenizer
     from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
-    from evals.language_model import context_length
+    from evals.models.language_model import context_length
     from evals.text_scores import score_text
 
     loaded = load_model(folder, resolve_precision(asked.precision))  # type: ignore[arg-type]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cpt.errors import UsageError
-from evals.averages import weights
-from evals.correction import Correction, adjust
-from evals.differences import Difference, of_suite, of_task
-from evals.matching import Matched, NotCompared, check_settings, match
+from evals.comparing.averages import weights
+from evals.comparing.correction import Correction, adjust
+from evals.comparing.differences import Difference, of_suite, of_task
+from evals.comparing.matching import Matched, NotCompared, check_settings, match
 from evals.metrics import aggregate
 from evals.results import Frozen, Results
 

@@ -5,8 +5,8 @@ import pytest
 from results_made import made_results, right_and_wrong, with_task
 
 from cpt.errors import UsageError
-from evals.comparison import Comparison, compare
-from evals.retention import retention, retentions
+from evals.comparing.comparison import Comparison, compare
+from evals.comparing.retention import retention, retentions
 
 
 def compared(*, general: str = "general", chance: float | None = None) -> Comparison:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cpt.errors import StageFailed
-from evals import request_cache
-from evals.request_cache import FILE, Answer, RequestCache, request_key
+from evals.models import request_cache
+from evals.models.request_cache import FILE, Answer, RequestCache, request_key
 
 IDENTITY = {"model": "abc", "precision": "float32", "start": [1, 1], "chat": None}
 KEY = request_key("loglikelihood", ("The heart", " of"))

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cpt.errors import StageFailed, UsageError
-from evals.prompting import OWN, Prompting
-from evals.request_cache import request_key
+from evals.models.prompting import OWN, Prompting
+from evals.models.request_cache import request_key
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -81,7 +81,7 @@ def _packed(
     import torch
 
     from cpt.packed.model import PackedLanguageModel, load_model
-    from evals.language_model import PackedLM
+    from evals.models.language_model import PackedLM
 
     model = load_model(folder, getattr(torch, dtype))
     model.to("cuda" if torch.cuda.is_available() else "cpu")

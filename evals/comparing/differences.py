@@ -1,8 +1,8 @@
 """What one task, or a suite, says of two models on the same items: difference, error, interval and p-value.
 
-Right and wrong answers have exact answers (`evals.paired_shares`); every other score is resampled
-(`evals.resampling`): a bootstrap of the items for error and interval, an exchange of the models' answers for
-the p-value.
+Right and wrong answers have exact answers (`evals.comparing.paired_shares`); every other score is resampled
+(`evals.comparing.resampling`): a bootstrap of the items for error and interval, an exchange of the models'
+answers for the p-value.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from scipy.stats import t
 
-from evals import paired_shares
-from evals.averages import propagate, sum_interval
-from evals.matching import Matched
-from evals.resampling import Aggregate, Pairs, Value, bootstrap, exchange, p_value, pair
+from evals.comparing import paired_shares
+from evals.comparing.averages import propagate, sum_interval
+from evals.comparing.matching import Matched
+from evals.comparing.resampling import Aggregate, Pairs, Value, bootstrap, exchange, p_value, pair
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from evals.comparison import AverageComparison, Compared, Comparison, TaskComparison
-from evals.retention import Retention
+from evals.comparing.comparison import AverageComparison, Compared, Comparison, TaskComparison
+from evals.comparing.retention import Retention
 
 HEADINGS = ("task", "metric", "items", "A", "B", "difference", "interval", "p", "visible", "verdict")
 """Of `cells`. The p-value is the corrected one; `visible` is the smallest difference that would be found."""

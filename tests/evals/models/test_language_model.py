@@ -13,11 +13,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cpt.errors import DataError
 from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.packed.model import PackedLanguageModel, load_model
-from evals import language_model
-from evals.language_model import PackedLM
+from evals.models import language_model
+from evals.models.language_model import PackedLM
+from evals.models.prompting import Prompting
+from evals.models.request_cache import request_key
 from evals.multiple_choice import Item
-from evals.prompting import Prompting
-from evals.request_cache import request_key
 from evals.runner import score_items
 
 ITEMS = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from results_made import made_results, with_items, with_task
 
-from evals.leaderboard import leaderboard
+from evals.comparing.leaderboard import leaderboard
 from evals.results import Results
 
 N = 60

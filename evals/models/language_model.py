@@ -20,9 +20,9 @@ from tokenizers import Tokenizer
 from cpt.errors import DataError
 from cpt.packed.model import PackedLanguageModel
 from cpt.packed.prefix_trees import PrefixTree, TreeBatch, batches, grow
-from evals.generation import Wanted, generate
-from evals.prompting import Start
-from evals.request_cache import request_key
+from evals.models.generation import Wanted, generate
+from evals.models.prompting import Start
+from evals.models.request_cache import request_key
 
 BATCH_TOKENS = 4096
 """Tokens that go through the model at once; a single longer sequence makes a batch of its own."""
@@ -48,7 +48,7 @@ class PackedLM(TemplateLM):
 
         Args:
             start_token: token that precedes every question, as it preceded every training document; or what
-                `evals.prompting` found out.
+                `evals.models.prompting` found out.
             on_progress: called with the requests done and all requests.
             batch_tokens: tokens that go through the model at once; `BATCH_TOKENS` by default.
         """
@@ -138,7 +138,7 @@ class PackedLM(TemplateLM):
         return [float(total) for total in totals]
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:  # noqa: ARG002
-        """Greedy continuations (see `evals.generation`)."""
+        """Greedy continuations (see `evals.models.generation`)."""
         wanted = [self._wanted(*request.args) for request in requests]
         texts = [""] * len(requests)
         generated = generate(self._packed.model, self._tokenizer, wanted)

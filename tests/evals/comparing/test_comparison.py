@@ -5,7 +5,7 @@ import pytest
 from results_made import made_results, right_and_wrong, with_items, with_task
 
 from cpt.errors import UsageError
-from evals.comparison import compare
+from evals.comparing.comparison import compare
 from evals.results import LeftOut, Results
 from evals.statistics import compare_accuracy
 

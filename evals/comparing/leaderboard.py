@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-from evals.averages import averages
-from evals.comparison import AverageComparison, compare
-from evals.correction import Correction, adjust
+from evals.comparing.averages import averages
+from evals.comparing.comparison import AverageComparison, compare
+from evals.comparing.correction import Correction, adjust
 from evals.results import Average, Frozen, Results
 
 RESAMPLES = 2000

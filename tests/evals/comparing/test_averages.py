@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from results_made import made_results, with_task
 
-from evals.averages import averages, macro_average, weights
+from evals.comparing.averages import averages, macro_average, weights
 
 
 def test_a_group_weighs_as_much_as_a_single_task() -> None:

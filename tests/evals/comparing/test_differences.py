@@ -7,11 +7,11 @@ import pytest
 from results_made import made_results, right_and_wrong
 from scipy.stats import norm
 
-from evals.averages import weights
-from evals.differences import Difference, of_suite, of_task
-from evals.matching import Matched
+from evals.comparing.averages import weights
+from evals.comparing.differences import Difference, of_suite, of_task
+from evals.comparing.matching import Matched
+from evals.comparing.resampling import Value
 from evals.metrics import aggregate
-from evals.resampling import Value
 
 ROUNDS = 200
 GROUPS = ("g", "g", "h", "i")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cpt.errors import UsageError
-from evals.resampling import Value
+from evals.comparing.resampling import Value
 from evals.results import Frozen, Results, TaskScore
 
 _SAME = {

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cpt.errors import UsageError
-from evals.comparison import AverageComparison, Comparison, TaskComparison
-from evals.tables import by_suite
+from evals.comparing.comparison import AverageComparison, Comparison, TaskComparison
+from evals.comparing.tables import by_suite
 
 Row = TaskComparison | AverageComparison
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from evals.correction import adjust
-from evals.paired_shares import mcnemar, visible
+from evals.comparing.correction import adjust
+from evals.comparing.paired_shares import mcnemar, visible
 
 
 def test_holm_by_hand() -> None:

@@ -9,10 +9,18 @@ import pytest
 from results_made import made_results, with_task
 
 from cpt.errors import UsageError
-from evals.comparison import Comparison, compare
-from evals.plots import plot
-from evals.retention import retentions
-from evals.tables import AVERAGE, HEADINGS, RETENTION_HEADINGS, cells, retention_cells, to_csv, to_markdown
+from evals.comparing.comparison import Comparison, compare
+from evals.comparing.plots import plot
+from evals.comparing.retention import retentions
+from evals.comparing.tables import (
+    AVERAGE,
+    HEADINGS,
+    RETENTION_HEADINGS,
+    cells,
+    retention_cells,
+    to_csv,
+    to_markdown,
+)
 
 
 @pytest.fixture(scope="module")

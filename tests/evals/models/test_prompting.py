@@ -9,7 +9,7 @@ from tokenizers import processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from cpt.errors import UsageError
-from evals.prompting import Prompting, Start
+from evals.models.prompting import Prompting, Start
 
 MESSAGES = [
     {"role": "system", "content": "Be brief."},

@@ -10,10 +10,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cpt.errors import DataError
 from cpt.packed import attention
 from cpt.packed.model import PackedLanguageModel, load_model
-from evals import generation
-from evals.generation import Wanted
-from evals.language_model import PackedLM
-from evals.prompting import Prompting
+from evals.models import generation
+from evals.models.generation import Wanted
+from evals.models.language_model import PackedLM
+from evals.models.prompting import Prompting
 
 PROMPTS = [
     "The heart of",

@@ -13,10 +13,10 @@ from lm_eval.models.huggingface import HFLM
 from transformers import AutoTokenizer, PhiConfig, PhiForCausalLM
 
 from cpt.errors import StageFailed, UsageError
-from evals import backends
-from evals.backends import check_backend, numbers
 from evals.evaluation import evaluate
-from evals.language_model import PackedLM
+from evals.models import backends
+from evals.models.backends import check_backend, numbers
+from evals.models.language_model import PackedLM
 
 LONG = [{"question": "The heart of the matter " * 40, "choices": ["a", "b"], "answer": 0}]
 
@@ -127,7 +127,7 @@ def test_precision_is_named_and_reaches_the_model(tiny_model: Path, tmp_path: Pa
             super().__init__(model, *args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evals.language_model.PackedLM", Seeing)
+        patch.setattr("evals.models.language_model.PackedLM", Seeing)
         for precision in ("fp32", "bf16"):
             evaluate(str(tiny_model), [task(tmp_path, "choices")], cache=tmp_path, precision=precision)
     assert seen == [torch.float32, torch.bfloat16]

@@ -9,8 +9,8 @@ from typing import Any
 from lm_eval.api.model import LM
 
 from cpt.errors import CptError, StageFailed
-from evals.prompting import Prompting
-from evals.request_cache import Answer, RequestCache, request_key
+from evals.models.prompting import Prompting
+from evals.models.request_cache import Answer, RequestCache, request_key
 
 
 class CachedLM(LM):

@@ -10,7 +10,7 @@ point won in the domain brings. It is positive where the domain gained more than
 domain's gain where nothing else changed. It is a sum, not a ratio: a model that guesses in its domain has
 nothing to divide by. A general gain counts as gain: a score that cut it off would take noise for loss.
 
-Its error is that of the tasks' paired differences, propagated (`evals.averages.sum_interval`).
+Its error is that of the tasks' paired differences, propagated (`evals.comparing.averages.sum_interval`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cpt.errors import UsageError
-from evals.averages import propagate, sum_interval, weights
-from evals.comparison import Comparison, Verdict
+from evals.comparing.averages import propagate, sum_interval, weights
+from evals.comparing.comparison import Comparison, Verdict
 from evals.results import Frozen
 
 
