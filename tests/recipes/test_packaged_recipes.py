@@ -1,5 +1,6 @@
 """Every recipe that comes with cpt is right: it loads, and each of its settings is known."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_recipe_is_valid_once_its_data_is_there(name: str, tmp_path: Path) -> No
 def test_tiny_variant_of_the_header_is_valid(name: str, tmp_path: Path) -> None:
     text = templates()[name]
     header = text[text.index("#   cpt run FILE name=") : text.index("\nname:")]
-    overrides = [word for word in header.replace("#", " ").replace("\\", " ").split() if "=" in word]
+    overrides = [word for word in shlex.split(header.replace("#", " ").replace("\\", " ")) if "=" in word]
     path = tmp_path / f"{name}.yaml"
     path.write_text(text)
     (tmp_path / "data").mkdir()
