@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri
-from scipy.stats import t
+from scipy.special import ndtr, ndtri, stdtrit
 
 from evals.comparing import paired_shares
 from evals.comparing.averages import propagate, sum_interval
@@ -165,6 +164,6 @@ def _quantiles(draws: np.ndarray, units: int, confidence: float) -> tuple[float,
     """
     if units < 2 or np.ptp(draws) == 0 or not np.isfinite(draws).all():
         return None
-    tail = ndtr(-math.sqrt(units / (units - 1)) * t.ppf((1 + confidence) / 2, units - 1))
+    tail = ndtr(-math.sqrt(units / (units - 1)) * stdtrit(units - 1, (1 + confidence) / 2))
     low, high = np.quantile(draws, [tail, 1 - tail])
     return float(low), float(high)
