@@ -218,9 +218,11 @@ def _written(found: Found, cache: Path) -> dict[str, Path]:
     facts = f"{source.name}\n{source.version}\n{part or ''}\n{found.checksum()}"
     target = cache / "rows" / f"{source.name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
     if not target.is_dir():
+        import pyarrow as pa
+
         try:
             _write(_rows(found), target)
-        except (ValueError, TypeError) as error:  # of Arrow: values of a column that are of several kinds
+        except pa.ArrowException as error:  # a column has values of several kinds
             raise _Unavailable(_strange(found, error)) from None
     return {file.stem: file for file in sorted(target.glob("*.parquet"))}
 
