@@ -115,8 +115,9 @@ def _prepared(suites: Sequence[str], data: Path | None, offline: bool) -> _Tasks
 
     prepared, left_out = prepare(select(suites), data, data_cache(), offline=offline)
     if not prepared:
+        reasons = "\n".join(f"  {each.task}: {each.why}" for each in left_out)
         raise UsageError(
-            f"none of the tasks can run\n{_reasons(left_out)}", hint="Name the folder of the data by --data."
+            f"none of the tasks can run\n{reasons}", hint="Name the folder of the data by --data."
         )
     local = [each.data != "hub" for each in prepared if each.entry.source is not None]
     if data is not None and local and not any(local):
@@ -126,10 +127,6 @@ def _prepared(suites: Sequence[str], data: Path | None, offline: bool) -> _Tasks
             "from the hub.",
         )
     return _Tasks(prepared, left_out)
-
-
-def _reasons(left_out: Sequence[LeftOut]) -> str:
-    return "\n".join(f"  {each.task}: {each.why}" for each in left_out)
 
 
 def _evaluated(
@@ -152,7 +149,7 @@ def _evaluated(
         **settings,
     )
     if not results.tasks:
-        raise StageFailed(f"{model}: none of the tasks could be scored\n{_reasons(results.left_out)}")
+        raise StageFailed(f"{model}: none of the tasks could be scored, for the reasons above")
     folder, joined = with_earlier(results, output)
     save_results(joined, folder)
     return folder, results
