@@ -21,8 +21,13 @@ DEFAULT_LEVEL: Level = "quick"
 @functools.cache
 def suites() -> Mapping[str, Suite]:
     """The suites of this package, by name."""
-    found = [read_suite(file) for file in sorted(SUITES.glob("*.yaml"))]
-    return {suite.name: suite for suite in found}
+    return {name: read_suite(file) for name, file in _files().items()}
+
+
+@functools.cache
+def _files() -> Mapping[str, Path]:
+    """The files of this package's suites, which are called as the suites are."""
+    return {file.stem: file for file in sorted(SUITES.glob("*.yaml"))}
 
 
 def read_suite(file: Path) -> Suite:
@@ -70,9 +75,9 @@ def select(wanted: Iterable[str]) -> list[tuple[Suite, Level]]:
 
 def _one(text: str) -> tuple[Suite, Level]:
     name, level = _divided(text)
-    known = suites()
+    known = _files()
     if name in known:
-        return known[name], level
+        return read_suite(known[name]), level
     if name.endswith((".yaml", ".yml")):
         return read_suite(Path(name)), level
     raise UsageError(f"there is no suite `{name}`", hint=_instead(name, list(known)))

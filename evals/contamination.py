@@ -98,7 +98,14 @@ def contaminated(
             for score in results.tasks
             if score.task in overlaps
         ),
-        not_searched=dict(not_searched),
+        not_searched={
+            **not_searched,
+            **{
+                score.task: "the data have none of the items that were evaluated"
+                for score in results.tasks
+                if score.task not in overlaps and score.task not in not_searched
+            },
+        },
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpt.errors import CptError, StageFailed
+from evals import hub
 from evals.models.cached_model import CachedLM
 from evals.task_scores import Scored, choose_items
 
@@ -27,7 +28,10 @@ Failed = dict[str, str]
 
 
 def load_tasks(prepared: Sequence[Prepared], seed: int, failed: Failed) -> dict[str, Any]:
-    """lm-eval's tasks by name, each over the items of its level; `failed` receives why one does not load."""
+    """lm-eval's tasks by name, each over the items of its level; `failed` receives why one does not load.
+
+    Once the hub cannot be reached it is not asked again: every attempt takes half a minute.
+    """
     from lm_eval.tasks import TaskManager
 
     from evals.metrics import register
@@ -35,15 +39,22 @@ def load_tasks(prepared: Sequence[Prepared], seed: int, failed: Failed) -> dict[
     register()
     manager = TaskManager(include_defaults=False)
     tasks: dict[str, Any] = {}
-    for each in prepared:
-        name = each.entry.task
-        try:
-            _seed_everything()
-            [task] = manager.load([dict(each.config)])["tasks"].values()
-            choose_items(task, each.entry.items(each.level), seed)
-            tasks[name] = task
-        except Exception as error:  # whatever a data set or a task's own code raises
-            failed[name] = f"its data or its task file fails: {_told(error)}"
+    with contextlib.ExitStack() as unreached:
+        for each in prepared:
+            name = each.entry.task
+            try:
+                _seed_everything()
+                [task] = manager.load([dict(each.config)])["tasks"].values()
+                choose_items(task, each.entry.items(each.level), seed)
+                tasks[name] = task
+            except ConnectionError:
+                failed[name] = (
+                    f"the hub, which has its data ({each.config.get('dataset_path')}), cannot be reached; "
+                    "--data DIR reads local files, --offline leaves such tasks out at once"
+                )
+                unreached.enter_context(hub.left_alone())
+            except Exception as error:  # whatever a data set or a task's own code raises
+                failed[name] = f"its data or its task file fails: {_told(error)}"
     return tasks
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 from zipfile import BadZipFile
 
 from cpt.errors import DataError, UsageError
+from evals import hub
 from evals.local import DataFolder, Found
 from evals.results import LeftOut
 from evals.sources import Rows, Source, sources
@@ -22,7 +22,6 @@ from evals.task_files import metrics, task_config, task_files
 
 _UNREADABLE = (DataError, OSError, EOFError, BadZipFile, ValueError, LookupError, TypeError, AttributeError)
 _SPLITS = ("test_split", "validation_split", "training_split")
-_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def prepare(
     left_out: list[LeftOut] = []
     for suite, level, entry in wanted:
         try:
-            config, origin = _with_data(entry, folder, cache.absolute(), offline=offline or _offline())
+            config, origin = _with_data(entry, folder, cache.absolute(), offline=offline or hub.offline())
         except _Unavailable as reason:
             left_out.append(LeftOut(task=entry.task, suite=suite.name, why=str(reason)))
         else:
@@ -219,7 +218,12 @@ def _written(found: Found, cache: Path) -> dict[str, Path]:
     facts = f"{source.name}\n{source.version}\n{part or ''}\n{found.checksum()}"
     target = cache / "rows" / f"{source.name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
     if not target.is_dir():
-        _write(_rows(found), target)
+        import pyarrow as pa
+
+        try:
+            _write(_rows(found), target)
+        except pa.ArrowException as error:  # a column has values of several kinds
+            raise _Unavailable(_strange(found, error)) from None
     return {file.stem: file for file in sorted(target.glob("*.parquet"))}
 
 
@@ -227,10 +231,14 @@ def _rows(found: Found) -> Mapping[str, Rows]:
     try:
         splits = found.source.read(found.files, found.part)
     except _UNREADABLE as error:
-        names = ", ".join(str(file) for file in found.files.values())
-        why = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else str(error)
-        raise _Unavailable(f"{names}: not in the form of {found.source.title}: {why}") from None
+        raise _Unavailable(_strange(found, error)) from None
     return {split: rows for split, rows in splits.items() if rows}
+
+
+def _strange(found: Found, error: Exception) -> str:
+    names = ", ".join(str(file) for file in found.files.values())
+    why = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else str(error)
+    return f"{names}: not in the form of {found.source.title}: {why}"
 
 
 def _write(splits: Mapping[str, Rows], target: Path) -> None:
@@ -252,10 +260,6 @@ def _write(splits: Mapping[str, Rows], target: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _offline() -> bool:
-    return any(os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"} for name in _OFFLINE)
-
-
 def _on_hub_before(config: Mapping[str, Any]) -> bool:
     """Whether `datasets` has kept a data set from the hub, so that it can be read offline."""
     import datasets
@@ -267,12 +271,12 @@ def _on_hub_before(config: Mapping[str, Any]) -> bool:
 
 
 def _why_not(entry: Entry, config: Mapping[str, Any], folder: DataFolder | None, found: Found | None) -> str:
-    hub = f"its data on the hub ({config.get('dataset_path')}) were never fetched, and this is offline"
+    unknown = f"its data on the hub ({config.get('dataset_path')}) were never fetched, and this is offline"
     local = source_of(entry)
     if local is None:
-        return f"{hub}; it has no local form"
+        return f"{unknown}; it has no local form"
     source, part = local
     if folder is None or found is None:
         endings = ", ".join(source.endings(part).values())
-        return f"{hub}; with --data DIR it reads {endings}"
-    return f"{hub}; {folder.root} lacks {', '.join(found.missing)}"
+        return f"{unknown}; with --data DIR it reads {endings}"
+    return f"{unknown}; {folder.root} lacks {', '.join(found.missing)}"

@@ -6,8 +6,6 @@ import json
 import os
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from cpt.errors import UsageError
 from evals.results import Items, Results
 
@@ -42,14 +40,15 @@ def load_results(folder: Path) -> Results:
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
         return Results.model_validate({**said, "items": _items(folder / ITEMS)})
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise UsageError(
-            f"{folder} is damaged: {error}", hint="Evaluate the model again; answers that are kept are used."
+            f"{folder} is damaged: {type(error).__name__}: {error}",
+            hint="Remove it and evaluate the model again: answers that are kept are used.",
         ) from error
 
 
 def _items(file: Path) -> dict[str, Items]:
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
     return {row.pop("task"): Items.model_validate(row) for row in rows}
 
 

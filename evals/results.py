@@ -19,8 +19,8 @@ class Items(Frozen):
             no two of a task have the same.
         values: what the metric aggregates of each item: a number, or a pair such as [gold, predicted].
         aggregation: name of the aggregation (mean, f1, …) of `evals.metrics`.
-        clusters: what an item shares with others (the contract that several questions are about), so that
-            errors count it once; None if the items have nothing in common.
+        clusters: short hash of what an item shares with others (the contract that several questions are
+            about), so that errors count it once; None if the items have nothing in common.
     """
 
     ids: tuple[str, ...]

@@ -1,7 +1,7 @@
 """What paired scores of two models say: values before and after, their difference, confidence intervals.
 
-Both models are measured on the same items, so the difference is resampled pair by pair: what is hard for
-both does not widen its interval.
+Both models are measured on the same items, so the difference is that of pairs: what is hard for both does
+not widen its interval.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from evals.comparing.resampling import chunks, drawn
+from evals.comparing.paired_shares import score_interval
+from evals.comparing.resampling import chunks, drawn, percentiles
 
 RESAMPLES = 10_000
 
@@ -35,17 +36,17 @@ class Comparison:
     difference: Interval
 
 
-def compare_accuracy(before: np.ndarray, after: np.ndarray, *, confidence: float, seed: int) -> Comparison:
+def compare_accuracy(before: np.ndarray, after: np.ndarray, *, confidence: float) -> Comparison:
     """Compare shares of right answers.
 
-    Shares have Wilson's interval, the difference a paired bootstrap over items.
+    Shares have Wilson's interval, the difference Tango's (`evals.comparing.paired_shares`).
 
     Args:
         before, after: [items] 0 or 1, in the same order.
     """
-    sums = _resampled_sums(np.stack([before, after]), seed)
-    draws = (sums[1] - sums[0]) / len(before)
-    difference = _interval(float(after.mean() - before.mean()), draws, len(before), confidence)
+    won, lost = int((after > before).sum()), int((before > after).sum())
+    limits = score_interval(len(before), won, lost, confidence)
+    difference = Interval((won - lost) / len(before), *limits)
     return Comparison(_share(before, confidence), _share(after, confidence), difference)
 
 
@@ -95,8 +96,7 @@ def _resampled_sums(columns: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _interval(value: float, draws: np.ndarray, observations: int, confidence: float) -> Interval:
-    """Percentile interval of the draws; a single observation has none."""
+    """Interval of the draws; a single observation has none."""
     if observations < 2:
         return Interval(float(value), None, None)
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(value), float(low), float(high))
+    return Interval(float(value), *percentiles(draws, observations, confidence))

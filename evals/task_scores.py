@@ -72,7 +72,7 @@ def task_score(prepared: Prepared, scored: Scored, cut: int, seed: int) -> tuple
     score, theirs = aggregate(aggregation, values), float(scored.results[f"{metric},{chosen_filter}"])
     if not math.isclose(score, theirs, rel_tol=_EXACT, abs_tol=_EXACT):
         raise ValueError(f"{aggregation} of {metric} is {score!r} here, {theirs!r} in lm-eval")
-    clusters = None if entry.cluster is None else tuple(str(s["doc"][entry.cluster]) for s in with_value)
+    clusters = None if entry.cluster is None else tuple(_hash(s["doc"][entry.cluster]) for s in with_value)
     found = TaskScore(
         task=entry.task,
         suite=prepared.suite,
@@ -146,13 +146,13 @@ def _note(said: str | None, cut: int, without: int) -> str | None:
 
 def item_ids(documents: Sequence[Any]) -> tuple[str, ...]:
     """Hashes of the items' content; an item that occurs again is numbered."""
-    hashes = [
-        hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        for document in documents
-    ]
     seen: Counter[str] = Counter()
     ids: list[str] = []
-    for each in hashes:
+    for each in map(_hash, documents):
         seen[each] += 1
         ids.append(each if seen[each] == 1 else f"{each}-{seen[each]}")
     return tuple(ids)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]

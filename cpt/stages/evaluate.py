@@ -316,7 +316,6 @@ def _compare(
                     getattr(before.tasks[name], METRIC),
                     getattr(after.tasks[name], METRIC),
                     confidence=confidence,
-                    seed=seed,
                 )
             ),
         }

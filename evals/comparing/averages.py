@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.stats import t
 
 from evals.results import Average, TaskScore
 
@@ -34,12 +33,14 @@ def sum_interval(
     Returns:
         None where an error is unknown or all are zero: the observations do not tell.
     """
+    from scipy.special import stdtrit
+
     stderr = propagate(shares, errors)
     if not stderr:
         return None
     parts = np.square(shares * np.array(list(errors), dtype=float))
     freedom = stderr**4 / (parts**2 / (np.array(list(units)) - 1)).sum()
-    half = float(t.ppf((1 + confidence) / 2, freedom)) * stderr
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * stderr
     return value - half, value + half
 
 

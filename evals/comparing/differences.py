@@ -13,13 +13,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri
-from scipy.stats import t
+from scipy.special import ndtri
 
 from evals.comparing import paired_shares
 from evals.comparing.averages import propagate, sum_interval
 from evals.comparing.matching import Matched
-from evals.comparing.resampling import Aggregate, Pairs, Value, bootstrap, exchange, p_value, pair
+from evals.comparing.resampling import (
+    Aggregate,
+    Pairs,
+    Value,
+    bootstrap,
+    exchange,
+    p_value,
+    pair,
+    percentiles,
+)
 
 
 @dataclass(frozen=True)
@@ -159,12 +167,6 @@ def _spread(draws: np.ndarray, units: int) -> float | None:
 
 
 def _quantiles(draws: np.ndarray, units: int, confidence: float) -> tuple[float, float] | None:
-    """Percentile interval, widened for few observations as Student's is against the normal one.
-
-    Hesterberg 2015, "What teachers should know about the bootstrap" (expanded percentiles).
-    """
     if units < 2 or np.ptp(draws) == 0 or not np.isfinite(draws).all():
         return None
-    tail = ndtr(-math.sqrt(units / (units - 1)) * t.ppf((1 + confidence) / 2, units - 1))
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return float(low), float(high)
+    return percentiles(draws, units, confidence)

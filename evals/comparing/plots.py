@@ -54,6 +54,7 @@ def plot(comparison: Comparison, file: Path) -> None:
     with mpl.rc_context(_STYLE):
         figure = _figure(comparison, drawn, left_out)
         aside = file.with_name(f".{os.getpid()}.{file.name}")
+        file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(aside)
     aside.replace(file)
 

@@ -5,12 +5,14 @@ Items that share a text (the questions on one contract) are drawn together: they
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
 Value = float | tuple[float | str, ...]
 
@@ -120,6 +122,19 @@ def p_value(difference: float, draws: np.ndarray) -> float:
     """
     nearer = np.abs(draws) < abs(difference) * (1 - 1e-9) - 1e-12
     return (1 + int((~nearer).sum())) / (1 + len(draws))
+
+
+def percentiles(draws: np.ndarray, units: int, confidence: float) -> tuple[float, float]:
+    """Percentile interval of bootstrap draws, widened for few observations as Student's is.
+
+    Hesterberg 2015, "What teachers should know about the bootstrap" (expanded percentiles).
+
+    Args:
+        units: independent observations that were resampled, two or more.
+    """
+    tail = ndtr(-math.sqrt(units / (units - 1)) * stdtrit(units - 1, (1 + confidence) / 2))
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def drawn(generator: np.random.Generator, times: np.ndarray, size: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from cpt.errors import DataError
 from evals.sources.base import Files, Rows, Source
 from evals.sources.reading import read_jsonl
 
-_LETTERS = "ABCDE"
+_LETTERS = ("A", "B", "C", "D", "E")
 
 
 def read(files: Files, part: str | None) -> Mapping[str, Rows]:

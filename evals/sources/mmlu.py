@@ -8,7 +8,7 @@ from cpt.errors import DataError
 from evals.sources.base import Files, Rows, Source
 from evals.sources.reading import read_csv
 
-_LETTERS = "ABCD"
+_LETTERS = ("A", "B", "C", "D")
 
 
 def read(files: Files, part: str | None) -> Mapping[str, Rows]:

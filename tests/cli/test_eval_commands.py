@@ -34,6 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the suite, the data, and texts; results and caches gather in it."""
     folder = write_toy(tmp_path_factory.mktemp("evaluations"))
     write_jsonl(folder / "text.jsonl", [*varied_texts(12), "x"])
+    (folder / "nothing").mkdir()
     return folder
 
 
@@ -144,6 +145,7 @@ def test_batch_size_changes_no_score(facts: Any, models: tuple[Path, Path], plac
         (("--suite", "toy.yaml:slow"), "no level `slow`"),
         (("--suite", "toy.yaml", "--data", "nowhere"), "nowhere is not a folder"),
         (("--suite", "toy.yaml", "--offline"), "none of the tasks can run"),
+        (("--suite", "toy.yaml", "--data", "nothing"), "nothing holds the data of none of the tasks"),
         (("--suite", "toy.yaml", "--precision", "fp7"), "--precision fp7"),
         (("--suite", "toy.yaml", "--backend", "abacus"), "--backend abacus"),
         ((*ON_DATA, "--start-token", "<nope>"), "<nope>"),
@@ -164,6 +166,40 @@ def test_a_model_that_is_not_there_is_told_before_work(run: Run, models: tuple[P
     assert out == ""
     assert "nowhere" in err
     assert "requests" not in err
+
+
+def test_an_evaluation_without_a_score_leaves_earlier_results_alone(
+    run: Run, models: tuple[Path, Path], evaluated: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = (Path(evaluated[0]) / "results.json").read_bytes()
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise ConnectionError("Couldn't reach it")
+
+    monkeypatch.setattr("datasets.load_dataset", unreachable)
+    code, out, err = run("run", models[0], "--suite", "toy.yaml:quick")
+    assert (code, out) == (1, "")
+    assert "none of the tasks could be scored" in err
+    assert "--data DIR" in err
+    assert (Path(evaluated[0]) / "results.json").read_bytes() == kept
+
+
+def test_offline_the_hub_is_not_asked_for_what_it_gave_before(
+    facts: Any, models: tuple[Path, Path], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    seen: list[bool] = []
+
+    def looking(*_: object, **__: object) -> Any:
+        seen.append(huggingface_hub.constants.is_offline_mode())
+        raise ValueError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("evals.harness.choose_items", looking)
+        main(["eval", "run", str(models[0]), *ON_DATA])
+        main(["eval", "run", str(models[0]), *ON_DATA[:-1]])
+    assert seen == [True, False]
 
 
 def test_the_seed_is_that_of_evaluations() -> None:
@@ -332,6 +368,13 @@ def test_text_compares_models_on_the_same_bytes(
     code, out, _ = run("text", *models, "--text", "text.jsonl")
     assert code == 0
     assert f"{first['bits_per_byte']:.4f}" in out
+
+
+def test_a_text_that_is_not_there_is_told_before_work(run: Run, models: tuple[Path, Path]) -> None:
+    code, _, err = run("text", models[0], "--text", "text.jsonl", "--text", "nowhere.jsonl", "--window", 4096)
+    assert code == 1
+    assert "nowhere.jsonl" in err
+    assert "--window" not in err
 
 
 def test_settings_of_text(facts: Any, run: Run, models: tuple[Path, Path], place: Path) -> None:

@@ -39,6 +39,13 @@ def test_scores_of_clean_and_dirty_items_apart() -> None:
     assert contamination.not_searched == {"other": "not there"}
 
 
+def test_a_task_of_which_no_item_is_found_is_named() -> None:
+    results = made_results("m", {"s/g/t": [1, 0], "s/g/gone": [1, 0]})
+    contamination = found(results, ["clean", "dirty"])
+    assert [task.task for task in contamination.tasks] == ["t"]
+    assert "none of the items" in contamination.not_searched["gone"]
+
+
 def test_a_part_without_items_has_no_score() -> None:
     [task] = found(made_results("m", {"s/g/t": [1, 0]}), ["clean", "clean"]).tasks
     assert (task.dirty.n, task.dirty.score, task.dirty.stderr) == (0, None, None)

@@ -94,6 +94,17 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Prepared]:
     return {one.entry.task: one for one in prepared}
 
 
+@pytest.mark.parametrize(
+    ("name", "marks"), [("headlines", "text"), ("convfinqa", "dialogue_id"), ("tatqa", "context")]
+)
+def test_items_about_the_same_are_marked(ready: Mapping[str, Prepared], name: str, marks: str) -> None:
+    """What the suite names as shared is a column of the items, and several items have the same."""
+    assert ready[name].entry.cluster == marks
+    [task] = TaskManager(include_defaults=False).load([ready[name].config])["tasks"].values()
+    shared = [doc[marks] for doc in task.eval_docs]
+    assert len(set(shared)) < len(shared)
+
+
 def test_phrasebank(ready: Mapping[str, Prepared]) -> None:
     answers = ["negative", "positive", "positive", "neutral", "negative", "positive", "positive", "neutral"]
     asked = Asked(ready["fpb"], answers)

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from general_files import BLIMP, write_original_files
 
+from cpt.errors import DataError
 from evals.catalogue import suites
 from evals.preparation import Prepared, prepare
+from evals.sources import mmlu
 from evals.suite import Suite
 
 GENERAL = suites()["general"]
@@ -185,3 +187,11 @@ def test_hellaswag_in_another_form(lines: list[str], reason: str, tmp_path: Path
     toys = Suite.model_validate({"name": "toy", "about": "Toys.", "tasks": [entry]})
     _, [left_out] = prepare([(toys, "full")], tmp_path / "data", tmp_path / "cache", offline=True)
     assert reason in left_out.why
+
+
+@pytest.mark.parametrize("answer", ["", "E", "AB"])
+def test_an_answer_of_mmlu_is_one_of_four_letters(answer: str, tmp_path: Path) -> None:
+    file = tmp_path / "virology_test.csv"
+    file.write_text(f"Which?,a,b,c,d,{answer}\n", encoding="utf-8")
+    with pytest.raises(DataError, match="not one of A, B, C, D"):
+        mmlu.SOURCE.read({"test": file}, "virology")

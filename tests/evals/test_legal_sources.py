@@ -216,8 +216,9 @@ def test_lsat_has_agievals_prompt(tmp_path):
     assert str(second["query"]).startswith("Q: Who sits?")
 
 
-def test_lsat_refuses_an_answer_that_is_no_option(tmp_path):
-    (tmp_path / "lsat-ar.jsonl").write_text(_question("F"))
+@pytest.mark.parametrize("label", ["F", "", "AB"])
+def test_lsat_refuses_an_answer_that_is_no_option(tmp_path, label):
+    (tmp_path / "lsat-ar.jsonl").write_text(_question(label))
 
-    with pytest.raises(DataError, match="'F', not one of its options"):
+    with pytest.raises(DataError, match=f"'{label}', not one of its options"):
         lsat_agieval.SOURCE.read({"test": tmp_path / "lsat-ar.jsonl"}, "ar")

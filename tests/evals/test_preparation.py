@@ -193,6 +193,7 @@ QUESTION = {"goal": "a", "sol1": "b", "sol2": "c", "label": 0}
         ({}, {"validation": []}, "split `validation`"),
         ({"fewshot": 1}, {"validation": [QUESTION]}, "its examples are of the split `train`"),
         ({}, ValueError("no such column"), "not in the form of Toys: no such column"),
+        ({}, {"validation": [QUESTION, {**QUESTION, "sol1": 3}]}, "not in the form of Toys: "),
         ({}, KeyError("goal"), "KeyError: 'goal'"),
     ],
 )

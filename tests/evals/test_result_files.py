@@ -36,7 +36,7 @@ def made() -> Results:
         left_out=(LeftOut(task="u", suite="s", why="no file"),),
         averages={"s": Average(score=0.3, stderr=None, groups=1)},
         items={
-            "t": Items(ids=("a", "b"), values=pairs, aggregation="f1", clusters=("c", "c")),
+            "t": Items(ids=("a", "b"), values=pairs, aggregation="f1", clusters=("c\u2028d\x85", "c")),
             "n": Items(ids=("a",), values=(0.1 + 0.7,)),
         },
     )
@@ -48,7 +48,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert file == tmp_path / "deep" / "folder" / RESULTS
     assert load_results(file.parent) == results
     assert "items" not in json.loads(file.read_text())
-    assert len((file.parent / ITEMS).read_text().splitlines()) == 2
+    assert (file.parent / ITEMS).read_text().count("\n") == 2
     assert sorted(path.name for path in file.parent.iterdir()) == [ITEMS, RESULTS]
     save_results(results.model_copy(update={"items": {}}), file.parent)
     assert load_results(file.parent).items == {}
@@ -58,7 +58,10 @@ def test_no_results_and_damaged_ones_are_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no results"):
         load_results(tmp_path)
     save_results(made(), tmp_path)
-    for name, content in ((ITEMS, "{"), (RESULTS, '{"model": "m"}'), (RESULTS, "no json")):
+    for name, content in (
+        *((ITEMS, each) for each in ("{", '{"ids": []}', "[1]", "1")),
+        *((RESULTS, each) for each in ('{"model": "m"}', "no json", "[1]")),
+    ):
         kept = (tmp_path / name).read_text()
         (tmp_path / name).write_text(content)
         with pytest.raises(UsageError, match="is damaged"):

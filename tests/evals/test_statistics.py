@@ -8,12 +8,13 @@ from scipy.stats import norm
 
 from evals.statistics import compare_accuracy, compare_bits_per_byte
 
-OPTIONS = {"confidence": 0.95, "seed": 5}
+LEVEL = {"confidence": 0.95}
+OPTIONS = {**LEVEL, "seed": 5}
 
 
 def test_shares_have_wilsons_interval() -> None:
     right = np.array([1.0] * 30 + [0.0] * 10)
-    found = compare_accuracy(right, right, **OPTIONS).before
+    found = compare_accuracy(right, right, **LEVEL).before
     z, n, p = norm.ppf(0.975), 40, 0.75
     centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     assert found.value == 0.75
@@ -22,23 +23,33 @@ def test_shares_have_wilsons_interval() -> None:
 
 
 def test_a_difference_is_paired() -> None:
-    """Two more right answers of 100: the interval is that of the changed items alone."""
+    """Forty more right answers of 400: the interval is that of the changed items alone."""
     generator = np.random.default_rng(0)
     before = generator.integers(0, 2, 400).astype(float)
     after = before.copy()
     flipped = np.flatnonzero(before == 0)[:40]
     after[flipped] = 1
-    found = compare_accuracy(before, after, **OPTIONS).difference
+    found = compare_accuracy(before, after, **LEVEL).difference
     deviation = math.sqrt(0.1 * 0.9 / 400)
     assert found.value == pytest.approx(0.1)
-    assert found.low == pytest.approx(0.1 - 1.96 * deviation, abs=0.003)
-    assert found.high == pytest.approx(0.1 + 1.96 * deviation, abs=0.003)
+    assert found.low == pytest.approx(0.1 - 1.96 * deviation, abs=0.005)
+    assert found.high == pytest.approx(0.1 + 1.96 * deviation, abs=0.005)
 
 
-def test_equal_models_differ_by_nothing_for_certain() -> None:
+def test_models_with_equal_answers_may_still_differ_on_others() -> None:
+    """Without a disagreement among n, the limit is z² / (n + z²) (Tango 1998)."""
     right = np.array([1.0, 0.0, 1.0, 1.0])
-    found = compare_accuracy(right, right, **OPTIONS).difference
-    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+    found = compare_accuracy(right, right, **LEVEL).difference
+    limit = norm.ppf(0.975) ** 2 / (4 + norm.ppf(0.975) ** 2)
+    assert (found.value, found.low, found.high) == (0.0, pytest.approx(-limit), pytest.approx(limit))
+
+
+def test_few_documents_widen_the_interval() -> None:
+    """Four documents: as Student's against the normal quantile, for the spread of three."""
+    nats, sizes = np.array([60.0, 70.0, 80.0, 90.0]), np.full(4, 100.0)
+    found = compare_bits_per_byte((nats, sizes), (nats, sizes), **OPTIONS).before
+    draws = (np.array([found.low, found.high]) - found.value) * math.log(2)
+    assert draws == pytest.approx([-0.15, 0.15], abs=0.01)
 
 
 def test_bits_per_byte_is_a_ratio_of_sums() -> None:
@@ -81,12 +92,13 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
 
 def test_more_confidence_is_wider_and_the_seed_decides() -> None:
     generator = np.random.default_rng(4)
-    before, after = generator.integers(0, 2, (2, 50)).astype(float)
-    narrow = compare_accuracy(before, after, confidence=0.5, seed=1)
-    wide = compare_accuracy(before, after, confidence=0.99, seed=1)
+    before, after = ((generator.integers(20, 60, 50).astype(float), np.full(50, 50.0)) for _ in range(2))
+    narrow = compare_bits_per_byte(before, after, confidence=0.5, seed=1)
+    wide = compare_bits_per_byte(before, after, confidence=0.99, seed=1)
     assert wide.difference.low < narrow.difference.low < narrow.difference.high < wide.difference.high
     assert wide.before.low < narrow.before.low
-    assert compare_accuracy(before, after, confidence=0.5, seed=1) == narrow
+    assert compare_bits_per_byte(before, after, confidence=0.5, seed=1) == narrow
+    assert compare_bits_per_byte(before, after, confidence=0.5, seed=2) != narrow
 
 
 def test_one_document_says_nothing_of_the_noise() -> None:

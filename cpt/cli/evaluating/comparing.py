@@ -97,16 +97,16 @@ def _write(
     markdown: Path | None,
     plot: Path | None,
 ) -> None:
+    from cpt.durable import write_text
     from evals.comparing.plots import plot as draw
     from evals.comparing.tables import to_csv, to_markdown
 
     if plot is not None:
-        plot.parent.mkdir(parents=True, exist_ok=True)
         draw(comparison, plot)
     for file, text in ((csv, to_csv(comparison)), (markdown, to_markdown(comparison, scores))):
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+            write_text(file, text)
 
 
 def as_facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, Any]:

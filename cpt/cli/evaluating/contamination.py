@@ -11,7 +11,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.evaluating.inputs import corpus_folder, documents_of, training_documents
+from cpt.cli.evaluating.inputs import (
+    corpus_folder,
+    documents_of,
+    file_of,
+    leaving_hub_alone,
+    training_documents,
+)
 from cpt.cli.evaluating.options import DEFAULT_RESULTS, Data, Offline, Results
 from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.options import Json
@@ -71,7 +77,9 @@ def contamination(
         raise UsageError("there is no text to look in", hint="Name a run by --corpus, or files by --text.")
     folder = find_folder(evaluation, results)
     corpora = [corpus_folder(place) for place in corpus or ()]
-    with shown(kept=False) as view:
+    with shown(kept=False) as view, leaving_hub_alone(offline):
+        for name in text or ():
+            file_of(name, view)
         scored = load_results(folder)
         prepared, reasons = _prepared(scored, suite or (), data, offline)
         found = _search(scored, prepared, reasons, _documents(corpora, text or (), view), ngram, view)

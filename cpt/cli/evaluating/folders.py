@@ -74,9 +74,14 @@ def _of_model(word: str, root: Path) -> Path:
     if len(found) == 1:
         return found[0]
     names = ", ".join(folder.name for folder in found or known) or "none"
-    problem = f"{len(found)} evaluations of {word}" if found else f"no results of {word}"
+    if found:
+        raise UsageError(
+            f"there are {len(found)} evaluations of {word} in {root}, with different settings or libraries",
+            hint=f"Name one of them: {names}.",
+        )
     raise UsageError(
-        f"there are {problem} in {root}", hint=f"Found: {names}. Evaluate a model first with cpt eval run."
+        f"there are no results of {word} in {root}",
+        hint=f"Found: {names}. Evaluate a model first with cpt eval run.",
     )
 
 

@@ -1,8 +1,9 @@
-"""Documents that evaluations read: of files in any format of the corpus stage, and of a run's corpus."""
+"""What evaluations read: the hub or not, files in any format of the corpus stage, a run's corpus."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,17 +18,32 @@ if TYPE_CHECKING:
 _INDEX = "corpus.json"
 
 
+def leaving_hub_alone(offline: bool) -> AbstractContextManager[None]:
+    """The option --offline."""
+    from evals.hub import left_alone
+
+    return left_alone() if offline else nullcontext()
+
+
 def documents_of(name: str, removed: dict[str, int], view: Shown) -> Iterator[Document]:
     """Documents of a file or folder; entries that are none are counted in `removed`, by reason."""
     from cpt.corpus.documents import Document
     from cpt.corpus.readers import read
 
-    source = source_of(name)
-    for item in read(resolve_file(source["path"], view), source["format"]):
+    for item in read(file_of(name, view), source_of(name)["format"]):
         if isinstance(item, Document):
             yield item
         else:
             removed[item.reason] = removed.get(item.reason, 0) + 1
+
+
+def file_of(name: str, view: Shown) -> Path:
+    """The file or folder of a text that a user names.
+
+    Raises:
+        ReferenceUnavailable: there is none.
+    """
+    return resolve_file(source_of(name)["path"], view)
 
 
 def corpus_folder(place: Path) -> Path:

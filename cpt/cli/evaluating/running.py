@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from cpt.cli.evaluating.inputs import leaving_hub_alone
 from cpt.cli.evaluating.options import (
     DEFAULT_RESULTS,
     Data,
@@ -25,7 +26,7 @@ from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.form import duration
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
-from cpt.errors import UsageError
+from cpt.errors import StageFailed, UsageError
 from cpt.references import resolve_model
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def run(
         "batch_tokens": batch_tokens,
         "seed": seed,
     }
-    with shown(kept=True) as view:
+    with shown(kept=True) as view, leaving_hub_alone(offline):
         tasks = _prepared(suite, data, offline)
         for model in models:
             resolve_model(model, view)  # a mistake is told before hours of work
@@ -118,6 +119,13 @@ def _prepared(suites: Sequence[str], data: Path | None, offline: bool) -> _Tasks
         raise UsageError(
             f"none of the tasks can run\n{reasons}", hint="Name the folder of the data by --data."
         )
+    local = [each.data != "hub" for each in prepared if each.entry.source is not None]
+    if data is not None and local and not any(local):
+        raise UsageError(
+            f"{data} holds the data of none of the tasks",
+            hint="cpt eval suites NAME --data DIR --offline says what is looked for; without --data it comes "
+            "from the hub.",
+        )
     return _Tasks(prepared, left_out)
 
 
@@ -140,6 +148,8 @@ def _evaluated(
         on_message=view.message,
         **settings,
     )
+    if not results.tasks:
+        raise StageFailed(f"{model}: none of the tasks could be scored, for the reasons above")
     folder, joined = with_earlier(results, output)
     save_results(joined, folder)
     return folder, results

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.evaluating.inputs import documents_of
+from cpt.cli.evaluating.inputs import documents_of, file_of
 from cpt.cli.evaluating.options import Confidence, Models, check_precision
 from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.options import Json
@@ -77,6 +77,8 @@ def text(
     asked = Asked(window, overlap, None if start_token == "none" else start_token, precision, batch_tokens)
     with shown(kept=False) as view:
         folders = {model: resolve_model(model, view) for model in models}
+        for name in texts:
+            file_of(name, view)  # a mistake is told before hours of work
         scores = {model: _scores(folder, texts, asked, view) for model, folder in folders.items()}
     found = [
         {"model": model, **_facts(name, scores[model], scores[models[0]], confidence, seed)}

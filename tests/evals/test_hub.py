@@ -1,0 +1,60 @@
+"""The hub: left alone when asked to, and once it cannot be reached."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import datasets
+import huggingface_hub
+import pytest
+from evaluated import CHOICE, task
+
+from evals import hub
+from evals.harness import Failed, load_tasks, quietly
+
+
+def state() -> tuple[bool, bool]:
+    return datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.is_offline_mode()
+
+
+def test_it_is_left_alone_and_asked_again_afterwards() -> None:
+    before = state()
+    with contextlib.suppress(KeyError), hub.left_alone():
+        assert state() == (True, True)
+        raise KeyError
+    assert state() == before
+
+
+@pytest.mark.parametrize(("value", "offline"), [("1", True), ("yes", True), ("0", False), ("", False)])
+def test_the_environment_says_so(monkeypatch: pytest.MonkeyPatch, value: str, offline: bool) -> None:
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", value)
+    assert hub.offline() is offline
+
+
+def test_once_it_cannot_be_reached_it_is_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = [
+        task(tmp_path, "first", {**CHOICE, "dataset_path": "some/where"}),
+        task(tmp_path, "second", {**CHOICE, "dataset_path": "else/where"}),
+        task(tmp_path, "local"),
+    ]
+    load, before, asked = datasets.load_dataset, state(), []
+
+    def unreachable(path: str, **options: Any) -> Any:
+        asked.append(state()[0])
+        if path == "json":
+            return load(path, **options)
+        raise ConnectionError("Couldn't reach it")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    failed: Failed = {}
+    with quietly():
+        tasks = load_tasks(prepared, 1, failed)
+    assert list(tasks) == ["local"]
+    assert asked == [before[0], True, True]
+    assert state() == before
+    assert "some/where" in failed["first"]
+    assert "--data DIR reads local files" in failed["first"]
