@@ -1,7 +1,7 @@
 """What cpt's log, ledger, proofs, probes and asynchronous checkpoints cost beside the steps themselves.
 
-The same steps of SmolLM2-135M on packed short documents, bare and with everything on, in processes that take
-turns. A checkpoint (1.6 GB) is written, and a text probed, after every 12 of 25 steps of 4,096 tokens: every
+The same steps of SmolLM2-135M on packed short documents, bare and with all that is on by default and the search
+for spikes, in processes that take turns (trackers and snapshots for roll-back are off). A checkpoint (1.6 GB) is written, and a text probed, after every 12 of 25 steps of 4,096 tokens: every
 minute or two here, much more often than anybody would.
 
     python benchmarks/extras.py --pairs 2
@@ -74,7 +74,7 @@ def main() -> None:
             print({name: round(result["total"], 1) for name, result in pairs[-1].items()}, flush=True)
     figures = vars(options) | cost(pairs, options.steps - 1)
     print(record.write("extras", figures))
-    print(f"everything on costs {figures['added']:.1%} of a step")
+    print(f"the extras cost {figures['added']:.1%} of a step")
 
 
 if __name__ == "__main__":
