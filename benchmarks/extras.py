@@ -2,8 +2,8 @@
 
 The same steps of SmolLM2-135M on packed short documents, bare and with all that is on by default and the
 search for spikes, in processes that take turns (trackers and snapshots for roll-back are off). A checkpoint
-(1.6 GB) is written, and a text probed, after every 12 of 25 steps of 4,096 tokens: every minute or two here, much
-more often than anybody would.
+(1.6 GB) is written, and a text probed, after every 12 of 25 steps of 4,096 tokens: every minute or two here,
+much more often than anybody would.
 
     python benchmarks/extras.py --pairs 2
 """
