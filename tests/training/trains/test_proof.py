@@ -118,7 +118,8 @@ def test_a_weight_that_does_not_train_is_found(
         run(tmp_path, trains(**settings))
 
 
-def test_the_second_phase_is_proved_when_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def norms_stuck(monkeypatch: pytest.MonkeyPatch) -> Said:
+    """Leave norms and biases out of the optimizer; returns what hears the number of each step."""
     original = AdamW.build
 
     def stuck(self: AdamW, groups: Any) -> torch.optim.Optimizer:
@@ -127,6 +128,11 @@ def test_the_second_phase_is_proved_when_it_begins(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(AdamW, "build", stuck)
     said = Said()
     said.update = lambda done, *_, **__: said.messages.append(str(done))  # type: ignore[method-assign]
+    return said
+
+
+def test_the_second_phase_is_proved_when_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = norms_stuck(monkeypatch)
     with pytest.raises(StageFailed, match=r"left 5 trainable tensors unchanged: .*norm"):
         run(tmp_path, trains(embeddings_first=0.5), said=said)
     assert said.messages[-1] == "3"  # the fourth step is the first of all weights
@@ -162,14 +168,7 @@ def test_a_weight_that_a_warm_up_is_too_small_to_move_is_waited_for(
 
 def test_when_the_rate_is_large_enough_it_must_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slowly(monkeypatch, 4)
-    original = AdamW.build
-
-    def stuck(self: AdamW, groups: Any) -> torch.optim.Optimizer:
-        return original(self, [group for group in groups if group.name != "norms and biases"])
-
-    monkeypatch.setattr(AdamW, "build", stuck)
-    said = Said()
-    said.update = lambda done, *_, **__: said.messages.append(str(done))  # type: ignore[method-assign]
+    said = norms_stuck(monkeypatch)
     with pytest.raises(StageFailed, match=r"left 5 trainable tensors unchanged: .*norm"):
         run(tmp_path, trains(), said=said)
     assert said.messages[-1] == "4"
