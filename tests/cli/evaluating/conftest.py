@@ -1,4 +1,4 @@
-"""Two tiny models, a suite of one's own over data sets as they are published, and the command in their folder."""
+"""Two tiny models, a suite of one's own over data sets as published, and the command in their folder."""
 
 import json
 import sys
