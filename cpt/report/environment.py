@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import cpt
 from cpt.report import wording
-from cpt.report.theme import PALETTE
+from cpt.report.theme import PALETTE, printable
 
 
 def environment() -> Environment:
@@ -24,11 +24,13 @@ def environment() -> Environment:
     filters: tuple[Callable[..., str], ...] = (
         wording.number,
         wording.signed,
+        wording.margin,
         wording.count,
         wording.compact,
         wording.percent,
         wording.points,
         wording.duration,
+        printable,
         day,
         clock,
     )
