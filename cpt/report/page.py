@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-import cpt
 from cpt.report import charts, wording
+from cpt.report.environment import environment
 from cpt.report.schema import Facts, Interval, Probe, Vocabulary
-from cpt.report.theme import PALETTE
 
 
 class Headline(NamedTuple):
@@ -57,38 +54,22 @@ def render(facts: Facts) -> str:
     Returns:
         HTML text, the same for the same facts.
     """
-    environment = Environment(
-        loader=PackageLoader("cpt.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters: tuple[Callable[..., str], ...] = (
-        wording.number,
-        wording.signed,
-        wording.count,
-        wording.percent,
-        wording.points,
-        wording.duration,
-        day,
-        clock,
-    )
-    environment.filters |= {words.__name__: words for words in filters}
-    return environment.get_template("template.html").render(
-        facts=facts,
-        headlines=headlines(facts),
-        comparisons=comparisons(facts),
-        charts=draw(facts),
-        palette=PALETTE,
-        clauses=facts.verdict.split("; "),
-        has_gap=wording.has_gap,
-        reasons=removal_reasons(facts),
-        gap_finding=wording.gap_finding,
-        final_words=final_words(facts),
-        vocabulary=vocabulary_gain(facts.vocabulary),
-        file_name=f"{slug(facts.name)}.yaml",
-        version=cpt.__version__,
+    return (
+        environment()
+        .get_template("template.html")
+        .render(
+            facts=facts,
+            headlines=headlines(facts),
+            comparisons=comparisons(facts),
+            charts=draw(facts),
+            clauses=facts.verdict.split("; "),
+            has_gap=wording.has_gap,
+            reasons=removal_reasons(facts),
+            gap_finding=wording.gap_finding,
+            final_words=final_words(facts),
+            vocabulary=vocabulary_gain(facts.vocabulary),
+            file_name=f"{slug(facts.name)}.yaml",
+        )
     )
 
 
@@ -227,21 +208,3 @@ def removal_reasons(facts: Facts) -> list[str]:
 def slug(name: str) -> str:
     """A recipe's name as a file name that needs no quoting in a shell."""
     return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") or "recipe"
-
-
-def day(moment: str) -> str:
-    """An ISO 8601 time as a date: "1 March 2026"; anything else as it is."""
-    try:
-        parsed = datetime.fromisoformat(moment)
-    except ValueError:
-        return moment
-    return f"{parsed.day} {parsed:%B %Y}"
-
-
-def clock(moment: str) -> str:
-    """An ISO 8601 time in UTC to the minute: "2026-03-01 09:22"; anything else as it is."""
-    try:
-        parsed = datetime.fromisoformat(moment)
-    except ValueError:
-        return moment
-    return f"{parsed.astimezone(UTC) if parsed.tzinfo else parsed:%Y-%m-%d %H:%M}"

@@ -11,8 +11,9 @@ from itertools import pairwise
 import pytest
 from medical_run import RECIPE, SCORES, STAGES, compared
 
+from cpt.report.environment import clock, day
 from cpt.report.facts import RunRecord, gather
-from cpt.report.page import clock, day, render, slug
+from cpt.report.page import render, slug
 from cpt.report.schema import Facts
 from cpt.report.theme import PALETTE
 

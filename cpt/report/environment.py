@@ -1,0 +1,55 @@
+"""The Jinja environment that every page of reports is written with: escaping on, figures as filters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+import cpt
+from cpt.report import wording
+from cpt.report.theme import PALETTE
+
+
+def environment() -> Environment:
+    """Templates of `cpt/report/`, paths relative to it. Every string from data is escaped."""
+    made = Environment(
+        loader=PackageLoader("cpt.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters: tuple[Callable[..., str], ...] = (
+        wording.number,
+        wording.signed,
+        wording.count,
+        wording.compact,
+        wording.percent,
+        wording.points,
+        wording.duration,
+        day,
+        clock,
+    )
+    made.filters |= {words.__name__: words for words in filters}
+    made.globals |= {"palette": PALETTE, "version": cpt.__version__}
+    return made
+
+
+def day(moment: str) -> str:
+    """An ISO 8601 time as a date: "1 March 2026"; anything else as it is."""
+    try:
+        parsed = datetime.fromisoformat(moment)
+    except ValueError:
+        return moment
+    return f"{parsed.day} {parsed:%B %Y}"
+
+
+def clock(moment: str) -> str:
+    """An ISO 8601 time in UTC to the minute: "2026-03-01 09:22"; anything else as it is."""
+    try:
+        parsed = datetime.fromisoformat(moment)
+    except ValueError:
+        return moment
+    return f"{parsed.astimezone(UTC) if parsed.tzinfo else parsed:%Y-%m-%d %H:%M}"
