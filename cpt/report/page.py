@@ -1,4 +1,4 @@
-"""The run report as one self-contained HTML page: no requests, light and dark."""
+"""The run report as one self-contained HTML page: no requests, light and dark, whole without its script."""
 
 from __future__ import annotations
 
