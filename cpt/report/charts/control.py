@@ -50,5 +50,5 @@ def _steps(
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=ROUND_STEPS))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))
         label_axes(axes, "tokens trained", title.lower())
-        told = f"From {words(values[0])} to {words(values[-1])}, between {words(min(values))} and {words(max(values))}."
-        return to_svg(figure, key, title, told)
+        ends = f"From {words(values[0])} to {words(values[-1])}"
+        return to_svg(figure, key, title, f"{ends}, at most {words(max(values))}.")

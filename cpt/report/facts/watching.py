@@ -77,9 +77,7 @@ def gather_layers(training: TrainingRecord) -> LayerUpdates | None:
         layers=layers,
         updates=[[found.get(layer) for found in by_layer] for layer in layers],
         total=[row["value"] for row in rows],
-        **{
-            part: [detail.get(part) for detail in details] for part in ("embeddings", "head", "bottom_top")
-        },
+        **{part: [detail.get(part) for detail in details] for part in ("embeddings", "head", "bottom_top")},
     )
 
 
@@ -98,6 +96,6 @@ def gather_sources(steps: Sequence[Mapping[str, Any]]) -> SourceTokens | None:
     rows = thinned(rows, lambda row: row["tokens"], limit=SOURCE_POINTS)
     names = dict.fromkeys(name for row in rows for name in row["sources"])
     return SourceTokens(
-        tokens=[row["tokens"] for row in rows],
-        sources={name: [row["sources"].get(name, 0) for row in rows] for name in names},
+        tokens=[0, *(row["tokens"] for row in rows)],
+        sources={name: [0, *(row["sources"].get(name, 0) for row in rows)] for name in names},
     )
