@@ -54,7 +54,7 @@ def domain_against_general(
     limits = [limit for limit in limits if limit <= 3 * max(*map(abs, rises), 1e-9)]
     gains = [place.gain for place in (*path, *tries, *(each.at for each in marked))]
     with canvas(300, left=52) as (figure, axes):
-        axes.set(xlim=_range(gains, 0.08, 0.3), ylim=_range([*rises, *limits, 0.0], 0.18, 0.18))
+        axes.set(xlim=_range(gains, 0.08, 0.2), ylim=_range([*rises, *limits, 0.0], 0.18, 0.18))
         axes.grid(axis="x", visible=True)
         axes.axhline(0.0, color=colour("muted"), linewidth=1.25, dashes=(4, 3))
         corners = [tuple(place) for place in (*path, *tries)]
