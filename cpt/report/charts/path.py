@@ -15,6 +15,10 @@ from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, to_svg
 from cpt.report.wording import signed
 
 
+DOTS = 80
+"""Most readings that are drawn as dots."""
+
+
 class Place(NamedTuple):
     """A model in the plane: gain on domain text, rise on general text, both in bits per byte."""
 
@@ -60,7 +64,8 @@ def domain_against_general(
         corners = [tuple(place) for place in (*path, *tries)]
         _draw_limit(axes, limits)
         axes.plot(*zip(*path, strict=True), color=colour("domain"))
-        axes.plot(*zip(*path[1:-1], strict=True), "o", color=colour("domain"), markersize=3.2)
+        if 2 < len(path) <= DOTS:
+            axes.plot(*zip(*path[1:-1], strict=True), "o", color=colour("domain"), markersize=3.2)
         if tries:
             axes.plot(
                 *zip(*tries, strict=True), "o", color=colour("muted"), markerfacecolor="none", markersize=6
