@@ -14,7 +14,6 @@ from cpt.report.schema import CurvePoint, Gate, Merge, Probe
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, to_svg
 from cpt.report.wording import signed
 
-
 DOTS = 80
 """Most readings that are drawn as dots."""
 
