@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from cpt.monitor.gates.gate import Gate
 from cpt.stages.base import StageConfig
 from cpt.stages.continuing import Start
-from cpt.monitor.gates.gate import Gate
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
 from cpt.training.optimizers import AdamW, Optimizer

@@ -74,7 +74,9 @@ def _budget_problems(gate: Gate, key: str, probes: Mapping[str, Kind]) -> list[P
         message = f"no probe is called `{budget.probe}`, so `{budget}` cannot be watched"
         return [Problem(message, key=f"{key}.budget", hint=hint)]
     misfit = budget.misfit(probes[budget.probe])
-    return [Problem(f"`{budget}` does not go with its probe: {misfit}", key=f"{key}.budget")] if misfit else []
+    return (
+        [Problem(f"`{budget}` does not go with its probe: {misfit}", key=f"{key}.budget")] if misfit else []
+    )
 
 
 def _replay_problems(gate: Gate, key: str, setting: Setting) -> list[Problem]:
@@ -96,7 +98,9 @@ def _replay_problems(gate: Gate, key: str, setting: Setting) -> list[Problem]:
         problems.append(Problem(message, key=f"{key}.most", hint="Use a smaller share."))
     least = gate.least if isinstance(gate, RaiseReplay) else None
     if least is not None and round(least * batch) >= setting.rows:
-        message = f"{least:g} of {batch} sequences is no less than the {setting.rows} that the run begins with"
+        message = (
+            f"{least:g} of {batch} sequences is no less than the {setting.rows} that the run begins with"
+        )
         hint = "Leave `least` out: then the share is not lowered below `replay`."
         problems.append(Problem(message, key=f"{key}.least", hint=hint))
     return problems

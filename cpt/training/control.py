@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from cpt.monitor.gates import Act, ControlState, Judgement, Moment, decide, judge, verdict
 from cpt.monitor.gates.gate import Gate, Stop
