@@ -7,14 +7,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.errors import GateFailed, Problem
 from cpt.monitor.gates.gate import HALF, Gate, RaiseReplay, RollBack, Stop
 from cpt.monitor.reading import Kind
+from cpt.stages.documents import has_texts
 
 if TYPE_CHECKING:
     from cpt.training.state import Result
+
+HELD_OUT: tuple[str, ...] = ("domain", "general")
+"""Sources whose held-out text is probed."""
 
 DOMAIN = "domain"
 """The probe whose fall `stop` weighs against what is forgotten."""
@@ -34,6 +39,15 @@ class Setting:
     batch: int
     rows: int
     has_replay: bool | None
+
+
+def probe_kinds(corpus: Path | None) -> dict[str, Kind]:
+    """What is measured, by name, as far as it is known.
+
+    Args:
+        corpus: its folder; None while it is not made: then it is taken to hold out some of every text.
+    """
+    return {name: "text" for name in HELD_OUT if corpus is None or has_texts(corpus, name, "heldout")}
 
 
 def may_replay(gates: Sequence[Gate]) -> bool:

@@ -14,7 +14,7 @@ from cpt.stages.continuing import begin_of_data
 from cpt.stages.documents import has_texts, tokenizer_problems
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of
-from cpt.stages.pretrain_gates import Setting, gate_problems, least_rows
+from cpt.stages.pretrain_gates import Setting, gate_problems, least_rows, probe_kinds
 from cpt.stages.vocabulary_config import VocabularyConfig
 from cpt.training.launch import whole_weights_needed
 from cpt.training.trackers import missing
@@ -142,7 +142,7 @@ def _gate_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
 
     corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
     setting = Setting(
-        probe_kinds(config.monitor, corpus),
+        probe_kinds(corpus),
         config.batch_sequences,
         replay_rows(config.replay, config.batch_sequences),
         None if corpus is None else has_texts(corpus, "replay", "train"),

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from cpt.monitor.schedule import AtSteps, When
 from pydantic import TypeAdapter
 from tiny_runs import Batches
 
 from cpt.monitor.gates import Gate
 from cpt.monitor.reading import Items, Kind, Unit
+from cpt.monitor.schedule import AtSteps, When
 from cpt.packed.model import PackedLanguageModel, load_model
 
 GATE = TypeAdapter(Gate)

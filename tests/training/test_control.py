@@ -47,7 +47,7 @@ def summary(actions: list[dict[str, Any]]) -> list[tuple[int, str, Any, Any]]:
 
 MORE = gate("general <= +0.02", "raise-replay", most=0.75)
 SLOWER = gate("general <= +0.02", "lower-rate", factor=0.5, least=0.2)
-END = gate("general <= +0.02", "stop", trade_off=1.0, after=0.1)
+END = gate("general <= +0.2", "stop", trade_off=3.0, after=0.1)
 BACK = gate("general <= +0.05", "roll-back", times=2, factor=0.1, after=0.1)
 FAIL = gate("general <= +0.02", "fail", after=0.5)
 WARN = gate("general <= +0.02", "warn")
@@ -110,9 +110,7 @@ def test_stop_ends_at_the_best_point(tiny_model: Path, tmp_path: Path) -> None:
         return read(module, share)
 
     probes[0].read = noting
-    weights, result, _ = run(
-        tiny_model, tmp_path, gate(str(END.budget), "stop", trade_off=3.0, after=0.1), probes=probes
-    )
+    weights, result, _ = run(tiny_model, tmp_path, END, probes=probes)
     assert result.ended is not None
     general = {r.step: r.rise for r in result.readings if r.probe == "general"}
     domain = {r.step: -r.rise for r in result.readings if r.probe == "domain"}
