@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 import cpt
 from cpt.report import wording
-from cpt.report.theme import PALETTE
+from cpt.report.theme import PALETTE, printable
 
 
 def environment() -> Environment:
@@ -28,11 +28,13 @@ def environment() -> Environment:
     filters: tuple[Callable[..., str], ...] = (
         wording.number,
         wording.signed,
+        wording.margin,
         wording.count,
         wording.compact,
         wording.percent,
         wording.points,
         wording.duration,
+        printable,
         day,
         clock,
     )

@@ -36,6 +36,7 @@ PALETTE = {
     "general": Shade("#bf4b00", "#f2a24a"),
     "replay": Shade("#00785a", "#34c79d"),
     "other": Shade("#84518f", "#d6a0dc"),
+    "budget": Shade("#b3213a", "#ff8a94"),
 }
 """After Okabe and Ito, darkened (brightened) until text in it has a contrast of 4.5 on the card."""
 
@@ -44,6 +45,9 @@ UNIT = 72
 
 WIDTH = 400
 """Width of every chart in units: near a phone's, so that text stays legible there."""
+
+ROUND_STEPS = [1, 2, 5, 10]
+"""Ticks that are easy to read."""
 
 RIGHT = 8
 """Room at the right of the axes, in units."""
@@ -152,7 +156,15 @@ def to_svg(figure: Figure, key: str, title: str, description: str) -> str:
 def printable(text: str) -> str:
     """Text from data without the characters that XML forbids."""
     forbidden = ("Cc", "Cn", "Cs")
-    return "".join("\N{REPLACEMENT CHARACTER}" if category(char) in forbidden else char for char in text)
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if category(char) in forbidden and char not in "\n\t" else char
+        for char in text
+    )
+
+
+def safe_key(name: str) -> str:
+    """A name from data as part of an id: different names give different ones."""
+    return "".join(char if char.isascii() and char.isalnum() else f"-{ord(char):x}-" for char in name)
 
 
 def short(text: str, limit: int) -> str:
