@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from cpt.report.environment import environment
-from cpt.report.page import content
+from cpt.report.environment import environment, policy
+from cpt.report.page import render
 from cpt.report.schema import Facts
 
+SCRIPTS = ("live/script.js", "script.js")
+"""The first must see tables as they came, before the second changes them."""
+
+CONNECT = "'self'"
+
+POLICY = policy(SCRIPTS, CONNECT)
+"""What the page may do; also fit for the header of the answer that brings it."""
+
 STATES = {
-    "waiting": "waiting for the run to begin",
+    "waiting": "not begun yet",
     "running": "running",
-    "killed": "killed: the same command continues where it stopped",
-    "interrupted": "interrupted: the same command continues where it stopped",
+    "killed": "killed; the same command continues where it stopped",
+    "interrupted": "interrupted; the same command continues where it stopped",
     "failed": "failed",
     "finished": "finished",
 }
-"""What the page says of a run's state."""
+"""States of a run, and what the page says of them."""
 
 
 class LiveStage(NamedTuple):
-    """A stage of the plan: waiting, running, killed, finished, cached, failed, …"""
+    """A stage of the plan, with its state as `cpt status` tells it."""
 
     name: str
     state: str
@@ -28,7 +37,7 @@ class LiveStage(NamedTuple):
 
 
 class Advance(NamedTuple):
-    """How far the current stage is; `seconds_left` is None where it cannot be told."""
+    """How far the current stage is; what cannot be told is None."""
 
     stage: str
     done: int
@@ -49,13 +58,13 @@ class Live(NamedTuple):
     version: changes whenever anything on the page does.
     state: a key of `STATES`.
     verdict: how its budgets stand, in one sentence; empty without any.
-    problem: why it failed, or why the report cannot be made.
+    problem: why it failed, or why no report can be made of it.
     """
 
     name: str
     version: str
     state: str
-    stages: list[LiveStage] = []
+    stages: Sequence[LiveStage] = ()
     advance: Advance | None = None
     verdict: str = ""
     problem: str = ""
@@ -63,13 +72,13 @@ class Live(NamedTuple):
     @property
     def heading(self) -> str:
         """The window's title."""
-        progress = f"{self.advance.share:.0%} of {self.advance.stage}" if self.advance else self.state
-        return f"{progress} · {self.name}"
+        what = f"{self.advance.share:.0%} of {self.advance.stage}" if self.advance else self.state
+        return f"{what} · {self.name}"
 
 
 def render_live(facts: Facts | None, live: Live) -> str:
-    """The page; without facts (the run has not begun) only its state."""
-    shared = {"live": live, "words": STATES[live.state]}
+    """The page; of a run without facts (it has not begun) only the state."""
+    shared = {"live": live, "words": STATES[live.state], "scripts": SCRIPTS, "connect": CONNECT}
     if facts is None:
         return environment().get_template("live/waiting.html").render(shared)
-    return environment().get_template("live/page.html").render(content(facts) | shared)
+    return render(facts, "live/page.html", **shared)
