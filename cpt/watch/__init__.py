@@ -1,1 +1,1 @@
-"""A run looked at while it goes on: a page on this machine, made anew from what the run has written so far."""
+"""A run looked at while it goes on: a page on this machine, made of what the run has written so far."""

@@ -75,6 +75,10 @@ class Live(NamedTuple):
         what = f"{self.advance.share:.0%} of {self.advance.stage}" if self.advance else self.state
         return f"{what} · {self.name}"
 
+    def steps_of(self, stage: str) -> int:
+        """Steps of a training; 0 if it has not told them."""
+        return self.advance.total if self.advance and self.advance.stage == stage else 0
+
 
 def render_live(facts: Facts | None, live: Live) -> str:
     """The page; of a run without facts (it has not begun) only the state."""
