@@ -6,6 +6,7 @@ turned away: a page elsewhere whose name was made to point here (DNS rebinding) 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -89,6 +90,11 @@ class Server(ThreadingTCPServer):
                 raise UsageError(f"port {port} cannot be used: {error.strerror}", hint=hint) from None
             super().__init__((HOST, 0), _Handler)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A reader who leaves early is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     @property
     def address(self) -> str:
         """Where the page is."""
@@ -103,7 +109,6 @@ class Server(ThreadingTCPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     server_version, sys_version = "cpt", ""
-    protocol_version = "HTTP/1.1"
     timeout = 30
 
     def do_GET(self) -> None:

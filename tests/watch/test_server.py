@@ -100,7 +100,7 @@ def test_localhost_is_a_name_of_its_own(server: Server) -> None:
 def test_a_request_without_a_name_is_turned_away(server: Server) -> None:
     with socket.create_connection(server.server_address, timeout=5) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        assert connection.recv(100).startswith(b"HTTP/1.1 421")
+        assert connection.recv(100).startswith(b"HTTP/1.0 421")
 
 
 @pytest.mark.parametrize(
