@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -48,7 +49,7 @@ def thinned(
         values = np.array([measure(point) for point in points], dtype=float)
         values[~np.isfinite(values)] = np.nan
         lowest, highest = np.nan_to_num(values, nan=np.inf), np.nan_to_num(values, nan=-np.inf)
-        for first, end in zip(bounds, bounds[1:], strict=False):
+        for first, end in pairwise(bounds):
             kept |= {int(first + lowest[first:end].argmin()), int(first + highest[first:end].argmax())}
     return [points[index] for index in sorted(kept)]
 

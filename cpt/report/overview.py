@@ -108,7 +108,9 @@ def gap_headline(facts: Facts) -> Headline | None:
     note = "bits per byte at worst, never back at the base level"
     if general.recovery_tokens is not None and general.curve:
         note = "bits per byte at worst, back at the base level after "
-        note += f"{wording.percent(general.recovery_tokens / (general.curve[-1].tokens or 1), 0)} of the tokens"
+        note += (
+            f"{wording.percent(general.recovery_tokens / (general.curve[-1].tokens or 1), 0)} of the tokens"
+        )
     return Headline("Stability gap", wording.signed(general.depth), note, "general")
 
 
@@ -119,10 +121,11 @@ def gates_headline(facts: Facts) -> Headline | None:
         return None
     found = Counter(gate.verdict for gate in gates)
     worst = next(kind for kind in ("broken", "at risk", "not measured", "held") if found[kind])
+    rest = [f"{found[kind]} {kind}" for kind in ("at risk", "broken", "not measured") if found[kind]]
     acted = len(facts.watched.actions)
-    times = f"{acted} time{'s' if acted != 1 else ''}"
-    note = f"held; the controller acted {times}" if acted else "held; the controller never had to act"
-    return Headline("Budgets", f"{found['held']} of {len(gates)}", note, "ink", worst)
+    did = f"acted {acted} time{'s' if acted != 1 else ''}" if acted else "never had to act"
+    note = f"{', '.join(['held', *rest])}; the controller {did}"
+    return Headline("Budgets kept", f"{found['held']} of {len(gates)}", note, "ink", worst)
 
 
 def comparisons(facts: Facts) -> list[Comparison]:

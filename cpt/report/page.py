@@ -105,15 +105,16 @@ def draw(facts: Facts) -> Charts:
         "inside": {
             "Relative update by layer": charts.layer_updates(watched.layers) if watched.layers else None,
             "Bottom layers against top layers": charts.bottom_top(watched.layers) if watched.layers else None,
-            "Drift from the base": charts.drift(watched.drift),
+            "Drift from the base": charts.drift(watched.drift, watched.gates),
         },
         "training": {
             "Training loss": charts.training_loss(training) if training else None,
             "Learning rate": charts.learning_rate(training) if training else None,
         },
         "tokens": {
-            "Tokens trained": charts.tokens_by_source(facts.tokens),
-            "Tokens by source over time": charts.tokens_over_time(watched.sources) if watched.sources else None,
+            "Tokens by source": charts.tokens_over_time(watched.sources)
+            if watched.sources
+            else charts.tokens_by_source(facts.tokens),
         },
         "vocabulary": {"Norms of new tokens": charts.new_token_norms(watched.new_tokens)},
         "tasks": {"Task scores": charts.tasks_before_after(facts.tasks)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from cpt.report.schema import BAND
+
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
 

@@ -53,7 +53,12 @@ def reading(step: int, probe: str, kind: str, unit: str, value: float, **more: A
 
 
 def curve(
-    probe: str, kind: str, unit: str, value: Callable[[int], float], steps: Sequence[int], errors: tuple[float, float]
+    probe: str,
+    kind: str,
+    unit: str,
+    value: Callable[[int], float],
+    steps: Sequence[int],
+    errors: tuple[float, float],
 ) -> list[dict[str, Any]]:
     """Readings with paired rises; the error of a rise grows from 0 to its full size."""
     return [
@@ -67,7 +72,8 @@ def curve(
 
 
 def update(layer: int, step: int) -> float:
-    return 0.011 * (1 - math.exp(-step / 60.0)) * (1 + 0.75 * math.exp(-layer / 6.0) + 0.25 * (layer == LAYERS - 1))
+    bottom = (0.75 + 0.9 * math.exp(-step / 25.0)) * math.exp(-layer / 6.0)
+    return 0.011 * (1 - math.exp(-step / 60.0)) * (1 + bottom + 0.25 * (layer == LAYERS - 1))
 
 
 def weights(step: int) -> dict[str, Any]:
@@ -83,7 +89,10 @@ def weights(step: int) -> dict[str, Any]:
 
 
 def new_tokens(step: int) -> dict[str, Any]:
-    norms = {"input": 0.72 + 0.2 * (1 - math.exp(-step / 90.0)), "output": 0.72 + 0.24 * (1 - math.exp(-step / 60.0))}
+    norms = {
+        "input": 0.72 + 0.2 * (1 - math.exp(-step / 90.0)),
+        "output": 0.72 + 0.24 * (1 - math.exp(-step / 60.0)),
+    }
     return reading(step, "new-tokens", "new-tokens", "norm ratio", norms["input"], detail=norms)
 
 
@@ -143,7 +152,7 @@ def figures(value: Callable[[int], float], worse: int, steps: Sequence[int], err
         "recovery_step": recovery,
         "recovery_tokens": None if recovery is None else recovery * TOKENS_PER_STEP,
         "area": area,
-        "permanent": value(steps[-1]) - value(0),
+        "permanent": rises[-1],
         "permanent_error": error,
         "gap": depth > 2 * error,
         "forgotten": rises[-1] > 2 * error,
@@ -167,8 +176,9 @@ GATES: list[dict[str, Any]] = [
         "why": "piqa fell by 0.4 ± 1.6 points of 1 allowed",
     },
     {
-        "budget": "general recovers within 75%", "probe": "general", "limit": 0.75, "unit": "share of the tokens",
-        "action": "fail", "verdict": "held", "value": 0.58, "error": None, "why": "general was back after 58% of the tokens",
+        "budget": "general recovers within 75%", "probe": "general", "limit": 0.75, "unit": "share of tokens",
+        "action": "fail", "verdict": "held", "value": 0.58, "error": None,
+        "why": "general was back after 58% of the tokens",
     },
 ]  # fmt: skip
 
@@ -194,19 +204,18 @@ SAMPLES: list[dict[str, Any]] = [
     {
         "source": "domain",
         "prompt": "Hypertrophic cardiomyopathy: A disorder of the heart muscle in which the",
-        "before": " heart muscle is not able to pump blood effectively. The heart muscle is not able to pump blood "
-        "effectively. The heart muscle is",
-        "after": " left ventricular wall is abnormally thick in the absence of another cause, such as hypertension "
-        "or aortic stenosis, that could explain it.",
+        "before": " heart muscle is not able to pump blood effectively. The heart muscle is not able to "
+        "pump blood effectively. The heart muscle is",
+        "after": " left ventricular wall is abnormally thick in the absence of another cause, such as "
+        "hypertension or aortic stenosis, that could explain it.",
     },
     {
         "source": "general",
         "prompt": "The for statement is used to iterate over the elements of a sequence",
-        "before": " (such as a string, tuple or list) or other iterable object:\n\n   for_stmt ::= \"for\" target_list",
-        "after": " (such as a string, tuple or list) or other iterable object:\n\n   for_stmt ::= \"for\" target_list "
-        "\"in\" starred_list",
+        "before": ' (such as a string, tuple or list):\n\n   for_stmt ::= "for" target_list',
+        "after": ' (such as a string, tuple or list):\n\n   for_stmt ::= "for" target_list "in" starred_list',
     },
-]  # fmt: skip
+]
 
 
 def summary() -> dict[str, Any]:
@@ -227,8 +236,18 @@ def summary() -> dict[str, Any]:
         },
         "gates": GATES,
         "continual": {
-            "piqa": {"min_acc": 0.63, "wc_acc": 0.641, "windowed_forgetting": 0.031, "windowed_plasticity": 0.014},
-            "arc-easy": {"min_acc": 0.372, "wc_acc": 0.38, "windowed_forgetting": 0.0, "windowed_plasticity": 0.01},
+            "piqa": {
+                "min_acc": 0.63,
+                "wc_acc": 0.641,
+                "windowed_forgetting": 0.031,
+                "windowed_plasticity": 0.014,
+            },
+            "arc-easy": {
+                "min_acc": 0.372,
+                "wc_acc": 0.38,
+                "windowed_forgetting": 0.0,
+                "windowed_plasticity": 0.01,
+            },
         },
         "monitor": {
             "budget": 0.05,
@@ -264,7 +283,9 @@ def full_run() -> RunRecord:
         run,
         recipe=RECIPE,
         stages=[
-            dataclasses.replace(stage, metrics={**stage.metrics, "search": merges}) if stage.kind == "merge" else stage
+            dataclasses.replace(stage, metrics={**stage.metrics, "search": merges})
+            if stage.kind == "merge"
+            else stage
             for stage in run.stages
         ],
         training=TrainingRecord(
@@ -283,4 +304,10 @@ def full_run() -> RunRecord:
     )
 
 
-SEARCH = [(0.5, 0.191, -0.006), (0.7, 0.252, -0.004), (0.9, 0.299, -0.001), (1.0, 0.309, 0.005), (1.1, 0.301, 0.017)]
+SEARCH = [
+    (0.5, 0.191, -0.006),
+    (0.7, 0.252, -0.004),
+    (0.9, 0.299, -0.001),
+    (1.0, 0.309, 0.005),
+    (1.1, 0.301, 0.017),
+]

@@ -104,13 +104,9 @@ def test_only_what_differs_is_changed(page: Visit, run: GrowingRun) -> None:
 def test_it_keeps_scroll_sort_and_focus(page: Visit, run: GrowingRun) -> None:
     table = page.page.locator("#gap table.sortable")
     heading = table.locator("thead th").first
-    print(heading.get_attribute("aria-sort"))
     heading.click()
-    print(heading.get_attribute("aria-sort"))
     heading.click()
-    print(heading.get_attribute("aria-sort"), page.ask("() => document.querySelectorAll('script').length"), page.requests)
     names = "(table) => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent.trim())"
-    print(heading.get_attribute("aria-sort"), heading.inner_html(), page.complaints)
     assert table.evaluate(names) == ["general", "domain"]
     page.ask("() => document.getElementById('gap').scrollIntoView()")
     at = page.ask("() => scrollY")

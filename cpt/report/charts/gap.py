@@ -49,7 +49,7 @@ ACCURACY = Measure("accuracy", percent, lambda value: f"{points(value)} pts", -1
 class Drawn(NamedTuple):
     """All that one chart shows, in data coordinates.
 
-    limits: budgets as levels.
+    limits: budgets as levels; deadlines: budgets of recovery, in tokens.
     end: the level of the final model.
     """
 
@@ -60,6 +60,7 @@ class Drawn(NamedTuple):
     measure: Measure
     shade: str
     limits: list[float]
+    deadlines: list[float]
     acted: list[int]
 
     @property
@@ -135,8 +136,11 @@ def _drawn(
     reach = FAR * max(*map(abs, found), abs(dip.depth or 0.0), 1e-9)
     limits = [base + gate.limit for gate in gates if gate.bounds(name) and gate.limit is not None]
     near = sorted({limit for limit in limits if abs(limit - base) <= reach})
+    deadlines = [
+        gate.limit * curve[-1].tokens for gate in gates if gate.dates(name) and gate.limit is not None
+    ]
     acted = [action.tokens for action in actions if action.probe == name]
-    return Drawn(curve, base, end, dip, measure, shade, near, acted)
+    return Drawn(curve, base, end, dip, measure, shade, near, deadlines, acted)
 
 
 def _draw(drawn: Drawn, final: str, key: str, title: str, finding: str) -> str:
@@ -172,8 +176,9 @@ def _limits(drawn: Drawn) -> tuple[float, float]:
     """Limits of the y axis, with room for labels above and below the curve."""
     found = [reading.level for reading in drawn.curve]
     found += [drawn.base, drawn.end, drawn.worst, *drawn.limits]
+    found += [reading.level + side * reading.error for reading in drawn.curve for side in (-BAND, BAND)]
     low, high = min(found), max(found)
-    room = 0.24 * (high - low) or 0.05
+    room = 0.22 * (high - low) or 0.05
     return low - room, high + room
 
 
@@ -185,14 +190,24 @@ def _draw_curve(axes: Axes, drawn: Drawn) -> None:
         lower, upper = (
             [reading.level + side * reading.error for reading in drawn.curve] for side in (-BAND, BAND)
         )
-        axes.fill_between(tokens, lower, upper, color=drawn.shade, alpha=0.18, linewidth=0)
-    lost = [drawn.measure.worse * (level - drawn.base) > 0 for level in levels]
-    axes.fill_between(
-        tokens, drawn.base, levels, where=lost, interpolate=True, color=drawn.shade, alpha=0.3, linewidth=0
-    )
+        axes.fill_between(tokens, lower, upper, color=drawn.shade, alpha=0.2, linewidth=0)
+    if drawn.measure is BITS:
+        lost = [level > drawn.base for level in levels]
+        axes.fill_between(
+            tokens,
+            drawn.base,
+            levels,
+            where=lost,
+            interpolate=True,
+            color=drawn.shade,
+            alpha=0.16,
+            linewidth=0,
+        )
     axes.axhline(drawn.base, color=colour("muted"), linewidth=1.25, dashes=(4, 3))
     for limit in drawn.limits:
         axes.axhline(limit, color=colour("budget"), linewidth=1.5)
+    for deadline in drawn.deadlines:
+        axes.axvline(deadline, color=colour("budget"), linewidth=1.5, dashes=(4, 3))
     axes.plot(tokens, levels, color=drawn.shade)
     low, _ = axes.get_ylim()
     style = {"clip_on": False, "zorder": 5, "linewidth": 0, "markersize": 7}
@@ -226,15 +241,22 @@ def _mark_final(axes: Axes, labels: Labels, drawn: Drawn, final: str) -> None:
 def _mark_budgets(axes: Axes, labels: Labels, drawn: Drawn) -> None:
     for limit in drawn.limits:
         text = f"budget {drawn.measure.change(limit - drawn.base)}"
-        _along(labels, text, limit, drawn, color=colour("budget"))
+        _along(labels, text, limit, color=colour("budget"))
+    high = axes.get_ylim()[1]
+    for deadline in drawn.deadlines:
+        places = [
+            Placement(ha, dx, dy) for dy in (-12.0, -30.0, 8.0) for ha, dx in (("left", 5), ("right", -5))
+        ]
+        text = f"back by {percent(deadline / drawn.span, 0)}"
+        labels.write(text, (deadline, high), places, color=colour("budget"))
 
 
 def _name_base(labels: Labels, drawn: Drawn) -> None:
     """The base level's name, at that end of its line that is free."""
-    _along(labels, f"base {drawn.measure.level(drawn.base)}", drawn.base, drawn, color=colour("muted"))
+    _along(labels, f"base {drawn.measure.level(drawn.base)}", drawn.base, color=colour("muted"))
 
 
-def _along(labels: Labels, text: str, level: float, drawn: Drawn, color: str) -> None:
+def _along(labels: Labels, text: str, level: float, color: str) -> None:
     """A horizontal line's name, above or below it, as far left as there is room."""
     places = [Placement("left", dx, dy) for dx in range(0, 280, 40) for dy in (5.0, -15.0)]
     labels.write(text, (0.0, level), places, color=color)

@@ -65,7 +65,10 @@ class Labels:
         left, right, bottom, top = box
         x, y = self._points[:, 0], self._points[:, 1]
         covered = float(((x > left) & (x < right) & (y > bottom) & (y < top)).sum())
-        labels = sum(left < r and right > l and bottom < t and top > b for l, r, b, t in self._taken)
+        labels = sum(
+            left < other[1] and right > other[0] and bottom < other[3] and top > other[2]
+            for other in self._taken
+        )
         frame = self._axes.get_window_extent()
         off = max(0.0, frame.x0 - left) + max(0.0, right - frame.x1 - 8)
         off += max(0.0, frame.y0 - bottom) + max(0.0, top - frame.y1 - 20)

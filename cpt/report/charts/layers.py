@@ -69,7 +69,9 @@ def bottom_top(found: LayerUpdates) -> str | None:
         token_axis(axes, tokens[-1])
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
         label_axes(axes, "tokens trained", "bottom over top layers")
-        described = f"From {number(ratios[0], 2)} to {number(ratios[-1], 2)}, greatest {number(max(ratios), 2)}."
+        described = (
+            f"From {number(ratios[0], 2)} to {number(ratios[-1], 2)}, greatest {number(max(ratios), 2)}."
+        )
         return to_svg(figure, "bottom-top", "Bottom layers against top layers", described)
 
 
@@ -86,7 +88,10 @@ def _cells_by_shade(found: LayerUpdates, greatest: float) -> list[list[tuple[int
 def _squares(cells: list[tuple[int, int]]) -> Path:
     """One path of all cells; cells beside each other in a row are one rectangle."""
     return Path.make_compound_path(
-        *(Path([(x, y), (end, y), (end, y + 1), (x, y + 1), (x, y)], closed=True) for x, end, y in _runs(cells))
+        *(
+            Path([(x, y), (end, y), (end, y + 1), (x, y + 1), (x, y)], closed=True)
+            for x, end, y in _runs(cells)
+        )
     )
 
 
@@ -124,7 +129,11 @@ def _draw_scale(figure: Figure, axes: Axes, greatest: float) -> None:
                 clip_on=False,
             )
         )
-    beside: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "color": colour("muted")}
+    beside: dict[str, Any] = {
+        "xycoords": "axes fraction",
+        "textcoords": "offset points",
+        "color": colour("muted"),
+    }
     axes.annotate("0", (left, at), xytext=(-5, 13), ha="right", **beside)
     axes.annotate(_share(greatest), (left + width, at), xytext=(5, 13), ha="left", **beside)
 

@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cpt.report.charts.labels import Labels, Placement
-from cpt.report.schema import BAND, CurvePoint, NewTokens, SourceTokens
+from cpt.report.schema import BAND, CurvePoint, Gate, NewTokens, SourceTokens
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, short, to_svg, token_axis
 from cpt.report.wording import compact, number, percent
 
+NAMED_SHARE = 0.08
+"""A source of a smaller share of the last batches has no room for its name."""
 
-def drift(curve: Sequence[CurvePoint]) -> str | None:
-    """KL from the base with its 95% interval; None without two readings."""
+
+def drift(curve: Sequence[CurvePoint], gates: Sequence[Gate] = ()) -> str | None:
+    """KL from the base with its 95% interval and its budget; None without two readings."""
     rows = [
         (point.tokens, point.value, BAND * (point.standard_error or 0.0))
         for point in curve
@@ -28,6 +31,12 @@ def drift(curve: Sequence[CurvePoint]) -> str | None:
         axes.fill_between(tokens, lower, upper, color=colour("other"), alpha=0.18, linewidth=0)
         axes.plot(tokens, values, color=colour("other"))
         axes.axhline(0.0, color=colour("muted"), linewidth=1.25, dashes=(4, 3))
+        axes.margins(y=0.15)
+        for gate in gates:
+            if gate.unit == "nats per token" and gate.limit is not None and gate.limit < 3 * max(values):
+                axes.axhline(gate.limit, color=colour("budget"), linewidth=1.5)
+                where = {"xytext": (0, 5), "textcoords": "offset points", "color": colour("budget")}
+                axes.annotate(f"budget {number(gate.limit)}", (0, gate.limit), **where)
         token_axis(axes, tokens[-1])
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
         label_axes(axes, "tokens trained", "nats per token")
@@ -55,7 +64,9 @@ def new_token_norms(points: Sequence[NewTokens]) -> str | None:
         labels = Labels(axes, [point for _, _, rows in drawn for point in rows])
         places = [Placement("right", 0.0, dy) for dy in (8.0, -18.0, 22.0, -32.0)]
         for side, role, rows in drawn:
-            labels.write(f"{side} {number(rows[-1][1], 2)}", rows[-1], places, color=colour(role), weight="bold")
+            labels.write(
+                f"{side} {number(rows[-1][1], 2)}", rows[-1], places, color=colour(role), weight="bold"
+            )
         ends = (f"{side}: {number(rows[0][1], 2)} to {number(rows[-1][1], 2)}" for side, _, rows in drawn)
         return to_svg(figure, "new-tokens", "Norms of new tokens", f"{'; '.join(ends)}.")
 
@@ -69,7 +80,15 @@ def tokens_over_time(found: SourceTokens) -> str | None:
         edges = [0.0] * (len(found.tokens))
         for name, share in shares.items():
             tops = [edge + part for edge, part in zip(edges, [share[0], *share], strict=True)]
-            axes.fill_between(found.tokens, edges, tops, step="pre", color=colour(name), alpha=0.75, linewidth=0)
+            axes.fill_between(
+                found.tokens, edges, tops, step="pre", color=colour(name), alpha=0.3, linewidth=0
+            )
+            axes.step(found.tokens, tops, where="pre", color=colour(name), linewidth=1.5)
+            if share[-1] > NAMED_SHARE:
+                where = {"xytext": (-8, 0), "textcoords": "offset points", "ha": "right", "va": "center"}
+                text = f"{short(name, 20)} {compact(found.sources[name][-1])}"
+                middle = (edges[-1] + tops[-1]) / 2
+                axes.annotate(text, (found.tokens[-1], middle), color=colour(name), weight="bold", **where)
             edges = tops
         axes.set(ylim=(0, 1), xlim=(0, found.tokens[-1]))
         axes.grid(False)

@@ -15,6 +15,10 @@ from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, to_svg
 from cpt.report.wording import signed
 
 
+DOTS = 80
+"""Most readings that are drawn as dots."""
+
+
 class Place(NamedTuple):
     """A model in the plane: gain on domain text, rise on general text, both in bits per byte."""
 
@@ -46,7 +50,7 @@ def domain_against_general(
     if len(path) < 2 or domain is None or general is None:
         return None
     tries = [Place(point.domain_gain, point.general_rise) for point in merge.search] if merge else []
-    marked = [Marked("base", path[0], "o", filled=False), Marked("end of training", path[-1], "o")]
+    marked = [Marked("base", path[0], "o", filled=False), Marked("trained", path[-1], "o")]
     if (final := measured_apart(domain, general)) is not None:
         marked.append(Marked("merged" if merge else "evaluated", final, "D"))
     limits = [gate.limit for gate in gates if gate.bounds("general") and gate.limit is not None]
@@ -54,15 +58,18 @@ def domain_against_general(
     limits = [limit for limit in limits if limit <= 3 * max(*map(abs, rises), 1e-9)]
     gains = [place.gain for place in (*path, *tries, *(each.at for each in marked))]
     with canvas(300, left=52) as (figure, axes):
-        axes.set(xlim=_range(gains, 0.08), ylim=_range([*rises, *limits, 0.0], 0.18))
+        axes.set(xlim=_range(gains, 0.08, 0.2), ylim=_range([*rises, *limits, 0.0], 0.18, 0.18))
         axes.grid(axis="x", visible=True)
         axes.axhline(0.0, color=colour("muted"), linewidth=1.25, dashes=(4, 3))
         corners = [tuple(place) for place in (*path, *tries)]
         _draw_limit(axes, limits)
         axes.plot(*zip(*path, strict=True), color=colour("domain"))
-        axes.plot(*zip(*path[1:-1], strict=True), "o", color=colour("domain"), markersize=3.2)
+        if 2 < len(path) <= DOTS:
+            axes.plot(*zip(*path[1:-1], strict=True), "o", color=colour("domain"), markersize=3.2)
         if tries:
-            axes.plot(*zip(*tries, strict=True), "o", color=colour("muted"), markerfacecolor="none", markersize=6)
+            axes.plot(
+                *zip(*tries, strict=True), "o", color=colour("muted"), markerfacecolor="none", markersize=6
+            )
         labels = Labels(axes, [(x, y) for x, y in corners])
         for each in marked:
             face = colour("domain") if each.filled else colour("card")
@@ -119,10 +126,11 @@ def _draw_limit(axes: Axes, limits: Sequence[float]) -> None:
         axes.axhspan(min(limits), high, color=colour("budget"), alpha=0.07, linewidth=0)
 
 
-def _range(values: Sequence[float], room: float) -> tuple[float, float]:
+def _range(values: Sequence[float], below: float, above: float) -> tuple[float, float]:
+    """Limits of an axis with room at both sides, as shares of what is drawn."""
     low, high = min(values), max(values)
-    margin = room * (high - low) or 0.01
-    return low - margin, high + margin
+    span = (high - low) or 0.05
+    return low - below * span, high + above * span
 
 
 def _short_signed(value: float) -> str:

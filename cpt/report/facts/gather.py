@@ -89,7 +89,12 @@ def gather_merge(stages: Iterable[StageRecord]) -> Merge | None:
         MergedModel(model=str(row.get("from", row.get("from_", "?"))), weight=row.get("weight"))
         for row in config.get("models") or []
     ]
-    return Merge(stage=merges[-1].name, method=str(config.get("method", "?")), models=models,search=[SearchPoint(**point) for point in merges[-1].metrics.get("search") or ()])
+    return Merge(
+        stage=merges[-1].name,
+        method=str(config.get("method", "?")),
+        models=models,
+        search=[SearchPoint(**point) for point in merges[-1].metrics.get("search") or ()],
+    )
 
 
 def gather_versions(stages: Iterable[StageRecord]) -> dict[str, str]:

@@ -65,7 +65,7 @@ def gather_tasks(training: TrainingRecord) -> dict[str, TaskCurve]:
     tasks = {}
     for name, rows in training.readings("task").items():
         curve = gather_curve(rows)
-        followed = gather_followed(stability.get(name, {}), curve)
+        followed = gather_followed(stability.get(name, {}), curve, worse=-1)
         tasks[name] = TaskCurve(
             **gather_dip(stability.get(name, {})),
             curve=curve,
@@ -85,8 +85,14 @@ def gather_dip(stability: Mapping[str, Any]) -> dict[str, Any]:
     return {key: stability.get(key) for key in (*DIP, "gap", "forgotten")}
 
 
-def gather_followed(stability: Mapping[str, Any], curve: Sequence[CurvePoint]) -> ProbeTraining | None:
-    """First and last level of a curve, and the change between them on the same items."""
+def gather_followed(
+    stability: Mapping[str, Any], curve: Sequence[CurvePoint], worse: int = 1
+) -> ProbeTraining | None:
+    """First and last level of a curve, and the change between them on the same items.
+
+    Args:
+        worse: +1 if the probe gets worse upwards, -1 if downwards: `stability` counts what is worse.
+    """
     if not curve and not stability:
         return None
     first, last = (curve[0], curve[-1]) if curve else (None, None)
@@ -97,7 +103,9 @@ def gather_followed(stability: Mapping[str, Any], curve: Sequence[CurvePoint]) -
     return ProbeTraining(
         before=before,
         end=end,
-        permanent=stability.get("permanent", levels if paired is None else paired),
+        permanent=worse * stability["permanent"]
+        if "permanent" in stability
+        else (levels if paired is None else paired),
         permanent_error=stability.get("permanent_error", last.rise_error if last else None),
     )
 

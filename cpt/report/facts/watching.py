@@ -52,8 +52,17 @@ def gather_watched(training: TrainingRecord | None) -> Watched:
 
 def gather_control(steps: Sequence[Mapping[str, Any]]) -> list[ControlPoint]:
     """Replay share and rate factor where they change; empty if no controller was active."""
-    points = [ControlPoint(**row) for row in steps if "replay_share" in row or "rate_factor" in row]
-    return turns(points, lambda point: (point.replay_share, point.rate_factor))
+    rows = [row for row in steps if "replay_share" in row or "rate_factor" in row]
+    changed = turns(rows, lambda row: (_replay_share(row), _rate_factor(row)))
+    return [ControlPoint(**row) for row in thinned(changed, _replay_share, _rate_factor)]
+
+
+def _replay_share(row: Mapping[str, Any]) -> float | None:
+    return row.get("replay_share")
+
+
+def _rate_factor(row: Mapping[str, Any]) -> float | None:
+    return row.get("rate_factor")
 
 
 def gather_drift(training: TrainingRecord) -> list[CurvePoint]:
@@ -77,9 +86,7 @@ def gather_layers(training: TrainingRecord) -> LayerUpdates | None:
         layers=layers,
         updates=[[found.get(layer) for found in by_layer] for layer in layers],
         total=[row["value"] for row in rows],
-        **{
-            part: [detail.get(part) for detail in details] for part in ("embeddings", "head", "bottom_top")
-        },
+        **{part: [detail.get(part) for detail in details] for part in ("embeddings", "head", "bottom_top")},
     )
 
 
@@ -98,6 +105,6 @@ def gather_sources(steps: Sequence[Mapping[str, Any]]) -> SourceTokens | None:
     rows = thinned(rows, lambda row: row["tokens"], limit=SOURCE_POINTS)
     names = dict.fromkeys(name for row in rows for name in row["sources"])
     return SourceTokens(
-        tokens=[row["tokens"] for row in rows],
-        sources={name: [row["sources"].get(name, 0) for row in rows] for name in names},
+        tokens=[0, *(row["tokens"] for row in rows)],
+        sources={name: [0, *(row["sources"].get(name, 0) for row in rows)] for name in names},
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-
 BAND = 1.96
 """Standard errors on each side of a 95% interval."""
 

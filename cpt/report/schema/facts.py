@@ -1,4 +1,5 @@
 """All facts of one run."""
+# ruff: noqa: RUF012 - pydantic copies the defaults
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """What the other stages made: documents, vocabulary, merge."""
+# ruff: noqa: RUF012 - pydantic copies the defaults
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Held-out texts and tasks, before, during and after training. Texts are in bits per byte."""
+# ruff: noqa: RUF012 - pydantic copies the defaults
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """Scores of benchmarks, before and after; losses are not here but in `probes`."""
+# ruff: noqa: RUF012 - pydantic copies the defaults
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """What a training was made of: its loss and rate, its phases, its tokens by source."""
+# ruff: noqa: RUF012 - pydantic copies the defaults
 
 from __future__ import annotations
 

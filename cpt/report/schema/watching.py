@@ -1,4 +1,5 @@
 """What was watched and bounded during training: budgets, the controller's actions, the model's inside."""
+# ruff: noqa: RUF012 - pydantic copies the defaults
 
 from __future__ import annotations
 
@@ -30,6 +31,10 @@ class Gate(Fact):
     def bounds(self, probe: str) -> bool:
         """Whether the limit is one of a probe's change, to be drawn into its curve."""
         return self.probe == probe and self.unit in ("bits per byte", "accuracy")
+
+    def dates(self, probe: str) -> bool:
+        """Whether the limit is the share of the run's tokens after which a probe must be back."""
+        return self.probe == probe and self.unit == "share of tokens"
 
     @property
     def used(self) -> float | None:
@@ -64,7 +69,7 @@ class ControlPoint(Fact):
 
 
 class LayerUpdates(Fact):
-    """How far each layer has moved from the base: ‖w − w₀‖ / ‖w₀‖.
+    """How far each layer has moved from the base: ‖w - w₀‖ / ‖w₀‖.
 
     steps, tokens: of the readings.
     layers: numbers of the layers, bottom first; `updates`: [layers][readings].
@@ -92,7 +97,7 @@ class NewTokens(Fact):
 
 
 class SourceTokens(Fact):
-    """Tokens trained on by source, cumulative: `tokens` of all at each point, `sources` [points] by source."""
+    """Tokens trained on so far: `tokens` of all, [points], and `sources`, [points] of each."""
 
     tokens: list[int]
     sources: dict[str, list[int]]
