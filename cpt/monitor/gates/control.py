@@ -98,6 +98,20 @@ class Act:
     before: float | None = None
     after: float | None = None
 
+    def __str__(self) -> str:
+        changed = {
+            "raise-replay": "replay is raised",
+            "lower-replay": "replay is lowered",
+            "lower-rate": "the rate is lowered",
+            "roll-back": "the weights go back",
+            "stop": "the run ends",
+            "fail": "the run fails",
+            "warn": f"{self.judgement.budget} is {self.judgement.verdict}",
+        }[self.action]
+        fro = "" if self.before is None else f" from {self.before:.4g}"
+        to = "" if self.after is None else f" to {self.after:.4g}"
+        return f"{changed}{fro}{to}: {self.judgement.why}"
+
     def as_json(self, step: int, tokens: int) -> dict[str, Any]:
         """A record of `actions.jsonl`."""
         judgement = self.judgement
@@ -121,7 +135,8 @@ def decide(
     """What is done after a reading of the probes, and what is remembered of it.
 
     Only one of the actions that change the training's course is taken for a gate at a time; the gates are
-    heeded in the order: fail, stop, roll back, and only then what goes on.
+    heeded in the order: fail, stop, roll back, and only then what goes on. Gates whose probes were not read
+    now were acted upon when they were: they only keep the replay share from being lowered.
     """
     acts, state = _warnings(judgements, state)
     if now.progress >= 1:
@@ -145,7 +160,8 @@ def decide(
 
 def _lasts(judgement: Judgement, after: float, now: Moment) -> bool:
     """Whether a budget is broken for good: not by a gap early in the run, nor by one that closes."""
-    return judgement.verdict == "broken" and judgement.ends_at > 1 and now.progress >= after
+    broken = judgement.fresh and judgement.verdict == "broken"
+    return broken and judgement.ends_at > 1 and now.progress >= after
 
 
 def _warnings(judgements: Sequence[Judgement], state: ControlState) -> tuple[list[Act], ControlState]:
@@ -179,7 +195,7 @@ def _change_replay(
     judgements: Sequence[Judgement], state: ControlState, now: Moment
 ) -> tuple[list[Act], ControlState]:
     own = [(j, j.gate) for j in judgements if isinstance(j.gate, RaiseReplay)]
-    if not own:
+    if not any(judgement.fresh for judgement, _ in own):
         return [], state
     calm = state.calm + 1 if all(judgement.slack for judgement, _ in own) else 0
     state = replace(state, calm=calm)
@@ -206,7 +222,7 @@ def _change_replay(
 
 def _needs_more(judgement: Judgement, state: ControlState, now: Moment) -> bool:
     """Whether a budget is in danger, and what was done last has had its time and is not enough."""
-    if judgement.verdict not in ("at risk", "broken") or not _settled(state, now):
+    if not _endangered(judgement) or not _settled(state, now):
         return False
     last = state.worse_at_raise
     return last is None or judgement.worse >= last or judgement.ends_at > _AIM
@@ -227,13 +243,16 @@ def _lower_rate(
     acts = []
     for judgement in judgements:
         gate = judgement.gate
-        endangered = judgement.verdict in ("at risk", "broken")
-        if isinstance(gate, LowerRate) and endangered and _settled(state, now):
+        if isinstance(gate, LowerRate) and _endangered(judgement) and _settled(state, now):
             factor = max(gate.least, state.rate_factor * gate.factor)
             if factor < state.rate_factor:
                 acts.append(Act(judgement, "lower-rate", state.rate_factor, factor))
                 state = _changed(replace(state, rate_factor=factor), now)
     return acts, state
+
+
+def _endangered(judgement: Judgement) -> bool:
+    return judgement.fresh and judgement.verdict in ("at risk", "broken")
 
 
 def _settled(state: ControlState, now: Moment) -> bool:

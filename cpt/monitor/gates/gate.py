@@ -23,6 +23,11 @@ class GateConfig(BaseModel):
     )
     action: str
 
+    @property
+    def goes_back(self) -> bool:
+        """Whether the weights may become those of an earlier point, which are kept for that."""
+        return self.action in ("stop", "roll-back")
+
 
 class Warn(GateConfig):
     """Say so, and nothing else: not even the exit code changes."""

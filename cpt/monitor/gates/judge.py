@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cpt.monitor.gates.budget import Budget
@@ -34,6 +34,7 @@ class Judgement:
         slack: whether it is clearly better than it must be, now and by the trend.
         ends_at: multiple of what is allowed that it comes to at the end by its trend, or without one (yet) by
             its last reading.
+        fresh: whether the probe was read at the last step at which anything was.
     """
 
     gate: Gate
@@ -45,6 +46,7 @@ class Judgement:
     worse: float = 0.0
     slack: bool = False
     ends_at: float = 0.0
+    fresh: bool = True
 
     @property
     def budget(self) -> Budget:
@@ -98,7 +100,7 @@ def judge(
         _Case(gate, curves.get(gate.budget.probe, ()), total, progress, len(gates), tolerance, since)
         for gate in gates
     )
-    return [case.judged() for case in cases]
+    return [replace(case.judged(), fresh=case.read_at(last)) for case in cases]
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,10 @@ class _Case:
     gates: int
     tolerance: float
     since: int
+
+    def read_at(self, tokens: int) -> bool:
+        """Whether the last reading was after so many tokens."""
+        return bool(self.readings) and self.readings[-1].tokens == tokens
 
     def judged(self) -> Judgement:
         if not self.readings:
