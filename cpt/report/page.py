@@ -23,8 +23,11 @@ class Section(NamedTuple):
     shown: bool = True
 
 
-def render(facts: Facts) -> str:
+def render(facts: Facts, template: str = "template.html", **more: object) -> str:
     """The page. Every string from data is escaped; only our own charts are inlined as they are.
+
+    Args:
+        template: of this folder; one that extends the report's may need `more`.
 
     Returns:
         HTML text, the same for the same facts.
@@ -32,7 +35,7 @@ def render(facts: Facts) -> str:
     drawn = draw(facts)
     return (
         environment()
-        .get_template("template.html")
+        .get_template(template)
         .render(
             facts=facts,
             watched=facts.watched,
@@ -51,6 +54,7 @@ def render(facts: Facts) -> str:
             final_words=overview.final_words(facts),
             vocabulary=overview.vocabulary_gain(facts.vocabulary),
             file_name=f"{slug(facts.name)}.yaml",
+            **more,
         )
     )
 
