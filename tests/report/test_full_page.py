@@ -97,6 +97,21 @@ def test_budgets_that_were_never_at_risk(full: Facts) -> None:
     assert "Budgets kept 4 of 4 held; the controller never had to act held" in text
 
 
+def test_a_training_that_ended_early_says_so() -> None:
+    run = full_run()
+    assert run.training is not None
+    ended = {"step": 200, "result_step": 180, "action": "stop", "why": "general rose by 0.03"}
+    summary = {**run.training.summary, "ended": ended}
+    back = {**run.training.actions[0], "action": "stop", "from": None, "to": 180}
+    training = dataclasses.replace(run.training, summary=summary, actions=[back])
+    text = Outline(render(gather(dataclasses.replace(run, training=training)))).text
+    assert (
+        text.count("ended early, at step 200: general rose by 0.03. The result is the model of step 180.")
+        == 2
+    )
+    assert "stop – step 180" in text
+
+
 def test_strings_of_the_watching_are_escaped() -> None:
     run = full_run()
     assert run.training is not None
