@@ -74,7 +74,7 @@ def domain_against_general(
             face = colour("domain") if each.filled else colour("card")
             axes.plot(*each.at, each.marker, color=colour("domain"), mfc=face, mew=2, markersize=8, zorder=4)
         for each in marked:
-            labels.write(each.name, tuple(each.at), color=colour("ink"), weight="bold")
+            labels.write(each.name, each.at, color=colour("ink"), weight="bold")
         for limit in limits:
             labels.along(f"budget {signed(limit)}", limit, color=colour("budget"))
         for axis in (axes.xaxis, axes.yaxis):
