@@ -1,0 +1,128 @@
+"""Sets the facts of several runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cpt.report.comparison import wording
+from cpt.report.comparison.figures import best_by_figure
+from cpt.report.comparison.front import Changes, beaten_by
+from cpt.report.comparison.same_text import Agreement, agree
+from cpt.report.comparison.schema import Comparison, Measured, RunRow, Setting
+from cpt.report.curves import thinned
+from cpt.report.facts import FIRST_PROBES
+from cpt.report.schema import Facts, Probe
+
+CURVE_POINTS = 250
+"""Longest curve of a run that is drawn beside others'."""
+
+
+@dataclass(frozen=True)
+class ReportedRun:
+    """What is known of one run.
+
+    name: unlike all others'. page: its own report, relative to the comparison's folder.
+    missing: stages that have not finished.
+    texts: fingerprint of the held-out text of each probe, as far as its corpus is still there.
+    """
+
+    name: str
+    facts: Facts
+    state: str = "finished"
+    folder: str = ""
+    page: str | None = None
+    missing: Sequence[str] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: str) -> Comparison:
+    """All facts of a comparison.
+
+    Args:
+        runs: at least one; names unlike each other.
+        settings: those in which the runs' recipes differ.
+        created: now, ISO 8601.
+    """
+    agreements = {probe: _agreement(runs, probe) for probe in probe_names(runs)}
+    rows = [row_of(run, number, agreements) for number, run in enumerate(runs, start=1)]
+    changes = {row.name: found for row in rows if (found := changes_of(row)) is not None}
+    beaten = beaten_by(changes)
+    rows = [
+        row.model_copy(update={"on_front": not beaten[row.name], "beaten_by": beaten[row.name]})
+        if row.name in beaten
+        else row
+        for row in rows
+    ]
+    front = sorted((name for name in beaten if not beaten[name]), key=lambda name: changes[name].domain.value)
+    return Comparison(
+        verdict=wording.verdict(changes, beaten),
+        basis=wording.basis(changes, agreements, max(run.facts.confidence for run in runs)),
+        created=created,
+        confidence=max(run.facts.confidence for run in runs),
+        notes=wording.notes(runs, agreements),
+        front=front,
+        best=best_by_figure(rows),
+        runs=rows,
+        settings=list(settings),
+    )
+
+
+def probe_names(runs: Sequence[ReportedRun]) -> list[str]:
+    """Every probe of any run, domain and general first."""
+    found = dict.fromkeys(name for run in runs for name in run.facts.probes)
+    return sorted(found, key=lambda name: FIRST_PROBES.index(name) if name in FIRST_PROBES else len(found))
+
+
+def changes_of(row: RunRow) -> Changes | None:
+    """What a run changed on domain and general text; None where it cannot be compared."""
+    domain, general = (row.probes.get(name) for name in FIRST_PROBES)
+    if domain is None or general is None or domain.apart or general.apart:
+        return None
+    if domain.change is None or general.change is None:
+        return None
+    return Changes(domain.change, general.change)
+
+
+def row_of(run: ReportedRun, number: int, agreements: Mapping[str, Agreement]) -> RunRow:
+    """One run as it is compared."""
+    facts = run.facts
+    return RunRow(
+        number=number,
+        name=run.name,
+        state=run.state,
+        folder=run.folder,
+        page=run.page,
+        base=facts.base,
+        created=facts.created,
+        missing=list(run.missing),
+        probes={
+            name: measured(facts.probes[name], run.name, agreement)
+            for name, agreement in agreements.items()
+            if name in facts.probes
+        },
+        tasks=facts.tasks,
+        suites=facts.suites,
+        tokens=facts.tokens,
+        steps=facts.training.steps if facts.training else None,
+        tokens_per_second=facts.tokens_per_second,
+        seconds=sum(facts.seconds.values()),
+        vocabulary=facts.vocabulary.after,
+    )
+
+
+def measured(probe: Probe, run: str, agreement: Agreement) -> Measured:
+    """A probe with its change by the common measure, or by its own and why it stands apart."""
+    own = agreement.measures.get(run)
+    known = {name: getattr(probe, name) for name in Probe.model_fields if name != "curve"}
+    return Measured(
+        **known,
+        curve=thinned(probe.curve, CURVE_POINTS),
+        change=own.change if own else probe.difference,
+        apart=agreement.apart.get(run, ""),
+    )
+
+
+def _agreement(runs: Sequence[ReportedRun], probe: str) -> Agreement:
+    probes = {run.name: run.facts.probes.get(probe, Probe()) for run in runs}
+    return agree(probes, {run.name: run.texts.get(probe) for run in runs})

@@ -1,0 +1,112 @@
+"""The figures by which runs are told apart, and which run is best by each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from cpt.report.comparison.intervals import lowest
+from cpt.report.comparison.schema import Best, Measured, RunRow
+from cpt.report.schema import Interval, Probe
+from cpt.report.wording import has_gap
+
+
+class Figure(NamedTuple):
+    """A figure of every run that has it.
+
+    sign: 1 where lower is better, -1 where higher is.
+    exact: whether it is a count or a time, which differ as soon as they are unequal.
+    """
+
+    key: str
+    label: str
+    values: dict[str, Interval]
+    sign: int = 1
+    exact: bool = False
+
+
+def best_by_figure(rows: Sequence[RunRow]) -> dict[str, Best]:
+    """The best run by every figure that two runs or more have and that tells some of them apart."""
+    return {
+        figure.key: Best(figure=figure.label, runs=names, value=figure.values[names[0]].value)
+        for figure in figures(rows)
+        if len(figure.values) > 1 and len(names := best(figure)) < len(figure.values)
+    }
+
+
+def best(figure: Figure) -> list[str]:
+    """The best run by a figure and those that noise does not tell from it."""
+    directed = {name: _times(figure.sign, value) for name, value in figure.values.items()}
+    if not figure.exact:
+        return lowest(directed)
+    least = min(value.value for value in directed.values())
+    return [name for name, value in directed.items() if value.value == least]
+
+
+def figures(rows: Sequence[RunRow]) -> Iterator[Figure]:
+    """Every figure; what was measured on other text is left out."""
+    for name in dict.fromkeys(name for row in rows for name in row.probes):
+        alike = {
+            row.name: row.probes[name] for row in rows if name in row.probes and not row.probes[name].apart
+        }
+        yield Figure(f"{name}.change", f"{name} text", _known(alike, lambda probe: probe.change))
+        yield Figure(f"{name}.depth", f"depth of the gap, {name} text", _known(alike, depth))
+        yield Figure(f"{name}.area", f"area of the gap, {name} text", _known(alike, area), exact=True)
+        yield Figure(f"{name}.permanent", f"left after training, {name} text", _known(alike, left))
+        recovered = {run: probe for run, probe in alike.items() if probe.depth is not None}
+        recovery = {run: Interval(value=recovery_tokens(probe)) for run, probe in recovered.items()}
+        if any(math.isfinite(value.value) for value in recovery.values()):
+            yield Figure(f"{name}.recovery", f"recovery, {name} text", recovery, exact=True)
+    for suite in dict.fromkeys(name for row in rows if row.suites for name in row.suites.averages):
+        yield Figure(f"suite.{suite}", f"suite {suite}", suite_changes(rows, suite), sign=-1)
+    speeds = {row.name: Interval(value=row.tokens_per_second) for row in rows if row.tokens_per_second}
+    yield Figure("tokens_per_second", "tokens per second", speeds, sign=-1, exact=True)
+
+
+def depth(probe: Probe) -> Interval | None:
+    """Largest rise over the base level during training."""
+    return None if probe.depth is None else Interval(value=probe.depth)
+
+
+def area(probe: Probe) -> Interval | None:
+    """Rise summed over tokens."""
+    return None if probe.area is None else Interval(value=probe.area)
+
+
+def left(probe: Probe) -> Interval | None:
+    """Rise that is left when training ends."""
+    training = probe.training
+    return None if training is None or training.permanent is None else Interval(value=training.permanent)
+
+
+def recovery_tokens(probe: Probe) -> float:
+    """Tokens until a probe is back at the base level: 0 without a gap, infinite if never."""
+    if not has_gap(probe):
+        return 0.0
+    return math.inf if probe.recovery_tokens is None else float(probe.recovery_tokens)
+
+
+def suite_changes(rows: Sequence[RunRow], suite: str) -> dict[str, Interval]:
+    """Change of a suite's macro average, by run."""
+    averages = {
+        row.name: row.suites.averages[suite] for row in rows if row.suites and suite in row.suites.averages
+    }
+    changes = {}
+    for name, average in averages.items():
+        low, high = average.interval or (None, None)
+        changes[name] = Interval(value=average.difference, low=low, high=high)
+    return changes
+
+
+def _known(
+    probes: Mapping[str, Measured], figure: Callable[[Measured], Interval | None]
+) -> dict[str, Interval]:
+    return {name: value for name, probe in probes.items() if (value := figure(probe)) is not None}
+
+
+def _times(sign: int, value: Interval) -> Interval:
+    if sign > 0:
+        return value
+    low = None if value.high is None else -value.high
+    return Interval(value=-value.value, low=low, high=None if value.low is None else -value.low)

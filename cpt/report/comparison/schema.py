@@ -1,0 +1,87 @@
+"""The facts of a comparison, as `--json` prints them. Losses are in bits per byte, lower is better."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from cpt.report.schema import Fact, Interval, Probe, Suites, Task
+
+
+class Measured(Probe):
+    """A probe of one run as it is compared.
+
+    change: final model minus base, by the measure that the comparison goes by.
+    apart: why this figure cannot be compared with the other runs'; empty if it can.
+    """
+
+    change: Interval | None = None
+    apart: str = ""
+
+
+class RunRow(Fact):
+    """One run.
+
+    page: its own report, relative to the comparison's folder; None without one.
+    missing: stages of its recipe that have not finished.
+    tokens: trained, by source. seconds: of all stages; training_seconds: of training alone.
+    on_front: whether no other run beats it; None where it cannot be compared.
+    """
+
+    number: int
+    name: str
+    state: str
+    folder: str
+    page: str | None = None
+    base: str
+    created: str
+    missing: list[str]
+    probes: dict[str, Measured]
+    tasks: dict[str, Task]
+    suites: Suites | None = None
+    tokens: dict[str, int]
+    steps: int | None = None
+    tokens_per_second: float | None = None
+    seconds: float = 0.0
+    vocabulary: int | None = None
+    on_front: bool | None = None
+    beaten_by: list[str] = Field(default=[])
+
+    @property
+    def trained(self) -> int:
+        """Tokens of all sources."""
+        return sum(self.tokens.values())
+
+
+class Setting(Fact):
+    """A setting in which recipes differ: by run; a run that lacks it is left out."""
+
+    key: str
+    values: dict[str, Any]
+
+
+class Best(Fact):
+    """The best run by one figure, and those that the noise does not tell from it; best value first."""
+
+    figure: str
+    runs: list[str]
+    value: float
+
+
+class Comparison(Fact):
+    """Several runs, and what can be said of them together.
+
+    front: runs that no other beats on domain and general text together, most domain gain first.
+    notes: what is not compared, and why.
+    """
+
+    verdict: str
+    basis: str
+    created: str
+    confidence: float
+    notes: list[str]
+    front: list[str]
+    best: dict[str, Best]
+    runs: list[RunRow]
+    settings: list[Setting]
