@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from cpt.report.comparison import wording
 from cpt.report.comparison.figures import best_by_figure
 from cpt.report.comparison.front import Changes, beaten_by
-from cpt.report.comparison.same_text import Agreement, agree
+from cpt.report.comparison.same_items import other_items
+from cpt.report.comparison.same_text import Agreement, agree, offsets
 from cpt.report.comparison.schema import Comparison, Measured, RunRow, Setting
 from cpt.report.curves import thinned
 from cpt.report.facts import FIRST_PROBES
@@ -44,8 +45,13 @@ def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: s
         settings: those in which the runs' recipes differ.
         created: now, ISO 8601.
     """
-    agreements = {probe: _agreement(runs, probe) for probe in probe_names(runs)}
-    rows = [row_of(run, number, agreements) for number, run in enumerate(runs, start=1)]
+    sides = {name: _side_by_side(runs, name) for name in probe_names(runs)}
+    agreements = {name: agree(*side) for name, side in sides.items()}
+    begun = {name: offsets(*side) for name, side in sides.items()}
+    others = other_items({run.name: run.facts for run in runs})
+    rows = [
+        row_of(run, number, agreements, begun, others[run.name]) for number, run in enumerate(runs, start=1)
+    ]
     changes = {row.name: found for row in rows if (found := changes_of(row)) is not None}
     beaten = beaten_by(changes)
     rows = [
@@ -60,7 +66,7 @@ def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: s
         basis=wording.basis(changes, agreements, max(run.facts.confidence for run in runs)),
         created=created,
         confidence=max(run.facts.confidence for run in runs),
-        notes=wording.notes(runs, agreements),
+        notes=wording.notes(runs, agreements, rows),
         front=front,
         best=best_by_figure(rows),
         runs=rows,
@@ -84,7 +90,13 @@ def changes_of(row: RunRow) -> Changes | None:
     return Changes(domain.change, general.change)
 
 
-def row_of(run: ReportedRun, number: int, agreements: Mapping[str, Agreement]) -> RunRow:
+def row_of(
+    run: ReportedRun,
+    number: int,
+    agreements: Mapping[str, Agreement],
+    begun: Mapping[str, Mapping[str, float]],
+    others: Sequence[str],
+) -> RunRow:
     """One run as it is compared."""
     facts = run.facts
     return RunRow(
@@ -97,12 +109,13 @@ def row_of(run: ReportedRun, number: int, agreements: Mapping[str, Agreement]) -
         created=facts.created,
         missing=list(run.missing),
         probes={
-            name: measured(facts.probes[name], run.name, agreement)
+            name: measured(facts.probes[name], run.name, agreement, begun[name].get(run.name))
             for name, agreement in agreements.items()
             if name in facts.probes
         },
         tasks=facts.tasks,
         suites=facts.suites,
+        other_items=list(others),
         tokens=facts.tokens,
         steps=facts.training.steps if facts.training else None,
         tokens_per_second=facts.tokens_per_second,
@@ -111,7 +124,7 @@ def row_of(run: ReportedRun, number: int, agreements: Mapping[str, Agreement]) -
     )
 
 
-def measured(probe: Probe, run: str, agreement: Agreement) -> Measured:
+def measured(probe: Probe, run: str, agreement: Agreement, offset: float | None) -> Measured:
     """A probe with its change by the common measure, or by its own and why it stands apart."""
     own = agreement.measures.get(run)
     known = {name: getattr(probe, name) for name in Probe.model_fields if name != "curve"}
@@ -120,9 +133,11 @@ def measured(probe: Probe, run: str, agreement: Agreement) -> Measured:
         curve=thinned(probe.curve, CURVE_POINTS),
         change=own.change if own else probe.difference,
         apart=agreement.apart.get(run, ""),
+        offset=offset,
     )
 
 
-def _agreement(runs: Sequence[ReportedRun], probe: str) -> Agreement:
-    probes = {run.name: run.facts.probes.get(probe, Probe()) for run in runs}
-    return agree(probes, {run.name: run.texts.get(probe) for run in runs})
+def _side_by_side(runs: Sequence[ReportedRun], name: str) -> tuple[dict[str, Probe], dict[str, str | None]]:
+    """One probe of every run, and the fingerprint of its text."""
+    probes = {run.name: run.facts.probes.get(name, Probe()) for run in runs}
+    return probes, {run.name: run.texts.get(name) for run in runs}

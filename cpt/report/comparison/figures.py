@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cpt.report.comparison.intervals import lowest
 from cpt.report.comparison.schema import Best, Measured, RunRow
-from cpt.report.schema import Interval, Probe
+from cpt.report.schema import Compared, Interval, Probe
 from cpt.report.wording import has_gap
 
 
@@ -51,15 +51,20 @@ def figures(rows: Sequence[RunRow]) -> Iterator[Figure]:
             row.name: row.probes[name] for row in rows if name in row.probes and not row.probes[name].apart
         }
         yield Figure(f"{name}.change", f"{name} text", _known(alike, lambda probe: probe.change))
-        yield Figure(f"{name}.depth", f"depth of the gap, {name} text", _known(alike, depth))
-        yield Figure(f"{name}.area", f"area of the gap, {name} text", _known(alike, area), exact=True)
-        yield Figure(f"{name}.permanent", f"left after training, {name} text", _known(alike, left))
-        recovered = {run: probe for run, probe in alike.items() if probe.depth is not None}
+        begun = {
+            row.name: row.probes[name] for row in rows if name in row.probes and row.probes[name].began_alike
+        }
+        yield Figure(f"{name}.depth", f"depth of the gap, {name} text", _known(begun, depth))
+        yield Figure(f"{name}.area", f"area of the gap, {name} text", _known(begun, area), exact=True)
+        yield Figure(f"{name}.permanent", f"left after training, {name} text", _known(begun, left))
+        recovered = {run: probe for run, probe in begun.items() if probe.depth is not None}
         recovery = {run: Interval(value=recovery_tokens(probe)) for run, probe in recovered.items()}
         if any(math.isfinite(value.value) for value in recovery.values()):
             yield Figure(f"{name}.recovery", f"recovery, {name} text", recovery, exact=True)
     for suite in dict.fromkeys(name for row in rows if row.suites for name in row.suites.averages):
         yield Figure(f"suite.{suite}", f"suite {suite}", suite_changes(rows, suite), sign=-1)
+    for task in dict.fromkeys(name for row in rows for name in row.tasks):
+        yield Figure(f"task.{task}", f"task {task}", task_changes(rows, task), sign=-1)
     speeds = {row.name: Interval(value=row.tokens_per_second) for row in rows if row.tokens_per_second}
     yield Figure("tokens_per_second", "tokens per second", speeds, sign=-1, exact=True)
 
@@ -87,16 +92,28 @@ def recovery_tokens(probe: Probe) -> float:
     return math.inf if probe.recovery_tokens is None else float(probe.recovery_tokens)
 
 
+def task_changes(rows: Sequence[RunRow], task: str) -> dict[str, Interval]:
+    """Change of a task's score, by run."""
+    return {
+        row.name: row.tasks[task].difference
+        for row in rows
+        if task in row.tasks and task not in row.other_items
+    }
+
+
 def suite_changes(rows: Sequence[RunRow], suite: str) -> dict[str, Interval]:
     """Change of a suite's macro average, by run."""
-    averages = {
-        row.name: row.suites.averages[suite] for row in rows if row.suites and suite in row.suites.averages
+    return {
+        row.name: change_of(row.suites.averages[suite])
+        for row in rows
+        if row.suites and suite in row.suites.averages and suite not in row.other_items
     }
-    changes = {}
-    for name, average in averages.items():
-        low, high = average.interval or (None, None)
-        changes[name] = Interval(value=average.difference, low=low, high=high)
-    return changes
+
+
+def change_of(line: Compared) -> Interval:
+    """The change that a line of a comparison of suites states."""
+    low, high = line.interval or (None, None)
+    return Interval(value=line.difference, low=low, high=high)
 
 
 def _known(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
@@ -52,6 +53,21 @@ def agree(probes: Mapping[str, Probe], texts: Mapping[str, str | None]) -> Agree
     return Agreement(
         together, {name: _why(evaluated.get(name) or trained.get(name), model) for name in others}
     )
+
+
+def offsets(probes: Mapping[str, Probe], texts: Mapping[str, str | None]) -> dict[str, float]:
+    """How far above the level of most runs on the same text each run's training began, in bits per byte.
+
+    Args: as of `agree`.
+    """
+    trained = {name: found for name, probe in probes.items() if (found := _trained(probe, texts[name]))}
+    levels = {name: probes[name].training.before for name in _largest(trained)}  # type: ignore[union-attr]
+    known = {name: level for name, level in levels.items() if level is not None}
+    if not known:
+        return {}
+    (common, _), *_ = Counter(round(level, 3) for level in known.values()).most_common()
+    exact = next(level for level in known.values() if round(level, 3) == common)
+    return {name: level - exact for name, level in known.items()}
 
 
 def _evaluated(probe: Probe, text: str | None) -> Measure | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from cpt.report.comparison.intervals import WRITTEN
 from cpt.report.schema import Fact, Interval, Probe, Suites, Task
 
 
@@ -14,10 +15,18 @@ class Measured(Probe):
 
     change: final model minus base, by the measure that the comparison goes by.
     apart: why this figure cannot be compared with the other runs'; empty if it can.
+    offset: level at which training began, above that of the other runs on the same text; None where there is
+        no curve on that text. Another level than theirs comes from another vocabulary or base model.
     """
 
     change: Interval | None = None
     apart: str = ""
+    offset: float | None = None
+
+    @property
+    def began_alike(self) -> bool:
+        """Whether what training changed can be set against the other runs'."""
+        return self.offset is not None and abs(self.offset) < WRITTEN
 
 
 class RunRow(Fact):
@@ -26,6 +35,7 @@ class RunRow(Fact):
     page: its own report, relative to the comparison's folder; None without one.
     missing: stages of its recipe that have not finished.
     tokens: trained, by source. seconds: of all stages; training_seconds: of training alone.
+    other_items: tasks and suites of which the run answered other items than most.
     on_front: whether no other run beats it; None where it cannot be compared.
     """
 
@@ -40,6 +50,7 @@ class RunRow(Fact):
     probes: dict[str, Measured]
     tasks: dict[str, Task]
     suites: Suites | None = None
+    other_items: list[str]
     tokens: dict[str, int]
     steps: int | None = None
     tokens_per_second: float | None = None

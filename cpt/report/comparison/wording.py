@@ -13,6 +13,7 @@ from cpt.report.wording import NOTHING, compact, has_gap, percent, signed
 
 if TYPE_CHECKING:
     from cpt.report.comparison.facts import ReportedRun
+    from cpt.report.comparison.schema import RunRow
 
 NAMED = 3
 """Most runs that a sentence names; more are counted."""
@@ -92,11 +93,15 @@ def basis(changes: Mapping[str, Changes], agreements: Mapping[str, Agreement], c
     return f"{means} Of some changes no interval is known: there every difference that is written counts."
 
 
-def notes(runs: Sequence[ReportedRun], agreements: Mapping[str, Agreement]) -> list[str]:
+def notes(
+    runs: Sequence[ReportedRun], agreements: Mapping[str, Agreement], rows: Sequence[RunRow]
+) -> list[str]:
     """What is not compared, or not alike, and why."""
     return [
         *_unfinished(runs),
         *_apart(agreements),
+        *_began_elsewhere(rows),
+        *_other_items(rows),
         *_unlike(
             "start from different models",
             [run.facts.base for run in runs],
@@ -135,6 +140,29 @@ def _apart(agreements: Mapping[str, Agreement]) -> Iterator[str]:
             reasons.setdefault((run, why), []).append(probe)
     for (run, why), probes in reasons.items():
         yield f"{run} is not compared on {listed(probes)} text: {why}."
+
+
+def _began_elsewhere(rows: Sequence[RunRow]) -> Iterator[str]:
+    """Runs whose training began at another level than the others'."""
+    for row in rows:
+        found = {
+            name: probe
+            for name, probe in row.probes.items()
+            if probe.offset is not None and not probe.began_alike
+        }
+        if found:
+            levels = [f"{signed(probe.offset)} on {name} text" for name, probe in found.items()]
+            yield (
+                f"Training of {row.name} began at another level than the others' ({listed(levels)}), "
+                "as after a change of the vocabulary: its gap is measured from there and not set against theirs."
+            )
+
+
+def _other_items(rows: Sequence[RunRow]) -> Iterator[str]:
+    """Runs that answered other items of a task than the others."""
+    for row in rows:
+        if row.other_items:
+            yield f"{row.name} answered other items of {listed(row.other_items)}: these are not compared."
 
 
 def _unlike(what: str, values: Sequence[str], so: str) -> Iterator[str]:
