@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+import hashlib
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 import cpt
 from cpt.report import wording
-from cpt.report.theme import PALETTE
+from cpt.report.theme import PALETTE, printable
 
 
 def environment() -> Environment:
@@ -24,17 +28,38 @@ def environment() -> Environment:
     filters: tuple[Callable[..., str], ...] = (
         wording.number,
         wording.signed,
+        wording.margin,
         wording.count,
         wording.compact,
         wording.percent,
         wording.points,
         wording.duration,
+        printable,
         day,
         clock,
     )
     made.filters |= {words.__name__: words for words in filters}
-    made.globals |= {"palette": PALETTE, "version": cpt.__version__}
+    made.globals |= {"palette": PALETTE, "version": cpt.__version__, "script": script, "policy": policy}
     return made
+
+
+def script(name: str) -> Markup:
+    """A script of `cpt/report/`, to stand between `<script>` tags as it is."""
+    return Markup(files("cpt.report").joinpath(name).read_text(encoding="utf-8"))
+
+
+def policy(scripts: Sequence[str], connect: str = "'none'") -> str:
+    """A Content-Security-Policy that runs these scripts of `cpt/report/` and no other, and loads nothing.
+
+    Args:
+        connect: where scripts may send requests to.
+    """
+    hashes = (hashlib.sha256(script(name).encode()).digest() for name in scripts)
+    allowed = " ".join(f"'sha256-{base64.b64encode(each).decode()}'" for each in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; connect-src {connect}; style-src 'unsafe-inline'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
 
 
 def day(moment: str) -> str:

@@ -36,6 +36,7 @@ PALETTE = {
     "general": Shade("#bf4b00", "#f2a24a"),
     "replay": Shade("#00785a", "#34c79d"),
     "other": Shade("#84518f", "#d6a0dc"),
+    "budget": Shade("#b3213a", "#ff8a94"),
     "run-1": Shade("#1d5fc4", "#7db3ff"),
     "run-2": Shade("#b0410a", "#ff9f66"),
     "run-3": Shade("#0a7a55", "#45d3a2"),
@@ -52,6 +53,9 @@ UNIT = 72
 
 WIDTH = 400
 """Width of every chart in units: near a phone's, so that text stays legible there."""
+
+ROUND_STEPS = [1, 2, 5, 10]
+"""Ticks that are easy to read."""
 
 RIGHT = 8
 """Room at the right of the axes, in units."""
@@ -160,7 +164,15 @@ def to_svg(figure: Figure, key: str, title: str, description: str) -> str:
 def printable(text: str) -> str:
     """Text from data without the characters that XML forbids."""
     forbidden = ("Cc", "Cn", "Cs")
-    return "".join("\N{REPLACEMENT CHARACTER}" if category(char) in forbidden else char for char in text)
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if category(char) in forbidden and char not in "\n\t" else char
+        for char in text
+    )
+
+
+def safe_key(name: str) -> str:
+    """A name from data as part of an id: different names give different ones."""
+    return "".join(char if char.isascii() and char.isalnum() else f"-{ord(char):x}-" for char in name)
 
 
 def short(text: str, limit: int) -> str:
