@@ -12,7 +12,7 @@ from cpt.report.comparison.same_items import other_items
 from cpt.report.comparison.same_text import Agreement, agree, offsets
 from cpt.report.comparison.schema import Comparison, Measured, RunRow, Setting
 from cpt.report.curves import thinned
-from cpt.report.facts import FIRST_PROBES
+from cpt.report.facts.probes import FIRST_PROBES
 from cpt.report.schema import Facts, Probe
 
 CURVE_POINTS = 250
@@ -115,6 +115,9 @@ def row_of(
         },
         tasks=facts.tasks,
         suites=facts.suites,
+        in_training=facts.watched.tasks,
+        gates=facts.watched.gates,
+        actions=len(facts.watched.actions),
         other_items=list(others),
         tokens=facts.tokens,
         steps=facts.training.steps if facts.training else None,
@@ -130,7 +133,7 @@ def measured(probe: Probe, run: str, agreement: Agreement, offset: float | None)
     known = {name: getattr(probe, name) for name in Probe.model_fields if name != "curve"}
     return Measured(
         **known,
-        curve=thinned(probe.curve, CURVE_POINTS),
+        curve=thinned(probe.curve, lambda point: point.value, limit=CURVE_POINTS),
         change=own.change if own else probe.difference,
         apart=agreement.apart.get(run, ""),
         offset=offset,

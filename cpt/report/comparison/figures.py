@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from cpt.report.comparison.intervals import lowest
 from cpt.report.comparison.schema import Best, Measured, RunRow
+from cpt.report.facts.probes import interval
+from cpt.report.findings import has_gap
 from cpt.report.schema import Compared, Interval, Probe
-from cpt.report.wording import has_gap
 
 
 class Figure(NamedTuple):
@@ -71,7 +72,7 @@ def figures(rows: Sequence[RunRow]) -> Iterator[Figure]:
 
 def depth(probe: Probe) -> Interval | None:
     """Largest rise over the base level during training."""
-    return None if probe.depth is None else Interval(value=probe.depth)
+    return interval(probe.depth, probe.depth_error)
 
 
 def area(probe: Probe) -> Interval | None:
@@ -82,7 +83,7 @@ def area(probe: Probe) -> Interval | None:
 def left(probe: Probe) -> Interval | None:
     """Rise that is left when training ends."""
     training = probe.training
-    return None if training is None or training.permanent is None else Interval(value=training.permanent)
+    return interval(training.permanent, training.permanent_error) if training else None
 
 
 def recovery_tokens(probe: Probe) -> float:

@@ -10,13 +10,15 @@ from markupsafe import Markup
 
 from cpt.report import wording
 from cpt.report.comparison import charts
+from cpt.report.comparison.curves import gains, rises
 from cpt.report.comparison.figures import change_of, suite_changes, task_changes
 from cpt.report.comparison.schema import Best, Comparison, Measured, RunRow
 from cpt.report.comparison.wording import listed, recovery
 from cpt.report.environment import environment
+from cpt.report.findings import has_gap
 from cpt.report.schema import Interval
 
-CONFIDENT = {True: "on the front", False: "beaten", None: "not compared"}
+STANDING = {True: "on the front", False: "beaten", None: "not compared"}
 
 
 class Headline(NamedTuple):
@@ -28,9 +30,10 @@ class Headline(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One run's figure: its value, what is small below it, whether it is best or stands apart."""
+    """One run's figure: in words, what to sort by, what is small below it, how it stands to the others."""
 
     text: str
+    value: float | None = None
     small: str = ""
     best: bool = False
     apart: bool = False
@@ -56,10 +59,12 @@ def render(comparison: Comparison) -> str:
         comparison=comparison,
         clauses=comparison.verdict.split("; "),
         headlines=headlines(comparison),
-        standing=CONFIDENT,
+        verdicts=("held", "at risk", "broken", "not measured"),
+        standing=STANDING,
         role=charts.role,
         changes=change_columns(comparison),
-        gaps={name: gap_columns(comparison, name) for name in followed(rows)},
+        gaps={f"{name} text".capitalize(): gap_columns(comparison, name) for name in followed(rows)},
+        budgets=list(dict.fromkeys(gate.budget for row in rows for gate in row.gates)),
         costs=cost_columns(comparison),
         scores=score_lines(comparison),
         charts=draw(comparison),
@@ -74,7 +79,7 @@ def draw(comparison: Comparison) -> dict[str, dict[str, Markup]]:
     rows = comparison.runs
     drawn = {
         "trade-off": {"Domain gain against general rise": charts.trade_off(rows, comparison.front)},
-        "gap": {name: charts.overlaid(name, rows) for name in followed(rows)},
+        "gap": dict(_curves(rows)),
         "tokens": {"Tokens trained, by source": charts.tokens_by_source(rows)},
         "scores": dict(_score_charts(rows)),
     }
@@ -82,6 +87,18 @@ def draw(comparison: Comparison) -> dict[str, dict[str, Markup]]:
         section: {title: Markup(svg) for title, svg in found.items() if svg}
         for section, found in drawn.items()
     }
+
+
+def _curves(rows: Sequence[RunRow]) -> Iterable[tuple[str, str | None]]:
+    """What probes and tasks did during training."""
+    for name in followed(rows):
+        curves = [charts.Curve(row.number, row.name, rises(row.probes.get(name))) for row in rows]
+        title, axis = f"{name} text".capitalize(), "bits per byte above the start"
+        yield title, charts.overlaid(name, title, axis, curves, lambda rise: wording.signed(rise, 2))
+    for task in dict.fromkeys(name for row in rows for name in row.in_training):
+        curves = [charts.Curve(row.number, row.name, gains(row.in_training.get(task))) for row in rows]
+        axis = "points above the start"
+        yield task, charts.overlaid(f"task {task}", task, axis, curves, wording.points)
 
 
 def _score_charts(rows: Sequence[RunRow]) -> Iterable[tuple[str, str | None]]:
@@ -135,20 +152,25 @@ def change_columns(comparison: Comparison) -> list[Column]:
 
 
 def _change_cell(probe: Measured) -> Cell:
-    if probe.change is None:
-        return Cell(wording.NOTHING)
     change = probe.change
+    if change is None:
+        return Cell(wording.NOTHING)
     small = f"{wording.signed(change.low)} to {wording.signed(change.high)}" if change.known else ""
-    return Cell(wording.signed(change.value), small)
+    return Cell(wording.signed(change.value), change.value, small)
 
 
 def gap_columns(comparison: Comparison, name: str) -> list[Column]:
     """What one probe's curve says of every run."""
     makers: tuple[tuple[str, str, str, Callable[[Measured], Cell]], ...] = (
-        ("Depth", "bits per byte", "depth", lambda probe: Cell(wording.number(probe.depth))),
+        ("Depth", "bits per byte", "depth", _depth_cell),
         ("Trough", "tokens", "", _trough_cell),
-        ("Recovery", "tokens", "recovery", lambda probe: Cell(recovery(probe).removesuffix(" tokens"))),
-        ("Area", "bits per byte times tokens", "area", lambda probe: Cell(wording.count(probe.area))),
+        ("Recovery", "tokens", "recovery", _recovery_cell),
+        (
+            "Area",
+            "bits per byte times tokens",
+            "area",
+            lambda each: Cell(wording.count(each.area), each.area),
+        ),
         ("Left after training", "bits per byte", "permanent", _left_cell),
     )
     return [
@@ -157,13 +179,25 @@ def gap_columns(comparison: Comparison, name: str) -> list[Column]:
     ]
 
 
+def _depth_cell(probe: Measured) -> Cell:
+    return Cell(wording.number(probe.depth), probe.depth, wording.margin(probe.depth_error))
+
+
 def _trough_cell(probe: Measured) -> Cell:
-    known = wording.has_gap(probe) and probe.trough_tokens is not None
-    return Cell(wording.compact(probe.trough_tokens or 0) if known else wording.NOTHING)
+    if not has_gap(probe) or probe.trough_tokens is None:
+        return Cell(wording.NOTHING)
+    return Cell(wording.compact(probe.trough_tokens), probe.trough_tokens)
+
+
+def _recovery_cell(probe: Measured) -> Cell:
+    return Cell(recovery(probe).removesuffix(" tokens"), probe.recovery_tokens)
 
 
 def _left_cell(probe: Measured) -> Cell:
-    return Cell(wording.signed(probe.training.permanent if probe.training else None))
+    if probe.training is None:
+        return Cell(wording.NOTHING)
+    left = probe.training.permanent
+    return Cell(wording.signed(left), left, wording.margin(probe.training.permanent_error))
 
 
 def _cells(
@@ -185,16 +219,17 @@ def _best(best: Best | None) -> Sequence[str]:
 def cost_columns(comparison: Comparison) -> list[Column]:
     """Tokens, time and speed of every run."""
     rows, fastest = comparison.runs, _best(comparison.best.get("tokens_per_second"))
+
+    def speed(row: RunRow) -> Cell:
+        rate = row.tokens_per_second
+        return Cell(wording.count(rate), rate, best=row.name in fastest)
+
     makers: tuple[tuple[str, str, Callable[[RunRow], Cell]], ...] = (
-        ("Tokens", "trained", lambda row: Cell(wording.count(row.trained))),
-        ("Steps", "", lambda row: Cell(wording.count(row.steps))),
-        ("Time", "all stages", lambda row: Cell(wording.duration(row.seconds))),
-        (
-            "Speed",
-            "tokens per second",
-            lambda row: Cell(wording.count(row.tokens_per_second), best=row.name in fastest),
-        ),
-        ("Vocabulary", "tokens", lambda row: Cell(wording.count(row.vocabulary))),
+        ("Tokens", "trained", lambda row: Cell(wording.count(row.trained), row.trained)),
+        ("Steps", "", lambda row: Cell(wording.count(row.steps), row.steps)),
+        ("Time", "all stages", lambda row: Cell(wording.duration(row.seconds), row.seconds)),
+        ("Speed", "tokens per second", speed),
+        ("Vocabulary", "tokens", lambda row: Cell(wording.count(row.vocabulary), row.vocabulary)),
     )
     return [Column(label, unit, {row.name: make(row) for row in rows}) for label, unit, make in makers]
 
@@ -221,6 +256,7 @@ def score_lines(comparison: Comparison) -> list[ScoreLine]:
             key = f"suite.{name}" if kind == "suite" else f"task.{name}"
             lines.setdefault(name, {})[row.name] = Cell(
                 wording.percent(after),
+                change.value,
                 small,
                 best=row.name in _best(comparison.best.get(key)),
                 apart=name in row.other_items,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
+from cpt.report.facts.probes import interval
 from cpt.report.schema import Interval, Probe
 
 SHOWN = 8
@@ -78,11 +79,9 @@ def _evaluated(probe: Probe, text: str | None) -> Measure | None:
 
 
 def _trained(probe: Probe, text: str | None) -> Measure | None:
-    if probe.training is None or probe.training.permanent is None:
+    change = interval(probe.training.permanent, probe.training.permanent_error) if probe.training else None
+    if probe.training is None or change is None:
         return None
-    change = Interval(value=probe.training.permanent)
-    if probe.measured_by == "training" and probe.difference is not None:
-        change = probe.difference
     return Measure(change, "training", text, None if text else probe.training.before)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from cpt.report.comparison.intervals import WRITTEN
-from cpt.report.schema import Fact, Interval, Probe, Suites, Task
+from cpt.report.schema import Fact, Gate, Interval, Probe, Suites, Task, TaskCurve
 
 
 class Measured(Probe):
@@ -35,6 +35,8 @@ class RunRow(Fact):
     page: its own report, relative to the comparison's folder; None without one.
     missing: stages of its recipe that have not finished.
     tokens: trained, by source. seconds: of all stages; training_seconds: of training alone.
+    in_training: accuracies of tasks during training.
+    gates, actions: the recipe's budgets, and how often the controller acted on them.
     other_items: tasks and suites of which the run answered other items than most.
     on_front: whether no other run beats it; None where it cannot be compared.
     """
@@ -50,6 +52,9 @@ class RunRow(Fact):
     probes: dict[str, Measured]
     tasks: dict[str, Task]
     suites: Suites | None = None
+    in_training: dict[str, TaskCurve]
+    gates: list[Gate]
+    actions: int
     other_items: list[str]
     tokens: dict[str, int]
     steps: int | None = None

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from cpt.report.comparison.front import Changes
 from cpt.report.comparison.intervals import lowest
 from cpt.report.comparison.same_text import Agreement
+from cpt.report.findings import has_gap
 from cpt.report.schema import Interval, Probe
-from cpt.report.wording import NOTHING, compact, has_gap, percent, signed
+from cpt.report.wording import NOTHING, compact, percent, signed
 
 if TYPE_CHECKING:
     from cpt.report.comparison.facts import ReportedRun
@@ -154,7 +155,7 @@ def _began_elsewhere(rows: Sequence[RunRow]) -> Iterator[str]:
             levels = [f"{signed(probe.offset)} on {name} text" for name, probe in found.items()]
             yield (
                 f"Training of {row.name} began at another level than the others' ({listed(levels)}), "
-                "as after a change of the vocabulary: its gap is measured from there and not set against theirs."
+                "as after a change of the vocabulary: its gap is measured from there, not set against theirs."
             )
 
 

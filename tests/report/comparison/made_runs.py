@@ -72,7 +72,15 @@ def the_facts(name: str, ends: dict[str, float], noise: float, depth: float) -> 
 
 def reading(probe: str, step: int, value: float) -> dict[str, Any]:
     tokens = step * TOKENS_PER_STEP
-    return {"step": step, "tokens": tokens, "probe": probe, "bits_per_byte": value, "standard_error": 0.01}
+    return {
+        "step": step,
+        "tokens": tokens,
+        "probe": probe,
+        "value": value,
+        "kind": "text",
+        "unit": "bits per byte",
+        "standard_error": 0.01,
+    }
 
 
 def curve_at(step: int, end: float, dip: float) -> float:
@@ -113,7 +121,12 @@ FOUR = (
 """The first three are on the front; the last is beaten by the second and the third."""
 
 SETTINGS = [
-    Setting(key="pretrain.replay", values={"replay-0": 0.0, "replay-25": 0.25, "replay-50": 0.5, "slow": 0.25}),
-    Setting(key="pretrain.schedule.peak", values={"replay-0": 3e-4, "replay-25": 3e-4, "replay-50": 3e-4, "slow": 5e-5}),
+    Setting(
+        key="pretrain.replay", values={"replay-0": 0.0, "replay-25": 0.25, "replay-50": 0.5, "slow": 0.25}
+    ),
+    Setting(
+        key="pretrain.schedule.peak",
+        values={"replay-0": 3e-4, "replay-25": 3e-4, "replay-50": 3e-4, "slow": 5e-5},
+    ),
     Setting(key="vocabulary", values={"slow": {"extend": {"tokens": 256}}}),
 ]
