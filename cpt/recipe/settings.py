@@ -35,20 +35,25 @@ class Settings:
     stages: Mapping[str, StageSettings]
 
 
-def settings_of(recipe: Mapping[str, Any], registry: Registry) -> Settings:
+def settings_of(
+    recipe: Mapping[str, Any], registry: Registry, ran: Mapping[str, Mapping[str, Any]] | None = None
+) -> Settings:
     """The settings of a recipe's data, those included that it leaves at their defaults.
 
     A stage of a kind that there is no longer, or that this version refuses, is taken as written.
+
+    Args:
+        ran: by stage, the settings with which it ran; another version may have had other defaults.
     """
-    defaults = {name: RecipeFile.model_fields[name].default for name in TOP}
     stages = {}
     for item in recipe.get("stages") or []:
         kind, written = _item(item)
-        name = written.get("name")
-        stages[name if isinstance(name, str) else kind] = StageSettings(
-            written, _all(kind, written, registry)
-        )
-    return Settings({key: recipe.get(key, defaults[key]) for key in TOP}, stages)
+        name = str(written.get("name") or kind)
+        known = (ran or {}).get(name)
+        effective = _effective(kind, written, registry) if known is None else _as_ran(known, written)
+        stages[name] = StageSettings(written, flat(effective))
+    seed = RecipeFile.model_fields["seed"].default
+    return Settings({"seed": seed} | {key: recipe[key] for key in TOP if key in recipe}, stages)
 
 
 def differing(recipes: Mapping[str, Settings]) -> list[Setting]:
@@ -80,13 +85,16 @@ def _item(item: Any) -> tuple[str, Mapping[str, Any]]:
     return kind, written or {}
 
 
-def _all(kind: str, written: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
-    settings = {key: value for key, value in written.items() if key != "name"}
+def _effective(kind: str, written: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
     if kind in registry:
         with suppress(ValidationError):
-            checked = config_data(registry[kind].Config.model_validate(written))
-            settings = checked | {key: value for key, value in settings.items() if key == "from"}
-    return flat(settings)
+            return _as_ran(config_data(registry[kind].Config.model_validate(written)), written)
+    return {key: value for key, value in written.items() if key != "name"}
+
+
+def _as_ran(config: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage's settings with the choice of its inputs, which is no part of its result's configuration."""
+    return {**config, **{key: value for key, value in written.items() if key == "from"}}
 
 
 def _shared(stage: str, recipes: Mapping[str, Settings]) -> bool:

@@ -160,7 +160,9 @@ def _change_cell(probe: Measured) -> Cell:
 
 
 def gap_columns(comparison: Comparison, name: str) -> list[Column]:
-    """What one probe's curve says of every run."""
+    """What one probe's curve says of every run; nothing if it rose in none."""
+    if not any(has_gap(row.probes[name]) for row in comparison.runs if name in row.probes):
+        return []
     makers: tuple[tuple[str, str, str, Callable[[Measured], Cell]], ...] = (
         ("Depth", "bits per byte", "depth", _depth_cell),
         ("Trough", "tokens", "", _trough_cell),

@@ -44,7 +44,8 @@ def verdict(changes: Mapping[str, Changes], beaten: Mapping[str, Sequence[str]])
         clauses.append(f"{listed(between)} {'lies' if len(between) == 1 else 'lie'} between")
     worse = [name for name, others in beaten.items() if others]
     if worse and not both:
-        clauses.append(f"{listed(worse)} {'is' if len(worse) == 1 else 'are'} beaten on both together")
+        better = dict.fromkeys(other for name in worse for other in beaten[name] if not beaten[other])
+        clauses.append(f"{listed(worse)} {'is' if len(worse) == 1 else 'are'} beaten by {listed(better)}")
     return f"{'; '.join(clauses)}."
 
 

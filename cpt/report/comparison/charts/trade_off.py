@@ -44,7 +44,8 @@ def trade_off(rows: Sequence[RunRow], front: Sequence[str]) -> str | None:
             _draw_intervals(axes, row, ends[row.name])
         axes.margins(0.1)
         ring_each(axes, {row.number: ends[row.name] for row in shown})
-        axes.annotate("base", (0, 0), xytext=(4, 4), textcoords="offset points", color=colour("muted"))
+        beside: dict[str, Any] = {"xytext": (-5, -13), "textcoords": "offset points", "ha": "right"}
+        axes.annotate("base", (0, 0), color=colour("muted"), **beside)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
             axis.set_major_formatter(FuncFormatter(lambda value, _: signed(value, 2)))
