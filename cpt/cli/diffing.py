@@ -25,9 +25,11 @@ from cpt.recipe.differences import (
     side_of_run,
 )
 from cpt.recipe.journal import Run, find_run
+from cpt.report.wording import NOTHING
 
 if TYPE_CHECKING:
     from cpt.report.comparison.schema import Comparison, Measured
+    from cpt.report.schema import Interval
 
 _SUFFIXES = (".yaml", ".yml")
 _FINGERPRINT = 12
@@ -165,24 +167,19 @@ def verdict(found: Differences) -> str:
 
 
 def _compared_figures(comparison: Comparison) -> dict[str, Any]:
-    from cpt.report.comparison.intervals import difference
-
     a, b = comparison.runs
-    probes = {}
-    for name in a.probes.keys() & b.probes.keys():
-        before, after = a.probes[name], b.probes[name]
-        apart = before.apart or after.apart
-        between = None
-        if before.change and after.change and not apart:
-            between = difference(before.change, after.change).model_dump(mode="json")
-        probes[name] = {
-            "a": _levels(before),
-            "b": _levels(after),
-            "difference": between,
-            "not_compared": apart or None,
+    between = {pair.probe: pair for pair in comparison.pairs}
+    probes = {
+        name: {
+            "a": _levels(a.probes[name]),
+            "b": _levels(b.probes[name]),
+            "difference": between[name].difference.model_dump(mode="json") if name in between else None,
         }
+        for name in a.probes
+        if name in b.probes
+    }
     return {
-        "bits_per_byte": dict(sorted(probes.items())),
+        "bits_per_byte": probes,
         "tokens": {"a": a.trained, "b": b.trained},
         "seconds": {"a": a.seconds, "b": b.seconds},
         "tokens_per_second": {"a": a.tokens_per_second, "b": b.tokens_per_second},
@@ -215,21 +212,22 @@ def _print_settings(console: Console, found: Differences) -> None:
     table = rows("setting", "A", "B")
     for setting in found.settings:
         a, b = (as_text(setting.values[side]) if side in setting.values else None for side in "ab")
-        table.add_row("", setting.key, Text(a or "–", style="red"), Text(b or "–", style="green"))
+        table.add_row("", setting.key, Text(a or NOTHING, style="red"), Text(b or NOTHING, style="green"))
     _titled(console, "settings", table)
 
 
 def _print_stages(console: Console, found: Differences) -> None:
     table = rows("stage", "A", "B", "")
     for stage in found.stages:
-        a, b = ((each or "–")[:_FINGERPRINT] for each in (stage.a, stage.b))
+        a, b = ((each or NOTHING)[:_FINGERPRINT] for each in (stage.a, stage.b))
         table.add_row("", stage.stage, Text(a, style="dim"), Text(b, style="dim"), _standing(stage))
     _titled(console, "results", table)
 
 
 def _standing(stage: StageDifference) -> Text:
     if stage.state != "differs":
-        return Text(stage.state, style="green" if stage.state == "same" else "yellow")
+        words = {"only in a": "only in A", "only in b": "only in B"}.get(stage.state, stage.state)
+        return Text(words, style="green" if stage.state == "same" else "yellow")
     follows = [f"follows from {', '.join(stage.follows)}"] if stage.follows else []
     return Text("; ".join([*stage.why, *follows]) or "made by another version of cpt", style="yellow")
 
@@ -239,7 +237,7 @@ def _print_sources(console: Console, found: Differences) -> None:
         return
     table = rows("stage", "data", "A", "B")
     for source in found.sources:
-        a, b = ((each or "–")[:_FINGERPRINT] for each in (source.a, source.b))
+        a, b = ((each or NOTHING)[:_FINGERPRINT] for each in (source.a, source.b))
         table.add_row("", source.stage, source.reference, a, b)
     _titled(console, "content of the data", table)
 
@@ -249,7 +247,7 @@ def _print_versions(console: Console, found: Differences) -> None:
         return
     table = rows("package", "A", "B")
     for package, (a, b) in found.versions.items():
-        table.add_row("", package, a or "–", b or "–")
+        table.add_row("", package, a or NOTHING, b or NOTHING)
     _titled(console, "versions", table)
 
 
@@ -257,9 +255,11 @@ def _print_figures(console: Console, comparison: Comparison) -> None:
     from cpt.report.wording import count, duration
 
     a, b = comparison.runs
+    between = {pair.probe: pair.difference for pair in comparison.pairs}
     table = rows("bits per byte", "A#", "B#", "difference#", "")
     for name in (name for name in a.probes if name in b.probes):
-        table.add_row("", *_figure_cells(name, a.probes[name], b.probes[name]))
+        words = [_with_interval(row.probes[name]) for row in (a, b)]
+        table.add_row("", f"{name} text", *words, *_between(between.get(name)))
     table.add_row("", "tokens trained", count(a.trained), count(b.trained), "", "")
     table.add_row("", "time", duration(a.seconds), duration(b.seconds), "", "")
     speeds = count(a.tokens_per_second), count(b.tokens_per_second)
@@ -267,25 +267,26 @@ def _print_figures(console: Console, comparison: Comparison) -> None:
     _titled(console, "figures: change from the base to the final model", table)
 
 
-def _figure_cells(name: str, a: Measured, b: Measured) -> list[str | Text]:
-    from cpt.report.comparison.intervals import difference
+def _between(difference: Interval | None) -> list[str | Text]:
+    """How far the second run is from the first, and whether that is more than noise."""
     from cpt.report.findings import judgement
     from cpt.report.wording import signed
 
-    words = [_with_interval(each) for each in (a, b)]
-    if a.change is None or b.change is None or a.apart or b.apart:
-        return [f"{name} text", *words, "", Text("not compared" if a.apart or b.apart else "", style="dim")]
-    between = difference(a.change, b.change)
-    found = judgement(between, lower_is_better=True)
+    if difference is None:
+        return ["", Text("not compared", style="dim")]
+    found = judgement(difference, lower_is_better=True)
     style = {"better": "green", "worse": "red"}.get(found, "dim")
-    return [f"{name} text", *words, signed(between.value), Text(found or "no interval", style=style)]
+    words = signed(difference.value)
+    if difference.known:
+        words += f" ({signed(difference.low)} to {signed(difference.high)})"
+    return [words, Text(found or "no interval", style=style)]
 
 
 def _with_interval(probe: Measured) -> str:
     from cpt.report.wording import signed
 
     if probe.change is None:
-        return "–"
+        return NOTHING
     low, high = signed(probe.change.low), signed(probe.change.high)
     return signed(probe.change.value) + (f" ({low} to {high})" if probe.change.known else "")
 

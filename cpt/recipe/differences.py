@@ -15,7 +15,7 @@ from cpt.recipe.journal import Run
 from cpt.recipe.load import Registry, load
 from cpt.recipe.reported import finished
 from cpt.recipe.schema import Recipe
-from cpt.recipe.settings import Settings, differing, settings_of
+from cpt.recipe.settings import Settings, differing, in_order, settings_of
 from cpt.recipe.store import Record
 from cpt.report.comparison.schema import Setting
 from cpt.stages.base import BASE
@@ -122,7 +122,7 @@ def side_of_recipe(file: Path, registry: Registry) -> Side:
 def differences(a: Side, b: Side) -> Differences:
     """Compare two sides, a before b."""
     settings = differing({"a": a.settings, "b": b.settings})
-    names = dict.fromkeys([*a.stages, *b.stages])
+    names = in_order(a.stages, b.stages)
     stages: list[StageDifference] = []
     for name in names:
         own = [setting for setting in settings if setting.key.startswith(f"{name}.")]

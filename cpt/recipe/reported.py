@@ -19,6 +19,7 @@ from cpt.recipe.store import Record
 
 if TYPE_CHECKING:
     from cpt.report.comparison.facts import ReportedRun
+    from cpt.report.comparison.intervals import Documents
     from cpt.report.schema import Facts
 
 
@@ -97,6 +98,7 @@ def _reported(run: Run, name: str, beside: Path) -> ReportedRun:
         page=quote(os.path.relpath(page, beside)) if page else None,
         missing=[stage for stage in run.stages if stage not in records],
         texts=_texts(records),
+        documents=_documents(records),
     )
 
 
@@ -136,3 +138,18 @@ def _texts(records: Mapping[str, Record]) -> dict[str, str]:
             digest.update(hashlib.sha256(document.text.encode()).digest())
         found[source] = digest.hexdigest()
     return found
+
+
+def _documents(records: Mapping[str, Record]) -> dict[str, Documents]:
+    """What the newest evaluate stage found on each document; nothing if it kept none (older versions)."""
+    import numpy as np
+
+    from cpt.report.comparison.intervals import Documents
+    from cpt.stages.evaluate import DOCUMENTS
+
+    scores = [record.path("scores") for record in records.values() if "scores" in record.kinds]
+    kept = read_json(scores[-1] / DOCUMENTS) if scores else None
+    return {
+        probe: Documents(tuple(found["texts"]), np.asarray(found["nats"]), np.asarray(found["bytes"]))
+        for probe, found in (kept or {}).items()
+    }

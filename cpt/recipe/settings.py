@@ -62,12 +62,11 @@ def differing(recipes: Mapping[str, Settings]) -> list[Setting]:
     A stage that not all of them have is one setting, under its name, with what is written for it.
     """
     found = [_setting(key, {run: each.top.get(key) for run, each in recipes.items()}) for key in TOP]
-    names = dict.fromkeys(stage for each in recipes.values() for stage in each.stages)
-    for stage in names:
+    for stage in in_order(*(each.stages for each in recipes.values())):
         owners = {run: each.stages[stage] for run, each in recipes.items() if stage in each.stages}
         if len(owners) < len(recipes):
             found.append(Setting(key=stage, values={run: dict(own.written) for run, own in owners.items()}))
-        for key in _merged(own.all for own in owners.values()):
+        for key in in_order(*(own.all for own in owners.values())):
             values = {run: own.all[key] for run, own in owners.items() if key in own.all}
             found.append(_setting(f"{stage}.{key}", values, len(owners)))
     orders = {
@@ -75,6 +74,20 @@ def differing(recipes: Mapping[str, Settings]) -> list[Setting]:
     }
     found.append(_setting("stages", orders))
     return [setting for setting in found if setting is not None]
+
+
+def in_order(*lists: Iterable[str]) -> list[str]:
+    """All names, each list's own order kept as far as the lists agree: a new name follows the one before it."""
+    found: list[str] = []
+    for names in lists:
+        at = 0
+        for name in names:
+            if name in found:
+                at = found.index(name) + 1
+            else:
+                found.insert(at, name)
+                at += 1
+    return found
 
 
 def _item(item: Any) -> tuple[str, Mapping[str, Any]]:
@@ -99,10 +112,6 @@ def _as_ran(config: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, 
 
 def _shared(stage: str, recipes: Mapping[str, Settings]) -> bool:
     return all(stage in each.stages for each in recipes.values())
-
-
-def _merged(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
 
 
 def _setting(key: str, values: dict[str, Any], of: int | None = None) -> Setting | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from cpt.report.comparison import wording
 from cpt.report.comparison.figures import best_by_figure
 from cpt.report.comparison.front import Changes, beaten_by
+from cpt.report.comparison.intervals import Documents, Estimate, are_paired, difference
 from cpt.report.comparison.same_items import other_items
 from cpt.report.comparison.same_text import Agreement, agree, offsets
-from cpt.report.comparison.schema import Comparison, Measured, RunRow, Setting
+from cpt.report.comparison.schema import Comparison, Measured, Pair, RunRow, Setting
 from cpt.report.curves import thinned
 from cpt.report.facts.probes import FIRST_PROBES
 from cpt.report.schema import Facts, Probe
@@ -26,6 +28,7 @@ class ReportedRun:
     name: unlike all others'. page: its own report, relative to the comparison's folder.
     missing: stages that have not finished.
     texts: fingerprint of the held-out text of each probe, as far as its corpus is still there.
+    documents: what evaluate found on each document, by probe.
     """
 
     name: str
@@ -35,6 +38,7 @@ class ReportedRun:
     page: str | None = None
     missing: Sequence[str] = ()
     texts: Mapping[str, str] = field(default_factory=dict)
+    documents: Mapping[str, Documents] = field(default_factory=dict)
 
 
 def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: str) -> Comparison:
@@ -52,7 +56,9 @@ def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: s
     rows = [
         row_of(run, number, agreements, begun, others[run.name]) for number, run in enumerate(runs, start=1)
     ]
-    changes = {row.name: found for row in rows if (found := changes_of(row)) is not None}
+    estimates = {name: estimates_of(runs, name, agreement) for name, agreement in agreements.items()}
+    domain, general = (estimates.get(name, {}) for name in FIRST_PROBES)
+    changes = {run: Changes(domain[run], general[run]) for run in domain if run in general}
     beaten = beaten_by(changes)
     rows = [
         row.model_copy(update={"on_front": not beaten[row.name], "beaten_by": beaten[row.name]})
@@ -60,15 +66,18 @@ def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: s
         else row
         for row in rows
     ]
-    front = sorted((name for name in beaten if not beaten[name]), key=lambda name: changes[name].domain.value)
+    front = sorted(
+        (name for name in beaten if not beaten[name]), key=lambda run: changes[run].domain.interval.value
+    )
     return Comparison(
         verdict=wording.verdict(changes, beaten),
-        basis=wording.basis(changes, agreements, max(run.facts.confidence for run in runs)),
+        basis=wording.basis(changes, agreements),
         created=created,
         confidence=max(run.facts.confidence for run in runs),
         notes=wording.notes(runs, agreements, rows),
         front=front,
-        best=best_by_figure(rows),
+        best=best_by_figure(rows, estimates),
+        pairs=[pair for name, found in estimates.items() for pair in pairs_of(name, found)],
         runs=rows,
         settings=list(settings),
     )
@@ -80,14 +89,33 @@ def probe_names(runs: Sequence[ReportedRun]) -> list[str]:
     return sorted(found, key=lambda name: FIRST_PROBES.index(name) if name in FIRST_PROBES else len(found))
 
 
-def changes_of(row: RunRow) -> Changes | None:
-    """What a run changed on domain and general text; None where it cannot be compared."""
-    domain, general = (row.probes.get(name) for name in FIRST_PROBES)
-    if domain is None or general is None or domain.apart or general.apart:
-        return None
-    if domain.change is None or general.change is None:
-        return None
-    return Changes(domain.change, general.change)
+def estimates_of(runs: Sequence[ReportedRun], name: str, agreement: Agreement) -> dict[str, Estimate]:
+    """Changes on one text of the runs that can be compared.
+
+    Runs of one base are compared document by document: what they changed differs by as much as they do.
+    """
+    one_base = len({run.facts.probes[name].before for run in runs if run.name in agreement.measures}) == 1
+    return {
+        run.name: Estimate(
+            measure.change, run.documents.get(name) if one_base and measure.by == "evaluate" else None
+        )
+        for run in runs
+        if (measure := agreement.measures.get(run.name)) is not None
+    }
+
+
+def pairs_of(name: str, estimates: Mapping[str, Estimate]) -> list[Pair]:
+    """How far every two runs that can be compared are apart on one text."""
+    return [
+        Pair(
+            probe=name,
+            a=a,
+            b=b,
+            difference=difference(estimates[a], estimates[b]),
+            paired=are_paired(estimates[a], estimates[b]),
+        )
+        for a, b in combinations(estimates, 2)
+    ]
 
 
 def row_of(

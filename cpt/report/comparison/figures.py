@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from cpt.report.comparison.intervals import lowest
+from cpt.report.comparison.intervals import Documents, Estimate, lowest
 from cpt.report.comparison.schema import Best, Measured, RunRow
 from cpt.report.facts.probes import interval
 from cpt.report.findings import has_gap
@@ -18,6 +18,7 @@ class Figure(NamedTuple):
 
     sign: 1 where lower is better, -1 where higher is.
     exact: whether it is a count or a time, which differ as soon as they are unequal.
+    documents: what it was found on, by run.
     """
 
     key: str
@@ -25,13 +26,18 @@ class Figure(NamedTuple):
     values: dict[str, Interval]
     sign: int = 1
     exact: bool = False
+    documents: Mapping[str, Documents | None] | None = None
 
 
-def best_by_figure(rows: Sequence[RunRow]) -> dict[str, Best]:
-    """The best run by every figure that two runs or more have and that tells some of them apart."""
+def best_by_figure(rows: Sequence[RunRow], changes: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Best]:
+    """The best run by every figure that two runs or more have and that tells some of them apart.
+
+    Args:
+        changes: on every held-out text, by run, of those that can be compared.
+    """
     return {
         figure.key: Best(figure=figure.label, runs=names, value=figure.values[names[0]].value)
-        for figure in figures(rows)
+        for figure in figures(rows, changes)
         if len(figure.values) > 1 and len(names := best(figure)) < len(figure.values)
     }
 
@@ -40,18 +46,18 @@ def best(figure: Figure) -> list[str]:
     """The best run by a figure and those that noise does not tell from it."""
     directed = {name: _times(figure.sign, value) for name, value in figure.values.items()}
     if not figure.exact:
-        return lowest(directed)
+        found_on = figure.documents or {}
+        return lowest({name: Estimate(value, found_on.get(name)) for name, value in directed.items()})
     least = min(value.value for value in directed.values())
     return [name for name, value in directed.items() if value.value == least]
 
 
-def figures(rows: Sequence[RunRow]) -> Iterator[Figure]:
-    """Every figure; what was measured on other text is left out."""
-    for name in dict.fromkeys(name for row in rows for name in row.probes):
-        alike = {
-            row.name: row.probes[name] for row in rows if name in row.probes and not row.probes[name].apart
-        }
-        yield Figure(f"{name}.change", f"{name} text", _known(alike, lambda probe: probe.change))
+def figures(rows: Sequence[RunRow], changes: Mapping[str, Mapping[str, Estimate]]) -> Iterator[Figure]:
+    """Every figure; what was measured on other text is left out. Args: as of `best_by_figure`."""
+    for name, estimates in changes.items():
+        values = {run: estimate.interval for run, estimate in estimates.items()}
+        found_on = {run: estimate.documents for run, estimate in estimates.items()}
+        yield Figure(f"{name}.change", f"{name} text", values, documents=found_on)
         begun = {
             row.name: row.probes[name] for row in rows if name in row.probes and row.probes[name].began_alike
         }

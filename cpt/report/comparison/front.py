@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from cpt.report.comparison.intervals import is_lower
-from cpt.report.schema import Interval
+from cpt.report.comparison.intervals import Estimate, is_lower
 
 
 class Changes(NamedTuple):
     """What a run changed on domain and on general text: bits per byte, lower is better."""
 
-    domain: Interval
-    general: Interval
+    domain: Estimate
+    general: Estimate
 
 
 def beats(a: Changes, b: Changes) -> bool:

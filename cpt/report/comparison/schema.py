@@ -6,8 +6,10 @@ from typing import Any
 
 from pydantic import Field
 
-from cpt.report.comparison.intervals import WRITTEN
 from cpt.report.schema import Fact, Gate, Interval, Probe, Suites, Task, TaskCurve
+
+WRITTEN = 0.0005
+"""Half of the last decimal that a page writes, in bits per byte: a smaller difference is none."""
 
 
 class Measured(Probe):
@@ -77,6 +79,19 @@ class Setting(Fact):
     values: dict[str, Any]
 
 
+class Pair(Fact):
+    """How far two runs are apart on one text: change of b minus change of a, in bits per byte.
+
+    paired: whether the interval was found document by document; else the two count as independent.
+    """
+
+    probe: str
+    a: str
+    b: str
+    difference: Interval
+    paired: bool
+
+
 class Best(Fact):
     """The best run by one figure, and those that the noise does not tell from it; best value first."""
 
@@ -100,4 +115,5 @@ class Comparison(Fact):
     front: list[str]
     best: dict[str, Best]
     runs: list[RunRow]
+    pairs: list[Pair]
     settings: list[Setting]

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cpt.report.comparison.front import Changes
-from cpt.report.comparison.intervals import lowest
+from cpt.report.comparison.intervals import Estimate, are_paired, lowest
 from cpt.report.comparison.same_text import Agreement
 from cpt.report.findings import has_gap
-from cpt.report.schema import Interval, Probe
+from cpt.report.schema import Probe
 from cpt.report.wording import NOTHING, compact, percent, signed
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _nothing_to_compare(changes: Mapping[str, Changes]) -> str:
 
 
 def _best_on_both(best: Sequence[str], changes: Mapping[str, Changes]) -> str:
-    domain, general = (signed(change.value) for change in changes[best[0]])
+    domain, general = (signed(change.interval.value) for change in changes[best[0]])
     verb = "is" if len(best) == 1 else "are"
     found = f"{domain} bits per byte on domain text, {general} on general text"
     return f"{listed(best)} {verb} best on both; {found}"
@@ -65,33 +65,32 @@ def _best_on_both(best: Sequence[str], changes: Mapping[str, Changes]) -> str:
 def _two_ends(domain: Sequence[str], general: Sequence[str], changes: Mapping[str, Changes]) -> list[str]:
     """The run that gains most and the one that keeps most, each with what it pays on the other text."""
     most, kept = changes[domain[0]], changes[general[0]]
-    gains = "gain" if most.domain.value < 0 else "lose"
-    amount = "most" if most.domain.value < 0 else "least"
+    gains = "gain" if most.domain.interval.value < 0 else "lose"
+    amount = "most" if most.domain.interval.value < 0 else "least"
     verb = gains if len(domain) > 1 else f"{gains}s"
     return [
-        f"{listed(domain)} {verb} {amount} on domain text ({signed(most.domain.value)}, "
-        f"general {signed(most.general.value)})",
+        f"{listed(domain)} {verb} {amount} on domain text ({signed(most.domain.interval.value)}, "
+        f"general {signed(most.general.interval.value)})",
         f"{listed(general)} {'keep' if len(general) > 1 else 'keeps'} general text best "
-        f"({signed(kept.general.value)}, domain {signed(kept.domain.value)})",
+        f"({signed(kept.general.interval.value)}, domain {signed(kept.domain.interval.value)})",
     ]
 
 
-def basis(changes: Mapping[str, Changes], agreements: Mapping[str, Agreement], confidence: float) -> str:
+def basis(changes: Mapping[str, Changes], agreements: Mapping[str, Agreement]) -> str:
     """What the verdict rests on."""
     if not changes:
         return "What each run changed is below; nothing of it is set against another run's."
     measures = [agreements[kind].measures[run] for kind in Changes._fields for run in changes]
     if all(measure.by == "evaluate" for measure in measures):
-        means = "Each run's base model against its final model on the same held-out text, in bits per byte."
+        means = "Each run's base model against its final model on the same held-out text."
     else:
-        means = (
-            "First against last reading of the training probes on the same held-out text, in bits per byte."
-        )
+        means = "First against last reading of the training probes on the same held-out text."
+    first, *others = changes.values()
+    if others and all(are_paired(*pair) for other in others for pair in zip(first, other, strict=True)):
+        pairs = "the 95% interval of their difference, taken document by document, excludes zero"
+        return f"{means} Two runs differ where {pairs}."
     if all(measure.change.known for measure in measures):
-        return (
-            f"{means} Two runs differ where their {percent(confidence, 0)} intervals, taken as independent, "
-            "leave a difference."
-        )
+        return f"{means} Two runs differ where their intervals, taken as independent, leave a difference."
     return f"{means} Of some changes no interval is known: there every difference that is written counts."
 
 
@@ -190,8 +189,8 @@ def listed(names: Iterable[str], most: int = NAMED) -> str:
     return found[0] if len(found) == 1 else f"{', '.join(found[:-1])} and {found[-1]}"
 
 
-def _range(values: Sequence[Interval]) -> str:
-    found = sorted(value.value for value in values)
+def _range(estimates: Sequence[Estimate]) -> str:
+    found = sorted(estimate.interval.value for estimate in estimates)
     return f"{signed(found[0])} to {signed(found[-1])}"
 
 
