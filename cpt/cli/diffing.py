@@ -160,7 +160,7 @@ def verdict(found: Differences) -> str:
     else:
         why = "; ".join(first.why) or "it was made by another version of cpt"
         sentence = f"{first.stage} is the first stage that differs: {why}"
-    after = [stage.stage for stage in found.stages if stage.follows and not stage.why]
+    after = [stage.stage for stage in found.stages if stage.follows]
     if after:
         sentence += f". What follows from it differs too: {', '.join(after)}"
     return f"{sentence}."

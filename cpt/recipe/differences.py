@@ -178,7 +178,7 @@ def _stage(
     if a is None or b is None:
         state = "only in b" if a is None else "only in a"
         return StageDifference(name, state, a.fingerprint if a else None, b.fingerprint if b else None)
-    why = (*(_in_words(setting, name) for setting in settings), *_beside_settings(a, b))
+    why = (*(_in_words(setting, name) for setting in settings), *_beside_settings(a, b, differ))
     sources = {**(a.sources or {}), **(b.sources or {})}.values()
     follows = tuple(source for source in dict.fromkeys(sources) if source in differ)
     if a.fingerprint is None or b.fingerprint is None:
@@ -197,7 +197,7 @@ def _in_words(setting: Setting, stage: str) -> str:
     return f"{key} {as_text(setting.values['a'])} → {as_text(setting.values['b'])}"
 
 
-def _beside_settings(a: StageSide, b: StageSide) -> Iterator[str]:
+def _beside_settings(a: StageSide, b: StageSide, differ: set[str]) -> Iterator[str]:
     """What differs in a stage itself, other than its settings; only what both sides know."""
     if a.kind != b.kind:
         yield f"a {a.kind} stage → a {b.kind} stage"
@@ -213,7 +213,7 @@ def _beside_settings(a: StageSide, b: StageSide) -> Iterator[str]:
             yield f"the content of {reference} changed"
     for role, source in (a.sources or {}).items():
         other = (b.sources or {}).get(role, source)
-        if source != other:
+        if source != other and not {source, other} & differ:
             yield f"{role} comes from {source} → {other}"
 
 
