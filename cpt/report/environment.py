@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -16,6 +17,7 @@ from cpt.report import wording
 from cpt.report.theme import PALETTE, printable
 
 
+@cache
 def environment() -> Environment:
     """Templates of `cpt/report/`, paths relative to it. Every string from data is escaped."""
     made = Environment(

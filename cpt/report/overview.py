@@ -123,8 +123,8 @@ def gates_headline(facts: Facts) -> Headline | None:
     worst = next(kind for kind in ("broken", "at risk", "not measured", "held") if found[kind])
     rest = [f"{found[kind]} {kind}" for kind in ("at risk", "broken", "not measured") if found[kind]]
     acted = len(facts.watched.actions)
-    times = f"{acted} time{'s' if acted != 1 else ''}" if acted else "never"
-    note = f"{', '.join(['held', *rest])}; the controller acted {times}"
+    did = f"acted {acted} time{'s' if acted != 1 else ''}" if acted else "never had to act"
+    note = f"{', '.join(['held', *rest])}; the controller {did}"
     return Headline("Budgets kept", f"{found['held']} of {len(gates)}", note, "ink", worst)
 
 

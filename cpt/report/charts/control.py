@@ -15,7 +15,15 @@ def replay_share(points: Sequence[ControlPoint], actions: Sequence[Action]) -> s
     """Share of replay in the batch against tokens; None if it was not controlled."""
     curve = [(point.tokens, point.replay_share) for point in points if point.replay_share is not None]
     acted = [action.tokens for action in actions if "replay" in action.action]
-    return _steps("replay-share", "Replay share", curve, acted, "replay", lambda share: percent(share, 0))
+    return _steps(
+        "replay-share",
+        "Replay share",
+        "share of the batch",
+        curve,
+        acted,
+        "replay",
+        lambda share: percent(share, 0),
+    )
 
 
 def rate_factor(points: Sequence[ControlPoint], actions: Sequence[Action]) -> str | None:
@@ -24,12 +32,21 @@ def rate_factor(points: Sequence[ControlPoint], actions: Sequence[Action]) -> st
     if all(factor == 1.0 for _, factor in curve):
         return None
     acted = [action.tokens for action in actions if "rate" in action.action]
-    return _steps("rate-factor", "Factor of the rate", curve, acted, "ink", lambda f: number(f, 2))
+    return _steps(
+        "rate-factor",
+        "Factor of the learning rate",
+        "times the schedule's rate",
+        curve,
+        acted,
+        "ink",
+        lambda f: number(f, 2),
+    )
 
 
 def _steps(
     key: str,
     title: str,
+    axis: str,
     curve: Sequence[tuple[int, float]],
     acted: Sequence[int],
     role: str,
@@ -49,6 +66,6 @@ def _steps(
         token_axis(axes, tokens[-1])
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=ROUND_STEPS))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))
-        label_axes(axes, "tokens trained", title.lower())
+        label_axes(axes, "tokens trained", axis)
         ends = f"From {words(values[0])} to {words(values[-1])}"
         return to_svg(figure, key, title, f"{ends}, at most {words(max(values))}.")

@@ -15,6 +15,10 @@ from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, to_svg
 from cpt.report.wording import signed
 
 
+DOTS = 80
+"""Most readings that are drawn as dots."""
+
+
 class Place(NamedTuple):
     """A model in the plane: gain on domain text, rise on general text, both in bits per byte."""
 
@@ -54,13 +58,14 @@ def domain_against_general(
     limits = [limit for limit in limits if limit <= 3 * max(*map(abs, rises), 1e-9)]
     gains = [place.gain for place in (*path, *tries, *(each.at for each in marked))]
     with canvas(300, left=52) as (figure, axes):
-        axes.set(xlim=_range(gains, 0.08, 0.3), ylim=_range([*rises, *limits, 0.0], 0.18, 0.18))
+        axes.set(xlim=_range(gains, 0.08, 0.2), ylim=_range([*rises, *limits, 0.0], 0.18, 0.18))
         axes.grid(axis="x", visible=True)
         axes.axhline(0.0, color=colour("muted"), linewidth=1.25, dashes=(4, 3))
         corners = [tuple(place) for place in (*path, *tries)]
         _draw_limit(axes, limits)
         axes.plot(*zip(*path, strict=True), color=colour("domain"))
-        axes.plot(*zip(*path[1:-1], strict=True), "o", color=colour("domain"), markersize=3.2)
+        if 2 < len(path) <= DOTS:
+            axes.plot(*zip(*path[1:-1], strict=True), "o", color=colour("domain"), markersize=3.2)
         if tries:
             axes.plot(
                 *zip(*tries, strict=True), "o", color=colour("muted"), markerfacecolor="none", markersize=6

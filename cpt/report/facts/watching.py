@@ -52,8 +52,17 @@ def gather_watched(training: TrainingRecord | None) -> Watched:
 
 def gather_control(steps: Sequence[Mapping[str, Any]]) -> list[ControlPoint]:
     """Replay share and rate factor where they change; empty if no controller was active."""
-    points = [ControlPoint(**row) for row in steps if "replay_share" in row or "rate_factor" in row]
-    return turns(points, lambda point: (point.replay_share, point.rate_factor))
+    rows = [row for row in steps if "replay_share" in row or "rate_factor" in row]
+    changed = turns(rows, lambda row: (_replay_share(row), _rate_factor(row)))
+    return [ControlPoint(**row) for row in thinned(changed, _replay_share, _rate_factor)]
+
+
+def _replay_share(row: Mapping[str, Any]) -> float | None:
+    return row.get("replay_share")
+
+
+def _rate_factor(row: Mapping[str, Any]) -> float | None:
+    return row.get("rate_factor")
 
 
 def gather_drift(training: TrainingRecord) -> list[CurvePoint]:
