@@ -77,7 +77,7 @@ def differing(recipes: Mapping[str, Settings]) -> list[Setting]:
 
 
 def in_order(*lists: Iterable[str]) -> list[str]:
-    """All names, each list's own order kept as far as the lists agree: a new one follows the one before it."""
+    """All names, each list's own order kept as far as the lists agree: new ones follow the one before."""
     found: list[str] = []
     for names in lists:
         at = 0
