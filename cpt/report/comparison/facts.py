@@ -59,7 +59,7 @@ def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: s
     estimates = {name: estimates_of(runs, name, agreement) for name, agreement in agreements.items()}
     domain, general = (estimates.get(name, {}) for name in FIRST_PROBES)
     changes = {run: Changes(domain[run], general[run]) for run in domain if run in general}
-    beaten = beaten_by(changes)
+    beaten = beaten_by(changes) if len(changes) > 1 else {}
     rows = [
         row.model_copy(update={"on_front": not beaten[row.name], "beaten_by": beaten[row.name]})
         if row.name in beaten

@@ -27,7 +27,7 @@ def verdict(changes: Mapping[str, Changes], beaten: Mapping[str, Sequence[str]])
         changes: of the runs that can be compared. beaten: for each of them the runs that beat it.
     """
     if len(changes) < 2:
-        return _nothing_to_compare(changes)
+        return "No two runs were measured on the same domain and general text; each stands for itself."
     domain = lowest({name: each.domain for name, each in changes.items()})
     general = lowest({name: each.general for name, each in changes.items()})
     if len(domain) == len(general) == len(changes):
@@ -47,12 +47,6 @@ def verdict(changes: Mapping[str, Changes], beaten: Mapping[str, Sequence[str]])
         better = dict.fromkeys(other for name in worse for other in beaten[name] if not beaten[other])
         clauses.append(f"{listed(worse)} {'is' if len(worse) == 1 else 'are'} beaten by {listed(better)}")
     return f"{'; '.join(clauses)}."
-
-
-def _nothing_to_compare(changes: Mapping[str, Changes]) -> str:
-    if changes:
-        return f"Only {next(iter(changes))} was measured on domain and general text that others could share."
-    return "No two runs were measured on the same domain and general text."
 
 
 def _best_on_both(best: Sequence[str], changes: Mapping[str, Changes]) -> str:
@@ -78,7 +72,7 @@ def _two_ends(domain: Sequence[str], general: Sequence[str], changes: Mapping[st
 
 def basis(changes: Mapping[str, Changes], agreements: Mapping[str, Agreement]) -> str:
     """What the verdict rests on."""
-    if not changes:
+    if len(changes) < 2:
         return "What each run changed is below; nothing of it is set against another run's."
     measures = [agreements[kind].measures[run] for kind in Changes._fields for run in changes]
     if all(measure.by == "evaluate" for measure in measures):
