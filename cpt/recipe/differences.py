@@ -179,7 +179,7 @@ def _stage(
         state = "only in b" if a is None else "only in a"
         return StageDifference(name, state, a.fingerprint if a else None, b.fingerprint if b else None)
     why = (*(_in_words(setting, name) for setting in settings), *_beside_settings(a, b, differ))
-    sources = {**(a.sources or {}), **(b.sources or {})}.values()
+    sources = [*(a.sources or {}).values(), *(b.sources or {}).values()]
     follows = tuple(source for source in dict.fromkeys(sources) if source in differ)
     if a.fingerprint is None or b.fingerprint is None:
         state = "differs" if why or follows else "unknown"
