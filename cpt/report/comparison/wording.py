@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cpt.report.comparison.facts import ReportedRun
     from cpt.report.comparison.schema import RunRow
 
+ROUNDED = 0.05
+"""Numbers of tokens that differ by a smaller share count as equal."""
+
 NAMED = 3
 """Most runs that a sentence names; more are counted."""
 
@@ -102,11 +105,7 @@ def notes(
             [run.facts.base for run in runs],
             "each change is from the run's own base",
         ),
-        *_unlike(
-            "were trained on different numbers of tokens",
-            [compact(total) if (total := sum(run.facts.tokens.values())) else "none" for run in runs],
-            "their figures are not at equal cost",
-        ),
+        *_unequal_tokens([sum(run.facts.tokens.values()) for run in runs]),
         *_unlike(
             "have vocabularies of different sizes",
             [f"{size:,}" for run in runs if (size := run.facts.vocabulary.after) is not None],
@@ -158,6 +157,16 @@ def _other_items(rows: Sequence[RunRow]) -> Iterator[str]:
     for row in rows:
         if row.other_items:
             yield f"{row.name} answered other items of {listed(row.other_items)}: these are not compared."
+
+
+def _unequal_tokens(tokens: Sequence[int]) -> Iterator[str]:
+    """Runs that were not trained on equal numbers of tokens, to within a rounding to whole steps."""
+    if max(tokens) > (1 + ROUNDED) * min(tokens):
+        found = listed(dict.fromkeys(compact(each) if each else "none" for each in tokens), most=4)
+        yield (
+            f"The runs were trained on different numbers of tokens ({found}): "
+            "their figures are not at equal cost."
+        )
 
 
 def _unlike(what: str, values: Sequence[str], so: str) -> Iterator[str]:
