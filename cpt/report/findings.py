@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from cpt.report.schema import Dip, Gate, Interval, Probe, TaskCurve
+from cpt.report.schema import Dip, Ended, Gate, Interval, Probe, TaskCurve
 from cpt.report.wording import change, count, number, percent, points, signed
 
 MAIN = ("domain", "general")
@@ -126,6 +126,15 @@ def _came_back(curve: Dip, left: str) -> str:
     if curve.forgotten is False:
         return f"What was left when training ended is inside the noise ({left})."
     return f"It was not back at the base level when training ended ({left})."
+
+
+def ended_finding(ended: Ended) -> str:
+    """Why a training ended early, and what its result is."""
+    result = "its last model"
+    if ended.result_step != ended.step:
+        result = f"the model of step {count(ended.result_step)}"
+    why = f": {ended.why}" if ended.why else ""
+    return f"Training was ended early, at step {count(ended.step)}{why}. The result is {result}."
 
 
 def monitor_finding(share: float | None, budget: float | None) -> str:

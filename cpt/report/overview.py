@@ -206,11 +206,13 @@ def in_unit(value: float | None, unit: str) -> str:
 
 
 def setting(value: float | str | None, action: str) -> str:
-    """A setting that the controller changed: replay as a share, anything else as it is."""
+    """What the controller changed: a share of replay, a step to go back to, or the factor of the rate."""
     if value is None:
         return wording.NOTHING
     if isinstance(value, str):
         return value
+    if action in ("roll-back", "stop"):
+        return f"step {wording.count(value)}"
     return wording.percent(value) if "replay" in action else f"{value:.3g}"
 
 

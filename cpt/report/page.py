@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from cpt.report import charts, overview
 from cpt.report.environment import environment
-from cpt.report.findings import gap_finding, has_gap, monitor_finding, task_finding
+from cpt.report.findings import ended_finding, gap_finding, has_gap, monitor_finding, task_finding
 from cpt.report.schema import Facts
 
 Charts = dict[str, dict[str, Markup]]
@@ -49,6 +49,7 @@ def render(facts: Facts, template: str = "template.html", **more: object) -> str
             has_gap=has_gap,
             gap_finding=gap_finding,
             task_finding=task_finding,
+            ended_finding=ended_finding,
             monitor_finding=monitor_finding,
             reasons=overview.removal_reasons(facts),
             final_words=overview.final_words(facts),

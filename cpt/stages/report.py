@@ -32,6 +32,7 @@ class ReportStage(Stage[ReportConfig]):
     """Reads every earlier stage's artifact; writes `report.html` and `report.json`."""
 
     kind = "report"
+    contract = 2
     Config = ReportConfig
     produces = ("report",)
 
@@ -118,6 +119,8 @@ def _read_training(artifact: Artifact | None) -> TrainingRecord | None:
         steps=_read_lines(folder / "steps.jsonl"),
         probes=_read_lines(folder / "probes.jsonl"),
         ledger=_read_json(folder / "ledger.json"),
+        actions=_read_lines(folder / "actions.jsonl"),
+        samples=_read_json(folder / "samples.json") if (folder / "samples.json").exists() else (),
     )
 
 

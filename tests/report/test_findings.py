@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from cpt.report import findings
-from cpt.report.schema import CurvePoint, Gate, Interval, Probe, ProbeTraining, TaskCurve
+from cpt.report.schema import CurvePoint, Ended, Gate, Interval, Probe, ProbeTraining, TaskCurve
 
 
 def probe(before: float, value: float, low: float | None = None, high: float | None = None) -> Probe:
@@ -147,6 +147,17 @@ def test_the_basis_says_where_the_interval_comes_from() -> None:
     paired = findings.basis({"general": probe(1.0, 0.1, 0.05, 0.2)}, 0.95, merged=True)
     assert "on the same documents excludes zero. The merged model itself was not measured." in paired
     assert "no confidence interval" in findings.basis({"general": probe(1.0, 0.1)}, 0.95, merged=False)
+
+
+def test_an_early_end_says_why_and_which_model_is_the_result() -> None:
+    ended = Ended(step=1200, result_step=900, action="stop", why="general rose by 0.03")
+    assert findings.ended_finding(ended) == (
+        "Training was ended early, at step 1,200: general rose by 0.03. The result is the model of step 900."
+    )
+    last = ended.model_copy(update={"result_step": 1200, "why": ""})
+    assert findings.ended_finding(last) == (
+        "Training was ended early, at step 1,200. The result is its last model."
+    )
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_the_cost_of_watching_is_told(outline: Outline) -> None:
 def test_figures_that_sort_carry_their_value(page: str) -> None:
     tables = re.findall(r'<table class="[^"]*sortable[^"]*">.*?</table>', page, re.DOTALL)
     assert len(tables) >= 8
-    for value in ('data-value="0.125"', 'data-value="40960"', 'data-value="-0.3091"', 'data-value="0.025'):
+    for value in ('data-value="0.125"', 'data-value="40960"', 'data-value="-0.3091"', 'data-value="0.0249'):
         assert value in page
 
 
@@ -95,6 +95,21 @@ def test_budgets_that_were_never_at_risk(full: Facts) -> None:
     text = Outline(render(full.model_copy(update={"watched": watched}))).text
     assert "The controller never had to act." in text
     assert "Budgets kept 4 of 4 held; the controller never had to act held" in text
+
+
+def test_a_training_that_ended_early_says_so() -> None:
+    run = full_run()
+    assert run.training is not None
+    ended = {"step": 200, "result_step": 180, "action": "stop", "why": "general rose by 0.03"}
+    summary = {**run.training.summary, "ended": ended}
+    back = {**run.training.actions[0], "action": "stop", "from": None, "to": 180}
+    training = dataclasses.replace(run.training, summary=summary, actions=[back])
+    text = Outline(render(gather(dataclasses.replace(run, training=training)))).text
+    assert (
+        text.count("ended early, at step 200: general rose by 0.03. The result is the model of step 180.")
+        == 2
+    )
+    assert "stop – step 180" in text
 
 
 def test_strings_of_the_watching_are_escaped() -> None:

@@ -108,7 +108,7 @@ def test_a_setting_that_never_moved_has_no_chart(full: Facts) -> None:
     points = full.watched.control
     assert charts.replay_share(points, full.watched.actions) is not None
     assert "From 1.00 to 0.70" in described(charts.rate_factor(points, full.watched.actions))
-    still = [ControlPoint(step=n, tokens=n, rate_factor=1.0) for n in (1, 2)]
+    still = [ControlPoint(step=n, tokens=n, rate_factor=1.0, replay_share=0.1) for n in (1, 2)]
     assert charts.rate_factor(still, ()) is None
     assert charts.replay_share(still, ()) is None
 

@@ -12,7 +12,7 @@ from cpt.report.wording import number, percent
 
 
 def replay_share(points: Sequence[ControlPoint], actions: Sequence[Action]) -> str | None:
-    """Share of replay in the batch against tokens; None if it was not controlled."""
+    """Share of replay in the batch against tokens; None if it never changed."""
     curve = [(point.tokens, point.replay_share) for point in points if point.replay_share is not None]
     acted = [action.tokens for action in actions if "replay" in action.action]
     return _steps(
@@ -29,8 +29,6 @@ def replay_share(points: Sequence[ControlPoint], actions: Sequence[Action]) -> s
 def rate_factor(points: Sequence[ControlPoint], actions: Sequence[Action]) -> str | None:
     """Factor of the learning rate against tokens; None if it was never lowered."""
     curve = [(point.tokens, point.rate_factor) for point in points if point.rate_factor is not None]
-    if all(factor == 1.0 for _, factor in curve):
-        return None
     acted = [action.tokens for action in actions if "rate" in action.action]
     return _steps(
         "rate-factor",
@@ -53,7 +51,7 @@ def _steps(
     words: Callable[[float], str],
 ) -> str | None:
     """A piecewise constant curve from zero, a triangle where the controller acted."""
-    if len(curve) < 2:
+    if len({value for _, value in curve}) < 2:
         return None
     tokens, values = zip(*curve, strict=True)
     with canvas(190) as (figure, axes):

@@ -241,7 +241,7 @@ def _mark_final(axes: Axes, labels: Labels, drawn: Drawn, final: str) -> None:
 def _mark_budgets(axes: Axes, labels: Labels, drawn: Drawn) -> None:
     for limit in drawn.limits:
         text = f"budget {drawn.measure.change(limit - drawn.base)}"
-        _along(labels, text, limit, color=colour("budget"))
+        labels.along(text, limit, color=colour("budget"))
     high = axes.get_ylim()[1]
     for deadline in drawn.deadlines:
         places = [
@@ -253,10 +253,4 @@ def _mark_budgets(axes: Axes, labels: Labels, drawn: Drawn) -> None:
 
 def _name_base(labels: Labels, drawn: Drawn) -> None:
     """The base level's name, at that end of its line that is free."""
-    _along(labels, f"base {drawn.measure.level(drawn.base)}", drawn.base, color=colour("muted"))
-
-
-def _along(labels: Labels, text: str, level: float, color: str) -> None:
-    """A horizontal line's name, above or below it, as far left as there is room."""
-    places = [Placement("left", dx, dy) for dx in range(0, 280, 40) for dy in (5.0, -15.0)]
-    labels.write(text, (0.0, level), places, color=color)
+    labels.along(f"base {drawn.measure.level(drawn.base)}", drawn.base, color=colour("muted"))

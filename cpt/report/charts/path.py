@@ -14,7 +14,6 @@ from cpt.report.schema import CurvePoint, Gate, Merge, Probe
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, to_svg
 from cpt.report.wording import signed
 
-
 DOTS = 80
 """Most readings that are drawn as dots."""
 
@@ -77,8 +76,7 @@ def domain_against_general(
         for each in marked:
             labels.write(each.name, tuple(each.at), color=colour("ink"), weight="bold")
         for limit in limits:
-            left, _ = axes.get_xlim()
-            labels.write(f"budget {signed(limit)}", (left, limit), color=colour("budget"))
+            labels.along(f"budget {signed(limit)}", limit, color=colour("budget"))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
             axis.set_major_formatter(FuncFormatter(lambda value, _: _short_signed(value)))

@@ -7,7 +7,7 @@ from typing import Any
 
 from cpt.report.curves import smoothed, thinned
 from cpt.report.facts.records import RunRecord
-from cpt.report.schema import SchedulePhase, Training, TrainingPoint
+from cpt.report.schema import Ended, SchedulePhase, Training, TrainingPoint
 
 SMOOTHING_SPAN = 0.1
 """Span of the smoothed loss, as a share of all steps."""
@@ -33,6 +33,7 @@ def gather_training(run: RunRecord) -> Training | None:
         tokens=summary.get("tokens", last["tokens"]),
         tokens_per_second=summary.get("tokens_per_second"),
         points=[TrainingPoint(**{**row, "smoothed": average}) for row, average in rows],
+        ended=Ended(**summary["ended"]) if summary.get("ended") else None,
         phases=gather_phases(summary.get("schedule") or {}, {row["step"]: row["tokens"] for row in steps}),
     )
 

@@ -23,6 +23,15 @@ class SchedulePhase(Fact):
     tokens: int
 
 
+class Ended(Fact):
+    """Why a training ended before its last step, and the step whose model is its result."""
+
+    step: int
+    result_step: int
+    action: str
+    why: str = ""
+
+
 class Training(Fact):
     """The training stage that the curves show: the newest; `trainings` counts all of them."""
 
@@ -33,6 +42,7 @@ class Training(Fact):
     tokens_per_second: float | None = None
     points: list[TrainingPoint] = []
     phases: list[SchedulePhase] = []
+    ended: Ended | None = None
 
 
 class Trained(Fact):
