@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from cpt.monitor.gates import Act, ControlState, Judgement, Moment, decide, judge, verdict
 from cpt.monitor.gates.gate import Gate, Stop
@@ -34,7 +34,7 @@ _BACK = {"stop": BEST, "roll-back": GOOD}
 
 
 class Progress(Protocol):
-    def message(self, text: str) -> None: ...
+    def note(self, kind: str, facts: Mapping[str, Any]) -> None: ...
 
 
 def kept_points(
@@ -78,7 +78,6 @@ class Control:
         self._state, self._stream, self._points = state, stream, points
         self._progress, self._processes = progress, processes
         self._file = work / "actions.jsonl" if processes.is_main and self._gates else None
-        self._verdicts: list[str] = []
         if self._file:
             write_lines(self._file, state.actions)
 
@@ -160,17 +159,15 @@ class Control:
         return moved
 
     def _say(self, judged: Sequence[Judgement], acts: Sequence[Act]) -> None:
-        """Note what is done in `actions.jsonl`, and say it, and how the budgets stand when that changes."""
+        """Note what is done in `actions.jsonl`, and say it, and how the budgets stand."""
         state = self._state
         state.actions += [act.as_json(state.step, state.tokens) for act in acts]
         if self._file and acts:
             write_lines(self._file, state.actions)
         for act in acts:
-            self._progress.message(f"step {state.step}: {act}")
-        verdicts = [judgement.verdict for judgement in judged]
-        if verdicts != self._verdicts:
-            self._verdicts = verdicts
-            self._progress.message(f"step {state.step}: {verdict(judged)}")
+            self._progress.note("action", act.as_json(state.step, state.tokens) | {"said": str(act)})
+        stand = [judgement.as_json() for judgement in judged]
+        self._progress.note("verdict", {"step": state.step, "said": verdict(judged), "gates": stand})
 
     def _remembered(self) -> ControlState:
         if self._state.control is None:

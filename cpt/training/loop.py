@@ -7,7 +7,7 @@ batches, clip, set the rate, step. Around it: probes, the log, checkpoints, the 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,6 +45,8 @@ class Progress(Protocol):
     def message(self, text: str) -> None: ...
 
     def update(self, done: int, total: int, unit: str, **facts: float) -> None: ...
+
+    def note(self, kind: str, facts: Mapping[str, Any]) -> None: ...
 
 
 def train(
