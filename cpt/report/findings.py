@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from cpt.report.schema import Dip, Ended, Gate, Interval, MonitorCost, Probe, TaskCurve
-from cpt.report.wording import change, count, number, percent, points, signed
+from cpt.report.wording import change, count, number, percent, points, signed, typeset
 
 MAIN = ("domain", "general")
 
@@ -55,7 +55,7 @@ def budgets(gates: Sequence[Gate]) -> str:
     if found["held"] == len(gates):
         return "the budget held" if len(gates) == 1 else f"all {total} held"
     if found["broken"]:
-        names = ", ".join(gate.budget for gate in gates if gate.verdict == "broken")
+        names = ", ".join(typeset(gate.budget) for gate in gates if gate.verdict == "broken")
         return f"{found['broken']} of {total} broken: {names}"
     rest = [f"{found[kind]} {kind}" for kind in ("at risk", "not measured") if found[kind]]
     return f"{found['held']} of {total} held, {', '.join(rest)}"

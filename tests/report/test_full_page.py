@@ -50,8 +50,8 @@ def test_the_overview_says_what_was_learned_lost_and_bounded(outline: Outline) -
 
 def test_gates_are_told_worst_first_with_their_noise(outline: Outline) -> None:
     table = outline.text[outline.text.index("What the recipe allows") :]
-    parts = ["instruction <= +0.02", "+0.031 ± 0.004", "155%", "broken", "piqa >= -1 point", "−0.4 pts ± 1.6"]
-    parts += ["at risk", "general <= +0.02", "20%", "held", "general recovers within 75%", "58.0%"]
+    parts = ["instruction ≤ +0.02", "+0.031 ± 0.004", "155%", "broken", "piqa ≥ -1 point", "−0.4 pts ± 1.6"]
+    parts += ["at risk", "general ≤ +0.02", "20%", "held", "general recovers within 75%", "58.0%"]
     at = 0
     for part in parts:
         at = table.index(part, at) + 1
@@ -59,14 +59,14 @@ def test_gates_are_told_worst_first_with_their_noise(outline: Outline) -> None:
 
 def test_actions_say_what_changed_and_why(outline: Outline) -> None:
     assert (
-        "Step 20 41k general <= +0.02 raise replay 12.5% 25.0% general rose by 0.019 ± 0.002 of 0.02 allowed"
+        "Step 20 41k general ≤ +0.02 raise replay 12.5% 25.0% general rose by 0.019 ± 0.002 of 0.02 allowed"
         in outline.text
     )
     assert "lower rate 1 0.7 piqa fell by 3.3 ± 1.6 points, more than 1" in outline.text
 
 
 def test_samples_are_shown_as_text(outline: Outline) -> None:
-    assert "Hypertrophic cardiomyopathy: A disorder of the heart muscle in which the …" in outline.text
+    assert "Hypertrophic cardiomyopathy: A disorder of the heart muscle in which the…" in outline.text
     assert "… left ventricular wall is abnormally thick" in outline.text
 
 

@@ -117,4 +117,4 @@ def test_nothing_watched_is_nothing_shown(run: RunRecord) -> None:
 
 
 def test_the_verdict_counts_budgets(full: Facts) -> None:
-    assert full.verdict.endswith("; 1 of 4 budgets broken: instruction <= +0.02.")
+    assert full.verdict.endswith("; 1 of 4 budgets broken: instruction ≤ +0.02.")
