@@ -93,7 +93,7 @@ def gather_merge(stages: Iterable[StageRecord]) -> Merge | None:
         stage=merges[-1].name,
         method=str(config.get("method", "?")),
         models=models,
-        search=[SearchPoint(**point) for point in merges[-1].metrics.get("search") or ()],
+        search=[SearchPoint(**point) for point in merges[-1].metrics.get("search_points") or ()],
     )
 
 

@@ -59,7 +59,10 @@ class SearchPoint(Fact):
 
 
 class Merge(Fact):
-    """How the final model was merged; `search` is what was tried to find its weights."""
+    """How the final model was merged.
+
+    search: what was tried to find its weights (`search_points` of the stage's metrics).
+    """
 
     stage: str
     method: str
