@@ -41,10 +41,11 @@ class Vocabulary(Fact):
 
 
 class MergedModel(Fact):
-    """A model that went into the merge, by the name of its stage."""
+    """A model that went into the merge, by its stage; `varied` if its weight is no single number."""
 
     model: str
     weight: float | None = None
+    varied: bool = False
 
 
 class SearchPoint(Fact):
