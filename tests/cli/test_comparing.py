@@ -41,6 +41,7 @@ def made(name: str, domain: float, general: float, *, heldout: str = "held out",
         artifact = folder / f"{stage}-{FINGERPRINT[:12]}"
         (artifact / kind).mkdir(parents=True)
         record = {"name": stage, "stage": kind, "kinds": [kind], "fingerprint": FINGERPRINT}
+        record["config"] = {"heldout": abs(general)} if kind == "corpus" else {}
         write(artifact / "artifact.json", record)
     write_report(folder, facts)
     documents = folder / f"corpus-{FINGERPRINT[:12]}" / "corpus" / "documents"
@@ -156,10 +157,7 @@ def test_runs_with_nothing_to_compare_are_refused_together(cpt: Any) -> None:
     cpt("run", "recipe.yaml", "name=waiting", "--until", "corpus")
     for name in ("medical", "waiting"):  # what the fake corpus holds is no corpus
         (index,) = Path("runs", name).glob("corpus-*/corpus")
-        write(
-            index / "corpus.json",
-            {"sequence_length": 8, "start_token": None, "end_token": None, "tokenizer": ""},
-        )
+        write(index / "corpus.json", INDEX)
     shown = cpt("report", "whole", "medical", "waiting")
     assert shown.code == 2
     assert "2 problems" in shown.err
