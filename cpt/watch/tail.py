@@ -39,5 +39,5 @@ class Tail:
         whole = new[: new.rfind(b"\n") + 1]
         lines = whole.splitlines(keepends=True)
         if lines:
-            self._rows.extend(json.loads(line) for line in lines)
+            self._rows.extend(json.loads(b"[" + b",".join(lines) + b"]"))
             self._end, self._last = self._end + len(whole), lines[-1]
