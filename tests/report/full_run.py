@@ -126,6 +126,7 @@ def steps() -> list[dict[str, Any]]:
         loss = 2.05 + 0.75 * math.exp(-step / 50.0) + noise[step]
         rows.append(
             {"step": step, "tokens": step * TOKENS_PER_STEP, "loss_nats": loss}
+            | {"loss_parts": {"domain": loss, "kl": 0.08 * (1 - math.exp(-step / 60.0))}}
             | {"lr": factor * learning_rate(step / 4), "sources": dict(tokens)}
             | {"replay_share": share, "rate_factor": factor}
         )
