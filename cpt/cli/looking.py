@@ -144,7 +144,9 @@ def report_data(page: Path) -> dict[str, Any]:
 
 
 def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
-    """A report's main figures in a few lines, and where its page is."""
+    """A report's verdict and main figures in a few lines, and where its page is."""
+    if data.get("verdict"):
+        console.print(Text(data["verdict"], style="bold"), soft_wrap=True)
     table = rows("bits per byte", "before#", "after#", "change#", "dip#")
     for name, probe in data.get("probes", {}).items():
         before, after = probe.get("before"), probe.get("after")

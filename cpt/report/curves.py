@@ -56,8 +56,6 @@ def thinned(
 
 def turns(points: Sequence[T], measure: Callable[[T], object]) -> list[T]:
     """The points of a piecewise constant curve where its value has just changed, and both ends."""
-    return [
-        point
-        for index, point in enumerate(points)
-        if index in (0, len(points) - 1) or measure(point) != measure(points[index - 1])
-    ]
+    values = [measure(point) for point in points]
+    changed = [index for index, (a, b) in enumerate(pairwise(values), start=1) if a != b]
+    return [points[index] for index in sorted({0, *changed, len(points) - 1})] if points else []

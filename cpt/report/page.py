@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from cpt.report import charts, overview
 from cpt.report.environment import environment
-from cpt.report.findings import gap_finding, has_gap, monitor_finding, task_finding
-from cpt.report.schema import Facts
+from cpt.report.findings import ended_finding, gap_finding, has_gap, monitor_finding, task_finding
+from cpt.report.schema import Facts, Training
 
 Charts = dict[str, dict[str, Markup]]
 
@@ -23,8 +23,11 @@ class Section(NamedTuple):
     shown: bool = True
 
 
-def render(facts: Facts) -> str:
+def render(facts: Facts, template: str = "template.html", **more: object) -> str:
     """The page. Every string from data is escaped; only our own charts are inlined as they are.
+
+    Args:
+        template: of this folder; one that extends the report's may need `more`.
 
     Returns:
         HTML text, the same for the same facts.
@@ -32,7 +35,7 @@ def render(facts: Facts) -> str:
     drawn = draw(facts)
     return (
         environment()
-        .get_template("template.html")
+        .get_template(template)
         .render(
             facts=facts,
             watched=facts.watched,
@@ -46,11 +49,13 @@ def render(facts: Facts) -> str:
             has_gap=has_gap,
             gap_finding=gap_finding,
             task_finding=task_finding,
+            ended_finding=ended_finding,
             monitor_finding=monitor_finding,
             reasons=overview.removal_reasons(facts),
             final_words=overview.final_words(facts),
             vocabulary=overview.vocabulary_gain(facts.vocabulary),
             file_name=f"{slug(facts.name)}.yaml",
+            **more,
         )
     )
 
@@ -106,6 +111,7 @@ def draw(facts: Facts) -> Charts:
         "training": {
             "Training loss": charts.training_loss(training) if training else None,
             "Learning rate": charts.learning_rate(training) if training else None,
+            **{f"Part of the loss: {name}": svg for name, svg in loss_parts(training).items()},
         },
         "tokens": {
             "Tokens by source": charts.tokens_over_time(watched.sources)
@@ -125,6 +131,11 @@ def draw(facts: Facts) -> Charts:
         section: {title: Markup(svg) for title, svg in found.items() if svg}
         for section, found in drawn.items()
     }
+
+
+def loss_parts(training: Training | None) -> dict[str, str]:
+    """The charts of a loss of several terms, by the term's name."""
+    return charts.loss_parts(training) if training else {}
 
 
 def slug(name: str) -> str:

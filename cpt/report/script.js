@@ -45,7 +45,7 @@ function enhance(table) {
     button.type = "button";
     button.append(...heading.childNodes);
     heading.append(button);
-    button.addEventListener("click", () => {
+    heading.addEventListener("click", () => {
       const next = NEXT[heading.ariaSort ?? "none"];
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       if (next !== "none") heading.ariaSort = next;

@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unicodedata import category
@@ -132,6 +132,12 @@ def token_axis(axes: Axes, last: int) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= 1.001 * last])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: compact(tokens)))
+
+
+def mark_actions(axes: Axes, tokens: Sequence[int]) -> None:
+    """Triangles on the time axis where the controller acted."""
+    bottom = [axes.get_ylim()[0]] * len(tokens)
+    axes.plot(tokens, bottom, "^", color=colour("budget"), clip_on=False, zorder=5, markersize=7)
 
 
 def to_svg(figure: Figure, key: str, title: str, description: str) -> str:

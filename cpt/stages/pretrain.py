@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +15,7 @@ from cpt.stages.continuing import begin_of_data, wire_start, write_kept
 from cpt.stages.documents import has_texts, iterate_texts
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of, tokens_of
+from cpt.stages.pretrain_gates import probe_figures, require_budgets
 from cpt.stages.pretrain_problems import input_problems, place_problems
 from cpt.training.trackers import TENSORBOARD, Tracking
 
@@ -62,7 +63,11 @@ class PretrainStage(Stage[PretrainConfig]):
         return f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps"
 
     def run(self, config: PretrainConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
-        """Train, then save the model and what is known of the training."""
+        """Train, then save the model and what is known of the training.
+
+        Raises:
+            GateFailed: a budget is broken at the end; everything is saved.
+        """
         from cpt.packed.model import load_model
         from cpt.training.checkpoint.store import load_weights
         from cpt.training.loop import train
@@ -84,13 +89,15 @@ class PretrainStage(Stage[PretrainConfig]):
         if not world().is_main:
             return {}
         _save_model(model, model_folder, context.output / "model")
-        metrics = _save_training(config, result, context)
+        metrics = _save_training(config, settings, result, context)
 
         def save(step: int, folder: Path) -> None:
             load_weights(context.work, step, model, settings.new_tokens)
             _save_model(model, model_folder, folder)
 
-        write_kept(context.output, result.kept, stream.passed, save, context.progress.message)
+        followed = stream.with_phases(result.phases) if result.phases else stream
+        write_kept(context.output, result.kept, followed.passed, save, context.progress.message)
+        require_budgets(metrics)
         return metrics
 
 
@@ -140,6 +147,8 @@ def settings_of(
         gradient_checkpointing=config.gradient_checkpointing,
         stochastic_rounding=config.master == "stochastic-rounding",
         float8=config.precision == "fp8",
+        gates=config.gates,
+        tolerance=config.monitor.tolerance,
     )
 
 
@@ -186,9 +195,10 @@ def _save_model(model: Any, source: Path, folder: Path) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
-def _save_training(config: PretrainConfig, result: Result, context: Context) -> dict[str, Any]:
+def _save_training(
+    config: PretrainConfig, settings: Settings, result: Result, context: Context
+) -> dict[str, Any]:
     """Write the training folder; returns the stage's metrics."""
-    from cpt.monitor.stability import stability
     from cpt.training.log import write_lines
 
     folder = context.output / "training"
@@ -196,31 +206,31 @@ def _save_training(config: PretrainConfig, result: Result, context: Context) -> 
     shutil.copyfile(context.work / "steps.jsonl", folder / "steps.jsonl")
     write_lines(folder / "probes.jsonl", (reading.as_json() for reading in result.readings))
     write_lines(folder / "faults.jsonl", result.faults)
+    write_lines(folder / "actions.jsonl", result.actions)
     if (context.work / TENSORBOARD).is_dir():
         shutil.copytree(context.work / TENSORBOARD, folder / TENSORBOARD)
     if (context.work / "adapter").is_dir():
         shutil.copytree(context.work / "adapter", folder / "adapter")
     (folder / "ledger.json").write_text(json.dumps(result.ledger, indent=2))
-    gaps = stability(result.readings, config.monitor.tolerance)
     summary = {
         "steps": result.steps,
         "tokens": result.tokens,
         "seconds": result.seconds,
         "tokens_per_second": result.tokens / result.seconds,
-        "schedule": _phases(config, result),
+        "schedule": _phases(settings),
         "probe_seconds": result.probe_seconds,
         "checkpoint_seconds": result.checkpoint_seconds,
         "faults": len(result.faults),
-        "stability": {name: asdict(gap) for name, gap in gaps.items()},
+        **probe_figures(config.gates, result, config.monitor.tolerance),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
     return {**summary, "ledger": result.ledger}
 
 
-def _phases(config: PretrainConfig, result: Result) -> dict[str, Any]:
-    """The schedule's phases, each with the steps (or tokens) that were done before it began."""
-    schedule = config.schedule.for_run(config.batch_sequences, result.tokens)
-    phases = schedule.phases(result.tokens if schedule.unit == "tokens" else result.steps)
+def _phases(settings: Settings) -> dict[str, Any]:
+    """The schedule's phases, each with the steps (or tokens) that are done before it begins."""
+    schedule = settings.schedule
+    phases = schedule.phases(settings.tokens if schedule.unit == "tokens" else settings.steps)
     begins = [{"name": phase.name, "first": phase.first} for phase in phases]
     return {"kind": schedule.kind, "unit": schedule.unit, "phases": begins}
 

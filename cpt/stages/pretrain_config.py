@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from cpt.monitor.gates.gate import Gate
 from cpt.stages.base import StageConfig
 from cpt.stages.continuing import Start
 from cpt.training.checkpoint.policy import Checkpoints
@@ -74,6 +75,9 @@ class PretrainConfig(StageConfig):
     )
     monitor: Monitor = Field(default=Monitor(), description="Probes during training.")
     checkpoint: Checkpoints = Field(default=Checkpoints(), description="Checkpoints.")
+    gates: tuple[Gate, ...] = Field(
+        default=(), description="Budgets of what may be forgotten, and what is done when one is at risk."
+    )
     faults: Faults = Field(
         default=Faults(), description="What to do about losses that are not finite, and about spikes."
     )

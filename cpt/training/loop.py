@@ -7,7 +7,7 @@ batches, clip, set the rate, step. Around it: probes, the log, checkpoints, the 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from cpt.training.checkpoint.keeper import Keeper
 from cpt.training.checkpoint.parts import Moments, Part, Weights
 from cpt.training.checkpoint.policy import anneal_begins
 from cpt.training.checks import TrainingProof, check_isolation
+from cpt.training.control import Control, kept_points
 from cpt.training.data import PackedSequence, Stream, pieces
 from cpt.training.faults import Fault, Faults
 from cpt.training.float8 import to_float8
@@ -44,6 +45,8 @@ class Progress(Protocol):
     def message(self, text: str) -> None: ...
 
     def update(self, done: int, total: int, unit: str, **facts: float) -> None: ...
+
+    def note(self, kind: str, facts: Mapping[str, Any]) -> None: ...
 
 
 def train(
@@ -88,11 +91,13 @@ def train(
     if pre_anneal and not choice.is_model:
         progress.message("the model before the anneal is not kept: an adapter is no model until it is merged")
         pre_anneal = None
-    with Keeper(work, parts, state, settings, progress, processes, pre_anneal) as keeper:
+    points = kept_points(settings.gates, parts, "optimizer", state)
+    with Keeper(work, parts, state, settings, progress, processes, pre_anneal, points) as keeper:
         trained.publish()
         log = keeper.resume()
         progress.message(table(trained, model))
-        state.checked_ledger(stream)
+        control = Control(settings, state, stream, points, work, progress, processes)
+        state.checked_ledger(control.stream)
         _check_isolation(module, stream.batch(0))
         prepare(model, settings)
         stepper = Stepper(module, trained, optimizer, processes, settings)
@@ -100,20 +105,24 @@ def train(
         end = Moment(settings.steps, settings.tokens)
         watch = Watch(probes, module, state, end, work, progress, processes, trackers)
         watch.begin()
+        control.after_probes()
 
         # rounding by chance may leave a small tensor where it was: nothing is proven then
         proof = None if settings.stochastic_rounding else TrainingProof(trained, model)
         with HeldSignals() as signals:
             while (
-                not (stopping := processes.any(signals.received is not None)) and state.step < settings.steps
+                not (stopping := processes.any(signals.received is not None))
+                and state.step < settings.steps
+                and not control.ended
             ):
                 trained.begin(state.step)
                 if proof:
                     proof.begin(state.step)
                 began = time.perf_counter()
-                batch = stream.batch(state.step)
+                batch = control.stream.batch(state.step)
                 gradient = stepper.gradient(batch)
-                rate = settings.rate(state.step, state.tokens, sum(len(row.tokens) for row in batch))
+                size = sum(len(row.tokens) for row in batch)
+                rate = settings.rate(state.step, state.tokens, size) * control.rate_factor
                 fault = settings.faults.find(gradient.loss_nats, gradient.norm, state.losses)
                 if fault is None:
                     stepper.apply(rate)
@@ -126,7 +135,7 @@ def train(
                 if proof:
                     proof.stepped(rate) if fault is None else proof.interrupted()
                 state.seconds += taken
-                record = _record(state, batch, gradient, rate, taken, fault)
+                record = _record(state, batch, gradient, rate, taken, fault) | control.record
                 log.write(record)
                 trackers.log(state.step, record)
                 speed = record["tokens_per_second"]
@@ -139,6 +148,10 @@ def train(
                     **state.latest,
                 )
                 watch.after_step()
+                if control.after_probes():
+                    keeper.remember(log)
+                    if proof:
+                        proof.interrupted()
                 keeper.after_step(log)
             if stopping:
                 keeper.save(log)
@@ -150,7 +163,7 @@ def train(
     trackers.close()
     trained.release(model, work / "adapter" if processes.is_main else None)
     processes.close()
-    return Result.of(state, stream, keeper.kept())
+    return Result.of(state, control.stream, keeper.kept())
 
 
 def _act_on(
@@ -200,6 +213,7 @@ def _record(
         "grad_norm": gradient.norm,
         "seconds": state.seconds,
         "tokens_per_second": sum(len(sequence.tokens) for sequence in batch) / taken,
+        "sources": {source: counts["tokens"] for source, counts in state.counted.items()},
     }
     return record | ({"fault": fault.kind, "action": fault.action} if fault else {})
 

@@ -6,6 +6,7 @@ rows of it: nothing is sent around, and the order of the data does not depend on
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -136,6 +137,19 @@ class Processes:
                 f"the processes disagree on {what}: {', '.join(map(str, found))}",
                 hint="All of them must see the same files: use a folder that every machine shares.",
             )
+
+    def from_main(self, data: T) -> T:
+        """The main process's data, which must be JSON, in every process."""
+        if self.count == 1:
+            return data
+        text = json.dumps(data).encode() if self.is_main else b""
+        size = int(self.sum(torch.tensor(len(text), device=self.device)))
+        sent = torch.zeros(size, dtype=torch.uint8, device=self.device)
+        if self.is_main:
+            sent.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
+        distributed.broadcast(sent, src=0)
+        told: T = json.loads(bytes(sent.cpu().numpy()))
+        return told
 
     def close(self) -> None:
         """End the connection: this process is alone again."""

@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel
 
 from cpt.errors import StageFailed
+from cpt.monitor.gates import Gate
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
 from cpt.training.optimizers import Optimizer
@@ -43,6 +44,8 @@ class Settings:
         gradient_checkpointing: compute what is inside a layer again in the backward pass.
         stochastic_rounding: hold weights in bfloat16 alone, rounded by a chance that follows from `seed`.
         float8: multiply in 8-bit floating point.
+        gates: budgets, and what is done about them.
+        tolerance: how much worse than before training a probe may be and still count as recovered.
     """
 
     steps: int
@@ -62,6 +65,8 @@ class Settings:
     gradient_checkpointing: bool = False
     stochastic_rounding: bool = False
     float8: bool = False
+    gates: tuple[Gate, ...] = ()
+    tolerance: float = 0.001
 
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
         """Learning rate of the step that begins after `step` steps and `tokens` tokens.
@@ -108,6 +113,6 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
     if isinstance(value, Mapping):
         pairs = [_flat(inner, f"{name}.{key}".lstrip(".")) for key, inner in value.items()]
         return [pair for found in pairs for pair in found]
-    if isinstance(value, tuple):
-        value = list(value)  # as JSON has it
+    if isinstance(value, tuple):  # as JSON has it
+        value = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in value]
     return [(name, str(value) if isinstance(value, torch.dtype) else value)]

@@ -94,6 +94,7 @@ def master_weights(
         stochastic_rounding=settings.stochastic_rounding,
         float8=settings.float8,
         gradient_checkpointing=settings.gradient_checkpointing,
+        gates=settings.gates,
     )
     for problem in refused:
         raise StageFailed(problem.message, hint=problem.hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -29,6 +30,11 @@ class State:
         losses: of the last batches trained on, in nats.
         readings: of all probes so far; `baselines`: what the first one of each found, item by item.
         faults: what happened and what was done, one record each.
+        phases: [first step, replay rows] of the stream where they are not the recipe's from start to end.
+        control: what the controller of the gates remembers; None before the first reading.
+        judged: readings that it has acted upon.
+        actions: what was done because of budgets, one record each.
+        ended: where and why the run ended early, and the step whose weights are its result.
         log_bytes: length of the log.
     """
 
@@ -43,6 +49,11 @@ class State:
     readings: list[dict[str, Any]] = field(default_factory=list)
     baselines: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     faults: list[dict[str, Any]] = field(default_factory=list)
+    phases: list[list[int]] = field(default_factory=list)
+    control: dict[str, Any] | None = None
+    judged: int = 0
+    actions: list[dict[str, Any]] = field(default_factory=list)
+    ended: dict[str, Any] | None = None
     log_bytes: int = 0
 
     @property
@@ -81,6 +92,10 @@ class State:
         self.counted = {source: dict(counts) for source, counts in good["counted"].items()}
         self.losses = list(good["losses"])
         self.dropped = [*good["dropped"], *range(step, self.step)]
+
+    def trained(self) -> dict[str, Any]:
+        """What the weights now were trained on, as `forget_since` takes it."""
+        return copy.deepcopy({"counted": self.counted, "losses": self.losses, "dropped": self.dropped})
 
     def remember(self, loss_nats: float, window: int) -> None:
         """Keep the last `window` losses."""
@@ -138,6 +153,8 @@ class Result:
         seconds, probe_seconds, checkpoint_seconds: see `State`.
         ledger: what was trained on, by source, checked against what the loop counted.
         faults: what happened and what was done, one record each.
+        phases: (first step, replay rows) of the stream that it went through.
+        actions, ended: see `State`.
         kept: steps whose weights can be started from, and why they are kept.
     """
 
@@ -149,6 +166,9 @@ class Result:
     ledger: Mapping[str, Mapping[str, float]]
     readings: list[Reading]
     faults: list[dict[str, Any]]
+    phases: list[tuple[int, int]]
+    actions: list[dict[str, Any]]
+    ended: dict[str, Any] | None
     kept: Mapping[int, Kept]
 
     @classmethod
@@ -167,5 +187,8 @@ class Result:
             state.checked_ledger(stream),
             [Reading.from_json(reading) for reading in state.readings],
             state.faults,
+            [(first, rows) for first, rows in state.phases],
+            state.actions,
+            state.ended,
             {**kept, state.step: "last"},
         )

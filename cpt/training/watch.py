@@ -6,9 +6,9 @@ Readings are in the run's state, and for those who watch, as they come, in `prob
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -25,7 +25,7 @@ READINGS = "probes.jsonl"
 
 
 class Progress(Protocol):
-    def message(self, text: str) -> None: ...
+    def note(self, kind: str, facts: Mapping[str, Any]) -> None: ...
 
 
 class Watch:
@@ -105,9 +105,7 @@ class Watch:
             self._state.readings.append(reading.as_json())
             if self._log:
                 self._log.write(reading.as_json())
-        for unit in dict.fromkeys(reading.unit for reading in readings):
-            shown = (f"{r.probe} {r.value:.4f}" for r in readings if r.unit == unit)
-            self._progress.message(f"step {step}: {', '.join(shown)} {unit}")
+            self._progress.note("reading", reading.as_json())
 
 
 def _now() -> float:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cpt.report.schema import Action, ControlPoint
-from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, to_svg, token_axis
+from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, mark_actions, to_svg, token_axis
 from cpt.report.wording import number, percent
 
 
 def replay_share(points: Sequence[ControlPoint], actions: Sequence[Action]) -> str | None:
-    """Share of replay in the batch against tokens; None if it was not controlled."""
+    """Share of replay in the batch against tokens; None if it never changed."""
     curve = [(point.tokens, point.replay_share) for point in points if point.replay_share is not None]
     acted = [action.tokens for action in actions if "replay" in action.action]
     return _steps(
@@ -29,8 +29,6 @@ def replay_share(points: Sequence[ControlPoint], actions: Sequence[Action]) -> s
 def rate_factor(points: Sequence[ControlPoint], actions: Sequence[Action]) -> str | None:
     """Factor of the learning rate against tokens; None if it was never lowered."""
     curve = [(point.tokens, point.rate_factor) for point in points if point.rate_factor is not None]
-    if all(factor == 1.0 for _, factor in curve):
-        return None
     acted = [action.tokens for action in actions if "rate" in action.action]
     return _steps(
         "rate-factor",
@@ -53,7 +51,7 @@ def _steps(
     words: Callable[[float], str],
 ) -> str | None:
     """A piecewise constant curve from zero, a triangle where the controller acted."""
-    if len(curve) < 2:
+    if len({value for _, value in curve}) < 2:
         return None
     tokens, values = zip(*curve, strict=True)
     with canvas(190) as (figure, axes):
@@ -61,8 +59,7 @@ def _steps(
         axes.fill_between(tokens, 0, values, step="post", color=colour(role), alpha=0.15, linewidth=0)
         axes.set_ylim(0, 1.15 * max(values) or 1.0)
         axes.set_xlim(0, tokens[-1])
-        style = {"clip_on": False, "zorder": 5, "linewidth": 0, "markersize": 7}
-        axes.plot(acted, [0.0] * len(acted), "^", color=colour("budget"), **style)
+        mark_actions(axes, acted)
         token_axis(axes, tokens[-1])
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=ROUND_STEPS))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))

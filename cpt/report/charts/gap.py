@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from cpt.report.charts.labels import Labels, Placement
 from cpt.report.findings import gap_finding, has_gap, task_finding
 from cpt.report.schema import BAND, Action, CurvePoint, Dip, Gate, Probe, TaskCurve
-from cpt.report.theme import canvas, colour, label_axes, safe_key, to_svg, token_axis
+from cpt.report.theme import canvas, colour, label_axes, mark_actions, safe_key, to_svg, token_axis
 from cpt.report.wording import number, percent, points, signed
 
 VISIBLE = 0.09
@@ -149,7 +149,7 @@ def _draw(drawn: Drawn, final: str, key: str, title: str, finding: str) -> str:
         axes.set(xlim=(-0.02 * drawn.span, RIGHT_END * drawn.span), ylim=_limits(drawn))
         _draw_curve(axes, drawn)
         low, high = axes.get_ylim()
-        corners = [(reading.tokens, reading.level) for reading in drawn.curve]
+        corners = [(float(reading.tokens), reading.level) for reading in drawn.curve]
         corners.append((FINAL_AT * drawn.span, drawn.end))
         labels = Labels(axes, corners)
         if has_gap(drawn.dip) and abs(drawn.worst - drawn.base) > VISIBLE * (high - low):
@@ -209,9 +209,7 @@ def _draw_curve(axes: Axes, drawn: Drawn) -> None:
     for deadline in drawn.deadlines:
         axes.axvline(deadline, color=colour("budget"), linewidth=1.5, dashes=(4, 3))
     axes.plot(tokens, levels, color=drawn.shade)
-    low, _ = axes.get_ylim()
-    style = {"clip_on": False, "zorder": 5, "linewidth": 0, "markersize": 7}
-    axes.plot(drawn.acted, [low] * len(drawn.acted), "^", color=colour("budget"), **style)
+    mark_actions(axes, drawn.acted)
 
 
 def _mark_gap(axes: Axes, labels: Labels, drawn: Drawn) -> None:
@@ -241,7 +239,7 @@ def _mark_final(axes: Axes, labels: Labels, drawn: Drawn, final: str) -> None:
 def _mark_budgets(axes: Axes, labels: Labels, drawn: Drawn) -> None:
     for limit in drawn.limits:
         text = f"budget {drawn.measure.change(limit - drawn.base)}"
-        _along(labels, text, limit, color=colour("budget"))
+        labels.along(text, limit, color=colour("budget"))
     high = axes.get_ylim()[1]
     for deadline in drawn.deadlines:
         places = [
@@ -253,10 +251,4 @@ def _mark_budgets(axes: Axes, labels: Labels, drawn: Drawn) -> None:
 
 def _name_base(labels: Labels, drawn: Drawn) -> None:
     """The base level's name, at that end of its line that is free."""
-    _along(labels, f"base {drawn.measure.level(drawn.base)}", drawn.base, color=colour("muted"))
-
-
-def _along(labels: Labels, text: str, level: float, color: str) -> None:
-    """A horizontal line's name, above or below it, as far left as there is room."""
-    places = [Placement("left", dx, dy) for dx in range(0, 280, 40) for dy in (5.0, -15.0)]
-    labels.write(text, (0.0, level), places, color=color)
+    labels.along(f"base {drawn.measure.level(drawn.base)}", drawn.base, color=colour("muted"))

@@ -45,6 +45,12 @@ class Labels:
         self._taken: list[tuple[float, float, float, float]] = []
         self._points = self._dense(np.asarray(curve, dtype=float).reshape(-1, 2))
 
+    def along(self, text: str, level: float, **style: Any) -> None:
+        """Write the name of a horizontal line above or below it, as far left as there is room."""
+        left = self._axes.get_xlim()[0]
+        places = [Placement("left", dx, dy) for dx in range(5, 280, 40) for dy in (5.0, -15.0)]
+        self.write(text, (left, level), places, **style)
+
     def write(
         self, text: str, at: tuple[float, float], placements: Sequence[Placement] = AROUND, **style: Any
     ) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cpt.report.curves import smoothed, thinned
 from cpt.report.facts.records import RunRecord
-from cpt.report.schema import SchedulePhase, Training, TrainingPoint
+from cpt.report.schema import Ended, SchedulePhase, Training, TrainingPoint
 
 SMOOTHING_SPAN = 0.1
 """Span of the smoothed loss, as a share of all steps."""
@@ -33,17 +33,16 @@ def gather_training(run: RunRecord) -> Training | None:
         tokens=summary.get("tokens", last["tokens"]),
         tokens_per_second=summary.get("tokens_per_second"),
         points=[TrainingPoint(**{**row, "smoothed": average}) for row, average in rows],
-        phases=gather_phases(summary.get("schedule") or {}, {row["step"]: row["tokens"] for row in steps}),
+        ended=Ended(**summary["ended"]) if summary.get("ended") else None,
+        phases=gather_phases(summary.get("schedule") or {}, steps),
     )
 
 
-def gather_phases(schedule: Mapping[str, Any], tokens: Mapping[int, int]) -> list[SchedulePhase]:
-    """Where the schedule's phases begin, in tokens.
-
-    Args:
-        tokens: those trained after each step.
-    """
+def gather_phases(schedule: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> list[SchedulePhase]:
+    """Where the schedule's phases begin, in tokens."""
     in_tokens = schedule.get("unit") == "tokens"
+    firsts = {phase["first"] for phase in schedule.get("phases", ())}
+    tokens = {row["step"]: row["tokens"] for row in steps if row["step"] in firsts}
     return [
         SchedulePhase(
             name=phase["name"], tokens=phase["first"] if in_tokens else tokens.get(phase["first"], 0)

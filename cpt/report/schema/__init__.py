@@ -13,7 +13,7 @@ from cpt.report.schema.scores import (
     SuiteTask,
     Task,
 )
-from cpt.report.schema.training import SchedulePhase, Trained, Training, TrainingPoint
+from cpt.report.schema.training import Ended, SchedulePhase, Trained, Training, TrainingPoint
 from cpt.report.schema.watching import (
     Action,
     ControlPoint,
@@ -36,6 +36,7 @@ __all__ = [
     "CurvePoint",
     "Dip",
     "Documents",
+    "Ended",
     "Fact",
     "Facts",
     "Gate",

@@ -7,13 +7,18 @@ from cpt.report.schema.base import Fact
 
 
 class TrainingPoint(Fact):
-    """One optimizer step. `smoothed` is an exponential average of the loss."""
+    """One optimizer step.
+
+    smoothed: exponential average of the loss.
+    loss_parts: of an objective that has several terms, each not weighted.
+    """
 
     step: int
     tokens: int
     loss_nats: float | None = None
     smoothed: float | None = None
     lr: float | None = None
+    loss_parts: dict[str, float | None] = {}
 
 
 class SchedulePhase(Fact):
@@ -21,6 +26,15 @@ class SchedulePhase(Fact):
 
     name: str
     tokens: int
+
+
+class Ended(Fact):
+    """Why a training ended before its last step, and the step whose model is its result."""
+
+    step: int
+    result_step: int
+    action: str
+    why: str = ""
 
 
 class Training(Fact):
@@ -33,6 +47,7 @@ class Training(Fact):
     tokens_per_second: float | None = None
     points: list[TrainingPoint] = []
     phases: list[SchedulePhase] = []
+    ended: Ended | None = None
 
 
 class Trained(Fact):

@@ -143,7 +143,7 @@ def test_the_keyboard_reaches_every_heading_in_sight(visit: Opens, report: Path,
         button.focus()
         box = button.bounding_box()
         assert box is not None
-        assert box["width"] > 20
+        assert box["width"] > 15
         assert 0 <= box["x"] <= width - 20
 
 
