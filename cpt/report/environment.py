@@ -31,6 +31,7 @@ def environment() -> Environment:
         wording.number,
         wording.signed,
         wording.margin,
+        wording.typeset,
         wording.count,
         wording.compact,
         wording.percent,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from cpt.report.schema import Dip, Ended, Gate, Interval, Probe, TaskCurve
-from cpt.report.wording import change, count, number, percent, points, signed
+from cpt.report.schema import Dip, Ended, Gate, Interval, MonitorCost, Probe, TaskCurve
+from cpt.report.wording import change, count, number, percent, points, signed, typeset
 
 MAIN = ("domain", "general")
+
+READINGS = ("wanted", "readings")
 
 
 def judgement(difference: Interval, *, lower_is_better: bool) -> str:
@@ -53,7 +55,7 @@ def budgets(gates: Sequence[Gate]) -> str:
     if found["held"] == len(gates):
         return "the budget held" if len(gates) == 1 else f"all {total} held"
     if found["broken"]:
-        names = ", ".join(gate.budget for gate in gates if gate.verdict == "broken")
+        names = ", ".join(typeset(gate.budget) for gate in gates if gate.verdict == "broken")
         return f"{found['broken']} of {total} broken: {names}"
     rest = [f"{found[kind]} {kind}" for kind in ("at risk", "not measured") if found[kind]]
     return f"{found['held']} of {total} held, {', '.join(rest)}"
@@ -137,12 +139,15 @@ def ended_finding(ended: Ended) -> str:
     return f"Training was ended early, at step {count(ended.step)}{why}. The result is {result}."
 
 
-def monitor_finding(share: float | None, budget: float | None) -> str:
-    """What the probes cost of the training's time, and what they may cost."""
-    if share is None:
+def monitor_finding(cost: MonitorCost) -> str:
+    """What the probes cost of the training's time, what they may cost, and what that left out."""
+    if cost.share is None:
         return ""
-    spent = f"Probes took {percent(share)} of the training's time"
-    if budget is None:
-        return f"{spent}."
-    kept = "within" if share <= budget else "over"
-    return f"{spent}, {kept} their budget of {percent(budget)}."
+    finding = f"Probes took {percent(cost.share)} of the training's time"
+    if cost.budget is not None:
+        kept = "within" if cost.share <= cost.budget else "over"
+        finding += f", {kept} their budget of {percent(cost.budget)}"
+    wanted, made = (sum(getattr(probe, part) or 0 for probe in cost.probes.values()) for part in READINGS)
+    if made < wanted:
+        finding += f"; to keep to it, {count(wanted - made)} of {count(wanted)} readings were left out"
+    return f"{finding}."

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cpt.report import wording
 from cpt.report.findings import has_gap, judgement
-from cpt.report.schema import Action, Facts, Gate, Interval, Probe, Vocabulary
+from cpt.report.schema import Action, Facts, Gate, Interval, MergedModel, Probe, Vocabulary
 
 
 class Headline(NamedTuple):
@@ -251,9 +251,13 @@ def final_words(facts: Facts) -> str:
         return "where training ended"
     model = "final model"
     if facts.merge:
-        weights = [
-            f", {merged.model}" + ("" if merged.weight is None else f" at weight {merged.weight:g}")
-            for merged in facts.merge.models
-        ]
+        weights = [f", {model_words(merged)}" for merged in facts.merge.models]
         model = f"merged model ({facts.merge.method}{''.join(weights)})"
     return f"the {model}, drawn at the base level plus its change in held-out bits per byte"
+
+
+def model_words(merged: MergedModel) -> str:
+    """A model that went into a merge, with its weight."""
+    if merged.varied:
+        return f"{merged.model} at weights by layer"
+    return merged.model + ("" if merged.weight is None else f" at weight {merged.weight:g}")

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from cpt.report import charts, overview
 from cpt.report.environment import environment
 from cpt.report.findings import ended_finding, gap_finding, has_gap, monitor_finding, task_finding
-from cpt.report.schema import Facts
+from cpt.report.schema import Facts, Training
 
 Charts = dict[str, dict[str, Markup]]
 
@@ -111,6 +111,7 @@ def draw(facts: Facts) -> Charts:
         "training": {
             "Training loss": charts.training_loss(training) if training else None,
             "Learning rate": charts.learning_rate(training) if training else None,
+            **{f"Part of the loss: {name}": svg for name, svg in loss_parts(training).items()},
         },
         "tokens": {
             "Tokens by source": charts.tokens_over_time(watched.sources)
@@ -130,6 +131,11 @@ def draw(facts: Facts) -> Charts:
         section: {title: Markup(svg) for title, svg in found.items() if svg}
         for section, found in drawn.items()
     }
+
+
+def loss_parts(training: Training | None) -> dict[str, str]:
+    """The charts of a loss of several terms, by the term's name."""
+    return charts.loss_parts(training) if training else {}
 
 
 def slug(name: str) -> str:

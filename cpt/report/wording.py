@@ -33,6 +33,11 @@ def margin(error: float | None, digits: int = 3, scale: float = 1.0) -> str:
     return "" if error is None or not math.isfinite(error) else f"± {number(BAND * scale * error, digits)}"
 
 
+def typeset(budget: str) -> str:
+    """A budget as one prints it: "general <= +0.02" → "general ≤ +0.02"."""
+    return budget.replace("<=", "\N{LESS-THAN OR EQUAL TO}").replace(">=", "\N{GREATER-THAN OR EQUAL TO}")
+
+
 def count(value: float | None) -> str:
     """A whole number with thousands separated: 122880 → "122,880"."""
     return number(value, 0)

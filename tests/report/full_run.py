@@ -27,7 +27,7 @@ def domain(step: int) -> float:
 
 
 def general(step: int) -> float:
-    return 0.991 + 0.0245 * (step / 28.0) * math.exp(1 - step / 28.0) + 0.004 * step / STEPS
+    return 0.991 + 0.0245 * (step / 28.0) * math.exp(1 - step / 28.0) + 0.002 * step / STEPS
 
 
 def instruction(step: int) -> float:
@@ -126,6 +126,7 @@ def steps() -> list[dict[str, Any]]:
         loss = 2.05 + 0.75 * math.exp(-step / 50.0) + noise[step]
         rows.append(
             {"step": step, "tokens": step * TOKENS_PER_STEP, "loss_nats": loss}
+            | {"loss_parts": {"domain": loss, "kl": 0.08 * (1 - math.exp(-step / 60.0))}}
             | {"lr": factor * learning_rate(step / 4), "sources": dict(tokens)}
             | {"replay_share": share, "rate_factor": factor}
         )
@@ -162,8 +163,8 @@ def figures(value: Callable[[int], float], worse: int, steps: Sequence[int], err
 GATES: list[dict[str, Any]] = [
     {
         "budget": "general <= +0.02", "probe": "general", "limit": BUDGET, "unit": "bits per byte",
-        "action": "raise-replay", "verdict": "held", "value": 0.0041, "error": 0.0011,
-        "why": "general rose by 0.004 ± 0.002 of 0.02 allowed",
+        "action": "raise-replay", "verdict": "held", "value": 0.002, "error": 0.0011,
+        "why": "general rose by 0.002 ± 0.002 of 0.02 allowed",
     },
     {
         "budget": "instruction <= +0.02", "probe": "instruction", "limit": 0.02, "unit": "bits per byte",
@@ -176,9 +177,9 @@ GATES: list[dict[str, Any]] = [
         "why": "piqa fell by 0.4 ± 1.6 points of 1 allowed",
     },
     {
-        "budget": "general recovers within 75%", "probe": "general", "limit": 0.75, "unit": "share of tokens",
-        "action": "fail", "verdict": "held", "value": 0.58, "error": None,
-        "why": "general was back after 58% of the tokens",
+        "budget": "general recovers within 80%", "probe": "general", "limit": 0.8, "unit": "share of tokens",
+        "action": "fail", "verdict": "held", "value": 0.75, "error": None,
+        "why": "general came back after 75% of the tokens, of 80% allowed",
     },
 ]  # fmt: skip
 
@@ -283,7 +284,7 @@ def full_run() -> RunRecord:
         run,
         recipe=RECIPE,
         stages=[
-            dataclasses.replace(stage, metrics={**stage.metrics, "search": merges})
+            dataclasses.replace(stage, metrics={**stage.metrics, "search_points": merges})
             if stage.kind == "merge"
             else stage
             for stage in run.stages

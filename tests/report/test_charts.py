@@ -102,6 +102,19 @@ def test_a_loss_that_broke_is_drawn_as_far_as_it_goes() -> None:
     assert charts.learning_rate(Training(stage="pretrain", steps=0, tokens=0)) is None
 
 
+def test_every_part_of_a_loss_has_its_chart() -> None:
+    points = [
+        TrainingPoint(
+            step=n, tokens=n, loss_nats=2.0, loss_parts={"domain": 2.0, "kl": 0.1 * n, "once": None}
+        )
+        for n in range(3)
+    ]
+    found = charts.loss_parts(Training(stage="pretrain", steps=3, tokens=3, points=points))
+    assert list(found) == ["domain", "kl"]
+    assert "from 0.000 to" in found["kl"]
+    assert charts.loss_parts(Training(stage="pretrain", steps=0, tokens=0)) == {}
+
+
 def test_phases_of_the_schedule_are_marked_where_they_begin(facts: Facts) -> None:
     assert facts.training is not None
     last = facts.training.points[-1].tokens

@@ -10,6 +10,7 @@ from medical_run import RECIPE, SCORES, STAGES, general_level
 from ruamel.yaml import YAML
 
 from cpt.report.facts import RunRecord, StageRecord, TokenizerRecord, gather
+from cpt.report.overview import final_words
 from cpt.report.schema import Facts
 
 PROBE_KEYS = {"before", "after", "depth", "trough_step", "recovery_step", "area", "permanent"}
@@ -117,6 +118,15 @@ def test_merge_and_its_weights(facts: Facts) -> None:
     assert facts.merge is not None
     assert facts.merge.method == "task-arithmetic"
     assert [(model.model, model.weight) for model in facts.merge.models] == [("pretrain", 0.9)]
+
+
+def test_a_weight_that_varies_by_layer_is_told_as_such(run: RunRecord) -> None:
+    config = {"method": "ties", "models": [{"from": "pretrain", "weight": [0.2, 0.8]}, {"from": "base"}]}
+    stages = [dataclasses.replace(s, config=config) if s.kind == "merge" else s for s in run.stages]
+    facts = gather(dataclasses.replace(run, stages=stages))
+    assert facts.merge is not None
+    assert [(model.weight, model.varied) for model in facts.merge.models] == [(None, True), (None, False)]
+    assert "(ties, pretrain at weights by layer, base)" in final_words(facts)
 
 
 def test_recipe_survives_as_yaml(facts: Facts) -> None:

@@ -6,7 +6,17 @@ from __future__ import annotations
 import pytest
 
 from cpt.report import findings
-from cpt.report.schema import CurvePoint, Ended, Gate, Interval, Probe, ProbeTraining, TaskCurve
+from cpt.report.schema import (
+    CurvePoint,
+    Ended,
+    Gate,
+    Interval,
+    MonitorCost,
+    Probe,
+    ProbeCost,
+    ProbeTraining,
+    TaskCurve,
+)
 
 
 def probe(before: float, value: float, low: float | None = None, high: float | None = None) -> Probe:
@@ -122,8 +132,8 @@ def gate(verdict: str, budget: str = "general <= +0.02") -> Gate:
         (["held"], "the budget held"),
         (["held", "held"], "all 2 budgets held"),
         (["held", "at risk", "not measured"], "1 of 3 budgets held, 1 at risk, 1 not measured"),
-        (["held", "broken", "at risk"], "1 of 3 budgets broken: general <= +0.02"),
-        (["broken"], "1 of 1 budget broken: general <= +0.02"),
+        (["held", "broken", "at risk"], "1 of 3 budgets broken: general ≤ +0.02"),
+        (["broken"], "1 of 1 budget broken: general ≤ +0.02"),
     ],
 )
 def test_budgets_in_a_clause(verdicts: list[str], text: str) -> None:
@@ -161,13 +171,23 @@ def test_an_early_end_says_why_and_which_model_is_the_result() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "budget", "text"),
+    ("share", "budget", "readings", "text"),
     [
-        (0.048, 0.05, "Probes took 4.8% of the training's time, within their budget of 5.0%."),
-        (0.06, 0.05, "Probes took 6.0% of the training's time, over their budget of 5.0%."),
-        (0.06, None, "Probes took 6.0% of the training's time."),
-        (None, 0.05, ""),
+        (0.048, 0.05, 9, "Probes took 4.8% of the training's time, within their budget of 5.0%."),
+        (
+            0.06,
+            0.05,
+            4,
+            "Probes took 6.0% of the training's time, over their budget of 5.0%; to keep to it, "
+            "5 of 9 readings were left out.",
+        ),
+        (0.06, None, 9, "Probes took 6.0% of the training's time."),
+        (None, 0.05, 9, ""),
     ],
 )
-def test_what_watching_cost(share: float | None, budget: float | None, text: str) -> None:
-    assert findings.monitor_finding(share, budget) == text
+def test_what_watching_cost(share: float | None, budget: float | None, readings: int, text: str) -> None:
+    probes = {
+        "general": ProbeCost(seconds=1.0, readings=readings, wanted=9),
+        "domain": ProbeCost(seconds=1.0),
+    }
+    assert findings.monitor_finding(MonitorCost(share=share, budget=budget, probes=probes)) == text

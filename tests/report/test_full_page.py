@@ -50,8 +50,8 @@ def test_the_overview_says_what_was_learned_lost_and_bounded(outline: Outline) -
 
 def test_gates_are_told_worst_first_with_their_noise(outline: Outline) -> None:
     table = outline.text[outline.text.index("What the recipe allows") :]
-    parts = ["instruction <= +0.02", "+0.031 ± 0.004", "155%", "broken", "piqa >= -1 point", "−0.4 pts ± 1.6"]
-    parts += ["at risk", "general <= +0.02", "20%", "held", "general recovers within 75%", "58.0%"]
+    parts = ["instruction ≤ +0.02", "+0.031 ± 0.004", "155%", "broken", "piqa ≥ -1 point", "−0.4 pts ± 1.6"]
+    parts += ["at risk", "general ≤ +0.02", "10%", "held", "general recovers within 80%", "75.0%"]
     at = 0
     for part in parts:
         at = table.index(part, at) + 1
@@ -59,26 +59,27 @@ def test_gates_are_told_worst_first_with_their_noise(outline: Outline) -> None:
 
 def test_actions_say_what_changed_and_why(outline: Outline) -> None:
     assert (
-        "Step 20 41k general <= +0.02 raise replay 12.5% 25.0% general rose by 0.019 ± 0.002 of 0.02 allowed"
+        "Step 20 41k general ≤ +0.02 raise replay 12.5% 25.0% general rose by 0.019 ± 0.002 of 0.02 allowed"
         in outline.text
     )
     assert "lower rate 1 0.7 piqa fell by 3.3 ± 1.6 points, more than 1" in outline.text
 
 
 def test_samples_are_shown_as_text(outline: Outline) -> None:
-    assert "Hypertrophic cardiomyopathy: A disorder of the heart muscle in which the …" in outline.text
+    assert "Hypertrophic cardiomyopathy: A disorder of the heart muscle in which the…" in outline.text
     assert "… left ventricular wall is abnormally thick" in outline.text
 
 
 def test_the_cost_of_watching_is_told(outline: Outline) -> None:
-    assert "Probes took 4.8% of the training's time, within their budget of 5.0%." in outline.text
+    assert "Probes took 4.8% of the training's time, within their budget of 5.0%" in outline.text
+    assert "to keep to it, 1 of 116 readings were left out." in outline.text
     assert "piqa 12 s 14 15 35%" in outline.text
 
 
 def test_figures_that_sort_carry_their_value(page: str) -> None:
     tables = re.findall(r'<table class="[^"]*sortable[^"]*">.*?</table>', page, re.DOTALL)
     assert len(tables) >= 8
-    for value in ('data-value="0.125"', 'data-value="40960"', 'data-value="-0.3091"', 'data-value="0.0249'):
+    for value in ('data-value="0.125"', 'data-value="40960"', 'data-value="-0.3091"', 'data-value="0.0246'):
         assert value in page
 
 

@@ -45,7 +45,7 @@ def gap_of(facts: Facts, name: str, gates: list[Gate] | None = None) -> str | No
 
 def test_budgets_and_actions_are_drawn_into_the_gap_of_their_probe(full: Facts) -> None:
     general = gap_of(full, "general")
-    assert {"budget +0.020", "back by 75%", "trough +0.025, step 30", "base 0.991"} <= set(words(general))
+    assert {"budget +0.020", "back by 80%", "trough +0.025, step 30", "base 0.991"} <= set(words(general))
     assert "Budget +0.020. The controller acted 2 times." in described(general)
     domain = gap_of(full, "domain")
     assert not any("budget" in text or "back by" in text for text in words(domain))

@@ -40,6 +40,12 @@ def test_figures(words, value, text) -> None:
     assert words(value) == text
 
 
+def test_budgets_are_typeset() -> None:
+    assert wording.typeset("general <= +0.02") == "general ≤ +0.02"
+    assert wording.typeset("piqa >= -1 point") == "piqa ≥ -1 point"
+    assert wording.typeset("general recovers within 20%") == "general recovers within 20%"
+
+
 @pytest.mark.parametrize(
     ("found", "text"),
     [

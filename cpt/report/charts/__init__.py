@@ -7,7 +7,7 @@ from cpt.report.charts.gap import stability_gap, task_curve
 from cpt.report.charts.layers import bottom_top, layer_updates
 from cpt.report.charts.lines import drift, new_token_norms, tokens_over_time
 from cpt.report.charts.path import domain_against_general
-from cpt.report.charts.training import learning_rate, training_loss
+from cpt.report.charts.training import learning_rate, loss_parts, training_loss
 
 __all__ = [
     "bits_before_after",
@@ -16,6 +16,7 @@ __all__ = [
     "drift",
     "layer_updates",
     "learning_rate",
+    "loss_parts",
     "new_token_norms",
     "rate_factor",
     "replay_share",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cpt.report.schema import Action, ControlPoint
-from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, to_svg, token_axis
+from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, mark_actions, to_svg, token_axis
 from cpt.report.wording import number, percent
 
 
@@ -59,8 +59,7 @@ def _steps(
         axes.fill_between(tokens, 0, values, step="post", color=colour(role), alpha=0.15, linewidth=0)
         axes.set_ylim(0, 1.15 * max(values) or 1.0)
         axes.set_xlim(0, tokens[-1])
-        style = {"clip_on": False, "zorder": 5, "linewidth": 0, "markersize": 7}
-        axes.plot(acted, [0.0] * len(acted), "^", color=colour("budget"), **style)
+        mark_actions(axes, acted)
         token_axis(axes, tokens[-1])
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=ROUND_STEPS))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from cpt.report.charts.labels import Labels, Placement
 from cpt.report.findings import gap_finding, has_gap, task_finding
 from cpt.report.schema import BAND, Action, CurvePoint, Dip, Gate, Probe, TaskCurve
-from cpt.report.theme import canvas, colour, label_axes, safe_key, to_svg, token_axis
+from cpt.report.theme import canvas, colour, label_axes, mark_actions, safe_key, to_svg, token_axis
 from cpt.report.wording import number, percent, points, signed
 
 VISIBLE = 0.09
@@ -149,7 +149,7 @@ def _draw(drawn: Drawn, final: str, key: str, title: str, finding: str) -> str:
         axes.set(xlim=(-0.02 * drawn.span, RIGHT_END * drawn.span), ylim=_limits(drawn))
         _draw_curve(axes, drawn)
         low, high = axes.get_ylim()
-        corners = [(reading.tokens, reading.level) for reading in drawn.curve]
+        corners = [(float(reading.tokens), reading.level) for reading in drawn.curve]
         corners.append((FINAL_AT * drawn.span, drawn.end))
         labels = Labels(axes, corners)
         if has_gap(drawn.dip) and abs(drawn.worst - drawn.base) > VISIBLE * (high - low):
@@ -209,9 +209,7 @@ def _draw_curve(axes: Axes, drawn: Drawn) -> None:
     for deadline in drawn.deadlines:
         axes.axvline(deadline, color=colour("budget"), linewidth=1.5, dashes=(4, 3))
     axes.plot(tokens, levels, color=drawn.shade)
-    low, _ = axes.get_ylim()
-    style = {"clip_on": False, "zorder": 5, "linewidth": 0, "markersize": 7}
-    axes.plot(drawn.acted, [low] * len(drawn.acted), "^", color=colour("budget"), **style)
+    mark_actions(axes, drawn.acted)
 
 
 def _mark_gap(axes: Axes, labels: Labels, drawn: Drawn) -> None:

@@ -31,7 +31,7 @@ def layer_updates(found: LayerUpdates) -> str | None:
     if greatest <= 0.0 or len(found.tokens) < 2:
         return None
     rows, columns = len(found.layers), len(found.tokens)
-    with canvas(max(150, 84 + min(9 * rows, 260)), left=46, top=40) as (figure, axes):
+    with canvas(86 + max(140, min(9 * rows, 260)), left=46, top=40) as (figure, axes):
         axes.set(xlim=(0, columns), ylim=(0, rows))
         axes.grid(False)
         for shade, cells in enumerate(_cells_by_shade(found, greatest)):

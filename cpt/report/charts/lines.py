@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -35,7 +36,11 @@ def drift(curve: Sequence[CurvePoint], gates: Sequence[Gate] = ()) -> str | None
         for gate in gates:
             if gate.unit == "nats per token" and gate.limit is not None and gate.limit < 3 * max(values):
                 axes.axhline(gate.limit, color=colour("budget"), linewidth=1.5)
-                where = {"xytext": (0, 5), "textcoords": "offset points", "color": colour("budget")}
+                where: dict[str, Any] = {
+                    "xytext": (0, 5),
+                    "textcoords": "offset points",
+                    "color": colour("budget"),
+                }
                 axes.annotate(f"budget {number(gate.limit)}", (0, gate.limit), **where)
         token_axis(axes, tokens[-1])
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
@@ -77,7 +82,13 @@ def tokens_over_time(found: SourceTokens) -> str | None:
         return None
     shares = source_shares(found)
     with canvas(230) as (figure, axes):
-        edges = [0.0] * (len(found.tokens))
+        edges = [0.0] * len(found.tokens)
+        inside: dict[str, Any] = {
+            "xytext": (-8, 0),
+            "textcoords": "offset points",
+            "ha": "right",
+            "va": "center",
+        }
         for name, share in shares.items():
             tops = [edge + part for edge, part in zip(edges, [share[0], *share], strict=True)]
             axes.fill_between(
@@ -85,10 +96,9 @@ def tokens_over_time(found: SourceTokens) -> str | None:
             )
             axes.step(found.tokens, tops, where="pre", color=colour(name), linewidth=1.5)
             if share[-1] > NAMED_SHARE:
-                where = {"xytext": (-8, 0), "textcoords": "offset points", "ha": "right", "va": "center"}
                 text = f"{short(name, 20)} {compact(found.sources[name][-1])}"
-                middle = (edges[-1] + tops[-1]) / 2
-                axes.annotate(text, (found.tokens[-1], middle), color=colour(name), weight="bold", **where)
+                end = (found.tokens[-1], (edges[-1] + tops[-1]) / 2)
+                axes.annotate(text, end, color=colour(name), weight="bold", **inside)
             edges = tops
         axes.set(ylim=(0, 1), xlim=(0, found.tokens[-1]))
         axes.grid(False)

@@ -51,7 +51,7 @@ def domain_against_general(
     tries = [Place(point.domain_gain, point.general_rise) for point in merge.search] if merge else []
     marked = [Marked("base", path[0], "o", filled=False), Marked("trained", path[-1], "o")]
     if (final := measured_apart(domain, general)) is not None:
-        marked.append(Marked("merged" if merge else "evaluated", final, "D"))
+        marked.append(Marked("merged" if merge else "final", final, "D"))
     limits = [gate.limit for gate in gates if gate.bounds("general") and gate.limit is not None]
     rises = [place.rise for place in (*path, *tries, *(each.at for each in marked))]
     limits = [limit for limit in limits if limit <= 3 * max(*map(abs, rises), 1e-9)]
@@ -74,7 +74,7 @@ def domain_against_general(
             face = colour("domain") if each.filled else colour("card")
             axes.plot(*each.at, each.marker, color=colour("domain"), mfc=face, mew=2, markersize=8, zorder=4)
         for each in marked:
-            labels.write(each.name, tuple(each.at), color=colour("ink"), weight="bold")
+            labels.write(each.name, each.at, color=colour("ink"), weight="bold")
         for limit in limits:
             labels.along(f"budget {signed(limit)}", limit, color=colour("budget"))
         for axis in (axes.xaxis, axes.yaxis):

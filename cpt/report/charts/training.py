@@ -4,37 +4,74 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from cpt.report.curves import smoothed
 from cpt.report.schema import SchedulePhase, Training
-from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, to_svg, token_axis
+from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, safe_key, to_svg, token_axis
 from cpt.report.wording import number, rate
 
 NAMED_PHASE = 0.14
 """A phase of a smaller share of the training has no room for its name."""
 
 
+PART_SPAN = 0.1
+"""Span of a smoothed part of the loss, as a share of the points."""
+
+
+class LossPoint(NamedTuple):
+    """A finite loss of a step, and its running average."""
+
+    tokens: int
+    raw: float
+    smoothed: float
+
+
 def training_loss(training: Training) -> str | None:
     """Training loss against tokens, raw and smoothed; nats per token."""
     rows = [
-        (row.tokens, row.loss_nats, row.smoothed)
+        LossPoint(row.tokens, row.loss_nats, row.smoothed)
         for row in training.points
         if row.loss_nats is not None and math.isfinite(row.loss_nats) and row.smoothed is not None
     ]
+    return _loss("loss", "Training loss", "nats per token", rows)
+
+
+def loss_parts(training: Training) -> dict[str, str]:
+    """Every part of the loss against tokens, raw and smoothed, by the part's name."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for row in training.points:
+        for name, value in row.loss_parts.items():
+            if value is not None and math.isfinite(value):
+                found.setdefault(name, []).append((row.tokens, value))
+    charts = {}
+    for name, curve in found.items():
+        averages = smoothed([value for _, value in curve], span=PART_SPAN * len(curve))
+        rows = [
+            LossPoint(tokens, value, average)
+            for (tokens, value), average in zip(curve, averages, strict=True)
+            if average is not None
+        ]
+        if svg := _loss(f"loss-{safe_key(name)}", f"Part of the loss: {name}", "not weighted", rows):
+            charts[name] = svg
+    return charts
+
+
+def _loss(key: str, title: str, unit: str, rows: Sequence[LossPoint]) -> str | None:
     if len(rows) < 2:
         return None
     with canvas(230) as (figure, axes):
-        tokens, raw, smoothed = (list(column) for column in zip(*rows, strict=True))
+        tokens, raw, average = (list(column) for column in zip(*rows, strict=True))
         axes.plot(tokens, raw, color=colour("muted"), linewidth=1, alpha=0.5)
-        axes.plot(tokens, smoothed, color=colour("ink"))
-        token_axis(axes, rows[-1][0])
+        axes.plot(tokens, average, color=colour("ink"))
+        token_axis(axes, rows[-1].tokens)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
-        label_axes(axes, "tokens trained", "nats per token")
-        described = f"Smoothed, from {number(smoothed[0])} to {number(smoothed[-1])} nats per token."
-        return to_svg(figure, "loss", "Training loss", described)
+        label_axes(axes, "tokens trained", unit)
+        described = f"Smoothed, from {number(average[0])} to {number(average[-1])}, {unit}."
+        return to_svg(figure, key, title, described)
 
 
 def learning_rate(training: Training) -> str | None:

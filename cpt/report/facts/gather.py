@@ -85,16 +85,21 @@ def gather_merge(stages: Iterable[StageRecord]) -> Merge | None:
     if not merges:
         return None
     config = merges[-1].config
-    models = [
-        MergedModel(model=str(row.get("from", row.get("from_", "?"))), weight=row.get("weight"))
-        for row in config.get("models") or []
-    ]
+    models = [merged_model(row) for row in config.get("models") or []]
     return Merge(
         stage=merges[-1].name,
         method=str(config.get("method", "?")),
         models=models,
-        search=[SearchPoint(**point) for point in merges[-1].metrics.get("search") or ()],
+        search=[SearchPoint(**point) for point in merges[-1].metrics.get("search_points") or ()],
     )
+
+
+def merged_model(row: Mapping[str, Any]) -> MergedModel:
+    """A model of a merge's configuration; weights by layers or tensors are no figure to show."""
+    name, weight = str(row.get("from", row.get("from_", "?"))), row.get("weight")
+    if weight is None or isinstance(weight, int | float):
+        return MergedModel(model=name, weight=weight)
+    return MergedModel(model=name, varied=True)
 
 
 def gather_versions(stages: Iterable[StageRecord]) -> dict[str, str]:

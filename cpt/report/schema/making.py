@@ -41,10 +41,11 @@ class Vocabulary(Fact):
 
 
 class MergedModel(Fact):
-    """A model that went into the merge, by the name of its stage."""
+    """A model that went into the merge, by its stage; `varied` if its weight is no single number."""
 
     model: str
     weight: float | None = None
+    varied: bool = False
 
 
 class SearchPoint(Fact):
@@ -59,7 +60,10 @@ class SearchPoint(Fact):
 
 
 class Merge(Fact):
-    """How the final model was merged; `search` is what was tried to find its weights."""
+    """How the final model was merged.
+
+    search: what was tried to find its weights (`search_points` of the stage's metrics).
+    """
 
     stage: str
     method: str

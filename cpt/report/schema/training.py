@@ -7,13 +7,18 @@ from cpt.report.schema.base import Fact
 
 
 class TrainingPoint(Fact):
-    """One optimizer step. `smoothed` is an exponential average of the loss."""
+    """One optimizer step.
+
+    smoothed: exponential average of the loss.
+    loss_parts: of an objective that has several terms, each not weighted.
+    """
 
     step: int
     tokens: int
     loss_nats: float | None = None
     smoothed: float | None = None
     lr: float | None = None
+    loss_parts: dict[str, float | None] = {}
 
 
 class SchedulePhase(Fact):
