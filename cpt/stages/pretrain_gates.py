@@ -124,8 +124,9 @@ def _most(gate: Gate) -> float | None:
     """The largest replay share that a gate may ask for, if it may for any."""
     if isinstance(gate, RaiseReplay):
         return gate.most
-    raises = isinstance(gate, RollBack) and gate.then == "raise-replay"
-    return (gate.most or HALF) if raises else None
+    if isinstance(gate, RollBack) and gate.then == "raise-replay":
+        return gate.most or HALF
+    return None
 
 
 def probe_figures(gates: Sequence[Gate], result: Result, tolerance: float) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Control:
         self._state, self._stream, self._points = state, stream, points
         self._progress, self._processes = progress, processes
         self._file = work / "actions.jsonl" if processes.is_main and self._gates else None
-        self._verdicts: list[str] = []
+        self._verdicts: Sequence[str] = ()
         if self._file:
             write_lines(self._file, state.actions)
 
