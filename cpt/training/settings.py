@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel
 
 from cpt.errors import StageFailed
+from cpt.monitor.budget import Allowance
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
 from cpt.training.optimizers import Optimizer
@@ -19,7 +20,7 @@ from cpt.training.trains import All, Trains
 
 _EVERYTHING = All()
 
-_FREE = frozenset({"checkpoint", "trackers", "faults"})
+_FREE = frozenset({"checkpoint", "trackers", "faults", "allowance"})
 """Settings that do not bear on the weights trained so far: a run may go on with others."""
 
 
@@ -43,6 +44,7 @@ class Settings:
         gradient_checkpointing: compute what is inside a layer again in the backward pass.
         stochastic_rounding: hold weights in bfloat16 alone, rounded by a chance that follows from `seed`.
         float8: multiply in 8-bit floating point.
+        allowance: of time for probes; without one all that are due are read in full.
     """
 
     steps: int
@@ -62,6 +64,7 @@ class Settings:
     gradient_checkpointing: bool = False
     stochastic_rounding: bool = False
     float8: bool = False
+    allowance: Allowance | None = None
 
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
         """Learning rate of the step that begins after `step` steps and `tokens` tokens.
