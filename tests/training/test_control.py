@@ -104,10 +104,10 @@ def test_stop_ends_at_the_best_point(tiny_model: Path, tmp_path: Path) -> None:
     kept: dict[int, dict[str, torch.Tensor]] = {}
     read = probes[0].read
 
-    def noting(module: Any, share: float) -> Any:
-        found = {n: p.detach().clone() for n, p in module.model.named_parameters()}
+    def noting(subject: Any, share: float) -> Any:
+        found = {n: p.detach().clone() for n, p in subject.module.model.named_parameters()}
         kept[len(kept)] = found
-        return read(module, share)
+        return read(subject, share)
 
     probes[0].read = noting
     weights, result, _ = run(tiny_model, tmp_path, END, probes=probes)
