@@ -392,7 +392,7 @@ def test_what_is_wrong_with_gates_is_found_before_the_run(inputs) -> None:
 
 def test_the_domain_text_must_last_with_the_least_replay(inputs) -> None:
     gates = [{"budget": "general <= +0.02", "action": "raise-replay", "least": 0.25, "most": 0.9}]
-    config = PLAIN | {"replay": 0.75, "tokens": 4000, "batch_sequences": 8, "epochs": 1}
+    config = PLAIN | {"replay": 0.75, "tokens": 16_000, "batch_sequences": 8, "epochs": 1}
     plain, gated = (PRETRAIN.Config.model_validate(c) for c in (config, config | {"gates": gates}))
     assert not PRETRAIN.check(plain, inputs)
     assert "lasts for" in str(PRETRAIN.check(gated, inputs)[0])
