@@ -23,11 +23,12 @@ class Section(NamedTuple):
     shown: bool = True
 
 
-def render(facts: Facts, template: str = "template.html", **more: object) -> str:
+def render(facts: Facts, template: str = "template.html", *, going: bool = False, **more: object) -> str:
     """The page. Every string from data is escaped; only our own charts are inlined as they are.
 
     Args:
         template: of this folder; one that extends the report's may need `more`.
+        going: whether the run goes on: what is not there may come.
 
     Returns:
         HTML text, the same for the same facts.
@@ -55,6 +56,7 @@ def render(facts: Facts, template: str = "template.html", **more: object) -> str
             final_words=overview.final_words(facts),
             vocabulary=overview.vocabulary_gain(facts.vocabulary),
             file_name=f"{slug(facts.name)}.yaml",
+            lacking=lambda text: "Nothing yet." if going else text,
             **more,
         )
     )

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.errors import GateFailed, Problem
+from cpt.monitor.gates.control import fewest_rows, most_rows
 from cpt.monitor.gates.gate import HALF, Gate, RaiseReplay, RollBack, Stop
 from cpt.monitor.reading import Kind
 from cpt.stages.documents import has_texts
+from cpt.stages.monitor_config import Monitor
+from cpt.stages.probing import HELD_OUT
 
 if TYPE_CHECKING:
     from cpt.training.state import Result
-
-HELD_OUT: tuple[str, ...] = ("domain", "general")
-"""Sources whose held-out text is probed."""
 
 DOMAIN = "domain"
 """The probe whose fall `stop` weighs against what is forgotten."""
@@ -41,13 +41,19 @@ class Setting:
     has_replay: bool | None
 
 
-def probe_kinds(corpus: Path | None) -> dict[str, Kind]:
+def measured(monitor: Monitor, corpus: Path | None, new_tokens: bool) -> dict[str, Kind]:
     """What is measured, by name, as far as it is known.
 
     Args:
         corpus: its folder; None while it is not made: then it is taken to hold out some of every text.
+        new_tokens: whether the model has any, or may have.
     """
-    return {name: "text" for name in HELD_OUT if corpus is None or has_texts(corpus, name, "heldout")}
+    texts = [name for name in HELD_OUT if corpus is None or has_texts(corpus, name, "heldout")]
+    found: dict[str, Kind] = dict.fromkeys([*texts, *monitor.texts], "text")
+    found |= dict.fromkeys(monitor.tasks, "task")
+    found |= {"drift": "drift"} if monitor.drift is not None else {}
+    found |= {"weights": "weights"} if monitor.weights is not None else {}
+    return found | ({"new-tokens": "new-tokens"} if new_tokens else {})
 
 
 def may_replay(gates: Sequence[Gate]) -> bool:
@@ -58,7 +64,7 @@ def may_replay(gates: Sequence[Gate]) -> bool:
 def least_rows(gates: Sequence[Gate], rows: int, batch: int) -> int:
     """The fewest replay rows that a batch can come to have, of `rows` at first."""
     given = [g.least for g in gates if isinstance(g, RaiseReplay) and g.least is not None]
-    return min([rows, *(round(least * batch) for least in given)])
+    return min([rows, *(fewest_rows(least, batch) for least in given)])
 
 
 def gate_problems(gates: Sequence[Gate], setting: Setting) -> list[Problem]:
@@ -102,16 +108,13 @@ def _replay_problems(gate: Gate, key: str, setting: Setting) -> list[Problem]:
         message = f"`{gate.budget}` may raise the replay share, but the corpus has no replay text"
         hint = "Give the corpus stage `replay:` (sources, or self_generated), or choose another action."
         problems.append(Problem(message, key=f"{key}.action", hint=hint))
-    rows = round(most * batch)
+    rows = most_rows(most, batch)
     if rows <= setting.rows:
         message = f"{most:g} of {batch} sequences are {rows} rows, and the run begins with {setting.rows}"
         hint = "Raise `most`, use larger batches, or begin with less `replay`."
         problems.append(Problem(f"nothing is left to raise: {message}", key=f"{key}.most", hint=hint))
-    if rows >= batch:
-        message = f"{most:g} of {batch} sequences leaves none for the domain"
-        problems.append(Problem(message, key=f"{key}.most", hint="Use a smaller share."))
     least = gate.least if isinstance(gate, RaiseReplay) else None
-    if least is not None and round(least * batch) >= setting.rows:
+    if least is not None and fewest_rows(least, batch) >= setting.rows:
         message = (
             f"{least:g} of {batch} sequences is no less than the {setting.rows} that the run begins with"
         )
@@ -124,8 +127,9 @@ def _most(gate: Gate) -> float | None:
     """The largest replay share that a gate may ask for, if it may for any."""
     if isinstance(gate, RaiseReplay):
         return gate.most
-    raises = isinstance(gate, RollBack) and gate.then == "raise-replay"
-    return (gate.most or HALF) if raises else None
+    if isinstance(gate, RollBack) and gate.then == "raise-replay":
+        return gate.most or HALF
+    return None
 
 
 def probe_figures(gates: Sequence[Gate], result: Result, tolerance: float) -> dict[str, Any]:

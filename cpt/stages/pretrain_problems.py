@@ -14,7 +14,8 @@ from cpt.stages.continuing import begin_of_data
 from cpt.stages.documents import has_texts, tokenizer_problems
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of
-from cpt.stages.pretrain_gates import Setting, gate_problems, least_rows, probe_kinds
+from cpt.stages.pretrain_gates import Setting, gate_problems, least_rows, measured
+from cpt.stages.probing import monitor_problems
 from cpt.stages.vocabulary_config import VocabularyConfig
 from cpt.training.launch import whole_weights_needed
 from cpt.training.trackers import missing
@@ -32,7 +33,8 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
         replay_rows(config.replay, config.batch_sequences)
     except RecipeError as error:
         return error.problems
-    problems = _rounding_problems(config) + _gate_problems(config, inputs)
+    problems = _rounding_problems(config) + monitor_problems(config.monitor)
+    problems += _gate_problems(config, inputs)
     if "corpus" not in inputs:
         some = _trains_problems(config, inputs, config.tokens) if "model" in inputs else []
         return [*problems, *some]
@@ -139,10 +141,13 @@ def _corpus_problems(config: PretrainConfig, corpus: Path, begin: Mapping[str, i
 
 def _gate_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
     from cpt.corpus.stream import replay_rows
+    from cpt.model_folder.new_tokens import read_new_tokens
 
     corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
+    model = inputs["model"].path("model") if "model" in inputs else None
+    new_tokens = model is None or bool(read_new_tokens(model))
     setting = Setting(
-        probe_kinds(corpus),
+        measured(config.monitor, corpus, new_tokens),
         config.batch_sequences,
         replay_rows(config.replay, config.batch_sequences),
         None if corpus is None else has_texts(corpus, "replay", "train"),

@@ -111,7 +111,7 @@ class Control:
         state = self._state
         if not self._gates or len(state.readings) == state.judged:
             return False
-        state.readings[state.judged :] = self._processes.from_main(state.readings[state.judged :])
+        state.readings[state.judged :] = self._processes.data_from_main(state.readings[state.judged :])
         state.judged = len(state.readings)
         before, now = self._remembered(), self._now()
         readings = [Reading.from_json(reading) for reading in state.readings]

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cpt.errors import StageFailed
-from cpt.monitor.probes.base import Probe
-from cpt.monitor.schedule import Moment
+from cpt.monitor.probes.base import Probe, Subject
 from cpt.packed.model import PackedLanguageModel
 from cpt.training.checkpoint.keeper import Keeper
 from cpt.training.checkpoint.parts import Moments, Part, Weights
@@ -102,8 +101,8 @@ def train(
         prepare(model, settings)
         stepper = Stepper(module, trained, optimizer, processes, settings)
         trackers = open_trackers(settings.trackers, work, state.step, progress.message)
-        end = Moment(settings.steps, settings.tokens)
-        watch = Watch(probes, module, state, end, work, progress, processes, trackers)
+        subject = Subject(module, trained.masters)
+        watch = Watch(probes, subject, state, settings, work, progress, processes, trackers)
         watch.begin()
         control.after_probes()
 

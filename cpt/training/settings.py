@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel
 
 from cpt.errors import StageFailed
+from cpt.monitor.budget import Allowance
 from cpt.monitor.gates import Gate
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
@@ -20,7 +21,7 @@ from cpt.training.trains import All, Trains
 
 _EVERYTHING = All()
 
-_FREE = frozenset({"checkpoint", "trackers", "faults"})
+_FREE = frozenset({"checkpoint", "trackers", "faults", "allowance"})
 """Settings that do not bear on the weights trained so far: a run may go on with others."""
 
 
@@ -46,6 +47,7 @@ class Settings:
         float8: multiply in 8-bit floating point.
         gates: budgets, and what is done about them.
         tolerance: how much worse than before training a probe may be and still count as recovered.
+        allowance: of time for probes; without one all that are due are read in full.
     """
 
     steps: int
@@ -67,6 +69,7 @@ class Settings:
     float8: bool = False
     gates: tuple[Gate, ...] = ()
     tolerance: float = 0.001
+    allowance: Allowance | None = None
 
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
         """Learning rate of the step that begins after `step` steps and `tokens` tokens.

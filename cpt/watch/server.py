@@ -26,7 +26,7 @@ PORT = 8417
 
 _LEAST_PAUSE = 2.0
 _PAUSES = 10.0
-"""Seconds between two pages at least, and multiples of what the last one took: a tenth of one core."""
+"""Seconds between two pages at least, and multiples of the last one's processor time: a tenth of a core."""
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -48,8 +48,18 @@ class Source(Protocol):
 class Pages:
     """The newest page, made when it is asked for, when something has changed, and not too often."""
 
-    def __init__(self, source: Source, clock: Callable[[], float] = time.monotonic) -> None:
-        self._source, self._clock = source, clock
+    def __init__(
+        self,
+        source: Source,
+        clock: Callable[[], float] = time.monotonic,
+        spent: Callable[[], float] = time.thread_time,
+    ) -> None:
+        """Serve what a source tells.
+
+        Args:
+            clock, spent: seconds that pass, and seconds of this thread's processor time.
+        """
+        self._source, self._clock, self._spent = source, clock, spent
         self._lock = Lock()
         self._version, self._html = "", ""
         self._next = float("-inf")
@@ -57,12 +67,12 @@ class Pages:
     def newer(self, than: str = "") -> str | None:
         """The page, or None if it is the version that the reader has."""
         with self._lock:
-            began = self._clock()
-            if began >= self._next and self._source.version() != self._version:
+            if self._clock() >= self._next and self._source.version() != self._version:
+                began = self._spent()
                 facts, live = self._source.look()
                 self._version, self._html = live.version, render_live(facts, live)
-                ended = self._clock()
-                self._next = ended + max(_LEAST_PAUSE, _PAUSES * (ended - began))
+                cost = self._spent() - began
+                self._next = self._clock() + max(_LEAST_PAUSE, _PAUSES * cost)
             return None if self._version == than else self._html
 
 

@@ -62,13 +62,13 @@ class Watched:
         try:
             record = self._finished_record(run)
             if begun is None:
-                return gather(record), live
+                return _facts(run, record), live
             log = self._log(run, begun)
             judged = log.judged(begun, live.steps_of(begun.name))
             elapsed = run.store.elapsed(begun.name, begun.fingerprint)
             stages = [*record.stages, stage_record(begun, elapsed)]
             record = dataclasses.replace(record, stages=stages, training=log.record(begun, judged))
-            return gather(record), live._replace(verdict=verdict(judged))
+            return _facts(run, record), live._replace(verdict=verdict(judged))
         except (CptError, ValidationError, KeyError, TypeError, ValueError) as error:
             return None, live._replace(problem=f"no report can be made of it: {error}")
 
@@ -87,6 +87,12 @@ class Watched:
             self._finished = made, read_run(ReportConfig(title=_title(recipe)), stages, recipe)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return dataclasses.replace(self._finished[1], created=now)
+
+
+def _facts(run: Run, record: RunRecord) -> Facts:
+    """The facts; a stage that is still to come is not absent."""
+    facts, planned = gather(record), {stage["kind"] for stage in run.stages.values()}
+    return facts.model_copy(update={"absent": [kind for kind in facts.absent if kind not in planned]})
 
 
 def _stamp(file: Path) -> str:

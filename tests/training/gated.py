@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -14,11 +14,17 @@ from pydantic import TypeAdapter
 from tiny_runs import Batches
 
 from cpt.monitor.gates import Gate
+from cpt.monitor.probes.base import Subject
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import AtSteps, When
-from cpt.packed.model import PackedLanguageModel, load_model
+from cpt.packed.model import load_model
 
 GATE = TypeAdapter(Gate)
+
+MORE = {"budget": "general <= +0.02", "action": "raise-replay", "most": 0.75}
+SLOWER = {"budget": "general <= +0.02", "action": "lower-rate", "factor": 0.5, "least": 0.2}
+END = {"budget": "general <= +0.06", "action": "stop", "trade_off": 3.9, "after": 0.1}
+BACK = {"budget": "general <= +0.05", "action": "roll-back", "times": 2, "factor": 0.1, "after": 0.1}
 
 
 def gate(budget: str, action: str, **options: object) -> Gate:
@@ -51,24 +57,20 @@ class Phased(Batches):
 
 @dataclass
 class Distance:
-    """A probe that reads how far the weights are from where they began, through some curve.
-
-    `weights`: at each step that it was read, for the tests.
-    """
+    """A probe that reads how far the weights are from where they began, through some curve."""
 
     name: str
     start: Mapping[str, torch.Tensor]
     curve: Callable[[float], float]
     when: When
-    weights: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
     kind: ClassVar[Kind] = "text"
     unit: ClassVar[Unit] = "bits per byte"
     divisible: ClassVar[bool] = False
     relative: ClassVar[bool] = False
 
-    def read(self, module: PackedLanguageModel, share: float) -> Items:
-        now = {name: p.detach() for name, p in module.model.named_parameters()}
+    def read(self, subject: Subject, share: float) -> Items:
+        now = {name: p.detach() for name, p in subject.module.model.named_parameters()}
         moved = sum(float((now[name] - p).double().square().sum()) for name, p in self.start.items())
         items = self.curve(moved**0.5) * np.linspace(0.99, 1.01, 40)
         return Items(items, np.ones(40))

@@ -65,6 +65,7 @@ def run(jobs: list[dict[str, Any]], count: int = 2) -> None:
 
 def _do(job: dict[str, Any]) -> None:
     import torch
+    from gated import Phased, forgetting
     from safetensors.torch import save_file
     from tiny_runs import SETTINGS, Batches, tiny_probes
     from tiny_training import Said
@@ -84,12 +85,12 @@ def _do(job: dict[str, Any]) -> None:
     changes = changed(job.get("settings", {}))
     folder = Path(job["model"])
     model = load_model(folder)
-    probes = tiny_probes(folder)
+    probes, stream = (forgetting(folder), Phased()) if job.get("gated") else (tiny_probes(folder), Rows())
     out = Path(f"{job['out']}-{world().rank}")
     settings, progress = dataclasses.replace(SETTINGS, **changes), Said(job.get("stop"))
     try:
         with spoilt(job.get("spoilt")):
-            result = train(model, Rows(), probes, settings, Path(job["work"]), progress)
+            result = train(model, stream, probes, settings, Path(job["work"]), progress)
     except (KeyboardInterrupt, StageFailed) as error:
         torch.distributed.destroy_process_group()
         result = None
@@ -99,6 +100,7 @@ def _do(job: dict[str, Any]) -> None:
         weights = {name: p.detach().contiguous() for name, p in model.named_parameters()}
         save_file(weights, out.with_suffix(".safetensors"))
         told = {"ledger": result.ledger, "readings": readings, "faults": result.faults}
+        told |= {"actions": result.actions, "phases": result.phases, "ended": result.ended}
         out.with_suffix(".json").write_text(json.dumps(told))
     for name in job.get("environment", {}):
         del os.environ[name]
@@ -109,12 +111,14 @@ def changed(data: dict[str, Any]) -> dict[str, Any]:
     import torch
     from pydantic import TypeAdapter
 
+    from cpt.monitor.gates import Gate
     from cpt.training.checkpoint.policy import Checkpoints
     from cpt.training.faults import Faults
     from cpt.training.optimizers import Optimizer
     from cpt.training.trains import Trains
 
-    kinds = {"checkpoint": Checkpoints, "faults": Faults, "optimizer": Optimizer, "trains": Trains}
+    kinds: dict[str, Any] = {"checkpoint": Checkpoints, "faults": Faults, "optimizer": Optimizer}
+    kinds |= {"trains": Trains, "gates": tuple[Gate, ...]}
     return {
         key: TypeAdapter(kinds[key]).validate_python(value)
         if key in kinds

@@ -8,9 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import gated
 import pytest
 import torch
-from gated import Phased, distances, forgetting, gate
+from gated import GATE, Phased, distances, forgetting, gate
 from tiny_runs import SETTINGS, equal
 from tiny_runs import run as run_plainly
 
@@ -45,10 +46,9 @@ def summary(actions: list[dict[str, Any]]) -> list[tuple[int, str, Any, Any]]:
     return [(each["step"], each["action"], each["from"], each["to"]) for each in actions]
 
 
-MORE = gate("general <= +0.02", "raise-replay", most=0.75)
-SLOWER = gate("general <= +0.02", "lower-rate", factor=0.5, least=0.2)
-END = gate("general <= +0.06", "stop", trade_off=3.9, after=0.1)
-BACK = gate("general <= +0.05", "roll-back", times=2, factor=0.1, after=0.1)
+MORE, SLOWER, END, BACK = (
+    GATE.validate_python(each) for each in (gated.MORE, gated.SLOWER, gated.END, gated.BACK)
+)
 FAIL = gate("general <= +0.02", "fail", after=0.5)
 WARN = gate("general <= +0.02", "warn")
 
@@ -104,10 +104,10 @@ def test_stop_ends_at_the_best_point(tiny_model: Path, tmp_path: Path) -> None:
     kept: dict[int, dict[str, torch.Tensor]] = {}
     read = probes[0].read
 
-    def noting(module: Any, share: float) -> Any:
-        found = {n: p.detach().clone() for n, p in module.model.named_parameters()}
+    def noting(subject: Any, share: float) -> Any:
+        found = {n: p.detach().clone() for n, p in subject.module.model.named_parameters()}
         kept[len(kept)] = found
-        return read(module, share)
+        return read(subject, share)
 
     probes[0].read = noting
     weights, result, _ = run(tiny_model, tmp_path, END, probes=probes)

@@ -142,7 +142,7 @@ def test_a_port_that_is_taken_is_told_and_the_usual_one_gives_way(
 
 def test_a_page_is_made_only_if_something_changed_and_not_too_often() -> None:
     now, source = 0.0, Source()
-    pages = Pages(source, clock=lambda: now)
+    pages = Pages(source, clock=lambda: now, spent=lambda: 0.0)
     assert pages.newer() is not None
     now = 100
     assert pages.newer("1") is None
@@ -158,19 +158,12 @@ def test_a_page_is_made_only_if_something_changed_and_not_too_often() -> None:
     assert "run 3" in str(pages.newer("2"))
 
 
-def test_a_page_that_takes_long_is_made_more_rarely() -> None:
-    now, source = 0.0, Source()
-
-    def slow_look() -> tuple[None, Live]:
-        nonlocal now
-        now += 3
-        return Source.look(source)
-
-    source.look = slow_look  # type: ignore[method-assign]
-    pages = Pages(source, clock=lambda: now)
+def test_a_page_that_is_much_work_is_made_more_rarely() -> None:
+    now, spent, source = 0.0, iter([0.0, 3.0]), Source()
+    pages = Pages(source, clock=lambda: now, spent=lambda: next(spent, 3.0))
     pages.newer()
     source.now = "2"
-    now += 29
+    now = 29.9
     assert pages.newer("1") is None
-    now += 2
+    now = 30.1
     assert pages.newer("1") is not None

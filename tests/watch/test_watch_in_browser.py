@@ -134,6 +134,7 @@ def test_it_follows_a_run_from_before_it_begins_to_its_end(tmp_path: Path, visit
             refresh(visited)
             assert "general <= +0.02 is broken" in state(visited)
             assert visited.page.locator("#gap svg").count() == 2
+            assert "Nothing yet." in visited.page.inner_text("#tasks")
         refresh(visited)
         assert state(visited).startswith("medical is killed; the same command continues")
         with run.store.lock():
@@ -145,6 +146,7 @@ def test_it_follows_a_run_from_before_it_begins_to_its_end(tmp_path: Path, visit
             refresh(visited)
         assert state(visited) == "medical is finished"
         assert visited.page.locator("progress").count() == 0
+        assert "No benchmark task was run." in visited.page.inner_text("#tasks")
         assert visited.complaints == []
 
 

@@ -55,6 +55,15 @@ def test_it_tells_how_far_the_run_is(tmp_path: Path, run: GrowingRun) -> None:
     assert [point.step for point in facts.probes["general"].curve] == [1, 10, 20, 30, 40]
     assert facts.tokens == {"domain": 36_000, "replay": 4_000}
     assert facts.tokens_per_second == 500
+    assert facts.absent == ["corpus", "vocabulary", "merge", "evaluate"]
+
+
+def test_a_stage_that_is_to_come_is_not_absent(tmp_path: Path, run: GrowingRun) -> None:
+    run.data["stages"]["evaluate"] = {"kind": "evaluate", "fingerprint": "ef" * 32, "state": "waiting"}
+    run.train(1, 10)
+    facts, _ = Watched(tmp_path).look()
+    assert facts is not None
+    assert facts.absent == ["corpus", "vocabulary", "merge"]
 
 
 @pytest.mark.parametrize(("rise", "word"), [(0.0, "held"), (0.05, "broken")])

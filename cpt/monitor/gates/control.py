@@ -32,6 +32,9 @@ _LEAST_RAISE, _MOST_RAISE = 2.0, 4.0
 _FIRST_SHARE = 0.05
 """What the replay share is raised to from none: enough for a weak shift (Ibrahim et al. 2024)."""
 
+_ROUNDING = 1e-9
+"""Rows by which a share of a batch may be off as a floating-point number."""
+
 _AIM = 0.8
 """Share of what is allowed that a falling rise must come to by its trend, to be left alone."""
 
@@ -129,6 +132,16 @@ class Act:
         }
 
 
+def most_rows(share: float, batch: int) -> int:
+    """The most rows that are no more than a share of a batch."""
+    return math.floor(share * batch + _ROUNDING)
+
+
+def fewest_rows(share: float, batch: int) -> int:
+    """The fewest rows that are no less than a share of a batch."""
+    return math.ceil(share * batch - _ROUNDING)
+
+
 def decide(
     judgements: Sequence[Judgement], state: ControlState, now: Moment
 ) -> tuple[list[Act], ControlState]:
@@ -210,7 +223,7 @@ def _change_replay(
         patience = state.patience * 2 if state.lowered else state.patience
         state = replace(state, rows=rows, worse_at_raise=cause.worse, patience=patience, lowered=False)
         return [act], _changed(state, now)
-    least = max(now.start_rows if g.least is None else round(g.least * now.batch) for _, g in own)
+    least = max(now.start_rows if g.least is None else fewest_rows(g.least, now.batch) for _, g in own)
     rested = now.progress - state.changed_at >= CALM
     if calm >= state.patience and rested and state.rows > least:
         rows = max(least, state.rows - max(1, state.rows // 4))
@@ -234,7 +247,7 @@ def _more_rows(rows: int, judgement: Judgement, most: float, batch: int) -> int:
     excess = judgement.worse / allowed if allowed and not judgement.budget.recovery else math.inf
     factor = min(max(excess, _LEAST_RAISE), _MOST_RAISE)
     raised = math.ceil(rows * factor) if rows else max(1, round(_FIRST_SHARE * batch))
-    return min(round(most * batch), raised)
+    return min(most_rows(most, batch), raised)
 
 
 def _lower_rate(

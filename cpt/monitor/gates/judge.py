@@ -160,6 +160,7 @@ class _Case:
         back = 0.0 if not gap.gap else self._share(gap.recovery_tokens)
         value = self.progress if back is None else back
         name = self.gate.budget.probe
+        verdict: Verdict
         if back == 0:
             verdict, why = "held", f"{name} has not risen by more than its noise"
         elif back is None:

@@ -85,4 +85,4 @@ def render_live(facts: Facts | None, live: Live) -> str:
     shared = {"live": live, "words": STATES[live.state], "scripts": SCRIPTS, "connect": CONNECT}
     if facts is None:
         return environment().get_template("live/waiting.html").render(shared)
-    return render(facts, "live/page.html", **shared)
+    return render(facts, "live/page.html", going=live.state != "finished", **shared)
