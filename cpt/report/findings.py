@@ -73,7 +73,7 @@ def basis(probes: Mapping[str, Probe], confidence: float, *, merged: bool) -> st
     if any(probe.measured_by == "evaluate" for probe in changes):
         return (
             "Base model against final model on held-out text; a change counts only if its "
-            f"{confidence:.0%} confidence interval excludes zero."
+            f"{confidence:.0%} confidence interval excludes zero.{_only_in_training(probes, merged)}"
         )
     unmeasured = " The merged model itself was not measured." if merged else ""
     if any(probe.difference.known for probe in changes if probe.difference):
@@ -83,6 +83,15 @@ def basis(probes: Mapping[str, Probe], confidence: float, *, merged: bool) -> st
         "First against last reading of the training probes. Without an evaluate stage no confidence "
         f"interval of the change is known.{unmeasured}"
     )
+
+
+def _only_in_training(probes: Mapping[str, Probe], merged: bool) -> str:
+    """Which texts evaluate did not measure, although training did."""
+    names = [name for name, probe in probes.items() if probe.measured_by == "training" and probe.difference]
+    if not names:
+        return ""
+    before = ", before the merge" if merged else ""
+    return f" Text of {', '.join(names)} was measured only in training{before}."
 
 
 def has_gap(curve: Dip) -> bool:

@@ -131,13 +131,16 @@ def gates_headline(facts: Facts) -> Headline | None:
 def comparisons(facts: Facts) -> list[Comparison]:
     """Rows of the before/after table: probes in bits per byte, then tasks in percent."""
     bits = Measure("bits per byte", wording.number, wording.signed, lower_is_better=True)
+    evaluated = any(probe.measured_by == "evaluate" for probe in facts.probes.values())
     rows = []
     for name, probe in facts.probes.items():
         if probe.before is None or probe.after is None or probe.difference is None:
             continue
         before = probe.before_interval or Interval(value=probe.before)
         after = probe.after_interval or Interval(value=probe.after)
-        rows.append(compare(f"{name} text", name, bits, before, after, probe.difference))
+        in_training = evaluated and probe.measured_by == "training"
+        measure = bits._replace(name="bits per byte, in training") if in_training else bits
+        rows.append(compare(f"{name} text", name, measure, before, after, probe.difference))
     score = Measure("", wording.percent, wording.points, lower_is_better=False, unit=" pts")
     for name, task in facts.tasks.items():
         measure = score._replace(name=task.metric)

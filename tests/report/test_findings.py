@@ -171,6 +171,15 @@ def test_an_early_end_says_why_and_which_model_is_the_result() -> None:
     )
 
 
+def test_a_text_that_only_training_measured_is_named() -> None:
+    general = probe(1.0, 0.1, 0.05, 0.2).model_copy(update={"measured_by": "evaluate"})
+    probes = {"general": general, "history": probe(1.0, -0.1, -0.2, -0.05)}
+    assert findings.basis(probes, 0.95, merged=True).endswith(
+        "excludes zero. Text of history was measured only in training, before the merge."
+    )
+    assert findings.basis({"general": general}, 0.95, merged=True).endswith("excludes zero.")
+
+
 @pytest.mark.parametrize(
     ("share", "budget", "readings", "text"),
     [

@@ -113,6 +113,16 @@ def test_a_training_that_ended_early_says_so() -> None:
     assert "stop – step 180" in text
 
 
+def test_a_text_that_evaluate_did_not_measure_is_marked() -> None:
+    run = full_run()
+    assert run.scores is not None
+    bits = {name: row for name, row in run.scores["bits_per_byte"].items() if name != "instruction"}
+    facts = gather(dataclasses.replace(run, scores={**run.scores, "bits_per_byte": bits}))
+    text = Outline(render(facts)).text
+    assert "instruction text bits per byte, in training" in text
+    assert text.count("bits per byte, in training") == 1
+
+
 def test_strings_of_the_watching_are_escaped() -> None:
     run = full_run()
     assert run.training is not None
