@@ -1,10 +1,18 @@
-"""cpt's training with everything on: log, ledger, proofs, search for spikes, probes, async checkpoints."""
+"""cpt's training with everything on: log, ledger, proofs, search for spikes, probes, async checkpoints.
+
+Reports, beside every step's seconds, how many of them the bare step took (the gradient and its application),
+and when checkpoints were being written in the background.
+"""
 
 from __future__ import annotations
 
 import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import job as jobs
 import numpy as np
@@ -15,11 +23,53 @@ from cpt.monitor.bits_per_byte import TokenisedText
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.schedule import AtSteps
 from cpt.packed.model import load_model
+from cpt.training import loop
+from cpt.training.checkpoint import keeper
 from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.checkpoint.writer import Background
 from cpt.training.faults import Faults
-from cpt.training.loop import train
+from cpt.training.step import Gradient, Stepper
 
 PROBE_TOKENS = 2000
+Span = tuple[float, float]
+
+
+class ClockedStepper(Stepper):
+    """Notes when each bare step began and ended, but for what the loop does between its two halves."""
+
+    gradients: list[Span] = []  # noqa: RUF012
+    applications: list[Span] = []  # noqa: RUF012
+
+    def gradient(self, batch: Sequence[PackedSequence]) -> Gradient:
+        with _noted(self.gradients):
+            return super().gradient(batch)
+
+    def apply(self, rate: float) -> None:
+        with _noted(self.applications):
+            super().apply(rate)
+
+
+class ClockedBackground(Background):
+    """Notes when checkpoints were being written, and the processor's seconds that this took."""
+
+    writes: list[Span] = []  # noqa: RUF012
+    processor_seconds: list[float] = []  # noqa: RUF012
+
+    def start(self, job: Callable[[], None]) -> None:
+        def clocked() -> None:
+            began = time.thread_time()
+            with _noted(self.writes):
+                job()
+            self.processor_seconds.append(time.thread_time() - began)
+
+        super().start(clocked)
+
+
+@contextmanager
+def _noted(spans: list[Span]) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    spans.append((began, time.perf_counter()))
 
 
 def probe(rows: list[PackedSequence]) -> TokenisedText:
@@ -42,13 +92,21 @@ def main() -> None:
         faults=Faults(spike="skip"),
     )
     at = range(job.checkpoint_every, job.steps, job.checkpoint_every)
+    modules: Any = (loop, keeper)
+    modules[0].Stepper, modules[1].Background = ClockedStepper, ClockedBackground
     with tempfile.TemporaryDirectory() as folder:
         probes = [TextProbe("domain", probe(rows), AtSteps(at))]
-        result = train(load_model(Path(job.model)), stream, probes, chosen, Path(folder), steps)
+        result = loop.train(load_model(Path(job.model)), stream, probes, chosen, Path(folder), steps)
     seconds = [steps.done[step + 1] - stream.asked[step] for step in range(job.steps)]
-    total = stream.asked[job.steps - 1] + seconds[-1] - steps.done[1]
-    more = {"probes": result.probe_seconds, "checkpoints": result.checkpoint_seconds}
-    jobs.report(seconds, sum(len(row.tokens) for row in rows) / job.steps, [], total=total, **more)
+    more = {
+        "total": stream.asked[job.steps - 1] + seconds[-1] - steps.done[1],
+        "probes": sum(reading.seconds for reading in result.readings if 1 <= reading.step < job.steps),
+        "checkpoints": result.checkpoint_seconds,
+        "bare": list(zip(ClockedStepper.gradients, ClockedStepper.applications, strict=True)),
+        "writes": ClockedBackground.writes,
+        "writing_processor_seconds": ClockedBackground.processor_seconds,
+    }
+    jobs.report(seconds, sum(len(row.tokens) for row in rows) / job.steps, [], **more)
 
 
 if __name__ == "__main__":
