@@ -88,7 +88,7 @@ def _cells(row: RunRow) -> list[str | Text]:
     domain, general = row.probes.get("domain"), row.probes.get("general")
     depth = signed(general.depth) if general and general.depth is not None else ""
     place = {True: Text("on the front", style="green"), False: Text("beaten", style="dim"), None: Text("")}
-    cells = [row.name, _change(domain), _change(general), depth, _recovery(general)]
+    cells: list[str | Text] = [row.name, _change(domain), _change(general), depth, _recovery(general)]
     return [*cells, f"{row.trained:,}", duration(row.seconds), place[row.on_front]]
 
 

@@ -87,10 +87,10 @@ def _sides(operands: Iterable[Run | Path], words: Iterable[str], registry: Any) 
     sides, problems = [], []
     for operand, word in zip(operands, words, strict=True):
         try:
-            is_run = isinstance(operand, Run)
-            sides.append(
-                side_of_run(operand, word, registry) if is_run else side_of_recipe(operand, registry)
-            )
+            if isinstance(operand, Run):
+                sides.append(side_of_run(operand, word, registry))
+            else:
+                sides.append(side_of_recipe(operand, registry))
         except RecipeError as error:
             problems += error.problems
     if problems:

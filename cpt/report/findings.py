@@ -53,7 +53,7 @@ def budgets(gates: Sequence[Gate]) -> str:
     found = Counter(gate.verdict for gate in gates)
     total = f"{len(gates)} budget{'s' if len(gates) > 1 else ''}"
     if found["held"] == len(gates):
-        return "the budget held" if len(gates) == 1 else f"all {total} held"
+        return {1: "the budget held", 2: "both budgets held"}.get(len(gates), f"all {total} held")
     if found["broken"]:
         names = ", ".join(typeset(gate.budget) for gate in gates if gate.verdict == "broken")
         return f"{found['broken']} of {total} broken: {names}"

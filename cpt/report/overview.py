@@ -78,7 +78,7 @@ def headlines(facts: Facts) -> list[Headline]:
         Headline(
             "Time, all stages",
             wording.duration(sum(facts.seconds.values()) if facts.seconds else None),
-            f"{wording.count(rate)} tokens per second in training" if rate else "no training stage",
+            f"{wording.count(rate)} tokens per second in training" if rate else "",
         ),
     ]
     return [headline for headline in found if headline]

@@ -101,7 +101,7 @@ class Control:
 
     @property
     def record(self) -> dict[str, float]:
-        """What the log says of a step, where there are gates."""
+        """What the log, and the screen, say of a step where there are gates."""
         if not self._gates:
             return {}
         return {"replay_share": self._share(self._remembered().rows), "rate_factor": self.rate_factor}

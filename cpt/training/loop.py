@@ -145,6 +145,7 @@ def train(
                     loss=gradient.loss_nats,
                     tokens_per_second=speed,
                     **state.latest,
+                    **control.record,
                 )
                 watch.after_step()
                 if control.after_probes():

@@ -130,7 +130,8 @@ def gate(verdict: str, budget: str = "general <= +0.02") -> Gate:
     [
         ([], ""),
         (["held"], "the budget held"),
-        (["held", "held"], "all 2 budgets held"),
+        (["held"] * 2, "both budgets held"),
+        (["held"] * 3, "all 3 budgets held"),
         (["held", "at risk", "not measured"], "1 of 3 budgets held, 1 at risk, 1 not measured"),
         (["held", "broken", "at risk"], "1 of 3 budgets broken: general ≤ +0.02"),
         (["broken"], "1 of 1 budget broken: general ≤ +0.02"),

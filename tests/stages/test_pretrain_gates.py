@@ -133,3 +133,24 @@ def test_figures_are_of_the_weights_that_are_the_result() -> None:
     assert figures["gates"][0]["verdict"] == "held"
     assert figures["stability"]["general"]["permanent"] == 0.01
     assert figures["ended"]["result_step"] == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "refused"), [("stop", True), ("roll-back", True), ("raise-replay", False)]
+)
+def test_divided_weights_are_not_gone_back_to(action: str, refused: bool) -> None:
+    from cpt.training.faults import Faults
+    from cpt.training.launch import whole_weights_needed
+    from cpt.training.optimizers import AdamW
+
+    found = whole_weights_needed(
+        AdamW(),
+        Faults(),
+        adapter=False,
+        new_rows=False,
+        stochastic_rounding=False,
+        float8=False,
+        gradient_checkpointing=False,
+        gates=[gate("general <= 0.1", action)],
+    )
+    assert [problem.key for problem in found] == (["gates"] if refused else [])

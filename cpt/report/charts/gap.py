@@ -13,7 +13,7 @@ from cpt.report.charts.labels import Labels, Placement
 from cpt.report.findings import gap_finding, has_gap, task_finding
 from cpt.report.schema import BAND, Action, CurvePoint, Dip, Gate, Probe, TaskCurve
 from cpt.report.theme import canvas, colour, label_axes, mark_actions, safe_key, to_svg, token_axis
-from cpt.report.wording import number, percent, points, signed
+from cpt.report.wording import count, number, percent, points, signed
 
 VISIBLE = 0.09
 """A gap of a smaller share of the axis is not marked: its labels would hide it."""
@@ -219,11 +219,11 @@ def _mark_gap(axes: Axes, labels: Labels, drawn: Drawn) -> None:
         at = (dip.trough_tokens, drawn.worst)
         axes.plot(*at, "o", color=shade, markersize=7, zorder=4)
         depth = drawn.measure.change(drawn.worst - drawn.base)
-        labels.write(f"trough {depth}, step {dip.trough_step}", at, color=shade, weight="bold")
+        labels.write(f"trough {depth}, step {count(dip.trough_step)}", at, color=shade, weight="bold")
     if dip.recovery_tokens is not None:
         at = (dip.recovery_tokens, drawn.base)
         axes.plot(*at, "o", color=shade, markersize=7, markerfacecolor=colour("card"), mew=2, zorder=4)
-        labels.write(f"back at base, step {dip.recovery_step}", at, color=shade)
+        labels.write(f"back at base, step {count(dip.recovery_step)}", at, color=shade)
 
 
 def _mark_final(axes: Axes, labels: Labels, drawn: Drawn, final: str) -> None:

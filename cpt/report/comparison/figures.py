@@ -44,7 +44,7 @@ def best_by_figure(rows: Sequence[RunRow], changes: Mapping[str, Mapping[str, Es
 
 def best(figure: Figure) -> list[str]:
     """The best run by a figure and those that noise does not tell from it."""
-    directed = {name: _times(figure.sign, value) for name, value in figure.values.items()}
+    directed = {name: value if figure.sign > 0 else turned(value) for name, value in figure.values.items()}
     if not figure.exact:
         found_on = figure.documents or {}
         return lowest({name: Estimate(value, found_on.get(name)) for name, value in directed.items()})
@@ -129,8 +129,7 @@ def _known(
     return {name: value for name, probe in probes.items() if (value := figure(probe)) is not None}
 
 
-def _times(sign: int, value: Interval) -> Interval:
-    if sign > 0:
-        return value
+def turned(value: Interval) -> Interval:
+    """The figure with the other sign."""
     low = None if value.high is None else -value.high
     return Interval(value=-value.value, low=low, high=None if value.low is None else -value.low)

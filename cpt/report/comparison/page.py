@@ -11,8 +11,8 @@ from markupsafe import Markup
 from cpt.report import wording
 from cpt.report.comparison import charts
 from cpt.report.comparison.curves import gains, rises
-from cpt.report.comparison.figures import change_of, suite_changes, task_changes
-from cpt.report.comparison.schema import Best, Comparison, Measured, RunRow
+from cpt.report.comparison.figures import change_of, suite_changes, task_changes, turned
+from cpt.report.comparison.schema import Best, Comparison, Measured, Pair, RunRow
 from cpt.report.comparison.wording import listed, recovery
 from cpt.report.environment import environment
 from cpt.report.findings import has_gap
@@ -139,22 +139,41 @@ def headlines(comparison: Comparison) -> list[Headline]:
 
 
 def change_columns(comparison: Comparison) -> list[Column]:
-    """Change on every held-out text, with intervals and levels."""
-    names = dict.fromkeys(name for row in comparison.runs for name in row.probes)
-    return [
-        Column(
-            f"{name} text".capitalize(),
-            "bits per byte",
-            _cells(comparison, name, f"{name}.change", _change_cell),
-        )
-        for name in names
-    ]
+    """Change on every held-out text, with its interval, and how far that is from the best run's."""
+    columns = []
+    for name in dict.fromkeys(name for row in comparison.runs for name in row.probes):
+        title, cells = f"{name} text".capitalize(), _cells(comparison, name, f"{name}.change", _change_cell)
+        columns.append(Column(title, "bits per byte", cells))
+        if behind := _behind_cells(comparison, name):
+            columns.append(Column("Behind the best", f"{name} text", behind))
+    return columns
+
+
+def _behind_cells(comparison: Comparison, name: str) -> dict[str, Cell]:
+    """By how much each run's change falls short of the lowest of all, with the interval of that."""
+    changes = {row.name: row.probes[name].change for row in comparison.runs if name in row.probes}
+    apart = [pair for pair in comparison.pairs if pair.probe == name]
+    known = {run: change.value for run, change in changes.items() if change and run in _named(apart)}
+    if not known:
+        return {}
+    best = min(known, key=lambda run: known[run])
+    found = {best: Cell(wording.NOTHING)}
+    for pair in apart:
+        if best in (pair.a, pair.b):
+            behind = pair.difference if pair.a == best else turned(pair.difference)
+            found[pair.b if pair.a == best else pair.a] = _interval_cell(behind)
+    return found
+
+
+def _named(pairs: Sequence[Pair]) -> set[str]:
+    return {run for pair in pairs for run in (pair.a, pair.b)}
 
 
 def _change_cell(probe: Measured) -> Cell:
-    change = probe.change
-    if change is None:
-        return Cell(wording.NOTHING)
+    return Cell(wording.NOTHING) if probe.change is None else _interval_cell(probe.change)
+
+
+def _interval_cell(change: Interval) -> Cell:
     small = f"{wording.signed(change.low)} to {wording.signed(change.high)}" if change.known else ""
     return Cell(wording.signed(change.value), change.value, small)
 

@@ -18,7 +18,7 @@ class Measured(Probe):
     change: final model minus base, by the measure that the comparison goes by.
     apart: why this figure cannot be compared with the other runs'; empty if it can.
     offset: level at which training began, above that of the other runs on the same text; None where there is
-        no curve on that text. Another level than theirs comes from another vocabulary or base model.
+        no curve on that text. Another level than theirs comes from another vocabulary, base model or sample.
     """
 
     change: Interval | None = None

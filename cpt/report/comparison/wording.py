@@ -148,7 +148,8 @@ def _began_elsewhere(rows: Sequence[RunRow]) -> Iterator[str]:
             levels = [f"{signed(probe.offset)} on {name} text" for name, probe in found.items()]
             yield (
                 f"Training of {row.name} began at another level than the others' ({listed(levels)}), "
-                "as after a change of the vocabulary: its gap is measured from there, not set against theirs."
+                "as after a change of the vocabulary or on another sample of the text: its gap is measured "
+                "from there, not set against theirs."
             )
 
 
@@ -162,9 +163,9 @@ def _other_items(rows: Sequence[RunRow]) -> Iterator[str]:
 def _unequal_tokens(tokens: Sequence[int]) -> Iterator[str]:
     """Runs that were not trained on equal numbers of tokens, to within a rounding to whole steps."""
     if max(tokens) > (1 + ROUNDED) * min(tokens):
-        found = listed(dict.fromkeys(compact(each) if each else "none" for each in tokens), most=4)
+        least, most = (compact(each) if each else "none" for each in (min(tokens), max(tokens)))
         yield (
-            f"The runs were trained on different numbers of tokens ({found}): "
+            f"The runs were trained on different numbers of tokens ({least} to {most}): "
             "their figures are not at equal cost."
         )
 

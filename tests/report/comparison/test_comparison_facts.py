@@ -191,7 +191,7 @@ def test_higher_is_better_of_scores_and_other_items_stand_apart() -> None:
     ("changed", "note"),
     [
         ({"base": "another"}, "start from different models"),
-        ({"tokens": {"domain": 5}}, "different numbers of tokens (123k and 5)"),
+        ({"tokens": {"domain": 5}}, "different numbers of tokens (5 to 123k)"),
         ({"confidence": 0.9}, "intervals of different confidence (95% and 90%)"),
     ],
 )

@@ -65,8 +65,7 @@ def ring(
 
 def ring_each(axes: Axes, places: Mapping[int, tuple[float, float]]) -> None:
     """A numbered ring at each place; those that would cover each other are moved apart and tied to theirs."""
-    figure = axes.figure
-    figure.draw_without_rendering()
+    axes.autoscale_view()
     numbers = list(places)
     points = [axes.transData.transform(places[number]) for number in numbers]
     for group in _crowds(points):
@@ -88,8 +87,7 @@ def _crowds(points: Sequence[Any]) -> list[list[int]]:
 
 def ring_ends(axes: Axes, ends: Mapping[int, tuple[int, float]], x: float) -> None:
     """Numbered rings in a column at the right, each tied to its curve's end."""
-    figure = axes.figure
-    figure.draw_without_rendering()
+    axes.autoscale_view()
     heights = [axes.transData.transform((0, rise))[1] for _, rise in ends.values()]
     low, high = axes.transAxes.transform([(0, 0), (0, 1)])[:, 1]
     placed = spread(heights, RING)

@@ -31,14 +31,7 @@ def trade_off(rows: Sequence[RunRow], front: Sequence[str]) -> str | None:
         axes.axvline(0, color=colour("muted"), linewidth=1.25)
         shown = [row for row in rows if row.name in ends]
         for row in shown:
-            path = _path(row)
-            axes.plot(
-                [place.gain for place in path],
-                [place.rise for place in path],
-                linewidth=1.5,
-                alpha=0.75,
-                **line_style(row.number),
-            )
+            _draw_way(axes, row, ends[row.name])
         _draw_front(axes, [ends[name] for name in front])
         for row in shown:
             _draw_intervals(axes, row, ends[row.name])
@@ -69,6 +62,15 @@ def _path(row: RunRow) -> list[Place]:
     """A run's places after each reading of both probes."""
     domain, general = (dict(rises(row.probes.get(name))) for name in ("domain", "general"))
     return [Place(-domain[tokens], general[tokens]) for tokens in domain if tokens in general]
+
+
+def _draw_way(axes: Axes, row: RunRow, end: Place) -> None:
+    """The readings, and a tie from the last of them to the final model."""
+    path, style = _path(row), line_style(row.number)
+    if path:
+        axes.plot(*zip(*path, strict=True), linewidth=1.5, alpha=0.75, **style)
+        tie: dict[str, Any] = {**style, "dashes": (1, 1.5)}
+        axes.plot(*zip(path[-1], end, strict=True), linewidth=1, alpha=0.75, **tie)
 
 
 def _draw_front(axes: Axes, ends: Iterable[Place]) -> None:
