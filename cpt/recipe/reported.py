@@ -99,6 +99,7 @@ def _reported(run: Run, name: str, beside: Path) -> ReportedRun:
         missing=[stage for stage in run.stages if stage not in records],
         texts=_texts(records),
         documents=_documents(records),
+        items=_items(records),
     )
 
 
@@ -153,3 +154,11 @@ def _documents(records: Mapping[str, Record]) -> dict[str, Documents]:
         probe: Documents(tuple(found["texts"]), np.asarray(found["nats"]), np.asarray(found["bytes"]))
         for probe, found in (kept or {}).items()
     }
+
+
+def _items(records: Mapping[str, Record]) -> dict[str, str]:
+    """Fingerprints of the items of the newest evaluate stage's tasks; nothing from older versions."""
+    from cpt.stages.evaluate import ITEMS
+
+    scores = [record.path("scores") for record in records.values() if "scores" in record.kinds]
+    return (read_json(scores[-1] / ITEMS) if scores else None) or {}

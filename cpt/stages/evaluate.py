@@ -27,6 +27,9 @@ PROBES = ("domain", "general")
 DOCUMENTS = "documents.json"
 """File beside scores.json with the model's loss on every document."""
 
+ITEMS = "items.json"
+"""File beside scores.json with a fingerprint of each task's items."""
+
 METRIC = "acc_norm"
 Precision = Literal["auto", "bf16", "fp32"]
 _NAME = r"^[a-z0-9][a-z0-9_-]*$"
@@ -185,6 +188,7 @@ class EvaluateStage(Stage[EvaluateConfig]):
             metrics["suites"] = suite_metrics(scores["suites"])
         (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
         (folder / DOCUMENTS).write_text(json.dumps(_documents(second, material)) + "\n", encoding="utf-8")
+        (folder / ITEMS).write_text(json.dumps(_fingerprints(material.tasks)) + "\n", encoding="utf-8")
         return metrics
 
 
@@ -342,6 +346,14 @@ def _documents(after: _Measured, material: _Material) -> dict[str, dict[str, lis
             "bytes": after.texts[probe][1].tolist(),
         }
         for probe, documents in material.texts.items()
+    }
+
+
+def _fingerprints(tasks: Mapping[str, Sequence[Item]]) -> dict[str, str]:
+    """SHA-256 of each task's items, so that runs which answered other ones can be told apart."""
+    return {
+        name: sha256(json.dumps([asdict(item) for item in items]).encode()).hexdigest()
+        for name, items in tasks.items()
     }
 
 

@@ -26,7 +26,7 @@ class TrainingLog:
         self._steps, self._probes, self._actions = (Tail(folder / name) for name in FILES)
 
     def judged(self, begun: Record, steps: int) -> list[Judgement]:
-        """How every gate's budget stands now.
+        """How every gate's budget stands, as the training judged it at its last reading.
 
         Args:
             begun: what the stage is to make, with its settings.
@@ -34,8 +34,10 @@ class TrainingLog:
         """
         gates = TypeAdapter(list[Gate]).validate_python(begun.config.get("gates") or [])
         readings = self._readings()
-        progress = readings[-1].step / steps if readings and steps else 0.0
-        return judge(gates, readings, progress, _tolerance(begun))
+        last = readings[-1].step if readings else 0
+        changes = (row["step"] for row in self._actions.rows() if row["action"] != "warn")
+        since = max((step for step in changes if step < last), default=0)
+        return judge(gates, readings, last / steps if steps else 0.0, _tolerance(begun), since)
 
     def record(self, begun: Record, judged: Sequence[Judgement]) -> TrainingRecord:
         """What a report says of the training so far."""

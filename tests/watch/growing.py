@@ -70,6 +70,12 @@ class GrowingRun:
         )
         return self
 
+    def act(self, step: int, action: str) -> None:
+        """The controller acts."""
+        why = {"budget": "general <= +0.02", "probe": "general", "why": "it rose", "value": 0.01}
+        change = {"from": 0.1, "to": 0.2, "error": 0.001}
+        self._add("actions.jsonl", {"step": step, "tokens": step * TOKENS, "action": action} | why | change)
+
     def cut(self, step: int) -> None:
         """Cut the logs back to a checkpoint, as a run that continues does."""
         for name in ("steps.jsonl", "probes.jsonl"):

@@ -29,6 +29,7 @@ class ReportedRun:
     missing: stages that have not finished.
     texts: fingerprint of the held-out text of each probe, as far as its corpus is still there.
     documents: what evaluate found on each document, by probe.
+    items: fingerprint of the items of each task, as far as they are known.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ReportedRun:
     missing: Sequence[str] = ()
     texts: Mapping[str, str] = field(default_factory=dict)
     documents: Mapping[str, Documents] = field(default_factory=dict)
+    items: Mapping[str, str] = field(default_factory=dict)
 
 
 def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: str) -> Comparison:
@@ -52,7 +54,7 @@ def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: s
     sides = {name: _side_by_side(runs, name) for name in probe_names(runs)}
     agreements = {name: agree(*side) for name, side in sides.items()}
     begun = {name: offsets(*side) for name, side in sides.items()}
-    others = other_items({run.name: run.facts for run in runs})
+    others = other_items({run.name: run.facts for run in runs}, {run.name: run.items for run in runs})
     rows = [
         row_of(run, number, agreements, begun, others[run.name]) for number, run in enumerate(runs, start=1)
     ]

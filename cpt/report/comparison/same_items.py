@@ -7,17 +7,25 @@ from collections.abc import Hashable, Iterator, Mapping
 from cpt.report.schema import Facts
 
 
-def other_items(runs: Mapping[str, Facts]) -> dict[str, list[str]]:
+def other_items(
+    runs: Mapping[str, Facts], fingerprints: Mapping[str, Mapping[str, str]]
+) -> dict[str, list[str]]:
     """For each run the tasks and suites of which it answered other items than most runs; the first of equals.
 
-    The items themselves are not in a report. Where all runs have one base, its score is the same on the same
-    items; else their number alone tells.
+    Where the fingerprint of the items is not known, as of suites, their number tells, and the base's score,
+    which is the same on the same items where all runs have one base.
+
+    Args:
+        fingerprints: of the items, by run and task.
     """
     one_base = len({facts.base for facts in runs.values()}) == 1
     marks: dict[str, dict[str, Hashable]] = {}
     for run, facts in runs.items():
         for name, items, base in _answered(facts):
             marks.setdefault(name, {})[run] = (items, round(base, 9) if one_base else None)
+    for name, by_run in marks.items():
+        if all(name in fingerprints[run] for run in by_run):
+            marks[name] = {run: fingerprints[run][name] for run in by_run}
     found: dict[str, list[str]] = {run: [] for run in runs}
     for name, by_run in marks.items():
         kept = list(by_run.values())

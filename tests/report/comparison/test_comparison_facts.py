@@ -187,6 +187,16 @@ def test_higher_is_better_of_scores_and_other_items_stand_apart() -> None:
     assert "c answered other items of quiz: these are not compared." in found.notes
 
 
+def test_the_fingerprint_of_the_items_tells_better_than_their_number() -> None:
+    def with_items(run: ReportedRun, mark: str) -> ReportedRun:
+        return dataclasses.replace(run, items={"hpo-continuation": mark})
+
+    found = compared(with_items(FOUR[0], "x"), with_items(FOUR[1], "x"), with_items(FOUR[2], "y"))
+    assert [run.other_items for run in found.runs] == [[], [], ["hpo-continuation"]]
+    mixed = compared(with_items(FOUR[0], "x"), with_items(FOUR[1], "y"), FOUR[2])
+    assert [run.other_items for run in mixed.runs] == [[], [], []]
+
+
 @pytest.mark.parametrize(
     ("changed", "note"),
     [
