@@ -15,6 +15,7 @@ from cpt.stages.continuing import begin_of_data, wire_start, write_kept
 from cpt.stages.documents import has_texts, iterate_texts
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of, tokens_of
+from cpt.stages.pretrain_objective import TEACHER, wire_teacher
 from cpt.stages.pretrain_problems import input_problems, place_problems
 from cpt.training.trackers import TENSORBOARD, Tracking
 
@@ -39,11 +40,11 @@ class PretrainStage(Stage[PretrainConfig]):
     together: ClassVar[bool] = True
 
     def wire(self, config: PretrainConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
-        """Model and corpus; what is to be continued must be a training."""
+        """Model and corpus, and a teacher if there is one; what is to be continued must be a training."""
         roles = super().wire(config, earlier)
         if config.start is not None:
             wire_start(earlier, roles["model"])
-        return roles
+        return roles | wire_teacher(config, earlier, roles["model"])
 
     def check(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Settings, corpus and model must go together (`cpt.stages.pretrain_problems`)."""
@@ -78,8 +79,9 @@ class PretrainStage(Stage[PretrainConfig]):
         model, stream = load_model(model_folder), stream_of(config, corpus, context.seed, begin)
         settings = _settings(config, steps_of(config, corpus, stream), stream, model_folder, context)
         probes = _probes(config, model, model_folder, corpus, context.seed)
+        teacher = load_model(inputs[TEACHER].path("model")) if TEACHER in inputs else None
         with repeatable(config.repeatable):
-            result = train(model, stream, probes, settings, context.work, context.progress)
+            result = train(model, stream, probes, settings, context.work, context.progress, teacher)
         if not world().is_main:
             return {}
         _save_model(model, model_folder, context.output / "model")
@@ -141,6 +143,9 @@ def settings_of(
         gradient_checkpointing=config.gradient_checkpointing,
         stochastic_rounding=config.master == "stochastic-rounding",
         float8=config.precision == "fp8",
+        objective=config.objective,
+        pull=config.pull,
+        average=config.average,
     )
 
 

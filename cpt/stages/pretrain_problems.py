@@ -14,6 +14,7 @@ from cpt.stages.continuing import begin_of_data
 from cpt.stages.documents import has_texts, tokenizer_problems
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of
+from cpt.stages.pretrain_objective import average_problems, objective_problems
 from cpt.stages.vocabulary_config import VocabularyConfig
 from cpt.training.launch import whole_weights_needed
 from cpt.training.trackers import missing
@@ -31,7 +32,7 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
         replay_rows(config.replay, config.batch_sequences)
     except RecipeError as error:
         return error.problems
-    problems = _rounding_problems(config)
+    problems = _rounding_problems(config) + objective_problems(config)
     if "corpus" not in inputs:
         some = _trains_problems(config, inputs, config.tokens) if "model" in inputs else []
         return [*problems, *some]
@@ -69,6 +70,7 @@ def place_problems(config: PretrainConfig, place: Place, makers: Sequence[StageC
             stochastic_rounding=config.master == "stochastic-rounding",
             float8=config.precision == "fp8",
             gradient_checkpointing=config.gradient_checkpointing,
+            model_beside=config.objective.needs_model_beside,
         )
     return problems
 
@@ -117,7 +119,7 @@ def _corpus_problems(config: PretrainConfig, corpus: Path, begin: Mapping[str, i
     stream = stream_of(config, corpus, 0, begin)
     steps = steps_of(config, corpus, stream)
     most = stream.available_steps(config.epochs)
-    problems = _schedule_problems(config, steps)
+    problems = _schedule_problems(config, steps) + average_problems(config, steps)
     if steps <= most:
         return problems
     passes = stream.passes(steps)

@@ -51,12 +51,14 @@ def whole_weights_needed(
     stochastic_rounding: bool,
     float8: bool,
     gradient_checkpointing: bool,
+    model_beside: bool,
 ) -> list[Problem]:
     """What cannot be where the weights are divided among the processes (FSDP2); keys are the stage's.
 
     Args:
         adapter: adapters train.
         new_rows: rows of new tokens train apart from the rest of their matrix.
+        model_beside: the objective compares with a model that does not train.
     """
     refused = {
         ("optimizer.kind", f"{type(optimizer).__name__} (optimizer.kind)"): optimizer.needs_whole_matrices,
@@ -66,6 +68,7 @@ def whole_weights_needed(
         ("master", "rounding by chance (master: stochastic-rounding)"): stochastic_rounding,
         ("precision", "8-bit training (precision: fp8)"): float8,
         ("gradient_checkpointing", "gradient_checkpointing"): gradient_checkpointing,
+        ("objective.kind", "a model to compare with (objective.kind)"): model_beside,
     }
     return [
         Problem(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,6 +53,7 @@ def train(
     settings: Settings,
     work: Path,
     progress: Progress,
+    teacher: Any = None,
 ) -> Result:
     """Train `model` in place; continue from the newest checkpoint in `work` when there is one.
 
@@ -65,6 +67,7 @@ def train(
             after.
         probes: texts whose bits per byte are read on the way.
         work: folder for checkpoints, `steps.jsonl` and `faults.jsonl`; it survives a kill.
+        teacher: float32 model for an objective that names one.
 
     Raises:
         StageFailed: documents see each other, a parameter does not train, a loss is not finite, the
@@ -73,15 +76,22 @@ def train(
     """
     processes = Processes(world())
     faults_file = work / "faults.jsonl" if processes.is_main else None
+    beside = settings.objective.beside(model, teacher)
     choice = settings.trains.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
     module = PackedLanguageModel(model)
     trained = Trained(choice, master_weights(module, choice, settings, processes))
     optimizer = settings.optimizer.build(trained.groups(model))
     trained.attach(optimizer)
+    if beside:
+        beside.hold(settings.dtype, processes.device)
+    if settings.pull:
+        settings.pull.attach(optimizer)
+    average = settings.average.of(trained.weights, trained.publish) if settings.average else None
     state = State()
     parts: dict[str, Part] = {
         "weights": Weights(trained.kept, trained.publish),
         "optimizer": Moments(optimizer, trained.weights),
+        **({"average": average} if average else {}),
     }
     pre_anneal = anneal_begins(settings.schedule, settings.steps, stream)
     if pre_anneal and not choice.is_model:
@@ -93,8 +103,9 @@ def train(
         progress.message(table(trained, model))
         state.checked_ledger(stream)
         _check_isolation(module, stream.batch(0))
-        prepare(model, settings)
-        stepper = Stepper(module, trained, optimizer, processes, settings)
+        for each in (model, *([beside.module.model] if beside else [])):
+            prepare(each, settings)
+        stepper = Stepper(module, trained, optimizer, processes, settings, settings.objective.loss(beside))
         trackers = open_trackers(settings.trackers, work, state.step, progress.message)
         if state.step == 0 and 0 in settings.probe_at and not state.readings:
             _probe(module, probes, state, progress, trackers)
@@ -117,6 +128,8 @@ def train(
                     stepper.apply(rate)
                     state.count(batch)
                     state.remember(gradient.loss_nats, settings.faults.window)
+                    if average:
+                        average.stepped(state.step)
                 else:
                     stepper.drop()
                     _act_on(fault, batch, state, keeper, settings.faults, faults_file, progress)
@@ -138,7 +151,8 @@ def train(
                     **latest,
                 )
                 if state.step in settings.probe_at:
-                    _probe(module, probes, state, progress, trackers)
+                    with average.shown() if average else nullcontext():
+                        _probe(module, probes, state, progress, trackers)
                 keeper.after_step(log)
             if stopping:
                 keeper.save(log)
@@ -147,6 +161,8 @@ def train(
                 progress.message(f"{name}: saved after step {state.step}, and stopped")
     log.close()
     trackers.close()
+    if average:
+        average.put_in_place()
     trained.release(model, work / "adapter" if processes.is_main else None)
     processes.close()
     return Result.of(state, stream, keeper.kept())
@@ -200,6 +216,8 @@ def _record(
         "seconds": state.seconds,
         "tokens_per_second": sum(len(sequence.tokens) for sequence in batch) / taken,
     }
+    if gradient.parts:
+        record["loss_parts"] = dict(gradient.parts)
     return record | ({"fault": fault.kind, "action": fault.action} if fault else {})
 
 

@@ -10,14 +10,17 @@ import torch
 from pydantic import BaseModel
 
 from cpt.errors import StageFailed
+from cpt.training.averages import Average
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
+from cpt.training.objectives import CrossEntropy, Objective
 from cpt.training.optimizers import Optimizer
+from cpt.training.pull import Pull
 from cpt.training.schedules import Schedule
 from cpt.training.trackers import Tracking
 from cpt.training.trains import All, Trains
 
-_EVERYTHING = All()
+_EVERYTHING, _CROSS_ENTROPY = All(), CrossEntropy()
 
 _FREE = frozenset({"probe_at", "checkpoint", "trackers", "faults"})
 """Settings that do not bear on the weights trained so far: a run may go on with others."""
@@ -44,6 +47,9 @@ class Settings:
         gradient_checkpointing: compute what is inside a layer again in the backward pass.
         stochastic_rounding: hold weights in bfloat16 alone, rounded by a chance that follows from `seed`.
         float8: multiply in 8-bit floating point.
+        objective: what is minimised.
+        pull: of every trained weight towards its start.
+        average: of the weights passed through, which is then the result.
     """
 
     steps: int
@@ -64,6 +70,9 @@ class Settings:
     gradient_checkpointing: bool = False
     stochastic_rounding: bool = False
     float8: bool = False
+    objective: Objective = _CROSS_ENTROPY
+    pull: Pull | None = None
+    average: Average | None = None
 
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
         """Learning rate of the step that begins after `step` steps and `tokens` tokens.

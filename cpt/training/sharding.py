@@ -94,6 +94,7 @@ def master_weights(
         stochastic_rounding=settings.stochastic_rounding,
         float8=settings.float8,
         gradient_checkpointing=settings.gradient_checkpointing,
+        model_beside=settings.objective.needs_model_beside,
     )
     for problem in refused:
         raise StageFailed(problem.message, hint=problem.hint)

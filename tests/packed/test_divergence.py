@@ -23,7 +23,9 @@ def naive(
 
 
 @pytest.mark.parametrize(("chunk", "in_cache"), [(1, 10), (7, 150), (7, 10**6), (100, 10), (100, 10**6)])
-def test_divergence_and_gradients_equal_the_naive_ones(monkeypatch, inputs, chunk: int, in_cache: int) -> None:
+def test_divergence_and_gradients_equal_the_naive_ones(
+    monkeypatch, inputs, chunk: int, in_cache: int
+) -> None:
     monkeypatch.setattr(fused, "CHUNK", chunk)
     monkeypatch.setattr(fused, "IN_CACHE", in_cache)
     ours, plain = summed_divergence(*inputs), naive(*inputs)

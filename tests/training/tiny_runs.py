@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,14 +56,25 @@ class Batches:
 
 
 def run(
-    folder: Path, work: Path, settings: Settings = SETTINGS, die_at: int | None = None, stream: Any = None
+    folder: Path,
+    work: Path,
+    settings: Settings = SETTINGS,
+    die_at: int | None = None,
+    stream: Any = None,
+    teacher: Path | None = None,
 ) -> tuple[dict[str, torch.Tensor], Result, list[str]]:
     """Train a fresh copy of the tiny model; returns its weights, the result and the messages."""
     model = load_model(folder)
     probes = {"domain": tokenise_text(load_tokenizer(folder), SENTENCES, 64, "<s>")}
     progress = Said(die_at)
-    result = train(model, stream or Batches(), probes, settings, work, progress)
+    taught = {"teacher": load_model(teacher)} if teacher else {}
+    result = train(model, stream or Batches(), probes, settings, work, progress, **taught)
     return {name: p.detach().clone() for name, p in model.named_parameters()}, result, progress.messages
+
+
+def records(work: Path) -> list[dict[str, Any]]:
+    """The log of a run."""
+    return [json.loads(line) for line in (work / "steps.jsonl").read_text().splitlines()]
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
