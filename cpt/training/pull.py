@@ -1,9 +1,9 @@
 """A pull of every weight that trains towards where it started, beside the loss and not through it.
 
 L2-SP (Li et al. 2018, arXiv 1802.01483) adds strength/2 · ||w - w_0||² to the loss. Under Adam its gradient
-would be divided by the loss's second moment, and a weight be pulled the less, the larger its gradients are; so
-the pull is taken out of the moments, as AdamW does with the decay towards zero and RecAdam (Chen et al. 2020,
-arXiv 2004.12651, section 3.3) with the pull. With a group's rate η_t a step begins with
+would be divided by the loss's second moment, and a weight be pulled the less, the larger its gradients are;
+so the pull is taken out of the moments, as AdamW does with the decay towards zero and RecAdam (Chen et al.
+2020, arXiv 2004.12651, section 3.3) with the pull. With a group's rate η_t a step begins with
 
     w ← w - η_t · strength · (w - w_0)
 
@@ -29,8 +29,8 @@ class Pull(BaseModel):
 
     strength: float = Field(
         gt=0,
-        description="Share of a weight's distance from its start that a step takes back, over the step's rate: "
-        "100 at a rate of 3e-4 takes back 3%.",
+        description="A step takes back this times its rate of a weight's distance from its start: 100 at a "
+        "rate of 3e-4 takes back 3%.",
     )
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
