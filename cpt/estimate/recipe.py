@@ -9,6 +9,7 @@ from typing import Any
 
 from cpt.estimate.job import Job, Lengths, heaviness
 from cpt.estimate.model import planned_model
+from cpt.monitor.schedule import Moment, Regular
 from cpt.recipe.schema import Recipe, Step
 from cpt.stages.base import Artifact
 from cpt.stages.corpus import CorpusConfig
@@ -143,7 +144,9 @@ def _corpus_of(recipe: Recipe, step: Step) -> CorpusConfig:
 
 def _probe_tokens(config: PretrainConfig, settings: Settings, corpus: CorpusConfig) -> int:
     """Tokens of all readings: of the domain's held-out text, and of general text where there is some."""
-    return len(settings.probe_at) * config.monitor.tokens * (1 + bool(corpus.general))
+    start, end = Moment(0, 0), Moment(settings.steps, settings.tokens)
+    readings = 2 + Regular(config.monitor.every).left(start, end)
+    return readings * config.monitor.tokens * (1 + bool(corpus.general))
 
 
 def _probe(config: PretrainConfig) -> Lengths:

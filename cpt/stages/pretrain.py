@@ -21,7 +21,7 @@ from cpt.training.trackers import TENSORBOARD, Tracking
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
-    from cpt.monitor.bits_per_byte import TokenisedText
+    from cpt.monitor.probes.base import Probe
     from cpt.training.place import Place
     from cpt.training.settings import Settings
     from cpt.training.state import Result
@@ -37,6 +37,7 @@ class PretrainStage(Stage[PretrainConfig]):
     Config: ClassVar[type[StageConfig]] = PretrainConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "training")
+    contract: ClassVar[int] = 2
     together: ClassVar[bool] = True
 
     def wire(self, config: PretrainConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
@@ -121,7 +122,6 @@ def settings_of(
         new_tokens: ids of the tokens that the model's base did not have.
         bfloat16: whether the hardware multiplies bfloat16 matrices; None to ask this machine's.
     """
-    from cpt.monitor.probes import probe_steps
     from cpt.packed.model import resolve_precision
     from cpt.training.settings import Settings
 
@@ -132,7 +132,6 @@ def settings_of(
         optimizer=config.optimizer,
         clip=config.clip,
         dtype=resolve_precision(config.precision, bfloat16),
-        probe_at=probe_steps(steps, config.monitor.every),
         checkpoint=config.checkpoint,
         faults=config.faults,
         compile=config.compile,
@@ -154,26 +153,27 @@ def _tracking(config: PretrainConfig, context: Context) -> Tracking:
     return Tracking(config.trackers, project, config.name or PretrainStage.kind, settings)
 
 
-def _probes(
-    config: PretrainConfig, model: Any, folder: Path, corpus: Path, seed: int
-) -> dict[str, TokenisedText]:
+def _probes(config: PretrainConfig, model: Any, folder: Path, corpus: Path, seed: int) -> list[Probe]:
     """Held-out documents of every probed source, in a seeded order, in the model's tokens."""
     import numpy as np
 
     from cpt.corpus import read_index
     from cpt.model_folder.tokenizer import load_tokenizer
     from cpt.monitor.bits_per_byte import tokenise_text
+    from cpt.monitor.probes.text import TextProbe
+    from cpt.monitor.schedule import Regular
 
     tokenizer, start_token = load_tokenizer(folder), read_index(corpus).start_token
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     window = min(config.monitor.window, positions or config.monitor.window)
-    probes = {}
+    probes: list[Probe] = []
     for name in PROBES:
         if has_texts(corpus, name, "heldout"):
             texts = list(iterate_texts(corpus, name, "heldout"))
             order = np.random.default_rng(seed).permutation(len(texts))
             shuffled = (texts[index] for index in order)
-            probes[name] = tokenise_text(tokenizer, shuffled, window, start_token, config.monitor.tokens)
+            text = tokenise_text(tokenizer, shuffled, window, start_token, config.monitor.tokens)
+            probes.append(TextProbe(name, text, Regular(config.monitor.every)))
     return probes
 
 
@@ -193,7 +193,7 @@ def _save_model(model: Any, source: Path, folder: Path) -> None:
 
 def _save_training(config: PretrainConfig, result: Result, context: Context) -> dict[str, Any]:
     """Write the training folder; returns the stage's metrics."""
-    from cpt.monitor.probes import stability
+    from cpt.monitor.stability import stability
     from cpt.training.log import write_lines
 
     folder = context.output / "training"

@@ -7,14 +7,14 @@ batches, clip, set the rate, step. Around it: probes, the log, checkpoints, the 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 from cpt.errors import StageFailed
-from cpt.monitor.bits_per_byte import TokenisedText
-from cpt.monitor.probes import read_probes
+from cpt.monitor.probes.base import Probe
+from cpt.monitor.schedule import Moment
 from cpt.packed.model import PackedLanguageModel
 from cpt.training.checkpoint.keeper import Keeper
 from cpt.training.checkpoint.parts import Moments, Part, Weights
@@ -31,10 +31,11 @@ from cpt.training.sharding import master_weights
 from cpt.training.state import Result, State
 from cpt.training.step import Gradient, Stepper
 from cpt.training.stopping import HeldSignals
-from cpt.training.trackers import Trackers, open_trackers
+from cpt.training.trackers import open_trackers
 from cpt.training.trains import Setup
 from cpt.training.trains.table import table
 from cpt.training.trains.trained import Trained
+from cpt.training.watch import Watch
 from cpt.training.world import world
 
 
@@ -49,7 +50,7 @@ class Progress(Protocol):
 def train(
     model: Any,
     stream: Stream,
-    probes: dict[str, TokenisedText],
+    probes: Sequence[Probe],
     settings: Settings,
     work: Path,
     progress: Progress,
@@ -65,8 +66,8 @@ def train(
     Args:
         model: causal language model whose attention is `cpt.packed.attention`, float32 weights before and
             after.
-        probes: texts whose bits per byte are read on the way.
-        work: folder for checkpoints, `steps.jsonl` and `faults.jsonl`; it survives a kill.
+        probes: what is measured on the way.
+        work: folder for checkpoints, `steps.jsonl`, `probes.jsonl` and `faults.jsonl`; it survives a kill.
         teacher: float32 model for an objective that names one.
 
     Raises:
@@ -107,8 +108,10 @@ def train(
             prepare(each, settings)
         stepper = Stepper(module, trained, optimizer, processes, settings, settings.objective.loss(beside))
         trackers = open_trackers(settings.trackers, work, state.step, progress.message)
-        if state.step == 0 and 0 in settings.probe_at and not state.readings:
-            _probe(module, probes, state, progress, trackers)
+        end = Moment(settings.steps, settings.tokens)
+        shown = average.shown if average else nullcontext
+        watch = Watch(probes, module, state, end, work, progress, processes, trackers, shown)
+        watch.begin()
 
         # rounding by chance may leave a small tensor where it was: nothing is proven then
         proof = None if settings.stochastic_rounding else TrainingProof(trained, model)
@@ -140,7 +143,6 @@ def train(
                 record = _record(state, batch, gradient, rate, taken, fault)
                 log.write(record)
                 trackers.log(state.step, record)
-                latest: Mapping[str, float] = {r["probe"]: r["bits_per_byte"] for r in state.readings}
                 speed = record["tokens_per_second"]
                 progress.update(
                     state.step,
@@ -148,11 +150,9 @@ def train(
                     "step",
                     loss=gradient.loss_nats,
                     tokens_per_second=speed,
-                    **latest,
+                    **state.latest,
                 )
-                if state.step in settings.probe_at:
-                    with average.shown() if average else nullcontext():
-                        _probe(module, probes, state, progress, trackers)
+                watch.after_step()
                 keeper.after_step(log)
             if stopping:
                 keeper.save(log)
@@ -160,6 +160,7 @@ def train(
                 name = signals.heed_others().name
                 progress.message(f"{name}: saved after step {state.step}, and stopped")
     log.close()
+    watch.close()
     trackers.close()
     if average:
         average.put_in_place()
@@ -219,22 +220,6 @@ def _record(
     if gradient.parts:
         record["loss_parts"] = dict(gradient.parts)
     return record | ({"fault": fault.kind, "action": fault.action} if fault else {})
-
-
-def _probe(
-    module: PackedLanguageModel,
-    probes: dict[str, TokenisedText],
-    state: State,
-    progress: Progress,
-    trackers: Trackers,
-) -> None:
-    began = time.perf_counter()
-    readings = read_probes(module, probes, state.step, state.tokens)
-    state.probe_seconds += time.perf_counter() - began
-    trackers.log(state.step, {f"bits_per_byte/{r.probe}": r.bits_per_byte for r in readings})
-    state.readings.extend(reading.as_json() for reading in readings)
-    shown = ", ".join(f"{reading.probe} {reading.bits_per_byte:.4f}" for reading in readings)
-    progress.message(f"step {state.step}: {shown} bits per byte")
 
 
 def _check_isolation(module: PackedLanguageModel, batch: Sequence[PackedSequence]) -> None:

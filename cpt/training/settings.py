@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -22,7 +22,7 @@ from cpt.training.trains import All, Trains
 
 _EVERYTHING, _CROSS_ENTROPY = All(), CrossEntropy()
 
-_FREE = frozenset({"probe_at", "checkpoint", "trackers", "faults"})
+_FREE = frozenset({"checkpoint", "trackers", "faults"})
 """Settings that do not bear on the weights trained so far: a run may go on with others."""
 
 
@@ -35,7 +35,6 @@ class Settings:
         micro_batch: sequences that go through the model at once.
         clip: largest norm of the gradient.
         dtype: precision in which the model computes; master weights and optimizer state are float32.
-        probe_at: steps after which probes are read; 0 is before the first.
         checkpoint: when checkpoints are written, how, and how long they are kept.
         faults: what to do when a loss is not finite, or jumps.
         compile: compile the parts of the layers whose shapes do not depend on the documents.
@@ -58,7 +57,6 @@ class Settings:
     optimizer: Optimizer
     clip: float
     dtype: torch.dtype
-    probe_at: Collection[int]
     checkpoint: Checkpoints = field(default_factory=Checkpoints)
     faults: Faults = field(default_factory=Faults)
     compile: bool = False

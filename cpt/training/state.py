@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cpt.errors import StageFailed
-from cpt.monitor.probes import Reading
+from cpt.monitor.reading import Reading
 from cpt.training.checkpoint.policy import Kept
 from cpt.training.data import PackedSequence, Stream
 
@@ -27,6 +27,7 @@ class State:
         counted: what was trained on.
         dropped: global batches that were skipped, or rolled back.
         losses: of the last batches trained on, in nats.
+        readings: of all probes so far; `baselines`: what the first one of each found, item by item.
         faults: what happened and what was done, one record each.
         log_bytes: length of the log.
     """
@@ -40,8 +41,14 @@ class State:
     dropped: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     readings: list[dict[str, Any]] = field(default_factory=list)
+    baselines: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     faults: list[dict[str, Any]] = field(default_factory=list)
     log_bytes: int = 0
+
+    @property
+    def latest(self) -> dict[str, float]:
+        """The last value of every probe."""
+        return {reading["probe"]: reading["value"] for reading in self.readings}
 
     def state(self) -> Mapping[str, Any]:
         return asdict(self)

@@ -131,14 +131,14 @@ def test_every_setting_of_the_monitor_changes_what_is_read(inputs, tmp_path: Pat
 
     plain = readings("plain")
     assert len(readings("every", every=1)) > len(plain)
-    assert readings("tokens", tokens=40)[0]["bits_per_byte"] != plain[0]["bits_per_byte"]
-    assert readings("window", window=8)[0]["bits_per_byte"] != plain[0]["bits_per_byte"]
+    assert readings("tokens", tokens=40)[0]["value"] != plain[0]["value"]
+    assert readings("window", window=8)[0]["value"] != plain[0]["value"]
 
 
 def test_tolerance_reaches_the_stability_gap(inputs, tmp_path: Path, monkeypatch) -> None:
     seen = []
     monkeypatch.setattr(
-        "cpt.monitor.probes.stability", lambda readings, tolerance: seen.append(tolerance) or {}
+        "cpt.monitor.stability.stability", lambda readings, tolerance: seen.append(tolerance) or {}
     )
     pretrain({"monitor": {"tolerance": 0.25}}, inputs, tmp_path)
     assert seen == [0.25]

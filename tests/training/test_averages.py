@@ -10,12 +10,8 @@ import pytest
 import several
 import torch
 from safetensors.torch import load_file
-from tiny import SENTENCES
-from tiny_runs import SETTINGS, equal, records, run
+from tiny_runs import SETTINGS, equal, records, run, tiny_probes
 
-from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.monitor.bits_per_byte import tokenise_text
-from cpt.monitor.probes import read_probes
 from cpt.packed.model import PackedLanguageModel, load_model
 from cpt.training.averages import Ema, Lawa
 from cpt.training.checkpoint.policy import Checkpoints
@@ -51,8 +47,8 @@ def passed(work: Path, last: dict[str, torch.Tensor], steps: int = 6) -> list[di
 def test_the_result_is_the_mean_of_the_weights_passed_through(
     tiny_model: Path, tmp_path: Path, average: Any, counts: list[float]
 ) -> None:
-    last, _, _ = run(tiny_model, tmp_path / "plain", dataclasses.replace(SETTINGS, probe_at=()))
-    settings = averaged(average, checkpoint=EVERY_STEP, probe_at=())
+    last, _, _ = run(tiny_model, tmp_path / "plain", dataclasses.replace(SETTINGS))
+    settings = averaged(average, checkpoint=EVERY_STEP)
     result, _, _ = run(tiny_model, tmp_path / "averaged", settings)
     weights = passed(tmp_path / "averaged", last)
     for name, found in result.items():
@@ -79,9 +75,9 @@ def test_probes_read_what_the_result_would_be(tiny_model: Path, tmp_path: Path, 
     model = load_model(tiny_model)
     model.load_state_dict(result, strict=False)
     model.tie_weights()
-    probe = {"domain": tokenise_text(load_tokenizer(tiny_model), SENTENCES, 64, "<s>")}
-    (reading,) = read_probes(PackedLanguageModel(model), probe, 0, 0)
-    assert told.readings[-1].bits_per_byte == pytest.approx(reading.bits_per_byte, rel=1e-6)
+    (probe,) = tiny_probes(tiny_model)
+    items = probe.read(PackedLanguageModel(model), 1.0)
+    assert told.readings[-1].value == pytest.approx(items.value, rel=1e-6)
     assert told.readings[0].step == 0
 
 
@@ -97,14 +93,14 @@ def test_killed_and_continued_equals_uninterrupted(
             run(tiny_model, tmp_path / "killed", settings, die_at=step)
     again, result, _ = run(tiny_model, tmp_path / "killed", settings)
     assert equal(whole, again)
-    assert [r.bits_per_byte for r in result.readings] == [r.bits_per_byte for r in expected.readings]
+    assert [r.value for r in result.readings] == [r.value for r in expected.readings]
 
 
 @pytest.mark.parametrize("average", [EMA, LAWA], ids=["ema", "lawa"])
 def test_steps_that_are_rolled_back_are_in_no_average(tiny_model: Path, tmp_path: Path, average: Any) -> None:
     """Rolled back to step 4, the average is of the steps until there, and of step 6."""
     faults = Faults(not_finite="roll-back", snapshot_every=2)
-    settings = averaged(average, faults=faults, probe_at=(), checkpoint=EVERY_STEP)
+    settings = averaged(average, faults=faults, checkpoint=EVERY_STEP)
     with several.spoilt(5):
         result, _, _ = run(tiny_model, tmp_path / "spoilt", settings)
     plain = dataclasses.replace(settings, average=None)
@@ -127,7 +123,7 @@ def test_steps_that_are_rolled_back_are_in_no_average(tiny_model: Path, tmp_path
 def test_rows_of_new_tokens_are_averaged_with_their_matrix(
     tiny_model: Path, tmp_path: Path, trains: Any
 ) -> None:
-    settings = averaged(EMA, trains=trains, new_tokens=[5, 290], checkpoint=EVERY_STEP, probe_at=())
+    settings = averaged(EMA, trains=trains, new_tokens=[5, 290], checkpoint=EVERY_STEP)
     last, _, _ = run(tiny_model, tmp_path / "plain", dataclasses.replace(settings, average=None))
     result, _, _ = run(tiny_model, tmp_path / "averaged", settings)
     name = "model.embed_tokens.weight"
@@ -149,14 +145,14 @@ def test_rows_of_new_tokens_are_averaged_with_their_matrix(
     ids=["decay", "every", "last", "kind"],
 )
 def test_every_setting_changes_the_result(tiny_model: Path, tmp_path: Path, average: Any, other: Any) -> None:
-    first, _, _ = run(tiny_model, tmp_path / "first", averaged(average, probe_at=()))
-    second, _, _ = run(tiny_model, tmp_path / "second", averaged(other, probe_at=()))
+    first, _, _ = run(tiny_model, tmp_path / "first", averaged(average))
+    second, _, _ = run(tiny_model, tmp_path / "second", averaged(other))
     assert not equal(first, second)
 
 
 def test_a_long_memory_is_the_plain_mean_and_not_the_start(tiny_model: Path, tmp_path: Path) -> None:
     """With a decay of almost 1 every step counts alike, and the starting weights not at all."""
-    settings = averaged(Ema(kind="ema", decay=1 - 1e-9), checkpoint=EVERY_STEP, probe_at=())
+    settings = averaged(Ema(kind="ema", decay=1 - 1e-9), checkpoint=EVERY_STEP)
     last, _, _ = run(tiny_model, tmp_path / "plain", dataclasses.replace(settings, average=None))
     result, _, _ = run(tiny_model, tmp_path / "averaged", settings)
     weights = passed(tmp_path / "averaged", last)

@@ -25,13 +25,10 @@ from cpt.training.objectives.losses import Loss, SelfConstraintLoss, SelfDistill
 from cpt.training.settings import Settings
 from cpt.training.trains import Expansion, Layers, Lora, Setup
 
-CONSTRAINED = dataclasses.replace(
-    SETTINGS, objective=SelfConstraint(kind="self-constraint", weight=0.5), probe_at=()
-)
+CONSTRAINED = dataclasses.replace(SETTINGS, objective=SelfConstraint(kind="self-constraint", weight=0.5))
 DISTILLED = dataclasses.replace(
     SETTINGS,
     objective=SelfDistillation(kind="self-distillation", teacher="first", weight=0.1),
-    probe_at=(),
 )
 CASES = [pytest.param(CONSTRAINED, id="self-constraint"), pytest.param(DISTILLED, id="self-distillation")]
 

@@ -17,7 +17,7 @@ from cpt.training.optimizers import AdamW, OptimizerConfig
 from cpt.training.pull import Pull
 from cpt.training.settings import Settings
 
-PULLED = dataclasses.replace(SETTINGS, pull=Pull(strength=20), probe_at=())
+PULLED = dataclasses.replace(SETTINGS, pull=Pull(strength=20))
 
 
 @pytest.mark.parametrize("config", OPTIMIZERS, ids=KINDS)
