@@ -18,7 +18,8 @@ import numpy as np
 from cpt.corpus import TrainingStream, open_source, read_documents, read_index
 from cpt.corpus.stream import DOMAIN
 from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.monitor.bits_per_byte import TokenisedText, score, tokenise_text
+from cpt.monitor.bits_per_byte import TokenisedText, tokenise_text
+from cpt.monitor.probes.base import Subject
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.schedule import AtSteps
 from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
@@ -90,8 +91,11 @@ def probe(model_folder: Path, corpus: Path, settings: ProbeSettings) -> ProbeRes
     texts = heldout(model_folder, corpus, settings)
     if max(settings.steps) == 0:
         MasterWeights(model, resolve_precision("auto"))  # the precision in which training reads it
-        module = PackedLanguageModel(model)
-        levels = {source: {0: score(module, text).bits_per_byte} for source, text in texts.items()}
+        subject = Subject(PackedLanguageModel(model), {})
+        levels = {
+            source: {0: TextProbe(source, text, AtSteps((0,))).read(subject, 1.0).value}
+            for source, text in texts.items()
+        }
         return ProbeResult(levels, 0, 0.0, 0.0, 0.0)
     stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, settings.batch_sequences, settings.seed)
     with tempfile.TemporaryDirectory() as work:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cpt.estimate.job import Job, Lengths, heaviness
 from cpt.estimate.model import planned_model
-from cpt.monitor.schedule import Moment, Regular
+from cpt.monitor.schedule import Moment
 from cpt.recipe.schema import Recipe, Step
 from cpt.stages.base import Artifact
 from cpt.stages.corpus import CorpusConfig
@@ -143,10 +143,15 @@ def _corpus_of(recipe: Recipe, step: Step) -> CorpusConfig:
 
 
 def _probe_tokens(config: PretrainConfig, settings: Settings, corpus: CorpusConfig) -> int:
-    """Tokens of all readings: of the domain's held-out text, and of general text where there is some."""
+    """Tokens of all readings of texts and drift, as if the time budget let them all be read in full."""
+    monitor = config.monitor
+    held_out = monitor.tokens * (1 + bool(corpus.general))
+    found = [(held_out, monitor.regular)]
+    found += [(t.tokens or monitor.tokens, t.when(monitor.regular)) for t in monitor.texts.values()]
+    if monitor.drift is not None:
+        found.append((monitor.drift.tokens, monitor.drift.when(monitor.regular)))
     start, end = Moment(0, 0), Moment(settings.steps, settings.tokens)
-    readings = 2 + Regular(config.monitor.every).left(start, end)
-    return readings * config.monitor.tokens * (1 + bool(corpus.general))
+    return sum(tokens * (2 + when.left(start, end)) for tokens, when in found)
 
 
 def _probe(config: PretrainConfig) -> Lengths:

@@ -15,6 +15,7 @@ from cpt.stages.documents import has_texts, tokenizer_problems
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of
 from cpt.stages.pretrain_objective import average_problems, objective_problems
+from cpt.stages.probing import monitor_problems
 from cpt.stages.vocabulary_config import VocabularyConfig
 from cpt.training.launch import whole_weights_needed
 from cpt.training.trackers import missing
@@ -32,7 +33,7 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
         replay_rows(config.replay, config.batch_sequences)
     except RecipeError as error:
         return error.problems
-    problems = _rounding_problems(config) + objective_problems(config)
+    problems = _rounding_problems(config) + objective_problems(config) + monitor_problems(config.monitor)
     if "corpus" not in inputs:
         some = _trains_problems(config, inputs, config.tokens) if "model" in inputs else []
         return [*problems, *some]

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cpt.errors import StageFailed
-from cpt.monitor.probes.base import Probe
-from cpt.monitor.schedule import Moment
+from cpt.monitor.probes.base import Probe, Subject
 from cpt.packed.model import PackedLanguageModel
 from cpt.training.checkpoint.keeper import Keeper
 from cpt.training.checkpoint.parts import Moments, Part, Weights
@@ -108,9 +107,8 @@ def train(
             prepare(each, settings)
         stepper = Stepper(module, trained, optimizer, processes, settings, settings.objective.loss(beside))
         trackers = open_trackers(settings.trackers, work, state.step, progress.message)
-        end = Moment(settings.steps, settings.tokens)
-        shown = average.shown if average else nullcontext
-        watch = Watch(probes, module, state, end, work, progress, processes, trackers, shown)
+        subject, shown = Subject(module, trained.masters), average.shown if average else nullcontext
+        watch = Watch(probes, subject, state, settings, work, progress, processes, trackers, shown)
         watch.begin()
 
         # rounding by chance may leave a small tensor where it was: nothing is proven then

@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel
 
 from cpt.errors import StageFailed
+from cpt.monitor.budget import Allowance
 from cpt.training.averages import Average
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
@@ -22,7 +23,7 @@ from cpt.training.trains import All, Trains
 
 _EVERYTHING, _CROSS_ENTROPY = All(), CrossEntropy()
 
-_FREE = frozenset({"checkpoint", "trackers", "faults"})
+_FREE = frozenset({"checkpoint", "trackers", "faults", "allowance"})
 """Settings that do not bear on the weights trained so far: a run may go on with others."""
 
 
@@ -49,6 +50,7 @@ class Settings:
         objective: what is minimised.
         pull: of every trained weight towards its start.
         average: of the weights passed through, which is then the result.
+        allowance: of time for probes; without one all that are due are read in full.
     """
 
     steps: int
@@ -71,6 +73,7 @@ class Settings:
     objective: Objective = _CROSS_ENTROPY
     pull: Pull | None = None
     average: Average | None = None
+    allowance: Allowance | None = None
 
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
         """Learning rate of the step that begins after `step` steps and `tokens` tokens.

@@ -27,7 +27,10 @@ class State:
         counted: what was trained on.
         dropped: global batches that were skipped, or rolled back.
         losses: of the last batches trained on, in nats.
-        readings: of all probes so far; `baselines`: what the first one of each found, item by item.
+        readings: of all probes so far; `baselines`: what the first one of each found, item by item;
+            `wanted`: how many were due.
+        probe_costs: seconds that a reading in full is expected to take; `probe_savings`: shares of readings
+            that were not given, by the time budget.
         faults: what happened and what was done, one record each.
         log_bytes: length of the log.
     """
@@ -42,6 +45,9 @@ class State:
     losses: list[float] = field(default_factory=list)
     readings: list[dict[str, Any]] = field(default_factory=list)
     baselines: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    wanted: dict[str, int] = field(default_factory=dict)
+    probe_costs: dict[str, float] = field(default_factory=dict)
+    probe_savings: dict[str, float] = field(default_factory=dict)
     faults: list[dict[str, Any]] = field(default_factory=list)
     log_bytes: int = 0
 
@@ -137,6 +143,7 @@ class Result:
         tokens: trained on.
         seconds, probe_seconds, checkpoint_seconds: see `State`.
         ledger: what was trained on, by source, checked against what the loop counted.
+        wanted: how many readings of every probe were due.
         faults: what happened and what was done, one record each.
         kept: steps whose weights can be started from, and why they are kept.
     """
@@ -148,6 +155,7 @@ class Result:
     checkpoint_seconds: float
     ledger: Mapping[str, Mapping[str, float]]
     readings: list[Reading]
+    wanted: Mapping[str, int]
     faults: list[dict[str, Any]]
     kept: Mapping[int, Kept]
 
@@ -166,6 +174,7 @@ class Result:
             state.checkpoint_seconds,
             state.checked_ledger(stream),
             [Reading.from_json(reading) for reading in state.readings],
+            state.wanted,
             state.faults,
             {**kept, state.step: "last"},
         )

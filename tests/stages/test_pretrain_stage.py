@@ -21,7 +21,10 @@ from cpt.training.schedules import Linear, Power
 from cpt.training.settings import Settings
 from cpt.training.trackers import open_trackers
 
-PLAIN = {"tokens": 600, "batch_sequences": 4, "checkpoint": {"every": 2}, "monitor": {"every": 2}}
+ALL = {"every": 2, "budget": None, "samples": None, "weights": None}
+"""A monitor that reads whatever is due of held-out text, and nothing else."""
+
+PLAIN = {"tokens": 600, "batch_sequences": 4, "checkpoint": {"every": 2}, "monitor": ALL}
 
 
 def artifact(name: str, folder: Path, *kinds: str) -> Artifact:
@@ -126,7 +129,7 @@ def test_every_setting_of_the_training_changes_the_weights(inputs, tmp_path: Pat
 
 def test_every_setting_of_the_monitor_changes_what_is_read(inputs, tmp_path: Path) -> None:
     def readings(name: str, **monitor: Any) -> list[dict[str, Any]]:
-        output = pretrain({"tokens": 1500, "monitor": {"every": 2} | monitor}, inputs, tmp_path / name)
+        output = pretrain({"tokens": 1500, "monitor": ALL | monitor}, inputs, tmp_path / name)
         return [json.loads(line) for line in (output / "training/probes.jsonl").read_text().splitlines()]
 
     plain = readings("plain")
@@ -140,7 +143,7 @@ def test_tolerance_reaches_the_stability_gap(inputs, tmp_path: Path, monkeypatch
     monkeypatch.setattr(
         "cpt.monitor.stability.stability", lambda readings, tolerance: seen.append(tolerance) or {}
     )
-    pretrain({"monitor": {"tolerance": 0.25}}, inputs, tmp_path)
+    pretrain({"monitor": ALL | {"tolerance": 0.25}}, inputs, tmp_path)
     assert seen == [0.25]
 
 
@@ -291,9 +294,9 @@ def test_tokens_are_reached_however_full_the_sequences_are(inputs, tmp_path: Pat
 
 def test_forecast_tells_tokens_and_steps(inputs, tmp_path: Path) -> None:
     config = PRETRAIN.Config.model_validate(PLAIN)
-    assert PRETRAIN.forecast(config, {}) == "600 tokens"
+    assert PRETRAIN.forecast(config, {}) == "600 tokens; probes domain, general"
     forecast = PRETRAIN.forecast(config, inputs)
-    assert forecast.endswith("tokens in 3 steps")
+    assert forecast.endswith("tokens in 3 steps; probes domain, general")
     metrics = run_stage(PRETRAIN, PLAIN, inputs, tmp_path)
     assert int(forecast.split()[1]) == pytest.approx(metrics["tokens"], rel=0.05)
 

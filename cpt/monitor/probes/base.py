@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
+
+import torch
 
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When
 from cpt.packed.model import PackedLanguageModel
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model that is probed.
+
+    Attributes:
+        weights: what trains, by the names that the model has for it, as precise as it is held; a divided
+            weight must be asked for by all processes together.
+    """
+
+    module: PackedLanguageModel
+    weights: Mapping[str, torch.Tensor]
 
 
 class Probe(Protocol):
@@ -34,7 +51,7 @@ class Probe(Protocol):
     def relative(self) -> bool:
         """Whether its value is the rise of what it reads since its first reading."""
 
-    def read(self, module: PackedLanguageModel, share: float) -> Items:
+    def read(self, subject: Subject, share: float) -> Items:
         """Measure the first items of the sample.
 
         All processes of a run call it together, and it leaves the model as it is.

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cpt.monitor.bits_per_byte import TokenisedText, score
-from cpt.monitor.probes.base import part
+from cpt.monitor.probes.base import Subject, part
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When
-from cpt.packed.model import PackedLanguageModel
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class TextProbe:
     divisible: ClassVar[bool] = True
     relative: ClassVar[bool] = False
 
-    def read(self, module: PackedLanguageModel, share: float) -> Items:
+    def read(self, subject: Subject, share: float) -> Items:
         """Bits and bytes of every document."""
-        scores = score(module, self.text.first(part(len(self.text.bytes), share)))
+        scores = score(subject.module, self.text.first(part(len(self.text.bytes), share)))
         return Items(scores.nats / math.log(2), scores.bytes.astype(float))
