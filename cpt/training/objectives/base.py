@@ -21,6 +21,14 @@ class ObjectiveConfig(BaseModel):
         """Whether another model is held, and computes, beside the one that trains."""
         return False
 
+    def share_beside(self, replay: float) -> float:  # noqa: ARG002
+        """Share of the tokens that the other model reads, too.
+
+        Args:
+            replay: share of replay rows.
+        """
+        return 0.0
+
     def beside(self, model: Any, teacher: Any) -> Beside | None:  # noqa: ARG002
         """The model to compare with, if there is one.
 

@@ -37,8 +37,8 @@ class StartingModel:
         self.module = PackedLanguageModel(copy.deepcopy(model, shared))
 
     def hold(self, dtype: torch.dtype, device: torch.device) -> None:  # noqa: ARG002
-        """Copy the weights that train."""
-        self.module.to(device)  # its buffers: the weights are there, and in working precision
+        """Copy the weights that train, which are in working precision and on the device already."""
+        _move_buffers(self.module, device)
         copies: dict[nn.Parameter, nn.Parameter] = {}
         for part in self.module.modules():
             for name, weight in part._parameters.items():
@@ -59,5 +59,11 @@ class Teacher:
         """Bring the weights into working precision; buffers stay as they are."""
         for weight in self.module.parameters():
             weight.requires_grad_(False)
-            weight.data = weight.data.to(dtype)
-        self.module.to(device)
+            weight.data = weight.data.to(device, dtype)
+        _move_buffers(self.module, device)
+
+
+def _move_buffers(module: nn.Module, device: torch.device) -> None:
+    for part in module.modules():
+        for name, buffer in part._buffers.items():
+            part._buffers[name] = None if buffer is None else buffer.to(device)

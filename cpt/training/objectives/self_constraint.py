@@ -38,6 +38,10 @@ class SelfConstraint(ObjectiveConfig):
         """See `ObjectiveConfig`."""
         return True
 
+    def share_beside(self, replay: float) -> float:
+        """See `ObjectiveConfig`."""
+        return replay
+
     def beside(self, model: Any, teacher: Any) -> Beside:  # noqa: ARG002
         """See `ObjectiveConfig`."""
         from cpt.training.objectives.beside import StartingModel

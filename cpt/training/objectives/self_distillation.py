@@ -43,6 +43,10 @@ class SelfDistillation(ObjectiveConfig):
         """See `ObjectiveConfig`."""
         return True
 
+    def share_beside(self, replay: float) -> float:  # noqa: ARG002
+        """See `ObjectiveConfig`."""
+        return 1.0
+
     def beside(self, model: Any, teacher: Any) -> Beside:  # noqa: ARG002
         """See `ObjectiveConfig`."""
         from cpt.training.objectives.beside import Teacher
