@@ -18,7 +18,7 @@ from cpt.stages.documents import has_texts
 from cpt.stages.monitor_config import Monitor
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of, tokens_of
-from cpt.stages.pretrain_objective import TEACHER, wire_teacher
+from cpt.stages.pretrain_objective import TEACHER, against_forgetting, wire_teacher
 from cpt.stages.pretrain_problems import input_problems, place_problems
 from cpt.stages.probing import Probed, build_probes, monitor_references, planned_probes
 from cpt.training.trackers import TENSORBOARD, Tracking
@@ -61,14 +61,16 @@ class PretrainStage(Stage[PretrainConfig]):
         from cpt.model_folder.new_tokens import read_new_tokens
 
         if "corpus" not in inputs:
-            return f"{config.tokens:,} tokens; {planned_probes(config.monitor)}"
+            words = "; ".join([*against_forgetting(config), planned_probes(config.monitor)])
+            return f"{config.tokens:,} tokens; {words}"
         stream, steps = planned(config, inputs, seed=0)
         probes = planned_probes(
             config.monitor,
             general=has_texts(inputs["corpus"].path("corpus"), "general", "heldout"),
             new_tokens="model" in inputs and bool(read_new_tokens(inputs["model"].path("model"))),
         )
-        return f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps; {probes}"
+        words = "; ".join([*against_forgetting(config), probes])
+        return f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps; {words}"
 
     def references(self, config: PretrainConfig) -> list[str]:
         """Files of the monitor's texts, and the folder of its tasks' data."""

@@ -52,6 +52,20 @@ def _starts(name: str, trainings: Mapping[str, Earlier]) -> Sequence[str]:
     return starts
 
 
+def against_forgetting(config: PretrainConfig) -> list[str]:
+    """What the stage does against forgetting, besides replay, in words for `cpt plan`."""
+    said = []
+    if isinstance(config.objective, SelfConstraint):
+        said.append("replay rows hold it to its start")
+    if isinstance(config.objective, SelfDistillation):
+        said.append(f"taught by {config.objective.teacher}")
+    if config.pull is not None:
+        said.append("weights pulled to their start")
+    if config.average is not None:
+        said.append(f"the result is an average of weights ({config.average.kind})")
+    return said
+
+
 def objective_problems(config: PretrainConfig) -> list[Problem]:
     """Objective, pull and average that do not go with the stage's other settings."""
     problems = []

@@ -107,6 +107,23 @@ def test_what_does_not_go_together_is_a_problem(inputs, config: dict[str, Any], 
     assert words in problem.message
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"objective": CONSTRAINT}, "replay rows hold it to its start"),
+        ({"objective": DISTILLATION}, "taught by first"),
+        ({"pull": {"strength": 1}}, "weights pulled to their start"),
+        ({"average": {"kind": "ema"}}, "the result is an average of weights (ema)"),
+    ],
+    ids=["self-constraint", "self-distillation", "pull", "average"],
+)
+def test_the_plan_says_so(inputs, settings: dict[str, Any], words: str) -> None:
+    for known in ({}, inputs):
+        plain, told = (STAGE.forecast(STAGE.Config.model_validate(PLAIN | s), known) for s in ({}, settings))
+        assert words in told
+        assert words not in plain
+
+
 TRAINING = frozenset({"model", "training"})
 MODEL = frozenset({"model"})
 EARLIER = [

@@ -12,10 +12,13 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import SETTINGS, equal, records, run, tiny_probes
 
+from cpt.errors import StageFailed
 from cpt.packed.model import PackedLanguageModel, load_model
 from cpt.training.averages import Ema, Lawa
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
+from cpt.training.objectives import SelfConstraint
+from cpt.training.pull import Pull
 from cpt.training.settings import Settings
 from cpt.training.trains import All, Layers
 
@@ -159,3 +162,25 @@ def test_a_long_memory_is_the_plain_mean_and_not_the_start(tiny_model: Path, tmp
     for name, found in result.items():
         mean = sum(each[name] for each in weights) / 6
         torch.testing.assert_close(found, mean, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("begun", "other", "says"),
+    [
+        ({"average": EMA}, {"average": Ema(kind="ema", decay=0.5)}, "average.decay was 0.7 and is 0.5"),
+        ({"pull": Pull(strength=2)}, {"pull": Pull(strength=3)}, "pull.strength was 2.0 and is 3.0"),
+        (
+            {"objective": SelfConstraint(kind="self-constraint")},
+            {"objective": SelfConstraint(kind="self-constraint", weight=2)},
+            "objective.weight was 1.0 and is 2.0",
+        ),
+    ],
+    ids=["average", "pull", "objective"],
+)
+def test_a_run_goes_on_with_the_settings_that_it_began_with(
+    tiny_model: Path, tmp_path: Path, begun: dict[str, Any], other: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, tmp_path, dataclasses.replace(SETTINGS, **begun), die_at=3)
+    with pytest.raises(StageFailed, match=says):
+        run(tiny_model, tmp_path, dataclasses.replace(SETTINGS, **other))
