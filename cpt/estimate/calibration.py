@@ -22,6 +22,7 @@ from cpt.packed.model import PackedLanguageModel
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
 from cpt.training.loop import prepare
+from cpt.training.objectives import CrossEntropy
 from cpt.training.place import Hardware
 from cpt.training.trains import All
 from cpt.training.trains.trained import Trained
@@ -97,6 +98,9 @@ def calibrate(job: Job, weights: Weights, hardware: Hardware) -> Calibration:
     model, trained = _tried(job, config, device)
     optimizer = job.settings.optimizer.build(trained.groups(model))
     trained.attach(optimizer)
+    if job.settings.pull:
+        job.settings.pull.attach(optimizer)
+    average = job.settings.average.of(trained.weights, trained.publish) if job.settings.average else None
     prepare(model, job.settings)
     module, batch = PackedLanguageModel(model), _batch(job, model).to(device)
 
@@ -107,12 +111,15 @@ def calibrate(job: Job, weights: Weights, hardware: Hardware) -> Calibration:
     def move() -> None:
         optimizer.step()
         trained.publish()
+        if average:
+            average.stepped(1)
 
     took = _seconds(micro_batch, device)
     trained.restrict()
     stepping = _seconds(move, device)
     tried = Weights.of(model, trained)
-    share = flops_per_token(job, weights) / flops_per_token(job, tried)
+    plain = replace(job, settings=replace(job.settings, objective=CrossEntropy()))
+    share = flops_per_token(job, weights) / flops_per_token(plain, tried)
     stepping *= weights.trained / tried.trained
     precision = "float8" if job.settings.float8 else str(job.settings.dtype).removeprefix("torch.")
     return Calibration(precision, rate, tried.layers, weights.layers, took * share, stepping, weights)

@@ -33,14 +33,16 @@ class Duration:
 def flops_per_token(job: Job, weights: Weights) -> float:
     """4N + 2M + 12·L·d·T: of N weights that multiply and M of them that train, over L layers of width d.
 
-    Gradient checkpointing does the forward pass, 2N + 4·L·d·T, once more.
+    Gradient checkpointing does the forward pass, 2N + 4·L·d·T, once more; so does a model that an objective
+    compares with, on the tokens that it reads, too.
 
     With everything trained it is 6N + 12·L·d·T (PaLM, arXiv 2204.02311, appendix B), where T is the number of
     tokens in the document of an average token: attention stays within documents.
     """
     forward = forward_flops_per_token(job, weights)
     backward = 2 * forward - 2 * weights.multiplied + 2 * min(weights.trained, weights.multiplied)
-    return (1 + job.settings.gradient_checkpointing) * forward + backward
+    beside = job.settings.objective.share_beside(job.replay_rows / len(job.sequences))
+    return (1 + job.settings.gradient_checkpointing + beside) * forward + backward
 
 
 def forward_flops_per_token(job: Job, weights: Weights) -> float:

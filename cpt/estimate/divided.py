@@ -49,6 +49,11 @@ class DividedWeights:
         rows, *rest = shape
         return (-(-rows // self._processes), *rest)
 
+    @property
+    def trained_bytes(self) -> int:
+        """Of this process's part of the weights that train, in float32."""
+        return self._bytes(self.weights.values())
+
     def enter(self, recorder: Recorder, timeline: Timeline) -> None:
         """Count the parts that this process has."""
         for parameter in self.parameters.values():
@@ -65,7 +70,7 @@ class DividedWeights:
 
     def summed(self, timeline: Timeline) -> None:
         """Count the part of the gradients' sum that this process has."""
-        timeline.allocate(self._bytes(self.weights.values()), "gradients")
+        timeline.allocate(self.trained_bytes, "gradients")
 
     def differentiate(self, loss: torch.Tensor, recorder: Recorder, timeline: Timeline) -> None:
         """The backward pass: a group's gradients are there until it is through, and they are summed."""

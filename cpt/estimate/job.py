@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cpt.training.settings import Settings
 
+DOMAIN, GENERAL = "domain", "replay"
+"""Sources of sequences."""
+
 Lengths = tuple[int, ...]
 """Tokens of each document (or part of one) of a packed sequence."""
 
@@ -25,6 +28,7 @@ class Job:
         probe_tokens: of all readings of all probes.
         processes: each has a share of every global batch.
         divided: whether each has a part of the weights, and not a whole copy of the model.
+        replay_rows: sequences of a global batch that are replay text.
     """
 
     architecture: Any
@@ -34,6 +38,7 @@ class Job:
     probe_tokens: int = 0
     processes: int = 1
     divided: bool = False
+    replay_rows: int = 0
 
     @property
     def own_sequences(self) -> int:
@@ -51,6 +56,20 @@ class Job:
         return tuple(
             length for sequence in self.sequences[: self.settings.micro_batch] for length in sequence
         )
+
+    @property
+    def lots(self) -> dict[str, Lengths]:
+        """Document lengths of the most domain rows, and of the most replay rows, of a micro batch."""
+        rows = {DOMAIN: len(self.sequences) - self.replay_rows, GENERAL: self.replay_rows}
+        return {
+            source: tuple(
+                length
+                for sequence in self.sequences[: min(count, self.settings.micro_batch)]
+                for length in sequence
+            )
+            for source, count in rows.items()
+            if count
+        }
 
     def with_micro_batch(self, size: int) -> Job:
         """The same run with other micro batches: what it learns does not change."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cpt.corpus.stream import replay_rows
 from cpt.estimate.job import Job, Lengths, heaviness
 from cpt.estimate.model import planned_model
 from cpt.monitor.schedule import Moment
@@ -81,6 +82,7 @@ def plan_job(
         probe_tokens=_probe_tokens(config, settings, _corpus_of(recipe, step)),
         processes=place.processes,
         divided=place.divided,
+        replay_rows=replay_rows(config.replay, config.batch_sequences),
     )
     job = job.with_micro_batch(min(settings.micro_batch, job.own_sequences))
     return Planned(step, job, (*assumptions, *_simplifications(job)))
@@ -97,6 +99,8 @@ def _simplifications(job: Job) -> list[str]:
         "weights are divided as accelerate's --use_fsdp does by default": job.divided,
         "what processes send each other takes no time": job.processes > 1,
         "compiled blocks keep less than is counted here": settings.compile,
+        "the teacher is taken to have as many layers as its student": settings.objective.kind
+        == "self-distillation",
         "8-bit matrix products are counted as bfloat16 ones": settings.float8,
         "frozen weights are kept in float32, too, as if bfloat16 could not hold them": settings.dtype
         != torch.float32

@@ -11,6 +11,8 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,9 +23,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from cpt.errors import CptError, StageFailed
 from cpt.estimate.copies import bytes_of_copies
 from cpt.estimate.divided import FLOAT_BYTES, DividedWeights
-from cpt.estimate.job import Job, Lengths
+from cpt.estimate.job import DOMAIN, Job, Lengths
 from cpt.estimate.process import resident_bytes
 from cpt.estimate.recorder import Recorder
+from cpt.estimate.regularised import Regularised
 from cpt.estimate.timeline import Timeline
 from cpt.packed import attention
 from cpt.packed.attention import grouped, products, varlen
@@ -32,6 +35,7 @@ from cpt.packed.model import PackedLanguageModel
 from cpt.training.groups import Group
 from cpt.training.master import Weights as Held
 from cpt.training.master import hold_weights
+from cpt.training.objectives.beside import Beside
 from cpt.training.optimizers import state_bytes_of
 from cpt.training.optimizers.base import Shape
 from cpt.training.place import PROCESSOR, Hardware
@@ -122,12 +126,14 @@ def rehearse(job: Job, hardware: Hardware = PROCESSOR) -> Rehearsal:
         with unset_fake_temporarily():
             with torch.device("meta"):
                 model = build(job.architecture)
+                teacher = build(job.architecture) if settings.objective.kind == "self-distillation" else None
+            beside = settings.objective.beside(model, teacher)
             choice = choose(model, settings)
-        _make_fake(model)
+        _make_fake(model, *([beside.module] if beside else []))
         process_bytes = resident_bytes()
         words = model.get_input_embeddings().weight.shape
         recorder = Recorder(timeline, words, on_gpu=hardware.is_gpu)
-        scene = _Scene(job, model, choice, recorder, timeline)
+        scene = _Scene(job, model, choice, recorder, timeline, beside)
         (_play_divided if job.divided else _play)(scene, on_gpu=hardware.is_gpu)
     return Rehearsal(timeline, scene.weights, process_bytes, scene.host)
 
@@ -141,6 +147,7 @@ class _Scene:
     choice: Choice
     recorder: Recorder
     timeline: Timeline
+    beside: Beside | None
     weights: Weights = field(init=False)
     host: HostMemory = field(init=False)
 
@@ -172,27 +179,43 @@ def _play(scene: _Scene, *, on_gpu: bool) -> None:
     settings = job.settings
     with recorder:
         with timeline.moment("load"), recorder.filing_under("weights"):
-            for tensor in (*model.parameters(), *model.buffers()):
-                recorder.enter(tensor)
+            others = [scene.beside.module] if scene.beside else []
+            for each in (model, *others):
+                for tensor in (*each.parameters(), *each.buffers()):
+                    recorder.enter(tensor)
             held, trained = hold(model, scene.choice, settings)
+            if scene.beside:
+                scene.beside.hold(settings.dtype, torch.device("cpu"))
         state = _state_bytes(trained.groups(model), settings)
         rounded = settings.dtype != torch.float32 and not settings.stochastic_rounding
         still = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-        kept = sum(tensor.nbytes for tensor in trained.kept.values())
-        copies = scene.find(trained, state, kept, FLOAT_BYTES * still if rounded else 0)
+        regular = Regularised.of(settings, sum(weight.nbytes for weight in trained.weights.values()))
+        kept = sum(tensor.nbytes for tensor in trained.kept.values()) + regular.average
+        aside = regular.aside if on_gpu else 0
+        copies = scene.find(trained, state, kept, aside + (FLOAT_BYTES * still if rounded else 0))
         timeline.allocate(state, "optimizer")
+        timeline.allocate(regular.held(on_gpu), "weights")
         if not on_gpu:
             timeline.allocate(copies, "checkpoint")
         module = PackedLanguageModel(model)
         if job.probe:
             with timeline.moment("probe"):
+                shown = timeline.allocate(regular.shown(on_gpu), "weights")
                 module.token_nats(_batch(job.probe))
+                timeline.release(shown)
         if settings.gradient_checkpointing:
             recompute_layers(model)
-        with timeline.moment("step"):
-            step(module, held, trained, _batch(job.heaviest), recorder, accumulates=job.accumulation > 1)
-            if job.processes > 1:
-                _sum(held)
+        loss = settings.objective.loss(scene.beside)
+        lots = job.lots if settings.objective.kind == "self-constraint" else {DOMAIN: job.heaviest}
+        for source, lengths in lots.items():
+            for weight in held.weights.values():
+                weight.grad = None
+            with timeline.moment("step"):
+                several = job.accumulation > 1 or len(lots) > 1
+                total = partial(loss, rows=[SimpleNamespace(source=source)])
+                step(module, held, trained, _batch(lengths), recorder, loss=total, accumulates=several)
+                if job.processes > 1:
+                    _sum(held)
         if settings.stochastic_rounding:
             with timeline.moment("update"), recorder.filing_under("weights"):
                 _round(trained)
@@ -215,8 +238,11 @@ def _play_divided(scene: _Scene, *, on_gpu: bool) -> None:
                 recorder.enter(buffer, "weights")
             held.enter(recorder, timeline)
         groups = trained.groups(model)
-        kept = FLOAT_BYTES * sum(weight.numel() for weight in held.weights.values())
+        whole = FLOAT_BYTES * sum(weight.numel() for weight in held.weights.values())
+        kept = whole + Regularised.of(job.settings, whole).average
         copies = scene.find(trained, _state_bytes(groups, job.settings), kept, 0)
+        regular = Regularised.of(job.settings, held.trained_bytes)
+        timeline.allocate(regular.pull + regular.average, "weights")
         timeline.allocate(_state_bytes(groups, job.settings, held.shard), "optimizer")
         if not on_gpu:
             timeline.allocate(copies, "checkpoint")
@@ -226,6 +252,8 @@ def _play_divided(scene: _Scene, *, on_gpu: bool) -> None:
                 continue
             with timeline.moment(moment):
                 gathered = held.gathered(timeline)
+                if moment == "probe":
+                    gathered.append(timeline.allocate(regular.shown(False), "weights"))
                 if moment == "probe":
                     module.token_nats(_batch(lengths))
                 else:
@@ -262,10 +290,12 @@ def step(
     recorder: Recorder,
     *,
     accumulates: bool,
+    loss: Callable[[PackedLanguageModel, PackedBatch], tuple[torch.Tensor, torch.Tensor]] | None = None,
 ) -> None:
     """The gradient of one micro batch.
 
     Args:
+        loss: plain cross entropy by default.
         accumulates: the weights have the gradient of an earlier micro batch of the same step.
     """
     hooks = [
@@ -277,7 +307,8 @@ def step(
         for weight in held.weights.values():
             weight.grad = torch.empty_like(weight, dtype=torch.float32)
         recorder.assign("gradients", {name: w.grad for name, w in held.weights.items()})
-    (module(batch) / batch.targets).backward()
+    total = loss(module, batch)[0] if loss else module(batch)
+    (total / batch.targets).backward()
     trained.collect()
     recorder.assign("gradients", {name: w.grad for name, w in held.weights.items()})
     trained.restrict()
@@ -299,10 +330,10 @@ def build(architecture: Any) -> Any:
     return model.eval()
 
 
-def _make_fake(model: nn.Module) -> None:
-    """Put a model from the meta device onto the CPU, on fake tensors; what is shared stays shared."""
+def _make_fake(*models: nn.Module) -> None:
+    """Put models from the meta device onto the CPU, on fake tensors; what is shared stays shared."""
     made: dict[nn.Parameter, nn.Parameter] = {}
-    for module in model.modules():
+    for module in (module for model in models for module in model.modules()):
         for name, parameter in module._parameters.items():
             if parameter is not None and parameter not in made:
                 empty = torch.empty_like(parameter, device="cpu")

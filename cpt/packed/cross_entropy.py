@@ -1,8 +1,4 @@
-"""Next-token cross entropy that never holds the logits of more than one chunk.
-
-The gradient of the loss with respect to a chunk's logits is known as soon as the loss is, so it takes the
-logits' place in the forward pass and is multiplied into the gradients of the hidden states and of the head at
-once (the idea of fused linear cross entropy: Liger Kernel, arXiv 2410.10989, section 3.2).
+"""Next-token cross entropy that never holds the logits of more than one chunk (`cpt.packed.fused`).
 
 Shapes: N positions with a label, C positions of a chunk, R of a part of it, E hidden width, V rows of the
 head.
@@ -11,31 +7,26 @@ head.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
 
 import torch
 
-from cpt.packed.accumulate import accumulate
-
-CHUNK = 1024
-"""Positions whose logits are held at once: 1024 x 49,152 in bfloat16 are 100 MB."""
-
-_IN_CACHE = 2**20
-"""Float32 numbers that a processor's cache holds: on a CPU the softmax takes as many rows at a time."""
+from cpt.packed import fused
+from cpt.packed.fused import Chunk, fused_loss
 
 
 def _chunks(
-    hidden_NE: torch.Tensor, head_VE: torch.Tensor, labels_N: torch.Tensor, differentiate: bool
-) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    hidden_NE: torch.Tensor, head_VE: torch.Tensor, differentiate: bool, labels_N: torch.Tensor
+) -> Iterator[Chunk]:
     """Chunk by chunk: its rows, -ln p(label) [C] in float32, and a [C, V] buffer that holds, if asked for,
     the gradient of their sum with respect to the logits. Every chunk uses the same buffer: fresh memory is
     slow to touch."""
-    buffer = hidden_NE.new_empty(min(CHUNK, len(labels_N)), len(head_VE))
-    for start in range(0, len(labels_N), CHUNK):
-        rows = slice(start, start + CHUNK)
+    buffer = hidden_NE.new_empty(min(fused.CHUNK, len(labels_N)), len(head_VE))
+    for start in range(0, len(labels_N), fused.CHUNK):
+        rows = slice(start, start + fused.CHUNK)
         labels_C = labels_N[rows]
         logits_CV = torch.mm(hidden_NE[rows], head_VE.T, out=buffer[: len(labels_C)])
-        size = max(1, _IN_CACHE // len(head_VE)) if logits_CV.device.type == "cpu" else CHUNK
+        size = fused.rows_at_once(logits_CV)
         parts = zip(logits_CV.split(size), labels_C.split(size), strict=True)
         yield rows, torch.cat([_nats(*part, differentiate) for part in parts]), logits_CV
 
@@ -51,41 +42,6 @@ def _nats(logits_RV: torch.Tensor, labels_R: torch.Tensor, differentiate: bool) 
     return (highest_R1 - wanted_R1 - largest_R1.log()).squeeze(1)
 
 
-class _ChunkedCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, hidden_NE: torch.Tensor, head_VE: torch.Tensor, labels_N: torch.Tensor
-    ) -> torch.Tensor:
-        hidden = hidden_NE.to(head_VE.dtype)
-        wants_hidden, wants_head = ctx.needs_input_grad[:2]
-        grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-        grad_head: torch.Tensor | None = None
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        for rows, nats_C, grad_CV in _chunks(hidden, head_VE, labels_N, wants_hidden or wants_head):
-            total += nats_C.sum()
-            if grad_hidden is not None:
-                torch.mm(grad_CV, head_VE, out=grad_hidden[rows])
-            if wants_head:
-                product = grad_CV.T @ hidden[rows]
-                if grad_head is None:
-                    several = len(labels_N) > CHUNK  # whose products add up in float32
-                    grad_head = product.float() if several else product
-                else:
-                    accumulate(grad_head, product)
-        ctx.gradients = (grad_hidden, grad_head)
-        ctx.dtypes = (hidden_NE.dtype, head_VE.dtype)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        grads = [
-            None if grad is None else grad.mul_(scale).to(dtype)
-            for grad, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
-        ]
-        ctx.gradients = (None, None)
-        return *grads, None
-
-
 def summed_cross_entropy(
     hidden_NE: torch.Tensor, head_VE: torch.Tensor, labels_N: torch.Tensor
 ) -> torch.Tensor:
@@ -98,8 +54,7 @@ def summed_cross_entropy(
 
     The matrix products have the head's precision, the softmax is always float32.
     """
-    loss: torch.Tensor = _ChunkedCrossEntropy.apply(hidden_NE, head_VE, labels_N)
-    return loss
+    return fused_loss(hidden_NE, head_VE, partial(_chunks, labels_N=labels_N))
 
 
 @torch.no_grad()
@@ -107,7 +62,7 @@ def token_cross_entropy(
     hidden_NE: torch.Tensor, head_VE: torch.Tensor, labels_N: torch.Tensor
 ) -> torch.Tensor:
     """-ln p(label) in nats of every position: [N] float32."""
-    chunks = _chunks(hidden_NE.to(head_VE.dtype), head_VE, labels_N, differentiate=False)
+    chunks = _chunks(hidden_NE.to(head_VE.dtype), head_VE, False, labels_N)
     return torch.cat([torch.zeros(0, device=hidden_NE.device), *(nats_C for _, nats_C, _ in chunks)])
 
 
@@ -129,8 +84,8 @@ def score_labels(
     unique_U, position_S = torch.unique_consecutive(rows_S, return_inverse=True)
     nats_S = torch.empty(len(rows_S), device=hidden_NE.device)
     likeliest_S = torch.empty(len(rows_S), dtype=torch.bool, device=hidden_NE.device)
-    for start in range(0, len(unique_U), CHUNK):
-        stop = start + CHUNK
+    for start in range(0, len(unique_U), fused.CHUNK):
+        stop = start + fused.CHUNK
         first, last = torch.searchsorted(position_S, position_S.new_tensor([start, stop])).tolist()
         logits_CV = (hidden_NE[unique_U[start:stop]].to(head_VE.dtype) @ head_VE.T).float()
         here, labels = position_S[first:last] - start, labels_S[first:last]

@@ -108,8 +108,12 @@ class PackedLanguageModel(nn.Module):
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
         """Summed cross entropy in nats over the batch's targets."""
-        hidden_NE = self._hidden(batch).index_select(0, batch.learned)
-        return summed_cross_entropy(hidden_NE, self._head(), batch.labels[batch.learned])
+        return summed_cross_entropy(*self.states(batch), batch.labels[batch.learned])
+
+    def states(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the next tokens' logits are products of: last hidden states [N, E] of the positions that have
+        a label, and the output embedding [V, E]."""
+        return self._hidden(batch).index_select(0, batch.learned), self._head()
 
     @torch.no_grad()
     def token_nats(self, batch: PackedBatch) -> torch.Tensor:

@@ -43,7 +43,8 @@ def wire(
             problems += _wire_one(document, item, configs[item.where], registry[item.kind], earlier, wired)
         wired.problems.extend(problems)
         if item.known:
-            earlier.append(Earlier(item.name, frozenset(registry[item.kind].produces)))
+            made = frozenset(registry[item.kind].produces)
+            earlier.append(Earlier(item.name, made, wired.inputs.get(item.where, {})))
     return wired
 
 

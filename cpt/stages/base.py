@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -113,10 +113,11 @@ class Context:
 
 @dataclass(frozen=True)
 class Earlier:
-    """An artifact that exists, or will exist, before a stage runs."""
+    """An artifact that exists, or will exist, before a stage runs; `inputs`: role -> whose it takes."""
 
     name: str
     kinds: frozenset[str]
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 class WiringError(Exception):

@@ -19,6 +19,7 @@ from cpt.stages.monitor_config import Monitor
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of, tokens_of
 from cpt.stages.pretrain_gates import probe_figures, require_budgets
+from cpt.stages.pretrain_objective import TEACHER, against_forgetting, wire_teacher
 from cpt.stages.pretrain_problems import input_problems, place_problems
 from cpt.stages.probing import Probed, build_probes, monitor_references, planned_probes
 from cpt.training.trackers import TENSORBOARD, Tracking
@@ -42,11 +43,11 @@ class PretrainStage(Stage[PretrainConfig]):
     together: ClassVar[bool] = True
 
     def wire(self, config: PretrainConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
-        """Model and corpus; what is to be continued must be a training."""
+        """Model and corpus, and a teacher if there is one; what is to be continued must be a training."""
         roles = super().wire(config, earlier)
         if config.start is not None:
             wire_start(earlier, roles["model"])
-        return roles
+        return roles | wire_teacher(config, earlier, roles["model"])
 
     def check(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Settings, corpus and model must go together (`cpt.stages.pretrain_problems`)."""
@@ -61,14 +62,16 @@ class PretrainStage(Stage[PretrainConfig]):
         from cpt.model_folder.new_tokens import read_new_tokens
 
         if "corpus" not in inputs:
-            return f"{config.tokens:,} tokens; {planned_probes(config.monitor)}"
+            words = "; ".join([*against_forgetting(config), planned_probes(config.monitor)])
+            return f"{config.tokens:,} tokens; {words}"
         stream, steps = planned(config, inputs, seed=0)
         probes = planned_probes(
             config.monitor,
             general=has_texts(inputs["corpus"].path("corpus"), "general", "heldout"),
             new_tokens="model" in inputs and bool(read_new_tokens(inputs["model"].path("model"))),
         )
-        return f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps; {probes}"
+        words = "; ".join([*against_forgetting(config), probes])
+        return f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps; {words}"
 
     def references(self, config: PretrainConfig) -> list[str]:
         """Files of the monitor's texts, and the folder of its tasks' data."""
@@ -96,6 +99,7 @@ class PretrainStage(Stage[PretrainConfig]):
         begin = begin_of_data(config.start, found, inputs)
         model, stream = load_model(model_folder), stream_of(config, corpus, context.seed, begin)
         settings = _settings(config, steps_of(config, corpus, stream), stream, model_folder, context)
+        teacher = load_model(inputs[TEACHER].path("model")) if TEACHER in inputs else None
         probed = Probed(
             model, model_folder, corpus, context.work, context.seed, settings.new_tokens, config.trains
         )
@@ -103,7 +107,7 @@ class PretrainStage(Stage[PretrainConfig]):
         probes = build_probes(config.monitor, probed, context.progress)
         settings = replace(settings, allowance=_allowance(config.monitor, probed))
         with repeatable(config.repeatable):
-            result = train(model, stream, probes, settings, context.work, context.progress)
+            result = train(model, stream, probes, settings, context.work, context.progress, teacher)
         if not world().is_main:
             return {}
         _save_model(model, model_folder, context.output / "model")
@@ -167,6 +171,9 @@ def settings_of(
         float8=config.precision == "fp8",
         gates=config.gates,
         tolerance=config.monitor.tolerance,
+        objective=config.objective,
+        pull=config.pull,
+        average=config.average,
     )
 
 

@@ -10,9 +10,12 @@ from cpt.monitor.gates.gate import Gate
 from cpt.stages.base import StageConfig
 from cpt.stages.continuing import Start
 from cpt.stages.monitor_config import Monitor
+from cpt.training.averages import Average
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
+from cpt.training.objectives import CrossEntropy, Objective
 from cpt.training.optimizers import AdamW, Optimizer
+from cpt.training.pull import Pull
 from cpt.training.schedules import RewarmCosine, Schedule
 from cpt.training.trackers import TrackerName
 from cpt.training.trains import All, Trains
@@ -41,6 +44,15 @@ class PretrainConfig(StageConfig):
     epochs: float = Field(default=1.0, gt=0, description="How often the domain text may be gone through.")
     schedule: Schedule = Field(default=RewarmCosine(), description="How the learning rate moves.")
     optimizer: Optimizer = Field(default=AdamW(), description="How gradients move the weights.")
+    objective: Objective = Field(default=CrossEntropy(), description="What is minimised.")
+    pull: Pull | None = Field(
+        default=None, description="A pull of every weight that trains towards its start; default: none."
+    )
+    average: Average | None = Field(
+        default=None,
+        description="An average of the weights passed through, which probes read and which is the result; "
+        "default: the last weights.",
+    )
     trains: Trains = Field(default=All(), description="What of the model trains.")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     precision: Literal["auto", "bf16", "fp32", "fp8"] = Field(

@@ -15,6 +15,7 @@ from cpt.stages.documents import has_texts, tokenizer_problems
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of
 from cpt.stages.pretrain_gates import Setting, gate_problems, least_rows, measured
+from cpt.stages.pretrain_objective import average_problems, objective_problems
 from cpt.stages.probing import monitor_problems
 from cpt.stages.vocabulary_config import VocabularyConfig
 from cpt.training.launch import whole_weights_needed
@@ -33,7 +34,7 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
         replay_rows(config.replay, config.batch_sequences)
     except RecipeError as error:
         return error.problems
-    problems = _rounding_problems(config) + monitor_problems(config.monitor)
+    problems = _rounding_problems(config) + objective_problems(config) + monitor_problems(config.monitor)
     problems += _gate_problems(config, inputs)
     if "corpus" not in inputs:
         some = _trains_problems(config, inputs, config.tokens) if "model" in inputs else []
@@ -73,6 +74,7 @@ def place_problems(config: PretrainConfig, place: Place, makers: Sequence[StageC
             float8=config.precision == "fp8",
             gradient_checkpointing=config.gradient_checkpointing,
             gates=config.gates,
+            model_beside=config.objective.needs_model_beside,
         )
     return problems
 
@@ -123,7 +125,7 @@ def _corpus_problems(config: PretrainConfig, corpus: Path, begin: Mapping[str, i
     fewest = least_rows(config.gates, stream.rows(0).get("replay", 0), config.batch_sequences)
     stream = stream.with_phases([(0, fewest)])  # with which the domain text is gone through fastest
     most = stream.available_steps(config.epochs)
-    problems = _schedule_problems(config, steps)
+    problems = _schedule_problems(config, steps) + average_problems(config, steps)
     if steps <= most:
         return problems
     passes = stream.passes(steps)

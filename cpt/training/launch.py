@@ -52,6 +52,7 @@ def whole_weights_needed(
     stochastic_rounding: bool,
     float8: bool,
     gradient_checkpointing: bool,
+    model_beside: bool,
     gates: Sequence[Gate] = (),
 ) -> list[Problem]:
     """What cannot be where the weights are divided among the processes (FSDP2); keys are the stage's.
@@ -59,6 +60,7 @@ def whole_weights_needed(
     Args:
         adapter: adapters train.
         new_rows: rows of new tokens train apart from the rest of their matrix.
+        model_beside: the objective compares with a model that does not train.
     """
     refused = {
         ("optimizer.kind", f"{type(optimizer).__name__} (optimizer.kind)"): optimizer.needs_whole_matrices,
@@ -69,6 +71,7 @@ def whole_weights_needed(
         ("precision", "8-bit training (precision: fp8)"): float8,
         ("gates", "going back to an earlier point (gates)"): any(g.goes_back for g in gates),
         ("gradient_checkpointing", "gradient_checkpointing"): gradient_checkpointing,
+        ("objective.kind", "a model to compare with (objective.kind)"): model_beside,
     }
     return [
         Problem(

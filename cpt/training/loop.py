@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,6 +56,7 @@ def train(
     settings: Settings,
     work: Path,
     progress: Progress,
+    teacher: Any = None,
 ) -> Result:
     """Train `model` in place; continue from the newest checkpoint in `work` when there is one.
 
@@ -68,6 +70,7 @@ def train(
             after.
         probes: what is measured on the way.
         work: folder for checkpoints, `steps.jsonl`, `probes.jsonl` and `faults.jsonl`; it survives a kill.
+        teacher: float32 model for an objective that names one.
 
     Raises:
         StageFailed: documents see each other, a parameter does not train, a loss is not finite, the
@@ -76,15 +79,22 @@ def train(
     """
     processes = Processes(world())
     faults_file = work / "faults.jsonl" if processes.is_main else None
+    beside = settings.objective.beside(model, teacher)
     choice = settings.trains.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
     module = PackedLanguageModel(model)
     trained = Trained(choice, master_weights(module, choice, settings, processes))
     optimizer = settings.optimizer.build(trained.groups(model))
     trained.attach(optimizer)
+    if beside:
+        beside.hold(settings.dtype, processes.device)
+    if settings.pull:
+        settings.pull.attach(optimizer)
+    average = settings.average.of(trained.weights, trained.publish) if settings.average else None
     state = State()
     parts: dict[str, Part] = {
         "weights": Weights(trained.kept, trained.publish),
         "optimizer": Moments(optimizer, trained.weights),
+        **({"average": average} if average else {}),
     }
     pre_anneal = anneal_begins(settings.schedule, settings.steps, stream)
     if pre_anneal and not choice.is_model:
@@ -98,11 +108,12 @@ def train(
         control = Control(settings, state, stream, points, work, progress, processes)
         state.checked_ledger(control.stream)
         _check_isolation(module, stream.batch(0))
-        prepare(model, settings)
-        stepper = Stepper(module, trained, optimizer, processes, settings)
+        for each in (model, *([beside.module.model] if beside else [])):
+            prepare(each, settings)
+        stepper = Stepper(module, trained, optimizer, processes, settings, settings.objective.loss(beside))
         trackers = open_trackers(settings.trackers, work, state.step, progress.message)
-        subject = Subject(module, trained.masters)
-        watch = Watch(probes, subject, state, settings, work, progress, processes, trackers)
+        subject, shown = Subject(module, trained.masters), average.shown if average else nullcontext
+        watch = Watch(probes, subject, state, settings, work, progress, processes, trackers, shown)
         watch.begin()
         control.after_probes()
 
@@ -127,6 +138,8 @@ def train(
                     stepper.apply(rate)
                     state.count(batch)
                     state.remember(gradient.loss_nats, settings.faults.window)
+                    if average:
+                        average.stepped(state.step)
                 else:
                     stepper.drop()
                     _act_on(fault, batch, state, keeper, settings.faults, faults_file, progress)
@@ -161,6 +174,8 @@ def train(
     log.close()
     watch.close()
     trackers.close()
+    if average:
+        average.put_in_place()
     trained.release(model, work / "adapter" if processes.is_main else None)
     processes.close()
     return Result.of(state, control.stream, keeper.kept())
@@ -215,6 +230,8 @@ def _record(
         "tokens_per_second": sum(len(sequence.tokens) for sequence in batch) / taken,
         "sources": {source: counts["tokens"] for source, counts in state.counted.items()},
     }
+    if gradient.parts:
+        record["loss_parts"] = dict(gradient.parts)
     return record | ({"fault": fault.kind, "action": fault.action} if fault else {})
 
 

@@ -12,14 +12,17 @@ from pydantic import BaseModel
 from cpt.errors import StageFailed
 from cpt.monitor.budget import Allowance
 from cpt.monitor.gates import Gate
+from cpt.training.averages import Average
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
+from cpt.training.objectives import CrossEntropy, Objective
 from cpt.training.optimizers import Optimizer
+from cpt.training.pull import Pull
 from cpt.training.schedules import Schedule
 from cpt.training.trackers import Tracking
 from cpt.training.trains import All, Trains
 
-_EVERYTHING = All()
+_EVERYTHING, _CROSS_ENTROPY = All(), CrossEntropy()
 
 _FREE = frozenset({"checkpoint", "trackers", "faults", "allowance"})
 """Settings that do not bear on the weights trained so far: a run may go on with others."""
@@ -47,6 +50,9 @@ class Settings:
         float8: multiply in 8-bit floating point.
         gates: budgets, and what is done about them.
         tolerance: how much worse than before training a probe may be and still count as recovered.
+        objective: what is minimised.
+        pull: of every trained weight towards its start.
+        average: of the weights passed through, which is then the result.
         allowance: of time for probes; without one all that are due are read in full.
     """
 
@@ -69,6 +75,9 @@ class Settings:
     float8: bool = False
     gates: tuple[Gate, ...] = ()
     tolerance: float = 0.001
+    objective: Objective = _CROSS_ENTROPY
+    pull: Pull | None = None
+    average: Average | None = None
     allowance: Allowance | None = None
 
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:

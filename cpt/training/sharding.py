@@ -95,6 +95,7 @@ def master_weights(
         float8=settings.float8,
         gradient_checkpointing=settings.gradient_checkpointing,
         gates=settings.gates,
+        model_beside=settings.objective.needs_model_beside,
     )
     for problem in refused:
         raise StageFailed(problem.message, hint=problem.hint)

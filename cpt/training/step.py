@@ -10,14 +10,15 @@ averaged by torch in the backward pass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from cpt.packed.model import PackedLanguageModel
 from cpt.training.data import PackedSequence, micro_batches, target_count
+from cpt.training.objectives.losses import Loss
 from cpt.training.processes import Processes
 from cpt.training.settings import Settings
 from cpt.training.sharding import whole
@@ -31,10 +32,13 @@ class Gradient:
     Attributes:
         loss_nats: mean loss over the batch's targets.
         norm: of the gradient, before it was clipped.
+        parts: of the loss, where it has any: each the mean over the targets that it is of, not weighted; left
+            out where the batch has none.
     """
 
     loss_nats: float
     norm: float
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 class Stepper:
@@ -47,30 +51,39 @@ class Stepper:
         optimizer: torch.optim.Optimizer,
         processes: Processes,
         settings: Settings,
+        loss: Loss,
     ) -> None:
+        self._loss = loss
         self._module, self._trained, self._optimizer = module, trained, optimizer
         self._processes, self._settings = processes, settings
 
     def gradient(self, batch: Sequence[PackedSequence]) -> Gradient:
         """The gradient of the batch's mean loss, clipped, in the weights that train."""
-        targets = target_count(batch)
+        targets, of_parts = target_count(batch), self._loss.targets(batch)
         averaged_over = self._processes.count if self._processes.sharding else 1
-        loss = torch.zeros((), device=self._processes.device)
-        parts = self._processes.micro_batches(batch, self._settings.micro_batch)
+        sums = torch.zeros(1 + len(of_parts), device=self._processes.device)
+        micro = self._processes.micro_batches(batch, self._settings.micro_batch)
+        lots = [lot for rows in micro for lot in self._loss.split(rows)]
         # with no rows left, others still need this process to gather weights: it trains on nothing
-        packed_parts = micro_batches([rows or batch[:1] for rows in parts], self._processes.device)
-        for rows, packed in zip(parts, packed_parts, strict=True):
-            nats = self._module(packed) * float(bool(rows))
+        packed_lots = micro_batches([rows or batch[:1] for rows in lots], self._processes.device)
+        for rows, packed in zip(lots, packed_lots, strict=True):
+            nats, parts = self._loss(self._module, packed, rows)
+            nats = nats * float(bool(rows))
             # a mean over the global batch, whatever the micro batches hold
             (nats * averaged_over / targets).backward()
             self._trained.collect()
-            loss += nats.detach()
+            sums += torch.cat([nats.detach()[None], parts])
         if not self._processes.sharding:
             self._processes.sum_all(self._gradients())
         self._trained.restrict()
         # the step's one wait for the device: whether the gradient is fit to be applied is decided here
-        total, norm = torch.stack([self._processes.sum(loss), self._clip()]).tolist()
-        return Gradient(total / targets, norm)
+        total, *totals, norm = torch.cat([self._processes.sum(sums), self._clip()[None]]).tolist()
+        means = {
+            name: of_part / count
+            for (name, count), of_part in zip(of_parts.items(), totals, strict=True)
+            if count
+        }
+        return Gradient(total / targets, norm, means)
 
     def apply(self, rate: float) -> None:
         """Move the weights by the gradient, and forget it.

@@ -8,7 +8,8 @@ before anything is read, and a run that goes on from an earlier step does what t
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,12 +47,15 @@ class Watch:
         progress: Progress,
         processes: Processes,
         trackers: Trackers,
+        shown: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """Watch a run from where its state is.
 
         Args:
             work: folder of `probes.jsonl`, which is cut back to the state, and of the budget's journal.
+            shown: inside it, the subject has the weights that are to be read.
         """
+        self._shown = shown
         self._probes, self._subject, self._state = probes, subject, state
         self._end, self._allowance = Moment(settings.steps, settings.tokens), settings.allowance
         self._progress, self._processes, self._trackers = progress, processes, trackers
@@ -86,7 +90,8 @@ class Watch:
             given = dict.fromkeys((probe.name for probe in due), 1.0)
         else:
             given = self._given(due, now, pace)
-        readings = [self._read(probe, now, given[probe.name]) for probe in due if given[probe.name]]
+        with self._shown():
+            readings = [self._read(probe, now, given[probe.name]) for probe in due if given[probe.name]]
         self._keep(readings)
         self._state.probe_seconds += _now() - began
         return readings

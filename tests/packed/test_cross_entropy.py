@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cpt.packed import cross_entropy
+from cpt.packed import cross_entropy, fused
 from cpt.packed.cross_entropy import summed_cross_entropy, token_cross_entropy
 
 
@@ -16,8 +16,8 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize(("chunk", "in_cache"), [(1, 10), (7, 150), (7, 10**6), (100, 10), (100, 10**6)])
 def test_loss_and_gradients_equal_plain_cross_entropy(monkeypatch, inputs, chunk: int, in_cache: int) -> None:
-    monkeypatch.setattr(cross_entropy, "CHUNK", chunk)
-    monkeypatch.setattr(cross_entropy, "_IN_CACHE", in_cache)
+    monkeypatch.setattr(fused, "CHUNK", chunk)
+    monkeypatch.setattr(fused, "IN_CACHE", in_cache)
     hidden, head, labels = inputs
     plain = torch.nn.functional.cross_entropy(hidden @ head.T, labels, reduction="sum")
     chunked = summed_cross_entropy(hidden, head, labels)
@@ -53,8 +53,8 @@ def test_tied_weights_collect_both_gradients(inputs) -> None:
 
 @pytest.mark.parametrize("chunk", [7, 100])
 def test_token_losses_are_those_of_plain_cross_entropy(monkeypatch, inputs, chunk: int) -> None:
-    monkeypatch.setattr(cross_entropy, "CHUNK", chunk)
-    monkeypatch.setattr(cross_entropy, "_IN_CACHE", 150)
+    monkeypatch.setattr(fused, "CHUNK", chunk)
+    monkeypatch.setattr(fused, "IN_CACHE", 150)
     hidden, head, labels = inputs
     each = token_cross_entropy(hidden, head, labels)
     torch.testing.assert_close(
@@ -65,7 +65,7 @@ def test_token_losses_are_those_of_plain_cross_entropy(monkeypatch, inputs, chun
 
 def test_several_chunks_add_up_in_float32(monkeypatch) -> None:
     """In bfloat16 256 + 1 is 256: the gradient of the second chunk would be lost."""
-    monkeypatch.setattr(cross_entropy, "CHUNK", 1)
+    monkeypatch.setattr(fused, "CHUNK", 1)
     head = torch.zeros(2, 1, dtype=torch.bfloat16, requires_grad=True)
     hidden = torch.tensor([[512.0], [2.0], [2.0]], dtype=torch.bfloat16)
     summed_cross_entropy(hidden, head, torch.zeros(3, dtype=torch.long)).backward()
@@ -86,7 +86,7 @@ def test_bfloat16_is_close(inputs) -> None:
 
 
 def test_several_labels_of_a_position_are_scored_across_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cross_entropy, "CHUNK", 3)
+    monkeypatch.setattr(fused, "CHUNK", 3)
     torch.manual_seed(0)
     hidden, head = torch.randn(10, 8), torch.randn(20, 8)
     rows = torch.tensor([0, 0, 2, 3, 3, 3, 7, 8, 9])

@@ -112,13 +112,24 @@ def changed(data: dict[str, Any]) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     from cpt.monitor.gates import Gate
+    from cpt.training.averages import Average
     from cpt.training.checkpoint.policy import Checkpoints
     from cpt.training.faults import Faults
+    from cpt.training.objectives import Objective
     from cpt.training.optimizers import Optimizer
+    from cpt.training.pull import Pull
     from cpt.training.trains import Trains
 
-    kinds: dict[str, Any] = {"checkpoint": Checkpoints, "faults": Faults, "optimizer": Optimizer}
-    kinds |= {"trains": Trains, "gates": tuple[Gate, ...]}
+    kinds: dict[str, Any] = {
+        "gates": tuple[Gate, ...],
+        "average": Average,
+        "checkpoint": Checkpoints,
+        "faults": Faults,
+        "objective": Objective,
+        "optimizer": Optimizer,
+        "pull": Pull,
+        "trains": Trains,
+    }
     return {
         key: TypeAdapter(kinds[key]).validate_python(value)
         if key in kinds

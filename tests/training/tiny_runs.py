@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,13 +71,20 @@ def run(
     die_at: int | None = None,
     stream: Any = None,
     probes: Sequence[Probe] | None = None,
+    teacher: Path | None = None,
 ) -> tuple[dict[str, torch.Tensor], Result, list[str]]:
     """Train a fresh copy of the tiny model; returns its weights, the result and the messages."""
     model = load_model(folder)
     probes = tiny_probes(folder) if probes is None else probes
     progress = Said(die_at)
-    result = train(model, stream or Batches(), probes, settings, work, progress)
+    taught = {"teacher": load_model(teacher)} if teacher else {}
+    result = train(model, stream or Batches(), probes, settings, work, progress, **taught)
     return {name: p.detach().clone() for name, p in model.named_parameters()}, result, progress.messages
+
+
+def records(work: Path) -> list[dict[str, Any]]:
+    """The log of a run."""
+    return [json.loads(line) for line in (work / "steps.jsonl").read_text().splitlines()]
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
