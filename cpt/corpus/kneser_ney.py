@@ -7,7 +7,7 @@ n1 / (n1 + 2 n2), of the n-grams that are counted once and twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,15 +43,10 @@ class KneserNey:
         self._vocabulary = vocabulary
         self._base = vocabulary + 1
         tokens = self._joined(documents)
-        follows = tokens != self._mark
-        numbers, contexts = tokens, np.zeros_like(tokens)
-        keys: list[np.ndarray] = []
-        counts: list[np.ndarray] = []
-        suffixes: list[np.ndarray] = []
+        contexts = place = np.zeros_like(tokens)
+        keys, counts, suffixes = [], [], []
         for length in range(1, order + 1):
-            if length > 1:
-                contexts = _before(numbers)
-            at = np.flatnonzero(follows & (contexts != _NONE))
+            at = np.flatnonzero((tokens != self._mark) & (contexts != _NONE))
             found, first, own, count = np.unique(
                 contexts[at] * self._base + tokens[at],
                 return_index=True,
@@ -60,12 +55,11 @@ class KneserNey:
             )
             keys.append(found)
             counts.append(count)
+            suffixes.append(place[at[first]])
             place = np.full_like(tokens, _NONE)
             place[at] = own
-            suffixes.append(shorter[at[first]] if length > 1 else found)
-            shorter = place
-            numbers = tokens if length == 1 else place
-        sizes = [1, self._base, *(len(each) for each in keys[1:])]
+            contexts = _before(tokens if length == 1 else place)
+        sizes = [1, self._base, *map(len, keys[1:])]
         self._orders = [
             self._estimated(keys[k], _continuations(counts[k], suffixes[k + 1 : k + 2]), sizes[k])
             for k in range(order)
@@ -93,10 +87,8 @@ class KneserNey:
         tokens = self._joined(documents)
         follows = tokens != self._mark
         probability = np.full(len(tokens), 1 / self._vocabulary)
-        numbers, contexts = tokens, np.zeros_like(tokens)
+        contexts = np.zeros_like(tokens)
         for length, order in enumerate(self._orders, start=1):
-            if length > 1:
-                contexts = _before(numbers)
             at = np.flatnonzero(follows & (contexts != _NONE))
             context = contexts[at]
             key = context * self._base + tokens[at]
@@ -106,9 +98,9 @@ class KneserNey:
             above = np.where(seen, order.above[place], 0.0)
             mixed = (above + order.spread[context] * probability[at]) / np.maximum(order.total[context], 1)
             probability[at] = np.where(known, mixed, probability[at])
-            if length > 1:
-                numbers = np.full_like(tokens, _NONE)
-                numbers[at] = np.where(seen, place, _NONE)
+            numbers = np.full_like(tokens, _NONE)
+            numbers[at] = np.where(seen, place, _NONE)
+            contexts = _before(tokens if length == 1 else numbers)
         owner = np.cumsum(~follows) - 1
         return np.bincount(owner, weights=np.where(follows, -np.log2(probability), 0.0))
 

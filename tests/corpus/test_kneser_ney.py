@@ -54,9 +54,7 @@ class Plain:
 
     def bits(self, text: np.ndarray) -> float:
         marked = (None, *text.tolist())
-        return -sum(
-            math.log2(self.probability(marked[:end], marked[end])) for end in range(1, len(marked))
-        )
+        return -sum(math.log2(self.probability(marked[:end], marked[end])) for end in range(1, len(marked)))
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])

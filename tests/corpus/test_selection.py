@@ -29,7 +29,8 @@ def kept(reasons: np.ndarray) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("budget", "chosen"), [(1, [2]), (10, [2]), (11, [0, 2]), (30, [0, 2]), (31, [0, 1, 2]), (36, [0, 1, 2, 3])]
+    ("budget", "chosen"),
+    [(1, [2]), (10, [2]), (11, [0, 2]), (30, [0, 2]), (31, [0, 1, 2]), (36, [0, 1, 2, 3])],
 )
 def test_the_fewest_best_documents_that_hold_the_budget(budget: int, chosen: list[int]) -> None:
     among = found([20, 5, 10, 1])
