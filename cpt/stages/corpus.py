@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cpt.corpus.store import PART
 from cpt.errors import Problem
 from cpt.stages.base import Artifact, Context, Stage
-from cpt.stages.corpus_config import CorpusConfig, Replay
+from cpt.stages.corpus_config import CorpusConfig, Replay, ReplayPart
 from cpt.stages.corpus_problems import model_problems, source_problem, transliteration_problems
 from cpt.stages.corpus_sources import read_sources, sample
 
@@ -128,7 +128,9 @@ def _replay(
     """Every source of replay text by name: one, or one for each part of a mixture."""
     if replay is None:
         return
-    parts = {f"replay{PART}{part.name}": part for part in replay.mixture or []} or {"replay": replay}
+    parts: dict[str, ReplayPart | Replay] = {"replay": replay}
+    if replay.mixture:
+        parts = {f"replay{PART}{part.name}": part for part in replay.mixture}
     for name, part in parts.items():
         if part.self_generated is None:
             yield name, read_sources(part.sources or [], context)

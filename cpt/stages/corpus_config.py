@@ -99,11 +99,6 @@ class Replay(_Part):
             raise ValueError(f"two parts are named {', '.join(twice)}")
         return mixture
 
-    @property
-    def parts(self) -> dict[str, ReplayPart]:
-        """The parts of a mixture, in its order; none if there is no mixture."""
-        return {part.name: part for part in self.mixture or []}
-
 
 class ByBase(_Part):
     """Bits per byte under the base model: what it finds most likely comes first."""

@@ -91,7 +91,8 @@ def _ratings(
     from cpt.corpus.rating import rate
     from cpt.corpus.selection import KEPT, chance, texts_to_rate
 
-    by, able, reference = selection.by, reasons == KEPT, {}
+    by, able = selection.by, reasons == KEPT
+    reference: dict[str, Any] = {}
     ratings = np.full(len(found), np.nan)
     if isinstance(by, AtRandom):
         ratings[able] = chance(found.digests, context.seed)[able]
