@@ -10,11 +10,11 @@ from typing import Any
 from cpt.estimate.job import Job, Lengths, heaviness
 from cpt.estimate.model import planned_model
 from cpt.recipe.schema import Recipe, Step
-from cpt.stages.base import Artifact
+from cpt.stages.base import Artifact, Makers
 from cpt.stages.corpus import CorpusConfig
 from cpt.stages.pretrain import settings_of
 from cpt.stages.pretrain_config import PretrainConfig
-from cpt.stages.pretrain_data import planned
+from cpt.stages.pretrain_data import expected_tokens, planned
 from cpt.training.place import Place
 from cpt.training.settings import Settings
 
@@ -67,7 +67,7 @@ def plan_job(
         sequences, steps, tokens = _sequences(config, inputs, recipe.seed, model.architecture)
     else:
         sequences, steps, tokens = _full_sequences(
-            config, _corpus_of(recipe, step).sequence_length, assumptions
+            config, recipe.makers(step, "corpus"), _corpus_of(recipe, step).sequence_length, assumptions
         )
     place = place or Place()
     bfloat16 = place.hardware.bfloat16
@@ -124,12 +124,15 @@ def _sequences(
 
 
 def _full_sequences(
-    config: PretrainConfig, length: int, assumptions: list[str]
+    config: PretrainConfig, makers: Makers, length: int, assumptions: list[str]
 ) -> tuple[tuple[Lengths, ...], int, int]:
     """As `_sequences`, for a corpus that is not made yet."""
     assumptions.append(f"every sequence is one document of {length:,} tokens: the corpus is not made yet")
     batch = config.batch_sequences * length
-    steps = math.ceil(config.tokens / batch)
+    tokens = expected_tokens(config, makers)
+    if tokens is None:
+        assumptions.append("one step is reckoned: how many there are follows from the corpus")
+    steps = math.ceil((tokens or batch) / batch)
     return ((length,),) * config.batch_sequences, steps, steps * batch
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.corpus.store import PART
 from cpt.errors import Problem
-from cpt.stages.base import Artifact, Context, Stage
+from cpt.stages.base import Artifact, Context, Makers, Stage
 from cpt.stages.corpus_config import CorpusConfig, Replay, ReplayPart
 from cpt.stages.corpus_problems import model_problems, source_problem, transliteration_problems
 from cpt.stages.corpus_sources import read_sources, sample
@@ -41,7 +41,12 @@ class CorpusStage(Stage[CorpusConfig]):
             problems += model_problems(config, inputs["model"].path("model"))
         return problems
 
-    def forecast(self, config: CorpusConfig, inputs: Mapping[str, Artifact]) -> str:  # noqa: ARG002
+    def forecast(
+        self,
+        config: CorpusConfig,
+        inputs: Mapping[str, Artifact],  # noqa: ARG002
+        makers: Mapping[str, Makers],  # noqa: ARG002
+    ) -> str:
         """What is selected, and how replay text is mixed."""
         said = []
         if config.select:

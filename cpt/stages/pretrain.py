@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.errors import Problem, RecipeError
-from cpt.stages.base import Artifact, Context, Earlier, Stage, StageConfig
+from cpt.stages.base import Artifact, Context, Earlier, Makers, Stage, StageConfig
 from cpt.stages.continuing import begin_of_data, wire_start, write_kept
 from cpt.stages.documents import has_texts, iterate_texts
 from cpt.stages.pretrain_config import PretrainConfig
-from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of, tokens_of
+from cpt.stages.pretrain_data import expected_tokens, planned, start_of, steps_of, stream_of, tokens_of
 from cpt.stages.pretrain_problems import input_problems, place_problems
 from cpt.training.trackers import TENSORBOARD, Tracking
 
@@ -53,12 +53,19 @@ class PretrainStage(Stage[PretrainConfig]):
         """What the hardware cannot compute in, what is not installed, what needs undivided weights."""
         return place_problems(config, place, makers)
 
-    def forecast(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
+    def forecast(
+        self, config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]
+    ) -> str:
         """Steps and tokens, as far as the corpus is known."""
-        if "corpus" not in inputs:
+        passes = f"{config.epochs:g} times the domain text, {config.replay:.0%} replay"
+        if "corpus" in inputs:
+            stream, steps = planned(config, inputs, seed=0)
+            tokens = f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps"
+            return tokens if config.tokens else f"{tokens}: {passes}"
+        if config.tokens:
             return f"{config.tokens:,} tokens"
-        stream, steps = planned(config, inputs, seed=0)
-        return f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps"
+        expected = expected_tokens(config, makers.get("corpus", ()))
+        return f"about {expected:,} tokens: {passes}" if expected else passes
 
     def run(self, config: PretrainConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Train, then save the model and what is known of the training."""
@@ -83,7 +90,7 @@ class PretrainStage(Stage[PretrainConfig]):
         if not world().is_main:
             return {}
         _save_model(model, model_folder, context.output / "model")
-        metrics = _save_training(config, result, context)
+        metrics = _save_training(config, result, stream, context)
 
         def save(step: int, folder: Path) -> None:
             load_weights(context.work, step, model, settings.new_tokens)
@@ -186,7 +193,9 @@ def _save_model(model: Any, source: Path, folder: Path) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
-def _save_training(config: PretrainConfig, result: Result, context: Context) -> dict[str, Any]:
+def _save_training(
+    config: PretrainConfig, result: Result, stream: TrainingStream, context: Context
+) -> dict[str, Any]:
     """Write the training folder; returns the stage's metrics."""
     from cpt.monitor.probes import stability
     from cpt.training.log import write_lines
@@ -200,7 +209,12 @@ def _save_training(config: PretrainConfig, result: Result, context: Context) -> 
         shutil.copytree(context.work / TENSORBOARD, folder / TENSORBOARD)
     if (context.work / "adapter").is_dir():
         shutil.copytree(context.work / "adapter", folder / "adapter")
-    (folder / "ledger.json").write_text(json.dumps(result.ledger, indent=2))
+    parts = stream.parts(result.steps)
+    ledger = {
+        source: {**row, "parts": parts[source]} if source in parts else row
+        for source, row in result.ledger.items()
+    }
+    (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
     gaps = stability(result.readings, config.monitor.tolerance)
     summary = {
         "steps": result.steps,
@@ -214,7 +228,7 @@ def _save_training(config: PretrainConfig, result: Result, context: Context) -> 
         "stability": {name: asdict(gap) for name, gap in gaps.items()},
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
-    return {**summary, "ledger": result.ledger}
+    return {**summary, "ledger": ledger}
 
 
 def _phases(config: PretrainConfig, result: Result) -> dict[str, Any]:

@@ -322,10 +322,10 @@ def test_references_and_forecast() -> None:
     )
     assert STAGE.references(config) == ["a.jsonl", "ref.jsonl", "b.jsonl"]
     assert (
-        STAGE.forecast(config, {})
+        STAGE.forecast(config, {}, {})
         == "the 5,000 best tokens of the domain, by n-gram; replay of b 25%, own 75%"
     )
-    assert STAGE.forecast(CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}]}), {}) == ""
+    assert STAGE.forecast(CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}]}), {}, {}) == ""
 
 
 def test_problems_are_found_in_every_source(base: Artifact, tmp_path: Path) -> None:
