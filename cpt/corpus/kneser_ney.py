@@ -3,6 +3,8 @@
 Its vocabulary is the tokenizer's, so no token is unknown. Kneser and Ney (1995); Chen and Goodman (1999),
 section 2.7, with all orders interpolated, down to the uniform distribution, and one discount for each:
 n1 / (n1 + 2 n2), of the n-grams that are counted once and twice.
+
+KenLM does the same for words and larger text; but its Python package can only ask a model, not estimate one.
 """
 
 from __future__ import annotations
