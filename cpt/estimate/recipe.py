@@ -9,9 +9,10 @@ from typing import Any
 
 from cpt.estimate.job import Job, Lengths, heaviness
 from cpt.estimate.model import planned_model
+from cpt.monitor.schedule import Moment
 from cpt.recipe.schema import Recipe, Step
 from cpt.stages.base import Artifact, Makers
-from cpt.stages.corpus import CorpusConfig
+from cpt.stages.corpus_config import CorpusConfig
 from cpt.stages.pretrain import settings_of
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import expected_tokens, planned
@@ -145,8 +146,15 @@ def _corpus_of(recipe: Recipe, step: Step) -> CorpusConfig:
 
 
 def _probe_tokens(config: PretrainConfig, settings: Settings, corpus: CorpusConfig) -> int:
-    """Tokens of all readings: of the domain's held-out text, and of general text where there is some."""
-    return len(settings.probe_at) * config.monitor.tokens * (1 + bool(corpus.general))
+    """Tokens of all readings of texts and drift, as if the time budget let them all be read in full."""
+    monitor = config.monitor
+    held_out = monitor.tokens * (1 + bool(corpus.general))
+    found = [(held_out, monitor.regular)]
+    found += [(t.tokens or monitor.tokens, t.when(monitor.regular)) for t in monitor.texts.values()]
+    if monitor.drift is not None:
+        found.append((monitor.drift.tokens, monitor.drift.when(monitor.regular)))
+    start, end = Moment(0, 0), Moment(settings.steps, settings.tokens)
+    return sum(tokens * (2 + when.left(start, end)) for tokens, when in found)
 
 
 def _probe(config: PretrainConfig) -> Lengths:

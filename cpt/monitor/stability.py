@@ -6,8 +6,10 @@ gap, `permanent` is forgetting.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from cpt.monitor.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -73,3 +75,12 @@ def stability_gap(curve: Sequence[Point], tolerance: float = 0.0) -> StabilityGa
         area=area,
         permanent=last.value - first.value,
     )
+
+
+def stability(readings: Iterable[Reading], tolerance: float) -> dict[str, StabilityGap]:
+    """The stability gap of every text that was probed."""
+    curves: dict[str, list[Point]] = {}
+    for reading in readings:
+        if reading.kind == "text":
+            curves.setdefault(reading.probe, []).append(Point(reading.step, reading.tokens, reading.value))
+    return {name: stability_gap(curve, tolerance) for name, curve in curves.items()}

@@ -131,18 +131,22 @@ def gather_probes(
 ) -> dict[str, Probe]:
     """Every probe by name, domain and general first."""
     stability: Mapping[str, Mapping[str, Any]] = training.summary.get("stability", {}) if training else {}
-    readings = training.probes if training else ()
+    readings = [row for row in training.probes if row["kind"] == "text"] if training else []
     found = [*stability, *(str(row["probe"]) for row in readings), *scores]
     names = [name for name in FIRST_PROBES if name in found]
     names += [name for name in dict.fromkeys(found) if name not in FIRST_PROBES]
     return {
         name: gather_probe(
             stability.get(name, {}),
-            [CurvePoint(**row) for row in readings if row["probe"] == name],
+            [_curve_point(row) for row in readings if row["probe"] == name],
             scores.get(name),
         )
         for name in names
     }
+
+
+def _curve_point(row: Mapping[str, Any]) -> CurvePoint:
+    return CurvePoint(**{key: row[key] for key in CurvePoint.model_fields})
 
 
 def gather_probe(
@@ -150,8 +154,8 @@ def gather_probe(
 ) -> Probe:
     """One probe: levels from evaluate if it measured this text, the gap from the training curve."""
     curve = sorted(curve, key=lambda point: point.step)
-    before = stability.get("before", curve[0].bits_per_byte if curve else None)
-    end = stability.get("end", curve[-1].bits_per_byte if curve else None)
+    before = stability.get("before", curve[0].value if curve else None)
+    end = stability.get("end", curve[-1].value if curve else None)
     permanent = None if before is None or end is None else end - before
     gap = {key: stability.get(key) for key in ("depth", "area", "trough_step", "trough_tokens")}
     gap |= {key: stability.get(key) for key in ("recovery_step", "recovery_tokens")}

@@ -49,9 +49,9 @@ def stability_gap(name: str, probe: Probe, final: str) -> str | None:
         None if there is no curve.
     """
     curve = [
-        Reading(point.tokens, point.bits_per_byte, point.standard_error or 0.0)
+        Reading(point.tokens, point.value, point.standard_error or 0.0)
         for point in probe.curve
-        if point.bits_per_byte is not None and math.isfinite(point.bits_per_byte)
+        if point.value is not None and math.isfinite(point.value)
     ]
     base = probe.training.before if probe.training else None
     if len(curve) < 2 or base is None:

@@ -36,7 +36,7 @@ class CurvePoint(Fact):
 
     step: int
     tokens: int
-    bits_per_byte: float | None
+    value: float | None
     standard_error: float | None = None
 
 

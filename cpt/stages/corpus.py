@@ -106,8 +106,8 @@ def _write_documents(
         context.progress.message(f"{name}: {describe(index.sources[name])}")
 
     if config.general:
-        write("general", read_sources(config.general, context), always("heldout"))
-    write("domain", read_sources(config.domain, context), by_hash(config.heldout, context.seed))
+        write("general", read_sources(config.general, context.progress), always("heldout"))
+    write("domain", read_sources(config.domain, context.progress), by_hash(config.heldout, context.seed))
     require_both_sides(index.sources["domain"], config.heldout)
     if config.select:
         from cpt.stages.corpus_selection import select
@@ -138,7 +138,7 @@ def _replay(
         parts = {f"replay{PART}{part.name}": part for part in replay.mixture}
     for name, part in parts.items():
         if part.self_generated is None:
-            yield name, read_sources(part.sources or [], context)
+            yield name, read_sources(part.sources or [], context.progress)
         else:
             work = context.work / name
             yield name, sample(part.self_generated, model, index.start_token, work, context)

@@ -7,28 +7,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpt.references import resolve_file
-from cpt.stages.base import Context
+from cpt.stages.base import Context, Progress
 from cpt.stages.corpus_config import SelfGenerated, Source
 
 if TYPE_CHECKING:
     from cpt.corpus.documents import Item
 
 
-def read_sources(sources: Sequence[Source], context: Context) -> Iterator[Item]:
+def read_sources(sources: Sequence[Source], progress: Progress) -> Iterator[Item]:
     """Every entry of every source, transliterated where that is asked for."""
     from cpt.corpus.readers import read
 
     for source in sources:
-        path = resolve_file(source.path, context.progress)
+        path = resolve_file(source.path, progress)
         items = read(path, source.format, source.text_field)
-        yield from _transliterated(items, source, context) if source.transliterate else items
+        yield from _transliterated(items, source, progress) if source.transliterate else items
 
 
-def _transliterated(items: Iterator[Item], source: Source, context: Context) -> Iterator[Item]:
+def _transliterated(items: Iterator[Item], source: Source, progress: Progress) -> Iterator[Item]:
     from cpt.corpus.build import rewritten
     from tokenizer_tools.transliteration.romanise import Romaniser
 
-    context.progress.message(f"transliterating {source.path}")
+    progress.message(f"transliterating {source.path}")
     language = source.transliterate if isinstance(source.transliterate, str) else None
     return rewritten(items, Romaniser(language).romanise)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,21 +14,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cpt.errors import Problem, RecipeError
 from cpt.stages.base import Artifact, Context, Earlier, Makers, Stage, StageConfig
 from cpt.stages.continuing import begin_of_data, wire_start, write_kept
-from cpt.stages.documents import has_texts, iterate_texts
+from cpt.stages.documents import has_texts
+from cpt.stages.monitor_config import Monitor
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import expected_tokens, planned, start_of, steps_of, stream_of, tokens_of
 from cpt.stages.pretrain_problems import input_problems, place_problems
+from cpt.stages.probing import Probed, build_probes, monitor_references, planned_probes
 from cpt.training.trackers import TENSORBOARD, Tracking
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
-    from cpt.monitor.bits_per_byte import TokenisedText
+    from cpt.monitor.budget import Allowance
     from cpt.training.place import Place
     from cpt.training.settings import Settings
     from cpt.training.state import Result
-
-PROBES = ("domain", "general")
-"""Sources whose held-out text is probed."""
 
 
 class PretrainStage(Stage[PretrainConfig]):
@@ -36,6 +37,7 @@ class PretrainStage(Stage[PretrainConfig]):
     Config: ClassVar[type[StageConfig]] = PretrainConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "training")
+    contract: ClassVar[int] = 2
     together: ClassVar[bool] = True
 
     def wire(self, config: PretrainConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
@@ -56,20 +58,17 @@ class PretrainStage(Stage[PretrainConfig]):
     def forecast(
         self, config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]
     ) -> str:
-        """Steps and tokens, as far as the corpus is known."""
-        passes = f"{config.epochs:g} times the domain text, {config.replay:.0%} replay"
-        if "corpus" in inputs:
-            stream, steps = planned(config, inputs, seed=0)
-            tokens = f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps"
-            return tokens if config.tokens else f"{tokens}: {passes}"
-        if config.tokens:
-            return f"{config.tokens:,} tokens"
-        expected = expected_tokens(config, makers.get("corpus", ()))
-        return f"about {expected:,} tokens: {passes}" if expected else passes
+        """Steps and tokens, as far as the corpus is known, and what is probed."""
+        return f"{_planned_tokens(config, inputs, makers)}; {_planned_probes(config, inputs)}"
+
+    def references(self, config: PretrainConfig) -> list[str]:
+        """Files of the monitor's texts, and the folder of its tasks' data."""
+        return monitor_references(config.monitor)
 
     def run(self, config: PretrainConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Train, then save the model and what is known of the training."""
         from cpt.packed.model import load_model
+        from cpt.stages.probing_samples import to_gpu
         from cpt.training.checkpoint.store import load_weights
         from cpt.training.loop import train
         from cpt.training.repeatable import repeatable
@@ -84,13 +83,18 @@ class PretrainStage(Stage[PretrainConfig]):
         begin = begin_of_data(config.start, found, inputs)
         model, stream = load_model(model_folder), stream_of(config, corpus, context.seed, begin)
         settings = _settings(config, steps_of(config, corpus, stream), stream, model_folder, context)
-        probes = _probes(config, model, model_folder, corpus, context.seed)
+        probed = Probed(
+            model, model_folder, corpus, context.work, context.seed, settings.new_tokens, config.trains
+        )
+        to_gpu(model)
+        probes = build_probes(config.monitor, probed, context.progress)
+        settings = replace(settings, allowance=_allowance(config.monitor, probed))
         with repeatable(config.repeatable):
             result = train(model, stream, probes, settings, context.work, context.progress)
         if not world().is_main:
             return {}
         _save_model(model, model_folder, context.output / "model")
-        metrics = _save_training(config, result, stream, context)
+        metrics = _save_training(config, result, stream, context, probed)
 
         def save(step: int, folder: Path) -> None:
             load_weights(context.work, step, model, settings.new_tokens)
@@ -98,6 +102,32 @@ class PretrainStage(Stage[PretrainConfig]):
 
         write_kept(context.output, result.kept, stream.passed, save, context.progress.message)
         return metrics
+
+
+def _planned_tokens(
+    config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]
+) -> str:
+    passes = f"{config.epochs:g} times the domain text, {config.replay:.0%} replay"
+    if "corpus" in inputs:
+        stream, steps = planned(config, inputs, seed=0)
+        tokens = f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps"
+        return tokens if config.tokens else f"{tokens}: {passes}"
+    if config.tokens:
+        return f"{config.tokens:,} tokens"
+    expected = expected_tokens(config, makers.get("corpus", ()))
+    return f"about {expected:,} tokens: {passes}" if expected else passes
+
+
+def _planned_probes(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
+    from cpt.model_folder.new_tokens import read_new_tokens
+
+    if "corpus" not in inputs:
+        return planned_probes(config.monitor)
+    return planned_probes(
+        config.monitor,
+        general=has_texts(inputs["corpus"].path("corpus"), "general", "heldout"),
+        new_tokens="model" in inputs and bool(read_new_tokens(inputs["model"].path("model"))),
+    )
 
 
 def _settings(
@@ -126,7 +156,6 @@ def settings_of(
         new_tokens: ids of the tokens that the model's base did not have.
         bfloat16: whether the hardware multiplies bfloat16 matrices; None to ask this machine's.
     """
-    from cpt.monitor.probes import probe_steps
     from cpt.packed.model import resolve_precision
     from cpt.training.settings import Settings
 
@@ -137,7 +166,6 @@ def settings_of(
         optimizer=config.optimizer,
         clip=config.clip,
         dtype=resolve_precision(config.precision, bfloat16),
-        probe_at=probe_steps(steps, config.monitor.every),
         checkpoint=config.checkpoint,
         faults=config.faults,
         compile=config.compile,
@@ -156,29 +184,6 @@ def _tracking(config: PretrainConfig, context: Context) -> Tracking:
     return Tracking(config.trackers, project, config.name or PretrainStage.kind, settings)
 
 
-def _probes(
-    config: PretrainConfig, model: Any, folder: Path, corpus: Path, seed: int
-) -> dict[str, TokenisedText]:
-    """Held-out documents of every probed source, in a seeded order, in the model's tokens."""
-    import numpy as np
-
-    from cpt.corpus import read_index
-    from cpt.model_folder.tokenizer import load_tokenizer
-    from cpt.monitor.bits_per_byte import tokenise_text
-
-    tokenizer, start_token = load_tokenizer(folder), read_index(corpus).start_token
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    window = min(config.monitor.window, positions or config.monitor.window)
-    probes = {}
-    for name in PROBES:
-        if has_texts(corpus, name, "heldout"):
-            texts = list(iterate_texts(corpus, name, "heldout"))
-            order = np.random.default_rng(seed).permutation(len(texts))
-            shuffled = (texts[index] for index in order)
-            probes[name] = tokenise_text(tokenizer, shuffled, window, start_token, config.monitor.tokens)
-    return probes
-
-
 def _save_model(model: Any, source: Path, folder: Path) -> None:
     """Write the trained weights, and beside them the source's tokenizer and generation settings."""
     model.save_pretrained(folder)
@@ -194,10 +199,10 @@ def _save_model(model: Any, source: Path, folder: Path) -> None:
 
 
 def _save_training(
-    config: PretrainConfig, result: Result, stream: TrainingStream, context: Context
+    config: PretrainConfig, result: Result, stream: TrainingStream, context: Context, probed: Probed
 ) -> dict[str, Any]:
     """Write the training folder; returns the stage's metrics."""
-    from cpt.monitor.probes import stability
+    from cpt.monitor.stability import stability
     from cpt.training.log import write_lines
 
     folder = context.output / "training"
@@ -215,6 +220,7 @@ def _save_training(
         for source, row in result.ledger.items()
     }
     (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
+    sampling = _save_samples(config.monitor, probed, folder)
     gaps = stability(result.readings, config.monitor.tolerance)
     summary = {
         "steps": result.steps,
@@ -222,13 +228,59 @@ def _save_training(
         "seconds": result.seconds,
         "tokens_per_second": result.tokens / result.seconds,
         "schedule": _phases(config, result),
-        "probe_seconds": result.probe_seconds,
+        "probe_seconds": result.probe_seconds + sampling,
         "checkpoint_seconds": result.checkpoint_seconds,
         "faults": len(result.faults),
+        "monitor": _monitoring(config.monitor, result, sampling),
         "stability": {name: asdict(gap) for name, gap in gaps.items()},
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
     return {**summary, "ledger": ledger}
+
+
+def _allowance(monitor: Monitor, probed: Probed) -> Allowance | None:
+    """What probes may take of the time; the starting model's samples are written now, by the main process."""
+    from cpt.monitor.budget import Allowance
+    from cpt.stages.probing_samples import sample_before, seconds_spent
+    from cpt.training.world import world
+
+    if monitor.samples is not None and world().is_main:
+        sample_before(monitor.samples, probed)
+    if not world().is_main:
+        return None if monitor.budget is None else Allowance(monitor.budget)
+    again = seconds_spent(probed.work, "samples.json") if monitor.samples is not None else 0.0
+    spent = seconds_spent(probed.work, "samples.json", "drift.json")
+    return Allowance(math.inf if monitor.budget is None else monitor.budget, spent, again)
+
+
+def _save_samples(monitor: Monitor, probed: Probed, folder: Path) -> float:
+    """Write how the model went on before and goes on now; returns the seconds that it took."""
+    from cpt.stages.probing_samples import sample_after
+
+    if monitor.samples is None:
+        return 0.0
+    began = time.perf_counter()
+    samples = sample_after(monitor.samples, probed)
+    (folder / "samples.json").write_text(json.dumps(samples, indent=2, ensure_ascii=False), encoding="utf-8")
+    return time.perf_counter() - began
+
+
+def _monitoring(monitor: Monitor, result: Result, sampling: float) -> dict[str, Any]:
+    """What monitoring took of the steps' seconds, and what of it was left out, by probe."""
+    probes = {}
+    for name, wanted in result.wanted.items():
+        readings = [reading for reading in result.readings if reading.probe == name]
+        probes[name] = {
+            "seconds": sum(reading.seconds for reading in readings),
+            "readings": len(readings),
+            "wanted": wanted,
+            "smallest_share": min((reading.share for reading in readings), default=None),
+        }
+    return {
+        "budget": monitor.budget,
+        "share": (result.probe_seconds + sampling) / result.seconds,
+        "probes": probes,
+    }
 
 
 def _phases(config: PretrainConfig, result: Result) -> dict[str, Any]:

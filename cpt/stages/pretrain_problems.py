@@ -14,6 +14,7 @@ from cpt.stages.continuing import begin_of_data
 from cpt.stages.documents import has_texts, tokenizer_problems
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of
+from cpt.stages.probing import monitor_problems
 from cpt.stages.vocabulary_config import VocabularyConfig
 from cpt.training.launch import whole_weights_needed
 from cpt.training.trackers import missing
@@ -31,7 +32,7 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
         replay_rows(config.replay, config.batch_sequences)
     except RecipeError as error:
         return error.problems
-    problems = _rounding_problems(config)
+    problems = _rounding_problems(config) + monitor_problems(config.monitor)
     if "corpus" not in inputs:
         some = _trains_problems(config, inputs, config.most_tokens) if "model" in inputs else []
         return [*problems, *some]

@@ -7,13 +7,12 @@ batches, clip, set the rate, step. Around it: probes, the log, checkpoints, the 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from cpt.errors import StageFailed
-from cpt.monitor.bits_per_byte import TokenisedText
-from cpt.monitor.probes import read_probes
+from cpt.monitor.probes.base import Probe, Subject
 from cpt.packed.model import PackedLanguageModel
 from cpt.training.checkpoint.keeper import Keeper
 from cpt.training.checkpoint.parts import Moments, Part, Weights
@@ -30,10 +29,11 @@ from cpt.training.sharding import master_weights
 from cpt.training.state import Result, State
 from cpt.training.step import Gradient, Stepper
 from cpt.training.stopping import HeldSignals
-from cpt.training.trackers import Trackers, open_trackers
+from cpt.training.trackers import open_trackers
 from cpt.training.trains import Setup
 from cpt.training.trains.table import table
 from cpt.training.trains.trained import Trained
+from cpt.training.watch import Watch
 from cpt.training.world import world
 
 
@@ -48,7 +48,7 @@ class Progress(Protocol):
 def train(
     model: Any,
     stream: Stream,
-    probes: dict[str, TokenisedText],
+    probes: Sequence[Probe],
     settings: Settings,
     work: Path,
     progress: Progress,
@@ -63,8 +63,8 @@ def train(
     Args:
         model: causal language model whose attention is `cpt.packed.attention`, float32 weights before and
             after.
-        probes: texts whose bits per byte are read on the way.
-        work: folder for checkpoints, `steps.jsonl` and `faults.jsonl`; it survives a kill.
+        probes: what is measured on the way.
+        work: folder for checkpoints, `steps.jsonl`, `probes.jsonl` and `faults.jsonl`; it survives a kill.
 
     Raises:
         StageFailed: documents see each other, a parameter does not train, a loss is not finite, the
@@ -96,8 +96,9 @@ def train(
         prepare(model, settings)
         stepper = Stepper(module, trained, optimizer, processes, settings)
         trackers = open_trackers(settings.trackers, work, state.step, progress.message)
-        if state.step == 0 and 0 in settings.probe_at and not state.readings:
-            _probe(module, probes, state, progress, trackers)
+        subject = Subject(module, trained.masters)
+        watch = Watch(probes, subject, state, settings, work, progress, processes, trackers)
+        watch.begin()
 
         # rounding by chance may leave a small tensor where it was: nothing is proven then
         proof = None if settings.stochastic_rounding else TrainingProof(trained, model)
@@ -127,7 +128,6 @@ def train(
                 record = _record(state, batch, gradient, rate, taken, fault)
                 log.write(record)
                 trackers.log(state.step, record)
-                latest: Mapping[str, float] = {r["probe"]: r["bits_per_byte"] for r in state.readings}
                 speed = record["tokens_per_second"]
                 progress.update(
                     state.step,
@@ -135,10 +135,9 @@ def train(
                     "step",
                     loss=gradient.loss_nats,
                     tokens_per_second=speed,
-                    **latest,
+                    **state.latest,
                 )
-                if state.step in settings.probe_at:
-                    _probe(module, probes, state, progress, trackers)
+                watch.after_step()
                 keeper.after_step(log)
             if stopping:
                 keeper.save(log)
@@ -146,6 +145,7 @@ def train(
                 name = signals.heed_others().name
                 progress.message(f"{name}: saved after step {state.step}, and stopped")
     log.close()
+    watch.close()
     trackers.close()
     trained.release(model, work / "adapter" if processes.is_main else None)
     processes.close()
@@ -201,22 +201,6 @@ def _record(
         "tokens_per_second": sum(len(sequence.tokens) for sequence in batch) / taken,
     }
     return record | ({"fault": fault.kind, "action": fault.action} if fault else {})
-
-
-def _probe(
-    module: PackedLanguageModel,
-    probes: dict[str, TokenisedText],
-    state: State,
-    progress: Progress,
-    trackers: Trackers,
-) -> None:
-    began = time.perf_counter()
-    readings = read_probes(module, probes, state.step, state.tokens)
-    state.probe_seconds += time.perf_counter() - began
-    trackers.log(state.step, {f"bits_per_byte/{r.probe}": r.bits_per_byte for r in readings})
-    state.readings.extend(reading.as_json() for reading in readings)
-    shown = ", ".join(f"{reading.probe} {reading.bits_per_byte:.4f}" for reading in readings)
-    progress.message(f"step {state.step}: {shown} bits per byte")
 
 
 def _check_isolation(module: PackedLanguageModel, batch: Sequence[PackedSequence]) -> None:

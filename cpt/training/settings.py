@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from pydantic import BaseModel
 
 from cpt.errors import StageFailed
+from cpt.monitor.budget import Allowance
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
 from cpt.training.optimizers import Optimizer
@@ -19,7 +20,7 @@ from cpt.training.trains import All, Trains
 
 _EVERYTHING = All()
 
-_FREE = frozenset({"probe_at", "checkpoint", "trackers", "faults"})
+_FREE = frozenset({"checkpoint", "trackers", "faults", "allowance"})
 """Settings that do not bear on the weights trained so far: a run may go on with others."""
 
 
@@ -32,7 +33,6 @@ class Settings:
         micro_batch: sequences that go through the model at once.
         clip: largest norm of the gradient.
         dtype: precision in which the model computes; master weights and optimizer state are float32.
-        probe_at: steps after which probes are read; 0 is before the first.
         checkpoint: when checkpoints are written, how, and how long they are kept.
         faults: what to do when a loss is not finite, or jumps.
         compile: compile the parts of the layers whose shapes do not depend on the documents.
@@ -44,6 +44,7 @@ class Settings:
         gradient_checkpointing: compute what is inside a layer again in the backward pass.
         stochastic_rounding: hold weights in bfloat16 alone, rounded by a chance that follows from `seed`.
         float8: multiply in 8-bit floating point.
+        allowance: of time for probes; without one all that are due are read in full.
     """
 
     steps: int
@@ -52,7 +53,6 @@ class Settings:
     optimizer: Optimizer
     clip: float
     dtype: torch.dtype
-    probe_at: Collection[int]
     checkpoint: Checkpoints = field(default_factory=Checkpoints)
     faults: Faults = field(default_factory=Faults)
     compile: bool = False
@@ -64,6 +64,7 @@ class Settings:
     gradient_checkpointing: bool = False
     stochastic_rounding: bool = False
     float8: bool = False
+    allowance: Allowance | None = None
 
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
         """Learning rate of the step that begins after `step` steps and `tokens` tokens.

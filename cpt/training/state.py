@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cpt.errors import StageFailed
-from cpt.monitor.probes import Reading
+from cpt.monitor.reading import Reading
 from cpt.training.checkpoint.policy import Kept
 from cpt.training.data import PackedSequence, Stream
 
@@ -27,6 +27,10 @@ class State:
         counted: what was trained on.
         dropped: global batches that were skipped, or rolled back.
         losses: of the last batches trained on, in nats.
+        readings: of all probes so far; `baselines`: what the first one of each found, item by item;
+            `wanted`: how many were due.
+        probe_costs: seconds that a reading in full is expected to take; `probe_savings`: shares of readings
+            that were not given, by the time budget.
         faults: what happened and what was done, one record each.
         log_bytes: length of the log.
     """
@@ -40,8 +44,17 @@ class State:
     dropped: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     readings: list[dict[str, Any]] = field(default_factory=list)
+    baselines: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    wanted: dict[str, int] = field(default_factory=dict)
+    probe_costs: dict[str, float] = field(default_factory=dict)
+    probe_savings: dict[str, float] = field(default_factory=dict)
     faults: list[dict[str, Any]] = field(default_factory=list)
     log_bytes: int = 0
+
+    @property
+    def latest(self) -> dict[str, float]:
+        """The last value of every probe."""
+        return {reading["probe"]: reading["value"] for reading in self.readings}
 
     def state(self) -> Mapping[str, Any]:
         return asdict(self)
@@ -130,6 +143,7 @@ class Result:
         tokens: trained on.
         seconds, probe_seconds, checkpoint_seconds: see `State`.
         ledger: what was trained on, by source, checked against what the loop counted.
+        wanted: how many readings of every probe were due.
         faults: what happened and what was done, one record each.
         kept: steps whose weights can be started from, and why they are kept.
     """
@@ -141,6 +155,7 @@ class Result:
     checkpoint_seconds: float
     ledger: Mapping[str, Mapping[str, float]]
     readings: list[Reading]
+    wanted: Mapping[str, int]
     faults: list[dict[str, Any]]
     kept: Mapping[int, Kept]
 
@@ -159,6 +174,7 @@ class Result:
             state.checkpoint_seconds,
             state.checked_ledger(stream),
             [Reading.from_json(reading) for reading in state.readings],
+            state.wanted,
             state.faults,
             {**kept, state.step: "last"},
         )

@@ -82,7 +82,8 @@ def probe_rows() -> list[dict[str, Any]]:
             "step": step,
             "tokens": step * TOKENS_PER_STEP,
             "probe": name,
-            "bits_per_byte": level(step),
+            "kind": "text",
+            "value": level(step),
             "standard_error": error,
         }
         for name, (level, error) in levels.items()

@@ -44,7 +44,7 @@ def every_chart(facts: Facts) -> list[str]:
 
 
 def curve_of(levels: list[float], **gap: object) -> Probe:
-    points = [CurvePoint(step=i, tokens=100 * i, bits_per_byte=level) for i, level in enumerate(levels)]
+    points = [CurvePoint(step=i, tokens=100 * i, value=level) for i, level in enumerate(levels)]
     training = ProbeTraining(before=levels[0], end=levels[-1], permanent=levels[-1] - levels[0])
     return Probe(curve=points, training=training, permanent=training.permanent, **gap)  # type: ignore[arg-type]
 

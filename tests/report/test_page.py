@@ -144,7 +144,10 @@ def test_strings_from_data_are_escaped_wherever_they_appear(run: RunRecord) -> N
     ]
     assert run.training is not None
     row = {"sequences": 1, "tokens": 9, "epochs": 1}
-    probes = [{"step": n, "tokens": n, "probe": HOSTILE, "bits_per_byte": 1 + n} for n in (0, 1)]
+    probes = [
+        {"step": n, "tokens": n, "probe": HOSTILE, "kind": "text", "value": 1 + n, "standard_error": None}
+        for n in (0, 1)
+    ]
     training = dataclasses.replace(run.training, stage=HOSTILE, ledger={HOSTILE: row}, probes=probes)
     source = {"documents_in": 1, "removed": {HOSTILE: 1}, "splits": {}}
     recipe = {"name": HOSTILE, "base": HOSTILE, "stages": [{HOSTILE: HOSTILE}]}
@@ -204,7 +207,14 @@ def test_a_long_run_stays_under_a_megabyte(run: RunRecord) -> None:
     assert run.training is not None
     steps = [{"step": n, "tokens": n, "loss_nats": 2 + n % 97 / 97, "lr": 1e-4} for n in range(1, 50_001)]
     probes = [
-        {"step": n, "tokens": n, "probe": name, "bits_per_byte": 1 + n % 89 / 89, "standard_error": 0.01}
+        {
+            "step": n,
+            "tokens": n,
+            "probe": name,
+            "kind": "text",
+            "value": 1 + n % 89 / 89,
+            "standard_error": 0.01,
+        }
         for name in ("domain", "general")
         for n in range(5_000)
     ]

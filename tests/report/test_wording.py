@@ -99,7 +99,7 @@ def test_judgement(difference, lower_is_better, found) -> None:
 
 
 def test_gap_finding_tells_recovery_from_forgetting() -> None:
-    curve = [CurvePoint(step=0, tokens=0, bits_per_byte=1.0), CurvePoint(step=9, tokens=900, bits_per_byte=1)]
+    curve = [CurvePoint(step=0, tokens=0, value=1.0), CurvePoint(step=9, tokens=900, value=1)]
     recovered = Probe(depth=0.034, trough_step=6, recovery_step=40, area=9.0, curve=curve)
     assert wording.gap_finding("general", recovered) == (
         "General text first got worse: by 0.034 bits per byte at its worst, at step 6, and by 0.010 on "

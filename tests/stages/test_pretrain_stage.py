@@ -21,7 +21,10 @@ from cpt.training.schedules import Linear, Power
 from cpt.training.settings import Settings
 from cpt.training.trackers import open_trackers
 
-PLAIN = {"tokens": 600, "batch_sequences": 4, "checkpoint": {"every": 2}, "monitor": {"every": 2}}
+ALL = {"every": 2, "budget": None, "samples": None, "weights": None}
+"""A monitor that reads whatever is due of held-out text, and nothing else."""
+
+PLAIN = {"tokens": 600, "batch_sequences": 4, "checkpoint": {"every": 2}, "monitor": ALL}
 
 
 def artifact(name: str, folder: Path, *kinds: str) -> Artifact:
@@ -126,21 +129,21 @@ def test_every_setting_of_the_training_changes_the_weights(inputs, tmp_path: Pat
 
 def test_every_setting_of_the_monitor_changes_what_is_read(inputs, tmp_path: Path) -> None:
     def readings(name: str, **monitor: Any) -> list[dict[str, Any]]:
-        output = pretrain({"tokens": 1500, "monitor": {"every": 2} | monitor}, inputs, tmp_path / name)
+        output = pretrain({"tokens": 1500, "monitor": ALL | monitor}, inputs, tmp_path / name)
         return [json.loads(line) for line in (output / "training/probes.jsonl").read_text().splitlines()]
 
     plain = readings("plain")
     assert len(readings("every", every=1)) > len(plain)
-    assert readings("tokens", tokens=40)[0]["bits_per_byte"] != plain[0]["bits_per_byte"]
-    assert readings("window", window=8)[0]["bits_per_byte"] != plain[0]["bits_per_byte"]
+    assert readings("tokens", tokens=40)[0]["value"] != plain[0]["value"]
+    assert readings("window", window=8)[0]["value"] != plain[0]["value"]
 
 
 def test_tolerance_reaches_the_stability_gap(inputs, tmp_path: Path, monkeypatch) -> None:
     seen = []
     monkeypatch.setattr(
-        "cpt.monitor.probes.stability", lambda readings, tolerance: seen.append(tolerance) or {}
+        "cpt.monitor.stability.stability", lambda readings, tolerance: seen.append(tolerance) or {}
     )
-    pretrain({"monitor": {"tolerance": 0.25}}, inputs, tmp_path)
+    pretrain({"monitor": ALL | {"tolerance": 0.25}}, inputs, tmp_path)
     assert seen == [0.25]
 
 
@@ -291,9 +294,9 @@ def test_tokens_are_reached_however_full_the_sequences_are(inputs, tmp_path: Pat
 
 def test_forecast_tells_tokens_and_steps(inputs, tmp_path: Path) -> None:
     config = PRETRAIN.Config.model_validate(PLAIN)
-    assert PRETRAIN.forecast(config, {}, {}) == "600 tokens"
+    assert PRETRAIN.forecast(config, {}, {}) == "600 tokens; probes domain, general"
     forecast = PRETRAIN.forecast(config, inputs, {})
-    assert forecast.endswith("tokens in 3 steps")
+    assert forecast.endswith("tokens in 3 steps; probes domain, general")
     metrics = run_stage(PRETRAIN, PLAIN, inputs, tmp_path)
     assert int(forecast.split()[1]) == pytest.approx(metrics["tokens"], rel=0.05)
 
@@ -355,7 +358,7 @@ def test_without_tokens_the_domain_text_is_gone_through_epochs_times(inputs, tmp
     config = PRETRAIN.Config.model_validate(settings)
     assert PRETRAIN.check(config, inputs) == []
     forecast = PRETRAIN.forecast(config, inputs, {})
-    assert forecast.endswith("steps: 2 times the domain text, 0% replay")
+    assert "steps: 2 times the domain text, 0% replay; probes" in forecast
     metrics = run_stage(PRETRAIN, settings, inputs, tmp_path / "run")
     assert 1.9 < metrics["ledger"]["domain"]["epochs"] <= 2.0
     assert f" tokens in {metrics['steps']:,} steps" in forecast
@@ -368,8 +371,8 @@ def test_tokens_of_a_selection_are_planned_before_there_is_a_corpus() -> None:
     everything = CorpusConfig.model_validate({"domain": [{"path": "a"}]})
     config = PRETRAIN.Config.model_validate({"epochs": 4, "replay": 0.25, "batch_sequences": 8})
     passes = "4 times the domain text, 25% replay"
-    assert PRETRAIN.forecast(config, {}, {"corpus": [selected]}) == f"about 16,000 tokens: {passes}"
-    assert PRETRAIN.forecast(config, {}, {"corpus": [everything]}) == passes
+    assert PRETRAIN.forecast(config, {}, {"corpus": [selected]}).startswith(f"about 16,000 tokens: {passes};")
+    assert PRETRAIN.forecast(config, {}, {"corpus": [everything]}).startswith(f"{passes};")
 
 
 def test_text_that_fills_no_batch_is_found_before_running(inputs) -> None:

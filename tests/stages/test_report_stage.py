@@ -68,7 +68,14 @@ def pretrain(root: Path) -> Artifact:
     summary = {"stability": {"domain": gap}, "tokens_per_second": 50.0, "steps": 2, "tokens": 128}
     steps = [{"step": n, "tokens": 64 * n, "loss_nats": 3.0 / n, "lr": 1e-3} for n in (1, 2)]
     probes = [
-        {"step": n, "tokens": 64 * n, "probe": "domain", "bits_per_byte": level, "standard_error": None}
+        {
+            "step": n,
+            "tokens": 64 * n,
+            "probe": "domain",
+            "kind": "text",
+            "value": level,
+            "standard_error": None,
+        }
         for n, level in ((0, 1.2), (1, 1.0), (2, 0.9))
     ]
     folder = made.path("training")

@@ -66,13 +66,10 @@ def run(jobs: list[dict[str, Any]], count: int = 2) -> None:
 def _do(job: dict[str, Any]) -> None:
     import torch
     from safetensors.torch import save_file
-    from tiny import SENTENCES
-    from tiny_runs import SETTINGS, Batches
+    from tiny_runs import SETTINGS, Batches, tiny_probes
     from tiny_training import Said
 
     from cpt.errors import StageFailed
-    from cpt.model_folder.tokenizer import load_tokenizer
-    from cpt.monitor.bits_per_byte import tokenise_text
     from cpt.packed.model import load_model
     from cpt.training.loop import train
     from cpt.training.world import world
@@ -87,7 +84,7 @@ def _do(job: dict[str, Any]) -> None:
     changes = changed(job.get("settings", {}))
     folder = Path(job["model"])
     model = load_model(folder)
-    probes = {"domain": tokenise_text(load_tokenizer(folder), SENTENCES, 64, "<s>")}
+    probes = tiny_probes(folder)
     out = Path(f"{job['out']}-{world().rank}")
     settings, progress = dataclasses.replace(SETTINGS, **changes), Said(job.get("stop"))
     try:
@@ -98,7 +95,7 @@ def _do(job: dict[str, Any]) -> None:
         result = None
         out.with_suffix(".txt").write_text(f"{type(error).__name__}: {error}")
     if result and (world().is_main or job.get("also")):
-        readings = [reading.as_json() for reading in result.readings]
+        readings = [{**reading.as_json(), "seconds": None} for reading in result.readings]
         weights = {name: p.detach().contiguous() for name, p in model.named_parameters()}
         save_file(weights, out.with_suffix(".safetensors"))
         told = {"ledger": result.ledger, "readings": readings, "faults": result.faults}
