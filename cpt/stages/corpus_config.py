@@ -101,7 +101,10 @@ class Replay(_Part):
 
 
 class ByBase(_Part):
-    """Bits per byte under the base model: what it finds most likely comes first."""
+    """Bits per byte under the base model: what it finds most likely comes first.
+
+    Needs no reference, but takes a forward pass over all text, and takes what the base knows for good.
+    """
 
     kind: Literal["base"] = "base"
 
