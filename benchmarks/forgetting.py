@@ -211,6 +211,10 @@ def divide(path: Path, kind: str, folder: Path, share: float) -> tuple[Path, Pat
     for line in path.read_text(encoding="utf-8").splitlines():
         hashed = int.from_bytes(hashlib.blake2b(line.encode(), digest_size=4).digest(), "little")
         lines["heldout" if hashed < share * 2**32 else "train"].append(line)
+    if share and not lines["heldout"]:
+        raise SystemExit(
+            f"{path}: none of its {len(lines['train'])} lines is held out: give more, or --heldout"
+        )
     for side, place in parts.items():
         place.write_text("".join(f"{line}\n" for line in lines[side]), encoding="utf-8")
     return parts["train"], parts["heldout"]
