@@ -28,6 +28,7 @@ from cpt.cli.output import out, print_json, rows, word
 from cpt.errors import UsageError
 from cpt.recipe.load import load
 from cpt.recipe.plan import Entry, Plan, make_plan
+from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
 from cpt.recipe.templates import about, template, templates
 
@@ -152,20 +153,24 @@ def _print_plan(made: Plan, store: Store, peaks: Mapping[str, int]) -> None:
     console.print(table)
     count = len(made.to_run)
     for entry in made.entries:
-        _print_curve(entry)
+        _print_curve(entry, recipe)
     console.print("Nothing to run." if not count else f"{plural(count, 'stage')} to run.")
 
 
-def _print_curve(entry: Entry) -> None:
+def _print_curve(entry: Entry, recipe: Recipe) -> None:
     """The learning rate of a stage that trains, as far as it is known before its corpus is."""
     from cpt.stages.pretrain_config import PretrainConfig
+    from cpt.stages.pretrain_data import expected_tokens
 
     config = entry.step.config
     if not isinstance(config, PretrainConfig):
         return
+    tokens = expected_tokens(config, recipe.makers(entry.step, "corpus"))
+    if tokens is None:
+        return
     console, schedule = out(), config.planned_schedule
     console.print(Text.assemble("\n  ", (entry.step.name, "bold"), f"  learning rate, {schedule.kind}"))
-    for line in draw(schedule, config.tokens, console.width - 2, "tokens"):
+    for line in draw(schedule, tokens, console.width - 2, "tokens"):
         console.print(Text(f"  {line}"), soft_wrap=True)
     console.print()
 

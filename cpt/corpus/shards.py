@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cpt.corpus.packing import best_fit
+from cpt.corpus.store import PART
 from cpt.errors import DataError
 
 SHARD_TOKENS = 1 << 24
@@ -79,18 +80,19 @@ class _Shard:
 class TokenisedSource:
     """The packed sequences of one source, by number, read by memory map."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open `tokens/<source>` of a corpus folder.
+    def __init__(self, *folders: Path) -> None:
+        """Open `tokens/<source>` of a corpus folder, or `tokens/<source>.<part>` of each of its parts.
 
         Raises:
-            DataError: The folder holds no shards, or a shard is damaged.
+            DataError: A folder holds no shards, or a shard is damaged.
         """
-        stems = sorted(path.name.removesuffix(".tokens.npy") for path in folder.glob("shard-*.tokens.npy"))
-        if not stems:
-            raise DataError(f"{folder}: no token shards", hint="Run the corpus stage again (--force corpus).")
-        self.name = folder.name
-        self._shards = [_open(folder, stem) for stem in stems]
+        parts = [_shards(folder) for folder in folders]
+        self.name = folders[0].name.partition(PART)[0]
+        self._shards = [shard for shards in parts for shard in shards]
         self._firsts = np.cumsum([0, *(len(shard.sequences) - 1 for shard in self._shards)])
+        sizes = [sum(len(shard.sequences) - 1 for shard in shards) for shards in parts]
+        self.parts = dict(zip([folder.name for folder in folders], sizes, strict=True))
+        """Sequences of each part, in the order of their numbers; a source without parts is its own."""
         self.sequence_lengths = np.concatenate(
             [np.diff(shard.pieces[shard.sequences]) for shard in self._shards]
         )
@@ -104,6 +106,15 @@ class TokenisedSource:
         """Tokens of all sequences."""
         return int(self.sequence_lengths.sum())
 
+    def count_parts(self, numbers: np.ndarray) -> dict[str, tuple[int, int]]:
+        """Sequences and tokens of each part among sequences of some numbers."""
+        ends = np.cumsum(list(self.parts.values()))
+        part = np.searchsorted(ends, numbers, side="right")
+        sequences = np.bincount(part, minlength=len(ends))
+        tokens = np.bincount(part, weights=self.sequence_lengths[numbers], minlength=len(ends))
+        pairs = zip(sequences.tolist(), tokens.astype(np.int64).tolist(), strict=True)
+        return dict(zip(self.parts, pairs, strict=True))
+
     def sequence(self, number: int) -> PackedSequence:
         """Sequence `number` of 0 .. len - 1."""
         if not 0 <= number < len(self):
@@ -113,6 +124,13 @@ class TokenisedSource:
         first, last = shard.sequences[at], shard.sequences[at + 1]
         pieces = shard.pieces[first : last + 1]
         return PackedSequence(self.name, shard.tokens[pieces[0] : pieces[-1]], np.diff(pieces))
+
+
+def _shards(folder: Path) -> list[_Shard]:
+    stems = sorted(path.name.removesuffix(".tokens.npy") for path in folder.glob("shard-*.tokens.npy"))
+    if not stems:
+        raise DataError(f"{folder}: no token shards", hint="Run the corpus stage again (--force corpus).")
+    return [_open(folder, stem) for stem in stems]
 
 
 def _open(folder: Path, stem: str) -> _Shard:

@@ -10,6 +10,9 @@ from typing import Any
 from cpt.corpus.documents import Document
 from cpt.errors import DataError
 
+PART = "."
+"""Stands between a source's name and the name of a part of it: replay.books."""
+
 _BYTES_AT_ONCE = 8 << 20
 _ROWS_AT_ONCE = 1024
 
@@ -17,6 +20,12 @@ _ROWS_AT_ONCE = 1024
 def documents_path(corpus: Path, source: str, split: str) -> Path:
     """Where a corpus folder keeps the documents of one split of one source."""
     return corpus / "documents" / f"{source}.{split}.parquet"
+
+
+def parts_of(folder: Path, source: str, suffix: str = "") -> list[Path]:
+    """What a folder holds of a source: `<source><suffix>`, or else `<source>.<part><suffix>` of each part."""
+    plain = folder / f"{source}{suffix}"
+    return [plain] if plain.exists() else sorted(folder.glob(f"{source}{PART}*{suffix}"))
 
 
 class DocumentWriter:
@@ -59,7 +68,7 @@ class DocumentWriter:
 
 
 def read_documents(corpus: Path, source: str, split: str) -> Iterator[Document]:
-    """Yield the documents of one split of one source, batch by batch.
+    """Yield the documents of one split of one source, of all its parts, batch by batch.
 
     Raises:
         DataError: The corpus has no such split, or its file is damaged.
@@ -67,13 +76,14 @@ def read_documents(corpus: Path, source: str, split: str) -> Iterator[Document]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = documents_path(corpus, source, split)
-    if not path.is_file():
+    paths = parts_of(corpus / "documents", source, f".{split}.parquet")
+    if not paths:
         raise DataError(f"{corpus}: this corpus has no {split} documents of source {source!r}")
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=["id", "text"]):
-                for row in batch.to_pylist():
-                    yield Document(row["id"], row["text"])
-    except pa.ArrowException as error:
-        raise DataError(f"{path}: damaged: {error}", hint="Run the corpus stage again.") from error
+    for path in paths:
+        try:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=["id", "text"]):
+                    for row in batch.to_pylist():
+                        yield Document(row["id"], row["text"])
+        except pa.ArrowException as error:
+            raise DataError(f"{path}: damaged: {error}", hint="Run the corpus stage again.") from error

@@ -165,6 +165,36 @@ class TrainingStream:
             result[name] = {"sequences": sequences, "tokens": tokens, "epochs": epochs}
         return result
 
+    def parts(self, steps: int) -> dict[str, dict[str, dict[str, float]]]:
+        """What the first `steps` global batches hold of the named parts of a source that has any.
+
+        Returns:
+            By source and part: "sequences", "tokens", "epochs".
+        """
+        begin, result = self.passed(0), {}
+        for name, passed in self.passed(steps).items():
+            source = self._sources[name]
+            if len(source.parts) < 2:
+                continue
+            before, after = self._part_counts(name, begin[name]), self._part_counts(name, passed)
+            result[name] = {
+                part: {
+                    "sequences": int(after[part][0] - before[part][0]),
+                    "tokens": int(after[part][1] - before[part][1]),
+                    "epochs": float(after[part][0] - before[part][0]) / size,
+                }
+                for part, size in source.parts.items()
+            }
+        return result
+
+    def _part_counts(self, name: str, sequences: int) -> dict[str, np.ndarray]:
+        """Sequences and tokens, int64 (2,), of each part in the first sequences of a source."""
+        source = self._sources[name]
+        epochs, rest = divmod(sequences, len(source))
+        whole = source.count_parts(np.arange(len(source)))
+        begun = source.count_parts(self._epoch(name, epochs)(np.arange(rest)))
+        return {part: epochs * np.array(whole[part]) + begun[part] for part in whole}
+
     def passed(self, steps: int) -> dict[str, int]:
         """Sequences of each source gone through after `steps` global batches, earlier runs included."""
         return {name: self._passed(name, steps) for name in self._used}

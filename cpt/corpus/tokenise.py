@@ -9,7 +9,7 @@ from typing import Protocol
 
 from cpt.corpus.index import CorpusIndex, SplitCounts, read_index, write_index
 from cpt.corpus.shards import ShardWriter, TokenisedSource
-from cpt.corpus.store import documents_path, read_documents
+from cpt.corpus.store import documents_path, parts_of, read_documents
 from cpt.corpus.tokens import DocumentTokenizer, follow_special_token, tokenizer_sha256
 
 
@@ -25,12 +25,13 @@ def tokens_path(corpus: Path, source: str) -> Path:
 
 
 def open_source(corpus: Path, source: str) -> TokenisedSource:
-    """The packed training sequences of one source of a corpus folder.
+    """The packed training sequences of one source of a corpus folder, of all its parts.
 
     Raises:
         DataError: The corpus has none.
     """
-    return TokenisedSource(tokens_path(corpus, source))
+    plain = tokens_path(corpus, source)
+    return TokenisedSource(*(parts_of(plain.parent, source) or [plain]))
 
 
 def tokenise(corpus: Path, index: CorpusIndex, model: Path, progress: Updates | None = None) -> CorpusIndex:

@@ -12,11 +12,11 @@ from cpt.estimate.job import Job, Lengths, heaviness
 from cpt.estimate.model import planned_model
 from cpt.monitor.schedule import Moment
 from cpt.recipe.schema import Recipe, Step
-from cpt.stages.base import Artifact
-from cpt.stages.corpus import CorpusConfig
+from cpt.stages.base import Artifact, Makers
+from cpt.stages.corpus_config import CorpusConfig
 from cpt.stages.pretrain import settings_of
 from cpt.stages.pretrain_config import PretrainConfig
-from cpt.stages.pretrain_data import planned
+from cpt.stages.pretrain_data import expected_tokens, planned
 from cpt.training.place import Place
 from cpt.training.settings import Settings
 
@@ -69,7 +69,7 @@ def plan_job(
         sequences, steps, tokens = _sequences(config, inputs, recipe.seed, model.architecture)
     else:
         sequences, steps, tokens = _full_sequences(
-            config, _corpus_of(recipe, step).sequence_length, assumptions
+            config, recipe.makers(step, "corpus"), _corpus_of(recipe, step).sequence_length, assumptions
         )
     place = place or Place()
     bfloat16 = place.hardware.bfloat16
@@ -130,12 +130,15 @@ def _sequences(
 
 
 def _full_sequences(
-    config: PretrainConfig, length: int, assumptions: list[str]
+    config: PretrainConfig, makers: Makers, length: int, assumptions: list[str]
 ) -> tuple[tuple[Lengths, ...], int, int]:
     """As `_sequences`, for a corpus that is not made yet."""
     assumptions.append(f"every sequence is one document of {length:,} tokens: the corpus is not made yet")
     batch = config.batch_sequences * length
-    steps = math.ceil(config.tokens / batch)
+    tokens = expected_tokens(config, makers)
+    if tokens is None:
+        assumptions.append("one step is reckoned: how many there are follows from the corpus")
+    steps = math.ceil((tokens or batch) / batch)
     return ((length,),) * config.batch_sequences, steps, steps * batch
 
 

@@ -155,7 +155,8 @@ def _entry(
     }
     problems = step_problems(recipe.document, step, available) if available else []
     draft.problems += problems
-    forecast = "" if problems else step.stage.forecast(step.located, available)
+    makers = {role: recipe.makers(step, role) for role in step.inputs}
+    forecast = "" if problems else step.stage.forecast(step.located, available, makers)
     return replace(entry, continues=partial or bool(entry.adopts), forecast=forecast)
 
 

@@ -78,5 +78,13 @@ class Recipe:
     def data(self) -> dict[str, Any]:
         return self.document.data
 
+    def makers(self, step: Step, role: str) -> list[StageConfig]:
+        """Configurations of the stages that an input of a step comes through, the first one first."""
+        made: list[StageConfig] = []
+        while step.inputs.get(role, BASE) != BASE:
+            step = self.step(step.inputs[role])
+            made.insert(0, step.located)
+        return made
+
     def step(self, name: str) -> Step:
         return next(step for step in self.steps if step.name == name)

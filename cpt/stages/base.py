@@ -120,6 +120,10 @@ class Earlier:
     inputs: Mapping[str, str] = field(default_factory=dict)
 
 
+Makers = Sequence[StageConfig]
+"""Configurations of the stages that an artifact comes through, the first one first."""
+
+
 class WiringError(Exception):
     """A stage's inputs cannot be found among the earlier stages. Carries the problem (key, message, hint)."""
 
@@ -187,11 +191,12 @@ class Stage(ABC, Generic[C]):
         """
         return []
 
-    def forecast(self, config: C, inputs: Mapping[str, Artifact]) -> str:  # noqa: ARG002
+    def forecast(self, config: C, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]) -> str:  # noqa: ARG002
         """What the stage will do, in numbers, for `cpt plan`: "98,304 tokens in 48 steps". May be empty.
 
         Args:
             inputs: by role, those inputs that exist already.
+            makers: by role, what makes each input.
         """
         return ""
 

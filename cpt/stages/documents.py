@@ -10,9 +10,9 @@ from cpt.errors import Problem
 
 def has_texts(corpus: Path, source: str, split: str) -> bool:
     """Whether the corpus holds texts of that source and split."""
-    from cpt.corpus.store import documents_path
+    from cpt.corpus.store import parts_of
 
-    return documents_path(corpus, source, split).is_file()
+    return bool(parts_of(corpus / "documents", source, f".{split}.parquet"))
 
 
 def iterate_texts(corpus: Path, source: str, split: str) -> Iterator[str]:

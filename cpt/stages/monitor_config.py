@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cpt.monitor.schedule import Regular
-from cpt.stages.corpus import Source
+from cpt.stages.corpus_config import Source
 
 EVERY = 10
 """Steps between readings of a probe where nothing is said."""

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.errors import Problem, RecipeError
-from cpt.stages.base import Artifact, Context, Earlier, Stage, StageConfig
+from cpt.stages.base import Artifact, Context, Earlier, Makers, Stage, StageConfig
 from cpt.stages.continuing import begin_of_data, wire_start, write_kept
 from cpt.stages.documents import has_texts
 from cpt.stages.monitor_config import Monitor
 from cpt.stages.pretrain_config import PretrainConfig
-from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of, tokens_of
+from cpt.stages.pretrain_data import expected_tokens, planned, start_of, steps_of, stream_of, tokens_of
 from cpt.stages.pretrain_gates import probe_figures, require_budgets
 from cpt.stages.pretrain_objective import TEACHER, against_forgetting, wire_teacher
 from cpt.stages.pretrain_problems import input_problems, place_problems
@@ -57,21 +57,12 @@ class PretrainStage(Stage[PretrainConfig]):
         """What the hardware cannot compute in, what is not installed, what needs undivided weights."""
         return place_problems(config, place, makers)
 
-    def forecast(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
+    def forecast(
+        self, config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]
+    ) -> str:
         """Steps and tokens, as far as the corpus is known, and what is probed."""
-        from cpt.model_folder.new_tokens import read_new_tokens
-
-        if "corpus" not in inputs:
-            words = "; ".join([*against_forgetting(config), planned_probes(config.monitor)])
-            return f"{config.tokens:,} tokens; {words}"
-        stream, steps = planned(config, inputs, seed=0)
-        probes = planned_probes(
-            config.monitor,
-            general=has_texts(inputs["corpus"].path("corpus"), "general", "heldout"),
-            new_tokens="model" in inputs and bool(read_new_tokens(inputs["model"].path("model"))),
-        )
-        words = "; ".join([*against_forgetting(config), probes])
-        return f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps; {words}"
+        words = [_planned_tokens(config, inputs, makers), *against_forgetting(config)]
+        return "; ".join([*words, _planned_probes(config, inputs)])
 
     def references(self, config: PretrainConfig) -> list[str]:
         """Files of the monitor's texts, and the folder of its tasks' data."""
@@ -111,16 +102,42 @@ class PretrainStage(Stage[PretrainConfig]):
         if not world().is_main:
             return {}
         _save_model(model, model_folder, context.output / "model")
-        metrics = _save_training(config, settings, result, context, probed)
+        followed = stream.with_phases(result.phases) if result.phases else stream
+        metrics = _save_training(config, settings, result, followed, context, probed)
 
         def save(step: int, folder: Path) -> None:
             load_weights(context.work, step, model, settings.new_tokens)
             _save_model(model, model_folder, folder)
 
-        followed = stream.with_phases(result.phases) if result.phases else stream
         write_kept(context.output, result.kept, followed.passed, save, context.progress.message)
         require_budgets(metrics)
         return metrics
+
+
+def _planned_tokens(
+    config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]
+) -> str:
+    passes = f"{config.epochs:g} times the domain text, {config.replay:.0%} replay"
+    if "corpus" in inputs:
+        stream, steps = planned(config, inputs, seed=0)
+        tokens = f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps"
+        return tokens if config.tokens else f"{tokens}: {passes}"
+    if config.tokens:
+        return f"{config.tokens:,} tokens"
+    expected = expected_tokens(config, makers.get("corpus", ()))
+    return f"about {expected:,} tokens: {passes}" if expected else passes
+
+
+def _planned_probes(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
+    from cpt.model_folder.new_tokens import read_new_tokens
+
+    if "corpus" not in inputs:
+        return planned_probes(config.monitor)
+    return planned_probes(
+        config.monitor,
+        general=has_texts(inputs["corpus"].path("corpus"), "general", "heldout"),
+        new_tokens="model" in inputs and bool(read_new_tokens(inputs["model"].path("model"))),
+    )
 
 
 def _settings(
@@ -197,7 +214,12 @@ def _save_model(model: Any, source: Path, folder: Path) -> None:
 
 
 def _save_training(
-    config: PretrainConfig, settings: Settings, result: Result, context: Context, probed: Probed
+    config: PretrainConfig,
+    settings: Settings,
+    result: Result,
+    stream: TrainingStream,
+    context: Context,
+    probed: Probed,
 ) -> dict[str, Any]:
     """Write the training folder; returns the stage's metrics."""
     from cpt.training.log import write_lines
@@ -212,7 +234,12 @@ def _save_training(
         shutil.copytree(context.work / TENSORBOARD, folder / TENSORBOARD)
     if (context.work / "adapter").is_dir():
         shutil.copytree(context.work / "adapter", folder / "adapter")
-    (folder / "ledger.json").write_text(json.dumps(result.ledger, indent=2))
+    parts = stream.parts(result.steps)
+    ledger = {
+        source: {**row, "parts": parts[source]} if source in parts else row
+        for source, row in result.ledger.items()
+    }
+    (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
     sampling = _save_samples(config.monitor, probed, folder)
     summary = {
         "steps": result.steps,
@@ -227,7 +254,7 @@ def _save_training(
         **probe_figures(config.gates, result, config.monitor.tolerance),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
-    return {**summary, "ledger": result.ledger}
+    return {**summary, "ledger": ledger}
 
 
 def _allowance(monitor: Monitor, probed: Probed) -> Allowance | None:

@@ -20,6 +20,8 @@ from cpt.training.schedules import RewarmCosine, Schedule
 from cpt.training.trackers import TrackerName
 from cpt.training.trains import All, Trains
 
+_MORE_THAN_THERE_CAN_BE = 10**15
+
 
 class PretrainConfig(StageConfig):
     """How the model is trained on."""
@@ -31,7 +33,12 @@ class PretrainConfig(StageConfig):
         default=None,
         description="Continue an earlier pretrain stage from a checkpoint of it.",
     )
-    tokens: int = Field(gt=0, description="Tokens to train on, replay included; rounded up to whole steps.")
+    tokens: int | None = Field(
+        default=None,
+        gt=0,
+        description="Tokens to train on, replay included; rounded up to whole steps. Left out: the domain "
+        "text is gone through `epochs` times, with the replay that belongs to it.",
+    )
     batch_sequences: int = Field(default=8, gt=0, description="Sequences of a global batch.")
     micro_batch_sequences: int | None = Field(
         default=None,
@@ -98,4 +105,9 @@ class PretrainConfig(StageConfig):
     @property
     def planned_schedule(self) -> Schedule:
         """The schedule as far as it is known before the corpus is: with the tokens that are asked for."""
-        return self.schedule.for_run(self.batch_sequences, self.tokens)
+        return self.schedule.for_run(self.batch_sequences, self.most_tokens)
+
+    @property
+    def most_tokens(self) -> int:
+        """The tokens that are asked for; where they follow from the corpus, more than there can be."""
+        return self.tokens or _MORE_THAN_THERE_CAN_BE

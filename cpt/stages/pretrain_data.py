@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpt.errors import Problem
-from cpt.stages.base import Artifact
+from cpt.stages.base import Artifact, StageConfig
 from cpt.stages.continuing import Checkpoint, begin_of_data, find_start
+from cpt.stages.corpus_config import CorpusConfig
 from cpt.stages.documents import has_texts
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_gates import may_replay
@@ -26,9 +27,11 @@ def start_of(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> Checkpoi
 
 
 def steps_of(config: PretrainConfig, corpus: Path, stream: TrainingStream) -> int:
-    """The fewest steps that hold the tokens asked for: sequences are not always full."""
+    """The fewest steps that hold the tokens asked for, as sequences are not always full; or all there are."""
     from cpt.corpus import read_index
 
+    if config.tokens is None:
+        return stream.available_steps(config.epochs)
     most = config.batch_sequences * read_index(corpus).sequence_length
     steps = 0
     while (missing := config.tokens - tokens_of(stream, steps)) > 0:
@@ -39,6 +42,22 @@ def steps_of(config: PretrainConfig, corpus: Path, stream: TrainingStream) -> in
 def tokens_of(stream: TrainingStream, steps: int) -> int:
     """Tokens of so many steps."""
     return sum(int(entry["tokens"]) for entry in stream.ledger(steps).values())
+
+
+def expected_tokens(config: PretrainConfig, makers: Sequence[StageConfig]) -> int | None:
+    """Tokens of a stage whose corpus is not made yet; None where nothing says how much text there is.
+
+    Args:
+        makers: configurations of the stages that the corpus comes through.
+    """
+    from cpt.corpus.stream import replay_rows
+
+    if config.tokens is not None:
+        return config.tokens
+    selected = [maker.select.tokens for maker in makers if isinstance(maker, CorpusConfig) and maker.select]
+    domain_rows = config.batch_sequences - replay_rows(config.replay, config.batch_sequences)
+    share = domain_rows / config.batch_sequences
+    return round(selected[-1] * config.epochs / share) if selected else None
 
 
 def planned(config: PretrainConfig, inputs: Mapping[str, Artifact], seed: int) -> tuple[TrainingStream, int]:

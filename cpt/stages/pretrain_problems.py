@@ -37,7 +37,7 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
     problems = _rounding_problems(config) + objective_problems(config) + monitor_problems(config.monitor)
     problems += _gate_problems(config, inputs)
     if "corpus" not in inputs:
-        some = _trains_problems(config, inputs, config.tokens) if "model" in inputs else []
+        some = _trains_problems(config, inputs, config.most_tokens) if "model" in inputs else []
         return [*problems, *some]
     found = start_of(config, inputs)
     if isinstance(found, Problem):
@@ -69,7 +69,7 @@ def place_problems(config: PretrainConfig, place: Place, makers: Sequence[StageC
             config.optimizer,
             config.faults,
             adapter=config.trains.kind == "lora",
-            new_rows=config.trains.new_rows_apart(Setup(config.tokens, (0,) if new else ())),
+            new_rows=config.trains.new_rows_apart(Setup(config.most_tokens, (0,) if new else ())),
             stochastic_rounding=config.master == "stochastic-rounding",
             float8=config.precision == "fp8",
             gradient_checkpointing=config.gradient_checkpointing,
@@ -89,7 +89,7 @@ def _start_problems(config: PretrainConfig, makers: Sequence[StageConfig]) -> li
     reason = None
     if continued.trains.kind == "lora":
         reason = "an adapter trains, which is no model until it is merged at the end"
-    elif continued.planned_schedule.anneal_begins(continued.tokens) is None:
+    elif continued.planned_schedule.anneal_begins(continued.most_tokens) is None:
         reason = (
             f"its schedule, {continued.schedule.kind}, has no anneal or decay after a phase to go on from"
         )
@@ -125,8 +125,11 @@ def _corpus_problems(config: PretrainConfig, corpus: Path, begin: Mapping[str, i
     fewest = least_rows(config.gates, stream.rows(0).get("replay", 0), config.batch_sequences)
     stream = stream.with_phases([(0, fewest)])  # with which the domain text is gone through fastest
     most = stream.available_steps(config.epochs)
+    if not steps:
+        message = f"the domain text, gone through {config.epochs:g} times, does not fill one batch"
+        return [Problem(message, key="epochs", hint="Add text, use smaller batches, or set more epochs.")]
     problems = _schedule_problems(config, steps) + average_problems(config, steps)
-    if steps <= most:
+    if config.tokens is None or steps <= most:
         return problems
     passes = stream.passes(steps)
     return [

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.errors import DataError, Problem, StageFailed
 from cpt.stages.base import Progress
-from cpt.stages.corpus import read_sources, source_problem
+from cpt.stages.corpus_problems import source_problem
+from cpt.stages.corpus_sources import read_sources
 from cpt.stages.documents import has_texts, iterate_texts
 from cpt.stages.monitor_config import Monitor
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.errors import Problem, ReferenceUnavailable
-from cpt.stages.base import Artifact, Context, Earlier, Progress, Stage, StageConfig, newest
+from cpt.stages.base import Artifact, Context, Earlier, Makers, Progress, Stage, StageConfig, newest
 
 HOOKS: dict[str, Callable[[Context, int], None]] = {}
 """Stage kind -> called before each of its steps with the context and the step's number."""
@@ -152,7 +152,9 @@ class Pretrain(Fake):
     consumes = ("model", "corpus")
     produces = ("model", "training")
 
-    def forecast(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
+    def forecast(
+        self, config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]
+    ) -> str:
         return f"{config.tokens} tokens in {config.steps} steps"
 
 

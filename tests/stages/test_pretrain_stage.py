@@ -294,8 +294,8 @@ def test_tokens_are_reached_however_full_the_sequences_are(inputs, tmp_path: Pat
 
 def test_forecast_tells_tokens_and_steps(inputs, tmp_path: Path) -> None:
     config = PRETRAIN.Config.model_validate(PLAIN)
-    assert PRETRAIN.forecast(config, {}) == "600 tokens; probes domain, general"
-    forecast = PRETRAIN.forecast(config, inputs)
+    assert PRETRAIN.forecast(config, {}, {}) == "600 tokens; probes domain, general"
+    forecast = PRETRAIN.forecast(config, inputs, {})
     assert forecast.endswith("tokens in 3 steps; probes domain, general")
     metrics = run_stage(PRETRAIN, PLAIN, inputs, tmp_path)
     assert int(forecast.split()[1]) == pytest.approx(metrics["tokens"], rel=0.05)
@@ -396,3 +396,58 @@ def test_the_domain_text_must_last_with_the_least_replay(inputs) -> None:
     plain, gated = (PRETRAIN.Config.model_validate(c) for c in (config, config | {"gates": gates}))
     assert not PRETRAIN.check(plain, inputs)
     assert "lasts for" in str(PRETRAIN.check(gated, inputs)[0])
+
+
+def test_without_tokens_the_domain_text_is_gone_through_epochs_times(inputs, tmp_path: Path) -> None:
+    settings = {"batch_sequences": 4, "epochs": 2.0}
+    config = PRETRAIN.Config.model_validate(settings)
+    assert PRETRAIN.check(config, inputs) == []
+    forecast = PRETRAIN.forecast(config, inputs, {})
+    assert "steps: 2 times the domain text, 0% replay; probes" in forecast
+    metrics = run_stage(PRETRAIN, settings, inputs, tmp_path / "run")
+    assert 1.9 < metrics["ledger"]["domain"]["epochs"] <= 2.0
+    assert f" tokens in {metrics['steps']:,} steps" in forecast
+
+
+def test_tokens_of_a_selection_are_planned_before_there_is_a_corpus() -> None:
+    from cpt.stages.corpus_config import CorpusConfig
+
+    selected = CorpusConfig.model_validate({"domain": [{"path": "a"}], "select": {"tokens": 3_000}})
+    everything = CorpusConfig.model_validate({"domain": [{"path": "a"}]})
+    config = PRETRAIN.Config.model_validate({"epochs": 4, "replay": 0.25, "batch_sequences": 8})
+    passes = "4 times the domain text, 25% replay"
+    assert PRETRAIN.forecast(config, {}, {"corpus": [selected]}).startswith(f"about 16,000 tokens: {passes};")
+    assert PRETRAIN.forecast(config, {}, {"corpus": [everything]}).startswith(f"{passes};")
+
+
+def test_text_that_fills_no_batch_is_found_before_running(inputs) -> None:
+    config = PRETRAIN.Config.model_validate({"batch_sequences": 8, "epochs": 0.01})
+    (problem,) = PRETRAIN.check(config, inputs)
+    assert problem.key == "epochs"
+    assert "does not fill one batch" in problem.message
+
+
+def test_the_ledger_tells_the_named_parts_of_replay(inputs, tmp_path: Path) -> None:
+    from stage_runs import artifact
+    from tiny import clinical_texts, varied_texts, write_jsonl
+
+    from cpt.stages.corpus import STAGE as CORPUS
+
+    parts = [
+        {"name": name, "weight": weight, "sources": [{"path": str(write_jsonl(tmp_path / name, texts))}]}
+        for name, weight, texts in (
+            ("a.jsonl", 3, varied_texts(50, "a ")),
+            ("b.jsonl", 1, varied_texts(50, "b ")),
+        )
+    ]
+    parts = [{**part, "name": part["name"][0]} for part in parts]
+    domain = [{"path": str(write_jsonl(tmp_path / "d.jsonl", clinical_texts()))}]
+    config = {"domain": domain, "heldout": 0.1, "sequence_length": 64, "replay": {"mixture": parts}}
+    run_stage(CORPUS, config, {"model": inputs["model"]}, tmp_path / "corpus")
+    corpus = artifact("corpus", tmp_path / "corpus" / "output", "corpus")
+    settings = {"tokens": 1_500, "batch_sequences": 4, "replay": 0.5}
+    run_stage(PRETRAIN, settings, {**inputs, "corpus": corpus}, tmp_path / "run")
+    ledger = json.loads((tmp_path / "run" / "output" / "training" / "ledger.json").read_text())
+    assert set(ledger["replay"]["parts"]) == {"replay.a", "replay.b"}
+    assert sum(part["tokens"] for part in ledger["replay"]["parts"].values()) == ledger["replay"]["tokens"]
+    assert "parts" not in ledger["domain"]

