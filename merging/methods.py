@@ -190,6 +190,9 @@ _RANGES = {
     "alpha": (0.0, float("inf")),
     "eps": (0.0, float("inf")),
 }
+_INERT = {"int8_mask"}
+"""Parameters of mergekit's that cannot change a result; they are left at their defaults and not listed."""
+_OWN_INERT = {"task-arithmetic": {"density", "rescale"}}
 _OWN_RANGES = {("slerp", "t"): (0.0, 1.0), ("nearswap", "t"): (0.0, float("inf"))}
 
 
@@ -225,6 +228,7 @@ def _method(spec: Any) -> Method:
     base: Base = {BasePolicy.REQUIRED: "required", BasePolicy.OPTIONAL: "optional"}.get(contract.base, "none")
     with_base = int(base == "required")
     least = max(1, contract.min_inputs - with_base, contract.min_non_base or 0)
+    inert = _INERT | _OWN_INERT.get(name, set())
     limits = [contract.max_inputs - with_base] if contract.max_inputs is not None else []
     limits += [contract.max_non_base] if contract.max_non_base is not None else []
     return Method(
@@ -233,7 +237,9 @@ def _method(spec: Any) -> Method:
         line=said.line,
         when=said.when,
         reference=_REFERENCES.get(name) or spec.reference_url or "",
-        parameters=tuple(_parameter(name, parameter) for parameter in spec.parameters),
+        parameters=tuple(
+            _parameter(name, parameter) for parameter in spec.parameters if parameter.name not in inert
+        ),
         base=base,
         least=least,
         most=min(limits, default=None),
