@@ -148,9 +148,9 @@ def check_same_architecture(candidates: Sequence[Candidate], *, same_vocabulary:
         CannotMerge: lists what differs from the first model.
     """
     first, *others = candidates
-    differences = [line for other in others for line in _different_structure(first, other)]
-    if not differences and not same_vocabulary:
-        differences = [line for other in others for line in _different_tensors(first, other)]
+    differences = [
+        line for other in others for line in _different_structure(first, other, tensors=not same_vocabulary)
+    ]
     if differences:
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         raise CannotMerge(
@@ -169,12 +169,14 @@ def is_tied(candidates: Sequence[Candidate]) -> bool:
     return all(candidate.tensors.tied for candidate in candidates)
 
 
-def _different_structure(first: Candidate, other: Candidate) -> Iterator[str]:
+def _different_structure(first: Candidate, other: Candidate, *, tensors: bool) -> Iterator[str]:
     if first.config.get("architectures") != other.config.get("architectures"):
         kinds = [model.config.get("architectures") for model in (first, other)]
         yield f"{first.name} is {kinds[0]}, {other.name} is {kinds[1]}"
-    else:
-        yield from _different(first, other, _STRUCTURE)
+        return
+    if tensors:
+        yield from _different_tensors(first, other)
+    yield from _different(first, other, _STRUCTURE)
 
 
 def _different(first: Candidate, other: Candidate, keys: Sequence[str]) -> Iterator[str]:

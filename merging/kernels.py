@@ -26,6 +26,8 @@ from merging.sources import Source, is_finite
 CHUNK = 2**19
 """Weights of a tensor that are worked on at a time; the chunks of a few models fit a processor's cache."""
 
+_TWO_AT_A_TIME = 2**23
+
 T = TypeVar("T")
 
 
@@ -177,10 +179,7 @@ def _sparse(
     """Task arithmetic on the changes that are kept: mergekit's, with nothing left for it to drop."""
     size = int(np.prod(piece.shape, dtype=np.int64))
     compute = compute or _widest(piece.sources)
-    selectors = [
-        _keep_all if kept is None else selector(_Changes(piece.sources[0], model, piece.height, compute), size, kept)
-        for model, kept in zip(piece.sources[1:], ranks, strict=True)
-    ]
+    selectors = _selectors(piece, ranks, size, compute)
     method = piece.method
     assert method is not None
     dense = replace(method.implementation, sparsification_method=None)
@@ -192,6 +191,20 @@ def _sparse(
             kept_changes.append(change * select(change).to(compute))
         change = _apply(piece, [torch.zeros_like(base), *kept_changes], None, dense)
         yield (base + change).to(dtype)
+
+
+def _selectors(
+    piece: Piece, ranks: Sequence[Ranks | None], size: int, compute: torch.dtype
+) -> list[Selector]:
+    """Of each model; two at a time, unless the tensor is large."""
+
+    def of(model: Source, kept: Ranks | None) -> Selector:
+        if kept is None:
+            return lambda change: torch.ones_like(change, dtype=torch.bool)
+        return selector(_Changes(piece.sources[0], model, piece.height, compute), size, kept)
+
+    with ThreadPoolExecutor(max_workers=2 if size <= _TWO_AT_A_TIME else 1) as pool:
+        return list(pool.map(of, piece.sources[1:], ranks))
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,10 +219,6 @@ class _Changes:
     def __call__(self) -> Iterator[torch.Tensor]:
         for base, model in _reads((self.base, self.model), self.height, self.compute):
             yield model - base
-
-
-def _keep_all(change: torch.Tensor) -> torch.Tensor:
-    return torch.ones_like(change, dtype=torch.bool)
 
 
 def _agreed(piece: Piece, dtype: torch.dtype) -> Iterator[torch.Tensor]:

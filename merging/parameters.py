@@ -44,7 +44,20 @@ def values(
             found[parameter.name] = _value(
                 parameter, [model.parameters, request.parameters], tensor, layers, model.name
             )
+    if method.name.startswith("della"):
+        _check_della(per_model)
     return shared, per_model
+
+
+def _check_della(per_model: Sequence[Mapping[str, Any]]) -> None:
+    """DELLA drops with probabilities within epsilon of the density (arXiv 2406.11617, section 3.1)."""
+    for values in per_model:
+        density, epsilon = values["density"], values["epsilon"]
+        if 0 < density < 1 and not (density - epsilon > 0 and density + epsilon < 1):
+            raise CannotMerge(
+                [f"density {density:g} ± epsilon {epsilon:g} is not between 0 and 1"],
+                hint="Choose a smaller epsilon.",
+            )
 
 
 def unknown_parameters(request: Request, method: Method) -> Iterator[str]:
@@ -60,6 +73,27 @@ def unknown_parameters(request: Request, method: Method) -> Iterator[str]:
                 yield f"{model.name}: {name} is no parameter of {method.name} (which has: {known})"
             elif not parameter.per_model:
                 yield f"{model.name}: {name} of {method.name} is one value for all models"
+
+
+def wrong_values(request: Request, method: Method) -> Iterator[str]:
+    """Values that are missing everywhere, or out of their range wherever they hold."""
+    for parameter in method.parameters:
+        scopes = [(parameter.name, request.parameters)]
+        if parameter.per_model:
+            scopes += [(f"{parameter.name} of {model.name}", model.parameters) for model in request.models]
+        for whose, scope in scopes:
+            value = scope.get(parameter.name)
+            if isinstance(value, bool | int | float | str):
+                try:
+                    _checked(parameter, value, whose)
+                except CannotMerge as error:
+                    yield error.message
+        if parameter.required and parameter.name not in request.parameters:
+            for model in request.models if parameter.per_model else ():
+                if parameter.name not in model.parameters:
+                    yield f"{parameter.name} of {model.name} is not given"
+            if not parameter.per_model:
+                yield f"{parameter.name} is not given"
 
 
 def _value(

@@ -18,7 +18,7 @@ from merging.align import Alignment, Case, Group, align
 from merging.candidates import Candidate, alike, check_same_architecture, is_tied, read_candidate
 from merging.kernels import Piece, TensorPlan, seed_of
 from merging.methods import Method, find_method
-from merging.parameters import layer_of, unknown_parameters, values
+from merging.parameters import layer_of, unknown_parameters, values, wrong_values
 from merging.request import AUTO, BASE, UNION, Request
 from merging.sources import FileSource, Source, rows_of
 from merging.union import contains_all, union
@@ -93,10 +93,7 @@ def plan(request: Request, candidates: Sequence[Candidate] | None = None) -> Pla
     Raises:
         CannotMerge: models, method and parameters do not fit together; nothing was written.
     """
-    method = find_method(request.method)
-    problems = list(_problems(request, method))
-    if problems:
-        raise CannotMerge(problems)
+    method = check_request(request)
     named = {candidate.name: candidate for candidate in candidates or read_parents(request)}
     request = _ordered(request, method)
     parents = [named[parent.name] for parent in request.parents]
@@ -107,6 +104,19 @@ def plan(request: Request, candidates: Sequence[Candidate] | None = None) -> Pla
         return planner.without_alignment(notes) if same else planner.with_alignment(notes)
     except DataError as error:
         raise CannotMerge([str(error)]) from error
+
+
+def check_request(request: Request) -> Method:
+    """Check what can be checked without the models; returns the method.
+
+    Raises:
+        CannotMerge: says everything that is wrong.
+    """
+    method = find_method(request.method)
+    problems = list(_problems(request, method))
+    if problems:
+        raise CannotMerge(problems)
+    return method
 
 
 def _problems(request: Request, method: Method) -> Iterator[str]:
@@ -122,15 +132,17 @@ def _problems(request: Request, method: Method) -> Iterator[str]:
         limit = f"at least {method.least}" if most is None else f"{method.least} to {most}"
         limit = f"exactly {most}" if most == method.least else limit
         yield f"{method.name} takes {limit} models apart from the base; there are {count}"
-    for key, choices in (("tokenizer", (AUTO, BASE, UNION, *names)), ("settings", (None, BASE, *names))):
+    base = (BASE,) if request.base else ()
+    for key, choices in (("tokenizer", (AUTO, UNION, *base, *names)), ("settings", (None, *base, *names))):
         choice = getattr(request, key)
-        if choice not in choices or (choice == BASE and request.base is None):
+        if choice not in choices:
             yield f"{key}: there is no model called {choice!r}"
     for key, more in (("dtype", ()), ("compute_dtype", (STORED,))):
         choice = getattr(request, key)
         if choice is not None and choice not in (*_FLOATS, *more):
             yield f"{key} is {choice!r}; choose from {', '.join((*_FLOATS, *more))}"
     yield from unknown_parameters(request, method)
+    yield from wrong_values(request, method)
 
 
 def _ordered(request: Request, method: Method) -> Request:
@@ -188,8 +200,7 @@ class _Planner:
     def _plan(
         self, tensors: Sequence[TensorPlan], anchor: Candidate, rows: int, notes: Sequence[str], **more: Any
     ) -> Plan:
-        chosen = self._request.settings
-        settings = self._parents[0] if chosen == BASE else self._by_name.get(chosen or "", anchor)
+        settings = self._named(self._request.settings or "") or anchor
         return Plan(
             request=self._request,
             method=self._method,
@@ -203,8 +214,12 @@ class _Planner:
 
     def _chosen_parent(self) -> Candidate | None:
         """The parent that is named as the one with the vocabulary."""
-        choice = self._request.tokenizer
-        return self._parents[0] if choice == BASE else self._by_name.get(choice)
+        return self._named(self._request.tokenizer)
+
+    def _named(self, choice: str) -> Candidate | None:
+        if choice == BASE and self._request.base is not None:
+            return self._parents[0]
+        return self._by_name.get(choice)
 
     def _models_first(self) -> Candidate:
         """Of parents with the same vocabulary: the first model, one with a chat template if there is any."""

@@ -145,6 +145,9 @@ class _Spread:
 
     def mark(self, mask: torch.Tensor, equal: torch.Tensor) -> None:
         """Set the mask where a weight that is equal is chosen."""
+        if self._kept == self._total:
+            mask |= equal
+            return
         number = self._seen + equal.cumsum(0)
         chosen = equal & (number * self._kept // self._total > (number - 1) * self._kept // self._total)
         mask |= chosen

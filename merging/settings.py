@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,20 +24,16 @@ def write_settings(plan: Plan, output: Path) -> None:
 
 
 def _write_config(plan: Plan, output: Path) -> None:
-    config = dict(plan.vocabulary_of.config)
+    config = copy.deepcopy(dict(plan.vocabulary_of.config))
     config["torch_dtype" if "torch_dtype" in config else "dtype"] = str(plan.dtype).removeprefix("torch.")
     text = config.get("text_config")
     parts = [part for part in (config, text) if isinstance(part, dict)]
     for part in parts:
         if "vocab_size" in part:
             part["vocab_size"] = plan.rows
-    if plan.tied is False and any(parent.tied for parent in _knows_tying(plan)):
+    if plan.tied is False and plan.vocabulary_of.tensors.tied:
         config["tie_word_embeddings"] = False
     write_json(output / "config.json", config)
-
-
-def _knows_tying(plan: Plan) -> list[Any]:
-    return [plan.vocabulary_of.tensors]
 
 
 def _write_tokenizer(plan: Plan, output: Path) -> None:

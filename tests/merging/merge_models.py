@@ -8,7 +8,9 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
-from merging.task_arithmetic import Parent
+from merging.merge import MergeReport, run
+from merging.plan import plan
+from merging.request import Parent, Request
 
 WORDS = ("<s>", "</s>", "heart", "lung", "kidney", "skin")
 INPUT, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
@@ -51,5 +53,13 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
 
 
-def parent(folder: Path, weight: float = 1.0) -> Parent:
-    return Parent(folder.name, folder, f"fingerprint of {folder.name}", weight)
+def parent(folder: Path, weight: float | None = None, **parameters: Any) -> Parent:
+    """A parent named as its folder."""
+    parameters |= {} if weight is None else {"weight": weight}
+    return Parent(folder.name, folder, f"fingerprint of {folder.name}", parameters)
+
+
+def merge(method: str, base: Path | None, models: list[Parent], output: Path, **request: Any) -> MergeReport:
+    """Merge into `output`."""
+    base_parent = None if base is None else parent(base)
+    return run(plan(Request(method, tuple(models), base_parent, **request)), output)
