@@ -113,9 +113,7 @@ def read_candidate(name: str, folder: Path) -> Candidate:
     config = read_config(folder)
     stored = stored_tensors(folder)
     sources = {tensor: file_source(tensor, where) for tensor, where in stored.items()}
-    return Candidate(
-        name, folder, sources, config, load_tokenizer(folder).get_vocab(with_added_tokens=True)
-    )
+    return Candidate(name, folder, sources, config, load_tokenizer(folder).get_vocab(with_added_tokens=True))
 
 
 def alike(candidates: Sequence[Candidate]) -> bool:
@@ -154,11 +152,7 @@ def check_same_architecture(candidates: Sequence[Candidate], *, same_vocabulary:
     if differences:
         more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
         raise CannotMerge(
-            [
-                "models of different architectures cannot be merged: "
-                + "; ".join(differences[:_SHOWN])
-                + more
-            ],
+            ["models of different architectures cannot be merged: " + "; ".join(differences[:_SHOWN]) + more],
             hint="Merge models that were trained from the same base.",
         )
     return [line for other in others for line in _different(first, other, _BEHAVIOUR)]

@@ -142,9 +142,7 @@ def _apply(
     first = int(piece.has_base)
     parameters = dict(piece.shared or {})
     for name in piece.per_model[0] if piece.per_model else ():
-        parameters[name] = {
-            number + first: values[name] for number, values in enumerate(piece.per_model)
-        }
+        parameters[name] = {number + first: values[name] for number, values in enumerate(piece.per_model)}
     with _seeded(piece.seed) if method.random else _as_it_is():
         (merged,) = (implementation or method.implementation)([group], parameters=parameters, out_dtype=dtype)
     result: torch.Tensor = merged

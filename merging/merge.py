@@ -1,7 +1,7 @@
 """Merge models: into a folder, into tensors, or into a model that is loaded.
 
-    request = Request("ties", base=Parent("base", folder), models=(Parent("law", other, parameters={...}),))
-    report = run(plan(request), output)
+request = Request("ties", base=Parent("base", folder), models=(Parent("law", other, parameters={...}),))
+report = run(plan(request), output)
 """
 
 from __future__ import annotations

@@ -213,7 +213,9 @@ def find_method(name: str) -> Method:
     """
     method = methods().get(name.replace("_", "-"))
     if method is None:
-        raise CannotMerge([f"there is no merge method {name!r}"], hint=f"Choose from: {', '.join(methods())}.")
+        raise CannotMerge(
+            [f"there is no merge method {name!r}"], hint=f"Choose from: {', '.join(methods())}."
+        )
     return method
 
 
@@ -251,9 +253,7 @@ def _method(spec: Any) -> Method:
 def _parameter(method: str, spec: Any) -> Parameter:
     from mergekit.merge_methods.base import ParameterScope
 
-    low, high = _OWN_RANGES.get(
-        (method, spec.name), _RANGES.get(spec.name, (float("-inf"), float("inf")))
-    )
+    low, high = _OWN_RANGES.get((method, spec.name), _RANGES.get(spec.name, (float("-inf"), float("inf"))))
     kinds = {bool: "bool", int: "int"}
     return Parameter(
         name=spec.name,

@@ -172,7 +172,9 @@ class _Planner:
         """The plan where all vocabularies are the same."""
         tensors = [self._plain(name) for name in self._parents[0].sources]
         chosen = self._chosen_parent() or self._models_first()
-        rows = int(chosen.config.get("vocab_size") or chosen.config.get("text_config", {}).get("vocab_size", 0))
+        rows = int(
+            chosen.config.get("vocab_size") or chosen.config.get("text_config", {}).get("vocab_size", 0)
+        )
         return self._plan(tensors, chosen, rows, notes)
 
     def with_alignment(self, notes: Sequence[str]) -> Plan:

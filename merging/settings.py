@@ -62,7 +62,9 @@ def _write_generation(plan: Plan, output: Path) -> None:
     settings = files.read_settings(plan.settings_of.folder / _GENERATION)
     if settings:
         ids = _numbers(plan)
-        write_json(output / _GENERATION, {key: _renumbered(key, value, ids) for key, value in settings.items()})
+        write_json(
+            output / _GENERATION, {key: _renumbered(key, value, ids) for key, value in settings.items()}
+        )
 
 
 def _numbers(plan: Plan) -> Mapping[int, int] | None:

@@ -59,7 +59,8 @@ class MergeConfig(StageConfig):
 
     method: str = Field(default="task-arithmetic", description="How the models are merged.")
     base: str | None = Field(
-        default=BASE, description="Stage whose model the others are merged onto; null for methods without one."
+        default=BASE,
+        description="Stage whose model the others are merged onto; null for methods without one.",
     )
     models: tuple[MergedModel, ...] = Field(description="The models and their weights.")
     parameters: Mapping[str, Setting] = Field(

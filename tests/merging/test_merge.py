@@ -100,9 +100,16 @@ def test_checksums_are_the_files(base: Path, other: Path, tmp_path: Path) -> Non
 
 
 def test_the_card_says_how_it_was_made(base: Path, other: Path, tmp_path: Path) -> None:
-    run(plan(ties(base, other, parameters={"normalize": False})), tmp_path / "merged", command="cpt merge a b")
+    run(
+        plan(ties(base, other, parameters={"normalize": False})), tmp_path / "merged", command="cpt merge a b"
+    )
     card = (tmp_path / "merged" / "README.md").read_text()
-    for part in ("| other | 0.5 | 0.8 | `fingerprint of other` |", "2306.01708", "normalize: false", "cpt merge a b"):
+    for part in (
+        "| other | 0.5 | 0.8 | `fingerprint of other` |",
+        "2306.01708",
+        "normalize: false",
+        "cpt merge a b",
+    ):
         assert part in card
 
 
@@ -130,7 +137,9 @@ def test_a_target_that_cannot_be_written_to_is_said(base: Path, other: Path, tmp
         run(plan(ties(base, other)), tmp_path / "file" / "merged")
 
 
-def test_a_disk_that_is_too_small_is_found_before(base: Path, other: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_disk_that_is_too_small_is_found_before(
+    base: Path, other: Path, tmp_path: Path, monkeypatch
+) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(DiskFull):
@@ -185,7 +194,9 @@ def test_values_that_are_no_numbers_are_named_with_their_tensor(
 
 
 def test_a_result_that_overflows_is_refused(base: Path, other: Path, tmp_path: Path) -> None:
-    request = Request("linear", (parent(base, 1e9), parent(other, 1e9)), parameters={"normalize": False}, dtype="float16")
+    request = Request(
+        "linear", (parent(base, 1e9), parent(other, 1e9)), parameters={"normalize": False}, dtype="float16"
+    )
     with pytest.raises(DataError, match="overflows float16"):
         run(plan(request), tmp_path / "merged")
 
@@ -284,8 +295,14 @@ def test_parameters_that_make_no_sense_are_refused(
     refused(Request(method, (parent(other, **each),), parent(base), shared), message)
 
 
-def test_parameters_may_differ_by_layer_and_by_kind_of_weight(base: Path, other: Path, tmp_path: Path) -> None:
-    setting = [{"layers": [1, 2], "filter": "mlp", "value": 1.0}, {"layers": [0, 1], "value": 1.0}, {"value": 0.0}]
+def test_parameters_may_differ_by_layer_and_by_kind_of_weight(
+    base: Path, other: Path, tmp_path: Path
+) -> None:
+    setting = [
+        {"layers": [1, 2], "filter": "mlp", "value": 1.0},
+        {"layers": [0, 1], "value": 1.0},
+        {"value": 0.0},
+    ]
     merge("task-arithmetic", base, [parent(other, weight=setting)], tmp_path / "merged")
     b, o, result = weights(base), weights(other), weights(tmp_path / "merged")
     for name, tensor in result.items():
@@ -298,7 +315,9 @@ def test_the_data_type_is_as_asked(base: Path, other: Path, tmp_path: Path) -> N
     assert report.dtype == "bfloat16"
     expected, found = weights(other), weights(tmp_path / "merged")
     assert all(torch.equal(found[name], tensor.bfloat16()) for name, tensor in expected.items())
-    assert str(AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto").dtype) == "torch.bfloat16"
+    assert (
+        str(AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype="auto").dtype) == "torch.bfloat16"
+    )
 
 
 def test_the_seed_decides_random_methods(base: Path, other: Path, tmp_path: Path) -> None:
@@ -330,7 +349,9 @@ def test_methods_are_described() -> None:
 # in memory
 
 
-def test_a_merge_into_a_loaded_model_is_the_one_that_is_written(base: Path, other: Path, tmp_path: Path) -> None:
+def test_a_merge_into_a_loaded_model_is_the_one_that_is_written(
+    base: Path, other: Path, tmp_path: Path
+) -> None:
     planned = plan(ties(base, other))
     run(planned, tmp_path / "merged")
     model = AutoModelForCausalLM.from_pretrained(base)

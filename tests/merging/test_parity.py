@@ -59,7 +59,9 @@ RUNS = [(*case, BF16) for case in CASES] + [(*case, F32) for case in CASES[:20:2
 def models(folder: Path, count: int, dtype: torch.dtype) -> list[Path]:
     folder = folder / str(dtype)
     paths = [folder / f"m{seed}" for seed in range(count)]
-    return [path if path.exists() else write_model(path, seed, dtype=dtype) for seed, path in enumerate(paths)]
+    return [
+        path if path.exists() else write_model(path, seed, dtype=dtype) for seed, path in enumerate(paths)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +120,14 @@ def test_the_result_is_mergekits_to_the_bit(
     base = None if methods()[method].base == "none" else first
     parents = [parent(path, **parameters) for path, parameters in zip(others, each, strict=True)]
     merge(
-        method, base, parents, tmp_path / "ours", parameters=shared, compute_dtype=compute, dtype=result, seed=5
+        method,
+        base,
+        parents,
+        tmp_path / "ours",
+        parameters=shared,
+        compute_dtype=compute,
+        dtype=result,
+        seed=5,
     )
     expected = by_mergekit(method, base, parents, tmp_path / "theirs", shared, (compute, result), seed=5)
     ours = weights(tmp_path / "ours")
@@ -129,7 +138,10 @@ def test_the_result_is_mergekits_to_the_bit(
 
 
 def test_methods_with_an_optional_base_do_without(folder: Path, tmp_path: Path) -> None:
-    parents = [parent(path, weight) for path, weight in zip(models(folder, 2, torch.float32), (0.6, 0.3), strict=True)]
+    parents = [
+        parent(path, weight)
+        for path, weight in zip(models(folder, 2, torch.float32), (0.6, 0.3), strict=True)
+    ]
     for method in ("multislerp", "nuslerp"):
         merge(method, None, parents, tmp_path / method)
         expected = by_mergekit(method, None, parents, tmp_path / f"their-{method}", {}, ("float32", None), 0)

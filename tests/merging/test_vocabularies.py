@@ -72,7 +72,9 @@ def test_the_unions_tokenizer_and_model_agree(base: Path, one: Path, two: Path, 
 def test_a_row_that_only_one_model_has_is_its_row_by_any_method(
     method: str, base: Path, one: Path, two: Path, tmp_path: Path
 ) -> None:
-    each = {"ties": {"weight": 0.5, "density": 0.5}, "dare-ties": {"weight": 0.5, "density": 0.5}}.get(method, {})
+    each = {"ties": {"weight": 0.5, "density": 0.5}, "dare-ties": {"weight": 0.5, "density": 0.5}}.get(
+        method, {}
+    )
     parents = [parent(one, **each)] + ([] if method == "slerp" else [parent(two, **each)])
     shared = {"t": 0.5} if method == "slerp" else {}
     merge(
@@ -98,7 +100,9 @@ def test_a_named_parents_vocabulary_is_taken(base: Path, one: Path, two: Path, t
     assert report.dropped == {"one": 1}
 
 
-def test_a_row_that_the_base_has_and_one_model_lacks_leaves_that_model_out(base: Path, tmp_path: Path) -> None:
+def test_a_row_that_the_base_has_and_one_model_lacks_leaves_that_model_out(
+    base: Path, tmp_path: Path
+) -> None:
     pruned = write_model(tmp_path / "pruned", 2, words=WORDS[:5])
     whole = write_model(tmp_path / "whole", 3)
     parents = [parent(pruned, 0.5), parent(whole, 0.5)]
@@ -133,27 +137,36 @@ def test_generation_settings_of_another_parent_have_the_results_token_ids(base: 
     moved = write_model(tmp_path / "moved", 2, words=("heart", "</s>", "<s>", "lung", "kidney", "skin"))
     (moved / "chat_template.jinja").write_text("{{ messages }}")
     GenerationConfig(bos_token_id=2, eos_token_id=[1, 3]).save_pretrained(moved)
-    merge("task-arithmetic", base, [parent(moved, 1.0)], tmp_path / "merged", tokenizer="base", settings="moved")
+    merge(
+        "task-arithmetic", base, [parent(moved, 1.0)], tmp_path / "merged", tokenizer="base", settings="moved"
+    )
     found = GenerationConfig.from_pretrained(tmp_path / "merged")
     assert (found.bos_token_id, found.eos_token_id) == (0, [1, WORDS.index("lung")])
     assert AutoTokenizer.from_pretrained(tmp_path / "merged").chat_template == "{{ messages }}"
 
 
-def test_tokenizers_that_contradict_each_other_have_no_union(base: Path, another_model, tmp_path: Path) -> None:
+def test_tokenizers_that_contradict_each_other_have_no_union(
+    base: Path, another_model, tmp_path: Path
+) -> None:
     one = another_model("bpe", seed=1)
     two = another_model("bigger", seed=2, vocabulary=320)
     settings = json.loads((two / "tokenizer.json").read_text())
     settings["model"]["merges"][:2] = settings["model"]["merges"][1::-1]
     settings["normalizer"] = {"type": "NFC"}
     (two / "tokenizer.json").write_text(json.dumps(settings))
-    with pytest.raises(CannotMerge, match=r"different normalizers(.|\n)*merges in different orders") as raised:
+    with pytest.raises(
+        CannotMerge, match=r"different normalizers(.|\n)*merges in different orders"
+    ) as raised:
         merge("linear", None, [parent(one, 1.0), parent(two, 1.0)], tmp_path / "merged", tokenizer="union")
     assert "Choose one model's vocabulary" in str(raised.value)
     assert not (tmp_path / "merged").exists()
 
 
 def test_the_union_of_bpe_tokenizers_applies_all_merges(another_model, tmp_path: Path) -> None:
-    small, large = another_model("small", seed=1, vocabulary=280), another_model("large", seed=2, vocabulary=310)
+    small, large = (
+        another_model("small", seed=1, vocabulary=280),
+        another_model("large", seed=2, vocabulary=310),
+    )
     merge("linear", None, [parent(small, 1.0), parent(large, 1.0)], tmp_path / "merged", tokenizer="union")
     text = "The heart of the matter, kidneys and muscle contracts"
     tokens = [AutoTokenizer.from_pretrained(folder).tokenize(text) for folder in (large, tmp_path / "merged")]
