@@ -79,7 +79,7 @@ class Alignment:
         return dict(counts)
 
     def listing(self) -> dict[str, Any]:
-        """Everything that is to be known of the rows, as plain data; rows merged as usual are only counted."""
+        """All that is to be known of the rows, as plain data; rows merged as usual are only counted."""
         tokens = {row: token for token, row in self.target.ids.items()}
         return {
             "rows": self.target.rows,
@@ -116,7 +116,7 @@ def row_map(source: Vocabulary, target: Vocabulary) -> np.ndarray:
 
 
 def _by_role(source: Vocabulary, target: Vocabulary) -> Iterator[tuple[str, str]]:
-    """(source's token, target's token) of the same role, where neither knows the other's; each target's once."""
+    """(source's token, target's token) of one role, where neither knows the other's; each target's once."""
     taken = set()
     for role, token in target.roles.items():
         other = source.roles.get(role)
@@ -156,7 +156,7 @@ def align(
     patterns, which = np.unique(used, axis=1, return_inverse=True)  # [I, P], [V]
     groups = []
     for number in range(patterns.shape[1]):
-        having = [inputs[place] for place in np.flatnonzero(patterns[:, number])]
+        having = [inputs[place] for place in np.flatnonzero(patterns[:, number]).tolist()]
         rows = np.flatnonzero(which.reshape(-1) == number)
         if len(having) == len(inputs):
             groups.append(_group(Case.MERGED, rows, having, maps))

@@ -98,9 +98,10 @@ class Candidate:
         shapes = {name: source.shape for name, source in self.sources.items()}
         for name in self.tensors.names:
             shapes[name] = shapes[name][1:]
-        for name in (*self.tensors.copies, self.tensors.output):
-            if name is not None:
-                del shapes[name]
+        for name in self.tensors.copies:
+            del shapes[name]
+        if self.tensors.output is not None:
+            del shapes[self.tensors.output]
         return shapes
 
 

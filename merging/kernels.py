@@ -103,7 +103,7 @@ class TensorPlan:
         return torch.cat(list(self.chunks())).reshape(self.shape)
 
     def _checked(self, piece: Piece) -> Iterator[torch.Tensor]:
-        for chunk in _chunks(piece, self.dtype, self.compute):
+        for chunk in _chunks(self.name, piece, self.dtype, self.compute):
             if not is_finite(chunk):
                 raise DataError(
                     f"the merge of {self.name} overflows {str(self.dtype).removeprefix('torch.')}, "
@@ -113,12 +113,14 @@ class TensorPlan:
             yield chunk
 
 
-def _chunks(piece: Piece, dtype: torch.dtype, compute: torch.dtype | None) -> Iterator[torch.Tensor]:
+def _chunks(
+    name: str, piece: Piece, dtype: torch.dtype, compute: torch.dtype | None
+) -> Iterator[torch.Tensor]:
     if piece.method is None:
         for (rows,) in _reads(piece.sources, piece.height):
             yield rows.to(dtype)
     elif not piece.sources[0].dtype.is_floating_point:
-        yield from _agreed(piece, dtype)
+        yield from _agreed(name, piece, dtype)
     elif piece.method.elementwise:
         for tensors in _reads(piece.sources, piece.height, compute):
             yield _apply(piece, tensors, dtype)
@@ -219,18 +221,18 @@ class _Changes:
             yield model - base
 
 
-def _agreed(piece: Piece, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+def _agreed(name: str, piece: Piece, dtype: torch.dtype) -> Iterator[torch.Tensor]:
     """A tensor that holds no weights (positions, masks): the same in all models."""
     for first, *others in _reads(piece.sources, piece.height):
         if any(not torch.equal(first, other) for other in others):
-            raise DataError("a tensor of whole numbers differs between the models, and cannot be merged")
+            raise DataError(f"{name} holds whole numbers that differ between the models: it cannot be merged")
         yield first.to(dtype)
 
 
 def _reads(
     sources: Sequence[Source], height: int, compute: torch.dtype | None = None
 ) -> Iterator[list[torch.Tensor]]:
-    """The sources' rows, chunk by chunk, the next chunk being read meanwhile; of one data type if asked for."""
+    """The sources' rows in one data type, chunk by chunk; the next chunk is read meanwhile."""
     width = max(1, int(np.prod(sources[0].shape[1:], dtype=np.int64)))
     step = max(1, CHUNK // width)
     starts = range(0, height, step)
@@ -270,7 +272,7 @@ def _widest(sources: Sequence[Source]) -> torch.dtype:
 
 
 def seed_of(seed: int, name: str, piece: int) -> int:
-    """The seed of a tensor's piece: 63 bits of SHA-256 of the merge's seed, the tensor's name and its number."""
+    """The seed of a tensor's piece: 63 bits of the SHA-256 of the merge's seed, its number and the name."""
     digest = hashlib.sha256(f"{seed}/{piece}/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 

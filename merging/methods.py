@@ -227,7 +227,8 @@ def _method(spec: Any) -> Method:
     title = spec.pretty_name or spec.name
     said = _DESCRIBED.get(name, _Described(title, "see its reference", random=True))
     contract = spec.contract
-    base: Base = {BasePolicy.REQUIRED: "required", BasePolicy.OPTIONAL: "optional"}.get(contract.base, "none")
+    bases: dict[Any, Base] = {BasePolicy.REQUIRED: "required", BasePolicy.OPTIONAL: "optional"}
+    base = bases.get(contract.base, "none")
     with_base = int(base == "required")
     least = max(1, contract.min_inputs - with_base, contract.min_non_base or 0)
     inert = _INERT | _OWN_INERT.get(name, set())

@@ -8,7 +8,7 @@ from typing import Any
 
 from cpt.errors import CannotMerge
 from merging.methods import Method, Parameter
-from merging.request import Parent, Request
+from merging.request import Request
 
 _LAYER = re.compile(r"\.(\d+)\.")
 _KEYS = {"value", "filter", "layers"}

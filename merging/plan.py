@@ -231,7 +231,7 @@ class _Planner:
         return found
 
     def _target(self) -> tuple[Candidate, Any, Mapping[str, Any] | None]:
-        """The parent that gives the vocabulary, the vocabulary, and its tokenizer.json if no parent has it."""
+        """The parent with the vocabulary, the vocabulary, and its tokenizer.json if no parent has it."""
         chosen = self._chosen_parent()
         if chosen is None and self._request.tokenizer == AUTO:
             chosen = contains_all(self._parents[int(self._request.base is not None) :])
@@ -250,6 +250,7 @@ class _Planner:
         names = [parent.tensors for parent in self._parents]
         outputs = [each.output or (each.input if each.tied else None) for each in names]
         untied = next((each.output for each in names if each.output and not each.tied), None)
+        parts: list[tuple[str, list[str | None]]]
         parts = [(names[0].input, [each.input for each in names])]
         parts += [] if tied or untied is None else [(untied, outputs)]
         parts += [(names[0].bias, [each.bias for each in names])] if names[0].bias else []

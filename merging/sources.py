@@ -74,7 +74,7 @@ class FileSource:
         rest = self.shape[1:]
         row_bytes = int(np.prod(rest, dtype=np.int64)) * self.dtype.itemsize
         content = torch.empty((stop - start) * row_bytes, dtype=torch.uint8)
-        self._fill(memoryview(content.numpy()), self.stored.start + start * row_bytes)
+        self._fill(content.numpy().data, self.stored.start + start * row_bytes)
         rows = content.view(self.dtype).view(stop - start, *rest)
         if not is_finite(rows):
             raise DataError(

@@ -125,7 +125,7 @@ def _write_index(folder: Path, layout: Sequence[Shard]) -> None:
 
 
 def _bytes(chunk: torch.Tensor) -> memoryview:
-    return memoryview(chunk.contiguous().flatten().view(torch.uint8).numpy())
+    return chunk.contiguous().flatten().view(torch.uint8).numpy().data
 
 
 class _Behind:

@@ -89,7 +89,7 @@ def special_tokens(folder: Path) -> dict[str, str]:
 
 
 def chat_template(folder: Path) -> str | None:
-    """The folder's chat template, from a file of its own or from the tokenizer's settings; None without one."""
+    """The folder's chat template, of its own file or of the tokenizer's settings; None without."""
     file = folder / TEMPLATE
     if file.is_file():
         return file.read_text(encoding="utf-8")

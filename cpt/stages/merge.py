@@ -133,7 +133,7 @@ class MergeStage(Stage[MergeConfig]):
 
     def wire(self, config: MergeConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
         """Role `base`, if there is one, and `model:<place>` for each model."""
-        roles = {"base": _with_model(base, earlier, "base") for base in config.bases}
+        roles = {} if config.base is None else {"base": _with_model(config.base, earlier, "base")}
         for place, model in enumerate(config.models):
             roles[f"model:{place}"] = _with_model(model.from_, earlier, f"models.{place}.from")
         return roles

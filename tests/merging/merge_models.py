@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
+from cpt.errors import CannotMerge
 from merging.merge import MergeReport, run
 from merging.plan import plan
 from merging.request import Parent, Request
@@ -63,3 +65,16 @@ def merge(method: str, base: Path | None, models: list[Parent], output: Path, **
     """Merge into `output`."""
     base_parent = None if base is None else parent(base)
     return run(plan(Request(method, tuple(models), base_parent, **request)), output)
+
+
+def ties(base: Path, other: Path, **request: Any) -> Request:
+    """One model, half of whose changes are dropped."""
+    return Request("ties", (parent(other, 0.8, density=0.5),), parent(base), **request)
+
+
+def refused(request: Request, message: str) -> str:
+    """The message with which a request is refused as bad input."""
+    with pytest.raises(CannotMerge, match=message) as raised:
+        plan(request)
+    assert raised.value.exit_code == 2
+    return str(raised.value)

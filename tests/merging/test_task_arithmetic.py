@@ -17,11 +17,6 @@ def merged(base: Path, models: list[Parent], folder: Path) -> MergeReport:
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "base", seed=1)
-
-
-@pytest.fixture
 def adapted(tmp_path: Path) -> Path:
     return write_model(tmp_path / "adapted", seed=2)
 

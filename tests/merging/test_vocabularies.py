@@ -12,11 +12,6 @@ from cpt.errors import CannotMerge
 from merging.merge import ROWS
 
 
-@pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "base", seed=1)
-
-
 def extended(folder: Path, seed: int, *words: str, **options) -> Path:
     return write_model(folder, seed, words=(*WORDS, *words), **options)
 
