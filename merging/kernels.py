@@ -26,7 +26,7 @@ from merging.sources import Source, is_finite
 CHUNK = 2**19
 """Weights of a tensor that are worked on at a time; the chunks of a few models fit a processor's cache."""
 
-_TWO_AT_A_TIME = 2**23
+_TWO_AT_A_TIME = 2**22
 
 T = TypeVar("T")
 
