@@ -65,6 +65,16 @@ class DataError(CptError):
     """The content of an input is unusable: names the file and the line."""
 
 
+class CannotMerge(CptError):
+    """Models, a method and its parameters that do not fit together: found before anything is written."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Iterable[str], *, hint: str | None = None) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems), hint=hint)
+
+
 class StageFailed(CptError):
     """A stage could not finish."""
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping
+from typing import Any
 
-_REFERENCES = {"task-arithmetic": "https://arxiv.org/abs/2212.04089"}
+from merging.align import Alignment
+from merging.plan import Plan
+from merging.request import Parent
 
 
-def model_card(method: str, parents: Sequence[tuple[str, float | None, str]]) -> str:
+def model_card(plan: Plan, command: str | None = None) -> str:
     """README.md of a merge.
 
     Args:
-        method: name of the merge method.
-        parents: (name, weight, fingerprint) of each model; the base has no weight.
+        command: what makes the same model again.
     """
-    rows = [
-        f"| {name} | {'base' if weight is None else f'{weight:g}'} | `{fingerprint}` |"
-        for name, weight, fingerprint in parents
-    ]
+    request, method = plan.request, plan.method
+    names = sorted({name for model in request.models for name in model.parameters})
+    reference = f"[{method.name}]({method.reference})" if "://" in method.reference else method.name
     lines = [
         "---",
         "library_name: transformers",
@@ -26,11 +28,52 @@ def model_card(method: str, parents: Sequence[tuple[str, float | None, str]]) ->
         "",
         "# Merged model",
         "",
-        f"Made by [{method}]({_REFERENCES[method]}): base + Σ weight · (model - base).",
+        f"Made by {reference}: {method.line}.",
         "",
-        "| Model | Weight | Fingerprint |",
-        "|---|---|---|",
-        *rows,
+        "| " + " | ".join(["Model", *(_title(name) for name in names), "Fingerprint"]) + " |",
+        "|" + "---|" * (len(names) + 2),
+        *(_row(parent, names, is_base=parent is request.base) for parent in request.parents),
         "",
+        *_settings(plan),
+        *(_rows(plan.alignment) if plan.alignment else ()),
+        *(f"- {note}: the result is as {plan.vocabulary_of.name}" for note in plan.notes),
     ]
-    return "\n".join(lines)
+    if command is not None:
+        lines += ["", "Made again by:", "", "```", command, "```"]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _row(parent: Parent, names: list[str], *, is_base: bool) -> str:
+    cells = [_cell(parent.parameters, name) for name in names]
+    if is_base:
+        cells = ["base", *([""] * (len(names) - 1))][: len(names)]
+    name = f"{parent.name} (base)" if is_base and not names else parent.name
+    return "| " + " | ".join([name, *cells, f"`{parent.fingerprint}`"]) + " |"
+
+
+def _cell(parameters: Mapping[str, Any], name: str) -> str:
+    if name not in parameters:
+        return ""
+    value = parameters[name]
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
+
+
+def _settings(plan: Plan) -> list[str]:
+    request = plan.request
+    said = {name: json.dumps(value) for name, value in sorted(request.parameters.items())}
+    said["vocabulary"] = plan.vocabulary_of.name if plan.tokenizer is None else "union"
+    said["chat template and generation settings"] = plan.settings_of.name
+    said["data type"] = str(plan.dtype).removeprefix("torch.")
+    if plan.method.random:
+        said["seed"] = str(request.seed)
+    return [f"- {name}: {value}" for name, value in said.items()]
+
+
+def _rows(alignment: Alignment) -> list[str]:
+    counts = ", ".join(f"{count:,} {case}" for case, count in alignment.counts().items())
+    dropped = [f"- {len(tokens):,} tokens of {name} left out" for name, tokens in alignment.dropped.items()]
+    return [f"- rows of the vocabulary: {counts}", *dropped]

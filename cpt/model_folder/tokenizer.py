@@ -88,6 +88,15 @@ def special_tokens(folder: Path) -> dict[str, str]:
     return {role: content for role, content in contents.items() if isinstance(content, str) and content}
 
 
+def chat_template(folder: Path) -> str | None:
+    """The folder's chat template, of its own file or of the tokenizer's settings; None without."""
+    file = folder / TEMPLATE
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    found = read_settings(folder / CONFIG).get("chat_template")
+    return found if isinstance(found, str) else None
+
+
 def write_data(folder: Path, data: Mapping[str, Any]) -> None:
     """Write a tokenizer.json."""
     write_settings(folder / FILE, data)

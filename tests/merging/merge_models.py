@@ -3,12 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
-from merging.task_arithmetic import Parent
+from cpt.errors import CannotMerge
+from merging.merge import MergeReport, run
+from merging.plan import plan
+from merging.request import Parent, Request
 
 WORDS = ("<s>", "</s>", "heart", "lung", "kidney", "skin")
 INPUT, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
@@ -51,5 +55,26 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
 
 
-def parent(folder: Path, weight: float = 1.0) -> Parent:
-    return Parent(folder.name, folder, f"fingerprint of {folder.name}", weight)
+def parent(folder: Path, weight: float | None = None, **parameters: Any) -> Parent:
+    """A parent named as its folder."""
+    parameters |= {} if weight is None else {"weight": weight}
+    return Parent(folder.name, folder, f"fingerprint of {folder.name}", parameters)
+
+
+def merge(method: str, base: Path | None, models: list[Parent], output: Path, **request: Any) -> MergeReport:
+    """Merge into `output`."""
+    base_parent = None if base is None else parent(base)
+    return run(plan(Request(method, tuple(models), base_parent, **request)), output)
+
+
+def ties(base: Path, other: Path, **request: Any) -> Request:
+    """One model, half of whose changes are dropped."""
+    return Request("ties", (parent(other, 0.8, density=0.5),), parent(base), **request)
+
+
+def refused(request: Request, message: str) -> str:
+    """The message with which a request is refused as bad input."""
+    with pytest.raises(CannotMerge, match=message) as raised:
+        plan(request)
+    assert raised.value.exit_code == 2
+    return str(raised.value)

@@ -2,14 +2,29 @@
 
 from pathlib import Path
 
-import torch
-from merge_models import INPUT, WORDS, weights, write_model
+from merge_models import write_model
 
-from merging.align import ABSENT, Vocabulary, align, choose_target, fill_absent, read_candidate, row_map
+from merging.align import ABSENT, Alignment, Case, align, row_map
+from merging.candidates import Vocabulary, read_candidate
 
 
 def vocabulary(*tokens: str, rows: int | None = None, **roles: str) -> Vocabulary:
     return Vocabulary({token: index for index, token in enumerate(tokens)}, rows or len(tokens), roles)
+
+
+def aligned(*vocabularies: Vocabulary, target: int, base: int | None = 0, least: int = 1) -> Alignment:
+    names = [f"m{number}" for number in range(len(vocabularies))]
+    inputs = list(range(len(vocabularies)))
+    return align(names, vocabularies, inputs, base, vocabularies[target], target, least)
+
+
+def described(alignment: Alignment) -> dict[int, tuple[Case, dict[int, int]]]:
+    """By row of the result its case, and by model its row there."""
+    return {
+        int(row): (group.case, {number: int(rows[place]) for number, rows in group.sources})
+        for group in alignment.groups
+        for place, row in enumerate(group.rows)
+    }
 
 
 def test_equal_vocabularies_map_every_row_to_itself_padding_included() -> None:
@@ -33,29 +48,53 @@ def test_a_token_keeps_its_own_row_though_its_role_went_to_another() -> None:
     assert row_map(source, target).tolist() == [0, 1, ABSENT]
 
 
-def test_rows_that_nobody_but_some_models_have_are_their_mean_in_the_base() -> None:
-    base, one, two = torch.tensor([[1.0], [0.0]]), torch.tensor([[2.0], [4.0]]), torch.tensor([[3.0], [6.0]])
-    yes, no = torch.tensor([True, True]), torch.tensor([True, False])
-    assert [rows[1].item() for rows in fill_absent([base, one, two], [no, yes, yes])] == [5.0, 4.0, 6.0]
-    assert [rows[1].item() for rows in fill_absent([base, one, two], [no, yes, no])] == [4.0, 4.0, 4.0]
-    assert [rows[1].item() for rows in fill_absent([base, one, two], [yes, yes, no])] == [0.0, 4.0, 0.0]
+def test_every_row_is_accounted_for() -> None:
+    base, one = vocabulary("a", "b", "c"), vocabulary("b", "a", "x", "y")
+    two = vocabulary("a", "x", "b", "z", rows=6)
+    target = vocabulary("a", "b", "c", "x", "y", "z", rows=7)
+    names = ["base", "one", "two", "all"]
+    alignment = align(names, [base, one, two, target], [0, 1, 2], 0, target, 3, 1)
+    assert described(alignment) == {
+        0: (Case.MERGED, {0: 0, 1: 1, 2: 0}),
+        1: (Case.MERGED, {0: 1, 1: 0, 2: 2}),
+        2: (Case.COPIED, {0: 2}),
+        3: (Case.AVERAGED, {1: 2, 2: 1}),
+        4: (Case.COPIED, {1: 3}),
+        5: (Case.COPIED, {2: 3}),
+        6: (Case.PADDING, {3: 6}),
+    }
+    assert sum(alignment.counts().values()) == 7
+    assert alignment.lacking == {"base": 4, "one": 3, "two": 3, "all": 0}
+    assert alignment.dropped == {}
 
 
-def test_aligning_equal_vocabularies_copies_nothing(tmp_path: Path) -> None:
-    folders = [write_model(tmp_path / name, seed) for seed, name in enumerate("ab")]
-    base, model = (read_candidate(folder.name, folder) for folder in folders)
-    assert align(base, [model], choose_target([model]), tmp_path / "scratch") == folders
-    assert not (tmp_path / "scratch").exists()
+def test_a_row_that_one_of_two_models_lacks_is_merged_from_the_other() -> None:
+    rows = described(aligned(vocabulary("a", "b"), vocabulary("a", "b"), vocabulary("a"), target=0))
+    assert rows[1] == (Case.PARTLY, {0: 1, 1: 1})
 
 
-def test_an_aligned_model_differs_in_its_vocabulary_only(tmp_path: Path) -> None:
-    base = read_candidate("base", write_model(tmp_path / "base", 1))
-    model = read_candidate("model", write_model(tmp_path / "model", 2, words=(*WORDS, "new"), rows=9))
-    folders = align(base, [model], model, tmp_path / "scratch")
-    assert folders[1] == model.folder
-    before, after, other = weights(base.folder), weights(folders[0]), weights(model.folder)
-    assert torch.equal(after[INPUT], torch.cat([before[INPUT], other[INPUT][6:]]))
-    assert all(torch.equal(after[name], before[name]) for name in before if name != INPUT)
+def test_too_few_models_for_the_method_leave_the_base() -> None:
+    rows = described(aligned(vocabulary("a", "b"), vocabulary("a", "b"), vocabulary("a"), target=0, least=2))
+    assert rows[1] == (Case.KEPT, {0: 1})
+
+
+def test_without_a_base_a_row_is_merged_from_those_that_have_it() -> None:
+    three = (vocabulary("a", "b"), vocabulary("a", "b"), vocabulary("a"))
+    assert described(aligned(*three, target=0, base=None))[1] == (Case.PARTLY, {0: 1, 1: 1})
+    assert described(aligned(*three, target=0, base=None, least=3))[1] == (Case.AVERAGED, {0: 1, 1: 1})
+
+
+def test_what_the_target_lacks_is_listed() -> None:
+    listing = aligned(vocabulary("a"), vocabulary("a", "gone", "lost"), target=0).listing()
+    assert listing["dropped"] == {"m1": ["gone", "lost"]}
+    assert listing["counts"] == {"merged": 1}
+
+
+def test_the_listing_names_tokens_models_and_roles() -> None:
+    base = vocabulary("a", "<end>", eos="<end>")
+    listing = aligned(base, vocabulary("a", "</s>", "new", eos="</s>"), target=1).listing()
+    assert listing["groups"] == [{"case": str(Case.COPIED), "models": ["m1"], "rows": {"2": "new"}}]
+    assert listing["special tokens by role"] == [{"model": "m0", "token": "<end>", "as": "</s>"}]
 
 
 def test_roles_are_read_from_the_tokenizers_settings(tmp_path: Path) -> None:

@@ -47,14 +47,17 @@ def test_what_makes_no_model_cannot_go_in(settings: dict, key: str, message: str
         ({"models": []}, "at least one model"),
         ({"models": [{"from": "one", "weight": float("nan")}]}, "finite"),
         ({"models": [{"from": "one", "weight": float("inf")}]}, "finite"),
-        ({"models": [{"from": "one"}]}, "weight"),
+        ({"models": [{"from": "one", "weight": 1, "parameters": {"weight": 1}}]}, "as `weight`"),
+        ({"models": [{"from": "one", "weight": 1}], "tokenizer": "two"}, "tokenizer: two does not go"),
+        ({"models": [{"from": "one", "weight": 1}], "settings": "two"}, "settings: two does not go"),
+        ({"models": [{"from": "one", "weight": 1}], "dtype": "int8"}, "float16"),
+        ({"models": [{"from": "one", "weight": 1}], "compute_dtype": "int8"}, "stored"),
         ({"models": [{"from": "base", "weight": 1}]}, "base goes into the merge twice"),
         (
             {"models": [{"from": "one", "weight": 1}, {"from": "one", "weight": 2}]},
             "one goes into the merge twice",
         ),
         ({"models": [{"from": "one", "weight": 1}], "from": "one"}, "takes its models from"),
-        ({"models": [{"from": "one", "weight": 1}], "method": "soup"}, "task-arithmetic"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict, message: str) -> None:
@@ -80,3 +83,84 @@ def test_the_merge_is_a_model_folder(tiny_model: Path, another_model, tmp_path: 
     assert "| one | 0.75 | `one` |" in (output / "README.md").read_text()
     assert AutoModelForCausalLM.from_pretrained(output).generation_config.eos_token_id == 1
     assert not list((tmp_path / "run/work").iterdir())
+
+
+@pytest.fixture
+def inputs(tiny_model: Path, another_model, tmp_path: Path) -> dict:
+    return {
+        "base": model_artifact("base", tiny_model, tmp_path),
+        "model:0": model_artifact("one", another_model("m1", seed=1), tmp_path),
+        "model:1": model_artifact("two", another_model("m2", seed=2), tmp_path),
+    }
+
+
+BOTH = [{"from": "one", "weight": 0.75}, {"from": "two", "weight": -0.5}]
+
+
+def merged(settings: dict, inputs: dict, folder: Path) -> dict[str, torch.Tensor]:
+    run_stage(STAGE, settings, inputs, folder)
+    return load_file(folder / "output/model/model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "ties"},
+        {"parameters": {"lambda": 0.5}},
+        {"parameters": {"normalize": True}},
+        {"models": [{"from": "one", "weight": [0.0, 0.75]}, BOTH[1]]},
+        {"method": "linear", "base": None},
+        {"dtype": "bfloat16"},
+        {"compute_dtype": "bfloat16"},
+    ],
+)
+def test_settings_change_the_result(change: dict, inputs: dict, tmp_path: Path) -> None:
+    used = {role: inputs[role] for role in inputs if role != "base" or change.get("base", "base")}
+    plain = merged({"models": BOTH}, inputs, tmp_path / "plain")
+    other = merged({"models": BOTH} | change, used, tmp_path / "other")
+    assert not all(torch.equal(plain[name].float(), other[name].float()) for name in plain)
+
+
+def test_a_models_own_parameters_change_the_result(inputs: dict, tmp_path: Path) -> None:
+    dense = merged({"method": "ties", "models": BOTH}, inputs, tmp_path / "dense")
+    models = [BOTH[0] | {"parameters": {"density": 0.3}}, BOTH[1]]
+    sparse = merged({"method": "ties", "models": models}, inputs, tmp_path / "sparse")
+    assert not torch.equal(dense["model.norm.weight"], sparse["model.norm.weight"]) or any(
+        not torch.equal(dense[name], sparse[name]) for name in dense
+    )
+
+
+def test_tokenizer_and_settings_are_those_of_the_stage_that_is_named(inputs: dict, tmp_path: Path) -> None:
+    (inputs["model:1"].path("model") / "chat_template.jinja").write_text("two {{ messages }}")
+    for name, text in (("two", "two {{ messages }}"), ("base", None)):
+        for key in ("tokenizer", "settings"):
+            folder = tmp_path / f"{name}-{key}"
+            metrics = run_stage(STAGE, {"models": BOTH, "tokenizer": "base", key: name}, inputs, folder)
+            template = folder / "output/model/chat_template.jinja"
+            assert (template.read_text() if template.exists() else None) == text
+            assert metrics["settings_of"] == name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "soup"}, "there is no merge method 'soup'"),
+        ({"method": "slerp"}, "t is not given"),
+        ({"models": [{"from": "one"}]}, "weight of one is not given"),
+        ({"parameters": {"density": 0.5}}, "density is no parameter of task-arithmetic"),
+        ({"method": "ties", "parameters": {"density": 2}}, "density is 2"),
+        ({"base": None}, "task-arithmetic needs a base model"),
+    ],
+)
+def test_what_the_method_does_not_take_is_found_before_any_stage_runs(settings: dict, message: str) -> None:
+    found = STAGE.check(config(**{"models": BOTH} | settings), {})
+    assert any(message in problem.message for problem in found)
+    assert STAGE.check(config(BOTH), {}) == []
+
+
+def test_models_that_are_there_are_checked_against_each_other(inputs: dict, tmp_path: Path) -> None:
+    assert STAGE.check(config(BOTH), inputs) == []
+    (inputs["model:1"].path("model") / "model.safetensors").unlink()
+    (problem,) = STAGE.check(config(BOTH), inputs)
+    assert "two: " in problem.message
+    assert "lacks the weights" in problem.message

@@ -1,0 +1,198 @@
+"""The models that go into a merge: their tensors and tokens, and what keeps them from being merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cpt.errors import CannotMerge
+from cpt.model_folder.architecture import read_config, settings
+from cpt.model_folder.tokenizer import load_tokenizer, special_tokens
+from cpt.model_folder.vocabulary import VocabularyTensors, vocabulary_tensors
+from cpt.model_folder.weights import stored_tensors
+from merging.sources import Source, file_source
+
+_SHOWN = 8
+_STRUCTURE = (
+    "architectures",
+    "model_type",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "hidden_act",
+    "num_experts_per_tok",
+)
+_BEHAVIOUR = (
+    "rope_parameters",
+    "rope_theta",
+    "rope_scaling",
+    "rms_norm_eps",
+    "layer_norm_eps",
+    "sliding_window",
+    "max_position_embeddings",
+    "partial_rotary_factor",
+)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens of a model.
+
+    Attributes:
+        ids: id by token, for tokens that have a row.
+        rows: rows of the embedding, padding included.
+        roles: special token by role ("bos", ...).
+    """
+
+    ids: Mapping[str, int]
+    rows: int
+    roles: Mapping[str, str]
+
+    def same_rows(self, other: Vocabulary) -> bool:
+        """Whether every row means the same token."""
+        return self.rows == other.rows and self.ids == other.ids
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may go into a merge.
+
+    What a model is stored as does not matter to a merge: an adapter is its base's sources with some
+    replaced.
+
+    Attributes:
+        name: what messages call it.
+        folder: has its configuration and tokenizer.
+        sources: its tensors by name, in the order in which they are stored.
+        config: its config.json.
+        tokens: id by token, of its whole tokenizer.
+    """
+
+    name: str
+    folder: Path
+    sources: Mapping[str, Source]
+    config: Mapping[str, Any]
+    tokens: Mapping[str, int]
+
+    @cached_property
+    def tensors(self) -> VocabularyTensors:
+        """Names of the tensors with a row per token. Builds the model without its weights."""
+        return vocabulary_tensors(self.folder)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Tokens that have a row."""
+        rows = self.sources[self.tensors.input].shape[0]
+        within = {token: token_id for token, token_id in self.tokens.items() if token_id < rows}
+        return Vocabulary(within, rows, special_tokens(self.folder))
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every tensor; of one with a row per token without its rows, and without its copies.
+
+        A tied output is the input.
+        """
+        shapes = {name: source.shape for name, source in self.sources.items()}
+        for name in self.tensors.names:
+            shapes[name] = shapes[name][1:]
+        for name in self.tensors.copies:
+            del shapes[name]
+        if self.tensors.output is not None:
+            del shapes[self.tensors.output]
+        return shapes
+
+
+def read_candidate(name: str, folder: Path) -> Candidate:
+    """A model folder; only headers and the tokenizer are read.
+
+    Raises:
+        DataError: the folder holds no readable model, or a damaged one.
+    """
+    config = read_config(folder)
+    stored = stored_tensors(folder)
+    sources = {tensor: file_source(tensor, where) for tensor, where in stored.items()}
+    return Candidate(name, folder, sources, config, load_tokenizer(folder).get_vocab(with_added_tokens=True))
+
+
+def alike(candidates: Sequence[Candidate]) -> bool:
+    """Whether all have the same tensors and tokens, so that nothing need be known of their vocabularies.
+
+    Decided from the folders alone. A model that ties its embeddings but stores both needs a closer look.
+    """
+    first, *others = candidates
+    shapes = [{name: source.shape for name, source in model.sources.items()} for model in candidates]
+    keys = ("vocab_size", "tie_word_embeddings", "architectures")
+    same = all(
+        other.tokens == first.tokens
+        and special_tokens(other.folder) == special_tokens(first.folder)
+        and all(other.config.get(key) == first.config.get(key) for key in keys)
+        and shape == shapes[0]
+        for other, shape in zip(others, shapes[1:], strict=True)
+    )
+    tied = first.config.get("tie_word_embeddings", True) is not False
+    per_token = [shape for shape in shapes[0].values() if shape[:1] == (first.config.get("vocab_size"),)]
+    return same and (not tied or sum(len(shape) == 2 for shape in per_token) == 1)
+
+
+def check_same_architecture(candidates: Sequence[Candidate], *, same_vocabulary: bool) -> list[str]:
+    """All models must have the same tensors, of the same shapes but for the number of tokens.
+
+    Returns:
+        Settings that differ though the tensors do not, in words.
+
+    Raises:
+        CannotMerge: lists what differs from the first model.
+    """
+    first, *others = candidates
+    differences = [
+        line for other in others for line in _different_structure(first, other, tensors=not same_vocabulary)
+    ]
+    if differences:
+        more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+        raise CannotMerge(
+            ["models of different architectures cannot be merged: " + "; ".join(differences[:_SHOWN]) + more],
+            hint="Merge models that were trained from the same base.",
+        )
+    return [line for other in others for line in _different(first, other, _BEHAVIOUR)]
+
+
+def is_tied(candidates: Sequence[Candidate]) -> bool:
+    """Whether the result's output embedding is its input embedding: if it is so in every model."""
+    return all(candidate.tensors.tied for candidate in candidates)
+
+
+def _different_structure(first: Candidate, other: Candidate, *, tensors: bool) -> Iterator[str]:
+    if first.config.get("architectures") != other.config.get("architectures"):
+        kinds = [model.config.get("architectures") for model in (first, other)]
+        yield f"{first.name} is {kinds[0]}, {other.name} is {kinds[1]}"
+        return
+    if tensors:
+        yield from _different_tensors(first, other)
+    yield from _different(first, other, _STRUCTURE)
+
+
+def _different(first: Candidate, other: Candidate, keys: Sequence[str]) -> Iterator[str]:
+    """Settings that differ, transformers' defaults filled in where config.json files differ at all."""
+    if all(first.config.get(key) == other.config.get(key) for key in keys):
+        return
+    ours, theirs = (settings(model.folder).get_text_config().to_dict() for model in (first, other))
+    for key in keys:
+        if ours.get(key) != theirs.get(key):
+            yield f"{key} is {ours.get(key)} in {first.name}, {theirs.get(key)} in {other.name}"
+
+
+def _different_tensors(first: Candidate, other: Candidate) -> Iterator[str]:
+    ours, theirs = first.shapes, other.shapes
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            yield (
+                f"{name} is {_in_words(ours.get(name))} in {first.name}, "
+                f"{_in_words(theirs.get(name))} in {other.name}"
+            )
+
+
+def _in_words(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else str(list(shape))

@@ -1,0 +1,190 @@
+"""Merge models: into a folder, into tensors, or into a model that is loaded.
+
+request = Request("ties", base=Parent("base", folder), models=(Parent("law", other, parameters={...}),))
+report = run(plan(request), output)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cpt import durable
+from cpt.errors import CannotMerge, DiskFull, StageFailed
+from cpt.model_folder.architecture import StoredNames
+from cpt.model_folder.vocabulary import check_shapes
+from merging.card import model_card
+from merging.plan import Plan
+from merging.settings import write_settings
+from merging.writer import shards, size_of, write_checksums, write_weights
+
+SHARD_BYTES = 5_000_000_000
+ROWS = "merge_rows.json"
+"""In the result, if the vocabularies differed: what was done with which rows."""
+
+_MARGIN = 2**26
+_ERRNO_FULL = 28
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What was merged.
+
+    Attributes:
+        vocabulary_of: the parent whose vocabulary, configuration and tokenizer the result has; "union".
+        settings_of: the parent whose chat template and generation settings it has.
+        rows: rows of the result's embedding.
+        rows_from_models: rows that the base lacks.
+        rows_by_case: what was done with how many rows; empty where all vocabularies are the same.
+        dropped: by parent how many of its tokens the result lacks.
+        parameters: numbers that were merged.
+        dtype: data type of the result.
+        notes: what differs between the parents.
+        checksums: SHA-256 by file.
+    """
+
+    method: str
+    vocabulary_of: str
+    settings_of: str
+    rows: int
+    rows_from_models: int
+    rows_by_case: Mapping[str, int]
+    dropped: Mapping[str, int]
+    parameters: int
+    dtype: str
+    notes: tuple[str, ...]
+    checksums: Mapping[str, str]
+
+
+def run(
+    plan: Plan,
+    output: Path,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    command: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> MergeReport:
+    """Merge into a Hugging Face folder, which is there whole or not at all.
+
+    It is written beside its place, under a hidden name, flushed to the disk and renamed. What a killed merge
+    left there is removed first.
+
+    Args:
+        output: must not exist, or be empty.
+        shard_bytes: size at which the weights go on in another file.
+        command: what makes the same model again, for the model card.
+        progress: called with the bytes that are done and their sum.
+
+    Raises:
+        CannotMerge: there is something at `output`, or its folder cannot be written to.
+        DataError: a model's weights are damaged.
+        DiskFull: the result does not fit on the disk.
+    """
+    layout = shards(plan.tensors, shard_bytes)
+    total = sum(size_of(tensor) for tensor in plan.tensors)
+    aside = _place_aside(output, total)
+    try:
+        done = 0
+        for tensor in write_weights(aside, layout):
+            done += size_of(tensor)
+            if progress is not None:
+                progress(done, total)
+        write_settings(plan, aside)
+        if plan.alignment is not None:
+            text = json.dumps(plan.alignment.listing(), ensure_ascii=False, indent=1)
+            (aside / ROWS).write_text(text + "\n", encoding="utf-8")
+            check_shapes(aside)
+        (aside / "README.md").write_text(model_card(plan, command), encoding="utf-8")
+        checksums = write_checksums(aside)
+        durable.flush(aside)
+        if output.is_dir():
+            output.rmdir()
+        aside.rename(output)
+        durable.flush_one(output.parent)
+    except OSError as error:
+        if error.errno == _ERRNO_FULL:
+            raise DiskFull(output.parent, total, shutil.disk_usage(output.parent).free) from error
+        raise StageFailed(f"the merge cannot be written to {output}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return _report(plan, checksums)
+
+
+def merged_tensors(plan: Plan) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor of the result by its stored name, one at a time, each of its own data type."""
+    for tensor in plan.tensors:
+        yield tensor.name, tensor.merged()
+
+
+def merge_into(model: Any, plan: Plan) -> None:
+    """Overwrite a loaded model's weights with the merge; they keep the model's data type and device.
+
+    Args:
+        model: a transformers model with the result's shapes, such as a parent with the result's vocabulary.
+
+    Raises:
+        CannotMerge: the model has no place for a tensor, or one of another shape.
+    """
+    places = _places(model, plan)
+    with torch.no_grad():
+        for name, tensor in merged_tensors(plan):
+            places[name].copy_(tensor)
+
+
+def _places(model: Any, plan: Plan) -> dict[str, torch.Tensor]:
+    """A model's parameters by the names under which the result stores them."""
+    shapes = {tensor.name: tensor.shape for tensor in plan.tensors}
+    parents = plan.vocabulary_of.sources
+    names = StoredNames(model, {name: parents[name] for name in shapes if name in parents})  # type: ignore[misc]
+    state = model.state_dict()
+    places = {stored: state[name] for name in state if (stored := names.of(name)) is not None}
+    problems = [
+        f"the model has no parameter for {name} of shape {list(shape)}"
+        for name, shape in shapes.items()
+        if name not in places or tuple(places[name].shape) != shape
+    ]
+    if problems:
+        raise CannotMerge(problems, hint="Load a parent with the vocabulary of the result.")
+    return places
+
+
+def _place_aside(output: Path, needed: int) -> Path:
+    """An empty folder beside the output."""
+    if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
+        raise CannotMerge([f"{output} exists already"], hint="Choose another folder, or remove it first.")
+    aside = output.absolute().with_name(f".{output.name}.unfinished")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+    except OSError as error:
+        raise CannotMerge([f"nothing can be written beside {output}: {error.strerror}"]) from error
+    free = shutil.disk_usage(aside).free
+    if free < needed + _MARGIN:
+        with suppress(OSError):
+            aside.rmdir()
+        raise DiskFull(output.parent, needed, free)
+    return aside
+
+
+def _report(plan: Plan, checksums: Mapping[str, str]) -> MergeReport:
+    alignment, base = plan.alignment, plan.request.base
+    return MergeReport(
+        method=plan.method.name,
+        vocabulary_of=plan.vocabulary_of.name if plan.tokenizer is None else "union",
+        settings_of=plan.settings_of.name,
+        rows=plan.rows,
+        rows_from_models=alignment.lacking[base.name] if alignment and base else 0,
+        rows_by_case=alignment.counts() if alignment else {},
+        dropped={name: len(tokens) for name, tokens in alignment.dropped.items()} if alignment else {},
+        parameters=plan.parameters,
+        dtype=str(plan.dtype).removeprefix("torch."),
+        notes=plan.notes,
+        checksums=checksums,
+    )

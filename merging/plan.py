@@ -1,0 +1,348 @@
+"""From a request to a plan: every tensor of the result, and what it is made of. Nothing is merged yet.
+
+Everything that can be found wrong without reading the weights is found here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import torch
+
+from cpt.errors import CannotMerge, DataError
+from merging.align import Alignment, Case, Group, align
+from merging.candidates import Candidate, alike, check_same_architecture, is_tied, read_candidate
+from merging.kernels import Piece, TensorPlan, seed_of
+from merging.methods import Method, find_method
+from merging.parameters import layer_of, unknown_parameters, values, wrong_values
+from merging.request import AUTO, BASE, UNION, Request
+from merging.sources import FileSource, Source, rows_of
+from merging.union import contains_all, union
+
+_FLOATS = ("float64", "float32", "float16", "bfloat16")
+STORED = "stored"
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A merge that is ready to run.
+
+    Attributes:
+        request: what was asked for; its models in the order in which they are merged.
+        tensors: of the result, in the order in which the first parent stores them.
+        vocabulary_of: the parent whose vocabulary, configuration and tokenizer the result has, or has
+            more tokens than.
+        settings_of: the parent whose chat template and generation settings it has.
+        rows: rows of its embedding.
+        tied: whether its output embedding is its input embedding; None where that is as in all parents.
+        alignment: how its rows come about; None where all vocabularies are the same.
+        tokenizer: its tokenizer.json where no parent has it.
+        notes: what differs between the parents and does not keep them from being merged.
+    """
+
+    request: Request
+    method: Method
+    tensors: tuple[TensorPlan, ...]
+    vocabulary_of: Candidate
+    settings_of: Candidate
+    rows: int
+    tied: bool | None = None
+    alignment: Alignment | None = None
+    tokenizer: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Data type of the result: that of its largest tensor."""
+        return max(self.tensors, key=lambda tensor: np.prod(tensor.shape, dtype=np.int64)).dtype
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the result has."""
+        return sum(int(np.prod(tensor.shape, dtype=np.int64)) for tensor in self.tensors)
+
+
+def read_parents(request: Request) -> tuple[Candidate, ...]:
+    """The parents as of `Request.parents`, without their weights.
+
+    Raises:
+        CannotMerge: some cannot be read; says which and why.
+    """
+    found, problems = [], []
+    for parent in request.parents:
+        try:
+            found.append(read_candidate(parent.name, parent.folder))
+        except DataError as error:
+            problems.append(f"{parent.name}: {error}")
+    if problems:
+        raise CannotMerge(problems)
+    return tuple(found)
+
+
+def plan(request: Request, candidates: Sequence[Candidate] | None = None) -> Plan:
+    """Work out a merge.
+
+    Args:
+        candidates: the parents, as `read_parents` gives them; so they are read once for many merges, and
+            may be what no folder holds.
+
+    Raises:
+        CannotMerge: models, method and parameters do not fit together; nothing was written.
+    """
+    method = check_request(request)
+    named = {candidate.name: candidate for candidate in candidates or read_parents(request)}
+    request = _ordered(request, method)
+    parents = [named[parent.name] for parent in request.parents]
+    same = alike(parents)
+    notes = check_same_architecture(parents, same_vocabulary=same)
+    planner = _Planner(request, method, parents)
+    try:
+        return planner.without_alignment(notes) if same else planner.with_alignment(notes)
+    except DataError as error:
+        raise CannotMerge([str(error)]) from error
+
+
+def check_request(request: Request) -> Method:
+    """Check what can be checked without the models; returns the method.
+
+    Raises:
+        CannotMerge: says everything that is wrong.
+    """
+    method = find_method(request.method)
+    problems = list(_problems(request, method))
+    if problems:
+        raise CannotMerge(problems)
+    return method
+
+
+def _problems(request: Request, method: Method) -> Iterator[str]:
+    """What is wrong with a request by itself."""
+    names = [parent.name for parent in request.parents]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        yield f"two models of the merge are called {', '.join(twice)}"
+    if method.base == "required" and request.base is None:
+        yield f"{method.name} needs a base model"
+    count, most = len(request.models), method.most
+    if count < method.least or (most is not None and count > most):
+        limit = f"at least {method.least}" if most is None else f"{method.least} to {most}"
+        limit = f"exactly {most}" if most == method.least else limit
+        yield f"{method.name} takes {limit} models apart from the base; there are {count}"
+    base = (BASE,) if request.base else ()
+    for key, choices in (("tokenizer", (AUTO, UNION, *base, *names)), ("settings", (None, *base, *names))):
+        choice = getattr(request, key)
+        if choice not in choices:
+            yield f"{key}: there is no model called {choice!r}"
+    for key, more in (("dtype", ()), ("compute_dtype", (STORED,))):
+        choice = getattr(request, key)
+        if choice is not None and choice not in (*_FLOATS, *more):
+            yield f"{key} is {choice!r}; choose from {', '.join((*_FLOATS, *more))}"
+    yield from unknown_parameters(request, method)
+    yield from wrong_values(request, method)
+
+
+def _ordered(request: Request, method: Method) -> Request:
+    """Models in an order of their own where exact arithmetic makes their order meaningless."""
+    if method.name != "task-arithmetic" or request.compute_dtype is not None:
+        return request
+
+    def key(parent: Any) -> tuple[str, str, str]:
+        return repr(sorted(parent.parameters.items())), parent.fingerprint, parent.name
+
+    return replace(request, models=tuple(sorted(request.models, key=key)))
+
+
+class _Planner:
+    """Plans the tensors of a request whose parents fit together."""
+
+    def __init__(self, request: Request, method: Method, parents: Sequence[Candidate]) -> None:
+        self._request, self._method, self._parents = request, method, parents
+        self._by_name = {parent.name: parent for parent in parents}
+        has_base = request.base is not None
+        self._has_base = has_base and method.base != "none"
+        self._inputs = list(range(int(has_base and not self._has_base), len(parents)))
+        names = [layer for name in parents[0].sources if (layer := layer_of(name)) is not None]
+        self._layers = max(names, default=-1) + 1
+
+    def without_alignment(self, notes: Sequence[str]) -> Plan:
+        """The plan where all vocabularies are the same."""
+        tensors = [self._plain(name) for name in self._parents[0].sources]
+        chosen = self._chosen_parent() or self._models_first()
+        rows = int(
+            chosen.config.get("vocab_size") or chosen.config.get("text_config", {}).get("vocab_size", 0)
+        )
+        return self._plan(tensors, chosen, rows, notes)
+
+    def with_alignment(self, notes: Sequence[str]) -> Plan:
+        """The plan where rows must be brought together first."""
+        anchor, target, tokenizer = self._target()
+        alignment = align(
+            names=[parent.name for parent in self._parents],
+            vocabularies=[parent.vocabulary for parent in self._parents],
+            inputs=self._inputs,
+            base=0 if self._has_base else None,
+            target=target,
+            anchor=self._parents.index(anchor),
+            least=self._method.least,
+        )
+        if not any(group.case == Case.MERGED for group in alignment.groups):
+            raise CannotMerge(["the models have no token in common"])
+        tied = is_tied(self._parents)
+        per_token = {name for parent in self._parents for name in parent.tensors.names}
+        tensors = [self._plain(name) for name in self._parents[0].sources if name not in per_token]
+        tensors = [*self._per_token(alignment, tied), *tensors]
+        return self._plan(
+            tensors, anchor, target.rows, notes, tied=tied, alignment=alignment, tokenizer=tokenizer
+        )
+
+    def _plan(
+        self, tensors: Sequence[TensorPlan], anchor: Candidate, rows: int, notes: Sequence[str], **more: Any
+    ) -> Plan:
+        settings = self._named(self._request.settings or "") or anchor
+        return Plan(
+            request=self._request,
+            method=self._method,
+            tensors=tuple(tensors),
+            vocabulary_of=anchor,
+            settings_of=settings,
+            rows=rows,
+            notes=tuple(notes),
+            **more,
+        )
+
+    def _chosen_parent(self) -> Candidate | None:
+        """The parent that is named as the one with the vocabulary."""
+        return self._named(self._request.tokenizer)
+
+    def _named(self, choice: str) -> Candidate | None:
+        if choice == BASE and self._request.base is not None:
+            return self._parents[0]
+        return self._by_name.get(choice)
+
+    def _models_first(self) -> Candidate:
+        """Of parents with the same vocabulary: the first model, one with a chat template if there is any."""
+        models = self._parents[int(self._request.base is not None) :]
+        found = contains_all(models, same=True)
+        assert found is not None
+        return found
+
+    def _target(self) -> tuple[Candidate, Any, Mapping[str, Any] | None]:
+        """The parent with the vocabulary, the vocabulary, and its tokenizer.json if no parent has it."""
+        chosen = self._chosen_parent()
+        if chosen is None and self._request.tokenizer == AUTO:
+            chosen = contains_all(self._parents[int(self._request.base is not None) :])
+        if chosen is not None:
+            return chosen, chosen.vocabulary, None
+        vocabulary, tokenizer = union(self._parents)
+        return self._parents[0], vocabulary, tokenizer
+
+    def _plain(self, name: str) -> TensorPlan:
+        """A tensor that has no rows per token."""
+        sources = tuple(self._parents[number].sources[name] for number in self._inputs)
+        return self._tensor(name, sources[0].shape, sources, (self._piece(name, 0, self._inputs, sources),))
+
+    def _per_token(self, alignment: Alignment, tied: bool) -> Iterator[TensorPlan]:
+        """The tensors with a row per token, under all names under which the first parent stores them."""
+        names = [parent.tensors for parent in self._parents]
+        outputs = [each.output or (each.input if each.tied else None) for each in names]
+        untied = next((each.output for each in names if each.output and not each.tied), None)
+        parts: list[tuple[str, list[str | None]]]
+        parts = [(names[0].input, [each.input for each in names])]
+        parts += [] if tied or untied is None else [(untied, outputs)]
+        parts += [(names[0].bias, [each.bias for each in names])] if names[0].bias else []
+        for result, stored in parts:
+            if any(name is None for name in stored):
+                raise CannotMerge([f"{result} is not in all models"])
+            made = self._aligned(result, [name for name in stored if name], alignment)
+            yield made
+            for copy, of in names[0].copies.items():
+                if of == result:
+                    yield replace(made, name=copy)
+
+    def _aligned(self, result: str, stored: Sequence[str], alignment: Alignment) -> TensorPlan:
+        sources = [
+            _by_rows(parent.sources[name], parent.vocabulary.rows)
+            for parent, name in zip(self._parents, stored, strict=True)
+        ]
+        pieces = tuple(
+            self._group_piece(result, number, group, sources, len(alignment.groups) == 1)
+            for number, group in enumerate(alignment.groups)
+        )
+        flat = self._parents[0].sources[stored[0]].shape[:1] == (1,) and len(sources[0].shape) == 1
+        shape = (alignment.target.rows, *sources[0].shape[1:])
+        return self._tensor(result, (1, *shape) if flat else shape, sources, pieces)
+
+    def _group_piece(
+        self, name: str, number: int, group: Group, sources: Sequence[Source], only: bool
+    ) -> Piece:
+        """The rows of one group."""
+        having = [parent for parent, _ in group.sources]
+        taken = tuple(rows_of(sources[parent], rows) for parent, rows in group.sources)
+        rows = None if only else group.rows
+        if group.case in (Case.MERGED, Case.PARTLY):
+            return replace(self._piece(name, number, having, taken), rows=rows)
+        if group.case == Case.AVERAGED:
+            weights = self._weights(name, having)
+            return Piece(
+                taken,
+                method=find_method("linear"),
+                shared={"normalize": True},
+                per_model=tuple({"weight": weight} for weight in weights),
+                rows=rows,
+            )
+        return Piece(taken, rows=rows)
+
+    def _weights(self, name: str, having: Sequence[int]) -> list[float]:
+        """Weights of an average: the models' where they make sense, else equal ones."""
+        _, per_model = values(self._request, self._method, name, self._layers)
+        first = len(self._parents) - len(self._request.models)
+        weights = [float(per_model[parent - first].get("weight", 1.0)) for parent in having]
+        return weights if min(weights) >= 0 and sum(weights) > 0 else [1.0] * len(having)
+
+    def _piece(self, name: str, number: int, having: Sequence[int], sources: Sequence[Source]) -> Piece:
+        """A piece that the method merges.
+
+        Args:
+            having: numbers of the parents whose rows these are.
+        """
+        shared, per_model = values(self._request, self._method, name, self._layers)
+        first = len(self._parents) - len(self._request.models)
+        return Piece(
+            tuple(sources),
+            has_base=self._has_base,
+            method=self._method,
+            shared=shared,
+            per_model=tuple(per_model[parent - first] for parent in having if parent >= first),
+            seed=seed_of(self._request.seed, name, number),
+        )
+
+    def _tensor(
+        self, name: str, shape: tuple[int, ...], sources: Sequence[Source], pieces: tuple[Piece, ...]
+    ) -> TensorPlan:
+        widest = reduce(torch.promote_types, (source.dtype for source in sources))
+        if not widest.is_floating_point:
+            return TensorPlan(name, shape, widest, None, pieces)
+        dtype = widest if self._request.dtype is None else getattr(torch, self._request.dtype)
+        return TensorPlan(name, shape, dtype, self._compute(widest), pieces)
+
+    def _compute(self, widest: torch.dtype) -> torch.dtype | None:
+        """Data type of the arithmetic."""
+        chosen = self._request.compute_dtype
+        if chosen == STORED:
+            return None
+        if chosen is not None:
+            found: torch.dtype = getattr(torch, chosen)
+            return found
+        exact = self._method.name == "task-arithmetic"
+        return torch.float64 if exact else torch.promote_types(widest, torch.float32)
+
+
+def _by_rows(source: Source, rows: int) -> Source:
+    """A bias of shape [1, V] as one with a row per token."""
+    if source.shape == (1, rows) and isinstance(source, FileSource):
+        return FileSource(source.name, replace(source.stored, shape=(rows,)))
+    return source
