@@ -63,6 +63,7 @@ class ControlState:
         rows: replay rows of each global batch.
         rate_factor: multiple of the schedule's rate.
         changed_step, changed_at: step and progress of the last change.
+        went_back: step at which the weights went back last: what was read before is of others.
         worse_at_raise: rise of the probe for which the share was raised last, if it was since it was lowered.
         calm: readings in a row with clear slack.
         patience: as many of them lead to a lower share.
@@ -76,6 +77,7 @@ class ControlState:
     rate_factor: float = 1.0
     changed_step: int = 0
     changed_at: float = 0.0
+    went_back: int = 0
     worse_at_raise: float | None = None
     calm: int = 0
     patience: int = PATIENCE
@@ -192,7 +194,8 @@ def _roll_back(
     judgement: Judgement, gate: RollBack, state: ControlState, now: Moment
 ) -> tuple[list[Act], ControlState]:
     count = state.roll_backs.get(judgement.budget.text, 0) + 1
-    state = replace(state, roll_backs={**state.roll_backs, judgement.budget.text: count})
+    roll_backs = {**state.roll_backs, judgement.budget.text: count}
+    state = replace(state, roll_backs=roll_backs, went_back=now.step)
     acts = [Act(judgement, "roll-back", before=now.step)]
     if gate.then == "lower-rate":
         factor = state.rate_factor * (gate.factor or HALF)

@@ -179,7 +179,7 @@ class Forgetting:
                     )
                 )
                 if controlled:
-                    judged = judge([gate], readings, progress, since=state.changed_step)
+                    judged = judge([gate], readings, progress, since=state.went_back)
                     _, state = decide(judged, state, Moment(step, progress, self.batch, 0))
             self.rows.append(state.rows)
             self.step(progress, state.rows / self.batch)
