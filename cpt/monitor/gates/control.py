@@ -1,7 +1,8 @@
 """What is done about budgets: a pure controller, whose state is a part of every checkpoint.
 
 Replay's effect grows about with the logarithm of its share (Ibrahim et al. 2024: 1, 5, 10 and 25% help by
-equal amounts), so a share is raised by doubling it, more where a budget is far exceeded. A change is given
+equal amounts), so a share is raised by doubling it, more where a budget is far exceeded or the last raise has
+not turned the rise. A change is given
 time to act; while it acts (the rise falls, and ends within its limit by the trend) nothing more is done. The
 share is lowered by steps of a quarter when every budget has clear slack at several readings in a row. Raising
 it again after that doubles how many readings the next lowering takes: it cannot swing to and fro.
@@ -201,7 +202,7 @@ def _roll_back(
         factor = state.rate_factor * (gate.factor or HALF)
         acts.append(Act(judgement, "lower-rate", state.rate_factor, factor))
         return acts, _changed(replace(state, rate_factor=factor), now)
-    rows = _more_rows(state.rows, judgement, gate.most or HALF, now.batch)
+    rows = _more_rows(state, judgement, gate.most or HALF, now.batch)
     if rows > state.rows:
         acts.append(_replay_act(judgement, "raise-replay", state.rows, rows, now))
     return acts, _changed(replace(state, rows=max(rows, state.rows)), now)
@@ -216,7 +217,7 @@ def _change_replay(
     calm = state.calm + 1 if all(judgement.slack for judgement, _ in own) else 0
     state = replace(state, calm=calm)
     raises = [
-        (_more_rows(state.rows, judgement, gate.most, now.batch), judgement)
+        (_more_rows(state, judgement, gate.most, now.batch), judgement)
         for judgement, gate in own
         if _needs_more(judgement, state, now)
     ]
@@ -244,11 +245,17 @@ def _needs_more(judgement: Judgement, state: ControlState, now: Moment) -> bool:
     return last is None or judgement.worse >= last or judgement.ends_at > _AIM
 
 
-def _more_rows(rows: int, judgement: Judgement, most: float, batch: int) -> int:
-    """Rows for a budget that is at risk: at least twice as many, more where it is far exceeded."""
+def _more_rows(state: ControlState, judgement: Judgement, most: float, batch: int) -> int:
+    """Rows for a budget that is at risk: at least twice as many, more where it is far exceeded.
+
+    Four times as many where the last raise has not turned the rise.
+    """
+    rows, last = state.rows, state.worse_at_raise
     allowed = judgement.budget.limit
     excess = judgement.worse / allowed if allowed and not judgement.budget.recovery else math.inf
     factor = min(max(excess, _LEAST_RAISE), _MOST_RAISE)
+    if last is not None and judgement.worse >= last:
+        factor = _MOST_RAISE
     raised = math.ceil(rows * factor) if rows else max(1, round(_FIRST_SHARE * batch))
     return min(most_rows(most, batch), raised)
 
