@@ -234,7 +234,7 @@ def _save_training(
         shutil.copytree(context.work / TENSORBOARD, folder / TENSORBOARD)
     if (context.work / "adapter").is_dir():
         shutil.copytree(context.work / "adapter", folder / "adapter")
-    parts = stream.parts(result.steps)
+    parts = stream.parts(result.steps, result.dropped)
     ledger = {
         source: {**row, "parts": parts[source]} if source in parts else row
         for source, row in result.ledger.items()

@@ -221,5 +221,5 @@ def test_the_plan_names_what_is_probed(inputs, chat: str) -> None:
         {"tokens": 900, "monitor": {"texts": {"chat": text}, "tasks": {"piqa": {}}, "drift": {}}}
     )
     probes = "probes domain, general, chat, piqa, drift, weights within 5% of the time"
-    assert PRETRAIN.forecast(made, {}) == f"900 tokens; {probes}"
-    assert PRETRAIN.forecast(made, inputs).endswith(probes)
+    assert PRETRAIN.forecast(made, {}, {}) == f"900 tokens; {probes}"
+    assert PRETRAIN.forecast(made, inputs, {}).endswith(probes)

@@ -60,7 +60,7 @@ def test_a_fall_of_accuracy_is_judged_in_points_and_with_its_sign() -> None:
     assert one("piqa >= -1 point", task(0.0, -0.005)).verdict == "held"
     broken = one("piqa >= -1 point", task(0.0, -0.02))
     assert (broken.verdict, broken.value, broken.limit) == ("broken", -0.02, -0.01)
-    assert broken.why == "piqa fell by 2 ± 0.2 points of 1 points allowed"
+    assert broken.why == "piqa fell by 2 ± 0.2 points of 1 point allowed"
     assert one("piqa >= -1 point", task(0.0, 0.2)).verdict == "held"
 
 
@@ -73,7 +73,17 @@ def test_one_look_at_the_end_needs_a_smaller_excess_than_many_on_the_way() -> No
 def test_a_probe_too_noisy_for_its_budget_says_so() -> None:
     found = one("general <= +0.02", text(0.0, 0.03, error=0.02))
     assert found.verdict == "held"
-    assert found.why == "general rose by 0.03 ± 0.04 of 0.02 allowed, which is less than its noise"
+    assert found.why == "general rose by 0.03 ± 0.04 of 0.02 allowed; its noise exceeds that"
+
+
+def test_a_probe_that_is_better_is_told_in_its_own_direction() -> None:
+    better = one("general <= +0.05", text(0.0, -0.882, error=0.0425))
+    assert better.why == "general fell by 0.882 ± 0.085, where a rise of 0.05 is allowed"
+    assert one("general <= +0", text(0.0, -0.2)).why.endswith(", where no rise is allowed")
+    gained = one("piqa >= -1 point", task(0.0, 0.03))
+    assert gained.why == "piqa rose by 3 ± 0.2 points, where a fall of 1 point is allowed"
+    unsure = one("general <= +0.02", text(0.0, -0.01, error=0.02))
+    assert unsure.why.endswith("where a rise of 0.02 is allowed; its noise exceeds that")
 
 
 def test_what_is_not_measured_has_no_value() -> None:
