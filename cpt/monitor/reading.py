@@ -91,7 +91,7 @@ class Reading:
         value, standard_error: in the probe's unit; lower is better but for accuracy. NaN: unknown.
         rise, rise_error: value minus the first reading's on the same items, and its standard error as a
             paired difference.
-        share: of the probe's sample that was read.
+        share: of the probe's sample that was read; `items`: as many documents or questions, if it is known.
         seconds: that reading it took.
         detail: of weights, {"layers": [{"layer": 0, "update": …}, …], "embeddings", "head", "bottom_top"};
             of new tokens, {"input", "output"}.
@@ -109,6 +109,7 @@ class Reading:
     share: float = 1.0
     seconds: float = 0.0
     detail: Mapping[str, Any] | None = None
+    items: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; what is not known (an error from one item) is null."""

@@ -301,7 +301,11 @@ def full_run() -> RunRecord:
                     "tokens": tokens["replay"],
                     "epochs": 5.74,
                     "parts": {
-                        "replay.books": {"sequences": 360, "tokens": tokens["replay"] - 90_000, "epochs": 5.1},
+                        "replay.books": {
+                            "sequences": 360,
+                            "tokens": tokens["replay"] - 90_000,
+                            "epochs": 5.1,
+                        },
                         "replay.code": {"sequences": 180, "tokens": 90_000, "epochs": 7.02},
                     },
                 },

@@ -184,7 +184,8 @@ class _Case:
     @property
     def _bound(self) -> float:
         """Standard errors that count: at the end of the run there is one look at each gate."""
-        return critical(self.gates if self.progress >= 1 else looks(len(self.readings), self.gates))
+        count = self.gates if self.progress >= 1 else looks(len(self.readings), self.gates)
+        return critical(count, self.readings[-1].items)
 
     def _forecast(self) -> Forecast:
         points = [Point.of(r) for r in self.readings if r.step > self.since or self.since == 0]

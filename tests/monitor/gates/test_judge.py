@@ -3,12 +3,13 @@
 import math
 import random
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
 from cpt.monitor.gates import Gate, Judgement, judge, verdict
 from cpt.monitor.gates.trend import forecast
-from cpt.monitor.reading import Kind, Reading, Unit
+from cpt.monitor.reading import Items, Kind, Reading, Unit
 
 GATE = TypeAdapter(Gate)
 
@@ -142,7 +143,9 @@ def test_the_sentence_names_the_worst() -> None:
         "general <= +0.02 is broken: general rose by 0.03 ± 0.002 of 0.02 allowed"
     )
     assert verdict(judge(gates[1:], readings, 0.5)) == "drift <= 1 is not measured yet"
-    assert verdict(judge(gates[1:2], readings, 0.5)) == "domain fell by 0.2 ± 0.002 of 0.5 allowed"
+    assert verdict(judge(gates[1:2], readings, 0.5)) == (
+        "domain fell by 0.2 ± 0.002, where a rise of 0.5 is allowed"
+    )
     assert verdict(judge(gates[1:2] * 2, readings, 0.5)) == "all 2 budgets hold"
     assert verdict([]) == ""
 
@@ -169,6 +172,35 @@ def test_noise_alone_puts_no_budget_at_risk() -> None:
             for judgement in judge(gates, [r for c in curves for r in c[:upto]], upto / 30)
         )
     assert alarms < 10
+
+
+def shrunk(generator: np.random.Generator, documents: int, rise: float = 0.0) -> list[Reading]:
+    """A text of documents that nothing but noise moves, and a time budget that reads a few of them."""
+    sizes = generator.uniform(500, 3000, documents)
+    start = Items(generator.normal(1, 0.2, documents) * sizes, sizes)
+    found = []
+    for step, count in enumerate((documents, *generator.integers(2, documents // 2, 10), documents)):
+        moved = rise + generator.normal(0, 0.08, count) if step else np.zeros(count)
+        items = Items(start.numerators[:count] + moved * sizes[:count], sizes[:count])
+        share = count / documents
+        numbers = (items.value, items.standard_error, *items.rise_over(start), share)
+        found.append(Reading(step, step * 100, "general", "text", "bits per byte", *numbers, items=count))
+    return found
+
+
+def test_a_sample_that_the_time_budget_shrinks_gives_no_false_alarm() -> None:
+    generator = np.random.default_rng(3)
+    alarms, errors = 0, []
+    for _ in range(200):
+        readings = shrunk(generator, documents=12)
+        errors += [(reading.items, reading.rise_error) for reading in readings[1:]]
+        seen = (judge([gate("general <= +0.02")], readings[:n], n / 12)[0].verdict for n in (4, 8, 12))
+        alarms += any(found != "held" for found in seen)
+    assert alarms < 4
+    few, many = (np.mean([e for n, e in errors if n in counts]) for counts in ((4, 5), (12,)))
+    assert few > 1.3 * many  # the paired error says what was lost
+    planted = shrunk(generator, documents=200, rise=0.06)
+    assert judge([gate("general <= +0.02")], planted, 1.0)[0].verdict == "broken"
 
 
 def test_a_planted_rise_is_found_at_the_end() -> None:
