@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 Kind = Literal["text", "task", "drift", "weights", "new-tokens"]
 Unit = Literal["bits per byte", "accuracy", "nats per token", "relative update", "norm ratio"]
@@ -72,6 +73,8 @@ class Items:
     @classmethod
     def from_json(cls, data: Mapping[str, list[float]]) -> Items:
         """The inverse of `as_json`."""
+        import numpy as np  # readings are known where no figures are computed, as the command line starts
+
         return cls(np.asarray(data["numerators"], float), np.asarray(data["denominators"], float))
 
 
