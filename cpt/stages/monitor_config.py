@@ -93,7 +93,7 @@ class Samples(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     texts: int = Field(default=2, gt=0, description="Held-out documents of each source that are continued.")
-    tokens: int = Field(default=40, gt=0, description="Tokens of a continuation, each the likeliest.")
+    tokens: int = Field(default=24, gt=0, description="Tokens of a continuation, each the likeliest.")
 
 
 class Monitor(_Scheduled):
