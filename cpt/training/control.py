@@ -115,7 +115,7 @@ class Control:
         state.judged = len(state.readings)
         before, now = self._remembered(), self._now()
         readings = [Reading.from_json(reading) for reading in state.readings]
-        judged = judge(self._gates, readings, now.progress, self._tolerance, since=before.changed_step)
+        judged = judge(self._gates, readings, now.progress, self._tolerance, since=before.went_back)
         self._keep_points(judged)
         acts, after = decide(judged, before, now)
         state.control = after.as_json()

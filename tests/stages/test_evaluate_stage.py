@@ -16,6 +16,7 @@ from cpt.corpus import read_documents, read_index
 from cpt.errors import StageFailed
 from cpt.stages.base import Artifact, Earlier, Silent
 from cpt.stages.evaluate import DOCUMENTS, STAGE
+from cpt.stages.evaluate import ITEMS as KEPT_ITEMS
 from cpt.stages.vocabulary import STAGE as VOCABULARY
 
 PLAIN = {"heldout_tokens": 1000, "precision": "fp32"}
@@ -110,6 +111,9 @@ def test_tasks_are_scored_and_kept_apart(inputs, tmp_path: Path) -> None:
         assert task["metric"] == "acc_norm"
         for when in ("before", "after"):
             assert 0 <= task[when]["low"] <= task[when]["value"] <= task[when]["high"] <= 1
+    marks = json.loads((tmp_path / "run/output/scores" / KEPT_ITEMS).read_text())
+    assert marks.keys() == {"go-on", "mine", "first"}
+    assert len(set(marks.values())) == 3
 
 
 def test_fewer_items_than_asked_for_are_said_and_none_is_a_failure(inputs, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What is done about budgets: a pure controller, whose state is a part of every checkpoint.
 
 Replay's effect grows about with the logarithm of its share (Ibrahim et al. 2024: 1, 5, 10 and 25% help by
-equal amounts), so a share is raised by doubling it, more where a budget is far exceeded. A change is given
+equal amounts), so a share is raised by doubling it, more where a budget is far exceeded or the last raise has
+not turned the rise. A change is given
 time to act; while it acts (the rise falls, and ends within its limit by the trend) nothing more is done. The
 share is lowered by steps of a quarter when every budget has clear slack at several readings in a row. Raising
 it again after that doubles how many readings the next lowering takes: it cannot swing to and fro.
@@ -63,6 +64,7 @@ class ControlState:
         rows: replay rows of each global batch.
         rate_factor: multiple of the schedule's rate.
         changed_step, changed_at: step and progress of the last change.
+        went_back: step at which the weights went back last: what was read before is of others.
         worse_at_raise: rise of the probe for which the share was raised last, if it was since it was lowered.
         calm: readings in a row with clear slack.
         patience: as many of them lead to a lower share.
@@ -76,6 +78,7 @@ class ControlState:
     rate_factor: float = 1.0
     changed_step: int = 0
     changed_at: float = 0.0
+    went_back: int = 0
     worse_at_raise: float | None = None
     calm: int = 0
     patience: int = PATIENCE
@@ -192,13 +195,14 @@ def _roll_back(
     judgement: Judgement, gate: RollBack, state: ControlState, now: Moment
 ) -> tuple[list[Act], ControlState]:
     count = state.roll_backs.get(judgement.budget.text, 0) + 1
-    state = replace(state, roll_backs={**state.roll_backs, judgement.budget.text: count})
+    roll_backs = {**state.roll_backs, judgement.budget.text: count}
+    state = replace(state, roll_backs=roll_backs, went_back=now.step)
     acts = [Act(judgement, "roll-back", before=now.step)]
     if gate.then == "lower-rate":
         factor = state.rate_factor * (gate.factor or HALF)
         acts.append(Act(judgement, "lower-rate", state.rate_factor, factor))
         return acts, _changed(replace(state, rate_factor=factor), now)
-    rows = _more_rows(state.rows, judgement, gate.most or HALF, now.batch)
+    rows = _more_rows(state, judgement, gate.most or HALF, now.batch)
     if rows > state.rows:
         acts.append(_replay_act(judgement, "raise-replay", state.rows, rows, now))
     return acts, _changed(replace(state, rows=max(rows, state.rows)), now)
@@ -213,7 +217,7 @@ def _change_replay(
     calm = state.calm + 1 if all(judgement.slack for judgement, _ in own) else 0
     state = replace(state, calm=calm)
     raises = [
-        (_more_rows(state.rows, judgement, gate.most, now.batch), judgement)
+        (_more_rows(state, judgement, gate.most, now.batch), judgement)
         for judgement, gate in own
         if _needs_more(judgement, state, now)
     ]
@@ -241,11 +245,17 @@ def _needs_more(judgement: Judgement, state: ControlState, now: Moment) -> bool:
     return last is None or judgement.worse >= last or judgement.ends_at > _AIM
 
 
-def _more_rows(rows: int, judgement: Judgement, most: float, batch: int) -> int:
-    """Rows for a budget that is at risk: at least twice as many, more where it is far exceeded."""
+def _more_rows(state: ControlState, judgement: Judgement, most: float, batch: int) -> int:
+    """Rows for a budget that is at risk: at least twice as many, more where it is far exceeded.
+
+    Four times as many where the last raise has not turned the rise.
+    """
+    rows, last = state.rows, state.worse_at_raise
     allowed = judgement.budget.limit
     excess = judgement.worse / allowed if allowed and not judgement.budget.recovery else math.inf
     factor = min(max(excess, _LEAST_RAISE), _MOST_RAISE)
+    if last is not None and judgement.worse >= last:
+        factor = _MOST_RAISE
     raised = math.ceil(rows * factor) if rows else max(1, round(_FIRST_SHARE * batch))
     return min(most_rows(most, batch), raised)
 

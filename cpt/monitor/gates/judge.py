@@ -89,7 +89,7 @@ def judge(
     Args:
         progress: share of the run that is done, at the last reading; 1 at its end.
         tolerance: how much worse than at the start still counts as recovered.
-        since: step of the last change to the training: trends begin there.
+        since: step at which the weights went back last: trends begin after it.
     """
     curves: dict[str, list[Reading]] = {}
     for reading in readings:
@@ -187,7 +187,7 @@ class _Case:
         return critical(self.gates if self.progress >= 1 else looks(len(self.readings), self.gates))
 
     def _forecast(self) -> Forecast:
-        points = [Point.of(r) for r in self.readings if r.step >= self.since]
+        points = [Point.of(r) for r in self.readings if r.step > self.since or self.since == 0]
         if not points or not self.progress:
             return UNKNOWN
         shares = [point.tokens / self.total_tokens for point in points]

@@ -13,11 +13,11 @@ from operator import mul
 
 from cpt.monitor.noise import known
 
-_LEAST = 3
-"""Readings that a line is laid through at least."""
+_LATEST = 3
+"""Readings that a line is laid through: few, so that it turns soon after the training was changed."""
 
-_BACK, _AHEAD = 0.5, 2.0
-"""Multiples of the progress so far: how far back readings count, and how far ahead the line is believed."""
+_AHEAD = 2.0
+"""Multiple of the progress so far up to which the line is believed."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,9 @@ def forecast(progress: Sequence[float], worse: Sequence[float], errors: Sequence
         errors: standard errors of those changes.
     """
     trained = [(p, w, known(e)) for p, w, e in zip(progress, worse, errors, strict=True) if p > 0]
-    if len(trained) < _LEAST:
+    if len(trained) < _LATEST:
         return UNKNOWN
-    near = [reading for reading in trained if reading[0] >= _BACK * trained[-1][0]]
-    recent = max(near, trained[-_LEAST:], key=len)
-    at, values, errors = zip(*recent, strict=True)
+    at, values, errors = zip(*trained[-_LATEST:], strict=True)
     middle = sum(at) / len(at)
     spread = sum((share - middle) ** 2 for share in at)
     ahead = min(1.0, _AHEAD * at[-1]) - middle

@@ -73,7 +73,7 @@ def test_a_change_is_given_time_and_left_alone_while_it_acts() -> None:
         (0.11, 0.02, 2.0, 2),  # too soon
         (0.13, 0.011, 0.7, 2),  # falls, and far enough
         (0.13, 0.011, 0.9, 4),  # falls, not far enough
-        (0.13, 0.013, 0.7, 4),  # still rises
+        (0.13, 0.013, 0.7, 8),  # still rises: the last raise was far too small
     ]:
         _, state = decide([stands("raise-replay", "at risk", worse, ends_at=ends_at)], raised, at(later))
         assert state.rows == rows
@@ -179,7 +179,7 @@ class Forgetting:
                     )
                 )
                 if controlled:
-                    judged = judge([gate], readings, progress, since=state.changed_step)
+                    judged = judge([gate], readings, progress, since=state.went_back)
                     _, state = decide(judged, state, Moment(step, progress, self.batch, 0))
             self.rows.append(state.rows)
             self.step(progress, state.rows / self.batch)
