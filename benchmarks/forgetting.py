@@ -29,7 +29,7 @@ DOMAINS = ("medical", "legal")
 EPOCHS = 4
 """Of a subset: Guo et al. (arXiv 2406.14833) see the peak at the fourth."""
 
-REWARM = {"kind": "rewarm-cosine", "peak": 2.2e-4, "floor": 2e-5, "warmup": 0.05}
+REWARM = {"kind": "rewarm-cosine", "peak": 4e-4, "floor": 4e-5, "warmup": 0.1}
 Part = dict[str, Any]
 
 
@@ -100,7 +100,7 @@ def all_three(material: Material, domain: str) -> Part:
 
 
 CONFIGURATIONS = {
-    "no warm-up": Configuration(nothing, {"schedule": {"kind": "constant", "peak": 2e-5, "warmup": 0}}),
+    "no warm-up": Configuration(nothing, {"schedule": {"kind": "constant", "peak": 4e-5, "warmup": 0}}),
     "no replay": Configuration(nothing, {}),
     "own samples 5%": Configuration(own_samples, {"replay": 0.05}),
     "own samples 10%": Configuration(own_samples, {"replay": 0.1}),
@@ -130,7 +130,13 @@ def recipe(configuration: Configuration, material: Material) -> dict[str, Any]:
             "start_token": options.start_token,
             "end_token": options.start_token,
         }
-        monitor: Part = {"every": options.every, "tokens": options.probe_tokens}
+        monitor: Part = {
+            "every": options.every,
+            "tokens": options.probe_tokens,
+            "budget": None,
+            "weights": None,
+            "samples": None,
+        }
         if domain == "legal":
             heldout = {"sources": [source(material.heldout["medical"])], "tokens": options.probe_tokens}
             monitor["texts"] = {"medical": heldout}
@@ -278,14 +284,14 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--start-token", default="<|endoftext|>", help="before and after documents, or auto")
-    parser.add_argument("--tokens", type=int, default=200_000, help="of each training, replay included")
-    parser.add_argument("--length", type=int, default=256, help="tokens of a sequence")
+    parser.add_argument("--tokens", type=int, default=40_000, help="of each training, replay included")
+    parser.add_argument("--length", type=int, default=128, help="tokens of a sequence")
     parser.add_argument(
         "--rows", type=int, default=20, help="sequences of a batch; 5%% of them is a whole row"
     )
     parser.add_argument("--micro-rows", type=int, default=10)
-    parser.add_argument("--every", type=int, default=5, help="steps between readings")
-    parser.add_argument("--probe-tokens", type=int, default=8_000)
+    parser.add_argument("--every", type=int, default=4, help="steps between readings")
+    parser.add_argument("--probe-tokens", type=int, default=4_000)
     parser.add_argument("--heldout", type=float, default=0.05, help="share of medical and general documents")
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--tasks", nargs="*", default=[], help="suites, as `cpt eval suites` lists them")
