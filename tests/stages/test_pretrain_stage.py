@@ -226,7 +226,11 @@ def test_checkpoint_and_fault_settings_are_passed_on(
     inputs, tmp_path: Path, monkeypatch, config: dict
 ) -> None:
     seen: list[Settings] = []
-    monkeypatch.setattr("cpt.training.loop.Stepper", lambda *given: seen.append(given[-1]))
+
+    def keep(*given: Any) -> None:
+        seen.extend(each for each in given if isinstance(each, Settings))
+
+    monkeypatch.setattr("cpt.training.loop.Stepper", keep)
     with pytest.raises(AttributeError):
         pretrain(config, inputs, tmp_path)
     (name,) = config
