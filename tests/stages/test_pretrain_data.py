@@ -57,6 +57,10 @@ def read(folder: Path, name: str) -> Any:
     return json.loads((folder / "output" / "training" / f"{name}.json").read_text())
 
 
+def test_tokens_are_reached_however_full_the_sequences_are(inputs, tmp_path: Path) -> None:
+    assert run_stage(PRETRAIN, PLAIN | {"tokens": 1500}, inputs, tmp_path)["tokens"] >= 1500
+
+
 def test_without_tokens_the_domain_text_is_gone_through_epochs_times(inputs, tmp_path: Path) -> None:
     settings = {"batch_sequences": 4, "epochs": 2.0}
     config = PRETRAIN.Config.model_validate(settings)
