@@ -13,7 +13,7 @@ from cpt.stages.base import Artifact, StageConfig
 from cpt.stages.continuing import begin_of_data
 from cpt.stages.documents import has_texts, tokenizer_problems
 from cpt.stages.pretrain_config import PretrainConfig
-from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of
+from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of, tokens_of
 from cpt.stages.pretrain_gates import Setting, gate_problems, least_rows, measured
 from cpt.stages.pretrain_objective import average_problems, objective_problems
 from cpt.stages.probing import monitor_problems
@@ -120,17 +120,24 @@ def _corpus_problems(config: PretrainConfig, corpus: Path, begin: Mapping[str, i
                 hint="Give the corpus stage `replay:` (sources, or self_generated), or set replay: 0.",
             )
         ]
-    stream = stream_of(config, corpus, 0, begin)
-    steps = steps_of(config, corpus, stream)
-    fewest = least_rows(config.gates, stream.rows(0).get("replay", 0), config.batch_sequences)
-    stream = stream.with_phases([(0, fewest)])  # with which the domain text is gone through fastest
+    planned_stream = stream_of(config, corpus, 0, begin)
+    steps = steps_of(config, corpus, planned_stream)
+    fewest = least_rows(config.gates, planned_stream.rows(0).get("replay", 0), config.batch_sequences)
+    stream = planned_stream.with_phases([(0, fewest)])  # with which the domain text is gone through fastest
     most = stream.available_steps(config.epochs)
     if not steps:
         message = f"the domain text, gone through {config.epochs:g} times, does not fill one batch"
         return [Problem(message, key="epochs", hint="Add text, use smaller batches, or set more epochs.")]
     problems = _schedule_problems(config, steps) + average_problems(config, steps)
-    if config.tokens is None or steps <= most:
+    if steps <= most:
         return problems
+    if config.tokens is None:
+        message = (
+            f"{config.epochs:g} times the domain text are {steps:,} steps, but with as little replay as a "
+            f"gate allows (`least`) the text lasts for {most:,}"
+        )
+        hint = f"Set tokens: {tokens_of(planned_stream, most)}, or leave `least` out."
+        return [*problems, Problem(message, key="tokens", hint=hint)]
     passes = stream.passes(steps)
     return [
         *problems,

@@ -125,6 +125,16 @@ def test_steps_that_follow_from_the_text_stay_as_planned_when_replay_is_raised(
     assert rows == [4 * steps, 4 * steps]
 
 
+def test_steps_that_follow_from_the_text_must_last_with_the_least_replay(inputs) -> None:
+    gates = [{"budget": "weights <= 0.1", "action": "raise-replay", "least": 0.25, "most": 0.75}]
+    config = PLAIN | {"replay": 0.5, "gates": gates}
+    (problem,) = PRETRAIN.check(PRETRAIN.Config.model_validate(config), inputs)
+    assert "as little replay as a gate allows" in problem.message
+    assert problem.hint is not None
+    tokens = int(problem.hint.split()[2].strip(","))
+    assert PRETRAIN.check(PRETRAIN.Config.model_validate(config | {"tokens": tokens}), inputs) == []
+
+
 def test_a_continued_training_goes_on_behind_the_text_of_a_gated_one(inputs, tmp_path: Path) -> None:
     first = trained(PLAIN | {"tokens": 1_500, "gates": [MORE]}, inputs, tmp_path / "first")
     (last,) = read(tmp_path / "first", "checkpoints")
