@@ -58,6 +58,8 @@ def continue_(
     path = output or recipe.with_name(f"{recipe.stem}-continued.yaml")
     with running.leading():
         write_continuation(load(recipe), path, tokens=tokens, checkpoint=checkpoint, stage=stage, name=name)
-        settle(path, overrides or [], launched_place(world().count))
+        settled = settle(path, overrides or [], launched_place(world().count))
         err().print(f"Wrote {path}; `cpt run {path}` resumes it.", soft_wrap=True)
+        if any(step.name == name and getattr(step.config, "gates", ()) for step in settled.steps):
+            err().print(f"The budgets of {name} count from where it starts, not from the base.", markup=False)
         running.lead(path, None, Selection(), runs, as_json, debug=False)

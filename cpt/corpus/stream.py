@@ -165,25 +165,29 @@ class TrainingStream:
             result[name] = {"sequences": sequences, "tokens": tokens, "epochs": epochs}
         return result
 
-    def parts(self, steps: int) -> dict[str, dict[str, dict[str, float]]]:
+    def parts(self, steps: int, dropped: Sequence[int] = ()) -> dict[str, dict[str, dict[str, float]]]:
         """What the first `steps` global batches hold of the named parts of a source that has any.
+
+        Args:
+            dropped: global batches among them that are not counted.
 
         Returns:
             By source and part: "sequences", "tokens", "epochs".
         """
         begin, result = self.passed(0), {}
+        left_out = [place for step in dropped for place in self.places(step)]
         for name, passed in self.passed(steps).items():
             source = self._sources[name]
             if len(source.parts) < 2:
                 continue
             before, after = self._part_counts(name, begin[name]), self._part_counts(name, passed)
+            lost = source.count_parts(np.array([number for of, number in left_out if of == name], int))
+            counts = {part: after[part] - before[part] - lost[part] for part in source.parts}
             result[name] = {
-                part: {
-                    "sequences": int(after[part][0] - before[part][0]),
-                    "tokens": int(after[part][1] - before[part][1]),
-                    "epochs": float(after[part][0] - before[part][0]) / size,
-                }
-                for part, size in source.parts.items()
+                part: {"sequences": int(sequences), "tokens": int(tokens), "epochs": float(sequences) / size}
+                for (part, size), (sequences, tokens) in zip(
+                    source.parts.items(), counts.values(), strict=True
+                )
             }
         return result
 

@@ -8,6 +8,7 @@ hundred looks to be called changed, whichever of its readings is the highest.
 from __future__ import annotations
 
 import math
+from functools import cache
 from statistics import NormalDist
 
 FALSE_ALARMS = 0.0025
@@ -20,9 +21,20 @@ ONE_SIDED_95 = NormalDist().inv_cdf(0.95)
 """Standard errors from a figure to the bound that it is below with a chance of 95%."""
 
 
-def critical(looks: int) -> float:
-    """Standard errors beyond which the highest of so many readings counts."""
-    return -NormalDist().inv_cdf(FALSE_ALARMS / looks)
+@cache
+def critical(looks: int, items: int | None = None) -> float:
+    """Standard errors beyond which the highest of so many readings counts.
+
+    Args:
+        items: that an error is estimated from: few of them often give one that is far too small, which
+            Student's t allows for. None: the error is exact.
+    """
+    chance = FALSE_ALARMS / looks
+    if items is None or items < 2:
+        return -NormalDist().inv_cdf(chance)
+    from scipy.special import stdtrit
+
+    return -float(stdtrit(items - 1, chance))
 
 
 def looks(readings: int, probes: int) -> int:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 Kind = Literal["text", "task", "drift", "weights", "new-tokens"]
 Unit = Literal["bits per byte", "accuracy", "nats per token", "relative update", "norm ratio"]
@@ -72,6 +73,8 @@ class Items:
     @classmethod
     def from_json(cls, data: Mapping[str, list[float]]) -> Items:
         """The inverse of `as_json`."""
+        import numpy as np  # readings are known where no figures are computed, as the command line starts
+
         return cls(np.asarray(data["numerators"], float), np.asarray(data["denominators"], float))
 
 
@@ -91,7 +94,7 @@ class Reading:
         value, standard_error: in the probe's unit; lower is better but for accuracy. NaN: unknown.
         rise, rise_error: value minus the first reading's on the same items, and its standard error as a
             paired difference.
-        share: of the probe's sample that was read.
+        share: of the probe's sample that was read; `items`: as many documents or questions, if it is known.
         seconds: that reading it took.
         detail: of weights, {"layers": [{"layer": 0, "update": …}, …], "embeddings", "head", "bottom_top"};
             of new tokens, {"input", "output"}.
@@ -109,6 +112,7 @@ class Reading:
     share: float = 1.0
     seconds: float = 0.0
     detail: Mapping[str, Any] | None = None
+    items: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; what is not known (an error from one item) is null."""

@@ -27,6 +27,7 @@ class Point:
         value: in the probe's unit.
         worse: by how much it is worse than before training, on the same items.
         error: standard error of `worse`; NaN if it is not known.
+        items: that the error is estimated from; None: it is exact.
     """
 
     step: int
@@ -34,12 +35,18 @@ class Point:
     value: float
     worse: float
     error: float = 0.0
+    items: int | None = None
 
     @classmethod
     def of(cls, reading: Reading) -> Point:
         """The point of a reading; an accuracy is worse when it falls."""
         sign = -1 if reading.unit in HIGHER_IS_BETTER else 1
-        return cls(reading.step, reading.tokens, reading.value, sign * reading.rise, reading.rise_error)
+        worse = sign * reading.rise
+        return cls(reading.step, reading.tokens, reading.value, worse, reading.rise_error, reading.items)
+
+    def at_least(self, looks: int) -> float:
+        """By how much it is worse beyond the noise of so many looks."""
+        return self.worse - critical(looks, self.items) * known(self.error)
 
 
 @dataclass(frozen=True)
@@ -85,13 +92,12 @@ def stability_gap(curve: Sequence[Point], tolerance: float = 0.0, probes: int = 
         probes: how many curves are looked at together.
     """
     first, last = curve[0], curve[-1]
-    bound = critical(looks(len(curve), probes))
-    risen = [point for point in curve if point.worse - bound * known(point.error) > tolerance]
+    looked = looks(len(curve), probes)
+    risen = [point for point in curve if point.at_least(looked) > tolerance]
     trough = max(risen or curve, key=lambda point: point.worse)
     after = [point for point in curve if point.step > trough.step]
     back = (point for point in after if point.worse <= max(tolerance, known(point.error)))
     recovery = next(back, None) if risen else None
-    lasting = critical(probes)
     return StabilityGap(
         before=first.value,
         end=last.value,
@@ -106,7 +112,7 @@ def stability_gap(curve: Sequence[Point], tolerance: float = 0.0, probes: int = 
         permanent=last.worse,
         permanent_error=_given(last.error),
         gap=bool(risen),
-        forgotten=last.worse - lasting * known(last.error) > tolerance,
+        forgotten=last.at_least(probes) > tolerance,
     )
 
 

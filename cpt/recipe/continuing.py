@@ -49,14 +49,15 @@ def write_continuation(
     _dump({**recipe.data, "stages": [*stages[: at + 1], {KIND: new}, *later]}, path)
 
 
-def settle(path: Path, overrides: list[str], place: Place | None = None) -> None:
-    """Write overrides into a recipe file that is known to be ours; it goes if they are wrong."""
+def settle(path: Path, overrides: list[str], place: Place | None = None) -> Recipe:
+    """Write overrides into a recipe file that is known to be ours, and load it; it goes if they are wrong."""
     try:
         settled = load(path, overrides, place=place)
     except Exception:
         path.unlink()
         raise
     _dump(settled.data, path)
+    return settled
 
 
 def _training(recipe: Recipe, stage: str | None) -> Step:

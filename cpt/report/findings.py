@@ -153,10 +153,11 @@ def monitor_finding(cost: MonitorCost) -> str:
     if cost.share is None:
         return ""
     finding = f"Probes took {percent(cost.share)} of the training's time"
+    over = cost.budget is not None and cost.share > cost.budget
     if cost.budget is not None:
-        kept = "within" if cost.share <= cost.budget else "over"
-        finding += f", {kept} their budget of {percent(cost.budget)}"
+        finding += f", {'over' if over else 'within'} their budget of {percent(cost.budget)}"
     wanted, made = (sum(getattr(probe, part) or 0 for probe in cost.probes.values()) for part in READINGS)
     if made < wanted:
         finding += f"; to keep to it, {count(wanted - made)} of {count(wanted)} readings were left out"
+    finding += ". First and last readings, and samples, are never left out" if over else ""
     return f"{finding}."

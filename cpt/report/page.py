@@ -119,6 +119,12 @@ def draw(facts: Facts) -> Charts:
             "Tokens by source": charts.tokens_over_time(watched.sources)
             if watched.sources
             else charts.tokens_by_source(facts.tokens),
+            **{
+                f"Tokens by part of {source}": charts.tokens_by_part(
+                    source, {part: counts.tokens for part, counts in row.parts.items()}
+                )
+                for source, row in facts.ledger.items()
+            },
         },
         "vocabulary": {"Norms of new tokens": charts.new_token_norms(watched.new_tokens)},
         "tasks": {"Task scores": charts.tasks_before_after(facts.tasks)},

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.errors import Problem, RecipeError
-from cpt.stages.base import Artifact, Context, Earlier, Makers, Stage, StageConfig
+from cpt.stages.base import Artifact, Context, Earlier, Makers, Progress, Stage, StageConfig
 from cpt.stages.continuing import begin_of_data, wire_start, write_kept
 from cpt.stages.documents import has_texts
 from cpt.stages.monitor_config import Monitor
@@ -234,13 +234,15 @@ def _save_training(
         shutil.copytree(context.work / TENSORBOARD, folder / TENSORBOARD)
     if (context.work / "adapter").is_dir():
         shutil.copytree(context.work / "adapter", folder / "adapter")
-    parts = stream.parts(result.steps)
+    parts = stream.parts(result.steps, result.dropped)
     ledger = {
         source: {**row, "parts": parts[source]} if source in parts else row
         for source, row in result.ledger.items()
     }
     (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
     sampling = _save_samples(config.monitor, probed, folder)
+    monitoring = _monitoring(config.monitor, result, sampling)
+    _say_if_over(monitoring, context.progress)
     summary = {
         "steps": result.steps,
         "tokens": result.tokens,
@@ -250,7 +252,7 @@ def _save_training(
         "probe_seconds": result.probe_seconds + sampling,
         "checkpoint_seconds": result.checkpoint_seconds,
         "faults": len(result.faults),
-        "monitor": _monitoring(config.monitor, result, sampling),
+        "monitor": monitoring,
         **probe_figures(config.gates, result, config.monitor.tolerance),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
@@ -300,6 +302,17 @@ def _monitoring(monitor: Monitor, result: Result, sampling: float) -> dict[str, 
         "share": (result.probe_seconds + sampling) / result.seconds,
         "probes": probes,
     }
+
+
+def _say_if_over(monitoring: Mapping[str, Any], progress: Progress) -> None:
+    """Tell that what is never left out has taken more than the budget."""
+    budget, share = monitoring["budget"], monitoring["share"]
+    if budget is not None and share > budget:
+        progress.message(
+            f"probes took {share:.1%} of the training's time, over their budget of {budget:.1%}: first and "
+            "last readings, and samples, are never left out; smaller ones are cheaper (monitor.tokens, "
+            "monitor.samples)"
+        )
 
 
 def _phases(settings: Settings) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def expected_tokens(config: PretrainConfig, makers: Sequence[StageConfig]) -> in
     """
     from cpt.corpus.stream import replay_rows
 
-    if config.tokens is not None:
+    if config.tokens is not None or config.start is not None:  # of which some text may be gone through
         return config.tokens
     selected = [maker.select.tokens for maker in makers if isinstance(maker, CorpusConfig) and maker.select]
     domain_rows = config.batch_sequences - replay_rows(config.replay, config.batch_sequences)

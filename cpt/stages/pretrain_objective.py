@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from cpt.errors import Problem
 from cpt.stages.base import Earlier, WiringError
 from cpt.stages.pretrain_config import PretrainConfig
+from cpt.stages.pretrain_gates import may_replay
 from cpt.training.averages import Lawa
 from cpt.training.objectives import SelfConstraint, SelfDistillation
 
@@ -69,7 +70,8 @@ def against_forgetting(config: PretrainConfig) -> list[str]:
 def objective_problems(config: PretrainConfig) -> list[Problem]:
     """Objective, pull and average that do not go with the stage's other settings."""
     problems = []
-    if isinstance(config.objective, SelfConstraint) and not config.replay:
+    no_replay = not config.replay and not may_replay(config.gates)
+    if isinstance(config.objective, SelfConstraint) and no_replay:
         problems.append(
             Problem(
                 "self-constraint acts on replay rows, and there are none: replay is 0",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from cpt.errors import Problem, UsageError
-from cpt.monitor.gates.gate import Gate
 from cpt.training.faults import Faults
 from cpt.training.optimizers.base import OptimizerConfig
 from cpt.training.place import Place
+
+if TYPE_CHECKING:
+    from cpt.monitor.gates.gate import Gate
 
 FSDP2_INSTEAD = "Divide a model that is too large among processes with --use_fsdp --fsdp_version 2."
 

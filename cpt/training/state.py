@@ -158,6 +158,7 @@ class Result:
         tokens: trained on.
         seconds, probe_seconds, checkpoint_seconds: see `State`.
         ledger: what was trained on, by source, checked against what the loop counted.
+        dropped: see `State`.
         wanted: how many readings of every probe were due.
         faults: what happened and what was done, one record each.
         phases: (first step, replay rows) of the stream that it went through.
@@ -171,6 +172,7 @@ class Result:
     probe_seconds: float
     checkpoint_seconds: float
     ledger: Mapping[str, Mapping[str, float]]
+    dropped: Sequence[int]
     readings: list[Reading]
     wanted: Mapping[str, int]
     faults: list[dict[str, Any]]
@@ -193,6 +195,7 @@ class Result:
             state.probe_seconds,
             state.checkpoint_seconds,
             state.checked_ledger(stream),
+            state.dropped,
             [Reading.from_json(reading) for reading in state.readings],
             state.wanted,
             state.faults,

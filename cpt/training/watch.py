@@ -164,6 +164,7 @@ class Watch:
             share=part,
             seconds=seconds,
             detail=items.detail,
+            items=len(items.numerators),
         )
 
     def _keep(self, readings: Sequence[Reading]) -> None:

@@ -46,6 +46,21 @@ def test_a_continuation_can_be_continued_under_other_names(cpt: Any) -> None:
     assert (fork["name"], fork["from"]) == ("fork", "pretrain")
 
 
+def test_budgets_are_taken_over_and_count_from_the_new_start(cpt: Any) -> None:
+    says = "The budgets of continued count from where it starts, not from the base."
+    plain = cpt("continue", "recipe.yaml", "--tokens", "500", "--out", "plain.yaml")
+    assert plain.code == 0
+    assert says not in plain.err
+    text = Path("recipe.yaml").read_text()
+    Path("recipe.yaml").write_text(text.replace("pretrain:", "pretrain:\n      gates: [general <= 0.02]", 1))
+    gated = cpt("continue", "recipe.yaml", "--tokens", "500", "--out", "gated.yaml")
+    assert gated.code == 0, gated.err
+    assert says in " ".join(gated.err.split())
+    assert stages("gated.yaml")[3]["pretrain"]["gates"] == ["general <= 0.02"]
+    without = cpt("continue", "recipe.yaml", "--tokens", "500", "--out", "without.yaml", "continued.gates=[]")
+    assert says not in " ".join(without.err.split())
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -1,9 +1,7 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 from cpt.corpus import self_generated
 from cpt.corpus.self_generated import generate
@@ -49,11 +47,3 @@ def test_a_killed_run_samples_only_the_rest(tiny_model: Path, tmp_path: Path, mo
     assert texts(tiny_model, tmp_path / "killed") == whole
     assert made_before == 1
     assert len(calls) == 2 + len(list((tmp_path / "whole").glob("batch-*.json"))) - made_before
-
-
-def test_draws_follow_the_distribution() -> None:
-    logits = torch.log(torch.tensor([[0.5, 0.25, 0.0, 0.25]])).repeat(20_000, 1)
-    drawn = self_generated._draw(torch.Generator().manual_seed(0), 1.0, None, logits).argmax(-1).numpy()
-    shares = np.bincount(drawn, minlength=4) / len(drawn)
-    assert shares == pytest.approx([0.5, 0.25, 0.0, 0.25], abs=0.015)
-    assert shares[2] == 0

@@ -62,6 +62,7 @@ class PretrainConfig(StageConfig):
     steps: int = Field(default=5, ge=1, le=1000)
     start: dict[str, Any] | None = None
     schedule: Annotated[Cosine | Constant, Field(discriminator="kind")] = Cosine()
+    gates: tuple[str, ...] = ()
     compile: bool = False
 
 

@@ -296,7 +296,19 @@ def full_run() -> RunRecord:
             probes=probe_rows(),
             ledger={
                 "domain": {"sequences": 1380, "tokens": tokens["domain"], "epochs": 0.39},
-                "replay": {"sequences": 540, "tokens": tokens["replay"], "epochs": 5.74},
+                "replay": {
+                    "sequences": 540,
+                    "tokens": tokens["replay"],
+                    "epochs": 5.74,
+                    "parts": {
+                        "replay.books": {
+                            "sequences": 360,
+                            "tokens": tokens["replay"] - 90_000,
+                            "epochs": 5.1,
+                        },
+                        "replay.code": {"sequences": 180, "tokens": 90_000, "epochs": 7.02},
+                    },
+                },
             },
             actions=ACTIONS,
             samples=SAMPLES,

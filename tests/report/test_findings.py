@@ -189,7 +189,7 @@ def test_a_text_that_only_training_measured_is_named() -> None:
             0.05,
             4,
             "Probes took 6.0% of the training's time, over their budget of 5.0%; to keep to it, "
-            "5 of 9 readings were left out.",
+            "5 of 9 readings were left out. First and last readings, and samples, are never left out.",
         ),
         (0.06, None, 9, "Probes took 6.0% of the training's time."),
         (None, 0.05, 9, ""),

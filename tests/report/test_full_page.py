@@ -57,6 +57,14 @@ def test_gates_are_told_worst_first_with_their_noise(outline: Outline) -> None:
         at = table.index(part, at) + 1
 
 
+def test_the_ledger_tells_the_parts_of_a_mixture(outline: Outline, page: str) -> None:
+    table = outline.text[outline.text.index("Token ledger") :]
+    row = table[table.index("of which replay.code") :]
+    assert row.startswith("of which replay.code 180 90,000 7.02")
+    assert table.index("replay") < table.index("of which replay.books") < table.index("of which replay.code")
+    assert "Tokens trained, by part of replay" in page
+
+
 def test_actions_say_what_changed_and_why(outline: Outline) -> None:
     assert (
         "Step 20 41k general ≤ +0.02 raise replay 12.5% 25.0% general rose by 0.019 ± 0.002 of 0.02 allowed"

@@ -287,6 +287,22 @@ def test_the_stream_tells_the_tokens_of_every_part(
     assert alone.parts(3) == {}
 
 
+@pytest.mark.parametrize("dropped", [(), (3, 4, 6)])
+def test_parts_follow_a_changing_share_and_leave_out_what_was_dropped(
+    base: Artifact, sources: dict[str, Any], tmp_path: Path, dropped: tuple[int, ...]
+) -> None:
+    config = {**sources, "replay": {"mixture": mixture(tmp_path, books=2, code=1)}}
+    corpus, *_ = made(base, tmp_path / "made", config)
+    opened = {name: open_source(corpus, name) for name in ("domain", "replay")}
+    stream = TrainingStream(opened, 0, 8, seed=3).with_phases([(0, 0), (2, 6), (5, 3)])
+    trained = [place for step in range(8) if step not in dropped for place in stream.places(step)]
+    numbers = [number for name, number in trained if name == "replay"]
+    parts = stream.parts(8, dropped)["replay"]
+    books = sum(number < opened["replay"].parts["replay.books"] for number in numbers)
+    assert [part["sequences"] for part in parts.values()] == [books, len(numbers) - books]
+    assert sum(part["tokens"] for part in parts.values()) == opened["replay"].sequence_lengths[numbers].sum()
+
+
 def test_parts_stay_parts_with_another_tokenizer(
     base: Artifact, sources: dict[str, Any], tmp_path: Path
 ) -> None:

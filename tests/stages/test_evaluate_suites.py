@@ -70,7 +70,11 @@ def test_a_model_against_itself_has_not_changed(inputs: dict[str, Artifact], tmp
 def test_without_suites_nothing_is_added(inputs: dict[str, Artifact], tmp_path: Path) -> None:
     metrics = run_stage(STAGE, PLAIN, inputs, tmp_path / "run")
     assert metrics.keys() == {"bits_per_byte", "tasks"}
-    assert {file.name for file in (tmp_path / "run/output/scores").iterdir()} == {"scores.json", "documents.json", "items.json"}
+    assert {file.name for file in (tmp_path / "run/output/scores").iterdir()} == {
+        "scores.json",
+        "documents.json",
+        "items.json",
+    }
 
 
 def test_when_no_task_can_run_the_stage_fails(inputs: dict[str, Artifact], tmp_path: Path) -> None:

@@ -152,5 +152,6 @@ def test_divided_weights_are_not_gone_back_to(action: str, refused: bool) -> Non
         float8=False,
         gradient_checkpointing=False,
         gates=[gate("general <= 0.1", action)],
+        model_beside=False,
     )
     assert [problem.key for problem in found] == (["gates"] if refused else [])

@@ -197,12 +197,16 @@ def test_samples_show_how_the_model_went_on_before_and_after(inputs, tmp_path: P
 
 
 def test_the_budget_leaves_out_what_it_must_and_the_summary_says_so(inputs, tmp_path: Path) -> None:
-    metrics = run_stage(PRETRAIN, config(every=1, budget="0.01%"), inputs, tmp_path / "bound")
+    heard = Heard()
+    metrics = run_stage(PRETRAIN, config(every=1, budget="0.01%"), inputs, tmp_path / "bound", heard)
+    assert any("over their budget of 0.0%: first and last" in message for message in heard.messages)
     monitor = metrics["monitor"]
     assert monitor["budget"] == pytest.approx(0.0001)
     assert monitor["probes"]["domain"]["readings"] == 2
     assert monitor["probes"]["domain"]["wanted"] == metrics["steps"] + 1
-    free = run_stage(PRETRAIN, config(every=1), inputs, tmp_path / "free")["monitor"]
+    heard = Heard()
+    free = run_stage(PRETRAIN, config(every=1), inputs, tmp_path / "free", heard)["monitor"]
+    assert not any("their budget" in message for message in heard.messages)
     assert free["budget"] is None
     assert free["probes"]["domain"]["readings"] == free["probes"]["domain"]["wanted"]
     assert free["probes"]["domain"]["smallest_share"] == 1.0
@@ -221,5 +225,5 @@ def test_the_plan_names_what_is_probed(inputs, chat: str) -> None:
         {"tokens": 900, "monitor": {"texts": {"chat": text}, "tasks": {"piqa": {}}, "drift": {}}}
     )
     probes = "probes domain, general, chat, piqa, drift, weights within 5% of the time"
-    assert PRETRAIN.forecast(made, {}) == f"900 tokens; {probes}"
-    assert PRETRAIN.forecast(made, inputs).endswith(probes)
+    assert PRETRAIN.forecast(made, {}, {}) == f"900 tokens; {probes}"
+    assert PRETRAIN.forecast(made, inputs, {}).endswith(probes)

@@ -107,6 +107,12 @@ def test_what_does_not_go_together_is_a_problem(inputs, config: dict[str, Any], 
     assert words in problem.message
 
 
+def test_replay_that_a_gate_may_bring_in_is_enough_for_self_constraint(inputs) -> None:
+    gate = {"budget": "domain <= +0.02", "action": "raise-replay"}
+    config = PLAIN | {"objective": CONSTRAINT, "replay": 0, "gates": [gate]}
+    assert STAGE.check(STAGE.Config.model_validate(config), inputs) == []
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -119,7 +125,9 @@ def test_what_does_not_go_together_is_a_problem(inputs, config: dict[str, Any], 
 )
 def test_the_plan_says_so(inputs, settings: dict[str, Any], words: str) -> None:
     for known in ({}, inputs):
-        plain, told = (STAGE.forecast(STAGE.Config.model_validate(PLAIN | s), known) for s in ({}, settings))
+        plain, told = (
+            STAGE.forecast(STAGE.Config.model_validate(PLAIN | s), known, {}) for s in ({}, settings)
+        )
         assert words in told
         assert words not in plain
 

@@ -131,15 +131,15 @@ class _Case:
         worse, error = point.worse, known(point.error)
         counts = worse - self._bound * error > 0
         verdict: Verdict = "held"
-        why = f"{_change(reading)} of {_amount(limit, reading)} allowed"
+        why = _of_what_is_allowed(reading, worse, limit)
         if worse - self._bound * error > limit:
             verdict = "broken"
         elif counts and worse + ONE_SIDED_95 * error > limit:
             verdict = "at risk"
         elif counts and self.progress < 1 and ahead.worse > limit:
             verdict, why = "at risk", f"{why}, and by its trend ends at {_amount(ahead.worse, reading)}"
-        elif self._bound * error > limit > 0:
-            why = f"{why}, which is less than its noise"
+        elif self._bound * error > limit > 0 and worse + ONE_SIDED_95 * error > limit:
+            why = f"{why}; its noise exceeds that"
         return Judgement(
             self.gate,
             verdict,
@@ -184,7 +184,8 @@ class _Case:
     @property
     def _bound(self) -> float:
         """Standard errors that count: at the end of the run there is one look at each gate."""
-        return critical(self.gates if self.progress >= 1 else looks(len(self.readings), self.gates))
+        count = self.gates if self.progress >= 1 else looks(len(self.readings), self.gates)
+        return critical(count, self.readings[-1].items)
 
     def _forecast(self) -> Forecast:
         points = [Point.of(r) for r in self.readings if r.step > self.since or self.since == 0]
@@ -203,6 +204,14 @@ def _multiple(worse: float, limit: float) -> float:
     return math.inf if worse > 0 else 0.0
 
 
+def _of_what_is_allowed(reading: Reading, worse: float, limit: float) -> str:
+    if worse >= 0:
+        return f"{_change(reading)} of {_amount(limit, reading)} allowed"
+    direction = "fall" if reading.rise > 0 else "rise"
+    allowed = f"a {direction} of {_amount(limit, reading)}" if limit else f"no {direction}"
+    return f"{_change(reading)}, where {allowed} is allowed"
+
+
 def _change(reading: Reading) -> str:
     verb = "rose" if reading.rise >= 0 else "fell"
     return f"{reading.probe} {verb} by {_amount(abs(reading.rise), reading, reading.rise_error)}"
@@ -210,9 +219,12 @@ def _change(reading: Reading) -> str:
 
 def _amount(value: float, reading: Reading, error: float = math.nan) -> str:
     """A number as people read it, with its 95% interval if an error is given; accuracies in points."""
-    scale, unit = (100, " points") if reading.unit == "accuracy" else (1, "")
+    scale = 100 if reading.unit == "accuracy" else 1
     interval = "" if math.isnan(error) else f" ± {2 * error * scale:.2g}"
-    return f"{value * scale:.3g}{interval}{unit}"
+    amount = f"{value * scale:.3g}{interval}"
+    if reading.unit != "accuracy":
+        return amount
+    return f"{amount} point" if amount == "1" else f"{amount} points"
 
 
 def verdict(judgements: Sequence[Judgement]) -> str:

@@ -1,6 +1,6 @@
 """The report's charts, each one inline SVG made from the facts; None where there is nothing to show."""
 
-from cpt.report.charts.bars import time_by_probe, time_by_stage, tokens_by_source
+from cpt.report.charts.bars import time_by_probe, time_by_stage, tokens_by_part, tokens_by_source
 from cpt.report.charts.control import rate_factor, replay_share
 from cpt.report.charts.dumbbells import bits_before_after, tasks_before_after
 from cpt.report.charts.gap import stability_gap, task_curve
@@ -25,6 +25,7 @@ __all__ = [
     "tasks_before_after",
     "time_by_probe",
     "time_by_stage",
+    "tokens_by_part",
     "tokens_by_source",
     "tokens_over_time",
     "training_loss",

@@ -1,11 +1,11 @@
-"""Bar charts: tokens by source, time by stage and by probe."""
+"""Bar charts: tokens by source and by part, time by stage and by probe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cpt.report.theme import canvas, colour, short, to_svg
+from cpt.report.theme import canvas, colour, safe_key, short, to_svg
 from cpt.report.wording import compact, duration, percent
 
 
@@ -20,9 +20,20 @@ class Bar(NamedTuple):
 
 def tokens_by_source(tokens: Mapping[str, int]) -> str | None:
     """Tokens trained, by source."""
+    return bars("tokens", "Tokens trained, by source", _shares(tokens, {source: source for source in tokens}))
+
+
+def tokens_by_part(source: str, tokens: Mapping[str, int]) -> str | None:
+    """Tokens trained of one source, by its named parts."""
+    rows = _shares(tokens, dict.fromkeys(tokens, source))
+    return bars(f"tokens-{safe_key(source)}", f"Tokens trained, by part of {source}", rows)
+
+
+def _shares(tokens: Mapping[str, int], roles: Mapping[str, str]) -> list[Bar]:
     total = sum(tokens.values()) or 1
-    rows = [Bar(source, source, n, f"{compact(n)} ({percent(n / total, 0)})") for source, n in tokens.items()]
-    return bars("tokens", "Tokens trained, by source", rows)
+    return [
+        Bar(name, roles[name], n, f"{compact(n)} ({percent(n / total, 0)})") for name, n in tokens.items()
+    ]
 
 
 def time_by_stage(seconds: Mapping[str, float]) -> str | None:

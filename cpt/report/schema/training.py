@@ -51,9 +51,10 @@ class Training(Fact):
 
 
 class Trained(Fact):
-    """What the ledger says was trained on of one source."""
+    """What the ledger says was trained on of one source; `parts`: of each named part of a mixture."""
 
     tokens: int
     sequences: int | None = None
     bytes: int | None = None
     epochs: float | None = None
+    parts: dict[str, Trained] = {}

@@ -3,12 +3,13 @@
 import math
 import random
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
 from cpt.monitor.gates import Gate, Judgement, judge, verdict
 from cpt.monitor.gates.trend import forecast
-from cpt.monitor.reading import Kind, Reading, Unit
+from cpt.monitor.reading import Items, Kind, Reading, Unit
 
 GATE = TypeAdapter(Gate)
 
@@ -60,7 +61,7 @@ def test_a_fall_of_accuracy_is_judged_in_points_and_with_its_sign() -> None:
     assert one("piqa >= -1 point", task(0.0, -0.005)).verdict == "held"
     broken = one("piqa >= -1 point", task(0.0, -0.02))
     assert (broken.verdict, broken.value, broken.limit) == ("broken", -0.02, -0.01)
-    assert broken.why == "piqa fell by 2 ± 0.2 points of 1 points allowed"
+    assert broken.why == "piqa fell by 2 ± 0.2 points of 1 point allowed"
     assert one("piqa >= -1 point", task(0.0, 0.2)).verdict == "held"
 
 
@@ -73,7 +74,17 @@ def test_one_look_at_the_end_needs_a_smaller_excess_than_many_on_the_way() -> No
 def test_a_probe_too_noisy_for_its_budget_says_so() -> None:
     found = one("general <= +0.02", text(0.0, 0.03, error=0.02))
     assert found.verdict == "held"
-    assert found.why == "general rose by 0.03 ± 0.04 of 0.02 allowed, which is less than its noise"
+    assert found.why == "general rose by 0.03 ± 0.04 of 0.02 allowed; its noise exceeds that"
+
+
+def test_a_probe_that_is_better_is_told_in_its_own_direction() -> None:
+    better = one("general <= +0.05", text(0.0, -0.882, error=0.0425))
+    assert better.why == "general fell by 0.882 ± 0.085, where a rise of 0.05 is allowed"
+    assert one("general <= +0", text(0.0, -0.2)).why.endswith(", where no rise is allowed")
+    gained = one("piqa >= -1 point", task(0.0, 0.03))
+    assert gained.why == "piqa rose by 3 ± 0.2 points, where a fall of 1 point is allowed"
+    unsure = one("general <= +0.02", text(0.0, -0.01, error=0.02))
+    assert unsure.why.endswith("where a rise of 0.02 is allowed; its noise exceeds that")
 
 
 def test_what_is_not_measured_has_no_value() -> None:
@@ -132,7 +143,9 @@ def test_the_sentence_names_the_worst() -> None:
         "general <= +0.02 is broken: general rose by 0.03 ± 0.002 of 0.02 allowed"
     )
     assert verdict(judge(gates[1:], readings, 0.5)) == "drift <= 1 is not measured yet"
-    assert verdict(judge(gates[1:2], readings, 0.5)) == "domain fell by 0.2 ± 0.002 of 0.5 allowed"
+    assert verdict(judge(gates[1:2], readings, 0.5)) == (
+        "domain fell by 0.2 ± 0.002, where a rise of 0.5 is allowed"
+    )
     assert verdict(judge(gates[1:2] * 2, readings, 0.5)) == "all 2 budgets hold"
     assert verdict([]) == ""
 
@@ -159,6 +172,35 @@ def test_noise_alone_puts_no_budget_at_risk() -> None:
             for judgement in judge(gates, [r for c in curves for r in c[:upto]], upto / 30)
         )
     assert alarms < 10
+
+
+def shrunk(generator: np.random.Generator, documents: int, rise: float = 0.0) -> list[Reading]:
+    """A text of documents that nothing but noise moves, and a time budget that reads a few of them."""
+    sizes = generator.uniform(500, 3000, documents)
+    start = Items(generator.normal(1, 0.2, documents) * sizes, sizes)
+    found = []
+    for step, count in enumerate((documents, *generator.integers(2, documents // 2, 10), documents)):
+        moved = rise + generator.normal(0, 0.08, count) if step else np.zeros(count)
+        items = Items(start.numerators[:count] + moved * sizes[:count], sizes[:count])
+        share = count / documents
+        numbers = (items.value, items.standard_error, *items.rise_over(start), share)
+        found.append(Reading(step, step * 100, "general", "text", "bits per byte", *numbers, items=count))
+    return found
+
+
+def test_a_sample_that_the_time_budget_shrinks_gives_no_false_alarm() -> None:
+    generator = np.random.default_rng(3)
+    alarms, errors = 0, []
+    for _ in range(200):
+        readings = shrunk(generator, documents=12)
+        errors += [(reading.items, reading.rise_error) for reading in readings[1:]]
+        seen = (judge([gate("general <= +0.02")], readings[:n], n / 12)[0].verdict for n in (4, 8, 12))
+        alarms += any(found != "held" for found in seen)
+    assert alarms < 4
+    few, many = (np.mean([e for n, e in errors if n in counts]) for counts in ((4, 5), (12,)))
+    assert few > 1.3 * many  # the paired error says what was lost
+    planted = shrunk(generator, documents=200, rise=0.06)
+    assert judge([gate("general <= +0.02")], planted, 1.0)[0].verdict == "broken"
 
 
 def test_a_planted_rise_is_found_at_the_end() -> None:
