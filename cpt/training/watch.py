@@ -70,17 +70,13 @@ class Watch:
         self._state.probe_seconds += self._allowance.spent if self._allowance else 0.0
         return self.after_step()
 
-    def after_step(self, ends: bool = False) -> list[Reading]:
-        """Read what is due now.
-
-        Args:
-            ends: the run ends here, earlier than it was to.
-        """
+    def after_step(self) -> list[Reading]:
+        """Read what is due now."""
         began = _now()
         now = Moment(self._state.step, self._state.tokens)
         before, self._before = self._before, now
         pace, self._seconds = self._state.seconds - self._seconds, self._state.seconds
-        last = ends or now.step == self._end.step
+        last = now.step == self._end.step
         due = [probe for probe in self._probes if last or probe.when.due(before, now)]
         if not due:
             return []
