@@ -64,8 +64,13 @@ class State:
 
     @property
     def latest(self) -> dict[str, float]:
-        """The last value of every probe."""
-        return {reading["probe"]: reading["value"] for reading in self.readings}
+        """The last value of every probe, in the order of their first readings."""
+        found: dict[str, float] = {}
+        for reading in reversed(self.readings):
+            found.setdefault(reading["probe"], reading["value"])
+            if len(found) == len(self.baselines):
+                break
+        return {name: found[name] for name in self.baselines if name in found}
 
     def state(self) -> Mapping[str, Any]:
         return asdict(self)

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from threading import Lock
 from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from cpt.errors import UsageError
 from cpt.report.live import POLICY, Live, render_live
@@ -122,13 +122,13 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
 
     def do_GET(self) -> None:
-        asked = urlsplit(self.path)
+        path, _, query = self.path.partition("?")
         if self.headers.get("Host", "").lower() not in self.server.names:
             self._answer(HTTPStatus.MISDIRECTED_REQUEST)
-        elif asked.path != "/" or asked.netloc:
+        elif path != "/":
             self._answer(HTTPStatus.NOT_FOUND)
         else:
-            page = self.server.pages.newer(than=parse_qs(asked.query).get("since", [""])[0])
+            page = self.server.pages.newer(than=parse_qs(query).get("since", [""])[0])
             self._answer(HTTPStatus.NO_CONTENT if page is None else HTTPStatus.OK, page)
 
     def _answer(self, status: HTTPStatus, page: str | None = None) -> None:

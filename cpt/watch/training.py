@@ -35,8 +35,8 @@ class TrainingLog:
         gates = TypeAdapter(list[Gate]).validate_python(begun.config.get("gates") or [])
         readings = self._readings()
         last = readings[-1].step if readings else 0
-        changes = (row["step"] for row in self._actions.rows() if row["action"] != "warn")
-        since = max((step for step in changes if step < last), default=0)
+        went_back = (row["step"] for row in self._actions.rows() if row["action"] == "roll-back")
+        since = max((step for step in went_back if step < last), default=0)
         return judge(gates, readings, last / steps if steps else 0.0, _tolerance(begun), since)
 
     def record(self, begun: Record, judged: Sequence[Judgement]) -> TrainingRecord:

@@ -114,6 +114,7 @@ def test_a_request_without_a_name_is_turned_away(server: Server) -> None:
         "/.lock",
         "/index.html",
         "http://evil.example/",
+        "http://[",
         "file:///etc/passwd",
         "*",
     ],

@@ -75,16 +75,16 @@ def test_the_verdict_is_that_of_the_gates(tmp_path: Path, run: GrowingRun, rise:
     assert ("general <= +0.02 is broken" in live.verdict) == (word == "broken")
 
 
-def test_trends_begin_where_the_controller_last_changed_something(
+def test_trends_begin_where_the_weights_last_went_back(
     tmp_path: Path, run: GrowingRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A change at the last reading followed from it: the verdict before it is shown."""
+    """As in training. What was done at the last reading followed from it: the verdict before it is shown."""
     asked: list[tuple[float, int]] = []
     monkeypatch.setattr(
         "cpt.watch.training.judge", lambda gates, readings, at, _, since: asked.append((at, since)) or []
     )
     run.train(1, 40)
-    for step, action in ((10, "raise-replay"), (20, "warn"), (40, "lower-rate")):
+    for step, action in ((10, "roll-back"), (20, "raise-replay"), (30, "lower-rate"), (40, "roll-back")):
         run.act(step, action)
     Watched(tmp_path).look()
     assert asked == [(0.4, 10)]

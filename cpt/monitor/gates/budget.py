@@ -43,6 +43,7 @@ class Budget:
         limit: how much worse than before training it may be, in its unit (accuracy: shares of 1), at least
             0; of a recovery, the share of the run's tokens after which it must be back.
         falls: whether less is worse, as of an accuracy.
+        unit: that it names; None where it names none.
     """
 
     text: str
@@ -50,6 +51,7 @@ class Budget:
     limit: float
     falls: bool = False
     recovery: bool = False
+    unit: Unit | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -73,19 +75,22 @@ class Budget:
         if self.recovery:
             lasting = kind not in ("text", "task")
             return f"{self.probe} only grows: it never comes back to where it was" if lasting else None
-        falls = UNITS[kind] in HIGHER_IS_BETTER
+        unit = UNITS[kind]
+        falls = unit in HIGHER_IS_BETTER
         if falls and not self.falls:
             return f"{self.probe} is an accuracy, of which more is better: `{self.probe} >= -1 point`"
         if self.falls and not falls:
-            unit = UNITS[kind]
             return f"{self.probe} is measured in {unit}, of which less is better: `{self.probe} <= +0.02`"
+        if self.unit not in (None, unit):
+            return f"{self.probe} is measured in {unit}, not in {self.unit}"
         return None
 
 
 def _limit(text: str, found: re.Match[str]) -> Budget:
     number = _number(found["number"])
     falls = found["sign"] in (">=", "≥")
-    points = (found["unit"] or "").lower() in ("point", "points", "pp")
+    unit = _unit(found["unit"])
+    points = unit == "accuracy"
     if falls and not points:
         raise ValueError(f"`{text}`: accuracies are bounded in percentage points, like `>= -1 point`")
     if points and not falls:
@@ -93,7 +98,15 @@ def _limit(text: str, found: re.Match[str]) -> Budget:
     if (number > 0) if falls else (number < 0):
         change = "fall" if falls else "rise"
         raise ValueError(f"`{text}` asks for an improvement; a budget says how far a probe may {change}")
-    return Budget(text, found["probe"], abs(number) / 100 if points else abs(number), falls=falls)
+    return Budget(text, found["probe"], abs(number) / 100 if points else abs(number), falls=falls, unit=unit)
+
+
+def _unit(written: str | None) -> Unit | None:
+    if written is None:
+        return None
+    if written.lower().startswith("p"):
+        return "accuracy"
+    return "nats per token" if written.lower().startswith("nat") else "bits per byte"
 
 
 def _number(text: str) -> float:

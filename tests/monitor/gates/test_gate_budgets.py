@@ -5,6 +5,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cpt.monitor.gates.budget import Budget
 from cpt.monitor.gates.gate import Gate
+from cpt.monitor.reading import Kind
 
 GATE = TypeAdapter(Gate)
 
@@ -60,6 +61,25 @@ def test_budgets_that_do_not_go_with_what_is_measured() -> None:
     assert "`general <= +0.02`" in str(Budget.parse("general >= -1 point").misfit("text"))
     assert "never comes back" in str(Budget.parse("drift recovers within 20%").misfit("drift"))
     assert Budget.parse("piqa recovers within 20%").misfit("task") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "why"),
+    [
+        ("drift <= 0.1 bits per byte", "drift", "measured in nats per token, not in bits per byte"),
+        ("drift <= 0.1 bpb", "drift", "measured in nats per token, not in bits per byte"),
+        ("general <= 0.1 Nats per token", "text", "measured in bits per byte, not in nats per token"),
+        ("weights <= 0.1 nat per token", "weights", "measured in relative update, not in nats per token"),
+    ],
+)
+def test_a_budget_in_a_unit_that_is_not_its_probes(text: str, kind: Kind, why: str) -> None:
+    assert why in str(Budget.parse(text).misfit(kind))
+
+
+def test_a_budget_in_the_unit_of_its_probe() -> None:
+    assert Budget.parse("general <= 0.1 bit per byte").misfit("text") is None
+    assert Budget.parse("drift <= 0.1 nats per token").misfit("drift") is None
+    assert Budget.parse("piqa >= -1 pp").misfit("task") is None
 
 
 def test_each_action_has_parameters_of_its_own() -> None:
