@@ -4,15 +4,22 @@ The time that the rest of the run can spend on probes is shared out evenly among
 have all that they want. A probe that cannot have every reading in full has smaller samples, and below a
 quarter of its sample fewer readings: the share that a reading was not given is saved up for the next. In
 the dense beginning, where the stability gap is, readings are given more.
+
+Probes on which a gate acts go first: the others share what those leave. Too few readings would leave the
+gate blind, so some are made at a quarter of the sample in any case, spread over the run, even if the budget
+is then exceeded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 SMALLEST = 0.25
 """Share of a sample below which a reading is left out; what is not divisible is read in full or not."""
+
+NEEDED = 12
+"""Readings between first and last that a gate which acts is given in any case, where as many are due."""
 
 EARLY = 3.0
 """How much more of what can be had a reading in the dense beginning is given."""
@@ -47,7 +54,7 @@ class Clock:
 
     Attributes:
         training: seconds that its steps have taken.
-        pace: seconds of a step; `left`: steps to come.
+        pace: seconds of a step; `left`: steps to come; `done`: steps that are behind.
         probing: seconds that probes have taken.
     """
 
@@ -55,6 +62,12 @@ class Clock:
     pace: float
     left: int
     probing: float
+    done: int = 0
+
+    @property
+    def progress(self) -> float:
+        """Share of the steps that is done."""
+        return self.done / max(1, self.done + self.left)
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,7 @@ class Outlook:
         early: whether the run is in this probe's dense beginning.
         divisible: whether a part of its sample can be read.
         saved: share of a reading that was not given before.
+        gated: whether a gate acts on it; `read`: readings that were made since the first.
     """
 
     cost: float
@@ -76,6 +90,25 @@ class Outlook:
     early: bool = False
     divisible: bool = True
     saved: float = 0.0
+    gated: bool = False
+    read: int = 0
+
+    @property
+    def smallest(self) -> float:
+        """The share of its sample below which it is not read."""
+        return SMALLEST if self.divisible else 1.0
+
+    @property
+    def reserved(self) -> float:
+        """Seconds of the readings to come that are made in any case."""
+        needed = min(self.left, max(0, NEEDED - self.read - self.due)) if self.gated else 0
+        return self.smallest * self.cost * needed
+
+    def is_needed(self, progress: float) -> bool:
+        """Whether a reading now is made in any case: there were fewer than the progress asks for, or all that
+        are still due are needed."""
+        missing = NEEDED - self.read
+        return self.gated and self.due and (self.read < NEEDED * progress or self.left < missing)
 
 
 @dataclass(frozen=True)
@@ -103,20 +136,51 @@ def allot(budget: float, clock: Clock, probes: Mapping[str, Outlook]) -> dict[st
     def free(relied: float) -> float:
         return budget * (clock.training + relied * clock.pace * clock.left) - clock.probing - last
 
-    wanted = {name: each.cost * (each.left + each.due) for name, each in probes.items()}
-    level = water_level(wanted, free(_PLANNED))
-    at_once = free(_CERTAIN)
+    planned = free(_PLANNED)
+    at_once = free(_CERTAIN) - _MARGIN * sum(probe.reserved for probe in probes.values())
     allotted: dict[str, Allotment] = {}
-    due = [name for name in probes if probes[name].due]
-    for name in sorted(due, key=lambda name: probes[name].cost):
-        probe = probes[name]
-        granted = min(1.0, level / wanted[name]) if wanted[name] > 0 else 1.0
-        saved = min(1.0, probe.saved + min(1.0, granted * (EARLY if probe.early else 1.0)))
-        share = saved if probe.cost <= 0 else min(saved, max(0.0, at_once) / (_MARGIN * probe.cost))
-        share = share if share >= (SMALLEST if probe.divisible else 1.0 - 1e-9) else 0.0
-        at_once -= _MARGIN * share * probe.cost
-        allotted[name] = Allotment(share, saved - share)
+    for gated in (True, False):
+        group = {name: probe for name, probe in probes.items() if probe.gated == gated}
+        wanted = {name: each.cost * (each.left + each.due) for name, each in group.items()}
+        level = water_level(wanted, planned)
+        planned -= sum(max(min(amount, level), group[name].reserved) for name, amount in wanted.items())
+        for name in sorted((name for name in group if group[name].due), key=lambda name: group[name].cost):
+            granted = min(1.0, level / wanted[name]) if wanted[name] > 0 else 1.0
+            given = _given(group[name], granted, at_once, clock.progress)
+            at_once -= _MARGIN * given.share * group[name].cost
+            allotted[name] = given
     return allotted
+
+
+def _given(probe: Outlook, granted: float, at_once: float, progress: float) -> Allotment:
+    """What a probe that is due is given of the share that is granted to each of its readings.
+
+    Args:
+        at_once: seconds that can be spent now.
+    """
+    saved = min(1.0, probe.saved + min(1.0, granted * (EARLY if probe.early else 1.0)))
+    share = saved if probe.cost <= 0 else min(saved, max(0.0, at_once) / (_MARGIN * probe.cost))
+    if share < probe.smallest - 1e-9:
+        share = probe.smallest if probe.is_needed(progress) else 0.0
+    return Allotment(share, max(0.0, saved - share))
+
+
+def least_share(
+    trained: float, read: Mapping[str, float], due: Mapping[str, int], gated: Collection[str]
+) -> float:
+    """Share of the steps' time that readings take which are made in any case, as far as tokens tell.
+
+    A token that is read goes forward through the model; one that is trained on also goes backward, which
+    takes about twice as long.
+
+    Args:
+        trained: tokens of the run.
+        read: tokens of each probe that reads text.
+        due: readings of each between the first and the last.
+        gated: probes on which gates act.
+    """
+    needed = {name: SMALLEST * min(NEEDED, due[name]) if name in gated else 0.0 for name in read}
+    return sum(tokens * (2 + needed[name]) for name, tokens in read.items()) / (3 * trained)
 
 
 def expected_cost(before: float | None, seconds: float, share: float) -> float:

@@ -21,7 +21,8 @@ from cpt.stages.pretrain_data import expected_tokens, planned, start_of, steps_o
 from cpt.stages.pretrain_gates import probe_figures, require_budgets
 from cpt.stages.pretrain_objective import TEACHER, against_forgetting, wire_teacher
 from cpt.stages.pretrain_problems import input_problems, place_problems
-from cpt.stages.probing import Probed, build_probes, monitor_references, planned_probes
+from cpt.stages.probing import HELD_OUT, Probed, build_probes, monitor_references, planned_probes
+from cpt.stages.probing_cost import asked_for, built, over_budget
 from cpt.training.trackers import TENSORBOARD, Tracking
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class PretrainStage(Stage[PretrainConfig]):
     ) -> str:
         """Steps and tokens, as far as the corpus is known, and what is probed."""
         words = [_planned_tokens(config, inputs, makers), *against_forgetting(config)]
-        return "; ".join([*words, _planned_probes(config, inputs)])
+        excess = _planned_excess(config, inputs, makers)
+        return "; ".join([*words, _planned_probes(config, inputs), *([excess] if excess else [])])
 
     def references(self, config: PretrainConfig) -> list[str]:
         """Files of the monitor's texts, and the folder of its tasks' data."""
@@ -97,6 +99,10 @@ class PretrainStage(Stage[PretrainConfig]):
         to_gpu(model)
         probes = build_probes(config.monitor, probed, context.progress)
         settings = replace(settings, allowance=_allowance(config.monitor, probed))
+        if excess := over_budget(
+            config.monitor, config.gates, built(probes), settings.tokens, settings.steps
+        ):
+            context.progress.message(excess)
         with repeatable(config.repeatable):
             result = train(model, stream, probes, settings, context.work, context.progress, teacher)
         if not world().is_main:
@@ -138,6 +144,21 @@ def _planned_probes(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> s
         general=has_texts(inputs["corpus"].path("corpus"), "general", "heldout"),
         new_tokens="model" in inputs and bool(read_new_tokens(inputs["model"].path("model"))),
     )
+
+
+def _planned_excess(
+    config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]
+) -> str | None:
+    """What gates need beyond the budget, as far as tokens are known."""
+    if not config.gates:
+        return None
+    if "corpus" not in inputs:
+        reads, tokens = asked_for(config.monitor, HELD_OUT), expected_tokens(config, makers.get("corpus", ()))
+        return over_budget(config.monitor, config.gates, reads, tokens or 0, None)
+    corpus = inputs["corpus"].path("corpus")
+    stream, steps = planned(config, inputs, seed=0)
+    reads = asked_for(config.monitor, (name for name in HELD_OUT if has_texts(corpus, name, "heldout")))
+    return over_budget(config.monitor, config.gates, reads, tokens_of(stream, steps), steps)
 
 
 def _settings(

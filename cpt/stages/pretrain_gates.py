@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.errors import GateFailed, Problem
 from cpt.monitor.gates.control import fewest_rows, most_rows
-from cpt.monitor.gates.gate import HALF, Gate, RaiseReplay, RollBack, Stop
+from cpt.monitor.gates.gate import DOMAIN, HALF, Gate, RaiseReplay, RollBack, Stop
 from cpt.monitor.reading import Kind
 from cpt.stages.documents import has_texts
 from cpt.stages.monitor_config import Monitor
@@ -20,9 +20,6 @@ from cpt.stages.probing import HELD_OUT
 
 if TYPE_CHECKING:
     from cpt.training.state import Result
-
-DOMAIN = "domain"
-"""The probe whose fall `stop` weighs against what is forgotten."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from cpt.monitor.gates import Act, ControlState, Judgement, Moment, decide, judge, verdict
-from cpt.monitor.gates.gate import Gate, Stop
+from cpt.monitor.gates.gate import DOMAIN, Gate, Stop
 from cpt.monitor.reading import Reading
 from cpt.training.checkpoint.parts import Part
 from cpt.training.checkpoint.point import KeptPoint
@@ -21,9 +21,6 @@ from cpt.training.log import write_lines
 from cpt.training.processes import Processes
 from cpt.training.settings import Settings
 from cpt.training.state import State
-
-DOMAIN = "domain"
-"""The probe whose fall is the gain."""
 
 BEST, GOOD = "best", "good"
 """Names of the points that are kept: the best one for `stop`, the last within its budget for `roll-back`."""

@@ -8,6 +8,7 @@ before anything is read, and a run that goes on from an earlier step does what t
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 import torch
 
 from cpt.monitor.budget import Allotment, Clock, Outlook, allot, expected_cost
+from cpt.monitor.gates import acted_upon
 from cpt.monitor.probes.base import Probe, Subject
 from cpt.monitor.reading import Items, Reading
 from cpt.monitor.schedule import Moment
@@ -58,6 +60,7 @@ class Watch:
         self._shown = shown
         self._probes, self._subject, self._state = probes, subject, state
         self._end, self._allowance = Moment(settings.steps, settings.tokens), settings.allowance
+        self._gated = acted_upon(settings.gates)
         self._progress, self._processes, self._trackers = progress, processes, trackers
         self._before, self._seconds = Moment(state.step, state.tokens), state.seconds
         self._log = open_lines(work / READINGS, state.readings) if processes.is_main else None
@@ -120,7 +123,9 @@ class Watch:
             pace=min(mean, pace) if pace else mean,
             left=self._end.step - now.step,
             probing=state.probe_seconds + self._allowance.owed,
+            done=now.step,
         )
+        read = Counter(reading["probe"] for reading in state.readings)
         outlooks = {
             probe.name: Outlook(
                 cost=state.probe_costs.get(probe.name, 0.0),
@@ -129,6 +134,8 @@ class Watch:
                 early=probe.when.early(now),
                 divisible=probe.divisible,
                 saved=state.probe_savings.get(probe.name, 0.0),
+                gated=probe.name in self._gated,
+                read=read[probe.name] - 1,
             )
             for probe in self._probes
         }

@@ -5,7 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cpt.monitor.budget import SMALLEST, Clock, Outlook, allot, expected_cost, water_level
+from cpt.monitor.budget import (
+    NEEDED,
+    SMALLEST,
+    Clock,
+    Outlook,
+    allot,
+    expected_cost,
+    least_share,
+    water_level,
+)
 from cpt.monitor.schedule import Moment, Regular
 
 
@@ -21,12 +30,14 @@ class Run:
         noise: float = 0.0,
         seed: int = 0,
         faster: float = 1.0,
+        gated: frozenset[str] = frozenset(),
     ) -> None:
         """
         Args:
             costs: seconds of a full reading, in those that a step takes.
             noise: how much single readings and steps differ.
             faster: how much faster steps are at the end than at the beginning.
+            gated: probes on which a gate acts.
         """
         generator = np.random.default_rng(seed)
         end, names = Moment(steps, steps), list(costs)
@@ -55,11 +66,13 @@ class Run:
                     when.due(before, now),
                     when.early(now),
                     saved=saved[name],
+                    gated=name in gated,
+                    read=len(self.read[name]) - 1,
                 )
                 for name, when in whens.items()
             }
             pace = min(taken, self.training / step)
-            clock = Clock(self.training, pace, steps - step, self.probing)
+            clock = Clock(self.training, pace, steps - step, self.probing, step)
             for name, given in allot(budget, clock, probes).items():
                 saved[name] = given.saved
                 if given.share:
@@ -145,3 +158,62 @@ def test_water_level_shares_evenly() -> None:
     assert water_level({"a": 1, "b": 5, "c": 9}, 9) == 4
     assert water_level({"a": 1, "b": 2}, 3) == float("inf")
     assert water_level({"a": 1, "b": 2}, -1) == 0
+
+
+GATED = frozenset({"gated"})
+
+
+def between(run: Run, name: str) -> list[tuple[int, float]]:
+    """Readings of a probe that are neither the first nor the last."""
+    return run.read[name][1:-1]
+
+
+def test_a_gated_probe_keeps_its_readings_and_others_thin_out_for_it() -> None:
+    costs, every = {"gated": 0.6, "other": 0.6}, {"gated": 10, "other": 10}
+    plain, spared = Run(costs, every, 1000), Run(costs, every, 1000, gated=GATED)
+    due = 4 + 99
+    assert len(between(spared, "gated")) == due
+    assert np.mean([share for _, share in between(spared, "gated")]) > np.mean(
+        [share for _, share in between(plain, "gated")]
+    )
+    assert len(between(spared, "other")) < len(between(plain, "other"))
+    assert spared.share <= 0.05
+
+
+def test_a_gated_probe_has_its_least_readings_spread_over_a_run_that_cannot_pay_for_them() -> None:
+    run = Run({"gated": 5.0, "other": 5.0}, {"gated": 5, "other": 5}, 100, gated=GATED)
+    assert between(run, "other") == []
+    read = between(run, "gated")
+    assert {share for _, share in read} == {SMALLEST}
+    assert len(read) == NEEDED
+    steps = [0, *(step for step, _ in read), 100]
+    assert max(np.diff(steps)) <= 2 * 100 / NEEDED
+    assert len(between(Run({"gated": 5.0}, {"gated": 5}, 100), "gated")) == 0
+
+
+def test_where_fewer_readings_are_due_than_are_needed_all_are_made() -> None:
+    run = Run({"gated": 5.0}, {"gated": 20}, 100, gated=GATED)
+    assert [step for step, _ in run.read["gated"]] == [0, 1, 2, 4, 8, 16, 20, 40, 60, 80, 100]
+
+
+@pytest.mark.parametrize("budget", [0.02, 0.05, 0.2])
+def test_beside_gated_probes_the_budget_holds_or_nothing_else_is_read(budget: float) -> None:
+    for seed in range(50):
+        generator = np.random.default_rng(seed)
+        steps = int(generator.integers(100, 400))
+        most = budget * steps / 8
+        costs = {name: float(most * generator.uniform(0.001, 1)) for name in ("gated", "a", "b")}
+        every = {name: int(generator.integers(2, 30)) for name in costs}
+        faster = float(generator.uniform(0.5, 1.8))
+        run = Run(costs, every, steps, budget, 0.2, seed, faster, GATED)
+        due = Regular(every["gated"]).left(Moment(0, 0), Moment(steps, steps))
+        assert len(between(run, "gated")) >= min(NEEDED, due), seed
+        needed = 1.2 * (2 * sum(costs.values()) + SMALLEST * min(NEEDED, due) * costs["gated"])
+        assert run.probing <= max(budget * run.training, needed), seed
+
+
+def test_least_share_counts_first_and_last_and_what_gates_need() -> None:
+    read, due = {"gated": 300, "other": 300}, {"gated": 100, "other": 100}
+    assert least_share(6_000, read, due, ()) == pytest.approx(4 * 300 / 18_000)
+    assert least_share(6_000, read, due, GATED) == pytest.approx((4 + SMALLEST * NEEDED) * 300 / 18_000)
+    assert least_share(6_000, read, {**due, "gated": 4}, GATED) == pytest.approx(5 * 300 / 18_000)

@@ -2,7 +2,18 @@
 
 from cpt.monitor.gates.budget import Budget
 from cpt.monitor.gates.control import Act, ControlState, Moment, decide
-from cpt.monitor.gates.gate import Gate
+from cpt.monitor.gates.gate import Gate, acted_upon
 from cpt.monitor.gates.judge import Judgement, judge, verdict
 
-__all__ = ["Act", "Budget", "ControlState", "Gate", "Judgement", "Moment", "decide", "judge", "verdict"]
+__all__ = [
+    "Act",
+    "Budget",
+    "ControlState",
+    "Gate",
+    "Judgement",
+    "Moment",
+    "acted_upon",
+    "decide",
+    "judge",
+    "verdict",
+]

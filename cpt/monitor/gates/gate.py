@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cpt.monitor.gates.budget import BudgetText
+
+DOMAIN = "domain"
+"""The probe whose fall is the gain."""
 
 HALF = 0.5
 """Largest share of replay text, and the factor of a lower rate, unless a gate says otherwise."""
@@ -108,3 +112,10 @@ class Fail(_Patient):
 
 
 Gate = Annotated[Warn | RaiseReplay | LowerRate | Stop | RollBack | Fail, Field(discriminator="action")]
+
+
+def acted_upon(gates: Iterable[Gate]) -> frozenset[str]:
+    """Probes on which something depends: an action that is more than a warning, or what `stop` weighs."""
+    acting = [gate for gate in gates if not isinstance(gate, Warn)]
+    weighed = [DOMAIN for gate in acting if isinstance(gate, Stop)]
+    return frozenset([*(gate.budget.probe for gate in acting), *weighed])
