@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.cli.merging.references import Named, name_of, parse_model, unknown_references
+from cpt.cli.merging.references import RESERVED, Named, name_of, parse_model, unknown_references
 from cpt.errors import CannotMerge, Problem, UsageError
 from cpt.recipe.document import Document, Where
 
@@ -87,8 +87,6 @@ def named(models: list[Named], base: Named | None) -> tuple[list[Named], Named |
     Raises:
         UsageError: a given name is no name, or given twice.
     """
-    from cpt.cli.merging.references import RESERVED
-
     given = [model.name for model in [*models, *([base] if base else [])] if model.name]
     for name in given:
         if name in RESERVED:
@@ -139,8 +137,11 @@ def command_of(asked: Asked, output: Path) -> str:
 
 
 def _written(name: str, reference: str, tail: str) -> str:
-    """`NAME=REFERENCE:WEIGHT` that is read as it was meant."""
-    return f"{name}={reference}{tail}"
+    """`REFERENCE:WEIGHT`, with `NAME=` where it would be read or called otherwise."""
+    plain = f"{reference}{tail}"
+    weight = float(tail[1:]) if tail else None
+    as_it_is = parse_model(plain) == Named(reference, None, weight) and name_of(reference, RESERVED) == name
+    return plain if as_it_is else f"{name}={plain}"
 
 
 def parsed_base(text: str | None) -> Named | None:
