@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +12,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from cpt.cli.merging.references import name_of, parse_model, resolved
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.tokenizer.inputs import located, shown
-from cpt.errors import CannotMerge, CptError, UsageError
-from cpt.references import resolve_model
+from cpt.cli.tokenizer.inputs import shown
+from cpt.errors import UsageError
 
 if TYPE_CHECKING:
     from cpt.report.schema import Vectors
@@ -71,32 +71,25 @@ def _analysis(base: str, add: Sequence[str]) -> Analysis:
     from merging.plan import read_parents
     from merging.request import Parent, Request
 
-    named = list(_named(add))
-    folders, problems = [], []
-    for reference in (base, *(reference for _, reference in named)):
-        try:
-            folders.append(resolve_model(located(reference), shown()))
-        except CptError as error:
-            problems.append(str(error))
-    names = [name for name, _ in named]
-    twice = sorted({name for name in names if names.count(name) > 1} | ({_BASE} & set(names)))
-    if twice:
-        problems.append(f"--add: more than one model would be called {', '.join(twice)}; write NAME=REF")
-    if problems:
-        raise CannotMerge(problems)
-    parents = [Parent(name, folder) for name, folder in zip(names, folders[1:], strict=True)]
-    first, *models = read_parents(Request("task-arithmetic", tuple(parents), Parent(_BASE, folders[0])))
+    folders = resolved(_named(base, add), Path.cwd(), shown())
+    parents = [Parent(name, folder) for name, folder in folders.items()]
+    first, *models = read_parents(Request("task-arithmetic", tuple(parents[1:]), parents[0]))
     return measure(first, models)
 
 
-def _named(add: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(name, reference) of each model; without a name it has the last part of its reference."""
-    for text in add:
-        name, mark, reference = text.partition("=")
-        given = mark and "/" not in name and "#" not in name and not Path(text).exists()
-        if given and not (name and reference):
-            raise UsageError(f"--add {text}: a name and a reference belong around the =")
-        yield (name, reference) if given else (Path(text.partition("#")[0]).name or text, text)
+def _named(base: str, add: Sequence[str]) -> dict[str, str]:
+    """References by the models' names, the base first.
+
+    Raises:
+        UsageError: a name is given twice.
+    """
+    named = {_BASE: base}
+    for model in (parse_model(text, weighted=False) for text in add):
+        name = model.name or name_of(model.reference, named)
+        if name in named:
+            raise UsageError(f"two models are called {name}", hint="Give one another name: NAME=REF.")
+        named[name] = model.reference
+    return named
 
 
 def _as_facts(facts: dict[str, Any]) -> Vectors:
