@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from cpt.cli.evaluating.progress import shown
 from cpt.cli.merging.references import name_of, parse_model, resolved
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.tokenizer.inputs import shown
 from cpt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,10 +71,11 @@ def _analysis(base: str, add: Sequence[str]) -> Analysis:
     from merging.plan import read_parents
     from merging.request import Parent, Request
 
-    folders = resolved(_named(base, add), Path.cwd(), shown())
-    parents = [Parent(name, folder) for name, folder in folders.items()]
-    first, *models = read_parents(Request("task-arithmetic", tuple(parents[1:]), parents[0]))
-    return measure(first, models)
+    with shown(kept=False) as view:
+        folders = resolved(_named(base, add), Path.cwd(), view)
+        parents = [Parent(name, folder) for name, folder in folders.items()]
+        first, *models = read_parents(Request("task-arithmetic", tuple(parents[1:]), parents[0]))
+        return measure(first, models, lambda done, total: view.update(done, total, "weights, read twice"))
 
 
 def _named(base: str, add: Sequence[str]) -> dict[str, str]:
