@@ -132,7 +132,8 @@ def _by_layer(
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=ROUND_STEPS))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: words(value)))
-        label_axes(axes, "layer", key if key == "cosine" else "share of weights that both change")
+        among = f", {_MOST_PAIRS} of {len(found.pairs)} pairs" if len(found.pairs) > _MOST_PAIRS else ""
+        label_axes(axes, f"layer{among}", key if key == "cosine" else "share of weights that both change")
         labels = Labels(axes, [point for points in curves.values() for point in points])
         for place, (name, points) in zip(count(1), curves.items(), strict=False):
             middle = points[len(points) // 2]
