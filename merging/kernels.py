@@ -117,12 +117,12 @@ def _chunks(
     name: str, piece: Piece, dtype: torch.dtype, compute: torch.dtype | None
 ) -> Iterator[torch.Tensor]:
     if piece.method is None:
-        for (rows,) in _reads(piece.sources, piece.height):
+        for (rows,) in reads(piece.sources, piece.height):
             yield rows.to(dtype)
     elif not piece.sources[0].dtype.is_floating_point:
         yield from _agreed(name, piece, dtype)
     elif piece.method.elementwise:
-        for tensors in _reads(piece.sources, piece.height, compute):
+        for tensors in reads(piece.sources, piece.height, compute):
             yield _apply(piece, tensors, dtype)
     elif (ranks := ranks_of(piece)) is not None:
         yield from _sparse(piece, ranks, dtype, compute)
@@ -184,7 +184,7 @@ def _sparse(
     assert method is not None
     dense = replace(method.implementation, sparsification_method=None)
     piece = replace(piece, per_model=tuple({"weight": values["weight"]} for values in piece.per_model))
-    for base, *models in _reads(piece.sources, piece.height, compute):
+    for base, *models in reads(piece.sources, piece.height, compute):
         kept_changes = []
         for model, select in zip(models, selectors, strict=True):
             change = model - base
@@ -217,19 +217,19 @@ class _Changes:
     compute: torch.dtype
 
     def __call__(self) -> Iterator[torch.Tensor]:
-        for base, model in _reads((self.base, self.model), self.height, self.compute):
+        for base, model in reads((self.base, self.model), self.height, self.compute):
             yield model - base
 
 
 def _agreed(name: str, piece: Piece, dtype: torch.dtype) -> Iterator[torch.Tensor]:
     """A tensor that holds no weights (positions, masks): the same in all models."""
-    for first, *others in _reads(piece.sources, piece.height):
+    for first, *others in reads(piece.sources, piece.height):
         if any(not torch.equal(first, other) for other in others):
             raise DataError(f"{name} holds whole numbers that differ between the models: it cannot be merged")
         yield first.to(dtype)
 
 
-def _reads(
+def reads(
     sources: Sequence[Source], height: int, compute: torch.dtype | None = None
 ) -> Iterator[list[torch.Tensor]]:
     """The sources' rows in one data type, chunk by chunk; the next chunk is read meanwhile."""

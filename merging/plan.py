@@ -265,7 +265,7 @@ class _Planner:
 
     def _aligned(self, result: str, stored: Sequence[str], alignment: Alignment) -> TensorPlan:
         sources = [
-            _by_rows(parent.sources[name], parent.vocabulary.rows)
+            by_rows(parent.sources[name], parent.vocabulary.rows)
             for parent, name in zip(self._parents, stored, strict=True)
         ]
         pieces = tuple(
@@ -341,7 +341,7 @@ class _Planner:
         return torch.float64 if exact else torch.promote_types(widest, torch.float32)
 
 
-def _by_rows(source: Source, rows: int) -> Source:
+def by_rows(source: Source, rows: int) -> Source:
     """A bias of shape [1, V] as one with a row per token."""
     if source.shape == (1, rows) and isinstance(source, FileSource):
         return FileSource(source.name, replace(source.stored, shape=(rows,)))

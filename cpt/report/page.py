@@ -10,7 +10,8 @@ from markupsafe import Markup
 from cpt.report import charts, overview
 from cpt.report.environment import environment
 from cpt.report.findings import ended_finding, gap_finding, has_gap, monitor_finding, task_finding
-from cpt.report.schema import Facts, Training
+from cpt.report.schema import Facts, Training, Vectors
+from cpt.report.vectors import page as vectors_page
 
 Charts = dict[str, dict[str, Markup]]
 
@@ -55,6 +56,8 @@ def render(facts: Facts, template: str = "template.html", *, going: bool = False
             reasons=overview.removal_reasons(facts),
             final_words=overview.final_words(facts),
             vocabulary=overview.vocabulary_gain(facts.vocabulary),
+            vectors=merged_vectors(facts),
+            vectors_finding=vectors_page.finding(found) if (found := merged_vectors(facts)) else "",
             file_name=f"{slug(facts.name)}.yaml",
             lacking=lambda text: "Nothing yet." if going else text,
             **more,
@@ -76,6 +79,7 @@ def sections(facts: Facts, drawn: Charts) -> list[Section]:
         Section("training", "Loss and learning rate"),
         Section("data", "What it was trained on"),
         Section("vocabulary", "Vocabulary"),
+        Section("vectors", "Task vectors", bool(merged_vectors(facts))),
         Section("tasks", "Benchmark tasks"),
         Section("suites", "Suites of benchmarks"),
         Section("time", "Time and throughput"),
@@ -127,6 +131,7 @@ def draw(facts: Facts) -> Charts:
             },
         },
         "vocabulary": {"Norms of new tokens": charts.new_token_norms(watched.new_tokens)},
+        "vectors": vectors_page.draw(vectors) if (vectors := merged_vectors(facts)) else {},
         "tasks": {"Task scores": charts.tasks_before_after(facts.tasks)},
         "seconds": {
             "Time by stage": charts.time_by_stage(facts.seconds),
@@ -139,6 +144,11 @@ def draw(facts: Facts) -> Charts:
         section: {title: Markup(svg) for title, svg in found.items() if svg}
         for section, found in drawn.items()
     }
+
+
+def merged_vectors(facts: Facts) -> Vectors | None:
+    """What the merged task vectors look like, if the merge recorded it."""
+    return facts.merge.vectors if facts.merge else None
 
 
 def loss_parts(training: Training | None) -> dict[str, str]:

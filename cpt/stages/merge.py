@@ -144,17 +144,26 @@ class MergeStage(Stage[MergeConfig]):
 
     def run(self, config: MergeConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Merge, and write the model with the vocabulary of the models."""
+        from merging.analysis.analyse import analyse
         from merging.merge import run
-        from merging.plan import plan
+        from merging.plan import plan, read_parents
 
         context.progress.message(f"merging tensor by tensor: {config.method}")
+        request = _request(config, inputs, context.seed)
+        parents = read_parents(request)
         report = run(
-            plan(_request(config, inputs, context.seed)),
+            plan(request, parents),
             context.output / "model",
             progress=lambda done, total: context.progress.update(done, total, "bytes"),
         )
         weights = {model.from_: model.weight for model in config.models if model.weight is not None}
-        return {**asdict(report), "weights": weights}
+        if request.base is None:
+            return {**asdict(report), "weights": weights}
+        context.progress.message("measuring the task vectors")
+        analysis = analyse(
+            parents[0], parents[1:], lambda done, total: context.progress.update(done, total, "weights")
+        )
+        return {**asdict(report), "weights": weights, "analysis": asdict(analysis)}
 
 
 def _request(config: MergeConfig, inputs: Mapping[str, Artifact], seed: int) -> Request:

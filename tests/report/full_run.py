@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from medical_run import RECIPE, learning_rate, level, medical_run
+from vector_facts import analysis
 
 from cpt.report.facts import RunRecord, TrainingRecord
 
@@ -284,7 +285,9 @@ def full_run() -> RunRecord:
         run,
         recipe=RECIPE,
         stages=[
-            dataclasses.replace(stage, metrics={**stage.metrics, "search_points": merges})
+            dataclasses.replace(
+                stage, metrics={**stage.metrics, "search_points": merges, "analysis": analysis("pretrain")}
+            )
             if stage.kind == "merge"
             else stage
             for stage in run.stages

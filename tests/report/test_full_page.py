@@ -17,7 +17,7 @@ from cpt.report.schema import Facts
 
 EVERYTHING = [
     "change", "budgets", "gap", "path", "accuracy", "samples", "inside", "training", "data", "vocabulary",
-    "tasks", "suites", "time", "recipe", "versions", "reproduce",
+    "vectors", "tasks", "suites", "time", "recipe", "versions", "reproduce",
 ]  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def test_figures_that_sort_carry_their_value(page: str) -> None:
 
 def test_what_was_not_watched_has_no_section(facts: Facts) -> None:
     shown = {section.key for section in sections(facts, draw(facts)) if section.shown}
-    assert set(EVERYTHING) - shown == {"budgets", "accuracy", "samples", "inside"}
+    assert set(EVERYTHING) - shown == {"budgets", "accuracy", "samples", "inside", "vectors"}
     for part in ("Budgets", "controller", "Drift", "Norms of new tokens", "Probes took"):
         assert part not in Outline(render(facts)).text
 

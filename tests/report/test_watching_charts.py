@@ -9,9 +9,9 @@ import pytest
 
 from cpt.report import charts
 from cpt.report.charts.labels import Labels
-from cpt.report.charts.layers import SHADES, _runs
 from cpt.report.charts.lines import source_shares
 from cpt.report.charts.path import measured_apart, run_path
+from cpt.report.charts.shades import SHADES, _runs
 from cpt.report.schema import (
     ControlPoint,
     CurvePoint,

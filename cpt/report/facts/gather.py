@@ -23,6 +23,7 @@ from cpt.report.schema import (
     Suites,
     Task,
     Trained,
+    Vectors,
     Vocabulary,
 )
 
@@ -84,13 +85,14 @@ def gather_merge(stages: Iterable[StageRecord]) -> Merge | None:
     merges = [stage for stage in stages if stage.kind == "merge"]
     if not merges:
         return None
-    config = merges[-1].config
+    config, analysis = merges[-1].config, merges[-1].metrics.get("analysis")
     models = [merged_model(row) for row in config.get("models") or []]
     return Merge(
         stage=merges[-1].name,
         method=str(config.get("method", "?")),
         models=models,
         search=[SearchPoint(**point) for point in merges[-1].metrics.get("search_points") or ()],
+        vectors=Vectors(**analysis) if analysis else None,
     )
 
 

@@ -14,6 +14,7 @@ from cpt.report.schema.scores import (
     Task,
 )
 from cpt.report.schema.training import Ended, SchedulePhase, Trained, Training, TrainingPoint
+from cpt.report.schema.vectors import Vector, VectorGrid, VectorPair, VectorParts, VectorRows, Vectors
 from cpt.report.schema.watching import (
     Action,
     ControlPoint,
@@ -65,6 +66,12 @@ __all__ = [
     "Trained",
     "Training",
     "TrainingPoint",
+    "Vector",
+    "VectorGrid",
+    "VectorPair",
+    "VectorParts",
+    "VectorRows",
+    "Vectors",
     "Vocabulary",
     "Watched",
 ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from cpt.report.schema.base import Fact
+from cpt.report.schema.vectors import Vectors
 
 
 class Split(Fact):
@@ -63,12 +64,14 @@ class Merge(Fact):
     """How the final model was merged.
 
     search: what was tried to find its weights (`search_points` of the stage's metrics).
+    vectors: what the merged task vectors look like (`analysis` of the stage's metrics).
     """
 
     stage: str
     method: str
     models: list[MergedModel] = []
     search: list[SearchPoint] = []
+    vectors: Vectors | None = None
 
 
 class StageFact(Fact):

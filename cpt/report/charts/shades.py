@@ -1,0 +1,96 @@
+"""Heat maps: values as shades of one colour, and the scale that says what a shade stands for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
+from matplotlib.transforms import ScaledTranslation
+
+from cpt.report.theme import UNIT, colour
+
+SHADES = 12
+"""Steps of a heat map's colour."""
+
+Values = Sequence[Sequence[float | None]]
+
+
+def draw_shades(axes: Axes, values: Values, greatest: float, role: str = "domain") -> None:
+    """Fill a map of unit squares: row 0 at the bottom, 0 palest, `greatest` darkest; None is left empty.
+
+    Args:
+        values: [rows][columns].
+    """
+    for shade, cells in enumerate(_cells_by_shade(values, greatest)):
+        if cells:
+            opacity = (shade + 0.5) / SHADES
+            axes.add_patch(PathPatch(_squares(cells), color=colour(role), alpha=opacity, linewidth=0))
+
+
+def label_rows(axes: Axes, names: Sequence[object], most: int = 8) -> None:
+    """The names of rows beside the map, of every n-th if there are many."""
+    every = max(1, math.ceil(len(names) / most))
+    at = list(range(0, len(names), every))
+    axes.set_yticks([row + 0.5 for row in at], [str(names[row]) for row in at])
+
+
+def draw_scale(figure: Figure, axes: Axes, greatest: str) -> None:
+    """The shades above the map, from 0 to the greatest value, which is given in words."""
+    left, width, at = 0.52, 0.3, 1.0
+    for shade in range(SHADES):
+        corner = (left + width * shade / SHADES, at)
+        axes.add_patch(
+            Rectangle(
+                corner,
+                width / SHADES,
+                10 / axes.get_window_extent().height,
+                transform=axes.transAxes + ScaledTranslation(0, 13 / UNIT, figure.dpi_scale_trans),
+                color=colour("domain"),
+                alpha=(shade + 0.5) / SHADES,
+                linewidth=0,
+                clip_on=False,
+            )
+        )
+    beside: dict[str, Any] = {
+        "xycoords": "axes fraction",
+        "textcoords": "offset points",
+        "color": colour("muted"),
+    }
+    axes.annotate("0", (left, at), xytext=(-5, 13), ha="right", **beside)
+    axes.annotate(greatest, (left + width, at), xytext=(5, 13), ha="left", **beside)
+
+
+def _cells_by_shade(values: Values, greatest: float) -> list[list[tuple[int, int]]]:
+    """(column, row) of the cells of every shade, the palest first; cells without a value have none."""
+    cells: list[list[tuple[int, int]]] = [[] for _ in range(SHADES)]
+    for row, columns in enumerate(values):
+        for column, value in enumerate(columns):
+            if value is not None and math.isfinite(value):
+                cells[min(SHADES - 1, int(SHADES * value / greatest))].append((column, row))
+    return cells
+
+
+def _squares(cells: list[tuple[int, int]]) -> Path:
+    """One path of all cells; cells beside each other in a row are one rectangle."""
+    return Path.make_compound_path(
+        *(
+            Path([(x, y), (end, y), (end, y + 1), (x, y + 1), (x, y)], closed=True)
+            for x, end, y in _runs(cells)
+        )
+    )
+
+
+def _runs(cells: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
+    """First column, column after the last, and row of every run of neighbours."""
+    cells = sorted(cells, key=lambda cell: (cell[1], cell[0]))
+    first = 0
+    for index in range(1, len(cells) + 1):
+        column, row = cells[index - 1]
+        if index == len(cells) or cells[index] != (column + 1, row):
+            yield cells[first][0], column + 1, row
+            first = index

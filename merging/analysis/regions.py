@@ -1,0 +1,178 @@
+"""What task vectors are differences of: each weight of the base beside the models' weights in its place.
+
+Rows of embeddings are matched by token, as merging does (`merging.align`). What is tied or stored twice is
+there once. Rows that a model has and the base lacks are no change of the base's weights; they are kept apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from merging.align import ABSENT, row_map
+from merging.analysis.kinds import EMBEDDINGS, HEAD, kind_of
+from merging.candidates import Candidate, alike, check_same_architecture
+from merging.kernels import reads
+from merging.parameters import layer_of
+from merging.plan import by_rows
+from merging.sources import Source, rows_of
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Weights that the same models have.
+
+    Attributes:
+        layer: number of the layer; None outside of layers.
+        base, models: of one shape; models by number.
+    """
+
+    name: str
+    kind: str
+    layer: int | None
+    base: Source
+    models: Mapping[int, Source]
+
+    @property
+    def weights(self) -> int:
+        """How many there are."""
+        return int(np.prod(self.base.shape, dtype=np.int64))
+
+    def vectors(self) -> Iterator[tuple[torch.Tensor, list[torch.Tensor]]]:
+        """The base's weights, and the models' differences from them in the order of `models`: [n] float64.
+
+        Raises:
+            DataError: a model's weights are damaged.
+        """
+        height = self.base.shape[0] if self.base.shape else 1
+        for base, *models in reads((self.base, *self.models.values()), height, torch.float64):
+            yield base.flatten(), [(model - base).flatten() for model in models]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A model's rows of the embedding beside the base's.
+
+    Attributes:
+        shared: tokens that both have.
+        new: tokens that the base lacks.
+        missing: rows of the base that the model lacks.
+        padding: rows of the model without a token, which are left out.
+    """
+
+    shared: int
+    new: int
+    missing: int
+    padding: int
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """All weights of task vectors.
+
+    Attributes:
+        shared: what is there in the base.
+        new: by model what the base has no row for: its own rows of the tensors with a row per token.
+        rows: by model; None where all vocabularies are the same.
+    """
+
+    shared: tuple[Region, ...]
+    new: tuple[tuple[Source, ...], ...]
+    rows: tuple[Rows, ...] | None
+
+
+def regions(base: Candidate, models: Sequence[Candidate]) -> Regions:
+    """Bring the models' weights to the base's.
+
+    Raises:
+        CannotMerge: the architectures differ.
+    """
+    parents = (base, *models)
+    same = alike(parents)
+    check_same_architecture(parents, same_vocabulary=same)
+    if same:
+        return Regions(tuple(_plain(base, models, list(base.sources))), ((),) * len(models), None)
+    per_token = {name for parent in parents for name in parent.tensors.names}
+    plain = _plain(base, models, [name for name in base.sources if name not in per_token])
+    maps = [row_map(model.vocabulary, base.vocabulary) for model in models]
+    new = [_new_rows(model, base, rows) for model, rows in zip(models, maps, strict=True)]
+    tensors = list(_per_token(base, models))
+    return Regions(
+        shared=(*(region for tensor in tensors for region in _aligned(tensor, maps)), *plain),
+        new=tuple(
+            tuple(rows_of(tensor.models[number], rows) for tensor in tensors if number in tensor.models)
+            if len(rows)
+            else ()
+            for number, rows in enumerate(new)
+        ),
+        rows=tuple(_counts(*each) for each in zip(models, maps, new, strict=True)),
+    )
+
+
+def _plain(base: Candidate, models: Sequence[Candidate], names: Sequence[str]) -> Iterator[Region]:
+    """Regions of tensors that are the same in all models; of numbers that are weights."""
+    for name in names:
+        source = base.sources[name]
+        if source.dtype.is_floating_point:
+            theirs = {number: model.sources[name] for number, model in enumerate(models)}
+            yield Region(name, kind_of(name), layer_of(name), source, theirs)
+
+
+def _per_token(base: Candidate, models: Sequence[Candidate]) -> Iterator[Region]:
+    """The tensors with a row per token, rows as each model has them.
+
+    The output embedding is left out where it is the input embedding both in the base and in the model.
+    """
+    names = [model.tensors for model in models]
+    inputs = {number: by_token(model, model.tensors.input) for number, model in enumerate(models)}
+    yield Region(base.tensors.input, EMBEDDINGS, None, by_token(base, base.tensors.input), inputs)
+    outputs = {
+        number: by_token(model, each.input if each.tied or each.output is None else each.output)
+        for number, (model, each) in enumerate(zip(models, names, strict=True))
+        if not (each.tied and base.tensors.tied)
+    }
+    head = base.tensors.input if base.tensors.tied else base.tensors.output
+    if outputs and head is not None:
+        yield Region("output embedding", HEAD, None, by_token(base, head), outputs)
+    biases = {number: by_token(model, model.tensors.bias) for number, model in enumerate(models)
+              if model.tensors.bias}  # fmt: skip
+    if base.tensors.bias and biases:
+        yield Region(base.tensors.bias, HEAD, None, by_token(base, base.tensors.bias), biases)
+
+
+def by_token(model: Candidate, name: str) -> Source:
+    """A tensor with a row per token."""
+    return by_rows(model.sources[name], model.vocabulary.rows)
+
+
+def _aligned(tensor: Region, maps: Sequence[np.ndarray]) -> Iterator[Region]:
+    """A tensor's rows by which models have them; rows that none has are left out."""
+    numbers = list(tensor.models)
+    used = np.stack([maps[number] != ABSENT for number in numbers])  # [H, V]
+    for pattern in np.unique(used, axis=1).T:
+        having = [number for number, has in zip(numbers, pattern, strict=True) if has]
+        rows = np.flatnonzero((used == pattern[:, None]).all(axis=0))
+        if having:
+            theirs = {number: rows_of(tensor.models[number], maps[number][rows]) for number in having}
+            yield Region(tensor.name, tensor.kind, None, rows_of(tensor.base, rows), theirs)
+
+
+def _new_rows(model: Candidate, base: Candidate, rows: np.ndarray) -> np.ndarray:
+    """Rows of a model whose tokens the base lacks: [N] int64."""
+    if model.vocabulary.same_rows(base.vocabulary):
+        return np.zeros(0, np.int64)
+    tokens = np.array(sorted(set(model.vocabulary.ids.values())), np.int64)
+    return np.setdiff1d(tokens, rows[rows != ABSENT])
+
+
+def _counts(model: Candidate, rows: np.ndarray, new: np.ndarray) -> Rows:
+    shared, vocabulary = int((rows != ABSENT).sum()), model.vocabulary
+    return Rows(
+        shared=shared,
+        new=len(new),
+        missing=len(rows) - shared,
+        padding=vocabulary.rows - shared - len(new),
+    )
