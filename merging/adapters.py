@@ -34,7 +34,7 @@ from merging.sources import FileSource, Source, file_source
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."
 _FACTORS = re.compile(
     r"^(?P<module>.+)\.(?:lora_(?:embedding_)?(?P<factor>[ABE])(?:\.weight)?"
     r"|(?P<magnitude>lora_magnitude_vector)(?:\.weight)?"
@@ -176,7 +176,7 @@ class _Changes:
     def _sort(self, stored: Mapping[str, FileSource]) -> None:
         """Tell apart factors, rows and whole tensors."""
         for key, source in stored.items():
-            name = key.removeprefix(_PREFIX)
+            name = key.removeprefix(PREFIX)
             match = _FACTORS.match(name)
             if match is None:
                 self._tensors[name.replace(".base_layer.", ".")] = source
