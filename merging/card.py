@@ -67,7 +67,11 @@ def _settings(plan: Plan) -> list[str]:
     request = plan.request
     said = {name: json.dumps(value) for name, value in sorted(request.parameters.items())}
     said["vocabulary"] = plan.vocabulary_of.name if plan.tokenizer is None else "union"
-    said["chat template and generation settings"] = plan.settings_of.name
+    if request.chat_template is None:
+        said["chat template and generation settings"] = plan.settings_of.name
+    else:
+        said["chat template"] = "one of its own"
+        said["generation settings"] = plan.settings_of.name
     said["data type"] = str(plan.dtype).removeprefix("torch.")
     if plan.method.random:
         said["seed"] = str(request.seed)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cpt import __version__
-from cpt.cli import continuing, estimate, evaluating, looking, recipes, running, schedule, tokenizer
+from cpt.cli import continuing, estimate, evaluating, looking, merging, recipes, running, schedule, tokenizer
 from cpt.cli.launching import LaunchableCommand
 from cpt.cli.output import explain
 from cpt.cli.quiet import quiet_libraries
@@ -43,6 +43,7 @@ app.command("show")(looking.show)
 app.command("ls")(looking.ls)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(evaluating.app, name="eval")
+app.add_typer(merging.app, name="merge")
 app.add_typer(schedule.app, name="schedule")
 
 
