@@ -9,12 +9,45 @@ from typing import Any
 _KINDS = ("LORA", "ADALORA")
 
 _OF_NO_MATTER = frozenset(
-    # where the factors come from, and how they are trained or stored
-    "auto_mapping base_model_name_or_path bias deltaT ensure_weight_tying eva_config exclude_modules "
-    "fan_in_fan_out inference_mode init_lora_weights init_r beta1 beta2 layers_pattern layers_to_transform "
-    "lora_alpha lora_dropout megatron_core modules_to_save orth_reg_weight peft_type peft_version "
-    "qalora_group_size r rank_pattern alpha_pattern revision target_modules target_r task_type tfinal tinit "
-    "total_step trainable_token_indices use_dora use_rslora velora_config".split()
+    {  # where the factors come from, how they are trained and stored
+        "alpha_pattern",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "beta1",
+        "beta2",
+        "bias",
+        "deltaT",
+        "ensure_weight_tying",
+        "eva_config",
+        "exclude_modules",
+        "fan_in_fan_out",
+        "inference_mode",
+        "init_lora_weights",
+        "init_r",
+        "layers_pattern",
+        "layers_to_transform",
+        "lora_alpha",
+        "lora_dropout",
+        "megatron_core",
+        "modules_to_save",
+        "orth_reg_weight",
+        "peft_type",
+        "peft_version",
+        "qalora_group_size",
+        "r",
+        "rank_pattern",
+        "revision",
+        "target_modules",
+        "target_r",
+        "task_type",
+        "tfinal",
+        "tinit",
+        "total_step",
+        "trainable_token_indices",
+        "use_dora",
+        "use_rslora",
+        "velora_config",
+    }
 )
 _CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 

@@ -2,8 +2,8 @@
 
 An adapter is that model's tensors, some of them changed as they are read, a few rows at a time; the changed
 model is never written. What comes out is what peft's `merge_and_unload` makes, up to the rounding of float32
-(PyTorch multiplies blocks of rows, peft whole matrices): W + s B A, with s = alpha/rank (Hu et al. 2021, arXiv
-2106.09685) or alpha/√rank (rsLoRA: Kalajdzievski 2023, arXiv 2312.03732); DoRA scales that to its own
+(PyTorch multiplies blocks of rows, peft whole matrices): W + s B A, with s = alpha/rank (Hu et al. 2021,
+arXiv 2106.09685) or alpha/√rank (rsLoRA: Kalajdzievski 2023, arXiv 2312.03732); DoRA scales that to its own
 magnitudes (Liu et al. 2024, arXiv 2402.09353); AdaLoRA's factors are B diag(E) A (Zhang et al. 2023, arXiv
 2303.10512). Unlike peft's, a change of bfloat16 weights is not rounded to bfloat16 before it is merged.
 """
@@ -233,7 +233,7 @@ class _Changes:
         )
 
     def _untied(self) -> Iterator[str]:
-        """Changes of the output embedding where it is the input embedding; what peft writes twice is dropped."""
+        """That the adapter takes apart a tied embedding; what peft writes twice is dropped."""
         inside, outside = self._model.get_input_embeddings(), self._model.get_output_embeddings()
         if outside is None or outside.weight is not inside.weight:
             return

@@ -1,4 +1,4 @@
-"""Averages of checkpoints along a run, made from the disk after it: their weights, and the merge that makes them.
+"""Averages of checkpoints along a run, from the disk, after it: their weights, and the merge that makes them.
 
 Any number of checkpoints is read a few rows at a time. Averages that are kept while a run trains are the
 pretrain stage's (`average`); LAWA and EMA are the same sums here, over whole checkpoints.
@@ -42,7 +42,7 @@ FALLS: Mapping[str, Callable[[float], float]] = MappingProxyType(
 
 
 def instead_of_annealing(count: int, decay: str) -> list[float]:
-    """The weights with which checkpoints of a constant rate average to what a decaying one would have reached.
+    """Weights with which checkpoints of a constant rate average to what a decaying one would have reached.
 
     Warmup-Stable and Merge (Tian et al. 2025, arXiv 2507.17634): in Σ_j c_j θ_j, the update that leads to
     checkpoint i counts w_i = Σ_{j>=i} c_j times. For updates that fade like the rate of a decay r, w_i =

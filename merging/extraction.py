@@ -315,7 +315,7 @@ def _check_tokens(base: Candidate, model: Candidate) -> None:
                 if moved
                 else f"{model.name} has fewer rows of tokens than {base.name}"
             ],
-            hint="An adapter can add tokens after its base's last one, and change them; not move or drop them.",
+            hint="An adapter can add tokens after its base's last one; not move or drop tokens.",
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from adapter_folders import merged_by_peft, write_adapter
 from merge_models import INPUT, OUTPUT, WORDS, merge, parent, refused, weights, write_model
-from peft import AdaLoraConfig, LoraConfig, TrainableTokensConfig
+from peft import AdaLoraConfig, TrainableTokensConfig
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cpt.cli.merging import command, methods
+from cpt.cli.merging import average, command, extract, methods
 
 _MERGE = "models"
 
@@ -36,3 +36,5 @@ app = typer.Typer(
 )
 app.command(_MERGE, hidden=True)(command.merge)
 app.command("methods")(methods.methods)
+app.command("average")(average.average)
+app.command("extract")(extract.extract)
