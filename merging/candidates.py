@@ -65,10 +65,12 @@ class Candidate:
 
     Attributes:
         name: what messages call it.
-        folder: has its configuration and tokenizer.
+        folder: has its configuration and generation settings.
         sources: its tensors by name, in the order in which they are stored.
         config: its config.json.
         tokens: id by token, of its whole tokenizer.
+        own_tokenizer: folder with its tokenizer and chat template where that is not `folder`: an adapter may
+            bring its own.
     """
 
     name: str
@@ -76,6 +78,12 @@ class Candidate:
     sources: Mapping[str, Source]
     config: Mapping[str, Any]
     tokens: Mapping[str, int]
+    own_tokenizer: Path | None = None
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Has its tokenizer and chat template."""
+        return self.own_tokenizer or self.folder
 
     @cached_property
     def tensors(self) -> VocabularyTensors:
@@ -87,7 +95,7 @@ class Candidate:
         """Tokens that have a row."""
         rows = self.sources[self.tensors.input].shape[0]
         within = {token: token_id for token, token_id in self.tokens.items() if token_id < rows}
-        return Vocabulary(within, rows, special_tokens(self.folder))
+        return Vocabulary(within, rows, special_tokens(self.tokenizer_folder))
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -127,7 +135,7 @@ def alike(candidates: Sequence[Candidate]) -> bool:
     keys = ("vocab_size", "tie_word_embeddings", "architectures")
     same = all(
         other.tokens == first.tokens
-        and special_tokens(other.folder) == special_tokens(first.folder)
+        and special_tokens(other.tokenizer_folder) == special_tokens(first.tokenizer_folder)
         and all(other.config.get(key) == first.config.get(key) for key in keys)
         and shape == shapes[0]
         for other, shape in zip(others, shapes[1:], strict=True)

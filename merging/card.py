@@ -29,6 +29,7 @@ def model_card(plan: Plan, command: str | None = None) -> str:
         "# Merged model",
         "",
         f"Made by {reference}: {method.line}.",
+        *([f"{request.about}."] if request.about else []),
         "",
         "| " + " | ".join(["Model", *(_title(name) for name in names), "Fingerprint"]) + " |",
         "|" + "---|" * (len(names) + 2),

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from cpt.errors import CannotMerge, DataError
+from merging.adapters import read_model
 from merging.align import Alignment, Case, Group, align
-from merging.candidates import Candidate, alike, check_same_architecture, is_tied, read_candidate
+from merging.candidates import Candidate, alike, check_same_architecture, is_tied
 from merging.kernels import Piece, TensorPlan, seed_of
 from merging.methods import Method, find_method
 from merging.parameters import layer_of, unknown_parameters, values, wrong_values
@@ -72,10 +73,12 @@ def read_parents(request: Request) -> tuple[Candidate, ...]:
     Raises:
         CannotMerge: some cannot be read; says which and why.
     """
-    found, problems = [], []
+    found: list[Candidate] = []
+    problems = []
     for parent in request.parents:
         try:
-            found.append(read_candidate(parent.name, parent.folder))
+            base = next((each for each in found if request.base and each.name == request.base.name), None)
+            found.append(read_model(parent.name, parent.folder, base))
         except DataError as error:
             problems.append(f"{parent.name}: {error}")
     if problems:

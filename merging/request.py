@@ -52,6 +52,7 @@ class Request:
             as mergekit does unless told otherwise.
         seed: of random methods. Each tensor draws from its own stream, of the seed and its name, so that
             a result depends neither on the order of the work nor on which tensors are merged.
+        about: what the models are to each other, for the model card.
     """
 
     method: str
@@ -64,6 +65,7 @@ class Request:
     dtype: str | None = None
     compute_dtype: str | None = None
     seed: int = 0
+    about: str = ""
 
     @property
     def parents(self) -> tuple[Parent, ...]:

@@ -37,7 +37,7 @@ def _write_config(plan: Plan, output: Path) -> None:
 
 
 def _write_tokenizer(plan: Plan, output: Path) -> None:
-    source = plan.vocabulary_of.folder
+    source = plan.vocabulary_of.tokenizer_folder
     files.copy_settings(source, output)
     if plan.tokenizer is None:
         shutil.copyfile(source / files.FILE, output / files.FILE)
@@ -53,7 +53,7 @@ def _write_tokenizer(plan: Plan, output: Path) -> None:
         files.write_settings(output / files.CONFIG, settings)
     (output / "chat_template.json").unlink(missing_ok=True)
     (output / files.TEMPLATE).unlink(missing_ok=True)
-    template = files.chat_template(plan.settings_of.folder) if template is None else template
+    template = files.chat_template(plan.settings_of.tokenizer_folder) if template is None else template
     if template is not None:
         (output / files.TEMPLATE).write_text(template, encoding="utf-8")
 

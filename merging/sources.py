@@ -37,7 +37,7 @@ class Source(Protocol):
 
     Attributes:
         shape: of the whole tensor.
-        dtype: of what `read` returns.
+        dtype: in which a merge of such tensors is stored; `read` may return a wider one.
     """
 
     @property

@@ -29,10 +29,14 @@ def contains_all(models: Sequence[Candidate], *, same: bool = False) -> Candidat
         same: all vocabularies are known to be the same.
     """
     if same:
-        return max(models, key=lambda model: chat_template(model.folder) is not None)
+        return max(models, key=lambda model: chat_template(model.tokenizer_folder) is not None)
 
     def rank(model: Candidate) -> tuple[int, int, bool]:
-        return len(model.vocabulary.ids), model.vocabulary.rows, chat_template(model.folder) is not None
+        return (
+            len(model.vocabulary.ids),
+            model.vocabulary.rows,
+            chat_template(model.tokenizer_folder) is not None,
+        )
 
     largest = max(models, key=rank)
     has_all = all(model.vocabulary.ids.keys() <= largest.vocabulary.ids.keys() for model in models)
@@ -46,7 +50,7 @@ def union(candidates: Sequence[Candidate]) -> tuple[Vocabulary, dict[str, Any]]:
         CannotMerge: the tokenizers contradict each other; says in what.
     """
     first, *others = candidates
-    data = copy.deepcopy(read_data(first.folder))
+    data = copy.deepcopy(read_data(first.tokenizer_folder))
     problems = [line for other in others for line in _conflicts(first, data, other)]
     if problems:
         raise CannotMerge(
@@ -65,12 +69,12 @@ def union(candidates: Sequence[Candidate]) -> tuple[Vocabulary, dict[str, Any]]:
         numbered = {token: free + place for place, token in enumerate(new)}
         free += len(new)
         ids |= numbered
-        _add(data, read_data(other.folder), numbered)
+        _add(data, read_data(other.tokenizer_folder), numbered)
     return Vocabulary(ids, max(first.vocabulary.rows, free), first.vocabulary.roles), data
 
 
 def _conflicts(first: Candidate, data: dict[str, Any], other: Candidate) -> Iterator[str]:
-    theirs = read_data(other.folder)
+    theirs = read_data(other.tokenizer_folder)
     for key in _SAME:
         if data.get(key) != theirs.get(key):
             yield f"the tokenizers of {first.name} and {other.name} have different {key.replace('_', '-')}s"

@@ -65,7 +65,12 @@ def weight_files(folder: Path) -> list[Path]:
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     """Every tensor of a model folder by name."""
-    return {name: tensor for file in weight_files(folder) for name, tensor in _read_file(file)[0].items()}
+    return {name: tensor for file in weight_files(folder) for name, tensor in tensors_of(file).items()}
+
+
+def tensors_of(file: Path) -> dict[str, StoredTensor]:
+    """Every tensor of a safetensors file by name, in the order of their bytes."""
+    return _read_file(file)[0]
 
 
 def load_tensor(tensor: StoredTensor, name: str) -> torch.Tensor:

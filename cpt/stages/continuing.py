@@ -75,7 +75,7 @@ def wire_start(earlier: Sequence[Earlier], name: str) -> None:
 
 def find_start(start: Start, earlier: Artifact) -> Checkpoint | Problem:
     """The checkpoint that a stage starts from, or why there is none."""
-    kept = _read(earlier)
+    kept = read_kept(earlier)
     found = [checkpoint for checkpoint in kept if checkpoint.is_meant(start.checkpoint)]
     if found:
         return found[0]
@@ -129,7 +129,8 @@ def write_kept(
     (folder / "training" / INDEX).write_text(json.dumps(kept, indent=2))
 
 
-def _read(artifact: Artifact) -> list[Checkpoint]:
+def read_kept(artifact: Artifact) -> list[Checkpoint]:
+    """What a pretrain stage kept, the earliest first; nothing if it is of a time without that list."""
     path = artifact.path("training") / INDEX
     entries = json.loads(path.read_text()) if path.exists() else []
     return [Checkpoint.model_validate(entry) for entry in entries]

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cpt.errors import CannotMerge, Problem
+from cpt.stages.averages import RunAverage, average_request, missing, training_of, unkept
 from cpt.stages.base import BASE, Artifact, Context, Earlier, Stage, StageConfig, WiringError
 
 if TYPE_CHECKING:
+    from cpt.training.place import Place
     from merging.request import Request
 
 Setting = Any
@@ -62,7 +64,11 @@ class MergeConfig(StageConfig):
         default=BASE,
         description="Stage whose model the others are merged onto; null for methods without one.",
     )
-    models: tuple[MergedModel, ...] = Field(description="The models and their weights.")
+    models: tuple[MergedModel, ...] = Field(default=(), description="The models and their weights.")
+    average: RunAverage | None = Field(
+        default=None,
+        description="Average the checkpoints of an earlier pretrain stage, instead of merging models.",
+    )
     parameters: Mapping[str, Setting] = Field(
         default={}, description="Parameters of the method, for all models that have none of their own."
     )
@@ -91,17 +97,21 @@ class MergeConfig(StageConfig):
             raise ValueError("merge takes its models from `base` and from each entry of `models`")
         return from_
 
-    @field_validator("models")
-    @classmethod
-    def _some(cls, models: tuple[MergedModel, ...]) -> tuple[MergedModel, ...]:
-        if not models:
-            raise ValueError("name at least one model")
-        return models
-
     @field_validator("method")
     @classmethod
     def _hyphens(cls, method: str) -> str:
         return method.replace("_", "-")
+
+    @model_validator(mode="after")
+    def _models_or_average(self) -> MergeConfig:
+        if self.average is None:
+            if not self.models:
+                raise ValueError("name at least one model")
+            return self
+        given = sorted(self.model_fields_set - {"average", "dtype", "name"})
+        if given:
+            raise ValueError(f"an average has its own method and weights; leave out {', '.join(given)}")
+        return self
 
     @model_validator(mode="after")
     def _different_models(self) -> MergeConfig:
@@ -132,7 +142,9 @@ class MergeStage(Stage[MergeConfig]):
     contract: ClassVar[int] = 2
 
     def wire(self, config: MergeConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
-        """Role `base`, if there is one, and `model:<place>` for each model."""
+        """Role `base`, if there is one, and `model:<place>` for each model; of an average, `training`."""
+        if config.average is not None:
+            return {"training": training_of(config.average.of, earlier)}
         roles = {} if config.base is None else {"base": _with_model(config.base, earlier, "base")}
         for place, model in enumerate(config.models):
             roles[f"model:{place}"] = _with_model(model.from_, earlier, f"models.{place}.from")
@@ -142,13 +154,18 @@ class MergeStage(Stage[MergeConfig]):
         """Whether the method takes such models and parameters, and, of those that exist, whether they fit."""
         return list(_problems(config, inputs))
 
+    def misfits(self, config: MergeConfig, place: Place, makers: Sequence[StageConfig]) -> list[Problem]:  # noqa: ARG002
+        """That the training whose checkpoints are averaged will keep none."""
+        return [] if config.average is None else list(unkept(config.average, makers))
+
     def run(self, config: MergeConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Merge, and write the model with the vocabulary of the models."""
         from merging.analysis.analyse import analyse
         from merging.merge import run
         from merging.plan import plan, read_parents
 
-        context.progress.message(f"merging tensor by tensor: {config.method}")
+        what = config.method if config.average is None else config.average.title
+        context.progress.message(f"merging tensor by tensor: {what}")
         request = _request(config, inputs, context.seed)
         parents = read_parents(request)
         report = run(
@@ -156,7 +173,8 @@ class MergeStage(Stage[MergeConfig]):
             context.output / "model",
             progress=lambda done, total: context.progress.update(done, total, "bytes"),
         )
-        weights = {model.from_: model.weight for model in config.models if model.weight is not None}
+        weights = {model.name: model.parameters.get("weight") for model in request.models}
+        weights = {name: weight for name, weight in weights.items() if weight is not None}
         if request.base is None:
             return {**asdict(report), "weights": weights}
         context.progress.message("measuring the task vectors")
@@ -169,6 +187,9 @@ class MergeStage(Stage[MergeConfig]):
 def _request(config: MergeConfig, inputs: Mapping[str, Artifact], seed: int) -> Request:
     """What is asked of the library; an artifact that is not there yet has only its name."""
     from merging.request import Parent, Request
+
+    if config.average is not None:
+        return average_request(config.average, inputs["training"], config.dtype)
 
     def parent(role: str, name: str, settings: Mapping[str, Setting]) -> Parent:
         if role not in inputs:
@@ -195,8 +216,13 @@ def _request(config: MergeConfig, inputs: Mapping[str, Artifact], seed: int) -> 
 def _problems(config: MergeConfig, inputs: Mapping[str, Artifact]) -> Iterator[Problem]:
     from merging.plan import check_request, plan
 
+    if config.average is not None:
+        too_few = list(missing(config.average, inputs))
+        yield from too_few
+        if too_few or not inputs:
+            return
     request = _request(config, inputs, seed=0)
-    complete = len(inputs) == len(request.parents)
+    complete = config.average is not None or len(inputs) == len(request.parents)
     try:
         plan(request) if complete else check_request(request)
     except CannotMerge as error:

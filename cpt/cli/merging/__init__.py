@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cpt.cli.merging import analyse, command, methods
+from cpt.cli.merging import analyse, average, command, extract, methods
 
 _MERGE = "models"
 
@@ -37,3 +37,5 @@ app = typer.Typer(
 app.command(_MERGE, hidden=True)(command.merge)
 app.command("methods")(methods.methods)
 app.command("analyse")(analyse.analyse)
+app.command("average")(average.average)
+app.command("extract")(extract.extract)

@@ -80,7 +80,7 @@ def resolved(references: Mapping[str, str], folder: Path, progress: Messages) ->
     found, problems = {}, []
     for name, reference in references.items():
         try:
-            found[name] = resolve_model(locate(reference, folder), progress)
+            found[name] = model_or_adapter(locate(reference, folder), progress)
         except RecipeError as error:
             problems += error.problems
         except CptError as error:
@@ -88,6 +88,18 @@ def resolved(references: Mapping[str, str], folder: Path, progress: Messages) ->
     if problems:
         raise RecipeError(problems)
     return found
+
+
+def model_or_adapter(reference: str, progress: Messages) -> Path:
+    """Folder of a model, or of an adapter, which is a local folder.
+
+    Raises:
+        ReferenceUnavailable: It cannot be had.
+        RecipeError: The reference is malformed.
+    """
+    from merging.adapters import is_adapter
+
+    return Path(reference) if is_adapter(Path(reference)) else resolve_model(reference, progress)
 
 
 def in_folders(request: Request, folders: Mapping[str, Path]) -> Request:
