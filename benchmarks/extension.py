@@ -56,12 +56,11 @@ def tokens_per_second(model: Path, corpus: Path, steps: int, rows: int) -> float
         optimizer=AdamW(),
         clip=1.0,
         dtype=resolve_precision("auto"),
-        probe_at=(),
         checkpoint=Checkpoints(every=steps + 1),
     )
     stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, rows, 17)
     with tempfile.TemporaryDirectory() as work:
-        train(load_model(model), stream, {}, settings, Path(work), speeds)
+        train(load_model(model), stream, [], settings, Path(work), speeds)
     return statistics.median(speeds.found[1:])
 
 

@@ -94,7 +94,6 @@ def job_of(each: Configuration) -> Any:
         optimizer=TypeAdapter(Optimizer).validate_python(each.optimizer),
         clip=1.0,
         dtype=getattr(torch, each.precision),
-        probe_at=(),
         checkpoint=Checkpoints(**each.checkpoint),
         tokens=each.steps * each.batch * sum(each.documents),
         trains=TypeAdapter(Trains).validate_python(each.trains),
@@ -172,7 +171,7 @@ def _train(each: Configuration) -> None:
 
     settings = job_of(each).settings
     with tempfile.TemporaryDirectory() as folder:
-        train(load_model(resolve_model(MODEL)), Stream(), {}, settings, Path(folder), Silent())
+        train(load_model(resolve_model(MODEL)), Stream(), [], settings, Path(folder), Silent())
 
 
 TASKS = {"predicted": predicted, "measured": measured, "counted": counted}

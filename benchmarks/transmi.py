@@ -78,13 +78,12 @@ def learn(folder: Path, corpus: Path, steps: int, output: Path) -> None:
         optimizer=AdamW(),
         clip=1.0,
         dtype=torch.float32,
-        probe_at=(),
         checkpoint=Checkpoints(every=steps + 1),
     )
     model = load_model(folder)
     stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, 16, 17)
     with tempfile.TemporaryDirectory() as work:
-        train(model, stream, {}, settings, Path(work), Silent())
+        train(model, stream, [], settings, Path(work), Silent())
     model.save_pretrained(output)
     PreTrainedTokenizerFast.from_pretrained(folder).save_pretrained(output)
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from browsing import Visit, chromium
 from tiny import write_tiny_model
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +31,24 @@ def another_model(tmp_path: Path) -> Callable[..., Path]:
 def _interruptible() -> None:
     """Ctrl-C as in a terminal, also where the tests were started in the background, which ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium. Of one module, for no other event loop can run beside Playwright's."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
+    """Opens a page: `visit(file, width=360, color_scheme="dark")`; more is `Browser.new_context`'s."""
+    contexts = []
+
+    def open_page(page: Path | str, width: int = 1280, height: int = 900, **options: object) -> Visit:
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
+        return Visit(contexts[-1].new_page()).go(page)
+
+    yield open_page
+    for context in contexts:
+        context.close()

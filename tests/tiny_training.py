@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -97,6 +98,9 @@ class Said:
 
     def message(self, text: str) -> None:
         self.messages.append(text)
+
+    def note(self, kind: str, facts: Mapping[str, Any]) -> None:
+        self.messages.append(f"step {facts['step']}: {facts.get('said', facts)}")
 
     def update(self, done: int, total: int, unit: str, **facts: float) -> None:
         if done == self.die_at:

@@ -70,7 +70,6 @@ def settings(job: jobs.Job) -> Settings:
         optimizer=AdamW(),
         clip=1.0,
         dtype=torch.bfloat16,
-        probe_at=(),
         checkpoint=Checkpoints(every=job.checkpoint_every or job.steps),
         compile=job.compile,
         gradient_checkpointing=job.gradient_checkpointing,
@@ -82,7 +81,7 @@ def run(job: jobs.Job, model: Any) -> tuple[list[float], list[float]]:
     sequences = [PackedSequence("domain", tokens, lengths) for tokens, lengths in job.rows()]
     stream, steps = Timed(sequences, job.rows_per_step), Steps()
     with tempfile.TemporaryDirectory() as folder:
-        train(model, stream, {}, settings(job), Path(folder), steps)
+        train(model, stream, [], settings(job), Path(folder), steps)
     seconds = [steps.done[step + 1] - stream.asked[step] for step in range(job.steps)]
     every = job.checkpoint_every or job.steps
     blocked = [stream.asked[step] - steps.done[step] for step in range(every, job.steps, every)]

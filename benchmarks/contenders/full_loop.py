@@ -12,6 +12,8 @@ from cpt_loop import Steps, Timed, settings
 
 from cpt.corpus import PackedSequence
 from cpt.monitor.bits_per_byte import TokenisedText
+from cpt.monitor.probes.text import TextProbe
+from cpt.monitor.schedule import AtSteps
 from cpt.packed.model import load_model
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
@@ -38,12 +40,11 @@ def main() -> None:
         settings(job),
         checkpoint=Checkpoints(every=job.checkpoint_every, mode="async"),
         faults=Faults(spike="skip"),
-        probe_at=range(job.checkpoint_every, job.steps, job.checkpoint_every),
     )
+    at = range(job.checkpoint_every, job.steps, job.checkpoint_every)
     with tempfile.TemporaryDirectory() as folder:
-        result = train(
-            load_model(Path(job.model)), stream, {"domain": probe(rows)}, chosen, Path(folder), steps
-        )
+        probes = [TextProbe("domain", probe(rows), AtSteps(at))]
+        result = train(load_model(Path(job.model)), stream, probes, chosen, Path(folder), steps)
     seconds = [steps.done[step + 1] - stream.asked[step] for step in range(job.steps)]
     total = stream.asked[job.steps - 1] + seconds[-1] - steps.done[1]
     more = {"probes": result.probe_seconds, "checkpoints": result.checkpoint_seconds}

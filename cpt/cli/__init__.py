@@ -12,7 +12,18 @@ from typing import Annotated, Any
 import typer
 
 from cpt import __version__
-from cpt.cli import continuing, estimate, evaluating, looking, recipes, running, schedule, tokenizer
+from cpt.cli import (
+    continuing,
+    diffing,
+    estimate,
+    evaluating,
+    looking,
+    recipes,
+    running,
+    schedule,
+    tokenizer,
+    watching,
+)
 from cpt.cli.launching import LaunchableCommand
 from cpt.cli.output import explain
 from cpt.cli.quiet import quiet_libraries
@@ -38,7 +49,9 @@ app.command("estimate")(estimate.estimate)
 app.command("run", cls=LaunchableCommand)(running.run)
 app.command("continue", cls=LaunchableCommand)(continuing.continue_)
 app.command("status")(looking.status)
+app.command("watch")(watching.watch)
 app.command("report")(looking.report)
+app.command("diff")(diffing.diff)
 app.command("show")(looking.show)
 app.command("ls")(looking.ls)
 app.add_typer(tokenizer.app, name="tokenizer")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Container, Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -15,10 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from cpt.cli.form import duration, fact
+from cpt.cli.noted import reading_lines, verdict_style
 from cpt.recipe.progress import (
     Advanced,
     Event,
     Gauge,
+    Noted,
     RunEnded,
     RunStarted,
     Said,
@@ -55,6 +58,8 @@ class LiveView:
         self._begun = self._run_begun = time.monotonic()
         self._gauge = Gauge()
         self._said: deque[str] = deque(maxlen=_MESSAGES)
+        self._readings: dict[str, Mapping[str, Any]] = {}
+        self._verdict: Mapping[str, Any] = {}
         self._seconds: float | None = None
 
     def __call__(self, event: Event) -> None:
@@ -67,10 +72,17 @@ class LiveView:
                 self._current, self._begun = stage, time.monotonic()
                 self._gauge = Gauge()
                 self._said.clear()
+                self._readings, self._verdict = {}, {}
             case Said(text=text):
                 self._said.extend(text.splitlines())
             case Advanced():
                 self._gauge.update(event)
+            case Noted(kind="reading", facts=facts):
+                self._readings[facts["probe"]] = facts
+            case Noted(kind="verdict", facts=facts):
+                self._verdict = facts
+            case Noted(kind="action", facts=facts):
+                self._said.append(f"step {facts['step']:,}: {facts['said']}")
             case StageEnded(stage=stage, outcome=outcome, seconds=seconds, gate=gate):
                 self._outcomes[stage] = ("gate" if gate else outcome, seconds)
                 self._notes[stage] = self._facts()
@@ -120,8 +132,14 @@ class LiveView:
         return row
 
     def _details(self) -> list[Text]:
-        lines = [Text(facts)] if (facts := self._facts()) else []
+        gates = self._verdict.get("gates", [])
+        lines = [Text(facts)] if (facts := self._facts(self._readings)) else []
+        if self._verdict.get("said"):
+            lines.append(Text(self._verdict["said"], style=verdict_style(gates)))
+        lines += reading_lines(list(self._readings.values()), gates)
         return lines + [Text(text, style="dim") for text in self._said]
 
-    def _facts(self) -> str:
-        return "  ".join(fact(name, value) for name, value in self._gauge.facts.items())
+    def _facts(self, shown: Container[str] = ()) -> str:
+        """What the gauge tells, save what is shown elsewhere."""
+        facts = self._gauge.facts.items()
+        return "  ".join(fact(name, value) for name, value in facts if name not in shown)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from cpt.cli.comparing import compare_runs
 from cpt.cli.form import duration, fact, size
 from cpt.cli.options import DEFAULT_RUNS, Json, RunArgument, Runs
 from cpt.cli.output import out, print_json, rows, word
@@ -21,6 +22,7 @@ from cpt.recipe.files import read_json
 from cpt.recipe.flat import flat
 from cpt.recipe.journal import Run, find_run
 from cpt.recipe.journal import runs as all_runs
+from cpt.recipe.reported import finished
 from cpt.recipe.store import Record
 from cpt.recipe.suggest import did_you_mean
 
@@ -69,18 +71,41 @@ def status(run: RunArgument = None, runs: Runs = DEFAULT_RUNS, as_json: Json = F
     return None
 
 
-def report(run: RunArgument = None, runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
-    """Print where a run's report is, and its main figures. With --json, all of the report's figures.
+def report(
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Name of a run, or its folder. Several are compared. The newest run if left out.",
+        ),
+    ] = None,
+    page_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Page that compares several runs; else RUNS/comparison.html."
+        ),
+    ] = None,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Json = False,
+) -> None:
+    """Print where a run's report is, and its main figures; of several runs, compare them on one page.
+
+    With --json, all of the figures. Unfinished runs are compared as far as they got.
 
     Example: cpt report medical --json
+
+    Example: cpt report replay-0 replay-10 replay-25
     """
-    found = find_run(runs, run)
+    if run is not None and len(run) > 1:
+        return compare_runs(run, runs, page_file, as_json)
+    if page_file is not None:
+        raise UsageError("--out is for comparisons", hint="Name two runs or more.")
+    found = find_run(runs, run[0] if run else None)
     page = _newest_report(found)
     data = report_data(page)
     if as_json:
-        print_json(data)
-    else:
-        print_summary(out(), data, page)
+        return print_json(data)
+    return print_summary(out(), data, page)
 
 
 def show(
@@ -94,7 +119,7 @@ def show(
     Example: cpt show medical pretrain
     """
     found, stage = _run_and_stage(runs, run, stage)
-    records = _current(found)
+    records = finished(found)
     if stage is not None:
         if stage not in records:
             hint = did_you_mean(stage, records)
@@ -119,7 +144,9 @@ def report_data(page: Path) -> dict[str, Any]:
 
 
 def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
-    """A report's main figures in a few lines, and where its page is."""
+    """A report's verdict and main figures in a few lines, and where its page is."""
+    if data.get("verdict"):
+        console.print(Text(data["verdict"], style="bold"), soft_wrap=True)
     table = rows("bits per byte", "before#", "after#", "change#", "dip#")
     for name, probe in data.get("probes", {}).items():
         before, after = probe.get("before"), probe.get("after")
@@ -150,7 +177,7 @@ def _suite_rows(averages: dict[str, Any]) -> Table:
 
 
 def _newest_report(run: Run) -> Path:
-    current = [record for record in _current(run).values() if "report" in record.kinds]
+    current = [record for record in finished(run).values() if "report" in record.kinds]
     if not current:
         older = [record for record in run.store.artifacts() if "report" in record.kinds]
         if not older:
@@ -161,12 +188,6 @@ def _newest_report(run: Run) -> Path:
             hint=f"Finish the run first. A report of earlier settings is at {older[-1].path('report')}.",
         )
     return current[-1].path("report") / "report.html"
-
-
-def _current(run: Run) -> dict[str, Record]:
-    """The finished results that the run's last command used or made, by stage, in order."""
-    found = {name: run.store.find(name, stage["fingerprint"]) for name, stage in run.stages.items()}
-    return {name: record for name, record in found.items() if record is not None}
 
 
 def _run_and_stage(runs: Path, run: str | None, stage: str | None) -> tuple[Run, str | None]:

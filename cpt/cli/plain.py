@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import TextIO
 
 from cpt.cli.form import duration, fact
+from cpt.cli.noted import fields
 from cpt.recipe.progress import (
     Advanced,
     Event,
     Gauge,
+    Noted,
     RunEnded,
     RunStarted,
     Said,
@@ -25,7 +27,9 @@ SECONDS_BETWEEN_LINES = 10.0
 class PlainView:
     """Writes a line for every change, and progress at most every ten seconds.
 
-    An update with a fact that its predecessor did not have (a probe's value) is always written.
+    An update with a fact that its predecessor did not have (a probe's value) is always written. What a
+    training finds has a line each, `STAGE: KIND key=value …`: every reading and every action, and the verdict
+    on a budget when it changes.
     """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
@@ -34,6 +38,7 @@ class PlainView:
         self._gauge = Gauge(clock)
         self._written = float("-inf")
         self._facts: set[str] = set()
+        self._verdicts: dict[str, str] = {}
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -41,13 +46,15 @@ class PlainView:
                 self._line(f"{name}: " + ", ".join(f"{stage.stage} ({stage.action})" for stage in stages))
             case StageStarted(stage=stage, continues=continues):
                 self._gauge = Gauge(self._clock)
-                self._written, self._facts = float("-inf"), set()
+                self._written, self._facts, self._verdicts = float("-inf"), set(), {}
                 self._line(f"{stage}: {'continues' if continues else 'starts'}")
             case Said(stage=stage, text=text):
                 for line in text.splitlines():
                     self._line(f"{stage}: {line}")
             case Advanced():
                 self._advance(event)
+            case Noted():
+                self._note(event)
             case StageEnded(stage=stage, outcome=outcome, seconds=seconds, gate=gate):
                 self._line(f"{stage}: {outcome} after {duration(seconds)}")
                 if gate:
@@ -63,6 +70,16 @@ class PlainView:
         if due or news or event.done == event.total:
             self._written = self._clock()
             self._line(f"{event.stage}: {self._progress(event)}")
+
+    def _note(self, event: Noted) -> None:
+        if event.kind == "verdict":
+            for gate in event.facts["gates"]:
+                if self._verdicts.get(gate["budget"]) != gate["verdict"]:
+                    self._verdicts[gate["budget"]] = gate["verdict"]
+                    self._line(f"{event.stage}: verdict {fields({'step': event.facts['step']} | gate)}")
+        else:
+            found = {key: value for key, value in event.facts.items() if key != "said"}
+            self._line(f"{event.stage}: {event.kind} {fields(found)}")
 
     def _progress(self, event: Advanced) -> str:
         parts = [f"{event.done:,}/{event.total:,} {event.unit}"]

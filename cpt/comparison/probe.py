@@ -8,7 +8,7 @@ a model with other tokens sees other stretches of the same corpus, of other leng
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,9 @@ from cpt.corpus import TrainingStream, open_source, read_documents, read_index
 from cpt.corpus.stream import DOMAIN
 from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.monitor.bits_per_byte import TokenisedText, tokenise_text
-from cpt.monitor.probes import Reading, read_probes
+from cpt.monitor.probes.base import Subject
+from cpt.monitor.probes.text import TextProbe
+from cpt.monitor.schedule import AtSteps
 from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
 from cpt.stages.base import Silent
 from cpt.stages.documents import has_texts
@@ -63,12 +65,12 @@ class ProbeResult:
     """Where a model stood.
 
     Attributes:
-        readings: bits per byte by source and step.
+        levels: bits per byte by source and step.
         tokens, bytes, epochs: what was trained on; more than one epoch repeats text.
         seconds: of training alone.
     """
 
-    readings: Sequence[Reading]
+    levels: Mapping[str, Mapping[int, float]]
     tokens: int
     bytes: float
     epochs: float
@@ -76,7 +78,7 @@ class ProbeResult:
 
     def bits_per_byte(self, source: str) -> dict[int, float]:
         """Bits per byte by step."""
-        return {reading.step: reading.bits_per_byte for reading in self.readings if reading.probe == source}
+        return dict(self.levels.get(source, {}))
 
 
 def probe(model_folder: Path, corpus: Path, settings: ProbeSettings) -> ProbeResult:
@@ -89,14 +91,23 @@ def probe(model_folder: Path, corpus: Path, settings: ProbeSettings) -> ProbeRes
     texts = heldout(model_folder, corpus, settings)
     if max(settings.steps) == 0:
         MasterWeights(model, resolve_precision("auto"))  # the precision in which training reads it
-        readings = read_probes(PackedLanguageModel(model), texts, 0, 0)
-        return ProbeResult(readings, 0, 0.0, 0.0, 0.0)
+        subject = Subject(PackedLanguageModel(model), {})
+        levels = {
+            source: {0: TextProbe(source, text, AtSteps((0,))).read(subject, 1.0).value}
+            for source, text in texts.items()
+        }
+        return ProbeResult(levels, 0, 0.0, 0.0, 0.0)
     stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, settings.batch_sequences, settings.seed)
     with tempfile.TemporaryDirectory() as work:
-        result = train(model, stream, texts, _training(settings), Path(work), Silent())
+        probes = [TextProbe(source, text, AtSteps(settings.steps)) for source, text in texts.items()]
+        result = train(model, stream, probes, _training(settings), Path(work), Silent())
     per_token = read_index(corpus).bytes_per_token(DOMAIN, "train")
     epochs = result.ledger[DOMAIN]["epochs"]
-    return ProbeResult(result.readings, result.tokens, result.tokens * per_token, epochs, result.seconds)
+    levels = {
+        source: {each.step: each.value for each in result.readings if each.probe == source}
+        for source in texts
+    }
+    return ProbeResult(levels, result.tokens, result.tokens * per_token, epochs, result.seconds)
 
 
 def heldout(model_folder: Path, corpus: Path, settings: ProbeSettings) -> dict[str, TokenisedText]:
@@ -138,7 +149,6 @@ def _training(settings: ProbeSettings) -> Settings:
         optimizer=AdamW(),
         clip=1.0,
         dtype=resolve_precision("auto"),
-        probe_at=settings.steps,
         trains=Layers(kind="layers", layers=NONE, embeddings="all") if alone else All(),
         checkpoint=Checkpoints(every=steps + 1),
     )

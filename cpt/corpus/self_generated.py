@@ -17,7 +17,7 @@ from cpt.corpus.documents import Document
 from cpt.errors import StageFailed
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
 _SPARE = 1.15
@@ -102,6 +102,8 @@ class _Sampler:
         import torch
         from transformers import GenerationConfig, LogitsProcessorList
 
+        from cpt.packed.sampling import draw
+
         prompts = torch.full((batch, 1), self._start, device=self._model.device)
         special = sorted(set(self._tokenizer.all_special_ids))
         generator = torch.Generator(self._model.device).manual_seed(seed)
@@ -112,20 +114,7 @@ class _Sampler:
                 generation_config=GenerationConfig(
                     do_sample=False, max_new_tokens=length, eos_token_id=special, pad_token_id=special[0]
                 ),
-                logits_processor=LogitsProcessorList([partial(_draw, generator, temperature)]),
+                logits_processor=LogitsProcessorList([partial(draw, generator, temperature)]),
             )
         rows = [[token for token in row if token not in set(special)] for row in output[:, 1:].tolist()]
         return [self._tokenizer.decode(row) for row in rows], sum(len(row) for row in rows)
-
-
-def _draw(generator: Any, temperature: float, _: Any, logits: torch.Tensor) -> torch.Tensor:
-    """Logits [rows, V] of a drawn token alone, by the inverse of the cumulative distribution.
-
-    transformers' own sampling draws V exponentials per row, which on a CPU takes longer than the model.
-    """
-    import torch
-
-    cumulative = (logits.float() / temperature).softmax(-1).cumsum(-1)
-    point = torch.rand(len(logits), 1, generator=generator, device=logits.device) * cumulative[:, -1:]
-    drawn = torch.searchsorted(cumulative, point, right=True).clamp_(max=logits.shape[1] - 1)
-    return torch.full_like(logits, -torch.inf).scatter_(1, drawn, 0.0)

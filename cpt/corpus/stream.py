@@ -1,4 +1,4 @@
-"""The order of training data, without state: what is at position k follows from (seed, shares, k) alone.
+"""The order of training data, without state: what is at position k follows from (seed, phases, k) alone.
 
 Nothing is consumed, so nothing has to be restored: a run that resumes at step n, any number of times, on
 any number of processes, sees the same sequences, and the token ledger can be computed without training.
@@ -6,7 +6,11 @@ any number of processes, sees the same sequences, and the token ledger can be co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Self
 
 import numpy as np
 
@@ -41,8 +45,15 @@ def _batch_for(share: float) -> int:
     return max(2, round(1 / share))
 
 
+Phases = Sequence[tuple[int, int]]
+"""(first step, replay rows of each global batch from there on), in order of steps, the first from step 0."""
+
+
 class TrainingStream:
     """Global batches of packed sequences: domain rows with an exact share of replay rows.
+
+    The share may change on the way, in phases; what a batch holds does not depend on later phases. A source
+    is gone through without a gap where a phase begins: its next row is the next that was not seen.
 
     Row placement inside a batch is permuted per step, so that micro-batches mix. Each source is gone
     through in a new permutation every epoch.
@@ -59,7 +70,7 @@ class TrainingStream:
         """Lay out the stream.
 
         Args:
-            sources: "domain", and "replay" if `replay_share` is positive.
+            sources: "domain", and "replay" if there ever are replay rows.
             replay_share: x of 0 <= x < 1; each global batch holds exactly round(x * B) replay rows.
             batch_sequences: B, rows of one global batch (all processes and micro-batches together).
             begin: sequences of each source that an earlier run has gone through; this one goes on there.
@@ -69,17 +80,48 @@ class TrainingStream:
             DataError: There is no replay source, though replay is wanted.
         """
         self.batch_sequences = batch_sequences
-        replay = replay_rows(replay_share, batch_sequences)
-        if replay and REPLAY not in sources:
+        self._sources, self._seed, self._begin = dict(sources), seed, dict(begin or {})
+        self._set_phases([(0, replay_rows(replay_share, batch_sequences))])
+
+    def with_phases(self, phases: Phases) -> Self:
+        """The same stream with other numbers of replay rows.
+
+        Raises:
+            DataError: There is no replay source, though replay is wanted.
+            ValueError: The phases do not begin at step 0, are not in order, or leave no domain rows.
+        """
+        other = copy.copy(self)
+        other._set_phases(phases)
+        return other
+
+    def _set_phases(self, phases: Phases) -> None:
+        in_order = all(a < b for (a, _), (b, _) in pairwise(phases))
+        fit = all(0 <= rows < self.batch_sequences for _, rows in phases)
+        if not phases or phases[0][0] != 0 or not in_order or not fit:
+            raise ValueError(f"{list(phases)} are no phases of batches of {self.batch_sequences} rows")
+        most = max(rows for _, rows in phases)
+        if most and REPLAY not in self._sources:
             raise DataError(
-                f"a replay share of {replay_share:g} is wanted, but the corpus has no replay text",
+                f"a replay share of {most / self.batch_sequences:g} is wanted, but the corpus has no "
+                "replay text",
                 hint="Give the corpus stage `replay:` (sources, or self_generated), or set replay: 0.",
             )
-        self.rows = {DOMAIN: batch_sequences - replay} | ({REPLAY: replay} if replay else {})
-        """Rows of each source in every global batch."""
-        self._sources = {name: sources[name] for name in self.rows}
-        self._seed = seed
-        self._begin = {name: (begin or {}).get(name, 0) for name in self.rows}
+        self._phases = tuple((first, rows) for first, rows in phases)
+        self._used = (DOMAIN, REPLAY) if most else (DOMAIN,)
+
+    def rows(self, step: int) -> dict[str, int]:
+        """Rows of each source in global batch `step`."""
+        replay = next(rows for first, rows in reversed(self._phases) if first <= step)
+        return {DOMAIN: self.batch_sequences - replay} | ({REPLAY: replay} if replay else {})
+
+    def _gone_through(self, source: str, steps: int) -> int:
+        """Sequences of a source in the first `steps` global batches."""
+        ends = [*(first for first, _ in self._phases[1:]), steps]
+        lengths = (
+            max(0, min(end, steps) - first) for (first, _), end in zip(self._phases, ends, strict=True)
+        )
+        replay = sum(length * rows for length, (_, rows) in zip(lengths, self._phases, strict=True))
+        return replay if source == REPLAY else steps * self.batch_sequences - replay
 
     def batch(self, step: int) -> list[PackedSequence]:
         """The rows of global batch `step` (from 0), in order. Processes take slices of it."""
@@ -94,8 +136,8 @@ class TrainingStream:
     def places(self, step: int) -> list[tuple[str, int]]:
         """(source, number of the sequence) of each row of global batch `step`."""
         drawn: list[tuple[str, int]] = []
-        for source, count in self.rows.items():
-            numbers = self._numbers(source, self._begin[source] + step * count, count)
+        for source, count in self.rows(step).items():
+            numbers = self._numbers(source, self._passed(source, step), count)
             drawn.extend((source, int(number)) for number in numbers)
         order = Permutation(self.batch_sequences, self._seed, "rows", step)
         return [drawn[at] for at in order(np.arange(self.batch_sequences))]
@@ -116,8 +158,8 @@ class TrainingStream:
     def ledger(self, steps: int) -> dict[str, dict[str, float]]:
         """What the first `steps` global batches hold, by source: "sequences", "tokens", "epochs"."""
         result: dict[str, dict[str, float]] = {}
-        for name, rows in self.rows.items():
-            begin, sequences = self._begin[name], steps * rows
+        for name in self._used:
+            begin, sequences = self._begin.get(name, 0), self._gone_through(name, steps)
             tokens = self._tokens(name, begin + sequences) - self._tokens(name, begin)
             epochs = sequences / len(self._sources[name])
             result[name] = {"sequences": sequences, "tokens": tokens, "epochs": epochs}
@@ -125,7 +167,10 @@ class TrainingStream:
 
     def passed(self, steps: int) -> dict[str, int]:
         """Sequences of each source gone through after `steps` global batches, earlier runs included."""
-        return {name: self._begin[name] + steps * rows for name, rows in self.rows.items()}
+        return {name: self._passed(name, steps) for name in self._used}
+
+    def _passed(self, source: str, steps: int) -> int:
+        return self._begin.get(source, 0) + self._gone_through(source, steps)
 
     def _tokens(self, name: str, sequences: int) -> int:
         """Tokens of the first sequences of a source, in the order in which it is gone through."""
@@ -139,8 +184,9 @@ class TrainingStream:
 
         Replay text may be seen more often: it only holds old knowledge in place; the ledger says how often.
         """
-        left = int(max_epochs * len(self._sources[DOMAIN])) - self._begin[DOMAIN]
-        return max(0, left) // self.rows[DOMAIN]
+        most = int(max_epochs * len(self._sources[DOMAIN]))
+        at_most = max(0, most - self._begin.get(DOMAIN, 0))  # every batch has a domain row
+        return bisect_right(range(1, at_most + 1), most, key=lambda steps: self._passed(DOMAIN, steps))
 
     def passes(self, steps: int) -> float:
         """How often the domain text is gone through after `steps` global batches, earlier runs included."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from cpt.estimate.job import Job, Lengths, heaviness
 from cpt.estimate.model import planned_model
+from cpt.monitor.schedule import Moment
 from cpt.recipe.schema import Recipe, Step
 from cpt.stages.base import Artifact
 from cpt.stages.corpus import CorpusConfig
@@ -100,6 +101,7 @@ def _simplifications(job: Job) -> list[str]:
         "frozen weights are kept in float32, too, as if bfloat16 could not hold them": settings.dtype
         != torch.float32
         and settings.trains.kind != "all",
+        "weights that gates keep to go back to are not counted": any(g.goes_back for g in settings.gates),
         "what an optimizer needs while it steps is not counted": settings.optimizer.kind != "adamw",
     }
     return [line for line, holds in said.items() if holds]
@@ -142,8 +144,15 @@ def _corpus_of(recipe: Recipe, step: Step) -> CorpusConfig:
 
 
 def _probe_tokens(config: PretrainConfig, settings: Settings, corpus: CorpusConfig) -> int:
-    """Tokens of all readings: of the domain's held-out text, and of general text where there is some."""
-    return len(settings.probe_at) * config.monitor.tokens * (1 + bool(corpus.general))
+    """Tokens of all readings of texts and drift, as if the time budget let them all be read in full."""
+    monitor = config.monitor
+    held_out = monitor.tokens * (1 + bool(corpus.general))
+    found = [(held_out, monitor.regular)]
+    found += [(t.tokens or monitor.tokens, t.when(monitor.regular)) for t in monitor.texts.values()]
+    if monitor.drift is not None:
+        found.append((monitor.drift.tokens, monitor.drift.when(monitor.regular)))
+    start, end = Moment(0, 0), Moment(settings.steps, settings.tokens)
+    return sum(tokens * (2 + when.left(start, end)) for tokens, when in found)
 
 
 def _probe(config: PretrainConfig) -> Lengths:

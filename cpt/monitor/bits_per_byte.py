@@ -93,6 +93,13 @@ class TokenisedText:
         """Tokens that go through the model, context included."""
         return sum(len(window) for window in self.windows)
 
+    def first(self, documents: int) -> TokenisedText:
+        """Only the first documents."""
+        windows = int(np.searchsorted(self.document, documents))
+        return TokenisedText(
+            self.windows[:windows], self.context[:windows], self.document[:windows], self.bytes[:documents]
+        )
+
 
 @dataclass(frozen=True)
 class Scores:

@@ -1,75 +1,136 @@
 """The stability gap of a probe's curve (De Lange et al. 2022; Guo et al. 2024, arXiv 2406.14833).
 
 A loss first rises above where it began, then recovers, perhaps not wholly. `depth - permanent` is the
-gap, `permanent` is forgetting.
+gap, `permanent` is forgetting. Both are told from noise by the paired errors of the rises
+(`cpt.monitor.noise`): the highest of many noisy readings is always above zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import hypot
+
+from cpt.monitor.noise import critical, known, looks
+from cpt.monitor.reading import HIGHER_IS_BETTER, Reading
+
+FOLLOWED = ("text", "task")
+"""Kinds of probes that have a level to come back to: drift and updates only grow."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A probe's value after some training."""
+    """A probe after some training.
+
+    Attributes:
+        value: in the probe's unit.
+        worse: by how much it is worse than before training, on the same items.
+        error: standard error of `worse`; NaN if it is not known.
+    """
 
     step: int
     tokens: int
     value: float
+    worse: float
+    error: float = 0.0
+
+    @classmethod
+    def of(cls, reading: Reading) -> Point:
+        """The point of a reading; an accuracy is worse when it falls."""
+        sign = -1 if reading.unit in HIGHER_IS_BETTER else 1
+        return cls(reading.step, reading.tokens, reading.value, sign * reading.rise, reading.rise_error)
 
 
 @dataclass(frozen=True)
 class StabilityGap:
-    """Figures of one curve, in its unit (bits per byte); area in that unit times tokens.
+    """Figures of one curve, in its unit (bits per byte, accuracy); area in that unit times tokens.
+
+    Errors are standard errors of paired differences; None where they are not known.
 
     Attributes:
         before, end: first and last value.
-        depth: highest value minus `before`; 0 when nothing rose.
-        trough_step, trough_tokens: where the highest value lies (the first such point).
-        recovery_step, recovery_tokens: first point after the trough that is back at `before`, within the
-            tolerance; None when it never came back, or when nothing rose.
-        area: ∫ max(0, value - before) d tokens, trapezoidal between the points' values.
-        permanent: `end` - `before`.
+        depth: how much worse than before it was at its worst; 0 when it never was.
+        trough_step, trough_tokens: where that was: among the readings that left their interval, if any did.
+        recovery_step, recovery_tokens: first point after the trough that is back, within the tolerance or
+            one standard error; None when it never came back, or when nothing rose.
+        area: ∫ max(0, worse) d tokens, trapezoidal between the points; 0 when nothing rose.
+        permanent: how much worse it is at the end; negative when it is better.
+        gap: whether some reading was worse by more than noise and the tolerance.
+        forgotten: whether the last one is.
     """
 
     before: float
     end: float
     depth: float
+    depth_error: float | None
     trough_step: int
     trough_tokens: int
     recovery_step: int | None
     recovery_tokens: int | None
     area: float
+    area_error: float | None
     permanent: float
+    permanent_error: float | None
+    gap: bool
+    forgotten: bool
 
 
-def stability_gap(curve: Sequence[Point], tolerance: float = 0.0) -> StabilityGap:
+def stability_gap(curve: Sequence[Point], tolerance: float = 0.0, probes: int = 1) -> StabilityGap:
     """Figures of a curve whose first point is the model before training.
 
     Args:
         curve: points in order of steps, at least one.
-        tolerance: how far above the first value still counts as recovered.
+        tolerance: how much worse than the first value still counts as recovered.
+        probes: how many curves are looked at together.
     """
     first, last = curve[0], curve[-1]
-    trough = max(curve, key=lambda point: point.value)
+    bound = critical(looks(len(curve), probes))
+    risen = [point for point in curve if point.worse - bound * known(point.error) > tolerance]
+    trough = max(risen or curve, key=lambda point: point.worse)
     after = [point for point in curve if point.step > trough.step]
-    depth = trough.value - first.value
-    recovery = next((point for point in after if point.value <= first.value + tolerance), None)
-    if depth <= tolerance:
-        recovery = None
-    rises = [max(0.0, point.value - first.value) for point in curve]
-    area = sum(
-        (rises[i] + rises[i + 1]) / 2 * (curve[i + 1].tokens - curve[i].tokens) for i in range(len(curve) - 1)
-    )
+    back = (point for point in after if point.worse <= max(tolerance, known(point.error)))
+    recovery = next(back, None) if risen else None
+    lasting = critical(probes)
     return StabilityGap(
         before=first.value,
         end=last.value,
-        depth=depth,
+        depth=max(0.0, trough.worse),
+        depth_error=_given(trough.error),
         trough_step=trough.step,
         trough_tokens=trough.tokens,
         recovery_step=recovery.step if recovery else None,
         recovery_tokens=recovery.tokens if recovery else None,
-        area=area,
-        permanent=last.value - first.value,
+        area=_area(curve) if risen else 0.0,
+        area_error=_area_error(curve) if risen else 0.0,
+        permanent=last.worse,
+        permanent_error=_given(last.error),
+        gap=bool(risen),
+        forgotten=last.worse - lasting * known(last.error) > tolerance,
     )
+
+
+def stability(readings: Iterable[Reading], tolerance: float) -> dict[str, StabilityGap]:
+    """The figures of every probe that can recover: texts and tasks."""
+    curves: dict[str, list[Point]] = {}
+    for reading in readings:
+        if reading.kind in FOLLOWED:
+            curves.setdefault(reading.probe, []).append(Point.of(reading))
+    return {name: stability_gap(curve, tolerance, len(curves)) for name, curve in curves.items()}
+
+
+def _area(curve: Sequence[Point]) -> float:
+    return sum(
+        (max(0.0, a.worse) + max(0.0, b.worse)) / 2 * (b.tokens - a.tokens) for a, b in pairwise(curve)
+    )
+
+
+def _area_error(curve: Sequence[Point]) -> float | None:
+    """Standard error of the area, as if errors of different readings were independent."""
+    spans = [b.tokens - a.tokens for a, b in pairwise(curve)]
+    widths = [(left + right) / 2 for left, right in zip([0, *spans], [*spans, 0], strict=True)]
+    return _given(hypot(*(w * p.error for w, p in zip(widths, curve, strict=True) if p.worse > 0), 0.0))
+
+
+def _given(error: float) -> float | None:
+    return error if error == error else None  # NaN is not equal to itself

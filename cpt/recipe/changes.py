@@ -81,14 +81,15 @@ def _settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
         if before == after:
             continue
         if before is _MISSING:
-            yield f"{key} = {_text(after)} is new"
+            yield f"{key} = {as_text(after)} is new"
         elif after is _MISSING:
-            yield f"{key} = {_text(before)} is gone"
+            yield f"{key} = {as_text(before)} is gone"
         else:
-            yield f"{key} {_text(before)} → {_text(after)}"
+            yield f"{key} {as_text(before)} → {as_text(after)}"
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A setting's value in a message, its middle left out where it is long."""
     if value is None:
         return "none"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

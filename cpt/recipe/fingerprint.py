@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from cpt import references
 from cpt.recipe.schema import Step
 from cpt.stages.base import StageConfig
 
@@ -17,12 +18,37 @@ def config_data(config: StageConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", by_alias=True, exclude=beside)
 
 
-def fingerprint(step: Step, seed: int, inputs: Mapping[str, str], references: Mapping[str, str]) -> str:
+class Identity(NamedTuple):
+    """What a stage's result depends on from outside its settings, and the fingerprint of the result.
+
+    inputs: role -> fingerprint. references: data reference as written -> fingerprint of its content.
+    """
+
+    inputs: dict[str, str]
+    references: dict[str, str]
+    fingerprint: str
+
+
+def identify(step: Step, seed: int, known: Mapping[str, str]) -> Identity:
+    """Find out what a stage's result will be called.
+
+    Args:
+        known: fingerprints of the base and of all earlier stages, by name.
+
+    Raises:
+        ReferenceUnavailable: the content of a data file cannot be identified.
+    """
+    inputs = {role: known[source] for role, source in step.inputs.items()}
+    contents = {written: references.fingerprint(located) for written, located in step.references.items()}
+    return Identity(inputs, contents, fingerprint(step, seed, inputs, contents))
+
+
+def fingerprint(step: Step, seed: int, inputs: Mapping[str, str], contents: Mapping[str, str]) -> str:
     """SHA-256 (hex) over everything that the stage's result depends on.
 
     Args:
         inputs: role -> fingerprint of the artifact that plays it.
-        references: data reference as written -> fingerprint of its content.
+        contents: data reference as written -> fingerprint of its content.
     """
     facts = {
         "stage": step.kind,
@@ -30,7 +56,7 @@ def fingerprint(step: Step, seed: int, inputs: Mapping[str, str], references: Ma
         "config": config_data(step.config),
         "seed": seed,
         "inputs": dict(inputs),
-        "references": dict(references),
+        "references": dict(contents),
     }
     canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()

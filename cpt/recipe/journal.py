@@ -16,7 +16,7 @@ from cpt import __version__
 from cpt.errors import UsageError
 from cpt.recipe.files import read_json, write_json
 from cpt.recipe.plan import Plan
-from cpt.recipe.progress import Advanced, Event, RunEnded, StageEnded, StageStarted
+from cpt.recipe.progress import Advanced, Event, Gauge, RunEnded, StageEnded, StageStarted
 from cpt.recipe.store import Store
 from cpt.recipe.suggest import did_you_mean
 
@@ -48,6 +48,7 @@ class Journal:
         self._file = folder / FILE
         recipe = plan.recipe
         self._written = 0.0
+        self._gauge = Gauge()
         self._data: dict[str, Any] = {
             "name": recipe.name,
             "recipe_file": str(recipe.file.absolute()),
@@ -77,13 +78,16 @@ class Journal:
     def __call__(self, event: Event) -> None:
         match event:
             case StageStarted(stage=stage):
+                self._gauge = Gauge()
                 self._stage(stage, state="running")
                 self._written = 0.0  # the stage's first progress is written at once
             case StageEnded(stage=stage, outcome=outcome, seconds=seconds, gate=gate):
-                self._data["progress"] = None
+                if outcome == "finished":
+                    self._data["progress"] = None
                 self._stage(stage, state=outcome, seconds=round(seconds, 3), gate=gate)
             case Advanced():
-                self._data["progress"] = vars(event)
+                self._gauge.update(event)
+                self._data["progress"] = vars(event) | {"seconds_left": self._gauge.seconds_left}
                 if time.monotonic() - self._written > _SECONDS_BETWEEN_UPDATES:
                     self._write()
             case RunEnded(outcome=outcome, seconds=seconds):

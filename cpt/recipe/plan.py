@@ -9,7 +9,7 @@ from typing import Any, Literal
 from cpt import references
 from cpt.errors import Problem, RecipeError, UsageError
 from cpt.recipe.changes import changes, may_go_on
-from cpt.recipe.fingerprint import fingerprint
+from cpt.recipe.fingerprint import identify
 from cpt.recipe.load import step_problems
 from cpt.recipe.schema import Recipe, Step
 from cpt.recipe.store import Record, Store
@@ -126,9 +126,7 @@ def make_plan(recipe: Recipe, store: Store, selection: Selection | None = None) 
 def _entry(
     recipe: Recipe, step: Step, store: Store, selection: Selection, chosen: bool, draft: _Draft
 ) -> Entry:
-    inputs = {role: draft.fingerprints[source] for role, source in step.inputs.items()}
-    contents = {written: references.fingerprint(located) for written, located in step.references.items()}
-    own = fingerprint(step, recipe.seed, inputs, contents)
+    inputs, contents, own = identify(step, recipe.seed, draft.fingerprints)
     draft.fingerprints[step.name] = own
     artifact = store.find(step.name, own)
     entry = Entry(step, own, inputs, contents, "cached", "nothing changed", chosen, artifact=artifact)

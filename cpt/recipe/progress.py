@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Outcome = Literal["finished", "failed", "interrupted"]
 
@@ -50,6 +50,20 @@ class Advanced:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """What a training has found, as JSON data.
+
+    reading: a row of `probes.jsonl`. action: a row of `actions.jsonl`, and in words as `said`.
+    verdict: `step`, how the budgets stand in one sentence as `said`, and each of the `gates` as in
+    `summary.json`.
+    """
+
+    stage: str
+    kind: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class StageEnded:
     stage: str
     outcome: Outcome
@@ -63,7 +77,7 @@ class RunEnded:
     seconds: float
 
 
-Event = RunStarted | StageStarted | Said | Advanced | StageEnded | RunEnded
+Event = RunStarted | StageStarted | Said | Advanced | Noted | StageEnded | RunEnded
 Listener = Callable[[Event], None]
 
 
@@ -83,6 +97,9 @@ class StageProgress:
 
     def update(self, done: int, total: int, unit: str, **facts: float) -> None:
         self._listener(Advanced(self._stage, done, total, unit, facts))
+
+    def note(self, kind: str, facts: Mapping[str, Any]) -> None:
+        self._listener(Noted(self._stage, kind, facts))
 
 
 class Gauge:

@@ -21,6 +21,9 @@ from cpt.stages.base import Artifact
 
 _ARTIFACT = re.compile(r"^(?P<stage>[a-z][a-z0-9_-]*)-(?P<fingerprint>[0-9a-f]{12})$")
 _ELAPSED, _ATTEMPT = "elapsed.json", "attempt.json"
+_PATIENCE = 0.5
+"""Seconds in which a lock may become free: who looks whether a run is held holds it for a moment."""
+
 _ASIDE, _OLD, _PARTIAL = ".tmp-", ".old-", ".partial"
 
 
@@ -66,6 +69,10 @@ class Store:
         """Note in the scratch folder what is to be made, for the time when something else is asked for."""
         path = self.work_folder(record.name, record.fingerprint) / _ATTEMPT
         write_json(path, record.model_dump(mode="json", exclude={"folder"}))
+
+    def begun(self, stage: str, fingerprint: str) -> Record | None:
+        """What an unfinished stage is to make, as `begin` noted it."""
+        return _record(self.work_folder(stage, fingerprint), _ATTEMPT)
 
     def attempt(self, stage: str) -> Record | None:
         """The newest interrupted attempt at any result of a stage that left work to continue from."""
@@ -168,7 +175,7 @@ class Store:
             UsageError: another process holds it.
         """
         try:
-            with self._lock():
+            with self._lock(_PATIENCE):
                 yield
         except Timeout:
             raise UsageError(
@@ -181,13 +188,13 @@ class Store:
         if not (self.folder / ".lock").exists():
             return False
         try:
-            with self._lock():
+            with self._lock(0):
                 return False
         except (Timeout, OSError):
             return True
 
-    def _lock(self) -> FileLock:
-        return FileLock(self.folder / ".lock", blocking=False)
+    def _lock(self, patience: float) -> FileLock:
+        return FileLock(self.folder / ".lock", timeout=patience)
 
     def _aside(self, stage: str, fingerprint: str) -> Path:
         return self.folder / f"{_ASIDE}{self.artifact_folder(stage, fingerprint).name}"

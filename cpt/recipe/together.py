@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cpt.errors import CptError, StageFailed
+from cpt.errors import CptError, GateFailed, StageFailed
 from cpt.recipe.failures import explain_failure
 from cpt.recipe.schema import Step
 from cpt.recipe.stopping import stop_listening
@@ -47,6 +47,8 @@ def run_together(step: Step, inputs: dict[str, Artifact], context: Context) -> d
     )
     try:
         return step.stage.run(step.located, inputs, context)
+    except GateFailed:
+        raise  # its result is whole: all processes are there for the stages that follow
     except Exception as error:
         stop_listening()
         reported = world().reported()

@@ -1,113 +1,133 @@
-"""The run report as one self-contained HTML page: no scripts, no requests, light and dark."""
+"""The run report as one self-contained HTML page: no requests, light and dark, whole without its script."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-import cpt
-from cpt.report import charts, wording
-from cpt.report.schema import Facts, Interval, Probe, Vocabulary
-from cpt.report.theme import PALETTE
+from cpt.report import charts, overview
+from cpt.report.environment import environment
+from cpt.report.findings import ended_finding, gap_finding, has_gap, monitor_finding, task_finding
+from cpt.report.schema import Facts, Training
+
+Charts = dict[str, dict[str, Markup]]
 
 
-class Headline(NamedTuple):
-    """One of the key numbers under the verdict."""
+class Section(NamedTuple):
+    """A part of the page; `key` is its anchor and the name of its template."""
 
-    label: str
-    figure: str
-    note: str
-    role: str = "ink"
-    judgement: str = ""
+    key: str
+    title: str
+    shown: bool = True
 
 
-class Measure(NamedTuple):
-    """How a row's figures are written, and which direction is good."""
-
-    name: str
-    level: Callable[[float | None], str]
-    change: Callable[[float | None], str]
-    lower_is_better: bool
-    unit: str = ""
-
-
-class Comparison(NamedTuple):
-    """One row of the before/after table; the intervals' bounds are already in words."""
-
-    label: str
-    measure: str
-    role: str
-    before: str
-    before_range: str
-    after: str
-    after_range: str
-    change: str
-    change_range: str
-    judgement: str
-
-
-def render(facts: Facts) -> str:
+def render(facts: Facts, template: str = "template.html", *, going: bool = False, **more: object) -> str:
     """The page. Every string from data is escaped; only our own charts are inlined as they are.
+
+    Args:
+        template: of this folder; one that extends the report's may need `more`.
+        going: whether the run goes on: what is not there may come.
 
     Returns:
         HTML text, the same for the same facts.
     """
-    environment = Environment(
-        loader=PackageLoader("cpt.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters: tuple[Callable[..., str], ...] = (
-        wording.number,
-        wording.signed,
-        wording.count,
-        wording.percent,
-        wording.points,
-        wording.duration,
-        day,
-        clock,
-    )
-    environment.filters |= {words.__name__: words for words in filters}
-    return environment.get_template("template.html").render(
-        facts=facts,
-        headlines=headlines(facts),
-        comparisons=comparisons(facts),
-        charts=draw(facts),
-        palette=PALETTE,
-        clauses=facts.verdict.split("; "),
-        has_gap=wording.has_gap,
-        reasons=removal_reasons(facts),
-        gap_finding=wording.gap_finding,
-        final_words=final_words(facts),
-        vocabulary=vocabulary_gain(facts.vocabulary),
-        file_name=f"{slug(facts.name)}.yaml",
-        version=cpt.__version__,
+    drawn = draw(facts)
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            facts=facts,
+            watched=facts.watched,
+            sections=[section for section in sections(facts, drawn) if section.shown],
+            headlines=overview.headlines(facts),
+            comparisons=overview.comparisons(facts),
+            gates=overview.gate_rows(facts.watched.gates),
+            actions=overview.action_rows(facts),
+            charts=drawn,
+            clauses=facts.verdict.split("; "),
+            has_gap=has_gap,
+            gap_finding=gap_finding,
+            task_finding=task_finding,
+            ended_finding=ended_finding,
+            monitor_finding=monitor_finding,
+            reasons=overview.removal_reasons(facts),
+            final_words=overview.final_words(facts),
+            vocabulary=overview.vocabulary_gain(facts.vocabulary),
+            file_name=f"{slug(facts.name)}.yaml",
+            lacking=lambda text: "Nothing yet." if going else text,
+            **more,
+        )
     )
 
 
-def draw(facts: Facts) -> dict[str, dict[str, Markup]]:
+def sections(facts: Facts, drawn: Charts) -> list[Section]:
+    """The page's parts in the order of their importance; what most runs have is there even when empty."""
+    watched = facts.watched
+    return [
+        Section("change", "Before and after"),
+        Section("budgets", "Budgets", bool(watched.gates or watched.actions or drawn["control"])),
+        Section("gap", "Stability gap"),
+        Section("path", "Domain against general", bool(drawn["path"])),
+        Section("accuracy", "Tasks in training", bool(watched.tasks)),
+        Section("samples", "Text before and after", bool(watched.samples)),
+        Section("inside", "Inside the model", bool(drawn["inside"])),
+        Section("training", "Loss and learning rate"),
+        Section("data", "What it was trained on"),
+        Section("vocabulary", "Vocabulary"),
+        Section("tasks", "Benchmark tasks"),
+        Section("suites", "Suites of benchmarks"),
+        Section("time", "Time and throughput"),
+        Section("recipe", "Recipe"),
+        Section("versions", "Versions and fingerprints"),
+        Section("reproduce", "Reproduce"),
+    ]
+
+
+def draw(facts: Facts) -> Charts:
     """Charts by section and title; a chart that has nothing to show is left out."""
-    training = facts.training
+    training, watched = facts.training, facts.watched
+    bounded = (watched.gates, watched.actions)
     drawn = {
         "levels": {"Bits per byte": charts.bits_before_after(facts.probes)},
+        "control": {
+            "Replay share": charts.replay_share(watched.control, watched.actions),
+            "Factor of the learning rate": charts.rate_factor(watched.control, watched.actions),
+        },
         "gap": {
-            name: charts.stability_gap(name, probe, final_name(facts, probe))
+            name: charts.stability_gap(name, probe, overview.final_name(facts, probe), *bounded)
             for name, probe in facts.probes.items()
+        },
+        "path": {
+            "Domain gain against general rise": charts.domain_against_general(
+                facts.probes, watched.gates, facts.merge
+            )
+        },
+        "accuracy": {name: charts.task_curve(name, task, *bounded) for name, task in watched.tasks.items()},
+        "inside": {
+            "Relative update by layer": charts.layer_updates(watched.layers) if watched.layers else None,
+            "Bottom layers against top layers": charts.bottom_top(watched.layers) if watched.layers else None,
+            "Drift from the base": charts.drift(watched.drift, watched.gates),
         },
         "training": {
             "Training loss": charts.training_loss(training) if training else None,
             "Learning rate": charts.learning_rate(training) if training else None,
+            **{f"Part of the loss: {name}": svg for name, svg in loss_parts(training).items()},
         },
-        "tokens": {"Tokens trained": charts.tokens_by_source(facts.tokens)},
+        "tokens": {
+            "Tokens by source": charts.tokens_over_time(watched.sources)
+            if watched.sources
+            else charts.tokens_by_source(facts.tokens),
+        },
+        "vocabulary": {"Norms of new tokens": charts.new_token_norms(watched.new_tokens)},
         "tasks": {"Task scores": charts.tasks_before_after(facts.tasks)},
-        "seconds": {"Time": charts.time_by_stage(facts.seconds)},
+        "seconds": {
+            "Time by stage": charts.time_by_stage(facts.seconds),
+            "Time by probe": charts.time_by_probe(
+                {name: probe.seconds for name, probe in watched.cost.probes.items()} if watched.cost else {}
+            ),
+        },
     }
     return {
         section: {title: Markup(svg) for title, svg in found.items() if svg}
@@ -115,133 +135,11 @@ def draw(facts: Facts) -> dict[str, dict[str, Markup]]:
     }
 
 
-def final_name(facts: Facts, probe: Probe) -> str:
-    """What a training curve's end marker is called; without evaluate it is the curve's own end."""
-    if probe.measured_by == "training":
-        return "end"
-    return "merged" if facts.merge else "final"
-
-
-def final_words(facts: Facts) -> str:
-    """What the end markers of the training curves are."""
-    if all(probe.measured_by == "training" for probe in facts.probes.values()):
-        return "where training ended"
-    model = "final model"
-    if facts.merge:
-        weights = [
-            f", {merged.model}" + ("" if merged.weight is None else f" at weight {merged.weight:g}")
-            for merged in facts.merge.models
-        ]
-        model = f"merged model ({facts.merge.method}{''.join(weights)})"
-    return f"the {model}, drawn at the base level plus its change in held-out bits per byte"
-
-
-def headlines(facts: Facts) -> list[Headline]:
-    """The four key numbers."""
-    sources = " + ".join(f"{wording.compact(tokens)} {source}" for source, tokens in facts.tokens.items())
-    rate = facts.tokens_per_second
-    return [
-        probe_headline("domain", facts.probes.get("domain"), relative=True),
-        probe_headline("general", facts.probes.get("general"), relative=False),
-        Headline("Tokens trained", wording.count(sum(facts.tokens.values())), sources or "no training stage"),
-        Headline(
-            "Time, all stages",
-            wording.duration(sum(facts.seconds.values()) if facts.seconds else None),
-            f"{wording.count(rate)} tokens per second in training" if rate else "no training stage",
-        ),
-    ]
-
-
-def probe_headline(name: str, probe: Probe | None, *, relative: bool) -> Headline:
-    """A probe's change: as a percentage of the base's bits per byte, or in bits per byte."""
-    label = f"{name.capitalize()} text"
-    if probe is None or probe.before is None or probe.after is None or probe.difference is None:
-        return Headline(label, wording.NOTHING, "not measured", name)
-    share = probe.difference.value / probe.before if probe.before else 0.0
-    figure = wording.signed(probe.difference.value)
-    if relative:
-        figure = f"{wording.signed(100 * share, 0 if abs(share) >= 0.0995 else 1)}%"
-    found = wording.judgement(probe.difference, lower_is_better=True)
-    levels = f"{wording.number(probe.before)} to {wording.number(probe.after)} bits per byte"
-    return Headline(label, figure, levels, name, found)
-
-
-def comparisons(facts: Facts) -> list[Comparison]:
-    """Rows of the before/after table: probes in bits per byte, then tasks in percent."""
-    bits = Measure("bits per byte", wording.number, wording.signed, lower_is_better=True)
-    rows = []
-    for name, probe in facts.probes.items():
-        if probe.before is None or probe.after is None or probe.difference is None:
-            continue
-        before = probe.before_interval or Interval(value=probe.before)
-        after = probe.after_interval or Interval(value=probe.after)
-        rows.append(compare(f"{name} text", name, bits, before, after, probe.difference))
-    for name, task in facts.tasks.items():
-        score = Measure(task.metric, wording.percent, wording.points, lower_is_better=False, unit=" pts")
-        rows.append(compare(name, "ink", score, task.before, task.after, task.difference))
-    return rows
-
-
-def compare(
-    label: str, role: str, measure: Measure, before: Interval, after: Interval, difference: Interval
-) -> Comparison:
-    """One row of the before/after table."""
-
-    def in_words(interval: Interval, words: Callable[[float | None], str], unit: str = "") -> tuple[str, str]:
-        bounds = f"{words(interval.low)} to {words(interval.high)}" if interval.known else ""
-        return words(interval.value) + unit, bounds
-
-    return Comparison(
-        label,
-        measure.name,
-        role,
-        *in_words(before, measure.level),
-        *in_words(after, measure.level),
-        *in_words(difference, measure.change, measure.unit),
-        wording.judgement(difference, lower_is_better=measure.lower_is_better),
-    )
-
-
-def vocabulary_gain(vocabulary: Vocabulary) -> dict[str, str]:
-    """What the new tokens bought: fewer tokens for the same text."""
-    before, after = vocabulary.bytes_per_token_before, vocabulary.bytes_per_token_after
-    added = None
-    if vocabulary.before is not None and vocabulary.after is not None:
-        added = vocabulary.after - vocabulary.before
-    gain = {"tokens": wording.signed(added, 0), "ratio": wording.NOTHING, "finding": ""}
-    if before and after:
-        gain["ratio"] = wording.signed(after - before, 2)
-        if after > before:
-            saved = wording.percent(1 - before / after, 0)
-            gain["finding"] = (
-                f"The same domain text takes {saved} fewer tokens, so each training token covers more."
-            )
-    return gain
-
-
-def removal_reasons(facts: Facts) -> list[str]:
-    """Every reason for which a document was removed from some source."""
-    return list(dict.fromkeys(reason for source in facts.documents.values() for reason in source.removed))
+def loss_parts(training: Training | None) -> dict[str, str]:
+    """The charts of a loss of several terms, by the term's name."""
+    return charts.loss_parts(training) if training else {}
 
 
 def slug(name: str) -> str:
     """A recipe's name as a file name that needs no quoting in a shell."""
     return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") or "recipe"
-
-
-def day(moment: str) -> str:
-    """An ISO 8601 time as a date: "1 March 2026"; anything else as it is."""
-    try:
-        parsed = datetime.fromisoformat(moment)
-    except ValueError:
-        return moment
-    return f"{parsed.day} {parsed:%B %Y}"
-
-
-def clock(moment: str) -> str:
-    """An ISO 8601 time in UTC to the minute: "2026-03-01 09:22"; anything else as it is."""
-    try:
-        parsed = datetime.fromisoformat(moment)
-    except ValueError:
-        return moment
-    return f"{parsed.astimezone(UTC) if parsed.tzinfo else parsed:%Y-%m-%d %H:%M}"

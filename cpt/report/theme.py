@@ -6,7 +6,7 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unicodedata import category
@@ -36,6 +36,15 @@ PALETTE = {
     "general": Shade("#bf4b00", "#f2a24a"),
     "replay": Shade("#00785a", "#34c79d"),
     "other": Shade("#84518f", "#d6a0dc"),
+    "budget": Shade("#b3213a", "#ff8a94"),
+    "run-1": Shade("#1d5fc4", "#7db3ff"),
+    "run-2": Shade("#b0410a", "#ff9f66"),
+    "run-3": Shade("#0a7a55", "#45d3a2"),
+    "run-4": Shade("#7a35c9", "#c9a4ff"),
+    "run-5": Shade("#b01657", "#ff8db8"),
+    "run-6": Shade("#6f5f00", "#dcc64d"),
+    "run-7": Shade("#00727f", "#56d0e0"),
+    "run-8": Shade("#8a4b2f", "#e0ac8c"),
 }
 """After Okabe and Ito, darkened (brightened) until text in it has a contrast of 4.5 on the card."""
 
@@ -44,6 +53,9 @@ UNIT = 72
 
 WIDTH = 400
 """Width of every chart in units: near a phone's, so that text stays legible there."""
+
+ROUND_STEPS = [1, 2, 5, 10]
+"""Ticks that are easy to read."""
 
 RIGHT = 8
 """Room at the right of the axes, in units."""
@@ -122,6 +134,12 @@ def token_axis(axes: Axes, last: int) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: compact(tokens)))
 
 
+def mark_actions(axes: Axes, tokens: Sequence[int]) -> None:
+    """Triangles on the time axis where the controller acted."""
+    bottom = [axes.get_ylim()[0]] * len(tokens)
+    axes.plot(tokens, bottom, "^", color=colour("budget"), clip_on=False, zorder=5, markersize=7)
+
+
 def to_svg(figure: Figure, key: str, title: str, description: str) -> str:
     """The figure as an `<svg>` element to inline: same figure, same bytes.
 
@@ -152,7 +170,15 @@ def to_svg(figure: Figure, key: str, title: str, description: str) -> str:
 def printable(text: str) -> str:
     """Text from data without the characters that XML forbids."""
     forbidden = ("Cc", "Cn", "Cs")
-    return "".join("\N{REPLACEMENT CHARACTER}" if category(char) in forbidden else char for char in text)
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if category(char) in forbidden and char not in "\n\t" else char
+        for char in text
+    )
+
+
+def safe_key(name: str) -> str:
+    """A name from data as part of an id: different names give different ones."""
+    return "".join(char if char.isascii() and char.isalnum() else f"-{ord(char):x}-" for char in name)
 
 
 def short(text: str, limit: int) -> str:

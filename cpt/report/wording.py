@@ -1,11 +1,10 @@
-"""Numbers and findings in words: how figures are written, and what the run's verdict is."""
+"""How figures are written."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
-from cpt.report.schema import Interval, Probe
+from cpt.report.schema import BAND
 
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
@@ -27,6 +26,16 @@ def signed(value: float | None, digits: int = 3) -> str:
     if value is None or text == NOTHING or text.startswith(MINUS) or not text.strip("0.,"):
         return text
     return f"+{text}"
+
+
+def margin(error: float | None, digits: int = 3, scale: float = 1.0) -> str:
+    """Half of a 95% interval from a standard error: 0.01 → "± 0.020"; "" where the error is not known."""
+    return "" if error is None or not math.isfinite(error) else f"± {number(BAND * scale * error, digits)}"
+
+
+def typeset(budget: str) -> str:
+    """A budget as one prints it: "general <= +0.02" → "general ≤ +0.02"."""
+    return budget.replace("<=", "\N{LESS-THAN OR EQUAL TO}").replace(">=", "\N{GREATER-THAN OR EQUAL TO}")
 
 
 def count(value: float | None) -> str:
@@ -77,75 +86,3 @@ def change(before: float, difference: float) -> str:
     """How much of the base's figure a difference is: (1.10, -0.30) → "27%", below ten with one decimal."""
     share = abs(difference / before) if before else 0.0
     return f"{100 * share:.0f}%" if share >= 0.0995 else f"{100 * share:.1f}%"
-
-
-def judgement(difference: Interval, *, lower_is_better: bool) -> str:
-    """ "better", "worse" or "no change"; "" where nothing is known of the noise."""
-    if not difference.known:
-        return ""
-    if difference.is_noise:
-        return "no change"
-    return "better" if (difference.value < 0) == lower_is_better else "worse"
-
-
-def verdict(probes: Mapping[str, Probe]) -> str:
-    """The run in one sentence; a change whose interval includes zero is no change."""
-    clauses = [clause(name, probe) for name, probe in probes.items() if name in ("domain", "general")]
-    spoken = [text for text in clauses if text]
-    if not spoken:
-        return "Nothing was measured on held-out text."
-    sentence = "; ".join(spoken)
-    return f"{sentence[0].upper()}{sentence[1:]}."
-
-
-def clause(name: str, probe: Probe) -> str:
-    """What happened on one kind of text, without a full stop; "" if it was not measured."""
-    if probe.difference is None or not probe.before:
-        return ""
-    difference = probe.difference.value
-    if probe.difference.is_noise or float(f"{difference:.3f}") == 0.0:
-        return f"{name} text unchanged ({signed(difference)})"
-    size = change(probe.before, difference)
-    if name == "domain":
-        return f"{size} {'fewer' if difference < 0 else 'more'} bits per byte on domain text"
-    return f"{name} text {size} {'better' if difference < 0 else 'worse'} ({signed(difference)})"
-
-
-def basis(probes: Mapping[str, Probe], confidence: float, *, merged: bool) -> str:
-    """What the verdict rests on; `merged` tells that the final model is not the trained one."""
-    measured = {probe.measured_by for probe in probes.values() if probe.difference is not None}
-    if not measured:
-        return "This recipe has neither an evaluate stage nor training probes."
-    if "evaluate" in measured:
-        return (
-            "Base model against final model on held-out text; a change counts only if its "
-            f"{confidence:.0%} confidence interval excludes zero."
-        )
-    unmeasured = " The merged model itself was not measured." if merged else ""
-    return (
-        "First against last reading of the training probes. Without an evaluate stage no confidence "
-        f"interval of the change is known.{unmeasured}"
-    )
-
-
-def has_gap(probe: Probe) -> bool:
-    """Whether the curve rose above the base level by as much as is written."""
-    return probe.depth is not None and float(f"{probe.depth:.3f}") > 0.0
-
-
-def gap_finding(name: str, probe: Probe) -> str:
-    """What the training curve of one probe shows, in plain language."""
-    subject = f"{name.capitalize()} text"
-    if probe.depth is None:
-        return f"{subject} was not followed during training."
-    if not has_gap(probe):
-        return f"{subject} never got worse than the base model during training: there is no gap."
-    finding = f"{subject} first got worse: by {number(probe.depth)} bits per byte at its worst"
-    if probe.trough_step is not None:
-        finding += f", at step {count(probe.trough_step)}"
-    if probe.area and probe.curve and probe.curve[-1].tokens:
-        finding += f", and by {number(probe.area / probe.curve[-1].tokens)} on average over the training"
-    if probe.recovery_step is not None:
-        return f"{finding}. It was back at the base level by step {count(probe.recovery_step)}."
-    left = probe.training.permanent if probe.training else None
-    return f"{finding}. It was not back at the base level when training ended ({signed(left)})."

@@ -77,6 +77,9 @@ class Progress(Protocol):
 
     def update(self, done: int, total: int, unit: str, **facts: float) -> None: ...
 
+    def note(self, kind: str, facts: Mapping[str, Any]) -> None:
+        """What a training has found: a "reading", an "action", or the "verdict" on its budgets."""
+
 
 class Silent:
     """A `Progress` that shows nothing."""
@@ -85,6 +88,9 @@ class Silent:
         pass
 
     def update(self, done: int, total: int, unit: str, **facts: float) -> None:
+        pass
+
+    def note(self, kind: str, facts: Mapping[str, Any]) -> None:
         pass
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cpt.errors import CptError, Problem, RecipeError
 from cpt.references import parse, resolve_file
 from cpt.references.syntax import HubFile, HubModel, LocalPath, WheelFile
-from cpt.stages.base import Artifact, Context, Stage, StageConfig
+from cpt.stages.base import Artifact, Context, Progress, Stage, StageConfig
 
 if TYPE_CHECKING:
     from cpt.corpus.documents import Item
@@ -113,7 +113,7 @@ class CorpusStage(Stage[CorpusConfig]):
         problems = [
             problem
             for key, source in _sources(config)
-            if (problem := _source_problem(key, source)) is not None
+            if (problem := source_problem(key, source)) is not None
         ]
         problems += _transliteration_problems(config)
         if "model" in inputs:
@@ -144,7 +144,7 @@ def _sources(config: CorpusConfig) -> Iterator[tuple[str, Source]]:
             yield f"{key}.{number}", source
 
 
-def _source_problem(key: str, source: Source) -> Problem | None:
+def source_problem(key: str, source: Source) -> Problem | None:
     """What is wrong with a source as far as its reference tells."""
     from cpt.corpus.readers import format_of
 
@@ -250,8 +250,8 @@ def _write_documents(
         context.progress.message(f"{name}: {describe(index.sources[name])}")
 
     if config.general:
-        write("general", _read(config.general, context), always("heldout"))
-    write("domain", _read(config.domain, context), by_hash(config.heldout, context.seed))
+        write("general", read_sources(config.general, context.progress), always("heldout"))
+    write("domain", read_sources(config.domain, context.progress), by_hash(config.heldout, context.seed))
     require_both_sides(index.sources["domain"], config.heldout)
     if config.replay:
         write("replay", _replay(config.replay, model, index, context), always("train"))
@@ -259,20 +259,21 @@ def _write_documents(
     index.sources = {name: index.sources[name] for name in order if name in index.sources}
 
 
-def _read(sources: Sequence[Source], context: Context) -> Iterator[Item]:
+def read_sources(sources: Sequence[Source], progress: Progress) -> Iterator[Item]:
+    """Items of some sources, one after the other."""
     from cpt.corpus.readers import read
 
     for source in sources:
-        path = resolve_file(source.path, context.progress)
+        path = resolve_file(source.path, progress)
         items = read(path, source.format, source.text_field)
-        yield from _transliterated(items, source, context) if source.transliterate else items
+        yield from _transliterated(items, source, progress) if source.transliterate else items
 
 
-def _transliterated(items: Iterator[Item], source: Source, context: Context) -> Iterator[Item]:
+def _transliterated(items: Iterator[Item], source: Source, progress: Progress) -> Iterator[Item]:
     from cpt.corpus.build import rewritten
     from tokenizer_tools.transliteration.romanise import Romaniser
 
-    context.progress.message(f"transliterating {source.path}")
+    progress.message(f"transliterating {source.path}")
     language = source.transliterate if isinstance(source.transliterate, str) else None
     return rewritten(items, Romaniser(language).romanise)
 
@@ -281,7 +282,7 @@ def _replay(replay: Replay, model: Path, index: CorpusIndex, context: Context) -
     """Documents of the replay source: the user's, or the model's own."""
     wanted = replay.self_generated
     if wanted is None:
-        return _read(replay.sources or [], context)
+        return read_sources(replay.sources or [], context.progress)
     from cpt.corpus.self_generated import generate
 
     context.progress.message(f"sampling {wanted.tokens:,} tokens of replay text from the base model")

@@ -6,6 +6,7 @@ import gc
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from evals.runner import ItemScores
 
 PROBES = ("domain", "general")
+DOCUMENTS = "documents.json"
+"""File beside scores.json with the model's loss on every document."""
+
 METRIC = "acc_norm"
 Precision = Literal["auto", "bf16", "fp32"]
 _NAME = r"^[a-z0-9][a-z0-9_-]*$"
@@ -180,6 +184,7 @@ class EvaluateStage(Stage[EvaluateConfig]):
             )
             metrics["suites"] = suite_metrics(scores["suites"])
         (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+        (folder / DOCUMENTS).write_text(json.dumps(_documents(second, material)) + "\n", encoding="utf-8")
         return metrics
 
 
@@ -322,6 +327,22 @@ def _compare(
         for name, items in material.tasks.items()
     }
     return {"confidence": confidence, "bits_per_byte": probes, "tasks": tasks}
+
+
+def _documents(after: _Measured, material: _Material) -> dict[str, dict[str, list[Any]]]:
+    """The model's nats on every document, so that runs that read the same ones can be compared in pairs.
+
+    Returns:
+        By probe: `texts` (SHA-256 of each document), `nats` and `bytes`, [documents] each.
+    """
+    return {
+        probe: {
+            "texts": [sha256(document.encode()).hexdigest() for document in documents],
+            "nats": after.texts[probe][0].tolist(),
+            "bytes": after.texts[probe][1].tolist(),
+        }
+        for probe, documents in material.texts.items()
+    }
 
 
 def _values(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.errors import Problem, RecipeError
 from cpt.stages.base import Artifact, Context, Earlier, Stage, StageConfig
 from cpt.stages.continuing import begin_of_data, wire_start, write_kept
-from cpt.stages.documents import has_texts, iterate_texts
+from cpt.stages.documents import has_texts
+from cpt.stages.monitor_config import Monitor
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of, tokens_of
+from cpt.stages.pretrain_gates import probe_figures, require_budgets
 from cpt.stages.pretrain_problems import input_problems, place_problems
+from cpt.stages.probing import Probed, build_probes, monitor_references, planned_probes
 from cpt.training.trackers import TENSORBOARD, Tracking
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
-    from cpt.monitor.bits_per_byte import TokenisedText
+    from cpt.monitor.budget import Allowance
     from cpt.training.place import Place
     from cpt.training.settings import Settings
     from cpt.training.state import Result
-
-PROBES = ("domain", "general")
-"""Sources whose held-out text is probed."""
 
 
 class PretrainStage(Stage[PretrainConfig]):
@@ -36,6 +38,7 @@ class PretrainStage(Stage[PretrainConfig]):
     Config: ClassVar[type[StageConfig]] = PretrainConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "training")
+    contract: ClassVar[int] = 2
     together: ClassVar[bool] = True
 
     def wire(self, config: PretrainConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
@@ -54,15 +57,31 @@ class PretrainStage(Stage[PretrainConfig]):
         return place_problems(config, place, makers)
 
     def forecast(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
-        """Steps and tokens, as far as the corpus is known."""
+        """Steps and tokens, as far as the corpus is known, and what is probed."""
+        from cpt.model_folder.new_tokens import read_new_tokens
+
         if "corpus" not in inputs:
-            return f"{config.tokens:,} tokens"
+            return f"{config.tokens:,} tokens; {planned_probes(config.monitor)}"
         stream, steps = planned(config, inputs, seed=0)
-        return f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps"
+        probes = planned_probes(
+            config.monitor,
+            general=has_texts(inputs["corpus"].path("corpus"), "general", "heldout"),
+            new_tokens="model" in inputs and bool(read_new_tokens(inputs["model"].path("model"))),
+        )
+        return f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps; {probes}"
+
+    def references(self, config: PretrainConfig) -> list[str]:
+        """Files of the monitor's texts, and the folder of its tasks' data."""
+        return monitor_references(config.monitor)
 
     def run(self, config: PretrainConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
-        """Train, then save the model and what is known of the training."""
+        """Train, then save the model and what is known of the training.
+
+        Raises:
+            GateFailed: a budget is broken at the end; everything is saved.
+        """
         from cpt.packed.model import load_model
+        from cpt.stages.probing_samples import to_gpu
         from cpt.training.checkpoint.store import load_weights
         from cpt.training.loop import train
         from cpt.training.repeatable import repeatable
@@ -77,19 +96,26 @@ class PretrainStage(Stage[PretrainConfig]):
         begin = begin_of_data(config.start, found, inputs)
         model, stream = load_model(model_folder), stream_of(config, corpus, context.seed, begin)
         settings = _settings(config, steps_of(config, corpus, stream), stream, model_folder, context)
-        probes = _probes(config, model, model_folder, corpus, context.seed)
+        probed = Probed(
+            model, model_folder, corpus, context.work, context.seed, settings.new_tokens, config.trains
+        )
+        to_gpu(model)
+        probes = build_probes(config.monitor, probed, context.progress)
+        settings = replace(settings, allowance=_allowance(config.monitor, probed))
         with repeatable(config.repeatable):
             result = train(model, stream, probes, settings, context.work, context.progress)
         if not world().is_main:
             return {}
         _save_model(model, model_folder, context.output / "model")
-        metrics = _save_training(config, result, context)
+        metrics = _save_training(config, settings, result, context, probed)
 
         def save(step: int, folder: Path) -> None:
             load_weights(context.work, step, model, settings.new_tokens)
             _save_model(model, model_folder, folder)
 
-        write_kept(context.output, result.kept, stream.passed, save, context.progress.message)
+        followed = stream.with_phases(result.phases) if result.phases else stream
+        write_kept(context.output, result.kept, followed.passed, save, context.progress.message)
+        require_budgets(metrics)
         return metrics
 
 
@@ -119,7 +145,6 @@ def settings_of(
         new_tokens: ids of the tokens that the model's base did not have.
         bfloat16: whether the hardware multiplies bfloat16 matrices; None to ask this machine's.
     """
-    from cpt.monitor.probes import probe_steps
     from cpt.packed.model import resolve_precision
     from cpt.training.settings import Settings
 
@@ -130,7 +155,6 @@ def settings_of(
         optimizer=config.optimizer,
         clip=config.clip,
         dtype=resolve_precision(config.precision, bfloat16),
-        probe_at=probe_steps(steps, config.monitor.every),
         checkpoint=config.checkpoint,
         faults=config.faults,
         compile=config.compile,
@@ -141,35 +165,14 @@ def settings_of(
         gradient_checkpointing=config.gradient_checkpointing,
         stochastic_rounding=config.master == "stochastic-rounding",
         float8=config.precision == "fp8",
+        gates=config.gates,
+        tolerance=config.monitor.tolerance,
     )
 
 
 def _tracking(config: PretrainConfig, context: Context) -> Tracking:
     project, settings = str(context.recipe.get("name", "cpt")), config.model_dump(mode="json")
     return Tracking(config.trackers, project, config.name or PretrainStage.kind, settings)
-
-
-def _probes(
-    config: PretrainConfig, model: Any, folder: Path, corpus: Path, seed: int
-) -> dict[str, TokenisedText]:
-    """Held-out documents of every probed source, in a seeded order, in the model's tokens."""
-    import numpy as np
-
-    from cpt.corpus import read_index
-    from cpt.model_folder.tokenizer import load_tokenizer
-    from cpt.monitor.bits_per_byte import tokenise_text
-
-    tokenizer, start_token = load_tokenizer(folder), read_index(corpus).start_token
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    window = min(config.monitor.window, positions or config.monitor.window)
-    probes = {}
-    for name in PROBES:
-        if has_texts(corpus, name, "heldout"):
-            texts = list(iterate_texts(corpus, name, "heldout"))
-            order = np.random.default_rng(seed).permutation(len(texts))
-            shuffled = (texts[index] for index in order)
-            probes[name] = tokenise_text(tokenizer, shuffled, window, start_token, config.monitor.tokens)
-    return probes
 
 
 def _save_model(model: Any, source: Path, folder: Path) -> None:
@@ -186,9 +189,10 @@ def _save_model(model: Any, source: Path, folder: Path) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
-def _save_training(config: PretrainConfig, result: Result, context: Context) -> dict[str, Any]:
+def _save_training(
+    config: PretrainConfig, settings: Settings, result: Result, context: Context, probed: Probed
+) -> dict[str, Any]:
     """Write the training folder; returns the stage's metrics."""
-    from cpt.monitor.probes import stability
     from cpt.training.log import write_lines
 
     folder = context.output / "training"
@@ -196,31 +200,78 @@ def _save_training(config: PretrainConfig, result: Result, context: Context) -> 
     shutil.copyfile(context.work / "steps.jsonl", folder / "steps.jsonl")
     write_lines(folder / "probes.jsonl", (reading.as_json() for reading in result.readings))
     write_lines(folder / "faults.jsonl", result.faults)
+    write_lines(folder / "actions.jsonl", result.actions)
     if (context.work / TENSORBOARD).is_dir():
         shutil.copytree(context.work / TENSORBOARD, folder / TENSORBOARD)
     if (context.work / "adapter").is_dir():
         shutil.copytree(context.work / "adapter", folder / "adapter")
     (folder / "ledger.json").write_text(json.dumps(result.ledger, indent=2))
-    gaps = stability(result.readings, config.monitor.tolerance)
+    sampling = _save_samples(config.monitor, probed, folder)
     summary = {
         "steps": result.steps,
         "tokens": result.tokens,
         "seconds": result.seconds,
         "tokens_per_second": result.tokens / result.seconds,
-        "schedule": _phases(config, result),
-        "probe_seconds": result.probe_seconds,
+        "schedule": _phases(settings),
+        "probe_seconds": result.probe_seconds + sampling,
         "checkpoint_seconds": result.checkpoint_seconds,
         "faults": len(result.faults),
-        "stability": {name: asdict(gap) for name, gap in gaps.items()},
+        "monitor": _monitoring(config.monitor, result, sampling),
+        **probe_figures(config.gates, result, config.monitor.tolerance),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
     return {**summary, "ledger": result.ledger}
 
 
-def _phases(config: PretrainConfig, result: Result) -> dict[str, Any]:
-    """The schedule's phases, each with the steps (or tokens) that were done before it began."""
-    schedule = config.schedule.for_run(config.batch_sequences, result.tokens)
-    phases = schedule.phases(result.tokens if schedule.unit == "tokens" else result.steps)
+def _allowance(monitor: Monitor, probed: Probed) -> Allowance | None:
+    """What probes may take of the time; the starting model's samples are written now, by the main process."""
+    from cpt.monitor.budget import Allowance
+    from cpt.stages.probing_samples import sample_before, seconds_spent
+    from cpt.training.world import world
+
+    if monitor.samples is not None and world().is_main:
+        sample_before(monitor.samples, probed)
+    if not world().is_main:
+        return None if monitor.budget is None else Allowance(monitor.budget)
+    again = seconds_spent(probed.work, "samples.json") if monitor.samples is not None else 0.0
+    spent = seconds_spent(probed.work, "samples.json", "drift.json")
+    return Allowance(math.inf if monitor.budget is None else monitor.budget, spent, again)
+
+
+def _save_samples(monitor: Monitor, probed: Probed, folder: Path) -> float:
+    """Write how the model went on before and goes on now; returns the seconds that it took."""
+    from cpt.stages.probing_samples import sample_after
+
+    if monitor.samples is None:
+        return 0.0
+    began = time.perf_counter()
+    samples = sample_after(monitor.samples, probed)
+    (folder / "samples.json").write_text(json.dumps(samples, indent=2, ensure_ascii=False), encoding="utf-8")
+    return time.perf_counter() - began
+
+
+def _monitoring(monitor: Monitor, result: Result, sampling: float) -> dict[str, Any]:
+    """What monitoring took of the steps' seconds, and what of it was left out, by probe."""
+    probes = {}
+    for name, wanted in result.wanted.items():
+        readings = [reading for reading in result.readings if reading.probe == name]
+        probes[name] = {
+            "seconds": sum(reading.seconds for reading in readings),
+            "readings": len(readings),
+            "wanted": wanted,
+            "smallest_share": min((reading.share for reading in readings), default=None),
+        }
+    return {
+        "budget": monitor.budget,
+        "share": (result.probe_seconds + sampling) / result.seconds,
+        "probes": probes,
+    }
+
+
+def _phases(settings: Settings) -> dict[str, Any]:
+    """The schedule's phases, each with the steps (or tokens) that are done before it begins."""
+    schedule = settings.schedule
+    phases = schedule.phases(settings.tokens if schedule.unit == "tokens" else settings.steps)
     begins = [{"name": phase.name, "first": phase.first} for phase in phases]
     return {"kind": schedule.kind, "unit": schedule.unit, "phases": begins}
 

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from cpt.monitor.gates.gate import Gate
 from cpt.stages.base import StageConfig
 from cpt.stages.continuing import Start
+from cpt.stages.monitor_config import Monitor
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
 from cpt.training.optimizers import AdamW, Optimizer
 from cpt.training.schedules import RewarmCosine, Schedule
 from cpt.training.trackers import TrackerName
 from cpt.training.trains import All, Trains
-
-
-class Monitor(BaseModel):
-    """Probes during training: bits per byte of held-out text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    every: int = Field(
-        default=10, gt=0, description="Steps between readings, once past the dense start (1, 2, 4, 8, …)."
-    )
-    tokens: int = Field(default=8_000, gt=1, description="Tokens of held-out text that a probe reads.")
-    window: int = Field(default=1024, gt=1, description="Longest stretch of text that a probe reads at once.")
-    tolerance: float = Field(
-        default=0.001,
-        ge=0,
-        description="Bits per byte above the first reading that still count as recovered.",
-    )
 
 
 class PretrainConfig(StageConfig):
@@ -72,8 +57,11 @@ class PretrainConfig(StageConfig):
         default=False,
         description="Compute activations again in the backward pass: less memory, about a quarter slower.",
     )
-    monitor: Monitor = Field(default=Monitor(), description="Probes during training.")
+    monitor: Monitor = Field(default=Monitor(), description="What is measured during training.")
     checkpoint: Checkpoints = Field(default=Checkpoints(), description="Checkpoints.")
+    gates: tuple[Gate, ...] = Field(
+        default=(), description="Budgets of what may be forgotten, and what is done when one is at risk."
+    )
     faults: Faults = Field(
         default=Faults(), description="What to do about losses that are not finite, and about spikes."
     )

@@ -12,6 +12,7 @@ from cpt.stages.base import Artifact
 from cpt.stages.continuing import Checkpoint, begin_of_data, find_start
 from cpt.stages.documents import has_texts
 from cpt.stages.pretrain_config import PretrainConfig
+from cpt.stages.pretrain_gates import may_replay
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
@@ -63,6 +64,6 @@ def stream_of(
     from cpt.corpus import TrainingStream, open_source
     from cpt.corpus.stream import DOMAIN, REPLAY
 
-    names = (DOMAIN, REPLAY) if config.replay else (DOMAIN,)
+    names = (DOMAIN, REPLAY) if config.replay or may_replay(config.gates) else (DOMAIN,)
     sources = {name: open_source(corpus, name) for name in names if has_texts(corpus, name, "train")}
     return TrainingStream(sources, config.replay, config.batch_sequences, seed, begin)

@@ -14,6 +14,8 @@ from cpt.stages.continuing import begin_of_data
 from cpt.stages.documents import has_texts, tokenizer_problems
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of
+from cpt.stages.pretrain_gates import Setting, gate_problems, least_rows, measured
+from cpt.stages.probing import monitor_problems
 from cpt.stages.vocabulary_config import VocabularyConfig
 from cpt.training.launch import whole_weights_needed
 from cpt.training.trackers import missing
@@ -31,7 +33,8 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
         replay_rows(config.replay, config.batch_sequences)
     except RecipeError as error:
         return error.problems
-    problems = _rounding_problems(config)
+    problems = _rounding_problems(config) + monitor_problems(config.monitor)
+    problems += _gate_problems(config, inputs)
     if "corpus" not in inputs:
         some = _trains_problems(config, inputs, config.tokens) if "model" in inputs else []
         return [*problems, *some]
@@ -69,6 +72,7 @@ def place_problems(config: PretrainConfig, place: Place, makers: Sequence[StageC
             stochastic_rounding=config.master == "stochastic-rounding",
             float8=config.precision == "fp8",
             gradient_checkpointing=config.gradient_checkpointing,
+            gates=config.gates,
         )
     return problems
 
@@ -116,6 +120,8 @@ def _corpus_problems(config: PretrainConfig, corpus: Path, begin: Mapping[str, i
         ]
     stream = stream_of(config, corpus, 0, begin)
     steps = steps_of(config, corpus, stream)
+    fewest = least_rows(config.gates, stream.rows(0).get("replay", 0), config.batch_sequences)
+    stream = stream.with_phases([(0, fewest)])  # with which the domain text is gone through fastest
     most = stream.available_steps(config.epochs)
     problems = _schedule_problems(config, steps)
     if steps <= most:
@@ -131,6 +137,22 @@ def _corpus_problems(config: PretrainConfig, corpus: Path, begin: Mapping[str, i
             hint=f"Train on fewer tokens, add text, or set epochs: {math.ceil(passes * 100) / 100:g}.",
         ),
     ]
+
+
+def _gate_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
+    from cpt.corpus.stream import replay_rows
+    from cpt.model_folder.new_tokens import read_new_tokens
+
+    corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
+    model = inputs["model"].path("model") if "model" in inputs else None
+    new_tokens = model is None or bool(read_new_tokens(model))
+    setting = Setting(
+        measured(config.monitor, corpus, new_tokens),
+        config.batch_sequences,
+        replay_rows(config.replay, config.batch_sequences),
+        None if corpus is None else has_texts(corpus, "replay", "train"),
+    )
+    return gate_problems(config.gates, setting)
 
 
 def _schedule_problems(config: PretrainConfig, steps: int) -> list[Problem]:

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ class ReportStage(Stage[ReportConfig]):
     """Reads every earlier stage's artifact; writes `report.html` and `report.json`."""
 
     kind = "report"
+    contract = 2
     Config = ReportConfig
     produces = ("report",)
 
@@ -118,6 +120,8 @@ def _read_training(artifact: Artifact | None) -> TrainingRecord | None:
         steps=_read_lines(folder / "steps.jsonl"),
         probes=_read_lines(folder / "probes.jsonl"),
         ledger=_read_json(folder / "ledger.json"),
+        actions=_read_lines(folder / "actions.jsonl"),
+        samples=_read_json(folder / "samples.json") if (folder / "samples.json").exists() else (),
     )
 
 
@@ -147,14 +151,20 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSON-lines file; none if the stage wrote none."""
     if not path.exists():
         return []
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            message = f"{path}:{number}: this line is not JSON"
-            raise DataError(message, hint="Run the stage that made it again (--force).") from error
-    return rows
+    lines = path.read_text(encoding="utf-8").splitlines()
+    with suppress(ValueError):
+        rows: list[dict[str, Any]] = json.loads(f"[{','.join(lines)}]")  # half the time of line by line
+        return rows
+    number = next(number for number, line in enumerate(lines, start=1) if not _is_json(line))
+    message = f"{path}:{number}: this line is not JSON"
+    raise DataError(message, hint="Run the stage that made it again (--force).")
+
+
+def _is_json(line: str) -> bool:
+    with suppress(ValueError):
+        json.loads(line)
+        return True
+    return False
 
 
 def _machine() -> dict[str, str | int]:

@@ -35,6 +35,19 @@ class Stream(Protocol):
         """What the first `steps` batches hold, by source: sequences, tokens, epochs."""
 
 
+class PhasedStream(Stream, Protocol):
+    """A stream whose share of replay rows may change on the way."""
+
+    @property
+    def batch_sequences(self) -> int: ...
+
+    def rows(self, step: int) -> Mapping[str, int]:
+        """Rows of each source in global batch `step`."""
+
+    def with_phases(self, phases: Sequence[tuple[int, int]]) -> PhasedStream:
+        """The same stream with replay rows by phases of (first step, rows)."""
+
+
 def pieces(sequence: PackedSequence) -> list[np.ndarray]:
     """The documents (or parts) of a sequence."""
     return np.split(np.asarray(sequence.tokens), np.cumsum(sequence.piece_lengths)[:-1])

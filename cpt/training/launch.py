@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cpt.errors import Problem, UsageError
+from cpt.monitor.gates.gate import Gate
 from cpt.training.faults import Faults
 from cpt.training.optimizers.base import OptimizerConfig
 from cpt.training.place import Place
@@ -51,6 +52,7 @@ def whole_weights_needed(
     stochastic_rounding: bool,
     float8: bool,
     gradient_checkpointing: bool,
+    gates: Sequence[Gate] = (),
 ) -> list[Problem]:
     """What cannot be where the weights are divided among the processes (FSDP2); keys are the stage's.
 
@@ -65,6 +67,7 @@ def whole_weights_needed(
         ("faults", "rolling back (faults)"): faults.rolls_back,
         ("master", "rounding by chance (master: stochastic-rounding)"): stochastic_rounding,
         ("precision", "8-bit training (precision: fp8)"): float8,
+        ("gates", "going back to an earlier point (gates)"): any(g.goes_back for g in gates),
         ("gradient_checkpointing", "gradient_checkpointing"): gradient_checkpointing,
     }
     return [

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cpt.durable import write_text
+
 
 class StepLog:
     """An append-only JSON-lines file whose length is part of a checkpoint's state."""
@@ -36,6 +38,12 @@ class StepLog:
     def close(self) -> None:
         """Flush and close."""
         self._file.close()
+
+
+def open_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> StepLog:
+    """A file that holds these records and nothing else, to append to."""
+    write_text(path, "".join(map(_line, records)))
+    return StepLog(path, path.stat().st_size)
 
 
 class NoLog:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cpt.errors import StageFailed
-from cpt.monitor.bits_per_byte import TokenisedText
-from cpt.monitor.probes import read_probes
+from cpt.monitor.probes.base import Probe, Subject
 from cpt.packed.model import PackedLanguageModel
 from cpt.training.checkpoint.keeper import Keeper
 from cpt.training.checkpoint.parts import Moments, Part, Weights
 from cpt.training.checkpoint.policy import anneal_begins
 from cpt.training.checks import TrainingProof, check_isolation
+from cpt.training.control import Control, kept_points
 from cpt.training.data import PackedSequence, Stream, pieces
 from cpt.training.faults import Fault, Faults
 from cpt.training.float8 import to_float8
@@ -30,10 +30,11 @@ from cpt.training.sharding import master_weights
 from cpt.training.state import Result, State
 from cpt.training.step import Gradient, Stepper
 from cpt.training.stopping import HeldSignals
-from cpt.training.trackers import Trackers, open_trackers
+from cpt.training.trackers import open_trackers
 from cpt.training.trains import Setup
 from cpt.training.trains.table import table
 from cpt.training.trains.trained import Trained
+from cpt.training.watch import Watch
 from cpt.training.world import world
 
 
@@ -44,11 +45,13 @@ class Progress(Protocol):
 
     def update(self, done: int, total: int, unit: str, **facts: float) -> None: ...
 
+    def note(self, kind: str, facts: Mapping[str, Any]) -> None: ...
+
 
 def train(
     model: Any,
     stream: Stream,
-    probes: dict[str, TokenisedText],
+    probes: Sequence[Probe],
     settings: Settings,
     work: Path,
     progress: Progress,
@@ -63,8 +66,8 @@ def train(
     Args:
         model: causal language model whose attention is `cpt.packed.attention`, float32 weights before and
             after.
-        probes: texts whose bits per byte are read on the way.
-        work: folder for checkpoints, `steps.jsonl` and `faults.jsonl`; it survives a kill.
+        probes: what is measured on the way.
+        work: folder for checkpoints, `steps.jsonl`, `probes.jsonl` and `faults.jsonl`; it survives a kill.
 
     Raises:
         StageFailed: documents see each other, a parameter does not train, a loss is not finite, the
@@ -87,31 +90,38 @@ def train(
     if pre_anneal and not choice.is_model:
         progress.message("the model before the anneal is not kept: an adapter is no model until it is merged")
         pre_anneal = None
-    with Keeper(work, parts, state, settings, progress, processes, pre_anneal) as keeper:
+    points = kept_points(settings.gates, parts, "optimizer", state)
+    with Keeper(work, parts, state, settings, progress, processes, pre_anneal, points) as keeper:
         trained.publish()
         log = keeper.resume()
         progress.message(table(trained, model))
-        state.checked_ledger(stream)
+        control = Control(settings, state, stream, points, work, progress, processes)
+        state.checked_ledger(control.stream)
         _check_isolation(module, stream.batch(0))
         prepare(model, settings)
         stepper = Stepper(module, trained, optimizer, processes, settings)
         trackers = open_trackers(settings.trackers, work, state.step, progress.message)
-        if state.step == 0 and 0 in settings.probe_at and not state.readings:
-            _probe(module, probes, state, progress, trackers)
+        subject = Subject(module, trained.masters)
+        watch = Watch(probes, subject, state, settings, work, progress, processes, trackers)
+        watch.begin()
+        control.after_probes()
 
         # rounding by chance may leave a small tensor where it was: nothing is proven then
         proof = None if settings.stochastic_rounding else TrainingProof(trained, model)
         with HeldSignals() as signals:
             while (
-                not (stopping := processes.any(signals.received is not None)) and state.step < settings.steps
+                not (stopping := processes.any(signals.received is not None))
+                and state.step < settings.steps
+                and not control.ended
             ):
                 trained.begin(state.step)
                 if proof:
                     proof.begin(state.step)
                 began = time.perf_counter()
-                batch = stream.batch(state.step)
+                batch = control.stream.batch(state.step)
                 gradient = stepper.gradient(batch)
-                rate = settings.rate(state.step, state.tokens, sum(len(row.tokens) for row in batch))
+                size = sum(len(row.tokens) for row in batch)
+                rate = settings.rate(state.step, state.tokens, size) * control.rate_factor
                 fault = settings.faults.find(gradient.loss_nats, gradient.norm, state.losses)
                 if fault is None:
                     stepper.apply(rate)
@@ -124,10 +134,9 @@ def train(
                 if proof:
                     proof.stepped(rate) if fault is None else proof.interrupted()
                 state.seconds += taken
-                record = _record(state, batch, gradient, rate, taken, fault)
+                record = _record(state, batch, gradient, rate, taken, fault) | control.record
                 log.write(record)
                 trackers.log(state.step, record)
-                latest: Mapping[str, float] = {r["probe"]: r["bits_per_byte"] for r in state.readings}
                 speed = record["tokens_per_second"]
                 progress.update(
                     state.step,
@@ -135,10 +144,14 @@ def train(
                     "step",
                     loss=gradient.loss_nats,
                     tokens_per_second=speed,
-                    **latest,
+                    **state.latest,
+                    **control.record,
                 )
-                if state.step in settings.probe_at:
-                    _probe(module, probes, state, progress, trackers)
+                watch.after_step()
+                if control.after_probes():
+                    keeper.remember(log)
+                    if proof:
+                        proof.interrupted()
                 keeper.after_step(log)
             if stopping:
                 keeper.save(log)
@@ -146,10 +159,11 @@ def train(
                 name = signals.heed_others().name
                 progress.message(f"{name}: saved after step {state.step}, and stopped")
     log.close()
+    watch.close()
     trackers.close()
     trained.release(model, work / "adapter" if processes.is_main else None)
     processes.close()
-    return Result.of(state, stream, keeper.kept())
+    return Result.of(state, control.stream, keeper.kept())
 
 
 def _act_on(
@@ -199,24 +213,9 @@ def _record(
         "grad_norm": gradient.norm,
         "seconds": state.seconds,
         "tokens_per_second": sum(len(sequence.tokens) for sequence in batch) / taken,
+        "sources": {source: counts["tokens"] for source, counts in state.counted.items()},
     }
     return record | ({"fault": fault.kind, "action": fault.action} if fault else {})
-
-
-def _probe(
-    module: PackedLanguageModel,
-    probes: dict[str, TokenisedText],
-    state: State,
-    progress: Progress,
-    trackers: Trackers,
-) -> None:
-    began = time.perf_counter()
-    readings = read_probes(module, probes, state.step, state.tokens)
-    state.probe_seconds += time.perf_counter() - began
-    trackers.log(state.step, {f"bits_per_byte/{r.probe}": r.bits_per_byte for r in readings})
-    state.readings.extend(reading.as_json() for reading in readings)
-    shown = ", ".join(f"{reading.probe} {reading.bits_per_byte:.4f}" for reading in readings)
-    progress.message(f"step {state.step}: {shown} bits per byte")
 
 
 def _check_isolation(module: PackedLanguageModel, batch: Sequence[PackedSequence]) -> None:

@@ -6,6 +6,7 @@ rows of it: nothing is sent around, and the order of the data does not depend on
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -110,6 +111,15 @@ class Processes:
             return flag
         return bool(self.sum(torch.tensor(float(flag), device=self.device)))
 
+    def from_main(self, numbers: Sequence[float]) -> list[float]:
+        """The main process's numbers; every process gives equally many."""
+        if self.count == 1:
+            return list(numbers)
+        given = torch.tensor(
+            numbers if self.is_main else [0.0] * len(numbers), dtype=torch.float64, device=self.device
+        )
+        return [float(number) for number in self.sum(given).tolist()]
+
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.count > 1:
@@ -136,6 +146,19 @@ class Processes:
                 f"the processes disagree on {what}: {', '.join(map(str, found))}",
                 hint="All of them must see the same files: use a folder that every machine shares.",
             )
+
+    def data_from_main(self, data: T) -> T:
+        """The main process's data, which must be JSON, in every process."""
+        if self.count == 1:
+            return data
+        text = json.dumps(data).encode() if self.is_main else b""
+        size = int(self.sum(torch.tensor(len(text), device=self.device)))
+        sent = torch.zeros(size, dtype=torch.uint8, device=self.device)
+        if self.is_main:
+            sent.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
+        distributed.broadcast(sent, src=0)
+        told: T = json.loads(bytes(sent.cpu().numpy()))
+        return told
 
     def close(self) -> None:
         """End the connection: this process is alone again."""

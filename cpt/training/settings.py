@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -10,6 +10,8 @@ import torch
 from pydantic import BaseModel
 
 from cpt.errors import StageFailed
+from cpt.monitor.budget import Allowance
+from cpt.monitor.gates import Gate
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
 from cpt.training.optimizers import Optimizer
@@ -19,7 +21,7 @@ from cpt.training.trains import All, Trains
 
 _EVERYTHING = All()
 
-_FREE = frozenset({"probe_at", "checkpoint", "trackers", "faults"})
+_FREE = frozenset({"checkpoint", "trackers", "faults", "allowance"})
 """Settings that do not bear on the weights trained so far: a run may go on with others."""
 
 
@@ -32,7 +34,6 @@ class Settings:
         micro_batch: sequences that go through the model at once.
         clip: largest norm of the gradient.
         dtype: precision in which the model computes; master weights and optimizer state are float32.
-        probe_at: steps after which probes are read; 0 is before the first.
         checkpoint: when checkpoints are written, how, and how long they are kept.
         faults: what to do when a loss is not finite, or jumps.
         compile: compile the parts of the layers whose shapes do not depend on the documents.
@@ -44,6 +45,9 @@ class Settings:
         gradient_checkpointing: compute what is inside a layer again in the backward pass.
         stochastic_rounding: hold weights in bfloat16 alone, rounded by a chance that follows from `seed`.
         float8: multiply in 8-bit floating point.
+        gates: budgets, and what is done about them.
+        tolerance: how much worse than before training a probe may be and still count as recovered.
+        allowance: of time for probes; without one all that are due are read in full.
     """
 
     steps: int
@@ -52,7 +56,6 @@ class Settings:
     optimizer: Optimizer
     clip: float
     dtype: torch.dtype
-    probe_at: Collection[int]
     checkpoint: Checkpoints = field(default_factory=Checkpoints)
     faults: Faults = field(default_factory=Faults)
     compile: bool = False
@@ -64,6 +67,9 @@ class Settings:
     gradient_checkpointing: bool = False
     stochastic_rounding: bool = False
     float8: bool = False
+    gates: tuple[Gate, ...] = ()
+    tolerance: float = 0.001
+    allowance: Allowance | None = None
 
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
         """Learning rate of the step that begins after `step` steps and `tokens` tokens.
@@ -110,6 +116,6 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
     if isinstance(value, Mapping):
         pairs = [_flat(inner, f"{name}.{key}".lstrip(".")) for key, inner in value.items()]
         return [pair for found in pairs for pair in found]
-    if isinstance(value, tuple):
-        value = list(value)  # as JSON has it
+    if isinstance(value, tuple):  # as JSON has it
+        value = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in value]
     return [(name, str(value) if isinstance(value, torch.dtype) else value)]

@@ -94,6 +94,7 @@ def master_weights(
         stochastic_rounding=settings.stochastic_rounding,
         float8=settings.float8,
         gradient_checkpointing=settings.gradient_checkpointing,
+        gates=settings.gates,
     )
     for problem in refused:
         raise StageFailed(problem.message, hint=problem.hint)
@@ -129,7 +130,8 @@ def _shard(module: PackedLanguageModel, dtype: torch.dtype, processes: Processes
     for layer in layers_of(module.model, plugin.transformer_cls_names_to_wrap):
         fully_shard(layer, reshard_after_forward=plugin.reshard_after_forward, **options)
     fully_shard(module, reshard_after_forward=False, **options)
-    register_fsdp_forward_method(module, "token_nats")
+    for method in ("token_nats", "score"):
+        register_fsdp_forward_method(module, method)
 
 
 def layers_of(model: Any, chosen: Iterable[str] | None = None) -> list[nn.Module]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cpt.errors import StageFailed
-from cpt.monitor.probes import Reading
+from cpt.monitor.reading import Reading
 from cpt.training.checkpoint.policy import Kept
 from cpt.training.data import PackedSequence, Stream
 
@@ -27,7 +28,16 @@ class State:
         counted: what was trained on.
         dropped: global batches that were skipped, or rolled back.
         losses: of the last batches trained on, in nats.
+        readings: of all probes so far; `baselines`: what the first one of each found, item by item;
+            `wanted`: how many were due.
+        probe_costs: seconds that a reading in full is expected to take; `probe_savings`: shares of readings
+            that were not given, by the time budget.
         faults: what happened and what was done, one record each.
+        phases: [first step, replay rows] of the stream where they are not the recipe's from start to end.
+        control: what the controller of the gates remembers; None before the first reading.
+        judged: readings that it has acted upon.
+        actions: what was done because of budgets, one record each.
+        ended: where and why the run ended early, and the step whose weights are its result.
         log_bytes: length of the log.
     """
 
@@ -40,8 +50,22 @@ class State:
     dropped: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     readings: list[dict[str, Any]] = field(default_factory=list)
+    baselines: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    wanted: dict[str, int] = field(default_factory=dict)
+    probe_costs: dict[str, float] = field(default_factory=dict)
+    probe_savings: dict[str, float] = field(default_factory=dict)
     faults: list[dict[str, Any]] = field(default_factory=list)
+    phases: list[list[int]] = field(default_factory=list)
+    control: dict[str, Any] | None = None
+    judged: int = 0
+    actions: list[dict[str, Any]] = field(default_factory=list)
+    ended: dict[str, Any] | None = None
     log_bytes: int = 0
+
+    @property
+    def latest(self) -> dict[str, float]:
+        """The last value of every probe."""
+        return {reading["probe"]: reading["value"] for reading in self.readings}
 
     def state(self) -> Mapping[str, Any]:
         return asdict(self)
@@ -74,6 +98,10 @@ class State:
         self.counted = {source: dict(counts) for source, counts in good["counted"].items()}
         self.losses = list(good["losses"])
         self.dropped = [*good["dropped"], *range(step, self.step)]
+
+    def trained(self) -> dict[str, Any]:
+        """What the weights now were trained on, as `forget_since` takes it."""
+        return copy.deepcopy({"counted": self.counted, "losses": self.losses, "dropped": self.dropped})
 
     def remember(self, loss_nats: float, window: int) -> None:
         """Keep the last `window` losses."""
@@ -130,7 +158,10 @@ class Result:
         tokens: trained on.
         seconds, probe_seconds, checkpoint_seconds: see `State`.
         ledger: what was trained on, by source, checked against what the loop counted.
+        wanted: how many readings of every probe were due.
         faults: what happened and what was done, one record each.
+        phases: (first step, replay rows) of the stream that it went through.
+        actions, ended: see `State`.
         kept: steps whose weights can be started from, and why they are kept.
     """
 
@@ -141,7 +172,11 @@ class Result:
     checkpoint_seconds: float
     ledger: Mapping[str, Mapping[str, float]]
     readings: list[Reading]
+    wanted: Mapping[str, int]
     faults: list[dict[str, Any]]
+    phases: list[tuple[int, int]]
+    actions: list[dict[str, Any]]
+    ended: dict[str, Any] | None
     kept: Mapping[int, Kept]
 
     @classmethod
@@ -159,6 +194,10 @@ class Result:
             state.checkpoint_seconds,
             state.checked_ledger(stream),
             [Reading.from_json(reading) for reading in state.readings],
+            state.wanted,
             state.faults,
+            [(first, rows) for first, rows in state.phases],
+            state.actions,
+            state.ended,
             {**kept, state.step: "last"},
         )

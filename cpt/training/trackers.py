@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -57,9 +57,9 @@ class Trackers:
     def __init__(self, trackers: Iterable[Any] = (), say: Callable[[str], None] = print) -> None:
         self._trackers, self._say = list(trackers), say
 
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Enter the values of an optimizer step (1 is the first; 0 is before it)."""
-        shown = {name: value for name, value in values.items() if name != "step"}
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        """Enter the values of an optimizer step (1 is the first; 0 is before it); nested ones as "a/b"."""
+        shown = {name: value for name, value in _by_path(values) if name != "step"}
         self._each("is left", lambda tracker: tracker.log(shown, step=step))
 
     def close(self) -> None:
@@ -134,6 +134,14 @@ def _start(name: str, tracking: Tracking, folder: Path, step: int, identity: dic
             hint="Set it up as its own documentation says, or leave it out of `trackers`.",
         ) from error
     return tracker
+
+
+def _by_path(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}/{inner}", found) for inner, found in _by_path(value))
+        else:
+            yield name, value
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def stop_at(kind: str, error: BaseException) -> None:
 def test_help_shows_every_command(cpt: Any) -> None:
     shown = cpt("--help")
     assert shown.code == 0
-    for command in ("init", "validate", "plan", "run", "status", "report", "show", "ls"):
+    for command in ("init", "validate", "plan", "run", "status", "report", "diff", "show", "ls"):
         assert command in shown.out
         assert "Example: cpt" in cpt(command, "--help").out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -11,10 +12,12 @@ from rich.console import Console
 from cpt.cli.form import duration, fact, number, plural, size
 from cpt.cli.live import LiveView
 from cpt.cli.looking import print_summary
+from cpt.cli.noted import fields
 from cpt.cli.plain import PlainView
 from cpt.recipe.progress import (
     Advanced,
     Event,
+    Noted,
     RunEnded,
     RunStarted,
     Said,
@@ -106,6 +109,64 @@ def test_the_live_view_shows_stages_progress_facts_and_messages() -> None:
     assert "612 tokens/s" in text
     assert "message 4" in text
     assert "message 1" not in text
+
+
+def reading(probe: str, rise: float | None, **more: Any) -> Noted:
+    row = {"step": 40, "tokens": 40_960, "probe": probe, "kind": "text", "unit": "bits per byte"}
+    row |= {"value": 0.912, "standard_error": 0.01, "rise": rise, "rise_error": 0.003, "detail": None}
+    return Noted("pretrain", "reading", row | more)
+
+
+def judged(verdict: str, said: str = "general <= +0.02 is so") -> Noted:
+    gate = {"budget": "general <= +0.02", "probe": "general", "verdict": verdict, "value": 0.018}
+    return Noted("pretrain", "verdict", {"step": 40, "said": said, "gates": [gate]})
+
+
+ACTION = Noted(
+    "pretrain",
+    "action",
+    {"step": 40, "budget": "general <= +0.02", "from": 0.125, "to": 0.25, "said": "replay is raised"},
+)
+
+
+def test_plain_has_a_line_for_every_reading_and_action_and_for_verdicts_that_change() -> None:
+    events = [reading("general", 0.018), judged("held"), judged("held"), ACTION, judged("broken")]
+    assert plain([(0, event) for event in events]) == [
+        'pretrain: reading step=40 tokens=40960 probe=general kind=text unit="bits per byte" value=0.912 '
+        "standard_error=0.01 rise=0.018 rise_error=0.003 detail=null",
+        'pretrain: verdict step=40 budget="general <= +0.02" probe=general verdict=held value=0.018',
+        'pretrain: action step=40 budget="general <= +0.02" from=0.125 to=0.25',
+        'pretrain: verdict step=40 budget="general <= +0.02" probe=general verdict=broken value=0.018',
+    ]
+
+
+def test_fields_are_one_line_that_a_program_can_take_apart() -> None:
+    facts = {"why": 'it "rose"\nby 1', "none": None, "tiny": 1.5e-7, "word": "a-b", "empty": "", "list": [1]}
+    assert fields(facts) == r'why="it \"rose\"\nby 1" none=null tiny=1.5e-07 word=a-b empty=""'
+
+
+def test_the_live_view_shows_the_verdict_and_each_probe_with_its_rise_and_budget() -> None:
+    view = LiveView(Console(file=io.StringIO(), force_terminal=True))
+    found = [
+        reading("domain", -0.25),
+        reading("general", 0.018),
+        reading("piqa", -0.02, kind="task", unit="accuracy", value=0.61, rise_error=None),
+        reading("drift", None, kind="drift", unit="nats per token", value=None),
+    ]
+    for event in [*START, *found, judged("at risk", "general <= +0.02 is at risk: it rose"), ACTION]:
+        view(event)
+    view(advanced(30, loss=2.1, domain=0.9))
+    lines = [" ".join(line.split()) for line in shown(view).splitlines()]
+    view(RunEnded("finished", 3))
+    assert lines[3:] == [
+        "loss 2.100",
+        "general <= +0.02 is at risk: it rose",
+        "domain 0.912 bits/byte -0.2500 ± 0.0059",
+        "general 0.912 bits/byte +0.0180 ± 0.0059 <= +0.02 at risk",
+        "piqa 0.610 accuracy -2.0 points",
+        "drift ? nats/token",
+        "step 40: replay is raised",
+    ]
 
 
 @pytest.mark.parametrize(

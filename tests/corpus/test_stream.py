@@ -150,3 +150,87 @@ def test_a_later_run_goes_on_where_an_earlier_one_ended(sources: dict[str, Token
     assert (ledger["domain"]["sequences"], ledger["domain"]["epochs"]) == (22, 22 / 23)
     assert later.available_steps(2) == 11
     assert later.available_steps(1) == 0
+
+
+PHASES = [(0, 2), (3, 4), (4, 0), (7, 1)]
+
+
+def test_phases_change_the_rows_from_their_first_step_on(sources: dict[str, TokenisedSource]) -> None:
+    stream = TrainingStream(sources, 0.25, 8, 17).with_phases(PHASES)
+    counts = [sum(id >= 5000 for id in ids(stream.batch(step))) for step in range(9)]
+    assert counts == [2, 2, 2, 4, 0, 0, 0, 1, 1]
+    assert [stream.rows(step).get("replay", 0) for step in range(9)] == counts
+
+
+def test_a_phase_changes_nothing_before_it(sources: dict[str, TokenisedSource]) -> None:
+    plain = TrainingStream(sources, 0.25, 8, 17)
+    phased = plain.with_phases(PHASES)
+    assert [ids(phased.batch(step)) for step in range(3)] == [ids(plain.batch(step)) for step in range(3)]
+    longer = phased.with_phases([*PHASES, (9, 5)])
+    assert [ids(longer.batch(step)) for step in range(9)] == [ids(phased.batch(step)) for step in range(9)]
+    assert [ids(plain.batch(step)) for step in range(9)] == [
+        ids(TrainingStream(sources, 0.25, 8, 17).batch(step)) for step in range(9)
+    ]
+
+
+def test_no_sequence_is_passed_over_or_seen_twice_in_an_epoch_across_phases(
+    sources: dict[str, TokenisedSource],
+) -> None:
+    stream = TrainingStream(sources, 0.25, 8, 17).with_phases(PHASES)
+    seen: dict[str, list[int]] = {"domain": [], "replay": []}
+    for step in range(12):
+        for source, number in stream.places(step):
+            seen[source].append(number)
+    for name, size in (("domain", 23), ("replay", 7)):
+        whole = len(seen[name]) // size
+        assert Counter(seen[name][: size * whole]).total() == size * whole
+        assert max(Counter(seen[name]).values()) - min(Counter(seen[name]).values()) <= 1
+        assert len(Counter(seen[name])) == size
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 4, 6, 7, 8, 30])
+def test_the_ledger_equals_counting_across_phases(sources: dict[str, TokenisedSource], steps: int) -> None:
+    begin = {"domain": 5, "replay": 2}
+    stream = TrainingStream(sources, 0.25, 8, 17, begin).with_phases(PHASES)
+    ledger, passed = stream.ledger(steps), stream.passed(steps)
+    rows = [row for step in range(steps) for row in stream.batch(step)]
+    for name, first, size in (("domain", 1000, 23), ("replay", 5000, 7)):
+        own = [row for row in rows if (row.tokens[0] >= 5000) == (first == 5000)]
+        assert ledger[name]["sequences"] == len(own)
+        assert ledger[name]["tokens"] == sum(len(row.tokens) for row in own)
+        assert ledger[name]["epochs"] == pytest.approx(len(own) / size)
+        assert passed[name] == begin[name] + len(own)
+    assert stream.passes(steps) == passed["domain"] / 23
+
+
+@pytest.mark.parametrize("epochs", [0.1, 1, 2, 3.5])
+def test_available_steps_across_phases_by_brute_force(
+    sources: dict[str, TokenisedSource], epochs: float
+) -> None:
+    for phases in (PHASES, [(0, 7)], [(0, 0)], [(0, 7), (5, 0)]):
+        for begin in ({}, {"domain": 11}, {"domain": 60}):
+            stream = TrainingStream(sources, 0.25, 8, 17, begin).with_phases(phases)
+            fit = [steps for steps in range(1, 100) if stream.passed(steps)["domain"] <= int(epochs * 23)]
+            assert stream.available_steps(epochs) == max(fit, default=0)
+
+
+def test_replay_may_begin_later(sources: dict[str, TokenisedSource]) -> None:
+    stream = TrainingStream(sources, 0.0, 8, 17).with_phases([(0, 0), (2, 3)])
+    assert stream.ledger(2)["replay"]["sequences"] == 0
+    assert stream.ledger(4)["replay"]["sequences"] == 6
+
+
+@pytest.mark.parametrize(
+    "phases", [[], [(1, 2)], [(0, 8)], [(0, -1)], [(0, 1), (0, 2)], [(0, 1), (5, 2), (4, 1)]]
+)
+def test_phases_that_are_none_are_refused(
+    sources: dict[str, TokenisedSource], phases: list[tuple[int, int]]
+) -> None:
+    with pytest.raises(ValueError, match="no phases"):
+        TrainingStream(sources, 0.25, 8, 17).with_phases(phases)
+
+
+def test_phases_without_replay_text_are_refused(sources: dict[str, TokenisedSource]) -> None:
+    stream = TrainingStream({"domain": sources["domain"]}, 0.0, 8, 17)
+    with pytest.raises(DataError, match=r"0\.25 is wanted, but the corpus has no replay text"):
+        stream.with_phases([(0, 0), (4, 2)])

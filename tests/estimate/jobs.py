@@ -24,7 +24,6 @@ def job(model: Path, *sequences: Lengths, micro_batch: int | None = None, **more
         "optimizer": AdamW(),
         "clip": 1.0,
         "dtype": torch.bfloat16,
-        "probe_at": (),
         "tokens": sum(map(sum, sequences)),
     }
     own = {each.name for each in fields(Job)}

@@ -58,6 +58,7 @@ def test_it_tells_how_far_a_stage_is(recipe_file: Path) -> None:
         "total": 5,
         "unit": "steps",
         "facts": {"loss": 3.0},
+        "seconds_left": None,
     }
 
 

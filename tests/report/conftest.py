@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from full_run import full_run
 from medical_run import STAGES, medical_run
 
 from cpt.report.facts import RunRecord, gather
@@ -19,6 +20,12 @@ def run() -> RunRecord:
 @pytest.fixture(scope="session")
 def facts() -> Facts:
     return gather(medical_run())
+
+
+@pytest.fixture(scope="session")
+def full() -> Facts:
+    """Facts of a run with everything that a report can show."""
+    return gather(full_run())
 
 
 @pytest.fixture

@@ -82,8 +82,15 @@ def probe_rows() -> list[dict[str, Any]]:
             "step": step,
             "tokens": step * TOKENS_PER_STEP,
             "probe": name,
-            "bits_per_byte": level(step),
+            "kind": "text",
+            "unit": "bits per byte",
+            "value": level(step),
             "standard_error": error,
+            "rise": level(step) - level(0),
+            "rise_error": None,
+            "share": 1.0,
+            "seconds": 1.2,
+            "detail": None,
         }
         for name, (level, error) in levels.items()
         for step in PROBED

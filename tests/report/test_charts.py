@@ -44,7 +44,7 @@ def every_chart(facts: Facts) -> list[str]:
 
 
 def curve_of(levels: list[float], **gap: object) -> Probe:
-    points = [CurvePoint(step=i, tokens=100 * i, bits_per_byte=level) for i, level in enumerate(levels)]
+    points = [CurvePoint(step=i, tokens=100 * i, value=level) for i, level in enumerate(levels)]
     training = ProbeTraining(before=levels[0], end=levels[-1], permanent=levels[-1] - levels[0])
     return Probe(curve=points, training=training, permanent=training.permanent, **gap)  # type: ignore[arg-type]
 
@@ -78,16 +78,18 @@ def test_a_flat_curve_can_be_drawn() -> None:
     assert charts.stability_gap("general", curve_of([1.0, 1.0, 1.0], depth=0.0), "final")
 
 
-def test_a_band_wider_than_the_curve_is_left_out() -> None:
-    def areas(error: float) -> int:
+def test_the_band_is_that_of_the_change_and_is_left_out_where_that_is_not_known() -> None:
+    def drawn(error: float | None) -> str:
         probe = curve_of([1.0, 0.9, 0.8])
-        points = [point.model_copy(update={"standard_error": error}) for point in probe.curve]
+        points = [
+            point.model_copy(update={"rise_error": error, "standard_error": 0.5}) for point in probe.curve
+        ]
         svg = charts.stability_gap("domain", probe.model_copy(update={"curve": points}), "final")
         assert svg is not None
-        return svg.count("fill-opacity: 0.13")
+        return svg
 
-    assert areas(0.01) > 0
-    assert areas(0.5) == 0
+    assert "fill-opacity: 0.2" in drawn(0.01)
+    assert "fill-opacity: 0.2" not in drawn(None)
 
 
 def test_a_loss_that_broke_is_drawn_as_far_as_it_goes() -> None:
@@ -98,6 +100,19 @@ def test_a_loss_that_broke_is_drawn_as_far_as_it_goes() -> None:
     assert charts.training_loss(Training(stage="pretrain", steps=4, tokens=4, points=points))
     assert charts.training_loss(Training(stage="pretrain", steps=0, tokens=0)) is None
     assert charts.learning_rate(Training(stage="pretrain", steps=0, tokens=0)) is None
+
+
+def test_every_part_of_a_loss_has_its_chart() -> None:
+    points = [
+        TrainingPoint(
+            step=n, tokens=n, loss_nats=2.0, loss_parts={"domain": 2.0, "kl": 0.1 * n, "once": None}
+        )
+        for n in range(3)
+    ]
+    found = charts.loss_parts(Training(stage="pretrain", steps=3, tokens=3, points=points))
+    assert list(found) == ["domain", "kl"]
+    assert "from 0.000 to" in found["kl"]
+    assert charts.loss_parts(Training(stage="pretrain", steps=0, tokens=0)) == {}
 
 
 def test_phases_of_the_schedule_are_marked_where_they_begin(facts: Facts) -> None:

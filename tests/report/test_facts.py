@@ -10,6 +10,7 @@ from medical_run import RECIPE, SCORES, STAGES, general_level
 from ruamel.yaml import YAML
 
 from cpt.report.facts import RunRecord, StageRecord, TokenizerRecord, gather
+from cpt.report.overview import final_words
 from cpt.report.schema import Facts
 
 PROBE_KEYS = {"before", "after", "depth", "trough_step", "recovery_step", "area", "permanent"}
@@ -55,7 +56,7 @@ def test_without_evaluate_levels_are_the_ends_of_the_curve(run: RunRecord) -> No
     assert (general.before, general.after) == pytest.approx((0.991, general_level(60)))
     assert general.permanent == pytest.approx(general_level(60) - 0.991)
     assert general.difference is not None
-    assert not general.difference.known
+    assert not general.difference.known  # this curve has no paired errors
     assert facts.tasks == {}
     assert "no confidence interval" in facts.basis
     assert facts.basis.endswith("The merged model itself was not measured.")
@@ -119,6 +120,15 @@ def test_merge_and_its_weights(facts: Facts) -> None:
     assert [(model.model, model.weight) for model in facts.merge.models] == [("pretrain", 0.9)]
 
 
+def test_a_weight_that_varies_by_layer_is_told_as_such(run: RunRecord) -> None:
+    config = {"method": "ties", "models": [{"from": "pretrain", "weight": [0.2, 0.8]}, {"from": "base"}]}
+    stages = [dataclasses.replace(s, config=config) if s.kind == "merge" else s for s in run.stages]
+    facts = gather(dataclasses.replace(run, stages=stages))
+    assert facts.merge is not None
+    assert [(model.weight, model.varied) for model in facts.merge.models] == [(None, True), (None, False)]
+    assert "(ties, pretrain at weights by layer, base)" in final_words(facts)
+
+
 def test_recipe_survives_as_yaml(facts: Facts) -> None:
     assert YAML(typ="safe").load(facts.recipe) == RECIPE
 
@@ -139,7 +149,7 @@ def test_long_curves_are_thinned_but_keep_their_ends(run: RunRecord) -> None:
         dataclasses.replace(run, training=dataclasses.replace(run.training, steps=steps))
     ).training
     assert training is not None
-    assert len(training.points) == 1000
+    assert 1 < len(training.points) <= 1000
     assert (training.points[0].step, training.points[-1].step) == (1, 20_000)
 
 

@@ -22,6 +22,9 @@ class Heard:
     def update(self, *_: object, **__: object) -> None:
         pass
 
+    def note(self, *_: object) -> None:
+        pass
+
 
 def artifact(name: str, folder: Path, *kinds: str) -> Artifact:
     """An artifact whose fingerprint is its name."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cpt.corpus import read_documents, read_index
 from cpt.errors import StageFailed
 from cpt.stages.base import Artifact, Earlier, Silent
-from cpt.stages.evaluate import STAGE
+from cpt.stages.evaluate import DOCUMENTS, STAGE
 from cpt.stages.vocabulary import STAGE as VOCABULARY
 
 PLAIN = {"heldout_tokens": 1000, "precision": "fp32"}
@@ -73,6 +74,12 @@ def test_both_models_are_measured_on_the_same_documents(inputs, tmp_path: Path) 
         change = found["after"]["value"] - found["before"]["value"]
         assert found["difference"]["value"] == pytest.approx(change)
     assert scores["tasks"] == {}
+    kept = json.loads((tmp_path / "output/scores" / DOCUMENTS).read_text())
+    for probe, found in kept.items():
+        after = sum(found["nats"]) / sum(found["bytes"]) / math.log(2)
+        assert after == pytest.approx(scores["bits_per_byte"][probe]["after"]["value"])
+        texts = {document.text for document in read_documents(corpus, probe, "heldout")}
+        assert set(found["texts"]) == {sha256(text.encode()).hexdigest() for text in texts}
 
 
 def test_a_model_does_not_differ_from_itself(inputs, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tiny import varied_texts, write_jsonl
 from tiny_training import scalars
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cpt.errors import DataError
+from cpt.errors import DataError, GateFailed
 from cpt.stages.base import Artifact, Context, Silent
 from cpt.stages.corpus import STAGE as CORPUS
 from cpt.stages.pretrain import STAGE as PRETRAIN
@@ -21,7 +21,10 @@ from cpt.training.schedules import Linear, Power
 from cpt.training.settings import Settings
 from cpt.training.trackers import open_trackers
 
-PLAIN = {"tokens": 600, "batch_sequences": 4, "checkpoint": {"every": 2}, "monitor": {"every": 2}}
+ALL = {"every": 2, "budget": None, "samples": None, "weights": None}
+"""A monitor that reads whatever is due of held-out text, and nothing else."""
+
+PLAIN = {"tokens": 600, "batch_sequences": 4, "checkpoint": {"every": 2}, "monitor": ALL}
 
 
 def artifact(name: str, folder: Path, *kinds: str) -> Artifact:
@@ -126,21 +129,21 @@ def test_every_setting_of_the_training_changes_the_weights(inputs, tmp_path: Pat
 
 def test_every_setting_of_the_monitor_changes_what_is_read(inputs, tmp_path: Path) -> None:
     def readings(name: str, **monitor: Any) -> list[dict[str, Any]]:
-        output = pretrain({"tokens": 1500, "monitor": {"every": 2} | monitor}, inputs, tmp_path / name)
+        output = pretrain({"tokens": 1500, "monitor": ALL | monitor}, inputs, tmp_path / name)
         return [json.loads(line) for line in (output / "training/probes.jsonl").read_text().splitlines()]
 
     plain = readings("plain")
     assert len(readings("every", every=1)) > len(plain)
-    assert readings("tokens", tokens=40)[0]["bits_per_byte"] != plain[0]["bits_per_byte"]
-    assert readings("window", window=8)[0]["bits_per_byte"] != plain[0]["bits_per_byte"]
+    assert readings("tokens", tokens=40)[0]["value"] != plain[0]["value"]
+    assert readings("window", window=8)[0]["value"] != plain[0]["value"]
 
 
 def test_tolerance_reaches_the_stability_gap(inputs, tmp_path: Path, monkeypatch) -> None:
     seen = []
     monkeypatch.setattr(
-        "cpt.monitor.probes.stability", lambda readings, tolerance: seen.append(tolerance) or {}
+        "cpt.monitor.stability.stability", lambda readings, tolerance: seen.append(tolerance) or {}
     )
-    pretrain({"monitor": {"tolerance": 0.25}}, inputs, tmp_path)
+    pretrain({"monitor": ALL | {"tolerance": 0.25}}, inputs, tmp_path)
     assert seen == [0.25]
 
 
@@ -291,9 +294,9 @@ def test_tokens_are_reached_however_full_the_sequences_are(inputs, tmp_path: Pat
 
 def test_forecast_tells_tokens_and_steps(inputs, tmp_path: Path) -> None:
     config = PRETRAIN.Config.model_validate(PLAIN)
-    assert PRETRAIN.forecast(config, {}) == "600 tokens"
+    assert PRETRAIN.forecast(config, {}) == "600 tokens; probes domain, general"
     forecast = PRETRAIN.forecast(config, inputs)
-    assert forecast.endswith("tokens in 3 steps")
+    assert forecast.endswith("tokens in 3 steps; probes domain, general")
     metrics = run_stage(PRETRAIN, PLAIN, inputs, tmp_path)
     assert int(forecast.split()[1]) == pytest.approx(metrics["tokens"], rel=0.05)
 
@@ -348,3 +351,48 @@ def test_what_this_machine_cannot_compute_in_is_a_problem(
     (problem,) = PRETRAIN.misfits(PRETRAIN.Config.model_validate(PLAIN | config), Place(), ())
     assert problem.key == key
     assert message in problem.message
+
+
+def test_a_broken_budget_fails_the_stage_and_keeps_its_result(inputs, tmp_path: Path) -> None:
+    monitor = ALL | {"weights": {"every": 2}}
+    config = {"monitor": monitor, "gates": [{"budget": "weights <= 0", "action": "lower-rate"}]}
+    with pytest.raises(GateFailed, match=r"weights <= 0 is broken") as failed:
+        pretrain(config, inputs, tmp_path)
+    training = tmp_path / "output" / "training"
+    summary = json.loads((training / "summary.json").read_text())
+    assert summary["gates"][0]["verdict"] == "broken"
+    assert failed.value.metrics["gates"] == summary["gates"]
+    assert (tmp_path / "output" / "model" / "model.safetensors").exists()
+    actions = [json.loads(line) for line in (training / "actions.jsonl").read_text().splitlines()]
+    assert {action["action"] for action in actions} == {"lower-rate"}
+
+
+def test_gates_may_bring_in_replay_text_that_the_run_begins_without(inputs, tmp_path: Path) -> None:
+    monitor = ALL | {"weights": {"every": 2}}
+    gate = {"budget": "weights <= 0", "action": "raise-replay", "most": 0.5}
+    with pytest.raises(GateFailed):
+        pretrain({"monitor": monitor, "gates": [gate]}, inputs, tmp_path)
+    ledger = json.loads((tmp_path / "output" / "training" / "ledger.json").read_text())
+    assert ledger["replay"]["tokens"] > 0
+    kept = json.loads((tmp_path / "output" / "training" / "checkpoints.json").read_text())
+    assert kept[-1]["passed"]["replay"] == ledger["replay"]["sequences"]
+
+
+def test_what_is_wrong_with_gates_is_found_before_the_run(inputs) -> None:
+    gates = [
+        {"budget": "generl <= +0.02", "action": "warn"},
+        {"budget": "general <= +0.02", "action": "raise-replay", "most": 0.1},
+    ]
+    config = PRETRAIN.Config.model_validate(PLAIN | {"gates": gates})
+    found = [str(problem) for problem in PRETRAIN.check(config, inputs)]
+    assert len(found) == 2
+    assert "Did you mean `general`?" in found[0]
+    assert "nothing is left to raise" in found[1]
+
+
+def test_the_domain_text_must_last_with_the_least_replay(inputs) -> None:
+    gates = [{"budget": "general <= +0.02", "action": "raise-replay", "least": 0.25, "most": 0.9}]
+    config = PLAIN | {"replay": 0.75, "tokens": 16_000, "batch_sequences": 8, "epochs": 1}
+    plain, gated = (PRETRAIN.Config.model_validate(c) for c in (config, config | {"gates": gates}))
+    assert not PRETRAIN.check(plain, inputs)
+    assert "lasts for" in str(PRETRAIN.check(gated, inputs)[0])

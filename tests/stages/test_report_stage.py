@@ -68,7 +68,14 @@ def pretrain(root: Path) -> Artifact:
     summary = {"stability": {"domain": gap}, "tokens_per_second": 50.0, "steps": 2, "tokens": 128}
     steps = [{"step": n, "tokens": 64 * n, "loss_nats": 3.0 / n, "lr": 1e-3} for n in (1, 2)]
     probes = [
-        {"step": n, "tokens": 64 * n, "probe": "domain", "bits_per_byte": level, "standard_error": None}
+        {
+            "step": n,
+            "tokens": 64 * n,
+            "probe": "domain",
+            "kind": "text",
+            "value": level,
+            "standard_error": None,
+        }
         for n, level in ((0, 1.2), (1, 1.0), (2, 0.9))
     ]
     folder = made.path("training")
@@ -107,7 +114,8 @@ def test_facts_come_from_every_artifact(tmp_path: Path) -> None:
     data, page = report(tmp_path, [corpus(tmp_path), pretrain(tmp_path), evaluate(tmp_path)])
     domain = data["probes"]["domain"]
     assert (domain["before"], domain["after"], domain["permanent"]) == (1.25, 1.0, -0.25)
-    assert domain["training"] == {"before": 1.2, "end": 0.9, "permanent": pytest.approx(-0.3)}
+    followed = {"before": 1.2, "end": 0.9, "permanent": pytest.approx(-0.3), "permanent_error": None}
+    assert domain["training"] == followed
     assert data["tokens"] == {"domain": 128}
     assert data["tokens_per_second"] == 50.0
     assert data["seconds"] == {"corpus": 2.5, "pretrain": 2.5, "evaluate": 2.5}
@@ -178,6 +186,25 @@ def test_training_without_probes_is_reported(tmp_path: Path) -> None:
     data, page = report(tmp_path, [training])
     assert data["probes"] == {}
     assert "a stability gap could not be seen" in page
+
+
+def test_what_was_watched_is_read_where_it_was_written(tmp_path: Path) -> None:
+    training = pretrain(tmp_path)
+    data, _ = report(tmp_path, [training])
+    assert (data["watched"]["actions"], data["watched"]["samples"]) == ([], [])
+
+    folder, second = training.path("training"), tmp_path / "second"
+    second.mkdir()
+    action = {"step": 1, "tokens": 64, "budget": "general <= +0.02", "probe": "general", "value": 0.018}
+    action |= {"error": 0.003, "action": "raise-replay", "from": 0.1, "to": 0.2, "why": "general rose"}
+    (folder / "actions.jsonl").write_text(json.dumps(action) + "\n")
+    sample = {"source": "domain", "prompt": "The heart", "before": " is", "after": " beats"}
+    (folder / "samples.json").write_text(json.dumps([sample]))
+    data, page = report(second, [training])
+    (found,) = data["watched"]["actions"]
+    assert (found["before"], found["after"], found["why"]) == (0.1, 0.2, "general rose")
+    assert data["watched"]["samples"] == [sample]
+    assert "… beats" in page
 
 
 def test_a_diverged_loss_still_gives_valid_json(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from cpt.training.checkpoint.policy import Checkpoints
 
 RECORDED = Path(__file__).with_name("golden.json")
 COMMAND = "python tests/training/golden.py"
-GOLDEN = dataclasses.replace(SETTINGS, steps=20, probe_at=(), checkpoint=Checkpoints(every=100))
+GOLDEN = dataclasses.replace(SETTINGS, steps=20, checkpoint=Checkpoints(every=100))
 
 
 def machine_type() -> str:

@@ -37,7 +37,7 @@ _FORKED.set_forkserver_preload(
 def settings(mode: str, steps: int = 40) -> Settings:
     """A run that writes a checkpoint after every third step and keeps two."""
     checkpoint = Checkpoints.model_validate({"every": 3, "keep": 2, "mode": mode})
-    return dataclasses.replace(SETTINGS, steps=steps, probe_at=(), checkpoint=checkpoint)
+    return dataclasses.replace(SETTINGS, steps=steps, checkpoint=checkpoint)
 
 
 def attempt(model_folder: Path, work: Path, chosen: Settings, place: dict[str, str], begun: Any) -> None:
@@ -50,7 +50,7 @@ def attempt(model_folder: Path, work: Path, chosen: Settings, place: dict[str, s
     torch.set_num_threads(1)
     model, is_main = load_model(model_folder), world().is_main
     begun.send(True)
-    train(model, Batches(), {}, chosen, work, Said())
+    train(model, Batches(), [], chosen, work, Said())
     if is_main:
         save_file({name: p.detach().clone() for name, p in model.named_parameters()}, work / "aside")
         (work / "aside").rename(work / "final")

@@ -65,14 +65,12 @@ def run(jobs: list[dict[str, Any]], count: int = 2) -> None:
 
 def _do(job: dict[str, Any]) -> None:
     import torch
+    from gated import Phased, forgetting
     from safetensors.torch import save_file
-    from tiny import SENTENCES
-    from tiny_runs import SETTINGS, Batches
+    from tiny_runs import SETTINGS, Batches, tiny_probes
     from tiny_training import Said
 
     from cpt.errors import StageFailed
-    from cpt.model_folder.tokenizer import load_tokenizer
-    from cpt.monitor.bits_per_byte import tokenise_text
     from cpt.packed.model import load_model
     from cpt.training.loop import train
     from cpt.training.world import world
@@ -87,21 +85,22 @@ def _do(job: dict[str, Any]) -> None:
     changes = changed(job.get("settings", {}))
     folder = Path(job["model"])
     model = load_model(folder)
-    probes = {"domain": tokenise_text(load_tokenizer(folder), SENTENCES, 64, "<s>")}
+    probes, stream = (forgetting(folder), Phased()) if job.get("gated") else (tiny_probes(folder), Rows())
     out = Path(f"{job['out']}-{world().rank}")
     settings, progress = dataclasses.replace(SETTINGS, **changes), Said(job.get("stop"))
     try:
         with spoilt(job.get("spoilt")):
-            result = train(model, Rows(), probes, settings, Path(job["work"]), progress)
+            result = train(model, stream, probes, settings, Path(job["work"]), progress)
     except (KeyboardInterrupt, StageFailed) as error:
         torch.distributed.destroy_process_group()
         result = None
         out.with_suffix(".txt").write_text(f"{type(error).__name__}: {error}")
     if result and (world().is_main or job.get("also")):
-        readings = [reading.as_json() for reading in result.readings]
+        readings = [{**reading.as_json(), "seconds": None} for reading in result.readings]
         weights = {name: p.detach().contiguous() for name, p in model.named_parameters()}
         save_file(weights, out.with_suffix(".safetensors"))
         told = {"ledger": result.ledger, "readings": readings, "faults": result.faults}
+        told |= {"actions": result.actions, "phases": result.phases, "ended": result.ended}
         out.with_suffix(".json").write_text(json.dumps(told))
     for name in job.get("environment", {}):
         del os.environ[name]
@@ -112,12 +111,14 @@ def changed(data: dict[str, Any]) -> dict[str, Any]:
     import torch
     from pydantic import TypeAdapter
 
+    from cpt.monitor.gates import Gate
     from cpt.training.checkpoint.policy import Checkpoints
     from cpt.training.faults import Faults
     from cpt.training.optimizers import Optimizer
     from cpt.training.trains import Trains
 
-    kinds = {"checkpoint": Checkpoints, "faults": Faults, "optimizer": Optimizer, "trains": Trains}
+    kinds: dict[str, Any] = {"checkpoint": Checkpoints, "faults": Faults, "optimizer": Optimizer}
+    kinds |= {"trains": Trains, "gates": tuple[Gate, ...]}
     return {
         key: TypeAdapter(kinds[key]).validate_python(value)
         if key in kinds

@@ -52,7 +52,6 @@ def settings(steps: int = 12, every: int = 3, **faults: object):
         SETTINGS,
         steps=steps,
         schedule=LEVEL,
-        probe_at=(),
         checkpoint=Checkpoints(every=every),
         faults=Faults.model_validate(faults),
     )

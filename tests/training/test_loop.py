@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny_runs import SETTINGS, Batches, equal, run
+from tiny_runs import SETTINGS, Batches, equal, run, tiny_probes
 from tiny_training import KINDS, OPTIMIZERS
 
 from cpt.errors import StageFailed
@@ -69,7 +69,7 @@ def test_killed_and_continued_any_number_of_times_equals_uninterrupted(
     again, result, _ = run(tiny_model, tmp_path / "killed")
     assert equal(whole, again)
     assert (result.ledger, result.tokens, result.steps) == (expected.ledger, expected.tokens, expected.steps)
-    assert [r.bits_per_byte for r in result.readings] == [r.bits_per_byte for r in expected.readings]
+    assert [r.value for r in result.readings] == [r.value for r in expected.readings]
     steps = [json.loads(line)["step"] for line in (tmp_path / "killed/steps.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6]
 
@@ -105,9 +105,7 @@ class Same(Batches):
 def test_every_optimizer_lowers_the_loss_and_survives_a_kill(
     tiny_model: Path, tmp_path: Path, optimizer: OptimizerConfig
 ) -> None:
-    settings = dataclasses.replace(
-        SETTINGS, steps=12, optimizer=optimizer, probe_at=(), checkpoint=Checkpoints(every=3)
-    )
+    settings = dataclasses.replace(SETTINGS, steps=12, optimizer=optimizer, checkpoint=Checkpoints(every=3))
     whole, _, _ = run(tiny_model, tmp_path / "whole", settings, stream=Same())
     losses = [json.loads(line)["loss_nats"] for line in (tmp_path / "whole/steps.jsonl").open()]
     assert losses[-1] < losses[0] - 0.5
@@ -140,7 +138,10 @@ def test_setting_changes_the_training(tiny_model: Path, tmp_path: Path, settings
 
 
 def test_probe_and_checkpoint_settings_do_not_touch_the_training(tiny_model: Path, tmp_path: Path) -> None:
-    assert not changed(tiny_model, tmp_path, probe_at=(3,), checkpoint=Checkpoints(every=1, keep=1))
+    plain, _, _ = run(tiny_model, tmp_path / "plain")
+    settings = dataclasses.replace(SETTINGS, checkpoint=Checkpoints(every=1, keep=1))
+    other, _, _ = run(tiny_model, tmp_path / "other", settings, probes=tiny_probes(tiny_model, 3))
+    assert equal(plain, other)
     assert len(list((tmp_path / "plain").glob("step-*"))) == 2
     assert len(list((tmp_path / "other").glob("step-*"))) == 1
 

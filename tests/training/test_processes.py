@@ -132,8 +132,8 @@ def test_two_processes_train_as_one_does(done: Path, tiny_model: Path, tmp_path:
     expected, result, _ = run_alone(tiny_model, tmp_path, settings, stream=Rows(job.get("rows", 4)))
     assert_close(weights(done, name), expected)
     assert facts(done, name)["ledger"] == result.ledger
-    read = [reading["bits_per_byte"] for reading in facts(done, name)["readings"]]
-    assert read == pytest.approx([reading.bits_per_byte for reading in result.readings], rel=1e-5)
+    read = [reading["value"] for reading in facts(done, name)["readings"]]
+    assert read == pytest.approx([reading.value for reading in result.readings], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["whole", "bf16", "lora", "rolled-back"])

@@ -17,7 +17,6 @@ SETTINGS = Settings(
     optimizer=AdamW(),
     clip=1.0,
     dtype=torch.float32,
-    probe_at=(),
     tokens=100,
 )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import several
 import torch
-from tiny_runs import SETTINGS, Batches, equal, run
+from tiny_runs import SETTINGS, Batches, equal, run, tiny_probes
 from tiny_training import Said
 from torch import nn
 
@@ -216,10 +216,9 @@ def test_a_run_that_a_fault_has_stopped_goes_on_past_it_with_other_faults(
 def test_settings_that_cannot_change_the_weights_are_honoured(tiny_model: Path, tmp_path: Path) -> None:
     expected, _, _ = run(tiny_model, tmp_path / "whole")
     kill(tiny_model, tmp_path / "run", 3)
-    changed = dataclasses.replace(
-        SETTINGS, probe_at=(3, 6), checkpoint=Checkpoints(every=1, keep=3, mode="blocking")
-    )
-    weights, result, _ = run(tiny_model, tmp_path / "run", changed)
+    changed = dataclasses.replace(SETTINGS, checkpoint=Checkpoints(every=1, keep=3, mode="blocking"))
+    probes = tiny_probes(tiny_model, 3)
+    weights, result, _ = run(tiny_model, tmp_path / "run", changed, probes=probes)
     assert equal(weights, expected)
     assert [reading.step for reading in result.readings] == [0, 1, 2, 3, 6]
     assert Store(tmp_path / "run", 9).steps() == [5, 4, 3]
@@ -367,8 +366,7 @@ def test_a_disk_that_is_too_small_is_an_error_before_the_write(
 def test_the_seconds_of_probes_and_checkpoints_are_told(tiny_model: Path, tmp_path: Path, mode: str) -> None:
     _, result, _ = run(tiny_model, tmp_path / "a", with_checkpoints(mode=mode))
     assert min(result.probe_seconds, result.checkpoint_seconds, result.seconds) > 0
-    none = dataclasses.replace(with_checkpoints(every=100), probe_at=())
-    _, result, _ = run(tiny_model, tmp_path / "b", none)
+    _, result, _ = run(tiny_model, tmp_path / "b", with_checkpoints(every=100), probes=[])
     assert result.probe_seconds == 0
 
 

@@ -32,7 +32,7 @@ def test_tensorboard_holds_what_the_log_holds(tiny_model: Path, tmp_path: Path) 
     for key in ("loss_nats", "lr", "grad_norm", "tokens", "tokens_per_second", "seconds"):
         assert [step for step, _ in shown[key]] == [1, 2, 3, 4, 5, 6]
         assert [value for _, value in shown[key]] == pytest.approx([record[key] for record in records])
-    readings = [(reading.step, reading.bits_per_byte) for reading in result.readings]
+    readings = [(reading.step, reading.value) for reading in result.readings]
     assert shown["bits_per_byte/domain"] == [(step, pytest.approx(value)) for step, value in readings]
     assert (readings[0][0], "step" in shown) == (0, False)
 

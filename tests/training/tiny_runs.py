@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,9 @@ from tiny_training import Said
 
 from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.monitor.bits_per_byte import tokenise_text
+from cpt.monitor.probes.base import Probe
+from cpt.monitor.probes.text import TextProbe
+from cpt.monitor.schedule import AtSteps
 from cpt.packed.model import load_model
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
@@ -28,7 +32,6 @@ SETTINGS = Settings(
     optimizer=AdamW(),
     clip=1.0,
     dtype=torch.float32,
-    probe_at=(0, 1, 2, 4, 6),
     checkpoint=Checkpoints(every=2),
 )
 
@@ -54,12 +57,23 @@ class Batches:
         return result
 
 
+def tiny_probes(folder: Path, *steps: int) -> list[Probe]:
+    """A probe of a few sentences, read after some steps and at the end."""
+    text = tokenise_text(load_tokenizer(folder), SENTENCES, 64, "<s>")
+    return [TextProbe("domain", text, AtSteps(steps or (0, 1, 2, 4)))]
+
+
 def run(
-    folder: Path, work: Path, settings: Settings = SETTINGS, die_at: int | None = None, stream: Any = None
+    folder: Path,
+    work: Path,
+    settings: Settings = SETTINGS,
+    die_at: int | None = None,
+    stream: Any = None,
+    probes: Sequence[Probe] | None = None,
 ) -> tuple[dict[str, torch.Tensor], Result, list[str]]:
     """Train a fresh copy of the tiny model; returns its weights, the result and the messages."""
     model = load_model(folder)
-    probes = {"domain": tokenise_text(load_tokenizer(folder), SENTENCES, 64, "<s>")}
+    probes = tiny_probes(folder) if probes is None else probes
     progress = Said(die_at)
     result = train(model, stream or Batches(), probes, settings, work, progress)
     return {name: p.detach().clone() for name, p in model.named_parameters()}, result, progress.messages

@@ -20,7 +20,7 @@ from cpt.training.settings import FixedSettings, Settings
 from cpt.training.state import State
 
 _RUN = "run"
-"""The part that is the loop's own state: the only one that a roll-back does not restore whole."""
+"""The part that is the loop's own state, which a roll-back does not restore whole."""
 
 
 class Progress(Protocol):
@@ -42,6 +42,7 @@ class Keeper:
         progress: Progress,
         processes: Processes,
         pre_anneal: int | None = None,
+        points: Mapping[str, Part] | None = None,
     ) -> None:
         """Keep some parts.
 
@@ -50,10 +51,13 @@ class Keeper:
             parts: by name, restored in this order; settings, random numbers and `state` are added.
             processes: all of them save and resume together; the main one writes.
             pre_anneal: the step before the rate is annealed, whose checkpoint stays.
+            points: further parts, which a roll-back after a fault leaves as they are.
         """
+        self._spared = {_RUN, *(points or {})}
         self._parts = {
             "settings": FixedSettings(settings),
             **parts,
+            **(points or {}),
             "random": RandomNumbers(),
             _RUN: state,
         }
@@ -106,11 +110,16 @@ class Keeper:
         began, step = time.perf_counter(), self._state.step
         self._writer.check()
         if self._snapshot_every and step % self._snapshot_every == 0:
-            self._state.log_bytes = log.length()
-            self._last_good, self._spare = self._copied_now(), self._last_good
+            self.remember(log)
         if self._policy.due(step):
             self.save(log, self._in_background)
         self._state.checkpoint_seconds += time.perf_counter() - began
+
+    def remember(self, log: Log) -> None:
+        """Let this be the state that a roll-back after a fault goes back to, if there are such roll-backs."""
+        if self._snapshot_every:
+            self._state.log_bytes = log.length()
+            self._last_good, self._spare = self._copied_now(), self._last_good
 
     def save(self, log: Log, in_background: bool = False) -> None:
         """Write a checkpoint now.
@@ -145,7 +154,7 @@ class Keeper:
         good = self._last_good
         if good is None:
             raise AssertionError("no snapshot was taken")
-        good.restore(self._parts, spare=[_RUN])
+        good.restore(self._parts, spare=self._spared)
         self._state.forget_since(good.data[_RUN], good.step)
         return good.step
 

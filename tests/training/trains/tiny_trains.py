@@ -77,7 +77,6 @@ def settings_for(chosen: Any, new_tokens: Sequence[int] = NEW, **more: Any) -> S
         "optimizer": AdamW(),
         "clip": 1.0,
         "dtype": torch.float32,
-        "probe_at": (),
         "checkpoint": Checkpoints(every=2),
         "trains": chosen,
         "new_tokens": new_tokens,
@@ -91,7 +90,7 @@ def run(
 ) -> Any:
     """Train a fresh model; returns it, plain again."""
     model = model if model is not None else tiny()
-    train(model, stream or Documents(), {}, settings_for(chosen, **settings), work, said or Said())
+    train(model, stream or Documents(), [], settings_for(chosen, **settings), work, said or Said())
     return model
 
 

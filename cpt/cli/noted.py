@@ -1,0 +1,83 @@
+"""What a training has found, as lines: `key=value` for machines, a line by probe for people."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from cpt.cli.form import number
+
+_PLAIN = re.compile(r"[\w.+-]+")
+
+_STYLES = {"held": "green", "at risk": "yellow", "broken": "bold red", "not measured": "dim"}
+
+_UNITS = {
+    "bits per byte": "bits/byte",
+    "accuracy": "accuracy",
+    "nats per token": "nats/token",
+    "relative update": "moved",
+    "norm ratio": "norm ratio",
+}
+
+
+def fields(facts: Mapping[str, Any]) -> str:
+    """`step=40 probe=general unit="bits per byte" value=0.912`: whatever is no list or mapping, in order.
+
+    Numbers have nine figures, words that need it are quoted as in JSON, what is not known is null.
+    """
+    flat = {key: value for key, value in facts.items() if not isinstance(value, list | dict)}
+    return " ".join(f"{key}={_field(value)}" for key, value in flat.items())
+
+
+def _field(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def reading_lines(readings: Sequence[Mapping[str, Any]], gates: Sequence[Mapping[str, Any]]) -> list[Text]:
+    """The last reading of each probe in a line: level, change since the start, and what its budgets say.
+
+    Args:
+        readings: rows of `probes.jsonl`.
+        gates: as in `summary.json`.
+    """
+    width = max((len(reading["probe"]) for reading in readings), default=0)
+    return [
+        _reading_line(reading, [gate for gate in gates if gate["probe"] == reading["probe"]], width)
+        for reading in readings
+    ]
+
+
+def _reading_line(reading: Mapping[str, Any], gates: Sequence[Mapping[str, Any]], width: int) -> Text:
+    level = "?" if reading["value"] is None else number(reading["value"])
+    line = Text(f"{reading['probe']:<{width}}  {level} {_UNITS[reading['unit']]}")
+    if reading["kind"] in ("text", "task"):
+        line.append(f"  {_change(reading)}")
+    for gate in gates:
+        line.append(
+            f"  {gate['budget'].removeprefix(gate['probe']).strip()} {gate['verdict']}", verdict_style([gate])
+        )
+    return line
+
+
+def _change(reading: Mapping[str, Any]) -> str:
+    """A change since the start with its 95% interval; accuracies in points."""
+    rise, error = reading["rise"], reading["rise_error"]
+    scale, digits, unit = (100, 1, " points") if reading["unit"] == "accuracy" else (1, 4, "")
+    if rise is None:
+        return "?"
+    interval = "" if error is None else f" ± {1.96 * error * scale:.{digits}f}"
+    return f"{rise * scale:+.{digits}f}{interval}{unit}"
+
+
+def verdict_style(gates: Sequence[Mapping[str, Any]]) -> str:
+    """The colour of the worst verdict."""
+    found = {gate["verdict"] for gate in gates}
+    return next((_STYLES[word] for word in ("broken", "at risk", "held") if word in found), "dim")

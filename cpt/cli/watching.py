@@ -1,0 +1,62 @@
+"""`cpt watch`: a page about a run that goes on."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from cpt.cli.options import DEFAULT_RUNS, RunArgument, Runs
+from cpt.cli.output import out
+
+_NICE = 10
+
+
+def watch(
+    run: RunArgument = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=65535, metavar="PORT", help="Port of the page; 0 takes any. Default: 8417, else any."
+        ),
+    ] = None,
+    open_: Annotated[
+        bool | None,
+        typer.Option("--open/--no-open", help="Open the page in a browser. Default: if there is a screen."),
+    ] = None,
+    runs: Runs = DEFAULT_RUNS,
+) -> None:
+    """Show a run in the browser while it goes on: its report so far, kept up to date, until Ctrl-C.
+
+    The run may begin later, be killed and continue. The page is served to this machine only; from another
+    one: ssh -L 8417:127.0.0.1:8417 HOST
+
+    Example: cpt watch medical
+    """
+    from cpt.watch.server import Server
+    from cpt.watch.watched import Watched
+
+    watched = Watched(runs, run)
+    server = Server(watched, port)
+    found = watched.run()
+    name = found.name if found else run or "the next run"
+    waiting = "" if found else f"; there is none in {runs} yet"
+    out().print(f"{name}{waiting}: {server.address} (Ctrl-C ends this, not the run)", soft_wrap=True)
+    if hasattr(os, "nice"):
+        os.nice(_NICE)  # what trains comes first
+    if open_ or (open_ is None and _has_screen()):
+        webbrowser.open(server.address)
+    with server, suppress(KeyboardInterrupt):
+        server.serve_forever()
+
+
+def _has_screen() -> bool:
+    if not sys.stdout.isatty():
+        return False
+    return sys.platform in ("darwin", "win32") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )

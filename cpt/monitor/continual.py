@@ -1,0 +1,103 @@
+"""Figures of continual evaluation for accuracies (De Lange et al. 2022, arXiv 2205.13452, section 3).
+
+Whether a model learns steadily is in its worst moments, not in its last ones. A curve is a task's
+accuracy after each of a run's readings, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from cpt.monitor.reading import Reading
+
+WINDOW = 5
+"""Readings of a window."""
+
+
+@dataclass(frozen=True)
+class Continual:
+    """Figures of one task, shares of 1.
+
+    Attributes:
+        min_acc: its lowest accuracy since training began: its term in the min-ACC of the other tasks.
+        wc_acc: worst-case accuracy: what it reaches at the end, weighed against the worst of all others.
+        windowed_forgetting, windowed_plasticity: largest fall and largest rise within `WINDOW` readings.
+    """
+
+    min_acc: float
+    wc_acc: float
+    windowed_forgetting: float
+    windowed_plasticity: float
+
+
+def min_accuracy(curves: Sequence[Sequence[float]]) -> float:
+    """min-ACC_k = 1/(k-1) · Σ_{i<k} min_{t_i < n <= t_k} A(E_i, n).
+
+    Args:
+        curves: of each earlier task, after it was learned (n > t_i).
+    """
+    return sum(min(curve) for curve in curves) / len(curves)
+
+
+def worst_case_accuracy(current: float, others: Sequence[Sequence[float]]) -> float:
+    """WC-ACC_n = A(E_k, n)/k + (1 - 1/k) · min-ACC_k; the accuracy itself when there is no other task.
+
+    Args:
+        current: accuracy now of the task that is being learned.
+        others: curves of the k - 1 earlier ones, after each was learned.
+    """
+    if not others:
+        return current
+    k = len(others) + 1
+    return current / k + (1 - 1 / k) * min_accuracy(others)
+
+
+def windowed_forgetting(curve: Sequence[float], window: int) -> float:
+    """WF^w: the largest fall from an earlier to a later of `window` successive readings; 0 without any."""
+    return max(
+        (high - value for part in _windows(curve, window) for high, value in _so_far(part)), default=0.0
+    )
+
+
+def windowed_plasticity(curve: Sequence[float], window: int) -> float:
+    """WP^w: the largest rise from an earlier to a later of `window` successive readings; 0 without any."""
+    return windowed_forgetting([-value for value in curve], window)
+
+
+def continual(readings: Iterable[Reading]) -> dict[str, Continual]:
+    """The figures of every task that was read.
+
+    Each task in turn is the one that is learned; the others are those that the base knew already (t_i = 0).
+    """
+    curves: dict[str, list[float]] = {}
+    for reading in readings:
+        if reading.kind == "task":
+            curves.setdefault(reading.probe, []).append(reading.value)
+    return {name: _figures(name, curves) for name in curves}
+
+
+def _figures(name: str, curves: Mapping[str, Sequence[float]]) -> Continual:
+    curve = curves[name]
+    others = [_trained(other) for key, other in curves.items() if key != name]
+    return Continual(
+        min_accuracy([_trained(curve)]),
+        worst_case_accuracy(curve[-1], others),
+        windowed_forgetting(curve, WINDOW),
+        windowed_plasticity(curve, WINDOW),
+    )
+
+
+def _trained(curve: Sequence[float]) -> Sequence[float]:
+    """The readings after training began; of a curve without any, the first."""
+    return curve[1:] or curve
+
+
+def _windows(curve: Sequence[float], window: int) -> Iterable[Sequence[float]]:
+    return (curve[start : start + window] for start in range(max(1, len(curve) - window + 1)))
+
+
+def _so_far(curve: Sequence[float]) -> Iterable[tuple[float, float]]:
+    """Each value with the highest up to it."""
+    return zip(accumulate(curve, max), curve, strict=True)

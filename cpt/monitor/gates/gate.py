@@ -1,0 +1,110 @@
+"""Gates: a budget each, and what is done when it is at risk or broken."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cpt.monitor.gates.budget import BudgetText
+
+HALF = 0.5
+"""Largest share of replay text, and the factor of a lower rate, unless a gate says otherwise."""
+
+
+class GateConfig(BaseModel):
+    """What every gate has. At the end of the run a broken budget gives exit code 3, the result is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    budget: BudgetText = Field(
+        description="What a probe must keep to: `general <= +0.02` (bits per byte above the start), "
+        "`piqa >= -1 point` (accuracy), `general recovers within 20%` (of the run's tokens)."
+    )
+    action: str
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether the weights may become those of an earlier point, which are kept for that."""
+        return self.action in ("stop", "roll-back")
+
+
+class Warn(GateConfig):
+    """Say so, and nothing else: not even the exit code changes."""
+
+    action: Literal["warn"] = "warn"
+
+
+class RaiseReplay(GateConfig):
+    """Raise the share of replay text, and lower it again when there is clear slack."""
+
+    action: Literal["raise-replay"]
+    most: float = Field(default=HALF, gt=0, lt=1, description="Largest share of a batch that is replay text.")
+    least: float | None = Field(
+        default=None, ge=0, lt=1, description="Smallest share; default: the recipe's `replay`."
+    )
+
+
+class LowerRate(GateConfig):
+    """Lower the learning rate, for the rest of the run."""
+
+    action: Literal["lower-rate"]
+    factor: float = Field(default=HALF, gt=0, lt=1, description="By which the rate is multiplied each time.")
+    least: float = Field(
+        default=0.1, gt=0, lt=1, description="Smallest multiple of the schedule's rate that it comes to."
+    )
+
+
+class _Patient(GateConfig):
+    """An action that a stability gap, which passes, must not set off."""
+
+    after: float = Field(
+        default=0.2,
+        ge=0,
+        lt=1,
+        description="Share of the run before which nothing is done: a rise may be a gap that closes again.",
+    )
+
+
+class Stop(_Patient):
+    """End the run; its result is the best point: domain gain - trade_off * max(0, rise of the probe)."""
+
+    action: Literal["stop"]
+    trade_off: float = Field(
+        default=1.0,
+        gt=0,
+        description="Bits per byte (nats, or points of accuracy) of domain gain that one of the probe's "
+        "rise is worth.",
+    )
+
+
+class RollBack(_Patient):
+    """Go back to the last point where the budget held, and go on from there more carefully."""
+
+    action: Literal["roll-back"]
+    times: int = Field(default=2, gt=0, description="How often at most.")
+    then: Literal["lower-rate", "raise-replay"] = Field(
+        default="lower-rate", description="What is changed before training goes on."
+    )
+    factor: float | None = Field(
+        default=None, gt=0, lt=1, description="By which the rate is multiplied; default 0.5 (lower-rate)."
+    )
+    most: float | None = Field(
+        default=None, gt=0, lt=1, description="Largest share of replay text; default 0.5 (raise-replay)."
+    )
+
+    @model_validator(mode="after")
+    def _only_what_is_used(self) -> Self:
+        unused = "most" if self.then == "lower-rate" else "factor"
+        if getattr(self, unused) is not None:
+            raise ValueError(f"`{unused}` has no effect with then: {self.then}")
+        return self
+
+
+class Fail(_Patient):
+    """End the run with exit code 3; what was trained is kept."""
+
+    action: Literal["fail"]
+
+
+Gate = Annotated[Warn | RaiseReplay | LowerRate | Stop | RollBack | Fail, Field(discriminator="action")]

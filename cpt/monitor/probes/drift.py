@@ -1,0 +1,52 @@
+"""How far a model's distribution of texts has moved away from where it began."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from cpt.monitor.bits_per_byte import TokenisedText, score
+from cpt.monitor.probes.base import Subject, part
+from cpt.monitor.reading import Items, Kind, Unit
+from cpt.monitor.schedule import When
+
+
+@dataclass(frozen=True)
+class DriftProbe:
+    """KL(start || now) in nats per token, by Monte Carlo: E of ln p_start - ln p_now over x ~ p_start.
+
+    A sample's cross entropy is read, and its rise since the first reading is the estimate: exactly 0 at the
+    start, without a bias at any later moment, and perhaps below 0 by chance.
+
+    Attributes:
+        samples: that the starting model drew at temperature 1, each with the token before it.
+    """
+
+    samples: TokenisedText
+    when: When
+    name: str = "drift"
+
+    kind: ClassVar[Kind] = "drift"
+    unit: ClassVar[Unit] = "nats per token"
+    divisible: ClassVar[bool] = True
+    relative: ClassVar[bool] = True
+
+    def read(self, subject: Subject, share: float) -> Items:
+        """Nats and tokens of every sample."""
+        scores = score(subject.module, self.samples.first(part(len(self.samples.bytes), share)))
+        return Items(scores.nats, scores.bytes.astype(float))
+
+
+def as_text(samples: Sequence[Sequence[int]], start: int) -> TokenisedText:
+    """Samples as texts whose sizes are counted in tokens.
+
+    Args:
+        start: token that stands before each of them.
+    """
+    windows = [np.asarray([start, *each], dtype=np.int64) for each in samples]
+    count = len(windows)
+    sizes = np.asarray([len(each) for each in samples])
+    return TokenisedText(windows, np.ones(count, dtype=np.int64), np.arange(count), sizes)

@@ -1,0 +1,51 @@
+"""The size of new tokens' embeddings beside that of the old ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch.distributed.tensor import DTensor
+
+from cpt.monitor.probes.base import Subject
+from cpt.monitor.reading import Items, Kind, Unit
+from cpt.monitor.schedule import When
+
+
+@dataclass(frozen=True)
+class NewTokensProbe:
+    """Mean norm of the rows of new tokens over that of all others, of the input and the output embedding.
+
+    The value is the input's. Rows far smaller or larger than others are seen too little, or not at all.
+
+    Attributes:
+        ids: of the new tokens.
+    """
+
+    ids: Sequence[int]
+    when: When
+    name: str = "new-tokens"
+
+    kind: ClassVar[Kind] = "new-tokens"
+    unit: ClassVar[Unit] = "norm ratio"
+    divisible: ClassVar[bool] = False
+    relative: ClassVar[bool] = False
+
+    @torch.no_grad()
+    def read(self, subject: Subject, share: float) -> Items:  # noqa: ARG002
+        """One item: the mean norms of new and of old rows."""
+        model = subject.module.model
+        new, old = self._mean_norms(model.get_input_embeddings().weight)
+        new_output, old_output = self._mean_norms(model.get_output_embeddings().weight)
+        detail = {"input": new / old, "output": new_output / old_output}
+        return Items(np.array([new]), np.array([old]), detail)
+
+    def _mean_norms(self, matrix: torch.Tensor) -> tuple[float, float]:
+        whole = matrix.full_tensor() if isinstance(matrix, DTensor) else matrix
+        norms = torch.linalg.vector_norm(whole.float(), dim=1)  # [V]
+        is_new = torch.zeros(len(norms), dtype=torch.bool, device=norms.device)
+        is_new[list(self.ids)] = True
+        return float(norms[is_new].mean()), float(norms[~is_new].mean())

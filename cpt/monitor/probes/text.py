@@ -1,0 +1,35 @@
+"""Bits per byte of a text."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from cpt.monitor.bits_per_byte import TokenisedText, score
+from cpt.monitor.probes.base import Subject, part
+from cpt.monitor.reading import Items, Kind, Unit
+from cpt.monitor.schedule import When
+
+
+@dataclass(frozen=True)
+class TextProbe:
+    """Bits per byte; an item is a document.
+
+    Attributes:
+        text: documents in an order of which every beginning is a fair sample.
+    """
+
+    name: str
+    text: TokenisedText
+    when: When
+
+    kind: ClassVar[Kind] = "text"
+    unit: ClassVar[Unit] = "bits per byte"
+    divisible: ClassVar[bool] = True
+    relative: ClassVar[bool] = False
+
+    def read(self, subject: Subject, share: float) -> Items:
+        """Bits and bytes of every document."""
+        scores = score(subject.module, self.text.first(part(len(self.text.bytes), share)))
+        return Items(scores.nats / math.log(2), scores.bytes.astype(float))

@@ -1,0 +1,121 @@
+"""What a probe finds: values by item, and a reading that says how sure it is and what has changed.
+
+A value is a ratio of sums over items (documents, questions, samples): nats by bytes, right answers by
+questions. Its standard error is that of a ratio estimator (Cochran 1977, Sampling Techniques, chapter 6).
+A change since the first reading is taken on the same items, so its error is that of a paired difference:
+what makes one document harder than another is in both readings and cancels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Kind = Literal["text", "task", "drift", "weights", "new-tokens"]
+Unit = Literal["bits per byte", "accuracy", "nats per token", "relative update", "norm ratio"]
+
+HIGHER_IS_BETTER: frozenset[str] = frozenset({"accuracy"})
+"""Units of which more is better."""
+
+_NUMBERS = ("value", "standard_error", "rise", "rise_error")
+
+
+@dataclass(frozen=True)
+class Items:
+    """What a probe finds, item by item, in an order that never changes.
+
+    Attributes:
+        numerators, denominators: [n] of each item; the value is the ratio of their sums.
+        detail: what more the probe has to say, as JSON data.
+    """
+
+    numerators: np.ndarray
+    denominators: np.ndarray
+    detail: Mapping[str, Any] | None = None
+
+    @property
+    def value(self) -> float:
+        """Σ numerators / Σ denominators."""
+        return float(self.numerators.sum() / self.denominators.sum())
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of `value`; NaN for one item."""
+        return _error(self._influence)
+
+    def first(self, count: int) -> Items:
+        """The first `count` items."""
+        return Items(self.numerators[:count], self.denominators[:count])
+
+    def rise_over(self, before: Items) -> tuple[float, float]:
+        """The value minus that of an earlier reading of at least these items, and its standard error.
+
+        The error is exact to first order in the items' influences on the two ratios, whose differences
+        are what varies; with equal denominators that is the ratio estimator of the differences.
+        """
+        same = before.first(len(self.numerators))
+        return self.value - same.value, _error(self._influence - same._influence)
+
+    @property
+    def _influence(self) -> np.ndarray:
+        """By how much each item moves the value: [n], of sum zero."""
+        return (self.numerators - self.value * self.denominators) / self.denominators.sum()
+
+    def as_json(self) -> dict[str, list[float]]:
+        """Plain data, without the detail."""
+        return {"numerators": self.numerators.tolist(), "denominators": self.denominators.tolist()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, list[float]]) -> Items:
+        """The inverse of `as_json`."""
+        return cls(np.asarray(data["numerators"], float), np.asarray(data["denominators"], float))
+
+
+def _error(influence: np.ndarray) -> float:
+    count = len(influence)
+    if count < 2:
+        return math.nan
+    return math.sqrt(count / (count - 1) * float((influence**2).sum()))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One probe at one moment of the training.
+
+    Attributes:
+        step, tokens: trained so far.
+        value, standard_error: in the probe's unit; lower is better but for accuracy. NaN: unknown.
+        rise, rise_error: value minus the first reading's on the same items, and its standard error as a
+            paired difference.
+        share: of the probe's sample that was read.
+        seconds: that reading it took.
+        detail: of weights, {"layers": [{"layer": 0, "update": …}, …], "embeddings", "head", "bottom_top"};
+            of new tokens, {"input", "output"}.
+    """
+
+    step: int
+    tokens: int
+    probe: str
+    kind: Kind
+    unit: Unit
+    value: float
+    standard_error: float
+    rise: float
+    rise_error: float
+    share: float = 1.0
+    seconds: float = 0.0
+    detail: Mapping[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; what is not known (an error from one item) is null."""
+        data = asdict(self)
+        return data | {key: None for key in _NUMBERS if not math.isfinite(data[key])}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Reading:
+        """The inverse of `as_json`."""
+        return cls(**{**data, **{key: math.nan for key in _NUMBERS if data[key] is None}})

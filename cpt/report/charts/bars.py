@@ -1,0 +1,56 @@
+"""Bar charts: tokens by source, time by stage and by probe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cpt.report.theme import canvas, colour, short, to_svg
+from cpt.report.wording import compact, duration, percent
+
+
+class Bar(NamedTuple):
+    """One row of a bar chart; the note is written at the bar's end."""
+
+    label: str
+    role: str
+    length: float
+    note: str
+
+
+def tokens_by_source(tokens: Mapping[str, int]) -> str | None:
+    """Tokens trained, by source."""
+    total = sum(tokens.values()) or 1
+    rows = [Bar(source, source, n, f"{compact(n)} ({percent(n / total, 0)})") for source, n in tokens.items()]
+    return bars("tokens", "Tokens trained, by source", rows)
+
+
+def time_by_stage(seconds: Mapping[str, float]) -> str | None:
+    """Seconds, by stage."""
+    rows = [Bar(stage, "muted", spent, duration(spent)) for stage, spent in seconds.items()]
+    return bars("seconds", "Time, by stage", rows)
+
+
+def time_by_probe(seconds: Mapping[str, float]) -> str | None:
+    """Seconds of all readings, by probe."""
+    rows = [Bar(probe, probe, spent, duration(spent)) for probe, spent in seconds.items()]
+    return bars("probe-seconds", "Time, by probe", rows)
+
+
+def bars(key: str, title: str, rows: Sequence[Bar]) -> str | None:
+    """Horizontal bars with their labels in front and their figures behind."""
+    if not rows:
+        return None
+    with canvas(8 + 32 * len(rows), left=92, bottom=4, top=4) as (figure, axes):
+        longest = max(row.length for row in rows) or 1.0
+        axes.set(xlim=(0, longest * 1.42), ylim=(len(rows) - 0.5, -0.5), xticks=[])
+        axes.grid(False)
+        axes.spines["bottom"].set_visible(False)
+        lengths, shades = [row.length for row in rows], [colour(row.role) for row in rows]
+        axes.barh(range(len(rows)), lengths, height=0.6, color=shades)
+        axes.set_yticks([])
+        for y, row in enumerate(rows):
+            note: dict[str, Any] = {"textcoords": "offset points", "va": "center_baseline"}
+            axes.annotate(row.note, (row.length, y), xytext=(8, 0), color=colour("muted"), **note)
+            axes.annotate(short(row.label, 14), (0, y), xytext=(-91, 0), **note)
+        return to_svg(figure, key, title, "; ".join(f"{row.label}: {row.note}" for row in rows))

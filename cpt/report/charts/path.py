@@ -1,0 +1,136 @@
+"""Domain against general text: the path of a run between learning and forgetting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from cpt.report.charts.labels import Labels
+from cpt.report.schema import CurvePoint, Gate, Merge, Probe
+from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, to_svg
+from cpt.report.wording import signed
+
+DOTS = 80
+"""Most readings that are drawn as dots."""
+
+
+class Place(NamedTuple):
+    """A model in the plane: gain on domain text, rise on general text, both in bits per byte."""
+
+    gain: float
+    rise: float
+
+
+class Marked(NamedTuple):
+    """A model that is named: its marker, and whether that is filled."""
+
+    name: str
+    at: Place
+    marker: str
+    filled: bool = True
+
+
+def domain_against_general(
+    probes: Mapping[str, Probe], gates: Sequence[Gate] = (), merge: Merge | None = None
+) -> str | None:
+    """Gain on domain text (right is better) against rise on general text (up is worse) over the run.
+
+    The final model is its own point where evaluate measured it, a merge search's tries are small rings.
+
+    Returns:
+        None if the two probes were not read together at least twice.
+    """
+    domain, general = probes.get("domain"), probes.get("general")
+    path = run_path(domain.curve, general.curve) if domain and general else []
+    if len(path) < 2 or domain is None or general is None:
+        return None
+    tries = [Place(point.domain_gain, point.general_rise) for point in merge.search] if merge else []
+    marked = [Marked("base", path[0], "o", filled=False), Marked("trained", path[-1], "o")]
+    if (final := measured_apart(domain, general)) is not None:
+        marked.append(Marked("merged" if merge else "final", final, "D"))
+    limits = [gate.limit for gate in gates if gate.bounds("general") and gate.limit is not None]
+    rises = [place.rise for place in (*path, *tries, *(each.at for each in marked))]
+    limits = [limit for limit in limits if limit <= 3 * max(*map(abs, rises), 1e-9)]
+    gains = [place.gain for place in (*path, *tries, *(each.at for each in marked))]
+    with canvas(300, left=52) as (figure, axes):
+        axes.set(xlim=_range(gains, 0.08, 0.2), ylim=_range([*rises, *limits, 0.0], 0.18, 0.18))
+        axes.grid(axis="x", visible=True)
+        axes.axhline(0.0, color=colour("muted"), linewidth=1.25, dashes=(4, 3))
+        corners = [tuple(place) for place in (*path, *tries)]
+        _draw_limit(axes, limits)
+        axes.plot(*zip(*path, strict=True), color=colour("domain"))
+        if 2 < len(path) <= DOTS:
+            axes.plot(*zip(*path[1:-1], strict=True), "o", color=colour("domain"), markersize=3.2)
+        if tries:
+            axes.plot(
+                *zip(*tries, strict=True), "o", color=colour("muted"), markerfacecolor="none", markersize=6
+            )
+        labels = Labels(axes, [(x, y) for x, y in corners])
+        for each in marked:
+            face = colour("domain") if each.filled else colour("card")
+            axes.plot(*each.at, each.marker, color=colour("domain"), mfc=face, mew=2, markersize=8, zorder=4)
+        for each in marked:
+            labels.write(each.name, each.at, color=colour("ink"), weight="bold")
+        for limit in limits:
+            labels.along(f"budget {signed(limit)}", limit, color=colour("budget"))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: _short_signed(value)))
+        label_axes(axes, "gain on domain text, bits per byte", "rise on general text, bits per byte")
+        described = "; ".join(
+            f"{each.name}: domain gain {signed(each.at.gain)}, general rise {signed(each.at.rise)}"
+            for each in marked
+        )
+        return to_svg(figure, "path", "Domain against general text", f"{described}.")
+
+
+def run_path(domain: Sequence[CurvePoint], general: Sequence[CurvePoint]) -> list[Place]:
+    """Gain and rise at every step where both probes were read; paired changes where those are known."""
+    gains, rises = changes(domain), changes(general)
+    return [Place(-gains[step], rises[step]) for step in sorted(gains.keys() & rises.keys())]
+
+
+def changes(curve: Sequence[CurvePoint]) -> dict[int, float]:
+    """A probe's change since its first reading, by step."""
+    base = curve[0].value if curve else None
+    found = {}
+    for point in curve:
+        level = None if base is None or point.value is None else point.value - base
+        change = level if point.rise is None else point.rise
+        if change is not None and math.isfinite(change):
+            found[point.step] = change
+    return found
+
+
+def measured_apart(domain: Probe, general: Probe) -> Place | None:
+    """The final model as evaluate measured it, on its own held-out text."""
+    if "training" in (domain.measured_by, general.measured_by):
+        return None
+    if domain.permanent is None or general.permanent is None:
+        return None
+    return Place(-domain.permanent, general.permanent)
+
+
+def _draw_limit(axes: Axes, limits: Sequence[float]) -> None:
+    """A line at each budget, and what lies beyond the tightest as an area."""
+    _, high = axes.get_ylim()
+    for limit in limits:
+        axes.axhline(limit, color=colour("budget"), linewidth=1.5)
+    if limits:
+        axes.axhspan(min(limits), high, color=colour("budget"), alpha=0.07, linewidth=0)
+
+
+def _range(values: Sequence[float], below: float, above: float) -> tuple[float, float]:
+    """Limits of an axis with room at both sides, as shares of what is drawn."""
+    low, high = min(values), max(values)
+    span = (high - low) or 0.05
+    return low - below * span, high + above * span
+
+
+def _short_signed(value: float) -> str:
+    text = signed(value).rstrip("0").rstrip(".")
+    return text if text.strip("+\N{MINUS SIGN}") else "0"

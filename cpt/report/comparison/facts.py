@@ -1,0 +1,174 @@
+"""Sets the facts of several runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from cpt.report.comparison import wording
+from cpt.report.comparison.figures import best_by_figure
+from cpt.report.comparison.front import Changes, beaten_by
+from cpt.report.comparison.intervals import Documents, Estimate, are_paired, difference
+from cpt.report.comparison.same_items import other_items
+from cpt.report.comparison.same_text import Agreement, agree, offsets
+from cpt.report.comparison.schema import Comparison, Measured, Pair, RunRow, Setting
+from cpt.report.curves import thinned
+from cpt.report.facts.probes import FIRST_PROBES
+from cpt.report.schema import Facts, Probe
+
+CURVE_POINTS = 250
+"""Longest curve of a run that is drawn beside others'."""
+
+
+@dataclass(frozen=True)
+class ReportedRun:
+    """What is known of one run.
+
+    name: unlike all others'. page: its own report, relative to the comparison's folder.
+    missing: stages that have not finished.
+    texts: fingerprint of the held-out text of each probe, as far as its corpus is still there.
+    documents: what evaluate found on each document, by probe.
+    """
+
+    name: str
+    facts: Facts
+    state: str = "finished"
+    folder: str = ""
+    page: str | None = None
+    missing: Sequence[str] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
+    documents: Mapping[str, Documents] = field(default_factory=dict)
+
+
+def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: str) -> Comparison:
+    """All facts of a comparison.
+
+    Args:
+        runs: at least one; names unlike each other.
+        settings: those in which the runs' recipes differ.
+        created: now, ISO 8601.
+    """
+    sides = {name: _side_by_side(runs, name) for name in probe_names(runs)}
+    agreements = {name: agree(*side) for name, side in sides.items()}
+    begun = {name: offsets(*side) for name, side in sides.items()}
+    others = other_items({run.name: run.facts for run in runs})
+    rows = [
+        row_of(run, number, agreements, begun, others[run.name]) for number, run in enumerate(runs, start=1)
+    ]
+    estimates = {name: estimates_of(runs, name, agreement) for name, agreement in agreements.items()}
+    domain, general = (estimates.get(name, {}) for name in FIRST_PROBES)
+    changes = {run: Changes(domain[run], general[run]) for run in domain if run in general}
+    beaten = beaten_by(changes) if len(changes) > 1 else {}
+    rows = [
+        row.model_copy(update={"on_front": not beaten[row.name], "beaten_by": beaten[row.name]})
+        if row.name in beaten
+        else row
+        for row in rows
+    ]
+    front = sorted(
+        (name for name in beaten if not beaten[name]), key=lambda run: changes[run].domain.interval.value
+    )
+    return Comparison(
+        verdict=wording.verdict(changes, beaten),
+        basis=wording.basis(changes, agreements),
+        created=created,
+        confidence=max(run.facts.confidence for run in runs),
+        notes=wording.notes(runs, agreements, rows),
+        front=front,
+        best=best_by_figure(rows, estimates),
+        pairs=[pair for name, found in estimates.items() for pair in pairs_of(name, found)],
+        runs=rows,
+        settings=list(settings),
+    )
+
+
+def probe_names(runs: Sequence[ReportedRun]) -> list[str]:
+    """Every probe of any run, domain and general first."""
+    found = dict.fromkeys(name for run in runs for name in run.facts.probes)
+    return sorted(found, key=lambda name: FIRST_PROBES.index(name) if name in FIRST_PROBES else len(found))
+
+
+def estimates_of(runs: Sequence[ReportedRun], name: str, agreement: Agreement) -> dict[str, Estimate]:
+    """Changes on one text of the runs that can be compared.
+
+    Runs of one base are compared document by document: what they changed differs by as much as they do.
+    """
+    one_base = len({run.facts.probes[name].before for run in runs if run.name in agreement.measures}) == 1
+    return {
+        run.name: Estimate(
+            measure.change, run.documents.get(name) if one_base and measure.by == "evaluate" else None
+        )
+        for run in runs
+        if (measure := agreement.measures.get(run.name)) is not None
+    }
+
+
+def pairs_of(name: str, estimates: Mapping[str, Estimate]) -> list[Pair]:
+    """How far every two runs that can be compared are apart on one text."""
+    return [
+        Pair(
+            probe=name,
+            a=a,
+            b=b,
+            difference=difference(estimates[a], estimates[b]),
+            paired=are_paired(estimates[a], estimates[b]),
+        )
+        for a, b in combinations(estimates, 2)
+    ]
+
+
+def row_of(
+    run: ReportedRun,
+    number: int,
+    agreements: Mapping[str, Agreement],
+    begun: Mapping[str, Mapping[str, float]],
+    others: Sequence[str],
+) -> RunRow:
+    """One run as it is compared."""
+    facts = run.facts
+    return RunRow(
+        number=number,
+        name=run.name,
+        state=run.state,
+        folder=run.folder,
+        page=run.page,
+        base=facts.base,
+        created=facts.created,
+        missing=list(run.missing),
+        probes={
+            name: measured(facts.probes[name], run.name, agreement, begun[name].get(run.name))
+            for name, agreement in agreements.items()
+            if name in facts.probes
+        },
+        tasks=facts.tasks,
+        suites=facts.suites,
+        in_training=facts.watched.tasks,
+        gates=facts.watched.gates,
+        actions=len(facts.watched.actions),
+        other_items=list(others),
+        tokens=facts.tokens,
+        steps=facts.training.steps if facts.training else None,
+        tokens_per_second=facts.tokens_per_second,
+        seconds=sum(facts.seconds.values()),
+        vocabulary=facts.vocabulary.after,
+    )
+
+
+def measured(probe: Probe, run: str, agreement: Agreement, offset: float | None) -> Measured:
+    """A probe with its change by the common measure, or by its own and why it stands apart."""
+    own = agreement.measures.get(run)
+    known = {name: getattr(probe, name) for name in Probe.model_fields if name != "curve"}
+    return Measured(
+        **known,
+        curve=thinned(probe.curve, lambda point: point.value, limit=CURVE_POINTS),
+        change=own.change if own else probe.difference,
+        apart=agreement.apart.get(run, ""),
+        offset=offset,
+    )
+
+
+def _side_by_side(runs: Sequence[ReportedRun], name: str) -> tuple[dict[str, Probe], dict[str, str | None]]:
+    """One probe of every run, and the fingerprint of its text."""
+    probes = {run.name: run.facts.probes.get(name, Probe()) for run in runs}
+    return probes, {run.name: run.texts.get(name) for run in runs}

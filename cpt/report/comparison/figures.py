@@ -1,0 +1,135 @@
+"""The figures by which runs are told apart, and which run is best by each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from cpt.report.comparison.intervals import Documents, Estimate, lowest
+from cpt.report.comparison.schema import Best, Measured, RunRow
+from cpt.report.facts.probes import interval
+from cpt.report.findings import has_gap
+from cpt.report.schema import Compared, Interval, Probe
+
+
+class Figure(NamedTuple):
+    """A figure of every run that has it.
+
+    sign: 1 where lower is better, -1 where higher is.
+    exact: whether it is a count or a time, which differ as soon as they are unequal.
+    documents: what it was found on, by run.
+    """
+
+    key: str
+    label: str
+    values: dict[str, Interval]
+    sign: int = 1
+    exact: bool = False
+    documents: Mapping[str, Documents | None] | None = None
+
+
+def best_by_figure(rows: Sequence[RunRow], changes: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Best]:
+    """The best run by every figure that two runs or more have and that tells some of them apart.
+
+    Args:
+        changes: on every held-out text, by run, of those that can be compared.
+    """
+    return {
+        figure.key: Best(figure=figure.label, runs=names, value=figure.values[names[0]].value)
+        for figure in figures(rows, changes)
+        if len(figure.values) > 1 and len(names := best(figure)) < len(figure.values)
+    }
+
+
+def best(figure: Figure) -> list[str]:
+    """The best run by a figure and those that noise does not tell from it."""
+    directed = {name: value if figure.sign > 0 else turned(value) for name, value in figure.values.items()}
+    if not figure.exact:
+        found_on = figure.documents or {}
+        return lowest({name: Estimate(value, found_on.get(name)) for name, value in directed.items()})
+    least = min(value.value for value in directed.values())
+    return [name for name, value in directed.items() if value.value == least]
+
+
+def figures(rows: Sequence[RunRow], changes: Mapping[str, Mapping[str, Estimate]]) -> Iterator[Figure]:
+    """Every figure; what was measured on other text is left out. Args: as of `best_by_figure`."""
+    for name, estimates in changes.items():
+        values = {run: estimate.interval for run, estimate in estimates.items()}
+        found_on = {run: estimate.documents for run, estimate in estimates.items()}
+        yield Figure(f"{name}.change", f"{name} text", values, documents=found_on)
+        begun = {
+            row.name: row.probes[name] for row in rows if name in row.probes and row.probes[name].began_alike
+        }
+        yield Figure(f"{name}.depth", f"depth of the gap, {name} text", _known(begun, depth))
+        yield Figure(f"{name}.area", f"area of the gap, {name} text", _known(begun, area), exact=True)
+        yield Figure(f"{name}.permanent", f"left after training, {name} text", _known(begun, left))
+        recovered = {run: probe for run, probe in begun.items() if probe.depth is not None}
+        recovery = {run: Interval(value=recovery_tokens(probe)) for run, probe in recovered.items()}
+        if any(math.isfinite(value.value) for value in recovery.values()):
+            yield Figure(f"{name}.recovery", f"recovery, {name} text", recovery, exact=True)
+    for suite in dict.fromkeys(name for row in rows if row.suites for name in row.suites.averages):
+        yield Figure(f"suite.{suite}", f"suite {suite}", suite_changes(rows, suite), sign=-1)
+    for task in dict.fromkeys(name for row in rows for name in row.tasks):
+        yield Figure(f"task.{task}", f"task {task}", task_changes(rows, task), sign=-1)
+    speeds = {row.name: Interval(value=row.tokens_per_second) for row in rows if row.tokens_per_second}
+    yield Figure("tokens_per_second", "tokens per second", speeds, sign=-1, exact=True)
+
+
+def depth(probe: Probe) -> Interval | None:
+    """Largest rise over the base level during training."""
+    return interval(probe.depth, probe.depth_error)
+
+
+def area(probe: Probe) -> Interval | None:
+    """Rise summed over tokens."""
+    return None if probe.area is None else Interval(value=probe.area)
+
+
+def left(probe: Probe) -> Interval | None:
+    """Rise that is left when training ends."""
+    training = probe.training
+    return interval(training.permanent, training.permanent_error) if training else None
+
+
+def recovery_tokens(probe: Probe) -> float:
+    """Tokens until a probe is back at the base level: 0 without a gap, infinite if never."""
+    if not has_gap(probe):
+        return 0.0
+    return math.inf if probe.recovery_tokens is None else float(probe.recovery_tokens)
+
+
+def task_changes(rows: Sequence[RunRow], task: str) -> dict[str, Interval]:
+    """Change of a task's score, by run."""
+    return {
+        row.name: row.tasks[task].difference
+        for row in rows
+        if task in row.tasks and task not in row.other_items
+    }
+
+
+def suite_changes(rows: Sequence[RunRow], suite: str) -> dict[str, Interval]:
+    """Change of a suite's macro average, by run."""
+    return {
+        row.name: change_of(row.suites.averages[suite])
+        for row in rows
+        if row.suites and suite in row.suites.averages and suite not in row.other_items
+    }
+
+
+def change_of(line: Compared) -> Interval:
+    """The change that a line of a comparison of suites states."""
+    low, high = line.interval or (None, None)
+    return Interval(value=line.difference, low=low, high=high)
+
+
+def _known(
+    probes: Mapping[str, Measured], figure: Callable[[Measured], Interval | None]
+) -> dict[str, Interval]:
+    return {name: value for name, probe in probes.items() if (value := figure(probe)) is not None}
+
+
+def turned(value: Interval) -> Interval:
+    """The figure with the other sign."""
+    low = None if value.high is None else -value.high
+    return Interval(value=-value.value, low=low, high=None if value.low is None else -value.low)

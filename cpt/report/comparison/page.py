@@ -1,0 +1,305 @@
+"""The comparison as one self-contained HTML page: no scripts, no requests, light and dark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from cpt.report import wording
+from cpt.report.comparison import charts
+from cpt.report.comparison.curves import gains, rises
+from cpt.report.comparison.figures import change_of, suite_changes, task_changes, turned
+from cpt.report.comparison.schema import Best, Comparison, Measured, Pair, RunRow
+from cpt.report.comparison.wording import listed, recovery
+from cpt.report.environment import environment
+from cpt.report.findings import has_gap
+from cpt.report.schema import Interval
+
+STANDING = {True: "on the front", False: "beaten", None: "not compared"}
+
+
+class Headline(NamedTuple):
+    """One of the key numbers under the verdict, and the runs that it is of."""
+
+    label: str
+    figure: str
+    runs: Sequence[RunRow]
+
+
+class Cell(NamedTuple):
+    """One run's figure: in words, what to sort by, what is small below it, how it stands to the others."""
+
+    text: str
+    value: float | None = None
+    small: str = ""
+    best: bool = False
+    apart: bool = False
+
+
+class Column(NamedTuple):
+    """One figure of every run, by the run's name."""
+
+    label: str
+    unit: str
+    cells: Mapping[str, Cell]
+
+
+def render(comparison: Comparison) -> str:
+    """The page. Every string from data is escaped; only our own charts are inlined as they are.
+
+    Returns:
+        HTML text, the same for the same facts.
+    """
+    template = environment().get_template("comparison/template.html")
+    rows = comparison.runs
+    return template.render(
+        comparison=comparison,
+        clauses=comparison.verdict.split("; "),
+        headlines=headlines(comparison),
+        verdicts=("held", "at risk", "broken", "not measured"),
+        standing=STANDING,
+        role=charts.role,
+        changes=change_columns(comparison),
+        gaps={f"{name} text".capitalize(): gap_columns(comparison, name) for name in followed(rows)},
+        budgets=list(dict.fromkeys(gate.budget for row in rows for gate in row.gates)),
+        costs=cost_columns(comparison),
+        scores=score_lines(comparison),
+        charts=draw(comparison),
+        sources=list(dict.fromkeys(source for row in rows for source in row.tokens)),
+        setting_words=setting_words,
+        listed=listed,
+    )
+
+
+def draw(comparison: Comparison) -> dict[str, dict[str, Markup]]:
+    """Charts by section and title; a chart that has nothing to show is left out."""
+    rows = comparison.runs
+    drawn = {
+        "trade-off": {"Domain gain against general rise": charts.trade_off(rows, comparison.front)},
+        "gap": dict(_curves(rows)),
+        "tokens": {"Tokens trained, by source": charts.tokens_by_source(rows)},
+        "scores": dict(_score_charts(rows)),
+    }
+    return {
+        section: {title: Markup(svg) for title, svg in found.items() if svg}
+        for section, found in drawn.items()
+    }
+
+
+def _curves(rows: Sequence[RunRow]) -> Iterable[tuple[str, str | None]]:
+    """What probes and tasks did during training."""
+    for name in followed(rows):
+        curves = [charts.Curve(row.number, row.name, rises(row.probes.get(name))) for row in rows]
+        title, axis = f"{name} text".capitalize(), "bits per byte above the start"
+        yield title, charts.overlaid(name, title, axis, curves, lambda rise: wording.signed(rise, 2))
+    for task in dict.fromkeys(name for row in rows for name in row.in_training):
+        curves = [charts.Curve(row.number, row.name, gains(row.in_training.get(task))) for row in rows]
+        axis = "points above the start"
+        yield task, charts.overlaid(f"task {task}", task, axis, curves, wording.points)
+
+
+def _score_charts(rows: Sequence[RunRow]) -> Iterable[tuple[str, str | None]]:
+    """Changes of tasks and of suites' averages."""
+    numbers = {row.name: row.number for row in rows}
+    for title, changes in _scores(rows):
+        lines = [charts.Line(numbers[run], run, change) for run, change in changes.items()]
+        axis = "change in points, higher is better"
+        yield title, charts.intervals(title, title, axis, lines, lambda share: wording.signed(100 * share, 0))
+
+
+def _scores(rows: Sequence[RunRow]) -> Iterable[tuple[str, dict[str, Interval]]]:
+    for suite in dict.fromkeys(name for row in rows if row.suites for name in row.suites.averages):
+        yield f"Suite {suite}", suite_changes(rows, suite)
+    for task in dict.fromkeys(name for row in rows for name in row.tasks):
+        yield task, task_changes(rows, task)
+
+
+def followed(rows: Sequence[RunRow]) -> list[str]:
+    """Probes that some run read during training."""
+    return list(dict.fromkeys(name for row in rows for name, probe in row.probes.items() if probe.training))
+
+
+def headlines(comparison: Comparison) -> list[Headline]:
+    """The best run by each of the figures that decide most."""
+    by_name = {row.name: row for row in comparison.runs}
+    asked = (
+        ("domain.change", "Most domain gain", wording.signed),
+        ("general.change", "Least general rise", wording.signed),
+        ("general.depth", "Shallowest general gap", wording.signed),
+        ("tokens_per_second", "Fastest training", lambda rate: f"{wording.count(rate)} tokens/s"),
+    )
+    return [
+        Headline(label, words(best.value), [by_name[name] for name in best.runs])
+        for key, label, words in asked
+        if (best := comparison.best.get(key)) is not None
+    ]
+
+
+def change_columns(comparison: Comparison) -> list[Column]:
+    """Change on every held-out text, with its interval, and how far that is from the best run's."""
+    columns = []
+    for name in dict.fromkeys(name for row in comparison.runs for name in row.probes):
+        title, cells = f"{name} text".capitalize(), _cells(comparison, name, f"{name}.change", _change_cell)
+        columns.append(Column(title, "bits per byte", cells))
+        if behind := _behind_cells(comparison, name):
+            columns.append(Column("Behind the best", f"{name} text", behind))
+    return columns
+
+
+def _behind_cells(comparison: Comparison, name: str) -> dict[str, Cell]:
+    """By how much each run's change falls short of the lowest of all, with the interval of that."""
+    changes = {row.name: row.probes[name].change for row in comparison.runs if name in row.probes}
+    apart = [pair for pair in comparison.pairs if pair.probe == name]
+    known = {run: change.value for run, change in changes.items() if change and run in _named(apart)}
+    if not known:
+        return {}
+    best = min(known, key=lambda run: known[run])
+    found = {best: Cell(wording.NOTHING)}
+    for pair in apart:
+        if best in (pair.a, pair.b):
+            behind = pair.difference if pair.a == best else turned(pair.difference)
+            found[pair.b if pair.a == best else pair.a] = _interval_cell(behind)
+    return found
+
+
+def _named(pairs: Sequence[Pair]) -> set[str]:
+    return {run for pair in pairs for run in (pair.a, pair.b)}
+
+
+def _change_cell(probe: Measured) -> Cell:
+    return Cell(wording.NOTHING) if probe.change is None else _interval_cell(probe.change)
+
+
+def _interval_cell(change: Interval) -> Cell:
+    small = f"{wording.signed(change.low)} to {wording.signed(change.high)}" if change.known else ""
+    return Cell(wording.signed(change.value), change.value, small)
+
+
+def gap_columns(comparison: Comparison, name: str) -> list[Column]:
+    """What one probe's curve says of every run; nothing if it rose in none."""
+    if not any(has_gap(row.probes[name]) for row in comparison.runs if name in row.probes):
+        return []
+    makers: tuple[tuple[str, str, str, Callable[[Measured], Cell]], ...] = (
+        ("Depth", "bits per byte", "depth", _depth_cell),
+        ("Trough", "tokens", "", _trough_cell),
+        ("Recovery", "tokens", "recovery", _recovery_cell),
+        (
+            "Area",
+            "bits per byte times tokens",
+            "area",
+            lambda each: Cell(wording.count(each.area), each.area),
+        ),
+        ("Left after training", "bits per byte", "permanent", _left_cell),
+    )
+    return [
+        Column(label, unit, _cells(comparison, name, f"{name}.{key}", make, gap=True))
+        for label, unit, key, make in makers
+    ]
+
+
+def _depth_cell(probe: Measured) -> Cell:
+    return Cell(wording.number(probe.depth), probe.depth, wording.margin(probe.depth_error))
+
+
+def _trough_cell(probe: Measured) -> Cell:
+    if not has_gap(probe) or probe.trough_tokens is None:
+        return Cell(wording.NOTHING)
+    return Cell(wording.compact(probe.trough_tokens), probe.trough_tokens)
+
+
+def _recovery_cell(probe: Measured) -> Cell:
+    return Cell(recovery(probe).removesuffix(" tokens"), probe.recovery_tokens)
+
+
+def _left_cell(probe: Measured) -> Cell:
+    if probe.training is None:
+        return Cell(wording.NOTHING)
+    left = probe.training.permanent
+    return Cell(wording.signed(left), left, wording.margin(probe.training.permanent_error))
+
+
+def _cells(
+    comparison: Comparison, name: str, figure: str, make: Callable[[Measured], Cell], *, gap: bool = False
+) -> dict[str, Cell]:
+    best = _best(comparison.best.get(figure))
+    found = {}
+    for row in comparison.runs:
+        if (probe := row.probes.get(name)) is not None:
+            apart = not probe.began_alike if gap else bool(probe.apart)
+            found[row.name] = make(probe)._replace(best=row.name in best, apart=apart)
+    return found
+
+
+def _best(best: Best | None) -> Sequence[str]:
+    return best.runs if best else ()
+
+
+def cost_columns(comparison: Comparison) -> list[Column]:
+    """Tokens, time and speed of every run."""
+    rows, fastest = comparison.runs, _best(comparison.best.get("tokens_per_second"))
+
+    def speed(row: RunRow) -> Cell:
+        rate = row.tokens_per_second
+        return Cell(wording.count(rate), rate, best=row.name in fastest)
+
+    makers: tuple[tuple[str, str, Callable[[RunRow], Cell]], ...] = (
+        ("Tokens", "trained", lambda row: Cell(wording.count(row.trained), row.trained)),
+        ("Steps", "", lambda row: Cell(wording.count(row.steps), row.steps)),
+        ("Time", "all stages", lambda row: Cell(wording.duration(row.seconds), row.seconds)),
+        ("Speed", "tokens per second", speed),
+        ("Vocabulary", "tokens", lambda row: Cell(wording.count(row.vocabulary), row.vocabulary)),
+    )
+    return [Column(label, unit, {row.name: make(row) for row in rows}) for label, unit, make in makers]
+
+
+class ScoreLine(NamedTuple):
+    """A task or a suite's average: what it is, the base's score, and every run's own."""
+
+    name: str
+    what: str
+    cells: Mapping[str, Cell]
+
+
+def score_lines(comparison: Comparison) -> list[ScoreLine]:
+    """Suites' averages with their tasks below, then the recipes' own tasks."""
+    rows = comparison.runs
+    lines: dict[str, dict[str, Cell]] = {}
+    what: dict[str, str] = {}
+    for row in rows:
+        for name, kind, after, change in _scored(row):
+            what.setdefault(name, kind)
+            small = wording.points(change.value)
+            if change.known:
+                small += f" ({wording.points(change.low)} to {wording.points(change.high)})"
+            key = f"suite.{name}" if kind == "suite" else f"task.{name}"
+            lines.setdefault(name, {})[row.name] = Cell(
+                wording.percent(after),
+                change.value,
+                small,
+                best=row.name in _best(comparison.best.get(key)),
+                apart=name in row.other_items,
+            )
+    return [ScoreLine(name, what[name], cells) for name, cells in lines.items()]
+
+
+def _scored(row: RunRow) -> Iterable[tuple[str, str, float, Interval]]:
+    """Name, what it is, the final model's score and its change: of everything that a run was scored on."""
+    if row.suites is not None:
+        for suite, average in row.suites.averages.items():
+            yield suite, "suite", average.b, change_of(average)
+            for task in row.suites.by_suite.get(suite, ()):
+                yield task.task, task.metric, task.b, change_of(task)
+    for name, own in row.tasks.items():
+        yield name, own.metric, own.after.value, own.difference
+
+
+def setting_words(value: Any) -> str:
+    """A setting's value as a recipe writes it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return f"{value:g}"
+    return json.dumps(value, ensure_ascii=False).replace('"', "")

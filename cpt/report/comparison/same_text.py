@@ -1,0 +1,105 @@
+"""Which runs were measured on the same held-out text, and so can be compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple
+
+from cpt.report.facts.probes import interval
+from cpt.report.schema import Interval, Probe
+
+SHOWN = 8
+"""Characters of a fingerprint that a message shows."""
+
+
+class Measure(NamedTuple):
+    """One run's change on a kind of text, how it was found, and on which text.
+
+    text: fingerprint of all held-out text of that kind; None where the corpus is gone.
+    sample: what tells samples of it apart.
+    """
+
+    change: Interval
+    by: str
+    text: str | None
+    sample: Hashable
+
+
+class Agreement(NamedTuple):
+    """The measures that can be compared, by run, and why the others cannot."""
+
+    measures: dict[str, Measure]
+    apart: dict[str, str]
+
+
+def agree(probes: Mapping[str, Probe], texts: Mapping[str, str | None]) -> Agreement:
+    """The largest group of runs measured in the same way on the same text; the first of equals.
+
+    What evaluate measured goes before what the training probes read.
+
+    Args:
+        probes: one probe by run. texts: fingerprint of its held-out text by run.
+    """
+    evaluated = {name: found for name, probe in probes.items() if (found := _evaluated(probe, texts[name]))}
+    trained = {name: found for name, probe in probes.items() if (found := _trained(probe, texts[name]))}
+    together = _largest(evaluated)
+    if len(together) < 2 and len(_largest(trained)) >= 2:
+        together = _largest(trained)
+    together = together or _largest(trained)
+    if not together:
+        return Agreement({}, dict.fromkeys(probes, "it was not measured"))
+    model = next(iter(together.values()))
+    others = [name for name in probes if name not in together]
+    return Agreement(
+        together, {name: _why(evaluated.get(name) or trained.get(name), model) for name in others}
+    )
+
+
+def offsets(probes: Mapping[str, Probe], texts: Mapping[str, str | None]) -> dict[str, float]:
+    """How far above the level of most runs on the same text each run's training began, in bits per byte.
+
+    Args: as of `agree`.
+    """
+    trained = {name: found for name, probe in probes.items() if (found := _trained(probe, texts[name]))}
+    levels = {name: probes[name].training.before for name in _largest(trained)}  # type: ignore[union-attr]
+    known = {name: level for name, level in levels.items() if level is not None}
+    if not known:
+        return {}
+    (common, _), *_ = Counter(round(level, 3) for level in known.values()).most_common()
+    exact = next(level for level in known.values() if round(level, 3) == common)
+    return {name: level - exact for name, level in known.items()}
+
+
+def _evaluated(probe: Probe, text: str | None) -> Measure | None:
+    if probe.measured_by != "evaluate" or probe.difference is None:
+        return None
+    known = (probe.documents, probe.bytes)
+    return Measure(probe.difference, "evaluate", text, known if text else (*known, probe.before))
+
+
+def _trained(probe: Probe, text: str | None) -> Measure | None:
+    change = interval(probe.training.permanent, probe.training.permanent_error) if probe.training else None
+    if probe.training is None or change is None:
+        return None
+    return Measure(change, "training", text, None if text else probe.training.before)
+
+
+def _largest(measures: Mapping[str, Measure]) -> dict[str, Measure]:
+    groups: dict[Hashable, dict[str, Measure]] = {}
+    for name, measure in measures.items():
+        groups.setdefault((measure.text, measure.sample), {})[name] = measure
+    return max(groups.values(), key=len, default={})
+
+
+def _why(own: Measure | None, model: Measure) -> str:
+    """Why a measure does not go with the others."""
+    if own is None:
+        return "it was not measured"
+    if own.by != model.by:
+        return "it has no evaluate stage: only its training probes were read"
+    if own.text is None or model.text is None:
+        return "its corpus is gone, so nothing tells whether its held-out text is the same"
+    if own.text != model.text:
+        return f"its held-out text is another ({own.text[:SHOWN]} instead of {model.text[:SHOWN]})"
+    return "it was measured on another sample of the held-out text"

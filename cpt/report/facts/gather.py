@@ -1,0 +1,140 @@
+"""Gathers the facts of a run from what its finished stages recorded."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from cpt.report import findings
+from cpt.report.facts.probes import gather_texts
+from cpt.report.facts.records import RunRecord, StageRecord
+from cpt.report.facts.training import gather_training
+from cpt.report.facts.watching import gather_watched
+from cpt.report.schema import (
+    Documents,
+    Facts,
+    Merge,
+    MergedModel,
+    SearchPoint,
+    StageFact,
+    Suites,
+    Task,
+    Trained,
+    Vocabulary,
+)
+
+
+def gather(run: RunRecord) -> Facts:
+    """All facts of a run. Parts that no stage recorded stay empty and are named in `absent`."""
+    name = str(run.recipe.get("name", "run"))
+    scores = run.scores or {}
+    confidence = float(scores.get("confidence", 0.95))
+    probes = gather_texts(run.training, scores.get("bits_per_byte") or {})
+    ledger = {source: Trained(**row) for source, row in run.training.ledger.items()} if run.training else {}
+    made = [stage for stage in run.stages if stage.kind != "base"]
+    training, merge, watched = gather_training(run), gather_merge(run.stages), gather_watched(run.training)
+    return Facts(
+        name=name,
+        title=run.title or name,
+        base=str(run.recipe.get("base", "")),
+        verdict=findings.verdict(probes, watched.gates),
+        basis=findings.basis(probes, confidence, merged=merge is not None),
+        created=run.created,
+        confidence=confidence,
+        probes=probes,
+        watched=watched,
+        tokens={source: row.tokens for source, row in ledger.items()},
+        tokens_per_second=training.tokens_per_second if training else None,
+        seconds={stage.name: stage.seconds for stage in made},
+        vocabulary=gather_vocabulary(run),
+        tasks={task: Task(**row) for task, row in (scores.get("tasks") or {}).items()},
+        suites=Suites(**scores["suites"]) if "suites" in scores else None,
+        training=training,
+        ledger=ledger,
+        documents=gather_documents(run.corpus),
+        merge=merge,
+        stages=[stage_fact(stage) for stage in run.stages],
+        absent=absent_parts(run),
+        recipe=recipe_text(run.recipe),
+        versions=gather_versions(run.stages),
+        machine=dict(run.machine),
+    )
+
+
+def gather_vocabulary(run: RunRecord) -> Vocabulary:
+    """From the newest stage that reports its vocabulary; without one, the base's on both sides."""
+    for stage in reversed(run.stages):
+        if stage.kind == "vocabulary":
+            nested = stage.metrics.get("vocabulary")
+            return Vocabulary(**(nested if isinstance(nested, Mapping) else stage.metrics))
+    size, ratio = run.tokenizer.size, run.tokenizer.bytes_per_token
+    return Vocabulary(before=size, after=size, bytes_per_token_before=ratio, bytes_per_token_after=ratio)
+
+
+def gather_documents(corpus: Mapping[str, Any] | None) -> dict[str, Documents]:
+    """Documents in, kept and removed, by source."""
+    return {source: Documents(**row) for source, row in (corpus or {}).get("sources", {}).items()}
+
+
+def gather_merge(stages: Iterable[StageRecord]) -> Merge | None:
+    """The last merge: its method, and which models went in with what weight."""
+    merges = [stage for stage in stages if stage.kind == "merge"]
+    if not merges:
+        return None
+    config = merges[-1].config
+    models = [merged_model(row) for row in config.get("models") or []]
+    return Merge(
+        stage=merges[-1].name,
+        method=str(config.get("method", "?")),
+        models=models,
+        search=[SearchPoint(**point) for point in merges[-1].metrics.get("search_points") or ()],
+    )
+
+
+def merged_model(row: Mapping[str, Any]) -> MergedModel:
+    """A model of a merge's configuration; weights by layers or tensors are no figure to show."""
+    name, weight = str(row.get("from", row.get("from_", "?"))), row.get("weight")
+    if weight is None or isinstance(weight, int | float):
+        return MergedModel(model=name, weight=weight)
+    return MergedModel(model=name, varied=True)
+
+
+def gather_versions(stages: Iterable[StageRecord]) -> dict[str, str]:
+    """Versions by package; a package that changed between stages shows each version, oldest first."""
+    seen: dict[str, list[str]] = {}
+    for stage in stages:
+        for package, version in stage.versions.items():
+            if version not in seen.setdefault(package, []):
+                seen[package].append(version)
+    return {package: ", then ".join(seen[package]) for package in sorted(seen)}
+
+
+def stage_fact(stage: StageRecord) -> StageFact:
+    return StageFact(
+        name=stage.name,
+        kind=stage.kind,
+        seconds=stage.seconds,
+        made=stage.created,
+        fingerprint=stage.fingerprint,
+    )
+
+
+def absent_parts(run: RunRecord) -> list[str]:
+    """Kinds of stage that this run has none of."""
+    kinds = {stage.kind for stage in run.stages}
+    return [kind for kind in ("corpus", "vocabulary", "pretrain", "merge", "evaluate") if kind not in kinds]
+
+
+def recipe_text(recipe: Mapping[str, Any]) -> str:
+    """The recipe as YAML, keys in their own order."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.width = 100
+    stream = io.StringIO()
+    yaml.dump(dict(recipe), stream)
+    return stream.getvalue()

@@ -1,0 +1,128 @@
+"""Facts of the probes: held-out texts, tasks, and the levels that evaluate measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cpt.report.curves import thinned
+from cpt.report.facts.records import TrainingRecord
+from cpt.report.schema import BAND, Continual, CurvePoint, Interval, Probe, ProbeTraining, TaskCurve
+
+FIRST_PROBES = ("domain", "general")
+
+DIP = ("depth", "depth_error", "area", "trough_step", "trough_tokens", "recovery_step", "recovery_tokens")
+
+
+def gather_texts(
+    training: TrainingRecord | None, scores: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Probe]:
+    """Every held-out text by name, domain and general first."""
+    readings = training.readings("text") if training else {}
+    stability = _stability(training, kind="text")
+    found = [*stability, *readings, *scores]
+    names = [name for name in FIRST_PROBES if name in found]
+    names += [name for name in dict.fromkeys(found) if name not in FIRST_PROBES]
+    return {
+        name: gather_text(stability.get(name, {}), gather_curve(readings.get(name, ())), scores.get(name))
+        for name in names
+    }
+
+
+def gather_text(
+    stability: Mapping[str, Any], curve: list[CurvePoint], score: Mapping[str, Any] | None
+) -> Probe:
+    """One text: levels from evaluate if it measured this text, the dip from the training curve."""
+    followed = gather_followed(stability, curve)
+    shared: dict[str, Any] = {**gather_dip(stability), "curve": curve, "training": followed}
+    if score is None:
+        before, end, permanent = (
+            (followed.before, followed.end, followed.permanent) if followed else (None, None, None)
+        )
+        error = followed.permanent_error if followed else None
+        return Probe(
+            before=before, after=end, permanent=permanent, difference=interval(permanent, error), **shared
+        )
+    levels = {key: Interval(**score[key]) for key in ("before", "after", "difference")}
+    return Probe(
+        before=levels["before"].value,
+        after=levels["after"].value,
+        permanent=levels["after"].value - levels["before"].value,
+        measured_by="evaluate",
+        before_interval=levels["before"],
+        after_interval=levels["after"],
+        difference=levels["difference"],
+        documents=score.get("documents"),
+        bytes=score.get("bytes"),
+        **shared,
+    )
+
+
+def gather_tasks(training: TrainingRecord) -> dict[str, TaskCurve]:
+    """Accuracies during training by task, with De Lange's figures where they were computed."""
+    stability = training.summary.get("stability", {})
+    continual = training.summary.get("continual", {})
+    tasks = {}
+    for name, rows in training.readings("task").items():
+        curve = gather_curve(rows)
+        followed = gather_followed(stability.get(name, {}), curve, worse=-1)
+        tasks[name] = TaskCurve(
+            **gather_dip(stability.get(name, {})),
+            curve=curve,
+            continual=Continual(**continual[name]) if name in continual else None,
+            **(followed.model_dump() if followed else {}),
+        )
+    return tasks
+
+
+def gather_curve(rows: Sequence[Mapping[str, Any]]) -> list[CurvePoint]:
+    """A probe's readings in order, thinned so that its peaks stay."""
+    return [CurvePoint(**row) for row in thinned(rows, lambda row: row["value"])]
+
+
+def gather_dip(stability: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of the stability gap alone."""
+    return {key: stability.get(key) for key in (*DIP, "gap", "forgotten")}
+
+
+def gather_followed(
+    stability: Mapping[str, Any], curve: Sequence[CurvePoint], worse: int = 1
+) -> ProbeTraining | None:
+    """First and last level of a curve, and the change between them on the same items.
+
+    Args:
+        worse: +1 if the probe gets worse upwards, -1 if downwards: `stability` counts what is worse.
+    """
+    if not curve and not stability:
+        return None
+    first, last = (curve[0], curve[-1]) if curve else (None, None)
+    before = stability.get("before", first.value if first else None)
+    end = stability.get("end", last.value if last else None)
+    paired = last.rise if last else None
+    levels = None if before is None or end is None else end - before
+    return ProbeTraining(
+        before=before,
+        end=end,
+        permanent=worse * stability["permanent"]
+        if "permanent" in stability
+        else (levels if paired is None else paired),
+        permanent_error=stability.get("permanent_error", last.rise_error if last else None),
+    )
+
+
+def interval(value: float | None, error: float | None) -> Interval | None:
+    """A change with its 95% interval, if its error is known."""
+    if value is None:
+        return None
+    if error is None:
+        return Interval(value=value)
+    return Interval(value=value, low=value - BAND * error, high=value + BAND * error)
+
+
+def _stability(training: TrainingRecord | None, kind: str) -> Mapping[str, Mapping[str, Any]]:
+    """Figures of the stability gap, without those of probes of another kind."""
+    if training is None:
+        return {}
+    others = {str(row["probe"]) for row in training.probes if row["kind"] != kind}
+    figures: Mapping[str, Mapping[str, Any]] = training.summary.get("stability", {})
+    return {name: found for name, found in figures.items() if name not in others}

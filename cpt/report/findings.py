@@ -1,0 +1,162 @@
+"""What a run's figures amount to, in words. A change inside its noise is no change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from cpt.report.schema import Dip, Ended, Gate, Interval, MonitorCost, Probe, TaskCurve
+from cpt.report.wording import change, count, number, percent, points, signed, typeset
+
+MAIN = ("domain", "general")
+
+READINGS = ("wanted", "readings")
+
+
+def judgement(difference: Interval, *, lower_is_better: bool) -> str:
+    """ "better", "worse" or "no change"; "" where nothing is known of the noise."""
+    if not difference.known:
+        return ""
+    if difference.is_noise:
+        return "no change"
+    return "better" if (difference.value < 0) == lower_is_better else "worse"
+
+
+def verdict(probes: Mapping[str, Probe], gates: Sequence[Gate] = ()) -> str:
+    """The run in one sentence: domain text, general text, what else got worse, and the budgets."""
+    clauses = [clause(name, probe) for name, probe in probes.items() if name in MAIN]
+    clauses += [clause(name, probe) for name, probe in probes.items() if name not in MAIN and _worse(probe)]
+    spoken = [text for text in (*clauses, budgets(gates)) if text]
+    if not spoken:
+        return "Nothing was measured on held-out text."
+    sentence = "; ".join(spoken)
+    return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def clause(name: str, probe: Probe) -> str:
+    """What happened on one kind of text, without a full stop; "" if it was not measured."""
+    if probe.difference is None or not probe.before:
+        return ""
+    difference = probe.difference.value
+    if probe.difference.is_noise or float(f"{difference:.3f}") == 0.0:
+        return f"{name} text unchanged ({signed(difference)})"
+    size = change(probe.before, difference)
+    if name == "domain":
+        return f"{size} {'fewer' if difference < 0 else 'more'} bits per byte on domain text"
+    return f"{name} text {size} {'better' if difference < 0 else 'worse'} ({signed(difference)})"
+
+
+def budgets(gates: Sequence[Gate]) -> str:
+    """How the recipe's budgets fared, without a full stop; "" if it states none."""
+    if not gates:
+        return ""
+    found = Counter(gate.verdict for gate in gates)
+    total = f"{len(gates)} budget{'s' if len(gates) > 1 else ''}"
+    if found["held"] == len(gates):
+        return {1: "the budget held", 2: "both budgets held"}.get(len(gates), f"all {total} held")
+    if found["broken"]:
+        names = ", ".join(typeset(gate.budget) for gate in gates if gate.verdict == "broken")
+        return f"{found['broken']} of {total} broken: {names}"
+    rest = [f"{found[kind]} {kind}" for kind in ("at risk", "not measured") if found[kind]]
+    return f"{found['held']} of {total} held, {', '.join(rest)}"
+
+
+def _worse(probe: Probe) -> bool:
+    return probe.difference is not None and judgement(probe.difference, lower_is_better=True) == "worse"
+
+
+def basis(probes: Mapping[str, Probe], confidence: float, *, merged: bool) -> str:
+    """What the verdict rests on; `merged` tells that the final model is not the trained one."""
+    changes = [probe for probe in probes.values() if probe.difference is not None]
+    if not changes:
+        return "This recipe has neither an evaluate stage nor training probes."
+    if any(probe.measured_by == "evaluate" for probe in changes):
+        return (
+            "Base model against final model on held-out text; a change counts only if its "
+            f"{confidence:.0%} confidence interval excludes zero.{_only_in_training(probes, merged)}"
+        )
+    unmeasured = " The merged model itself was not measured." if merged else ""
+    if any(probe.difference.known for probe in changes if probe.difference):
+        known = "a change counts only if its 95% confidence interval on the same documents excludes zero"
+        return f"First against last reading of the training probes; {known}.{unmeasured}"
+    return (
+        "First against last reading of the training probes. Without an evaluate stage no confidence "
+        f"interval of the change is known.{unmeasured}"
+    )
+
+
+def _only_in_training(probes: Mapping[str, Probe], merged: bool) -> str:
+    """Which texts evaluate did not measure, although training did."""
+    names = [name for name, probe in probes.items() if probe.measured_by == "training" and probe.difference]
+    if not names:
+        return ""
+    before = ", before the merge" if merged else ""
+    return f" Text of {', '.join(names)} was measured only in training{before}."
+
+
+def has_gap(curve: Dip) -> bool:
+    """Whether the curve got worse by more than noise; without intervals, by as much as is written."""
+    if curve.gap is not None:
+        return curve.gap
+    return curve.depth is not None and float(f"{curve.depth:.3f}") > 0.0
+
+
+def gap_finding(name: str, probe: Probe) -> str:
+    """What the training curve of one probe shows, in plain language."""
+    subject = f"{name.capitalize()} text"
+    if probe.depth is None:
+        return f"{subject} was not followed during training."
+    if not has_gap(probe):
+        if float(f"{probe.depth:.3f}") > 0.0:
+            most = f"never rose by more than noise ({signed(probe.depth)} at most)"
+            return f"{subject} {most}: there is no gap."
+        return f"{subject} never got worse than the base model during training: there is no gap."
+    finding = f"{subject} first got worse: by {number(probe.depth)} bits per byte at its worst"
+    if probe.trough_step is not None:
+        finding += f", at step {count(probe.trough_step)}"
+    if probe.area and probe.curve and probe.curve[-1].tokens:
+        finding += f", and by {number(probe.area / probe.curve[-1].tokens)} on average over the training"
+    left = probe.training.permanent if probe.training else None
+    return f"{finding}. {_came_back(probe, signed(left))}"
+
+
+def task_finding(name: str, task: TaskCurve) -> str:
+    """What a task's accuracy did during training."""
+    if task.depth is None:
+        return f"{name} was read {count(len(task.curve))} times."
+    if not has_gap(task):
+        return f"{name} never fell by more than noise."
+    where = "" if task.trough_step is None else f", at step {count(task.trough_step)}"
+    fell = f"{name} fell by {points(task.depth).lstrip('+')} points at its worst{where}"
+    return f"{fell}. {_came_back(task, f'{points(task.permanent)} points')}"
+
+
+def _came_back(curve: Dip, left: str) -> str:
+    if curve.recovery_step is not None:
+        return f"It was back at the base level by step {count(curve.recovery_step)}."
+    if curve.forgotten is False:
+        return f"What was left when training ended is inside the noise ({left})."
+    return f"It was not back at the base level when training ended ({left})."
+
+
+def ended_finding(ended: Ended) -> str:
+    """Why a training ended early, and what its result is."""
+    result = "its last model"
+    if ended.result_step != ended.step:
+        result = f"the model of step {count(ended.result_step)}"
+    why = f": {ended.why}" if ended.why else ""
+    return f"Training was ended early, at step {count(ended.step)}{why}. The result is {result}."
+
+
+def monitor_finding(cost: MonitorCost) -> str:
+    """What the probes cost of the training's time, what they may cost, and what that left out."""
+    if cost.share is None:
+        return ""
+    finding = f"Probes took {percent(cost.share)} of the training's time"
+    if cost.budget is not None:
+        kept = "within" if cost.share <= cost.budget else "over"
+        finding += f", {kept} their budget of {percent(cost.budget)}"
+    wanted, made = (sum(getattr(probe, part) or 0 for probe in cost.probes.values()) for part in READINGS)
+    if made < wanted:
+        finding += f"; to keep to it, {count(wanted - made)} of {count(wanted)} readings were left out"
+    return f"{finding}."

@@ -1,0 +1,266 @@
+"""Rows of the page's tables and its key numbers, their figures already in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cpt.report import wording
+from cpt.report.findings import has_gap, judgement
+from cpt.report.schema import Action, Facts, Gate, Interval, MergedModel, Probe, Vocabulary
+
+
+class Headline(NamedTuple):
+    """One of the key numbers under the verdict."""
+
+    label: str
+    figure: str
+    note: str
+    role: str = "ink"
+    judgement: str = ""
+
+
+class Measure(NamedTuple):
+    """How a row's figures are written, and which direction is good."""
+
+    name: str
+    level: Callable[[float | None], str]
+    change: Callable[[float | None], str]
+    lower_is_better: bool
+    unit: str = ""
+
+
+class Comparison(NamedTuple):
+    """One row of the before/after table; the intervals' bounds are already in words."""
+
+    label: str
+    measure: str
+    role: str
+    before: str
+    before_range: str
+    after: str
+    after_range: str
+    change: str
+    change_range: str
+    judgement: str
+    sort: tuple[float, float, float]
+
+
+class GateRow(NamedTuple):
+    """A budget: the measured value in words, and its share of the limit (None where that has no meaning)."""
+
+    gate: Gate
+    value: str
+    error: str
+    used: float | None
+
+
+class ActionRow(NamedTuple):
+    """An action of the controller, its figures in words."""
+
+    action: Action
+    value: str
+    before: str
+    after: str
+
+
+def headlines(facts: Facts) -> list[Headline]:
+    """The key numbers, most important first: what was learned, what it cost, and for how much."""
+    sources = " + ".join(f"{wording.compact(tokens)} {source}" for source, tokens in facts.tokens.items())
+    rate = facts.tokens_per_second
+    found = [
+        probe_headline("domain", facts.probes.get("domain"), relative=True),
+        probe_headline("general", facts.probes.get("general"), relative=False),
+        gap_headline(facts),
+        gates_headline(facts),
+        Headline("Tokens trained", wording.count(sum(facts.tokens.values())), sources or "no training stage"),
+        Headline(
+            "Time, all stages",
+            wording.duration(sum(facts.seconds.values()) if facts.seconds else None),
+            f"{wording.count(rate)} tokens per second in training" if rate else "",
+        ),
+    ]
+    return [headline for headline in found if headline]
+
+
+def probe_headline(name: str, probe: Probe | None, *, relative: bool) -> Headline:
+    """A probe's change: as a percentage of the base's bits per byte, or in bits per byte."""
+    label = f"{name.capitalize()} text"
+    if probe is None or probe.before is None or probe.after is None or probe.difference is None:
+        return Headline(label, wording.NOTHING, "not measured", name)
+    share = probe.difference.value / probe.before if probe.before else 0.0
+    figure = wording.signed(probe.difference.value)
+    if relative:
+        figure = f"{wording.signed(100 * share, 0 if abs(share) >= 0.0995 else 1)}%"
+    found = judgement(probe.difference, lower_is_better=True)
+    levels = f"{wording.number(probe.before)} to {wording.number(probe.after)} bits per byte"
+    return Headline(label, figure, levels, name, found)
+
+
+def gap_headline(facts: Facts) -> Headline | None:
+    """How deep general text fell during training, and when it was back."""
+    general = facts.probes.get("general")
+    if general is None or general.depth is None:
+        return None
+    if not has_gap(general):
+        return Headline("Stability gap", "none", "general text never got worse than noise", "general")
+    note = "bits per byte at worst, never back at the base level"
+    if general.recovery_tokens is not None and general.curve:
+        note = "bits per byte at worst, back at the base level after "
+        note += (
+            f"{wording.percent(general.recovery_tokens / (general.curve[-1].tokens or 1), 0)} of the tokens"
+        )
+    return Headline("Stability gap", wording.signed(general.depth), note, "general")
+
+
+def gates_headline(facts: Facts) -> Headline | None:
+    """How many of the recipe's budgets held."""
+    gates = facts.watched.gates
+    if not gates:
+        return None
+    found = Counter(gate.verdict for gate in gates)
+    worst = next(kind for kind in ("broken", "at risk", "not measured", "held") if found[kind])
+    rest = [f"{found[kind]} {kind}" for kind in ("at risk", "broken", "not measured") if found[kind]]
+    acted = len(facts.watched.actions)
+    did = f"acted {acted} time{'s' if acted != 1 else ''}" if acted else "never had to act"
+    note = f"{', '.join(['held', *rest])}; the controller {did}"
+    return Headline("Budgets kept", f"{found['held']} of {len(gates)}", note, "ink", worst)
+
+
+def comparisons(facts: Facts) -> list[Comparison]:
+    """Rows of the before/after table: probes in bits per byte, then tasks in percent."""
+    bits = Measure("bits per byte", wording.number, wording.signed, lower_is_better=True)
+    evaluated = any(probe.measured_by == "evaluate" for probe in facts.probes.values())
+    rows = []
+    for name, probe in facts.probes.items():
+        if probe.before is None or probe.after is None or probe.difference is None:
+            continue
+        before = probe.before_interval or Interval(value=probe.before)
+        after = probe.after_interval or Interval(value=probe.after)
+        in_training = evaluated and probe.measured_by == "training"
+        measure = bits._replace(name="bits per byte, in training") if in_training else bits
+        rows.append(compare(f"{name} text", name, measure, before, after, probe.difference))
+    score = Measure("", wording.percent, wording.points, lower_is_better=False, unit=" pts")
+    for name, task in facts.tasks.items():
+        measure = score._replace(name=task.metric)
+        rows.append(compare(name, "ink", measure, task.before, task.after, task.difference))
+    return rows
+
+
+def compare(
+    label: str, role: str, measure: Measure, before: Interval, after: Interval, difference: Interval
+) -> Comparison:
+    """One row of the before/after table."""
+
+    def in_words(interval: Interval, words: Callable[[float | None], str], unit: str = "") -> tuple[str, str]:
+        bounds = f"{words(interval.low)} to {words(interval.high)}" if interval.known else ""
+        return words(interval.value) + unit, bounds
+
+    return Comparison(
+        label,
+        measure.name,
+        role,
+        *in_words(before, measure.level),
+        *in_words(after, measure.level),
+        *in_words(difference, measure.change, measure.unit),
+        judgement(difference, lower_is_better=measure.lower_is_better),
+        (before.value, after.value, difference.value),
+    )
+
+
+def gate_rows(gates: list[Gate]) -> list[GateRow]:
+    """The budgets with their figures in words, the 95% interval as ±; worst first."""
+    order = ("broken", "at risk", "not measured", "held")
+    return [
+        GateRow(
+            gate,
+            in_unit(gate.value, gate.unit),
+            wording.margin(gate.error, *((1, 100.0) if gate.unit == "accuracy" else ())),
+            None if gate.used is None else min(max(gate.used, 0.0), 1.25),
+        )
+        for gate in sorted(gates, key=lambda gate: order.index(gate.verdict))
+    ]
+
+
+def action_rows(facts: Facts) -> list[ActionRow]:
+    """The controller's actions with their figures in words."""
+    units = {gate.budget: gate.unit for gate in facts.watched.gates}
+    return [
+        ActionRow(
+            action,
+            in_unit(action.value, units.get(action.budget, "")),
+            setting(action.before, action.action),
+            setting(action.after, action.action),
+        )
+        for action in facts.watched.actions
+    ]
+
+
+def in_unit(value: float | None, unit: str) -> str:
+    """A change in a probe's own unit, as short as it can be understood."""
+    if value is None:
+        return wording.NOTHING
+    if unit == "accuracy":
+        return f"{wording.points(value)} pts"
+    if unit.startswith("share"):
+        return wording.percent(value)
+    return wording.signed(value)
+
+
+def setting(value: float | str | None, action: str) -> str:
+    """What the controller changed: a share of replay, a step to go back to, or the factor of the rate."""
+    if value is None:
+        return wording.NOTHING
+    if isinstance(value, str):
+        return value
+    if action in ("roll-back", "stop"):
+        return f"step {wording.count(value)}"
+    return wording.percent(value) if "replay" in action else f"{value:.3g}"
+
+
+def vocabulary_gain(vocabulary: Vocabulary) -> dict[str, str]:
+    """What the new tokens bought: fewer tokens for the same text."""
+    before, after = vocabulary.bytes_per_token_before, vocabulary.bytes_per_token_after
+    added = None
+    if vocabulary.before is not None and vocabulary.after is not None:
+        added = vocabulary.after - vocabulary.before
+    gain = {"tokens": wording.signed(added, 0), "ratio": wording.NOTHING, "finding": ""}
+    if before and after:
+        gain["ratio"] = wording.signed(after - before, 2)
+        if after > before:
+            saved = wording.percent(1 - before / after, 0)
+            gain["finding"] = (
+                f"The same domain text takes {saved} fewer tokens, so each training token covers more."
+            )
+    return gain
+
+
+def removal_reasons(facts: Facts) -> list[str]:
+    """Every reason for which a document was removed from some source."""
+    return list(dict.fromkeys(reason for source in facts.documents.values() for reason in source.removed))
+
+
+def final_name(facts: Facts, probe: Probe) -> str:
+    """What a training curve's end marker is called; without evaluate it is the curve's own end."""
+    if probe.measured_by == "training":
+        return "end"
+    return "merged" if facts.merge else "final"
+
+
+def final_words(facts: Facts) -> str:
+    """What the end markers of the training curves are."""
+    if all(probe.measured_by == "training" for probe in facts.probes.values()):
+        return "where training ended"
+    model = "final model"
+    if facts.merge:
+        weights = [f", {model_words(merged)}" for merged in facts.merge.models]
+        model = f"merged model ({facts.merge.method}{''.join(weights)})"
+    return f"the {model}, drawn at the base level plus its change in held-out bits per byte"
+
+
+def model_words(merged: MergedModel) -> str:
+    """A model that went into a merge, with its weight."""
+    if merged.varied:
+        return f"{merged.model} at weights by layer"
+    return merged.model + ("" if merged.weight is None else f" at weight {merged.weight:g}")

@@ -1,0 +1,147 @@
+"""What was watched and bounded during training: budgets, the controller's actions, the model's inside."""
+# ruff: noqa: RUF012 - pydantic copies the defaults
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cpt.report.schema.base import Fact
+from cpt.report.schema.probes import CurvePoint, TaskCurve
+
+Verdict = Literal["held", "at risk", "broken", "not measured"]
+
+
+class Gate(Fact):
+    """A budget of the recipe, and whether it held when training ended.
+
+    budget: as the recipe states it; `limit` in `unit`.
+    value, error: what was measured against the limit, and its standard error.
+    """
+
+    budget: str
+    probe: str
+    limit: float | None = None
+    unit: str = ""
+    action: str
+    verdict: Verdict
+    value: float | None = None
+    error: float | None = None
+    why: str = ""
+
+    def bounds(self, probe: str) -> bool:
+        """Whether the limit is one of a probe's change, to be drawn into its curve."""
+        return self.probe == probe and self.unit in ("bits per byte", "accuracy")
+
+    def dates(self, probe: str) -> bool:
+        """Whether the limit is the share of the run's tokens after which a probe must be back."""
+        return self.probe == probe and self.unit == "share of tokens"
+
+    @property
+    def used(self) -> float | None:
+        """How much of the budget the measured value takes: 1 is all of it, 0 or less none."""
+        if not self.limit or self.value is None:
+            return None
+        return self.value / self.limit
+
+
+class Action(Fact):
+    """What the controller did when a budget was at risk: a setting went `before` → `after`."""
+
+    step: int
+    tokens: int
+    budget: str
+    probe: str
+    action: str
+    value: float | None = None
+    error: float | None = None
+    before: float | str | None = None
+    after: float | str | None = None
+    why: str = ""
+
+
+class ControlPoint(Fact):
+    """What the controller may change, after a step: the share of replay and the factor of the rate."""
+
+    step: int
+    tokens: int
+    replay_share: float | None = None
+    rate_factor: float | None = None
+
+
+class LayerUpdates(Fact):
+    """How far each layer has moved from the base: ‖w - w₀‖ / ‖w₀‖.
+
+    steps, tokens: of the readings.
+    layers: numbers of the layers, bottom first; `updates`: [layers][readings].
+    total, embeddings, head, bottom_top: [readings]; bottom_top is the mean update of the bottom layers over
+        that of the top ones (Guo et al. 2024 find more than 1.35 early in training).
+    """
+
+    steps: list[int]
+    tokens: list[int]
+    layers: list[int]
+    updates: list[list[float | None]]
+    total: list[float | None] = []
+    embeddings: list[float | None] = []
+    head: list[float | None] = []
+    bottom_top: list[float | None] = []
+
+
+class NewTokens(Fact):
+    """Mean norm of the new tokens' embeddings over that of the old ones', input and output side."""
+
+    step: int
+    tokens: int
+    input: float | None = None
+    output: float | None = None
+
+
+class SourceTokens(Fact):
+    """Tokens trained on so far: `tokens` of all, [points], and `sources`, [points] of each."""
+
+    tokens: list[int]
+    sources: dict[str, list[int]]
+
+
+class Sample(Fact):
+    """A prompt from held-out text, and how the base and the trained model go on."""
+
+    source: str
+    prompt: str
+    before: str
+    after: str
+
+
+class ProbeCost(Fact):
+    """What a probe cost: seconds of all its readings; how many were made of those wanted.
+
+    smallest_share: the smallest part of its sample that a reading was cut to.
+    """
+
+    seconds: float
+    readings: int | None = None
+    wanted: int | None = None
+    smallest_share: float | None = None
+
+
+class MonitorCost(Fact):
+    """The share of training's time that probes took, of what they may take."""
+
+    budget: float | None = None
+    share: float | None = None
+    probes: dict[str, ProbeCost] = {}
+
+
+class Watched(Fact):
+    """Everything that was watched and bounded during training, beside texts."""
+
+    gates: list[Gate] = []
+    actions: list[Action] = []
+    control: list[ControlPoint] = []
+    tasks: dict[str, TaskCurve] = {}
+    drift: list[CurvePoint] = []
+    layers: LayerUpdates | None = None
+    new_tokens: list[NewTokens] = []
+    sources: SourceTokens | None = None
+    samples: list[Sample] = []
+    cost: MonitorCost | None = None

@@ -1,0 +1,239 @@
+"""What a pretrain stage measures while it trains: its probes, as the monitor's settings ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.errors import DataError, Problem, StageFailed
+from cpt.stages.base import Progress
+from cpt.stages.corpus import read_sources, source_problem
+from cpt.stages.documents import has_texts, iterate_texts
+from cpt.stages.monitor_config import Monitor
+
+if TYPE_CHECKING:
+    from cpt.monitor.bits_per_byte import TokenisedText
+    from cpt.monitor.probes.base import Probe
+    from cpt.packed.model import PackedLanguageModel
+    from cpt.training.trains import Trains
+
+HELD_OUT = ("domain", "general")
+"""Sources whose held-out text is always probed."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What is probed, and where.
+
+    Attributes:
+        model: the starting model, whole and loaded; `folder`: its files.
+        work: keeps what the starting model has sampled, for a run that continues.
+    """
+
+    model: Any
+    folder: Path
+    corpus: Path
+    work: Path
+    seed: int
+    new_tokens: Sequence[int]
+    trains: Trains
+
+
+def build_probes(monitor: Monitor, probed: Probed, progress: Progress) -> list[Probe]:
+    """Every probe that the settings ask for, texts first.
+
+    Raises:
+        StageFailed: a task's data are not there, or the starting model samples nothing.
+        DataError: a text has no documents.
+    """
+    from cpt.monitor.probes.new_tokens import NewTokensProbe
+
+    probes: list[Probe] = [*_text_probes(monitor, probed, progress), *_task_probes(monitor, probed, progress)]
+    if monitor.drift is not None:
+        probes.append(_drift_probe(monitor, probed, progress))
+    if monitor.weights is not None:
+        probes += _weights_probe(monitor, probed, progress)
+    if probed.new_tokens:
+        probes.append(NewTokensProbe(probed.new_tokens, monitor.regular))
+    return probes
+
+
+def monitor_problems(monitor: Monitor) -> list[Problem]:
+    """What is wrong with the settings, as far as files and the catalogue of tasks tell."""
+    found = (source_problem(key, source) for key, source in monitor.sources())
+    problems = [problem for problem in found if problem is not None]
+    for name in monitor.tasks:
+        problems += _task_problems(name, monitor.data)
+    return [replace(problem, key=f"monitor.{problem.key}") for problem in problems]
+
+
+def monitor_references(monitor: Monitor) -> list[str]:
+    """Files of the texts, and the folder of the tasks' data."""
+    return [
+        *(source.path for _, source in monitor.sources()),
+        *([monitor.data] if monitor.data is not None and monitor.tasks else []),
+    ]
+
+
+def planned_probes(monitor: Monitor, *, general: bool = True, new_tokens: bool = False) -> str:
+    """What will be read, in words: "probes domain, general, piqa, weights within 5% of the time"."""
+    names = ["domain", *(["general"] if general else []), *monitor.texts, *monitor.tasks]
+    names += ["drift"] if monitor.drift is not None else []
+    names += ["weights"] if monitor.weights is not None else []
+    names += ["new-tokens"] if new_tokens else []
+    bound = "" if monitor.budget is None else f" within {100 * monitor.budget:g}% of the time"
+    return f"probes {', '.join(names)}{bound}"
+
+
+def _text_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterator[Probe]:
+    import numpy as np
+
+    from cpt.corpus import read_index
+    from cpt.corpus.documents import Document
+    from cpt.model_folder.tokenizer import load_tokenizer
+    from cpt.monitor.bits_per_byte import tokenise_text
+    from cpt.monitor.probes.text import TextProbe
+
+    tokenizer, start_token = load_tokenizer(probed.folder), read_index(probed.corpus).start_token
+    positions = getattr(probed.model.config.get_text_config(), "max_position_embeddings", None)
+    window = min(monitor.window, positions or monitor.window)
+
+    def tokenised(texts: Iterable[str], tokens: int) -> TokenisedText:
+        held = list(texts)
+        order = np.random.default_rng(probed.seed).permutation(len(held))
+        return tokenise_text(tokenizer, (held[index] for index in order), window, start_token, tokens)
+
+    for name in HELD_OUT:
+        if has_texts(probed.corpus, name, "heldout"):
+            texts = iterate_texts(probed.corpus, name, "heldout")
+            yield TextProbe(name, tokenised(texts, monitor.tokens), monitor.regular)
+    for name, wanted in monitor.texts.items():
+        items = read_sources(wanted.sources, progress)
+        texts = (item.text for item in items if isinstance(item, Document))
+        try:
+            text = tokenised(texts, wanted.tokens or monitor.tokens)
+        except DataError as error:
+            raise DataError(f"monitor.texts.{name}: {error.message}", hint=error.hint) from error
+        yield TextProbe(name, text, wanted.when(monitor.regular))
+
+
+def _task_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterator[Probe]:
+    from cpt.monitor.probes.task import TaskProbe
+
+    for name, wanted in monitor.tasks.items():
+        progress.message(f"{name}: reading the task")
+        items, grade = _graded(name, wanted.items, monitor.data, probed)
+        yield TaskProbe(name, items, grade, wanted.when(monitor.regular))
+
+
+def _graded(
+    name: str, count: int, data: str | None, probed: Probed
+) -> tuple[int, Callable[[PackedLanguageModel, int], list[float]]]:
+    """How many of a task's items there are, and what scores the first so many of them."""
+    import numpy as np
+
+    from cpt.corpus import read_index
+    from evals.caches import data_cache
+    from evals.harness import SEED, load_tasks, quietly
+    from evals.models.language_model import PackedLM
+    from evals.models.prompting import Prompting
+    from evals.preparation import prepare
+    from evals.suite import Suite
+
+    entry = _entry(name)
+    if entry is None:
+        raise StageFailed(f"there is no task `{name}` with an accuracy")
+    suite = Suite(name=name, about="", tasks=(entry.model_copy(update={"quick": count}),))
+    prepared, left_out = prepare([(suite, "quick")], None if data is None else Path(data), data_cache())
+    failed = {each.task: each.why for each in left_out}
+    with quietly():
+        tasks = load_tasks(prepared, SEED, failed)
+        if name not in tasks:
+            raise StageFailed(
+                f"the task {name} cannot be probed: {failed[name]}",
+                hint="Name the folder of its data, `monitor.data`, or leave the task out.",
+            )
+        task = tasks[name]
+        task.set_fewshot_seed(SEED)
+        task.build_all_requests()
+    by_item: dict[int, list[Any]] = {}
+    for request in task.instances:
+        by_item.setdefault(request.doc_id, []).append(request)
+    order = np.random.default_rng(probed.seed).permutation(sorted(by_item)).tolist()
+    prompting = Prompting(probed.folder, read_index(probed.corpus).start_token)
+    metric = entry.metric.partition(",")[0]
+
+    def grade(module: PackedLanguageModel, first: int) -> list[float]:
+        lm = PackedLM(module, prompting.tokenizer, start_token=prompting.start)
+        asked = [by_item[item] for item in order[:first]]
+        answers = iter(lm.loglikelihood([request for each in asked for request in each]))
+        scores = [task.process_results(each[0].doc, [next(answers) for _ in each]) for each in asked]
+        return [float(score[metric]) for score in scores]
+
+    return len(order), grade
+
+
+def _entry(name: str) -> Any:
+    """A task of the catalogue that is scored by likelihoods; None if there is none of that name."""
+    from evals.catalogue import suites
+    from evals.task_files import task_config, task_files
+
+    for suite in suites().values():
+        for entry in suite.tasks:
+            if entry.task == name and entry.metric.partition(",")[0] in ("acc", "acc_norm"):
+                config = task_config(name) if name in task_files() else {}
+                kind = config.get("output_type", "multiple_choice")
+                return entry if kind in ("multiple_choice", "loglikelihood") else None
+    return None
+
+
+def _task_problems(name: str, data: str | None) -> list[Problem]:
+    from evals.catalogue import suites
+    from evals.local import DataFolder
+    from evals.preparation import source_of
+
+    entry = _entry(name)
+    if entry is None:
+        known = {each.task for suite in suites().values() for each in suite.tasks}
+        reason = "its score is no accuracy of choices" if name in known else "there is no such task"
+        return [Problem(f"{name}: {reason}", key=f"tasks.{name}", hint="See cpt eval suites.")]
+    source = source_of(entry)
+    if data is None or not Path(data).is_dir() or source is None:
+        return []
+    if DataFolder(Path(data)).find(*source).complete:
+        return []
+    message = f"{data} does not hold the data of {name}"
+    return [Problem(message, key="data", hint="See cpt eval suites NAME --data DIR.")]
+
+
+def _drift_probe(monitor: Monitor, probed: Probed, progress: Progress) -> Probe:
+    from cpt.monitor.probes.drift import DriftProbe, as_text
+    from cpt.stages.probing_samples import drift_samples
+
+    assert monitor.drift is not None
+    start, samples = drift_samples(monitor.drift, probed, progress)
+    return DriftProbe(as_text(samples, start), monitor.drift.when(monitor.regular))
+
+
+def _weights_probe(monitor: Monitor, probed: Probed, progress: Progress) -> list[Probe]:
+    from cpt.model_folder.weights import stored_tensors
+    from cpt.monitor.probes.weights import WeightsProbe
+
+    assert monitor.weights is not None
+    if probed.trains.kind == "lora":
+        progress.message("the update of the weights is not probed: an adapter trains beside them")
+        return []
+    model = probed.model
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    embeddings, head = (
+        names[id(matrix.weight)] for matrix in (model.get_input_embeddings(), model.get_output_embeddings())
+    )
+    unknown = names.values() - stored_tensors(probed.folder).keys()
+    if unknown:
+        progress.message(
+            f"the update of the weights is not probed: the model's files have other names ({min(unknown)})"
+        )
+        return []
+    return [WeightsProbe(probed.folder, embeddings, head, monitor.weights.when(monitor.regular))]

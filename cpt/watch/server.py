@@ -1,0 +1,146 @@
+"""Serves one page about one run, on this machine and to this machine only.
+
+There is one address, `/`; no file is ever served. Whoever asks under another name than the server's own is
+turned away: a page elsewhere whose name was made to point here (DNS rebinding) reads nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
+from threading import Lock
+from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
+
+from cpt.errors import UsageError
+from cpt.report.live import POLICY, Live, render_live
+from cpt.report.schema import Facts
+
+HOST = "127.0.0.1"
+PORT = 8417
+"""Where the page is unless a port is asked for, or another server is there."""
+
+_LEAST_PAUSE = 2.0
+_PAUSES = 10.0
+"""Seconds between two pages at least, and multiples of the last one's processor time: a tenth of a core."""
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Source(Protocol):
+    """What is served: see `cpt.watch.watched.Watched`."""
+
+    def version(self) -> str: ...
+
+    def look(self) -> tuple[Facts | None, Live]: ...
+
+
+class Pages:
+    """The newest page, made when it is asked for, when something has changed, and not too often."""
+
+    def __init__(
+        self,
+        source: Source,
+        clock: Callable[[], float] = time.monotonic,
+        spent: Callable[[], float] = time.thread_time,
+    ) -> None:
+        """Serve what a source tells.
+
+        Args:
+            clock, spent: seconds that pass, and seconds of this thread's processor time.
+        """
+        self._source, self._clock, self._spent = source, clock, spent
+        self._lock = Lock()
+        self._version, self._html = "", ""
+        self._next = float("-inf")
+
+    def newer(self, than: str = "") -> str | None:
+        """The page, or None if it is the version that the reader has."""
+        with self._lock:
+            if self._clock() >= self._next and self._source.version() != self._version:
+                began = self._spent()
+                facts, live = self._source.look()
+                self._version, self._html = live.version, render_live(facts, live)
+                cost = self._spent() - began
+                self._next = self._clock() + max(_LEAST_PAUSE, _PAUSES * cost)
+            return None if self._version == than else self._html
+
+
+class Server(ThreadingTCPServer):
+    """`serve_forever` answers until `shutdown`. (`HTTPServer` would ask the network for our name.)"""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, source: Source, port: int | None = None) -> None:
+        """Listen.
+
+        Args:
+            port: None for `PORT` or, if that is taken, any; 0 for any.
+
+        Raises:
+            UsageError: the port is taken, or not ours to take.
+        """
+        self.pages = Pages(source)
+        try:
+            super().__init__((HOST, PORT if port is None else port), _Handler)
+        except OSError as error:
+            if port is not None:
+                hint = "Choose another, or leave --port out."
+                raise UsageError(f"port {port} cannot be used: {error.strerror}", hint=hint) from None
+            super().__init__((HOST, 0), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A reader who leaves early is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+    @property
+    def address(self) -> str:
+        """Where the page is."""
+        return f"http://{HOST}:{self.server_address[1]}/"
+
+    @property
+    def names(self) -> set[str]:
+        """What a browser on this machine may call the server."""
+        return {f"{host}:{self.server_address[1]}" for host in (HOST, "localhost")}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    server_version, sys_version = "cpt", ""
+    timeout = 30
+
+    def do_GET(self) -> None:
+        asked = urlsplit(self.path)
+        if self.headers.get("Host", "").lower() not in self.server.names:
+            self._answer(HTTPStatus.MISDIRECTED_REQUEST)
+        elif asked.path != "/" or asked.netloc:
+            self._answer(HTTPStatus.NOT_FOUND)
+        else:
+            page = self.server.pages.newer(than=parse_qs(asked.query).get("since", [""])[0])
+            self._answer(HTTPStatus.NO_CONTENT if page is None else HTTPStatus.OK, page)
+
+    def _answer(self, status: HTTPStatus, page: str | None = None) -> None:
+        body = (page if page is not None else "").encode()
+        self.send_response(status)
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        if status != HTTPStatus.NO_CONTENT:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""

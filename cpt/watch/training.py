@@ -1,0 +1,88 @@
+"""A training that has not finished, from the files that it writes on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from cpt.monitor.gates import Gate, Judgement, judge
+from cpt.monitor.reading import Reading
+from cpt.monitor.stability import stability
+from cpt.recipe.store import Record
+from cpt.report.facts import StageRecord, TrainingRecord
+from cpt.watch.tail import Tail
+
+FILES = ("steps.jsonl", "probes.jsonl", "actions.jsonl")
+
+
+class TrainingLog:
+    """The files in the scratch folder of an unfinished training stage; only what is new is read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._steps, self._probes, self._actions = (Tail(folder / name) for name in FILES)
+
+    def judged(self, begun: Record, steps: int) -> list[Judgement]:
+        """How every gate's budget stands now.
+
+        Args:
+            begun: what the stage is to make, with its settings.
+            steps: of the whole training; 0 if that is not known.
+        """
+        gates = TypeAdapter(list[Gate]).validate_python(begun.config.get("gates") or [])
+        readings = self._readings()
+        progress = readings[-1].step / steps if readings and steps else 0.0
+        return judge(gates, readings, progress, _tolerance(begun))
+
+    def record(self, begun: Record, judged: Sequence[Judgement]) -> TrainingRecord:
+        """What a report says of the training so far."""
+        steps = self._steps.rows()
+        gaps = stability(self._readings(), _tolerance(begun))
+        return TrainingRecord(
+            stage=begun.name,
+            summary={
+                "stability": {name: asdict(gap) for name, gap in gaps.items()},
+                "gates": [judgement.as_json() for judgement in judged],
+            }
+            | _pace(steps),
+            steps=steps,
+            probes=self._probes.rows(),
+            actions=self._actions.rows(),
+            ledger=_ledger(steps),
+        )
+
+    def _readings(self) -> list[Reading]:
+        return [Reading.from_json(row) for row in self._probes.rows()]
+
+
+def stage_record(begun: Record, seconds: float) -> StageRecord:
+    """An unfinished stage, as a report names it.
+
+    Args:
+        seconds: spent on it so far.
+    """
+    return StageRecord(
+        name=begun.name,
+        kind=begun.stage,
+        fingerprint=begun.fingerprint,
+        seconds=seconds,
+        config=begun.config,
+        versions=begun.versions,
+    )
+
+
+def _tolerance(begun: Record) -> float:
+    return float(begun.config["monitor"]["tolerance"])
+
+
+def _pace(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    return {"tokens_per_second": steps[-1]["tokens"] / steps[-1]["seconds"]} if steps else {}
+
+
+def _ledger(steps: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Tokens by source; the whole ledger is written at the end."""
+    sources = steps[-1].get("sources") or {} if steps else {}
+    return {source: {"tokens": tokens} for source, tokens in sources.items()}

@@ -1,0 +1,81 @@
+"""Budgets as they are written."""
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from cpt.monitor.gates.budget import Budget
+from cpt.monitor.gates.gate import Gate
+
+GATE = TypeAdapter(Gate)
+
+
+@pytest.mark.parametrize(
+    ("text", "probe", "limit", "falls", "recovery"),
+    [
+        ("general <= +0.02", "general", 0.02, False, False),
+        ("general ≤ 0.02 bits per byte", "general", 0.02, False, False),
+        ("general<=+.5 bpb", "general", 0.5, False, False),
+        ("instruction-2 <= 1e-3", "instruction-2", 1e-3, False, False),
+        ("piqa >= -1 point", "piqa", 0.01, True, False),
+        ("arc_easy ≥ \u22122.5 points", "arc_easy", 0.025, True, False),
+        ("piqa >= 0 points", "piqa", 0.0, True, False),
+        ("drift <= 0.1 nats per token", "drift", 0.1, False, False),
+        ("general   recovers within 20%", "general", 0.2, False, True),
+        ("general recover within 2.5 %", "general", 0.025, False, True),
+    ],
+)
+def test_what_a_text_states(text: str, probe: str, limit: float, falls: bool, recovery: bool) -> None:
+    budget = Budget.parse(text)
+    assert (budget.probe, budget.falls, budget.recovery) == (probe, falls, recovery)
+    assert budget.limit == pytest.approx(limit)
+    assert Budget.parse(str(budget)) == budget
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("general", "write it like `general <= \\+0.02`"),
+        ("general < 0.02", "states no budget"),
+        ("general <= lots", "states no budget"),
+        ("general <= -0.02", "asks for an improvement; a budget says how far a probe may rise"),
+        ("piqa >= +1 point", "asks for an improvement; a budget says how far a probe may fall"),
+        ("piqa >= -0.01", "in percentage points, like `>= -1 point`"),
+        ("piqa <= 1 point", "must not fall"),
+        ("general recovers within 120%", "less than 100%"),
+        ("general recovers within 0%", "more than 0%"),
+    ],
+)
+def test_what_is_not_a_budget_is_refused_with_an_example(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Budget.parse(text)
+    with pytest.raises(ValidationError, match=says):
+        GATE.validate_python({"budget": text, "action": "warn"})
+
+
+def test_budgets_that_do_not_go_with_what_is_measured() -> None:
+    assert Budget.parse("general <= 0.02").misfit("text") is None
+    assert Budget.parse("drift <= 0.02").misfit("drift") is None
+    assert Budget.parse("piqa >= -1 point").misfit("task") is None
+    assert "`piqa >= -1 point`" in str(Budget.parse("piqa <= 0.02").misfit("task"))
+    assert "`general <= +0.02`" in str(Budget.parse("general >= -1 point").misfit("text"))
+    assert "never comes back" in str(Budget.parse("drift recovers within 20%").misfit("drift"))
+    assert Budget.parse("piqa recovers within 20%").misfit("task") is None
+
+
+def test_each_action_has_parameters_of_its_own() -> None:
+    gate = GATE.validate_python({"budget": "general <= 0.02", "action": "raise-replay", "most": 0.25})
+    assert (gate.most, gate.least, gate.budget.limit) == (0.25, None, 0.02)
+    assert gate.model_dump(mode="json")["budget"] == "general <= 0.02"
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        GATE.validate_python({"budget": "general <= 0.02", "action": "warn", "most": 0.25})
+    with pytest.raises(ValidationError, match="`factor` has no effect with then: raise-replay"):
+        GATE.validate_python(
+            {"budget": "general <= 0.02", "action": "roll-back", "then": "raise-replay", "factor": 0.5}
+        )
+    with pytest.raises(ValidationError, match="`most` has no effect with then: lower-rate"):
+        GATE.validate_python({"budget": "general <= 0.02", "action": "roll-back", "most": 0.5})
+
+
+def test_a_budget_must_be_text() -> None:
+    with pytest.raises(ValidationError, match="a budget is a text"):
+        GATE.validate_python({"budget": 0.02, "action": "warn"})

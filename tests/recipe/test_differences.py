@@ -1,0 +1,142 @@
+"""Where two runs or recipes part, and what follows from what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fake_stages
+import pytest
+
+from cpt.errors import ReferenceUnavailable
+from cpt.recipe.differences import Differences, differences, side_of_recipe, side_of_run
+from cpt.recipe.journal import Journal, find_run
+from cpt.recipe.load import load
+from cpt.recipe.plan import make_plan
+from cpt.recipe.runner import run
+from cpt.recipe.store import Store
+
+CHAIN = ["corpus", "vocabulary", "pretrain", "merge", "evaluate", "report"]
+
+
+def recipe_with(recipe_file: Path, old: str, new: str) -> Path:
+    text = recipe_file.read_text()
+    assert old in text
+    path = recipe_file.with_name("other.yaml")
+    path.write_text(text.replace(old, new))
+    return path
+
+
+def between(a: Path, b: Path) -> Differences:
+    return differences(*(side_of_recipe(path, fake_stages.REGISTRY) for path in (a, b)))
+
+
+def states(found: Differences) -> dict[str, str]:
+    return {stage.stage: stage.state for stage in found.stages}
+
+
+def test_a_recipe_does_not_differ_from_itself(recipe_file: Path) -> None:
+    found = between(recipe_file, recipe_file)
+    assert (found.settings, found.sources, found.versions, found.first) == ([], [], {}, None)
+    assert states(found) == dict.fromkeys(CHAIN, "same")
+
+
+def test_a_changed_setting_is_the_cause_and_what_follows_follows(recipe_file: Path) -> None:
+    found = between(recipe_file, recipe_with(recipe_file, "peak: 3e-4", "peak: 1e-4"))
+    assert found.first is not None
+    assert (found.first.stage, found.first.why, found.first.follows) == (
+        "pretrain",
+        ("schedule.peak 0.0003 → 0.0001",),
+        (),
+    )
+    assert states(found) == dict.fromkeys(CHAIN[:2], "same") | dict.fromkeys(CHAIN[2:], "differs")
+    merge = found.stages[3]
+    assert (merge.why, merge.follows) == ((), ("pretrain",))
+
+
+def test_a_setting_beside_the_result_leaves_results_the_same(recipe_file: Path, monkeypatch) -> None:
+    monkeypatch.setattr(fake_stages.PretrainConfig, "beside_the_result", frozenset({"compile"}))
+    found = between(recipe_file, recipe_with(recipe_file, "steps: 5", "steps: 5\n      compile: true"))
+    assert found.first is None
+    assert found.settings == []
+
+
+def test_the_seed_and_the_base_differ_in_every_stage_that_they_reach(recipe_file: Path) -> None:
+    seeded = between(recipe_file, recipe_with(recipe_file, "seed: 17", "seed: 3"))
+    assert [stage.why for stage in seeded.stages] == [("seed 17 → 3",)] * 6
+    based = between(recipe_file, recipe_with(recipe_file, "fake:model", "fake:other"))
+    assert based.first is not None
+    assert (based.first.stage, based.first.why) == ("corpus", ("the base model is another",))
+
+
+def test_a_stage_of_one_side_alone(recipe_file: Path) -> None:
+    found = between(recipe_file, recipe_with(recipe_file, "  - vocabulary: {items: 3}\n", ""))
+    assert states(found)["vocabulary"] == "only in a"
+    assert [stage.stage for stage in found.stages] == CHAIN
+    assert found.first is not None
+    assert found.first.stage == "vocabulary"
+    assert found.stages[2].why == ()
+    assert found.stages[2].follows == ("vocabulary",)
+
+
+def test_a_run_against_its_recipe_and_against_changed_data(recipe_file: Path) -> None:
+    run(load(recipe_file), recipe_file.parent / "runs")
+    was = side_of_run(find_run(recipe_file.parent / "runs"), "medical", fake_stages.REGISTRY)
+    same = differences(was, side_of_recipe(recipe_file, fake_stages.REGISTRY))
+    assert same.first is None
+    assert same.settings == []
+    (recipe_file.parent / "notes.txt").write_text("Fever is a sign.\n")
+    found = differences(was, side_of_recipe(recipe_file, fake_stages.REGISTRY))
+    assert found.first is not None
+    assert (found.first.stage, found.first.why) == ("corpus", ("the content of notes.txt changed",))
+    (source,) = found.sources
+    assert (source.stage, source.reference) == ("corpus", "notes.txt")
+    assert source.a != source.b
+
+
+def test_a_run_that_has_not_finished_is_told_by_its_fingerprints(recipe_file: Path) -> None:
+    recipe = load(recipe_file)
+    store = Store(recipe_file.parent / "runs" / "medical")
+    store.prepare()
+    Journal(store.folder, make_plan(recipe, store))
+    side = side_of_run(find_run(recipe_file.parent / "runs"), "medical", fake_stages.REGISTRY)
+    other = side_of_recipe(recipe_with(recipe_file, "peak: 3e-4", "peak: 1e-4"), fake_stages.REGISTRY)
+    found = differences(side, other)
+    assert found.first is not None
+    assert found.first.stage == "pretrain"
+    assert found.sources == []
+
+
+def test_versions_of_two_runs(recipe_file: Path) -> None:
+    run(load(recipe_file), recipe_file.parent / "runs")
+    known = find_run(recipe_file.parent / "runs")
+    older = known.data["versions"] | {"torch": "0.1", "gone": "1"}
+    before = type(known)(known.folder, {**known.data, "versions": older})
+    a, b = (side_of_run(each, "x", fake_stages.REGISTRY) for each in (before, known))
+    assert differences(a, b).versions == {
+        "torch": ("0.1", known.data["versions"]["torch"]),
+        "gone": ("1", None),
+    }
+
+
+def test_data_that_cannot_be_identified_leaves_the_settings_to_compare(
+    recipe_file: Path, monkeypatch
+) -> None:
+    other = recipe_with(recipe_file, "peak: 3e-4", "peak: 1e-4")
+    known = side_of_recipe(recipe_file, fake_stages.REGISTRY)
+
+    def fail(_reference: str) -> str:
+        raise ReferenceUnavailable("cannot be fetched")
+
+    monkeypatch.setattr("cpt.references.fingerprint", fail)
+    side = side_of_recipe(other, fake_stages.REGISTRY)
+    assert side.unknown == "cannot be fetched"
+    found = differences(known, side)
+    assert states(found) == dict.fromkeys(CHAIN[:2], "unknown") | dict.fromkeys(CHAIN[2:], "differs")
+    assert [setting.key for setting in found.settings] == ["pretrain.schedule.peak"]
+
+
+@pytest.mark.parametrize("name", ["corpus", "report"])
+def test_fingerprints_are_those_of_the_plan(recipe_file: Path, name: str) -> None:
+    recipe = load(recipe_file)
+    planned = {entry.step.name: entry.fingerprint for entry in make_plan(recipe, Store(Path("none"))).entries}
+    assert side_of_recipe(recipe_file, fake_stages.REGISTRY).stages[name].fingerprint == planned[name]

@@ -1,0 +1,156 @@
+"""What cannot work about gates is found before a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from cpt.errors import GateFailed
+from cpt.monitor.gates import Gate
+from cpt.stages.pretrain_gates import (
+    Setting,
+    gate_problems,
+    least_rows,
+    may_replay,
+    probe_figures,
+    require_budgets,
+)
+
+GATE = TypeAdapter(Gate)
+PROBES: dict[str, Any] = {"domain": "text", "general": "text", "piqa": "task", "drift": "drift"}
+
+
+def gate(budget: str, action: str = "warn", **options: object) -> Gate:
+    return GATE.validate_python({"budget": budget, "action": action, **options})
+
+
+def problems(
+    *gates: Gate, batch: int = 8, rows: int = 1, replay: bool | None = True, **probes: Any
+) -> list[str]:
+    setting = Setting(probes or PROBES, batch, rows, replay)
+    return [str(problem) for problem in gate_problems(gates, setting)]
+
+
+def test_gates_that_can_work_have_no_problems() -> None:
+    fine = [
+        gate("general <= +0.02"),
+        gate("general <= +0.02", "raise-replay"),
+        gate("piqa >= -1 point", "stop"),
+        gate("drift <= 1", "lower-rate"),
+        gate("general recovers within 20%", "roll-back", then="raise-replay"),
+    ]
+    assert problems(*fine) == []
+    assert problems(*fine, replay=None) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (
+            gate("generl <= +0.02"),
+            r"gates\.0\.budget: no probe is called `generl`(.|\n)*Did you mean `general`",
+        ),
+        (
+            gate("xyz <= +0.02"),
+            r"Measured are `domain`, `general`, `piqa`, `drift`; add others under `monitor`",
+        ),
+        (gate("piqa <= +0.02"), r"more is better: `piqa >= -1 point`"),
+        (gate("drift recovers within 20%"), r"never comes back"),
+        (gate("general <= 0.1", "raise-replay", most=0.15), r"gates\.0\.most: nothing is left to raise"),
+        (
+            gate("general <= 0.1", "raise-replay", least=0.2),
+            r"gates\.0\.least: 0\.2 of 8 sequences is no less",
+        ),
+        (gate("general <= 0.1", "roll-back", then="raise-replay", most=0.1), r"nothing is left to raise"),
+    ],
+)
+def test_what_cannot_work_is_named_with_its_place(bad: Gate, says: str) -> None:
+    found = problems(bad)
+    assert len(found) == 1
+    import re
+
+    assert re.search(says, found[0]), found
+
+
+def test_raising_replay_needs_replay_text() -> None:
+    for each in (
+        gate("general <= 0.1", "raise-replay"),
+        gate("general <= 0.1", "roll-back", then="raise-replay"),
+    ):
+        found = problems(each, replay=False)
+        assert len(found) == 1
+        assert "the corpus has no replay text" in found[0]
+    assert problems(gate("general <= 0.1", "roll-back"), replay=False) == []
+
+
+def test_stopping_at_the_best_point_needs_domain_text() -> None:
+    assert "no held-out domain text" in problems(gate("general <= 0.1", "stop"), general="text")[0]
+
+
+def test_the_same_gate_twice_is_refused_and_two_actions_for_a_budget_are_not() -> None:
+    twice = gate("general <= 0.1", "fail")
+    assert "has 2 gates that fail" in problems(twice, twice)[0]
+    assert problems(twice, gate("general <= 0.1", "raise-replay")) == []
+
+
+def test_all_problems_come_at_once() -> None:
+    assert len(problems(gate("a <= 1"), gate("b <= 1"), gate("piqa <= 1"))) == 3
+
+
+def test_which_rows_replay_may_take() -> None:
+    assert may_replay([gate("general <= 0.1", "raise-replay")])
+    assert may_replay([gate("general <= 0.1", "roll-back", then="raise-replay")])
+    assert not may_replay([gate("general <= 0.1", "roll-back"), gate("general <= 0.1", "stop")])
+    assert least_rows([gate("general <= 0.1", "raise-replay", least=0.125)], 4, 8) == 1
+    assert least_rows([gate("general <= 0.1", "raise-replay")], 4, 8) == 4
+
+
+def test_a_broken_budget_fails_the_stage_with_its_metrics() -> None:
+    row = {"budget": "general <= +0.02", "verdict": "broken", "action": "stop", "why": "general rose"}
+    with pytest.raises(GateFailed, match=r"general <= \+0\.02 is broken: general rose") as failed:
+        require_budgets({"gates": [row], "tokens": 5})
+    assert failed.value.exit_code == 3
+    assert failed.value.metrics["tokens"] == 5
+    require_budgets({"gates": [{**row, "action": "warn"}, {**row, "verdict": "at risk"}]})
+
+
+def test_figures_are_of_the_weights_that_are_the_result() -> None:
+    from types import SimpleNamespace
+
+    from cpt.monitor.reading import Reading
+
+    readings = [
+        Reading(n, n * 10, "general", "text", "bits per byte", 1 + r, 0.0, r, 0.0)
+        for n, r in enumerate((0.0, 0.01, 0.5))
+    ]
+    result: Any = SimpleNamespace(ended=None, steps=2, readings=readings)
+    gates = [gate("general <= +0.02", "stop")]
+    assert probe_figures(gates, result, 0.001)["gates"][0]["verdict"] == "broken"
+    result.ended = {"step": 2, "result_step": 1, "action": "stop", "why": ""}
+    figures = probe_figures(gates, result, 0.001)
+    assert figures["gates"][0]["verdict"] == "held"
+    assert figures["stability"]["general"]["permanent"] == 0.01
+    assert figures["ended"]["result_step"] == 1
+
+
+@pytest.mark.parametrize(
+    ("action", "refused"), [("stop", True), ("roll-back", True), ("raise-replay", False)]
+)
+def test_divided_weights_are_not_gone_back_to(action: str, refused: bool) -> None:
+    from cpt.training.faults import Faults
+    from cpt.training.launch import whole_weights_needed
+    from cpt.training.optimizers import AdamW
+
+    found = whole_weights_needed(
+        AdamW(),
+        Faults(),
+        adapter=False,
+        new_rows=False,
+        stochastic_rounding=False,
+        float8=False,
+        gradient_checkpointing=False,
+        gates=[gate("general <= 0.1", action)],
+    )
+    assert [problem.key for problem in found] == (["gates"] if refused else [])

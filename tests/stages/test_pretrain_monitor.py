@@ -1,0 +1,225 @@
+"""What the pretrain stage measures while it trains: every setting of the monitor, and what is kept of it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from stage_runs import Heard, make_corpus, model_artifact, run_stage
+from tiny import varied_texts, write_jsonl
+
+from cpt.errors import StageFailed
+from cpt.stages.base import Artifact
+from cpt.stages.monitor_config import Monitor
+from cpt.stages.pretrain import STAGE as PRETRAIN
+from cpt.stages.pretrain import PretrainConfig
+
+NOTHING_MORE = {"budget": None, "samples": None, "weights": None}
+"""Of a monitor that reads the corpus's held-out text alone, as often as is due."""
+
+
+@pytest.fixture(scope="module")
+def inputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    folder = tmp_path_factory.mktemp("monitored")
+    base = model_artifact("base", tiny_model, folder)
+    return {"model": base, "corpus": make_corpus(base, folder / "made")}
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_jsonl(tmp_path_factory.mktemp("chat") / "chat.jsonl", varied_texts(30, "answer ")))
+
+
+@pytest.fixture(scope="module")
+def piqa(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("data") / "piqa"
+    folder.mkdir()
+    items = [
+        {"goal": f"cure fever {n}", "sol1": f"rest and water {n}", "sol2": f"run {n} miles"}
+        for n in range(12)
+    ]
+    (folder / "valid.jsonl").write_text("".join(f"{json.dumps(item)}\n" for item in items))
+    (folder / "valid-labels.lst").write_text("".join(f"{n % 2}\n" for n in range(12)))
+    return str(folder.parent)
+
+
+def config(**monitor: Any) -> dict[str, Any]:
+    plain = {"tokens": 900, "batch_sequences": 4, "precision": "fp32"}
+    return plain | {"schedule": {"peak": 2e-2, "warmup": 0}, "monitor": NOTHING_MORE | monitor}
+
+
+def readings(
+    inputs: Mapping[str, Artifact], folder: Path, probe: str | None = None, **monitor: Any
+) -> list[dict[str, Any]]:
+    run_stage(PRETRAIN, config(**monitor), inputs, folder)
+    rows = [json.loads(line) for line in (folder / "output/training/probes.jsonl").read_text().splitlines()]
+    return rows if probe is None else [row for row in rows if row["probe"] == probe]
+
+
+def steps(rows: list[dict[str, Any]]) -> list[int]:
+    return [row["step"] for row in rows]
+
+
+def test_a_text_of_ones_own_is_read_as_often_and_as_much_as_it_says(
+    inputs, tmp_path: Path, chat: str
+) -> None:
+    text = {"sources": [{"path": chat}]}
+    plain = readings(inputs, tmp_path / "plain", "chat", every=2, texts={"chat": text})
+    assert plain[0]["kind"] == "text"
+    assert plain[0]["unit"] == "bits per byte"
+    own = readings(inputs, tmp_path / "own", every=2, texts={"chat": text | {"tokens": 60, "every": 1}})
+    assert len([row for row in own if row["probe"] == "chat"]) > len(plain)
+    assert len([row for row in own if row["probe"] == "domain"]) == len(plain)
+    assert next(row for row in own if row["probe"] == "chat")["value"] != plain[0]["value"]
+    tokens = readings(inputs, tmp_path / "t", "chat", every=2, texts={"chat": text | {"every_tokens": 100}})
+    assert len(tokens) > len(plain)
+
+
+def test_a_monitor_goes_by_tokens_as_well(inputs, tmp_path: Path) -> None:
+    rows = readings(inputs, tmp_path, "domain", every_tokens=100)
+    assert steps(rows) == list(range(rows[-1]["step"] + 1))
+
+
+def test_texts_belong_to_the_fingerprint_and_are_checked_first(chat: str) -> None:
+    text = {"sources": [{"path": chat}, {"path": "notes.dat"}]}
+    made = PretrainConfig.model_validate(config(texts={"chat": text}))
+    assert PRETRAIN.references(made) == [chat, "notes.dat"]
+    missing = PretrainConfig.model_validate(
+        config(texts={"chat": {"sources": [{"path": "wheel:a==1/b.dat"}]}})
+    )
+    (problem,) = PRETRAIN.check(missing, {})
+    assert problem.key == "monitor.texts.chat.sources.0.format"
+
+
+@pytest.mark.parametrize("name", ["general", "drift", "loss", "Chat", "a b"])
+def test_names_that_are_taken_or_no_names_are_refused(name: str) -> None:
+    with pytest.raises(ValidationError):
+        Monitor.model_validate({"texts": {name: {"sources": [{"path": "a.jsonl"}]}}})
+
+
+def test_a_share_may_be_a_percentage_and_is_one() -> None:
+    assert Monitor.model_validate({"budget": "5%"}).budget == Monitor.model_validate({"budget": 0.05}).budget
+    for wrong in ("five%", "0%", 0, 1.5):
+        with pytest.raises(ValidationError):
+            Monitor.model_validate({"budget": wrong})
+    with pytest.raises(ValidationError, match="either every"):
+        Monitor.model_validate({"every": 3, "every_tokens": 100})
+
+
+def test_a_task_is_scored_as_lm_eval_scores_it(inputs, tmp_path: Path, piqa: str, tiny_model: Path) -> None:
+    from evals.catalogue import suites
+    from evals.evaluation import evaluate
+    from evals.preparation import prepare
+    from evals.suite import Suite
+
+    run_stage(PRETRAIN, config(tasks={"piqa": {"items": 12}}, data=piqa), inputs, tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "output/training/probes.jsonl").read_text().splitlines()]
+    found = [row for row in rows if row["probe"] == "piqa"]
+    [entry] = [entry for entry in suites()["general"].tasks if entry.task == "piqa"]
+    suite = Suite(name="one", about="", tasks=(entry,))
+    ready, _ = prepare([(suite, "full")], Path(piqa), tmp_path / "cache", offline=True)
+    models = {0: tiny_model, found[-1]["step"]: tmp_path / "output/model"}
+    for row in (found[0], found[-1]):
+        score = evaluate(
+            str(models[row["step"]]), ready, cache=tmp_path / "answers", precision="fp32", start_token="<s>"
+        ).tasks[0]
+        assert row["value"] == pytest.approx(score.score)
+        assert row["unit"] == "accuracy"
+
+
+def test_items_of_a_task_are_as_many_as_asked(inputs, tmp_path: Path, piqa: str) -> None:
+    tasks = {"piqa": {"items": 5, "every": 1}}
+    rows = readings(inputs, tmp_path, "piqa", tasks=tasks, data=piqa)
+    assert {round(row["value"] * 5, 6) % 1 for row in rows} == {0.0}
+    assert len(rows) == rows[-1]["step"] + 1
+
+
+def test_tasks_that_are_none_or_have_no_data_are_problems(tmp_path: Path, piqa: str) -> None:
+    def keys(**monitor: Any) -> list[str | None]:
+        made = PretrainConfig.model_validate(config(**monitor))
+        return [problem.key for problem in PRETRAIN.check(made, {})]
+
+    assert keys(tasks={"piqa": {}}, data=piqa) == []
+    assert keys(tasks={"winogrande": {}}, data=piqa) == ["monitor.data"]
+    assert keys(tasks={"no-such-task": {}}) == ["monitor.tasks.no-such-task"]
+
+
+def test_a_task_whose_data_are_not_to_be_had_says_so(inputs, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("evals.hub.offline", lambda: True)
+    with pytest.raises(StageFailed, match="the task piqa cannot be probed") as caught:
+        run_stage(PRETRAIN, config(tasks={"piqa": {}}), inputs, tmp_path)
+    assert "monitor.data" in str(caught.value)
+
+
+def test_drift_begins_at_nothing_and_follows_its_settings(inputs, tmp_path: Path) -> None:
+    rows = readings(inputs, tmp_path / "a", "drift", drift={"tokens": 200, "length": 20, "every": 1})
+    assert (rows[0]["value"], rows[0]["standard_error"]) == (0.0, 0.0)
+    assert rows[-1]["value"] > 2 * rows[-1]["standard_error"] > 0
+    samples = json.loads((tmp_path / "a/work/drift.json").read_text())["samples"]
+    assert sum(map(len, samples)) >= 200
+    assert max(map(len, samples)) == 20
+    other = readings(inputs, tmp_path / "b", "drift", drift={"tokens": 100, "length": 10})
+    assert len(other) < len(rows)
+    assert max(map(len, json.loads((tmp_path / "b/work/drift.json").read_text())["samples"])) == 10
+
+
+def test_weights_are_read_unless_an_adapter_trains(inputs, tmp_path: Path) -> None:
+    rows = readings(inputs, tmp_path / "all", "weights", weights={"every": 1})
+    assert rows[0]["value"] == 0
+    values = [row["value"] for row in rows]
+    assert 0 < values[1] < values[-1]
+    assert len(rows) == rows[-1]["step"] + 1
+    assert len(readings(inputs, tmp_path / "few", "weights", weights={"every_tokens": 10**6})) < len(rows)
+    heard = Heard()
+    adapter = {"trains": {"kind": "lora"}}
+    run_stage(PRETRAIN, config(weights={}) | adapter, inputs, tmp_path / "lora", heard)
+    assert any("an adapter trains beside them" in message for message in heard.messages)
+
+
+def test_samples_show_how_the_model_went_on_before_and_after(inputs, tmp_path: Path) -> None:
+    def written(name: str, **samples: int) -> list[dict[str, str]]:
+        run_stage(PRETRAIN, config(samples=samples), inputs, tmp_path / name)
+        return json.loads((tmp_path / name / "output/training/samples.json").read_text())
+
+    plain = written("plain", texts=2, tokens=12)
+    assert [each["source"] for each in plain] == ["domain", "domain", "general", "general"]
+    assert {frozenset(each) for each in plain} == {frozenset({"source", "prompt", "before", "after"})}
+    assert any(each["before"] != each["after"] for each in plain)
+    assert all(each["prompt"] for each in plain)
+    assert len(written("one", texts=1, tokens=12)) == 2
+    short = written("short", texts=2, tokens=3)
+    assert len(short[0]["before"]) < len(plain[0]["before"])
+    run_stage(PRETRAIN, config(), inputs, tmp_path / "none")
+    assert not (tmp_path / "none/output/training/samples.json").exists()
+
+
+def test_the_budget_leaves_out_what_it_must_and_the_summary_says_so(inputs, tmp_path: Path) -> None:
+    metrics = run_stage(PRETRAIN, config(every=1, budget="0.01%"), inputs, tmp_path / "bound")
+    monitor = metrics["monitor"]
+    assert monitor["budget"] == pytest.approx(0.0001)
+    assert monitor["probes"]["domain"]["readings"] == 2
+    assert monitor["probes"]["domain"]["wanted"] == metrics["steps"] + 1
+    free = run_stage(PRETRAIN, config(every=1), inputs, tmp_path / "free")["monitor"]
+    assert free["budget"] is None
+    assert free["probes"]["domain"]["readings"] == free["probes"]["domain"]["wanted"]
+    assert free["probes"]["domain"]["smallest_share"] == 1.0
+
+
+def test_what_is_said_of_the_time_is_what_was_measured(inputs, tmp_path: Path) -> None:
+    metrics = run_stage(PRETRAIN, config(samples={"texts": 1, "tokens": 2}, every=1), inputs, tmp_path)
+    assert metrics["monitor"]["share"] == pytest.approx(metrics["probe_seconds"] / metrics["seconds"])
+    read = sum(probe["seconds"] for probe in metrics["monitor"]["probes"].values())
+    assert read < metrics["probe_seconds"]
+
+
+def test_the_plan_names_what_is_probed(inputs, chat: str) -> None:
+    text = {"sources": [{"path": chat}]}
+    made = PretrainConfig.model_validate(
+        {"tokens": 900, "monitor": {"texts": {"chat": text}, "tasks": {"piqa": {}}, "drift": {}}}
+    )
+    probes = "probes domain, general, chat, piqa, drift, weights within 5% of the time"
+    assert PRETRAIN.forecast(made, {}) == f"900 tokens; {probes}"
+    assert PRETRAIN.forecast(made, inputs).endswith(probes)

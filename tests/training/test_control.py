@@ -1,0 +1,228 @@
+"""Gates act in a run: on the stream, the rate, the weights and the end; and a killed run does the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import gated
+import pytest
+import torch
+from gated import GATE, Phased, distances, forgetting, gate
+from tiny_runs import SETTINGS, equal
+from tiny_runs import run as run_plainly
+
+from cpt.monitor.gates import Gate
+from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.faults import Faults
+from cpt.training.schedules import Constant
+from cpt.training.state import Result
+from cpt.training.step import Gradient, Stepper
+
+STEPS = 24
+
+
+PLAIN = dataclasses.replace(
+    SETTINGS, steps=STEPS, schedule=Constant(peak=1e-3, warmup=0), checkpoint=Checkpoints(every=5)
+)
+
+
+def run(
+    folder: Path, work: Path, *gates: Gate, die_at: int | None = None, probes: Any = None, **more: Any
+) -> tuple[dict[str, torch.Tensor], Result, list[str]]:
+    probes = forgetting(folder) if probes is None else probes
+    settings = dataclasses.replace(PLAIN, gates=gates, **more)
+    return run_plainly(folder, work, settings, die_at, Phased(), probes)
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def summary(actions: list[dict[str, Any]]) -> list[tuple[int, str, Any, Any]]:
+    return [(each["step"], each["action"], each["from"], each["to"]) for each in actions]
+
+
+MORE, SLOWER, END, BACK = (
+    GATE.validate_python(each) for each in (gated.MORE, gated.SLOWER, gated.END, gated.BACK)
+)
+FAIL = gate("general <= +0.02", "fail", after=0.5)
+WARN = gate("general <= +0.02", "warn")
+
+
+def test_without_gates_nothing_is_noted_but_the_tokens_by_source(tiny_model: Path, tmp_path: Path) -> None:
+    _, result, _ = run(tiny_model, tmp_path)
+    assert (result.actions, result.ended, result.phases) == ([], None, [])
+    assert not (tmp_path / "actions.jsonl").exists()
+    last = lines(tmp_path / "steps.jsonl")[-1]
+    assert last["sources"] == {name: entry["tokens"] for name, entry in result.ledger.items()}
+    assert "replay_share" not in last
+
+
+def test_a_warning_changes_nothing(tiny_model: Path, tmp_path: Path) -> None:
+    plain, _, _ = run(tiny_model, tmp_path / "plain")
+    warned, result, said = run(tiny_model, tmp_path / "warned", WARN)
+    assert equal(plain, warned)
+    assert {action["action"] for action in result.actions} == {"warn"}
+    assert result.actions == lines(tmp_path / "warned" / "actions.jsonl")
+    assert any("general <= +0.02 is broken: general rose by" in text for text in said)
+
+
+def test_replay_is_raised_from_the_next_step_on(tiny_model: Path, tmp_path: Path) -> None:
+    plain, _, _ = run(tiny_model, tmp_path / "plain")
+    weights, result, said = run(tiny_model, tmp_path / "run", MORE)
+    assert not equal(plain, weights)
+    raised = result.actions[0]
+    assert raised.keys() == {
+        *("step", "tokens", "budget", "probe", "action", "value", "error", "from", "to", "why")
+    }
+    assert (raised["action"], raised["from"], raised["to"]) == ("raise-replay", 0.25, 0.5)
+    assert summary(result.actions)[-1][3] == 0.75
+    log = {record["step"]: record for record in lines(tmp_path / "run" / "steps.jsonl")}
+    first = raised["step"]
+    # the record of a step holds the share that it had; a change is for the step after
+    assert [log[step]["replay_share"] for step in (1, first, first + 1)] == [0.25, 0.25, 0.5]
+    assert result.phases[:2] == [(0, 1), (first, 2)]
+    counts = [sum(row.source == "replay" for row in Phased(result.phases).batch(s)) for s in range(STEPS)]
+    assert result.ledger["replay"]["sequences"] == sum(counts)
+    assert any(f"step {first}: replay is raised from 0.25 to 0.5" in text for text in said)
+
+
+def test_the_rate_is_lowered(tiny_model: Path, tmp_path: Path) -> None:
+    _, result, _ = run(tiny_model, tmp_path, SLOWER)
+    log = lines(tmp_path / "steps.jsonl")
+    assert all(record["lr"] == pytest.approx(1e-3 * record["rate_factor"]) for record in log)
+    assert log[-1]["rate_factor"] == 0.2
+    assert [action["to"] for action in result.actions] == [0.5, 0.25, 0.2]
+
+
+def test_stop_ends_at_the_best_point(tiny_model: Path, tmp_path: Path) -> None:
+    probes = forgetting(tiny_model)
+    kept: dict[int, dict[str, torch.Tensor]] = {}
+    read = probes[0].read
+
+    def noting(subject: Any, share: float) -> Any:
+        found = {n: p.detach().clone() for n, p in subject.module.model.named_parameters()}
+        kept[len(kept)] = found
+        return read(subject, share)
+
+    probes[0].read = noting
+    weights, result, _ = run(tiny_model, tmp_path, END, probes=probes)
+    assert result.ended is not None
+    general = {r.step: r.rise for r in result.readings if r.probe == "general"}
+    domain = {r.step: -r.rise for r in result.readings if r.probe == "domain"}
+    worth = {step: domain[step] - 3.9 * max(0.0, general[step]) for step in general if step}
+    best = max(worth, key=lambda step: worth[step])
+    assert result.ended["result_step"] == best < result.ended["step"] == result.steps < STEPS
+    assert equal(weights, kept[sorted(general).index(best)])
+    assert summary(result.actions)[-1] == (result.steps, "stop", None, best)
+    trained = sum(len(row.tokens) for step in range(best) for row in Phased().batch(step))
+    assert result.tokens == trained
+    assert sum(entry.get("skipped_sequences", 0) for entry in result.ledger.values()) == 4 * (
+        result.steps - best
+    )
+
+
+def test_roll_back_goes_to_where_the_budget_held_and_on_from_there(tiny_model: Path, tmp_path: Path) -> None:
+    _, result, _ = run(tiny_model, tmp_path, BACK)
+    back = [action for action in result.actions if action["action"] == "roll-back"]
+    assert 1 <= len(back) <= 2
+    rises = {r.step: r.rise for r in result.readings if r.probe == "general"}
+    assert rises[back[0]["to"]] <= 0.05 < rises[back[0]["from"]]
+    assert result.steps == STEPS
+    assert lines(tmp_path / "steps.jsonl")[-1]["rate_factor"] == pytest.approx(0.1 ** len(back))
+    after = min(step for step in rises if step > back[0]["from"])
+    assert rises[after] < rises[back[0]["from"]]
+    skipped = sum(entry.get("skipped_sequences", 0) for entry in result.ledger.values())
+    assert skipped == 4 * sum(action["from"] - action["to"] for action in back)
+
+
+def test_fail_ends_the_run_after_its_time_of_grace(tiny_model: Path, tmp_path: Path) -> None:
+    _, result, _ = run(tiny_model, tmp_path, FAIL)
+    assert result.ended is not None
+    assert result.ended["step"] == result.ended["result_step"] == result.steps == STEPS // 2
+    assert result.ended["action"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("gates", "die_at", "mode"),
+    [
+        ((MORE,), 5, "blocking"),
+        ((SLOWER, MORE), 13, "async"),
+        ((BACK,), 16, "blocking"),
+        ((END,), 8, "async"),
+    ],
+    ids=["replay", "both", "back", "stop"],
+)
+def test_a_killed_run_acts_as_one_that_was_not(
+    tiny_model: Path, tmp_path: Path, gates: tuple[Gate, ...], die_at: int, mode: str
+) -> None:
+    checkpoint = Checkpoints.model_validate({"every": 3, "mode": mode})
+    expected, whole, _ = run(tiny_model, tmp_path / "whole", *gates, checkpoint=checkpoint)
+    assert whole.actions
+    for moment in (die_at, die_at + 2):
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_model, tmp_path / "killed", *gates, die_at=moment, checkpoint=checkpoint)
+    weights, result, _ = run(tiny_model, tmp_path / "killed", *gates, checkpoint=checkpoint)
+    assert equal(weights, expected)
+    assert (result.actions, result.phases, result.ended) == (whole.actions, whole.phases, whole.ended)
+    assert result.ledger == whole.ledger
+    assert lines(tmp_path / "killed" / "actions.jsonl") == whole.actions
+    timeless = [
+        [
+            {k: v for k, v in record.items() if "second" not in k}
+            for record in lines(tmp_path / name / "steps.jsonl")
+        ]
+        for name in ("killed", "whole")
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_a_fault_after_going_back_does_not_bring_back_what_was_dropped(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = Faults.model_validate({"not_finite": "roll-back", "snapshot_every": 7})
+    _, plain, _ = run(tiny_model, tmp_path / "plain", BACK, faults=faults)
+    back = plain.actions[0]
+    gradient, calls = Stepper.gradient, []
+
+    def spoilt(self: Stepper, batch: Any) -> Gradient:
+        calls.append(1)
+        found = gradient(self, batch)
+        return dataclasses.replace(found, loss_nats=float("nan")) if len(calls) == back["from"] + 1 else found
+
+    monkeypatch.setattr(Stepper, "gradient", spoilt)
+    _, result, _ = run(tiny_model, tmp_path / "run", BACK, faults=faults)
+    assert result.faults[0]["back_to"] == back["from"]  # the state right after going back
+    rises = {r.step: r.rise for r in result.readings if r.probe == "general"}
+    assert rises[back["from"] + 2] < rises[back["from"]]
+
+
+def test_gates_are_fixed_for_a_run(tiny_model: Path, tmp_path: Path) -> None:
+    from cpt.errors import StageFailed
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, tmp_path, MORE, die_at=8)
+    with pytest.raises(StageFailed, match=r"other settings.*gates"):
+        run(tiny_model, tmp_path, SLOWER)
+
+
+def test_probes_that_are_read_at_different_times_are_acted_upon_when_they_are(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    probes = [
+        *distances(tiny_model, 0, 12, general=lambda d: 1 + 0.1 * d),
+        *distances(tiny_model, *range(0, STEPS, 2), domain=lambda d: 2 - d),
+    ]
+    _, result, _ = run(tiny_model, tmp_path, MORE, probes=probes)
+    assert [action["step"] for action in result.actions] == [12]
+
+
+def test_the_tokens_by_source_add_up(tiny_model: Path, tmp_path: Path) -> None:
+    run(tiny_model, tmp_path, MORE)
+    log = lines(tmp_path / "steps.jsonl")
+    assert all(sum(record["sources"].values()) == record["tokens"] for record in log)
+    assert all(a["sources"]["domain"] < b["sources"]["domain"] for a, b in pairwise(log))

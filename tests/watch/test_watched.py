@@ -1,0 +1,155 @@
+"""What the page of a run that goes on is made of: later, killed, continued, finished, damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from growing import STEPS, TOKENS, GrowingRun
+
+from cpt.watch.watched import Watched
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[GrowingRun]:
+    """A run that is held by a process, in the middle of its training."""
+    growing = GrowingRun(tmp_path).begin()
+    with growing.store.lock():
+        yield growing
+
+
+def test_a_run_may_begin_later(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, "medical")
+    facts, live = watched.look()
+    assert facts is None
+    assert (live.state, live.name) == ("waiting", "medical")
+    GrowingRun(tmp_path).begin().train(1, 10)
+    assert watched.version() != live.version
+    assert watched.look()[0] is not None
+
+
+def test_without_a_name_the_newest_run_is_watched(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    for name in ("first", "second"):
+        growing = GrowingRun(tmp_path, name)
+        growing.data["started"] += name
+        growing.begin()
+        assert watched.look()[1].name == name
+
+
+def test_it_tells_how_far_the_run_is(tmp_path: Path, run: GrowingRun) -> None:
+    run.train(1, 40)
+    facts, live = Watched(tmp_path).look()
+    assert live.state == "running"
+    assert live.advance is not None
+    assert (live.advance.stage, live.advance.done, live.advance.total) == ("pretrain", 40, STEPS)
+    assert live.advance.seconds_left == 120
+    assert [(stage.name, stage.state) for stage in live.stages] == [
+        ("pretrain", "running"),
+        ("report", "waiting"),
+    ]
+    assert facts is not None
+    assert facts.training is not None
+    assert (facts.training.steps, facts.training.tokens) == (40, 40 * TOKENS)
+    assert [point.step for point in facts.probes["general"].curve] == [1, 10, 20, 30, 40]
+    assert facts.tokens == {"domain": 36_000, "replay": 4_000}
+    assert facts.tokens_per_second == 500
+    assert facts.absent == ["corpus", "vocabulary", "merge", "evaluate"]
+
+
+def test_a_stage_that_is_to_come_is_not_absent(tmp_path: Path, run: GrowingRun) -> None:
+    run.data["stages"]["evaluate"] = {"kind": "evaluate", "fingerprint": "ef" * 32, "state": "waiting"}
+    run.train(1, 10)
+    facts, _ = Watched(tmp_path).look()
+    assert facts is not None
+    assert facts.absent == ["corpus", "vocabulary", "merge"]
+
+
+@pytest.mark.parametrize(("rise", "word"), [(0.0, "held"), (0.05, "broken")])
+def test_the_verdict_is_that_of_the_gates(tmp_path: Path, run: GrowingRun, rise: float, word: str) -> None:
+    run.train(1, 40, rise)
+    facts, live = Watched(tmp_path).look()
+    assert facts is not None
+    assert [gate.verdict for gate in facts.watched.gates] == [word]
+    assert ("general <= +0.02 is broken" in live.verdict) == (word == "broken")
+
+
+def test_every_change_is_a_new_version(tmp_path: Path, run: GrowingRun) -> None:
+    watched = Watched(tmp_path)
+    run.train(1, 10)
+    versions = [watched.version(), watched.version()]
+    assert len(set(versions)) == 1
+    run.train(11, 12)
+    versions.append(watched.version())
+    (run.work / "actions.jsonl").write_text("")
+    versions.append(watched.version())
+    run.tell(state="failed", error="out of memory")
+    versions.append(watched.version())
+    assert len(set(versions)) == 4
+    assert watched.look()[1].problem == "out of memory"
+
+
+def test_a_run_that_was_killed_and_goes_on(tmp_path: Path) -> None:
+    watched, growing = Watched(tmp_path), GrowingRun(tmp_path).begin()
+    with growing.store.lock():
+        growing.train(1, 55)
+        assert watched.look()[1].state == "running"
+    facts, live = watched.look()
+    assert live.state == "killed"
+    assert live.stages[0].state == "killed"
+    assert live.advance is not None
+    assert (live.advance.done, live.advance.seconds_left) == (55, None)
+    assert facts is not None
+    with growing.store.lock():
+        growing.cut(40)
+        growing.train(41, 48)
+        facts, live = watched.look()
+        assert live.state == "running"
+        assert facts is not None
+        assert facts.training is not None
+        assert [point.step for point in facts.training.points] == list(range(1, 49))
+
+
+def test_a_finished_run_is_its_report(tmp_path: Path, run: GrowingRun) -> None:
+    watched = Watched(tmp_path)
+    run.train(1, STEPS)
+    watched.look()
+    run.finish()
+    facts, live = watched.look()
+    assert (live.state, live.advance, live.verdict) == ("finished", None, "")
+    assert facts is not None
+    assert facts.training is not None
+    assert facts.training.steps == STEPS
+    assert facts.seconds == {"pretrain": 0.0}
+
+
+def test_damage_is_told_and_does_not_end_the_watch(tmp_path: Path, run: GrowingRun) -> None:
+    run.train(1, 20)
+    watched, probes = Watched(tmp_path), run.work / "probes.jsonl"
+    whole = probes.read_bytes()
+    for damage in (b"{}\n", b"not JSON\n", b"7\n"):
+        probes.write_bytes(damage)
+        facts, live = watched.look()
+        assert facts is None
+        assert "no report can be made of it" in live.problem
+    probes.write_bytes(whole)
+    assert watched.look()[0] is not None
+
+
+def test_looking_changes_nothing(tmp_path: Path, run: GrowingRun) -> None:
+    def state() -> dict[Path, float]:
+        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name != ".lock"}
+
+    run.train(1, 20)
+    before = state()
+    Watched(tmp_path).look()
+    assert state() == before
+
+
+def test_the_title_is_that_of_the_recipes_report(tmp_path: Path, run: GrowingRun) -> None:
+    run.data["recipe"]["stages"][-1] = {"report": {"title": "Medicine"}}
+    run.train(1, 20)
+    facts, _ = Watched(tmp_path).look()
+    assert facts is not None
+    assert facts.title == "Medicine"
