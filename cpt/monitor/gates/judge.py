@@ -136,7 +136,7 @@ class _Case:
             verdict = "broken"
         elif counts and worse + ONE_SIDED_95 * error > limit:
             verdict = "at risk"
-        elif counts and self.progress < 1 and ahead.exceeds(limit, ONE_SIDED_95):
+        elif counts and self.progress < 1 and ahead.worse > limit:
             verdict, why = "at risk", f"{why}, and by its trend ends at {_amount(ahead.worse, reading)}"
         elif self._bound * error > limit > 0:
             why = f"{why}, which is less than its noise"

@@ -1,7 +1,7 @@
 """Where a probe will be at the end of a run, if it goes on as it does.
 
-Forgetting slows down: without replay a loss on old text rises about as the logarithm of the tokens. So a
-straight line is laid through the latest readings over the logarithm of progress (least squares).
+A straight line is laid through the latest readings (least squares). Forgetting slows down later in a run, so
+the line is believed no further ahead than the run is old.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cpt.monitor.noise import known
 _LEAST = 3
 """Readings that a line is laid through at least."""
 
-_BACK, _AHEAD = 0.5, 4.0
+_BACK, _AHEAD = 0.5, 2.0
 """Multiples of the progress so far: how far back readings count, and how far ahead the line is believed."""
 
 
@@ -26,10 +26,6 @@ class Forecast:
 
     worse: float
     error: float
-
-    def exceeds(self, limit: float, errors: float = 0.0) -> bool:
-        """Whether it is above a limit by more than so many standard errors."""
-        return self.worse - errors * self.error > limit
 
     def is_below(self, limit: float, errors: float) -> bool:
         """Whether it is below a limit by more than so many standard errors, or cannot be told."""
@@ -53,9 +49,8 @@ def forecast(progress: Sequence[float], worse: Sequence[float], errors: Sequence
     near = [reading for reading in trained if reading[0] >= _BACK * trained[-1][0]]
     recent = max(near, trained[-_LEAST:], key=len)
     at, values, errors = zip(*recent, strict=True)
-    x = [math.log(share) for share in at]
-    middle = sum(x) / len(x)
-    spread = sum((each - middle) ** 2 for each in x)
-    ahead = math.log(min(1.0, _AHEAD * at[-1])) - middle
-    weights = [1 / len(x) + ahead * (each - middle) / spread for each in x]  # of each reading
+    middle = sum(at) / len(at)
+    spread = sum((share - middle) ** 2 for share in at)
+    ahead = min(1.0, _AHEAD * at[-1]) - middle
+    weights = [1 / len(at) + ahead * (share - middle) / spread for share in at]  # of each reading
     return Forecast(sum(map(mul, weights, values)), math.hypot(*map(mul, weights, errors)))

@@ -174,14 +174,14 @@ def test_a_planted_rise_is_found_at_the_end() -> None:
     assert sum(judgement.verdict == "broken" for judgement in found) > 190
 
 
-def test_the_forecast_is_exact_on_a_logarithm() -> None:
-    progress = [0.25, 0.3, 0.4]
-    worse = [0.1 + 0.02 * math.log(p) for p in progress]
+def test_the_forecast_is_exact_on_a_line() -> None:
+    progress = [0.5, 0.6, 0.8]
+    worse = [0.1 + 0.02 * p for p in progress]
     ahead = forecast(progress, worse, [0.0] * 3)
-    assert ahead.worse == pytest.approx(0.1)
+    assert ahead.worse == pytest.approx(0.12)
     assert ahead.error == 0
     near = forecast([p / 10 for p in progress], worse, [0.0] * 3)
-    assert near.worse == pytest.approx(worse[-1] + 0.02 * math.log(4))  # no further than it is believed
+    assert near.worse == pytest.approx(0.1 + 0.02 * 2 * 0.8)  # no further than the run is old
 
 
 def test_the_forecasts_error_is_that_of_a_line() -> None:
