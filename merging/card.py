@@ -11,11 +11,12 @@ from merging.plan import Plan
 from merging.request import Parent
 
 
-def model_card(plan: Plan, command: str | None = None) -> str:
+def model_card(plan: Plan, command: str | None = None, chosen: str | None = None) -> str:
     """README.md of a merge.
 
     Args:
         command: what makes the same model again.
+        chosen: how the parameters were chosen.
     """
     request, method = plan.request, plan.method
     names = sorted({name for model in request.models for name in model.parameters})
@@ -38,6 +39,8 @@ def model_card(plan: Plan, command: str | None = None) -> str:
         *(_rows(plan.alignment) if plan.alignment else ()),
         *(f"- {note}: the result is as {plan.vocabulary_of.name}" for note in plan.notes),
     ]
+    if chosen is not None:
+        lines += ["", chosen]
     if command is not None:
         lines += ["", "Made again by:", "", "```", command, "```"]
     return "\n".join(lines).rstrip() + "\n"
@@ -66,7 +69,11 @@ def _settings(plan: Plan) -> list[str]:
     request = plan.request
     said = {name: json.dumps(value) for name, value in sorted(request.parameters.items())}
     said["vocabulary"] = plan.vocabulary_of.name if plan.tokenizer is None else "union"
-    said["chat template and generation settings"] = plan.settings_of.name
+    if request.chat_template is None:
+        said["chat template and generation settings"] = plan.settings_of.name
+    else:
+        said["chat template"] = "one of its own"
+        said["generation settings"] = plan.settings_of.name
     said["data type"] = str(plan.dtype).removeprefix("torch.")
     if plan.method.random:
         said["seed"] = str(request.seed)

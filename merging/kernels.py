@@ -26,7 +26,7 @@ from merging.sources import Source, is_finite
 CHUNK = 2**19
 """Weights of a tensor that are worked on at a time; the chunks of a few models fit a processor's cache."""
 
-_TWO_AT_A_TIME = 2**22
+TWO_AT_A_TIME = 2**22
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ def _chunks(
     elif piece.method.elementwise:
         for tensors in _reads(piece.sources, piece.height, compute):
             yield _apply(piece, tensors, dtype)
-    elif (ranks := _ranks(piece)) is not None:
+    elif (ranks := ranks_of(piece)) is not None:
         yield from _sparse(piece, ranks, dtype, compute)
     else:
         tensors = [source.read(0, piece.height).reshape(piece.shape) for source in piece.sources]
@@ -151,7 +151,7 @@ def _apply(
     return result
 
 
-def _ranks(piece: Piece) -> list[Ranks | None] | None:
+def ranks_of(piece: Piece) -> list[Ranks | None] | None:
     """For TIES and Breadcrumbs which changes of each model are kept (None: all); else None.
 
     With `rescale` the changes are scaled by sums over whole tensors, which are left to mergekit.
@@ -203,7 +203,7 @@ def _selectors(
             return lambda change: torch.ones_like(change, dtype=torch.bool)
         return selector(_Changes(piece.sources[0], model, piece.height, compute), size, kept)
 
-    with ThreadPoolExecutor(max_workers=2 if size <= _TWO_AT_A_TIME else 1) as pool:
+    with ThreadPoolExecutor(max_workers=2 if size <= TWO_AT_A_TIME else 1) as pool:
         return list(pool.map(of, piece.sources[1:], ranks))
 
 

@@ -7,20 +7,18 @@ report = run(plan(request), output)
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cpt import durable
-from cpt.errors import CannotMerge, DiskFull, StageFailed
+from cpt.errors import CannotMerge
 from cpt.model_folder.architecture import StoredNames
 from cpt.model_folder.vocabulary import check_shapes
 from merging.card import model_card
+from merging.output import written_whole
 from merging.plan import Plan
 from merging.settings import write_settings
 from merging.writer import shards, size_of, write_checksums, write_weights
@@ -28,9 +26,6 @@ from merging.writer import shards, size_of, write_checksums, write_weights
 SHARD_BYTES = 5_000_000_000
 ROWS = "merge_rows.json"
 """In the result, if the vocabularies differed: what was done with which rows."""
-
-_MARGIN = 2**26
-_ERRNO_FULL = 28
 
 
 @dataclass(frozen=True)
@@ -69,6 +64,7 @@ def run(
     *,
     shard_bytes: int = SHARD_BYTES,
     command: str | None = None,
+    chosen: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> MergeReport:
     """Merge into a Hugging Face folder, which is there whole or not at all.
@@ -80,6 +76,7 @@ def run(
         output: must not exist, or be empty.
         shard_bytes: size at which the weights go on in another file.
         command: what makes the same model again, for the model card.
+        chosen: how the parameters were chosen, for the model card.
         progress: called with the bytes that are done and their sum.
 
     Raises:
@@ -89,8 +86,7 @@ def run(
     """
     layout = shards(plan.tensors, shard_bytes)
     total = sum(size_of(tensor) for tensor in plan.tensors)
-    aside = _place_aside(output, total)
-    try:
+    with written_whole(output, total) as aside:
         done = 0
         for tensor in write_weights(aside, layout):
             done += size_of(tensor)
@@ -101,19 +97,8 @@ def run(
             text = json.dumps(plan.alignment.listing(), ensure_ascii=False, indent=1)
             (aside / ROWS).write_text(text + "\n", encoding="utf-8")
             check_shapes(aside)
-        (aside / "README.md").write_text(model_card(plan, command), encoding="utf-8")
+        (aside / "README.md").write_text(model_card(plan, command, chosen), encoding="utf-8")
         checksums = write_checksums(aside)
-        durable.flush(aside)
-        if output.is_dir():
-            output.rmdir()
-        aside.rename(output)
-        durable.flush_one(output.parent)
-    except OSError as error:
-        if error.errno == _ERRNO_FULL:
-            raise DiskFull(output.parent, total, shutil.disk_usage(output.parent).free) from error
-        raise StageFailed(f"the merge cannot be written to {output}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return _report(plan, checksums)
 
 
@@ -153,24 +138,6 @@ def _places(model: Any, plan: Plan) -> dict[str, torch.Tensor]:
     if problems:
         raise CannotMerge(problems, hint="Load a parent with the vocabulary of the result.")
     return places
-
-
-def _place_aside(output: Path, needed: int) -> Path:
-    """An empty folder beside the output."""
-    if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
-        raise CannotMerge([f"{output} exists already"], hint="Choose another folder, or remove it first.")
-    aside = output.absolute().with_name(f".{output.name}.unfinished")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        aside.mkdir(parents=True)
-    except OSError as error:
-        raise CannotMerge([f"nothing can be written beside {output}: {error.strerror}"]) from error
-    free = shutil.disk_usage(aside).free
-    if free < needed + _MARGIN:
-        with suppress(OSError):
-            aside.rmdir()
-        raise DiskFull(output.parent, needed, free)
-    return aside
 
 
 def _report(plan: Plan, checksums: Mapping[str, str]) -> MergeReport:

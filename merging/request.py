@@ -45,6 +45,7 @@ class Request:
             base and models, or "auto": the model that has every token of all models, else the union.
         settings: name of the parent whose chat template and generation settings the result has; None for
             the one that gives the tokenizer (of a union: the base, or else the first model).
+        chat_template: a chat template (Jinja) to be taken instead of a parent's.
         dtype: data type of the result, such as "bfloat16"; None for the widest of the parents, per tensor.
         compute_dtype: data type of the arithmetic; None for float64 in task arithmetic, which makes it
             exact, and float32, or the parents' if that is wider, elsewhere; "stored" for the parents',
@@ -59,6 +60,7 @@ class Request:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: str = AUTO
     settings: str | None = None
+    chat_template: str | None = None
     dtype: str | None = None
     compute_dtype: str | None = None
     seed: int = 0

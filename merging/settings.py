@@ -45,14 +45,15 @@ def _write_tokenizer(plan: Plan, output: Path) -> None:
         files.write_data(output, plan.tokenizer)
         files.load_as_written(output)
         (output / files.ADDED).unlink(missing_ok=True)
-    if plan.settings_of is plan.vocabulary_of:
+    template = plan.request.chat_template
+    if template is None and plan.settings_of is plan.vocabulary_of:
         return
     settings = files.read_settings(output / files.CONFIG)
     if settings.pop("chat_template", None) is not None:
         files.write_settings(output / files.CONFIG, settings)
     (output / "chat_template.json").unlink(missing_ok=True)
     (output / files.TEMPLATE).unlink(missing_ok=True)
-    template = files.chat_template(plan.settings_of.folder)
+    template = files.chat_template(plan.settings_of.folder) if template is None else template
     if template is not None:
         (output / files.TEMPLATE).write_text(template, encoding="utf-8")
 

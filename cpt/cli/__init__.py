@@ -18,6 +18,7 @@ from cpt.cli import (
     estimate,
     evaluating,
     looking,
+    merging,
     recipes,
     running,
     schedule,
@@ -56,6 +57,7 @@ app.command("show")(looking.show)
 app.command("ls")(looking.ls)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(evaluating.app, name="eval")
+app.add_typer(merging.app, name="merge")
 app.add_typer(schedule.app, name="schedule")
 
 

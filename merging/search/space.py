@@ -65,6 +65,11 @@ class Space:
         shared = {**self.request.parameters, **self._settings(None, values)}
         return replace(self.request, models=models, parameters=shared)
 
+    @property
+    def centre(self) -> Values:
+        """The point in the middle, at which a request can be checked."""
+        return tuple((dim.low + dim.high) / 2 for dim in self.dimensions)
+
     def _settings(self, model: str | None, values: Sequence[float]) -> dict[str, Any]:
         """Settings of one model, or those that all share."""
         found: dict[str, Any] = {}
@@ -89,7 +94,7 @@ class Space:
 
 def search_space(
     request: Request,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[Candidate] | None = None,
     *,
     bounds: tuple[float, float] = (0.0, 1.0),
     density: tuple[float, float] | None = None,
@@ -100,6 +105,7 @@ def search_space(
     A method with a `t` instead of weights (slerp) has that searched.
 
     Args:
+        candidates: the parents; None while they are not there: then groups of layers are not told apart.
         bounds: of every weight.
         density: bounds of the density, which all models share; None leaves it as it is.
         groups: of equally many layers, each with values of its own.
@@ -120,17 +126,21 @@ def search_space(
         wanted.append(Dimension(DENSITY, None, *density))
     for dimension in wanted:
         problems += _range_problems(dimension, method)
-    count = 1 + max(
-        (layer for name in candidates[0].sources if (layer := layer_of(name)) is not None), default=-1
-    )
-    if groups > max(count, 1):
-        problems.append(f"{count} layers cannot be put into {groups} groups")
+    spans: list[tuple[int, int] | None] = [None]
+    if candidates is not None and groups > 1:
+        count = _layers(candidates[0])
+        ends = [round(count * group / groups) for group in range(groups + 1)]
+        spans = list(pairwise(ends))
+        if groups > count:
+            problems.append(f"{count} layers cannot be put into {groups} groups")
     if problems:
         raise CannotMerge(problems)
-    ends = [round(count * group / groups) for group in range(groups + 1)]
-    spans = [None] if groups == 1 else list(pairwise(ends))
     dimensions = tuple(replace(dimension, layers=span) for dimension in wanted for span in spans)
     return Space(request, dimensions, method.name == "task-arithmetic" and bounds[0] == 0)
+
+
+def _layers(candidate: Candidate) -> int:
+    return 1 + max((layer for name in candidate.sources if (layer := layer_of(name)) is not None), default=-1)
 
 
 def _open_weights(request: Request, method: Method, bounds: tuple[float, float]) -> list[Dimension]:

@@ -1,0 +1,38 @@
+"""`cpt merge`: models of one architecture merged into one; what the methods are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from cpt.cli.merging import command, methods
+
+_MERGE = "models"
+
+
+class _Group(TyperGroup):
+    """`cpt merge PLAN` and `cpt merge --base …` merge models, unless the first word is a command's name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args:
+            args = [_MERGE, "--help"]
+        elif args[0] not in self.commands:
+            args = [_MERGE, *args]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, found, rest = super().resolve_command(ctx, args)
+        if name != _MERGE:
+            return name, found, rest
+        found.epilog = f"More: cpt merge {' | '.join(other for other in self.commands if other != _MERGE)}."
+        return "", found, rest
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Merge models of one architecture: task arithmetic, TIES, DARE and the rest, vocabularies aligned.",
+)
+app.command(_MERGE, hidden=True)(command.merge)
+app.command("methods")(methods.methods)

@@ -1,0 +1,113 @@
+"""Models on the command line: `[NAME=]MODEL[:WEIGHT]`; and from what is named to folders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cpt.errors import CptError, Problem, RecipeError
+from cpt.references import check, fingerprint, locate, resolve_model
+from cpt.references.progress import Messages
+from cpt.references.syntax import exists
+
+if TYPE_CHECKING:
+    from merging.request import Parent, Request
+
+RESERVED = ("auto", "base", "union")
+"""What `--tokenizer` means by itself; no model is called so."""
+_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)=(?!=)(?P<rest>.+)", re.DOTALL)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?\.?(inf|nan)", re.IGNORECASE)
+_FILE = re.compile(r"\.gguf$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A model as it is written: its name, if it is given one, its reference, its weight."""
+
+    reference: str
+    name: str | None = None
+    weight: float | None = None
+
+
+def parse_model(text: str, *, weighted: bool = True) -> Named:
+    """`domain`, `domain:0.8`, `law=org/name:0.8`, `C:\\models\\law:1`.
+
+    What exists as it is written is a path, whatever is in it. Else a name is what stands before the first
+    `=`, if it is of letters, digits, `.`, `_` and `-`; a weight is what stands after the last colon, if it
+    is a number.
+
+    Args:
+        weighted: whether there may be a weight.
+    """
+    if exists(Path(text)):
+        return Named(text)
+    match = _NAME.fullmatch(text)
+    name, rest = (match["name"], match["rest"]) if match else (None, text)
+    reference, colon, tail = rest.rpartition(":")
+    if not weighted or not colon or not reference or exists(Path(rest)) or not _NUMBER.fullmatch(tail):
+        return Named(rest, name)
+    return Named(reference, name, float(tail.lower().replace(".inf", "inf").replace(".nan", "nan")))
+
+
+def name_of(reference: str, taken: Collection[str]) -> str:
+    """What a model without a name of its own is called: the end of its reference, numbered if it is taken."""
+    end = reference.partition("#sha256=")[0].replace("\\", "/").rstrip("/").rpartition("/")[2]
+    plain = re.sub(r"[^\w.-]+", "-", _FILE.sub("", end.partition("@")[0])).strip("-.") or "model"
+    numbered = (f"{plain}-{number}" for number in range(2, len(taken) + 3))
+    return next(name for name in (plain, *numbered) if name not in taken)
+
+
+def unknown_references(references: Mapping[str, str], folder: Path) -> Iterator[tuple[str, Problem]]:
+    """What is wrong with references as far as can be told without fetching; by the models' names."""
+    for name, reference in references.items():
+        problem = check(reference, folder)
+        if problem is not None:
+            yield name, problem
+
+
+def resolved(references: Mapping[str, str], folder: Path, progress: Messages) -> dict[str, Path]:
+    """Folders of the models by name; fetched or converted where necessary.
+
+    Args:
+        folder: where relative paths begin.
+
+    Raises:
+        RecipeError: some cannot be had; says which and why.
+    """
+    found, problems = {}, []
+    for name, reference in references.items():
+        try:
+            found[name] = resolve_model(locate(reference, folder), progress)
+        except RecipeError as error:
+            problems += error.problems
+        except CptError as error:
+            problems.append(Problem(error.message, key=name, hint=error.hint))
+    if problems:
+        raise RecipeError(problems)
+    return found
+
+
+def in_folders(request: Request, folders: Mapping[str, Path]) -> Request:
+    """The request with its models in their folders."""
+
+    def placed(parent: Parent) -> Parent:
+        return replace(parent, folder=folders[parent.name])
+
+    return _changed(request, placed)
+
+
+def with_fingerprints(request: Request, references: Mapping[str, str], folder: Path) -> Request:
+    """The request with the fingerprints of its models' contents."""
+
+    def marked(parent: Parent) -> Parent:
+        return replace(parent, fingerprint=fingerprint(locate(references[parent.name], folder)))
+
+    return _changed(request, marked)
+
+
+def _changed(request: Request, change: Callable[[Parent], Parent]) -> Request:
+    models = tuple(change(model) for model in request.models)
+    return replace(request, models=models, base=None if request.base is None else change(request.base))
