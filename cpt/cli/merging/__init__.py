@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cpt.cli.merging import command, methods
+from cpt.cli.merging import command, methods, search
 
 _MERGE = "models"
 
@@ -36,3 +36,4 @@ app = typer.Typer(
 )
 app.command(_MERGE, hidden=True)(command.merge)
 app.command("methods")(methods.methods)
+app.command("search")(search.search)
