@@ -11,11 +11,12 @@ from merging.plan import Plan
 from merging.request import Parent
 
 
-def model_card(plan: Plan, command: str | None = None) -> str:
+def model_card(plan: Plan, command: str | None = None, chosen: str | None = None) -> str:
     """README.md of a merge.
 
     Args:
         command: what makes the same model again.
+        chosen: how the parameters were chosen.
     """
     request, method = plan.request, plan.method
     names = sorted({name for model in request.models for name in model.parameters})
@@ -39,6 +40,8 @@ def model_card(plan: Plan, command: str | None = None) -> str:
         *(_rows(plan.alignment) if plan.alignment else ()),
         *(f"- {note}: the result is as {plan.vocabulary_of.name}" for note in plan.notes),
     ]
+    if chosen is not None:
+        lines += ["", chosen]
     if command is not None:
         lines += ["", "Made again by:", "", "```", command, "```"]
     return "\n".join(lines).rstrip() + "\n"

@@ -64,6 +64,7 @@ def run(
     *,
     shard_bytes: int = SHARD_BYTES,
     command: str | None = None,
+    chosen: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> MergeReport:
     """Merge into a Hugging Face folder, which is there whole or not at all.
@@ -75,6 +76,7 @@ def run(
         output: must not exist, or be empty.
         shard_bytes: size at which the weights go on in another file.
         command: what makes the same model again, for the model card.
+        chosen: how the parameters were chosen, for the model card.
         progress: called with the bytes that are done and their sum.
 
     Raises:
@@ -95,7 +97,7 @@ def run(
             text = json.dumps(plan.alignment.listing(), ensure_ascii=False, indent=1)
             (aside / ROWS).write_text(text + "\n", encoding="utf-8")
             check_shapes(aside)
-        (aside / "README.md").write_text(model_card(plan, command), encoding="utf-8")
+        (aside / "README.md").write_text(model_card(plan, command, chosen), encoding="utf-8")
         checksums = write_checksums(aside)
     return _report(plan, checksums)
 

@@ -71,6 +71,22 @@ def load_model(
     return model
 
 
+def empty_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """A model of a folder's configuration, as `load_model` gives it, whose weights are yet to be set.
+
+    Args:
+        folder: has config.json; weights are not needed.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    attention.register()
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_config(
+        config, dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False
+    )
+    return model.eval()
+
+
 @torch.no_grad()
 def _check_faithful(model: Any) -> None:
     """Raise unless two packed documents get the losses that the model itself gives each alone.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 from cpt.errors import Problem
 
@@ -20,6 +22,63 @@ def iterate_texts(corpus: Path, source: str, split: str) -> Iterator[str]:
     from cpt.corpus import read_documents
 
     return (document.text for document in read_documents(corpus, source, split))
+
+
+Half = Literal["search", "report"]
+
+
+def half_of(text: str) -> Half:
+    """Which half of the held-out text a document belongs to, by a bit of its hash.
+
+    Where merge weights are searched, they are chosen on one half and reported on the other: the best of many
+    tries flatters itself on the text that it was chosen on.
+    """
+    return "search" if sha256(text.encode()).digest()[-1] & 1 else "report"
+
+
+def heldout_texts(corpus: Path, source: str, half: Half | None = None) -> list[str]:
+    """Held-out texts of a source; none if it has none.
+
+    Args:
+        half: that half of them only.
+    """
+    if not has_texts(corpus, source, "heldout"):
+        return []
+    return [text for text in iterate_texts(corpus, source, "heldout") if half in (None, half_of(text))]
+
+
+def whole_documents(
+    documents: Sequence[str], models: Sequence[Path], max_tokens: int, seed: int
+) -> list[str]:
+    """Whole documents in a seeded order, until the next would exceed `max_tokens` of the first tokenizer.
+
+    Documents of fewer than two tokens under any of the tokenizers cannot be scored and are passed over.
+    """
+    import numpy as np
+
+    from cpt.model_folder.tokenizer import load_tokenizer
+
+    lengths = np.array(
+        [
+            [
+                len(encoding)
+                for encoding in load_tokenizer(folder).encode_batch_fast(
+                    list(documents), add_special_tokens=False
+                )
+            ]
+            for folder in models
+        ]
+    )
+    chosen: list[str] = []
+    total = 0
+    for index in np.random.default_rng(seed).permutation(len(documents)):
+        if lengths[:, index].min() < 2:
+            continue
+        if chosen and total + lengths[0, index] > max_tokens:
+            break
+        chosen.append(documents[index])
+        total += int(lengths[0, index])
+    return chosen
 
 
 def tokenizer_problems(model: Path, corpus: Path) -> list[Problem]:

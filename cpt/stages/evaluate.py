@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cpt.errors import Problem, StageFailed
 from cpt.stages.base import BASE, Artifact, Context, Earlier, Progress, Stage, StageConfig, newest
-from cpt.stages.documents import has_texts, iterate_texts
+from cpt.stages.documents import Half, has_texts, heldout_texts, whole_documents
 from cpt.stages.suites import compare_suites, suite_metrics, suite_problems, suite_references
 
 if TYPE_CHECKING:
@@ -159,9 +159,14 @@ class EvaluateStage(Stage[EvaluateConfig]):
         corpus = inputs["corpus"].path("corpus")
         before, after = (inputs[role].path("model") for role in ("before", "after"))
         index = read_index(corpus)
+        half: Half | None = "report" if "search" in inputs["after"].metrics else None
+        if half is not None:
+            context.progress.message(
+                "merge weights were chosen on half of the held-out text: reading the other"
+            )
         material = _Material(
-            texts=_texts(corpus, (before, after), config.heldout_tokens, context.seed),
-            tasks={task.name: _items(task, corpus, context) for task in config.tasks},
+            texts=_texts(corpus, half, (before, after), config.heldout_tokens, context.seed),
+            tasks={task.name: _items(task, corpus, half, context) for task in config.tasks},
             start_token=index.start_token,
             window=config.window,
             precision=config.precision,
@@ -174,6 +179,8 @@ class EvaluateStage(Stage[EvaluateConfig]):
         folder = context.output / "scores"
         folder.mkdir(parents=True)
         metrics = {"bits_per_byte": _values(scores["bits_per_byte"]), "tasks": _values(scores["tasks"])}
+        if half is not None:
+            scores["heldout"] = metrics["heldout"] = "the half that merge weights were not chosen on"
         if config.suites:
             scores["suites"] = compare_suites(
                 config.suites,
@@ -209,55 +216,36 @@ def _source_problems(task: ContinuationTask, place: int, corpus: Path | None) ->
     ]
 
 
-def _texts(corpus: Path, models: Sequence[Path], max_tokens: int, seed: int) -> dict[str, list[str]]:
+def _texts(
+    corpus: Path, half: Half | None, models: Sequence[Path], max_tokens: int, seed: int
+) -> dict[str, list[str]]:
     """Held-out documents of every probed source that the corpus has."""
-    return {
-        source: _choose(list(iterate_texts(corpus, source, "heldout")), models, max_tokens, seed)
-        for source in PROBES
-        if has_texts(corpus, source, "heldout")
+    held_out = {source: heldout_texts(corpus, source, half) for source in PROBES}
+    chosen = {
+        source: whole_documents(documents, models, max_tokens, seed)
+        for source, documents in held_out.items()
+        if documents
     }
-
-
-def _choose(documents: Sequence[str], models: Sequence[Path], max_tokens: int, seed: int) -> list[str]:
-    """Whole documents in a seeded order, until the next would exceed `max_tokens` of the first tokenizer.
-
-    Documents of fewer than two tokens under any of the tokenizers cannot be scored and are passed over.
-    """
-    import numpy as np
-
-    from cpt.model_folder.tokenizer import load_tokenizer
-
-    lengths = np.array(
-        [
-            [
-                len(encoding)
-                for encoding in load_tokenizer(folder).encode_batch_fast(
-                    list(documents), add_special_tokens=False
-                )
-            ]
-            for folder in models
-        ]
-    )
-    chosen: list[str] = []
-    total = 0
-    for index in np.random.default_rng(seed).permutation(len(documents)):
-        if lengths[:, index].min() < 2:
-            continue
-        if chosen and total + lengths[0, index] > max_tokens:
-            break
-        chosen.append(documents[index])
-        total += int(lengths[0, index])
+    if half is not None and (
+        lost := [s for s in PROBES if has_texts(corpus, s, "heldout") and s not in chosen]
+    ):
+        raise StageFailed(
+            f"all held-out {lost[0]} text was used to choose the merge weights",
+            hint="Hold out more documents, or give the merge stage its weights.",
+        )
     return chosen
 
 
-def _items(task: ContinuationTask | FileTask, corpus: Path, context: Context) -> list[Item]:
+def _items(
+    task: ContinuationTask | FileTask, corpus: Path, half: Half | None, context: Context
+) -> list[Item]:
     from cpt.references import resolve_file
     from evals.multiple_choice import continuation_items, read_items
 
     if isinstance(task, FileTask):
         return read_items(resolve_file(task.path, context.progress), task.items)
     source = task.continuation_of
-    documents = list(iterate_texts(corpus, source, "heldout")) if has_texts(corpus, source, "heldout") else []
+    documents = heldout_texts(corpus, source, half)
     items = continuation_items(documents, task.items, context.seed)
     if not items:
         raise StageFailed(

@@ -2,134 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.errors import CannotMerge, Problem
-from cpt.stages.averages import RunAverage, average_request, missing, training_of, unkept
-from cpt.stages.base import BASE, Artifact, Context, Earlier, Stage, StageConfig, WiringError
+from cpt.monitor.reading import Kind
+from cpt.stages.averages import average_request, missing, training_of, unkept
+from cpt.stages.base import Artifact, Context, Earlier, Makers, Stage, StageConfig, WiringError, newest
+from cpt.stages.documents import heldout_texts
+from cpt.stages.merge_config import MergeConfig, MergeSearch, Setting
+from cpt.stages.merge_search import DOMAIN, GENERAL, LOG, Material
 
 if TYPE_CHECKING:
     from cpt.training.place import Place
+    from merging.candidates import Candidate
+    from merging.plan import Plan
     from merging.request import Request
 
-Setting = Any
-"""A value; a list of numbers between which the layers interpolate; or a list of {value, filter, layers}."""
-
-Float = Literal["float64", "float32", "float16", "bfloat16"]
-
-
-class MergedModel(BaseModel):
-    """One model that goes into the merge."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    from_: str = Field(alias="from", description="The stage that made the model.")
-    weight: Setting = Field(
-        default=None,
-        description="Factor of the model, or of its difference from the base: 0 none, 1 all of it. "
-        "By layers, or for some tensors, as every parameter may be.",
-    )
-    parameters: Mapping[str, Setting] = Field(
-        default={}, description="Further parameters of the method for this model, such as density."
-    )
-
-    @field_validator("weight")
-    @classmethod
-    def _finite(cls, weight: Setting) -> Setting:
-        if isinstance(weight, int | float) and not float("-inf") < weight < float("inf"):
-            raise ValueError("a weight must be a finite number")
-        return weight
-
-    @model_validator(mode="after")
-    def _once(self) -> MergedModel:
-        if "weight" in self.parameters:
-            raise ValueError("write the weight as `weight`, not among the parameters")
-        return self
-
-    def settings(self) -> dict[str, Setting]:
-        """All its parameters."""
-        return dict(self.parameters) | ({} if self.weight is None else {"weight": self.weight})
-
-
-class MergeConfig(StageConfig):
-    """Configuration of the merge stage."""
-
-    method: str = Field(default="task-arithmetic", description="How the models are merged.")
-    base: str | None = Field(
-        default=BASE,
-        description="Stage whose model the others are merged onto; null for methods without one.",
-    )
-    models: tuple[MergedModel, ...] = Field(default=(), description="The models and their weights.")
-    average: RunAverage | None = Field(
-        default=None,
-        description="Average the checkpoints of an earlier pretrain stage, instead of merging models.",
-    )
-    parameters: Mapping[str, Setting] = Field(
-        default={}, description="Parameters of the method, for all models that have none of their own."
-    )
-    tokenizer: str = Field(
-        default="auto",
-        description="Whose vocabulary and tokenizer the result has: `base`, a stage, `union`, or `auto`: "
-        "the model that has all tokens of all models, else the union.",
-    )
-    settings: str | None = Field(
-        default=None,
-        description="Stage whose chat template and generation settings the result has; by default those of "
-        "the one with the tokenizer.",
-    )
-    dtype: Float | None = Field(
-        default=None, description="Data type of the result; by default the widest of the models'."
-    )
-    compute_dtype: Float | Literal["stored"] | None = Field(
-        default=None,
-        description="Data type of the arithmetic; by default float64 for task arithmetic, float32 otherwise.",
-    )
-
-    @field_validator("from_")
-    @classmethod
-    def _unused(cls, from_: str | None) -> str | None:
-        if from_ is not None:
-            raise ValueError("merge takes its models from `base` and from each entry of `models`")
-        return from_
-
-    @field_validator("method")
-    @classmethod
-    def _hyphens(cls, method: str) -> str:
-        return method.replace("_", "-")
-
-    @model_validator(mode="after")
-    def _models_or_average(self) -> MergeConfig:
-        if self.average is None:
-            if not self.models:
-                raise ValueError("name at least one model")
-            return self
-        given = sorted(self.model_fields_set - {"average", "dtype", "name"})
-        if given:
-            raise ValueError(f"an average has its own method and weights; leave out {', '.join(given)}")
-        return self
-
-    @model_validator(mode="after")
-    def _different_models(self) -> MergeConfig:
-        names = [*self.bases, *(model.from_ for model in self.models)]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} goes into the merge twice")
-        choices = (*names, "base", "auto", "union")
-        if self.tokenizer not in choices:
-            raise ValueError(f"tokenizer: {self.tokenizer} does not go into the merge")
-        if self.settings not in (None, "base", *names):
-            raise ValueError(f"settings: {self.settings} does not go into the merge")
-        return self
-
-    @property
-    def bases(self) -> tuple[str, ...]:
-        """The base, if there is one."""
-        return () if self.base is None else (self.base,)
+CORPUS = "corpus"
+_FEWEST = 2
+"""Documents of a text that a search needs: of one, nothing is known of the noise."""
 
 
 class MergeStage(Stage[MergeConfig]):
@@ -142,46 +38,126 @@ class MergeStage(Stage[MergeConfig]):
     contract: ClassVar[int] = 2
 
     def wire(self, config: MergeConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
-        """Role `base`, if there is one, and `model:<place>` for each model; of an average, `training`."""
+        """Role `base`, if there is one, `model:<place>` for each model, and `corpus` for a search.
+
+        An average has the role `training` alone.
+        """
         if config.average is not None:
             return {"training": training_of(config.average.of, earlier)}
         roles = {} if config.base is None else {"base": _with_model(config.base, earlier, "base")}
         for place, model in enumerate(config.models):
             roles[f"model:{place}"] = _with_model(model.from_, earlier, f"models.{place}.from")
+        if config.searching is not None:
+            roles[CORPUS] = _with_corpus(earlier)
         return roles
+
+    def references(self, config: MergeConfig) -> list[str]:
+        """The folder of the tasks' data."""
+        search = config.searching
+        return [] if search is None or search.data is None else [search.data]
 
     def check(self, config: MergeConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Whether the method takes such models and parameters, and, of those that exist, whether they fit."""
-        return list(_problems(config, inputs))
+        return [*_problems(config, inputs), *_search_problems(config, inputs)]
+
+    def forecast(
+        self,
+        config: MergeConfig,
+        inputs: Mapping[str, Artifact],  # noqa: ARG002
+        makers: Mapping[str, Makers],  # noqa: ARG002
+    ) -> str:
+        """How many merges are tried, and for what."""
+        if config.searching is None:
+            return ""
+        budgets = f" so that {', '.join(gate.budget.text for gate in config.gates)}" if config.gates else ""
+        return f"weights of at most {config.searching.points} merges{budgets}"
 
     def misfits(self, config: MergeConfig, place: Place, makers: Sequence[StageConfig]) -> list[Problem]:  # noqa: ARG002
         """That the training whose checkpoints are averaged will keep none."""
         return [] if config.average is None else list(unkept(config.average, makers))
 
     def run(self, config: MergeConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
-        """Merge, and write the model with the vocabulary of the models."""
-        from merging.analysis.analyse import analyse
-        from merging.merge import run
+        """Merge, and write the model with the vocabulary of the models.
+
+        Raises:
+            GateFailed: no weights that were tried keep the budgets; the best compromise is written.
+        """
         from merging.plan import plan, read_parents
 
-        what = config.method if config.average is None else config.average.title
-        context.progress.message(f"merging tensor by tensor: {what}")
         request = _request(config, inputs, context.seed)
         parents = read_parents(request)
-        report = run(
-            plan(request, parents),
-            context.output / "model",
-            progress=lambda done, total: context.progress.update(done, total, "bytes"),
-        )
-        weights = {model.name: model.parameters.get("weight") for model in request.models}
-        weights = {name: weight for name, weight in weights.items() if weight is not None}
-        if request.base is None:
-            return {**asdict(report), "weights": weights}
-        context.progress.message("measuring the task vectors")
-        analysis = analyse(
-            parents[0], parents[1:], lambda done, total: context.progress.update(done, total, "weights")
-        )
-        return {**asdict(report), "weights": weights, "analysis": asdict(analysis)}
+        if config.searching is not None:
+            corpus = inputs[CORPUS].path("corpus")
+            return _searched(config, config.searching, request, parents, corpus, context)
+        what = config.method if config.average is None else config.average.title
+        metrics = _write(plan(request, parents), what, context)
+        return {**metrics, "weights": _weights(request), **_analysed(request, parents, context)}
+
+
+def _searched(
+    config: MergeConfig,
+    search: MergeSearch,
+    request: Request,
+    parents: Sequence[Candidate],
+    corpus: Path,
+    context: Context,
+) -> dict[str, Any]:
+    """Choose the weights and merge with them."""
+    from cpt.corpus import read_index
+    from cpt.stages.merge_search import chosen_sentence, find_weights, require_budgets, search_metrics
+    from merging.plan import plan
+
+    log = context.work / LOG
+    material = Material(
+        {name: heldout_texts(corpus, name, "search") for name in (DOMAIN, GENERAL)},
+        read_index(corpus).start_token,
+        context.seed,
+    )
+    found = find_weights(
+        request, parents, search, config.gates, material, context.work, log, context.progress
+    )
+    chosen = found.space.request_at(found.chosen.values)
+    metrics = _write(plan(chosen, parents), config.method, context, chosen_sentence(found))
+    shutil.copyfile(log, context.output / "model" / LOG)
+    metrics |= {"weights": _weights(chosen), **search_metrics(found, config.gates, tuple(search.tasks))}
+    metrics |= _analysed(chosen, parents, context)
+    context.progress.message(chosen_sentence(found))
+    require_budgets(metrics)
+    return metrics
+
+
+def _write(plan: Plan, what: str, context: Context, chosen: str | None = None) -> dict[str, Any]:
+    """Write a merge; the library's report as plain data."""
+    from merging.merge import run
+
+    context.progress.message(f"merging tensor by tensor: {what}")
+    report = run(
+        plan,
+        context.output / "model",
+        chosen=chosen,
+        progress=lambda done, total: context.progress.update(done, total, "bytes"),
+    )
+    return asdict(report)
+
+
+def _analysed(request: Request, parents: Sequence[Candidate], context: Context) -> dict[str, Any]:
+    """The task vectors, where there is a base to have them from."""
+    from merging.analysis.analyse import analyse
+
+    if request.base is None:
+        return {}
+    context.progress.message("measuring the task vectors")
+    analysis = analyse(
+        parents[0], parents[1:], lambda done, total: context.progress.update(done, total, "weights")
+    )
+    return {"analysis": asdict(analysis)}
+
+
+def _weights(request: Request) -> dict[str, Setting]:
+    """Every model's weight, as far as it has one."""
+    return {
+        model.name: model.parameters["weight"] for model in request.models if "weight" in model.parameters
+    }
 
 
 def _request(config: MergeConfig, inputs: Mapping[str, Artifact], seed: int) -> Request:
@@ -214,7 +190,9 @@ def _request(config: MergeConfig, inputs: Mapping[str, Artifact], seed: int) -> 
 
 
 def _problems(config: MergeConfig, inputs: Mapping[str, Artifact]) -> Iterator[Problem]:
-    from merging.plan import check_request, plan
+    """Whether the models fit together, with the weights in the middle of what is searched."""
+    from merging.plan import check_request, plan, read_parents
+    from merging.search import search_space
 
     if config.average is not None:
         too_few = list(missing(config.average, inputs))
@@ -222,12 +200,58 @@ def _problems(config: MergeConfig, inputs: Mapping[str, Artifact]) -> Iterator[P
         if too_few or not inputs:
             return
     request = _request(config, inputs, seed=0)
-    complete = config.average is not None or len(inputs) == len(request.parents)
+    complete = config.average is not None or len(inputs.keys() - {CORPUS}) == len(request.parents)
     try:
-        plan(request) if complete else check_request(request)
+        candidates = read_parents(request) if complete else None
+        if (search := config.searching) is not None:
+            space = search_space(
+                request, candidates, bounds=search.bounds, density=search.density, groups=search.groups
+            )
+            request = space.request_at(space.centre)
+        plan(request, candidates) if complete else check_request(request)
     except CannotMerge as error:
         for problem in error.problems:
             yield Problem(problem, hint=error.hint)
+
+
+def _search_problems(config: MergeConfig, inputs: Mapping[str, Artifact]) -> Iterator[Problem]:
+    """Whether weights can be chosen: texts to choose them by, tasks and budgets that exist."""
+    from cpt.stages.pretrain_gates import budget_problems
+    from cpt.stages.probing import task_problems
+
+    search = config.searching
+    if search is None:
+        return
+    if CORPUS in inputs:
+        corpus = inputs[CORPUS].path("corpus")
+        for name in (DOMAIN, GENERAL):
+            count = len(heldout_texts(corpus, name, "search"))
+            if count < _FEWEST:
+                message = (
+                    f"half of the held-out {name} text is {count} documents, too few to choose weights by"
+                )
+                hint = f"Give the corpus stage {name} text, hold out more of it, or give the weights."
+                yield Problem(message, key="search", hint=hint)
+    for task in search.tasks:
+        yield from (
+            replace(problem, key=f"search.{problem.key}") for problem in task_problems(task, search.data)
+        )
+    probes: dict[str, Kind] = {DOMAIN: "text", GENERAL: "text", **dict.fromkeys(search.tasks, "task")}
+    counted = Counter(gate.budget.probe for gate in config.gates)
+    for name, count in counted.items():
+        if count > 1:
+            yield Problem(f"{name} has {count} budgets", key="gates", hint="One is enough.")
+    for number, gate in enumerate(config.gates):
+        yield from budget_problems(gate.budget, f"gates.{number}", probes, under="search.tasks")
+
+
+def _with_corpus(earlier: Sequence[Earlier]) -> str:
+    """The newest corpus, by whose held-out text weights are chosen."""
+    try:
+        return newest(earlier, CORPUS)
+    except WiringError as error:
+        hint = "Put a corpus stage before it, or give every model its weight."
+        raise WiringError(replace(error.problem, key="search", hint=hint)) from None
 
 
 def _with_model(name: str, earlier: Sequence[Earlier], key: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.errors import GateFailed, Problem
+from cpt.monitor.gates.budget import Budget
 from cpt.monitor.gates.control import fewest_rows, most_rows
 from cpt.monitor.gates.gate import DOMAIN, HALF, Gate, RaiseReplay, RollBack, Stop
 from cpt.monitor.reading import Kind
@@ -74,7 +75,7 @@ def gate_problems(gates: Sequence[Gate], setting: Setting) -> list[Problem]:
     ]
     for number, gate in enumerate(gates):
         key = f"gates.{number}"
-        problems += _budget_problems(gate, key, setting.probes)
+        problems += budget_problems(gate.budget, key, setting.probes)
         problems += _replay_problems(gate, key, setting)
         if isinstance(gate, Stop) and DOMAIN not in setting.probes:
             message = "the best point cannot be found: the corpus has no held-out domain text"
@@ -82,12 +83,19 @@ def gate_problems(gates: Sequence[Gate], setting: Setting) -> list[Problem]:
     return problems
 
 
-def _budget_problems(gate: Gate, key: str, probes: Mapping[str, Kind]) -> list[Problem]:
-    budget = gate.budget
+def budget_problems(
+    budget: Budget, key: str, probes: Mapping[str, Kind], under: str = "monitor"
+) -> list[Problem]:
+    """Why a gate's budget cannot be watched.
+
+    Args:
+        key: of the gate.
+        under: setting under which more can be measured.
+    """
     if budget.probe not in probes:
         near = get_close_matches(budget.probe.lower(), probes, n=1)
         known = ", ".join(f"`{name}`" for name in probes)
-        hint = f"Did you mean `{near[0]}`?" if near else f"Measured are {known}; add others under `monitor`."
+        hint = f"Did you mean `{near[0]}`?" if near else f"Measured are {known}; add others under `{under}`."
         message = f"no probe is called `{budget.probe}`, so `{budget}` cannot be watched"
         return [Problem(message, key=f"{key}.budget", hint=hint)]
     misfit = budget.misfit(probes[budget.probe])

@@ -66,7 +66,7 @@ def monitor_problems(monitor: Monitor) -> list[Problem]:
     found = (source_problem(key, source) for key, source in monitor.sources())
     problems = [problem for problem in found if problem is not None]
     for name in monitor.tasks:
-        problems += _task_problems(name, monitor.data)
+        problems += task_problems(name, monitor.data)
     return [replace(problem, key=f"monitor.{problem.key}") for problem in problems]
 
 
@@ -121,21 +121,29 @@ def _text_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterat
 
 
 def _task_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterator[Probe]:
+    from cpt.corpus import read_index
     from cpt.monitor.probes.task import TaskProbe
 
     for name, wanted in monitor.tasks.items():
         progress.message(f"{name}: reading the task")
-        items, grade = _graded(name, wanted.items, monitor.data, probed)
+        start = read_index(probed.corpus).start_token
+        items, grade = graded(name, wanted.items, monitor.data, probed.folder, start, probed.seed)
         yield TaskProbe(name, items, grade, wanted.when(monitor.regular))
 
 
-def _graded(
-    name: str, count: int, data: str | None, probed: Probed
+def graded(
+    name: str, count: int, data: str | None, folder: Path, start_token: str | None, seed: int
 ) -> tuple[int, Callable[[PackedLanguageModel, int], list[float]]]:
-    """How many of a task's items there are, and what scores the first so many of them."""
+    """How many of a task's items there are, and what scores the first so many of them.
+
+    Args:
+        folder: has the model's tokenizer.
+
+    Raises:
+        StageFailed: the task's data cannot be had.
+    """
     import numpy as np
 
-    from cpt.corpus import read_index
     from evals.caches import data_cache
     from evals.harness import SEED, load_tasks, quietly
     from evals.models.language_model import PackedLM
@@ -162,8 +170,8 @@ def _graded(
     by_item: dict[int, list[Any]] = {}
     for request in task.instances:
         by_item.setdefault(request.doc_id, []).append(request)
-    order = np.random.default_rng(probed.seed).permutation(sorted(by_item)).tolist()
-    prompting = Prompting(probed.folder, read_index(probed.corpus).start_token)
+    order = np.random.default_rng(seed).permutation(sorted(by_item)).tolist()
+    prompting = Prompting(folder, start_token)
     metric = entry.metric.partition(",")[0]
 
     def grade(module: PackedLanguageModel, first: int) -> list[float]:
@@ -190,7 +198,8 @@ def _entry(name: str) -> Any:
     return None
 
 
-def _task_problems(name: str, data: str | None) -> list[Problem]:
+def task_problems(name: str, data: str | None) -> list[Problem]:
+    """What keeps a task from being probed, as far as the catalogue and the data tell."""
     from evals.catalogue import suites
     from evals.local import DataFolder
     from evals.preparation import source_of

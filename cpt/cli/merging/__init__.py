@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cpt.cli.merging import analyse, average, command, extract, methods
+from cpt.cli.merging import analyse, average, command, extract, methods, search
 
 _MERGE = "models"
 
@@ -39,3 +39,4 @@ app.command("methods")(methods.methods)
 app.command("analyse")(analyse.analyse)
 app.command("average")(average.average)
 app.command("extract")(extract.extract)
+app.command("search")(search.search)

@@ -86,7 +86,8 @@ def gather_merge(stages: Iterable[StageRecord]) -> Merge | None:
     if not merges:
         return None
     config, analysis = merges[-1].config, merges[-1].metrics.get("analysis")
-    models = [merged_model(row) for row in config.get("models") or []]
+    weights = merges[-1].metrics.get("weights") or {}
+    models = [merged_model(row, weights) for row in config.get("models") or []]
     return Merge(
         stage=merges[-1].name,
         method=str(config.get("method", "?")),
@@ -96,9 +97,14 @@ def gather_merge(stages: Iterable[StageRecord]) -> Merge | None:
     )
 
 
-def merged_model(row: Mapping[str, Any]) -> MergedModel:
-    """A model of a merge's configuration; weights by layers or tensors are no figure to show."""
-    name, weight = str(row.get("from", row.get("from_", "?"))), row.get("weight")
+def merged_model(row: Mapping[str, Any], weights: Mapping[str, Any]) -> MergedModel:
+    """A model of a merge's configuration; weights by layers or tensors are no figure to show.
+
+    Args:
+        weights: that were merged with, by model, such as a search chose them.
+    """
+    name = str(row.get("from", row.get("from_", "?")))
+    weight = weights.get(name, row.get("weight"))
     if weight is None or isinstance(weight, int | float):
         return MergedModel(model=name, weight=weight)
     return MergedModel(model=name, varied=True)

@@ -1,0 +1,51 @@
+"""A search for merge weights, as `cpt.stages.merge_search.search_metrics` says it."""
+# ruff: noqa: RUF012 - pydantic copies the defaults
+
+from __future__ import annotations
+
+from cpt.report.schema.base import Fact
+
+
+class Worse(Fact):
+    """How much worse than the base: bits per byte, or share of wrong answers; and its standard error."""
+
+    change: float
+    error: float | None = None
+
+
+class TriedMerge(Fact):
+    """A merge that was tried; `values` by what was chosen, such as "weight of law"."""
+
+    values: dict[str, float]
+    by: str
+    domain_gain: float
+    general_rise: float
+    changes: dict[str, Worse]
+    front: bool
+    chosen: bool
+
+
+class SearchBudget(Fact):
+    """A budget and how it stands at the chosen point; `limit` in the unit of its probe."""
+
+    budget: str
+    probe: str
+    limit: float
+    verdict: str
+    why: str
+
+
+class WeightSearch(Fact):
+    """A search that is finished. `why` are the words for how the point was chosen."""
+
+    method: str
+    models: list[str]
+    why: str
+    holds: bool
+    search_points: list[TriedMerge]
+    gates: list[SearchBudget] = []
+
+    @property
+    def chosen(self) -> TriedMerge:
+        """The point that is chosen."""
+        return next(point for point in self.search_points if point.chosen)

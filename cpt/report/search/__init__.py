@@ -1,0 +1,1 @@
+"""A search for merge weights on a page of its own."""

@@ -1,0 +1,38 @@
+"""A search for merge weights as one self-contained HTML page: no requests, light and dark."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from cpt.report.charts.tries import tried_merges
+from cpt.report.environment import environment
+from cpt.report.schema.search import WeightSearch
+from cpt.report.wording import signed
+
+
+def render(found: WeightSearch, created: str) -> str:
+    """The page. Every string from data is escaped; only our own chart is inlined as it is.
+
+    Args:
+        created: when the search ended, ISO 8601.
+    """
+    return (
+        environment()
+        .get_template("search/template.html")
+        .render(
+            search=found,
+            created=created,
+            chart=Markup(tried_merges(found)),
+            finding=finding(found),
+            names=list(found.search_points[0].values),
+            measured=list(found.search_points[0].changes),
+        )
+    )
+
+
+def finding(found: WeightSearch) -> str:
+    """What was chosen and why, in one sentence."""
+    chosen = found.chosen
+    values = ", ".join(f"{name} {value:.4g}" for name, value in chosen.values.items())
+    changes = ", ".join(f"{name} {signed(each.change, 4)}" for name, each in chosen.changes.items())
+    return f"{values}: {found.why}; changes from the base: {changes}."

@@ -1,0 +1,32 @@
+"""Weights chosen by evaluation: merges are tried in memory, and the best one is named.
+
+    found = search(space, goal, evaluation, points=12, seed=17, log=file)
+    request = space.request_at(found.chosen.values)
+
+What is measured comes from outside (`Evaluation`): here nothing is known of texts or tasks. A coarse grid
+comes first. One weight is then refined by a line search, several by Bayesian optimisation (optuna's
+Gaussian processes): of the gain where budgets bound the rest, else of the front of gain and rise.
+"""
+
+from merging.search.front import Choice, Goal, Limit, choose, front, knee
+from merging.search.run import Evaluation, Found, search
+from merging.search.space import Dimension, Space, search_space
+from merging.search.tried import Change, Measurement, Tried
+
+__all__ = [
+    "Change",
+    "Choice",
+    "Dimension",
+    "Evaluation",
+    "Found",
+    "Goal",
+    "Limit",
+    "Measurement",
+    "Space",
+    "Tried",
+    "choose",
+    "front",
+    "knee",
+    "search",
+    "search_space",
+]

@@ -1,0 +1,138 @@
+"""Which point to try next: a pure function of the space, the goal, the seed and what was tried."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+
+from merging.search.front import Goal, bend
+from merging.search.space import Space, Values
+from merging.search.tried import Tried
+
+GRID, LINE, BAYESIAN = "grid", "line search", "bayesian"
+
+_FEWEST = 3
+"""Points of a grid in one dimension."""
+
+_FINE = 400
+"""Steps of the line in which its best place is looked for."""
+
+_NEAR = 0.01
+"""Places nearer to each other than this share of the line are taken as one."""
+
+
+def propose(
+    space: Space, goal: Goal, tried: Sequence[Tried], points: int, seed: int
+) -> tuple[Values, str] | None:
+    """The next point and what proposes it; None where a line search has arrived.
+
+    Args:
+        points: that will be tried in all; half of them, or more in one dimension, are a coarse grid.
+    """
+    seen = {each.values for each in tried}
+    for values in grid(space, points):
+        if values not in seen:
+            return values, GRID
+    if len(space.dimensions) == 1:
+        place = next_on_line(space, goal, tried)
+        return None if place is None else ((place,), LINE)
+    return _bayesian(space, goal, tried, seed), BAYESIAN
+
+
+def grid(space: Space, points: int) -> list[Values]:
+    """A coarse grid with the bounds in it; where even that has too many corners, a Sobol sequence.
+
+    A point without any model in it is left out.
+    """
+    dimensions = space.dimensions
+    room = min(points, max(_FEWEST, points // 2))
+    levels = int(
+        np.floor((room + space.is_nothing([dim.low for dim in dimensions])) ** (1 / len(dimensions)) + 1e-9)
+    )
+    if levels >= 2:
+        axes = [np.linspace(dim.low, dim.high, levels).tolist() for dim in dimensions]
+        corners = [values for values in product(*axes) if not space.is_nothing(values)]
+        return corners[:room]
+    return _sobol(space, room)
+
+
+def _sobol(space: Space, count: int) -> list[Values]:
+    from scipy.stats import qmc
+
+    unit = qmc.Sobol(len(space.dimensions), scramble=False).random(2 ** int(np.ceil(np.log2(count + 1))))
+    low, high = (np.array([getattr(dim, end) for dim in space.dimensions]) for end in ("low", "high"))
+    return [tuple(point) for point in (low + unit[1 : count + 1] * (high - low)).tolist()]
+
+
+def next_on_line(space: Space, goal: Goal, tried: Sequence[Tried]) -> float | None:
+    """The best place of the cubic splines through all figures; None where it has been tried.
+
+    Where weight 0 is the base, the splines pass through it: no gain and no rise.
+    """
+    from scipy.interpolate import CubicSpline
+
+    dim = space.dimensions[0]
+    rows = sorted((each.values[0], *_figures(each, goal)) for each in tried)
+    if space.from_base and rows[0][0] > 0:
+        rows.insert(0, (0.0, *(0.0 for _ in rows[0][1:])))
+    table = np.array(rows)
+    if len(table) < 2:
+        return (dim.low + dim.high) / 2
+    places = np.linspace(dim.low, dim.high, _FINE + 1)[int(space.from_base) :]
+    figures = CubicSpline(table[:, 0], table[:, 1:], bc_type="not-a-knot")(places)
+    best = float(places[_best(figures, goal)])
+    near = np.abs(table[:, 0] - best).min() < _NEAR * (dim.high - dim.low)
+    return None if near else best
+
+
+def _figures(tried: Tried, goal: Goal) -> tuple[float, ...]:
+    """Gain, rise, and the upper bound of what each budget holds."""
+    return (
+        goal.gain_of(tried),
+        goal.rise_of(tried),
+        *(tried.changes[limit.name].upper for limit in goal.limits),
+    )
+
+
+def _best(figures: np.ndarray, goal: Goal) -> int:
+    """The best of predicted figures [places, 2 + limits], as `choose` would choose it."""
+    gain, rise = figures[:, 0], figures[:, 1]
+    if not goal.limits:
+        farthest = int(gain.argmax())
+        if gain[farthest] <= 0 or rise[farthest] <= 0:
+            return farthest
+        return int(bend(gain / gain[farthest], np.maximum(rise, 0.0) / rise[farthest]).argmax())
+    excess = (figures[:, 2:] - [limit.most for limit in goal.limits]).max(axis=1)
+    return int(np.where(excess <= 0, gain, -np.inf).argmax() if (excess <= 0).any() else excess.argmin())
+
+
+def _bayesian(space: Space, goal: Goal, tried: Sequence[Tried], seed: int) -> Values:
+    """A step of Bayesian optimisation, as optuna's Gaussian processes take it.
+
+    With budgets the gain's expected improvement where they probably hold (Gardner et al. 2014), else that of
+    the hypervolume under the front of gain and rise (Daulton et al. 2020).
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    names = [str(number) for number in range(len(space.dimensions))]
+    room = {
+        name: optuna.distributions.FloatDistribution(dim.low, dim.high)
+        for name, dim in zip(names, space.dimensions, strict=True)
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.GPSampler(seed=seed + len(tried), n_startup_trials=0)
+        directions = ["maximize"] if goal.limits else ["maximize", "minimize"]
+        study = optuna.create_study(directions=directions, sampler=sampler)
+        for each in tried:
+            study.enqueue_trial(dict(zip(names, each.values, strict=True)))
+            trial = study.ask(room)
+            for limit in goal.limits:
+                trial.set_constraint(limit.name, each.changes[limit.name].upper - limit.most)
+            study.tell(trial, [goal.gain_of(each), goal.rise_of(each)][: len(directions)])
+        params = study.ask(room).params
+    return tuple(float(params[name]) for name in names)

@@ -1,0 +1,171 @@
+"""What a search may change: the models' weights, their density, by groups of layers if asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from cpt.errors import CannotMerge
+from merging.candidates import Candidate
+from merging.methods import Method, find_method
+from merging.parameters import layer_of
+from merging.request import Request
+
+Values = tuple[float, ...]
+"""A point: one value for each dimension of the space."""
+
+WEIGHT, DENSITY = "weight", "density"
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One number that a search chooses.
+
+    Attributes:
+        model: whose parameter it is; None where all models share it.
+        layers: first layer and one after the last that it holds for; None for all. The first group has
+            what is in no layer, too: embeddings and the last norm.
+    """
+
+    parameter: str
+    model: str | None
+    low: float
+    high: float
+    layers: tuple[int, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """Such as "weight", "weight of law", "weight of law, layers 0-14"."""
+        whose = "" if self.model is None else f" of {self.model}"
+        part = "" if self.layers is None else f", layers {self.layers[0]}-{self.layers[1] - 1}"
+        return f"{self.parameter}{whose}{part}"
+
+
+@dataclass(frozen=True)
+class Space:
+    """A request whose numbers are partly open.
+
+    Attributes:
+        request: with what is given; the rest is filled in by `request_at`.
+        from_base: whether a merge with all weights at 0 is the base itself.
+    """
+
+    request: Request
+    dimensions: tuple[Dimension, ...]
+    from_base: bool
+
+    def request_at(self, values: Sequence[float]) -> Request:
+        """The merge at a point."""
+        models = tuple(
+            replace(parent, parameters={**parent.parameters, **self._settings(parent.name, values)})
+            for parent in self.request.models
+        )
+        shared = {**self.request.parameters, **self._settings(None, values)}
+        return replace(self.request, models=models, parameters=shared)
+
+    @property
+    def centre(self) -> Values:
+        """The point in the middle, at which a request can be checked."""
+        return tuple((dim.low + dim.high) / 2 for dim in self.dimensions)
+
+    def _settings(self, model: str | None, values: Sequence[float]) -> dict[str, Any]:
+        """Settings of one model, or those that all share."""
+        found: dict[str, Any] = {}
+        own = [(dim, value) for dim, value in zip(self.dimensions, values, strict=True) if dim.model == model]
+        for name in dict.fromkeys(dim.parameter for dim, _ in own):
+            groups = [(dim.layers, float(value)) for dim, value in own if dim.parameter == name]
+            if groups[0][0] is None:
+                found[name] = groups[0][1]
+            else:
+                rules = [{"value": value, "layers": list(layers)} for layers, value in groups[1:] if layers]
+                found[name] = [*rules, {"value": groups[0][1]}]
+        return found
+
+    def is_nothing(self, values: Sequence[float]) -> bool:
+        """Whether no model goes into the merge at a point: all its weights are 0."""
+        weights = [
+            value for dim, value in zip(self.dimensions, values, strict=True) if dim.parameter == WEIGHT
+        ]
+        open_models = {dim.model for dim in self.dimensions if dim.parameter == WEIGHT}
+        return {parent.name for parent in self.request.models} == open_models and not any(weights)
+
+
+def search_space(
+    request: Request,
+    candidates: Sequence[Candidate] | None = None,
+    *,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    density: tuple[float, float] | None = None,
+    groups: int = 1,
+) -> Space:
+    """What is open of a request: the weights of the models that have none.
+
+    A method with a `t` instead of weights (slerp) has that searched.
+
+    Args:
+        candidates: the parents; None while they are not there: then groups of layers are not told apart.
+        bounds: of every weight.
+        density: bounds of the density, which all models share; None leaves it as it is.
+        groups: of equally many layers, each with values of its own.
+
+    Raises:
+        CannotMerge: nothing is open, or the method has no such parameter.
+    """
+    method = find_method(request.method)
+    problems: list[str] = []
+    if not bounds[0] < bounds[1]:
+        problems.append(f"the bounds {bounds[0]:g} to {bounds[1]:g} hold nothing to search")
+    wanted = _open_weights(request, method, bounds)
+    if not wanted:
+        given = "every model has a weight" if method.parameter(WEIGHT) else "it has no weights"
+        problems.append(f"nothing is left to search of {method.name}: {given}")
+    if density is not None:
+        problems += _density_problems(request, method, density)
+        wanted.append(Dimension(DENSITY, None, *density))
+    for dimension in wanted:
+        problems += _range_problems(dimension, method)
+    spans: list[tuple[int, int] | None] = [None]
+    if candidates is not None and groups > 1:
+        count = _layers(candidates[0])
+        ends = [round(count * group / groups) for group in range(groups + 1)]
+        spans = list(pairwise(ends))
+        if groups > count:
+            problems.append(f"{count} layers cannot be put into {groups} groups")
+    if problems:
+        raise CannotMerge(problems)
+    dimensions = tuple(replace(dimension, layers=span) for dimension in wanted for span in spans)
+    return Space(request, dimensions, method.name == "task-arithmetic" and bounds[0] == 0)
+
+
+def _layers(candidate: Candidate) -> int:
+    return 1 + max((layer for name in candidate.sources if (layer := layer_of(name)) is not None), default=-1)
+
+
+def _open_weights(request: Request, method: Method, bounds: tuple[float, float]) -> list[Dimension]:
+    """One dimension for each weight that is not given."""
+    weight = method.parameter(WEIGHT)
+    if weight is not None and weight.per_model:
+        open_ = [parent.name for parent in request.models if WEIGHT not in parent.parameters]
+        return [] if WEIGHT in request.parameters else [Dimension(WEIGHT, name, *bounds) for name in open_]
+    names = [name for name in (WEIGHT, "t") if method.parameter(name) and name not in request.parameters]
+    return [Dimension(names[0], None, *bounds)] if names else []
+
+
+def _density_problems(request: Request, method: Method, density: tuple[float, float]) -> list[str]:
+    if method.parameter(DENSITY) is None:
+        return [f"{method.name} has no density"]
+    if not density[0] < density[1]:
+        return [f"the bounds {density[0]:g} to {density[1]:g} of the density hold nothing to search"]
+    given = [parent.name for parent in request.models if DENSITY in parent.parameters]
+    given += ["all models"] if DENSITY in request.parameters else []
+    return [f"the density of {', '.join(given)} is given and cannot be searched"] if given else []
+
+
+def _range_problems(dimension: Dimension, method: Method) -> list[str]:
+    parameter = method.parameter(dimension.parameter)
+    if parameter is None or (parameter.low <= dimension.low and dimension.high <= parameter.high):
+        return []
+    allowed = f"{parameter.low:g} to {parameter.high:g}"
+    return [f"{dimension.parameter} of {method.name} is searched outside of its range, {allowed}"]

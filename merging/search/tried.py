@@ -1,0 +1,155 @@
+"""Points that were tried, what was measured there, and the log that keeps them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, Protocol, Self
+
+from cpt.errors import CannotMerge
+
+ONE_SIDED_95 = NormalDist().inv_cdf(0.95)
+"""Standard errors from a figure to the bound that it is below with a chance of 95%."""
+
+
+class Measurement(Protocol):
+    """What was measured of a model, item by item; less is better."""
+
+    def rise_over(self, before: Self) -> tuple[float, float]:
+        """By how much it is worse than another measurement of the same items, and the standard error of
+        that paired difference (NaN: not known)."""
+
+    def as_json(self) -> Mapping[str, Any]: ...
+
+
+Readings = Mapping[str, Any]
+"""A `Measurement` by the name of what was measured."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """How much worse a model has become, in the unit of what was measured; less than 0 is better."""
+
+    value: float
+    error: float
+
+    @property
+    def known_error(self) -> float:
+        """The standard error; 0 where it is not known: the figure counts as it is."""
+        return 0.0 if math.isnan(self.error) else self.error
+
+    @property
+    def upper(self) -> float:
+        """What it is below with a chance of 95%."""
+        return self.value + ONE_SIDED_95 * self.known_error
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether it is worse beyond noise."""
+        return self.value > ONE_SIDED_95 * self.known_error
+
+    def as_json(self) -> dict[str, float | None]:
+        return {"change": self.value, "error": None if math.isnan(self.error) else self.error}
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """A point and its measurements.
+
+    Attributes:
+        values: one for each dimension of the space.
+        by: what proposed it: "grid", "line search" or "bayesian".
+        changes: since the base, by what was measured.
+        readings: the measurements themselves, so that two points can be compared in pairs.
+    """
+
+    values: tuple[float, ...]
+    by: str
+    changes: Mapping[str, Change]
+    readings: Readings
+
+    def change_from(self, other: Tried, name: str) -> Change:
+        """How much worse it is than another point, on the same items."""
+        return change(self.readings[name], other.readings[name])
+
+
+def change(after: Any, before: Any) -> Change:
+    """How much worse one measurement is than another."""
+    return Change(*after.rise_over(before))
+
+
+class Log:
+    """JSON lines: what is searched, the base's measurements, then every point as it comes."""
+
+    def __init__(self, file: Path, key: Mapping[str, Any], restore: Callable[[Mapping[str, Any]], Any]):
+        """Args:
+        key: what makes this search what it is; a log of another one is not continued.
+        restore: makes a measurement of its JSON data.
+        """
+        self._file, self._key = file, json.loads(json.dumps(key))
+        self._restore = restore
+
+    def read(self) -> tuple[Readings | None, list[Tried]]:
+        """The base's measurements and the points so far; half a line at the end, of a kill, is cut off.
+
+        Raises:
+            CannotMerge: the log is of another search.
+        """
+        lines = self._whole_lines()
+        if not lines:
+            return None, []
+        if lines[0].get("search") != self._key:
+            different = [key for key in self._key if lines[0].get("search", {}).get(key) != self._key[key]]
+            raise CannotMerge(
+                [f"{self._file} is the log of another search: {', '.join(different)} differ"],
+                hint="Remove it to search anew, or write to another place.",
+            )
+        base = self._readings(lines[1]) if len(lines) > 1 else None
+        return base, [self._tried(line, base) for line in lines[2:]]
+
+    def begin(self, base: Readings) -> None:
+        """Start the log with what the base measures."""
+        data = {name: reading.as_json() for name, reading in base.items()}
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        text = "".join(json.dumps(line) + "\n" for line in ({"search": self._key}, {"readings": data}))
+        self._file.write_text(text, encoding="utf-8")
+
+    def add(self, tried: Tried) -> None:
+        """Write a point, to the disk."""
+        line = {
+            "values": list(tried.values),
+            "by": tried.by,
+            "changes": {name: each.as_json() for name, each in tried.changes.items()},
+            "readings": {name: reading.as_json() for name, reading in tried.readings.items()},
+        }
+        with self._file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+    def _whole_lines(self) -> list[dict[str, Any]]:
+        if not self._file.exists():
+            return []
+        content = self._file.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            self._file.write_bytes(whole)
+        try:
+            return [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise CannotMerge([f"{self._file} is no log of a search: {error}"]) from error
+
+    def _readings(self, line: Mapping[str, Any]) -> Readings:
+        return {name: self._restore(data) for name, data in line["readings"].items()}
+
+    def _tried(self, line: Mapping[str, Any], base: Readings | None) -> Tried:
+        assert base is not None
+        readings = self._readings(line)
+        return Tried(tuple(line["values"]), line["by"], changes_since(base, readings), readings)
+
+
+def changes_since(base: Readings, readings: Readings) -> dict[str, Change]:
+    """Changes since the base by what was measured."""
+    return {name: change(reading, base[name]) for name, reading in readings.items()}

@@ -1,0 +1,172 @@
+"""Search on a quadratic landscape, where the best weights and the front are known."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from landscape import Level, Quadratic, budget, one_weight, open_weights
+from merge_models import write_model
+
+from cpt.errors import CannotMerge
+from merging.search import Change, Goal, Tried, choose, front, knee, search
+from merging.search.propose import grid
+
+
+@pytest.fixture
+def third(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "third", seed=3)
+
+
+def run(space, candidates, goal, evaluation, log: Path, points: int = 12, seed: int = 17):
+    return search(space, candidates, goal, evaluation, points=points, seed=seed, log=log)
+
+
+def test_without_a_rise_the_line_search_finds_the_largest_gain(base, other, tmp_path) -> None:
+    found = run(*one_weight(base, other), Goal(), Quadratic({"other": 0.63}, steep=-1e-9), tmp_path / "log")
+    assert found.chosen.values == pytest.approx((0.63,), abs=0.01)
+    assert found.arrived
+    assert len(found.tried) < 12
+
+
+def test_the_line_search_finds_the_weight_at_which_a_budget_just_holds(base, other, tmp_path) -> None:
+    found = run(*one_weight(base, other), budget(0.04), Quadratic({"other": 0.8}), tmp_path / "log")
+    assert found.choice.holds
+    assert found.chosen.values == pytest.approx((0.2,), abs=0.01)
+    assert found.goal.rise_of(found.chosen) <= 0.04
+
+
+def test_a_budget_holds_at_its_upper_bound(base, other, tmp_path) -> None:
+    noisy = Quadratic({"other": 0.8}, error=0.01)
+    found = run(*one_weight(base, other), budget(0.04), noisy, tmp_path / "log")
+    assert found.chosen.changes["general"].upper <= 0.04
+    assert found.chosen.values == pytest.approx((math.sqrt(0.04 - 1.645 * 0.01),), abs=0.01)
+
+
+def test_without_a_budget_the_line_search_finds_the_knee(base, other, tmp_path) -> None:
+    """Gain 2w - w² and rise w² over [0, 1]: the knee, where 2w - 2w² is largest, is at 1/2."""
+    found = run(*one_weight(base, other), Goal(), Quadratic({"other": 1.0}), tmp_path / "log")
+    assert found.chosen.values == pytest.approx((0.5,), abs=0.01)
+    assert set(found.front) == set(found.tried)
+
+
+def test_where_no_point_keeps_the_budget_the_least_broken_one_is_the_choice(base, other, tmp_path) -> None:
+    space = one_weight(base, other, bounds=(0.5, 1.0))
+    found = run(*space, budget(0.04), Quadratic({"other": 0.8}), tmp_path / "log")
+    assert not found.choice.holds
+    assert found.chosen.values == (0.5,)
+    assert "no point keeps the budget" in found.choice.why
+
+
+def test_bayesian_steps_find_two_weights_under_a_budget(base, other, third, tmp_path) -> None:
+    """Both models alike: of all points with w² + v² <= 0.18 the best is w = v = 0.3."""
+    landscape = Quadratic({"other": 0.8, "third": 0.8})
+    found = run(*open_weights(base, [other, third]), budget(0.18), landscape, tmp_path / "log", points=9)
+    best = 2 * (2 * 0.375 - 0.375**2)
+    assert found.choice.holds
+    assert found.goal.gain_of(found.chosen) > 0.97 * best
+    assert found.chosen.by == "bayesian"
+
+
+def test_bayesian_steps_fill_the_front_without_a_budget(base, other, third, tmp_path) -> None:
+    """The true front has equal weights: gain 2(2s - s²) at rise 2w², s = w / 0.8."""
+    landscape = Quadratic({"other": 0.8, "third": 0.8})
+    found = run(*open_weights(base, [other, third]), Goal(), landscape, tmp_path / "log", points=9)
+    assert {each.by for each in found.tried} == {"grid", "bayesian"}
+    assert len([each for each in found.front if each.by == "bayesian"]) >= 3
+    for each in found.front:
+        share = math.sqrt(found.goal.rise_of(each) / 2) / 0.8
+        assert found.goal.gain_of(each) <= 2 * (2 * share - share**2) + 1e-9
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_a_search_that_was_killed_goes_on_with_the_same_points(models, base, other, third, tmp_path) -> None:
+    best = {"other": 0.8, "third": 0.6}
+    others = [other, third][:models]
+    best = {name: best[name] for name in ("other", "third")[:models]}
+    whole = run(*open_weights(base, others), budget(0.1), Quadratic(best), tmp_path / "whole", points=6)
+    log = tmp_path / "log"
+    content = (tmp_path / "whole").read_text().splitlines(keepends=True)
+    for lines in (1, 3, len(content) - 1):
+        log.write_text("".join(content[:lines]) + content[lines][:20])
+        again = Quadratic(best)
+        found = run(*open_weights(base, others), budget(0.1), again, log, points=6)
+        assert [each.values for each in found.tried] == [each.values for each in whole.tried]
+        assert len(again.asked) == len(whole.tried) - max(0, lines - 2)
+        assert again.bases == int(lines < 2)
+        assert log.read_text() == (tmp_path / "whole").read_text()
+        assert found.chosen.values == whole.chosen.values
+
+
+def test_the_seed_is_what_bayesian_steps_differ_by(base, other, third, tmp_path) -> None:
+    best = {"other": 0.8, "third": 0.6}
+    logs = []
+    for number, seed in enumerate((1, 1, 2)):
+        space = open_weights(base, [other, third])
+        found = run(*space, Goal(), Quadratic(best), tmp_path / str(number), points=5, seed=seed)
+        logs.append([each.values for each in found.tried])
+    assert logs[0] == logs[1] != logs[2]
+
+
+def test_the_log_of_another_search_is_not_continued(base, other, tmp_path) -> None:
+    log = tmp_path / "log"
+    run(*one_weight(base, other), Goal(), Quadratic({"other": 0.8}), log, points=3)
+    with pytest.raises(CannotMerge, match="goal, evaluation differ"):
+        run(*one_weight(base, other), budget(0.1), Quadratic({"other": 0.7}), log, points=3)
+    log.write_text("{]\n")
+    with pytest.raises(CannotMerge, match="no log of a search"):
+        run(*one_weight(base, other), Goal(), Quadratic({"other": 0.8}), log, points=3)
+
+
+def test_every_point_is_in_the_log_with_its_measurements(base, other, tmp_path) -> None:
+    log = tmp_path / "log"
+    found = run(*one_weight(base, other), Goal(), Quadratic({"other": 0.8}, error=0.1), log, points=4)
+    first, second, *lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert first["search"]["models"][1]["fingerprint"] == "fingerprint of other"
+    assert second["readings"]["domain"] == {"value": 0.0, "error": 0.1}
+    assert [tuple(line["values"]) for line in lines] == [each.values for each in found.tried]
+    change = found.tried[0].changes["general"]
+    assert lines[0]["changes"]["general"] == {"change": change.value, "error": 0.1}
+
+
+def test_no_search_without_points(base, other, tmp_path) -> None:
+    with pytest.raises(CannotMerge, match="at least one point"):
+        run(*one_weight(base, other), Goal(), Quadratic({"other": 0.8}), tmp_path / "log", points=0)
+
+
+def tried(gain: float, rise: float, error: float = 0.0) -> Tried:
+    changes = {"domain": Change(-gain, error), "general": Change(rise, error)}
+    readings = {"domain": Level(-gain, error), "general": Level(rise, error)}
+    return Tried((gain,), "grid", changes, readings)
+
+
+def test_the_front_leaves_out_what_is_beaten_beyond_noise() -> None:
+    points = [tried(0.1, 0.01), tried(0.2, 0.02), tried(0.15, 0.03), tried(0.3, 0.05)]
+    assert [each.values[0] for each in front(points, Goal())] == [0.1, 0.2, 0.3]
+    noisy = [tried(0.1, 0.01, 0.1), tried(0.2, 0.02, 0.1), tried(0.15, 0.03, 0.1)]
+    assert len(front(noisy, Goal())) == 3
+
+
+def test_a_rise_within_its_noise_counts_as_none_for_the_knee() -> None:
+    points = [tried(0.1, 0.01, 0.001), tried(0.2, 0.03, 0.001)]
+    assert knee(points, Goal()).values[0] == 0.1 or knee(points, Goal()).values[0] == 0.2
+    within_noise = [tried(0.1, 0.01, 0.1), tried(0.2, 0.03, 0.1)]
+    assert knee(within_noise, Goal()).values[0] == 0.2
+
+
+def test_an_unknown_error_takes_the_figure_as_it_is() -> None:
+    points = [tried(0.1, 0.01, math.nan), tried(0.2, 0.03, math.nan)]
+    assert choose(points, budget(0.02)).tried.values[0] == 0.1
+
+
+def test_grids_hold_the_bounds_but_not_the_base_itself(base, other, third) -> None:
+    line, _ = one_weight(base, other, bounds=(0.0, 1.5))
+    assert grid(line, 6) == [(0.5,), (1.0,), (1.5,)]
+    square, _ = open_weights(base, [other, third])
+    assert grid(square, 16) == [(0, 0.5), (0, 1), (0.5, 0), (0.5, 0.5), (0.5, 1), (1, 0), (1, 0.5), (1, 1)]
+    many, _ = open_weights(base, [other, third], groups=2, method="ties", density=(0.2, 1.0))
+    points = grid(many, 12)
+    assert len(set(points)) == 6
+    assert all(
+        dim.low <= x <= dim.high for point in points for dim, x in zip(many.dimensions, point, strict=True)
+    )

@@ -1,0 +1,262 @@
+"""The merge stage that chooses its weights: by what, under which budgets, and what is found wrong before."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from adapted import write_base_and_adapted
+from pydantic import ValidationError
+from safetensors.torch import load_file
+from stage_runs import make_corpus, model_artifact, run_stage
+
+from cpt.corpus import read_index
+from cpt.errors import GateFailed
+from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.monitor.bits_per_byte import score, tokenise_text
+from cpt.packed.model import PackedLanguageModel, load_model
+from cpt.stages.base import Artifact, Earlier, WiringError
+from cpt.stages.documents import half_of, heldout_texts
+from cpt.stages.evaluate import STAGE as EVALUATE
+from cpt.stages.merge import STAGE
+from cpt.stages.merge_search import LOG
+
+MODEL = [{"from": "one"}]
+SEARCH = {"points": 5, "precision": "fp32", "tokens": 2_000}
+GATE = {"budget": "general <= +0.3"}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    folder = tmp_path_factory.mktemp("adapted")
+    base, adapted = write_base_and_adapted(folder)
+    artifacts = folder / "artifacts"
+    base_artifact = model_artifact("base", base, artifacts)
+    return {
+        "base": base_artifact,
+        "model:0": model_artifact("one", adapted, artifacts),
+        "corpus": make_corpus(base_artifact, folder / "corpus"),
+    }
+
+
+def merge(inputs, folder: Path, models: Any = MODEL, **more: Any) -> dict[str, Any]:
+    return run_stage(STAGE, {"models": models} | more, inputs, folder)
+
+
+@pytest.fixture(scope="module")
+def plain(inputs, tmp_path_factory) -> tuple[dict[str, Any], Path]:
+    """The metrics and the folder of a search without budgets."""
+    folder = tmp_path_factory.mktemp("plain")
+    return merge(inputs, folder, search=SEARCH), folder
+
+
+def test_the_model_is_the_merge_with_the_chosen_weight(plain, inputs, tmp_path: Path) -> None:
+    metrics, folder = plain
+    weight = metrics["weights"]["one"]
+    merge(inputs, tmp_path, models=[{"from": "one", "weight": weight}])
+    found, expected = (load_file(each / "output/model/model.safetensors") for each in (folder, tmp_path))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert metrics["search"]["chosen"] == {"weight of one": weight}
+
+
+def test_every_point_is_among_the_metrics_and_in_the_log(plain) -> None:
+    metrics, folder = plain
+    points = metrics["search_points"]
+    assert 3 <= len(points) <= SEARCH["points"]
+    assert [point["weight"] for point in points if point["chosen"]] == [metrics["weights"]["one"]]
+    assert any(point["front"] for point in points)
+    lines = (folder / "output/model" / LOG).read_text().splitlines()
+    assert [json.loads(line)["values"] for line in lines[2:]] == [[point["weight"]] for point in points]
+    card = (folder / "output/model/README.md").read_text()
+    assert f"Chosen by a search over {len(points)} merges (the knee of the front)" in card
+
+
+def test_gain_and_rise_are_those_of_the_half_that_is_not_reported_on(plain, inputs) -> None:
+    metrics, _ = plain
+    (point,) = [point for point in metrics["search_points"] if point["weight"] == 1.0]
+    corpus = inputs["corpus"].path("corpus")
+    start = read_index(corpus).start_token
+    for name, change in (("domain", -point["domain_gain"]), ("general", point["general_rise"])):
+        texts = [text for text in heldout_texts(corpus, name) if half_of(text) == "search"]
+        assert 0 < len(texts) < len(heldout_texts(corpus, name))
+        bits = []
+        for role in ("base", "model:0"):
+            folder = inputs[role].path("model")
+            text = tokenise_text(load_tokenizer(folder), texts, 128, start)
+            bits.append(score(PackedLanguageModel(load_model(folder)), text).bits_per_byte)
+        assert change == pytest.approx(bits[1] - bits[0], abs=1e-5)
+    assert point["domain_gain"] > 0 < point["general_rise"]
+
+
+def test_evaluate_reads_the_other_half(plain, inputs, tmp_path: Path) -> None:
+    metrics, folder = plain
+    after = Artifact(
+        name="merge",
+        stage="merge",
+        kinds=("model",),
+        fingerprint="m",
+        folder=folder / "output",
+        metrics=metrics,
+    )
+    roles = {"before": inputs["base"], "after": after, "corpus": inputs["corpus"]}
+    settings = {"heldout_tokens": 10_000, "precision": "fp32"}
+    searched = run_stage(EVALUATE, settings, roles, tmp_path / "searched")
+    given = {**roles, "after": after.model_copy(update={"metrics": {}})}
+    whole = run_stage(EVALUATE, settings, given, tmp_path / "whole")
+    assert "not chosen on" in searched["heldout"]
+    assert "heldout" not in whole
+    corpus = inputs["corpus"].path("corpus")
+    for name in ("domain", "general"):
+        both = [
+            json.loads((tmp_path / run / "output/scores/scores.json").read_text())["bits_per_byte"][name]
+            for run in ("searched", "whole")
+        ]
+        assert both[0]["documents"] == len(heldout_texts(corpus, name, "report"))
+        assert both[1]["documents"] == len(heldout_texts(corpus, name))
+
+
+def test_a_budget_lowers_the_weight_until_it_holds(plain, inputs, tmp_path: Path) -> None:
+    metrics, _ = plain
+    rise = max(point["general_rise"] for point in metrics["search_points"])
+    budget = {"budget": f"general <= +{rise / 4:.6f}"}
+    held = merge(inputs, tmp_path, search=SEARCH | {"points": 8}, gates=[budget])
+    (gate,) = held["gates"]
+    assert gate["verdict"] == "held"
+    assert gate["value"] + 1.645 * gate["error"] <= rise / 4
+    assert 0 < held["weights"]["one"] < 1
+    assert held["search"]["why"] == "the largest gain that keeps the budget"
+
+
+def test_where_no_weight_keeps_the_budget_the_best_compromise_is_kept(inputs, tmp_path: Path) -> None:
+    narrow = SEARCH | {"bounds": [0.8, 1.0], "points": 3}
+    with pytest.raises(
+        GateFailed, match="no weights that were tried keep the budget: general <= 0 is broken"
+    ) as e:
+        merge(inputs, tmp_path / "fail", search=narrow, gates=[{"budget": "general <= 0"}])
+    assert e.value.exit_code == 3
+    assert e.value.metrics["weights"] == {"one": 0.8}
+    assert e.value.metrics["gates"][0]["verdict"] == "broken"
+    assert (tmp_path / "fail/output/model/model.safetensors").exists()
+    warned = merge(
+        inputs, tmp_path / "warn", search=narrow, gates=[{"budget": "general <= 0", "action": "warn"}]
+    )
+    assert warned["gates"][0]["verdict"] == "broken"
+    assert warned["weights"] == {"one": 0.8}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"points": 3},
+        {"bounds": [0.0, 0.5]},
+        {"groups": 2},
+        {"tokens": 200},
+        {"window": 16},
+        {"precision": "bf16"},
+    ],
+)
+def test_settings_change_the_search(change: dict, plain, inputs, tmp_path: Path) -> None:
+    metrics, _ = plain
+    other = merge(inputs, tmp_path, search=SEARCH | change)
+    assert other["search_points"] != metrics["search_points"]
+
+
+def test_the_density_is_searched_where_it_is_asked_for(inputs, tmp_path: Path) -> None:
+    search = SEARCH | {"density": [0.2, 1.0], "points": 4}
+    metrics = merge(inputs, tmp_path, method="ties", parameters={"normalize": False}, search=search)
+    assert set(metrics["search"]["chosen"]) == {"weight of one", "density"}
+    assert "weight" not in metrics["search_points"][0]
+
+
+def test_a_search_that_was_killed_goes_on(plain, inputs, tmp_path: Path) -> None:
+    metrics, folder = plain
+    lines = (folder / "output/model" / LOG).read_text().splitlines(keepends=True)
+    settings = STAGE.Config.model_validate({"models": MODEL, "search": SEARCH})
+    from cpt.stages.base import Context, Silent
+
+    for name in ("output", "work"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "work" / LOG).write_text("".join(lines[:4]) + lines[4][:30])
+    again = STAGE.run(settings, inputs, Context(tmp_path / "output", tmp_path / "work", 17, Silent(), {}))
+    assert again["search_points"] == metrics["search_points"]
+    assert again["checksums"] == metrics["checksums"]
+
+
+def test_auto_is_a_search_with_its_defaults_and_given_weights_stay() -> None:
+    config = STAGE.Config.model_validate({"models": [{"from": "one", "weight": "auto"}]})
+    assert config.searching is not None
+    assert config.searching.points == 12
+    assert STAGE.forecast(config, {}) == "weights of at most 12 merges"
+    gated = STAGE.Config.model_validate({"models": MODEL, "search": {"points": 3}, "gates": [GATE]})
+    assert STAGE.forecast(gated, {}) == "weights of at most 3 merges so that general <= +0.3"
+    assert STAGE.Config.model_validate({"models": [{"from": "one", "weight": 1}]}).searching is None
+
+
+def test_a_search_takes_the_newest_corpus() -> None:
+    config = STAGE.Config.model_validate({"models": MODEL, "search": {}})
+    model, corpus = frozenset({"model"}), frozenset({"corpus"})
+    earlier = [
+        Earlier("base", model),
+        Earlier("first", corpus),
+        Earlier("one", model),
+        Earlier("second", corpus),
+    ]
+    assert STAGE.wire(config, earlier)["corpus"] == "second"
+    with pytest.raises(WiringError, match="makes a corpus") as raised:
+        STAGE.wire(config, [each for each in earlier if "corpus" not in each.kinds])
+    assert raised.value.problem.key == "search"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"gates": [GATE], "models": [{"from": "one", "weight": 1}]}, "add `search: {}`"),
+        ({"search": {}, "base": None}, "name one, even if it is not merged"),
+        ({"search": {"points": 0}}, "greater than 0"),
+        ({"search": {"data": "folder"}}, "no tasks to take data for"),
+        ({"search": {"tasks": {"domain": {}}}}, "domain is the name of a text"),
+        ({"search": {}, "gates": [{"budget": "general recovers within 20%"}]}, "a merge does not recover"),
+        ({"search": {}, "gates": [GATE | {"action": "stop"}]}, "'fail' or 'warn'"),
+        ({"search": {"bounds": [0, math.inf]}}, "finite"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        STAGE.Config.model_validate({"models": MODEL} | settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "message"),
+    [
+        ({"models": [{"from": "one", "weight": 1}]}, None, "every model has a weight"),
+        ({"search": {"bounds": [1, 0]}}, None, "hold nothing to search"),
+        ({"search": {"density": [0, 1]}}, None, "task-arithmetic has no density"),
+        ({"gates": [{"budget": "generl <= +0.1"}]}, "gates.0.budget", "no probe is called `generl`"),
+        ({"gates": [{"budget": "general >= -1 point"}]}, "gates.0.budget", "does not go with its probe"),
+        ({"gates": [GATE, {"budget": "general <= +0.2"}]}, "gates", "general has 2 budgets"),
+        ({"search": {"tasks": {"nonsense": {}}}}, "search.tasks.nonsense", "there is no such task"),
+    ],
+)
+def test_what_cannot_be_searched_is_found_before_any_stage_runs(
+    settings: dict, key: str | None, message: str
+) -> None:
+    config = STAGE.Config.model_validate({"models": MODEL, "search": {}} | settings)
+    found = STAGE.check(config, {})
+    assert any(message in problem.message and problem.key == key for problem in found), found
+
+
+def test_too_little_held_out_text_is_found_before_the_search(inputs, tmp_path: Path) -> None:
+    config = STAGE.Config.model_validate({"models": MODEL, "search": {}})
+    assert STAGE.check(config, inputs) == []
+    without = {**inputs, "corpus": make_corpus(inputs["base"], tmp_path, general=False)}
+    (problem,) = STAGE.check(config, without)
+    assert "held-out general text is 0 documents" in problem.message
+    assert problem.key == "search"
+
+
+def test_groups_that_there_are_no_layers_for_are_found(inputs) -> None:
+    config = STAGE.Config.model_validate({"models": MODEL, "search": {"groups": 3}})
+    assert STAGE.check(config, {}) == []
+    assert any("2 layers cannot be put into 3" in problem.message for problem in STAGE.check(config, inputs))
