@@ -29,6 +29,9 @@ DOMAINS = ("medical", "legal")
 EPOCHS = 4
 """Of a subset: Guo et al. (arXiv 2406.14833) see the peak at the fourth."""
 
+PASSAGE = 800
+"""Characters of the pieces that documents are cut into."""
+
 REWARM = {"kind": "rewarm-cosine", "peak": 4e-4, "floor": 4e-5, "warmup": 0.1}
 Part = dict[str, Any]
 
@@ -210,13 +213,28 @@ def accuracies(folder: Path) -> dict[str, Any]:
     return {suite: {"before": each["a"], "after": each["b"]} for suite, each in averages.items()}
 
 
+def passages(text: str) -> list[str]:
+    """A document in pieces of at least `PASSAGE` characters that end where a paragraph does."""
+    pieces, piece = [], ""
+    for paragraph in text.split("\n"):
+        piece = f"{piece}\n{paragraph}" if piece else paragraph
+        if len(piece) >= PASSAGE:
+            pieces.append(piece)
+            piece = ""
+    return [*pieces, piece] if piece.strip() else pieces
+
+
 def divide(path: Path, kind: str, folder: Path, share: float) -> tuple[Path, Path]:
-    """Divide a file's lines into training and held-out ones, by a hash of each."""
+    """Divide a file's documents into training and held-out ones, by a hash of each, and cut them up.
+
+    A probe of a few thousand tokens then holds many documents, and its change has an interval.
+    """
     parts = {side: (folder / f"{kind}.{side}.jsonl") for side in ("train", "heldout")}
     lines: dict[str, list[str]] = {"train": [], "heldout": []}
     for line in path.read_text(encoding="utf-8").splitlines():
         hashed = int.from_bytes(hashlib.blake2b(line.encode(), digest_size=4).digest(), "little")
-        lines["heldout" if hashed < share * 2**32 else "train"].append(line)
+        cut = [json.dumps({"text": piece}) for piece in passages(json.loads(line)["text"])]
+        lines["heldout" if hashed < share * 2**32 else "train"] += cut
     if share and not lines["heldout"]:
         raise SystemExit(
             f"{path}: none of its {len(lines['train'])} lines is held out: give more, or --heldout"
