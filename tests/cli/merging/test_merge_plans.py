@@ -54,7 +54,7 @@ def test_a_plan_is_what_its_flags_are(merge: Any) -> None:
         "compute_dtype: bfloat16",
         "shard_size: 8000",
         "chat_template: chatml",
-        "settings: law",
+        "settings: medicine",
     ],
 )
 def test_every_key_changes_the_result(merge: Any, line: str) -> None:
