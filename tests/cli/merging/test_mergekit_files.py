@@ -250,7 +250,8 @@ def test_mistakes(merge: Any, text: str, message: str) -> None:
     shown = merge("merge.yml", "--out", "O")
     assert shown.code == 2, shown.out
     assert message in shown.err, shown.err
-    assert not Path("O").exists() and not Path(".O.unfinished").exists()
+    assert not Path("O").exists()
+    assert not Path(".O.unfinished").exists()
 
 
 def test_mergekits_failure_leaves_nothing(merge: Any) -> None:
@@ -258,7 +259,8 @@ def test_mergekits_failure_leaves_nothing(merge: Any) -> None:
     shown = merge("merge.yml", "--out", "O")
     assert shown.code == 1
     assert "mergekit failed" in shown.err
-    assert not Path("O").exists() and not Path(".O.unfinished").exists()
+    assert not Path("O").exists()
+    assert not Path(".O.unfinished").exists()
 
 
 def test_an_adapter_is_merged_by_mergekit(merge: Any, models: Path) -> None:
