@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -93,7 +94,8 @@ def draw(facts: Facts) -> Charts:
     """Charts by section and title; a chart that has nothing to show is left out."""
     training, watched = facts.training, facts.watched
     bounded = (watched.gates, watched.actions)
-    drawn = {
+    vectors = merged_vectors(facts)
+    drawn: dict[str, Mapping[str, str | None]] = {
         "levels": {"Bits per byte": charts.bits_before_after(facts.probes)},
         "control": {
             "Replay share": charts.replay_share(watched.control, watched.actions),
@@ -131,7 +133,7 @@ def draw(facts: Facts) -> Charts:
             },
         },
         "vocabulary": {"Norms of new tokens": charts.new_token_norms(watched.new_tokens)},
-        "vectors": vectors_page.draw(vectors) if (vectors := merged_vectors(facts)) else {},
+        "vectors": vectors_page.draw(vectors) if vectors else {},
         "tasks": {"Task scores": charts.tasks_before_after(facts.tasks)},
         "seconds": {
             "Time by stage": charts.time_by_stage(facts.seconds),

@@ -166,15 +166,9 @@ def test_models_that_are_there_are_checked_against_each_other(inputs: dict, tmp_
     assert "lacks the weights" in problem.message
 
 
-def test_the_task_vectors_are_measured(tiny_model: Path, another_model, tmp_path: Path) -> None:
+def test_the_task_vectors_are_measured(inputs: dict, tmp_path: Path) -> None:
     """Each model's difference from the base; without a base there are none."""
-    inputs = {
-        "base": model_artifact("base", tiny_model, tmp_path),
-        "model:0": model_artifact("one", another_model("m1", seed=1), tmp_path),
-        "model:1": model_artifact("two", another_model("m2", seed=2), tmp_path),
-    }
-    models = [{"from": "one", "weight": 0.75}, {"from": "two", "weight": 0.5}]
-    analysis = run_stage(STAGE, {"models": models}, inputs, tmp_path / "run")["analysis"]
+    analysis = run_stage(STAGE, {"models": BOTH}, inputs, tmp_path / "run")["analysis"]
     base, one, two = (load_file(inputs[role].path("model") / "model.safetensors") for role in sorted(inputs))
     a, b = (torch.cat([(each[name] - base[name]).double().flatten() for name in base]) for each in (one, two))
     assert [vector["name"] for vector in analysis["vectors"]] == ["one", "two"]
@@ -182,5 +176,5 @@ def test_the_task_vectors_are_measured(tiny_model: Path, another_model, tmp_path
     cosine = float(a @ b / a.norm() / b.norm())
     assert analysis["pairs"][0]["cosine"] == pytest.approx(cosine, rel=1e-5)
     del inputs["base"]
-    settings = {"models": models, "base": None, "method": "linear"}
+    settings = {"models": BOTH, "base": None, "method": "linear"}
     assert "analysis" not in run_stage(STAGE, settings, inputs, tmp_path / "other")

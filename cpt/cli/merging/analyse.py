@@ -109,7 +109,7 @@ def _write(vectors: Vectors, page: Path) -> None:
 def _print(console: Console, found: Vectors) -> None:
     from cpt.report.vectors.page import finding
 
-    console.print(Text(finding(found), style="bold"))
+    console.print(Text(finding(found), style="bold"), soft_wrap=True)
     _print_vectors(console, found)
     if found.pairs:
         _print_pairs(console, found)

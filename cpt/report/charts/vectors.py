@@ -69,8 +69,8 @@ def cosine_matrix(found: Vectors) -> str | None:
             for a, b in ((numbers[pair.a], numbers[pair.b]), (numbers[pair.b], numbers[pair.a])):
                 value = pair.cosine or 0.0
                 role = "domain" if value >= 0 else "budget"
-                style = {"color": colour(role), "alpha": 0.75 * min(1.0, abs(value)), "linewidth": 0}
-                axes.add_patch(Rectangle((b, a), 1, 1, **style))
+                opacity = 0.75 * min(1.0, abs(value))
+                axes.add_patch(Rectangle((b, a), 1, 1, color=colour(role), alpha=opacity, linewidth=0))
                 bold = "bold" if abs(value) > _CLEAR else "normal"
                 axes.text(b + 0.5, a + 0.5, number(pair.cosine), ha="center", va="center", weight=bold)
         for place in range(size):
