@@ -73,8 +73,8 @@ def scale_of(config: Mapping[str, Any], module: str, rank: int) -> float:
     """
     from peft.utils.other import get_pattern_key
 
-    alphas = config.get("alpha_pattern") or {}
-    alpha = float(alphas.get(get_pattern_key(alphas, module), config.get("lora_alpha", 8)))
+    alphas: Mapping[str, float] = config.get("alpha_pattern") or {}
+    alpha = float(alphas.get(get_pattern_key(list(alphas), module), config.get("lora_alpha", 8)))
     if config["peft_type"] == "ADALORA":
         first = float(config.get("init_r", 12))  # of the factors before any of their ranks were taken away
         return (alpha if alpha > 0 else first) / (first + 1e-5)

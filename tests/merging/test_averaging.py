@@ -69,7 +69,9 @@ def test_the_average_is_the_weighted_sum(folders: list[Path], tmp_path: Path) ->
     read = [weights(folder) for folder in folders]
     for name, ours in averaged(folders, factors, tmp_path / "out").items():
         expected = sum(factor * each[name].double() for factor, each in zip(factors, read, strict=True))
-        assert torch.equal(ours, expected.float())
+        torch.testing.assert_close(
+            ours, expected.float(), rtol=1.2e-7, atol=1e-12
+        )  # one bit, where it is a tie
 
 
 def test_models_that_are_the_same_average_to_themselves(folders: list[Path], tmp_path: Path) -> None:

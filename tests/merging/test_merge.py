@@ -96,7 +96,7 @@ def test_a_merge_into_a_loaded_model_is_the_one_that_is_written(
 def test_parents_are_read_once_for_many_merges(base: Path, other: Path, monkeypatch) -> None:
     first = ties(base, other)
     candidates = read_parents(first)
-    monkeypatch.setattr("merging.plan.read_candidate", None)
+    monkeypatch.setattr("merging.plan.read_model", None)
     for weight in (0.0, 1.0):
         request = Request("task-arithmetic", (parent(other, weight),), parent(base))
         found = dict(merged_tensors(plan(request, candidates)))

@@ -62,7 +62,7 @@ def extract(
 
     check_free(output)
     with shown(kept=False) as view:
-        first, second = _read({base: "the base", model: "the model"}, view)
+        first, second = _read({"the base": base, "the model": model}, view)
         where = locate(base, Path.cwd())
         needed = _TIMES_THE_RANK * rank * sum(sum(each.shape) for each in first.sources.values())
         view.message(f"extracting rank {rank} tensor by tensor")
@@ -88,7 +88,7 @@ def _read(references: dict[str, str], progress: Messages) -> Iterator[Candidate]
     from merging.adapters import read_model
 
     found, problems = [], []
-    for reference, name in references.items():
+    for name, reference in references.items():
         try:
             found.append(read_model(name, model_or_adapter(locate(reference, Path.cwd()), progress)))
         except DataError as error:
@@ -125,6 +125,6 @@ def _by_kind(tensors: tuple[Kept, ...]) -> dict[tuple[str, str], list[Kept]]:
     """Tensors by the end of their name and how they are held."""
     groups: dict[tuple[str, str], list[Kept]] = {}
     for each in tensors:
-        kind = ".".join(each.tensor.split(".")[-2:]).removesuffix(".weight")
+        kind = ".".join(each.tensor.removesuffix(".weight").split(".")[-2:])
         groups.setdefault((kind, each.how), []).append(each)
     return groups
