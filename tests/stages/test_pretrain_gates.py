@@ -155,3 +155,11 @@ def test_divided_weights_are_not_gone_back_to(action: str, refused: bool) -> Non
         model_beside=False,
     )
     assert [problem.key for problem in found] == (["gates"] if refused else [])
+
+
+def test_what_actions_depend_on_is_what_they_bound_and_what_stop_weighs() -> None:
+    from cpt.monitor.gates import acted_upon
+
+    assert acted_upon([gate("general <= 0.1"), gate("drift <= 1", "lower-rate")]) == {"drift"}
+    assert acted_upon([gate("piqa >= -1 point", "stop")]) == {"piqa", "domain"}
+    assert acted_upon([]) == frozenset()

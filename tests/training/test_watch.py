@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from gated import Phased, gate
 from tiny_runs import SETTINGS, equal, run, tiny_probes
 
 from cpt.monitor.budget import Allotment, Allowance
@@ -75,6 +76,18 @@ def test_a_budget_does_not_touch_the_weights(tiny_model: Path, tmp_path: Path) -
         tiny_model, tmp_path / "bound", dataclasses.replace(SETTINGS, allowance=Allowance(1e-6))
     )
     assert equal(plain, bound)
+
+
+def test_what_a_gate_acts_on_is_read_though_there_is_no_time(tiny_model: Path, tmp_path: Path) -> None:
+    starved = dataclasses.replace(SETTINGS, allowance=Allowance(1e-6))
+    gated, warned = (
+        dataclasses.replace(starved, gates=(gate("domain <= +9", action),))
+        for action in ("lower-rate", "warn")
+    )
+    for name, settings, steps in [("gated", gated, list(ALL)), ("warned", warned, [0, 6])]:
+        probes = tiny_probes(tiny_model, *ALL)
+        _, result, _ = run(tiny_model, tmp_path / name, settings, stream=Phased(), probes=probes)
+        assert [reading.step for reading in result.readings] == steps
 
 
 def test_what_is_read_live_is_what_the_result_has_and_its_seconds_add_up(

@@ -18,7 +18,7 @@ from typing import Any, Self
 from cpt.monitor.gates.gate import HALF, Fail, LowerRate, RaiseReplay, RollBack, Stop
 from cpt.monitor.gates.judge import Judgement
 
-SETTLE = 0.02
+SETTLE = 0.04
 """Share of the run that a change is given before the next one."""
 
 CALM = 0.05

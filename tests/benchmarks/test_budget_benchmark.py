@@ -1,0 +1,81 @@
+"""The benchmark of budgets: what it runs, and what it makes of a training's files and of their growth."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from cpt.stages.corpus_config import CorpusConfig
+from cpt.stages.pretrain_config import PretrainConfig
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def budget(monkeypatch):
+    """The script, as a module."""
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    import budget
+
+    return budget
+
+
+def test_both_recipes_are_one_but_for_the_gate(budget) -> None:
+    options = argparse.Namespace(
+        domain=Path("d.jsonl"), general=Path("g.jsonl"), model="m", start_token="auto", tokens=40_000,
+        length=128, rows=20, micro_rows=10, peak=4e-4, budget="10%", every=1, probe_tokens=1_500,
+        heldout=0.05, seed=17,
+    )  # fmt: skip
+    plain, gated = (budget.recipe(options, gates) for gates in ([], [budget.GATE]))
+    corpus, pretrain = (stage for stage in gated["stages"])
+    assert CorpusConfig.model_validate(corpus["corpus"]).replay is not None
+    config = PretrainConfig.model_validate(pretrain["pretrain"])
+    assert config.monitor.budget == pytest.approx(0.1)
+    assert config.gates[0].budget.limit == budget.LIMIT
+    pretrain["pretrain"]["gates"] = []
+    assert plain == gated
+
+
+def lines(*records: dict) -> str:
+    return "".join(json.dumps(each) + "\n" for each in records)
+
+
+def test_what_probes_took_is_seen_from_outside(budget, tmp_path: Path) -> None:
+    first = lines({"step": 0, "seconds": 1.5}, {"step": 0, "seconds": 0.5})
+    rest = lines({"step": 5, "seconds": 2.0})
+    (tmp_path / "probes.jsonl").write_text(first + rest)
+    growth = budget.Growth([0, len(first) - 3, len(first), len(first) + len(rest)], [0.0, 9.0, 10.0, 120.0])
+    # 110 s between the first readings and the last: 100 s of steps, 4 s of checkpoints, 6 s of probes
+    assert budget.probing(tmp_path, {"seconds": 100.0, "checkpoint_seconds": 4.0}, growth) == 8.0
+
+
+def test_a_file_is_watched_until_its_folder_is_gone(budget, tmp_path: Path) -> None:
+    growth = budget.Growth()
+    growth.look(tmp_path, "probes.jsonl")
+    folder = tmp_path / "learn-0123.partial"
+    folder.mkdir()
+    (folder / "probes.jsonl").write_text("12345")
+    growth.look(tmp_path, "probes.jsonl")
+    growth.look(tmp_path, "probes.jsonl")
+    assert growth.sizes == [0, 5]
+    assert growth.when(5) == growth.times[1] > 0
+
+
+def run(rise: float, gain: float, outside: float) -> dict:
+    probes = {"budget": 0.1, "share": 0.08, "share_outside": outside, "off": outside / 0.08 - 1}
+    action = {"step": 3, "action": "raise-replay", "from": 0.0, "to": 0.05, "why": "general rose"}
+    return {"rise": rise, "rise_error": None, "gain": gain, "actions": [action], "probes": probes}
+
+
+def test_claims_and_table(budget) -> None:
+    without, gated = run(0.02, 0.1, 0.081), run(0.009, 0.085, 0.081)
+    claims = budget.compared(without, gated)
+    assert claims.pop("gain_kept") == pytest.approx(0.85)
+    assert all(claims.values())
+    assert not budget.compared(without, run(0.011, 0.08, 0.09))["held_with"]
+    assert not budget.compared(without, run(0.011, 0.08, 0.09))["within_3_percent"]
+    text = budget.table({"without": without, "with": gated}, budget.compared(without, gated))
+    assert "step 3: raise-replay 0.00 → 0.05: general rose" in text
+    assert "85% of the gain is kept" in text
