@@ -143,7 +143,7 @@ def _task_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterat
     from cpt.monitor.probes.task import TaskProbe
 
     for name, wanted in monitor.tasks.items():
-        progress.message(f"{name}: reading the task")
+        progress.message(f"{name}: loading the task")
         items, grade = _graded(name, wanted.items, monitor.data, probed)
         yield TaskProbe(name, items, grade, wanted.when(monitor.regular))
 
