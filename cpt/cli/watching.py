@@ -12,6 +12,8 @@ import typer
 
 from cpt.cli.options import DEFAULT_RUNS, RunArgument, Runs
 from cpt.cli.output import out
+from cpt.recipe.journal import runs as known_runs
+from cpt.recipe.suggest import did_you_mean
 
 _NICE = 10
 
@@ -46,6 +48,8 @@ def watch(
     name = found.name if found else run or "the next run"
     waiting = "" if found else f"; there is none in {runs} yet"
     out().print(f"{name}{waiting}: {server.address} (Ctrl-C ends this, not the run)", soft_wrap=True)
+    if not found and (hint := did_you_mean(name, [other.name for other in known_runs(runs)])):
+        out().print(hint, markup=False, soft_wrap=True)
     if hasattr(os, "nice"):
         os.nice(_NICE)  # what trains comes first
     if open_ or (open_ is None and _has_screen()):

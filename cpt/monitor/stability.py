@@ -112,7 +112,7 @@ def stability_gap(curve: Sequence[Point], tolerance: float = 0.0, probes: int = 
         permanent=last.worse,
         permanent_error=_given(last.error),
         gap=bool(risen),
-        forgotten=last.at_least(probes) > tolerance,
+        forgotten=not last.at_least(probes) <= tolerance,  # NaN: a model that has diverged
     )
 
 

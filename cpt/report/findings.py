@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -38,6 +39,8 @@ def clause(name: str, probe: Probe) -> str:
     if probe.difference is None or not probe.before:
         return ""
     difference = probe.difference.value
+    if math.isnan(difference):
+        return f"{name} text is no longer predicted at all: the model has diverged"
     if probe.difference.is_noise or float(f"{difference:.3f}") == 0.0:
         return f"{name} text unchanged ({signed(difference)})"
     size = change(probe.before, difference)

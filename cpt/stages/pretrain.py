@@ -263,7 +263,7 @@ def _save_training(
     (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
     sampling = _save_samples(config.monitor, probed, folder)
     monitoring = _monitoring(config.monitor, result, sampling)
-    _say_if_over(monitoring, context.progress)
+    _say_cost(monitoring, context.progress)
     summary = {
         "steps": result.steps,
         "tokens": result.tokens,
@@ -325,9 +325,19 @@ def _monitoring(monitor: Monitor, result: Result, sampling: float) -> dict[str, 
     }
 
 
-def _say_if_over(monitoring: Mapping[str, Any], progress: Progress) -> None:
-    """Tell that what is never left out has taken more than the budget."""
+def _say_cost(monitoring: Mapping[str, Any], progress: Progress) -> None:
+    """Tell what the budget left out, and that what is never left out has taken more than it."""
     budget, share = monitoring["budget"], monitoring["share"]
+    left_out = [
+        f"{name} {probe['wanted'] - probe['readings']} of {probe['wanted']}"
+        for name, probe in monitoring["probes"].items()
+        if probe["readings"] < probe["wanted"]
+    ]
+    if left_out:
+        progress.message(
+            f"the monitor's budget of {budget:.1%} left out readings: {', '.join(left_out)}; what happened "
+            "between those that were read is not known"
+        )
     if budget is not None and share > budget:
         progress.message(
             f"probes took {share:.1%} of the training's time, over their budget of {budget:.1%}: first and "

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 HELD_OUT = ("domain", "general")
 """Sources whose held-out text is always probed."""
 
+_FEW = 8
+"""Documents below which a rise must be many standard errors large to be told from noise."""
+
 
 @dataclass(frozen=True)
 class Probed:
@@ -108,8 +111,9 @@ def _text_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterat
 
     for name in HELD_OUT:
         if has_texts(probed.corpus, name, "heldout"):
-            texts = iterate_texts(probed.corpus, name, "heldout")
-            yield TextProbe(name, tokenised(texts, monitor.tokens), monitor.regular)
+            text = tokenised(iterate_texts(probed.corpus, name, "heldout"), monitor.tokens)
+            _say_if_few(name, len(text.bytes), progress)
+            yield TextProbe(name, text, monitor.regular)
     for name, wanted in monitor.texts.items():
         items = read_sources(wanted.sources, progress)
         texts = (item.text for item in items if isinstance(item, Document))
@@ -117,7 +121,22 @@ def _text_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterat
             text = tokenised(texts, wanted.tokens or monitor.tokens)
         except DataError as error:
             raise DataError(f"monitor.texts.{name}: {error.message}", hint=error.hint) from error
+        _say_if_few(name, len(text.bytes), progress)
         yield TextProbe(name, text, wanted.when(monitor.regular))
+
+
+def _say_if_few(name: str, documents: int, progress: Progress) -> None:
+    """Tell that a text has too few documents to tell a rise from noise."""
+    if documents == 1:
+        progress.message(
+            f"{name} is read on one document, so its noise is not known and any rise counts: raise "
+            "monitor.tokens, or hold out more text"
+        )
+    elif documents < _FEW:
+        progress.message(
+            f"{name} is read on {documents} documents, so only large rises are told from noise: raise "
+            "monitor.tokens, or hold out more text"
+        )
 
 
 def _task_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterator[Probe]:
@@ -125,7 +144,7 @@ def _task_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterat
     from cpt.monitor.probes.task import TaskProbe
 
     for name, wanted in monitor.tasks.items():
-        progress.message(f"{name}: reading the task")
+        progress.message(f"{name}: loading the task")
         start = read_index(probed.corpus).start_token
         items, grade = graded(name, wanted.items, monitor.data, probed.folder, start, probed.seed)
         yield TaskProbe(name, items, grade, wanted.when(monitor.regular))

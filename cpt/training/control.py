@@ -129,8 +129,9 @@ class Control:
             best = self._points[BEST]
             if best.score is None or score > best.score:
                 best.take(score)
-        own = [judgement for judgement in judged if judgement.gate.action == "roll-back" and judgement.fresh]
-        if own and all(judgement.verdict == "held" for judgement in own):
+        own = [judgement for judgement in judged if judgement.gate.action == "roll-back"]
+        read = any(judgement.fresh for judgement in own)
+        if read and all(judgement.verdict == "held" for judgement in own):
             self._points[GOOD].take()
 
     def _score(self, judged: Sequence[Judgement]) -> float | None:

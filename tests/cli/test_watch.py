@@ -76,6 +76,13 @@ def test_it_names_the_run(cpt, quick: list[str]) -> None:
     assert cpt("watch", "--port", "0").out.startswith("medical: http://127.0.0.1:")
 
 
+def test_a_name_that_is_perhaps_mistyped_is_told(cpt, quick: list[str]) -> None:
+    cpt("run", "recipe.yaml")
+    first, second = cpt("watch", "medicl", "--port", "0").out.splitlines()
+    assert first.startswith("medicl; there is none in runs yet: ")
+    assert "`medical`" in second
+
+
 def test_a_port_that_does_not_exist_is_refused(cpt, quick: list[str]) -> None:
     shown = cpt("watch", "--port", "65536")
     assert shown.code == 2

@@ -133,3 +133,7 @@ def test_an_accuracy_is_worse_when_it_falls_and_drift_is_no_gap() -> None:
     gap = found["task"]
     assert isinstance(gap, StabilityGap)
     assert (gap.depth, gap.permanent, gap.end, gap.recovery_step) == (0.125, -0.125, 0.625, 2)
+
+
+def test_a_model_that_has_diverged_has_forgotten() -> None:
+    assert stability_gap(curve(1.0, 1.1, math.nan)).forgotten

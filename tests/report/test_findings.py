@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from cpt.report import findings
@@ -21,6 +23,11 @@ from cpt.report.schema import (
 
 def probe(before: float, value: float, low: float | None = None, high: float | None = None) -> Probe:
     return Probe(before=before, after=before + value, difference=Interval(value=value, low=low, high=high))
+
+
+def test_a_model_that_has_diverged_is_not_said_to_be_worse_by_nan() -> None:
+    said = findings.verdict({"general": probe(1.0, math.nan)})
+    assert said == "General text is no longer predicted at all: the model has diverged."
 
 
 @pytest.mark.parametrize(

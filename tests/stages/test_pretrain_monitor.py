@@ -200,16 +200,27 @@ def test_the_budget_leaves_out_what_it_must_and_the_summary_says_so(inputs, tmp_
     heard = Heard()
     metrics = run_stage(PRETRAIN, config(every=1, budget="0.01%"), inputs, tmp_path / "bound", heard)
     assert any("over their budget of 0.0%: first and last" in message for message in heard.messages)
+    count = metrics["steps"] + 1
+    assert any(f"left out readings: domain {count - 2} of {count}, " in each for each in heard.messages)
     monitor = metrics["monitor"]
     assert monitor["budget"] == pytest.approx(0.0001)
     assert monitor["probes"]["domain"]["readings"] == 2
     assert monitor["probes"]["domain"]["wanted"] == metrics["steps"] + 1
     heard = Heard()
     free = run_stage(PRETRAIN, config(every=1), inputs, tmp_path / "free", heard)["monitor"]
-    assert not any("their budget" in message for message in heard.messages)
+    assert not any("their budget" in each or "left out readings" in each for each in heard.messages)
     assert free["budget"] is None
     assert free["probes"]["domain"]["readings"] == free["probes"]["domain"]["wanted"]
     assert free["probes"]["domain"]["smallest_share"] == 1.0
+
+
+@pytest.mark.parametrize(("tokens", "said"), [(2, "on one document, so its noise is not known"), (60, "")])
+def test_a_text_of_too_few_documents_is_told(inputs, tmp_path: Path, tokens: int, said: str) -> None:
+    heard = Heard()
+    run_stage(PRETRAIN, config(tokens=tokens), inputs, tmp_path, heard)
+    told = [each for each in heard.messages if each.startswith("general is read on")]
+    assert len(told) == 1
+    assert said in told[0]
 
 
 def test_what_is_said_of_the_time_is_what_was_measured(inputs, tmp_path: Path) -> None:

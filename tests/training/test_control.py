@@ -140,6 +140,20 @@ def test_roll_back_goes_to_where_the_budget_held_and_on_from_there(tiny_model: P
     assert skipped == 4 * sum(action["from"] - action["to"] for action in back)
 
 
+def test_a_point_is_good_only_if_every_budget_held_when_it_was_read_last(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """`general` is broken at step 8 and not read again until 16: what is read between tells nothing of it."""
+    probes = [
+        *distances(tiny_model, 0, 8, 16, general=lambda d: 1 + d),
+        *distances(tiny_model, *range(0, STEPS, 2), domain=lambda d: 2 - d),
+    ]
+    rare, often = gate("general <= +0.02", "roll-back", after=0.5), gate("domain <= +0.02", "roll-back")
+    _, result, _ = run(tiny_model, tmp_path, rare, often, probes=probes)
+    back = next(action for action in result.actions if action["action"] == "roll-back")
+    assert (back["from"], back["to"]) == (16, 6)
+
+
 def test_fail_ends_the_run_after_its_time_of_grace(tiny_model: Path, tmp_path: Path) -> None:
     _, result, _ = run(tiny_model, tmp_path, FAIL)
     assert result.ended is not None

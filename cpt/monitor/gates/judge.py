@@ -123,7 +123,14 @@ class _Case:
         if not self.readings:
             why = f"{self.gate.budget.probe} was not read"
             return Judgement(self.gate, "not measured", None, None, "", why)
+        if math.isnan(self.readings[-1].rise):
+            return self._diverged()
         return self._recovery() if self.gate.budget.recovery else self._limit()
+
+    def _diverged(self) -> Judgement:
+        """What is not a finite number is beyond every limit, though no comparison says so."""
+        why, unit = f"{self.gate.budget.probe} is not a finite number", self.readings[-1].unit
+        return Judgement(self.gate, "broken", None, None, unit, why, worse=math.inf, ends_at=math.inf)
 
     def _limit(self) -> Judgement:
         reading, limit = self.readings[-1], self.gate.budget.limit

@@ -93,6 +93,15 @@ def test_what_is_not_measured_has_no_value() -> None:
     assert found.as_json()["verdict"] == "not measured"
 
 
+@pytest.mark.parametrize("budget", ["general <= 0.02", "general recovers within 90%"])
+@pytest.mark.parametrize("progress", [0.5, 1.0])
+def test_a_model_that_has_diverged_holds_no_budget(budget: str, progress: float) -> None:
+    judgement = one(budget, text(0.0, 0.001, math.nan, error=math.nan), progress)
+    assert (judgement.verdict, judgement.value, judgement.slack) == ("broken", None, False)
+    assert judgement.why == "general is not a finite number"
+    assert judgement.ends_at > 1
+
+
 def test_unknown_errors_take_the_rise_as_it_is() -> None:
     found = one("general <= +0.02", text(0.0, 0.021, error=math.nan))
     assert (found.verdict, found.error) == ("broken", None)
