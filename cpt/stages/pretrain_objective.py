@@ -64,6 +64,8 @@ def against_forgetting(config: PretrainConfig) -> list[str]:
         said.append("weights pulled to their start")
     if config.average is not None:
         said.append(f"the result is an average of weights ({config.average.kind})")
+    if config.gates:
+        said.append("bounded: " + ", ".join(f"{gate.budget} ({gate.action})" for gate in config.gates))
     return said
 
 

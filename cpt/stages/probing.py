@@ -127,15 +127,18 @@ def _text_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterat
 
 def _say_if_few(name: str, documents: int, progress: Progress) -> None:
     """Tell that a text has too few documents to tell a rise from noise."""
+    from cpt.monitor.noise import critical, looks
+
     if documents == 1:
         progress.message(
             f"{name} is read on one document, so its noise is not known and any rise counts: raise "
             "monitor.tokens, or hold out more text"
         )
     elif documents < _FEW:
+        errors = critical(looks(1, 1), documents)
         progress.message(
-            f"{name} is read on {documents} documents, so only large rises are told from noise: raise "
-            "monitor.tokens, or hold out more text"
+            f"{name} is read on {documents} documents, so a rise counts only from {errors:,.0f} standard "
+            "errors on, and until then every budget of it holds: raise monitor.tokens, or hold out more text"
         )
 
 

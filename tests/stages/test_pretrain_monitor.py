@@ -214,7 +214,13 @@ def test_the_budget_leaves_out_what_it_must_and_the_summary_says_so(inputs, tmp_
     assert free["probes"]["domain"]["smallest_share"] == 1.0
 
 
-@pytest.mark.parametrize(("tokens", "said"), [(2, "on one document, so its noise is not known"), (60, "")])
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        (2, "on one document, so its noise is not known"),
+        (60, " standard errors on, and until then every budget of it holds"),
+    ],
+)
 def test_a_text_of_too_few_documents_is_told(inputs, tmp_path: Path, tokens: int, said: str) -> None:
     heard = Heard()
     run_stage(PRETRAIN, config(tokens=tokens), inputs, tmp_path, heard)

@@ -117,11 +117,15 @@ def test_replay_that_a_gate_may_bring_in_is_enough_for_self_constraint(inputs) -
     ("settings", "words"),
     [
         ({"objective": CONSTRAINT}, "replay rows hold it to its start"),
+        (
+            {"gates": [{"budget": "general <= +0.02", "action": "raise-replay"}]},
+            "bounded: general <= +0.02 (raise-replay)",
+        ),
         ({"objective": DISTILLATION}, "taught by first"),
         ({"pull": {"strength": 1}}, "weights pulled to their start"),
         ({"average": {"kind": "ema"}}, "the result is an average of weights (ema)"),
     ],
-    ids=["self-constraint", "self-distillation", "pull", "average"],
+    ids=["self-constraint", "gates", "self-distillation", "pull", "average"],
 )
 def test_the_plan_says_so(inputs, settings: dict[str, Any], words: str) -> None:
     for known in ({}, inputs):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -85,11 +84,6 @@ def bottom_to_top(updates: list[float]) -> float | None:
     count = min(_ENDS, len(updates) // 2)
     top = sum(updates[len(updates) - count :])
     return sum(updates[:count]) / top if top else None
-
-
-def missing_weights(start: Path, names: Mapping[str, Any]) -> list[str]:
-    """Names of trained weights that the starting model's files do not have."""
-    return sorted(names.keys() - stored_tensors(start).keys())
 
 
 def _whole(weight: torch.Tensor) -> torch.Tensor:
