@@ -125,6 +125,7 @@ def _by_kind(tensors: tuple[Kept, ...]) -> dict[tuple[str, str], list[Kept]]:
     """Tensors by the end of their name and how they are held."""
     groups: dict[tuple[str, str], list[Kept]] = {}
     for each in tensors:
-        kind = ".".join(each.tensor.removesuffix(".weight").split(".")[-2:])
+        parts = each.tensor.removesuffix(".weight").split(".")[-2:]
+        kind = ".".join(part for part in parts if not part.isdecimal())
         groups.setdefault((kind, each.how), []).append(each)
     return groups
