@@ -111,11 +111,9 @@ def command_of(asked: Asked, output: Path) -> str:
     request = asked.request
     words = ["cpt", "merge"]
     if request.base is not None:
-        words += [
-            "--base",
-            _written(request.base.name, asked.references[request.base.name], "", {*RESERVED} - {BASE}),
-        ]
-    settings = [(name, value) for name, value in request.parameters.items()]
+        name = request.base.name
+        words += ["--base", _written(name, asked.references[name], "", {*RESERVED} - {BASE})]
+    settings = list(request.parameters.items())
     for model in request.models:
         own = dict(model.parameters)
         weight = own.get("weight")

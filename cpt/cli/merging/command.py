@@ -71,16 +71,27 @@ def merge(
         "compute-dtype": compute_dtype,
     }
     with shown(kept=False) as view:
-        if plan is None:
-            asked = from_flags(*_flag_values(flags), seed=seed, shard_size=shard_size)
-        else:
+        asked: Asked | None
+        if plan is not None:
             asked = _from_file(plan, flags, seed, shard_size, output, view, dry_run, as_json)
+        else:
+            asked = from_flags(
+                base,
+                add or [],
+                method,
+                density,
+                normalize,
+                settings or [],
+                tokenizer,
+                settings_of,
+                template,
+                dtype,
+                compute_dtype,
+                seed,
+                shard_size,
+            )
         if asked is not None:
             _merge(asked, output, view, dry_run, as_json)
-
-
-def _flag_values(flags: Mapping[str, Any]) -> list[Any]:
-    return [value if name not in ("add", "set") else value or [] for name, value in flags.items()]
 
 
 def _from_file(

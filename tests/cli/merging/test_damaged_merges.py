@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 ROOT = Path(__file__).parents[3]
 WORDS = ("--base", "base", "--add", "law:0.5")
 FILE = "model.safetensors"
-KILLS = 12
+KILLS = 8
 
 
 @pytest.fixture
