@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from merging.search.front import Goal, bend
+from merging.search.front import Goal
 from merging.search.space import Space, Values
 from merging.search.tried import Tried
 
@@ -104,7 +104,7 @@ def _best(figures: np.ndarray, goal: Goal) -> int:
         farthest = int(gain.argmax())
         if gain[farthest] <= 0 or rise[farthest] <= 0:
             return farthest
-        return int(bend(gain / gain[farthest], np.maximum(rise, 0.0) / rise[farthest]).argmax())
+        return int((gain / gain[farthest] - np.maximum(rise, 0.0) / rise[farthest]).argmax())
     excess = (figures[:, 2:] - [limit.most for limit in goal.limits]).max(axis=1)
     return int(np.where(excess <= 0, gain, -np.inf).argmax() if (excess <= 0).any() else excess.argmin())
 
@@ -119,14 +119,15 @@ def _bayesian(space: Space, goal: Goal, tried: Sequence[Tried], seed: int) -> Va
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     names = [str(number) for number in range(len(space.dimensions))]
-    room = {
+    room: dict[str, optuna.distributions.BaseDistribution] = {
         name: optuna.distributions.FloatDistribution(dim.low, dim.high)
         for name, dim in zip(names, space.dimensions, strict=True)
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.GPSampler(seed=seed + len(tried), n_startup_trials=0)
-        directions = ["maximize"] if goal.limits else ["maximize", "minimize"]
+        maximise, minimise = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+        directions = [maximise] if goal.limits else [maximise, minimise]
         study = optuna.create_study(directions=directions, sampler=sampler)
         for each in tried:
             study.enqueue_trial(dict(zip(names, each.values, strict=True)))

@@ -1,6 +1,6 @@
 """Medical and legal task vectors merged: what is kept of both, by method, with weights chosen by search.
 
-    python benchmarks/merging.py --medical med.jsonl --legal law.jsonl --general wiki.jsonl --work merging
+    python benchmarks/merging_domains.py --medical med.jsonl --legal law.jsonl --general wiki.jsonl --work w
 
 Both models are trained on from one base by cpt's own recipe (corpus, pretrain), each on its own text. Then
 for every method weights are searched on one half of the held-out documents: the most of the smaller of both
@@ -369,7 +369,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=[], help="suites, such as medical:smoke")
     parser.add_argument("--data", type=Path, help="folder of the suites' data")
     parser.add_argument("--seed", type=int, default=17)
-    parser.add_argument("--name", default="merging", help="of the results")
+    parser.add_argument("--name", default="merging_domains", help="of the results")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     _same_settings(options)
