@@ -287,6 +287,11 @@ class Bench:
         return products["ab"] / math.sqrt(products["aa"] * products["bb"])
 
 
+def shown(setting: Any) -> str:
+    """A setting as it is recorded: of a path its last part."""
+    return Path(setting).name if str(setting).startswith("/") else str(setting)
+
+
 def finite(value: float) -> float | None:
     """A number, or None where nothing is known."""
     return value if math.isfinite(value) else None
