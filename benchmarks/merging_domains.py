@@ -319,7 +319,7 @@ def experiment(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     bench = Bench(models, options)
     figures: dict[str, Any] = {
         "settings": {
-            name: str(value) for name, value in vars(options).items() if name not in ("work", "data")
+            name: shown(value) for name, value in vars(options).items() if name not in ("work", "data")
         },
         "cosine": bench.cosine(),
         "parents": [bench.figures(name, bench.parent("report", name)) for name in ("base", *DOMAINS)],
