@@ -10,7 +10,7 @@ from merging.kernels import CHUNK, TWO_AT_A_TIME, Piece, TensorPlan, ranks_of
 from merging.plan import Plan
 from merging.selection import SORTED
 
-PROGRAM = 450_000_000
+PROGRAM = 350_000_000
 """Bytes that Python, PyTorch and mergekit take before the first tensor is read, about."""
 _WRITTEN_BEHIND = 8
 _COUNTERS = 2**20

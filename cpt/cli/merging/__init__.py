@@ -24,7 +24,7 @@ class _Group(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, found, rest = super().resolve_command(ctx, args)
-        if name != _MERGE:
+        if name != _MERGE or found is None:
             return name, found, rest
         found.epilog = f"More: cpt merge {' | '.join(other for other in self.commands if other != _MERGE)}."
         return "", found, rest

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.cli.merging.references import Named, name_of, parse_model, unknown_references
+from cpt.cli.merging.references import RESERVED, Named, name_of, parse_model, unknown_references
 from cpt.errors import CannotMerge, Problem, UsageError
 from cpt.recipe.document import Document, Where
 
 if TYPE_CHECKING:
     from merging.request import Request
 
+BASE = "base"
 SHARD_SIZE = "5GB"
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", re.IGNORECASE)
@@ -87,18 +88,16 @@ def named(models: list[Named], base: Named | None) -> tuple[list[Named], Named |
     Raises:
         UsageError: a given name is no name, or given twice.
     """
-    from cpt.cli.merging.references import RESERVED
-
     given = [model.name for model in [*models, *([base] if base else [])] if model.name]
     for name in given:
-        if name in RESERVED:
+        if name in RESERVED and not (name == BASE and base is not None and base.name == BASE):
             raise UsageError(f"a model cannot be called {name}", hint="Write another NAME=.")
         if given.count(name) > 1:
             raise UsageError(f"two models are called {name}", hint="Write another NAME= for one of them.")
     taken = {*given, *RESERVED}
     found: list[Named] = []
     if base is not None:
-        base = replace(base, name=base.name or name_of(base.reference, taken - {"base"}))
+        base = replace(base, name=base.name or name_of(base.reference, taken - {BASE}))
         taken.add(str(base.name))
     for model in models:
         name = model.name or name_of(model.reference, taken)
@@ -112,14 +111,15 @@ def command_of(asked: Asked, output: Path) -> str:
     request = asked.request
     words = ["cpt", "merge"]
     if request.base is not None:
-        words += ["--base", _written(request.base.name, asked.references[request.base.name], "")]
-    settings = [(name, value) for name, value in request.parameters.items()]
+        name = request.base.name
+        words += ["--base", _written(name, asked.references[name], "", {*RESERVED} - {BASE})]
+    settings = list(request.parameters.items())
     for model in request.models:
         own = dict(model.parameters)
         weight = own.get("weight")
         plain = isinstance(weight, int | float) and not isinstance(weight, bool)
         tail = f":{own.pop('weight')!r}" if plain else ""
-        words += ["--add", _written(model.name, asked.references[model.name], tail)]
+        words += ["--add", _written(model.name, asked.references[model.name], tail, RESERVED)]
         settings += [(f"{model.name}.{name}", value) for name, value in own.items()]
     words += ["--method", request.method]
     for name, value in settings:
@@ -138,9 +138,12 @@ def command_of(asked: Asked, output: Path) -> str:
     return shlex.join([*words, "--out", output.name])
 
 
-def _written(name: str, reference: str, tail: str) -> str:
-    """`NAME=REFERENCE:WEIGHT` that is read as it was meant."""
-    return f"{name}={reference}{tail}"
+def _written(name: str, reference: str, tail: str, taken: Collection[str]) -> str:
+    """`REFERENCE:WEIGHT`, with `NAME=` where it would be read or called otherwise."""
+    plain = f"{reference}{tail}"
+    weight = float(tail[1:]) if tail else None
+    as_it_is = parse_model(plain) == Named(reference, None, weight) and name_of(reference, taken) == name
+    return plain if as_it_is else f"{name}={plain}"
 
 
 def parsed_base(text: str | None) -> Named | None:

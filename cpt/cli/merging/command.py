@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt.cli.evaluating.progress import Shown, shown
+from cpt.cli.form import plural
 from cpt.cli.merging import options
 from cpt.cli.merging.asked import SHARD_SIZE, Asked, command_of, problems_of, shard_bytes
 from cpt.cli.merging.delegating import delegate
@@ -15,7 +16,7 @@ from cpt.cli.merging.mergekit_file import MergekitFile, is_mergekits
 from cpt.cli.merging.mergekit_file import read as read_mergekit
 from cpt.cli.merging.plan_file import from_plan
 from cpt.cli.merging.printing import print_plan, print_report
-from cpt.cli.merging.references import in_folders, name_of, resolved, with_fingerprints
+from cpt.cli.merging.references import RESERVED, in_folders, name_of, resolved, with_fingerprints
 from cpt.cli.options import Json
 from cpt.errors import CannotMerge, Problem, RecipeError, UsageError
 from cpt.recipe.document import parse, read
@@ -70,16 +71,27 @@ def merge(
         "compute-dtype": compute_dtype,
     }
     with shown(kept=False) as view:
-        if plan is None:
-            asked = from_flags(*_flag_values(flags), seed=seed, shard_size=shard_size)
-        else:
+        asked: Asked | None
+        if plan is not None:
             asked = _from_file(plan, flags, seed, shard_size, output, view, dry_run, as_json)
+        else:
+            asked = from_flags(
+                base,
+                add or [],
+                method,
+                density,
+                normalize,
+                settings or [],
+                tokenizer,
+                settings_of,
+                template,
+                dtype,
+                compute_dtype,
+                seed,
+                shard_size,
+            )
         if asked is not None:
             _merge(asked, output, view, dry_run, as_json)
-
-
-def _flag_values(flags: Mapping[str, Any]) -> list[Any]:
-    return [value if name not in ("add", "set") else value or [] for name, value in flags.items()]
 
 
 def _from_file(
@@ -133,7 +145,7 @@ def _translated(file: MergekitFile, folders: Mapping[str, Path], seed: int, shar
 
     names: dict[str, str] = {}
     for reference in file.references:
-        names[reference] = name_of(reference, {*names.values(), "auto", "base", "union"})
+        names[reference] = name_of(reference, {*names.values(), *RESERVED})
     request, notes = request_of(file.config, folders, names, seed)
     used = {parent.name for parent in request.parents}
     return Asked(
@@ -167,7 +179,7 @@ def _merge(asked: Asked, output: Path | None, view: Shown, dry_run: bool, as_jso
     worked_out = plan(request, candidates)
     from merging.merge import run
 
-    view.message(f"merging {len(request.models)} models by {request.method}, tensor by tensor")
+    view.message(f"merging {plural(len(request.models), 'model')} by {request.method}, tensor by tensor")
     report = run(
         worked_out,
         output,

@@ -57,6 +57,8 @@ def delegate(
         seed=seed,
         card=lambda _folder: _card(file, prints, seed, output),
     )
+    if not (output / "generation_config.json").is_file():
+        notes.append("no generation settings: mergekit leaves them out where it makes a tokenizer")
     written = sum(each.stat().st_size for each in output.iterdir())
     facts = {"folder": str(output), **asdict(report), "bytes": written, "notes": notes}
     if as_json:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cpt.cli.merging.asked import SHARD_SIZE, Asked, named, parsed_base, setting
 from cpt.cli.merging.references import parse_model
-from cpt.errors import Problem, RecipeError, UsageError
+from cpt.errors import Problem, UsageError
 
 
 def from_flags(
@@ -29,8 +29,8 @@ def from_flags(
     """What the flags ask for.
 
     Raises:
-        RecipeError: with every flag that cannot be read.
-        UsageError: there is no model.
+        UsageError: there is no model, or two have one name.
+        CannotMerge: there is no such chat template.
     """
     from merging.request import AUTO, Parent, Request
 
@@ -40,18 +40,14 @@ def from_flags(
             hint="cpt merge --base B --add M:0.8 --out O, or cpt merge plan.yaml --out O.",
         )
     models, base_model = named([parse_model(text) for text in add], parsed_base(base))
-    shared, own = _settings(settings, [str(model.name) for model in models])
-    for name, value in (("density", density), ("normalize", normalize)):
-        if value is not None:
-            shared.setdefault(name, value)
-    parents = tuple(
-        Parent(
-            str(model.name),
-            Path(),
-            parameters=({} if model.weight is None else {"weight": model.weight}) | own[str(model.name)],
-        )
-        for model in models
+    names = [str(model.name) for model in models]
+    given = {"density": density, "normalize": normalize}
+    shared, own, problems = _settings(
+        settings,
+        {name: value for name, value in given.items() if value is not None},
+        {str(model.name): {} if model.weight is None else {"weight": model.weight} for model in models},
     )
+    parents = tuple(Parent(name, Path(), parameters=own[name]) for name in names)
     request = Request(
         method=(method or "task-arithmetic").replace("_", "-"),
         models=parents,
@@ -66,24 +62,26 @@ def from_flags(
     )
     named_models = [*models, *([base_model] if base_model else [])]
     references = {str(model.name): model.reference for model in named_models}
-    return Asked(request, references, Path.cwd(), shard_size or SHARD_SIZE)
+    return Asked(request, references, Path.cwd(), shard_size or SHARD_SIZE, problems=tuple(problems))
 
 
-def _settings(words: Sequence[str], names: list[str]) -> tuple[dict[str, Any], Mapping[str, dict[str, Any]]]:
-    """Parameters of the method, and of each model."""
-    shared: dict[str, Any] = {}
-    own: dict[str, dict[str, Any]] = {name: {} for name in names}
+def _settings(
+    words: Sequence[str], shared: dict[str, Any], own: dict[str, dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]], list[Problem]]:
+    """Add what `--set` says to the parameters of the method and of each model, and tell what cannot be."""
     problems = []
     for word in words:
         try:
-            model, name, value = setting(word, names)
+            model, name, value = setting(word, list(own))
         except UsageError as error:
             problems.append(Problem(error.message, hint=error.hint))
             continue
-        (shared if model is None else own[model])[name] = value
-    if problems:
-        raise RecipeError(problems)
-    return shared, own
+        whose = shared if model is None else own[model]
+        if name in whose:
+            of = "" if model is None else f" of {model}"
+            problems.append(Problem(f"`--set {word}`: {name}{of} is given twice"))
+        whose[name] = value
+    return shared, own, problems
 
 
 def template_text(choice: str | None, folder: Path) -> str | None:

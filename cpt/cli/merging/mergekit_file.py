@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
+from cpt.cli.quiet import silent
 from cpt.errors import Problem, RecipeError
 from cpt.recipe.document import Document, Where
 from cpt.recipe.explain import findings
@@ -124,7 +125,8 @@ def read(document: Document) -> MergekitFile:
     Raises:
         RecipeError: with everything that mergekit would refuse, or that looks misspelt, by line.
     """
-    from mergekit.config import MergeConfiguration
+    with silent():  # quantisation libraries that mergekit imports say what they miss
+        from mergekit.config import MergeConfiguration
 
     text = Path(document.file).read_text(encoding="utf-8-sig")
     for key, message in _OTHERS.items():

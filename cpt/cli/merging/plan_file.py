@@ -87,7 +87,9 @@ def from_plan(document: Document, seed: int | None, shard_size: str | None) -> A
         asked = _asked(plan, known, document.folder, seed, shard_size)
     except (CannotMerge, UsageError) as error:
         raise RecipeError([Problem(error.message, file=document.file, hint=error.hint)]) from error
-    places = {model.name: ("models", number, "model") for number, model in enumerate(asked.request.models)}
+    places: dict[str, Where] = {
+        model.name: ("models", number, "model") for number, model in enumerate(asked.request.models)
+    }
     if asked.request.base is not None:
         places[asked.request.base.name] = ("base",)
     problems = [document.problem(*found) for found in _unknown_parameters(plan, known)]
