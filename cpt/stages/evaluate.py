@@ -178,7 +178,10 @@ class EvaluateStage(Stage[EvaluateConfig]):
         scores = _compare(first, second, material, config.confidence, context.seed)
         folder = context.output / "scores"
         folder.mkdir(parents=True)
-        metrics = {"bits_per_byte": _values(scores["bits_per_byte"]), "tasks": _values(scores["tasks"])}
+        metrics: dict[str, Any] = {
+            "bits_per_byte": _values(scores["bits_per_byte"]),
+            "tasks": _values(scores["tasks"]),
+        }
         if half is not None:
             scores["heldout"] = metrics["heldout"] = "the half that merge weights were not chosen on"
         if config.suites:

@@ -100,12 +100,7 @@ def knee(tried: Sequence[Tried], goal: Goal) -> Tried:
     most_gain, most_rise = goal.gain_of(farthest), _rise(farthest, goal)
     if most_gain <= 0 or most_rise <= 0:
         return farthest
-    return max(points, key=lambda each: bend(goal.gain_of(each) / most_gain, _rise(each, goal) / most_rise))
-
-
-def bend(gain: float, rise: float) -> float:
-    """Distance from the chord, times √2: share of the gain less share of the rise."""
-    return gain - rise
+    return max(points, key=lambda each: goal.gain_of(each) / most_gain - _rise(each, goal) / most_rise)
 
 
 def _rise(tried: Tried, goal: Goal) -> float:

@@ -8,11 +8,13 @@ from itertools import product
 
 import numpy as np
 
-from merging.search.front import Goal, bend
+from merging.search.front import Goal
 from merging.search.space import Space, Values
 from merging.search.tried import Tried
 
 GRID, LINE, BAYESIAN = "grid", "line search", "bayesian"
+SPREAD = "spread"
+"""A point of a Sobol sequence, where the Bayesian step names one that tells nothing new."""
 
 _FEWEST = 3
 """Points of a grid in one dimension."""
@@ -39,7 +41,10 @@ def propose(
     if len(space.dimensions) == 1:
         place = next_on_line(space, goal, tried)
         return None if place is None else ((place,), LINE)
-    return _bayesian(space, goal, tried, seed), BAYESIAN
+    values = _bayesian(space, goal, tried, seed)
+    if values in seen or space.is_nothing(values):
+        return next(each for each in _sobol(space, len(tried) + 1) if each not in seen), SPREAD
+    return values, BAYESIAN
 
 
 def grid(space: Space, points: int) -> list[Values]:
@@ -81,7 +86,8 @@ def next_on_line(space: Space, goal: Goal, tried: Sequence[Tried]) -> float | No
     table = np.array(rows)
     if len(table) < 2:
         return (dim.low + dim.high) / 2
-    places = np.linspace(dim.low, dim.high, _FINE + 1)[int(space.from_base) :]
+    line = np.linspace(dim.low, dim.high, _FINE + 1)
+    places = line[int(space.is_nothing((dim.low,))) :]
     figures = CubicSpline(table[:, 0], table[:, 1:], bc_type="not-a-knot")(places)
     best = float(places[_best(figures, goal)])
     near = np.abs(table[:, 0] - best).min() < _NEAR * (dim.high - dim.low)
@@ -104,7 +110,7 @@ def _best(figures: np.ndarray, goal: Goal) -> int:
         farthest = int(gain.argmax())
         if gain[farthest] <= 0 or rise[farthest] <= 0:
             return farthest
-        return int(bend(gain / gain[farthest], np.maximum(rise, 0.0) / rise[farthest]).argmax())
+        return int((gain / gain[farthest] - np.maximum(rise, 0.0) / rise[farthest]).argmax())
     excess = (figures[:, 2:] - [limit.most for limit in goal.limits]).max(axis=1)
     return int(np.where(excess <= 0, gain, -np.inf).argmax() if (excess <= 0).any() else excess.argmin())
 
@@ -119,20 +125,24 @@ def _bayesian(space: Space, goal: Goal, tried: Sequence[Tried], seed: int) -> Va
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     names = [str(number) for number in range(len(space.dimensions))]
-    room = {
+    room: dict[str, optuna.distributions.BaseDistribution] = {
         name: optuna.distributions.FloatDistribution(dim.low, dim.high)
         for name, dim in zip(names, space.dimensions, strict=True)
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.GPSampler(seed=seed + len(tried), n_startup_trials=0)
-        directions = ["maximize"] if goal.limits else ["maximize", "minimize"]
+        maximise, minimise = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
+        directions = [maximise] if goal.limits else [maximise, minimise]
         study = optuna.create_study(directions=directions, sampler=sampler)
-        for each in tried:
-            study.enqueue_trial(dict(zip(names, each.values, strict=True)))
+        rows = [(each.values, _figures(each, goal)) for each in tried]
+        if space.from_base:
+            rows.append((tuple(dim.low for dim in space.dimensions), (0.0,) * (2 + len(goal.limits))))
+        for values, (gain, rise, *uppers) in rows:
+            study.enqueue_trial(dict(zip(names, values, strict=True)))
             trial = study.ask(room)
-            for limit in goal.limits:
-                trial.set_constraint(limit.name, each.changes[limit.name].upper - limit.most)
-            study.tell(trial, [goal.gain_of(each), goal.rise_of(each)][: len(directions)])
+            for limit, upper in zip(goal.limits, uppers, strict=True):
+                trial.set_constraint(limit.name, upper - limit.most)
+            study.tell(trial, [gain, rise][: len(directions)])
         params = study.ask(room).params
     return tuple(float(params[name]) for name in names)

@@ -49,12 +49,15 @@ class Space:
 
     Attributes:
         request: with what is given; the rest is filled in by `request_at`.
-        from_base: whether a merge with all weights at 0 is the base itself.
     """
 
     request: Request
     dimensions: tuple[Dimension, ...]
-    from_base: bool
+
+    @property
+    def from_base(self) -> bool:
+        """Whether the smallest values are a merge of nothing, which is the base itself."""
+        return self.request.method == "task-arithmetic" and self.is_nothing([d.low for d in self.dimensions])
 
     def request_at(self, values: Sequence[float]) -> Request:
         """The merge at a point."""
@@ -136,7 +139,7 @@ def search_space(
     if problems:
         raise CannotMerge(problems)
     dimensions = tuple(replace(dimension, layers=span) for dimension in wanted for span in spans)
-    return Space(request, dimensions, method.name == "task-arithmetic" and bounds[0] == 0)
+    return Space(request, dimensions)
 
 
 def _layers(candidate: Candidate) -> int:

@@ -62,7 +62,7 @@ class Tried:
 
     Attributes:
         values: one for each dimension of the space.
-        by: what proposed it: "grid", "line search" or "bayesian".
+        by: what proposed it: "grid", "line search", "bayesian" or "spread".
         changes: since the base, by what was measured.
         readings: the measurements themselves, so that two points can be compared in pairs.
     """

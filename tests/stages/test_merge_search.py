@@ -170,6 +170,35 @@ def test_the_density_is_searched_where_it_is_asked_for(inputs, tmp_path: Path) -
     assert "weight" not in metrics["search_points"][0]
 
 
+@pytest.fixture
+def piqa(tmp_path: Path) -> str:
+    """A folder with the data of a task."""
+    folder = tmp_path / "data/piqa"
+    folder.mkdir(parents=True)
+    items = [
+        {"goal": f"cure fever {n}", "sol1": f"rest and water {n}", "sol2": f"run {n} miles"}
+        for n in range(12)
+    ]
+    (folder / "valid.jsonl").write_text("".join(f"{json.dumps(item)}\n" for item in items))
+    (folder / "valid-labels.lst").write_text("".join(f"{n % 2}\n" for n in range(12)))
+    return str(folder.parent)
+
+
+def test_a_task_may_have_a_budget(piqa: str, inputs, tmp_path: Path) -> None:
+    search = SEARCH | {"points": 3, "tasks": {"piqa": {"items": 8}}, "data": piqa}
+    gate = {"budget": "piqa >= -90 points"}
+    settings = {"models": MODEL, "search": search, "gates": [gate]}
+    config = STAGE.Config.model_validate(settings)
+    assert STAGE.references(config) == [piqa]
+    assert STAGE.check(config, inputs) == []
+    metrics = run_stage(STAGE, settings, inputs, tmp_path / "run")
+    (found,) = metrics["gates"]
+    assert (found["probe"], found["unit"], found["limit"]) == ("piqa", "accuracy", -0.9)
+    assert round(8 * found["value"]) == pytest.approx(8 * found["value"])
+    log = (tmp_path / "run/output/model" / LOG).read_text().splitlines()
+    assert len(json.loads(log[1])["readings"]["piqa"]["numerators"]) == 8
+
+
 def test_a_search_that_was_killed_goes_on(plain, inputs, tmp_path: Path) -> None:
     metrics, folder = plain
     lines = (folder / "output/model" / LOG).read_text().splitlines(keepends=True)

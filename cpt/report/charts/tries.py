@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cpt.report.charts.labels import Labels
@@ -32,7 +34,7 @@ def tried_merges(found: WeightSearch) -> str:
                 span = (rise - BAND * error, rise + BAND * error)
                 axes.plot((gain, gain), span, color=colour("rule"), linewidth=1.5, zorder=1.5)
         axes.plot(*zip(*front, strict=True), color=colour("domain"))
-        ring = {"color": colour("muted"), "markerfacecolor": colour("card"), "markersize": 6}
+        ring: dict[str, Any] = {"color": colour("muted"), "markerfacecolor": colour("card"), "markersize": 6}
         axes.plot(*zip(*points, strict=True), "o", **ring)
         axes.plot(*zip(*front, strict=True), "o", color=colour("domain"), markersize=6)
         chosen = _place(found.chosen)

@@ -1,6 +1,6 @@
 """Medical and legal task vectors merged: what is kept of both, by method, with weights chosen by search.
 
-    python benchmarks/merging.py --medical med.jsonl --legal law.jsonl --general wiki.jsonl --work merging
+    python benchmarks/merging_domains.py --medical med.jsonl --legal law.jsonl --general wiki.jsonl --work w
 
 Both models are trained on from one base by cpt's own recipe (corpus, pretrain), each on its own text. Then
 for every method weights are searched on one half of the held-out documents: the most of the smaller of both
@@ -287,6 +287,11 @@ class Bench:
         return products["ab"] / math.sqrt(products["aa"] * products["bb"])
 
 
+def shown(setting: Any) -> str:
+    """A setting as it is recorded: of a path its last part."""
+    return Path(setting).name if str(setting).startswith("/") else str(setting)
+
+
 def finite(value: float) -> float | None:
     """A number, or None where nothing is known."""
     return value if math.isfinite(value) else None
@@ -314,7 +319,7 @@ def experiment(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     bench = Bench(models, options)
     figures: dict[str, Any] = {
         "settings": {
-            name: str(value) for name, value in vars(options).items() if name not in ("work", "data")
+            name: shown(value) for name, value in vars(options).items() if name not in ("work", "data")
         },
         "cosine": bench.cosine(),
         "parents": [bench.figures(name, bench.parent("report", name)) for name in ("base", *DOMAINS)],
@@ -369,7 +374,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=[], help="suites, such as medical:smoke")
     parser.add_argument("--data", type=Path, help="folder of the suites' data")
     parser.add_argument("--seed", type=int, default=17)
-    parser.add_argument("--name", default="merging", help="of the results")
+    parser.add_argument("--name", default="merging_domains", help="of the results")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     _same_settings(options)
