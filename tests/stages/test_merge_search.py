@@ -217,9 +217,9 @@ def test_auto_is_a_search_with_its_defaults_and_given_weights_stay() -> None:
     config = STAGE.Config.model_validate({"models": [{"from": "one", "weight": "auto"}]})
     assert config.searching is not None
     assert config.searching.points == 12
-    assert STAGE.forecast(config, {}) == "weights of at most 12 merges"
+    assert STAGE.forecast(config, {}, {}) == "weights of at most 12 merges"
     gated = STAGE.Config.model_validate({"models": MODEL, "search": {"points": 3}, "gates": [GATE]})
-    assert STAGE.forecast(gated, {}) == "weights of at most 3 merges so that general <= +0.3"
+    assert STAGE.forecast(gated, {}, {}) == "weights of at most 3 merges so that general <= +0.3"
     assert STAGE.Config.model_validate({"models": [{"from": "one", "weight": 1}]}).searching is None
 
 
