@@ -17,7 +17,7 @@ from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.merging import options
 from cpt.cli.merging.asked import Asked, command_of, problems_of, shard_bytes
 from cpt.cli.merging.flags import from_flags
-from cpt.cli.merging.references import in_folders, resolved, with_fingerprints
+from cpt.cli.merging.references import in_folders, resolved, unknown_references, with_fingerprints
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import CannotMerge, GateFailed, Problem, RecipeError, UsageError
@@ -219,6 +219,9 @@ def _problems(asked: Asked, wanted: _Wanted, output: Path) -> Iterator[Problem]:
         yield from problems_of(replace(asked, request=space.request_at(space.centre)))
     except CannotMerge as error:
         yield from (Problem(problem, hint=error.hint) for problem in error.problems)
+        yield from asked.problems
+        for name, problem in unknown_references(asked.references, asked.folder):
+            yield replace(problem, key=name)
     for name in (DOMAIN, GENERAL):
         if name not in wanted.texts:
             yield Problem(f"there is no {name} text", key="--text", hint=f"Give --text {name}=FILE.")

@@ -127,6 +127,13 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_written(search, tmp_path: 
     assert not list(tmp_path.glob("out*"))
 
 
+def test_models_that_are_not_there_are_told_with_the_rest(search, models) -> None:
+    code, _, err = search("--densities", 0, 1, start=("--base", models[0], "--add", "nowhere/at/all"))
+    assert code == 2
+    assert "nowhere/at/all" in err
+    assert "has no density" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
