@@ -17,6 +17,10 @@ FALSE_ALARMS = 0.0025
 USUAL_READINGS = 32
 """Readings of a probe that are provided for from the first one on, so that intervals do not change."""
 
+SUSPICION = 0.0003
+"""Chance that noise alone, at one reading of one probe, is taken for a reason to be careful: under one per cent
+in a run of thirty readings."""
+
 ONE_SIDED_95 = NormalDist().inv_cdf(0.95)
 """Standard errors from a figure to the bound that it is below with a chance of 95%."""
 
@@ -29,7 +33,16 @@ def critical(looks: int, items: int | None = None) -> float:
         items: that an error is estimated from: few of them often give one that is far too small, which
             Student's t allows for. None: the error is exact.
     """
-    chance = FALSE_ALARMS / looks
+    return standard_errors(FALSE_ALARMS / looks, items)
+
+
+@cache
+def standard_errors(chance: float, items: int | None = None) -> float:
+    """Standard errors that noise alone exceeds with a chance.
+
+    Args:
+        items: see `critical`.
+    """
     if items is None or items < 2:
         return -NormalDist().inv_cdf(chance)
     from scipy.special import stdtrit

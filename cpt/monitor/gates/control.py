@@ -238,8 +238,12 @@ def _change_replay(
 
 
 def _needs_more(judgement: Judgement, state: ControlState, now: Moment) -> bool:
-    """Whether a budget is in danger, and what was done last has had its time and is not enough."""
-    if not _endangered(judgement) or not _settled(state, now):
+    """Whether a budget may be in danger, and what was done last has had its time and is not enough.
+
+    Replay costs little and takes time to act: a suspicion is enough, where all other actions wait for proof.
+    """
+    suspected = judgement.fresh and judgement.suspect
+    if not (suspected or _endangered(judgement)) or not _settled(state, now):
         return False
     last = state.worse_at_raise
     return last is None or judgement.worse >= last or judgement.ends_at > _AIM

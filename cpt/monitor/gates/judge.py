@@ -10,7 +10,7 @@ from typing import Any, Literal
 from cpt.monitor.gates.budget import Budget
 from cpt.monitor.gates.gate import Gate
 from cpt.monitor.gates.trend import UNKNOWN, Forecast, forecast
-from cpt.monitor.noise import ONE_SIDED_95, critical, known, looks
+from cpt.monitor.noise import ONE_SIDED_95, SUSPICION, critical, known, looks, standard_errors
 from cpt.monitor.reading import Reading
 from cpt.monitor.stability import Point, stability_gap
 
@@ -34,6 +34,8 @@ class Judgement:
         slack: whether it is clearly better than it must be, now and by the trend.
         ends_at: multiple of what is allowed that it comes to at the end by its trend, or without one (yet) by
             its last reading.
+        suspect: whether it seems to go beyond its limit, though that may yet be noise: reason enough for what
+            costs little.
         fresh: whether the probe was read at the last step at which anything was.
     """
 
@@ -46,6 +48,7 @@ class Judgement:
     worse: float = 0.0
     slack: bool = False
     ends_at: float = 0.0
+    suspect: bool = False
     fresh: bool = True
 
     @property
@@ -137,6 +140,7 @@ class _Case:
         point, ahead = Point.of(reading), self._forecast()
         worse, error = point.worse, known(point.error)
         counts = worse - self._bound * error > 0
+        exceeds = worse + ONE_SIDED_95 * error > limit or ahead.worse > limit
         verdict: Verdict = "held"
         why = _of_what_is_allowed(reading, worse, limit)
         if worse - self._bound * error > limit:
@@ -158,6 +162,7 @@ class _Case:
             slack=worse + ONE_SIDED_95 * error < _SLACK * limit
             and ahead.is_below(_SLACK * limit, ONE_SIDED_95),
             ends_at=_multiple(worse if math.isnan(ahead.worse) else ahead.worse, limit),
+            suspect=exceeds and worse - standard_errors(SUSPICION, reading.items) * error > 0,
         )
 
     def _recovery(self) -> Judgement:

@@ -67,6 +67,13 @@ def test_replay_is_doubled_more_if_the_budget_is_far_exceeded_and_bounded(
     assert acts(found) == ([("raise-replay", rows / 16, after / 16)] if after > rows else [])
 
 
+def test_a_suspicion_raises_replay_and_nothing_else() -> None:
+    for action, count in (("raise-replay", 1), ("lower-rate", 0), ("stop", 0), ("warn", 0)):
+        suspected = replace(stands(action, "held"), suspect=True)
+        found, _ = decide([suspected], ControlState(1), at(0.5))
+        assert len(found) == count
+
+
 def test_a_change_is_given_time_and_left_alone_while_it_acts() -> None:
     _, raised = decide([stands("raise-replay", "at risk", 0.012)], ControlState(1), at(0.1))
     assert raised.rows == 2

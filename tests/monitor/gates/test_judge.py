@@ -183,6 +183,16 @@ def test_noise_alone_puts_no_budget_at_risk() -> None:
     assert alarms < 10
 
 
+def test_noise_alone_seldom_raises_a_suspicion_and_a_steep_rise_does_before_it_is_proven() -> None:
+    chance, suspicions = random.Random(5), 0
+    for _ in range(1000):
+        curve = text(0.0, *(chance.gauss(0, 0.004) for _ in range(29)), error=0.004)
+        suspicions += any(one("general <= +0.005", curve[:upto], upto / 30).suspect for upto in range(2, 30))
+    assert suspicions < 15
+    rising = one("general <= +0.01", text(0.0, 0.0145, error=0.004), 0.1)
+    assert (rising.verdict, rising.suspect) == ("held", True)
+
+
 def shrunk(generator: np.random.Generator, documents: int, rise: float = 0.0) -> list[Reading]:
     """A text of documents that nothing but noise moves, and a time budget that reads a few of them."""
     sizes = generator.uniform(500, 3000, documents)
