@@ -55,6 +55,10 @@ class Windows:
         """Tokens of earlier text at the beginning of every later window."""
         return max(self.overlap, 1 - self._lead)
 
+    def reach(self, count: int) -> int:
+        """Tokens of a document that so many windows hold, each of its own."""
+        return count * (self.size - self._lead) - max(0, count - 1) * self._back
+
     def cut(self, ids: np.ndarray, first: int) -> Iterator[tuple[np.ndarray, int]]:
         """Windows in which every token of a document from `first` on is predicted exactly once.
 
@@ -129,35 +133,27 @@ def tokenise_text(
     texts: Iterable[str],
     window: int,
     start_token: str | None,
-    max_tokens: int | None = None,
 ) -> TokenisedText:
     """Cut documents into windows of at most `window` tokens; documents with nothing to score are passed over.
 
     Args:
         start_token: token that precedes every document and every later window (see `Windows`).
-        max_tokens: take whole documents until their tokens exceed this; the last one is cut to a window.
     """
     windows = Windows(window, start_id(tokenizer, start_token))
-    lead = int(windows.start is not None)
     cut: list[tuple[np.ndarray, int]] = []
     owners: list[int] = []
     sizes: list[int] = []
-    left = math.inf if max_tokens is None else max_tokens
     with whole_spans(tokenizer):
         for text in texts:
-            if left <= 0:
-                break
             encoding = tokenizer.encode(text, add_special_tokens=False)
             ids = np.asarray(encoding.ids, dtype=np.int64)
-            taken = whole_character(encoding, int(min(len(ids), max(left, 2) - lead)))
-            first = 0 if lead else whole_character(encoding, 1)
-            size = spanned_bytes(text, encoding, first, taken)
+            first = 0 if windows.start is not None else whole_character(encoding, 1)
+            size = spanned_bytes(text, encoding, first, len(ids))
             if size == 0:
                 continue
-            cut.extend(windows.cut(ids[:taken], first))
+            cut.extend(windows.cut(ids, first))
             owners.extend([len(sizes)] * (len(cut) - len(owners)))
             sizes.append(size)
-            left -= taken + lead
     if not cut:
         raise DataError("there is no text to score")
     context = np.asarray([context for _, context in cut])

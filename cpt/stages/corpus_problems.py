@@ -62,7 +62,7 @@ def model_problems(config: CorpusConfig, model: Path) -> list[Problem]:
     from cpt.corpus.tokens import special_token
 
     problems: list[Problem] = []
-    most = _max_positions(model)
+    most = max_positions(model)
     lengths = {"sequence_length": config.sequence_length}
     lengths |= {f"{key}.length": wanted.length for key, wanted in config.self_generated()}
     for key, length in lengths.items():
@@ -83,7 +83,7 @@ def _special_choices(config: CorpusConfig) -> list[tuple[str, str | None, Litera
     return [("start_token", config.start_token, "bos"), ("end_token", config.end_token, "eos")]
 
 
-def _max_positions(model: Path) -> int | None:
+def max_positions(model: Path) -> int | None:
     """Positions of a model by its config.json; None if it says nothing (or has relative positions)."""
     facts = json.loads((model / "config.json").read_text(encoding="utf-8"))
     text = facts.get("text_config") or facts

@@ -99,7 +99,12 @@ class Samples(BaseModel):
 class Monitor(_Scheduled):
     """What is measured during training: held-out text, and more where it is asked for."""
 
-    tokens: int = Field(default=8_000, gt=1, description="Tokens of held-out text that a probe reads.")
+    tokens: int = Field(
+        default=8_000,
+        gt=1,
+        description="Tokens of held-out text that a probe reads: the first window of as many documents as "
+        "there is room for, and their next windows only when all documents are used. A gate that acts needs 8.",
+    )
     window: int = Field(default=1024, gt=1, description="Longest stretch of text that a probe reads at once.")
     tolerance: float = Field(
         default=0.001,

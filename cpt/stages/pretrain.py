@@ -21,8 +21,9 @@ from cpt.stages.pretrain_data import expected_tokens, planned, start_of, steps_o
 from cpt.stages.pretrain_gates import probe_figures, require_budgets
 from cpt.stages.pretrain_objective import TEACHER, against_forgetting, wire_teacher
 from cpt.stages.pretrain_problems import input_problems, place_problems
-from cpt.stages.probing import HELD_OUT, Probed, build_probes, monitor_references, planned_probes
+from cpt.stages.probing import build_probes, monitor_references, planned_probes
 from cpt.stages.probing_cost import asked_for, built, over_budget
+from cpt.stages.probing_texts import HELD_OUT, Probed, documents_read, few_documents
 from cpt.training.trackers import TENSORBOARD, Tracking
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class PretrainStage(Stage[PretrainConfig]):
         """Train, then save the model and what is known of the training.
 
         Raises:
+            RecipeError: the start is not there, or a gate's text has too few documents; nothing was trained.
             GateFailed: a budget is broken at the end; everything is saved.
         """
         from cpt.packed.model import load_model
@@ -98,6 +100,8 @@ class PretrainStage(Stage[PretrainConfig]):
         )
         to_gpu(model)
         probes = build_probes(config.monitor, probed, context.progress)
+        if few := few_documents(config.gates, documents_read(probes)):
+            raise RecipeError(few)
         settings = replace(settings, allowance=_allowance(config.monitor, probed))
         if excess := over_budget(
             config.monitor, config.gates, built(probes), settings.tokens, settings.steps

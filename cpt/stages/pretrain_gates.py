@@ -17,7 +17,7 @@ from cpt.monitor.gates.gate import DOMAIN, HALF, Gate, RaiseReplay, RollBack, St
 from cpt.monitor.reading import Kind
 from cpt.stages.documents import has_texts
 from cpt.stages.monitor_config import Monitor
-from cpt.stages.probing import HELD_OUT
+from cpt.stages.probing_texts import HELD_OUT
 
 if TYPE_CHECKING:
     from cpt.training.state import Result

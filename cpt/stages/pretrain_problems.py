@@ -17,6 +17,7 @@ from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of, tok
 from cpt.stages.pretrain_gates import Setting, gate_problems, least_rows, measured
 from cpt.stages.pretrain_objective import average_problems, objective_problems
 from cpt.stages.probing import monitor_problems
+from cpt.stages.probing_texts import few_documents, most_documents
 from cpt.stages.vocabulary_config import VocabularyConfig
 from cpt.training.launch import whole_weights_needed
 from cpt.training.trackers import missing
@@ -47,6 +48,7 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
     if "model" in inputs:
         model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
         problems += tokenizer_problems(model, corpus)
+        problems += few_documents(config.gates, most_documents(config.gates, config.monitor, model, corpus))
         if not problems:
             _, steps = planned(config, inputs, seed=0)
             problems += _trains_problems(config, inputs, steps)

@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.errors import DataError, Problem, StageFailed
+from cpt.errors import Problem, StageFailed
 from cpt.stages.base import Progress
 from cpt.stages.corpus_problems import source_problem
-from cpt.stages.corpus_sources import read_sources
-from cpt.stages.documents import has_texts, iterate_texts
 from cpt.stages.monitor_config import Monitor
+from cpt.stages.probing_texts import Probed, text_probes
 
 if TYPE_CHECKING:
-    from cpt.monitor.bits_per_byte import TokenisedText
     from cpt.monitor.probes.base import Probe
     from cpt.packed.model import PackedLanguageModel
-    from cpt.training.trains import Trains
-
-HELD_OUT = ("domain", "general")
-"""Sources whose held-out text is always probed."""
-
-_FEW = 8
-"""Documents below which a rise must be many standard errors large to be told from noise."""
-
-
-@dataclass(frozen=True)
-class Probed:
-    """What is probed, and where.
-
-    Attributes:
-        model: the starting model, whole and loaded; `folder`: its files.
-        work: keeps what the starting model has sampled, for a run that continues.
-    """
-
-    model: Any
-    folder: Path
-    corpus: Path
-    work: Path
-    seed: int
-    new_tokens: Sequence[int]
-    trains: Trains
 
 
 def build_probes(monitor: Monitor, probed: Probed, progress: Progress) -> list[Probe]:
@@ -54,7 +27,7 @@ def build_probes(monitor: Monitor, probed: Probed, progress: Progress) -> list[P
     """
     from cpt.monitor.probes.new_tokens import NewTokensProbe
 
-    probes: list[Probe] = [*_text_probes(monitor, probed, progress), *_task_probes(monitor, probed, progress)]
+    probes: list[Probe] = [*text_probes(monitor, probed, progress), *_task_probes(monitor, probed, progress)]
     if monitor.drift is not None:
         probes.append(_drift_probe(monitor, probed, progress))
     if monitor.weights is not None:
@@ -89,57 +62,6 @@ def planned_probes(monitor: Monitor, *, general: bool = True, new_tokens: bool =
     names += ["new-tokens"] if new_tokens else []
     bound = "" if monitor.budget is None else f" within {100 * monitor.budget:g}% of the time"
     return f"probes {', '.join(names)}{bound}"
-
-
-def _text_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterator[Probe]:
-    import numpy as np
-
-    from cpt.corpus import read_index
-    from cpt.corpus.documents import Document
-    from cpt.model_folder.tokenizer import load_tokenizer
-    from cpt.monitor.bits_per_byte import tokenise_text
-    from cpt.monitor.probes.text import TextProbe
-
-    tokenizer, start_token = load_tokenizer(probed.folder), read_index(probed.corpus).start_token
-    positions = getattr(probed.model.config.get_text_config(), "max_position_embeddings", None)
-    window = min(monitor.window, positions or monitor.window)
-
-    def tokenised(texts: Iterable[str], tokens: int) -> TokenisedText:
-        held = list(texts)
-        order = np.random.default_rng(probed.seed).permutation(len(held))
-        return tokenise_text(tokenizer, (held[index] for index in order), window, start_token, tokens)
-
-    for name in HELD_OUT:
-        if has_texts(probed.corpus, name, "heldout"):
-            text = tokenised(iterate_texts(probed.corpus, name, "heldout"), monitor.tokens)
-            _say_if_few(name, len(text.bytes), progress)
-            yield TextProbe(name, text, monitor.regular)
-    for name, wanted in monitor.texts.items():
-        items = read_sources(wanted.sources, progress)
-        texts = (item.text for item in items if isinstance(item, Document))
-        try:
-            text = tokenised(texts, wanted.tokens or monitor.tokens)
-        except DataError as error:
-            raise DataError(f"monitor.texts.{name}: {error.message}", hint=error.hint) from error
-        _say_if_few(name, len(text.bytes), progress)
-        yield TextProbe(name, text, wanted.when(monitor.regular))
-
-
-def _say_if_few(name: str, documents: int, progress: Progress) -> None:
-    """Tell that a text has too few documents to tell a rise from noise."""
-    from cpt.monitor.noise import critical, looks
-
-    if documents == 1:
-        progress.message(
-            f"{name} is read on one document, so its noise is not known and any rise counts: raise "
-            "monitor.tokens, or hold out more text"
-        )
-    elif documents < _FEW:
-        errors = critical(looks(1, 1), documents)
-        progress.message(
-            f"{name} is read on {documents} documents, so a rise counts only from {errors:,.0f} standard "
-            "errors on, and until then every budget of it holds: raise monitor.tokens, or hold out more text"
-        )
 
 
 def _task_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterator[Probe]:

@@ -19,7 +19,7 @@ from cpt.stages.documents import has_texts, iterate_texts
 from cpt.stages.monitor_config import Drift, Samples
 
 if TYPE_CHECKING:
-    from cpt.stages.probing import Probed
+    from cpt.stages.probing_texts import Probed
 
 _PROMPT = 24
 """Tokens of a document that a sample continues."""
@@ -126,7 +126,7 @@ def _prompts(count: int, probed: Probed) -> list[tuple[str, list[int]]]:
     """Source and beginning of some held-out documents of each source."""
     import numpy as np
 
-    from cpt.stages.probing import HELD_OUT
+    from cpt.stages.probing_texts import HELD_OUT
 
     tokenizer = _tokenizer(probed)
     found: list[tuple[str, list[int]]] = []

@@ -61,15 +61,6 @@ def test_windows_predict_every_token_once(tiny_model: Path, start: str | None) -
     assert predicted == (ids if start else ids[1:])
 
 
-def test_max_tokens_takes_whole_documents_and_cuts_the_last(tiny_model: Path) -> None:
-    tokenizer = load_tokenizer(tiny_model)
-    lengths = [len(tokenizer.encode(t).ids) + 1 for t in SENTENCES]
-    text = tokenise_text(tokenizer, SENTENCES, 100, "<s>", max_tokens=lengths[0] + 5)
-    assert [len(window) for window in text.windows] == [lengths[0], 5]
-    cut = tokenizer.encode(SENTENCES[1]).offsets[3][1]
-    assert text.bytes.tolist() == [len(SENTENCES[0]), cut]
-
-
 def test_special_tokens_in_a_text_are_plain_text(tiny_model: Path) -> None:
     text = tokenise_text(load_tokenizer(tiny_model), ["a</s>b"], 100, "<s>")
     assert 1 not in text.windows[0][1:]

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from stage_runs import Heard, make_corpus, model_artifact, run_stage
 from tiny import varied_texts, write_jsonl
 
-from cpt.errors import StageFailed
+from cpt.errors import RecipeError, StageFailed
 from cpt.stages.base import Artifact
 from cpt.stages.monitor_config import Monitor
 from cpt.stages.pretrain import STAGE as PRETRAIN
@@ -227,6 +227,30 @@ def test_a_text_of_too_few_documents_is_told(inputs, tmp_path: Path, tokens: int
     told = [each for each in heard.messages if each.startswith("general is read on")]
     assert len(told) == 1
     assert said in told[0]
+
+
+@pytest.mark.parametrize(("action", "refused"), [("fail", True), ("warn", False)])
+def test_a_gate_that_acts_on_a_text_of_too_few_documents_is_refused_before_anything_runs(
+    inputs, tmp_path: Path, chat: str, action: str, refused: bool
+) -> None:
+    def gated(probe: str, **monitor: Any) -> dict[str, Any]:
+        return config(**monitor) | {"gates": [{"budget": f"{probe} <= +9", "action": action}]}
+
+    def keys(settings: dict[str, Any]) -> list[str | None]:
+        return [each.key for each in PRETRAIN.check(PretrainConfig.model_validate(settings), inputs)]
+
+    assert keys(gated("general", tokens=60)) == ["gates.0.budget"] * refused
+    assert keys(gated("domain")) == []
+    own = gated("chat", texts={"chat": {"sources": [{"path": chat}], "tokens": 20}})
+    if refused:
+        with pytest.raises(RecipeError, match="of the 8 that a gate needs") as caught:
+            run_stage(PRETRAIN, own, inputs, tmp_path)
+        assert "Raise monitor.tokens, or hold out more text" in str(caught.value)
+        assert not (tmp_path / "work/steps.jsonl").exists()
+    else:
+        heard = Heard()
+        run_stage(PRETRAIN, own, inputs, tmp_path, heard)
+        assert any(each.startswith("chat is read on") for each in heard.messages)
 
 
 def test_what_is_said_of_the_time_is_what_was_measured(inputs, tmp_path: Path) -> None:
