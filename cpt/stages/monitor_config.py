@@ -103,7 +103,8 @@ class Monitor(_Scheduled):
         default=8_000,
         gt=1,
         description="Tokens of held-out text that a probe reads: the first window of as many documents as "
-        "there is room for, and their next windows only when all documents are used. A gate that acts needs 8.",
+        "there is room for, and their next windows only when all documents are used. A gate that acts needs "
+        "8 documents.",
     )
     window: int = Field(default=1024, gt=1, description="Longest stretch of text that a probe reads at once.")
     tolerance: float = Field(

@@ -1,4 +1,4 @@
-"""The texts that a pretrain stage's probes read: which documents, how much of each, and whether they are enough."""
+"""The texts that a pretrain stage's probes read: how much of which documents, and if these are enough."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HELD_OUT = ("domain", "general")
 """Sources whose held-out text is always probed."""
 
 FEWEST = 8
-"""Documents below which a rise must be many standard errors large to be told from noise: no gate acts on it."""
+"""Documents below which a rise must be many standard errors large to be told from noise, so no gate acts."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ def few_documents(gates: Sequence[Gate], documents: Mapping[str, int]) -> list[P
     """
     return [
         Problem(
-            f"`{gate.budget}` cannot be told from noise: {gate.budget.probe} is read on {_counted(count)}, of "
-            f"the {FEWEST} that a gate needs",
+            f"`{gate.budget}` cannot be told from noise: {gate.budget.probe} is read on {_counted(count)}, "
+            f"of the {FEWEST} that a gate needs",
             key=f"gates.{number}.budget",
             hint="Raise monitor.tokens, or hold out more text; or choose the action `warn`.",
         )
