@@ -65,7 +65,7 @@ def text_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterato
         if has_texts(probed.corpus, name, "heldout"):
             sample = sampled(iterate_texts(probed.corpus, name, "heldout"), monitor.tokens)
             _say_if_few(name, len(sample.text.bytes), progress)
-            yield TextProbe(name, sample.text, monitor.regular)
+            yield TextProbe(name, sample.text, monitor.regular, sample.fingerprint)
     for name, wanted in monitor.texts.items():
         items = read_sources(wanted.sources, progress)
         texts = (item.text for item in items if isinstance(item, Document))
@@ -74,7 +74,7 @@ def text_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterato
         except DataError as error:
             raise DataError(f"monitor.texts.{name}: {error.message}", hint=error.hint) from error
         _say_if_few(name, len(sample.text.bytes), progress)
-        yield TextProbe(name, sample.text, wanted.when(monitor.regular))
+        yield TextProbe(name, sample.text, wanted.when(monitor.regular), sample.fingerprint)
 
 
 def documents_read(probes: Iterable[Probe]) -> dict[str, int]:
@@ -82,6 +82,13 @@ def documents_read(probes: Iterable[Probe]) -> dict[str, int]:
     from cpt.monitor.probes.text import TextProbe
 
     return {probe.name: len(probe.text.bytes) for probe in probes if isinstance(probe, TextProbe)}
+
+
+def samples_read(probes: Iterable[Probe]) -> dict[str, str]:
+    """Fingerprint of what each probe of a text reads."""
+    from cpt.monitor.probes.text import TextProbe
+
+    return {probe.name: probe.sample for probe in probes if isinstance(probe, TextProbe) and probe.sample}
 
 
 def most_documents(gates: Sequence[Gate], monitor: Monitor, model: Path, corpus: Path) -> dict[str, int]:

@@ -67,10 +67,17 @@ def test_a_text_of_ones_own_is_read_as_often_and_as_much_as_it_says(
 ) -> None:
     text = {"sources": [{"path": chat}]}
     plain = readings(inputs, tmp_path / "plain", "chat", every=2, texts={"chat": text})
+
+    def samples(name: str) -> dict[str, str]:
+        return json.loads((tmp_path / name / "output/training/summary.json").read_text())["samples"]
+
     assert plain[0]["kind"] == "text"
     assert plain[0]["unit"] == "bits per byte"
     own = readings(inputs, tmp_path / "own", every=2, texts={"chat": text | {"tokens": 60, "every": 1}})
     assert len([row for row in own if row["probe"] == "chat"]) > len(plain)
+    assert samples("plain").keys() == {"domain", "general", "chat"}
+    assert samples("plain")["domain"] == samples("own")["domain"]
+    assert samples("plain")["chat"] != samples("own")["chat"]
     assert len([row for row in own if row["probe"] == "domain"]) == len(plain)
     assert next(row for row in own if row["probe"] == "chat")["value"] != plain[0]["value"]
     tokens = readings(inputs, tmp_path / "t", "chat", every=2, texts={"chat": text | {"every_tokens": 100}})
