@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from cpt.errors import GateFailed
 from cpt.monitor.gates import Gate
@@ -72,6 +72,13 @@ def test_what_cannot_work_is_named_with_its_place(bad: Gate, says: str) -> None:
     import re
 
     assert re.search(says, found[0]), found
+
+
+def test_the_patience_of_a_gate_may_be_a_percentage() -> None:
+    shares = [gate("general <= 0.1", "stop", after=after) for after in ("30%", 0.3)]
+    assert shares[0] == shares[1]
+    with pytest.raises(ValidationError):
+        gate("general <= 0.1", "stop", after="some%")
 
 
 def test_raising_replay_needs_replay_text() -> None:

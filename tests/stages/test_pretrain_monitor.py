@@ -84,6 +84,16 @@ def test_a_text_of_ones_own_is_read_as_often_and_as_much_as_it_says(
     assert len(tokens) > len(plain)
 
 
+def test_an_empty_file_is_found_before_the_run(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    made = PretrainConfig.model_validate(config(texts={"chat": {"sources": [{"path": str(empty)}]}}))
+    (problem,) = PRETRAIN.check(made, {})
+    assert problem.key == "monitor.texts.chat.sources.0.path"
+    assert "is empty" in problem.message
+    assert problem.hint
+
+
 def test_a_monitor_goes_by_tokens_as_well(inputs, tmp_path: Path) -> None:
     rows = readings(inputs, tmp_path, "domain", every_tokens=100)
     assert steps(rows) == list(range(rows[-1]["step"] + 1))
@@ -111,6 +121,8 @@ def test_a_share_may_be_a_percentage_and_is_one() -> None:
     for wrong in ("five%", "0%", 0, 1.5):
         with pytest.raises(ValidationError):
             Monitor.model_validate({"budget": wrong})
+    with pytest.raises(ValidationError, match="write `5%`"):
+        Monitor.model_validate({"budget": 5})
     with pytest.raises(ValidationError, match="either every"):
         Monitor.model_validate({"every": 3, "every_tokens": 100})
 
