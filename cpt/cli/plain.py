@@ -58,7 +58,7 @@ class PlainView:
             case StageEnded(stage=stage, outcome=outcome, seconds=seconds, gate=gate):
                 self._line(f"{stage}: {outcome} after {duration(seconds)}")
                 if gate:
-                    self._line(f"{stage}: gate failed: {gate}")
+                    self._line(f"{stage}: a budget is broken")
             case RunEnded(outcome=outcome, seconds=seconds):
                 self._line(f"{outcome} after {duration(seconds)}")
 

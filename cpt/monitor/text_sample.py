@@ -90,7 +90,7 @@ class _Document:
         return spanned_bytes(self.text, self._encoding, self._first, self._taken)
 
     def take(self, left: int) -> int:
-        """Take the next window, cut to `left` tokens; returns the tokens that it adds for the model to read."""
+        """Take the next window, cut to `left` tokens; returns the tokens that the model reads for it."""
         taken, reach = self._taken, self._windows.reach(self._count + 1)
         context = self._windows.size - (reach - self._windows.reach(self._count))
         least = 1 if taken else self._first + 1

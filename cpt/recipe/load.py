@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +74,19 @@ def load(
 
 
 def _makers(step: Step, steps: Mapping[str, Step]) -> list[StageConfig]:
-    """Configurations of the stages that a stage's model comes through, the first one first."""
-    made: list[StageConfig] = []
-    while (maker := steps.get(step.inputs.get("model") or next(iter(step.inputs.values()), ""))) is not None:
-        made.insert(0, maker.located)
+    """Configurations of the stages that a stage's corpus, and then its model, comes through in turn."""
+    model = _chain(step, steps, lambda at: at.inputs.get("model") or next(iter(at.inputs.values()), ""))
+    corpus = _chain(step, steps, lambda at: at.inputs.get("corpus", ""))
+    return [maker.located for maker in (*(each for each in corpus if each not in model), *model)]
+
+
+def _chain(step: Step, steps: Mapping[str, Step], source: Callable[[Step], str]) -> list[Step]:
+    """The stages before one, each the source of the next, the first one first."""
+    chain: list[Step] = []
+    while (maker := steps.get(source(step))) is not None:
+        chain.insert(0, maker)
         step = maker
-    return made
+    return chain
 
 
 def step_problems(document: Document, step: Step, inputs: Mapping[str, Artifact]) -> list[Problem]:

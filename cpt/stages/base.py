@@ -184,7 +184,8 @@ class Stage(ABC, Generic[C]):
         """What cannot be at the place of the run (hardware, processes, what is installed) or in its chain.
 
         Args:
-            makers: configurations of the stages that the stage's model comes through, the first one first.
+            makers: configurations of the stages that the stage's corpus, and then its model, comes through,
+                first ones first.
 
         Returns:
             Problems as of `check`.

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from cpt.monitor.gates.gate import percent
 from cpt.monitor.schedule import Regular
 from cpt.stages.corpus_config import Source
 
@@ -19,14 +20,13 @@ TAKEN = frozenset({"domain", "general", "drift", "weights", "new-tokens", "loss"
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
-def _percent(value: Any) -> Any:
-    """A share written as "5%"."""
-    if not isinstance(value, str) or not value.strip().endswith("%"):
-        return value
-    try:
-        return float(value.strip()[:-1]) / 100
-    except ValueError:
-        return value
+def _budget(value: Any) -> Any:
+    """A share written as "5%"; a number of more than 1 is a forgotten percent sign."""
+    share = percent(value)
+    if isinstance(share, int | float) and share > 1:
+        hint = "" if isinstance(value, str) or value > 100 else f": write `{value:g}%`"
+        raise ValueError(f"{value} is more than all of the training's time{hint}")
+    return share
 
 
 class _Scheduled(BaseModel):
@@ -103,7 +103,8 @@ class Monitor(_Scheduled):
         default=8_000,
         gt=1,
         description="Tokens of held-out text that a probe reads: the first window of as many documents as "
-        "there is room for, and their next windows only when all documents are used. A gate that acts needs 8.",
+        "there is room for, and their next windows only when all documents are used. A gate that acts needs "
+        "8 documents.",
     )
     window: int = Field(default=1024, gt=1, description="Longest stretch of text that a probe reads at once.")
     tolerance: float = Field(
@@ -111,7 +112,7 @@ class Monitor(_Scheduled):
         ge=0,
         description="Bits per byte above the first reading that still count as recovered.",
     )
-    budget: Annotated[float | None, BeforeValidator(_percent)] = Field(
+    budget: Annotated[float | None, BeforeValidator(_budget)] = Field(
         default=0.05,
         gt=0,
         le=1,

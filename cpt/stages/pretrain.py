@@ -23,7 +23,7 @@ from cpt.stages.pretrain_objective import TEACHER, against_forgetting, wire_teac
 from cpt.stages.pretrain_problems import input_problems, place_problems
 from cpt.stages.probing import build_probes, monitor_references, planned_probes
 from cpt.stages.probing_cost import asked_for, built, over_budget
-from cpt.stages.probing_texts import HELD_OUT, Probed, documents_read, few_documents
+from cpt.stages.probing_texts import HELD_OUT, Probed, documents_read, few_documents, samples_read
 from cpt.training.trackers import TENSORBOARD, Tracking
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class PretrainStage(Stage[PretrainConfig]):
             return {}
         _save_model(model, model_folder, context.output / "model")
         followed = stream.with_phases(result.phases) if result.phases else stream
-        metrics = _save_training(config, settings, result, followed, context, probed)
+        metrics = _save_training(config, settings, result, followed, context, probed, samples_read(probes))
 
         def save(step: int, folder: Path) -> None:
             load_weights(context.work, step, model, settings.new_tokens)
@@ -245,8 +245,13 @@ def _save_training(
     stream: TrainingStream,
     context: Context,
     probed: Probed,
+    samples: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Write the training folder; returns the stage's metrics."""
+    """Write the training folder; returns the stage's metrics.
+
+    Args:
+        samples: fingerprint of what each probe of a text has read.
+    """
     from cpt.training.log import write_lines
 
     folder = context.output / "training"
@@ -278,6 +283,7 @@ def _save_training(
         "checkpoint_seconds": result.checkpoint_seconds,
         "faults": len(result.faults),
         "monitor": monitoring,
+        "samples": dict(samples),
         **probe_figures(config.gates, result, config.monitor.tolerance),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))

@@ -80,7 +80,20 @@ def gate_problems(gates: Sequence[Gate], setting: Setting) -> list[Problem]:
         if isinstance(gate, Stop) and DOMAIN not in setting.probes:
             message = "the best point cannot be found: the corpus has no held-out domain text"
             problems.append(Problem(message, key=f"{key}.action", hint="Hold some out, or choose `fail`."))
-    return problems
+    return problems + (no_replay_text(gates) if setting.has_replay is False else [])
+
+
+def no_replay_text(gates: Sequence[Gate]) -> list[Problem]:
+    """Gates that may ask for replay text, where the corpus has none, or will have none."""
+    return [
+        Problem(
+            f"`{gate.budget}` may raise the replay share, but the corpus has no replay text",
+            key=f"gates.{number}.action",
+            hint="Give the corpus stage `replay:` (sources, or self_generated), or choose another action.",
+        )
+        for number, gate in enumerate(gates)
+        if _most(gate) is not None
+    ]
 
 
 def budget_problems(
@@ -109,10 +122,6 @@ def _replay_problems(gate: Gate, key: str, setting: Setting) -> list[Problem]:
     if most is None:
         return []
     problems = []
-    if setting.has_replay is False:
-        message = f"`{gate.budget}` may raise the replay share, but the corpus has no replay text"
-        hint = "Give the corpus stage `replay:` (sources, or self_generated), or choose another action."
-        problems.append(Problem(message, key=f"{key}.action", hint=hint))
     rows = most_rows(most, batch)
     if rows <= setting.rows:
         message = f"{most:g} of {batch} sequences are {rows} rows, and the run begins with {setting.rows}"

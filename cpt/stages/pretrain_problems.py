@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from cpt.errors import Problem, RecipeError
 from cpt.stages.base import Artifact, StageConfig
 from cpt.stages.continuing import begin_of_data
+from cpt.stages.corpus_config import CorpusConfig
 from cpt.stages.documents import has_texts, tokenizer_problems
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of, tokens_of
-from cpt.stages.pretrain_gates import Setting, gate_problems, least_rows, measured
+from cpt.stages.pretrain_gates import Setting, gate_problems, least_rows, measured, no_replay_text
 from cpt.stages.pretrain_objective import average_problems, objective_problems
 from cpt.stages.probing import monitor_problems
 from cpt.stages.probing_texts import few_documents, most_documents
@@ -59,9 +60,13 @@ def place_problems(config: PretrainConfig, place: Place, makers: Sequence[StageC
     """What the hardware cannot compute in, what is not installed, what needs undivided weights.
 
     Args:
-        makers: configurations of the stages that the model comes through, the first one first.
+        makers: configurations of the stages that the corpus, and then the model, comes through, first ones
+            first.
     """
     problems = _precision_problems(config, place) + _start_problems(config, makers)
+    corpora = [maker for maker in makers if isinstance(maker, CorpusConfig)]
+    if corpora and not any(maker.replay for maker in corpora):
+        problems += no_replay_text(config.gates)
     if place.elsewhere is None:
         problems += [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
         problems += _tracker_problems(config)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.errors import Problem, StageFailed
 from cpt.stages.base import Progress
+from cpt.stages.corpus_config import Source
 from cpt.stages.corpus_problems import source_problem
 from cpt.stages.monitor_config import Monitor
 from cpt.stages.probing_texts import Probed, text_probes
@@ -39,11 +40,19 @@ def build_probes(monitor: Monitor, probed: Probed, progress: Progress) -> list[P
 
 def monitor_problems(monitor: Monitor) -> list[Problem]:
     """What is wrong with the settings, as far as files and the catalogue of tasks tell."""
-    found = (source_problem(key, source) for key, source in monitor.sources())
+    found = (source_problem(key, source) or _empty(key, source) for key, source in monitor.sources())
     problems = [problem for problem in found if problem is not None]
     for name in monitor.tasks:
         problems += task_problems(name, monitor.data)
     return [replace(problem, key=f"monitor.{problem.key}") for problem in problems]
+
+
+def _empty(key: str, source: Source) -> Problem | None:
+    file = Path(source.path)
+    if not file.is_file() or file.stat().st_size:
+        return None
+    hint = "Give it text to measure, or leave the source out."
+    return Problem(f"{source.path} is empty", key=f"{key}.path", hint=hint)
 
 
 def monitor_references(monitor: Monitor) -> list[str]:

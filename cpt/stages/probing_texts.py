@@ -1,4 +1,4 @@
-"""The texts that a pretrain stage's probes read: which documents, how much of each, and whether they are enough."""
+"""The texts that a pretrain stage's probes read: how much of which documents, and if these are enough."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HELD_OUT = ("domain", "general")
 """Sources whose held-out text is always probed."""
 
 FEWEST = 8
-"""Documents below which a rise must be many standard errors large to be told from noise: no gate acts on it."""
+"""Documents below which a rise must be many standard errors large to be told from noise, so no gate acts."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def text_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterato
         if has_texts(probed.corpus, name, "heldout"):
             sample = sampled(iterate_texts(probed.corpus, name, "heldout"), monitor.tokens)
             _say_if_few(name, len(sample.text.bytes), progress)
-            yield TextProbe(name, sample.text, monitor.regular)
+            yield TextProbe(name, sample.text, monitor.regular, sample.fingerprint)
     for name, wanted in monitor.texts.items():
         items = read_sources(wanted.sources, progress)
         texts = (item.text for item in items if isinstance(item, Document))
@@ -74,7 +74,7 @@ def text_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterato
         except DataError as error:
             raise DataError(f"monitor.texts.{name}: {error.message}", hint=error.hint) from error
         _say_if_few(name, len(sample.text.bytes), progress)
-        yield TextProbe(name, sample.text, wanted.when(monitor.regular))
+        yield TextProbe(name, sample.text, wanted.when(monitor.regular), sample.fingerprint)
 
 
 def documents_read(probes: Iterable[Probe]) -> dict[str, int]:
@@ -82,6 +82,13 @@ def documents_read(probes: Iterable[Probe]) -> dict[str, int]:
     from cpt.monitor.probes.text import TextProbe
 
     return {probe.name: len(probe.text.bytes) for probe in probes if isinstance(probe, TextProbe)}
+
+
+def samples_read(probes: Iterable[Probe]) -> dict[str, str]:
+    """Fingerprint of what each probe of a text reads."""
+    from cpt.monitor.probes.text import TextProbe
+
+    return {probe.name: probe.sample for probe in probes if isinstance(probe, TextProbe) and probe.sample}
 
 
 def most_documents(gates: Sequence[Gate], monitor: Monitor, model: Path, corpus: Path) -> dict[str, int]:
@@ -106,8 +113,8 @@ def few_documents(gates: Sequence[Gate], documents: Mapping[str, int]) -> list[P
     """
     return [
         Problem(
-            f"`{gate.budget}` cannot be told from noise: {gate.budget.probe} is read on {_counted(count)}, of "
-            f"the {FEWEST} that a gate needs",
+            f"`{gate.budget}` cannot be told from noise: {gate.budget.probe} is read on {_counted(count)}, "
+            f"of the {FEWEST} that a gate needs",
             key=f"gates.{number}.budget",
             hint="Raise monitor.tokens, or hold out more text; or choose the action `warn`.",
         )

@@ -64,8 +64,8 @@ Log = StepLog | NoLog
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write records as JSON lines; a number that is not finite is null."""
-    path.write_text("".join(map(_line, records)), encoding="utf-8")
+    """Write records as JSON lines, aside and renamed; a number that is not finite is null."""
+    write_text(path, "".join(map(_line, records)))
 
 
 def last_step(path: Path) -> int:

@@ -79,7 +79,7 @@ def test_plain_tells_the_story() -> None:
         "pretrain: two",
         "pretrain: lines",
         "pretrain: finished after 1:05",
-        "pretrain: gate failed: too much",
+        "pretrain: a budget is broken",
         "finished after 1:06",
     ]
 

@@ -185,3 +185,12 @@ def test_phases_of_the_schedule_begin_at_their_tokens(
     assert training is not None
     expected = tokens or next(row["tokens"] for row in run.training.steps if row["step"] == first)
     assert [(phase.name, phase.tokens) for phase in training.phases] == [("warmup", 0), ("cosine", expected)]
+
+
+def test_what_a_probe_has_read_is_known_by_its_fingerprint() -> None:
+    from cpt.report.facts.probes import gather_texts
+    from cpt.report.facts.records import TrainingRecord
+
+    rows = [{"step": 0, "tokens": 0, "probe": "chat", "value": 1.0, "kind": "text"}]
+    for summary, expected in (({"samples": {"chat": "ab"}}, "ab"), ({}, None)):
+        assert gather_texts(TrainingRecord("pretrain", summary, probes=rows), {})["chat"].sample == expected

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
+from tiny import varied_texts, write_jsonl
 
 from cpt.errors import GateFailed
 from cpt.monitor.gates import Gate
@@ -74,6 +77,13 @@ def test_what_cannot_work_is_named_with_its_place(bad: Gate, says: str) -> None:
     assert re.search(says, found[0]), found
 
 
+def test_the_patience_of_a_gate_may_be_a_percentage() -> None:
+    shares = [gate("general <= 0.1", "stop", after=after) for after in ("30%", 0.3)]
+    assert shares[0] == shares[1]
+    with pytest.raises(ValidationError):
+        gate("general <= 0.1", "stop", after="some%")
+
+
 def test_raising_replay_needs_replay_text() -> None:
     for each in (
         gate("general <= 0.1", "raise-replay"),
@@ -83,6 +93,34 @@ def test_raising_replay_needs_replay_text() -> None:
         assert len(found) == 1
         assert "the corpus has no replay text" in found[0]
     assert problems(gate("general <= 0.1", "roll-back"), replay=False) == []
+
+
+@pytest.mark.parametrize("vocabulary", [False, True])
+def test_a_recipe_without_replay_text_is_found_before_its_corpus_is_made(
+    tiny_model: Path, tmp_path: Path, vocabulary: bool
+) -> None:
+    from cpt.errors import RecipeError
+    from cpt.recipe.load import load
+
+    text = str(write_jsonl(tmp_path / "a.jsonl", varied_texts(4, "a ")))
+    gates = [{"budget": "domain <= +0.02", "action": "raise-replay"}]
+    source = [{"path": text}]
+
+    def recipe(**corpus: Any) -> Path:
+        stages: list[Any] = [{"corpus": {"domain": source, **corpus}}]
+        stages += [{"vocabulary": {"extend": {"tokens": 8}}}] if vocabulary else []
+        stages += [{"pretrain": {"tokens": 900, "replay": 0, "gates": gates}}]
+        data = {"name": "gated", "base": str(tiny_model), "stages": stages}
+        file = tmp_path / "recipe.yaml"
+        file.write_text(json.dumps(data))
+        return file
+
+    with pytest.raises(RecipeError) as caught:
+        load(recipe())
+    (problem,) = caught.value.problems
+    assert "the corpus has no replay text" in problem.message
+    assert (problem.key or "").endswith("gates.0.action")
+    load(recipe(replay={"sources": source}))
 
 
 def test_stopping_at_the_best_point_needs_domain_text() -> None:

@@ -67,14 +67,31 @@ def test_a_text_of_ones_own_is_read_as_often_and_as_much_as_it_says(
 ) -> None:
     text = {"sources": [{"path": chat}]}
     plain = readings(inputs, tmp_path / "plain", "chat", every=2, texts={"chat": text})
+
+    def samples(name: str) -> dict[str, str]:
+        return json.loads((tmp_path / name / "output/training/summary.json").read_text())["samples"]
+
     assert plain[0]["kind"] == "text"
     assert plain[0]["unit"] == "bits per byte"
     own = readings(inputs, tmp_path / "own", every=2, texts={"chat": text | {"tokens": 60, "every": 1}})
     assert len([row for row in own if row["probe"] == "chat"]) > len(plain)
+    assert samples("plain").keys() == {"domain", "general", "chat"}
+    assert samples("plain")["domain"] == samples("own")["domain"]
+    assert samples("plain")["chat"] != samples("own")["chat"]
     assert len([row for row in own if row["probe"] == "domain"]) == len(plain)
     assert next(row for row in own if row["probe"] == "chat")["value"] != plain[0]["value"]
     tokens = readings(inputs, tmp_path / "t", "chat", every=2, texts={"chat": text | {"every_tokens": 100}})
     assert len(tokens) > len(plain)
+
+
+def test_an_empty_file_is_found_before_the_run(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    made = PretrainConfig.model_validate(config(texts={"chat": {"sources": [{"path": str(empty)}]}}))
+    (problem,) = PRETRAIN.check(made, {})
+    assert problem.key == "monitor.texts.chat.sources.0.path"
+    assert "is empty" in problem.message
+    assert problem.hint
 
 
 def test_a_monitor_goes_by_tokens_as_well(inputs, tmp_path: Path) -> None:
@@ -104,6 +121,8 @@ def test_a_share_may_be_a_percentage_and_is_one() -> None:
     for wrong in ("five%", "0%", 0, 1.5):
         with pytest.raises(ValidationError):
             Monitor.model_validate({"budget": wrong})
+    with pytest.raises(ValidationError, match="write `5%`"):
+        Monitor.model_validate({"budget": 5})
     with pytest.raises(ValidationError, match="either every"):
         Monitor.model_validate({"every": 3, "every_tokens": 100})
 

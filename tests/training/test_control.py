@@ -53,6 +53,17 @@ FAIL = gate("general <= +0.02", "fail", after=0.5)
 WARN = gate("general <= +0.02", "warn")
 
 
+def test_a_file_of_lines_is_old_or_new_and_never_half_written(tmp_path: Path, monkeypatch) -> None:
+    from cpt.training.log import write_lines
+
+    file = tmp_path / "actions.jsonl"
+    write_lines(file, [{"step": 1}])
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write_lines(file, [{"step": 1}, {"step": 2}])
+    assert file.read_text() == '{"step": 1}\n'
+
+
 def test_without_gates_nothing_is_noted_but_the_tokens_by_source(tiny_model: Path, tmp_path: Path) -> None:
     _, result, _ = run(tiny_model, tmp_path)
     assert (result.actions, result.ended, result.phases) == ([], None, [])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cpt.monitor.gates.budget import BudgetText
 
@@ -59,14 +59,25 @@ class LowerRate(GateConfig):
     )
 
 
+def percent(value: Any) -> Any:
+    """A share written as "5%"."""
+    if not isinstance(value, str) or not value.strip().endswith("%"):
+        return value
+    try:
+        return float(value.strip()[:-1]) / 100
+    except ValueError:
+        return value
+
+
 class _Patient(GateConfig):
     """An action that a stability gap, which passes, must not set off."""
 
-    after: float = Field(
+    after: Annotated[float, BeforeValidator(percent)] = Field(
         default=0.2,
         ge=0,
         lt=1,
-        description="Share of the run before which nothing is done: a rise may be a gap that closes again.",
+        description="Share of the run (0.2 or 20%) before which nothing is done: a rise may be a gap that "
+        "closes again.",
     )
 
 

@@ -172,6 +172,9 @@ class _Case:
         back = 0.0 if not gap.gap else self._share(gap.recovery_tokens)
         value = self.progress if back is None else back
         name = self.gate.budget.probe
+        if back == 0 and self._unseen(within):
+            why = f"{name} was not read between the start and {within:.0%} of the tokens"
+            return Judgement(self.gate, "not measured", None, None, "share of tokens", why)
         verdict: Verdict
         if back == 0:
             verdict, why = "held", f"{name} has not risen by more than its noise"
@@ -192,6 +195,11 @@ class _Case:
             slack=back is not None,
             ends_at=value / within,
         )
+
+    def _unseen(self, within: float) -> bool:
+        """Whether nothing was read in that first share of the run, so that a rise may have come and gone."""
+        last = within * self.total_tokens
+        return self.progress > within and not any(0 < reading.tokens <= last for reading in self.readings)
 
     @property
     def _bound(self) -> float:

@@ -18,11 +18,13 @@ class TextProbe:
 
     Attributes:
         text: documents in an order of which every beginning is a fair sample.
+        sample: fingerprint of them; None if it is of no concern.
     """
 
     name: str
     text: TokenisedText
     when: When
+    sample: str | None = None
 
     kind: ClassVar[Kind] = "text"
     unit: ClassVar[Unit] = "bits per byte"

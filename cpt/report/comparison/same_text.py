@@ -9,6 +9,9 @@ from typing import NamedTuple
 from cpt.report.facts.probes import interval
 from cpt.report.schema import Interval, Probe
 
+_READ = "read"
+"""Of a measure whose text is what was read itself, not all that there is."""
+
 SHOWN = 8
 """Characters of a fingerprint that a message shows."""
 
@@ -16,7 +19,8 @@ SHOWN = 8
 class Measure(NamedTuple):
     """One run's change on a kind of text, how it was found, and on which text.
 
-    text: fingerprint of all held-out text of that kind; None where the corpus is gone.
+    text: fingerprint of all held-out text of that kind, or of what training's probe has read of it; None
+        where the corpus is gone and what was read is not known.
     sample: what tells samples of it apart.
     """
 
@@ -82,6 +86,8 @@ def _trained(probe: Probe, text: str | None) -> Measure | None:
     change = interval(probe.training.permanent, probe.training.permanent_error) if probe.training else None
     if probe.training is None or change is None:
         return None
+    if probe.sample:
+        return Measure(change, "training", probe.sample, _READ)
     return Measure(change, "training", text, None if text else probe.training.before)
 
 
@@ -98,6 +104,8 @@ def _why(own: Measure | None, model: Measure) -> str:
         return "it was not measured"
     if own.by != model.by:
         return "it has no evaluate stage: only its training probes were read"
+    if _READ in (own.sample, model.sample):
+        return "its training's probe did not read the same parts of the same documents, as far as is known"
     if own.text is None or model.text is None:
         return "its corpus is gone, so nothing tells whether its held-out text is the same"
     if own.text != model.text:

@@ -23,18 +23,24 @@ def gather_texts(
     found = [*stability, *readings, *scores]
     names = [name for name in FIRST_PROBES if name in found]
     names += [name for name in dict.fromkeys(found) if name not in FIRST_PROBES]
+    samples = training.summary.get("samples", {}) if training else {}
     return {
-        name: gather_text(stability.get(name, {}), gather_curve(readings.get(name, ())), scores.get(name))
+        name: gather_text(
+            stability.get(name, {}), gather_curve(readings.get(name, ())), scores.get(name), samples.get(name)
+        )
         for name in names
     }
 
 
 def gather_text(
-    stability: Mapping[str, Any], curve: list[CurvePoint], score: Mapping[str, Any] | None
+    stability: Mapping[str, Any],
+    curve: list[CurvePoint],
+    score: Mapping[str, Any] | None,
+    sample: str | None = None,
 ) -> Probe:
     """One text: levels from evaluate if it measured this text, the dip from the training curve."""
     followed = gather_followed(stability, curve)
-    shared: dict[str, Any] = {**gather_dip(stability), "curve": curve, "training": followed}
+    shared: dict[str, Any] = {**gather_dip(stability), "curve": curve, "training": followed, "sample": sample}
     if score is None:
         before, end, permanent = (
             (followed.before, followed.end, followed.permanent) if followed else (None, None, None)

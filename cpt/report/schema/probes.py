@@ -61,6 +61,7 @@ class Probe(Dip):
     before, after: base model and final model; on evaluate's held-out text (`measured_by` evaluate), else the
         first and last reading of the training curve.
     permanent: after minus before.
+    sample: fingerprint of the documents that training's probe read, and how much of each.
     """
 
     before: float | None = None
@@ -73,6 +74,7 @@ class Probe(Dip):
     documents: int | None = None
     bytes: int | None = None
     training: ProbeTraining | None = None
+    sample: str | None = None
 
 
 class Continual(Fact):

@@ -128,7 +128,7 @@ def test_slack_is_clear_now_and_by_the_trend() -> None:
 @pytest.mark.parametrize(
     ("rises", "progress", "expected", "value"),
     [
-        ((0.0, 0.0005, 0.001), 0.5, "held", 0.0),  # nothing rose by more than noise
+        ((0.0, 0.0005, 0.001), 0.3, "held", 0.0),  # nothing rose by more than noise
         ((0.0, 0.05), 0.05, "held", 0.05),
         ((0.0, 0.05), 0.15, "at risk", 0.15),
         ((0.0, 0.05), 0.25, "broken", 0.25),
@@ -143,6 +143,26 @@ def test_the_verdict_on_a_recovery(
     found = one("general recovers within 20%", text(*rises), progress)
     assert (found.verdict, found.unit) == (expected, "share of tokens")
     assert found.value == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("rises", "progress", "expected"),
+    [
+        ((0.0, 0.0), 1.0, "not measured"),  # read at the start and at the end
+        ((0.0, 0.05), 1.0, "broken"),  # still up long after
+        ((0.0, 0.0, 0.0, 0.0), 1.0, "not measured"),  # first read after a third
+        ((0.0, 0.0, 0.0, 0.0, 0.0, 0.0), 1.0, "held"),  # read after exactly a fifth
+        ((0.0,), 0.0, "held"),  # the point is still to come
+    ],
+)
+def test_a_recovery_that_was_not_looked_at_in_time_is_not_measured(
+    rises: tuple[float, ...], progress: float, expected: str
+) -> None:
+    found = one("general recovers within 20%", text(*rises), progress)
+    assert found.verdict == expected
+    if expected == "not measured":
+        assert (found.value, found.slack) == (None, False)
+        assert found.why == "general was not read between the start and 20% of the tokens"
 
 
 def test_the_sentence_names_the_worst() -> None:

@@ -146,6 +146,26 @@ def test_runs_without_evaluate_are_compared_by_their_probes() -> None:
     assert both.basis.startswith("First against last reading")
 
 
+def test_probes_of_training_are_compared_only_if_they_read_the_same() -> None:
+    def read(run: ReportedRun, domain: str) -> ReportedRun:
+        bare = without_scores(run)
+        marks = {"domain": domain, "general": "same"}
+        probes = {
+            name: probe.model_copy(update={"sample": marks[name]})
+            for name, probe in bare.facts.probes.items()
+        }
+        facts = bare.facts.model_copy(update={"probes": probes})
+        return dataclasses.replace(bare, facts=facts)
+
+    found = compared(read(FOUR[0], "a"), read(FOUR[1], "a"), read(FOUR[2], "b"))
+    apart = [run.probes["domain"].apart for run in found.runs]
+    assert apart[:2] == ["", ""]
+    assert apart[2].startswith("its training's probe did not read the same parts of the same documents")
+    assert {run.probes["general"].apart for run in found.runs} == {""}
+    gone = [dataclasses.replace(read(run, "a"), texts={}) for run in FOUR[:2]]
+    assert {run.probes["domain"].apart for run in compared(*gone, read(FOUR[2], "a")).runs} == {""}
+
+
 def test_a_training_that_began_elsewhere_has_its_gap_apart() -> None:
     run = a_run("new-words", -0.3, 0.0)
     probe = run.facts.probes["general"]
