@@ -18,8 +18,8 @@ USUAL_READINGS = 32
 """Readings of a probe that are provided for from the first one on, so that intervals do not change."""
 
 SUSPICION = 0.0003
-"""Chance that noise alone, at one reading of one probe, is taken for a reason to be careful: under one per cent
-in a run of thirty readings."""
+"""Chance that noise alone, at one reading of one probe, is taken for a reason to be careful: below one per
+cent in a run of thirty readings."""
 
 ONE_SIDED_95 = NormalDist().inv_cdf(0.95)
 """Standard errors from a figure to the bound that it is below with a chance of 95%."""

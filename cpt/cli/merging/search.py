@@ -226,9 +226,9 @@ def _problems(asked: Asked, wanted: _Wanted, output: Path) -> Iterator[Problem]:
         if name not in wanted.texts:
             yield Problem(f"there is no {name} text", key="--text", hint=f"Give --text {name}=FILE.")
     for name, reference in wanted.texts.items():
-        problem = check(reference, Path.cwd())
-        if problem is not None:
-            yield replace(problem, key=f"--text {name}")
+        wrong = check(reference, Path.cwd())
+        if wrong is not None:
+            yield replace(wrong, key=f"--text {name}")
     for name in wanted.settings.tasks:
         yield from task_problems(name, wanted.settings.data)
         if name in wanted.texts:
