@@ -108,8 +108,8 @@ def test_what_does_not_go_together_is_a_problem(inputs, config: dict[str, Any], 
 
 
 def test_replay_that_a_gate_may_bring_in_is_enough_for_self_constraint(inputs) -> None:
-    gate = {"budget": "domain <= +0.02", "action": "raise-replay"}
-    config = PLAIN | {"objective": CONSTRAINT, "replay": 0, "gates": [gate]}
+    gate = {"budget": "weights <= 0.02", "action": "raise-replay"}
+    config = PLAIN | {"objective": CONSTRAINT, "replay": 0, "gates": [gate], "monitor": {"every": 5}}
     assert STAGE.check(STAGE.Config.model_validate(config), inputs) == []
 
 
