@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,19 +73,18 @@ def load(
     return Recipe(file.name, base, file.seed, tuple(steps), document, tuple(overrides))
 
 
-def _makers(step: Step, steps: Mapping[str, Step]) -> list[StageConfig]:
-    """Configurations of the stages that a stage's corpus, and then its model, comes through in turn."""
-    model = _chain(step, steps, lambda at: at.inputs.get("model") or next(iter(at.inputs.values()), ""))
-    corpus = _chain(step, steps, lambda at: at.inputs.get("corpus", ""))
-    return [maker.located for maker in (*(each for each in corpus if each not in model), *model)]
+def _makers(step: Step, steps: Mapping[str, Step]) -> dict[str, list[StageConfig]]:
+    """By role, configurations of the stages that an input comes through in turn, the first one first."""
+    return {role: _chain(role, maker, steps) for role, maker in step.inputs.items()}
 
 
-def _chain(step: Step, steps: Mapping[str, Step], source: Callable[[Step], str]) -> list[Step]:
-    """The stages before one, each the source of the next, the first one first."""
-    chain: list[Step] = []
-    while (maker := steps.get(source(step))) is not None:
-        chain.insert(0, maker)
-        step = maker
+def _chain(role: str, name: str, steps: Mapping[str, Step]) -> list[StageConfig]:
+    """A corpus is made by one stage; a model comes through stages, of several models the first is followed."""
+    chain: list[StageConfig] = []
+    while (maker := steps.get(name)) is not None:
+        chain.insert(0, maker.located)
+        source = maker.inputs.get("model") or next(iter(maker.inputs.values()), "")
+        name = "" if role == "corpus" else source
     return chain
 
 

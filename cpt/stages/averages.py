@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.errors import CannotMerge, Problem
-from cpt.stages.base import Artifact, Earlier, StageConfig, WiringError
+from cpt.stages.base import Artifact, Earlier, Makers, WiringError
 from cpt.stages.continuing import Checkpoint, read_kept
 from cpt.stages.pretrain_config import PretrainConfig
 
@@ -201,7 +201,7 @@ def _checkpoints(average: RunAverage, training: Artifact) -> Sequence[Checkpoint
     return chosen(average, training.name, read_kept(training))
 
 
-def unkept(average: RunAverage, makers: Sequence[StageConfig]) -> Iterator[Problem]:
+def unkept(average: RunAverage, makers: Makers) -> Iterator[Problem]:
     """That a training of the recipe will keep no milestones: at most its last model and one before it."""
     training = makers[-1] if makers else None
     if not isinstance(training, PretrainConfig):

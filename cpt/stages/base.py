@@ -180,12 +180,11 @@ class Stage(ABC, Generic[C]):
         """
         return []
 
-    def misfits(self, config: C, place: Place, makers: Sequence[StageConfig]) -> list[Problem]:  # noqa: ARG002
+    def misfits(self, config: C, place: Place, makers: Mapping[str, Makers]) -> list[Problem]:  # noqa: ARG002
         """What cannot be at the place of the run (hardware, processes, what is installed) or in its chain.
 
         Args:
-            makers: configurations of the stages that the stage's corpus, and then its model, comes through,
-                first ones first.
+            makers: by role, what makes each input.
 
         Returns:
             Problems as of `check`.

@@ -72,9 +72,9 @@ class MergeStage(Stage[MergeConfig]):
         budgets = f" so that {', '.join(gate.budget.text for gate in config.gates)}" if config.gates else ""
         return f"weights of at most {config.searching.points} merges{budgets}"
 
-    def misfits(self, config: MergeConfig, place: Place, makers: Sequence[StageConfig]) -> list[Problem]:  # noqa: ARG002
+    def misfits(self, config: MergeConfig, place: Place, makers: Mapping[str, Makers]) -> list[Problem]:  # noqa: ARG002
         """That the training whose checkpoints are averaged will keep none."""
-        return [] if config.average is None else list(unkept(config.average, makers))
+        return [] if config.average is None else list(unkept(config.average, makers.get("training", ())))
 
     def run(self, config: MergeConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Merge, and write the model with the vocabulary of the models.

@@ -55,7 +55,7 @@ class PretrainStage(Stage[PretrainConfig]):
         """Settings, corpus and model must go together (`cpt.stages.pretrain_problems`)."""
         return input_problems(config, inputs)
 
-    def misfits(self, config: PretrainConfig, place: Place, makers: Sequence[StageConfig]) -> list[Problem]:
+    def misfits(self, config: PretrainConfig, place: Place, makers: Mapping[str, Makers]) -> list[Problem]:
         """What the hardware cannot compute in, what is not installed, what needs undivided weights."""
         return place_problems(config, place, makers)
 

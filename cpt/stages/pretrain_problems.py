@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.errors import Problem, RecipeError
-from cpt.stages.base import Artifact, StageConfig
+from cpt.stages.base import Artifact, Makers
 from cpt.stages.continuing import begin_of_data
 from cpt.stages.corpus_config import CorpusConfig
 from cpt.stages.documents import has_texts, tokenizer_problems
@@ -56,22 +56,22 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
     return problems
 
 
-def place_problems(config: PretrainConfig, place: Place, makers: Sequence[StageConfig]) -> list[Problem]:
+def place_problems(config: PretrainConfig, place: Place, makers: Mapping[str, Makers]) -> list[Problem]:
     """What the hardware cannot compute in, what is not installed, what needs undivided weights.
 
     Args:
-        makers: configurations of the stages that the corpus, and then the model, comes through, first ones
-            first.
+        makers: by role, what makes each input.
     """
-    problems = _precision_problems(config, place) + _start_problems(config, makers)
-    corpora = [maker for maker in makers if isinstance(maker, CorpusConfig)]
+    chain = makers.get("model", ())
+    problems = _precision_problems(config, place) + _start_problems(config, chain)
+    corpora = [maker for maker in makers.get("corpus", ()) if isinstance(maker, CorpusConfig)]
     if corpora and not any(maker.replay for maker in corpora):
         problems += no_replay_text(config.gates)
     if place.elsewhere is None:
         problems += [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
         problems += _tracker_problems(config)
     if place.divided:
-        new = any(isinstance(maker, VocabularyConfig) and maker.brings_new_tokens for maker in makers)
+        new = any(isinstance(maker, VocabularyConfig) and maker.brings_new_tokens for maker in chain)
         problems += whole_weights_needed(
             config.optimizer,
             config.faults,
@@ -86,7 +86,7 @@ def place_problems(config: PretrainConfig, place: Place, makers: Sequence[StageC
     return problems
 
 
-def _start_problems(config: PretrainConfig, makers: Sequence[StageConfig]) -> list[Problem]:
+def _start_problems(config: PretrainConfig, makers: Makers) -> list[Problem]:
     """That the training which is to be continued will keep no model from before an anneal."""
     continued = makers[-1] if makers else None
     if config.start is None or config.start.checkpoint != "pre-anneal":

@@ -101,7 +101,7 @@ def test_too_few_checkpoints_are_found_before_anything_runs(training: Artifact) 
 )
 def test_a_training_that_will_keep_none_is_found_in_the_recipe(settings: dict, message: str | None) -> None:
     maker = PRETRAIN.Config.model_validate(PLAIN | settings)
-    found = STAGE.misfits(STAGE.Config.model_validate({"average": LAWA}), Place(), [maker])
+    found = STAGE.misfits(STAGE.Config.model_validate({"average": LAWA}), Place(), {"training": [maker]})
     assert [message in problem.message for problem in found if message] == ([True] if message else [])
     assert len(found) == (message is not None)
 

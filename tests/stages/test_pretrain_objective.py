@@ -205,7 +205,7 @@ stages:
 
 def test_a_model_beside_is_not_divided_among_processes() -> None:
     config = STAGE.Config.model_validate(PLAIN | {"objective": CONSTRAINT})
-    (problem,) = STAGE.misfits(config, Place(processes=2, divided=True), [])
+    (problem,) = STAGE.misfits(config, Place(processes=2, divided=True), {})
     assert problem.key == "objective.kind"
     plain = STAGE.Config.model_validate(PLAIN | {"pull": {"strength": 1}, "average": {"kind": "ema"}})
-    assert STAGE.misfits(plain, Place(processes=2, divided=True), []) == []
+    assert STAGE.misfits(plain, Place(processes=2, divided=True), {}) == []

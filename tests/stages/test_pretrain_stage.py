@@ -209,7 +209,7 @@ def test_a_tracker_that_is_not_installed_is_a_problem_before_training(monkeypatc
         "cpt.stages.pretrain_problems.missing", lambda names: [n for n in names if n == "wandb"]
     )
     config = PRETRAIN.Config.model_validate(PLAIN | {"trackers": ["tensorboard", "wandb"]})
-    (problem,) = PRETRAIN.misfits(config, Place(), ())
+    (problem,) = PRETRAIN.misfits(config, Place(), {})
     assert (problem.key, problem.message) == ("trackers", "the tracker wandb is not installed")
     assert problem.hint == "Install it: pip install 'cpt-workbench[wandb]'"
 
@@ -306,7 +306,7 @@ def test_a_library_that_the_optimizer_misses_is_found_before_the_run(monkeypatch
 
     monkeypatch.setattr(adamw_8bit, "find_spec", lambda name: None)
     config = PRETRAIN.Config.model_validate(PLAIN | {"optimizer": {"kind": "adamw-8bit"}})
-    (problem,) = PRETRAIN.misfits(config, Place(), ())
+    (problem,) = PRETRAIN.misfits(config, Place(), {})
     assert problem.key == "optimizer.kind"
     assert "bitsandbytes" in problem.message
 
@@ -348,7 +348,7 @@ def test_what_this_machine_cannot_compute_in_is_a_problem(
     monkeypatch, config: dict, key: str, message: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    (problem,) = PRETRAIN.misfits(PRETRAIN.Config.model_validate(PLAIN | config), Place(), ())
+    (problem,) = PRETRAIN.misfits(PRETRAIN.Config.model_validate(PLAIN | config), Place(), {})
     assert problem.key == key
     assert message in problem.message
 
