@@ -79,12 +79,12 @@ def _makers(step: Step, steps: Mapping[str, Step]) -> dict[str, list[StageConfig
 
 
 def _chain(role: str, name: str, steps: Mapping[str, Step]) -> list[StageConfig]:
-    """A corpus is made by one stage; a model comes through stages, of several models the first is followed."""
+    """The stages that make a corpus, or a model; where several models go into a stage, those of the first."""
     chain: list[StageConfig] = []
     while (maker := steps.get(name)) is not None:
         chain.insert(0, maker.located)
-        source = maker.inputs.get("model") or next(iter(maker.inputs.values()), "")
-        name = "" if role == "corpus" else source
+        model = maker.inputs.get("model") or next(iter(maker.inputs.values()), "")
+        name = maker.inputs.get("corpus", "") if role == "corpus" else model
     return chain
 
 
