@@ -2,8 +2,9 @@
 
     python benchmarks/budget.py --domain FILE.jsonl --general FILE.jsonl
 
-The same recipe is run without gates and with one: `general <= +0.01`, `raise-replay`, from no replay at first
-to the model's own samples. The gate is to hold the budget and to keep most of the domain's gain.
+The same recipe is run without gates and with one: `general <= +0.01`, `raise-replay`, from no replay at
+first. Rows of replay are of --replay, text of the kind that is to be kept, or else the model's own samples.
+The gate is to hold the budget and to keep most of the domain's gain.
 
 What probes took is also measured from outside: this script sees when lines are added to the run's logs. From
 the first readings' lines to the last readings' there are steps, probes and checkpoints only; without the
@@ -37,6 +38,7 @@ BROKEN = 3
 """Exit code of a run whose budget is broken; its result is kept."""
 
 STAGE = "learn"
+KINDS = ("domain", "general", "replay")
 _GLANCE = 0.005
 """Seconds between looks at a log."""
 
@@ -66,10 +68,11 @@ class Growth:
 def recipe(options: argparse.Namespace, gates: list[Part]) -> dict[str, Any]:
     """Learn the domain from no replay on; the gate may take up to half of the rows."""
     own = {"tokens": options.tokens // 2, "length": min(120, options.length), "batch": 240}
+    replay = [source(options.replay)] if options.replay else {"self_generated": own}
     corpus = {
         "domain": [source(options.domain)],
         "general": [source(options.general)],
-        "replay": {"self_generated": own},
+        "replay": replay,
         "sequence_length": options.length,
         "heldout": options.heldout,
         "start_token": options.start_token,
@@ -189,6 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--domain", type=Path, required=True, metavar="FILE.jsonl", help="text to be learnt")
     parser.add_argument("--general", type=Path, required=True, metavar="FILE.jsonl", help="text to be kept")
+    parser.add_argument("--replay", type=Path, metavar="FILE.jsonl", help="own samples if left out")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--start-token", default="<|endoftext|>", help="before and after documents, or auto")
@@ -203,11 +207,9 @@ def main() -> None:
     parser.add_argument("--heldout", type=float, default=0.05, help="share of the domain's documents")
     parser.add_argument("--seed", type=int, default=17)
     options = parser.parse_args()
-    options.domain, options.general = options.domain.absolute(), options.general.absolute()
-    texts = {
-        kind: hashlib.sha256(getattr(options, kind).read_bytes()).hexdigest()
-        for kind in ("domain", "general")
-    }
+    files = {kind: path.absolute() for kind in KINDS if (path := getattr(options, kind))}
+    vars(options).update(files)
+    texts = {kind: hashlib.sha256(path.read_bytes()).hexdigest() for kind, path in files.items()}
     names = ("tokens", "length", "rows", "peak", "budget", "every", "probe_tokens", "heldout", "seed")
     model = options.model if options.model == MODEL else Path(options.model).name
     setting = {"model": model, "texts": texts} | {name: getattr(options, name) for name in names}

@@ -2,10 +2,11 @@
 
 Replay's effect grows about with the logarithm of its share (Ibrahim et al. 2024: 1, 5, 10 and 25% help by
 equal amounts), so a share is raised by doubling it, more where a budget is far exceeded or the last raise has
-not turned the rise. A change is given
-time to act; while it acts (the rise falls, and ends within its limit by the trend) nothing more is done. The
-share is lowered by steps of a quarter when every budget has clear slack at several readings in a row. Raising
-it again after that doubles how many readings the next lowering takes: it cannot swing to and fro.
+not turned the rise; from none it starts small, or at once larger where a budget is far exceeded. A change is
+given time to act; while it acts (the rise falls, and ends within its limit by the trend) nothing more is
+done. The share is lowered by steps of a quarter when every budget has clear slack at several readings in a
+row. Raising it again after that doubles how many readings the next lowering takes: it cannot swing to and
+fro.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _LEAST_RAISE, _MOST_RAISE = 2.0, 4.0
 """By what the replay share is multiplied."""
 
 _FIRST_SHARE = 0.05
-"""What the replay share is raised to from none: enough for a weak shift (Ibrahim et al. 2024)."""
+"""What the replay share is raised to from none, enough for a weak shift (Ibrahim et al. 2024); up to
+`_MOST_RAISE` times as much where a budget is far exceeded."""
 
 _ROUNDING = 1e-9
 """Rows by which a share of a batch may be off as a floating-point number."""
@@ -257,10 +259,12 @@ def _more_rows(state: ControlState, judgement: Judgement, most: float, batch: in
     rows, last = state.rows, state.worse_at_raise
     allowed = judgement.budget.limit
     excess = judgement.worse / allowed if allowed and not judgement.budget.recovery else math.inf
-    factor = min(max(excess, _LEAST_RAISE), _MOST_RAISE)
     if last is not None and judgement.worse >= last:
-        factor = _MOST_RAISE
-    raised = math.ceil(rows * factor) if rows else max(1, round(_FIRST_SHARE * batch))
+        excess = math.inf
+    if rows:
+        raised = math.ceil(rows * min(max(excess, _LEAST_RAISE), _MOST_RAISE))
+    else:
+        raised = max(1, round(_FIRST_SHARE * min(max(excess, 1.0), _MOST_RAISE) * batch))
     return min(most_rows(most, batch), raised)
 
 

@@ -57,7 +57,16 @@ def test_a_warning_is_said_once_for_every_turn_to_the_worse() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "worse", "after"),
-    [(0, 0.011, 1), (2, 0.011, 4), (2, 0.03, 6), (2, 0.2, 8), (4, 0.2, 8), (8, 0.2, 8)],
+    [
+        (0, 0.011, 1),
+        (0, 0.024, 2),
+        (0, 0.2, 3),
+        (2, 0.011, 4),
+        (2, 0.03, 6),
+        (2, 0.2, 8),
+        (4, 0.2, 8),
+        (8, 0.2, 8),
+    ],
 )
 def test_replay_is_doubled_more_if_the_budget_is_far_exceeded_and_bounded(
     rows: int, worse: float, after: int
