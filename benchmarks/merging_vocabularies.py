@@ -1,4 +1,4 @@
-"""A domain model with new tokens, merged with one that lacks them: by cpt, and by mergekit on the same folders.
+"""A model with new tokens merged with one that lacks them: by cpt, and by mergekit from the same folders.
 
     python benchmarks/merging_vocabularies.py --medical FILE.jsonl --legal FILE.jsonl --work DIR
 
@@ -185,7 +185,7 @@ def rows(folders: Folders, merged: Path) -> dict[str, Any]:
 
 
 def arithmetic(folders: Folders, merged: Path, text: Path) -> float:
-    """The largest difference of logits over the base's tokens from the arithmetic in the base's vocabulary."""
+    """The largest difference of logits, over the base's tokens, from the arithmetic in its vocabulary."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
