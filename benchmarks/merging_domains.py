@@ -2,11 +2,12 @@
 
     python benchmarks/merging_domains.py --medical med.jsonl --legal law.jsonl --general wiki.jsonl --work w
 
-Both models are trained on from one base by cpt's own recipe (corpus, pretrain), each on its own text. Then
-for every method weights are searched on one half of the held-out documents: the most of the smaller of both
-parents' gains, as a share of what that parent gained, with general text no more than --budget bits per byte
-above the base (95% sure). What is reported is read on the other half. With --tasks the base, both parents
-and the chosen merges are written and scored by cpt eval. Stopped, the same command goes on.
+Both models are trained on from one base by cpt's own recipe (corpus, pretrain), each on its own text, with
+--replay of general text that is not read afterwards. Then for every method weights are searched on one half
+of the held-out documents: the most of the smaller of both parents' gains, as a share of what that parent
+gained, with general text no more than --budget bits per byte above the base (95% sure). What is reported is
+read on the other half. With --tasks the base, both parents and the chosen merges are written and scored by
+cpt eval. Stopped, the same command goes on.
 """
 
 from __future__ import annotations
@@ -83,29 +84,23 @@ class BothDomains:
 
 def trained(name: str, options: argparse.Namespace) -> tuple[Path, Path, Path]:
     """Folders of the base, of the model that was trained on one text, and of the corpus."""
-    recipe = {
-        "name": name,
-        "base": options.model,
-        "seed": options.seed,
-        "stages": [
-            {
-                "corpus": {
-                    "domain": [{"path": str(getattr(options, name).absolute())}],
-                    "general": [{"path": str(options.general.absolute())}],
-                    "heldout": options.heldout,
-                    "sequence_length": options.sequence_length,
-                }
-            },
-            {
-                "pretrain": {
-                    "tokens": options.tokens,
-                    "batch_sequences": options.batch_sequences,
-                    "epochs": options.epochs,
-                    "schedule": {"kind": "rewarm-cosine", "peak": options.rate, "warmup": 0.05},
-                }
-            },
-        ],
+    corpus: dict[str, Any] = {
+        "domain": [{"path": str(getattr(options, name).absolute())}],
+        "general": [{"path": str(options.general.absolute())}],
+        "heldout": options.heldout,
+        "sequence_length": options.sequence_length,
     }
+    pretrain: dict[str, Any] = {
+        "tokens": options.tokens,
+        "batch_sequences": options.batch_sequences,
+        "epochs": options.epochs,
+        "schedule": {"kind": "rewarm-cosine", "peak": options.rate, "warmup": 0.05},
+    }
+    if options.replay:
+        corpus["replay"] = [{"path": str(options.replay.absolute())}]
+        pretrain["replay"] = options.replay_share
+    stages = [{"corpus": corpus}, {"pretrain": pretrain}]
+    recipe = {"name": name, "base": options.model, "seed": options.seed, "stages": stages}
     file = options.work / f"{name}.yaml"
     YAML().dump(recipe, file)
     runs = options.work / "runs"
@@ -357,6 +352,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for name in TEXTS:
         parser.add_argument(f"--{name}", type=Path, required=True, help="file or folder of documents")
+    parser.add_argument("--replay", type=Path, help="general text to train on beside; none if left out")
+    parser.add_argument("--replay-share", type=float, default=0.1, help="of the tokens")
     parser.add_argument("--work", type=Path, required=True, help="folder of runs, logs and merges")
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--tokens", type=int, default=200_000, help="to train on, each")
