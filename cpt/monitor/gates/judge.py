@@ -149,6 +149,8 @@ class _Case:
             verdict = "at risk"
         elif counts and self.progress < 1 and ahead.worse > limit:
             verdict, why = "at risk", f"{why}, and by its trend ends at {_amount(ahead.worse, reading)}"
+        elif worse > limit and self.progress < 1 and self._was_broken():
+            verdict, why = "at risk", f"{why}, and was broken before"
         elif self._bound * error > limit > 0 and worse + ONE_SIDED_95 * error > limit:
             why = f"{why}; its noise exceeds that"
         return Judgement(
@@ -200,6 +202,16 @@ class _Case:
         """Whether nothing was read in that first share of the run, so that a rise may have come and gone."""
         last = within * self.total_tokens
         return self.progress > within and not any(0 < reading.tokens <= last for reading in self.readings)
+
+    def _was_broken(self) -> bool:
+        """Whether an earlier reading of these weights proves the limit broken: noise does not mend that."""
+        earlier = (reading for reading in self.readings[:-1] if reading.step >= self.since)
+        count = looks(len(self.readings), self.gates)
+        return any(
+            (point := Point.of(reading)).worse - critical(count, reading.items) * known(point.error)
+            > self.gate.budget.limit
+            for reading in earlier
+        )
 
     @property
     def _bound(self) -> float:

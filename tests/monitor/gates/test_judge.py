@@ -77,6 +77,15 @@ def test_a_probe_too_noisy_for_its_budget_says_so() -> None:
     assert found.why == "general rose by 0.03 ± 0.04 of 0.02 allowed; its noise exceeds that"
 
 
+def test_a_broken_budget_is_not_held_again_because_a_later_reading_is_noisier() -> None:
+    noisy = text(0.0, 0.0, 0.03, error=0.01)[-1]
+    found = one("general <= +0.02", [*text(0.0, 0.05), noisy])
+    assert found.verdict == "at risk"
+    assert found.why == "general rose by 0.03 ± 0.02 of 0.02 allowed, and was broken before"
+    assert one("general <= +0.02", [*text(0.0, 0.05), noisy], since=2).verdict == "held"  # went back
+    assert one("general <= +0.02", text(0.0, 0.05, 0.019, error=0.001)).verdict != "broken"
+
+
 def test_a_probe_that_is_better_is_told_in_its_own_direction() -> None:
     better = one("general <= +0.05", text(0.0, -0.882, error=0.0425))
     assert better.why == "general fell by 0.882 ± 0.085, where a rise of 0.05 is allowed"
