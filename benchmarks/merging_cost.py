@@ -217,10 +217,11 @@ def mergekit(models: Path, method: str, output: Path) -> dict[str, Any]:
     return measured([sys.executable, "-m", "mergekit.scripts.run_yaml", str(file), str(output), "--quiet"])
 
 
-def in_turns(models: Path, turns: int) -> dict[str, Any]:
+def in_turns(models: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Every method by both, so many times; medians, and how the results compare."""
     figures: dict[str, Any] = {}
-    for method in METHODS:
+    turns = options.turns
+    for method in options.methods:
         found: dict[str, list[dict[str, Any]]] = {"cpt": [], "mergekit": []}
         for turn in range(turns):
             for name, make in (("cpt", ours), ("mergekit", mergekit)):
@@ -244,7 +245,7 @@ def measure_small(scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The real model."""
     (scratch / "base").symlink_to(step("resolve", model=options.model)["folder"])
     step("variants", base=str(scratch / "base"), folder=str(scratch))
-    return in_turns(scratch, options.turns)
+    return in_turns(scratch, options)
 
 
 def measure_large(scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -256,7 +257,7 @@ def measure_large(scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
         raise SystemExit(f"{needed / 1e9:.0f} GB are needed in {scratch}, {free / 1e9:.0f} GB are free")
     tokenizer = step("resolve", model=options.model)["folder"]
     made = step("synthetic", folder=str(scratch), shape=shape, tokenizer=tokenizer)
-    return {"shape": shape, "bytes": made["bytes"], **in_turns(scratch, options.turns)}
+    return {"shape": shape, "bytes": made["bytes"], **in_turns(scratch, options)}
 
 
 def main() -> None:
@@ -265,6 +266,7 @@ def main() -> None:
     parser.add_argument("--model", default=MODEL, help="the small model, whose tokenizer the large one has")
     parser.add_argument("--shape", choices=SHAPES, default="7b", help="of the large model")
     parser.add_argument("--scratch", help="folder for the models; a temporary one if left out")
+    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--step", choices=list(STEPS), help=argparse.SUPPRESS)
     parser.add_argument("--arguments", default="{}", help=argparse.SUPPRESS)
@@ -279,7 +281,8 @@ def main() -> None:
         if options.only in (None, name):
             with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
                 figures[name] = measure(Path(scratch), options)
-    print(json.dumps(figures, indent=2), record.write("merging_cost", figures))
+    name = f"merging_cost_{options.shape}" if options.only == "large" else "merging_cost"
+    print(json.dumps(figures, indent=2), record.write(name, figures))
 
 
 if __name__ == "__main__":
