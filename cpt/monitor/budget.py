@@ -5,9 +5,9 @@ have all that they want. A probe that cannot have every reading in full has smal
 quarter of its sample fewer readings: the share that a reading was not given is saved up for the next. In
 the dense beginning, where the stability gap is, readings are given more.
 
-Probes on which a gate acts go first: the others share what those leave. Too few readings would leave the
-gate blind, so some are made at a quarter of the sample in any case, spread over the run, even if the budget
-is then exceeded.
+Probes on which a gate acts go first: the others share what those leave, a quarter of all at least. Too few
+readings would leave the gate blind, so some are made at a quarter of the sample in any case, spread over the
+run, even if the budget is then exceeded.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ SMALLEST = 0.25
 
 NEEDED = 12
 """Readings between first and last that a gate which acts is given in any case, where as many are due."""
+
+OTHERS = 0.25
+"""Of what can be spent, the share that gated probes leave to the others, where those want as much."""
 
 EARLY = 3.0
 """How much more of what can be had a reading in the dense beginning is given."""
@@ -139,10 +142,12 @@ def allot(budget: float, clock: Clock, probes: Mapping[str, Outlook]) -> dict[st
     planned = free(_PLANNED)
     at_once = free(_CERTAIN) - _MARGIN * sum(probe.reserved for probe in probes.values())
     allotted: dict[str, Allotment] = {}
+    wishes = {name: each.cost * (each.left + each.due) for name, each in probes.items()}
+    kept = min(OTHERS * planned, sum(wish for name, wish in wishes.items() if not probes[name].gated))
     for gated in (True, False):
         group = {name: probe for name, probe in probes.items() if probe.gated == gated}
-        wanted = {name: each.cost * (each.left + each.due) for name, each in group.items()}
-        level = water_level(wanted, planned)
+        wanted = {name: wishes[name] for name in group}
+        level = water_level(wanted, planned - kept if gated else planned)
         planned -= sum(max(min(amount, level), group[name].reserved) for name, amount in wanted.items())
         for name in sorted((name for name in group if group[name].due), key=lambda name: group[name].cost):
             granted = min(1.0, level / wanted[name]) if wanted[name] > 0 else 1.0

@@ -177,6 +177,8 @@ def test_a_gated_probe_keeps_its_readings_and_others_thin_out_for_it() -> None:
         [share for _, share in between(plain, "gated")]
     )
     assert len(between(spared, "other")) < len(between(plain, "other"))
+    read = {name: sum(share for _, share in between(spared, name)) for name in costs}
+    assert 0.2 < read["other"] / sum(read.values()) < 0.3
     assert spared.share <= 0.05
 
 
