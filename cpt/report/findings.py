@@ -111,8 +111,8 @@ def gap_finding(name: str, probe: Probe) -> str:
         return f"{subject} was not followed during training."
     if not has_gap(probe):
         if float(f"{probe.depth:.3f}") > 0.0:
-            most = f"never rose by more than noise ({signed(probe.depth)} at most)"
-            return f"{subject} {most}: there is no gap."
+            most = f"rose by {number(probe.depth)} at most, within the noise of all its readings together"
+            return f"{subject} {most}: no gap is proven."
         return f"{subject} never got worse than the base model during training: there is no gap."
     finding = f"{subject} first got worse: by {number(probe.depth)} bits per byte at its worst"
     if probe.trough_step is not None:
@@ -128,7 +128,7 @@ def task_finding(name: str, task: TaskCurve) -> str:
     if task.depth is None:
         return f"{name} was read {count(len(task.curve))} times."
     if not has_gap(task):
-        return f"{name} never fell by more than noise."
+        return f"{name} never fell by more than the noise of all its readings together."
     where = "" if task.trough_step is None else f", at step {count(task.trough_step)}"
     fell = f"{name} fell by {points(task.depth).lstrip('+')} points at its worst{where}"
     return f"{fell}. {_came_back(task, f'{points(task.permanent)} points')}"

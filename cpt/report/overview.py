@@ -104,7 +104,10 @@ def gap_headline(facts: Facts) -> Headline | None:
     if general is None or general.depth is None:
         return None
     if not has_gap(general):
-        return Headline("Stability gap", "none", "general text never got worse than noise", "general")
+        if float(f"{general.depth:.3f}") <= 0.0:
+            return Headline("Stability gap", "none", "general text never got worse", "general")
+        note = f"rose by {wording.number(general.depth)} at most, within the noise of all readings together"
+        return Headline("Stability gap", "none proven", note, "general")
     note = "bits per byte at worst, never back at the base level"
     if general.recovery_tokens is not None and general.curve:
         note = "bits per byte at worst, back at the base level after "

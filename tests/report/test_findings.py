@@ -103,7 +103,7 @@ def test_a_rise_inside_the_noise_is_no_gap() -> None:
     noisy = Probe(depth=0.004, trough_step=3, gap=False)
     assert not findings.has_gap(noisy)
     assert findings.gap_finding("general", noisy) == (
-        "General text never rose by more than noise (+0.004 at most): there is no gap."
+        "General text rose by 0.004 at most, within the noise of all its readings together: no gap is proven."
     )
     assert findings.has_gap(noisy.model_copy(update={"gap": None}))
 
@@ -124,7 +124,7 @@ def test_tasks_fall_and_come_back_in_points() -> None:
     lost = task.model_copy(update={"recovery_step": None, "forgotten": True})
     assert findings.task_finding("piqa", lost).endswith("when training ended (−0.4 points).")
     assert findings.task_finding("piqa", TaskCurve(depth=0.01, gap=False)) == (
-        "piqa never fell by more than noise."
+        "piqa never fell by more than the noise of all its readings together."
     )
 
 
