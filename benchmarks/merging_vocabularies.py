@@ -32,6 +32,7 @@ MERGEKIT: dict[str, dict[str, Any]] = {
     "mergekit, union of tokenizers": {"tokenizer": {"source": "union"}},
 }
 EMBEDDING = "model.embed_tokens.weight"
+SENTENCE = 40
 
 
 @dataclass(frozen=True)
@@ -87,19 +88,22 @@ def part(text: Path, documents: int) -> Path:
 
 
 def without_new_tokens(folders: Folders) -> Path:
-    """The held-out documents in which the extended tokenizer needs no new token."""
+    """Held-out sentences, of `SENTENCE` characters at least, that are spelt without new tokens."""
     from tokenizers import Tokenizer
 
     old = Tokenizer.from_file(str(folders.base / "tokenizer.json")).get_vocab()
     extended = Tokenizer.from_file(str(folders.parents["medical"] / "tokenizer.json"))
-    path = folders.heldout["medical"].with_name("no_new_token.jsonl")
-    lines = [
-        line
+    sentences = [
+        sentence
         for text in folders.heldout.values()
-        for line in text.read_text(encoding="utf-8").splitlines(keepends=True)
-        if all(token in old for token in extended.encode(json.loads(line)["text"]).tokens)
+        for line in text.read_text(encoding="utf-8").splitlines()
+        for sentence in json.loads(line)["text"].split(". ")
+        if len(sentence) >= SENTENCE and all(token in old for token in extended.encode(sentence).tokens)
     ]
-    path.write_text("".join(lines), encoding="utf-8")
+    if not sentences:
+        raise SystemExit("every held-out sentence needs a new token: give more --documents")
+    path = folders.heldout["medical"].with_name("no_new_token.jsonl")
+    path.write_text("".join(json.dumps({"text": each}) + "\n" for each in sentences), encoding="utf-8")
     return path
 
 
@@ -213,7 +217,10 @@ def bits(model: Path, text: Path) -> dict[str, Any]:
     """What `cpt eval text` reads, or why it refuses to."""
     command = [sys.executable, "-m", "cpt", "eval", "text", str(model), "--text", str(text), "--json"]
     done = subprocess.run(command, capture_output=True, text=True)
-    return json.loads(done.stdout) if done.returncode == 0 else {"refused": done.stderr.strip()}
+    if done.returncode:
+        return {"refused": done.stderr.strip().replace(str(model), model.name)}
+    (found,) = json.loads(done.stdout)["texts"]
+    return {key: found[key] for key in ("bits_per_byte", "stderr", "documents", "bytes", "tokens")}
 
 
 def figures(folders: Folders, merged: Path, said: str, plain: Path) -> dict[str, Any]:
