@@ -154,7 +154,8 @@ def recipe(configuration: Configuration, material: Material) -> dict[str, Any]:
         stages.append({"corpus": corpus | configuration.corpus(material, domain)})
         stages.append({"pretrain": pretrain | configuration.pretrain})
     if options.tasks:
-        stages.append({"evaluate": {"suites": options.tasks, "data": str(options.data)}})
+        evaluate = {"suites": options.tasks, "data": str(options.data)}
+        stages.append({"evaluate": evaluate | {"heldout_tokens": options.probe_tokens}})
     return {"name": "forgetting", "base": options.model, "seed": options.seed, "stages": stages}
 
 
