@@ -38,7 +38,7 @@ class TrainingRecord:
     def readings(self, kind: str) -> dict[str, list[Mapping[str, Any]]]:
         """Readings of the probes of one kind, by probe, in the order of the steps.
 
-        Of a training that went back at its end, they end with those of its result, as its summary's figures do.
+        Of a training that went back at its end, they end with those of its result, as the summary does.
         """
         found: dict[str, list[Mapping[str, Any]]] = {}
         ended = self.summary.get("ended")
