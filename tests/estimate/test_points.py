@@ -32,7 +32,7 @@ END, BACK, FAIL = (
 
 
 def memory(model: Path, *gates: Gate, hardware: Any = PROCESSOR, **more: Any) -> tuple[int, int, int]:
-    """Bytes of the points where the model is, of all that main memory keeps beside, of a checkpoint's copy."""
+    """Bytes of the points where the model is, what main memory keeps beside, a checkpoint's copy."""
     often = {"checkpoint": Checkpoints(every=2, mode="async"), "steps": 9}
     found = rehearse(job(model, *ROWS, probe=(20,), gates=gates, **often, **more), hardware)
     held = {by_part(found.timeline.peak(moment))["gates"] for moment in ("probe", "step", "save")}
