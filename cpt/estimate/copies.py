@@ -18,11 +18,11 @@ def bytes_of_copies(
     """The most bytes of copies that a process holds while a later step is taken.
 
     `Keeper` has memory for at most two copies, and uses it again. The first snapshot for roll-backs is older
-    than the optimizer's state.
+    than `state`.
 
     Args:
         weights: bytes of the weights that a checkpoint holds.
-        state: bytes of the optimizer's state.
+        state: bytes of what is not there at first: the optimizer's state, and points that gates go back to.
         is_model: see `Choice`; then one checkpoint stays before annealing.
         divided: what is divided among processes is copied in either mode.
         writes: it is the process that writes checkpoints.

@@ -105,7 +105,6 @@ def _simplifications(job: Job) -> list[str]:
         "frozen weights are kept in float32, too, as if bfloat16 could not hold them": settings.dtype
         != torch.float32
         and settings.trains.kind != "all",
-        "weights that gates keep to go back to are not counted": any(g.goes_back for g in settings.gates),
         "what an optimizer needs while it steps is not counted": settings.optimizer.kind != "adamw",
     }
     return [line for line, holds in said.items() if holds]

@@ -24,6 +24,7 @@ from cpt.errors import CptError, StageFailed
 from cpt.estimate.copies import bytes_of_copies
 from cpt.estimate.divided import FLOAT_BYTES, DividedWeights
 from cpt.estimate.job import DOMAIN, Job, Lengths
+from cpt.estimate.points import Points
 from cpt.estimate.process import resident_bytes
 from cpt.estimate.recorder import Recorder
 from cpt.estimate.regularised import Regularised
@@ -80,7 +81,7 @@ class HostMemory:
 
     Attributes:
         models: float32 models that are read before they go to the GPUs.
-        kept: frozen weights in float32, which working precision cannot hold.
+        kept: frozen weights in float32, which working precision cannot hold; checkpoints that are averaged.
         copies: of weights and optimizer state, to be written or rolled back to.
     """
 
@@ -155,9 +156,10 @@ class _Scene:
         """Note the weights and the host's memory; returns the bytes of copies in the process that writes.
 
         Args:
-            state: bytes of the optimizer's whole state.
+            state: bytes of what checkpoints hold that is not there at first: the optimizer's whole state, and
+                points that gates go back to.
             kept: bytes of what checkpoints hold besides.
-            frozen: bytes of weights that are kept in float32 beside the model.
+            frozen: bytes of weights that are kept in main memory beside the model.
         """
         self.weights = Weights.of(self.model, trained)
         told = {"is_model": self.choice.is_model, "divided": self.job.divided}
@@ -191,9 +193,14 @@ def _play(scene: _Scene, *, on_gpu: bool) -> None:
         still = sum(p.numel() for p in model.parameters() if not p.requires_grad)
         regular = Regularised.of(settings, sum(weight.nbytes for weight in trained.weights.values()))
         kept = sum(tensor.nbytes for tensor in trained.kept.values()) + regular.average
-        aside = regular.aside if on_gpu else 0
-        copies = scene.find(trained, state, kept, aside + (FLOAT_BYTES * still if rounded else 0))
+        points = Points.of(settings.gates)
+        gone_back_to = points.bytes(kept, state)
+        in_main_memory = regular.aside if on_gpu else 0
+        set_aside = points.bytes(in_main_memory, 0)
+        frozen = in_main_memory + set_aside + (FLOAT_BYTES * still if rounded else 0)
+        copies = scene.find(trained, state + gone_back_to, kept, frozen)
         timeline.allocate(state, "optimizer")
+        timeline.allocate(gone_back_to - set_aside, "gates")
         timeline.allocate(regular.held(on_gpu), "weights")
         if not on_gpu:
             timeline.allocate(copies, "checkpoint")

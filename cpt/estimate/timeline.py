@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-Part = Literal["weights", "gradients", "optimizer", "activations", "logits", "checkpoint", "other"]
+Part = Literal["weights", "gradients", "optimizer", "activations", "logits", "checkpoint", "gates", "other"]
 """weights: in working precision and float32 masters. gradients: of both. activations: what the backward pass
 needs, and what operations need while they run. logits: tensors with a column per token of the vocabulary.
-checkpoint: copies of weights and optimizer state, to be written or rolled back to."""
+checkpoint: copies of weights and optimizer state, to be written or rolled back to. gates: those that gates
+may go back to."""
 
 PARTS: tuple[Part, ...] = get_args(Part)
 

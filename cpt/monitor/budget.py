@@ -7,7 +7,8 @@ the dense beginning, where the stability gap is, readings are given more.
 
 Probes on which a gate acts go first: the others share what those leave, a quarter of all at least. Too few
 readings would leave the gate blind, so some are made at a quarter of the sample in any case, spread over the
-run, even if the budget is then exceeded.
+run, even if the budget is then exceeded. So are first and last readings, in full; where a gate ends a run
+early, the last ones are those of its result.
 """
 
 from __future__ import annotations

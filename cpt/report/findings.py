@@ -146,7 +146,7 @@ def ended_finding(ended: Ended) -> str:
     """Why a training ended early, and what its result is."""
     result = "its last model"
     if ended.result_step != ended.step:
-        result = f"the model of step {count(ended.result_step)}"
+        result = f"the model of step {count(ended.result_step)}. Curves of probes end with it"
     why = f": {ended.why}" if ended.why else ""
     return f"Training was ended early, at step {count(ended.step)}{why}. The result is {result}."
 

@@ -117,7 +117,8 @@ class Monitor(_Scheduled):
         gt=0,
         le=1,
         description="Share of the training's time that all this may take (0.05 or 5%): samples shrink and "
-        "readings are left out to keep it, but for the first and the last; null: no bound.",
+        "readings are left out to keep it, but for the first and the last (where a gate ends the run early: "
+        "those of its result); null: no bound.",
     )
     texts: dict[Name, Text] = Field(default={}, description="More texts, by name: bits per byte.")
     tasks: dict[Name, Task] = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,13 @@ from cpt.stages.base import Artifact, Makers
 from cpt.stages.continuing import begin_of_data
 from cpt.stages.corpus_config import CorpusConfig
 from cpt.stages.documents import has_texts, tokenizer_problems
+from cpt.stages.monitor_config import Monitor
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of, tokens_of
 from cpt.stages.pretrain_gates import Setting, gate_problems, least_rows, measured, no_replay_text
 from cpt.stages.pretrain_objective import average_problems, objective_problems
 from cpt.stages.probing import monitor_problems
-from cpt.stages.probing_texts import few_documents, most_documents
+from cpt.stages.probing_texts import few_documents, most_documents, own_text_problems
 from cpt.stages.vocabulary_config import VocabularyConfig
 from cpt.training.launch import whole_weights_needed
 from cpt.training.trackers import missing
@@ -36,7 +37,8 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
         replay_rows(config.replay, config.batch_sequences)
     except RecipeError as error:
         return error.problems
-    problems = _rounding_problems(config) + objective_problems(config) + monitor_problems(config.monitor)
+    problems = _rounding_problems(config) + objective_problems(config)
+    problems += (unfit := monitor_problems(config.monitor))
     problems += _gate_problems(config, inputs)
     if "corpus" not in inputs:
         some = _trains_problems(config, inputs, config.most_tokens) if "model" in inputs else []
@@ -50,10 +52,23 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
         model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
         problems += tokenizer_problems(model, corpus)
         problems += few_documents(config.gates, most_documents(config.gates, config.monitor, model, corpus))
+        readable = _without(config.monitor, unfit)
+        problems += own_text_problems(config.gates, readable, model, corpus)
         if not problems:
             _, steps = planned(config, inputs, seed=0)
             problems += _trains_problems(config, inputs, steps)
     return problems
+
+
+def _without(monitor: Monitor, unfit: Sequence[Problem]) -> Monitor:
+    """The monitor without the texts that have a problem already."""
+    keys = [problem.key or "" for problem in unfit]
+    sound = {
+        name: text
+        for name, text in monitor.texts.items()
+        if not any(key.startswith(f"monitor.texts.{name}.") for key in keys)
+    }
+    return monitor.model_copy(update={"texts": sound})
 
 
 def place_problems(config: PretrainConfig, place: Place, makers: Mapping[str, Makers]) -> list[Problem]:

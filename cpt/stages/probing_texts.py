@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.errors import DataError, Problem
+from cpt.errors import CptError, DataError, Problem
 from cpt.monitor.gates.gate import Gate, Warn
-from cpt.stages.base import Progress
+from cpt.references import parse
+from cpt.references.syntax import LocalPath
+from cpt.stages.base import Progress, Silent
+from cpt.stages.corpus_config import Source
 from cpt.stages.corpus_sources import read_sources
 from cpt.stages.documents import has_texts, iterate_texts
-from cpt.stages.monitor_config import Monitor
+from cpt.stages.monitor_config import Monitor, Text
 
 if TYPE_CHECKING:
     from cpt.monitor.probes.base import Probe
@@ -53,7 +56,6 @@ def text_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterato
     """
     import numpy as np
 
-    from cpt.corpus.documents import Document
     from cpt.monitor.probes.text import TextProbe
 
     def sampled(texts: Iterable[str], tokens: int) -> TextSample:
@@ -67,10 +69,8 @@ def text_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterato
             _say_if_few(name, len(sample.text.bytes), progress)
             yield TextProbe(name, sample.text, monitor.regular, sample.fingerprint)
     for name, wanted in monitor.texts.items():
-        items = read_sources(wanted.sources, progress)
-        texts = (item.text for item in items if isinstance(item, Document))
         try:
-            sample = sampled(texts, wanted.tokens or monitor.tokens)
+            sample = sampled(_own_texts(wanted, progress), wanted.tokens or monitor.tokens)
         except DataError as error:
             raise DataError(f"monitor.texts.{name}: {error.message}", hint=error.hint) from error
         _say_if_few(name, len(sample.text.bytes), progress)
@@ -97,12 +97,64 @@ def most_documents(gates: Sequence[Gate], monitor: Monitor, model: Path, corpus:
     Those are the shortest ones; which ones are read depends on the run's seed.
     """
     found = {}
-    gated = {gate.budget.probe for gate in gates if not isinstance(gate, Warn)}
     for name in HELD_OUT:
-        if name in gated and has_texts(corpus, name, "heldout"):
+        if name in _acting(gates) and has_texts(corpus, name, "heldout"):
             shortest = sorted(iterate_texts(corpus, name, "heldout"), key=len)
             found[name] = len(_sampled(shortest, monitor.tokens, monitor, model, corpus).text.bytes)
     return found
+
+
+def own_text_problems(gates: Sequence[Gate], monitor: Monitor, model: Path, corpus: Path) -> list[Problem]:
+    """What keeps gates from acting on texts of one's own, as far as these are local files.
+
+    Of a text no more is read than it takes to find enough documents for a gate.
+    """
+    problems: list[Problem] = []
+    documents: dict[str, int] = {}
+    for name, wanted in monitor.texts.items():
+        if name not in _acting(gates) or not all(_is_local(source) for source in wanted.sources):
+            continue
+        texts, tokens = _own_texts(wanted, Silent()), wanted.tokens or monitor.tokens
+        try:
+            documents[name] = _enough_documents(texts, tokens, monitor, model, corpus)
+        except CptError as error:
+            problems.append(Problem(error.message, key=f"monitor.texts.{name}", hint=error.hint))
+    return problems + few_documents(gates, documents)
+
+
+def _own_texts(wanted: Text, progress: Progress) -> Iterator[str]:
+    from cpt.corpus.documents import Document
+
+    return (item.text for item in read_sources(wanted.sources, progress) if isinstance(item, Document))
+
+
+def _enough_documents(texts: Iterable[str], tokens: int, monitor: Monitor, model: Path, corpus: Path) -> int:
+    """Documents that a probe can read: the most, or of as few texts as make enough for a gate."""
+    held: list[str] = []
+
+    def most() -> int:
+        try:
+            sample = _sampled(sorted(held, key=len), tokens, monitor, model, corpus)
+        except DataError:  # nothing to score
+            return 0
+        return len(sample.text.bytes)
+
+    for text in texts:
+        held.append(text)
+        is_time = len(held) >= FEWEST and len(held).bit_count() == 1  # ever more rarely
+        if is_time and (found := most()) >= FEWEST:
+            return found
+    return most()
+
+
+def _is_local(source: Source) -> bool:
+    place = parse(source.path).place
+    return isinstance(place, LocalPath) and place.path.exists()
+
+
+def _acting(gates: Sequence[Gate]) -> set[str]:
+    """Texts, or other probes, with a gate that does more than warn."""
+    return {gate.budget.probe for gate in gates if not isinstance(gate, Warn)}
 
 
 def few_documents(gates: Sequence[Gate], documents: Mapping[str, int]) -> list[Problem]:
@@ -116,11 +168,17 @@ def few_documents(gates: Sequence[Gate], documents: Mapping[str, int]) -> list[P
             f"`{gate.budget}` cannot be told from noise: {gate.budget.probe} is read on {_counted(count)}, "
             f"of the {FEWEST} that a gate needs",
             key=f"gates.{number}.budget",
-            hint="Raise monitor.tokens, or hold out more text; or choose the action `warn`.",
+            hint=f"{_remedy(gate.budget.probe)}; or choose the action `warn`.",
         )
         for number, gate in enumerate(gates)
         if not isinstance(gate, Warn) and (count := documents.get(gate.budget.probe, FEWEST)) < FEWEST
     ]
+
+
+def _remedy(text: str) -> str:
+    if text in HELD_OUT:
+        return "Raise monitor.tokens, or hold out more text"
+    return f"Raise monitor.texts.{text}.tokens, or give the text more documents"
 
 
 def _sampled(texts: Iterable[str], tokens: int, monitor: Monitor, model: Path, corpus: Path) -> TextSample:

@@ -106,7 +106,7 @@ class Control:
     def after_probes(self) -> bool:
         """Act upon what was read since the last call; returns whether the weights are others now."""
         state = self._state
-        if not self._gates or len(state.readings) == state.judged:
+        if not self._gates or self.ended or len(state.readings) == state.judged:
             return False
         state.readings[state.judged :] = self._processes.data_from_main(state.readings[state.judged :])
         state.judged = len(state.readings)

@@ -166,6 +166,9 @@ def train(
                     if proof:
                         proof.interrupted()
                 keeper.after_step(log)
+            if control.ended and not stopping:
+                watch.read_result()
+                stopping = processes.any(signals.received is not None)
             if stopping:
                 keeper.save(log)
                 processes.wait()

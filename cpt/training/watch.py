@@ -83,15 +83,33 @@ class Watch:
         due = [probe for probe in self._probes if last or probe.when.due(before, now)]
         if not due:
             return []
-        for probe in due:
-            self._state.wanted[probe.name] = self._state.wanted.get(probe.name, 0) + 1
+        self._want(due)
         if last or any(probe.name not in self._state.baselines for probe in due):
             given = dict.fromkeys((probe.name for probe in due), 1.0)
         else:
             given = self._given(due, now, pace)
-        with self._shown():
-            readings = [self._read(probe, now, given[probe.name]) for probe in due if given[probe.name]]
-        self._keep(readings)
+        readings = self._read_all(due, now, given)
+        self._state.probe_seconds += _now() - began
+        return readings
+
+    def read_result(self) -> list[Reading]:
+        """Read what was not read of the result of a run that a gate has ended, whose weights are in place.
+
+        At a last step all is read in any case, and so it is here, in full; the readings are of the result's
+        step, which may be behind them.
+        """
+        ended = self._state.ended
+        if ended is None:
+            raise AssertionError("the run has not ended early")
+        began = _now()
+        known = [reading for reading in self._state.readings if reading["step"] == ended["result_step"]]
+        read = {reading["probe"] for reading in known}
+        missing = [probe for probe in self._probes if probe.name not in read]
+        if not missing:
+            return []
+        self._want(missing)
+        now = Moment(ended["result_step"], known[0]["tokens"])
+        readings = self._read_all(missing, now, dict.fromkeys((probe.name for probe in missing), 1.0))
         self._state.probe_seconds += _now() - began
         return readings
 
@@ -100,6 +118,16 @@ class Watch:
         for file in (self._log, self._journal):
             if file:
                 file.close()
+
+    def _want(self, due: Sequence[Probe]) -> None:
+        for probe in due:
+            self._state.wanted[probe.name] = self._state.wanted.get(probe.name, 0) + 1
+
+    def _read_all(self, due: Sequence[Probe], now: Moment, given: Mapping[str, float]) -> list[Reading]:
+        with self._shown():
+            readings = [self._read(probe, now, given[probe.name]) for probe in due if given[probe.name]]
+        self._keep(readings)
+        return readings
 
     def _given(self, due: Sequence[Probe], now: Moment, pace: float) -> dict[str, float]:
         """Share of each due probe's sample that is read, the same in every process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,12 +29,16 @@ class TrainingLog:
     def judged(self, begun: Record, steps: int) -> list[Judgement]:
         """How every gate's budget stands, as the training judged it at its last reading.
 
+        Once a gate has ended the training, how it stands for the result.
+
         Args:
             begun: what the stage is to make, with its settings.
             steps: of the whole training; 0 if that is not known.
         """
         gates = TypeAdapter(list[Gate]).validate_python(begun.config.get("gates") or [])
         readings = self._readings()
+        if self._ended():
+            return judge(gates, readings, 1.0, _tolerance(begun))
         last = readings[-1].step if readings else 0
         went_back = (row["step"] for row in self._actions.rows() if row["action"] == "roll-back")
         since = max((step for step in went_back if step < last), default=0)
@@ -48,6 +53,7 @@ class TrainingLog:
             summary={
                 "stability": {name: asdict(gap) for name, gap in gaps.items()},
                 "gates": [judgement.as_json() for judgement in judged],
+                "ended": self._ended(),
             }
             | _pace(steps),
             steps=steps,
@@ -57,7 +63,18 @@ class TrainingLog:
         )
 
     def _readings(self) -> list[Reading]:
-        return [Reading.from_json(row) for row in self._probes.rows()]
+        """Those of the result, and of what led to it, where a gate has ended the training."""
+        ended = self._ended()
+        last = ended["result_step"] if ended else math.inf
+        return [Reading.from_json(row) for row in self._probes.rows() if row["step"] <= last]
+
+    def _ended(self) -> dict[str, Any] | None:
+        """Why and where a gate has ended the training, as its summary will say it."""
+        for row in self._actions.rows():
+            if row["action"] in ("stop", "fail"):
+                result = row["step"] if row["to"] is None else int(row["to"])
+                return {key: row[key] for key in ("step", "action", "why")} | {"result_step": result}
+        return None
 
 
 def stage_record(begun: Record, seconds: float) -> StageRecord:

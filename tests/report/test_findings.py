@@ -170,7 +170,8 @@ def test_the_basis_says_where_the_interval_comes_from() -> None:
 def test_an_early_end_says_why_and_which_model_is_the_result() -> None:
     ended = Ended(step=1200, result_step=900, action="stop", why="general rose by 0.03")
     assert findings.ended_finding(ended) == (
-        "Training was ended early, at step 1,200: general rose by 0.03. The result is the model of step 900."
+        "Training was ended early, at step 1,200: general rose by 0.03. The result is the model of step 900. "
+        "Curves of probes end with it."
     )
     last = ended.model_copy(update={"result_step": 1200, "why": ""})
     assert findings.ended_finding(last) == (

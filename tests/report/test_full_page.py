@@ -10,6 +10,7 @@ import pytest
 from full_run import full_run
 from test_page import HOSTILE, Outline
 
+from cpt.report.charts.gap import stability_gap
 from cpt.report.environment import script
 from cpt.report.facts import RunRecord, gather
 from cpt.report.page import draw, render, sections
@@ -119,6 +120,28 @@ def test_a_training_that_ended_early_says_so() -> None:
         == 2
     )
     assert "stop – step 180" in text
+
+
+def test_curves_end_with_the_result(full: Facts) -> None:
+    """The readings of the result may come last in the file, behind later ones."""
+    run = full_run()
+    assert run.training is not None
+    at = full.probes["general"].curve[-2].step
+    summary = {**run.training.summary, "ended": {"step": 200, "result_step": at, "action": "stop", "why": ""}}
+    probes = sorted(run.training.probes, key=lambda row: row["step"] == at)
+    stop = {**run.training.actions[0], "action": "stop", "tokens": full.probes["general"].curve[-1].tokens}
+    training = dataclasses.replace(run.training, summary=summary, probes=probes, actions=[stop])
+    facts = gather(dataclasses.replace(run, training=training))
+    watched = facts.watched
+    assert [p.curve[-1].step for p in facts.probes.values() if p.curve] == [at] * len(full.probes)
+    assert watched.drift[-1].step == watched.new_tokens[-1].step == at
+    assert full.watched.layers is not None
+    assert watched.layers is not None
+    assert watched.layers.steps == [step for step in full.watched.layers.steps if step <= at]
+    assert len(watched.layers.steps) < len(full.watched.layers.steps)
+    drawn = stability_gap("general", facts.probes["general"], "final", actions=watched.actions)
+    assert drawn is not None
+    assert "acted" not in drawn  # it acted beyond the curve's end
 
 
 def test_a_text_that_evaluate_did_not_measure_is_marked() -> None:

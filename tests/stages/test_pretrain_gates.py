@@ -160,8 +160,14 @@ def test_figures_are_of_the_weights_that_are_the_result() -> None:
     from cpt.monitor.reading import Reading
 
     readings = [
-        Reading(n, n * 10, "general", "text", "bits per byte", 1 + r, 0.0, r, 0.0)
-        for n, r in enumerate((0.0, 0.01, 0.5))
+        Reading(n, n * 10, name, "text", "bits per byte", 1 + r, 0.0, r, 0.0)
+        for name, n, r in [
+            ("general", 0, 0.0),
+            ("rare", 0, 0.0),
+            ("general", 1, 0.01),
+            ("general", 2, 0.5),
+            ("rare", 1, 0.3),  # read when the weights had gone back
+        ]
     ]
     result: Any = SimpleNamespace(ended=None, steps=2, readings=readings)
     gates = [gate("general <= +0.02", "stop")]
@@ -170,6 +176,7 @@ def test_figures_are_of_the_weights_that_are_the_result() -> None:
     figures = probe_figures(gates, result, 0.001)
     assert figures["gates"][0]["verdict"] == "held"
     assert figures["stability"]["general"]["permanent"] == 0.01
+    assert figures["stability"]["rare"]["permanent"] == 0.3
     assert figures["ended"]["result_step"] == 1
 
 

@@ -261,15 +261,38 @@ def test_a_gate_that_acts_on_a_text_of_too_few_documents_is_refused_before_anyth
     assert keys(gated("general", tokens=60)) == ["gates.0.budget"] * refused
     assert keys(gated("domain")) == []
     own = gated("chat", texts={"chat": {"sources": [{"path": chat}], "tokens": 20}})
+    assert keys(own) == ["gates.0.budget"] * refused
     if refused:
         with pytest.raises(RecipeError, match="of the 8 that a gate needs") as caught:
             run_stage(PRETRAIN, own, inputs, tmp_path)
-        assert "Raise monitor.tokens, or hold out more text" in str(caught.value)
+        assert "Raise monitor.texts.chat.tokens, or give the text more documents" in str(caught.value)
         assert not (tmp_path / "work/steps.jsonl").exists()
     else:
         heard = Heard()
         run_stage(PRETRAIN, own, inputs, tmp_path, heard)
         assert any(each.startswith("chat is read on") for each in heard.messages)
+
+
+def test_of_a_gates_own_text_no_more_is_read_before_the_run_than_shows_that_it_has_enough(
+    inputs, tmp_path: Path
+) -> None:
+    def problems(tokens: int, *paths: object) -> list[str]:
+        text = {"sources": [{"path": str(path)} for path in paths], "tokens": tokens}
+        gates = [{"budget": "chat <= +9", "action": "fail"}]
+        made = PretrainConfig.model_validate(config(texts={"chat": text}) | {"gates": gates})
+        return [f"{problem.key}: {problem.message}" for problem in PRETRAIN.check(made, inputs)]
+
+    good, bad = write_jsonl(tmp_path / "good.jsonl", varied_texts(8, "a ")), tmp_path / "bad.jsonl"
+    bad.write_text("no JSON\n")
+    assert problems(8_000, good, bad) == []
+    (problem,) = problems(40, good, bad)
+    assert problem.startswith("monitor.texts.chat: ")
+    assert "bad.jsonl" in problem
+    long = write_jsonl(tmp_path / "long.jsonl", ["word " * 90 for _ in range(9)])
+    assert problems(90, long)[0].startswith("gates.0.budget: `chat <= +9` cannot be told from noise")
+    short = write_jsonl(tmp_path / "short.jsonl", ["a b c"] * 8)
+    assert problems(90, long, short) == []
+    assert problems(40, "wheel:none==1/text.jsonl") == []  # it is not fetched for that
 
 
 def test_what_is_said_of_the_time_is_what_was_measured(inputs, tmp_path: Path) -> None:

@@ -83,6 +83,10 @@ def distances(folder: Path, *steps: int, **curves: Callable[[float], float]) -> 
 
 
 def forgetting(folder: Path, every: int = 2, steps: int = 24) -> list[Any]:
-    """`general` rises by a tenth of the distance, `domain` falls by as much as that, and less and less."""
+    """`general` rises by a tenth of the distance, `domain` falls by as much as that, and less and less.
+
+    `rare`, the distance itself, is read at the start and at the end only.
+    """
     at = (0, *range(every, steps, every))
-    return distances(folder, *at, general=lambda d: 1 + 0.1 * d, domain=lambda d: 2 - np.tanh(0.4 * d))
+    curves = {"general": lambda d: 1 + 0.1 * d, "domain": lambda d: 2 - np.tanh(0.4 * d)}
+    return [*distances(folder, *at, **curves), *distances(folder, 0, rare=lambda d: d)]

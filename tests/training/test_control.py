@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from tiny_runs import SETTINGS, equal
 from tiny_runs import run as run_plainly
 
 from cpt.monitor.gates import Gate
+from cpt.packed.model import load_model
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
 from cpt.training.schedules import Constant
 from cpt.training.state import Result
 from cpt.training.step import Gradient, Stepper
+from cpt.training.watch import Watch
 
 STEPS = 24
 
@@ -165,6 +168,50 @@ def test_a_point_is_good_only_if_every_budget_held_when_it_was_read_last(
     assert (back["from"], back["to"]) == (16, 6)
 
 
+def rare(result: Result) -> list[tuple[int, int, float]]:
+    return [(r.step, r.tokens, r.value) for r in result.readings if r.probe == "rare"]
+
+
+@pytest.mark.parametrize("gate", [END, FAIL], ids=["stop", "fail"])
+def test_what_was_not_read_of_the_result_is_read_of_it(tiny_model: Path, tmp_path: Path, gate: Gate) -> None:
+    weights, result, _ = run(tiny_model, tmp_path, gate)
+    assert result.ended is not None
+    at = result.ended["result_step"]
+    assert (at < result.steps) == (gate is END)
+    begun, ended = rare(result)
+    start = {name: p.detach() for name, p in load_model(tiny_model).named_parameters()}
+    moved = sum(float((weights[name] - p).double().square().sum()) for name, p in start.items()) ** 0.5
+    trained = sum(len(row.tokens) for step in range(at) for row in Phased().batch(step))
+    assert begun == (0, 0, 0.0)
+    assert ended == (at, trained, pytest.approx(moved))
+    others = [(r.step, r.probe) for r in result.readings]
+    assert len(others) == len(set(others))  # what was read of the result is not read again
+    assert result.wanted["rare"] == 2
+    assert [row["probe"] for row in lines(tmp_path / "probes.jsonl")][-1] == "rare"
+
+
+@pytest.mark.parametrize("every", [1, 5], ids=["with a checkpoint", "without"])
+def test_a_run_killed_at_its_end_reads_the_result_once(
+    tiny_model: Path, tmp_path: Path, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, killed = Checkpoints(every=every), tmp_path / "killed"
+    expected, whole, _ = run(tiny_model, tmp_path / "whole", END, checkpoint=checkpoint)
+    read = Watch.read_result
+    monkeypatch.setattr(Watch, "read_result", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, killed, END, checkpoint=checkpoint)
+    # a signal waits until all is read; then a checkpoint is saved
+    monkeypatch.setattr(Watch, "read_result", lambda watch: (signal.raise_signal(signal.SIGINT), read(watch)))
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, killed, END, checkpoint=checkpoint)
+    monkeypatch.setattr(Watch, "read_result", read)
+    weights, result, _ = run(tiny_model, killed, END, checkpoint=checkpoint)
+    assert equal(weights, expected)
+    assert (result.actions, result.ended, result.wanted) == (whole.actions, whole.ended, whole.wanted)
+    read_of = [[(r.step, r.probe, r.value) for r in each.readings] for each in (whole, result)]
+    assert read_of[0] == read_of[1]
+
+
 def test_fail_ends_the_run_after_its_time_of_grace(tiny_model: Path, tmp_path: Path) -> None:
     _, result, _ = run(tiny_model, tmp_path, FAIL)
     assert result.ended is not None
@@ -195,6 +242,7 @@ def test_a_killed_run_acts_as_one_that_was_not(
     assert equal(weights, expected)
     assert (result.actions, result.phases, result.ended) == (whole.actions, whole.phases, whole.ended)
     assert result.ledger == whole.ledger
+    assert rare(result) == rare(whole)
     assert lines(tmp_path / "killed" / "actions.jsonl") == whole.actions
     timeless = [
         [

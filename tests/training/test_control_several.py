@@ -68,6 +68,11 @@ def test_two_processes_act_alike_and_as_one_alone(
         for acts in (main["actions"], alone.actions)
     ]
     assert done_by[0] == done_by[1]
+    read = [
+        [(reading["step"], reading["probe"]) for reading in found]
+        for found in (main["readings"], other["readings"], [each.as_json() for each in alone.readings])
+    ]
+    assert read[0] == read[1] == read[2]
     found = load_file(done / f"{name}-0.safetensors")
     for key, value in weights.items():
         torch.testing.assert_close(found[key], value, atol=1e-5, rtol=1e-3)

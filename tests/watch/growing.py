@@ -57,7 +57,7 @@ class GrowingRun:
             self._add("steps.jsonl", step_row(step))
             if step == 1 or step % 10 == 0:
                 for probe in ("domain", "general"):
-                    self._add("probes.jsonl", reading(probe, step, rise))
+                    self.add_reading(probe, step, rise)
         self.tell(
             progress={
                 "stage": "pretrain",
@@ -70,11 +70,15 @@ class GrowingRun:
         )
         return self
 
-    def act(self, step: int, action: str) -> None:
+    def act(self, step: int, action: str, to: float = 0.2) -> None:
         """The controller acts."""
         why = {"budget": "general <= +0.02", "probe": "general", "why": "it rose", "value": 0.01}
-        change = {"from": 0.1, "to": 0.2, "error": 0.001}
+        change = {"from": 0.1, "to": to, "error": 0.001}
         self._add("actions.jsonl", {"step": step, "tokens": step * TOKENS, "action": action} | why | change)
+
+    def add_reading(self, probe: str, step: int, rise: float) -> None:
+        """A probe is read of the weights of a step."""
+        self._add("probes.jsonl", reading(probe, step, rise))
 
     def cut(self, step: int) -> None:
         """Cut the logs back to a checkpoint, as a run that continues does."""

@@ -90,6 +90,24 @@ def test_trends_begin_where_the_weights_last_went_back(
     assert asked == [(0.4, 10)]
 
 
+def test_of_a_training_that_a_gate_has_ended_the_result_is_shown(tmp_path: Path, run: GrowingRun) -> None:
+    """`stop` went back from step 40, where the budget is broken, to step 10; what is read of that is last."""
+    run.train(1, 9).train(10, 10, 0.02).train(11, 40, 0.2)
+    run.act(40, "stop", to=10)
+    run.add_reading("late", 10, rise=0.5)
+    facts, live = Watched(tmp_path).look()
+    assert facts is not None
+    assert facts.training is not None
+    assert facts.training.ended is not None
+    assert (facts.training.ended.step, facts.training.ended.result_step) == (40, 10)
+    assert {name: probe.curve[-1].step for name, probe in facts.probes.items()} == {
+        "domain": 10, "general": 10, "late": 10
+    }  # fmt: skip
+    assert facts.probes["general"].permanent == pytest.approx(0.01)
+    assert [gate.verdict for gate in facts.watched.gates] == ["held"]
+    assert "broken" not in live.verdict
+
+
 def test_every_change_is_a_new_version(tmp_path: Path, run: GrowingRun) -> None:
     watched = Watched(tmp_path)
     run.train(1, 10)

@@ -140,6 +140,7 @@ def _drawn(
         gate.limit * curve[-1].tokens for gate in gates if gate.dates(name) and gate.limit is not None
     ]
     acted = [action.tokens for action in actions if action.probe == name]
+    acted = [tokens for tokens in acted if tokens <= curve[-1].tokens]
     return Drawn(curve, base, end, dip, measure, shade, near, deadlines, acted)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,10 +36,15 @@ class TrainingRecord:
     samples: Sequence[Mapping[str, Any]] = ()
 
     def readings(self, kind: str) -> dict[str, list[Mapping[str, Any]]]:
-        """Readings of the probes of one kind, by probe, in the order of the steps."""
+        """Readings of the probes of one kind, by probe, in the order of the steps.
+
+        Of a training that went back at its end, they end with those of its result, as the summary does.
+        """
         found: dict[str, list[Mapping[str, Any]]] = {}
+        ended = self.summary.get("ended")
+        last = ended["result_step"] if ended else math.inf
         for row in self.probes:
-            if row["kind"] == kind:
+            if row["kind"] == kind and row["step"] <= last:
                 found.setdefault(str(row["probe"]), []).append(row)
         return {name: sorted(rows, key=lambda row: int(row["step"])) for name, rows in found.items()}
 

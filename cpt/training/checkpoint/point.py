@@ -42,7 +42,8 @@ class KeptPoint:
         return self._data.get("score")
 
     def take(self, score: float | None = None) -> None:
-        """Keep the present moment instead of what was kept."""
+        """Keep the present moment instead of what was kept, whose memory is free before more is taken."""
+        self._tensors, self._data = {}, {}
         tensors: dict[str, torch.Tensor] = {}
         data: dict[str, dict[str, Any]] = {}
         for name, part in self._parts.items():
