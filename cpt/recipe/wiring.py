@@ -43,8 +43,10 @@ def wire(
             problems += _wire_one(document, item, configs[item.where], registry[item.kind], earlier, wired)
         wired.problems.extend(problems)
         if item.known:
-            made = frozenset(registry[item.kind].produces)
-            earlier.append(Earlier(item.name, made, wired.inputs.get(item.where, {})))
+            stage, config = registry[item.kind], configs.get(item.where)
+            chosen = config is not None and stage.chooses(config)
+            inputs = wired.inputs.get(item.where, {})
+            earlier.append(Earlier(item.name, frozenset(stage.produces), inputs, chosen))
     return wired
 
 

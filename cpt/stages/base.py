@@ -113,11 +113,15 @@ class Context:
 
 @dataclass(frozen=True)
 class Earlier:
-    """An artifact that exists, or will exist, before a stage runs; `inputs`: role -> whose it takes."""
+    """An artifact that exists, or will exist, before a stage runs.
+
+    inputs: role -> whose it takes. chosen: whether its stage chose it on held-out text.
+    """
 
     name: str
     kinds: frozenset[str]
     inputs: Mapping[str, str] = field(default_factory=dict)
+    chosen: bool = False
 
 
 Makers = Sequence[StageConfig]
@@ -144,6 +148,15 @@ def newest(earlier: Sequence[Earlier], kind: str, from_: str | None = None) -> s
     return holders[-1]
 
 
+def lineage(name: str, earlier: Sequence[Earlier]) -> list[Earlier]:
+    """All that an earlier artifact is made of, directly or not, in their order; itself left out."""
+    names = {name}
+    for stage in reversed(earlier):
+        if stage.name in names:
+            names |= set(stage.inputs.values())
+    return [stage for stage in earlier if stage.name in names - {name}]
+
+
 C = TypeVar("C", bound=StageConfig)
 
 
@@ -164,6 +177,10 @@ class Stage(ABC, Generic[C]):
     def wire(self, config: C, earlier: Sequence[Earlier]) -> dict[str, str]:
         """Role -> name of the earlier stage that plays it. By default one role per consumed kind."""
         return {kind: newest(earlier, kind, config.from_) for kind in self.consumes}
+
+    def chooses(self, config: C) -> bool:  # noqa: ARG002
+        """Whether the stage chooses what it makes on held-out text, which must not be reported on then."""
+        return False
 
     def references(self, config: C) -> list[str]:  # noqa: ARG002
         """References of data files whose content belongs to the fingerprint (see `cpt.references`)."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cpt.errors import Problem, StageFailed
-from cpt.stages.base import BASE, Artifact, Context, Earlier, Progress, Stage, StageConfig, newest
+from cpt.stages.base import BASE, Artifact, Context, Earlier, Progress, Stage, StageConfig, lineage, newest
 from cpt.stages.documents import Half, has_texts, heldout_texts, whole_documents
 from cpt.stages.suites import compare_suites, suite_metrics, suite_problems, suite_references
 
@@ -124,11 +124,17 @@ class EvaluateStage(Stage[EvaluateConfig]):
     produces: ClassVar[tuple[str, ...]] = ("scores",)
 
     def wire(self, config: EvaluateConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
-        """Roles `before` (the base), `after` (the newest model or `from`), `corpus`."""
+        """Roles `before` (the base), `after` (the newest model or `from`), `corpus`.
+
+        Also `chosen:<place>` for each searched merge that went into `after`: what it read is not read again.
+        """
+        after = newest(earlier, "model", config.from_)
+        chosen = [stage.name for stage in lineage(after, earlier) if stage.chosen]
         return {
             "before": BASE,
-            "after": newest(earlier, "model", config.from_),
+            "after": after,
             "corpus": newest(earlier, "corpus"),
+            **{f"chosen:{place}": name for place, name in enumerate(chosen)},
         }
 
     def references(self, config: EvaluateConfig) -> list[str]:
@@ -159,7 +165,7 @@ class EvaluateStage(Stage[EvaluateConfig]):
         corpus = inputs["corpus"].path("corpus")
         before, after = (inputs[role].path("model") for role in ("before", "after"))
         index = read_index(corpus)
-        half: Half | None = "report" if "search" in inputs["after"].metrics else None
+        half: Half | None = "report" if _searched(inputs) else None
         if half is not None:
             context.progress.message(
                 "merge weights were chosen on half of the held-out text: reading the other"
@@ -200,6 +206,11 @@ class EvaluateStage(Stage[EvaluateConfig]):
         (folder / DOCUMENTS).write_text(json.dumps(_documents(second, material)) + "\n", encoding="utf-8")
         (folder / ITEMS).write_text(json.dumps(_fingerprints(material.tasks)) + "\n", encoding="utf-8")
         return metrics
+
+
+def _searched(inputs: Mapping[str, Artifact]) -> bool:
+    """Whether the model, or one that it was made of, has merge weights that were chosen on held-out text."""
+    return any("search" in inputs[role].metrics for role in inputs.keys() - {"before", "corpus"})
 
 
 def _file_problems(task: FileTask, place: int) -> list[Problem]:

@@ -51,6 +51,10 @@ class MergeStage(Stage[MergeConfig]):
             roles[CORPUS] = _with_corpus(earlier)
         return roles
 
+    def chooses(self, config: MergeConfig) -> bool:
+        """A search reads half of the held-out text."""
+        return config.searching is not None
+
     def references(self, config: MergeConfig) -> list[str]:
         """The folder of the tasks' data."""
         search = config.searching

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -18,8 +17,7 @@ import fake_stages
 from cpt.cli import main
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     code: int
     out: str
     err: str
@@ -33,13 +31,27 @@ Command = Callable[..., Outcome]
 
 
 @pytest.fixture
+def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Call the command: `called("merge", "--base", folder)`."""
+    monkeypatch.setattr("cpt.cli.quiet_libraries", lambda: None)
+
+    def call(*words: object) -> Outcome:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err or "--debug" in words
+        return Outcome(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
 def recipe_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """`recipe.yaml` in the current folder, which is also where `runs` will be."""
     fake_stages.FakeReferences(tmp_path / "cache").replace(monkeypatch.setattr)
     monkeypatch.setattr("cpt.stages.stages", lambda: fake_stages.REGISTRY)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CPT_RUNS", raising=False)
-    monkeypatch.setattr("cpt.cli.quiet_libraries", lambda: None)
     (tmp_path / "notes.txt").write_text("Fever is a symptom.\n")
     path = tmp_path / "recipe.yaml"
     path.write_text(fake_stages.RECIPE)
@@ -50,15 +62,7 @@ def recipe_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 
 @pytest.fixture
-def cpt(recipe_file: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Call the command: `cpt("run", "recipe.yaml")`."""
-
-    def call(*words: str) -> Outcome:
-        capsys.readouterr()
-        code = main(words)
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err or "--debug" in words
-        return Outcome(code, captured.out, captured.err)
-
+def cpt(recipe_file: Path, called: Command) -> Command:
+    """Call the command in the recipe's folder: `cpt("run", "recipe.yaml")`."""
     assert recipe_file.exists()
-    return call
+    return called

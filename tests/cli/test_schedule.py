@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from tiny import varied_texts, write_jsonl, write_tiny_model
 
-from cpt.cli import main
 from cpt.cli.curve import draw
 from cpt.training.schedules import KINDS, Constant, Infinite, Reuse, RewarmCosine, Wsd
 
@@ -19,23 +18,9 @@ QUARTERS = "0.25,0.5,0.75"
 NEEDED: dict[str, list[str]] = {"power": ["--batch", "128", "--tokens", "1e11"], "reuse": ["--start", "1e-5"]}
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Call the command: exit code, standard output, standard error."""
-    monkeypatch.setattr("cpt.cli.quiet_libraries", lambda: None)
-
-    def call(*words: object) -> tuple[int, str, str]:
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return call
-
-
-def rates(run: Run, *words: object, at: str = QUARTERS) -> dict[str, list[float]]:
+def rates(called: Run, *words: object, at: str = QUARTERS) -> dict[str, list[float]]:
     """Phase -> rates, as printed."""
-    code, out, _ = run("schedule", *words, "--at", at, "--json")
+    code, out, _ = called("schedule", *words, "--at", at, "--json")
     assert code == 0
     return {phase["name"]: list(phase["rates"].values()) for phase in json.loads(out)["phases"]}
 
@@ -50,18 +35,18 @@ def rates(run: Run, *words: object, at: str = QUARTERS) -> dict[str, list[float]
         (["rex", "--peak", 1], "rex", [0.8571, 0.6667, 0.4]),
     ],
 )
-def test_published_values(run: Run, words: list[object], phase: str, expected: list[float]) -> None:
-    assert rates(run, *words)[phase] == pytest.approx(expected, rel=2e-4, abs=0)
+def test_published_values(called: Run, words: list[object], phase: str, expected: list[float]) -> None:
+    assert rates(called, *words)[phase] == pytest.approx(expected, rel=2e-4, abs=0)
 
 
-def test_published_values_of_the_power_law(run: Run) -> None:
+def test_published_values_of_the_power_law(called: Run) -> None:
     words = ["power", "--batch", 128, "--tokens", "1e11", "--warmup", 0, "--decay-share", 0]
-    found = rates(run, *words, at="0.01,0.1,1")["power"]
+    found = rates(called, *words, at="0.01,0.1,1")["power"]
     assert found == pytest.approx([0.015134, 0.004677, 0.001445], abs=5e-7)
 
 
-def test_factors_are_given_whatever_the_highest_rate(run: Run) -> None:
-    _, out, _ = run("schedule", "wsd", "--at", QUARTERS, "--json")
+def test_factors_are_given_whatever_the_highest_rate(called: Run) -> None:
+    _, out, _ = called("schedule", "wsd", "--at", QUARTERS, "--json")
     facts = json.loads(out)
     assert (facts["kind"], facts["total"], facts["anneal_begins"]) == ("wsd", 1000, 900)
     decay = facts["phases"][-1]
@@ -73,20 +58,20 @@ def test_factors_are_given_whatever_the_highest_rate(run: Run) -> None:
     ("kind", "key"),
     [(kind, key) for kind, cls in KINDS.items() for key in cls.model_fields if key != "kind"],
 )
-def test_every_setting_of_every_kind_is_an_option(run: Run, kind: str, key: str) -> None:
+def test_every_setting_of_every_kind_is_an_option(called: Run, kind: str, key: str) -> None:
     other = {
         "cooldown": "inverse-sqrt", "decay": "cosine", "unit": "tokens", "peak": 2.5e-4, "floor": 2e-5,
         "constant": 1e-4, "start": 1e-4, "a": 2, "b": -0.4, "batch": 64, "tokens": 10**6,
     }.get(key, 0.2)  # fmt: skip
     words: list[object] = [f"--{key.replace('_', '-')}"] + ([] if key == "continues" else [other])
-    code, out, err = run("schedule", kind, *NEEDED.get(kind, []), *words, "--json")
+    code, out, err = called("schedule", kind, *NEEDED.get(kind, []), *words, "--json")
     assert code == 0, err
     assert json.loads(out)["settings"][key] == (True if key == "continues" else other)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_for_people_there_is_a_table_and_the_curve(run: Run, kind: str) -> None:
-    code, out, _ = run("schedule", kind, *NEEDED.get(kind, []), "--steps", 200)
+def test_for_people_there_is_a_table_and_the_curve(called: Run, kind: str) -> None:
+    code, out, _ = called("schedule", kind, *NEEDED.get(kind, []), "--steps", 200)
     assert code == 0
     assert "at 25%" in out
     assert "200 steps" in out
@@ -94,10 +79,10 @@ def test_for_people_there_is_a_table_and_the_curve(run: Run, kind: str) -> None:
     assert out.isascii()
 
 
-def test_help_describes_every_kind_and_its_options(run: Run) -> None:
-    _, out, _ = run("schedule", "--help")
+def test_help_describes_every_kind_and_its_options(called: Run) -> None:
+    _, out, _ = called("schedule", "--help")
     assert all(kind in out for kind in KINDS)
-    _, out, _ = run("schedule", "infinite", "--help")
+    _, out, _ = called("schedule", "infinite", "--help")
     assert "--cooldown-share" in out
     assert "0.6" in out
 
@@ -122,11 +107,11 @@ def test_help_describes_every_kind_and_its_options(run: Run) -> None:
     ],
     ids=str,
 )
-def test_mistakes_exit_with_2_and_say_what_to_do(run: Run, words: list[object], told: str) -> None:
-    code, out, err = run("schedule", *words)
+def test_mistakes_exit_with_2_and_say_what_to_do(called: Run, words: list[object], told: str) -> None:
+    code, out, err = called("schedule", *words)
     assert (code, out) == (2, "")
     assert told in err
-    code, out, _ = run("schedule", *words, "--json")
+    code, out, _ = called("schedule", *words, "--json")
     assert code == 2
     assert json.loads(out)["error"]
 
@@ -176,13 +161,13 @@ stages:
 
 
 def test_plan_draws_the_curve_of_a_training_stage(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    called: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_tiny_model(tmp_path / "model")
     write_jsonl(tmp_path / "domain.jsonl", varied_texts(60))
     (tmp_path / "recipe.yaml").write_text(RECIPE)
-    code, out, err = run("plan", "recipe.yaml")
+    code, out, err = called("plan", "recipe.yaml")
     assert code == 0, err
     assert "pretrain  learning rate, power" in out
     assert "1,500 tokens" in out

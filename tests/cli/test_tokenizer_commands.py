@@ -1,7 +1,6 @@
 """`cpt tokenizer`, on a tiny model."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +8,16 @@ import pytest
 from tiny import clinical_texts, varied_texts, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cpt.cli import main
 from cpt.comparison import methods
 
 
 @pytest.fixture
-def run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Callable[..., Any]:
+def run(called: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Call the command in an empty folder: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cpt.cli.quiet_libraries", lambda: None)
     write_jsonl(tmp_path / "text.jsonl", clinical_texts())
     write_jsonl(tmp_path / "general.jsonl", varied_texts(20, "general "))
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return call
+    return called
 
 
 def test_report_prints_the_three_figures(run: Any, tiny_model: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
 
 from cpt.report import charts
-from cpt.report.charts.labels import Labels
+from cpt.report.charts.labels import MARKER, Labels, text_width
 from cpt.report.charts.lines import source_shares
 from cpt.report.charts.path import measured_apart, run_path
 from cpt.report.charts.shades import SHADES, _runs
@@ -168,6 +169,48 @@ def test_labels_keep_off_each_other_and_the_curve() -> None:
                 assert right <= other[0] or left >= other[1] or top <= other[2] or bottom >= other[3]
         curve = axes.transData.transform((0, 5.5))[1]
         assert not boxes[0][2] < curve < boxes[0][3]
+
+
+def test_labels_keep_off_the_markers_of_other_points() -> None:
+    close = [(50.0, 5.0), (53.0, 4.8), (51.0, 4.2), (48.0, 5.4)]
+    with canvas(200) as (_, axes):
+        axes.set(xlim=(0, 100), ylim=(0, 10))
+        labels = Labels(axes, [], close)
+        for at in close:
+            labels.write("a name", at, weight="bold")
+        for own, (left, right, bottom, top) in enumerate(labels._taken):
+            for other, (x, y) in enumerate(axes.transData.transform(close)):
+                assert other == own or not (left - 5 < x < right + 5 and bottom - 5 < y < top + 5)
+
+
+def test_a_line_leads_to_a_label_that_had_to_go_away_from_its_point() -> None:
+    at = (50.0, 5.0)
+    with canvas(200) as (_, axes):
+        axes.set(xlim=(0, 100), ylim=(0, 10))
+        labels = Labels(axes, [], [at])
+        for _ in range(4):
+            labels.write("name", at)
+        assert not axes.lines
+        labels.write("name", at)
+        (leader,) = axes.lines
+        start, end = leader.get_xydata()
+        assert np.hypot(*(start - axes.transData.transform(at))) == pytest.approx(MARKER)
+        *others, (left, right, bottom, top) = labels._taken
+        assert left - 3 < end[0] < right + 3
+        assert bottom <= end[1] <= top
+        for x, y in np.linspace(start, end, 20):
+            assert not any(box.left < x < box.right and box.bottom < y < box.top for box in others)
+
+
+def test_bold_text_is_wider() -> None:
+    assert text_width("merged", "bold") > 1.05 * text_width("merged", "normal")
+    with canvas(200) as (_, axes):
+        axes.set(xlim=(0, 100), ylim=(0, 10))
+        labels = Labels(axes, [])
+        for weight in ("normal", "bold"):
+            labels.write("merged", (50, 5), weight=weight)
+        normal, bold = (box.right - box.left for box in labels._taken)
+        assert bold > 1.05 * normal
 
 
 def test_names_from_data_do_not_escape_their_charts(full: Facts) -> None:

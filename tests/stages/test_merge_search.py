@@ -2,6 +2,7 @@
 
 import json
 import math
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ from adapted import write_base_and_adapted
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from stage_runs import make_corpus, model_artifact, run_stage
+from tiny import write_jsonl
 
 from cpt.corpus import read_index
 from cpt.errors import GateFailed
 from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.monitor.bits_per_byte import score, tokenise_text
 from cpt.packed.model import PackedLanguageModel, load_model
+from cpt.recipe.load import load
 from cpt.stages.base import Artifact, Earlier, WiringError
 from cpt.stages.documents import half_of, heldout_texts
+from cpt.stages.evaluate import DOCUMENTS
 from cpt.stages.evaluate import STAGE as EVALUATE
 from cpt.stages.merge import STAGE
 from cpt.stages.merge_search import LOG
@@ -91,30 +95,69 @@ def test_gain_and_rise_are_those_of_the_half_that_is_not_reported_on(plain, inpu
 
 
 def test_evaluate_reads_the_other_half(plain, inputs, tmp_path: Path) -> None:
-    metrics, folder = plain
-    after = Artifact(
-        name="merge",
-        stage="merge",
-        kinds=("model",),
-        fingerprint="m",
-        folder=folder / "output",
-        metrics=metrics,
-    )
-    roles = {"before": inputs["base"], "after": after, "corpus": inputs["corpus"]}
-    settings = {"heldout_tokens": 10_000, "precision": "fp32"}
-    searched = run_stage(EVALUATE, settings, roles, tmp_path / "searched")
-    given = {**roles, "after": after.model_copy(update={"metrics": {}})}
-    whole = run_stage(EVALUATE, settings, given, tmp_path / "whole")
-    assert "not chosen on" in searched["heldout"]
-    assert "heldout" not in whole
-    corpus = inputs["corpus"].path("corpus")
+    corpus, searched = inputs["corpus"].path("corpus"), searched_merge(plain)
+    later = inputs["model:0"]  # stands for what a stage made of the merge: its own figures name no search
+    runs = {
+        "whole": evaluated(tmp_path / "whole", inputs, after=later),
+        "merge": evaluated(tmp_path / "merge", inputs, after=searched),
+        "later": evaluated(tmp_path / "later", inputs, **{"after": later, "chosen:0": searched}),
+    }
+    said = {run: scores.get("heldout", "") for run, scores in runs.items()}
+    assert said["merge"] == said["later"] == "the half that merge weights were not chosen on"
+    assert said["whole"] == ""
     for name in ("domain", "general"):
-        both = [
-            json.loads((tmp_path / run / "output/scores/scores.json").read_text())["bits_per_byte"][name]
-            for run in ("searched", "whole")
-        ]
-        assert both[0]["documents"] == len(heldout_texts(corpus, name, "report"))
-        assert both[1]["documents"] == len(heldout_texts(corpus, name))
+        half, whole = set(heldout_texts(corpus, name, "report")), set(heldout_texts(corpus, name))
+        assert 0 < len(half) < len(whole)
+        for run, texts in (("whole", whole), ("merge", half), ("later", half)):
+            documents = json.loads((tmp_path / run / "output/scores" / DOCUMENTS).read_text())
+            assert set(documents[name]["texts"]) == {sha256(text.encode()).hexdigest() for text in texts}
+
+
+def searched_merge(plain) -> Artifact:
+    metrics, folder = plain
+    more = {"kinds": ("model",), "fingerprint": "m", "folder": folder / "output", "metrics": metrics}
+    return Artifact(name="merge", stage="merge", **more)
+
+
+def evaluated(folder: Path, inputs, **roles: Artifact) -> dict[str, Any]:
+    """scores.json of an evaluation of all the held-out text that may be read."""
+    roles = {"before": inputs["base"], "corpus": inputs["corpus"], **roles}
+    run_stage(EVALUATE, {"heldout_tokens": 10_000, "precision": "fp32"}, roles, folder)
+    scores: dict[str, Any] = json.loads((folder / "output/scores/scores.json").read_text())
+    return scores
+
+
+def test_evaluate_takes_every_searched_merge_that_its_model_was_made_of(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path / "texts.jsonl", ["a"])
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"""\
+name: tiny
+base: {tiny_model}
+stages:
+  - corpus: {{domain: [{{path: texts.jsonl}}], sequence_length: 64}}
+  - pretrain: {{name: first, tokens: 1000}}
+  - merge: {{name: searched, models: [{{from: first, weight: auto}}]}}
+  - pretrain: {{name: second, from: searched, tokens: 1000}}
+  - pretrain: {{name: apart, from: first, tokens: 1000}}
+  - merge: {{name: last, models: [{{from: second, weight: 0.5}}, {{from: apart, weight: 0.5}}]}}
+  - merge: {{name: again, models: [{{from: last, weight: auto}}]}}
+  - evaluate: {{name: of-searched, from: searched}}
+  - evaluate: {{name: of-second, from: second}}
+  - evaluate: {{name: of-apart, from: apart}}
+  - evaluate: {{name: of-last, from: last}}
+  - evaluate: {{name: of-again, from: again}}
+"""
+    )
+    chosen = {
+        step.name: {role: name for role, name in step.inputs.items() if role.startswith("chosen")}
+        for step in load(recipe).steps
+        if step.kind == "evaluate"
+    }
+    one = {"chosen:0": "searched"}
+    assert chosen == {"of-searched": {}, "of-second": one, "of-apart": {}, "of-last": one, "of-again": one}
 
 
 def test_a_budget_lowers_the_weight_until_it_holds(plain, inputs, tmp_path: Path) -> None:

@@ -10,12 +10,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).parents[2]
+FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 
 
 def start(jobs: list[dict[str, Any]], count: int) -> list[subprocess.Popen[str]]:
@@ -61,6 +65,36 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[int]:
 def run(jobs: list[dict[str, Any]], count: int = 2) -> None:
     """Run jobs to their end."""
     assert finish(start(jobs, count)) == [0] * count
+
+
+def run_in(folder: Path, model: Path, jobs: Mapping[str, dict[str, Any]]) -> Path:
+    """Run jobs by name on two processes, each in the folder `work` of its own name or of the one it gives.
+
+    Returns:
+        The folder, with what `weights` and `facts` read.
+    """
+    run(
+        [
+            {"model": str(model), "out": str(folder / name)}
+            | job
+            | {"work": str(folder / "work" / job.get("work", name))}
+            for name, job in jobs.items()
+        ]
+    )
+    return folder
+
+
+def weights(done: Path, name: str, rank: int = 0) -> dict[str, torch.Tensor]:
+    """What a job's process ended with."""
+    from safetensors.torch import load_file
+
+    return load_file(done / f"{name}-{rank}.safetensors")
+
+
+def facts(done: Path, name: str, rank: int = 0) -> dict[str, Any]:
+    """What a job's process told."""
+    data: dict[str, Any] = json.loads((done / f"{name}-{rank}.json").read_text())
+    return data
 
 
 def _do(job: dict[str, Any]) -> None:

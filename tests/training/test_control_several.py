@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import several
 import torch
 from gated import BACK, END, MORE, SLOWER, Phased, forgetting
-from safetensors.torch import load_file
+from several import facts, weights
 from tiny_runs import SETTINGS, run
 
 CHOSEN: dict[str, Any] = {"steps": 24, "checkpoint": {"every": 3}}
@@ -28,27 +27,10 @@ JOBS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which two processes have done all jobs."""
-    folder = tmp_path_factory.mktemp("gated")
-    several.run(
-        [
-            {
-                "model": str(tiny_model),
-                "out": str(folder / name),
-                "work": str(folder / "work" / ("half" if name == "rest" else name)),
-                "gated": True,
-                "also": True,
-                "settings": CHOSEN | job,
-                **({"stop": 14} if name == "half" else {}),
-            }
-            for name, job in JOBS.items()
-        ]
-    )
-    return folder
-
-
-def facts(done: Path, name: str, rank: int) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((done / f"{name}-{rank}.json").read_text())
-    return data
+    jobs = {name: {"gated": True, "also": True, "settings": CHOSEN | job} for name, job in JOBS.items()}
+    jobs["half"]["stop"] = 14
+    jobs["rest"]["work"] = "half"
+    return several.run_in(tmp_path_factory.mktemp("gated"), tiny_model, jobs)
 
 
 @pytest.mark.parametrize("name", ["both", "stop", "back", "rest"])
@@ -60,7 +42,7 @@ def test_two_processes_act_alike_and_as_one_alone(
     told = ("actions", "phases", "ended", "ledger")
     assert {key: main[key] for key in told} == {key: other[key] for key in told}
     settings = dataclasses.replace(SETTINGS, **several.changed(CHOSEN | JOBS[name]))
-    weights, alone, _ = run(tiny_model, tmp_path, settings, stream=Phased(), probes=forgetting(tiny_model))
+    expected, alone, _ = run(tiny_model, tmp_path, settings, stream=Phased(), probes=forgetting(tiny_model))
     assert main["ledger"] == alone.ledger
     assert [tuple(phase) for phase in main["phases"]] == alone.phases
     done_by = [
@@ -73,11 +55,11 @@ def test_two_processes_act_alike_and_as_one_alone(
         for found in (main["readings"], other["readings"], [each.as_json() for each in alone.readings])
     ]
     assert read[0] == read[1] == read[2]
-    found = load_file(done / f"{name}-0.safetensors")
-    for key, value in weights.items():
+    found = weights(done, name)
+    for key, value in expected.items():
         torch.testing.assert_close(found[key], value, atol=1e-5, rtol=1e-3)
 
 
 def test_a_run_that_goes_on_ends_with_the_same_bits(done: Path) -> None:
-    expected, found = load_file(done / "both-0.safetensors"), load_file(done / "rest-0.safetensors")
+    expected, found = weights(done, "both"), weights(done, "rest")
     assert all(torch.equal(found[key], value) for key, value in expected.items())

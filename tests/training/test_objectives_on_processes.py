@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import several
 import torch
-from safetensors.torch import load_file
+from several import FSDP2, facts, weights
 from tiny_runs import SETTINGS, records
 from tiny_runs import run as run_alone
 
-FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 CONSTRAINED = {"micro_batch": 1, "objective": {"kind": "self-constraint", "weight": 0.5}}
 PULLED = {"pull": {"strength": 20}, "average": {"kind": "ema", "decay": 0.7}}
 LATEST = {"average": {"kind": "lawa", "every": 2, "last": 2}, "checkpoint": {"every": 2, "mode": "blocking"}}
@@ -32,19 +30,7 @@ JOBS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which two processes have done all jobs."""
-    folder = tmp_path_factory.mktemp("two")
-    jobs = [
-        {"model": str(tiny_model), "out": str(folder / name)}
-        | job
-        | {"work": str(folder / "work" / job.get("work", name))}
-        for name, job in JOBS.items()
-    ]
-    several.run(jobs)
-    return folder
-
-
-def weights(done: Path, name: str, rank: int = 0) -> dict[str, torch.Tensor]:
-    return load_file(done / f"{name}-{rank}.safetensors")
+    return several.run_in(tmp_path_factory.mktemp("two"), tiny_model, JOBS)
 
 
 @pytest.mark.parametrize("name", ["constrained", "pulled", "sharded-pulled", "sharded-latest"])
@@ -68,7 +54,7 @@ def test_a_divided_average_continues_as_if_it_had_not_been_stopped(done: Path) -
     whole, rest = weights(done, "sharded-latest"), weights(done, "sharded-rest")
     assert all(torch.equal(whole[key], rest[key]) for key in whole)
     readings = [
-        [r["value"] for r in json.loads((done / f"{name}-0.json").read_text())["readings"]]
+        [reading["value"] for reading in facts(done, name)["readings"]]
         for name in ("sharded-latest", "sharded-rest")
     ]
     assert readings[0] == readings[1]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import several
 import torch
-from safetensors.torch import load_file
+from several import FSDP2, facts, weights
 from tiny_runs import SETTINGS, Batches
 from tiny_runs import run as run_alone
 from tiny_training import KINDS, OPTIMIZERS
@@ -25,7 +25,6 @@ from cpt.training.place import Place
 from cpt.training.processes import Processes
 from cpt.training.world import World
 
-FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 MUON = {"steps": 2, "optimizer": {"kind": "muon"}}
 APOLLO = {"steps": 2, "optimizer": {"kind": "apollo", "rank": 4}}
 LORA = {"trains": {"kind": "lora", "rank": 2, "variant": "adalora"}}
@@ -82,15 +81,7 @@ SHARDED = ("sharded", "sharded-uneven", "sharded-few", "sharded-layers", "sharde
 @pytest.fixture(scope="module")
 def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which two processes have done all jobs."""
-    folder = tmp_path_factory.mktemp("two")
-    jobs = [
-        {"model": str(tiny_model), "out": str(folder / name)}
-        | job
-        | {"work": str(folder / "work" / job.get("work", name))}
-        for name, job in JOBS.items()
-    ]
-    several.run(jobs)
-    return folder
+    return several.run_in(tmp_path_factory.mktemp("two"), tiny_model, JOBS)
 
 
 class Rows(Batches):
@@ -101,15 +92,6 @@ class Rows(Batches):
 
     def batch(self, step: int) -> list[SimpleNamespace]:
         return super().batch(step)[: self.count]
-
-
-def weights(done: Path, name: str, rank: int = 0) -> dict[str, torch.Tensor]:
-    return load_file(done / f"{name}-{rank}.safetensors")
-
-
-def facts(done: Path, name: str, rank: int = 0) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads((done / f"{name}-{rank}.json").read_text())
-    return data
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

@@ -151,8 +151,8 @@ def _draw(drawn: Drawn, final: str, key: str, title: str, finding: str) -> str:
         _draw_curve(axes, drawn)
         low, high = axes.get_ylim()
         corners = [(float(reading.tokens), reading.level) for reading in drawn.curve]
-        corners.append((FINAL_AT * drawn.span, drawn.end))
-        labels = Labels(axes, corners)
+        end = (FINAL_AT * drawn.span, drawn.end)
+        labels = Labels(axes, [*corners, end], [end])
         if has_gap(drawn.dip) and abs(drawn.worst - drawn.base) > VISIBLE * (high - low):
             _mark_gap(axes, labels, drawn)
         _mark_final(axes, labels, drawn, final)

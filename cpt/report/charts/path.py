@@ -60,7 +60,6 @@ def domain_against_general(
         axes.set(xlim=_range(gains, 0.08, 0.2), ylim=_range([*rises, *limits, 0.0], 0.18, 0.18))
         axes.grid(axis="x", visible=True)
         axes.axhline(0.0, color=colour("muted"), linewidth=1.25, dashes=(4, 3))
-        corners = [tuple(place) for place in (*path, *tries)]
         _draw_limit(axes, limits)
         axes.plot(*zip(*path, strict=True), color=colour("domain"))
         if 2 < len(path) <= DOTS:
@@ -69,7 +68,7 @@ def domain_against_general(
             axes.plot(
                 *zip(*tries, strict=True), "o", color=colour("muted"), markerfacecolor="none", markersize=6
             )
-        labels = Labels(axes, [(x, y) for x, y in corners])
+        labels = Labels(axes, path, [*tries, *(each.at for each in marked)])
         for each in marked:
             face = colour("domain") if each.filled else colour("card")
             axes.plot(*each.at, each.marker, color=colour("domain"), mfc=face, mew=2, markersize=8, zorder=4)

@@ -40,7 +40,7 @@ def tried_merges(found: WeightSearch) -> str:
         chosen = _place(found.chosen)
         axes.plot(0, 0, "o", color=colour("domain"), mfc=colour("card"), mew=2, markersize=8, zorder=4)
         axes.plot(*chosen, "D", color=colour("domain"), mew=2, markersize=8, zorder=4)
-        labels = Labels(axes, points)
+        labels = Labels(axes, front, [*points, (0.0, 0.0)])
         labels.write("chosen", chosen, color=colour("ink"), weight="bold")
         labels.write("base", (0.0, 0.0), color=colour("ink"), weight="bold")
         for limit in limits:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "stages"))
 
 from eval_words import ON_DATA, Run
 from toy_suite import write_toy
-
-from cpt.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -34,20 +33,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: Path) -> Run:
-    """Call the command in that folder: exit code, standard output, standard error."""
+def run(called: Run, monkeypatch: pytest.MonkeyPatch, place: Path) -> Run:
+    """Call `cpt eval` in that folder: exit code, standard output, standard error."""
     monkeypatch.chdir(place)
     monkeypatch.setenv("CPT_CACHE", str(place / "cache"))
-    monkeypatch.setattr("cpt.cli.quiet_libraries", lambda: None)
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(["eval", *map(str, words)])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return call
+    return partial(called, "eval")
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
 """Tiny models in a folder of their own, and `cpt merge` there."""
 
-import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "merging"))
 
 from merge_models import WORDS, write_model
 
-from cpt.cli import main
-
-
-@dataclass(frozen=True)
-class Shown:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Merge = Callable[..., Shown]
+Merge = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -42,23 +27,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def merge(
-    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Merge:
+def merge(models: Path, called: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Merge:
     """Call `cpt merge` in an empty folder that has links to the models."""
     for model in models.iterdir():
         (tmp_path / model.name).symlink_to(model)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cpt.cli.quiet_libraries", lambda: None)
-
-    def call(*words: object) -> Shown:
-        capsys.readouterr()
-        code = main(["merge", *map(str, words)])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Shown(code, captured.out, captured.err)
-
-    return call
+    return partial(called, "merge")
 
 
 def entries(folder: Path) -> set[str]:

@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 from tiny import write_tiny_model
 from transformers import AutoModelForCausalLM
 
-from cpt.cli import main
 from cpt.cli.merging.average import by_number
 from cpt.recipe.store import Record, Store
 
@@ -19,20 +18,11 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def cpt(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+def cpt(called: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Call the command in a folder of its own: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CPT_RUNS", raising=False)
-    monkeypatch.setattr("cpt.cli.quiet_libraries", lambda: None)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(words)
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return call
+    return called
 
 
 def read(folder: Path) -> dict[str, torch.Tensor]:

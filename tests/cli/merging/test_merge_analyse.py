@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "merging"))
 
 from merge_models import WORDS, weights, write_model
-
-from cpt.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -30,21 +29,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path, tmp_path: Path
-) -> Run:
+def run(called: Run, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Run:
     """Call the command where the models are: exit code, standard output, standard error."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("cpt.cli.quiet_libraries", lambda: None)
-
-    def call(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(["merge", "analyse", *(str(word) for word in words)])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
-
-    return call
+    return partial(called, "merge", "analyse")
 
 
 def test_json_has_all_numbers(run: Run, folder: Path) -> None:

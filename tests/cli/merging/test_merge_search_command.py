@@ -20,10 +20,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def search(capsys, monkeypatch, models, tmp_path: Path) -> Callable[..., Any]:
+def search(called, monkeypatch, models, tmp_path: Path) -> Callable[..., Any]:
     """Call the command in an empty folder: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cpt.cli.quiet_libraries", lambda: None)
     write_jsonl(tmp_path / "domain.jsonl", clinical_texts()[60:80])
     write_jsonl(tmp_path / "general.jsonl", varied_texts(30, "general ")[20:])
     base, adapted = models
@@ -31,11 +30,7 @@ def search(capsys, monkeypatch, models, tmp_path: Path) -> Callable[..., Any]:
     texts = ("--text", "domain=domain.jsonl", "--text", "general=general.jsonl")
 
     def call(*words: object, start: tuple = common, on: tuple = texts) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main(["merge", "search", *(str(word) for word in (*start, *on, "--out", "out", *words))])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return code, captured.out, captured.err
+        return called("merge", "search", *start, *on, "--out", "out", *words)
 
     return call
 
