@@ -202,6 +202,17 @@ def test_a_line_leads_to_a_label_that_had_to_go_away_from_its_point() -> None:
             assert not any(box.left < x < box.right and box.bottom < y < box.top for box in others)
 
 
+def test_labels_lie_where_the_points_are_drawn_though_nobody_has_set_the_limits() -> None:
+    with canvas(200) as (figure, axes):
+        axes.plot([0, 30], [5.0, 5.2])
+        labels = Labels(axes, [], [(15.0, 5.1)])
+        labels.write("name", (15.0, 5.1))
+        figure.draw_without_rendering()
+        x, y = axes.transData.transform((15.0, 5.1))
+        (box,) = labels._taken
+        assert (box.left, box.bottom) == pytest.approx((x, y + 5))
+
+
 def test_bold_text_is_wider() -> None:
     assert text_width("merged", "bold") > 1.05 * text_width("merged", "normal")
     with canvas(200) as (_, axes):

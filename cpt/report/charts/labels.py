@@ -71,9 +71,10 @@ class Labels:
         markers: Sequence[tuple[float, float]] = (),
     ) -> None:
         """Args:
-        curve: corners of a line that should stay visible, in data coordinates, limits being set.
+        curve: corners of a line that should stay visible, in data coordinates.
         markers: points that must stay visible; a text may have one of them as its own.
         """
+        axes.autoscale_view()  # otherwise done when the figure is drawn, and points would move until then
         self._axes = axes
         self._taken: list[Box] = []
         self._curve = dense(self._in_units(curve))
