@@ -5,8 +5,8 @@
     python benchmarks/merging_cost.py --only large --shape tiny --turns 1
 
 small: SmolLM2-135M and two models made of it by adding noise. large: a sharded folder of Llama's shape at the
-given size, in bfloat16, and two models of the same shape; needs four times the size of a model on the disk,
-the result included, which is checked first and removed afterwards.
+given size, in bfloat16, and two models of the same shape; needs five times the size of a model on the disk,
+both results included, which is checked first and removed afterwards.
 
 Task arithmetic and TIES at density 0.5, both with the result in the models' data type. Every run is a
 process of its own, from start to the written model: `cpt merge` with its checks, fingerprints and checksums,

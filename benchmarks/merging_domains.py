@@ -353,7 +353,7 @@ def main() -> None:
     for name in TEXTS:
         parser.add_argument(f"--{name}", type=Path, required=True, help="file or folder of documents")
     parser.add_argument("--replay", type=Path, help="general text to train on beside; none if left out")
-    parser.add_argument("--replay-share", type=float, default=0.1, help="of the tokens")
+    parser.add_argument("--replay-share", type=float, help="of the tokens; 0.1 if left out")
     parser.add_argument("--work", type=Path, required=True, help="folder of runs, logs and merges")
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--tokens", type=int, default=200_000, help="to train on, each")
@@ -373,6 +373,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--name", default="merging_domains", help="of the results")
     options = parser.parse_args()
+    if options.replay_share is not None and not options.replay:
+        parser.error("--replay-share needs --replay")
+    options.replay_share = options.replay_share or 0.1
     options.work.mkdir(parents=True, exist_ok=True)
     _same_settings(options)
     for figures in experiment(options):

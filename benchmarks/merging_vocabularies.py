@@ -7,13 +7,15 @@ with the base's vocabulary. Every merge is task arithmetic with the same weights
 became of its rows, recomputed here row by row in float64; whether its tokenizer still spells the text with
 the new tokens; and its bits per byte on held-out text. Text that needs no new token must score as the vector
 arithmetic in the base's vocabulary says: the largest difference between the two models' logits is measured.
-Stopped, the same command goes on.
+Trainings are kept in --work, merges are made anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -64,7 +66,9 @@ def trained(name: str, text: Path, options: argparse.Namespace) -> Path:
         )
     runs = options.work / "runs"
     subprocess.run([sys.executable, "-m", "cpt", "run", str(file), "--runs", str(runs)], check=True)
-    return next((runs / name).glob("pretrain-????????????")) / "model"
+    plan = [sys.executable, "-m", "cpt", "plan", str(file), "--runs", str(runs), "--json"]
+    stages = json.loads(subprocess.run(plan, check=True, stdout=subprocess.PIPE, text=True).stdout)["stages"]
+    return next(Path(stage["folder"]) for stage in stages if stage["kind"] == "pretrain") / "model"
 
 
 def prepare(options: argparse.Namespace) -> Folders:
@@ -248,9 +252,14 @@ def main() -> None:
     options = parser.parse_args()
     options.work = options.work.absolute()
     options.work.mkdir(parents=True, exist_ok=True)
+    for merged in (options.work / "cpt", *options.work.glob("mergekit-?")):
+        shutil.rmtree(merged, ignore_errors=True)
     folders = prepare(options)
     plain = without_new_tokens(folders)
-    setting = {name: getattr(options, name) for name in ("new_tokens", "tokens", "documents", "seed")}
+    names = ("new_tokens", "tokens", "length", "rows", "documents", "seed")
+    texts = {name: hashlib.sha256(getattr(options, name).read_bytes()).hexdigest() for name in WEIGHTS}
+    model = options.model if options.model == MODEL else Path(options.model).name
+    setting = {"model": model, "texts": texts} | {name: getattr(options, name) for name in names}
     results: dict[str, Any] = {}
     merged = options.work / "cpt"
     said = by_cpt(folders, merged)

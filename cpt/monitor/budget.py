@@ -5,10 +5,10 @@ have all that they want. A probe that cannot have every reading in full has smal
 quarter of its sample fewer readings: the share that a reading was not given is saved up for the next. In
 the dense beginning, where the stability gap is, readings are given more.
 
-Probes on which a gate acts go first: the others share what those leave, a quarter of all at least. Too few
-readings would leave the gate blind, so some are made at a quarter of the sample in any case, spread over the
-run, even if the budget is then exceeded. So are first and last readings, in full; where a gate ends a run
-early, the last ones are those of its result.
+Probes on which a gate acts go first: the others share what those leave, a quarter of all where it is not
+needed. Too few readings would leave the gate blind, so some are made at a quarter of the sample in any case,
+spread over the run, even if the budget is then exceeded. So are first and last readings, in full; where a
+gate ends a run early, what was not read of its result is read then.
 """
 
 from __future__ import annotations

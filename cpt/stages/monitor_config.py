@@ -118,7 +118,7 @@ class Monitor(_Scheduled):
         le=1,
         description="Share of the training's time that all this may take (0.05 or 5%): samples shrink and "
         "readings are left out to keep it, but for the first and the last (where a gate ends the run early: "
-        "those of its result); null: no bound.",
+        "what was not read of its result); null: no bound.",
     )
     texts: dict[Name, Text] = Field(default={}, description="More texts, by name: bits per byte.")
     tasks: dict[Name, Task] = Field(

@@ -95,8 +95,8 @@ class Watch:
     def read_result(self) -> list[Reading]:
         """Read what was not read of the result of a run that a gate has ended, whose weights are in place.
 
-        At a last step all is read in any case, and so it is here, in full; the readings are of the result's
-        step, which may be behind them.
+        At a last step all is read in any case, and so it is here, in full, but for what the budget has read
+        a part of already. The readings are of the result's step, which may be behind them.
         """
         ended = self._state.ended
         if ended is None:

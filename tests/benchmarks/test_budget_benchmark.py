@@ -22,15 +22,18 @@ def budget(monkeypatch):
     return budget
 
 
-def test_both_recipes_are_one_but_for_the_gate(budget) -> None:
+@pytest.mark.parametrize("replay", [None, Path("r.jsonl")])
+def test_both_recipes_are_one_but_for_the_gate(budget, replay: Path | None) -> None:
     options = argparse.Namespace(
-        domain=Path("d.jsonl"), general=Path("g.jsonl"), model="m", start_token="auto", tokens=40_000,
-        length=128, rows=20, micro_rows=10, peak=4e-4, budget="10%", every=1, probe_tokens=1_500,
+        domain=Path("d.jsonl"), general=Path("g.jsonl"), replay=replay, model="m", start_token="auto",
+        tokens=40_000, length=128, rows=20, micro_rows=10, peak=4e-4, budget="10%", every=1, probe_tokens=1_500,
         heldout=0.05, seed=17,
     )  # fmt: skip
     plain, gated = (budget.recipe(options, gates) for gates in ([], [budget.GATE]))
     corpus, pretrain = (stage for stage in gated["stages"])
-    assert CorpusConfig.model_validate(corpus["corpus"]).replay is not None
+    found = CorpusConfig.model_validate(corpus["corpus"]).replay
+    assert found is not None
+    assert ("r.jsonl" in str(found)) == (replay is not None)
     config = PretrainConfig.model_validate(pretrain["pretrain"])
     assert config.monitor.budget == pytest.approx(0.1)
     assert config.gates[0].budget.limit == budget.LIMIT

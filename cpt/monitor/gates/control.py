@@ -264,7 +264,8 @@ def _more_rows(state: ControlState, judgement: Judgement, most: float, batch: in
     if rows:
         raised = math.ceil(rows * min(max(excess, _LEAST_RAISE), _MOST_RAISE))
     else:
-        raised = max(1, round(_FIRST_SHARE * min(max(excess, 1.0), _MOST_RAISE) * batch))
+        far = min(max(excess, 1.0), _MOST_RAISE) if math.isfinite(excess) else 1.0
+        raised = max(1, round(_FIRST_SHARE * far * batch))
     return min(most_rows(most, batch), raised)
 
 

@@ -204,14 +204,19 @@ class _Case:
         return self.progress > within and not any(0 < reading.tokens <= last for reading in self.readings)
 
     def _was_broken(self) -> bool:
-        """Whether an earlier reading of these weights proves the limit broken: noise does not mend that."""
-        earlier = (reading for reading in self.readings[:-1] if reading.step >= self.since)
-        count = looks(len(self.readings), self.gates)
-        return any(
-            (point := Point.of(reading)).worse - critical(count, reading.items) * known(point.error)
-            > self.gate.budget.limit
-            for reading in earlier
-        )
+        """Whether a reading of these weights proved the limit broken, and none after it was within it."""
+        for looked in range(len(self.readings) - 1, 0, -1):
+            reading = self.readings[looked - 1]
+            point = Point.of(reading)
+            if point.worse <= self.gate.budget.limit or not self._of_these_weights(reading):
+                return False
+            bound = critical(looks(looked, self.gates), reading.items)
+            if point.worse - bound * known(point.error) > self.gate.budget.limit:
+                return True
+        return False
+
+    def _of_these_weights(self, reading: Reading) -> bool:
+        return reading.step > self.since or self.since == 0
 
     @property
     def _bound(self) -> float:
@@ -220,7 +225,7 @@ class _Case:
         return critical(count, self.readings[-1].items)
 
     def _forecast(self) -> Forecast:
-        points = [Point.of(r) for r in self.readings if r.step > self.since or self.since == 0]
+        points = [Point.of(r) for r in self.readings if self._of_these_weights(r)]
         if not points or not self.progress:
             return UNKNOWN
         shares = [point.tokens / self.total_tokens for point in points]

@@ -136,11 +136,9 @@ def _drawn(
     reach = FAR * max(*map(abs, found), abs(dip.depth or 0.0), 1e-9)
     limits = [base + gate.limit for gate in gates if gate.bounds(name) and gate.limit is not None]
     near = sorted({limit for limit in limits if abs(limit - base) <= reach})
-    deadlines = [
-        gate.limit * curve[-1].tokens for gate in gates if gate.dates(name) and gate.limit is not None
-    ]
-    acted = [action.tokens for action in actions if action.probe == name]
-    acted = [tokens for tokens in acted if tokens <= curve[-1].tokens]
+    last = curve[-1].tokens
+    deadlines = [gate.limit * last for gate in gates if gate.dates(name) and gate.limit is not None]
+    acted = [action.tokens for action in actions if action.probe == name and action.tokens <= last]
     return Drawn(curve, base, end, dip, measure, shade, near, deadlines, acted)
 
 

@@ -76,6 +76,13 @@ def test_replay_is_doubled_more_if_the_budget_is_far_exceeded_and_bounded(
     assert acts(found) == ([("raise-replay", rows / 16, after / 16)] if after > rows else [])
 
 
+@pytest.mark.parametrize("budget", ["general <= 0", "general recovers within 50%"])
+def test_where_no_excess_is_defined_the_first_raise_is_small(budget: str) -> None:
+    judgement = stands("raise-replay", "at risk")
+    judgement = replace(judgement, gate=GATE.validate_python({"budget": budget, "action": "raise-replay"}))
+    assert decide([judgement], ControlState(0), at(0.3))[1].rows == 1
+
+
 def test_a_suspicion_raises_replay_and_nothing_else() -> None:
     for action, count in (("raise-replay", 1), ("lower-rate", 0), ("stop", 0), ("warn", 0)):
         suspected = replace(stands(action, "held"), suspect=True)

@@ -82,8 +82,19 @@ def test_a_broken_budget_is_not_held_again_because_a_later_reading_is_noisier() 
     found = one("general <= +0.02", [*text(0.0, 0.05), noisy])
     assert found.verdict == "at risk"
     assert found.why == "general rose by 0.03 ± 0.02 of 0.02 allowed, and was broken before"
-    assert one("general <= +0.02", [*text(0.0, 0.05), noisy], since=2).verdict == "held"  # went back
-    assert one("general <= +0.02", text(0.0, 0.05, 0.019, error=0.001)).verdict != "broken"
+    assert one("general <= +0.02", [*text(0.0, 0.05), noisy], since=1).verdict == "held"  # went back at 1
+
+
+def test_a_broken_budget_is_held_again_once_a_reading_was_within_it() -> None:
+    noisy = text(0.0, 0.0, 0.0, 0.03, error=0.01)[-1]
+    assert one("general <= +0.02", [*text(0.0, 0.05, 0.01), noisy]).verdict == "held"
+
+
+def test_what_was_proven_stays_so_however_many_readings_follow() -> None:
+    proven = text(0.0, 0.0245)
+    assert one("general <= +0.02", proven).verdict == "broken"
+    after = [text(*[0.0] * step, 0.023, error=0.02)[-1] for step in range(2, 300)]
+    assert one("general <= +0.02", [*proven, *after]).verdict == "at risk"
 
 
 def test_a_probe_that_is_better_is_told_in_its_own_direction() -> None:
