@@ -26,8 +26,8 @@ def budget(monkeypatch):
 def test_both_recipes_are_one_but_for_the_gate(budget, replay: Path | None) -> None:
     options = argparse.Namespace(
         domain=Path("d.jsonl"), general=Path("g.jsonl"), replay=replay, model="m", start_token="auto",
-        tokens=40_000, length=128, rows=20, micro_rows=10, peak=4e-4, budget="10%", every=1, probe_tokens=1_500,
-        heldout=0.05, seed=17,
+        tokens=40_000, length=128, rows=20, micro_rows=10, peak=4e-4, budget="10%", every=1,
+        probe_tokens=1_500, heldout=0.05, seed=17,
     )  # fmt: skip
     plain, gated = (budget.recipe(options, gates) for gates in ([], [budget.GATE]))
     corpus, pretrain = (stage for stage in gated["stages"])
