@@ -23,6 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from cpt.errors import CptError, StageFailed
 from cpt.estimate.copies import bytes_of_copies
 from cpt.estimate.divided import FLOAT_BYTES, DividedWeights
+from cpt.estimate.fakes import make_fake
 from cpt.estimate.job import DOMAIN, Job, Lengths
 from cpt.estimate.points import Points
 from cpt.estimate.process import resident_bytes
@@ -130,7 +131,7 @@ def rehearse(job: Job, hardware: Hardware = PROCESSOR) -> Rehearsal:
                 teacher = build(job.architecture) if settings.objective.kind == "self-distillation" else None
             beside = settings.objective.beside(model, teacher)
             choice = choose(model, settings)
-        _make_fake(model, *([beside.module] if beside else []))
+        make_fake(model, *([beside.module] if beside else []))
         process_bytes = resident_bytes()
         words = model.get_input_embeddings().weight.shape
         recorder = Recorder(timeline, words, on_gpu=hardware.is_gpu)
@@ -335,19 +336,6 @@ def build(architecture: Any) -> Any:
         trust_remote_code=False,
     )
     return model.eval()
-
-
-def _make_fake(*models: nn.Module) -> None:
-    """Put models from the meta device onto the CPU, on fake tensors; what is shared stays shared."""
-    made: dict[nn.Parameter, nn.Parameter] = {}
-    for module in (module for model in models for module in model.modules()):
-        for name, parameter in module._parameters.items():
-            if parameter is not None and parameter not in made:
-                empty = torch.empty_like(parameter, device="cpu")
-                made[parameter] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
-            module._parameters[name] = None if parameter is None else made[parameter]
-        for name, buffer in module._buffers.items():
-            module._buffers[name] = None if buffer is None else torch.empty_like(buffer, device="cpu")
 
 
 def _state_bytes(
