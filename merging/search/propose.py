@@ -50,7 +50,8 @@ def propose(
 def grid(space: Space, points: int) -> list[Values]:
     """A coarse grid with the bounds in it; where even that has too many corners, a Sobol sequence.
 
-    A point without any model in it is left out.
+    A grid of corners alone begins with the middle, where merges are better than at the bounds. A point without
+    any model in it is left out.
     """
     dimensions = space.dimensions
     room = min(points, max(_FEWEST, points // 2))
@@ -60,7 +61,7 @@ def grid(space: Space, points: int) -> list[Values]:
     if levels >= 2:
         axes = [np.linspace(dim.low, dim.high, levels).tolist() for dim in dimensions]
         corners = [values for values in product(*axes) if not space.is_nothing(values)]
-        return corners[:room]
+        return ([space.centre, *corners] if levels == 2 else corners)[:room]
     return _sobol(space, room)
 
 

@@ -166,6 +166,7 @@ def test_grids_hold_the_bounds_but_not_the_base_itself(base, other, third) -> No
     assert grid(line, 6) == [(0.5,), (1.0,), (1.5,)]
     square, _ = open_weights(base, [other, third])
     assert grid(square, 16) == [(0, 0.5), (0, 1), (0.5, 0), (0.5, 0.5), (0.5, 1), (1, 0), (1, 0.5), (1, 1)]
+    assert grid(square, 8) == [(0.5, 0.5), (0, 1), (1, 0), (1, 1)]
     many, _ = open_weights(base, [other, third], groups=2, method="ties", density=(0.2, 1.0))
     points = grid(many, 12)
     assert len(set(points)) == 6
