@@ -11,10 +11,13 @@ from merging.plan import Plan
 from merging.request import Parent
 
 
-def model_card(plan: Plan, command: str | None = None, chosen: str | None = None) -> str:
+def model_card(
+    plan: Plan, fingerprints: Mapping[str, str], command: str | None = None, chosen: str | None = None
+) -> str:
     """README.md of a merge.
 
     Args:
+        fingerprints: of the parents' contents, by name.
         command: what makes the same model again.
         chosen: how the parameters were chosen.
     """
@@ -34,7 +37,10 @@ def model_card(plan: Plan, command: str | None = None, chosen: str | None = None
         "",
         "| " + " | ".join(["Model", *(_title(name) for name in names), "Fingerprint"]) + " |",
         "|" + "---|" * (len(names) + 2),
-        *(_row(parent, names, is_base=parent is request.base) for parent in request.parents),
+        *(
+            _row(parent, names, fingerprints[parent.name], parent is request.base)
+            for parent in request.parents
+        ),
         "",
         *_settings(plan),
         *(_rows(plan.alignment) if plan.alignment else ()),
@@ -51,12 +57,12 @@ def _title(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _row(parent: Parent, names: list[str], *, is_base: bool) -> str:
+def _row(parent: Parent, names: list[str], fingerprint: str, is_base: bool) -> str:
     cells = [_cell(parent.parameters, name) for name in names]
     if is_base:
         cells = ["base", *([""] * (len(names) - 1))][: len(names)]
     name = f"{parent.name} (base)" if is_base and not names else parent.name
-    return "| " + " | ".join([name, *cells, f"`{parent.fingerprint}`"]) + " |"
+    return "| " + " | ".join([name, *cells, f"`{fingerprint}`"]) + " |"
 
 
 def _cell(parameters: Mapping[str, Any], name: str) -> str:

@@ -65,6 +65,7 @@ def run(
     shard_bytes: int = SHARD_BYTES,
     command: str | None = None,
     chosen: str | None = None,
+    fingerprints: Callable[[], Mapping[str, str]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> MergeReport:
     """Merge into a Hugging Face folder, which is there whole or not at all.
@@ -77,6 +78,8 @@ def run(
         shard_bytes: size at which the weights go on in another file.
         command: what makes the same model again, for the model card.
         chosen: how the parameters were chosen, for the model card.
+        fingerprints: waits for the parents' fingerprints by name, which are read while it goes on; None
+            for those of the request.
         progress: called with the bytes that are done and their sum.
 
     Raises:
@@ -88,7 +91,8 @@ def run(
     total = sum(size_of(tensor) for tensor in plan.tensors)
     with written_whole(output, total) as aside:
         done = 0
-        for tensor in write_weights(aside, layout):
+        checksums: dict[str, str] = {}
+        for tensor in write_weights(aside, layout, checksums):
             done += size_of(tensor)
             if progress is not None:
                 progress(done, total)
@@ -97,8 +101,11 @@ def run(
             text = json.dumps(plan.alignment.listing(), ensure_ascii=False, indent=1)
             (aside / ROWS).write_text(text + "\n", encoding="utf-8")
             check_shapes(aside)
-        (aside / "README.md").write_text(model_card(plan, command, chosen), encoding="utf-8")
-        checksums = write_checksums(aside)
+        marks = (
+            fingerprints() if fingerprints else {each.name: each.fingerprint for each in plan.request.parents}
+        )
+        (aside / "README.md").write_text(model_card(plan, marks, command, chosen), encoding="utf-8")
+        checksums = write_checksums(aside, checksums)
     return _report(plan, checksums)
 
 

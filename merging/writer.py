@@ -10,9 +10,10 @@ import hashlib
 import json
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 import numpy as np
@@ -72,8 +73,12 @@ def shards(tensors: Sequence[TensorPlan], shard_bytes: int) -> list[Shard]:
     ]
 
 
-def write_weights(folder: Path, layout: Sequence[Shard]) -> Iterator[TensorPlan]:
-    """Merge and write every tensor; yields each once it is on its way to the disk."""
+def write_weights(folder: Path, layout: Sequence[Shard], checksums: dict[str, str]) -> Iterator[TensorPlan]:
+    """Merge and write every tensor; yields each once it is on its way to the disk.
+
+    Args:
+        checksums: receives SHA-256 of each file by its name, taken of what is written.
+    """
     for shard in layout:
         with (folder / shard.file).open("wb") as file:
             behind = _Behind(file)
@@ -84,21 +89,27 @@ def write_weights(folder: Path, layout: Sequence[Shard]) -> Iterator[TensorPlan]
                         behind.write(_bytes(chunk))
                     yield tensor
             finally:
-                behind.finish()
+                checksums[shard.file] = behind.finish()
     if len(layout) > 1:
         _write_index(folder, layout)
 
 
-def write_checksums(folder: Path) -> dict[str, str]:
-    """Write SHA-256 of every file of a folder, in sha256sum's format; returns them by file name."""
-    sums = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.name != CHECKSUMS:
-            with path.open("rb") as file:
-                sums[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+def write_checksums(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Write SHA-256 of every file of a folder, in sha256sum's format; returns them by file name.
+
+    Args:
+        known: of files that need not be read for it.
+    """
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != CHECKSUMS)
+    sums = {path.name: known.get(path.name) or _sha256(path) for path in files}
     text = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
     (folder / CHECKSUMS).write_text(text, encoding="utf-8")
     return sums
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _header(tensors: Iterable[TensorPlan]) -> memoryview:
@@ -135,6 +146,7 @@ class _Behind:
         self._file = file
         self._queue: queue.Queue[memoryview | None] = queue.Queue(maxsize=_WAITING)
         self._error: OSError | None = None
+        self._digest = hashlib.sha256()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
@@ -148,17 +160,19 @@ class _Behind:
             raise self._error
         self._queue.put(content)
 
-    def finish(self) -> None:
-        """Wait until all is written."""
+    def finish(self) -> str:
+        """Wait until all is written; its SHA-256."""
         self._queue.put(None)
         self._thread.join()
         if self._error is not None:
             raise self._error
+        return self._digest.hexdigest()
 
     def _work(self) -> None:
         while (content := self._queue.get()) is not None:
             if self._error is None:
                 try:
                     self._file.write(content)
+                    self._digest.update(content)
                 except OSError as error:
                     self._error = error

@@ -16,7 +16,7 @@ A model's reference is also its tokenizer's; so is one to a tokenizer folder or 
 
 from cpt.references.cache import cache_folder
 from cpt.references.prose import read_python_prose
-from cpt.references.resolve import check, fingerprint, locate, resolve_file, resolve_model
+from cpt.references.resolve import check, fingerprint, fingerprints, locate, resolve_file, resolve_model
 from cpt.references.syntax import Reference, parse
 from cpt.references.tokenizer import resolve_tokenizer
 from cpt.references.wheel import PINNED_SHA256
@@ -27,6 +27,7 @@ __all__ = [
     "cache_folder",
     "check",
     "fingerprint",
+    "fingerprints",
     "locate",
     "parse",
     "read_python_prose",

@@ -9,7 +9,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from cpt.errors import ReferenceUnavailable
@@ -73,6 +74,17 @@ def file_sha256(path: Path) -> str:
         aside.write_text(json.dumps({**key, "sha256": sha256}), encoding="utf-8")
         aside.replace(memo)
     return sha256
+
+
+def hash_in_step(folders: Sequence[Path]) -> None:
+    """Have the SHA-256 of all files of some folders remembered, their first files first.
+
+    Models whose folders are alike are read side by side, as a merge reads them at the same time: what one
+    of both has read is in memory for the other.
+    """
+    for files in zip_longest(*(visible_files(folder) for folder in folders)):
+        for path in filter(None, files):
+            file_sha256(path)
 
 
 def folder_sha256(folder: Path) -> str:

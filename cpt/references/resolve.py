@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cpt.errors import Problem, RecipeError, ReferenceUnavailable
 from cpt.references import gguf, hub, wheel
-from cpt.references.cache import file_sha256, folder_sha256
+from cpt.references.cache import file_sha256, folder_sha256, hash_in_step
 from cpt.references.model_folder import require_model
 from cpt.references.progress import Messages, NoMessages
 from cpt.references.prose import module_source
@@ -86,6 +87,14 @@ def fingerprint(reference: str) -> str:
     parsed = parse(reference)
     content = _content_fingerprint(parsed)
     return f"{content}-gguf{gguf.CONVERTER}" if is_gguf(parsed) else content
+
+
+def fingerprints(references: Sequence[str]) -> list[str]:
+    """`fingerprint` of each; local folders are read side by side."""
+    places = [parse(reference).place for reference in references]
+    paths = [_existing(place) for place in places if isinstance(place, LocalPath)]
+    hash_in_step([path for path in paths if path.is_dir()])
+    return [fingerprint(reference) for reference in references]
 
 
 def _content_fingerprint(parsed: Reference) -> str:

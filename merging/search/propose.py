@@ -50,7 +50,7 @@ def propose(
 def grid(space: Space, points: int) -> list[Values]:
     """A coarse grid with the bounds in it; where even that has too many corners, a Sobol sequence.
 
-    A grid of corners alone begins with the middle, where merges are better than at the bounds. A point without
+    A grid of corners alone begins with the middle, where merges mostly are better. A point without
     any model in it is left out.
     """
     dimensions = space.dimensions

@@ -177,3 +177,27 @@ def test_a_module_without_source_is_a_problem(tmp_path: Path) -> None:
     problem = references.check("python:sys", tmp_path)
     assert problem is not None
     assert "no source of sys" in problem.message
+
+
+# Fingerprints
+
+
+def test_folders_are_read_side_by_side_and_have_their_own_fingerprints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CPT_CACHE", str(tmp_path / "cache"))
+    for name, files in {"base": 2, "law": 3}.items():
+        (tmp_path / name).mkdir()
+        for number in range(files):
+            (tmp_path / name / f"{number}.txt").write_text(f"{name} {number}")
+    read: list[str] = []
+    digest = hashlib.file_digest
+
+    def noting(file: Any, kind: str) -> Any:
+        read.append("/".join(Path(file.name).parts[-2:]))
+        return digest(file, kind)
+
+    monkeypatch.setattr(hashlib, "file_digest", noting)
+    both = references.fingerprints([str(tmp_path / "base"), str(tmp_path / "law")])
+    assert read == ["base/0.txt", "law/0.txt", "base/1.txt", "law/1.txt", "law/2.txt"]
+    assert both == [references.fingerprint(str(tmp_path / name)) for name in ("base", "law")]

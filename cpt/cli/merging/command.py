@@ -16,7 +16,7 @@ from cpt.cli.merging.mergekit_file import MergekitFile, is_mergekits
 from cpt.cli.merging.mergekit_file import read as read_mergekit
 from cpt.cli.merging.plan_file import from_plan
 from cpt.cli.merging.printing import print_plan, print_report
-from cpt.cli.merging.references import RESERVED, in_folders, name_of, resolved, with_fingerprints
+from cpt.cli.merging.references import RESERVED, fingerprints_meanwhile, in_folders, name_of, resolved
 from cpt.cli.options import Json
 from cpt.errors import CannotMerge, Problem, RecipeError, UsageError
 from cpt.recipe.document import parse, read
@@ -174,9 +174,6 @@ def _merge(asked: Asked, output: Path | None, view: Shown, dry_run: bool, as_jso
             for each in candidates
         }
         return print_plan(worked_out, rows, asked.notes, as_json)
-    view.message("reading the models for their fingerprints")
-    request = with_fingerprints(request, asked.references, asked.folder)
-    worked_out = plan(request, candidates)
     from merging.merge import run
 
     view.message(f"merging {plural(len(request.models), 'model')} by {request.method}, tensor by tensor")
@@ -185,6 +182,7 @@ def _merge(asked: Asked, output: Path | None, view: Shown, dry_run: bool, as_jso
         output,
         shard_bytes=shard_bytes(asked.shard_size),
         command=command_of(asked, output),
+        fingerprints=fingerprints_meanwhile(asked.references, asked.folder),
         progress=lambda done, total: view.update(done // MEGA, total // MEGA, "MB merged"),
     )
     return print_report(report, output, asked.notes, as_json)

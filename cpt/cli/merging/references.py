@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpt.errors import CptError, Problem, RecipeError
-from cpt.references import check, fingerprint, locate, resolve_model
+from cpt.errors import CptError, DataError, Problem, RecipeError
+from cpt.references import check, fingerprints, locate, resolve_model
 from cpt.references.progress import Messages
 from cpt.references.syntax import exists
 
@@ -113,11 +115,33 @@ def in_folders(request: Request, folders: Mapping[str, Path]) -> Request:
 
 def with_fingerprints(request: Request, references: Mapping[str, str], folder: Path) -> Request:
     """The request with the fingerprints of its models' contents."""
+    found = fingerprints_by_name(references, folder)
+    return _changed(request, lambda parent: replace(parent, fingerprint=found[parent.name]))
 
-    def marked(parent: Parent) -> Parent:
-        return replace(parent, fingerprint=fingerprint(locate(references[parent.name], folder)))
 
-    return _changed(request, marked)
+def fingerprints_by_name(references: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Fingerprints of what models hold, by the models' names."""
+    places = [locate(reference, folder) for reference in references.values()]
+    return dict(zip(references, fingerprints(places), strict=True))
+
+
+def fingerprints_meanwhile(references: Mapping[str, str], folder: Path) -> Callable[[], Mapping[str, str]]:
+    """Begin to read models for their fingerprints; the returned function waits for them.
+
+    The thread ends with the program: a merge that fails does not wait for it.
+    """
+    found: Future[Mapping[str, str]] = Future()
+
+    def work() -> None:
+        try:
+            found.set_result(fingerprints_by_name(references, folder))
+        except OSError as error:
+            found.set_exception(DataError(f"{error.filename} cannot be read: {error.strerror}"))
+        except Exception as error:
+            found.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return found.result
 
 
 def _changed(request: Request, change: Callable[[Parent], Parent]) -> Request:

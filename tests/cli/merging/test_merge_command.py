@@ -1,5 +1,6 @@
 """`cpt merge` from flags: the contract, what each flag changes, what is refused."""
 
+import errno
 import json
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ import torch
 from merge_models import weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from cpt.references.cache import folder_sha256
 from merging.methods import methods
 
 MODELS = {"base", "law", "med", "long", "wide"}
@@ -34,6 +36,25 @@ def test_weight_one_of_one_model_is_that_model_to_the_bit(merge: Any, models: Pa
     assert len(AutoTokenizer.from_pretrained("O")) == 6
     assert left(Path.cwd()) == {"O"}
     assert subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd="O").returncode == 0
+
+
+def test_the_card_has_the_fingerprints_of_what_was_merged(merge: Any, models: Path) -> None:
+    merge(*BOTH, "--out", "O")
+    card = Path("O/README.md").read_text()
+    assert [f"`{folder_sha256(models / name)}`" in card for name in ("base", "law", "med")] == [True] * 3
+
+
+def test_a_model_that_cannot_be_read_for_its_fingerprint_leaves_no_result(
+    merge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(references: list[str]) -> list[str]:
+        raise OSError(errno.EIO, "Input/output error", references[0])
+
+    monkeypatch.setattr("cpt.cli.merging.references.fingerprints", fail)
+    shown = merge(*BOTH, "--out", "O")
+    assert shown.code != 0
+    assert "law cannot be read: Input/output error" in shown.err
+    assert left(Path.cwd()) == set()
 
 
 def test_mismatched_architectures_are_refused_and_nothing_is_written(merge: Any) -> None:
