@@ -6,7 +6,8 @@
 
 small: SmolLM2-135M and two models made of it by adding noise. large: a sharded folder of Llama's shape at the
 given size, in bfloat16, and two models of the same shape; needs five times the size of a model on the disk,
-both results included, which is checked first and removed afterwards.
+both results included, which is checked first and removed afterwards. What a merge holds in memory depends on
+its largest tensor, not on how many there are, so "70b" has 3 of 80 layers, each as wide as they are.
 
 Task arithmetic and TIES at density 0.5, both with the result in the models' data type. Every run is a
 process of its own, from start to the written model: `cpt merge` with its checks, fingerprints and checksums,
@@ -31,6 +32,7 @@ SHAPES: dict[str, dict[str, int]] = {
     "tiny": {"hidden": 256, "intermediate": 688, "layers": 4, "heads": 4, "vocabulary": 8_000},
     "1b": {"hidden": 2048, "intermediate": 5632, "layers": 22, "heads": 32, "vocabulary": 32_000},
     "7b": {"hidden": 4096, "intermediate": 11_008, "layers": 32, "heads": 32, "vocabulary": 32_000},
+    "70b": {"hidden": 8192, "intermediate": 28_672, "layers": 3, "heads": 64, "vocabulary": 32_000},
 }
 METHODS: dict[str, dict[str, Any]] = {"task-arithmetic": {}, "ties": {"density": 0.5}}
 WEIGHTS = {"law": 0.8, "med": 0.5}
