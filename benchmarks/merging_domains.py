@@ -293,14 +293,24 @@ def finite(value: float) -> float | None:
 
 
 def accuracies(models: Mapping[str, Path], options: argparse.Namespace) -> dict[str, Any]:
-    """What `cpt eval run` says of every model."""
+    """Scores of every model by `cpt eval run`, and the tasks whose data were not at hand."""
     words = [sys.executable, "-m", "cpt", "eval", "run", *map(str, models.values()), "--json"]
     words += ["--out", str(options.work / "scores"), "--offline"]
     for suite in options.tasks:
         words += ["--suite", suite]
     words += ["--data", str(options.data)] if options.data else []
     found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-    return dict(zip(models, found["models"], strict=True))
+    return {
+        name: {
+            "averages": scores["averages"],
+            "tasks": {
+                task: {key: score[key] for key in ("suite", "group", "n", "score", "stderr", "chance")}
+                for task, score in scores["tasks"].items()
+            },
+            "left_out": [each["task"] for each in scores["left_out"]],
+        }
+        for name, scores in zip(models, found["models"], strict=True)
+    }
 
 
 def experiment(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -334,17 +344,19 @@ def experiment(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def table(figures: Mapping[str, Any]) -> str:
-    """The figures of the report half as Markdown."""
+    """The figures of the report half as Markdown, and the suites' mean scores, if there are any."""
     lines = [
-        "| Model | Weights | Medical | Legal | General | Kept of the gains |",
-        "|---|---|--:|--:|--:|---|",
+        "| Model | Weights | Medical | Legal | General | Kept of the gains | Accuracy |",
+        "|---|---|--:|--:|--:|---|---|",
     ]
     for row in (*figures["parents"], *figures["merges"]):
         weights = row.get("search", {}).get("chosen", {})
         cells = [f"{row[text]['bits_per_byte']:.4f} ({row[text]['change_from_base']:+.4f})" for text in TEXTS]
         kept = ", ".join(f"{name} {share:.0%}" for name, share in row["share_of_parents_gain"].items())
         said = ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items())
-        lines.append(f"| {row['model']} | {said} | {' | '.join(cells)} | {kept} |")
+        averages = figures.get("tasks", {}).get(row["model"], {}).get("averages", {})
+        scores = ", ".join(f"{suite} {100 * each['score']:.1f}" for suite, each in averages.items())
+        lines.append(f"| {row['model']} | {said} | {' | '.join(cells)} | {kept} | {scores} |")
     return "\n".join([*lines, "", f"Cosine between the task vectors: {figures['cosine']:.4f}"])
 
 
