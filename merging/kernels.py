@@ -8,6 +8,7 @@ whole tensors.
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from merging.sources import Source, is_finite
 
 CHUNK = 2**19
 """Weights of a tensor that are worked on at a time; the chunks of a few models fit a processor's cache."""
+
+SIDE_BY_SIDE = 8
+"""Chunks that are merged at a time, at most."""
 
 TWO_AT_A_TIME = 2**22
 
@@ -122,14 +126,30 @@ def _chunks(
     elif not piece.sources[0].dtype.is_floating_point:
         yield from _agreed(name, piece, dtype)
     elif piece.method.elementwise:
-        for tensors in reads(piece.sources, piece.height, compute):
-            yield _apply(piece, tensors, dtype)
+        yield from _side_by_side(piece, dtype, compute)
     elif (ranks := ranks_of(piece)) is not None:
         yield from _sparse(piece, ranks, dtype, compute)
     else:
         tensors = [source.read(0, piece.height).reshape(piece.shape) for source in piece.sources]
         merged = _apply(piece, _aligned(tensors, compute), dtype)
         yield merged.reshape(piece.height, *piece.shape[1:])
+
+
+def _side_by_side(piece: Piece, dtype: torch.dtype, compute: torch.dtype | None) -> Iterator[torch.Tensor]:
+    """Merged chunks, as many at a time as PyTorch has threads, each by one thread.
+
+    All threads at one chunk after the other would wait for each other at every small operation.
+    """
+
+    def merged(rows: slice) -> torch.Tensor:
+        return _apply(piece, _read(piece.sources, rows, compute), dtype)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield from in_order(merged, _slices(piece.sources, piece.height), min(threads, SIDE_BY_SIDE))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _apply(
@@ -233,32 +253,34 @@ def reads(
     sources: Sequence[Source], height: int, compute: torch.dtype | None = None
 ) -> Iterator[list[torch.Tensor]]:
     """The sources' rows in one data type, chunk by chunk; the next chunk is read meanwhile."""
+    yield from in_order(lambda rows: _read(sources, rows, compute), _slices(sources, height), workers=1)
+
+
+def _slices(sources: Sequence[Source], height: int) -> list[slice]:
+    """Rows of each chunk."""
     width = max(1, int(np.prod(sources[0].shape[1:], dtype=np.int64)))
     step = max(1, CHUNK // width)
-    starts = range(0, height, step)
-    floats = sources[0].dtype.is_floating_point
-
-    def read(start: int) -> list[torch.Tensor]:
-        rows = [source.read(start, min(start + step, height)) for source in sources]
-        return _aligned(rows, compute) if floats else rows
-
-    if len(starts) == 1:
-        yield read(0)
-    else:
-        yield from ahead(read, starts)
+    return [slice(start, min(start + step, height)) for start in range(0, height, step)]
 
 
-def ahead(work: Callable[[int], T], items: Sequence[int]) -> Iterator[T]:
-    """The results of a function, each computed in a thread while the one before is used."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting: Future[T] | None = None
+def _read(sources: Sequence[Source], rows: slice, compute: torch.dtype | None) -> list[torch.Tensor]:
+    tensors = [source.read(rows.start, rows.stop) for source in sources]
+    return _aligned(tensors, compute) if sources[0].dtype.is_floating_point else tensors
+
+
+def in_order(work: Callable[[slice], T], items: Sequence[slice], workers: int) -> Iterator[T]:
+    """The results of a function, computed in threads while those before them are used."""
+    if len(items) == 1:
+        yield work(items[0])
+        return
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        waiting: deque[Future[T]] = deque()
         for item in items:
-            started = pool.submit(work, item)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = started
-        if waiting is not None:
-            yield waiting.result()
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _aligned(tensors: Sequence[torch.Tensor], compute: torch.dtype | None) -> list[torch.Tensor]:

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from merging.kernels import CHUNK, TWO_AT_A_TIME, Piece, TensorPlan, ranks_of
+from merging.kernels import CHUNK, SIDE_BY_SIDE, TWO_AT_A_TIME, Piece, TensorPlan, ranks_of
 from merging.plan import Plan
 from merging.selection import SORTED
 
@@ -43,7 +43,8 @@ def _of_piece(piece: Piece, tensor: TensorPlan) -> int:
     if piece.method is None:
         return chunk * 2 * stored
     if piece.method.elementwise:
-        return chunk * (2 * (stored + len(piece.sources) * compute) + arithmetic)
+        at_once = min(torch.get_num_threads(), SIDE_BY_SIDE)
+        return chunk * at_once * (stored + len(piece.sources) * compute + arithmetic)
     if ranks_of(piece) is not None:
         at_once = 2 if size <= TWO_AT_A_TIME else 1
         sorting = (_SORTING * at_once + len(piece.per_model)) * size if size <= SORTED else 0
