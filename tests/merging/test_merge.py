@@ -3,7 +3,9 @@
 import hashlib
 import json
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -120,6 +122,35 @@ def test_the_size_of_chunks_does_not_matter(method: str, base: Path, other: Path
     assert CHUNK > 48
     parts = dict(merged_tensors(plan(request)))
     assert all(torch.equal(parts[name], whole[name]) for name in whole)
+
+
+def test_chunks_worked_on_side_by_side_keep_their_order_and_leave_threads_as_they_were(
+    base: Path, other: Path, monkeypatch
+) -> None:
+    request = Request("task-arithmetic", (parent(other, 0.8),), parent(base))
+    whole = dict(merged_tensors(plan(request)))
+    monkeypatch.setattr(kernels, "CHUNK", 48)
+    threads, seen = torch.get_num_threads(), set()
+    apply = kernels._apply
+
+    def noting(*given: Any) -> torch.Tensor:
+        seen.add((threading.get_ident(), torch.get_num_threads()))
+        return apply(*given)
+
+    monkeypatch.setattr(kernels, "_apply", noting)
+    torch.set_num_threads(3)
+    try:
+        parts = dict(merged_tensors(plan(request)))
+        assert torch.get_num_threads() == 3
+        first = next(tensor for tensor in plan(request).tensors if len(tensor.shape) == 2).chunks()
+        next(first)
+        first.close()
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(parts[name], whole[name]) for name in whole)
+    assert {number for _, number in seen} == {1}
+    assert len({thread for thread, _ in seen}) > 1
 
 
 def test_tensors_are_read_as_stored(other: Path) -> None:
