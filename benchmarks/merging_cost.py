@@ -165,7 +165,9 @@ def ours(models: Path, method: str, output: Path) -> dict[str, Any]:
         command += ["--add", f"{models / name}:{weight}"]
     for name, value in METHODS[method].items():
         command += ["--set", f"{name}={value}"]
-    return measured([*command, "--compute-dtype", "stored", "--out", str(output)])
+    command += ["--compute-dtype", "stored", "--out", str(output)]
+    with tempfile.TemporaryDirectory() as hashes:  # nothing is known of the models' files from a turn before
+        return measured(command, CPT_CACHE=hashes)
 
 
 def mergekit(models: Path, method: str, output: Path) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from typing import Any
 Step = Callable[..., dict[str, Any]]
 
 
-def measured(command: Sequence[str]) -> dict[str, Any]:
+def measured(command: Sequence[str], **environment: str) -> dict[str, Any]:
     """Run a command: seconds, processor seconds, peak memory in MiB; and what its last line of JSON says."""
     with tempfile.TemporaryFile("w+") as output:
         began = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output)
+        process = subprocess.Popen(command, stdout=output, env=os.environ | environment)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - began
         if status:

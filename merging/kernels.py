@@ -138,7 +138,8 @@ def _chunks(
 def _side_by_side(piece: Piece, dtype: torch.dtype, compute: torch.dtype | None) -> Iterator[torch.Tensor]:
     """Merged chunks, as many at a time as PyTorch has threads, each by one thread.
 
-    All threads at one chunk after the other would wait for each other at every small operation.
+    All threads at one chunk would wait for each other at every small operation. Only one tensor
+    can be merged so at a time: the number of PyTorch's threads is the process's.
     """
 
     def merged(rows: slice) -> torch.Tensor:

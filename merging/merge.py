@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def run(
     shard_bytes: int = SHARD_BYTES,
     command: str | None = None,
     chosen: str | None = None,
-    fingerprints: Callable[[], Mapping[str, str]] | None = None,
+    fingerprints: Future[Mapping[str, str]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> MergeReport:
     """Merge into a Hugging Face folder, which is there whole or not at all.
@@ -78,8 +79,8 @@ def run(
         shard_bytes: size at which the weights go on in another file.
         command: what makes the same model again, for the model card.
         chosen: how the parameters were chosen, for the model card.
-        fingerprints: waits for the parents' fingerprints by name, which are read while it goes on; None
-            for those of the request.
+        fingerprints: the parents' fingerprints by name, which are read while the merge goes on; None for
+            those of the request. Where they cannot be had, the merge ends.
         progress: called with the bytes that are done and their sum.
 
     Raises:
@@ -94,6 +95,8 @@ def run(
         checksums: dict[str, str] = {}
         for tensor in write_weights(aside, layout, checksums):
             done += size_of(tensor)
+            if fingerprints is not None and fingerprints.done():
+                fingerprints.result()
             if progress is not None:
                 progress(done, total)
         write_settings(plan, aside)
@@ -102,7 +105,9 @@ def run(
             (aside / ROWS).write_text(text + "\n", encoding="utf-8")
             check_shapes(aside)
         marks = (
-            fingerprints() if fingerprints else {each.name: each.fingerprint for each in plan.request.parents}
+            fingerprints.result()
+            if fingerprints
+            else {each.name: each.fingerprint for each in plan.request.parents}
         )
         (aside / "README.md").write_text(model_card(plan, marks, command, chosen), encoding="utf-8")
         checksums = write_checksums(aside, checksums)

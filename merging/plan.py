@@ -153,8 +153,9 @@ def _ordered(request: Request, method: Method) -> Request:
     if method.name != "task-arithmetic" or request.compute_dtype is not None:
         return request
 
-    def key(parent: Any) -> tuple[str, str]:
-        return repr(sorted(parent.parameters.items())), str(parent.folder)
+    def key(parent: Any) -> tuple[str, str, str]:
+        settings = repr(sorted(parent.parameters.items()))
+        return settings, parent.folder.name, str(parent.folder)
 
     return replace(request, models=tuple(sorted(request.models, key=key)))
 

@@ -76,23 +76,20 @@ def file_sha256(path: Path) -> str:
     return sha256
 
 
-def hash_in_step(folders: Sequence[Path]) -> None:
-    """Have the SHA-256 of all files of some folders remembered, their first files first.
+def folders_sha256(folders: Sequence[Path]) -> list[str]:
+    """SHA-256 over the names and contents of all files in a folder that are not hidden, for each folder.
 
-    Models whose folders are alike are read side by side, as a merge reads them at the same time: what one
-    of both has read is in memory for the other.
+    The first files of all are read first: folders of models are alike, and a merge reads them side by side at
+    the same time, so that what one of both has read is in memory for the other.
     """
-    for files in zip_longest(*(visible_files(folder) for folder in folders)):
-        for path in filter(None, files):
-            file_sha256(path)
+    files = [visible_files(folder) for folder in folders]
+    hashes = {path: file_sha256(path) for row in zip_longest(*files) for path in row if path is not None}
 
+    def combined(folder: Path, paths: Sequence[Path]) -> str:
+        lines = (f"{path.relative_to(folder).as_posix()}\0{hashes[path]}\n" for path in paths)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
-def folder_sha256(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files in a folder that are not hidden."""
-    digest = hashlib.sha256()
-    for path in visible_files(folder):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{file_sha256(path)}\n".encode())
-    return digest.hexdigest()
+    return [combined(folder, paths) for folder, paths in zip(folders, files, strict=True)]
 
 
 def visible_files(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cpt.errors import Problem, RecipeError, ReferenceUnavailable
 from cpt.references import gguf, hub, wheel
-from cpt.references.cache import file_sha256, folder_sha256, hash_in_step
+from cpt.references.cache import file_sha256, folders_sha256
 from cpt.references.model_folder import require_model
 from cpt.references.progress import Messages, NoMessages
 from cpt.references.prose import module_source
@@ -91,10 +91,11 @@ def fingerprint(reference: str) -> str:
 
 def fingerprints(references: Sequence[str]) -> list[str]:
     """`fingerprint` of each; local folders are read side by side."""
-    places = [parse(reference).place for reference in references]
-    paths = [_existing(place) for place in places if isinstance(place, LocalPath)]
-    hash_in_step([path for path in paths if path.is_dir()])
-    return [fingerprint(reference) for reference in references]
+    places = {reference: parse(reference).place for reference in references}
+    paths = {name: _existing(place) for name, place in places.items() if isinstance(place, LocalPath)}
+    folders = {name: path for name, path in paths.items() if path.is_dir()}
+    found = dict(zip(folders, folders_sha256(list(folders.values())), strict=True))
+    return [found.get(reference) or fingerprint(reference) for reference in references]
 
 
 def _content_fingerprint(parsed: Reference) -> str:
@@ -107,7 +108,7 @@ def _content_fingerprint(parsed: Reference) -> str:
             return parsed.sha256 or f"{hub.commit(place)}:{place.path}"
         case PythonModule() | LocalPath() as place:
             path = _existing(place)
-            return folder_sha256(path) if path.is_dir() else file_sha256(path)
+            return folders_sha256([path])[0] if path.is_dir() else file_sha256(path)
 
 
 def resolve_model(reference: str, progress: Messages = _SILENT) -> Path:

@@ -35,9 +35,10 @@ def propose(
         points: that will be tried in all; half of them, or more in one dimension, are a coarse grid.
     """
     seen = {each.values for each in tried}
-    for values in grid(space, points):
-        if values not in seen:
-            return values, GRID
+    if all(each.by == GRID for each in tried):
+        for values in grid(space, points):
+            if values not in seen:
+                return values, GRID
     if len(space.dimensions) == 1:
         place = next_on_line(space, goal, tried)
         return None if place is None else ((place,), LINE)
@@ -50,8 +51,8 @@ def propose(
 def grid(space: Space, points: int) -> list[Values]:
     """A coarse grid with the bounds in it; where even that has too many corners, a Sobol sequence.
 
-    A grid of corners alone begins with the middle, where merges mostly are better. A point without
-    any model in it is left out.
+    Where there is room, a grid of corners alone begins with the middle, where merges mostly are better. A
+    point without any model in it is left out.
     """
     dimensions = space.dimensions
     room = min(points, max(_FEWEST, points // 2))
@@ -61,7 +62,9 @@ def grid(space: Space, points: int) -> list[Values]:
     if levels >= 2:
         axes = [np.linspace(dim.low, dim.high, levels).tolist() for dim in dimensions]
         corners = [values for values in product(*axes) if not space.is_nothing(values)]
-        return ([space.centre, *corners] if levels == 2 else corners)[:room]
+        if levels == 2 and len(corners) < room and not space.is_nothing(space.centre):
+            corners.insert(0, space.centre)
+        return corners[:room]
     return _sobol(space, room)
 
 

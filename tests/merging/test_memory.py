@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from merge_models import parent, write_model
 
 from merging.kernels import CHUNK
@@ -26,12 +27,17 @@ def large(tmp_path: Path) -> tuple[Path, Path]:
     return write_model(tmp_path / "a", 1, **settings), write_model(tmp_path / "b", 2, **settings)  # type: ignore[arg-type]
 
 
-def test_chunks_take_less_than_whole_tensors(large: tuple[Path, Path]) -> None:
+def test_chunks_take_less_than_whole_tensors(large: tuple[Path, Path], monkeypatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     by_chunks = expected_bytes(planned("task-arithmetic", *large, weight=1.0))
     whole = expected_bytes(planned("slerp", *large))
     sorting = expected_bytes(planned("ties", *large, weight=1.0, density=0.5))
     kept = expected_bytes(planned("ties", *large, weight=1.0, density=1.0))
     assert by_chunks < 150 * CHUNK
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert (
+        100 * CHUNK < expected_bytes(planned("task-arithmetic", *large, weight=1.0)) - by_chunks < 400 * CHUNK
+    )
     assert whole > 8 * CHUNK * 4 * 3
     assert by_chunks < whole
     assert sorting > kept - CHUNK

@@ -12,7 +12,7 @@ from cpt.errors import CannotMerge
 from merging.plan import read_parents
 from merging.request import Request
 from merging.search import Change, Goal, Tried, choose, front, knee, search, search_space
-from merging.search.propose import grid
+from merging.search.propose import grid, propose
 
 
 @pytest.fixture
@@ -167,6 +167,9 @@ def test_grids_hold_the_bounds_but_not_the_base_itself(base, other, third) -> No
     square, _ = open_weights(base, [other, third])
     assert grid(square, 16) == [(0, 0.5), (0, 1), (0.5, 0), (0.5, 0.5), (0.5, 1), (1, 0), (1, 0.5), (1, 1)]
     assert grid(square, 8) == [(0.5, 0.5), (0, 1), (1, 0), (1, 1)]
+    assert grid(square, 6) == [(0, 1), (1, 0), (1, 1)]
+    around, _ = open_weights(base, [other, third], bounds=(-1.0, 1.0))
+    assert grid(around, 8) == [(-1, -1), (-1, 1), (1, -1), (1, 1)]
     many, _ = open_weights(base, [other, third], groups=2, method="ties", density=(0.2, 1.0))
     points = grid(many, 12)
     assert len(set(points)) == 6
@@ -197,3 +200,13 @@ def test_beside_a_model_of_given_weight_weight_0_is_not_the_base(base, other, th
     landscape = Quadratic({"other": 0.8, "third": 0.8})
     found = run(space, candidates, budget(0.16 + 0.09), landscape, tmp_path / "log")
     assert found.chosen.values == pytest.approx((0.3,), abs=0.01)
+
+
+def test_a_search_that_has_left_its_grid_does_not_go_back_to_it(base, other, third, tmp_path) -> None:
+    space, candidates = open_weights(base, [other, third])
+    landscape = Quadratic({"other": 0.8, "third": 0.8})
+    found = run(space, candidates, Goal(), landscape, tmp_path / "log", points=6)
+    assert found.tried[-1].by != "grid"
+    assert propose(space, Goal(), found.tried[:2], 9, 17) == ((0.5, 0.5), "grid")
+    _, by = propose(space, Goal(), found.tried, 9, 17)
+    assert by != "grid"

@@ -125,8 +125,8 @@ def fingerprints_by_name(references: Mapping[str, str], folder: Path) -> dict[st
     return dict(zip(references, fingerprints(places), strict=True))
 
 
-def fingerprints_meanwhile(references: Mapping[str, str], folder: Path) -> Callable[[], Mapping[str, str]]:
-    """Begin to read models for their fingerprints; the returned function waits for them.
+def fingerprints_meanwhile(references: Mapping[str, str], folder: Path) -> Future[Mapping[str, str]]:
+    """Begin to read models for their fingerprints.
 
     The thread ends with the program: a merge that fails does not wait for it.
     """
@@ -136,12 +136,15 @@ def fingerprints_meanwhile(references: Mapping[str, str], folder: Path) -> Calla
         try:
             found.set_result(fingerprints_by_name(references, folder))
         except OSError as error:
-            found.set_exception(DataError(f"{error.filename} cannot be read: {error.strerror}"))
+            which = error.filename or "a model"
+            found.set_exception(
+                DataError(f"{which} cannot be read for its fingerprint: {error.strerror or error}")
+            )
         except Exception as error:
             found.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()
-    return found.result
+    return found
 
 
 def _changed(request: Request, change: Callable[[Parent], Parent]) -> Request:

@@ -12,7 +12,7 @@ import torch
 from merge_models import weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cpt.references.cache import folder_sha256
+from cpt.references.cache import folders_sha256
 from merging.methods import methods
 
 MODELS = {"base", "law", "med", "long", "wide"}
@@ -41,19 +41,22 @@ def test_weight_one_of_one_model_is_that_model_to_the_bit(merge: Any, models: Pa
 def test_the_card_has_the_fingerprints_of_what_was_merged(merge: Any, models: Path) -> None:
     merge(*BOTH, "--out", "O")
     card = Path("O/README.md").read_text()
-    assert [f"`{folder_sha256(models / name)}`" in card for name in ("base", "law", "med")] == [True] * 3
+    expected = folders_sha256([models / name for name in ("base", "law", "med")])
+    assert [mark for mark in expected if f"`{mark}`" not in card] == []
 
 
+@pytest.mark.parametrize("which", ["law", None])
 def test_a_model_that_cannot_be_read_for_its_fingerprint_leaves_no_result(
-    merge: Any, monkeypatch: pytest.MonkeyPatch
+    which: str | None, merge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(references: list[str]) -> list[str]:
-        raise OSError(errno.EIO, "Input/output error", references[0])
+    def fail(_references: list[str]) -> list[str]:
+        raise OSError(errno.EIO, "Input/output error", which)
 
     monkeypatch.setattr("cpt.cli.merging.references.fingerprints", fail)
     shown = merge(*BOTH, "--out", "O")
     assert shown.code != 0
-    assert "law cannot be read: Input/output error" in shown.err
+    message = f"{which or 'a model'} cannot be read for its fingerprint: Input/output error"
+    assert message in shown.err
     assert left(Path.cwd()) == set()
 
 
