@@ -177,13 +177,20 @@ def _merge(asked: Asked, output: Path | None, view: Shown, dry_run: bool, as_jso
     from merging.merge import run
 
     view.message(f"merging {plural(len(request.models), 'model')} by {request.method}, tensor by tensor")
+    marks = fingerprints_meanwhile(asked.references, asked.folder)
+
+    def progress(done: int, total: int) -> None:
+        view.update(done // MEGA, total // MEGA, "MB merged")
+        if done == total and not marks.done():
+            view.message("reading what is left of the models for their fingerprints")
+
     report = run(
         worked_out,
         output,
         shard_bytes=shard_bytes(asked.shard_size),
         command=command_of(asked, output),
-        fingerprints=fingerprints_meanwhile(asked.references, asked.folder),
-        progress=lambda done, total: view.update(done // MEGA, total // MEGA, "MB merged"),
+        fingerprints=marks,
+        progress=progress,
     )
     return print_report(report, output, asked.notes, as_json)
 

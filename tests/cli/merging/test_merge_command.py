@@ -4,6 +4,8 @@ import errno
 import json
 import shlex
 import subprocess
+import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,24 @@ def test_the_card_has_the_fingerprints_of_what_was_merged(merge: Any, models: Pa
     card = Path("O/README.md").read_text()
     expected = folders_sha256([models / name for name in ("base", "law", "med")])
     assert [mark for mark in expected if f"`{mark}`" not in card] == []
+
+
+def test_a_merge_that_waits_for_fingerprints_says_so(merge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "reading what is left of the models for their fingerprints"
+
+    def late(references: list[str]) -> list[str]:
+        while not Path(".O.unfinished/tokenizer.json").exists():
+            time.sleep(0.01)
+        return ["later"] * len(references)
+
+    monkeypatch.setattr("cpt.cli.merging.references.fingerprints", late)
+    assert told in merge(*BOTH, "--out", "O").err
+    assert "`later`" in Path("O/README.md").read_text()
+
+    at_once: Future[dict[str, str]] = Future()
+    at_once.set_result(dict.fromkeys(("base", "law", "med"), "known"))
+    monkeypatch.setattr("cpt.cli.merging.command.fingerprints_meanwhile", lambda *_: at_once)
+    assert told not in merge(*BOTH, "--out", "again").err
 
 
 @pytest.mark.parametrize("which", ["law", None])
