@@ -33,7 +33,7 @@ def _of_tensor(tensor: TensorPlan) -> int:
 
 
 def _of_piece(piece: Piece, tensor: TensorPlan) -> int:
-    """Chunks of all models, the next ones read ahead; or whole tensors, where the method needs them."""
+    """Chunks of all models, several worked on or the next read ahead; or whole tensors, where needed."""
     size = math.prod(piece.shape)
     stored = sum(source.dtype.itemsize for source in piece.sources)
     compute = (tensor.compute or _widest(piece)).itemsize

@@ -12,9 +12,10 @@ from rich.text import Text
 from cpt.cli.evaluating.progress import Shown
 from cpt.cli.form import size
 from cpt.cli.merging.mergekit_file import MergekitFile
+from cpt.cli.merging.references import fingerprints_by_name
 from cpt.cli.output import out, print_json
 from cpt.errors import CptError, Problem, RecipeError
-from cpt.references import fingerprint, locate, resolve_file
+from cpt.references import locate, resolve_file
 
 
 def delegate(
@@ -46,8 +47,7 @@ def delegate(
     if dry_run or output is None:
         return _print_plan(file, folders, needed, notes, as_json)
     view.message(f"mergekit merges by {file.config.merge_method}: {reason}")
-    base = file.document.folder
-    prints = {name: fingerprint(locate(name, base)) for name in file.references}
+    prints = fingerprints_by_name({name: name for name in file.references}, file.document.folder)
     report = by_mergekit.run(
         file.localised(lambda model: _placed(model, folders, adapters)),
         output,
