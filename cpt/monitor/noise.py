@@ -1,8 +1,8 @@
 """When a change is more than noise, though many readings are looked at.
 
 A rise leaves its interval when it is more than `critical` standard errors above zero. The interval is that
-of all looks together (Bonferroni): a run that changes nothing has a chance of at most `FALSE_ALARMS` per
-hundred looks to be called changed, whichever of its readings is the highest.
+of all looks together (Bonferroni): a run that changes nothing has a chance of at most `FALSE_ALARMS` over
+all readings and probes of a run of the usual length to be called changed, whichever is the highest.
 """
 
 from __future__ import annotations
