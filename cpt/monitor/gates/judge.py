@@ -219,6 +219,9 @@ class _Case:
         none; not shown otherwise.
         """
         within, name, reading = self.gate.budget.limit, self.gate.budget.probe, self.readings[-1]
+        if not self.total_tokens:
+            why = f"{name} is that of the start"
+            return Judgement(self.gate, "held", 0.0, None, "share of tokens", why, slack=True, within=True)
         curve = [Point.of(reading) for reading in self.readings]
         gap = stability_gap(curve, self.tolerance, self.gates)
         back = 0.0 if not gap.gap else self._share(gap.recovery_tokens)
@@ -306,7 +309,7 @@ class _Case:
 
     def _forecast(self) -> Forecast:
         points = [Point.of(r) for r in self.readings if self._of_these_weights(r)]
-        if not points or not self.progress:
+        if not points or not self.progress or self._over:
             return UNKNOWN
         shares = [point.tokens / self.total_tokens for point in points]
         return forecast(shares, [p.worse for p in points], [p.error for p in points])

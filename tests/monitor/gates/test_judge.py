@@ -155,6 +155,11 @@ def test_a_probe_that_is_better_is_told_in_its_own_direction() -> None:
     assert unsure.why.endswith("where a rise of 0.02 is allowed; a rise of 0.0229 is possible")
 
 
+@pytest.mark.parametrize("budget", ["general <= +0.02", "general <= 0", "general recovers within 20%"])
+def test_a_run_that_returns_its_start_holds_every_budget(budget: str) -> None:
+    assert one(budget, text(0.0), 1.0).verdict == "held"
+
+
 def test_what_is_not_measured_has_no_value_and_is_not_shown_at_the_end() -> None:
     found = one("drift <= 0.1", text(0.0, 0.0))
     assert one("drift <= 0.1", text(0.0, 0.0), 1.0).verdict == "not shown"
