@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt import references
-from cpt.errors import GateFailed, Interrupted, RecipeError, Terminated
+from cpt.errors import GateFailed, GateNotShown, Interrupted, RecipeError, Terminated
 from cpt.recipe.failures import explain_failure
 from cpt.recipe.fingerprint import config_data
 from cpt.recipe.journal import Journal, now, versions
@@ -37,13 +37,18 @@ from cpt.stages.base import BASE, Artifact, Context
 
 @dataclass
 class Summary:
-    """What a run did. gates: stage -> what its broken budget said."""
+    """What a run did.
+
+    gates: stage -> what its budgets said that are not held; `verdicts`: the worst of them, `broken` or
+    `not shown`.
+    """
 
     name: str
     folder: Path
     plan: Plan
     artifacts: dict[str, Record] = field(default_factory=dict)
     gates: dict[str, str] = field(default_factory=dict)
+    verdicts: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
@@ -51,6 +56,13 @@ class Summary:
         """The newest report page among the run's results."""
         made = [artifact for artifact in self.artifacts.values() if "report" in artifact.kinds]
         return made[-1].path("report") / "report.html" if made else None
+
+    @property
+    def exit_code(self) -> int:
+        """0; 3 if a budget is broken, else 4 if one is not shown to be held."""
+        if GateFailed.verdict in self.verdicts.values():
+            return GateFailed.exit_code
+        return GateNotShown.exit_code if self.verdicts else 0
 
     def as_json(self) -> dict[str, Any]:
         """The summary as plain data for `--json`."""
@@ -60,6 +72,7 @@ class Summary:
             "seconds": round(self.seconds, 3),
             "report": str(self.report) if self.report else None,
             "gates": self.gates,
+            "verdicts": self.verdicts,
             "stages": [self._stage(entry) for entry in self.plan.entries],
         }
 
@@ -80,8 +93,8 @@ def run(
 ) -> Summary:
     """Bring every selected stage of a recipe up to date.
 
-    A broken gate does not stop the run: its stage's result is kept, the rest runs so that the report
-    shows what happened, and the summary names the gate.
+    A gate that is broken or not shown to be held does not stop the run: its stage's result is kept, the rest
+    runs so that the report shows what happened, and the summary names the gate.
 
     Args:
         root: folder of all runs; this one's is `root/<name>`.
@@ -198,7 +211,7 @@ class _Runner:
             try:
                 metrics = run_together(step, self._inputs(entry), context)
             except GateFailed as error:
-                metrics, timing.gate = error.metrics, str(error)
+                metrics, timing.gate, timing.verdict = error.metrics, str(error), error.verdict
             made = {kind for kind in step.stage.produces if (aside / kind).is_dir()}
             if made != set(step.stage.produces):
                 raise AssertionError(f"made no {', '.join(set(step.stage.produces) - made)}")
@@ -236,6 +249,7 @@ class _Runner:
             sources=step.inputs,
             references=entry.references,
             gate=timing.gate,
+            gate_verdict=timing.verdict,
         )
 
     @contextmanager
@@ -254,12 +268,13 @@ class _Runner:
             explained = explain_failure(error, stage, self._store.folder)
             raise explained from (None if explained is error else error)
         finally:
-            self._emit(StageEnded(stage, outcome, timing.seconds, timing.gate))
+            self._emit(StageEnded(stage, outcome, timing.seconds, timing.gate, timing.verdict))
 
     def _keep(self, record: Record) -> None:
         self._available[record.name] = self._summary.artifacts[record.name] = record
         if record.gate:
             self._summary.gates[record.name] = record.gate
+            self._summary.verdicts[record.name] = record.gate_verdict
 
     def _inputs(self, entry: Entry) -> dict[str, Artifact]:
         return {
@@ -280,6 +295,7 @@ class _Timing:
     begun: float
     earlier: float = 0.0
     gate: str = ""
+    verdict: str = ""
 
     @property
     def seconds(self) -> float:

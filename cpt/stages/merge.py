@@ -35,7 +35,7 @@ class MergeStage(Stage[MergeConfig]):
     Config: ClassVar[type[StageConfig]] = MergeConfig
     consumes: ClassVar[tuple[str, ...]] = ("model",)
     produces: ClassVar[tuple[str, ...]] = ("model",)
-    contract: ClassVar[int] = 2
+    contract: ClassVar[int] = 3
 
     def wire(self, config: MergeConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
         """Role `base`, if there is one, `model:<place>` for each model, and `corpus` for a search.
@@ -84,7 +84,8 @@ class MergeStage(Stage[MergeConfig]):
         """Merge, and write the model with the vocabulary of the models.
 
         Raises:
-            GateFailed: no weights that were tried keep the budgets; the best compromise is written.
+            GateFailed: no weights that were tried are shown to keep the budgets; the best compromise is
+                written.
         """
         from merging.plan import plan, read_parents
 
@@ -111,7 +112,7 @@ def _searched(
     from cpt.stages.merge_search import chosen_sentence, find_weights, require_budgets, search_metrics
     from merging.plan import plan
 
-    log = context.work / LOG
+    log, stage = context.work / LOG, config.name or MergeStage.kind
     material = Material(
         {name: heldout_texts(corpus, name, "search") for name in (DOMAIN, GENERAL)},
         read_index(corpus).start_token,
@@ -123,10 +124,13 @@ def _searched(
     chosen = found.space.request_at(found.chosen.values)
     metrics = _write(plan(chosen, parents), config.method, context, chosen_sentence(found))
     shutil.copyfile(log, context.output / "model" / LOG)
-    metrics |= {"weights": _weights(chosen), **search_metrics(found, config.gates, tuple(search.tasks))}
+    metrics |= {
+        "weights": _weights(chosen),
+        **search_metrics(found, config.gates, tuple(search.tasks), stage),
+    }
     metrics |= _analysed(chosen, parents, context)
     context.progress.message(chosen_sentence(found))
-    require_budgets(metrics)
+    require_budgets(metrics, stage)
     return metrics
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.errors import GateFailed
 from cpt.monitor.gates.budget import UNITS
+from cpt.monitor.gates.judge import gate_key
+from cpt.monitor.noise import needed_items
 from cpt.monitor.reading import Items
 from cpt.stages.base import Progress
+from cpt.stages.gate_verdicts import require_held
 from cpt.stages.merge_config import MergeGate, MergeSearch
 
 if TYPE_CHECKING:
@@ -210,11 +211,14 @@ def described(tried: Tried, dimensions: Sequence[Any]) -> str:
     return f"{values}: {changes}"
 
 
-def search_metrics(found: Found, gates: Sequence[MergeGate], tasks: Sequence[str]) -> dict[str, Any]:
+def search_metrics(
+    found: Found, gates: Sequence[MergeGate], tasks: Sequence[str], stage: str | None
+) -> dict[str, Any]:
     """What a search has found, as plain data: `search`, `search_points`, `gates`.
 
     Args:
         tasks: names of what was measured in accuracy.
+        stage: see `require_budgets`.
     """
     names = [dimension.name for dimension in found.space.dimensions]
     single = names[0] if len(names) == 1 and names[0].startswith("weight") else None
@@ -241,47 +245,80 @@ def search_metrics(found: Found, gates: Sequence[MergeGate], tasks: Sequence[str
             "arrived": found.arrived,
         },
         "search_points": [point(tried) for tried in found.tried],
-        "gates": [_verdict(gate, found.chosen, gate.budget.probe in tasks) for gate in gates],
+        "gates": [
+            _judged(
+                gate,
+                found.chosen,
+                gate.budget.probe in tasks,
+                "--budget" if stage is None else gate_key(stage, number),
+            )
+            for number, gate in enumerate(gates)
+        ],
     }
 
 
-def _verdict(gate: MergeGate, chosen: Tried, task: bool) -> dict[str, Any]:
-    """How a budget stands at the chosen point, in the form of a training's gates."""
+def _judged(gate: MergeGate, chosen: Tried, task: bool, key: str) -> dict[str, Any]:
+    """Return how a budget stands at the chosen point, in the form of a training's gates.
+
+    It is held if the upper bound of the rise is within the limit, broken if the lower bound is beyond it.
+    """
     budget, change = gate.budget, chosen.changes[gate.budget.probe]
     sign = -1 if budget.falls else 1
-    held = change.upper <= budget.limit
     scale, unit = (100, " points") if task else (1, "")
-    value, allowed = (f"{scale * sign * each:+.4g}{unit}" for each in (change.value, budget.limit))
+    value, allowed, most = (
+        f"{scale * sign * each:+.4g}{unit}" for each in (change.value, budget.limit, change.upper)
+    )
     why = f"{value} from the base, of {allowed} allowed"
-    if not held and change.value <= budget.limit:
-        why += "; with its noise it may be more"
+    verdict = "not shown"
+    if not change.known:
+        why += "; its noise is not known"
+    elif change.upper <= budget.limit:
+        verdict = "held"
+    elif change.lower > budget.limit:
+        verdict = "broken"
+    else:
+        on = f", on {change.items} {'questions' if task else 'documents'}" if change.items else ""
+        why += f"; {most} is possible{on}"
     return {
+        "key": key,
         "budget": budget.text,
         "probe": budget.probe,
         "limit": sign * budget.limit,
         "unit": UNITS["task" if task else "text"],
         "action": gate.action,
-        "verdict": "held" if held else "broken",
+        "verdict": verdict,
         "value": sign * change.value,
-        "error": None if math.isnan(change.error) else change.error,
+        "error": change.error if change.known else None,
+        "items": change.items,
+        "needed_items": needed_items(budget.limit, change.error, change.items or 0),
         "why": why,
     }
 
 
-def require_budgets(metrics: Mapping[str, Any]) -> None:
-    """Raise if no weights keep the budgets, unless their gates only warn.
+def require_budgets(metrics: Mapping[str, Any], stage: str | None) -> None:
+    """Raise if the chosen weights are not shown to keep the budgets, unless their gates only warn.
+
+    Args:
+        stage: name of the stage in the recipe; None for the command, whose flags are then named.
 
     Raises:
-        GateFailed: naming all that are broken.
+        GateFailed: a budget is broken. GateNotShown: one is not shown to be held. Both name all of them.
     """
-    broken = [gate for gate in metrics["gates"] if gate["verdict"] == "broken" and gate["action"] == "fail"]
-    if broken:
-        said = "; ".join(f"{gate['budget']} is broken: {gate['why']}" for gate in broken)
-        raise GateFailed(
-            f"no weights that were tried keep the budget: {said}",
-            hint="The best compromise is kept. Search smaller weights or more points, or widen the budget.",
-            metrics=metrics,
-        )
+    measured = {gate["probe"]: gate["unit"] for gate in metrics["gates"]}
+
+    def setting(probe: str) -> str:
+        task = measured[probe] == UNITS["task"]
+        if stage is None:
+            return f"--task {probe}=ITEMS" if task else "--tokens"
+        return f"{stage}.search.tasks.{probe}.items" if task else f"{stage}.search.tokens"
+
+    require_held(
+        metrics,
+        setting,
+        remedy="Search smaller weights or more points",
+        kept="The best compromise is kept.",
+        lead="no weights that were tried are shown to keep the budget: ",
+    )
 
 
 def chosen_sentence(found: Found) -> str:

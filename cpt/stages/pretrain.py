@@ -41,7 +41,7 @@ class PretrainStage(Stage[PretrainConfig]):
     Config: ClassVar[type[StageConfig]] = PretrainConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "training")
-    contract: ClassVar[int] = 2
+    contract: ClassVar[int] = 3
     together: ClassVar[bool] = True
 
     def wire(self, config: PretrainConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
@@ -76,7 +76,7 @@ class PretrainStage(Stage[PretrainConfig]):
 
         Raises:
             RecipeError: the start is not there, or a gate's text has too few documents; nothing was trained.
-            GateFailed: a budget is broken at the end; everything is saved.
+            GateFailed: a budget is broken at the end, or not shown to be held; everything is saved.
         """
         from cpt.packed.model import load_model
         from cpt.stages.probing_samples import to_gpu
@@ -120,7 +120,7 @@ class PretrainStage(Stage[PretrainConfig]):
             _save_model(model, model_folder, folder)
 
         write_kept(context.output, result.kept, followed.passed, save, context.progress.message)
-        require_budgets(metrics)
+        require_budgets(metrics, config.monitor, settings.stage)
         return metrics
 
 
@@ -216,6 +216,7 @@ def settings_of(
         objective=config.objective,
         pull=config.pull,
         average=config.average,
+        stage=config.name or PretrainStage.kind,
     )
 
 
@@ -284,7 +285,7 @@ def _save_training(
         "faults": len(result.faults),
         "monitor": monitoring,
         "samples": dict(samples),
-        **probe_figures(config.gates, result, config.monitor.tolerance),
+        **probe_figures(config.gates, result, config.monitor.tolerance, settings.stage),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
     return {**summary, "ledger": ledger}

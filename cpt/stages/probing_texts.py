@@ -193,18 +193,19 @@ def _sampled(texts: Iterable[str], tokens: int, monitor: Monitor, model: Path, c
 
 def _say_if_few(name: str, documents: int, progress: Progress) -> None:
     """Tell that a text has too few documents to tell a rise from noise."""
-    from cpt.monitor.noise import critical, looks
+    from cpt.monitor.noise import bound, critical, looks
 
     if documents == 1:
         progress.message(
-            f"{name} is read on one document, so its noise is not known and any rise counts: raise "
-            "monitor.tokens, or hold out more text"
+            f"{name} is read on one document, so its noise is not known, and no budget of it can be shown to "
+            "be held or broken: raise monitor.tokens, or hold out more text"
         )
     elif documents < FEWEST:
-        errors = critical(looks(1, 1), documents)
         progress.message(
-            f"{name} is read on {documents} documents, so a rise counts only from {errors:,.0f} standard "
-            "errors on, and until then every budget of it holds: raise monitor.tokens, or hold out more text"
+            f"{name} is read on {documents} documents, so a budget of it is broken during the training only "
+            f"from {critical(looks(1, 1), documents):,.0f} standard errors beyond its limit on, and held or "
+            f"broken at the end only {bound(documents):.1f} standard errors or more from it: raise "
+            "monitor.tokens, or hold out more text"
         )
 
 

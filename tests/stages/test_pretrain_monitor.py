@@ -236,8 +236,8 @@ def test_the_budget_leaves_out_what_it_must_and_the_summary_says_so(inputs, tmp_
 @pytest.mark.parametrize(
     ("tokens", "said"),
     [
-        (2, "on one document, so its noise is not known"),
-        (60, " standard errors on, and until then every budget of it holds"),
+        (2, "on one document, so its noise is not known, and no budget of it can be shown to be held"),
+        (60, " standard errors beyond its limit on, and held or broken at the end only "),
     ],
 )
 def test_a_text_of_too_few_documents_is_told(inputs, tmp_path: Path, tokens: int, said: str) -> None:

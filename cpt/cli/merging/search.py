@@ -125,8 +125,8 @@ def search(
     The log and a page with the front lie beside the result: merged.search.jsonl, merged.search.html. The
     same command goes on where a search was stopped.
 
-    Exit codes: 0 merged, 2 the models or the settings do not fit, 3 no weights keep the budget: the best
-    compromise is written.
+    Exit codes: 0 merged, 2 the models or the settings do not fit, 3 no weights keep the budget, 4 none are
+    shown to keep it: the best compromise is written.
     """
     asked = from_flags(
         base,
@@ -277,11 +277,11 @@ def _search(
             _Told(view),
         )
     _write(replace(asked, request=request), found, candidates, output)
-    metrics = search_metrics(found, wanted.gates, tuple(wanted.settings.tasks))
+    metrics = search_metrics(found, wanted.gates, tuple(wanted.settings.tasks), stage=None)
     facts = {"folder": str(output), "method": request.method, **metrics}
     _write_page(facts, [model.name for model in request.models], output)
     try:
-        require_budgets(metrics)
+        require_budgets(metrics, stage=None)
     except GateFailed as error:
         return facts, error
     return facts, None

@@ -67,7 +67,7 @@ def test_the_front_is_printed_as_a_table(search, tmp_path: Path) -> None:
 def test_a_broken_budget_is_exit_code_3_and_the_best_compromise_is_kept(search, tmp_path: Path) -> None:
     code, _, err = search("--budget", "general <= 0", "--bounds", 0.9, 1.0)
     assert code == 3
-    assert "no weights that were tried keep the budget: general <= 0 is broken" in err
+    assert "no weights that were tried are shown to keep the budget: --budget: general <= 0 is broken" in err
     assert "best compromise" in err
     assert (tmp_path / "out/model.safetensors").exists()
 
