@@ -173,7 +173,7 @@ class Measured:
             for name, texts in self._texts.items()
         ]
         for name, task in settings.tasks.items():
-            items, grade = graded(name, task.items, settings.data, folder, start, self._material.seed)
+            items, grade, _ = graded(name, task.items, settings.data, folder, start, self._material.seed)
             probes.append(TaskProbe(name, items, grade, once))
         return probes
 

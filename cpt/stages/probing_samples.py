@@ -21,7 +21,7 @@ from cpt.stages.monitor_config import Drift, Samples
 if TYPE_CHECKING:
     from cpt.stages.probing_texts import Probed
 
-_PROMPT = 24
+PROMPT = 24
 """Tokens of a document that a sample continues."""
 
 _SHORTEST = 8
@@ -138,7 +138,7 @@ def _prompts(count: int, probed: Probed) -> list[tuple[str, list[int]]]:
         for index in np.random.default_rng(probed.seed).permutation(len(texts)):
             ids = tokenizer.encode(texts[index], add_special_tokens=False).ids
             if len(ids) >= _SHORTEST and taken < count:
-                found.append((source, ids[: min(_PROMPT, len(ids) // 2)]))
+                found.append((source, ids[: min(PROMPT, len(ids) // 2)]))
                 taken += 1
     return found
 

@@ -53,7 +53,7 @@ class Settings:
         objective: what is minimised.
         pull: of every trained weight towards its start.
         average: of the weights passed through, which is then the result.
-        allowance: of time for probes; without one all that are due are read in full.
+        allowance: of work for probes; without one all that are due are read in full.
         stage: name of the stage in the recipe, which messages about its settings begin with.
     """
 

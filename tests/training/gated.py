@@ -67,6 +67,7 @@ class Distance:
     kind: ClassVar[Kind] = "text"
     unit: ClassVar[Unit] = "bits per byte"
     divisible: ClassVar[bool] = False
+    work: ClassVar[float] = 1.0
     relative: ClassVar[bool] = False
 
     def read(self, subject: Subject, share: float) -> Items:
