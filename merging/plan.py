@@ -33,7 +33,7 @@ class Plan:
     """A merge that is ready to run.
 
     Attributes:
-        request: what was asked for; its models in the order in which they are merged.
+        request: what was asked for.
         tensors: of the result, in the order in which the first parent stores them.
         vocabulary_of: the parent whose vocabulary, configuration and tokenizer the result has, or has
             more tokens than.
@@ -98,7 +98,6 @@ def plan(request: Request, candidates: Sequence[Candidate] | None = None) -> Pla
     """
     method = check_request(request)
     named = {candidate.name: candidate for candidate in candidates or read_parents(request)}
-    request = _ordered(request, method)
     parents = [named[parent.name] for parent in request.parents]
     same = alike(parents)
     notes = check_same_architecture(parents, same_vocabulary=same)
@@ -148,16 +147,23 @@ def _problems(request: Request, method: Method) -> Iterator[str]:
     yield from wrong_values(request, method)
 
 
-def _ordered(request: Request, method: Method) -> Request:
-    """Models in an order of their own where exact arithmetic makes their order meaningless."""
-    if method.name != "task-arithmetic" or request.compute_dtype is not None:
-        return request
+def _places_in_sum(request: Request, method: Method) -> list[int]:
+    """Return each parent's place in the sums of a merge, the base first.
 
-    def key(parent: Any) -> tuple[str, str, str]:
-        settings = repr(sorted(parent.parameters.items()))
-        return settings, parent.folder.name, str(parent.folder)
+    Task arithmetic in float64 sums its models in an order of their own, so that a permutation of them
+    changes no bit of a row. The order of the parents themselves stays as it was asked for: ids of a union,
+    configuration and chat template follow from it and must not depend on the weights.
+    """
+    order = list(range(len(request.models)))
+    if method.name == "task-arithmetic" and request.compute_dtype is None:
 
-    return replace(request, models=tuple(sorted(request.models, key=key)))
+        def key(number: int) -> tuple[str, str, str]:
+            parent = request.models[number]
+            return repr(sorted(parent.parameters.items())), parent.folder.name, str(parent.folder)
+
+        order.sort(key=key)
+    first = int(request.base is not None)
+    return [*range(first), *(first + order.index(number) for number in range(len(order)))]
 
 
 class _Planner:
@@ -171,6 +177,7 @@ class _Planner:
         self._inputs = list(range(int(has_base and not self._has_base), len(parents)))
         names = [layer for name in parents[0].sources if (layer := layer_of(name)) is not None]
         self._layers = max(names, default=-1) + 1
+        self._place_in_sum = _places_in_sum(request, method)
 
     def without_alignment(self, notes: Sequence[str]) -> Plan:
         """The plan where all vocabularies are the same."""
@@ -246,8 +253,9 @@ class _Planner:
 
     def _plain(self, name: str) -> TensorPlan:
         """A tensor that has no rows per token."""
-        sources = tuple(self._parents[number].sources[name] for number in self._inputs)
-        return self._tensor(name, sources[0].shape, sources, (self._piece(name, 0, self._inputs, sources),))
+        summed = sorted(self._inputs, key=self._place_in_sum.__getitem__)
+        sources = tuple(self._parents[number].sources[name] for number in summed)
+        return self._tensor(name, sources[0].shape, sources, (self._piece(name, 0, summed, sources),))
 
     def _per_token(self, alignment: Alignment, tied: bool) -> Iterator[TensorPlan]:
         """The tensors with a row per token, under all names under which the first parent stores them."""
@@ -284,8 +292,9 @@ class _Planner:
         self, name: str, number: int, group: Group, sources: Sequence[Source], only: bool
     ) -> Piece:
         """The rows of one group."""
-        having = [parent for parent, _ in group.sources]
-        taken = tuple(rows_of(sources[parent], rows) for parent, rows in group.sources)
+        summed = sorted(group.sources, key=lambda source: self._place_in_sum[source[0]])
+        having = [parent for parent, _ in summed]
+        taken = tuple(rows_of(sources[parent], rows) for parent, rows in summed)
         rows = None if only else group.rows
         if group.case in (Case.MERGED, Case.PARTLY):
             return replace(self._piece(name, number, having, taken), rows=rows)
