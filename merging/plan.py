@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,13 @@ import torch
 from cpt.errors import CannotMerge, DataError
 from merging.adapters import read_model
 from merging.align import Alignment, Case, Group, align
-from merging.candidates import Candidate, alike, check_same_architecture, is_tied
+from merging.candidates import Candidate, alike, check_same_architecture, is_tied, new_tokens
 from merging.kernels import Piece, TensorPlan, seed_of
 from merging.methods import Method, find_method
 from merging.parameters import layer_of, unknown_parameters, values, wrong_values
 from merging.request import AUTO, BASE, UNION, Request
 from merging.sources import FileSource, Source, rows_of
-from merging.union import contains_all, union
+from merging.union import contains_all, out_of_reach, union
 
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 STORED = "stored"
@@ -42,6 +42,7 @@ class Plan:
         tied: whether its output embedding is its input embedding; None where that is as in all parents.
         alignment: how its rows come about; None where all vocabularies are the same.
         tokenizer: its tokenizer.json where no parent has it.
+        new_tokens: ids of its tokens that are new in every parent that has them.
         notes: what differs between the parents and does not keep them from being merged.
     """
 
@@ -54,6 +55,7 @@ class Plan:
     tied: bool | None = None
     alignment: Alignment | None = None
     tokenizer: Mapping[str, Any] | None = None
+    new_tokens: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -65,6 +67,36 @@ class Plan:
     def parameters(self) -> int:
         """How many numbers the result has."""
         return sum(int(np.prod(tensor.shape, dtype=np.int64)) for tensor in self.tensors)
+
+    @property
+    def ids(self) -> Mapping[str, int]:
+        """Id by token, for tokens that have a row."""
+        return self.alignment.target.ids if self.alignment else self.vocabulary_of.tokens
+
+    @cached_property
+    def added_tokens(self) -> dict[str, int]:
+        """Id by token, for the tokens that a union adds to the first parent's."""
+        if self.tokenizer is None:
+            return {}
+        return {
+            token: self.ids[token] for token in self.ids.keys() - self.vocabulary_of.vocabulary.ids.keys()
+        }
+
+    @cached_property
+    def out_of_reach(self) -> tuple[str, ...]:
+        """Tokens that a union adds and that its tokenizer never makes of a text."""
+        return () if self.tokenizer is None else out_of_reach(self.tokenizer, self.added_tokens)
+
+    @property
+    def reach_note(self) -> str:
+        """What to say of the tokens that are out of reach; nothing where there are none."""
+        lost, is_are = self.out_of_reach, "is" if len(self.out_of_reach) == 1 else "are"
+        if not lost:
+            return ""
+        return (
+            f"{len(lost):,} of {len(self.added_tokens):,} tokens that the union adds {is_are} out of reach: "
+            f"its tokenizer cuts text otherwise before it makes them, such as {lost[0]!r}"
+        )
 
 
 def read_parents(request: Request) -> tuple[Candidate, ...]:
@@ -206,12 +238,16 @@ class _Planner:
         per_token = {name for parent in self._parents for name in parent.tensors.names}
         tensors = [self._plain(name) for name in self._parents[0].sources if name not in per_token]
         tensors = [*self._per_token(alignment, tied), *tensors]
-        return self._plan(
-            tensors, anchor, target.rows, notes, tied=tied, alignment=alignment, tokenizer=tokenizer
-        )
+        return self._plan(tensors, anchor, target.rows, notes, alignment, tied=tied, tokenizer=tokenizer)
 
     def _plan(
-        self, tensors: Sequence[TensorPlan], anchor: Candidate, rows: int, notes: Sequence[str], **more: Any
+        self,
+        tensors: Sequence[TensorPlan],
+        anchor: Candidate,
+        rows: int,
+        notes: Sequence[str],
+        alignment: Alignment | None = None,
+        **more: Any,
     ) -> Plan:
         settings = self._named(self._request.settings or "") or anchor
         return Plan(
@@ -222,6 +258,8 @@ class _Planner:
             settings_of=settings,
             rows=rows,
             notes=tuple(notes),
+            alignment=alignment,
+            new_tokens=new_tokens(self._parents, alignment.target.ids if alignment else anchor.tokens),
             **more,
         )
 
