@@ -66,7 +66,7 @@ class MergeReport:
 
 def run(
     plan: Plan,
-    output: Path,
+    output: str | Path,
     *,
     shard_bytes: int = SHARD_BYTES,
     command: str | None = None,
@@ -95,7 +95,7 @@ def run(
     """
     layout = shards(plan.tensors, shard_bytes)
     total = sum(size_of(tensor) for tensor in plan.tensors)
-    with written_whole(output, total) as aside:
+    with written_whole(Path(output), total) as aside:
         done = 0
         checksums: dict[str, str] = {}
         for tensor in write_weights(aside, layout, checksums):
