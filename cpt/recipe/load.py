@@ -83,8 +83,7 @@ def _chain(role: str, name: str, steps: Mapping[str, Step]) -> list[StageConfig]
     chain: list[StageConfig] = []
     while (maker := steps.get(name)) is not None:
         chain.insert(0, maker.located)
-        model = maker.inputs.get("model") or next(iter(maker.inputs.values()), "")
-        name = maker.inputs.get("corpus", "") if role == "corpus" else model
+        name = maker.inputs.get("corpus", "") if role == "corpus" else maker.model_from
     return chain
 
 

@@ -145,6 +145,8 @@ def _write(plan: Plan, what: str, context: Context, chosen: str | None = None) -
         chosen=chosen,
         progress=lambda done, total: context.progress.update(done, total, "bytes"),
     )
+    if plan.reach_note:
+        context.progress.message(plan.reach_note)
     return asdict(report)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,6 +243,7 @@ def search_metrics(
             "holds": found.choice.holds,
             "points": len(found.tried),
             "arrived": found.arrived,
+            "at_bounds": [asdict(each) for each in found.at_bounds],
         },
         "search_points": [point(tried) for tried in found.tried],
         "gates": [
@@ -328,7 +329,8 @@ def chosen_sentence(found: Found) -> str:
     changes = ", ".join(f"{name} {change.value:+.4f}" for name, change in found.chosen.changes.items())
     limits = ", ".join(f"{limit.name} +{limit.most:g}" for limit in found.goal.limits)
     budget = f" Budget (worse than the base by at most, 95% sure): {limits}." if limits else ""
+    edges = "".join(f" {each.says[0].upper()}{each.says[1:]}." for each in found.at_bounds)
     return (
-        f"Chosen by a search over {len(found.tried)} merges ({found.choice.why}): {values}.{budget} "
+        f"Chosen by a search over {len(found.tried)} merges ({found.choice.why}): {values}.{edges}{budget} "
         f"Changes from the base there (less is better; bits per byte, or share of wrong answers): {changes}."
     )

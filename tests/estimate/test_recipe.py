@@ -89,6 +89,20 @@ def test_layers_that_an_earlier_training_adds(recipe_file: Path) -> None:
     assert [each.job.architecture.num_hidden_layers for each in jobs if each] == [2, 4]
 
 
+def test_new_tokens_of_a_model_that_is_merged_before_it_trains_again(recipe_file: Path) -> None:
+    more = """\
+  - merge: {models: [{from: pretrain, weight: 0.5}]}
+  - pretrain: {name: again, from: merge, tokens: 1000, trains: {rates: {new_tokens: 3}}}
+"""
+    recipe_file.write_text(recipe_file.read_text().replace("  - report\n", more))
+    recipe = load(recipe_file)
+    first, second = (plan_job(recipe, step, {}, fetch=True) for step in pretrain_steps(recipe))
+    assert first is not None
+    assert second is not None
+    assert second.job.architecture.vocab_size == first.job.architecture.vocab_size
+    assert len(second.job.settings.new_tokens) == 30
+
+
 @pytest.mark.parametrize(
     ("change", "rows"),
     [

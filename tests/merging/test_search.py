@@ -31,6 +31,17 @@ def test_without_a_rise_the_line_search_finds_the_largest_gain(base, other, tmp_
     assert len(found.tried) < 12
 
 
+def test_a_search_that_ends_on_a_bound_says_so(base, other, tmp_path) -> None:
+    """The largest gain is at 2, beyond what is searched."""
+    steep = Quadratic({"other": 2.0}, steep=-1e-9)
+    found = run(*one_weight(base, other, bounds=(0.0, 1.5)), Goal(), steep, tmp_path / "narrow")
+    assert [(each.name, each.value, each.bound) for each in found.at_bounds] == [
+        ("weight of other", 1.5, "upper")
+    ]
+    wide = run(*one_weight(base, other, bounds=(0.0, 3.0)), Goal(), steep, tmp_path / "wide")
+    assert wide.at_bounds == []
+
+
 def test_the_line_search_finds_the_weight_at_which_a_budget_just_holds(base, other, tmp_path) -> None:
     found = run(*one_weight(base, other), budget(0.04), Quadratic({"other": 0.8}), tmp_path / "log")
     assert found.choice.holds

@@ -11,7 +11,7 @@ import torch
 from adapted import write_base_and_adapted
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from stage_runs import make_corpus, model_artifact, run_stage
+from stage_runs import Heard, make_corpus, model_artifact, run_stage
 from tiny import write_jsonl
 
 from cpt.corpus import read_index
@@ -45,8 +45,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
     }
 
 
-def merge(inputs, folder: Path, models: Any = MODEL, **more: Any) -> dict[str, Any]:
-    return run_stage(STAGE, {"models": models} | more, inputs, folder)
+def merge(inputs, folder: Path, models: Any = MODEL, progress: Any = None, **more: Any) -> dict[str, Any]:
+    return run_stage(STAGE, {"models": models} | more, inputs, folder, progress)
+
+
+def card_of(folder: Path) -> str:
+    return (folder / "output/model/README.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +173,8 @@ def test_a_budget_lowers_the_weight_until_it_holds(plain, inputs, tmp_path: Path
     assert gate["verdict"] == "held"
     assert gate["value"] + 1.645 * gate["error"] <= rise / 4
     assert 0 < held["weights"]["one"] < 1
+    assert held["search"]["at_bounds"] == []
+    assert "bound" not in card_of(tmp_path).partition("Chosen by a search")[2].partition("Budget")[0]
     assert held["search"]["why"] == "the largest gain that keeps the budget"
 
 
@@ -181,11 +187,14 @@ def test_where_no_weight_keeps_the_budget_the_best_compromise_is_kept(inputs, tm
         merge(inputs, tmp_path / "fail", search=narrow, gates=[{"budget": "general <= 0"}])
     assert e.value.exit_code == 3
     assert e.value.metrics["weights"] == {"one": 0.8}
+    (edge,) = e.value.metrics["search"]["at_bounds"]
+    assert (edge["name"], edge["value"], edge["bound"]) == ("weight of one", 0.8, "lower")
+    assert "Weight of one is at its lower bound 0.8: lower `bounds`" in card_of(tmp_path / "fail")
     assert e.value.metrics["gates"][0]["verdict"] == "broken"
     assert (tmp_path / "fail/output/model/model.safetensors").exists()
-    warned = merge(
-        inputs, tmp_path / "warn", search=narrow, gates=[{"budget": "general <= 0", "action": "warn"}]
-    )
+    warning, heard = [{"budget": "general <= 0", "action": "warn"}], Heard()
+    warned = merge(inputs, tmp_path / "warn", search=narrow, gates=warning, progress=heard)
+    assert any("is at its lower bound 0.8" in message for message in heard.messages)
     assert warned["gates"][0]["verdict"] == "broken"
     assert warned["weights"] == {"one": 0.8}
 

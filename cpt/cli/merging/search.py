@@ -364,6 +364,8 @@ def _print(facts: Mapping[str, Any], output: Path) -> None:
         table.add_row("", "→" if point["chosen"] else "", *values, *cells, point["by"], style=style)
     console.print(table)
     console.print("  Changes from the base: bits per byte, or shares of wrong answers; less is better.")
+    for each in facts["search"]["at_bounds"]:
+        console.print(Text(f"  {each['says']}"), soft_wrap=True)
     for gate in facts["gates"]:
         console.print(Text(f"  {gate['budget']}: {gate['verdict']}, {gate['why']}"), soft_wrap=True)
     for ending in (LOG, PAGE):

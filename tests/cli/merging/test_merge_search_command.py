@@ -72,6 +72,14 @@ def test_a_broken_budget_is_exit_code_3_and_the_best_compromise_is_kept(search, 
     assert (tmp_path / "out/model.safetensors").exists()
 
 
+def test_a_weight_at_its_bound_is_told_by_command_page_and_card(search, tmp_path: Path) -> None:
+    _, out, _ = search("--budget", "general <= 0", "--bounds", 0.9, 1.0)
+    said = "eight of law is at its lower bound 0.9: lower `bounds` to look further"
+    assert f"w{said}" in " ".join(out.split())
+    assert f"w{said}" in (tmp_path / "out.search.html").read_text()
+    assert f"W{said}" in (tmp_path / "out/README.md").read_text()
+
+
 def test_the_same_command_measures_nothing_again(search, tmp_path: Path, monkeypatch) -> None:
     import shutil
 
