@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpt.errors import CptError, StageFailed
+from cpt.errors import CptError, DataError, StageFailed
 from evals import hub
 from evals.models.cached_model import CachedLM
-from evals.task_scores import Scored, choose_items
+from evals.task_files import aggregation_name
+from evals.task_scores import Scored, choose_items, not_known
 
 if TYPE_CHECKING:
     from evals.preparation import Prepared
@@ -45,6 +46,7 @@ def load_tasks(prepared: Sequence[Prepared], seed: int, failed: Failed) -> dict[
             try:
                 _seed_everything()
                 [task] = manager.load([dict(each.config)])["tasks"].values()
+                _refuse_unknown_aggregation(task, each.entry.metric.partition(",")[0])
                 choose_items(task, each.entry.items(each.level), seed)
                 tasks[name] = task
             except ConnectionError:
@@ -56,6 +58,15 @@ def load_tasks(prepared: Sequence[Prepared], seed: int, failed: Failed) -> dict[
             except Exception as error:  # whatever a data set or a task's own code raises
                 failed[name] = f"its data or its task file fails: {_told(error)}"
     return tasks
+
+
+def _refuse_unknown_aggregation(task: Any, metric: str) -> None:
+    """Raise DataError for a metric of which no error can be computed, before the model answers anything."""
+    aggregation = aggregation_name(task.aggregation().get(metric))
+    if not_known(aggregation):
+        raise DataError(
+            f"its metric `{metric}` is aggregated by `{aggregation}`, of which no error can be computed"
+        )
 
 
 def run_tasks(

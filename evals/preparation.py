@@ -18,7 +18,8 @@ from evals.local import DataFolder, Found
 from evals.results import LeftOut
 from evals.sources import Rows, Source, sources
 from evals.suite import Entry, Level, Suite
-from evals.task_files import metrics, task_config, task_files
+from evals.task_files import aggregation, metrics, task_config, task_files
+from evals.task_scores import not_known
 
 _UNREADABLE = (DataError, OSError, EOFError, BadZipFile, ValueError, LookupError, TypeError, AttributeError)
 _SPLITS = ("test_split", "validation_split", "training_split")
@@ -117,11 +118,19 @@ def _mistakes(suite: str, entry: Entry, folder: DataFolder | None) -> Iterator[s
 
 def _metric_mistake(where: str, entry: Entry) -> Iterator[str]:
     try:
-        known = metrics(task_config(entry.task))
+        config = task_config(entry.task)
     except DataError:
         return  # said of the task when it is left out
-    if entry.metric not in known:
-        yield f"{where}: no metric `{entry.metric}`; the task has {', '.join(known)}"
+    known, metric = metrics(config), entry.metric.partition(",")[0]
+    if metric not in known:
+        yield f"{where}: no metric `{metric}`; the task has {', '.join(known)}"
+    elif "class" not in config and not_known(aggregation(config, metric)):
+        others = [other for other in known if not not_known(aggregation(config, other))]
+        instead = f"; name another of its metrics: {', '.join(others)}" if others else ""
+        yield (
+            f"{where}: metric `{metric}` is aggregated by `{aggregation(config, metric)}`, of which no error "
+            f"can be computed{instead}"
+        )
 
 
 def _found(entry: Entry, folder: DataFolder | None) -> Found | None:

@@ -1,8 +1,8 @@
 """Greedy continuation of prompts until a stop string, in batches from which finished texts leave.
 
-The text is that of transformers' `generate` with `do_sample=False` and of lm-eval's HFLM: the end tokens of the
-model and of its tokenizer and the model's repetition penalty hold, the stop string is cut off. Sampling and
-beams are refused: their scores would depend on more than the model and the item.
+The text is that of transformers' `generate` with `do_sample=False` and of lm-eval's HFLM: the end tokens of
+the model and of its tokenizer and the model's repetition penalty hold, the stop string is cut off. Sampling
+and beams are refused: their scores would depend on more than the model and the item.
 
 Shapes: B rows of a batch, L tokens of the longest so far, V rows of the head.
 """

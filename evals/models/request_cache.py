@@ -35,7 +35,7 @@ _VARIABLES = 500
 
 
 def request_key(kind: str, arguments: Sequence[Any]) -> str:
-    """Return the hash of a request: its kind (loglikelihood, …), what is asked, and how it is answered here."""
+    """Return the hash of a request: its kind (loglikelihood, …), what is asked, and how it is answered."""
     answering = [kind, CONTRACTS[kind], *([NEW_TOKENS] if kind == "generate_until" else [])]
     said = json.dumps([answering, *arguments], sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()

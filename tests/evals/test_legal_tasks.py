@@ -9,8 +9,11 @@ import pytest
 from tasks_on_files import chosen, prompts, task_on_files, written
 
 from evals.catalogue import suites
+from evals.metrics import aggregate
+from evals.preparation import prepare
 from evals.sources import casehold
-from evals.task_files import task_config
+from evals.suite import Entry, Suite
+from evals.task_files import aggregation, task_config
 
 _FALL = 1 / 3
 
@@ -283,7 +286,6 @@ def test_contract_nli_five_hypotheses(tmp_path):
 
 
 def test_contract_nli_f1_is_the_mean_over_hypotheses():
-    f1 = task_config("contract_nli")["metric_list"][1]["aggregation"]
     # of a: 1 right of 2 said and 2 true; of b: none said nor true; of c: right
     values = [
         ("a", True, True),
@@ -293,7 +295,15 @@ def test_contract_nli_f1_is_the_mean_over_hypotheses():
         ("c", True, True),
     ]
 
-    assert f1(values) == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert aggregation(task_config("contract_nli"), "f1_contradiction") == "mean_f1"
+    assert aggregate("mean_f1", values) == pytest.approx((1 / 2 + 0 + 1) / 3)
+
+
+@pytest.mark.parametrize("metric", ["f1_contradiction", "f1_entailment"])
+def test_contract_nli_may_be_scored_by_any_of_its_metrics(tmp_path, metric):
+    suite = Suite(name="nli", about="One.", tasks=(Entry(task="contract_nli", metric=metric),))
+    [ready], _ = prepare([(suite, "full")], None, tmp_path)
+    assert ready.entry.metric == metric
 
 
 def test_casehold_five_excerpts(tmp_path, monkeypatch):
