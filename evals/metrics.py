@@ -126,7 +126,7 @@ def mean_weighted_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
 
 
 def mean_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """Mean over groups of their F1 of class 1, over (group, gold, predicted), of the groups that are drawn."""
+    """Mean over groups of their F1 of class 1, over (group, gold, predicted), as in `mean_weighted_f1`."""
     return _mean_of_groups(f1, values, weights_RN)
 
 

@@ -40,8 +40,9 @@ def test_the_general_suite_has_every_paradigm_of_blimp_and_the_subjects_of_no_do
 def test_every_task_of_every_suite_exists_with_its_metric_and_its_data_set(tmp_path: Path) -> None:
     chosen = [(suite, "full") for suite in suites().values()]
     ready, left_out = prepare(chosen, None, tmp_path)  # raises if not
-    assert len(ready) == sum(len(suite.tasks) for suite in suites().values())
-    assert left_out == []
+    needs_an_extra = {"golden_touchstone_edtsum"}
+    assert {one.task for one in left_out} <= needs_an_extra
+    assert len(ready) + len(left_out) == sum(len(suite.tasks) for suite in suites().values())
 
 
 def test_a_task_that_differs_in_a_word_is_written_once(tmp_path: Path) -> None:
