@@ -12,7 +12,7 @@ _COLUMNS = ("instruction", "input", "output")
 
 
 def read(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Columns of IDEA-FinAI/Golden-Touchstone: instruction, input, output, and the tags of a file that has them.
+    """Columns of IDEA-FinAI/Golden-Touchstone: instruction, input, output, and `label` of a tagged file.
 
     The part is the file's folder and the beginning of its name: `finqa/finqa`.
     """
