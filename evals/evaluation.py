@@ -91,6 +91,7 @@ def evaluate(
             "precision": settings["precision"],
             "backend": backend,
             "start": [*prompting.start.tokens, prompting.start.empty],
+            "end": prompting.end,
             "chat": prompting.full.chat_template if chat else None,
         },
         say,

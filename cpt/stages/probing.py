@@ -133,7 +133,7 @@ def graded(
     metric = entry.metric.partition(",")[0]
 
     def grade(module: PackedLanguageModel, first: int) -> list[float]:
-        lm = PackedLM(module, prompting.tokenizer, start_token=prompting.start)
+        lm = PackedLM(module, prompting.tokenizer, start_token=prompting.start, end_token=prompting.end)
         asked = [by_item[item] for item in order[:first]]
         answers = iter(lm.loglikelihood([request for each in asked for request in each]))
         scores = [task.process_results(each[0].doc, [next(answers) for _ in each]) for each in asked]

@@ -89,6 +89,7 @@ def _packed(
         PackedLanguageModel(model),
         prompting.tokenizer,
         start_token=prompting.start,
+        end_token=prompting.end,
         on_progress=on_progress,
         batch_tokens=batch_tokens,
     )
