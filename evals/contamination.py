@@ -81,20 +81,18 @@ def contaminated(
     overlaps: Mapping[str, TaskOverlaps],
     text: Mapping[str, int],
     not_searched: Mapping[str, str],
-    seed: int = 0,
 ) -> Contamination:
     """Scores of an evaluation on clean and on dirty items.
 
     Args:
         overlaps: by task, what `evals.overlap.find_overlaps` found of its items.
-        seed: of the bootstrap errors.
     """
     return Contamination(
         model=results.model,
         fingerprint=results.fingerprint,
         text=dict(text),
         tasks=tuple(
-            _task(score, results.items[score.task], overlaps[score.task], seed)
+            _task(score, results.items[score.task], overlaps[score.task])
             for score in results.tasks
             if score.task in overlaps
         ),
@@ -123,7 +121,7 @@ def read_contamination(file: Path) -> Contamination:
         raise UsageError(f"{place}: {reason}", hint="cpt eval contamination RESULTS makes one.") from error
 
 
-def without_dirty(results: Results, found: Contamination, seed: int = 0) -> Results:
+def without_dirty(results: Results, found: Contamination) -> Results:
     """The evaluation as if it had never had the dirty items; a task with none left is gone.
 
     The dirty items of one model's training text are taken out of another's results too, so that both are
@@ -135,7 +133,7 @@ def without_dirty(results: Results, found: Contamination, seed: int = 0) -> Resu
         for name, each in results.items.items()
         if (kept := _chosen(each, [id not in dirty.get(name, ()) for id in each.ids])).ids
     }
-    tasks = tuple(_again(score, items[score.task], seed) for score in results.tasks if score.task in items)
+    tasks = tuple(_again(score, items[score.task]) for score in results.tasks if score.task in items)
     return results.model_copy(update={"tasks": tasks, "items": items, "averages": averages(tasks)})
 
 
@@ -144,11 +142,11 @@ def sources(task: TaskContamination) -> Counter[str]:
     return Counter(source for item in task.items.values() for source in item.found_in)
 
 
-def _task(score: TaskScore, items: Items, overlaps: TaskOverlaps, seed: int) -> TaskContamination:
+def _task(score: TaskScore, items: Items, overlaps: TaskOverlaps) -> TaskContamination:
     found = overlaps.items
     verdicts = [found[id].verdict if id in found else None for id in items.ids]
     parts = {
-        verdict: _part(_chosen(items, [each == verdict for each in verdicts]), seed)
+        verdict: _part(_chosen(items, [each == verdict for each in verdicts]))
         for verdict in ("clean", "dirty", "short")
     }
     dirty = {id: each for id, each in found.items() if each.verdict == "dirty"}
@@ -169,21 +167,21 @@ def _task(score: TaskScore, items: Items, overlaps: TaskOverlaps, seed: int) -> 
     )
 
 
-def _part(items: Items, seed: int) -> Part:
+def _part(items: Items) -> Part:
     if not items.ids:
         return Part(n=0, score=None, stderr=None)
     return Part(
         n=len(items.ids),
         score=aggregate(items.aggregation, items.values),
-        stderr=standard_error(items.aggregation, items.values, seed, items.clusters),
+        stderr=standard_error(items.aggregation, items.values, items.clusters),
     )
 
 
-def _again(score: TaskScore, items: Items, seed: int) -> TaskScore:
+def _again(score: TaskScore, items: Items) -> TaskScore:
     """A task's score on some of its items; its other metrics are not known of them."""
     if len(items.ids) == score.n:
         return score
-    part = _part(items, seed)
+    part = _part(items)
     return score.model_copy(update={"n": part.n, "score": part.score, "stderr": part.stderr, "others": {}})
 
 

@@ -54,8 +54,8 @@ def evaluate(
         start_token: precedes every text; "auto" for what the tokenizer itself puts there, None for nothing.
         chat: put prompts into the model's chat template.
         batch_tokens: tokens that go through the model at once.
-        seed: of the items that a level takes, of few-shot examples, and of bootstrap errors. The same items
-            are taken for every model.
+        seed: of the items that a level takes, and of few-shot examples. The same items are taken for every
+            model.
         on_progress: called with the requests done and all requests of a kind.
         on_message: told what is going on.
 
@@ -168,7 +168,7 @@ def _scores(
             if name not in outputs:
                 continue
             try:
-                scores.append(task_score(each, outputs[name], lm.cut[name], seed))
+                scores.append(task_score(each, outputs[name], lm.cut[name]))
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:
                 failed[name] = f"it cannot be scored: {error}"
     for name, why in failed.items():

@@ -34,7 +34,9 @@ class TaskScore(Frozen):
 
     Attributes:
         n: items scored.
-        stderr: standard error of `score`; None for a single item.
+        stderr: standard error of `score` (`evals.metrics.standard_error`); None for a single item.
+        chance: score of guessing among the choices, where it is known.
+        majority: share of the most frequent gold label; None where answers are no labels.
         others: the task's other metrics, by name.
         version: of the task (lm-eval's), so that only equal tasks are compared.
         data: "hub", or the source's name and the hash of its local files.
@@ -49,6 +51,7 @@ class TaskScore(Frozen):
     score: float
     stderr: float | None
     chance: float | None = None
+    majority: float | None = None
     fewshot: int = 0
     version: str = ""
     data: str = "hub"

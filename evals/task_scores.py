@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from evals.preparation import Prepared
 
 _EXACT = 1e-9
+_OPTION = re.compile(r"\W*\w\W*")
 
 OF_DEFINED = "nanmean"
 """lm-eval's name for the mean of those items whose value is a number."""
@@ -57,7 +59,7 @@ def choose_items(task: Any, count: int | None, seed: int) -> None:
     setattr(task, name, lambda: chosen)
 
 
-def task_score(prepared: Prepared, scored: Scored, cut: int, seed: int) -> tuple[TaskScore, Items]:
+def task_score(prepared: Prepared, scored: Scored, cut: int) -> tuple[TaskScore, Items]:
     """A task's score and its items.
 
     Args:
@@ -90,8 +92,9 @@ def task_score(prepared: Prepared, scored: Scored, cut: int, seed: int) -> tuple
         higher_is_better=bool(scored.task.higher_is_better().get(metric, True)),
         n=len(values),
         score=score,
-        stderr=standard_error(aggregation, values, seed, clusters),
+        stderr=standard_error(aggregation, values, clusters),
         chance=entry.chance,
+        majority=_majority(scored.task, with_value, values),
         fewshot=int(scored.task.get_config("num_fewshot") or 0),
         version=str(scored.task.VERSION),
         data=prepared.data,
@@ -100,6 +103,22 @@ def task_score(prepared: Prepared, scored: Scored, cut: int, seed: int) -> tuple
     )
     ids = item_ids([sample["doc"] for sample in with_value])
     return found, Items(ids=ids, values=values, aggregation=aggregation, clusters=clusters)
+
+
+def _majority(task: Any, samples: Sequence[Mapping[str, Any]], values: Sequence[Any]) -> float | None:
+    """Share of the most frequent gold label, which one answer for everything scores; None without labels.
+
+    Labels are answers that recur: choices that are the same in every item, or texts of which each comes four
+    times on average. The letters of options are none, as their order says nothing.
+    """
+    if not set(values) <= {0.0, 1.0}:
+        return None
+    if task.OUTPUT_TYPE == "multiple_choice":
+        choices = {tuple(str(continuation) for _, continuation in s["arguments"]) for s in samples}
+        if len(choices) != 1 or all(_OPTION.fullmatch(choice) for choice in next(iter(choices))):
+            return None
+    counts = Counter(str(sample["target"]) for sample in samples)
+    return max(counts.values()) / len(samples) if 4 * len(counts) <= len(samples) else None
 
 
 def _metric(wanted: str, scored: Scored) -> tuple[str, str]:

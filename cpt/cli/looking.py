@@ -157,9 +157,13 @@ def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
         table.add_row("", name, f"{before:.4f}", f"{after:.4f}", change, dip)
     if table.row_count:
         console.print(table)
-    averages = (data.get("suites") or {}).get("averages", {})
+    suites = data.get("suites") or {}
+    averages = suites.get("averages", {})
     if averages:
         console.print(_suite_rows(averages))
+    for suite in dict.fromkeys(each["suite"] for each in suites.get("no_signal", ())):
+        if suite not in averages:
+            console.print(f"{suite}: neither model is above guessing in any task", soft_wrap=True)
     console.print(f"Report: {page}", soft_wrap=True)
 
 

@@ -84,7 +84,8 @@ def compare_suites(
         seed: of the comparison's resamples; the items are those of `cpt eval run`.
 
     Returns:
-        Plain data: `averages` and `retention` by suite, `tasks` by name, `left_out`.
+        Plain data: `averages` and `retention` by suite, `groups`, `tasks` by name, `no_signal` (tasks that
+        neither average nor verdict counts), `left_out`.
     """
     from evals.caches import answer_cache, data_cache
     from evals.catalogue import select
@@ -114,6 +115,8 @@ def compare_suites(
         save_results(results, folder / role)
         found[role] = results
     comparison = compare(found["before"], found["after"], confidence=confidence, seed=seed)
+    for note in comparison.notes:
+        progress.message(note)
     left = [each.model_dump() for each in found["after"].left_out]
     return {**_facts(comparison, retentions(comparison)), "levels": found["after"].suites, "left_out": left}
 
@@ -121,20 +124,28 @@ def compare_suites(
 def _facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, Any]:
     return {
         "averages": {each.suite: each.model_dump(mode="json") for each in comparison.averages},
+        "groups": [each.model_dump(mode="json") for each in comparison.groups],
         "tasks": {each.task: each.model_dump(mode="json") for each in comparison.tasks},
+        "no_signal": [each.model_dump(mode="json") for each in comparison.no_signal],
         "retention": {each.domain: each.model_dump(mode="json") for each in scores},
         "not_compared": [each.model_dump(mode="json") for each in comparison.not_compared],
     }
 
 
 def suite_metrics(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each suite's averages and the verdict, for `artifact.json`."""
+    """Each suite's averages, over how many tasks they are, and the verdict, for `artifact.json`."""
+    silent = dict.fromkeys(each["suite"] for each in found["no_signal"])
     return {
-        suite: {
-            "before": each["a"],
-            "after": each["b"],
-            "difference": each["difference"],
-            "verdict": each["verdict"],
-        }
-        for suite, each in found["averages"].items()
+        **{suite: {"verdict": "no signal"} for suite in silent},
+        **{
+            suite: {
+                "before": each["a"],
+                "after": each["b"],
+                "difference": each["difference"],
+                "tasks": each["tasks"],
+                "of": each["of"],
+                "verdict": each["verdict"],
+            }
+            for suite, each in found["averages"].items()
+        },
     }

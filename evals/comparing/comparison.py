@@ -1,21 +1,32 @@
-"""Two evaluations held against each other: what changed beyond the noise, task by task and suite by suite."""
+"""Two evaluations held against each other: what changed beyond the noise, by task, group and suite.
+
+Verdicts are corrected for the number of questions in three families, each at the whole level:
+
+- groups of tasks, and the tasks that are in no group (or alone in one): the questions that a reader asks. A
+  group is its tasks' mean: fifty subjects of five items each, none of which could show anything by itself;
+- tasks inside groups: where in a group the change is. They do not wait for a verdict on their group: a group
+  whose tasks moved in opposite directions has none, and its tasks must be found all the same;
+- suites.
+
+Tasks on which neither model is above guessing take part in none of them (`evals.comparing.signal`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from cpt.errors import UsageError
 from evals.comparing.averages import weights
-from evals.comparing.correction import Correction, adjust
+from evals.comparing.correction import Correction
 from evals.comparing.differences import Difference, of_suite, of_task
+from evals.comparing.judging import Judge, Verdict
 from evals.comparing.matching import Matched, NotCompared, check_settings, match
+from evals.comparing.signal import guessing, with_signal
 from evals.metrics import aggregate
 from evals.results import Frozen, Results
 
 RESAMPLES = 10_000
-Verdict = Literal["better", "worse", "no change"]
 
 
 class Compared(Frozen):
@@ -24,7 +35,7 @@ class Compared(Frozen):
     Attributes:
         interval: of the difference, for itself alone; None where the items do not tell.
         p: probability of a difference at least as large, were there none.
-        p_adjusted: the same, corrected for the number of tasks (of suites); decides the verdict.
+        p_adjusted: the same, corrected for the number of questions of its family; decides the verdict.
         visible: smallest true difference that would be found with the comparison's power, after correction.
         verdict: of B against A; "no change" is a difference inside the noise, not a proof of equality.
     """
@@ -63,16 +74,45 @@ class TaskComparison(Compared):
     only_b: int
 
 
+class GroupComparison(Compared):
+    """Means over the tasks of a group, two or more."""
+
+    group: str
+    tasks: int
+
+
 class AverageComparison(Compared):
-    """Macro averages of a suite over the tasks compared.
+    """Macro averages of a suite over the tasks that tell anything.
 
     Attributes:
+        tasks: tasks averaged.
+        of: tasks compared; the others are in `NoSignal` or `apart`.
         apart: tasks compared but not averaged, as a lower score is better there.
     """
 
     groups: int
     tasks: int
+    of: int
     apart: tuple[str, ...]
+
+
+class NoSignal(Frozen):
+    """A task on which neither model is above guessing.
+
+    Attributes:
+        guessing: score that needs no understanding; None where nothing is right by chance.
+    """
+
+    task: str
+    suite: str
+    group: str
+    metric: str
+    n: int
+    a: float
+    a_stderr: float | None
+    b: float
+    b_stderr: float | None
+    guessing: float | None
 
 
 class Comparison(Frozen):
@@ -82,6 +122,8 @@ class Comparison(Frozen):
         a, b: the models' references.
         confidence: of the intervals; the verdicts are at the level 1 - confidence.
         power: that `visible` refers to.
+        tasks: tasks with a verdict, those inside groups too.
+        no_signal: tasks without one; a suite of such tasks alone has no average.
         notes: what a reader must know of the comparison as a whole.
     """
 
@@ -95,7 +137,9 @@ class Comparison(Frozen):
     resamples: int
     seed: int
     averages: tuple[AverageComparison, ...]
+    groups: tuple[GroupComparison, ...]
     tasks: tuple[TaskComparison, ...]
+    no_signal: tuple[NoSignal, ...] = ()
     not_compared: tuple[NotCompared, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -109,11 +153,14 @@ def compare(
     power: float = 0.8,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    signal_only: bool = True,
 ) -> Comparison:
     """Compare two evaluations on the items that they share.
 
     Args:
-        correction: for the number of tasks, of all suites together; averages are corrected among themselves.
+        correction: for the number of questions of a family, of all suites together.
+        signal_only: leave out tasks on which neither model is above guessing. Without it averages are those
+            of the evaluations.
 
     Raises:
         UsageError: the evaluations have different settings, or nothing in common.
@@ -123,11 +170,26 @@ def compare(
     if not matched:
         reasons = "".join(f"\n  {left.suite} {left.task}: {left.why}" for left in not_compared)
         raise UsageError(f"{a.model} and {b.model} have no task that can be compared{reasons}")
-    differences = [
-        of_task(task, aggregate, confidence=confidence, resamples=resamples, seed=seed) for task in matched
+    found = [
+        _Pair(task, of_task(task, aggregate, confidence=confidence, resamples=resamples, seed=seed))
+        for task in matched
     ]
-    judge = _Judge(1 - confidence, correction, power)
-    judged = judge(differences, [task.a.higher_is_better for task in matched])
+    kept = with_signal(*zip(*found, strict=True)) if signal_only else [True] * len(found)
+    telling = [pair for pair, tells in zip(found, kept, strict=True) if tells]
+    silent = [pair for pair, tells in zip(found, kept, strict=True) if not tells]
+    groups = _by_group(telling)
+    inside = {_name(pair): pair for pairs in groups.values() for pair in pairs}
+    alone = {_name(pair): pair for pair in telling if _name(pair) not in inside}
+    means = [
+        of_suite([pair.difference for pair in pairs], weights(["g"] * len(pairs)), confidence=confidence)
+        for pairs in groups.values()
+    ]
+    judge = Judge(1 - confidence, correction, power)
+    asked = [*means, *(pair.difference for pair in alone.values())]
+    upwards = [*(True for _ in means), *(pair.task.a.higher_is_better for pair in alone.values())]
+    judged = judge(asked, upwards)
+    judged_inside = judge([pair.difference for pair in inside.values()], [True] * len(inside))
+    of_tasks = dict(zip([*alone, *inside], [*judged[len(means) :], *judged_inside], strict=True))
     return Comparison(
         a=a.model,
         b=b.model,
@@ -138,55 +200,45 @@ def compare(
         power=power,
         resamples=resamples,
         seed=seed,
-        averages=tuple(_averages(matched, differences, judge)),
-        tasks=tuple(map(_task, matched, differences, judged)),
+        averages=tuple(_averages(telling, matched, judge)),
+        groups=tuple(
+            GroupComparison(suite=suite, group=group, tasks=len(pairs), **fields)
+            for ((suite, group), pairs), fields in zip(groups.items(), judged, strict=False)
+        ),
+        tasks=tuple(_task(pair, of_tasks[_name(pair)]) for pair in telling),
+        no_signal=tuple(map(_no_signal, silent)),
         not_compared=tuple(not_compared),
-        notes=(*_of_models(a, b), *_of_items(matched), *_of_draws(differences, judge, resamples)),
+        notes=(
+            *_of_models(a, b),
+            *_of_items(matched),
+            *_of_signal(telling, silent),
+            *judge.too_few_resamples(asked, resamples),
+        ),
     )
 
 
-@dataclass(frozen=True)
-class _Judge:
-    """Turns differences that are asked about together into verdicts."""
+class _Pair(NamedTuple):
+    """A task and what its items show."""
 
-    level: float
-    correction: Correction
-    power: float
-
-    def __call__(
-        self, differences: Sequence[Difference], higher_is_better: Sequence[bool]
-    ) -> list[dict[str, Any]]:
-        """The fields of `Compared` but for the suite."""
-        adjusted = adjust([found.p for found in differences], self.correction)
-        strictest = self.strictest(len(differences))
-        return [
-            {
-                "a": found.a,
-                "a_stderr": found.a_stderr,
-                "b": found.b,
-                "b_stderr": found.b_stderr,
-                "difference": found.difference,
-                "stderr": found.stderr,
-                "interval": found.interval,
-                "p": found.p,
-                "p_adjusted": p,
-                "visible": found.visible(strictest, self.power),
-                "verdict": self._verdict(found.difference if up else -found.difference, p),
-            }
-            for found, p, up in zip(differences, adjusted, higher_is_better, strict=True)
-        ]
-
-    def strictest(self, questions: int) -> float:
-        """Level that a p-value has to reach were it the smallest of so many."""
-        return self.level if self.correction == "none" else self.level / max(1, questions)
-
-    def _verdict(self, gain: float, p: float) -> Verdict:
-        if p > self.level or gain == 0:
-            return "no change"
-        return "better" if gain > 0 else "worse"
+    task: Matched
+    difference: Difference
 
 
-def _task(task: Matched, difference: Difference, judged: Mapping[str, Any]) -> TaskComparison:
+def _name(pair: _Pair) -> tuple[str, str]:
+    return pair.task.a.suite, pair.task.a.task
+
+
+def _by_group(pairs: Sequence[_Pair]) -> dict[tuple[str, str], list[_Pair]]:
+    """Tasks by suite and group; groups of a single task are left out, and tasks in which lower is better."""
+    groups: dict[tuple[str, str], list[_Pair]] = {}
+    for pair in pairs:
+        if pair.task.a.higher_is_better:
+            groups.setdefault((pair.task.a.suite, pair.task.a.group), []).append(pair)
+    return {name: members for name, members in groups.items() if len(members) > 1}
+
+
+def _task(pair: _Pair, judged: Mapping[str, Any]) -> TaskComparison:
+    task = pair.task
     return TaskComparison(
         task=task.a.task,
         suite=task.a.suite,
@@ -195,34 +247,49 @@ def _task(task: Matched, difference: Difference, judged: Mapping[str, Any]) -> T
         higher_is_better=task.a.higher_is_better,
         chance=task.a.chance,
         n=len(task.first),
-        units=difference.units,
+        units=pair.difference.units,
         only_a=task.only_a,
         only_b=task.only_b,
         **judged,
     )
 
 
+def _no_signal(pair: _Pair) -> NoSignal:
+    task, found = pair
+    return NoSignal(
+        task=task.a.task,
+        suite=task.a.suite,
+        group=task.a.group,
+        metric=task.a.metric,
+        n=len(task.first),
+        a=found.a,
+        a_stderr=found.a_stderr,
+        b=found.b,
+        b_stderr=found.b_stderr,
+        guessing=guessing(task),
+    )
+
+
 def _averages(
-    matched: Sequence[Matched], differences: Sequence[Difference], judge: _Judge
+    telling: Sequence[_Pair], matched: Sequence[Matched], judge: Judge
 ) -> Iterator[AverageComparison]:
-    suites: dict[str, list[int]] = {}
-    apart: dict[str, list[str]] = {}
-    for place, task in enumerate(matched):
-        if task.a.higher_is_better:
-            suites.setdefault(task.a.suite, []).append(place)
-        else:
-            apart.setdefault(task.a.suite, []).append(task.a.task)
-    groups = {suite: [matched[place].a.group for place in places] for suite, places in suites.items()}
+    suites: dict[str, list[_Pair]] = {}
+    for pair in telling:
+        if pair.task.a.higher_is_better:
+            suites.setdefault(pair.task.a.suite, []).append(pair)
+    groups = {suite: [pair.task.a.group for pair in pairs] for suite, pairs in suites.items()}
     found = [
-        of_suite([differences[place] for place in places], weights(groups[suite]), confidence=1 - judge.level)
-        for suite, places in suites.items()
+        of_suite([pair.difference for pair in pairs], weights(groups[suite]), confidence=1 - judge.level)
+        for suite, pairs in suites.items()
     ]
     for suite, judged in zip(suites, judge(found, [True] * len(found)), strict=True):
+        compared = [task.a for task in matched if task.a.suite == suite]
         yield AverageComparison(
             suite=suite,
             groups=len(set(groups[suite])),
             tasks=len(groups[suite]),
-            apart=tuple(apart.get(suite, ())),
+            of=len(compared),
+            apart=tuple(task.task for task in compared if not task.higher_is_better),
             **judged,
         )
 
@@ -245,11 +312,8 @@ def _of_items(matched: Sequence[Matched]) -> Iterator[str]:
             )
 
 
-def _of_draws(differences: Sequence[Difference], judge: _Judge, resamples: int) -> Iterator[str]:
-    smallest = 1 / (resamples + 1)
-    drawn = any(task.disagreement is None for task in differences)
-    if drawn and judge.strictest(len(differences)) < smallest:
-        yield (
-            f"{resamples:,} resamples give no p-value below {smallest:.2g}: too few for a verdict on a "
-            f"graded score among {len(differences):,} tasks."
-        )
+def _of_signal(telling: Sequence[_Pair], silent: Sequence[_Pair]) -> Iterator[str]:
+    averaged = {pair.task.a.suite for pair in telling if pair.task.a.higher_is_better}
+    for suite in dict.fromkeys(pair.task.a.suite for pair in silent):
+        if suite not in averaged:
+            yield f"{suite}: neither model is above guessing in any task, so the suite has no average."

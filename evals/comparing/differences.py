@@ -28,6 +28,7 @@ from evals.comparing.resampling import (
     pair,
     percentiles,
 )
+from evals.metrics import standard_error
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,13 @@ class Difference:
     """Second model minus first.
 
     Attributes:
-        a, b: the models' scores, with their standard errors.
+        a, b: the models' scores, with their standard errors (`evals.metrics.standard_error`).
         stderr: of the difference, None for a single item.
         interval: None where the items do not tell (a single one, or all with the same values).
         exchanged: [draws] the difference, were both one model.
         disagreement: share of items that just one model gets right; None if the score is not a share.
         units: independent observations.
+        differing: of them those on which the models' answers differ.
     """
 
     a: float
@@ -54,6 +56,17 @@ class Difference:
     exchanged: np.ndarray
     disagreement: float | None
     units: int
+    differing: int
+
+    @property
+    def smallest(self) -> float:
+        """Return the smallest p-value that answers which differ on so many units can have.
+
+        Of the 2^differing ways to exchange answers, no fewer than two are as extreme as any: one and its
+        mirror image. The number does not depend on whose answers are the better ones.
+        """
+        exact = min(1.0, 2.0 * 0.5**self.differing)
+        return exact if self.disagreement is not None else max(exact, 1 / (1 + len(self.exchanged)))
 
     def visible(self, level: float, power: float) -> float | None:
         """Smallest true difference found with probability `power` by a test at `level`; None if none is."""
@@ -100,6 +113,7 @@ def of_suite(differences: Sequence[Difference], shares: np.ndarray, *, confidenc
         exchanged=exchanged,
         disagreement=None,
         units=sum(task.units for task in differences),
+        differing=sum(task.differing for task in differences),
     )
 
 
@@ -111,21 +125,18 @@ def _of_shares(
     toss = np.random.default_rng([*source, 1]).binomial(won + lost, 0.5, size=resamples)
     return Difference(
         a=float(one.mean()),
-        a_stderr=_standard_error(one),
+        a_stderr=standard_error("mean", first),
         b=float(other.mean()),
-        b_stderr=_standard_error(other),
+        b_stderr=standard_error("mean", second),
         difference=(won - lost) / n,
-        stderr=_standard_error(other - one),
+        stderr=None if n < 2 else float((other - one).std(ddof=1)) / math.sqrt(n),
         interval=paired_shares.score_interval(n, won, lost, confidence),
         p=paired_shares.mcnemar(won, lost),
         exchanged=(2 * toss - won - lost) / n,
         disagreement=(won + lost) / n,
         units=n,
+        differing=won + lost,
     )
-
-
-def _standard_error(values: np.ndarray) -> float | None:
-    return None if len(values) < 2 else float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
 def _of_scores(
@@ -146,9 +157,9 @@ def _of_scores(
         drawn = second - first
     return Difference(
         a=a,
-        a_stderr=_spread(first, pairs.units),
+        a_stderr=standard_error(task.aggregation, task.first, task.clusters),
         b=b,
-        b_stderr=_spread(second, pairs.units),
+        b_stderr=standard_error(task.aggregation, task.second, task.clusters),
         difference=b - a,
         stderr=_spread(drawn, pairs.units),
         interval=_quantiles(drawn, pairs.units, confidence),
@@ -156,6 +167,7 @@ def _of_scores(
         exchanged=exchanged,
         disagreement=None,
         units=pairs.units,
+        differing=pairs.differing,
     )
 
 

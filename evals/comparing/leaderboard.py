@@ -148,7 +148,13 @@ def _standings(
     best, *others = ranked
     compared = [
         compare(
-            best, other, confidence=confidence, correction="none", resamples=resamples, seed=seed
+            best,
+            other,
+            confidence=confidence,
+            correction="none",
+            resamples=resamples,
+            seed=seed,
+            signal_only=False,  # the ranks are by the averages of all tasks, the same ones for every model
         ).averages[0]
         for other in others
     ]

@@ -13,10 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from cpt.errors import UsageError
-from evals.comparing.comparison import AverageComparison, Comparison, TaskComparison
-from evals.comparing.tables import by_suite
-
-Row = TaskComparison | AverageComparison
+from evals.comparing.comparison import AverageComparison, Comparison, GroupComparison, TaskComparison
+from evals.comparing.tables import Row, by_suite
 
 FORMATS = (".svg", ".png", ".pdf")
 
@@ -47,9 +45,9 @@ def plot(comparison: Comparison, file: Path) -> None:
     if file.suffix not in FORMATS:
         raise UsageError(f"{file}: a picture ends in {', '.join(FORMATS)}")
     rows = [row for _, rows in by_suite(comparison) for row in rows]
-    drawn = [row for row in rows if isinstance(row, AverageComparison) or row.higher_is_better]
+    drawn = [row for row in rows if not isinstance(row, TaskComparison) or row.higher_is_better]
     if not drawn:
-        raise UsageError("nothing to draw: lower is better in every task compared")
+        raise UsageError("nothing to draw: in every task compared lower is better, or there is no signal")
     left_out = [row.task for row in rows if isinstance(row, TaskComparison) and not row.higher_is_better]
     with mpl.rc_context(_STYLE):
         figure = _figure(comparison, drawn, left_out)
@@ -71,9 +69,11 @@ def _figure(comparison: Comparison, rows: Sequence[Row], left_out: Sequence[str]
     scores.set_xlabel("score")
     differences.set_xlabel(f"B minus A, {100 * comparison.confidence:g}% intervals")
     figure.suptitle(f"A: {comparison.a}   B: {comparison.b}", fontsize=9)
-    below = "colours are verdicts, corrected for the number of tasks"
+    below = "colours are verdicts, corrected for the number of groups and tasks"
     if left_out:
         below += f"; not drawn, as lower is better: {', '.join(left_out)}"
+    if comparison.no_signal:
+        below += f"; not drawn, as neither model is above guessing: {_count(len(comparison.no_signal))}"
     figure.legend(handles=_legend(), loc="outside lower center", ncols=6, frameon=False, title=below)
     return figure
 
@@ -96,17 +96,28 @@ def _difference(axes: Axes, place: int, row: Row) -> None:
 
 
 def _name_rows(axes: Axes, rows: Sequence[Row]) -> None:
-    """Names from the top down; a suite's average is bold, with a rule above it."""
+    """Names from the top down; averages and groups are bold, a suite's average has a rule above it."""
     average = [isinstance(row, AverageComparison) for row in rows]
-    names = [row.suite if isinstance(row, AverageComparison) else row.task for row in rows]
+    names = [_name(row) for row in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     for place, label in enumerate(axes.get_yticklabels()):
-        if average[place]:
+        if not isinstance(rows[place], TaskComparison):
             label.set_fontweight("bold")
+        if average[place]:
             for panel in axes.figure.axes:
                 panel.axhline(place - 0.5, color=_RULE, linewidth=1, zorder=0)
+
+
+def _name(row: Row) -> str:
+    if isinstance(row, AverageComparison):
+        return row.suite
+    return f"{row.group}, {_count(row.tasks)}" if isinstance(row, GroupComparison) else row.task
+
+
+def _count(tasks: int) -> str:
+    return f"{tasks:,} task{'' if tasks == 1 else 's'}"
 
 
 def _legend() -> list[Line2D]:

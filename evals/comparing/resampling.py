@@ -62,6 +62,12 @@ class Pairs:
         """Independent observations."""
         return int(self.times.sum())
 
+    @property
+    def differing(self) -> int:
+        """Units with an item of which the models make different things."""
+        differ = [one != other for one, other in zip(self.first, self.second, strict=True)]
+        return int(self.times[np.unique(self.unit[differ])].sum())
+
 
 def pair(first: Sequence[Value], second: Sequence[Value], clusters: Sequence[str] | None = None) -> Pairs:
     """Pairs of values in the items' order; `clusters` names the text that an item shares with others."""

@@ -22,7 +22,8 @@ import numpy as np
 
 from cpt.errors import UsageError
 from evals.comparing.averages import propagate, sum_interval, weights
-from evals.comparing.comparison import Comparison, Verdict
+from evals.comparing.comparison import Comparison
+from evals.comparing.judging import Verdict
 from evals.results import Frozen
 
 

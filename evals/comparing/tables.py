@@ -8,7 +8,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from evals.comparing.comparison import AverageComparison, Compared, Comparison, TaskComparison
+from evals.comparing.comparison import (
+    AverageComparison,
+    Compared,
+    Comparison,
+    GroupComparison,
+    NoSignal,
+    TaskComparison,
+)
 from evals.comparing.retention import Retention
 
 HEADINGS = ("task", "metric", "items", "A", "B", "difference", "interval", "p", "visible", "verdict")
@@ -17,7 +24,13 @@ HEADINGS = ("task", "metric", "items", "A", "B", "difference", "interval", "p", 
 RETENTION_HEADINGS = ("domain", "gain", "elsewhere", "retention", "interval", "verdict")
 """Of `retention_cells`, in points."""
 
+NO_SIGNAL_HEADINGS = ("task", "metric", "items", "A", "B", "guessing")
+"""Of `no_signal_cells`."""
+
+Row = TaskComparison | GroupComparison | AverageComparison
+
 AVERAGE = "macro average"
+GROUP = "mean of the group"
 UNKNOWN = "-"
 
 _CORRECTIONS = {
@@ -41,16 +54,16 @@ def with_error(value: float, stderr: float | None) -> str:
     return number(value) if stderr is None else f"{number(value)} ± {number(stderr)}"
 
 
-def cells(row: TaskComparison | AverageComparison) -> tuple[str, ...]:
+def cells(row: Row) -> tuple[str, ...]:
     """A line of the table of a suite, under `HEADINGS`."""
     if isinstance(row, TaskComparison):
-        name, metric, items = row.task, row.metric + ("" if row.higher_is_better else " ↓"), f"{row.n:,}"
+        what = row.task, row.metric + ("" if row.higher_is_better else " ↓"), f"{row.n:,}"
+    elif isinstance(row, GroupComparison):
+        what = f"{row.group}, {GROUP}", "", f"{row.tasks:,} tasks"
     else:
-        name, metric, items = AVERAGE, "", f"{row.tasks:,} tasks"
+        what = AVERAGE, "", f"{row.tasks:,} of {row.of:,} tasks"
     return (
-        name,
-        metric,
-        items,
+        *what,
         with_error(row.a, row.a_stderr),
         with_error(row.b, row.b_stderr),
         number(row.difference, signed=True),
@@ -68,12 +81,36 @@ def retention_cells(found: Retention) -> tuple[str, ...]:
     return (found.domain, *(f"{each:+.1f}" for each in points), low_high, found.verdict)
 
 
-def by_suite(comparison: Comparison) -> Iterator[tuple[str, list[TaskComparison | AverageComparison]]]:
-    """Suites with their lines, the macro average first."""
+def no_signal_cells(row: NoSignal) -> tuple[str, ...]:
+    """A line of the table of tasks that tell nothing, under `NO_SIGNAL_HEADINGS`."""
+    scores = with_error(row.a, row.a_stderr), with_error(row.b, row.b_stderr)
+    return row.task, row.metric, f"{row.n:,}", *scores, number(row.guessing or 0.0)
+
+
+def by_suite(comparison: Comparison) -> Iterator[tuple[str, list[Row]]]:
+    """Suites with their lines: the macro average, then every group before its tasks, and the other tasks."""
     averages = {average.suite: average for average in comparison.averages}
+    groups = {(group.suite, group.group): group for group in comparison.groups}
     for suite in dict.fromkeys(task.suite for task in comparison.tasks):
+        rows: list[Row] = [averages[suite]] if suite in averages else []
         tasks = [task for task in comparison.tasks if task.suite == suite]
-        yield suite, [*([averages[suite]] if suite in averages else []), *tasks]
+        for group in dict.fromkeys(task.group for task in tasks):
+            rows += [groups[suite, group]] if (suite, group) in groups else []
+            rows += [task for task in tasks if task.group == group]
+        yield suite, rows
+
+
+def no_signal_by_suite(comparison: Comparison) -> dict[str, list[NoSignal]]:
+    """Tasks that tell nothing, by suite."""
+    suites = dict.fromkeys(row.suite for row in comparison.no_signal)
+    return {suite: [row for row in comparison.no_signal if row.suite == suite] for suite in suites}
+
+
+NO_SIGNAL = (
+    "Neither model is above guessing (the mean of both by about two standard errors; tasks of a group with "
+    "one metric together): not averaged, not tested."
+)
+"""Heading of the tasks that tell nothing."""
 
 
 def explanation(comparison: Comparison) -> str:
@@ -82,18 +119,20 @@ def explanation(comparison: Comparison) -> str:
     return (
         f"Differences are B minus A on the same items, with {100 * confidence:g}% intervals; "
         "± is a standard error. "
-        f"Verdicts follow the p-values, after {correction} for the number of tasks (of suites), at "
-        f'{100 * (1 - confidence):g}%; "no change" is a difference inside the noise. '
+        f"Verdicts follow the p-values at {100 * (1 - confidence):g}%, after {correction} among groups and "
+        "tasks outside groups, among tasks inside groups, and among suites, not counting those whose few "
+        'differing items could show nothing; "no change" is a difference inside the noise. '
         "An interval stands for its task alone and may leave out zero where the corrected verdict does not. "
         f"Visible is the smallest difference that would be found with a power of {100 * comparison.power:g}%."
     )
 
 
 def to_csv(comparison: Comparison) -> str:
-    """Every task and average in full precision; what is unknown is empty."""
+    """Every task, group and average in full precision; what is unknown, or not asked, is empty."""
     out = io.StringIO()
     rows = [_record(row) for _, rows in by_suite(comparison) for row in rows]
-    writer = csv.DictWriter(out, fieldnames=list(rows[0]), lineterminator="\n")
+    rows += [_record_without_verdict(row) for row in comparison.no_signal]
+    writer = csv.DictWriter(out, fieldnames=_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
@@ -107,6 +146,9 @@ def to_markdown(comparison: Comparison, scores: Sequence[Retention] = ()) -> str
     ]
     for suite, rows in by_suite(comparison):
         parts += [f"### {_plain(suite)}", _markdown(HEADINGS, map(cells, rows))]
+    for suite, silent in no_signal_by_suite(comparison).items():
+        parts += [f"### {_plain(suite)}: no signal", NO_SIGNAL]
+        parts += [_markdown(NO_SIGNAL_HEADINGS, map(no_signal_cells, silent))]
     if scores:
         parts += [f"### Retention ({_plain(scores[0].general)})"]
         parts += [_markdown(RETENTION_HEADINGS, map(retention_cells, scores))]
@@ -116,15 +158,24 @@ def to_markdown(comparison: Comparison, scores: Sequence[Retention] = ()) -> str
     return "\n\n".join(parts) + "\n"
 
 
-def _record(row: TaskComparison | AverageComparison) -> dict[str, Any]:
+_SCORES = [name for name in Compared.model_fields if name not in ("suite", "interval")]
+_COLUMNS = ["suite", "task", "group", "metric", "n", *_SCORES, "low", "high"]
+
+
+def _record(row: Row) -> dict[str, Any]:
     """A line of the CSV."""
+    what: dict[str, Any] = {"task": AVERAGE}
     if isinstance(row, TaskComparison):
         what = {"task": row.task, "group": row.group, "metric": row.metric, "n": row.n}
-    else:
-        what = {"task": AVERAGE, "group": None, "metric": None, "n": None}
+    elif isinstance(row, GroupComparison):
+        what = {"task": GROUP, "group": row.group}
     low, high = row.interval or (None, None)
-    scores = {name: getattr(row, name) for name in Compared.model_fields if name not in ("suite", "interval")}
+    scores = {name: getattr(row, name) for name in _SCORES}
     return {"suite": row.suite, **what, **scores, "low": low, "high": high}
+
+
+def _record_without_verdict(row: NoSignal) -> dict[str, Any]:
+    return {**row.model_dump(exclude={"guessing"}), "verdict": "no signal"}
 
 
 def _markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

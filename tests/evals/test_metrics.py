@@ -108,26 +108,67 @@ def test_classes_that_never_occur_score_nothing() -> None:
     assert aggregate("balanced_accuracy", [("a", "a"), ("a", "b"), ("b", "b")]) == 0.75
 
 
-def test_standard_errors_of_means_are_in_closed_form_and_of_others_by_bootstrap() -> None:
+def test_standard_errors_are_those_of_the_textbook() -> None:
     right = [1.0] * 30 + [0.0] * 10
-    closed = math.sqrt(0.75 * 0.25 / 39)
-    assert standard_error("mean", right, seed=1) == pytest.approx(closed)
-    assert standard_error("mean", right, seed=1) == standard_error("mean", right, seed=2)
+    assert standard_error("mean", right) == pytest.approx(math.sqrt(0.75 * 0.25 / 39))
     normal = np.random.default_rng(2).normal(0, 1, 400).tolist()
     delta = math.exp(-np.mean(normal)) * np.std(normal) / 20
-    assert standard_error("perplexity", normal, seed=1) == pytest.approx(delta, rel=0.1)
-    assert standard_error("perplexity", normal, seed=1) == standard_error("perplexity", normal, seed=1)
-    assert standard_error("perplexity", normal, seed=1) != standard_error("perplexity", normal, seed=2)
-    assert standard_error("mean", [1.0], seed=1) is None
-    assert standard_error("f1", [(1.0, 1.0)], seed=1) is None
+    assert standard_error("perplexity", normal) == pytest.approx(delta, rel=0.1)
+    middle = math.sqrt(math.pi / 2) / 20
+    assert standard_error("median", normal) == pytest.approx(middle, rel=0.35)
+    assert standard_error("mean", [1.0]) is None
+    assert standard_error("f1", [(1.0, 1.0)]) is None
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_standard_errors_are_the_spread_of_scores_of_other_items(name: str) -> None:
+    """Samples of 120 items of the definition's example: the scores' spread, and the errors' mean."""
+    values, _ = DEFINED[name]
+    generator = np.random.default_rng(4)
+    scores, errors = [], []
+    for _ in range(150):
+        sample = [values[place] for place in generator.integers(len(values), size=120)]
+        scores.append(aggregate(name, sample))
+        errors.append(standard_error(name, sample))
+    assert np.mean(errors) == pytest.approx(np.std(scores), rel=0.25)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", AGGREGATIONS)
+def test_standard_errors_depend_on_nothing_but_the_items(name: str) -> None:
+    values, _ = DEFINED[name]
+    mixed = [values[place] for place in np.random.default_rng(5).permutation(len(values))]
+    assert standard_error(name, mixed) == pytest.approx(standard_error(name, values), rel=1e-9)
+
+
+def test_a_model_with_one_answer_for_everything_has_the_same_error_however_often_one_looks() -> None:
+    """A bootstrap's error is here that of the draws that lack a class: 0.0000, 0.005, 0.018 by the seed."""
+    constant = [("yes", "yes")] * 6 + [("no", "yes")] * 6
+    drawn = []
+    for seed in range(8):
+        weights = np.random.default_rng(seed).multinomial(12, np.full(12, 1 / 12), size=1000)
+        drawn.append(np.std(aggregate("balanced_accuracy", constant, weights)))
+    assert min(drawn) == 0.0
+    assert max(drawn) > 0.01
+    assert standard_error("balanced_accuracy", constant) == pytest.approx(0.0514, abs=1e-4)
+
+
+def test_unanimous_shares_have_an_error_below_that_of_one_dissent() -> None:
+    for count in (2, 5, 40, 400):
+        none, one = ([float(place < right) for place in range(count)] for right in (0, 1))
+        error = standard_error("mean", none)
+        assert error is not None
+        assert 0 < error < standard_error("mean", one)  # type: ignore[operator]
+        assert error == standard_error("mean", [1.0] * count)
+    assert standard_error("entity_f1", [(0.0, 1.0, 1.0)] * 20) == pytest.approx(0.0325, abs=1e-4)
+    assert standard_error("perplexity", [-1.0] * 20) == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["mean", "perplexity"])
 def test_items_about_the_same_are_one_observation(name: str) -> None:
     values = np.random.default_rng(3).normal(0, 0.1, 100)
-    alone = standard_error(name, values.tolist(), seed=1)
+    alone = standard_error(name, values.tolist())
     fourfold = np.repeat(values, 4).tolist()
     texts = [f"{number:03}" for number in range(100) for _ in range(4)]
-    assert standard_error(name, fourfold, seed=1, clusters=texts) == pytest.approx(alone, rel=1e-9)
-    assert standard_error(name, fourfold, seed=1) == pytest.approx(alone / 2, rel=0.1)
-    assert standard_error(name, fourfold, seed=1, clusters=["one"] * 400) is None
+    assert standard_error(name, fourfold, clusters=texts) == pytest.approx(alone, rel=1e-9)
+    assert standard_error(name, fourfold) == pytest.approx(alone / 2, rel=0.1)
+    assert standard_error(name, fourfold, clusters=["one"] * 400) is None

@@ -11,7 +11,7 @@ SUITE = """\
 name: toy
 about: Toys.
 tasks:
-  - {task: arc_easy, source: "arc:easy", metric: acc_norm, chance: 0.25, smoke: 4, quick: 8}
+  - {task: arc_easy, source: "arc:easy", metric: acc_norm, smoke: 4, quick: 8}
   - {task: openbookqa, source: openbookqa, metric: acc, group: books, smoke: 4}
   - {task: winogrande, source: winogrande, metric: acc}
 """
@@ -34,6 +34,6 @@ def write_toy(folder: Path) -> Path:
     """`toy.yaml`, and `data` with all but the data of WinoGrande."""
     (folder / "toy.yaml").write_text(SUITE)
     write_lines(folder / "data" / "arc_easy.jsonl", arc(24))
-    books = [{"query": f"Frog {n} is", "choices": ["a", "b", "c", "d"], "gold": 0} for n in range(6)]
+    books = [{"query": f"Frog {n} is", "choices": ["a", "b", "c", "d"], "gold": n % 4} for n in range(6)]
     write_lines(folder / "data" / "openbook_qa.jsonl", books)
     return folder

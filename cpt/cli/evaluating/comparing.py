@@ -56,7 +56,7 @@ def compare(
     results: Results = DEFAULT_RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Say what changed from A to B beyond the noise: task by task, in every suite, in one retention score.
+    """Say what changed from A to B beyond the noise: by task, group and suite, in one retention score.
 
     Both models' answers to the same items are compared, so that what is hard for both widens no interval.
 
@@ -110,11 +110,12 @@ def _write(
 
 
 def as_facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, Any]:
-    """A comparison as `--json` prints it: tasks and averages by name."""
-    facts = comparison.model_dump(mode="json", exclude={"tasks", "averages"})
+    """A comparison as `--json` prints it: tasks, groups and averages by name."""
+    facts = comparison.model_dump(mode="json", exclude={"tasks", "groups", "averages"})
     return {
         **facts,
         "tasks": {task.task: task.model_dump(mode="json", exclude={"task"}) for task in comparison.tasks},
+        "groups": {f"{each.suite}/{each.group}": each.model_dump(mode="json") for each in comparison.groups},
         "averages": {
             each.suite: each.model_dump(mode="json", exclude={"suite"}) for each in comparison.averages
         },
@@ -126,10 +127,14 @@ def print_comparison(console: Console, comparison: Comparison, scores: Sequence[
     """A table for every suite, the retention scores, and how to read them."""
     from evals.comparing.tables import (
         HEADINGS,
+        NO_SIGNAL,
+        NO_SIGNAL_HEADINGS,
         RETENTION_HEADINGS,
         by_suite,
         cells,
         explanation,
+        no_signal_by_suite,
+        no_signal_cells,
         retention_cells,
     )
 
@@ -140,6 +145,10 @@ def print_comparison(console: Console, comparison: Comparison, scores: Sequence[
         console.print()
         console.print(Text(suite, style="bold"))
         _print_table(console, HEADINGS, [cells(line) for line in lines])
+    for suite, silent in no_signal_by_suite(comparison).items():
+        console.print()
+        console.print(Text.assemble((f"{suite}: no signal", "bold"), (f"  {NO_SIGNAL}", "dim")))
+        _print_table(console, NO_SIGNAL_HEADINGS, [no_signal_cells(each) for each in silent])
     if scores:
         console.print()
         console.print(Text(f"retention against {scores[0].general}, in points", style="bold"))

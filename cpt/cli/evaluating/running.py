@@ -179,8 +179,10 @@ def print_results(console: Console, results: Results, folder: Path) -> None:
         if average is not None:
             heading = Text(f"{suite}:{level}", style="bold"), Text("macro average", style="bold")
             score = Text(f"{average.score:.4f}", style="bold")
-            groups = Text(f"over {average.groups} groups", style="dim")
-            table.add_row("", *heading, "", score, _error(average.stderr), "", "", groups)
+            averaged = [task for task in results.tasks if task.suite == suite and task.higher_is_better]
+            lacking = sum(each.suite == suite for each in results.left_out) + len(average.apart)
+            over = f"over {average.groups} groups, {len(averaged)} of {len(averaged) + lacking} tasks"
+            table.add_row("", *heading, "", score, _error(average.stderr), "", "", Text(over, style="dim"))
     console.print(table)
     for each in results.left_out:
         console.print(Text(f"  left out: {each.suite} {each.task}: {each.why}", style="dim"), soft_wrap=True)

@@ -22,7 +22,7 @@ class Task(Fact):
 class Compared(Fact):
     """Two scores on the same items (`evals.comparing.comparison`): A is the base, B the final model.
 
-    p_adjusted: corrected for the number of tasks (of suites); decides the verdict.
+    p_adjusted: corrected for the number of questions of its family; decides the verdict.
     visible: smallest true difference that would be found.
     """
 
@@ -42,14 +42,37 @@ class SuiteTask(Compared):
     """A task of a suite."""
 
     task: str
+    group: str = ""
     metric: str
     n: int
 
 
+class SuiteGroup(Compared):
+    """The mean of a group's tasks."""
+
+    group: str
+    tasks: int
+
+
 class SuiteAverage(Compared):
-    """The macro average of a suite."""
+    """The macro average of a suite over `tasks` tasks, of those compared."""
 
     tasks: int
+    of: int | None = None
+
+
+class NoSignal(Fact):
+    """A task on which neither model is above guessing."""
+
+    task: str
+    suite: str
+    metric: str
+    n: int
+    a: float
+    a_stderr: float | None = None
+    b: float
+    b_stderr: float | None = None
+    guessing: float | None = None
 
 
 class Retained(Fact):
@@ -74,7 +97,9 @@ class Suites(Fact):
 
     levels: dict[str, str] = {}
     averages: dict[str, SuiteAverage] = {}
+    groups: list[SuiteGroup] = []
     tasks: dict[str, SuiteTask] = {}
+    no_signal: list[NoSignal] = []
     retention: dict[str, Retained] = {}
     left_out: list[LeftOut] = []
     not_compared: list[LeftOut] = []
@@ -84,3 +109,21 @@ class Suites(Fact):
         """The tasks of each suite."""
         names = dict.fromkeys(task.suite for task in self.tasks.values())
         return {name: [task for task in self.tasks.values() if task.suite == name] for name in names}
+
+    @property
+    def lines(self) -> dict[str, list[SuiteAverage | SuiteGroup | SuiteTask]]:
+        """Return each suite's average, then its tasks, every group before its tasks."""
+        groups = {(group.suite, group.group): group for group in self.groups}
+        lines: dict[str, list[SuiteAverage | SuiteGroup | SuiteTask]] = {}
+        for suite, tasks in self.by_suite.items():
+            rows = lines[suite] = [self.averages[suite]] if suite in self.averages else []
+            for name in dict.fromkeys(task.group or task.task for task in tasks):
+                rows += [groups[suite, name]] if (suite, name) in groups else []
+                rows += [task for task in tasks if (task.group or task.task) == name]
+        return lines
+
+    @property
+    def without_average(self) -> list[str]:
+        """Return the suites in which no task has an average to be in, as all are at guessing."""
+        silent = dict.fromkeys(task.suite for task in self.no_signal)
+        return [suite for suite in silent if suite not in self.averages]

@@ -20,7 +20,7 @@ def test_run_prints_scores_with_errors_and_averages_and_keeps_them(
     assert [each["model"] for each in found["models"]] == [str(model) for model in models]
     before = found["models"][0]
     task = before["tasks"]["arc_easy"]
-    assert (task["n"], task["metric"], task["chance"]) == (8, "acc_norm", 0.25)
+    assert (task["n"], task["metric"]) == (8, "acc_norm")
     assert 0 <= task["score"] <= 1
     assert task["stderr"] >= 0
     assert before["averages"]["toy"]["score"] == task["score"]
@@ -191,7 +191,7 @@ def test_a_model_against_itself_has_not_changed(facts: Any, evaluated: list[str]
 def test_retention_needs_a_general_suite(facts: Any, models: tuple[Path, Path], place: Path) -> None:
     (place / "wide.yaml").write_text(
         "name: wide\nabout: Books.\ntasks:\n"
-        "  - {task: openbookqa, source: openbookqa, metric: acc, chance: 0.25, quick: 6}\n"
+        "  - {task: openbookqa, source: openbookqa, metric: acc, quick: 6}\n"
     )
     out = ("--out", place / "two", "--data", "data", "--offline")
     facts("run", *models, "--suite", "toy.yaml:quick", *out)

@@ -75,7 +75,7 @@ def test_items_are_paired_by_what_they_are() -> None:
 
 
 def test_too_few_resamples_for_a_verdict_are_said() -> None:
-    a, b = two_models(t=(20, 0.2, 0.1), two=(20, 0.1, 0.1))
+    a, b = two_models(t=(20, 0.2, 0.1), two=(40, 0.2, 0.2))
     graded = with_items(a, "t", values=tuple(value / 2 for value in a.items["t"].values))  # type: ignore[operator]
     assert compare(a, b, resamples=30).notes == ()
     assert compare(graded, b, resamples=50).notes == ()
@@ -129,10 +129,9 @@ def test_other_versions_of_the_libraries_are_noted() -> None:
 
 
 def test_the_correction_decides_the_verdict() -> None:
-    tasks = {
-        f"s/g{i}/t{i}": ([0] * 7 + [1] * 5, [1] * 7 + [1] * 5 if i == 0 else [0] * 7 + [1] * 5)
-        for i in range(4)
-    }
+    """Four tasks that could all show something; one has changed."""
+    one_way, both_ways = [1] * 7 + [1] * 7, [1] * 4 + [0] * 3 + [1, 1, 1, 0, 0, 0, 0]
+    tasks = {f"s/g{i}/t{i}": ([0] * 7 + [1] * 7, one_way if i == 0 else both_ways) for i in range(4)}
     a, b = (
         made_results(model, {name: values[side] for name, values in tasks.items()})
         for side, model in enumerate("ab")

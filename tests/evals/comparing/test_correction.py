@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evals.comparing.correction import adjust
+from evals.comparing.correction import adjust, divisor
 from evals.comparing.paired_shares import mcnemar, visible
 
 
@@ -56,3 +56,41 @@ def test_verdicts_after_correction_find_what_is_said_to_be_visible_and_little_el
         alarms += min(adjusted[1:]) <= 0.05
     assert found / rounds == pytest.approx(0.8, abs=0.05)
     assert alarms / rounds <= 0.06
+
+
+def test_questions_that_no_data_could_answer_are_not_counted() -> None:
+    """Two that could reach 0.05 / 2, and forty of five items that cannot reach 0.05 at all."""
+    p, least = [0.02, 0.4] + [0.0625] * 40, [0.001, 0.001] + [0.0625] * 40
+    assert divisor(least, 0.05) == 2
+    assert adjust(p, "holm", least, 0.05)[0] == pytest.approx(0.04)
+    assert adjust(p, "bh", least, 0.05)[0] == pytest.approx(0.04)
+    assert adjust(p, "holm")[0] == pytest.approx(42 * 0.02)
+    assert adjust(p, "holm", [0.0] * 42, 0.05) == adjust(p, "holm")
+    assert min(adjust(p, "holm", least, 0.05)[2:]) > 0.05
+
+
+def test_tarones_divisor_by_his_example() -> None:
+    """The smallest k for which no more than k questions can have p <= 0.05 / k, by trying every k."""
+    generator = np.random.default_rng(3)
+    for _ in range(200):
+        least = 2.0 * 0.5 ** generator.integers(1, 12, size=12)
+        fit = [k for k in range(1, 14) if (least <= 0.05 / k).sum() <= k]
+        assert divisor(least, 0.05) == min(fit)
+
+
+def test_the_step_down_finds_no_less_and_bounds_any_false_finding() -> None:
+    """Thirty exact tests of 4 to 12 items that changed, ten of them with a true difference."""
+    generator = np.random.default_rng(4)
+    alarms, more, fewer = 0, 0, 0
+    for _ in range(1000):
+        changed = generator.integers(4, 13, size=30)
+        won = generator.binomial(changed, [0.5] * 20 + [0.97] * 10)
+        p = [mcnemar(int(w), int(n - w)) for w, n in zip(won, changed, strict=True)]
+        with_divisor = np.array(adjust(p, "holm", (2 * 0.5**changed).tolist(), 0.05)) <= 0.05
+        plain = np.array(adjust(p, "holm")) <= 0.05
+        alarms += bool(with_divisor[:20].any())
+        more += int((with_divisor & ~plain).sum())
+        fewer += int((plain & ~with_divisor).sum())
+    assert alarms / 1000 <= 0.05
+    assert fewer == 0
+    assert more > 0

@@ -1,0 +1,86 @@
+"""Which tasks tell anything of these models: those on which they do better than guessing.
+
+A model that guesses moves by chance alone; averaged in, such tasks hide what changed, and tested, they make
+every other verdict harder to reach. They are listed with their scores, and counted nowhere.
+
+The null hypothesis is that neither model is above guessing. It is tested by the mean of both models' scores,
+which must exceed guessing by `ERRORS` standard errors. That mean stays the same when the models exchange
+answers to an item, so that the choice of tasks knows nothing of what the comparison tests: it favours
+neither model and no size of difference. The better of the two scores would favour neither model either, but
+it favours large differences: of tasks that both guess, those are kept on which luck set the models apart.
+Among forty such tasks of 200 items a false verdict then comes in 24 of 100 comparisons, by the mean in 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evals.comparing.averages import propagate, weights
+from evals.comparing.differences import Difference
+from evals.comparing.matching import Matched
+from evals.metrics import aggregate, standard_error
+
+ERRORS = 2.0
+"""Standard errors above guessing from which on a task tells something: a one-sided level of 2.3%."""
+
+_LABELS = ("f1", "macro_f1", "weighted_f1", "mean_weighted_f1", "balanced_accuracy", "matthews_corrcoef")
+"""Aggregations of (…, gold label, predicted label)."""
+
+
+def guessing(task: Matched) -> float | None:
+    """Return the best score that needs no understanding; None where it is nothing, or not known.
+
+    That is the chance of choosing right, or, where answers are labels, what one and the same label for
+    everything scores on these items: the majority's share of them for accuracy.
+    """
+    known = [task.a.chance, task.a.majority, _constant(task)]
+    return max((score for score in known if score is not None), default=None) or None
+
+
+def _constant(task: Matched) -> float | None:
+    """Best score of one label for everything."""
+    if task.aggregation not in _LABELS:
+        return None
+    values = [value for value in task.first if isinstance(value, tuple)]
+    labels = dict.fromkeys(value[-2] for value in values)
+    return max(aggregate(task.aggregation, [(*value[:-1], label) for value in values]) for label in labels)
+
+
+def with_signal(tasks: Sequence[Matched], differences: Sequence[Difference]) -> list[bool]:
+    """Return for each task whether it tells anything; one in which lower is better always does.
+
+    Tasks of a group with one metric and one level of guessing are one measure in many parts (the subjects of
+    MMLU, five items each): they are tested together, and stay or go together.
+    """
+    kinds: dict[tuple[object, ...], list[int]] = {}
+    for place, task in enumerate(tasks):
+        if task.a.higher_is_better:
+            kind = task.a.suite, task.a.group, task.a.metric, task.a.chance
+            kinds.setdefault(kind, []).append(place)
+    kept = [True] * len(tasks)
+    for places in kinds.values():
+        told = _above([tasks[place] for place in places], [differences[place] for place in places])
+        for place in places:
+            kept[place] = told
+    return kept
+
+
+def _above(tasks: Sequence[Matched], differences: Sequence[Difference]) -> bool:
+    levels = [guessing(task) for task in tasks]
+    if not any(levels):  # nothing is right by chance: any right answer tells
+        return any(found.a != 0 or found.b != 0 for found in differences)
+    shares = weights(["one"] * len(tasks))
+    both = [(found.a + found.b) / 2 for found in differences]
+    above = float(shares @ [score - (level or 0.0) for score, level in zip(both, levels, strict=True)])
+    errors = [_error_of_both(task, found) for task, found in zip(tasks, differences, strict=True)]
+    return above > ERRORS * (propagate(shares, errors) or 0.0)
+
+
+def _error_of_both(task: Matched, found: Difference) -> float | None:
+    """Standard error of the mean of two models' scores; at most the mean of their errors."""
+    if task.aggregation == "mean":
+        sums = [(one + other) / 2 for one, other in zip(task.first, task.second, strict=True)]  # type: ignore[operator]
+        return standard_error("mean", sums, task.clusters)
+    if found.a_stderr is None or found.b_stderr is None:
+        return None
+    return (found.a_stderr + found.b_stderr) / 2
