@@ -67,7 +67,7 @@ def divide(
             seen.add(key)
             if split == "heldout":
                 heldout.add(key)
-            counts.keep(split, len(item.text.encode()))
+            counts.keep(split, item)
             yield split, item
     check_sums(counts)
 

@@ -194,6 +194,7 @@ class _Runner:
                 seed=self._plan.recipe.seed,
                 progress=StageProgress(step.name, self._noting(entry, timing)),
                 recipe=self._plan.recipe.data,
+                shared=store.shared_folder,
             )
             try:
                 metrics = run_together(step, self._inputs(entry), context)

@@ -102,6 +102,8 @@ class Context:
     work: scratch folder of this very stage and fingerprint that survives a kill (checkpoints);
         removed when the stage is finished.
     recipe: the whole recipe as plain data (for the report).
+    shared: folder of the run for what several results can use and what is expensive to make again; whoever
+        writes there names it by all that it depends on. None: `work`.
     """
 
     output: Path
@@ -109,6 +111,7 @@ class Context:
     seed: int
     progress: Progress
     recipe: Mapping[str, Any]
+    shared: Path | None = None
 
 
 @dataclass(frozen=True)

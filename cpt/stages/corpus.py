@@ -23,6 +23,7 @@ class CorpusStage(Stage[CorpusConfig]):
     """Reads, removes duplicates, holds out, tokenises and packs."""
 
     kind = "corpus"
+    contract = 2
     Config = CorpusConfig
     consumes = ("model",)
     produces = ("corpus",)
@@ -63,7 +64,7 @@ class CorpusStage(Stage[CorpusConfig]):
         model = inputs["model"].path("model")
         corpus = context.output / "corpus"
         index = _index(config, model)
-        chosen = _write_documents(config, model, corpus, index, context)
+        chosen = _write_documents(config, inputs["model"], corpus, index, context)
         context.progress.message("tokenising and packing")
         return {
             **_metrics(tokenise(corpus, index, model, context.progress)),
@@ -88,7 +89,7 @@ def _index(config: CorpusConfig, model: Path) -> CorpusIndex:
 
 
 def _write_documents(
-    config: CorpusConfig, model: Path, corpus: Path, index: CorpusIndex, context: Context
+    config: CorpusConfig, base: Artifact, corpus: Path, index: CorpusIndex, context: Context
 ) -> dict[str, Any]:
     """Write all sources' documents, those with held-out text first, so that none of it stays in training.
 
@@ -98,6 +99,7 @@ def _write_documents(
     from cpt.corpus.build import describe, require_both_sides, write_source
     from cpt.corpus.split import always, by_hash
 
+    model = base.path("model")
     heldout: set[bytes] = set()
     chosen: dict[str, Any] = {}
 
@@ -113,7 +115,7 @@ def _write_documents(
         from cpt.stages.corpus_selection import select
 
         chosen["selection"] = select(config.select, model, corpus, index, heldout, context)
-    for name, items in _replay(config.replay, model, index, context):
+    for name, items in _replay(config.replay, base, index, context):
         write(name, items, always("train"))
     if config.replay and config.replay.mixture:
         from cpt.stages.corpus_mixture import mix
@@ -128,7 +130,7 @@ def _rank(source: str) -> int:
 
 
 def _replay(
-    replay: Replay | None, model: Path, index: CorpusIndex, context: Context
+    replay: Replay | None, base: Artifact, index: CorpusIndex, context: Context
 ) -> Iterator[tuple[str, Iterator[Item]]]:
     """Every source of replay text by name: one, or one for each part of a mixture."""
     if replay is None:
@@ -140,8 +142,7 @@ def _replay(
         if part.self_generated is None:
             yield name, read_sources(part.sources or [], context.progress)
         else:
-            work = context.work / name
-            yield name, sample(part.self_generated, model, index.start_token, work, context)
+            yield name, sample(part.self_generated, base, index.start_token, index.end_token, context)
 
 
 def _metrics(index: CorpusIndex) -> dict[str, Any]:

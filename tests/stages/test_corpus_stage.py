@@ -241,12 +241,13 @@ def test_self_generated_replay_passes_its_settings_on(
     wanted = {"tokens": 100, "length": 32, "batch": 4, "temperature": 0.7}
     corpus, _, _ = run(base, tmp_path, domain=[domain], replay={"self_generated": wanted})
     assert asked.pop("progress")
+    assert asked.pop("work").parent == tmp_path / "work"
     assert asked == {
         **wanted,
         "model_folder": base.path("model"),
         "seed": 17,
         "start_token": "<s>",
-        "work": tmp_path / "work" / "replay",
+        "end_token": "</s>",
     }
     counts = read_index(corpus).sources["replay"]
     assert counts.splits["train"].documents == 5
