@@ -119,8 +119,8 @@ class _Sampler:
         from cpt.packed.sampling import end_tokens
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(model_folder, trust_remote_code=False)
-        vocabulary = self._tokenizer.get_vocab()
-        start: int | None = vocabulary.get(start_token or self._tokenizer.eos_token)
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        start = vocabulary.get(start_token or self._tokenizer.eos_token)
         if start is None:
             raise StageFailed(
                 "the tokenizer has neither start nor end token to sample from", hint="Set start_token."
@@ -129,8 +129,8 @@ class _Sampler:
         decoding.register()
         self._model: Any = load_model(model_folder, resolve_precision("auto"), decoding.NAME)
         self._model.to("cuda" if torch.cuda.is_available() else "cpu")
-        ends = {vocabulary.get(end_token), self._tokenizer.eos_token_id} - {None}
-        self._ends = end_tokens(self._model) | ends
+        own = {end_token, self._tokenizer.eos_token}
+        self._ends = end_tokens(self._model) | {id for token, id in vocabulary.items() if token in own}
         self._model.generation_config = GenerationConfig()  # no penalties: samples of the model as it is
 
     def sample(self, batch: int, length: int, temperature: float, seed: int) -> list[Sample]:

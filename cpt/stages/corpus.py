@@ -97,6 +97,7 @@ def _write_documents(
         Metrics of the selection and of the mixture, where there are any.
     """
     from cpt.corpus.build import describe, require_both_sides, write_source
+    from cpt.corpus.heldout import Minimum, hold_out_more, require_heldout
     from cpt.corpus.split import always, by_hash
 
     model = base.path("model")
@@ -107,10 +108,18 @@ def _write_documents(
         index.sources[name] = write_source(corpus, name, items, rule, heldout)
         context.progress.message(f"{name}: {describe(index.sources[name])}")
 
+    minimum = Minimum(**config.heldout_min.model_dump())
     if config.general:
         write("general", read_sources(config.general, context.progress), always("heldout"))
+        require_heldout("general", index.sources["general"], minimum)
     write("domain", read_sources(config.domain, context.progress), by_hash(config.heldout, context.seed))
-    require_both_sides(index.sources["domain"], config.heldout)
+    domain = index.sources["domain"]
+    if moved := hold_out_more(corpus, "domain", domain, minimum, context.seed, heldout):
+        context.progress.message(
+            f"domain: heldout {config.heldout:g} gave less than heldout_min, so {moved:,} more are held out: "
+            f"{describe(domain)}"
+        )
+    require_both_sides(domain, config.heldout)
     if config.select:
         from cpt.stages.corpus_selection import select
 

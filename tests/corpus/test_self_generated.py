@@ -57,7 +57,7 @@ def test_a_killed_run_samples_only_the_rest(tiny_model: Path, tmp_path: Path, mo
 
 
 def test_a_sample_has_ended_only_if_the_model_ended_it(tiny_model: Path, tmp_path: Path) -> None:
-    """One that reaches the length is cut off, and one that stops at a token which ends no document as well."""
+    """One that reaches the length is cut off, and so is one that stops at a token which ends no document."""
     made = documents(tiny_model, tmp_path, tokens=4000, batch=200)
     samples = [
         sample
@@ -91,7 +91,9 @@ def test_what_was_kept_says_which_samples_ended(tiny_model: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda text: text[:-20], lambda text: text.replace('"ended": false', '"ended": true')]
+    "damage",
+    [lambda text: text[:-20], lambda text: text.replace('"ended": false', '"ended": true')],
+    ids=["torn", "changed"],
 )
 def test_a_damaged_batch_is_sampled_again(tiny_model: Path, tmp_path: Path, damage) -> None:
     made = documents(tiny_model, tmp_path)
