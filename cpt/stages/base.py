@@ -200,6 +200,18 @@ class Stage(ABC, Generic[C]):
         """
         return []
 
+    def heldout_problems(self, config: C, corpus: Artifact, halved: bool) -> list[Problem]:  # noqa: ARG002
+        """Return what the held-out text of a corpus lacks for the stage.
+
+        It is asked as soon as the corpus exists, however late the stage runs: stages between that tokenise
+        the corpus again keep its documents.
+
+        Args:
+            halved: Whether merge weights that the stage's model depends on are chosen on half of that text,
+                so that only the other half is read.
+        """
+        return []
+
     def misfits(self, config: C, place: Place, makers: Mapping[str, Makers]) -> list[Problem]:  # noqa: ARG002
         """What cannot be at the place of the run (hardware, processes, what is installed) or in its chain.
 
