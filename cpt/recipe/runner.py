@@ -15,6 +15,7 @@ from cpt.recipe.failures import explain_failure
 from cpt.recipe.fingerprint import config_data
 from cpt.recipe.journal import Journal, now, versions
 from cpt.recipe.load import step_problems
+from cpt.recipe.needs import corpus_of, heldout_problems, joined
 from cpt.recipe.plan import Entry, Plan, Selection, make_plan
 from cpt.recipe.progress import (
     Event,
@@ -127,10 +128,16 @@ class _Runner:
         self._versions = versions()
         self._available: dict[str, Artifact] = {}
         self._checked: dict[str, set[str]] = {}
+        self._supplied: set[str] = set()  # stages whose corpus is known to hold out what they need
         self._summary = Summary(plan.recipe.name, store.folder, plan)
         for entry in plan.entries:
             if entry.artifact is not None and not entry.to_run:
                 self._keep(entry.artifact)
+        self._supplied |= {
+            entry.step.name
+            for entry in plan.to_run
+            if corpus_of(plan.recipe, entry.step, self._available) is not None
+        }
 
     def run(self) -> Summary:
         begun = time.monotonic()
@@ -163,8 +170,11 @@ class _Runner:
         if self._plan.needs_base:
             self._fetch_base()
         self._check(self._plan.to_run)
-        for entry in self._plan.to_run:
+        left = self._plan.to_run
+        while left:
+            entry, left = left[0], left[1:]
             self._keep(self._run_stage(entry))
+            self._check(left)
 
     def _fetch_base(self) -> None:
         recipe = self._plan.recipe
@@ -180,19 +190,26 @@ class _Runner:
             )
 
     def _check(self, entries: tuple[Entry, ...]) -> None:
-        """Ask the stages again, now that more of their inputs are at hand."""
+        """Ask the stages again, now that more of their inputs are at hand.
+
+        What a corpus lacks for any of them is found before the first of them runs.
+        """
+        recipe = self._plan.recipe
         problems = []
         for entry in entries:
             inputs = self._inputs(entry)
             if inputs.keys() != self._checked.get(entry.step.name, set()):
                 self._checked[entry.step.name] = set(inputs)
-                problems += step_problems(self._plan.recipe.document, entry.step, inputs)
+                problems += step_problems(recipe.document, entry.step, inputs)
+        steps = [entry.step for entry in entries if entry.step.name not in self._supplied]
+        with_corpus = [step for step in steps if corpus_of(recipe, step, self._available) is not None]
+        self._supplied |= {step.name for step in with_corpus}
+        problems = joined(problems, heldout_problems(recipe, with_corpus, self._available))
         if problems:
             raise RecipeError(problems)
 
     def _run_stage(self, entry: Entry) -> Record:
         step, store = entry.step, self._store
-        self._check((entry,))
         if entry.adopts:
             store.adopt(step.name, entry.adopts, entry.fingerprint)
         with (
@@ -207,6 +224,7 @@ class _Runner:
                 seed=self._plan.recipe.seed,
                 progress=StageProgress(step.name, self._noting(entry, timing)),
                 recipe=self._plan.recipe.data,
+                shared=store.shared_folder,
             )
             try:
                 metrics = run_together(step, self._inputs(entry), context)

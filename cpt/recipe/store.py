@@ -57,6 +57,11 @@ class Store:
         folder = self.artifact_folder(stage, fingerprint)
         return folder.with_name(folder.name + _PARTIAL)
 
+    @property
+    def shared_folder(self) -> Path:
+        """Folder for what several results of the run can use."""
+        return self.folder / "shared"
+
     def find(self, stage: str, fingerprint: str) -> Record | None:
         """The finished artifact of a stage with this very fingerprint."""
         record = self._read(self.artifact_folder(stage, fingerprint))

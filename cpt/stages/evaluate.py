@@ -143,21 +143,36 @@ class EvaluateStage(Stage[EvaluateConfig]):
         files = [task.path for task in config.tasks if isinstance(task, FileTask)]
         return [*files, *suite_references(config.suites, config.data)]
 
-    def check(self, config: EvaluateConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
-        """Items and suites must be right, and the corpus must hold out what tasks continue."""
-        corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
+    def check(self, config: EvaluateConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:  # noqa: ARG002
+        """Items and suites must be right."""
         tasks = [
             problem
             for place, task in enumerate(config.tasks)
-            for problem in (
-                _file_problems(task, place)
-                if isinstance(task, FileTask)
-                else _source_problems(task, place, corpus)
-            )
+            if isinstance(task, FileTask)
+            for problem in _file_problems(task, place)
         ]
         if config.data is not None and not config.suites:
             tasks.append(Problem("there are no suites to take data for", key="data", hint="Name `suites`."))
         return [*tasks, *suite_problems(config.suites, config.data)]
+
+    def heldout_problems(self, config: EvaluateConfig, corpus: Artifact, halved: bool) -> list[Problem]:
+        """The corpus must hold out what tasks continue, and enough of it to make an item."""
+        half: Half | None = "report" if halved else None
+        folder = corpus.path("corpus")
+        tasks = [
+            problem
+            for place, task in enumerate(config.tasks)
+            if isinstance(task, ContinuationTask)
+            for problem in _source_problems(task, place, folder, half)
+        ]
+        lost = [source for source in PROBES if half is not None and _is_used_up(folder, source, half)]
+        return tasks + [
+            Problem(
+                f"all held-out {source} text is used to choose the merge weights",
+                hint="Hold out more documents, or give the merge stage its weights.",
+            )
+            for source in lost
+        ]
 
     def run(self, config: EvaluateConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Measure the base, then the model, and compare."""
@@ -221,14 +236,24 @@ def _file_problems(task: FileTask, place: int) -> list[Problem]:
     return [replace(problem, key=f"tasks.{place}.path") for problem in found]
 
 
-def _source_problems(task: ContinuationTask, place: int, corpus: Path | None) -> list[Problem]:
-    source = task.continuation_of
-    if corpus is None or has_texts(corpus, source, "heldout"):
+def _source_problems(task: ContinuationTask, place: int, corpus: Path, half: Half | None) -> list[Problem]:
+    from evals.multiple_choice import continuation_items
+
+    source, key = task.continuation_of, f"tasks.{place}.continuation_of"
+    if not has_texts(corpus, source, "heldout"):
+        hint = "Give the corpus stage such text (and `heldout`, for the domain)."
+        return [Problem(f"the corpus holds out no {source} text", key=key, hint=hint)]
+    documents = heldout_texts(corpus, source, half)
+    if continuation_items(documents, 1, seed=0):
         return []
-    hint = "Give the corpus stage such text (and `heldout`, for the domain)."
-    return [
-        Problem(f"the corpus holds out no {source} text", key=f"tasks.{place}.continuation_of", hint=hint)
-    ]
+    message = f"task {task.name}: the {len(documents):,} held-out documents of {source} make no item"
+    hint = "Hold out more documents (corpus.heldout), or leave the task out."
+    return [Problem(message, key=key, hint=hint)]
+
+
+def _is_used_up(corpus: Path, source: str, half: Half) -> bool:
+    """Return whether a source has held-out text, but none in that half."""
+    return has_texts(corpus, source, "heldout") and not heldout_texts(corpus, source, half)
 
 
 def _texts(

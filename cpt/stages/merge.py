@@ -62,7 +62,23 @@ class MergeStage(Stage[MergeConfig]):
 
     def check(self, config: MergeConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Whether the method takes such models and parameters, and, of those that exist, whether they fit."""
-        return [*_problems(config, inputs), *_search_problems(config, inputs)]
+        return [*_problems(config, inputs), *_search_problems(config)]
+
+    def heldout_problems(self, config: MergeConfig, corpus: Artifact, halved: bool) -> list[Problem]:  # noqa: ARG002
+        """A search needs half of the held-out text to choose weights by."""
+        if config.searching is None:
+            return []
+        folder = corpus.path("corpus")
+        counted = {name: len(heldout_texts(folder, name, "search")) for name in (DOMAIN, GENERAL)}
+        few = [(name, count) for name, count in counted.items() if count < _FEWEST]
+        return [
+            Problem(
+                f"half of the held-out {name} text is {count} documents, too few to choose weights by",
+                key="search",
+                hint=f"Give the corpus stage {name} text, hold out more of it, or give the weights.",
+            )
+            for name, count in few
+        ]
 
     def forecast(
         self,
@@ -224,24 +240,14 @@ def _problems(config: MergeConfig, inputs: Mapping[str, Artifact]) -> Iterator[P
             yield Problem(problem, hint=error.hint)
 
 
-def _search_problems(config: MergeConfig, inputs: Mapping[str, Artifact]) -> Iterator[Problem]:
-    """Whether weights can be chosen: texts to choose them by, tasks and budgets that exist."""
+def _search_problems(config: MergeConfig) -> Iterator[Problem]:
+    """Whether weights can be chosen: tasks and budgets that exist."""
     from cpt.stages.pretrain_gates import budget_problems
     from cpt.stages.probing import task_problems
 
     search = config.searching
     if search is None:
         return
-    if CORPUS in inputs:
-        corpus = inputs[CORPUS].path("corpus")
-        for name in (DOMAIN, GENERAL):
-            count = len(heldout_texts(corpus, name, "search"))
-            if count < _FEWEST:
-                message = (
-                    f"half of the held-out {name} text is {count} documents, too few to choose weights by"
-                )
-                hint = f"Give the corpus stage {name} text, hold out more of it, or give the weights."
-                yield Problem(message, key="search", hint=hint)
     for task in search.tasks:
         yield from (
             replace(problem, key=f"search.{problem.key}") for problem in task_problems(task, search.data)

@@ -20,7 +20,7 @@ from cpt.stages.pretrain_data import start_of, steps_of, stream_of, tokens_of
 from cpt.stages.pretrain_gates import probe_figures, require_budgets
 from cpt.stages.pretrain_objective import TEACHER, against_forgetting, wire_teacher
 from cpt.stages.pretrain_plan import held_out, planned_probes, planned_tokens
-from cpt.stages.pretrain_problems import input_problems, place_problems
+from cpt.stages.pretrain_problems import gate_text_problems, input_problems, place_problems
 from cpt.stages.probing import build_probes, monitor_references
 from cpt.stages.probing_cost import allowance_of, over_budget, planned_readings
 from cpt.stages.probing_sizes import sizes_of
@@ -55,6 +55,10 @@ class PretrainStage(Stage[PretrainConfig]):
     def check(self, config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Settings, corpus and model must go together (`cpt.stages.pretrain_problems`)."""
         return input_problems(config, inputs)
+
+    def heldout_problems(self, config: PretrainConfig, corpus: Artifact, halved: bool) -> list[Problem]:  # noqa: ARG002
+        """Gates need text to watch, and enough documents of it to tell a rise from noise."""
+        return gate_text_problems(config, corpus)
 
     def misfits(self, config: PretrainConfig, place: Place, makers: Mapping[str, Makers]) -> list[Problem]:
         """What the hardware cannot compute in, what is not installed, what needs undivided weights."""

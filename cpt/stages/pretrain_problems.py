@@ -12,7 +12,7 @@ from cpt.errors import Problem, RecipeError
 from cpt.stages.base import Artifact, Makers
 from cpt.stages.continuing import begin_of_data
 from cpt.stages.corpus_config import CorpusConfig
-from cpt.stages.documents import has_texts, tokenizer_problems
+from cpt.stages.documents import has_texts, heldout_texts, tokenizer_problems
 from cpt.stages.monitor_config import Monitor
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of, tokens_of
@@ -60,6 +60,13 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
             _, steps = planned(config, inputs, seed=0)
             problems += _trains_problems(config, inputs, steps)
     return problems
+
+
+def gate_text_problems(config: PretrainConfig, corpus: Artifact) -> list[Problem]:
+    """Gates for which the held-out text is too little, whatever tokenizer will read it."""
+    folder = corpus.path("corpus")
+    held = {name: len(heldout_texts(folder, name)) for name in HELD_OUT if has_texts(folder, name, "heldout")}
+    return _gate_problems(config, {"corpus": corpus}) + few_documents(config.gates, held)
 
 
 def _without(monitor: Monitor, unfit: Sequence[Problem]) -> Monitor:

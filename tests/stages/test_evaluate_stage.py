@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from stage_runs import make_corpus, model_artifact, run_stage
+from stage_runs import artifact, make_corpus, model_artifact, run_stage
+from tiny import clinical_texts
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cpt.corpus import read_documents, read_index
+from cpt.corpus import Document, read_documents, read_index
+from cpt.corpus.build import write_source
+from cpt.corpus.split import always
 from cpt.errors import StageFailed
 from cpt.stages.base import Artifact, Earlier, Silent
+from cpt.stages.documents import half_of
 from cpt.stages.evaluate import DOCUMENTS, STAGE
 from cpt.stages.evaluate import ITEMS as KEPT_ITEMS
 from cpt.stages.vocabulary import STAGE as VOCABULARY
@@ -176,8 +180,36 @@ def test_files_are_references_and_are_checked_line_by_line(inputs, tmp_path: Pat
     assert STAGE.references(config) == [str(file)]
     [problem] = STAGE.check(config, {})
     assert (problem.file, problem.line, problem.key) == (str(file), 2, "tasks.1.path")
-    problems = STAGE.check(config, without_general(inputs, tmp_path))
-    assert [problem.key for problem in problems] == ["tasks.0.continuation_of", "tasks.1.path"]
+    without = without_general(inputs, tmp_path)["corpus"]
+    [problem] = STAGE.heldout_problems(config, without, halved=False)
+    assert (problem.key, problem.message) == (
+        "tasks.0.continuation_of",
+        "the corpus holds out no general text",
+    )
+
+
+def test_held_out_text_that_makes_no_item_is_found_with_the_corpus(inputs, tmp_path: Path) -> None:
+    """On all of it, and on the half that is left where merge weights are searched."""
+    folder = tmp_path / "few"
+    texts = clinical_texts()[:6]
+    search = [text for text in texts if half_of(text) == "search"]
+    assert 0 < len(search) < len(texts)
+    config = STAGE.Config.model_validate({"tasks": [{"name": "a", "continuation_of": "domain"}]})
+
+    def keys(texts: list[str], halved: bool) -> list[str | None]:
+        write_source(folder / "corpus", "domain", _documents(texts), always("heldout"), set())
+        found = STAGE.heldout_problems(config, artifact("corpus", folder, "corpus"), halved)
+        return [problem.key for problem in found]
+
+    assert STAGE.heldout_problems(config, inputs["corpus"], halved=False) == []
+    assert keys(texts, halved=False) == []
+    assert keys(texts[:1], halved=False) == ["tasks.0.continuation_of"]
+    assert keys(texts, halved=True) == ["tasks.0.continuation_of"]
+    assert keys(search, halved=True) == ["tasks.0.continuation_of", None]
+
+
+def _documents(texts: list[str]) -> list[Document]:
+    return [Document(str(number), text) for number, text in enumerate(texts)]
 
 
 @pytest.mark.parametrize(

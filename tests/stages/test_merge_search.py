@@ -331,9 +331,9 @@ def test_what_cannot_be_searched_is_found_before_any_stage_runs(
 
 def test_too_little_held_out_text_is_found_before_the_search(inputs, tmp_path: Path) -> None:
     config = STAGE.Config.model_validate({"models": MODEL, "search": {}})
-    assert STAGE.check(config, inputs) == []
-    without = {**inputs, "corpus": make_corpus(inputs["base"], tmp_path, general=False)}
-    (problem,) = STAGE.check(config, without)
+    assert STAGE.heldout_problems(config, inputs["corpus"], halved=False) == []
+    without = make_corpus(inputs["base"], tmp_path, general=False)
+    (problem,) = STAGE.heldout_problems(config, without, halved=False)
     assert "held-out general text is 0 documents" in problem.message
     assert problem.key == "search"
 

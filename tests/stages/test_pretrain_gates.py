@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from stage_runs import artifact
 from tiny import varied_texts, write_jsonl
 
+from cpt.corpus import Document
+from cpt.corpus.build import write_source
+from cpt.corpus.split import always
 from cpt.errors import GateFailed
 from cpt.monitor.gates import Gate
 from cpt.stages.monitor_config import Monitor
+from cpt.stages.pretrain import STAGE as PRETRAIN
 from cpt.stages.pretrain_gates import (
     Setting,
     gate_problems,
@@ -272,3 +277,22 @@ def test_what_actions_depend_on_is_what_they_bound_and_what_stop_weighs() -> Non
     assert acted_upon([gate("general <= 0.1"), gate("drift <= 1", "lower-rate")]) == {"drift"}
     assert acted_upon([gate("piqa >= -1 point", "stop")]) == {"piqa", "domain"}
     assert acted_upon([]) == frozenset()
+
+
+def test_gates_without_text_to_watch_are_found_when_the_corpus_ends(tmp_path: Path) -> None:
+    """Also where another model, which is not there yet, will read it."""
+
+    def keys(action: str = "fail", **held: int) -> list[str | None]:
+        folder = tmp_path / f"{action}-{held}"
+        for name, count in held.items():
+            documents = [Document(str(number), f"{name} {number}") for number in range(count)]
+            write_source(folder / "corpus", name, documents, always("heldout"), set())
+        gates = [{"budget": f"{name} <= +0.02", "action": action} for name in ("general", "domain")]
+        config = PRETRAIN.Config.model_validate({"tokens": 900, "gates": gates})
+        corpus = artifact("corpus", folder, "corpus")
+        return [problem.key for problem in PRETRAIN.heldout_problems(config, corpus, halved=False)]
+
+    assert keys(domain=8, general=8) == []
+    assert keys(domain=8) == ["gates.0.budget"]
+    assert keys(domain=7, general=8) == ["gates.1.budget"]
+    assert keys(domain=7, general=8, action="warn") == []
