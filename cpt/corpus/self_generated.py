@@ -78,11 +78,10 @@ class _Sampler:
     """A loaded model that samples batches of texts."""
 
     def __init__(self, model_folder: Path, start_token: str | None) -> None:
-        import torch
         from transformers import AutoTokenizer, GenerationConfig
 
         from cpt.packed import decoding
-        from cpt.packed.model import load_model, resolve_precision
+        from cpt.packed.model import best_device, load_model, resolve_precision
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(model_folder, trust_remote_code=False)
         token = start_token or self._tokenizer.eos_token
@@ -94,7 +93,7 @@ class _Sampler:
         self._start = start
         decoding.register()
         self._model: Any = load_model(model_folder, resolve_precision("auto"), decoding.NAME)
-        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._model.to(best_device())
         self._model.generation_config = GenerationConfig()  # no penalties: samples of the model as it is
 
     def sample(self, batch: int, length: int, temperature: float, seed: int) -> tuple[list[str], int]:

@@ -35,7 +35,7 @@ class MergeStage(Stage[MergeConfig]):
     Config: ClassVar[type[StageConfig]] = MergeConfig
     consumes: ClassVar[tuple[str, ...]] = ("model",)
     produces: ClassVar[tuple[str, ...]] = ("model",)
-    contract: ClassVar[int] = 2
+    contract: ClassVar[int] = 3
 
     def wire(self, config: MergeConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
         """Role `base`, if there is one, `model:<place>` for each model, and `corpus` for a search.
