@@ -9,7 +9,7 @@ nor is what a tokenizer drops.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -226,8 +226,18 @@ def byte_offsets(text: str) -> np.ndarray:
 
 
 @torch.no_grad()
-def score(model: PackedLanguageModel, text: TokenisedText, batch_tokens: int = BATCH_TOKENS) -> Scores:
-    """Nats of every document under a model."""
+def score(
+    model: PackedLanguageModel,
+    text: TokenisedText,
+    batch_tokens: int = BATCH_TOKENS,
+    on_progress: Callable[[int], None] | None = None,
+) -> Scores:
+    """Nats of every document under a model.
+
+    Args:
+        batch_tokens: most tokens that go through the model together.
+        on_progress: called with the number of tokens after every pass through the model.
+    """
     nats = np.zeros(len(text.bytes))
     device = next(model.parameters()).device
     order = sorted(range(len(text.windows)), key=lambda index: len(text.windows[index]))
@@ -242,6 +252,8 @@ def score(model: PackedLanguageModel, text: TokenisedText, batch_tokens: int = B
         lengths = [len(text.windows[index]) for index in chosen]
         sums = np.add.reduceat(per_token, np.cumsum([0, *lengths[:-1]]))
         np.add.at(nats, text.document[chosen], sums)
+        if on_progress is not None:
+            on_progress(total)
     return Scores(nats, text.bytes)
 
 
