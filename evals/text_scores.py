@@ -107,7 +107,8 @@ def tokenise_source(
     unknown = [_unknown_id(reader.tokenizer) for reader in readers]
     ids: list[str] = []
     figures: list[tuple[int, ...]] = []  # of each document: all bytes, bytes, then tokens, then unknown ones
-    windows, work, chunks, done = WindowBytes(), np.zeros(len(readers), dtype=np.int64), [], 0
+    chunks: list[Path] = []
+    windows, work, done = WindowBytes(), np.zeros(len(readers), dtype=np.int64), 0
     for chunk in _chunks(documents):
         encodings = encoded(readers, [each.text for each in chunk])
         cut = [

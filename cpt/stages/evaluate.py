@@ -298,7 +298,9 @@ def _material(
         )
         for folder in models
     ]
-    scored, tokenised, windows = {}, ({}, {}), {}
+    scored: dict[str, list[str]] = {}
+    tokenised: tuple[dict[str, TokenisedText], dict[str, TokenisedText]] = ({}, {})
+    windows: dict[str, WindowBytes] = {}
     for probe, documents in texts.items():
         cut = list(shared_documents(readers, documents))
         if not any(document.size for document in cut):
