@@ -111,11 +111,10 @@ class _Sampler:
     """A loaded model that samples batches of texts."""
 
     def __init__(self, model_folder: Path, start_token: str | None, end_token: str | None) -> None:
-        import torch
         from transformers import AutoTokenizer, GenerationConfig
 
         from cpt.packed import decoding
-        from cpt.packed.model import load_model, resolve_precision
+        from cpt.packed.model import best_device, load_model, resolve_precision
         from cpt.packed.sampling import end_tokens
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(model_folder, trust_remote_code=False)
@@ -128,7 +127,7 @@ class _Sampler:
         self._start = start
         decoding.register()
         self._model: Any = load_model(model_folder, resolve_precision("auto"), decoding.NAME)
-        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._model.to(best_device())
         own = {end_token, self._tokenizer.eos_token}
         self._ends = end_tokens(self._model) | {id for token, id in vocabulary.items() if token in own}
         self._model.generation_config = GenerationConfig()  # no penalties: samples of the model as it is

@@ -19,7 +19,9 @@ from cpt.stages.gate_verdicts import require_held
 from cpt.stages.merge_config import MergeGate, MergeSearch
 
 if TYPE_CHECKING:
+    from cpt.monitor.bits_per_byte import TokenisedText
     from cpt.monitor.probes.base import Probe
+    from cpt.monitor.shared_windows import WindowBytes
     from merging.candidates import Candidate
     from merging.plan import Plan
     from merging.request import Request
@@ -113,6 +115,7 @@ class Measured:
             name: whole_documents(texts, folders, settings.tokens, material.seed)
             for name, texts in material.texts.items()
         }
+        self._tokenised, self._windows = self._in_shared_windows(folders)
         self._model: Any = None
         self._probes: list[Probe] = []
 
@@ -125,6 +128,7 @@ class Measured:
             },
             "tasks": {name: task.items for name, task in self._settings.tasks.items()},
             "window": self._settings.window,
+            "windows": {name: held.as_json() for name, held in self._windows.items()},
             "precision": self._settings.precision,
             "start_token": self._material.start_token,
         }
@@ -135,7 +139,7 @@ class Measured:
 
         self._progress.message("measuring the base")
         model = load_model(self._base, resolve_precision(self._settings.precision))
-        readings = self._read(model, self._probes_of(model, self._base))
+        readings = self._read(model, self._probes_of(self._base))
         del model
         gc.collect()
         return readings
@@ -147,7 +151,7 @@ class Measured:
 
         if self._model is None:
             self._model = empty_model(self._shape, resolve_precision(self._settings.precision))
-            self._probes = self._probes_of(self._model, self._shape)
+            self._probes = self._probes_of(self._shape)
         merge_into(self._model, plan)
         return self._read(self._model, self._probes)
 
@@ -155,23 +159,35 @@ class Measured:
         """A measurement from the log."""
         return Items.from_json(data)
 
-    def _probes_of(self, model: Any, folder: Path) -> list[Probe]:
-        """The probes in one tokenizer."""
+    def _in_shared_windows(
+        self, folders: Sequence[Path]
+    ) -> tuple[dict[Path, dict[str, TokenisedText]], dict[str, WindowBytes]]:
+        """Cut the texts into windows that hold the same bytes for the base and for merges."""
         from cpt.model_folder.tokenizer import load_tokenizer
-        from cpt.monitor.bits_per_byte import tokenise_text
+        from cpt.monitor.shared_windows import Reader, tokenise_shared
+        from cpt.stages.corpus_problems import max_positions
+
+        longest, start = self._settings.window, self._material.start_token
+        readers = [
+            Reader.of(load_tokenizer(folder), min(longest, max_positions(folder) or longest), start)
+            for folder in folders
+        ]
+        shared = {name: tokenise_shared(readers, texts) for name, texts in self._texts.items()}
+        tokenised = {
+            folder: {name: each.texts[which] for name, each in shared.items()}
+            for which, folder in enumerate(folders)
+        }
+        return tokenised, {name: each.bytes for name, each in shared.items()}
+
+    def _probes_of(self, folder: Path) -> list[Probe]:
+        """The probes in one tokenizer."""
         from cpt.monitor.probes.task import TaskProbe
         from cpt.monitor.probes.text import TextProbe
         from cpt.monitor.schedule import Regular
         from cpt.stages.probing import graded
 
         settings, start, once = self._settings, self._material.start_token, Regular(1)
-        tokenizer = load_tokenizer(folder)
-        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        window = min(settings.window, positions or settings.window)
-        probes: list[Probe] = [
-            TextProbe(name, tokenise_text(tokenizer, texts, window, start), once)
-            for name, texts in self._texts.items()
-        ]
+        probes: list[Probe] = [TextProbe(name, text, once) for name, text in self._tokenised[folder].items()]
         for name, task in settings.tasks.items():
             items, grade, _ = graded(name, task.items, settings.data, folder, start, self._material.seed)
             probes.append(TaskProbe(name, items, grade, once))
@@ -179,12 +195,10 @@ class Measured:
 
     def _read(self, model: Any, probes: Sequence[Probe]) -> dict[str, Items]:
         """Bits of text, and wrong answers, of which less is better."""
-        import torch
-
         from cpt.monitor.probes.base import Subject
-        from cpt.packed.model import PackedLanguageModel
+        from cpt.packed.model import PackedLanguageModel, best_device
 
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        model.to(best_device())
         subject = Subject(PackedLanguageModel(model), {})
         readings = {}
         for probe in probes:

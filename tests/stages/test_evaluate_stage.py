@@ -17,6 +17,9 @@ from cpt.corpus import Document, read_documents, read_index
 from cpt.corpus.build import write_source
 from cpt.corpus.split import always
 from cpt.errors import StageFailed
+from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.monitor import bits_per_byte as bits_per_byte_module
+from cpt.monitor.bits_per_byte import Scores, TokenisedText
 from cpt.stages.base import Artifact, Earlier, Silent
 from cpt.stages.documents import half_of
 from cpt.stages.evaluate import DOCUMENTS, STAGE
@@ -85,6 +88,50 @@ def test_both_models_are_measured_on_the_same_documents(inputs, tmp_path: Path) 
         assert after == pytest.approx(scores["bits_per_byte"][probe]["after"]["value"])
         texts = {document.text for document in read_documents(corpus, probe, "heldout")}
         assert set(found["texts"]) == {sha256(text.encode()).hexdigest() for text in texts}
+
+
+def test_windows_hold_the_same_bytes_for_both_models(
+    inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows of as many tokens would give the extended model more context."""
+    read: list[TokenisedText] = []
+    score = bits_per_byte_module.score
+
+    def listening(model: Any, text: TokenisedText) -> Scores:
+        read.append(text)
+        return score(model, text)
+
+    monkeypatch.setattr(bits_per_byte_module, "score", listening)
+    scores = evaluate({"heldout_tokens": 100_000, "window": 16}, inputs, tmp_path)
+    stretches = []
+    for role, texts in (("before", read[:2]), ("after", read[2:])):
+        tokenizer = load_tokenizer(inputs[role].path("model"))
+        stretches.append(
+            [
+                tokenizer.decode(ids[context:].tolist())
+                for text in texts
+                for ids, context in zip(text.windows, text.context, strict=True)
+            ]
+        )
+    assert stretches[0] == stretches[1]
+    assert len(stretches[0]) > 2 * sum(found["documents"] for found in scores["bits_per_byte"].values())
+    assert read[2].tokens < read[0].tokens
+    for found in scores["bits_per_byte"].values():
+        assert 0 < found["windows"]["mean_context_bytes"] < found["windows"]["bytes_per_window"]
+        assert found["windows"]["unaligned_bytes"] == 0
+
+
+def test_both_models_are_measured_on_the_gpu(inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def on_device(model: torch.nn.Module, text: TokenisedText) -> Scores:
+        seen.append(next(model.parameters()).device.type)
+        return Scores(text.bytes + 1.0, text.bytes)
+
+    monkeypatch.setattr("cpt.packed.model.best_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(bits_per_byte_module, "score", on_device)
+    evaluate({}, inputs, tmp_path)
+    assert seen == ["meta"] * 4
 
 
 def test_a_model_does_not_differ_from_itself(inputs, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from adapted import write_base_and_adapted
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from stage_runs import Heard, make_corpus, model_artifact, run_stage
-from tiny import write_jsonl
+from tiny import clinical_texts, varied_texts, write_jsonl
 
 from cpt.corpus import read_index
 from cpt.errors import GateFailed
@@ -20,12 +20,17 @@ from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.monitor.bits_per_byte import score, tokenise_text
 from cpt.packed.model import PackedLanguageModel, load_model
 from cpt.recipe.load import load
-from cpt.stages.base import Artifact, Earlier, WiringError
+from cpt.stages.base import Artifact, Earlier, Silent, WiringError
 from cpt.stages.documents import half_of, heldout_texts
 from cpt.stages.evaluate import DOCUMENTS
 from cpt.stages.evaluate import STAGE as EVALUATE
 from cpt.stages.merge import STAGE
-from cpt.stages.merge_search import LOG
+from cpt.stages.merge_config import MergeSearch
+from cpt.stages.merge_search import LOG, Material, Measured
+from cpt.stages.vocabulary_change import change_vocabulary
+from cpt.stages.vocabulary_config import VocabularyConfig
+from merging.plan import plan
+from merging.request import Parent, Request
 
 MODEL = [{"from": "one"}]
 SEARCH = {"points": 5, "precision": "fp32", "tokens": 2_000}
@@ -96,6 +101,31 @@ def test_gain_and_rise_are_those_of_the_half_that_is_not_reported_on(plain, inpu
             bits.append(score(PackedLanguageModel(load_model(folder)), text).bits_per_byte)
         assert change == pytest.approx(bits[1] - bits[0], abs=1e-5)
     assert point["domain_gain"] > 0 < point["general_rise"]
+
+
+def test_windows_hold_the_same_bytes_for_the_base_and_for_merges(tiny_model: Path, tmp_path: Path) -> None:
+    """Merges whose vocabulary has more tokens than the base's would read more of a text in one window."""
+    extended, change = tmp_path / "extended", VocabularyConfig.model_validate({"extend": {"tokens": 40}})
+    change_vocabulary(change, tiny_model, lambda: iter(clinical_texts()), extended, seed=1, progress=Silent())
+    request = Request(
+        "linear", (Parent("one", extended, parameters={"weight": 1.0}),), Parent("b", tiny_model)
+    )
+    texts = {"domain": clinical_texts()[:9], "general": varied_texts(9)}
+    settings = MergeSearch.model_validate(SEARCH | {"window": 16})
+    measured = Measured(plan(request), settings, Material(texts, "<s>", 3), tmp_path, Silent())
+    (base, merge) = measured._tokenised.values()
+    for name in texts:
+        stretches = [
+            [
+                load_tokenizer(folder).decode(ids[context:].tolist())
+                for ids, context in zip(text.windows, text.context, strict=True)
+            ]
+            for folder, text in ((tiny_model, base[name]), (extended, merge[name]))
+        ]
+        assert stretches[0] == stretches[1]
+        assert len(stretches[0]) > 20
+    assert merge["domain"].tokens < base["domain"].tokens
+    assert measured.key["windows"]["domain"]["least_context_bytes"] == 0
 
 
 def test_evaluate_reads_the_other_half(plain, inputs, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from cpt.cli.merging import options
 from cpt.cli.merging.asked import Asked, command_of, problems_of, shard_bytes
 from cpt.cli.merging.flags import from_flags
 from cpt.cli.merging.references import in_folders, resolved, unknown_references, with_fingerprints
+from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import CannotMerge, GateFailed, Problem, RecipeError, UsageError
@@ -58,7 +59,7 @@ def search(
         list[str],
         typer.Option(
             "--text",
-            metavar="NAME=FILE",
+            metavar="[NAME=]FILE",
             help="What merges are measured on: `domain` is to gain, `general` must not rise; others may have "
             "budgets. Report on other text than this.",
         ),
@@ -151,12 +152,12 @@ def search(
             "groups": groups,
             "tokens": tokens,
             "window": window,
-            "tasks": dict(_pairs(task or [], "--task", "piqa=100")),
+            "tasks": _tasks(task or []),
             "data": data,
             "precision": precision,
         },
         budget or [],
-        dict(_pairs(text, "--text", "domain=law.jsonl")),
+        named_texts(text),
     )
     problems = list(_problems(asked, wanted, output))
     if problems:
@@ -171,16 +172,17 @@ def search(
         raise broken
 
 
-def _pairs(words: Sequence[str], flag: str, example: str) -> Iterator[tuple[str, Any]]:
-    names = []
+def _tasks(words: Sequence[str]) -> dict[str, Any]:
+    """Items by task: `piqa=100`."""
+    found: dict[str, Any] = {}
     for word in words:
-        name, equals, value = word.partition("=")
-        if not (name and equals and value):
-            raise UsageError(f"{flag} {word} is not NAME=VALUE", hint=f"Write it like {flag} {example}.")
-        if name in names:
-            raise UsageError(f"{flag} {name} is given twice", hint="Give one of them another name.")
-        names.append(name)
-        yield name, {"items": value} if flag == "--task" else value
+        name, equals, items = word.partition("=")
+        if not (name and equals and items):
+            raise UsageError(f"--task {word} is not NAME=ITEMS", hint="Write it like --task piqa=100.")
+        if name in found:
+            raise UsageError(f"--task {name} is given twice", hint="Give it once.")
+        found[name] = {"items": items}
+    return found
 
 
 def _wanted(settings: Mapping[str, Any], budgets: Sequence[str], texts: Mapping[str, str]) -> _Wanted:

@@ -140,7 +140,7 @@ def test_models_that_are_not_there_are_told_with_the_rest(search, models) -> Non
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--text", "domain"), "is not NAME=VALUE"),
+        (("--task", "piqa"), "is not NAME=ITEMS"),
         (("--text", "domain=general.jsonl"), "--text domain is given twice"),
         (("--budget", "general < 1"), "states no budget"),
         (("--task", "piqa=many"), "must be a whole number"),
