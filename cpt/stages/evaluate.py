@@ -119,6 +119,7 @@ class EvaluateStage(Stage[EvaluateConfig]):
     """Measures both models on the same documents and items, one after the other."""
 
     kind: ClassVar[str] = "evaluate"
+    contract: ClassVar[int] = 2
     Config: ClassVar[type[StageConfig]] = EvaluateConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("scores",)
