@@ -141,6 +141,8 @@ def gate(verdict: str, budget: str = "general <= +0.02") -> Gate:
         (["held"] * 3, "all 3 budgets held"),
         (["held", "at risk", "not measured"], "1 of 3 budgets held, 1 at risk, 1 not measured"),
         (["held", "broken", "at risk"], "1 of 3 budgets broken: general ≤ +0.02"),
+        (["held", "not shown", "not shown"], "1 of 3 budgets held, 2 not shown"),
+        (["broken", "not shown"], "1 of 2 budgets broken: general ≤ +0.02"),
         (["broken"], "1 of 1 budget broken: general ≤ +0.02"),
     ],
 )
