@@ -89,9 +89,9 @@ def test_samples_are_shown_as_text(outline: Outline) -> None:
 
 
 def test_the_cost_of_watching_is_told(outline: Outline) -> None:
-    assert "Probes took 4.8% of the training's time, within their budget of 5.0%" in outline.text
-    assert "to keep to it, 1 of 116 readings were left out." in outline.text
-    assert "piqa 12 s 14 15 35%" in outline.text
+    assert "Probes did 4.8% of the training's work, within their budget of 5.0%" in outline.text
+    assert "and took 6.1% of the training's time. 115 of 116 readings were made." in outline.text
+    assert "piqa 12 s 0.3% 14 15 35%" in outline.text
 
 
 def test_figures_that_sort_carry_their_value(page: str) -> None:
@@ -104,7 +104,7 @@ def test_figures_that_sort_carry_their_value(page: str) -> None:
 def test_what_was_not_watched_has_no_section(facts: Facts) -> None:
     shown = {section.key for section in sections(facts, draw(facts)) if section.shown}
     assert set(EVERYTHING) - shown == {"budgets", "accuracy", "samples", "inside", "vectors"}
-    for part in ("Budgets", "controller", "Drift", "Norms of new tokens", "Probes took"):
+    for part in ("Budgets", "controller", "Drift", "Norms of new tokens", "Probes did"):
         assert part not in Outline(render(facts)).text
 
 
