@@ -39,6 +39,13 @@ def run(model: Path, prepared: list[Prepared], cache: Path, **options) -> Result
     return evaluate(str(model), prepared, cache=cache, precision="fp32", **options)
 
 
+def test_model_and_cache_may_be_paths_or_text(tiny_model: Path, tmp_path: Path) -> None:
+    prepared = [task(tmp_path, "choices")]
+    found = evaluate(tiny_model, prepared, cache=str(tmp_path / "cache"), precision="fp32")
+    assert found.model == str(tiny_model)
+    assert found.tasks == run(tiny_model, prepared, tmp_path / "cache").tasks
+
+
 @pytest.fixture
 def three(tmp_path: Path) -> list[Prepared]:
     shots = {**CHOICE, "num_fewshot": 2, "fewshot_split": "test"}
