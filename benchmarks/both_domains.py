@@ -16,6 +16,11 @@ class Shares:
     readings: Mapping[str, Any]
     parents: Mapping[str, float]
 
+    @property
+    def count(self) -> int:
+        """Number of documents of the smaller text."""
+        return min(items.count for items in self.readings.values())
+
     def rise_over(self, before: Shares) -> tuple[float, float]:
         """Less is better: -1 is the whole gain of both parents."""
         changes = [

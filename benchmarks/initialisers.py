@@ -3,7 +3,7 @@
     python benchmarks/initialisers.py initialisers_medical --text FILE --general FILE --tokens 2048
 
 Runs `cpt tokenizer compare` on SmolLM2 with what follows the name, which goes on where it was stopped, and
-records its figures and its picture.
+records its figures and its picture. CLP by its paper's rule: `--method clp:top_k=null,clip=false`.
 """
 
 from __future__ import annotations

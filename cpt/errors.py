@@ -98,16 +98,25 @@ class DiskFull(StageFailed):
 class GateFailed(CptError):
     """A stage finished, but a quality or forgetting budget is broken.
 
-    The stage's output is complete and kept; `metrics` are what its `run` would have returned.
+    The stage's output is complete and kept, and later stages run; `metrics` are what its `run` would have
+    returned. `verdict` is the worst of its budgets.
     """
 
     exit_code = 3
+    verdict = "broken"
 
     def __init__(
         self, message: str, *, hint: str | None = None, metrics: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__(message, hint=hint)
         self.metrics = dict(metrics or {})
+
+
+class GateNotShown(GateFailed):
+    """A stage finished, and no budget is broken, but one is not shown to be held: the noise is too large."""
+
+    exit_code = 4
+    verdict = "not shown"
 
 
 class Interrupted(CptError):

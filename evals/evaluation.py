@@ -30,11 +30,11 @@ _LIBRARIES = ("cpt-workbench", "lm-eval", "torch", "transformers", "tokenizers")
 
 
 def evaluate(
-    model: str,
+    model: str | Path,
     prepared: Sequence[Prepared],
     left_out: Sequence[LeftOut] = (),
     *,
-    cache: Path,
+    cache: str | Path,
     precision: Precision = "auto",
     start_token: str | None = OWN,
     chat: bool = False,
@@ -47,7 +47,7 @@ def evaluate(
     """Score a model on prepared tasks.
 
     Args:
-        model: a reference (see `cpt.references`).
+        model: a reference (see `cpt.references`), or a folder.
         prepared, left_out: what `evals.preparation.prepare` found.
         cache: folder of the answers that are known; the model is not even loaded if they suffice.
         precision: of the weights: auto, bf16 or fp32.
@@ -70,6 +70,7 @@ def evaluate(
     from cpt.references import resolve_model
 
     started = time.perf_counter()
+    model, cache = str(model), Path(cache)
     say = on_message or _say_nothing
     _refuse_same_names(prepared)
     check_backend(backend, start_token)
@@ -90,6 +91,7 @@ def evaluate(
             "precision": settings["precision"],
             "backend": backend,
             "start": [*prompting.start.tokens, prompting.start.empty],
+            "end": prompting.end,
             "chat": prompting.full.chat_template if chat else None,
         },
         say,

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpt.errors import CptError, StageFailed
-from evals import hub
+from cpt.errors import CptError, DataError, StageFailed
+from evals import hub, hub_files
 from evals.models.cached_model import CachedLM
-from evals.task_scores import Scored, choose_items
+from evals.task_files import aggregation_name
+from evals.task_scores import Scored, choose_items, not_known
 
 if TYPE_CHECKING:
     from evals.preparation import Prepared
@@ -44,18 +45,32 @@ def load_tasks(prepared: Sequence[Prepared], seed: int, failed: Failed) -> dict[
             name = each.entry.task
             try:
                 _seed_everything()
-                [task] = manager.load([dict(each.config)])["tasks"].values()
+                [task] = manager.load([hub_files.fetched(each.config)])["tasks"].values()
+                _refuse_unknown_aggregation(task, each.entry.metric.partition(",")[0])
                 choose_items(task, each.entry.items(each.level), seed)
                 tasks[name] = task
             except ConnectionError:
                 failed[name] = (
-                    f"the hub, which has its data ({each.config.get('dataset_path')}), cannot be reached; "
+                    f"the hub, which has its data ({hub_files.source(each.config)}), cannot be reached; "
                     "--data DIR reads local files, --offline leaves such tasks out at once"
                 )
                 unreached.enter_context(hub.left_alone())
             except Exception as error:  # whatever a data set or a task's own code raises
-                failed[name] = f"its data or its task file fails: {_told(error)}"
+                failed[name] = (
+                    f"{hub.refusal(each.config)}; --data DIR reads local files"
+                    if hub.is_refusal(error)
+                    else f"its data or its task file fails: {_told(error)}"
+                )
     return tasks
+
+
+def _refuse_unknown_aggregation(task: Any, metric: str) -> None:
+    """Raise DataError for a metric of which no error can be computed, before the model answers anything."""
+    aggregation = aggregation_name(task.aggregation().get(metric))
+    if not_known(aggregation):
+        raise DataError(
+            f"its metric `{metric}` is aggregated by `{aggregation}`, of which no error can be computed"
+        )
 
 
 def run_tasks(

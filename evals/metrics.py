@@ -175,13 +175,23 @@ def weighted_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
 
 def mean_weighted_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
     """Mean over groups of their weighted F1, over (group, gold, predicted); groups not drawn do not count."""
-    groups = np.array([str(group) for group, *_ in values])
-    of_groups = [groups == group for group in dict.fromkeys(groups)]
-    scores_GR = [
-        weighted_f1([pair for (_, *pair), own in zip(values, mask, strict=True) if own], weights_RN[:, mask])
-        for mask in of_groups
-    ]
-    return np.nanmean(scores_GR, axis=0)
+    return _mean_of_groups(weighted_f1, values, weights_RN)
+
+
+def mean_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """Mean over groups of their F1 of class 1, over (group, gold, predicted), as in `mean_weighted_f1`."""
+    return _mean_of_groups(f1, values, weights_RN)
+
+
+def accuracy_and_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """Mean of accuracy and weighted F1, over (gold, predicted)."""
+    right_RC, _, _ = _by_class(values, weights_RN)
+    return (right_RC.sum(1) / weights_RN.sum(1) + weighted_f1(values, weights_RN)) / 2
+
+
+def f1_and_mcc(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """Mean of weighted F1 and Matthews' correlation, over (gold, predicted)."""
+    return (weighted_f1(values, weights_RN) + matthews_corrcoef(values, weights_RN)) / 2
 
 
 def balanced_accuracy(values: Values, weights_RN: np.ndarray) -> np.ndarray:
@@ -206,6 +216,17 @@ def entity_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
     return _f1(*(weights_RN @ counts_N3).T)
 
 
+def weighted_entity_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
+    """Mean F1 of the types of entities, each as often as it is gold, as seqeval's average="weighted".
+
+    Args:
+        values: of each item, type after type, (right, predicted, gold) numbers of entities.
+    """
+    counts_NT3 = np.asarray(values, dtype=float).reshape(len(values), -1, 3)
+    sums_3TR = np.einsum("rn,ntk->ktr", weights_RN, counts_NT3)
+    return (_f1(*sums_3TR) * sums_3TR[2]).sum(0) / sums_3TR[2].sum(0)
+
+
 AGGREGATIONS: dict[str, Callable[[Values, np.ndarray], np.ndarray]] = {
     "mean": mean,
     "median": median,
@@ -216,9 +237,13 @@ AGGREGATIONS: dict[str, Callable[[Values, np.ndarray], np.ndarray]] = {
     "macro_f1": macro_f1,
     "weighted_f1": weighted_f1,
     "mean_weighted_f1": mean_weighted_f1,
+    "mean_f1": mean_f1,
+    "accuracy_and_f1": accuracy_and_f1,
+    "f1_and_mcc": f1_and_mcc,
     "balanced_accuracy": balanced_accuracy,
     "matthews_corrcoef": matthews_corrcoef,
     "entity_f1": entity_f1,
+    "weighted_entity_f1": weighted_entity_f1,
 }
 
 
@@ -237,6 +262,20 @@ def _of_all(name: str) -> Callable[[Values], float]:
 
     score.__name__ = name
     return score
+
+
+def _mean_of_groups(
+    score: Callable[[Values, np.ndarray], np.ndarray], values: Values, weights_RN: np.ndarray
+) -> np.ndarray:
+    """Mean of the scores of groups of (group, *rest), without the groups that a resample did not draw."""
+    groups = np.array([str(group) for group, *_ in values])
+    of_groups = [groups == group for group in dict.fromkeys(groups)]
+    scores_GR = []
+    for mask in of_groups:
+        own = [rest for (_, *rest), inside in zip(values, mask, strict=True) if inside]
+        drawn_R = weights_RN[:, mask].sum(1) > 0
+        scores_GR.append(np.where(drawn_R, score(own, weights_RN[:, mask]), np.nan))
+    return np.nanmean(scores_GR, axis=0)
 
 
 def _number(label: Any) -> float | None:

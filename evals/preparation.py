@@ -13,12 +13,13 @@ from typing import Any
 from zipfile import BadZipFile
 
 from cpt.errors import DataError, UsageError
-from evals import hub
+from evals import hub, hub_files
 from evals.local import DataFolder, Found
 from evals.results import LeftOut
 from evals.sources import Rows, Source, sources
 from evals.suite import Entry, Level, Suite
-from evals.task_files import metrics, task_config, task_files
+from evals.task_files import aggregation, metrics, task_config, task_files
+from evals.task_scores import not_known
 
 _UNREADABLE = (DataError, OSError, EOFError, BadZipFile, ValueError, LookupError, TypeError, AttributeError)
 _SPLITS = ("test_split", "validation_split", "training_split")
@@ -117,11 +118,19 @@ def _mistakes(suite: str, entry: Entry, folder: DataFolder | None) -> Iterator[s
 
 def _metric_mistake(where: str, entry: Entry) -> Iterator[str]:
     try:
-        known = metrics(task_config(entry.task))
+        config = task_config(entry.task)
     except DataError:
         return  # said of the task when it is left out
-    if entry.metric not in known:
-        yield f"{where}: no metric `{entry.metric}`; the task has {', '.join(known)}"
+    known, metric = metrics(config), entry.metric.partition(",")[0]
+    if metric not in known:
+        yield f"{where}: no metric `{metric}`; the task has {', '.join(known)}"
+    elif "class" not in config and not_known(aggregation(config, metric)):
+        others = [other for other in known if not not_known(aggregation(config, other))]
+        instead = f"; name another of its metrics: {', '.join(others)}" if others else ""
+        yield (
+            f"{where}: metric `{metric}` is aggregated by `{aggregation(config, metric)}`, of which no error "
+            f"can be computed{instead}"
+        )
 
 
 def _found(entry: Entry, folder: DataFolder | None) -> Found | None:
@@ -137,9 +146,13 @@ def _with_data(
     found = _found(entry, folder)
     if found is not None and found.complete:
         return _local(config, found, cache), f"{found.source.name} {found.checksum()[:12]}"
-    if offline and not _on_hub_before(config):
-        raise _Unavailable(_why_not(entry, config, folder, found))
-    return _of_hub(config), "hub"
+    of_hub = _of_hub(config)
+    if hub.refused(of_hub):
+        raise _Unavailable(_why_not(hub.refusal(of_hub), entry, folder, found))
+    if offline and not _on_hub_before(of_hub):
+        never = f"its data on the hub ({hub_files.source(of_hub)}) were never fetched, and this is offline"
+        raise _Unavailable(_why_not(never, entry, folder, found))
+    return of_hub, "hub"
 
 
 def _config(entry: Entry) -> dict[str, Any]:
@@ -158,10 +171,10 @@ def _without_examples(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_hub(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The task as it is, without leave to run code that comes with the data."""
+    """The task without leave to run code that comes with the data, which may be read file by file."""
     options = config.get("dataset_kwargs") or {}
     safe = {key: value for key, value in options.items() if key != "trust_remote_code"}
-    return {**config, "dataset_kwargs": safe}
+    return hub_files.by_file({**config, "dataset_kwargs": safe})
 
 
 def _local(config: Mapping[str, Any], found: Found, cache: Path) -> dict[str, Any]:
@@ -261,7 +274,9 @@ def _write(splits: Mapping[str, Rows], target: Path) -> None:
 
 
 def _on_hub_before(config: Mapping[str, Any]) -> bool:
-    """Whether `datasets` has kept a data set from the hub, so that it can be read offline."""
+    """Whether a data set from the hub has been kept, so that it can be read offline."""
+    if (files := hub_files.kept(config)) is not None:
+        return files
     import datasets
     from datasets.naming import camelcase_to_snakecase
 
@@ -270,13 +285,13 @@ def _on_hub_before(config: Mapping[str, Any]) -> bool:
     return any(kept.glob(f"{config.get('dataset_name') or '*'}/*/*/dataset_info.json"))
 
 
-def _why_not(entry: Entry, config: Mapping[str, Any], folder: DataFolder | None, found: Found | None) -> str:
-    unknown = f"its data on the hub ({config.get('dataset_path')}) were never fetched, and this is offline"
+def _why_not(hub_says: str, entry: Entry, folder: DataFolder | None, found: Found | None) -> str:
+    """Say why the hub gives no data, and which local files would."""
     local = source_of(entry)
     if local is None:
-        return f"{unknown}; it has no local form"
+        return f"{hub_says}; it has no local form"
     source, part = local
     if folder is None or found is None:
         endings = ", ".join(source.endings(part).values())
-        return f"{unknown}; with --data DIR it reads {endings}"
-    return f"{unknown}; {folder.root} lacks {', '.join(found.missing)}"
+        return f"{hub_says}; with --data DIR it reads {endings}"
+    return f"{hub_says}; {folder.root} lacks {', '.join(found.missing)}"

@@ -37,19 +37,33 @@ def _yaml_files(folder: Path) -> list[Path]:
 
 
 def task_config(name: str) -> dict[str, Any]:
-    """A task's configuration, with what it includes and with its functions.
+    """Return a task's configuration, with what it includes and with its functions.
+
+    A file of this package may name one of lm-eval's, as a path below its folder of tasks: `extends:
+    pubmedqa/pubmedqa.yaml`. What it says itself goes before what that file says.
 
     Raises:
         KeyError: there is no such task.
-        DataError: the task needs a library that is not there.
+        DataError: the task needs a library that is not there, or its own code fails.
     """
+    file = task_files()[name]
+    config = _loaded(file)
+    extended = config.pop("extends", None)
+    return config if extended is None else {**_loaded(_built_in() / extended), **config}
+
+
+def _loaded(file: Path) -> dict[str, Any]:
     from lm_eval.tasks._yaml_loader import load_yaml
 
     try:
-        config: dict[str, Any] = load_yaml(task_files()[name])
-    except ImportError as error:
-        raise DataError(f"the task cannot be loaded: {error}") from None
+        config: dict[str, Any] = load_yaml(file)
+    except Exception as error:  # whatever the code of a task raises when it is imported
+        raise DataError(f"the task cannot be loaded: {_first_cause(error)}") from None
     return config
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    return error if error.__cause__ is None else _first_cause(error.__cause__)
 
 
 def metrics(config: Mapping[str, Any]) -> list[str]:
@@ -59,8 +73,34 @@ def metrics(config: Mapping[str, Any]) -> list[str]:
     declared = config.get("metric_list")
     if declared is None:
         return list(DEFAULT_METRIC_REGISTRY[config.get("output_type", "generate_until")])
-    names = (metric["metric"] for metric in declared)
-    return [name if isinstance(name, str) else name.__name__ for name in names]
+    return [_metric_name(metric["metric"]) for metric in declared]
+
+
+def aggregation(config: Mapping[str, Any], metric: str) -> str:
+    """Return the name of the aggregation with which a task makes a score of a metric's values.
+
+    A function of the task's own goes by its name, as in `aggregation_name`.
+    """
+    import lm_eval.api.metrics  # noqa: F401  fills the registries
+    from lm_eval.api.registry import get_metric_aggregation
+
+    for declared in config.get("metric_list") or ():
+        if _metric_name(declared["metric"]) == metric and "aggregation" in declared:
+            said = declared["aggregation"]
+            return said if isinstance(said, str) else aggregation_name(said)
+    return aggregation_name(get_metric_aggregation(metric))
+
+
+def aggregation_name(function: Any) -> str:
+    """Return the name under which lm-eval knows a function that aggregates, else the function's own."""
+    from lm_eval.api.registry import AGGREGATION_REGISTRY
+
+    registered = (name for name in AGGREGATION_REGISTRY if AGGREGATION_REGISTRY[name] is function)
+    return next(registered, getattr(function, "__name__", "mean"))
+
+
+def _metric_name(metric: Any) -> str:
+    return metric if isinstance(metric, str) else str(metric.__name__)
 
 
 def _built_in() -> Path:

@@ -15,12 +15,16 @@ import numpy as np
 
 from evals.metrics import AGGREGATIONS, aggregate, standard_error
 from evals.results import Items, TaskScore
+from evals.task_files import aggregation_name
 
 if TYPE_CHECKING:
     from evals.preparation import Prepared
 
 _EXACT = 1e-9
 _OPTION = re.compile(r"\W*\w\W*")
+
+OF_DEFINED = "nanmean"
+"""lm-eval's name for the mean of those items whose value is a number."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +66,19 @@ def task_score(prepared: Prepared, scored: Scored, cut: int) -> tuple[TaskScore,
         cut: requests that lost their beginning.
 
     Raises:
-        ValueError: the task has no such metric, or `evals.metrics` does not know how it is aggregated or
-            aggregates it differently.
+        ValueError: the task has no such metric, none of its items has a value, or `evals.metrics` aggregates
+            the values differently.
     """
     entry = prepared.entry
     metric, chosen_filter = _metric(entry.metric, scored)
     samples = [sample for sample in scored.samples if sample["filter"] == chosen_filter]
     with_value = [sample for sample in samples if metric in sample]
-    aggregation = _aggregation(scored.task, metric)
+    aggregation = aggregation_name(scored.task.aggregation().get(metric))
+    if aggregation == OF_DEFINED:
+        with_value = [sample for sample in with_value if not math.isnan(sample[metric])]
+        aggregation = "mean"
+    if not with_value:
+        raise ValueError(f"none of its {len(samples):,} items has a value of {metric}")
     values = tuple(_plain(sample[metric]) for sample in with_value)
     score, theirs = aggregate(aggregation, values), float(scored.results[f"{metric},{chosen_filter}"])
     if not math.isclose(score, theirs, rel_tol=_EXACT, abs_tol=_EXACT):
@@ -124,16 +133,9 @@ def _metric(wanted: str, scored: Scored) -> tuple[str, str]:
     return metric, chosen or next(iter(filters))
 
 
-def _aggregation(task: Any, metric: str) -> str:
-    """Name in `evals.metrics` of the function with which a task aggregates a metric."""
-    from lm_eval.api.registry import AGGREGATION_REGISTRY
-
-    function = task.aggregation().get(metric)
-    registered = (name for name in AGGREGATION_REGISTRY if AGGREGATION_REGISTRY[name] is function)
-    name = next(registered, getattr(function, "__name__", "mean"))
-    if name not in AGGREGATIONS:
-        raise ValueError(f"{metric} is aggregated by {name}, which evals.metrics does not know")
-    return name
+def not_known(aggregation: str) -> bool:
+    """Return True if scores cannot be computed from resamples of items that are aggregated so."""
+    return aggregation != OF_DEFINED and aggregation not in AGGREGATIONS
 
 
 def _plain(value: Any) -> Any:

@@ -1,34 +1,29 @@
 """Bits per byte over any text: by document and by source, with windows that slide.
 
-Every byte is scored once, by the tokens that stand for it, and only bytes that were scored are counted: so
-models with different tokenizers compare (see `cpt.monitor.bits_per_byte`). Documents longer than the model
-reads at once are cut into windows that repeat `overlap` tokens of the text before them as context; the more
-they repeat, the nearer the score is to that of an unbounded memory, and the longer it takes.
+Every byte is scored once, by the tokens that stand for it, and only bytes that were scored are counted.
+Documents longer than a model reads at once are cut into windows that repeat some text before them as context;
+the more they repeat, the nearer the score is to that of an unbounded memory, and the longer it takes. Models
+that are compared share their windows, so that each byte has the same text before it under all of them (see
+`cpt.monitor.shared_windows`).
 """
 
 from __future__ import annotations
 
 import json
 import math
+import pickle
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from cpt.corpus.documents import Document
 from cpt.errors import DataError
-from cpt.monitor.bits_per_byte import (
-    BATCH_TOKENS,
-    Scores,
-    TokenisedText,
-    Windows,
-    score,
-    spanned_bytes,
-    start_id,
-    whole_character,
-    whole_spans,
-)
+from cpt.monitor.bits_per_byte import BATCH_TOKENS, Scores, TokenisedText, score
+from cpt.monitor.shared_windows import Reader, WindowBytes, cut_document, encoded, joined
 from cpt.packed.model import PackedLanguageModel
 
 _CHARACTERS_AT_ONCE = 1 << 21
@@ -69,84 +64,125 @@ class TextScores:
             return np.where(self.bytes > 0, self.nats / self.bytes, math.nan) / math.log(2)
 
 
-def score_text(
-    model: PackedLanguageModel,
-    tokenizer: Tokenizer,
+@dataclass(frozen=True)
+class Source:
+    """A source's documents in the windows that all readers share; the windows lie in files.
+
+    Attributes:
+        ids, all_bytes: [documents] where each comes from, and bytes of its whole text.
+        bytes: [documents] bytes that are scored, the same for all readers.
+        tokens, unknown: [readers, documents] scored tokens, and those that stand for unknown text.
+        windows: how much text the windows hold.
+        work: [readers] tokens that go through a model.
+        chunks: files with one text for each reader.
+    """
+
+    ids: tuple[str, ...]
+    all_bytes: np.ndarray
+    bytes: np.ndarray
+    tokens: np.ndarray
+    unknown: np.ndarray
+    windows: WindowBytes
+    work: tuple[int, ...]
+    chunks: tuple[Path, ...]
+
+
+def tokenise_source(
+    readers: Sequence[Reader],
     documents: Iterable[Document],
-    *,
-    window: int,
-    overlap: int,
-    start_token: str | None,
-    batch_tokens: int = BATCH_TOKENS,
+    folder: Path,
     on_progress: Callable[[int], None] | None = None,
-) -> TextScores:
-    """Score every document of a source; texts stream through, so that memory stays bounded.
+) -> Source:
+    """Cut documents into windows; texts stream through, so that memory stays bounded.
 
     Args:
-        window: most tokens that the model reads at once, its start token included.
-        overlap: tokens of the text before it that a window repeats as context.
-        start_token: token that precedes every document and every window.
-        batch_tokens: tokens that go through the model together; the scores do not depend on it.
+        readers: different tokenizers, or the same with different windows.
+        folder: new folder for the windows.
         on_progress: called with the bytes of text done.
 
     Raises:
-        DataError: there is nothing to score, or the settings leave a window no room for new tokens.
+        DataError: there is nothing to score.
     """
-    windows = Windows(window, start_id(tokenizer, start_token), overlap)
-    unknown = _unknown_id(tokenizer)
-    parts: list[TextScores] = []
-    done = 0
+    folder.mkdir(parents=True)
+    unknown = [_unknown_id(reader.tokenizer) for reader in readers]
+    ids: list[str] = []
+    figures: list[tuple[int, ...]] = []  # of each document: all bytes, bytes, then tokens, then unknown ones
+    chunks: list[Path] = []
+    windows, work, done = WindowBytes(), np.zeros(len(readers), dtype=np.int64), 0
     for chunk in _chunks(documents):
-        part = _score_chunk(model, tokenizer, chunk, windows, unknown, batch_tokens)
-        parts.append(part)
-        done += int(part.all_bytes.sum())
+        encodings = encoded(readers, [each.text for each in chunk])
+        cut = [
+            cut_document(document.text, of_document, [reader.windows for reader in readers])
+            for document, *of_document in zip(chunk, *encodings, strict=True)
+        ]
+        for document, each, *of_document in zip(chunk, cut, *encodings, strict=True):
+            firsts = [
+                int(first) if each.size else len(e) for first, e in zip(each.first, of_document, strict=True)
+            ]
+            size = len(document.text.encode())
+            tokens = (len(e) - first for e, first in zip(of_document, firsts, strict=True))
+            unspelt = (_count(*which) for which in zip(of_document, unknown, firsts, strict=True))
+            ids.append(document.id)
+            figures.append((size, each.size, *tokens, *unspelt))
+            done += size
+        shared = joined(cut)
+        windows += shared.bytes
+        work += [text.tokens for text in shared.texts]
+        chunks.append(folder / f"{len(chunks)}.pickle")
+        chunks[-1].write_bytes(pickle.dumps(shared.texts))
         if on_progress is not None:
             on_progress(done)
-    if not any(part.bytes.any() for part in parts):
+    table = np.asarray(figures, dtype=np.int64).reshape(len(ids), 2 + 2 * len(readers)).T
+    if not table[1].any():
         raise DataError("there is no text to score")
-    arrays = ("nats", "bytes", "tokens", "unknown", "all_bytes")
-    return TextScores(
-        tuple(id for part in parts for id in part.ids),
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
+    tokens_of, unknown_of = table[2 : 2 + len(readers)], table[2 + len(readers) :]
+    return Source(
+        tuple(ids), table[0], table[1], tokens_of, unknown_of, windows, tuple(work.tolist()), tuple(chunks)
     )
 
 
-def _score_chunk(
+def score_source(
     model: PackedLanguageModel,
-    tokenizer: Tokenizer,
-    documents: Sequence[Document],
-    windows: Windows,
-    unknown: int | None,
-    batch_tokens: int,
+    source: Source,
+    reader: int,
+    batch_tokens: int = BATCH_TOKENS,
+    on_progress: Callable[[int], None] | None = None,
 ) -> TextScores:
-    with whole_spans(tokenizer):
-        encodings = tokenizer.encode_batch([each.text for each in documents], add_special_tokens=False)
-    firsts = [0 if windows.start is not None else whole_character(each, 1) for each in encodings]
-    sizes = [
-        spanned_bytes(document.text, encoding, first, len(encoding))
-        for document, encoding, first in zip(documents, encodings, firsts, strict=True)
-    ]
-    cut = [
-        (*window, owner)
-        for owner, (encoding, first) in enumerate(zip(encodings, firsts, strict=True))
-        for window in windows.cut(np.asarray(encoding.ids, dtype=np.int64), first)
-    ]
-    text = TokenisedText(
-        windows=[ids for ids, _, _ in cut],
-        context=np.asarray([context for _, context, _ in cut], dtype=np.int64),
-        document=np.asarray([owner for _, _, owner in cut], dtype=np.int64),
-        bytes=np.asarray(sizes),
-    )
+    """Score every document of a source under one model.
+
+    Args:
+        reader: which of the source's readers the model is.
+        batch_tokens: tokens that go through the model together; the scores do not depend on it.
+        on_progress: called with the number of tokens after every pass through the model.
+    """
+    nats = []
+    for chunk in source.chunks:
+        texts: list[TokenisedText] = pickle.loads(chunk.read_bytes())  # written by `tokenise_source`
+        nats.append(score(model, texts[reader], batch_tokens, on_progress).nats)
     return TextScores(
-        ids=tuple(document.id for document in documents),
-        nats=score(model, text, batch_tokens).nats,
-        bytes=text.bytes,
-        tokens=np.asarray([max(0, len(e) - first) for e, first in zip(encodings, firsts, strict=True)]),
-        unknown=np.asarray(
-            [_count(e, unknown, first) for e, first in zip(encodings, firsts, strict=True)], dtype=np.int64
-        ),
-        all_bytes=np.asarray([len(document.text.encode()) for document in documents]),
+        ids=source.ids,
+        nats=np.concatenate(nats),
+        bytes=source.bytes,
+        tokens=source.tokens[reader],
+        unknown=source.unknown[reader],
+        all_bytes=source.all_bytes,
     )
+
+
+def score_text(
+    model: PackedLanguageModel,
+    reader: Reader,
+    documents: Iterable[Document],
+    batch_tokens: int = BATCH_TOKENS,
+) -> TextScores:
+    """Score every document of a source under one model, in windows of its own.
+
+    Raises:
+        DataError: there is nothing to score.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source = tokenise_source([reader], documents, Path(folder) / "text")
+        return score_source(model, source, 0, batch_tokens)
 
 
 def _count(encoding: Encoding, id: int | None, first: int) -> int:

@@ -84,13 +84,15 @@ def read_adapter(name: str, folder: Path, base: Candidate | None = None) -> Cand
     changed = _Changes(own, config, stored).sources()
     sources = {tensor: changed.get(tensor, source) for tensor, source in own.sources.items()}
     tokenizer = folder if (folder / TOKENIZER).is_file() else own.tokenizer_folder
+    tokens = load_tokenizer(tokenizer).get_vocab(with_added_tokens=True)
     return replace(
         own,
         name=name,
         sources=sources,
         config=_with_rows(own, sources),
-        tokens=load_tokenizer(tokenizer).get_vocab(with_added_tokens=True),
+        tokens=tokens,
         own_tokenizer=tokenizer,
+        new_tokens={*own.new_tokens, *(tokens[token] for token in tokens.keys() - own.tokens.keys())},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from cpt.errors import CannotMerge
 from cpt.model_folder.architecture import read_config, settings
+from cpt.model_folder.new_tokens import read_new_tokens
 from cpt.model_folder.tokenizer import load_tokenizer, special_tokens
 from cpt.model_folder.vocabulary import VocabularyTensors, vocabulary_tensors
 from cpt.model_folder.weights import stored_tensors
@@ -71,6 +72,7 @@ class Candidate:
         tokens: id by token, of its whole tokenizer.
         own_tokenizer: folder with its tokenizer and chat template where that is not `folder`: an adapter may
             bring its own.
+        new_tokens: ids of the tokens that the model which it descends from did not have.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Candidate:
     config: Mapping[str, Any]
     tokens: Mapping[str, int]
     own_tokenizer: Path | None = None
+    new_tokens: Collection[int] = ()
 
     @property
     def tokenizer_folder(self) -> Path:
@@ -122,7 +125,8 @@ def read_candidate(name: str, folder: Path) -> Candidate:
     config = read_config(folder)
     stored = stored_tensors(folder)
     sources = {tensor: file_source(tensor, where) for tensor, where in stored.items()}
-    return Candidate(name, folder, sources, config, load_tokenizer(folder).get_vocab(with_added_tokens=True))
+    tokens = load_tokenizer(folder).get_vocab(with_added_tokens=True)
+    return Candidate(name, folder, sources, config, tokens, new_tokens=read_new_tokens(folder))
 
 
 def alike(candidates: Sequence[Candidate]) -> bool:
@@ -143,6 +147,23 @@ def alike(candidates: Sequence[Candidate]) -> bool:
     tied = first.config.get("tie_word_embeddings", True) is not False
     per_token = [shape for shape in shapes[0].values() if shape[:1] == (first.config.get("vocab_size"),)]
     return same and (not tied or sum(len(shape) == 2 for shape in per_token) == 1)
+
+
+def new_tokens(candidates: Sequence[Candidate], ids: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the ids of a result's new tokens, ascending: those that are new in every model that has them.
+
+    Args:
+        ids: id by token in the result.
+    """
+    found: set[str] = set()
+    for candidate in candidates:
+        if candidate.new_tokens:
+            known = set(candidate.new_tokens)
+            found |= {token for token, token_id in candidate.tokens.items() if token_id in known}
+    for candidate in candidates if found else ():
+        known = set(candidate.new_tokens)
+        found -= {token for token, token_id in candidate.tokens.items() if token_id not in known}
+    return tuple(sorted(ids[token] for token in found if token in ids))
 
 
 def check_same_architecture(candidates: Sequence[Candidate], *, same_vocabulary: bool) -> list[str]:

@@ -44,6 +44,7 @@ def model_card(
         "",
         *_settings(plan),
         *(_rows(plan.alignment) if plan.alignment else ()),
+        *([f"- {plan.reach_note}"] if plan.reach_note else []),
         *(f"- {note}: the result is as {plan.vocabulary_of.name}" for note in plan.notes),
     ]
     if chosen is not None:

@@ -17,6 +17,7 @@ import torch
 
 from cpt.errors import CannotMerge
 from cpt.model_folder.architecture import StoredNames
+from cpt.model_folder.new_tokens import write_new_tokens
 from cpt.model_folder.vocabulary import check_shapes
 from merging.card import model_card
 from merging.output import written_whole
@@ -40,9 +41,11 @@ class MergeReport:
         rows_from_models: rows that the base lacks.
         rows_by_case: what was done with how many rows; empty where all vocabularies are the same.
         dropped: by parent how many of its tokens the result lacks.
+        out_of_reach: tokens that a union adds and that its tokenizer never makes of a text.
+        new_tokens: tokens that are new in every parent that has them.
         parameters: numbers that were merged.
         dtype: data type of the result.
-        notes: what differs between the parents.
+        notes: what differs between the parents, and what is out of reach.
         checksums: SHA-256 by file.
     """
 
@@ -53,6 +56,8 @@ class MergeReport:
     rows_from_models: int
     rows_by_case: Mapping[str, int]
     dropped: Mapping[str, int]
+    out_of_reach: int
+    new_tokens: int
     parameters: int
     dtype: str
     notes: tuple[str, ...]
@@ -61,7 +66,7 @@ class MergeReport:
 
 def run(
     plan: Plan,
-    output: Path,
+    output: str | Path,
     *,
     shard_bytes: int = SHARD_BYTES,
     command: str | None = None,
@@ -90,7 +95,7 @@ def run(
     """
     layout = shards(plan.tensors, shard_bytes)
     total = sum(size_of(tensor) for tensor in plan.tensors)
-    with written_whole(output, total) as aside:
+    with written_whole(Path(output), total) as aside:
         done = 0
         checksums: dict[str, str] = {}
         for tensor in write_weights(aside, layout, checksums):
@@ -100,8 +105,13 @@ def run(
             if progress is not None:
                 progress(done, total)
         write_settings(plan, aside)
+        if plan.new_tokens:
+            write_new_tokens(aside, plan.new_tokens)
         if plan.alignment is not None:
-            text = json.dumps(plan.alignment.listing(), ensure_ascii=False, indent=1)
+            listing = plan.alignment.listing()
+            if plan.tokenizer is not None:
+                listing |= {"added tokens": len(plan.added_tokens), "out of reach": list(plan.out_of_reach)}
+            text = json.dumps(listing, ensure_ascii=False, indent=1)
             (aside / ROWS).write_text(text + "\n", encoding="utf-8")
             check_shapes(aside)
         marks = (
@@ -162,8 +172,10 @@ def _report(plan: Plan, checksums: Mapping[str, str]) -> MergeReport:
         rows_from_models=alignment.lacking[base.name] if alignment and base else 0,
         rows_by_case=alignment.counts() if alignment else {},
         dropped={name: len(tokens) for name, tokens in alignment.dropped.items()} if alignment else {},
+        out_of_reach=len(plan.out_of_reach),
+        new_tokens=len(plan.new_tokens),
         parameters=plan.parameters,
         dtype=str(plan.dtype).removeprefix("torch."),
-        notes=plan.notes,
+        notes=(*plan.notes, *filter(None, [plan.reach_note])),
         checksums=checksums,
     )

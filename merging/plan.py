@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,13 @@ import torch
 from cpt.errors import CannotMerge, DataError
 from merging.adapters import read_model
 from merging.align import Alignment, Case, Group, align
-from merging.candidates import Candidate, alike, check_same_architecture, is_tied
+from merging.candidates import Candidate, alike, check_same_architecture, is_tied, new_tokens
 from merging.kernels import Piece, TensorPlan, seed_of
 from merging.methods import Method, find_method
 from merging.parameters import layer_of, unknown_parameters, values, wrong_values
 from merging.request import AUTO, BASE, UNION, Request
 from merging.sources import FileSource, Source, rows_of
-from merging.union import contains_all, union
+from merging.union import contains_all, out_of_reach, union
 
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 STORED = "stored"
@@ -33,7 +33,7 @@ class Plan:
     """A merge that is ready to run.
 
     Attributes:
-        request: what was asked for; its models in the order in which they are merged.
+        request: what was asked for.
         tensors: of the result, in the order in which the first parent stores them.
         vocabulary_of: the parent whose vocabulary, configuration and tokenizer the result has, or has
             more tokens than.
@@ -42,6 +42,7 @@ class Plan:
         tied: whether its output embedding is its input embedding; None where that is as in all parents.
         alignment: how its rows come about; None where all vocabularies are the same.
         tokenizer: its tokenizer.json where no parent has it.
+        new_tokens: ids of its tokens that are new in every parent that has them.
         notes: what differs between the parents and does not keep them from being merged.
     """
 
@@ -54,6 +55,7 @@ class Plan:
     tied: bool | None = None
     alignment: Alignment | None = None
     tokenizer: Mapping[str, Any] | None = None
+    new_tokens: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -65,6 +67,36 @@ class Plan:
     def parameters(self) -> int:
         """How many numbers the result has."""
         return sum(int(np.prod(tensor.shape, dtype=np.int64)) for tensor in self.tensors)
+
+    @property
+    def ids(self) -> Mapping[str, int]:
+        """Id by token, for tokens that have a row."""
+        return self.alignment.target.ids if self.alignment else self.vocabulary_of.tokens
+
+    @cached_property
+    def added_tokens(self) -> dict[str, int]:
+        """Id by token, for the tokens that a union adds to the first parent's."""
+        if self.tokenizer is None:
+            return {}
+        return {
+            token: self.ids[token] for token in self.ids.keys() - self.vocabulary_of.vocabulary.ids.keys()
+        }
+
+    @cached_property
+    def out_of_reach(self) -> tuple[str, ...]:
+        """Tokens that a union adds and that its tokenizer never makes of a text."""
+        return () if self.tokenizer is None else out_of_reach(self.tokenizer, self.added_tokens)
+
+    @property
+    def reach_note(self) -> str:
+        """What to say of the tokens that are out of reach; nothing where there are none."""
+        lost, is_are = self.out_of_reach, "is" if len(self.out_of_reach) == 1 else "are"
+        if not lost:
+            return ""
+        return (
+            f"{len(lost):,} of {len(self.added_tokens):,} tokens that the union adds {is_are} out of reach: "
+            f"its tokenizer cuts text otherwise before it makes them, such as {lost[0]!r}"
+        )
 
 
 def read_parents(request: Request) -> tuple[Candidate, ...]:
@@ -98,7 +130,6 @@ def plan(request: Request, candidates: Sequence[Candidate] | None = None) -> Pla
     """
     method = check_request(request)
     named = {candidate.name: candidate for candidate in candidates or read_parents(request)}
-    request = _ordered(request, method)
     parents = [named[parent.name] for parent in request.parents]
     same = alike(parents)
     notes = check_same_architecture(parents, same_vocabulary=same)
@@ -148,16 +179,23 @@ def _problems(request: Request, method: Method) -> Iterator[str]:
     yield from wrong_values(request, method)
 
 
-def _ordered(request: Request, method: Method) -> Request:
-    """Models in an order of their own where exact arithmetic makes their order meaningless."""
-    if method.name != "task-arithmetic" or request.compute_dtype is not None:
-        return request
+def _places_in_sum(request: Request, method: Method) -> list[int]:
+    """Return each parent's place in the sums of a merge, the base first.
 
-    def key(parent: Any) -> tuple[str, str, str]:
-        settings = repr(sorted(parent.parameters.items()))
-        return settings, parent.folder.name, str(parent.folder)
+    Task arithmetic in float64 sums its models in an order of their own, so that a permutation of them
+    changes no bit of a row. The order of the parents themselves stays as it was asked for: ids of a union,
+    configuration and chat template follow from it and must not depend on the weights.
+    """
+    order = list(range(len(request.models)))
+    if method.name == "task-arithmetic" and request.compute_dtype is None:
 
-    return replace(request, models=tuple(sorted(request.models, key=key)))
+        def key(number: int) -> tuple[str, str, str]:
+            parent = request.models[number]
+            return repr(sorted(parent.parameters.items())), parent.folder.name, str(parent.folder)
+
+        order.sort(key=key)
+    first = int(request.base is not None)
+    return [*range(first), *(first + order.index(number) for number in range(len(order)))]
 
 
 class _Planner:
@@ -171,6 +209,7 @@ class _Planner:
         self._inputs = list(range(int(has_base and not self._has_base), len(parents)))
         names = [layer for name in parents[0].sources if (layer := layer_of(name)) is not None]
         self._layers = max(names, default=-1) + 1
+        self._place_in_sum = _places_in_sum(request, method)
 
     def without_alignment(self, notes: Sequence[str]) -> Plan:
         """The plan where all vocabularies are the same."""
@@ -199,12 +238,16 @@ class _Planner:
         per_token = {name for parent in self._parents for name in parent.tensors.names}
         tensors = [self._plain(name) for name in self._parents[0].sources if name not in per_token]
         tensors = [*self._per_token(alignment, tied), *tensors]
-        return self._plan(
-            tensors, anchor, target.rows, notes, tied=tied, alignment=alignment, tokenizer=tokenizer
-        )
+        return self._plan(tensors, anchor, target.rows, notes, alignment, tied=tied, tokenizer=tokenizer)
 
     def _plan(
-        self, tensors: Sequence[TensorPlan], anchor: Candidate, rows: int, notes: Sequence[str], **more: Any
+        self,
+        tensors: Sequence[TensorPlan],
+        anchor: Candidate,
+        rows: int,
+        notes: Sequence[str],
+        alignment: Alignment | None = None,
+        **more: Any,
     ) -> Plan:
         settings = self._named(self._request.settings or "") or anchor
         return Plan(
@@ -215,6 +258,8 @@ class _Planner:
             settings_of=settings,
             rows=rows,
             notes=tuple(notes),
+            alignment=alignment,
+            new_tokens=new_tokens(self._parents, alignment.target.ids if alignment else anchor.tokens),
             **more,
         )
 
@@ -246,8 +291,9 @@ class _Planner:
 
     def _plain(self, name: str) -> TensorPlan:
         """A tensor that has no rows per token."""
-        sources = tuple(self._parents[number].sources[name] for number in self._inputs)
-        return self._tensor(name, sources[0].shape, sources, (self._piece(name, 0, self._inputs, sources),))
+        summed = sorted(self._inputs, key=self._place_in_sum.__getitem__)
+        sources = tuple(self._parents[number].sources[name] for number in summed)
+        return self._tensor(name, sources[0].shape, sources, (self._piece(name, 0, summed, sources),))
 
     def _per_token(self, alignment: Alignment, tied: bool) -> Iterator[TensorPlan]:
         """The tensors with a row per token, under all names under which the first parent stores them."""
@@ -284,8 +330,9 @@ class _Planner:
         self, name: str, number: int, group: Group, sources: Sequence[Source], only: bool
     ) -> Piece:
         """The rows of one group."""
-        having = [parent for parent, _ in group.sources]
-        taken = tuple(rows_of(sources[parent], rows) for parent, rows in group.sources)
+        summed = sorted(group.sources, key=lambda source: self._place_in_sum[source[0]])
+        having = [parent for parent, _ in summed]
+        taken = tuple(rows_of(sources[parent], rows) for parent, rows in summed)
         rows = None if only else group.rows
         if group.case in (Case.MERGED, Case.PARTLY):
             return replace(self._piece(name, number, having, taken), rows=rows)

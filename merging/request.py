@@ -16,7 +16,7 @@ class Parent:
 
     Attributes:
         name: what messages and the model card call it.
-        folder: a Hugging Face folder.
+        folder: a Hugging Face folder; its path may be given as text.
         fingerprint: of its content, for the model card.
         parameters: the method's parameters for this model; each value is a setting as of `Request`.
     """
@@ -25,6 +25,9 @@ class Parent:
     folder: Path
     fingerprint: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from cpt.model_folder import tokenizer as files
+from cpt.model_folder.architecture import generates, read_config
+from cpt.model_folder.token_ids import GENERATION, SUPPRESSED, IdMap, never_sampling, read_generation
 from cpt.model_folder.vocabulary import write_json
 from merging.candidates import Candidate
 from merging.plan import Plan
-
-_GENERATION = "generation_config.json"
 
 
 def write_settings(plan: Plan, output: Path) -> None:
@@ -31,6 +29,9 @@ def _write_config(plan: Plan, output: Path) -> None:
     for part in parts:
         if "vocab_size" in part:
             part["vocab_size"] = plan.rows
+    if (ids := _id_map(plan, plan.vocabulary_of)) is not None:
+        for part in parts:
+            part.update(ids.settings(part))
     if plan.tied is False and plan.vocabulary_of.tensors.tied:
         config["tie_word_embeddings"] = False
     write_json(output / "config.json", config)
@@ -59,36 +60,43 @@ def _write_tokenizer(plan: Plan, output: Path) -> None:
 
 
 def _write_generation(plan: Plan, output: Path) -> None:
-    """The generation settings, their tokens numbered as in the result."""
-    settings = files.read_settings(plan.settings_of.folder / _GENERATION)
+    """Write the generation settings with ids of the result; what has no token there is never sampled."""
+    settings = read_generation(plan.settings_of.folder)
+    if (ids := _id_map(plan, plan.settings_of)) is not None:
+        settings |= ids.settings(settings)
+    unused = _never_sampled(plan)
+    if unused and generates(plan.vocabulary_of.folder):
+        settings = never_sampling(settings, unused, read_config(output))
     if settings:
-        ids = _numbers(plan)
-        write_json(
-            output / _GENERATION, {key: _renumbered(key, value, ids) for key, value in settings.items()}
-        )
+        write_json(output / GENERATION, settings)
 
 
-def _numbers(plan: Plan) -> Mapping[int, int] | None:
-    """The result's id by the id of the parent whose settings these are; None if all are the same."""
-    if plan.alignment is None or _same(plan.settings_of, plan):
+def _never_sampled(plan: Plan) -> set[int]:
+    """Return the rows without a token that must never be sampled.
+
+    Of a union all; a parent's vocabulary keeps those that the parent itself keeps from being sampled.
+    """
+    unused = set(range(plan.rows)) - set(plan.ids.values())
+    if plan.tokenizer is None:
+        unused &= set(read_generation(plan.vocabulary_of.folder).get(SUPPRESSED) or ())
+    return unused
+
+
+def _id_map(plan: Plan, parent: Candidate) -> IdMap | None:
+    """Return the result's ids by a parent's; None if all are the same.
+
+    Every id follows its token, a special one that the result spells otherwise by its role. Rows without a
+    token keep their place in the vocabulary that the result begins with, unless a token is there now.
+    """
+    if plan.alignment is None or parent.vocabulary.same_rows(plan.alignment.target):
         return None
-    ids = plan.alignment.target.ids
-    by_role = {token: as_ for name, token, as_ in plan.alignment.by_role if name == plan.settings_of.name}
-    return {
-        number: ids[by_role.get(token, token)]
-        for token, number in plan.settings_of.tokens.items()
-        if by_role.get(token, token) in ids
-    }
-
-
-def _same(parent: Candidate, plan: Plan) -> bool:
-    return plan.alignment is not None and parent.vocabulary.same_rows(plan.alignment.target)
-
-
-def _renumbered(key: str, value: Any, ids: Mapping[int, int] | None) -> Any:
-    """A setting with its token ids as in the result; ids of tokens that the result lacks are left out."""
-    if ids is None or not key.endswith("token_id"):
-        return value
-    if isinstance(value, list):
-        return [ids[number] for number in value if number in ids]
-    return ids.get(value)
+    target = plan.alignment.target
+    ids, used = target.ids, set(target.ids.values())
+    by_role = {token: as_ for name, token, as_ in plan.alignment.by_role if name == parent.name}
+    rows = {}
+    if parent is plan.vocabulary_of:
+        rows = {row: row for row in range(target.rows) if row not in used}
+    for token, number in parent.tokens.items():
+        if (spelt := by_role.get(token, token)) in ids:
+            rows[number] = ids[spelt]
+    return IdMap(rows, {}, {role: ids[token] for role, token in target.roles.items() if token in ids})

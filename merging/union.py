@@ -9,11 +9,15 @@ merges in the same order.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from tokenizers import Tokenizer
 
 from cpt.errors import CannotMerge
 from cpt.model_folder.tokenizer import chat_template, read_data
+from cpt.model_folder.tokenizer import out_of_reach as unreachable
 from merging.candidates import Candidate, Vocabulary
 
 _SAME = ("normalizer", "pre_tokenizer", "decoder")
@@ -71,6 +75,19 @@ def union(candidates: Sequence[Candidate]) -> tuple[Vocabulary, dict[str, Any]]:
         ids |= numbered
         _add(data, read_data(other.tokenizer_folder), numbered)
     return Vocabulary(ids, max(first.vocabulary.rows, free), first.vocabulary.roles), data
+
+
+def out_of_reach(data: Mapping[str, Any], tokens: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the tokens that a tokenizer.json has but never makes of a text, in the order of their ids.
+
+    Merges that another model brought may be applied before those that a token needs.
+
+    Args:
+        tokens: id by token of those that are asked for; added tokens are left out.
+    """
+    added = {entry["content"] for entry in data.get("added_tokens") or ()}
+    by_id = {token_id: token for token, token_id in tokens.items() if token not in added}
+    return tuple(by_id[each] for each in unreachable(Tokenizer.from_str(json.dumps(data)), sorted(by_id)))
 
 
 def _conflicts(first: Candidate, data: dict[str, Any], other: Candidate) -> Iterator[str]:

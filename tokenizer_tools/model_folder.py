@@ -16,8 +16,9 @@ import torch
 
 from cpt.errors import DataError, StageFailed
 from cpt.model_folder import vocabulary, weights
+from cpt.model_folder.new_tokens import read_new_tokens, write_new_tokens
 from cpt.model_folder.vocabulary import VocabularyTensors
-from tokenizer_tools.embeddings import Role, Rule
+from tokenizer_tools.embeddings import Method, Role, Rule
 from tokenizer_tools.token_ids import require_same_positions, write_token_ids
 from tokenizer_tools.transfer import Transfer
 
@@ -38,16 +39,20 @@ class RowPlan:
     without_token: np.ndarray
 
 
-def write_model(output: Path, transfer: Transfer, rule: Rule | None, *, pad_to_multiple_of: int = 1) -> int:
+def write_model(
+    output: str | Path, transfer: Transfer, rule: Rule | Method | None, *, pad_to_multiple_of: int = 1
+) -> int:
     """Write the model with the rows of the new vocabulary into the folder that already holds its tokenizer.
 
     Rows without a token (padding, gaps) are the mean of the old rows, so that their logits stay ordinary,
     and are never sampled.
 
     Args:
-        output: folder with the new tokenizer; receives weights, config.json, generation_config.json.
+        output: folder with the new tokenizer; receives weights, config.json, generation_config.json and
+            new_tokens.json.
         transfer: from the old vocabulary to the new one; names the old model.
-        rule: makes the rows of new tokens; None where there are none.
+        rule: makes the rows of new tokens: a method, with the defaults of its parameters, or what its
+            `prepare` returns; None where there are no new tokens.
         pad_to_multiple_of: the rows' number is rounded up to a multiple of this.
 
     Returns:
@@ -55,10 +60,18 @@ def write_model(output: Path, transfer: Transfer, rule: Rule | None, *, pad_to_m
 
     Raises:
         DataError: the model's vocabulary cannot be changed, or its tokenizer has ids without a row.
-        StageFailed: the rule leaves a row zero or not finite, or the model numbers positions from the id of
-            the padding token and that id changes.
+        StageFailed: there is no rule for new tokens, or it leaves a row zero or not finite, or the model
+            numbers positions from the id of the padding token and that id changes.
     """
+    output = Path(output)
     require_same_positions(transfer)
+    if rule is None and len(transfer.new):
+        raise StageFailed(
+            f"{len(transfer.new):,} new tokens need rows, and there is no rule that makes them",
+            hint='Give a method: tokenizer_tools.embeddings.method("subtoken-mean").',
+        )
+    if isinstance(rule, Method):
+        rule = rule.prepare(transfer, rule.parameters()) if len(transfer.new) else None
     tensors = vocabulary.vocabulary_tensors(transfer.model)
     stored = weights.stored_tensors(transfer.model)
     plan = plan_rows(transfer, stored[tensors.input].shape[0], pad_to_multiple_of)
@@ -75,7 +88,15 @@ def write_model(output: Path, transfer: Transfer, rule: Rule | None, *, pad_to_m
     vocabulary.write_resized(transfer.model, output, replaced, plan.rows)
     vocabulary.check_shapes(output)
     write_token_ids(output, transfer, plan.without_token.tolist())
+    write_new_tokens(output, _new_tokens(transfer))
     return plan.rows
+
+
+def _new_tokens(transfer: Transfer) -> set[int]:
+    """Return the ids of the target's new tokens, with those that an earlier change had brought."""
+    earlier = set(read_new_tokens(transfer.model))
+    kept = zip(transfer.shared_source.tolist(), transfer.shared_target.tolist(), strict=True)
+    return {*transfer.new.tolist(), *(target for source, target in kept if source in earlier)}
 
 
 def with_roles(tensors: VocabularyTensors) -> Iterator[tuple[str, Role]]:

@@ -12,9 +12,9 @@ import torch
 
 from cpt.errors import StageFailed
 from cpt.model_folder import architecture, vocabulary, weights
+from cpt.model_folder.token_ids import GENERATION, SUPPRESSED, role_of
 from cpt.model_folder.tokenizer import ROLES
 from cpt.model_folder.vocabulary import VocabularyTensors
-from tokenizer_tools.token_ids import GENERATION, SUPPRESSED, role_of
 from tokenizer_tools.transfer import Transfer
 
 _ID = "_token_id"

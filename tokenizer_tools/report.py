@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from cpt.errors import DataError
+from cpt.model_folder.tokenizer import out_of_reach
 from tokenizer_tools.measure import count
 from tokenizer_tools.vocabulary import Kind, Vocabulary, read_vocabulary
 
@@ -135,21 +134,8 @@ def ordinary_ids(vocabulary: Vocabulary) -> list[int]:
 
 
 def unreachable_ids(vocabulary: Vocabulary, ids: Iterable[int]) -> list[int]:
-    """Those of the tokens of which the model does not make themselves.
-
-    Merges have to lead to a BPE token: that `ignore_merges` may look up a whole word does not count.
-    WordPiece takes the longest piece, so none of its tokens is out of the model's reach.
-    """
-    if vocabulary.kind == "WordPiece":
-        return []
-    model = Tokenizer.from_str(vocabulary.tokenizer.to_str()).model
-    if hasattr(model, "ignore_merges"):
-        model.ignore_merges = False
-    return [
-        token_id
-        for token_id in ids
-        if [piece.id for piece in model.tokenize(vocabulary.tokens[token_id] or "")] != [token_id]
-    ]
+    """Return the tokens that the model does not make of their own spelling."""
+    return out_of_reach(vocabulary.tokenizer, ids)
 
 
 def split_ids(vocabulary: Vocabulary, ids: Iterable[int]) -> list[int]:

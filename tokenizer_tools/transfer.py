@@ -46,9 +46,9 @@ class Transfer:
 
 
 def between(
-    source: Path | Vocabulary,
-    target: Path | Vocabulary,
-    model: Path,
+    source: str | Path | Vocabulary,
+    target: str | Path | Vocabulary,
+    model: str | Path,
     seed: int = 0,
     texts: Texts | None = None,
 ) -> Transfer:
@@ -70,7 +70,7 @@ def between(
         DataError: a folder's tokenizer is of no known kind.
     """
     source, target = (
-        given if isinstance(given, Vocabulary) else read_vocabulary(given) for given in (source, target)
+        given if isinstance(given, Vocabulary) else read_vocabulary(Path(given)) for given in (source, target)
     )
     pairs = _shared(source, target)
     new = [
@@ -82,7 +82,7 @@ def between(
     return Transfer(
         source=source,
         target=target,
-        model=model,
+        model=Path(model),
         shared_source=np.array([pairs[token_id] for token_id in shared_target.tolist()], dtype=np.int64),
         shared_target=shared_target,
         new=np.array(new, dtype=np.int64),

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cpt.cli.form import duration, fact
-from cpt.cli.noted import reading_lines, verdict_style
+from cpt.cli.noted import reading_lines, unmet, verdict_style
 from cpt.recipe.progress import (
     Advanced,
     Event,
@@ -31,14 +31,14 @@ from cpt.recipe.progress import (
 )
 
 _MESSAGES = 3
-_WORDS = {"gate": "a budget is broken"}
 _MARKS = {
     "cached": Text("✓", style="dim"),
     "skipped": Text("·", style="dim"),
     "finished": Text("✓", style="green"),
     "failed": Text("✗", style="bold red"),
     "interrupted": Text("■", style="yellow"),
-    "gate": Text("!", style="bold yellow"),
+    "broken": Text("!", style="bold red"),
+    "not shown": Text("?", style="bold yellow"),
 }
 
 
@@ -83,8 +83,8 @@ class LiveView:
                 self._verdict = facts
             case Noted(kind="action", facts=facts):
                 self._said.append(f"step {facts['step']:,}: {facts['said']}")
-            case StageEnded(stage=stage, outcome=outcome, seconds=seconds, gate=gate):
-                self._outcomes[stage] = ("gate" if gate else outcome, seconds)
+            case StageEnded(stage=stage, outcome=outcome, seconds=seconds, verdict=verdict):
+                self._outcomes[stage] = (verdict or outcome, seconds)
                 self._notes[stage] = self._facts()
                 self._current = None
             case RunEnded(seconds=seconds):
@@ -112,7 +112,7 @@ class LiveView:
             return self._spinner, Text(stage.stage, style="bold"), clock, self._bar()
         if stage.stage in self._outcomes:
             outcome, seconds = self._outcomes[stage.stage]
-            note = self._notes[stage.stage] if outcome == "finished" else _WORDS.get(outcome, outcome)
+            note = self._notes[stage.stage] if outcome == "finished" else unmet(outcome)
             return _MARKS[outcome], Text(stage.stage), duration(seconds), Text(note, style="dim")
         if stage.action in _MARKS:
             return _MARKS[stage.action], Text(stage.stage, style="dim"), "", Text(stage.action, style="dim")

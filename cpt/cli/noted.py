@@ -13,7 +13,7 @@ from cpt.cli.form import number
 
 _PLAIN = re.compile(r"[\w.+-]+")
 
-_STYLES = {"held": "green", "at risk": "yellow", "broken": "bold red", "not measured": "dim"}
+_STYLES = {"held": "green", "not shown": "yellow", "at risk": "yellow", "broken": "bold red"}
 
 _UNITS = {
     "bits per byte": "bits/byte",
@@ -77,7 +77,15 @@ def _change(reading: Mapping[str, Any]) -> str:
     return f"{rise * scale:+.{digits}f}{interval}{unit}"
 
 
+def unmet(outcome: str) -> str:
+    """How a stage ended, in words: a verdict on its budgets, or any other outcome as it is."""
+    words = {"broken": "a budget is broken", "not shown": "a budget is not shown to be held"}
+    return words.get(outcome, outcome)
+
+
 def verdict_style(gates: Sequence[Mapping[str, Any]]) -> str:
     """The colour of the worst verdict."""
     found = {gate["verdict"] for gate in gates}
-    return next((_STYLES[word] for word in ("broken", "at risk", "held") if word in found), "dim")
+    return next(
+        (_STYLES[word] for word in ("broken", "at risk", "not shown", "held") if word in found), "dim"
+    )

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TextIO
 
 from cpt.cli.form import duration, fact
-from cpt.cli.noted import fields
+from cpt.cli.noted import fields, unmet
 from cpt.recipe.progress import (
     Advanced,
     Event,
@@ -55,10 +55,10 @@ class PlainView:
                 self._advance(event)
             case Noted():
                 self._note(event)
-            case StageEnded(stage=stage, outcome=outcome, seconds=seconds, gate=gate):
+            case StageEnded(stage=stage, outcome=outcome, seconds=seconds, verdict=verdict):
                 self._line(f"{stage}: {outcome} after {duration(seconds)}")
-                if gate:
-                    self._line(f"{stage}: a budget is broken")
+                if verdict:
+                    self._line(f"{stage}: {unmet(verdict)}")
             case RunEnded(outcome=outcome, seconds=seconds):
                 self._line(f"{outcome} after {duration(seconds)}")
 

@@ -71,7 +71,8 @@ def run(
     torchrun --nproc_per_node 8 --max_restarts 3 -m cpt run medical.yaml
 
     Exit codes: 0 done, 1 a stage failed, 2 the recipe or the command line is wrong, 3 a quality or
-    forgetting budget is broken, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+    forgetting budget is broken, 4 none is broken but one is not shown to be held (results are kept and later
+    stages run in both cases), 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
     """
     launching = wanted_launch(context)
     if launching:
@@ -144,5 +145,7 @@ def _print(summary: Summary) -> None:
 
 def _fail_gates(summary: Summary) -> None:
     for stage, message in summary.gates.items():
-        err().print(f"gate failed: {stage}: {message}", soft_wrap=True)
-    raise typer.Exit(GateFailed.exit_code)
+        failed = "failed" if summary.verdicts[stage] == GateFailed.verdict else summary.verdicts[stage]
+        where = "" if message.startswith(f"{stage}.") else f"{stage}: "
+        err().print(f"gate {failed}: {where}{message}", soft_wrap=True)
+    raise typer.Exit(summary.exit_code)

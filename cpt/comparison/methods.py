@@ -6,14 +6,15 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from cpt.comparison.probe import ProbeResult, ProbeSettings, probe
+from cpt.comparison.probe import ProbeResult, ProbeSettings, heldout, probe
 from cpt.corpus import read_index, retokenise
 from cpt.errors import CptError
+from cpt.monitor.bits_per_byte import TokenisedText
 from cpt.stages.base import Artifact, Context, Progress
 from cpt.stages.corpus import STAGE as CORPUS
 from cpt.stages.documents import iterate_texts
@@ -57,12 +58,14 @@ class Comparison:
         vocabulary: tokens before and after, rows copied and made, and what else is known of the change.
         bytes_per_token: of the held-out domain text, before and after.
         rows: the unchanged model first, then methods in the order in which they were asked for.
+        windows: bytes that a window of the held-out text holds, by source; the same for every row.
     """
 
     steps: Sequence[int]
     vocabulary: dict[str, Any]
     bytes_per_token: tuple[float, float]
     rows: Sequence[Row]
+    windows: Mapping[str, Any] = field(default_factory=dict)
 
     def ranked(self) -> list[Row]:
         """Methods by domain bits per byte after the last step, the best first; failed ones last."""
@@ -133,19 +136,22 @@ def compare(
         if finished is not None:
             finished(row)
 
+    tokenizer, changed_corpus = scratch / "tokenizer", scratch / "corpus"
+    facts = change_tokenizer(change, model, lambda: _texts(corpus), tokenizer, progress=progress)
+    retokenise(corpus, tokenizer, changed_corpus, progress, former=model)
+    shared = heldout([(model, corpus), (tokenizer, changed_corpus)], settings)
+    before, after = shared.texts
     if UNCHANGED in known:
         keep(known[UNCHANGED])
     else:
         progress.message(f"{UNCHANGED}: probing the model as it is")
-        keep(_row(UNCHANGED, probe(model, corpus, settings), 0.0))
-    tokenizer = scratch / "tokenizer"
-    facts = change_tokenizer(change, model, lambda: _texts(corpus), tokenizer, progress=progress)
+        keep(_row(UNCHANGED, probe(model, corpus, settings, before), 0.0))
     transfer = between(model, tokenizer, model=model, seed=settings.seed, texts=lambda: _texts(corpus))
-    changed_corpus = scratch / "corpus"
-    retokenise(corpus, tokenizer, changed_corpus, progress, former=model)
     for embeddings in methods:
         row = known.get(label(embeddings))
-        keep(row or _measure(embeddings, transfer, changed_corpus, change, settings, progress, scratch))
+        keep(
+            row or _measure(embeddings, transfer, changed_corpus, change, settings, after, progress, scratch)
+        )
     return Comparison(
         steps=tuple(settings.steps),
         vocabulary={
@@ -155,6 +161,7 @@ def compare(
         },
         bytes_per_token=(_bytes_per_token(corpus), _bytes_per_token(changed_corpus)),
         rows=rows,
+        windows={source: held.as_json() for source, held in shared.windows.items()},
     )
 
 
@@ -170,6 +177,7 @@ def _measure(
     corpus: Path,
     change: VocabularyConfig,
     settings: ProbeSettings,
+    texts: Mapping[str, TokenisedText],
     progress: Progress,
     scratch: Path,
 ) -> Row:
@@ -188,7 +196,7 @@ def _measure(
             )
             taken = time.perf_counter() - began
             progress.message(f"{name}: probing")
-            return _row(name, probe(output, corpus, settings), taken)
+            return _row(name, probe(output, corpus, settings, texts), taken)
         except CptError as error:
             return Row(name, {}, {}, failure=str(error))
         except Exception as error:  # a method of somebody's own: the others' figures must not be lost

@@ -2,7 +2,8 @@
 
 Loss before training misranks initialisations (arXiv 2608.03494): what counts is where a model stands after
 some steps. All initialisations of one vocabulary see the same text in the same order with the same schedule;
-a model with other tokens sees other stretches of the same corpus, of other lengths in bytes.
+a model with other tokens sees other stretches of the same corpus, of other lengths in bytes. All are measured
+on the same held-out text in the same windows of it (see `cpt.monitor.shared_windows`).
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ import numpy as np
 from cpt.corpus import TrainingStream, open_source, read_documents, read_index
 from cpt.corpus.stream import DOMAIN
 from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.monitor.bits_per_byte import TokenisedText, tokenise_text
+from cpt.monitor.bits_per_byte import TokenisedText
 from cpt.monitor.probes.base import Subject
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.schedule import AtSteps
-from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
+from cpt.monitor.shared_windows import Reader, WindowBytes, tokenise_shared
+from cpt.packed.model import PackedLanguageModel, best_device, load_model, resolve_precision
 from cpt.stages.base import Silent
 from cpt.stages.documents import has_texts
 from cpt.training.checkpoint.policy import Checkpoints
@@ -81,15 +83,23 @@ class ProbeResult:
         return dict(self.levels.get(source, {}))
 
 
-def probe(model_folder: Path, corpus: Path, settings: ProbeSettings) -> ProbeResult:
+def probe(
+    model_folder: Path,
+    corpus: Path,
+    settings: ProbeSettings,
+    texts: Mapping[str, TokenisedText] | None = None,
+) -> ProbeResult:
     """Train a copy of the model for a few steps on the corpus and read bits per byte on the way.
 
     Args:
         corpus: corpus folder in the model's own tokens; its sequence length is a sequence of the probe.
+        texts: held-out text of every source, in windows that other models share (`heldout`); the model's own
+            windows if left out.
     """
     model = load_model(model_folder)
-    texts = heldout(model_folder, corpus, settings)
+    texts = heldout([(model_folder, corpus)], settings).texts[0] if texts is None else texts
     if max(settings.steps) == 0:
+        model.to(best_device())
         MasterWeights(model, resolve_precision("auto"))  # the precision in which training reads it
         subject = Subject(PackedLanguageModel(model), {})
         levels = {
@@ -110,19 +120,39 @@ def probe(model_folder: Path, corpus: Path, settings: ProbeSettings) -> ProbeRes
     return ProbeResult(levels, result.tokens, result.tokens * per_token, epochs, result.seconds)
 
 
-def heldout(model_folder: Path, corpus: Path, settings: ProbeSettings) -> dict[str, TokenisedText]:
-    """The same held-out text of every source, in a model's tokens.
+@dataclass(frozen=True)
+class Heldout:
+    """The same held-out text in several tokenizers.
 
-    The text is cut by bytes, not by tokens: else a model with longer tokens would read more of it.
+    Attributes:
+        texts: by source, for each tokenizer.
+        windows: how much text a window holds, by source; the same for all.
     """
-    tokenizer, index = load_tokenizer(model_folder), read_index(corpus)
-    texts = {}
+
+    texts: list[dict[str, TokenisedText]]
+    windows: dict[str, WindowBytes]
+
+
+def heldout(tokenizers: Sequence[tuple[Path, Path]], settings: ProbeSettings) -> Heldout:
+    """Cut the held-out text of every source into windows that hold the same bytes for all tokenizers.
+
+    A window is as long as a sequence of the corpus, or shorter where another tokenizer needs more tokens.
+
+    Args:
+        tokenizers: folders, each with the corpus in its tokens; the corpora have the same documents.
+    """
+    loaded = [(load_tokenizer(folder), read_index(corpus)) for folder, corpus in tokenizers]
+    readers = [Reader.of(each, index.sequence_length, index.start_token) for each, index in loaded]
+    found = Heldout([{} for _ in readers], {})
+    documented = tokenizers[0][1]
     for source in ("domain", "general"):
-        if has_texts(corpus, source, "heldout"):
-            documents = [document.text for document in read_documents(corpus, source, "heldout")]
-            chosen = cut(documents, settings.heldout_bytes, settings.seed)
-            texts[source] = tokenise_text(tokenizer, chosen, index.sequence_length, index.start_token)
-    return texts
+        if has_texts(documented, source, "heldout"):
+            documents = [document.text for document in read_documents(documented, source, "heldout")]
+            shared = tokenise_shared(readers, cut(documents, settings.heldout_bytes, settings.seed))
+            found.windows[source] = shared.bytes
+            for texts, text in zip(found.texts, shared.texts, strict=True):
+                texts[source] = text
+    return found
 
 
 def cut(documents: Sequence[str], size: int, seed: int) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from cpt.corpus.documents import Document, Item
@@ -16,7 +17,7 @@ from cpt.errors import DataError
 def rewritten(items: Iterable[Item], rewrite: Callable[[str], str]) -> Iterator[Item]:
     """The items with every document's text rewritten, before anything else is done with it."""
     for item in items:
-        yield Document(item.id, rewrite(item.text)) if isinstance(item, Document) else item
+        yield replace(item, text=rewrite(item.text)) if isinstance(item, Document) else item
 
 
 def write_source(

@@ -10,10 +10,17 @@ from cpt.errors import DataError, Problem
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text. `id` says where it comes from: a file and line, a term, a key."""
+    """One text.
+
+    Attributes:
+        id: Where it comes from: a file and line, a term, a key.
+        ended: Whether the text ends by itself. One that was cut off gets no end token: it would teach the
+            model to stop in mid-sentence.
+    """
 
     id: str
     text: str
+    ended: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cpt.corpus.documents import Document
 from cpt.errors import DataError
 
 _NAME = "corpus.json"
@@ -17,7 +18,7 @@ class SplitCounts(BaseModel):
     """One split of one source.
 
     tokens: with start and end tokens. pieces: documents, and parts of documents longer than a sequence.
-    sequences: packed rows, of a training split only.
+    sequences: packed rows, of a training split only. cut: documents that were cut off, without end token.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -27,6 +28,7 @@ class SplitCounts(BaseModel):
     tokens: int = 0
     pieces: int = 0
     sequences: int = 0
+    cut: int = 0
 
 
 class SourceCounts(BaseModel):
@@ -44,11 +46,12 @@ class SourceCounts(BaseModel):
         """Count one document that is not used."""
         self.removed[reason] = self.removed.get(reason, 0) + 1
 
-    def keep(self, split: str, size: int) -> None:
-        """Count one document of `size` bytes that stays."""
+    def keep(self, split: str, document: Document) -> None:
+        """Count one document that stays."""
         counts = self.splits.setdefault(split, SplitCounts())
         counts.documents += 1
-        counts.bytes += size
+        counts.bytes += len(document.text.encode())
+        counts.cut += not document.ended
 
 
 class CorpusIndex(BaseModel):
@@ -74,10 +77,9 @@ class CorpusIndex(BaseModel):
     def bytes_per_token(self, source: str, split: str) -> float:
         """UTF-8 bytes per token of text; start and end tokens are not counted."""
         counts = self.sources[source].splits[split]
-        added = counts.pieces * (self.start_token is not None) + counts.documents * (
-            self.end_token is not None
-        )
-        return counts.bytes / (counts.tokens - added)
+        starts = counts.pieces * (self.start_token is not None)
+        ends = (counts.documents - counts.cut) * (self.end_token is not None)
+        return counts.bytes / (counts.tokens - starts - ends)
 
 
 def read_index(corpus: Path) -> CorpusIndex:

@@ -77,7 +77,7 @@ def keep(corpus: Path, source: str, counts: SourceCounts, reasons: np.ndarray) -
     with DocumentWriter(aside) as writer:
         for document, reason in zip(read_documents(corpus, source, "train"), reasons, strict=True):
             if reason == KEPT:
-                counts.keep("train", len(document.text.encode()))
+                counts.keep("train", document)
                 writer.write(document)
             else:
                 counts.remove(reason)

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import asdict, dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from cpt.corpus.documents import Document
+from cpt.durable import write_text
 from cpt.errors import StageFailed
-
-if TYPE_CHECKING:
-    pass
-
 
 _SPARE = 1.15
 """Samples that end early make this many more of them necessary; a second, small batch would cost as much."""
@@ -38,6 +37,7 @@ def generate(
     temperature: float,
     seed: int,
     start_token: str | None,
+    end_token: str | None,
     work: Path,
     progress: Progress,
 ) -> Iterator[Document]:
@@ -47,25 +47,23 @@ def generate(
         length: most tokens of a document.
         batch: documents sampled at once.
         start_token: token that every sample starts from.
-        work: folder in which finished batches are kept, so that a killed run samples only the rest.
+        end_token: token that ends a document, beside those that the model itself names.
+        work: folder in which finished batches are kept, so that they are not sampled again.
     """
     work.mkdir(parents=True, exist_ok=True)
     sampler: _Sampler | None = None
     made = index = 0
     while made < tokens:
-        kept = work / f"batch-{index:05d}.json"
-        if kept.exists():
-            texts, count = json.loads(kept.read_text(encoding="utf-8"))
-        else:
-            sampler = sampler or _Sampler(model_folder, start_token)
+        file = work / f"batch-{index:05d}.json"
+        found = _kept(file)
+        if found is None:
+            sampler = sampler or _Sampler(model_folder, start_token, end_token)
             rows = min(batch, math.ceil((tokens - made) / length * _SPARE))
-            texts, count = sampler.sample(rows, length, temperature, seed + index)
-            aside = kept.with_suffix(".tmp")
-            aside.write_text(json.dumps([texts, count]), encoding="utf-8")
-            aside.rename(kept)
-        for row, text in enumerate(texts):
-            yield Document(f"sample-{index:05d}-{row:03d}", text)
-        made += count
+            found = sampler.sample(rows, length, temperature, seed + index)
+            _keep(file, found)
+        for row, sample in enumerate(found):
+            yield Document(f"sample-{index:05d}-{row:03d}", sample.text, ended=sample.ended)
+        made += sum(sample.tokens for sample in found)
         if not made:
             raise StageFailed(
                 f"the model in {model_folder} ends every sample at once: it writes no replay text"
@@ -74,19 +72,54 @@ def generate(
         progress.update(min(made, tokens), tokens, "token")
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A sampled text.
+
+    Attributes:
+        tokens: Number of tokens, the end token left out.
+        ended: Whether the model ended it. Otherwise it was cut off: it reached the most tokens, or the model
+            wrote a special token that ends no document.
+    """
+
+    text: str
+    tokens: int
+    ended: bool
+
+
+def _keep(file: Path, samples: Sequence[Sample]) -> None:
+    """Write a finished batch with its checksum."""
+    rows = [asdict(sample) for sample in samples]
+    write_text(file, json.dumps({"sha256": _checksum(rows), "samples": rows}))
+
+
+def _kept(file: Path) -> list[Sample] | None:
+    """Return a finished batch; None if there is none, or its file is damaged."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        rows = data["samples"]
+        return [Sample(**row) for row in rows] if data["sha256"] == _checksum(rows) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _checksum(rows: Sequence[dict[str, Any]]) -> str:
+    return sha256(json.dumps(rows).encode()).hexdigest()
+
+
 class _Sampler:
     """A loaded model that samples batches of texts."""
 
-    def __init__(self, model_folder: Path, start_token: str | None) -> None:
-        import torch
+    def __init__(self, model_folder: Path, start_token: str | None, end_token: str | None) -> None:
         from transformers import AutoTokenizer, GenerationConfig
 
         from cpt.packed import decoding
-        from cpt.packed.model import load_model, resolve_precision
+        from cpt.packed.model import best_device, load_model, resolve_precision
+        from cpt.packed.sampling import end_tokens
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(model_folder, trust_remote_code=False)
-        token = start_token or self._tokenizer.eos_token
-        start: int | None = self._tokenizer.get_vocab().get(token)
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        start = vocabulary.get(start_token or self._tokenizer.eos_token)
         if start is None:
             raise StageFailed(
                 "the tokenizer has neither start nor end token to sample from", hint="Set start_token."
@@ -94,27 +127,37 @@ class _Sampler:
         self._start = start
         decoding.register()
         self._model: Any = load_model(model_folder, resolve_precision("auto"), decoding.NAME)
-        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._model.to(best_device())
+        own = {end_token, self._tokenizer.eos_token}
+        self._ends = end_tokens(self._model) | {id for token, id in vocabulary.items() if token in own}
         self._model.generation_config = GenerationConfig()  # no penalties: samples of the model as it is
 
-    def sample(self, batch: int, length: int, temperature: float, seed: int) -> tuple[list[str], int]:
-        """Texts and the number of tokens in them."""
+    def sample(self, batch: int, length: int, temperature: float, seed: int) -> list[Sample]:
+        """Sample texts, each up to its first special token."""
         import torch
         from transformers import GenerationConfig, LogitsProcessorList
 
         from cpt.packed.sampling import draw
 
         prompts = torch.full((batch, 1), self._start, device=self._model.device)
-        special = sorted(set(self._tokenizer.all_special_ids))
+        special = self._ends | set(self._tokenizer.all_special_ids)
         generator = torch.Generator(self._model.device).manual_seed(seed)
         with torch.no_grad():
             output = self._model.generate(
                 prompts,
                 attention_mask=torch.ones_like(prompts),
                 generation_config=GenerationConfig(
-                    do_sample=False, max_new_tokens=length, eos_token_id=special, pad_token_id=special[0]
+                    do_sample=False,
+                    max_new_tokens=length,
+                    eos_token_id=sorted(special),
+                    pad_token_id=min(special),
                 ),
                 logits_processor=LogitsProcessorList([partial(draw, generator, temperature)]),
             )
-        rows = [[token for token in row if token not in set(special)] for row in output[:, 1:].tolist()]
-        return [self._tokenizer.decode(row) for row in rows], sum(len(row) for row in rows)
+        return [self._read(row, special) for row in output[:, 1:].tolist()]
+
+    def _read(self, row: list[int], special: Set[int]) -> Sample:
+        """Cut a row of token ids at its first special token; what follows that is padding."""
+        last = next((place for place, token in enumerate(row) if token in special), len(row))
+        ended = last < len(row) and row[last] in self._ends
+        return Sample(self._tokenizer.decode(row[:last]), last, ended)

@@ -26,11 +26,13 @@ def by_hash(fraction: float, seed: int) -> Callable[[bytes], Split]:
     A document's side does not depend on the other documents: adding some reshuffles none.
     """
 
-    def rule(key: bytes) -> Split:
-        hashed = hashlib.blake2b(key, digest_size=8, salt=seed.to_bytes(16, "little", signed=True)).digest()
-        return "heldout" if int.from_bytes(hashed, "little") < fraction * 2**64 else "train"
+    return lambda key: "heldout" if position(key, seed) < fraction else "train"
 
-    return rule
+
+def position(key: bytes, seed: int) -> float:
+    """Return a document's place from 0 to 1, by a hash of (seed, digest): the lowest are held out."""
+    hashed = hashlib.blake2b(key, digest_size=8, salt=seed.to_bytes(16, "little", signed=True)).digest()
+    return int.from_bytes(hashed, "little") / 2**64
 
 
 def always(split: Split) -> Callable[[bytes], Split]:
@@ -67,7 +69,7 @@ def divide(
             seen.add(key)
             if split == "heldout":
                 heldout.add(key)
-            counts.keep(split, len(item.text.encode()))
+            counts.keep(split, item)
             yield split, item
     check_sums(counts)
 

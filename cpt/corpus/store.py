@@ -1,4 +1,4 @@
-"""Documents on disk: `documents/<source>.<split>.parquet` with columns `id` and `text`."""
+"""Documents on disk: `documents/<source>.<split>.parquet` with columns `id`, `text` and `ended`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cpt.errors import DataError
 PART = "."
 """Stands between a source's name and the name of a part of it: replay.books."""
 
+_COLUMNS = ("id", "text", "ended")
 _BYTES_AT_ONCE = 8 << 20
 _ROWS_AT_ONCE = 1024
 
@@ -36,7 +37,7 @@ class DocumentWriter:
         import pyarrow.parquet as pq
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._schema = pa.schema([("id", pa.string()), ("text", pa.string())])
+        self._schema = pa.schema([("id", pa.string()), ("text", pa.string()), ("ended", pa.bool_())])
         self._writer: Any = pq.ParquetWriter(path, self._schema, compression="zstd")
         self._rows: list[Document] = []
         self._size = 0
@@ -49,7 +50,7 @@ class DocumentWriter:
             self._flush()
 
     def _flush(self) -> None:
-        columns = {"id": [row.id for row in self._rows], "text": [row.text for row in self._rows]}
+        columns = {name: [getattr(row, name) for row in self._rows] for name in _COLUMNS}
         if self._rows:
             import pyarrow as pa
 
@@ -82,8 +83,10 @@ def read_documents(corpus: Path, source: str, split: str) -> Iterator[Document]:
     for path in paths:
         try:
             with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=["id", "text"]):
+                # Corpora of earlier versions have no `ended`: their held-out text is still read.
+                columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
                     for row in batch.to_pylist():
-                        yield Document(row["id"], row["text"])
+                        yield Document(**row)
         except pa.ArrowException as error:
             raise DataError(f"{path}: damaged: {error}", hint="Run the corpus stage again.") from error

@@ -98,7 +98,10 @@ class DocumentTokenizer:
         return id
 
     def pieces(self, documents: Iterable[Document]) -> Iterator[list[np.ndarray]]:
-        """Yield each document's pieces, uint32 (tokens,) each, in order; tokenised in batches."""
+        """Yield each document's pieces, uint32 (tokens,) each, in order; tokenised in batches.
+
+        A document that was cut off has no end token.
+        """
         for batch in _batches(documents):
             texts = [document.text for document in batch]
             encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
@@ -106,7 +109,8 @@ class DocumentTokenizer:
                 tokens = np.asarray(encoding.ids, dtype=np.uint32)
                 if not len(tokens):
                     raise DataError(f"document {document.id}: the tokenizer makes no tokens of its text")
-                yield split_document(tokens, self._length, self._start, self._end)
+                end = self._end if document.ended else None
+                yield split_document(tokens, self._length, self._start, end)
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:

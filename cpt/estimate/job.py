@@ -25,7 +25,7 @@ class Job:
         settings: how it trains, as the loop is told.
         sequences: document lengths of each sequence of the heaviest global batch, heaviest first.
         probe: document lengths of what a probe reads at once; none without probes.
-        probe_tokens: of all readings of all probes.
+        probe_tokens: that go forward for what all readings of all probes cost.
         processes: each has a share of every global batch.
         divided: whether each has a part of the weights, and not a whole copy of the model.
         replay_rows: sequences of a global batch that are replay text.

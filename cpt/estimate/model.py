@@ -48,8 +48,7 @@ def planned_model(
         folder = artifacts[source].path("model")
         return Model(read_architecture(folder / "config.json", source), read_new_tokens(folder))
     maker = recipe.step(source)
-    earlier = maker.inputs.get("model") or next(iter(maker.inputs.values()))
-    model = planned_model(recipe, earlier, artifacts, fetch, assumptions)
+    model = planned_model(recipe, maker.model_from, artifacts, fetch, assumptions)
     settings: Any = maker.located
     if model is None:
         return None

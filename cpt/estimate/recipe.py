@@ -10,6 +10,7 @@ from typing import Any
 from cpt.corpus.stream import replay_rows
 from cpt.estimate.job import Job, Lengths, heaviness
 from cpt.estimate.model import planned_model
+from cpt.monitor.budget import FORWARD
 from cpt.monitor.schedule import Moment
 from cpt.recipe.schema import Recipe, Step
 from cpt.stages.base import Artifact, Makers
@@ -17,8 +18,9 @@ from cpt.stages.corpus_config import CorpusConfig
 from cpt.stages.pretrain import settings_of
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import expected_tokens, planned
+from cpt.stages.pretrain_plan import planned_work
+from cpt.stages.probing_sizes import LEAST
 from cpt.training.place import Place
-from cpt.training.settings import Settings
 
 _BATCHES = 256
 """Global batches that are looked at for the heaviest."""
@@ -64,12 +66,13 @@ def plan_job(
     model = planned_model(recipe, step.inputs["model"], artifacts, fetch, assumptions)
     if model is None:
         return None
+    makers = {role: recipe.makers(step, role) for role in step.inputs}
     inputs = {role: artifacts[name] for role, name in step.inputs.items() if name in artifacts}
     if "corpus" in inputs:
         sequences, steps, tokens = _sequences(config, inputs, recipe.seed, model.architecture)
     else:
         sequences, steps, tokens = _full_sequences(
-            config, recipe.makers(step, "corpus"), _corpus_of(recipe, step).sequence_length, assumptions
+            config, makers["corpus"], _corpus_of(recipe, step).sequence_length, assumptions
         )
     place = place or Place()
     bfloat16 = place.hardware.bfloat16
@@ -79,7 +82,7 @@ def plan_job(
         settings=settings,
         sequences=sequences,
         probe=_probe(config),
-        probe_tokens=_probe_tokens(config, settings, _corpus_of(recipe, step)),
+        probe_tokens=round(planned_work(config, inputs, makers, Moment(steps, tokens)) / FORWARD),
         processes=place.processes,
         divided=place.divided,
         replay_rows=replay_rows(config.replay, config.batch_sequences),
@@ -149,22 +152,10 @@ def _corpus_of(recipe: Recipe, step: Step) -> CorpusConfig:
     return maker.located
 
 
-def _probe_tokens(config: PretrainConfig, settings: Settings, corpus: CorpusConfig) -> int:
-    """Tokens of all readings of texts and drift, as if the time budget let them all be read in full."""
-    monitor = config.monitor
-    held_out = monitor.tokens * (1 + bool(corpus.general))
-    found = [(held_out, monitor.regular)]
-    found += [(t.tokens or monitor.tokens, t.when(monitor.regular)) for t in monitor.texts.values()]
-    if monitor.drift is not None:
-        found.append((monitor.drift.tokens, monitor.drift.when(monitor.regular)))
-    start, end = Moment(0, 0), Moment(settings.steps, settings.tokens)
-    return sum(tokens * (2 + when.left(start, end)) for tokens, when in found)
-
-
 def _probe(config: PretrainConfig) -> Lengths:
     """Windows that a probe reads at once."""
     from cpt.monitor.bits_per_byte import BATCH_TOKENS
 
-    window = min(config.monitor.window, config.monitor.tokens)
-    most = min(BATCH_TOKENS, config.monitor.tokens)
+    tokens = config.monitor.tokens or LEAST
+    window, most = min(config.monitor.window, tokens), min(BATCH_TOKENS, tokens)
     return (window,) * max(1, most // window)

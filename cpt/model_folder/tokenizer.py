@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from cpt.errors import DataError
 
@@ -95,6 +95,25 @@ def chat_template(folder: Path) -> str | None:
         return file.read_text(encoding="utf-8")
     found = read_settings(folder / CONFIG).get("chat_template")
     return found if isinstance(found, str) else None
+
+
+def out_of_reach(tokenizer: Tokenizer, ids: Iterable[int]) -> list[int]:
+    """Return the ids of the tokens that the tokenizer's model does not make of their own spelling.
+
+    Merges have to lead to a BPE token: that `ignore_merges` may look up a whole word does not count.
+    WordPiece takes the longest piece and WordLevel whole words, so none of their tokens is out of reach.
+    Added tokens are found in a text before the model sees it: they are none of its tokens.
+    """
+    model = Tokenizer.from_str(tokenizer.to_str()).model
+    if isinstance(model, models.WordPiece | models.WordLevel):
+        return []
+    if isinstance(model, models.BPE):
+        model.ignore_merges = False
+    return [
+        token_id
+        for token_id in ids
+        if [piece.id for piece in model.tokenize(tokenizer.id_to_token(token_id) or "")] != [token_id]
+    ]
 
 
 def write_data(folder: Path, data: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ nor is what a tokenizer drops.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -40,7 +40,7 @@ class Windows:
     overlap: int = 0
 
     def __post_init__(self) -> None:
-        if self.size - self._lead - self._back < 1:
+        if self.room - self.back < 1:
             raise DataError(
                 f"windows of {self.size} tokens that repeat {self.overlap} have no room for new ones",
                 hint="Choose a longer window, or a smaller overlap.",
@@ -51,13 +51,23 @@ class Windows:
         return int(self.start is not None)
 
     @property
-    def _back(self) -> int:
+    def room(self) -> int:
+        """Most tokens of text in a window."""
+        return self.size - self._lead
+
+    @property
+    def least(self) -> int:
+        """Fewest tokens of earlier text without which nothing can be predicted."""
+        return 1 - self._lead
+
+    @property
+    def back(self) -> int:
         """Tokens of earlier text at the beginning of every later window."""
-        return max(self.overlap, 1 - self._lead)
+        return max(self.overlap, self.least)
 
     def reach(self, count: int) -> int:
         """Tokens of a document that so many windows hold, each of its own."""
-        return count * (self.size - self._lead) - max(0, count - 1) * self._back
+        return count * self.room - max(0, count - 1) * self.back
 
     def cut(self, ids: np.ndarray, first: int) -> Iterator[tuple[np.ndarray, int]]:
         """Windows in which every token of a document from `first` on is predicted exactly once.
@@ -68,12 +78,12 @@ class Windows:
         lead = [] if self.start is None else [self.start]
         begin, back = 0, 0
         while begin < len(ids):
-            end = begin + self.size - self._lead - back
+            end = begin + self.room - back
             window = np.concatenate([lead, ids[begin - back : end]]).astype(np.int64)
             context = self._lead + max(begin, first) - (begin - back)
             if context < len(window):
                 yield window, context
-            begin, back = end, self._back
+            begin, back = end, self.back
 
 
 @dataclass(frozen=True)
@@ -202,11 +212,11 @@ def spanned_bytes(text: str, encoding: Encoding, first: int, last: int) -> int:
     spans = np.asarray(encoding.offsets[first:last], dtype=np.int64)  # [tokens, 2] in characters
     ends = np.maximum.accumulate(spans[:, 1])
     begins = np.maximum(spans[:, 0], np.concatenate([spans[:1, 0], ends[:-1]]))
-    at = _byte_offsets(text)
+    at = byte_offsets(text)
     return int((at[ends] - at[np.minimum(begins, ends)]).sum())
 
 
-def _byte_offsets(text: str) -> np.ndarray:
+def byte_offsets(text: str) -> np.ndarray:
     """Where each character begins, and the text ends, in bytes of UTF-8: [characters + 1]."""
     if text.isascii():
         return np.arange(len(text) + 1)
@@ -216,8 +226,18 @@ def _byte_offsets(text: str) -> np.ndarray:
 
 
 @torch.no_grad()
-def score(model: PackedLanguageModel, text: TokenisedText, batch_tokens: int = BATCH_TOKENS) -> Scores:
-    """Nats of every document under a model."""
+def score(
+    model: PackedLanguageModel,
+    text: TokenisedText,
+    batch_tokens: int = BATCH_TOKENS,
+    on_progress: Callable[[int], None] | None = None,
+) -> Scores:
+    """Nats of every document under a model.
+
+    Args:
+        batch_tokens: most tokens that go through the model together.
+        on_progress: called with the number of tokens after every pass through the model.
+    """
     nats = np.zeros(len(text.bytes))
     device = next(model.parameters()).device
     order = sorted(range(len(text.windows)), key=lambda index: len(text.windows[index]))
@@ -232,6 +252,8 @@ def score(model: PackedLanguageModel, text: TokenisedText, batch_tokens: int = B
         lengths = [len(text.windows[index]) for index in chosen]
         sums = np.add.reduceat(per_token, np.cumsum([0, *lengths[:-1]]))
         np.add.at(nats, text.document[chosen], sums)
+        if on_progress is not None:
+            on_progress(total)
     return Scores(nats, text.bytes)
 
 

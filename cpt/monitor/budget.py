@@ -1,204 +1,147 @@
-"""How much of the training's time probes may take: what to read now, and how much of it.
+"""The work that probes may do beside a training: which readings are made, and on what share of a sample.
 
-The time that the rest of the run can spend on probes is shared out evenly among them until the cheap ones
-have all that they want. A probe that cannot have every reading in full has smaller samples, and below a
-quarter of its sample fewer readings: the share that a reading was not given is saved up for the next. In
-the dense beginning, where the stability gap is, readings are given more.
+Work is counted in training tokens, as what a token costs that goes forward and backward through the model. A
+token that a probe sends forward costs a third of one. So the readings follow from the recipe and from sizes
+alone: they are the same on every machine, however busy it is, and after a kill.
 
-Probes on which a gate acts go first: the others share what those leave, a quarter of all where it is not
-needed. Too few readings would leave the gate blind, so some are made at a quarter of the sample in any case,
-spread over the run, even if the budget is then exceeded. So are first and last readings, in full; where a
-gate ends a run early, what was not read of its result is read then.
+First and last readings are always made, in full. What the budget leaves is divided evenly among the probes
+until the cheap ones have all that they want. A probe that cannot have every reading in full reads smaller
+samples, and below a quarter of its sample it makes fewer readings. The dense beginning, where the stability
+gap is, is given more.
+
+Probes on which a gate acts go first: the others share the rest, at least a quarter where they need it. A
+gate with too few readings is blind, so its probe makes some at a quarter of the sample in any case, spread
+over the run, even if that exceeds the budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cpt.monitor.schedule import Moment, When
+
+FORWARD = 1 / 3
+"""Training tokens that a token costs which only goes forward: the backward pass takes about twice as long as
+the forward pass. Assumed for every model and machine, so that the same recipe makes the same readings."""
+
+WEIGHTS = 100.0
+"""Training tokens that it costs to read and compare every weight, of a model of any size, as both grow with
+it. Measured on a processor with 135M parameters: 0.4 to 0.6 s, beside 130 to 250 tokens a second."""
+
+NEW_TOKENS = 25.0
+"""Training tokens that the norms of all embeddings cost: 0.1 to 0.2 s, measured in the same way."""
 
 SMALLEST = 0.25
-"""Share of a sample below which a reading is left out; what is not divisible is read in full or not."""
+"""Share of a sample below which a reading is left out. A sample that is not divisible is read in full."""
 
 NEEDED = 12
-"""Readings between first and last that a gate which acts is given in any case, where as many are due."""
+"""Readings between first and last that a probe with an acting gate makes in any case, if as many are due."""
 
 OTHERS = 0.25
-"""Of what can be spent, the share that gated probes leave to the others, where those want as much."""
+"""Share of what is left after first and last readings that gated probes leave to the others."""
 
 EARLY = 3.0
-"""How much more of what can be had a reading in the dense beginning is given."""
-
-_PLANNED, _CERTAIN = 0.95, 0.5
-"""Of the time that the steps to come seem to take: what is planned with, and what is relied upon."""
-
-_MARGIN = 1.25
-"""How much longer than expected readings may take."""
-
-_FORGETTING = 0.1
-"""How fast the longest time that a reading has taken is forgotten."""
+"""Weight of a reading in the dense beginning, beside 1 of a later one."""
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """What probes may take of a run's time.
+    """The work that probes may do.
 
     Attributes:
-        share: of the seconds of its steps.
-        spent: seconds that were spent before the first reading; `owed`: that will be after the last.
+        share: largest part of the training's work.
+        beside: work that is done in any case and is no reading, as texts sampled before and after.
     """
 
     share: float
-    spent: float = 0.0
-    owed: float = 0.0
+    beside: float = 0.0
 
 
 @dataclass(frozen=True)
-class Clock:
-    """The time of a run.
+class Demand:
+    """The readings that a probe wants.
 
     Attributes:
-        training: seconds that its steps have taken.
-        pace: seconds of a step; `left`: steps to come; `done`: steps that are behind.
-        probing: seconds that probes have taken.
+        work: training tokens that a reading of the whole sample costs.
+        early, later: number of readings between first and last, in the dense beginning and after it.
+        divisible: whether a part of the sample can be read.
+        gated: whether a gate acts on it.
     """
 
-    training: float
-    pace: float
-    left: int
-    probing: float
-    done: int = 0
+    work: float
+    early: int
+    later: int
+    divisible: bool = True
+    gated: bool = False
+
+    @classmethod
+    def of(
+        cls, work: float, when: When, end: Moment, *, divisible: bool = True, gated: bool = False
+    ) -> Demand:
+        """Return the demand of a probe with a schedule, in a run that ends at a moment."""
+        return cls(work, *when.between(end), divisible, gated)
 
     @property
-    def progress(self) -> float:
-        """Share of the steps that is done."""
-        return self.done / max(1, self.done + self.left)
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """A probe, as far as the budget is concerned.
-
-    Attributes:
-        cost: seconds of a reading in full.
-        left: readings to come after now, but for the last.
-        due: whether a reading is due now.
-        early: whether the run is in this probe's dense beginning.
-        divisible: whether a part of its sample can be read.
-        saved: share of a reading that was not given before.
-        gated: whether a gate acts on it; `read`: readings that were made since the first.
-    """
-
-    cost: float
-    left: int
-    due: bool = True
-    early: bool = False
-    divisible: bool = True
-    saved: float = 0.0
-    gated: bool = False
-    read: int = 0
+    def between(self) -> int:
+        """Number of readings between first and last."""
+        return self.early + self.later
 
     @property
     def smallest(self) -> float:
-        """The share of its sample below which it is not read."""
+        """Share of the sample below which it is not read."""
         return SMALLEST if self.divisible else 1.0
 
     @property
-    def reserved(self) -> float:
-        """Seconds of the readings to come that are made in any case."""
-        needed = min(self.left, max(0, NEEDED - self.read - self.due)) if self.gated else 0
-        return self.smallest * self.cost * needed
+    def needed(self) -> float:
+        """Work of the readings between first and last that are made in any case."""
+        return self.smallest * self.work * min(NEEDED, self.between) if self.gated else 0.0
 
-    def is_needed(self, progress: float) -> bool:
-        """Whether a reading now is made in any case: there were fewer than the progress asks for, or all that
-        are still due are needed."""
-        missing = NEEDED - self.read
-        return self.gated and self.due and (self.read < NEEDED * progress or self.left < missing)
+    @property
+    def least(self) -> float:
+        """Work of all readings that are made in any case."""
+        return 2 * self.work + self.needed
 
-
-@dataclass(frozen=True)
-class Allotment:
-    """What a probe that is due is given.
-
-    Attributes:
-        share: of its sample to read now; 0: the reading is left out.
-        saved: share of a reading that is kept for the next.
-    """
-
-    share: float
-    saved: float
+    def done(self, shares: Sequence[float]) -> float:
+        """Work of the first, the last and other readings of such shares."""
+        return self.work * (2 + sum(shares))
 
 
-def allot(budget: float, clock: Clock, probes: Mapping[str, Outlook]) -> dict[str, Allotment]:
-    """What to read now, so that a run stays within its budget: for a moment between first and last readings.
+def planned_shares(
+    allowance: Allowance | None, tokens: int, demands: Mapping[str, Demand]
+) -> dict[str, list[float]]:
+    """Return the share of its sample that every reading between first and last is made on, by probe.
+
+    A share of 0 is a reading that is left out.
 
     Args:
-        budget: share of the steps' seconds that probes may take.
-        probes: all of them by name; those that are due get an allotment.
+        allowance: None: every reading is made in full.
+        tokens: number of tokens that the run trains on.
     """
-    last = _MARGIN * sum(probe.cost for probe in probes.values())
-
-    def free(relied: float) -> float:
-        return budget * (clock.training + relied * clock.pace * clock.left) - clock.probing - last
-
-    planned = free(_PLANNED)
-    at_once = free(_CERTAIN) - _MARGIN * sum(probe.reserved for probe in probes.values())
-    allotted: dict[str, Allotment] = {}
-    wishes = {name: each.cost * (each.left + each.due) for name, each in probes.items()}
-    kept = min(OTHERS * planned, sum(wish for name, wish in wishes.items() if not probes[name].gated))
+    if allowance is None:
+        return {name: [1.0] * each.between for name, each in demands.items()}
+    first_and_last = 2 * sum(each.work for each in demands.values())
+    left = allowance.share * tokens - allowance.beside - first_and_last
+    wishes = {name: each.work * each.between for name, each in demands.items()}
+    kept = min(OTHERS * left, sum(wish for name, wish in wishes.items() if not demands[name].gated))
+    shares: dict[str, list[float]] = {}
     for gated in (True, False):
-        group = {name: probe for name, probe in probes.items() if probe.gated == gated}
-        wanted = {name: wishes[name] for name in group}
-        level = water_level(wanted, planned - kept if gated else planned)
-        planned -= sum(max(min(amount, level), group[name].reserved) for name, amount in wanted.items())
-        for name in sorted((name for name in group if group[name].due), key=lambda name: group[name].cost):
-            granted = min(1.0, level / wanted[name]) if wanted[name] > 0 else 1.0
-            given = _given(group[name], granted, at_once, clock.progress)
-            at_once -= _MARGIN * given.share * group[name].cost
-            allotted[name] = given
-    return allotted
-
-
-def _given(probe: Outlook, granted: float, at_once: float, progress: float) -> Allotment:
-    """What a probe that is due is given of the share that is granted to each of its readings.
-
-    Args:
-        at_once: seconds that can be spent now.
-    """
-    saved = min(1.0, probe.saved + min(1.0, granted * (EARLY if probe.early else 1.0)))
-    share = saved if probe.cost <= 0 else min(saved, max(0.0, at_once) / (_MARGIN * probe.cost))
-    if share < probe.smallest - 1e-9:
-        share = probe.smallest if probe.is_needed(progress) else 0.0
-    return Allotment(share, max(0.0, saved - share))
-
-
-def least_share(
-    trained: float, read: Mapping[str, float], due: Mapping[str, int], gated: Collection[str]
-) -> float:
-    """Share of the steps' time that readings take which are made in any case, as far as tokens tell.
-
-    A token that is read goes forward through the model; one that is trained on also goes backward, which
-    takes about twice as long.
-
-    Args:
-        trained: tokens of the run.
-        read: tokens of each probe that reads text.
-        due: readings of each between the first and the last.
-        gated: probes on which gates act.
-    """
-    needed = {name: SMALLEST * min(NEEDED, due[name]) if name in gated else 0.0 for name in read}
-    return sum(tokens * (2 + needed[name]) for name, tokens in read.items()) / (3 * trained)
-
-
-def expected_cost(before: float | None, seconds: float, share: float) -> float:
-    """Seconds that a reading in full is expected to take, from what was expected and what one has taken."""
-    now = seconds / share
-    return now if before is None else max(now, before + _FORGETTING * (now - before))
+        group = {name: wishes[name] for name, each in demands.items() if each.gated == gated}
+        level = water_level(group, left - kept if gated else left)
+        for name, wish in group.items():
+            given = max(min(wish, level), demands[name].needed)
+            left -= given
+            shares[name] = _shares(demands[name], given)
+    return {name: shares[name] for name in demands}
 
 
 def water_level(wanted: Mapping[str, float], available: float) -> float:
-    """The largest amount of which nobody gets more, when what is available is shared out evenly.
+    """Return the largest amount that anybody gets when what is available is divided evenly.
 
-    Those who want less than it get what they want; infinite when everybody does.
+    Those who want less than it get what they want. It is infinite when everybody does.
     """
     left = max(0.0, available)
     amounts = sorted(wanted.values())
@@ -208,3 +151,32 @@ def water_level(wanted: Mapping[str, float], available: float) -> float:
             return even
         left -= amount
     return float("inf")
+
+
+def _shares(probe: Demand, work: float) -> list[float]:
+    """Return the shares of readings that together do some work."""
+    weights = [EARLY] * probe.early + [1.0] * probe.later
+    if work >= probe.work * probe.between:
+        return [1.0] * probe.between
+    total = work / probe.work
+    count = min(probe.between, int(total / probe.smallest + 1e-9))
+    if count < probe.between:
+        made = _chosen(_divided(count, weights, 1.0))
+        return [probe.smallest if each else 0.0 for each in made]
+    rest = max(0.0, total - count * probe.smallest)
+    return [probe.smallest + more for more in _divided(rest, weights, 1 - probe.smallest)]
+
+
+def _divided(total: float, weights: Sequence[float], most: float) -> list[float]:
+    """Divide a total in proportion to weights that fall, giving nobody more than `most`."""
+    amounts, weight = [], sum(weights)
+    for each in weights:
+        amounts.append(min(most, total * each / weight))
+        total, weight = total - amounts[-1], weight - each
+    return amounts
+
+
+def _chosen(chances: Sequence[float]) -> Iterator[bool]:
+    """Choose as many as the chances add up to, evenly spread."""
+    rounded = (int(total + 0.5) for total in accumulate(chances, initial=0.0))
+    return (after > before for before, after in pairwise(rounded))

@@ -39,6 +39,11 @@ class Items:
     detail: Mapping[str, Any] | None = None
 
     @property
+    def count(self) -> int:
+        """Number of items."""
+        return len(self.numerators)
+
+    @property
     def value(self) -> float:
         """Σ numerators / Σ denominators."""
         return float(self.numerators.sum() / self.denominators.sum())

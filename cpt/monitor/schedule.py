@@ -22,11 +22,8 @@ class When(Protocol):
     def due(self, before: Moment, now: Moment) -> bool:
         """Whether a reading is due after the step that led from `before` to `now`; both 0 at the start."""
 
-    def early(self, now: Moment) -> bool:
-        """Whether the training is in its dense beginning."""
-
-    def left(self, now: Moment, end: Moment) -> int:
-        """How many readings are due after `now` and before `end`."""
+    def between(self, end: Moment) -> tuple[int, int]:
+        """Count the readings between the start and the end: in the dense beginning, and after it."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +40,15 @@ class Regular:
     def due(self, before: Moment, now: Moment) -> bool:
         if now.step == 0:
             return True
-        if self.early(now):
+        if self._intervals(now) == 0:
             return now.step & (now.step - 1) == 0
         return self._intervals(now) > self._intervals(before)
 
-    def early(self, now: Moment) -> bool:
-        return self._intervals(now) == 0
-
-    def left(self, now: Moment, end: Moment) -> int:
+    def between(self, end: Moment) -> tuple[int, int]:
         per_step = 1.0 if self.unit == "steps" or not end.step else end.tokens / end.step
         powers = (2**exponent for exponent in range(end.step.bit_length()))
         dense = takewhile(lambda step: step < end.step and step * per_step < self.every, powers)
-        regular = (self._of(end) - 1) // self.every - self._intervals(now)
-        return sum(step > now.step for step in dense) + max(0, regular)
+        return sum(1 for _ in dense), max(0, (self._of(end) - 1) // self.every)
 
     def _intervals(self, moment: Moment) -> int:
         return self._of(moment) // self.every
@@ -73,8 +66,5 @@ class AtSteps:
     def due(self, before: Moment, now: Moment) -> bool:  # noqa: ARG002
         return now.step in self.steps
 
-    def early(self, now: Moment) -> bool:  # noqa: ARG002
-        return False
-
-    def left(self, now: Moment, end: Moment) -> int:
-        return sum(now.step < step < end.step for step in self.steps)
+    def between(self, end: Moment) -> tuple[int, int]:
+        return 0, sum(0 < step < end.step for step in self.steps)

@@ -40,6 +40,11 @@ def has_fast_bfloat16() -> bool:
     return capability.startswith("AVX512") and bool(torch.cpu._is_avx512_bf16_supported())
 
 
+def best_device() -> torch.device:
+    """Return the device on which models are read: the GPU, where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def load_model(
     folder: Path, dtype: torch.dtype = torch.float32, attention_implementation: str = attention.NAME
 ) -> Any:

@@ -60,3 +60,13 @@ def _until_end(row: list[int], ends: Collection[int]) -> list[int]:
     """The tokens up to the first end, which is kept: what follows is padding."""
     last = next((place for place, token in enumerate(row) if token in ends), len(row))
     return row[: last + 1]
+
+
+def end_tokens(model: Any) -> frozenset[int]:
+    """Return the tokens that end a text by the model's configuration and its generation settings."""
+    configs = (model.config.get_text_config(), getattr(model, "generation_config", None))
+    found: set[int] = set()
+    for config in configs:
+        ids = getattr(config, "eos_token_id", None)
+        found.update(ids if isinstance(ids, list | tuple) else [] if ids is None else [ids])
+    return frozenset(found)

@@ -69,6 +69,9 @@ class Journal:
                     "state": "waiting" if entry.to_run else entry.action,
                     "seconds": entry.artifact.seconds if entry.artifact else None,
                     "gate": entry.artifact.gate if entry.artifact else "",
+                    "gate_verdict": entry.artifact.gate_verdict
+                    if entry.artifact and entry.artifact.gate
+                    else "",
                 }
                 for entry in plan.entries
             },
@@ -81,10 +84,10 @@ class Journal:
                 self._gauge = Gauge()
                 self._stage(stage, state="running")
                 self._written = 0.0  # the stage's first progress is written at once
-            case StageEnded(stage=stage, outcome=outcome, seconds=seconds, gate=gate):
+            case StageEnded(stage=stage, outcome=outcome, seconds=seconds, gate=gate, verdict=verdict):
                 if outcome == "finished":
                     self._data["progress"] = None
-                self._stage(stage, state=outcome, seconds=round(seconds, 3), gate=gate)
+                self._stage(stage, state=outcome, seconds=round(seconds, 3), gate=gate, gate_verdict=verdict)
             case Advanced():
                 self._gauge.update(event)
                 self._data["progress"] = vars(event) | {"seconds_left": self._gauge.seconds_left}

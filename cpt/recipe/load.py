@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,7 @@ def _chain(role: str, name: str, steps: Mapping[str, Step]) -> list[StageConfig]
     chain: list[StageConfig] = []
     while (maker := steps.get(name)) is not None:
         chain.insert(0, maker.located)
-        model = maker.inputs.get("model") or next(iter(maker.inputs.values()), "")
-        name = maker.inputs.get("corpus", "") if role == "corpus" else model
+        name = maker.inputs.get("corpus", "") if role == "corpus" else maker.model_from
     return chain
 
 
@@ -94,8 +93,13 @@ def step_problems(document: Document, step: Step, inputs: Mapping[str, Artifact]
     Args:
         inputs: by role, those inputs that exist already.
     """
+    return placed_problems(document, step, lambda: step.stage.check(step.located, inputs))
+
+
+def placed_problems(document: Document, step: Step, find: Callable[[], list[Problem]]) -> list[Problem]:
+    """What a stage finds wrong, by whichever of its methods, at its place in the recipe."""
     try:
-        found = step.stage.check(step.located, inputs)
+        found = find()
     except RecipeError as error:
         found = error.problems
     except CptError as error:

@@ -11,6 +11,7 @@ from cpt.errors import Problem, RecipeError, UsageError
 from cpt.recipe.changes import changes, may_go_on
 from cpt.recipe.fingerprint import identify
 from cpt.recipe.load import step_problems
+from cpt.recipe.needs import heldout_problems, joined
 from cpt.recipe.schema import Recipe, Step
 from cpt.recipe.store import Record, Store
 from cpt.recipe.suggest import did_you_mean
@@ -118,8 +119,10 @@ def make_plan(recipe: Recipe, store: Store, selection: Selection | None = None) 
     draft = _Draft({BASE: base})
     entries = [_entry(recipe, step, store, selection, step.name in chosen, draft) for step in recipe.steps]
     _require_inputs(entries, selection)
-    if draft.problems:
-        raise RecipeError(draft.problems)
+    to_run = [entry.step for entry in entries if entry.to_run]
+    problems = joined(draft.problems, heldout_problems(recipe, to_run, draft.artifacts))
+    if problems:
+        raise RecipeError(problems)
     return Plan(recipe, base, tuple(entries))
 
 

@@ -65,10 +65,13 @@ class Noted:
 
 @dataclass(frozen=True)
 class StageEnded:
+    """`gate`: what its budgets said that are not held; `verdict`: the worst of them."""
+
     stage: str
     outcome: Outcome
     seconds: float
     gate: str = ""
+    verdict: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from cpt import references
-from cpt.errors import GateFailed, Interrupted, RecipeError, Terminated
+from cpt.errors import GateFailed, GateNotShown, Interrupted, RecipeError, Terminated
 from cpt.recipe.failures import explain_failure
 from cpt.recipe.fingerprint import config_data
 from cpt.recipe.journal import Journal, now, versions
 from cpt.recipe.load import step_problems
+from cpt.recipe.needs import corpus_of, heldout_problems, joined
 from cpt.recipe.plan import Entry, Plan, Selection, make_plan
 from cpt.recipe.progress import (
     Event,
@@ -37,13 +38,18 @@ from cpt.stages.base import BASE, Artifact, Context
 
 @dataclass
 class Summary:
-    """What a run did. gates: stage -> what its broken budget said."""
+    """What a run did.
+
+    gates: stage -> what its budgets said that are not held; `verdicts`: the worst of them, `broken` or
+    `not shown`.
+    """
 
     name: str
     folder: Path
     plan: Plan
     artifacts: dict[str, Record] = field(default_factory=dict)
     gates: dict[str, str] = field(default_factory=dict)
+    verdicts: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
@@ -51,6 +57,13 @@ class Summary:
         """The newest report page among the run's results."""
         made = [artifact for artifact in self.artifacts.values() if "report" in artifact.kinds]
         return made[-1].path("report") / "report.html" if made else None
+
+    @property
+    def exit_code(self) -> int:
+        """0; 3 if a budget is broken, else 4 if one is not shown to be held."""
+        if GateFailed.verdict in self.verdicts.values():
+            return GateFailed.exit_code
+        return GateNotShown.exit_code if self.verdicts else 0
 
     def as_json(self) -> dict[str, Any]:
         """The summary as plain data for `--json`."""
@@ -60,6 +73,7 @@ class Summary:
             "seconds": round(self.seconds, 3),
             "report": str(self.report) if self.report else None,
             "gates": self.gates,
+            "verdicts": self.verdicts,
             "stages": [self._stage(entry) for entry in self.plan.entries],
         }
 
@@ -80,8 +94,8 @@ def run(
 ) -> Summary:
     """Bring every selected stage of a recipe up to date.
 
-    A broken gate does not stop the run: its stage's result is kept, the rest runs so that the report
-    shows what happened, and the summary names the gate.
+    A gate that is broken or not shown to be held does not stop the run: its stage's result is kept, the rest
+    runs so that the report shows what happened, and the summary names the gate.
 
     Args:
         root: folder of all runs; this one's is `root/<name>`.
@@ -114,10 +128,16 @@ class _Runner:
         self._versions = versions()
         self._available: dict[str, Artifact] = {}
         self._checked: dict[str, set[str]] = {}
+        self._supplied: set[str] = set()  # stages whose corpus is known to hold out what they need
         self._summary = Summary(plan.recipe.name, store.folder, plan)
         for entry in plan.entries:
             if entry.artifact is not None and not entry.to_run:
                 self._keep(entry.artifact)
+        self._supplied |= {
+            entry.step.name
+            for entry in plan.to_run
+            if corpus_of(plan.recipe, entry.step, self._available) is not None
+        }
 
     def run(self) -> Summary:
         begun = time.monotonic()
@@ -150,8 +170,11 @@ class _Runner:
         if self._plan.needs_base:
             self._fetch_base()
         self._check(self._plan.to_run)
-        for entry in self._plan.to_run:
+        left = self._plan.to_run
+        while left:
+            entry, left = left[0], left[1:]
             self._keep(self._run_stage(entry))
+            self._check(left)
 
     def _fetch_base(self) -> None:
         recipe = self._plan.recipe
@@ -167,19 +190,26 @@ class _Runner:
             )
 
     def _check(self, entries: tuple[Entry, ...]) -> None:
-        """Ask the stages again, now that more of their inputs are at hand."""
+        """Ask the stages again, now that more of their inputs are at hand.
+
+        What a corpus lacks for any of them is found before the first of them runs.
+        """
+        recipe = self._plan.recipe
         problems = []
         for entry in entries:
             inputs = self._inputs(entry)
             if inputs.keys() != self._checked.get(entry.step.name, set()):
                 self._checked[entry.step.name] = set(inputs)
-                problems += step_problems(self._plan.recipe.document, entry.step, inputs)
+                problems += step_problems(recipe.document, entry.step, inputs)
+        steps = [entry.step for entry in entries if entry.step.name not in self._supplied]
+        with_corpus = [step for step in steps if corpus_of(recipe, step, self._available) is not None]
+        self._supplied |= {step.name for step in with_corpus}
+        problems = joined(problems, heldout_problems(recipe, with_corpus, self._available))
         if problems:
             raise RecipeError(problems)
 
     def _run_stage(self, entry: Entry) -> Record:
         step, store = entry.step, self._store
-        self._check((entry,))
         if entry.adopts:
             store.adopt(step.name, entry.adopts, entry.fingerprint)
         with (
@@ -194,11 +224,12 @@ class _Runner:
                 seed=self._plan.recipe.seed,
                 progress=StageProgress(step.name, self._noting(entry, timing)),
                 recipe=self._plan.recipe.data,
+                shared=store.shared_folder,
             )
             try:
                 metrics = run_together(step, self._inputs(entry), context)
             except GateFailed as error:
-                metrics, timing.gate = error.metrics, str(error)
+                metrics, timing.gate, timing.verdict = error.metrics, str(error), error.verdict
             made = {kind for kind in step.stage.produces if (aside / kind).is_dir()}
             if made != set(step.stage.produces):
                 raise AssertionError(f"made no {', '.join(set(step.stage.produces) - made)}")
@@ -236,6 +267,7 @@ class _Runner:
             sources=step.inputs,
             references=entry.references,
             gate=timing.gate,
+            gate_verdict=timing.verdict,
         )
 
     @contextmanager
@@ -254,12 +286,13 @@ class _Runner:
             explained = explain_failure(error, stage, self._store.folder)
             raise explained from (None if explained is error else error)
         finally:
-            self._emit(StageEnded(stage, outcome, timing.seconds, timing.gate))
+            self._emit(StageEnded(stage, outcome, timing.seconds, timing.gate, timing.verdict))
 
     def _keep(self, record: Record) -> None:
         self._available[record.name] = self._summary.artifacts[record.name] = record
         if record.gate:
             self._summary.gates[record.name] = record.gate
+            self._summary.verdicts[record.name] = record.gate_verdict
 
     def _inputs(self, entry: Entry) -> dict[str, Artifact]:
         return {
@@ -280,6 +313,7 @@ class _Timing:
     begun: float
     earlier: float = 0.0
     gate: str = ""
+    verdict: str = ""
 
     @property
     def seconds(self) -> float:

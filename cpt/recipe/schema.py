@@ -54,6 +54,12 @@ class Step:
     def kind(self) -> str:
         return self.stage.kind
 
+    @property
+    def model_from(self) -> str:
+        """The stage whose vocabulary and layers its model has: of a merge the first model, not the base."""
+        named = (self.inputs[role] for role in ("model", "model:0") if role in self.inputs)
+        return next(named, next(iter(self.inputs.values()), ""))
+
 
 @dataclass(frozen=True)
 class Recipe:

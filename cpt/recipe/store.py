@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from cpt.durable import flush, flush_one
-from cpt.errors import UsageError
+from cpt.errors import GateFailed, UsageError
 from cpt.recipe.failures import explain_os_error
 from cpt.recipe.files import read_json, write_json
 from cpt.stages.base import Artifact
@@ -31,7 +31,8 @@ class Record(Artifact):
     """An artifact together with what its fingerprint was made of, so that a change can be explained.
 
     sources: role -> name of the stage that played it. references: data reference -> content fingerprint.
-    gate: what a broken quality or forgetting budget said; empty if none is broken.
+    gate: what the quality or forgetting budgets said that are not held; empty if all are. `gate_verdict`: the
+    worst of them, `broken` or `not shown`.
     """
 
     contract: int = 1
@@ -39,6 +40,7 @@ class Record(Artifact):
     sources: dict[str, str] = Field(default={})
     references: dict[str, str] = Field(default={})
     gate: str = ""
+    gate_verdict: str = GateFailed.verdict  # all that older records name was broken
 
 
 class Store:
@@ -54,6 +56,11 @@ class Store:
         """Scratch folder of an unfinished stage; it survives a kill and goes when the stage is finished."""
         folder = self.artifact_folder(stage, fingerprint)
         return folder.with_name(folder.name + _PARTIAL)
+
+    @property
+    def shared_folder(self) -> Path:
+        """Folder for what several results of the run can use."""
+        return self.folder / "shared"
 
     def find(self, stage: str, fingerprint: str) -> Record | None:
         """The finished artifact of a stage with this very fingerprint."""

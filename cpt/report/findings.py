@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from cpt.report.schema import Dip, Ended, Gate, Interval, MonitorCost, Probe, TaskCurve
+from cpt.report.schema import WORST_FIRST, Dip, Ended, Gate, Interval, MonitorCost, Probe, TaskCurve
 from cpt.report.wording import change, count, number, percent, points, signed, typeset
 
 MAIN = ("domain", "general")
@@ -60,7 +60,7 @@ def budgets(gates: Sequence[Gate]) -> str:
     if found["broken"]:
         names = ", ".join(typeset(gate.budget) for gate in gates if gate.verdict == "broken")
         return f"{found['broken']} of {total} broken: {names}"
-    rest = [f"{found[kind]} {kind}" for kind in ("at risk", "not measured") if found[kind]]
+    rest = [f"{found[kind]} {kind}" for kind in WORST_FIRST[1:-1] if found[kind]]
     return f"{found['held']} of {total} held, {', '.join(rest)}"
 
 
@@ -146,7 +146,8 @@ def ended_finding(ended: Ended) -> str:
     """Why a training ended early, and what its result is."""
     result = "its last model"
     if ended.result_step != ended.step:
-        result = f"the model of step {count(ended.result_step)}. Curves of probes end with it"
+        model = ended.result or f"the model of step {count(ended.result_step)}"
+        result = f"{model}. Curves of probes end with it"
     why = f": {ended.why}" if ended.why else ""
     return f"Training was ended early, at step {count(ended.step)}{why}. The result is {result}."
 

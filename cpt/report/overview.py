@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from cpt.report import wording
 from cpt.report.findings import has_gap, judgement
-from cpt.report.schema import Action, Facts, Gate, Interval, MergedModel, Probe, Vocabulary
+from cpt.report.schema import WORST_FIRST, Action, Facts, Gate, Interval, MergedModel, Probe, Vocabulary
 
 
 class Headline(NamedTuple):
@@ -123,8 +123,8 @@ def gates_headline(facts: Facts) -> Headline | None:
     if not gates:
         return None
     found = Counter(gate.verdict for gate in gates)
-    worst = next(kind for kind in ("broken", "at risk", "not measured", "held") if found[kind])
-    rest = [f"{found[kind]} {kind}" for kind in ("at risk", "broken", "not measured") if found[kind]]
+    worst = next(kind for kind in WORST_FIRST if found[kind])
+    rest = [f"{found[kind]} {kind}" for kind in WORST_FIRST[:-1] if found[kind]]
     acted = len(facts.watched.actions)
     did = f"acted {acted} time{'s' if acted != 1 else ''}" if acted else "never had to act"
     note = f"{', '.join(['held', *rest])}; the controller {did}"
@@ -174,7 +174,6 @@ def compare(
 
 def gate_rows(gates: list[Gate]) -> list[GateRow]:
     """The budgets with their figures in words, the 95% interval as ±; worst first."""
-    order = ("broken", "at risk", "not measured", "held")
     return [
         GateRow(
             gate,
@@ -182,7 +181,7 @@ def gate_rows(gates: list[Gate]) -> list[GateRow]:
             wording.margin(gate.error, *((1, 100.0) if gate.unit == "accuracy" else ())),
             None if gate.used is None else min(max(gate.used, 0.0), 1.25),
         )
-        for gate in sorted(gates, key=lambda gate: order.index(gate.verdict))
+        for gate in sorted(gates, key=lambda gate: WORST_FIRST.index(gate.verdict))
     ]
 
 

@@ -102,6 +102,8 @@ class Context:
     work: scratch folder of this very stage and fingerprint that survives a kill (checkpoints);
         removed when the stage is finished.
     recipe: the whole recipe as plain data (for the report).
+    shared: folder of the run for what several results can use and what is expensive to make again; whoever
+        writes there names it by all that it depends on. None: `work`.
     """
 
     output: Path
@@ -109,6 +111,7 @@ class Context:
     seed: int
     progress: Progress
     recipe: Mapping[str, Any]
+    shared: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,18 @@ class Stage(ABC, Generic[C]):
 
         Returns:
             Problems with `key` relative to the stage ("schedule.peak"); the caller adds file and line.
+        """
+        return []
+
+    def heldout_problems(self, config: C, corpus: Artifact, halved: bool) -> list[Problem]:  # noqa: ARG002
+        """Return what the held-out text of a corpus lacks for the stage.
+
+        It is asked as soon as the corpus exists, however late the stage runs: stages between that tokenise
+        the corpus again keep its documents.
+
+        Args:
+            halved: Whether merge weights that the stage's model depends on are chosen on half of that text,
+                so that only the other half is read.
         """
         return []
 

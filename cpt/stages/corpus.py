@@ -23,6 +23,7 @@ class CorpusStage(Stage[CorpusConfig]):
     """Reads, removes duplicates, holds out, tokenises and packs."""
 
     kind = "corpus"
+    contract = 2
     Config = CorpusConfig
     consumes = ("model",)
     produces = ("corpus",)
@@ -63,7 +64,7 @@ class CorpusStage(Stage[CorpusConfig]):
         model = inputs["model"].path("model")
         corpus = context.output / "corpus"
         index = _index(config, model)
-        chosen = _write_documents(config, model, corpus, index, context)
+        chosen = _write_documents(config, inputs["model"], corpus, index, context)
         context.progress.message("tokenising and packing")
         return {
             **_metrics(tokenise(corpus, index, model, context.progress)),
@@ -88,7 +89,7 @@ def _index(config: CorpusConfig, model: Path) -> CorpusIndex:
 
 
 def _write_documents(
-    config: CorpusConfig, model: Path, corpus: Path, index: CorpusIndex, context: Context
+    config: CorpusConfig, base: Artifact, corpus: Path, index: CorpusIndex, context: Context
 ) -> dict[str, Any]:
     """Write all sources' documents, those with held-out text first, so that none of it stays in training.
 
@@ -96,8 +97,10 @@ def _write_documents(
         Metrics of the selection and of the mixture, where there are any.
     """
     from cpt.corpus.build import describe, require_both_sides, write_source
+    from cpt.corpus.heldout import Minimum, hold_out_more, require_heldout
     from cpt.corpus.split import always, by_hash
 
+    model = base.path("model")
     heldout: set[bytes] = set()
     chosen: dict[str, Any] = {}
 
@@ -105,15 +108,23 @@ def _write_documents(
         index.sources[name] = write_source(corpus, name, items, rule, heldout)
         context.progress.message(f"{name}: {describe(index.sources[name])}")
 
+    minimum = Minimum(**config.heldout_min.model_dump())
     if config.general:
         write("general", read_sources(config.general, context.progress), always("heldout"))
+        require_heldout("general", index.sources["general"], minimum)
     write("domain", read_sources(config.domain, context.progress), by_hash(config.heldout, context.seed))
-    require_both_sides(index.sources["domain"], config.heldout)
+    domain = index.sources["domain"]
+    if moved := hold_out_more(corpus, "domain", domain, minimum, context.seed, heldout):
+        context.progress.message(
+            f"domain: heldout {config.heldout:g} gave less than heldout_min, so {moved:,} more are held out: "
+            f"{describe(domain)}"
+        )
+    require_both_sides(domain, config.heldout)
     if config.select:
         from cpt.stages.corpus_selection import select
 
         chosen["selection"] = select(config.select, model, corpus, index, heldout, context)
-    for name, items in _replay(config.replay, model, index, context):
+    for name, items in _replay(config.replay, base, index, context):
         write(name, items, always("train"))
     if config.replay and config.replay.mixture:
         from cpt.stages.corpus_mixture import mix
@@ -128,7 +139,7 @@ def _rank(source: str) -> int:
 
 
 def _replay(
-    replay: Replay | None, model: Path, index: CorpusIndex, context: Context
+    replay: Replay | None, base: Artifact, index: CorpusIndex, context: Context
 ) -> Iterator[tuple[str, Iterator[Item]]]:
     """Every source of replay text by name: one, or one for each part of a mixture."""
     if replay is None:
@@ -140,8 +151,7 @@ def _replay(
         if part.self_generated is None:
             yield name, read_sources(part.sources or [], context.progress)
         else:
-            work = context.work / name
-            yield name, sample(part.self_generated, model, index.start_token, work, context)
+            yield name, sample(part.self_generated, base, index.start_token, index.end_token, context)
 
 
 def _metrics(index: CorpusIndex) -> dict[str, Any]:

@@ -155,6 +155,20 @@ class Selection(_Part):
         return {"kind": value} if isinstance(value, str) else value
 
 
+class HeldoutMin(_Part):
+    """The least held-out text: with less, a figure has no interval, and gates and tasks cannot work."""
+
+    documents: int = Field(default=8, ge=1, description="Documents; below 8, no gate can act.")
+    bytes: int = Field(default=2_000, ge=1, description="Bytes of UTF-8 text in all.")
+    most: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="Largest share of the domain's documents that is held out to reach the minimum; if it is "
+        "not reached so, the stage fails.",
+    )
+
+
 class CorpusConfig(StageConfig):
     """Which text is trained on, which is held out, and how it is cut into sequences."""
 
@@ -167,7 +181,14 @@ class CorpusConfig(StageConfig):
         default=[], description="General text: never trained on, only for the probe of forgetting."
     )
     heldout: float = Field(
-        default=0.02, gt=0, lt=0.5, description="Share of the domain's documents that are held out."
+        default=0.02,
+        gt=0,
+        lt=0.5,
+        description="Share of the domain's documents that are held out; more where that gives less than "
+        "`heldout_min`.",
+    )
+    heldout_min: HeldoutMin = Field(
+        default=HeldoutMin(), description="Least held-out text, of the domain and of general text each."
     )
     sequence_length: int = Field(default=1024, ge=16, description="Tokens of a packed training sequence.")
     start_token: str | None = Field(

@@ -152,15 +152,13 @@ def _n_gram_rater(order: int, reference: list[np.ndarray], model: Path) -> Rater
 
 def _base_rater(model: Path, index: CorpusIndex) -> Rater:
     """Bits per byte under the base model, which reads no more at once than it is trained on."""
-    import torch
-
     from cpt.model_folder.tokenizer import load_tokenizer
     from cpt.monitor.bits_per_byte import score, tokenise_text
-    from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
+    from cpt.packed.model import PackedLanguageModel, best_device, load_model, resolve_precision
 
     tokenizer = load_tokenizer(model)
     packed = PackedLanguageModel(load_model(model, resolve_precision("auto")))
-    packed.to("cuda" if torch.cuda.is_available() else "cpu")
+    packed.to(best_device())
 
     def rate(texts: list[str]) -> np.ndarray:
         scores = score(packed, tokenise_text(tokenizer, texts, index.sequence_length, index.start_token))

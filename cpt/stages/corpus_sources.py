@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from cpt.references import resolve_file
-from cpt.stages.base import Context, Progress
+from cpt.stages.base import Artifact, Context, Progress
 from cpt.stages.corpus_config import SelfGenerated, Source
 
 if TYPE_CHECKING:
     from cpt.corpus.documents import Item
+
+_SAMPLING_VERSION = 1
+"""Grows when the same settings sample other text."""
 
 
 def read_sources(sources: Sequence[Source], progress: Progress) -> Iterator[Item]:
@@ -34,24 +38,36 @@ def _transliterated(items: Iterator[Item], source: Source, progress: Progress) -
 
 
 def sample(
-    wanted: SelfGenerated, model: Path, start_token: str | None, work: Path, context: Context
+    wanted: SelfGenerated, model: Artifact, start_token: str | None, end_token: str | None, context: Context
 ) -> Iterator[Item]:
-    """Replay text that the base model writes itself.
+    """Return replay text that the base model writes itself.
 
-    Args:
-        work: folder in which finished batches are kept.
+    Finished batches stay in the run's folder, under a name made of all that they depend on. So a corpus with
+    other settings, such as another held-out share, finds them there.
     """
     from cpt.corpus.self_generated import generate
 
-    context.progress.message(f"sampling {wanted.tokens:,} tokens of replay text from the base model")
+    depends = {
+        "version": _SAMPLING_VERSION,
+        "model": model.fingerprint,
+        "seed": context.seed,
+        "start_token": start_token,
+        "end_token": end_token,
+        **wanted.model_dump(mode="json"),
+    }
+    name = sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:12]
+    work = (context.shared or context.work) / f"samples-{name}"
+    again = ", as far as they are not there already" if work.exists() else ""
+    context.progress.message(f"sampling {wanted.tokens:,} tokens of replay text from the base model{again}")
     return generate(
-        model_folder=model,
+        model_folder=model.path("model"),
         tokens=wanted.tokens,
         length=wanted.length,
         batch=wanted.batch,
         temperature=wanted.temperature,
         seed=context.seed,
         start_token=start_token,
+        end_token=end_token,
         work=work,
         progress=context.progress,
     )

@@ -20,6 +20,8 @@ from cpt.stages.suites import compare_suites, suite_metrics, suite_problems, sui
 if TYPE_CHECKING:
     import numpy as np
 
+    from cpt.monitor.bits_per_byte import TokenisedText
+    from cpt.monitor.shared_windows import WindowBytes
     from evals.multiple_choice import Item
     from evals.runner import ItemScores
 
@@ -98,12 +100,18 @@ class EvaluateConfig(StageConfig):
 
 @dataclass(frozen=True)
 class _Material:
-    """What both models are measured on: documents per probe, items per task."""
+    """What both models are measured on: documents per probe, items per task.
+
+    Attributes:
+        tokenised: the documents in the tokens of the base and of the model, in windows of the same bytes.
+        windows: how much text these hold.
+    """
 
     texts: Mapping[str, Sequence[str]]
+    tokenised: tuple[dict[str, TokenisedText], dict[str, TokenisedText]]
+    windows: Mapping[str, WindowBytes]
     tasks: Mapping[str, Sequence[Item]]
     start_token: str | None
-    window: int
     precision: Precision
 
 
@@ -143,21 +151,36 @@ class EvaluateStage(Stage[EvaluateConfig]):
         files = [task.path for task in config.tasks if isinstance(task, FileTask)]
         return [*files, *suite_references(config.suites, config.data)]
 
-    def check(self, config: EvaluateConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
-        """Items and suites must be right, and the corpus must hold out what tasks continue."""
-        corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
+    def check(self, config: EvaluateConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:  # noqa: ARG002
+        """Items and suites must be right."""
         tasks = [
             problem
             for place, task in enumerate(config.tasks)
-            for problem in (
-                _file_problems(task, place)
-                if isinstance(task, FileTask)
-                else _source_problems(task, place, corpus)
-            )
+            if isinstance(task, FileTask)
+            for problem in _file_problems(task, place)
         ]
         if config.data is not None and not config.suites:
             tasks.append(Problem("there are no suites to take data for", key="data", hint="Name `suites`."))
         return [*tasks, *suite_problems(config.suites, config.data)]
+
+    def heldout_problems(self, config: EvaluateConfig, corpus: Artifact, halved: bool) -> list[Problem]:
+        """The corpus must hold out what tasks continue, and enough of it to make an item."""
+        half: Half | None = "report" if halved else None
+        folder = corpus.path("corpus")
+        tasks = [
+            problem
+            for place, task in enumerate(config.tasks)
+            if isinstance(task, ContinuationTask)
+            for problem in _source_problems(task, place, folder, half)
+        ]
+        lost = [source for source in PROBES if half is not None and _is_used_up(folder, source, half)]
+        return tasks + [
+            Problem(
+                f"all held-out {source} text is used to choose the merge weights",
+                hint="Hold out more documents, or give the merge stage its weights.",
+            )
+            for source in lost
+        ]
 
     def run(self, config: EvaluateConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Measure the base, then the model, and compare."""
@@ -171,17 +194,17 @@ class EvaluateStage(Stage[EvaluateConfig]):
             context.progress.message(
                 "merge weights were chosen on half of the held-out text: reading the other"
             )
-        material = _Material(
-            texts=_texts(corpus, half, (before, after), config.heldout_tokens, context.seed),
-            tasks={task.name: _items(task, corpus, half, context) for task in config.tasks},
-            start_token=index.start_token,
-            window=config.window,
-            precision=config.precision,
+        material = _material(
+            _texts(corpus, half, (before, after), config.heldout_tokens, context.seed),
+            {task.name: _items(task, corpus, half, context) for task in config.tasks},
+            (before, after),
+            index.start_token,
+            config,
         )
         context.progress.message("measuring the base")
-        first = _measure(before, material, context.work / "before", context.progress)
+        first = _measure(before, material.tokenised[0], material, context.work / "before", context.progress)
         context.progress.message("measuring the model")
-        second = _measure(after, material, context.work / "after", context.progress)
+        second = _measure(after, material.tokenised[1], material, context.work / "after", context.progress)
         scores = _compare(first, second, material, config.confidence, context.seed)
         folder = context.output / "scores"
         folder.mkdir(parents=True)
@@ -221,14 +244,24 @@ def _file_problems(task: FileTask, place: int) -> list[Problem]:
     return [replace(problem, key=f"tasks.{place}.path") for problem in found]
 
 
-def _source_problems(task: ContinuationTask, place: int, corpus: Path | None) -> list[Problem]:
-    source = task.continuation_of
-    if corpus is None or has_texts(corpus, source, "heldout"):
+def _source_problems(task: ContinuationTask, place: int, corpus: Path, half: Half | None) -> list[Problem]:
+    from evals.multiple_choice import continuation_items
+
+    source, key = task.continuation_of, f"tasks.{place}.continuation_of"
+    if not has_texts(corpus, source, "heldout"):
+        hint = "Give the corpus stage such text (and `heldout`, for the domain)."
+        return [Problem(f"the corpus holds out no {source} text", key=key, hint=hint)]
+    documents = heldout_texts(corpus, source, half)
+    if continuation_items(documents, 1, seed=0):
         return []
-    hint = "Give the corpus stage such text (and `heldout`, for the domain)."
-    return [
-        Problem(f"the corpus holds out no {source} text", key=f"tasks.{place}.continuation_of", hint=hint)
-    ]
+    message = f"task {task.name}: the {len(documents):,} held-out documents of {source} make no item"
+    hint = "Hold out more documents (corpus.heldout), or leave the task out."
+    return [Problem(message, key=key, hint=hint)]
+
+
+def _is_used_up(corpus: Path, source: str, half: Half) -> bool:
+    """Return whether a source has held-out text, but none in that half."""
+    return has_texts(corpus, source, "heldout") and not heldout_texts(corpus, source, half)
 
 
 def _texts(
@@ -272,21 +305,57 @@ def _items(
     return items
 
 
-def _measure(folder: Path, material: _Material, work: Path, progress: Progress) -> _Measured:
-    """Load one model, measure it, and let it go."""
+def _material(
+    texts: Mapping[str, Sequence[str]],
+    tasks: Mapping[str, Sequence[Item]],
+    models: tuple[Path, Path],
+    start_token: str | None,
+    config: EvaluateConfig,
+) -> _Material:
+    """Cut the documents into windows of the same bytes for both models; leave out what neither can score."""
     from cpt.model_folder.tokenizer import load_tokenizer
-    from cpt.monitor.bits_per_byte import score, tokenise_text
-    from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
-    from evals.models.language_model import PackedLM, context_length
+    from cpt.monitor.shared_windows import Reader, joined, shared_documents
+    from cpt.stages.corpus_problems import max_positions
+
+    readers = [
+        Reader.of(
+            load_tokenizer(folder), min(config.window, max_positions(folder) or config.window), start_token
+        )
+        for folder in models
+    ]
+    scored: dict[str, list[str]] = {}
+    tokenised: tuple[dict[str, TokenisedText], dict[str, TokenisedText]] = ({}, {})
+    windows: dict[str, WindowBytes] = {}
+    for probe, documents in texts.items():
+        cut = list(shared_documents(readers, documents))
+        if not any(document.size for document in cut):
+            raise StageFailed(f"no held-out {probe} text can be scored", hint="Hold out other documents.")
+        scored[probe] = [text for text, document in zip(documents, cut, strict=True) if document.size]
+        shared = joined([document for document in cut if document.size])
+        windows[probe] = shared.bytes
+        for of_model, text in zip(tokenised, shared.texts, strict=True):
+            of_model[probe] = text
+    return _Material(scored, tokenised, windows, tasks, start_token, config.precision)
+
+
+def _measure(
+    folder: Path, texts: Mapping[str, TokenisedText], material: _Material, work: Path, progress: Progress
+) -> _Measured:
+    """Load one model, measure it, and let it go.
+
+    Args:
+        texts: in the model's tokens.
+    """
+    from cpt.model_folder.tokenizer import load_tokenizer
+    from cpt.monitor.bits_per_byte import score
+    from cpt.packed.model import PackedLanguageModel, best_device, load_model, resolve_precision
+    from evals.models.language_model import PackedLM
     from evals.runner import score_items
 
-    model = PackedLanguageModel(load_model(folder, resolve_precision(material.precision)))
+    loaded = load_model(folder, resolve_precision(material.precision))
+    model = PackedLanguageModel(loaded.to(best_device()))
     tokenizer = load_tokenizer(folder)
-    window = min(material.window, context_length(model))
-    texts = {}
-    for probe, documents in material.texts.items():
-        scored = score(model, tokenise_text(tokenizer, documents, window, material.start_token))
-        texts[probe] = (scored.nats, scored.bytes)
+    scores = {probe: score(model, text) for probe, text in texts.items()}
     lm = PackedLM(
         model,
         tokenizer,
@@ -294,9 +363,9 @@ def _measure(folder: Path, material: _Material, work: Path, progress: Progress) 
         on_progress=lambda done, total: progress.update(done, total, "choices"),
     )
     tasks = score_items(lm, material.tasks, work)
-    del model, lm
+    del loaded, model, lm
     gc.collect()
-    return _Measured(texts, tasks)
+    return _Measured({probe: (each.nats, each.bytes) for probe, each in scores.items()}, tasks)
 
 
 def _compare(
@@ -315,6 +384,7 @@ def _compare(
             ),
             "documents": len(documents),
             "bytes": sum(len(document.encode()) for document in documents),
+            "windows": material.windows[probe].as_json(),
         }
         for probe, documents in material.texts.items()
     }

@@ -35,7 +35,7 @@ class MergeStage(Stage[MergeConfig]):
     Config: ClassVar[type[StageConfig]] = MergeConfig
     consumes: ClassVar[tuple[str, ...]] = ("model",)
     produces: ClassVar[tuple[str, ...]] = ("model",)
-    contract: ClassVar[int] = 2
+    contract: ClassVar[int] = 3
 
     def wire(self, config: MergeConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
         """Role `base`, if there is one, `model:<place>` for each model, and `corpus` for a search.
@@ -62,7 +62,23 @@ class MergeStage(Stage[MergeConfig]):
 
     def check(self, config: MergeConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Whether the method takes such models and parameters, and, of those that exist, whether they fit."""
-        return [*_problems(config, inputs), *_search_problems(config, inputs)]
+        return [*_problems(config, inputs), *_search_problems(config)]
+
+    def heldout_problems(self, config: MergeConfig, corpus: Artifact, halved: bool) -> list[Problem]:  # noqa: ARG002
+        """A search needs half of the held-out text to choose weights by."""
+        if config.searching is None:
+            return []
+        folder = corpus.path("corpus")
+        counted = {name: len(heldout_texts(folder, name, "search")) for name in (DOMAIN, GENERAL)}
+        few = [(name, count) for name, count in counted.items() if count < _FEWEST]
+        return [
+            Problem(
+                f"half of the held-out {name} text is {count} documents, too few to choose weights by",
+                key="search",
+                hint=f"Give the corpus stage {name} text, hold out more of it, or give the weights.",
+            )
+            for name, count in few
+        ]
 
     def forecast(
         self,
@@ -84,7 +100,8 @@ class MergeStage(Stage[MergeConfig]):
         """Merge, and write the model with the vocabulary of the models.
 
         Raises:
-            GateFailed: no weights that were tried keep the budgets; the best compromise is written.
+            GateFailed: no weights that were tried are shown to keep the budgets; the best compromise is
+                written.
         """
         from merging.plan import plan, read_parents
 
@@ -111,7 +128,7 @@ def _searched(
     from cpt.stages.merge_search import chosen_sentence, find_weights, require_budgets, search_metrics
     from merging.plan import plan
 
-    log = context.work / LOG
+    log, stage = context.work / LOG, config.name or MergeStage.kind
     material = Material(
         {name: heldout_texts(corpus, name, "search") for name in (DOMAIN, GENERAL)},
         read_index(corpus).start_token,
@@ -123,10 +140,13 @@ def _searched(
     chosen = found.space.request_at(found.chosen.values)
     metrics = _write(plan(chosen, parents), config.method, context, chosen_sentence(found))
     shutil.copyfile(log, context.output / "model" / LOG)
-    metrics |= {"weights": _weights(chosen), **search_metrics(found, config.gates, tuple(search.tasks))}
+    metrics |= {
+        "weights": _weights(chosen),
+        **search_metrics(found, config.gates, tuple(search.tasks), stage),
+    }
     metrics |= _analysed(chosen, parents, context)
     context.progress.message(chosen_sentence(found))
-    require_budgets(metrics)
+    require_budgets(metrics, stage)
     return metrics
 
 
@@ -141,6 +161,8 @@ def _write(plan: Plan, what: str, context: Context, chosen: str | None = None) -
         chosen=chosen,
         progress=lambda done, total: context.progress.update(done, total, "bytes"),
     )
+    if plan.reach_note:
+        context.progress.message(plan.reach_note)
     return asdict(report)
 
 
@@ -218,24 +240,14 @@ def _problems(config: MergeConfig, inputs: Mapping[str, Artifact]) -> Iterator[P
             yield Problem(problem, hint=error.hint)
 
 
-def _search_problems(config: MergeConfig, inputs: Mapping[str, Artifact]) -> Iterator[Problem]:
-    """Whether weights can be chosen: texts to choose them by, tasks and budgets that exist."""
+def _search_problems(config: MergeConfig) -> Iterator[Problem]:
+    """Whether weights can be chosen: tasks and budgets that exist."""
     from cpt.stages.pretrain_gates import budget_problems
     from cpt.stages.probing import task_problems
 
     search = config.searching
     if search is None:
         return
-    if CORPUS in inputs:
-        corpus = inputs[CORPUS].path("corpus")
-        for name in (DOMAIN, GENERAL):
-            count = len(heldout_texts(corpus, name, "search"))
-            if count < _FEWEST:
-                message = (
-                    f"half of the held-out {name} text is {count} documents, too few to choose weights by"
-                )
-                hint = f"Give the corpus stage {name} text, hold out more of it, or give the weights."
-                yield Problem(message, key="search", hint=hint)
     for task in search.tasks:
         yield from (
             replace(problem, key=f"search.{problem.key}") for problem in task_problems(task, search.data)

@@ -104,7 +104,8 @@ class MergeGate(BaseModel):
     )
     action: Literal["fail", "warn"] = Field(
         default="fail",
-        description="If no weights keep it: exit code 3, the best compromise is kept; or say so.",
+        description="If no weights are shown to keep it: exit code 3 (broken) or 4 (not shown), the best "
+        "compromise is kept; or say so.",
     )
 
     @field_validator("budget")

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import gc
-import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.errors import GateFailed
 from cpt.monitor.gates.budget import UNITS
+from cpt.monitor.gates.judge import gate_key
+from cpt.monitor.noise import needed_items
 from cpt.monitor.reading import Items
 from cpt.stages.base import Progress
+from cpt.stages.gate_verdicts import require_held
 from cpt.stages.merge_config import MergeGate, MergeSearch
 
 if TYPE_CHECKING:
+    from cpt.monitor.bits_per_byte import TokenisedText
     from cpt.monitor.probes.base import Probe
+    from cpt.monitor.shared_windows import WindowBytes
     from merging.candidates import Candidate
     from merging.plan import Plan
     from merging.request import Request
@@ -112,6 +115,7 @@ class Measured:
             name: whole_documents(texts, folders, settings.tokens, material.seed)
             for name, texts in material.texts.items()
         }
+        self._tokenised, self._windows = self._in_shared_windows(folders)
         self._model: Any = None
         self._probes: list[Probe] = []
 
@@ -124,6 +128,7 @@ class Measured:
             },
             "tasks": {name: task.items for name, task in self._settings.tasks.items()},
             "window": self._settings.window,
+            "windows": {name: held.as_json() for name, held in self._windows.items()},
             "precision": self._settings.precision,
             "start_token": self._material.start_token,
         }
@@ -134,7 +139,7 @@ class Measured:
 
         self._progress.message("measuring the base")
         model = load_model(self._base, resolve_precision(self._settings.precision))
-        readings = self._read(model, self._probes_of(model, self._base))
+        readings = self._read(model, self._probes_of(self._base))
         del model
         gc.collect()
         return readings
@@ -146,7 +151,7 @@ class Measured:
 
         if self._model is None:
             self._model = empty_model(self._shape, resolve_precision(self._settings.precision))
-            self._probes = self._probes_of(self._model, self._shape)
+            self._probes = self._probes_of(self._shape)
         merge_into(self._model, plan)
         return self._read(self._model, self._probes)
 
@@ -154,36 +159,46 @@ class Measured:
         """A measurement from the log."""
         return Items.from_json(data)
 
-    def _probes_of(self, model: Any, folder: Path) -> list[Probe]:
-        """The probes in one tokenizer."""
+    def _in_shared_windows(
+        self, folders: Sequence[Path]
+    ) -> tuple[dict[Path, dict[str, TokenisedText]], dict[str, WindowBytes]]:
+        """Cut the texts into windows that hold the same bytes for the base and for merges."""
         from cpt.model_folder.tokenizer import load_tokenizer
-        from cpt.monitor.bits_per_byte import tokenise_text
+        from cpt.monitor.shared_windows import Reader, tokenise_shared
+        from cpt.stages.corpus_problems import max_positions
+
+        longest, start = self._settings.window, self._material.start_token
+        readers = [
+            Reader.of(load_tokenizer(folder), min(longest, max_positions(folder) or longest), start)
+            for folder in folders
+        ]
+        shared = {name: tokenise_shared(readers, texts) for name, texts in self._texts.items()}
+        tokenised = {
+            folder: {name: each.texts[which] for name, each in shared.items()}
+            for which, folder in enumerate(folders)
+        }
+        return tokenised, {name: each.bytes for name, each in shared.items()}
+
+    def _probes_of(self, folder: Path) -> list[Probe]:
+        """The probes in one tokenizer."""
         from cpt.monitor.probes.task import TaskProbe
         from cpt.monitor.probes.text import TextProbe
         from cpt.monitor.schedule import Regular
         from cpt.stages.probing import graded
 
         settings, start, once = self._settings, self._material.start_token, Regular(1)
-        tokenizer = load_tokenizer(folder)
-        positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        window = min(settings.window, positions or settings.window)
-        probes: list[Probe] = [
-            TextProbe(name, tokenise_text(tokenizer, texts, window, start), once)
-            for name, texts in self._texts.items()
-        ]
+        probes: list[Probe] = [TextProbe(name, text, once) for name, text in self._tokenised[folder].items()]
         for name, task in settings.tasks.items():
-            items, grade = graded(name, task.items, settings.data, folder, start, self._material.seed)
+            items, grade, _ = graded(name, task.items, settings.data, folder, start, self._material.seed)
             probes.append(TaskProbe(name, items, grade, once))
         return probes
 
     def _read(self, model: Any, probes: Sequence[Probe]) -> dict[str, Items]:
         """Bits of text, and wrong answers, of which less is better."""
-        import torch
-
         from cpt.monitor.probes.base import Subject
-        from cpt.packed.model import PackedLanguageModel
+        from cpt.packed.model import PackedLanguageModel, best_device
 
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        model.to(best_device())
         subject = Subject(PackedLanguageModel(model), {})
         readings = {}
         for probe in probes:
@@ -210,11 +225,14 @@ def described(tried: Tried, dimensions: Sequence[Any]) -> str:
     return f"{values}: {changes}"
 
 
-def search_metrics(found: Found, gates: Sequence[MergeGate], tasks: Sequence[str]) -> dict[str, Any]:
+def search_metrics(
+    found: Found, gates: Sequence[MergeGate], tasks: Sequence[str], stage: str | None
+) -> dict[str, Any]:
     """What a search has found, as plain data: `search`, `search_points`, `gates`.
 
     Args:
         tasks: names of what was measured in accuracy.
+        stage: see `require_budgets`.
     """
     names = [dimension.name for dimension in found.space.dimensions]
     single = names[0] if len(names) == 1 and names[0].startswith("weight") else None
@@ -239,49 +257,83 @@ def search_metrics(found: Found, gates: Sequence[MergeGate], tasks: Sequence[str
             "holds": found.choice.holds,
             "points": len(found.tried),
             "arrived": found.arrived,
+            "at_bounds": [asdict(each) for each in found.at_bounds],
         },
         "search_points": [point(tried) for tried in found.tried],
-        "gates": [_verdict(gate, found.chosen, gate.budget.probe in tasks) for gate in gates],
+        "gates": [
+            _judged(
+                gate,
+                found.chosen,
+                gate.budget.probe in tasks,
+                "--budget" if stage is None else gate_key(stage, number),
+            )
+            for number, gate in enumerate(gates)
+        ],
     }
 
 
-def _verdict(gate: MergeGate, chosen: Tried, task: bool) -> dict[str, Any]:
-    """How a budget stands at the chosen point, in the form of a training's gates."""
+def _judged(gate: MergeGate, chosen: Tried, task: bool, key: str) -> dict[str, Any]:
+    """Return how a budget stands at the chosen point, in the form of a training's gates.
+
+    It is held if the upper bound of the rise is within the limit, broken if the lower bound is beyond it.
+    """
     budget, change = gate.budget, chosen.changes[gate.budget.probe]
     sign = -1 if budget.falls else 1
-    held = change.upper <= budget.limit
     scale, unit = (100, " points") if task else (1, "")
-    value, allowed = (f"{scale * sign * each:+.4g}{unit}" for each in (change.value, budget.limit))
+    value, allowed, most = (
+        f"{scale * sign * each:+.4g}{unit}" for each in (change.value, budget.limit, change.upper)
+    )
     why = f"{value} from the base, of {allowed} allowed"
-    if not held and change.value <= budget.limit:
-        why += "; with its noise it may be more"
+    verdict = "not shown"
+    if not change.known:
+        why += "; its noise is not known"
+    elif change.upper <= budget.limit:
+        verdict = "held"
+    elif change.lower > budget.limit:
+        verdict = "broken"
+    else:
+        on = f", on {change.items} {'questions' if task else 'documents'}" if change.items else ""
+        why += f"; {most} is possible{on}"
     return {
+        "key": key,
         "budget": budget.text,
         "probe": budget.probe,
         "limit": sign * budget.limit,
         "unit": UNITS["task" if task else "text"],
         "action": gate.action,
-        "verdict": "held" if held else "broken",
+        "verdict": verdict,
         "value": sign * change.value,
-        "error": None if math.isnan(change.error) else change.error,
+        "error": change.error if change.known else None,
+        "items": change.items,
+        "needed_items": needed_items(budget.limit, change.error, change.items or 0),
         "why": why,
     }
 
 
-def require_budgets(metrics: Mapping[str, Any]) -> None:
-    """Raise if no weights keep the budgets, unless their gates only warn.
+def require_budgets(metrics: Mapping[str, Any], stage: str | None) -> None:
+    """Raise if the chosen weights are not shown to keep the budgets, unless their gates only warn.
+
+    Args:
+        stage: name of the stage in the recipe; None for the command, whose flags are then named.
 
     Raises:
-        GateFailed: naming all that are broken.
+        GateFailed: a budget is broken. GateNotShown: one is not shown to be held. Both name all of them.
     """
-    broken = [gate for gate in metrics["gates"] if gate["verdict"] == "broken" and gate["action"] == "fail"]
-    if broken:
-        said = "; ".join(f"{gate['budget']} is broken: {gate['why']}" for gate in broken)
-        raise GateFailed(
-            f"no weights that were tried keep the budget: {said}",
-            hint="The best compromise is kept. Search smaller weights or more points, or widen the budget.",
-            metrics=metrics,
-        )
+    measured = {gate["probe"]: gate["unit"] for gate in metrics["gates"]}
+
+    def setting(probe: str) -> str:
+        task = measured[probe] == UNITS["task"]
+        if stage is None:
+            return f"--task {probe}=ITEMS" if task else "--tokens"
+        return f"{stage}.search.tasks.{probe}.items" if task else f"{stage}.search.tokens"
+
+    require_held(
+        metrics,
+        setting,
+        remedy="Search smaller weights or more points",
+        kept="The best compromise is kept.",
+        lead="no weights that were tried are shown to keep the budget: ",
+    )
 
 
 def chosen_sentence(found: Found) -> str:
@@ -291,7 +343,8 @@ def chosen_sentence(found: Found) -> str:
     changes = ", ".join(f"{name} {change.value:+.4f}" for name, change in found.chosen.changes.items())
     limits = ", ".join(f"{limit.name} +{limit.most:g}" for limit in found.goal.limits)
     budget = f" Budget (worse than the base by at most, 95% sure): {limits}." if limits else ""
+    edges = "".join(f" {each.says[0].upper()}{each.says[1:]}." for each in found.at_bounds)
     return (
-        f"Chosen by a search over {len(found.tried)} merges ({found.choice.why}): {values}.{budget} "
+        f"Chosen by a search over {len(found.tried)} merges ({found.choice.why}): {values}.{edges}{budget} "
         f"Changes from the base there (less is better; bits per byte, or share of wrong answers): {changes}."
     )

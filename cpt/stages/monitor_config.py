@@ -25,7 +25,7 @@ def _budget(value: Any) -> Any:
     share = percent(value)
     if isinstance(share, int | float) and share > 1:
         hint = "" if isinstance(value, str) or value > 100 else f": write `{value:g}%`"
-        raise ValueError(f"{value} is more than all of the training's time{hint}")
+        raise ValueError(f"{value} is more than all of the training's work{hint}")
     return share
 
 
@@ -57,7 +57,7 @@ class Text(_Scheduled):
 
     sources: list[Source] = Field(min_length=1, description="Where its documents come from.")
     tokens: int | None = Field(
-        default=None, gt=1, description="Tokens that are read; default: the monitor's `tokens`."
+        default=None, gt=1, description="Tokens that are read; null: as the monitor's `tokens` say."
     )
 
 
@@ -99,12 +99,13 @@ class Samples(BaseModel):
 class Monitor(_Scheduled):
     """What is measured during training: held-out text, and more where it is asked for."""
 
-    tokens: int = Field(
-        default=8_000,
+    tokens: int | None = Field(
+        default=None,
         gt=1,
         description="Tokens of held-out text that a probe reads: the first window of as many documents as "
         "there is room for, and their next windows only when all documents are used. A gate that acts needs "
-        "8 documents.",
+        "8 documents. null: 8,000; of a text with a limit as many more as it takes to find a rise of the "
+        "limit and a third with a chance of 95%, if the text has them and `budget` pays for them.",
     )
     window: int = Field(default=1024, gt=1, description="Longest stretch of text that a probe reads at once.")
     tolerance: float = Field(
@@ -116,9 +117,10 @@ class Monitor(_Scheduled):
         default=0.05,
         gt=0,
         le=1,
-        description="Share of the training's time that all this may take (0.05 or 5%): samples shrink and "
-        "readings are left out to keep it, but for the first and the last (where a gate ends the run early: "
-        "what was not read of its result); null: no bound.",
+        description="Share of the training's work that all this may do (0.05 or 5%), where a token that is "
+        "only read counts as a third of a token trained on, on every machine. Samples shrink and readings "
+        "are left out to keep it, but for the first and the last (where a gate ends the run early: what was "
+        "not read of its result); null: no bound.",
     )
     texts: dict[Name, Text] = Field(default={}, description="More texts, by name: bits per byte.")
     tasks: dict[Name, Task] = Field(

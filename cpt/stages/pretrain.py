@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -12,23 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.errors import Problem, RecipeError
+from cpt.monitor.schedule import Moment
 from cpt.stages.base import Artifact, Context, Earlier, Makers, Progress, Stage, StageConfig
 from cpt.stages.continuing import begin_of_data, wire_start, write_kept
-from cpt.stages.documents import has_texts
 from cpt.stages.monitor_config import Monitor
 from cpt.stages.pretrain_config import PretrainConfig
-from cpt.stages.pretrain_data import expected_tokens, planned, start_of, steps_of, stream_of, tokens_of
+from cpt.stages.pretrain_data import start_of, steps_of, stream_of, tokens_of
 from cpt.stages.pretrain_gates import probe_figures, require_budgets
 from cpt.stages.pretrain_objective import TEACHER, against_forgetting, wire_teacher
-from cpt.stages.pretrain_problems import input_problems, place_problems
-from cpt.stages.probing import build_probes, monitor_references, planned_probes
-from cpt.stages.probing_cost import asked_for, built, over_budget
-from cpt.stages.probing_texts import HELD_OUT, Probed, documents_read, few_documents, samples_read
+from cpt.stages.pretrain_plan import held_out, planned_probes, planned_tokens
+from cpt.stages.pretrain_problems import gate_text_problems, input_problems, place_problems
+from cpt.stages.probing import build_probes, monitor_references
+from cpt.stages.probing_cost import allowance_of, over_budget, planned_readings
+from cpt.stages.probing_sizes import sizes_of
+from cpt.stages.probing_texts import Probed, documents_read, few_documents, samples_read
 from cpt.training.trackers import TENSORBOARD, Tracking
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
-    from cpt.monitor.budget import Allowance
+    from cpt.monitor.probes.base import Probe
     from cpt.training.place import Place
     from cpt.training.settings import Settings
     from cpt.training.state import Result
@@ -41,7 +42,7 @@ class PretrainStage(Stage[PretrainConfig]):
     Config: ClassVar[type[StageConfig]] = PretrainConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "training")
-    contract: ClassVar[int] = 2
+    contract: ClassVar[int] = 3
     together: ClassVar[bool] = True
 
     def wire(self, config: PretrainConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
@@ -55,6 +56,10 @@ class PretrainStage(Stage[PretrainConfig]):
         """Settings, corpus and model must go together (`cpt.stages.pretrain_problems`)."""
         return input_problems(config, inputs)
 
+    def heldout_problems(self, config: PretrainConfig, corpus: Artifact, halved: bool) -> list[Problem]:  # noqa: ARG002
+        """Gates need text to watch, and enough documents of it to tell a rise from noise."""
+        return gate_text_problems(config, corpus)
+
     def misfits(self, config: PretrainConfig, place: Place, makers: Mapping[str, Makers]) -> list[Problem]:
         """What the hardware cannot compute in, what is not installed, what needs undivided weights."""
         return place_problems(config, place, makers)
@@ -62,10 +67,9 @@ class PretrainStage(Stage[PretrainConfig]):
     def forecast(
         self, config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]
     ) -> str:
-        """Steps and tokens, as far as the corpus is known, and what is probed."""
-        words = [_planned_tokens(config, inputs, makers), *against_forgetting(config)]
-        excess = _planned_excess(config, inputs, makers)
-        return "; ".join([*words, _planned_probes(config, inputs), *([excess] if excess else [])])
+        """Steps and tokens, as far as the corpus is known, what is probed, and what that can show."""
+        words = [planned_tokens(config, inputs, makers), *against_forgetting(config)]
+        return "; ".join([*words, *planned_probes(config, inputs, makers)])
 
     def references(self, config: PretrainConfig) -> list[str]:
         """Files of the monitor's texts, and the folder of its tasks' data."""
@@ -76,13 +80,14 @@ class PretrainStage(Stage[PretrainConfig]):
 
         Raises:
             RecipeError: the start is not there, or a gate's text has too few documents; nothing was trained.
-            GateFailed: a budget is broken at the end; everything is saved.
+            GateFailed: a budget is broken at the end, or not shown to be held; everything is saved.
         """
         from cpt.packed.model import load_model
-        from cpt.stages.probing_samples import to_gpu
+        from cpt.stages.probing_samples import sample_before, to_gpu
         from cpt.training.checkpoint.store import load_weights
         from cpt.training.loop import train
         from cpt.training.repeatable import repeatable
+        from cpt.training.watch import demands_of
         from cpt.training.world import world
 
         model_folder, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
@@ -99,13 +104,24 @@ class PretrainStage(Stage[PretrainConfig]):
             model, model_folder, corpus, context.work, context.seed, settings.new_tokens, config.trains
         )
         to_gpu(model)
-        probes = build_probes(config.monitor, probed, context.progress)
+        texts, end = held_out(corpus), Moment(settings.steps, settings.tokens)
+        sizes = sizes_of(
+            config.monitor,
+            config.gates,
+            texts,
+            end,
+            weights=config.trains.kind != "lora",
+            new_tokens=bool(settings.new_tokens),
+        )
+        probes = build_probes(config.monitor, sizes, probed, context.progress)
         if few := few_documents(config.gates, documents_read(probes)):
             raise RecipeError(few)
-        settings = replace(settings, allowance=_allowance(config.monitor, probed))
-        if excess := over_budget(
-            config.monitor, config.gates, built(probes), settings.tokens, settings.steps
-        ):
+        if config.monitor.samples is not None and world().is_main:
+            sample_before(config.monitor.samples, probed)
+        allowance, demands = allowance_of(config.monitor, len(texts)), demands_of(probes, end, config.gates)
+        settings = replace(settings, allowance=allowance)
+        context.progress.message(planned_readings(allowance, demands, end.tokens))
+        if excess := over_budget(allowance, demands, end.tokens):
             context.progress.message(excess)
         with repeatable(config.repeatable):
             result = train(model, stream, probes, settings, context.work, context.progress, teacher)
@@ -113,56 +129,15 @@ class PretrainStage(Stage[PretrainConfig]):
             return {}
         _save_model(model, model_folder, context.output / "model")
         followed = stream.with_phases(result.phases) if result.phases else stream
-        metrics = _save_training(config, settings, result, followed, context, probed, samples_read(probes))
+        metrics = _save_training(config, settings, result, followed, context, probed, probes)
 
         def save(step: int, folder: Path) -> None:
             load_weights(context.work, step, model, settings.new_tokens)
             _save_model(model, model_folder, folder)
 
         write_kept(context.output, result.kept, followed.passed, save, context.progress.message)
-        require_budgets(metrics)
+        require_budgets(metrics, config.monitor, settings.stage)
         return metrics
-
-
-def _planned_tokens(
-    config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]
-) -> str:
-    passes = f"{config.epochs:g} times the domain text, {config.replay:.0%} replay"
-    if "corpus" in inputs:
-        stream, steps = planned(config, inputs, seed=0)
-        tokens = f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps"
-        return tokens if config.tokens else f"{tokens}: {passes}"
-    if config.tokens:
-        return f"{config.tokens:,} tokens"
-    expected = expected_tokens(config, makers.get("corpus", ()))
-    return f"about {expected:,} tokens: {passes}" if expected else passes
-
-
-def _planned_probes(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> str:
-    from cpt.model_folder.new_tokens import read_new_tokens
-
-    if "corpus" not in inputs:
-        return planned_probes(config.monitor)
-    return planned_probes(
-        config.monitor,
-        general=has_texts(inputs["corpus"].path("corpus"), "general", "heldout"),
-        new_tokens="model" in inputs and bool(read_new_tokens(inputs["model"].path("model"))),
-    )
-
-
-def _planned_excess(
-    config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]
-) -> str | None:
-    """What gates need beyond the budget, as far as tokens are known."""
-    if not config.gates:
-        return None
-    if "corpus" not in inputs:
-        reads, tokens = asked_for(config.monitor, HELD_OUT), expected_tokens(config, makers.get("corpus", ()))
-        return over_budget(config.monitor, config.gates, reads, tokens or 0, None)
-    corpus = inputs["corpus"].path("corpus")
-    stream, steps = planned(config, inputs, seed=0)
-    reads = asked_for(config.monitor, (name for name in HELD_OUT if has_texts(corpus, name, "heldout")))
-    return over_budget(config.monitor, config.gates, reads, tokens_of(stream, steps), steps)
 
 
 def _settings(
@@ -216,6 +191,7 @@ def settings_of(
         objective=config.objective,
         pull=config.pull,
         average=config.average,
+        stage=config.name or PretrainStage.kind,
     )
 
 
@@ -245,13 +221,10 @@ def _save_training(
     stream: TrainingStream,
     context: Context,
     probed: Probed,
-    samples: Mapping[str, str],
+    probes: Sequence[Probe],
 ) -> dict[str, Any]:
-    """Write the training folder; returns the stage's metrics.
-
-    Args:
-        samples: fingerprint of what each probe of a text has read.
-    """
+    """Write the training folder; returns the stage's metrics."""
+    from cpt.stages.probing_samples import seconds_spent
     from cpt.training.log import write_lines
 
     folder = context.output / "training"
@@ -270,8 +243,9 @@ def _save_training(
         for source, row in result.ledger.items()
     }
     (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
-    sampling = _save_samples(config.monitor, probed, folder)
-    monitoring = _monitoring(config.monitor, result, sampling)
+    probing = result.probe_seconds + _save_samples(config.monitor, probed, folder)
+    probing += seconds_spent(context.work, "samples.json", "drift.json")
+    monitoring = _monitoring(settings, result, probes, probing)
     _say_cost(monitoring, context.progress)
     summary = {
         "steps": result.steps,
@@ -279,30 +253,15 @@ def _save_training(
         "seconds": result.seconds,
         "tokens_per_second": result.tokens / result.seconds,
         "schedule": _phases(settings),
-        "probe_seconds": result.probe_seconds + sampling,
+        "probe_seconds": probing,
         "checkpoint_seconds": result.checkpoint_seconds,
         "faults": len(result.faults),
         "monitor": monitoring,
-        "samples": dict(samples),
-        **probe_figures(config.gates, result, config.monitor.tolerance),
+        "samples": samples_read(probes),
+        **probe_figures(config.gates, result, config.monitor.tolerance, settings.stage),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2))
     return {**summary, "ledger": ledger}
-
-
-def _allowance(monitor: Monitor, probed: Probed) -> Allowance | None:
-    """What probes may take of the time; the starting model's samples are written now, by the main process."""
-    from cpt.monitor.budget import Allowance
-    from cpt.stages.probing_samples import sample_before, seconds_spent
-    from cpt.training.world import world
-
-    if monitor.samples is not None and world().is_main:
-        sample_before(monitor.samples, probed)
-    if not world().is_main:
-        return None if monitor.budget is None else Allowance(monitor.budget)
-    again = seconds_spent(probed.work, "samples.json") if monitor.samples is not None else 0.0
-    spent = seconds_spent(probed.work, "samples.json", "drift.json")
-    return Allowance(math.inf if monitor.budget is None else monitor.budget, spent, again)
 
 
 def _save_samples(monitor: Monitor, probed: Probed, folder: Path) -> float:
@@ -317,27 +276,34 @@ def _save_samples(monitor: Monitor, probed: Probed, folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def _monitoring(monitor: Monitor, result: Result, sampling: float) -> dict[str, Any]:
-    """What monitoring took of the steps' seconds, and what of it was left out, by probe."""
-    probes = {}
-    for name, wanted in result.wanted.items():
-        readings = [reading for reading in result.readings if reading.probe == name]
-        probes[name] = {
+def _monitoring(
+    settings: Settings, result: Result, probes: Sequence[Probe], seconds: float
+) -> dict[str, Any]:
+    """What monitoring did beside the training's work, what it took of its time, and what was left out."""
+    work = settings.allowance.beside if settings.allowance else 0.0
+    found = {}
+    for probe in probes:
+        readings = [reading for reading in result.readings if reading.probe == probe.name]
+        done = probe.work * sum(reading.share for reading in readings)
+        work += done
+        found[probe.name] = {
             "seconds": sum(reading.seconds for reading in readings),
+            "work": done / settings.tokens,
             "readings": len(readings),
-            "wanted": wanted,
+            "wanted": result.wanted[probe.name],
             "smallest_share": min((reading.share for reading in readings), default=None),
         }
     return {
-        "budget": monitor.budget,
-        "share": (result.probe_seconds + sampling) / result.seconds,
-        "probes": probes,
+        "budget": settings.allowance.share if settings.allowance else None,
+        "work": work / settings.tokens,
+        "share": seconds / result.seconds,
+        "probes": found,
     }
 
 
 def _say_cost(monitoring: Mapping[str, Any], progress: Progress) -> None:
-    """Tell what the budget left out, and that what is never left out has taken more than it."""
-    budget, share = monitoring["budget"], monitoring["share"]
+    """Tell what the budget left out, and that what is never left out did more work than it allows."""
+    budget, work = monitoring["budget"], monitoring["work"]
     left_out = [
         f"{name} {probe['wanted'] - probe['readings']} of {probe['wanted']}"
         for name, probe in monitoring["probes"].items()
@@ -348,11 +314,11 @@ def _say_cost(monitoring: Mapping[str, Any], progress: Progress) -> None:
             f"the monitor's budget of {budget:.1%} left out readings: {', '.join(left_out)}; what happened "
             "between those that were read is not known"
         )
-    if budget is not None and share > budget:
+    if budget is not None and work > budget:
         progress.message(
-            f"probes took {share:.1%} of the training's time, over their budget of {budget:.1%}: first and "
-            "last readings, and samples, are never left out; smaller ones are cheaper (monitor.tokens, "
-            "monitor.samples)"
+            f"probes did {work:.1%} of the training's work, over their budget of {budget:.1%}: first and "
+            "last readings, those that gates need, and samples are never left out; smaller ones are cheaper "
+            "(monitor.tokens, monitor.samples)"
         )
 
 

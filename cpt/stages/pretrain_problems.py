@@ -12,14 +12,15 @@ from cpt.errors import Problem, RecipeError
 from cpt.stages.base import Artifact, Makers
 from cpt.stages.continuing import begin_of_data
 from cpt.stages.corpus_config import CorpusConfig
-from cpt.stages.documents import has_texts, tokenizer_problems
+from cpt.stages.documents import has_texts, heldout_texts, tokenizer_problems
 from cpt.stages.monitor_config import Monitor
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of, tokens_of
 from cpt.stages.pretrain_gates import Setting, gate_problems, least_rows, measured, no_replay_text
 from cpt.stages.pretrain_objective import average_problems, objective_problems
 from cpt.stages.probing import monitor_problems
-from cpt.stages.probing_texts import few_documents, most_documents, own_text_problems
+from cpt.stages.probing_sizes import sizes_of
+from cpt.stages.probing_texts import HELD_OUT, few_documents, most_documents, own_text_problems
 from cpt.stages.vocabulary_config import VocabularyConfig
 from cpt.training.launch import whole_weights_needed
 from cpt.training.trackers import missing
@@ -51,13 +52,21 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
     if "model" in inputs:
         model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
         problems += tokenizer_problems(model, corpus)
-        problems += few_documents(config.gates, most_documents(config.gates, config.monitor, model, corpus))
-        readable = _without(config.monitor, unfit)
-        problems += own_text_problems(config.gates, readable, model, corpus)
+        gates, readable = config.gates, _without(config.monitor, unfit)
+        sizes = sizes_of(readable, gates, HELD_OUT, None)
+        problems += few_documents(gates, most_documents(gates, sizes, config.monitor, model, corpus))
+        problems += own_text_problems(gates, sizes, readable, model, corpus)
         if not problems:
             _, steps = planned(config, inputs, seed=0)
             problems += _trains_problems(config, inputs, steps)
     return problems
+
+
+def gate_text_problems(config: PretrainConfig, corpus: Artifact) -> list[Problem]:
+    """Gates for which the held-out text is too little, whatever tokenizer will read it."""
+    folder = corpus.path("corpus")
+    held = {name: len(heldout_texts(folder, name)) for name in HELD_OUT if has_texts(folder, name, "heldout")}
+    return _gate_problems(config, {"corpus": corpus}) + few_documents(config.gates, held)
 
 
 def _without(monitor: Monitor, unfit: Sequence[Problem]) -> Monitor:

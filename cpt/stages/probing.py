@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,14 @@ from cpt.stages.probing_texts import Probed, text_probes
 if TYPE_CHECKING:
     from cpt.monitor.probes.base import Probe
     from cpt.packed.model import PackedLanguageModel
+    from cpt.stages.probing_sizes import Sizes
 
 
-def build_probes(monitor: Monitor, probed: Probed, progress: Progress) -> list[Probe]:
+def build_probes(monitor: Monitor, sizes: Sizes, probed: Probed, progress: Progress) -> list[Probe]:
     """Every probe that the settings ask for, texts first.
+
+    Args:
+        sizes: how much of each text is read.
 
     Raises:
         StageFailed: a task's data are not there, or the starting model samples nothing.
@@ -28,7 +32,8 @@ def build_probes(monitor: Monitor, probed: Probed, progress: Progress) -> list[P
     """
     from cpt.monitor.probes.new_tokens import NewTokensProbe
 
-    probes: list[Probe] = [*text_probes(monitor, probed, progress), *_task_probes(monitor, probed, progress)]
+    texts = text_probes(monitor, sizes, probed, progress)
+    probes: list[Probe] = [*texts, *_task_probes(monitor, probed, progress)]
     if monitor.drift is not None:
         probes.append(_drift_probe(monitor, probed, progress))
     if monitor.weights is not None:
@@ -63,13 +68,13 @@ def monitor_references(monitor: Monitor) -> list[str]:
     ]
 
 
-def planned_probes(monitor: Monitor, *, general: bool = True, new_tokens: bool = False) -> str:
-    """What will be read, in words: "probes domain, general, piqa, weights within 5% of the time"."""
-    names = ["domain", *(["general"] if general else []), *monitor.texts, *monitor.tasks]
+def planned_names(monitor: Monitor, held_out: Sequence[str], weights: bool, new_tokens: bool) -> str:
+    """What will be read: "probes domain, general, piqa, weights within 5% of the training's work"."""
+    names = [*held_out, *monitor.texts, *monitor.tasks]
     names += ["drift"] if monitor.drift is not None else []
-    names += ["weights"] if monitor.weights is not None else []
+    names += ["weights"] if monitor.weights is not None and weights else []
     names += ["new-tokens"] if new_tokens else []
-    bound = "" if monitor.budget is None else f" within {100 * monitor.budget:g}% of the time"
+    bound = "" if monitor.budget is None else f" within {100 * monitor.budget:g}% of the training's work"
     return f"probes {', '.join(names)}{bound}"
 
 
@@ -80,14 +85,14 @@ def _task_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterat
     for name, wanted in monitor.tasks.items():
         progress.message(f"{name}: loading the task")
         start = read_index(probed.corpus).start_token
-        items, grade = graded(name, wanted.items, monitor.data, probed.folder, start, probed.seed)
-        yield TaskProbe(name, items, grade, wanted.when(monitor.regular))
+        items, grade, tokens = graded(name, wanted.items, monitor.data, probed.folder, start, probed.seed)
+        yield TaskProbe(name, items, grade, wanted.when(monitor.regular), tokens)
 
 
 def graded(
     name: str, count: int, data: str | None, folder: Path, start_token: str | None, seed: int
-) -> tuple[int, Callable[[PackedLanguageModel, int], list[float]]]:
-    """How many of a task's items there are, and what scores the first so many of them.
+) -> tuple[int, Callable[[PackedLanguageModel, int], list[float]], int]:
+    """How many of a task's items there are, what scores the first so many of them, and the tokens of all.
 
     Args:
         folder: has the model's tokenizer.
@@ -128,13 +133,23 @@ def graded(
     metric = entry.metric.partition(",")[0]
 
     def grade(module: PackedLanguageModel, first: int) -> list[float]:
-        lm = PackedLM(module, prompting.tokenizer, start_token=prompting.start)
+        lm = PackedLM(module, prompting.tokenizer, start_token=prompting.start, end_token=prompting.end)
         asked = [by_item[item] for item in order[:first]]
         answers = iter(lm.loglikelihood([request for each in asked for request in each]))
         scores = [task.process_results(each[0].doc, [next(answers) for _ in each]) for each in asked]
         return [float(score[metric]) for score in scores]
 
-    return len(order), grade
+    return len(order), grade, sum(_tokens(requests, prompting.tokenizer) for requests in by_item.values())
+
+
+def _tokens(requests: Sequence[Any], tokenizer: Any) -> int:
+    """Tokens of an item's requests: what several of them begin with goes through the model once."""
+    contexts = {context for context, _ in (request.args for request in requests)}
+    texts = [*contexts, *(context + rest for context, rest in (request.args for request in requests))]
+    encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    lengths = dict(zip(texts, map(len, encoded), strict=True))
+    added = (lengths[context + rest] - lengths[context] for context, rest in (r.args for r in requests))
+    return sum(lengths[context] for context in contexts) + sum(added)
 
 
 def _entry(name: str) -> Any:

@@ -1,63 +1,91 @@
-"""What the readings that gates cannot do without cost, where that is more than probes may take."""
+"""The work of a stage's probes: planned before their texts are known, and told before training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-from cpt.monitor.budget import NEEDED, least_share
+from cpt.monitor.budget import FORWARD, NEW_TOKENS, WEIGHTS, Allowance, Demand, planned_shares
 from cpt.monitor.gates import Gate, acted_upon
-from cpt.monitor.schedule import Moment, When
+from cpt.monitor.schedule import Moment
 from cpt.stages.monitor_config import Monitor
+from cpt.stages.probing_samples import PROMPT
 
-if TYPE_CHECKING:
-    from cpt.monitor.probes.base import Probe
-
-Reads = tuple[str, int, When]
-"""A probe's name, the tokens that it reads, and its schedule."""
-
-_START = Moment(0, 0)
+ITEM = 100
+"""Tokens of a task's item that are assumed before the task is loaded."""
 
 
-def asked_for(monitor: Monitor, held_out: Iterable[str]) -> list[Reads]:
-    """The probes of text as they are asked for, before the text is known."""
-    found: list[Reads] = [(name, monitor.tokens, monitor.regular) for name in held_out]
-    for name, text in monitor.texts.items():
-        found.append((name, text.tokens or monitor.tokens, text.when(monitor.regular)))
-    if monitor.drift is not None:
-        found.append(("drift", monitor.drift.tokens, monitor.drift.when(monitor.regular)))
+def allowance_of(monitor: Monitor, sources: int) -> Allowance | None:
+    """Return the work that probes may do, and what sampling before and after the training takes of it.
+
+    Args:
+        sources: number of held-out texts of the corpus.
+    """
+    if monitor.budget is None:
+        return None
+    tokens = monitor.drift.tokens if monitor.drift else 0
+    if monitor.samples:
+        tokens += 2 * sources * monitor.samples.texts * (PROMPT + monitor.samples.tokens)
+    return Allowance(monitor.budget, FORWARD * tokens)
+
+
+def asked_for(
+    monitor: Monitor,
+    gates: Sequence[Gate],
+    texts: Mapping[str, int],
+    end: Moment,
+    *,
+    weights: bool = True,
+    new_tokens: bool = False,
+) -> dict[str, Demand]:
+    """Return the demands of all probes as the settings ask for them, before what they read is known.
+
+    Args:
+        texts: tokens of each text that are read.
+        end: of the run.
+        weights: whether the update of the weights can be probed; `new_tokens`: whether there are any.
+    """
+    gated, usual = acted_upon(gates), monitor.regular
+    found = {}
+    for name, tokens in texts.items():
+        when = monitor.texts[name].when(usual) if name in monitor.texts else usual
+        found[name] = Demand.of(FORWARD * tokens, when, end, gated=name in gated)
+    for name, task in monitor.tasks.items():
+        found[name] = Demand.of(FORWARD * ITEM * task.items, task.when(usual), end, gated=name in gated)
+    if (drift := monitor.drift) is not None:
+        found["drift"] = Demand.of(FORWARD * drift.tokens, drift.when(usual), end, gated="drift" in gated)
+    whole = {"weights": (WEIGHTS, monitor.weights.when(usual))} if monitor.weights and weights else {}
+    whole |= {"new-tokens": (NEW_TOKENS, usual)} if new_tokens else {}
+    for name, (work, when) in whole.items():
+        found[name] = Demand.of(work, when, end, divisible=False, gated=name in gated)
     return found
 
 
-def built(probes: Sequence[Probe]) -> list[Reads]:
-    """The probes of text as they are."""
-    from cpt.monitor.probes.drift import DriftProbe
-    from cpt.monitor.probes.text import TextProbe
+def planned_readings(allowance: Allowance | None, demands: Mapping[str, Demand], tokens: int) -> str:
+    """Say how many readings are made of those that are due, and their share of the training's work."""
+    shares = planned_shares(allowance, tokens, demands)
+    said, total = [], allowance.beside if allowance else 0.0
+    for name, each in demands.items():
+        work = each.done(shares[name])
+        made, due = (2 + sum(share > 0 for share in shares[name])), 2 + each.between
+        total += work
+        part = min([share for share in shares[name] if share], default=1.0)
+        least = f" on {part:.0%} of its sample or more" if part < 1 else ""
+        said.append(f"{name} {made} of {due} readings{least} ({work / tokens:.1%})")
+    bound = "" if allowance is None else f" of {100 * allowance.share:g}% allowed"
+    return f"probes {', '.join(said)}: {total / tokens:.1%} of the training's work{bound}"
 
-    texts = {probe.name: probe.text for probe in probes if isinstance(probe, TextProbe)}
-    texts |= {probe.name: probe.samples for probe in probes if isinstance(probe, DriftProbe)}
-    return [(probe.name, texts[probe.name].tokens, probe.when) for probe in probes if probe.name in texts]
 
-
-def over_budget(
-    monitor: Monitor, gates: Sequence[Gate], reads: Sequence[Reads], tokens: int, steps: int | None
-) -> str | None:
-    """That gates need more than the budget, and what to do; None if they do not, or nothing acts.
-
-    Args:
-        tokens: of the run; `steps`: of it, None if that is not known yet.
-    """
-    gated = acted_upon(gates)
-    if not gated or monitor.budget is None or not tokens:
+def over_budget(allowance: Allowance | None, demands: Mapping[str, Demand], tokens: int) -> str | None:
+    """Say that readings which are made in any case take more than the budget, and what to do."""
+    if allowance is None or not tokens:
         return None
-    sizes: Mapping[str, int] = {name: size for name, size, _ in reads}
-    end = None if steps is None else Moment(steps, tokens)
-    due = {name: NEEDED if end is None else when.left(_START, end) for name, _, when in reads}
-    share = least_share(tokens, sizes, due, gated)
-    if share <= monitor.budget:
+    share = (allowance.beside + sum(each.least for each in demands.values())) / tokens
+    if share <= allowance.share:
         return None
+    gated = sorted(name for name, each in demands.items() if each.needed)
+    needed = f", and those that gates need ({', '.join(gated)})," if gated else ""
     return (
-        f"the first and last readings, and those that gates need ({', '.join(sorted(gated))}), take about "
-        f"{share:.0%} of the time, more than the budget of {monitor.budget:.0%}: raise monitor.budget, or "
-        "lower monitor.tokens"
+        f"the first and last readings{needed} take {share:.1%} of the training's work, more than the budget "
+        f"of {100 * allowance.share:g}%, and are made all the same: raise monitor.budget, or lower "
+        "monitor.tokens"
     )

@@ -21,7 +21,7 @@ from cpt.stages.monitor_config import Drift, Samples
 if TYPE_CHECKING:
     from cpt.stages.probing_texts import Probed
 
-_PROMPT = 24
+PROMPT = 24
 """Tokens of a document that a sample continues."""
 
 _SHORTEST = 8
@@ -111,7 +111,7 @@ def _sampled(drift: Drift, probed: Probed) -> list[list[int]]:
     """Samples of the starting model until they hold the tokens that are wanted."""
     from cpt.packed.sampling import sample
 
-    start, ends = _start(probed), _ends(probed)
+    start, ends = _start(probed), ends_of(probed)
     made: list[list[int]] = []
     for turn in range(_ROUNDS):
         missing = drift.tokens - sum(map(len, made))
@@ -138,7 +138,7 @@ def _prompts(count: int, probed: Probed) -> list[tuple[str, list[int]]]:
         for index in np.random.default_rng(probed.seed).permutation(len(texts)):
             ids = tokenizer.encode(texts[index], add_special_tokens=False).ids
             if len(ids) >= _SHORTEST and taken < count:
-                found.append((source, ids[: min(_PROMPT, len(ids) // 2)]))
+                found.append((source, ids[: min(PROMPT, len(ids) // 2)]))
                 taken += 1
     return found
 
@@ -168,18 +168,17 @@ def _start(probed: Probed) -> int:
     token = read_index(probed.corpus).start_token
     config = probed.model.config.get_text_config()
     found = config.bos_token_id if token is None else _tokenizer(probed).token_to_id(token)
-    for candidate in (found, *sorted(_ends(probed))):
+    for candidate in (found, *sorted(ends_of(probed))):
         if candidate is not None:
             return int(candidate)
     raise StageFailed("the model has neither a start nor an end token to sample from")
 
 
-def _ends(probed: Probed) -> frozenset[int]:
-    """Tokens that end a document."""
+def ends_of(probed: Probed) -> frozenset[int]:
+    """Return the tokens that end a document, by the corpus and by the model."""
     from cpt.corpus import read_index
+    from cpt.packed.sampling import end_tokens
 
     token = read_index(probed.corpus).end_token
-    given = probed.model.config.get_text_config().eos_token_id
-    own = given if isinstance(given, list) else [given]
     named = None if token is None else _tokenizer(probed).token_to_id(token)
-    return frozenset(int(end) for end in (*own, named) if end is not None)
+    return end_tokens(probed.model) | (frozenset() if named is None else {named})

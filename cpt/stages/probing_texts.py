@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cpt.monitor.probes.base import Probe
     from cpt.monitor.probes.text import TextProbe
     from cpt.monitor.text_sample import TextSample
+    from cpt.stages.probing_sizes import Sizes
     from cpt.training.trains import Trains
 
 HELD_OUT = ("domain", "general")
@@ -28,6 +29,9 @@ HELD_OUT = ("domain", "general")
 
 FEWEST = 8
 """Documents below which a rise must be many standard errors large to be told from noise, so no gate acts."""
+
+_MEASURED = 200
+"""Documents by which the length of all is measured."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,20 @@ class Probed:
     trains: Trains
 
 
-def text_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterator[TextProbe]:
+@dataclass(frozen=True)
+class Measure:
+    """A text: its documents, their mean tokens as far as the first window reaches, and tokens in all."""
+
+    documents: int
+    length: float
+    tokens: int
+
+
+def text_probes(monitor: Monitor, sizes: Sizes, probed: Probed, progress: Progress) -> Iterator[TextProbe]:
     """A probe of every held-out text, and of every text of one's own.
+
+    Args:
+        sizes: how much of each is read.
 
     Raises:
         DataError: a text has no documents.
@@ -58,22 +74,28 @@ def text_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterato
 
     from cpt.monitor.probes.text import TextProbe
 
-    def sampled(texts: Iterable[str], tokens: int) -> TextSample:
-        held = list(texts)
+    def sampled(name: str, texts: Iterable[str]) -> TextSample:
+        held, length = list(texts), None
+        if name in sizes.growing:
+            length = measured(held, probed.seed, monitor, probed.folder, probed.corpus).length
         order = np.random.default_rng(probed.seed).permutation(len(held))
-        return _sampled([held[index] for index in order], tokens, monitor, probed.folder, probed.corpus)
+        ordered, tokens = [held[index] for index in order], sizes.tokens(name, length)
+        sample = _sampled(ordered, tokens, monitor, probed.folder, probed.corpus)
+        documents = len(sample.text.bytes)
+        _say_if_few(name, documents, progress)
+        if name in sizes.limits:
+            progress.message(sizes.shown(name, sample.text.tokens, documents, len(held)))
+        return sample
 
     for name in HELD_OUT:
         if has_texts(probed.corpus, name, "heldout"):
-            sample = sampled(iterate_texts(probed.corpus, name, "heldout"), monitor.tokens)
-            _say_if_few(name, len(sample.text.bytes), progress)
+            sample = sampled(name, iterate_texts(probed.corpus, name, "heldout"))
             yield TextProbe(name, sample.text, monitor.regular, sample.fingerprint)
     for name, wanted in monitor.texts.items():
         try:
-            sample = sampled(_own_texts(wanted, progress), wanted.tokens or monitor.tokens)
+            sample = sampled(name, _own_texts(wanted, progress))
         except DataError as error:
             raise DataError(f"monitor.texts.{name}: {error.message}", hint=error.hint) from error
-        _say_if_few(name, len(sample.text.bytes), progress)
         yield TextProbe(name, sample.text, wanted.when(monitor.regular), sample.fingerprint)
 
 
@@ -91,7 +113,9 @@ def samples_read(probes: Iterable[Probe]) -> dict[str, str]:
     return {probe.name: probe.sample for probe in probes if isinstance(probe, TextProbe) and probe.sample}
 
 
-def most_documents(gates: Sequence[Gate], monitor: Monitor, model: Path, corpus: Path) -> dict[str, int]:
+def most_documents(
+    gates: Sequence[Gate], sizes: Sizes, monitor: Monitor, model: Path, corpus: Path
+) -> dict[str, int]:
     """The most documents of each held-out text with a gate that acts that a probe can come to read.
 
     Those are the shortest ones; which ones are read depends on the run's seed.
@@ -100,11 +124,13 @@ def most_documents(gates: Sequence[Gate], monitor: Monitor, model: Path, corpus:
     for name in HELD_OUT:
         if name in _acting(gates) and has_texts(corpus, name, "heldout"):
             shortest = sorted(iterate_texts(corpus, name, "heldout"), key=len)
-            found[name] = len(_sampled(shortest, monitor.tokens, monitor, model, corpus).text.bytes)
+            found[name] = len(_sampled(shortest, sizes.least(name), monitor, model, corpus).text.bytes)
     return found
 
 
-def own_text_problems(gates: Sequence[Gate], monitor: Monitor, model: Path, corpus: Path) -> list[Problem]:
+def own_text_problems(
+    gates: Sequence[Gate], sizes: Sizes, monitor: Monitor, model: Path, corpus: Path
+) -> list[Problem]:
     """What keeps gates from acting on texts of one's own, as far as these are local files.
 
     Of a text no more is read than it takes to find enough documents for a gate.
@@ -114,7 +140,7 @@ def own_text_problems(gates: Sequence[Gate], monitor: Monitor, model: Path, corp
     for name, wanted in monitor.texts.items():
         if name not in _acting(gates) or not all(_is_local(source) for source in wanted.sources):
             continue
-        texts, tokens = _own_texts(wanted, Silent()), wanted.tokens or monitor.tokens
+        texts, tokens = _own_texts(wanted, Silent()), sizes.least(name)
         try:
             documents[name] = _enough_documents(texts, tokens, monitor, model, corpus)
         except CptError as error:
@@ -185,26 +211,47 @@ def _sampled(texts: Iterable[str], tokens: int, monitor: Monitor, model: Path, c
     from cpt.corpus import read_index
     from cpt.model_folder.tokenizer import load_tokenizer
     from cpt.monitor.text_sample import sample_text
+
+    start, window = read_index(corpus).start_token, _window(monitor, model)
+    return sample_text(load_tokenizer(model), texts, window, start, tokens)
+
+
+def measured(texts: Sequence[str], seed: int, monitor: Monitor, model: Path, corpus: Path) -> Measure:
+    """Measure a text by some of its documents."""
+    import numpy as np
+
+    from cpt.corpus import read_index
+    from cpt.model_folder.tokenizer import load_tokenizer
+
+    some = [texts[index] for index in np.random.default_rng(seed).permutation(len(texts))[:_MEASURED]]
+    tokenizer, lead = load_tokenizer(model), read_index(corpus).start_token is not None
+    encodings = tokenizer.encode_batch_fast(some, add_special_tokens=False)
+    lengths = np.asarray([len(encoding) + lead for encoding in encodings] or [1])
+    first = np.minimum(lengths, _window(monitor, model))
+    return Measure(len(texts), float(first.mean()), round(lengths.mean() * len(texts)))
+
+
+def _window(monitor: Monitor, model: Path) -> int:
     from cpt.stages.corpus_problems import max_positions
 
-    window = min(monitor.window, max_positions(model) or monitor.window)
-    return sample_text(load_tokenizer(model), texts, window, read_index(corpus).start_token, tokens)
+    return min(monitor.window, max_positions(model) or monitor.window)
 
 
 def _say_if_few(name: str, documents: int, progress: Progress) -> None:
     """Tell that a text has too few documents to tell a rise from noise."""
-    from cpt.monitor.noise import critical, looks
+    from cpt.monitor.noise import bound, critical, looks
 
     if documents == 1:
         progress.message(
-            f"{name} is read on one document, so its noise is not known and any rise counts: raise "
-            "monitor.tokens, or hold out more text"
+            f"{name} is read on one document, so its noise is not known, and no budget of it can be shown to "
+            "be held or broken: raise monitor.tokens, or hold out more text"
         )
     elif documents < FEWEST:
-        errors = critical(looks(1, 1), documents)
         progress.message(
-            f"{name} is read on {documents} documents, so a rise counts only from {errors:,.0f} standard "
-            "errors on, and until then every budget of it holds: raise monitor.tokens, or hold out more text"
+            f"{name} is read on {documents} documents, so a budget of it is broken during the training only "
+            f"from {critical(looks(1, 1), documents):,.0f} standard errors beyond its limit on, and held or "
+            f"broken at the end only {bound(documents):.1f} standard errors or more from it: raise "
+            "monitor.tokens, or hold out more text"
         )
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.errors import StageFailed
-from cpt.model_folder.new_tokens import read_new_tokens, write_new_tokens
 from cpt.references import resolve_file, resolve_model, resolve_tokenizer
 from cpt.references.syntax import HubModel, parse
 from cpt.stages.base import Progress
@@ -113,7 +112,6 @@ def change_model(
         parameters = embeddings.parameters({**(embeddings.model_extra or {}), **_resolved(embeddings)})
         rule = method(embeddings.method).prepare(transfer, parameters)
     rows = write_model(output, transfer, rule, pad_to_multiple_of=pad_to_multiple_of)
-    write_new_tokens(output, _new_tokens(transfer))
     return {
         "rows": rows,
         "copied_rows": len(transfer.shared_target),
@@ -145,13 +143,6 @@ def change_vocabulary(
         progress=progress,
     )
     return facts | _sizes(transfer)
-
-
-def _new_tokens(transfer: Transfer) -> set[int]:
-    """Ids of the target's new tokens, those among them that an earlier change had brought."""
-    earlier = set(read_new_tokens(transfer.model))
-    kept = zip(transfer.shared_source.tolist(), transfer.shared_target.tolist(), strict=True)
-    return {*transfer.new.tolist(), *(target for source, target in kept if source in earlier)}
 
 
 def _prune(config: PruneConfig, work: _Work) -> dict[str, Any]:

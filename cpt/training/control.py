@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from cpt.monitor.gates import Act, ControlState, Judgement, Moment, decide, judge, verdict
-from cpt.monitor.gates.gate import DOMAIN, Gate, Stop
+from cpt.monitor.gates.gate import DOMAIN, Gate, Stop, Warn
+from cpt.monitor.gates.rise import change
 from cpt.monitor.reading import Reading
 from cpt.training.checkpoint.parts import Part
 from cpt.training.checkpoint.point import KeptPoint
@@ -32,6 +33,13 @@ _BACK = {"stop": BEST, "roll-back": GOOD}
 
 class Progress(Protocol):
     def note(self, kind: str, facts: Mapping[str, Any]) -> None: ...
+
+
+def _is_good(judgement: Judgement) -> bool:
+    """Return whether a probe was read within its budget, and nothing endangers it."""
+    budget = judgement.budget
+    inside = budget.recovery or judgement.worse <= budget.limit
+    return inside and judgement.verdict in ("held", "not shown")
 
 
 def kept_points(
@@ -72,6 +80,7 @@ class Control:
             work: where `actions.jsonl` is kept.
         """
         self._gates, self._steps, self._tolerance = settings.gates, settings.steps, settings.tolerance
+        self._stage = settings.stage
         self._state, self._stream, self._points = state, stream, points
         self._progress, self._processes = progress, processes
         self._file = work / "actions.jsonl" if processes.is_main and self._gates else None
@@ -112,36 +121,58 @@ class Control:
         state.judged = len(state.readings)
         before, now = self._remembered(), self._now()
         readings = [Reading.from_json(reading) for reading in state.readings]
-        judged = judge(self._gates, readings, now.progress, self._tolerance, since=before.went_back)
+        judged = judge(self._gates, readings, now.progress, self._tolerance, before.went_back, self._stage)
         self._keep_points(judged)
         acts, after = decide(judged, before, now)
         state.control = after.as_json()
         if after.rows != before.rows:
             state.phases = [*(state.phases or [[0, before.rows]]), [state.step, after.rows]]
-        acts = [replace(act, after=self._point(act).step) if act.action in _BACK else act for act in acts]
+        acts = [self._with_point(act, readings) if act.action in _BACK else act for act in acts]
         self._say(judged, acts)
         moved = [self._go_back(act) for act in acts]
         return any(moved)
 
     def _keep_points(self, judged: Sequence[Judgement]) -> None:
-        """Keep the present weights where they are the best so far, or where the budgets hold."""
-        if BEST in self._points and (score := self._score(judged)) is not None:
+        """Keep the present weights where they are the best within the budgets, or may be gone back to."""
+        if BEST in self._points and (gain := self._gain(judged)) is not None:
             best = self._points[BEST]
-            if best.score is None or score > best.score:
-                best.take(score)
+            if best.score is None or gain > best.score:
+                best.take(gain)
         own = [judgement for judgement in judged if judgement.gate.action == "roll-back"]
         read = any(judgement.fresh for judgement in own)
-        if read and all(judgement.verdict == "held" for judgement in own):
+        if read and all(_is_good(judgement) for judgement in own):
             self._points[GOOD].take()
 
-    def _score(self, judged: Sequence[Judgement]) -> float | None:
-        """Domain gain minus what forgetting weighs; None where not all of it was read at this step."""
+    def _gain(self, judged: Sequence[Judgement]) -> float | None:
+        """Return the domain gain of the present weights if they may be the result of a run that is stopped.
+
+        None where they are not shown to be within the budget of every gate that acts, or where not all that
+        decides it was read at this step. The start always may be: nothing is lost there.
+        """
+        if self._state.step == 0:
+            return 0.0
         fresh = {r["probe"]: r["rise"] for r in self._state.readings if r["step"] == self._state.step}
-        stops = [(judgement, judgement.gate) for judgement in judged if isinstance(judgement.gate, Stop)]
-        if self._state.step == 0 or DOMAIN not in fresh or not all(judgement.fresh for judgement, _ in stops):
+        acting = [judgement for judgement in judged if not isinstance(judgement.gate, Warn)]
+        stops = [judgement for judgement in acting if isinstance(judgement.gate, Stop)]
+        if fresh.get(DOMAIN) is None or not all(judgement.fresh for judgement in stops):
             return None
-        costs = sum(gate.trade_off * max(0.0, judgement.worse) for judgement, gate in stops)
-        return -float(fresh[DOMAIN]) - costs
+        return -float(fresh[DOMAIN]) if all(judgement.within for judgement in acting) else None
+
+    def _with_point(self, act: Act, readings: Sequence[Reading]) -> Act:
+        """Return an act that goes back with the step that it goes back to, and why a result is chosen."""
+        step = self._point(act).step
+        result = "" if step is None or act.action != "stop" else self._chosen(step, readings)
+        return replace(act, after=step, result=result)
+
+    def _chosen(self, step: int, readings: Sequence[Reading]) -> str:
+        """Say which weights are the result of a run that is stopped, and why."""
+        if step == 0:
+            return "the start: no later reading is shown to be within every budget and gains on the domain"
+        acting = [gate.budget.probe for gate in self._gates if not isinstance(gate, Warn)]
+        at = {reading.probe: reading for reading in readings if reading.step == step}
+        named = dict.fromkeys([DOMAIN, *acting])
+        figures = ", ".join(change(at[name]) for name in named if name in at)
+        return f"the best point within the budgets, step {step} ({figures})"
 
     def _point(self, act: Act) -> KeptPoint:
         return self._points[_BACK[act.action]]
@@ -153,7 +184,13 @@ class Control:
         result_step = self._point(act).go_back() if moved else state.step
         if act.action in ("stop", "fail"):
             why, step = act.judgement.why, state.step
-            state.ended = {"step": step, "result_step": result_step, "action": act.action, "why": why}
+            state.ended = {
+                "step": step,
+                "result_step": result_step,
+                "action": act.action,
+                "why": why,
+                "result": act.result,
+            }
         return moved
 
     def _say(self, judged: Sequence[Judgement], acts: Sequence[Act]) -> None:

@@ -111,15 +111,6 @@ class Processes:
             return flag
         return bool(self.sum(torch.tensor(float(flag), device=self.device)))
 
-    def from_main(self, numbers: Sequence[float]) -> list[float]:
-        """The main process's numbers; every process gives equally many."""
-        if self.count == 1:
-            return list(numbers)
-        given = torch.tensor(
-            numbers if self.is_main else [0.0] * len(numbers), dtype=torch.float64, device=self.device
-        )
-        return [float(number) for number in self.sum(given).tolist()]
-
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.count > 1:

@@ -24,7 +24,7 @@ from cpt.training.trains import All, Trains
 
 _EVERYTHING, _CROSS_ENTROPY = All(), CrossEntropy()
 
-_FREE = frozenset({"checkpoint", "trackers", "faults", "allowance"})
+_FREE = frozenset({"checkpoint", "trackers", "faults", "allowance", "stage"})
 """Settings that do not bear on the weights trained so far: a run may go on with others."""
 
 
@@ -53,7 +53,8 @@ class Settings:
         objective: what is minimised.
         pull: of every trained weight towards its start.
         average: of the weights passed through, which is then the result.
-        allowance: of time for probes; without one all that are due are read in full.
+        allowance: of work for probes; without one all that are due are read in full.
+        stage: name of the stage in the recipe, which messages about its settings begin with.
     """
 
     steps: int
@@ -79,6 +80,7 @@ class Settings:
     pull: Pull | None = None
     average: Average | None = None
     allowance: Allowance | None = None
+    stage: str = ""
 
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
         """Learning rate of the step that begins after `step` steps and `tokens` tokens.

@@ -30,8 +30,6 @@ class State:
         losses: of the last batches trained on, in nats.
         readings: of all probes so far; `baselines`: what the first one of each found, item by item;
             `wanted`: how many were due.
-        probe_costs: seconds that a reading in full is expected to take; `probe_savings`: shares of readings
-            that were not given, by the time budget.
         faults: what happened and what was done, one record each.
         phases: [first step, replay rows] of the stream where they are not the recipe's from start to end.
         control: what the controller of the gates remembers; None before the first reading.
@@ -52,8 +50,6 @@ class State:
     readings: list[dict[str, Any]] = field(default_factory=list)
     baselines: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     wanted: dict[str, int] = field(default_factory=dict)
-    probe_costs: dict[str, float] = field(default_factory=dict)
-    probe_savings: dict[str, float] = field(default_factory=dict)
     faults: list[dict[str, Any]] = field(default_factory=list)
     phases: list[list[int]] = field(default_factory=list)
     control: dict[str, Any] | None = None

@@ -1,14 +1,12 @@
 """The probes of a run: read when they are due and the budget allows, and kept where a resume finds them.
 
-Readings are in the run's state, and for those who watch, as they come, in `probes.jsonl`. What the time
-budget gives follows from measured times, so it would not be the same again: it is written to a journal
-before anything is read, and a run that goes on from an earlier step does what the journal says.
+Readings are in the run's state, and for those who watch, as they come, in `probes.jsonl`. Which ones the
+budget pays for is planned before the first step (`cpt.monitor.budget`).
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,8 +14,8 @@ from typing import Any, Protocol
 
 import torch
 
-from cpt.monitor.budget import Allotment, Clock, Outlook, allot, expected_cost
-from cpt.monitor.gates import acted_upon
+from cpt.monitor.budget import Demand, planned_shares
+from cpt.monitor.gates import Gate, acted_upon
 from cpt.monitor.probes.base import Probe, Subject
 from cpt.monitor.reading import Items, Reading
 from cpt.monitor.schedule import Moment
@@ -26,10 +24,8 @@ from cpt.training.processes import Processes
 from cpt.training.settings import Settings
 from cpt.training.state import State
 from cpt.training.trackers import Trackers
-from cpt.training.watch_journal import Journal
 
 READINGS = "probes.jsonl"
-JOURNAL = "monitor.jsonl"
 
 
 class Progress(Protocol):
@@ -54,43 +50,32 @@ class Watch:
         """Watch a run from where its state is.
 
         Args:
-            work: folder of `probes.jsonl`, which is cut back to the state, and of the budget's journal.
+            work: folder of `probes.jsonl`, which is cut back to the state.
             shown: inside it, the subject has the weights that are to be read.
         """
         self._shown = shown
         self._probes, self._subject, self._state = probes, subject, state
-        self._end, self._allowance = Moment(settings.steps, settings.tokens), settings.allowance
-        self._gated = acted_upon(settings.gates)
-        self._progress, self._processes, self._trackers = progress, processes, trackers
-        self._before, self._seconds = Moment(state.step, state.tokens), state.seconds
+        self._end = Moment(settings.steps, settings.tokens)
+        self._shares = planned_shares(
+            settings.allowance, settings.tokens, demands_of(probes, self._end, settings.gates)
+        )
+        self._progress, self._trackers = progress, trackers
+        self._before = Moment(state.step, state.tokens)
         self._log = open_lines(work / READINGS, state.readings) if processes.is_main else None
-        self._journal = Journal(work / JOURNAL) if processes.is_main else None
 
     def begin(self) -> list[Reading]:
         """The readings before the first step, unless a run that continues has them already."""
-        if self._state.step or self._state.readings:
-            return []
-        self._state.probe_seconds += self._allowance.spent if self._allowance else 0.0
-        return self.after_step()
+        return [] if self._state.step or self._state.readings else self.after_step()
 
     def after_step(self) -> list[Reading]:
         """Read what is due now."""
-        began = _now()
         now = Moment(self._state.step, self._state.tokens)
         before, self._before = self._before, now
-        pace, self._seconds = self._state.seconds - self._seconds, self._state.seconds
         last = now.step == self._end.step
         due = [probe for probe in self._probes if last or probe.when.due(before, now)]
-        if not due:
-            return []
         self._want(due)
-        if last or any(probe.name not in self._state.baselines for probe in due):
-            given = dict.fromkeys((probe.name for probe in due), 1.0)
-        else:
-            given = self._given(due, now, pace)
-        readings = self._read_all(due, now, given)
-        self._state.probe_seconds += _now() - began
-        return readings
+        shares = {probe.name: 1.0 if last else self._share(probe.name) for probe in due}
+        return self._read_all([probe for probe in due if shares[probe.name]], now, shares)
 
     def read_result(self) -> list[Reading]:
         """Read what was not read of the result of a run that a gate has ended, whose weights are in place.
@@ -101,77 +86,46 @@ class Watch:
         ended = self._state.ended
         if ended is None:
             raise AssertionError("the run has not ended early")
-        began = _now()
         known = [reading for reading in self._state.readings if reading["step"] == ended["result_step"]]
         read = {reading["probe"] for reading in known}
         missing = [probe for probe in self._probes if probe.name not in read]
-        if not missing:
-            return []
         self._want(missing)
-        now = Moment(ended["result_step"], known[0]["tokens"])
-        readings = self._read_all(missing, now, dict.fromkeys((probe.name for probe in missing), 1.0))
-        self._state.probe_seconds += _now() - began
-        return readings
+        in_full = dict.fromkeys((probe.name for probe in missing), 1.0)
+        return self._read_all(missing, Moment(ended["result_step"], known[0]["tokens"]), in_full)
 
     def close(self) -> None:
-        """Close the files."""
-        for file in (self._log, self._journal):
-            if file:
-                file.close()
+        """Close the file."""
+        if self._log:
+            self._log.close()
 
     def _want(self, due: Sequence[Probe]) -> None:
         for probe in due:
             self._state.wanted[probe.name] = self._state.wanted.get(probe.name, 0) + 1
 
-    def _read_all(self, due: Sequence[Probe], now: Moment, given: Mapping[str, float]) -> list[Reading]:
+    def _share(self, name: str) -> float:
+        """Return the share of a due probe's sample that is read between first and last: 0 for none of it."""
+        number = self._state.wanted[name] - 2  # of the readings that come after the first
+        if name not in self._state.baselines:
+            return 1.0
+        planned = self._shares[name]
+        # steps differ in length, so a schedule in tokens may come to a reading more than was planned
+        return planned[min(number, len(planned) - 1)] if planned else 0.0
+
+    def _read_all(self, probes: Sequence[Probe], now: Moment, shares: Mapping[str, float]) -> list[Reading]:
+        if not probes:
+            return []
+        began = time.perf_counter()
+        _wait_for_gpu()
+        started = time.perf_counter()
+        self._state.seconds += started - began  # the optimizer's step was asked for, and not yet done
         with self._shown():
-            readings = [self._read(probe, now, given[probe.name]) for probe in due if given[probe.name]]
+            readings = [self._read(probe, now, shares[probe.name]) for probe in probes]
         self._keep(readings)
+        self._state.probe_seconds += time.perf_counter() - started
         return readings
 
-    def _given(self, due: Sequence[Probe], now: Moment, pace: float) -> dict[str, float]:
-        """Share of each due probe's sample that is read, the same in every process."""
-        if self._allowance is None:
-            return {probe.name: 1.0 for probe in due}
-        allotted = {probe.name: Allotment(0.0, 0.0) for probe in due}
-        if self._journal:
-            allotted = self._journal.decided(now.step) or self._allot(due, now, pace)
-            self._journal.write(now.step, allotted)
-        numbers = [number for name in allotted for number in (allotted[name].share, allotted[name].saved)]
-        agreed = self._processes.from_main(numbers)
-        self._state.probe_savings |= dict(zip(allotted, agreed[1::2], strict=True))
-        return dict(zip(allotted, agreed[::2], strict=True))
-
-    def _allot(self, due: Sequence[Probe], now: Moment, pace: float) -> dict[str, Allotment]:
-        assert self._allowance is not None
-        state, names = self._state, {probe.name for probe in due}
-        mean = state.seconds / max(1, state.step)
-        clock = Clock(
-            training=state.seconds,
-            pace=min(mean, pace) if pace else mean,
-            left=self._end.step - now.step,
-            probing=state.probe_seconds + self._allowance.owed,
-            done=now.step,
-        )
-        read = Counter(reading["probe"] for reading in state.readings)
-        outlooks = {
-            probe.name: Outlook(
-                cost=state.probe_costs.get(probe.name, 0.0),
-                left=probe.when.left(now, self._end),
-                due=probe.name in names,
-                early=probe.when.early(now),
-                divisible=probe.divisible,
-                saved=state.probe_savings.get(probe.name, 0.0),
-                gated=probe.name in self._gated,
-                read=read[probe.name] - 1,
-            )
-            for probe in self._probes
-        }
-        found = allot(self._allowance.share, clock, outlooks)
-        return {probe.name: found[probe.name] for probe in due}
-
     def _read(self, probe: Probe, now: Moment, share: float) -> Reading:
-        began = _now()
+        began = time.perf_counter()
         items = probe.read(self._subject, share)
         state = self._state
         known = state.baselines.get(probe.name)
@@ -179,9 +133,9 @@ class Watch:
         if known is None:
             state.baselines[probe.name] = items.as_json()
         rise, rise_error = items.rise_over(first)
-        seconds = _now() - began
+        _wait_for_gpu()
+        seconds = time.perf_counter() - began
         part = len(items.numerators) / len(first.numerators)
-        state.probe_costs[probe.name] = expected_cost(state.probe_costs.get(probe.name), seconds, part)
         return Reading(
             step=now.step,
             tokens=now.tokens,
@@ -208,8 +162,18 @@ class Watch:
             self._progress.note("reading", reading.as_json())
 
 
-def _now() -> float:
-    """Seconds of a clock, once what was asked of a GPU is done."""
+def demands_of(probes: Sequence[Probe], end: Moment, gates: Sequence[Gate]) -> dict[str, Demand]:
+    """Return the demands of probes in a run that ends at a moment, by name."""
+    gated = acted_upon(gates)
+    return {
+        probe.name: Demand.of(
+            probe.work, probe.when, end, divisible=probe.divisible, gated=probe.name in gated
+        )
+        for probe in probes
+    }
+
+
+def _wait_for_gpu() -> None:
+    """Wait until the GPU has done what it was asked for."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter()

@@ -38,11 +38,12 @@ class TrainingLog:
         gates = TypeAdapter(list[Gate]).validate_python(begun.config.get("gates") or [])
         readings = self._readings()
         if self._ended():
-            return judge(gates, readings, 1.0, _tolerance(begun))
+            return judge(gates, readings, 1.0, _tolerance(begun), stage=begun.name)
         last = readings[-1].step if readings else 0
         went_back = (row["step"] for row in self._actions.rows() if row["action"] == "roll-back")
         since = max((step for step in went_back if step < last), default=0)
-        return judge(gates, readings, last / steps if steps else 0.0, _tolerance(begun), since)
+        progress = last / steps if steps else 0.0
+        return judge(gates, readings, progress, _tolerance(begun), since, begun.name)
 
     def record(self, begun: Record, judged: Sequence[Judgement]) -> TrainingRecord:
         """What a report says of the training so far."""
@@ -73,7 +74,8 @@ class TrainingLog:
         for row in self._actions.rows():
             if row["action"] in ("stop", "fail"):
                 result = row["step"] if row["to"] is None else int(row["to"])
-                return {key: row[key] for key in ("step", "action", "why")} | {"result_step": result}
+                found = {key: row[key] for key in ("step", "action", "why")}
+                return found | {"result_step": result, "result": row.get("result", "")}
         return None
 
 

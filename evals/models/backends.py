@@ -80,30 +80,32 @@ def _packed(
 ) -> LM:
     import torch
 
-    from cpt.packed.model import PackedLanguageModel, load_model
+    from cpt.packed.model import PackedLanguageModel, best_device, load_model
     from evals.models.language_model import PackedLM
 
     model = load_model(folder, getattr(torch, dtype))
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(best_device())
     return PackedLM(
         PackedLanguageModel(model),
         prompting.tokenizer,
         start_token=prompting.start,
+        end_token=prompting.end,
         on_progress=on_progress,
         batch_tokens=batch_tokens,
     )
 
 
 def _padded(folder: Path, dtype: str, packing: StageFailed) -> LM:
-    import torch
     from lm_eval.models.huggingface import HFLM
+
+    from cpt.packed.model import best_device
 
     try:
         return _counting(HFLM)(
             pretrained=str(folder),
             dtype=dtype,
             batch_size=_FALLBACK_BATCH,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=str(best_device()),
         )
     except Exception as error:  # the first reason says more than whatever the second class raises
         raise packing from error

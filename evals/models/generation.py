@@ -1,8 +1,8 @@
 """Greedy continuation of prompts until a stop string, in batches from which finished texts leave.
 
-The text is that of transformers' `generate` with `do_sample=False` and of lm-eval's HFLM: the model's own end
-tokens and repetition penalty hold, the stop string is cut off. Sampling and beams are refused: their scores
-would depend on more than the model and the item.
+The text is that of transformers' `generate` with `do_sample=False` and of lm-eval's HFLM: the end tokens of
+the model and of its tokenizer and the model's repetition penalty hold, the stop string is cut off. Sampling
+and beams are refused: their scores would depend on more than the model and the item.
 
 Shapes: B rows of a batch, L tokens of the longest so far, V rows of the head.
 """
@@ -19,12 +19,10 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
+from evals.models.contracts import NEW_TOKENS
 
 BATCH_TOKENS = 16_384
 """Tokens, those to be generated included, that a batch's cache holds; one prompt may exceed it."""
-
-NEW_TOKENS = 256
-"""Tokens to generate where a task does not say how many, as in lm-eval."""
 
 _OF_SAMPLING = {"temperature", "top_p", "top_k", "do_sample"}
 _UNDERSTOOD = {"until", "max_gen_toks", *_OF_SAMPLING}
@@ -68,15 +66,20 @@ class Wanted:
         return cls(prompt[-room:], stops, said["max_gen_toks"], max(0, len(prompt) - room))
 
 
-def generate(model: Any, tokenizer: Tokenizer, wanted: Sequence[Wanted]) -> Iterator[tuple[int, str]]:
+def generate(
+    model: Any, tokenizer: Tokenizer, wanted: Sequence[Wanted], end_token: int | None = None
+) -> Iterator[tuple[int, str]]:
     """Number and text of every prompt's continuation, as they are finished.
 
     Args:
         model: a Hugging Face causal language model; its attention is padded meanwhile.
+        end_token: the tokenizer's end token, which ends a text beside those that the model itself names.
     """
+    ends = _end_tokens(model) | ({end_token} if end_token is not None else set())
     with _attending_padded(model):
         for numbers in _batches(wanted):
-            yield from _generate_batch(model, tokenizer, numbers, [wanted[number] for number in numbers])
+            batch = [wanted[number] for number in numbers]
+            yield from _generate_batch(model, tokenizer, numbers, batch, ends)
 
 
 @contextlib.contextmanager
@@ -114,13 +117,17 @@ class _Row:
 
 @torch.no_grad()
 def _generate_batch(
-    model: Any, tokenizer: Tokenizer, numbers: Sequence[int], wanted: Sequence[Wanted]
+    model: Any,
+    tokenizer: Tokenizer,
+    numbers: Sequence[int],
+    wanted: Sequence[Wanted],
+    ends: frozenset[int],
 ) -> Iterator[tuple[int, str]]:
     from transformers import DynamicCache
 
     rows = [_Row(number, each) for number, each in zip(numbers, wanted, strict=True)]
     ids_BL, real_BL = _padded([each.prompt for each in wanted], model.device)
-    ends, penalty = _end_tokens(model), _repetition_penalty(model)
+    penalty = _repetition_penalty(model)
     cache = DynamicCache(config=model.config)
     step_BN = ids_BL
     while rows:

@@ -41,6 +41,7 @@ class PackedLM(TemplateLM):
         tokenizer: Tokenizer,
         *,
         start_token: str | Start | None,
+        end_token: int | None = None,
         on_progress: Callable[[int, int], None] | None = None,
         batch_tokens: int | None = None,
     ) -> None:
@@ -49,6 +50,7 @@ class PackedLM(TemplateLM):
         Args:
             start_token: token that precedes every question, as it preceded every training document; or what
                 `evals.models.prompting` found out.
+            end_token: the tokenizer's end token, at which generation stops beside the model's own end tokens.
             on_progress: called with the requests done and all requests.
             batch_tokens: tokens that go through the model at once; `BATCH_TOKENS` by default.
         """
@@ -56,6 +58,7 @@ class PackedLM(TemplateLM):
         self._packed = model
         self._tokenizer = tokenizer
         self._start = _start(tokenizer, start_token, model)
+        self._end_token = end_token
         self._on_progress = on_progress
         self._batch_tokens = batch_tokens or BATCH_TOKENS
         self._max_length = context_length(model)
@@ -141,7 +144,7 @@ class PackedLM(TemplateLM):
         """Greedy continuations (see `evals.models.generation`)."""
         wanted = [self._wanted(*request.args) for request in requests]
         texts = [""] * len(requests)
-        generated = generate(self._packed.model, self._tokenizer, wanted)
+        generated = generate(self._packed.model, self._tokenizer, wanted, self._end_token)
         for done, (number, text) in enumerate(generated, start=1):
             texts[number] = text
             self.cache_hook.add_partial("generate_until", requests[number].args, text)

@@ -36,8 +36,27 @@ class Start:
     empty: int
 
 
+@dataclass(frozen=True)
+class _Own:
+    """What the tokenizer itself has.
+
+    Attributes:
+        before: ids that it puts before a text.
+        bos, eos: ids of its start and its end token, where it has them.
+    """
+
+    before: tuple[int, ...]
+    bos: int | None
+    eos: int | None
+
+
 class Prompting:
-    """A model folder's tokenizer, start and chat template; the model itself is not needed."""
+    """A model folder's tokenizer, start, end and chat template; the model itself is not needed.
+
+    Attributes:
+        start: what precedes text.
+        end: id of the tokenizer's end token, at which generation stops; None if it has none.
+    """
 
     def __init__(
         self,
@@ -53,7 +72,7 @@ class Prompting:
             start_token: token before every text, as it preceded every training document; None for none;
                 `OWN` for the tokenizer's own.
             chat: put prompts into the model's chat template, whose special tokens are then read as such.
-            memory: folder that keeps what a tokenizer puts before texts: to ask it takes seconds.
+            memory: folder that keeps a tokenizer's own start and end: to ask it takes seconds.
 
         Raises:
             UsageError: the tokenizer has no such token or no chat template.
@@ -61,7 +80,9 @@ class Prompting:
         self.folder, self._memory = folder, memory
         self.tokenizer: Tokenizer = load_tokenizer(folder)
         self.tokenizer.encode_special_tokens = not chat
-        self.start = self._own_start() if start_token == OWN else self._named_start(start_token)
+        own = self._own()
+        self.end = own.eos
+        self.start = self._own_start(own) if start_token == OWN else self._named_start(start_token, own)
         if chat and not self.full.chat_template:
             raise UsageError(
                 f"the tokenizer in {folder} has no chat template",
@@ -75,40 +96,44 @@ class Prompting:
 
         return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
 
-    def _own_start(self) -> Start:
-        """What the tokenizer puts before a text, and what lm-eval takes for an empty context."""
+    def _own(self) -> _Own:
+        """Return what the tokenizer has, as it was kept or else by asking it."""
         if self._memory is None:
-            return self._asked_start()
+            return self._asked()
         names = [name for name in (FILE, *SETTINGS) if (self.folder / name).is_file()]
         content = "".join(f"{name}\0{file_sha256(self.folder / name)}\n" for name in names)
         key = hashlib.sha256(f"{version('transformers')}\n{content}".encode()).hexdigest()[:32]
         file = self._memory / "starts" / f"{key}.json"
         with contextlib.suppress(OSError, ValueError, TypeError):
-            tokens, empty = json.loads(file.read_text(encoding="utf-8"))
-            return Start(tuple(tokens), int(empty))
-        start = self._asked_start()
+            before, bos, eos = json.loads(file.read_text(encoding="utf-8"))
+            return _Own(tuple(before), bos, eos)
+        own = self._asked()
         file.parent.mkdir(parents=True, exist_ok=True)
         aside = file.with_name(f"{file.name}.{os.getpid()}")
-        aside.write_text(json.dumps([start.tokens, start.empty]), encoding="utf-8")
+        aside.write_text(json.dumps([own.before, own.bos, own.eos]), encoding="utf-8")
         aside.replace(file)
-        return start
+        return own
 
-    def _asked_start(self) -> Start:
+    def _asked(self) -> _Own:
         ids = self.full("a").input_ids
         plain = self.full("a", add_special_tokens=False).input_ids
         tokens = tuple(ids[: ids.index(plain[0])]) if plain and plain[0] in ids else ()
-        candidates = (self.full.bos_token_id, self.full.eos_token_id, *tokens)
+        return _Own(tokens, self.full.bos_token_id, self.full.eos_token_id)
+
+    def _own_start(self, own: _Own) -> Start:
+        """Return what the tokenizer puts before a text, and what lm-eval takes for an empty context."""
+        candidates = (own.bos, own.eos, *own.before)
         empty = next((token for token in candidates if token is not None), None)
         if empty is None:
             raise UsageError(
                 f"the tokenizer in {self.folder} has neither a start nor an end token",
                 hint="Name the token that precedes texts with --start-token.",
             )
-        return Start(tokens, empty)
+        return Start(own.before, empty)
 
-    def _named_start(self, token: str | None) -> Start:
+    def _named_start(self, token: str | None, own: _Own) -> Start:
         if token is None:
-            return Start((), self._own_start().empty)
+            return Start((), self._own_start(own).empty)
         found = self.tokenizer.token_to_id(token)
         if found is None:
             raise UsageError(

@@ -1,8 +1,9 @@
 """Answers of models to requests, kept on disk so that an interrupted or repeated evaluation continues.
 
 An answer is found again by everything that it depends on: the model's fingerprint, its precision and what
-precedes its texts (together the *identity*), and the request as it is put to the model, prompt and
-continuation or generation settings. A changed task therefore asks anew, and tasks that ask the same share.
+precedes its texts (together the *identity*), the request as it is put to the model, prompt and continuation
+or generation settings, and the contract number of the code that answers such requests. A changed task
+therefore asks anew, and tasks that ask the same share.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import StageFailed
+from evals.models.contracts import CONTRACTS, NEW_TOKENS
 
 FILE = "requests.sqlite"
 
@@ -33,8 +35,9 @@ _VARIABLES = 500
 
 
 def request_key(kind: str, arguments: Sequence[Any]) -> str:
-    """Hash of a request: its type (loglikelihood, …) and what is asked."""
-    said = json.dumps([kind, *arguments], sort_keys=True, ensure_ascii=False, default=str)
+    """Return the hash of a request: its kind (loglikelihood, …), what is asked, and how it is answered."""
+    answering = [kind, CONTRACTS[kind], *([NEW_TOKENS] if kind == "generate_until" else [])]
+    said = json.dumps([answering, *arguments], sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
 
 

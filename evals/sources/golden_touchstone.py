@@ -12,7 +12,7 @@ _COLUMNS = ("instruction", "input", "output")
 
 
 def read(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Columns of IDEA-FinAI/Golden-Touchstone: instruction, input, output.
+    """Columns of IDEA-FinAI/Golden-Touchstone: instruction, input, output, and `label` of a tagged file.
 
     The part is the file's folder and the beginning of its name: `finqa/finqa`.
     """
@@ -22,7 +22,13 @@ def read(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
     ):
         reason = "not a list of objects with " + ", ".join(_COLUMNS)
         raise DataError(str(Problem(reason, file=str(files["test"]))))
-    return {"test": [{name: str(row[name]) for name in _COLUMNS} for row in rows]}
+    tagged = all(isinstance(row.get("label"), list) for row in rows)
+    return {
+        "test": [
+            {**{name: str(row[name]) for name in _COLUMNS}, **({"label": row["label"]} if tagged else {})}
+            for row in rows
+        ]
+    }
 
 
 SOURCE = Source(
@@ -32,4 +38,5 @@ SOURCE = Source(
     origin="https://huggingface.co/datasets/IDEA-FinAI/Golden-Touchstone; Wu et al. 2024, arXiv:2411.06272",
     files={"test": "EN-benchmark/{part}_test.json"},
     read=read,
+    version=2,
 )

@@ -10,10 +10,11 @@ Gaussian processes): of the gain where budgets bound the rest, else of the front
 
 from merging.search.front import Choice, Goal, Limit, choose, front, knee
 from merging.search.run import Evaluation, Found, search
-from merging.search.space import Dimension, Space, search_space
+from merging.search.space import AtBound, Dimension, Space, search_space
 from merging.search.tried import Change, Measurement, Tried
 
 __all__ = [
+    "AtBound",
     "Change",
     "Choice",
     "Dimension",

@@ -43,8 +43,13 @@ class Goal:
         return tried.changes[self.rise].value
 
     def excess(self, tried: Tried) -> float:
-        """By how much the budget that is broken most is broken, at the upper bound; at most 0: all hold."""
+        """By how much the budget that is exceeded most is exceeded, at the upper bound."""
         return max((tried.changes[limit.name].upper - limit.most for limit in self.limits), default=0.0)
+
+    def holds(self, tried: Tried) -> bool:
+        """Whether every budget is shown to hold: the upper bound is known, and within the limit."""
+        known = all(tried.changes[limit.name].known for limit in self.limits)
+        return known and self.excess(tried) <= 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Choice:
     """The point that is chosen, and why.
 
     Attributes:
-        holds: whether all budgets hold there; if not, it is the one that breaks them least.
+        holds: whether all budgets are shown to hold there; if not, it is the one that comes nearest to it.
     """
 
     tried: Tried
@@ -64,12 +69,12 @@ def choose(tried: Sequence[Tried], goal: Goal) -> Choice:
     """With budgets the largest gain that keeps them, else the knee of the front."""
     if not goal.limits:
         return Choice(knee(tried, goal), True, "the knee of the front")
-    holding = [each for each in tried if goal.excess(each) <= 0]
+    holding = [each for each in tried if goal.holds(each)]
     if holding:
         best = max(holding, key=lambda each: (goal.gain_of(each), -goal.rise_of(each)))
         return Choice(best, True, "the largest gain that keeps the budget")
     least = min(tried, key=lambda each: (goal.excess(each), -goal.gain_of(each)))
-    return Choice(least, False, "no point keeps the budget: the one that breaks it least")
+    return Choice(least, False, "no point is shown to keep the budget: the one that comes nearest to it")
 
 
 def front(tried: Sequence[Tried], goal: Goal) -> list[Tried]:

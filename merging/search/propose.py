@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 
 from merging.search.front import Goal
-from merging.search.space import Space, Values
+from merging.search.space import NEAR, Space, Values
 from merging.search.tried import Tried
 
 GRID, LINE, BAYESIAN = "grid", "line search", "bayesian"
@@ -21,9 +21,6 @@ _FEWEST = 3
 
 _FINE = 400
 """Steps of the line in which its best place is looked for."""
-
-_NEAR = 0.01
-"""Places nearer to each other than this share of the line are taken as one."""
 
 
 def propose(
@@ -94,7 +91,7 @@ def next_on_line(space: Space, goal: Goal, tried: Sequence[Tried]) -> float | No
     places = line[int(space.is_nothing((dim.low,))) :]
     figures = CubicSpline(table[:, 0], table[:, 1:], bc_type="not-a-knot")(places)
     best = float(places[_best(figures, goal)])
-    near = np.abs(table[:, 0] - best).min() < _NEAR * (dim.high - dim.low)
+    near = np.abs(table[:, 0] - best).min() < NEAR * (dim.high - dim.low)
     return None if near else best
 
 

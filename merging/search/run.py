@@ -12,7 +12,7 @@ from merging.candidates import Candidate
 from merging.plan import Plan, plan
 from merging.search.front import Choice, Goal, choose, front
 from merging.search.propose import propose
-from merging.search.space import Space
+from merging.search.space import AtBound, Space
 from merging.search.tried import Log, Readings, Tried, changes_since
 
 
@@ -54,6 +54,11 @@ class Found:
     def chosen(self) -> Tried:
         """The point that is chosen."""
         return self.choice.tried
+
+    @property
+    def at_bounds(self) -> list[AtBound]:
+        """The chosen numbers that are at a bound."""
+        return self.space.at_bounds(self.chosen.values)
 
 
 def search(

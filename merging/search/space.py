@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from cpt.errors import CannotMerge
 from merging.candidates import Candidate
@@ -17,6 +17,9 @@ Values = tuple[float, ...]
 """A point: one value for each dimension of the space."""
 
 WEIGHT, DENSITY = "weight", "density"
+
+NEAR = 0.01
+"""Values nearer to each other than this share of a dimension's range are taken as one."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,29 @@ class Dimension:
         whose = "" if self.model is None else f" of {self.model}"
         part = "" if self.layers is None else f", layers {self.layers[0]}-{self.layers[1] - 1}"
         return f"{self.parameter}{whose}{part}"
+
+    def bound_at(self, value: float) -> Literal["lower", "upper"] | None:
+        """Return the bound that a value is at, a hundredth of the range being no distance."""
+        near = NEAR * (self.high - self.low)
+        if value - self.low <= near:
+            return "lower"
+        return "upper" if self.high - value <= near else None
+
+
+@dataclass(frozen=True)
+class AtBound:
+    """A number that a search chose at the end of its range, where the best may well be beyond it.
+
+    Attributes:
+        name: of the dimension.
+        bound: "lower" or "upper".
+        says: what that means, in words.
+    """
+
+    name: str
+    value: float
+    bound: str
+    says: str
 
 
 @dataclass(frozen=True)
@@ -67,6 +93,27 @@ class Space:
         )
         shared = {**self.request.parameters, **self._settings(None, values)}
         return replace(self.request, models=models, parameters=shared)
+
+    def at_bounds(self, values: Sequence[float]) -> list[AtBound]:
+        """Return the numbers of a point that are at a bound."""
+        pairs = zip(self.dimensions, values, strict=True)
+        return [
+            AtBound(dim.name, value, bound, self._says(dim, value, bound))
+            for dim, value in pairs
+            if (bound := dim.bound_at(value)) is not None
+        ]
+
+    def _says(self, dim: Dimension, value: float, bound: Literal["lower", "upper"]) -> str:
+        edge, way = (dim.low, "lower") if bound == "lower" else (dim.high, "raise")
+        said = f"{dim.name} is at its {bound} bound {edge:g}"
+        parameter = find_method(self.request.method).parameter(dim.parameter)
+        if dim.parameter == WEIGHT and edge == 0:
+            left = "left out" if value == 0 else "all but left out"
+            part = "the merge" if dim.layers is None else "these layers of the merge"
+            return f"{said}: {dim.model or 'every model'} is {left} of {part}"
+        if parameter is not None and edge == (parameter.low if bound == "lower" else parameter.high):
+            return f"{said}, the {'least' if bound == 'lower' else 'most'} that {self.request.method} takes"
+        return f"{said}: {way} `{DENSITY if dim.parameter == DENSITY else 'bounds'}` to look further"
 
     @property
     def centre(self) -> Values:

@@ -7,17 +7,18 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any, Protocol, Self
 
 from cpt.errors import CannotMerge
-
-ONE_SIDED_95 = NormalDist().inv_cdf(0.95)
-"""Standard errors from a figure to the bound that it is below with a chance of 95%."""
+from cpt.monitor.noise import bound
 
 
 class Measurement(Protocol):
     """What was measured of a model, item by item; less is better."""
+
+    @property
+    def count(self) -> int | None:
+        """Number of items; None where nothing is estimated from them."""
 
     def rise_over(self, before: Self) -> tuple[float, float]:
         """By how much it is worse than another measurement of the same items, and the standard error of
@@ -32,25 +33,45 @@ Readings = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Change:
-    """How much worse a model has become, in the unit of what was measured; less than 0 is better."""
+    """How much worse a model has become, in the unit of what was measured; less than 0 is better.
+
+    Attributes:
+        error: standard error of the paired difference; NaN: not known.
+        items: number of documents or questions that it is estimated from; None: it is exact.
+    """
 
     value: float
     error: float
+    items: int | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the noise is known."""
+        return not math.isnan(self.error)
 
     @property
     def known_error(self) -> float:
         """The standard error; 0 where it is not known: the figure counts as it is."""
-        return 0.0 if math.isnan(self.error) else self.error
+        return self.error if self.known else 0.0
 
     @property
     def upper(self) -> float:
-        """What it is below with a chance of 95%."""
-        return self.value + ONE_SIDED_95 * self.known_error
+        """What it is below with a chance of 95%, by Student's t over the items."""
+        return self.value + self._margin
+
+    @property
+    def lower(self) -> float:
+        """What it is above with a chance of 95%."""
+        return self.value - self._margin
 
     @property
     def is_worse(self) -> bool:
         """Whether it is worse beyond noise."""
-        return self.value > ONE_SIDED_95 * self.known_error
+        return self.lower > 0
+
+    @property
+    def _margin(self) -> float:
+        return bound(self.items) * self.known_error if self.known_error else 0.0
 
     def as_json(self) -> dict[str, float | None]:
         return {"change": self.value, "error": None if math.isnan(self.error) else self.error}
@@ -79,7 +100,8 @@ class Tried:
 
 def change(after: Any, before: Any) -> Change:
     """How much worse one measurement is than another."""
-    return Change(*after.rise_over(before))
+    value, error = after.rise_over(before)
+    return Change(value, error, after.count)
 
 
 class Log:

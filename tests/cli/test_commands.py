@@ -9,7 +9,7 @@ from typing import Any
 import fake_stages
 import pytest
 
-from cpt.errors import GateFailed
+from cpt.errors import GateFailed, GateNotShown
 from cpt.recipe.store import Store
 
 STAGES = ["corpus", "vocabulary", "pretrain", "merge", "evaluate", "report"]
@@ -167,7 +167,38 @@ def test_a_broken_gate_is_exit_code_3(cpt: Any, monkeypatch: pytest.MonkeyPatch)
     again = cpt("run", "recipe.yaml", "--json")
     assert again.code == 3
     assert again.json["gates"] == {"evaluate": "general rose too much"}
+    assert again.json["verdicts"] == {"evaluate": "broken"}
     assert "general rose too much" in cpt("status").out
+
+
+def test_a_gate_that_is_not_shown_is_exit_code_4_and_a_broken_one_wins(
+    cpt: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = fake_stages.Fake.run
+
+    def not_shown(*args: Any) -> None:
+        raise GateNotShown("evaluate.gates.0: general may have risen too much", metrics=made(*args))
+
+    def broken(*args: Any) -> None:
+        raise GateFailed("domain rose", metrics=made(*args))
+
+    monkeypatch.setattr(fake_stages.Evaluate, "run", not_shown)
+    shown = cpt("run", "recipe.yaml")
+    assert shown.code == 4
+    assert "gate not shown: evaluate.gates.0: general may have risen" in shown.err
+    assert "a budget is not shown to be held" in shown.err
+    assert "report.html" in shown.out
+    again = cpt("run", "recipe.yaml", "--json")
+    assert (again.code, again.json["verdicts"]) == (4, {"evaluate": "not shown"})
+    assert "general may have risen" in cpt("status").out
+    stages = cpt("status", "--json").json["stages"]
+    assert {name: stage["gate_verdict"] for name, stage in stages.items() if stage["gate"]} == {
+        "evaluate": "not shown"
+    }
+    monkeypatch.setattr(fake_stages.Merge, "run", broken)
+    both = cpt("run", "recipe.yaml", "--force", "merge", "--json")
+    assert both.code == 3
+    assert both.json["verdicts"] == {"merge": "broken", "evaluate": "not shown"}
 
 
 @pytest.mark.parametrize(

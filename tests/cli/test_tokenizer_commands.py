@@ -159,6 +159,20 @@ def test_compare_writes_figures_and_a_picture(run: Any, tiny_model: Path) -> Non
     assert Path("table/comparison.svg").is_file()
 
 
+def test_compare_runs_clp_by_the_rule_of_its_paper(run: Any, tiny_model: Path) -> None:
+    helper = "helper_width=16,helper_layers=1,helper_tokens=2000"
+    paper = f"clp:top_k=null,clip=false,{helper}"
+    code, _, err = run(
+        *("tokenizer", "compare", tiny_model, "--text", "text.jsonl", "--tokens", 20, "--steps", 0),
+        *("--method", paper, "--method", f"clp:{helper}", "--sequence-length", 64, "--out", "table"),
+    )
+    assert code == 0, err
+    _, by_paper, by_default = json.loads(Path("table/comparison.json").read_text())["rows"]
+    assert by_paper["method"].startswith("clp(top_k=None, clip=False")
+    assert by_paper["failure"] == by_default["failure"] == ""
+    assert by_paper["domain"] != by_default["domain"]
+
+
 def test_a_stopped_comparison_goes_on(run: Any, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = (
         *("tokenizer", "compare", tiny_model, "--text", "text.jsonl", "--tokens", 20, "--steps", "0,1"),

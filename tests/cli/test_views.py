@@ -71,7 +71,7 @@ def test_plain_writes_every_probe_and_the_end_at_once() -> None:
 
 
 def test_plain_tells_the_story() -> None:
-    ended = StageEnded("pretrain", "finished", 65, gate="too much")
+    ended = StageEnded("pretrain", "finished", 65, gate="too much", verdict="broken")
     events = [*START, Said("pretrain", "two\nlines"), ended, RunEnded("finished", 66)]
     assert plain([(0, event) for event in events]) == [
         "medical: corpus (cached), pretrain (run)",
@@ -175,7 +175,12 @@ def test_the_live_view_shows_the_verdict_and_each_probe_with_its_rise_and_budget
         (StageEnded("pretrain", "finished", 65), "✓", "loss 2.100"),
         (StageEnded("pretrain", "failed", 65), "✗", "failed"),
         (StageEnded("pretrain", "interrupted", 65), "■", "interrupted"),
-        (StageEnded("pretrain", "finished", 65, gate="x"), "!", "a budget is broken"),
+        (StageEnded("pretrain", "finished", 65, gate="x", verdict="broken"), "!", "a budget is broken"),
+        (
+            StageEnded("pretrain", "finished", 65, gate="x", verdict="not shown"),
+            "?",
+            "a budget is not shown to be held",
+        ),
     ],
 )
 def test_the_live_view_shows_how_a_stage_ended(event: Event, mark: str, note: str) -> None:

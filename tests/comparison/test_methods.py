@@ -8,7 +8,7 @@ from comparing import tiny_corpus
 
 from cpt.comparison.methods import UNCHANGED, Comparison, Row, compare, label
 from cpt.comparison.plot import plot
-from cpt.comparison.probe import ProbeSettings, probe
+from cpt.comparison.probe import ProbeSettings, heldout, probe
 from cpt.stages.base import Silent
 from cpt.stages.vocabulary_config import EmbeddingsConfig, VocabularyConfig
 
@@ -33,7 +33,10 @@ def comparison(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Co
     )
     assert seen == found.rows
     assert sorted(path.name for path in (folder / "scratch").iterdir()) == ["corpus", "tokenizer"]
-    reread = probe(tiny_model, corpus, SETTINGS)
+    shared = heldout(
+        [(tiny_model, corpus), (folder / "scratch/tokenizer", folder / "scratch/corpus")], SETTINGS
+    )
+    reread = probe(tiny_model, corpus, SETTINGS, shared.texts[0])
     assert found.rows[0].domain == reread.bits_per_byte("domain")
     return found
 
@@ -52,6 +55,13 @@ def test_every_method_has_its_curves_on_the_same_text(comparison: Comparison) ->
     assert {row.tokens for row in changed} == {changed[0].tokens}
     assert comparison.bytes_per_token[1] > comparison.bytes_per_token[0]
     assert comparison.vocabulary["new_rows"] == comparison.vocabulary["added"] == 40
+
+
+def test_the_bytes_of_a_window_are_recorded(comparison: Comparison) -> None:
+    windows = comparison.as_json()["windows"]
+    assert set(windows) == {"domain", "general"}
+    assert 0 < windows["domain"]["mean_context_bytes"] < windows["domain"]["bytes_per_window"] < 150
+    assert windows["domain"]["unaligned_bytes"] == 0
 
 
 def test_known_rows_are_not_measured_again(tiny_model: Path, tmp_path: Path) -> None:

@@ -1,14 +1,24 @@
 """The training probe on a tiny model."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from comparing import tiny_corpus
 
 from cpt.comparison import probe as probing
 from cpt.comparison.probe import ProbeSettings, Trained, cut, heldout, probe
+from cpt.corpus import retokenise
+from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.monitor.bits_per_byte import TokenisedText
+from cpt.monitor.probes.base import Subject
+from cpt.monitor.probes.text import TextProbe
+from cpt.monitor.reading import Items
+from cpt.stages.base import Silent
 from cpt.training.settings import Settings
 from cpt.training.trains import All, Layers, Trains
 
@@ -75,11 +85,54 @@ def test_what_is_asked_for_trains(
     assert seen[0].trains == expected
 
 
-def test_held_out_text_is_the_same_bytes_for_every_tokenizer(tiny_model: Path, corpus: Path) -> None:
-    texts = heldout(tiny_model, corpus, SETTINGS)
+def test_held_out_text_is_cut_to_the_size(tiny_model: Path, corpus: Path) -> None:
+    texts = heldout([(tiny_model, corpus)], SETTINGS).texts[0]
     assert set(texts) == {"domain", "general"}
-    more = heldout(tiny_model, corpus, ProbeSettings(heldout_bytes=600))
+    more = heldout([(tiny_model, corpus)], ProbeSettings(heldout_bytes=600)).texts[0]
     assert more["domain"].bytes.sum() < texts["domain"].bytes.sum() <= 1500
+
+
+def test_windows_hold_the_same_bytes_for_every_tokenizer(
+    tiny_model: Path, corpus: Path, another_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A vocabulary of whole words would read several times the bytes in as many tokens."""
+    coarse, changed = another_model("coarse", vocabulary=450), tmp_path / "changed"
+    retokenise(corpus, coarse, changed, Silent(), former=tiny_model)
+    settings = ProbeSettings(heldout_bytes=5000)
+
+    def stretches(folder: Path, text: TokenisedText) -> list[str]:
+        tokenizer = load_tokenizer(folder)
+        return [
+            tokenizer.decode(ids[context:].tolist())
+            for ids, context in zip(text.windows, text.context, strict=True)
+        ]
+
+    alone = [
+        heldout([each], settings).windows["general"] for each in ((tiny_model, corpus), (coarse, changed))
+    ]
+    assert alone[1].before / alone[1].scored > 1.1 * alone[0].before / alone[0].scored
+    shared = heldout([(tiny_model, corpus), (coarse, changed)], settings)
+    for source in ("domain", "general"):
+        fine, coarser = (texts[source] for texts in shared.texts)
+        assert stretches(tiny_model, fine) == stretches(coarse, coarser)
+        assert fine.bytes.tolist() == coarser.bytes.tolist()
+        assert coarser.tokens < fine.tokens
+
+
+def test_without_steps_the_model_goes_to_the_gpu(
+    tiny_model: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "best_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(probing, "MasterWeights", lambda model, dtype: None)
+    seen = []
+
+    def read(probe: TextProbe, subject: Subject, share: float) -> Items:
+        seen.append(next(subject.module.parameters()).device.type)
+        return Items(np.ones(1), np.ones(1))
+
+    monkeypatch.setattr(TextProbe, "read", read)
+    probe(tiny_model, corpus, ProbeSettings(steps=(0,), heldout_bytes=600))
+    assert set(seen) == {"meta"}
 
 
 def test_cut_takes_whole_characters_up_to_the_size() -> None:

@@ -92,7 +92,7 @@ def test_candidates_are_counted_and_what_is_not_kept_is_counted_out(
     tmp_path: Path, model_folder: Path
 ) -> None:
     texts = [f"fever {number} " * (number + 1) for number in range(8)]
-    documents = [Document(str(number), text) for number, text in enumerate(texts)]
+    documents = [Document(str(number), text, ended=number % 3 > 0) for number, text in enumerate(texts)]
     counts = write_source(tmp_path, "domain", documents, always("train"), set())
     tokenizer = DocumentTokenizer(model_folder, 64, "<s>", "</s>")
     among = candidates(tmp_path, "domain", tokenizer)
@@ -104,7 +104,7 @@ def test_candidates_are_counted_and_what_is_not_kept_is_counted_out(
     rated = [document.text for document in texts_to_rate(tmp_path, "domain", reasons)]
     assert rated == texts[2:7]
     keep(tmp_path, "domain", counts, reasons)
-    assert [document.text for document in read_documents(tmp_path, "domain", "train")] == texts[2:7]
+    assert list(read_documents(tmp_path, "domain", "train")) == documents[2:7]
     assert counts.removed == {
         "duplicate": 0,
         "empty": 0,
@@ -112,7 +112,7 @@ def test_candidates_are_counted_and_what_is_not_kept_is_counted_out(
         "too_short": 2,
         "repetitive": 1,
     }
-    assert counts.splits["train"].documents == 5
+    assert (counts.splits["train"].documents, counts.splits["train"].cut) == (5, 2)
     assert counts.splits["train"].bytes == sum(len(text) for text in texts[2:7])
     assert not list(tmp_path.rglob("*.tmp"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cpt.corpus.build import rewritten
 from cpt.corpus.documents import Document, Removed
 from cpt.corpus.index import SourceCounts
 from cpt.corpus.split import always, by_hash, check_sums, digest, divide
@@ -81,3 +82,13 @@ def test_no_held_out_document_stays_in_training_of_any_source() -> None:
 def test_a_lost_document_is_an_error() -> None:
     with pytest.raises(DataError, match="internal error: 3 documents in, but 0 kept and 1 removed"):
         check_sums(SourceCounts(documents_in=3, removed={"empty": 1}))
+
+
+def test_a_document_that_was_cut_off_stays_so_and_is_counted() -> None:
+    items = [Document("a", "one", ended=False), Document("b", "two"), Document("c", " one ", ended=True)]
+    counts = SourceCounts()
+    found = [document for _, document in divide(items, always("train"), set(), counts)]
+    assert [(document.id, document.ended) for document in found] == [("a", False), ("b", True)]
+    assert (counts.splits["train"].cut, counts.removed["duplicate"]) == (1, 1)
+    rewrite = list(rewritten([*items, Removed("x", "empty")], str.upper))
+    assert [getattr(item, "ended", None) for item in rewrite] == [False, True, True, None]

@@ -16,9 +16,10 @@ from cpt.corpus.index import CorpusIndex
 from cpt.corpus.split import always, by_hash
 from cpt.corpus.store import documents_path
 from cpt.corpus.tokenise import tokenise
-from cpt.corpus.tokens import tokenizer_sha256
+from cpt.corpus.tokens import DocumentTokenizer, tokenizer_sha256
 from cpt.errors import DataError
 from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.packed.batch import IGNORED, pack
 
 START, END = 0, 1
 LENGTH = 16
@@ -144,3 +145,65 @@ def test_a_missing_or_damaged_index_is_explained(tmp_path: Path) -> None:
     (tmp_path / "corpus.json").write_text('{"sequence_length": "long"}')
     with pytest.raises(DataError, match="not a corpus index"):
         read_index(tmp_path)
+
+
+def _replay(folder: Path, model_folder: Path) -> tuple[Path, CorpusIndex]:
+    """Replay documents shorter and longer than a sequence: odd ones end, even ones were cut off."""
+    documents = [
+        Document(f"r{number}", f"{number} " + "fever heart " * (number % 12 + 1), ended=number % 2 == 1)
+        for number in range(60)
+    ]
+    index = CorpusIndex(sequence_length=LENGTH, start_token="<s>", end_token="</s>", tokenizer="")
+    index.sources["replay"] = write_source(folder, "replay", documents, always("train"), set())
+    return folder, tokenise(folder, index, model_folder)
+
+
+def _ends(corpus: Path) -> int:
+    source = open_source(corpus, "replay")
+    return sum(int((source.sequence(number).tokens == END).sum()) for number in range(len(source)))
+
+
+def test_only_documents_that_ended_have_the_end_token(tmp_path: Path, model_folder: Path) -> None:
+    corpus, index = _replay(tmp_path / "cut", model_folder)
+    tokenizer = DocumentTokenizer(model_folder, LENGTH, "<s>", "</s>")
+    stored = list(read_documents(corpus, "replay", "train"))
+    assert [document.ended for document in stored] == [number % 2 == 1 for number in range(60)]
+    for document, pieces in zip(stored, tokenizer.pieces(stored), strict=True):
+        assert (pieces[-1][-1] == END) == document.ended
+        assert all(END not in piece[:-1] for piece in pieces)
+        assert all(piece[-1] != END for piece in pieces[:-1])
+    assert _ends(corpus) == 30
+    counts = index.sources["replay"].splits["train"]
+    assert counts.cut == 30
+    text = sum(len(document.text.encode()) for document in stored)
+    ids = sum(
+        len(load_tokenizer(model_folder).encode(each.text, add_special_tokens=False)) for each in stored
+    )
+    assert index.bytes_per_token("replay", "train") == text / ids
+
+
+def test_a_document_that_was_cut_off_stays_so_with_another_tokenizer(
+    tmp_path: Path, model_folder: Path, new_model_folder: Callable[..., Path]
+) -> None:
+    corpus, _ = _replay(tmp_path / "cut", model_folder)
+    other = new_model_folder("other", merges=0)
+    index = retokenise(corpus, other, tmp_path / "again", former=model_folder)
+    assert index.sources["replay"].splits["train"].cut == 30
+    assert _ends(tmp_path / "again") == 30
+
+
+def test_no_loss_is_taken_on_an_end_after_cut_text_nor_on_the_next_document(
+    tmp_path: Path, model_folder: Path
+) -> None:
+    """In every packed row: what the last token of a document is to predict is nothing at all."""
+    corpus, _ = _replay(tmp_path / "cut", model_folder)
+    source = open_source(corpus, "replay")
+    targets = 0
+    for number in range(len(source)):
+        row = source.sequence(number)
+        lasts = np.cumsum(row.piece_lengths) - 1
+        batch = pack(np.split(row.tokens, lasts[:-1] + 1))
+        assert not set(batch.learned.tolist()) & set(lasts.tolist())
+        assert (batch.labels[lasts] == IGNORED).all()
+        targets += int((batch.labels[batch.learned] == END).sum())
+    assert targets == 30

@@ -13,6 +13,7 @@ from cpt.estimate.architecture import architecture
 from cpt.estimate.device import GPUS
 from cpt.estimate.job import Job, heaviness
 from cpt.estimate.recipe import Planned, plan_job, pretrain_steps
+from cpt.monitor.budget import NEW_TOKENS
 from cpt.recipe.load import load
 from cpt.recipe.plan import make_plan
 from cpt.recipe.progress import Listener
@@ -56,7 +57,11 @@ def test_settings_reach_the_job(recipe_file: Path) -> None:
     divided = planned(recipe_file, place=Place(processes=2, divided=True))
     assert divided.job.divided
     assert any("weights are divided" in each for each in divided.assumptions)
-    assert job(recipe_file).probe_tokens == 4 * 500, "before the first step, and after 1, 2 and 4"
+    free = job(recipe_file, "pretrain.monitor.budget=null", "pretrain.monitor.weights=null")
+    new_tokens = round(3 * NEW_TOKENS)
+    assert free.probe_tokens == 4 * (500 + new_tokens), "before the first step, and after 1, 2 and 4"
+    bound = job(recipe_file, "pretrain.monitor.weights=null")
+    assert bound.probe_tokens == 2 * (500 + new_tokens), "the budget pays for first and last readings"
     assert "compiled" in planned(recipe_file, "pretrain.compile=true").assumptions[-1]
     assert "while it steps" in planned(recipe_file, "pretrain.optimizer.kind=muon").assumptions[-1]
 
@@ -82,6 +87,20 @@ def test_layers_that_an_earlier_training_adds(recipe_file: Path) -> None:
     recipe = load(recipe_file)
     jobs = [plan_job(recipe, step, {}, fetch=True) for step in pretrain_steps(recipe)]
     assert [each.job.architecture.num_hidden_layers for each in jobs if each] == [2, 4]
+
+
+def test_new_tokens_of_a_model_that_is_merged_before_it_trains_again(recipe_file: Path) -> None:
+    more = """\
+  - merge: {models: [{from: pretrain, weight: 0.5}]}
+  - pretrain: {name: again, from: merge, tokens: 1000, trains: {rates: {new_tokens: 3}}}
+"""
+    recipe_file.write_text(recipe_file.read_text().replace("  - report\n", more))
+    recipe = load(recipe_file)
+    first, second = (plan_job(recipe, step, {}, fetch=True) for step in pretrain_steps(recipe))
+    assert first is not None
+    assert second is not None
+    assert second.job.architecture.vocab_size == first.job.architecture.vocab_size
+    assert len(second.job.settings.new_tokens) == 30
 
 
 @pytest.mark.parametrize(

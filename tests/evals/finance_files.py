@@ -136,11 +136,16 @@ def write_finance_data(folder: Path) -> Path:
     _lines(folder / "financebench_open_source.jsonl", (_financebench(*item) for item in FINANCEBENCH))
     for part, outputs in TOUCHSTONE.items():
         rows_of_part = [
-            {"instruction": "Please answer.", "input": f"Item {number}", "output": output}
+            {"instruction": "Please answer.", "input": touchstone_input(part, number), "output": output}
             for number, output in enumerate(outputs)
         ]
         _json(folder / f"EN-benchmark/{part}_test.json", rows_of_part)
     return folder
+
+
+def touchstone_input(part: str, number: int) -> str:
+    """The text of an item of Golden Touchstone."""
+    return f"Item {number}" + (" Acme of Ohio to Bob the Borrower and Lender" if part == "ner/ner" else "")
 
 
 def conversation(prompt: str, answer: str, **more: Any) -> dict[str, Any]:

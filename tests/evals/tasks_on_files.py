@@ -11,14 +11,15 @@ from evals.preparation import prepare
 from evals.suite import Entry, Suite
 
 
-def task_on_files(folder: Path, name: str, source: str, metric: str) -> Any:
+def task_on_files(folder: Path, name: str, source: str, metric: str, **entry: Any) -> Any:
     """A task as lm-eval runs it, over the files that lie in `folder`/data."""
     import datasets
     from lm_eval.api.task import ConfigurableTask
 
     register()
     datasets.disable_progress_bars()
-    suite = Suite(name="few", about="A few items.", tasks=(Entry(task=name, source=source, metric=metric),))
+    entries = (Entry(task=name, source=source, metric=metric, **entry),)
+    suite = Suite(name="few", about="A few items.", tasks=entries)
     ready, left_out = prepare([(suite, "full")], folder / "data", folder / "cache", offline=True)
     assert not left_out, left_out[0].why
     return ConfigurableTask(config=ready[0].config)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ def test_a_task_that_fails_is_left_out_and_the_others_are_scored(
     assert "ZeroDivisionError: no items" in why["scoring"]
     assert "no metric f7; it has acc" in why["metric"]
     assert "only greedy generation" in why["sampling"]
-    assert "max, which evals.metrics does not know" in why["unknown"]
+    assert "its metric `acc` is aggregated by `max`, of which no error can be computed" in why["unknown"]
     assert sum("is left out" in message for message in messages) == len(faulty)
 
 
@@ -247,6 +248,35 @@ def test_a_metric_of_a_filter_and_items_without_a_value(tiny_model: Path, tmp_pa
     assert (plainly.score, upper.score) == (0, 1)
     assert plainly.n == sum(row["answer"] > 0 for row in QUESTIONS)
     assert plainly.note == f"{len(QUESTIONS) - plainly.n} items have no value of this metric and do not count"
+
+
+def test_values_that_are_no_numbers_do_not_count(tiny_model: Path, tmp_path: Path) -> None:
+    def some(document: dict, results: list[str]) -> dict:
+        return {"half": document["answer"] / 2 if document["answer"] else float("nan"), "none": float("nan")}
+
+    metrics = [
+        {"metric": name, "aggregation": "nanmean", "higher_is_better": True} for name in ("half", "none")
+    ]
+    settings = {**TEXT, "process_results": some, "metric_list": metrics}
+    found = run(tiny_model, [task(tmp_path, "a", settings, metric="half")], tmp_path / "c")
+    halves = [row["answer"] / 2 for row in QUESTIONS if row["answer"]]
+    assert found.tasks[0].score == pytest.approx(sum(halves) / len(halves))
+    assert found.items["a"].values == tuple(halves)
+    assert (
+        found.tasks[0].note
+        == f"{len(QUESTIONS) - len(halves)} items have no value of this metric and do not count"
+    )
+    [left_out] = run(tiny_model, [task(tmp_path, "a", settings, metric="none")], tmp_path / "c").left_out
+    assert f"none of its {len(QUESTIONS)} items has a value of none" in left_out.why
+
+
+def test_nothing_is_asked_for_a_metric_whose_error_is_unknown(tiny_model: Path, tmp_path: Path) -> None:
+    metrics = [{"metric": "bleu", "aggregation": "bleu", "higher_is_better": True}]
+    said: list[str] = []
+    prepared = [task(tmp_path, "texts", {**TEXT, "metric_list": metrics}, metric="bleu")]
+    found = run(tiny_model, prepared, tmp_path / "c", on_message=said.append)
+    assert "`bleu` is aggregated by `bleu`" in found.left_out[0].why
+    assert not sqlite3.connect(tmp_path / "c" / FILE).execute("SELECT * FROM answers").fetchall()
 
 
 def test_prompts_that_are_too_long_are_counted_again_and_again(tiny_model: Path, tmp_path: Path) -> None:

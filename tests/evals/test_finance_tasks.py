@@ -1,6 +1,8 @@
 """Every finance task through lm-eval, with answers written for it: prompts, targets and scores by hand."""
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from finance_files import (
     TATQA,
     TOUCHSTONE,
     TURNS,
+    touchstone_input,
     write_finance_data,
 )
 from lm_eval.api.model import LM
@@ -25,7 +28,9 @@ from lm_eval.tasks import TaskManager
 from evals.catalogue import select
 from evals.metrics import register
 from evals.preparation import Prepared, prepare
+from evals.results import Items
 from evals.sources.convfinqa import INSTRUCTION
+from evals.suite import Suite
 
 GOLDEN = "golden_touchstone_"
 
@@ -90,7 +95,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Prepared]:
     folder = tmp_path_factory.mktemp("finance")
     data = write_finance_data(folder / "data")
     prepared, left_out = prepare(select(["finance:full"]), data, folder / "cache", offline=True)
-    assert all(task.task.startswith("mmlu_") for task in left_out)
+    assert all(task.task.startswith("mmlu_") or task.task == f"{GOLDEN}edtsum" for task in left_out)
     return {one.entry.task: one for one in prepared}
 
 
@@ -289,7 +294,8 @@ def test_financebench(ready: Mapping[str, Prepared]) -> None:
     ("task", "answers", "metric", "score"),
     [
         ("lendingclub", ["good", "bad", "bad", "It is good.", "?"], "acc", 3 / 5),
-        ("lendingclub", ["good", "bad", "good", "good", "bad"], "mcc", 1),
+        ("lendingclub", ["good", "bad", "good", "good", "bad"], "f1_mcc", 1),
+        ("cfa", ["A", "B", "C", "D", "A"], "acc_f1", (4 / 5 + (2 / 3 + 2 * 2 / 3 + 1 + 1) / 5) / 2),
         ("cfa", ["A", "(b)", "D", "d.", "E"], "acc", 3 / 5),
         ("cmin_us", ["rise", "0", "1", "decrease", "1"], "acc", 3 / 5),
         ("fpb", ["positive"] * 5, "weighted_f1", 2 / 5 * 2 * 0.4 / 1.4),
@@ -301,20 +307,16 @@ def test_financebench(ready: Mapping[str, Prepared]) -> None:
         (
             "ner",
             ["Acme, ORG", "", "Ohio, ORG", "\nBob, PER\nAcme, ORG\n\nOhio, LOC", "Lender, PER"],
-            "entity_f1",
-            2 * 4 / (5 + 6),
+            "weighted_f1",
+            # 2 of 3 persons; both organisations and one that is none; no place where it is one
+            (3 * 4 / (2 + 3) + 2 * 4 / (3 + 2) + 1 * 0) / 6,
         ),
         (
             "finred",
-            ["owner of", "industry: Acme, ore\nemployer; brand", "", "brand", "brand: X, Acme"],
-            "entity_f1",
-            2 * 2 / (4 + 6),
-        ),
-        (
-            "edtsum",
-            ["Acme buys Borealis", "", "Rates fall", "profit doubles", "mills"],
-            "rougeL",
-            (1 + 0.4 + 1 + 0.5) / 5,
+            ["owner of", "industry: Acme, ore\nemployer; brand", "", "brand", "brand: X, Acme; none"],
+            "relation_f1",
+            # only the first names its relation; the prompts ask for no words, and unknown is no relation
+            2 * 1 / (6 + 6),
         ),
     ],
 )
@@ -324,9 +326,35 @@ def test_golden_touchstone(
     prepared = ready[GOLDEN + task]
     asked = Asked(prepared, answers)
     assert prepared.entry.source is not None
-    assert asked.targets == TOUCHSTONE[prepared.entry.source.partition(":")[2]]
-    assert asked.prompts == [f"Please answer.\nItem {number}\nAnswer:" for number in range(5)]
+    part = prepared.entry.source.partition(":")[2]
+    assert asked.targets == TOUCHSTONE[part]
+    assert asked.prompts == [f"Please answer.\n{touchstone_input(part, n)}\nAnswer:" for n in range(5)]
     assert asked.scores[metric] == pytest.approx(score)
+    values = tuple(asked.values(metric))
+    assert Items(ids=tuple("abcde"), values=values, aggregation="any").values == values
+
+
+def test_golden_touchstone_summaries(ready: Mapping[str, Prepared]) -> None:
+    pytest.importorskip("jieba")
+    pytest.importorskip("rouge_chinese")
+    answers = ["Acme buys Borealis", "", "Rates fall", "Profit doubles", "mills"]
+    asked = Asked(ready[f"{GOLDEN}edtsum"], answers)
+    assert asked.scores["rougeL"] == pytest.approx((1 + 0.4 + 1 + 0.5) / 5)
+    assert asked.values("rouge_bleu")[::3] == pytest.approx([1, 1])
+
+
+def test_summaries_need_libraries_that_are_named_with_how_to_install_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_finance_data(tmp_path / "data")
+    monkeypatch.setitem(sys.modules, "jieba", None)
+    monkeypatch.delitem(sys.modules, "evals.tasks.finance.summaries", raising=False)
+    entries = [entry for entry in select(["finance:full"])[0][0].tasks if entry.task.startswith(GOLDEN)]
+    suite = Suite(name="golden", about="All of it.", tasks=tuple(entries))
+    ready, left_out = prepare([(suite, "full")], data, tmp_path / "cache", offline=True)
+    assert [one.task for one in left_out] == [f"{GOLDEN}edtsum"]
+    assert 'pip install "cpt-workbench[touchstone]"' in left_out[0].why
+    assert len(ready) == len(entries) - 1
 
 
 def test_the_hubs_conversations_get_the_right_answers_to_earlier_questions() -> None:

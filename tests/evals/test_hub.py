@@ -9,8 +9,11 @@ import huggingface_hub
 import pytest
 from evaluated import CHOICE, task
 
-from evals import hub
+from evals import hub, preparation
 from evals.harness import Failed, load_tasks, quietly
+from evals.preparation import prepare
+from evals.suite import Entry, Suite
+from evals.task_files import task_config
 
 
 def state() -> tuple[bool, bool]:
@@ -31,6 +34,36 @@ def test_the_environment_says_so(monkeypatch: pytest.MonkeyPatch, value: str, of
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_DATASETS_OFFLINE", value)
     assert hub.offline() is offline
+
+
+def test_data_that_are_a_program_are_refused_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    toys = Suite(name="toys", about="Toys.", tasks=(Entry(task="social_iqa", metric="acc"),))
+    assert {"bigbio/pubmed_qa", "Rakuten/JGLUE"} < hub.loading_scripts()
+    config = {**task_config("piqa"), "dataset_path": "allenai/social_i_qa"}
+    monkeypatch.setattr(preparation, "task_config", lambda name: config)
+    ready, [left_out] = prepare([(toys, "full")], None, tmp_path)
+    assert ready == []
+    assert "(allenai/social_i_qa) are a program, which `datasets` no longer runs" in left_out.why
+    assert "it has no local form" in left_out.why
+    config["dataset_kwargs"] = {"revision": "refs/convert/parquet"}
+    assert prepare([(toys, "full")], None, tmp_path)[1] == []
+
+
+def test_data_that_turn_out_to_be_a_program_are_named_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(path: str, **options: Any) -> Any:
+        raise RuntimeError("Dataset scripts are no longer supported, but found where.py")
+
+    monkeypatch.setattr(datasets, "load_dataset", refusing)
+    failed: Failed = {}
+    with quietly():
+        load_tasks([task(tmp_path, "first", {**CHOICE, "dataset_path": "some/where"})], 1, failed)
+    assert "(some/where) are a program, which `datasets` no longer runs; --data DIR" in failed["first"]
 
 
 def test_once_it_cannot_be_reached_it_is_not_asked_again(

@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 from tasks_on_files import chosen, prompts, task_on_files, written
 
+from evals import task_files
 from evals.catalogue import suites
+from evals.metrics import aggregate
+from evals.preparation import prepare
 from evals.sources import casehold
-from evals.task_files import task_config
+from evals.suite import Entry, Suite
+from evals.task_files import aggregation, task_config
 
 _FALL = 1 / 3
 
@@ -64,6 +68,17 @@ _PUBLISHED = {
     "intra_rule_distinguishing": 126,
 }
 """Characters of the task's base_prompt.txt (HazyResearch/legalbench)."""
+
+
+_WRITTEN = [
+    "abercrombie",
+    "proa",
+    "corporate_lobbying",
+    "international_citizenship_questions",
+    "function_of_decision_section",
+    "contract_nli_permissible_copy",
+    "contract_nli_sharing_with_third-parties",
+]
 
 
 def _legalbench(tmp_path: Path, name: str, metric: str, lines: list[str]):
@@ -134,6 +149,33 @@ def test_cuad_five_clauses(tmp_path):
     assert chosen(task, [0, 0, 0, 0, 1]) == {
         "balanced_accuracy": pytest.approx((1 + _FALL) / 2),
         "acc": 3 / 5,
+    }
+
+
+def test_private_rights_five_statutes(tmp_path):
+    answers = ["Yes", "No", "No", "No", "Yes"]
+    lines = [f"Statute {number}.\t{answer}" for number, answer in enumerate(answers)]
+    task = _legalbench(tmp_path, "proa", "balanced_accuracy", ["text\tlabel", *lines])
+
+    assert prompts(task)[0].endswith("Statute: Statute 0.\nAnswer:")
+    # without case and punctuation: one of two Yes is right, two of three No; what is no label is wrong
+    scores = written(task, ["YES.", " no", "No", "It says: No", "perhaps"])
+    assert scores == {"balanced_accuracy": pytest.approx((1 / 2 + 2 / 3) / 2), "exact_match": 3 / 5}
+
+
+@pytest.mark.parametrize("name", _WRITTEN)
+def test_labels_are_written_after_the_prompt_of_lm_eval(name, monkeypatch):
+    ours = task_config(f"legalbench_{name}")
+    monkeypatch.setattr(task_files, "TASKS", Path("nowhere"))
+    task_files.task_files.cache_clear()
+    try:
+        theirs = task_config(f"legalbench_{name}")
+    finally:
+        task_files.task_files.cache_clear()
+    assert theirs["metric_list"][0]["metric"] == "exact_match"
+    scoring = {"metric_list", "process_results", "metadata"}
+    assert {key: ours[key] for key in ours.keys() - scoring} == {
+        key: theirs[key] for key in theirs.keys() - scoring
     }
 
 
@@ -283,7 +325,6 @@ def test_contract_nli_five_hypotheses(tmp_path):
 
 
 def test_contract_nli_f1_is_the_mean_over_hypotheses():
-    f1 = task_config("contract_nli")["metric_list"][1]["aggregation"]
     # of a: 1 right of 2 said and 2 true; of b: none said nor true; of c: right
     values = [
         ("a", True, True),
@@ -293,7 +334,15 @@ def test_contract_nli_f1_is_the_mean_over_hypotheses():
         ("c", True, True),
     ]
 
-    assert f1(values) == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert aggregation(task_config("contract_nli"), "f1_contradiction") == "mean_f1"
+    assert aggregate("mean_f1", values) == pytest.approx((1 / 2 + 0 + 1) / 3)
+
+
+@pytest.mark.parametrize("metric", ["f1_contradiction", "f1_entailment"])
+def test_contract_nli_may_be_scored_by_any_of_its_metrics(tmp_path, metric):
+    suite = Suite(name="nli", about="One.", tasks=(Entry(task="contract_nli", metric=metric),))
+    [ready], _ = prepare([(suite, "full")], None, tmp_path)
+    assert ready.entry.metric == metric
 
 
 def test_casehold_five_excerpts(tmp_path, monkeypatch):
@@ -304,7 +353,7 @@ def test_casehold_five_excerpts(tmp_path, monkeypatch):
         for n in range(5)
     ]
     (tmp_path / "data" / "casehold.csv").write_text("\n".join([",".join("abcdefghijklm"), *rows]) + "\n")
-    task = task_on_files(tmp_path, "casehold", "casehold", "acc_norm")
+    task = task_on_files(tmp_path, "casehold", "casehold", "acc")
 
     assert prompts(task)[1] == (
         'Given the following excerpt from a US court opinion:\n"See A v. B, 1 U.S. 1 ([Masked Holding])"\n\n'
@@ -386,6 +435,10 @@ def test_unfair_tos_five_sentences_with_any_number_of_labels(tmp_path):
 def test_the_suite_names_files_and_metrics_that_are_there():
     suite = suites()["legal"]
     assert sum(entry.task.startswith("legalbench_cuad_") for entry in suite.tasks) == 38
-    assert len([entry for entry in suite.tasks if entry.task.startswith("legalbench_")]) == 56
+    bench = [entry for entry in suite.tasks if entry.task.startswith("legalbench_")]
+    assert len(bench) == 70
+    assert sum("contract_nli" in entry.task for entry in bench) == 14
+    others = {"legalbench_rule_qa": "rougeL", "legalbench_sara_numeric": "acc"}
+    assert all(entry.metric == others.get(entry.task, "balanced_accuracy") for entry in bench)
     assert all(entry.note for entry in suite.tasks if "cuad" in entry.task)
     assert len(suite.at("smoke")) < len(suite.at("quick")) < len(suite.at("full"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -13,9 +15,12 @@ from cpt.errors import DataError
 from evals.answers import rouge_l
 from evals.catalogue import suites
 from evals.sources import medmcqa, medqa, medquad, pubmedqa
+from evals.tasks.medical.pubmedqa import official_ids
+
+OFFICIAL = sorted(official_ids())[:5]
 
 
-def _abstracts(folder: Path, decisions: dict[str, str], test: dict[str, str]) -> dict[str, Path]:
+def _abstracts(folder: Path, decisions: dict[str, str]) -> dict[str, Path]:
     folder.mkdir()
     items = {
         pmid: {
@@ -27,36 +32,46 @@ def _abstracts(folder: Path, decisions: dict[str, str], test: dict[str, str]) ->
         }
         for pmid, decision in decisions.items()
     }
-    files = {"items": folder / "ori_pqal.json", "test": folder / "test_ground_truth.json"}
-    files["items"].write_text(json.dumps(items))
-    files["test"].write_text(json.dumps(test))
-    return files
+    file = folder / "ori_pqal.json"
+    file.write_text(json.dumps(items))
+    return {"items": file}
 
 
-def test_pubmedqa_tests_on_the_official_items(tmp_path):
-    decisions = {"11": "yes", "12": "no", "13": "maybe"}
-    found = pubmedqa.SOURCE.read(_abstracts(tmp_path / "data", decisions, {"12": "no"}), None)
+def test_pubmedqa_has_the_columns_of_the_hub(tmp_path):
+    found = pubmedqa.SOURCE.read(_abstracts(tmp_path / "data", {"11": "yes", "12": "no"}), None)
 
-    assert [row["QUESTION"] for row in found["train"]] == ["Does 11 help?", "Does 13 help?"]
-    assert found["test"] == [
-        {"QUESTION": "Does 12 help?", "CONTEXTS": ["We tried it.", "It was tried."], "final_decision": "no"}
-    ]
-
-
-@pytest.mark.parametrize("test", [{"12": "yes"}, {"99": "no"}])
-def test_pubmedqa_refuses_files_that_disagree(tmp_path, test):
-    with pytest.raises(DataError, match="disagree on 1 items"):
-        pubmedqa.SOURCE.read(_abstracts(tmp_path / "data", {"12": "no"}, test), None)
+    assert found["train"][1] == {
+        "pubid": 12,
+        "question": "Does 12 help?",
+        "context": {"contexts": ["We tried it.", "It was tried."]},
+        "final_decision": "no",
+    }
 
 
-def test_pubmedqa_five_abstracts(tmp_path):
-    decisions = dict(zip(["1", "2", "3", "4", "5"], ["yes", "no", "maybe", "yes", "no"], strict=True))
-    _abstracts(tmp_path / "data", decisions, decisions)
+def test_pubmedqa_knows_the_500_items_of_the_official_test():
+    listed = "\n".join(map(str, sorted(official_ids())))
+
+    assert len(official_ids()) == 500
+    # of the keys of the authors' test_ground_truth.json
+    assert hashlib.sha256(listed.encode()).hexdigest().startswith("47849e7e0720ae18")
+
+
+def test_pubmedqa_asks_the_official_test_and_shows_others(tmp_path):
+    decisions = dict(zip(map(str, OFFICIAL), ["yes", "no", "maybe", "yes", "no"], strict=True))
+    others = {"1": "yes", "2": "no", "3": "yes", "4": "maybe"}
+    _abstracts(tmp_path / "data", {**others, **decisions})
     task = task_on_files(tmp_path, "pubmedqa", "pubmedqa", "acc")
 
-    assert prompts(task)[0] == "Abstract: We tried it.\nIt was tried.\nQuestion: Does 1 help?\nAnswer:"
+    asked = f"Abstract: We tried it.\nIt was tried.\nQuestion: Does {OFFICIAL[0]} help?\nAnswer:"
+    assert prompts(task)[0] == asked
     assert [task.doc_to_target(doc) for doc in task.eval_docs] == list(decisions.values())
+    assert set(task.eval_docs[0]) == {"QUESTION", "CONTEXTS", "final_decision"}
     assert chosen(task, [0, 1, 0, 0, 0]) == {"acc": 3 / 5}
+    shown = prompts(task_on_files(tmp_path, "pubmedqa", "pubmedqa", "acc", fewshot=3))[0]
+    assert shown.endswith(asked)
+    examples = re.findall(r"Does (\d+) help", shown)[:-1]
+    assert len(set(examples)) == 3
+    assert set(examples) < others.keys()
 
 
 def _examination(answer_idx: str, answer: str) -> str:

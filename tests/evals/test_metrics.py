@@ -18,6 +18,13 @@ COUNTS = [(float(min(a, b)), float(a), float(b)) for a, b in GENERATOR.integers(
 GROUPED = [("xyz"[a], "ab"[b], "abc"[c]) for a, b, c in GENERATOR.integers(0, [3, 2, 3], (60, 3))]
 
 
+TYPED = [
+    tuple(float(number) for a, b in row for number in (min(a, b), a, b))
+    for row in GENERATOR.integers(0, 4, (30, 3, 2))
+]
+YES_NO = [("xyz"[a], float(b), float(c)) for a, b, c in GENERATOR.integers(0, [3, 2, 2], (60, 3))]
+
+
 def by_sklearn(function, values, **options) -> float:
     gold, predicted = zip(*values, strict=True)
     return float(function(gold, predicted, **options))
@@ -29,9 +36,19 @@ def micro(values) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def by_group(values) -> float:
+def by_group(values, average: str = "weighted") -> float:
     groups = [[pair for group, *pair in values if group == name] for name in "xyz"]
-    return float(np.mean([by_sklearn(reference.f1_score, pairs, average="weighted") for pairs in groups]))
+    return float(np.mean([by_sklearn(reference.f1_score, pairs, average=average) for pairs in groups]))
+
+
+def by_type(values) -> float:
+    scores = [micro([item[first : first + 3] for item in values]) for first in (0, 3, 6)]
+    return float(np.average(scores, weights=np.sum(values, axis=0)[2::3]))
+
+
+def halves(values, first, second) -> float:
+    options = {reference.f1_score: {"average": "weighted", "labels": sorted({gold for gold, _ in values})}}
+    return sum(by_sklearn(each, values, **options.get(each, {})) for each in (first, second)) / 2
 
 
 DEFINED = {
@@ -44,9 +61,13 @@ DEFINED = {
     "macro_f1": (CLASSES, lambda values: by_sklearn(reference.f1_score, values, average="macro")),
     "weighted_f1": (CLASSES, lambda values: by_sklearn(reference.f1_score, values, average="weighted")),
     "mean_weighted_f1": (GROUPED, by_group),
+    "mean_f1": (YES_NO, lambda values: by_group(values, "binary")),
+    "accuracy_and_f1": (CLASSES, lambda v: halves(v, reference.accuracy_score, reference.f1_score)),
+    "f1_and_mcc": (CLASSES, lambda v: halves(v, reference.f1_score, reference.matthews_corrcoef)),
     "balanced_accuracy": (CLASSES, lambda v: by_sklearn(reference.balanced_accuracy_score, v)),
     "matthews_corrcoef": (CLASSES, lambda values: by_sklearn(reference.matthews_corrcoef, values)),
     "entity_f1": (COUNTS, micro),
+    "weighted_entity_f1": (TYPED, by_type),
 }
 
 
@@ -83,6 +104,7 @@ def test_classes_that_never_occur_score_nothing() -> None:
     assert aggregate("f1", [(0.0, 0.0), (0.0, 0.0)]) == 0
     assert aggregate("matthews_corrcoef", [(1.0, 1.0), (1.0, 1.0)]) == 0
     assert aggregate("entity_f1", [(0.0, 0.0, 0.0)]) == 0
+    assert aggregate("weighted_entity_f1", [(0.0, 1.0, 0.0, 1.0, 1.0, 1.0)]) == 1
     assert aggregate("balanced_accuracy", [("a", "a"), ("a", "b"), ("b", "b")]) == 0.75
 
 

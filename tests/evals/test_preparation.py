@@ -259,6 +259,8 @@ def test_mistakes_of_a_suite_and_of_a_folder_are_told_at_once(data: Path, tmp_pa
         {"task": "hellaswag", "source": "helaswag"},
         {"task": "arc_easy", "source": "arc:easy"},
         {"task": "arc_challenge", "source": "arc"},
+        {"task": "kobest_copa", "metric": "f1"},
+        {"task": "gsm8k", "metric": "exact_match,flexible-extract"},
     )
     with pytest.raises(UsageError) as error:
         prepare([(toys, "full")], data, tmp_path / "cache")
@@ -268,7 +270,21 @@ def test_mistakes_of_a_suite_and_of_a_folder_are_told_at_once(data: Path, tmp_pa
     assert "no data set `helaswag`; there are: arc" in text
     assert "arc_easy.jsonl: 2 different files" in text
     assert "data set `arc` has parts; name one of them: `arc:PART`" in text
+    unknown = "of which no error can be computed; name another of its metrics: acc"
+    assert f"task kobest_copa: metric `f1` is aggregated by `macro_f1_score`, {unknown}" in text
+    assert "gsm8k" not in text
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_mean_of_the_items_that_have_a_value_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = [{"metric": "bleu", "aggregation": "nanmean"}]
+    config = {"task": "piqa", "dataset_path": "a/b", "output_type": "generate_until", "metric_list": metrics}
+    monkeypatch.setattr(preparation, "task_config", lambda name: config)
+    ready, left_out = prepare([(suite(task="piqa", metric="bleu"), "full")], None, tmp_path / "cache")
+    assert len(ready) == 1
+    assert left_out == []
 
 
 def test_a_data_folder_that_is_none_is_refused(tmp_path: Path) -> None:

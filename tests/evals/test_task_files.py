@@ -1,5 +1,7 @@
 """Tasks by name, as lm-eval itself finds and reads them."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,17 @@ import pytest
 from cpt.errors import DataError
 from evals import task_files
 from evals.task_files import metrics, task_config
+
+
+@contextlib.contextmanager
+def own_tasks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tasks of a folder in the place of this package's."""
+    monkeypatch.setattr(task_files, "TASKS", folder)
+    task_files.task_files.cache_clear()
+    try:
+        yield
+    finally:
+        task_files.task_files.cache_clear()
 
 
 def test_names_are_those_of_lm_evals_index() -> None:
@@ -37,11 +50,19 @@ def test_a_task_of_this_package_goes_first_and_may_need_a_missing_library(
 ) -> None:
     (tmp_path / "own.yaml").write_text("task: arc_easy\nprocess_docs: !function helper.run\n")
     (tmp_path / "helper.py").write_text("import no_such_library\n")
-    monkeypatch.setattr(task_files, "TASKS", tmp_path)
-    task_files.task_files.cache_clear()
-    try:
+    with own_tasks(tmp_path, monkeypatch):
         assert task_files.task_files()["arc_easy"] == tmp_path / "own.yaml"
         with pytest.raises(DataError, match="no_such_library"):
             task_config("arc_easy")
-    finally:
-        task_files.task_files.cache_clear()
+        (tmp_path / "helper.py").write_text("raise RuntimeError('no metrics here')\n")
+        with pytest.raises(DataError, match="cannot be loaded: no metrics here"):
+            task_config("arc_easy")
+
+
+def test_a_task_of_this_package_may_extend_one_of_lm_evals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built_in = task_config("piqa")
+    (tmp_path / "own.yaml").write_text("extends: piqa/piqa.yaml\ntask: piqa\ndataset_path: mine\n")
+    with own_tasks(tmp_path, monkeypatch):
+        assert task_config("piqa") == {**built_in, "dataset_path": "mine"}

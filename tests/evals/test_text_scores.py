@@ -15,9 +15,10 @@ from transformers import AutoModelForCausalLM
 from cpt.corpus.documents import Document
 from cpt.errors import DataError
 from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.monitor.shared_windows import Reader
 from cpt.packed.model import PackedLanguageModel, load_model
 from evals import text_scores
-from evals.text_scores import score_text
+from evals.text_scores import score_source, score_text, tokenise_source
 
 LONG = "Ein längerer Text mit Umlauten: äöü, und 😀. " * 9
 TEXTS = [*SENTENCES, "x", "😀", LONG, *varied_texts(12)]
@@ -33,7 +34,9 @@ def score(tiny_model: Path) -> Callable[..., text_scores.TextScores]:
 
     def call(texts: list[str], **settings: Any) -> text_scores.TextScores:
         settings = {"window": 128, "overlap": 0, "start_token": "<s>"} | settings
-        return score_text(model, tokenizer, documents(texts), **settings)
+        batch = {name: settings.pop(name) for name in ("batch_tokens",) if name in settings}
+        reader = Reader.of(tokenizer, settings["window"], settings["start_token"], settings["overlap"])
+        return score_text(model, reader, documents(texts), **batch)
 
     call.model, call.tokenizer = model, tokenizer  # type: ignore[attr-defined]
     call.plain = AutoModelForCausalLM.from_pretrained(tiny_model)  # type: ignore[attr-defined]
@@ -117,7 +120,7 @@ def test_bytes_count_whitespace_that_a_tokenizer_trims_from_its_offsets(score: A
     tokenizer = Tokenizer.from_str(score.tokenizer.to_str())
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
     text = " The heart. "
-    found = score_text(score.model, tokenizer, documents([text]), window=64, overlap=0, start_token="<s>")
+    found = score_text(score.model, Reader.of(tokenizer, 64, "<s>"), documents([text]))
     assert found.bytes.tolist() == [len(text)]
     assert tokenizer.encode(text, add_special_tokens=False).offsets[-1] == (12, 12)
 
@@ -126,41 +129,43 @@ def test_text_that_a_tokenizer_drops_or_cannot_spell_is_told(score: Any) -> None
     words = ["[UNK]", "<s>", "the", "heart"]
     tokenizer = Tokenizer(models.WordLevel({word: id for id, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    found = score_text(
-        score.model,
-        tokenizer,
-        documents(["the heart", "the ßx heart"]),
-        window=64,
-        overlap=0,
-        start_token="<s>",
-    )
+    texts = documents(["the heart", "the ßx heart"])
+    found = score_text(score.model, Reader.of(tokenizer, 64, "<s>"), texts)
     assert found.bytes.tolist() == [8, 11]
     assert found.all_bytes.tolist() == [9, 13]
     assert found.unknown.tolist() == [0, 1]
     assert score(TEXTS).unknown.sum() == 0
 
 
-def test_two_tokenizers_are_scored_on_the_same_bytes(another_model: Any) -> None:
+def test_two_tokenizers_are_scored_on_the_same_bytes(another_model: Any, tmp_path: Path) -> None:
     """Models that know nothing spend the logarithm of their vocabulary on each token."""
+    folders = [another_model(str(vocabulary), vocabulary=vocabulary) for vocabulary in (280, 300)]
+    readers = [Reader.of(load_tokenizer(folder), 128, "<s>", 32) for folder in folders]
+    source = tokenise_source(readers, documents([*TEXTS, ""]), tmp_path / "text")
     found = []
-    for vocabulary in (280, 300):
-        folder = another_model(str(vocabulary), vocabulary=vocabulary)
+    for which, (folder, vocabulary) in enumerate(zip(folders, (280, 300), strict=True)):
         model = PackedLanguageModel(load_model(folder))
         torch.nn.init.zeros_(model.model.get_input_embeddings().weight)
-        found.append(
-            score_text(
-                model, load_tokenizer(folder), documents(TEXTS), window=128, overlap=32, start_token="<s>"
-            )
-        )
+        found.append(score_source(model, source, which))
         assert found[-1].nats == pytest.approx(found[-1].tokens * math.log(vocabulary), rel=1e-5)
     assert found[0].bytes.tolist() == found[1].bytes.tolist()
+    assert found[0].bytes.tolist() == [len(text.encode()) for text in TEXTS] + [0]
     assert found[0].tokens.sum() > found[1].tokens.sum()
 
 
-def test_progress_counts_bytes(score: Any) -> None:
+def test_progress_counts_tokens_up_to_the_work(
+    score: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_scores, "_CHARACTERS_AT_ONCE", 100)
+    done: list[int] = []
+    reader = Reader.of(score.tokenizer, 32, "<s>", 4)
+    source = tokenise_source([reader], documents(TEXTS), tmp_path / "text", done.append)
+    assert done[-1] == sum(len(text.encode()) for text in TEXTS)
+    assert len(done) == len(source.chunks) > 3
     seen: list[int] = []
-    score(TEXTS, on_progress=seen.append)
-    assert seen[-1] == sum(len(text.encode()) for text in TEXTS)
+    score_source(score.model, source, 0, batch_tokens=60, on_progress=seen.append)
+    assert sum(seen) == source.work[0]
+    assert len(seen) > len(done)
 
 
 def test_nothing_to_score_and_no_room_are_errors(score: Any) -> None:

@@ -19,6 +19,8 @@ class Level:
     value: float
     error: float = 0.0
 
+    count = None
+
     def rise_over(self, before: "Level") -> tuple[float, float]:
         return self.value - before.value, self.error
 

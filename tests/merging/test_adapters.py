@@ -12,6 +12,7 @@ from peft import AdaLoraConfig, TrainableTokensConfig
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
+from cpt.model_folder.new_tokens import read_new_tokens
 from merging.adapters import CONFIG, WEIGHTS, read_adapter, read_model
 from merging.candidates import read_candidate
 from merging.merge import run
@@ -187,6 +188,7 @@ def test_tokens_that_only_the_adapter_has(how: str, base: Path, tmp_path: Path) 
     report = merge("task-arithmetic", base, [parent(adapter, 1.0)], tmp_path / "out")
     assert report.rows == len(WORDS) + 2
     assert report.rows_from_models == 2
+    assert read_new_tokens(tmp_path / "out") == (6, 7)
     check_same(weights(tmp_path / "out"), expected)
     assert AutoTokenizer.from_pretrained(tmp_path / "out").convert_tokens_to_ids("liver") == 7
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "out").config.vocab_size == len(WORDS) + 2

@@ -31,6 +31,17 @@ def test_without_a_rise_the_line_search_finds_the_largest_gain(base, other, tmp_
     assert len(found.tried) < 12
 
 
+def test_a_search_that_ends_on_a_bound_says_so(base, other, tmp_path) -> None:
+    """The largest gain is at 2, beyond what is searched."""
+    steep = Quadratic({"other": 2.0}, steep=-1e-9)
+    found = run(*one_weight(base, other, bounds=(0.0, 1.5)), Goal(), steep, tmp_path / "narrow")
+    assert [(each.name, each.value, each.bound) for each in found.at_bounds] == [
+        ("weight of other", 1.5, "upper")
+    ]
+    wide = run(*one_weight(base, other, bounds=(0.0, 3.0)), Goal(), steep, tmp_path / "wide")
+    assert wide.at_bounds == []
+
+
 def test_the_line_search_finds_the_weight_at_which_a_budget_just_holds(base, other, tmp_path) -> None:
     found = run(*one_weight(base, other), budget(0.04), Quadratic({"other": 0.8}), tmp_path / "log")
     assert found.choice.holds
@@ -57,7 +68,7 @@ def test_where_no_point_keeps_the_budget_the_least_broken_one_is_the_choice(base
     found = run(*space, budget(0.04), Quadratic({"other": 0.8}), tmp_path / "log")
     assert not found.choice.holds
     assert found.chosen.values == (0.5,)
-    assert "no point keeps the budget" in found.choice.why
+    assert "no point is shown to keep the budget" in found.choice.why
 
 
 def test_bayesian_steps_find_two_weights_under_a_budget(base, other, third, tmp_path) -> None:
@@ -156,9 +167,18 @@ def test_a_rise_within_its_noise_counts_as_none_for_the_knee() -> None:
     assert knee(within_noise, Goal()).values[0] == 0.2
 
 
-def test_an_unknown_error_takes_the_figure_as_it_is() -> None:
+def test_where_errors_are_unknown_nothing_holds_and_the_figures_choose() -> None:
     points = [tried(0.1, 0.01, math.nan), tried(0.2, 0.03, math.nan)]
-    assert choose(points, budget(0.02)).tried.values[0] == 0.1
+    choice = choose(points, budget(0.02))
+    assert (choice.tried.values[0], choice.holds) == (0.1, False)
+
+
+def test_few_documents_widen_the_bounds() -> None:
+    few, exact = Change(0.01, 0.005, items=4), Change(0.01, 0.005)
+    assert few.upper == pytest.approx(0.01 + 2.3534 * 0.005, abs=1e-6)
+    assert few.lower == pytest.approx(0.01 - 2.3534 * 0.005, abs=1e-6)
+    assert exact.upper == pytest.approx(0.01 + 1.6449 * 0.005, abs=1e-6)
+    assert (few.is_worse, exact.is_worse) == (False, True)
 
 
 def test_grids_hold_the_bounds_but_not_the_base_itself(base, other, third) -> None:

@@ -73,3 +73,48 @@ def test_a_given_weight_or_density_leaves_nothing_to_search(base, other) -> None
     with pytest.raises(CannotMerge, match="every model has a weight") as raised:
         search_space(request, read_parents(request), density=(0.1, 0.9))
     assert "density of other is given" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "expected"),
+    [
+        ({}, (0.0, 0.4), ["weight of other is at its lower bound 0: other is left out of the merge"]),
+        (
+            {},
+            (0.005, 0.4),
+            ["weight of other is at its lower bound 0: other is all but left out of the merge"],
+        ),
+        ({}, (0.02, 0.98), []),
+        (
+            {"bounds": (0.2, 1.5)},
+            (0.2, 1.5),
+            [
+                "weight of other is at its lower bound 0.2: lower `bounds` to look further",
+                "weight of third is at its upper bound 1.5: raise `bounds` to look further",
+            ],
+        ),
+        (
+            {"groups": 2},
+            (0.0, 0.5, 1.0, 0.5),
+            [
+                "weight of other, layers 0-0 is at its lower bound 0: other is left out of these layers of "
+                "the merge",
+                "weight of third, layers 0-0 is at its upper bound 1: raise `bounds` to look further",
+            ],
+        ),
+        (
+            {"method": "ties", "density": (0.1, 1.0)},
+            (0.5, 0.5, 0.1),
+            ["density is at its lower bound 0.1: lower `density` to look further"],
+        ),
+        (
+            {"method": "ties", "density": (0.1, 1.0)},
+            (0.5, 0.5, 1.0),
+            ["density is at its upper bound 1, the most that ties takes"],
+        ),
+    ],
+)
+def test_a_point_at_a_bound_is_told_in_words(settings, values, expected, base, other, tmp_path) -> None:
+    third = write_model(tmp_path / "third", seed=3)
+    space, _ = open_weights(base, [other, third], **settings)
+    assert [each.says for each in space.at_bounds(values)] == expected

@@ -166,3 +166,44 @@ def test_the_union_of_bpe_tokenizers_applies_all_merges(another_model, tmp_path:
     text = "The heart of the matter, kidneys and muscle contracts"
     tokens = [AutoTokenizer.from_pretrained(folder).tokenize(text) for folder in (large, tmp_path / "merged")]
     assert tokens[0] == tokens[1]
+
+
+def with_merges(folder: Path, *merges: tuple[str, str]) -> Path:
+    """The model with tokens that further merges make."""
+    data = json.loads((folder / "tokenizer.json").read_text())
+    for merge_ in merges:
+        data["model"]["merges"].append(list(merge_))
+        data["model"]["vocab"]["".join(merge_)] = len(data["model"]["vocab"])
+    (folder / "tokenizer.json").write_text(json.dumps(data))
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(len(data["model"]["vocab"]), mean_resizing=False)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_tokens_of_a_union_that_its_tokenizer_never_makes_are_told(another_model, tmp_path: Path) -> None:
+    """After the first model's merge of q and z the second's q and zx never meet."""
+    one = with_merges(another_model("one", seed=1), ("q", "z"), ("j", "q"))
+    two = with_merges(another_model("two", seed=2), ("z", "x"), ("q", "zx"), ("w", "x"))
+    output = tmp_path / "merged"
+    report = merge("linear", None, [parent(one, 1.0), parent(two, 1.0)], output, tokenizer="union")
+    tokenizers = {name: AutoTokenizer.from_pretrained(tmp_path / name) for name in ("two", "merged")}
+    assert [each.tokenize("qzx") for each in tokenizers.values()] == [["qzx"], ["qz", "x"]]
+    assert tokenizers["merged"].tokenize("azx wx") == tokenizers["two"].tokenize("azx wx")
+    listing = json.loads((output / ROWS).read_text())
+    assert (listing["added tokens"], listing["out of reach"]) == (3, ["qzx"])
+    assert report.out_of_reach == 1
+    said = "1 of 3 tokens that the union adds is out of reach: its tokenizer cuts text otherwise"
+    assert report.notes[-1].startswith(said)
+    assert said in (output / "README.md").read_text()
+
+
+def test_a_union_whose_tokens_are_all_in_reach_says_nothing(another_model, tmp_path: Path) -> None:
+    one = with_merges(another_model("one", seed=1), ("q", "z"))
+    two = with_merges(another_model("two", seed=2), ("w", "x"))
+    report = merge(
+        "linear", None, [parent(one, 1.0), parent(two, 1.0)], tmp_path / "merged", tokenizer="union"
+    )
+    assert (report.out_of_reach, report.notes) == (0, ())
+    listing = json.loads((tmp_path / "merged" / ROWS).read_text())
+    assert (listing["added tokens"], listing["out of reach"]) == (1, [])

@@ -27,18 +27,20 @@ def test_given_steps_are_as_given() -> None:
 
 @pytest.mark.parametrize("when", [Regular(7), AtSteps((0, 2, 9)), Regular(100)], ids=str)
 @pytest.mark.parametrize("total", [1, 6, 7, 8, 50])
-def test_what_is_left_is_what_comes(when: When, total: int) -> None:
-    end = Moment(total, total * 100)
-    due = steps(when, total)
-    for step in range(total + 1):
-        left = sum(step < each < total for each in due)
-        assert when.left(Moment(step, step * 100), end) == left
+def test_the_readings_between_are_those_that_come(when: When, total: int) -> None:
+    dense, regular = when.between(Moment(total, total * 100))
+    assert dense + regular == sum(0 < step < total for step in steps(when, total))
+
+
+def test_dense_readings_are_counted_apart() -> None:
+    assert Regular(10).between(Moment(44, 4_400)) == (4, 4)
+    assert Regular(10).between(Moment(3, 300)) == (2, 0)
+    assert Regular(1000, "tokens").between(Moment(35, 3_500)) == (4, 3)
+    assert AtSteps((0, 2, 9)).between(Moment(50, 5_000)) == (0, 2)
 
 
 @pytest.mark.parametrize("total", [1, 6, 7, 8, 50])
-def test_of_tokens_what_is_left_is_reckoned_to_one_reading(total: int) -> None:
-    when, end = Regular(650, "tokens"), Moment(total, total * 100)
-    due = steps(when, total)
-    for step in range(total + 1):
-        left = sum(step < each < total for each in due)
-        assert left <= when.left(Moment(step, step * 100), end) <= left + 1
+def test_by_tokens_the_readings_between_are_counted_to_one(total: int) -> None:
+    when = Regular(650, "tokens")
+    between = sum(0 < step < total for step in steps(when, total))
+    assert between <= sum(when.between(Moment(total, total * 100))) <= between + 1

@@ -213,3 +213,16 @@ def test_a_very_long_run_makes_a_small_page() -> None:
     assert facts.training is not None
     losses = [point.loss_nats for point in facts.training.points]
     assert (min(losses), max(losses)) == (2.0, 2 + 96 / 97)
+
+
+def test_a_merge_weight_at_the_end_of_its_range_is_told() -> None:
+    edge = {"name": "weight of law", "value": 0.0, "bound": "lower", "says": "law is left out of the merge"}
+    run = full_run()
+    stages = [
+        dataclasses.replace(each, metrics={**each.metrics, "search": {"at_bounds": [edge]}})
+        if each.kind == "merge"
+        else each
+        for each in run.stages
+    ]
+    assert "law is left out of the merge" not in render(gather(run))
+    assert "<p>law is left out of the merge.</p>" in render(gather(dataclasses.replace(run, stages=stages)))

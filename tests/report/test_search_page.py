@@ -52,6 +52,12 @@ def test_the_finding_names_weight_reason_and_changes(found: WeightSearch) -> Non
     assert "general +0.0300" in words
 
 
+def test_a_number_at_its_bound_is_told(found: WeightSearch) -> None:
+    edge = {"name": "weight of <b>", "value": 1.0, "bound": "upper", "says": "weight of <b> is at 1"}
+    with_edge = WeightSearch.model_validate(found.model_dump() | {"at_bounds": [edge]})
+    assert "<p>weight of &lt;b&gt; is at 1.</p>" in render(with_edge, "2026-03-01T09:22:00+00:00")
+
+
 def test_the_chart_describes_itself(found: WeightSearch) -> None:
     svg = tried_merges(found)
     assert "3 merges, 2 on the front" in svg

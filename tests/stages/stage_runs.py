@@ -45,11 +45,12 @@ def run_stage(
     folder: Path,
     progress: Progress | None = None,
     seed: int = 17,
+    shared: Path | None = None,
 ) -> dict[str, Any]:
     """Run a stage into `folder / "output"`."""
     (folder / "output").mkdir(parents=True)
     (folder / "work").mkdir()
-    context = Context(folder / "output", folder / "work", seed, progress or Silent(), {})
+    context = Context(folder / "output", folder / "work", seed, progress or Silent(), {}, shared)
     metrics: dict[str, Any] = stage.run(stage.Config.model_validate(config), inputs, context)
     return metrics
 

@@ -71,7 +71,7 @@ def write(path: Path, *texts: str) -> dict[str, str]:
 def run(
     base: Artifact, tmp_path: Path, out: str = "out", seed: int = 17, **config: Any
 ) -> tuple[Path, dict[str, Any], list[str]]:
-    settings = {"heldout": 0.1, "sequence_length": 64, **config}
+    settings = {"heldout": 0.1, "heldout_min": {"documents": 1, "bytes": 1}, "sequence_length": 64, **config}
     heard = Heard()
     context = Context(output=tmp_path / out, work=tmp_path / "work", seed=seed, progress=heard, recipe={})
     metrics = STAGE.run(CorpusConfig.model_validate(settings), {"model": base}, context)
@@ -241,12 +241,13 @@ def test_self_generated_replay_passes_its_settings_on(
     wanted = {"tokens": 100, "length": 32, "batch": 4, "temperature": 0.7}
     corpus, _, _ = run(base, tmp_path, domain=[domain], replay={"self_generated": wanted})
     assert asked.pop("progress")
+    assert asked.pop("work").parent == tmp_path / "work"
     assert asked == {
         **wanted,
         "model_folder": base.path("model"),
         "seed": 17,
         "start_token": "<s>",
-        "work": tmp_path / "work" / "replay",
+        "end_token": "</s>",
     }
     counts = read_index(corpus).sources["replay"]
     assert counts.splits["train"].documents == 5
@@ -338,7 +339,7 @@ def test_an_empty_source_is_explained(
 
 def test_a_domain_that_cannot_be_split_is_explained(base: Artifact, tmp_path: Path) -> None:
     (tmp_path / "book.txt").write_text("a whole book")
-    with pytest.raises(DataError, match=r"none of the 1 documents was held out at heldout: 0\.01"):
+    with pytest.raises(DataError, match=r"20% of the 1 document, the most to be taken, are 0 documents"):
         run(base, tmp_path, domain=[{"path": str(tmp_path / "book.txt")}], heldout=0.01)
     texts = [f"text {number}" for number in range(3)]
     seed = next(seed for seed in range(1000) if _all_held_out(texts, seed))
@@ -356,3 +357,60 @@ def _all_held_out(texts: list[str], seed: int) -> bool:
 def test_an_unknown_token_stops_a_run_too(base: Artifact, domain: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no token 'nope'"):
         run(base, tmp_path, domain=[domain], end_token="nope")
+
+
+# The least held-out text
+
+
+def _files(folder: Path, count: int) -> dict[str, str]:
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:03d}.txt").write_text(f"Article {number}. " + "The party shall pay. " * 13)
+    return {"path": str(folder)}
+
+
+def test_three_hundred_files_never_hold_out_a_single_one(base: Artifact, tmp_path: Path) -> None:
+    """By default; a stage that takes more than the share says so."""
+    files, settings = _files(tmp_path / "legal", 300), {"heldout": 0.001, "heldout_min": {}}
+    corpus, _, messages = run(base, tmp_path, domain=[files], **settings)
+    held = read_index(corpus).sources["domain"].splits["heldout"]
+    assert held.documents == 8
+    assert held.bytes >= 2_000
+    assert any("heldout 0.001 gave less than heldout_min" in message for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("minimum", "count"), [({"documents": 30}, 30), ({"bytes": 6_000}, 22), ({"documents": 1, "bytes": 1}, 1)]
+)
+def test_the_least_held_out_text_is_a_setting(
+    base: Artifact, tmp_path: Path, minimum: dict[str, int], count: int
+) -> None:
+    corpus, _, _ = run(
+        base, tmp_path, domain=[_files(tmp_path / "legal", 300)], heldout=1e-6, heldout_min=minimum
+    )
+    assert read_index(corpus).sources["domain"].splits["heldout"].documents == count
+
+
+def test_so_is_how_much_of_the_corpus_may_be_taken_for_it(base: Artifact, tmp_path: Path) -> None:
+    files = _files(tmp_path / "legal", 30)
+    with pytest.raises(DataError, match=r"held-out text must have at least 8 documents"):
+        run(base, tmp_path, "few", domain=[files], heldout=0.01, heldout_min={})
+    corpus, _, _ = run(base, tmp_path, "more", domain=[files], heldout=0.01, heldout_min={"most": 0.4})
+    assert read_index(corpus).sources["domain"].splits["heldout"].documents == 8
+
+
+def test_general_text_has_the_same_minimum_before_anything_is_sampled(base: Artifact, tmp_path: Path) -> None:
+    sources = {"domain": [_files(tmp_path / "legal", 300)], "general": [_files(tmp_path / "general", 7)]}
+    sampled = {"replay": {"self_generated": {"tokens": 9}}}
+    with pytest.raises(DataError, match="general: 7 documents of"):
+        run(base, tmp_path, **sources, **sampled, heldout_min={})
+    run(base, tmp_path, **sources, heldout_min={"documents": 7, "bytes": 1_900})
+
+
+def test_what_is_held_out_beyond_the_share_is_in_no_training_text(base: Artifact, tmp_path: Path) -> None:
+    files = _files(tmp_path / "legal", 60)
+    corpus, _, _ = run(base, tmp_path, domain=[files], replay=[files], heldout=1e-6, heldout_min={})
+    held = {document.text for document in read_documents(corpus, "domain", "heldout")}
+    assert len(held) == 8
+    for source in ("domain", "replay"):
+        assert not held & {document.text for document in read_documents(corpus, source, "train")}

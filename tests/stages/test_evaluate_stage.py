@@ -9,12 +9,19 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from stage_runs import make_corpus, model_artifact, run_stage
+from stage_runs import artifact, make_corpus, model_artifact, run_stage
+from tiny import clinical_texts
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cpt.corpus import read_documents, read_index
+from cpt.corpus import Document, read_documents, read_index
+from cpt.corpus.build import write_source
+from cpt.corpus.split import always
 from cpt.errors import StageFailed
+from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.monitor import bits_per_byte as bits_per_byte_module
+from cpt.monitor.bits_per_byte import Scores, TokenisedText
 from cpt.stages.base import Artifact, Earlier, Silent
+from cpt.stages.documents import half_of
 from cpt.stages.evaluate import DOCUMENTS, STAGE
 from cpt.stages.evaluate import ITEMS as KEPT_ITEMS
 from cpt.stages.vocabulary import STAGE as VOCABULARY
@@ -81,6 +88,50 @@ def test_both_models_are_measured_on_the_same_documents(inputs, tmp_path: Path) 
         assert after == pytest.approx(scores["bits_per_byte"][probe]["after"]["value"])
         texts = {document.text for document in read_documents(corpus, probe, "heldout")}
         assert set(found["texts"]) == {sha256(text.encode()).hexdigest() for text in texts}
+
+
+def test_windows_hold_the_same_bytes_for_both_models(
+    inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows of as many tokens would give the extended model more context."""
+    read: list[TokenisedText] = []
+    score = bits_per_byte_module.score
+
+    def listening(model: Any, text: TokenisedText) -> Scores:
+        read.append(text)
+        return score(model, text)
+
+    monkeypatch.setattr(bits_per_byte_module, "score", listening)
+    scores = evaluate({"heldout_tokens": 100_000, "window": 16}, inputs, tmp_path)
+    stretches = []
+    for role, texts in (("before", read[:2]), ("after", read[2:])):
+        tokenizer = load_tokenizer(inputs[role].path("model"))
+        stretches.append(
+            [
+                tokenizer.decode(ids[context:].tolist())
+                for text in texts
+                for ids, context in zip(text.windows, text.context, strict=True)
+            ]
+        )
+    assert stretches[0] == stretches[1]
+    assert len(stretches[0]) > 2 * sum(found["documents"] for found in scores["bits_per_byte"].values())
+    assert read[2].tokens < read[0].tokens
+    for found in scores["bits_per_byte"].values():
+        assert 0 < found["windows"]["mean_context_bytes"] < found["windows"]["bytes_per_window"]
+        assert found["windows"]["unaligned_bytes"] == 0
+
+
+def test_both_models_are_measured_on_the_gpu(inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def on_device(model: torch.nn.Module, text: TokenisedText) -> Scores:
+        seen.append(next(model.parameters()).device.type)
+        return Scores(text.bytes + 1.0, text.bytes)
+
+    monkeypatch.setattr("cpt.packed.model.best_device", lambda: torch.device("meta"))
+    monkeypatch.setattr(bits_per_byte_module, "score", on_device)
+    evaluate({}, inputs, tmp_path)
+    assert seen == ["meta"] * 4
 
 
 def test_a_model_does_not_differ_from_itself(inputs, tmp_path: Path) -> None:
@@ -176,8 +227,36 @@ def test_files_are_references_and_are_checked_line_by_line(inputs, tmp_path: Pat
     assert STAGE.references(config) == [str(file)]
     [problem] = STAGE.check(config, {})
     assert (problem.file, problem.line, problem.key) == (str(file), 2, "tasks.1.path")
-    problems = STAGE.check(config, without_general(inputs, tmp_path))
-    assert [problem.key for problem in problems] == ["tasks.0.continuation_of", "tasks.1.path"]
+    without = without_general(inputs, tmp_path)["corpus"]
+    [problem] = STAGE.heldout_problems(config, without, halved=False)
+    assert (problem.key, problem.message) == (
+        "tasks.0.continuation_of",
+        "the corpus holds out no general text",
+    )
+
+
+def test_held_out_text_that_makes_no_item_is_found_with_the_corpus(inputs, tmp_path: Path) -> None:
+    """On all of it, and on the half that is left where merge weights are searched."""
+    folder = tmp_path / "few"
+    texts = clinical_texts()[:6]
+    search = [text for text in texts if half_of(text) == "search"]
+    assert 0 < len(search) < len(texts)
+    config = STAGE.Config.model_validate({"tasks": [{"name": "a", "continuation_of": "domain"}]})
+
+    def keys(texts: list[str], halved: bool) -> list[str | None]:
+        write_source(folder / "corpus", "domain", _documents(texts), always("heldout"), set())
+        found = STAGE.heldout_problems(config, artifact("corpus", folder, "corpus"), halved)
+        return [problem.key for problem in found]
+
+    assert STAGE.heldout_problems(config, inputs["corpus"], halved=False) == []
+    assert keys(texts, halved=False) == []
+    assert keys(texts[:1], halved=False) == ["tasks.0.continuation_of"]
+    assert keys(texts, halved=True) == ["tasks.0.continuation_of"]
+    assert keys(search, halved=True) == ["tasks.0.continuation_of", None]
+
+
+def _documents(texts: list[str]) -> list[Document]:
+    return [Document(str(number), text) for number, text in enumerate(texts)]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import torch
 from adapted import write_base_and_adapted
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from stage_runs import make_corpus, model_artifact, run_stage
-from tiny import write_jsonl
+from stage_runs import Heard, make_corpus, model_artifact, run_stage
+from tiny import clinical_texts, varied_texts, write_jsonl
 
 from cpt.corpus import read_index
 from cpt.errors import GateFailed
@@ -20,12 +20,17 @@ from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.monitor.bits_per_byte import score, tokenise_text
 from cpt.packed.model import PackedLanguageModel, load_model
 from cpt.recipe.load import load
-from cpt.stages.base import Artifact, Earlier, WiringError
+from cpt.stages.base import Artifact, Earlier, Silent, WiringError
 from cpt.stages.documents import half_of, heldout_texts
 from cpt.stages.evaluate import DOCUMENTS
 from cpt.stages.evaluate import STAGE as EVALUATE
 from cpt.stages.merge import STAGE
-from cpt.stages.merge_search import LOG
+from cpt.stages.merge_config import MergeSearch
+from cpt.stages.merge_search import LOG, Material, Measured
+from cpt.stages.vocabulary_change import change_vocabulary
+from cpt.stages.vocabulary_config import VocabularyConfig
+from merging.plan import plan
+from merging.request import Parent, Request
 
 MODEL = [{"from": "one"}]
 SEARCH = {"points": 5, "precision": "fp32", "tokens": 2_000}
@@ -45,8 +50,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
     }
 
 
-def merge(inputs, folder: Path, models: Any = MODEL, **more: Any) -> dict[str, Any]:
-    return run_stage(STAGE, {"models": models} | more, inputs, folder)
+def merge(inputs, folder: Path, models: Any = MODEL, progress: Any = None, **more: Any) -> dict[str, Any]:
+    return run_stage(STAGE, {"models": models} | more, inputs, folder, progress)
+
+
+def card_of(folder: Path) -> str:
+    return (folder / "output/model/README.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +101,31 @@ def test_gain_and_rise_are_those_of_the_half_that_is_not_reported_on(plain, inpu
             bits.append(score(PackedLanguageModel(load_model(folder)), text).bits_per_byte)
         assert change == pytest.approx(bits[1] - bits[0], abs=1e-5)
     assert point["domain_gain"] > 0 < point["general_rise"]
+
+
+def test_windows_hold_the_same_bytes_for_the_base_and_for_merges(tiny_model: Path, tmp_path: Path) -> None:
+    """Merges whose vocabulary has more tokens than the base's would read more of a text in one window."""
+    extended, change = tmp_path / "extended", VocabularyConfig.model_validate({"extend": {"tokens": 40}})
+    change_vocabulary(change, tiny_model, lambda: iter(clinical_texts()), extended, seed=1, progress=Silent())
+    request = Request(
+        "linear", (Parent("one", extended, parameters={"weight": 1.0}),), Parent("b", tiny_model)
+    )
+    texts = {"domain": clinical_texts()[:9], "general": varied_texts(9)}
+    settings = MergeSearch.model_validate(SEARCH | {"window": 16})
+    measured = Measured(plan(request), settings, Material(texts, "<s>", 3), tmp_path, Silent())
+    (base, merge) = measured._tokenised.values()
+    for name in texts:
+        stretches = [
+            [
+                load_tokenizer(folder).decode(ids[context:].tolist())
+                for ids, context in zip(text.windows, text.context, strict=True)
+            ]
+            for folder, text in ((tiny_model, base[name]), (extended, merge[name]))
+        ]
+        assert stretches[0] == stretches[1]
+        assert len(stretches[0]) > 20
+    assert merge["domain"].tokens < base["domain"].tokens
+    assert measured.key["windows"]["domain"]["least_context_bytes"] == 0
 
 
 def test_evaluate_reads_the_other_half(plain, inputs, tmp_path: Path) -> None:
@@ -169,22 +203,28 @@ def test_a_budget_lowers_the_weight_until_it_holds(plain, inputs, tmp_path: Path
     assert gate["verdict"] == "held"
     assert gate["value"] + 1.645 * gate["error"] <= rise / 4
     assert 0 < held["weights"]["one"] < 1
+    assert held["search"]["at_bounds"] == []
+    assert "bound" not in card_of(tmp_path).partition("Chosen by a search")[2].partition("Budget")[0]
     assert held["search"]["why"] == "the largest gain that keeps the budget"
 
 
 def test_where_no_weight_keeps_the_budget_the_best_compromise_is_kept(inputs, tmp_path: Path) -> None:
     narrow = SEARCH | {"bounds": [0.8, 1.0], "points": 3}
     with pytest.raises(
-        GateFailed, match="no weights that were tried keep the budget: general <= 0 is broken"
+        GateFailed,
+        match=r"no weights .* are shown to keep the budget: merge\.gates\.0: general <= 0 is broken",
     ) as e:
         merge(inputs, tmp_path / "fail", search=narrow, gates=[{"budget": "general <= 0"}])
     assert e.value.exit_code == 3
     assert e.value.metrics["weights"] == {"one": 0.8}
+    (edge,) = e.value.metrics["search"]["at_bounds"]
+    assert (edge["name"], edge["value"], edge["bound"]) == ("weight of one", 0.8, "lower")
+    assert "Weight of one is at its lower bound 0.8: lower `bounds`" in card_of(tmp_path / "fail")
     assert e.value.metrics["gates"][0]["verdict"] == "broken"
     assert (tmp_path / "fail/output/model/model.safetensors").exists()
-    warned = merge(
-        inputs, tmp_path / "warn", search=narrow, gates=[{"budget": "general <= 0", "action": "warn"}]
-    )
+    warning, heard = [{"budget": "general <= 0", "action": "warn"}], Heard()
+    warned = merge(inputs, tmp_path / "warn", search=narrow, gates=warning, progress=heard)
+    assert any("is at its lower bound 0.8" in message for message in heard.messages)
     assert warned["gates"][0]["verdict"] == "broken"
     assert warned["weights"] == {"one": 0.8}
 
@@ -321,9 +361,9 @@ def test_what_cannot_be_searched_is_found_before_any_stage_runs(
 
 def test_too_little_held_out_text_is_found_before_the_search(inputs, tmp_path: Path) -> None:
     config = STAGE.Config.model_validate({"models": MODEL, "search": {}})
-    assert STAGE.check(config, inputs) == []
-    without = {**inputs, "corpus": make_corpus(inputs["base"], tmp_path, general=False)}
-    (problem,) = STAGE.check(config, without)
+    assert STAGE.heldout_problems(config, inputs["corpus"], halved=False) == []
+    without = make_corpus(inputs["base"], tmp_path, general=False)
+    (problem,) = STAGE.heldout_problems(config, without, halved=False)
     assert "held-out general text is 0 documents" in problem.message
     assert problem.key == "search"
 

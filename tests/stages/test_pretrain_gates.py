@@ -8,10 +8,16 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from stage_runs import artifact
 from tiny import varied_texts, write_jsonl
 
+from cpt.corpus import Document
+from cpt.corpus.build import write_source
+from cpt.corpus.split import always
 from cpt.errors import GateFailed
 from cpt.monitor.gates import Gate
+from cpt.stages.monitor_config import Monitor
+from cpt.stages.pretrain import STAGE as PRETRAIN
 from cpt.stages.pretrain_gates import (
     Setting,
     gate_problems,
@@ -145,13 +151,76 @@ def test_which_rows_replay_may_take() -> None:
     assert least_rows([gate("general <= 0.1", "raise-replay")], 4, 8) == 4
 
 
+ROW = {
+    "key": "learn.gates.0",
+    "budget": "general <= +0.02",
+    "probe": "general",
+    "unit": "bits per byte",
+    "verdict": "broken",
+    "action": "stop",
+    "value": 0.03,
+    "items": 8,
+    "needed_items": 111,
+    "why": "general rose",
+}
+
+
+def failed(*rows: dict[str, Any], **monitor: Any) -> GateFailed:
+    with pytest.raises(GateFailed) as found:
+        require_budgets({"gates": rows, "tokens": 5}, Monitor.model_validate(monitor), "learn")
+    return found.value
+
+
 def test_a_broken_budget_fails_the_stage_with_its_metrics() -> None:
-    row = {"budget": "general <= +0.02", "verdict": "broken", "action": "stop", "why": "general rose"}
-    with pytest.raises(GateFailed, match=r"general <= \+0\.02 is broken: general rose") as failed:
-        require_budgets({"gates": [row], "tokens": 5})
-    assert failed.value.exit_code == 3
-    assert failed.value.metrics["tokens"] == 5
-    require_budgets({"gates": [{**row, "action": "warn"}, {**row, "verdict": "at risk"}]})
+    found = failed(ROW)
+    assert found.message == "learn.gates.0: general <= +0.02 is broken: general rose"
+    assert (found.exit_code, found.verdict) == (3, "broken")
+    assert found.metrics["tokens"] == 5
+    assert found.hint == (
+        "The result is kept. Use more replay, a lower rate or fewer tokens; or widen the budget."
+    )
+    require_budgets({"gates": [{**ROW, "action": "warn"}, {**ROW, "verdict": "held"}]}, Monitor(), "learn")
+
+
+def test_a_budget_that_is_not_shown_to_be_held_has_an_exit_code_of_its_own_and_a_remedy() -> None:
+    unshown = {**ROW, "verdict": "not shown"}
+    found = failed(unshown)
+    assert found.message == "learn.gates.0: general <= +0.02 is not shown: general rose"
+    assert (found.exit_code, found.verdict) == (4, "not shown")
+    assert found.hint == (
+        "The result is kept. general: about 111 documents would show it, in place of 8: raise "
+        "learn.monitor.tokens about 14-fold (the text must have as many), or widen the budget."
+    )
+    require_budgets({"gates": [{**unshown, "action": "warn"}]}, Monitor(), "learn")
+    both = failed(unshown, {**ROW, "key": "learn.gates.1"})
+    assert (both.exit_code, both.verdict) == (3, "broken")
+    assert "learn.gates.0" in both.message
+    assert "learn.gates.1" in both.message
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"needed_items": None, "items": 1}, "known only from several documents: raise learn.monitor.tokens"),
+        ({"needed_items": None}, "no sample shows a rise of nothing; widen the budget"),
+        ({"needed_items": 7}, "the rise is too near the limit for 8 documents: lower it, or widen"),
+        ({"value": None, "items": None, "needed_items": None}, "raise learn.monitor.tokens, or hold out"),
+        ({"probe": "chat"}, "raise learn.monitor.texts.chat.tokens about 14-fold"),
+        ({"probe": "piqa", "unit": "accuracy"}, "questions would show it"),
+        ({"probe": "piqa", "unit": "accuracy"}, "raise learn.monitor.tasks.piqa.items"),
+        ({"probe": "drift", "unit": "nats per token"}, "samples would show it, in place of 8: raise learn."),
+        ({"probe": "drift", "unit": "nats per token"}, "learn.monitor.drift.tokens"),
+    ],
+)
+def test_the_remedy_names_the_setting(row: dict[str, Any], words: str) -> None:
+    texts = {"chat": {"sources": [{"path": "chat.jsonl"}]}}
+    found = failed({**ROW, "verdict": "not shown", **row}, texts=texts, tasks={"piqa": {}})
+    assert words in (found.hint or "")
+
+
+def test_the_trade_off_of_stop_is_a_setting_no_more() -> None:
+    with pytest.raises(ValueError, match="`trade_off` is no longer a setting"):
+        gate("general <= +0.02", "stop", trade_off=2)
 
 
 def test_figures_are_of_the_weights_that_are_the_result() -> None:
@@ -208,3 +277,22 @@ def test_what_actions_depend_on_is_what_they_bound_and_what_stop_weighs() -> Non
     assert acted_upon([gate("general <= 0.1"), gate("drift <= 1", "lower-rate")]) == {"drift"}
     assert acted_upon([gate("piqa >= -1 point", "stop")]) == {"piqa", "domain"}
     assert acted_upon([]) == frozenset()
+
+
+def test_gates_without_text_to_watch_are_found_when_the_corpus_ends(tmp_path: Path) -> None:
+    """Also where another model, which is not there yet, will read it."""
+
+    def keys(action: str = "fail", **held: int) -> list[str | None]:
+        folder = tmp_path / f"{action}-{held}"
+        for name, count in held.items():
+            documents = [Document(str(number), f"{name} {number}") for number in range(count)]
+            write_source(folder / "corpus", name, documents, always("heldout"), set())
+        gates = [{"budget": f"{name} <= +0.02", "action": action} for name in ("general", "domain")]
+        config = PRETRAIN.Config.model_validate({"tokens": 900, "gates": gates})
+        corpus = artifact("corpus", folder, "corpus")
+        return [problem.key for problem in PRETRAIN.heldout_problems(config, corpus, halved=False)]
+
+    assert keys(domain=8, general=8) == []
+    assert keys(domain=8) == ["gates.0.budget"]
+    assert keys(domain=7, general=8) == ["gates.1.budget"]
+    assert keys(domain=7, general=8, action="warn") == []

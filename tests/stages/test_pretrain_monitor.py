@@ -1,6 +1,7 @@
 """What the pretrain stage measures while it trains: every setting of the monitor, and what is kept of it."""
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -236,8 +237,8 @@ def test_the_budget_leaves_out_what_it_must_and_the_summary_says_so(inputs, tmp_
 @pytest.mark.parametrize(
     ("tokens", "said"),
     [
-        (2, "on one document, so its noise is not known"),
-        (60, " standard errors on, and until then every budget of it holds"),
+        (2, "on one document, so its noise is not known, and no budget of it can be shown to be held"),
+        (60, " standard errors beyond its limit on, and held or broken at the end only "),
     ],
 )
 def test_a_text_of_too_few_documents_is_told(inputs, tmp_path: Path, tokens: int, said: str) -> None:
@@ -295,6 +296,33 @@ def test_of_a_gates_own_text_no_more_is_read_before_the_run_than_shows_that_it_h
     assert problems(40, "wheel:none==1/text.jsonl") == []  # it is not fetched for that
 
 
+def test_the_plan_and_the_start_say_what_rise_a_gates_text_can_show(inputs, tmp_path: Path) -> None:
+    settings = config(tokens=None) | {"gates": [{"budget": "general <= +0.02", "action": "warn"}]}
+    planned = PRETRAIN.forecast(PretrainConfig.model_validate(settings), inputs, {})
+    heard = Heard()
+    run_stage(PRETRAIN, settings, inputs, tmp_path, heard)
+    (said,) = (message for message in heard.messages if message.startswith("general <= +0.02: "))
+    for text in (planned, said):
+        assert "documents of general are read" in text
+        assert "a true rise of " in text
+        assert "documents: give the text more documents" in text
+    assert any(message.startswith("probes domain ") for message in heard.messages)
+
+
+def test_two_runs_and_a_slow_clock_give_the_same_readings(
+    inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = time.perf_counter
+    found = []
+    for name, now in {"one": clock, "two": clock, "slow": lambda: clock() ** 3}.items():
+        monkeypatch.setattr(time, "perf_counter", now)
+        run_stage(PRETRAIN, config(every=1, budget="40%"), inputs, tmp_path / name)
+        lines = (tmp_path / name / "output/training/probes.jsonl").read_text().splitlines()
+        found.append([json.loads(line) | {"seconds": 0} for line in lines])
+    assert found[0] == found[1] == found[2]
+    assert 0 < min(reading["share"] for reading in found[0]) < 1
+
+
 def test_what_is_said_of_the_time_is_what_was_measured(inputs, tmp_path: Path) -> None:
     metrics = run_stage(PRETRAIN, config(samples={"texts": 1, "tokens": 2}, every=1), inputs, tmp_path)
     assert metrics["monitor"]["share"] == pytest.approx(metrics["probe_seconds"] / metrics["seconds"])
@@ -307,6 +335,9 @@ def test_the_plan_names_what_is_probed(inputs, chat: str) -> None:
     made = PretrainConfig.model_validate(
         {"tokens": 900, "monitor": {"texts": {"chat": text}, "tasks": {"piqa": {}}, "drift": {}}}
     )
-    probes = "probes domain, general, chat, piqa, drift, weights within 5% of the time"
+    probes = "probes domain, general, chat, piqa, drift, weights within 5% of the training's work"
     assert PRETRAIN.forecast(made, {}, {}) == f"900 tokens; {probes}"
-    assert PRETRAIN.forecast(made, inputs, {}).endswith(probes)
+    counted = PRETRAIN.forecast(made, inputs, {})
+    for name in ("domain", "general", "chat", "piqa", "drift", "weights"):
+        assert f"{name} 2 of " in counted
+    assert "of the training's work of 5% allowed; the first and last readings take " in counted

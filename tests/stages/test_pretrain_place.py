@@ -76,6 +76,15 @@ def test_rows_of_new_tokens_train_apart_only_if_a_vocabulary_stage_brings_some(r
     assert problems(recipe_file, DIVIDED) == []
 
 
+def test_a_merge_hands_new_tokens_on(recipe_file: Path) -> None:
+    again = "{name: again, from: merge, tokens: 1000, trains: {kind: layers, layers: 0}}"
+    merge = "{models: [{from: pretrain, weight: 0.5}]}"
+    recipe_file.write_text(recipe_file.read_text() + f"  - merge: {merge}\n  - pretrain: {again}\n")
+    ((where, message),) = problems(recipe_file, DIVIDED)
+    assert where == "again.trains"
+    assert "FSDP2 divides them" in message
+
+
 @pytest.mark.parametrize("command", ["validate", "plan", "run"])
 def test_commands_tell_it_for_the_words_after_the_dashes(
     recipe_file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, command: str

@@ -1,47 +1,200 @@
-"""What gates cost beyond the time budget is said before training."""
+"""The work of probes, and the sizes of their samples, planned before training."""
 
 from __future__ import annotations
+
+import math
+from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
 
-from cpt.monitor.budget import NEEDED, SMALLEST
+from cpt.monitor.budget import FORWARD, NEEDED, NEW_TOKENS, SMALLEST, WEIGHTS, planned_shares
 from cpt.monitor.gates import Gate
+from cpt.monitor.noise import needed_error
+from cpt.monitor.schedule import Moment
+from cpt.recipe.load import load
+from cpt.stages.corpus_config import CorpusConfig
 from cpt.stages.monitor_config import Monitor
-from cpt.stages.probing_cost import asked_for, over_budget
+from cpt.stages.pretrain_config import PretrainConfig
+from cpt.stages.pretrain_plan import Facts, Reading
+from cpt.stages.probing_cost import ITEM, PROMPT, allowance_of, asked_for, over_budget, planned_readings
+from cpt.stages.probing_sizes import (
+    LEAST,
+    SPREAD,
+    USUAL,
+    Sizes,
+    documents_needed,
+    sizes_of,
+    spread,
+    tightest,
+)
 
 GATE = TypeAdapter(Gate)
 MORE = GATE.validate_python({"budget": "general <= +0.01", "action": "raise-replay"})
 WARN = GATE.validate_python({"budget": "general <= +0.01", "action": "warn"})
-SOURCE = {"sources": [{"path": "a.jsonl"}], "tokens": 50}
+SOURCE = {"sources": [{"path": "a.jsonl"}], "tokens": 50, "every": 3}
+HELD_OUT = ("domain", "general")
+END = Moment(400, 10_000)
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
-def test_every_text_is_counted_with_its_tokens() -> None:
-    monitor = Monitor.model_validate({"tokens": 300, "texts": {"chat": SOURCE}, "drift": {"tokens": 70}})
-    found = {name: tokens for name, tokens, _ in asked_for(monitor, ("domain", "general"))}
-    assert found == {"domain": 300, "general": 300, "chat": 50, "drift": 70}
+def monitor(**settings: object) -> Monitor:
+    return Monitor.model_validate({"weights": None, "samples": None} | settings)
+
+
+def demands(monitor: Monitor, gate: Gate, end: Moment = END):
+    return asked_for(monitor, [gate], dict.fromkeys(HELD_OUT, 1_000), end)
+
+
+def test_every_probe_is_counted_with_its_work() -> None:
+    asked = monitor(texts={"chat": SOURCE}, drift={"tokens": 70}, tasks={"piqa": {"items": 20}}, weights={})
+    found = asked_for(asked, [MORE], {"domain": 300, "general": 300, "chat": 50}, END, new_tokens=True)
+    assert {name: each.work for name, each in found.items()} == {
+        "domain": 300 * FORWARD,
+        "general": 300 * FORWARD,
+        "chat": 50 * FORWARD,
+        "piqa": 20 * ITEM * FORWARD,
+        "drift": 70 * FORWARD,
+        "weights": WEIGHTS,
+        "new-tokens": NEW_TOKENS,
+    }
+    assert [name for name, each in found.items() if each.gated] == ["general"]
+    assert [name for name, each in found.items() if not each.divisible] == ["weights", "new-tokens"]
+    assert (found["chat"].early, found["chat"].later) == (2, 133)
+    assert "weights" not in asked_for(asked, [], {}, END, weights=False)
+
+
+def test_what_is_sampled_beside_the_training_is_counted() -> None:
+    samples = {"texts": 3, "tokens": 6}
+    allowance = allowance_of(monitor(samples=samples, drift={"tokens": 90}), sources=2)
+    assert allowance is not None
+    assert allowance.share == 0.05
+    assert allowance.beside == pytest.approx((90 + 2 * 2 * 3 * (PROMPT + 6)) / 3)
+    assert allowance_of(monitor(budget=None), sources=2) is None
 
 
 @pytest.mark.parametrize(
-    ("budget", "gate", "tokens", "said"),
-    [(0.05, MORE, 10_000, True), (0.5, MORE, 10_000, False), (0.05, MORE, 100_000, False),
-     (0.05, WARN, 10_000, False), (None, MORE, 10_000, False)],
+    ("budget", "gate", "tokens", "share"),
+    [(0.05, MORE, 10_000, (4 + SMALLEST * NEEDED) / 30), (0.5, MORE, 10_000, None), (0.05, MORE, 100_000, None),
+     (0.05, WARN, 10_000, 4 / 30), (0.2, WARN, 10_000, None), (None, MORE, 10_000, None)],
 )  # fmt: skip
-def test_it_is_said_if_an_acting_gate_needs_more_than_the_budget(
-    budget: float | None, gate: Gate, tokens: int, said: bool
+def test_it_is_said_if_what_is_read_in_any_case_exceeds_the_budget(
+    budget: float | None, gate: Gate, tokens: int, share: float | None
 ) -> None:
-    monitor = Monitor(tokens=1000, budget=budget)
-    found = over_budget(monitor, [gate], asked_for(monitor, ("domain", "general")), tokens, None)
-    assert (found is not None) == said
+    asked = monitor(budget=budget)
+    found = over_budget(allowance_of(asked, 2), demands(asked, gate), tokens)
+    assert (found is not None) == (share is not None)
     if found:
-        share = (4 + SMALLEST * NEEDED) * 1000 / (3 * tokens)
-        assert f"those that gates need (general), take about {share:.0%}" in found
-        assert "more than the budget of 5%" in found
+        assert f"take {share:.1%} of the training's work, more than the budget of 5%" in found
+        assert ("those that gates need (general)" in found) == (gate is MORE)
 
 
 def test_no_more_readings_are_counted_than_are_due() -> None:
-    monitor = Monitor(tokens=1000, every=10)
-    reads = asked_for(monitor, ("general",))
-    few, all_ = (over_budget(monitor, [MORE], reads, 10_000, steps) for steps in (4, 400))
-    assert f"{(2 + SMALLEST * 2) / 30:.0%}" in str(few)
-    assert f"{(2 + SMALLEST * NEEDED) / 30:.0%}" in str(all_)
+    asked = monitor(every=10)
+    found = over_budget(allowance_of(asked, 2), demands(asked, MORE, Moment(4, 10_000)), 10_000)
+    assert f"{(4 + SMALLEST * 2) / 30:.1%}" in str(found)
+
+
+def test_the_plan_counts_readings_and_their_work() -> None:
+    asked = monitor(every=100)
+    said = planned_readings(allowance_of(asked, 2), demands(asked, WARN), 10_000)
+    work = f"{2 / 30:.1%}"
+    total = f"{4 / 30:.1%} of the training's work of 5% allowed"
+    assert said == f"probes domain 2 of 12 readings ({work}), general 2 of 12 readings ({work}): {total}"
+    free = planned_readings(None, demands(asked, WARN), 10_000)
+    assert free.startswith(f"probes domain 12 of 12 readings ({12 / 30:.1%}), ")
+    assert free.endswith("of the training's work")
+    part = planned_readings(allowance_of(monitor(every=100, budget=0.4), 2), demands(asked, WARN), 10_000)
+    assert "domain 12 of 12 readings on 25% of its sample or more" in part
+
+
+def sizes(limit: float | None, tokens: int = 10**9, **settings: object) -> Sizes:
+    gates = (
+        []
+        if limit is None
+        else [GATE.validate_python({"budget": f"general <= +{limit:g}", "action": "warn"})]
+    )
+    return sizes_of(monitor(**settings), gates, HELD_OUT, Moment(400, tokens))
+
+
+def test_a_sample_grows_as_its_limit_shrinks() -> None:
+    read = [sizes(limit).tokens("general", USUAL) for limit in (None, 0.08, 0.04, 0.02, 0.01)]
+    assert read[:2] == [LEAST, 8 * 1024]
+    assert read[1] < read[2] < read[3] < read[4]
+    for limit, tokens in zip((0.02, 0.01), read[3:], strict=True):
+        assert SPREAD / math.sqrt(tokens / USUAL) == pytest.approx(needed_error(limit), rel=0.02)
+    assert sizes(0.01).tokens("domain", USUAL) == LEAST
+
+
+def test_tokens_that_are_given_are_kept() -> None:
+    assert sizes(0.01, tokens=10**9, **{"texts": {}}).tokens("general") > 100_000
+    given = sizes_of(Monitor(tokens=900), [MORE], HELD_OUT, END)
+    assert [given.tokens(name, USUAL) for name in HELD_OUT] == [900, 900]
+    own = monitor(texts={"chat": SOURCE})
+    assert sizes_of(own, [MORE], HELD_OUT, END).tokens("chat") == 50
+
+
+def test_short_documents_are_taken_to_differ_more() -> None:
+    assert spread(USUAL) == spread(1_000) == SPREAD
+    assert spread(USUAL / 4) == pytest.approx(2 * SPREAD)
+    assert documents_needed(0.02, USUAL / 4) == pytest.approx(4 * documents_needed(0.02, USUAL), rel=0.01)
+    assert documents_needed(0, USUAL) is None
+
+
+def test_no_more_is_read_than_the_work_budget_pays_for() -> None:
+    asked = monitor(every=100)
+    for tokens in (2_000_000, 5_000_000):
+        end = Moment(400, tokens)
+        found = sizes_of(asked, [MORE], HELD_OUT, end)
+        read = {name: found.tokens(name, USUAL) for name in HELD_OUT}
+        assert LEAST < read["general"] < found.tokens("general", 10**4)
+        assert read["general"] == math.ceil(found.paid)
+        planned = asked_for(asked, [MORE], read, end)
+        shares = planned_shares(allowance_of(asked, 2), tokens, planned)
+        assert sum(planned[name].done(shares[name]) for name in read) <= 0.05 * tokens
+        assert sum(share > 0 for share in shares["domain"]) > 2, "others are read, too"
+    poor = sizes_of(asked, [MORE], HELD_OUT, Moment(400, 1_000))
+    assert poor.tokens("general", USUAL) == 8 * 1024
+
+
+def test_the_tightest_limit_of_a_text_counts() -> None:
+    gates = [
+        GATE.validate_python({"budget": budget, "action": "warn"})
+        for budget in ("general <= +0.03", "general <= +0.02", "general recovers within 20%", "drift <= 0.1")
+    ]
+    found = tightest(gates, HELD_OUT)
+    assert {name: each.limit for name, each in found.items()} == {"general": 0.02}
+
+
+def test_what_a_sample_can_show_is_said() -> None:
+    found = sizes(0.02)
+    needed = documents_needed(0.02, USUAL)
+    assert needed is not None
+    enough = found.shown("general", needed * USUAL, needed, 10_000)
+    assert enough.startswith(f"general <= +0.02: {needed:,} documents of general are read, ")
+    assert "expected standard error of 0.002: a true rise of 0.027 or more is found" in enough
+    assert "takes" not in enough
+    few = found.shown("general", 40 * USUAL, 40, 40)
+    assert "a true rise of 0.041 or more" in few
+    assert few.endswith(f"to find 0.027 takes {needed:,} documents: give the text more documents")
+    assert found.shown("general", 40 * USUAL, 40, 900).endswith(
+        "raise monitor.budget, or train on more tokens"
+    )
+    given = sizes_of(Monitor(tokens=900), [MORE], HELD_OUT, END)
+    assert given.shown("general", 900, 5, 900).endswith("raise its `tokens`, or leave them out")
+    assert "found" not in found.shown("general", 100, 1, 900)
+    assert found.asked("general").endswith(f"takes about {needed:,} documents of {USUAL} tokens")
+
+
+def test_the_quickstart_shows_its_gap_with_eight_readings_and_more() -> None:
+    recipe = load(RECIPES / "quickstart.yaml")
+    corpus, pretrain = (
+        next(step.located for step in recipe.steps if isinstance(step.located, kind))
+        for kind in (CorpusConfig, PretrainConfig)
+    )
+    facts = Facts.of(pretrain, {}, {"corpus": [corpus], "model": []})
+    assert facts.end is not None
+    reading = Reading.of(pretrain, facts, facts.end, {})
+    shares = planned_shares(reading.allowance, facts.end.tokens, reading.demands)
+    for name in HELD_OUT:
+        assert 2 + sum(share > 0 for share in shares[name]) >= 8

@@ -23,7 +23,7 @@ GATE = TypeAdapter(Gate)
 
 MORE = {"budget": "general <= +0.02", "action": "raise-replay", "most": 0.75}
 SLOWER = {"budget": "general <= +0.02", "action": "lower-rate", "factor": 0.5, "least": 0.2}
-END = {"budget": "general <= +0.06", "action": "stop", "trade_off": 3.9, "after": 0.1}
+END = {"budget": "general <= +0.06", "action": "stop", "after": 0.1}
 BACK = {"budget": "general <= +0.05", "action": "roll-back", "times": 2, "factor": 0.1, "after": 0.1}
 
 
@@ -67,6 +67,7 @@ class Distance:
     kind: ClassVar[Kind] = "text"
     unit: ClassVar[Unit] = "bits per byte"
     divisible: ClassVar[bool] = False
+    work: ClassVar[float] = 1.0
     relative: ClassVar[bool] = False
 
     def read(self, subject: Subject, share: float) -> Items:

@@ -29,7 +29,11 @@ STEPS = 24
 
 
 PLAIN = dataclasses.replace(
-    SETTINGS, steps=STEPS, schedule=Constant(peak=1e-3, warmup=0), checkpoint=Checkpoints(every=5)
+    SETTINGS,
+    stage="learn",
+    steps=STEPS,
+    schedule=Constant(peak=1e-3, warmup=0),
+    checkpoint=Checkpoints(every=5),
 )
 
 
@@ -91,7 +95,20 @@ def test_replay_is_raised_from_the_next_step_on(tiny_model: Path, tmp_path: Path
     assert not equal(plain, weights)
     raised = result.actions[0]
     assert raised.keys() == {
-        *("step", "tokens", "budget", "probe", "action", "value", "error", "from", "to", "why")
+        *(
+            "step",
+            "tokens",
+            "key",
+            "budget",
+            "probe",
+            "action",
+            "value",
+            "error",
+            "from",
+            "to",
+            "result",
+            "why",
+        )
     }
     assert (raised["action"], raised["from"], raised["to"]) == ("raise-replay", 0.25, 0.5)
     assert summary(result.actions)[-1][3] == 0.75
@@ -102,7 +119,8 @@ def test_replay_is_raised_from_the_next_step_on(tiny_model: Path, tmp_path: Path
     assert result.phases[:2] == [(0, 1), (first, 2)]
     counts = [sum(row.source == "replay" for row in Phased(result.phases).batch(s)) for s in range(STEPS)]
     assert result.ledger["replay"]["sequences"] == sum(counts)
-    assert any(f"step {first}: replay is raised from 0.25 to 0.5" in text for text in said)
+    assert any(f"step {first}: learn.gates.0: replay is raised from 0.25 to 0.5" in text for text in said)
+    assert raised["key"] == "learn.gates.0"
 
 
 def test_the_rate_is_lowered(tiny_model: Path, tmp_path: Path) -> None:
@@ -113,8 +131,8 @@ def test_the_rate_is_lowered(tiny_model: Path, tmp_path: Path) -> None:
     assert [action["to"] for action in result.actions] == [0.5, 0.25, 0.2]
 
 
-def test_stop_ends_at_the_best_point(tiny_model: Path, tmp_path: Path) -> None:
-    probes = forgetting(tiny_model)
+def noted(probes: list[Any]) -> dict[int, dict[str, torch.Tensor]]:
+    """Weights at each reading of the first probe, by its number."""
     kept: dict[int, dict[str, torch.Tensor]] = {}
     read = probes[0].read
 
@@ -124,20 +142,68 @@ def test_stop_ends_at_the_best_point(tiny_model: Path, tmp_path: Path) -> None:
         return read(subject, share)
 
     probes[0].read = noting
-    weights, result, _ = run(tiny_model, tmp_path, END, probes=probes)
+    return kept
+
+
+def rises(result: Result, probe: str) -> dict[int, float]:
+    return {r.step: r.rise for r in result.readings if r.probe == probe}
+
+
+def test_stop_ends_at_the_best_point_within_the_budget(tiny_model: Path, tmp_path: Path) -> None:
+    """The domain gains more and more, whatever it costs: only what is within the budget may be the result."""
+    probes = forgetting(tiny_model)
+    kept = noted(probes)
+    weights, result, said = run(tiny_model, tmp_path, END, probes=probes)
     assert result.ended is not None
-    general = {r.step: r.rise for r in result.readings if r.probe == "general"}
-    domain = {r.step: -r.rise for r in result.readings if r.probe == "domain"}
-    worth = {step: domain[step] - 3.9 * max(0.0, general[step]) for step in general if step}
-    best = max(worth, key=lambda step: worth[step])
+    general, domain = rises(result, "general"), rises(result, "domain")
+    errors = {r.step: r.rise_error for r in result.readings if r.probe == "general"}
+    within = [step for step in general if general[step] + 1.685 * errors[step] <= 0.06]  # t of 40 documents
+    best = min(within, key=lambda step: domain[step])
+    assert 0 < best < max(general)
+    assert domain[max(domain)] < domain[best]
     assert result.ended["result_step"] == best < result.ended["step"] == result.steps < STEPS
     assert equal(weights, kept[sorted(general).index(best)])
     assert summary(result.actions)[-1] == (result.steps, "stop", None, best)
+    chosen = result.actions[-1]["result"]
+    assert chosen.startswith(f"the best point within the budgets, step {best} (domain fell by ")
+    assert result.ended["result"] == chosen
+    assert any(f"learn.gates.0: the run ends, and its result is {chosen}: general rose" in t for t in said)
     trained = sum(len(row.tokens) for step in range(best) for row in Phased().batch(step))
     assert result.tokens == trained
     assert sum(entry.get("skipped_sequences", 0) for entry in result.ledger.values()) == 4 * (
         result.steps - best
     )
+
+
+def test_where_no_point_is_within_the_budget_stop_returns_the_start(tiny_model: Path, tmp_path: Path) -> None:
+    """The first reading after the start is beyond the limit already, however much the domain has gained."""
+    probes = forgetting(tiny_model)
+    kept = noted(probes)
+    early = gate("general <= +0.001", "stop", after=0.1)
+    weights, result, said = run(tiny_model, tmp_path, early, probes=probes)
+    assert result.ended is not None
+    assert (result.ended["result_step"], result.tokens) == (0, 0)
+    assert equal(weights, kept[0])
+    start = {name: p.detach() for name, p in load_model(tiny_model).named_parameters()}
+    assert equal(weights, {name: start[name] for name in weights})
+    assert result.ended["result"].startswith("the start: ")
+    assert any("the run ends, and its result is the start: " in text for text in said)
+
+
+def test_the_point_that_a_stopped_run_returns_is_within_the_budget_of_every_gate_that_acts(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    probes = [
+        *forgetting(tiny_model),
+        *distances(tiny_model, *range(0, STEPS, 2), other=lambda d: 1 + 0.1 * d),
+    ]
+    alone = run(tiny_model, tmp_path / "alone", END, probes=probes)[1]
+    narrow = gate("other <= +0.04", "lower-rate", least=0.99, factor=0.995)
+    both = run(tiny_model, tmp_path / "both", END, narrow, probes=probes)[1]
+    warned = run(tiny_model, tmp_path / "warned", END, gate("other <= +0.04", "warn"), probes=probes)[1]
+    steps = [each.ended["result_step"] for each in (both, alone, warned) if each.ended]
+    assert 0 < steps[0] < steps[1] == steps[2]
+    assert rises(both, "other")[steps[0]] <= 0.04
 
 
 def test_roll_back_goes_to_where_the_budget_held_and_on_from_there(tiny_model: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Gates beside averages, objectives and the time budget: what each promises holds with the others, too."""
+"""Gates beside averages, objectives and the budget of probes: what each promises, with the others."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from test_control import PLAIN, STEPS, lines
 from tiny_runs import equal
 from tiny_runs import run as run_plainly
 
-from cpt.monitor.budget import Allotment, Allowance, Clock
+from cpt.monitor.budget import Allowance
 from cpt.monitor.gates import Gate
 from cpt.monitor.probes.base import Subject, part
 from cpt.monitor.reading import Items
 from cpt.monitor.schedule import AtSteps
 from cpt.packed.model import load_model
-from cpt.training import watch
 from cpt.training.averages import Ema, Lawa
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.objectives import SelfConstraint
@@ -127,30 +126,21 @@ def sampled(folder: Path) -> list[Any]:
     return [general, *distances(folder, *range(0, STEPS, 2), domain=lambda d: 2 - np.tanh(0.4 * d))]
 
 
-def test_gates_act_on_what_the_time_budget_has_given_and_do_so_again_after_a_kill(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_gates_act_on_what_the_budget_pays_for_and_do_so_again_after_a_kill(
+    tiny_model: Path, tmp_path: Path
 ) -> None:
-    decided: list[int] = []
-
-    def allot(_: float, clock: Clock, probes: Mapping[str, Any]) -> dict[str, Allotment]:
-        decided.append(clock.left)
-        share = (0.3, 0.0, 0.6)[clock.left // 2 % 3]
-        return {name: Allotment(share if probes[name].divisible else 1.0, 0.0) for name in probes}
-
-    monkeypatch.setattr(watch, "allot", allot)
-    more = {"allowance": Allowance(0.05), "checkpoint": Checkpoints(every=5)}
-    expected, whole = run(tiny_model, tmp_path / "whole", MORE, sampled(tiny_model), **more)
+    # ten readings in full are paid for, of 13 wanted by either probe
+    settings = {"allowance": Allowance(0.05), "tokens": 200, "checkpoint": Checkpoints(every=5)}
+    expected, whole = run(tiny_model, tmp_path / "whole", MORE, sampled(tiny_model), **settings)
     general = {reading.step: reading for reading in whole.readings if reading.probe == "general"}
-    assert {reading.items for reading in general.values()} == {12, 24, 40}
+    assert len({reading.items for reading in general.values()}) > 1
     acted = [action["step"] for action in whole.actions]
     assert acted
     assert set(acted) <= set(general)  # never on a reading that was left out
-    decided.clear()
     for moment in (9, 13):
         with pytest.raises(KeyboardInterrupt):
-            run(tiny_model, tmp_path / "killed", MORE, sampled(tiny_model), die_at=moment, **more)
-    weights, result = run(tiny_model, tmp_path / "killed", MORE, sampled(tiny_model), **more)
-    assert len(decided) == len(set(decided))  # what was decided before a kill is not decided again
+            run(tiny_model, tmp_path / "killed", MORE, sampled(tiny_model), die_at=moment, **settings)
+    weights, result = run(tiny_model, tmp_path / "killed", MORE, sampled(tiny_model), **settings)
     assert equal(weights, expected)
     assert (result.actions, result.phases) == (whole.actions, whole.phases)
     values = [

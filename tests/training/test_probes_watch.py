@@ -1,103 +1,142 @@
-"""Probes within a time budget: what is decided is kept, and done again by a run that was killed."""
+"""Probes within a budget of work: the same readings whatever the clock says, and after a kill."""
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 
 import pytest
 from gated import Phased, gate
 from tiny_runs import SETTINGS, equal, run, tiny_probes
 
-from cpt.monitor.budget import Allotment, Allowance
-from cpt.training import watch
-from cpt.training.watch_journal import Journal
+from cpt.monitor.budget import Allowance
+from cpt.training.state import Result
 
-BOUND = dataclasses.replace(SETTINGS, allowance=Allowance(0.05))
 ALL = tuple(range(7))
+FULL = 40.0
+"""Training tokens that a reading of the whole sample is said to cost."""
+
+BOUND = dataclasses.replace(SETTINGS, allowance=Allowance(0.5), tokens=round((2 + 5 * 0.6) * FULL / 0.5))
+"""Pays for six tenths of every reading between first and last."""
+
+STARVED = dataclasses.replace(BOUND, allowance=Allowance(1e-6))
+
+
+class Priced:
+    """A probe with a cost of its own."""
+
+    work = FULL
+
+    def __init__(self, probe) -> None:
+        self._probe = probe
+
+    def __getattr__(self, name: str):
+        return getattr(self._probe, name)
+
+
+def probes(folder: Path, *steps: int) -> list:
+    return [Priced(probe) for probe in tiny_probes(folder, *steps)]
 
 
 def lines(file: Path) -> list[dict]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-@pytest.fixture
-def decisions(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Shares that the budget gives, one after the other, as a clock that nobody can repeat might have it."""
-    shares = iter([0.5, 0.0, 1.0, 0.25, 0.75, 0.6, 0.3, 0.9, 0.4])
-    given: list[float] = []
-
-    def allot(*_: object) -> dict[str, Allotment]:
-        given.append(next(shares))
-        return {"domain": Allotment(given[-1], 0.125)}
-
-    monkeypatch.setattr(watch, "allot", allot)
-    return given
+def without_seconds(result: Result) -> list[dict]:
+    return [reading.as_json() | {"seconds": 0} for reading in result.readings]
 
 
-def test_first_and_last_are_read_in_full_and_the_rest_as_the_budget_gives(
-    tiny_model: Path, tmp_path: Path, decisions: list[float]
+def test_first_and_last_are_read_in_full_and_the_rest_as_the_budget_pays(
+    tiny_model: Path, tmp_path: Path
 ) -> None:
-    _, result, _ = run(tiny_model, tmp_path, BOUND, probes=tiny_probes(tiny_model, *ALL))
-    assert decisions == [0.5, 0.0, 1.0, 0.25, 0.75]
-    assert [reading.step for reading in result.readings] == [0, 1, 3, 4, 5, 6]
-    shares = [reading.share for reading in result.readings]
-    assert shares[0] == shares[2] == shares[-1] == 1.0
-    assert shares[1] == pytest.approx(0.5, abs=0.1)
+    _, result, _ = run(tiny_model, tmp_path, BOUND, probes=probes(tiny_model, *ALL))
+    assert [reading.step for reading in result.readings] == list(ALL)
+    first, *between, last = [reading.share for reading in result.readings]
+    assert first == last == 1.0
+    assert between == pytest.approx([0.75] * 5)  # of four documents
     assert result.wanted == {"domain": 7}
 
 
-@pytest.mark.parametrize("kills", [[3], [4, 4], [5, 6]])
-def test_a_run_that_was_killed_reads_what_it_had_decided(
-    tiny_model: Path, tmp_path: Path, decisions: list[float], kills: list[int]
+def test_a_slow_machine_reads_what_a_fast_one_reads(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def go(name: str, die_at: int | None = None):
-        return run(tiny_model, tmp_path / name, BOUND, die_at, probes=tiny_probes(tiny_model, *ALL))
+    _, fast, _ = run(tiny_model, tmp_path / "fast", BOUND, probes=probes(tiny_model, *ALL))
+    clock = time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() ** 3)  # ever slower
+    _, slow, _ = run(tiny_model, tmp_path / "slow", BOUND, probes=probes(tiny_model, *ALL))
+    monkeypatch.undo()
+    assert without_seconds(slow) == without_seconds(fast)
+    assert [each | {"seconds": 0} for each in lines(tmp_path / "slow/probes.jsonl")] == without_seconds(fast)
 
+
+@pytest.mark.parametrize("kills", [[3], [4, 4], [5, 6]])
+def test_a_run_that_was_killed_reads_the_same(tiny_model: Path, tmp_path: Path, kills: list[int]) -> None:
+    bound = dataclasses.replace(
+        BOUND, tokens=round((2 + 3 * 0.25) * FULL / 0.5)
+    )  # three of five, in quarters
+
+    def go(name: str, die_at: int | None = None) -> Result:
+        return run(tiny_model, tmp_path / name, bound, die_at, probes=probes(tiny_model, *ALL))[1]
+
+    whole = go("whole")
+    assert len(whole.readings) == 5
     for step in kills:
         with pytest.raises(KeyboardInterrupt):
             go("killed", step)
-    _, result, _ = go("killed")
-    assert decisions == [0.5, 0.0, 1.0, 0.25, 0.75]
-    assert [entry["step"] for entry in lines(tmp_path / "killed/monitor.jsonl")] == [1, 2, 3, 4, 5]
-    kept = [reading.as_json() for reading in result.readings]
-    assert lines(tmp_path / "killed/probes.jsonl") == kept
+    result = go("killed")
+    assert without_seconds(result) == without_seconds(whole)
+    assert result.wanted == whole.wanted
+    assert lines(tmp_path / "killed/probes.jsonl") == [reading.as_json() for reading in result.readings]
 
 
-def test_without_an_allowance_all_is_read_and_nothing_decided(tiny_model: Path, tmp_path: Path) -> None:
+def test_without_an_allowance_all_is_read(tiny_model: Path, tmp_path: Path) -> None:
     _, result, _ = run(tiny_model, tmp_path, probes=tiny_probes(tiny_model, *ALL))
     assert [reading.step for reading in result.readings] == list(ALL)
     assert {reading.share for reading in result.readings} == {1.0}
-    assert lines(tmp_path / "monitor.jsonl") == []
+
+
+def test_a_reading_more_than_was_planned_is_as_the_last_that_was(tiny_model: Path, tmp_path: Path) -> None:
+    class Unforeseen:
+        steps = ALL
+
+        def due(self, before, now) -> bool:
+            return now.step in self.steps
+
+        def between(self, end) -> tuple[int, int]:
+            return 0, 3
+
+    read = {}
+    for name, settings in {"paid": BOUND, "starved": STARVED}.items():
+        (probe,) = probes(tiny_model, *ALL)
+        probe.when = Unforeseen()
+        _, result, _ = run(tiny_model, tmp_path / name, settings, probes=[probe])
+        read[name] = [reading.step for reading in result.readings]
+    assert read == {"paid": list(ALL), "starved": [0, 6]}
 
 
 def test_a_budget_does_not_touch_the_weights(tiny_model: Path, tmp_path: Path) -> None:
     plain, _, _ = run(tiny_model, tmp_path / "plain")
-    bound, _, _ = run(
-        tiny_model, tmp_path / "bound", dataclasses.replace(SETTINGS, allowance=Allowance(1e-6))
-    )
+    bound, _, _ = run(tiny_model, tmp_path / "bound", STARVED)
     assert equal(plain, bound)
 
 
-def test_what_a_gate_acts_on_is_read_though_there_is_no_time(tiny_model: Path, tmp_path: Path) -> None:
-    starved = dataclasses.replace(SETTINGS, allowance=Allowance(1e-6))
+def test_what_a_gate_acts_on_is_read_though_it_is_not_paid_for(tiny_model: Path, tmp_path: Path) -> None:
     gated, warned = (
-        dataclasses.replace(starved, gates=(gate("domain <= +9", action),))
+        dataclasses.replace(STARVED, gates=(gate("domain <= +9", action),))
         for action in ("lower-rate", "warn")
     )
     for name, settings, steps in [("gated", gated, list(ALL)), ("warned", warned, [0, 6])]:
-        probes = tiny_probes(tiny_model, *ALL)
-        _, result, _ = run(tiny_model, tmp_path / name, settings, stream=Phased(), probes=probes)
+        asked = probes(tiny_model, *ALL)
+        _, result, _ = run(tiny_model, tmp_path / name, settings, stream=Phased(), probes=asked)
         assert [reading.step for reading in result.readings] == steps
 
 
 def test_what_is_read_live_is_what_the_result_has_and_its_seconds_add_up(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    allowance = Allowance(0.5, spent=2.0)
-    settings = dataclasses.replace(SETTINGS, allowance=allowance)
-    _, result, _ = run(tiny_model, tmp_path, settings, probes=tiny_probes(tiny_model))
+    _, result, _ = run(tiny_model, tmp_path, BOUND, probes=probes(tiny_model))
     assert lines(tmp_path / "probes.jsonl") == [reading.as_json() for reading in result.readings]
-    assert sum(reading.seconds for reading in result.readings) + 2 <= result.probe_seconds
+    assert sum(reading.seconds for reading in result.readings) <= result.probe_seconds
 
 
 def test_a_rise_is_over_the_first_reading(tiny_model: Path, tmp_path: Path) -> None:
@@ -107,17 +146,3 @@ def test_a_rise_is_over_the_first_reading(tiny_model: Path, tmp_path: Path) -> N
     for reading in later:
         assert reading.rise == pytest.approx(reading.value - first.value)
         assert reading.rise_error < reading.standard_error
-
-
-def test_a_journal_that_was_cut_off_is_whole_to_its_last_line(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j")
-    journal.write(3, {"a": Allotment(0.5, 0.25)})
-    journal.close()
-    with (tmp_path / "j").open("a") as file:
-        file.write('{"step": 4, "gi')
-    journal = Journal(tmp_path / "j")
-    assert journal.decided(3) == {"a": Allotment(0.5, 0.25)}
-    assert journal.decided(4) is None
-    journal.write(4, {"a": Allotment(1.0, 0.0)})
-    journal.close()
-    assert [entry["step"] for entry in lines(tmp_path / "j")] == [3, 4]

@@ -79,15 +79,16 @@ def test_trends_begin_where_the_weights_last_went_back(
     tmp_path: Path, run: GrowingRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in training. What was done at the last reading followed from it: the verdict before it is shown."""
-    asked: list[tuple[float, int]] = []
+    asked: list[tuple[float, int, str]] = []
     monkeypatch.setattr(
-        "cpt.watch.training.judge", lambda gates, readings, at, _, since: asked.append((at, since)) or []
+        "cpt.watch.training.judge",
+        lambda gates, readings, at, _, since, stage: asked.append((at, since, stage)) or [],
     )
     run.train(1, 40)
     for step, action in ((10, "roll-back"), (20, "raise-replay"), (30, "lower-rate"), (40, "roll-back")):
         run.act(step, action)
     Watched(tmp_path).look()
-    assert asked == [(0.4, 10)]
+    assert asked == [(0.4, 10, "pretrain")]
 
 
 def test_of_a_training_that_a_gate_has_ended_the_result_is_shown(tmp_path: Path, run: GrowingRun) -> None:

@@ -37,9 +37,9 @@ class Extension:
 
 
 def extend_tokenizer(
-    folder: Path,
+    folder: str | Path,
     texts: Iterable[str],
-    output: Path,
+    output: str | Path,
     *,
     tokens: int,
     min_frequency: int = 2,
@@ -64,6 +64,7 @@ def extend_tokenizer(
     """
     from tokenizer_tools.guards import check_extended
 
+    folder, output = Path(folder), Path(output)
     check_extendable(folder, ngrams=ngrams)
     learnt = _learn(folder, texts, tokens, min_frequency, ngrams, progress)
     progress("checking the extended tokenizer")

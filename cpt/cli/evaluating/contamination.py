@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +20,7 @@ from cpt.cli.evaluating.inputs import (
 )
 from cpt.cli.evaluating.options import DEFAULT_RESULTS, Data, Offline, Results
 from cpt.cli.evaluating.progress import Shown, shown
+from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.tokenizer.report import short
@@ -42,7 +43,9 @@ def contamination(
     ] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option("--text", metavar="FILE", help="Other text that the model has read. May be repeated."),
+        typer.Option(
+            "--text", metavar="[NAME=]FILE", help="Other text that the model has read. May be repeated."
+        ),
     ] = None,
     data: Data = None,
     suite: Annotated[
@@ -78,11 +81,12 @@ def contamination(
     folder = find_folder(evaluation, results)
     corpora = [corpus_folder(place) for place in corpus or ()]
     with shown(kept=False) as view, leaving_hub_alone(offline):
-        for name in text or ():
-            file_of(name, view)
+        texts = named_texts(text or ())
+        for reference in texts.values():
+            file_of(reference, view)
         scored = load_results(folder)
         prepared, reasons = _prepared(scored, suite or (), data, offline)
-        found = _search(scored, prepared, reasons, _documents(corpora, text or (), view), ngram, view)
+        found = _search(scored, prepared, reasons, _documents(corpora, texts, view), ngram, view)
     write_json(folder / FILE, found.model_dump(mode="json"))
     if as_json:
         return print_json(found.model_dump(mode="json"))
@@ -146,12 +150,14 @@ def _search(
     return contaminated(evaluation, overlaps, counted, reasons)
 
 
-def _documents(corpora: Sequence[Path], texts: Sequence[str], view: Shown) -> Iterator[tuple[str, str, str]]:
+def _documents(
+    corpora: Sequence[Path], texts: Mapping[str, str], view: Shown
+) -> Iterator[tuple[str, str, str]]:
     for corpus in corpora:
         yield from training_documents(corpus)
-    for name in texts:
+    for name, reference in texts.items():
         removed: dict[str, int] = {}
-        for document in documents_of(name, removed, view):
+        for document in documents_of(reference, removed, view):
             yield name, document.id, document.text
         for reason, count in removed.items():
             view.message(f"{name}: {count:,} entries left out: {reason}")

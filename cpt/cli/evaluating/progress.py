@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from cpt.cli.form import duration
 from cpt.cli.output import err
 from cpt.errors import Interrupted, Terminated
+from cpt.recipe.progress import Advanced, Gauge
 from cpt.recipe.stopping import Termination, stoppable
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -31,6 +33,7 @@ class Shown:
         )
         self._task = self._bar.add_task("", total=None, visible=False)
         self._written = time.monotonic()
+        self._gauge = Gauge()
 
     def start(self) -> None:
         """Begin to draw."""
@@ -47,12 +50,15 @@ class Shown:
         self._console.print(Text(text, style="dim"), soft_wrap=True)
 
     def update(self, done: int, total: int | None, unit: str) -> None:
-        """How far something is; None where nobody knows how much there is."""
+        """How far something is, and the time left; None where nobody knows how much there is."""
+        self._gauge.update(Advanced("", done, total or 0, unit))
         if self._console.is_terminal:
             self._bar.update(self._task, completed=done, total=total, description=unit, visible=done != total)
         elif time.monotonic() - self._written >= SECONDS_BETWEEN_LINES:
             self._written = time.monotonic()
-            self.message(f"{done:,}{'' if total is None else f'/{total:,}'} {unit}")
+            left = self._gauge.seconds_left
+            ending = f", {duration(left)} left" if left and left >= 1 else ""
+            self.message(f"{done:,}{'' if total is None else f'/{total:,}'} {unit}{ending}")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,14 +14,18 @@ from rich.console import Console
 from rich.text import Text
 
 from cpt.cli.evaluating.inputs import documents_of, file_of
-from cpt.cli.evaluating.options import Confidence, Models, check_precision
+from cpt.cli.evaluating.options import Confidence, Models, Precision, check_precision
 from cpt.cli.evaluating.progress import Shown, shown
+from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.tokenizer.report import short
 from cpt.references import resolve_model
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from cpt.monitor.shared_windows import Reader, WindowBytes
     from evals.text_scores import TextScores
 
 
@@ -29,11 +34,13 @@ def text(
     texts: Annotated[
         list[str],
         typer.Option(
-            "--text", metavar="FILE", help="A source: JSONL, Parquet, text, or a folder. May be repeated."
+            "--text",
+            metavar="[NAME=]FILE",
+            help="A source: JSONL, Parquet, text, or a folder. May be repeated.",
         ),
     ],
     window: Annotated[
-        int, typer.Option("--window", metavar="N", min=2, help="Tokens that a model reads at once.")
+        int, typer.Option("--window", metavar="N", min=2, help="Most tokens that a model reads at once.")
     ] = 1024,
     overlap: Annotated[
         int | None,
@@ -41,7 +48,7 @@ def text(
             "--overlap",
             metavar="N",
             min=0,
-            help="Tokens of the window before that a window repeats as context; a quarter if left out.",
+            help="Most tokens of the window before that a window repeats as context; a quarter if left out.",
         ),
     ] = None,
     start_token: Annotated[
@@ -52,9 +59,7 @@ def text(
             help="Token before every document; auto for the tokenizer's bos or else eos, none for nothing.",
         ),
     ] = "auto",
-    precision: Annotated[
-        str, typer.Option("--precision", metavar="NAME", help="Of the models' weights: auto, bf16, fp32.")
-    ] = "fp32",
+    precision: Precision = "auto",
     batch_tokens: Annotated[
         int, typer.Option("--batch-tokens", metavar="N", min=1, help="Tokens in one pass through a model.")
     ] = 4096,
@@ -68,8 +73,8 @@ def text(
 ) -> None:
     """Measure bits per byte of texts under models; further models are compared with the first.
 
-    Only bytes whose tokens were scored are counted, so models with different tokenizers compare. A difference
-    is resampled document by document.
+    All models read the same windows of a text, in bytes, and only bytes whose tokens were scored are counted,
+    so models with different tokenizers compare. A difference is resampled document by document.
 
     Example: cpt eval text BASE ADAPTED --text medical.jsonl --text general.jsonl
     """
@@ -77,12 +82,13 @@ def text(
     asked = Asked(window, overlap, None if start_token == "none" else start_token, precision, batch_tokens)
     with shown(kept=False) as view:
         folders = {model: resolve_model(model, view) for model in models}
-        for name in texts:
-            file_of(name, view)  # a mistake is told before hours of work
-        scores = {model: _scores(folder, texts, asked, view) for model, folder in folders.items()}
+        sources = named_texts(texts)
+        for reference in sources.values():
+            file_of(reference, view)  # a mistake is told before hours of work
+        scores = _scores(folders, sources, asked, view)
     found = [
         {"model": model, **_facts(name, scores[model], scores[models[0]], confidence, seed)}
-        for name in texts
+        for name in sources
         for model in folders
     ]
     if documents is not None:
@@ -109,42 +115,83 @@ class _Scored:
 
     scores: TextScores
     removed: Mapping[str, int]
+    windows: WindowBytes
+    precision: str
     window: int
     overlap: int
 
 
-def _scores(folder: Path, texts: Sequence[str], asked: Asked, view: Shown) -> dict[str, _Scored]:
-    """Every source under one model, which is loaded once."""
-    import torch
+def _scores(
+    folders: Mapping[str, Path], sources: Mapping[str, str], asked: Asked, view: Shown
+) -> dict[str, dict[str, _Scored]]:
+    """Return scores by model and source: each source is cut once for all models, each model loaded once."""
+    from cpt.packed.model import PackedLanguageModel, best_device, load_model, resolve_precision
+    from evals.text_scores import score_source, tokenise_source
 
+    readers, reader_of = _readers(folders, asked, view)
+    removed: dict[str, dict[str, int]] = {name: {} for name in sources}
+    dtype = resolve_precision(asked.precision)  # type: ignore[arg-type]
+    found: dict[str, dict[str, _Scored]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        cut = {
+            name: tokenise_source(
+                readers,
+                documents_of(reference, removed[name], view),
+                Path(scratch) / str(number),
+                on_progress=lambda done: view.update(done, None, "bytes cut into tokens"),
+            )
+            for number, (name, reference) in enumerate(sources.items())
+        }
+        total = sum(source.work[reader] for source in cut.values() for reader in reader_of.values())
+        read = 0
+
+        def progress(tokens: int) -> None:
+            nonlocal read
+            read += tokens
+            view.update(read, total, "tokens")
+
+        view.update(0, total, "tokens")
+        for model, folder in folders.items():
+            which = reader_of[model]
+            packed = PackedLanguageModel(load_model(folder, dtype).to(best_device()))
+            windows = readers[which].windows
+            found[model] = {
+                name: _Scored(
+                    score_source(packed, source, which, asked.batch_tokens, progress),
+                    removed[name],
+                    source.windows,
+                    str(dtype).removeprefix("torch."),
+                    windows.size,
+                    windows.overlap,
+                )
+                for name, source in cut.items()
+            }
+            del packed
+    return found
+
+
+def _readers(folders: Mapping[str, Path], asked: Asked, view: Shown) -> tuple[list[Reader], dict[str, int]]:
+    """Return the different readers, and which of them each model is: most models share a tokenizer."""
     from cpt.corpus.tokens import special_token
     from cpt.model_folder.tokenizer import load_tokenizer
-    from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
-    from evals.models.language_model import context_length
-    from evals.text_scores import score_text
+    from cpt.monitor.shared_windows import Reader
+    from cpt.stages.corpus_problems import max_positions
 
-    loaded = load_model(folder, resolve_precision(asked.precision))  # type: ignore[arg-type]
-    model = PackedLanguageModel(loaded.to("cuda" if torch.cuda.is_available() else "cpu"))
-    tokenizer, start = load_tokenizer(folder), special_token(folder, asked.start_token, "bos")
-    window = min(asked.window, context_length(model))
-    if window < asked.window:
-        view.message(f"{folder}: reads {window:,} tokens at once, fewer than --window {asked.window:,}")
-    overlap = window // 4 if asked.overlap is None else asked.overlap
-    found = {}
-    for name in texts:
-        removed: dict[str, int] = {}
-        scores = score_text(
-            model,
-            tokenizer,
-            documents_of(name, removed, view),
-            window=window,
-            overlap=overlap,
-            start_token=start,
-            batch_tokens=asked.batch_tokens,
-            on_progress=lambda done: view.update(done, None, "bytes"),
-        )
-        found[name] = _Scored(scores, removed, window, overlap)
-    return found
+    tokenizers: dict[str, Tokenizer] = {}
+    readers: list[Reader] = []
+    reader_of: dict[str, int] = {}
+    for model, folder in folders.items():
+        tokenizer, start = load_tokenizer(folder), special_token(folder, asked.start_token, "bos")
+        tokenizer = tokenizers.setdefault(tokenizer.to_str(), tokenizer)
+        window = min(asked.window, max_positions(folder) or asked.window)
+        if window < asked.window:
+            view.message(f"{folder}: reads {window:,} tokens at once, fewer than --window {asked.window:,}")
+        overlap = window // 4 if asked.overlap is None else asked.overlap
+        reader = Reader.of(tokenizer, window, start, overlap)
+        if reader not in readers:
+            readers.append(reader)
+        reader_of[model] = readers.index(reader)
+    return readers, reader_of
 
 
 def _facts(
@@ -165,6 +212,8 @@ def _facts(
         "removed": dict(scores[name].removed),
         "window": scores[name].window,
         "overlap": scores[name].overlap,
+        "windows": scores[name].windows.as_json(),
+        "precision": scores[name].precision,
     }
     if scores is first:
         return facts

@@ -83,7 +83,7 @@ def plan_facts(plan: Plan, rows_of: Mapping[str, int], notes: Sequence[str]) -> 
         "dtype": str(plan.dtype).removeprefix("torch."),
         "bytes": sum(size_of(tensor) for tensor in plan.tensors),
         "expected_memory_bytes": {"merging": merging, "program": PROGRAM, "total": merging + PROGRAM},
-        "notes": [*notes, *plan.notes],
+        "notes": [*notes, *plan.notes, *filter(None, [plan.reach_note])],
     }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cpt.cli.naming import split_name
 from cpt.errors import CptError, DataError, Problem, RecipeError
 from cpt.references import check, fingerprints, locate, resolve_model
 from cpt.references.progress import Messages
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 RESERVED = ("auto", "base", "union")
 """What `--tokenizer` means by itself; no model is called so."""
-_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)=(?!=)(?P<rest>.+)", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?\.?(inf|nan)", re.IGNORECASE)
 _FILE = re.compile(r"\.gguf$", re.IGNORECASE)
 
@@ -44,10 +44,9 @@ def parse_model(text: str, *, weighted: bool = True) -> Named:
     Args:
         weighted: whether there may be a weight.
     """
+    name, rest = split_name(text)
     if exists(Path(text)):
         return Named(text)
-    match = _NAME.fullmatch(text)
-    name, rest = (match["name"], match["rest"]) if match else (None, text)
     reference, colon, tail = rest.rpartition(":")
     if not weighted or not colon or not reference or exists(Path(rest)) or not _NUMBER.fullmatch(tail):
         return Named(rest, name)

@@ -18,6 +18,7 @@ from cpt.cli.merging import options
 from cpt.cli.merging.asked import Asked, command_of, problems_of, shard_bytes
 from cpt.cli.merging.flags import from_flags
 from cpt.cli.merging.references import in_folders, resolved, unknown_references, with_fingerprints
+from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import CannotMerge, GateFailed, Problem, RecipeError, UsageError
@@ -58,7 +59,7 @@ def search(
         list[str],
         typer.Option(
             "--text",
-            metavar="NAME=FILE",
+            metavar="[NAME=]FILE",
             help="What merges are measured on: `domain` is to gain, `general` must not rise; others may have "
             "budgets. Report on other text than this.",
         ),
@@ -125,8 +126,8 @@ def search(
     The log and a page with the front lie beside the result: merged.search.jsonl, merged.search.html. The
     same command goes on where a search was stopped.
 
-    Exit codes: 0 merged, 2 the models or the settings do not fit, 3 no weights keep the budget: the best
-    compromise is written.
+    Exit codes: 0 merged, 2 the models or the settings do not fit, 3 no weights keep the budget, 4 none are
+    shown to keep it: the best compromise is written.
     """
     asked = from_flags(
         base,
@@ -151,12 +152,12 @@ def search(
             "groups": groups,
             "tokens": tokens,
             "window": window,
-            "tasks": dict(_pairs(task or [], "--task", "piqa=100")),
+            "tasks": _tasks(task or []),
             "data": data,
             "precision": precision,
         },
         budget or [],
-        dict(_pairs(text, "--text", "domain=law.jsonl")),
+        named_texts(text),
     )
     problems = list(_problems(asked, wanted, output))
     if problems:
@@ -171,16 +172,17 @@ def search(
         raise broken
 
 
-def _pairs(words: Sequence[str], flag: str, example: str) -> Iterator[tuple[str, Any]]:
-    names = []
+def _tasks(words: Sequence[str]) -> dict[str, Any]:
+    """Items by task: `piqa=100`."""
+    found: dict[str, Any] = {}
     for word in words:
-        name, equals, value = word.partition("=")
-        if not (name and equals and value):
-            raise UsageError(f"{flag} {word} is not NAME=VALUE", hint=f"Write it like {flag} {example}.")
-        if name in names:
-            raise UsageError(f"{flag} {name} is given twice", hint="Give one of them another name.")
-        names.append(name)
-        yield name, {"items": value} if flag == "--task" else value
+        name, equals, items = word.partition("=")
+        if not (name and equals and items):
+            raise UsageError(f"--task {word} is not NAME=ITEMS", hint="Write it like --task piqa=100.")
+        if name in found:
+            raise UsageError(f"--task {name} is given twice", hint="Give it once.")
+        found[name] = {"items": items}
+    return found
 
 
 def _wanted(settings: Mapping[str, Any], budgets: Sequence[str], texts: Mapping[str, str]) -> _Wanted:
@@ -277,11 +279,11 @@ def _search(
             _Told(view),
         )
     _write(replace(asked, request=request), found, candidates, output)
-    metrics = search_metrics(found, wanted.gates, tuple(wanted.settings.tasks))
+    metrics = search_metrics(found, wanted.gates, tuple(wanted.settings.tasks), stage=None)
     facts = {"folder": str(output), "method": request.method, **metrics}
     _write_page(facts, [model.name for model in request.models], output)
     try:
-        require_budgets(metrics)
+        require_budgets(metrics, stage=None)
     except GateFailed as error:
         return facts, error
     return facts, None
@@ -364,6 +366,8 @@ def _print(facts: Mapping[str, Any], output: Path) -> None:
         table.add_row("", "→" if point["chosen"] else "", *values, *cells, point["by"], style=style)
     console.print(table)
     console.print("  Changes from the base: bits per byte, or shares of wrong answers; less is better.")
+    for each in facts["search"]["at_bounds"]:
+        console.print(Text(f"  {each['says']}"), soft_wrap=True)
     for gate in facts["gates"]:
         console.print(Text(f"  {gate['budget']}: {gate['verdict']}, {gate['why']}"), soft_wrap=True)
     for ending in (LOG, PAGE):

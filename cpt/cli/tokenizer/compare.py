@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json
 from cpt.cli.tokenizer import values
@@ -19,7 +20,7 @@ def compare(
     output: Out,
     general: Annotated[
         list[str] | None,
-        typer.Option("--general", metavar="FILE", help="General text that is only measured on."),
+        typer.Option("--general", metavar="[NAME=]FILE", help="General text that is only measured on."),
     ] = None,
     tokens: Annotated[
         int | None, typer.Option("--tokens", metavar="N", min=1, help="Extend by so many tokens.")
@@ -81,8 +82,8 @@ def compare(
         )
     asked = Asked(
         base=base,
-        texts=tuple(text),
-        general=tuple(general or ()),
+        texts=tuple(named_texts(text).values()),
+        general=tuple(named_texts(general or (), "--general").values()),
         change=given,
         methods=tuple(method or ()),
         steps=values.steps(steps),

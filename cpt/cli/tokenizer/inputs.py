@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
+from cpt.cli.naming import split_name
 from cpt.cli.output import err
 from cpt.errors import UsageError
 from cpt.references import locate, resolve_file
@@ -15,8 +16,12 @@ from cpt.stages.base import Silent
 
 
 def texts_of(references: Sequence[str]) -> Callable[[], Iterator[str]]:
-    """Starts a pass over the documents of files or folders, in any format that the corpus stage reads."""
-    sources = [source_of(reference) for reference in references]
+    """Starts a pass over the documents of files or folders, in any format that the corpus stage reads.
+
+    Args:
+        references: `FILE` or `NAME=FILE`, as they are given.
+    """
+    sources = [source_of(split_name(reference)[1]) for reference in references]
     paths = [(resolve_file(each["path"], shown()), each["format"]) for each in sources]
 
     def texts() -> Iterator[str]:

@@ -12,12 +12,14 @@ Base = Annotated[
 ]
 Texts = Annotated[
     list[str],
-    typer.Option("--text", metavar="FILE", help="Text that the vocabulary is for. May be repeated."),
+    typer.Option("--text", metavar="[NAME=]FILE", help="Text that the vocabulary is for. May be repeated."),
 ]
 Heldout = Annotated[
     list[str] | None,
     typer.Option(
-        "--heldout", metavar="FILE", help="Other text, on which the gain is measured. May be repeated."
+        "--heldout",
+        metavar="[NAME=]FILE",
+        help="Other text, on which the gain is measured. May be repeated.",
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the result.")]
@@ -38,7 +40,9 @@ TokenizerOnly = Annotated[
 
 OptionalTexts = Annotated[
     list[str] | None,
-    typer.Option("--text", metavar="FILE", help="Text from which some methods learn. May be repeated."),
+    typer.Option(
+        "--text", metavar="[NAME=]FILE", help="Text from which some methods learn. May be repeated."
+    ),
 ]
 
 DEFAULT_METHOD = "subtoken-mean"

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.tokenizer.inputs import heldout_of, located, texts_of
@@ -85,7 +86,7 @@ def report_data(
             for name, text in found.texts.items()
         ]
 
-    passes = {name: texts_of([name]) for name in texts}
+    passes = {name: texts_of([reference]) for name, reference in named_texts(texts).items()}
     return [
         record
         for reference in tokenizers

@@ -99,12 +99,18 @@ class ControlState:
 
 @dataclass(frozen=True)
 class Act:
-    """Something that is done because of a budget, with the replay share, rate factor or step from and to."""
+    """Something that is done because of a budget.
+
+    Attributes:
+        before, after: replay share, rate factor or step from and to.
+        result: which weights a run that ends returns, in words.
+    """
 
     judgement: Judgement
     action: str
     before: float | None = None
     after: float | None = None
+    result: str = ""
 
     def __str__(self) -> str:
         changed = {
@@ -116,9 +122,12 @@ class Act:
             "fail": "the run fails",
             "warn": f"{self.judgement.budget} is {self.judgement.verdict}",
         }[self.action]
+        key = f"{self.judgement.key}: " if self.judgement.key else ""
+        if self.result:
+            return f"{key}{changed}, and its result is {self.result}: {self.judgement.why}"
         fro = "" if self.before is None else f" from {self.before:.4g}"
         to = "" if self.after is None else f" to {self.after:.4g}"
-        return f"{changed}{fro}{to}: {self.judgement.why}"
+        return f"{key}{changed}{fro}{to}: {self.judgement.why}"
 
     def as_json(self, step: int, tokens: int) -> dict[str, Any]:
         """A record of `actions.jsonl`."""
@@ -126,6 +135,7 @@ class Act:
         return {
             "step": step,
             "tokens": tokens,
+            "key": judgement.key,
             "budget": judgement.budget.text,
             "probe": judgement.budget.probe,
             "action": self.action,
@@ -133,6 +143,7 @@ class Act:
             "error": judgement.error,
             "from": self.before,
             "to": self.after,
+            "result": self.result,
             "why": judgement.why,
         }
 
@@ -184,11 +195,11 @@ def _lasts(judgement: Judgement, after: float, now: Moment) -> bool:
 
 def _warnings(judgements: Sequence[Judgement], state: ControlState) -> tuple[list[Act], ControlState]:
     """Each change of a verdict to the worse is said once."""
-    order = ("not measured", "held", "at risk", "broken")
+    rank = {"at risk": 1, "broken": 2}
     acts = []
     for judgement in judgements:
         before = state.warned.get(judgement.budget.text, "held")
-        if judgement.gate.action == "warn" and order.index(judgement.verdict) > order.index(before):
+        if judgement.gate.action == "warn" and rank.get(judgement.verdict, 0) > rank.get(before, 0):
             acts.append(Act(judgement, "warn"))
     return acts, replace(state, warned={j.budget.text: j.verdict for j in judgements})
 

@@ -17,7 +17,8 @@ HALF = 0.5
 
 
 class GateConfig(BaseModel):
-    """What every gate has. At the end of the run a broken budget gives exit code 3, the result is kept."""
+    """What every gate has. At the end of the run a budget that is broken gives exit code 3, one that is not
+    shown to be held gives exit code 4; the result is kept."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -82,19 +83,23 @@ class _Patient(GateConfig):
 
 
 class Stop(_Patient):
-    """End the run; its result is the best point: domain gain - trade_off * max(0, rise of the probe)."""
+    """End the run; its result is the point with the most domain gain of those whose readings show them within
+    the budgets of all gates that act, or else the start."""
 
     action: Literal["stop"]
-    trade_off: float = Field(
-        default=1.0,
-        gt=0,
-        description="Bits per byte (nats, or points of accuracy) of domain gain that one of the probe's "
-        "rise is worth.",
-    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_trade_off(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "trade_off" in value:
+            raise ValueError(
+                "`trade_off` is no longer a setting: the result is the best point within the budget"
+            )
+        return value
 
 
 class RollBack(_Patient):
-    """Go back to the last point where the budget held, and go on from there more carefully."""
+    """Go back to the last point that was read within the budget, and go on from there more carefully."""
 
     action: Literal["roll-back"]
     times: int = Field(default=2, gt=0, description="How often at most.")

@@ -1,4 +1,15 @@
-"""Whether budgets hold, told from noise: pure functions of a run's readings."""
+"""Whether budgets hold, told from noise: pure functions of a run's readings.
+
+While a run goes on, a budget is *at risk* or *broken* only when that is shown whatever the number of looks
+(`cpt.monitor.noise`): an action needs a reason. At its end the burden of proof turns round. A budget is
+*held* only if the upper bound of the rise is within the limit, *broken* if the lower bound is beyond it, and
+*not shown* otherwise. Both bounds are one-sided, at 95%, by Student's t over documents (questions, samples),
+whose change is measured in pairs.
+
+The bounds are not corrected for the number of budgets. That all budgets are held is claimed only if each of
+them is, so each is tested at 95% (intersection-union test). A false *broken* needs a true rise that is close
+to the limit: with several such budgets, one of them is called broken in more than 5 of 100 runs.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +20,14 @@ from typing import Any, Literal
 
 from cpt.monitor.gates.budget import Budget
 from cpt.monitor.gates.gate import Gate
+from cpt.monitor.gates.rise import Rise, amount, of_what_is_allowed, possible, unknown
 from cpt.monitor.gates.trend import UNKNOWN, Forecast, forecast
-from cpt.monitor.noise import ONE_SIDED_95, SUSPICION, critical, known, looks, standard_errors
+from cpt.monitor.noise import ONE_SIDED_95, SUSPICION, critical, looks, needed_items, standard_errors
 from cpt.monitor.reading import Reading
 from cpt.monitor.stability import Point, stability_gap
 
-Verdict = Literal["held", "at risk", "broken", "not measured"]
+Verdict = Literal["held", "not shown", "at risk", "broken", "not measured"]
+"""The last word on a finished run is one of held, not shown and broken."""
 
 _SLACK = 0.5
 """Share of what is allowed below which there is clear slack."""
@@ -37,6 +50,12 @@ class Judgement:
         suspect: whether it seems to go beyond its limit, though that may yet be noise: reason enough for what
             costs little.
         fresh: whether the probe was read at the last step at which anything was.
+        within: whether the reading shows a rise within the limit: its upper bound is. Of a recovery, which
+            bounds no single reading, always.
+        items: number of documents (questions, samples) that the reading is of.
+        needed: number of them with which a rise of the limit and a third would be found, as estimated from
+            the present error.
+        key: of the gate in the recipe.
     """
 
     gate: Gate
@@ -50,6 +69,10 @@ class Judgement:
     ends_at: float = 0.0
     suspect: bool = False
     fresh: bool = True
+    within: bool = False
+    items: int | None = None
+    needed: int | None = None
+    key: str = ""
 
     @property
     def budget(self) -> Budget:
@@ -60,14 +83,10 @@ class Judgement:
         """What `value` must not go beyond, with its sign."""
         return -self.budget.limit if self.budget.falls else self.budget.limit
 
-    @property
-    def fails(self) -> bool:
-        """Whether the run has failed if this is so at its end."""
-        return self.verdict == "broken" and self.gate.action != "warn"
-
     def as_json(self) -> dict[str, Any]:
         """Plain data for the training's summary."""
         return {
+            "key": self.key,
             "budget": self.budget.text,
             "probe": self.budget.probe,
             "limit": self.limit,
@@ -76,6 +95,8 @@ class Judgement:
             "verdict": self.verdict,
             "value": self.value,
             "error": self.error,
+            "items": self.items,
+            "needed_items": self.needed,
             "why": self.why,
         }
 
@@ -86,6 +107,7 @@ def judge(
     progress: float,
     tolerance: float = 0.001,
     since: int = 0,
+    stage: str = "",
 ) -> list[Judgement]:
     """How every gate's budget stands after a run's readings so far, in the order of the gates.
 
@@ -93,6 +115,7 @@ def judge(
         progress: share of the run that is done, at the last reading; 1 at its end.
         tolerance: how much worse than at the start still counts as recovered.
         since: step at which the weights went back last: trends begin after it.
+        stage: name of the stage in the recipe, for the gates' keys.
     """
     curves: dict[str, list[Reading]] = {}
     for reading in readings:
@@ -103,7 +126,15 @@ def judge(
         _Case(gate, curves.get(gate.budget.probe, ()), total, progress, len(gates), tolerance, since)
         for gate in gates
     )
-    return [replace(case.judged(), fresh=case.read_at(last)) for case in cases]
+    return [
+        replace(case.judged(), fresh=case.read_at(last), key=gate_key(stage, number))
+        for number, case in enumerate(cases)
+    ]
+
+
+def gate_key(stage: str, number: int) -> str:
+    """Return the recipe key of a stage's gate: `pretrain.gates.0`."""
+    return f"{stage}.gates.{number}" if stage else f"gates.{number}"
 
 
 @dataclass(frozen=True)
@@ -123,12 +154,16 @@ class _Case:
         return bool(self.readings) and self.readings[-1].tokens == tokens
 
     def judged(self) -> Judgement:
+        name = self.gate.budget.probe
         if not self.readings:
-            why = f"{self.gate.budget.probe} was not read"
-            return Judgement(self.gate, "not measured", None, None, "", why)
+            return self._unread(f"{name} was not read", "")
         if math.isnan(self.readings[-1].rise):
             return self._diverged()
         return self._recovery() if self.gate.budget.recovery else self._limit()
+
+    def _unread(self, why: str, unit: str) -> Judgement:
+        verdict: Verdict = "not shown" if self._over else "not measured"
+        return Judgement(self.gate, verdict, None, None, unit, why)
 
     def _diverged(self) -> Judgement:
         """What is not a finite number is beyond every limit, though no comparison says so."""
@@ -137,22 +172,28 @@ class _Case:
 
     def _limit(self) -> Judgement:
         reading, limit = self.readings[-1], self.gate.budget.limit
-        point, ahead = Point.of(reading), self._forecast()
-        worse, error = point.worse, known(point.error)
+        ahead, rise = self._forecast(), Rise.of(reading)
+        worse, error = rise.worse, rise.error
         counts = worse - self._bound * error > 0
         exceeds = worse + ONE_SIDED_95 * error > limit or ahead.worse > limit
-        verdict: Verdict = "held"
-        why = _of_what_is_allowed(reading, worse, limit)
-        if worse - self._bound * error > limit:
+        within = rise.upper <= limit
+        verdict: Verdict = "held" if within else "not shown"
+        why = of_what_is_allowed(reading, worse, limit)
+        if self._over:
+            if rise.lower > limit:
+                verdict = "broken"
+            elif not within:
+                why = f"{why}; {possible(reading, rise)}"
+        elif worse - self._bound * error > limit:
             verdict = "broken"
         elif counts and worse + ONE_SIDED_95 * error > limit:
             verdict = "at risk"
-        elif counts and self.progress < 1 and ahead.worse > limit:
-            verdict, why = "at risk", f"{why}, and by its trend ends at {_amount(ahead.worse, reading)}"
-        elif worse > limit and self.progress < 1 and self._was_broken():
+        elif counts and ahead.worse > limit:
+            verdict, why = "at risk", f"{why}, and by its trend ends at {amount(ahead.worse, reading)}"
+        elif worse > limit and self._was_broken():
             verdict, why = "at risk", f"{why}, and was broken before"
-        elif self._bound * error > limit > 0 and worse + ONE_SIDED_95 * error > limit:
-            why = f"{why}; its noise exceeds that"
+        elif not within:
+            why = f"{why}; {possible(reading, rise)}"
         return Judgement(
             self.gate,
             verdict,
@@ -164,28 +205,42 @@ class _Case:
             slack=worse + ONE_SIDED_95 * error < _SLACK * limit
             and ahead.is_below(_SLACK * limit, ONE_SIDED_95),
             ends_at=_multiple(worse if math.isnan(ahead.worse) else ahead.worse, limit),
-            suspect=exceeds and worse - standard_errors(SUSPICION, reading.items) * error > 0,
+            suspect=exceeds and worse - standard_errors(SUSPICION, rise.items) * error > 0,
+            within=within,
+            items=reading.items,
+            needed=needed_items(limit, reading.rise_error, reading.items or 0),
         )
 
     def _recovery(self) -> Judgement:
-        within = self.gate.budget.limit
+        """Judge whether a probe came back to its start, within the tolerance, by a share of the run's tokens.
+
+        At the end it is broken where the first reading after that point shows a rise beyond the tolerance, or
+        a later one does whatever the number of looks; held where the last reading up to the point shows
+        none; not shown otherwise.
+        """
+        within, name, reading = self.gate.budget.limit, self.gate.budget.probe, self.readings[-1]
+        if not self.total_tokens:
+            why = f"{name} is that of the start"
+            return Judgement(self.gate, "held", 0.0, None, "share of tokens", why, slack=True, within=True)
         curve = [Point.of(reading) for reading in self.readings]
         gap = stability_gap(curve, self.tolerance, self.gates)
         back = 0.0 if not gap.gap else self._share(gap.recovery_tokens)
         value = self.progress if back is None else back
-        name = self.gate.budget.probe
         if back == 0 and self._unseen(within):
             why = f"{name} was not read between the start and {within:.0%} of the tokens"
-            return Judgement(self.gate, "not measured", None, None, "share of tokens", why)
-        verdict: Verdict
+            return self._unread(why, "share of tokens")
+        if math.isinf(Rise.of(reading).error):
+            why = f"whether {name} has come back: {unknown(reading)}"
+            return Judgement(self.gate, "not shown", None, None, "share of tokens", why, within=True)
         if back == 0:
-            verdict, why = "held", f"{name} has not risen by more than its noise"
+            why = f"{name} has not risen by more than its noise"
         elif back is None:
-            verdict = "broken" if value > within else "at risk" if value > within / 2 else "held"
             why = f"{name} has not come back after {value:.0%} of the tokens, of {within:.0%} allowed"
         else:
-            verdict = "broken" if value > within else "held"
             why = f"{name} came back after {value:.0%} of the tokens, of {within:.0%} allowed"
+        verdict = self._recovered_at_end() if self._over else self._recovered_so_far(back, value)
+        if verdict == "not shown":
+            why = f"{why}; no reading shows it within {amount(self.tolerance, reading)} of its start"
         return Judgement(
             self.gate,
             verdict,
@@ -196,7 +251,32 @@ class _Case:
             worse=curve[-1].worse,
             slack=back is not None,
             ends_at=value / within,
+            within=True,
+            items=reading.items,
+            needed=needed_items(self.tolerance, reading.rise_error, reading.items or 0),
         )
+
+    def _recovered_at_end(self) -> Verdict:
+        deadline = self.gate.budget.limit * self.total_tokens
+        rises = [Rise.of(reading) for reading in self.readings]
+        late = [rise for rise, r in zip(rises, self.readings, strict=True) if r.tokens >= deadline]
+        count = looks(len(rises), self.gates)
+        if (late and late[0].lower > self.tolerance) or any(r.least(count) > self.tolerance for r in late):
+            return "broken"
+        return "held" if self._shown_back(deadline) else "not shown"
+
+    def _recovered_so_far(self, back: float | None, value: float) -> Verdict:
+        within = self.gate.budget.limit
+        if value > within and back != 0:
+            return "broken"
+        if back is None and value > within / 2:
+            return "at risk"
+        return "held" if self._shown_back(within * self.total_tokens) else "not shown"
+
+    def _shown_back(self, deadline: float) -> bool:
+        """Return whether the last reading after the start and up to a point shows the probe back."""
+        timely = [reading for reading in self.readings if 0 < reading.tokens <= deadline]
+        return bool(timely) and Rise.of(timely[-1]).upper <= self.tolerance
 
     def _unseen(self, within: float) -> bool:
         """Whether nothing was read in that first share of the run, so that a rise may have come and gone."""
@@ -207,11 +287,10 @@ class _Case:
         """Whether a reading of these weights proved the limit broken, and none after it was within it."""
         for looked in range(len(self.readings) - 1, 0, -1):
             reading = self.readings[looked - 1]
-            point = Point.of(reading)
-            if point.worse <= self.gate.budget.limit or not self._of_these_weights(reading):
+            rise = Rise.of(reading)
+            if rise.worse <= self.gate.budget.limit or not self._of_these_weights(reading):
                 return False
-            bound = critical(looks(looked, self.gates), reading.items)
-            if point.worse - bound * known(point.error) > self.gate.budget.limit:
+            if rise.least(looks(looked, self.gates)) > self.gate.budget.limit:
                 return True
         return False
 
@@ -219,14 +298,18 @@ class _Case:
         return reading.step > self.since or self.since == 0
 
     @property
+    def _over(self) -> bool:
+        """Whether the run has ended, so that the last word is spoken."""
+        return self.progress >= 1
+
+    @property
     def _bound(self) -> float:
-        """Standard errors that count: at the end of the run there is one look at each gate."""
-        count = self.gates if self.progress >= 1 else looks(len(self.readings), self.gates)
-        return critical(count, self.readings[-1].items)
+        """Standard errors that count while the run goes on."""
+        return critical(looks(len(self.readings), self.gates), Rise.of(self.readings[-1]).items)
 
     def _forecast(self) -> Forecast:
         points = [Point.of(r) for r in self.readings if self._of_these_weights(r)]
-        if not points or not self.progress:
+        if not points or not self.progress or self._over:
             return UNKNOWN
         shares = [point.tokens / self.total_tokens for point in points]
         return forecast(shares, [p.worse for p in points], [p.error for p in points])
@@ -241,29 +324,6 @@ def _multiple(worse: float, limit: float) -> float:
     return math.inf if worse > 0 else 0.0
 
 
-def _of_what_is_allowed(reading: Reading, worse: float, limit: float) -> str:
-    if worse >= 0:
-        return f"{_change(reading)} of {_amount(limit, reading)} allowed"
-    direction = "fall" if reading.rise > 0 else "rise"
-    allowed = f"a {direction} of {_amount(limit, reading)}" if limit else f"no {direction}"
-    return f"{_change(reading)}, where {allowed} is allowed"
-
-
-def _change(reading: Reading) -> str:
-    verb = "rose" if reading.rise >= 0 else "fell"
-    return f"{reading.probe} {verb} by {_amount(abs(reading.rise), reading, reading.rise_error)}"
-
-
-def _amount(value: float, reading: Reading, error: float = math.nan) -> str:
-    """A number as people read it, with its 95% interval if an error is given; accuracies in points."""
-    scale = 100 if reading.unit == "accuracy" else 1
-    interval = "" if math.isnan(error) else f" ± {2 * error * scale:.2g}"
-    amount = f"{value * scale:.3g}{interval}"
-    if reading.unit != "accuracy":
-        return amount
-    return f"{amount} point" if amount == "1" else f"{amount} points"
-
-
 def verdict(judgements: Sequence[Judgement]) -> str:
     """How the budgets stand, in one sentence; empty without any."""
     if not judgements:
@@ -276,4 +336,8 @@ def verdict(judgements: Sequence[Judgement]) -> str:
     unread = [judgement for judgement in judgements if judgement.verdict == "not measured"]
     if unread:
         return f"{unread[0].budget} is not measured yet"
+    open_ = [judgement for judgement in judgements if judgement.verdict == "not shown"]
+    if open_:
+        others = f", and {len(open_) - 1} more" if len(open_) > 1 else ""
+        return f"{open_[0].budget} is not shown{others}: {open_[0].why}"
     return judgements[0].why if len(judgements) == 1 else f"all {len(judgements)} budgets hold"

@@ -44,8 +44,12 @@ class Probe(Protocol):
     def when(self) -> When: ...
 
     @property
+    def work(self) -> float:
+        """Training tokens that a reading of the whole sample costs (`cpt.monitor.budget`)."""
+
+    @property
     def divisible(self) -> bool:
-        """Whether a part of its sample can be read, in less time."""
+        """Whether a part of its sample can be read, with less work."""
 
     @property
     def relative(self) -> bool:

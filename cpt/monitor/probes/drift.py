@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from cpt.monitor.bits_per_byte import TokenisedText, score
+from cpt.monitor.budget import FORWARD
 from cpt.monitor.probes.base import Subject, part
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When
@@ -33,6 +34,11 @@ class DriftProbe:
     unit: ClassVar[Unit] = "nats per token"
     divisible: ClassVar[bool] = True
     relative: ClassVar[bool] = True
+
+    @property
+    def work(self) -> float:
+        """The tokens of all samples go forward."""
+        return FORWARD * self.samples.tokens
 
     def read(self, subject: Subject, share: float) -> Items:
         """Nats and tokens of every sample."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.distributed.tensor import DTensor
 
+from cpt.monitor.budget import NEW_TOKENS
 from cpt.monitor.probes.base import Subject
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When
@@ -33,6 +34,7 @@ class NewTokensProbe:
     unit: ClassVar[Unit] = "norm ratio"
     divisible: ClassVar[bool] = False
     relative: ClassVar[bool] = False
+    work: ClassVar[float] = NEW_TOKENS
 
     @torch.no_grad()
     def read(self, subject: Subject, share: float) -> Items:  # noqa: ARG002

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cpt.monitor.bits_per_byte import TokenisedText, score
+from cpt.monitor.budget import FORWARD
 from cpt.monitor.probes.base import Subject, part
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When
@@ -30,6 +31,11 @@ class TextProbe:
     unit: ClassVar[Unit] = "bits per byte"
     divisible: ClassVar[bool] = True
     relative: ClassVar[bool] = False
+
+    @property
+    def work(self) -> float:
+        """The tokens of all documents go forward."""
+        return FORWARD * self.text.tokens
 
     def read(self, subject: Subject, share: float) -> Items:
         """Bits and bytes of every document."""

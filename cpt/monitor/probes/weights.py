@@ -13,6 +13,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from cpt.model_folder.weights import load_tensor, stored_tensors
+from cpt.monitor.budget import WEIGHTS
 from cpt.monitor.probes.base import Subject
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When
@@ -44,6 +45,7 @@ class WeightsProbe:
     unit: ClassVar[Unit] = "relative update"
     divisible: ClassVar[bool] = False
     relative: ClassVar[bool] = False
+    work: ClassVar[float] = WEIGHTS
 
     @torch.no_grad()
     def read(self, subject: Subject, share: float) -> Items:  # noqa: ARG002

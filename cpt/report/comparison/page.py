@@ -16,7 +16,7 @@ from cpt.report.comparison.schema import Best, Comparison, Measured, Pair, RunRo
 from cpt.report.comparison.wording import listed, recovery
 from cpt.report.environment import environment
 from cpt.report.findings import has_gap
-from cpt.report.schema import Interval
+from cpt.report.schema import WORST_FIRST, Interval
 
 STANDING = {True: "on the front", False: "beaten", None: "not compared"}
 
@@ -59,7 +59,7 @@ def render(comparison: Comparison) -> str:
         comparison=comparison,
         clauses=comparison.verdict.split("; "),
         headlines=headlines(comparison),
-        verdicts=("held", "at risk", "broken", "not measured"),
+        verdicts=WORST_FIRST[::-1],
         standing=STANDING,
         role=charts.role,
         changes=change_columns(comparison),

@@ -93,6 +93,7 @@ def gather_merge(stages: Iterable[StageRecord]) -> Merge | None:
         method=str(config.get("method", "?")),
         models=models,
         search=[SearchPoint(**point) for point in merges[-1].metrics.get("search_points") or ()],
+        at_bounds=(merges[-1].metrics.get("search") or {}).get("at_bounds") or [],
         vectors=Vectors(**analysis) if analysis else None,
     )
 

@@ -18,6 +18,7 @@ from cpt.report.schema.scores import (
 from cpt.report.schema.training import Ended, SchedulePhase, Trained, Training, TrainingPoint
 from cpt.report.schema.vectors import Vector, VectorGrid, VectorPair, VectorParts, VectorRows, Vectors
 from cpt.report.schema.watching import (
+    WORST_FIRST,
     Action,
     ControlPoint,
     Gate,
@@ -32,6 +33,7 @@ from cpt.report.schema.watching import (
 
 __all__ = [
     "BAND",
+    "WORST_FIRST",
     "Action",
     "Compared",
     "Continual",

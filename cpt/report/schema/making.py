@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from cpt.report.schema.base import Fact
+from cpt.report.schema.search import AtBound
 from cpt.report.schema.vectors import Vectors
 
 
@@ -64,6 +65,7 @@ class Merge(Fact):
     """How the final model was merged.
 
     search: what was tried to find its weights (`search_points` of the stage's metrics).
+    at_bounds: chosen weights at the end of what was searched (`search.at_bounds` of the stage's metrics).
     vectors: what the merged task vectors look like (`analysis` of the stage's metrics).
     """
 
@@ -71,6 +73,7 @@ class Merge(Fact):
     method: str
     models: list[MergedModel] = []
     search: list[SearchPoint] = []
+    at_bounds: list[AtBound] = []
     vectors: Vectors | None = None
 
 

@@ -35,6 +35,15 @@ class SearchBudget(Fact):
     why: str
 
 
+class AtBound(Fact):
+    """A number that was chosen at the lower or upper bound of what was searched, and what that means."""
+
+    name: str
+    value: float
+    bound: str
+    says: str
+
+
 class WeightSearch(Fact):
     """A search that is finished. `why` are the words for how the point was chosen."""
 
@@ -44,6 +53,7 @@ class WeightSearch(Fact):
     holds: bool
     search_points: list[TriedMerge]
     gates: list[SearchBudget] = []
+    at_bounds: list[AtBound] = []
 
     @property
     def chosen(self) -> TriedMerge:

@@ -29,11 +29,15 @@ class SchedulePhase(Fact):
 
 
 class Ended(Fact):
-    """Why a training ended before its last step, and the step whose model is its result."""
+    """Why a training ended before its last step, and the step whose model is its result.
+
+    result: in words which weights those are, and why they are chosen.
+    """
 
     step: int
     result_step: int
     action: str
+    result: str = ""
     why: str = ""
 
 

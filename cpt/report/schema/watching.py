@@ -8,14 +8,19 @@ from typing import Literal
 from cpt.report.schema.base import Fact
 from cpt.report.schema.probes import CurvePoint, TaskCurve
 
-Verdict = Literal["held", "at risk", "broken", "not measured"]
+Verdict = Literal["held", "not shown", "at risk", "broken", "not measured"]
+"""Of a finished training: held, not shown or broken. The others are of one that goes on."""
+
+WORST_FIRST: tuple[Verdict, ...] = ("broken", "at risk", "not shown", "not measured", "held")
 
 
 class Gate(Fact):
     """A budget of the recipe, and whether it held when training ended.
 
     budget: as the recipe states it; `limit` in `unit`.
-    value, error: what was measured against the limit, and its standard error.
+    value, error: what was measured against the limit, and its standard error, from `items` documents.
+    needed_items: number of documents that would show a rise of the limit and a third.
+    key: of the gate in the recipe.
     """
 
     budget: str
@@ -26,6 +31,9 @@ class Gate(Fact):
     verdict: Verdict
     value: float | None = None
     error: float | None = None
+    items: int | None = None
+    needed_items: int | None = None
+    key: str = ""
     why: str = ""
 
     def bounds(self, probe: str) -> bool:
@@ -37,6 +45,14 @@ class Gate(Fact):
         return self.probe == probe and self.unit == "share of tokens"
 
     @property
+    def remedy(self) -> str:
+        """What would show whether the budget is held, where that is not shown."""
+        if self.verdict != "not shown" or self.needed_items is None or self.needed_items <= (self.items or 0):
+            return ""
+        items = {"accuracy": "questions", "nats per token": "samples"}.get(self.unit, "documents")
+        return f"About {self.needed_items:,} {items} would show it."
+
+    @property
     def used(self) -> float | None:
         """How much of the budget the measured value takes: 1 is all of it, 0 or less none."""
         if not self.limit or self.value is None:
@@ -45,7 +61,10 @@ class Gate(Fact):
 
 
 class Action(Fact):
-    """What the controller did when a budget was at risk: a setting went `before` → `after`."""
+    """What the controller did when a budget was at risk: a setting went `before` → `after`.
+
+    result: which weights a training that was ended returns, in words.
+    """
 
     step: int
     tokens: int
@@ -56,6 +75,8 @@ class Action(Fact):
     error: float | None = None
     before: float | str | None = None
     after: float | str | None = None
+    key: str = ""
+    result: str = ""
     why: str = ""
 
 

@@ -1,4 +1,4 @@
-"""Golden Touchstone's scoring (Wu et al. 2024, arXiv:2411.06272, table 3 and its evaluate_all.py).
+"""Golden Touchstone's scoring, after its evaluate_all.py (Wu et al. 2024, arXiv:2411.06272).
 
 A label is the first of a task's words in what was written. Where there is none the benchmark draws one of
 the wrong labels; here it counts as a label of its own, which is as wrong and the same in every run.
@@ -7,47 +7,83 @@ the wrong labels; here it counts as a label of its own, which is as wrong and th
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from evals.tasks.finance.entities import answer_entities
-from evals.tasks.finance.questions import first_line
+from evals.tasks.finance.entities import TYPES, tagged_spans
 
 NONE = "none"
-_MOVEMENTS = {"rise": "1", "decrease": "0"}
 
 Doc = Mapping[str, Any]
+
+_MOVEMENTS = {"rise": "1", "decrease": "0"}
+_ENTITY = re.compile(r"([\w\s]+),\s*([A-Z]+)")
+_RELATION = re.compile(r"^(.*?):(.*?)?,(.*)?$")
+_WITH_WORDS = "relation1: word1, word2"
+_RELATIONS = frozenset(
+    {
+        "product_or_material_produced",
+        "manufacturer",
+        "distributed_by",
+        "industry",
+        "position_held",
+        "original_broadcaster",
+        "owned_by",
+        "founded_by",
+        "distribution_format",
+        "headquarters_location",
+        "stock_exchange",
+        "currency",
+        "parent_organization",
+        "chief_executive_officer",
+        "director_/_manager",
+        "owner_of",
+        "operator",
+        "member_of",
+        "employer",
+        "chairperson",
+        "platform",
+        "subsidiary",
+        "legal_form",
+        "publisher",
+        "developer",
+        "brand",
+        "business_division",
+        "location_of_formation",
+        "creator",
+    }
+)
+"""Names of relations in the benchmark's script."""
 
 
 def sentiment(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
     """Positive, negative or neutral."""
-    return _labelled(doc, results, ("positive", "negative", "neutral"))
+    return _labelled(doc, results, _first_of("positive", "negative", "neutral"))
 
 
 def yes_or_no(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
     """Yes or no."""
-    return _labelled(doc, results, ("yes", "no"))
+    return _labelled(doc, results, _first_of("yes", "no"))
 
 
 def stance(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
     """Hawkish, dovish or neutral."""
-    return _labelled(doc, results, ("hawkish", "dovish", "neutral"))
+    return _labelled(doc, results, _first_of("hawkish", "dovish", "neutral"))
 
 
 def credit(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
     """Good or bad."""
-    return _labelled(doc, results, ("good", "bad"))
+    return _labelled(doc, results, _first_of("good", "bad"))
 
 
 def letter(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
     """One of four choices."""
-    return _labelled(doc, results, ("a", "b", "c", "d"))
+    return _labelled(doc, results, _first_of("a", "b", "c", "d"))
 
 
 def movement(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
-    """1 for a rise, 0 for a fall, as a figure or in words."""
-    return _labelled(doc, results, ("0", "1", *_MOVEMENTS))
+    """1 for a rise, 0 for a fall: the first such figure, or in words where there is none."""
+    return _labelled(doc, results, _movement)
 
 
 def contains(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
@@ -57,47 +93,88 @@ def contains(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
 
 
 def entities(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
-    """Entities found and right, found, and right, by name and type."""
-    found, right = (Counter(_entities(text)) for text in (_first_block(results[0]), doc["output"]))
-    return {"entity_f1": ((found & right).total(), found.total(), right.total())}
+    """Count entities of each type that are found and right, found, and right, as tags of the text's words.
+
+    The right tags are the data's; where they are missing, those of the right answer.
+    """
+    words = doc["input"].strip().lower().split()
+    right = tagged_spans(doc["label"] if "label" in doc else _tags(words, doc["output"]))
+    found = tagged_spans(_tags(words, results[0]))
+    return {
+        "weighted_f1": tuple(
+            sum(span[2] == kind for span in spans)
+            for kind in TYPES
+            for spans in (found & right, found, right)
+        )
+    }
 
 
 def relations(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
-    """Relations found and right, found, and right; each is `relation: head, tail` or only its name."""
-    found, right = (_relations(text) for text in (first_line(results[0]), doc["output"]))
-    return {"entity_f1": (len(found & right), len(found), len(right))}
+    """Count relations that are right, written, and wanted, piece by piece at the same place.
+
+    As the script has it, a piece that is wrong counts as missed only if what it names is no relation.
+    """
+    with_words = _WITH_WORDS in f"{doc['instruction']}\n{doc['input']}"
+    right = wrong = missed = 0
+    pieces = (text.strip(".").split(";") for text in (results[0], doc["output"]))
+    for written, wanted in zip(*pieces, strict=False):
+        said, meant = _relation_pair(written, wanted, with_words)
+        right += said == meant
+        wrong += said != meant
+        missed += "_".join(said[0].split()) not in _RELATIONS
+    return {"relation_f1": (right, right + wrong, right + missed)}
 
 
-def summary(doc: Doc, results: Sequence[str]) -> dict[str, float]:
-    """ROUGE-1, ROUGE-2 and ROUGE-L as F1."""
-    from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
-
-    names = ("rouge1", "rouge2", "rougeL")
-    scores = RougeScorer(names).score(doc["output"], results[0])
-    return {name: float(scores[name].fmeasure) for name in names}
-
-
-def _labelled(doc: Doc, results: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
-    predicted, right = (_label(text, words) for text in (results[0], doc["output"]))
-    pair = (right, predicted)
-    return {"acc": float(right == predicted), "weighted_f1": pair, "mcc": pair}
+def _labelled(doc: Doc, results: Sequence[str], label: Callable[[str], str]) -> dict[str, Any]:
+    pair = (label(doc["output"].lower()), label(results[0].lower()))
+    return {
+        "acc": float(pair[0] == pair[1]),
+        **dict.fromkeys(("acc_f1", "f1_mcc", "weighted_f1", "mcc"), pair),
+    }
 
 
-def _label(text: str, words: Sequence[str]) -> str:
-    match = re.search(rf"\b({'|'.join(words)})\b", text.lower())
-    return _MOVEMENTS.get(match[1], match[1]) if match else NONE
+def _first_of(*words: str) -> Callable[[str], str]:
+    pattern = re.compile(rf"\b({'|'.join(words)})\b")
+
+    def label(text: str) -> str:
+        match = pattern.search(text)
+        return match[1] if match else NONE
+
+    return label
 
 
-def _first_block(text: str) -> str:
-    return text.strip().split("\n\n")[0]
+def _movement(text: str) -> str:
+    figure = _first_of("0", "1")(text)
+    return figure if figure != NONE else _MOVEMENTS.get(_first_of(*_MOVEMENTS)(text), NONE)
 
 
-def _entities(text: str) -> list[tuple[str, str]]:
-    return [(" ".join(name.lower().split()), kind) for name, kind in answer_entities(text)]
+def _tags(words: Sequence[str], answer: str) -> list[str]:
+    """Tag each entity of an answer at its first place that no other has; unknown types are organisations."""
+    tags = ["O"] * len(words)
+    for name, named in _ENTITY.findall(answer):
+        parts = name.lower().split()
+        kind = named if named in TYPES else "ORG"
+        for begin in range(len(words) - len(parts) + 1) if parts else ():
+            place = slice(begin, begin + len(parts))
+            if list(words[place]) == parts and set(tags[place]) == {"O"}:
+                tags[place] = [f"B-{kind}", *[f"I-{kind}"] * (len(parts) - 1)]
+                break
+    return tags
 
 
-def _relations(text: str) -> set[tuple[str, ...]]:
-    """Relations of an answer as their words, without case, underscores and the spaces between."""
-    pieces = (re.split(r"[:,]", piece) for piece in text.strip().rstrip(".").split(";"))
-    plain = (tuple(" ".join(part.lower().replace("_", " ").split()) for part in piece) for piece in pieces)
-    return {relation for relation in plain if any(relation)}
+def _relation_pair(written: str, wanted: str, with_words: bool) -> tuple[list[str], list[str]]:
+    """What two pieces say: (relation, head, tail), or the relation alone where the prompt asks no more."""
+    if with_words:
+        said, meant = (_parts(_RELATION.match(piece)) for piece in (written, wanted))
+    else:
+        name = wanted.replace("_", " ")
+        said, meant = [name if name in written.split(",")[0] else "unknown"], [wanted]
+    return _plain(said), _plain(meant)
+
+
+def _parts(match: re.Match[str] | None) -> list[str]:
+    return [part or "" for part in match.groups()] if match else ["", "", ""]
+
+
+def _plain(parts: Sequence[str]) -> list[str]:
+    return [part.strip() for part in (parts[0].replace("_", " "), *parts[1:])]

@@ -10,6 +10,9 @@ DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
 _NUMBER = re.compile(
     rf"(?P<before>(?<![\w%)])[-\u2212])?(?P<open>\()?[$€£¥]?(?P<after>[-\u2212]|\()?(?<![\w.,])(?P<digits>{DIGITS})"
 )
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
+_STATES = re.compile(r"\banswer is\b|=", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]{2,}|=")
 _EXACT = 5
 """Decimals to which a number without a point is compared."""
 _TOLERANCE = 0.01
@@ -23,14 +26,34 @@ class Number:
     decimals: int | None
 
 
-def first_number(text: str) -> Number | None:
-    """The first number of a text that is not part of a word (FY2018).
+def numbers(text: str) -> list[Number]:
+    """Return the numbers of a text that are not part of a word (FY2018), in order.
 
-    Brackets around it or a dash right before it make it negative; a percent sign changes nothing.
+    Brackets around one or a dash right before it make it negative; a percent sign changes nothing.
     """
-    match = _NUMBER.search(text)
-    if match is None:
-        return None
+    return [_number(text, match) for match in _NUMBER.finditer(text)]
+
+
+def stated_number(text: str, question: str = "") -> Number | None:
+    """Return the number that an answer states, or None if it has none.
+
+    The last number after the last "answer is" or "=", up to the end of that line; without such words the last
+    number of the first line, as where this line has no words at all ("$1,577"). Years that the question names
+    ("In 2018 it was 65.4%") do not count, unless there is no other number.
+    """
+    years = {float(year) for year in _YEAR.findall(question)}
+    lines = [line for line in text.split("\n") if line.strip()]
+    first = lines[0] if lines else ""
+    stated = [_STATES.split(line)[-1] for line in lines if _STATES.search(line)]
+    for place in (first if not _WORD.search(first) else "", *reversed(stated), first):
+        found = numbers(place)
+        told = [number for number in found if number.decimals is not None or abs(number.value) not in years]
+        if found:
+            return (told or found)[-1]
+    return None
+
+
+def _number(text: str, match: re.Match[str]) -> Number:
     closed = text[match.end() :].lstrip(" %").startswith(")")
     bracketed = closed and (match["open"] or match["after"] == "(")
     negative = bracketed or match["before"] or match["after"] not in (None, "(")

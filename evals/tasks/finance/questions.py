@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evals.tasks.finance.numbers import equal, first_number
+from evals.tasks.finance.numbers import equal, numbers, stated_number
 
 _PLACE = re.compile(r"\{answer(\d+)\}")
 _METRICS = "metrics-generated"
@@ -16,17 +16,24 @@ _METRICS = "metrics-generated"
 
 def result(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """The result of a calculation: as the same text (FLARE's exact match), and as the same number."""
-    written, right = first_line(results[0]), str(doc["answer"]).strip()
-    return {"exact_match": float(written == right), "acc": float(same_result(written, right))}
+    written, right = results[0], str(doc["answer"]).strip()
+    asked = str(doc.get("question", doc.get("query", "")))
+    return {
+        "exact_match": float(first_line(written) == right),
+        "acc": float(same_result(written, right, asked)),
+    }
 
 
-def same_result(written: str, right: str) -> bool:
-    """Whether a text begins with yes or no as it should, or its first number is the right one."""
-    number = first_number(right)
+def same_result(written: str, right: str, question: str = "") -> bool:
+    """Return True if an answer says yes or no as it should, or states the right number.
+
+    Yes and no are said by the first word, or by the first after "answer is".
+    """
+    number = next(iter(numbers(right)), None)
     if number is None:
-        words = re.findall(r"[a-z]+", written.lower())
-        return words[:1] == [right.lower()]
-    found = first_number(written)
+        said = re.split(r"\banswer is\b", written.lower())[-1]
+        return re.findall(r"[a-z]+", said)[:1] == [right.lower()]
+    found = stated_number(written, question)
     return found is not None and equal(found, number)
 
 

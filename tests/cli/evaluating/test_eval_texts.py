@@ -1,6 +1,7 @@
 """`cpt eval contamination`, `text` and `suites` on tiny models."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from stage_runs import artifact, run_stage
 from tiny import varied_texts, write_jsonl
 from toy_suite import arc
 
+from cpt.cli.evaluating import progress
+from cpt.monitor import shared_windows
+from cpt.recipe.progress import Gauge
 from cpt.stages.corpus import STAGE
 
 
@@ -91,6 +95,56 @@ def test_text_compares_models_on_the_same_bytes(
     assert f"{first['bits_per_byte']:.4f}" in out
 
 
+def test_models_with_different_tokenizers_read_the_same_windows(
+    facts: Any, models: tuple[Path, Path], place: Path, another_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In windows of as many tokens the coarser tokenizer would read with more context."""
+    coarse = another_model("coarse", vocabulary=420)
+    write_jsonl(place / "long.jsonl", [" ".join(varied_texts(30, tag)) for tag in "ab"])
+    encoded: list[int] = []
+    encode = shared_windows.encoded
+
+    def counting(readers: Any, texts: Any) -> Any:
+        encoded.append(len({id(reader.tokenizer) for reader in readers}))
+        return encode(readers, texts)
+
+    monkeypatch.setattr("evals.text_scores.encoded", counting)
+    words = ("--text", "law=long.jsonl", "--window", 32, "--overlap", 8)
+    found = facts("text", *models, coarse, *words)["texts"]
+    assert encoded == [2]
+    assert [each["text"] for each in found] == ["law"] * 3
+    assert len({each["bytes"] for each in found}) == 1
+    assert found[0]["windows"] == found[2]["windows"]
+    assert found[0]["windows"]["least_context_bytes"] > 0
+    alone = [facts("text", each, *words)["texts"][0]["windows"] for each in (models[0], coarse)]
+    assert alone[1]["mean_context_bytes"] > 1.05 * alone[0]["mean_context_bytes"]
+    assert found[0]["tokens"] > found[2]["tokens"]
+
+
+def test_precision_is_bfloat16_where_the_hardware_has_it(
+    facts: Any, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for fast, expected in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr("cpt.packed.model.has_fast_bfloat16", lambda fast=fast: fast)
+        [found] = facts("text", models[0], "--text", "text.jsonl")["texts"]
+        assert found["precision"] == expected
+
+
+def test_progress_of_text_tells_total_and_time_left(
+    run: Run, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    clock = iter(range(10**6))
+    monkeypatch.setattr(progress, "Gauge", lambda: Gauge(lambda: float(next(clock))))
+    words = ("--text", "text.jsonl", "--text", "again=text.jsonl", "--batch-tokens", 30)
+    code, _, err = run("text", *models, *words)
+    assert code == 0, err
+    lines = re.findall(r"([\d,]+)/([\d,]+) tokens(, [\d.:]+(?: s)? left)?", err)
+    assert len({total for _, total, _ in lines}) == 1
+    assert lines[-1][0] == lines[-1][1]
+    assert sum(bool(left) for _, _, left in lines) > 10
+
+
 def test_a_text_that_is_not_there_is_told_before_work(run: Run, models: tuple[Path, Path]) -> None:
     code, _, err = run("text", models[0], "--text", "text.jsonl", "--text", "nowhere.jsonl", "--window", 4096)
     assert code == 1
@@ -104,17 +158,17 @@ def test_settings_of_text(facts: Any, run: Run, models: tuple[Path, Path], place
     def measured(*words: object) -> Any:
         return facts("text", models[0], "--text", "long.jsonl", *words)["texts"][0]
 
-    plain = measured("--window", 64, "--overlap", 16)
-    assert measured("--window", 64, "--overlap", 16, "--batch-tokens", 1)["bits_per_byte"] == pytest.approx(
-        plain["bits_per_byte"], rel=1e-5
-    )
+    plain = measured("--window", 64, "--overlap", 16, "--precision", "fp32")
+    assert measured("--window", 64, "--overlap", 16, "--precision", "fp32", "--batch-tokens", 1)[
+        "bits_per_byte"
+    ] == pytest.approx(plain["bits_per_byte"], rel=1e-5)
     for words in (
         ("--window", 48, "--overlap", 16),
         ("--window", 64, "--overlap", 32),
         ("--window", 64, "--overlap", 16, "--precision", "bf16"),
         ("--window", 64, "--overlap", 16, "--start-token", "none"),
     ):
-        assert measured(*words)["bits_per_byte"] != plain["bits_per_byte"]
+        assert measured("--precision", "fp32", *words)["bits_per_byte"] != plain["bits_per_byte"]
     bare = measured("--start-token", "none", "--overlap", 16)
     assert bare["documents_scored"] == 1
     assert bare["bytes_not_scored"] == 2

@@ -67,9 +67,17 @@ def test_the_front_is_printed_as_a_table(search, tmp_path: Path) -> None:
 def test_a_broken_budget_is_exit_code_3_and_the_best_compromise_is_kept(search, tmp_path: Path) -> None:
     code, _, err = search("--budget", "general <= 0", "--bounds", 0.9, 1.0)
     assert code == 3
-    assert "no weights that were tried keep the budget: general <= 0 is broken" in err
+    assert "no weights that were tried are shown to keep the budget: --budget: general <= 0 is broken" in err
     assert "best compromise" in err
     assert (tmp_path / "out/model.safetensors").exists()
+
+
+def test_a_weight_at_its_bound_is_told_by_command_page_and_card(search, tmp_path: Path) -> None:
+    _, out, _ = search("--budget", "general <= 0", "--bounds", 0.9, 1.0)
+    said = "eight of law is at its lower bound 0.9: lower `bounds` to look further"
+    assert f"w{said}" in " ".join(out.split())
+    assert f"w{said}" in (tmp_path / "out.search.html").read_text()
+    assert f"W{said}" in (tmp_path / "out/README.md").read_text()
 
 
 def test_the_same_command_measures_nothing_again(search, tmp_path: Path, monkeypatch) -> None:
@@ -132,7 +140,7 @@ def test_models_that_are_not_there_are_told_with_the_rest(search, models) -> Non
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--text", "domain"), "is not NAME=VALUE"),
+        (("--task", "piqa"), "is not NAME=ITEMS"),
         (("--text", "domain=general.jsonl"), "--text domain is given twice"),
         (("--budget", "general < 1"), "states no budget"),
         (("--task", "piqa=many"), "must be a whole number"),

@@ -32,7 +32,12 @@ class Request:
 def ours(folder: Path, penalty: float | None = None) -> PackedLM:
     model, prompting = load_model(folder), Prompting(folder)
     model.generation_config.repetition_penalty = penalty
-    return PackedLM(PackedLanguageModel(model), prompting.tokenizer, start_token=prompting.start)
+    return PackedLM(
+        PackedLanguageModel(model),
+        prompting.tokenizer,
+        start_token=prompting.start,
+        end_token=prompting.end,
+    )
 
 
 def theirs(folder: Path, penalty: float | None = None) -> HFLM:
@@ -73,6 +78,22 @@ def test_generation_ends_at_the_models_end_token(tiny_model: Path) -> None:
     ids = model.tok_encode(text, add_special_tokens=False)
     model._packed.model.generation_config.eos_token_id = [ids[2]]
     [shorter] = model.generate_until([Request("The heart", settings)])
+    assert text.startswith(shorter)
+    assert len(shorter) < len(text)
+
+
+def test_generation_ends_at_the_tokenizers_end_token(another_model) -> None:
+    folder: Path = another_model("chatml")
+    request = Request("The heart", {"until": [], "max_gen_toks": 8})
+    [text] = ours(folder).generate_until([request])
+    third = ours(folder).tok_encode(text, add_special_tokens=False)[2]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(third)
+    tokenizer.save_pretrained(folder)
+    assert load_model(folder).config.eos_token_id != third
+    assert Prompting(folder).end == third
+    [shorter] = ours(folder).generate_until([request])
+    assert [shorter] == theirs(folder).generate_until([request], disable_tqdm=True)
     assert text.startswith(shorter)
     assert len(shorter) < len(text)
 

@@ -46,6 +46,23 @@ def test_requests_differ_by_kind_and_by_everything_asked() -> None:
     assert request_key("generate_until", ("a", one)) == request_key("generate_until", ("a", other))
 
 
+@pytest.mark.parametrize("kind", ["loglikelihood", "loglikelihood_rolling", "generate_until"])
+def test_answers_of_earlier_code_are_not_served(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = ("loglikelihood", "loglikelihood_rolling", "generate_until")
+    before = {each: request_key(each, ("a", {"until": ["b"]})) for each in kinds}
+    monkeypatch.setitem(request_cache.CONTRACTS, kind, request_cache.CONTRACTS[kind] + 1)
+    after = {each: request_key(each, ("a", {"until": ["b"]})) for each in kinds}
+    assert [each for each in kinds if before[each] != after[each]] == [kind]
+
+
+def test_texts_depend_on_how_long_they_are_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [request_key(kind, ("a", "b")) for kind in ("generate_until", "loglikelihood")]
+    monkeypatch.setattr(request_cache, "NEW_TOKENS", 512)
+    after = [request_key(kind, ("a", "b")) for kind in ("generate_until", "loglikelihood")]
+    assert before[0] != after[0]
+    assert before[1] == after[1]
+
+
 def test_more_answers_than_a_query_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_cache, "_VARIABLES", 3)
     cache = opened(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ Choices = Sequence[tuple[float, bool]]
 Values = dict[str, Any]
 
 _WITHIN = 0.1
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def choosing(labels: Sequence[str]) -> Callable[[Mapping[str, str], Choices], Values]:
@@ -44,6 +46,12 @@ unfair_term = choosing(
 )
 
 
+def written_label(doc: Mapping[str, str], texts: Sequence[str]) -> Values:
+    """Compare the written label with the right one, without case, punctuation and spaces around."""
+    right, said = _normalised(doc["answer"]), _normalised(texts[0])
+    return {"balanced_accuracy": (right, said), "exact_match": float(right == said)}
+
+
 def amount(doc: Mapping[str, str], texts: Sequence[str]) -> Values:
     """Whether the first number of the answer is within a tenth of the right one."""
     found = re.search(r"\d+", texts[0].replace(",", "").replace(".", ""))
@@ -73,6 +81,10 @@ def statements(dataset: Any) -> Any:
 def amounts(dataset: Any) -> Any:
     """The amounts of SARA, which early files mix with entailments."""
     return dataset.filter(lambda row: row["answer"].startswith("$"))
+
+
+def _normalised(text: str) -> str:
+    return text.translate(_NO_PUNCTUATION).strip().lower()
 
 
 def _said(row: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,55 @@
+"""The last word on the budgets of a stage: which ones are not held, what to do, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cpt.errors import GateFailed, GateNotShown
+
+_ITEMS = {"accuracy": "questions", "nats per token": "samples"}
+"""What a probe reads, by its unit; others read documents."""
+
+
+def require_held(
+    metrics: Mapping[str, Any], setting: Callable[[str], str], *, remedy: str, kept: str, lead: str = ""
+) -> None:
+    """Raise if a budget is not held, unless its gate only warns.
+
+    Args:
+        metrics: the stage's figures, with `gates` as `Judgement.as_json` gives them.
+        setting: returns the setting that makes the sample of a probe larger.
+        remedy: what keeps a budget from being broken.
+        kept: what is kept all the same.
+        lead: words before the first budget.
+
+    Raises:
+        GateFailed: a budget is broken; names all that are not held.
+        GateNotShown: none is broken, but not all are shown to be held.
+    """
+    failing = [gate for gate in metrics["gates"] if gate["verdict"] != "held" and gate["action"] != "warn"]
+    if not failing:
+        return
+    said = "; ".join(f"{g['key']}: {g['budget']} is {g['verdict']}: {g['why']}" for g in failing)
+    broken = any(gate["verdict"] == "broken" for gate in failing)
+    unshown = dict.fromkeys(_more(gate, setting) for gate in failing if gate["verdict"] != "broken")
+    hints = [*([f"{remedy}; or widen the budget."] if broken else []), *unshown]
+    failed = GateFailed if broken else GateNotShown
+    raise failed(f"{lead}{said}", hint=" ".join([kept, *hints]), metrics=metrics)
+
+
+def _more(gate: Mapping[str, Any], setting: Callable[[str], str]) -> str:
+    """Return what shows whether a budget is held."""
+    items, needed, probe = gate["items"], gate["needed_items"], gate["probe"]
+    word = _ITEMS.get(gate["unit"], "documents")
+    raised = f"raise {setting(probe)}"
+    if needed is None and gate["value"] is not None and (items or 0) > 1:
+        return f"{probe}: no sample shows a rise of nothing; widen the budget."
+    if needed is None:
+        return f"{probe}: its noise is known only from several {word}: {raised}, or hold out more text."
+    if needed > items:
+        return (
+            f"{probe}: about {needed:,} {word} would show it, in place of {items:,}: {raised} about "
+            f"{needed / items:.2g}-fold (the text must have as many), or widen the budget."
+        )
+    return f"{probe}: the rise is too near the limit for {items:,} {word}: lower it, or widen the budget."

@@ -1,0 +1,40 @@
+"""Items of PubMedQA: the official test, and the others for examples."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_IDS = Path(__file__).with_name("pubmedqa_test_ids.txt")
+
+
+@functools.cache
+def official_ids() -> frozenset[int]:
+    """Return the PubMed ids of the official test."""
+    lines = _IDS.read_text(encoding="utf-8").splitlines()
+    return frozenset(int(number) for line in lines if not line.startswith("#") for number in line.split())
+
+
+def official_test(dataset: Any) -> Any:
+    """Choose the items of the official test."""
+    return _as_lm_eval_has_them(dataset.filter(lambda row: int(row["pubid"]) in official_ids()))
+
+
+def not_in_test(dataset: Any) -> Any:
+    """Choose the items that the official test leaves."""
+    return _as_lm_eval_has_them(dataset.filter(lambda row: int(row["pubid"]) not in official_ids()))
+
+
+def _as_lm_eval_has_them(dataset: Any) -> Any:
+    """Name the columns as lm-eval's prompt does."""
+
+    def named(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "QUESTION": row["question"],
+            "CONTEXTS": row["context"]["contexts"],
+            "final_decision": row["final_decision"],
+        }
+
+    return dataset.map(named, remove_columns=dataset.column_names)
