@@ -18,7 +18,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,24 +217,37 @@ def arithmetic(folders: Folders, merged: Path, text: Path) -> float:
     return largest
 
 
-def bits(model: Path, text: Path) -> dict[str, Any]:
-    """What `cpt eval text` reads, or why it refuses to."""
-    command = [sys.executable, "-m", "cpt", "eval", "text", str(model), "--text", str(text), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        return {"refused": done.stderr.strip().replace(str(model), model.name)}
-    (found,) = json.loads(done.stdout)["texts"]
-    return {key: found[key] for key in ("bits_per_byte", "stderr", "documents", "bytes", "tokens")}
+def bits(models: Mapping[str, Path], texts: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """What `cpt eval text` reads of every text by model, all in the same windows; or why it refuses a model.
 
+    Args:
+        texts: by name; of the shortest, alone, it is seen which models can be read at all.
+    """
 
-def figures(folders: Folders, merged: Path, said: str, plain: Path) -> dict[str, Any]:
-    """All that is said of one result."""
-    found: dict[str, Any] = {"said": said}
-    if any(merged.glob("*.safetensors")):
-        found |= rows(folders, merged)
-        texts = {**folders.heldout, "no new token": plain}
-        found["bits"] = {name: bits(merged, text) for name, text in texts.items()}
+    def evaluated(folders: Sequence[Path], read: Mapping[str, Path]) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "cpt", "eval", "text", *map(str, folders), "--json"]
+        named = [f"--text={name}={file}" for name, file in read.items()]
+        return subprocess.run([*command, *named], capture_output=True, text=True)
+
+    shortest = min(texts, key=lambda name: texts[name].stat().st_size)
+    found: dict[str, dict[str, Any]] = {}
+    for name, folder in models.items():
+        alone = evaluated([folder], {shortest: texts[shortest]})
+        refusal = alone.stderr.strip().replace(str(folder), folder.name)
+        found[name] = {text: {"refused": refusal} for text in texts} if alone.returncode else {}
+    readable = {str(folder): name for name, folder in models.items() if not found[name]}
+    together = evaluated([Path(folder) for folder in readable], texts)
+    if together.returncode:
+        raise SystemExit(together.stderr)
+    keys = ("bits_per_byte", "stderr", "documents", "bytes", "tokens", "windows")
+    for row in json.loads(together.stdout)["texts"]:
+        found[readable[row["model"]]][row["text"]] = {key: row[key] for key in keys}
     return found
+
+
+def figures(folders: Folders, merged: Path, said: str) -> dict[str, Any]:
+    """What is said of one result, and its rows."""
+    return {"said": said} | (rows(folders, merged) if any(merged.glob("*.safetensors")) else {})
 
 
 def main() -> None:
@@ -262,18 +275,21 @@ def main() -> None:
     setting = {"model": model, "texts": texts} | {name: getattr(options, name) for name in names}
     results: dict[str, Any] = {}
     merged = options.work / "cpt"
+    merges = {"cpt": merged}
     said = by_cpt(folders, merged)
-    results["cpt"] = figures(folders, merged, said, plain)
+    results["cpt"] = figures(folders, merged, said)
     results["cpt"]["logits_off"] = arithmetic(folders, merged, plain)
     for number, (name, more) in enumerate(MERGEKIT.items()):
         merged = options.work / f"mergekit-{number}"
         said = by_mergekit(folders, merged, more)
-        results[name] = figures(folders, merged, said, plain)
+        results[name] = figures(folders, merged, said)
+        merges[name] = merged
     parents = {"base": folders.base, **folders.parents}
-    read = {
-        name: {text: bits(folder, path) for text, path in folders.heldout.items()}
-        for name, folder in parents.items()
-    }
+    made = {name: folder for name, folder in merges.items() if any(folder.glob("*.safetensors"))}
+    found = bits({**parents, **made}, {**folders.heldout, "no-new-token": plain})
+    for name in made:
+        results[name]["bits"] = found[name]
+    read = {name: {text: found[name][text] for text in folders.heldout} for name in parents}
     written = record.write(
         "merging_vocabularies", {"setting": setting, "weights": WEIGHTS, "parents": read, "merges": results}
     )

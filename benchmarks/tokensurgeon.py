@@ -132,15 +132,19 @@ def resized(base: str, tokenizer: str, output: str) -> dict[str, Any]:
     return {}
 
 
-def score(model: str, tokenizer: str, text: list[str], characters: int) -> dict[str, Any]:
-    """Bits per byte of held-out documents, and the tokens that they become."""
+def score(
+    model: str, tokenizer: str, tokenizers: list[str], text: list[str], characters: int
+) -> dict[str, Any]:
+    """Bits per byte of held-out documents in windows that all tokenizers share, and the model's tokens."""
     from cpt.model_folder.tokenizer import load_tokenizer
-    from cpt.monitor.bits_per_byte import score, tokenise_text
+    from cpt.monitor.bits_per_byte import score
+    from cpt.monitor.shared_windows import Reader, tokenise_shared
     from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
 
     cut = [document[:SCORED_CHARACTERS] for document in documents(text, held_out=True)]
     cut = cut[:: max(1, len(cut) * SCORED_CHARACTERS // characters)]
-    tokenised = tokenise_text(load_tokenizer(Path(tokenizer)), cut, 1024, None)
+    readers = [Reader.of(load_tokenizer(Path(folder)), 1024, None) for folder in tokenizers]
+    tokenised = tokenise_shared(readers, cut).texts[tokenizers.index(tokenizer)]
     scores = score(PackedLanguageModel(load_model(Path(model), resolve_precision("auto"))), tokenised)
     return {
         "bits_per_byte": scores.bits_per_byte,
@@ -243,8 +247,9 @@ def measure_resize(base: str, _tokenizer: str, scratch: Path, options: argparse.
 def scores(models: dict[str, tuple[str, str]], options: argparse.Namespace) -> dict[str, Any]:
     """Scores of models, each with the tokenizer that it is read with."""
     found: dict[str, Any] = {}
+    tokenizers = sorted({tokenizer for _, tokenizer in models.values()})
     for name, (model, tokenizer) in models.items():
-        given = {"model": model, "tokenizer": tokenizer, "text": options.text}
+        given = {"model": model, "tokenizer": tokenizer, "tokenizers": tokenizers, "text": options.text}
         measured_score = step("score", characters=options.characters, **given)
         found[name] = {key: measured_score[key] for key in ("bits_per_byte", "standard_error", "tokens")}
         print(name, found[name], flush=True)

@@ -64,10 +64,11 @@ class CorpusIndex(BaseModel):
     end_token: str | None
     tokenizer: str  # SHA-256 of the tokenizer.json that the tokens come from
     sources: dict[str, SourceCounts] = {}
+    former_start_token: str | None = None  # of the tokenizer before a change of vocabulary
 
     def facts(self) -> dict[str, Any]:
         """The index as plain data. Held-out splits are not packed, so they have no "sequences"."""
-        facts = self.model_dump()
+        facts = self.model_dump(exclude=set() if self.former_start_token else {"former_start_token"})
         for source in facts["sources"].values():
             for split, counts in source["splits"].items():
                 if split != "train":

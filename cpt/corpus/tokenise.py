@@ -11,6 +11,10 @@ from cpt.corpus.index import CorpusIndex, SplitCounts, read_index, write_index
 from cpt.corpus.shards import ShardWriter, TokenisedSource
 from cpt.corpus.store import documents_path, parts_of, read_documents
 from cpt.corpus.tokens import DocumentTokenizer, follow_special_token, tokenizer_sha256
+from cpt.model_folder.tokenizer import FILE as TOKENIZER
+
+FORMER = "former"
+"""Folder in a corpus with the tokenizer.json that it had before its vocabulary changed."""
 
 
 class Updates(Protocol):
@@ -81,6 +85,8 @@ def retokenise(
 ) -> CorpusIndex:
     """The same documents with another tokenizer: documents are hard-linked (or copied), tokens made anew.
 
+    The corpus keeps the tokenizer that it had first (`FORMER`), to sample and cut text as with it.
+
     Args:
         corpus: Existing corpus folder.
         model: Folder with the other tokenizer.
@@ -96,7 +102,11 @@ def retokenise(
         "start_token": follow_special_token(index.start_token, former, model, "bos"),
         "end_token": follow_special_token(index.end_token, former, model, "eos"),
     }
+    earliest = corpus / FORMER
+    tokens["former_start_token"] = index.former_start_token if earliest.is_dir() else index.start_token
     index = index.model_copy(update=tokens)
+    (output / FORMER).mkdir(parents=True)
+    shutil.copyfile((earliest if earliest.is_dir() else former) / TOKENIZER, output / FORMER / TOKENIZER)
     for name, source in index.sources.items():
         for split in source.splits:
             _link(documents_path(corpus, name, split), documents_path(output, name, split))

@@ -19,10 +19,10 @@ from cpt.monitor.bits_per_byte import (
     TokenisedText,
     Windows,
     spanned_bytes,
-    start_id,
     whole_character,
     whole_spans,
 )
+from cpt.monitor.shared_windows import Reader, joined, shared_documents
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,34 @@ def sample_text(
     Raises:
         DataError: no text has anything to score.
     """
-    windows = Windows(window, start_id(tokenizer, start_token))
+    return _sample(_documents(Reader.of(tokenizer, window, start_token), texts, max_tokens))
+
+
+def shared_sample(former: Reader, own: Reader, texts: Iterable[str], max_tokens: int) -> TextSample:
+    """Sample the text that a former tokenizer's sample holds, in windows of the same bytes for both.
+
+    So readings before and after a change of vocabulary compare.
+
+    Args:
+        former: tokenizer before the change, which decides how much of which documents is read.
+        own: tokenizer whose tokens the sample has.
+        texts, max_tokens: as of `sample_text`, in the former's tokens.
+
+    Raises:
+        DataError: no text has anything to score.
+    """
+    documents = _documents(former, texts, max_tokens)
+    cut = shared_documents([former, own], [document.read for document in documents])
+    scored = [(document, each) for document, each in zip(documents, cut, strict=True) if each.size]
+    if not scored:
+        raise _nothing()
+    text = joined([each for _, each in scored]).texts[1]
+    return TextSample(text, _fingerprint((document.text, each.size) for document, each in scored))
+
+
+def _documents(reader: Reader, texts: Iterable[str], max_tokens: int) -> list[_Document]:
+    """Documents of a sample, each with the windows that were taken."""
+    tokenizer, windows = reader.tokenizer, reader.windows
     documents: list[_Document] = []
     left = max_tokens
     with whole_spans(tokenizer):
@@ -68,7 +95,7 @@ def sample_text(
     while left > 0 and (growing := [document for document in growing if document.has_more]):
         for document in growing:
             left -= document.take(left) if left > 0 else 0
-    return _sample(documents)
+    return documents
 
 
 class _Document:
@@ -83,6 +110,12 @@ class _Document:
     @property
     def has_more(self) -> bool:
         return self._taken < len(self._encoding)
+
+    @property
+    def read(self) -> str:
+        """The text as far as it is taken."""
+        spans = self._encoding.offsets
+        return self.text if not self.has_more else self.text[: spans[self._taken - 1][1]]
 
     @property
     def size(self) -> int:
@@ -113,13 +146,22 @@ class _Document:
 
 def _sample(documents: Sequence[_Document]) -> TextSample:
     if not documents:
-        raise DataError("there is no text to score", hint="Every document of it is empty: give it text.")
+        raise _nothing()
     cut = [document.cut() for document in documents]
     owners = np.repeat(np.arange(len(documents)), [len(windows) for windows in cut])
     context = np.asarray([context for windows in cut for _, context in windows])
     sizes = np.asarray([document.size for document in documents])
-    items = sorted(f"{sha256(document.text.encode()).hexdigest()} {document.size}" for document in documents)
     return TextSample(
         TokenisedText([ids for windows in cut for ids, _ in windows], context, owners, sizes),
-        sha256("\n".join(items).encode()).hexdigest(),
+        _fingerprint((document.text, document.size) for document in documents),
     )
+
+
+def _fingerprint(documents: Iterable[tuple[str, int]]) -> str:
+    """Hash documents with the bytes that are scored of each."""
+    items = sorted(f"{sha256(text.encode()).hexdigest()} {size}" for text, size in documents)
+    return sha256("\n".join(items).encode()).hexdigest()
+
+
+def _nothing() -> DataError:
+    return DataError("there is no text to score", hint="Every document of it is empty: give it text.")

@@ -81,6 +81,13 @@ def whole_documents(
     return chosen
 
 
+def former_tokenizer(corpus: Path) -> Path | None:
+    """Return the folder of the tokenizer that a corpus had before its vocabulary changed, if it did."""
+    from cpt.corpus.tokenise import FORMER
+
+    return corpus / FORMER if (corpus / FORMER).is_dir() else None
+
+
 def tokenizer_problems(model: Path, corpus: Path) -> list[Problem]:
     """The corpus must be tokenised with the model's own tokenizer."""
     from cpt.corpus import read_index

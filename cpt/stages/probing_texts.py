@@ -14,7 +14,7 @@ from cpt.references.syntax import LocalPath
 from cpt.stages.base import Progress, Silent
 from cpt.stages.corpus_config import Source
 from cpt.stages.corpus_sources import read_sources
-from cpt.stages.documents import has_texts, iterate_texts
+from cpt.stages.documents import former_tokenizer, has_texts, iterate_texts
 from cpt.stages.monitor_config import Monitor, Text
 
 if TYPE_CHECKING:
@@ -210,21 +210,26 @@ def _remedy(text: str) -> str:
 def _sampled(texts: Iterable[str], tokens: int, monitor: Monitor, model: Path, corpus: Path) -> TextSample:
     from cpt.corpus import read_index
     from cpt.model_folder.tokenizer import load_tokenizer
-    from cpt.monitor.text_sample import sample_text
+    from cpt.monitor.shared_windows import Reader
+    from cpt.monitor.text_sample import sample_text, shared_sample
 
-    start, window = read_index(corpus).start_token, _window(monitor, model)
-    return sample_text(load_tokenizer(model), texts, window, start, tokens)
+    index, window, tokenizer = read_index(corpus), _window(monitor, model), load_tokenizer(model)
+    if (former := former_tokenizer(corpus)) is None:
+        return sample_text(tokenizer, texts, window, index.start_token, tokens)
+    before = Reader.of(load_tokenizer(former), window, index.former_start_token)
+    return shared_sample(before, Reader.of(tokenizer, window, index.start_token), texts, tokens)
 
 
 def measured(texts: Sequence[str], seed: int, monitor: Monitor, model: Path, corpus: Path) -> Measure:
-    """Measure a text by some of its documents."""
+    """Measure a text by some of its documents, in the tokens that its sample is counted in."""
     import numpy as np
 
     from cpt.corpus import read_index
     from cpt.model_folder.tokenizer import load_tokenizer
 
     some = [texts[index] for index in np.random.default_rng(seed).permutation(len(texts))[:_MEASURED]]
-    tokenizer, lead = load_tokenizer(model), read_index(corpus).start_token is not None
+    counted_in = former_tokenizer(corpus) or model
+    tokenizer, lead = load_tokenizer(counted_in), read_index(corpus).start_token is not None
     encodings = tokenizer.encode_batch_fast(some, add_special_tokens=False)
     lengths = np.asarray([len(encoding) + lead for encoding in encodings] or [1])
     first = np.minimum(lengths, _window(monitor, model))

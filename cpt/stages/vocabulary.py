@@ -21,7 +21,7 @@ class VocabularyStage(Stage[VocabularyConfig]):
     Config: ClassVar[type[StageConfig]] = VocabularyConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "corpus")
-    contract: ClassVar[int] = 3
+    contract: ClassVar[int] = 4
 
     def references(self, config: VocabularyConfig) -> list[str]:
         """The other tokenizer, and files that the embeddings' method reads."""

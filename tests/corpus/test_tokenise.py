@@ -20,6 +20,7 @@ from cpt.corpus.tokens import DocumentTokenizer, tokenizer_sha256
 from cpt.errors import DataError
 from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.packed.batch import IGNORED, pack
+from cpt.stages.documents import former_tokenizer
 
 START, END = 0, 1
 LENGTH = 16
@@ -119,6 +120,21 @@ def test_retokenise_keeps_documents_and_changes_tokens(
     assert after.bytes_per_token("domain", "heldout") == pytest.approx(1.0)
     assert stored_pieces(output) == pieces_of_documents(output, other)
     assert read_index(corpus) == before
+
+
+def test_retokenise_keeps_the_first_tokenizer_of_all(
+    corpus: Path, model_folder: Path, tmp_path: Path, new_model_folder: Callable[..., Path]
+) -> None:
+    second, third = (new_model_folder(name, merges=merges) for name, merges in (("b", 5), ("c", 0)))
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    assert former_tokenizer(corpus) is None
+    for of, model, output, former in ((corpus, second, once, model_folder), (once, third, twice, second)):
+        index = retokenise(of, model, output, former=former)
+        assert read_index(output) == index
+        assert index.former_start_token == read_index(corpus).start_token
+        kept = former_tokenizer(output)
+        assert kept is not None
+        assert tokenizer_sha256(kept) == read_index(corpus).tokenizer
 
 
 def test_retokenise_with_the_same_tokenizer_is_bit_equal(

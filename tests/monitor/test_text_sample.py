@@ -1,5 +1,6 @@
 """A probe's sample holds as many documents as it can."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from tiny import SENTENCES, varied_texts
 from cpt.errors import DataError
 from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.monitor.bits_per_byte import tokenise_text
-from cpt.monitor.text_sample import sample_text
+from cpt.monitor.shared_windows import Reader
+from cpt.monitor.text_sample import sample_text, shared_sample
 
 LONG = [" ".join(varied_texts(8, f"document {n} ")) for n in range(5)]
 
@@ -70,7 +72,35 @@ def test_the_fingerprint_is_of_documents_and_sizes_in_any_order(tiny_model: Path
     assert len({mark(LONG), mark(LONG[:4]), mark([*LONG[:4], "another"]), mark(LONG, 80)}) == 4
 
 
+@pytest.mark.parametrize("start", ["<s>", None])
+def test_a_shared_sample_holds_the_bytes_of_the_former_tokenizers(
+    tiny_model: Path, another_model: Callable[..., Path], start: str | None
+) -> None:
+    """By its own tokens a coarser vocabulary would read more bytes, in windows of more bytes."""
+    old, new = load_tokenizer(tiny_model), load_tokenizer(another_model("new", vocabulary=420))
+    texts = [*LONG, "", "Ein Text mit Umlauten: äöü. " * 9]
+    former, own = (Reader.of(each, 16, start) for each in (old, new))
+    for tokens in (40, 7 * 16, 10**6):
+        before = sample_text(old, texts, 16, start, tokens)
+        shared = shared_sample(former, own, texts, tokens)
+        assert all(len(window) <= 16 for window in shared.text.windows)
+        if start is not None:
+            assert shared.text.bytes.tolist() == before.text.bytes.tolist()
+            assert shared.fingerprint == before.fingerprint
+        if tokens == 7 * 16:
+            assert sample_text(new, texts, 16, start, tokens).text.bytes.sum() > before.text.bytes.sum()
+        scored = [w[c:] for w, c in zip(shared.text.windows, shared.text.context, strict=True)]
+        assert len(b"".join(new.decode(ids.tolist()).encode() for ids in scored)) == shared.text.bytes.sum()
+    same = shared_sample(former, former, texts, 10**6)
+    whole = sample_text(old, texts, 16, start, 10**6)
+    assert same.text.bytes.tolist() == whole.text.bytes.tolist()
+    assert same.text.tokens == whole.text.tokens
+
+
 def test_nothing_to_score_is_an_error_with_a_hint(tiny_model: Path) -> None:
     with pytest.raises(DataError, match="no text to score") as caught:
         sample_text(load_tokenizer(tiny_model), ["", ""], 16, "<s>", 100)
     assert "empty" in str(caught.value)
+    reader = Reader.of(load_tokenizer(tiny_model), 16, "<s>")
+    with pytest.raises(DataError, match="no text to score"):
+        shared_sample(reader, reader, ["", ""], 100)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from stage_runs import Heard, make_corpus, model_artifact, run_stage
+from stage_runs import Heard, artifact, make_corpus, model_artifact, run_stage
 from tiny import varied_texts, write_jsonl
 
 from cpt.errors import RecipeError, StageFailed
@@ -16,6 +16,7 @@ from cpt.stages.base import Artifact
 from cpt.stages.monitor_config import Monitor
 from cpt.stages.pretrain import STAGE as PRETRAIN
 from cpt.stages.pretrain import PretrainConfig
+from cpt.stages.vocabulary import STAGE as VOCABULARY
 
 NOTHING_MORE = {"budget": None, "samples": None, "weights": None}
 """Of a monitor that reads the corpus's held-out text alone, as often as is due."""
@@ -61,6 +62,20 @@ def readings(
 
 def steps(rows: list[dict[str, Any]]) -> list[int]:
     return [row["step"] for row in rows]
+
+
+def test_probes_read_the_same_text_after_a_change_of_vocabulary(inputs, tmp_path: Path, chat: str) -> None:
+    """So that curves before and after it compare: with more tokens a sample of as many would hold more."""
+    run_stage(VOCABULARY, {"extend": {"tokens": 60}}, inputs, tmp_path / "vocabulary")
+    changed = artifact("changed", tmp_path / "vocabulary/output", "model", "corpus")
+    monitor = {"tokens": 200, "window": 24, "texts": {"chat": {"sources": [{"path": chat}], "tokens": 100}}}
+    found = []
+    for name, models in (("before", inputs), ("after", {"model": changed, "corpus": changed})):
+        readings(models, tmp_path / name, **monitor)
+        summary = json.loads((tmp_path / name / "output/training/summary.json").read_text())
+        found.append(summary["samples"])
+    assert found[0].keys() == {"domain", "general", "chat"}
+    assert found[0] == found[1]
 
 
 def test_a_text_of_ones_own_is_read_as_often_and_as_much_as_it_says(
