@@ -9,9 +9,10 @@ from tiny import varied_texts, write_jsonl
 
 from cpt.recipe.load import load
 from cpt.recipe.templates import about, templates
+from cpt.stages.merge_config import MergeConfig
 
 STAGES = {
-    "stability": ["corpus", "pretrain", "evaluate", "report"],
+    "stability": ["corpus", "pretrain", "merge", "evaluate", "report"],
 }
 ALL_STAGES = ["corpus", "vocabulary", "pretrain", "merge", "evaluate", "report"]
 
@@ -44,3 +45,14 @@ def test_tiny_variant_of_the_header_is_valid(name: str, tmp_path: Path) -> None:
     path.write_text(text)
     write_data(tmp_path, text)
     assert load(path, overrides).name == f"{name}-tiny"
+
+
+@pytest.mark.parametrize("name", sorted(templates()))
+def test_every_recipe_bounds_what_general_text_may_lose(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(templates()[name])
+    write_data(tmp_path, templates()[name])
+    (merge,) = (step.config for step in load(path).steps if isinstance(step.config, MergeConfig))
+    assert [model.weight for model in merge.models] == ["auto"]
+    assert [(gate.budget.probe, gate.action) for gate in merge.gates] == [("general", "fail")]
+    assert all(0 < gate.budget.limit <= 0.02 for gate in merge.gates)
