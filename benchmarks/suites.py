@@ -51,7 +51,9 @@ def main() -> None:
         "left_out": len(results[0]["left_out"]),
         "averages": compared["averages"],
         "retention": compared["retention"],
+        "groups": compared["groups"],
         "scores": compared["tasks"],
+        "no_signal": compared["no_signal"],
     }
     print(record.write("suites", figures))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from cpt.errors import DataError
 
-_ADDRESS = re.compile(r"hf://datasets/(?P<repo_id>[^/@]+/[^/@]+)@(?P<revision>[^/]+)/(?P<filename>.+)")
+_ADDRESS = re.compile(r"hf://datasets/([^/@]+/[^/@]+)@([^/]+)/(.+)")
 _SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
 
 
@@ -76,15 +76,14 @@ def fetched(config: Mapping[str, Any]) -> dict[str, Any]:
 
     copies: dict[str, str] = {}
     with _without_bars():
-        for split, place in _places(config).items():
+        for split, (repository, revision, path) in _places(config).items():
             try:
-                copies[split] = hf_hub_download(repo_type="dataset", **place)
+                copies[split] = hf_hub_download(repository, path, repo_type="dataset", revision=revision)
             except LocalEntryNotFoundError as error:
                 raise ConnectionError(str(error)) from error
             except EntryNotFoundError:
                 raise DataError(
-                    f"{place['repo_id']} on the hub has no file {place['filename']}"
-                    f" (commit {place['revision'][:7]})"
+                    f"{repository} on the hub has no file {path} (commit {revision[:7]})"
                 ) from None
     if not copies:
         return dict(config)
@@ -93,7 +92,7 @@ def fetched(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def source(config: Mapping[str, Any]) -> str:
     """Return the repository from which a task's files are fetched, else the path that `datasets` loads."""
-    return next((place["repo_id"] for place in _places(config).values()), str(config.get("dataset_path")))
+    return next((repository for repository, *_ in _places(config).values()), str(config.get("dataset_path")))
 
 
 def kept(config: Mapping[str, Any]) -> bool | None:
@@ -103,17 +102,20 @@ def kept(config: Mapping[str, Any]) -> bool | None:
     places = _places(config)
     if not places:
         return None
-    copies = (try_to_load_from_cache(repo_type="dataset", **place) for place in places.values())
+    copies = (
+        try_to_load_from_cache(repository, path, revision=revision, repo_type="dataset")
+        for repository, revision, path in places.values()
+    )
     return all(isinstance(copy, str) for copy in copies)
 
 
-def _places(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def _places(config: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
     """By split, the repository, the commit and the path of its file on the hub."""
     files = (config.get("dataset_kwargs") or {}).get("data_files")
     if not isinstance(files, Mapping):
         return {}
     found = {split: _ADDRESS.fullmatch(file) for split, file in files.items() if isinstance(file, str)}
-    return {split: match.groupdict() for split, match in found.items() if match}
+    return {split: (match[1], match[2], match[3]) for split, match in found.items() if match}
 
 
 @contextlib.contextmanager

@@ -220,9 +220,9 @@ def weighted_entity_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
     """Mean F1 of the types of entities, each as often as it is gold, as seqeval's average="weighted".
 
     Args:
-        values: of each item and type (right, predicted, gold) numbers of entities.
+        values: of each item, type after type, (right, predicted, gold) numbers of entities.
     """
-    counts_NT3 = np.asarray(values, dtype=float)
+    counts_NT3 = np.asarray(values, dtype=float).reshape(len(values), -1, 3)
     sums_3TR = np.einsum("rn,ntk->ktr", weights_RN, counts_NT3)
     return (_f1(*sums_3TR) * sums_3TR[2]).sum(0) / sums_3TR[2].sum(0)
 

@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def ids(self) -> Mapping[str, int]:
-        """Id by token, for tokens that have a row."""
+        """Id by token."""
         return self.alignment.target.ids if self.alignment else self.vocabulary_of.tokens
 
     @cached_property

@@ -55,6 +55,21 @@ def write_tiny_model(folder: Path, seed: int = 0, vocabulary: int = 300) -> Path
     return folder
 
 
+def add_merges(folder: Path, *merges: tuple[str, str]) -> Path:
+    """Give a tiny model the tokens that further merges make."""
+    from transformers import AutoModelForCausalLM
+
+    data = json.loads((folder / "tokenizer.json").read_text())
+    for merge in merges:
+        data["model"]["merges"].append(list(merge))
+        data["model"]["vocab"]["".join(merge)] = len(data["model"]["vocab"])
+    (folder / "tokenizer.json").write_text(json.dumps(data))
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(len(data["model"]["vocab"]), mean_resizing=False)
+    model.save_pretrained(folder)
+    return folder
+
+
 def write_jsonl(path: Path, texts: list[str]) -> Path:
     """One document per line, in the field `text`."""
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")

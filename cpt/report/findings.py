@@ -153,15 +153,20 @@ def ended_finding(ended: Ended) -> str:
 
 
 def monitor_finding(cost: MonitorCost) -> str:
-    """What the probes cost of the training's time, what they may cost, and what that left out."""
+    """Say what share of the training's work and time the probes took, and what their budget left out."""
     if cost.share is None:
         return ""
-    finding = f"Probes took {percent(cost.share)} of the training's time"
-    over = cost.budget is not None and cost.share > cost.budget
+    took = f"took {percent(cost.share)} of the training's time"
+    if cost.work is None:
+        return f"Probes {took}."
+    finding = f"Probes did {percent(cost.work)} of the training's work"
+    over = cost.budget is not None and cost.work > cost.budget
     if cost.budget is not None:
-        finding += f", {'over' if over else 'within'} their budget of {percent(cost.budget)}"
+        finding += f", {'over' if over else 'within'} their budget of {percent(cost.budget)},"
+    finding += f" and {took}"
     wanted, made = (sum(getattr(probe, part) or 0 for probe in cost.probes.values()) for part in READINGS)
-    if made < wanted:
-        finding += f"; to keep to it, {count(wanted - made)} of {count(wanted)} readings were left out"
-    finding += ". First and last readings, and samples, are never left out" if over else ""
+    finding += f". {count(made)} of {count(wanted)} readings were made" if wanted else ""
+    finding += (
+        ". First and last readings, those that gates need, and samples are never left out" if over else ""
+    )
     return f"{finding}."

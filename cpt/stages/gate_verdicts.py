@@ -43,6 +43,8 @@ def _more(gate: Mapping[str, Any], setting: Callable[[str], str]) -> str:
     items, needed, probe = gate["items"], gate["needed_items"], gate["probe"]
     word = _ITEMS.get(gate["unit"], "documents")
     raised = f"raise {setting(probe)}"
+    if gate["value"] is None and items is None:
+        return f"{probe}: it was not read in time; read it more often (`every`)."
     if needed is None and gate["value"] is not None and (items or 0) > 1:
         return f"{probe}: no sample shows a rise of nothing; widen the budget."
     if needed is None:

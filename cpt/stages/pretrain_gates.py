@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,18 +150,25 @@ def _most(gate: Gate) -> float | None:
 def probe_figures(gates: Sequence[Gate], result: Result, tolerance: float, stage: str = "") -> dict[str, Any]:
     """What a run made of its probes, for its summary: gates, stability, continual; why it ended early.
 
-    Figures are of the readings up to the weights that are the result.
+    Figures are of the readings up to the weights that are the result. A budget for which `fail` has ended the
+    run is broken: it was shown to be, whatever the number of looks.
     """
     from cpt.monitor.continual import continual
     from cpt.monitor.gates import judge
     from cpt.monitor.stability import stability
 
-    last = result.ended["result_step"] if result.ended else result.steps
+    ended = result.ended or {}
+    last = ended.get("result_step", result.steps)
     readings = [reading for reading in result.readings if reading.step <= last]
+    judged = judge(gates, readings, 1.0, tolerance, stage=stage)
+    if ended.get("action") == "fail":
+        judged = [
+            replace(j, verdict="broken", why=ended["why"]) if j.key == ended["key"] else j for j in judged
+        ]
     return {
         "stability": {name: asdict(gap) for name, gap in stability(readings, tolerance).items()},
         "continual": {name: asdict(figures) for name, figures in continual(readings).items()},
-        "gates": [judgement.as_json() for judgement in judge(gates, readings, 1.0, tolerance, stage=stage)],
+        "gates": [judgement.as_json() for judgement in judged],
         "ended": result.ended,
     }
 

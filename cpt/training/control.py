@@ -188,6 +188,7 @@ class Control:
                 "step": step,
                 "result_step": result_step,
                 "action": act.action,
+                "key": act.judgement.key,
                 "why": why,
                 "result": act.result,
             }

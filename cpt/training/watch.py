@@ -117,7 +117,8 @@ class Watch:
         began = time.perf_counter()
         _wait_for_gpu()
         started = time.perf_counter()
-        self._state.seconds += started - began  # the optimizer's step was asked for, and not yet done
+        if self._state.step:  # the last step was asked for, and not yet done
+            self._state.seconds += started - began
         with self._shown():
             readings = [self._read(probe, now, shares[probe.name]) for probe in probes]
         self._keep(readings)

@@ -28,13 +28,14 @@ _LABELS = ("f1", "macro_f1", "weighted_f1", "mean_weighted_f1", "balanced_accura
 
 
 def guessing(task: Matched) -> float | None:
-    """Return the best score that needs no understanding; None where it is nothing, or not known.
+    """Return the best score that needs no understanding; None where nothing is known to be right by chance.
 
     That is the chance of choosing right, or, where answers are labels, what one and the same label for
     everything scores on these items: the majority's share of them for accuracy.
     """
-    known = [task.a.chance, task.a.majority, _constant(task)]
-    return max((score for score in known if score is not None), default=None) or None
+    known = [score for score in (task.a.chance, task.a.majority) if score]
+    constant = _constant(task)
+    return max(known if constant is None else [*known, constant], default=None)
 
 
 def _constant(task: Matched) -> float | None:
@@ -67,7 +68,7 @@ def with_signal(tasks: Sequence[Matched], differences: Sequence[Difference]) -> 
 
 def _above(tasks: Sequence[Matched], differences: Sequence[Difference]) -> bool:
     levels = [guessing(task) for task in tasks]
-    if not any(levels):  # nothing is right by chance: any right answer tells
+    if all(level is None for level in levels):  # nothing is right by chance: any right answer tells
         return any(found.a != 0 or found.b != 0 for found in differences)
     shares = weights(["one"] * len(tasks))
     both = [(found.a + found.b) / 2 for found in differences]

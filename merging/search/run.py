@@ -15,6 +15,9 @@ from merging.search.propose import propose
 from merging.search.space import AtBound, Space
 from merging.search.tried import Log, Readings, Tried, changes_since
 
+CONTRACT = 2
+"""Raised where the same search measures otherwise, so that no log of older code is continued."""
+
 
 class Evaluation(Protocol):
     """Measures models; it names the same measurements for every one, on the same items."""
@@ -109,6 +112,7 @@ def _key(space: Space, goal: Goal, evaluation: Evaluation, points: int, seed: in
     """What makes a search what it is."""
     request = space.request
     return {
+        "contract": CONTRACT,
         "method": request.method,
         "models": [
             {"name": parent.name, "fingerprint": parent.fingerprint, "parameters": dict(parent.parameters)}

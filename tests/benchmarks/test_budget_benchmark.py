@@ -67,7 +67,7 @@ def test_a_file_is_watched_until_its_folder_is_gone(budget, tmp_path: Path) -> N
 
 
 def run(rise: float, gain: float, outside: float, verdict: str = "held") -> dict:
-    probes = {"budget": 0.1, "share": 0.08, "share_outside": outside, "off": outside / 0.08 - 1}
+    probes = {"budget": 0.1, "work": 0.09, "share": 0.08, "share_outside": outside, "off": outside / 0.08 - 1}
     action = {"step": 3, "action": "raise-replay", "from": 0.0, "to": 0.05, "why": "general rose"}
     found = {"rise": rise, "rise_error": None, "gain": gain, "actions": [action], "probes": probes}
     return found | {"verdicts": {"general <= +0.01": verdict}}

@@ -43,6 +43,29 @@ def test_report_of_several_with_terms_and_a_curve(run: Any, tiny_model: Path) ->
     assert len(json.loads(out)["reports"]) == 4
 
 
+def test_heldout_text_that_is_learnt_from_is_left_out_and_counted(
+    run: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Documents that differ in white space alone are the same; with none left nothing is measured."""
+    seen = [f"  {text} \n" for text in clinical_texts()[:7]]
+    write_jsonl(tmp_path / "mixed.jsonl", [*seen, *varied_texts(20, "general ")])
+    words = ("report", tiny_model, "--text", "text.jsonl", "--curve", 10, "--json", "--heldout")
+    code, out, err = run("tokenizer", *words, "mixed.jsonl")
+    assert code == 0, err
+    assert "held-out text: 7 of 27 documents are in --text too: left out" in " ".join(err.split())
+    other = run("tokenizer", *words, "general.jsonl")
+    assert "left out" not in other[2]
+    assert json.loads(out)["curve"] == json.loads(other[1])["curve"]
+    write_jsonl(tmp_path / "seen.jsonl", seen)
+    code, _, err = run("tokenizer", *words, "seen.jsonl")
+    assert code == 2
+    assert "seen.jsonl: all 7 documents are in --text too" in " ".join(err.split())
+    extend = ("extend", tiny_model, "--text", "text.jsonl", "--tokens", 10, "--out", "out", "--heldout")
+    code, _, err = run("tokenizer", *extend, "seen.jsonl")
+    assert code == 2
+    assert not (tmp_path / "out").exists()
+
+
 def test_extend_writes_a_model_that_transformers_loads(run: Any, tiny_model: Path) -> None:
     code, out, err = run(
         *("tokenizer", "extend", tiny_model, "--text", "text.jsonl", "--tokens", 30),

@@ -4,6 +4,7 @@ import json
 import logging
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,13 @@ def plain(folder: Path, prepared: list[Prepared]) -> dict[str, dict[str, float]]
 
 def run(model: Path, prepared: list[Prepared], cache: Path, **options) -> Results:
     return evaluate(str(model), prepared, cache=cache, precision="fp32", **options)
+
+
+def test_model_and_cache_may_be_paths_or_text(tiny_model: Path, tmp_path: Path) -> None:
+    prepared = [task(tmp_path, "choices")]
+    found = evaluate(tiny_model, prepared, cache=str(tmp_path / "cache"), precision="fp32")
+    assert found.model == str(tiny_model)
+    assert found.tasks == run(tiny_model, prepared, tmp_path / "cache").tasks
 
 
 @pytest.fixture
@@ -78,6 +86,27 @@ def test_items_make_the_score(tiny_model: Path, tmp_path: Path, three: list[Prep
         assert aggregate(items.aggregation, items.values) == score.score
     right = [value == 1 for value in found.items["choices"].values]
     assert found.tasks[0].stderr == pytest.approx(np.std(right, ddof=1) / np.sqrt(len(right)))
+
+
+def test_the_majority_of_the_labels_is_known_where_answers_are_labels(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """Choices that are the same in every item are labels, but for the letters of options."""
+
+    def rows(choices: list[str]) -> list[dict[str, Any]]:
+        return [{**QUESTIONS[0], "choices": choices, "answer": int(n < 2)} for n in range(8)]
+
+    texts = [{**QUESTIONS[0], "choices": [["yes", "no"][n < 3]]} for n in range(8)]
+    free = [{**QUESTIONS[0], "choices": [f"answer {n // 2}"]} for n in range(8)]
+    prepared = [
+        task(tmp_path, "labels", rows=rows(["yes", "no"])),
+        task(tmp_path, "letters", rows=rows([" A", "(B)"])),
+        task(tmp_path, "choices"),
+        task(tmp_path, "written", TEXT, texts, metric="exact_match"),
+        task(tmp_path, "free", TEXT, free, metric="exact_match"),
+    ]
+    found = {score.task: score.majority for score in run(tiny_model, prepared, tmp_path / "cache").tasks}
+    assert found == {"labels": 0.75, "letters": None, "choices": None, "written": 0.625, "free": None}
 
 
 def test_a_repeated_evaluation_does_not_load_the_model(

@@ -217,9 +217,9 @@ def test_touchstone_entities_are_tags_of_the_texts_words() -> None:
     tagged = {**doc, "label": ["B-ORG", "I-ORG", "O", "B-PER", "O", "B-ORG", "I-ORG"]}
     answer = ["acme bank, ORG\nBob, COMPANY"]  # a type that is none counts as an organisation
     # of each type right, found and wanted; a name is tagged once for each time that it is written
-    assert entities(tagged, answer) == {"weighted_f1": ((0, 0, 1), (1, 2, 2), (0, 0, 0))}
-    assert entities(doc, answer) == {"weighted_f1": ((0, 0, 1), (1, 2, 1), (0, 0, 0))}
-    assert entities(tagged, ["Acme Bank, ORG, Acme Bank, ORG"])["weighted_f1"][1] == (2, 2, 2)
+    assert entities(tagged, answer) == {"weighted_f1": (0, 0, 1, 1, 2, 2, 0, 0, 0)}
+    assert entities(doc, answer) == {"weighted_f1": (0, 0, 1, 1, 2, 1, 0, 0, 0)}
+    assert entities(tagged, ["Acme Bank, ORG, Acme Bank, ORG"])["weighted_f1"][3:6] == (2, 2, 2)
     # seqeval: F1 of persons 0, of organisations 1/2, weighted by 1 and 2
     assert aggregate("weighted_entity_f1", [entities(tagged, answer)["weighted_f1"]]) == pytest.approx(1 / 3)
 

@@ -28,6 +28,7 @@ from lm_eval.tasks import TaskManager
 from evals.catalogue import select
 from evals.metrics import register
 from evals.preparation import Prepared, prepare
+from evals.results import Items
 from evals.sources.convfinqa import INSTRUCTION
 from evals.suite import Suite
 
@@ -329,6 +330,8 @@ def test_golden_touchstone(
     assert asked.targets == TOUCHSTONE[part]
     assert asked.prompts == [f"Please answer.\n{touchstone_input(part, n)}\nAnswer:" for n in range(5)]
     assert asked.scores[metric] == pytest.approx(score)
+    values = tuple(asked.values(metric))
+    assert Items(ids=tuple("abcde"), values=values, aggregation="any").values == values
 
 
 def test_golden_touchstone_summaries(ready: Mapping[str, Prepared]) -> None:

@@ -32,15 +32,15 @@ def legal(tasks: dict[str, str], folder: Path, offline: bool = False) -> tuple[l
 
 
 @pytest.fixture
-def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """What is asked of the hub, which has TSV files of clauses."""
     file = tmp_path / "clauses.tsv"
     quoted = [(number, label, '"' + text.replace('"', '""') + '"') for number, label, text in CLAUSES]
     file.write_text("\n".join("\t".join(row) for row in [("index", "answer", "text"), *quoted]) + "\n")
-    asked: list[dict[str, str]] = []
+    asked: list[tuple[str, ...]] = []
 
-    def download(**place: str) -> str:
-        asked.append(place)
+    def download(repository: str, path: str, *, repo_type: str, revision: str) -> str:
+        asked.append((repo_type, repository, revision, path))
         return str(file)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
@@ -55,15 +55,15 @@ def loaded(ready: list[Prepared]) -> tuple[dict[str, Any], Failed]:
 
 
 def test_a_task_reads_the_files_of_its_splits_at_one_commit(
-    tmp_path: Path, fetched: list[dict[str, str]]
+    tmp_path: Path, fetched: list[tuple[str, ...]]
 ) -> None:
     ready, _ = legal({"contract_nli_permissible_copy": "balanced_accuracy", "sara_numeric": "acc"}, tmp_path)
     assert not fetched  # nothing is fetched before the tasks are loaded
     tasks, failed = loaded(ready[:1])
     assert failed == {}
-    place = {"repo_type": "dataset", "repo_id": "nguha/legalbench", "revision": REVISION}
+    place = ("dataset", "nguha/legalbench", REVISION)
     folder = "data/contract_nli_permissible_copy"
-    assert fetched == [{**place, "filename": f"{folder}/{split}.tsv"} for split in ("test", "train")]
+    assert fetched == [(*place, f"{folder}/{split}.tsv") for split in ("test", "train")]
     [task] = tasks.values()
     assert [task.doc_to_text(doc) for doc in task.eval_docs] == [
         f"Clause: {text}\nLabel:" for _, _, text in CLAUSES
@@ -80,7 +80,7 @@ def test_a_task_reads_the_files_of_its_splits_at_one_commit(
 def test_a_hub_that_cannot_be_reached_or_lacks_a_file_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unreachable(**place: str) -> str:
+    def unreachable(*place: str, **options: str) -> str:
         raise LocalEntryNotFoundError("no connection")
 
     ready, _ = legal(HEARSAY, tmp_path)
@@ -88,7 +88,7 @@ def test_a_hub_that_cannot_be_reached_or_lacks_a_file_is_named(
     _, failed = loaded(ready)
     assert "the hub, which has its data (nguha/legalbench), cannot be reached" in failed["legalbench_hearsay"]
 
-    def lacking(**place: str) -> str:
+    def lacking(*place: str, **options: str) -> str:
         raise EntryNotFoundError("404")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lacking)

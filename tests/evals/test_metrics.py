@@ -19,7 +19,7 @@ GROUPED = [("xyz"[a], "ab"[b], "abc"[c]) for a, b, c in GENERATOR.integers(0, [3
 
 
 TYPED = [
-    tuple((float(min(a, b)), float(a), float(b)) for a, b in row)
+    tuple(float(number) for a, b in row for number in (min(a, b), a, b))
     for row in GENERATOR.integers(0, 4, (30, 3, 2))
 ]
 YES_NO = [("xyz"[a], float(b), float(c)) for a, b, c in GENERATOR.integers(0, [3, 2, 2], (60, 3))]
@@ -42,8 +42,8 @@ def by_group(values, average: str = "weighted") -> float:
 
 
 def by_type(values) -> float:
-    scores = [micro([item[kind] for item in values]) for kind in range(3)]
-    return float(np.average(scores, weights=np.sum(values, axis=0)[:, 2]))
+    scores = [micro([item[first : first + 3] for item in values]) for first in (0, 3, 6)]
+    return float(np.average(scores, weights=np.sum(values, axis=0)[2::3]))
 
 
 def halves(values, first, second) -> float:
@@ -104,7 +104,7 @@ def test_classes_that_never_occur_score_nothing() -> None:
     assert aggregate("f1", [(0.0, 0.0), (0.0, 0.0)]) == 0
     assert aggregate("matthews_corrcoef", [(1.0, 1.0), (1.0, 1.0)]) == 0
     assert aggregate("entity_f1", [(0.0, 0.0, 0.0)]) == 0
-    assert aggregate("weighted_entity_f1", [((0.0, 1.0, 0.0), (1.0, 1.0, 1.0))]) == 1
+    assert aggregate("weighted_entity_f1", [(0.0, 1.0, 0.0, 1.0, 1.0, 1.0)]) == 1
     assert aggregate("balanced_accuracy", [("a", "a"), ("a", "b"), ("b", "b")]) == 0.75
 
 

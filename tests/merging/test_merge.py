@@ -20,7 +20,7 @@ from merging.candidates import read_candidate
 from merging.kernels import CHUNK
 from merging.merge import merge_into, merged_tensors, run
 from merging.plan import plan, read_parents
-from merging.request import Request
+from merging.request import Parent, Request
 from merging.writer import CHECKSUMS
 
 WEIGHTS = "model.safetensors"
@@ -163,3 +163,13 @@ def test_tensors_are_read_as_stored(other: Path) -> None:
     for name, tensor in weights(other).items():
         assert torch.equal(candidate.sources[name].read(0, tensor.shape[0]), tensor)
         assert torch.equal(candidate.sources[name].read(1, 3), tensor[1:3])
+
+
+def test_folders_may_be_given_as_text(base: Path, other: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    request = Request(
+        "task-arithmetic", (Parent("other", "other", parameters={"weight": 1.0}),), Parent("b", "base")
+    )
+    run(plan(request), "merged")
+    found, expected = weights(tmp_path / "merged"), weights(other)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)

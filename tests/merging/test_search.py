@@ -126,6 +126,10 @@ def test_the_log_of_another_search_is_not_continued(base, other, tmp_path) -> No
     run(*one_weight(base, other), Goal(), Quadratic({"other": 0.8}), log, points=3)
     with pytest.raises(CannotMerge, match="goal, evaluation differ"):
         run(*one_weight(base, other), budget(0.1), Quadratic({"other": 0.7}), log, points=3)
+    older = log.read_text().replace('"contract": 2, ', "")
+    log.write_text(older)
+    with pytest.raises(CannotMerge, match="another search: contract differ"):
+        run(*one_weight(base, other), Goal(), Quadratic({"other": 0.8}), log, points=3)
     log.write_text("{]\n")
     with pytest.raises(CannotMerge, match="no log of a search"):
         run(*one_weight(base, other), Goal(), Quadratic({"other": 0.8}), log, points=3)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from merge_models import INPUT, OUTPUT, WORDS, merge, parent, weights, write_model
+from tiny import add_merges
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from cpt.errors import CannotMerge
@@ -168,23 +169,10 @@ def test_the_union_of_bpe_tokenizers_applies_all_merges(another_model, tmp_path:
     assert tokens[0] == tokens[1]
 
 
-def with_merges(folder: Path, *merges: tuple[str, str]) -> Path:
-    """The model with tokens that further merges make."""
-    data = json.loads((folder / "tokenizer.json").read_text())
-    for merge_ in merges:
-        data["model"]["merges"].append(list(merge_))
-        data["model"]["vocab"]["".join(merge_)] = len(data["model"]["vocab"])
-    (folder / "tokenizer.json").write_text(json.dumps(data))
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    model.resize_token_embeddings(len(data["model"]["vocab"]), mean_resizing=False)
-    model.save_pretrained(folder)
-    return folder
-
-
 def test_tokens_of_a_union_that_its_tokenizer_never_makes_are_told(another_model, tmp_path: Path) -> None:
     """After the first model's merge of q and z the second's q and zx never meet."""
-    one = with_merges(another_model("one", seed=1), ("q", "z"), ("j", "q"))
-    two = with_merges(another_model("two", seed=2), ("z", "x"), ("q", "zx"), ("w", "x"))
+    one = add_merges(another_model("one", seed=1), ("q", "z"), ("j", "q"))
+    two = add_merges(another_model("two", seed=2), ("z", "x"), ("q", "zx"), ("w", "x"))
     output = tmp_path / "merged"
     report = merge("linear", None, [parent(one, 1.0), parent(two, 1.0)], output, tokenizer="union")
     tokenizers = {name: AutoTokenizer.from_pretrained(tmp_path / name) for name in ("two", "merged")}
@@ -199,8 +187,8 @@ def test_tokens_of_a_union_that_its_tokenizer_never_makes_are_told(another_model
 
 
 def test_a_union_whose_tokens_are_all_in_reach_says_nothing(another_model, tmp_path: Path) -> None:
-    one = with_merges(another_model("one", seed=1), ("q", "z"))
-    two = with_merges(another_model("two", seed=2), ("w", "x"))
+    one = add_merges(another_model("one", seed=1), ("q", "z"))
+    two = add_merges(another_model("two", seed=2), ("w", "x"))
     report = merge(
         "linear", None, [parent(one, 1.0), parent(two, 1.0)], tmp_path / "merged", tokenizer="union"
     )

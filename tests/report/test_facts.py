@@ -6,12 +6,12 @@ import dataclasses
 import json
 
 import pytest
-from medical_run import RECIPE, SCORES, STAGES, general_level
+from medical_run import RECIPE, SCORES, STAGES, compared, general_level
 from ruamel.yaml import YAML
 
 from cpt.report.facts import RunRecord, StageRecord, TokenizerRecord, gather
 from cpt.report.overview import final_words
-from cpt.report.schema import Facts
+from cpt.report.schema import Facts, SuiteAverage, SuiteGroup, SuiteTask
 
 PROBE_KEYS = {"before", "after", "depth", "trough_step", "recovery_step", "area", "permanent"}
 
@@ -85,6 +85,26 @@ def test_suites_come_from_evaluate(run: RunRecord, facts: Facts) -> None:
     assert facts.suites.averages["general"].verdict == "no change"
     assert facts.suites.retention["medical"].points == 7.5
     assert gather(dataclasses.replace(run, scores=None)).suites is None
+
+
+def test_a_group_stands_before_its_tasks(run: RunRecord) -> None:
+    assert run.scores is not None
+    lines = [
+        compared("general", 0.4, 0.3, "no change", task=f"m{n}", group="mmlu", metric="acc", n=5)
+        for n in (1, 2)
+    ]
+    suites = run.scores["suites"]
+    suites = {
+        **suites,
+        "tasks": {**suites["tasks"], **{line["task"]: line for line in lines}},
+        "groups": [compared("general", 0.4, 0.3, "worse", group="mmlu", tasks=2)],
+    }
+    facts = gather(dataclasses.replace(run, scores={**run.scores, "suites": suites}))
+    assert facts.suites is not None
+    average, piqa, group, *members = facts.suites.lines["general"]
+    assert isinstance(average, SuiteAverage)
+    assert isinstance(group, SuiteGroup)
+    assert [line.task for line in (piqa, *members) if isinstance(line, SuiteTask)] == ["piqa", "m1", "m2"]
 
 
 def test_vocabulary_metrics_may_be_flat(run: RunRecord) -> None:

@@ -141,6 +141,8 @@ def gate(verdict: str, budget: str = "general <= +0.02") -> Gate:
         (["held"] * 3, "all 3 budgets held"),
         (["held", "at risk", "not measured"], "1 of 3 budgets held, 1 at risk, 1 not measured"),
         (["held", "broken", "at risk"], "1 of 3 budgets broken: general ≤ +0.02"),
+        (["held", "not shown", "not shown"], "1 of 3 budgets held, 2 not shown"),
+        (["broken", "not shown"], "1 of 2 budgets broken: general ≤ +0.02"),
         (["broken"], "1 of 1 budget broken: general ≤ +0.02"),
     ],
 )
@@ -189,23 +191,42 @@ def test_a_text_that_only_training_measured_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "budget", "readings", "text"),
+    ("work", "share", "budget", "readings", "text"),
     [
-        (0.048, 0.05, 9, "Probes took 4.8% of the training's time, within their budget of 5.0%."),
+        (
+            0.048,
+            0.2,
+            0.05,
+            9,
+            "Probes did 4.8% of the training's work, within their budget of 5.0%, and took 20.0% of the "
+            "training's time. 9 of 9 readings were made.",
+        ),
         (
             0.06,
+            0.04,
             0.05,
             4,
-            "Probes took 6.0% of the training's time, over their budget of 5.0%; to keep to it, "
-            "5 of 9 readings were left out. First and last readings, and samples, are never left out.",
+            "Probes did 6.0% of the training's work, over their budget of 5.0%, and took 4.0% of the "
+            "training's time. 4 of 9 readings were made. First and last readings, those that gates need, and "
+            "samples are never left out.",
         ),
-        (0.06, None, 9, "Probes took 6.0% of the training's time."),
-        (None, 0.05, 9, ""),
+        (
+            0.06,
+            0.04,
+            None,
+            9,
+            "Probes did 6.0% of the training's work and took 4.0% of the training's time. 9 of 9 readings "
+            "were made.",
+        ),
+        (None, 0.06, 0.05, 9, "Probes took 6.0% of the training's time."),
+        (0.05, None, 0.05, 9, ""),
     ],
 )
-def test_what_watching_cost(share: float | None, budget: float | None, readings: int, text: str) -> None:
+def test_what_watching_cost(
+    work: float | None, share: float | None, budget: float | None, readings: int, text: str
+) -> None:
     probes = {
         "general": ProbeCost(seconds=1.0, readings=readings, wanted=9),
         "domain": ProbeCost(seconds=1.0),
     }
-    assert findings.monitor_finding(MonitorCost(share=share, budget=budget, probes=probes)) == text
+    assert findings.monitor_finding(MonitorCost(work=work, share=share, budget=budget, probes=probes)) == text

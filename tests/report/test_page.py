@@ -140,6 +140,8 @@ def test_strings_from_data_are_escaped_wherever_they_appear(run: RunRecord) -> N
             "levels": {HOSTILE: HOSTILE},
             "averages": {HOSTILE: compared(HOSTILE, 0.1, 0.2, "better", tasks=1)},
             "tasks": {HOSTILE: compared(HOSTILE, 0.1, 0.2, "better", task=HOSTILE, metric=HOSTILE, n=9)},
+            "groups": [compared(HOSTILE, 0.1, 0.2, "better", group=HOSTILE, tasks=2)],
+            "no_signal": [{"task": HOSTILE, "suite": HOSTILE, "metric": HOSTILE, "n": 9, "a": 0.2, "b": 0.3}],
             "retention": {HOSTILE: {"general": HOSTILE, "points": 1.0, "verdict": "better"}},
             "left_out": [{"task": HOSTILE, "suite": HOSTILE, "why": HOSTILE}],
         },
@@ -173,6 +175,37 @@ def test_strings_from_data_are_escaped_wherever_they_appear(run: RunRecord) -> N
     assert page.lower().count("<script") == 1
     assert outline.text.count(HOSTILE) > 20
     assert "cpt run script-alert-1-script.yaml" in outline.text
+
+
+def test_groups_and_tasks_without_signal_are_on_the_page(run: RunRecord) -> None:
+    assert run.scores is not None
+    suites = dict(run.scores["suites"])
+    suites["tasks"] = {
+        **suites["tasks"],
+        **{
+            name: compared("general", 0.6, 0.5, "no change", task=name, group="mmlu", metric="acc", n=5)
+            for name in ("m1", "m2")
+        },
+    }
+    suites["groups"] = [compared("general", 0.6, 0.5, "worse", group="mmlu", tasks=2)]
+    suites["averages"] = {"general": compared("general", 0.5, 0.45, "worse", tasks=3, of=4)}
+    silent = {
+        "suite": "medical",
+        "metric": "acc",
+        "n": 64,
+        "a": 0.21,
+        "a_stderr": 0.051,
+        "b": 0.23,
+        "guessing": 0.25,
+    }
+    suites["no_signal"] = [{**silent, "task": "mmlu_anatomy"}]
+    suites["tasks"].pop("pubmedqa")
+    scores = {**run.scores, "suites": suites}
+    text = " ".join(Outline(render(gather(dataclasses.replace(run, scores=scores)))).text.split())
+    assert "mmlu mean of the group 2 tasks" in text
+    assert "3 of 4 tasks" in text
+    assert "medical: neither model is above guessing in any task, so the suite has no average." in text
+    assert "mmlu_anatomy medical acc 64 0.210 ± 0.051 0.230 ± – 0.250" in text
 
 
 def test_what_a_run_lacks_is_said(bare: RunRecord) -> None:

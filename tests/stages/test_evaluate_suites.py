@@ -17,6 +17,7 @@ from cpt.errors import StageFailed
 from cpt.report.schema import Suites
 from cpt.stages.base import Artifact
 from cpt.stages.evaluate import STAGE
+from evals.comparing.comparison import compare
 from evals.result_files import load_results
 
 PLAIN = {"heldout_tokens": 200, "precision": "fp32"}
@@ -56,6 +57,7 @@ def test_both_models_are_compared_on_the_suites(inputs: dict[str, Artifact], tmp
     assert task.n == 8
     assert suites.levels == {"toy": "quick"}
     assert metrics["suites"]["toy"]["difference"] == pytest.approx(suites.averages["toy"].difference)
+    assert metrics["suites"]["toy"]["of"] == 1
     assert scores["bits_per_byte"].keys() == {"domain", "general"}
     assert any("measuring the model after" in message for message in heard.messages)
 
@@ -65,6 +67,38 @@ def test_a_model_against_itself_has_not_changed(inputs: dict[str, Artifact], tmp
     metrics = run_stage(STAGE, config(write_toy(tmp_path)), same, tmp_path / "run")
     assert metrics["suites"]["toy"]["verdict"] == "no change"
     assert metrics["suites"]["toy"]["difference"] == 0
+
+
+def test_one_score_has_one_error_in_every_output(inputs: dict[str, Artifact], tmp_path: Path) -> None:
+    """In the results of an evaluation, in a comparison with another seed, and in what the report reads."""
+    run_stage(STAGE, config(write_toy(tmp_path)), inputs, tmp_path / "run")
+    folder = tmp_path / "run/output/scores"
+    suites = Suites(**json.loads((folder / "scores.json").read_text())["suites"])
+    before, after = (load_results(folder / role) for role in ("before", "after"))
+    compared = {row.task: row for row in compare(before, after, seed=7, signal_only=False).tasks}
+    for first, second in zip(before.tasks, after.tasks, strict=True):
+        assert first.stderr
+        row = compared[first.task]
+        assert (row.a_stderr, row.b_stderr) == (first.stderr, second.stderr)
+        reported = {**suites.tasks, **{each.task: each for each in suites.no_signal}}[first.task]
+        assert (reported.a_stderr, reported.b_stderr) == (first.stderr, second.stderr)
+
+
+def test_a_suite_in_which_both_models_guess_has_no_average(
+    inputs: dict[str, Artifact], tmp_path: Path
+) -> None:
+    toy = write_toy(tmp_path)
+    kept = "name: toy\nabout: Toys.\ntasks:\n"
+    kept += '  - {task: arc_easy, source: "arc:easy", metric: acc_norm, chance: 0.9, quick: 8}\n'
+    (toy / "toy.yaml").write_text(kept)
+    heard = Heard()
+    metrics = run_stage(STAGE, config(toy), inputs, tmp_path / "run", progress=heard)
+    assert metrics["suites"] == {"toy": {"verdict": "no signal"}}
+    scores = json.loads((tmp_path / "run/output/scores/scores.json").read_text())
+    suites = Suites(**scores["suites"])
+    assert (suites.averages, suites.tasks, suites.without_average) == ({}, {}, ["toy"])
+    assert [(row.task, row.guessing) for row in suites.no_signal] == [("arc_easy", 0.9)]
+    assert any("the suite has no average" in message for message in heard.messages)
 
 
 def test_without_suites_nothing_is_added(inputs: dict[str, Artifact], tmp_path: Path) -> None:

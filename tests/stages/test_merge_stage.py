@@ -6,7 +6,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from stage_runs import model_artifact, run_stage
+from stage_runs import Heard, model_artifact, run_stage
+from tiny import add_merges
 from transformers import AutoModelForCausalLM
 
 from cpt.stages.base import Earlier, WiringError
@@ -178,3 +179,17 @@ def test_the_task_vectors_are_measured(inputs: dict, tmp_path: Path) -> None:
     del inputs["base"]
     settings = {"models": BOTH, "base": None, "method": "linear"}
     assert "analysis" not in run_stage(STAGE, settings, inputs, tmp_path / "other")
+
+
+def test_tokens_of_a_union_that_its_tokenizer_never_makes_are_told(another_model, tmp_path: Path) -> None:
+    one = add_merges(another_model("m1", seed=1), ("q", "z"))
+    two = add_merges(another_model("m2", seed=2), ("z", "x"), ("q", "zx"))
+    models = {"one": one, "two": two}
+    inputs = {
+        f"model:{place}": model_artifact(name, models[name], tmp_path) for place, name in enumerate(models)
+    }
+    heard = Heard()
+    settings = {"method": "linear", "base": None, "tokenizer": "union", "models": BOTH}
+    metrics = run_stage(STAGE, settings, inputs, tmp_path / "run", heard)
+    assert metrics["out_of_reach"] == 1
+    assert any("1 of 2 tokens that the union adds is out of reach" in message for message in heard.messages)

@@ -204,7 +204,7 @@ def test_a_budget_that_is_not_shown_to_be_held_has_an_exit_code_of_its_own_and_a
         ({"needed_items": None, "items": 1}, "known only from several documents: raise learn.monitor.tokens"),
         ({"needed_items": None}, "no sample shows a rise of nothing; widen the budget"),
         ({"needed_items": 7}, "the rise is too near the limit for 8 documents: lower it, or widen"),
-        ({"value": None, "items": None, "needed_items": None}, "raise learn.monitor.tokens, or hold out"),
+        ({"value": None, "items": None, "needed_items": None}, "not read in time; read it more often"),
         ({"probe": "chat"}, "raise learn.monitor.texts.chat.tokens about 14-fold"),
         ({"probe": "piqa", "unit": "accuracy"}, "questions would show it"),
         ({"probe": "piqa", "unit": "accuracy"}, "raise learn.monitor.tasks.piqa.items"),
@@ -247,6 +247,12 @@ def test_figures_are_of_the_weights_that_are_the_result() -> None:
     assert figures["stability"]["general"]["permanent"] == 0.01
     assert figures["stability"]["rare"]["permanent"] == 0.3
     assert figures["ended"]["result_step"] == 1
+    recovery = [gate("general recovers within 20%", "fail")]
+    result.ended = {"step": 1, "result_step": 1, "action": "fail", "why": "w", "key": "learn.gates.0"}
+    (row,) = probe_figures(recovery, result, 0.02, "learn")["gates"]
+    assert (row["verdict"], row["why"]) == ("broken", "w")
+    result.ended["key"] = "learn.gates.1"
+    assert probe_figures(recovery, result, 0.02, "learn")["gates"][0]["verdict"] == "not shown"
 
 
 @pytest.mark.parametrize(

@@ -331,7 +331,7 @@ def test_two_runs_and_a_slow_clock_give_the_same_readings(
     found = []
     for name, now in {"one": clock, "two": clock, "slow": lambda: clock() ** 3}.items():
         monkeypatch.setattr(time, "perf_counter", now)
-        run_stage(PRETRAIN, config(every=1, budget="40%"), inputs, tmp_path / name)
+        run_stage(PRETRAIN, config(every=1, tokens=300, budget="70%"), inputs, tmp_path / name)
         lines = (tmp_path / name / "output/training/probes.jsonl").read_text().splitlines()
         found.append([json.loads(line) | {"seconds": 0} for line in lines])
     assert found[0] == found[1] == found[2]

@@ -49,15 +49,17 @@ def demands(monitor: Monitor, gate: Gate, end: Moment = END):
 def test_every_probe_is_counted_with_its_work() -> None:
     asked = monitor(texts={"chat": SOURCE}, drift={"tokens": 70}, tasks={"piqa": {"items": 20}}, weights={})
     found = asked_for(asked, [MORE], {"domain": 300, "general": 300, "chat": 50}, END, new_tokens=True)
-    assert {name: each.work for name, each in found.items()} == {
-        "domain": 300 * FORWARD,
-        "general": 300 * FORWARD,
-        "chat": 50 * FORWARD,
-        "piqa": 20 * ITEM * FORWARD,
-        "drift": 70 * FORWARD,
-        "weights": WEIGHTS,
-        "new-tokens": NEW_TOKENS,
-    }
+    assert {name: each.work / FORWARD for name, each in found.items()} == pytest.approx(
+        {
+            "domain": 300,
+            "general": 300,
+            "chat": 50,
+            "piqa": 20 * ITEM,
+            "drift": 70,
+            "weights": WEIGHTS / FORWARD,
+            "new-tokens": NEW_TOKENS / FORWARD,
+        }
+    )
     assert [name for name, each in found.items() if each.gated] == ["general"]
     assert [name for name, each in found.items() if not each.divisible] == ["weights", "new-tokens"]
     assert (found["chat"].early, found["chat"].later) == (2, 133)
@@ -75,8 +77,9 @@ def test_what_is_sampled_beside_the_training_is_counted() -> None:
 
 @pytest.mark.parametrize(
     ("budget", "gate", "tokens", "share"),
-    [(0.05, MORE, 10_000, (4 + SMALLEST * NEEDED) / 30), (0.5, MORE, 10_000, None), (0.05, MORE, 100_000, None),
-     (0.05, WARN, 10_000, 4 / 30), (0.2, WARN, 10_000, None), (None, MORE, 10_000, None)],
+    [(0.05, MORE, 10_000, (4 + SMALLEST * NEEDED) / 30), (0.5, MORE, 10_000, None),
+     (0.05, MORE, 100_000, None), (0.05, WARN, 10_000, 4 / 30),
+     (0.2, WARN, 10_000, None), (None, MORE, 10_000, None)],
 )  # fmt: skip
 def test_it_is_said_if_what_is_read_in_any_case_exceeds_the_budget(
     budget: float | None, gate: Gate, tokens: int, share: float | None
@@ -105,7 +108,7 @@ def test_the_plan_counts_readings_and_their_work() -> None:
     assert free.startswith(f"probes domain 12 of 12 readings ({12 / 30:.1%}), ")
     assert free.endswith("of the training's work")
     part = planned_readings(allowance_of(monitor(every=100, budget=0.4), 2), demands(asked, WARN), 10_000)
-    assert "domain 12 of 12 readings on 25% of its sample or more" in part
+    assert "domain 12 of 12 readings on 31% of its sample or more (20.0%)" in part
 
 
 def sizes(limit: float | None, tokens: int = 10**9, **settings: object) -> Sizes:
@@ -147,11 +150,11 @@ def test_no_more_is_read_than_the_work_budget_pays_for() -> None:
         end = Moment(400, tokens)
         found = sizes_of(asked, [MORE], HELD_OUT, end)
         read = {name: found.tokens(name, USUAL) for name in HELD_OUT}
-        assert LEAST < read["general"] < found.tokens("general", 10**4)
+        assert LEAST < read["general"] < USUAL * (documents_needed(0.01, USUAL) or 0)
         assert read["general"] == math.ceil(found.paid)
         planned = asked_for(asked, [MORE], read, end)
         shares = planned_shares(allowance_of(asked, 2), tokens, planned)
-        assert sum(planned[name].done(shares[name]) for name in read) <= 0.05 * tokens
+        assert sum(planned[name].done(shares[name]) for name in read) <= 0.05 * tokens + 1e-6
         assert sum(share > 0 for share in shares["domain"]) > 2, "others are read, too"
     poor = sizes_of(asked, [MORE], HELD_OUT, Moment(400, 1_000))
     assert poor.tokens("general", USUAL) == 8 * 1024

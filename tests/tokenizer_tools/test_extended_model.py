@@ -11,15 +11,18 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from tiny import clinical_texts
 from tiny_architectures import ARCHITECTURES, load_architecture, outputs, write_architecture
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM
 from vocabulary_kinds import save
 
 from cpt.errors import DataError, StageFailed
+from cpt.model_folder.new_tokens import read_new_tokens
 from cpt.model_folder.vocabulary import vocabulary_tensors
 from cpt.model_folder.weights import load_tensor, stored_tensors
 from tokenizer_tools.embeddings import Role, method
+from tokenizer_tools.extension import extend_tokenizer
 from tokenizer_tools.model_folder import with_roles, write_model
 from tokenizer_tools.transfer import Transfer, between
 
@@ -293,3 +296,61 @@ def test_a_tokenizer_with_ids_beyond_the_model_is_refused(tmp_path: Path) -> Non
     old = write_old(tmp_path / "old", "tied decoder", rows=10)
     with pytest.raises(DataError, match=r"ids up to 16, but the model in .* has 10 rows"):
         changed(old, tmp_path / "new")
+
+
+def test_a_method_is_a_rule_with_the_defaults_of_its_parameters(tmp_path: Path) -> None:
+    old = write_old(tmp_path / "old", "tied decoder")
+    for name in ("method", "rule"):
+        transfer = between(old, write_tokenizer(tmp_path / name, NEW), model=old)
+        chosen = method("subtoken-mean")
+        write_model(
+            tmp_path / name,
+            transfer,
+            chosen if name == "method" else chosen.prepare(transfer, chosen.parameters()),
+        )
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("method", "rule")]
+    assert files[0] == files[1]
+
+
+def test_a_method_that_learns_from_texts_asks_for_them(tmp_path: Path) -> None:
+    old = write_old(tmp_path / "old", "tied decoder")
+    transfer = between(old, write_tokenizer(tmp_path / "new", NEW), model=old)
+    with pytest.raises(StageFailed, match="learnt from texts, and there are none"):
+        write_model(tmp_path / "new", transfer, method("focus"))
+
+
+def test_new_tokens_without_a_rule_are_refused(tmp_path: Path) -> None:
+    old = write_old(tmp_path / "old", "tied decoder")
+    transfer = between(old, write_tokenizer(tmp_path / "new", NEW), model=old)
+    with pytest.raises(StageFailed, match="3 new tokens need rows") as raised:
+        write_model(tmp_path / "new", transfer, None)
+    assert "method(" in str(raised.value.hint)
+
+
+def test_new_tokens_are_named_beside_the_model_across_changes(tmp_path: Path) -> None:
+    """Those that an earlier change brought stay new, wherever they move."""
+    old = write_old(tmp_path / "old", "tied decoder")
+    changed(old, tmp_path / "new")
+    assert {NEW[token_id] for token_id in read_new_tokens(tmp_path / "new")} == {
+        "hearts",
+        "kidney",
+        "kidneys",
+    }
+    again = [*SPECIAL, "the", "kidneys", "of", "kidneys of", "hearts"]
+    changed(tmp_path / "new", tmp_path / "again", again)
+    assert {again[token_id] for token_id in read_new_tokens(tmp_path / "again")} == {
+        "kidneys",
+        "kidneys of",
+        "hearts",
+    }
+
+
+def test_paths_may_be_given_as_text(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    extend_tokenizer(str(tiny_model), clinical_texts(), "out", tokens=4)
+    transfer = between(str(tiny_model), "out", model=str(tiny_model))
+    assert write_model("out", transfer, method("subtoken-mean"), pad_to_multiple_of=64) == 320
+    assert read_new_tokens(tmp_path / "out") == (300, 301, 302, 303)
+    assert AutoModelForCausalLM.from_pretrained("out").config.vocab_size == 320

@@ -57,6 +57,7 @@ MORE, SLOWER, END, BACK = (
     GATE.validate_python(each) for each in (gated.MORE, gated.SLOWER, gated.END, gated.BACK)
 )
 FAIL = gate("general <= +0.02", "fail", after=0.5)
+NARROW = gate("general <= +0.001", "stop", after=0.4)
 WARN = gate("general <= +0.02", "warn")
 
 
@@ -179,8 +180,7 @@ def test_where_no_point_is_within_the_budget_stop_returns_the_start(tiny_model: 
     """The first reading after the start is beyond the limit already, however much the domain has gained."""
     probes = forgetting(tiny_model)
     kept = noted(probes)
-    early = gate("general <= +0.001", "stop", after=0.1)
-    weights, result, said = run(tiny_model, tmp_path, early, probes=probes)
+    weights, result, said = run(tiny_model, tmp_path, NARROW, probes=probes)
     assert result.ended is not None
     assert (result.ended["result_step"], result.tokens) == (0, 0)
     assert equal(weights, kept[0])
@@ -292,8 +292,9 @@ def test_fail_ends_the_run_after_its_time_of_grace(tiny_model: Path, tmp_path: P
         ((SLOWER, MORE), 13, "async"),
         ((BACK,), 16, "blocking"),
         ((END,), 8, "async"),
+        ((NARROW,), 5, "blocking"),
     ],
-    ids=["replay", "both", "back", "stop"],
+    ids=["replay", "both", "back", "stop", "stop at the start"],
 )
 def test_a_killed_run_acts_as_one_that_was_not(
     tiny_model: Path, tmp_path: Path, gates: tuple[Gate, ...], die_at: int, mode: str

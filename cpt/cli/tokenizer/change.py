@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.text import Text
 
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.tokenizer.inputs import located, shown, texts_of
+from cpt.cli.tokenizer.inputs import heldout_of, located, shown, texts_of
 from cpt.cli.tokenizer.output_folder import check_free, written_aside
 from cpt.errors import DataError, Problem, RecipeError, UsageError
 from cpt.recipe.explain import findings
@@ -36,7 +36,9 @@ def change(
     config = config_of(settings)
     check_free(output)
     _require_text(config, text, tokenizer_only)
-    texts, samples = texts_of(text), samples_of(texts_of(heldout or text)())
+    texts = texts_of(text)
+    measured = heldout_of(heldout, text) if heldout else texts
+    samples = samples_of(measured())
     source = resolve_tokenizer(located(base)) if tokenizer_only else resolve_model(located(base), shown())
     with written_aside(output) as folder:
         if tokenizer_only:
@@ -45,7 +47,9 @@ def change(
             facts = change_vocabulary(
                 config, source, texts, folder, samples=samples, seed=seed, progress=shown()
             )
-        facts |= _gain(source, folder, heldout, text)
+        facts |= _gain(source, folder, measured())
+        if "bytes_per_token_after" in facts:
+            facts["measured_on"] = "held-out text" if heldout else "the text that was learnt from"
     if as_json:
         print_json({"folder": str(output), **facts})
     else:
@@ -79,24 +83,21 @@ def config_of(settings: Mapping[str, Any]) -> VocabularyConfig:
         raise RecipeError(problems) from error
 
 
-def _gain(
-    source: Path, folder: Path, heldout: Sequence[str] | None, text: Sequence[str]
-) -> dict[str, float | str]:
-    """Bytes per token before and after, on held-out text, or else on the text itself."""
+def _gain(source: Path, folder: Path, measured: Iterable[str]) -> dict[str, float]:
+    """Bytes per token before and after."""
     from cpt.model_folder.tokenizer import load_tokenizer
     from tokenizer_tools.measure import bytes_per_token
 
-    texts = list(islice(texts_of(heldout or text)(), _MEASURED_TEXTS))
+    texts = list(islice(measured, _MEASURED_TEXTS))
     if not any(texts):
         return {}
     try:
-        figures = {
+        return {
             f"bytes_per_token_{when}": bytes_per_token(load_tokenizer(where), texts)
             for when, where in (("before", source), ("after", folder))
         }
     except ValueError as error:
         raise DataError(f"the text cannot be measured: {error}") from error
-    return {**figures, "measured_on": "held-out text" if heldout else "the text that was learnt from"}
 
 
 def _print(facts: Mapping[str, Any], output: Path) -> None:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from cpt.cli.naming import split_name
 from cpt.cli.output import err
+from cpt.errors import UsageError
 from cpt.references import locate, resolve_file
 from cpt.stages.base import Silent
 
@@ -33,6 +34,34 @@ def texts_of(references: Sequence[str]) -> Callable[[], Iterator[str]]:
                     yield item.text
 
     return texts
+
+
+def heldout_of(heldout: Sequence[str], text: Sequence[str]) -> Callable[[], Iterator[str]]:
+    """Start passes over held-out documents, without those that are also in the text that is learnt from.
+
+    Documents are the same where the corpus stage finds them the same (`cpt.corpus.split.digest`). A gain
+    measured on text that was learnt from is too large.
+
+    Raises:
+        UsageError: no held-out document is left.
+    """
+    from cpt.corpus.split import digest
+
+    learnt = {digest(document) for document in texts_of(text)()}
+    documents = texts_of(heldout)
+
+    def others() -> Iterator[str]:
+        return (document for document in documents() if digest(document) not in learnt)
+
+    total, left = (sum(1 for _ in each()) for each in (documents, others))
+    if total and not left:
+        raise UsageError(
+            f"--heldout {', '.join(heldout)}: all {total:,} documents are in --text too",
+            hint="Give text that is not learnt from.",
+        )
+    if left < total:
+        shown().message(f"held-out text: {total - left:,} of {total:,} documents are in --text too: left out")
+    return others
 
 
 def source_of(reference: str) -> dict[str, Any]:

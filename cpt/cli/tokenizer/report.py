@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +12,7 @@ from rich.text import Text
 from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.tokenizer.inputs import located, texts_of
+from cpt.cli.tokenizer.inputs import heldout_of, located, texts_of
 from cpt.cli.tokenizer.options import Heldout, Texts
 from cpt.errors import UsageError
 from cpt.references import resolve_tokenizer
@@ -42,8 +42,9 @@ def report(
     """
     if heldout and not curve:
         raise UsageError("--heldout goes with --curve", hint="Give the file as --text, or add --curve.")
+    held_out = heldout_of(heldout, text) if heldout else None
     found = report_data(tokenizers, text, terms or [])
-    curves = [curve_data(each, text, heldout, curve) for each in tokenizers] if curve else []
+    curves = [curve_data(each, text, held_out, curve) for each in tokenizers] if curve else []
     if as_json:
         single = found[0] if len(found) == 1 else {"reports": found}
         return print_json(single | ({"curve": curves[0] if len(curves) == 1 else curves} if curves else {}))
@@ -140,7 +141,10 @@ def short(reference: str) -> str:
 
 
 def curve_data(
-    reference: str, texts: Sequence[str], heldout: Sequence[str] | None, sizes: Sequence[int]
+    reference: str,
+    texts: Sequence[str],
+    heldout: Callable[[], Iterator[str]] | None,
+    sizes: Sequence[int],
 ) -> list[dict[str, Any]]:
     """What an extension by each number of tokens would save and cost, on held-out text if there is any."""
     from dataclasses import asdict
@@ -149,9 +153,8 @@ def curve_data(
 
     folder = resolve_tokenizer(located(reference))
     model = folder if (folder / "config.json").is_file() else None
-    points = extension_curve(
-        folder, texts_of(texts)(), list(texts_of(heldout or texts)()), sorted(sizes), model=model
-    )
+    learnt, measured_on = texts_of(texts), heldout or texts_of(texts)
+    points = extension_curve(folder, learnt(), list(measured_on()), sorted(sizes), model=model)
     measured = "held-out text" if heldout else "the text that was learnt from"
     return [{**asdict(point), "measured_on": measured} for point in points]
 

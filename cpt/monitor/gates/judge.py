@@ -231,7 +231,8 @@ class _Case:
             return self._unread(why, "share of tokens")
         if math.isinf(Rise.of(reading).error):
             why = f"whether {name} has come back: {unknown(reading)}"
-            return Judgement(self.gate, "not shown", None, None, "share of tokens", why, within=True)
+            unit, items = "share of tokens", reading.items
+            return Judgement(self.gate, "not shown", None, None, unit, why, within=True, items=items)
         if back == 0:
             why = f"{name} has not risen by more than its noise"
         elif back is None:

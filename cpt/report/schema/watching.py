@@ -136,19 +136,25 @@ class Sample(Fact):
 class ProbeCost(Fact):
     """What a probe cost: seconds of all its readings; how many were made of those wanted.
 
+    work: share of the training's work that its readings did.
     smallest_share: the smallest part of its sample that a reading was cut to.
     """
 
     seconds: float
     readings: int | None = None
     wanted: int | None = None
+    work: float | None = None
     smallest_share: float | None = None
 
 
 class MonitorCost(Fact):
-    """The share of training's time that probes took, of what they may take."""
+    """The share of the training's work that probes did, of what they may do, and the share of its time.
+
+    work: None where a run was made when the budget was one of time.
+    """
 
     budget: float | None = None
+    work: float | None = None
     share: float | None = None
     probes: dict[str, ProbeCost] = {}
 

@@ -102,8 +102,9 @@ def entities(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
     found = tagged_spans(_tags(words, results[0]))
     return {
         "weighted_f1": tuple(
-            tuple(sum(span[2] == kind for span in spans) for spans in (found & right, found, right))
+            sum(span[2] == kind for span in spans)
             for kind in TYPES
+            for spans in (found & right, found, right)
         )
     }
 

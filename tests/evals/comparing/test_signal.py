@@ -69,7 +69,8 @@ def test_labels_are_held_against_their_majority() -> None:
 
 
 @pytest.mark.parametrize(
-    ("aggregation", "constant"), [("balanced_accuracy", 0.5), ("weighted_f1", 0.45), ("macro_f1", 0.375)]
+    ("aggregation", "constant"),
+    [("balanced_accuracy", 0.5), ("weighted_f1", 0.45), ("macro_f1", 0.375), ("matthews_corrcoef", 0.0)],
 )
 def test_one_label_for_everything_is_guessing_by_every_metric_of_labels(
     aggregation: str, constant: float
@@ -87,6 +88,9 @@ def test_one_label_for_everything_is_guessing_by_every_metric_of_labels(
     assert row.guessing == pytest.approx(constant)
     assert row.a == pytest.approx(constant)
     assert compare(always, good, resamples=50).no_signal == ()
+    if constant == 0:  # a correlation of 0.07 is not zero, and no more than chance
+        luck = side("a", [*["yes"] * 40, *["no"] * 20, *["yes"] * 24, *["no"] * 16])
+        assert silent(compare(luck, luck, resamples=50)) == ["t"]
 
 
 def test_where_nothing_is_right_by_chance_any_right_answer_tells() -> None:

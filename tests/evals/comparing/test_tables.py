@@ -16,6 +16,7 @@ from evals.comparing.tables import (
     AVERAGE,
     HEADINGS,
     RETENTION_HEADINGS,
+    by_suite,
     cells,
     retention_cells,
     to_csv,
@@ -123,3 +124,48 @@ def test_what_cannot_be_drawn_is_refused(comparison: Comparison, tmp_path: Path)
     with pytest.raises(UsageError, match="lower is better"):
         plot(lower, tmp_path / "p.svg")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def grouped() -> Comparison:
+    """A group of two tasks, a single task, and one that both models guess."""
+    sides = []
+    for model, last in (("a", 0), ("b", 1)):
+        tasks = {
+            "s/g/one": [1, 1, 0, last],
+            "s/single/single": [1, 0, 1, 1],
+            "s/g/two": [1, 0, 1, last],
+            "s/guess/guess": [0, 0, 0, 1] * 5,
+        }
+        sides.append(with_task(made_results(model, tasks), "guess", chance=0.25))
+    return compare(*sides, resamples=200)
+
+
+def test_a_group_stands_before_its_tasks_and_what_is_guessed_apart(
+    grouped: Comparison, tmp_path: Path
+) -> None:
+    ((_, lines),) = by_suite(grouped)
+    rows = [dict(zip(HEADINGS, cells(line), strict=True)) for line in lines]
+    assert [(row["task"], row["items"]) for row in rows] == [
+        ("macro average", "3 of 4 tasks"),
+        ("g, mean of the group", "2 tasks"),
+        ("one", "4"),
+        ("two", "4"),
+        ("single", "4"),
+    ]
+    assert rows[1]["difference"] == "+0.250"
+    csv_rows = list(csv.DictReader(io.StringIO(to_csv(grouped))))
+    assert [(row["task"], row["group"], row["verdict"]) for row in csv_rows[1:]] == [
+        ("mean of the group", "g", "no change"),
+        ("one", "g", "no change"),
+        ("two", "g", "no change"),
+        ("single", "single", "no change"),
+        ("guess", "guess", "no signal"),
+    ]
+    assert (csv_rows[-1]["a"], csv_rows[-1]["p"]) == ("0.25", "")
+    assert "| guess | acc | 20 | 0.250 ± 0.099 | 0.250 ± 0.099 | 0.250 |" in to_markdown(grouped)
+    plot(grouped, tmp_path / "p.svg")
+    drawn = (tmp_path / "p.svg").read_text()
+    assert "g, 2 tasks" in drawn
+    assert "neither model is above guessing: 1 task" in drawn
+    assert ">guess<" not in drawn
