@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +86,10 @@ class Reading:
         texts = _measured(monitor, inputs, facts, sizes)
         for name, text in texts.items():
             tokens[name] = min(sizes.tokens(name, text.length), text.tokens)
+        if "corpus" in inputs and "model" in inputs:
+            corpus, model = inputs["corpus"].path("corpus"), inputs["model"].path("model")
+            for name in set(facts.held_out) - texts.keys():
+                tokens[name] = held_tokens(iterate_texts(corpus, name, "heldout"), model, tokens[name])
         demands = asked_for(monitor, gates, tokens, end, **more)
         return cls(sizes, texts, tokens, demands, allowance_of(monitor, len(facts.held_out)))
 
@@ -159,3 +163,15 @@ def _measured(
         for name in facts.held_out
         if name in sizes.limits
     }
+
+
+def held_tokens(texts: Iterable[str], model: Path, most: int) -> int:
+    """Return the tokens of a text, or `most` as soon as there are as many."""
+    from cpt.model_folder.tokenizer import load_tokenizer
+
+    tokenizer, total = load_tokenizer(model), 0
+    for text in texts:
+        total += len(tokenizer.encode(text, add_special_tokens=False))
+        if total >= most:
+            return most
+    return total

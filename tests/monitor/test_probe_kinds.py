@@ -52,7 +52,7 @@ def test_a_text_is_bits_per_byte_and_a_share_of_it_its_first_documents(
 
 
 def test_a_part_is_enough_for_an_error_and_no_more_than_there_is() -> None:
-    assert [part(100, 0.001), part(100, 0.251), part(1, 0.5), part(100, 1.0)] == [2, 26, 1, 100]
+    assert [part(100, 0.001), part(100, 0.259), part(1, 0.5), part(100, 1.0)] == [2, 25, 1, 100]
 
 
 def test_a_task_is_the_share_of_right_answers(subject: Subject) -> None:

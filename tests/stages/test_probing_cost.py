@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from cpt.recipe.load import load
 from cpt.stages.corpus_config import CorpusConfig
 from cpt.stages.monitor_config import Monitor
 from cpt.stages.pretrain_config import PretrainConfig
-from cpt.stages.pretrain_plan import Facts, Reading
+from cpt.stages.pretrain_plan import Facts, Reading, held_tokens
 from cpt.stages.probing_cost import ITEM, PROMPT, allowance_of, asked_for, over_budget, planned_readings
 from cpt.stages.probing_sizes import (
     LEAST,
@@ -187,6 +188,14 @@ def test_what_a_sample_can_show_is_said() -> None:
     assert given.shown("general", 900, 5, 900).endswith("raise its `tokens`, or leave them out")
     assert "found" not in found.shown("general", 100, 1, 900)
     assert found.asked("general").endswith(f"takes about {needed:,} documents of {USUAL} tokens")
+
+
+def test_a_text_is_counted_as_far_as_it_goes(tiny_model: Path) -> None:
+    texts = ["one two three"] * 5
+    all_of_it = held_tokens(texts, tiny_model, 10**6)
+    assert all_of_it % 5 == 0
+    assert 0 < all_of_it < 200
+    assert held_tokens(itertools.repeat("one two three"), tiny_model, 900) == 900
 
 
 def test_the_quickstart_shows_its_gap_with_eight_readings_and_more() -> None:

@@ -55,7 +55,7 @@ def test_first_and_last_are_read_in_full_and_the_rest_as_the_budget_pays(
     assert [reading.step for reading in result.readings] == list(ALL)
     first, *between, last = [reading.share for reading in result.readings]
     assert first == last == 1.0
-    assert between == pytest.approx([0.75] * 5)  # of four documents
+    assert between == pytest.approx([0.5] * 5)  # of four documents
     assert result.wanted == {"domain": 7}
 
 

@@ -66,5 +66,5 @@ class Probe(Protocol):
 
 
 def part(count: int, share: float) -> int:
-    """Items that a share of `count` is: at least two, without which there is no standard error."""
-    return min(count, max(2, math.ceil(count * share)))
+    """Return the items that a share of `count` pays for, at least two: one has no standard error."""
+    return min(count, max(2, math.floor(count * share + 1e-6)))
