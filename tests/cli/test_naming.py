@@ -30,8 +30,8 @@ def test_every_command_with_texts_takes_names(
     called: Any, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_jsonl(tmp_path / "text.jsonl", clinical_texts()[:40])
-    write_jsonl(tmp_path / "general.jsonl", varied_texts(12))
+    write_jsonl(tmp_path / "text.jsonl", clinical_texts())
+    write_jsonl(tmp_path / "general.jsonl", varied_texts(40))
     text, other = "domain=text.jsonl", "general=general.jsonl"
     code, out, err = called(
         "tokenizer", "report", tiny_model, "--text", text, "--text", "text.jsonl", "--json"

@@ -47,7 +47,9 @@ def test_contamination_of_a_corpus_artifact(
     documents = write_jsonl(tmp_path / "seen.jsonl", [each["query"] for each in arc(24)])
     (tmp_path / "base").mkdir()
     (tmp_path / "base/model").symlink_to(models[0])
-    config = {"domain": [{"path": str(documents)}], "heldout": 0.2, "sequence_length": 64}
+    least = {"documents": 1, "bytes": 1}
+    corpus = {"domain": [{"path": str(documents)}], "heldout": 0.2, "sequence_length": 64}
+    config = corpus | {"heldout_min": least}
     base = artifact("base", tmp_path / "base", "model")
     run_stage(STAGE, config, {"model": base}, tmp_path / "run")
     words = ("contamination", evaluated[0], "--data", "data", "--suite", "toy.yaml")
