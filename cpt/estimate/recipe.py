@@ -157,6 +157,8 @@ def _probe_tokens(config: PretrainConfig, settings: Settings, corpus: CorpusConf
     found += [(t.tokens or monitor.tokens, t.when(monitor.regular)) for t in monitor.texts.values()]
     if monitor.drift is not None:
         found.append((monitor.drift.tokens, monitor.drift.when(monitor.regular)))
+    if monitor.early_end is not None:
+        found.append((monitor.early_end_tokens, monitor.early_end.when(monitor.regular)))
     start, end = Moment(0, 0), Moment(settings.steps, settings.tokens)
     return sum(tokens * (2 + when.left(start, end)) for tokens, when in found)
 

@@ -41,7 +41,7 @@ class PretrainStage(Stage[PretrainConfig]):
     Config: ClassVar[type[StageConfig]] = PretrainConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "training")
-    contract: ClassVar[int] = 2
+    contract: ClassVar[int] = 3
     together: ClassVar[bool] = True
 
     def wire(self, config: PretrainConfig, earlier: Sequence[Earlier]) -> dict[str, str]:

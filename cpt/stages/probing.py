@@ -12,6 +12,7 @@ from cpt.stages.base import Progress
 from cpt.stages.corpus_config import Source
 from cpt.stages.corpus_problems import source_problem
 from cpt.stages.monitor_config import Monitor
+from cpt.stages.probing_early_end import early_end_probe
 from cpt.stages.probing_texts import Probed, text_probes
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def build_probes(monitor: Monitor, probed: Probed, progress: Progress) -> list[P
     probes: list[Probe] = [*text_probes(monitor, probed, progress), *_task_probes(monitor, probed, progress)]
     if monitor.drift is not None:
         probes.append(_drift_probe(monitor, probed, progress))
+    probes += early_end_probe(monitor, probed, progress)
     if monitor.weights is not None:
         probes += _weights_probe(monitor, probed, progress)
     if probed.new_tokens:
@@ -67,6 +69,7 @@ def planned_probes(monitor: Monitor, *, general: bool = True, new_tokens: bool =
     """What will be read, in words: "probes domain, general, piqa, weights within 5% of the time"."""
     names = ["domain", *(["general"] if general else []), *monitor.texts, *monitor.tasks]
     names += ["drift"] if monitor.drift is not None else []
+    names += ["early-end"] if monitor.early_end is not None else []
     names += ["weights"] if monitor.weights is not None else []
     names += ["new-tokens"] if new_tokens else []
     bound = "" if monitor.budget is None else f" within {100 * monitor.budget:g}% of the time"

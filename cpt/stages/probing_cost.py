@@ -26,17 +26,21 @@ def asked_for(monitor: Monitor, held_out: Iterable[str]) -> list[Reads]:
         found.append((name, text.tokens or monitor.tokens, text.when(monitor.regular)))
     if monitor.drift is not None:
         found.append(("drift", monitor.drift.tokens, monitor.drift.when(monitor.regular)))
+    if monitor.early_end is not None:
+        found.append(("early-end", monitor.early_end_tokens, monitor.early_end.when(monitor.regular)))
     return found
 
 
 def built(probes: Sequence[Probe]) -> list[Reads]:
     """The probes of text as they are."""
     from cpt.monitor.probes.drift import DriftProbe
+    from cpt.monitor.probes.early_end import EarlyEndProbe
     from cpt.monitor.probes.text import TextProbe
 
-    texts = {probe.name: probe.text for probe in probes if isinstance(probe, TextProbe)}
-    texts |= {probe.name: probe.samples for probe in probes if isinstance(probe, DriftProbe)}
-    return [(probe.name, texts[probe.name].tokens, probe.when) for probe in probes if probe.name in texts]
+    tokens = {probe.name: probe.text.tokens for probe in probes if isinstance(probe, TextProbe)}
+    tokens |= {probe.name: probe.samples.tokens for probe in probes if isinstance(probe, DriftProbe)}
+    tokens |= {probe.name: probe.tokens for probe in probes if isinstance(probe, EarlyEndProbe)}
+    return [(probe.name, tokens[probe.name], probe.when) for probe in probes if probe.name in tokens]
 
 
 def over_budget(

@@ -7,7 +7,8 @@ from pydantic import TypeAdapter
 
 from cpt.monitor.budget import NEEDED, SMALLEST
 from cpt.monitor.gates import Gate
-from cpt.stages.monitor_config import Monitor
+from cpt.monitor.schedule import Regular
+from cpt.stages.monitor_config import EarlyEnd, Monitor
 from cpt.stages.probing_cost import asked_for, over_budget
 
 GATE = TypeAdapter(Gate)
@@ -19,7 +20,7 @@ SOURCE = {"sources": [{"path": "a.jsonl"}], "tokens": 50}
 def test_every_text_is_counted_with_its_tokens() -> None:
     monitor = Monitor.model_validate({"tokens": 300, "texts": {"chat": SOURCE}, "drift": {"tokens": 70}})
     found = {name: tokens for name, tokens, _ in asked_for(monitor, ("domain", "general"))}
-    assert found == {"domain": 300, "general": 300, "chat": 50, "drift": 70}
+    assert found == {"domain": 300, "general": 300, "chat": 50, "drift": 70, "early-end": 150}
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_every_text_is_counted_with_its_tokens() -> None:
 def test_it_is_said_if_an_acting_gate_needs_more_than_the_budget(
     budget: float | None, gate: Gate, tokens: int, said: bool
 ) -> None:
-    monitor = Monitor(tokens=1000, budget=budget)
+    monitor = Monitor(tokens=1000, budget=budget, early_end=None)
     found = over_budget(monitor, [gate], asked_for(monitor, ("domain", "general")), tokens, None)
     assert (found is not None) == said
     if found:
@@ -40,8 +41,15 @@ def test_it_is_said_if_an_acting_gate_needs_more_than_the_budget(
 
 
 def test_no_more_readings_are_counted_than_are_due() -> None:
-    monitor = Monitor(tokens=1000, every=10)
+    monitor = Monitor(tokens=1000, every=10, early_end=None)
     reads = asked_for(monitor, ("general",))
     few, all_ = (over_budget(monitor, [MORE], reads, 10_000, steps) for steps in (4, 400))
     assert f"{(2 + SMALLEST * 2) / 30:.0%}" in str(few)
     assert f"{(2 + SMALLEST * NEEDED) / 30:.0%}" in str(all_)
+
+
+def test_ends_in_mid_sentence_are_counted_too() -> None:
+    reads = asked_for(Monitor(tokens=1000), ("general",))
+    assert [(name, tokens) for name, tokens, _ in reads] == [("general", 1000), ("early-end", 500)]
+    few = asked_for(Monitor(tokens=1000, early_end=EarlyEnd(tokens=80, every=7)), ())
+    assert few == [("early-end", 80, Regular(7))]
