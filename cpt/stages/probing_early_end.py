@@ -19,7 +19,7 @@ _SOURCES = ("general", "domain")
 
 
 def early_end_probe(monitor: Monitor, probed: Probed, progress: Progress) -> list[EarlyEndProbe]:
-    """Return the probe, if it is asked for; none where no token ends a text, or no text goes on in mid-sentence."""
+    """Return the probe, if it is asked for, a token ends texts, and some text goes on in mid-sentence."""
     import numpy as np
 
     from cpt.corpus import read_index

@@ -56,7 +56,8 @@ def test_settings_reach_the_job(recipe_file: Path) -> None:
     divided = planned(recipe_file, place=Place(processes=2, divided=True))
     assert divided.job.divided
     assert any("weights are divided" in each for each in divided.assumptions)
-    assert job(recipe_file).probe_tokens == 4 * 500, "before the first step, and after 1, 2 and 4"
+    assert job(recipe_file).probe_tokens == 4 * (500 + 250), "before the first step, and after 1, 2 and 4"
+    assert job(recipe_file, "pretrain.monitor.early_end=null").probe_tokens == 4 * 500
     assert "compiled" in planned(recipe_file, "pretrain.compile=true").assumptions[-1]
     assert "while it steps" in planned(recipe_file, "pretrain.optimizer.kind=muon").assumptions[-1]
 
