@@ -3,9 +3,9 @@
     python benchmarks/peak_rate.py peak_rate --domain nursing=FILE.jsonl --domain us_code=FILE.jsonl \\
         --general FILE.jsonl --replay FILE.jsonl --tokens 24_000,96_000 --peaks 1e-4,3e-4,6e-4 --seeds 17
 
-Each run trains all weights, with one row of eight from --replay. Changes are paired by held-out document, in bits per
-byte. Where --merge is given, a merge of the result with the base is searched as well, under that budget for
-general text. Runs that are recorded already are not made again.
+Each run trains all weights, with one row of eight from --replay. Changes are paired by held-out document, in
+bits per byte. Where --merge is given, a merge of the result with the base is searched as well, under that
+budget for general text. Runs that are recorded already are not made again.
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ def recipe(options: argparse.Namespace, domain: Path, tokens: int, peak: float, 
     return {"name": "peak-rate", "base": options.model, "seed": seed, "stages": stages}
 
 
-def measure(
-    options: argparse.Namespace, domain: Path, tokens: int, peak: float, seed: int
-) -> dict[str, Any]:
+def measure(options: argparse.Namespace, domain: Path, tokens: int, peak: float, seed: int) -> dict[str, Any]:
     """Run the recipe; returns its changes in bits per byte, with their standard errors."""
     options.runs.mkdir(parents=True, exist_ok=True)
     path = options.runs / "peak-rate.yaml"
@@ -142,7 +140,9 @@ def main() -> None:
     options = parser.parse_args()
     for key in ("general", "replay"):
         setattr(options, key, getattr(options, key).absolute())
-    domains = {name: Path(path).absolute() for name, _, path in (each.partition("=") for each in options.domain)}
+    domains = {
+        name: Path(path).absolute() for name, _, path in (each.partition("=") for each in options.domain)
+    }
     files = {**domains, "general": options.general, "replay": options.replay}
     same = ("length", "probe_tokens", "heldout", "merge", "points")
     setting = {

@@ -153,6 +153,8 @@ def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
         if before is None or after is None:
             continue
         change = Text(f"{after - before:+.4f}", style="green" if after <= before else "yellow")
+        if (probe.get("difference") or {}).get("low") is None:
+            change = Text(f"{after - before:+.4f}, no interval", style="dim")
         dip = f"{probe['depth']:.4f}" if probe.get("depth") is not None else ""
         table.add_row("", name, f"{before:.4f}", f"{after:.4f}", change, dip)
     if table.row_count:

@@ -19,6 +19,7 @@ _UNITS = {
     "bits per byte": "bits/byte",
     "accuracy": "accuracy",
     "nats per token": "nats/token",
+    "probability": "probability",
     "relative update": "moved",
     "norm ratio": "norm ratio",
 }
@@ -60,6 +61,8 @@ def _reading_line(reading: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]
     line = Text(f"{reading['probe']:<{width}}  {level} {_UNITS[reading['unit']]}")
     if reading["kind"] in ("text", "task"):
         line.append(f"  {_change(reading)}")
+    if reading["kind"] == "early-end" and (factor := _factor(reading)) is not None:
+        line.append(f"  x{factor:.2g}")
     for gate in gates:
         line.append(
             f"  {gate['budget'].removeprefix(gate['probe']).strip()} {gate['verdict']}", verdict_style([gate])
@@ -81,6 +84,12 @@ def unmet(outcome: str) -> str:
     """How a stage ended, in words: a verdict on its budgets, or any other outcome as it is."""
     words = {"broken": "a budget is broken", "not shown": "a budget is not shown to be held"}
     return words.get(outcome, outcome)
+
+
+def _factor(reading: Mapping[str, Any]) -> float | None:
+    """Return by how much a value has been multiplied since the start."""
+    value, rise = reading["value"], reading["rise"]
+    return None if value is None or rise is None or value == rise else float(value / (value - rise))
 
 
 def verdict_style(gates: Sequence[Mapping[str, Any]]) -> str:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import numpy as np
 
-Kind = Literal["text", "task", "drift", "weights", "new-tokens"]
-Unit = Literal["bits per byte", "accuracy", "nats per token", "relative update", "norm ratio"]
+Kind = Literal["text", "task", "drift", "early-end", "weights", "new-tokens"]
+Unit = Literal["bits per byte", "accuracy", "nats per token", "probability", "relative update", "norm ratio"]
 
 HIGHER_IS_BETTER: frozenset[str] = frozenset({"accuracy"})
 """Units of which more is better."""
@@ -102,7 +102,7 @@ class Reading:
         share: of the probe's sample that was read; `items`: as many documents or questions, if it is known.
         seconds: that reading it took.
         detail: of weights, {"layers": [{"layer": 0, "update": …}, …], "embeddings", "head", "bottom_top"};
-            of new tokens, {"input", "output"}.
+            of new tokens, {"input", "output"}; of the early end, {"anywhere"}.
     """
 
     step: int

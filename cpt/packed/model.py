@@ -147,6 +147,19 @@ class PackedLanguageModel(nn.Module):
         return nats_T
 
     @torch.no_grad()
+    def probabilities(
+        self, batch: PackedBatch, positions: torch.Tensor, tokens: torch.Tensor
+    ) -> torch.Tensor:
+        """Probability that one of some tokens [S] comes next after each of some positions [N]: [N] float32.
+
+        Args:
+            positions: in ascending order.
+        """
+        rows = positions.repeat_interleave(len(tokens))
+        nats, _ = score_labels(self._hidden(batch), self._head(), rows, tokens.repeat(len(positions)))
+        return nats.exp().view(len(positions), len(tokens)).sum(1)
+
+    @torch.no_grad()
     def score(self, batch: TreeBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """ln p(label) in nats, and whether the label is the likeliest token, for all the batch asks: [S]."""
         return score_labels(self._hidden(batch), self._head(), batch.nodes, batch.labels)

@@ -41,12 +41,19 @@ def clause(name: str, probe: Probe) -> str:
     difference = probe.difference.value
     if math.isnan(difference):
         return f"{name} text is no longer predicted at all: the model has diverged"
+    if not probe.difference.known:
+        return f"nothing is shown of {name} text: {why_unknown(probe)}"
     if probe.difference.is_noise or float(f"{difference:.3f}") == 0.0:
         return f"{name} text unchanged ({signed(difference)})"
     size = change(probe.before, difference)
     if name == "domain":
         return f"{size} {'fewer' if difference < 0 else 'more'} bits per byte on domain text"
     return f"{name} text {size} {'better' if difference < 0 else 'worse'} ({signed(difference)})"
+
+
+def why_unknown(probe: Probe) -> str:
+    """Why a change has no interval, so that nothing is claimed of it."""
+    return "one document of it is held out" if probe.documents == 1 else "its change has no interval"
 
 
 def budgets(gates: Sequence[Gate]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cpt.report import wording
-from cpt.report.findings import has_gap, judgement
-from cpt.report.schema import WORST_FIRST, Action, Facts, Gate, Interval, MergedModel, Probe, Vocabulary
+from cpt.report.findings import has_gap, judgement, why_unknown
+from cpt.report.schema import BAND, WORST_FIRST, Action, Facts, Gate, Interval, MergedModel, Probe, Vocabulary
 
 
 class Headline(NamedTuple):
@@ -89,6 +89,8 @@ def probe_headline(name: str, probe: Probe | None, *, relative: bool) -> Headlin
     label = f"{name.capitalize()} text"
     if probe is None or probe.before is None or probe.after is None or probe.difference is None:
         return Headline(label, wording.NOTHING, "not measured", name)
+    if not probe.difference.known:
+        return Headline(label, wording.NOTHING, f"nothing is shown: {why_unknown(probe)}", name)
     share = probe.difference.value / probe.before if probe.before else 0.0
     figure = wording.signed(probe.difference.value)
     if relative:
@@ -103,6 +105,10 @@ def gap_headline(facts: Facts) -> Headline | None:
     general = facts.probes.get("general")
     if general is None or general.depth is None:
         return None
+    if general.depth and general.depth_error is None:
+        return Headline(
+            "Stability gap", wording.NOTHING, f"nothing is shown: {why_unknown(general)}", "general"
+        )
     if not has_gap(general):
         if float(f"{general.depth:.3f}") <= 0.0:
             return Headline("Stability gap", "none", "general text never got worse", "general")
@@ -178,11 +184,18 @@ def gate_rows(gates: list[Gate]) -> list[GateRow]:
         GateRow(
             gate,
             in_unit(gate.value, gate.unit),
-            wording.margin(gate.error, *((1, 100.0) if gate.unit == "accuracy" else ())),
+            error_in_unit(gate),
             None if gate.used is None else min(max(gate.used, 0.0), 1.25),
         )
         for gate in sorted(gates, key=lambda gate: WORST_FIRST.index(gate.verdict))
     ]
+
+
+def error_in_unit(gate: Gate) -> str:
+    """Half of the 95% interval of what was measured, as ±; "" where its error is not known."""
+    if gate.unit == "probability" and gate.error is not None:
+        return f"± {wording.small(BAND * gate.error)}"
+    return wording.margin(gate.error, *((1, 100.0) if gate.unit == "accuracy" else ()))
 
 
 def action_rows(facts: Facts) -> list[ActionRow]:
@@ -207,6 +220,8 @@ def in_unit(value: float | None, unit: str) -> str:
         return f"{wording.points(value)} pts"
     if unit.startswith("share"):
         return wording.percent(value)
+    if unit == "probability":
+        return wording.small(value)
     return wording.signed(value)
 
 

@@ -115,6 +115,7 @@ def draw(facts: Facts) -> Charts:
             "Relative update by layer": charts.layer_updates(watched.layers) if watched.layers else None,
             "Bottom layers against top layers": charts.bottom_top(watched.layers) if watched.layers else None,
             "Drift from the base": charts.drift(watched.drift, watched.gates),
+            "Ends in mid-sentence": charts.early_end(watched.early_end),
         },
         "training": {
             "Training loss": charts.training_loss(training) if training else None,

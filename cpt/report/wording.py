@@ -74,6 +74,16 @@ def duration(seconds: float | None) -> str:
     return " ".join(f"{amount} {unit}" for amount, unit in parts[first : first + 2] if amount)
 
 
+def small(value: float | None) -> str:
+    """A probability in two figures, however small: 0.0000051 → "5.1e-6"."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if abs(value) >= 1e-3 or value == 0.0:
+        return f"{value:.2g}".replace("-", MINUS)
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}".replace("-", MINUS)
+
+
 def rate(value: float) -> str:
     """A learning rate as one writes it in a recipe: 0.0003 → "3e-4"."""
     if value == 0.0:

@@ -14,7 +14,12 @@ from cpt.stages.corpus_config import Source
 EVERY = 10
 """Steps between readings of a probe where nothing is said."""
 
-TAKEN = frozenset({"domain", "general", "drift", "weights", "new-tokens", "loss", "tokens_per_second"})
+LEAST = 8_000
+"""Tokens of a text that are read where its budgets do not ask for more."""
+
+TAKEN = frozenset(
+    {"domain", "general", "drift", "early-end", "weights", "new-tokens", "loss", "tokens_per_second"}
+)
 """Names that a text or a task of one's own cannot have."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
@@ -74,6 +79,18 @@ class Drift(_Scheduled):
     length: int = Field(default=128, gt=1, description="Most tokens of a sample.")
 
 
+class EarlyEnd(_Scheduled):
+    """How likely the model is to end a text in the middle of a sentence, on general held-out text.
+
+    The middle of a sentence is every place inside a document after which the text goes on and before which
+    it ends neither with a line break nor with a Unicode sentence terminator (and what closes after it).
+    """
+
+    tokens: int | None = Field(
+        default=None, gt=1, description="Tokens that are read; default: half of the monitor's `tokens`."
+    )
+
+
 class Weights(_Scheduled):
     """How far the weights move, layer by layer."""
 
@@ -130,6 +147,11 @@ class Monitor(_Scheduled):
         default=None, description="Folder with the tasks' data; what it lacks comes from the hub."
     )
     drift: Drift | None = Field(default=None, description="Drift of the model's own texts; null: not read.")
+    early_end: EarlyEnd | None = Field(
+        default=EarlyEnd(),
+        description="Probability of an end in the middle of a sentence, on general text (where none is held "
+        "out: on domain text); null: not read.",
+    )
     weights: Weights | None = Field(default=Weights(), description="Update of the weights; null: not read.")
     samples: Samples | None = Field(default=Samples(), description="Continuations; null: none.")
 
@@ -145,6 +167,13 @@ class Monitor(_Scheduled):
     def regular(self) -> Regular:
         """The schedule of probes that have none of their own."""
         return self.when(Regular(EVERY))
+
+    @property
+    def early_end_tokens(self) -> int:
+        """Tokens that the probe of ends in mid-sentence reads; 0 if there is none."""
+        if self.early_end is None:
+            return 0
+        return self.early_end.tokens or (self.tokens or LEAST) // 2
 
     def sources(self) -> Iterator[tuple[str, Source]]:
         """Every source with its key."""

@@ -51,6 +51,7 @@ def measured(monitor: Monitor, corpus: Path | None, new_tokens: bool) -> dict[st
     found: dict[str, Kind] = dict.fromkeys([*texts, *monitor.texts], "text")
     found |= dict.fromkeys(monitor.tasks, "task")
     found |= {"drift": "drift"} if monitor.drift is not None else {}
+    found |= {"early-end": "early-end"} if monitor.early_end is not None and texts else {}
     found |= {"weights": "weights"} if monitor.weights is not None else {}
     return found | ({"new-tokens": "new-tokens"} if new_tokens else {})
 

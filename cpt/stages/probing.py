@@ -12,6 +12,7 @@ from cpt.stages.base import Progress
 from cpt.stages.corpus_config import Source
 from cpt.stages.corpus_problems import source_problem
 from cpt.stages.monitor_config import Monitor
+from cpt.stages.probing_early_end import early_end_probe
 from cpt.stages.probing_texts import Probed, text_probes
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def build_probes(monitor: Monitor, sizes: Sizes, probed: Probed, progress: Progr
     probes: list[Probe] = [*texts, *_task_probes(monitor, probed, progress)]
     if monitor.drift is not None:
         probes.append(_drift_probe(monitor, probed, progress))
+    probes += early_end_probe(monitor, probed, progress)
     if monitor.weights is not None:
         probes += _weights_probe(monitor, probed, progress)
     if probed.new_tokens:
@@ -72,6 +74,7 @@ def planned_names(monitor: Monitor, held_out: Sequence[str], weights: bool, new_
     """What will be read: "probes domain, general, piqa, weights within 5% of the training's work"."""
     names = [*held_out, *monitor.texts, *monitor.tasks]
     names += ["drift"] if monitor.drift is not None else []
+    names += ["early-end"] if monitor.early_end is not None else []
     names += ["weights"] if monitor.weights is not None and weights else []
     names += ["new-tokens"] if new_tokens else []
     bound = "" if monitor.budget is None else f" within {100 * monitor.budget:g}% of the training's work"

@@ -53,6 +53,9 @@ def asked_for(
         found[name] = Demand.of(FORWARD * ITEM * task.items, task.when(usual), end, gated=name in gated)
     if (drift := monitor.drift) is not None:
         found["drift"] = Demand.of(FORWARD * drift.tokens, drift.when(usual), end, gated="drift" in gated)
+    if (early := monitor.early_end) is not None:
+        work = FORWARD * monitor.early_end_tokens
+        found["early-end"] = Demand.of(work, early.when(usual), end, gated="early-end" in gated)
     whole = {"weights": (WEIGHTS, monitor.weights.when(usual))} if monitor.weights and weights else {}
     whole |= {"new-tokens": (NEW_TOKENS, usual)} if new_tokens else {}
     for name, (work, when) in whole.items():

@@ -10,12 +10,9 @@ from cpt.monitor.budget import FORWARD, OTHERS
 from cpt.monitor.gates import Budget, Gate
 from cpt.monitor.noise import EXCESS, detectable_rise, needed_items
 from cpt.monitor.schedule import Moment
-from cpt.stages.monitor_config import Monitor
+from cpt.stages.monitor_config import LEAST, Monitor
 from cpt.stages.probing_cost import allowance_of, asked_for
 from cpt.stages.probing_texts import FEWEST
-
-LEAST = 8_000
-"""Tokens of a text that are read where its budgets do not ask for more."""
 
 SPREAD, USUAL = 0.04, 190
 """Standard deviation by which the rises of single documents of so many tokens differ, in bits per byte.

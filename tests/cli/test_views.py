@@ -12,7 +12,7 @@ from rich.console import Console
 from cpt.cli.form import duration, fact, number, plural, size
 from cpt.cli.live import LiveView
 from cpt.cli.looking import print_summary
-from cpt.cli.noted import fields
+from cpt.cli.noted import fields, reading_lines
 from cpt.cli.plain import PlainView
 from cpt.recipe.progress import (
     Advanced,
@@ -227,3 +227,21 @@ def test_a_summary_has_the_suites_averages() -> None:
     assert line.split() == ["medical", "0.2500", "0.3750", "+0.1250", "better"]
     print_summary(console, {"suites": None}, Path("report.html"))
     assert shown.getvalue().count("suite ") == 1
+
+
+def test_a_change_without_an_interval_is_said_to_have_none() -> None:
+    console = Console(width=120, file=io.StringIO())
+    known = {"before": 1.1, "after": 0.8, "difference": {"value": -0.3, "low": -0.4, "high": -0.2}}
+    probes = {"domain": known, "general": known | {"difference": {"value": -0.3, "low": None, "high": None}}}
+    print_summary(console, {"probes": probes}, Path("report.html"))
+    domain, general = console.file.getvalue().splitlines()[1:3]
+    assert "no interval" not in domain
+    assert "-0.3000, no interval" in general
+
+
+def test_ends_in_mid_sentence_are_shown_with_their_multiple_of_the_start() -> None:
+    row = {"probe": "early-end", "kind": "early-end", "unit": "probability"}
+    rows = [row | {"value": 6e-6, "rise": 4e-6}, row | {"value": 2e-6, "rise": 2e-6}]
+    [line, first] = reading_lines(rows, [])
+    assert line.plain == "early-end  6.0e-06 probability  x3"
+    assert first.plain == "early-end  2.0e-06 probability"

@@ -21,7 +21,11 @@ def recipe_file(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 name: tiny
 base: {tiny_model}
 stages:
-  - corpus: {{domain: [{{path: texts.jsonl}}], heldout: 0.1, sequence_length: 64}}
+  - corpus:
+      domain: [{{path: texts.jsonl}}]
+      heldout: 0.1
+      heldout_min: {{documents: 1, bytes: 1}}
+      sequence_length: 64
   - vocabulary: {{extend: {{tokens: 30}}}}
   - pretrain: {{tokens: 1000, batch_sequences: 4, monitor: {{tokens: 500}}}}
   - report

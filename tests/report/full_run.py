@@ -47,6 +47,10 @@ def drift(step: int) -> float:
     return 0.082 * (1 - math.exp(-step / 45.0))
 
 
+def early_end(step: int) -> float:
+    return 5e-6 * (1 + 1.5 * (1 - math.exp(-step / 45.0)))
+
+
 def reading(step: int, probe: str, kind: str, unit: str, value: float, **more: Any) -> dict[str, Any]:
     row = {"step": step, "tokens": step * TOKENS_PER_STEP, "probe": probe, "kind": kind, "unit": unit}
     row |= {"value": value, "standard_error": None, "rise": None, "rise_error": None}
@@ -106,6 +110,7 @@ def probe_rows() -> list[dict[str, Any]]:
         *curve("piqa", "task", accuracy, piqa, SPARSE, (0.033, 0.008)),
         *curve("arc-easy", "task", accuracy, arc, SPARSE, (0.034, 0.009)),
         *curve("drift", "drift", "nats per token", drift, PROBED, (0.004, 0.0)),
+        *curve("early-end", "early-end", "probability", early_end, PROBED, (1e-6, 4e-7)),
         *(weights(step) for step in SPARSE),
         *(new_tokens(step) for step in PROBED),
     ]

@@ -1,7 +1,9 @@
 import pytest
 
-from cpt.report.overview import gap_headline
-from cpt.report.schema import Facts, Probe
+from cpt.report.findings import verdict
+from cpt.report.overview import error_in_unit, gap_headline, in_unit, probe_headline
+from cpt.report.schema import Facts, Gate, Interval, Probe
+from cpt.report.wording import MINUS, NOTHING
 
 
 @pytest.mark.parametrize(
@@ -9,11 +11,16 @@ from cpt.report.schema import Facts, Probe
     [
         (Probe(depth=0.0), "none", "general text never got worse"),
         (
-            Probe(depth=0.034, gap=False),
+            Probe(depth=0.034, depth_error=0.02, gap=False),
             "none proven",
             "rose by 0.034 at most, within the noise of all readings together",
         ),
-        (Probe(depth=0.034, gap=True), "+0.034", "bits per byte at worst, never back at the base level"),
+        (
+            Probe(depth=0.034, depth_error=0.002, gap=True),
+            "+0.034",
+            "bits per byte at worst, never back at the base level",
+        ),
+        (Probe(depth=0.034, gap=True), NOTHING, "nothing is shown: its change has no interval"),
     ],
 )
 def test_a_rise_within_the_noise_is_not_called_none(
@@ -22,3 +29,29 @@ def test_a_rise_within_the_noise_is_not_called_none(
     headline = gap_headline(facts.model_copy(update={"probes": {"general": general}}))
     assert headline is not None
     assert (headline.figure, headline.note) == (figure, note)
+
+
+def test_a_change_on_one_document_is_no_headline() -> None:
+    """Without an interval nothing is claimed, however large the change."""
+    change = Interval(value=-0.264)
+    one = Probe(before=1.1, after=0.836, difference=change, documents=1, measured_by="evaluate")
+    headline = probe_headline("domain", one, relative=True)
+    assert (headline.figure, headline.judgement) == (NOTHING, "")
+    assert headline.note == "nothing is shown: one document of it is held out"
+    said = verdict({"domain": one, "general": one.model_copy(update={"documents": None})})
+    assert said == (
+        "Nothing is shown of domain text: one document of it is held out; "
+        "nothing is shown of general text: its change has no interval."
+    )
+    known = one.model_copy(update={"difference": Interval(value=-0.264, low=-0.3, high=-0.2)})
+    assert probe_headline("domain", known, relative=True).figure == f"{MINUS}24%"
+    assert verdict({"domain": known}) == "24% fewer bits per byte on domain text."
+
+
+def test_a_probability_is_written_however_small() -> None:
+    gate = Gate(
+        budget="early-end <= 1e-4", probe="early-end", unit="probability", action="warn", verdict="held"
+    )
+    assert in_unit(5.1e-6, "probability") == f"5.1e{MINUS}6"
+    assert error_in_unit(gate.model_copy(update={"error": 1e-6})) == f"± 2.0e{MINUS}6"
+    assert error_in_unit(gate) == ""

@@ -27,6 +27,7 @@ from cpt.report.schema import (
     SourceTokens,
 )
 from cpt.report.theme import canvas
+from cpt.report.wording import MINUS
 
 
 def words(svg: str | None) -> list[str]:
@@ -138,6 +139,14 @@ def test_drift_and_its_budget(full: Facts) -> None:
     assert "budget 0.100" in words(charts.drift(full.watched.drift, [gate]))
     assert "budget 0.100" not in words(charts.drift(full.watched.drift))
     assert charts.drift(full.watched.drift[:1]) is None
+
+
+def test_ends_in_mid_sentence_are_drawn_from_the_base_on(full: Facts) -> None:
+    svg = charts.early_end(full.watched.early_end)
+    assert svg is not None
+    assert f"From 5.0e{MINUS}6 to 1.2e{MINUS}5" in svg
+    assert charts.early_end(full.watched.early_end[:1]) is None
+    assert charts.early_end([]) is None
 
 
 def test_norms_of_new_tokens_by_side(full: Facts) -> None:

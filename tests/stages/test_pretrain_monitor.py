@@ -1,6 +1,7 @@
 """What the pretrain stage measures while it trains: every setting of the monitor, and what is kept of it."""
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from cpt.stages.pretrain import STAGE as PRETRAIN
 from cpt.stages.pretrain import PretrainConfig
 from cpt.stages.vocabulary import STAGE as VOCABULARY
 
-NOTHING_MORE = {"budget": None, "samples": None, "weights": None}
+NOTHING_MORE = {"budget": None, "samples": None, "weights": None, "early_end": None}
 """Of a monitor that reads the corpus's held-out text alone, as often as is due."""
 
 
@@ -201,6 +202,46 @@ def test_drift_begins_at_nothing_and_follows_its_settings(inputs, tmp_path: Path
     assert max(map(len, json.loads((tmp_path / "b/work/drift.json").read_text())["samples"])) == 10
 
 
+def test_ends_in_mid_sentence_are_read_as_often_and_as_much_as_it_says(inputs, tmp_path: Path) -> None:
+    plain = readings(inputs, tmp_path / "plain", "early-end", early_end={}, tokens=1000)
+    assert {(row["kind"], row["unit"]) for row in plain} == {("early-end", "probability")}
+    assert 0 < plain[0]["value"] < 1
+    assert plain[-1]["rise_error"] > 0
+    assert 0 < plain[-1]["detail"]["anywhere"] < 1
+    few = readings(inputs, tmp_path / "few", "early-end", early_end={"tokens": 100, "every": 1})
+    assert few[0]["items"] < plain[0]["items"]
+    assert len(few) > len(plain)
+    assert readings(inputs, tmp_path / "none", "early-end") == []
+    assert Monitor().early_end is not None
+
+
+def test_ends_in_mid_sentence_are_read_on_domain_text_where_there_is_no_general_text(
+    inputs, tmp_path: Path
+) -> None:
+    without = {**inputs, "corpus": make_corpus(inputs["model"], tmp_path / "made", general=False)}
+    rows = readings(without, tmp_path / "without", "early-end", early_end={})
+    assert rows[0]["value"] != readings(inputs, tmp_path / "with", "early-end", early_end={})[0]["value"]
+
+
+def test_without_a_token_that_ends_texts_there_is_nothing_to_read(
+    inputs, tmp_path: Path, tiny_model: Path
+) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "endless")
+    for name in ("config.json", "generation_config.json"):
+        settings = json.loads((model / name).read_text())
+        (model / name).write_text(json.dumps(settings | {"eos_token_id": None}))
+    corpus = shutil.copytree(inputs["corpus"].folder, tmp_path / "corpus")
+    index = json.loads((corpus / "corpus/corpus.json").read_text())
+    (corpus / "corpus/corpus.json").write_text(json.dumps(index | {"end_token": None}))
+    endless = {
+        "model": model_artifact("base", model, tmp_path / "artifacts"),
+        "corpus": inputs["corpus"].model_copy(update={"folder": corpus}),
+    }
+    heard = Heard()
+    run_stage(PRETRAIN, config(early_end={}), endless, tmp_path / "run", heard)
+    assert any("no token is known to end a text" in message for message in heard.messages)
+
+
 def test_weights_are_read_unless_an_adapter_trains(inputs, tmp_path: Path) -> None:
     rows = readings(inputs, tmp_path / "all", "weights", weights={"every": 1})
     assert rows[0]["value"] == 0
@@ -350,7 +391,7 @@ def test_the_plan_names_what_is_probed(inputs, chat: str) -> None:
     made = PretrainConfig.model_validate(
         {"tokens": 900, "monitor": {"texts": {"chat": text}, "tasks": {"piqa": {}}, "drift": {}}}
     )
-    probes = "probes domain, general, chat, piqa, drift, weights within 5% of the training's work"
+    probes = "probes domain, general, chat, piqa, drift, early-end, weights within 5% of the training's work"
     assert PRETRAIN.forecast(made, {}, {}) == f"900 tokens; {probes}"
     counted = PRETRAIN.forecast(made, inputs, {})
     for name in ("domain", "general", "chat", "piqa", "drift", "weights"):

@@ -15,7 +15,7 @@ from cpt.monitor.noise import needed_error
 from cpt.monitor.schedule import Moment
 from cpt.recipe.load import load
 from cpt.stages.corpus_config import CorpusConfig
-from cpt.stages.monitor_config import Monitor
+from cpt.stages.monitor_config import EarlyEnd, Monitor
 from cpt.stages.pretrain_config import PretrainConfig
 from cpt.stages.pretrain_plan import Facts, Reading, held_tokens
 from cpt.stages.probing_cost import ITEM, PROMPT, allowance_of, asked_for, over_budget, planned_readings
@@ -40,7 +40,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def monitor(**settings: object) -> Monitor:
-    return Monitor.model_validate({"weights": None, "samples": None} | settings)
+    return Monitor.model_validate({"weights": None, "samples": None, "early_end": None} | settings)
 
 
 def demands(monitor: Monitor, gate: Gate, end: Moment = END):
@@ -48,7 +48,13 @@ def demands(monitor: Monitor, gate: Gate, end: Moment = END):
 
 
 def test_every_probe_is_counted_with_its_work() -> None:
-    asked = monitor(texts={"chat": SOURCE}, drift={"tokens": 70}, tasks={"piqa": {"items": 20}}, weights={})
+    asked = monitor(
+        texts={"chat": SOURCE},
+        drift={"tokens": 70},
+        tasks={"piqa": {"items": 20}},
+        weights={},
+        early_end={"tokens": 60},
+    )
     found = asked_for(asked, [MORE], {"domain": 300, "general": 300, "chat": 50}, END, new_tokens=True)
     assert {name: each.work / FORWARD for name, each in found.items()} == pytest.approx(
         {
@@ -57,6 +63,7 @@ def test_every_probe_is_counted_with_its_work() -> None:
             "chat": 50,
             "piqa": 20 * ITEM,
             "drift": 70,
+            "early-end": 60,
             "weights": WEIGHTS / FORWARD,
             "new-tokens": NEW_TOKENS / FORWARD,
         }
@@ -210,3 +217,13 @@ def test_the_quickstart_shows_its_gap_with_eight_readings_and_more() -> None:
     shares = planned_shares(reading.allowance, facts.end.tokens, reading.demands)
     for name in HELD_OUT:
         assert 2 + sum(share > 0 for share in shares[name]) >= 8
+
+
+def test_ends_in_mid_sentence_are_counted_too() -> None:
+    asked = Monitor(tokens=1000)
+    found = asked_for(asked, [], {"general": 1000}, END)
+    assert found["early-end"].work / FORWARD == pytest.approx(500)
+    few = asked_for(Monitor(tokens=1000, early_end=EarlyEnd(tokens=90, every=70)), [], {}, END)["early-end"]
+    assert few.work / FORWARD == pytest.approx(90)
+    assert few.between < found["early-end"].between
+    assert "early-end" not in asked_for(Monitor(early_end=None), [], {}, END)

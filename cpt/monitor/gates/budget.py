@@ -3,6 +3,7 @@
 general <= +0.02             bits per byte above the start
 piqa >= -1 point             accuracy, in percentage points
 drift <= 0.1                 nats per token from the base
+early-end <= 0.0001          probability above the start
 general recovers within 20%  of the run's tokens
 """
 
@@ -21,6 +22,7 @@ UNITS: Mapping[Kind, Unit] = {
     "text": "bits per byte",
     "task": "accuracy",
     "drift": "nats per token",
+    "early-end": "probability",
     "weights": "relative update",
     "new-tokens": "norm ratio",
 }
@@ -74,6 +76,8 @@ class Budget:
         """Why a probe of some kind cannot be held to this; None if it can."""
         if self.recovery:
             lasting = kind not in ("text", "task")
+            if kind == "early-end":
+                return f"whether {self.probe} comes back is not followed: bound its rise"
             return f"{self.probe} only grows: it never comes back to where it was" if lasting else None
         unit = UNITS[kind]
         falls = unit in HIGHER_IS_BETTER

@@ -5,7 +5,7 @@ from cpt.report.charts.control import rate_factor, replay_share
 from cpt.report.charts.dumbbells import bits_before_after, tasks_before_after
 from cpt.report.charts.gap import stability_gap, task_curve
 from cpt.report.charts.layers import bottom_top, layer_updates
-from cpt.report.charts.lines import drift, new_token_norms, tokens_over_time
+from cpt.report.charts.lines import drift, early_end, new_token_norms, tokens_over_time
 from cpt.report.charts.path import domain_against_general
 from cpt.report.charts.training import learning_rate, loss_parts, training_loss
 
@@ -14,6 +14,7 @@ __all__ = [
     "bottom_top",
     "domain_against_general",
     "drift",
+    "early_end",
     "layer_updates",
     "learning_rate",
     "loss_parts",

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from cpt.report.charts.labels import Labels, Placement
 from cpt.report.schema import BAND, CurvePoint, Gate, NewTokens, SourceTokens
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, short, to_svg, token_axis
-from cpt.report.wording import compact, number, percent
+from cpt.report.wording import compact, number, percent, small
 
 NAMED_SHARE = 0.08
 """A source of a smaller share of the last batches has no room for its name."""
@@ -47,6 +47,23 @@ def drift(curve: Sequence[CurvePoint], gates: Sequence[Gate] = ()) -> str | None
         label_axes(axes, "tokens trained", "nats per token")
         described = f"At the end {number(values[-1])} nats per token, at most {number(max(values))}."
         return to_svg(figure, "drift", "Drift from the base", described)
+
+
+def early_end(curve: Sequence[CurvePoint]) -> str | None:
+    """Probability of an end in mid-sentence, on a logarithmic axis; None without two readings."""
+    rows = [(point.tokens, point.value) for point in curve if point.value and math.isfinite(point.value)]
+    if len(rows) < 2:
+        return None
+    tokens, values = zip(*rows, strict=True)
+    with canvas(230) as (figure, axes):
+        axes.plot(tokens, values, color=colour("other"))
+        axes.axhline(values[0], color=colour("muted"), linewidth=1.25, dashes=(4, 3))
+        axes.set_yscale("log")
+        axes.margins(y=0.15)
+        token_axis(axes, tokens[-1])
+        label_axes(axes, "tokens trained", "probability of an end")
+        described = f"From {small(values[0])} to {small(values[-1])}, at most {small(max(values))}."
+        return to_svg(figure, "early-end", "Ends in mid-sentence", described)
 
 
 def new_token_norms(points: Sequence[NewTokens]) -> str | None:

@@ -41,7 +41,8 @@ def gather_watched(training: TrainingRecord | None) -> Watched:
         ],
         control=gather_control(steps),
         tasks=gather_tasks(training),
-        drift=gather_drift(training),
+        drift=gather_one(training, "drift"),
+        early_end=gather_one(training, "early-end"),
         layers=gather_layers(training),
         new_tokens=gather_new_tokens(training),
         sources=gather_sources(steps),
@@ -65,9 +66,9 @@ def _rate_factor(row: Mapping[str, Any]) -> float | None:
     return row.get("rate_factor")
 
 
-def gather_drift(training: TrainingRecord) -> list[CurvePoint]:
-    """KL from the base in nats per token, on the base's own samples."""
-    return [point for rows in training.readings("drift").values() for point in gather_curve(rows)]
+def gather_one(training: TrainingRecord, kind: str) -> list[CurvePoint]:
+    """Return the curve of the only probe of a kind; empty if it was not read."""
+    return [point for rows in training.readings(kind).values() for point in gather_curve(rows)]
 
 
 def gather_layers(training: TrainingRecord) -> LayerUpdates | None:

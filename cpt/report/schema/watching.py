@@ -167,6 +167,7 @@ class Watched(Fact):
     control: list[ControlPoint] = []
     tasks: dict[str, TaskCurve] = {}
     drift: list[CurvePoint] = []
+    early_end: list[CurvePoint] = []
     layers: LayerUpdates | None = None
     new_tokens: list[NewTokens] = []
     sources: SourceTokens | None = None

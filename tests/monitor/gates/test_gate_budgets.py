@@ -60,6 +60,10 @@ def test_budgets_that_do_not_go_with_what_is_measured() -> None:
     assert "`piqa >= -1 point`" in str(Budget.parse("piqa <= 0.02").misfit("task"))
     assert "`general <= +0.02`" in str(Budget.parse("general >= -1 point").misfit("text"))
     assert "never comes back" in str(Budget.parse("drift recovers within 20%").misfit("drift"))
+    assert Budget.parse("early-end <= +1e-4").misfit("early-end") is None
+    assert Budget.parse("early-end <= +1e-4").limit == 1e-4
+    assert "is not followed" in str(Budget.parse("early-end recovers within 20%").misfit("early-end"))
+    assert "measured in probability" in str(Budget.parse("early-end <= 0.1 bpb").misfit("early-end"))
     assert Budget.parse("piqa recovers within 20%").misfit("task") is None
 
 
