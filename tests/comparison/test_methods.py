@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 from comparing import tiny_corpus
+from tiny import clinical_texts, write_jsonl
 
-from cpt.comparison.methods import UNCHANGED, Comparison, Row, compare, label
+from cpt.comparison.methods import UNCHANGED, Comparison, Row, build_corpus, compare, label
 from cpt.comparison.plot import plot
 from cpt.comparison.probe import ProbeSettings, heldout, probe
 from cpt.stages.base import Silent
+from cpt.stages.documents import has_texts
 from cpt.stages.vocabulary_config import EmbeddingsConfig, VocabularyConfig
 
 SETTINGS = ProbeSettings(steps=(0, 3), peak=1e-2, heldout_bytes=1500)
@@ -109,3 +111,14 @@ def test_the_picture_names_the_methods(comparison: Comparison, tmp_path: Path) -
     assert text.startswith("<?xml")
     assert len(text) > 5000
     assert json.loads(json.dumps(comparison.as_json()))["rows"]
+
+
+def test_general_text_of_one_short_document_is_enough(tiny_model: Path, tmp_path: Path) -> None:
+    texts, general = tmp_path / "texts.jsonl", tmp_path / "general.jsonl"
+    write_jsonl(texts, clinical_texts()[:40])
+    write_jsonl(general, clinical_texts()[:1])
+    corpus = build_corpus(
+        tiny_model, [{"path": str(texts)}], [{"path": str(general)}], tmp_path / "corpus",
+        sequence_length=64, heldout=0.1, seed=17, progress=Silent(),
+    )  # fmt: skip
+    assert has_texts(corpus, "general", "heldout")
