@@ -112,7 +112,7 @@ def test_windows_hold_the_same_bytes_for_the_base_and_for_merges(tiny_model: Pat
     )
     texts = {"domain": clinical_texts()[:9], "general": varied_texts(9)}
     settings = MergeSearch.model_validate(SEARCH | {"window": 16})
-    measured = Measured(plan(request), settings, Material(texts, "<s>", 3), tmp_path, Silent())
+    measured = Measured(plan(request), settings, Material(texts, lambda _: "<s>", 3), tmp_path, Silent())
     (base, merge) = measured._tokenised.values()
     for name in texts:
         stretches = [
