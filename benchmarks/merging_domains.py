@@ -117,8 +117,8 @@ class Bench:
         from cpt.stages.merge_config import MergeSearch
         from cpt.stages.merge_search import Material, Measured
 
-        index = read_index(self._models.corpora["medical"])
-        material = Material(held_out(self._models.corpora, half), index.start_token, self._options.seed)
+        start = read_index(self._models.corpora["medical"]).start_token
+        material = Material(held_out(self._models.corpora, half), lambda _: start, self._options.seed)
         settings = MergeSearch(tokens=tokens, window=self._options.sequence_length)
         plan = self._plan("task-arithmetic", {"medical": 0.5, "legal": 0.5})
         return Measured(plan, settings, material, self._options.work / half, Silent())

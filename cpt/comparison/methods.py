@@ -96,7 +96,7 @@ def build_corpus(
             "general": list(general),
             "sequence_length": sequence_length,
             "heldout": heldout,
-            "heldout_min": {"documents": 1, "bytes": 1},  # methods are ranked on the same text, however little
+            "heldout_min": {"documents": 1, "bytes": 1},  # all methods are ranked on it, however little
         }
     )
     (folder / "base").mkdir(parents=True)

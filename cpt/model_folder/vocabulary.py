@@ -16,6 +16,7 @@ from cpt.model_folder.architecture import StoredNames, per_token, read_config, w
 from cpt.model_folder.weights import (
     INDEX,
     StoredTensor,
+    is_sharded,
     link_or_copy,
     load_tensor,
     stored_tensors,
@@ -131,7 +132,7 @@ def write_resized(folder: Path, output: Path, replaced: Mapping[str, torch.Tenso
             write_with_replaced(file, output / file.name, inside)
         else:
             link_or_copy(file, output / file.name)
-    if (folder / INDEX).is_file():
+    if is_sharded(folder):
         _write_index(folder, output, stored, replaced)
     config = read_config(folder)
     holders = [part for part in (config, config.get("text_config", {})) if "vocab_size" in part]

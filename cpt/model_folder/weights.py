@@ -45,12 +45,13 @@ class StoredTensor:
 def weight_files(folder: Path) -> list[Path]:
     """Safetensors files of a model folder, in the order of their names.
 
+    Of a folder with one file and an index, the one file, which is what transformers loads.
+
     Raises:
         DataError: the folder holds no safetensors weights, or its index names a file that is not there.
     """
-    index = folder / INDEX
-    if index.is_file():
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    if is_sharded(folder):
+        weight_map = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
         files = [folder / Path(name).name for name in sorted(set(weight_map.values()))]
     else:
         files = [folder / SINGLE]
@@ -61,6 +62,11 @@ def weight_files(folder: Path) -> list[Path]:
             hint="A model folder holds model.safetensors, or several files and model.safetensors.index.json.",
         )
     return files
+
+
+def is_sharded(folder: Path) -> bool:
+    """Return True if a model folder's index says in which files its weights are."""
+    return (folder / INDEX).is_file() and not (folder / SINGLE).is_file()
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:

@@ -88,6 +88,17 @@ def former_tokenizer(corpus: Path) -> Path | None:
     return corpus / FORMER if (corpus / FORMER).is_dir() else None
 
 
+def start_token_of(corpus: Path, model: Path) -> str | None:
+    """Return the token that starts a corpus's documents for a model with its tokenizer or its former one."""
+    from cpt.corpus import read_index
+    from cpt.corpus.tokens import tokenizer_sha256
+
+    index, former = read_index(corpus), former_tokenizer(corpus)
+    if former is not None and tokenizer_sha256(model) == tokenizer_sha256(former):
+        return index.former_start_token
+    return index.start_token
+
+
 def tokenizer_problems(model: Path, corpus: Path) -> list[Problem]:
     """The corpus must be tokenised with the model's own tokenizer."""
     from cpt.corpus import read_index

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cpt.errors import Problem, StageFailed
 from cpt.stages.base import BASE, Artifact, Context, Earlier, Progress, Stage, StageConfig, lineage, newest
-from cpt.stages.documents import Half, has_texts, heldout_texts, whole_documents
+from cpt.stages.documents import Half, has_texts, heldout_texts, start_token_of, whole_documents
 from cpt.stages.suites import compare_suites, suite_metrics, suite_problems, suite_references
 
 if TYPE_CHECKING:
@@ -105,13 +105,14 @@ class _Material:
     Attributes:
         tokenised: the documents in the tokens of the base and of the model, in windows of the same bytes.
         windows: how much text these hold.
+        start_tokens: that precede every document, by model: a new tokenizer may spell it otherwise.
     """
 
     texts: Mapping[str, Sequence[str]]
     tokenised: tuple[dict[str, TokenisedText], dict[str, TokenisedText]]
     windows: Mapping[str, WindowBytes]
     tasks: Mapping[str, Sequence[Item]]
-    start_token: str | None
+    start_tokens: Mapping[Path, str | None]
     precision: Precision
 
 
@@ -184,11 +185,8 @@ class EvaluateStage(Stage[EvaluateConfig]):
 
     def run(self, config: EvaluateConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Measure the base, then the model, and compare."""
-        from cpt.corpus import read_index
-
         corpus = inputs["corpus"].path("corpus")
         before, after = (inputs[role].path("model") for role in ("before", "after"))
-        index = read_index(corpus)
         half: Half | None = "report" if _searched(inputs) else None
         if half is not None:
             context.progress.message(
@@ -197,8 +195,8 @@ class EvaluateStage(Stage[EvaluateConfig]):
         material = _material(
             _texts(corpus, half, (before, after), config.heldout_tokens, context.seed),
             {task.name: _items(task, corpus, half, context) for task in config.tasks},
+            {model: start_token_of(corpus, model) for model in (before, after)},
             (before, after),
-            index.start_token,
             config,
         )
         context.progress.message("measuring the base")
@@ -308,8 +306,8 @@ def _items(
 def _material(
     texts: Mapping[str, Sequence[str]],
     tasks: Mapping[str, Sequence[Item]],
+    start_tokens: Mapping[Path, str | None],
     models: tuple[Path, Path],
-    start_token: str | None,
     config: EvaluateConfig,
 ) -> _Material:
     """Cut the documents into windows of the same bytes for both models; leave out what neither can score."""
@@ -319,7 +317,9 @@ def _material(
 
     readers = [
         Reader.of(
-            load_tokenizer(folder), min(config.window, max_positions(folder) or config.window), start_token
+            load_tokenizer(folder),
+            min(config.window, max_positions(folder) or config.window),
+            start_tokens[folder],
         )
         for folder in models
     ]
@@ -335,7 +335,7 @@ def _material(
         windows[probe] = shared.bytes
         for of_model, text in zip(tokenised, shared.texts, strict=True):
             of_model[probe] = text
-    return _Material(scored, tokenised, windows, tasks, start_token, config.precision)
+    return _Material(scored, tokenised, windows, tasks, start_tokens, config.precision)
 
 
 def _measure(
@@ -359,7 +359,7 @@ def _measure(
     lm = PackedLM(
         model,
         tokenizer,
-        start_token=material.start_token,
+        start_token=material.start_tokens[folder],
         on_progress=lambda done, total: progress.update(done, total, "choices"),
     )
     tasks = score_items(lm, material.tasks, work)

@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +14,7 @@ from cpt.errors import CannotMerge, Problem
 from cpt.monitor.reading import Kind
 from cpt.stages.averages import average_request, missing, training_of, unkept
 from cpt.stages.base import Artifact, Context, Earlier, Makers, Stage, StageConfig, WiringError, newest
-from cpt.stages.documents import heldout_texts
+from cpt.stages.documents import heldout_texts, start_token_of
 from cpt.stages.merge_config import MergeConfig, MergeSearch, Setting
 from cpt.stages.merge_search import DOMAIN, GENERAL, LOG, Material
 
@@ -124,14 +125,13 @@ def _searched(
     context: Context,
 ) -> dict[str, Any]:
     """Choose the weights and merge with them."""
-    from cpt.corpus import read_index
     from cpt.stages.merge_search import chosen_sentence, find_weights, require_budgets, search_metrics
     from merging.plan import plan
 
     log, stage = context.work / LOG, config.name or MergeStage.kind
     material = Material(
         {name: heldout_texts(corpus, name, "search") for name in (DOMAIN, GENERAL)},
-        read_index(corpus).start_token,
+        partial(start_token_of, corpus),
         context.seed,
     )
     found = find_weights(

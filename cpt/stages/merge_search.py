@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -38,12 +38,12 @@ class Material:
 
     Attributes:
         texts: documents by name; `domain` is to gain, `general` must not rise.
-        start_token: that precedes every document.
+        start_token: returns the token that precedes every document for a model with a folder's tokenizer.
         seed: of the samples.
     """
 
     texts: Mapping[str, Sequence[str]]
-    start_token: str | None
+    start_token: Callable[[Path], str | None]
     seed: int
 
 
@@ -115,6 +115,7 @@ class Measured:
             name: whole_documents(texts, folders, settings.tokens, material.seed)
             for name, texts in material.texts.items()
         }
+        self._starts = {folder: material.start_token(folder) for folder in folders}
         self._tokenised, self._windows = self._in_shared_windows(folders)
         self._model: Any = None
         self._probes: list[Probe] = []
@@ -130,7 +131,7 @@ class Measured:
             "window": self._settings.window,
             "windows": {name: held.as_json() for name, held in self._windows.items()},
             "precision": self._settings.precision,
-            "start_token": self._material.start_token,
+            "start_tokens": list(self._starts.values()),
         }
 
     def base(self) -> dict[str, Items]:
@@ -167,10 +168,10 @@ class Measured:
         from cpt.monitor.shared_windows import Reader, tokenise_shared
         from cpt.stages.corpus_problems import max_positions
 
-        longest, start = self._settings.window, self._material.start_token
+        longest = self._settings.window
         readers = [
             Reader.of(load_tokenizer(folder), min(longest, max_positions(folder) or longest), start)
-            for folder in folders
+            for folder, start in self._starts.items()
         ]
         shared = {name: tokenise_shared(readers, texts) for name, texts in self._texts.items()}
         tokenised = {
@@ -186,7 +187,7 @@ class Measured:
         from cpt.monitor.schedule import Regular
         from cpt.stages.probing import graded
 
-        settings, start, once = self._settings, self._material.start_token, Regular(1)
+        settings, start, once = self._settings, self._starts[folder], Regular(1)
         probes: list[Probe] = [TextProbe(name, text, once) for name, text in self._tokenised[folder].items()]
         for name, task in settings.tasks.items():
             items, grade, _ = graded(name, task.items, settings.data, folder, start, self._material.seed)

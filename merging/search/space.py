@@ -113,7 +113,7 @@ class Space:
             return f"{said}: {dim.model or 'every model'} is {left} of {part}"
         if parameter is not None and edge == (parameter.low if bound == "lower" else parameter.high):
             return f"{said}, the {'least' if bound == 'lower' else 'most'} that {self.request.method} takes"
-        return f"{said}: {way} `{DENSITY if dim.parameter == DENSITY else 'bounds'}` to look further"
+        return f"{said}: {way} that bound to look further"
 
     @property
     def centre(self) -> Values:

@@ -89,8 +89,8 @@ def test_a_given_weight_or_density_leaves_nothing_to_search(base, other) -> None
             {"bounds": (0.2, 1.5)},
             (0.2, 1.5),
             [
-                "weight of other is at its lower bound 0.2: lower `bounds` to look further",
-                "weight of third is at its upper bound 1.5: raise `bounds` to look further",
+                "weight of other is at its lower bound 0.2: lower that bound to look further",
+                "weight of third is at its upper bound 1.5: raise that bound to look further",
             ],
         ),
         (
@@ -99,13 +99,13 @@ def test_a_given_weight_or_density_leaves_nothing_to_search(base, other) -> None
             [
                 "weight of other, layers 0-0 is at its lower bound 0: other is left out of these layers of "
                 "the merge",
-                "weight of third, layers 0-0 is at its upper bound 1: raise `bounds` to look further",
+                "weight of third, layers 0-0 is at its upper bound 1: raise that bound to look further",
             ],
         ),
         (
             {"method": "ties", "density": (0.1, 1.0)},
             (0.5, 0.5, 0.1),
-            ["density is at its lower bound 0.1: lower `density` to look further"],
+            ["density is at its lower bound 0.1: lower that bound to look further"],
         ),
         (
             {"method": "ties", "density": (0.1, 1.0)},

@@ -1,14 +1,18 @@
 """Safetensors files rewritten by streaming, against the library that reads and writes them whole."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from cpt.errors import DataError
 from cpt.model_folder.vocabulary import check_shapes, vocabulary_tensors, write_resized
 from cpt.model_folder.weights import load_tensor, stored_tensors, weight_files, write_with_replaced
+from cpt.references.model_folder import weight_file_names
 
 TENSORS = {
     "b.weight": torch.arange(12.0).reshape(3, 4),
@@ -47,6 +51,27 @@ def test_stored_tensors_say_what_lies_where(tmp_path: Path) -> None:
     assert torch.equal(load_tensor(found["b.weight"], "b.weight"), TENSORS["b.weight"])
     content = (tmp_path / "model.safetensors").read_bytes()[found["b.weight"].start : found["b.weight"].end]
     assert content == TENSORS["b.weight"].numpy().tobytes()
+
+
+def test_of_one_file_and_an_index_the_one_file_is_read_as_transformers_does(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """An index that another save has left there must not decide what is changed, merged or fingerprinted."""
+    both = tmp_path / "both"
+    shutil.copytree(tiny_model, both)
+    stale = {name: torch.zeros_like(each) for name, each in load_file(both / "model.safetensors").items()}
+    save_file(stale, both / "model-00001-of-00001.safetensors", metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": dict.fromkeys(stale, "model-00001-of-00001.safetensors")}
+    (both / "model.safetensors.index.json").write_text(json.dumps(index))
+    loaded = AutoModelForCausalLM.from_pretrained(both).get_input_embeddings().weight
+    assert loaded.any()
+    name = vocabulary_tensors(both).input
+    assert torch.equal(load_tensor(stored_tensors(both)[name], name), loaded)
+    assert [file.name for file in weight_files(both)] == weight_file_names(both) == ["model.safetensors"]
+    rows = torch.cat([loaded.detach(), loaded.detach()[:4]])
+    write_resized(both, tmp_path / "resized", {name: rows}, len(rows))
+    assert not (tmp_path / "resized/model.safetensors.index.json").exists()
+    check_shapes(tmp_path / "resized")
 
 
 def test_missing_and_broken_weights_are_named(tmp_path: Path) -> None:

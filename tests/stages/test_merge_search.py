@@ -112,7 +112,7 @@ def test_windows_hold_the_same_bytes_for_the_base_and_for_merges(tiny_model: Pat
     )
     texts = {"domain": clinical_texts()[:9], "general": varied_texts(9)}
     settings = MergeSearch.model_validate(SEARCH | {"window": 16})
-    measured = Measured(plan(request), settings, Material(texts, "<s>", 3), tmp_path, Silent())
+    measured = Measured(plan(request), settings, Material(texts, lambda _: "<s>", 3), tmp_path, Silent())
     (base, merge) = measured._tokenised.values()
     for name in texts:
         stretches = [
@@ -219,7 +219,7 @@ def test_where_no_weight_keeps_the_budget_the_best_compromise_is_kept(inputs, tm
     assert e.value.metrics["weights"] == {"one": 0.8}
     (edge,) = e.value.metrics["search"]["at_bounds"]
     assert (edge["name"], edge["value"], edge["bound"]) == ("weight of one", 0.8, "lower")
-    assert "Weight of one is at its lower bound 0.8: lower `bounds`" in card_of(tmp_path / "fail")
+    assert "Weight of one is at its lower bound 0.8: lower that bound" in card_of(tmp_path / "fail")
     assert e.value.metrics["gates"][0]["verdict"] == "broken"
     assert (tmp_path / "fail/output/model/model.safetensors").exists()
     warning, heard = [{"budget": "general <= 0", "action": "warn"}], Heard()

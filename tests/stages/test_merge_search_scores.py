@@ -42,7 +42,7 @@ def test_a_merge_in_memory_scores_as_the_written_one_does(
 ) -> None:
     parents = read_parents(request_of_two)
     space = search_space(request_of_two, parents)
-    settings, material = MergeSearch(precision="fp32", tokens=10_000), Material(TEXTS, "<s>", 17)
+    settings, material = MergeSearch(precision="fp32", tokens=10_000), Material(TEXTS, lambda _: "<s>", 17)
     anywhere = plan(space.request_at(space.centre), parents)
     merged = plan(space.request_at(weights), parents)
     found = Measured(anywhere, settings, material, tmp_path, Silent()).merged(merged)

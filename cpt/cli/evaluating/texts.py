@@ -20,13 +20,14 @@ from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.tokenizer.report import short
+from cpt.errors import DataError
 from cpt.references import resolve_model
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from cpt.monitor.shared_windows import Reader, WindowBytes
-    from evals.text_scores import TextScores
+    from evals.text_scores import Source, TextScores
 
 
 def text(
@@ -133,15 +134,18 @@ def _scores(
     dtype = resolve_precision(asked.precision)  # type: ignore[arg-type]
     found: dict[str, dict[str, _Scored]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        cut = {
-            name: tokenise_source(
-                readers,
-                documents_of(reference, removed[name], view),
-                Path(scratch) / str(number),
-                on_progress=lambda done: view.update(done, None, "bytes cut into tokens"),
-            )
-            for number, (name, reference) in enumerate(sources.items())
-        }
+        cut: dict[str, Source] = {}
+        for number, (name, reference) in enumerate(sources.items()):
+            documents = documents_of(reference, removed[name], view)
+            try:
+                cut[name] = tokenise_source(
+                    readers,
+                    documents,
+                    Path(scratch) / str(number),
+                    on_progress=lambda done: view.update(done, None, "bytes cut into tokens"),
+                )
+            except DataError as error:
+                raise DataError(f"{name}: {error.message}", hint=error.hint) from error
         total = sum(source.work[reader] for source in cut.values() for reader in reader_of.values())
         read = 0
 

@@ -265,7 +265,7 @@ def _search(
     request = with_fingerprints(in_folders(asked.request, folders), asked.references, asked.folder)
     assert request.base is not None
     texts = {name: _texts(name, reference, view) for name, reference in wanted.texts.items()}
-    material = Material(texts, special_token(request.base.folder, start_token, "bos"), request.seed)
+    material = Material(texts, lambda folder: special_token(folder, start_token, "bos"), request.seed)
     candidates = read_parents(request)
     with tempfile.TemporaryDirectory() as scratch:
         found = find_weights(

@@ -97,6 +97,12 @@ def test_text_compares_models_on_the_same_bytes(
     assert f"{first['bits_per_byte']:.4f}" in out
 
 
+def test_a_text_without_documents_is_named(run: Run, models: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("")
+    code, _, err = run("text", models[0], "--text", "text.jsonl", "--text", f"law={tmp_path}/empty.jsonl")
+    assert (code, "law: there is no text to score" in err) == (1, True)
+
+
 def test_models_with_different_tokenizers_read_the_same_windows(
     facts: Any, models: tuple[Path, Path], place: Path, another_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

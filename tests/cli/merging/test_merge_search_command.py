@@ -74,7 +74,7 @@ def test_a_broken_budget_is_exit_code_3_and_the_best_compromise_is_kept(search, 
 
 def test_a_weight_at_its_bound_is_told_by_command_page_and_card(search, tmp_path: Path) -> None:
     _, out, _ = search("--budget", "general <= 0", "--bounds", 0.9, 1.0)
-    said = "eight of law is at its lower bound 0.9: lower `bounds` to look further"
+    said = "eight of law is at its lower bound 0.9: lower that bound to look further"
     assert f"w{said}" in " ".join(out.split())
     assert f"w{said}" in (tmp_path / "out.search.html").read_text()
     assert f"W{said}" in (tmp_path / "out/README.md").read_text()
