@@ -96,7 +96,8 @@ def build_corpus(
             "general": list(general),
             "sequence_length": sequence_length,
             "heldout": heldout,
-            "heldout_min": {"documents": 1, "bytes": 1},  # methods are ranked on the same text, however little
+            # methods are ranked on the same text, however little it is
+            "heldout_min": {"documents": 1, "bytes": 1},
         }
     )
     (folder / "base").mkdir(parents=True)

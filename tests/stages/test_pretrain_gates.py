@@ -294,9 +294,7 @@ def test_gates_without_text_to_watch_are_found_when_the_corpus_ends(tmp_path: Pa
         for name, count in held.items():
             documents = [Document(str(number), f"{name} {number}") for number in range(count)]
             write_source(folder / "corpus", name, documents, always("heldout"), set())
-        gates = [
-            {"budget": f"{name} <= +0.02", "action": action} for name in others or ("general", "domain")
-        ]
+        gates = [{"budget": f"{name} <= +0.02", "action": action} for name in others or ("general", "domain")]
         config = PRETRAIN.Config.model_validate({"tokens": 900, "gates": gates})
         corpus = artifact("corpus", folder, "corpus")
         return [problem.key for problem in PRETRAIN.heldout_problems(config, corpus, halved=False)]
