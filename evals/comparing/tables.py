@@ -107,8 +107,8 @@ def no_signal_by_suite(comparison: Comparison) -> dict[str, list[NoSignal]]:
 
 
 NO_SIGNAL = (
-    "Neither model is above guessing (the mean of both by about two standard errors; tasks of a group with "
-    "one metric together): not averaged, not tested."
+    "Neither model is above guessing (the mean of both by about two standard errors, or one model by four; "
+    "tasks of a group with one metric together): not averaged, not tested."
 )
 """Heading of the tasks that tell nothing."""
 
