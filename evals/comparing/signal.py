@@ -10,10 +10,10 @@ neither model and no size of difference. The better of the two scores would favo
 it favours large differences: of tasks that both guess, those are kept on which luck set the models apart.
 Among forty such tasks of 200 items a false verdict then comes in 24 of 100 comparisons, by the mean in 2.
 
-A model that has lost a task altogether (it writes no label any more) lies so far below guessing that the mean
-does too, and the largest losses would be the ones that nothing counts. One model that is above guessing beyond
-doubt, by `ALONE` standard errors, is therefore enough. Luck is not: simulated comparisons of forty tasks that
-both guess, of 20, 50 and 200 items, have the same false verdicts with this rule as without it.
+A model that has lost a task altogether (it writes no label any more) is so far below guessing that the mean
+is too, and the largest losses would be counted nowhere. One model that is above guessing beyond doubt, by
+`ALONE` standard errors, is therefore enough. Luck is not: simulated comparisons of forty tasks that both
+guess, of 20, 50 and 200 items, have the same false verdicts with this rule as without it.
 """
 
 from __future__ import annotations
