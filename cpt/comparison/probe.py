@@ -52,7 +52,7 @@ class ProbeSettings:
         peak: learning rate after a warm-up of ten steps, or of half the steps if they are fewer than 20.
         trained: every weight, or the vocabulary's matrices alone.
         heldout_bytes: bytes of held-out text that are read of each source.
-        window: most tokens that any model reads at once of it, however short the sequences of the training are.
+        window: most tokens of it that any model reads at once, however short the training sequences are.
         seed: of the order of the training text and the choice of held-out text.
     """
 
