@@ -82,7 +82,7 @@ def _one(text: str) -> tuple[Suite, Level]:
     if not suite.at(level):
         raise UsageError(
             f"suite `{suite.name}` has no task at level {level}",
-            hint=f"Give its tasks `{level}`, the number of items, or evaluate all items: {name}:full.",
+            hint=f"Give its tasks `{level}`, the number of items; at level full they have all.",
         )
     return suite, level
 

@@ -35,8 +35,9 @@ def adjust(
     false with probability 1 - level, whatever depends on what.
 
     bh: Benjamini and Hochberg 1995, "Controlling the false discovery rate", among the questions that can have
-    p <= level (Gilbert 2005, "A modified false discovery rate multiple-comparisons procedure for discrete
-    data").
+    p <= level. Gilbert 2005, "A modified false discovery rate multiple-comparisons procedure for discrete
+    data", takes the smaller set of those that can have p <= level / k, with Tarone's k; with many findings,
+    questions outside it can be found too.
 
     Args:
         smallest: smallest p-value that each question can have; 0 for all if not given.

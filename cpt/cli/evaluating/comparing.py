@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from evals.results import Results as Evaluation
 
 _LEFT = {"task", "metric", "domain", "interval", "verdict"}
+GENERAL = "general"
 _COLOURS = {"better": "green", "worse": "red"}
 
 
@@ -36,7 +37,7 @@ def compare(
     correction: CorrectionName = "holm",
     general: Annotated[
         str, typer.Option("--general", metavar="SUITE", help="Suite whose loss the retention score counts.")
-    ] = "general",
+    ] = GENERAL,
     clean: Annotated[
         list[Path] | None,
         typer.Option(
@@ -69,6 +70,8 @@ def compare(
 
     check_choice("--correction", correction, get_args(Correction))
     pair = [_clean(find_results(word, results), clean or ()) for word in (a, b)]
+    if general != GENERAL:
+        check_choice("--general", general, [suite for suite in pair[0].suites if suite in pair[1].suites])
     comparison = compared(
         *pair,
         confidence=confidence,

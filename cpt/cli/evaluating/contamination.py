@@ -105,7 +105,8 @@ def _prepared(
     from evals.catalogue import select, suites
     from evals.preparation import prepare
 
-    known = {**suites(), **{suite.name: suite for suite, _ in select(files)}}
+    own = select(f"{file}:full" if file.endswith((".yaml", ".yml")) else file for file in files)
+    known = {**suites(), **{suite.name: suite for suite, _ in own}}
     chosen = [(known[name], "full") for name in evaluation.suites if name in known]
     prepared, left_out = prepare(chosen, data, data_cache(), offline=offline)  # type: ignore[arg-type]
     now = {each.entry.task: each.data for each in prepared}

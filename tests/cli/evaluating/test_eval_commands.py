@@ -188,7 +188,9 @@ def test_a_model_against_itself_has_not_changed(facts: Any, evaluated: list[str]
     assert comparison["tasks"]["arc_easy"]["difference"] == 0
 
 
-def test_retention_needs_a_general_suite(facts: Any, models: tuple[Path, Path], place: Path) -> None:
+def test_retention_needs_a_general_suite(
+    run: Run, facts: Any, models: tuple[Path, Path], place: Path
+) -> None:
     (place / "wide.yaml").write_text(
         "name: wide\nabout: Books.\ntasks:\n"
         "  - {task: openbookqa, source: openbookqa, metric: acc, quick: 6}\n"
@@ -202,6 +204,10 @@ def test_retention_needs_a_general_suite(facts: Any, models: tuple[Path, Path], 
     assert kept["suites"] == {"toy": "quick", "wide": "quick"}
     assert facts("compare", *folders)["retention"] == {}
     assert facts("compare", *folders, "--general", "wide")["retention"].keys() == {"toy"}
+    code, _, err = run("compare", *folders, "--general", "wid")
+    assert code == 2
+    assert "--general wid: there is none" in err
+    assert "wide" in err
 
 
 def test_results_that_are_not_there_are_told(run: Run, place: Path) -> None:

@@ -41,6 +41,15 @@ def test_contamination_finds_the_items_of_a_text(
     assert facts(*words, "--ngram", 40)["tasks"][0]["short"]["n"] == 8
 
 
+def test_contamination_asks_no_level_of_a_suite(facts: Any, evaluated: list[str], place: Path) -> None:
+    write_jsonl(place / "one.jsonl", ["something"])
+    (place / "whole.yaml").write_text(
+        'name: toy\nabout: Toys.\ntasks: [{task: arc_easy, source: "arc:easy", metric: acc_norm}]\n'
+    )
+    words = ("contamination", evaluated[0], "--text", "one.jsonl", "--data", "data")
+    assert facts(*words, "--suite", "whole.yaml")["tasks"][0]["clean"]["n"] == 8
+
+
 def test_contamination_of_a_corpus_artifact(
     facts: Any, run: Run, models: tuple[Path, Path], evaluated: list[str], tmp_path: Path
 ) -> None:
