@@ -76,11 +76,15 @@ def select(wanted: Iterable[str]) -> list[tuple[Suite, Level]]:
 def _one(text: str) -> tuple[Suite, Level]:
     name, level = _divided(text)
     known = _files()
-    if name in known:
-        return read_suite(known[name]), level
-    if name.endswith((".yaml", ".yml")):
-        return read_suite(Path(name)), level
-    raise UsageError(f"there is no suite `{name}`", hint=_instead(name, list(known)))
+    if name not in known and not name.endswith((".yaml", ".yml")):
+        raise UsageError(f"there is no suite `{name}`", hint=_instead(name, list(known)))
+    suite = read_suite(known.get(name, Path(name)))
+    if not suite.at(level):
+        raise UsageError(
+            f"suite `{suite.name}` has no task at level {level}",
+            hint=f"Give its tasks `{level}`, the number of items, or evaluate all items: {name}:full.",
+        )
+    return suite, level
 
 
 def _divided(text: str) -> tuple[str, Level]:

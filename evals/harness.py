@@ -46,7 +46,7 @@ def load_tasks(prepared: Sequence[Prepared], seed: int, failed: Failed) -> dict[
             try:
                 _seed_everything()
                 [task] = manager.load([hub_files.fetched(each.config)])["tasks"].values()
-                _refuse_unknown_aggregation(task, each.entry.metric.partition(",")[0])
+                _refuse_metric(task, each.entry.metric.partition(",")[0], by_code="class" in each.config)
                 choose_items(task, each.entry.items(each.level), seed)
                 tasks[name] = task
             except ConnectionError:
@@ -64,9 +64,16 @@ def load_tasks(prepared: Sequence[Prepared], seed: int, failed: Failed) -> dict[
     return tasks
 
 
-def _refuse_unknown_aggregation(task: Any, metric: str) -> None:
-    """Raise DataError for a metric of which no error can be computed, before the model answers anything."""
-    aggregation = aggregation_name(task.aggregation().get(metric))
+def _refuse_metric(task: Any, metric: str, *, by_code: bool) -> None:
+    """Raise DataError for a metric without a score or an error, before the model answers anything.
+
+    Args:
+        by_code: the task is a class, whose metrics no file names.
+    """
+    aggregations = task.aggregation()
+    if by_code and metric not in aggregations:
+        raise DataError(f"it has no metric `{metric}`; it has {', '.join(aggregations)}")
+    aggregation = aggregation_name(aggregations.get(metric))
     if not_known(aggregation):
         raise DataError(
             f"its metric `{metric}` is aggregated by `{aggregation}`, of which no error can be computed"

@@ -92,7 +92,8 @@ def fetched(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def source(config: Mapping[str, Any]) -> str:
     """Return the repository from which a task's files are fetched, else the path that `datasets` loads."""
-    return next((repository for repository, *_ in _places(config).values()), str(config.get("dataset_path")))
+    path = config.get("dataset_path") or "named by the task's own code"
+    return next((repository for repository, *_ in _places(config).values()), str(path))
 
 
 def kept(config: Mapping[str, Any]) -> bool | None:

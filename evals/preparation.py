@@ -121,10 +121,12 @@ def _metric_mistake(where: str, entry: Entry) -> Iterator[str]:
         config = task_config(entry.task)
     except DataError:
         return  # said of the task when it is left out
+    if "class" in config:
+        return  # its metrics are known when it is loaded
     known, metric = metrics(config), entry.metric.partition(",")[0]
     if metric not in known:
         yield f"{where}: no metric `{metric}`; the task has {', '.join(known)}"
-    elif "class" not in config and not_known(aggregation(config, metric)):
+    elif not_known(aggregation(config, metric)):
         others = [other for other in known if not not_known(aggregation(config, other))]
         instead = f"; name another of its metrics: {', '.join(others)}" if others else ""
         yield (

@@ -92,11 +92,22 @@ def aggregation(config: Mapping[str, Any], metric: str) -> str:
 
 
 def aggregation_name(function: Any) -> str:
-    """Return the name under which lm-eval knows a function that aggregates, else the function's own."""
+    """Return the name under which lm-eval knows a function that aggregates, else the function's own.
+
+    Where a task names no function, lm-eval takes the mean.
+    """
     from lm_eval.api.registry import AGGREGATION_REGISTRY
 
+    if function is None:
+        return "mean"
     registered = (name for name in AGGREGATION_REGISTRY if AGGREGATION_REGISTRY[name] is function)
-    return next(registered, getattr(function, "__name__", "mean"))
+    return next(registered, None) or _own_name(function)
+
+
+def _own_name(function: Any) -> str:
+    if isinstance(function, functools.partial):
+        return _own_name(function.func)
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _metric_name(metric: Any) -> str:

@@ -157,7 +157,7 @@ def _others(results: Mapping[str, Any], counted: str) -> dict[str, float]:
 
 
 def _note(said: str | None, cut: int, without: int) -> str | None:
-    parts = [said] if said else []
+    parts = [said.removesuffix(".")] if said else []
     if cut:
         parts.append(f"{cut:,} requests are longer than the model reads and lost their beginning")
     if without:

@@ -26,6 +26,7 @@ from cpt.monitor.schedule import AtSteps
 from cpt.monitor.shared_windows import Reader, WindowBytes, tokenise_shared
 from cpt.packed.model import PackedLanguageModel, best_device, load_model, resolve_precision
 from cpt.stages.base import Silent
+from cpt.stages.corpus_problems import max_positions
 from cpt.stages.documents import has_texts
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
@@ -51,6 +52,7 @@ class ProbeSettings:
         peak: learning rate after a warm-up of ten steps, or of half the steps if they are fewer than 20.
         trained: every weight, or the vocabulary's matrices alone.
         heldout_bytes: bytes of held-out text that are read of each source.
+        window: most tokens of it that any model reads at once, however short the training sequences are.
         seed: of the order of the training text and the choice of held-out text.
     """
 
@@ -59,6 +61,7 @@ class ProbeSettings:
     peak: float = 1e-4
     trained: Trained = "all"
     heldout_bytes: int = 40_000
+    window: int = 1024
     seed: int = 17
 
 
@@ -136,13 +139,17 @@ class Heldout:
 def heldout(tokenizers: Sequence[tuple[Path, Path]], settings: ProbeSettings) -> Heldout:
     """Cut the held-out text of every source into windows that hold the same bytes for all tokenizers.
 
-    A window is as long as a sequence of the corpus, or shorter where another tokenizer needs more tokens.
+    A window is as long as the settings and the model's positions let it, or shorter where another tokenizer
+    needs more tokens. It does not follow the sequences of the training: in short ones a vocabulary of small
+    pieces sees little text, which would be held against it.
 
     Args:
-        tokenizers: folders, each with the corpus in its tokens; the corpora have the same documents.
+        tokenizers: folders, each with the corpus in its tokens; the corpora have the same documents. The
+            first is the model's.
     """
+    window = min(settings.window, max_positions(tokenizers[0][0]) or settings.window)
     loaded = [(load_tokenizer(folder), read_index(corpus)) for folder, corpus in tokenizers]
-    readers = [Reader.of(each, index.sequence_length, index.start_token) for each, index in loaded]
+    readers = [Reader.of(each, window, index.start_token) for each, index in loaded]
     found = Heldout([{} for _ in readers], {})
     documented = tokenizers[0][1]
     for source in ("domain", "general"):

@@ -160,4 +160,6 @@ class _Sampler:
         """Cut a row of token ids at its first special token; what follows that is padding."""
         last = next((place for place, token in enumerate(row) if token in special), len(row))
         ended = last < len(row) and row[last] in self._ends
-        return Sample(self._tokenizer.decode(row[:last]), last, ended)
+        text: str = self._tokenizer.decode(row[:last])
+        # the cut may fall between the bytes of a character, which then reads as a replacement character
+        return Sample(text if ended else text.removesuffix("\ufffd"), last, ended)

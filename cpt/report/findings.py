@@ -67,6 +67,8 @@ def budgets(gates: Sequence[Gate]) -> str:
     if found["broken"]:
         names = ", ".join(typeset(gate.budget) for gate in gates if gate.verdict == "broken")
         return f"{found['broken']} of {total} broken: {names}"
+    if len(gates) == 1 and found["not shown"]:
+        return "the budget is not shown to be held"
     rest = [f"{found[kind]} {kind}" for kind in WORST_FIRST[1:-1] if found[kind]]
     return f"{found['held']} of {total} held, {', '.join(rest)}"
 
@@ -111,12 +113,19 @@ def has_gap(curve: Dip) -> bool:
     return curve.depth is not None and float(f"{curve.depth:.3f}") > 0.0
 
 
+def is_unwatched(curve: Dip) -> bool:
+    """Return whether a curve has a first and a last reading and none between, which would show a gap."""
+    return len(curve.curve) == 2
+
+
 def gap_finding(name: str, probe: Probe) -> str:
     """What the training curve of one probe shows, in plain language."""
     subject = f"{name.capitalize()} text"
     if probe.depth is None:
         return f"{subject} was not followed during training."
     if not has_gap(probe):
+        if is_unwatched(probe):
+            return f"{subject} was read only before and after training: whether there is a gap is not known."
         if float(f"{probe.depth:.3f}") > 0.0:
             most = f"rose by {number(probe.depth)} at most, within the noise of all its readings together"
             return f"{subject} {most}: no gap is proven."
@@ -135,6 +144,8 @@ def task_finding(name: str, task: TaskCurve) -> str:
     if task.depth is None:
         return f"{name} was read {count(len(task.curve))} times."
     if not has_gap(task):
+        if is_unwatched(task):
+            return f"{name} was read only before and after training: whether it fell between is not known."
         return f"{name} never fell by more than the noise of all its readings together."
     where = "" if task.trough_step is None else f", at step {count(task.trough_step)}"
     fell = f"{name} fell by {points(task.depth).lstrip('+')} points at its worst{where}"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cpt.report import wording
-from cpt.report.findings import has_gap, judgement, why_unknown
+from cpt.report.findings import has_gap, is_unwatched, judgement, why_unknown
 from cpt.report.schema import BAND, WORST_FIRST, Action, Facts, Gate, Interval, MergedModel, Probe, Vocabulary
 
 
@@ -110,6 +110,9 @@ def gap_headline(facts: Facts) -> Headline | None:
             "Stability gap", wording.NOTHING, f"nothing is shown: {why_unknown(general)}", "general"
         )
     if not has_gap(general):
+        if is_unwatched(general):
+            note = "not known: general text was read only before and after"
+            return Headline("Stability gap", wording.NOTHING, note, "general")
         if float(f"{general.depth:.3f}") <= 0.0:
             return Headline("Stability gap", "none", "general text never got worse", "general")
         note = f"rose by {wording.number(general.depth)} at most, within the noise of all readings together"

@@ -18,7 +18,7 @@ from cpt.monitor.reading import Kind
 from cpt.stages.documents import has_texts
 from cpt.stages.gate_verdicts import require_held
 from cpt.stages.monitor_config import Monitor
-from cpt.stages.probing_texts import HELD_OUT
+from cpt.stages.probing_texts import EARLY_END, HELD_OUT
 
 if TYPE_CHECKING:
     from cpt.training.state import Result
@@ -186,7 +186,8 @@ def require_budgets(metrics: Mapping[str, Any], monitor: Monitor, stage: str) ->
             return f"{stage}.monitor.tasks.{probe}.items"
         if probe in monitor.texts:
             return f"{stage}.monitor.texts.{probe}.tokens"
-        return f"{stage}.monitor.drift.tokens" if probe == "drift" else f"{stage}.monitor.tokens"
+        of_its_own = {"drift": "drift.tokens", EARLY_END: "early_end.tokens"}
+        return f"{stage}.monitor.{of_its_own.get(probe, 'tokens')}"
 
     remedy = "Use more replay, a lower rate or fewer tokens"
     require_held(metrics, setting, remedy=remedy, kept="The result is kept.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,13 +83,10 @@ class Reading:
         more = {"weights": facts.weights, "new_tokens": facts.new_tokens}
         sizes = sizes_of(monitor, gates, facts.held_out, end, **more)
         tokens = {name: sizes.tokens(name) for name in sizes.names}
-        texts = _measured(monitor, inputs, facts, sizes)
-        for name, text in texts.items():
+        found = _measured(monitor, inputs, facts, sizes)
+        for name, text in found.items():
             tokens[name] = min(sizes.tokens(name, text.length), text.tokens)
-        if "corpus" in inputs and "model" in inputs:
-            corpus, model = inputs["corpus"].path("corpus"), inputs["model"].path("model")
-            for name in set(facts.held_out) - texts.keys():
-                tokens[name] = held_tokens(iterate_texts(corpus, name, "heldout"), model, tokens[name])
+        texts = {name: text for name, text in found.items() if name in sizes.limits}
         demands = asked_for(monitor, gates, tokens, end, **more)
         return cls(sizes, texts, tokens, demands, allowance_of(monitor, len(facts.held_out)))
 
@@ -155,23 +152,24 @@ def _measured(
     monitor: Monitor, inputs: Mapping[str, Artifact], facts: Facts, sizes: Sizes
 ) -> dict[str, Measure]:
     """Measure the held-out texts that are known; those of one's own are read when the stage runs."""
-    if "corpus" not in inputs or "model" not in inputs:
+    if "corpus" not in inputs:
         return {}
-    model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
-    return {
-        name: measured(list(iterate_texts(corpus, name, "heldout")), 0, monitor, model, corpus)
-        for name in facts.held_out
-        if name in sizes.limits
-    }
+    corpus = inputs["corpus"].path("corpus")
+    found = {name: counted(corpus, name, monitor.window) for name in facts.held_out}
+    if "model" in inputs:
+        model = inputs["model"].path("model")
+        for name in found.keys() & sizes.limits.keys():
+            texts = list(iterate_texts(corpus, name, "heldout"))
+            found[name] = measured(texts, 0, monitor, model, corpus)
+    return found
 
 
-def held_tokens(texts: Iterable[str], model: Path, most: int) -> int:
-    """Return the tokens of a text, or `most` as soon as there are as many."""
-    from cpt.model_folder.tokenizer import load_tokenizer
+def counted(corpus: Path, name: str, window: int) -> Measure:
+    """Return the measure of a held-out text by the corpus's own counts, for which no model is needed.
 
-    tokenizer, total = load_tokenizer(model), 0
-    for text in texts:
-        total += len(tokenizer.encode(text, add_special_tokens=False))
-        if total >= most:
-            return most
-    return total
+    Its length is right where no document is longer than the window, and else too large.
+    """
+    from cpt.corpus import read_index
+
+    counts = read_index(corpus).sources[name].splits["heldout"]
+    return Measure(counts.documents, min(counts.tokens / counts.documents, window), counts.tokens)

@@ -19,8 +19,9 @@ from cpt.stages.pretrain_data import planned, start_of, steps_of, stream_of, tok
 from cpt.stages.pretrain_gates import Setting, gate_problems, least_rows, measured, no_replay_text
 from cpt.stages.pretrain_objective import average_problems, objective_problems
 from cpt.stages.probing import monitor_problems
+from cpt.stages.probing_early_end import SOURCES
 from cpt.stages.probing_sizes import sizes_of
-from cpt.stages.probing_texts import HELD_OUT, few_documents, most_documents, own_text_problems
+from cpt.stages.probing_texts import EARLY_END, HELD_OUT, few_documents, most_documents, own_text_problems
 from cpt.stages.vocabulary_config import VocabularyConfig
 from cpt.training.launch import whole_weights_needed
 from cpt.training.trackers import missing
@@ -66,7 +67,9 @@ def gate_text_problems(config: PretrainConfig, corpus: Artifact) -> list[Problem
     """Gates for which the held-out text is too little, whatever tokenizer will read it."""
     folder = corpus.path("corpus")
     held = {name: len(heldout_texts(folder, name)) for name in HELD_OUT if has_texts(folder, name, "heldout")}
-    return _gate_problems(config, {"corpus": corpus}) + few_documents(config.gates, held)
+    source = next((name for name in SOURCES if name in held), None)
+    ends = {} if source is None else {EARLY_END: held[source]}
+    return _gate_problems(config, {"corpus": corpus}) + few_documents(config.gates, held | ends)
 
 
 def _without(monitor: Monitor, unfit: Sequence[Problem]) -> Monitor:

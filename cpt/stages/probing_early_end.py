@@ -14,7 +14,7 @@ from cpt.stages.probing_texts import Probed
 if TYPE_CHECKING:
     from cpt.monitor.probes.early_end import EarlyEndProbe
 
-_SOURCES = ("general", "domain")
+SOURCES = ("general", "domain")
 """Text that is read, the first of which some is held out: what a run forgets shows in general text."""
 
 
@@ -30,7 +30,7 @@ def early_end_probe(monitor: Monitor, probed: Probed, progress: Progress) -> lis
     if monitor.early_end is None:
         return []
     ends = ends_of(probed)
-    source = next((name for name in _SOURCES if has_texts(probed.corpus, name, "heldout")), None)
+    source = next((name for name in SOURCES if has_texts(probed.corpus, name, "heldout")), None)
     if not ends or source is None:
         progress.message("ends in mid-sentence are not probed: no token is known to end a text")
         return []

@@ -52,11 +52,12 @@ class Sizes:
         """Return the tokens that are read of a text.
 
         Args:
-            length: mean tokens of its documents, as far as a window reaches; None: not known.
+            length: mean tokens of its documents, as far as a window reaches; None: not known, so the usual
+                length is assumed.
         """
         if name not in self.growing:
             return self.given.get(name, LEAST)
-        length = length or self.window
+        length = length or min(USUAL, self.window)
         documents = documents_needed(self.limits[name].limit, length) or 0
         return max(self.least(name), math.ceil(min(documents * length, self.paid)))
 
@@ -97,10 +98,11 @@ class Sizes:
         needed = documents_needed(budget.limit, USUAL)
         if needed is None:
             return f"{budget}: no sample is large enough to tell any rise from none"
-        rise = budget.limit * (1 + EXCESS)
+        rise, read = budget.limit * (1 + EXCESS), self.tokens(name)
         return (
             f"{budget}: to find a true rise of {rise:.2g} with a chance of 95% takes about {needed:,} "
-            f"documents of {USUAL} tokens"
+            f"documents of {USUAL} tokens; {read:,} tokens are read, about {max(1, round(read / USUAL)):,} "
+            "such documents"
         )
 
 

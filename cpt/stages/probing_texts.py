@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 HELD_OUT = ("domain", "general")
 """Sources whose held-out text is always probed."""
 
+EARLY_END = "early-end"
+"""Name of the probe of ends in mid-sentence."""
+
 FEWEST = 8
 """Documents below which a rise must be many standard errors large to be told from noise, so no gate acts."""
 
@@ -100,10 +103,12 @@ def text_probes(monitor: Monitor, sizes: Sizes, probed: Probed, progress: Progre
 
 
 def documents_read(probes: Iterable[Probe]) -> dict[str, int]:
-    """Documents that each probe of a text reads."""
+    """Documents that each probe of a text, or of ends in mid-sentence, reads."""
+    from cpt.monitor.probes.early_end import EarlyEndProbe
     from cpt.monitor.probes.text import TextProbe
 
-    return {probe.name: len(probe.text.bytes) for probe in probes if isinstance(probe, TextProbe)}
+    found = {probe.name: len(probe.text.bytes) for probe in probes if isinstance(probe, TextProbe)}
+    return found | {probe.name: len(probe.documents) for probe in probes if isinstance(probe, EarlyEndProbe)}
 
 
 def samples_read(probes: Iterable[Probe]) -> dict[str, str]:
@@ -204,6 +209,8 @@ def few_documents(gates: Sequence[Gate], documents: Mapping[str, int]) -> list[P
 def _remedy(text: str) -> str:
     if text in HELD_OUT:
         return "Raise monitor.tokens, or hold out more text"
+    if text == EARLY_END:
+        return "Raise monitor.early_end.tokens, or hold out more text"
     return f"Raise monitor.texts.{text}.tokens, or give the text more documents"
 
 

@@ -9,11 +9,18 @@ answers to an item, so that the choice of tasks knows nothing of what the compar
 neither model and no size of difference. The better of the two scores would favour neither model either, but
 it favours large differences: of tasks that both guess, those are kept on which luck set the models apart.
 Among forty such tasks of 200 items a false verdict then comes in 24 of 100 comparisons, by the mean in 2.
+
+A model that has lost a task altogether (it writes no label any more) is so far below guessing that the mean
+is too, and the largest losses would be counted nowhere. One model that is above guessing beyond doubt, by
+`ALONE` standard errors, is therefore enough. Luck is not: simulated comparisons of forty tasks that both
+guess, of 20, 50 and 200 items, have the same false verdicts with this rule as without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+import numpy as np
 
 from evals.comparing.averages import propagate, weights
 from evals.comparing.differences import Difference
@@ -23,7 +30,20 @@ from evals.metrics import aggregate, standard_error
 ERRORS = 2.0
 """Standard errors above guessing from which on a task tells something: a one-sided level of 2.3%."""
 
-_LABELS = ("f1", "macro_f1", "weighted_f1", "mean_weighted_f1", "balanced_accuracy", "matthews_corrcoef")
+ALONE = 4.0
+"""Standard errors above guessing at which one model's score is enough, whatever the other's."""
+
+_LABELS = (
+    "f1",
+    "mean_f1",
+    "macro_f1",
+    "weighted_f1",
+    "mean_weighted_f1",
+    "accuracy_and_f1",
+    "f1_and_mcc",
+    "balanced_accuracy",
+    "matthews_corrcoef",
+)
 """Aggregations of (…, gold label, predicted label)."""
 
 
@@ -70,11 +90,20 @@ def _above(tasks: Sequence[Matched], differences: Sequence[Difference]) -> bool:
     levels = [guessing(task) for task in tasks]
     if all(level is None for level in levels):  # nothing is right by chance: any right answer tells
         return any(found.a != 0 or found.b != 0 for found in differences)
+    known = np.array([level or 0.0 for level in levels])
     shares = weights(["one"] * len(tasks))
+
+    def above(scores: Sequence[float], errors: Sequence[float | None], wanted: float) -> bool:
+        return float(shares @ (np.array(scores) - known)) > wanted * (propagate(shares, errors) or 0.0)
+
     both = [(found.a + found.b) / 2 for found in differences]
-    above = float(shares @ [score - (level or 0.0) for score, level in zip(both, levels, strict=True)])
-    errors = [_error_of_both(task, found) for task, found in zip(tasks, differences, strict=True)]
-    return above > ERRORS * (propagate(shares, errors) or 0.0)
+    of_both = [_error_of_both(task, found) for task, found in zip(tasks, differences, strict=True)]
+    of_a, of_b = ([found.a_stderr for found in differences], [found.b_stderr for found in differences])
+    return (
+        above(both, of_both, ERRORS)
+        or above([found.a for found in differences], of_a, ALONE)
+        or above([found.b for found in differences], of_b, ALONE)
+    )
 
 
 def _error_of_both(task: Matched, found: Difference) -> float | None:

@@ -36,7 +36,6 @@ UNKNOWN = "-"
 _CORRECTIONS = {
     "holm": "Holm's correction",
     "bh": "Benjamini and Hochberg's correction",
-    "none": "no correction",
 }
 _TEXTS = {"task", "metric", "verdict", "domain"}
 
@@ -107,21 +106,26 @@ def no_signal_by_suite(comparison: Comparison) -> dict[str, list[NoSignal]]:
 
 
 NO_SIGNAL = (
-    "Neither model is above guessing (the mean of both by about two standard errors; tasks of a group with "
-    "one metric together): not averaged, not tested."
+    "Neither model is above guessing (the mean of both by about two standard errors, or one model by four; "
+    "tasks of a group with one metric together): not averaged, not tested."
 )
 """Heading of the tasks that tell nothing."""
 
 
 def explanation(comparison: Comparison) -> str:
     """What a reader must know to read the table."""
-    confidence, correction = comparison.confidence, _CORRECTIONS[comparison.correction]
+    confidence, correction = comparison.confidence, comparison.correction
+    corrected = (
+        ", not corrected for their number"
+        if correction == "none"
+        else f", after {_CORRECTIONS[correction]} among groups and tasks outside groups, among tasks inside "
+        "groups, and among suites, not counting those whose few differing items could show nothing"
+    )
     return (
         f"Differences are B minus A on the same items, with {100 * confidence:g}% intervals; "
         "± is a standard error. "
-        f"Verdicts follow the p-values at {100 * (1 - confidence):g}%, after {correction} among groups and "
-        "tasks outside groups, among tasks inside groups, and among suites, not counting those whose few "
-        'differing items could show nothing; "no change" is a difference inside the noise. '
+        f"Verdicts follow the p-values at {100 * (1 - confidence):g}%{corrected}; "
+        '"no change" is a difference inside the noise. '
         "An interval stands for its task alone and may leave out zero where the corrected verdict does not. "
         f"Visible is the smallest difference that would be found with a power of {100 * comparison.power:g}%."
     )

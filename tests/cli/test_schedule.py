@@ -93,7 +93,7 @@ def test_help_describes_every_kind_and_its_options(called: Run) -> None:
         (["infinit"], "there is no schedule `infinit`\n  Did you mean `infinite`?"),
         (["triangle"], "Known here: `constant`, `linear`"),
         (["reuse"], "--start: is missing"),
-        (["cosine", "--floor", 1], "floor 1 is above peak 0.0003"),
+        (["cosine", "--floor", 1], "floor 1 is above peak 0.0001"),
         (["wsd", "--decay", "sqrt"], "--decay: unknown value `sqrt`\n      Did you mean `1-sqrt`?"),
         (["wsd", "--warmup", 2], "--warmup: must be less than 1"),
         (["power"], "the power schedule depends on the tokens of the run"),
@@ -142,7 +142,7 @@ def test_names_of_short_phases_give_way() -> None:
 
 
 def test_the_highest_rate_is_named_even_if_it_lasts_for_one_step_of_many() -> None:
-    assert draw(RewarmCosine(), 100_000, 60, "steps")[0].startswith("  0.0003 |")
+    assert draw(RewarmCosine(), 100_000, 60, "steps")[0].startswith("  0.0001 |")
 
 
 @pytest.mark.parametrize("schedule", [Constant(), Reuse(start=1e-5), Infinite()], ids=repr)

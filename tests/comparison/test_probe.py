@@ -12,7 +12,7 @@ from comparing import tiny_corpus
 
 from cpt.comparison import probe as probing
 from cpt.comparison.probe import ProbeSettings, Trained, cut, heldout, probe
-from cpt.corpus import retokenise
+from cpt.corpus import read_index, retokenise
 from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.monitor.bits_per_byte import TokenisedText
 from cpt.monitor.probes.base import Subject
@@ -98,7 +98,7 @@ def test_windows_hold_the_same_bytes_for_every_tokenizer(
     """A vocabulary of whole words would read several times the bytes in as many tokens."""
     coarse, changed = another_model("coarse", vocabulary=450), tmp_path / "changed"
     retokenise(corpus, coarse, changed, Silent(), former=tiny_model)
-    settings = ProbeSettings(heldout_bytes=5000)
+    settings = ProbeSettings(heldout_bytes=5000, window=32)
 
     def stretches(folder: Path, text: TokenisedText) -> list[str]:
         tokenizer = load_tokenizer(folder)
@@ -141,3 +141,12 @@ def test_cut_takes_whole_characters_up_to_the_size() -> None:
     assert sum(len(text.encode()) for text in taken) <= 60
     assert all(len(text.encode()) <= 6 for text in taken)
     assert cut(documents, 60, seed=1) == taken
+
+
+def test_the_window_is_the_settings_and_not_the_training_sequences(tiny_model: Path, corpus: Path) -> None:
+    def longest(window: int) -> int:
+        texts = heldout([(tiny_model, corpus)], ProbeSettings(heldout_bytes=5000, window=window)).texts[0]
+        return max(len(ids) for ids in texts["general"].windows)
+
+    assert longest(16) == 16
+    assert longest(1024) > read_index(corpus).sequence_length

@@ -107,6 +107,14 @@ def test_a_file_is_a_suite_too(tmp_path: Path) -> None:
     assert (suite.name, level) == ("mine", "smoke")
 
 
+def test_a_suite_without_a_task_at_the_level_is_told_how_to_get_one(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\nabout: b\ntasks: [{task: t, metric: acc}]")
+    with pytest.raises(UsageError, match=r"(?s)`mine` has no task at level quick.*`quick`.*mine\.yaml:full"):
+        select([str(file)])
+    assert select([f"{file}:full"])[0][1] == "full"
+
+
 def test_all_wrong_names_are_told_at_once() -> None:
     with pytest.raises(UsageError) as error:
         select(["generl", "general:smok", "language-ru", "language-ru:full"])

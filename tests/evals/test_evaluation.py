@@ -3,6 +3,8 @@
 import json
 import logging
 import sqlite3
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +71,7 @@ def test_scores_are_plain_lm_evals(tiny_model: Path, tmp_path: Path, three: list
             assert value == pytest.approx(theirs[f"{metric},none"], rel=1e-4)
     by_name = {score.task: score for score in found.tasks}
     shots = by_name["shots"]
-    assert (shots.fewshot, shots.chance, shots.group, shots.note) == (2, 1 / 3, "g", "Beware.")
+    assert (shots.fewshot, shots.chance, shots.group, shots.note) == (2, 1 / 3, "g", "Beware")
     assert (shots.n, shots.version, shots.data) == (len(QUESTIONS), "1.0", "local abc")
     assert by_name["choices"].group == "choices"
     assert not by_name["whole"].higher_is_better
@@ -283,6 +285,35 @@ def test_nothing_is_asked_for_a_metric_whose_error_is_unknown(tiny_model: Path, 
     prepared = [task(tmp_path, "texts", {**TEXT, "metric_list": metrics}, metric="bleu")]
     found = run(tiny_model, prepared, tmp_path / "c", on_message=said.append)
     assert "`bleu` is aggregated by `bleu`" in found.left_out[0].why
+    assert not sqlite3.connect(tmp_path / "c" / FILE).execute("SELECT * FROM answers").fetchall()
+
+
+def test_nothing_is_asked_for_an_aggregation_without_a_name_of_its_own(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    def best(of: str, values: list[float]) -> float:
+        raise AssertionError
+
+    metrics = [{"metric": "exact_match", "aggregation": partial(best, "f1"), "higher_is_better": True}]
+    prepared = [task(tmp_path, "texts", {**TEXT, "metric_list": metrics}, metric="exact_match")]
+    found = run(tiny_model, prepared, tmp_path / "c")
+    assert "`exact_match` is aggregated by `best`" in found.left_out[0].why
+    assert not sqlite3.connect(tmp_path / "c" / FILE).execute("SELECT * FROM answers").fetchall()
+
+
+def test_a_metric_that_a_task_of_code_lacks_is_told_before_anything_is_asked(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    from lm_eval.api.task import ConfigurableTask
+
+    class OfCode(ConfigurableTask):
+        def __init__(self, config: dict[str, Any] | None = None) -> None:
+            super().__init__(config={key: value for key, value in (config or {}).items() if key != "class"})
+
+    plain_task = task(tmp_path, "texts", TEXT, metric="f1")
+    prepared = [replace(plain_task, config={**plain_task.config, "class": OfCode})]
+    found = run(tiny_model, prepared, tmp_path / "c")
+    assert "it has no metric `f1`; it has exact_match" in found.left_out[0].why
     assert not sqlite3.connect(tmp_path / "c" / FILE).execute("SELECT * FROM answers").fetchall()
 
 

@@ -94,6 +94,15 @@ def test_without_local_files_a_task_reads_the_hub(tmp_path: Path) -> None:
     )
 
 
+def test_a_task_of_code_may_have_metrics_that_no_file_names(tmp_path: Path) -> None:
+    [one], _ = prepare([(suite(task="squadv2", metric="f1"), "full")], None, tmp_path / "cache")
+    assert one.entry.metric == "f1"
+    _, [left_out] = prepare(
+        [(suite(task="squadv2", metric="f1"), "full")], None, tmp_path / "cache", offline=True
+    )
+    assert "(named by the task's own code)" in left_out.why
+
+
 def test_the_hubs_code_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = {
         "task": "arc_easy",

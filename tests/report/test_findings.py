@@ -99,6 +99,19 @@ def test_gap_finding_tells_recovery_from_forgetting() -> None:
     assert "not followed" in findings.gap_finding("domain", Probe())
 
 
+def test_two_readings_show_no_gap_and_deny_none() -> None:
+    curve = [CurvePoint(step=0, tokens=0, value=1.0), CurvePoint(step=9, tokens=900, value=0.9)]
+    ends = Probe(depth=0.0, gap=False, curve=curve)
+    assert findings.gap_finding("general", ends) == (
+        "General text was read only before and after training: whether there is a gap is not known."
+    )
+    assert findings.task_finding("piqa", TaskCurve(depth=0.0, gap=False, curve=curve)) == (
+        "piqa was read only before and after training: whether it fell between is not known."
+    )
+    more = ends.model_copy(update={"curve": [curve[0], CurvePoint(step=4, tokens=400, value=1), curve[1]]})
+    assert "never got worse" in findings.gap_finding("general", more)
+
+
 def test_a_rise_inside_the_noise_is_no_gap() -> None:
     noisy = Probe(depth=0.004, trough_step=3, gap=False)
     assert not findings.has_gap(noisy)
@@ -144,6 +157,7 @@ def gate(verdict: str, budget: str = "general <= +0.02") -> Gate:
         (["held", "not shown", "not shown"], "1 of 3 budgets held, 2 not shown"),
         (["broken", "not shown"], "1 of 2 budgets broken: general ≤ +0.02"),
         (["broken"], "1 of 1 budget broken: general ≤ +0.02"),
+        (["not shown"], "the budget is not shown to be held"),
     ],
 )
 def test_budgets_in_a_clause(verdicts: list[str], text: str) -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from cpt.report.findings import verdict
 from cpt.report.overview import error_in_unit, gap_headline, in_unit, probe_headline
-from cpt.report.schema import Facts, Gate, Interval, Probe
+from cpt.report.schema import CurvePoint, Facts, Gate, Interval, Probe
 from cpt.report.wording import MINUS, NOTHING
 
 
@@ -10,6 +10,11 @@ from cpt.report.wording import MINUS, NOTHING
     ("general", "figure", "note"),
     [
         (Probe(depth=0.0), "none", "general text never got worse"),
+        (
+            Probe(depth=0.0, curve=[CurvePoint(step=s, tokens=s, value=1) for s in (0, 9)]),
+            NOTHING,
+            "not known: general text was read only before and after",
+        ),
         (
             Probe(depth=0.034, depth_error=0.02, gap=False),
             "none proven",

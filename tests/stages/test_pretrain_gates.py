@@ -210,6 +210,7 @@ def test_a_budget_that_is_not_shown_to_be_held_has_an_exit_code_of_its_own_and_a
         ({"probe": "piqa", "unit": "accuracy"}, "raise learn.monitor.tasks.piqa.items"),
         ({"probe": "drift", "unit": "nats per token"}, "samples would show it, in place of 8: raise learn."),
         ({"probe": "drift", "unit": "nats per token"}, "learn.monitor.drift.tokens"),
+        ({"probe": "early-end", "unit": "probability"}, "raise learn.monitor.early_end.tokens"),
     ],
 )
 def test_the_remedy_names_the_setting(row: dict[str, Any], words: str) -> None:
@@ -288,12 +289,12 @@ def test_what_actions_depend_on_is_what_they_bound_and_what_stop_weighs() -> Non
 def test_gates_without_text_to_watch_are_found_when_the_corpus_ends(tmp_path: Path) -> None:
     """Also where another model, which is not there yet, will read it."""
 
-    def keys(action: str = "fail", **held: int) -> list[str | None]:
-        folder = tmp_path / f"{action}-{held}"
+    def keys(action: str = "fail", *others: str, **held: int) -> list[str | None]:
+        folder = tmp_path / f"{action}-{others}-{held}"
         for name, count in held.items():
             documents = [Document(str(number), f"{name} {number}") for number in range(count)]
             write_source(folder / "corpus", name, documents, always("heldout"), set())
-        gates = [{"budget": f"{name} <= +0.02", "action": action} for name in ("general", "domain")]
+        gates = [{"budget": f"{name} <= +0.02", "action": action} for name in others or ("general", "domain")]
         config = PRETRAIN.Config.model_validate({"tokens": 900, "gates": gates})
         corpus = artifact("corpus", folder, "corpus")
         return [problem.key for problem in PRETRAIN.heldout_problems(config, corpus, halved=False)]
@@ -301,4 +302,7 @@ def test_gates_without_text_to_watch_are_found_when_the_corpus_ends(tmp_path: Pa
     assert keys(domain=8, general=8) == []
     assert keys(domain=8) == ["gates.0.budget"]
     assert keys(domain=7, general=8) == ["gates.1.budget"]
-    assert keys(domain=7, general=8, action="warn") == []
+    assert keys("warn", domain=7, general=8) == []
+    assert keys("fail", "early-end", domain=8, general=7) == ["gates.0.budget"]
+    assert keys("fail", "early-end", domain=7, general=8) == []
+    assert keys("fail", "early-end", domain=7) == ["gates.0.budget"]

@@ -323,7 +323,10 @@ def test_a_gate_that_acts_on_a_text_of_too_few_documents_is_refused_before_anyth
         with pytest.raises(RecipeError, match="of the 8 that a gate needs") as caught:
             run_stage(PRETRAIN, own, inputs, tmp_path)
         assert "Raise monitor.texts.chat.tokens, or give the text more documents" in str(caught.value)
-        assert not (tmp_path / "work/steps.jsonl").exists()
+        ends = gated("early-end", early_end={"tokens": 100})
+        with pytest.raises(RecipeError, match=r"Raise monitor\.early_end\.tokens, or hold out more text"):
+            run_stage(PRETRAIN, ends, inputs, tmp_path / "ends")
+        assert not list(tmp_path.glob("**/steps.jsonl"))
     else:
         heard = Heard()
         run_stage(PRETRAIN, own, inputs, tmp_path, heard)

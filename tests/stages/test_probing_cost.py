@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
+from stage_runs import make_corpus, model_artifact
 
+from cpt.corpus import read_index
 from cpt.monitor.budget import FORWARD, NEEDED, NEW_TOKENS, SMALLEST, WEIGHTS, planned_shares
 from cpt.monitor.gates import Gate
 from cpt.monitor.noise import needed_error
@@ -17,7 +18,7 @@ from cpt.recipe.load import load
 from cpt.stages.corpus_config import CorpusConfig
 from cpt.stages.monitor_config import EarlyEnd, Monitor
 from cpt.stages.pretrain_config import PretrainConfig
-from cpt.stages.pretrain_plan import Facts, Reading, held_tokens
+from cpt.stages.pretrain_plan import Facts, Reading
 from cpt.stages.probing_cost import ITEM, PROMPT, allowance_of, asked_for, over_budget, planned_readings
 from cpt.stages.probing_sizes import (
     LEAST,
@@ -194,15 +195,40 @@ def test_what_a_sample_can_show_is_said() -> None:
     given = sizes_of(Monitor(tokens=900), [MORE], HELD_OUT, END)
     assert given.shown("general", 900, 5, 900).endswith("raise its `tokens`, or leave them out")
     assert "found" not in found.shown("general", 100, 1, 900)
-    assert found.asked("general").endswith(f"takes about {needed:,} documents of {USUAL} tokens")
+    assert f"takes about {needed:,} documents of {USUAL} tokens; " in found.asked("general")
 
 
-def test_a_text_is_counted_as_far_as_it_goes(tiny_model: Path) -> None:
-    texts = ["one two three"] * 5
-    all_of_it = held_tokens(texts, tiny_model, 10**6)
-    assert all_of_it % 5 == 0
-    assert 0 < all_of_it < 200
-    assert held_tokens(itertools.repeat("one two three"), tiny_model, 900) == 900
+def test_a_corpus_that_is_made_is_planned_with_its_own_text_before_the_model_is_there(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    base = model_artifact("base", tiny_model, tmp_path / "base")
+    inputs = {"corpus": make_corpus(base, tmp_path / "corpus")}
+    gates = [{"budget": "general <= +0.02", "action": "warn"}]
+    asked = PretrainConfig.model_validate({"tokens": 900, "gates": gates})
+    held = read_index(inputs["corpus"].path("corpus")).sources
+    facts = Facts.of(asked, inputs, {})
+    assert facts.end is not None
+    reading = Reading.of(asked, facts, facts.end, inputs)
+    for name in HELD_OUT:
+        counts = held[name].splits["heldout"]
+        assert reading.tokens[name] == counts.tokens < LEAST
+    documents = held["general"].splits["heldout"].documents
+    (said,) = reading.limits()
+    assert said.startswith(f"general <= +0.02: {documents} documents of general are read, ")
+    with_model = Reading.of(asked, facts, facts.end, {**inputs, "model": base})
+    assert reading.tokens["general"] == pytest.approx(with_model.tokens["general"], rel=0.05)
+
+
+def test_a_text_of_unknown_length_is_planned_with_the_length_that_is_named() -> None:
+    free = sizes(0.01, budget=None)
+    needed = documents_needed(0.01, USUAL)
+    assert needed is not None
+    assert free.tokens("general") == needed * USUAL
+    assert free.asked("general").endswith(
+        f"; {needed * USUAL:,} tokens are read, about {needed:,} such documents"
+    )
+    given = sizes_of(Monitor(tokens=900), [MORE], HELD_OUT, END)
+    assert given.asked("general").endswith("; 900 tokens are read, about 5 such documents")
 
 
 def test_the_quickstart_shows_its_gap_with_eight_readings_and_more() -> None:

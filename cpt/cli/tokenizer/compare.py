@@ -62,6 +62,10 @@ def compare(
         int,
         typer.Option("--heldout-bytes", metavar="N", min=100, help="Bytes to measure on per source."),
     ] = 40_000,
+    window: Annotated[
+        int,
+        typer.Option("--window", metavar="N", min=2, help="Most tokens of it that a model reads at once."),
+    ] = 1024,
     seed: Seed = 17,
     as_json: Json = False,
 ) -> None:
@@ -93,6 +97,7 @@ def compare(
         trained=trained,
         heldout=heldout,
         heldout_bytes=heldout_bytes,
+        window=window,
         seed=seed,
     )
     comparison = run_comparison(asked, output)

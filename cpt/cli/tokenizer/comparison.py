@@ -42,6 +42,7 @@ class Asked:
     trained: str
     heldout: float
     heldout_bytes: int
+    window: int
     seed: int
 
 
@@ -61,6 +62,7 @@ def run_comparison(asked: Asked, output: Path) -> Comparison:
         peak=asked.rate,
         trained=asked.trained,  # type: ignore[arg-type]
         heldout_bytes=asked.heldout_bytes,
+        window=asked.window,
         seed=asked.seed,
     )
     model = resolve_model(located(asked.base), shown())

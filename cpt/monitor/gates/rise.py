@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,7 +14,12 @@ from cpt.monitor.stability import Point
 _EXACT: frozenset[Kind] = frozenset({"weights", "new-tokens"})
 """Kinds of probes that read all there is: their figures have no sampling error."""
 
-_ITEMS = {"text": "document", "task": "question", "drift": "sample"}
+_ITEMS: Mapping[Kind, str] = {
+    "text": "document",
+    "task": "question",
+    "drift": "sample",
+    "early-end": "document",
+}
 """What a probe of each kind reads, one by one."""
 
 

@@ -13,7 +13,8 @@ def other_items(
     """For each run the tasks and suites of which it answered other items than most runs; the first of equals.
 
     Where the fingerprint of the items is not known, as of suites, their number tells, and the base's score,
-    which is the same on the same items where all runs have one base.
+    which is the same on the same items where all runs have one base. A suite's average is of the tasks on
+    which some model is above guessing, which may be others in each run: these tasks are compared by name.
 
     Args:
         fingerprints: of the items, by run and task.
@@ -44,4 +45,5 @@ def _answered(facts: Facts) -> Iterator[tuple[str, Hashable, float]]:
         for name, line in facts.suites.tasks.items():
             yield name, (line.metric, line.n), line.a
         for name, average in facts.suites.averages.items():
-            yield name, average.tasks, average.a
+            averaged = tuple(task.task for task in facts.suites.by_suite.get(name, ()))
+            yield name, (average.tasks, averaged), average.a

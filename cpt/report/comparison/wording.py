@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cpt.report.comparison.front import Changes
 from cpt.report.comparison.intervals import Estimate, are_paired, lowest
 from cpt.report.comparison.same_text import Agreement
-from cpt.report.findings import has_gap
+from cpt.report.findings import has_gap, is_unwatched
 from cpt.report.schema import Probe
 from cpt.report.wording import NOTHING, compact, percent, signed
 
@@ -181,7 +181,7 @@ def recovery(probe: Probe) -> str:
     if probe.depth is None:
         return NOTHING
     if not has_gap(probe):
-        return "no gap"
+        return NOTHING if is_unwatched(probe) else "no gap"
     return "never" if probe.recovery_tokens is None else f"{compact(probe.recovery_tokens)} tokens"
 
 

@@ -42,7 +42,7 @@ class Wsd(_Decaying):
     """Warm up, stay at the peak, decay (warm-up, stable, decay: Hu et al., arXiv 2404.06395)."""
 
     kind: Literal["wsd"] = "wsd"
-    peak: float = Field(default=3e-4, gt=0, description="Highest learning rate.")
+    peak: float = Field(default=1e-4, gt=0, description="Highest learning rate.")
 
     @property
     def highest(self) -> float:

@@ -14,7 +14,12 @@ from cpt.training.schedules.phases import Part, Phase, lay_out, warm_up
 class _Warmed(ScheduleConfig):
     """Warms up to a peak."""
 
-    peak: float = Field(default=3e-4, gt=0, description="Highest learning rate.")
+    peak: float = Field(
+        default=1e-4,
+        gt=0,
+        description="Highest learning rate. The default suits runs of millions of tokens; with tens of "
+        "thousands, 3e-4 learns more (docs/benchmarks.md).",
+    )
     warmup: float = Field(default=0.05, ge=0, lt=1, description="Share of the run spent warming up.")
 
     @property
@@ -68,7 +73,7 @@ class RewarmCosine(_Falling):
 
     fall = "cosine"
     kind: Literal["rewarm-cosine"] = "rewarm-cosine"
-    floor: float = Field(default=3e-5, ge=0, description="Learning rate of the last step.")
+    floor: float = Field(default=1e-5, ge=0, description="Learning rate of the last step.")
 
 
 class Rex(_Falling):

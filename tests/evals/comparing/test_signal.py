@@ -61,6 +61,27 @@ def test_the_choice_is_the_same_whichever_model_comes_first() -> None:
         assert silent(two(right)) == silent(two(right[::-1]))
 
 
+@pytest.mark.parametrize("right", [(60, 0), (0, 60)])
+def test_a_task_that_one_model_has_lost_altogether_is_counted(right: tuple[int, int]) -> None:
+    """The mean of both is below the majority's share; the model that knew the task was far above it."""
+    found = two(right, majority=0.35)
+    assert silent(found) == []
+    verdict = {task.task: task.verdict for task in found.tasks}["t"]
+    assert verdict == ("worse" if right[0] else "better")
+
+
+def test_a_group_that_one_model_has_lost_altogether_is_counted() -> None:
+    def side(model: str, right: int) -> Results:
+        made = made_results(model, {f"s/mmlu/m{i}": answers(10, right) for i in range(20)})
+        for place in range(20):
+            made = with_task(made, f"m{place}", chance=0.35)
+        return made
+
+    found = compare(side("a", 6), side("b", 0), resamples=500)
+    assert silent(found) == []
+    assert [group.verdict for group in found.groups] == ["worse"]
+
+
 def test_labels_are_held_against_their_majority() -> None:
     """Right of 55 of 100 where one label is right of 55: far above chance, and no signal."""
     assert silent(two((55, 54), chance=0.333)) == []
@@ -70,7 +91,14 @@ def test_labels_are_held_against_their_majority() -> None:
 
 @pytest.mark.parametrize(
     ("aggregation", "constant"),
-    [("balanced_accuracy", 0.5), ("weighted_f1", 0.45), ("macro_f1", 0.375), ("matthews_corrcoef", 0.0)],
+    [
+        ("balanced_accuracy", 0.5),
+        ("weighted_f1", 0.45),
+        ("macro_f1", 0.375),
+        ("matthews_corrcoef", 0.0),
+        ("accuracy_and_f1", 0.525),
+        ("f1_and_mcc", 0.225),
+    ],
 )
 def test_one_label_for_everything_is_guessing_by_every_metric_of_labels(
     aggregation: str, constant: float
@@ -91,6 +119,13 @@ def test_one_label_for_everything_is_guessing_by_every_metric_of_labels(
     if constant == 0:  # a correlation of 0.07 is not zero, and no more than chance
         luck = side("a", [*["yes"] * 40, *["no"] * 20, *["yes"] * 24, *["no"] * 16])
         assert silent(compare(luck, luck, resamples=50)) == ["t"]
+
+
+def test_one_label_for_everything_is_guessing_by_the_mean_of_groups_f1() -> None:
+    values = tuple(("h", gold, 1.0) for gold in [1.0] * 60 + [0.0] * 40)
+    always = with_items(made_results("a", {"s/t/t": [0.0] * 100}), "t", values=values, aggregation="mean_f1")
+    (row,) = compare(always, always, resamples=50).no_signal
+    assert row.guessing == pytest.approx(0.75)
 
 
 def test_where_nothing_is_right_by_chance_any_right_answer_tells() -> None:

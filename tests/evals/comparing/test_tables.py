@@ -18,6 +18,7 @@ from evals.comparing.tables import (
     RETENTION_HEADINGS,
     by_suite,
     cells,
+    explanation,
     retention_cells,
     to_csv,
     to_markdown,
@@ -41,6 +42,13 @@ def comparison() -> Comparison:
         for model, tasks in (("org/a|x", a), ("<b>$y$", {**b, "medical/m/new": [1]}))
     ]
     return compare(*(with_task(side, "med_qa", chance=0.25) for side in sides), resamples=200)
+
+
+def test_the_explanation_names_the_correction_or_says_that_there_is_none(comparison: Comparison) -> None:
+    assert "after Holm's correction among groups" in explanation(comparison)
+    plainly = explanation(comparison.model_copy(update={"correction": "none"}))
+    assert "at 5%, not corrected for their number;" in plainly
+    assert "could show nothing" not in plainly
 
 
 def test_the_csv_has_every_line_in_full_precision(comparison: Comparison) -> None:

@@ -43,6 +43,16 @@ def one(budget: str, readings: list[Reading], progress: float = 0.5, **options: 
     return judge([gate(budget)], readings, progress, **options)[0]
 
 
+def test_ends_in_mid_sentence_are_read_on_documents() -> None:
+    readings = [
+        Reading(n, n * 100, "early-end", "early-end", "probability", 0.1 + r, 0.01, r, 0.01 * n, items=9)
+        for n, r in enumerate((0.0, 0.02))
+    ]
+    found = one("early-end <= 0.02", readings, progress=1)
+    assert found.verdict == "not shown"
+    assert found.why.endswith("is possible, on 9 documents")
+
+
 @pytest.mark.parametrize(
     ("rise", "expected"),
     [

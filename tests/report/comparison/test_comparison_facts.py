@@ -207,6 +207,21 @@ def test_higher_is_better_of_scores_and_other_items_stand_apart() -> None:
     assert "c answered other items of quiz: these are not compared." in found.notes
 
 
+def test_averages_of_other_tasks_of_a_suite_are_not_compared() -> None:
+    """Which tasks have a signal differs from run to run, though their number may be the same."""
+    suites = FOUR[0].facts.suites
+    assert suites is not None
+    renamed = {
+        f"other-{name}": task.model_copy(update={"task": f"other-{name}"})
+        if task.suite == "medical"
+        else task
+        for name, task in suites.tasks.items()
+    }
+    third = a_run("third", -0.3, 0.0, suites=suites.model_copy(update={"tasks": renamed}))
+    found = compared(FOUR[0], FOUR[1], third)
+    assert [run.other_items for run in found.runs] == [[], [], ["medical"]]
+
+
 def test_the_fingerprint_of_the_items_tells_better_than_their_number() -> None:
     def with_items(run: ReportedRun, mark: str) -> ReportedRun:
         return dataclasses.replace(run, items={"hpo-continuation": mark})

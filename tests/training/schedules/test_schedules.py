@@ -128,8 +128,8 @@ def test_rewarm_cosine_follows_the_closed_form() -> None:
 
 
 def test_cosine_is_rewarm_cosine_with_another_default_floor() -> None:
-    assert (Cosine().floor, RewarmCosine().floor) == (0, 3e-5)
-    assert rates(Cosine(floor=3e-5), 50) == rates(RewarmCosine(), 50)
+    assert (Cosine().floor, RewarmCosine().floor) == (0, 1e-5)
+    assert rates(Cosine(floor=1e-5), 50) == rates(RewarmCosine(), 50)
 
 
 def test_constant_stays_at_the_peak() -> None:

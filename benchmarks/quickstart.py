@@ -1,0 +1,92 @@
+"""The quickstart, timed, idle and beside a process that keeps one core busy.
+
+    python benchmarks/quickstart.py --runs DIR
+
+The recipe is run twice from nothing. Recorded are: bits per byte of held-out text before and after with their
+intervals, readings of each probe, the probability of an end in mid-sentence, and the merge that was chosen.
+Both runs must make the same readings of the same values: how busy a machine is does not change what is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import record
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart.yaml"
+BUSY = "while True: pass"
+
+
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """Keep cores busy meanwhile."""
+    others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def measure(runs: Path, others: int) -> dict[str, Any]:
+    """Run the recipe from nothing beside so many busy processes, and return its figures."""
+    command = [sys.executable, "-m", "cpt", "run", str(RECIPE), "--runs", str(runs)]
+    began = time.perf_counter()
+    with busy(others):
+        done = subprocess.run(command)
+    seconds = time.perf_counter() - began
+    run = runs / "quickstart"
+    scores = json.loads(found(run, "evaluate", "scores/scores.json"))
+    summary = json.loads(found(run, "pretrain", "training/summary.json"))
+    readings = [json.loads(line) for line in found(run, "pretrain", "training/probes.jsonl").splitlines()]
+    merge = json.loads(found(run, "merge", "artifact.json"))["metrics"]
+    ends = [reading["value"] for reading in readings if reading["probe"] == "early-end"]
+    chosen = next(point for point in merge["search_points"] if point["chosen"])
+    return {
+        "exit": done.returncode,
+        "seconds": seconds,
+        "bits_per_byte": scores["bits_per_byte"],
+        "tasks": scores["tasks"],
+        "readings": Counter(reading["probe"] for reading in readings),
+        "stability": summary["stability"],
+        "early_end": {"before": ends[0], "after": ends[-1], "factor": ends[-1] / ends[0]},
+        "merge": {"weight": chosen["weight"], "verdicts": merge["gates"]},
+        "values": {f"{each['probe']} {each['step']}": each["value"] for each in readings},
+    }
+
+
+def found(run: Path, stage: str, file: str) -> str:
+    """Text of a file in the only finished folder of a stage."""
+    (folder,) = (path for path in run.glob(f"{stage}-*") if not path.name.endswith(".partial"))
+    return (folder / file).read_text(encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--runs", type=Path, required=True, help="empty folder for both runs")
+    options = parser.parse_args()
+    rows = {
+        name: measure(options.runs / name, others) for name, others in (("idle", 0), ("one core busy", 1))
+    }
+    values = [row.pop("values") for row in rows.values()]
+    figures = {
+        "runs": rows,
+        "same_readings": values[0].keys() == values[1].keys(),
+        "same_values": values[0] == values[1],
+    }
+    record.write("quickstart", figures)
+    print(json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main()
