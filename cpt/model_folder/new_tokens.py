@@ -1,6 +1,6 @@
 """Which of a model's tokens are new: those that the model that it descends from did not have.
 
-A change of vocabulary writes them beside the model, and training carries them on.
+A change of vocabulary writes them beside the model; training and merges carry them on.
 """
 
 from __future__ import annotations

@@ -107,13 +107,22 @@ class Space:
         edge, way = (dim.low, "lower") if bound == "lower" else (dim.high, "raise")
         said = f"{dim.name} is at its {bound} bound {edge:g}"
         parameter = find_method(self.request.method).parameter(dim.parameter)
-        if dim.parameter == WEIGHT and edge == 0:
-            left = "left out" if value == 0 else "all but left out"
+        if lost := self._lost(dim, edge):
+            left = "left out" if value == edge else "all but left out"
             part = "the merge" if dim.layers is None else "these layers of the merge"
-            return f"{said}: {dim.model or 'every model'} is {left} of {part}"
+            return f"{said}: {lost} is {left} of {part}"
         if parameter is not None and edge == (parameter.low if bound == "lower" else parameter.high):
             return f"{said}, the {'least' if bound == 'lower' else 'most'} that {self.request.method} takes"
         return f"{said}: {way} that bound to look further"
+
+    def _lost(self, dim: Dimension, edge: float) -> str:
+        """Return the model that a number at this edge leaves out of the merge; nothing if there is none."""
+        request = self.request
+        if dim.parameter == WEIGHT and edge == 0:
+            return dim.model or "every model"
+        if find_method(request.method).name == "slerp" and request.base is not None:
+            return {0.0: request.models[0].name, 1.0: request.base.name}.get(edge, "")
+        return ""
 
     @property
     def centre(self) -> Values:

@@ -118,3 +118,16 @@ def test_a_point_at_a_bound_is_told_in_words(settings, values, expected, base, o
     third = write_model(tmp_path / "third", seed=3)
     space, _ = open_weights(base, [other, third], **settings)
     assert [each.says for each in space.at_bounds(values)] == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.0, ["t is at its lower bound 0: other is left out of the merge"]),
+        (0.995, ["t is at its upper bound 1: base is all but left out of the merge"]),
+        (0.5, []),
+    ],
+)
+def test_a_parent_that_slerp_drops_is_named(value: float, expected: list[str], base, other) -> None:
+    space, _ = open_weights(base, [other], method="slerp")
+    assert [each.says for each in space.at_bounds((value,))] == expected
