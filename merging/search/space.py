@@ -75,10 +75,13 @@ class Space:
 
     Attributes:
         request: with what is given; the rest is filled in by `request_at`.
+        new_rows: whether a merge has tokens that the base does not have: their rows are the models' at every
+            weight, so a merge with all weights 0 is not the base and is worth a try.
     """
 
     request: Request
     dimensions: tuple[Dimension, ...]
+    new_rows: bool = False
 
     @property
     def from_base(self) -> bool:
@@ -110,7 +113,8 @@ class Space:
         if lost := self._lost(dim, edge):
             left = "left out" if value == edge else "all but left out"
             part = "the merge" if dim.layers is None else "these layers of the merge"
-            return f"{said}: {lost} is {left} of {part}"
+            rows = ", but for the rows of new tokens" if self.new_rows and dim.layers is None else ""
+            return f"{said}: {lost} is {left} of {part}{rows}"
         if parameter is not None and edge == (parameter.low if bound == "lower" else parameter.high):
             return f"{said}, the {'least' if bound == 'lower' else 'most'} that {self.request.method} takes"
         return f"{said}: {way} that bound to look further"
@@ -148,6 +152,8 @@ class Space:
             value for dim, value in zip(self.dimensions, values, strict=True) if dim.parameter == WEIGHT
         ]
         open_models = {dim.model for dim in self.dimensions if dim.parameter == WEIGHT}
+        if self.new_rows:
+            return False
         return {parent.name for parent in self.request.models} == open_models and not any(weights)
 
 
@@ -195,7 +201,15 @@ def search_space(
     if problems:
         raise CannotMerge(problems)
     dimensions = tuple(replace(dimension, layers=span) for dimension in wanted for span in spans)
-    return Space(request, dimensions)
+    return Space(request, dimensions, candidates is not None and _brings_tokens(request, candidates))
+
+
+def _brings_tokens(request: Request, candidates: Sequence[Candidate]) -> bool:
+    """Return whether a merge onto a base has tokens that the base does not have."""
+    if request.base is None or request.tokenizer == "base":
+        return False
+    base, *models = candidates
+    return any(model.vocabulary.ids.keys() - base.vocabulary.ids.keys() for model in models)
 
 
 def _layers(candidate: Candidate) -> int:

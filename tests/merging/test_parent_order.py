@@ -1,6 +1,7 @@
 """What follows from the order of a merge's models, and what must not: ids, settings, bits."""
 
 import json
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from transformers import AutoTokenizer
 from merging.plan import plan, read_parents
 from merging.request import Request
 from merging.search import search_space
+from merging.search.propose import grid
 
 WEIGHTS = [(0.0, 0.5), (0.3, 0.6), (0.5, 0.5), (0.6, 0.3), (1.0, 0.05), (0.1, 1.0)]
 
@@ -80,3 +82,21 @@ def test_permuted_models_give_the_same_rows_token_by_token(
         others.append(tensors)
     assert all(each == rows[0] for each in rows)
     assert all(torch.equal(each[name], tensor) for each in others for name, tensor in others[0].items())
+
+
+def test_with_new_tokens_weight_0_is_a_merge_of_its_own(base: Path, extended: list[Path]) -> None:
+    """The rows of new tokens are the model's at every weight, so a line search must not begin at the base."""
+    request = Request("task-arithmetic", (parent(extended[0]),), parent(base))
+    candidates = read_parents(request)
+    space = search_space(request, candidates)
+    assert space.new_rows
+    assert not space.from_base
+    assert grid(space, 6)[0] == (0.0,)
+    assert len(plan(space.request_at((0.0,)), candidates).alignment.target.ids) > len(
+        candidates[0].vocabulary.ids
+    )
+    (said,) = space.at_bounds((0.0,))
+    assert said.says.endswith("left out of the merge, but for the rows of new tokens")
+    onto_base = search_space(replace(request, tokenizer="base"), candidates)
+    assert not onto_base.new_rows
+    assert onto_base.from_base
