@@ -253,7 +253,8 @@ def _source_problems(task: ContinuationTask, place: int, corpus: Path, half: Hal
     if continuation_items(documents, 1, seed=0):
         return []
     message = f"task {task.name}: the {len(documents):,} held-out documents of {source} make no item"
-    hint = "Hold out more documents (corpus.heldout), or leave the task out."
+    more = "Hold out more documents (corpus.heldout)" if source == "domain" else f"Give more {source} text"
+    hint = f"{more}, or leave the task out."
     return [Problem(message, key=key, hint=hint)]
 
 

@@ -137,7 +137,7 @@ class Monitor(_Scheduled):
         description="Share of the training's work that all this may do (0.05 or 5%), where a token that is "
         "only read counts as a third of a token trained on, on every machine. Samples shrink and readings "
         "are left out to keep it, but for the first and the last (where a gate ends the run early: what was "
-        "not read of its result); null: no bound.",
+        "not read in full of its result); null: no bound.",
     )
     texts: dict[Name, Text] = Field(default={}, description="More texts, by name: bits per byte.")
     tasks: dict[Name, Task] = Field(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from cpt.monitor.gates import Act, ControlState, Judgement, Moment, decide, judge, verdict
-from cpt.monitor.gates.gate import DOMAIN, Gate, Stop, Warn
+from cpt.monitor.gates.gate import DOMAIN, Gate, Warn
 from cpt.monitor.gates.rise import change
 from cpt.monitor.reading import Reading
 from cpt.training.checkpoint.parts import Part
@@ -146,17 +146,15 @@ class Control:
     def _gain(self, judged: Sequence[Judgement]) -> float | None:
         """Return the domain gain of the present weights if they may be the result of a run that is stopped.
 
-        None where they are not shown to be within the budget of every gate that acts, or where not all that
-        decides it was read at this step. The start always may be: nothing is lost there.
+        None where readings of this step do not show them within the budget of every gate that acts: what was
+        read earlier is of other weights. The start always may be: nothing is lost there.
         """
         if self._state.step == 0:
             return 0.0
         fresh = {r["probe"]: r["rise"] for r in self._state.readings if r["step"] == self._state.step}
         acting = [judgement for judgement in judged if not isinstance(judgement.gate, Warn)]
-        stops = [judgement for judgement in acting if isinstance(judgement.gate, Stop)]
-        if fresh.get(DOMAIN) is None or not all(judgement.fresh for judgement in stops):
-            return None
-        return -float(fresh[DOMAIN]) if all(judgement.within for judgement in acting) else None
+        shown = all(judgement.fresh and judgement.within for judgement in acting)
+        return -float(fresh[DOMAIN]) if shown and fresh.get(DOMAIN) is not None else None
 
     def _with_point(self, act: Act, readings: Sequence[Reading]) -> Act:
         """Return an act that goes back with the step that it goes back to, and why a result is chosen."""

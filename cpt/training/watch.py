@@ -78,16 +78,16 @@ class Watch:
         return self._read_all([probe for probe in due if shares[probe.name]], now, shares)
 
     def read_result(self) -> list[Reading]:
-        """Read what was not read of the result of a run that a gate has ended, whose weights are in place.
+        """Read the result of a run that a gate has ended, whose weights are in place.
 
-        At a last step all is read in any case, and so it is here, in full, but for what the budget has read
-        a part of already. The readings are of the result's step, which may be behind them.
+        All is read in full, as at a last step, but for what was so read already: samples are sized for the
+        last word on a budget. The readings are of the result's step, which may be behind them.
         """
         ended = self._state.ended
         if ended is None:
             raise AssertionError("the run has not ended early")
         known = [reading for reading in self._state.readings if reading["step"] == ended["result_step"]]
-        read = {reading["probe"] for reading in known}
+        read = {reading["probe"] for reading in known if reading["share"] == 1}
         missing = [probe for probe in self._probes if probe.name not in read]
         self._want(missing)
         in_full = dict.fromkeys((probe.name for probe in missing), 1.0)

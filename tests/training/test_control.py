@@ -206,6 +206,20 @@ def test_the_point_that_a_stopped_run_returns_is_within_the_budget_of_every_gate
     assert rises(both, "other")[steps[0]] <= 0.04
 
 
+def test_the_point_that_a_stopped_run_returns_was_read_by_every_gate_that_acts(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """A reading of earlier weights shows nothing of later ones, between which the budget may be broken."""
+    seldom = distances(tiny_model, 0, 4, other=lambda d: 1 + 0.1 * d)
+    bound = gate("other <= +0.04", "lower-rate", least=0.99, factor=0.995)
+    probes = [*forgetting(tiny_model), *seldom]
+    alone = run(tiny_model, tmp_path / "alone", END, probes=probes)[1]
+    both = run(tiny_model, tmp_path / "both", END, bound, probes=probes)[1]
+    assert alone.ended is not None
+    assert both.ended is not None
+    assert both.ended["result_step"] == 4 < alone.ended["result_step"]
+
+
 def test_roll_back_goes_to_where_the_budget_held_and_on_from_there(tiny_model: Path, tmp_path: Path) -> None:
     _, result, _ = run(tiny_model, tmp_path, BACK)
     back = [action for action in result.actions if action["action"] == "roll-back"]

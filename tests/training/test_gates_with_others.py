@@ -147,3 +147,15 @@ def test_gates_act_on_what_the_budget_pays_for_and_do_so_again_after_a_kill(
         [(r.step, r.probe, r.rise, r.rise_error, r.share) for r in each.readings] for each in (whole, result)
     ]
     assert values[0] == values[1]
+
+
+def test_the_result_of_a_run_that_ends_early_is_read_on_whole_samples(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    settings = {"allowance": Allowance(0.05), "tokens": 200}
+    _, result = run(tiny_model, tmp_path, END, sampled(tiny_model), **settings)
+    assert result.ended is not None
+    at = result.ended["result_step"]
+    assert 0 < at < result.ended["step"]
+    shares = [r.share for r in result.readings if (r.step, r.probe) == (at, "general")]
+    assert [share < 1 for share in shares] == [True, False]

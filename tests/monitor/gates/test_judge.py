@@ -314,7 +314,7 @@ def test_noise_alone_seldom_raises_a_suspicion_and_a_steep_rise_does_before_it_i
 
 
 def shrunk(generator: np.random.Generator, documents: int, rise: float = 0.0) -> list[Reading]:
-    """A text of documents that nothing but noise moves, and a time budget that reads a few of them."""
+    """A text of documents that nothing but noise moves, and a budget that reads a few of them."""
     sizes = generator.uniform(500, 3000, documents)
     start = Items(generator.normal(1, 0.2, documents) * sizes, sizes)
     found = []
