@@ -92,9 +92,9 @@ def test_parts_of_the_loss_are_in_the_log(inputs, tmp_path: Path) -> None:
         ({"average": {"kind": "ema"}, "trains": {"kind": "lora", "rank": 4}}, "average", "two factors"),
         ({"average": {"kind": "ema"}, "master": "stochastic-rounding"}, "average.kind", "by chance"),
         ({"average": {"kind": "lawa", "every": 9}}, "average.every", "more than the run has"),
-        ({"pull": {"strength": 1e6}}, "pull.strength", "300 times the distance"),
+        ({"pull": {"strength": 1e6}}, "pull.strength", "100 times the distance"),
         (
-            {"pull": {"strength": 2e3}, "trains": {"rates": {"norms": 3}}},
+            {"pull": {"strength": 6e3}, "trains": {"rates": {"norms": 3}}},
             "pull.strength",
             "1.8 times the distance",
         ),

@@ -294,7 +294,7 @@ def test_a_corpus_in_another_tokenizer_is_a_problem(inputs, another_model, tmp_p
 
 def test_forecast_tells_tokens_and_steps(inputs, tmp_path: Path) -> None:
     config = PRETRAIN.Config.model_validate(PLAIN)
-    assert PRETRAIN.forecast(config, {}, {}) == "600 tokens; probes domain, general"
+    assert PRETRAIN.forecast(config, {}, {}) == "600 tokens; probes domain, general, early-end"
     forecast = PRETRAIN.forecast(config, inputs, {})
     assert "tokens in 3 steps; probes domain 4 of 4 readings (" in forecast
     metrics = run_stage(PRETRAIN, PLAIN, inputs, tmp_path)

@@ -90,7 +90,8 @@ def test_log_holds_what_the_schedule_and_the_stream_say(tiny_model: Path, tmp_pa
         == result.tokens
         == sum(len(row.tokens) for step in range(6) for row in Batches().batch(step))
     )
-    assert records[-1]["seconds"] == pytest.approx(result.seconds)
+    # the wait for the device before the last readings is training, too, and comes after the line
+    assert records[-2]["seconds"] < records[-1]["seconds"] <= result.seconds
     assert [(r.step, r.probe) for r in result.readings] == [(s, "domain") for s in (0, 1, 2, 4, 6)]
 
 
