@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from tokenizers import Encoding, Tokenizer
 
 from cpt.corpus.documents import Document
@@ -128,8 +128,8 @@ def tokenise_source(
         shared = joined(cut)
         windows += shared.bytes
         work += [text.tokens for text in shared.texts]
-        chunks.append(folder / f"{len(chunks)}.pickle")
-        chunks[-1].write_bytes(pickle.dumps(shared.texts))
+        chunks.append(folder / f"{len(chunks)}.safetensors")
+        _write(chunks[-1], shared.texts)
         if on_progress is not None:
             on_progress(done)
     table = np.asarray(figures, dtype=np.int64).reshape(len(ids), 2 + 2 * len(readers)).T
@@ -157,8 +157,7 @@ def score_source(
     """
     nats = []
     for chunk in source.chunks:
-        texts: list[TokenisedText] = pickle.loads(chunk.read_bytes())  # written by `tokenise_source`
-        nats.append(score(model, texts[reader], batch_tokens, on_progress).nats)
+        nats.append(score(model, _read(chunk, reader), batch_tokens, on_progress).nats)
     return TextScores(
         ids=source.ids,
         nats=np.concatenate(nats),
@@ -169,20 +168,30 @@ def score_source(
     )
 
 
-def score_text(
-    model: PackedLanguageModel,
-    reader: Reader,
-    documents: Iterable[Document],
-    batch_tokens: int = BATCH_TOKENS,
-) -> TextScores:
-    """Score every document of a source under one model, in windows of its own.
+def _write(file: Path, texts: Sequence[TokenisedText]) -> None:
+    """Write the windows of a chunk, one text for each reader."""
+    arrays = {}
+    for which, text in enumerate(texts):
+        parts = {
+            "ids": np.concatenate([*text.windows, np.zeros(0, dtype=np.int64)]),
+            "lengths": np.asarray([len(window) for window in text.windows], dtype=np.int64),
+            "context": text.context,
+            "document": text.document,
+            "bytes": text.bytes,
+        }
+        arrays |= {f"{which}.{name}": array for name, array in parts.items()}
+    save_file(arrays, file)
 
-    Raises:
-        DataError: there is nothing to score.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        source = tokenise_source([reader], documents, Path(folder) / "text")
-        return score_source(model, source, 0, batch_tokens)
+
+def _read(file: Path, reader: int) -> TokenisedText:
+    """Read one reader's text of a chunk."""
+    with safe_open(file, "numpy") as arrays:
+        ids, lengths, context, document, size = (
+            arrays.get_tensor(f"{reader}.{name}")
+            for name in ("ids", "lengths", "context", "document", "bytes")
+        )
+    windows = np.split(ids, np.cumsum(lengths)[:-1]) if len(lengths) else []
+    return TokenisedText(windows, context, document, size)
 
 
 def _count(encoding: Encoding, id: int | None, first: int) -> int:

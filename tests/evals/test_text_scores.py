@@ -1,6 +1,7 @@
 """Bits per byte of texts: by hand, whatever the batch and the windows, across tokenizers."""
 
 import math
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.monitor.shared_windows import Reader
 from cpt.packed.model import PackedLanguageModel, load_model
 from evals import text_scores
-from evals.text_scores import score_source, score_text, tokenise_source
+from evals.text_scores import TextScores, score_source, tokenise_source
 
 LONG = "Ein längerer Text mit Umlauten: äöü, und 😀. " * 9
 TEXTS = [*SENTENCES, "x", "😀", LONG, *varied_texts(12)]
@@ -28,11 +29,17 @@ def documents(texts: list[str]) -> list[Document]:
     return [Document(str(number), text) for number, text in enumerate(texts)]
 
 
+def score_text(model: PackedLanguageModel, reader: Reader, texts: list[Document], **batch: int) -> TextScores:
+    """Score texts under one model, in windows of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        return score_source(model, tokenise_source([reader], texts, Path(folder) / "text"), 0, **batch)
+
+
 @pytest.fixture(scope="module")
-def score(tiny_model: Path) -> Callable[..., text_scores.TextScores]:
+def score(tiny_model: Path) -> Callable[..., TextScores]:
     model, tokenizer = PackedLanguageModel(load_model(tiny_model)), load_tokenizer(tiny_model)
 
-    def call(texts: list[str], **settings: Any) -> text_scores.TextScores:
+    def call(texts: list[str], **settings: Any) -> TextScores:
         settings = {"window": 128, "overlap": 0, "start_token": "<s>"} | settings
         batch = {name: settings.pop(name) for name in ("batch_tokens",) if name in settings}
         reader = Reader.of(tokenizer, settings["window"], settings["start_token"], settings["overlap"])
