@@ -33,6 +33,11 @@ class Source(_Part):
         union_mode="left_to_right",
         description="Write the text in Latin letters; an ISO 639-3 code (ukr) tells its language.",
     )
+    complete: bool = Field(
+        default=True,
+        description="Whether each document is a whole text. false: excerpts, such as definitions or "
+        "paragraphs; they are trained on without an end token, so the model does not learn to stop early.",
+    )
 
 
 class SelfGenerated(_Part):

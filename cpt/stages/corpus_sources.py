@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from cpt.corpus.documents import Document
 from cpt.references import resolve_file
 from cpt.stages.base import Artifact, Context, Progress
 from cpt.stages.corpus_config import SelfGenerated, Source
@@ -25,7 +27,13 @@ def read_sources(sources: Sequence[Source], progress: Progress) -> Iterator[Item
     for source in sources:
         path = resolve_file(source.path, progress)
         items = read(path, source.format, source.text_field)
+        if not source.complete:
+            items = map(_excerpt, items)
         yield from _transliterated(items, source, progress) if source.transliterate else items
+
+
+def _excerpt(item: Item) -> Item:
+    return replace(item, ended=False) if isinstance(item, Document) else item
 
 
 def _transliterated(items: Iterator[Item], source: Source, progress: Progress) -> Iterator[Item]:

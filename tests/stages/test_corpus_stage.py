@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -163,6 +164,21 @@ def test_start_and_end_tokens(
     piece = row.tokens[: row.piece_lengths[0]].tolist()
     assert (piece[0] if piece[0] < 2 else None) == first
     assert (piece[-1] if piece[-1] < 2 else None) == last
+
+
+def test_excerpts_get_no_end_token_and_whole_texts_do(base: Artifact, tmp_path: Path) -> None:
+    """Their documents may stand in one row: what a source says holds for its own documents alone."""
+    excerpts = write(tmp_path / "excerpts.jsonl", *(f"excerpt {number}" for number in range(60)))
+    whole = write(tmp_path / "whole.jsonl", *(f"text {number}" for number in range(60)))
+    corpus, _, _ = run(base, tmp_path, domain=[{**excerpts, "complete": False}, whole])
+    ended = {
+        document.text.split()[0]: document.ended for document in read_documents(corpus, "domain", "train")
+    }
+    assert ended == {"excerpt": False, "text": True}
+    row = open_source(corpus, "domain").sequence(0)
+    ends = [piece[-1] == 1 for piece in np.split(row.tokens, np.cumsum(row.piece_lengths)[:-1])]
+    assert any(ends)
+    assert not all(ends)
 
 
 def test_format_and_text_field(base: Artifact, tmp_path: Path) -> None:
