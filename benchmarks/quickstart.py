@@ -2,7 +2,7 @@
 
     python benchmarks/quickstart.py --runs DIR
 
-The recipe is run twice from nothing. Recorded are: bits per byte of held-out text before and after with their
+The recipe is run twice. Recorded are: bits per byte of held-out text before and after with their
 intervals, readings of each probe, the probability of an end in mid-sentence, and the merge that was chosen.
 Both runs must make the same readings of the same values: how busy a machine is does not change what is read.
 """
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,34 +27,35 @@ BUSY = "while True: pass"
 
 
 @contextmanager
-def busy(processes: int) -> Iterator[None]:
-    """Keep cores busy meanwhile."""
-    others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(processes)]
+def beside(command: list[str] | None) -> Iterator[None]:
+    """Run another process meanwhile."""
+    other = subprocess.Popen(command) if command else None
     try:
         yield
     finally:
-        for other in others:
+        if other:
             other.kill()
             other.wait()
 
 
-def measure(runs: Path, others: int) -> dict[str, Any]:
-    """Run the recipe from nothing beside so many busy processes, and return its figures."""
+def measure(runs: Path, other: list[str] | None) -> dict[str, Any]:
+    """Run the recipe beside another process, if it was not run already, and return its figures."""
     command = [sys.executable, "-m", "cpt", "run", str(RECIPE), "--runs", str(runs)]
-    began = time.perf_counter()
-    with busy(others):
+    with beside(other):
         done = subprocess.run(command)
-    seconds = time.perf_counter() - began
     run = runs / "quickstart"
     scores = json.loads(found(run, "evaluate", "scores/scores.json"))
     summary = json.loads(found(run, "pretrain", "training/summary.json"))
     readings = [json.loads(line) for line in found(run, "pretrain", "training/probes.jsonl").splitlines()]
     merge = json.loads(found(run, "merge", "artifact.json"))["metrics"]
+    artifacts = [json.loads(path.read_text(encoding="utf-8")) for path in run.glob("*/artifact.json")]
+    stages = {artifact["stage"]: artifact["seconds"] for artifact in artifacts}
     ends = [reading["value"] for reading in readings if reading["probe"] == "early-end"]
     chosen = next(point for point in merge["search_points"] if point["chosen"])
     return {
         "exit": done.returncode,
-        "seconds": seconds,
+        "seconds": sum(stages.values()),
+        "seconds_by_stage": stages,
         "bits_per_byte": scores["bits_per_byte"],
         "tasks": scores["tasks"],
         "readings": Counter(reading["probe"] for reading in readings),
@@ -73,11 +74,13 @@ def found(run: Path, stage: str, file: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--runs", type=Path, required=True, help="empty folder for both runs")
+    parser.add_argument(
+        "--runs", type=Path, required=True, help="folder for both runs; finished ones are read"
+    )
+    parser.add_argument("--beside", default=f"{sys.executable} -c '{BUSY}'", help="what keeps a core busy")
     options = parser.parse_args()
-    rows = {
-        name: measure(options.runs / name, others) for name, others in (("idle", 0), ("one core busy", 1))
-    }
+    others = {"idle": None, "busy": shlex.split(options.beside)}
+    rows = {name: measure(options.runs / name, other) for name, other in others.items()}
     values = [row.pop("values") for row in rows.values()]
     figures = {
         "runs": rows,
