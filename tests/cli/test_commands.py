@@ -145,6 +145,17 @@ def test_exit_codes_of_a_run_that_stops(cpt: Any, error: BaseException, code: in
     assert cpt("run", "recipe.yaml").code == 0
 
 
+@pytest.mark.parametrize(("given", "found"), [(None, "10000"), ("7", "7")])
+def test_threads_wait_briefly_unless_the_user_says_how(
+    cpt: Any, monkeypatch: pytest.MonkeyPatch, given: str | None, found: str
+) -> None:
+    monkeypatch.setenv("GOMP_SPINCOUNT", given or "")
+    if given is None:
+        monkeypatch.delenv("GOMP_SPINCOUNT")
+    cpt("--version")
+    assert os.environ["GOMP_SPINCOUNT"] == found
+
+
 def test_debug_shows_the_traceback(cpt: Any) -> None:
     stop_at("merge", RuntimeError("boom"))
     shown = cpt("run", "recipe.yaml", "--debug")
