@@ -82,9 +82,9 @@ def _options(
 def _share_processors() -> None:
     """Let threads of torch that wait for each other sleep early, before torch is loaded; keep what is set.
 
-    By default GNU's OpenMP has them spin 300,000 times. Where another process keeps a core busy, each of torch's
-    many small steps then costs a time slice: on two cores, layers of a model of 135M parameters ran at 0.3
-    instead of 13 passes a second beside a busy loop, and with 10,000 spins at 4 beside it and 12 alone.
+    By default GNU's OpenMP has them spin 300,000 times. Where another process keeps a core busy, each of
+    torch's many small steps then costs a time slice: on two cores, layers of a model of 135M parameters ran
+    at 0.3 instead of 13 passes a second beside a busy loop, and with 10,000 spins at 4 beside it, 12 alone.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
