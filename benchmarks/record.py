@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -31,8 +32,8 @@ def write(name: str, figures: dict[str, Any]) -> Path:
 
 
 def _without_folder(word: str) -> str:
-    """A word of the command line; of an absolute path the last part."""
-    return ",".join(Path(part).name if part.startswith("/") else part for part in word.split(","))
+    """Return a word of the command line with the last part alone of every absolute path in it."""
+    return re.sub(r"(?<![^\s,='\"])/[^\s,='\"]*/([^\s,='\"/]+)", r"\1", word)
 
 
 def _processor() -> str:
