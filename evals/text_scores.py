@@ -170,7 +170,7 @@ def score_source(
 
 def _write(file: Path, texts: Sequence[TokenisedText]) -> None:
     """Write the windows of a chunk, one text for each reader."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for which, text in enumerate(texts):
         parts = {
             "ids": np.concatenate([*text.windows, np.zeros(0, dtype=np.int64)]),

@@ -26,7 +26,7 @@ from cpt.monitor.schedule import AtSteps
 from cpt.monitor.shared_windows import Reader, WindowBytes, tokenise_shared
 from cpt.packed.model import PackedLanguageModel, best_device, load_model, resolve_precision
 from cpt.stages.base import Silent
-from cpt.stages.corpus_problems import max_positions
+from cpt.stages.corpus_problems import window_for
 from cpt.stages.documents import has_texts
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
@@ -147,7 +147,7 @@ def heldout(tokenizers: Sequence[tuple[Path, Path]], settings: ProbeSettings) ->
         tokenizers: folders, each with the corpus in its tokens; the corpora have the same documents. The
             first is the model's.
     """
-    window = min(settings.window, max_positions(tokenizers[0][0]) or settings.window)
+    window = window_for(tokenizers[0][0], settings.window)
     loaded = [(load_tokenizer(folder), read_index(corpus)) for folder, corpus in tokenizers]
     readers = [Reader.of(each, window, index.start_token) for each, index in loaded]
     found = Heldout([{} for _ in readers], {})

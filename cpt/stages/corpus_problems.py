@@ -89,3 +89,8 @@ def max_positions(model: Path) -> int | None:
     text = facts.get("text_config") or facts
     most = text.get("max_position_embeddings") or text.get("n_positions")
     return int(most) if most else None
+
+
+def window_for(model: Path, wanted: int) -> int:
+    """Return the most tokens that a model reads at once, where so many are wanted."""
+    return min(wanted, max_positions(model) or wanted)

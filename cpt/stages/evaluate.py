@@ -314,12 +314,12 @@ def _material(
     """Cut the documents into windows of the same bytes for both models; leave out what neither can score."""
     from cpt.model_folder.tokenizer import load_tokenizer
     from cpt.monitor.shared_windows import Reader, joined, shared_documents
-    from cpt.stages.corpus_problems import max_positions
+    from cpt.stages.corpus_problems import window_for
 
     readers = [
         Reader.of(
             load_tokenizer(folder),
-            min(config.window, max_positions(folder) or config.window),
+            window_for(folder, config.window),
             start_tokens[folder],
         )
         for folder in models

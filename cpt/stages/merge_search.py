@@ -166,11 +166,11 @@ class Measured:
         """Cut the texts into windows that hold the same bytes for the base and for merges."""
         from cpt.model_folder.tokenizer import load_tokenizer
         from cpt.monitor.shared_windows import Reader, tokenise_shared
-        from cpt.stages.corpus_problems import max_positions
+        from cpt.stages.corpus_problems import window_for
 
         longest = self._settings.window
         readers = [
-            Reader.of(load_tokenizer(folder), min(longest, max_positions(folder) or longest), start)
+            Reader.of(load_tokenizer(folder), window_for(folder, longest), start)
             for folder, start in self._starts.items()
         ]
         shared = {name: tokenise_shared(readers, texts) for name, texts in self._texts.items()}

@@ -25,7 +25,7 @@ def early_end_probe(monitor: Monitor, probed: Probed, progress: Progress) -> lis
     from cpt.corpus import read_index
     from cpt.model_folder.tokenizer import load_tokenizer
     from cpt.monitor.probes.early_end import EarlyEndProbe, beginnings
-    from cpt.stages.corpus_problems import max_positions
+    from cpt.stages.corpus_problems import window_for
 
     if monitor.early_end is None:
         return []
@@ -40,7 +40,7 @@ def early_end_probe(monitor: Monitor, probed: Probed, progress: Progress) -> lis
         found = beginnings(
             load_tokenizer(probed.folder),
             (texts[index] for index in order),
-            min(monitor.window, max_positions(probed.folder) or monitor.window),
+            window_for(probed.folder, monitor.window),
             read_index(probed.corpus).start_token,
             monitor.early_end_tokens,
         )

@@ -244,9 +244,9 @@ def measured(texts: Sequence[str], seed: int, monitor: Monitor, model: Path, cor
 
 
 def _window(monitor: Monitor, model: Path) -> int:
-    from cpt.stages.corpus_problems import max_positions
+    from cpt.stages.corpus_problems import window_for
 
-    return min(monitor.window, max_positions(model) or monitor.window)
+    return window_for(model, monitor.window)
 
 
 def _say_if_few(name: str, documents: int, progress: Progress) -> None:

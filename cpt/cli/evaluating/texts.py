@@ -179,7 +179,7 @@ def _readers(folders: Mapping[str, Path], asked: Asked, view: Shown) -> tuple[li
     from cpt.corpus.tokens import special_token
     from cpt.model_folder.tokenizer import load_tokenizer
     from cpt.monitor.shared_windows import Reader
-    from cpt.stages.corpus_problems import max_positions
+    from cpt.stages.corpus_problems import window_for
 
     tokenizers: dict[str, Tokenizer] = {}
     readers: list[Reader] = []
@@ -187,7 +187,7 @@ def _readers(folders: Mapping[str, Path], asked: Asked, view: Shown) -> tuple[li
     for model, folder in folders.items():
         tokenizer, start = load_tokenizer(folder), special_token(folder, asked.start_token, "bos")
         tokenizer = tokenizers.setdefault(tokenizer.to_str(), tokenizer)
-        window = min(asked.window, max_positions(folder) or asked.window)
+        window = window_for(folder, asked.window)
         if window < asked.window:
             view.message(f"{folder}: reads {window:,} tokens at once, fewer than --window {asked.window:,}")
         overlap = window // 4 if asked.overlap is None else asked.overlap
