@@ -27,8 +27,17 @@ def write(name: str, figures: dict[str, Any]) -> Path:
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(_named(record), indent=2) + "\n", encoding="utf-8")
     return path
+
+
+def _named(data: Any) -> Any:
+    """Return plain data with the last part alone of every absolute path in its words."""
+    if isinstance(data, dict):
+        return {_named(key): _named(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_named(value) for value in data]
+    return _without_folder(data) if isinstance(data, str) else data
 
 
 def _without_folder(word: str) -> str:
