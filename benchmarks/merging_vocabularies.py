@@ -246,7 +246,7 @@ def bits(models: Mapping[str, Path], texts: Mapping[str, Path]) -> dict[str, dic
 
 
 def figures(folders: Folders, merged: Path, said: str) -> dict[str, Any]:
-    """What is said of one result, and its rows."""
+    """Describe one result, with its rows."""
     return {"said": said} | (rows(folders, merged) if any(merged.glob("*.safetensors")) else {})
 
 

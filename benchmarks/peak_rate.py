@@ -1,4 +1,4 @@
-"""Which peak of the learning rate suits a model and a run's length: gain in the domain against general text.
+"""Measure which peak of the learning rate suits a model and a run's length: domain gain against general text.
 
     python benchmarks/peak_rate.py peak_rate --domain nursing=FILE.jsonl --domain us_code=FILE.jsonl \\
         --general FILE.jsonl --replay FILE.jsonl --tokens 24_000,96_000 --peaks 1e-4,3e-4,6e-4 --seeds 17

@@ -81,7 +81,7 @@ def _change(reading: Mapping[str, Any]) -> str:
 
 
 def unmet(outcome: str) -> str:
-    """How a stage ended, in words: a verdict on its budgets, or any other outcome as it is."""
+    """Return how a stage ended, in words: a verdict on its budgets, or any other outcome as it is."""
     words = {"broken": "a budget is broken", "not shown": "a budget is not shown to be held"}
     return words.get(outcome, outcome)
 

@@ -50,7 +50,7 @@ class Shown:
         self._console.print(Text(text, style="dim"), soft_wrap=True)
 
     def update(self, done: int, total: int | None, unit: str) -> None:
-        """How far something is, and the time left; None where nobody knows how much there is."""
+        """Return the progress and the time left; None where the total is not known."""
         self._gauge.update(Advanced("", done, total or 0, unit))
         if self._console.is_terminal:
             self._bar.update(self._task, completed=done, total=total, description=unit, visible=done != total)

@@ -300,7 +300,7 @@ class _Case:
 
     @property
     def _over(self) -> bool:
-        """Whether the run has ended, so that the last word is spoken."""
+        """Return True if the run has ended and the verdict is final."""
         return self.progress >= 1
 
     @property

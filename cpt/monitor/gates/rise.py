@@ -1,4 +1,4 @@
-"""How much worse a reading is than the first one, its bounds, and how this is said."""
+"""Compute how much worse a reading is than the first one, with its bounds, and describe it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ITEMS: Mapping[Kind, str] = {
 
 @dataclass(frozen=True)
 class Rise:
-    """How much worse a reading is than the first one.
+    """Hold how much worse a reading is than the first one.
 
     Attributes:
         worse: in the probe's unit, or in shares of right answers.

@@ -49,7 +49,7 @@ class Probe(Protocol):
 
     @property
     def divisible(self) -> bool:
-        """Whether a part of its sample can be read, with less work."""
+        """Return True if a part of the sample can be read, with less work."""
 
     @property
     def relative(self) -> bool:
