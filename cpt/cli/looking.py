@@ -25,6 +25,8 @@ from cpt.recipe.journal import runs as all_runs
 from cpt.recipe.reported import finished
 from cpt.recipe.store import Record
 from cpt.recipe.suggest import did_you_mean
+from cpt.report.findings import ended_finding
+from cpt.report.schema import Ended
 
 
 def ls(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
@@ -147,6 +149,9 @@ def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
     """A report's verdict and main figures in a few lines, and where its page is."""
     if data.get("verdict"):
         console.print(Text(data["verdict"], style="bold"), soft_wrap=True)
+    ended = (data.get("training") or {}).get("ended")
+    if ended:
+        console.print(Text(ended_finding(Ended.model_validate(ended)), style="yellow"), soft_wrap=True)
     table = rows("bits per byte", "before#", "after#", "change#", "dip#")
     for name, probe in data.get("probes", {}).items():
         before, after = probe.get("before"), probe.get("after")

@@ -123,7 +123,8 @@ def graded(
         if name not in tasks:
             raise StageFailed(
                 f"the task {name} cannot be probed: {failed[name]}",
-                hint="Name the folder of its data, `monitor.data`, or leave the task out.",
+                hint="Name the folder of its data (`data` of the monitor or of the search, `--data` on the "
+                "command line), or leave the task out.",
             )
         task = tasks[name]
         task.set_fewshot_seed(SEED)

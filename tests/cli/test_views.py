@@ -239,6 +239,15 @@ def test_a_change_without_an_interval_is_said_to_have_none() -> None:
     assert "-0.3000, no interval" in general
 
 
+def test_a_summary_tells_that_a_gate_ended_the_training() -> None:
+    console = Console(width=120, file=io.StringIO())
+    ended = {"step": 8, "result_step": 4, "action": "stop", "why": "general rose by 0.05"}
+    print_summary(console, {"training": {"ended": ended}}, Path("report.html"))
+    line = console.file.getvalue().splitlines()[0]
+    assert line.startswith("Training was ended early, at step 8: general rose by 0.05.")
+    assert "the model of step 4" in line
+
+
 def test_ends_in_mid_sentence_are_shown_with_their_multiple_of_the_start() -> None:
     row = {"probe": "early-end", "kind": "early-end", "unit": "probability"}
     rows = [row | {"value": 6e-6, "rise": 4e-6}, row | {"value": 2e-6, "rise": 2e-6}]

@@ -101,6 +101,8 @@ def test_a_text_without_a_number() -> None:
         ("First 10 / 2 = 5, then 5 x 13.08 = 65.4", 65.4),
         ("Let me see.\nThe answer is: $1,577.00 million.", 1577.0),
         ("The change was (12.6) million", -12.6),
+        ("65.4% (rounded to 1 decimal)", 65.4),
+        ("(about 65.4)", 65.4),  # nothing but the remark
         ("It fell by -0.5 % against 2018", -0.5),
         ("\n\nIn 2018", 2018.0),  # there is no other number
         ("In 2018 there were 2,018.0 of them", 2018.0),

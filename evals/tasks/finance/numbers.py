@@ -13,6 +13,7 @@ _NUMBER = re.compile(
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 _STATES = re.compile(r"\banswer is\b|=", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]{2,}|=")
+_REMARK = re.compile(r"\([^\W\d_][^()]*\)")
 _EXACT = 5
 """Decimals to which a number without a point is compared."""
 _TOLERANCE = 0.01
@@ -39,14 +40,15 @@ def stated_number(text: str, question: str = "") -> Number | None:
 
     The last number after the last "answer is" or "=", up to the end of that line; without such words the last
     number of the first line, as where this line has no words at all ("$1,577"). Years that the question names
-    ("In 2018 it was 65.4%") do not count, unless there is no other number.
+    ("In 2018 it was 65.4%") do not count, unless there is no other number. Nor do those of a remark in brackets
+    ("65.4% (rounded to 1 decimal)").
     """
     years = {float(year) for year in _YEAR.findall(question)}
     lines = [line for line in text.split("\n") if line.strip()]
     first = lines[0] if lines else ""
     stated = [_STATES.split(line)[-1] for line in lines if _STATES.search(line)]
     for place in (first if not _WORD.search(first) else "", *reversed(stated), first):
-        found = numbers(place)
+        found = numbers(_REMARK.sub(" ", place)) or numbers(place)
         told = [number for number in found if number.decimals is not None or abs(number.value) not in years]
         if found:
             return (told or found)[-1]
