@@ -40,8 +40,8 @@ def stated_number(text: str, question: str = "") -> Number | None:
 
     The last number after the last "answer is" or "=", up to the end of that line; without such words the last
     number of the first line, as where this line has no words at all ("$1,577"). Years that the question names
-    ("In 2018 it was 65.4%") do not count, unless there is no other number. Nor do those of a remark in brackets
-    ("65.4% (rounded to 1 decimal)").
+    ("In 2018 it was 65.4%") do not count, unless there is no other number. Nor do those of a remark
+    in brackets ("65.4% (rounded to 1 decimal)").
     """
     years = {float(year) for year in _YEAR.findall(question)}
     lines = [line for line in text.split("\n") if line.strip()]
