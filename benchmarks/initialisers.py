@@ -9,6 +9,7 @@ records its figures and its picture. CLP by its paper's rule: `--method clp:top_
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -23,8 +24,10 @@ def main() -> None:
     name, *arguments = sys.argv[1:]
     output = Path(tempfile.gettempdir()) / f"cpt-{name}"
     command = [sys.executable, "-m", "cpt", "tokenizer", "compare", MODEL, *arguments, "--out", str(output)]
-    if not (output / "comparison.json").is_file():
+    asked = output.with_suffix(".txt")
+    if not (output / "comparison.json").is_file() or asked.read_text(encoding="utf-8") != shlex.join(command):
         subprocess.run(command, check=True)
+        asked.write_text(shlex.join(command), encoding="utf-8")
     figures = json.loads((output / "comparison.json").read_text(encoding="utf-8"))
     file = record.write(name, figures)
     file.with_suffix(".svg").write_bytes((output / "comparison.svg").read_bytes())

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +30,30 @@ BUSY = "while True: pass"
 
 @contextmanager
 def beside(command: list[str] | None) -> Iterator[None]:
-    """Run another process meanwhile."""
-    other = subprocess.Popen(command) if command else None
+    """Run another process meanwhile, and make sure that it lasts."""
+    if command is None:
+        yield
+        return
+    other = subprocess.Popen(command, start_new_session=True)
     try:
         yield
+        if other.poll() is not None:
+            raise SystemExit(f"{shlex.join(command)} ended before the run")
     finally:
-        if other:
-            other.kill()
-            other.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(other.pid, signal.SIGKILL)
+        other.wait()
 
 
 def measure(runs: Path, other: list[str] | None) -> dict[str, Any]:
-    """Run the recipe beside another process, if it was not run already, and return its figures."""
+    """Run the recipe from its start beside another process and return its figures."""
+    if runs.exists():
+        raise SystemExit(f"{runs} exists: what was begun otherwise would be taken for this run")
     command = [sys.executable, "-m", "cpt", "run", str(RECIPE), "--runs", str(runs)]
     with beside(other):
         done = subprocess.run(command)
+    if done.returncode not in (0, 3, 4):  # 3 and 4: a budget is broken, or not shown to be held
+        raise SystemExit(done.returncode)
     run = runs / "quickstart"
     scores = json.loads(found(run, "evaluate", "scores/scores.json"))
     summary = json.loads(found(run, "pretrain", "training/summary.json"))
@@ -74,9 +85,7 @@ def found(run: Path, stage: str, file: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument(
-        "--runs", type=Path, required=True, help="folder for both runs; finished ones are read"
-    )
+    parser.add_argument("--runs", type=Path, required=True, help="folder for both runs, new")
     parser.add_argument("--beside", default=f"{sys.executable} -c '{BUSY}'", help="what keeps a core busy")
     options = parser.parse_args()
     others = {"idle": None, "busy": shlex.split(options.beside)}

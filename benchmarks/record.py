@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,7 +20,7 @@ _LIBRARIES = ("torch", "transformers", "accelerate", "mergekit", "lm-eval", "cpt
 def write(name: str, figures: dict[str, Any]) -> Path:
     """Write the figures of one benchmark and return the file."""
     record = {
-        "command": " ".join(["python", *map(_without_folder, sys.argv)]),
+        "command": shlex.join(["python", *map(_without_folder, sys.argv)]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},
@@ -34,7 +35,9 @@ def write(name: str, figures: dict[str, Any]) -> Path:
 def _named(data: Any) -> Any:
     """Return plain data with the last part alone of every absolute path in its words."""
     if isinstance(data, dict):
-        return {_named(key): _named(value) for key, value in data.items()}
+        named = [_named(key) for key in data]
+        keys = named if len(set(named)) == len(named) else list(data)
+        return {key: _named(value) for key, value in zip(keys, data.values(), strict=True)}
     if isinstance(data, list | tuple):
         return [_named(value) for value in data]
     return _without_folder(data) if isinstance(data, str) else data
@@ -42,7 +45,7 @@ def _named(data: Any) -> Any:
 
 def _without_folder(word: str) -> str:
     """Return a word of the command line with the last part alone of every absolute path in it."""
-    return re.sub(r"(?<![^\s,='\"])/[^\s,='\"]*/([^\s,='\"/]+)", r"\1", word)
+    return re.sub(r"(?<![^\s,='\"])/(?!\d)[^\s,='\"]*/([^\s,='\"/]+)", r"\1", word)
 
 
 def _processor() -> str:

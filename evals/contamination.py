@@ -108,7 +108,7 @@ def contaminated(
 
 
 def read_contamination(file: Path) -> Contamination:
-    """What `cpt eval contamination` has kept; a folder stands for the file in it.
+    """Read the result of `cpt eval contamination`; a folder stands for the file in it.
 
     Raises:
         UsageError: it is not there, or damaged.

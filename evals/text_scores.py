@@ -31,7 +31,7 @@ _CHARACTERS_AT_ONCE = 1 << 21
 
 @dataclass(frozen=True)
 class TextScores:
-    """What a model makes of one source's documents, in their order.
+    """Hold the scores of one source's documents under one model, in their order.
 
     Attributes:
         ids: [documents] where each comes from.

@@ -14,8 +14,8 @@ class Document:
 
     Attributes:
         id: Where it comes from: a file and line, a term, a key.
-        ended: Whether the text ends by itself. One that was cut off gets no end token: it would teach the
-            model to stop in mid-sentence.
+        ended: True if an end token follows. Cut samples and excerpts have none: it would teach the model to
+            stop early.
     """
 
     id: str

@@ -18,7 +18,7 @@ class SplitCounts(BaseModel):
     """One split of one source.
 
     tokens: with start and end tokens. pieces: documents, and parts of documents longer than a sequence.
-    sequences: packed rows, of a training split only. cut: documents that were cut off, without end token.
+    sequences: packed rows, of a training split only. cut: cut samples and excerpts, without end token.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -100,7 +100,7 @@ class DocumentTokenizer:
     def pieces(self, documents: Iterable[Document]) -> Iterator[list[np.ndarray]]:
         """Yield each document's pieces, uint32 (tokens,) each, in order; tokenised in batches.
 
-        A document that was cut off has no end token.
+        Cut samples and excerpts have no end token.
         """
         for batch in _batches(documents):
             texts = [document.text for document in batch]

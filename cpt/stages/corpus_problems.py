@@ -12,11 +12,20 @@ from cpt.references import parse
 from cpt.references.syntax import HubFile, HubModel, LocalPath, WheelFile
 from cpt.stages.corpus_config import CorpusConfig, Source
 
+_ONLY_SCORED = ("general.", "select.by.reference.", "texts.")
+"""Keys of sources, in a corpus stage or a monitor, that no model is trained on."""
+
 
 def source_problem(key: str, source: Source) -> Problem | None:
-    """What is wrong with a source as far as its reference tells."""
+    """Return what is wrong with a source, as far as its settings and its reference tell."""
     from cpt.corpus.readers import format_of
 
+    if not source.complete and key.startswith(_ONLY_SCORED):
+        return Problem(
+            "complete: false changes nothing in text that is not trained on",
+            key=f"{key}.complete",
+            hint="Leave it out: only training text gets end tokens.",
+        )
     try:
         place = parse(source.path).place
     except RecipeError:
@@ -84,7 +93,7 @@ def _special_choices(config: CorpusConfig) -> list[tuple[str, str | None, Litera
 
 
 def max_positions(model: Path) -> int | None:
-    """Positions of a model by its config.json; None if it says nothing (or has relative positions)."""
+    """Return a model's positions by its config.json; None if it names none (or has relative positions)."""
     facts = json.loads((model / "config.json").read_text(encoding="utf-8"))
     text = facts.get("text_config") or facts
     most = text.get("max_position_embeddings") or text.get("n_positions")
@@ -92,5 +101,5 @@ def max_positions(model: Path) -> int | None:
 
 
 def window_for(model: Path, wanted: int) -> int:
-    """Return the most tokens that a model reads at once, where so many are wanted."""
+    """Return the number of tokens to read at once: `wanted`, or the model's positions if these are fewer."""
     return min(wanted, max_positions(model) or wanted)

@@ -103,6 +103,7 @@ def test_a_text_without_a_number() -> None:
         ("The change was (12.6) million", -12.6),
         ("65.4% (rounded to 1 decimal)", 65.4),
         ("(about 65.4)", 65.4),  # nothing but the remark
+        ("In 2018 (revenue of 65.4 million)", 65.4),  # nothing but the remark and a year of the question
         ("It fell by -0.5 % against 2018", -0.5),
         ("\n\nIn 2018", 2018.0),  # there is no other number
         ("In 2018 there were 2,018.0 of them", 2018.0),

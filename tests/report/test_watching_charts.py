@@ -147,6 +147,13 @@ def test_ends_in_mid_sentence_are_drawn_from_the_base_on(full: Facts) -> None:
     assert f"From 5.0e{MINUS}6 to 1.2e{MINUS}5" in svg
     assert charts.early_end(full.watched.early_end[:1]) is None
     assert charts.early_end([]) is None
+    narrow = [
+        point.model_copy(update={"value": value})
+        for point, value in zip(full.watched.early_end, (5.15e-6, 6e-6, 7.27e-6), strict=False)
+    ]
+    drawn = charts.early_end(narrow)
+    assert drawn is not None
+    assert sum(f"e{MINUS}6" in word for word in words(drawn)) >= 2  # ticks, within one power of ten too
 
 
 def test_norms_of_new_tokens_by_side(full: Facts) -> None:

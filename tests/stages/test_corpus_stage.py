@@ -172,13 +172,27 @@ def test_excerpts_get_no_end_token_and_whole_texts_do(base: Artifact, tmp_path: 
     whole = write(tmp_path / "whole.jsonl", *(f"text {number}" for number in range(60)))
     corpus, _, _ = run(base, tmp_path, domain=[{**excerpts, "complete": False}, whole])
     ended = {
-        document.text.split()[0]: document.ended for document in read_documents(corpus, "domain", "train")
+        (document.text.split()[0], document.ended) for document in read_documents(corpus, "domain", "train")
     }
-    assert ended == {"excerpt": False, "text": True}
+    assert ended == {("excerpt", False), ("text", True)}
     row = open_source(corpus, "domain").sequence(0)
     ends = [piece[-1] == 1 for piece in np.split(row.tokens, np.cumsum(row.piece_lengths)[:-1])]
     assert any(ends)
     assert not all(ends)
+
+
+@pytest.mark.parametrize("where", ["general", "select"])
+def test_excerpts_that_are_only_scored_are_refused_as_such(
+    base: Artifact, domain: dict[str, str], where: str
+) -> None:
+    excerpts = {**domain, "complete": False}
+    select = {"tokens": 90, "by": {"kind": "n-gram", "reference": [excerpts]}}
+    config = CorpusConfig(
+        domain=[domain], **({"general": [excerpts]} if where == "general" else {"select": select})
+    )
+    [problem] = STAGE.check(config, {})
+    assert problem.key == ("general.0.complete" if where == "general" else "select.by.reference.0.complete")
+    assert "changes nothing" in problem.message
 
 
 def test_format_and_text_field(base: Artifact, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What evaluations read: the hub or not, files in any format of the corpus stage, a run's corpus."""
+"""Open the inputs of evaluations: the hub or local files, texts in any format, a run's corpus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cpt eval text`: bits per byte of texts, by source and by document."""
+"""Compute bits per byte of texts, by source and by document (`cpt eval text`)."""
 
 from __future__ import annotations
 
@@ -297,7 +297,7 @@ def _interval(each: Mapping[str, Any]) -> str:
 
 
 def _remarks(each: Mapping[str, Any]) -> Iterator[str]:
-    """What a reader of the figure must know."""
+    """Yield remarks that a reader of the figure needs."""
     unscored = each["documents"] - each["documents_scored"]
     if unscored:
         yield f"{unscored:,} documents are too short to score"

@@ -17,8 +17,11 @@ HALF = 0.5
 
 
 class GateConfig(BaseModel):
-    """What every gate has. At the end of the run a budget that is broken gives exit code 3, one that is not
-    shown to be held gives exit code 4; the result is kept."""
+    """Bound one probe, and name what is done when the bound is exceeded.
+
+    At the end of the run a broken budget gives exit code 3, one that is not shown to be held gives exit
+    code 4. The result is kept.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

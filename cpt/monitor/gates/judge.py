@@ -1,4 +1,4 @@
-"""Whether budgets hold, told from noise: pure functions of a run's readings.
+"""Judge budgets by a run's readings and their noise, in pure functions.
 
 While a run goes on, a budget is *at risk* or *broken* only when that is shown whatever the number of looks
 (`cpt.monitor.noise`): an action needs a reason. At its end the burden of proof turns round. A budget is

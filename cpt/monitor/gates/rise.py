@@ -20,7 +20,7 @@ _ITEMS: Mapping[Kind, str] = {
     "drift": "sample",
     "early-end": "document",
 }
-"""What a probe of each kind reads, one by one."""
+"""Names of the items that a probe of each kind reads."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from cpt.report.charts.labels import Labels, Placement
 from cpt.report.schema import BAND, CurvePoint, Gate, NewTokens, SourceTokens
@@ -59,6 +59,8 @@ def early_end(curve: Sequence[CurvePoint]) -> str | None:
         axes.plot(tokens, values, color=colour("other"))
         axes.axhline(values[0], color=colour("muted"), linewidth=1.25, dashes=(4, 3))
         axes.set_yscale("log")
+        # within one power of ten the default has no tick at all
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: small(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.margins(y=0.15)

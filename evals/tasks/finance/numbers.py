@@ -48,10 +48,13 @@ def stated_number(text: str, question: str = "") -> Number | None:
     first = lines[0] if lines else ""
     stated = [_STATES.split(line)[-1] for line in lines if _STATES.search(line)]
     for place in (first if not _WORD.search(first) else "", *reversed(stated), first):
-        found = numbers(_REMARK.sub(" ", place)) or numbers(place)
-        told = [number for number in found if number.decimals is not None or abs(number.value) not in years]
-        if found:
-            return (told or found)[-1]
+        plain, whole = numbers(_REMARK.sub(" ", place)), numbers(place)
+        for found in (plain, whole):
+            told = [each for each in found if each.decimals is not None or abs(each.value) not in years]
+            if told:
+                return told[-1]
+        if whole:
+            return (plain or whole)[-1]
     return None
 
 
