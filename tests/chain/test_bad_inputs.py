@@ -11,7 +11,10 @@ import pytest
 from tiny import varied_texts, write_jsonl, write_tiny_model
 
 from cpt.cli import main
+from cpt.corpus import read_documents
 from cpt.errors import StageFailed
+from cpt.recipe.store import Store
+from cpt.references import require_read
 
 RECIPE = """\
 name: bad
@@ -204,3 +207,60 @@ def test_a_stage_that_fails_says_so_and_is_not_finished(
     assert "the loss is nan at step 3" in err
     assert "Lower the peak" in err
     assert_nothing_half_written(folder)
+
+
+ONE_SOURCE = """\
+name: bad
+base: model
+stages:
+  - corpus:
+      domain: [{path: domain.jsonl}]
+      SOURCES
+      heldout: 0.2
+      heldout_min: {documents: 1, bytes: 1}
+      sequence_length: 48
+"""
+PLACES = {
+    "domain": ("", "domain.jsonl"),
+    "general": ("general: [{path: other.jsonl}]", "other.jsonl"),
+    "replay": ("replay: [{path: other.jsonl}]", "other.jsonl"),
+    "reference": (
+        "select: {tokens: 20, by: {kind: n-gram, reference: [{path: other.jsonl}]}, min_tokens: 8}",
+        "other.jsonl",
+    ),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_source_that_is_other_text_while_it_is_read_is_not_cached(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    settings, name = PLACES[place]
+    (folder / "recipe.yaml").write_text(ONE_SOURCE.replace("SOURCES", settings))
+    write_jsonl(folder / "other.jsonl", varied_texts(30, "other "))
+    right = (folder / name).read_bytes()
+    begin = Store.begin
+
+    def swapped(*arguments: object) -> None:
+        begin(*arguments)  # type: ignore[arg-type]
+        write_jsonl(folder / name, varied_texts(50, "wrong "))
+
+    def put_back(reference: str, *arguments: object) -> None:
+        if reference.endswith(name):
+            (folder / name).write_bytes(right)
+        require_read(reference, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "begin", swapped)
+    monkeypatch.setattr("cpt.stages.corpus_sources.require_read", put_back)
+    code, err = run(capsys)
+    assert (code, f"{name} changed while it was read" in err) == (1, True), err
+    assert "Traceback" not in err
+    assert not list((folder / "runs" / "bad").glob("corpus-*/artifact.json"))
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CPT_CACHE", str(folder / "cache"))
+    code, err = run(capsys)
+    assert code == 0, err
+    [made] = (folder / "runs" / "bad").glob("corpus-*")
+    texts = [document.text for document in read_documents(made / "corpus", "domain", "train")]
+    assert not any(text.startswith("wrong") for text in texts)

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from cpt.corpus.documents import Document, Item, Removed, data_error
-from cpt.corpus.readers.streams import decode, open_bytes
+from cpt.corpus.readers.streams import ReadFiles, decode, open_bytes, read_lines
 from cpt.errors import Problem
 
 
-def read_obo(path: Path) -> Iterator[Item]:
+def read_obo(path: Path, files: ReadFiles | None = None) -> Iterator[Item]:
     """Yield every term as prose: its name, definition, comment and synonyms.
 
     Terms without a definition, and obsolete ones, are yielded as removed. Relations between terms
     (typedefs) are not documents.
+
+    Args:
+        files: Receives the file's hash.
 
     Raises:
         DataError: Not OBO syntax, or not UTF-8; says where.
@@ -24,7 +27,7 @@ def read_obo(path: Path) -> Iterator[Item]:
     import fastobo
 
     try:
-        with open_bytes(path) as stream:
+        with open_bytes(path, files) as stream:
             for frame in fastobo.iter(stream, threads=1):
                 if isinstance(frame, fastobo.term.TermFrame):
                     yield _item(frame)
@@ -63,7 +66,7 @@ def _item(frame: Any) -> Item:
 def _utf8_error(path: Path) -> Exception | None:
     """Where a file is not UTF-8: the parser only says that it is not."""
     with open_bytes(path) as stream:
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(read_lines(stream, path), start=1):
             decoded = decode(line, path, number)
             if isinstance(decoded, Problem):
                 return data_error([decoded])
