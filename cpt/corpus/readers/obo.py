@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt.corpus.documents import Document, Item, Removed, data_error
+from cpt.corpus.readers.names import shown
 from cpt.corpus.readers.streams import ReadFiles, decode, open_bytes, read_lines
 from cpt.errors import Problem
 
@@ -32,10 +33,16 @@ def read_obo(path: Path, files: ReadFiles | None = None) -> Iterator[Item]:
                 if isinstance(frame, fastobo.term.TermFrame):
                     yield _item(frame)
     except SyntaxError as error:
-        problem = Problem(f"not OBO: {error.msg}", file=str(path), line=error.lineno)
+        problem = Problem(f"not OBO: {shown(str(error.msg))}", file=str(path), line=error.lineno)
         raise data_error([problem]) from error
     except OSError as error:
         raise _utf8_error(path) or error from error
+    except BaseException as error:
+        # Of a binary beginning the parser says TypeError, and it panics at some lines (fastobo 0.14).
+        if not isinstance(error, TypeError) and type(error).__name__ != "PanicException":
+            raise
+        problem = Problem("not OBO: the parser cannot read it", file=str(path))
+        raise _utf8_error(path) or data_error([problem]) from error
 
 
 def _item(frame: Any) -> Item:
