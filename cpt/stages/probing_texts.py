@@ -235,13 +235,13 @@ def measured(texts: Sequence[str], seed: int, monitor: Monitor, model: Path, cor
     import numpy as np
 
     from cpt.corpus import read_index
+    from cpt.model_folder.encoding import token_ids
     from cpt.model_folder.tokenizer import load_tokenizer
 
     some = [texts[index] for index in np.random.default_rng(seed).permutation(len(texts))[:_MEASURED]]
     counted_in = former_tokenizer(corpus) or model
     tokenizer, lead = load_tokenizer(counted_in), read_index(corpus).start_token is not None
-    encodings = tokenizer.encode_batch_fast(some, add_special_tokens=False)
-    lengths = np.asarray([len(encoding) + lead for encoding in encodings] or [1])
+    lengths = np.asarray([len(ids) + lead for ids in token_ids(tokenizer, some)] or [1])
     first = np.minimum(lengths, _window(monitor, model))
     return Measure(len(texts), float(first.mean()), round(lengths.mean() * len(texts)))
 

@@ -9,10 +9,8 @@ from typing import Any
 from cpt.corpus.documents import Document, Item, Removed
 from cpt.corpus.readers.names import listed, nearest, quoted, shown
 from cpt.corpus.readers.streams import ReadFiles, open_seekable
+from cpt.corpus.store import batches
 from cpt.errors import DataError
-
-_ROWS_AT_ONCE = 1024
-_BYTES_AT_ONCE = 8 << 20
 
 
 def read_parquet(path: Path, name: str, text_field: str, files: ReadFiles | None = None) -> Iterator[Item]:
@@ -45,15 +43,6 @@ def read_parquet(path: Path, name: str, text_field: str, files: ReadFiles | None
             f"{path}: not a Parquet file that can be read{after}: {error}",
             hint="It may be cut off or of another format: get it again, or set format.",
         ) from error
-
-
-def batches(file: Any, columns: list[str]) -> Iterator[Any]:
-    """Yield the record batches of a Parquet file, of fewer rows where rows are long, so of bounded size."""
-    for group in range(file.num_row_groups):
-        facts = file.metadata.row_group(group)
-        most = facts.num_rows * _BYTES_AT_ONCE // max(facts.total_byte_size, 1)
-        rows = min(max(most, 1), _ROWS_AT_ONCE)
-        yield from file.iter_batches(rows, row_groups=[group], columns=columns)
 
 
 def _check_column(schema: Any, path: Path, text_field: str) -> None:
