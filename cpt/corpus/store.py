@@ -38,7 +38,11 @@ class DocumentWriter:
 
         path.parent.mkdir(parents=True, exist_ok=True)
         self._schema = pa.schema([("id", pa.string()), ("text", pa.string()), ("ended", pa.bool_())])
-        self._writer: Any = pq.ParquetWriter(path, self._schema, compression="zstd")
+        # No dictionary and no least and greatest text: texts differ, and a long one would be copied for each.
+        beside = ["id", "ended"]
+        self._writer: Any = pq.ParquetWriter(
+            path, self._schema, compression="zstd", use_dictionary=beside, write_statistics=beside
+        )
         self._rows: list[Document] = []
         self._size = 0
 

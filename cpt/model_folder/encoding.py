@@ -85,8 +85,8 @@ def _ids(tokenizer: Tokenizer, text: str) -> np.ndarray:
 
 def _uncut(text: str, begin: int) -> DataError:
     return DataError(
-        f"more than {_LARGEST:,} characters in a row have no place at which they can be cut for the tokenizer: "
-        f"{text[begin : begin + 40]!r}...",
+        f"more than {_LARGEST:,} characters in a row have no place at which they can be cut for the "
+        f"tokenizer: {text[begin : begin + 40]!r}...",
         hint="Take this stretch out, or give it spaces or line breaks.",
     )
 
@@ -127,7 +127,7 @@ class _Joint:
         return None
 
     def fits(self, ids: np.ndarray, used: np.ndarray) -> bool:
-        """Return True if the ids of the whole window end as the joint has it, and begin as the last one had."""
+        """Return True if a window's ids end as the joint has it, and begin as the joint before has it."""
         return np.array_equal(ids[-len(self.tail) :], self.tail) and np.array_equal(ids[: len(used)], used)
 
 

@@ -19,8 +19,9 @@ GPT4 = (
 )
 PLAIN = "the heart of the matter is a fever and a night's kidneys don't ache"
 SCRIPTS = (
-    "na\u00efve e\u0301te\u0301 \u1e9b\u0323 \u212b A\u030a \uac00 \u1112\u1161\u11ab \ufb01n \u00bd x\u0323\u0307 "
-    "\u65e5\u672c\u8a9e\u306e\u6587\u7ae0\u3002 \u4f60\u597d\uff0c\u4e16\u754c\u3002 \u0e44\u0e17\u0e22 "
+    "na\u00efve e\u0301te\u0301 \u1e9b\u0323 \u212b A\u030a \uac00 \u1112\u1161\u11ab \ufb01n \u00bd "
+    "x\u0323\u0307 \u65e5\u672c\u8a9e\u306e\u6587\u7ae0\u3002 \u4f60\u597d\uff0c\u4e16\u754c\u3002 "
+    "\u0e44\u0e17\u0e22 "
     "\u041c\u043e\u0441\u043a\u0432\u0430 12345 3.14159 0x1F600 \U0001f600 "
     "\U0001f468\u200d\U0001f469\u200d\U0001f467 \u2581\u2581 <s> </s> [UNK] &amp; (e.g.)"
 )
