@@ -67,7 +67,7 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, remembered in the cache as long as the file does not change.
 
     Raises:
-        ReferenceUnavailable: It is no regular file.
+        SourceError: It is no regular file.
         OSError: It cannot be read.
     """
     with open_file(path) as file:

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from cpt.errors import ReferenceUnavailable
+from cpt.errors import SourceError
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -25,16 +25,16 @@ def special_kind(path: Path) -> str | None:
     return _kind(path.stat().st_mode)
 
 
-def refusal(path: Path, kind: str) -> ReferenceUnavailable:
+def refusal(path: Path, kind: str) -> SourceError:
     """Return the error for a path that is neither a file nor a folder."""
-    return ReferenceUnavailable(f"{path} is {kind}, not a file or folder", hint=_HINT)
+    return SourceError(f"{path} is {kind}, not a file or folder", hint=_HINT)
 
 
 def open_file(path: Path) -> io.FileIO:
     """Open a regular file for unbuffered reading; anything else is refused before it is opened.
 
     Raises:
-        ReferenceUnavailable: It is a device, a pipe or a socket.
+        SourceError: It is a device, a pipe or a socket.
         OSError: It does not exist, is a folder, or cannot be read.
     """
     kind = special_kind(path)

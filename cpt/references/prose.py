@@ -7,7 +7,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from cpt.errors import DataError, ReferenceUnavailable
+from cpt.errors import DataError, ReferenceUnavailable, SourceError
 from cpt.references.syntax import PythonModule, parse
 
 
@@ -54,10 +54,10 @@ def prose_of(source: bytes, path: Path) -> Iterator[tuple[str, str]]:
     try:
         module = ast.parse(source, filename=str(path))
     except (RecursionError, MemoryError) as error:  # the parser has no other word for deep nesting
-        raise DataError(f"{path}: not Python source that can be read: it is nested too deeply") from error
+        raise SourceError(f"{path}: not Python source that can be read: it is nested too deeply") from error
     except (SyntaxError, ValueError) as error:
         line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-        raise DataError(f"{path}{line}: not Python source: {error.args[0]}") from error
+        raise SourceError(f"{path}{line}: not Python source: {error.args[0]}") from error
     values = list(_assignments(module))
     mappings = [strings for _, value in values if (strings := _dictionary(value))]
     plain = [(name, text) for name, value in values if (text := _string(value))]

@@ -170,6 +170,8 @@ def _existing(place: PythonModule | LocalPath) -> Path:
     if isinstance(place, PythonModule):
         return module_source(place)
     problem = _missing(place.path)
+    if problem is not None and exists(place.path) and (kind := special_kind(place.path)) is not None:
+        raise refusal(place.path, kind)
     if problem is not None:
         raise ReferenceUnavailable(problem.message, hint=problem.hint)
     return place.path

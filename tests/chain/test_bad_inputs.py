@@ -67,6 +67,11 @@ def pickled_model(folder: Path) -> None:
     (folder / "model" / "model.safetensors").rename(folder / "model" / "pytorch_model.bin")
 
 
+def pipe(folder: Path) -> None:
+    (folder / "domain.jsonl").unlink()
+    os.mkfifo(folder / "domain.jsonl")
+
+
 GOOD = b'{"text": "one document"}\n'
 CASES: dict[str, tuple[Callable[[Path], None], int, str]] = {
     "unknown key": (edit("sequence_length", "sequence_lenght"), 2, "Did you mean `sequence_length`"),
@@ -91,10 +96,12 @@ CASES: dict[str, tuple[Callable[[Path], None], int, str]] = {
     "more tokens than the corpus has": (edit("tokens: 500", "tokens: 900_000"), 2, "epochs:"),
     "floor above peak": (edit("tokens: 500", "schedule: {peak: 1e-6}, tokens: 500"), 2, "above peak"),
     "empty corpus": (data(b""), 1, "domain: no documents"),
-    "not UTF-8": (data(GOOD + b'{"text": "caf\xe9"}\n'), 1, "domain.jsonl:2"),
-    "broken JSON line": (data(GOOD * 2 + b'{"text": "a"\n'), 1, "domain.jsonl:3"),
-    "no text field": (data(GOOD + b'{"body": "a"}\n'), 1, "'text'"),
-    "text is not a text": (data(GOOD + b'{"text": 7}\n'), 1, "domain.jsonl:2"),
+    "not UTF-8": (data(GOOD + b'{"text": "caf\xe9"}\n'), 2, "domain.jsonl:2"),
+    "broken JSON line": (data(GOOD * 2 + b'{"text": "a"\n'), 2, "domain.jsonl:3"),
+    "no text field": (data(GOOD + b'{"body": "a"}\n'), 2, "'text'"),
+    "text is not a text": (data(GOOD + b'{"text": 7}\n'), 2, "domain.jsonl:2"),
+    "a pipe": (pipe, 2, "domain.jsonl is a named pipe, not a file or folder"),
+    "a device": (edit("domain.jsonl", "/dev/zero"), 2, "/dev/zero is a device, not a file or folder"),
     "all documents equal": (data(GOOD * 30), 1, "held"),
     "damaged weights": (break_model, 1, "does not load"),
     "pickled weights": (pickled_model, 1, "safetensors"),

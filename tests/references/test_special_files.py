@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cpt import references
-from cpt.errors import ReferenceUnavailable
+from cpt.errors import SourceError
 from cpt.references.cache import file_sha256
 from cpt.references.files import open_file
 
@@ -47,13 +47,13 @@ def test_it_is_a_problem_of_the_recipe(special: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("door", [references.fingerprint, references.resolve_file, references.resolve_model])
 def test_no_door_opens_it(special: Path, door) -> None:
-    with pytest.raises(ReferenceUnavailable, match=r"is a (named pipe|socket|device), not a file or folder"):
+    with pytest.raises(SourceError, match=r"is a (named pipe|socket|device), not a file or folder"):
         door(str(special))
 
 
 @pytest.mark.parametrize("door", [file_sha256, open_file])
 def test_one_that_takes_a_files_place_is_not_read(special: Path, door) -> None:
-    with pytest.raises(ReferenceUnavailable, match="not a file or folder"):
+    with pytest.raises(SourceError, match="not a file or folder"):
         door(special)
 
 

@@ -12,7 +12,7 @@ from cpt.corpus.readers.obo import read_obo
 from cpt.corpus.readers.parquet import read_parquet
 from cpt.corpus.readers.streams import ReadFiles, open_bytes, read_whole
 from cpt.corpus.readers.text import read_text
-from cpt.errors import DataError
+from cpt.errors import SourceError
 from cpt.references.cache import visible_files
 from cpt.references.prose import prose_of
 
@@ -49,8 +49,7 @@ def read(
         files: Receives the hash of every file that is read to its end, of the bytes that were read.
 
     Raises:
-        DataError: The content is unusable; names the file and the lines.
-        ReferenceUnavailable: It is a device, a pipe or a socket.
+        SourceError: The content is unusable (names the file and the lines), or it is no regular file.
     """
     files = files or ReadFiles()
     if not path.is_dir():
@@ -70,7 +69,7 @@ def read(
 def _known_format(path: Path, format: Format) -> Format:
     found = format_of(path) if format == "auto" else format
     if found is None:
-        raise DataError(
+        raise SourceError(
             f"{path}: its format cannot be told from its name",
             hint="Set format: jsonl, parquet, text, obo or python for this source.",
         )
@@ -93,7 +92,7 @@ def _read_file(path: Path, name: str, format: Format, text_field: str, files: Re
             case _:
                 yield Document(name, read_text(path, files))
     except OSError as error:
-        raise DataError(
+        raise SourceError(
             f"{path}: cannot be read: {error.strerror or error}",
             hint="If it was downloaded or compressed, it may be cut off: get it again.",
         ) from error

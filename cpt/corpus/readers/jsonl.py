@@ -24,7 +24,7 @@ def read_jsonl(path: Path, name: str, text_field: str, files: ReadFiles | None =
         files: Receives the file's hash.
 
     Raises:
-        DataError: Shows the first problems of the file (at most ten), each with its line.
+        SourceError: Shows the first problems of the file (at most ten), each with its line.
         OSError: The compressed stream is damaged or truncated.
     """
     problems: list[Problem] = []

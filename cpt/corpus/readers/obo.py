@@ -22,7 +22,7 @@ def read_obo(path: Path, files: ReadFiles | None = None) -> Iterator[Item]:
         files: Receives the file's hash.
 
     Raises:
-        DataError: Not OBO syntax, or not UTF-8; says where.
+        SourceError: Not OBO syntax, or not UTF-8; says where.
         OSError: The compressed stream is damaged or truncated.
     """
     import fastobo

@@ -10,7 +10,7 @@ from cpt.corpus.documents import Document, Item, Removed
 from cpt.corpus.readers.names import listed, nearest, quoted, shown
 from cpt.corpus.readers.streams import ReadFiles, open_seekable
 from cpt.corpus.store import batches
-from cpt.errors import DataError
+from cpt.errors import SourceError
 
 
 def read_parquet(path: Path, name: str, text_field: str, files: ReadFiles | None = None) -> Iterator[Item]:
@@ -20,7 +20,7 @@ def read_parquet(path: Path, name: str, text_field: str, files: ReadFiles | None
         files: Receives the file's hash.
 
     Raises:
-        DataError: Not Parquet, damaged, without the column, or its column does not hold text.
+        SourceError: Not Parquet, damaged, without the column, or its column does not hold text.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -39,7 +39,7 @@ def read_parquet(path: Path, name: str, text_field: str, files: ReadFiles | None
                     yield Removed(id, "empty") if text is None else Document(id, text)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         after = f" after row {number}" if number else ""
-        raise DataError(
+        raise SourceError(
             f"{path}: not a Parquet file that can be read{after}: {error}",
             hint="It may be cut off or of another format: get it again, or set format.",
         ) from error
@@ -51,12 +51,12 @@ def _check_column(schema: Any, path: Path, text_field: str) -> None:
     texts = [field.name for field in schema if _is_text(pa, field.type)]
     if text_field not in schema.names:
         near = nearest(text_field, schema.names) or texts
-        raise DataError(
+        raise SourceError(
             f"{path}: no column {quoted(text_field)}; its columns are: {listed(schema.names)}",
             hint=f"Set text_field: {shown(near[0])} if that is the text." if near else None,
         )
     if text_field not in texts:
-        raise DataError(
+        raise SourceError(
             f"{path}: column {quoted(text_field)} holds {schema.field(text_field).type}, not text",
             hint=f"Columns of text: {listed(texts)}." if texts else None,
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from cpt.errors import DataError, Problem
+from cpt.errors import Problem, SourceError
 from cpt.references.cache import file_sha256, file_state, opened_sha256, visible_files
 from cpt.references.files import open_file
 from cpt.references.unchanged import changed
@@ -76,7 +76,7 @@ def open_bytes(path: Path, files: ReadFiles | None = None) -> Iterator[io.Buffer
         files: Receives the hash of the file when the reader ends without an error.
 
     Raises:
-        ReferenceUnavailable: It is no regular file.
+        SourceError: It is no regular file.
     """
     import pyarrow as pa
 
@@ -113,13 +113,15 @@ def read_lines(stream: io.BufferedReader, path: Path) -> Iterator[bytes]:
     """Yield the lines of a stream.
 
     Raises:
-        DataError: A line is longer than `MOST_BYTES`.
+        SourceError: A line is longer than `MOST_BYTES`.
     """
     number = 0
     while line := stream.readline(MOST_BYTES + 1):
         number += 1
         if len(line) > MOST_BYTES:
-            raise DataError(f"{path}:{number}: the line is longer than {MOST_BYTES:,} bytes", hint=_TOO_LONG)
+            raise SourceError(
+                f"{path}:{number}: the line is longer than {MOST_BYTES:,} bytes", hint=_TOO_LONG
+            )
         yield line
         del line  # else a long line is held while the next one is read
 
@@ -131,11 +133,11 @@ def read_whole(stream: io.BufferedReader, path: Path) -> bytes:
     """Return all bytes of a stream.
 
     Raises:
-        DataError: They are more than `MOST_BYTES`.
+        SourceError: They are more than `MOST_BYTES`.
     """
     content = stream.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
-        raise DataError(f"{path}: the document is longer than {MOST_BYTES:,} bytes", hint=_TOO_LONG)
+        raise SourceError(f"{path}: the document is longer than {MOST_BYTES:,} bytes", hint=_TOO_LONG)
     return content
 
 

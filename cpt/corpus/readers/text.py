@@ -13,7 +13,7 @@ def read_text(path: Path, files: ReadFiles | None = None) -> str:
     """Text of a UTF-8 file, optionally compressed.
 
     Raises:
-        DataError: Not UTF-8, or too long; says where.
+        SourceError: Not UTF-8, or too long; says where.
         OSError: The compressed stream is damaged or truncated.
     """
     with open_bytes(path, files) as stream:
