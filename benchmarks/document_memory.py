@@ -120,8 +120,8 @@ def main() -> None:
             more = each["peak"] - least["peak"]
             found[f"{form}, {size} MB"] = {**each, "more": more, "multiple": more / (size * 1e6)}
             print(
-                f"{form:9} {size:4} MB: peak {each['peak'] / 1e6:7,.0f} MB, {more / 1e6:7,.0f} MB more than a "
-                f"line of 1 kB: {more / size / 1e6:5.1f} times the document, {each['seconds']:6.1f} s",
+                f"{form:9} {size:4} MB: peak {each['peak'] / 1e6:7,.0f} MB, {more / 1e6:7,.0f} MB more than "
+                f"for 1 kB: {more / size / 1e6:5.1f} times the document, {each['seconds']:6.1f} s",
                 flush=True,
             )
     print(record.write("document_memory", found))

@@ -2,11 +2,11 @@
 
 An encoding takes about a hundred bytes a character. So a long text is cut into windows that overlap. Two
 windows meet where both have the same tokens at the same places in the middle of their overlap, more than a
-thousand characters from either end, at a place over which nothing reaches. That is a place between two words
-of the pre-tokenizer; or, of a BPE, one between two characters that no token of the vocabulary holds side by
-side, so that no merge can join them. Normalisers and pre-tokenizers look at a few characters around a place,
-so what the end of a window changes is over by then. Where it is not (in a run of a thousand digits, in a single
-endless word), the windows differ or no place is free, and the window grows.
+thousand characters from either end, at a place over which nothing reaches. That is a place between two
+words of the pre-tokenizer; or, of a BPE, one between two characters that no token of the vocabulary holds
+side by side, so that no merge can join them. Normalisers and pre-tokenizers look at a few characters around
+a place, so what the end of a window changes is over by then. Where it is not (in a run of a thousand
+digits, in an endless word), the windows differ or no place is free, and the window grows.
 """
 
 from __future__ import annotations
