@@ -168,8 +168,8 @@ class _Places:
         if not isinstance(model, models.BPE) or model.continuing_subword_prefix or model.end_of_word_suffix:
             return False
         before, after = (self._tokenizer.id_to_token(int(token)) for token in tokens.ids[at - 1 : at + 1])
-        if model.unk_token in (before, after):  # its characters are not known, and neighbours may be fused
-            return False
+        if not before or not after or model.unk_token in (before, after):
+            return False  # the characters of an unknown token are not known, and neighbours may be fused
         if self._pairs is None:
             vocabulary = self._tokenizer.get_vocab(with_added_tokens=False)
             self._pairs = {token[i : i + 2] for token in vocabulary for i in range(len(token) - 1)}

@@ -51,6 +51,8 @@ def _item(line: str | Problem, number: int, path: Path, name: str, text_field: s
         return line
     if not line or line.isspace():
         return None
+    if line[-1].isspace():  # white space beyond ASCII
+        line = line.rstrip()
     record = _record(line, text_field)
     text = record if isinstance(record, Problem) else _text(record, text_field)
     if isinstance(text, Problem):
