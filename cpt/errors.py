@@ -79,6 +79,12 @@ class StageFailed(CptError):
     """A stage could not finish."""
 
 
+class SourceError(DataError):
+    """A source of text cannot be read, whatever is tried: names the file, and the line where there is one."""
+
+    exit_code = 2
+
+
 class DiskFull(StageFailed):
     """A checkpoint does not fit on the disk. What was there before is still there.
 

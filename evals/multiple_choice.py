@@ -170,8 +170,9 @@ def _parse(file: Path) -> tuple[list[Item], list[Problem]]:
             continue
         try:
             items.append(_item(json.loads(line)))
-        except ValueError as error:
-            reason = f"not valid JSON: {error}" if isinstance(error, json.JSONDecodeError) else str(error)
+        except (ValueError, RecursionError) as error:
+            is_syntax = isinstance(error, json.JSONDecodeError | RecursionError)
+            reason = f"not valid JSON: {error}" if is_syntax else str(error)
             problems.append(Problem(reason, file=str(file), line=number))
     if not items and not problems:
         problems.append(Problem("holds no items", file=str(file)))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 
 import numpy as np
 from tokenizers import Tokenizer
+
+from cpt.model_folder.encoding import blocks, token_ids
 
 _BATCH = 1024
 _UNSPACED = re.compile(
@@ -40,13 +42,12 @@ def count(tokenizer: Tokenizer, texts: Iterable[str]) -> Counts:
     uses = np.zeros(size, np.int64)
     byte_count = words = characters = unspaced = 0
     for batch in _batches(texts):
-        encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-        ids = chain.from_iterable(encoding.ids for encoding in encodings)
-        uses += np.bincount(np.fromiter(ids, np.int64), minlength=size)
+        uses += np.bincount(np.concatenate(list(token_ids(tokenizer, batch))), minlength=size)
         for text in batch:
-            parts = text.split()
-            words += len(parts)
-            characters += sum(map(len, parts))
+            for part in blocks(text):
+                parts = part.split()
+                words += len(parts)
+                characters += sum(map(len, parts))
             unspaced += len(_UNSPACED.findall(text))
             byte_count += len(text.encode())
     spaced = 2 * unspaced <= characters

@@ -22,6 +22,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from cpt.errors import StageFailed
+from cpt.model_folder.encoding import token_ids
 from cpt.model_folder.tokenizer import FILE
 from tokenizer_tools.renumber import framing_ids, product, without
 from tokenizer_tools.report import ordinary_ids
@@ -78,8 +79,8 @@ def count_tokens(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[int]:
     counts: Counter[int] = Counter()
     remaining = iter(texts)
     while batch := list(islice(remaining, _BATCH)):
-        for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
-            counts.update(encoding.ids)
+        for ids in token_ids(tokenizer, batch):
+            counts.update(ids.tolist())
     return counts
 
 

@@ -58,7 +58,9 @@ def repetition(tokens: np.ndarray) -> float:
     if count < 2:
         return 0.0
     hashed = np.zeros(count, dtype=np.uint64)
-    for offset in range(REPEATED_TOKENS):
-        hashed = hashed * _FACTOR + tokens[offset : offset + count].astype(np.uint64) + np.uint64(1)
+    for offset in range(REPEATED_TOKENS):  # in place: of a long document every copy counts
+        hashed *= _FACTOR
+        hashed += tokens[offset : offset + count].astype(np.uint64)
+        hashed += np.uint64(1)
         hashed ^= hashed >> np.uint64(29)
     return 1 - len(np.unique(hashed)) / count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cpt.errors import DataError, Problem
+from cpt.errors import Problem, SourceError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,6 @@ class Removed:
 Item = Document | Removed
 
 
-def data_error(problems: Iterable[Problem]) -> DataError:
+def data_error(problems: Iterable[Problem]) -> SourceError:
     """One error that shows all problems of an input."""
-    return DataError("\n".join(str(problem) for problem in problems))
+    return SourceError("\n".join(str(problem) for problem in problems))

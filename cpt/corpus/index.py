@@ -50,7 +50,8 @@ class SourceCounts(BaseModel):
         """Count one document that stays."""
         counts = self.splits.setdefault(split, SplitCounts())
         counts.documents += 1
-        counts.bytes += len(document.text.encode())
+        text = document.text
+        counts.bytes += len(text) if text.isascii() else len(text.encode())
         counts.cut += not document.ended
 
 

@@ -10,14 +10,19 @@ from typing import Literal
 from cpt.corpus.documents import Document, Item, Removed
 from cpt.corpus.index import SourceCounts
 from cpt.errors import DataError
+from cpt.model_folder.encoding import blocks
 
 Split = Literal["train", "heldout"]
 
 
 def digest(text: str) -> bytes:
     """16 bytes that are the same for texts that differ only in Unicode form or white space."""
-    normal = " ".join(unicodedata.normalize("NFC", text).split())
-    return hashlib.blake2b(normal.encode(), digest_size=16).digest()
+    hashed, space = hashlib.blake2b(digest_size=16), ""
+    for block in blocks(text):  # a list of all words of a long text is ten times as large as the text
+        if words := unicodedata.normalize("NFC", block).split():
+            hashed.update(f"{space}{' '.join(words)}".encode())
+            space = " "
+    return hashed.digest()
 
 
 def by_hash(fraction: float, seed: int) -> Callable[[bytes], Split]:
@@ -58,7 +63,7 @@ def divide(
             continue
         key = digest(item.text)
         split = rule(key)
-        if not item.text.strip():
+        if not item.text or item.text.isspace():
             counts.remove("empty")
         elif key in seen:
             counts.remove("duplicate")

@@ -38,12 +38,18 @@ class DocumentWriter:
 
         path.parent.mkdir(parents=True, exist_ok=True)
         self._schema = pa.schema([("id", pa.string()), ("text", pa.string()), ("ended", pa.bool_())])
-        self._writer: Any = pq.ParquetWriter(path, self._schema, compression="zstd")
+        # No dictionary and no least and greatest text: texts differ, and a long one would be copied for each.
+        beside = ["id", "ended"]
+        self._writer: Any = pq.ParquetWriter(
+            path, self._schema, compression="zstd", use_dictionary=beside, write_statistics=beside
+        )
         self._rows: list[Document] = []
         self._size = 0
 
     def write(self, document: Document) -> None:
-        """Add one document."""
+        """Add one document; a long one has a row group of its own."""
+        if len(document.text) >= _BYTES_AT_ONCE:
+            self._flush()
         self._rows.append(document)
         self._size += len(document.text)
         if self._size >= _BYTES_AT_ONCE:
@@ -68,6 +74,15 @@ class DocumentWriter:
         self._writer.close()
 
 
+def batches(file: Any, columns: list[str]) -> Iterator[Any]:
+    """Yield the record batches of a Parquet file, of fewer rows where rows are long, so of bounded size."""
+    for group in range(file.num_row_groups):
+        facts = file.metadata.row_group(group)
+        most = facts.num_rows * _BYTES_AT_ONCE // max(facts.total_byte_size, 1)
+        rows = min(max(most, 1), _ROWS_AT_ONCE)
+        yield from file.iter_batches(rows, row_groups=[group], columns=columns)
+
+
 def read_documents(corpus: Path, source: str, split: str) -> Iterator[Document]:
     """Yield the documents of one split of one source, of all its parts, batch by batch.
 
@@ -85,8 +100,10 @@ def read_documents(corpus: Path, source: str, split: str) -> Iterator[Document]:
             with pq.ParquetFile(path) as file:
                 # Corpora of earlier versions have no `ended`: their held-out text is still read.
                 columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
-                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns):
-                    for row in batch.to_pylist():
-                        yield Document(**row)
+                for batch in batches(file, columns):
+                    rows = batch.to_pylist()[::-1]
+                    del batch
+                    while rows:
+                        yield Document(**rows.pop())
         except pa.ArrowException as error:
             raise DataError(f"{path}: damaged: {error}", hint="Run the corpus stage again.") from error

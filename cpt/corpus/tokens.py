@@ -13,6 +13,7 @@ import numpy as np
 from cpt.corpus.documents import Document
 from cpt.corpus.packing import split_document
 from cpt.errors import DataError, Problem, RecipeError
+from cpt.model_folder.encoding import token_ids
 from cpt.model_folder.tokenizer import FILE, load_tokenizer, special_tokens
 
 AUTO = "auto"
@@ -103,10 +104,12 @@ class DocumentTokenizer:
         Cut samples and excerpts have no end token.
         """
         for batch in _batches(documents):
-            texts = [document.text for document in batch]
-            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-            for document, encoding in zip(batch, encodings, strict=True):
-                tokens = np.asarray(encoding.ids, dtype=np.uint32)
+            found = token_ids(self._tokenizer, [document.text for document in batch])
+            for document in batch:
+                try:
+                    tokens = next(found)
+                except DataError as error:
+                    raise DataError(f"document {document.id}: {error.message}", hint=error.hint) from error
                 if not len(tokens):
                     raise DataError(f"document {document.id}: the tokenizer makes no tokens of its text")
                 end = self._end if document.ended else None

@@ -225,6 +225,7 @@ class _Runner:
                 progress=StageProgress(step.name, self._noting(entry, timing)),
                 recipe=self._plan.recipe.data,
                 shared=store.shared_folder,
+                contents={step.references[name]: found for name, found in entry.references.items()},
             )
             try:
                 metrics = run_together(step, self._inputs(entry), context)

@@ -43,6 +43,7 @@ def run_together(step: Step, inputs: dict[str, Artifact], context: Context) -> d
             "work": str(context.work),
             "seed": context.seed,
             "recipe": context.recipe,
+            "contents": dict(context.contents),
         }
     )
     try:
@@ -89,6 +90,7 @@ def _take_part(task: dict[str, Any]) -> None:
         seed=task["seed"],
         progress=Silent(),
         recipe=task["recipe"],
+        contents=task["contents"],
     )
     stage.run(stage.Config.model_validate(task["config"]), inputs, context)
 

@@ -19,6 +19,7 @@ from cpt.references.prose import read_python_prose
 from cpt.references.resolve import check, fingerprint, fingerprints, locate, resolve_file, resolve_model
 from cpt.references.syntax import Reference, parse
 from cpt.references.tokenizer import resolve_tokenizer
+from cpt.references.unchanged import require_read, unchanged
 from cpt.references.wheel import PINNED_SHA256
 
 __all__ = [
@@ -31,7 +32,9 @@ __all__ = [
     "locate",
     "parse",
     "read_python_prose",
+    "require_read",
     "resolve_file",
     "resolve_model",
     "resolve_tokenizer",
+    "unchanged",
 ]

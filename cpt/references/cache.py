@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
 from cpt.errors import ReferenceUnavailable
+from cpt.references.files import open_file
+
+_TICK_NS = 20_000_000
+"""Time stamps of files move in steps of up to 10 ms: a younger file may change without another one."""
 
 
 def cache_folder() -> Path:
@@ -58,22 +64,51 @@ def publish(built: Path, target: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, remembered in the cache by path, size and modification time."""
-    stat, name = path.stat(), str(path.absolute())
-    key = {"path": name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    """SHA-256 of a file's content, remembered in the cache as long as the file does not change.
+
+    Raises:
+        SourceError: It is no regular file.
+        OSError: It cannot be read.
+    """
+    with open_file(path) as file:
+        return opened_sha256(file, path)
+
+
+def opened_sha256(file: io.FileIO, path: Path) -> str:
+    """Return `file_sha256` of a file that is open; its position moves.
+
+    Args:
+        path: Place of the file, under which its hash is remembered.
+    """
+    name, state = str(path.absolute()), file_state(file)
+    key = {"path": name, **state}
     memo = cache_folder() / "hashes" / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError):
         known = json.loads(memo.read_text(encoding="utf-8"))
         if isinstance(known, dict) and known == {**key, "sha256": known.get("sha256")}:
             return str(known["sha256"])
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    file.seek(0)
+    begun = time.time_ns()
+    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if file_state(file) != state or begun - max(state["mtime_ns"], state["ctime_ns"]) < _TICK_NS:
+        return sha256  # it changes, or could change without another time stamp: hash it again next time
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         memo.parent.mkdir(parents=True, exist_ok=True)
         aside = memo.with_name(f"{memo.name}.{os.getpid()}")
         aside.write_text(json.dumps({**key, "sha256": sha256}), encoding="utf-8")
         aside.replace(memo)
     return sha256
+
+
+def file_state(file: io.FileIO) -> dict[str, int]:
+    """What changes with the content of an open file; the change time cannot be set back."""
+    stat = os.fstat(file.fileno())
+    return {
+        "inode": stat.st_ino,
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "ctime_ns": stat.st_ctime_ns,
+    }
 
 
 def folders_sha256(folders: Sequence[Path]) -> list[str]:
@@ -85,11 +120,16 @@ def folders_sha256(folders: Sequence[Path]) -> list[str]:
     files = [visible_files(folder) for folder in folders]
     hashes = {path: file_sha256(path) for row in zip_longest(*files) for path in row if path is not None}
 
-    def combined(folder: Path, paths: Sequence[Path]) -> str:
-        lines = (f"{path.relative_to(folder).as_posix()}\0{hashes[path]}\n" for path in paths)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return [
+        folder_sha256(folder, {path: hashes[path] for path in paths})
+        for folder, paths in zip(folders, files, strict=True)
+    ]
 
-    return [combined(folder, paths) for folder, paths in zip(folders, files, strict=True)]
+
+def folder_sha256(folder: Path, files: Mapping[Path, str]) -> str:
+    """SHA-256 of a folder: over the names and the hashes of its files, in their order."""
+    lines = (f"{path.relative_to(folder).as_posix()}\0{sha256}\n" for path, sha256 in files.items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def visible_files(folder: Path) -> list[Path]:

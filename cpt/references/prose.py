@@ -7,7 +7,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from cpt.errors import DataError, ReferenceUnavailable
+from cpt.errors import DataError, ReferenceUnavailable, SourceError
 from cpt.references.syntax import PythonModule, parse
 
 
@@ -39,11 +39,25 @@ def read_python_prose(reference: str) -> Iterator[tuple[str, str]]:
     """
     place = parse(reference).place
     path = module_source(place) if isinstance(place, PythonModule) else Path(reference).expanduser()
+    yield from prose_of(path.read_bytes(), path)
+
+
+def prose_of(source: bytes, path: Path) -> Iterator[tuple[str, str]]:
+    """Do the same for source code that was read.
+
+    Args:
+        path: Place of the source, for messages.
+
+    Raises:
+        DataError: As of `read_python_prose`.
+    """
     try:
-        module = ast.parse(path.read_bytes(), filename=str(path))
+        module = ast.parse(source, filename=str(path))
+    except (RecursionError, MemoryError) as error:  # the parser has no other word for deep nesting
+        raise SourceError(f"{path}: not Python source that can be read: it is nested too deeply") from error
     except (SyntaxError, ValueError) as error:
         line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-        raise DataError(f"{path}{line}: not Python source: {error.args[0]}") from error
+        raise SourceError(f"{path}{line}: not Python source: {error.args[0]}") from error
     values = list(_assignments(module))
     mappings = [strings for _, value in values if (strings := _dictionary(value))]
     plain = [(name, text) for name, value in values if (text := _string(value))]

@@ -10,6 +10,7 @@ from pathlib import Path
 from cpt.errors import Problem, RecipeError, ReferenceUnavailable
 from cpt.references import gguf, hub, wheel
 from cpt.references.cache import file_sha256, folders_sha256
+from cpt.references.files import refusal, special_kind
 from cpt.references.model_folder import require_model
 from cpt.references.progress import Messages, NoMessages
 from cpt.references.prose import module_source
@@ -62,6 +63,9 @@ def check(reference: str, relative_to: Path) -> Problem | None:
 
 def _missing(path: Path) -> Problem | None:
     if exists(path):
+        if (kind := special_kind(path)) is not None:
+            refused = refusal(path, kind)
+            return Problem(refused.message, hint=refused.hint)
         readable = os.access(path, os.R_OK)
         return None if readable else Problem(f"{path} cannot be read", hint="Check its permissions.")
     near: list[str] = []
@@ -166,6 +170,8 @@ def _existing(place: PythonModule | LocalPath) -> Path:
     if isinstance(place, PythonModule):
         return module_source(place)
     problem = _missing(place.path)
+    if problem is not None and exists(place.path) and (kind := special_kind(place.path)) is not None:
+        raise refusal(place.path, kind)
     if problem is not None:
         raise ReferenceUnavailable(problem.message, hint=problem.hint)
     return place.path

@@ -104,6 +104,8 @@ class Context:
     recipe: the whole recipe as plain data (for the report).
     shared: folder of the run for what several results can use and what is expensive to make again; whoever
         writes there names it by all that it depends on. None: `work`.
+    contents: data reference of the stage's settings -> fingerprint of its content, which readers compare with
+        what they read.
     """
 
     output: Path
@@ -112,6 +114,7 @@ class Context:
     progress: Progress
     recipe: Mapping[str, Any]
     shared: Path | None = None
+    contents: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.corpus.store import PART
 from cpt.errors import Problem
 from cpt.stages.base import Artifact, Context, Makers, Stage
-from cpt.stages.corpus_config import CorpusConfig, Replay, ReplayPart
+from cpt.stages.corpus_config import CorpusConfig, Replay, ReplayPart, Source
 from cpt.stages.corpus_problems import model_problems, source_problem, transliteration_problems
 from cpt.stages.corpus_sources import read_sources, sample
 
@@ -104,15 +104,18 @@ def _write_documents(
     heldout: set[bytes] = set()
     chosen: dict[str, Any] = {}
 
+    def read(sources: Sequence[Source]) -> Iterator[Item]:
+        return read_sources(sources, context.progress, context.contents)
+
     def write(name: str, items: Iterable[Item], rule: Callable[[bytes], Split]) -> None:
         index.sources[name] = write_source(corpus, name, items, rule, heldout)
         context.progress.message(f"{name}: {describe(index.sources[name])}")
 
     minimum = Minimum(**config.heldout_min.model_dump())
     if config.general:
-        write("general", read_sources(config.general, context.progress), always("heldout"))
+        write("general", read(config.general), always("heldout"))
         require_heldout("general", index.sources["general"], minimum)
-    write("domain", read_sources(config.domain, context.progress), by_hash(config.heldout, context.seed))
+    write("domain", read(config.domain), by_hash(config.heldout, context.seed))
     domain = index.sources["domain"]
     if moved := hold_out_more(corpus, "domain", domain, minimum, context.seed, heldout):
         context.progress.message(
@@ -149,7 +152,7 @@ def _replay(
         parts = {f"replay{PART}{part.name}": part for part in replay.mixture}
     for name, part in parts.items():
         if part.self_generated is None:
-            yield name, read_sources(part.sources or [], context.progress)
+            yield name, read_sources(part.sources or [], context.progress, context.contents)
         else:
             yield name, sample(part.self_generated, base, index.start_token, index.end_token, context)
 

@@ -117,7 +117,7 @@ def _reference(
     from cpt.corpus.split import always, divide
     from cpt.corpus.tokens import DocumentTokenizer
 
-    items = read_sources(by.reference, context.progress)
+    items = read_sources(by.reference, context.progress, context.contents)
     documents = (document for _, document in divide(items, always("train"), heldout, counts))
     tokens = [pieces[0] for pieces in DocumentTokenizer(model, _WHOLE, None, None).pieces(documents)]
     if not tokens:

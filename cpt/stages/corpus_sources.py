@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from cpt.corpus.documents import Document
-from cpt.references import resolve_file
+from cpt.references import require_read, resolve_file
 from cpt.stages.base import Artifact, Context, Progress
 from cpt.stages.corpus_config import SelfGenerated, Source
 
@@ -20,16 +20,26 @@ _SAMPLING_VERSION = 1
 """Grows when the same settings sample other text."""
 
 
-def read_sources(sources: Sequence[Source], progress: Progress) -> Iterator[Item]:
-    """Every entry of every source, transliterated where that is asked for."""
-    from cpt.corpus.readers import read
+def read_sources(
+    sources: Sequence[Source], progress: Progress, contents: Mapping[str, str]
+) -> Iterator[Item]:
+    """Yield every entry of every source, transliterated where that is asked for.
+
+    Args:
+        contents: Reference -> fingerprint of its content (`Context.contents`).
+
+    Raises:
+        DataError: A source cannot be read, or what was read of it to the end has another fingerprint.
+    """
+    from cpt.corpus.readers import ReadFiles, read
 
     for source in sources:
-        path = resolve_file(source.path, progress)
-        items = read(path, source.format, source.text_field)
+        path, files = resolve_file(source.path, progress), ReadFiles()
+        items = read(path, source.format, source.text_field, files)
         if not source.complete:
             items = map(_excerpt, items)
         yield from _transliterated(items, source, progress) if source.transliterate else items
+        require_read(source.path, files.of(path), contents.get(source.path))
 
 
 def _excerpt(item: Item) -> Item:

@@ -56,18 +56,11 @@ def whole_documents(
     """
     import numpy as np
 
+    from cpt.model_folder.encoding import token_ids
     from cpt.model_folder.tokenizer import load_tokenizer
 
     lengths = np.array(
-        [
-            [
-                len(encoding)
-                for encoding in load_tokenizer(folder).encode_batch_fast(
-                    list(documents), add_special_tokens=False
-                )
-            ]
-            for folder in models
-        ]
+        [[len(ids) for ids in token_ids(load_tokenizer(folder), documents)] for folder in models]
     )
     chosen: list[str] = []
     total = 0

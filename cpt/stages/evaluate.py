@@ -286,11 +286,12 @@ def _texts(
 def _items(
     task: ContinuationTask | FileTask, corpus: Path, half: Half | None, context: Context
 ) -> list[Item]:
-    from cpt.references import resolve_file
+    from cpt.references import resolve_file, unchanged
     from evals.multiple_choice import continuation_items, read_items
 
     if isinstance(task, FileTask):
-        return read_items(resolve_file(task.path, context.progress), task.items)
+        with unchanged([task.path], context.contents):
+            return read_items(resolve_file(task.path, context.progress), task.items)
     source = task.continuation_of
     documents = heldout_texts(corpus, source, half)
     items = continuation_items(documents, task.items, context.seed)

@@ -101,7 +101,14 @@ class PretrainStage(Stage[PretrainConfig]):
         settings = _settings(config, steps_of(config, corpus, stream), stream, model_folder, context)
         teacher = load_model(inputs[TEACHER].path("model")) if TEACHER in inputs else None
         probed = Probed(
-            model, model_folder, corpus, context.work, context.seed, settings.new_tokens, config.trains
+            model,
+            model_folder,
+            corpus,
+            context.work,
+            context.seed,
+            settings.new_tokens,
+            config.trains,
+            context.contents,
         )
         to_gpu(model)
         texts, end = held_out(corpus), Moment(settings.steps, settings.tokens)

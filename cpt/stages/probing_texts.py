@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ class Probed:
     Attributes:
         model: the starting model, whole and loaded; `folder`: its files.
         work: keeps what the starting model has sampled, for a run that continues.
+        contents: reference -> fingerprint of the texts of one's own.
     """
 
     model: Any
@@ -53,6 +54,7 @@ class Probed:
     seed: int
     new_tokens: Sequence[int]
     trains: Trains
+    contents: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def text_probes(monitor: Monitor, sizes: Sizes, probed: Probed, progress: Progre
             yield TextProbe(name, sample.text, monitor.regular, sample.fingerprint)
     for name, wanted in monitor.texts.items():
         try:
-            sample = sampled(name, _own_texts(wanted, progress))
+            sample = sampled(name, _own_texts(wanted, progress, probed.contents))
         except DataError as error:
             raise DataError(f"monitor.texts.{name}: {error.message}", hint=error.hint) from error
         yield TextProbe(name, sample.text, wanted.when(monitor.regular), sample.fingerprint)
@@ -145,7 +147,7 @@ def own_text_problems(
     for name, wanted in monitor.texts.items():
         if name not in _acting(gates) or not all(_is_local(source) for source in wanted.sources):
             continue
-        texts, tokens = _own_texts(wanted, Silent()), sizes.least(name)
+        texts, tokens = _own_texts(wanted, Silent(), {}), sizes.least(name)
         try:
             documents[name] = _enough_documents(texts, tokens, monitor, model, corpus)
         except CptError as error:
@@ -153,10 +155,11 @@ def own_text_problems(
     return problems + few_documents(gates, documents)
 
 
-def _own_texts(wanted: Text, progress: Progress) -> Iterator[str]:
+def _own_texts(wanted: Text, progress: Progress, contents: Mapping[str, str]) -> Iterator[str]:
     from cpt.corpus.documents import Document
 
-    return (item.text for item in read_sources(wanted.sources, progress) if isinstance(item, Document))
+    items = read_sources(wanted.sources, progress, contents)
+    return (item.text for item in items if isinstance(item, Document))
 
 
 def _enough_documents(texts: Iterable[str], tokens: int, monitor: Monitor, model: Path, corpus: Path) -> int:
@@ -232,13 +235,13 @@ def measured(texts: Sequence[str], seed: int, monitor: Monitor, model: Path, cor
     import numpy as np
 
     from cpt.corpus import read_index
+    from cpt.model_folder.encoding import token_ids
     from cpt.model_folder.tokenizer import load_tokenizer
 
     some = [texts[index] for index in np.random.default_rng(seed).permutation(len(texts))[:_MEASURED]]
     counted_in = former_tokenizer(corpus) or model
     tokenizer, lead = load_tokenizer(counted_in), read_index(corpus).start_token is not None
-    encodings = tokenizer.encode_batch_fast(some, add_special_tokens=False)
-    lengths = np.asarray([len(encoding) + lead for encoding in encodings] or [1])
+    lengths = np.asarray([len(ids) + lead for ids in token_ids(tokenizer, some)] or [1])
     first = np.minimum(lengths, _window(monitor, model))
     return Measure(len(texts), float(first.mean()), round(lengths.mean() * len(texts)))
 

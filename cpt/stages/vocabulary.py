@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cpt.errors import CptError, Problem
+from cpt.references import unchanged
 from cpt.stages.base import Artifact, Context, Stage, StageConfig
 from cpt.stages.documents import has_texts, iterate_texts, tokenizer_problems
 from cpt.stages.vocabulary_change import change_vocabulary, samples_of
@@ -54,15 +55,16 @@ class VocabularyStage(Stage[VocabularyConfig]):
 
         model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
         output = context.output / "model"
-        facts = change_vocabulary(
-            config,
-            model,
-            lambda: iterate_texts(corpus, "domain", "train"),
-            output,
-            samples=samples_of(_heldout(corpus)),
-            seed=context.seed,
-            progress=context.progress,
-        )
+        with unchanged(self.references(config), context.contents):
+            facts = change_vocabulary(
+                config,
+                model,
+                lambda: iterate_texts(corpus, "domain", "train"),
+                output,
+                samples=samples_of(_heldout(corpus)),
+                seed=context.seed,
+                progress=context.progress,
+            )
         context.progress.message("retokenising the corpus")
         retokenise(corpus, output, context.output / "corpus", context.progress, former=model)
         return facts | _compression(model, output, corpus)

@@ -11,7 +11,10 @@ import pytest
 from tiny import varied_texts, write_jsonl, write_tiny_model
 
 from cpt.cli import main
+from cpt.corpus import read_documents
 from cpt.errors import StageFailed
+from cpt.recipe.store import Store
+from cpt.references import require_read
 
 RECIPE = """\
 name: bad
@@ -64,6 +67,11 @@ def pickled_model(folder: Path) -> None:
     (folder / "model" / "model.safetensors").rename(folder / "model" / "pytorch_model.bin")
 
 
+def pipe(folder: Path) -> None:
+    (folder / "domain.jsonl").unlink()
+    os.mkfifo(folder / "domain.jsonl")
+
+
 GOOD = b'{"text": "one document"}\n'
 CASES: dict[str, tuple[Callable[[Path], None], int, str]] = {
     "unknown key": (edit("sequence_length", "sequence_lenght"), 2, "Did you mean `sequence_length`"),
@@ -88,10 +96,12 @@ CASES: dict[str, tuple[Callable[[Path], None], int, str]] = {
     "more tokens than the corpus has": (edit("tokens: 500", "tokens: 900_000"), 2, "epochs:"),
     "floor above peak": (edit("tokens: 500", "schedule: {peak: 1e-6}, tokens: 500"), 2, "above peak"),
     "empty corpus": (data(b""), 1, "domain: no documents"),
-    "not UTF-8": (data(GOOD + b'{"text": "caf\xe9"}\n'), 1, "domain.jsonl:2"),
-    "broken JSON line": (data(GOOD * 2 + b'{"text": "a"\n'), 1, "domain.jsonl:3"),
-    "no text field": (data(GOOD + b'{"body": "a"}\n'), 1, "'text'"),
-    "text is not a text": (data(GOOD + b'{"text": 7}\n'), 1, "domain.jsonl:2"),
+    "not UTF-8": (data(GOOD + b'{"text": "caf\xe9"}\n'), 2, "domain.jsonl:2"),
+    "broken JSON line": (data(GOOD * 2 + b'{"text": "a"\n'), 2, "domain.jsonl:3"),
+    "no text field": (data(GOOD + b'{"body": "a"}\n'), 2, "'text'"),
+    "text is not a text": (data(GOOD + b'{"text": 7}\n'), 2, "domain.jsonl:2"),
+    "a pipe": (pipe, 2, "domain.jsonl is a named pipe, not a file or folder"),
+    "a device": (edit("domain.jsonl", "/dev/zero"), 2, "/dev/zero is a device, not a file or folder"),
     "all documents equal": (data(GOOD * 30), 1, "held"),
     "damaged weights": (break_model, 1, "does not load"),
     "pickled weights": (pickled_model, 1, "safetensors"),
@@ -204,3 +214,60 @@ def test_a_stage_that_fails_says_so_and_is_not_finished(
     assert "the loss is nan at step 3" in err
     assert "Lower the peak" in err
     assert_nothing_half_written(folder)
+
+
+ONE_SOURCE = """\
+name: bad
+base: model
+stages:
+  - corpus:
+      domain: [{path: domain.jsonl}]
+      SOURCES
+      heldout: 0.2
+      heldout_min: {documents: 1, bytes: 1}
+      sequence_length: 48
+"""
+PLACES = {
+    "domain": ("", "domain.jsonl"),
+    "general": ("general: [{path: other.jsonl}]", "other.jsonl"),
+    "replay": ("replay: [{path: other.jsonl}]", "other.jsonl"),
+    "reference": (
+        "select: {tokens: 20, by: {kind: n-gram, reference: [{path: other.jsonl}]}, min_tokens: 8}",
+        "other.jsonl",
+    ),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_source_that_is_other_text_while_it_is_read_is_not_cached(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    settings, name = PLACES[place]
+    (folder / "recipe.yaml").write_text(ONE_SOURCE.replace("SOURCES", settings))
+    write_jsonl(folder / "other.jsonl", varied_texts(30, "other "))
+    right = (folder / name).read_bytes()
+    begin = Store.begin
+
+    def swapped(*arguments: object) -> None:
+        begin(*arguments)  # type: ignore[arg-type]
+        write_jsonl(folder / name, varied_texts(50, "wrong "))
+
+    def put_back(reference: str, *arguments: object) -> None:
+        if reference.endswith(name):
+            (folder / name).write_bytes(right)
+        require_read(reference, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "begin", swapped)
+    monkeypatch.setattr("cpt.stages.corpus_sources.require_read", put_back)
+    code, err = run(capsys)
+    assert (code, f"{name} changed while it was read" in err) == (1, True), err
+    assert "Traceback" not in err
+    assert not list((folder / "runs" / "bad").glob("corpus-*/artifact.json"))
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CPT_CACHE", str(folder / "cache"))
+    code, err = run(capsys)
+    assert code == 0, err
+    [made] = (folder / "runs" / "bad").glob("corpus-*")
+    texts = [document.text for document in read_documents(made / "corpus", "domain", "train")]
+    assert not any(text.startswith("wrong") for text in texts)

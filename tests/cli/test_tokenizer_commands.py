@@ -1,6 +1,7 @@
 """`cpt tokenizer`, on a tiny model."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 from tiny import clinical_texts, varied_texts, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from cpt.cli.tokenizer.inputs import texts_of
 from cpt.comparison import methods
+from cpt.errors import DataError
 
 
 @pytest.fixture
@@ -340,3 +343,29 @@ def test_mistakes_are_explained_and_nothing_is_written(
     assert code in (1, 2)
     assert message in err
     assert sorted(path.name for path in Path().iterdir()) == ["general.jsonl", "text.jsonl"]
+
+
+@pytest.mark.parametrize("words", [("tokenizer", "report"), ("tokenizer", "extend"), ("eval", "text")])
+def test_a_pipe_or_a_device_is_refused_before_it_is_opened(
+    run: Any, tiny_model: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
+    more = ("--tokens", 5, "--out", "out") if "extend" in words else ()
+    for name, kind in (("pipe.jsonl", "a named pipe"), ("zero.jsonl", "a device")):
+        code, _, err = run(*words, tiny_model, "--text", name, *more)
+        assert code == 2
+        assert f"{name} is {kind}, not a file or folder" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_text_that_changes_between_two_passes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(tmp_path / "text.jsonl", clinical_texts())
+    texts = texts_of(["text.jsonl"])
+    assert list(texts()) == list(texts()) == clinical_texts()
+    write_jsonl(tmp_path / "text.jsonl", varied_texts(5))
+    with pytest.raises(DataError, match=r"text\.jsonl changed while it was read"):
+        list(texts())

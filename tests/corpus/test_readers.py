@@ -69,7 +69,10 @@ def test_a_truncated_or_false_compressed_file_is_an_error(tmp_path: Path, suffix
 
 def test_blank_lines_and_byte_order_mark_are_nothing_and_null_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_bytes(b"\xef\xbb\xbf" + jsonl([{"text": "one"}]) + b"\n  \r\n" + jsonl([{"text": None}]))
+    spaces = "\u3000 \u2028\r\n".encode()
+    path.write_bytes(
+        b"\xef\xbb\xbf" + jsonl([{"text": "one"}]).strip() + spaces + b"  \r\n" + spaces + b'{"text": null}'
+    )
     assert list(read(path)) == [Document("a.jsonl:1", "one"), Removed("a.jsonl:4", "empty")]
 
 

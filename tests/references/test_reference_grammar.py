@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,7 @@ def test_a_file_is_its_content_not_its_name_or_time(tmp_path: Path) -> None:
 
 def test_a_content_hash_is_remembered_and_a_damaged_memory_is_ignored(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "a.txt").write_text("same")
+    time.sleep(0.05)  # a file that has just been written may change again under the same time stamp
     references.fingerprint("a.txt")
     [memo] = (cache / "hashes").iterdir()
     known = json.loads(memo.read_text())
@@ -134,6 +137,17 @@ def test_a_content_hash_is_remembered_and_a_damaged_memory_is_ignored(tmp_path: 
     assert references.fingerprint("a.txt") == sha256(b"same")
     memo.write_text("damaged")
     assert references.fingerprint("a.txt") == sha256(b"same")
+
+
+def test_a_file_of_the_same_size_and_time_has_its_own_hash(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.txt", tmp_path / "b.txt"
+    path.write_text("same")
+    other.write_text("else")
+    time.sleep(0.05)
+    references.fingerprint("a.txt")
+    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    other.replace(path)
+    assert references.fingerprint("a.txt") == sha256(b"else")
 
 
 def test_a_folder_is_all_its_visible_files(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,27 @@ def texts_of(references: Sequence[str]) -> Callable[[], Iterator[str]]:
 
     Args:
         references: `FILE` or `NAME=FILE`, as they are given.
+
+    Raises:
+        DataError: A later pass reads other content than the first.
     """
     sources = [source_of(split_name(reference)[1]) for reference in references]
-    paths = [(resolve_file(each["path"], shown()), each["format"]) for each in sources]
+    paths = [(each["path"], resolve_file(each["path"], shown()), each["format"]) for each in sources]
+    passes: dict[Path, Mapping[Path, str]] = {}
 
     def texts() -> Iterator[str]:
         from cpt.corpus.documents import Document
-        from cpt.corpus.readers import read
+        from cpt.corpus.readers import ReadFiles, read
+        from cpt.references.unchanged import changed
 
-        for path, form in paths:
-            for item in read(path, form):
+        for name, path, form in paths:
+            files = ReadFiles()
+            for item in read(path, form, files=files):
                 if isinstance(item, Document):
                     yield item.text
+            content = files.of(path)
+            if passes.setdefault(path, content) != content:
+                raise changed(name)
 
     return texts
 

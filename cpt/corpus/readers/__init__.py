@@ -10,10 +10,11 @@ from cpt.corpus.documents import Document, Item, Removed
 from cpt.corpus.readers.jsonl import read_jsonl
 from cpt.corpus.readers.obo import read_obo
 from cpt.corpus.readers.parquet import read_parquet
+from cpt.corpus.readers.streams import ReadFiles, open_bytes, read_whole
 from cpt.corpus.readers.text import read_text
-from cpt.errors import DataError
-from cpt.references import read_python_prose
+from cpt.errors import SourceError
 from cpt.references.cache import visible_files
+from cpt.references.prose import prose_of
 
 Format = Literal["auto", "jsonl", "parquet", "text", "obo", "python"]
 
@@ -36,19 +37,23 @@ def format_of(path: Path) -> Format | None:
     return _SUFFIXES.get(suffixes[-1]) if suffixes else None
 
 
-def read(path: Path, format: Format = "auto", text_field: str = "text") -> Iterator[Item]:
+def read(
+    path: Path, format: Format = "auto", text_field: str = "text", files: ReadFiles | None = None
+) -> Iterator[Item]:
     """Yield the documents of a file, or of every file in a folder (sorted; hidden files excepted).
 
     Args:
         format: "auto" goes by the file's name. In a folder, files of another format (and, with "auto",
             Python code) are yielded as `Removed` with reason "other_format".
         text_field: Field (JSONL) or column (Parquet) that holds the text.
+        files: Receives the hash of every file that is read to its end, of the bytes that were read.
 
     Raises:
-        DataError: The content is unusable; names the file and the lines.
+        SourceError: The content is unusable (names the file and the lines), or it is no regular file.
     """
+    files = files or ReadFiles()
     if not path.is_dir():
-        yield from _read_file(path, path.name, _known_format(path, format), text_field)
+        yield from _read_file(path, path.name, _known_format(path, format), text_field, files)
         return
     for file in visible_files(path):
         name, found = file.relative_to(path).as_posix(), format_of(file)
@@ -58,34 +63,36 @@ def read(path: Path, format: Format = "auto", text_field: str = "text") -> Itera
         if found is None or stray_code or format not in ("auto", found):
             yield Removed(name, "other_format")
         else:
-            yield from _read_file(file, name, found, text_field)
+            yield from _read_file(file, name, found, text_field, files)
 
 
 def _known_format(path: Path, format: Format) -> Format:
     found = format_of(path) if format == "auto" else format
     if found is None:
-        raise DataError(
+        raise SourceError(
             f"{path}: its format cannot be told from its name",
             hint="Set format: jsonl, parquet, text, obo or python for this source.",
         )
     return found
 
 
-def _read_file(path: Path, name: str, format: Format, text_field: str) -> Iterator[Item]:
+def _read_file(path: Path, name: str, format: Format, text_field: str, files: ReadFiles) -> Iterator[Item]:
     try:
         match format:
             case "jsonl":
-                yield from read_jsonl(path, name, text_field)
+                yield from read_jsonl(path, name, text_field, files)
             case "parquet":
-                yield from read_parquet(path, name, text_field)
+                yield from read_parquet(path, name, text_field, files)
             case "obo":
-                yield from read_obo(path)
+                yield from read_obo(path, files)
             case "python":
-                yield from (Document(key, text) for key, text in read_python_prose(str(path)))
+                with open_bytes(path, files) as stream:
+                    source = read_whole(stream, path)
+                yield from (Document(key, text) for key, text in prose_of(source, path))
             case _:
-                yield Document(name, read_text(path))
+                yield Document(name, read_text(path, files))
     except OSError as error:
-        raise DataError(
+        raise SourceError(
             f"{path}: cannot be read: {error.strerror or error}",
             hint="If it was downloaded or compressed, it may be cut off: get it again.",
         ) from error

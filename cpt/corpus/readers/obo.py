@@ -7,32 +7,42 @@ from pathlib import Path
 from typing import Any
 
 from cpt.corpus.documents import Document, Item, Removed, data_error
-from cpt.corpus.readers.streams import decode, open_bytes
+from cpt.corpus.readers.names import shown
+from cpt.corpus.readers.streams import ReadFiles, decode, open_bytes, read_lines
 from cpt.errors import Problem
 
 
-def read_obo(path: Path) -> Iterator[Item]:
+def read_obo(path: Path, files: ReadFiles | None = None) -> Iterator[Item]:
     """Yield every term as prose: its name, definition, comment and synonyms.
 
     Terms without a definition, and obsolete ones, are yielded as removed. Relations between terms
     (typedefs) are not documents.
 
+    Args:
+        files: Receives the file's hash.
+
     Raises:
-        DataError: Not OBO syntax, or not UTF-8; says where.
+        SourceError: Not OBO syntax, or not UTF-8; says where.
         OSError: The compressed stream is damaged or truncated.
     """
     import fastobo
 
     try:
-        with open_bytes(path) as stream:
+        with open_bytes(path, files) as stream:
             for frame in fastobo.iter(stream, threads=1):
                 if isinstance(frame, fastobo.term.TermFrame):
                     yield _item(frame)
     except SyntaxError as error:
-        problem = Problem(f"not OBO: {error.msg}", file=str(path), line=error.lineno)
+        problem = Problem(f"not OBO: {shown(str(error.msg))}", file=str(path), line=error.lineno)
         raise data_error([problem]) from error
     except OSError as error:
         raise _utf8_error(path) or error from error
+    except BaseException as error:
+        # Of a binary beginning the parser says TypeError, and it panics at some lines (fastobo 0.14).
+        if not isinstance(error, TypeError) and type(error).__name__ != "PanicException":
+            raise
+        problem = Problem("not OBO: the parser cannot read it", file=str(path))
+        raise _utf8_error(path) or data_error([problem]) from error
 
 
 def _item(frame: Any) -> Item:
@@ -63,7 +73,7 @@ def _item(frame: Any) -> Item:
 def _utf8_error(path: Path) -> Exception | None:
     """Where a file is not UTF-8: the parser only says that it is not."""
     with open_bytes(path) as stream:
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(read_lines(stream, path), start=1):
             decoded = decode(line, path, number)
             if isinstance(decoded, Problem):
                 return data_error([decoded])

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from cpt.corpus.documents import Document, Item, Removed
-from cpt.errors import DataError
+from cpt.corpus.readers.names import listed, nearest, quoted, shown
+from cpt.corpus.readers.streams import ReadFiles, open_seekable
+from cpt.corpus.store import batches
+from cpt.errors import SourceError
 
-_ROWS_AT_ONCE = 1024
 
-
-def read_parquet(path: Path, name: str, text_field: str) -> Iterator[Item]:
+def read_parquet(path: Path, name: str, text_field: str, files: ReadFiles | None = None) -> Iterator[Item]:
     """Yield one document per row, batch by batch; a null text is removed as "empty".
 
+    Args:
+        files: Receives the file's hash.
+
     Raises:
-        DataError: Not Parquet, damaged, without the column, or its column does not hold text.
+        SourceError: Not Parquet, damaged, without the column, or its column does not hold text.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = 0
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with (
+            open_seekable(path, files) as opened,
+            pq.ParquetFile(opened, page_checksum_verification=True) as file,
+        ):
             _check_column(file.schema_arrow, path, text_field)
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[text_field]):
+            for batch in batches(file, [text_field]):
                 for value in batch.column(0):
                     number += 1
                     id, text = f"{name}:{number}", value.as_py()
                     yield Removed(id, "empty") if text is None else Document(id, text)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         after = f" after row {number}" if number else ""
-        raise DataError(
+        raise SourceError(
             f"{path}: not a Parquet file that can be read{after}: {error}",
             hint="It may be cut off or of another format: get it again, or set format.",
         ) from error
@@ -44,15 +50,15 @@ def _check_column(schema: Any, path: Path, text_field: str) -> None:
 
     texts = [field.name for field in schema if _is_text(pa, field.type)]
     if text_field not in schema.names:
-        near = difflib.get_close_matches(text_field, schema.names, n=1) or texts
-        raise DataError(
-            f"{path}: no column {text_field!r}; its columns are: {', '.join(schema.names[:20])}",
-            hint=f"Set text_field: {near[0]} if that is the text." if near else None,
+        near = nearest(text_field, schema.names) or texts
+        raise SourceError(
+            f"{path}: no column {quoted(text_field)}; its columns are: {listed(schema.names)}",
+            hint=f"Set text_field: {shown(near[0])} if that is the text." if near else None,
         )
     if text_field not in texts:
-        raise DataError(
-            f"{path}: column {text_field!r} holds {schema.field(text_field).type}, not text",
-            hint=f"Columns of text: {', '.join(texts)}." if texts else None,
+        raise SourceError(
+            f"{path}: column {quoted(text_field)} holds {schema.field(text_field).type}, not text",
+            hint=f"Columns of text: {listed(texts)}." if texts else None,
         )
 
 

@@ -1,25 +1,144 @@
-"""Bytes of a file, decompressed by its suffix, and their decoding."""
+"""Bytes of a file, hashed while they are read and decompressed by its suffix, and their decoding."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
-from cpt.errors import Problem
+from cpt.errors import Problem, SourceError
+from cpt.references.cache import file_sha256, file_state, opened_sha256, visible_files
+from cpt.references.files import open_file
+from cpt.references.unchanged import changed
 
+MOST_BYTES = 1 << 30
+"""Longest document, and longest line, in bytes: Parquet and Arrow hold no more than twice as much in one."""
+
+_BUFFER = 1 << 18
 _NOT_UTF8 = "Convert the file to UTF-8, for example: iconv -f LATIN1 -t UTF-8 old > new"
 
 
-def open_bytes(path: Path) -> io.BufferedReader:
+class ReadFiles:
+    """SHA-256 of the files of a source, of the very bytes that were read."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[Path, str] = {}
+
+    def add(self, path: Path, sha256: str) -> None:
+        """Note the content of a file that was read to its end."""
+        self._hashes[path] = sha256
+
+    def of(self, path: Path) -> dict[Path, str]:
+        """Return the hash of a file, or of all files in a folder; those that were not read are hashed now."""
+        files = visible_files(path) if path.is_dir() else [path]
+        return {file: self._hashes.get(file) or file_sha256(file) for file in files}
+
+
+class _Hashed(io.RawIOBase):
+    """A file that is hashed as it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open_file(path)
+        self._sha256 = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._file.readinto(buffer)
+        self._sha256.update(memoryview(buffer)[:count])
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+    def finish(self) -> str:
+        """Read what a reader has left, and return the hash of the whole file."""
+        rest = bytearray(_BUFFER)
+        while self.readinto(rest):
+            pass
+        return self._sha256.hexdigest()
+
+
+@contextlib.contextmanager
+def open_bytes(path: Path, files: ReadFiles | None = None) -> Iterator[io.BufferedReader]:
     """Open a file; .gz and .zst are decompressed on the fly.
 
     Reading raises OSError at a truncated or damaged compressed stream (zstandard's own reader ends
     silently there).
+
+    Args:
+        files: Receives the hash of the file when the reader ends without an error.
+
+    Raises:
+        SourceError: It is no regular file.
     """
     import pyarrow as pa
 
     compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix.lower())
-    return io.BufferedReader(pa.input_stream(str(path), compression=compression))
+    with _Hashed(path) as raw:
+        if compression is None:
+            yield io.BufferedReader(raw, _BUFFER)
+        else:
+            decompressed = pa.input_stream(io.BufferedReader(raw, _BUFFER), compression=compression)
+            yield io.BufferedReader(cast(io.RawIOBase, decompressed), _BUFFER)
+        if files is not None:
+            files.add(path, raw.finish())
+
+
+@contextlib.contextmanager
+def open_seekable(path: Path, files: ReadFiles | None = None) -> Iterator[io.FileIO]:
+    """Open a file that is read here and there: its hash is that of the same, unchanged open file.
+
+    Raises:
+        DataError: It changed while it was read.
+    """
+    with open_file(path) as file:
+        before = file_state(file)
+        sha256 = opened_sha256(file, path) if files is not None else ""
+        file.seek(0)
+        yield file
+        if file_state(file) != before:
+            raise changed(str(path))
+        if files is not None:
+            files.add(path, sha256)
+
+
+def read_lines(stream: io.BufferedReader, path: Path) -> Iterator[bytes]:
+    """Yield the lines of a stream.
+
+    Raises:
+        SourceError: A line is longer than `MOST_BYTES`.
+    """
+    number = 0
+    while line := stream.readline(MOST_BYTES + 1):
+        number += 1
+        if len(line) > MOST_BYTES:
+            raise SourceError(
+                f"{path}:{number}: the line is longer than {MOST_BYTES:,} bytes", hint=_TOO_LONG
+            )
+        yield line
+        del line  # else a long line is held while the next one is read
+
+
+_TOO_LONG = "Divide it into several documents."
+
+
+def read_whole(stream: io.BufferedReader, path: Path) -> bytes:
+    """Return all bytes of a stream.
+
+    Raises:
+        SourceError: They are more than `MOST_BYTES`.
+    """
+    content = stream.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise SourceError(f"{path}: the document is longer than {MOST_BYTES:,} bytes", hint=_TOO_LONG)
+    return content
 
 
 def decode(data: bytes, path: Path, first_line: int = 1) -> str | Problem:
