@@ -23,6 +23,11 @@ class HeldSignals:
         self._before: dict[signal.Signals, _Handler] = {}
         self.received: signal.Signals | None = None
 
+    @property
+    def came(self) -> bool:
+        """Return True if a signal is held back."""
+        return self.received is not None
+
     def __enter__(self) -> HeldSignals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
