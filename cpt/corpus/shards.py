@@ -164,8 +164,8 @@ def _open(folder: Path, stem: str) -> _Shard:
 def _mapped(path: Path) -> np.ndarray:
     """Map a one-dimensional numpy file into memory, read-only.
 
-    numpy's own map keeps a file descriptor open as long as it lives: with the usual limit of 1,024, 341 shards
-    of three files would be the most that a process can read. torch closes the file after it has mapped it.
+    numpy's own map keeps a file descriptor open as long as it lives: with the usual limit of 1,024 a process
+    could read 341 shards of three files. torch closes the file after it has mapped it.
     """
     import torch
 
