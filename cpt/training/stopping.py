@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM (preemption) wait for the end of the step, so that nothing is lost."""
+"""Ctrl-C and SIGTERM (preemption) wait until a checkpoint can be saved, so that nothing is lost."""
 
 from __future__ import annotations
 
