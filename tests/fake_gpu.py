@@ -7,9 +7,10 @@ real ones do. What needs numbers (forward and backward passes, digests that are 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
+from cpt.monitor import bits_per_byte
+from cpt.monitor.probes import early_end, weights
+from cpt.packed import attention
+from cpt.packed.prefix_trees import TreeBatch
 from cpt.training import checks, loop
 from cpt.training.checkpoint import folder
 from cpt.training.checkpoint.parts import RandomNumbers
@@ -61,10 +66,10 @@ def fake_gpu(patch: pytest.MonkeyPatch, faulty: Sequence[int] = ()) -> Iterator[
     def move(self: nn.Module, *where: Any, **named: Any) -> nn.Module:
         return _moved(self, mode, *where, *named.values())
 
-    def gradient(self: Stepper, batch: Sequence[Any]) -> Gradient:  # noqa: ARG001
-        for name, weight in self._trained.masters.items():
+    def gradient(self: Stepper, batch: Sequence[Any]) -> Gradient:
+        for name, master in self._trained.masters.items():
             if self._trained._master.parameters[name].requires_grad:
-                weight.grad = torch.zeros_like(weight)
+                master.grad = torch.zeros_like(master)
         self._trained.restrict()
         self._clip()
         step.append(len(step) + 1)
@@ -86,6 +91,45 @@ def fake_gpu(patch: pytest.MonkeyPatch, faulty: Sequence[int] = ()) -> Iterator[
     for needs_numbers in ("regularise", "allocate"):
         patch.setattr(RankAllocation, needs_numbers, lambda *_: None)
     with ExitStack() as inside:
+        yield
+
+
+@contextmanager
+def read_on_gpu(patch: pytest.MonkeyPatch, model: nn.Module) -> Iterator[None]:
+    """Inside, a model is on a GPU of fake tensors, and what is read from there is all ones.
+
+    What is made on the CPU to be read, from texts and from files, is real until it is sent to the GPU.
+    Attention is left out: its kernels are chosen by the lengths of documents, which are numbers.
+    """
+    allow_guards()
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def ones(tensor: torch.Tensor) -> torch.Tensor:
+        with unset_fake_temporarily():
+            return torch.ones(tensor.shape, dtype=tensor.dtype)
+
+    def real(make: Callable[..., Any]) -> Callable[..., Any]:
+        def made(*args: Any) -> Any:
+            with unset_fake_temporarily():
+                return make(*args)
+
+        return made
+
+    def sent(to: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda tensor, *args, **named: to(fake(mode, tensor), *args, **named)
+
+    patch.setattr(bits_per_byte, "_pack", real(bits_per_byte._pack))
+    patch.setattr(early_end, "pack", real(early_end.pack))
+    patch.setattr(weights, "load_tensor", real(weights.load_tensor))
+    patch.setattr(TreeBatch, "of", real(TreeBatch.of))
+    patch.setattr(torch.Tensor, "to", sent(torch.Tensor.to))
+    patch.setattr(torch.Tensor, "cpu", ones)
+    patch.setattr(torch.Tensor, "__float__", lambda _: 1.0)
+    patch.setattr(torch, "unique_consecutive", lambda x, **_: (x, torch.arange(len(x), device=x.device)))
+    patch.setattr(torch, "searchsorted", lambda x, _: SimpleNamespace(tolist=lambda: [0, len(x)]))
+    patch.setattr(attention, "attend_within_documents", lambda query, *_: query.transpose(1, 2))
+    with mode, torch.no_grad():
+        _moved(model, mode, CUDA)
         yield
 
 

@@ -86,11 +86,11 @@ def test_missing_and_damaged_shards_are_explained(tmp_path: Path) -> None:
 
 def test_open_shards_hold_no_file_descriptors(tmp_path: Path) -> None:
     write(tmp_path, 100)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     source = TokenisedSource(tmp_path)
     rows = [source.sequence(number) for number in range(len(source))]
     assert len(list(tmp_path.glob("*.tokens.npy"))) > 10
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert all(len(row.tokens) for row in rows)
 
 

@@ -1,4 +1,4 @@
-"""Every way back to an earlier state, with the model on a GPU: no tensor is on another device than it must be.
+"""Every way back to an earlier state with the model on a GPU: no tensor is on another device than it must be.
 
 A run on the CPU leaves checkpoints; the same run goes on from them on a GPU of fake tensors.
 """
