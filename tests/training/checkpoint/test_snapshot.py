@@ -147,7 +147,9 @@ def test_random_numbers_go_on_where_they_were() -> None:
 
     random.gauss()  # leaves a second number behind, which is part of the state
     np.random.randn()
-    kept = Snapshot.of({"random": RandomNumbers()}, 0).copied()
+    larger = Weights({"w": torch.zeros(5_000)}, lambda: None)  # which a copy has before the generator's state
+    kept = Snapshot.of({"weights": larger, "random": RandomNumbers()}, 0).copied()
+    assert kept.tensors["random"]["torch"].storage_offset() > 0
     drawn = draw()
     kept.restore({"random": RandomNumbers()})
     assert draw() == drawn
