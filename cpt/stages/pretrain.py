@@ -119,10 +119,8 @@ class PretrainStage(Stage[PretrainConfig]):
                 raise RecipeError(few)
             if config.monitor.samples is not None and world().is_main:
                 sample_before(config.monitor.samples, probed)
-            allowance, demands = (
-                allowance_of(config.monitor, len(texts)),
-                demands_of(probes, end, config.gates),
-            )
+            allowance = allowance_of(config.monitor, len(texts))
+            demands = demands_of(probes, end, config.gates)
             settings = replace(settings, allowance=allowance)
             context.progress.message(planned_readings(allowance, demands, end.tokens))
             if excess := over_budget(allowance, demands, end.tokens):

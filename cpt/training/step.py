@@ -94,7 +94,7 @@ class Stepper:
         if not self._processes.sharding:
             self._processes.sum_all(self._gradients())
         self._trained.restrict()
-        found = self._processes.sum(torch.cat([sums.new_tensor([stops]), sums]))
+        found = self._processes.sum(torch.cat([sums.new_full((1,), float(stops)), sums]))
         # the step's one wait for the device: whether the gradient is fit to be applied is decided here
         stopped, total, *totals, norm = torch.cat([found, self._clip()[None]]).tolist()
         if stopped:
