@@ -58,6 +58,7 @@ class Steps(Silent):
 
     def update(self, done: int, total: int, unit: str, **facts: float) -> None:
         if unit == "step":
+            _wait()  # the optimizer's part may still be under way
             self.done[done] = time.perf_counter()
 
 

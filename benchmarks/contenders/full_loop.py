@@ -40,7 +40,7 @@ class ClockedStepper(Stepper):
     gradients: list[Span] = []  # noqa: RUF012
     applications: list[Span] = []  # noqa: RUF012
 
-    def gradient(self, batch: Sequence[PackedSequence]) -> Gradient:
+    def gradient(self, batch: Sequence[PackedSequence]) -> Gradient | None:
         with _noted(self.gradients):
             return super().gradient(batch)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 
@@ -19,6 +20,8 @@ class StepTimes(TrainerCallback):
         self._began = time.perf_counter()
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()  # the optimizer's part may still be under way
         self._ended = time.perf_counter()
         self.seconds.append(self._ended - self._began)
 

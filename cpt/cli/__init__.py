@@ -30,6 +30,7 @@ from cpt.cli.output import explain
 from cpt.cli.quiet import quiet_libraries
 from cpt.errors import CptError, UsageError
 from cpt.recipe.failures import explain_os_error
+from cpt.training.repeatable import allow_repeatable
 
 _UsageMistake: Any = typer.BadParameter.__mro__[2]
 """ClickException: any mistake in options or arguments, from whichever click this Typer uses."""
@@ -98,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not debug:
         quiet_libraries()
     _share_processors()
+    allow_repeatable()
     try:
         code = app(words, prog_name="cpt", standalone_mode=not as_json)
         return code if isinstance(code, int) else 0

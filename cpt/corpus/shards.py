@@ -6,6 +6,7 @@ into tokens; `shard-N.sequences.npy` int64 (sequences + 1,) offsets into pieces.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,13 @@ from cpt.errors import DataError
 
 SHARD_TOKENS = 1 << 24
 """Tokens packed together and held in memory at once: 16 Mi, 64 MiB on disk."""
+
+_LIMITS = {
+    errno.EMFILE: "Too few files may be open in one process: raise the limit (ulimit -n 65536).",
+    errno.ENFILE: "Too few files may be open on this machine: end other programs, or raise fs.file-max.",
+    errno.ENOMEM: "Raise the system's limit of memory maps (sysctl vm.max_map_count).",
+}
+"""What to do about a limit of the system, which says nothing against the file."""
 
 
 class ShardWriter:
@@ -137,13 +145,43 @@ def _open(folder: Path, stem: str) -> _Shard:
     """A shard whose three files fit together."""
     try:
         tokens, pieces, sequences = (
-            np.load(folder / f"{stem}.{part}.npy", mmap_mode="r", allow_pickle=False)
-            for part in ("tokens", "pieces", "sequences")
+            _mapped(folder / f"{stem}.{part}.npy") for part in ("tokens", "pieces", "sequences")
         )
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in _LIMITS:
+            raise DataError(
+                f"{folder / stem}: the shard cannot be opened: {error.strerror}",
+                hint=_LIMITS[error.errno],
+            ) from error
         raise DataError(f"{folder / stem}: damaged shard: {error}", hint="Run the stage again.") from error
     if pieces[-1] != len(tokens) or sequences[-1] != len(pieces) - 1:
         raise DataError(
             f"{folder / stem}: the shard's files do not fit together", hint="Run the stage again."
         )
     return _Shard(tokens, pieces, sequences)
+
+
+def _mapped(path: Path) -> np.ndarray:
+    """Map a one-dimensional numpy file into memory, read-only.
+
+    numpy's own map keeps a file descriptor open as long as it lives: with the usual limit of 1,024 a process
+    could read 341 shards of three files. torch closes the file after it has mapped it.
+    """
+    import torch
+
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        (length,), _, dtype = np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+    if dtype.kind not in "iu" or not length:
+        raise ValueError(f"{path.name} holds no numbers of tokens or offsets")
+    expected, size = start + length * dtype.itemsize, path.stat().st_size
+    if size != expected:
+        raise ValueError(f"{path.name} has {size:,} bytes instead of {expected:,}")
+    try:
+        mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+    except RuntimeError as error:  # the file is whole: only the system can refuse to map it
+        raise OSError(errno.ENOMEM, "the system maps no more files into memory") from error
+    array = mapped.numpy()[start:].view(dtype)
+    array.flags.writeable = False
+    return array

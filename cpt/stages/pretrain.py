@@ -110,27 +110,28 @@ class PretrainStage(Stage[PretrainConfig]):
             config.trains,
             context.contents,
         )
-        to_gpu(model)
-        texts, end = held_out(corpus), Moment(settings.steps, settings.tokens)
-        sizes = sizes_of(
-            config.monitor,
-            config.gates,
-            texts,
-            end,
-            weights=config.trains.kind != "lora",
-            new_tokens=bool(settings.new_tokens),
-        )
-        probes = build_probes(config.monitor, sizes, probed, context.progress)
-        if few := few_documents(config.gates, documents_read(probes)):
-            raise RecipeError(few)
-        if config.monitor.samples is not None and world().is_main:
-            sample_before(config.monitor.samples, probed)
-        allowance, demands = allowance_of(config.monitor, len(texts)), demands_of(probes, end, config.gates)
-        settings = replace(settings, allowance=allowance)
-        context.progress.message(planned_readings(allowance, demands, end.tokens))
-        if excess := over_budget(allowance, demands, end.tokens):
-            context.progress.message(excess)
-        with repeatable(config.repeatable):
+        with repeatable(config.repeatable):  # the first products on a GPU are those of samples and probes
+            to_gpu(model)
+            texts, end = held_out(corpus), Moment(settings.steps, settings.tokens)
+            sizes = sizes_of(
+                config.monitor,
+                config.gates,
+                texts,
+                end,
+                weights=config.trains.kind != "lora",
+                new_tokens=bool(settings.new_tokens),
+            )
+            probes = build_probes(config.monitor, sizes, probed, context.progress)
+            if few := few_documents(config.gates, documents_read(probes)):
+                raise RecipeError(few)
+            if config.monitor.samples is not None and world().is_main:
+                sample_before(config.monitor.samples, probed)
+            allowance = allowance_of(config.monitor, len(texts))
+            demands = demands_of(probes, end, config.gates)
+            settings = replace(settings, allowance=allowance)
+            context.progress.message(planned_readings(allowance, demands, end.tokens))
+            if excess := over_budget(allowance, demands, end.tokens):
+                context.progress.message(excess)
             result = train(model, stream, probes, settings, context.work, context.progress, teacher)
         if not world().is_main:
             return {}

@@ -6,7 +6,6 @@ batches, clip, set the rate, step. Around it: probes, the log, checkpoints, the 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,6 +18,7 @@ from cpt.training.checkpoint.keeper import Keeper
 from cpt.training.checkpoint.parts import Moments, Part, Weights
 from cpt.training.checkpoint.policy import anneal_begins
 from cpt.training.checks import TrainingProof, check_isolation
+from cpt.training.clock import StepClock
 from cpt.training.control import Control, kept_points
 from cpt.training.data import PackedSequence, Stream, pieces
 from cpt.training.faults import Fault, Faults
@@ -63,7 +63,8 @@ def train(
     On several processes (`cpt.training.world`) all of them call this alike; the main one writes.
 
     The model stays in evaluation mode: continual pretraining goes without dropout, as pretraining did.
-    Ctrl-C and SIGTERM end the step, save a checkpoint, and then do what they did before.
+    Ctrl-C and SIGTERM end the micro batch, and the step if it was the last of it, else that step is dropped;
+    a checkpoint is saved, and then they do what they did before.
 
     Args:
         model: causal language model whose attention is `cpt.packed.attention`, float32 weights before and
@@ -110,7 +111,8 @@ def train(
         _check_isolation(module, stream.batch(0))
         for each in (model, *([beside.module.model] if beside else [])):
             prepare(each, settings)
-        stepper = Stepper(module, trained, optimizer, processes, settings, settings.objective.loss(beside))
+        signals, loss = HeldSignals(), settings.objective.loss(beside)
+        stepper = Stepper(module, trained, optimizer, processes, settings, loss, lambda: signals.came)
         trackers = open_trackers(settings.trackers, work, state.step, progress.message)
         subject, shown = Subject(module, trained.masters), average.shown if average else nullcontext
         watch = Watch(probes, subject, state, settings, work, progress, processes, trackers, shown)
@@ -119,18 +121,22 @@ def train(
 
         # rounding by chance may leave a small tensor where it was: nothing is proven then
         proof = None if settings.stochastic_rounding else TrainingProof(trained, model)
-        with HeldSignals() as signals:
+        clock = StepClock(state)
+        with signals:
             while (
-                not (stopping := processes.any(signals.received is not None))
+                not (stopping := processes.any(signals.came))
                 and state.step < settings.steps
                 and not control.ended
             ):
                 trained.begin(state.step)
                 if proof:
                     proof.begin(state.step)
-                began = time.perf_counter()
                 batch = control.stream.batch(state.step)
                 gradient = stepper.gradient(batch)
+                if gradient is None:
+                    stepper.drop()
+                    stopping = True
+                    break
                 size = sum(len(row.tokens) for row in batch)
                 rate = settings.rate(state.step, state.tokens, size) * control.rate_factor
                 fault = settings.faults.find(gradient.loss_nats, gradient.norm, state.losses)
@@ -143,10 +149,9 @@ def train(
                 else:
                     stepper.drop()
                     _act_on(fault, batch, state, keeper, settings.faults, faults_file, progress)
-                taken = time.perf_counter() - began
+                taken = clock.stepped()
                 if proof:
                     proof.stepped(rate) if fault is None else proof.interrupted()
-                state.seconds += taken
                 record = _record(state, batch, gradient, rate, taken, fault) | control.record
                 log.write(record)
                 trackers.log(state.step, record)
@@ -166,9 +171,10 @@ def train(
                     if proof:
                         proof.interrupted()
                 keeper.after_step(log)
+            clock.stop()
             if control.ended and not stopping:
                 watch.read_result()
-                stopping = processes.any(signals.received is not None)
+                stopping = processes.any(signals.came)
             if stopping:
                 keeper.save(log)
                 processes.wait()

@@ -10,7 +10,7 @@ averaged by torch in the backward pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -52,32 +52,53 @@ class Stepper:
         processes: Processes,
         settings: Settings,
         loss: Loss,
+        told_to_stop: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Take gradients of a module's loss.
+
+        Args:
+            told_to_stop: asked between micro batches, as a step may take longer than the 30 seconds after
+                which a launcher kills a process that it has told to stop.
+        """
         self._loss = loss
         self._module, self._trained, self._optimizer = module, trained, optimizer
         self._processes, self._settings = processes, settings
+        self._told_to_stop = told_to_stop
 
-    def gradient(self, batch: Sequence[PackedSequence]) -> Gradient:
-        """The gradient of the batch's mean loss, clipped, in the weights that train."""
+    def gradient(self, batch: Sequence[PackedSequence]) -> Gradient | None:
+        """The gradient of the batch's mean loss, clipped, in the weights that train.
+
+        Returns:
+            None if a process was told to stop before its last micro batch; what there is of the gradient is
+            then to be dropped.
+        """
         targets, of_parts = target_count(batch), self._loss.targets(batch)
         averaged_over = self._processes.count if self._processes.sharding else 1
         sums = torch.zeros(1 + len(of_parts), device=self._processes.device)
+        stops = False
         micro = self._processes.micro_batches(batch, self._settings.micro_batch)
         lots = [lot for rows in micro for lot in self._loss.split(rows)]
         # with no rows left, others still need this process to gather weights: it trains on nothing
         packed_lots = micro_batches([rows or batch[:1] for rows in lots], self._processes.device)
-        for rows, packed in zip(lots, packed_lots, strict=True):
+        for number, (rows, packed) in enumerate(zip(lots, packed_lots, strict=True)):
+            if number and (stops := self._stops(self._told_to_stop())):
+                break
             nats, parts = self._loss(self._module, packed, rows)
             nats = nats * float(bool(rows))
             # a mean over the global batch, whatever the micro batches hold
             (nats * averaged_over / targets).backward()
             self._trained.collect()
             sums += torch.cat([nats.detach()[None], parts])
+        if stops and (self._processes.count == 1 or self._processes.sharding):
+            return None
         if not self._processes.sharding:
             self._processes.sum_all(self._gradients())
         self._trained.restrict()
+        found = self._processes.sum(torch.cat([sums.new_full((1,), float(stops)), sums]))
         # the step's one wait for the device: whether the gradient is fit to be applied is decided here
-        total, *totals, norm = torch.cat([self._processes.sum(sums), self._clip()[None]]).tolist()
+        stopped, total, *totals, norm = torch.cat([found, self._clip()[None]]).tolist()
+        if stopped:
+            return None
         means = {
             name: of_part / count
             for (name, count), of_part in zip(of_parts.items(), totals, strict=True)
@@ -100,6 +121,14 @@ class Stepper:
     def drop(self) -> None:
         """Forget the gradient; the weights stay as they are."""
         self._optimizer.zero_grad()
+
+    def _stops(self, told: bool) -> bool:
+        """Return True if this process does no more of the step.
+
+        Processes that gather weights together must agree on that. Others find out when they sum what they
+        have, and need not wait for each other before.
+        """
+        return self._processes.any(told) if self._processes.sharding else told
 
     def _gradients(self) -> list[torch.Tensor]:
         """One gradient per weight, zero where this process has none: it may have no rows."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM (preemption) wait for the end of the step, so that nothing is lost."""
+"""Ctrl-C and SIGTERM (preemption) wait until a checkpoint can be saved, so that nothing is lost."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ class HeldSignals:
     def __init__(self) -> None:
         self._before: dict[signal.Signals, _Handler] = {}
         self.received: signal.Signals | None = None
+
+    @property
+    def came(self) -> bool:
+        """Return True if a signal is held back."""
+        return self.received is not None
 
     def __enter__(self) -> HeldSignals:
         if threading.current_thread() is threading.main_thread():

@@ -12,13 +12,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from cpt.monitor.budget import Demand, planned_shares
 from cpt.monitor.gates import Gate, acted_upon
 from cpt.monitor.probes.base import Probe, Subject
 from cpt.monitor.reading import Items, Reading
 from cpt.monitor.schedule import Moment
+from cpt.training.clock import wait_for_gpu
 from cpt.training.log import open_lines
 from cpt.training.processes import Processes
 from cpt.training.settings import Settings
@@ -114,11 +113,8 @@ class Watch:
     def _read_all(self, probes: Sequence[Probe], now: Moment, shares: Mapping[str, float]) -> list[Reading]:
         if not probes:
             return []
-        began = time.perf_counter()
-        _wait_for_gpu()
+        wait_for_gpu()  # the last step was asked for, and not yet done: that is training
         started = time.perf_counter()
-        if self._state.step:  # the last step was asked for, and not yet done
-            self._state.seconds += started - began
         with self._shown():
             readings = [self._read(probe, now, shares[probe.name]) for probe in probes]
         self._keep(readings)
@@ -134,7 +130,7 @@ class Watch:
         if known is None:
             state.baselines[probe.name] = items.as_json()
         rise, rise_error = items.rise_over(first)
-        _wait_for_gpu()
+        wait_for_gpu()
         seconds = time.perf_counter() - began
         part = len(items.numerators) / len(first.numerators)
         return Reading(
@@ -172,9 +168,3 @@ def demands_of(probes: Sequence[Probe], end: Moment, gates: Sequence[Gate]) -> d
         )
         for probe in probes
     }
-
-
-def _wait_for_gpu() -> None:
-    """Wait until the GPU has done what it was asked for."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

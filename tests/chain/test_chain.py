@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import varied_texts, write_jsonl, write_tiny_model
@@ -37,6 +39,7 @@ stages:
   - evaluate: {window: 64, tasks: [{name: continuation, continuation_of: domain, items: 8}]}
   - report: {}
 """
+Told = Callable[..., Any]
 STAGES = ["corpus", "vocabulary", "pretrain", "merge", "evaluate", "report"]
 
 
@@ -62,6 +65,19 @@ def cpt(folder: Path, *words: str, **environment: str) -> subprocess.CompletedPr
     )
 
 
+@pytest.fixture
+def told(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
+    """Call the command in this process, in the folder of the finished run; gives the JSON that it prints."""
+    monkeypatch.chdir(finished)
+    monkeypatch.setenv("CPT_CACHE", str(finished / "cache"))
+
+    def call(*words: str) -> Any:
+        assert main([*words, "--json"]) == 0, words
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
 def made(folder: Path, stage: str, file: str) -> Path:
     """The one file of that name that a stage made."""
     (path,) = (folder / "runs" / "tiny").glob(f"{stage}-*/{file}")
@@ -77,8 +93,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_report_json_keeps_the_contract(finished: Path) -> None:
-    facts = json.loads(cpt(finished, "report", "--json").stdout)
+def test_report_json_keeps_the_contract(finished: Path, told: Told) -> None:
+    facts = told("report")
     for probe in ("domain", "general"):
         figures = facts["probes"][probe]
         assert {"before", "after", "depth", "trough_step", "recovery_step", "area", "permanent"} <= set(
@@ -108,15 +124,15 @@ def test_final_model_loads_as_any_hugging_face_model(finished: Path) -> None:
     assert model.generation_config.eos_token_id == 1
 
 
-@pytest.mark.parametrize("where", [*STAGES, "sampling", "step"])
-def test_killed_in_a_stage_and_run_again_ends_with_the_same_weights(
-    finished: Path, tmp_path: Path, where: str
+def test_killed_in_every_stage_and_run_again_ends_with_the_same_weights(
+    finished: Path, tmp_path: Path
 ) -> None:
+    """One run that is killed nine times: each command gets as far as the next place to die."""
     folder = prepare(tmp_path / "killed")
-    killed = cpt(folder, "run", "recipe.yaml", DIE=where, STEP="5")
-    assert killed.returncode == -9, killed.stderr
-    if where == "step":  # a second kill, after the first continuation
-        assert cpt(folder, "run", "recipe.yaml", DIE="step", STEP="7").returncode == -9
+    for where in ("sampling", "corpus", "vocabulary", "step 5", "step 7", *STAGES[2:]):
+        stage, _, step = where.partition(" ")
+        killed = cpt(folder, "run", "recipe.yaml", DIE=stage, STEP=step)
+        assert killed.returncode == -9, (where, killed.stderr)
     again = cpt(folder, "run", "recipe.yaml")
     assert again.returncode == 0, again.stderr
     for stage in ("pretrain", "merge"):
@@ -140,9 +156,9 @@ def test_killed_in_a_stage_and_run_again_ends_with_the_same_weights(
     ],
 )
 def test_a_change_runs_its_stage_and_those_after_it_and_plan_says_why(
-    finished: Path, change: str, first: str
+    told: Told, change: str, first: str
 ) -> None:
-    plan = json.loads(cpt(finished, "plan", "recipe.yaml", change, "--json").stdout)
+    plan = told("plan", "recipe.yaml", change)
     actions = {stage["stage"]: stage["action"] for stage in plan["stages"]}
     at = STAGES.index(first)
     assert [actions[name] for name in STAGES] == ["cached"] * at + ["stale"] * (len(STAGES) - at)
@@ -151,14 +167,13 @@ def test_a_change_runs_its_stage_and_those_after_it_and_plan_says_why(
 
 
 @pytest.mark.parametrize("change", ["pretrain.checkpoint.every=1", "pretrain.checkpoint.keep=3"])
-def test_what_cannot_change_the_result_makes_nothing_stale(finished: Path, change: str) -> None:
-    plan = json.loads(cpt(finished, "plan", "recipe.yaml", change, "--json").stdout)
+def test_what_cannot_change_the_result_makes_nothing_stale(told: Told, change: str) -> None:
+    plan = told("plan", "recipe.yaml", change)
     assert {stage["action"] for stage in plan["stages"]} == {"cached"}
 
 
-def test_a_second_run_does_nothing(finished: Path) -> None:
-    summary = json.loads(cpt(finished, "run", "recipe.yaml", "--json").stdout)
-    assert {stage["action"] for stage in summary["stages"]} == {"cached"}
+def test_a_second_run_does_nothing(told: Told) -> None:
+    assert {stage["action"] for stage in told("run", "recipe.yaml")["stages"]} == {"cached"}
 
 
 def test_the_commands_that_look_work_on_a_real_run(finished: Path, monkeypatch, capsys) -> None:

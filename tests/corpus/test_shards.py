@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cpt.corpus.shards import ShardWriter, TokenisedSource
 from cpt.errors import DataError
@@ -75,3 +78,53 @@ def test_missing_and_damaged_shards_are_explained(tmp_path: Path) -> None:
     np.save(file, np.zeros(3, dtype=np.uint32))
     with pytest.raises(DataError, match="do not fit together"):
         TokenisedSource(tmp_path)
+    for odd in (np.zeros(0, np.uint32), np.zeros((2, 2), np.uint32), np.array([None]), np.zeros(3)):
+        np.save(file, odd)
+        with pytest.raises(DataError, match=r"shard-00000: damaged shard"):
+            TokenisedSource(tmp_path)
+
+
+def test_open_shards_hold_no_file_descriptors(tmp_path: Path) -> None:
+    write(tmp_path, 100)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    source = TokenisedSource(tmp_path)
+    rows = [source.sequence(number) for number in range(len(source))]
+    assert len(list(tmp_path.glob("*.tokens.npy"))) > 10
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert all(len(row.tokens) for row in rows)
+
+
+def test_rows_cannot_be_written_to(tmp_path: Path) -> None:
+    write(tmp_path, 500)
+    row = TokenisedSource(tmp_path).sequence(0)
+    with pytest.raises(ValueError, match="read-only"):
+        row.tokens[0] = 1
+
+
+@pytest.mark.parametrize(("number", "advice"), [(errno.EMFILE, "ulimit -n"), (errno.ENFILE, "fs.file-max")])
+def test_too_many_open_files_are_no_damaged_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str
+) -> None:
+    write(tmp_path, 500)
+
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError) as caught:
+        TokenisedSource(tmp_path)
+    assert os.strerror(number) in str(caught.value)
+    assert "damaged" not in str(caught.value)
+    assert advice in str(caught.value.hint)
+
+
+def test_too_many_memory_maps_are_no_damaged_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, 500)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("unable to mmap 4000 bytes: Cannot allocate memory (12)")
+
+    monkeypatch.setattr(torch, "from_file", refuse)
+    with pytest.raises(DataError, match="maps no more files") as caught:
+        TokenisedSource(tmp_path)
+    assert "vm.max_map_count" in str(caught.value.hint)

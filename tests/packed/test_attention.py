@@ -220,6 +220,8 @@ class OnGpu:
         (OnGpu(), (7, 5), grouped.attend),
         (OnGpu(torch.float32), (9, 0), grouped.attend),
         (OnGpu(width=512), (9, 0), grouped.attend),
+        (OnGpu(width=100), (9, 0), grouped.attend),  # the kernel wants multiples of 8
+        (OnGpu(width=104), (9, 0), varlen.attend),
         (torch.zeros(1, 6, 10, 64), (9, 0), products.attend),
     ],
 )

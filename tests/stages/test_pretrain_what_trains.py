@@ -179,9 +179,10 @@ def test_a_repeatable_run_uses_deterministic_algorithms_alone(inputs, tmp_path: 
         seen.append(torch.are_deterministic_algorithms_enabled())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cpt.training.loop.train", seeing)
-    for name, config in {"no": {}, "yes": {"repeatable": True}}.items():
-        with pytest.raises(KeyboardInterrupt):
-            pretrain(config, inputs, tmp_path / name)
-    assert seen == [False, True]
+    for first in ("cpt.training.loop.train", "cpt.stages.probing_samples.to_gpu"):  # then samples and probes
+        monkeypatch.setattr(first, seeing)
+        for name, config in {"no": {}, "yes": {"repeatable": True}}.items():
+            with pytest.raises(KeyboardInterrupt):
+                pretrain(config, inputs, tmp_path / first / name)
+    assert seen == [False, True] * 2
     assert not torch.are_deterministic_algorithms_enabled()

@@ -4,14 +4,12 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from gated import Phased, gate
 from tiny_runs import SETTINGS, equal, run, tiny_probes
 
 from cpt.monitor.budget import Allowance
-from cpt.training import watch
 from cpt.training.state import Result
 
 ALL = tuple(range(7))
@@ -139,23 +137,6 @@ def test_what_is_read_live_is_what_the_result_has_and_its_seconds_add_up(
     _, result, _ = run(tiny_model, tmp_path, BOUND, probes=probes(tiny_model))
     assert lines(tmp_path / "probes.jsonl") == [reading.as_json() for reading in result.readings]
     assert sum(reading.seconds for reading in result.readings) <= result.probe_seconds
-
-
-def test_the_gpu_is_waited_for_only_where_something_is_read_and_what_it_still_did_was_training(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at = [0.0]
-
-    def wait() -> None:
-        at[0] += 1_000
-
-    monkeypatch.setattr(watch, "time", SimpleNamespace(perf_counter=lambda: at[0]))
-    monkeypatch.setattr(watch, "_wait_for_gpu", wait)
-    _, result, _ = run(tiny_model, tmp_path, probes=tiny_probes(tiny_model, 0, 3))
-    assert [reading.step for reading in result.readings] == [0, 3, 6]
-    assert at[0] == 6_000, "before and after each reading"
-    assert result.seconds // 1_000 == 2, "the steps 3 and 6 were still going on"
-    assert result.probe_seconds == 3_000
 
 
 def test_a_rise_is_over_the_first_reading(tiny_model: Path, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ import pytest
 import several
 import torch
 from several import FSDP2, facts, weights
-from tiny_runs import SETTINGS, Batches
+from tiny_runs import SETTINGS, Batches, records
 from tiny_runs import run as run_alone
 from tiny_training import KINDS, OPTIMIZERS
 
 from cpt.errors import UsageError
 from cpt.training import processes as processes_module
+from cpt.training.checkpoint.store import Store
 from cpt.training.launch import launched_place
 from cpt.training.optimizers import AdamW, OptimizerConfig
 from cpt.training.place import Place
@@ -52,6 +53,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "rolled-back": {"settings": ROLL_BACK, "spoilt": 5, "also": True},
     "signalled": {"signal": 3},
     "signalled-rest": {"work": "signalled"},
+    "signalled-within": {"signal": 3, "settings": {"micro_batch": 1}},
     "bf16": {"settings": {"dtype": "bfloat16"}, "also": True},
     "sharded": {"environment": FSDP2},
     "sharded-uneven": {"rows": 3, "settings": {"micro_batch": 1, "steps": 2}, "environment": FSDP2},
@@ -65,6 +67,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "sharded-rolled-back": {"settings": ROLL_BACK, "environment": FSDP2},
     "sharded-signalled": {"signal": 3, "environment": FSDP2},
     "sharded-signalled-rest": {"work": "sharded-signalled", "environment": FSDP2},
+    "sharded-signalled-within": {"signal": 3, "settings": {"micro_batch": 1}, "environment": FSDP2},
     "sharded-bf16": {"settings": {"dtype": "bfloat16"}, "environment": FSDP2},
     "sharded-kept": {"environment": FSDP2 | {"FSDP_RESHARD_AFTER_FORWARD": "false"}},
     "half": {"stop": 5},
@@ -163,6 +166,16 @@ def test_continued_on_another_number_of_processes_sees_the_same_data(done: Path,
 def test_a_signal_that_one_process_receives_stops_all_of_them_after_the_step(done: Path, name: str) -> None:
     for rank in range(2):
         assert (done / f"{name}-{rank}.txt").read_text() == "KeyboardInterrupt: "
+
+
+@pytest.mark.parametrize("name", ["signalled-within", "sharded-signalled-within"])
+def test_all_processes_drop_a_step_in_which_one_receives_a_signal_between_micro_batches(
+    done: Path, name: str
+) -> None:
+    for rank in range(2):
+        assert (done / f"{name}-{rank}.txt").read_text() == "KeyboardInterrupt: "
+    assert [each["step"] for each in records(done / "work" / name)] == [1, 2]
+    assert Store(done / "work" / name, 9).steps() == [2]
 
 
 def test_all_processes_act_upon_a_fault_and_one_notes_it(done: Path) -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import several
 import torch
-from tiny_runs import SETTINGS, Batches, equal, run, tiny_probes
+from tiny_runs import SETTINGS, Batches, equal, records, run, tiny_probes, with_checkpoints
 from tiny_training import Said
 from torch import nn
 
 from cpt.errors import DiskFull, StageFailed
+from cpt.packed.batch import PackedBatch
+from cpt.packed.model import PackedLanguageModel
 from cpt.training.checkpoint import folder as folders
 from cpt.training.checkpoint.keeper import Keeper
 from cpt.training.checkpoint.parts import Weights
@@ -29,10 +31,6 @@ from cpt.training.state import State
 from cpt.training.world import World
 
 MODES = pytest.mark.parametrize("mode", ["blocking", "async"])
-
-
-def with_checkpoints(**checkpoint: object) -> Settings:
-    return dataclasses.replace(SETTINGS, checkpoint=Checkpoints.model_validate({"every": 2} | checkpoint))
 
 
 def kill(tiny_model: Path, work: Path, step: int, settings: Settings = SETTINGS) -> None:
@@ -283,6 +281,33 @@ def test_a_signal_ends_the_step_saves_and_then_stops(
     assert messages[0] == f"continues after step {step}"
     assert equal(weights, expected)
     assert result.ledger == whole.ledger
+
+
+@pytest.mark.parametrize("during", [1, 2])
+def test_a_signal_within_a_long_step_drops_it_after_the_micro_batch(
+    tiny_model: Path, tmp_path: Path, handled: None, monkeypatch: pytest.MonkeyPatch, during: int
+) -> None:
+    settings = dataclasses.replace(with_checkpoints(every=9), micro_batch=1)  # four in a step
+    expected, whole, _ = run(tiny_model, tmp_path / "whole", settings)
+    passes: list[int] = []
+    forward = PackedLanguageModel.forward
+
+    def signalled(module: PackedLanguageModel, batch: PackedBatch) -> torch.Tensor:
+        passes.append(1)
+        if len(passes) == 2 * 4 + during:
+            signal.raise_signal(signal.SIGTERM)
+        return forward(module, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PackedLanguageModel, "forward", signalled)
+        with pytest.raises(Stopped):
+            run(tiny_model, tmp_path / "run", settings)
+    assert len(passes) == 2 * 4 + during
+    assert [record["step"] for record in records(tmp_path / "run")] == [1, 2]
+    weights, result, messages = run(tiny_model, tmp_path / "run", settings)
+    assert messages[0] == "continues after step 2"
+    assert equal(weights, expected)
+    assert (result.ledger, result.dropped) == (whole.ledger, [])
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +36,11 @@ SETTINGS = Settings(
     dtype=torch.float32,
     checkpoint=Checkpoints(every=2),
 )
+
+
+def with_checkpoints(**checkpoint: object) -> Settings:
+    """Settings of a run with checkpoints after every second step, or as told."""
+    return dataclasses.replace(SETTINGS, checkpoint=Checkpoints.model_validate({"every": 2} | checkpoint))
 
 
 class Batches:

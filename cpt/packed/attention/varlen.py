@@ -16,6 +16,8 @@ import torch
 from cpt.packed.attention.layout import DocumentLayout
 
 _WIDEST_HEAD = 256
+_HEAD_MULTIPLE = 8
+"""The kernel refuses heads of other widths (OpenLLaMA-3B has 100), which the caller would have to pad."""
 
 
 def supports(query: torch.Tensor) -> bool:
@@ -28,6 +30,7 @@ def takes(query: torch.Tensor, capability: tuple[int, int]) -> bool:
     return (
         query.dtype in (torch.bfloat16, torch.float16)
         and query.shape[-1] <= _WIDEST_HEAD
+        and query.shape[-1] % _HEAD_MULTIPLE == 0
         and capability >= (8, 0)
         and _has_kernel()
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -14,6 +15,7 @@ from cpt.training.checkpoint.policy import Kept, Policy
 from cpt.training.checkpoint.snapshot import Snapshot
 from cpt.training.checkpoint.store import Store
 from cpt.training.checkpoint.writer import Background
+from cpt.training.clock import wait_for_gpu
 from cpt.training.log import Log, NoLog, StepLog, last_step
 from cpt.training.processes import Processes
 from cpt.training.settings import FixedSettings, Settings
@@ -107,19 +109,20 @@ class Keeper:
 
     def after_step(self, log: Log) -> None:
         """Take the snapshot and write the checkpoint that are due after this step."""
-        began, step = time.perf_counter(), self._state.step
         self._writer.check()
+        step = self._state.step
         if self._snapshot_every and step % self._snapshot_every == 0:
             self.remember(log)
         if self._policy.due(step):
-            self.save(log, self._in_background)
-        self._state.checkpoint_seconds += time.perf_counter() - began
+            with self._timed():
+                self.save(log, self._in_background)
 
     def remember(self, log: Log) -> None:
         """Let this be the state that a roll-back after a fault goes back to, if there are such roll-backs."""
         if self._snapshot_every:
-            self._state.log_bytes = log.length()
-            self._last_good, self._spare = self._copied_now(), self._last_good
+            with self._timed():
+                self._state.log_bytes = log.length()
+                self._last_good, self._spare = self._copied_now(), self._last_good
 
     def save(self, log: Log, in_background: bool = False) -> None:
         """Write a checkpoint now.
@@ -162,6 +165,14 @@ class Keeper:
         """Steps whose checkpoints stay, and why."""
         reasons = {step: self._policy.stays(step) for step in self._store.steps()}
         return {step: reason for step, reason in reasons.items() if reason and step < self._state.step}
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Count the seconds of the block as those of checkpoints; what the GPU still did was training."""
+        wait_for_gpu()
+        began = time.perf_counter()
+        yield
+        self._state.checkpoint_seconds += time.perf_counter() - began
 
     def _now(self) -> Snapshot:
         return Snapshot.of(self._parts, self._state.step)

@@ -117,7 +117,8 @@ class RandomNumbers:
         random.setstate((version, tuple(words), gauss))
         kind, numbers, *rest = saved["numpy"]
         np.random.set_state((kind, np.asarray(numbers, dtype=np.uint32), *rest))
-        torch.set_rng_state(saved["torch"])
+        # as copies: PyTorch reads beyond the state if it does not lie at the beginning of its memory
+        torch.set_rng_state(saved["torch"].clone())
         for number in range(torch.cuda.device_count()):
             if (state := saved.get(f"cuda/{number}")) is not None:
-                torch.cuda.set_rng_state(state, number)
+                torch.cuda.set_rng_state(state.clone(), number)

@@ -98,4 +98,5 @@ def load_weights(folder: Path, step: int, model: nn.Module, new_tokens: Sequence
         matrices
     )
     for name in saved.keys() - matrices.keys():
-        parameters[name.removesuffix(NEW_ROWS)][list(new_tokens)] = saved[name]
+        matrix = parameters[name.removesuffix(NEW_ROWS)]
+        matrix[list(new_tokens)] = saved[name].to(matrix.device)

@@ -56,11 +56,11 @@ def test_the_chosen_merge_is_written_with_its_log_and_page(search, models, tmp_p
 
 
 def test_the_front_is_printed_as_a_table(search, tmp_path: Path) -> None:
-    code, out, err = search("--budget", "general <= +0.2")
+    code, out, err = search("--budget", "general <= +9")
     assert code == 0, err
     assert "weight of law" in out
     assert "→" in out
-    assert "general <= +0.2: held" in out
+    assert "general <= +9: held" in out
     assert "out.search.html" in out
 
 

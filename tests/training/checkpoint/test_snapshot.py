@@ -1,5 +1,6 @@
 """A snapshot holds what was, whatever training does next."""
 
+import itertools
 import random
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import nn
 
 from cpt.errors import StageFailed
 from cpt.training.checkpoint.parts import Moments, RandomNumbers, Weights
-from cpt.training.checkpoint.snapshot import Snapshot
+from cpt.training.checkpoint.snapshot import Snapshot, pack_blocks
 
 
 def test_a_copy_keeps_what_training_changes_and_gives_it_back() -> None:
@@ -59,6 +60,47 @@ def test_memory_is_used_again() -> None:
     assert second.bytes == sum(t.nbytes for part in second.tensors.values() for t in part.values()) > 0
 
 
+def test_a_copy_of_another_shape_has_memory_of_its_own() -> None:
+    made = Made()
+    first = made.snapshot().copied()
+    made.train()  # now there are moments
+    second = made.snapshot().copied(first)
+    assert equal(second, made.snapshot())
+    assert second.bytes > first.bytes
+
+
+def test_tensors_share_blocks_of_which_a_power_of_two_is_little_more() -> None:
+    """PyTorch gives pinned memory in powers of two. The state is that of Qwen2.5-7B under AdamW."""
+    h, kv, f, words = 3584, 512, 18944, 152064
+    layer = [h * h, h, h * kv, kv, h * kv, kv, h * h, h * f, h * f, h * f, h, h]
+    sizes = [4 * numbers for numbers in [words * h, *(layer * 28), h, words * h] * 3] + [4] * 300
+    blocks, places = pack_blocks(sizes)
+    spans = sorted((block, start, start + size) for (block, start), size in zip(places, sizes, strict=True))
+    for (block, _, end), (other, start, _) in itertools.pairwise(spans):
+        assert block != other or end <= start
+    assert all(end <= blocks[block] for block, _, end in spans)
+    assert all(start % 64 == 0 for _, start, _ in spans)
+
+    def rounded(sizes: list[int]) -> int:
+        return sum(1 << (size - 1).bit_length() for size in sizes)
+
+    assert rounded(sizes) > 1.8 * sum(sizes)
+    assert rounded(blocks) < 1.1 * sum(sizes)
+
+
+def test_tensors_of_all_types_and_none_are_copied() -> None:
+    tensors = {
+        "whole": torch.tensor(3, dtype=torch.int64),
+        "bits": torch.tensor([True, False, True]),
+        "none": torch.zeros(0, 4),
+        "half": torch.ones(3, 5, dtype=torch.bfloat16),
+        "turned": torch.arange(6.0).view(2, 3).T,
+    }
+    found = Snapshot(1, {"a": tensors}, {}).copied()
+    assert equal(found, Snapshot(1, {"a": tensors}, {}))
+    assert equal(Snapshot(1, {}, {}).copied(), Snapshot(1, {}, {}))
+
+
 def test_masters_are_published_when_they_are_restored() -> None:
     made = Made(dtype=torch.bfloat16)
     kept = made.snapshot().copied()
@@ -105,7 +147,9 @@ def test_random_numbers_go_on_where_they_were() -> None:
 
     random.gauss()  # leaves a second number behind, which is part of the state
     np.random.randn()
-    kept = Snapshot.of({"random": RandomNumbers()}, 0).copied()
+    larger = Weights({"w": torch.zeros(5_000)}, lambda: None)  # which a copy has before the generator's state
+    kept = Snapshot.of({"weights": larger, "random": RandomNumbers()}, 0).copied()
+    assert kept.tensors["random"]["torch"].storage_offset() > 0
     drawn = draw()
     kept.restore({"random": RandomNumbers()})
     assert draw() == drawn
