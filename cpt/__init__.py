@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> str:
-        """Look the version up when it is asked for: the command answers Ctrl-C before anything is imported."""
+        """Look the version up when it is asked for: `cpt` answers Ctrl-C before anything is imported."""
         if name != "__version__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib.metadata import PackageNotFoundError, version

@@ -100,7 +100,7 @@ def _adapter(shape: Any) -> TypeAdapter[Any]:
 def _reason(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if first["type"] == "json_invalid":
-        return f"not whole: {first['msg'].removeprefix('Invalid JSON: ')}"
+        return f"this is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}"
     place = ".".join(map(str, first["loc"]))
     message = first["msg"][:1].lower() + first["msg"][1:]
-    return f"not what a run writes: {place}: {message}" if place else f"not what a run writes: {message}"
+    return f"not of the form that cpt writes: {f'{place}: ' if place else ''}{message}"

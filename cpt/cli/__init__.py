@@ -134,12 +134,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _UsageMistake as mistake:
         return _explain_mistake(mistake, as_json)
     except Exception as caught:
-        end_of_file = isinstance(caught, typer.Abort) and isinstance(caught.__cause__, EOFError)
-        error = caught.__cause__ if end_of_file else caught
+        unexplained = caught.__cause__ if isinstance(caught, typer.Abort) else caught  # of an EOFError
         if debug:
-            _print_traceback(error)
+            _print_traceback(unexplained)
         unexpected = CptError(
-            f"unexpected {type(error).__name__}: {error}",
+            f"unexpected {type(unexplained).__name__}: {unexplained}",
             hint="This is a mistake in cpt; CPT_DEBUG=1 shows the traceback. Please report it.",
         )
         return explain(unexpected, as_json)

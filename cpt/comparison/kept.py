@@ -75,7 +75,7 @@ class KeptRows:
         try:
             found = [_row(row) for row in rows]
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise DamagedFile(file, f"not what a comparison writes: {error}", hint=hint) from error
+            raise DamagedFile(file, f"not of the form that a comparison has: {error}", hint=hint) from error
         file.write_bytes(whole)
         return found
 

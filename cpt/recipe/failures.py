@@ -12,14 +12,8 @@ from cpt.escaping import escape_controls
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-REFUSED = _DENIED | {
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.ENAMETOOLONG,
-    errno.EINVAL,
-}
+_UNUSABLE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL}
+REFUSED = _DENIED | _UNUSABLE
 """What the system says of a path that cannot be used as it is."""
 
 RUNS = "--runs DIR"

@@ -115,8 +115,8 @@ def make_plan(recipe: Recipe, store: Store, selection: Selection | None = None) 
     Raises:
         UsageError: the selection names no stage of the recipe, contradicts itself, or starts at a stage
             whose inputs are not made yet.
-        RecipeError: a stage that would run finds a problem in the inputs that are there already, or a finished
-            result that is not asked for again is damaged.
+        RecipeError: a stage that would run finds a problem in the inputs that are there already, or a result
+            that is not asked for again is damaged.
         ReferenceUnavailable: the content of the base model or of a data file cannot be identified.
     """
     selection = selection or Selection()

@@ -119,7 +119,7 @@ class Store:
         return sorted((record for record in records if record is not None), key=lambda record: record.created)
 
     def damaged(self, stage: str, fingerprint: str) -> bool:
-        """Whether the artifact's folder is there but its record or a part of it is not: it counts as absent."""
+        """Whether the artifact's folder is there without its record or a part of it: it counts as absent."""
         return self.artifact_folder(stage, fingerprint).exists() and self.find(stage, fingerprint) is None
 
     def damage(self, stage: str, fingerprint: str) -> list[str]:
