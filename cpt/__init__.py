@@ -1,6 +1,6 @@
 """cpt: a workbench for continual pretraining and domain adaptation of language models."""
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # what `typing` says, without loading it
 
 if TYPE_CHECKING:
     __version__: str

@@ -56,7 +56,7 @@ def memory_of(job: Job, device: Device) -> Memory:
     documents = len(job.heaviest)
     if documents > _MOST_DOCUMENTS:
         raise UsageError(
-            f"a micro batch of {documents:,} documents is more than the {_MOST_DOCUMENTS:,} that are simulated",
+            f"a micro batch has {documents:,} documents; at most {_MOST_DOCUMENTS:,} are simulated",
             hint="Set the stage's micro_batch_sequences: how many of a batch go through the model at once.",
         )
     return memory_in(rehearse(job, device.hardware), device, job.processes)
