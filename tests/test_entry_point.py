@@ -41,9 +41,7 @@ def test_ctrl_c_while_modules_are_loaded(module: str, tmp_path: Path) -> None:
 
 def test_the_script_and_the_module_are_the_same_and_load_nothing_before() -> None:
     assert 'cpt = "cpt.__main__:main"' in (ROOT / "pyproject.toml").read_text()
-    code = (
-        "import sys; known = set(sys.modules); import cpt.__main__; print(sorted(set(sys.modules) - known))"
-    )
+    code = "import sys; old = set(sys.modules); import cpt.__main__; print(sorted(set(sys.modules) - old))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['cpt', 'cpt.__main__']"
 
