@@ -71,10 +71,6 @@ def test_one_damaged_run_is_listed_as_damaged_and_breaks_no_other(
     assert cpt("status", "hurt").code == 0
 
 
-def damage_report(folder: Path, content: bytes) -> None:
-    next(folder.glob("report-*/report/report.json")).write_bytes(content)
-
-
 @pytest.mark.parametrize("content", [b"", b"[]", b"[" * 100_000, b'{"probes": [1]}', b"\xff", None])
 def test_a_damaged_report_is_named(cpt: Command, runs: Path, content: bytes | None) -> None:
     (file,) = (runs / "hurt").glob("report-*/report/report.json")
