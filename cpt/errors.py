@@ -75,6 +75,17 @@ class CannotMerge(CptError):
         super().__init__("\n".join(self.problems), hint=hint)
 
 
+class DamagedFile(DataError):
+    """A file that cpt or a tool wrote is not what it was, or is not there: names it and the reason."""
+
+    exit_code = 2
+
+    def __init__(self, path: Path, reason: str, *, line: int | None = None, hint: str | None = None) -> None:
+        self.path, self.reason = path, reason
+        place = f"{path}:{line}" if line is not None else f"{path}"
+        super().__init__(f"{place}: {reason}", hint=hint)
+
+
 class StageFailed(CptError):
     """A stage could not finish."""
 
@@ -94,10 +105,13 @@ class DiskFull(StageFailed):
 
     def __init__(self, folder: Path, needed: int, free: int) -> None:
         self.folder, self.needed, self.free = folder, needed, free
+        if free < needed:
+            message = f"no space left in {folder}: {needed:,} bytes are needed, {free:,} are free"
+        else:  # others have used it, and may have given it back
+            message = f"the disk of {folder} became full while {needed:,} bytes were written"
         super().__init__(
-            f"no space left for a checkpoint in {folder}: {needed:,} bytes are needed, {free:,} are free",
-            hint="Free some space, or choose a folder on another disk with --runs DIR; the same command "
-            "then continues.",
+            message,
+            hint="Free some space, or choose a folder on another disk; the same command then continues.",
         )
 
 

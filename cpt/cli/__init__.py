@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import rich_utils
 
 from cpt import __version__
 from cpt.cli import (
@@ -29,7 +30,8 @@ from cpt.cli.launching import LaunchableCommand
 from cpt.cli.output import explain
 from cpt.cli.quiet import quiet_libraries
 from cpt.errors import CptError, UsageError
-from cpt.recipe.failures import explain_os_error
+from cpt.escaping import escape_controls
+from cpt.recipe.failures import REFUSED, explain_os_error
 from cpt.training.repeatable import allow_repeatable
 
 _UsageMistake: Any = typer.BadParameter.__mro__[2]
@@ -92,6 +94,28 @@ def _share_processors() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
+def _explain_mistake(mistake: Any, as_json: bool) -> int:
+    """Tell what is wrong with options or arguments, with how the command is used; return the exit code."""
+    message = escape_controls(mistake.format_message())
+    if as_json:
+        return explain(UsageError(message), as_json)
+    mistake.format_message = lambda: message
+    rich_utils.rich_format_error(mistake)
+    return int(mistake.exit_code)
+
+
+def _refused(error: OSError) -> CptError:
+    """What the system refused: a place that was named by the user, or a disk that is full."""
+    explained = explain_os_error(error, Path.cwd())
+    if error.errno not in REFUSED:
+        return explained
+    return UsageError(explained.message, hint=explained.hint)
+
+
+def _print_traceback(error: BaseException | None) -> None:
+    sys.stderr.write(escape_controls("".join(traceback.format_exception(error))))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors are explained on standard error, without traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -101,23 +125,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _share_processors()
     allow_repeatable()
     try:
-        code = app(words, prog_name="cpt", standalone_mode=not as_json)
+        code = app(words, prog_name="cpt", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
     except CptError as error:
         if debug:
-            traceback.print_exception(error)
+            _print_traceback(error)
         return explain(error, as_json)
     except OSError as error:
-        return explain(explain_os_error(error, Path.cwd()), as_json)
-    except _UsageMistake as mistake:  # only met with --json; Typer prints the others itself
-        return explain(UsageError(mistake.format_message()), as_json)
-    except Exception as error:
+        return explain(_refused(error), as_json)
+    except _UsageMistake as mistake:
+        return _explain_mistake(mistake, as_json)
+    except Exception as caught:
+        unexplained = caught.__cause__ if isinstance(caught, typer.Abort) else caught  # of an EOFError
         if debug:
-            traceback.print_exception(error)
+            _print_traceback(unexplained)
         unexpected = CptError(
-            f"unexpected {type(error).__name__}: {error}",
+            f"unexpected {type(unexplained).__name__}: {unexplained}",
             hint="This is a mistake in cpt; CPT_DEBUG=1 shows the traceback. Please report it.",
         )
         return explain(unexpected, as_json)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def duration(seconds: float) -> str:
     """`0.4 s`, `41 s`, `2:05`, `1:02:05`."""
@@ -27,6 +29,8 @@ def size(bytes_: int) -> str:
 
 def number(value: float) -> str:
     """Four figures that matter; thousands separated; tiny values in powers of ten."""
+    if not math.isfinite(value):
+        return str(value)
     if isinstance(value, int) or (value == int(value) and abs(value) >= 1000):
         return f"{int(value):,}"
     if abs(value) >= 1000:

@@ -10,7 +10,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from typer.core import TyperCommand
 
@@ -19,6 +19,9 @@ from cpt.training.launch import FSDP2_INSTEAD, launched_place
 from cpt.training.place import Place
 
 _LAUNCH = "cpt.launch"
+_MOST_PROCESSES = 64
+"""Most processes that are started on a machine with fewer processors. Each holds a whole Python and torch."""
+
 _UNSUPPORTED = {
     "use_deepspeed": "DeepSpeed is not supported",
     "use_megatron_lm": "Megatron-LM is not supported",
@@ -87,9 +90,16 @@ def _parsed(words: Sequence[str], options: Sequence[str]) -> Namespace:
     """The options as accelerate reads them, completed and found to be possible."""
     from accelerate.commands.launch import launch_command_parser
 
-    parsed: Namespace = launch_command_parser().parse_args([*options, "--module", "cpt", *words])
+    parser = launch_command_parser()
+    parser.error = _refuse
+    parsed: Namespace = parser.parse_args([*options, "--module", "cpt", *words])
     _prepare(parsed)
     return parsed
+
+
+def _refuse(message: str) -> NoReturn:
+    """Say what is wrong with the launcher's options, without its hundred lines of usage."""
+    raise UsageError(f"accelerate launch: {message}", hint="See `accelerate launch --help`.")
 
 
 def _place(parsed: Namespace) -> Place:
@@ -103,7 +113,9 @@ def _place(parsed: Namespace) -> Place:
             environment = prepare_multi_gpu_env(completed)
     except (ValueError, ConnectionError, ImportError, RuntimeError) as error:
         raise UsageError(f"accelerate launch: {error}", hint="See `accelerate launch --help`.") from error
-    return launched_place(int(completed.num_processes or 1), environment)
+    processes = int(completed.num_processes or 1)
+    _require_few(processes, int(completed.num_machines or 1))
+    return launched_place(processes, environment)
 
 
 @contextmanager
@@ -130,6 +142,7 @@ def _prepare(parsed: Namespace) -> None:
             raise UsageError(message, hint=FSDP2_INSTEAD)
     if parsed.config_file:
         return
+    _require_few(parsed.num_processes or 0, parsed.num_machines or 1)
     if (parsed.num_processes or _devices()) < 2:
         raise UsageError(
             "what follows -- starts several processes, but not how many",
@@ -144,6 +157,17 @@ def _prepare(parsed: Namespace) -> None:
             here = parsed.num_processes // (parsed.num_machines or 1)
             parsed.num_cpu_threads_per_process = max(1, (os.cpu_count() or 1) // here)
     parsed.multi_gpu = not parsed.use_fsdp
+
+
+def _require_few(processes: int, machines: int) -> None:
+    """Raise before anything starts if this machine cannot hold so many processes."""
+    here, processors = -(-processes // machines), os.cpu_count() or 1
+    most = max(_MOST_PROCESSES, processors)
+    if here > most:
+        raise UsageError(
+            f"{here:,} processes on a machine with {processors} processors: at most {most:,} are started",
+            hint="--num_processes counts those of all machines (--num_machines). One per GPU is usual.",
+        )
 
 
 def _devices() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,14 +18,16 @@ from cpt.cli.comparing import compare_runs
 from cpt.cli.form import duration, fact, size
 from cpt.cli.options import DEFAULT_RUNS, Json, RunArgument, Runs
 from cpt.cli.output import out, print_json, rows, word
-from cpt.errors import UsageError
-from cpt.recipe.files import read_json
+from cpt.errors import DamagedFile, UsageError
+from cpt.json_file import read_plain
 from cpt.recipe.flat import flat
 from cpt.recipe.journal import Run, find_run
 from cpt.recipe.journal import runs as all_runs
 from cpt.recipe.reported import finished
+from cpt.recipe.run_file import FILE
 from cpt.recipe.store import Record
 from cpt.recipe.suggest import did_you_mean
+from cpt.report.facts.files import ShownReport
 from cpt.report.findings import ended_finding
 from cpt.report.schema import Ended
 
@@ -39,12 +42,15 @@ def ls(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
         return print_json([_run_facts(run) for run in found])
     if not found:
         return out().print(f"No runs in {runs}.")
-    table = rows("run", "state", "started", "took#", "stages#")
+    table = rows("run", "state", "started", "took#", "stages#", "")
     for run in found:
+        if run.problem:
+            table.add_row("", run.name, word(run.state), "", "", "", f"{FILE}: {run.problem}")
+            continue
         facts = _run_facts(run)
         done = f"{facts['stages_done']}/{facts['stages']}"
         started, took = _local(facts["started"]), duration(facts["seconds"])
-        table.add_row("", run.name, word(run.state), started, took, done)
+        table.add_row("", run.name, word(run.state), started, took, done, "")
     return out().print(table)
 
 
@@ -122,6 +128,7 @@ def show(
     """
     found, stage = _run_and_stage(runs, run, stage)
     records = finished(found)
+    _require_readable(found, [stage] if stage is not None else list(found.stages))
     if stage is not None:
         if stage not in records:
             hint = did_you_mean(stage, records)
@@ -137,12 +144,8 @@ def show(
 
 def report_data(page: Path) -> dict[str, Any]:
     """The figures that lie beside a report's page."""
-    data = read_json(page.with_name("report.json"))
-    if not isinstance(data, dict):
-        raise UsageError(
-            f"{page.with_name('report.json')} cannot be read", hint="Run the stage again with --force."
-        )
-    return data
+    found: dict[str, Any] = read_plain(page.with_name("report.json"), ShownReport)
+    return found
 
 
 def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
@@ -187,7 +190,18 @@ def _suite_rows(averages: dict[str, Any]) -> Table:
     return table
 
 
+def _require_readable(run: Run, stages: Iterable[str]) -> None:
+    """Raise if a finished stage's record is damaged: nothing else says what it made."""
+    for name in stages:
+        fingerprint = run.stages[name]["fingerprint"] if name in run.stages else ""
+        if fingerprint and run.store.damaged(name, fingerprint):
+            folder = run.store.artifact_folder(name, fingerprint)
+            found = "; ".join(run.store.damage(name, fingerprint))
+            raise DamagedFile(folder, found, hint=f"`cpt run RECIPE --force {name}` makes it again.")
+
+
 def _newest_report(run: Run) -> Path:
+    _require_readable(run, [name for name, stage in run.stages.items() if stage["kind"] == "report"])
     current = [record for record in finished(run).values() if "report" in record.kinds]
     if not current:
         older = [record for record in run.store.artifacts() if "report" in record.kinds]
@@ -220,7 +234,7 @@ def _run_facts(run: Run) -> dict[str, Any]:
         "stages": len(states),
         "stages_done": sum(state in ("finished", "cached") for state in states),
         "folder": str(run.folder),
-    }
+    } | ({"problem": f"{FILE}: {run.problem}"} if run.problem else {})
 
 
 def _facts(record: Record) -> dict[str, Any]:

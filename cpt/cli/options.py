@@ -9,6 +9,14 @@ import typer
 
 from cpt.recipe.plan import Selection
 
+
+def _folder(text: str) -> Path:
+    """A folder's path; an empty one would be the current folder, which is hardly meant."""
+    if not str(text).strip():
+        raise typer.BadParameter("the folder's name is empty")
+    return Path(text)
+
+
 RecipeArgument = Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
 
 Overrides = Annotated[
@@ -27,7 +35,9 @@ RunArgument = Annotated[
 
 Runs = Annotated[
     Path,
-    typer.Option("--runs", metavar="DIR", envvar="CPT_RUNS", help="Folder that holds all runs."),
+    typer.Option(
+        "--runs", metavar="DIR", envvar="CPT_RUNS", parser=_folder, help="Folder that holds all runs."
+    ),
 ]
 
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON on standard output.")]

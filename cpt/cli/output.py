@@ -4,38 +4,69 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from cpt.cli.form import plural
 from cpt.errors import CptError, Problem, RecipeError
+from cpt.escaping import escape_controls
 
 _PIPED_WIDTH = 140
 
 
 def print_json(data: Any) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
+    text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write(escape_controls(text) + "\n")
+
+
+class _Safe(Console):
+    """A console to which control characters get only from rich itself, never from what is printed."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*map(_safe, objects), **options)
+
+    def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(escape_controls(segment.text), segment.style)
+
+
+class _SafeTable(Table):
+    """A table whose columns are as wide as what is shown of control characters."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*map(_safe, cells), **options)
+
+
+def _safe(cell: Any) -> Any:
+    """A text with its control characters made visible; anything else as it is."""
+    if isinstance(cell, str):
+        return escape_controls(cell)
+    if isinstance(cell, Text) and (shown := escape_controls(cell.plain)) != cell.plain:
+        return Text(shown, cell.style, justify=cell.justify, overflow=cell.overflow, no_wrap=cell.no_wrap)
+    return cell
 
 
 def out() -> Console:
     """The console for results (standard output): no markup in texts, no cutting of long words."""
     width = None if sys.stdout.isatty() else _PIPED_WIDTH
-    return Console(highlight=False, markup=False, emoji=False, width=width)
+    return _Safe(highlight=False, markup=False, emoji=False, width=width)
 
 
 def err() -> Console:
     """The console for progress and errors (standard error)."""
-    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+    return _Safe(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def rows(*columns: str, indent: int = 2) -> Table:
     """A borderless table with dim headings; a heading that ends in `#` aligns right; nothing is cut off."""
-    table = Table(
+    table = _SafeTable(
         box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=any(columns), header_style="dim"
     )
     if indent:
@@ -88,6 +119,7 @@ COLOURS = {
     "failed": "red",
     "interrupted": "yellow",
     "killed": "yellow",
+    "damaged": "red",
     "waiting": "dim",
 }
 

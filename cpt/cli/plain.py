@@ -9,6 +9,7 @@ from typing import TextIO
 
 from cpt.cli.form import duration, fact
 from cpt.cli.noted import fields, unmet
+from cpt.escaping import escape_line
 from cpt.recipe.progress import (
     Advanced,
     Event,
@@ -91,4 +92,4 @@ class PlainView:
 
     def _line(self, text: str) -> None:
         stamp = datetime.now().strftime("%H:%M:%S")
-        print(f"{stamp} {text}", file=self._stream, flush=True)
+        print(f"{stamp} {escape_line(text)}", file=self._stream, flush=True)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
+from cpt.escaping import escape_controls
+
 _SETTINGS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
@@ -23,6 +25,13 @@ _SETTINGS = {
 }
 
 
+class _Safe(logging.Formatter):
+    """Makes control characters in records visible."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escape_controls(super().format(record))
+
+
 def quiet_libraries() -> None:
     """Tell the libraries to be quiet; call it before they are imported. The user's own settings win."""
     for name, value in _SETTINGS.items():
@@ -33,7 +42,7 @@ def quiet_libraries() -> None:
 def diverted(log: Path) -> Iterator[None]:
     """Send warnings and log records to a file, and anything printed on stdout to stderr."""
     handler = logging.FileHandler(log, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Safe("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.addFilter(lambda _: log.parent.is_dir())  # before a run's folder is made there is no log
     root = logging.getLogger()
     root.addHandler(handler)

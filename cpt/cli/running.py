@@ -118,6 +118,10 @@ def lead(
     else:
         with diverted(runs / checked.name / "libraries.log"):
             summary = run_recipe(checked, runs, chosen, view)
+    if summary.unchecked:
+        stages = ", ".join(summary.unchecked)
+        note = f"{stages}: made before results had checksums; taken as they are, and checked from now on."
+        err().print(note, soft_wrap=True)
     if as_json:
         print_json(summary.as_json())
     else:

@@ -11,7 +11,8 @@ from typing import Any
 
 from cpt.comparison.methods import Comparison, Row
 from cpt.comparison.plot import plot
-from cpt.errors import UsageError
+from cpt.errors import DamagedFile, UsageError
+from cpt.json_file import parse_rows
 
 FIGURES, PICTURE = "comparison.json", "comparison.svg"
 
@@ -63,14 +64,20 @@ class KeptRows:
 
     def _is_ours(self) -> bool:
         file = self._folder / _ASKED
-        return file.is_file() and file.read_text(encoding="utf-8") == _json(self._asked)
+        return file.is_file() and file.read_bytes() == _json(self._asked).encode()
 
     def _read(self) -> list[Row]:
         file = self._folder / _ROWS
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.is_file() else []
-        whole = [line for line in lines if line.endswith("\n")]
-        file.write_text("".join(whole), encoding="utf-8")
-        return [_row(json.loads(line)) for line in whole]
+        content = file.read_bytes() if file.is_file() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        hint = "Choose another --out, or remove the folder to compare anew."
+        rows = parse_rows(whole, dict[str, Any], file, hint)
+        try:
+            found = [_row(row) for row in rows]
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedFile(file, f"not of the form that a comparison has: {error}", hint=hint) from error
+        file.write_bytes(whole)
+        return found
 
 
 def _row(data: dict[str, Any]) -> Row:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.corpus.documents import Document
 from cpt.errors import DataError
@@ -93,7 +93,7 @@ def read_index(corpus: Path) -> CorpusIndex:
     path = corpus / _NAME
     try:
         return CorpusIndex.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a corpus index of this version"
         raise DataError(f"{path}: {reason}", hint="Run the corpus stage again (--force corpus).") from error
 

@@ -30,14 +30,17 @@ def replay_rows(share: float, batch_sequences: int) -> int:
     rows = round(share * batch_sequences)
     if share > 0 and rows == 0:
         message = f"a replay share of {share:g} of {batch_sequences} sequences rounds to none"
-        hint = (
-            f"Use at least {1 / batch_sequences:g}, or larger batches: batch_sequences: {_batch_for(share)}."
-        )
+        hint = f"Use at least {1 / batch_sequences:g}"
+        hint += f", or larger batches: batch_sequences: {_batch_for(share)}." if share > _LEAST else "."
         raise RecipeError([Problem(message, key="replay", hint=hint)])
     if not 0 <= rows < batch_sequences:
         message = f"a replay share of {share:g} of {batch_sequences} sequences leaves none for the domain"
         raise RecipeError([Problem(message, key="replay", hint="Use a share from 0 to less than 1.")])
     return rows
+
+
+_LEAST = 1e-6
+"""Least share for which larger batches are an answer."""
 
 
 def _batch_for(share: float) -> int:

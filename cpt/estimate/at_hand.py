@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt import __version__
-from cpt.errors import CptError
+from cpt.errors import CptError, DamagedFile
 from cpt.estimate.recipe import plan_job
+from cpt.json_file import read_json
 from cpt.recipe.plan import Entry, Plan
 from cpt.references import cache_folder
 from cpt.stages.pretrain_config import PretrainConfig
@@ -39,8 +40,8 @@ def _peak(plan: Plan, entry: Entry, place: Place) -> int | None:
 
     device = this_machine()
     memo = _memo(plan, entry, place, device)
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return int(json.loads(memo.read_text(encoding="utf-8"))["peak_bytes"])
+    with contextlib.suppress(DamagedFile, KeyError):
+        return int(read_json(memo, dict[str, int])["peak_bytes"])
     planned = plan_job(plan.recipe, entry.step, plan.artifacts, fetch=False, place=place)
     if planned is None:
         return None

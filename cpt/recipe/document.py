@@ -21,6 +21,17 @@ Where = tuple[str | int, ...]
 
 COMMAND_LINE = "command line"
 
+MOST_CHARACTERS = 200_000
+MOST_VALUES = 100_000
+DEEPEST = 50
+"""Limits of a YAML file: its size, its values with all aliases replaced by what they stand for, its depth.
+
+Recipes have some thousand characters; reading 100,000 takes about two seconds.
+"""
+
+_BRACKETS = re.compile(r"[\[{](?:\s*[\[{]){200}")
+"""So many open brackets in a row take ten seconds to be found too deep."""
+
 
 @dataclass
 class Document:
@@ -74,7 +85,7 @@ def read(path: Path) -> Document:
     Raises:
         RecipeError: the file is missing, unreadable, not UTF-8, not YAML, or not a mapping.
     """
-    content = parse(_text(path), str(path))
+    content = parse(read_text(path), str(path))
     if content is None:
         raise RecipeError([Problem("the recipe is empty", file=str(path), hint="`cpt init` writes one.")])
     if not isinstance(content, CommentedMap):
@@ -92,10 +103,15 @@ def parse(text: str, source: str) -> Any:
     """YAML 1.2 text as ruamel's round-trip data.
 
     Raises:
-        RecipeError: with the line of the mistake.
+        RecipeError: with the line of the mistake, or if it is too large to be meant.
     """
+    if len(text) > MOST_CHARACTERS:
+        message = f"{len(text):,} characters; a recipe has at most {MOST_CHARACTERS:,}"
+        raise RecipeError([Problem(message, file=source, hint=_TOO_LARGE)])
+    if _BRACKETS.search(text):
+        raise RecipeError([Problem(_TOO_DEEP, file=source)])
     try:
-        return YAML().load(text)
+        content = YAML().load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else None
@@ -104,9 +120,37 @@ def parse(text: str, source: str) -> Any:
         line = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else None
         message = "a character that YAML does not allow (a control character)"
         raise RecipeError([Problem(message, file=source, line=line)]) from None
-    except (YAMLError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise RecipeError([Problem(_TOO_DEEP, file=source)]) from None
+    except (YAMLError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RecipeError([Problem(f"not valid YAML: {first}", file=source)]) from None
+    _require_bounded(content, source)
+    return content
+
+
+_BYTES = 4
+"""Most bytes of a character in UTF-8."""
+
+_TOO_LARGE = "Name data in files of its own; a recipe holds settings."
+_TOO_DEEP = f"nested more than {DEEPEST} levels deep"
+
+
+def _require_bounded(content: Any, source: str) -> None:
+    """Raise if there are too many values, aliases counted by what they stand for, or too many levels."""
+    values, left = 0, [(content, 0)]
+    while left:
+        value, depth = left.pop()
+        values += 1
+        if depth > DEEPEST:
+            raise RecipeError([Problem(_TOO_DEEP, file=source, hint="Is an alias inside what it names?")])
+        if values > MOST_VALUES:
+            message = f"more than {MOST_VALUES:,} values, with what aliases (`*name`) stand for"
+            raise RecipeError([Problem(message, file=source, hint=_TOO_LARGE)])
+        if isinstance(value, CommentedMap):
+            left += [(item, depth + 1) for item in value.values()]
+        elif isinstance(value, CommentedSeq):
+            left += [(item, depth + 1) for item in value]
 
 
 def plain(value: Any) -> Any:
@@ -114,8 +158,19 @@ def plain(value: Any) -> Any:
     return _plain(value, (), None, [])
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a YAML file's text.
+
+    Raises:
+        RecipeError: the file is missing, unreadable, too large, or not UTF-8.
+    """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            message, hint = "is no regular file", "Write the recipe into a file."
+            raise RecipeError([Problem(message, file=str(path), hint=hint)])
+        if path.stat().st_size > _BYTES * MOST_CHARACTERS:
+            message = f"{path.stat().st_size:,} bytes; a recipe has at most {MOST_CHARACTERS:,} characters"
+            raise RecipeError([Problem(message, file=str(path), hint=_TOO_LARGE)])
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         message, hint = "there is no such file", "`cpt init` writes a recipe to start from."
@@ -146,27 +201,21 @@ def _yaml_mistake(error: MarkedYAMLError, source: str, line: int | None) -> tupl
     return (f"not valid YAML: {problem}", source, line, None, hint)
 
 
-def _plain(
-    value: Any, where: Where, document: Document | None, problems: list[Problem], above: tuple[int, ...] = ()
-) -> Any:
-    if id(value) in above:
-        problems.append(_misuse(document, where, "an alias that contains itself"))
-        return None
-    above = (*above, id(value))
+def _plain(value: Any, where: Where, document: Document | None, problems: list[Problem]) -> Any:
     if isinstance(value, CommentedMap):
         mapping: dict[str, Any] = {}
         for key, item in value.items():
             name = key if isinstance(key, str) else str(plain(key))
             if document is not None and key in (value.lc.data or {}):
                 document.lines[(*where, name)] = value.lc.key(key)[0] + 1
-            mapping[name] = _plain(item, (*where, name), document, problems, above)
+            mapping[name] = _plain(item, (*where, name), document, problems)
         return mapping
     if isinstance(value, CommentedSeq):
         sequence = []
         for index, item in enumerate(value):
             if document is not None and index in (value.lc.data or {}):
                 document.lines[(*where, index)] = value.lc.item(index)[0] + 1
-            sequence.append(_plain(item, (*where, index), document, problems, above))
+            sequence.append(_plain(item, (*where, index), document, problems))
         return sequence
     if isinstance(value, TaggedScalar):
         problems.append(_misuse(document, where, f"the tag `{value.tag.value}` is not understood here"))

@@ -8,28 +8,40 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cpt.errors import CptError, StageFailed
+from cpt.escaping import escape_controls
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_UNUSABLE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL}
+REFUSED = _DENIED | _UNUSABLE
+"""What the system says of a path that cannot be used as it is."""
+
+RUNS = "--runs DIR"
 _CONTINUES = "The same command then continues."
 _LOST = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
 
 
-def explain_os_error(error: OSError, folder: Path) -> StageFailed:
-    """A system's refusal as a message that names the folder and what to do."""
+def explain_os_error(error: OSError, folder: Path, option: str = "") -> StageFailed:
+    """A system's refusal as a message that names the folder and what to do.
+
+    Args:
+        option: What another folder is named with on the command line, if there is such an option.
+    """
     path = error.filename or folder
+    with_option = f" with {option}" if option else ""
     if error.errno in _FULL:
         return StageFailed(
             f"no space left on the disk of {folder}",
-            hint="Free some space, or choose a folder on another disk with --runs DIR.",
+            hint=f"Free some space, or choose a folder on another disk{with_option}.",
         )
     if error.errno in _DENIED:
         reason = "is on a read-only disk" if error.errno == errno.EROFS else "permission denied"
         return StageFailed(
-            f"{path}: {reason}", hint="Change its permissions, or choose another folder with --runs DIR."
+            f"{path}: {reason}", hint=f"Change its permissions, or choose another folder{with_option}."
         )
     reason = error.strerror or str(error)
-    return StageFailed(f"{path}: {reason}", hint="Choose another folder with --runs DIR if it is the run's.")
+    other = f" or choose another folder{with_option} if it is the run's" if option else ""
+    return StageFailed(f"{path}: {reason}", hint=f"Check the path{other}.")
 
 
 def explain_failure(error: Exception, stage: str, run_folder: Path) -> CptError:
@@ -41,7 +53,7 @@ def explain_failure(error: Exception, stage: str, run_folder: Path) -> CptError:
         return error
     refusal = _refusal(error)
     if refusal is not None:
-        explained = explain_os_error(refusal, run_folder)
+        explained = explain_os_error(refusal, run_folder, RUNS)
         return StageFailed(f"{stage}: {explained.message}", hint=f"{explained.hint} {_CONTINUES}")
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         hint = "Make its batch, sequence length or model smaller, or give it more memory."
@@ -82,7 +94,7 @@ def _write_log(error: Exception, stage: str, run_folder: Path) -> Path | None:
     heading = f"--- {datetime.now(UTC).isoformat(timespec='seconds')} stage {stage}\n"
     try:
         with log.open("a", encoding="utf-8") as file:
-            file.write(heading + "".join(traceback.format_exception(error)) + "\n")
+            file.write(escape_controls(heading + "".join(traceback.format_exception(error))) + "\n")
     except OSError:
         return None
     return log

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,16 +12,19 @@ from platform import platform, python_version
 from typing import Any
 
 from cpt import __version__
-from cpt.errors import UsageError
-from cpt.recipe.files import read_json, write_json
+from cpt.errors import DamagedFile, UsageError
+from cpt.escaping import escape_controls
+from cpt.json_file import read_plain
+from cpt.recipe.files import write_json
 from cpt.recipe.plan import Plan
 from cpt.recipe.progress import Advanced, Event, Gauge, RunEnded, StageEnded, StageStarted
+from cpt.recipe.run_file import FILE, RunFile
 from cpt.recipe.store import Store
 from cpt.recipe.suggest import did_you_mean
 
-FILE = "run.json"
 _LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "mergekit", "lm_eval", "numpy")
 _SECONDS_BETWEEN_UPDATES = 5.0
+_DAMAGED = "The next `cpt run` of its recipe writes the file again; finished results are kept."
 
 
 def versions() -> dict[str, str]:
@@ -99,7 +101,7 @@ class Journal:
 
     def fail(self, message: str) -> None:
         """Note why the run stops; the `RunEnded` that follows writes it."""
-        self._data["error"] = message
+        self._data["error"] = escape_controls(message)
 
     def _stage(self, stage: str, **facts: Any) -> None:
         if stage in self._data["stages"]:
@@ -114,10 +116,14 @@ class Journal:
 
 @dataclass(frozen=True)
 class Run:
-    """A run found on the disk. `data` is its `run.json`."""
+    """A run found on the disk.
+
+    data: content of its `run.json`; empty if that is damaged. problem: in which way it is damaged.
+    """
 
     folder: Path
     data: dict[str, Any]
+    problem: str = ""
 
     @property
     def name(self) -> str:
@@ -130,6 +136,8 @@ class Run:
     @property
     def state(self) -> str:
         """`run.json`'s state; a run that says `running` while no process holds it was killed."""
+        if self.problem:
+            return "damaged"
         state = str(self.data.get("state"))
         return "killed" if state == "running" and not self.store.locked() else state
 
@@ -139,13 +147,14 @@ class Run:
 
 
 def runs(root: Path) -> list[Run]:
-    """All runs under a folder, the newest first."""
-    found = list(_runs(root))
-    return sorted(found, key=lambda run: str(run.data.get("started")), reverse=True)
+    """All runs under a folder, the newest first, damaged ones last."""
+    folders = list(root.iterdir()) if root.is_dir() else []
+    found = [run for run in map(_read, folders) if run is not None]
+    return sorted(found, key=lambda run: str(run.data.get("started") or ""), reverse=True)
 
 
-def find_run(root: Path, name: str | None = None) -> Run:
-    """A run by its name under `root` or by its folder; the newest one without a name.
+def look_up(root: Path, name: str | None = None) -> Run:
+    """A run by its name under `root` or by its folder, also a damaged one; the newest one without a name.
 
     Raises:
         UsageError: there is none.
@@ -160,17 +169,33 @@ def find_run(root: Path, name: str | None = None) -> Run:
     for run in found:
         if run.name == name:
             return run
-    folder = Path(name)
-    data = read_json(folder / FILE)
-    if isinstance(data, dict):
-        return Run(folder, data)
+    named = _read(Path(name))
+    if named is not None:
+        return named
     hint = did_you_mean(name, [run.name for run in found])
     raise UsageError(f"there is no run `{name}` in {root}", hint=hint)
 
 
-def _runs(root: Path) -> Iterator[Run]:
-    if root.is_dir():
-        for folder in root.iterdir():
-            data = read_json(folder / FILE)
-            if isinstance(data, dict):
-                yield Run(folder, data)
+def find_run(root: Path, name: str | None = None) -> Run:
+    """A run that can be read: by its name under `root` or by its folder; the newest one without a name.
+
+    Raises:
+        UsageError: there is none. DamagedFile: its `run.json` is damaged.
+    """
+    found = look_up(root, name)
+    if found.problem:
+        raise DamagedFile(found.folder / FILE, found.problem, hint=_DAMAGED)
+    return found
+
+
+def _read(folder: Path) -> Run | None:
+    """The run of a folder; None if it holds none."""
+    path = folder / FILE
+    try:
+        if not path.exists():
+            return None
+        return Run(folder, read_plain(path, RunFile))
+    except DamagedFile as error:
+        return Run(folder, {}, error.reason)
+    except (OSError, ValueError):  # no permission to look, or no possible path
+        return None

@@ -1,4 +1,4 @@
-"""What a run would do, stage by stage, and why. Reads the store; changes nothing."""
+"""What a run would do, stage by stage, and why. Reads the store; notes there only which files are right."""
 
 from __future__ import annotations
 
@@ -20,6 +20,11 @@ from cpt.stages.base import BASE, Artifact
 Action = Literal["run", "cached", "stale", "skipped"]
 """run: never made, or asked for again. cached: made already. stale: made, but something changed.
 skipped: outside what the command line selects, and not made."""
+
+_NAMED = 3
+"""Most damaged files of a result that a message names."""
+
+_UNCHECKED = "made before results had checksums, its files are not checked"
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,8 @@ def make_plan(recipe: Recipe, store: Store, selection: Selection | None = None) 
     Raises:
         UsageError: the selection names no stage of the recipe, contradicts itself, or starts at a stage
             whose inputs are not made yet.
-        RecipeError: a stage that would run finds a problem in the inputs that are there already.
+        RecipeError: a stage that would run finds a problem in the inputs that are there already, or a result
+            that is not asked for again is damaged.
         ReferenceUnavailable: the content of the base model or of a data file cannot be identified.
     """
     selection = selection or Selection()
@@ -134,9 +140,14 @@ def _entry(
     artifact = store.find(step.name, own)
     entry = Entry(step, own, inputs, contents, "cached", "nothing changed", chosen, artifact=artifact)
     again = sorted(draft.rerun & set(step.inputs.values())) if chosen else []
+    if not (chosen and (again or _forced(step.name, selection))):
+        problem = damage_problem(store, step.name, own, "" if chosen else f"--from {step.name} ")
+        if problem is not None:
+            draft.problems.append(problem)
+            return replace(entry, action="run", why="its artifact is damaged", artifact=None)
     if chosen and artifact and not again and not _forced(step.name, selection):
         draft.artifacts[step.name] = artifact
-        return entry
+        return entry if artifact.has_checksums else replace(entry, why=f"{entry.why}; {_UNCHECKED}")
     if not chosen:
         if artifact:
             draft.artifacts[step.name] = artifact
@@ -161,6 +172,24 @@ def _entry(
     makers = {role: recipe.makers(step, role) for role in step.inputs}
     forecast = "" if problems else step.stage.forecast(step.located, available, makers)
     return replace(entry, continues=partial or bool(entry.adopts), forecast=forecast)
+
+
+def damage_problem(store: Store, stage: str, fingerprint: str, options: str = "") -> Problem | None:
+    """Return what is wrong with the files of a finished result, and how to have it made again.
+
+    Args:
+        options: What the command line needs besides `--force STAGE`.
+    """
+    found = store.damage(stage, fingerprint)
+    if not found:
+        return None
+    more = f"; and {len(found) - _NAMED} more files" if len(found) > _NAMED else ""
+    return Problem(
+        f"the finished result is damaged: {'; '.join(found[:_NAMED])}{more}",
+        file=str(store.artifact_folder(stage, fingerprint)),
+        key=stage,
+        hint=f"`cpt run RECIPE {options}--force {stage}` makes it again.",
+    )
 
 
 def _missing(entry: Entry, store: Store, seed: int) -> Entry:

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from cpt.errors import CptError, Problem, RecipeError
-from cpt.recipe.files import read_json
+from cpt.errors import CptError, DamagedFile, Problem, RecipeError
+from cpt.json_file import read_json, read_plain
 from cpt.recipe.journal import Run, find_run
 from cpt.recipe.store import Record
 
@@ -104,12 +104,12 @@ def _reported(run: Run, name: str, beside: Path) -> ReportedRun:
 
 
 def _read_report(page: Path) -> Facts | None:
-    """The facts beside a report's page; None if another version wrote them in another form."""
+    """The facts beside a report's page; None if they are damaged, or of a version that wrote another form."""
     from cpt.report.schema import Facts
 
     try:
-        return Facts.model_validate(read_json(page.with_name("report.json")))
-    except ValidationError:
+        return Facts.model_validate(read_plain(page.with_name("report.json"), dict[str, Any]))
+    except (ValidationError, DamagedFile):
         return None
 
 
@@ -122,7 +122,7 @@ def _gathered(run: Run, records: Mapping[str, Record]) -> Facts:
     stages = [record for record in records.values() if "report" not in record.kinds]
     try:
         return gather(read_run(ReportConfig(), stages, recipe))
-    except (ValidationError, KeyError, TypeError) as error:
+    except (ValidationError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise CptError(f"its figures do not have the form that this version of cpt reads: {error}") from error
 
 
@@ -146,13 +146,15 @@ def _documents(records: Mapping[str, Record]) -> dict[str, Documents]:
     import numpy as np
 
     from cpt.report.comparison.intervals import Documents
+    from cpt.report.facts.files import KeptDocuments
     from cpt.stages.evaluate import DOCUMENTS
 
     scores = [record.path("scores") for record in records.values() if "scores" in record.kinds]
-    kept = read_json(scores[-1] / DOCUMENTS) if scores else None
+    file = scores[-1] / DOCUMENTS if scores else None
+    kept = read_json(file, dict[str, KeptDocuments]) if file and file.exists() else {}
     return {
-        probe: Documents(tuple(found["texts"]), np.asarray(found["nats"]), np.asarray(found["bytes"]))
-        for probe, found in (kept or {}).items()
+        probe: Documents(tuple(found.texts), np.asarray(found.nats), np.asarray(found.bytes))
+        for probe, found in kept.items()
     }
 
 
@@ -161,4 +163,5 @@ def _items(records: Mapping[str, Record]) -> dict[str, str]:
     from cpt.stages.evaluate import ITEMS
 
     scores = [record.path("scores") for record in records.values() if "scores" in record.kinds]
-    return (read_json(scores[-1] / ITEMS) if scores else None) or {}
+    file = scores[-1] / ITEMS if scores else None
+    return dict(read_json(file, dict[str, str])) if file and file.exists() else {}

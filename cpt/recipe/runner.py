@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from cpt import references
-from cpt.errors import GateFailed, GateNotShown, Interrupted, RecipeError, Terminated
+from cpt.errors import GateFailed, GateNotShown, Interrupted, RecipeError, StageFailed, Terminated
 from cpt.recipe.failures import explain_failure
 from cpt.recipe.fingerprint import config_data
 from cpt.recipe.journal import Journal, now, versions
 from cpt.recipe.load import step_problems
 from cpt.recipe.needs import corpus_of, heldout_problems, joined
-from cpt.recipe.plan import Entry, Plan, Selection, make_plan
+from cpt.recipe.plan import Entry, Plan, Selection, damage_problem, make_plan
 from cpt.recipe.progress import (
     Event,
     Listener,
@@ -41,7 +41,7 @@ class Summary:
     """What a run did.
 
     gates: stage -> what its budgets said that are not held; `verdicts`: the worst of them, `broken` or
-    `not shown`.
+    `not shown`. unchecked: stages whose kept results had no checksums before.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Summary:
     artifacts: dict[str, Record] = field(default_factory=dict)
     gates: dict[str, str] = field(default_factory=dict)
     verdicts: dict[str, str] = field(default_factory=dict)
+    unchecked: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -167,6 +168,7 @@ class _Runner:
         return self._summary
 
     def _run_stages(self) -> None:
+        self._add_checksums()
         if self._plan.needs_base:
             self._fetch_base()
         self._check(self._plan.to_run)
@@ -175,6 +177,13 @@ class _Runner:
             entry, left = left[0], left[1:]
             self._keep(self._run_stage(entry))
             self._check(left)
+
+    def _add_checksums(self) -> None:
+        """Take kept results of older versions as they are, once; from then on their files are checked."""
+        for record in self._summary.artifacts.values():
+            if not record.has_checksums:
+                self._store.add_checksums(record)
+                self._summary.unchecked.append(record.name)
 
     def _fetch_base(self) -> None:
         recipe = self._plan.recipe
@@ -210,6 +219,7 @@ class _Runner:
 
     def _run_stage(self, entry: Entry) -> Record:
         step, store = entry.step, self._store
+        self._require_whole_inputs(entry)
         if entry.adopts:
             store.adopt(step.name, entry.adopts, entry.fingerprint)
         with (
@@ -231,10 +241,20 @@ class _Runner:
                 metrics = run_together(step, self._inputs(entry), context)
             except GateFailed as error:
                 metrics, timing.gate, timing.verdict = error.metrics, str(error), error.verdict
+            except Exception as error:
+                _require_folders(context, error)
+                raise
             made = {kind for kind in step.stage.produces if (aside / kind).is_dir()}
             if made != set(step.stage.produces):
                 raise AssertionError(f"made no {', '.join(set(step.stage.produces) - made)}")
             return store.finish(self._record(entry, aside, metrics, timing))
+
+    def _require_whole_inputs(self, entry: Entry) -> None:
+        """Raise if a result that a stage reads is no longer what was written."""
+        made = [artifact for artifact in self._inputs(entry).values() if artifact.name != BASE]
+        found = [damage_problem(self._store, each.name, each.fingerprint) for each in made]
+        if problems := [problem for problem in found if problem is not None]:
+            raise RecipeError(problems)
 
     def _noting(self, entry: Entry, timing: _Timing) -> Listener:
         """Passes events on, and now and then notes the time spent, so that a kill does not lose it."""
@@ -305,6 +325,15 @@ class _Runner:
     def _emit(self, event: Event) -> None:
         self._journal(event)
         self._listener(event)
+
+
+def _require_folders(context: Context, error: Exception) -> None:
+    """Raise if a stage has failed after a folder that it writes to was removed."""
+    for folder in (context.output, context.work):
+        if not folder.is_dir():
+            raise StageFailed(
+                f"{folder} was removed while the stage ran", hint="The same command begins the stage again."
+            ) from error
 
 
 @dataclass

@@ -6,21 +6,23 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
+from cpt.checksums import FILE as CHECKSUMS
+from cpt.checksums import Stamp, verify, write_checksums
 from cpt.durable import flush, flush_one
-from cpt.errors import GateFailed, UsageError
-from cpt.recipe.failures import explain_os_error
-from cpt.recipe.files import read_json, write_json
+from cpt.errors import GateFailed, StageFailed, UsageError
+from cpt.recipe.failures import RUNS, explain_os_error
+from cpt.recipe.files import read_or_none, write_json
+from cpt.recipe.lock import FolderLock, is_held
 from cpt.stages.base import Artifact
 
 _ARTIFACT = re.compile(r"^(?P<stage>[a-z][a-z0-9_-]*)-(?P<fingerprint>[0-9a-f]{12})$")
-_ELAPSED, _ATTEMPT = "elapsed.json", "attempt.json"
+_ELAPSED, _ATTEMPT, _VERIFIED = "elapsed.json", "attempt.json", ".verified.json"
 _PATIENCE = 0.5
 """Seconds in which a lock may become free: who looks whether a run is held holds it for a moment."""
 
@@ -32,7 +34,7 @@ class Record(Artifact):
 
     sources: role -> name of the stage that played it. references: data reference -> content fingerprint.
     gate: what the quality or forgetting budgets said that are not held; empty if all are. `gate_verdict`: the
-    worst of them, `broken` or `not shown`.
+    worst of them, `broken` or `not shown`. checksums: whether its files have any; older versions wrote none.
     """
 
     contract: int = 1
@@ -41,6 +43,12 @@ class Record(Artifact):
     references: dict[str, str] = Field(default={})
     gate: str = ""
     gate_verdict: str = GateFailed.verdict  # all that older records name was broken
+    checksums: bool = False
+
+    @property
+    def has_checksums(self) -> bool:
+        """Whether its files can be checked: they were summed when they were written, or when first used."""
+        return self.checksums or (self.folder / CHECKSUMS).exists()
 
 
 class Store:
@@ -48,6 +56,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._lock: FolderLock | None = None
 
     def artifact_folder(self, stage: str, fingerprint: str) -> Path:
         return self.folder / f"{stage}-{fingerprint[:12]}"
@@ -90,14 +99,14 @@ class Store:
 
     def adopt(self, stage: str, attempt: str, fingerprint: str) -> None:
         """Let an interrupted attempt (its fingerprint) be one at another result from now on."""
+        self._require_lock()
         aim = self.work_folder(stage, fingerprint)
         shutil.rmtree(aim, ignore_errors=True)
         self.work_folder(stage, attempt).rename(aim)
 
     def elapsed(self, stage: str, fingerprint: str) -> float:
         """Seconds that killed attempts have spent on a stage, as far as they noted them."""
-        seconds: Any = read_json(self.work_folder(stage, fingerprint) / _ELAPSED)
-        return float(seconds) if isinstance(seconds, int | float) else 0.0
+        return float(read_or_none(self.work_folder(stage, fingerprint) / _ELAPSED, float) or 0.0)
 
     def note_elapsed(self, stage: str, fingerprint: str, seconds: float) -> None:
         """Note the seconds spent so far, for an attempt that continues this one."""
@@ -110,8 +119,32 @@ class Store:
         return sorted((record for record in records if record is not None), key=lambda record: record.created)
 
     def damaged(self, stage: str, fingerprint: str) -> bool:
-        """Whether the artifact's folder is there but cannot be used: it then counts as absent."""
+        """Whether the artifact's folder is there without its record or a part of it: it counts as absent."""
         return self.artifact_folder(stage, fingerprint).exists() and self.find(stage, fingerprint) is None
+
+    def damage(self, stage: str, fingerprint: str) -> list[str]:
+        """Return in which ways a finished artifact is not as it was written; nothing if there is none.
+
+        A file is read only if it has changed since it was last found right.
+        """
+        folder = self.artifact_folder(stage, fingerprint)
+        if not folder.exists():
+            return []
+        record = _record(folder, "artifact.json")
+        if record is None or record.fingerprint != fingerprint:
+            return ["artifact.json: missing, or not what was written"]
+        missing = [f"{kind}: the folder is missing" for kind in record.kinds if not (folder / kind).is_dir()]
+        if missing or not record.has_checksums:
+            return missing
+        verified = self._verified()
+        faults, seen = verify(folder, verified.get(folder.name, {}))
+        if not faults:
+            self._note_verified(folder.name, seen, verified)
+        return faults
+
+    def add_checksums(self, record: Record) -> None:
+        """Take an artifact of an older version as it is, and give it checksums."""
+        self._note_verified(record.folder.name, write_checksums(record.folder), self._verified())
 
     @contextmanager
     def writing(self, stage: str, fingerprint: str) -> Iterator[Path]:
@@ -126,7 +159,7 @@ class Store:
             shutil.rmtree(aside, ignore_errors=True)
 
     def finish(self, record: Record) -> Record:
-        """Write `artifact.json` into the folder aside, rename it into place, and drop the scratch folder.
+        """Write `artifact.json` and checksums into the folder aside, rename it, drop the scratch folder.
 
         All is on the disk before what it could be made of again, the scratch folder, goes.
 
@@ -135,15 +168,23 @@ class Store:
 
         Returns:
             The record at its final place.
+
+        Raises:
+            StageFailed: The run's folder is no longer held, or not there.
         """
+        self._require_lock()
+        record = record.model_copy(update={"checksums": True})
         write_json(record.folder / "artifact.json", record.model_dump(mode="json", exclude={"folder"}))
+        seen = write_checksums(record.folder)
         flush(record.folder)
+        self._require_lock()
         final = self.artifact_folder(record.name, record.fingerprint)
         old = self.folder / f"{_OLD}{final.name}"
         if final.exists():
             final.rename(old)
         record.folder.rename(final)
         flush_one(self.folder)
+        self._note_verified(final.name, seen, self._verified())
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(self.work_folder(record.name, record.fingerprint), ignore_errors=True)
         return record.model_copy(update={"folder": final})
@@ -159,7 +200,7 @@ class Store:
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
         except OSError as error:
-            explained = explain_os_error(error, self.folder)
+            explained = explain_os_error(error, self.folder, RUNS)
             raise UsageError(explained.message, hint=explained.hint) from error
 
     def clean(self) -> None:
@@ -181,27 +222,44 @@ class Store:
         Raises:
             UsageError: another process holds it.
         """
-        try:
-            with self._lock(_PATIENCE):
-                yield
-        except Timeout:
+        lock = FolderLock(self.folder)
+        if not lock.acquire(_PATIENCE):
             raise UsageError(
                 f"the run `{self.folder.name}` is being run by another process",
                 hint="Wait for it (see `cpt status`), or run under another name: name=NAME.",
-            ) from None
+            )
+        self._lock = lock
+        try:
+            yield
+        finally:
+            self._lock = None
+            lock.release()
 
     def locked(self) -> bool:
         """Whether a process holds the run at this moment."""
-        if not (self.folder / ".lock").exists():
-            return False
-        try:
-            with self._lock(0):
-                return False
-        except (Timeout, OSError):
-            return True
+        return is_held(self.folder)
 
-    def _lock(self, patience: float) -> FileLock:
-        return FileLock(self.folder / ".lock", timeout=patience)
+    def _require_lock(self) -> None:
+        """Raise if the run was locked, and what was locked has been removed or replaced."""
+        if self._lock is not None and not self._lock.held():
+            raise StageFailed(
+                f"{self.folder}: the run's folder, or its lock, was removed while the run went on",
+                hint="Look whether another process runs there (`cpt status`). The same command continues.",
+            )
+
+    def _verified(self) -> dict[str, dict[str, Stamp]]:
+        """By artifact's folder, the stamps of its files when they were last found right."""
+        return read_or_none(self.folder / _VERIFIED, dict[str, dict[str, Stamp]]) or {}
+
+    def _note_verified(
+        self, artifact: str, seen: dict[str, Stamp], verified: dict[str, dict[str, Stamp]]
+    ) -> None:
+        """Note that the files of an artifact's folder are right while they have these stamps."""
+        now = {name: found for name, found in verified.items() if (self.folder / name).is_dir()}
+        now[artifact] = seen
+        if now != verified:
+            with suppress(OSError):  # in a place that cannot be written to, files are read again each time
+                write_json(self.folder / _VERIFIED, now)
 
     def _aside(self, stage: str, fingerprint: str) -> Path:
         return self.folder / f"{_ASIDE}{self.artifact_folder(stage, fingerprint).name}"
@@ -219,8 +277,8 @@ class Store:
 
 
 def _record(folder: Path, file: str) -> Record | None:
-    data: Any = read_json(folder / file)
+    data = read_or_none(folder / file, dict[str, Any])
     try:
-        return Record.model_validate({**data, "folder": folder}) if isinstance(data, dict) else None
+        return None if data is None else Record.model_validate({**data, "folder": folder})
     except ValidationError:
         return None

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import cpt
+from cpt.escaping import escape_controls
 from cpt.report import wording
 from cpt.report.theme import PALETTE, printable
 
@@ -23,6 +24,7 @@ def environment() -> Environment:
     made = Environment(
         loader=PackageLoader("cpt.report", "."),
         autoescape=True,
+        finalize=without_controls,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -44,6 +46,13 @@ def environment() -> Environment:
     made.filters |= {words.__name__: words for words in filters}
     made.globals |= {"palette": PALETTE, "version": cpt.__version__, "script": script, "policy": policy}
     return made
+
+
+def without_controls(value: object) -> object:
+    """Make control characters in a text, or in markup that holds texts from data, visible."""
+    if isinstance(value, Markup):
+        return Markup(escape_controls(value))
+    return escape_controls(value) if isinstance(value, str) else value
 
 
 def script(name: str) -> Markup:

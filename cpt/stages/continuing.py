@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.errors import Problem, StageFailed
+from cpt.json_file import read_json
 from cpt.stages.base import Artifact, Earlier, WiringError
 from cpt.training.checkpoint.policy import Kept
 
@@ -132,5 +133,4 @@ def write_kept(
 def read_kept(artifact: Artifact) -> list[Checkpoint]:
     """What a pretrain stage kept, the earliest first; nothing if it is of a time without that list."""
     path = artifact.path("training") / INDEX
-    entries = json.loads(path.read_text()) if path.exists() else []
-    return [Checkpoint.model_validate(entry) for entry in entries]
+    return list(read_json(path, list[Checkpoint])) if path.exists() else []

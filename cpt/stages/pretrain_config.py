@@ -39,7 +39,7 @@ class PretrainConfig(StageConfig):
         description="Tokens to train on, replay included; rounded up to whole steps. Left out: the domain "
         "text is gone through `epochs` times, with the replay that belongs to it.",
     )
-    batch_sequences: int = Field(default=8, gt=0, description="Sequences of a global batch.")
+    batch_sequences: int = Field(default=8, gt=0, le=1_000_000, description="Sequences of a global batch.")
     micro_batch_sequences: int | None = Field(
         default=None,
         gt=0,

@@ -12,8 +12,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from cpt.durable import write_text
 from cpt.errors import StageFailed
+from cpt.json_file import read_plain
 from cpt.stages.base import Progress
 from cpt.stages.documents import has_texts, iterate_texts
 from cpt.stages.monitor_config import Drift, Samples
@@ -33,6 +36,25 @@ _SPARE = 1.15
 _ROUNDS = 20
 
 
+_AGAIN = "Remove the file: the same command makes it again."
+
+
+class _KeptWork(BaseModel):
+    """What is made once for a training and kept, and the seconds that it took."""
+
+    seconds: float
+
+
+class _KeptDrift(_KeptWork):
+    start: int
+    samples: list[list[int]]
+
+
+class _KeptSamples(_KeptWork):
+    prompts: list[list[int]]
+    samples: list[dict[str, str]]
+
+
 def drift_samples(drift: Drift, probed: Probed, progress: Progress) -> tuple[int, list[list[int]]]:
     """The token before every sample, and the samples' ids.
 
@@ -44,7 +66,7 @@ def drift_samples(drift: Drift, probed: Probed, progress: Progress) -> tuple[int
         progress.message(f"sampling {drift.tokens:,} tokens to measure drift on")
         return {"start": _start(probed), "samples": _sampled(drift, probed)}
 
-    kept = _kept(probed.work / "drift.json", make)
+    kept = _kept(probed.work / "drift.json", _KeptDrift, make)
     return kept["start"], kept["samples"]
 
 
@@ -66,12 +88,12 @@ def sample_before(samples: Samples, probed: Probed) -> list[dict[str, str]]:
             ],
         }
 
-    return list(_kept(probed.work / "samples.json", make)["samples"])
+    return list(_kept(probed.work / "samples.json", _KeptSamples, make)["samples"])
 
 
 def sample_after(samples: Samples, probed: Probed) -> list[dict[str, str]]:
     """What `sample_before` gave, with how the trained model goes on: after."""
-    kept = json.loads((probed.work / "samples.json").read_text(encoding="utf-8"))
+    kept = read_plain(probed.work / "samples.json", _KeptSamples, _AGAIN)
     written = _continued(kept["prompts"], samples.tokens, probed)
     return [{**each, "after": text} for each, text in zip(kept["samples"], written, strict=True)]
 
@@ -90,10 +112,10 @@ def to_gpu(model: Any) -> None:
 def seconds_spent(work: Path, *names: str) -> float:
     """How long making what is kept has taken."""
     files = (work / name for name in names)
-    return sum(json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in files if file.exists())
+    return sum(read_plain(file, _KeptWork, _AGAIN)["seconds"] for file in files if file.exists())
 
 
-def _kept(file: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+def _kept(file: Path, shape: type[_KeptWork], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     """What a file holds; the main process makes it if need be, and the others wait for it."""
     from cpt.training.world import world
 
@@ -103,7 +125,7 @@ def _kept(file: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         write_text(file, json.dumps(made | {"seconds": time.perf_counter() - began}))
     while not file.exists():  # the launcher ends this process if the main one fails
         time.sleep(0.05)
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_plain(file, shape, _AGAIN)
     return found
 
 

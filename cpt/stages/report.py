@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, ValidationError
 
 from cpt.errors import DataError, Problem
+from cpt.json_file import read_plain, read_rows
 from cpt.stages.base import BASE, Artifact, Context, Earlier, Stage, StageConfig, WiringError
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class ReportStage(Stage[ReportConfig]):
         run = read_run(config, list(inputs.values()), context.recipe)
         try:
             facts = gather(run)
-        except (ValidationError, KeyError, TypeError) as error:
+        except (ValidationError, LookupError, TypeError, ValueError, AttributeError) as error:
             message = f"an earlier stage's figures do not have the form that a report needs: {error}"
             raise DataError(message, hint="Run the stages again (--force).") from error
         folder = context.output / "report"
@@ -76,6 +75,7 @@ def read_run(config: ReportConfig, stages: Sequence[Artifact], recipe: Mapping[s
     """
     from cpt.corpus.index import read_index
     from cpt.report.facts import RunRecord
+    from cpt.report.facts.files import Scores
 
     newest = {kind: stage for stage in stages for kind in stage.kinds}
     scores = newest.get("scores")
@@ -88,7 +88,7 @@ def read_run(config: ReportConfig, stages: Sequence[Artifact], recipe: Mapping[s
         title=config.title,
         corpus=index.model_dump() if index else None,
         training=_read_training(newest.get("training")),
-        scores=_read_json(scores.path("scores") / "scores.json") if scores else None,
+        scores=read_plain(scores.path("scores") / "scores.json", Scores) if scores else None,
         tokenizer=_read_tokenizer(newest.get("model"), index),
     )
 
@@ -110,18 +110,20 @@ def _stage_record(artifact: Artifact) -> StageRecord:
 
 def _read_training(artifact: Artifact | None) -> TrainingRecord | None:
     from cpt.report.facts import TrainingRecord
+    from cpt.report.facts.files import ActionRow, ProbeRow, StepRow, TrainingSummary
 
     if artifact is None:
         return None
     folder = artifact.path("training")
+    samples = folder / "samples.json"
     return TrainingRecord(
         stage=artifact.name,
-        summary=_read_json(folder / "summary.json"),
-        steps=_read_lines(folder / "steps.jsonl"),
-        probes=_read_lines(folder / "probes.jsonl"),
-        ledger=_read_json(folder / "ledger.json"),
-        actions=_read_lines(folder / "actions.jsonl"),
-        samples=_read_json(folder / "samples.json") if (folder / "samples.json").exists() else (),
+        summary=read_plain(folder / "summary.json", TrainingSummary),
+        steps=_read_rows(folder / "steps.jsonl", StepRow),
+        probes=_read_rows(folder / "probes.jsonl", ProbeRow),
+        ledger=read_plain(folder / "ledger.json", dict[str, dict[str, Any]]),
+        actions=_read_rows(folder / "actions.jsonl", ActionRow),
+        samples=read_plain(samples, list[dict[str, Any]]) if samples.exists() else (),
     )
 
 
@@ -139,32 +141,9 @@ def _read_tokenizer(model: Artifact | None, index: CorpusIndex | None) -> Tokeni
     return TokenizerRecord(size, ratio)
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not JSON"
-        raise DataError(f"{path}: {reason}", hint="Run the stage that made it again (--force).") from error
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+def _read_rows(path: Path, shape: Any) -> list[dict[str, Any]]:
     """Rows of a JSON-lines file; none if the stage wrote none."""
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    with suppress(ValueError):
-        rows: list[dict[str, Any]] = json.loads(f"[{','.join(lines)}]")  # half the time of line by line
-        return rows
-    number = next(number for number, line in enumerate(lines, start=1) if not _is_json(line))
-    message = f"{path}:{number}: this line is not JSON"
-    raise DataError(message, hint="Run the stage that made it again (--force).")
-
-
-def _is_json(line: str) -> bool:
-    with suppress(ValueError):
-        json.loads(line)
-        return True
-    return False
+    return read_rows(path, shape) if path.exists() else []
 
 
 def _machine() -> dict[str, str | int]:

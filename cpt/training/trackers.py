@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cpt.durable import write_text
-from cpt.errors import StageFailed
+from cpt.errors import DamagedFile, StageFailed
+from cpt.json_file import read_json
 
 TrackerName = Literal["tensorboard", "trackio", "wandb", "mlflow"]
 
@@ -105,8 +106,8 @@ def open_trackers(tracking: Tracking, folder: Path, step: int, say: Callable[[st
 def _identity(folder: Path, run: str) -> dict[str, str]:
     """What the run is called in the trackers: the same after every kill."""
     try:
-        return dict(json.loads((folder / _IDENTITY).read_text()))
-    except (OSError, ValueError):
+        return dict(read_json(folder / _IDENTITY, dict[str, str]))
+    except DamagedFile:
         return {"run": f"{run}-{uuid.uuid4().hex[:8]}"}
 
 

@@ -15,6 +15,7 @@ from cpt.monitor.reading import Reading
 from cpt.monitor.stability import stability
 from cpt.recipe.store import Record
 from cpt.report.facts import StageRecord, TrainingRecord
+from cpt.report.facts.files import ActionRow, ProbeRow, StepRow
 from cpt.watch.tail import Tail
 
 FILES = ("steps.jsonl", "probes.jsonl", "actions.jsonl")
@@ -24,7 +25,8 @@ class TrainingLog:
     """The files in the scratch folder of an unfinished training stage; only what is new is read."""
 
     def __init__(self, folder: Path) -> None:
-        self._steps, self._probes, self._actions = (Tail(folder / name) for name in FILES)
+        shapes = (StepRow, ProbeRow, ActionRow)
+        self._steps, self._probes, self._actions = map(Tail, (folder / name for name in FILES), shapes)
 
     def judged(self, begun: Record, steps: int) -> list[Judgement]:
         """How every gate's budget stands, as the training judged it at its last reading.

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from cpt.errors import CptError, UsageError
 from cpt.monitor.gates import verdict
-from cpt.recipe.journal import FILE, Run, find_run
+from cpt.recipe.journal import Run, look_up
+from cpt.recipe.run_file import FILE
 from cpt.recipe.store import Record
 from cpt.report.facts import RunRecord, gather
 from cpt.report.live import Advance, Live, LiveStage
@@ -38,7 +39,7 @@ class Watched:
     def run(self) -> Run | None:
         """The run as it is now; None before it begins."""
         try:
-            return find_run(self._root, self._name)
+            return look_up(self._root, self._name)
         except UsageError:
             return None
 
@@ -57,6 +58,9 @@ class Watched:
         version, run = self.version(), self.run()
         if run is None:
             return None, Live(self._name or "the next run", version, "waiting")
+        if run.problem:
+            problem = f"{run.folder / FILE}: {run.problem}"
+            return None, Live(run.name, version, run.state, problem=problem)
         live = _live(run, version)
         begun = _begun(run)
         try:
@@ -69,7 +73,7 @@ class Watched:
             stages = [*record.stages, stage_record(begun, elapsed)]
             record = dataclasses.replace(record, stages=stages, training=log.record(begun, judged))
             return _facts(run, record), live._replace(verdict=verdict(judged))
-        except (CptError, ValidationError, KeyError, TypeError, ValueError) as error:
+        except (CptError, ValidationError, LookupError, TypeError, ValueError, AttributeError) as error:
             return None, live._replace(problem=f"no report can be made of it: {error}")
 
     def _log(self, run: Run, begun: Record) -> TrainingLog:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from cpt.errors import CannotMerge
+from cpt.errors import CannotMerge, DamagedFile
+from cpt.json_file import parse_rows
 from cpt.monitor.noise import bound
 
 
@@ -119,19 +120,24 @@ class Log:
         """The base's measurements and the points so far; half a line at the end, of a kill, is cut off.
 
         Raises:
-            CannotMerge: the log is of another search.
+            CannotMerge: the log is of another search, or damaged.
         """
         lines = self._whole_lines()
         if not lines:
             return None, []
         if lines[0].get("search") != self._key:
-            different = [key for key in self._key if lines[0].get("search", {}).get(key) != self._key[key]]
+            logged = lines[0].get("search")
+            logged = logged if isinstance(logged, Mapping) else {}
+            different = [key for key in self._key if logged.get(key) != self._key[key]]
             raise CannotMerge(
                 [f"{self._file} is the log of another search: {', '.join(different)} differ"],
                 hint="Remove it to search anew, or write to another place.",
             )
-        base = self._readings(lines[1]) if len(lines) > 1 else None
-        return base, [self._tried(line, base) for line in lines[2:]]
+        try:
+            base = self._readings(lines[1]) if len(lines) > 1 else None
+            return base, [self._tried(line, base) for line in lines[2:]]
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise CannotMerge([f"{self._file} is no log of a search: {error}"]) from error
 
     def begin(self, base: Readings) -> None:
         """Start the log with what the base measures."""
@@ -159,9 +165,9 @@ class Log:
         if len(whole) < len(content):
             self._file.write_bytes(whole)
         try:
-            return [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
-            raise CannotMerge([f"{self._file} is no log of a search: {error}"]) from error
+            return parse_rows(whole, dict[str, Any], self._file)
+        except DamagedFile as error:
+            raise CannotMerge([f"{self._file} is no log of a search: {error.message}"]) from error
 
     def _readings(self, line: Mapping[str, Any]) -> Readings:
         return {name: self._restore(data) for name, data in line["readings"].items()}

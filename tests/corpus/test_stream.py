@@ -234,3 +234,9 @@ def test_phases_without_replay_text_are_refused(sources: dict[str, TokenisedSour
     stream = TrainingStream({"domain": sources["domain"]}, 0.0, 8, 17)
     with pytest.raises(DataError, match=r"0\.25 is wanted, but the corpus has no replay text"):
         stream.with_phases([(0, 0), (4, 2)])
+
+
+def test_a_share_for_which_no_batch_is_large_enough_is_refused() -> None:
+    with pytest.raises(RecipeError, match="rounds to none") as caught:
+        replay_rows(1e-320, 8)
+    assert "larger batches" not in str(caught.value)

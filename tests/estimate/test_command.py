@@ -188,3 +188,16 @@ def test_the_plan_says_nothing_of_a_model_that_is_not_at_hand(
 ) -> None:
     monkeypatch.setattr("cpt.estimate.model.architecture", lambda reference, fetch: None)
     assert "memory" not in call(capsys, "plan", "recipe.yaml")[1]
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"), [(1_000_000_000, "batch_sequences"), (1_000_000, "at most 2,048 are simulated")]
+)
+def test_a_batch_too_large_to_be_simulated_is_refused_at_once(
+    recipe_file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, batch: int, message: str
+) -> None:
+    monkeypatch.setattr("cpt.estimate.memory.rehearse", lambda *_: pytest.fail("simulated"))
+    override = f"pretrain.batch_sequences={batch}"
+    assert main(["estimate", "recipe.yaml", "--gpu", "l4", override]) == 2
+    assert message in capsys.readouterr().err
+    assert main(["plan", "recipe.yaml", override]) == (2 if batch > 1_000_000 else 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import fake_stages
 import pytest
 
-from cpt.errors import UsageError
+from cpt.errors import RecipeError, UsageError
 from cpt.recipe.load import load
 from cpt.recipe.plan import Plan, Selection, make_plan
 from cpt.recipe.runner import run
@@ -125,15 +125,21 @@ def test_going_back_finds_the_old_result(finished: Path) -> None:
     assert set(actions(plan(finished)).values()) == {"cached"}
 
 
-def test_a_damaged_artifact_is_made_again(finished: Path) -> None:
+@pytest.mark.parametrize("content", ["{broken", "[" * 100_000, "[]", '{"name": 1}', "\0", None])
+def test_a_result_with_a_damaged_record_is_named_and_made_again_when_asked(
+    finished: Path, content: str | None
+) -> None:
     store = Store(finished.parent / "runs" / "medical")
     (record,) = store.artifacts("merge")
-    (record.folder / "artifact.json").write_text("{broken")
-    made = plan(finished)
-    assert actions(made)["merge"] == "run"
-    assert whys(made)["merge"] == "its artifact is damaged"
-    assert actions(made)["report"] == "cached"
-    run(load(finished), finished.parent / "runs")
+    file = record.folder / "artifact.json"
+    file.unlink() if content is None else file.write_text(content)
+    with pytest.raises(RecipeError) as caught:
+        plan(finished)
+    (problem,) = caught.value.problems
+    assert (problem.key, problem.file) == ("merge", str(record.folder))
+    assert "artifact.json" in problem.message
+    assert "--force merge" in str(problem.hint)
+    run(load(finished), finished.parent / "runs", Selection(force=("merge",)))
     assert set(actions(plan(finished)).values()) == {"cached"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -336,3 +337,20 @@ def test_the_seed_and_the_recipe_reach_the_stage(recipe_file: Path) -> None:
     fake_stages.HOOKS["merge"] = lambda context, _step: seen.append((context.seed, context.recipe["name"]))
     go(recipe_file, "seed=4")
     assert seen == [(4, "medical")]
+
+
+@pytest.mark.parametrize("pattern", ["merge-*.partial", ".tmp-merge-*"])
+def test_a_folder_removed_while_its_stage_runs_is_named(recipe_file: Path, pattern: str) -> None:
+    root = recipe_file.parent / "runs"
+
+    def remove(*_: object) -> None:
+        for folder in (root / "medical").glob(pattern):
+            shutil.rmtree(folder)
+
+    fake_stages.HOOKS["merge"] = remove
+    with pytest.raises(StageFailed, match=r"merge-\w+.* was removed while the stage ran") as caught:
+        run(load(recipe_file), root)
+    assert "The same command" in str(caught.value.hint)
+    assert "unexpected" not in str(caught.value)
+    fake_stages.HOOKS.clear()
+    assert run(load(recipe_file), root).exit_code == 0

@@ -163,11 +163,17 @@ def test_from_has_no_meaning_for_a_report() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("steps.jsonl", '{"step": 1}\n{"step":\n', r"steps\.jsonl:2: this line is not JSON"),
-        ("summary.json", "{", r"summary\.json: it is not JSON"),
-        ("summary.json", None, r"summary\.json: No such file"),
+        ("steps.jsonl", '{"step": 1, "tokens": 1}\n{"step":\n', r"steps\.jsonl:2: this is not JSON"),
+        ("steps.jsonl", "[" * 100_000, r"steps\.jsonl:1: this is not JSON: recursion limit"),
+        ("steps.jsonl", "7\n", r"steps\.jsonl:1: not of the form"),
+        ("steps.jsonl", '{"tokens": 1}\n', r"steps\.jsonl:1: not of the form that cpt writes: step"),
+        ("summary.json", "{", r"summary\.json: this is not JSON"),
+        ("summary.json", "[]", r"summary\.json: not of the form"),
+        ("summary.json", '{"stability": [1]}', r"summary\.json: not of the form that cpt writes: stability"),
+        ("summary.json", "\0\x81", r"summary\.json: this is not JSON"),
+        ("summary.json", None, r"summary\.json: the file is missing"),
+        ("ledger.json", '{"domain": [1]}', r"ledger\.json: not of the form"),
         ("ledger.json", '{"domain": {"tokens": "many"}}', "do not have the form"),
-        ("steps.jsonl", '{"tokens": 1}\n', "do not have the form"),
     ],
 )
 def test_a_damaged_artifact_is_named(tmp_path: Path, name: str, content: str | None, message: str) -> None:

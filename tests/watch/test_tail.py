@@ -46,7 +46,9 @@ def test_only_what_is_new_is_read(log: Path, monkeypatch: pytest.MonkeyPatch) ->
     log.write_text("".join(map(line, range(1000))))
     tail.rows()
     parsed: list[bytes] = []
-    monkeypatch.setattr("cpt.watch.tail.json.loads", lambda text: parsed.append(text) or [{"step": -1}])
+    monkeypatch.setattr(
+        "cpt.watch.tail.parse_rows", lambda text, *_, **__: parsed.append(text) or [{"step": -1}]
+    )
     with log.open("a") as file:
         file.write(line(1000))
     assert len(tail.rows()) == 1001

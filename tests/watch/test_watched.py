@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from growing import STEPS, TOKENS, GrowingRun
 
+from cpt.report.live import render_live
 from cpt.watch.watched import Watched
 
 
@@ -187,3 +188,21 @@ def test_the_title_is_that_of_the_recipes_report(tmp_path: Path, run: GrowingRun
     facts, _ = Watched(tmp_path).look()
     assert facts is not None
     assert facts.title == "Medicine"
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"[" * 100_000, b'{"state": "finished", "stages": [1]}'])
+def test_a_damaged_run_file_is_shown_as_such(tmp_path: Path, content: bytes) -> None:
+    run = GrowingRun(tmp_path).begin()
+    (run.store.folder / "run.json").write_bytes(content)
+    facts, live = Watched(tmp_path, run.store.folder.name).look()
+    assert (facts, live.state) == (None, "damaged")
+    assert "run.json: " in live.problem
+    assert "run.json" in render_live(None, live)
+
+
+@pytest.mark.parametrize("row", ["7", "[" * 100_000, '{"step": "x"}', "\0"])
+def test_a_damaged_log_is_named(tmp_path: Path, row: str) -> None:
+    run = GrowingRun(tmp_path).begin().train(1, 3)
+    (run.work / "probes.jsonl").write_text(f"{row}\n")
+    _, live = Watched(tmp_path, run.store.folder.name).look()
+    assert "probes.jsonl:1: " in live.problem

@@ -19,7 +19,7 @@ from cpt.cli.merging.printing import print_plan, print_report
 from cpt.cli.merging.references import RESERVED, fingerprints_meanwhile, in_folders, name_of, resolved
 from cpt.cli.options import Json
 from cpt.errors import CannotMerge, Problem, RecipeError, UsageError
-from cpt.recipe.document import parse, read
+from cpt.recipe.document import parse, read, read_text
 
 MEGA = 1_000_000
 
@@ -129,10 +129,7 @@ def _content(file: Path) -> Mapping[str, Any]:
         raise UsageError(
             f"there is no plan {file}", hint="Name a YAML file, or give --base, --add and --method."
         )
-    try:
-        content = parse(file.read_text(encoding="utf-8-sig"), str(file))
-    except UnicodeDecodeError as error:
-        raise RecipeError([Problem("is not UTF-8 text", file=str(file))]) from error
+    content = parse(read_text(file), str(file))
     if not isinstance(content, Mapping):
         message = "a plan is a list of `key: value` lines: base, method, models"
         raise RecipeError([Problem(message, file=str(file), line=1)])

@@ -23,6 +23,7 @@ STATES = {
     "killed": "killed; the same command continues where it stopped",
     "interrupted": "interrupted; the same command continues where it stopped",
     "failed": "failed",
+    "damaged": "its files are damaged",
     "finished": "finished",
 }
 """States of a run, and what the page says of them."""

@@ -93,7 +93,7 @@ def read(folder: Path) -> dict[str, Snapshot]:
             hint="Run again when it can be read. If it is lost, remove this folder: the run then "
             "goes on from the checkpoint before.",
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise Unreadable(f"{_MANIFEST} is damaged") from error
 
 

@@ -1,0 +1,91 @@
+"""Checksums of a folder's files: written with it, compared again where a file has changed since."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from cpt.durable import write_text
+from cpt.errors import DamagedFile
+from cpt.json_file import read_json
+
+FILE = "checksums.json"
+
+Stamp = list[int]
+"""Size, times of the last change of content and of status (ns), inode: equal where a file has not changed."""
+
+
+class FileSum(BaseModel):
+    """What a file's content is known by."""
+
+    bytes: int
+    sha256: str
+
+
+class Checksums(BaseModel):
+    """The content of `checksums.json`: every other file of the folder, by its relative path."""
+
+    files: dict[str, FileSum]
+
+
+def checksum(path: Path) -> FileSum:
+    """Compute a file's checksum."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return FileSum(bytes=file.tell(), sha256=digest)
+
+
+def write_checksums(folder: Path) -> dict[str, Stamp]:
+    """Write the checksums of all files in a folder, in place of those that it has; return their stamps."""
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    names = sorted(name for name in names if name != FILE)
+    seen = {name: _stamp(folder / name) for name in names}
+    files = {name: checksum(folder / name).model_dump() for name in names}
+    write_text(folder / FILE, json.dumps({"files": files}, indent=1) + "\n")
+    return {FILE: _stamp(folder / FILE), **seen}
+
+
+def verify(folder: Path, verified: Mapping[str, Stamp]) -> tuple[list[str], dict[str, Stamp]]:
+    """Return which files are not as they were written and in which way, and the stamps of all files.
+
+    Only a file of the right size is read, and only one that is not as it was when it was last found right.
+
+    Args:
+        verified: Stamps of that time.
+    """
+    try:
+        seen = {FILE: _stamp(folder / FILE)}
+        sums = read_json(folder / FILE, Checksums)
+    except FileNotFoundError:
+        return [f"{FILE}: the file is missing"], {}
+    except DamagedFile as error:
+        return [f"{FILE}: {error.reason}"], {}
+    known = verified if verified.get(FILE) == seen[FILE] else {}
+    faults = []
+    for name, said in sums.files.items():
+        try:
+            seen[name] = _stamp(folder / name)
+            fault = "" if seen[name] == known.get(name) else _fault(folder / name, said)
+        except FileNotFoundError:
+            fault = "the file is missing"
+        except OSError as error:
+            fault = f"cannot be read: {error.strerror or error}"
+        if fault:
+            faults.append(f"{name}: {fault}")
+    return faults, seen
+
+
+def _fault(path: Path, said: FileSum) -> str:
+    size = path.stat().st_size
+    if size != said.bytes:
+        return f"{size:,} bytes instead of {said.bytes:,}"
+    return "" if checksum(path) == said else "the content does not match its checksum"
+
+
+def _stamp(path: Path) -> Stamp:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]

@@ -1,0 +1,112 @@
+"""The lock of a run's folder, which holds also after its `.lock` file has been removed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+FILE = ".lock"
+_PAUSE = 0.05
+"""Seconds between two attempts."""
+
+
+class FolderLock:
+    """Keeps all other processes out of a folder: by its `.lock` file, and by the folder itself.
+
+    A file can be removed while it is locked, and the next process then locks another one of that name. A
+    folder with something in it cannot. Some network file systems lock files only; there, `held` tells.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = FileLock(folder / FILE, timeout=0)
+        self._descriptor: int | None = None
+        self._seen: tuple[int, int] | None = None
+
+    def acquire(self, patience: float) -> bool:
+        """Take the lock, or return False if another process holds it for so many seconds."""
+        until = time.monotonic() + patience
+        while not self._taken():
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_PAUSE)
+        self._seen = self._identity()
+        return True
+
+    def release(self) -> None:
+        """Let others in."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        self._file.release()
+
+    def held(self) -> bool:
+        """Whether what was locked is still what others would lock: not removed, not replaced."""
+        return self._identity() == self._seen
+
+    def _taken(self) -> bool:
+        try:
+            self._file.acquire()
+        except Timeout:
+            return False
+        try:
+            self._descriptor = _lock_folder(self._folder, shared=False)
+        except BlockingIOError:
+            self._file.release()
+            return False
+        return True
+
+    def _identity(self) -> tuple[int, int] | None:
+        """What lies at the path of the lock: of the folder if that is locked, else of the file."""
+        path = self._folder if self._descriptor is not None else self._folder / FILE
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds a folder at this moment. Creates nothing."""
+    try:
+        descriptor = _lock_folder(folder, shared=True)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    if descriptor is not None:
+        os.close(descriptor)
+        return False
+    if not (folder / FILE).exists():
+        return False
+    try:
+        with FileLock(folder / FILE, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
+def _lock_folder(folder: Path, *, shared: bool) -> int | None:
+    """Lock a folder itself, and return the descriptor that holds it; None where the system locks files only.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+    """
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:  # NFS
+        os.close(descriptor)
+        return None
+    return descriptor
