@@ -15,8 +15,9 @@ from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
-from cpt.errors import DataError
-from cpt.model_folder.tokenizer import FILE, load_tokenizer
+from cpt.model_folder.architecture import settings
+from cpt.model_folder.files import CONFIG
+from cpt.model_folder.tokenizer import FILE, load_as_transformers, load_tokenizer
 
 Explains = Callable[[Sequence[str], Sequence[str]], bool]
 """Whether a change makes the second tokens of what were the first."""
@@ -125,16 +126,9 @@ def load_for_transformers(folder: Path, model: Path) -> Any:
         model: folder whose config.json, if it has one, names the kind of model.
 
     Raises:
-        DataError: it cannot be loaded.
+        ModelError: it cannot be loaded.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
-    options = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        config = AutoConfig.from_pretrained(model, **options) if (model / "config.json").is_file() else None
-        return AutoTokenizer.from_pretrained(folder, config=config, **options)
-    except (OSError, ValueError) as error:
-        raise DataError(f"transformers cannot load the tokenizer in {folder}: {error}") from error
+    return load_as_transformers(folder, settings(model) if (model / CONFIG).is_file() else None)
 
 
 def same_ids(loaded: Any, tokenizer: Tokenizer, text: str) -> bool:

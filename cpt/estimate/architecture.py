@@ -44,7 +44,7 @@ def read_architecture(file: Path, text: str) -> Any:
         if file.suffix == ".gguf":
             return AutoConfig.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
         return AutoConfig.from_pretrained(file, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers raises whatever a damaged file makes it raise
         raise ReferenceUnavailable(
             f"the architecture of {text} cannot be read: {error}",
             hint="A model is a folder with config.json, org/name on the hub, or a .gguf file.",

@@ -16,7 +16,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from cpt.errors import UsageError
-from cpt.model_folder.tokenizer import FILE, SETTINGS, load_tokenizer
+from cpt.model_folder.tokenizer import FILE, SETTINGS, load_as_transformers, load_tokenizer
 from cpt.references.cache import file_sha256
 
 OWN = "auto"
@@ -92,9 +92,7 @@ class Prompting:
     @cached_property
     def full(self) -> Any:
         """The tokenizer as transformers loads it."""
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+        return load_as_transformers(self.folder)
 
     def _own(self) -> _Own:
         """Return what the tokenizer has, as it was kept or else by asking it."""
