@@ -16,6 +16,7 @@ from typing import Any
 from tokenizers import Encoding, Tokenizer
 
 from cpt.model_folder.architecture import settings
+from cpt.model_folder.chat import ChatTemplate, TemplateRefused
 from cpt.model_folder.files import CONFIG
 from cpt.model_folder.tokenizer import FILE, load_as_transformers, load_tokenizer
 
@@ -103,7 +104,9 @@ class BeforeAfter:
             tokens = [_framed(loaded, text) for loaded in self._loaded]
             if tokens[0] != tokens[1]:
                 yield f"{text!r} is framed as {tokens[1]}, was {tokens[0]}"
-        chats = [chat(loaded) for loaded in self._loaded]
+        chats = [
+            chat(loaded, folder) for loaded, folder in zip(self._loaded, (self.old, self.new), strict=True)
+        ]
         if chats[0] != chats[1]:
             yield f"the chat template makes {chats[1]}, made {chats[0]}"
 
@@ -148,14 +151,21 @@ def _framed(loaded: Any, text: str) -> Any:
         return str(error)
 
 
-def chat(loaded: Any) -> tuple[str | None, str | None]:
-    """What a tokenizer's chat template makes of a short chat, and the error if it cannot."""
+def chat(loaded: Any, folder: Path) -> tuple[str | None, str | None]:
+    """What a tokenizer's chat template makes of a short chat, and the error if it cannot.
+
+    Args:
+        folder: where the tokenizer is from, for messages.
+
+    Raises:
+        ModelError: the template takes more time or memory than any needs.
+    """
     if loaded.chat_template is None:
         return None, None
     try:
-        return loaded.apply_chat_template(_CHAT, tokenize=False, add_generation_prompt=True), None
-    except Exception as error:  # a template is a program
-        return None, f"{type(error).__name__}: {error}"
+        return ChatTemplate(loaded, folder).render(_CHAT, to_be_continued=True), None
+    except TemplateRefused as error:
+        return None, error.message
 
 
 def round_trip(tokenizer: Tokenizer, text: str) -> tuple[str, int]:

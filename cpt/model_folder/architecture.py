@@ -16,6 +16,11 @@ from cpt.errors import ModelError
 from cpt.model_folder.files import CONFIG, read_object
 from cpt.model_folder.weights import StoredTensor
 
+_MOST_LAYERS = 2_000
+"""Twice as many as the deepest model known (DeepNet, arXiv 2203.00555): building layers takes time."""
+
+_MOST_PARAMETERS = 10**14
+
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read the folder's config.json.
@@ -39,11 +44,18 @@ def settings(folder: Path) -> Any:
 
     config = read_config(folder)
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever a damaged file makes it raise
         if is_known(config):
             raise cannot_be_built(folder, error) from error
         raise _unknown(folder) from error
+    layers = getattr(found.get_text_config(), "num_hidden_layers", None)
+    if isinstance(layers, int) and not 0 < layers <= _MOST_LAYERS:
+        raise ModelError(
+            f"{folder / CONFIG}: num_hidden_layers: {layers:,}: a model has 1 to {_MOST_LAYERS:,} layers",
+            hint="Save or fetch the model again.",
+        )
+    return found
 
 
 def is_known(config: Mapping[str, Any]) -> bool:
@@ -93,11 +105,18 @@ def without_weights(folder: Path, *, more_tokens: int = 0) -> Any:
     config.get_text_config().vocab_size += more_tokens
     try:
         with torch.device("meta"):
-            return model_class(folder, config)(config)
+            model = model_class(folder, config)(config)
     except ModelError:
         raise
     except Exception as error:  # as in `settings`
         raise cannot_be_built(folder, error) from error
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    if parameters > _MOST_PARAMETERS:
+        raise ModelError(
+            f"{folder / CONFIG} describes a model of {parameters:,} parameters: more than any machine holds",
+            hint="Save or fetch the model again.",
+        )
+    return model
 
 
 def per_token(folder: Path) -> set[str]:

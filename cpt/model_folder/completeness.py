@@ -7,7 +7,7 @@ that were changed since a model was saved, tied weights, and what a class declar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,12 @@ import torch
 
 from cpt.errors import ModelError
 from cpt.model_folder.architecture import cannot_be_built, is_known, model_class, settings
-from cpt.model_folder.files import CONFIG, check_settings_files, read_object, weight_names
-from cpt.model_folder.weights import StoredTensor, stored_tensors
-
-OPTIONS: Mapping[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-"""Options of `from_pretrained` under which it reports instead of raising; the report is for `require_all`."""
+from cpt.model_folder.files import CONFIG, SINGLE, check_settings_files, read_object, weight_names
+from cpt.model_folder.weights import stored_tensors
 
 _SHOWN = 4
 _sound: set[tuple[tuple[str, int, int], ...]] = set()
 """Path, size and time of the files of every folder that was found sound."""
-
-_FEWEST_LAYERS = 1_000
 
 
 def check_model(folder: Path) -> None:
@@ -48,34 +43,38 @@ def check_model(folder: Path) -> None:
         _sound.add(state)
 
 
-def require_all(folder: Path, report: Mapping[str, Any]) -> None:
-    """Raise unless every parameter came from the files, and every tensor in the files was used.
+def load_whole(loader: Any, source: str | Path | None, named: Path, **options: Any) -> Any:
+    """Load a model by `from_pretrained`, which must find all its parameters and use every tensor.
 
     Args:
-        folder: what the message names.
-        report: transformers' loading report.
+        loader: class of transformers.
+        source: first argument of its `from_pretrained`.
+        named: folder or file that messages name.
+        options: further arguments.
 
     Raises:
-        ModelError: lists the names, shortened where they are many.
+        ModelError: lists the names that do not fit, shortened where they are many.
     """
-    problems = []
-    if missing := sorted(report["missing_keys"]):
-        problems.append(
-            f"{len(missing):,} of the parameters that {CONFIG} asks for are not in the files: "
-            f"{_list(missing)}"
+    with reports_left_to_us():
+        model, report = loader.from_pretrained(
+            source, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
-    if unused := sorted(report["unexpected_keys"]):
-        problems.append(
-            f"{len(unused):,} of the tensors in the files have no place in the model of {CONFIG}: "
-            f"{_list(unused)}"
-        )
-    if wrong := sorted(report["mismatched_keys"]):
-        shapes = [f"{name} is {list(stored)} instead of {list(asked)}" for name, stored, asked in wrong]
-        problems.append(f"{len(wrong):,} tensors have another shape than {CONFIG} asks for: {_list(shapes)}")
+    _require_all(named, report)
+    return model
+
+
+def _require_all(named: Path, report: Mapping[str, Any]) -> None:
+    shapes = [f"{name} {list(has)} for {list(asked)}" for name, has, asked in report["mismatched_keys"]]
+    found = {
+        "missing from the files": report["missing_keys"],
+        "in the files, but not in the model": report["unexpected_keys"],
+        "of another shape": shapes,
+    }
+    problems = [f"{what}: {_shortened(names)}" for what, names in found.items() if names]
     problems += report["error_msgs"]
     if problems:
         raise ModelError(
-            f"the weights in {folder} are not those of its model: {'; '.join(problems)}",
+            f"the weights in {named} are not those that its {CONFIG} asks for: {'; '.join(problems)}",
             hint=f"Save or fetch the model again; its weights and its {CONFIG} must be of the same model.",
         )
 
@@ -101,37 +100,27 @@ def _check_weights(folder: Path) -> None:
     stored = stored_tensors(folder)
     if not is_known(config):
         return
-    _check_layers(folder, config, stored)
     facts = settings(folder)
+    if "transformers_weights" in config:
+        raise ModelError(
+            f"{folder / CONFIG}: transformers_weights: weights under a name of their own are not read",
+            hint=f"Name the file {SINGLE}, and remove the key.",
+        )
     if config.get("quantization_config") is not None:
         return
     with torch.device("meta"):
         tensors = {name: torch.empty(tensor.shape) for name, tensor in stored.items()}
-    with reports_left_to_us():
-        try:
-            _, report = model_class(folder, facts).from_pretrained(
-                None, config=facts, state_dict=tensors, device_map="meta", **OPTIONS
-            )
-        except ModelError:
-            raise
-        except Exception as error:  # a damaged configuration makes a model raise anything
-            raise cannot_be_built(folder, error) from error
-    require_all(folder, report)
+    try:
+        load_whole(
+            model_class(folder, facts), None, folder, config=facts, state_dict=tensors, device_map="meta"
+        )
+    except ModelError:
+        raise
+    except Exception as error:  # a damaged configuration makes a model raise anything
+        raise cannot_be_built(folder, error) from error
 
 
-def _check_layers(folder: Path, config: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> None:
-    """Refuse more layers than there are tensors: building them could take for ever."""
-    text = config.get("text_config")
-    for part in (config, text if isinstance(text, dict) else {}):
-        layers = part.get("num_hidden_layers")
-        if isinstance(layers, int) and layers > max(_FEWEST_LAYERS, len(stored)):
-            raise ModelError(
-                f"{folder / CONFIG}: num_hidden_layers: {layers:,} layers, but the files hold "
-                f"{len(stored):,} tensors",
-                hint="Save or fetch the model again.",
-            )
-
-
-def _list(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def _shortened(names: Collection[str]) -> str:
+    """The first names in order, and how many there are."""
+    first = ", ".join(sorted(names)[:_SHOWN])
+    return f"{first}, … ({len(names):,} in all)" if len(names) > _SHOWN else first

@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, models
 
-from cpt.errors import DataError, ModelError
+from cpt.errors import ModelError
 from cpt.model_folder.files import ROLES, check_settings_files, read_object
 
 FILE = "tokenizer.json"
@@ -29,13 +29,13 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     Text that spells a special token is tokenised as plain text: data never yields special tokens.
 
     Raises:
-        DataError: the folder has no usable tokenizer.json.
+        ModelError: the folder has no usable tokenizer.json.
     """
     file = folder / FILE
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the tokenizers library raises bare exceptions
-        raise DataError(
+        raise ModelError(
             f"{file}: cannot be read as a tokenizer: {error}",
             hint="AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes it for most models.",
         ) from error
@@ -77,11 +77,11 @@ def read_data(folder: Path) -> dict[str, Any]:
     """Content of the folder's tokenizer.json.
 
     Raises:
-        DataError: there is none, or it is not a tokenizer's.
+        ModelError: there is none, or it is not a tokenizer's.
     """
     file = folder / FILE
     if not file.is_file():
-        raise DataError(
+        raise ModelError(
             f"{folder} has no {FILE}",
             hint="Load the tokenizer with transformers' AutoTokenizer and save it again to get one.",
         )

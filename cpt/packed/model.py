@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from cpt.errors import ModelError, StageFailed
-from cpt.model_folder.completeness import OPTIONS, reports_left_to_us, require_all
+from cpt.model_folder.completeness import load_whole
 from cpt.packed import attention
 from cpt.packed.batch import PackedBatch, pack
 from cpt.packed.cross_entropy import score_labels, summed_cross_entropy, token_cross_entropy
@@ -64,20 +64,19 @@ def load_model(
 
     attention.register()
     try:
-        with reports_left_to_us():
-            model, report = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=dtype,
-                attn_implementation=attention_implementation,
-                use_safetensors=True,
-                trust_remote_code=False,
-                **OPTIONS,
-            )
-    except (MemoryError, torch.OutOfMemoryError):
+        model = load_whole(
+            AutoModelForCausalLM,
+            folder,
+            folder,
+            dtype=dtype,
+            attn_implementation=attention_implementation,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (ModelError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # transformers raises whatever a damaged folder makes it raise
         raise ModelError(f"the model in {folder} does not load: {type(error).__name__}: {error}") from error
-    require_all(folder, report)
     if getattr(model.config, "is_encoder_decoder", False) or model.get_output_embeddings() is None:
         raise StageFailed(f"{folder} holds no causal language model ({model.config.architectures})")
     model.eval()

@@ -69,13 +69,12 @@ def _convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from cpt.model_folder.completeness import OPTIONS, require_all
+    from cpt.model_folder.completeness import load_whole
 
     with _quiet(), _explained(gguf):
-        model, report = AutoModelForCausalLM.from_pretrained(
-            str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32, **OPTIONS
+        model = load_whole(
+            AutoModelForCausalLM, str(gguf.parent), gguf, gguf_file=gguf.name, dtype=torch.float32
         )
-        require_all(gguf, report)
         tokenizer = _load_tokenizer(gguf)
     tokenizer.model_max_length = model.config.max_position_embeddings
     for trace in ("quantization_config", "_model_name_or_path"):
