@@ -14,7 +14,7 @@ from cpt.errors import CptError, ModelError
 from cpt.model_folder import chat_worker
 
 SECONDS = 1
-"""Processor time of one rendering, to which the system adds up to a second; templates of large models take some milliseconds."""
+"""Processor time of one rendering; the system adds up to a second. Large templates take milliseconds."""
 
 MEGABYTES = 512
 """Memory of one rendering, beside what the process itself takes."""

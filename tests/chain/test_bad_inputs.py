@@ -93,7 +93,7 @@ CASES: dict[str, tuple[Callable[[Path], None], int, str]] = {
     "no text field": (data(GOOD + b'{"body": "a"}\n'), 1, "'text'"),
     "text is not a text": (data(GOOD + b'{"text": 7}\n'), 1, "domain.jsonl:2"),
     "all documents equal": (data(GOOD * 30), 1, "held"),
-    "damaged weights": (break_model, 1, "does not load"),
+    "damaged weights": (break_model, 2, "model.safetensors is not a readable safetensors file"),
     "pickled weights": (pickled_model, 1, "safetensors"),
 }
 

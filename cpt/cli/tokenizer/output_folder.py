@@ -45,7 +45,7 @@ def written_aside(output: Path) -> Iterator[Path]:
         with stoppable():
             made = scratch / output.name
             shutil.rmtree(made, ignore_errors=True)
-            made.mkdir()
+            made.mkdir(parents=True)
             yield made
             if output.is_dir():
                 output.rmdir()
