@@ -65,6 +65,12 @@ class DataError(CptError):
     """The content of an input is unusable: names the file and the line."""
 
 
+class ModelError(DataError):
+    """A model folder is damaged, or its files do not fit each other: names the file."""
+
+    exit_code = 2
+
+
 class CannotMerge(CptError):
     """Models, a method and its parameters that do not fit together: found before anything is written."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpt.errors import CptError, DataError, StageFailed
+from cpt.errors import CptError, DataError, ModelError, StageFailed
 from evals import hub, hub_files
 from evals.models.cached_model import CachedLM
 from evals.task_files import aggregation_name
@@ -89,12 +89,13 @@ def run_tasks(
 
     Raises:
         StageFailed: the model fails.
+        ModelError: the model or its chat template is damaged.
     """
     if not tasks:
         return {}
     try:
         return _run(lm, tasks, seed, chat)
-    except (StageFailed, MemoryError):
+    except (StageFailed, ModelError, MemoryError):
         raise
     except Exception as error:
         if len(tasks) == 1:

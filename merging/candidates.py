@@ -10,6 +10,7 @@ from typing import Any
 
 from cpt.errors import CannotMerge
 from cpt.model_folder.architecture import read_config, settings
+from cpt.model_folder.completeness import check_model
 from cpt.model_folder.new_tokens import read_new_tokens
 from cpt.model_folder.tokenizer import load_tokenizer, special_tokens
 from cpt.model_folder.vocabulary import VocabularyTensors, vocabulary_tensors
@@ -120,8 +121,9 @@ def read_candidate(name: str, folder: Path) -> Candidate:
     """A model folder; only headers and the tokenizer are read.
 
     Raises:
-        DataError: the folder holds no readable model, or a damaged one.
+        ModelError: the folder holds no readable model, or a damaged one.
     """
+    check_model(folder)
     config = read_config(folder)
     stored = stored_tensors(folder)
     sources = {tensor: file_source(tensor, where) for tensor, where in stored.items()}

@@ -48,6 +48,28 @@ def _is_whole(slices: Sequence[Any], folders: Mapping[str, Path]) -> bool:
     )
 
 
+def check_slices(config: Any, folders: Mapping[str, Path]) -> None:
+    """Refuse slices that take no layers, or layers that their model does not have.
+
+    Of the parts (`modules`) of a model only the order is checked: they may have other numbers of layers.
+
+    Raises:
+        CannotMerge: names every such slice.
+    """
+    problems = []
+    parts = [config, *(config.modules or {}).values()]
+    for source in (source for part in parts for each in part.slices or () for source in each.sources):
+        start, stop = source.layer_range
+        name = str(source.model.model)
+        layers = _layers(folders[name]) if config.slices else None
+        if not 0 <= start < stop:
+            problems.append(f"layer_range [{start}, {stop}] of {name} holds no layers")
+        elif layers is not None and stop > layers:
+            problems.append(f"layer_range [{start}, {stop}] of {name} goes beyond its {layers} layers")
+    if problems:
+        raise CannotMerge(problems, hint="A range is [first, last + 1], counted from 0.")
+
+
 def _layers(folder: Path) -> int:
     return int(settings(folder).get_text_config().num_hidden_layers)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from cpt.errors import DataError
+from cpt.errors import ModelError
 from cpt.model_folder.weights import StoredTensor
 
 _STORED = {
@@ -50,7 +50,7 @@ class Source(Protocol):
         """Rows start … stop - 1: [stop - start, *shape[1:]].
 
         Raises:
-            DataError: they cannot be read, or hold values that are no finite numbers.
+            ModelError: they cannot be read, or hold values that are no finite numbers.
         """
         ...
 
@@ -77,7 +77,7 @@ class FileSource:
         self._fill(content.numpy().data, self.stored.start + start * row_bytes)
         rows = content.view(self.dtype).view(stop - start, *rest)
         if not is_finite(rows):
-            raise DataError(
+            raise ModelError(
                 f"{self.stored.file}: {self.name} holds NaN or infinite values",
                 hint="The model is damaged, or its training diverged; merge an earlier checkpoint.",
             )
@@ -87,13 +87,13 @@ class FileSource:
         try:
             descriptor = os.open(self.stored.file, os.O_RDONLY)
         except OSError as error:
-            raise DataError(f"{self.stored.file} cannot be read: {error.strerror}") from error
+            raise ModelError(f"{self.stored.file} cannot be read: {error.strerror}") from error
         try:
             done = 0
             while done < len(buffer):
                 count = os.preadv(descriptor, [buffer[done:]], offset + done)
                 if count == 0:
-                    raise DataError(f"{self.stored.file} ends within {self.name}: the file is truncated")
+                    raise ModelError(f"{self.stored.file} ends within {self.name}: the file is truncated")
                 done += count
         finally:
             os.close(descriptor)
@@ -103,10 +103,10 @@ def file_source(name: str, stored: StoredTensor) -> FileSource:
     """A stored tensor as a source.
 
     Raises:
-        DataError: it is stored in a type that cannot be merged (quantised weights).
+        ModelError: it is stored in a type that cannot be merged (quantised weights).
     """
     if stored.dtype not in _STORED:
-        raise DataError(
+        raise ModelError(
             f"{stored.file}: {name} is stored as {stored.dtype}, which cannot be merged",
             hint="Merge the model before it is quantised.",
         )

@@ -15,8 +15,10 @@ from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
-from cpt.errors import DataError
-from cpt.model_folder.tokenizer import FILE, load_tokenizer
+from cpt.model_folder.architecture import settings
+from cpt.model_folder.chat import ChatTemplate, TemplateRefused
+from cpt.model_folder.files import CONFIG
+from cpt.model_folder.tokenizer import FILE, load_as_transformers, load_tokenizer
 
 Explains = Callable[[Sequence[str], Sequence[str]], bool]
 """Whether a change makes the second tokens of what were the first."""
@@ -102,7 +104,9 @@ class BeforeAfter:
             tokens = [_framed(loaded, text) for loaded in self._loaded]
             if tokens[0] != tokens[1]:
                 yield f"{text!r} is framed as {tokens[1]}, was {tokens[0]}"
-        chats = [chat(loaded) for loaded in self._loaded]
+        chats = [
+            chat(loaded, folder) for loaded, folder in zip(self._loaded, (self.old, self.new), strict=True)
+        ]
         if chats[0] != chats[1]:
             yield f"the chat template makes {chats[1]}, made {chats[0]}"
 
@@ -125,16 +129,9 @@ def load_for_transformers(folder: Path, model: Path) -> Any:
         model: folder whose config.json, if it has one, names the kind of model.
 
     Raises:
-        DataError: it cannot be loaded.
+        ModelError: it cannot be loaded.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
-    options = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        config = AutoConfig.from_pretrained(model, **options) if (model / "config.json").is_file() else None
-        return AutoTokenizer.from_pretrained(folder, config=config, **options)
-    except (OSError, ValueError) as error:
-        raise DataError(f"transformers cannot load the tokenizer in {folder}: {error}") from error
+    return load_as_transformers(folder, settings(model) if (model / CONFIG).is_file() else None)
 
 
 def same_ids(loaded: Any, tokenizer: Tokenizer, text: str) -> bool:
@@ -154,14 +151,21 @@ def _framed(loaded: Any, text: str) -> Any:
         return str(error)
 
 
-def chat(loaded: Any) -> tuple[str | None, str | None]:
-    """What a tokenizer's chat template makes of a short chat, and the error if it cannot."""
+def chat(loaded: Any, folder: Path) -> tuple[str | None, str | None]:
+    """What a tokenizer's chat template makes of a short chat, and the error if it cannot.
+
+    Args:
+        folder: where the tokenizer is from, for messages.
+
+    Raises:
+        ModelError: the template takes more time or memory than any needs.
+    """
     if loaded.chat_template is None:
         return None, None
     try:
-        return loaded.apply_chat_template(_CHAT, tokenize=False, add_generation_prompt=True), None
-    except Exception as error:  # a template is a program
-        return None, f"{type(error).__name__}: {error}"
+        return ChatTemplate(loaded, folder).render(_CHAT, to_be_continued=True), None
+    except TemplateRefused as error:
+        return None, error.message
 
 
 def round_trip(tokenizer: Tokenizer, text: str) -> tuple[str, int]:

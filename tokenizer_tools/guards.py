@@ -163,7 +163,7 @@ def check_replaced(old: Path, new: Path) -> ReplacementReport:
         if role in roles[0] and role not in roles[1]
     ]
     tokenizer, loaded = load_tokenizer(new), load_for_transformers(new, old)
-    _, error = chat(loaded)
+    _, error = chat(loaded, old)
     if error:
         wrong.append(f"its chat template fails: {error}")
     wrong += [

@@ -16,6 +16,7 @@ import torch
 
 from cpt.errors import DataError, StageFailed
 from cpt.model_folder import vocabulary, weights
+from cpt.model_folder.completeness import check_model
 from cpt.model_folder.new_tokens import read_new_tokens, write_new_tokens
 from cpt.model_folder.vocabulary import VocabularyTensors
 from tokenizer_tools.embeddings import Method, Role, Rule
@@ -59,11 +60,13 @@ def write_model(
         The rows of the new embedding.
 
     Raises:
+        ModelError: the model is damaged.
         DataError: the model's vocabulary cannot be changed, or its tokenizer has ids without a row.
         StageFailed: there is no rule for new tokens, or it leaves a row zero or not finite, or the model
             numbers positions from the id of the padding token and that id changes.
     """
     output = Path(output)
+    check_model(transfer.model)
     require_same_positions(transfer)
     if rule is None and len(transfer.new):
         raise StageFailed(

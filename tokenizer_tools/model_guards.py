@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from cpt.errors import StageFailed
 from cpt.model_folder import architecture, vocabulary, weights
-from cpt.model_folder.token_ids import GENERATION, SUPPRESSED, role_of
-from cpt.model_folder.tokenizer import ROLES
+from cpt.model_folder.files import ROLES
+from cpt.model_folder.token_ids import GENERATION, SUPPRESSED, read_generation, role_of
 from cpt.model_folder.vocabulary import VocabularyTensors
 from tokenizer_tools.transfer import Transfer
 
@@ -59,7 +57,7 @@ def check_model(old: Path, new: Path, transfer: Transfer) -> ModelGuardReport:
     settings = _token_settings(new)
     wrong += _wrong_ids(_token_settings(old), settings, transfer)
     suppressed = _without_token(transfer, rows) if architecture.generates(new) else set()
-    if missing := suppressed - set(_generation(new).get(SUPPRESSED) or ()):
+    if missing := suppressed - set(read_generation(new).get(SUPPRESSED) or ()):
         wrong.append(f"{len(missing):,} rows have no token and may be sampled, such as {min(missing)}")
     if wrong:
         raise StageFailed(f"the model in the new vocabulary fails its guards: {'; '.join(wrong)}")
@@ -116,7 +114,7 @@ def _token_settings(folder: Path) -> dict[str, list[int]]:
     parts = {
         "config.json: ": config,
         "config.json: text_config: ": config.get("text_config") or {},
-        f"{GENERATION}: ": _generation(folder),
+        f"{GENERATION}: ": read_generation(folder),
     }
     return {
         f"{part}{name}": value if isinstance(value, list) else [value]
@@ -124,12 +122,6 @@ def _token_settings(folder: Path) -> dict[str, list[int]]:
         for name, value in settings.items()
         if name.endswith(_ID) and value is not None
     }
-
-
-def _generation(folder: Path) -> dict[str, Any]:
-    file = folder / GENERATION
-    settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return settings
 
 
 def _without_token(transfer: Transfer, rows: int) -> set[int]:

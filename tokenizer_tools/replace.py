@@ -9,6 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
+from cpt.model_folder.files import check_settings_files
 from cpt.model_folder.tokenizer import CONFIG, FILE, TEMPLATE, copy_settings, read_settings, write_settings
 from tokenizer_tools.before_after import chat, load_for_transformers
 
@@ -29,6 +30,7 @@ def replace_tokenizer(source: Path, target: Path, output: Path) -> None:
     """
     if not (target / FILE).is_file():
         raise DataError(f"{target} has no {FILE}", hint="Convert the tokenizer to a fast one first.")
+    check_settings_files(target)
     copy_settings(target, output)
     shutil.copyfile(target / FILE, output / FILE)
     _write_config(output)
@@ -63,6 +65,6 @@ def _keep_template(loaded: Any, source: Path, output: Path) -> None:
         for tokenizer in (Tokenizer.from_file(str(folder / FILE)) for folder in (source, output))
     )
     loaded.chat_template = template
-    _, error = chat(loaded)
+    _, error = chat(loaded, source)
     if error is None and all(token in known for token in named if token in template):
         (output / TEMPLATE).write_text(template, encoding="utf-8")

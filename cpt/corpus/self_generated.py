@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from cpt.corpus.documents import Document
 from cpt.durable import write_text
 from cpt.errors import StageFailed
+from cpt.model_folder.tokenizer import load_as_transformers
 
 _SPARE = 1.15
 """Samples that end early make this many more of them necessary; a second, small batch would cost as much."""
@@ -111,13 +112,13 @@ class _Sampler:
     """A loaded model that samples batches of texts."""
 
     def __init__(self, model_folder: Path, start_token: str | None, end_token: str | None) -> None:
-        from transformers import AutoTokenizer, GenerationConfig
+        from transformers import GenerationConfig
 
         from cpt.packed import decoding
         from cpt.packed.model import best_device, load_model, resolve_precision
         from cpt.packed.sampling import end_tokens
 
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(model_folder, trust_remote_code=False)
+        self._tokenizer: Any = load_as_transformers(model_folder)
         vocabulary: dict[str, int] = self._tokenizer.get_vocab()
         start = vocabulary.get(start_token or self._tokenizer.eos_token)
         if start is None:

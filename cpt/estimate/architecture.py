@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt import references
-from cpt.errors import ReferenceUnavailable
+from cpt.errors import ModelError, ReferenceUnavailable
 from cpt.references import hub, wheel
 from cpt.references.resolve import is_gguf
 from cpt.references.syntax import HubFile, HubModel, LocalPath, Reference, WheelFile
@@ -22,7 +22,8 @@ def architecture(reference: str, *, fetch: bool) -> Any | None:
         None when it is not at hand and may not be fetched.
 
     Raises:
-        ReferenceUnavailable: it cannot be had, or is no model that transformers knows.
+        ReferenceUnavailable: it cannot be had.
+        ModelError: its config.json is damaged, or of no model that transformers knows.
     """
     parsed = references.parse(reference)
     file = _fetched(reference, parsed) if fetch else _at_hand(parsed)
@@ -38,13 +39,21 @@ def read_architecture(file: Path, text: str) -> Any:
     from transformers import AutoConfig
     from transformers.utils import logging
 
+    from cpt.model_folder.architecture import settings, without_weights
+    from cpt.model_folder.files import CONFIG
+
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
         if file.suffix == ".gguf":
             return AutoConfig.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+        if file.name == CONFIG:
+            without_weights(file.parent)
+            return settings(file.parent)
         return AutoConfig.from_pretrained(file, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # transformers raises whatever a damaged file makes it raise
         raise ReferenceUnavailable(
             f"the architecture of {text} cannot be read: {error}",
             hint="A model is a folder with config.json, org/name on the hub, or a .gguf file.",

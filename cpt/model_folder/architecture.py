@@ -5,7 +5,6 @@ The model is built by the class that its config.json names, on PyTorch's meta de
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from pathlib import Path
@@ -13,40 +12,73 @@ from typing import Any
 
 import torch
 
-from cpt.errors import DataError
+from cpt.errors import ModelError
+from cpt.model_folder.files import CONFIG, read_object
 from cpt.model_folder.weights import StoredTensor
+
+_MOST_LAYERS = 2_000
+"""Twice as many as the deepest model known (DeepNet, arXiv 2203.00555): building layers takes time."""
+
+_MOST_PARAMETERS = 10**14
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The folder's config.json."""
-    file = folder / "config.json"
+    """Read the folder's config.json.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
     try:
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return read_object(folder / CONFIG)
     except FileNotFoundError as error:
-        raise DataError(f"{folder} is not a model folder: it has no config.json") from error
-    except ValueError as error:
-        raise DataError(f"{file} is not valid JSON: {error}") from error
-    return config
+        raise ModelError(f"{folder} is not a model folder: it has no {CONFIG}") from error
 
 
 def settings(folder: Path) -> Any:
-    """The model's configuration, with transformers' defaults for what config.json leaves out.
+    """Return the model's configuration, with transformers' defaults for what config.json leaves out.
 
     Raises:
-        DataError: transformers knows no such model.
+        ModelError: transformers knows no such model, or config.json holds values that no model has.
     """
     from transformers import AutoConfig
 
-    read_config(folder)
+    config = read_config(folder)
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers raises whatever a damaged file makes it raise
+        if is_known(config):
+            raise cannot_be_built(folder, error) from error
         raise _unknown(folder) from error
+    layers = getattr(found.get_text_config(), "num_hidden_layers", None)
+    if isinstance(layers, int) and not 0 < layers <= _MOST_LAYERS:
+        raise ModelError(
+            f"{folder / CONFIG}: num_hidden_layers: {layers:,}: a model has 1 to {_MOST_LAYERS:,} layers",
+            hint="Save or fetch the model again.",
+        )
+    return found
+
+
+def is_known(config: Mapping[str, Any]) -> bool:
+    """Return True unless config.json is of a model of which transformers has no code."""
+    from transformers import CONFIG_MAPPING
+
+    kind = config.get("model_type")
+    return not isinstance(kind, str) or kind in CONFIG_MAPPING
+
+
+def cannot_be_built(folder: Path, error: Exception) -> ModelError:
+    """Return the error for a configuration of which transformers makes no model."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ModelError(
+        f"{folder / CONFIG} describes no model that can be built: {type(error).__name__}: "
+        f"{' '.join(lines)[:300]}",
+        hint="Save or fetch the model again.",
+    )
 
 
 def generates(folder: Path) -> bool:
     """Whether the model generates text, token by token."""
-    return bool(_model_class(folder, settings(folder)).can_generate())
+    return bool(model_class(folder, settings(folder)).can_generate())
 
 
 def counts_positions_from_padding(folder: Path) -> bool:
@@ -67,15 +99,24 @@ def without_weights(folder: Path, *, more_tokens: int = 0) -> Any:
         more_tokens: added to the size of its vocabulary.
 
     Raises:
-        DataError: transformers knows no such model.
+        ModelError: transformers knows no such model, or cannot build it.
     """
     config = settings(folder)
     config.get_text_config().vocab_size += more_tokens
     try:
         with torch.device("meta"):
-            return _model_class(folder, config)(config)
-    except (AttributeError, OSError, ValueError) as error:
-        raise _unknown(folder) from error
+            model = model_class(folder, config)(config)
+    except ModelError:
+        raise
+    except Exception as error:  # as in `settings`
+        raise cannot_be_built(folder, error) from error
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    if parameters > _MOST_PARAMETERS:
+        raise ModelError(
+            f"{folder / CONFIG} describes a model of {parameters:,} parameters: more than any machine holds",
+            hint="Save or fetch the model again.",
+        )
+    return model
 
 
 def per_token(folder: Path) -> set[str]:
@@ -129,7 +170,7 @@ def _common_end(name: str, other: str) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _model_class(folder: Path, config: Any) -> Any:
+def model_class(folder: Path, config: Any) -> Any:
     """The class that config.json names; else the one for its kind of model with the largest head."""
     import transformers
 
@@ -148,10 +189,10 @@ def _model_class(folder: Path, config: Any) -> Any:
     raise _unknown(folder)
 
 
-def _unknown(folder: Path) -> DataError:
+def _unknown(folder: Path) -> ModelError:
     config = read_config(folder)
     names = config.get("architectures") or ["no architecture named"]
-    return DataError(
+    return ModelError(
         f"{folder} holds no model that transformers knows ({', '.join(map(str, names))}, "
         f"model_type {config.get('model_type')!r})"
     )

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from cpt.errors import DataError
+from cpt.errors import ModelError
 
 FILE = "new_tokens.json"
 
@@ -24,7 +24,7 @@ def read_new_tokens(folder: Path) -> tuple[int, ...]:
     """Ids of a model folder's new tokens, ascending; none where nothing is said of them.
 
     Raises:
-        DataError: the file is not as `write_new_tokens` writes it.
+        ModelError: the file is not as `write_new_tokens` writes it.
     """
     file = folder / FILE
     if not file.is_file():
@@ -33,7 +33,7 @@ def read_new_tokens(folder: Path) -> tuple[int, ...]:
         ids = json.loads(file.read_text(encoding="utf-8"))["ids"]
         return tuple(sorted({int(token_id) for token_id in ids}))
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
+        raise ModelError(
             f'{file} is no list of new tokens: {{"ids": [49152, …]}} is expected',
             hint="Remove it if the model has no new tokens.",
         ) from error

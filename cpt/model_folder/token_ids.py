@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cpt.model_folder.tokenizer import ROLES, read_settings
+from cpt.model_folder.files import ROLES
+from cpt.model_folder.tokenizer import read_settings
 
 GENERATION = "generation_config.json"
 SUPPRESSED = "suppress_tokens"

@@ -10,7 +10,8 @@ from typing import Any
 
 from tokenizers import Tokenizer, models
 
-from cpt.errors import DataError
+from cpt.errors import ModelError
+from cpt.model_folder.files import ROLES, check_settings_files, read_object
 
 FILE = "tokenizer.json"
 CONFIG = "tokenizer_config.json"
@@ -21,8 +22,6 @@ SETTINGS = (CONFIG, SPECIAL, ADDED, TEMPLATE, "chat_template.json")
 """Files beside tokenizer.json that go with it. vocab.json, merges.txt and tokenizer.model hold the vocabulary
 once more, in which they may contradict it."""
 
-ROLES = ("eos", "bos", "unk", "sep", "cls", "mask", "pad")
-
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The folder's fast tokenizer; no truncation, no padding.
@@ -30,13 +29,13 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     Text that spells a special token is tokenised as plain text: data never yields special tokens.
 
     Raises:
-        DataError: the folder has no usable tokenizer.json.
+        ModelError: the folder has no usable tokenizer.json.
     """
     file = folder / FILE
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the tokenizers library raises bare exceptions
-        raise DataError(
+        raise ModelError(
             f"{file}: cannot be read as a tokenizer: {error}",
             hint="AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes it for most models.",
         ) from error
@@ -46,15 +45,43 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def load_as_transformers(folder: Path, config: Any = None) -> Any:
+    """Load a folder's tokenizer as transformers' AutoTokenizer does, running no code of the folder.
+
+    Args:
+        config: the model's configuration, where another folder holds it.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    check_settings_files(folder)
+    try:
+        return AutoTokenizer.from_pretrained(
+            folder, config=config, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # transformers raises whatever a damaged file makes it raise
+        if "auto_map" in read_settings(folder / CONFIG) and "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{folder / CONFIG}: auto_map: the tokenizer needs code of its own, which is never run",
+                hint="Save its tokenizer.json with a class of transformers, and remove auto_map.",
+            ) from error
+        raise ModelError(
+            f"transformers cannot load the tokenizer in {folder}: {type(error).__name__}: {error}",
+            hint=f"Check its {FILE} and {CONFIG}, or save or fetch them again.",
+        ) from error
+
+
 def read_data(folder: Path) -> dict[str, Any]:
     """Content of the folder's tokenizer.json.
 
     Raises:
-        DataError: there is none, or it is not a tokenizer's.
+        ModelError: there is none, or it is not a tokenizer's.
     """
     file = folder / FILE
     if not file.is_file():
-        raise DataError(
+        raise ModelError(
             f"{folder} has no {FILE}",
             hint="Load the tokenizer with transformers' AutoTokenizer and save it again to get one.",
         )
@@ -65,17 +92,9 @@ def read_settings(file: Path) -> dict[str, Any]:
     """Content of one of a tokenizer's JSON files; nothing where there is no such file.
 
     Raises:
-        DataError: it is no JSON object.
+        ModelError: it is no JSON object.
     """
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{file} is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{file} holds no settings, but a {type(content).__name__}")
-    return content
+    return read_object(file) if file.is_file() else {}
 
 
 def special_tokens(folder: Path) -> dict[str, str]:

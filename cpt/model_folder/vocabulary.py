@@ -13,10 +13,9 @@ import torch
 
 from cpt.errors import DataError
 from cpt.model_folder.architecture import StoredNames, per_token, read_config, without_weights
+from cpt.model_folder.files import INDEX, is_sharded, read_object
 from cpt.model_folder.weights import (
-    INDEX,
     StoredTensor,
-    is_sharded,
     link_or_copy,
     load_tensor,
     stored_tensors,
@@ -149,7 +148,7 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
 def _write_index(
     folder: Path, output: Path, stored: Mapping[str, StoredTensor], replaced: Mapping[str, torch.Tensor]
 ) -> None:
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index = read_object(folder / INDEX)
     growth = sum(
         new.numel() * new.element_size() - (stored[name].end - stored[name].start)
         for name, new in replaced.items()

@@ -17,10 +17,8 @@ from typing import Any, BinaryIO
 import torch
 from safetensors import SafetensorError, safe_open
 
-from cpt.errors import DataError
-
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
+from cpt.errors import ModelError
+from cpt.model_folder.files import weight_names
 
 _DTYPES = {
     torch.float64: "F64",
@@ -48,25 +46,17 @@ def weight_files(folder: Path) -> list[Path]:
     Of a folder with one file and an index, the one file, which is what transformers loads.
 
     Raises:
-        DataError: the folder holds no safetensors weights, or its index names a file that is not there.
+        ModelError: the folder holds no safetensors weights, or its index is damaged or names a file that is
+            not there.
     """
-    if is_sharded(folder):
-        weight_map = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-        files = [folder / Path(name).name for name in sorted(set(weight_map.values()))]
-    else:
-        files = [folder / SINGLE]
+    files = [folder / name for name in weight_names(folder)]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise DataError(
+        raise ModelError(
             f"{folder} lacks the weights {', '.join(missing)}",
             hint="A model folder holds model.safetensors, or several files and model.safetensors.index.json.",
         )
     return files
-
-
-def is_sharded(folder: Path) -> bool:
-    """Return True if a model folder's index says in which files its weights are."""
-    return (folder / INDEX).is_file() and not (folder / SINGLE).is_file()
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
@@ -91,7 +81,7 @@ def torch_dtype(tensor: StoredTensor) -> torch.dtype:
     for dtype, name in _DTYPES.items():
         if name == tensor.dtype:
             return dtype
-    raise DataError(f"{tensor.file.name} stores weights as {tensor.dtype}, which is not a plain float type")
+    raise ModelError(f"{tensor.file.name} stores weights as {tensor.dtype}, which is not a plain float type")
 
 
 def write_with_replaced(source: Path, target: Path, replaced: Mapping[str, torch.Tensor]) -> None:
@@ -154,7 +144,7 @@ def _read_file(file: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
             length = int.from_bytes(reader.read(8), "little")
             header = json.loads(reader.read(length))
     except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"{file} is not a readable safetensors file: {error}") from error
+        raise ModelError(f"{file} is not a readable safetensors file: {error}") from error
     metadata = header.pop("__metadata__", None) or {}
     first = 8 + length
     tensors = {

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from cpt.errors import StageFailed
+from cpt.errors import ModelError, StageFailed
+from cpt.model_folder.completeness import load_whole
 from cpt.packed import attention
 from cpt.packed.batch import PackedBatch, pack
 from cpt.packed.cross_entropy import score_labels, summed_cross_entropy, token_cross_entropy
@@ -54,25 +54,34 @@ def load_model(
         folder: model folder with safetensors weights.
         dtype: data type of the weights.
         attention_implementation: "sdpa" for users that pad instead of packing (lm-eval, generation).
+
+    Raises:
+        ModelError: the folder is damaged, its weights are not all of this model's, or they or the answers
+            are not finite.
+        StageFailed: the model is of a kind that cannot be used here.
     """
     from transformers import AutoModelForCausalLM
 
     attention.register()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = load_whole(
+            AutoModelForCausalLM,
+            folder,
             folder,
             dtype=dtype,
             attn_implementation=attention_implementation,
             use_safetensors=True,
             trust_remote_code=False,
         )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise StageFailed(f"the model in {folder} does not load: {error}") from error
+    except (ModelError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # transformers raises whatever a damaged folder makes it raise
+        raise ModelError(f"the model in {folder} does not load: {type(error).__name__}: {error}") from error
     if getattr(model.config, "is_encoder_decoder", False) or model.get_output_embeddings() is None:
         raise StageFailed(f"{folder} holds no causal language model ({model.config.architectures})")
     model.eval()
     if attention_implementation == attention.NAME:
-        _check_faithful(model)
+        _check_faithful(model, folder)
     return model
 
 
@@ -92,14 +101,48 @@ def empty_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     return model.eval()
 
 
+def require_finite(model: Any, answers: torch.Tensor, folder: Path) -> None:
+    """Raise if a model's answers are not finite numbers; name the weights that are not, if there are any.
+
+    Raises:
+        ModelError: they are not.
+    """
+    if answers.isfinite().all():
+        return
+    named = (*model.named_parameters(), *model.named_buffers())
+    wrong = [name for name, tensor in named if not tensor.isfinite().all()]
+    if wrong:
+        more = f" and {len(wrong) - 1:,} more tensors" if len(wrong) > 1 else ""
+        raise ModelError(
+            f"the model in {folder} has weights that are no finite numbers: {wrong[0]}{more}",
+            hint="Take an earlier copy: what trained or merged it left its weights unusable.",
+        )
+    raise ModelError(
+        f"the answers of the model in {folder} are no finite numbers, though all its weights are",
+        hint="Its weights are too large for their data type: try --precision fp32, or an earlier copy.",
+    )
+
+
 @torch.no_grad()
-def _check_faithful(model: Any) -> None:
+def sample_answers(model: Any) -> torch.Tensor:
+    """Return the logits of a few tokens under a model that attends as transformers does."""
+    logits: torch.Tensor = model(input_ids=_sample_ids(model)[None], use_cache=False).logits
+    return logits
+
+
+def _sample_ids(model: Any) -> torch.Tensor:
+    rows = model.get_input_embeddings().num_embeddings
+    return torch.arange(1, 49, device=model.device) * 7919 % rows
+
+
+@torch.no_grad()
+def _check_faithful(model: Any, folder: Path) -> None:
     """Raise unless two packed documents get the losses that the model itself gives each alone.
 
     Some architectures do more than backbone, head and plain causal attention (scaled or capped logits,
     position biases, chunked masks): packed, they would train on a wrong loss without a word.
     """
-    ids = torch.arange(1, 49) * 7919 % model.get_input_embeddings().num_embeddings
+    ids = _sample_ids(model)
     documents = [ids[:16], ids[16:]]
     packed = PackedLanguageModel(model).token_nats(pack([document.numpy() for document in documents]))
     model.set_attn_implementation("eager")
@@ -111,6 +154,7 @@ def _check_faithful(model: Any) -> None:
     ]
     model.set_attn_implementation(attention.NAME)
     expected = torch.cat([nats for each in alone for nats in (each, each.new_zeros(1))])
+    require_finite(model, expected, folder)
     difference = float((packed - expected).abs().mean())
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
     if not difference <= tolerance * (1 + float(expected.mean()) / 10):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cpt.errors import ReferenceUnavailable
+from cpt.errors import ModelError, ReferenceUnavailable
 from cpt.references.cache import building, cache_folder, publish
 from cpt.references.progress import Messages
 
@@ -27,6 +27,7 @@ def convert(gguf: Path, sha256: str, progress: Messages) -> Path:
 
     Raises:
         ReferenceUnavailable: The file is not a GGUF file, or of an architecture that cannot be converted.
+        ModelError: It lacks weights of its model, or holds others.
     """
     target = cache_folder() / "gguf" / f"{sha256[:32]}-{CONVERTER}"
     if target.is_dir():
@@ -68,9 +69,11 @@ def _convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from cpt.model_folder.completeness import load_whole
+
     with _quiet(), _explained(gguf):
-        model = AutoModelForCausalLM.from_pretrained(
-            str(gguf.parent), gguf_file=gguf.name, dtype=torch.float32
+        model = load_whole(
+            AutoModelForCausalLM, str(gguf.parent), gguf, gguf_file=gguf.name, dtype=torch.float32
         )
         tokenizer = _load_tokenizer(gguf)
     tokenizer.model_max_length = model.config.max_position_embeddings
@@ -94,6 +97,8 @@ def _check_magic(gguf: Path) -> None:
 def _explained(gguf: Path) -> Iterator[None]:
     try:
         yield
+    except ModelError:
+        raise
     except Exception as error:  # the reader raises whatever a damaged file makes it raise
         raise ReferenceUnavailable(
             f"cannot convert {gguf}: {type(error).__name__}: {error}",
@@ -141,16 +146,12 @@ def _drop_local_traces(config: Path) -> None:
 def _quiet() -> Iterator[None]:
     """Silence transformers' warnings and progress bars: an own message says what happens."""
     from transformers import modeling_gguf_pytorch_utils as reader
-    from transformers.utils import logging
 
-    verbosity, bars, reader_bar = logging.get_verbosity(), logging.is_progress_bar_enabled(), reader.tqdm
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    reader.tqdm = lambda items, **_: items  # this bar has no switch
+    from cpt.model_folder.completeness import reports_left_to_us
+
+    reader_bar, reader.tqdm = reader.tqdm, lambda items, **_: items  # this bar has no switch
     try:
-        yield
+        with reports_left_to_us():
+            yield
     finally:
         reader.tqdm = reader_bar
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -1,39 +1,31 @@
-"""Whether a folder is a Hugging Face model that can be loaded without pickles."""
+"""Tell whether a folder is a Hugging Face model that can be loaded whole and without pickles."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from cpt.errors import ReferenceUnavailable
+from cpt.model_folder.files import weight_names
 
 
 def missing_from_model(folder: Path) -> list[str]:
     """Names of what a model folder lacks: its configuration, its fast tokenizer, its safetensors weights."""
-    needed = ["config.json", "tokenizer.json", *weight_file_names(folder)]
+    needed = ["config.json", "tokenizer.json", *weight_names(folder)]
     return [name for name in needed if not (folder / name).is_file()]
 
 
-def weight_file_names(folder: Path) -> list[str]:
-    """Names of the safetensors files that a model folder has or should have."""
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").is_file() or not index.is_file():
-        return ["model.safetensors"]
-    try:
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        hint = "Save or fetch the model again."
-        raise ReferenceUnavailable(f"{index} is damaged: {error}", hint=hint) from error
-
-
 def require_model(folder: Path, text: str) -> Path:
-    """`folder`, if it is a complete model.
+    """Return `folder` if it is a complete model, all of whose weights are in its files.
 
     Raises:
-        ReferenceUnavailable: Something is missing; only pickled weights have a hint of their own.
+        ReferenceUnavailable: A file is missing; only pickled weights have a hint of their own.
+        ModelError: A file is damaged, or the weights are not those that config.json asks for.
     """
     missing = missing_from_model(folder)
     if not missing:
+        from cpt.model_folder.completeness import check_model
+
+        check_model(folder)
         return folder
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth"))
     if "model.safetensors" in missing and pickles:

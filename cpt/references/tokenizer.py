@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from cpt.model_folder.files import check_settings_files
 from cpt.references import gguf, hub
 from cpt.references.cache import building, cache_folder, file_sha256, publish
 from cpt.references.progress import Messages, NoMessages
@@ -24,6 +25,7 @@ def resolve_tokenizer(reference: str, progress: Messages = _SILENT) -> Path:
     Raises:
         ReferenceUnavailable: it cannot be had, or differs from its pin.
         DataError: it is a tokenizer of no known format, or damaged.
+        ModelError: the JSON files of its folder are damaged.
         RecipeError: the reference is malformed.
     """
     from cpt.references.tokenizer_files.convert import FILES
@@ -35,6 +37,7 @@ def resolve_tokenizer(reference: str, progress: Messages = _SILENT) -> Path:
     else:
         path = resolve_file(reference, progress)
     if path.is_dir():
+        check_settings_files(path)
         return path if (path / _FILE).is_file() else _converted(path, _folder_sha256(path, FILES), progress)
     if is_gguf(parsed):
         return gguf.convert_tokenizer(path, file_sha256(path), progress)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Literal
 
 from cpt.errors import CptError, Problem, RecipeError
+from cpt.model_folder.files import CONFIG, read_object
 from cpt.references import parse
 from cpt.references.syntax import HubFile, HubModel, LocalPath, WheelFile
 from cpt.stages.corpus_config import CorpusConfig, Source
@@ -94,7 +94,7 @@ def _special_choices(config: CorpusConfig) -> list[tuple[str, str | None, Litera
 
 def max_positions(model: Path) -> int | None:
     """Return a model's positions by its config.json; None if it names none (or has relative positions)."""
-    facts = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    facts = read_object(model / CONFIG)
     text = facts.get("text_config") or facts
     most = text.get("max_position_embeddings") or text.get("n_positions")
     return int(most) if most else None

@@ -152,7 +152,7 @@ class VocabularyConfig(StageConfig):
         description="How new tokens get their embeddings; of Latin spellings by transmi if nothing is said.",
     )
     pad_to_multiple_of: int = Field(
-        default=64, ge=1, description="The embedding's rows are rounded up to a multiple of this."
+        default=64, ge=1, le=65_536, description="The embedding's rows are rounded up to a multiple of this."
     )
 
     @property

@@ -98,17 +98,20 @@ def _packed(
 def _padded(folder: Path, dtype: str, packing: StageFailed) -> LM:
     from lm_eval.models.huggingface import HFLM
 
-    from cpt.packed.model import best_device
+    from cpt.packed.model import best_device, require_finite, sample_answers
 
     try:
-        return _counting(HFLM)(
+        padded: LM = _counting(HFLM)(
             pretrained=str(folder),
             dtype=dtype,
             batch_size=_FALLBACK_BATCH,
             device=str(best_device()),
         )
+        answers = sample_answers(padded.model)
     except Exception as error:  # the first reason says more than whatever the second class raises
         raise packing from error
+    require_finite(padded.model, answers, folder)
+    return padded
 
 
 def _vllm(folder: Path, dtype: str) -> LM:

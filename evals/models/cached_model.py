@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from lm_eval.api.model import LM
 
-from cpt.errors import CptError, StageFailed
+from cpt.errors import CptError, ModelError, StageFailed
 from evals.models.prompting import Prompting
 from evals.models.request_cache import Answer, RequestCache, request_key
 
@@ -65,15 +66,30 @@ class CachedLM(LM):
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in known}
         if missing:
             known |= self._ask(kind, missing)
+        for key in keys:
+            self._require_number(known[key].value)
         for key, request in zip(keys, requests, strict=True):
             self.cut[request.task_name] += known[key].cut
         return [known[key].value for key in keys]
+
+    def _require_number(self, value: Any) -> None:
+        """Raise for an answer that is no number, which no score can be made of.
+
+        Raises:
+            ModelError: names the model's folder.
+        """
+        nats = value[0] if isinstance(value, tuple | list) else value
+        if isinstance(nats, float) and math.isnan(nats):
+            raise ModelError(
+                f"the model in {self._prompting.folder} answers with NaN: it cannot be scored",
+                hint="Its weights are damaged, or too large for their data type: try --precision fp32.",
+            )
 
     def _ask(self, kind: str, requests: dict[str, Any]) -> dict[str, Answer]:
         """Answers of the model, kept as they come."""
         model = self._loaded()
         cut: set[str] = model.cut
-        hook = _Hook(self._cache, cut)
+        hook = _Hook(self._cache, cut, self._require_number)
         model.set_cache_hook(hook)
         try:
             values = getattr(model, kind)(list(requests.values()))
@@ -91,7 +107,7 @@ class CachedLM(LM):
         if self._model is None:
             try:
                 self._model = self._load()
-            except StageFailed:
+            except CptError:
                 raise
             except Exception as error:
                 raise StageFailed(f"the model cannot be loaded: {error}") from error
@@ -101,15 +117,16 @@ class CachedLM(LM):
 class _Hook:
     """What lm-eval's models tell each answer to."""
 
-    def __init__(self, cache: RequestCache, cut: set[str]) -> None:
-        self._cache, self._cut = cache, cut
+    def __init__(self, cache: RequestCache, cut: set[str], check: Callable[[Any], None]) -> None:
+        self._cache, self._cut, self._check = cache, cut, check
         self._kept: set[str] = set()
 
     def add_partial(self, kind: str, arguments: Sequence[Any], value: Any) -> None:
         self.keep(request_key(kind, arguments), value)
 
     def keep(self, key: str, value: Any) -> None:
-        """Keep an answer, unless it was told before."""
+        """Keep an answer that passes the check, unless it was told before."""
         if key not in self._kept:
+            self._check(value)
             self._kept.add(key)
             self._cache.keep(key, Answer(value, key in self._cut))

@@ -6,9 +6,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from cpt.model_folder.tokenizer import FILE
+from cpt.model_folder.files import weight_names
+from cpt.model_folder.tokenizer import FILE, read_settings
 from cpt.references.cache import file_sha256
-from cpt.references.model_folder import weight_file_names
 
 _IRRELEVANT = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "use_cache")
 """Settings of config.json that say how it was saved, not what the model computes."""
@@ -19,11 +19,10 @@ _SETTINGS = ("config.json", "generation_config.json")
 def model_fingerprint(folder: Path) -> str:
     """SHA-256 of a model folder's weights, tokenizer and configuration: the same wherever it lies."""
     digest = hashlib.sha256()
-    for name in [*weight_file_names(folder), FILE]:
+    for name in [*weight_names(folder), FILE]:
         digest.update(f"{name}\0{file_sha256(folder / name)}\n".encode())
     for name in _SETTINGS:
-        file = folder / name
-        said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        said = read_settings(folder / name)
         kept = {key: value for key, value in said.items() if key not in _IRRELEVANT}
         digest.update(f"{name}\0{json.dumps(kept, sort_keys=True)}\n".encode())
     return digest.hexdigest()

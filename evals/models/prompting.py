@@ -16,7 +16,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from cpt.errors import UsageError
-from cpt.model_folder.tokenizer import FILE, SETTINGS, load_tokenizer
+from cpt.model_folder.chat import ChatTemplate, TemplateRefused
+from cpt.model_folder.tokenizer import FILE, SETTINGS, load_as_transformers, load_tokenizer
 from cpt.references.cache import file_sha256
 
 OWN = "auto"
@@ -92,9 +93,11 @@ class Prompting:
     @cached_property
     def full(self) -> Any:
         """The tokenizer as transformers loads it."""
-        from transformers import AutoTokenizer
+        return load_as_transformers(self.folder)
 
-        return AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+    @cached_property
+    def _chat(self) -> ChatTemplate:
+        return ChatTemplate(self.full, self.folder)
 
     def _own(self) -> _Own:
         """Return what the tokenizer has, as it was kept or else by asking it."""
@@ -148,16 +151,13 @@ class Prompting:
         Args:
             to_be_continued: the model's turn comes next; otherwise its last message is to be continued.
         """
-        from jinja2.exceptions import TemplateError
-
-        options = {"add_generation_prompt": to_be_continued, "continue_final_message": not to_be_continued}
         try:
-            return str(self.full.apply_chat_template(messages, tokenize=False, **options))
-        except TemplateError:
+            return self._chat.render(messages, to_be_continued=to_be_continued)
+        except TemplateRefused as error:
             without = [message for message in messages if message["role"] != "system"]
-            if len(without) == len(messages):
+            if not error.by_itself or len(without) == len(messages):
                 raise
             system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
             first = {**without[0], "content": f"{system}\n\n{without[0]['content']}"}
             joined = [first, *without[1:]]
-            return str(self.full.apply_chat_template(joined, tokenize=False, **options))
+            return self._chat.render(joined, to_be_continued=to_be_continued)

@@ -55,3 +55,26 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     with written_aside(tmp_path / "empty") as folder:
         (folder / "file").write_text("x")
     assert (tmp_path / "empty" / "file").exists()
+
+
+def test_what_a_killed_process_left_goes_with_the_next(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    child = os.fork()
+    if child == 0:
+        with written_aside(output) as folder:
+            (folder / "half").write_text("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert [path.name for path in tmp_path.iterdir()] == [".out.unfinished"]
+    with written_aside(output) as folder:
+        (folder / "file").write_text("x")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in output.iterdir()] == ["file"]
+
+
+def test_of_two_processes_one_writes(tmp_path: Path) -> None:
+    with written_aside(tmp_path / "out") as folder:
+        with pytest.raises(UsageError, match="another process is writing"), written_aside(tmp_path / "out"):
+            pytest.fail("it began")
+        (folder / "file").write_text("x")
+    assert (tmp_path / "out" / "file").read_text() == "x"

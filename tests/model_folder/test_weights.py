@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from cpt.errors import DataError
+from cpt.model_folder.files import weight_names
 from cpt.model_folder.vocabulary import check_shapes, vocabulary_tensors, write_resized
 from cpt.model_folder.weights import load_tensor, stored_tensors, weight_files, write_with_replaced
-from cpt.references.model_folder import weight_file_names
 
 TENSORS = {
     "b.weight": torch.arange(12.0).reshape(3, 4),
@@ -67,7 +67,7 @@ def test_of_one_file_and_an_index_the_one_file_is_read_as_transformers_does(
     assert loaded.any()
     name = vocabulary_tensors(both).input
     assert torch.equal(load_tensor(stored_tensors(both)[name], name), loaded)
-    assert [file.name for file in weight_files(both)] == weight_file_names(both) == ["model.safetensors"]
+    assert [file.name for file in weight_files(both)] == weight_names(both) == ["model.safetensors"]
     rows = torch.cat([loaded.detach(), loaded.detach()[:4]])
     write_resized(both, tmp_path / "resized", {name: rows}, len(rows))
     assert not (tmp_path / "resized/model.safetensors.index.json").exists()

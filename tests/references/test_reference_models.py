@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cpt import references
-from cpt.errors import ReferenceUnavailable
+from cpt.errors import ModelError, ReferenceUnavailable
 
 HEX = "ab" * 32
 
@@ -118,8 +118,15 @@ def test_an_unreachable_hub_says_what_was_tried_and_what_to_do(monkeypatch: pyte
 # GGUF
 
 
-def write_gguf(path: Path, pre: str) -> np.ndarray:
-    """A Llama of one layer with a byte-level vocabulary that has the merge of two digits; its embedding."""
+def write_gguf(path: Path, pre: str, without: str = "") -> np.ndarray:
+    """Write a Llama of one layer with a byte-level vocabulary that has the merge of two digits.
+
+    Args:
+        without: name of a tensor that is left out.
+
+    Returns:
+        The embedding.
+    """
     import gguf
     from tokenizers.pre_tokenizers import ByteLevel
 
@@ -158,6 +165,8 @@ def write_gguf(path: Path, pre: str) -> np.ndarray:
     }
     values = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     for name, value in values.items():
+        if name == without:
+            continue
         writer.add_tensor(f"{name}.weight", value)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -190,6 +199,14 @@ def test_a_gguf_file_becomes_a_safetensors_folder_once(
     assert tokenizer.model_max_length == 64
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert model(**tokenizer("x 12", return_tensors="pt")).logits.isfinite().all()
+
+
+def test_a_gguf_file_without_a_tensor_is_refused_and_leaves_nothing(tmp_path: Path, cache: Path) -> None:
+    write_gguf(tmp_path / "tiny.gguf", "smollm", without="blk.0.ffn_up")
+    with pytest.raises(ModelError, match=r"tiny\.gguf .* missing from the files: model.*up_proj") as caught:
+        references.resolve_model("tiny.gguf")
+    assert caught.value.exit_code == 2
+    assert not list(cache.rglob("*.safetensors"))
 
 
 @pytest.mark.parametrize(("pre", "expected"), [("smollm", ["1", "2"]), ("gpt-2", ["12"])])

@@ -17,8 +17,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cpt.errors import StageFailed
+from cpt.errors import ModelError, StageFailed
 from cpt.model_folder.architecture import generates, settings
+from cpt.model_folder.completeness import check_model
 from cpt.packed.model import resolve_precision
 
 _BETA_MEAN, _BETA_SQUARE, _EPSILON = 0.9, 0.999, 1e-12
@@ -39,7 +40,8 @@ class FrozenModel:
         """Load it.
 
         Raises:
-            StageFailed: it does not load, or is an encoder-decoder.
+            ModelError: it does not load, or its weights are not those that its config.json asks for.
+            StageFailed: it is an encoder-decoder.
         """
         self._model = _load(folder)
         self._embedding = self._model.get_input_embeddings()
@@ -146,6 +148,7 @@ def _load(folder: Path) -> Any:
             f"new embeddings cannot be distilled from the encoder-decoder in {folder}", hint=_ANOTHER
         )
     loader = AutoModelForCausalLM if generates(folder) else AutoModel
+    check_model(folder)
     try:
         model = loader.from_pretrained(
             folder,
@@ -155,7 +158,7 @@ def _load(folder: Path) -> Any:
             trust_remote_code=False,
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise StageFailed(f"the model in {folder} does not load: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"the model in {folder} does not load: {str(error).splitlines()[0]}") from error
     model.config.use_cache = False
     return model.eval().requires_grad_(False)
 

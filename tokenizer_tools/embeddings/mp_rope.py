@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from cpt.errors import DataError
+from cpt.model_folder.architecture import settings
 from tokenizer_tools.embeddings import Method, Rule
 from tokenizer_tools.embeddings._tokensurgeon import (
     Landmarks,
@@ -118,10 +119,7 @@ def rotary(folder: Path) -> Rotary:
     Raises:
         DataError: it has none, or several, or one that its rows cannot be cut into.
     """
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    config = config.get_text_config()
+    config = settings(folder).get_text_config()
     base = (getattr(config, "rope_parameters", None) or {}).get("rope_theta")
     if base is None or config.hidden_size % (2 * config.num_attention_heads):
         raise DataError(

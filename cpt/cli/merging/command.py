@@ -52,8 +52,8 @@ def merge(
     PLAN is a YAML file with the same settings (base, method, models, parameters, tokenizer, settings, dtype,
     compute_dtype, seed, shard_size), or a file for mergekit-yaml, which is taken as it is.
 
-    Exit codes: 0 merged, 1 a model is damaged or cannot be had, 2 the models or the settings do not fit;
-    then nothing is written.
+    Exit codes: 0 merged, 1 a model cannot be had, 2 a model is damaged, or the models or the settings do not
+    fit; then nothing is written.
     """
     if output is None and not dry_run:
         raise UsageError("say where the result goes", hint="Give --out DIR, or --dry-run.")
@@ -114,8 +114,9 @@ def _from_file(
         return from_plan(document, seed, shard_size)
     configuration = read_mergekit(document)
     folders = resolved(configuration.references, document.folder, view)
-    from merging.mergekit_file import needs_mergekit
+    from merging.mergekit_file import check_slices, needs_mergekit
 
+    check_slices(configuration.config, folders)
     reason = needs_mergekit(configuration.config, folders)
     if reason is None:
         return _translated(configuration, folders, seed or 0, shard_size or SHARD_SIZE)

@@ -31,7 +31,10 @@ Settings = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="Parameters of the method: `k=32`, `donor=DIR`."),
 ]
 Pad = Annotated[
-    int, typer.Option("--pad", metavar="N", min=1, help="Round the embedding's rows up to a multiple.")
+    int,
+    typer.Option(
+        "--pad", metavar="N", min=1, max=65_536, help="Round the embedding's rows up to a multiple."
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of every random choice.")]
 TokenizerOnly = Annotated[

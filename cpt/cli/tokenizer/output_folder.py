@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from cpt.errors import UsageError
 from cpt.recipe.stopping import stoppable
@@ -20,25 +21,38 @@ def check_free(output: Path) -> None:
 
 @contextmanager
 def written_aside(output: Path) -> Iterator[Path]:
-    """A folder beside `output` that takes its name when all went well.
+    """Yield a folder beside `output` that takes its name when all went well.
 
-    When not, also on Ctrl-C and SIGTERM, nothing is left of it, nor of folders made to hold it.
+    When not, also on Ctrl-C and SIGTERM, nothing is left of it, nor of folders made to hold it. What a killed
+    process left there is removed first: a lock tells it from what another process is writing.
+
+    Raises:
+        UsageError: there is something at `output`, or another process is writing it.
     """
     check_free(output)
     output = output.absolute()
     made_for_it = [folder for folder in output.parents if not folder.exists()]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    scratch = output.with_name(f".{output.name}.unfinished")
+    scratch.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(scratch / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise UsageError(
+            f"another process is writing {output}", hint="Wait for it, or choose another --out."
+        ) from error
     try:
         with stoppable():
             made = scratch / output.name
-            made.mkdir()
+            shutil.rmtree(made, ignore_errors=True)
+            made.mkdir(parents=True)
             yield made
             if output.is_dir():
                 output.rmdir()
             made.rename(output)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        lock.release()
         for folder in made_for_it:  # the innermost first; those that hold the result stay
             with suppress(OSError):
                 folder.rmdir()

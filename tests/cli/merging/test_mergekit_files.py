@@ -254,8 +254,29 @@ def test_mistakes(merge: Any, text: str, message: str) -> None:
     assert not Path(".O.unfinished").exists()
 
 
-def test_mergekits_failure_leaves_nothing(merge: Any) -> None:
-    Path("merge.yml").write_text(STACKED.replace("[1, 2]", "[1, 9]"))
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("[3, 1]", "layer_range [3, 1] of law holds no layers"),
+        ("[1, 1]", "layer_range [1, 1] of law holds no layers"),
+        ("[-1, 2]", "layer_range [-1, 2] of law holds no layers"),
+        ("[1, 9]", "layer_range [1, 9] of law goes beyond its 2 layers"),
+    ],
+)
+def test_slices_without_layers_are_refused(merge: Any, layers: str, message: str) -> None:
+    Path("merge.yml").write_text(STACKED.replace("[1, 2]", layers))
+    shown = merge("merge.yml", "--out", "O")
+    assert shown.code == 2
+    assert message in shown.err
+    assert not Path("O").exists()
+
+
+def test_mergekits_failure_leaves_nothing(merge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("it fails")
+
+    monkeypatch.setattr("mergekit.merge.run_merge", fail)
+    Path("merge.yml").write_text(STACKED)
     shown = merge("merge.yml", "--out", "O")
     assert shown.code == 1
     assert "mergekit failed" in shown.err

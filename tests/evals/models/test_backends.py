@@ -1,6 +1,8 @@
 """Models that do not pack, and vLLM, through lm-eval's own classes and the same cache."""
 
 import importlib.util
+import json
+import math
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -9,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 from evaluated import TEXT, task
+from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, PhiConfig, PhiForCausalLM
 
-from cpt.errors import StageFailed, UsageError
+from cpt.errors import ModelError, StageFailed, UsageError
 from evals.evaluation import evaluate
 from evals.models import backends
 from evals.models.backends import check_backend, numbers
@@ -66,8 +70,70 @@ def test_another_start_token_needs_packing(with_bias: Path, tmp_path: Path) -> N
 def test_a_model_that_neither_class_loads(tiny_model: Path, another_model, tmp_path: Path) -> None:
     folder = another_model("cut")
     (folder / "model.safetensors").write_bytes(b"cut")
-    with pytest.raises(StageFailed, match="does not load"):
+    with pytest.raises(ModelError, match="not a readable safetensors file"):
         evaluate(str(folder), [task(tmp_path, "choices")], cache=tmp_path)
+
+
+def not_a_number(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    tensors["model.layers.1.input_layernorm.weight"][0] = float("nan")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_a_model_whose_weights_are_no_numbers_is_not_scored(
+    packs: bool, with_bias: Path, another_model: Any, tmp_path: Path
+) -> None:
+    folder = another_model("damaged") if packs else with_bias
+    not_a_number(folder)
+    with pytest.raises(ModelError, match="weights that are no finite numbers"):
+        evaluate(str(folder), [task(tmp_path, "choices")], cache=tmp_path / "cache", precision="fp32")
+
+
+@pytest.mark.parametrize("told_at_once", [True, False])
+def test_answers_that_are_no_numbers_are_neither_scored_nor_kept(
+    told_at_once: bool, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a backend whose weights cannot be looked at."""
+
+    class Model(LM):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cut: set[str] = set()
+
+        def loglikelihood(self, requests: Any) -> list[tuple[float, bool]]:
+            answers = [(-1.0, False), *((math.nan, False) for _ in requests[1:])]
+            for request, answer in zip(requests, answers, strict=True):
+                if told_at_once:
+                    self.cache_hook.add_partial("loglikelihood", request.args, answer)
+            return answers
+
+        loglikelihood_rolling = generate_until = None
+
+    monkeypatch.setattr(backends, "_vllm", lambda *_: Model())
+    monkeypatch.setattr("evals.evaluation.check_backend", lambda *_: None)
+    for _ in range(2):
+        with pytest.raises(ModelError, match="answers with NaN"):
+            evaluate(str(tiny_model), [task(tmp_path, "choices")], cache=tmp_path / "cache", backend="vllm")
+
+
+def test_a_chat_template_that_does_not_end_ends_the_evaluation(another_model: Any, tmp_path: Path) -> None:
+    folder = another_model("chatty")
+    loops = "{% for a in range(9999) %}" * 5 + "{% endfor %}" * 5
+    (folder / "chat_template.jinja").write_text(loops)
+    prepared = [task(tmp_path, "choices"), task(tmp_path, "texts", TEXT, metric="exact_match")]
+    with pytest.raises(ModelError, match="takes too long"):
+        evaluate(str(folder), prepared, cache=tmp_path / "cache", chat=True)
+
+
+def test_a_tokenizer_that_needs_code_is_refused(another_model: Any, tmp_path: Path) -> None:
+    folder = another_model("coded")
+    file = folder / "tokenizer_config.json"
+    own = {"auto_map": {"AutoTokenizer": ["own.Own", None]}, "tokenizer_class": "Own"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    with pytest.raises(ModelError, match=r"tokenizer_config\.json: auto_map"):
+        evaluate(str(folder), [task(tmp_path, "choices")], cache=tmp_path / "cache", chat=True)
 
 
 def test_both_classes_give_the_same_scores(
