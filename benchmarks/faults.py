@@ -40,7 +40,9 @@ def main() -> int:
             found = faults(case, finished, Path(root) / f"case-{number}", options.patience)
             if found:
                 wrong[case.name] = found
-                print(f"{case.name} | {' '.join(case.words)[:150]!r}\n    " + "\n    ".join(found), flush=True)
+                print(
+                    f"{case.name} | {' '.join(case.words)[:150]!r}\n    " + "\n    ".join(found), flush=True
+                )
 
         with ThreadPoolExecutor(options.workers) as pool:
             list(pool.map(tried, range(len(asked)), asked))

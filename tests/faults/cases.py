@@ -16,7 +16,7 @@ from faults.forking import Ended, run
 from faults.workspace import copy_of
 
 HANG = 10.0
-"""Seconds of processor time of an idle machine after which a command hangs; callers scale it by their load."""
+"""Seconds on an idle machine after which a command hangs; callers scale it by their load."""
 MEMORY = 3 * 2**30
 """Bytes that no command over the tiny workspace may take: torch and transformers alone take 0.7 GB."""
 
@@ -146,7 +146,9 @@ def _texts() -> Iterator[Case]:
             "text": ("eval", "text", "model", "--text", file, "--window", "64"),
             "contamination": ("eval", "contamination", "--text", file, "--suite", "medical:smoke"),
         }.items():
-            yield Case(f"text {name}: {command}", words, damage, refused if command != "contamination" else None)
+            yield Case(
+                f"text {name}: {command}", words, damage, refused if command != "contamination" else None
+            )
         for command, words in {
             "run": ("run", "short.yaml", "--runs", "fresh"),
             "plan": ("plan", "short.yaml", "--runs", "fresh"),
@@ -203,7 +205,20 @@ def _runs() -> Iterator[Case]:
 
 _VALUES: Sequence[str] = (
     *("", " ", "null", "true", "-1", "0", "1", "1e-320", "1e400", "-1e400", ".nan", ".inf", "1000000000"),
-    *("9" * 40, "0x10", "1_000", "one", "[]", "{}", "[1, 2]", "{a: 1}", "[[[[[]]]]]", "*a", "&a x", "!!int x"),
+    *(
+        "9" * 40,
+        "0x10",
+        "1_000",
+        "one",
+        "[]",
+        "{}",
+        "[1, 2]",
+        "{a: 1}",
+        "[[[[[]]]]]",
+        "*a",
+        "&a x",
+        "!!int x",
+    ),
     *("'", '"', "{", "../../etc", "/dev/zero", "\x1b[31m", "\u202e", "a" * 10_000, "{from: pretrain}"),
 )
 _KEYS: Sequence[str] = (
@@ -212,9 +227,22 @@ _KEYS: Sequence[str] = (
     *("vocabulary.extend.tokens", "vocabulary.extend", "vocabulary.initialise", "pretrain.tokens"),
     *("pretrain.batch_sequences", "pretrain.replay", "pretrain.epochs", "pretrain.schedule.peak"),
     *("pretrain.schedule.floor", "pretrain.schedule", "pretrain.checkpoint.every", "pretrain.monitor.every"),
-    *("pretrain.monitor.window", "pretrain.monitor", "pretrain.gates", "pretrain.optimizer", "pretrain.trains"),
+    *(
+        "pretrain.monitor.window",
+        "pretrain.monitor",
+        "pretrain.gates",
+        "pretrain.optimizer",
+        "pretrain.trains",
+    ),
     *("merge.models", "merge.models.0.weight", "merge.models.0.from", "merge.method", "merge.search"),
-    *("evaluate.window", "evaluate.tasks", "evaluate.confidence", "evaluate.suites", "report.title", "nothing"),
+    *(
+        "evaluate.window",
+        "evaluate.tasks",
+        "evaluate.confidence",
+        "evaluate.suites",
+        "report.title",
+        "nothing",
+    ),
 )
 
 
@@ -230,7 +258,19 @@ def _overrides(draw: random.Random) -> Iterator[Case]:
 
 def _arguments() -> Iterator[Case]:
     nothing: Damage = lambda folder: None  # noqa: E731
-    hostile = (ESCAPES, "../../../etc", "/dev/zero", "a" * 5000, "", " ", "-", "--", "%s%n", "$(touch owned)", "~")
+    hostile = (
+        ESCAPES,
+        "../../../etc",
+        "/dev/zero",
+        "a" * 5000,
+        "",
+        " ",
+        "-",
+        "--",
+        "%s%n",
+        "$(touch owned)",
+        "~",
+    )
     for number, word in enumerate(hostile):
         for words in (
             ("run", word),
@@ -251,25 +291,20 @@ def _arguments() -> Iterator[Case]:
             ("estimate", word),
             (word,),
         ):
-            yield Case(f"argument {number}: {' '.join(words[:2])[:40]} {words.index(word) if word in words else ''}", words, nothing)
-    for tokens in ("999999999999", "-5", "1e3"):
-        yield Case(
-            f"pad {tokens}",
-            ("tokenizer", "extend", "model", "--text", "domain.jsonl", "--tokens", "9", "--pad", tokens, "--out", "out"),
-            nothing,
-            True,
-        )  # fmt: skip
-    yield Case(
-        "processes",
-        ("run", "short.yaml", "--runs", "fresh", "--", "--num_processes", "999999"),
-        nothing,
-        True,
-    )
+            yield Case(
+                f"argument {number}: {' '.join(words[:2])[:40]} {words.index(word) if word in words else ''}",
+                words,
+                nothing,
+            )
+    extend = ("tokenizer", "extend", "model", "--text", "domain.jsonl", "--tokens", "9", "--out", "out")
+    for rows in ("999999999999", "-5", "1e3"):
+        yield Case(f"pad {rows}", (*extend, "--pad", rows), nothing, True)
+    launched = ("run", "short.yaml", "--runs", "fresh", "--", "--num_processes", "999999")
+    yield Case("processes", launched, nothing, True)
     for begin, end in ((3, 1), (0, 0), (1, 99), (-2, 1)):
         plan = (
             "merge_method: passthrough\ndtype: float32\nslices:\n"
             f"  - sources: [{{model: model, layer_range: [{begin}, {end}]}}]\n"
         )
-        yield Case(
-            f"layers {begin} to {end}", ("merge", "layers.yaml", "--out", "out"), replaced("layers.yaml", plan), True
-        )  # fmt: skip
+        words = ("merge", "layers.yaml", "--out", "out")
+        yield Case(f"layers {begin} to {end}", words, replaced("layers.yaml", plan), True)

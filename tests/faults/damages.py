@@ -96,7 +96,11 @@ def model_damages(model: str = "model") -> Iterator[tuple[str, Damage, bool]]:
     yield "weights binary", replaced(weights, bytes(range(256)) * 9), True
     yield "weights gone", lambda folder: (folder / weights).unlink(), True
     yield "layer missing", _tensors(model, _rename_layer), True
-    yield "tensor extra", _tensors(model, lambda t: t | {"model.layers.1.extra": t["model.norm.weight"].clone()}), True
+    yield (
+        "tensor extra",
+        _tensors(model, lambda t: t | {"model.layers.1.extra": t["model.norm.weight"].clone()}),
+        True,
+    )
     yield "not finite", _tensors(model, _not_finite), True
     yield "transposed", _tensors(model, _transposed), True
     for name, index in {

@@ -75,8 +75,8 @@ def _command(words: list[str], folder: Path, files: list[Path]) -> None:
         opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(opened, number)
         os.close(opened)
-    sys.stdin = open(os.devnull)
-    sys.stdout, sys.stderr = (open(number, "w", closefd=False, errors="replace") for number in (1, 2))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", errors="replace", closefd=False) for number in (1, 2))
     sys.argv = ["cpt", *words]
 
     import torch

@@ -1,7 +1,7 @@
 """kill -9 at random moments in a whole run and in every command that writes, until it has finished.
 
-A command that was killed is started again, as often as it takes. What it made must then be equal, to the bit, to
-what an undisturbed one made, and nothing else may be left.
+A command that was killed is started again, as often as it takes. What it made must then be equal, to the bit,
+to what an undisturbed one made, and nothing else may be left.
 """
 
 from __future__ import annotations
@@ -29,7 +29,16 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     ),
     "replace": ("tokenizer", "replace", "model", "second", "--text", "domain.jsonl", "--out", "out"),
 }
-_VOLATILE = ("run.json", "artifact.json", ".log", "steps.jsonl", "report.html", "report.json", ".lock", "card")
+_VOLATILE = (
+    "run.json",
+    "artifact.json",
+    ".log",
+    "steps.jsonl",
+    "report.html",
+    "report.json",
+    ".lock",
+    "card",
+)
 """Files with times in them, or with the seconds that something took."""
 MOMENTS = 0.9
 """Share of an undisturbed command's time within which it is killed."""

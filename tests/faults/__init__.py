@@ -1,0 +1,1 @@
+"""Bad inputs and kills in quantity."""
