@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from cpt.errors import ModelError
-from cpt.model_folder.architecture import cannot_be_built, is_known, model_class, settings
-from cpt.model_folder.files import CONFIG, SINGLE, check_settings_files, read_object, weight_names
+from cpt.model_folder.architecture import cannot_be_built, is_known, model_class, read_config, settings
+from cpt.model_folder.files import CONFIG, SINGLE, check_settings_files, weight_names
 from cpt.model_folder.weights import stored_tensors
 
 _SHOWN = 4
@@ -96,7 +96,7 @@ def reports_left_to_us() -> Iterator[None]:
 
 
 def _check_weights(folder: Path) -> None:
-    config = read_object(folder / CONFIG)
+    config = read_config(folder)
     stored = stored_tensors(folder)
     if not is_known(config):
         return

@@ -131,7 +131,7 @@ def test_a_file_that_shrinks_meanwhile_is_named(base: Path, other: Path, tmp_pat
 def test_a_missing_tensor_and_a_missing_file_are_named(base: Path, other: Path) -> None:
     name = "model.layers.1.mlp.up_proj.weight"
     change(other, name, None)
-    refused(ties(base, other), rf"{name} is \[32, 16\] in base, missing in other")
+    refused(ties(base, other), rf"other: .* missing from the files: {name}")
     (other / WEIGHTS).unlink()
     (base / "config.json").unlink()
     message = refused(ties(base, other), "other.*lacks the weights")

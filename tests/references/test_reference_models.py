@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,11 @@ def model_folder(folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_a_complete_model_folder_is_used_in_place(tmp_path: Path) -> None:
-    folder = model_folder(tmp_path / "m", "config.json", "tokenizer.json", "model.safetensors")
+def test_a_complete_model_folder_is_used_in_place(tiny_model: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "m")
     assert references.resolve_model(str(folder)) == folder
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
-    index = {"weight_map": {"a": "model-00001-of-00001.safetensors"}}
+    index: dict[str, Any] = {"metadata": {}, "weight_map": {"a": "model-00001-of-00001.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     assert references.resolve_model("m") == Path("m")
     index["weight_map"]["b"] = "model-00002-of-00002.safetensors"
@@ -69,18 +70,20 @@ def test_a_data_file_is_no_model(tmp_path: Path) -> None:
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def cached_repository(tmp_path: Path, kind: str = "models") -> Path:
-    """`org/name` in the hub's cache, as its client would have left it."""
+def cached_repository(tmp_path: Path, model: Path, kind: str = "models") -> Path:
+    """`org/name` in the hub's cache, as its client would have left it, with a model and a data file."""
     repository = tmp_path / "hub" / f"{kind}--org--name"
-    names = ["config.json", "tokenizer.json", "model.safetensors", "data.jsonl"]
-    folder = model_folder(repository / "snapshots" / COMMIT, *names)
+    folder = shutil.copytree(model, repository / "snapshots" / COMMIT)
+    (folder / "data.jsonl").write_text("{}")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(COMMIT)
     return folder
 
 
-def test_a_cached_hub_model_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = cached_repository(tmp_path)
+def test_a_cached_hub_model_needs_no_network(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = cached_repository(tmp_path, tiny_model)
     monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: pytest.fail("asked the hub"))
     assert references.fingerprint("org/name") == COMMIT
     assert references.fingerprint(f"org/name@{COMMIT}") == COMMIT
@@ -88,8 +91,8 @@ def test_a_cached_hub_model_needs_no_network(tmp_path: Path, monkeypatch: pytest
     assert references.resolve_model(f"org/name@{COMMIT}") == folder
 
 
-def test_a_cached_hub_file_needs_no_network(tmp_path: Path) -> None:
-    folder = cached_repository(tmp_path, "datasets")
+def test_a_cached_hub_file_needs_no_network(tiny_model: Path, tmp_path: Path) -> None:
+    folder = cached_repository(tmp_path, tiny_model, "datasets")
     assert references.resolve_file("hub:datasets/org/name/data.jsonl") == folder / "data.jsonl"
     assert references.fingerprint("hub:datasets/org/name/data.jsonl") == f"{COMMIT}:data.jsonl"
     with pytest.raises(ReferenceUnavailable, match="expected SHA-256"):
