@@ -27,7 +27,6 @@ from cpt.recipe.reported import finished
 from cpt.recipe.run_file import FILE
 from cpt.recipe.store import Record
 from cpt.recipe.suggest import did_you_mean
-from cpt.report.facts.files import ShownReport
 
 
 def ls(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
@@ -142,6 +141,8 @@ def show(
 
 def report_data(page: Path) -> dict[str, Any]:
     """The figures that lie beside a report's page."""
+    from cpt.report.facts.files import ShownReport
+
     found: dict[str, Any] = read_plain(page.with_name("report.json"), ShownReport)
     return found
 
