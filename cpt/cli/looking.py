@@ -27,9 +27,6 @@ from cpt.recipe.reported import finished
 from cpt.recipe.run_file import FILE
 from cpt.recipe.store import Record
 from cpt.recipe.suggest import did_you_mean
-from cpt.report.facts.files import ShownReport
-from cpt.report.findings import ended_finding
-from cpt.report.schema import Ended
 
 
 def ls(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
@@ -144,6 +141,8 @@ def show(
 
 def report_data(page: Path) -> dict[str, Any]:
     """The figures that lie beside a report's page."""
+    from cpt.report.facts.files import ShownReport
+
     found: dict[str, Any] = read_plain(page.with_name("report.json"), ShownReport)
     return found
 
@@ -154,6 +153,9 @@ def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
         console.print(Text(data["verdict"], style="bold"), soft_wrap=True)
     ended = (data.get("training") or {}).get("ended")
     if ended:
+        from cpt.report.findings import ended_finding
+        from cpt.report.schema import Ended
+
         console.print(Text(ended_finding(Ended.model_validate(ended)), style="yellow"), soft_wrap=True)
     table = rows("bits per byte", "before#", "after#", "change#", "dip#")
     for name, probe in data.get("probes", {}).items():

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
-from cpt.errors import CptError, StageFailed
+from cpt.errors import CptError, StageFailed, UsageError
 from cpt.estimate.copies import bytes_of_copies
 from cpt.estimate.divided import FLOAT_BYTES, DividedWeights
 from cpt.estimate.fakes import make_fake
@@ -112,6 +112,15 @@ class Rehearsal:
     host: HostMemory
 
 
+MOST_DOCUMENTS = 2048
+"""Most documents of a micro batch that are gone through: each takes some milliseconds."""
+
+
+def can_be_rehearsed(job: Job) -> bool:
+    """Whether going through a run takes no longer than one waits for an estimate."""
+    return len(job.heaviest) <= MOST_DOCUMENTS
+
+
 def rehearse(job: Job, hardware: Hardware = PROCESSOR) -> Rehearsal:
     """Go through the moments of a run whose memory could be its peak.
 
@@ -120,9 +129,15 @@ def rehearse(job: Job, hardware: Hardware = PROCESSOR) -> Rehearsal:
             kept in host memory.
 
     Raises:
+        UsageError: a micro batch has too many documents.
         RecipeError: the model does not go with the settings of what trains.
         StageFailed: the model is no causal language model, or does something that fake tensors cannot.
     """
+    if not can_be_rehearsed(job):
+        raise UsageError(
+            f"a micro batch has {len(job.heaviest):,} documents; at most {MOST_DOCUMENTS:,} are simulated",
+            hint="Set the stage's micro_batch_sequences: how many of a batch go through the model at once.",
+        )
     timeline, settings = Timeline(), job.settings
     with _explained(job.architecture), _attention_of(hardware), FakeTensorMode(allow_non_fake_inputs=True):
         with unset_fake_temporarily():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import Command
+
+if TYPE_CHECKING:
+    from conftest import Command
 
 RUN_FILES: dict[str, bytes] = {
     "cut off": b'{"name": "medical", "state": "fin',

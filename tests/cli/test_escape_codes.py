@@ -7,10 +7,10 @@ import logging
 import re
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fake_stages
 import pytest
-from conftest import Command
 from rich.console import Console
 
 from cpt.cli import output
@@ -20,6 +20,9 @@ from cpt.cli.quiet import diverted
 from cpt.errors import CptError, DataError
 from cpt.recipe.progress import RunEnded, RunStarted, Said, StageEnded, StageStarted, Upcoming
 from cpt.report.environment import environment
+
+if TYPE_CHECKING:
+    from conftest import Command
 
 EVIL = "\x1b]0;owned\x07\x1b[31m\x9b2J\u202egnp\u2066\x7f"
 SHOWN = r"\x1b[31m\u009b2J\u202egnp\u2066\u007f"

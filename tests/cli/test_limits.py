@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Command
 
 from cpt.cli import launching
 from cpt.recipe.document import DEEPEST, MOST_CHARACTERS, MOST_VALUES
+
+if TYPE_CHECKING:
+    from conftest import Command
 
 ALIASES = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12))
 
