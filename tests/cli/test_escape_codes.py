@@ -161,7 +161,8 @@ def test_tables_are_as_wide_as_what_they_show(capsys: pytest.CaptureFixture[str]
     assert printed.count(SHOWN) == 3
 
 
-def test_the_log_of_libraries(tmp_path: Path) -> None:
+def test_the_log_of_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)  # a launch has silenced it
     with diverted(tmp_path / "libraries.log"):
         logging.getLogger("some").warning("read %s", EVIL)
     text = (tmp_path / "libraries.log").read_text()
