@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from cpt.errors import ReferenceUnavailable
+from cpt.errors import ModelError
 from cpt.estimate.architecture import architecture
 from cpt.estimate.device import GPUS
 from cpt.estimate.job import Job, heaviness
@@ -154,7 +154,7 @@ def test_architecture_of_a_folder(tiny_model: Path, tmp_path: Path) -> None:
     assert found is not None
     assert found.hidden_size == 32
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ReferenceUnavailable, match="cannot be read"):
+    with pytest.raises(ModelError, match="describes no model that can be built"):
         architecture(str(tmp_path), fetch=True)
 
 

@@ -187,7 +187,7 @@ def test_a_task_whose_data_are_not_to_be_had_says_so(inputs, tmp_path: Path, mon
     monkeypatch.setattr("evals.hub.offline", lambda: True)
     with pytest.raises(StageFailed, match="the task piqa cannot be probed") as caught:
         run_stage(PRETRAIN, config(tasks={"piqa": {}}), inputs, tmp_path)
-    assert "monitor.data" in str(caught.value)
+    assert "`data` of the monitor" in str(caught.value)
 
 
 def test_drift_begins_at_nothing_and_follows_its_settings(inputs, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_leaking_attention_is_found_when_the_model_is_loaded(tiny_model: Path, m
 def test_leaking_attention_is_found_before_training(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
     from cpt.packed import attention, model
 
-    monkeypatch.setattr(model, "_check_faithful", lambda _: None)
+    monkeypatch.setattr(model, "_check_faithful", lambda *_: None)
     monkeypatch.setattr(attention, "attend_within_documents", leaking)
     with pytest.raises(StageFailed, match="packed documents see each other"):
         run(tiny_model, tmp_path)

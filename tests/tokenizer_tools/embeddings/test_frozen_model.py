@@ -30,7 +30,7 @@ from transformers import (
     XLMRobertaForMaskedLM,
 )
 
-from cpt.errors import StageFailed
+from cpt.errors import ModelError, StageFailed
 from tokenizer_tools.embeddings import Role, _frozen
 from tokenizer_tools.embeddings._frozen import FrozenModel, RowAdam
 from tokenizer_tools.embeddings._next_token import NextToken
@@ -108,7 +108,7 @@ def test_what_cannot_be_distilled_from(tmp_path: Path) -> None:
     assert raised.value.hint
     folder = write_tiny_model(tmp_path / "model")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(StageFailed, match="does not load"):
+    with pytest.raises(ModelError, match="lacks the weights"):
         FrozenModel(folder)
 
 
