@@ -8,6 +8,7 @@ Prints each fault with its case and the seed; exits with 1 if there is one.
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 import tempfile
 from collections import Counter
@@ -27,6 +28,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, default=5, help="of drawn values and moments")
     parser.add_argument("--only", default="", help="cases whose names begin with this")
+    parser.add_argument(
+        "--cases", type=int, default=0, help="so many cases, drawn by the seed; all if left out"
+    )
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2, help="cases at once")
     parser.add_argument("--patience", type=float, default=2.0, help="factor on the ten seconds of a hang")
@@ -34,6 +38,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as root:
         finished = write_finished_workspace(Path(root) / "finished")
         asked = [case for case in cases(options.seed) if case.name.startswith(options.only)]
+        if 0 < options.cases < len(asked):
+            asked = random.Random(options.seed).sample(asked, options.cases)
         wrong: dict[str, list[str]] = {}
 
         def tried(number: int, case: Case) -> None:

@@ -10,7 +10,7 @@ from faults.cases import cases, faults
 from faults.workspace import write_finished_workspace
 
 SEED = 5
-SAMPLE = 40
+SAMPLE = 24
 
 
 @pytest.fixture(scope="module")
