@@ -7,6 +7,7 @@ to what an undisturbed one made, and nothing else may be left.
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import shutil
 from collections.abc import Callable, Mapping
@@ -30,16 +31,10 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "replace": ("tokenizer", "replace", "model", "second", "--text", "domain.jsonl", "--out", "out"),
 }
 _VOLATILE = (
-    "run.json",
-    "artifact.json",
-    ".log",
-    "steps.jsonl",
-    "report.html",
-    "report.json",
-    ".lock",
-    "card",
+    *("run.json", "artifact.json", "checksums.json", ".verified.json", "summary.json", "report.html"),
+    *("report.json", ".log", ".lock"),
 )
-"""Files with times in them, or with the seconds that something took."""
+"""Ends of the names of files with times in them, or with sums of such files."""
 MOMENTS = 0.9
 """Share of an undisturbed command's time within which it is killed."""
 
@@ -121,9 +116,15 @@ def _names(folder: Path) -> list[str]:
 def _made(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that must be equal."""
     return {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        name: hashlib.sha256(_content(folder / name)).hexdigest()
         for name in _names(folder)
-        if name.startswith("out")
-        and (folder / name).is_file()
-        and not any(name.endswith(end) or end in Path(name).name for end in _VOLATILE)
+        if name.startswith("out") and (folder / name).is_file() and not name.endswith(_VOLATILE)
     }
+
+
+def _content(file: Path) -> bytes:
+    """Return a file's bytes; of JSON lines, what they say but for the seconds that something took."""
+    if file.suffix != ".jsonl":
+        return file.read_bytes()
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    return json.dumps([{key: row[key] for key in row if key != "seconds"} for row in rows]).encode()

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+
 from faults.cases import cases, faults
 from faults.workspace import write_finished_workspace
 
