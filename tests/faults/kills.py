@@ -35,6 +35,7 @@ _VOLATILE = (
     *("report.json", ".log", ".lock"),
 )
 """Ends of the names of files with times in them, or with sums of such files."""
+_TIMES = ("seconds", "tokens_per_second")
 MOMENTS = 0.9
 """Share of an undisturbed command's time within which it is killed."""
 
@@ -123,8 +124,8 @@ def _made(folder: Path) -> dict[str, str]:
 
 
 def _content(file: Path) -> bytes:
-    """Return a file's bytes; of JSON lines, what they say but for the seconds that something took."""
+    """Return a file's bytes; of JSON lines, what they say but for times."""
     if file.suffix != ".jsonl":
         return file.read_bytes()
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    return json.dumps([{key: row[key] for key in row if key != "seconds"} for row in rows]).encode()
+    return json.dumps([{key: row[key] for key in row if key not in _TIMES} for row in rows]).encode()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from faults.forking import run
 from tiny import varied_texts, write_jsonl, write_tiny_model
+
+from faults.forking import run
 
 RECIPE = """\
 name: tiny
