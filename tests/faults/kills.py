@@ -22,7 +22,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "extend": ("tokenizer", "extend", "model", "--text", "domain.jsonl", "--tokens", "20", "--out", "out"),
     "train": ("tokenizer", "train", "model", "--text", "domain.jsonl", "--tokens", "290", "--out", "out"),
     "merge": ("merge", "merge.yaml", "--out", "out"),
-    "average": ("merge", "average", "model", "second", "--kind", "lawa", "--out", "out"),
+    "average": ("merge", "average", "model", "second", "--kind", "lawa", "--last", "2", "--out", "out"),
     "extract": ("merge", "extract", "second", "--base", "model", "--rank", "4", "--out", "out"),
     "search": (
         *("merge", "search", "--base", "model", "--add", "second", "--text", "domain=domain.jsonl"),
