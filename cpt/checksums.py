@@ -16,7 +16,7 @@ from cpt.json_file import read_json
 FILE = "checksums.json"
 
 Stamp = list[int]
-"""Size, times of the last change of content and of status (ns), inode: equal where a file has not changed."""
+"""Size, time of the last change (ns), inode: equal where a file has not changed."""
 
 
 class FileSum(BaseModel):
@@ -64,6 +64,8 @@ def verify(folder: Path, verified: Mapping[str, Stamp]) -> tuple[list[str], dict
         return [f"{FILE}: the file is missing"], {}
     except DamagedFile as error:
         return [f"{FILE}: {error.reason}"], {}
+    except OSError as error:
+        return [f"{FILE}: cannot be read: {error.strerror or error}"], {}
     known = verified if verified.get(FILE) == seen[FILE] else {}
     faults = []
     for name, said in sums.files.items():
@@ -88,4 +90,5 @@ def _fault(path: Path, said: FileSum) -> str:
 
 def _stamp(path: Path) -> Stamp:
     found = path.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+    # not the time of the last change of status: a hard link changes it, and 100 GB would be read again
+    return [found.st_size, found.st_mtime_ns, found.st_ino]

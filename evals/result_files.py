@@ -40,7 +40,7 @@ def load_results(folder: Path) -> Results:
     try:
         said = json.loads(file.read_text(encoding="utf-8"))
         return Results.model_validate({**said, "items": _items(folder / ITEMS)})
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"{folder} is damaged: {type(error).__name__}: {error}",
             hint="Remove it and evaluate the model again: answers that are kept are used.",

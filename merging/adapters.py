@@ -10,7 +10,6 @@ magnitudes (Liu et al. 2024, arXiv 2402.09353); AdaLoRA's factors are B diag(E) 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ import torch
 
 from cpt.errors import DataError
 from cpt.model_folder.architecture import StoredNames, without_weights
+from cpt.model_folder.files import read_object
 from cpt.model_folder.tokenizer import FILE as TOKENIZER
 from cpt.model_folder.tokenizer import load_tokenizer
 from cpt.model_folder.weights import tensors_of
@@ -97,13 +97,7 @@ def read_adapter(name: str, folder: Path, base: Candidate | None = None) -> Cand
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{folder / CONFIG} is not valid JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise DataError(f"{folder / CONFIG} holds no settings")
-    return config
+    return read_object(folder / CONFIG)
 
 
 def _weights_of(folder: Path) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cpt.errors import UsageError
 from cpt.estimate.device import Device
 from cpt.estimate.job import Job
 from cpt.estimate.process import heap_holes
@@ -43,22 +42,12 @@ class Memory:
         return sum(self.parts.values())
 
 
-_MOST_DOCUMENTS = 2048
-"""Most documents of a micro batch that are simulated: each takes some milliseconds."""
-
-
 def memory_of(job: Job, device: Device) -> Memory:
     """Predict the memory of a run on a device.
 
     Raises:
         UsageError: A micro batch is too large to be simulated.
     """
-    documents = len(job.heaviest)
-    if documents > _MOST_DOCUMENTS:
-        raise UsageError(
-            f"a micro batch has {documents:,} documents; at most {_MOST_DOCUMENTS:,} are simulated",
-            hint="Set the stage's micro_batch_sequences: how many of a batch go through the model at once.",
-        )
     return memory_in(rehearse(job, device.hardware), device, job.processes)
 
 

@@ -136,7 +136,8 @@ def rehearse(job: Job, hardware: Hardware = PROCESSOR) -> Rehearsal:
     if not can_be_rehearsed(job):
         raise UsageError(
             f"a micro batch has {len(job.heaviest):,} documents; at most {MOST_DOCUMENTS:,} are simulated",
-            hint="Set the stage's micro_batch_sequences: how many of a batch go through the model at once.",
+            hint="The estimate has this limit, not the training. Estimate with a smaller "
+            "micro_batch_sequences: activations grow with it.",
         )
     timeline, settings = Timeline(), job.settings
     with _explained(job.architecture), _attention_of(hardware), FakeTensorMode(allow_non_fake_inputs=True):

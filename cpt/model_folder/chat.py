@@ -41,12 +41,15 @@ class ChatTemplate:
         Args:
             folder: where the tokenizer is from, for messages.
         """
+        self._process: subprocess.Popen[str] | None = None
         self._folder = folder
-        self._template: str = tokenizer.get_chat_template()
+        try:
+            self._template: str = tokenizer.get_chat_template()
+        except ValueError as error:  # several named templates and none by default
+            raise TemplateRefused(str(error), by_itself=False) from error
         self._special: Mapping[str, Any] = {
             name: str(token) for name, token in tokenizer.special_tokens_map.items()
         }
-        self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
 
     def render(self, messages: Sequence[Mapping[str, str]], *, to_be_continued: bool) -> str:

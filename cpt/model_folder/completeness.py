@@ -7,6 +7,7 @@ that were changed since a model was saved, tied weights, and what a class declar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from cpt.model_folder.files import CONFIG, SINGLE, check_settings_files, weight_
 from cpt.model_folder.weights import stored_tensors
 
 _SHOWN = 4
+_DISPENSABLE = re.compile(r"(^|\.)pooler\.|^cls\.seq_relationship\.")
+"""Heads of pretraining that published encoders (BERT, RoBERTa) hold beside the model that they name."""
 _sound: set[tuple[tuple[str, int, int], ...]] = set()
 """Path, size and time of the files of every folder that was found sound."""
 
@@ -43,13 +46,17 @@ def check_model(folder: Path) -> None:
         _sound.add(state)
 
 
-def load_whole(loader: Any, source: str | Path | None, named: Path, **options: Any) -> Any:
+def load_whole(
+    loader: Any, source: str | Path | None, named: Path, *, complete: type | None = None, **options: Any
+) -> Any:
     """Load a model by `from_pretrained`, which must find all its parameters and use every tensor.
 
     Args:
         loader: class of transformers.
         source: first argument of its `from_pretrained`.
         named: folder or file that messages name.
+        complete: class that uses every tensor. Where another is loaded, such as the language model of one
+            that also sees, tensors may be left over.
         options: further arguments.
 
     Raises:
@@ -59,6 +66,8 @@ def load_whole(loader: Any, source: str | Path | None, named: Path, **options: A
         model, report = loader.from_pretrained(
             source, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
+    if complete is not None and type(model) is not complete:
+        report = {**report, "unexpected_keys": ()}
     _require_all(named, report)
     return model
 
@@ -67,7 +76,9 @@ def _require_all(named: Path, report: Mapping[str, Any]) -> None:
     shapes = [f"{name} {list(has)} for {list(asked)}" for name, has, asked in report["mismatched_keys"]]
     found = {
         "missing from the files": report["missing_keys"],
-        "in the files, but not in the model": report["unexpected_keys"],
+        "in the files, but not in the model": [
+            name for name in report["unexpected_keys"] if not _DISPENSABLE.search(name)
+        ],
         "of another shape": shapes,
     }
     problems = [f"{what}: {_shortened(names)}" for what, names in found.items() if names]

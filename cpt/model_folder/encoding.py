@@ -87,7 +87,8 @@ def _uncut(text: str, begin: int) -> DataError:
     return DataError(
         f"more than {_LARGEST:,} characters in a row have no place at which they can be cut for the "
         f"tokenizer: {text[begin : begin + 40]!r}...",
-        hint="Take this stretch out, or give it spaces or line breaks.",
+        hint="Take this stretch out, or give it spaces or line breaks. If it has some, the tokenizer does "
+        "not divide text into words: divide the document.",
     )
 
 

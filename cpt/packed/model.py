@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from cpt.errors import ModelError, StageFailed
-from cpt.model_folder.completeness import load_whole
+from cpt.model_folder.architecture import model_class, settings
+from cpt.model_folder.completeness import check_model, load_whole
 from cpt.packed import attention
 from cpt.packed.batch import PackedBatch, pack
 from cpt.packed.cross_entropy import score_labels, summed_cross_entropy, token_cross_entropy
@@ -63,11 +64,13 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     attention.register()
+    check_model(folder)
     try:
         model = load_whole(
             AutoModelForCausalLM,
             folder,
             folder,
+            complete=model_class(folder, settings(folder)),
             dtype=dtype,
             attn_implementation=attention_implementation,
             use_safetensors=True,
@@ -75,8 +78,8 @@ def load_model(
         )
     except (ModelError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # transformers raises whatever a damaged folder makes it raise
-        raise ModelError(f"the model in {folder} does not load: {type(error).__name__}: {error}") from error
+    except Exception as error:  # the folder is sound: its model is of a kind that this class does not take
+        raise StageFailed(f"the model in {folder} does not load: {type(error).__name__}: {error}") from error
     if getattr(model.config, "is_encoder_decoder", False) or model.get_output_embeddings() is None:
         raise StageFailed(f"{folder} holds no causal language model ({model.config.architectures})")
     model.eval()
@@ -107,10 +110,9 @@ def require_finite(model: Any, answers: torch.Tensor, folder: Path) -> None:
     Raises:
         ModelError: they are not.
     """
-    if answers.isfinite().all():
+    if not answers.isnan().any() and not answers.isposinf().any():  # -inf masks what is never to be said
         return
-    named = (*model.named_parameters(), *model.named_buffers())
-    wrong = [name for name, tensor in named if not tensor.isfinite().all()]
+    wrong = [name for name, tensor in model.named_parameters() if not tensor.isfinite().all()]
     if wrong:
         more = f" and {len(wrong) - 1:,} more tensors" if len(wrong) > 1 else ""
         raise ModelError(

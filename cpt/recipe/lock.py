@@ -18,7 +18,7 @@ class FolderLock:
     """Keeps all other processes out of a folder: by its `.lock` file, and by the folder itself.
 
     A file can be removed while it is locked, and the next process then locks another one of that name. A
-    folder with something in it cannot. Some network file systems lock files only; there, `held` tells.
+    folder with something in it cannot. On NFS a folder is locked for one machine only; the file is for all.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,16 +78,17 @@ def is_held(folder: Path) -> bool:
         return True
     except OSError:
         return False
-    if descriptor is not None:
+    if descriptor is not None:  # on NFS that says nothing of other machines: look at the file as well
         os.close(descriptor)
-        return False
     if not (folder / FILE).exists():
         return False
     try:
         with FileLock(folder / FILE, timeout=0):
             return False
-    except (Timeout, OSError):
+    except Timeout:
         return True
+    except OSError:  # another user's
+        return False
 
 
 def _lock_folder(folder: Path, *, shared: bool) -> int | None:
@@ -106,7 +107,7 @@ def _lock_folder(folder: Path, *, shared: bool) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         raise
-    except OSError:  # NFS
+    except OSError:  # a file system without locks of folders
         os.close(descriptor)
         return None
     return descriptor

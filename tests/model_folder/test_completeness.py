@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny_architectures import ARCHITECTURES, write_architecture
 
 from cpt import references
-from cpt.errors import ModelError
+from cpt.errors import ModelError, StageFailed
 from cpt.model_folder.completeness import check_model
 from cpt.model_folder.files import INDEX, SINGLE
 from cpt.packed.model import load_model
@@ -102,7 +102,7 @@ def test_a_folder_is_checked_again_when_a_file_changes(copy: Path) -> None:
 def test_a_model_of_unknown_kind_is_left_to_what_loads_it(copy: Path) -> None:
     change_json(copy / "config.json", model_type="no-such-thing")
     check_model(copy)
-    with pytest.raises(ModelError, match="does not load"):
+    with pytest.raises(ModelError, match="no model that transformers knows"):
         load_model(copy)
 
 
@@ -179,3 +179,25 @@ def test_answers_that_are_no_numbers_though_the_weights_are(copy: Path) -> None:
     change_weights(copy, lambda found: {**found, "model.norm.weight": large})
     with pytest.raises(ModelError, match=r"answers .* are no finite numbers, though all its weights are"):
         load_model(copy)
+
+
+def test_an_encoders_heads_of_pretraining_are_left_over(tmp_path: Path) -> None:
+    """bert-base-uncased names the masked language model, and its file holds the pooler as well."""
+    from transformers import BertConfig, BertForMaskedLM, BertForPreTraining
+
+    config = BertConfig(
+        vocab_size=40, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    BertForPreTraining(config).save_pretrained(tmp_path)
+    said = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(said | {"architectures": [BertForMaskedLM.__name__]}))
+    check_model(tmp_path)
+
+
+def test_a_sound_model_of_another_kind_is_left_to_the_padded_reading(tmp_path: Path) -> None:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    config = T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=16, num_layers=2, num_heads=2)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    with pytest.raises(StageFailed, match="does not load"):
+        load_model(tmp_path)

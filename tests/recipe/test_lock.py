@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from cpt.errors import StageFailed, UsageError
 from cpt.recipe import lock as locking
 from cpt.recipe.load import load
+from cpt.recipe.lock import FolderLock, is_held
 from cpt.recipe.runner import run
 from cpt.recipe.store import Store
 
@@ -102,3 +104,15 @@ def test_nothing_is_published_into_a_folder_that_was_replaced(recipe_file: Path)
     fake_stages.HOOKS["merge"] = replace
     with pytest.raises(StageFailed, match="was removed while the run went on"):
         run(load(recipe_file), root)
+
+
+def test_a_lock_of_another_machine_is_seen_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On NFS a folder's own lock is of one machine: everyone else gets it at once."""
+    lock = FolderLock(tmp_path)
+    assert lock.acquire(0)
+    monkeypatch.setattr("cpt.recipe.lock._lock_folder", lambda *_, **__: os.open(tmp_path, os.O_RDONLY))
+    assert is_held(tmp_path)
+    lock.release()
+    assert not is_held(tmp_path)
