@@ -165,9 +165,10 @@ def _mapped(path: Path) -> np.ndarray:
     """Map a one-dimensional numpy file into memory, read-only.
 
     numpy's own map keeps a file descriptor open as long as it lives: with the usual limit of 1,024 a process
-    could read 341 shards of three files. torch closes the file after it has mapped it.
+    could read 341 shards of three files. Arrow closes the file and keeps the map, which is not writable and
+    so counts against no limit of memory.
     """
-    import torch
+    import pyarrow
 
     with path.open("rb") as file:
         np.lib.format.read_magic(file)
@@ -179,9 +180,11 @@ def _mapped(path: Path) -> np.ndarray:
     if size != expected:
         raise ValueError(f"{path.name} has {size:,} bytes instead of {expected:,}")
     try:
-        mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
-    except RuntimeError as error:  # the file is whole: only the system can refuse to map it
+        with pyarrow.memory_map(str(path), "r") as file:
+            mapped = file.read_buffer()
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # the file is whole: only the system can refuse to map it
         raise OSError(errno.ENOMEM, "the system maps no more files into memory") from error
-    array = mapped.numpy()[start:].view(dtype)
-    array.flags.writeable = False
-    return array
+    return np.frombuffer(mapped, dtype, offset=start)

@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
-import torch
 
 from cpt.corpus.shards import ShardWriter, TokenisedSource
 from cpt.errors import DataError
@@ -122,9 +122,9 @@ def test_too_many_memory_maps_are_no_damaged_shard(tmp_path: Path, monkeypatch: 
     write(tmp_path, 500)
 
     def refuse(*_: object, **__: object) -> None:
-        raise RuntimeError("unable to mmap 4000 bytes: Cannot allocate memory (12)")
+        raise OSError("Memory mapping file failed")
 
-    monkeypatch.setattr(torch, "from_file", refuse)
+    monkeypatch.setattr(pyarrow, "memory_map", refuse)
     with pytest.raises(DataError, match="maps no more files") as caught:
         TokenisedSource(tmp_path)
     assert "vm.max_map_count" in str(caught.value.hint)
