@@ -75,13 +75,14 @@ def _killed(
     say: Callable[[str], None],
 ) -> Killed:
     root.mkdir()
-    undisturbed = copy_of(workspace, root / "undisturbed")
-    ended = run(words, undisturbed, 600)
+    folder = copy_of(workspace, root / "work")  # one path for all: some results name the models they are of
+    ended = run(words, folder, 600)
     assert ended.code == 0, (words, ended.err)
-    expected, outcome = _made(undisturbed), Killed()
-    names = set(_names(undisturbed))
+    expected, outcome = _made(folder), Killed()
+    names = set(_names(folder))
+    shutil.rmtree(folder)
     while outcome.kills < count:
-        folder = copy_of(workspace, root / "killed")
+        copy_of(workspace, folder)
         for _ in range(50):
             moment = draw.uniform(0, MOMENTS * ended.seconds) if outcome.kills < count else None
             again = run(words, folder, 600, moment)
