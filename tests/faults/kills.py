@@ -31,7 +31,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "replace": ("tokenizer", "replace", "model", "second", "--text", "domain.jsonl", "--out", "out"),
 }
 _VOLATILE = (
-    *("run.json", "artifact.json", "checksums.json", ".verified.json", "summary.json", "report.html"),
+    *("run.json", "artifact.json", "checksums.json", ".verified.json", "summary.json", ".html"),
     *("report.json", ".log", ".lock"),
 )
 """Ends of the names of files with times in them, or with sums of such files."""
