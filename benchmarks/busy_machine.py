@@ -1,4 +1,4 @@
-"""How threads that wait for each other should wait: alone, and beside a process that keeps one core busy.
+"""Measure ways in which threads wait for each other: alone, and beside a process that keeps one core busy.
 
     python benchmarks/busy_machine.py
 

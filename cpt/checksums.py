@@ -20,7 +20,7 @@ Stamp = list[int]
 
 
 class FileSum(BaseModel):
-    """What a file's content is known by."""
+    """Identify the content of a file."""
 
     bytes: int
     sha256: str

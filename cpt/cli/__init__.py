@@ -105,7 +105,7 @@ def _explain_mistake(mistake: Any, as_json: bool) -> int:
 
 
 def _refused(error: OSError) -> CptError:
-    """What the system refused: a place that was named by the user, or a disk that is full."""
+    """Explain what the system refused: a place that was named by the user, or a disk that is full."""
     explained = explain_os_error(error, Path.cwd())
     if error.errno not in REFUSED:
         return explained

@@ -24,7 +24,7 @@ _LIMITS = {
     errno.ENFILE: "Too few files may be open on this machine: end other programs, or raise fs.file-max.",
     errno.ENOMEM: "Raise the system's limit of memory maps (sysctl vm.max_map_count).",
 }
-"""What to do about a limit of the system, which says nothing against the file."""
+"""Advice by number of a system's error. It says nothing against the file."""
 
 
 class ShardWriter:

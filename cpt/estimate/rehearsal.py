@@ -117,7 +117,7 @@ MOST_DOCUMENTS = 2048
 
 
 def can_be_rehearsed(job: Job) -> bool:
-    """Whether going through a run takes no longer than one waits for an estimate."""
+    """Return True if going through a run takes no longer than one waits for an estimate."""
     return len(job.heaviest) <= MOST_DOCUMENTS
 
 

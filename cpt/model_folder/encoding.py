@@ -94,7 +94,7 @@ def _uncut(text: str, begin: int) -> DataError:
 
 @dataclass(frozen=True)
 class _Joint:
-    """Where the tokens of a window are continued by those of the next, which begins at a known place.
+    """Join the tokens of a window with those of the next, which begins at a known place.
 
     Attributes:
         tail: the window's last ids, from the middle of the overlap on; `after` of them come after the cut.

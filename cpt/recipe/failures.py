@@ -14,7 +14,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _UNUSABLE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL}
 REFUSED = _DENIED | _UNUSABLE
-"""What the system says of a path that cannot be used as it is."""
+"""Numbers of the system's errors about a path that cannot be used as it is."""
 
 RUNS = "--runs DIR"
 _CONTINUES = "The same command then continues."

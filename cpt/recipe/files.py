@@ -13,7 +13,7 @@ from cpt.escaping import escape_controls
 from cpt.json_file import read_json
 
 _HALVES = re.compile("[\ud800-\udfff]")
-"""What stands in a Python string for a byte that is not UTF-8; a file cannot hold it."""
+"""Matches Python's stand-in for a byte that is not UTF-8; a file cannot hold it."""
 
 
 def write_json(path: Path, data: Any) -> None:

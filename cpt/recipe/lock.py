@@ -45,7 +45,7 @@ class FolderLock:
         self._file.release()
 
     def held(self) -> bool:
-        """Whether what was locked is still what others would lock: not removed, not replaced."""
+        """Return True if the locked file or folder was neither removed nor replaced."""
         return self._identity() == self._seen
 
     def _taken(self) -> bool:
@@ -61,7 +61,7 @@ class FolderLock:
         return True
 
     def _identity(self) -> tuple[int, int] | None:
-        """What lies at the path of the lock: of the folder if that is locked, else of the file."""
+        """Return device and inode at the lock's path: of the folder if that is locked, else of the file."""
         path = self._folder if self._descriptor is not None else self._folder / FILE
         try:
             found = path.stat()
@@ -71,7 +71,7 @@ class FolderLock:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process holds a folder at this moment. Creates nothing."""
+    """Return True if a process holds a folder at this moment. Creates nothing."""
     try:
         descriptor = _lock_folder(folder, shared=True)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""What a run would do, stage by stage, and why. Reads the store; notes there only which files are right."""
+"""Plan what a run does, stage by stage, and why. Reads the store; notes there only which files are right."""
 
 from __future__ import annotations
 
