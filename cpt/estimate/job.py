@@ -15,6 +15,9 @@ DOMAIN, GENERAL = "domain", "replay"
 Lengths = tuple[int, ...]
 """Tokens of each document (or part of one) of a packed sequence."""
 
+MOST_DOCUMENTS = 2048
+"""Most documents of a micro batch that are gone through: each takes some milliseconds."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -56,6 +59,11 @@ class Job:
         return tuple(
             length for sequence in self.sequences[: self.settings.micro_batch] for length in sequence
         )
+
+    @property
+    def can_be_rehearsed(self) -> bool:
+        """Return True if going through the run takes no longer than one waits for an estimate."""
+        return len(self.heaviest) <= MOST_DOCUMENTS
 
     @property
     def lots(self) -> dict[str, Lengths]:

@@ -24,7 +24,7 @@ from cpt.errors import CptError, StageFailed, UsageError
 from cpt.estimate.copies import bytes_of_copies
 from cpt.estimate.divided import FLOAT_BYTES, DividedWeights
 from cpt.estimate.fakes import make_fake
-from cpt.estimate.job import DOMAIN, Job, Lengths
+from cpt.estimate.job import DOMAIN, MOST_DOCUMENTS, Job, Lengths
 from cpt.estimate.points import Points
 from cpt.estimate.process import resident_bytes
 from cpt.estimate.recorder import Recorder
@@ -112,15 +112,6 @@ class Rehearsal:
     host: HostMemory
 
 
-MOST_DOCUMENTS = 2048
-"""Most documents of a micro batch that are gone through: each takes some milliseconds."""
-
-
-def can_be_rehearsed(job: Job) -> bool:
-    """Return True if going through a run takes no longer than one waits for an estimate."""
-    return len(job.heaviest) <= MOST_DOCUMENTS
-
-
 def rehearse(job: Job, hardware: Hardware = PROCESSOR) -> Rehearsal:
     """Go through the moments of a run whose memory could be its peak.
 
@@ -133,7 +124,7 @@ def rehearse(job: Job, hardware: Hardware = PROCESSOR) -> Rehearsal:
         RecipeError: the model does not go with the settings of what trains.
         StageFailed: the model is no causal language model, or does something that fake tensors cannot.
     """
-    if not can_be_rehearsed(job):
+    if not job.can_be_rehearsed:
         raise UsageError(
             f"a micro batch has {len(job.heaviest):,} documents; at most {MOST_DOCUMENTS:,} are simulated",
             hint="The estimate has this limit, not the training. Estimate with a smaller "

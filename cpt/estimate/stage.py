@@ -13,7 +13,7 @@ from cpt.estimate.fit import Fit, fits, largest_fit
 from cpt.estimate.job import Job
 from cpt.estimate.memory import Memory, memory_in, memory_of
 from cpt.estimate.recipe import Planned
-from cpt.estimate.rehearsal import can_be_rehearsed, rehearse
+from cpt.estimate.rehearsal import rehearse
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def estimate(planned: Planned, wanted: Wanted) -> Estimate:
     suggest = wanted.suggest or not fits(memory.peak, wanted.limit)
 
     def peak_of(tried: Job) -> int:
-        return memory_of(tried, device).peak if can_be_rehearsed(tried) else sys.maxsize
+        return memory_of(tried, device).peak if tried.can_be_rehearsed else sys.maxsize
 
     fit = largest_fit(job, wanted.limit, peak_of) if suggest else None
     recomputed = None

@@ -107,6 +107,7 @@ class _Draft:
     artifacts: dict[str, Record] = field(default_factory=dict)
     rerun: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
+    damaged: dict[str, Problem] = field(default_factory=dict)
 
 
 def make_plan(recipe: Recipe, store: Store, selection: Selection | None = None) -> Plan:
@@ -124,8 +125,13 @@ def make_plan(recipe: Recipe, store: Store, selection: Selection | None = None) 
     base = references.fingerprint(recipe.base)
     draft = _Draft({BASE: base})
     entries = [_entry(recipe, step, store, selection, step.name in chosen, draft) for step in recipe.steps]
-    _require_inputs(entries, selection)
     to_run = [entry.step for entry in entries if entry.to_run]
+    selected = [entry.step for entry in entries if entry.step.name in chosen]
+    read = {source for step in selected for source in step.inputs.values()}
+    # the damage of a result that is neither selected nor read by what is may wait
+    draft.problems += [each for name, each in draft.damaged.items() if name in chosen or name in read]
+    if not read & draft.damaged.keys():
+        _require_inputs(entries, selection)
     problems = joined(draft.problems, heldout_problems(recipe, to_run, draft.artifacts))
     if problems:
         raise RecipeError(problems)
@@ -143,8 +149,9 @@ def _entry(
     if not (chosen and (again or _forced(step.name, selection))):
         problem = damage_problem(store, step.name, own, "" if chosen else f"--from {step.name} ")
         if problem is not None:
-            draft.problems.append(problem)
-            return replace(entry, action="run", why="its artifact is damaged", artifact=None)
+            draft.damaged[step.name] = problem
+            action: Action = "run" if chosen else "skipped"
+            return replace(entry, action=action, why="its artifact is damaged", artifact=None)
     if chosen and artifact and not again and not _forced(step.name, selection):
         draft.artifacts[step.name] = artifact
         return entry if artifact.has_checksums else replace(entry, why=f"{entry.why}; {_UNCHECKED}")

@@ -117,6 +117,14 @@ def test_outside_the_selection_the_hint_says_where_to_begin(finished: Path) -> N
     assert len(caught.value.problems) == 1
 
 
+def test_damage_that_nothing_selected_reads_may_wait(finished: Path) -> None:
+    flip(artifact(finished, "merge").path("model") / "content.txt")
+    made = plan(finished, only="corpus", force=("corpus",))
+    assert {entry.step.name: entry.why for entry in made.entries}["merge"] == "its artifact is damaged"
+    with pytest.raises(RecipeError, match="damaged"):
+        plan(finished, only="evaluate", force=("evaluate",))
+
+
 def test_a_result_damaged_while_the_run_goes_on_is_not_used(recipe_file: Path) -> None:
     def damage(*_: object) -> None:
         flip(artifact(recipe_file, "corpus").path("corpus") / "content.txt")
