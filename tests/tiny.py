@@ -12,6 +12,32 @@ SENTENCES = [
     "What the nerve conducts, the muscle contracts.",
 ]
 
+ALL_STAGES = """\
+name: tiny
+base: model
+seed: 3
+stages:
+  - corpus:
+      domain: [{path: domain.jsonl}]
+      replay: {self_generated: {tokens: 300, length: 24, batch: 8}}
+      general: [{path: general.jsonl}]
+      heldout: 0.2
+      sequence_length: 48
+  - vocabulary: {extend: {tokens: 20}}
+  - pretrain:
+      tokens: 1500
+      batch_sequences: 4
+      replay: 0.25
+      epochs: 3
+      schedule: {peak: 1e-2, floor: 1e-3}
+      checkpoint: {every: 3}
+      monitor: {every: 3, window: 64}
+  - merge: {models: [{from: pretrain, weight: 0.9}]}
+  - evaluate: {window: 64, tasks: [{name: continuation, continuation_of: domain, items: 8}]}
+  - report: {}
+"""
+"""A recipe of every stage, over the texts of `write_chain`; it runs in seconds."""
+
 
 def write_tiny_model(folder: Path, seed: int = 0, vocabulary: int = 300) -> Path:
     """A Hugging Face folder: byte-level BPE of `vocabulary` tokens, a two-layer Llama of width 32."""
@@ -98,3 +124,13 @@ def clinical_texts() -> list[str]:
         for change in CHANGES
         for course in COURSES
     ]
+
+
+def write_chain(folder: Path) -> Path:
+    """Write a folder with the recipe of every stage, its model and its texts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tiny_model(folder / "model")
+    write_jsonl(folder / "domain.jsonl", [f"{text} {text[::-1]}" for text in varied_texts(120)])
+    write_jsonl(folder / "general.jsonl", varied_texts(30, "general "))
+    (folder / "recipe.yaml").write_text(ALL_STAGES)
+    return folder

@@ -11,46 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import varied_texts, write_jsonl, write_tiny_model
+from tiny import write_chain
 
 from cpt.cli import main
 
-RECIPE = """\
-name: tiny
-base: model
-seed: 3
-stages:
-  - corpus:
-      domain: [{path: domain.jsonl}]
-      replay: {self_generated: {tokens: 300, length: 24, batch: 8}}
-      general: [{path: general.jsonl}]
-      heldout: 0.2
-      sequence_length: 48
-  - vocabulary: {extend: {tokens: 20}}
-  - pretrain:
-      tokens: 1500
-      batch_sequences: 4
-      replay: 0.25
-      epochs: 3
-      schedule: {peak: 1e-2, floor: 1e-3}
-      checkpoint: {every: 3}
-      monitor: {every: 3, window: 64}
-  - merge: {models: [{from: pretrain, weight: 0.9}]}
-  - evaluate: {window: 64, tasks: [{name: continuation, continuation_of: domain, items: 8}]}
-  - report: {}
-"""
 Told = Callable[..., Any]
 STAGES = ["corpus", "vocabulary", "pretrain", "merge", "evaluate", "report"]
-
-
-def prepare(folder: Path) -> Path:
-    """A folder with the recipe, the model and the data."""
-    folder.mkdir(exist_ok=True)
-    write_tiny_model(folder / "model")
-    write_jsonl(folder / "domain.jsonl", [f"{text} {text[::-1]}" for text in varied_texts(120)])
-    write_jsonl(folder / "general.jsonl", varied_texts(30, "general "))
-    (folder / "recipe.yaml").write_text(RECIPE)
-    return folder
 
 
 def cpt(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -87,7 +53,7 @@ def made(folder: Path, stage: str, file: str) -> Path:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the chain has run undisturbed."""
-    folder = prepare(tmp_path_factory.mktemp("chain") / "whole")
+    folder = write_chain(tmp_path_factory.mktemp("chain") / "whole")
     done = cpt(folder, "run", "recipe.yaml")
     assert done.returncode == 0, done.stderr
     return folder
@@ -128,7 +94,7 @@ def test_killed_in_every_stage_and_run_again_ends_with_the_same_weights(
     finished: Path, tmp_path: Path
 ) -> None:
     """One run that is killed nine times: each command gets as far as the next place to die."""
-    folder = prepare(tmp_path / "killed")
+    folder = write_chain(tmp_path / "killed")
     for where in ("sampling", "corpus", "vocabulary", "step 5", "step 7", *STAGES[2:]):
         stage, _, step = where.partition(" ")
         killed = cpt(folder, "run", "recipe.yaml", DIE=stage, STEP=step)
