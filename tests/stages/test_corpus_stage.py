@@ -11,27 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from corpus_runs import byte_model, run, write
 from pydantic import ValidationError
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from cpt.corpus import Document, open_source, read_documents, read_index
 from cpt.errors import DataError, RecipeError
 from cpt.references import PINNED_SHA256
-from cpt.stages.base import Artifact, Context
+from cpt.stages.base import Artifact
 from cpt.stages.corpus import STAGE, CorpusConfig
-
-
-class Heard:
-    """A `Progress` that remembers its messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
-
-    def update(self, done: int, total: int, unit: str, **facts: float) -> None:
-        assert done <= total
 
 
 @pytest.fixture(autouse=True)
@@ -41,19 +28,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Artifact:
-    """A base model folder: one token per byte, `<s>` and `</s>`, 128 positions."""
-    folder = tmp_path / "base" / "model"
-    folder.mkdir(parents=True)
-    tokens = ["<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    tokenizer = Tokenizer(models.BPE({token: id for id, token in enumerate(tokens)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<s>", "</s>"])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    marks = {"bos_token": "<s>", "eos_token": "</s>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(marks))
-    (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 128}))
-    return Artifact(name="base", stage="base", kinds=("model",), fingerprint="b", folder=tmp_path / "base")
+    return byte_model(tmp_path)
 
 
 @pytest.fixture
@@ -62,21 +37,6 @@ def domain(tmp_path: Path) -> dict[str, str]:
     path = tmp_path / "domain.jsonl"
     path.write_text("".join(json.dumps({"text": f"finding {n} " * (n % 9 + 1)}) + "\n" for n in range(120)))
     return {"path": str(path)}
-
-
-def write(path: Path, *texts: str) -> dict[str, str]:
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return {"path": str(path)}
-
-
-def run(
-    base: Artifact, tmp_path: Path, out: str = "out", seed: int = 17, **config: Any
-) -> tuple[Path, dict[str, Any], list[str]]:
-    settings = {"heldout": 0.1, "heldout_min": {"documents": 1, "bytes": 1}, "sequence_length": 64, **config}
-    heard = Heard()
-    context = Context(output=tmp_path / out, work=tmp_path / "work", seed=seed, progress=heard, recipe={})
-    metrics = STAGE.run(CorpusConfig.model_validate(settings), {"model": base}, context)
-    return tmp_path / out / "corpus", metrics, heard.messages
 
 
 def problems(base: Artifact | None, **config: Any) -> dict[str, str]:
@@ -387,60 +347,3 @@ def _all_held_out(texts: list[str], seed: int) -> bool:
 def test_an_unknown_token_stops_a_run_too(base: Artifact, domain: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no token 'nope'"):
         run(base, tmp_path, domain=[domain], end_token="nope")
-
-
-# The least held-out text
-
-
-def _files(folder: Path, count: int) -> dict[str, str]:
-    folder.mkdir()
-    for number in range(count):
-        (folder / f"{number:03d}.txt").write_text(f"Article {number}. " + "The party shall pay. " * 13)
-    return {"path": str(folder)}
-
-
-def test_three_hundred_files_never_hold_out_a_single_one(base: Artifact, tmp_path: Path) -> None:
-    """By default; a stage that takes more than the share says so."""
-    files, settings = _files(tmp_path / "legal", 300), {"heldout": 0.001, "heldout_min": {}}
-    corpus, _, messages = run(base, tmp_path, domain=[files], **settings)
-    held = read_index(corpus).sources["domain"].splits["heldout"]
-    assert held.documents == 8
-    assert held.bytes >= 2_000
-    assert any("heldout 0.001 gave less than heldout_min" in message for message in messages)
-
-
-@pytest.mark.parametrize(
-    ("minimum", "count"), [({"documents": 30}, 30), ({"bytes": 6_000}, 22), ({"documents": 1, "bytes": 1}, 1)]
-)
-def test_the_least_held_out_text_is_a_setting(
-    base: Artifact, tmp_path: Path, minimum: dict[str, int], count: int
-) -> None:
-    corpus, _, _ = run(
-        base, tmp_path, domain=[_files(tmp_path / "legal", 300)], heldout=1e-6, heldout_min=minimum
-    )
-    assert read_index(corpus).sources["domain"].splits["heldout"].documents == count
-
-
-def test_so_is_how_much_of_the_corpus_may_be_taken_for_it(base: Artifact, tmp_path: Path) -> None:
-    files = _files(tmp_path / "legal", 30)
-    with pytest.raises(DataError, match=r"held-out text must have at least 8 documents"):
-        run(base, tmp_path, "few", domain=[files], heldout=0.01, heldout_min={})
-    corpus, _, _ = run(base, tmp_path, "more", domain=[files], heldout=0.01, heldout_min={"most": 0.4})
-    assert read_index(corpus).sources["domain"].splits["heldout"].documents == 8
-
-
-def test_general_text_has_the_same_minimum_before_anything_is_sampled(base: Artifact, tmp_path: Path) -> None:
-    sources = {"domain": [_files(tmp_path / "legal", 300)], "general": [_files(tmp_path / "general", 7)]}
-    sampled = {"replay": {"self_generated": {"tokens": 9}}}
-    with pytest.raises(DataError, match="general: 7 documents of"):
-        run(base, tmp_path, **sources, **sampled, heldout_min={})
-    run(base, tmp_path, **sources, heldout_min={"documents": 7, "bytes": 1_900})
-
-
-def test_what_is_held_out_beyond_the_share_is_in_no_training_text(base: Artifact, tmp_path: Path) -> None:
-    files = _files(tmp_path / "legal", 60)
-    corpus, _, _ = run(base, tmp_path, domain=[files], replay=[files], heldout=1e-6, heldout_min={})
-    held = {document.text for document in read_documents(corpus, "domain", "heldout")}
-    assert len(held) == 8
-    for source in ("domain", "replay"):
-        assert not held & {document.text for document in read_documents(corpus, source, "train")}
