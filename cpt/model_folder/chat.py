@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ class ChatTemplate:
         self._special: Mapping[str, Any] = {
             name: str(token) for name, token in tokenizer.special_tokens_map.items()
         }
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process; a pipe would fill
         self._lock = threading.Lock()
 
     def render(self, messages: Sequence[Mapping[str, str]], *, to_be_continued: bool) -> str:
@@ -61,6 +63,7 @@ class ChatTemplate:
         Raises:
             TemplateRefused: the template fails at this conversation.
             ModelError: the template takes more time or memory than any needs.
+            CptError: the process that renders ended by itself.
         """
         asked = {
             "conversations": [[dict(message) for message in messages]],
@@ -82,7 +85,7 @@ class ChatTemplate:
                 words,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=self._errors,
                 text=True,
                 encoding="utf-8",
             )
@@ -95,7 +98,11 @@ class ChatTemplate:
         except BrokenPipeError:
             answered = ""
         if not answered.endswith("\n"):
+            code = self._process.wait()  # its output is closed, so it is ending
             self.close()
+            if code > 0 and code != chat_worker.OUT_OF_MEMORY:  # the system's limits end it by a signal
+                why = f"exit code {code}: {self._last_error()}"
+                raise CptError(f"the process that renders chat templates ended by itself, with {why}")
             raise ModelError(
                 f"the chat template in {self._folder} takes too long: more than {SECONDS} s of computing or "
                 f"{MEGABYTES} MB for one conversation",
@@ -103,6 +110,11 @@ class ChatTemplate:
             )
         found: dict[str, Any] = json.loads(answered)
         return found
+
+    def _last_error(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").split("\n")
+        return next((line for line in reversed(lines) if line.strip()), "it said nothing")
 
     def close(self) -> None:
         """End the process; another rendering starts a new one."""

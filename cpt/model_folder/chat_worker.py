@@ -14,6 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+OUT_OF_MEMORY = 97
+"""Exit code of a rendering that took too much memory."""
+
 
 def main(seconds: int, more_bytes: int) -> None:
     """Answer until standard input ends."""
@@ -29,7 +32,7 @@ def main(seconds: int, more_bytes: int) -> None:
             rendered: Any = render_jinja_template(**json.loads(line))
             answer = {"text": rendered[0][0]}
         except MemoryError:
-            raise
+            sys.exit(OUT_OF_MEMORY)
         except Exception as error:  # a template is a program
             refused = isinstance(error, TemplateError)
             answer = {"error": f"{type(error).__name__}: {error}", "refused": refused}

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from cpt.errors import ModelError
+from cpt.errors import CptError, ModelError
+from cpt.model_folder import chat_worker
 from cpt.model_folder.chat import ChatTemplate, TemplateRefused
 
 CHAT = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
@@ -58,3 +59,16 @@ def test_a_template_that_does_not_end_is_named_in_any_thread(tokenizer: Any, tex
     thread.start()
     thread.join(timeout=300)
     assert caught == [2]
+
+
+def test_a_process_that_cannot_work_is_not_blamed_on_the_template(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "worker.py").write_text("raise ModuleNotFoundError('no module named resource')")
+    monkeypatch.setattr(chat_worker, "__file__", str(tmp_path / "worker.py"))
+    tokenizer.chat_template = PLAIN
+    with pytest.raises(
+        CptError, match="exit code 1: ModuleNotFoundError: no module named resource"
+    ) as caught:
+        ChatTemplate(tokenizer, Path("model")).render(CHAT, to_be_continued=True)
+    assert not isinstance(caught.value, ModelError)
