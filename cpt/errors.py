@@ -61,6 +61,12 @@ class ReferenceUnavailable(CptError):
     """A model or a data set could not be had: says what was tried and what to do offline."""
 
 
+class MissingInput(ReferenceUnavailable):
+    """A local file or folder that the user named does not exist or cannot be read."""
+
+    exit_code = 2
+
+
 class DataError(CptError):
     """The content of an input is unusable: names the file and the line."""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from cpt.errors import Interrupted, Terminated
 from cpt.training.world import world
 
 
@@ -38,6 +39,25 @@ def stoppable() -> Iterator[None]:
         stop_listening()
         raise
     signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def interruptible(hint: str | None = None) -> Iterator[None]:
+    """Report Ctrl-C and SIGTERM inside as errors, each with its own exit code.
+
+    Args:
+        hint: What the same command does when it is started again.
+
+    Raises:
+        Interrupted: Ctrl-C. Terminated: SIGTERM.
+    """
+    try:
+        with stoppable():
+            yield
+    except Termination:
+        raise Terminated("terminated", hint=hint) from None
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted", hint=hint) from None
 
 
 def stop_listening() -> None:

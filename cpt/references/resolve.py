@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from cpt.errors import Problem, RecipeError, ReferenceUnavailable
+from cpt.errors import MissingInput, Problem, RecipeError, ReferenceUnavailable
 from cpt.references import gguf, hub, wheel
 from cpt.references.cache import file_sha256, folders_sha256
 from cpt.references.files import refusal, special_kind
@@ -173,7 +173,7 @@ def _existing(place: PythonModule | LocalPath) -> Path:
     if problem is not None and exists(place.path) and (kind := special_kind(place.path)) is not None:
         raise refusal(place.path, kind)
     if problem is not None:
-        raise ReferenceUnavailable(problem.message, hint=problem.hint)
+        raise MissingInput(problem.message, hint=problem.hint)
     return place.path
 
 

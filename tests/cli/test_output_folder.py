@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cpt.cli.tokenizer.output_folder import written_aside
-from cpt.errors import UsageError
+from cpt.errors import Terminated, UsageError
 
 
 def test_it_takes_its_name_when_all_went_well(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def stop_by_a_mistake() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stop", "error"), [(stop_by_sigterm, KeyboardInterrupt), (stop_by_a_mistake, ValueError)]
+    ("stop", "error"), [(stop_by_sigterm, Terminated), (stop_by_a_mistake, ValueError)]
 )
 def test_nothing_is_left_when_not(
     tmp_path: Path, stop: Callable[[], None], error: type[BaseException]

@@ -28,6 +28,12 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
         *("merge", "search", "--base", "model", "--add", "second", "--text", "domain=domain.jsonl"),
         *("--text", "general=general.jsonl", "--points", "4", "--window", "64", "--out", "out"),
     ),
+    "evaluate": (
+        *("eval", "run", "model", "--suite", "toy.yaml:quick", "--data", "data"),
+        "--offline",
+        "--out",
+        "out",
+    ),
     "replace": ("tokenizer", "replace", "model", "second", "--text", "domain.jsonl", "--out", "out"),
 }
 _VOLATILE = (

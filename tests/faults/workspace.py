@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "evals"))
+
 from tiny import write_chain, write_tiny_model
+from toy_suite import write_toy
 
 from faults.forking import run
 
@@ -25,8 +29,9 @@ models:
 
 
 def write_workspace(folder: Path) -> Path:
-    """Write the model, a second one of its kind, texts, two recipes and a merge file."""
+    """Write the model, a second one of its kind, texts, two recipes, a merge file and a suite."""
     write_chain(folder)
+    write_toy(folder)
     write_tiny_model(folder / "second", seed=1)
     (folder / "short.yaml").write_text(SHORT)
     (folder / "merge.yaml").write_text(MERGE)

@@ -11,9 +11,8 @@ from rich.text import Text
 
 from cpt.cli.form import duration
 from cpt.cli.output import err
-from cpt.errors import Interrupted, Terminated
 from cpt.recipe.progress import Advanced, Gauge
-from cpt.recipe.stopping import Termination, stoppable
+from cpt.recipe.stopping import interruptible
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -72,11 +71,7 @@ def shown(*, kept: bool) -> Iterator[Shown]:
     hint = "The same command continues: what the model answered is kept." if kept else None
     view.start()
     try:
-        with stoppable():
+        with interruptible(hint):
             yield view
-    except Termination:
-        raise Terminated("terminated", hint=hint) from None
-    except KeyboardInterrupt:
-        raise Interrupted("interrupted", hint=hint) from None
     finally:
         view.stop()

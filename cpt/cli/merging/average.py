@@ -119,7 +119,9 @@ def _settings(given: dict[str, Any]) -> Average:
             place = [part for part in each["loc"] if part != data["kind"]]
             option = f"--{place[0]}" if place else "--kind"
             extra = each["type"] == "extra_forbidden"
+            missing = each["type"] == "missing"
             wrong = f"{data['kind']} has no such setting" if extra else each["msg"]
+            wrong = f"{data['kind']} needs it" if missing else wrong
             messages.append(f"{option}: {wrong}")
         raise UsageError("; ".join(messages)) from error
     return found

@@ -19,7 +19,7 @@ from cpt.comparison.kept import PICTURE, KeptRows
 from cpt.comparison.methods import UNCHANGED, Comparison, Row, build_corpus, compare, label
 from cpt.comparison.probe import ProbeSettings, Trained
 from cpt.errors import UsageError
-from cpt.recipe.stopping import stoppable
+from cpt.recipe.stopping import interruptible
 from cpt.references import fingerprint, resolve_model
 from cpt.stages.vocabulary_config import EmbeddingsConfig
 
@@ -66,7 +66,7 @@ def run_comparison(asked: Asked, output: Path) -> Comparison:
         seed=asked.seed,
     )
     model = resolve_model(located(asked.base), shown())
-    with stoppable():
+    with interruptible("The same command continues: finished methods are kept."):
         kept = KeptRows(output, _asked(asked, methods))
         corpus = build_corpus(
             model,

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cpt.errors import UsageError
-from cpt.recipe.stopping import stoppable
+from cpt.recipe.stopping import interruptible
 
 
 def check_free(output: Path) -> None:
@@ -28,6 +28,7 @@ def written_aside(output: Path) -> Iterator[Path]:
 
     Raises:
         UsageError: there is something at `output`, or another process is writing it.
+        Interrupted: Ctrl-C. Terminated: SIGTERM.
     """
     check_free(output)
     output = output.absolute()
@@ -42,7 +43,7 @@ def written_aside(output: Path) -> Iterator[Path]:
             f"another process is writing {output}", hint="Wait for it, or choose another --out."
         ) from error
     try:
-        with stoppable():
+        with interruptible():
             made = scratch / output.name
             shutil.rmtree(made, ignore_errors=True)
             made.mkdir(parents=True)
