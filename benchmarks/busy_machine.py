@@ -34,8 +34,8 @@ def work(kind: str) -> None:
     import numpy as np
     import torch
 
-    from cpt.packed.batch import pack
-    from cpt.packed.model import PackedLanguageModel, load_model
+    from cpt.models.batch import pack
+    from cpt.models.packed_model import PackedLanguageModel, load_model
     from cpt.references import resolve_model
 
     model = PackedLanguageModel(load_model(resolve_model(MODEL), torch.bfloat16))

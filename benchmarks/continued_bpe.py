@@ -24,7 +24,7 @@ from typing import Any
 import record
 from tokenizers import Tokenizer, models, trainers
 
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.models.tokenizer import load_tokenizer
 from cpt.references import resolve_model
 from tokenizer_tools.bpe_file import cut_words
 from tokenizer_tools.extension import bpe

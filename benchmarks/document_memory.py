@@ -77,7 +77,7 @@ def measured(place: Path, output: Path) -> dict[str, float]:
     from cpt.recipe.together import BaseModelArtifact
     from cpt.references import resolve_model
     from cpt.stages.base import BASE, Context, Silent
-    from cpt.stages.corpus import STAGE
+    from cpt.stages.corpus.stage import STAGE
 
     model = resolve_model(MODEL)
     base = BaseModelArtifact(name=BASE, stage=BASE, kinds=("model",), fingerprint="", folder=model)

@@ -18,15 +18,15 @@ from typing import Any
 import record
 import torch
 
-from cpt.comparison.methods import build_corpus
 from cpt.corpus import TrainingStream, open_source, read_index, retokenise
 from cpt.corpus.stream import DOMAIN
-from cpt.packed.model import load_model, resolve_precision
+from cpt.corpus.texts import iterate_texts
+from cpt.initialiser_trial.methods import build_corpus
+from cpt.models.packed_model import load_model, resolve_precision
 from cpt.references import resolve_model
 from cpt.stages.base import Silent
-from cpt.stages.documents import iterate_texts
-from cpt.stages.vocabulary_change import change_vocabulary
-from cpt.stages.vocabulary_config import VocabularyConfig
+from cpt.stages.vocabulary.change import change_vocabulary
+from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW

@@ -79,13 +79,13 @@ def job_of(each: Configuration) -> Any:
     from pydantic import TypeAdapter
 
     from cpt.estimate.job import Job
-    from cpt.model_folder.architecture import settings
+    from cpt.models.architecture import settings
     from cpt.references import resolve_model
     from cpt.training.checkpoint.policy import Checkpoints
     from cpt.training.optimizers import Optimizer
     from cpt.training.schedules import Constant
     from cpt.training.settings import Settings
-    from cpt.training.trains import Trains
+    from cpt.training.trainable import Trains
 
     told = Settings(
         steps=each.steps,
@@ -152,7 +152,7 @@ def counted(each: Configuration) -> dict[str, Any]:
 
 def _train(each: Configuration) -> None:
     from cpt.corpus import PackedSequence
-    from cpt.packed.model import load_model
+    from cpt.models.packed_model import load_model
     from cpt.references import resolve_model
     from cpt.stages.base import Silent
     from cpt.training.loop import train

@@ -62,7 +62,7 @@ def synthetic(folder: str, shape: dict[str, int], tokenizer: str) -> dict[str, A
     """A base and two models of Llama's shape, of random weights, written tensor by tensor."""
     import torch
 
-    from cpt.model_folder.tokenizer import FILE, copy_settings
+    from cpt.models.tokenizer import FILE, copy_settings
 
     tensors = _tensors(**shape)
     for seed, name in enumerate(("base", *WEIGHTS)):
@@ -145,7 +145,7 @@ def _numbers(shape: list[int]) -> int:
 
 def compare(ours: str, theirs: str) -> dict[str, Any]:
     """The share of weights that are the same to the bit, and the largest difference, tensor by tensor."""
-    from cpt.model_folder.weights import load_tensor, stored_tensors
+    from cpt.models.weights import load_tensor, stored_tensors
 
     one, other = stored_tensors(Path(ours)), stored_tensors(Path(theirs))
     same = total = 0

@@ -75,7 +75,7 @@ def resolved(reference: str) -> Path:
 
 def held_out(corpora: Mapping[str, Path], half: str) -> dict[str, list[str]]:
     """Held-out documents of one half by text."""
-    from cpt.stages.documents import heldout_texts
+    from cpt.corpus.texts import heldout_texts
 
     texts = {name: heldout_texts(corpora[name], "domain", half) for name in DOMAINS}
     return {**texts, "general": heldout_texts(corpora["medical"], "general", half)}
@@ -114,8 +114,8 @@ class Bench:
     def _measured(self, half: str, tokens: int) -> Any:
         from cpt.corpus import read_index
         from cpt.stages.base import Silent
-        from cpt.stages.merge_config import MergeSearch
-        from cpt.stages.merge_search import Material, Measured
+        from cpt.stages.merge.config import MergeSearch
+        from cpt.stages.merge.search import Material, Measured
 
         start = read_index(self._models.corpora["medical"]).start_token
         material = Material(held_out(self._models.corpora, half), lambda _: start, self._options.seed)

@@ -156,7 +156,7 @@ def rows(folders: Folders, merged: Path) -> dict[str, Any]:
     import torch
     from tokenizers import Tokenizer
 
-    from cpt.model_folder.weights import load_tensor, stored_tensors
+    from cpt.models.weights import load_tensor, stored_tensors
 
     def embedding(folder: Path) -> torch.Tensor:
         return load_tensor(stored_tensors(folder)[EMBEDDING], EMBEDDING).double()

@@ -136,10 +136,10 @@ def score(
     model: str, tokenizer: str, tokenizers: list[str], text: list[str], characters: int
 ) -> dict[str, Any]:
     """Bits per byte of held-out documents in windows that all tokenizers share, and the model's tokens."""
-    from cpt.model_folder.tokenizer import load_tokenizer
-    from cpt.monitor.bits_per_byte import score
-    from cpt.monitor.shared_windows import Reader, tokenise_shared
-    from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
+    from cpt.models.bits_per_byte import score
+    from cpt.models.packed_model import PackedLanguageModel, load_model, resolve_precision
+    from cpt.models.shared_windows import Reader, tokenise_shared
+    from cpt.models.tokenizer import load_tokenizer
 
     cut = [document[:SCORED_CHARACTERS] for document in documents(text, held_out=True)]
     cut = cut[:: max(1, len(cut) * SCORED_CHARACTERS // characters)]

@@ -53,7 +53,7 @@ def documents(model: Path, length: int) -> Iterator[np.ndarray]:
     """Token ids of the terms of an ontology, each with its end marker on both sides."""
     from cpt.corpus.documents import Document
     from cpt.corpus.readers import read
-    from cpt.model_folder.tokenizer import load_tokenizer
+    from cpt.models.tokenizer import load_tokenizer
     from cpt.references import resolve_file
 
     tokenizer = load_tokenizer(model)
@@ -108,7 +108,7 @@ def write_data(rows: list[list[np.ndarray]], folder: Path, model: Path | None) -
     )
     if model is None:
         return
-    from cpt.model_folder.tokenizer import load_tokenizer
+    from cpt.models.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(model)
     texts = [tokenizer.decode(piece.tolist(), skip_special_tokens=True) for piece in pieces]

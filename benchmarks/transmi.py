@@ -23,19 +23,19 @@ import torch
 from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from cpt.comparison.methods import build_corpus
-from cpt.comparison.probe import ProbeSettings, probe
 from cpt.corpus import TrainingStream, open_source, read_documents, read_index, retokenise
 from cpt.corpus.documents import Document
 from cpt.corpus.readers import read
 from cpt.corpus.stream import DOMAIN
-from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.monitor.bits_per_byte import TokenisedText
-from cpt.monitor.shared_windows import Reader, cut_document, encoded, joined
-from cpt.packed.model import load_model
+from cpt.initialiser_trial.methods import build_corpus
+from cpt.initialiser_trial.probe import ProbeSettings, probe
+from cpt.models.bits_per_byte import TokenisedText
+from cpt.models.packed_model import load_model
+from cpt.models.shared_windows import Reader, cut_document, encoded, joined
+from cpt.models.tokenizer import load_tokenizer
 from cpt.stages.base import Silent
-from cpt.stages.vocabulary_change import change_vocabulary
-from cpt.stages.vocabulary_config import VocabularyConfig
+from cpt.stages.vocabulary.change import change_vocabulary
+from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from cpt.durable import write_text
+from cpt.atomic import write_text
 from cpt.errors import DamagedFile
 from cpt.json_file import read_json
 

@@ -4,7 +4,7 @@ Every byte is scored once, by the tokens that stand for it, and only bytes that 
 Documents longer than a model reads at once are cut into windows that repeat some text before them as context;
 the more they repeat, the nearer the score is to that of an unbounded memory, and the longer it takes. Models
 that are compared share their windows, so that each byte has the same text before it under all of them (see
-`cpt.monitor.shared_windows`).
+`cpt.models.shared_windows`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from tokenizers import Encoding, Tokenizer
 
 from cpt.corpus.documents import Document
 from cpt.errors import DataError
-from cpt.monitor.bits_per_byte import BATCH_TOKENS, Scores, TokenisedText, score
-from cpt.monitor.shared_windows import Reader, WindowBytes, cut_document, encoded, joined
-from cpt.packed.model import PackedLanguageModel
+from cpt.models.bits_per_byte import BATCH_TOKENS, Scores, TokenisedText, score
+from cpt.models.packed_model import PackedLanguageModel
+from cpt.models.shared_windows import Reader, WindowBytes, cut_document, encoded, joined
 
 _CHARACTERS_AT_ONCE = 1 << 21
 

@@ -22,11 +22,11 @@ import numpy as np
 import torch
 
 from cpt.errors import DataError
-from cpt.model_folder.architecture import StoredNames, without_weights
-from cpt.model_folder.files import read_object
-from cpt.model_folder.tokenizer import FILE as TOKENIZER
-from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.model_folder.weights import tensors_of
+from cpt.models.architecture import StoredNames, without_weights
+from cpt.models.folder_files import read_object
+from cpt.models.tokenizer import FILE as TOKENIZER
+from cpt.models.tokenizer import load_tokenizer
+from cpt.models.weights import tensors_of
 from merging.adapter_kinds import kind_problems, scale_of, token_indices
 from merging.candidates import Candidate, read_candidate
 from merging.changed import Declared, LowRank, TokenRows

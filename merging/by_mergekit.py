@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import CannotMerge, DataError, StageFailed
-from cpt.model_folder.vocabulary import check_shapes
-from cpt.model_folder.weights import stored_tensors, torch_dtype
+from cpt.models.vocabulary import check_shapes
+from cpt.models.weights import stored_tensors, torch_dtype
 from merging.candidates import Candidate, check_same_architecture, read_candidate
 from merging.output import written_whole
 from merging.writer import write_checksums

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import CannotMerge
-from cpt.model_folder.architecture import read_config, settings
-from cpt.model_folder.completeness import check_model
-from cpt.model_folder.new_tokens import read_new_tokens
-from cpt.model_folder.tokenizer import load_tokenizer, special_tokens
-from cpt.model_folder.vocabulary import VocabularyTensors, vocabulary_tensors
-from cpt.model_folder.weights import stored_tensors
+from cpt.models.architecture import read_config, settings
+from cpt.models.completeness import check_model
+from cpt.models.new_tokens import read_new_tokens
+from cpt.models.tokenizer import load_tokenizer, special_tokens
+from cpt.models.vocabulary import VocabularyTensors, vocabulary_tensors
+from cpt.models.weights import stored_tensors
 from merging.sources import Source, file_source
 
 _SHOWN = 8

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from cpt.errors import CannotMerge
-from cpt.model_folder.architecture import StoredNames
-from cpt.model_folder.new_tokens import write_new_tokens
-from cpt.model_folder.vocabulary import check_shapes
+from cpt.models.architecture import StoredNames
+from cpt.models.new_tokens import write_new_tokens
+from cpt.models.vocabulary import check_shapes
 from merging.card import model_card
 from merging.output import written_whole
 from merging.plan import Plan

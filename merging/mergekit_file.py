@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import CannotMerge
-from cpt.model_folder import tokenizer as files
-from cpt.model_folder.architecture import settings
+from cpt.models import tokenizer as files
+from cpt.models.architecture import settings
 from merging.methods import Method, Parameter, find_method
 from merging.request import BASE, UNION, Parent, Request
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cpt import durable
+from cpt import atomic
 from cpt.errors import CannotMerge, DiskFull, StageFailed
 
 _MARGIN = 2**26
@@ -45,11 +45,11 @@ def written_whole(output: Path, needed: int) -> Iterator[Path]:
     try:
         aside = _place_aside(output, needed)
         yield aside
-        durable.flush(aside)
+        atomic.flush(aside)
         if output.is_dir():
             output.rmdir()
         aside.rename(output)
-        durable.flush_one(output.parent)
+        atomic.flush_one(output.parent)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise DiskFull(output.parent, needed, shutil.disk_usage(output.parent).free) from error

@@ -6,10 +6,10 @@ import copy
 import shutil
 from pathlib import Path
 
-from cpt.model_folder import tokenizer as files
-from cpt.model_folder.architecture import generates, read_config
-from cpt.model_folder.token_ids import GENERATION, SUPPRESSED, IdMap, never_sampling, read_generation
-from cpt.model_folder.vocabulary import write_json
+from cpt.models import tokenizer as files
+from cpt.models.architecture import generates, read_config
+from cpt.models.token_ids import GENERATION, SUPPRESSED, IdMap, never_sampling, read_generation
+from cpt.models.vocabulary import write_json
 from merging.candidates import Candidate
 from merging.plan import Plan
 

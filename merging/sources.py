@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cpt.errors import ModelError
-from cpt.model_folder.weights import StoredTensor
+from cpt.models.weights import StoredTensor
 
 _STORED = {
     "F64": torch.float64,

@@ -16,8 +16,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from cpt.errors import CannotMerge
-from cpt.model_folder.tokenizer import chat_template, read_data
-from cpt.model_folder.tokenizer import out_of_reach as unreachable
+from cpt.models.tokenizer import chat_template, read_data
+from cpt.models.tokenizer import out_of_reach as unreachable
 from merging.candidates import Candidate, Vocabulary
 
 _SAME = ("normalizer", "pre_tokenizer", "decoder")

@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from cpt.model_folder.files import INDEX, SINGLE
+from cpt.models.folder_files import INDEX, SINGLE
 from merging.kernels import TensorPlan
 
 CHECKSUMS = "SHA256SUMS"

@@ -18,18 +18,17 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
-from cpt.monitor import bits_per_byte
+from cpt.models import attention, bits_per_byte
+from cpt.models.prefix_trees import TreeBatch
 from cpt.monitor.probes import early_end, weights
-from cpt.packed import attention
-from cpt.packed.prefix_trees import TreeBatch
 from cpt.training import checks, loop
 from cpt.training.checkpoint import folder
 from cpt.training.checkpoint.parts import RandomNumbers
 from cpt.training.checkpoint.store import Store
 from cpt.training.processes import Processes
 from cpt.training.step import Gradient, Stepper
-from cpt.training.trains.adapter import Adapter
-from cpt.training.trains.ranks import RankAllocation
+from cpt.training.trainable.adapter import Adapter
+from cpt.training.trainable.ranks import RankAllocation
 
 CUDA = torch.device("cuda", 0)
 _GUARDS = "_ZN3c104impl26device_guard_impl_registryE"

@@ -15,10 +15,10 @@ from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
-from cpt.model_folder.architecture import settings
-from cpt.model_folder.chat import ChatTemplate, TemplateRefused
-from cpt.model_folder.files import CONFIG
-from cpt.model_folder.tokenizer import FILE, load_as_transformers, load_tokenizer
+from cpt.models.architecture import settings
+from cpt.models.chat_template import ChatTemplate, TemplateRefused
+from cpt.models.folder_files import CONFIG
+from cpt.models.tokenizer import FILE, load_as_transformers, load_tokenizer
 
 Explains = Callable[[Sequence[str], Sequence[str]], bool]
 """Whether a change makes the second tokens of what were the first."""

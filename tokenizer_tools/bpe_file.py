@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import FILE, load_tokenizer, read_data
+from cpt.models.tokenizer import FILE, load_tokenizer, read_data
 from tokenizer_tools.spelling import WORD_START
 from tokenizer_tools.word_pattern import Junction, joined_kinds, word_pattern
 

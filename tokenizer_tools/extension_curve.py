@@ -18,9 +18,9 @@ from math import prod
 from pathlib import Path
 
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.model_folder.vocabulary import vocabulary_tensors
-from cpt.model_folder.weights import stored_tensors
+from cpt.models.tokenizer import load_tokenizer
+from cpt.models.vocabulary import vocabulary_tensors
+from cpt.models.weights import stored_tensors
 from tokenizer_tools import bpe_file
 from tokenizer_tools.bpe_file import BpeFile
 from tokenizer_tools.extension.continued_bpe import Merge, MergeTable, Word, count_words, learn_up_to

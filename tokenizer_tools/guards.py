@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpt.errors import StageFailed
-from cpt.model_folder.tokenizer import FILE, load_tokenizer
+from cpt.models.tokenizer import FILE, load_tokenizer
 from tokenizer_tools import bpe_file
 from tokenizer_tools.before_after import (
     BeforeAfter,

@@ -26,8 +26,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from cpt.errors import StageFailed
-from cpt.model_folder.tokenizer import FILE, copy_settings
-from cpt.packed.model import has_fast_bfloat16
+from cpt.models.packed_model import has_fast_bfloat16
+from cpt.models.tokenizer import FILE, copy_settings
 from tokenizer_tools.transfer import Texts
 from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary
 

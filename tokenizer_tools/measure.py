@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 from tokenizers import Tokenizer
 
-from cpt.model_folder.encoding import blocks, token_ids
+from cpt.models.encoding import blocks, token_ids
 
 _BATCH = 1024
 _UNSPACED = re.compile(

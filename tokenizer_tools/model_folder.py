@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from cpt.errors import DataError, StageFailed
-from cpt.model_folder import vocabulary, weights
-from cpt.model_folder.completeness import check_model
-from cpt.model_folder.new_tokens import read_new_tokens, write_new_tokens
-from cpt.model_folder.vocabulary import VocabularyTensors
+from cpt.models import vocabulary, weights
+from cpt.models.completeness import check_model
+from cpt.models.new_tokens import read_new_tokens, write_new_tokens
+from cpt.models.vocabulary import VocabularyTensors
 from tokenizer_tools.embeddings import Method, Role, Rule
 from tokenizer_tools.token_ids import require_same_positions, write_token_ids
 from tokenizer_tools.transfer import Transfer

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from cpt.errors import StageFailed
-from cpt.model_folder import architecture, vocabulary, weights
-from cpt.model_folder.files import ROLES
-from cpt.model_folder.token_ids import GENERATION, SUPPRESSED, read_generation, role_of
-from cpt.model_folder.vocabulary import VocabularyTensors
+from cpt.models import architecture, vocabulary, weights
+from cpt.models.folder_files import ROLES
+from cpt.models.token_ids import GENERATION, SUPPRESSED, read_generation, role_of
+from cpt.models.vocabulary import VocabularyTensors
 from tokenizer_tools.transfer import Transfer
 
 _ID = "_token_id"

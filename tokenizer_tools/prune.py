@@ -22,8 +22,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from cpt.errors import StageFailed
-from cpt.model_folder.encoding import token_ids
-from cpt.model_folder.tokenizer import FILE
+from cpt.models.encoding import token_ids
+from cpt.models.tokenizer import FILE
 from tokenizer_tools.renumber import framing_ids, product, without
 from tokenizer_tools.report import ordinary_ids
 from tokenizer_tools.vocabulary import read_vocabulary

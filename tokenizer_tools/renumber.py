@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from cpt.model_folder.tokenizer import ADDED, CONFIG, copy_settings, read_settings, write_data, write_settings
+from cpt.models.tokenizer import ADDED, CONFIG, copy_settings, read_settings, write_data, write_settings
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
-from cpt.model_folder.files import check_settings_files
-from cpt.model_folder.tokenizer import CONFIG, FILE, TEMPLATE, copy_settings, read_settings, write_settings
+from cpt.models.folder_files import check_settings_files
+from cpt.models.tokenizer import CONFIG, FILE, TEMPLATE, copy_settings, read_settings, write_settings
 from tokenizer_tools.before_after import chat, load_for_transformers
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import out_of_reach
+from cpt.models.tokenizer import out_of_reach
 from tokenizer_tools.measure import count
 from tokenizer_tools.vocabulary import Kind, Vocabulary, read_vocabulary
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import StageFailed
-from cpt.model_folder import architecture, vocabulary
-from cpt.model_folder.token_ids import GENERATION, IdMap, never_sampling, read_generation
+from cpt.models import architecture, vocabulary
+from cpt.models.token_ids import GENERATION, IdMap, never_sampling, read_generation
 from tokenizer_tools.transfer import Transfer
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer, pre_tokenizers, trainers
 
 from cpt.errors import StageFailed
-from cpt.model_folder.tokenizer import FILE
+from cpt.models.tokenizer import FILE
 from tokenizer_tools.bpe_file import cut_words
 from tokenizer_tools.renumber import framing_ids, with_model
 from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary

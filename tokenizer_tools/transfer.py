@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models
 
-from cpt.model_folder.files import ROLES
+from cpt.models.folder_files import ROLES
 from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary
 
 Texts = Callable[[], Iterator[str]]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import FILE, load_tokenizer, read_data
+from cpt.models.tokenizer import FILE, load_tokenizer, read_data
 from tokenizer_tools.bpe_file import splits_words
 
 UNKNOWN_PENALTY = 10.0

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import FILE, load_tokenizer, special_tokens
+from cpt.models.tokenizer import FILE, load_tokenizer, special_tokens
 from tokenizer_tools.spelling import ByteLevelSpelling, Spelling, spelling
 
 Kind = Literal["byte-level BPE", "SentencePiece BPE", "Unigram", "WordPiece"]

@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import FILE, load_tokenizer, read_data
+from cpt.models.tokenizer import FILE, load_tokenizer, read_data
 from tokenizer_tools.bpe_file import pieces, splits_words
 
 

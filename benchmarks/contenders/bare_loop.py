@@ -9,12 +9,12 @@ import job as jobs
 from cpt_loop import settings
 
 from cpt.corpus import PackedSequence
-from cpt.packed.model import PackedLanguageModel, load_model
+from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.training.processes import Processes
 from cpt.training.sharding import master_weights
 from cpt.training.step import Stepper
-from cpt.training.trains import Setup
-from cpt.training.trains.trained import Trained
+from cpt.training.trainable import Setup
+from cpt.training.trainable.trained import Trained
 from cpt.training.world import world
 
 

@@ -13,7 +13,7 @@ import shapes
 import torch
 
 from cpt.corpus import PackedSequence
-from cpt.packed.model import load_model
+from cpt.models.packed_model import load_model
 from cpt.stages.base import Silent
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train

@@ -19,10 +19,10 @@ import numpy as np
 from cpt_loop import Steps, Timed, settings
 
 from cpt.corpus import PackedSequence
-from cpt.monitor.bits_per_byte import TokenisedText
+from cpt.models.bits_per_byte import TokenisedText
+from cpt.models.packed_model import load_model
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.schedule import AtSteps
-from cpt.packed.model import load_model
 from cpt.training import loop
 from cpt.training.checkpoint import keeper
 from cpt.training.checkpoint.policy import Checkpoints

@@ -27,7 +27,7 @@ def random_model(shape: str) -> Any:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from cpt.packed import attention
+    from cpt.models import attention
 
     attention.register()
     sizes = SHAPES[shape]

@@ -13,8 +13,8 @@ from rich.text import Text
 from cpt.cli.form import duration
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import UsageError
-from cpt.recipe.reported import find_runs, reported
 from cpt.recipe.settings import differing, settings_of
+from cpt.report.comparison.gather import find_runs, reported
 
 if TYPE_CHECKING:
     from cpt.recipe.journal import Run
@@ -61,7 +61,7 @@ def write_page(comparison: Comparison, target: Path) -> None:
     Raises:
         UsageError: there is no such folder.
     """
-    from cpt.durable import write_text
+    from cpt.atomic import write_text
     from cpt.report.comparison.page import render
 
     if not target.parent.is_dir():

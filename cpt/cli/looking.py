@@ -23,10 +23,10 @@ from cpt.json_file import read_plain
 from cpt.recipe.flat import flat
 from cpt.recipe.journal import Run, find_run
 from cpt.recipe.journal import runs as all_runs
-from cpt.recipe.reported import finished
 from cpt.recipe.run_file import FILE
 from cpt.recipe.store import Record
 from cpt.recipe.suggest import did_you_mean
+from cpt.report.comparison.gather import finished
 
 
 def ls(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:

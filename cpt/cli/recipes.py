@@ -159,8 +159,8 @@ def _print_plan(made: Plan, store: Store, peaks: Mapping[str, int]) -> None:
 
 def _print_curve(entry: Entry, recipe: Recipe) -> None:
     """The learning rate of a stage that trains, as far as it is known before its corpus is."""
-    from cpt.stages.pretrain_config import PretrainConfig
-    from cpt.stages.pretrain_data import expected_tokens
+    from cpt.stages.pretrain.config import PretrainConfig
+    from cpt.stages.pretrain.data import expected_tokens
 
     config = entry.step.config
     if not isinstance(config, PretrainConfig):

@@ -15,10 +15,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
+from cpt.atomic import write_text
 from cpt.corpus.documents import Document
-from cpt.durable import write_text
 from cpt.errors import StageFailed
-from cpt.model_folder.tokenizer import load_as_transformers
+from cpt.models.tokenizer import load_as_transformers
 
 _SPARE = 1.15
 """Samples that end early make this many more of them necessary; a second, small batch would cost as much."""
@@ -114,9 +114,9 @@ class _Sampler:
     def __init__(self, model_folder: Path, start_token: str | None, end_token: str | None) -> None:
         from transformers import GenerationConfig
 
-        from cpt.packed import decoding
-        from cpt.packed.model import best_device, load_model, resolve_precision
-        from cpt.packed.sampling import end_tokens
+        from cpt.models import decoding
+        from cpt.models.packed_model import best_device, load_model, resolve_precision
+        from cpt.models.sampling import end_tokens
 
         self._tokenizer: Any = load_as_transformers(model_folder)
         vocabulary: dict[str, int] = self._tokenizer.get_vocab()
@@ -138,7 +138,7 @@ class _Sampler:
         import torch
         from transformers import GenerationConfig, LogitsProcessorList
 
-        from cpt.packed.sampling import draw
+        from cpt.models.sampling import draw
 
         prompts = torch.full((batch, 1), self._start, device=self._model.device)
         special = self._ends | set(self._tokenizer.all_special_ids)

@@ -10,7 +10,7 @@ from typing import Literal
 from cpt.corpus.documents import Document, Item, Removed
 from cpt.corpus.index import SourceCounts
 from cpt.errors import DataError
-from cpt.model_folder.encoding import blocks
+from cpt.models.encoding import blocks
 
 Split = Literal["train", "heldout"]
 

@@ -11,7 +11,7 @@ from cpt.corpus.index import CorpusIndex, SplitCounts, read_index, write_index
 from cpt.corpus.shards import ShardWriter, TokenisedSource
 from cpt.corpus.store import documents_path, parts_of, read_documents
 from cpt.corpus.tokens import DocumentTokenizer, follow_special_token, tokenizer_sha256
-from cpt.model_folder.tokenizer import FILE as TOKENIZER
+from cpt.models.tokenizer import FILE as TOKENIZER
 
 FORMER = "former"
 """Folder in a corpus with the tokenizer.json that it had before its vocabulary changed."""

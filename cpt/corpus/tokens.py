@@ -13,8 +13,8 @@ import numpy as np
 from cpt.corpus.documents import Document
 from cpt.corpus.packing import split_document
 from cpt.errors import DataError, Problem, RecipeError
-from cpt.model_folder.encoding import token_ids
-from cpt.model_folder.tokenizer import FILE, load_tokenizer, special_tokens
+from cpt.models.encoding import token_ids
+from cpt.models.tokenizer import FILE, load_tokenizer, special_tokens
 
 AUTO = "auto"
 """Stands for the tokenizer's own bos or eos token."""

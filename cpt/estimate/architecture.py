@@ -39,8 +39,8 @@ def read_architecture(file: Path, text: str) -> Any:
     from transformers import AutoConfig
     from transformers.utils import logging
 
-    from cpt.model_folder.architecture import settings, without_weights
-    from cpt.model_folder.files import CONFIG
+    from cpt.models.architecture import settings, without_weights
+    from cpt.models.folder_files import CONFIG
 
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()

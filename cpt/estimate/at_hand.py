@@ -16,7 +16,7 @@ from cpt.estimate.recipe import plan_job
 from cpt.json_file import read_json
 from cpt.recipe.plan import Entry, Plan
 from cpt.references import cache_folder
-from cpt.stages.pretrain_config import PretrainConfig
+from cpt.stages.pretrain.config import PretrainConfig
 from cpt.training.place import Place
 
 if TYPE_CHECKING:

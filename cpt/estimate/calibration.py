@@ -17,15 +17,15 @@ from cpt.estimate.fit import fits
 from cpt.estimate.job import Job
 from cpt.estimate.process import available_bytes
 from cpt.estimate.rehearsal import Weights, build, choose, hold, rehearse
-from cpt.packed.batch import pack
-from cpt.packed.model import PackedLanguageModel
+from cpt.models.batch import pack
+from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
 from cpt.training.loop import prepare
 from cpt.training.objectives import CrossEntropy
 from cpt.training.place import Hardware
-from cpt.training.trains import All
-from cpt.training.trains.trained import Trained
+from cpt.training.trainable import All
+from cpt.training.trainable.trained import Trained
 
 SECONDS = 12.0
 """Time that the micro batches of a measurement may take."""

@@ -9,13 +9,13 @@ from typing import Any
 
 from cpt import references
 from cpt.estimate.architecture import architecture, read_architecture
-from cpt.model_folder.new_tokens import read_new_tokens
+from cpt.models.new_tokens import read_new_tokens
 from cpt.recipe.schema import Recipe
 from cpt.references.syntax import LocalPath
 from cpt.stages.base import BASE, Artifact
-from cpt.stages.pretrain_config import PretrainConfig
-from cpt.stages.vocabulary_config import VocabularyConfig
-from cpt.training.trains import Expansion
+from cpt.stages.pretrain.config import PretrainConfig
+from cpt.stages.vocabulary.config import VocabularyConfig
+from cpt.training.trainable import Expansion
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _expanded(config: Any, every: int) -> Any:
     import torch
 
     from cpt.estimate.rehearsal import build
-    from cpt.training.trains.growth import expand
+    from cpt.training.trainable.growth import expand
 
     with torch.device("meta"):
         model = build(config)

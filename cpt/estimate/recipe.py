@@ -14,12 +14,12 @@ from cpt.monitor.budget import FORWARD
 from cpt.monitor.schedule import Moment
 from cpt.recipe.schema import Recipe, Step
 from cpt.stages.base import Artifact, Makers
-from cpt.stages.corpus_config import CorpusConfig
-from cpt.stages.pretrain import settings_of
-from cpt.stages.pretrain_config import PretrainConfig
-from cpt.stages.pretrain_data import expected_tokens, planned
-from cpt.stages.pretrain_plan import planned_work
-from cpt.stages.probing_sizes import LEAST
+from cpt.stages.corpus.config import CorpusConfig
+from cpt.stages.pretrain.config import PretrainConfig
+from cpt.stages.pretrain.data import expected_tokens, planned
+from cpt.stages.pretrain.plan import planned_work
+from cpt.stages.pretrain.probe_sizes import LEAST
+from cpt.stages.pretrain.stage import settings_of
 from cpt.training.place import Place
 
 _BATCHES = 256
@@ -154,7 +154,7 @@ def _corpus_of(recipe: Recipe, step: Step) -> CorpusConfig:
 
 def _probe(config: PretrainConfig) -> Lengths:
     """Windows that a probe reads at once."""
-    from cpt.monitor.bits_per_byte import BATCH_TOKENS
+    from cpt.models.bits_per_byte import BATCH_TOKENS
 
     tokens = config.monitor.tokens or LEAST
     window, most = min(config.monitor.window, tokens), min(BATCH_TOKENS, tokens)

@@ -30,10 +30,10 @@ from cpt.estimate.process import resident_bytes
 from cpt.estimate.recorder import Recorder
 from cpt.estimate.regularised import Regularised
 from cpt.estimate.timeline import Timeline
-from cpt.packed import attention
-from cpt.packed.attention import grouped, products, varlen
-from cpt.packed.batch import PackedBatch, pack
-from cpt.packed.model import PackedLanguageModel
+from cpt.models import attention
+from cpt.models.attention import bucketed_sdpa, cpu_blockwise, varlen
+from cpt.models.batch import PackedBatch, pack
+from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.groups import Group
 from cpt.training.master import Weights as Held
 from cpt.training.master import hold_weights
@@ -44,9 +44,9 @@ from cpt.training.place import PROCESSOR, Hardware
 from cpt.training.processes import buckets
 from cpt.training.recompute import recompute_layers
 from cpt.training.settings import Settings
-from cpt.training.trains import Setup
-from cpt.training.trains.choice import Choice
-from cpt.training.trains.trained import Trained
+from cpt.training.trainable import Setup
+from cpt.training.trainable.choice import Choice
+from cpt.training.trainable.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -391,8 +391,8 @@ def _attention_of(hardware: Hardware) -> Iterator[None]:
 
     def way(query: torch.Tensor) -> Callable[..., torch.Tensor]:
         if not hardware.is_gpu:
-            return products.attend
-        return varlen.attend if varlen.takes(query, hardware.capability) else grouped.attend
+            return cpu_blockwise.attend
+        return varlen.attend if varlen.takes(query, hardware.capability) else bucketed_sdpa.attend
 
     before = attention._way
     attention._way = way

@@ -15,14 +15,14 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from cpt.errors import DataError
-from cpt.monitor.bits_per_byte import (
+from cpt.models.bits_per_byte import (
     TokenisedText,
     Windows,
     spanned_bytes,
     whole_character,
     whole_spans,
 )
-from cpt.monitor.shared_windows import Reader, joined, shared_documents
+from cpt.models.shared_windows import Reader, joined, shared_documents
 
 
 @dataclass(frozen=True)

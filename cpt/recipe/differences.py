@@ -13,10 +13,10 @@ from cpt.recipe.changes import as_text
 from cpt.recipe.fingerprint import identify
 from cpt.recipe.journal import Run
 from cpt.recipe.load import Registry, load
-from cpt.recipe.reported import finished
 from cpt.recipe.schema import Recipe
 from cpt.recipe.settings import Settings, differing, in_order, settings_of
 from cpt.recipe.store import Record
+from cpt.report.comparison.gather import finished
 from cpt.report.comparison.schema import Setting
 from cpt.stages.base import BASE
 

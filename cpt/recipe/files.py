@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cpt.durable import write_text
+from cpt.atomic import write_text
 from cpt.errors import DamagedFile
 from cpt.escaping import escape_controls
 from cpt.json_file import read_json

@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from cpt.atomic import flush, flush_one
 from cpt.checksums import FILE as CHECKSUMS
 from cpt.checksums import Stamp, verify, write_checksums
-from cpt.durable import flush, flush_one
 from cpt.errors import GateFailed, StageFailed, UsageError
 from cpt.recipe.failures import RUNS, explain_os_error
 from cpt.recipe.files import read_or_none, write_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cpt.errors import ReferenceUnavailable
-from cpt.model_folder.files import weight_names
+from cpt.models.folder_files import weight_names
 
 
 def missing_from_model(folder: Path) -> list[str]:
@@ -23,7 +23,7 @@ def require_model(folder: Path, text: str) -> Path:
     """
     missing = missing_from_model(folder)
     if not missing:
-        from cpt.model_folder.completeness import check_model
+        from cpt.models.completeness import check_model
 
         check_model(folder)
         return folder

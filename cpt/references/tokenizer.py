@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from cpt.model_folder.files import check_settings_files
+from cpt.models.folder_files import check_settings_files
 from cpt.references import gguf, hub
 from cpt.references.cache import building, cache_folder, file_sha256, publish
 from cpt.references.progress import Messages, NoMessages

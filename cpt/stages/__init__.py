@@ -1,4 +1,4 @@
-"""The stages that a recipe can name, one module each."""
+"""The stages that a recipe can name, one package or module each."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from cpt.stages.base import Stage
 KINDS = ("corpus", "vocabulary", "pretrain", "merge", "evaluate", "report")
 """Every kind of stage, in the order in which a recipe usually names them."""
 
+_SINGLE_MODULES = frozenset({"report"})
+"""Kinds that are one module; every other kind is a package with a module `stage`."""
+
 
 @cache
 def stages() -> dict[str, Stage[Any]]:
-    """Every stage by its kind. Imports the stages' modules, which import nothing heavy until they run."""
-    return {kind: import_module(f"cpt.stages.{kind}").STAGE for kind in KINDS}
+    """Return every stage by its kind. Imports the stages' modules, which import nothing heavy until they run."""
+    modules = {kind: kind if kind in _SINGLE_MODULES else f"{kind}.stage" for kind in KINDS}
+    return {kind: import_module(f"cpt.stages.{name}").STAGE for kind, name in modules.items()}

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from cpt.errors import StageFailed
-from cpt.packed.batch import pack
-from cpt.packed.model import PackedLanguageModel
+from cpt.models.batch import pack
+from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.sharding import whole
 
 if TYPE_CHECKING:
-    from cpt.training.trains.trained import Trained
+    from cpt.training.trainable.trained import Trained
 
 _TOLERANCE = 1e-3
 _MOVES = 2.0**-20

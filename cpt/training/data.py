@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from cpt.packed.batch import PackedBatch, pack
+from cpt.models.batch import PackedBatch, pack
 from cpt.training.prefetch import one_ahead
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cpt.durable import write_text
+from cpt.atomic import write_text
 
 
 class StepLog:

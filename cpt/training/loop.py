@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cpt.errors import StageFailed
+from cpt.models.packed_model import PackedLanguageModel
 from cpt.monitor.probes.base import Probe, Subject
-from cpt.packed.model import PackedLanguageModel
 from cpt.training.checkpoint.keeper import Keeper
 from cpt.training.checkpoint.parts import Moments, Part, Weights
 from cpt.training.checkpoint.policy import anneal_begins
@@ -32,9 +32,9 @@ from cpt.training.state import Result, State
 from cpt.training.step import Gradient, Stepper
 from cpt.training.stopping import HeldSignals
 from cpt.training.trackers import open_trackers
-from cpt.training.trains import Setup
-from cpt.training.trains.table import table
-from cpt.training.trains.trained import Trained
+from cpt.training.trainable import Setup
+from cpt.training.trainable.table import table
+from cpt.training.trainable.trained import Trained
 from cpt.training.watch import Watch
 from cpt.training.world import world
 
@@ -67,7 +67,7 @@ def train(
     a checkpoint is saved, and then they do what they did before.
 
     Args:
-        model: causal language model whose attention is `cpt.packed.attention`, float32 weights before and
+        model: causal language model whose attention is `cpt.models.attention`, float32 weights before and
             after.
         probes: what is measured on the way.
         work: folder for checkpoints, `steps.jsonl`, `probes.jsonl` and `faults.jsonl`; it survives a kill.

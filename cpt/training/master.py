@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import nn
 
-from cpt.packed.accumulate import accumulate
+from cpt.models.accumulate import accumulate
 from cpt.training.rounding import StochasticRounding
 
 if TYPE_CHECKING:

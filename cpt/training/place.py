@@ -33,7 +33,7 @@ def this_hardware() -> Hardware:
     """The first GPU of this machine, or else its processor."""
     import torch
 
-    from cpt.packed.model import has_fast_bfloat16
+    from cpt.models.packed_model import has_fast_bfloat16
 
     if torch.cuda.is_available():
         capability = torch.cuda.get_device_capability()

@@ -20,7 +20,7 @@ from cpt.training.optimizers import Optimizer
 from cpt.training.pull import Pull
 from cpt.training.schedules import Schedule
 from cpt.training.trackers import Tracking
-from cpt.training.trains import All, Trains
+from cpt.training.trainable import All, Trains
 
 _EVERYTHING, _CROSS_ENTROPY = All(), CrossEntropy()
 

@@ -21,14 +21,14 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_f
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from cpt.errors import StageFailed
-from cpt.packed.model import PackedLanguageModel
+from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.launch import whole_weights_needed
 from cpt.training.master import Weights, hold_weights
 from cpt.training.processes import Processes
 from cpt.training.settings import Settings
 
 if TYPE_CHECKING:
-    from cpt.training.trains.choice import Choice
+    from cpt.training.trainable.choice import Choice
 
 
 class ShardedWeights:

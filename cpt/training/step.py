@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from cpt.packed.model import PackedLanguageModel
+from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.data import PackedSequence, micro_batches, target_count
 from cpt.training.objectives.losses import Loss
 from cpt.training.processes import Processes
 from cpt.training.settings import Settings
 from cpt.training.sharding import whole
-from cpt.training.trains.trained import Trained
+from cpt.training.trainable.trained import Trained
 
 
 @dataclass(frozen=True)

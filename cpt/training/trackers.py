@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from cpt.durable import write_text
+from cpt.atomic import write_text
 from cpt.errors import DamagedFile, StageFailed
 from cpt.json_file import read_json
 

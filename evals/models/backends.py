@@ -24,7 +24,7 @@ def numbers(precision: Precision) -> str:
     """Name of the data type of the weights; the hardware is asked only for "auto"."""
     if precision != "auto":
         return {"bf16": "bfloat16", "fp32": "float32"}[precision]
-    from cpt.packed.model import resolve_precision
+    from cpt.models.packed_model import resolve_precision
 
     return str(resolve_precision(precision)).removeprefix("torch.")
 
@@ -80,7 +80,7 @@ def _packed(
 ) -> LM:
     import torch
 
-    from cpt.packed.model import PackedLanguageModel, best_device, load_model
+    from cpt.models.packed_model import PackedLanguageModel, best_device, load_model
     from evals.models.language_model import PackedLM
 
     model = load_model(folder, getattr(torch, dtype))
@@ -98,7 +98,7 @@ def _packed(
 def _padded(folder: Path, dtype: str, packing: StageFailed) -> LM:
     from lm_eval.models.huggingface import HFLM
 
-    from cpt.packed.model import best_device, require_finite, sample_answers
+    from cpt.models.packed_model import best_device, require_finite, sample_answers
 
     try:
         padded: LM = _counting(HFLM)(

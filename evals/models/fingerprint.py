@@ -6,8 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from cpt.model_folder.files import weight_names
-from cpt.model_folder.tokenizer import FILE, read_settings
+from cpt.models.folder_files import weight_names
+from cpt.models.tokenizer import FILE, read_settings
 from cpt.references.cache import file_sha256
 
 _IRRELEVANT = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "use_cache")

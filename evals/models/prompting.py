@@ -16,8 +16,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from cpt.errors import UsageError
-from cpt.model_folder.chat import ChatTemplate, TemplateRefused
-from cpt.model_folder.tokenizer import FILE, SETTINGS, load_as_transformers, load_tokenizer
+from cpt.models.chat_template import ChatTemplate, TemplateRefused
+from cpt.models.tokenizer import FILE, SETTINGS, load_as_transformers, load_tokenizer
 from cpt.references.cache import file_sha256
 
 OWN = "auto"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cpt.stages.corpus_config import CorpusConfig
-from cpt.stages.pretrain_config import PretrainConfig
+from cpt.stages.corpus.config import CorpusConfig
+from cpt.stages.pretrain.config import PretrainConfig
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

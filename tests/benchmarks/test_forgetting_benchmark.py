@@ -9,7 +9,7 @@ import pytest
 from tiny import varied_texts, write_jsonl
 
 from cpt.corpus.stream import replay_rows
-from cpt.stages.corpus_config import CorpusConfig
+from cpt.stages.corpus.config import CorpusConfig
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -258,7 +258,7 @@ def test_a_source_that_is_other_text_while_it_is_read_is_not_cached(
         require_read(reference, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Store, "begin", swapped)
-    monkeypatch.setattr("cpt.stages.corpus_sources.require_read", put_back)
+    monkeypatch.setattr("cpt.stages.corpus.sources.require_read", put_back)
     code, err = run(capsys)
     assert (code, f"{name} changed while it was read" in err) == (1, True), err
     assert "Traceback" not in err

@@ -27,9 +27,7 @@ def stop_by_a_mistake() -> None:
     raise ValueError
 
 
-@pytest.mark.parametrize(
-    ("stop", "error"), [(stop_by_sigterm, Terminated), (stop_by_a_mistake, ValueError)]
-)
+@pytest.mark.parametrize(("stop", "error"), [(stop_by_sigterm, Terminated), (stop_by_a_mistake, ValueError)])
 def test_nothing_is_left_when_not(
     tmp_path: Path, stop: Callable[[], None], error: type[BaseException]
 ) -> None:

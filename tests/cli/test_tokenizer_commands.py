@@ -10,8 +10,8 @@ from tiny import clinical_texts, varied_texts, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.cli.tokenizer.inputs import texts_of
-from cpt.comparison import methods
 from cpt.errors import DataError
+from cpt.initialiser_trial import methods
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from cpt.corpus.documents import Document
 from cpt.corpus.index import CorpusIndex
 from cpt.corpus.split import always, by_hash
 from cpt.corpus.store import documents_path
+from cpt.corpus.texts import former_tokenizer
 from cpt.corpus.tokenise import tokenise
 from cpt.corpus.tokens import DocumentTokenizer, tokenizer_sha256
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.packed.batch import IGNORED, pack
-from cpt.stages.documents import former_tokenizer
+from cpt.models.batch import IGNORED, pack
+from cpt.models.tokenizer import load_tokenizer
 
 START, END = 0, 1
 LENGTH = 16

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from cpt.corpus.documents import Document
 from cpt.corpus.tokens import DocumentTokenizer, special_token
 from cpt.errors import DataError, RecipeError
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.models.tokenizer import load_tokenizer
 
 
 def pieces_of(tokenizer: DocumentTokenizer, *texts: str) -> list[list[np.ndarray]]:

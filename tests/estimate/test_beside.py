@@ -13,11 +13,11 @@ from cpt.estimate.cost import flops_per_token, forward_flops_per_token
 from cpt.estimate.device import GPUS
 from cpt.estimate.rehearsal import rehearse
 from cpt.estimate.timeline import by_part
-from cpt.packed.model import load_model
+from cpt.models.packed_model import load_model
 from cpt.training.averages import Ema, Lawa
 from cpt.training.objectives import SelfConstraint, SelfDistillation
 from cpt.training.pull import Pull
-from cpt.training.trains import Lora
+from cpt.training.trainable import Lora
 
 H100 = GPUS["h100"].hardware
 ROWS = ((20, 12), (16, 8))

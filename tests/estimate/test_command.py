@@ -68,7 +68,7 @@ def test_gpus_may_divide_the_model(recipe_file: Path, capsys: Any) -> None:
 def test_a_gpu_is_judged_by_its_own_abilities(
     recipe_file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cpt.packed.model.has_fast_bfloat16", lambda: False)
+    monkeypatch.setattr("cpt.models.packed_model.has_fast_bfloat16", lambda: False)
     monkeypatch.setattr("cpt.training.optimizers.adamw_8bit.find_spec", lambda name: None)
     small = ("pretrain.optimizer.kind=adamw-8bit", "pretrain.precision=fp8")
     (eight_bit,) = as_json(capsys, "estimate", "recipe.yaml", "--gpu", "h100", *small)["stages"]

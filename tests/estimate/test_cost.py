@@ -20,7 +20,7 @@ from cpt.estimate.job import mean_context
 from cpt.estimate.rehearsal import Weights, rehearse
 from cpt.training.optimizers import Muon
 from cpt.training.place import PROCESSOR
-from cpt.training.trains import All, Expansion, Layers, Lora
+from cpt.training.trainable import All, Expansion, Layers, Lora
 
 HALF = torch.bfloat16
 ALL = Weights(total=1000, multiplied=900, trained=1000, layers=2)

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 from cpt.estimate.device import GPUS
 from cpt.estimate.rehearsal import choose, hold, rehearse
 from cpt.estimate.timeline import by_part
+from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
-from cpt.packed.model import load_model
 from cpt.training.averages import Ema, Lawa
 from cpt.training.checkpoint.parts import Moments, Part, Weights
 from cpt.training.checkpoint.policy import Checkpoints

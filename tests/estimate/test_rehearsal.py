@@ -19,8 +19,8 @@ from cpt.estimate.device import GPUS
 from cpt.estimate.recorder import Recorder
 from cpt.estimate.rehearsal import choose, hold, rehearse, step
 from cpt.estimate.timeline import Part, Timeline, by_part
-from cpt.packed.batch import pack
-from cpt.packed.model import PackedLanguageModel, load_model
+from cpt.models.batch import pack
+from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.stages.base import Silent
 from cpt.training.checkpoint.keeper import Keeper
 from cpt.training.checkpoint.parts import Moments, Weights
@@ -34,7 +34,7 @@ from cpt.training.processes import Processes
 from cpt.training.recompute import recompute_layers
 from cpt.training.schedules import Wsd
 from cpt.training.state import State
-from cpt.training.trains import All, Expansion, Layers, Lora
+from cpt.training.trainable import All, Expansion, Layers, Lora
 from cpt.training.world import world
 
 WORDS, WIDTH = 300, 32

@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM
 
 from cpt.corpus.documents import Document
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.monitor.shared_windows import Reader
-from cpt.packed.model import PackedLanguageModel, load_model
+from cpt.models.packed_model import PackedLanguageModel, load_model
+from cpt.models.shared_windows import Reader
+from cpt.models.tokenizer import load_tokenizer
 from evals import text_scores
 from evals.text_scores import TextScores, score_source, tokenise_source
 

@@ -9,7 +9,7 @@ import torch
 from merge_models import WORDS, merge, parent, write_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cpt.model_folder.new_tokens import FILE, read_new_tokens, write_new_tokens
+from cpt.models.new_tokens import FILE, read_new_tokens, write_new_tokens
 
 ROWS = 16
 

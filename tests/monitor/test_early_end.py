@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.models.packed_model import PackedLanguageModel, load_model
+from cpt.models.tokenizer import load_tokenizer
 from cpt.monitor.probes.base import Subject
 from cpt.monitor.probes.early_end import EarlyEndProbe, beginnings, sentence_ends
 from cpt.monitor.schedule import AtSteps
-from cpt.packed.model import PackedLanguageModel, load_model
 
 NEVER = AtSteps(())
 TEXTS = [

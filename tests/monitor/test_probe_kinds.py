@@ -10,8 +10,10 @@ import torch
 from tiny import SENTENCES
 from torch.nn.functional import cross_entropy, log_softmax
 
-from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.monitor.bits_per_byte import score, tokenise_text
+from cpt.models.bits_per_byte import score, tokenise_text
+from cpt.models.packed_model import PackedLanguageModel, load_model
+from cpt.models.sampling import sample
+from cpt.models.tokenizer import load_tokenizer
 from cpt.monitor.probes.base import Subject, part
 from cpt.monitor.probes.drift import DriftProbe, as_text
 from cpt.monitor.probes.new_tokens import NewTokensProbe
@@ -19,8 +21,6 @@ from cpt.monitor.probes.task import TaskProbe
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.probes.weights import WeightsProbe, bottom_to_top
 from cpt.monitor.schedule import AtSteps
-from cpt.packed.model import PackedLanguageModel, load_model
-from cpt.packed.sampling import sample
 
 NEVER = AtSteps(())
 

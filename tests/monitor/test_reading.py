@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cpt.monitor.bits_per_byte import Scores
+from cpt.models.bits_per_byte import Scores
 from cpt.monitor.reading import Items, Reading
 
 

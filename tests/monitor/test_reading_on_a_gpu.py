@@ -13,15 +13,15 @@ import torch
 from fake_gpu import read_on_gpu
 from tiny import SENTENCES
 
-from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.monitor.bits_per_byte import tokenise_text
+from cpt.models.bits_per_byte import tokenise_text
+from cpt.models.packed_model import PackedLanguageModel, load_model
+from cpt.models.tokenizer import load_tokenizer
 from cpt.monitor.probes.base import Probe, Subject
 from cpt.monitor.probes.drift import DriftProbe, as_text
 from cpt.monitor.probes.early_end import EarlyEndProbe, beginnings
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.probes.weights import WeightsProbe
 from cpt.monitor.schedule import AtSteps
-from cpt.packed.model import PackedLanguageModel, load_model
 from evals.models.language_model import PackedLM
 
 ONCE = AtSteps((0,))

@@ -8,9 +8,9 @@ import pytest
 from tiny import SENTENCES, varied_texts
 
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.monitor.bits_per_byte import tokenise_text
-from cpt.monitor.shared_windows import Reader
+from cpt.models.bits_per_byte import tokenise_text
+from cpt.models.shared_windows import Reader
+from cpt.models.tokenizer import load_tokenizer
 from cpt.monitor.text_sample import sample_text, shared_sample
 
 LONG = [" ".join(varied_texts(8, f"document {n} ")) for n in range(5)]

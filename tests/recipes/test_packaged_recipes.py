@@ -9,7 +9,7 @@ from tiny import varied_texts, write_jsonl
 
 from cpt.recipe.load import load
 from cpt.recipe.templates import about, templates
-from cpt.stages.merge_config import MergeConfig
+from cpt.stages.merge.config import MergeConfig
 
 STAGES = {
     "stability": ["corpus", "pretrain", "merge", "evaluate", "report"],

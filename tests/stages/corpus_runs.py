@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from cpt.stages.base import Artifact, Context
-from cpt.stages.corpus import STAGE, CorpusConfig
+from cpt.stages.corpus.stage import STAGE, CorpusConfig
 
 
 class Heard:

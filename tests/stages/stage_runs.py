@@ -7,7 +7,7 @@ from typing import Any
 from tiny import clinical_texts, varied_texts, write_jsonl
 
 from cpt.stages.base import Artifact, Context, Progress, Silent
-from cpt.stages.corpus import STAGE as CORPUS
+from cpt.stages.corpus.stage import STAGE as CORPUS
 
 
 class Heard:

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.errors import RecipeError, StageFailed
 from cpt.stages.base import Artifact, Earlier, WiringError
-from cpt.stages.continuing import write_kept
-from cpt.stages.pretrain import STAGE
+from cpt.stages.pretrain.continuation import write_kept
+from cpt.stages.pretrain.stage import STAGE
 from cpt.training.checkpoint.policy import Kept
 from cpt.training.schedules import Constant
 

@@ -15,7 +15,7 @@ from cpt.recipe.load import load
 from cpt.recipe.plan import Selection
 from cpt.recipe.runner import run
 from cpt.stages.base import Artifact
-from cpt.stages.corpus import STAGE as CORPUS
+from cpt.stages.corpus.stage import STAGE as CORPUS
 
 SAMPLED = {"tokens": 3000, "length": 16, "batch": 100}
 END = 1

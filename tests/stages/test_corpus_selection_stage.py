@@ -16,10 +16,10 @@ from tiny import clinical_texts, varied_texts, write_jsonl
 
 from cpt.corpus import CorpusIndex, TrainingStream, open_source, read_documents, read_index, retokenise
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.models.tokenizer import load_tokenizer
 from cpt.stages.base import Artifact
-from cpt.stages.corpus import STAGE
-from cpt.stages.corpus_config import CorpusConfig
+from cpt.stages.corpus.config import CorpusConfig
+from cpt.stages.corpus.stage import STAGE
 
 LEGAL = [
     f"The tenant number {n} of the lessor shall pay rent of {n * 7} on the first day." for n in range(80)
@@ -126,8 +126,8 @@ def test_what_rates_changes_what_is_selected(base: Artifact, sources: dict[str, 
 def test_by_base_is_the_bits_per_byte_that_a_probe_would_read(
     base: Artifact, sources: dict[str, Any], tmp_path: Path
 ) -> None:
-    from cpt.monitor.bits_per_byte import score, tokenise_text
-    from cpt.packed.model import PackedLanguageModel, load_model, resolve_precision
+    from cpt.models.bits_per_byte import score, tokenise_text
+    from cpt.models.packed_model import PackedLanguageModel, load_model, resolve_precision
 
     corpus, *_ = made(base, tmp_path / "made", {**sources, "select": {"tokens": 1_000}})
     ratings = {row["id"]: row["rating"] for row in pq.read_table(corpus / "selection.parquet").to_pylist()}

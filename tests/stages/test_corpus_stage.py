@@ -18,7 +18,7 @@ from cpt.corpus import Document, open_source, read_documents, read_index
 from cpt.errors import DataError, RecipeError
 from cpt.references import PINNED_SHA256
 from cpt.stages.base import Artifact
-from cpt.stages.corpus import STAGE, CorpusConfig
+from cpt.stages.corpus.stage import STAGE, CorpusConfig
 
 
 @pytest.fixture(autouse=True)

@@ -16,15 +16,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cpt.corpus import Document, read_documents, read_index
 from cpt.corpus.build import write_source
 from cpt.corpus.split import always
+from cpt.corpus.texts import half_of
 from cpt.errors import StageFailed
-from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.monitor import bits_per_byte as bits_per_byte_module
-from cpt.monitor.bits_per_byte import Scores, TokenisedText
+from cpt.models import bits_per_byte as bits_per_byte_module
+from cpt.models.bits_per_byte import Scores, TokenisedText
+from cpt.models.tokenizer import load_tokenizer
 from cpt.stages.base import Artifact, Earlier, Silent
-from cpt.stages.documents import half_of
-from cpt.stages.evaluate import DOCUMENTS, STAGE
-from cpt.stages.evaluate import ITEMS as KEPT_ITEMS
-from cpt.stages.vocabulary import STAGE as VOCABULARY
+from cpt.stages.evaluate.stage import DOCUMENTS, STAGE
+from cpt.stages.evaluate.stage import ITEMS as KEPT_ITEMS
+from cpt.stages.vocabulary.stage import STAGE as VOCABULARY
 
 PLAIN = {"heldout_tokens": 1000, "precision": "fp32"}
 ITEMS = [
@@ -128,7 +128,7 @@ def test_both_models_are_measured_on_the_gpu(inputs, tmp_path: Path, monkeypatch
         seen.append(next(model.parameters()).device.type)
         return Scores(text.bytes + 1.0, text.bytes)
 
-    monkeypatch.setattr("cpt.packed.model.best_device", lambda: torch.device("meta"))
+    monkeypatch.setattr("cpt.models.packed_model.best_device", lambda: torch.device("meta"))
     monkeypatch.setattr(bits_per_byte_module, "score", on_device)
     evaluate({}, inputs, tmp_path)
     assert seen == ["meta"] * 4

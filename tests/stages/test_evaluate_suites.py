@@ -16,7 +16,7 @@ from toy_suite import write_toy
 from cpt.errors import StageFailed
 from cpt.report.schema import Suites
 from cpt.stages.base import Artifact
-from cpt.stages.evaluate import STAGE
+from cpt.stages.evaluate.stage import STAGE
 from evals.comparing.comparison import compare
 from evals.result_files import load_results
 

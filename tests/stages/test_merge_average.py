@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from stage_runs import artifact, make_corpus, model_artifact, run_stage
 
 from cpt.stages.base import Artifact, Earlier, WiringError
-from cpt.stages.continuing import Checkpoint
-from cpt.stages.merge import STAGE
-from cpt.stages.pretrain import STAGE as PRETRAIN
+from cpt.stages.merge.stage import STAGE
+from cpt.stages.pretrain.continuation import Checkpoint
+from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 from cpt.training.place import Place
 from merging.averaging import exponential, instead_of_annealing, uniform
 

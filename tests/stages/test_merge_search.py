@@ -15,20 +15,20 @@ from stage_runs import Heard, make_corpus, model_artifact, run_stage
 from tiny import clinical_texts, varied_texts, write_jsonl
 
 from cpt.corpus import read_index
+from cpt.corpus.texts import half_of, heldout_texts
 from cpt.errors import GateFailed
-from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.monitor.bits_per_byte import score, tokenise_text
-from cpt.packed.model import PackedLanguageModel, load_model
+from cpt.models.bits_per_byte import score, tokenise_text
+from cpt.models.packed_model import PackedLanguageModel, load_model
+from cpt.models.tokenizer import load_tokenizer
 from cpt.recipe.load import load
 from cpt.stages.base import Artifact, Earlier, Silent, WiringError
-from cpt.stages.documents import half_of, heldout_texts
-from cpt.stages.evaluate import DOCUMENTS
-from cpt.stages.evaluate import STAGE as EVALUATE
-from cpt.stages.merge import STAGE
-from cpt.stages.merge_config import MergeSearch
-from cpt.stages.merge_search import LOG, Material, Measured
-from cpt.stages.vocabulary_change import change_vocabulary
-from cpt.stages.vocabulary_config import VocabularyConfig
+from cpt.stages.evaluate.stage import DOCUMENTS
+from cpt.stages.evaluate.stage import STAGE as EVALUATE
+from cpt.stages.merge.config import MergeSearch
+from cpt.stages.merge.search import LOG, Material, Measured
+from cpt.stages.merge.stage import STAGE
+from cpt.stages.vocabulary.change import change_vocabulary
+from cpt.stages.vocabulary.config import VocabularyConfig
 from merging.plan import plan
 from merging.request import Parent, Request
 

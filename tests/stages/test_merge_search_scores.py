@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from tiny import clinical_texts, write_tiny_model
 
-from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.monitor.bits_per_byte import score, tokenise_text
-from cpt.packed.model import PackedLanguageModel, load_model
+from cpt.models.bits_per_byte import score, tokenise_text
+from cpt.models.packed_model import PackedLanguageModel, load_model
+from cpt.models.tokenizer import load_tokenizer
 from cpt.stages.base import Silent
-from cpt.stages.merge_config import MergeSearch
-from cpt.stages.merge_search import Material, Measured
+from cpt.stages.merge.config import MergeSearch
+from cpt.stages.merge.search import Material, Measured
 from merging.merge import run
 from merging.plan import plan, read_parents
 from merging.request import Parent, Request

@@ -11,7 +11,7 @@ from tiny import add_merges
 from transformers import AutoModelForCausalLM
 
 from cpt.stages.base import Earlier, WiringError
-from cpt.stages.merge import STAGE
+from cpt.stages.merge.stage import STAGE
 
 MODEL, NONE = frozenset({"model"}), frozenset({"corpus"})
 EARLIER = (Earlier("base", MODEL), Earlier("corpus", NONE), Earlier("one", MODEL), Earlier("two", MODEL))

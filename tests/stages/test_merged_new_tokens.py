@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file
 from stage_runs import artifact, make_corpus, model_artifact, run_stage
 
-from cpt.model_folder.new_tokens import read_new_tokens
+from cpt.models.new_tokens import read_new_tokens
 from cpt.stages.base import Artifact
-from cpt.stages.merge import STAGE as MERGE
-from cpt.stages.pretrain import STAGE as PRETRAIN
-from cpt.stages.vocabulary import STAGE as VOCABULARY
+from cpt.stages.merge.stage import STAGE as MERGE
+from cpt.stages.pretrain.stage import STAGE as PRETRAIN
+from cpt.stages.vocabulary.stage import STAGE as VOCABULARY
 
 NEW = tuple(range(300, 320))
 PLAIN = {"tokens": 600, "batch_sequences": 4, "checkpoint": {"every": 2}, "precision": "fp32"}

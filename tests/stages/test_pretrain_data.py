@@ -12,9 +12,9 @@ from tiny import clinical_texts, varied_texts, write_jsonl
 
 from cpt.errors import GateFailed
 from cpt.stages.base import Artifact
-from cpt.stages.corpus import STAGE as CORPUS
-from cpt.stages.corpus_config import CorpusConfig
-from cpt.stages.pretrain import STAGE as PRETRAIN
+from cpt.stages.corpus.config import CorpusConfig
+from cpt.stages.corpus.stage import STAGE as CORPUS
+from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 
 MONITOR = {"every": 2, "budget": None, "samples": None, "weights": {"every": 2}}
 PLAIN = {"batch_sequences": 4, "replay": 0.25, "checkpoint": {"every": 4}, "monitor": MONITOR}

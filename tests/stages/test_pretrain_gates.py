@@ -16,9 +16,7 @@ from cpt.corpus.build import write_source
 from cpt.corpus.split import always
 from cpt.errors import GateFailed
 from cpt.monitor.gates import Gate
-from cpt.stages.monitor_config import Monitor
-from cpt.stages.pretrain import STAGE as PRETRAIN
-from cpt.stages.pretrain_gates import (
+from cpt.stages.pretrain.gates import (
     Setting,
     gate_problems,
     least_rows,
@@ -26,6 +24,8 @@ from cpt.stages.pretrain_gates import (
     probe_figures,
     require_budgets,
 )
+from cpt.stages.pretrain.monitor_config import Monitor
+from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 
 GATE = TypeAdapter(Gate)
 PROBES: dict[str, Any] = {"domain": "text", "general": "text", "piqa": "task", "drift": "drift"}

@@ -14,10 +14,10 @@ from tiny import varied_texts, write_jsonl
 
 from cpt.errors import RecipeError, StageFailed
 from cpt.stages.base import Artifact
-from cpt.stages.monitor_config import Monitor
-from cpt.stages.pretrain import STAGE as PRETRAIN
-from cpt.stages.pretrain import PretrainConfig
-from cpt.stages.vocabulary import STAGE as VOCABULARY
+from cpt.stages.pretrain.monitor_config import Monitor
+from cpt.stages.pretrain.stage import STAGE as PRETRAIN
+from cpt.stages.pretrain.stage import PretrainConfig
+from cpt.stages.vocabulary.stage import STAGE as VOCABULARY
 
 NOTHING_MORE = {"budget": None, "samples": None, "weights": None, "early_end": None}
 """Of a monitor that reads the corpus's held-out text alone, as often as is due."""

@@ -16,8 +16,8 @@ from tiny import clinical_texts, varied_texts, write_jsonl
 from cpt.errors import RecipeError
 from cpt.recipe.load import load
 from cpt.stages.base import Artifact, Earlier, WiringError
-from cpt.stages.corpus import STAGE as CORPUS
-from cpt.stages.pretrain import STAGE
+from cpt.stages.corpus.stage import STAGE as CORPUS
+from cpt.stages.pretrain.stage import STAGE
 from cpt.training.place import Place
 
 PLAIN = {

@@ -117,7 +117,7 @@ def test_what_hardware_elsewhere_has_is_asked_and_not_this_machines(
     assert problems(recipe_file, Place(H100), "pretrain.precision=fp8") == []
     ((key, message),) = problems(recipe_file, Place(T4), "pretrain.precision=fp8")
     assert (key, message[-14:]) == ("pretrain.precision", "and t4 has 7.5")
-    monkeypatch.setattr("cpt.packed.model.has_fast_bfloat16", lambda: False)
+    monkeypatch.setattr("cpt.models.packed_model.has_fast_bfloat16", lambda: False)
     rounded = "pretrain.master=stochastic-rounding"
     assert problems(recipe_file, Place(H100), rounded) == []
     assert "float32 on t4" in problems(recipe_file, Place(T4), rounded)[0][1]
@@ -128,7 +128,7 @@ def test_what_is_not_installed_here_matters_only_here(
     recipe_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cpt.training.optimizers.adamw_8bit.find_spec", lambda name: None)
-    monkeypatch.setattr("cpt.stages.pretrain_problems.missing", lambda names: list(names))
+    monkeypatch.setattr("cpt.stages.pretrain.checks.missing", lambda names: list(names))
     words = ("pretrain.optimizer.kind=adamw-8bit", "pretrain.trackers=[wandb]")
     assert problems(recipe_file, Place(H100), *words) == []
     found = problems(recipe_file, Place(), *words)

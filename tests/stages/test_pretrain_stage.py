@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.errors import DataError, GateFailed
 from cpt.stages.base import Artifact, Context, Silent
-from cpt.stages.corpus import STAGE as CORPUS
-from cpt.stages.pretrain import STAGE as PRETRAIN
+from cpt.stages.corpus.stage import STAGE as CORPUS
+from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 from cpt.training.place import Place
 from cpt.training.schedules import Linear, Power
 from cpt.training.settings import Settings
@@ -206,7 +206,7 @@ def test_trackers_log_beside_the_result(inputs, tmp_path: Path, monkeypatch) -> 
 
 def test_a_tracker_that_is_not_installed_is_a_problem_before_training(monkeypatch) -> None:
     monkeypatch.setattr(
-        "cpt.stages.pretrain_problems.missing", lambda names: [n for n in names if n == "wandb"]
+        "cpt.stages.pretrain.checks.missing", lambda names: [n for n in names if n == "wandb"]
     )
     config = PRETRAIN.Config.model_validate(PLAIN | {"trackers": ["tensorboard", "wandb"]})
     (problem,) = PRETRAIN.misfits(config, Place(), {})

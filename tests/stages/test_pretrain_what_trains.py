@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from stage_runs import Heard, artifact, make_corpus, model_artifact, run_stage
 from transformers import AutoModelForCausalLM
 
-from cpt.model_folder.new_tokens import read_new_tokens
+from cpt.models.new_tokens import read_new_tokens
 from cpt.stages.base import Artifact
-from cpt.stages.pretrain import STAGE as PRETRAIN
-from cpt.stages.vocabulary import STAGE as VOCABULARY
+from cpt.stages.pretrain.stage import STAGE as PRETRAIN
+from cpt.stages.vocabulary.stage import STAGE as VOCABULARY
 
 PLAIN = {"tokens": 600, "batch_sequences": 4, "checkpoint": {"every": 2}, "monitor": {"every": 2}}
 
@@ -179,7 +179,7 @@ def test_a_repeatable_run_uses_deterministic_algorithms_alone(inputs, tmp_path: 
         seen.append(torch.are_deterministic_algorithms_enabled())
         raise KeyboardInterrupt
 
-    for first in ("cpt.training.loop.train", "cpt.stages.probing_samples.to_gpu"):  # then samples and probes
+    for first in ("cpt.training.loop.train", "cpt.stages.pretrain.samples.to_gpu"):  # then samples and probes
         monkeypatch.setattr(first, seeing)
         for name, config in {"no": {}, "yes": {"repeatable": True}}.items():
             with pytest.raises(KeyboardInterrupt):

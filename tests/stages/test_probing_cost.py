@@ -15,12 +15,19 @@ from cpt.monitor.gates import Gate
 from cpt.monitor.noise import needed_error
 from cpt.monitor.schedule import Moment
 from cpt.recipe.load import load
-from cpt.stages.corpus_config import CorpusConfig
-from cpt.stages.monitor_config import EarlyEnd, Monitor
-from cpt.stages.pretrain_config import PretrainConfig
-from cpt.stages.pretrain_plan import Facts, Reading
-from cpt.stages.probing_cost import ITEM, PROMPT, allowance_of, asked_for, over_budget, planned_readings
-from cpt.stages.probing_sizes import (
+from cpt.stages.corpus.config import CorpusConfig
+from cpt.stages.pretrain.config import PretrainConfig
+from cpt.stages.pretrain.monitor_config import EarlyEnd, Monitor
+from cpt.stages.pretrain.plan import Facts, Reading
+from cpt.stages.pretrain.probe_cost import (
+    ITEM,
+    PROMPT,
+    allowance_of,
+    asked_for,
+    over_budget,
+    planned_readings,
+)
+from cpt.stages.pretrain.probe_sizes import (
     LEAST,
     SPREAD,
     USUAL,

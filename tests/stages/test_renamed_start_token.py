@@ -8,14 +8,14 @@ from stage_runs import artifact, make_corpus, model_artifact, run_stage
 from tiny import write_tiny_model
 
 from cpt.corpus import read_index
-from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.monitor.bits_per_byte import score, tokenise_text
-from cpt.packed.model import PackedLanguageModel, load_model
+from cpt.corpus.texts import heldout_texts, start_token_of
+from cpt.models.bits_per_byte import score, tokenise_text
+from cpt.models.packed_model import PackedLanguageModel, load_model
+from cpt.models.tokenizer import load_tokenizer
 from cpt.stages.base import Artifact
-from cpt.stages.documents import heldout_texts, start_token_of
-from cpt.stages.evaluate import STAGE as EVALUATE
-from cpt.stages.merge import STAGE as MERGE
-from cpt.stages.vocabulary import STAGE as VOCABULARY
+from cpt.stages.evaluate.stage import STAGE as EVALUATE
+from cpt.stages.merge.stage import STAGE as MERGE
+from cpt.stages.vocabulary.stage import STAGE as VOCABULARY
 
 TASK = {"name": "go-on", "continuation_of": "domain", "items": 4}
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from stage_runs import artifact, make_corpus, model_artifact, run_stage
 
 from cpt.stages.base import Artifact
-from cpt.stages.pretrain import STAGE as PRETRAIN
-from cpt.stages.vocabulary import STAGE as VOCABULARY
+from cpt.stages.pretrain.stage import STAGE as PRETRAIN
+from cpt.stages.vocabulary.stage import STAGE as VOCABULARY
 from merging.adapters import is_adapter
 from merging.merge import run
 from merging.plan import plan

@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.corpus import read_documents, read_index
 from cpt.errors import StageFailed
-from cpt.model_folder.new_tokens import read_new_tokens
+from cpt.models.new_tokens import read_new_tokens
 from cpt.recipe.fingerprint import config_data
 from cpt.stages.base import Artifact
-from cpt.stages.vocabulary import STAGE
+from cpt.stages.vocabulary.stage import STAGE
 from tokenizer_tools.extension import extend_tokenizer
 
 CONFIG = {"extend": {"tokens": 30}}

@@ -14,7 +14,7 @@ from bpe_models import NEW_TEXTS, WRITERS, edit, read_json, write_byte_level, wr
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from cpt.errors import StageFailed
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools.bpe_file import cut_words, pieces, read
 from tokenizer_tools.extension import counting
 from tokenizer_tools.extension.continued_bpe import Merge, count_words, learn

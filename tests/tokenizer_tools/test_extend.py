@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from cpt.errors import DataError, StageFailed
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.models.tokenizer import load_tokenizer
 from cpt.references import resolve_model
 from tokenizer_tools.bpe_file import cut_words, read
 from tokenizer_tools.extension import extend_tokenizer, why_not

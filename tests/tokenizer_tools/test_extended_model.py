@@ -18,9 +18,9 @@ from transformers import AutoModelForCausalLM
 from vocabulary_kinds import save
 
 from cpt.errors import DataError, StageFailed
-from cpt.model_folder.new_tokens import read_new_tokens
-from cpt.model_folder.vocabulary import vocabulary_tensors
-from cpt.model_folder.weights import load_tensor, stored_tensors
+from cpt.models.new_tokens import read_new_tokens
+from cpt.models.vocabulary import vocabulary_tensors
+from cpt.models.weights import load_tensor, stored_tensors
 from tokenizer_tools.embeddings import Role, method
 from tokenizer_tools.extension import extend_tokenizer
 from tokenizer_tools.model_folder import with_roles, write_model

@@ -7,7 +7,7 @@ from bpe_models import NEW_TEXTS, OLD_TEXTS, WRITERS, edit, read_json, write_byt
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from cpt.errors import DataError, StageFailed
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools import bpe_file
 from tokenizer_tools.extension.continued_bpe import count_words, learn
 from tokenizer_tools.extension_curve import extension_curve

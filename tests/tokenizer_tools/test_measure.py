@@ -7,7 +7,7 @@ import pytest
 from bpe_models import NEW_TEXTS, OLD_TEXTS, edit, write_byte_level
 from tokenizers import Tokenizer
 
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools.measure import bytes_per_token, count
 
 

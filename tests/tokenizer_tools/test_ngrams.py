@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, LlamaTokenizer
 
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools.bpe_file import BpeFile, cut_words, pieces, read
 from tokenizer_tools.extension import extend_tokenizer, why_not
 from tokenizer_tools.extension.continued_bpe import Merge, learn_up_to, segment_words

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from vocabulary_kinds import KINDS, TEXTS, add_tokens, byte_level, edit, model_of, save, sentence_piece_bpe
 
 from cpt.errors import StageFailed
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools.guards import check_pruned
 from tokenizer_tools.model_folder import write_model
 from tokenizer_tools.prune import least_used, leaves, prune_tokenizer

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from vocabulary_kinds import KINDS, add_tokens, byte_level, sentence_piece_bpe
 
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools.guards import ADVERSARIAL, check_model, check_replaced
 from tokenizer_tools.model_folder import write_model
 from tokenizer_tools.replace import replace_tokenizer

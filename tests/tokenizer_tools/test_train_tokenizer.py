@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from vocabulary_kinds import add_tokens, byte_level, model_of, save, sentence_piece_bpe
 
 from cpt.errors import StageFailed
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools.guards import ADVERSARIAL, check_replaced
 from tokenizer_tools.measure import bytes_per_token
 from tokenizer_tools.train import train_tokenizer

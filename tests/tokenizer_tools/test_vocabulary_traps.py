@@ -8,9 +8,9 @@ from piece_models import write_toy_unigram, write_toy_wordpiece
 from tokenizers import AddedToken, Tokenizer, processors
 
 from cpt.errors import DataError, StageFailed
-from cpt.model_folder.token_ids import role_of
-from cpt.model_folder.tokenizer import FILE, load_tokenizer, read_data, special_tokens
-from cpt.model_folder.weights import link_or_copy
+from cpt.models.token_ids import role_of
+from cpt.models.tokenizer import FILE, load_tokenizer, read_data, special_tokens
+from cpt.models.weights import link_or_copy
 from tokenizer_tools.extension import extend_tokenizer, why_not
 from tokenizer_tools.extension.counting import count_words
 from tokenizer_tools.prune import prune_tokenizer

@@ -13,11 +13,11 @@ import torch
 from pydantic import TypeAdapter
 from tiny_runs import Batches
 
+from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
 from cpt.monitor.probes.base import Subject
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import AtSteps, When
-from cpt.packed.model import load_model
 
 GATE = TypeAdapter(Gate)
 

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from tiny_runs import SETTINGS, Batches
 from tiny_training import Said
 
-from cpt.packed.model import load_model
+from cpt.models.packed_model import load_model
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.settings import Settings
@@ -30,7 +30,7 @@ from cpt.training.world import world
 
 _FORKED = multiprocessing.get_context("forkserver")
 _FORKED.set_forkserver_preload(
-    ["cpt.training.loop", "cpt.packed.model", "transformers.models.llama.modeling_llama"]
+    ["cpt.training.loop", "cpt.models.packed_model", "transformers.models.llama.modeling_llama"]
 )
 
 

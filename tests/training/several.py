@@ -105,7 +105,7 @@ def _do(job: dict[str, Any]) -> None:
     from tiny_training import Said
 
     from cpt.errors import StageFailed
-    from cpt.packed.model import load_model
+    from cpt.models.packed_model import load_model
     from cpt.training.loop import train
     from cpt.training.world import world
 
@@ -152,7 +152,7 @@ def changed(data: dict[str, Any]) -> dict[str, Any]:
     from cpt.training.objectives import Objective
     from cpt.training.optimizers import Optimizer
     from cpt.training.pull import Pull
-    from cpt.training.trains import Trains
+    from cpt.training.trainable import Trains
 
     kinds: dict[str, Any] = {
         "gates": tuple[Gate, ...],

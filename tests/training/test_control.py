@@ -16,8 +16,8 @@ from gated import GATE, Phased, distances, forgetting, gate
 from tiny_runs import SETTINGS, equal
 from tiny_runs import run as run_plainly
 
+from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
-from cpt.packed.model import load_model
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
 from cpt.training.schedules import Constant

@@ -11,7 +11,7 @@ import torch
 from tiny_runs import SETTINGS, run
 
 from cpt.errors import StageFailed
-from cpt.packed.model import load_model
+from cpt.models.packed_model import load_model
 from cpt.training.float8 import to_float8, why_not_float8
 
 
@@ -23,7 +23,7 @@ def gpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
-        monkeypatch.setattr("cpt.packed.model.has_fast_bfloat16", lambda: True)
+        monkeypatch.setattr("cpt.models.packed_model.has_fast_bfloat16", lambda: True)
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if torchao else None)
 
     return pretend

@@ -16,12 +16,12 @@ from test_control import PLAIN, STEPS, lines
 from tiny_runs import equal
 from tiny_runs import run as run_plainly
 
+from cpt.models.packed_model import load_model
 from cpt.monitor.budget import Allowance
 from cpt.monitor.gates import Gate
 from cpt.monitor.probes.base import Subject, part
 from cpt.monitor.reading import Items
 from cpt.monitor.schedule import AtSteps
-from cpt.packed.model import load_model
 from cpt.training.averages import Ema, Lawa
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.objectives import SelfConstraint

@@ -10,7 +10,7 @@ from golden import COMMAND, GOLDEN, golden_losses, machine_type, recorded
 from tiny_runs import Batches, run
 from torch.nn.functional import cross_entropy
 
-from cpt.packed.model import load_model
+from cpt.models.packed_model import load_model
 from cpt.training.data import pieces, target_count
 from cpt.training.groups import group_weights
 

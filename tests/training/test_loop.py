@@ -12,7 +12,7 @@ from tiny_runs import SETTINGS, Batches, equal, run, tiny_probes
 from tiny_training import KINDS, OPTIMIZERS
 
 from cpt.errors import StageFailed
-from cpt.packed.model import load_model
+from cpt.models.packed_model import load_model
 from cpt.training import step as stepping
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.data import pack_sequences, target_count
@@ -195,7 +195,7 @@ def leaking(query, key, value, layout, scaling, window=None):
 
 
 def test_leaking_attention_is_found_when_the_model_is_loaded(tiny_model: Path, monkeypatch) -> None:
-    from cpt.packed import attention
+    from cpt.models import attention
 
     monkeypatch.setattr(attention, "attend_within_documents", leaking)
     with pytest.raises(StageFailed, match="cannot read packed documents"):
@@ -203,9 +203,9 @@ def test_leaking_attention_is_found_when_the_model_is_loaded(tiny_model: Path, m
 
 
 def test_leaking_attention_is_found_before_training(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
-    from cpt.packed import attention, model
+    from cpt.models import attention, packed_model
 
-    monkeypatch.setattr(model, "_check_faithful", lambda *_: None)
+    monkeypatch.setattr(packed_model, "_check_faithful", lambda *_: None)
     monkeypatch.setattr(attention, "attend_within_documents", leaking)
     with pytest.raises(StageFailed, match="packed documents see each other"):
         run(tiny_model, tmp_path)

@@ -15,7 +15,7 @@ from tiny import write_tiny_model
 from tiny_runs import SETTINGS, Batches, equal, records, run
 from torch.nn.functional import cross_entropy, kl_div
 
-from cpt.packed.model import PackedLanguageModel, load_model
+from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.data import pack_sequences, pieces, target_count
 from cpt.training.groups import group_weights
@@ -23,7 +23,7 @@ from cpt.training.objectives import SelfConstraint, SelfDistillation
 from cpt.training.objectives.beside import StartingModel, Teacher
 from cpt.training.objectives.losses import Loss, SelfConstraintLoss, SelfDistillationLoss
 from cpt.training.settings import Settings
-from cpt.training.trains import Expansion, Layers, Lora, Setup
+from cpt.training.trainable import Expansion, Layers, Lora, Setup
 
 CONSTRAINED = dataclasses.replace(SETTINGS, objective=SelfConstraint(kind="self-constraint", weight=0.5))
 DISTILLED = dataclasses.replace(

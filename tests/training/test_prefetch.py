@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_runs import Batches
 
-from cpt.packed.batch import PackedBatch
+from cpt.models.batch import PackedBatch
 from cpt.training.data import micro_batches, pack_sequences
 from cpt.training.prefetch import one_ahead
 

@@ -11,7 +11,7 @@ from tiny_runs import SETTINGS, equal, run
 from tiny_training import KINDS, OPTIMIZERS, noise, step
 from torch import nn
 
-from cpt.packed.model import load_model
+from cpt.models.packed_model import load_model
 from cpt.training.groups import Group
 from cpt.training.optimizers import AdamW, OptimizerConfig
 from cpt.training.pull import Pull

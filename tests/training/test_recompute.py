@@ -8,7 +8,7 @@ import torch
 from tiny_runs import SETTINGS, Batches, equal, run
 
 from cpt.errors import StageFailed
-from cpt.packed.model import PackedLanguageModel, load_model
+from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.training import loop
 from cpt.training.data import pack_sequences
 from cpt.training.recompute import recompute_layers

@@ -24,9 +24,9 @@ from tiny_training import KINDS, OPTIMIZERS, Said
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from cpt.models.packed_model import load_model
 from cpt.monitor.reading import Items
 from cpt.monitor.schedule import AtSteps
-from cpt.packed.model import load_model
 from cpt.training.checkpoint.parts import Moments, RandomNumbers
 from cpt.training.checkpoint.store import Store, load_weights
 from cpt.training.loop import train

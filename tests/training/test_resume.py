@@ -15,8 +15,8 @@ from tiny_training import Said
 from torch import nn
 
 from cpt.errors import DiskFull, StageFailed
-from cpt.packed.batch import PackedBatch
-from cpt.packed.model import PackedLanguageModel
+from cpt.models.batch import PackedBatch
+from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.checkpoint import folder as folders
 from cpt.training.checkpoint.keeper import Keeper
 from cpt.training.checkpoint.parts import Weights

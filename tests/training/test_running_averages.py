@@ -13,15 +13,15 @@ from safetensors.torch import load_file
 from tiny_runs import SETTINGS, equal, records, run, tiny_probes
 
 from cpt.errors import StageFailed
+from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.monitor.probes.base import Subject
-from cpt.packed.model import PackedLanguageModel, load_model
 from cpt.training.averages import Ema, Lawa
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.faults import Faults
 from cpt.training.objectives import SelfConstraint
 from cpt.training.pull import Pull
 from cpt.training.settings import Settings
-from cpt.training.trains import All, Layers
+from cpt.training.trainable import All, Layers
 
 EMA, LAWA = Ema(kind="ema", decay=0.7), Lawa(kind="lawa", every=2, last=2)
 EVERY_STEP = Checkpoints(every=1, keep=100, mode="blocking")

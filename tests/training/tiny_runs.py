@@ -14,12 +14,12 @@ import torch
 from tiny import SENTENCES
 from tiny_training import Said
 
-from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.monitor.bits_per_byte import tokenise_text
+from cpt.models.bits_per_byte import tokenise_text
+from cpt.models.packed_model import load_model
+from cpt.models.tokenizer import load_tokenizer
 from cpt.monitor.probes.base import Probe
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.schedule import AtSteps
-from cpt.packed.model import load_model
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW

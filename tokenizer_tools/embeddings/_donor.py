@@ -14,8 +14,8 @@ import torch
 from pydantic import Field
 
 from cpt.errors import DataError
-from cpt.model_folder.vocabulary import vocabulary_tensors
-from cpt.model_folder.weights import load_tensor, stored_tensors
+from cpt.models.vocabulary import vocabulary_tensors
+from cpt.models.weights import load_tensor, stored_tensors
 from tokenizer_tools.embeddings._helper import HelperParameters, trained_helper
 from tokenizer_tools.transfer import Transfer
 from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cpt.errors import ModelError, StageFailed
-from cpt.model_folder.architecture import generates, settings
-from cpt.model_folder.completeness import check_model
-from cpt.packed.model import resolve_precision
+from cpt.models.architecture import generates, settings
+from cpt.models.completeness import check_model
+from cpt.models.packed_model import resolve_precision
 
 _BETA_MEAN, _BETA_SQUARE, _EPSILON = 0.9, 0.999, 1e-12
 _ANOTHER = "Choose a method that does not run the model, such as subtoken-mean."

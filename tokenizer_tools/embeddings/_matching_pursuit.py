@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cpt.packed.model import has_fast_bfloat16
+from cpt.models.packed_model import has_fast_bfloat16
 
 Search = Callable[[Tensor], Tensor]
 """Residuals [B, D] -> index [B] of the atom with the largest absolute product."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import copy_settings, load_as_written, load_tokenizer, read_data, write_data
+from cpt.models.tokenizer import copy_settings, load_as_written, load_tokenizer, read_data, write_data
 from tokenizer_tools.extension.learnt import Learnt, NewToken
 
 if TYPE_CHECKING:

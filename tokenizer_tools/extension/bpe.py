@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools import bpe_file
 from tokenizer_tools.bpe_file import BpeFile, cut_words
 from tokenizer_tools.extension.continued_bpe import learn_up_to, segment_words, too_few

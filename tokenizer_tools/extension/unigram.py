@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools.extension.counting import count_words
 from tokenizer_tools.extension.learnt import Learnt, numbered
 from tokenizer_tools.extension.pair_merging import SegmentedCorpus, merge_pairs

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from cpt.model_folder.tokenizer import load_tokenizer
+from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools.extension.counting import count_words
 from tokenizer_tools.extension.learnt import Learnt, numbered
 from tokenizer_tools.extension.pair_merging import SegmentedCorpus, merge_pairs

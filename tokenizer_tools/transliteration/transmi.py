@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cpt.model_folder.tokenizer import copy_settings, write_data
+from cpt.models.tokenizer import copy_settings, write_data
 from tokenizer_tools.bpe_file import pieces
 from tokenizer_tools.guards import GuardReport, check_extended
 from tokenizer_tools.spelling import mid_text_tokenizer

@@ -100,7 +100,7 @@ def _write(
     markdown: Path | None,
     plot: Path | None,
 ) -> None:
-    from cpt.durable import write_text
+    from cpt.atomic import write_text
     from evals.comparing.plots import plot as draw
     from evals.comparing.tables import to_csv, to_markdown
 

@@ -26,7 +26,7 @@ from cpt.references import resolve_model
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from cpt.monitor.shared_windows import Reader, WindowBytes
+    from cpt.models.shared_windows import Reader, WindowBytes
     from evals.text_scores import Source, TextScores
 
 
@@ -126,7 +126,7 @@ def _scores(
     folders: Mapping[str, Path], sources: Mapping[str, str], asked: Asked, view: Shown
 ) -> dict[str, dict[str, _Scored]]:
     """Return scores by model and source: each source is cut once for all models, each model loaded once."""
-    from cpt.packed.model import PackedLanguageModel, best_device, load_model, resolve_precision
+    from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
     from evals.text_scores import score_source, tokenise_source
 
     readers, reader_of = _readers(folders, asked, view)
@@ -177,9 +177,9 @@ def _scores(
 def _readers(folders: Mapping[str, Path], asked: Asked, view: Shown) -> tuple[list[Reader], dict[str, int]]:
     """Return the different readers, and which of them each model is: most models share a tokenizer."""
     from cpt.corpus.tokens import special_token
-    from cpt.model_folder.tokenizer import load_tokenizer
-    from cpt.monitor.shared_windows import Reader
-    from cpt.stages.corpus_problems import window_for
+    from cpt.models.shared_windows import Reader
+    from cpt.models.tokenizer import load_tokenizer
+    from cpt.stages.corpus.checks import window_for
 
     tokenizers: dict[str, Tokenizer] = {}
     readers: list[Reader] = []

@@ -100,7 +100,7 @@ def _as_facts(facts: dict[str, Any]) -> Vectors:
 
 
 def _write(vectors: Vectors, page: Path) -> None:
-    from cpt.durable import write_text
+    from cpt.atomic import write_text
     from cpt.report.vectors.page import render
 
     write_text(page, render(vectors, datetime.now(UTC).isoformat(timespec="seconds")))

@@ -20,7 +20,7 @@ from cpt.recipe.journal import find_run
 from cpt.references import fingerprint, locate
 
 if TYPE_CHECKING:
-    from cpt.stages.averages import Average
+    from cpt.stages.merge.averaging import Average
     from merging.request import Parent
 
 _NUMBERED = re.compile(r"(?P<stem>.*?)(?P<number>\d+)")
@@ -108,7 +108,7 @@ def _settings(given: dict[str, Any]) -> Average:
     Raises:
         UsageError: with every mistake in them.
     """
-    from cpt.stages.averages import Average
+    from cpt.stages.merge.averaging import Average
 
     data = {name: value for name, value in given.items() if value is not None}
     try:
@@ -162,8 +162,8 @@ def _parents(
 
 
 def _of_run(name: str, average: Average, stage: str | None, runs: Path) -> tuple[list[Parent], str]:
-    from cpt.stages.averages import chosen, parents_of
-    from cpt.stages.continuing import read_kept
+    from cpt.stages.merge.averaging import chosen, parents_of
+    from cpt.stages.pretrain.continuation import read_kept
 
     run = find_run(runs, name)
     done = {

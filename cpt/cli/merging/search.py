@@ -24,7 +24,7 @@ from cpt.cli.output import out, print_json, rows
 from cpt.errors import CannotMerge, GateFailed, Problem, RecipeError, UsageError
 from cpt.recipe.explain import findings
 from cpt.references import check
-from cpt.stages.merge_config import MergeGate, MergeSearch
+from cpt.stages.merge.config import MergeGate, MergeSearch
 
 if TYPE_CHECKING:
     from merging.search import Found, Space
@@ -208,8 +208,8 @@ def _wanted(settings: Mapping[str, Any], budgets: Sequence[str], texts: Mapping[
 
 def _problems(asked: Asked, wanted: _Wanted, output: Path) -> Iterator[Problem]:
     """Everything that can be told without the models."""
-    from cpt.stages.pretrain_gates import budget_problems
-    from cpt.stages.probing import task_problems
+    from cpt.stages.pretrain.gates import budget_problems
+    from cpt.stages.pretrain.probe_setup import task_problems
     from merging.output import check_free
 
     try:
@@ -258,7 +258,7 @@ def _search(
     import tempfile
 
     from cpt.corpus.tokens import special_token
-    from cpt.stages.merge_search import Material, find_weights, require_budgets, search_metrics
+    from cpt.stages.merge.search import Material, find_weights, require_budgets, search_metrics
     from merging.plan import read_parents
 
     folders = resolved(asked.references, asked.folder, view)
@@ -318,7 +318,7 @@ class _Told:
 
 
 def _write(asked: Asked, found: Found, candidates: Sequence[Any], output: Path) -> None:
-    from cpt.stages.merge_search import chosen_sentence
+    from cpt.stages.merge.search import chosen_sentence
     from merging.merge import run
     from merging.plan import plan
 
@@ -333,7 +333,7 @@ def _write(asked: Asked, found: Found, candidates: Sequence[Any], output: Path) 
 
 
 def _write_page(facts: Mapping[str, Any], models: Sequence[str], output: Path) -> None:
-    from cpt.durable import write_text
+    from cpt.atomic import write_text
     from cpt.report.schema.search import WeightSearch
     from cpt.report.search.page import render
 

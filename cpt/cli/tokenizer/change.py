@@ -16,8 +16,8 @@ from cpt.cli.tokenizer.output_folder import check_free, written_aside
 from cpt.errors import DataError, Problem, RecipeError, UsageError
 from cpt.recipe.explain import findings
 from cpt.references import resolve_model, resolve_tokenizer
-from cpt.stages.vocabulary_change import change_tokenizer, change_vocabulary, samples_of
-from cpt.stages.vocabulary_config import VocabularyConfig
+from cpt.stages.vocabulary.change import change_tokenizer, change_vocabulary, samples_of
+from cpt.stages.vocabulary.config import VocabularyConfig
 
 _MEASURED_TEXTS = 2_000
 
@@ -85,7 +85,7 @@ def config_of(settings: Mapping[str, Any]) -> VocabularyConfig:
 
 def _gain(source: Path, folder: Path, measured: Iterable[str]) -> dict[str, float]:
     """Bytes per token before and after."""
-    from cpt.model_folder.tokenizer import load_tokenizer
+    from cpt.models.tokenizer import load_tokenizer
     from tokenizer_tools.measure import bytes_per_token
 
     texts = list(islice(measured, _MEASURED_TEXTS))

@@ -15,13 +15,13 @@ from cpt.cli.output import rows
 from cpt.cli.tokenizer import values
 from cpt.cli.tokenizer.change import config_of
 from cpt.cli.tokenizer.inputs import located, shown, source_of
-from cpt.comparison.kept import PICTURE, KeptRows
-from cpt.comparison.methods import UNCHANGED, Comparison, Row, build_corpus, compare, label
-from cpt.comparison.probe import ProbeSettings, Trained
 from cpt.errors import UsageError
+from cpt.initialiser_trial.kept import PICTURE, KeptRows
+from cpt.initialiser_trial.methods import UNCHANGED, Comparison, Row, build_corpus, compare, label
+from cpt.initialiser_trial.probe import ProbeSettings, Trained
 from cpt.recipe.stopping import interruptible
 from cpt.references import fingerprint, resolve_model
-from cpt.stages.vocabulary_config import EmbeddingsConfig
+from cpt.stages.vocabulary.config import EmbeddingsConfig
 
 _KEYS = {"extend": "tokens", "replace": "tokenizer", "train": "tokens"}
 

@@ -9,9 +9,9 @@ from typing import Protocol
 
 import torch
 
+from cpt.models.packed_model import PackedLanguageModel
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When
-from cpt.packed.model import PackedLanguageModel
 
 
 @dataclass(frozen=True)

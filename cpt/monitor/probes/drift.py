@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cpt.monitor.bits_per_byte import TokenisedText, score
+from cpt.models.bits_per_byte import TokenisedText, score
 from cpt.monitor.budget import FORWARD
 from cpt.monitor.probes.base import Subject, part
 from cpt.monitor.reading import Items, Kind, Unit

@@ -12,12 +12,12 @@ import torch
 from tokenizers import Encoding, Tokenizer
 
 from cpt.errors import DataError
-from cpt.monitor.bits_per_byte import BATCH_TOKENS, start_id, whole_spans
+from cpt.models.batch import pack
+from cpt.models.bits_per_byte import BATCH_TOKENS, start_id, whole_spans
 from cpt.monitor.budget import FORWARD
 from cpt.monitor.probes.base import Subject, part
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When
-from cpt.packed.batch import pack
 
 SENTENCE_END = regex.compile(
     r"(?:[\p{Sentence_Terminal}\N{HORIZONTAL ELLIPSIS}][\p{Pe}\p{Pf}\p{Pi}\"']*|[\n\r\p{Zl}\p{Zp}])\s*"

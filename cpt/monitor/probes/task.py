@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from cpt.models.packed_model import PackedLanguageModel
 from cpt.monitor.budget import FORWARD
 from cpt.monitor.probes.base import Subject, part
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When
-from cpt.packed.model import PackedLanguageModel
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from cpt.monitor.bits_per_byte import TokenisedText, score
+from cpt.models.bits_per_byte import TokenisedText, score
 from cpt.monitor.budget import FORWARD
 from cpt.monitor.probes.base import Subject, part
 from cpt.monitor.reading import Items, Kind, Unit

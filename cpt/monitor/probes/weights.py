@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.distributed.tensor import DTensor
 
-from cpt.model_folder.weights import load_tensor, stored_tensors
+from cpt.models.weights import load_tensor, stored_tensors
 from cpt.monitor.budget import WEIGHTS
 from cpt.monitor.probes.base import Subject
 from cpt.monitor.reading import Items, Kind, Unit

@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import CONFIG, FILE, copy_settings, read_settings, special_tokens
+from cpt.models.tokenizer import CONFIG, FILE, copy_settings, read_settings, special_tokens
 from cpt.references.tokenizer_files import byte_ranks, sentence_piece, word_piece
 from cpt.references.tokenizer_files.fast_folder import FastTokenizer, conventional_roles
 

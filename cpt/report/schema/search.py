@@ -1,4 +1,4 @@
-"""A search for merge weights, as `cpt.stages.merge_search.search_metrics` says it."""
+"""A search for merge weights, as `cpt.stages.merge.search.search_metrics` says it."""
 # ruff: noqa: RUF012 - pydantic copies the defaults
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from cpt.durable import flush, flush_one
+from cpt.atomic import flush, flush_one
 from cpt.errors import DiskFull, StageFailed
 from cpt.training.checkpoint.snapshot import Snapshot
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from cpt.packed.model import PackedLanguageModel
+from cpt.models.packed_model import PackedLanguageModel
 
 
 class Beside(Protocol):

@@ -10,10 +10,10 @@ from typing import Protocol
 
 import torch
 
-from cpt.packed.batch import PackedBatch
-from cpt.packed.cross_entropy import summed_cross_entropy
-from cpt.packed.divergence import summed_divergence
-from cpt.packed.model import PackedLanguageModel
+from cpt.models.batch import PackedBatch
+from cpt.models.cross_entropy import summed_cross_entropy
+from cpt.models.divergence import summed_divergence
+from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.data import PackedSequence, target_count
 
 GENERAL = "replay"

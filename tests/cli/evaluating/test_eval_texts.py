@@ -13,9 +13,9 @@ from tiny import varied_texts, write_jsonl
 from toy_suite import arc
 
 from cpt.cli.evaluating import progress
-from cpt.monitor import shared_windows
+from cpt.models import shared_windows
 from cpt.recipe.progress import Gauge
-from cpt.stages.corpus import STAGE
+from cpt.stages.corpus.stage import STAGE
 
 
 def test_contamination_finds_the_items_of_a_text(
@@ -142,7 +142,7 @@ def test_precision_is_bfloat16_where_the_hardware_has_it(
     facts: Any, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for fast, expected in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr("cpt.packed.model.has_fast_bfloat16", lambda fast=fast: fast)
+        monkeypatch.setattr("cpt.models.packed_model.has_fast_bfloat16", lambda fast=fast: fast)
         [found] = facts("text", models[0], "--text", "text.jsonl")["texts"]
         assert found["precision"] == expected
 

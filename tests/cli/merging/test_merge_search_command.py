@@ -85,7 +85,7 @@ def test_the_same_command_measures_nothing_again(search, tmp_path: Path, monkeyp
 
     assert search()[0] == 0
     shutil.rmtree(tmp_path / "out")
-    monkeypatch.setattr("cpt.stages.merge_search.Measured.merged", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("cpt.stages.merge.search.Measured.merged", lambda *_: pytest.fail("measured again"))
     assert search()[0] == 0
     shutil.rmtree(tmp_path / "out")
     code, _, err = search("--seed", 5)

@@ -8,8 +8,8 @@ from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.errors import DataError
-from cpt.packed import attention
-from cpt.packed.model import PackedLanguageModel, load_model
+from cpt.models import attention
+from cpt.models.packed_model import PackedLanguageModel, load_model
 from evals.models import generation
 from evals.models.generation import Wanted
 from evals.models.language_model import PackedLM

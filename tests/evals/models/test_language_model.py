@@ -11,8 +11,8 @@ from lm_eval.models.huggingface import HFLM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.errors import DataError
-from cpt.model_folder.tokenizer import load_tokenizer
-from cpt.packed.model import PackedLanguageModel, load_model
+from cpt.models.packed_model import PackedLanguageModel, load_model
+from cpt.models.tokenizer import load_tokenizer
 from evals.models import language_model
 from evals.models.language_model import PackedLM
 from evals.models.prompting import Prompting

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from cpt.recipe.explain import findings
-from cpt.stages.pretrain_config import PretrainConfig
+from cpt.stages.pretrain.config import PretrainConfig
 from cpt.training.schedules import KINDS, Power, RewarmCosine, ScheduleConfig
 
 NEEDED: dict[str, dict[str, Any]] = {"reuse": {"start": 1e-5}}

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from cpt.errors import RecipeError
-from cpt.training.trains import Setup
+from cpt.training.trainable import Setup
 
 SETUP = Setup(steps=6, new_tokens=NEW, seed=5)
 
@@ -130,6 +130,6 @@ def test_a_model_of_another_build_is_refused() -> None:
 
 
 def test_an_expansion_that_changes_the_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cpt.training.trains.growth._silence", lambda model, layer: None)
+    monkeypatch.setattr("cpt.training.trainable.growth._silence", lambda model, layer: None)
     with pytest.raises(RecipeError, match="layers that add nothing change what it computes"):
         trains(kind="expansion", every=1, embeddings="frozen").choose(tiny(), SETUP)

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from tiny_trains import NEW, TOKENS, Said, changed, run, tiny, trains, weights
 
 from cpt.errors import RecipeError
-from cpt.training.trains import All, Setup
-from cpt.training.trains.blocks import parse_layers
+from cpt.training.trainable import All, Setup
+from cpt.training.trainable.blocks import parse_layers
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 

@@ -27,7 +27,7 @@ from cpt.errors import RecipeError
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.groups import group_weights
 from cpt.training.optimizers import AdamW
-from cpt.training.trains import Setup
+from cpt.training.trainable import Setup
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 SETUP = Setup(steps=20, new_tokens=NEW, seed=5)

@@ -12,8 +12,8 @@ from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.checks import digest
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Constant
-from cpt.training.trains.table import table
-from cpt.training.trains.trained import Trained
+from cpt.training.trainable.table import table
+from cpt.training.trainable.trained import Trained
 
 CHOICES: list[dict[str, Any]] = [
     {"kind": "all", "embeddings_first": 0.5},

@@ -22,8 +22,8 @@ from tiny_trains import (
 from cpt.errors import RecipeError
 from cpt.training.master import MasterWeights
 from cpt.training.optimizers import AdamW
-from cpt.training.trains import Setup
-from cpt.training.trains.trained import Trained
+from cpt.training.trainable import Setup
+from cpt.training.trainable.trained import Trained
 
 STEPS = 12
 

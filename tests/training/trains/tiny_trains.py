@@ -11,17 +11,17 @@ from pydantic import TypeAdapter
 from tiny_training import Said
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from cpt.packed import attention
-from cpt.packed.batch import pack
-from cpt.packed.model import PackedLanguageModel
+from cpt.models import attention
+from cpt.models.batch import pack
+from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.master import MasterWeights
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Constant
 from cpt.training.settings import Settings
-from cpt.training.trains import Setup, Trains
-from cpt.training.trains.trained import Trained
+from cpt.training.trainable import Setup, Trains
+from cpt.training.trainable.trained import Trained
 
 TOKENS = 40
 NEW = (7, 30, 38)

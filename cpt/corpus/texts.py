@@ -1,0 +1,103 @@
+"""Texts of a corpus artifact, as stages read them, and whether its tokens are a model's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from cpt.errors import Problem
+
+
+def has_texts(corpus: Path, source: str, split: str) -> bool:
+    """Whether the corpus holds texts of that source and split."""
+    from cpt.corpus.store import parts_of
+
+    return bool(parts_of(corpus / "documents", source, f".{split}.parquet"))
+
+
+def iterate_texts(corpus: Path, source: str, split: str) -> Iterator[str]:
+    """Texts of one source and split ("train" or "heldout"), in the corpus's order."""
+    from cpt.corpus import read_documents
+
+    return (document.text for document in read_documents(corpus, source, split))
+
+
+Half = Literal["search", "report"]
+
+
+def half_of(text: str) -> Half:
+    """Which half of the held-out text a document belongs to, by a bit of its hash.
+
+    Where merge weights are searched, they are chosen on one half and reported on the other: the best of many
+    tries flatters itself on the text that it was chosen on.
+    """
+    return "search" if sha256(text.encode()).digest()[-1] & 1 else "report"
+
+
+def heldout_texts(corpus: Path, source: str, half: Half | None = None) -> list[str]:
+    """Held-out texts of a source; none if it has none.
+
+    Args:
+        half: that half of them only.
+    """
+    if not has_texts(corpus, source, "heldout"):
+        return []
+    return [text for text in iterate_texts(corpus, source, "heldout") if half in (None, half_of(text))]
+
+
+def whole_documents(
+    documents: Sequence[str], models: Sequence[Path], max_tokens: int, seed: int
+) -> list[str]:
+    """Whole documents in a seeded order, until the next would exceed `max_tokens` of the first tokenizer.
+
+    Documents of fewer than two tokens under any of the tokenizers cannot be scored and are passed over.
+    """
+    import numpy as np
+
+    from cpt.models.encoding import token_ids
+    from cpt.models.tokenizer import load_tokenizer
+
+    lengths = np.array(
+        [[len(ids) for ids in token_ids(load_tokenizer(folder), documents)] for folder in models]
+    )
+    chosen: list[str] = []
+    total = 0
+    for index in np.random.default_rng(seed).permutation(len(documents)):
+        if lengths[:, index].min() < 2:
+            continue
+        if chosen and total + lengths[0, index] > max_tokens:
+            break
+        chosen.append(documents[index])
+        total += int(lengths[0, index])
+    return chosen
+
+
+def former_tokenizer(corpus: Path) -> Path | None:
+    """Return the folder of the tokenizer that a corpus had before its vocabulary changed, if it did."""
+    from cpt.corpus.tokenise import FORMER
+
+    return corpus / FORMER if (corpus / FORMER).is_dir() else None
+
+
+def start_token_of(corpus: Path, model: Path) -> str | None:
+    """Return the token that starts a corpus's documents for a model with its tokenizer or its former one."""
+    from cpt.corpus import read_index
+    from cpt.corpus.tokens import tokenizer_sha256
+
+    index, former = read_index(corpus), former_tokenizer(corpus)
+    if former is not None and tokenizer_sha256(model) == tokenizer_sha256(former):
+        return index.former_start_token
+    return index.start_token
+
+
+def tokenizer_problems(model: Path, corpus: Path) -> list[Problem]:
+    """The corpus must be tokenised with the model's own tokenizer."""
+    from cpt.corpus import read_index
+    from cpt.corpus.tokens import tokenizer_sha256
+
+    if read_index(corpus).tokenizer == tokenizer_sha256(model):
+        return []
+    message = "the corpus is tokenised with another tokenizer than the model's"
+    return [Problem(message, key="from", hint="Take both from the same stage: leave `from` out.")]

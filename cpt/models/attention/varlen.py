@@ -1,0 +1,74 @@
+"""Attention by flash attention's kernel for documents of different lengths (Dao 2023, arXiv 2307.08691).
+
+It comes with PyTorch, for GPUs of compute capability 8.0 (Ampere) and up and 16-bit numbers. The kernel takes
+the packed row as it is: nothing is gathered or padded. Its backward pass adds up in no fixed order unless
+`torch.use_deterministic_algorithms` is on.
+"""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from typing import cast
+
+import torch
+
+from cpt.models.attention.layout import DocumentLayout
+
+_WIDEST_HEAD = 256
+_HEAD_MULTIPLE = 8
+"""The kernel refuses heads of other widths (OpenLLaMA-3B has 100), which the caller would have to pad."""
+
+
+def supports(query: torch.Tensor) -> bool:
+    """Whether the kernel takes such queries [1, H, T, E], and this PyTorch and this GPU have it."""
+    return query.device.type == "cuda" and takes(query, torch.cuda.get_device_capability(query.device))
+
+
+def takes(query: torch.Tensor, capability: tuple[int, int]) -> bool:
+    """Whether the kernel takes such queries [1, H, T, E] on a GPU of a capability, if PyTorch has it."""
+    return (
+        query.dtype in (torch.bfloat16, torch.float16)
+        and query.shape[-1] <= _WIDEST_HEAD
+        and query.shape[-1] % _HEAD_MULTIPLE == 0
+        and capability >= (8, 0)
+        and _has_kernel()
+    )
+
+
+@cache
+def _has_kernel() -> bool:
+    """Whether this PyTorch has the kernel's interface, with grouped queries."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: DocumentLayout,
+    scaling: float,
+    window: int | None,
+) -> torch.Tensor:
+    """See `cpt.models.attention.attend_within_documents`."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    query_THE, key_TKE, value_TKE = (x[0].transpose(0, 1) for x in (query, key, value))
+    longest = max(layout.lengths)
+    attended = varlen_attn(
+        query_THE,
+        key_TKE,
+        value_TKE,
+        layout.boundaries,
+        layout.boundaries,
+        longest,
+        longest,
+        scale=scaling,
+        window_size=(-1 if window is None else window - 1, 0),
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return cast(torch.Tensor, attended)[None]

@@ -1,0 +1,229 @@
+"""Loading a causal language model so that packed documents can go through it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from cpt.errors import ModelError, StageFailed
+from cpt.models import attention
+from cpt.models.architecture import model_class, settings
+from cpt.models.batch import PackedBatch, pack
+from cpt.models.completeness import check_model, load_whole
+from cpt.models.cross_entropy import score_labels, summed_cross_entropy, token_cross_entropy
+from cpt.models.prefix_trees import TreeBatch
+
+Precision = Literal["auto", "bf16", "fp32", "fp8"]
+
+
+def resolve_precision(precision: Precision, bfloat16: bool | None = None) -> torch.dtype:
+    """Data type of activations: bfloat16 where the hardware multiplies it, unless asked otherwise.
+
+    Args:
+        bfloat16: whether it does; None to ask this machine's.
+    """
+    if precision == "fp32":
+        return torch.float32
+    if precision in ("bf16", "fp8") or (has_fast_bfloat16() if bfloat16 is None else bfloat16):
+        return torch.bfloat16
+    return torch.float32
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether this machine multiplies bfloat16 matrices in hardware."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capability = torch.backends.cpu.get_cpu_capability()
+    return capability.startswith("AVX512") and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def best_device() -> torch.device:
+    """Return the device on which models are read: the GPU, where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_model(
+    folder: Path, dtype: torch.dtype = torch.float32, attention_implementation: str = attention.NAME
+) -> Any:
+    """A Hugging Face causal language model in evaluation mode, attending within documents.
+
+    Args:
+        folder: model folder with safetensors weights.
+        dtype: data type of the weights.
+        attention_implementation: "sdpa" for users that pad instead of packing (lm-eval, generation).
+
+    Raises:
+        ModelError: the folder is damaged, its weights are not all of this model's, or they or the answers
+            are not finite.
+        StageFailed: the model is of a kind that cannot be used here.
+    """
+    from transformers import AutoModelForCausalLM
+
+    attention.register()
+    check_model(folder)
+    try:
+        model = load_whole(
+            AutoModelForCausalLM,
+            folder,
+            folder,
+            complete=model_class(folder, settings(folder)),
+            dtype=dtype,
+            attn_implementation=attention_implementation,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (ModelError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the folder is sound: its model is of a kind that this class does not take
+        raise StageFailed(f"the model in {folder} does not load: {type(error).__name__}: {error}") from error
+    if getattr(model.config, "is_encoder_decoder", False) or model.get_output_embeddings() is None:
+        raise StageFailed(f"{folder} holds no causal language model ({model.config.architectures})")
+    model.eval()
+    if attention_implementation == attention.NAME:
+        _check_faithful(model, folder)
+    return model
+
+
+def empty_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """A model of a folder's configuration, as `load_model` gives it, whose weights are yet to be set.
+
+    Args:
+        folder: has config.json; weights are not needed.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    attention.register()
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_config(
+        config, dtype=dtype, attn_implementation=attention.NAME, trust_remote_code=False
+    )
+    return model.eval()
+
+
+def require_finite(model: Any, answers: torch.Tensor, folder: Path) -> None:
+    """Raise if a model's answers are not finite numbers; name the weights that are not, if there are any.
+
+    Raises:
+        ModelError: they are not.
+    """
+    if not answers.isnan().any() and not answers.isposinf().any():  # -inf masks what is never to be said
+        return
+    wrong = [name for name, tensor in model.named_parameters() if not tensor.isfinite().all()]
+    if wrong:
+        more = f" and {len(wrong) - 1:,} more tensors" if len(wrong) > 1 else ""
+        raise ModelError(
+            f"the model in {folder} has weights that are no finite numbers: {wrong[0]}{more}",
+            hint="Take an earlier copy: what trained or merged it left its weights unusable.",
+        )
+    raise ModelError(
+        f"the answers of the model in {folder} are no finite numbers, though all its weights are",
+        hint="Its weights are too large for their data type: try --precision fp32, or an earlier copy.",
+    )
+
+
+@torch.no_grad()
+def sample_answers(model: Any) -> torch.Tensor:
+    """Return the logits of a few tokens under a model that attends as transformers does."""
+    logits: torch.Tensor = model(input_ids=_sample_ids(model)[None], use_cache=False).logits
+    return logits
+
+
+def _sample_ids(model: Any) -> torch.Tensor:
+    rows = model.get_input_embeddings().num_embeddings
+    return torch.arange(1, 49, device=model.device) * 7919 % rows
+
+
+@torch.no_grad()
+def _check_faithful(model: Any, folder: Path) -> None:
+    """Raise unless two packed documents get the losses that the model itself gives each alone.
+
+    Some architectures do more than backbone, head and plain causal attention (scaled or capped logits,
+    position biases, chunked masks): packed, they would train on a wrong loss without a word.
+    """
+    ids = _sample_ids(model)
+    documents = [ids[:16], ids[16:]]
+    packed = PackedLanguageModel(model).token_nats(pack([document.numpy() for document in documents]))
+    model.set_attn_implementation("eager")
+    alone = [
+        cross_entropy(
+            model(input_ids=d[None], use_cache=False).logits[0].float()[:-1], d[1:], reduction="none"
+        )
+        for d in documents
+    ]
+    model.set_attn_implementation(attention.NAME)
+    expected = torch.cat([nats for each in alone for nats in (each, each.new_zeros(1))])
+    require_finite(model, expected, folder)
+    difference = float((packed - expected).abs().mean())
+    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
+    if not difference <= tolerance * (1 + float(expected.mean()) / 10):
+        raise StageFailed(
+            f"{type(model).__name__} cannot read packed documents: its loss is {difference:.3g} nats off",
+            hint="It does more than plain attention and a linear head; such a model is not supported yet.",
+        )
+
+
+class PackedLanguageModel(nn.Module):
+    """A language model seen as a function from a packed batch to its loss."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: PackedBatch) -> torch.Tensor:
+        """Summed cross entropy in nats over the batch's targets."""
+        return summed_cross_entropy(*self.states(batch), batch.labels[batch.learned])
+
+    def states(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the next tokens' logits are products of: last hidden states [N, E] of the positions that have
+        a label, and the output embedding [V, E]."""
+        return self._hidden(batch).index_select(0, batch.learned), self._head()
+
+    @torch.no_grad()
+    def token_nats(self, batch: PackedBatch) -> torch.Tensor:
+        """Cross entropy in nats of every position's label: [T] float32, 0 where there is none."""
+        hidden_TE = self._hidden(batch)
+        nats_T = torch.zeros(batch.tokens, device=hidden_TE.device)
+        nats_T[batch.learned] = token_cross_entropy(
+            hidden_TE.index_select(0, batch.learned), self._head(), batch.labels[batch.learned]
+        )
+        return nats_T
+
+    @torch.no_grad()
+    def probabilities(
+        self, batch: PackedBatch, positions: torch.Tensor, tokens: torch.Tensor
+    ) -> torch.Tensor:
+        """Probability that one of some tokens [S] comes next after each of some positions [N]: [N] float32.
+
+        Args:
+            positions: in ascending order.
+        """
+        rows = positions.repeat_interleave(len(tokens))
+        nats, _ = score_labels(self._hidden(batch), self._head(), rows, tokens.repeat(len(positions)))
+        return nats.exp().view(len(positions), len(tokens)).sum(1)
+
+    @torch.no_grad()
+    def score(self, batch: TreeBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """ln p(label) in nats, and whether the label is the likeliest token, for all the batch asks: [S]."""
+        return score_labels(self._hidden(batch), self._head(), batch.nodes, batch.labels)
+
+    def _head(self) -> torch.Tensor:
+        head = self.model.get_output_embeddings()
+        if getattr(head, "bias", None) is not None:
+            raise StageFailed("output embeddings with a bias are not supported yet")
+        weight: torch.Tensor = head.weight
+        return weight
+
+    def _hidden(self, batch: PackedBatch | TreeBatch) -> torch.Tensor:
+        """Last hidden states [T, E] of the model's backbone."""
+        output = self.model.base_model(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            use_cache=False,
+            **{attention.LAYOUT: batch.layout},
+        )
+        hidden: torch.Tensor = output.last_hidden_state[0]
+        return hidden

@@ -1,1 +1,0 @@
-"""How packed documents go through a model: batches, attention within documents, chunked cross entropy."""

@@ -1,0 +1,167 @@
+"""What is known of runs that are to be compared: their reports, or what their finished stages recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from cpt.errors import CptError, DamagedFile, Problem, RecipeError
+from cpt.json_file import read_json, read_plain
+from cpt.recipe.journal import Run, find_run
+from cpt.recipe.store import Record
+
+if TYPE_CHECKING:
+    from cpt.report.comparison.facts import ReportedRun
+    from cpt.report.comparison.intervals import Documents
+    from cpt.report.schema import Facts
+
+
+def find_runs(root: Path, names: Sequence[str]) -> list[Run]:
+    """Several runs, each by its name under `root` or by its folder.
+
+    Raises:
+        RecipeError: for all of them that there are not, and for those that are named twice.
+    """
+    found: dict[Path, Run] = {}
+    problems = []
+    for name in names:
+        try:
+            run = find_run(root, name)
+        except CptError as error:
+            problems.append(Problem(error.message, hint=error.hint))
+            continue
+        if run.folder.resolve() in found:
+            problems.append(Problem(f"the run `{name}` is named twice", hint="Name different runs."))
+        found[run.folder.resolve()] = run
+    if problems:
+        raise RecipeError(problems)
+    return list(found.values())
+
+
+def reported(runs: Sequence[Run], beside: Path) -> list[ReportedRun]:
+    """What is known of each run.
+
+    Args:
+        beside: folder of the page that will link to the runs' own pages.
+
+    Raises:
+        RecipeError: for all runs of which nothing is known that could be compared.
+    """
+    names, known, problems = _labels(runs), [], []
+    for run in runs:
+        try:
+            known.append(_reported(run, names[run.folder], beside))
+        except CptError as error:
+            problems.append(Problem(error.message, key=names[run.folder], hint=error.hint))
+    if problems:
+        raise RecipeError(problems)
+    return known
+
+
+def finished(run: Run) -> dict[str, Record]:
+    """The finished results that the run's last command used or made, by stage, in order."""
+    found = {name: run.store.find(name, stage["fingerprint"]) for name, stage in run.stages.items()}
+    return {name: record for name, record in found.items() if record is not None}
+
+
+def _labels(runs: Sequence[Run]) -> dict[Path, str]:
+    """A name for each run: its own, or its folder where two have the same."""
+    counts = Counter(run.name for run in runs)
+    return {run.folder: run.name if counts[run.name] == 1 else str(run.folder) for run in runs}
+
+
+def _reported(run: Run, name: str, beside: Path) -> ReportedRun:
+    from cpt.report.comparison.facts import ReportedRun
+
+    records = finished(run)
+    page = next((r.path("report") / "report.html" for r in records.values() if "report" in r.kinds), None)
+    facts = _read_report(page) if page else None
+    if facts is None:
+        facts = _gathered(run, records)
+    if not facts.probes and facts.training is None and not facts.tasks and facts.suites is None:
+        done = f"only {', '.join(records)} finished" if records else "no stage has finished"
+        raise CptError(
+            f"nothing to compare yet: {done}", hint="`cpt status` shows how far it is; finish it first."
+        )
+    return ReportedRun(
+        name=name,
+        facts=facts,
+        state=run.state,
+        folder=str(run.folder),
+        page=quote(os.path.relpath(page, beside)) if page else None,
+        missing=[stage for stage in run.stages if stage not in records],
+        texts=_texts(records),
+        documents=_documents(records),
+        items=_items(records),
+    )
+
+
+def _read_report(page: Path) -> Facts | None:
+    """The facts beside a report's page; None if they are damaged, or of a version that wrote another form."""
+    from cpt.report.schema import Facts
+
+    try:
+        return Facts.model_validate(read_plain(page.with_name("report.json"), dict[str, Any]))
+    except (ValidationError, DamagedFile):
+        return None
+
+
+def _gathered(run: Run, records: Mapping[str, Record]) -> Facts:
+    """The facts that a report would state, had it been made now."""
+    from cpt.report.facts import gather
+    from cpt.stages.report import ReportConfig, read_run
+
+    recipe: dict[str, Any] = run.data.get("recipe") or {"name": run.name}
+    stages = [record for record in records.values() if "report" not in record.kinds]
+    try:
+        return gather(read_run(ReportConfig(), stages, recipe))
+    except (ValidationError, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CptError(f"its figures do not have the form that this version of cpt reads: {error}") from error
+
+
+def _texts(records: Mapping[str, Record]) -> dict[str, str]:
+    """Fingerprint of the held-out documents of each source of the newest corpus."""
+    from cpt.corpus import read_documents
+
+    corpora = [record.path("corpus") for record in records.values() if "corpus" in record.kinds]
+    found = {}
+    for path in sorted(corpora[-1].glob("documents/*.heldout.parquet")) if corpora else ():
+        source = path.name.removesuffix(".heldout.parquet")
+        digest = hashlib.sha256()
+        for document in read_documents(corpora[-1], source, "heldout"):
+            digest.update(hashlib.sha256(document.text.encode()).digest())
+        found[source] = digest.hexdigest()
+    return found
+
+
+def _documents(records: Mapping[str, Record]) -> dict[str, Documents]:
+    """What the newest evaluate stage found on each document; nothing if it kept none (older versions)."""
+    import numpy as np
+
+    from cpt.report.comparison.intervals import Documents
+    from cpt.report.facts.files import KeptDocuments
+    from cpt.stages.evaluate.stage import DOCUMENTS
+
+    scores = [record.path("scores") for record in records.values() if "scores" in record.kinds]
+    file = scores[-1] / DOCUMENTS if scores else None
+    kept = read_json(file, dict[str, KeptDocuments]) if file and file.exists() else {}
+    return {
+        probe: Documents(tuple(found.texts), np.asarray(found.nats), np.asarray(found.bytes))
+        for probe, found in kept.items()
+    }
+
+
+def _items(records: Mapping[str, Record]) -> dict[str, str]:
+    """Fingerprints of the items of the newest evaluate stage's tasks; nothing from older versions."""
+    from cpt.stages.evaluate.stage import ITEMS
+
+    scores = [record.path("scores") for record in records.values() if "scores" in record.kinds]
+    file = scores[-1] / ITEMS if scores else None
+    return dict(read_json(file, dict[str, str])) if file and file.exists() else {}

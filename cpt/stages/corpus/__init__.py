@@ -1,0 +1,1 @@
+"""The corpus stage: documents in, held-out text and packed training sequences out."""

@@ -1,0 +1,205 @@
+"""The corpus stage's selection: what rates documents, what is kept of the choice, what is said of it."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.corpus.index import SourceCounts
+from cpt.errors import DataError
+from cpt.stages.base import Context
+from cpt.stages.corpus.config import AtRandom, ByNGrams, Selection
+from cpt.stages.corpus.sources import read_sources
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cpt.corpus.candidates import Candidates
+    from cpt.corpus.index import CorpusIndex
+    from cpt.corpus.rating import Rater
+
+FILE = "selection.parquet"
+"""Beside the documents: every candidate with its tokens, repetition, rating and what became of it."""
+
+_WHOLE = 1 << 31
+"""Longer than any document."""
+
+
+def select(
+    selection: Selection, model: Path, corpus: Path, index: CorpusIndex, heldout: set[bytes], context: Context
+) -> dict[str, Any]:
+    """Leave the best of the domain's training documents in the corpus; all others are counted with a reason.
+
+    Args:
+        heldout: digests of all held-out documents, which no reference text may hold.
+
+    Returns:
+        The stage's metrics of the selection.
+
+    Raises:
+        DataError: there are fewer tokens than are to be selected, or no reference text.
+    """
+    from cpt.corpus.build import describe
+    from cpt.corpus.candidates import candidates
+    from cpt.corpus.selection import best, keep, unfit
+    from cpt.corpus.tokens import DocumentTokenizer
+
+    tokenizer = DocumentTokenizer(model, index.sequence_length, index.start_token, index.end_token)
+    context.progress.message("counting the tokens of the domain's documents")
+    found = candidates(corpus, "domain", tokenizer)
+    reasons = unfit(found, selection.min_tokens, selection.max_repetition)
+    _require_enough(selection, found, reasons)
+    ratings, reference = _ratings(selection, model, corpus, index, heldout, found, reasons, context)
+    reasons = best(found, ratings, reasons, selection.tokens)
+    _write_table(corpus, found, ratings, reasons)
+    counts = index.sources["domain"]
+    keep(corpus, "domain", counts, reasons)
+    context.progress.message(f"domain, selected by {selection.by.kind}: {describe(counts)}")
+    facts = _facts(found, ratings, reasons)
+    return {"by": selection.by.kind, "tokens": selection.tokens, **facts, **reference}
+
+
+def _require_enough(selection: Selection, found: Candidates, reasons: np.ndarray) -> None:
+    from cpt.corpus.selection import KEPT
+
+    able = int(found.tokens[reasons == KEPT].sum())
+    if able < selection.tokens:
+        lost = {reason: int((reasons == reason).sum()) for reason in ("too_short", "repetitive")}
+        said = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in lost.items())
+        raise DataError(
+            f"select.tokens: {selection.tokens:,} tokens are to be selected, but the domain's {len(found):,} "
+            f"training documents hold {able:,} that can be ({said})",
+            hint="Select fewer, lower select.min_tokens, raise select.max_repetition, or leave `select` out.",
+        )
+
+
+def _ratings(
+    selection: Selection,
+    model: Path,
+    corpus: Path,
+    index: CorpusIndex,
+    heldout: set[bytes],
+    found: Candidates,
+    reasons: np.ndarray,
+    context: Context,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Rating of every candidate, NaN where it cannot be selected anyhow, and counts of reference text."""
+    import numpy as np
+
+    from cpt.corpus.rating import rate
+    from cpt.corpus.selection import KEPT, chance, texts_to_rate
+
+    by, able = selection.by, reasons == KEPT
+    reference: dict[str, Any] = {}
+    ratings = np.full(len(found), np.nan)
+    if isinstance(by, AtRandom):
+        ratings[able] = chance(found.digests, context.seed)[able]
+        return ratings, reference
+    make = partial(_base_rater, model, index)
+    if isinstance(by, ByNGrams):
+        counts = SourceCounts()
+        make = partial(_n_gram_rater, by.order, _reference(by, model, heldout, counts, context), model)
+        reference = {"reference": {"documents_in": counts.documents_in, "removed": counts.removed}}
+    number = int(able.sum())
+    context.progress.message(f"rating {number:,} documents by {by.kind}")
+    documents, kept = texts_to_rate(corpus, "domain", reasons), context.work / "selection" / "ratings"
+    ratings[able] = rate(documents, number, make, kept, context.progress)
+    return ratings, reference
+
+
+def _reference(
+    by: ByNGrams, model: Path, heldout: set[bytes], counts: SourceCounts, context: Context
+) -> list[np.ndarray]:
+    """Token ids of the reference documents, none of which is held out."""
+    from cpt.corpus.build import describe
+    from cpt.corpus.split import always, divide
+    from cpt.corpus.tokens import DocumentTokenizer
+
+    items = read_sources(by.reference, context.progress, context.contents)
+    documents = (document for _, document in divide(items, always("train"), heldout, counts))
+    tokens = [pieces[0] for pieces in DocumentTokenizer(model, _WHOLE, None, None).pieces(documents)]
+    if not tokens:
+        raise DataError(
+            f"select.by.reference: no documents: {describe(counts)}",
+            hint="Check the source's path, format and text_field. Held-out text cannot be the reference.",
+        )
+    context.progress.message(f"reference: {describe(counts)}")
+    return tokens
+
+
+def _n_gram_rater(order: int, reference: list[np.ndarray], model: Path) -> Rater:
+    """Bits per byte under an n-gram model of the reference's tokens."""
+    import numpy as np
+
+    from cpt.corpus.documents import Document
+    from cpt.corpus.kneser_ney import KneserNey
+    from cpt.corpus.tokens import DocumentTokenizer
+    from cpt.models.tokenizer import load_tokenizer
+
+    ids = load_tokenizer(model).get_vocab(with_added_tokens=True).values()
+    grams = KneserNey(reference, order, max(ids) + 1)
+    tokenizer = DocumentTokenizer(model, _WHOLE, None, None)
+
+    def rate(texts: list[str]) -> np.ndarray:
+        documents = (Document("", text) for text in texts)
+        bits = grams.bits([pieces[0] for pieces in tokenizer.pieces(documents)])
+        return bits / np.array([len(text.encode()) for text in texts])
+
+    return rate
+
+
+def _base_rater(model: Path, index: CorpusIndex) -> Rater:
+    """Bits per byte under the base model, which reads no more at once than it is trained on."""
+    from cpt.models.bits_per_byte import score, tokenise_text
+    from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
+    from cpt.models.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    packed = PackedLanguageModel(load_model(model, resolve_precision("auto")))
+    packed.to(best_device())
+
+    def rate(texts: list[str]) -> np.ndarray:
+        scores = score(packed, tokenise_text(tokenizer, texts, index.sequence_length, index.start_token))
+        return scores.nats / (math.log(2) * scores.bytes)
+
+    return rate
+
+
+def _write_table(corpus: Path, found: Candidates, ratings: np.ndarray, reasons: np.ndarray) -> None:
+    """Write `selection.parquet`; the documents are in the order in which they were read."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from cpt.corpus.selection import KEPT
+    from cpt.corpus.store import read_documents
+
+    columns = {
+        "id": [document.id for document in read_documents(corpus, "domain", "train")],
+        "tokens": found.tokens,
+        "repeated": found.repeated,
+        "rating": pa.array(ratings, mask=np.isnan(ratings)),
+        "became": ["selected" if reason == KEPT else reason for reason in reasons],
+    }
+    pq.write_table(pa.table(columns), corpus / FILE, compression="zstd")
+
+
+def _facts(found: Candidates, ratings: np.ndarray, reasons: np.ndarray) -> dict[str, Any]:
+    """Documents and tokens by what became of them, and the best, middle and worst rating of each kind."""
+    import numpy as np
+
+    from cpt.corpus.selection import KEPT
+
+    facts = {}
+    for reason in dict.fromkeys([KEPT, *sorted(set(reasons))]):
+        these = reasons == reason
+        facts[reason or "selected"] = {
+            "documents": int(these.sum()),
+            "tokens": int(found.tokens[these].sum()),
+        }
+        if not np.isnan(ratings[these]).any():
+            best, middle, worst = np.quantile(ratings[these], [0, 0.5, 1])
+            facts[reason or "selected"] |= {"best": best, "median": middle, "worst": worst}
+    return {"candidates": facts}

@@ -1,0 +1,176 @@
+"""The corpus stage: sources of text to held-out documents and packed training sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.corpus.store import PART
+from cpt.errors import Problem
+from cpt.stages.base import Artifact, Context, Makers, Stage
+from cpt.stages.corpus.checks import model_problems, source_problem, transliteration_problems
+from cpt.stages.corpus.config import CorpusConfig, Replay, ReplayPart, Source
+from cpt.stages.corpus.sources import read_sources, sample
+
+if TYPE_CHECKING:
+    from cpt.corpus.documents import Item
+    from cpt.corpus.index import CorpusIndex
+    from cpt.corpus.split import Split
+
+
+class CorpusStage(Stage[CorpusConfig]):
+    """Reads, removes duplicates, holds out, tokenises and packs."""
+
+    kind = "corpus"
+    contract = 2
+    Config = CorpusConfig
+    consumes = ("model",)
+    produces = ("corpus",)
+
+    def references(self, config: CorpusConfig) -> list[str]:
+        return [source.path for _, source in config.sources()]
+
+    def check(self, config: CorpusConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
+        problems = [
+            problem
+            for key, source in config.sources()
+            if (problem := source_problem(key, source)) is not None
+        ]
+        problems += transliteration_problems(config)
+        if "model" in inputs:
+            problems += model_problems(config, inputs["model"].path("model"))
+        return problems
+
+    def forecast(
+        self,
+        config: CorpusConfig,
+        inputs: Mapping[str, Artifact],  # noqa: ARG002
+        makers: Mapping[str, Makers],  # noqa: ARG002
+    ) -> str:
+        """What is selected, and how replay text is mixed."""
+        said = []
+        if config.select:
+            said.append(f"the {config.select.tokens:,} best tokens of the domain, by {config.select.by.kind}")
+        if config.replay and config.replay.mixture:
+            total = sum(part.weight for part in config.replay.mixture)
+            shares = ", ".join(f"{part.name} {part.weight / total:.0%}" for part in config.replay.mixture)
+            said.append(f"replay of {shares}")
+        return "; ".join(said)
+
+    def run(self, config: CorpusConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
+        from cpt.corpus.tokenise import tokenise
+
+        model = inputs["model"].path("model")
+        corpus = context.output / "corpus"
+        index = _index(config, model)
+        chosen = _write_documents(config, inputs["model"], corpus, index, context)
+        context.progress.message("tokenising and packing")
+        return {
+            **_metrics(tokenise(corpus, index, model, context.progress)),
+            **chosen,
+            "transliterated": {
+                key: source.transliterate for key, source in config.sources() if source.transliterate
+            },
+        }
+
+
+def _index(config: CorpusConfig, model: Path) -> CorpusIndex:
+    """A corpus's index before anything is counted."""
+    from cpt.corpus.index import CorpusIndex
+    from cpt.corpus.tokens import special_token, tokenizer_sha256
+
+    return CorpusIndex(
+        sequence_length=config.sequence_length,
+        tokenizer=tokenizer_sha256(model),
+        start_token=special_token(model, config.start_token, "bos"),
+        end_token=special_token(model, config.end_token, "eos"),
+    )
+
+
+def _write_documents(
+    config: CorpusConfig, base: Artifact, corpus: Path, index: CorpusIndex, context: Context
+) -> dict[str, Any]:
+    """Write all sources' documents, those with held-out text first, so that none of it stays in training.
+
+    Returns:
+        Metrics of the selection and of the mixture, where there are any.
+    """
+    from cpt.corpus.build import describe, require_both_sides, write_source
+    from cpt.corpus.heldout import Minimum, hold_out_more, require_heldout
+    from cpt.corpus.split import always, by_hash
+
+    model = base.path("model")
+    heldout: set[bytes] = set()
+    chosen: dict[str, Any] = {}
+
+    def read(sources: Sequence[Source]) -> Iterator[Item]:
+        return read_sources(sources, context.progress, context.contents)
+
+    def write(name: str, items: Iterable[Item], rule: Callable[[bytes], Split]) -> None:
+        index.sources[name] = write_source(corpus, name, items, rule, heldout)
+        context.progress.message(f"{name}: {describe(index.sources[name])}")
+
+    minimum = Minimum(**config.heldout_min.model_dump())
+    if config.general:
+        write("general", read(config.general), always("heldout"))
+        require_heldout("general", index.sources["general"], minimum)
+    write("domain", read(config.domain), by_hash(config.heldout, context.seed))
+    domain = index.sources["domain"]
+    if moved := hold_out_more(corpus, "domain", domain, minimum, context.seed, heldout):
+        context.progress.message(
+            f"domain: heldout {config.heldout:g} gave less than heldout_min, so {moved:,} more are held out: "
+            f"{describe(domain)}"
+        )
+    require_both_sides(domain, config.heldout)
+    if config.select:
+        from cpt.stages.corpus.selection import select
+
+        chosen["selection"] = select(config.select, model, corpus, index, heldout, context)
+    for name, items in _replay(config.replay, base, index, context):
+        write(name, items, always("train"))
+    if config.replay and config.replay.mixture:
+        from cpt.stages.corpus.mixture import mix
+
+        chosen["mixture"] = mix(config.replay.mixture, model, corpus, index, context)
+    index.sources = {name: index.sources[name] for name in sorted(index.sources, key=_rank)}
+    return chosen
+
+
+def _rank(source: str) -> int:
+    return ("domain", "replay", "general").index(source.partition(PART)[0])
+
+
+def _replay(
+    replay: Replay | None, base: Artifact, index: CorpusIndex, context: Context
+) -> Iterator[tuple[str, Iterator[Item]]]:
+    """Every source of replay text by name: one, or one for each part of a mixture."""
+    if replay is None:
+        return
+    parts: dict[str, ReplayPart | Replay] = {"replay": replay}
+    if replay.mixture:
+        parts = {f"replay{PART}{part.name}": part for part in replay.mixture}
+    for name, part in parts.items():
+        if part.self_generated is None:
+            yield name, read_sources(part.sources or [], context.progress, context.contents)
+        else:
+            yield name, sample(part.self_generated, base, index.start_token, index.end_token, context)
+
+
+def _metrics(index: CorpusIndex) -> dict[str, Any]:
+    """Counts, bytes per token of each source's main split, and how full the packed sequences are."""
+    main = {
+        name: "train" if "train" in source.splits else "heldout" for name, source in index.sources.items()
+    }
+    train = {name: index.sources[name].splits["train"] for name, split in main.items() if split == "train"}
+    return {
+        "sequence_length": index.sequence_length,
+        "sources": index.facts()["sources"],
+        "bytes_per_token": {name: index.bytes_per_token(name, split) for name, split in main.items()},
+        "packed": {
+            name: counts.tokens / (counts.sequences * index.sequence_length) for name, counts in train.items()
+        },
+    }
+
+
+STAGE = CorpusStage()

@@ -1,0 +1,1 @@
+"""The pretrain stage: continue the model's training on a corpus, and watch what it forgets."""

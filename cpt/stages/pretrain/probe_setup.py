@@ -1,0 +1,221 @@
+"""What a pretrain stage measures while it trains: its probes, as the monitor's settings ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.errors import Problem, StageFailed
+from cpt.stages.base import Progress
+from cpt.stages.corpus.checks import source_problem
+from cpt.stages.corpus.config import Source
+from cpt.stages.pretrain.early_end_probe import early_end_probe
+from cpt.stages.pretrain.monitor_config import Monitor
+from cpt.stages.pretrain.probe_texts import Probed, text_probes
+
+if TYPE_CHECKING:
+    from cpt.models.packed_model import PackedLanguageModel
+    from cpt.monitor.probes.base import Probe
+    from cpt.stages.pretrain.probe_sizes import Sizes
+
+
+def build_probes(monitor: Monitor, sizes: Sizes, probed: Probed, progress: Progress) -> list[Probe]:
+    """Every probe that the settings ask for, texts first.
+
+    Args:
+        sizes: how much of each text is read.
+
+    Raises:
+        StageFailed: a task's data are not there, or the starting model samples nothing.
+        DataError: a text has no documents.
+    """
+    from cpt.monitor.probes.new_tokens import NewTokensProbe
+
+    texts = text_probes(monitor, sizes, probed, progress)
+    probes: list[Probe] = [*texts, *_task_probes(monitor, probed, progress)]
+    if monitor.drift is not None:
+        probes.append(_drift_probe(monitor, probed, progress))
+    probes += early_end_probe(monitor, probed, progress)
+    if monitor.weights is not None:
+        probes += _weights_probe(monitor, probed, progress)
+    if probed.new_tokens:
+        probes.append(NewTokensProbe(probed.new_tokens, monitor.regular))
+    return probes
+
+
+def monitor_problems(monitor: Monitor) -> list[Problem]:
+    """What is wrong with the settings, as far as files and the catalogue of tasks tell."""
+    found = (source_problem(key, source) or _empty(key, source) for key, source in monitor.sources())
+    problems = [problem for problem in found if problem is not None]
+    for name in monitor.tasks:
+        problems += task_problems(name, monitor.data)
+    return [replace(problem, key=f"monitor.{problem.key}") for problem in problems]
+
+
+def _empty(key: str, source: Source) -> Problem | None:
+    file = Path(source.path)
+    if not file.is_file() or file.stat().st_size:
+        return None
+    hint = "Give it text to measure, or leave the source out."
+    return Problem(f"{source.path} is empty", key=f"{key}.path", hint=hint)
+
+
+def monitor_references(monitor: Monitor) -> list[str]:
+    """Files of the texts, and the folder of the tasks' data."""
+    return [
+        *(source.path for _, source in monitor.sources()),
+        *([monitor.data] if monitor.data is not None and monitor.tasks else []),
+    ]
+
+
+def planned_names(monitor: Monitor, held_out: Sequence[str], weights: bool, new_tokens: bool) -> str:
+    """What will be read: "probes domain, general, piqa, weights within 5% of the training's work"."""
+    names = [*held_out, *monitor.texts, *monitor.tasks]
+    names += ["drift"] if monitor.drift is not None else []
+    names += ["early-end"] if monitor.early_end is not None else []
+    names += ["weights"] if monitor.weights is not None and weights else []
+    names += ["new-tokens"] if new_tokens else []
+    bound = "" if monitor.budget is None else f" within {100 * monitor.budget:g}% of the training's work"
+    return f"probes {', '.join(names)}{bound}"
+
+
+def _task_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterator[Probe]:
+    from cpt.corpus import read_index
+    from cpt.monitor.probes.task import TaskProbe
+
+    for name, wanted in monitor.tasks.items():
+        progress.message(f"{name}: loading the task")
+        start = read_index(probed.corpus).start_token
+        items, grade, tokens = graded(name, wanted.items, monitor.data, probed.folder, start, probed.seed)
+        yield TaskProbe(name, items, grade, wanted.when(monitor.regular), tokens)
+
+
+def graded(
+    name: str, count: int, data: str | None, folder: Path, start_token: str | None, seed: int
+) -> tuple[int, Callable[[PackedLanguageModel, int], list[float]], int]:
+    """How many of a task's items there are, what scores the first so many of them, and the tokens of all.
+
+    Args:
+        folder: has the model's tokenizer.
+
+    Raises:
+        StageFailed: the task's data cannot be had.
+    """
+    import numpy as np
+
+    from evals.caches import data_cache
+    from evals.harness import SEED, load_tasks, quietly
+    from evals.models.language_model import PackedLM
+    from evals.models.prompting import Prompting
+    from evals.preparation import prepare
+    from evals.suite import Suite
+
+    entry = _entry(name)
+    if entry is None:
+        raise StageFailed(f"there is no task `{name}` with an accuracy")
+    suite = Suite(name=name, about="", tasks=(entry.model_copy(update={"quick": count}),))
+    prepared, left_out = prepare([(suite, "quick")], None if data is None else Path(data), data_cache())
+    failed = {each.task: each.why for each in left_out}
+    with quietly():
+        tasks = load_tasks(prepared, SEED, failed)
+        if name not in tasks:
+            raise StageFailed(
+                f"the task {name} cannot be probed: {failed[name]}",
+                hint="Name the folder of its data (`data` of the monitor or of the search, `--data` on the "
+                "command line), or leave the task out.",
+            )
+        task = tasks[name]
+        task.set_fewshot_seed(SEED)
+        task.build_all_requests()
+    by_item: dict[int, list[Any]] = {}
+    for request in task.instances:
+        by_item.setdefault(request.doc_id, []).append(request)
+    order = np.random.default_rng(seed).permutation(sorted(by_item)).tolist()
+    prompting = Prompting(folder, start_token)
+    metric = entry.metric.partition(",")[0]
+
+    def grade(module: PackedLanguageModel, first: int) -> list[float]:
+        lm = PackedLM(module, prompting.tokenizer, start_token=prompting.start, end_token=prompting.end)
+        asked = [by_item[item] for item in order[:first]]
+        answers = iter(lm.loglikelihood([request for each in asked for request in each]))
+        scores = [task.process_results(each[0].doc, [next(answers) for _ in each]) for each in asked]
+        return [float(score[metric]) for score in scores]
+
+    return len(order), grade, sum(_tokens(requests, prompting.tokenizer) for requests in by_item.values())
+
+
+def _tokens(requests: Sequence[Any], tokenizer: Any) -> int:
+    """Tokens of an item's requests: what several of them begin with goes through the model once."""
+    contexts = {context for context, _ in (request.args for request in requests)}
+    texts = [*contexts, *(context + rest for context, rest in (request.args for request in requests))]
+    encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    lengths = dict(zip(texts, map(len, encoded), strict=True))
+    added = (lengths[context + rest] - lengths[context] for context, rest in (r.args for r in requests))
+    return sum(lengths[context] for context in contexts) + sum(added)
+
+
+def _entry(name: str) -> Any:
+    """A task of the catalogue that is scored by likelihoods; None if there is none of that name."""
+    from evals.catalogue import suites
+    from evals.task_files import task_config, task_files
+
+    for suite in suites().values():
+        for entry in suite.tasks:
+            if entry.task == name and entry.metric.partition(",")[0] in ("acc", "acc_norm"):
+                config = task_config(name) if name in task_files() else {}
+                kind = config.get("output_type", "multiple_choice")
+                return entry if kind in ("multiple_choice", "loglikelihood") else None
+    return None
+
+
+def task_problems(name: str, data: str | None) -> list[Problem]:
+    """What keeps a task from being probed, as far as the catalogue and the data tell."""
+    from evals.catalogue import suites
+    from evals.local import DataFolder
+    from evals.preparation import source_of
+
+    entry = _entry(name)
+    if entry is None:
+        known = {each.task for suite in suites().values() for each in suite.tasks}
+        reason = "its score is no accuracy of choices" if name in known else "there is no such task"
+        return [Problem(f"{name}: {reason}", key=f"tasks.{name}", hint="See cpt eval suites.")]
+    source = source_of(entry)
+    if data is None or not Path(data).is_dir() or source is None:
+        return []
+    if DataFolder(Path(data)).find(*source).complete:
+        return []
+    message = f"{data} does not hold the data of {name}"
+    return [Problem(message, key="data", hint="See cpt eval suites NAME --data DIR.")]
+
+
+def _drift_probe(monitor: Monitor, probed: Probed, progress: Progress) -> Probe:
+    from cpt.monitor.probes.drift import DriftProbe, as_text
+    from cpt.stages.pretrain.samples import drift_samples
+
+    assert monitor.drift is not None
+    start, samples = drift_samples(monitor.drift, probed, progress)
+    return DriftProbe(as_text(samples, start), monitor.drift.when(monitor.regular))
+
+
+def _weights_probe(monitor: Monitor, probed: Probed, progress: Progress) -> list[Probe]:
+    from cpt.models.weights import stored_tensors
+    from cpt.monitor.probes.weights import WeightsProbe
+
+    assert monitor.weights is not None
+    if probed.trains.kind == "lora":
+        progress.message("the update of the weights is not probed: an adapter trains beside them")
+        return []
+    model = probed.model
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    embeddings, head = (
+        names[id(matrix.weight)] for matrix in (model.get_input_embeddings(), model.get_output_embeddings())
+    )
+    unknown = names.values() - stored_tensors(probed.folder).keys()
+    if unknown:
+        progress.message(
+            f"the update of the weights is not probed: the model's files have other names ({min(unknown)})"
+        )
+        return []
+    return [WeightsProbe(probed.folder, embeddings, head, monitor.weights.when(monitor.regular))]
