@@ -76,7 +76,7 @@ def measured(place: Path, output: Path) -> dict[str, float]:
     from cpt.estimate.process import peak_resident_bytes
     from cpt.recipe.together import BaseModelArtifact
     from cpt.references import resolve_model
-    from cpt.stages.base import BASE, Context, Silent
+    from cpt.stages.base import BASE, Context, NullProgress
     from cpt.stages.corpus.stage import STAGE
 
     model = resolve_model(MODEL)
@@ -89,7 +89,7 @@ def measured(place: Path, output: Path) -> dict[str, float]:
         }
     )
     begun = time.monotonic()
-    STAGE.run(config, {"model": base}, Context(output, output / "work", 1, Silent(), {}))
+    STAGE.run(config, {"model": base}, Context(output, output / "work", 1, NullProgress(), {}))
     return {"peak": peak_resident_bytes(), "seconds": time.monotonic() - begun}
 
 

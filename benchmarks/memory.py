@@ -40,7 +40,7 @@ class Configuration:
     steps: int = 2
     gradient_checkpointing: bool = False
     stochastic_rounding: bool = False
-    trains: dict[str, Any] = field(default_factory=lambda: {"kind": "all"})
+    trainable: dict[str, Any] = field(default_factory=lambda: {"kind": "all"})
     optimizer: dict[str, Any] = field(default_factory=lambda: {"kind": "adamw"})
     checkpoint: dict[str, Any] = field(default_factory=dict)
 
@@ -59,10 +59,14 @@ CONFIGURATIONS = {
         (64,) * 16, batch=2, micro_batch=1, precision="bfloat16", stochastic_rounding=True
     ),
     "upper-layers": Configuration(
-        (256,) * 4, batch=2, micro_batch=2, precision="bfloat16", trains={"kind": "layers", "layers": "20-29"}
+        (256,) * 4,
+        batch=2,
+        micro_batch=2,
+        precision="bfloat16",
+        trainable={"kind": "layers", "layers": "20-29"},
     ),
     "adapters": Configuration(
-        (256,) * 4, batch=2, micro_batch=2, precision="bfloat16", trains={"kind": "lora", "rank": 64}
+        (256,) * 4, batch=2, micro_batch=2, precision="bfloat16", trainable={"kind": "lora", "rank": 64}
     ),
     "muon": Configuration(
         (256,) * 4, batch=2, micro_batch=1, precision="bfloat16", optimizer={"kind": "muon"}
@@ -96,7 +100,7 @@ def job_of(each: Configuration) -> Any:
         dtype=getattr(torch, each.precision),
         checkpoint=Checkpoints(**each.checkpoint),
         tokens=each.steps * each.batch * sum(each.documents),
-        trains=TypeAdapter(Trains).validate_python(each.trains),
+        trainable=TypeAdapter(Trains).validate_python(each.trainable),
         gradient_checkpointing=each.gradient_checkpointing,
         stochastic_rounding=each.stochastic_rounding,
     )
@@ -154,7 +158,7 @@ def _train(each: Configuration) -> None:
     from cpt.corpus import PackedSequence
     from cpt.models.packed_model import load_model
     from cpt.references import resolve_model
-    from cpt.stages.base import Silent
+    from cpt.stages.base import NullProgress
     from cpt.training.loop import train
 
     lengths = np.array(each.documents)
@@ -171,7 +175,7 @@ def _train(each: Configuration) -> None:
 
     settings = job_of(each).settings
     with tempfile.TemporaryDirectory() as folder:
-        train(load_model(resolve_model(MODEL)), Stream(), [], settings, Path(folder), Silent())
+        train(load_model(resolve_model(MODEL)), Stream(), [], settings, Path(folder), NullProgress())
 
 
 TASKS = {"predicted": predicted, "measured": measured, "counted": counted}

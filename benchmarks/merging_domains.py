@@ -68,9 +68,9 @@ def trained(name: str, options: argparse.Namespace) -> tuple[Path, Path, Path]:
 def resolved(reference: str) -> Path:
     """The base's folder."""
     from cpt.references import locate, resolve_model
-    from cpt.stages.base import Silent
+    from cpt.stages.base import NullProgress
 
-    return resolve_model(locate(reference, Path.cwd()), Silent())
+    return resolve_model(locate(reference, Path.cwd()), NullProgress())
 
 
 def held_out(corpora: Mapping[str, Path], half: str) -> dict[str, list[str]]:
@@ -113,7 +113,7 @@ class Bench:
 
     def _measured(self, half: str, tokens: int) -> Any:
         from cpt.corpus import read_index
-        from cpt.stages.base import Silent
+        from cpt.stages.base import NullProgress
         from cpt.stages.merge.config import MergeSearch
         from cpt.stages.merge.search import Material, Measured
 
@@ -121,7 +121,7 @@ class Bench:
         material = Material(held_out(self._models.corpora, half), lambda _: start, self._options.seed)
         settings = MergeSearch(tokens=tokens, window=self._options.sequence_length)
         plan = self._plan("task-arithmetic", {"medical": 0.5, "legal": 0.5})
-        return Measured(plan, settings, material, self._options.work / half, Silent())
+        return Measured(plan, settings, material, self._options.work / half, NullProgress())
 
     def _plan(self, method: str, weights: Mapping[str, float]) -> Any:
         from merging.plan import plan

@@ -74,10 +74,10 @@ def trained(name: str, text: Path, options: argparse.Namespace) -> Path:
 def prepare(options: argparse.Namespace) -> Folders:
     """Divide the texts and train both parents."""
     from cpt.references import locate, resolve_model
-    from cpt.stages.base import Silent
+    from cpt.stages.base import NullProgress
 
     halves = {name: divide(getattr(options, name), name, options.work, 0.1) for name in WEIGHTS}
-    base = resolve_model(locate(options.model, Path.cwd()), Silent())
+    base = resolve_model(locate(options.model, Path.cwd()), NullProgress())
     parents = {name: trained(name, train, options) for name, (train, _) in halves.items()}
     heldout = {name: part(text, options.documents) for name, (_, text) in halves.items()}
     return Folders(base, parents, heldout)

@@ -33,7 +33,7 @@ from cpt.models.bits_per_byte import TokenisedText
 from cpt.models.packed_model import load_model
 from cpt.models.shared_windows import Reader, cut_document, encoded, joined
 from cpt.models.tokenizer import load_tokenizer
-from cpt.stages.base import Silent
+from cpt.stages.base import NullProgress
 from cpt.stages.vocabulary.change import change_vocabulary
 from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.checkpoint.policy import Checkpoints
@@ -88,7 +88,7 @@ def learn(folder: Path, corpus: Path, steps: int, output: Path) -> None:
     model = load_model(folder)
     stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, 16, 17)
     with tempfile.TemporaryDirectory() as work:
-        train(model, stream, [], settings, Path(work), Silent())
+        train(model, stream, [], settings, Path(work), NullProgress())
     model.save_pretrained(output)
     PreTrainedTokenizerFast.from_pretrained(folder).save_pretrained(output)
 
@@ -218,7 +218,7 @@ def main() -> None:
                 sequence_length=128,
                 heldout=0.01,
                 seed=17,
-                progress=Silent(),
+                progress=NullProgress(),
             )
             for name, latin in (("native", False), ("latin", options.language or True))
         }
@@ -232,7 +232,9 @@ def main() -> None:
                 {"transliterate": {"merge": rule, "language": options.language}}
             )
             model, corpus = scratch / rule, scratch / f"{rule}-corpus"
-            facts = change_vocabulary(config, base, lambda: iter(texts), model, seed=17, progress=Silent())
+            facts = change_vocabulary(
+                config, base, lambda: iter(texts), model, seed=17, progress=NullProgress()
+            )
             retokenise(corpora["latin"], model, corpus, former=base)
             said = {"added": facts["added"], "guards": facts["guards"]}
             changed[f"transmi {rule}"] = (model, corpus, said)

@@ -66,9 +66,9 @@ def fake_gpu(patch: pytest.MonkeyPatch, faulty: Sequence[int] = ()) -> Iterator[
         return _moved(self, mode, *where, *named.values())
 
     def gradient(self: Stepper, batch: Sequence[Any]) -> Gradient:
-        for name, master in self._trained.masters.items():
+        for name, master_weights in self._trained.masters.items():
             if self._trained._master.parameters[name].requires_grad:
-                master.grad = torch.zeros_like(master)
+                master_weights.grad = torch.zeros_like(master_weights)
         self._trained.restrict()
         self._clip()
         step.append(len(step) + 1)

@@ -22,7 +22,7 @@ def main() -> None:
     job = jobs.read()
     chosen, processes = settings(job), Processes(world())
     model = load_model(Path(job.model))
-    choice = chosen.trains.choose(model, Setup(chosen.steps, chosen.new_tokens, chosen.seed))
+    choice = chosen.trainable.choose(model, Setup(chosen.steps, chosen.new_tokens, chosen.seed))
     module = PackedLanguageModel(model)
     trained = Trained(choice, master_weights(module, choice, chosen, processes))
     optimizer = chosen.optimizer.build(trained.groups(model))

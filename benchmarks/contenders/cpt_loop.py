@@ -14,7 +14,7 @@ import torch
 
 from cpt.corpus import PackedSequence
 from cpt.models.packed_model import load_model
-from cpt.stages.base import Silent
+from cpt.stages.base import NullProgress
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW
@@ -50,7 +50,7 @@ class Timed:
         return {"domain": {"sequences": len(rows), "tokens": sum(len(row.tokens) for row in rows)}}
 
 
-class Steps(Silent):
+class Steps(NullProgress):
     """Notes when each step was done."""
 
     def __init__(self) -> None:

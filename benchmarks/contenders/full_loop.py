@@ -24,10 +24,10 @@ from cpt.models.packed_model import load_model
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.schedule import AtSteps
 from cpt.training import loop
+from cpt.training.anomalies import Anomalies
 from cpt.training.checkpoint import keeper
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.checkpoint.writer import Background
-from cpt.training.faults import Faults
 from cpt.training.step import Gradient, Stepper
 
 PROBE_TOKENS = 2000
@@ -89,7 +89,7 @@ def main() -> None:
     chosen = replace(
         settings(job),
         checkpoint=Checkpoints(every=job.checkpoint_every, mode="async"),
-        faults=Faults(spike="skip"),
+        anomalies=Anomalies(spike="skip"),
     )
     at = range(job.checkpoint_every, job.steps, job.checkpoint_every)
     modules: Any = (loop, keeper)

@@ -32,7 +32,7 @@ from cpt.cli.quiet import quiet_libraries
 from cpt.errors import CptError, UsageError
 from cpt.escaping import escape_controls
 from cpt.recipe.failures import REFUSED, explain_os_error
-from cpt.training.repeatable import allow_repeatable
+from cpt.training.deterministic import allow_deterministic
 
 _UsageMistake: Any = typer.BadParameter.__mro__[2]
 """ClickException: any mistake in options or arguments, from whichever click this Typer uses."""
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not debug:
         quiet_libraries()
     _share_processors()
-    allow_repeatable()
+    allow_deterministic()
     try:
         code = app(words, prog_name="cpt", standalone_mode=False)
         return code if isinstance(code, int) else 0

@@ -158,7 +158,7 @@ def _advice(each: Estimate) -> list[str]:
     others = "" if each.planned.job.divided else ", several GPUs that divide the model (--gpus N --fsdp)"
     return [
         f"Not even one sequence at a time fits: take shorter sequences{others}, adapters "
-        "(trains: {kind: lora}) or a smaller model."
+        "(trainable: {kind: lora}) or a smaller model."
     ]
 
 

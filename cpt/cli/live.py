@@ -19,8 +19,8 @@ from cpt.cli.form import duration, fact
 from cpt.cli.noted import reading_lines, unmet, verdict_style
 from cpt.recipe.progress import (
     Advanced,
+    EtaEstimator,
     Event,
-    Gauge,
     Noted,
     RunEnded,
     RunStarted,
@@ -56,7 +56,7 @@ class LiveView:
         self._notes: dict[str, str] = {}
         self._current: str | None = None
         self._begun = self._run_begun = time.monotonic()
-        self._gauge = Gauge()
+        self._gauge = EtaEstimator()
         self._said: deque[str] = deque(maxlen=_MESSAGES)
         self._readings: dict[str, Mapping[str, Any]] = {}
         self._verdict: Mapping[str, Any] = {}
@@ -70,7 +70,7 @@ class LiveView:
                 self._live.start()
             case StageStarted(stage=stage):
                 self._current, self._begun = stage, time.monotonic()
-                self._gauge = Gauge()
+                self._gauge = EtaEstimator()
                 self._said.clear()
                 self._readings, self._verdict = {}, {}
             case Said(text=text):

@@ -12,8 +12,8 @@ from cpt.cli.noted import fields, unmet
 from cpt.escaping import escape_line
 from cpt.recipe.progress import (
     Advanced,
+    EtaEstimator,
     Event,
-    Gauge,
     Noted,
     RunEnded,
     RunStarted,
@@ -36,7 +36,7 @@ class PlainView:
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._gauge = Gauge(clock)
+        self._gauge = EtaEstimator(clock)
         self._written = float("-inf")
         self._facts: set[str] = set()
         self._verdicts: dict[str, str] = {}
@@ -46,7 +46,7 @@ class PlainView:
             case RunStarted(name=name, stages=stages):
                 self._line(f"{name}: " + ", ".join(f"{stage.stage} ({stage.action})" for stage in stages))
             case StageStarted(stage=stage, continues=continues):
-                self._gauge = Gauge(self._clock)
+                self._gauge = EtaEstimator(self._clock)
                 self._written, self._facts, self._verdicts = float("-inf"), set(), {}
                 self._line(f"{stage}: {'continues' if continues else 'starts'}")
             case Said(stage=stage, text=text):

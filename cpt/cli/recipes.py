@@ -165,7 +165,7 @@ def _print_curve(entry: Entry, recipe: Recipe) -> None:
     config = entry.step.config
     if not isinstance(config, PretrainConfig):
         return
-    tokens = expected_tokens(config, recipe.makers(entry.step, "corpus"))
+    tokens = expected_tokens(config, recipe.upstream(entry.step, "corpus"))
     if tokens is None:
         return
     console, schedule = out(), config.planned_schedule

@@ -19,8 +19,8 @@ from cpt.estimate.process import available_bytes
 from cpt.estimate.rehearsal import Weights, build, choose, hold, rehearse
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel
+from cpt.training.anomalies import Anomalies
 from cpt.training.checkpoint.policy import Checkpoints
-from cpt.training.faults import Faults
 from cpt.training.loop import prepare
 from cpt.training.objectives import CrossEntropy
 from cpt.training.place import Hardware
@@ -98,8 +98,8 @@ def calibrate(job: Job, weights: Weights, hardware: Hardware) -> Calibration:
     model, trained = _tried(job, config, device)
     optimizer = job.settings.optimizer.build(trained.groups(model))
     trained.attach(optimizer)
-    if job.settings.pull:
-        job.settings.pull.attach(optimizer)
+    if job.settings.l2_sp:
+        job.settings.l2_sp.attach(optimizer)
     average = job.settings.average.of(trained.weights, trained.publish) if job.settings.average else None
     prepare(model, job.settings)
     module, batch = PackedLanguageModel(model), _batch(job, model).to(device)
@@ -144,12 +144,12 @@ def _fitting(job: Job, config: Any, hardware: Hardware) -> Any:
 
 def _needed(job: Job, config: Any, hardware: Hardware) -> int:
     """Bytes of the steps that are measured."""
-    settings = replace(job.settings, checkpoint=Checkpoints(mode="blocking"), faults=Faults())
+    settings = replace(job.settings, checkpoint=Checkpoints(mode="blocking"), anomalies=Anomalies())
     alone = replace(job, architecture=config, settings=settings, probe=())
     try:
         timeline = rehearse(alone, hardware).timeline
     except RecipeError:  # what is to train is not among the layers
-        timeline = rehearse(replace(alone, settings=replace(settings, trains=All())), hardware).timeline
+        timeline = rehearse(replace(alone, settings=replace(settings, trainable=All())), hardware).timeline
     return max(sum(block.bytes for block in timeline.peak(moment)) for moment in ("load", "step"))
 
 
@@ -162,7 +162,7 @@ def _tried(job: Job, config: Any, device: torch.device) -> tuple[Any, Trained]:
         if config.get_text_config().num_hidden_layers == job.architecture.get_text_config().num_hidden_layers:
             raise
         model = build(config)
-        choice = choose(model, replace(job.settings, trains=All()))
+        choice = choose(model, replace(job.settings, trainable=All()))
     model.to(device)
     return model, hold(model, choice, job.settings)[1]
 

@@ -17,8 +17,8 @@ def bytes_of_copies(
 ) -> int:
     """The most bytes of copies that a process holds while a later step is taken.
 
-    `Keeper` has memory for at most two copies, and uses it again. The first snapshot for roll-backs is older
-    than `state`.
+    `CheckpointManager` has memory for at most two copies, and uses it again. The first snapshot for
+    roll-backs is older than `state`.
 
     Args:
         weights: bytes of the weights that a checkpoint holds.
@@ -30,9 +30,9 @@ def bytes_of_copies(
     copies = settings.checkpoint.mode == "async" or divided
     saves = writes and copies and _writes_checkpoints(settings, is_model)
     whole = weights + state
-    if not settings.faults.rolls_back:
+    if not settings.anomalies.rolls_back:
         return whole if saves else 0
-    snapshots = (settings.steps - 1) // settings.faults.snapshot_every
+    snapshots = (settings.steps - 1) // settings.anomalies.snapshot_every
     return min(snapshots + saves, 2) * whole + (weights if snapshots + saves < 2 else 0)
 
 

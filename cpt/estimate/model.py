@@ -54,8 +54,8 @@ def planned_model(
         return None
     if isinstance(settings, VocabularyConfig):
         return _with_vocabulary(model, settings, fetch, assumptions)
-    if isinstance(settings, PretrainConfig) and isinstance(settings.trains, Expansion):
-        return replace(model, architecture=_expanded(model.architecture, settings.trains.every))
+    if isinstance(settings, PretrainConfig) and isinstance(settings.trainable, Expansion):
+        return replace(model, architecture=_expanded(model.architecture, settings.trainable.every))
     return model
 
 

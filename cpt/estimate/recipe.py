@@ -13,7 +13,7 @@ from cpt.estimate.model import planned_model
 from cpt.monitor.budget import FORWARD
 from cpt.monitor.schedule import Moment
 from cpt.recipe.schema import Recipe, Step
-from cpt.stages.base import Artifact, Makers
+from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.data import expected_tokens, planned
@@ -66,13 +66,13 @@ def plan_job(
     model = planned_model(recipe, step.inputs["model"], artifacts, fetch, assumptions)
     if model is None:
         return None
-    makers = {role: recipe.makers(step, role) for role in step.inputs}
+    upstream = {role: recipe.upstream(step, role) for role in step.inputs}
     inputs = {role: artifacts[name] for role, name in step.inputs.items() if name in artifacts}
     if "corpus" in inputs:
         sequences, steps, tokens = _sequences(config, inputs, recipe.seed, model.architecture)
     else:
         sequences, steps, tokens = _full_sequences(
-            config, makers["corpus"], _corpus_of(recipe, step).sequence_length, assumptions
+            config, upstream["corpus"], _corpus_of(recipe, step).sequence_length, assumptions
         )
     place = place or Place()
     bfloat16 = place.hardware.bfloat16
@@ -82,7 +82,7 @@ def plan_job(
         settings=settings,
         sequences=sequences,
         probe=_probe(config),
-        probe_tokens=round(planned_work(config, inputs, makers, Moment(steps, tokens)) / FORWARD),
+        probe_tokens=round(planned_work(config, inputs, upstream, Moment(steps, tokens)) / FORWARD),
         processes=place.processes,
         divided=place.divided,
         replay_rows=replay_rows(config.replay, config.batch_sequences),
@@ -107,7 +107,7 @@ def _simplifications(job: Job) -> list[str]:
         "8-bit matrix products are counted as bfloat16 ones": settings.float8,
         "frozen weights are kept in float32, too, as if bfloat16 could not hold them": settings.dtype
         != torch.float32
-        and settings.trains.kind != "all",
+        and settings.trainable.kind != "all",
         "what an optimizer needs while it steps is not counted": settings.optimizer.kind != "adamw",
     }
     return [line for line, holds in said.items() if holds]
@@ -132,12 +132,12 @@ def _sequences(
 
 
 def _full_sequences(
-    config: PretrainConfig, makers: Makers, length: int, assumptions: list[str]
+    config: PretrainConfig, upstream: UpstreamConfigs, length: int, assumptions: list[str]
 ) -> tuple[tuple[Lengths, ...], int, int]:
     """As `_sequences`, for a corpus that is not made yet."""
     assumptions.append(f"every sequence is one document of {length:,} tokens: the corpus is not made yet")
     batch = config.batch_sequences * length
-    tokens = expected_tokens(config, makers)
+    tokens = expected_tokens(config, upstream)
     if tokens is None:
         assumptions.append("one step is reckoned: how many there are follows from the corpus")
     steps = math.ceil((tokens or batch) / batch)

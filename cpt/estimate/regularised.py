@@ -14,13 +14,13 @@ class Regularised:
 
     Attributes:
         trained: of what the optimizer moves.
-        pull: of the start that weights are pulled to.
+        l2_sp: of the start that weights are pulled to.
         average: of the average's own copies.
         aside: how many of those lie in main memory, also where the model is on a GPU.
     """
 
     trained: int
-    pull: int
+    l2_sp: int
     average: int
     aside: int
 
@@ -29,11 +29,11 @@ class Regularised:
         """By a run's settings, and the bytes of what its optimizer moves."""
         average = settings.average.copies * trained if settings.average else 0
         in_main_memory = isinstance(settings.average, Lawa)
-        return cls(trained, trained if settings.pull else 0, average, average if in_main_memory else 0)
+        return cls(trained, trained if settings.l2_sp else 0, average, average if in_main_memory else 0)
 
     def held(self, on_gpu: bool) -> int:
         """Where the model is, as long as it trains."""
-        return self.pull + self.average - (self.aside if on_gpu else 0)
+        return self.l2_sp + self.average - (self.aside if on_gpu else 0)
 
     def shown(self, on_gpu: bool) -> int:
         """Where the model is, while probes read the average: the weights, and the mean of several."""

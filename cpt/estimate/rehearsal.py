@@ -257,7 +257,7 @@ def _play_divided(scene: _Scene, *, on_gpu: bool) -> None:
         kept = whole + Regularised.of(job.settings, whole).average
         copies = scene.find(trained, _state_bytes(groups, job.settings), kept, 0)
         regular = Regularised.of(job.settings, held.trained_bytes)
-        timeline.allocate(regular.pull + regular.average, "weights")
+        timeline.allocate(regular.l2_sp + regular.average, "weights")
         timeline.allocate(_state_bytes(groups, job.settings, held.shard), "optimizer")
         if not on_gpu:
             timeline.allocate(copies, "checkpoint")
@@ -286,7 +286,7 @@ def _play_divided(scene: _Scene, *, on_gpu: bool) -> None:
 
 def choose(model: Any, settings: Settings) -> Choice:
     """Choose what of a float32 model trains."""
-    return settings.trains.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
+    return settings.trainable.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
 
 
 def hold(model: Any, choice: Choice, settings: Settings) -> tuple[Held, Trained]:

@@ -26,7 +26,7 @@ from cpt.models.tokenizer import load_tokenizer
 from cpt.monitor.probes.base import Subject
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.schedule import AtSteps
-from cpt.stages.base import Silent
+from cpt.stages.base import NullProgress
 from cpt.stages.corpus.checks import window_for
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
@@ -113,7 +113,7 @@ def probe(
     stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, settings.batch_sequences, settings.seed)
     with tempfile.TemporaryDirectory() as work:
         probes = [TextProbe(source, text, AtSteps(settings.steps)) for source, text in texts.items()]
-        result = train(model, stream, probes, _training(settings), Path(work), Silent())
+        result = train(model, stream, probes, _training(settings), Path(work), NullProgress())
     per_token = read_index(corpus).bytes_per_token(DOMAIN, "train")
     epochs = result.ledger[DOMAIN]["epochs"]
     levels = {
@@ -186,6 +186,6 @@ def _training(settings: ProbeSettings) -> Settings:
         optimizer=AdamW(),
         clip=1.0,
         dtype=resolve_precision("auto"),
-        trains=Layers(kind="layers", layers=NONE, embeddings="all") if alone else All(),
+        trainable=Layers(kind="layers", layers=NONE, embeddings="all") if alone else All(),
         checkpoint=Checkpoints(every=steps + 1),
     )

@@ -49,7 +49,7 @@ EARLY = 3.0
 
 
 @dataclass(frozen=True)
-class Allowance:
+class ProbeBudget:
     """The work that probes may do.
 
     Attributes:
@@ -111,7 +111,7 @@ class Demand:
 
 
 def planned_shares(
-    allowance: Allowance | None, tokens: int, demands: Mapping[str, Demand]
+    allowance: ProbeBudget | None, tokens: int, demands: Mapping[str, Demand]
 ) -> dict[str, list[float]]:
     """Return the share of its sample that every reading between first and last is made on, by probe.
 

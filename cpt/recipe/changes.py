@@ -41,13 +41,13 @@ def changes(
 def may_go_on(
     attempt: Record, step: Step, seed: int, inputs: Mapping[str, str], references: Mapping[str, str]
 ) -> bool:
-    """Whether an unfinished attempt differs from what the recipe asks for now in changeable settings alone.
+    """Return whether an unfinished attempt differs from the recipe only in settings that may change.
 
     Args: as of `changes`.
     """
 
     def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in config.items() if key not in step.config.changeable}
+        return {key: value for key, value in config.items() if key not in step.config.resumable_fields}
 
     return (
         fixed(attempt.config) == fixed(config_data(step.config))

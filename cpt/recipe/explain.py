@@ -163,6 +163,9 @@ def _no_branch_fits(errors: list[_Located], data: Mapping[str, Any]) -> Finding:
 def _unknown_key(where: Where, model: type[BaseModel], location: tuple[int | str, ...]) -> Finding:
     key = str(where[-1])
     here = [name for cls in _models_at(model, location[:-1]) for name in _names(cls)]
+    for cls in _models_at(model, location[:-1]):
+        if renamed := getattr(cls, "renamed_keys", {}).get(key):
+            return Finding(where, f"`{key}` is now called `{renamed}`", f"Write `{renamed}` instead.")
     message = f"unknown key `{key}`"
     others = _variants_with(key, model, location[:-1])
     if others:

@@ -14,7 +14,7 @@ from cpt.stages.base import StageConfig
 
 def config_data(config: StageConfig) -> dict[str, Any]:
     """Settings that bear on the result: not the stage's name, nor `from`, which only chooses inputs."""
-    beside = {"name", "from_", *config.beside_the_result}
+    beside = {"name", "from_", *config.not_fingerprinted}
     return config.model_dump(mode="json", by_alias=True, exclude=beside)
 
 

@@ -17,7 +17,7 @@ from cpt.escaping import escape_controls
 from cpt.json_file import read_plain
 from cpt.recipe.files import write_json
 from cpt.recipe.plan import Plan
-from cpt.recipe.progress import Advanced, Event, Gauge, RunEnded, StageEnded, StageStarted
+from cpt.recipe.progress import Advanced, EtaEstimator, Event, RunEnded, StageEnded, StageStarted
 from cpt.recipe.run_file import FILE, RunFile
 from cpt.recipe.store import Store
 from cpt.recipe.suggest import did_you_mean
@@ -50,7 +50,7 @@ class Journal:
         self._file = folder / FILE
         recipe = plan.recipe
         self._written = 0.0
-        self._gauge = Gauge()
+        self._gauge = EtaEstimator()
         self._data: dict[str, Any] = {
             "name": recipe.name,
             "recipe_file": str(recipe.file.absolute()),
@@ -83,7 +83,7 @@ class Journal:
     def __call__(self, event: Event) -> None:
         match event:
             case StageStarted(stage=stage):
-                self._gauge = Gauge()
+                self._gauge = EtaEstimator()
                 self._stage(stage, state="running")
                 self._written = 0.0  # the stage's first progress is written at once
             case StageEnded(stage=stage, outcome=outcome, seconds=seconds, gate=gate, verdict=verdict):

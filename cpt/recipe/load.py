@@ -65,7 +65,7 @@ def load(
                 problems += found
     by_name = {step.name: step for step in steps}
     for step in steps:
-        found_there = step.stage.misfits(step.located, place or Place(), _makers(step, by_name))
+        found_there = step.stage.check_environment(step.located, place or Place(), _makers(step, by_name))
         problems += [_placed(document, step.where, problem) for problem in found_there]
     if problems or file is None:
         raise RecipeError(sorted(problems, key=lambda problem: problem.line or 0))

@@ -47,4 +47,4 @@ def _is_halved(recipe: Recipe, step: Step) -> bool:
     for earlier in reversed(recipe.steps):
         if earlier.name in names:
             names |= set(earlier.inputs.values())
-    return any(each.name in names and each.stage.chooses(each.located) for each in recipe.steps)
+    return any(each.name in names and each.stage.selects_on_heldout(each.located) for each in recipe.steps)

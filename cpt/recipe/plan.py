@@ -176,8 +176,8 @@ def _entry(
     }
     problems = step_problems(recipe.document, step, available) if available else []
     draft.problems += problems
-    makers = {role: recipe.makers(step, role) for role in step.inputs}
-    forecast = "" if problems else step.stage.forecast(step.located, available, makers)
+    upstream = {role: recipe.upstream(step, role) for role in step.inputs}
+    forecast = "" if problems else step.stage.forecast(step.located, available, upstream)
     return replace(entry, continues=partial or bool(entry.adopts), forecast=forecast)
 
 

@@ -105,7 +105,7 @@ class StageProgress:
         self._listener(Noted(self._stage, kind, facts))
 
 
-class Gauge:
+class EtaEstimator:
     """How far a stage is: the last value of every fact, and the time left at the pace so far.
 
     The pace counts from the first update of this process, so a continued stage is judged by its own work.

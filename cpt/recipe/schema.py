@@ -84,7 +84,7 @@ class Recipe:
     def data(self) -> dict[str, Any]:
         return self.document.data
 
-    def makers(self, step: Step, role: str) -> list[StageConfig]:
+    def upstream(self, step: Step, role: str) -> list[StageConfig]:
         """Configurations of the stages that an input of a step comes through, the first one first."""
         made: list[StageConfig] = []
         while step.inputs.get(role, BASE) != BASE:

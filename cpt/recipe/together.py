@@ -16,7 +16,7 @@ from cpt.errors import CptError, GateFailed, StageFailed
 from cpt.recipe.failures import explain_failure
 from cpt.recipe.schema import Step
 from cpt.recipe.stopping import stop_listening
-from cpt.stages.base import BASE, Artifact, Context, Silent
+from cpt.stages.base import BASE, Artifact, Context, NullProgress
 from cpt.training.world import GRACE, Stop, world
 
 
@@ -88,7 +88,7 @@ def _take_part(task: dict[str, Any]) -> None:
         output=Path(task["output"]),
         work=Path(task["work"]),
         seed=task["seed"],
-        progress=Silent(),
+        progress=NullProgress(),
         recipe=task["recipe"],
         contents=task["contents"],
     )

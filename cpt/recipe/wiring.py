@@ -10,7 +10,7 @@ from cpt.errors import Problem
 from cpt.recipe.document import Document, Where
 from cpt.recipe.items import Item
 from cpt.recipe.suggest import did_you_mean
-from cpt.stages.base import BASE, Earlier, Stage, StageConfig, WiringError
+from cpt.stages.base import BASE, Stage, StageConfig, UpstreamArtifact, WiringError
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def wire(
         configs: the valid configurations by place; a stage without one is passed over, but what it
             would make still counts as existing, so that one mistake does not cause others.
     """
-    earlier = [Earlier(BASE, frozenset({"model"}))]
+    earlier = [UpstreamArtifact(BASE, frozenset({"model"}))]
     wired = Wired({}, [])
     guessing = False
     for position, item in enumerate(items):
@@ -44,9 +44,9 @@ def wire(
         wired.problems.extend(problems)
         if item.known:
             stage, config = registry[item.kind], configs.get(item.where)
-            chosen = config is not None and stage.chooses(config)
+            chosen = config is not None and stage.selects_on_heldout(config)
             inputs = wired.inputs.get(item.where, {})
-            earlier.append(Earlier(item.name, frozenset(stage.produces), inputs, chosen))
+            earlier.append(UpstreamArtifact(item.name, frozenset(stage.produces), inputs, chosen))
     return wired
 
 
@@ -55,7 +55,7 @@ def _wire_one(
     item: Item,
     config: StageConfig,
     stage: Stage[Any],
-    earlier: Sequence[Earlier],
+    earlier: Sequence[UpstreamArtifact],
     wired: Wired,
 ) -> list[Problem]:
     try:

@@ -17,6 +17,6 @@ _SINGLE_MODULES = frozenset({"report"})
 
 @cache
 def stages() -> dict[str, Stage[Any]]:
-    """Return every stage by its kind. Imports the stages' modules, which import nothing heavy until they run."""
+    """Return every stage by its kind. The modules import nothing heavy until a stage runs."""
     modules = {kind: kind if kind in _SINGLE_MODULES else f"{kind}.stage" for kind in KINDS}
     return {kind: import_module(f"cpt.stages.{name}").STAGE for kind, name in modules.items()}

@@ -24,11 +24,14 @@ class StageConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    beside_the_result: ClassVar[frozenset[str]] = frozenset()
-    """Settings that cannot change what the stage makes; they are no part of its fingerprint."""
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset()
+    """Settings that cannot change the stage's result, and are left out of its fingerprint."""
 
-    changeable: ClassVar[frozenset[str]] = frozenset()
-    """Settings with which an unfinished attempt may go on though it began with others."""
+    resumable_fields: ClassVar[frozenset[str]] = frozenset()
+    """Settings that may change while an unfinished attempt is resumed."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {}
+    """Former recipe key -> its name now, for the error message."""
 
     name: str | None = Field(
         default=None,
@@ -81,7 +84,7 @@ class Progress(Protocol):
         """What a training has found: a "reading", an "action", or the "verdict" on its budgets."""
 
 
-class Silent:
+class NullProgress:
     """A `Progress` that shows nothing."""
 
     def message(self, text: str) -> None:
@@ -118,7 +121,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class UpstreamArtifact:
     """An artifact that exists, or will exist, before a stage runs.
 
     inputs: role -> whose it takes. chosen: whether its stage chose it on held-out text.
@@ -130,7 +133,7 @@ class Earlier:
     chosen: bool = False
 
 
-Makers = Sequence[StageConfig]
+UpstreamConfigs = Sequence[StageConfig]
 """Configurations of the stages that an artifact comes through, the first one first."""
 
 
@@ -142,7 +145,7 @@ class WiringError(Exception):
         self.problem = problem
 
 
-def newest(earlier: Sequence[Earlier], kind: str, from_: str | None = None) -> str:
+def newest(earlier: Sequence[UpstreamArtifact], kind: str, from_: str | None = None) -> str:
     """Name of the newest earlier stage that holds `kind`; `from_` is taken instead if it holds that kind."""
     holders = [stage.name for stage in earlier if kind in stage.kinds]
     if from_ in holders:
@@ -154,7 +157,7 @@ def newest(earlier: Sequence[Earlier], kind: str, from_: str | None = None) -> s
     return holders[-1]
 
 
-def lineage(name: str, earlier: Sequence[Earlier]) -> list[Earlier]:
+def lineage(name: str, earlier: Sequence[UpstreamArtifact]) -> list[UpstreamArtifact]:
     """All that an earlier artifact is made of, directly or not, in their order; itself left out."""
     names = {name}
     for stage in reversed(earlier):
@@ -180,19 +183,19 @@ class Stage(ABC, Generic[C]):
     contract: ClassVar[int] = 1
     together: ClassVar[bool] = False
 
-    def wire(self, config: C, earlier: Sequence[Earlier]) -> dict[str, str]:
+    def wire(self, config: C, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         """Role -> name of the earlier stage that plays it. By default one role per consumed kind."""
         return {kind: newest(earlier, kind, config.from_) for kind in self.consumes}
 
-    def chooses(self, config: C) -> bool:  # noqa: ARG002
+    def selects_on_heldout(self, config: C) -> bool:
         """Whether the stage chooses what it makes on held-out text, which must not be reported on then."""
         return False
 
-    def references(self, config: C) -> list[str]:  # noqa: ARG002
+    def references(self, config: C) -> list[str]:
         """References of data files whose content belongs to the fingerprint (see `cpt.references`)."""
         return []
 
-    def check(self, config: C, inputs: Mapping[str, Artifact]) -> list[Problem]:  # noqa: ARG002
+    def check(self, config: C, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Everything that can be found wrong before the stage runs.
 
         Args:
@@ -203,7 +206,7 @@ class Stage(ABC, Generic[C]):
         """
         return []
 
-    def heldout_problems(self, config: C, corpus: Artifact, halved: bool) -> list[Problem]:  # noqa: ARG002
+    def heldout_problems(self, config: C, corpus: Artifact, halved: bool) -> list[Problem]:
         """Return what the held-out text of a corpus lacks for the stage.
 
         It is asked as soon as the corpus exists, however late the stage runs: stages between that tokenise
@@ -215,23 +218,27 @@ class Stage(ABC, Generic[C]):
         """
         return []
 
-    def misfits(self, config: C, place: Place, makers: Mapping[str, Makers]) -> list[Problem]:  # noqa: ARG002
+    def check_environment(
+        self, config: C, place: Place, upstream: Mapping[str, UpstreamConfigs]
+    ) -> list[Problem]:
         """What cannot be at the place of the run (hardware, processes, what is installed) or in its chain.
 
         Args:
-            makers: by role, what makes each input.
+            upstream: by role, what makes each input.
 
         Returns:
             Problems as of `check`.
         """
         return []
 
-    def forecast(self, config: C, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]) -> str:  # noqa: ARG002
+    def forecast(
+        self, config: C, inputs: Mapping[str, Artifact], upstream: Mapping[str, UpstreamConfigs]
+    ) -> str:
         """What the stage will do, in numbers, for `cpt plan`: "98,304 tokens in 48 steps". May be empty.
 
         Args:
             inputs: by role, those inputs that exist already.
-            makers: by role, what makes each input.
+            upstream: by role, what makes each input.
         """
         return ""
 

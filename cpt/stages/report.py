@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from cpt.errors import DataError, Problem
 from cpt.json_file import read_plain, read_rows
-from cpt.stages.base import BASE, Artifact, Context, Earlier, Stage, StageConfig, WiringError
+from cpt.stages.base import BASE, Artifact, Context, Stage, StageConfig, UpstreamArtifact, WiringError
 
 if TYPE_CHECKING:
     from cpt.corpus.index import CorpusIndex
@@ -36,7 +36,7 @@ class ReportStage(Stage[ReportConfig]):
     Config = ReportConfig
     produces = ("report",)
 
-    def wire(self, config: ReportConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
+    def wire(self, config: ReportConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         """One role per earlier stage, under its own name. The base model itself is not read."""
         if config.from_ is not None:
             problem = Problem(

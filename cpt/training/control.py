@@ -16,7 +16,7 @@ from cpt.monitor.gates.gate import DOMAIN, Gate, Warn
 from cpt.monitor.gates.rise import change
 from cpt.monitor.reading import Reading
 from cpt.training.checkpoint.parts import Part
-from cpt.training.checkpoint.point import KeptPoint
+from cpt.training.checkpoint.point import SavedState
 from cpt.training.data import PhasedStream, Stream
 from cpt.training.log import write_lines
 from cpt.training.processes import Processes
@@ -44,7 +44,7 @@ def _is_good(judgement: Judgement) -> bool:
 
 def kept_points(
     gates: Sequence[Gate], parts: Mapping[str, Part], optimizer: str, state: State
-) -> dict[str, KeptPoint]:
+) -> dict[str, SavedState]:
     """The points that gates may go back to.
 
     Args:
@@ -52,8 +52,8 @@ def kept_points(
     """
     actions = {gate.action for gate in gates}
     model = {name: part for name, part in parts.items() if name != optimizer}
-    points = {BEST: KeptPoint(model, state)} if "stop" in actions else {}
-    return points | ({GOOD: KeptPoint(parts, state)} if "roll-back" in actions else {})
+    points = {BEST: SavedState(model, state)} if "stop" in actions else {}
+    return points | ({GOOD: SavedState(parts, state)} if "roll-back" in actions else {})
 
 
 class Control:
@@ -67,7 +67,7 @@ class Control:
         settings: Settings,
         state: State,
         stream: Stream,
-        points: Mapping[str, KeptPoint],
+        points: Mapping[str, SavedState],
         work: Path,
         progress: Progress,
         processes: Processes,
@@ -172,7 +172,7 @@ class Control:
         figures = ", ".join(change(at[name]) for name in named if name in at)
         return f"the best point within the budgets, step {step} ({figures})"
 
-    def _point(self, act: Act) -> KeptPoint:
+    def _point(self, act: Act) -> SavedState:
         return self._points[_BACK[act.action]]
 
     def _go_back(self, act: Act) -> bool:

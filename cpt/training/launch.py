@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cpt.errors import Problem, UsageError
-from cpt.training.faults import Faults
+from cpt.training.anomalies import Anomalies
 from cpt.training.optimizers.base import OptimizerConfig
 from cpt.training.place import Place
 
@@ -48,7 +48,7 @@ def refuse_unsupported_launch(environment: Mapping[str, str] = os.environ) -> No
 
 def whole_weights_needed(
     optimizer: OptimizerConfig,
-    faults: Faults,
+    anomalies: Anomalies,
     *,
     adapter: bool,
     new_rows: bool,
@@ -67,10 +67,10 @@ def whole_weights_needed(
     """
     refused = {
         ("optimizer.kind", f"{type(optimizer).__name__} (optimizer.kind)"): optimizer.needs_whole_matrices,
-        ("trains.kind", "an adapter (trains.kind: lora)"): adapter,
-        ("trains", "rows of new tokens that train apart (trains)"): new_rows,
-        ("faults", "rolling back (faults)"): faults.rolls_back,
-        ("master", "rounding by chance (master: stochastic-rounding)"): stochastic_rounding,
+        ("trainable.kind", "an adapter (trainable.kind: lora)"): adapter,
+        ("trainable", "rows of new tokens that train apart (trains)"): new_rows,
+        ("anomalies", "rolling back (anomalies)"): anomalies.rolls_back,
+        ("master_weights", "rounding by chance (master_weights: stochastic-rounding)"): stochastic_rounding,
         ("precision", "8-bit training (precision: fp8)"): float8,
         ("gates", "going back to an earlier point (gates)"): any(g.goes_back for g in gates),
         ("gradient_checkpointing", "gradient_checkpointing"): gradient_checkpointing,

@@ -14,14 +14,14 @@ from typing import Any, Protocol
 from cpt.errors import StageFailed
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.monitor.probes.base import Probe, Subject
-from cpt.training.checkpoint.keeper import Keeper
-from cpt.training.checkpoint.parts import Moments, Part, Weights
+from cpt.training.anomalies import Anomalies, Anomaly
+from cpt.training.checkpoint.keeper import CheckpointManager
+from cpt.training.checkpoint.parts import OptimizerState, Part, Weights
 from cpt.training.checkpoint.policy import anneal_begins
 from cpt.training.checks import TrainingProof, check_isolation
 from cpt.training.clock import StepClock
 from cpt.training.control import Control, kept_points
 from cpt.training.data import PackedSequence, Stream, pieces
-from cpt.training.faults import Fault, Faults
 from cpt.training.float8 import to_float8
 from cpt.training.log import write_lines
 from cpt.training.processes import Processes
@@ -70,7 +70,7 @@ def train(
         model: causal language model whose attention is `cpt.models.attention`, float32 weights before and
             after.
         probes: what is measured on the way.
-        work: folder for checkpoints, `steps.jsonl`, `probes.jsonl` and `faults.jsonl`; it survives a kill.
+        work: folder for checkpoints, `steps.jsonl`, `probes.jsonl` and `anomalies.jsonl`; it survives a kill.
         teacher: float32 model for an objective that names one.
 
     Raises:
@@ -79,22 +79,22 @@ def train(
         DiskFull: a checkpoint does not fit on the disk.
     """
     processes = Processes(world())
-    faults_file = work / "faults.jsonl" if processes.is_main else None
+    anomalies_file = work / "anomalies.jsonl" if processes.is_main else None
     beside = settings.objective.beside(model, teacher)
-    choice = settings.trains.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
+    choice = settings.trainable.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
     module = PackedLanguageModel(model)
     trained = Trained(choice, master_weights(module, choice, settings, processes))
     optimizer = settings.optimizer.build(trained.groups(model))
     trained.attach(optimizer)
     if beside:
         beside.hold(settings.dtype, processes.device)
-    if settings.pull:
-        settings.pull.attach(optimizer)
+    if settings.l2_sp:
+        settings.l2_sp.attach(optimizer)
     average = settings.average.of(trained.weights, trained.publish) if settings.average else None
     state = State()
     parts: dict[str, Part] = {
         "weights": Weights(trained.kept, trained.publish),
-        "optimizer": Moments(optimizer, trained.weights),
+        "optimizer": OptimizerState(optimizer, trained.weights),
         **({"average": average} if average else {}),
     }
     pre_anneal = anneal_begins(settings.schedule, settings.steps, stream)
@@ -102,7 +102,7 @@ def train(
         progress.message("the model before the anneal is not kept: an adapter is no model until it is merged")
         pre_anneal = None
     points = kept_points(settings.gates, parts, "optimizer", state)
-    with Keeper(work, parts, state, settings, progress, processes, pre_anneal, points) as keeper:
+    with CheckpointManager(work, parts, state, settings, progress, processes, pre_anneal, points) as keeper:
         trained.publish()
         log = keeper.resume()
         progress.message(table(trained, model))
@@ -139,20 +139,20 @@ def train(
                     break
                 size = sum(len(row.tokens) for row in batch)
                 rate = settings.rate(state.step, state.tokens, size) * control.rate_factor
-                fault = settings.faults.find(gradient.loss_nats, gradient.norm, state.losses)
-                if fault is None:
+                anomaly = settings.anomalies.find(gradient.loss_nats, gradient.norm, state.losses)
+                if anomaly is None:
                     stepper.apply(rate)
                     state.count(batch)
-                    state.remember(gradient.loss_nats, settings.faults.window)
+                    state.remember(gradient.loss_nats, settings.anomalies.window)
                     if average:
                         average.stepped(state.step)
                 else:
                     stepper.drop()
-                    _act_on(fault, batch, state, keeper, settings.faults, faults_file, progress)
+                    _act_on(anomaly, batch, state, keeper, settings.anomalies, anomalies_file, progress)
                 taken = clock.stepped()
                 if proof:
-                    proof.stepped(rate) if fault is None else proof.interrupted()
-                record = _record(state, batch, gradient, rate, taken, fault) | control.record
+                    proof.stepped(rate) if anomaly is None else proof.interrupted()
+                record = _record(state, batch, gradient, rate, taken, anomaly) | control.record
                 log.write(record)
                 trackers.log(state.step, record)
                 speed = record["tokens_per_second"]
@@ -191,33 +191,33 @@ def train(
 
 
 def _act_on(
-    fault: Fault,
+    anomaly: Anomaly,
     batch: Sequence[PackedSequence],
     state: State,
-    keeper: Keeper,
-    faults: Faults,
+    keeper: CheckpointManager,
+    anomalies: Anomalies,
     file: Path | None,
     progress: Progress,
 ) -> None:
     """Leave the batch out, go back if that is wanted, and note it (in the main process's file); or stop."""
     step = state.step + 1
-    event = {"step": step, **fault.as_json()}
-    stops = fault.action == "stop" or len(state.faults) == faults.most
-    if fault.action == "roll-back" and not stops:
+    event = {"step": step, **anomaly.as_json()}
+    stops = anomaly.action == "stop" or len(state.anomalies) == anomalies.most
+    if anomaly.action == "roll-back" and not stops:
         event["back_to"] = keeper.roll_back()
     if file:
-        write_lines(file, [*state.faults, event])
+        write_lines(file, [*state.anomalies, event])
     if stops:
-        after = f", after {faults.most} skips and roll-backs" if fault.action != "stop" else ""
+        after = f", after {anomalies.most} skips and roll-backs" if anomaly.action != "stop" else ""
         raise StageFailed(
-            f"{fault} at step {step}{after}",
+            f"{anomaly} at step {step}{after}",
             hint="Lower the peak learning rate, warm up longer, train in float32 (precision: fp32), or let "
-            "`faults` skip such batches.",
+            "`anomalies` skip such batches.",
         )
     state.drop(batch)
-    state.faults.append(event)
+    state.anomalies.append(event)
     done = f"back to step {event['back_to']}" if "back_to" in event else "its gradient is dropped"
-    progress.message(f"step {step}: {fault}; {done}")
+    progress.message(f"step {step}: {anomaly}; {done}")
 
 
 def _record(
@@ -226,7 +226,7 @@ def _record(
     gradient: Gradient,
     rate: float,
     taken: float,
-    fault: Fault | None,
+    anomaly: Anomaly | None,
 ) -> dict[str, Any]:
     """What the log says of a step."""
     record: dict[str, Any] = {
@@ -241,7 +241,7 @@ def _record(
     }
     if gradient.parts:
         record["loss_parts"] = dict(gradient.parts)
-    return record | ({"fault": fault.kind, "action": fault.action} if fault else {})
+    return record | ({"anomaly": anomaly.kind, "action": anomaly.action} if anomaly else {})
 
 
 def _check_isolation(module: PackedLanguageModel, batch: Sequence[PackedSequence]) -> None:

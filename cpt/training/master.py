@@ -89,11 +89,11 @@ class MasterWeights:
         for name, parameter in self._working.items():
             if parameter.grad is None:
                 continue
-            master = self.weights[name]
-            if master.grad is None:
-                master.grad = parameter.grad.float()
+            master_weights = self.weights[name]
+            if master_weights.grad is None:
+                master_weights.grad = parameter.grad.float()
             else:
-                accumulate(master.grad, parameter.grad)
+                accumulate(master_weights.grad, parameter.grad)
             parameter.grad = None
 
     @torch.no_grad()

@@ -35,7 +35,7 @@ class StochasticRounding:
         if not hasattr(torch.Tensor, "grad_dtype"):
             raise StageFailed(
                 f"stochastic rounding needs a newer PyTorch than {torch.__version__} (Tensor.grad_dtype)",
-                hint="Update torch, or set master: fp32.",
+                hint="Update torch, or set master_weights: fp32.",
             )
         self._seed = seed
         self.parameters = dict(model.named_parameters())

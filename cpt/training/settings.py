@@ -10,21 +10,21 @@ import torch
 from pydantic import BaseModel
 
 from cpt.errors import StageFailed
-from cpt.monitor.budget import Allowance
+from cpt.monitor.budget import ProbeBudget
 from cpt.monitor.gates import Gate
+from cpt.training.anomalies import Anomalies
 from cpt.training.averages import Average
 from cpt.training.checkpoint.policy import Checkpoints
-from cpt.training.faults import Faults
+from cpt.training.l2_sp import L2SP
 from cpt.training.objectives import CrossEntropy, Objective
 from cpt.training.optimizers import Optimizer
-from cpt.training.pull import Pull
 from cpt.training.schedules import Schedule
 from cpt.training.trackers import Tracking
 from cpt.training.trainable import All, Trains
 
 _EVERYTHING, _CROSS_ENTROPY = All(), CrossEntropy()
 
-_FREE = frozenset({"checkpoint", "trackers", "faults", "allowance", "stage"})
+_FREE = frozenset({"checkpoint", "trackers", "anomalies", "allowance", "stage"})
 """Settings that do not bear on the weights trained so far: a run may go on with others."""
 
 
@@ -38,11 +38,11 @@ class Settings:
         clip: largest norm of the gradient.
         dtype: precision in which the model computes; master weights and optimizer state are float32.
         checkpoint: when checkpoints are written, how, and how long they are kept.
-        faults: what to do when a loss is not finite, or jumps.
+        anomalies: what to do when a loss is not finite, or jumps.
         compile: compile the parts of the layers whose shapes do not depend on the documents.
         tokens: of the whole run; what a schedule in tokens measures progress by.
         trackers: where else the log goes.
-        trains: what of the model trains.
+        trainable: what of the model trains.
         new_tokens: ids of the tokens that the model's base did not have.
         seed: of random weights that are added to the model.
         gradient_checkpointing: compute what is inside a layer again in the backward pass.
@@ -51,7 +51,7 @@ class Settings:
         gates: budgets, and what is done about them.
         tolerance: how much worse than before training a probe may be and still count as recovered.
         objective: what is minimised.
-        pull: of every trained weight towards its start.
+        l2_sp: of every trained weight towards its start.
         average: of the weights passed through, which is then the result.
         allowance: of work for probes; without one all that are due are read in full.
         stage: name of the stage in the recipe, which messages about its settings begin with.
@@ -64,11 +64,11 @@ class Settings:
     clip: float
     dtype: torch.dtype
     checkpoint: Checkpoints = field(default_factory=Checkpoints)
-    faults: Faults = field(default_factory=Faults)
+    anomalies: Anomalies = field(default_factory=Anomalies)
     compile: bool = False
     tokens: int = 0
     trackers: Tracking = field(default_factory=Tracking)
-    trains: Trains = _EVERYTHING
+    trainable: Trains = _EVERYTHING
     new_tokens: Sequence[int] = ()
     seed: int = 0
     gradient_checkpointing: bool = False
@@ -77,9 +77,9 @@ class Settings:
     gates: tuple[Gate, ...] = ()
     tolerance: float = 0.001
     objective: Objective = _CROSS_ENTROPY
-    pull: Pull | None = None
+    l2_sp: L2SP | None = None
     average: Average | None = None
-    allowance: Allowance | None = None
+    allowance: ProbeBudget | None = None
     stage: str = ""
 
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:

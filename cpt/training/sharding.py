@@ -88,7 +88,7 @@ def master_weights(
         return hold_weights(module.model, settings)
     refused = whole_weights_needed(
         settings.optimizer,
-        settings.faults,
+        settings.anomalies,
         adapter=choice.adapter is not None,
         new_rows=bool(choice.new_rows),
         stochastic_rounding=settings.stochastic_rounding,

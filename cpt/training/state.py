@@ -21,7 +21,7 @@ class State:
     """Where a run stands. A part of every checkpoint.
 
     Attributes:
-        step: global batches gone through: trained on, or dropped because of a fault.
+        step: global batches gone through: trained on, or dropped because of an anomaly.
         tokens: of those batches.
         seconds: spent on steps; `probe_seconds` on probes; `checkpoint_seconds`: that the loop waited for
             checkpoints and snapshots.
@@ -30,7 +30,7 @@ class State:
         losses: of the last batches trained on, in nats.
         readings: of all probes so far; `baselines`: what the first one of each found, item by item;
             `wanted`: how many were due.
-        faults: what happened and what was done, one record each.
+        anomalies: what happened and what was done, one record each.
         phases: [first step, replay rows] of the stream where they are not the recipe's from start to end.
         control: what the controller of the gates remembers; None before the first reading.
         judged: readings that it has acted upon.
@@ -50,7 +50,7 @@ class State:
     readings: list[dict[str, Any]] = field(default_factory=list)
     baselines: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     wanted: dict[str, int] = field(default_factory=dict)
-    faults: list[dict[str, Any]] = field(default_factory=list)
+    anomalies: list[dict[str, Any]] = field(default_factory=list)
     phases: list[list[int]] = field(default_factory=list)
     control: dict[str, Any] | None = None
     judged: int = 0
@@ -161,7 +161,7 @@ class Result:
         ledger: what was trained on, by source, checked against what the loop counted.
         dropped: see `State`.
         wanted: how many readings of every probe were due.
-        faults: what happened and what was done, one record each.
+        anomalies: what happened and what was done, one record each.
         phases: (first step, replay rows) of the stream that it went through.
         actions, ended: see `State`.
         kept: steps whose weights can be started from, and why they are kept.
@@ -176,7 +176,7 @@ class Result:
     dropped: Sequence[int]
     readings: list[Reading]
     wanted: Mapping[str, int]
-    faults: list[dict[str, Any]]
+    anomalies: list[dict[str, Any]]
     phases: list[tuple[int, int]]
     actions: list[dict[str, Any]]
     ended: dict[str, Any] | None
@@ -199,7 +199,7 @@ class Result:
             state.dropped,
             [Reading.from_json(reading) for reading in state.readings],
             state.wanted,
-            state.faults,
+            state.anomalies,
             [(first, rows) for first, rows in state.phases],
             state.actions,
             state.ended,

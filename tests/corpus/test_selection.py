@@ -16,7 +16,7 @@ from cpt.corpus.split import always, by_hash, digest
 from cpt.corpus.store import read_documents
 from cpt.corpus.tokens import DocumentTokenizer
 from cpt.errors import DataError
-from cpt.stages.base import Silent
+from cpt.stages.base import NullProgress
 
 
 def found(tokens: list[int], repeated: list[float] | None = None) -> Candidates:
@@ -134,19 +134,19 @@ def test_a_killed_rating_goes_on_where_it_was(tmp_path: Path) -> None:
 
     kept = tmp_path / "work" / "ratings"
     with pytest.raises(Killed):
-        rate(documents, 100, lambda: lengths, kept, Silent())
+        rate(documents, 100, lambda: lengths, kept, NullProgress())
     assert rated == list(range(64))
     with kept.open("ab") as file:
         file.write(b"torn")
     left = 1000
-    ratings = rate(documents, 100, lambda: lengths, kept, Silent())
+    ratings = rate(documents, 100, lambda: lengths, kept, NullProgress())
     assert rated == list(range(100))
     assert ratings.tolist() == [number / 7 for number in range(100)]
 
     def unwanted() -> None:
         raise AssertionError("everything is rated already")
 
-    assert rate(documents, 100, unwanted, kept, Silent()).tolist() == ratings.tolist()
+    assert rate(documents, 100, unwanted, kept, NullProgress()).tolist() == ratings.tolist()
 
 
 def test_a_rating_that_is_no_number_names_the_document(tmp_path: Path) -> None:
@@ -154,4 +154,4 @@ def test_a_rating_that_is_no_number_names_the_document(tmp_path: Path) -> None:
         return lambda texts: np.array([1.0, np.nan])
 
     with pytest.raises(DataError, match="document b: its rating is nan"):
-        rate([Document("a", "x"), Document("b", "y")], 2, broken, tmp_path / "ratings", Silent())
+        rate([Document("a", "x"), Document("b", "y")], 2, broken, tmp_path / "ratings", NullProgress())

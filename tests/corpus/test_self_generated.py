@@ -6,7 +6,7 @@ import pytest
 from cpt.corpus import self_generated
 from cpt.corpus.documents import Document
 from cpt.corpus.self_generated import generate
-from cpt.stages.base import Silent
+from cpt.stages.base import NullProgress
 
 
 def texts(model: Path, work: Path, **options) -> list[str]:
@@ -16,7 +16,7 @@ def texts(model: Path, work: Path, **options) -> list[str]:
 def documents(model: Path, work: Path, **options) -> list[Document]:
     settings = {"tokens": 200, "length": 24, "batch": 4, "temperature": 1.0, "seed": 1}
     marks = {"start_token": "<s>", "end_token": "</s>"}
-    return list(generate(model, **(settings | marks | options), work=work, progress=Silent()))
+    return list(generate(model, **(settings | marks | options), work=work, progress=NullProgress()))
 
 
 def test_sampling_goes_on_until_the_tokens_are_there(tiny_model: Path, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from cpt.estimate.rehearsal import rehearse
 from cpt.estimate.timeline import by_part
 from cpt.models.packed_model import load_model
 from cpt.training.averages import Ema, Lawa
+from cpt.training.l2_sp import L2SP
 from cpt.training.objectives import SelfConstraint, SelfDistillation
-from cpt.training.pull import Pull
 from cpt.training.trainable import Lora
 
 H100 = GPUS["h100"].hardware
@@ -37,11 +37,11 @@ def weights_held(model: Path, moment: str = "step", hardware: Any = None, **more
     [
         (CONSTRAINED, 2, BUFFERS),
         (DISTILLED, 2, BUFFERS),
-        ({"pull": Pull(strength=1)}, 4, 0),
+        ({"l2_sp": L2SP(strength=1)}, 4, 0),
         ({"average": EMA}, 4, 0),
         ({"average": LAWA}, 12, 0),
     ],
-    ids=["self-constraint", "self-distillation", "pull", "ema", "lawa"],
+    ids=["self-constraint", "self-distillation", "l2_sp", "ema", "lawa"],
 )
 def test_another_model_is_held_in_working_precision_and_other_copies_in_float32(
     tiny_model: Path, settings: dict[str, Any], bytes_each: int, buffers: int
@@ -51,7 +51,7 @@ def test_another_model_is_held_in_working_precision_and_other_copies_in_float32(
 
 
 def test_beside_an_adapter_the_start_takes_nothing(tiny_model: Path) -> None:
-    adapted = {"trains": Lora(kind="lora", rank=4)}
+    adapted = {"trainable": Lora(kind="lora", rank=4)}
     assert weights_held(tiny_model, **adapted, **CONSTRAINED) - weights_held(tiny_model, **adapted) == BUFFERS
 
 

@@ -16,7 +16,7 @@ from cpt.estimate.timeline import by_part
 from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
 from cpt.training.averages import Ema, Lawa
-from cpt.training.checkpoint.parts import Moments, Part, Weights
+from cpt.training.checkpoint.parts import OptimizerState, Part, Weights
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.control import kept_points
 from cpt.training.place import PROCESSOR
@@ -84,7 +84,7 @@ def test_points_are_those_that_a_run_keeps(tiny_model: Path) -> None:
     optimizer.step()
     parts: dict[str, Part] = {
         "weights": Weights(trained.kept, trained.publish),
-        "optimizer": Moments(optimizer, trained.weights),
+        "optimizer": OptimizerState(optimizer, trained.weights),
         "average": EMA.of(trained.weights, trained.publish),
     }
     for gates in ((END,), (BACK,), (END, BACK)):

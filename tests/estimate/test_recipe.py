@@ -76,15 +76,15 @@ def test_float8_is_counted_as_bfloat16(recipe_file: Path) -> None:
 
 def test_what_trains_reaches_the_job(recipe_file: Path) -> None:
     here = planned(
-        recipe_file, "pretrain.trains={kind: lora, embeddings: new-tokens}", "pretrain.precision=bf16"
+        recipe_file, "pretrain.trainable={kind: lora, embeddings: new-tokens}", "pretrain.precision=bf16"
     )
-    assert here.job.settings.trains.kind == "lora"
+    assert here.job.settings.trainable.kind == "lora"
     assert len(here.job.settings.new_tokens) == 30
     assert "frozen" in here.assumptions[-1]
 
 
 def test_layers_that_an_earlier_training_adds(recipe_file: Path) -> None:
-    added = "  - pretrain: {name: deeper, tokens: 1000, trains: {kind: expansion, every: 1}}\n"
+    added = "  - pretrain: {name: deeper, tokens: 1000, trainable: {kind: expansion, every: 1}}\n"
     recipe_file.write_text(recipe_file.read_text().replace("  - pretrain: {", added + "  - pretrain: {"))
     recipe = load(recipe_file)
     jobs = [plan_job(recipe, step, {}, fetch=True) for step in pretrain_steps(recipe)]
@@ -94,7 +94,7 @@ def test_layers_that_an_earlier_training_adds(recipe_file: Path) -> None:
 def test_new_tokens_of_a_model_that_is_merged_before_it_trains_again(recipe_file: Path) -> None:
     more = """\
   - merge: {models: [{from: pretrain, weight: 0.5}]}
-  - pretrain: {name: again, from: merge, tokens: 1000, trains: {rates: {new_tokens: 3}}}
+  - pretrain: {name: again, from: merge, tokens: 1000, trainable: {rates: {new_tokens: 3}}}
 """
     recipe_file.write_text(recipe_file.read_text().replace("  - report\n", more))
     recipe = load(recipe_file)

@@ -21,12 +21,12 @@ from cpt.estimate.rehearsal import choose, hold, rehearse, step
 from cpt.estimate.timeline import Part, Timeline, by_part
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel, load_model
-from cpt.stages.base import Silent
-from cpt.training.checkpoint.keeper import Keeper
-from cpt.training.checkpoint.parts import Moments, Weights
+from cpt.stages.base import NullProgress
+from cpt.training.anomalies import Anomalies
+from cpt.training.checkpoint.keeper import CheckpointManager
+from cpt.training.checkpoint.parts import OptimizerState, Weights
 from cpt.training.checkpoint.parts import Part as Kept
 from cpt.training.checkpoint.policy import Checkpoints
-from cpt.training.faults import Faults
 from cpt.training.master import MasterWeights
 from cpt.training.optimizers import Muon, OptimizerConfig, state_bytes
 from cpt.training.place import PROCESSOR
@@ -131,11 +131,14 @@ def test_what_the_forward_pass_keeps_is_what_a_real_one_allocates(tiny_model: Pa
         {"dtype": torch.float32},
         {"gradient_checkpointing": True},
         {"stochastic_rounding": True},
-        {"trains": Lora(kind="lora", rank=4)},
-        {"trains": Lora(kind="lora", variant="dora", rank=4, embeddings="new-tokens"), "new_tokens": (3, 5)},
-        {"trains": Layers(kind="layers", layers="1")},
-        {"trains": Expansion(kind="expansion", every=1)},
-        {"trains": All(embeddings_first=0.5), "new_tokens": (3, 5), "steps": 2},
+        {"trainable": Lora(kind="lora", rank=4)},
+        {
+            "trainable": Lora(kind="lora", variant="dora", rank=4, embeddings="new-tokens"),
+            "new_tokens": (3, 5),
+        },
+        {"trainable": Layers(kind="layers", layers="1")},
+        {"trainable": Expansion(kind="expansion", every=1)},
+        {"trainable": All(embeddings_first=0.5), "new_tokens": (3, 5), "steps": 2},
     ],
 )
 @pytest.mark.parametrize("accumulates", [False, True])
@@ -177,7 +180,7 @@ def test_the_state_of_every_optimizer(tiny_model: Path, optimizer: OptimizerConf
 def test_an_adapter_trains_little_and_needs_little(tiny_model: Path) -> None:
     count, _ = sizes(tiny_model)
     whole = rehearse(job(tiny_model, (20, 12)))
-    adapted = rehearse(job(tiny_model, (20, 12), trains=Lora(kind="lora", rank=2)))
+    adapted = rehearse(job(tiny_model, (20, 12), trainable=Lora(kind="lora", rank=2)))
     assert adapted.weights.total == count + adapted.weights.trained
     assert adapted.weights.trained < count / 10
     assert parts(adapted, "step")["optimizer"] < parts(whole, "step")["optimizer"] / 10
@@ -185,7 +188,7 @@ def test_an_adapter_trains_little_and_needs_little(tiny_model: Path) -> None:
 
 def test_frozen_weights_are_kept_in_float32_on_a_cpu(tiny_model: Path) -> None:
     """Beside them in bfloat16; a GPU's are kept in host memory."""
-    run = job(tiny_model, (20, 12), trains=Layers(kind="layers", layers="1"))
+    run = job(tiny_model, (20, 12), trainable=Layers(kind="layers", layers="1"))
     weights = [rehearse(run, hardware) for hardware in (PROCESSOR, H100)]
     frozen = weights[0].weights.total - weights[0].weights.trained
     cpu, gpu = (parts(each, "step")["weights"] for each in weights)
@@ -209,7 +212,7 @@ def test_checkpointing_keeps_less(tiny_model: Path) -> None:
 
 
 EVERY = Checkpoints(every=1)
-ROLLS_BACK = Faults(not_finite="roll-back", snapshot_every=2)
+ROLLS_BACK = Anomalies(not_finite="roll-back", snapshot_every=2)
 
 
 @pytest.mark.parametrize(
@@ -219,11 +222,11 @@ ROLLS_BACK = Faults(not_finite="roll-back", snapshot_every=2)
         ({"checkpoint": EVERY, "steps": 2}, 1, 1),
         ({"checkpoint": Checkpoints(every=9, keep_every=3), "steps": 4}, 1, 1),
         ({"checkpoint": Checkpoints(every=1, mode="blocking"), "steps": 2}, 0, 0),
-        ({"faults": ROLLS_BACK, "steps": 2}, 1, 0),
-        ({"faults": ROLLS_BACK, "steps": 3}, 2, 1),
-        ({"faults": ROLLS_BACK, "steps": 5}, 2, 2),
-        ({"faults": ROLLS_BACK, "checkpoint": EVERY, "steps": 2}, 2, 1),
-        ({"faults": ROLLS_BACK, "checkpoint": EVERY, "steps": 9}, 2, 2),
+        ({"anomalies": ROLLS_BACK, "steps": 2}, 1, 0),
+        ({"anomalies": ROLLS_BACK, "steps": 3}, 2, 1),
+        ({"anomalies": ROLLS_BACK, "steps": 5}, 2, 2),
+        ({"anomalies": ROLLS_BACK, "checkpoint": EVERY, "steps": 2}, 2, 1),
+        ({"anomalies": ROLLS_BACK, "checkpoint": EVERY, "steps": 9}, 2, 2),
         ({"schedule": Wsd(decay_share=0.5), "steps": 4}, 1, 1),
     ],
 )
@@ -240,16 +243,16 @@ def test_copies_for_checkpoints_and_roll_backs(
 
 
 def test_copies_are_those_that_the_keeper_makes(tiny_model: Path, tmp_path: Path) -> None:
-    run = job(tiny_model, (20, 12), checkpoint=EVERY, faults=ROLLS_BACK, steps=9, optimizer=Muon())
+    run = job(tiny_model, (20, 12), checkpoint=EVERY, anomalies=ROLLS_BACK, steps=9, optimizer=Muon())
     model = load_model(tiny_model)
     _, trained = hold(model, choose(model, run.settings), run.settings)
     optimizer = Muon().build(trained.groups(model))
     state = State()
     kept: dict[str, Kept] = {
         "weights": Weights(trained.kept, trained.publish),
-        "optimizer": Moments(optimizer, trained.weights),
+        "optimizer": OptimizerState(optimizer, trained.weights),
     }
-    with Keeper(tmp_path, kept, state, run.settings, Silent(), Processes(world())) as keeper:
+    with CheckpointManager(tmp_path, kept, state, run.settings, NullProgress(), Processes(world())) as keeper:
         log = keeper.resume()
         for _ in range(8):
             for weight in trained.weights.values():
@@ -320,11 +323,11 @@ def test_divided_weights_are_parts_and_what_is_gathered(tiny_model: Path, proces
 
 def test_what_every_process_has_in_main_memory(tiny_model: Path) -> None:
     count, tensors = sizes(tiny_model)
-    run = job(tiny_model, (20, 12), processes=3, faults=ROLLS_BACK, checkpoint=EVERY, steps=9)
+    run = job(tiny_model, (20, 12), processes=3, anomalies=ROLLS_BACK, checkpoint=EVERY, steps=9)
     host = rehearse(run, H100).host
     copy = 12 * count + 4 * tensors
     assert (host.models, host.kept, host.copies) == (3 * 4 * count, 0, 3 * 2 * copy)
-    frozen = job(tiny_model, (20, 12), processes=3, trains=Layers(kind="layers", layers="1"))
+    frozen = job(tiny_model, (20, 12), processes=3, trainable=Layers(kind="layers", layers="1"))
     weights = rehearse(frozen, H100).weights
     assert rehearse(frozen, H100).host.kept == 3 * 4 * (weights.total - weights.trained)
 

@@ -232,7 +232,7 @@ _KEYS: Sequence[str] = (
         "pretrain.monitor",
         "pretrain.gates",
         "pretrain.optimizer",
-        "pretrain.trains",
+        "pretrain.trainable",
     ),
     *("merge.models", "merge.models.0.weight", "merge.models.0.from", "merge.method", "merge.search"),
     *(

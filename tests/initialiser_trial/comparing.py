@@ -5,7 +5,7 @@ from pathlib import Path
 from tiny import clinical_texts, varied_texts, write_jsonl
 
 from cpt.initialiser_trial.methods import build_corpus
-from cpt.stages.base import Silent
+from cpt.stages.base import NullProgress
 
 
 def tiny_corpus(model: Path, folder: Path) -> Path:
@@ -18,5 +18,5 @@ def tiny_corpus(model: Path, folder: Path) -> Path:
         sequence_length=64,
         heldout=0.1,
         seed=17,
-        progress=Silent(),
+        progress=NullProgress(),
     )

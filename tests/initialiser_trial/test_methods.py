@@ -11,7 +11,7 @@ from cpt.corpus.texts import has_texts
 from cpt.initialiser_trial.methods import UNCHANGED, Comparison, Row, build_corpus, compare, label
 from cpt.initialiser_trial.plot import plot
 from cpt.initialiser_trial.probe import ProbeSettings, heldout, probe
-from cpt.stages.base import Silent
+from cpt.stages.base import NullProgress
 from cpt.stages.vocabulary.config import EmbeddingsConfig, VocabularyConfig
 
 SETTINGS = ProbeSettings(steps=(0, 3), peak=1e-2, heldout_bytes=1500)
@@ -31,7 +31,14 @@ def comparison(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Co
     seen: list[Row] = []
     (folder / "scratch").mkdir()
     found = compare(
-        tiny_model, corpus, change, METHODS, SETTINGS, Silent(), folder / "scratch", finished=seen.append
+        tiny_model,
+        corpus,
+        change,
+        METHODS,
+        SETTINGS,
+        NullProgress(),
+        folder / "scratch",
+        finished=seen.append,
     )
     assert seen == found.rows
     assert sorted(path.name for path in (folder / "scratch").iterdir()) == ["corpus", "tokenizer"]
@@ -72,7 +79,7 @@ def test_known_rows_are_not_measured_again(tiny_model: Path, tmp_path: Path) -> 
     known = {name: Row(name, {0: 9.0, 3: 9.0}, {}) for name in (UNCHANGED, "random")}
     (tmp_path / "scratch").mkdir()
     found = compare(
-        tiny_model, corpus, change, METHODS[:2], SETTINGS, Silent(), tmp_path / "scratch", known=known
+        tiny_model, corpus, change, METHODS[:2], SETTINGS, NullProgress(), tmp_path / "scratch", known=known
     )
     assert found.rows[:2] == list(known.values())
     assert found.rows[2].domain[0] < 9.0
@@ -83,7 +90,9 @@ def test_a_model_that_diverges_is_a_row_too(tiny_model: Path, tmp_path: Path) ->
     change = VocabularyConfig.model_validate({"extend": {"tokens": 5}})
     wild = EmbeddingsConfig.model_validate({"method": "random", "std": 1e38})
     (tmp_path / "scratch").mkdir()
-    found = compare(tiny_model, corpus, change, [wild, METHODS[1]], SETTINGS, Silent(), tmp_path / "scratch")
+    found = compare(
+        tiny_model, corpus, change, [wild, METHODS[1]], SETTINGS, NullProgress(), tmp_path / "scratch"
+    )
     assert found.rows[1].failure
     assert found.rows[2].domain
 
@@ -119,6 +128,6 @@ def test_general_text_of_one_short_document_is_enough(tiny_model: Path, tmp_path
     write_jsonl(general, clinical_texts()[:1])
     corpus = build_corpus(
         tiny_model, [{"path": str(texts)}], [{"path": str(general)}], tmp_path / "corpus",
-        sequence_length=64, heldout=0.1, seed=17, progress=Silent(),
+        sequence_length=64, heldout=0.1, seed=17, progress=NullProgress(),
     )  # fmt: skip
     assert has_texts(corpus, "general", "heldout")

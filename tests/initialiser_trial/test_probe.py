@@ -18,7 +18,7 @@ from cpt.models.tokenizer import load_tokenizer
 from cpt.monitor.probes.base import Subject
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.reading import Items
-from cpt.stages.base import Silent
+from cpt.stages.base import NullProgress
 from cpt.training.settings import Settings
 from cpt.training.trainable import All, Layers, Trains
 
@@ -82,7 +82,7 @@ def test_what_is_asked_for_trains(
 
     monkeypatch.setattr(probing, "train", spied)
     probe(tiny_model, corpus, replace(SETTINGS, trained=trained))
-    assert seen[0].trains == expected
+    assert seen[0].trainable == expected
 
 
 def test_held_out_text_is_cut_to_the_size(tiny_model: Path, corpus: Path) -> None:
@@ -97,7 +97,7 @@ def test_windows_hold_the_same_bytes_for_every_tokenizer(
 ) -> None:
     """A vocabulary of whole words would read several times the bytes in as many tokens."""
     coarse, changed = another_model("coarse", vocabulary=450), tmp_path / "changed"
-    retokenise(corpus, coarse, changed, Silent(), former=tiny_model)
+    retokenise(corpus, coarse, changed, NullProgress(), former=tiny_model)
     settings = ProbeSettings(heldout_bytes=5000, window=32)
 
     def stretches(folder: Path, text: TokenisedText) -> list[str]:

@@ -9,8 +9,8 @@ from cpt.monitor.budget import (
     FORWARD,
     NEEDED,
     SMALLEST,
-    Allowance,
     Demand,
+    ProbeBudget,
     planned_shares,
     water_level,
 )
@@ -18,7 +18,7 @@ from cpt.monitor.schedule import Moment, Regular
 
 
 def plan(tokens: int, budget: float = 0.05, beside: float = 0.0, **demands: Demand) -> dict[str, list[float]]:
-    return planned_shares(Allowance(budget, beside), tokens, demands)
+    return planned_shares(ProbeBudget(budget, beside), tokens, demands)
 
 
 def share(tokens: int, shares: dict[str, list[float]], **demands: Demand) -> float:

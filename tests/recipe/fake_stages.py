@@ -11,7 +11,16 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.errors import Problem, ReferenceUnavailable
-from cpt.stages.base import Artifact, Context, Earlier, Makers, Progress, Stage, StageConfig, newest
+from cpt.stages.base import (
+    Artifact,
+    Context,
+    Progress,
+    Stage,
+    StageConfig,
+    UpstreamArtifact,
+    UpstreamConfigs,
+    newest,
+)
 
 HOOKS: dict[str, Callable[[Context, int], None]] = {}
 """Stage kind -> called before each of its steps with the context and the step's number."""
@@ -56,7 +65,7 @@ class Constant(Strict):
 
 
 class PretrainConfig(StageConfig):
-    changeable: ClassVar[frozenset[str]] = frozenset({"compile"})
+    resumable_fields: ClassVar[frozenset[str]] = frozenset({"compile"})
 
     tokens: int | Literal["all"] = 100
     steps: int = Field(default=5, ge=1, le=1000)
@@ -154,7 +163,10 @@ class Pretrain(Fake):
     produces = ("model", "training")
 
     def forecast(
-        self, config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]
+        self,
+        config: PretrainConfig,
+        inputs: Mapping[str, Artifact],
+        upstream: Mapping[str, UpstreamConfigs],
     ) -> str:
         return f"{config.tokens} tokens in {config.steps} steps"
 
@@ -164,7 +176,7 @@ class Merge(Fake):
     Config = MergeConfig
     produces = ("model",)
 
-    def wire(self, config: MergeConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
+    def wire(self, config: MergeConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         chosen = {f"model{i}": newest(earlier, "model", each.from_) for i, each in enumerate(config.models)}
         return {"base": "base", **chosen}
 
@@ -174,7 +186,7 @@ class Evaluate(Fake):
     Config = EvaluateConfig
     produces = ("scores",)
 
-    def wire(self, config: EvaluateConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
+    def wire(self, config: EvaluateConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         return {
             "before": "base",
             "after": newest(earlier, "model", config.from_),
@@ -187,7 +199,7 @@ class Report(Fake):
     Config = ReportConfig
     produces = ("report",)
 
-    def wire(self, config: ReportConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
+    def wire(self, config: ReportConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         return {stage.name: stage.name for stage in earlier if stage.name != "base"}
 
     def run(self, config: Any, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:

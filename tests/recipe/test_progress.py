@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpt.recipe.progress import Advanced, Gauge
+from cpt.recipe.progress import Advanced, EtaEstimator
 
 
 class Clock:
@@ -15,13 +15,13 @@ class Clock:
         return self.now
 
 
-def advance(gauge: Gauge, done: int, total: int = 20, unit: str = "steps", **facts: float) -> None:
+def advance(gauge: EtaEstimator, done: int, total: int = 20, unit: str = "steps", **facts: float) -> None:
     gauge.update(Advanced("pretrain", done, total, unit, facts))
 
 
 def test_time_left_follows_the_pace_since_the_first_update() -> None:
     clock = Clock()
-    gauge = Gauge(clock)
+    gauge = EtaEstimator(clock)
     advance(gauge, 10)
     assert gauge.seconds_left is None
     clock.now += 8
@@ -31,7 +31,7 @@ def test_time_left_follows_the_pace_since_the_first_update() -> None:
 
 def test_a_new_phase_starts_a_new_pace() -> None:
     clock = Clock()
-    gauge = Gauge(clock)
+    gauge = EtaEstimator(clock)
     advance(gauge, 1)
     clock.now += 100
     advance(gauge, 2)
@@ -43,7 +43,7 @@ def test_a_new_phase_starts_a_new_pace() -> None:
 
 
 def test_facts_stay_until_they_are_told_again() -> None:
-    gauge = Gauge(Clock())
+    gauge = EtaEstimator(Clock())
     advance(gauge, 1, loss=3.0, domain=1.1)
     advance(gauge, 2, loss=2.5)
     assert gauge.facts == {"loss": 2.5, "domain": 1.1}

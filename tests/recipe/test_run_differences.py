@@ -54,7 +54,7 @@ def test_a_changed_setting_is_the_cause_and_what_follows_follows(recipe_file: Pa
 
 
 def test_a_setting_beside_the_result_leaves_results_the_same(recipe_file: Path, monkeypatch) -> None:
-    monkeypatch.setattr(fake_stages.PretrainConfig, "beside_the_result", frozenset({"compile"}))
+    monkeypatch.setattr(fake_stages.PretrainConfig, "not_fingerprinted", frozenset({"compile"}))
     found = between(recipe_file, recipe_with(recipe_file, "steps: 5", "steps: 5\n      compile: true"))
     assert found.first is None
     assert found.settings == []

@@ -6,7 +6,7 @@ from typing import Any
 
 from tiny import clinical_texts, varied_texts, write_jsonl
 
-from cpt.stages.base import Artifact, Context, Progress, Silent
+from cpt.stages.base import Artifact, Context, NullProgress, Progress
 from cpt.stages.corpus.stage import STAGE as CORPUS
 
 
@@ -50,7 +50,7 @@ def run_stage(
     """Run a stage into `folder / "output"`."""
     (folder / "output").mkdir(parents=True)
     (folder / "work").mkdir()
-    context = Context(folder / "output", folder / "work", seed, progress or Silent(), {}, shared)
+    context = Context(folder / "output", folder / "work", seed, progress or NullProgress(), {}, shared)
     metrics: dict[str, Any] = stage.run(stage.Config.model_validate(config), inputs, context)
     return metrics
 

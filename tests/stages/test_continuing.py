@@ -12,7 +12,7 @@ from stage_runs import artifact, make_corpus, model_artifact, run_stage
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.errors import RecipeError, StageFailed
-from cpt.stages.base import Artifact, Earlier, WiringError
+from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
 from cpt.stages.pretrain.continuation import write_kept
 from cpt.stages.pretrain.stage import STAGE
 from cpt.training.checkpoint.policy import Kept
@@ -154,10 +154,10 @@ def test_text_that_was_seen_does_not_count_as_available(first: Artifact, base) -
 
 def test_only_a_training_can_be_continued() -> None:
     earlier = [
-        Earlier("base", frozenset({"model"})),
-        Earlier("corpus", frozenset({"corpus"})),
-        Earlier("pretrain", frozenset({"model", "training"})),
-        Earlier("merge", frozenset({"model"})),
+        UpstreamArtifact("base", frozenset({"model"})),
+        UpstreamArtifact("corpus", frozenset({"corpus"})),
+        UpstreamArtifact("pretrain", frozenset({"model", "training"})),
+        UpstreamArtifact("merge", frozenset({"model"})),
     ]
     config = STAGE.Config.model_validate({"tokens": 1, "start": {}})
     with pytest.raises(WiringError) as caught:

@@ -196,9 +196,9 @@ def test_a_killed_stage_rates_only_the_rest(
     (tmp_path / "killed" / "output").rename(tmp_path / "torn")
     (tmp_path / "again").mkdir()
     (tmp_path / "killed" / "work").rename(tmp_path / "kept")
-    from cpt.stages.base import Context, Silent
+    from cpt.stages.base import Context, NullProgress
 
-    context = Context(tmp_path / "again", tmp_path / "kept", 17, Silent(), {})
+    context = Context(tmp_path / "again", tmp_path / "kept", 17, NullProgress(), {})
     STAGE.run(CorpusConfig.model_validate(config), {"model": base}, context)
     assert 0 < before < sum(rated) < 320
     for path in (path for path in whole.rglob("*") if path.is_file()):

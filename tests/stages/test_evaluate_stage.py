@@ -21,7 +21,7 @@ from cpt.errors import StageFailed
 from cpt.models import bits_per_byte as bits_per_byte_module
 from cpt.models.bits_per_byte import Scores, TokenisedText
 from cpt.models.tokenizer import load_tokenizer
-from cpt.stages.base import Artifact, Earlier, Silent
+from cpt.stages.base import Artifact, NullProgress, UpstreamArtifact
 from cpt.stages.evaluate.stage import DOCUMENTS, STAGE
 from cpt.stages.evaluate.stage import ITEMS as KEPT_ITEMS
 from cpt.stages.vocabulary.stage import STAGE as VOCABULARY
@@ -170,7 +170,7 @@ def test_tasks_are_scored_and_kept_apart(inputs, tmp_path: Path) -> None:
 def test_fewer_items_than_asked_for_are_said_and_none_is_a_failure(inputs, tmp_path: Path) -> None:
     messages: list[str] = []
 
-    class Recorder(Silent):
+    class Recorder(NullProgress):
         def message(self, text: str) -> None:
             messages.append(text)
 
@@ -209,10 +209,10 @@ def test_every_setting_counts(inputs, tmp_path: Path) -> None:
 def test_roles_are_the_base_the_newest_model_and_the_corpus() -> None:
     model, both = frozenset({"model"}), frozenset({"model", "corpus"})
     earlier = (
-        Earlier("base", model),
-        Earlier("corpus", frozenset({"corpus"})),
-        Earlier("vocabulary", both),
-        Earlier("pretrain", model),
+        UpstreamArtifact("base", model),
+        UpstreamArtifact("corpus", frozenset({"corpus"})),
+        UpstreamArtifact("vocabulary", both),
+        UpstreamArtifact("pretrain", model),
     )
     config = STAGE.Config.model_validate
     assert STAGE.wire(config({}), earlier) == {"before": "base", "after": "pretrain", "corpus": "vocabulary"}

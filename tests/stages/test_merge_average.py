@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from stage_runs import artifact, make_corpus, model_artifact, run_stage
 
-from cpt.stages.base import Artifact, Earlier, WiringError
+from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
 from cpt.stages.merge.stage import STAGE
 from cpt.stages.pretrain.continuation import Checkpoint
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
@@ -95,13 +95,15 @@ def test_too_few_checkpoints_are_found_before_anything_runs(training: Artifact) 
     ("settings", "message"),
     [
         ({}, "checkpoint.keep_every is not set"),
-        ({"checkpoint": {"keep_every": 2}, "trains": {"kind": "lora"}}, "an adapter trains"),
+        ({"checkpoint": {"keep_every": 2}, "trainable": {"kind": "lora"}}, "an adapter trains"),
         ({"checkpoint": {"keep_every": 2}}, None),
     ],
 )
 def test_a_training_that_will_keep_none_is_found_in_the_recipe(settings: dict, message: str | None) -> None:
     maker = PRETRAIN.Config.model_validate(PLAIN | settings)
-    found = STAGE.misfits(STAGE.Config.model_validate({"average": LAWA}), Place(), {"training": [maker]})
+    found = STAGE.check_environment(
+        STAGE.Config.model_validate({"average": LAWA}), Place(), {"training": [maker]}
+    )
     assert [message in problem.message for problem in found if message] == ([True] if message else [])
     assert len(found) == (message is not None)
 
@@ -127,7 +129,10 @@ def test_settings_of_an_average_that_make_no_sense(settings: dict[str, Any], mes
 
 
 def test_the_role_is_the_training_that_is_named() -> None:
-    earlier = [Earlier("base", frozenset({"model"})), Earlier("pretrain", frozenset({"model", "training"}))]
+    earlier = [
+        UpstreamArtifact("base", frozenset({"model"})),
+        UpstreamArtifact("pretrain", frozenset({"model", "training"})),
+    ]
     config = STAGE.Config.model_validate({"average": LAWA})
     assert STAGE.wire(config, earlier) == {"training": "pretrain"}
     for name, message in (("base", "`base` is no pretrain stage"), ("law", "no earlier stage called `law`")):

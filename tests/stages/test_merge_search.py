@@ -21,7 +21,7 @@ from cpt.models.bits_per_byte import score, tokenise_text
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.models.tokenizer import load_tokenizer
 from cpt.recipe.load import load
-from cpt.stages.base import Artifact, Earlier, Silent, WiringError
+from cpt.stages.base import Artifact, NullProgress, UpstreamArtifact, WiringError
 from cpt.stages.evaluate.stage import DOCUMENTS
 from cpt.stages.evaluate.stage import STAGE as EVALUATE
 from cpt.stages.merge.config import MergeSearch
@@ -106,13 +106,17 @@ def test_gain_and_rise_are_those_of_the_half_that_is_not_reported_on(plain, inpu
 def test_windows_hold_the_same_bytes_for_the_base_and_for_merges(tiny_model: Path, tmp_path: Path) -> None:
     """Merges whose vocabulary has more tokens than the base's would read more of a text in one window."""
     extended, change = tmp_path / "extended", VocabularyConfig.model_validate({"extend": {"tokens": 40}})
-    change_vocabulary(change, tiny_model, lambda: iter(clinical_texts()), extended, seed=1, progress=Silent())
+    change_vocabulary(
+        change, tiny_model, lambda: iter(clinical_texts()), extended, seed=1, progress=NullProgress()
+    )
     request = Request(
         "linear", (Parent("one", extended, parameters={"weight": 1.0}),), Parent("b", tiny_model)
     )
     texts = {"domain": clinical_texts()[:9], "general": varied_texts(9)}
     settings = MergeSearch.model_validate(SEARCH | {"window": 16})
-    measured = Measured(plan(request), settings, Material(texts, lambda _: "<s>", 3), tmp_path, Silent())
+    measured = Measured(
+        plan(request), settings, Material(texts, lambda _: "<s>", 3), tmp_path, NullProgress()
+    )
     (base, merge) = measured._tokenised.values()
     for name in texts:
         stretches = [
@@ -286,12 +290,14 @@ def test_a_search_that_was_killed_goes_on(plain, inputs, tmp_path: Path) -> None
     metrics, folder = plain
     lines = (folder / "output/model" / LOG).read_text().splitlines(keepends=True)
     settings = STAGE.Config.model_validate({"models": MODEL, "search": SEARCH})
-    from cpt.stages.base import Context, Silent
+    from cpt.stages.base import Context, NullProgress
 
     for name in ("output", "work"):
         (tmp_path / name).mkdir()
     (tmp_path / "work" / LOG).write_text("".join(lines[:4]) + lines[4][:30])
-    again = STAGE.run(settings, inputs, Context(tmp_path / "output", tmp_path / "work", 17, Silent(), {}))
+    again = STAGE.run(
+        settings, inputs, Context(tmp_path / "output", tmp_path / "work", 17, NullProgress(), {})
+    )
     assert again["search_points"] == metrics["search_points"]
     assert again["checksums"] == metrics["checksums"]
 
@@ -310,10 +316,10 @@ def test_a_search_takes_the_newest_corpus() -> None:
     config = STAGE.Config.model_validate({"models": MODEL, "search": {}})
     model, corpus = frozenset({"model"}), frozenset({"corpus"})
     earlier = [
-        Earlier("base", model),
-        Earlier("first", corpus),
-        Earlier("one", model),
-        Earlier("second", corpus),
+        UpstreamArtifact("base", model),
+        UpstreamArtifact("first", corpus),
+        UpstreamArtifact("one", model),
+        UpstreamArtifact("second", corpus),
     ]
     assert STAGE.wire(config, earlier)["corpus"] == "second"
     with pytest.raises(WiringError, match="makes a corpus") as raised:

@@ -8,7 +8,7 @@ from tiny import clinical_texts, write_tiny_model
 from cpt.models.bits_per_byte import score, tokenise_text
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.models.tokenizer import load_tokenizer
-from cpt.stages.base import Silent
+from cpt.stages.base import NullProgress
 from cpt.stages.merge.config import MergeSearch
 from cpt.stages.merge.search import Material, Measured
 from merging.merge import run
@@ -45,7 +45,7 @@ def test_a_merge_in_memory_scores_as_the_written_one_does(
     settings, material = MergeSearch(precision="fp32", tokens=10_000), Material(TEXTS, lambda _: "<s>", 17)
     anywhere = plan(space.request_at(space.centre), parents)
     merged = plan(space.request_at(weights), parents)
-    found = Measured(anywhere, settings, material, tmp_path, Silent()).merged(merged)
+    found = Measured(anywhere, settings, material, tmp_path, NullProgress()).merged(merged)
     run(merged, tmp_path / "written")
     model = PackedLanguageModel(load_model(tmp_path / "written"))
     tokenizer = load_tokenizer(tmp_path / "written")

@@ -10,11 +10,16 @@ from stage_runs import Heard, model_artifact, run_stage
 from tiny import add_merges
 from transformers import AutoModelForCausalLM
 
-from cpt.stages.base import Earlier, WiringError
+from cpt.stages.base import UpstreamArtifact, WiringError
 from cpt.stages.merge.stage import STAGE
 
 MODEL, NONE = frozenset({"model"}), frozenset({"corpus"})
-EARLIER = (Earlier("base", MODEL), Earlier("corpus", NONE), Earlier("one", MODEL), Earlier("two", MODEL))
+EARLIER = (
+    UpstreamArtifact("base", MODEL),
+    UpstreamArtifact("corpus", NONE),
+    UpstreamArtifact("one", MODEL),
+    UpstreamArtifact("two", MODEL),
+)
 
 
 def config(models: list[dict], **more):

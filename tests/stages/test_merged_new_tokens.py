@@ -49,13 +49,13 @@ def merged(request: pytest.FixtureRequest, made, tmp_path_factory) -> Artifact:
 
 def test_rows_of_new_tokens_train_at_a_rate_of_their_own_after_a_merge(merged, made, tmp_path: Path) -> None:
     assert read_new_tokens(merged.path("model")) == NEW
-    trains = {"embeddings_first": 0.99, "rates": {"new_tokens": 3}}
-    after = trained(PLAIN | {"trains": trains}, merged, made, tmp_path)
+    trainable = {"embeddings_first": 0.99, "rates": {"new_tokens": 3}}
+    after = trained(PLAIN | {"trainable": trainable}, merged, made, tmp_path)
     assert moved(merged, after) == list(NEW)
 
 
 def test_an_adapter_trains_the_rows_of_new_tokens_after_a_merge(merged, made, tmp_path: Path) -> None:
-    after = trained(PLAIN | {"trains": {"kind": "lora", "rank": 2}}, merged, made, tmp_path)
+    after = trained(PLAIN | {"trainable": {"kind": "lora", "rank": 2}}, merged, made, tmp_path)
     assert moved(merged, after) == list(NEW)
 
 

@@ -260,13 +260,13 @@ def test_figures_are_of_the_weights_that_are_the_result() -> None:
     ("action", "refused"), [("stop", True), ("roll-back", True), ("raise-replay", False)]
 )
 def test_divided_weights_are_not_gone_back_to(action: str, refused: bool) -> None:
-    from cpt.training.faults import Faults
+    from cpt.training.anomalies import Anomalies
     from cpt.training.launch import whole_weights_needed
     from cpt.training.optimizers import AdamW
 
     found = whole_weights_needed(
         AdamW(),
-        Faults(),
+        Anomalies(),
         adapter=False,
         new_rows=False,
         stochastic_rounding=False,

@@ -250,7 +250,7 @@ def test_weights_are_read_unless_an_adapter_trains(inputs, tmp_path: Path) -> No
     assert len(rows) == rows[-1]["step"] + 1
     assert len(readings(inputs, tmp_path / "few", "weights", weights={"every_tokens": 10**6})) < len(rows)
     heard = Heard()
-    adapter = {"trains": {"kind": "lora"}}
+    adapter = {"trainable": {"kind": "lora"}}
     run_stage(PRETRAIN, config(weights={}) | adapter, inputs, tmp_path / "lora", heard)
     assert any("an adapter trains beside them" in message for message in heard.messages)
 

@@ -15,7 +15,7 @@ from tiny import clinical_texts, varied_texts, write_jsonl
 
 from cpt.errors import RecipeError
 from cpt.recipe.load import load
-from cpt.stages.base import Artifact, Earlier, WiringError
+from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
 from cpt.stages.corpus.stage import STAGE as CORPUS
 from cpt.stages.pretrain.stage import STAGE
 from cpt.training.place import Place
@@ -62,8 +62,8 @@ def weights(
         ({"objective": CONSTRAINT}, {"objective": CONSTRAINT | {"weight": 9}}),
         ({}, {"objective": DISTILLATION}),
         ({"objective": DISTILLATION}, {"objective": DISTILLATION | {"weight": 9}}),
-        ({}, {"pull": {"strength": 100}}),
-        ({"pull": {"strength": 100}}, {"pull": {"strength": 900}}),
+        ({}, {"l2_sp": {"strength": 100}}),
+        ({"l2_sp": {"strength": 100}}, {"l2_sp": {"strength": 900}}),
         ({}, {"average": {"kind": "ema", "decay": 0.5}}),
         ({}, {"average": {"kind": "lawa", "every": 1, "last": 2}}),
     ],
@@ -88,14 +88,14 @@ def test_parts_of_the_loss_are_in_the_log(inputs, tmp_path: Path) -> None:
     ("config", "key", "words"),
     [
         ({"objective": CONSTRAINT, "replay": 0}, "objective.kind", "replay is 0"),
-        ({"pull": {"strength": 1}, "trains": {"kind": "lora", "rank": 4}}, "pull", "two factors"),
-        ({"average": {"kind": "ema"}, "trains": {"kind": "lora", "rank": 4}}, "average", "two factors"),
-        ({"average": {"kind": "ema"}, "master": "stochastic-rounding"}, "average.kind", "by chance"),
+        ({"l2_sp": {"strength": 1}, "trainable": {"kind": "lora", "rank": 4}}, "l2_sp", "two factors"),
+        ({"average": {"kind": "ema"}, "trainable": {"kind": "lora", "rank": 4}}, "average", "two factors"),
+        ({"average": {"kind": "ema"}, "master_weights": "stochastic-rounding"}, "average.kind", "by chance"),
         ({"average": {"kind": "lawa", "every": 9}}, "average.every", "more than the run has"),
-        ({"pull": {"strength": 1e6}}, "pull.strength", "100 times the distance"),
+        ({"l2_sp": {"strength": 1e6}}, "l2_sp.strength", "100 times the distance"),
         (
-            {"pull": {"strength": 6e3}, "trains": {"rates": {"norms": 3}}},
-            "pull.strength",
+            {"l2_sp": {"strength": 6e3}, "trainable": {"rates": {"norms": 3}}},
+            "l2_sp.strength",
             "1.8 times the distance",
         ),
     ],
@@ -122,10 +122,10 @@ def test_replay_that_a_gate_may_bring_in_is_enough_for_self_constraint(inputs) -
             "bounded: general <= +0.02 (raise-replay)",
         ),
         ({"objective": DISTILLATION}, "taught by first"),
-        ({"pull": {"strength": 1}}, "weights pulled to their start"),
+        ({"l2_sp": {"strength": 1}}, "weights pulled to their start"),
         ({"average": {"kind": "ema"}}, "the result is an average of weights (ema)"),
     ],
-    ids=["self-constraint", "gates", "self-distillation", "pull", "average"],
+    ids=["self-constraint", "gates", "self-distillation", "l2_sp", "average"],
 )
 def test_the_plan_says_so(inputs, settings: dict[str, Any], words: str) -> None:
     for known in ({}, inputs):
@@ -139,12 +139,12 @@ def test_the_plan_says_so(inputs, settings: dict[str, Any], words: str) -> None:
 TRAINING = frozenset({"model", "training"})
 MODEL = frozenset({"model"})
 EARLIER = [
-    Earlier("base", MODEL),
-    Earlier("corpus", frozenset({"corpus"}), {"model": "base"}),
-    Earlier("first", TRAINING, {"model": "base", "corpus": "corpus"}),
-    Earlier("second", TRAINING, {"model": "first", "corpus": "corpus"}),
-    Earlier("vocabulary", frozenset({"model", "corpus"}), {"model": "base", "corpus": "corpus"}),
-    Earlier("third", TRAINING, {"model": "vocabulary", "corpus": "vocabulary"}),
+    UpstreamArtifact("base", MODEL),
+    UpstreamArtifact("corpus", frozenset({"corpus"}), {"model": "base"}),
+    UpstreamArtifact("first", TRAINING, {"model": "base", "corpus": "corpus"}),
+    UpstreamArtifact("second", TRAINING, {"model": "first", "corpus": "corpus"}),
+    UpstreamArtifact("vocabulary", frozenset({"model", "corpus"}), {"model": "base", "corpus": "corpus"}),
+    UpstreamArtifact("third", TRAINING, {"model": "vocabulary", "corpus": "vocabulary"}),
 ]
 
 
@@ -205,7 +205,7 @@ stages:
 
 def test_a_model_beside_is_not_divided_among_processes() -> None:
     config = STAGE.Config.model_validate(PLAIN | {"objective": CONSTRAINT})
-    (problem,) = STAGE.misfits(config, Place(processes=2, divided=True), {})
+    (problem,) = STAGE.check_environment(config, Place(processes=2, divided=True), {})
     assert problem.key == "objective.kind"
-    plain = STAGE.Config.model_validate(PLAIN | {"pull": {"strength": 1}, "average": {"kind": "ema"}})
-    assert STAGE.misfits(plain, Place(processes=2, divided=True), {}) == []
+    plain = STAGE.Config.model_validate(PLAIN | {"l2_sp": {"strength": 1}, "average": {"kind": "ema"}})
+    assert STAGE.check_environment(plain, Place(processes=2, divided=True), {}) == []

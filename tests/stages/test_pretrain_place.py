@@ -49,13 +49,13 @@ def problems(file: Path, place: Place, *overrides: str) -> list[tuple[str | None
     [
         ("optimizer={kind: muon}", "optimizer.kind"),
         ("optimizer={kind: adamw-8bit}", "optimizer.kind"),
-        ("trains={kind: lora}", "trains.kind"),
-        ("trains={embeddings_first: 0.1}", "trains"),
-        ("trains={rates: {new_tokens: 3}}", "trains"),
-        ("trains={kind: layers, layers: 0}", "trains"),
-        ("trains={kind: expansion}", "trains"),
-        ("faults={spike: roll-back}", "faults"),
-        ("master=stochastic-rounding", "master"),
+        ("trainable={kind: lora}", "trainable.kind"),
+        ("trainable={embeddings_first: 0.1}", "trainable"),
+        ("trainable={rates: {new_tokens: 3}}", "trainable"),
+        ("trainable={kind: layers, layers: 0}", "trainable"),
+        ("trainable={kind: expansion}", "trainable"),
+        ("anomalies={spike: roll-back}", "anomalies"),
+        ("master_weights=stochastic-rounding", "master_weights"),
         ("gradient_checkpointing=true", "gradient_checkpointing"),
     ],
 )
@@ -68,7 +68,7 @@ def test_what_divided_weights_are_too_little_for(recipe_file: Path, override: st
 
 
 def test_rows_of_new_tokens_train_apart_only_if_a_vocabulary_stage_brings_some(recipe_file: Path) -> None:
-    words = ("pretrain.trains={kind: layers, layers: 0}",)
+    words = ("pretrain.trainable={kind: layers, layers: 0}",)
     assert problems(recipe_file, DIVIDED, *words)
     assert problems(recipe_file, DIVIDED, "pretrain.from=base", *words) == []
     recipe_file.write_text(recipe_file.read_text().replace("extend: {tokens: 30}", "prune: {tokens: 30}"))
@@ -77,11 +77,11 @@ def test_rows_of_new_tokens_train_apart_only_if_a_vocabulary_stage_brings_some(r
 
 
 def test_a_merge_hands_new_tokens_on(recipe_file: Path) -> None:
-    again = "{name: again, from: merge, tokens: 1000, trains: {kind: layers, layers: 0}}"
+    again = "{name: again, from: merge, tokens: 1000, trainable: {kind: layers, layers: 0}}"
     merge = "{models: [{from: pretrain, weight: 0.5}]}"
     recipe_file.write_text(recipe_file.read_text() + f"  - merge: {merge}\n  - pretrain: {again}\n")
     ((where, message),) = problems(recipe_file, DIVIDED)
-    assert where == "again.trains"
+    assert where == "again.trainable"
     assert "FSDP2 divides them" in message
 
 
@@ -118,7 +118,7 @@ def test_what_hardware_elsewhere_has_is_asked_and_not_this_machines(
     ((key, message),) = problems(recipe_file, Place(T4), "pretrain.precision=fp8")
     assert (key, message[-14:]) == ("pretrain.precision", "and t4 has 7.5")
     monkeypatch.setattr("cpt.models.packed_model.has_fast_bfloat16", lambda: False)
-    rounded = "pretrain.master=stochastic-rounding"
+    rounded = "pretrain.master_weights=stochastic-rounding"
     assert problems(recipe_file, Place(H100), rounded) == []
     assert "float32 on t4" in problems(recipe_file, Place(T4), rounded)[0][1]
     assert "float32 here" in problems(recipe_file, Place(), rounded)[0][1]
@@ -136,7 +136,7 @@ def test_what_is_not_installed_here_matters_only_here(
 
 
 def test_what_trains_is_judged_as_soon_as_the_base_is_there(recipe_file: Path, capsys: Any) -> None:
-    words = ("run", "recipe.yaml", "pretrain.from=base", "pretrain.trains={kind: layers, layers: 7}")
+    words = ("run", "recipe.yaml", "pretrain.from=base", "pretrain.trainable={kind: layers, layers: 7}")
     assert main(words) == 2
     assert "not within the model's 2 layers" in capsys.readouterr().err
     assert not list(Path("runs/tiny").glob("*corpus*"))
@@ -151,7 +151,7 @@ CONTINUED = "  - pretrain: {name: more, tokens: 1000, start: {checkpoint: pre-an
         ("", "its schedule, rewarm-cosine, has no anneal or decay"),
         ("schedule: {kind: constant}", "its schedule, constant, has no anneal or decay"),
         ("schedule: {kind: wsd, decay_share: 0}", "its schedule, wsd, has no anneal or decay"),
-        ("schedule: {kind: wsd}, trains: {kind: lora}", "an adapter trains"),
+        ("schedule: {kind: wsd}, trainable: {kind: lora}", "an adapter trains"),
         ("schedule: {kind: wsd}", None),
         ("schedule: {kind: infinite, unit: tokens}", None),
         ("schedule: {kind: power}", None),
@@ -172,7 +172,7 @@ def test_a_tracker_is_named_once_and_a_boolean_is_no_number(recipe_file: Path) -
     assert (key, message) == ("pretrain.trackers", "wandb is named twice")
     for override in (
         "tokens=true",
-        "faults.most=true",
+        "anomalies.most=true",
         "checkpoint={keep: true}",
         "optimizer={beta1: false}",
     ):

@@ -13,7 +13,7 @@ from tiny_training import scalars
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.errors import DataError, GateFailed
-from cpt.stages.base import Artifact, Context, Silent
+from cpt.stages.base import Artifact, Context, NullProgress
 from cpt.stages.corpus.stage import STAGE as CORPUS
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 from cpt.training.place import Place
@@ -35,7 +35,7 @@ def run_stage(stage: Any, config: dict[str, Any], inputs: Mapping[str, Artifact]
     output, work = folder / "output", folder / "work"
     output.mkdir(parents=True)
     work.mkdir(exist_ok=True)
-    context = Context(output, work, more.get("seed", 17), more.get("progress", Silent()), {})
+    context = Context(output, work, more.get("seed", 17), more.get("progress", NullProgress()), {})
     return stage.run(stage.Config.model_validate(config), inputs, context)
 
 
@@ -201,7 +201,7 @@ def test_trackers_log_beside_the_result(inputs, tmp_path: Path, monkeypatch) -> 
     assert {"bits_per_byte/domain", "bits_per_byte/general"} <= shown.keys()
     assert not (plain / "training/tensorboard").exists()
     assert (seen[1].names, seen[1].run, seen[1].settings["tokens"]) == (("tensorboard",), "adapt", 600)
-    assert "trackers" in PRETRAIN.Config.beside_the_result
+    assert "trackers" in PRETRAIN.Config.not_fingerprinted
 
 
 def test_a_tracker_that_is_not_installed_is_a_problem_before_training(monkeypatch) -> None:
@@ -209,7 +209,7 @@ def test_a_tracker_that_is_not_installed_is_a_problem_before_training(monkeypatc
         "cpt.stages.pretrain.checks.missing", lambda names: [n for n in names if n == "wandb"]
     )
     config = PRETRAIN.Config.model_validate(PLAIN | {"trackers": ["tensorboard", "wandb"]})
-    (problem,) = PRETRAIN.misfits(config, Place(), {})
+    (problem,) = PRETRAIN.check_environment(config, Place(), {})
     assert (problem.key, problem.message) == ("trackers", "the tracker wandb is not installed")
     assert problem.hint == "Install it: pip install 'cpt-workbench[wandb]'"
 
@@ -218,7 +218,7 @@ def test_a_tracker_that_is_not_installed_is_a_problem_before_training(monkeypatc
     "config",
     [
         {"checkpoint": {"every": 1, "keep_every": 2, "mode": "blocking"}},
-        {"faults": {"spike": "skip", "most": 0}},
+        {"anomalies": {"spike": "skip", "most": 0}},
     ],
     ids=str,
 )
@@ -239,8 +239,8 @@ def test_checkpoint_and_fault_settings_are_passed_on(
 
 def test_faults_and_seconds_are_in_the_result(inputs, tmp_path: Path) -> None:
     metrics = run_stage(PRETRAIN, PLAIN, inputs, tmp_path)
-    assert (tmp_path / "output/training/faults.jsonl").read_text() == ""
-    assert metrics["faults"] == 0
+    assert (tmp_path / "output/training/anomalies.jsonl").read_text() == ""
+    assert metrics["anomalies"] == 0
     assert min(metrics["checkpoint_seconds"], metrics["probe_seconds"]) > 0
 
 
@@ -306,15 +306,15 @@ def test_a_library_that_the_optimizer_misses_is_found_before_the_run(monkeypatch
 
     monkeypatch.setattr(adamw_8bit, "find_spec", lambda name: None)
     config = PRETRAIN.Config.model_validate(PLAIN | {"optimizer": {"kind": "adamw-8bit"}})
-    (problem,) = PRETRAIN.misfits(config, Place(), {})
+    (problem,) = PRETRAIN.check_environment(config, Place(), {})
     assert problem.key == "optimizer.kind"
     assert "bitsandbytes" in problem.message
 
 
 def test_rounding_by_chance_is_for_runs_in_which_every_weight_trains(inputs) -> None:
-    settings = PLAIN | {"precision": "bf16", "master": "stochastic-rounding"}
-    for trains, expected in [({"kind": "layers", "layers": "0"}, ["master"]), ({}, [])]:
-        config = PRETRAIN.Config.model_validate(settings | {"trains": trains})
+    settings = PLAIN | {"precision": "bf16", "master_weights": "stochastic-rounding"}
+    for trainable, expected in [({"kind": "layers", "layers": "0"}, ["master_weights"]), ({}, [])]:
+        config = PRETRAIN.Config.model_validate(settings | {"trainable": trainable})
         assert [problem.key for problem in PRETRAIN.check(config, inputs)] == expected
 
 
@@ -322,7 +322,7 @@ def test_rounding_by_chance_instead_of_masters_changes_the_weights(inputs, tmp_p
     plain = {"precision": "bf16"}
     assert differ(
         pretrain(plain, inputs, tmp_path / "plain"),
-        pretrain(plain | {"master": "stochastic-rounding"}, inputs, tmp_path / "rounded"),
+        pretrain(plain | {"master_weights": "stochastic-rounding"}, inputs, tmp_path / "rounded"),
     )
 
 
@@ -338,8 +338,8 @@ def test_gradient_checkpointing_is_passed_on(inputs, tmp_path: Path, monkeypatch
     [
         ({"precision": "fp8"}, "precision", "needs an NVIDIA GPU"),
         (
-            {"precision": "fp32", "master": "stochastic-rounding"},
-            "master",
+            {"precision": "fp32", "master_weights": "stochastic-rounding"},
+            "master_weights",
             "nothing is left to round",
         ),
     ],
@@ -348,7 +348,7 @@ def test_what_this_machine_cannot_compute_in_is_a_problem(
     monkeypatch, config: dict, key: str, message: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    (problem,) = PRETRAIN.misfits(PRETRAIN.Config.model_validate(PLAIN | config), Place(), {})
+    (problem,) = PRETRAIN.check_environment(PRETRAIN.Config.model_validate(PLAIN | config), Place(), {})
     assert problem.key == key
     assert message in problem.message
 

@@ -51,8 +51,8 @@ def embedding(folder: Path) -> torch.Tensor:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_new_tokens_of_the_vocabulary_stage_train_first(extended, tmp_path: Path, precision: str) -> None:
-    trains = {"embeddings_first": 0.99}
-    output = pretrain({"trains": trains, "precision": precision}, extended, tmp_path)
+    trainable = {"embeddings_first": 0.99}
+    output = pretrain({"trainable": trainable, "precision": precision}, extended, tmp_path)
     before, after = embedding(extended["model"].path("model")), embedding(output / "model")
     moved = (before != after).any(1).nonzero().flatten().tolist()
     assert tuple(moved) == read_new_tokens(extended["model"].path("model")) == tuple(range(300, 320))
@@ -62,8 +62,8 @@ def test_new_tokens_of_the_vocabulary_stage_train_first(extended, tmp_path: Path
 def test_an_adapter_is_saved_beside_the_model_that_holds_it(inputs, tmp_path: Path, tiny_model: Path) -> None:
     from peft import PeftModel
 
-    trains = {"kind": "lora", "rank": 4, "embeddings": "all", "rates": {"embeddings": 0.1}}
-    output = pretrain({"trains": trains, "schedule": {"peak": 1e-2}}, inputs, tmp_path)
+    trainable = {"kind": "lora", "rank": 4, "embeddings": "all", "rates": {"embeddings": 0.1}}
+    output = pretrain({"trainable": trainable, "schedule": {"peak": 1e-2}}, inputs, tmp_path)
     merged = AutoModelForCausalLM.from_pretrained(output / "model").eval()
     assert merged.get_input_embeddings().weight is merged.get_output_embeddings().weight
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
@@ -75,7 +75,7 @@ def test_an_adapter_is_saved_beside_the_model_that_holds_it(inputs, tmp_path: Pa
 
 
 def test_an_expanded_model_is_a_plain_one(inputs, tmp_path: Path, tiny_model: Path) -> None:
-    output = pretrain({"trains": {"kind": "expansion", "every": 1}}, inputs, tmp_path)
+    output = pretrain({"trainable": {"kind": "expansion", "every": 1}}, inputs, tmp_path)
     config = json.loads((output / "model/config.json").read_text())
     assert config["num_hidden_layers"] == 4
     model, loading = AutoModelForCausalLM.from_pretrained(output / "model", output_loading_info=True)
@@ -86,8 +86,8 @@ def test_an_expanded_model_is_a_plain_one(inputs, tmp_path: Path, tiny_model: Pa
 
 
 def test_what_is_frozen_is_saved_as_it_was(inputs, tmp_path: Path, tiny_model: Path) -> None:
-    trains = {"kind": "layers", "layers": "-1"}
-    output = pretrain({"trains": trains, "precision": "bf16"}, inputs, tmp_path)
+    trainable = {"kind": "layers", "layers": "-1"}
+    output = pretrain({"trainable": trainable, "precision": "bf16"}, inputs, tmp_path)
     before, after = (
         load_file(tiny_model / "model.safetensors"),
         load_file(output / "model" / "model.safetensors"),
@@ -97,49 +97,51 @@ def test_what_is_frozen_is_saved_as_it_was(inputs, tmp_path: Path, tiny_model: P
 
 
 def test_milestones_need_weights_that_are_a_model(extended) -> None:
-    for trains, expected in [
+    for trainable, expected in [
         ({"kind": "lora", "rank": 4}, ["checkpoint.keep_every"]),
         ({"kind": "layers", "layers": "0", "embeddings": "new-tokens"}, []),
         ({"embeddings_first": 0.5}, []),
         ({}, []),
     ]:
-        assert problem_keys({"trains": trains, "checkpoint": {"keep_every": 2}}, extended) == expected
+        assert problem_keys({"trainable": trainable, "checkpoint": {"keep_every": 2}}, extended) == expected
 
 
 @pytest.mark.parametrize("kind", ["galore", "apollo", "frugal", "muon"])
 def test_optimizers_of_matrices_need_matrices_that_train(inputs, kind: str) -> None:
-    for trains, expected in [
+    for trainable, expected in [
         ({"kind": "lora", "rank": 4}, ["optimizer.kind"]),
         ({"kind": "layers", "layers": "none", "embeddings": "all"}, ["optimizer.kind"]),
         ({"kind": "layers", "layers": "0"}, []),
         ({}, []),
     ]:
-        assert problem_keys({"trains": trains, "optimizer": {"kind": kind}}, inputs) == expected
+        assert problem_keys({"trainable": trainable, "optimizer": {"kind": kind}}, inputs) == expected
 
 
 def test_what_trains_must_go_with_the_model(inputs) -> None:
-    def problems(trains: dict[str, Any]) -> list[tuple[str | None, str]]:
-        config = PRETRAIN.Config.model_validate(PLAIN | {"trains": trains})
+    def problems(trainable: dict[str, Any]) -> list[tuple[str | None, str]]:
+        config = PRETRAIN.Config.model_validate(PLAIN | {"trainable": trainable})
         return [(problem.key, problem.message) for problem in PRETRAIN.check(config, inputs)]
 
     assert problems({"kind": "layers", "layers": "7"}) == [
-        ("trains.layers", "7 is not within the model's 2 layers, 0 to 1")
+        ("trainable.layers", "7 is not within the model's 2 layers, 0 to 1")
     ]
     assert problems({"embeddings_first": 0.5}) == [
-        ("trains.embeddings_first", "the model has no new tokens: no vocabulary stage has brought any")
+        ("trainable.embeddings_first", "the model has no new tokens: no vocabulary stage has brought any")
     ]
-    assert problems({"kind": "lora", "targets": ["wq"]})[0][0] == "trains.targets"
+    assert problems({"kind": "lora", "targets": ["wq"]})[0][0] == "trainable.targets"
     assert problems({"kind": "lora", "variant": "dora", "embeddings": "all"}) == []
     assert problems({"kind": "expansion", "every": 2}) == []
     assert problems({}) == []
 
 
-@pytest.mark.parametrize("trains", [{"embeddings_first": 0.5}, {"kind": "layers", "layers": "0"}], ids=str)
-def test_milestones_hold_the_rows_of_new_tokens_as_they_were(extended, tmp_path: Path, trains: Any) -> None:
+@pytest.mark.parametrize("trainable", [{"embeddings_first": 0.5}, {"kind": "layers", "layers": "0"}], ids=str)
+def test_milestones_hold_the_rows_of_new_tokens_as_they_were(
+    extended, tmp_path: Path, trainable: Any
+) -> None:
     """A milestone is what a run of as many steps ends with, rows that train apart included."""
-    level = {"schedule": {"kind": "constant", "warmup": 0}, "precision": "fp32", "trains": trains}
-    if "embeddings_first" in trains:
-        level["trains"] = {"rates": {"new_tokens": 3}}
+    level = {"schedule": {"kind": "constant", "warmup": 0}, "precision": "fp32", "trainable": trainable}
+    if "embeddings_first" in trainable:
+        level["trainable"] = {"rates": {"new_tokens": 3}}
     long = pretrain(level | {"tokens": 1100, "checkpoint": {"keep_every": 2}}, extended, tmp_path / "long")
     kept = json.loads((long / "training/checkpoints.json").read_text())
     short = pretrain(level | {"tokens": 300}, extended, tmp_path / "short")
@@ -150,21 +152,21 @@ def test_milestones_hold_the_rows_of_new_tokens_as_they_were(extended, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "trains",
+    "trainable",
     [{"kind": "lora", "rank": 4}, {"kind": "layers", "layers": "0"}, {"kind": "expansion", "every": 1}],
-    ids=lambda trains: trains["kind"],
+    ids=lambda trainable: trainable["kind"],
 )
-def test_new_tokens_train_unless_they_are_said_to_be_frozen(extended, tmp_path: Path, trains: Any) -> None:
+def test_new_tokens_train_unless_they_are_said_to_be_frozen(extended, tmp_path: Path, trainable: Any) -> None:
     before = embedding(extended["model"].path("model"))
-    after = embedding(pretrain({"trains": trains}, extended, tmp_path / "a") / "model")
+    after = embedding(pretrain({"trainable": trainable}, extended, tmp_path / "a") / "model")
     assert (before != after).any(1).nonzero().flatten().tolist() == list(range(300, 320))
-    frozen = pretrain({"trains": trains | {"embeddings": "frozen"}}, extended, tmp_path / "b")
+    frozen = pretrain({"trainable": trainable | {"embeddings": "frozen"}}, extended, tmp_path / "b")
     assert torch.equal(embedding(frozen / "model"), before)
 
 
 def test_that_an_adapter_leaves_no_model_before_the_anneal_is_said(inputs, tmp_path: Path) -> None:
     heard = Heard()
-    config = {"trains": {"kind": "lora", "rank": 4}, "schedule": {"kind": "wsd", "decay_share": 0.5}}
+    config = {"trainable": {"kind": "lora", "rank": 4}, "schedule": {"kind": "wsd", "decay_share": 0.5}}
     output = pretrain(config, inputs, tmp_path, progress=heard)
     assert any("before the anneal is not kept" in message for message in heard.messages)
     assert [each["kind"] for each in json.loads((output / "training/checkpoints.json").read_text())] == [
@@ -181,7 +183,7 @@ def test_a_repeatable_run_uses_deterministic_algorithms_alone(inputs, tmp_path: 
 
     for first in ("cpt.training.loop.train", "cpt.stages.pretrain.samples.to_gpu"):  # then samples and probes
         monkeypatch.setattr(first, seeing)
-        for name, config in {"no": {}, "yes": {"repeatable": True}}.items():
+        for name, config in {"no": {}, "yes": {"deterministic": True}}.items():
             with pytest.raises(KeyboardInterrupt):
                 pretrain(config, inputs, tmp_path / first / name)
     assert seen == [False, True] * 2

@@ -12,7 +12,7 @@ from tokenizers.models import WordLevel
 
 from cpt.corpus.index import CorpusIndex, SourceCounts, SplitCounts, write_index
 from cpt.errors import DataError
-from cpt.stages.base import Artifact, Context, Earlier, Silent, WiringError
+from cpt.stages.base import Artifact, Context, NullProgress, UpstreamArtifact, WiringError
 from cpt.stages.report import STAGE, ReportConfig
 
 RECIPE: dict[str, Any] = {
@@ -103,7 +103,7 @@ def report(
 ) -> tuple[dict[str, Any], str]:
     output = root / "output"
     output.mkdir()
-    context = Context(output=output, work=root / "work", seed=1, progress=Silent(), recipe=RECIPE)
+    context = Context(output=output, work=root / "work", seed=1, progress=NullProgress(), recipe=RECIPE)
     STAGE.run(config or ReportConfig(), {stage.name: stage for stage in stages}, context)
     assert sorted(path.name for path in (output / "report").iterdir()) == ["report.html", "report.json"]
     data = json.loads((output / "report/report.json").read_text(encoding="utf-8"))
@@ -147,16 +147,16 @@ def test_a_title_heads_the_page(tmp_path: Path) -> None:
 
 def test_every_earlier_stage_is_read_but_not_the_base_model() -> None:
     earlier = [
-        Earlier("base", frozenset({"model"})),
-        Earlier("corpus", frozenset({"corpus"})),
-        Earlier("anneal", frozenset({"model", "training"})),
+        UpstreamArtifact("base", frozenset({"model"})),
+        UpstreamArtifact("corpus", frozenset({"corpus"})),
+        UpstreamArtifact("anneal", frozenset({"model", "training"})),
     ]
     assert STAGE.wire(ReportConfig(), earlier) == {"corpus": "corpus", "anneal": "anneal"}
 
 
 def test_from_has_no_meaning_for_a_report() -> None:
     with pytest.raises(WiringError) as raised:
-        STAGE.wire(ReportConfig(from_="corpus"), [Earlier("corpus", frozenset({"corpus"}))])
+        STAGE.wire(ReportConfig(from_="corpus"), [UpstreamArtifact("corpus", frozenset({"corpus"}))])
     assert raised.value.problem.key == "from"
 
 

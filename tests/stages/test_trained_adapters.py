@@ -32,19 +32,19 @@ def extended(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 @pytest.mark.parametrize(
-    "trains",
+    "trainable",
     [
         {"variant": "lora", "rank": 4},
         {"variant": "rslora", "rank": 4, "alpha": 3, "embeddings": "new-tokens"},
         {"variant": "dora", "rank": 4, "embeddings": "all"},
         {"variant": "adalora", "rank": 2, "embeddings": "frozen"},
     ],
-    ids=lambda trains: trains["variant"],
+    ids=lambda trainable: trainable["variant"],
 )
 def test_the_adapter_on_its_base_is_the_stages_model(
-    trains: Mapping[str, Any], extended: dict[str, Artifact], tmp_path: Path
+    trainable: Mapping[str, Any], extended: dict[str, Artifact], tmp_path: Path
 ) -> None:
-    config = PLAIN | {"trains": {"kind": "lora"} | dict(trains)}
+    config = PLAIN | {"trainable": {"kind": "lora"} | dict(trainable)}
     run_stage(PRETRAIN, config, extended, tmp_path)
     adapter = tmp_path / "output/training/adapter"
     assert is_adapter(adapter)

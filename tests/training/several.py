@@ -133,7 +133,7 @@ def _do(job: dict[str, Any]) -> None:
         readings = [{**reading.as_json(), "seconds": None} for reading in result.readings]
         weights = {name: p.detach().contiguous() for name, p in model.named_parameters()}
         save_file(weights, out.with_suffix(".safetensors"))
-        told = {"ledger": result.ledger, "readings": readings, "faults": result.faults}
+        told = {"ledger": result.ledger, "readings": readings, "anomalies": result.anomalies}
         told |= {"actions": result.actions, "phases": result.phases, "ended": result.ended}
         out.with_suffix(".json").write_text(json.dumps(told))
     for name in job.get("environment", {}):
@@ -146,23 +146,23 @@ def changed(data: dict[str, Any]) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     from cpt.monitor.gates import Gate
+    from cpt.training.anomalies import Anomalies
     from cpt.training.averages import Average
     from cpt.training.checkpoint.policy import Checkpoints
-    from cpt.training.faults import Faults
+    from cpt.training.l2_sp import L2SP
     from cpt.training.objectives import Objective
     from cpt.training.optimizers import Optimizer
-    from cpt.training.pull import Pull
     from cpt.training.trainable import Trains
 
     kinds: dict[str, Any] = {
         "gates": tuple[Gate, ...],
         "average": Average,
         "checkpoint": Checkpoints,
-        "faults": Faults,
+        "anomalies": Anomalies,
         "objective": Objective,
         "optimizer": Optimizer,
-        "pull": Pull,
-        "trains": Trains,
+        "l2_sp": L2SP,
+        "trainable": Trains,
     }
     return {
         key: TypeAdapter(kinds[key]).validate_python(value)

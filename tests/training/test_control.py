@@ -18,8 +18,8 @@ from tiny_runs import run as run_plainly
 
 from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
+from cpt.training.anomalies import Anomalies
 from cpt.training.checkpoint.policy import Checkpoints
-from cpt.training.faults import Faults
 from cpt.training.schedules import Constant
 from cpt.training.state import Result
 from cpt.training.step import Gradient, Stepper
@@ -338,8 +338,8 @@ def test_a_killed_run_acts_as_one_that_was_not(
 def test_a_fault_after_going_back_does_not_bring_back_what_was_dropped(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faults = Faults.model_validate({"not_finite": "roll-back", "snapshot_every": 7})
-    _, plain, _ = run(tiny_model, tmp_path / "plain", BACK, faults=faults)
+    anomalies = Anomalies.model_validate({"not_finite": "roll-back", "snapshot_every": 7})
+    _, plain, _ = run(tiny_model, tmp_path / "plain", BACK, anomalies=anomalies)
     back = plain.actions[0]
     gradient, calls = Stepper.gradient, []
 
@@ -349,8 +349,8 @@ def test_a_fault_after_going_back_does_not_bring_back_what_was_dropped(
         return dataclasses.replace(found, loss_nats=float("nan")) if len(calls) == back["from"] + 1 else found
 
     monkeypatch.setattr(Stepper, "gradient", spoilt)
-    _, result, _ = run(tiny_model, tmp_path / "run", BACK, faults=faults)
-    assert result.faults[0]["back_to"] == back["from"]  # the state right after going back
+    _, result, _ = run(tiny_model, tmp_path / "run", BACK, anomalies=anomalies)
+    assert result.anomalies[0]["back_to"] == back["from"]  # the state right after going back
     rises = {r.step: r.rise for r in result.readings if r.probe == "general"}
     assert rises[back["from"] + 2] < rises[back["from"]]
 

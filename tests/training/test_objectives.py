@@ -20,7 +20,7 @@ from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.data import pack_sequences, pieces, target_count
 from cpt.training.groups import group_weights
 from cpt.training.objectives import SelfConstraint, SelfDistillation
-from cpt.training.objectives.beside import StartingModel, Teacher
+from cpt.training.objectives.beside import ReferenceModel, Teacher
 from cpt.training.objectives.losses import Loss, SelfConstraintLoss, SelfDistillationLoss
 from cpt.training.settings import Settings
 from cpt.training.trainable import Expansion, Layers, Lora, Setup
@@ -277,7 +277,7 @@ LORA = Lora(kind="lora", rank=4, embeddings="all")
 
 
 @pytest.mark.parametrize(
-    ("trains", "own"),
+    ("trainable", "own"),
     [
         (Lora(kind="lora", rank=4), 0),
         (LORA, 0),
@@ -287,10 +287,10 @@ LORA = Lora(kind="lora", rank=4, embeddings="all")
     ],
     ids=["lora", "lora-embeddings", "lora-new-tokens", "layers", "expansion"],
 )
-def test_only_what_trains_is_held_twice(tiny_model: Path, trains: Any, own: int) -> None:
+def test_only_what_trains_is_held_twice(tiny_model: Path, trainable: Any, own: int) -> None:
     model = load_model(tiny_model)
-    beside = StartingModel(model)
-    trains.choose(model, Setup(steps=6, new_tokens=[5, 290]))
+    beside = ReferenceModel(model)
+    trainable.choose(model, Setup(steps=6, new_tokens=[5, 290]))
     beside.hold(torch.float32, torch.device("cpu"))
     mine = {id(weight) for weight in model.parameters()}
     theirs = [weight for weight in beside.module.parameters() if id(weight) not in mine]
@@ -300,7 +300,7 @@ def test_only_what_trains_is_held_twice(tiny_model: Path, trains: Any, own: int)
 
 
 @pytest.mark.parametrize(
-    "trains",
+    "trainable",
     [
         Lora(kind="lora", rank=4),
         LORA,
@@ -309,11 +309,11 @@ def test_only_what_trains_is_held_twice(tiny_model: Path, trains: Any, own: int)
         Layers(kind="layers", layers="-1", embeddings="new-tokens"),
         Expansion(kind="expansion", every=2),
     ],
-    ids=lambda trains: f"{trains.kind}-{getattr(trains, 'variant', '')}-{trains.embeddings}",
+    ids=lambda trainable: f"{trainable.kind}-{getattr(trainable, 'variant', '')}-{trainable.embeddings}",
 )
-def test_the_start_is_the_reference_whatever_trains(tiny_model: Path, tmp_path: Path, trains: Any) -> None:
+def test_the_start_is_the_reference_whatever_trains(tiny_model: Path, tmp_path: Path, trainable: Any) -> None:
     """Divergence is nothing in the first step, something later; and a kill changes nothing."""
-    settings = dataclasses.replace(CONSTRAINED, trains=trains, new_tokens=[5, 290])
+    settings = dataclasses.replace(CONSTRAINED, trainable=trainable, new_tokens=[5, 290])
     whole, _, _ = run(tiny_model, tmp_path / "whole", settings)
     drifts = [record["loss_parts"]["kl"] for record in records(tmp_path / "whole")]
     assert drifts[0] == pytest.approx(0, abs=1e-7)

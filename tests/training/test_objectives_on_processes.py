@@ -14,7 +14,7 @@ from tiny_runs import SETTINGS, records
 from tiny_runs import run as run_alone
 
 CONSTRAINED = {"micro_batch": 1, "objective": {"kind": "self-constraint", "weight": 0.5}}
-PULLED = {"pull": {"strength": 20}, "average": {"kind": "ema", "decay": 0.7}}
+PULLED = {"l2_sp": {"strength": 20}, "average": {"kind": "ema", "decay": 0.7}}
 LATEST = {"average": {"kind": "lawa", "every": 2, "last": 2}, "checkpoint": {"every": 2, "mode": "blocking"}}
 JOBS: dict[str, dict[str, Any]] = {
     "constrained": {"settings": CONSTRAINED, "also": True},

@@ -9,17 +9,17 @@ import pytest
 from gated import Phased, gate
 from tiny_runs import SETTINGS, equal, run, tiny_probes
 
-from cpt.monitor.budget import Allowance
+from cpt.monitor.budget import ProbeBudget
 from cpt.training.state import Result
 
 ALL = tuple(range(7))
 FULL = 40.0
 """Training tokens that a reading of the whole sample is said to cost."""
 
-BOUND = dataclasses.replace(SETTINGS, allowance=Allowance(0.5), tokens=round((2 + 5 * 0.6) * FULL / 0.5))
+BOUND = dataclasses.replace(SETTINGS, allowance=ProbeBudget(0.5), tokens=round((2 + 5 * 0.6) * FULL / 0.5))
 """Pays for six tenths of every reading between first and last."""
 
-STARVED = dataclasses.replace(BOUND, allowance=Allowance(1e-6))
+STARVED = dataclasses.replace(BOUND, allowance=ProbeBudget(1e-6))
 
 
 class Priced:

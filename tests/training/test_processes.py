@@ -28,19 +28,19 @@ from cpt.training.world import World
 
 MUON = {"steps": 2, "optimizer": {"kind": "muon"}}
 APOLLO = {"steps": 2, "optimizer": {"kind": "apollo", "rank": 4}}
-LORA = {"trains": {"kind": "lora", "rank": 2, "variant": "adalora"}}
+LORA = {"trainable": {"kind": "lora", "rank": 2, "variant": "adalora"}}
 NEW_ROWS = {
     "steps": 3,
     "new_tokens": [5, 290],
-    "trains": {"kind": "layers", "layers": "0", "embeddings": "new-tokens", "rates": {"new_tokens": 2}},
+    "trainable": {"kind": "layers", "layers": "0", "embeddings": "new-tokens", "rates": {"new_tokens": 2}},
 }
-LAYERS = {"steps": 3, "trains": {"kind": "layers", "layers": "-1", "norms": True}}
+LAYERS = {"steps": 3, "trainable": {"kind": "layers", "layers": "-1", "norms": True}}
 EXPANSION = {
     "steps": 3,
-    "trains": {"kind": "expansion", "every": 2},
+    "trainable": {"kind": "expansion", "every": 2},
     "optimizer": {"kind": "adamw", "eps": 1e-4},  # behind zeros, gradients are small as rounding errors
 }
-ROLL_BACK = {"faults": {"not_finite": "roll-back", "snapshot_every": 2}}
+ROLL_BACK = {"anomalies": {"not_finite": "roll-back", "snapshot_every": 2}}
 BLOCKING = {"checkpoint": {"every": 2, "mode": "blocking"}}
 JOBS: dict[str, dict[str, Any]] = {
     "whole": {"also": True},
@@ -60,7 +60,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "sharded-few": {"rows": 1, "settings": {"steps": 2}, "environment": FSDP2},
     "sharded-layers": {"settings": LAYERS, "environment": FSDP2},
     "sharded-expansion": {"settings": EXPANSION, "environment": FSDP2},
-    "sharded-skipped": {"settings": {"faults": {"not_finite": "skip"}}, "spoilt": 3, "environment": FSDP2},
+    "sharded-skipped": {"settings": {"anomalies": {"not_finite": "skip"}}, "spoilt": 3, "environment": FSDP2},
     "sharded-muon": {"settings": MUON, "environment": FSDP2},
     "sharded-lora": {"settings": LORA, "environment": FSDP2},
     "sharded-new-rows": {"settings": NEW_ROWS, "environment": FSDP2},
@@ -179,11 +179,11 @@ def test_all_processes_drop_a_step_in_which_one_receives_a_signal_between_micro_
 
 
 def test_all_processes_act_upon_a_fault_and_one_notes_it(done: Path) -> None:
-    (fault,) = facts(done, "rolled-back")["faults"]
-    assert (fault["step"], fault["back_to"]) == (5, 4)
-    assert len((done / "work" / "rolled-back" / "faults.jsonl").read_text().splitlines()) == 1
-    (fault,) = facts(done, "sharded-skipped")["faults"]
-    assert (fault["step"], fault["action"]) == (3, "skip")
+    (anomaly,) = facts(done, "rolled-back")["anomalies"]
+    assert (anomaly["step"], anomaly["back_to"]) == (5, 4)
+    assert len((done / "work" / "rolled-back" / "anomalies.jsonl").read_text().splitlines()) == 1
+    (anomaly,) = facts(done, "sharded-skipped")["anomalies"]
+    assert (anomaly["step"], anomaly["action"]) == (3, "skip")
 
 
 @pytest.mark.parametrize(

@@ -27,28 +27,28 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from cpt.models.packed_model import load_model
 from cpt.monitor.reading import Items
 from cpt.monitor.schedule import AtSteps
-from cpt.training.checkpoint.parts import Moments, RandomNumbers
+from cpt.training.checkpoint.parts import OptimizerState, RandomNumbers
 from cpt.training.checkpoint.store import Store, load_weights
 from cpt.training.loop import train
 from cpt.training.optimizers import OptimizerConfig
 from cpt.training.settings import Settings
 
-NEW_ROWS = {"new_tokens": [5, 290], "trains": {"kind": "all", "embeddings_first": 0.2}}
+NEW_ROWS = {"new_tokens": [5, 290], "trainable": {"kind": "all", "embeddings_first": 0.2}}
 RUNS: dict[str, dict[str, Any]] = {
     "float32": {},
     "bfloat16": {"dtype": "bfloat16"},
     "rows of new tokens": NEW_ROWS,
     "rows of new tokens in bfloat16": NEW_ROWS | {"dtype": "bfloat16"},
-    "layers": {"trains": {"kind": "layers", "layers": "-1", "norms": True}, "dtype": "bfloat16"},
-    "more layers": {"trains": {"kind": "expansion", "every": 2}},
-    "lora": {"trains": {"kind": "lora", "rank": 2}, "dtype": "bfloat16"},
-    "adalora": {"trains": {"kind": "lora", "rank": 2, "variant": "adalora"}},
+    "layers": {"trainable": {"kind": "layers", "layers": "-1", "norms": True}, "dtype": "bfloat16"},
+    "more layers": {"trainable": {"kind": "expansion", "every": 2}},
+    "lora": {"trainable": {"kind": "lora", "rank": 2}, "dtype": "bfloat16"},
+    "adalora": {"trainable": {"kind": "lora", "rank": 2, "variant": "adalora"}},
     "exponential average": {"average": {"kind": "ema"}},
     "latest average": {"average": {"kind": "lawa", "every": 1, "last": 3}},
-    "pull": {"pull": {"strength": 1.0}},
+    "l2_sp": {"l2_sp": {"strength": 1.0}},
     "muon": {"optimizer": {"kind": "muon"}},
     "self-constraint": {"objective": {"kind": "self-constraint"}},
-    "fault": {"faults": {"not_finite": "roll-back", "snapshot_every": 2}},
+    "anomaly": {"anomalies": {"not_finite": "roll-back", "snapshot_every": 2}},
     "gate that goes back": {"gates": [{"budget": "domain <= +1", "action": "roll-back"}]},
     "gate that stops": {"gates": [{"budget": "domain <= +1", "action": "stop"}]},
 }
@@ -79,14 +79,14 @@ def test_a_run_goes_on_and_back_and_its_milestones_are_read(
     settings, model, said = settings_of(RUNS[name]), load_model(tiny_model), Said()
     with pytest.raises(KeyboardInterrupt):
         run(tiny_model, tmp_path, settings, die_at=5, stream=Phased(), probes=[Scripted([1, 1, 1])])
-    with fake_gpu(monkeypatch, faulty=[2] if settings.faults.rolls_back else []):
+    with fake_gpu(monkeypatch, faulty=[2] if settings.anomalies.rolls_back else []):
         result = train(model, Phased(), [Scripted([9, 1, 1])], settings, tmp_path, said)
         assert said.messages[0] == "continues after step 4; step 5 is run again"
         assert on_gpu(model)
-        if settings.trains.kind != "lora":
+        if settings.trainable.kind != "lora":
             load_weights(tmp_path, 2, model, settings.new_tokens)
             assert on_gpu(model)
-    went_back = settings.faults.rolls_back or settings.gates
+    went_back = settings.anomalies.rolls_back or settings.gates
     assert bool(result.dropped or result.ended) == bool(went_back)
 
 
@@ -107,7 +107,7 @@ def test_moments_are_where_their_weights_are_or_stay_on_the_host(
             for name in names
         }
         restored = SimpleNamespace(state=defaultdict(dict))
-        moments = Moments(restored, weights)  # type: ignore[arg-type]
+        moments = OptimizerState(restored, weights)  # type: ignore[arg-type]
         moments.restore({**data, **{key: fake(mode, tensor) for key, tensor in saved.items()}})
     (host,) = data.values()
     for key in saved:

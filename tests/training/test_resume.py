@@ -17,12 +17,12 @@ from torch import nn
 from cpt.errors import DiskFull, StageFailed
 from cpt.models.batch import PackedBatch
 from cpt.models.packed_model import PackedLanguageModel
+from cpt.training.anomalies import Anomalies
 from cpt.training.checkpoint import folder as folders
-from cpt.training.checkpoint.keeper import Keeper
+from cpt.training.checkpoint.keeper import CheckpointManager
 from cpt.training.checkpoint.parts import Weights
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.checkpoint.store import Store
-from cpt.training.faults import Faults
 from cpt.training.optimizers import AdamW
 from cpt.training.processes import Processes
 from cpt.training.schedules import RewarmCosine
@@ -66,7 +66,7 @@ def test_what_changes_right_after_an_async_save_begins_is_not_in_it(tmp_path: Pa
     )
     save = Store.save
     monkeypatch.setattr(Store, "save", lambda *given: (gate.wait(10), save(*given))[1])
-    with Keeper(tmp_path, parts, state, SETTINGS, Said(), Processes(World())) as keeper:
+    with CheckpointManager(tmp_path, parts, state, SETTINGS, Said(), Processes(World())) as keeper:
         log = keeper.resume()
         keeper.save(log, in_background=True)
         with torch.no_grad():
@@ -81,7 +81,7 @@ def test_what_changes_right_after_an_async_save_begins_is_not_in_it(tmp_path: Pa
 def test_a_second_async_save_waits_for_the_first_and_neither_is_spoilt(tmp_path: Path) -> None:
     module = nn.Linear(300, 300)
     parts, state = {"weights": Weights(dict(module.named_parameters()), lambda: None)}, State()
-    with Keeper(
+    with CheckpointManager(
         tmp_path, parts, state, with_checkpoints(keep=5, mode="async"), Said(), Processes(World())
     ) as keeper:
         log = keeper.resume()
@@ -103,9 +103,9 @@ def test_the_last_good_snapshot_is_not_spoilt_while_checkpoints_are_written(tmp_
         SETTINGS,
         steps=100,
         checkpoint=Checkpoints(every=1, keep=50, mode="async"),
-        faults=Faults(not_finite="roll-back", snapshot_every=2),
+        anomalies=Anomalies(not_finite="roll-back", snapshot_every=2),
     )
-    with Keeper(tmp_path, parts, state, settings, Said(), Processes(World())) as keeper:
+    with CheckpointManager(tmp_path, parts, state, settings, Said(), Processes(World())) as keeper:
         log = keeper.resume()
         for step in range(1, 20):
             state.step = step
@@ -197,15 +197,15 @@ def test_a_setting_that_changes_the_weights_must_be_as_it_was(
 def test_a_run_that_a_fault_has_stopped_goes_on_past_it_with_other_faults(
     tiny_model: Path, tmp_path: Path, action: str
 ) -> None:
-    other = dataclasses.replace(SETTINGS, faults=Faults.model_validate({"not_finite": action}))
-    with several.spoilt(5), pytest.raises(StageFailed, match="let `faults` skip"):
+    other = dataclasses.replace(SETTINGS, anomalies=Anomalies.model_validate({"not_finite": action}))
+    with several.spoilt(5), pytest.raises(StageFailed, match="let `anomalies` skip"):
         run(tiny_model, tmp_path / "stopped")
     with several.spoilt(1):
         weights, result, messages = run(tiny_model, tmp_path / "stopped", other)
     with several.spoilt(5):
         expected, _, _ = run(tiny_model, tmp_path / "whole", other)
     assert messages[0] == "continues after step 4"
-    assert [(fault["step"], fault["action"]) for fault in result.faults] == [(5, action)]
+    assert [(anomaly["step"], anomaly["action"]) for anomaly in result.anomalies] == [(5, action)]
     if action == "skip":
         assert equal(weights, expected)
     assert result.steps == 6

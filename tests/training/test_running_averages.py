@@ -15,11 +15,11 @@ from tiny_runs import SETTINGS, equal, records, run, tiny_probes
 from cpt.errors import StageFailed
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.monitor.probes.base import Subject
+from cpt.training.anomalies import Anomalies
 from cpt.training.averages import Ema, Lawa
 from cpt.training.checkpoint.policy import Checkpoints
-from cpt.training.faults import Faults
+from cpt.training.l2_sp import L2SP
 from cpt.training.objectives import SelfConstraint
-from cpt.training.pull import Pull
 from cpt.training.settings import Settings
 from cpt.training.trainable import All, Layers
 
@@ -103,8 +103,8 @@ def test_killed_and_continued_equals_uninterrupted(
 @pytest.mark.parametrize("average", [EMA, LAWA], ids=["ema", "lawa"])
 def test_steps_that_are_rolled_back_are_in_no_average(tiny_model: Path, tmp_path: Path, average: Any) -> None:
     """Rolled back to step 4, the average is of the steps until there, and of step 6."""
-    faults = Faults(not_finite="roll-back", snapshot_every=2)
-    settings = averaged(average, faults=faults, checkpoint=EVERY_STEP)
+    anomalies = Anomalies(not_finite="roll-back", snapshot_every=2)
+    settings = averaged(average, anomalies=anomalies, checkpoint=EVERY_STEP)
     with several.spoilt(5):
         result, _, _ = run(tiny_model, tmp_path / "spoilt", settings)
     plain = dataclasses.replace(settings, average=None)
@@ -120,14 +120,14 @@ def test_steps_that_are_rolled_back_are_in_no_average(tiny_model: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    "trains",
+    "trainable",
     [All(embeddings_first=0.4), Layers(kind="layers", layers="0", embeddings="new-tokens")],
     ids=["embeddings-first", "layers"],
 )
 def test_rows_of_new_tokens_are_averaged_with_their_matrix(
-    tiny_model: Path, tmp_path: Path, trains: Any
+    tiny_model: Path, tmp_path: Path, trainable: Any
 ) -> None:
-    settings = averaged(EMA, trains=trains, new_tokens=[5, 290], checkpoint=EVERY_STEP)
+    settings = averaged(EMA, trainable=trainable, new_tokens=[5, 290], checkpoint=EVERY_STEP)
     last, _, _ = run(tiny_model, tmp_path / "plain", dataclasses.replace(settings, average=None))
     result, _, _ = run(tiny_model, tmp_path / "averaged", settings)
     name = "model.embed_tokens.weight"
@@ -169,14 +169,14 @@ def test_a_long_memory_is_the_plain_mean_and_not_the_start(tiny_model: Path, tmp
     ("begun", "other", "says"),
     [
         ({"average": EMA}, {"average": Ema(kind="ema", decay=0.5)}, "average.decay was 0.7 and is 0.5"),
-        ({"pull": Pull(strength=2)}, {"pull": Pull(strength=3)}, "pull.strength was 2.0 and is 3.0"),
+        ({"l2_sp": L2SP(strength=2)}, {"l2_sp": L2SP(strength=3)}, "l2_sp.strength was 2.0 and is 3.0"),
         (
             {"objective": SelfConstraint(kind="self-constraint")},
             {"objective": SelfConstraint(kind="self-constraint", weight=2)},
             "objective.weight was 1.0 and is 2.0",
         ),
     ],
-    ids=["average", "pull", "objective"],
+    ids=["average", "l2_sp", "objective"],
 )
 def test_a_run_goes_on_with_the_settings_that_it_began_with(
     tiny_model: Path, tmp_path: Path, begun: dict[str, Any], other: dict[str, Any], says: str

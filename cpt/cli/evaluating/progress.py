@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cpt.cli.form import duration
 from cpt.cli.output import err
-from cpt.recipe.progress import Advanced, Gauge
+from cpt.recipe.progress import Advanced, EtaEstimator
 from cpt.recipe.stopping import interruptible
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -32,7 +32,7 @@ class Shown:
         )
         self._task = self._bar.add_task("", total=None, visible=False)
         self._written = time.monotonic()
-        self._gauge = Gauge()
+        self._gauge = EtaEstimator()
 
     def start(self) -> None:
         """Begin to draw."""

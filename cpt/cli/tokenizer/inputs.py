@@ -12,7 +12,7 @@ from cpt.cli.naming import split_name
 from cpt.cli.output import err
 from cpt.errors import UsageError
 from cpt.references import locate, resolve_file
-from cpt.stages.base import Silent
+from cpt.stages.base import NullProgress
 
 
 def texts_of(references: Sequence[str]) -> Callable[[], Iterator[str]]:
@@ -87,7 +87,7 @@ def located(reference: str) -> str:
     return locate(reference, Path.cwd())
 
 
-class _Shown(Silent):
+class _Shown(NullProgress):
     """Progress as lines on standard error."""
 
     def message(self, text: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.corpus.store import PART
 from cpt.errors import Problem
-from cpt.stages.base import Artifact, Context, Makers, Stage
+from cpt.stages.base import Artifact, Context, Stage, UpstreamConfigs
 from cpt.stages.corpus.checks import model_problems, source_problem, transliteration_problems
 from cpt.stages.corpus.config import CorpusConfig, Replay, ReplayPart, Source
 from cpt.stages.corpus.sources import read_sources, sample
@@ -45,8 +45,8 @@ class CorpusStage(Stage[CorpusConfig]):
     def forecast(
         self,
         config: CorpusConfig,
-        inputs: Mapping[str, Artifact],  # noqa: ARG002
-        makers: Mapping[str, Makers],  # noqa: ARG002
+        inputs: Mapping[str, Artifact],
+        upstream: Mapping[str, UpstreamConfigs],
     ) -> str:
         """What is selected, and how replay text is mixed."""
         said = []

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.corpus.texts import Half, has_texts, heldout_texts, start_token_of, whole_documents
 from cpt.errors import Problem, StageFailed
-from cpt.stages.base import BASE, Artifact, Context, Earlier, Progress, Stage, StageConfig, lineage, newest
+from cpt.stages.base import (
+    BASE,
+    Artifact,
+    Context,
+    Progress,
+    Stage,
+    StageConfig,
+    UpstreamArtifact,
+    lineage,
+    newest,
+)
 from cpt.stages.evaluate.config import ContinuationTask, EvaluateConfig, FileTask, Precision
 from cpt.stages.evaluate.suites import compare_suites, suite_metrics, suite_problems, suite_references
 
@@ -69,7 +79,7 @@ class EvaluateStage(Stage[EvaluateConfig]):
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("scores",)
 
-    def wire(self, config: EvaluateConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
+    def wire(self, config: EvaluateConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         """Roles `before` (the base), `after` (the newest model or `from`), `corpus`.
 
         Also `chosen:<place>` for each searched merge that went into `after`: what it read is not read again.
@@ -88,7 +98,7 @@ class EvaluateStage(Stage[EvaluateConfig]):
         files = [task.path for task in config.tasks if isinstance(task, FileTask)]
         return [*files, *suite_references(config.suites, config.data)]
 
-    def check(self, config: EvaluateConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:  # noqa: ARG002
+    def check(self, config: EvaluateConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Items and suites must be right."""
         tasks = [
             problem

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.errors import CannotMerge, Problem
-from cpt.stages.base import Artifact, Earlier, Makers, WiringError
+from cpt.stages.base import Artifact, UpstreamArtifact, UpstreamConfigs, WiringError
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.continuation import Checkpoint, read_kept
 
@@ -201,17 +201,19 @@ def _checkpoints(average: RunAverage, training: Artifact) -> Sequence[Checkpoint
     return chosen(average, training.name, read_kept(training))
 
 
-def unkept(average: RunAverage, makers: Makers) -> Iterator[Problem]:
+def unkept(average: RunAverage, upstream: UpstreamConfigs) -> Iterator[Problem]:
     """That a training of the recipe will keep no milestones: at most its last model and one before it."""
-    training = makers[-1] if makers else None
+    training = upstream[-1] if upstream else None
     if not isinstance(training, PretrainConfig):
         return
-    if training.checkpoint.keep_every is None or training.trains.kind == "lora":
-        reason = "an adapter trains" if training.trains.kind == "lora" else "checkpoint.keep_every is not set"
+    if training.checkpoint.keep_every is None or training.trainable.kind == "lora":
+        reason = (
+            "an adapter trains" if training.trainable.kind == "lora" else "checkpoint.keep_every is not set"
+        )
         yield Problem(f"{average.of} will keep no milestones to average: {reason}", key="average", hint=KEEP)
 
 
-def training_of(name: str, earlier: Sequence[Earlier]) -> str:
+def training_of(name: str, earlier: Sequence[UpstreamArtifact]) -> str:
     """The name, if it is an earlier training's; else raise."""
     trainings = [stage.name for stage in earlier if "training" in stage.kinds]
     if name in trainings:

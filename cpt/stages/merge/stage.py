@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cpt.corpus.texts import heldout_texts, start_token_of
 from cpt.errors import CannotMerge, Problem
 from cpt.monitor.reading import Kind
-from cpt.stages.base import Artifact, Context, Earlier, Makers, Stage, StageConfig, WiringError, newest
+from cpt.stages.base import (
+    Artifact,
+    Context,
+    Stage,
+    StageConfig,
+    UpstreamArtifact,
+    UpstreamConfigs,
+    WiringError,
+    newest,
+)
 from cpt.stages.merge.averaging import average_request, missing, training_of, unkept
 from cpt.stages.merge.config import MergeConfig, MergeSearch, Setting
 from cpt.stages.merge.search import DOMAIN, GENERAL, LOG, Material
@@ -38,7 +47,7 @@ class MergeStage(Stage[MergeConfig]):
     produces: ClassVar[tuple[str, ...]] = ("model",)
     contract: ClassVar[int] = 3
 
-    def wire(self, config: MergeConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
+    def wire(self, config: MergeConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         """Role `base`, if there is one, `model:<place>` for each model, and `corpus` for a search.
 
         An average has the role `training` alone.
@@ -52,7 +61,7 @@ class MergeStage(Stage[MergeConfig]):
             roles[CORPUS] = _with_corpus(earlier)
         return roles
 
-    def chooses(self, config: MergeConfig) -> bool:
+    def selects_on_heldout(self, config: MergeConfig) -> bool:
         """A search reads half of the held-out text."""
         return config.searching is not None
 
@@ -65,7 +74,7 @@ class MergeStage(Stage[MergeConfig]):
         """Whether the method takes such models and parameters, and, of those that exist, whether they fit."""
         return [*_problems(config, inputs), *_search_problems(config)]
 
-    def heldout_problems(self, config: MergeConfig, corpus: Artifact, halved: bool) -> list[Problem]:  # noqa: ARG002
+    def heldout_problems(self, config: MergeConfig, corpus: Artifact, halved: bool) -> list[Problem]:
         """A search needs half of the held-out text to choose weights by."""
         if config.searching is None:
             return []
@@ -84,8 +93,8 @@ class MergeStage(Stage[MergeConfig]):
     def forecast(
         self,
         config: MergeConfig,
-        inputs: Mapping[str, Artifact],  # noqa: ARG002
-        makers: Mapping[str, Makers],  # noqa: ARG002
+        inputs: Mapping[str, Artifact],
+        upstream: Mapping[str, UpstreamConfigs],
     ) -> str:
         """How many merges are tried, and for what."""
         if config.searching is None:
@@ -93,9 +102,11 @@ class MergeStage(Stage[MergeConfig]):
         budgets = f" so that {', '.join(gate.budget.text for gate in config.gates)}" if config.gates else ""
         return f"weights of at most {config.searching.points} merges{budgets}"
 
-    def misfits(self, config: MergeConfig, place: Place, makers: Mapping[str, Makers]) -> list[Problem]:  # noqa: ARG002
+    def check_environment(
+        self, config: MergeConfig, place: Place, upstream: Mapping[str, UpstreamConfigs]
+    ) -> list[Problem]:
         """That the training whose checkpoints are averaged will keep none."""
-        return [] if config.average is None else list(unkept(config.average, makers.get("training", ())))
+        return [] if config.average is None else list(unkept(config.average, upstream.get("training", ())))
 
     def run(self, config: MergeConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         """Merge, and write the model with the vocabulary of the models.
@@ -261,7 +272,7 @@ def _search_problems(config: MergeConfig) -> Iterator[Problem]:
         yield from budget_problems(gate.budget, f"gates.{number}", probes, under="search.tasks")
 
 
-def _with_corpus(earlier: Sequence[Earlier]) -> str:
+def _with_corpus(earlier: Sequence[UpstreamArtifact]) -> str:
     """The newest corpus, by whose held-out text weights are chosen."""
     try:
         return newest(earlier, CORPUS)
@@ -270,7 +281,7 @@ def _with_corpus(earlier: Sequence[Earlier]) -> str:
         raise WiringError(replace(error.problem, key="search", hint=hint)) from None
 
 
-def _with_model(name: str, earlier: Sequence[Earlier], key: str) -> str:
+def _with_model(name: str, earlier: Sequence[UpstreamArtifact], key: str) -> str:
     holders = [stage.name for stage in earlier if "model" in stage.kinds]
     if name in holders:
         return name

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.corpus.texts import has_texts, heldout_texts, tokenizer_problems
 from cpt.errors import Problem, RecipeError
-from cpt.stages.base import Artifact, Makers
+from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.continuation import begin_of_data
@@ -89,15 +89,17 @@ def _without(monitor: Monitor, unfit: Sequence[Problem]) -> Monitor:
     return monitor.model_copy(update={"texts": sound})
 
 
-def place_problems(config: PretrainConfig, place: Place, makers: Mapping[str, Makers]) -> list[Problem]:
+def environment_problems(
+    config: PretrainConfig, place: Place, upstream: Mapping[str, UpstreamConfigs]
+) -> list[Problem]:
     """What the hardware cannot compute in, what is not installed, what needs undivided weights.
 
     Args:
-        makers: by role, what makes each input.
+        upstream: by role, what makes each input.
     """
-    chain = makers.get("model", ())
+    chain = upstream.get("model", ())
     problems = _precision_problems(config, place) + _start_problems(config, chain)
-    corpora = [maker for maker in makers.get("corpus", ()) if isinstance(maker, CorpusConfig)]
+    corpora = [maker for maker in upstream.get("corpus", ()) if isinstance(maker, CorpusConfig)]
     if corpora and not any(maker.replay for maker in corpora):
         problems += no_replay_text(config.gates)
     if place.elsewhere is None:
@@ -107,10 +109,10 @@ def place_problems(config: PretrainConfig, place: Place, makers: Mapping[str, Ma
         new = any(isinstance(maker, VocabularyConfig) and maker.brings_new_tokens for maker in chain)
         problems += whole_weights_needed(
             config.optimizer,
-            config.faults,
-            adapter=config.trains.kind == "lora",
-            new_rows=config.trains.new_rows_apart(Setup(config.most_tokens, (0,) if new else ())),
-            stochastic_rounding=config.master == "stochastic-rounding",
+            config.anomalies,
+            adapter=config.trainable.kind == "lora",
+            new_rows=config.trainable.new_rows_apart(Setup(config.most_tokens, (0,) if new else ())),
+            stochastic_rounding=config.master_weights == "stochastic-rounding",
             float8=config.precision == "fp8",
             gradient_checkpointing=config.gradient_checkpointing,
             gates=config.gates,
@@ -119,15 +121,15 @@ def place_problems(config: PretrainConfig, place: Place, makers: Mapping[str, Ma
     return problems
 
 
-def _start_problems(config: PretrainConfig, makers: Makers) -> list[Problem]:
+def _start_problems(config: PretrainConfig, upstream: UpstreamConfigs) -> list[Problem]:
     """That the training which is to be continued will keep no model from before an anneal."""
-    continued = makers[-1] if makers else None
+    continued = upstream[-1] if upstream else None
     if config.start is None or config.start.checkpoint != "pre-anneal":
         return []
     if not isinstance(continued, PretrainConfig):
         return []
     reason = None
-    if continued.trains.kind == "lora":
+    if continued.trainable.kind == "lora":
         reason = "an adapter trains, which is no model until it is merged at the end"
     elif continued.planned_schedule.anneal_begins(continued.most_tokens) is None:
         reason = (
@@ -222,12 +224,12 @@ def _trains_problems(config: PretrainConfig, inputs: Mapping[str, Artifact], ste
     from cpt.models.architecture import without_weights
     from cpt.models.new_tokens import read_new_tokens
 
-    if config.trains == All():
+    if config.trainable == All():
         return []
     folder = inputs["model"].path("model")
     model = without_weights(folder)
     try:
-        choice = config.trains.choose(model, Setup(steps, read_new_tokens(folder)))
+        choice = config.trainable.choose(model, Setup(steps, read_new_tokens(folder)))
     except RecipeError as error:
         return error.problems
     problems = []
@@ -260,13 +262,13 @@ def _has_matrices(model: Any) -> bool:
 
 
 def _rounding_problems(config: PretrainConfig) -> list[Problem]:
-    if config.master != "stochastic-rounding" or config.trains == All():
+    if config.master_weights != "stochastic-rounding" or config.trainable == All():
         return []
     return [
         Problem(
             "stochastic rounding is for runs in which every weight trains, in the same way",
-            key="master",
-            hint="Leave `trains` out, or set master: fp32.",
+            key="master_weights",
+            hint="Leave `trainable` out, or set master_weights: fp32.",
         )
     ]
 
@@ -279,7 +281,7 @@ def _precision_problems(config: PretrainConfig, place: Place) -> list[Problem]:
 
         if reason := why_not_float8(place.hardware):
             problems.append(Problem(reason, key="precision", hint="Set precision: bf16, or auto."))
-    if config.master == "stochastic-rounding":
+    if config.master_weights == "stochastic-rounding":
         import torch
 
         from cpt.models.packed_model import resolve_precision
@@ -289,8 +291,8 @@ def _precision_problems(config: PretrainConfig, place: Place) -> list[Problem]:
             problems.append(
                 Problem(
                     f"precision {config.precision} is float32 {where}: nothing is left to round by chance",
-                    key="master",
-                    hint="Set precision: bf16, or master: fp32.",
+                    key="master_weights",
+                    hint="Set precision: bf16, or master_weights: fp32.",
                 )
             )
     return problems

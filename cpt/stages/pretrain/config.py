@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -10,12 +11,12 @@ from cpt.monitor.gates.gate import Gate
 from cpt.stages.base import StageConfig
 from cpt.stages.pretrain.continuation import Start
 from cpt.stages.pretrain.monitor_config import Monitor
+from cpt.training.anomalies import Anomalies
 from cpt.training.averages import Average
 from cpt.training.checkpoint.policy import Checkpoints
-from cpt.training.faults import Faults
+from cpt.training.l2_sp import L2SP
 from cpt.training.objectives import CrossEntropy, Objective
 from cpt.training.optimizers import AdamW, Optimizer
-from cpt.training.pull import Pull
 from cpt.training.schedules import RewarmCosine, Schedule
 from cpt.training.trackers import TrackerName
 from cpt.training.trainable import All, Trains
@@ -26,8 +27,15 @@ _MORE_THAN_THERE_CAN_BE = 10**15
 class PretrainConfig(StageConfig):
     """How the model is trained on."""
 
-    beside_the_result: ClassVar[frozenset[str]] = frozenset({"checkpoint", "trackers"})
-    changeable: ClassVar[frozenset[str]] = frozenset({"faults"})
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"checkpoint", "trackers"})
+    resumable_fields: ClassVar[frozenset[str]] = frozenset({"anomalies"})
+    renamed_keys: ClassVar[Mapping[str, str]] = {
+        "trains": "trainable",
+        "pull": "l2_sp",
+        "master": "master_weights",
+        "faults": "anomalies",
+        "repeatable": "deterministic",
+    }
 
     start: Start | None = Field(
         default=None,
@@ -52,7 +60,7 @@ class PretrainConfig(StageConfig):
     schedule: Schedule = Field(default=RewarmCosine(), description="How the learning rate moves.")
     optimizer: Optimizer = Field(default=AdamW(), description="How gradients move the weights.")
     objective: Objective = Field(default=CrossEntropy(), description="What is minimised.")
-    pull: Pull | None = Field(
+    l2_sp: L2SP | None = Field(
         default=None, description="A pull of every weight that trains towards its start; default: none."
     )
     average: Average | None = Field(
@@ -60,14 +68,14 @@ class PretrainConfig(StageConfig):
         description="An average of the weights passed through, which probes read and which is the result; "
         "default: the last weights.",
     )
-    trains: Trains = Field(default=All(), description="What of the model trains.")
+    trainable: Trains = Field(default=All(), description="What of the model trains.")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     precision: Literal["auto", "bf16", "fp32", "fp8"] = Field(
         default="auto",
         description="Precision of matrix products; auto: bf16 where the hardware has it; fp8: linear layers "
         "in 8 bits (GPUs from compute capability 8.9 on, with torchao).",
     )
-    master: Literal["fp32", "stochastic-rounding"] = Field(
+    master_weights: Literal["fp32", "stochastic-rounding"] = Field(
         default="fp32",
         description="What the optimizer moves: float32 copies of bf16 weights, or, to save 4 bytes a "
         "parameter, the bf16 weights themselves, rounded up or down by chance.",
@@ -81,10 +89,10 @@ class PretrainConfig(StageConfig):
     gates: tuple[Gate, ...] = Field(
         default=(), description="Budgets of what may be forgotten, and what is done when one is at risk."
     )
-    faults: Faults = Field(
-        default=Faults(), description="What to do about losses that are not finite, and about spikes."
+    anomalies: Anomalies = Field(
+        default=Anomalies(), description="What to do about losses that are not finite, and about spikes."
     )
-    repeatable: bool = Field(
+    deterministic: bool = Field(
         default=False,
         description="On a GPU, use only algorithms that give the same bits every time, which are slower: a "
         "run that was killed then ends as one that was not, to the bit. On CPUs it does in any case.",

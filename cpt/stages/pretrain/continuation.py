@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.errors import Problem, StageFailed
 from cpt.json_file import read_json
-from cpt.stages.base import Artifact, Earlier, WiringError
+from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
 from cpt.training.checkpoint.policy import Kept
 
 INDEX = "checkpoints.json"
@@ -62,7 +62,7 @@ class Checkpoint(BaseModel):
         return wanted in (self.kind, self.step)
 
 
-def wire_start(earlier: Sequence[Earlier], name: str) -> None:
+def wire_start(earlier: Sequence[UpstreamArtifact], name: str) -> None:
     """Raise unless the stage that is to be continued is a training."""
     if not any(stage.name == name and "training" in stage.kinds for stage in earlier):
         raise WiringError(

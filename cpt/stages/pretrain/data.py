@@ -44,17 +44,17 @@ def tokens_of(stream: TrainingStream, steps: int) -> int:
     return sum(int(entry["tokens"]) for entry in stream.ledger(steps).values())
 
 
-def expected_tokens(config: PretrainConfig, makers: Sequence[StageConfig]) -> int | None:
+def expected_tokens(config: PretrainConfig, upstream: Sequence[StageConfig]) -> int | None:
     """Tokens of a stage whose corpus is not made yet; None where nothing says how much text there is.
 
     Args:
-        makers: configurations of the stages that the corpus comes through.
+        upstream: configurations of the stages that the corpus comes through.
     """
     from cpt.corpus.stream import replay_rows
 
     if config.tokens is not None or config.start is not None:  # of which some text may be gone through
         return config.tokens
-    selected = [maker.select.tokens for maker in makers if isinstance(maker, CorpusConfig) and maker.select]
+    selected = [maker.select.tokens for maker in upstream if isinstance(maker, CorpusConfig) and maker.select]
     domain_rows = config.batch_sequences - replay_rows(config.replay, config.batch_sequences)
     share = domain_rows / config.batch_sequences
     return round(selected[-1] * config.epochs / share) if selected else None

@@ -8,7 +8,7 @@ from cpt.corpus.texts import has_texts, heldout_texts
 from cpt.errors import DataError
 from cpt.stages.base import Progress
 from cpt.stages.pretrain.monitor_config import Monitor
-from cpt.stages.pretrain.probe_texts import Probed
+from cpt.stages.pretrain.probe_texts import ProbeContext
 from cpt.stages.pretrain.samples import ends_of
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ SOURCES = ("general", "domain")
 """Text that is read, the first of which some is held out: what a run forgets shows in general text."""
 
 
-def early_end_probe(monitor: Monitor, probed: Probed, progress: Progress) -> list[EarlyEndProbe]:
+def early_end_probe(monitor: Monitor, probed: ProbeContext, progress: Progress) -> list[EarlyEndProbe]:
     """Return the probe, if it is asked for, a token ends texts, and some text goes on in mid-sentence."""
     import numpy as np
 

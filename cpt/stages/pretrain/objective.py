@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cpt.errors import Problem
-from cpt.stages.base import Earlier, WiringError
+from cpt.stages.base import UpstreamArtifact, WiringError
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.gates import may_replay
 from cpt.training.averages import Lawa
@@ -15,7 +15,7 @@ TEACHER = "teacher"
 """Role of the pretrain stage whose model teaches."""
 
 
-def wire_teacher(config: PretrainConfig, earlier: Sequence[Earlier], student: str) -> dict[str, str]:
+def wire_teacher(config: PretrainConfig, earlier: Sequence[UpstreamArtifact], student: str) -> dict[str, str]:
     """Role and name of the teacher, if the objective has one.
 
     The student must start where the teacher's training started: so they also have one vocabulary and width.
@@ -44,7 +44,7 @@ def wire_teacher(config: PretrainConfig, earlier: Sequence[Earlier], student: st
     return {TEACHER: name}
 
 
-def _starts(name: str, trainings: Mapping[str, Earlier]) -> Sequence[str]:
+def _starts(name: str, trainings: Mapping[str, UpstreamArtifact]) -> Sequence[str]:
     """Stages at whose models the trainings began that led to a model, the latest first."""
     starts = []
     while name in trainings:
@@ -60,7 +60,7 @@ def against_forgetting(config: PretrainConfig) -> list[str]:
         said.append("replay rows hold it to its start")
     if isinstance(config.objective, SelfDistillation):
         said.append(f"taught by {config.objective.teacher}")
-    if config.pull is not None:
+    if config.l2_sp is not None:
         said.append("weights pulled to their start")
     if config.average is not None:
         said.append(f"the result is an average of weights ({config.average.kind})")
@@ -81,38 +81,38 @@ def objective_problems(config: PretrainConfig) -> list[Problem]:
                 hint="Set `replay:` to a share of each batch, and give the corpus replay text.",
             )
         )
-    if config.trains.kind == "lora":
+    if config.trainable.kind == "lora":
         problems += [
             Problem(
                 f"{what} of an adapter's two factors is not {what} of the weights that they make",
                 key=key,
                 hint="Leave it out, or train without an adapter.",
             )
-            for key, what in {"pull": "a pull", "average": "an average"}.items()
+            for key, what in {"l2_sp": "a pull", "average": "an average"}.items()
             if getattr(config, key) is not None
         ]
-    if config.average is not None and config.master == "stochastic-rounding":
+    if config.average is not None and config.master_weights == "stochastic-rounding":
         problems.append(
             Problem(
                 "an average is float32, and weights rounded by chance have no float32 to put it in",
                 key="average.kind",
-                hint="Set master: fp32, or leave `average` out.",
+                hint="Set master_weights: fp32, or leave `average` out.",
             )
         )
     return problems + _pull_problems(config)
 
 
 def _pull_problems(config: PretrainConfig) -> list[Problem]:
-    if config.pull is None:
+    if config.l2_sp is None:
         return []
-    rate = config.planned_schedule.highest * max([1.0, *config.trains.rates.multiples().values()])
-    share = rate * config.pull.strength
+    rate = config.planned_schedule.highest * max([1.0, *config.trainable.rates.multiples().values()])
+    share = rate * config.l2_sp.strength
     if share <= 1:
         return []
     return [
         Problem(
             f"at a rate of {rate:g} a step would take back {share:g} times the distance from the start",
-            key="pull.strength",
+            key="l2_sp.strength",
             hint=f"Set it to {1 / rate:g} at most.",
         )
     ]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpt.corpus.texts import has_texts, iterate_texts
-from cpt.monitor.budget import Allowance, Demand, planned_shares
+from cpt.monitor.budget import Demand, ProbeBudget, planned_shares
 from cpt.monitor.schedule import Moment
-from cpt.stages.base import Artifact, Makers
+from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.data import expected_tokens, planned, tokens_of
@@ -23,7 +23,7 @@ from cpt.stages.vocabulary.config import VocabularyConfig
 
 
 def planned_tokens(
-    config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]
+    config: PretrainConfig, inputs: Mapping[str, Artifact], upstream: Mapping[str, UpstreamConfigs]
 ) -> str:
     """Say how many steps and tokens there will be, as far as the corpus is known."""
     passes = f"{config.epochs:g} times the domain text, {config.replay:.0%} replay"
@@ -33,15 +33,15 @@ def planned_tokens(
         return tokens if config.tokens else f"{tokens}: {passes}"
     if config.tokens:
         return f"{config.tokens:,} tokens"
-    expected = expected_tokens(config, makers.get("corpus", ()))
+    expected = expected_tokens(config, upstream.get("corpus", ()))
     return f"about {expected:,} tokens: {passes}" if expected else passes
 
 
 def planned_probes(
-    config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]
+    config: PretrainConfig, inputs: Mapping[str, Artifact], upstream: Mapping[str, UpstreamConfigs]
 ) -> list[str]:
     """Say what will be read, how often, at what cost, and what rises that will find."""
-    facts = Facts.of(config, inputs, makers)
+    facts = Facts.of(config, inputs, upstream)
     if facts.end is None:
         return [planned_names(config.monitor, facts.held_out, facts.weights, facts.new_tokens)]
     reading = Reading.of(config, facts, facts.end, inputs)
@@ -54,10 +54,13 @@ def planned_probes(
 
 
 def planned_work(
-    config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers], end: Moment
+    config: PretrainConfig,
+    inputs: Mapping[str, Artifact],
+    upstream: Mapping[str, UpstreamConfigs],
+    end: Moment,
 ) -> float:
     """Return the training tokens that all readings cost, in a run that ends at a moment."""
-    reading = Reading.of(config, Facts.of(config, inputs, makers), end, inputs)
+    reading = Reading.of(config, Facts.of(config, inputs, upstream), end, inputs)
     shares = planned_shares(reading.allowance, end.tokens, reading.demands)
     return sum(each.done(shares[name]) for name, each in reading.demands.items())
 
@@ -74,7 +77,7 @@ class Reading:
     texts: Mapping[str, Measure]
     tokens: Mapping[str, int]
     demands: Mapping[str, Demand]
-    allowance: Allowance | None
+    allowance: ProbeBudget | None
 
     @classmethod
     def of(cls, config: PretrainConfig, facts: Facts, end: Moment, inputs: Mapping[str, Artifact]) -> Reading:
@@ -119,7 +122,10 @@ class Facts:
 
     @classmethod
     def of(
-        cls, config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]
+        cls,
+        config: PretrainConfig,
+        inputs: Mapping[str, Artifact],
+        upstream: Mapping[str, UpstreamConfigs],
     ) -> Facts:
         """Gather them from inputs that are made, and from the settings of what makes the others."""
         from cpt.models.new_tokens import read_new_tokens
@@ -127,15 +133,15 @@ class Facts:
         if "model" in inputs:
             new_tokens = bool(read_new_tokens(inputs["model"].path("model")))
         else:
-            chain = makers.get("model", ())
+            chain = upstream.get("model", ())
             new_tokens = any(isinstance(each, VocabularyConfig) and each.brings_new_tokens for each in chain)
-        weights = config.trains.kind != "lora"
+        weights = config.trainable.kind != "lora"
         if "corpus" in inputs:
             corpus = inputs["corpus"].path("corpus")
             stream, steps = planned(config, inputs, seed=0)
             return cls(held_out(corpus), Moment(steps, tokens_of(stream, steps)), weights, new_tokens)
-        corpora = [each for each in makers.get("corpus", ()) if isinstance(each, CorpusConfig)]
-        tokens = expected_tokens(config, makers.get("corpus", ()))
+        corpora = [each for each in upstream.get("corpus", ()) if isinstance(each, CorpusConfig)]
+        tokens = expected_tokens(config, upstream.get("corpus", ()))
         if not corpora or not tokens:
             return cls(HELD_OUT, None, weights, new_tokens)
         texts = HELD_OUT if corpora[-1].general else HELD_OUT[:1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cpt.monitor.budget import FORWARD, NEW_TOKENS, WEIGHTS, Allowance, Demand, planned_shares
+from cpt.monitor.budget import FORWARD, NEW_TOKENS, WEIGHTS, Demand, ProbeBudget, planned_shares
 from cpt.monitor.gates import Gate, acted_upon
 from cpt.monitor.schedule import Moment
 from cpt.stages.pretrain.monitor_config import Monitor
@@ -14,7 +14,7 @@ ITEM = 100
 """Tokens of a task's item that are assumed before the task is loaded."""
 
 
-def allowance_of(monitor: Monitor, sources: int) -> Allowance | None:
+def allowance_of(monitor: Monitor, sources: int) -> ProbeBudget | None:
     """Return the work that probes may do, and what sampling before and after the training takes of it.
 
     Args:
@@ -25,7 +25,7 @@ def allowance_of(monitor: Monitor, sources: int) -> Allowance | None:
     tokens = monitor.drift.tokens if monitor.drift else 0
     if monitor.samples:
         tokens += 2 * sources * monitor.samples.texts * (PROMPT + monitor.samples.tokens)
-    return Allowance(monitor.budget, FORWARD * tokens)
+    return ProbeBudget(monitor.budget, FORWARD * tokens)
 
 
 def asked_for(
@@ -63,7 +63,7 @@ def asked_for(
     return found
 
 
-def planned_readings(allowance: Allowance | None, demands: Mapping[str, Demand], tokens: int) -> str:
+def planned_readings(allowance: ProbeBudget | None, demands: Mapping[str, Demand], tokens: int) -> str:
     """Say how many readings are made of those that are due, and their share of the training's work."""
     shares = planned_shares(allowance, tokens, demands)
     said, total = [], allowance.beside if allowance else 0.0
@@ -78,7 +78,7 @@ def planned_readings(allowance: Allowance | None, demands: Mapping[str, Demand],
     return f"probes {', '.join(said)}: {total / tokens:.1%} of the training's work{bound}"
 
 
-def over_budget(allowance: Allowance | None, demands: Mapping[str, Demand], tokens: int) -> str | None:
+def over_budget(allowance: ProbeBudget | None, demands: Mapping[str, Demand], tokens: int) -> str | None:
     """Say that readings which are made in any case take more than the budget, and what to do."""
     if allowance is None or not tokens:
         return None

@@ -13,7 +13,7 @@ from cpt.stages.corpus.checks import source_problem
 from cpt.stages.corpus.config import Source
 from cpt.stages.pretrain.early_end_probe import early_end_probe
 from cpt.stages.pretrain.monitor_config import Monitor
-from cpt.stages.pretrain.probe_texts import Probed, text_probes
+from cpt.stages.pretrain.probe_texts import ProbeContext, text_probes
 
 if TYPE_CHECKING:
     from cpt.models.packed_model import PackedLanguageModel
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cpt.stages.pretrain.probe_sizes import Sizes
 
 
-def build_probes(monitor: Monitor, sizes: Sizes, probed: Probed, progress: Progress) -> list[Probe]:
+def build_probes(monitor: Monitor, sizes: Sizes, probed: ProbeContext, progress: Progress) -> list[Probe]:
     """Every probe that the settings ask for, texts first.
 
     Args:
@@ -81,7 +81,7 @@ def planned_names(monitor: Monitor, held_out: Sequence[str], weights: bool, new_
     return f"probes {', '.join(names)}{bound}"
 
 
-def _task_probes(monitor: Monitor, probed: Probed, progress: Progress) -> Iterator[Probe]:
+def _task_probes(monitor: Monitor, probed: ProbeContext, progress: Progress) -> Iterator[Probe]:
     from cpt.corpus import read_index
     from cpt.monitor.probes.task import TaskProbe
 
@@ -190,7 +190,7 @@ def task_problems(name: str, data: str | None) -> list[Problem]:
     return [Problem(message, key="data", hint="See cpt eval suites NAME --data DIR.")]
 
 
-def _drift_probe(monitor: Monitor, probed: Probed, progress: Progress) -> Probe:
+def _drift_probe(monitor: Monitor, probed: ProbeContext, progress: Progress) -> Probe:
     from cpt.monitor.probes.drift import DriftProbe, as_text
     from cpt.stages.pretrain.samples import drift_samples
 
@@ -199,12 +199,12 @@ def _drift_probe(monitor: Monitor, probed: Probed, progress: Progress) -> Probe:
     return DriftProbe(as_text(samples, start), monitor.drift.when(monitor.regular))
 
 
-def _weights_probe(monitor: Monitor, probed: Probed, progress: Progress) -> list[Probe]:
+def _weights_probe(monitor: Monitor, probed: ProbeContext, progress: Progress) -> list[Probe]:
     from cpt.models.weights import stored_tensors
     from cpt.monitor.probes.weights import WeightsProbe
 
     assert monitor.weights is not None
-    if probed.trains.kind == "lora":
+    if probed.trainable.kind == "lora":
         progress.message("the update of the weights is not probed: an adapter trains beside them")
         return []
     model = probed.model

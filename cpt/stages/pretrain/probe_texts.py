@@ -12,7 +12,7 @@ from cpt.errors import CptError, DataError, Problem
 from cpt.monitor.gates.gate import Gate, Warn
 from cpt.references import parse
 from cpt.references.syntax import LocalPath
-from cpt.stages.base import Progress, Silent
+from cpt.stages.base import NullProgress, Progress
 from cpt.stages.corpus.config import Source
 from cpt.stages.corpus.sources import read_sources
 from cpt.stages.pretrain.monitor_config import Monitor, Text
@@ -38,7 +38,7 @@ _MEASURED = 200
 
 
 @dataclass(frozen=True)
-class Probed:
+class ProbeContext:
     """What is probed, and where.
 
     Attributes:
@@ -53,7 +53,7 @@ class Probed:
     work: Path
     seed: int
     new_tokens: Sequence[int]
-    trains: Trains
+    trainable: Trains
     contents: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -66,7 +66,9 @@ class Measure:
     tokens: int
 
 
-def text_probes(monitor: Monitor, sizes: Sizes, probed: Probed, progress: Progress) -> Iterator[TextProbe]:
+def text_probes(
+    monitor: Monitor, sizes: Sizes, probed: ProbeContext, progress: Progress
+) -> Iterator[TextProbe]:
     """A probe of every held-out text, and of every text of one's own.
 
     Args:
@@ -147,7 +149,7 @@ def own_text_problems(
     for name, wanted in monitor.texts.items():
         if name not in _acting(gates) or not all(_is_local(source) for source in wanted.sources):
             continue
-        texts, tokens = _own_texts(wanted, Silent(), {}), sizes.least(name)
+        texts, tokens = _own_texts(wanted, NullProgress(), {}), sizes.least(name)
         try:
             documents[name] = _enough_documents(texts, tokens, monitor, model, corpus)
         except CptError as error:

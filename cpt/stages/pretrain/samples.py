@@ -22,7 +22,7 @@ from cpt.stages.base import Progress
 from cpt.stages.pretrain.monitor_config import Drift, Samples
 
 if TYPE_CHECKING:
-    from cpt.stages.pretrain.probe_texts import Probed
+    from cpt.stages.pretrain.probe_texts import ProbeContext
 
 PROMPT = 24
 """Tokens of a document that a sample continues."""
@@ -55,7 +55,7 @@ class _KeptSamples(_KeptWork):
     samples: list[dict[str, str]]
 
 
-def drift_samples(drift: Drift, probed: Probed, progress: Progress) -> tuple[int, list[list[int]]]:
+def drift_samples(drift: Drift, probed: ProbeContext, progress: Progress) -> tuple[int, list[list[int]]]:
     """The token before every sample, and the samples' ids.
 
     Raises:
@@ -70,7 +70,7 @@ def drift_samples(drift: Drift, probed: Probed, progress: Progress) -> tuple[int
     return kept["start"], kept["samples"]
 
 
-def sample_before(samples: Samples, probed: Probed) -> list[dict[str, str]]:
+def sample_before(samples: Samples, probed: ProbeContext) -> list[dict[str, str]]:
     """Beginnings of held-out documents, and how the starting model goes on: source, prompt, before.
 
     Only the main process asks.
@@ -91,7 +91,7 @@ def sample_before(samples: Samples, probed: Probed) -> list[dict[str, str]]:
     return list(_kept(probed.work / "samples.json", _KeptSamples, make)["samples"])
 
 
-def sample_after(samples: Samples, probed: Probed) -> list[dict[str, str]]:
+def sample_after(samples: Samples, probed: ProbeContext) -> list[dict[str, str]]:
     """What `sample_before` gave, with how the trained model goes on: after."""
     kept = read_plain(probed.work / "samples.json", _KeptSamples, _AGAIN)
     written = _continued(kept["prompts"], samples.tokens, probed)
@@ -129,7 +129,7 @@ def _kept(file: Path, shape: type[_KeptWork], make: Callable[[], Mapping[str, An
     return found
 
 
-def _sampled(drift: Drift, probed: Probed) -> list[list[int]]:
+def _sampled(drift: Drift, probed: ProbeContext) -> list[list[int]]:
     """Samples of the starting model until they hold the tokens that are wanted."""
     from cpt.models.sampling import sample
 
@@ -144,7 +144,7 @@ def _sampled(drift: Drift, probed: Probed) -> list[list[int]]:
     return made
 
 
-def _prompts(count: int, probed: Probed) -> list[tuple[str, list[int]]]:
+def _prompts(count: int, probed: ProbeContext) -> list[tuple[str, list[int]]]:
     """Source and beginning of some held-out documents of each source."""
     import numpy as np
 
@@ -165,7 +165,7 @@ def _prompts(count: int, probed: Probed) -> list[tuple[str, list[int]]]:
     return found
 
 
-def _continued(prompts: list[list[int]], tokens: int, probed: Probed) -> list[str]:
+def _continued(prompts: list[list[int]], tokens: int, probed: ProbeContext) -> list[str]:
     """How the model goes on, always with the likeliest token."""
     from evals.models.generation import Wanted, generate
 
@@ -177,13 +177,13 @@ def _continued(prompts: list[list[int]], tokens: int, probed: Probed) -> list[st
     return [texts[number] for number in range(len(prompts))]
 
 
-def _tokenizer(probed: Probed) -> Any:
+def _tokenizer(probed: ProbeContext) -> Any:
     from cpt.models.tokenizer import load_tokenizer
 
     return load_tokenizer(probed.folder)
 
 
-def _start(probed: Probed) -> int:
+def _start(probed: ProbeContext) -> int:
     """The token that precedes documents; where none does, one that the model itself knows."""
     from cpt.corpus import read_index
 
@@ -196,7 +196,7 @@ def _start(probed: Probed) -> int:
     raise StageFailed("the model has neither a start nor an end token to sample from")
 
 
-def ends_of(probed: Probed) -> frozenset[int]:
+def ends_of(probed: ProbeContext) -> frozenset[int]:
     """Return the tokens that end a document, by the corpus and by the model."""
     from cpt.corpus import read_index
     from cpt.models.sampling import end_tokens

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.errors import Problem, RecipeError
 from cpt.monitor.schedule import Moment
-from cpt.stages.base import Artifact, Context, Earlier, Makers, Progress, Stage, StageConfig
-from cpt.stages.pretrain.checks import gate_text_problems, input_problems, place_problems
+from cpt.stages.base import Artifact, Context, Progress, Stage, StageConfig, UpstreamArtifact, UpstreamConfigs
+from cpt.stages.pretrain.checks import environment_problems, gate_text_problems, input_problems
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.continuation import begin_of_data, wire_start, write_kept
 from cpt.stages.pretrain.data import start_of, steps_of, stream_of, tokens_of
@@ -24,7 +24,7 @@ from cpt.stages.pretrain.plan import held_out, planned_probes, planned_tokens
 from cpt.stages.pretrain.probe_cost import allowance_of, over_budget, planned_readings
 from cpt.stages.pretrain.probe_setup import build_probes, monitor_references
 from cpt.stages.pretrain.probe_sizes import sizes_of
-from cpt.stages.pretrain.probe_texts import Probed, documents_read, few_documents, samples_read
+from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_documents, samples_read
 from cpt.training.trackers import TENSORBOARD, Tracking
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class PretrainStage(Stage[PretrainConfig]):
     contract: ClassVar[int] = 3
     together: ClassVar[bool] = True
 
-    def wire(self, config: PretrainConfig, earlier: Sequence[Earlier]) -> dict[str, str]:
+    def wire(self, config: PretrainConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         """Model and corpus, and a teacher if there is one; what is to be continued must be a training."""
         roles = super().wire(config, earlier)
         if config.start is not None:
@@ -56,20 +56,25 @@ class PretrainStage(Stage[PretrainConfig]):
         """Settings, corpus and model must go together (`cpt.stages.pretrain.checks`)."""
         return input_problems(config, inputs)
 
-    def heldout_problems(self, config: PretrainConfig, corpus: Artifact, halved: bool) -> list[Problem]:  # noqa: ARG002
+    def heldout_problems(self, config: PretrainConfig, corpus: Artifact, halved: bool) -> list[Problem]:
         """Gates need text to watch, and enough documents of it to tell a rise from noise."""
         return gate_text_problems(config, corpus)
 
-    def misfits(self, config: PretrainConfig, place: Place, makers: Mapping[str, Makers]) -> list[Problem]:
+    def check_environment(
+        self, config: PretrainConfig, place: Place, upstream: Mapping[str, UpstreamConfigs]
+    ) -> list[Problem]:
         """What the hardware cannot compute in, what is not installed, what needs undivided weights."""
-        return place_problems(config, place, makers)
+        return environment_problems(config, place, upstream)
 
     def forecast(
-        self, config: PretrainConfig, inputs: Mapping[str, Artifact], makers: Mapping[str, Makers]
+        self,
+        config: PretrainConfig,
+        inputs: Mapping[str, Artifact],
+        upstream: Mapping[str, UpstreamConfigs],
     ) -> str:
         """Steps and tokens, as far as the corpus is known, what is probed, and what that can show."""
-        words = [planned_tokens(config, inputs, makers), *against_forgetting(config)]
-        return "; ".join([*words, *planned_probes(config, inputs, makers)])
+        words = [planned_tokens(config, inputs, upstream), *against_forgetting(config)]
+        return "; ".join([*words, *planned_probes(config, inputs, upstream)])
 
     def references(self, config: PretrainConfig) -> list[str]:
         """Files of the monitor's texts, and the folder of its tasks' data."""
@@ -85,8 +90,8 @@ class PretrainStage(Stage[PretrainConfig]):
         from cpt.models.packed_model import load_model
         from cpt.stages.pretrain.samples import sample_before, to_gpu
         from cpt.training.checkpoint.store import load_weights
+        from cpt.training.deterministic import deterministic
         from cpt.training.loop import train
-        from cpt.training.repeatable import repeatable
         from cpt.training.watch import demands_of
         from cpt.training.world import world
 
@@ -100,17 +105,19 @@ class PretrainStage(Stage[PretrainConfig]):
         model, stream = load_model(model_folder), stream_of(config, corpus, context.seed, begin)
         settings = _settings(config, steps_of(config, corpus, stream), stream, model_folder, context)
         teacher = load_model(inputs[TEACHER].path("model")) if TEACHER in inputs else None
-        probed = Probed(
+        probed = ProbeContext(
             model,
             model_folder,
             corpus,
             context.work,
             context.seed,
             settings.new_tokens,
-            config.trains,
+            config.trainable,
             context.contents,
         )
-        with repeatable(config.repeatable):  # the first products on a GPU are those of samples and probes
+        with deterministic(
+            config.deterministic
+        ):  # the first products on a GPU are those of samples and probes
             to_gpu(model)
             texts, end = held_out(corpus), Moment(settings.steps, settings.tokens)
             sizes = sizes_of(
@@ -118,7 +125,7 @@ class PretrainStage(Stage[PretrainConfig]):
                 config.gates,
                 texts,
                 end,
-                weights=config.trains.kind != "lora",
+                weights=config.trainable.kind != "lora",
                 new_tokens=bool(settings.new_tokens),
             )
             probes = build_probes(config.monitor, sizes, probed, context.progress)
@@ -185,19 +192,19 @@ def settings_of(
         clip=config.clip,
         dtype=resolve_precision(config.precision, bfloat16),
         checkpoint=config.checkpoint,
-        faults=config.faults,
+        anomalies=config.anomalies,
         compile=config.compile,
         tokens=tokens,
-        trains=config.trains,
+        trainable=config.trainable,
         new_tokens=new_tokens,
         seed=seed,
         gradient_checkpointing=config.gradient_checkpointing,
-        stochastic_rounding=config.master == "stochastic-rounding",
+        stochastic_rounding=config.master_weights == "stochastic-rounding",
         float8=config.precision == "fp8",
         gates=config.gates,
         tolerance=config.monitor.tolerance,
         objective=config.objective,
-        pull=config.pull,
+        l2_sp=config.l2_sp,
         average=config.average,
         stage=config.name or PretrainStage.kind,
     )
@@ -228,7 +235,7 @@ def _save_training(
     result: Result,
     stream: TrainingStream,
     context: Context,
-    probed: Probed,
+    probed: ProbeContext,
     probes: Sequence[Probe],
 ) -> dict[str, Any]:
     """Write the training folder; returns the stage's metrics."""
@@ -239,7 +246,7 @@ def _save_training(
     folder.mkdir()
     shutil.copyfile(context.work / "steps.jsonl", folder / "steps.jsonl")
     write_lines(folder / "probes.jsonl", (reading.as_json() for reading in result.readings))
-    write_lines(folder / "faults.jsonl", result.faults)
+    write_lines(folder / "anomalies.jsonl", result.anomalies)
     write_lines(folder / "actions.jsonl", result.actions)
     if (context.work / TENSORBOARD).is_dir():
         shutil.copytree(context.work / TENSORBOARD, folder / TENSORBOARD)
@@ -263,7 +270,7 @@ def _save_training(
         "schedule": _phases(settings),
         "probe_seconds": probing,
         "checkpoint_seconds": result.checkpoint_seconds,
-        "faults": len(result.faults),
+        "anomalies": len(result.anomalies),
         "monitor": monitoring,
         "samples": samples_read(probes),
         **probe_figures(config.gates, result, config.monitor.tolerance, settings.stage),
@@ -272,7 +279,7 @@ def _save_training(
     return {**summary, "ledger": ledger}
 
 
-def _save_samples(monitor: Monitor, probed: Probed, folder: Path) -> float:
+def _save_samples(monitor: Monitor, probed: ProbeContext, folder: Path) -> float:
     """Write how the model went on before and goes on now; returns the seconds that it took."""
     from cpt.stages.pretrain.samples import sample_after
 

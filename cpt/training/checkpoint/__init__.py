@@ -1,4 +1,4 @@
-"""Checkpoints that a kill cannot spoil, and the snapshot in memory that a fault rolls back to.
+"""Checkpoints that a kill cannot spoil, and the snapshot in memory that an anomaly rolls back to.
 
 A run's state is kept by its *parts* (`parts.py`). A *snapshot* (`snapshot.py`) is the state of all of them
 at one moment. A *checkpoint* is a snapshot in a folder (`folder.py`), written aside, checksummed and renamed;

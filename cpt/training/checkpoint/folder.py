@@ -3,7 +3,7 @@
 checkpoint.json            size and SHA-256 of every other file
 state.json                 the parts' JSON data
 <part>.safetensors         the parts' tensors
-last-good/…                the same of the snapshot that a fault would roll back to, if it is older
+last-good/…                the same of the snapshot that an anomaly would roll back to, if it is older
 """
 
 from __future__ import annotations

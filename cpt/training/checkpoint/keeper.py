@@ -29,8 +29,8 @@ class Progress(Protocol):
     def message(self, text: str) -> None: ...
 
 
-class Keeper:
-    """Saves the parts of a run when it is time, restores them when it goes on, rolls them back after a fault.
+class CheckpointManager:
+    """Saves the parts of a run when it is time, restores them when it goes on, rolls back after anomalies.
 
     As a context manager it waits at the end for what is still being written.
     """
@@ -53,7 +53,7 @@ class Keeper:
             parts: by name, restored in this order; settings, random numbers and `state` are added.
             processes: all of them save and resume together; the main one writes.
             pre_anneal: the step before the rate is annealed, whose checkpoint stays.
-            points: further parts, which a roll-back after a fault leaves as they are.
+            points: further parts, which a roll-back after an anomaly leaves as they are.
         """
         self._spared = {_RUN, *(points or {})}
         self._parts = {
@@ -69,12 +69,12 @@ class Keeper:
         self._store = Store(work, settings.checkpoint.keep, policy.stays)
         self._writer = Background()
         self._log_path = work / "steps.jsonl"
-        self._snapshot_every = settings.faults.snapshot_every if settings.faults.rolls_back else None
+        self._snapshot_every = settings.anomalies.snapshot_every if settings.anomalies.rolls_back else None
         self._last_good: Snapshot | None = None
         self._spare: Snapshot | None = None  # memory for the next copy
         self._being_written: tuple[Snapshot, ...] = ()
 
-    def __enter__(self) -> Keeper:
+    def __enter__(self) -> CheckpointManager:
         return self
 
     def __exit__(
@@ -118,7 +118,7 @@ class Keeper:
                 self.save(log, self._in_background)
 
     def remember(self, log: Log) -> None:
-        """Let this be the state that a roll-back after a fault goes back to, if there are such roll-backs."""
+        """Make this the state that a roll-back after an anomaly restores, if anomalies roll back."""
         if self._snapshot_every:
             with self._timed():
                 self._state.log_bytes = log.length()

@@ -63,7 +63,7 @@ def _refuse_other_model(weights: Mapping[str, torch.Tensor], saved: PartState) -
         )
 
 
-class Moments:
+class OptimizerState:
     """The optimizer's state: whatever tensors it keeps of each weight."""
 
     _HOST = "kept on the host"

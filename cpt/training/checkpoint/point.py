@@ -11,7 +11,7 @@ from cpt.training.checkpoint.parts import Part, PartState
 from cpt.training.state import State
 
 
-class KeptPoint:
+class SavedState:
     """A copy of some parts at one moment, with what had been trained on by then.
 
     It lies where the weights lie, divided among the processes as they are; after a restart every process has

@@ -24,7 +24,7 @@ class Beside(Protocol):
         """Take over the model, as soon as the one that trains is held, and before its weights change."""
 
 
-class StartingModel:
+class ReferenceModel:
     """The model as it is before training.
 
     What does not train has the same weights in both models and is there only once: beside an adapter nothing

@@ -44,9 +44,9 @@ class SelfConstraint(ObjectiveConfig):
 
     def beside(self, model: Any, teacher: Any) -> Beside:  # noqa: ARG002
         """See `ObjectiveConfig`."""
-        from cpt.training.objectives.beside import StartingModel
+        from cpt.training.objectives.beside import ReferenceModel
 
-        return StartingModel(model)
+        return ReferenceModel(model)
 
     def loss(self, beside: Beside | None) -> Loss:
         """See `ObjectiveConfig`."""

@@ -65,7 +65,7 @@ def add_adapter(model: Any, settings: Lora, setup: Setup) -> Choice:
         problems.append(
             Problem(
                 "with embeddings: all, rows of new tokens train at the embeddings' rate",
-                key="trains.rates.new_tokens",
+                key="trainable.rates.new_tokens",
                 hint="Train the rows of new tokens alone (embeddings: new-tokens).",
             )
         )
@@ -143,7 +143,11 @@ def _allocation(settings: Lora, steps: int) -> dict[str, Any]:
     if initial >= steps - final:
         message = f"{initial} steps before and {final} after the allocation of ranks leave none of {steps}"
         raise RecipeError(
-            [Problem(message, key="trains.allocation", hint="Lower `initial` or `final`, or train longer.")]
+            [
+                Problem(
+                    message, key="trainable.allocation", hint="Lower `initial` or `final`, or train longer."
+                )
+            ]
         )
     return {
         "init_r": settings.initial_rank,
@@ -168,7 +172,7 @@ def _target_problems(model: Any, settings: Lora) -> list[Problem]:
     known = ", ".join(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names))
     return [
         Problem(
-            f"no matrix of the layers is called {target}", key="trains.targets", hint=f"There are {known}."
+            f"no matrix of the layers is called {target}", key="trainable.targets", hint=f"There are {known}."
         )
         for target in settings.targets or ()
         if not any(f".{name}".endswith(f".{target}") for name in names)
@@ -188,7 +192,7 @@ def _require_tied(model: Any, rows: Rows) -> None:
                 Problem(
                     f"the input and the output embedding of {type(model).__name__} are one matrix, "
                     f"which peft would take apart",
-                    key="trains.embeddings",
+                    key="trainable.embeddings",
                     hint="Leave the embeddings frozen, or train layers without adapters (kind: layers).",
                 )
             ]

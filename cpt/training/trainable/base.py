@@ -1,4 +1,4 @@
-"""What every setting of `trains` has in common."""
+"""What every setting of `trainable` has in common."""
 
 from __future__ import annotations
 
@@ -95,6 +95,6 @@ class TrainsConfig(Strict):
             model: causal language model; may lie on the meta device, to find what is wrong with the settings.
 
         Raises:
-            RecipeError: the settings do not go with the model; keys are relative to the stage ("trains.…").
+            RecipeError: the settings do not go with the model; keys begin with "trainable".
         """
         raise NotImplementedError

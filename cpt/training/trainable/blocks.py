@@ -34,7 +34,7 @@ def blocks_of(model: Any) -> Blocks:
     ]
     if not found:
         raise RecipeError(
-            [Problem(f"{type(model).__name__} has no list of {count} layers", key="trains.kind")]
+            [Problem(f"{type(model).__name__} has no list of {count} layers", key="trainable.kind")]
         )
     return min(found, key=lambda blocks: blocks.name.count("."))
 
@@ -67,5 +67,5 @@ def parse_layers(text: str, count: int) -> list[int]:
             problems.append(f"{item} ends before it begins: layer {first} to layer {last}")
         chosen.update(range(first, last + 1))
     if problems:
-        raise RecipeError(Problem(problem, key="trains.layers") for problem in problems)
+        raise RecipeError(Problem(problem, key="trainable.layers") for problem in problems)
     return sorted(chosen)

@@ -88,7 +88,7 @@ def choose_weights(
         problems.append(
             Problem(
                 f"the input and the output embedding are one matrix in this model, {input_name}",
-                key="trains.head",
+                key="trainable.head",
                 hint="Leave `head` out: it trains as `embeddings` does.",
             )
         )
@@ -128,27 +128,27 @@ def _new_token_problems(
         reason = f"{first:g} of {setup.steps} steps is less than one step"
     elif first and {embeddings, head or embeddings} == {"frozen"}:
         reason = "the embeddings are frozen: there is nothing to train first"
-    return [*problems, *([Problem(reason, key="trains.embeddings_first")] if reason else [])]
+    return [*problems, *([Problem(reason, key="trainable.embeddings_first")] if reason else [])]
 
 
 def new_token_problems(model: Any, setup: Setup, key: str) -> list[Problem]:
     """What stands against a setting that is about new tokens.
 
     Args:
-        key: of the setting, under `trains`.
+        key: of the setting, under `trainable`.
     """
     if not setup.new_tokens:
         return [
             Problem(
                 "the model has no new tokens: no vocabulary stage has brought any",
-                key=f"trains.{key}",
+                key=f"trainable.{key}",
                 hint="Put a vocabulary stage before this one, or leave the setting out.",
             )
         ]
     count = len(model.get_input_embeddings().weight)
     if max(setup.new_tokens) >= count:
         message = f"new token {max(setup.new_tokens)} has no row: the embedding has {count}"
-        return [Problem(message, key=f"trains.{key}")]
+        return [Problem(message, key=f"trainable.{key}")]
     return []
 
 
@@ -162,7 +162,7 @@ def unused_rates(model: Any, rates: Rates, new_rows: Mapping[str, bool]) -> list
     return [
         Problem(
             f"nothing trains that is part of the {part.replace('_', ' ')}: their rate has no effect",
-            key=f"trains.rates.{part}",
+            key=f"trainable.rates.{part}",
         )
         for part in rates.model_fields_set
         if getattr(rates, part) is not None and part not in parts

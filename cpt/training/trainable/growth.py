@@ -32,7 +32,7 @@ def expand(model: Any, every: int) -> list[str]:
     blocks = blocks_of(model)
     count = len(blocks.layers)
     if every > count:
-        raise RecipeError([Problem(f"the model has only {count} layers", key="trains.every")])
+        raise RecipeError([Problem(f"the model has only {count} layers", key="trainable.every")])
     origins = [
         number
         for layer in range(count)
@@ -97,7 +97,7 @@ def _expand_config(model: Any, origins: Sequence[int]) -> None:
 
 def _unknown(model: Any, reason: str) -> RecipeError:
     message = f"{type(model).__name__} cannot be expanded: {reason}"
-    return RecipeError([Problem(message, key="trains.kind", hint="Train chosen layers (kind: layers).")])
+    return RecipeError([Problem(message, key="trainable.kind", hint="Train chosen layers (kind: layers).")])
 
 
 def _losses(model: Any) -> torch.Tensor | None:

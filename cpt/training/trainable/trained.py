@@ -26,11 +26,13 @@ class Trained:
         kept: what a checkpoint must hold besides the optimizer's state; `publish` after restoring it.
     """
 
-    def __init__(self, choice: Choice, master: Weights) -> None:
+    def __init__(self, choice: Choice, master_weights: Weights) -> None:
         """Take over the masters of a model on which `choice` was made."""
-        self._choice, self._master, self._step = choice, master, 0
-        self._rows = NewRows({name: master.weights[name] for name in choice.new_rows}, choice.new_tokens)
-        whole = {name: p for name, p in master.weights.items() if choice.new_rows.get(name, True)}
+        self._choice, self._master, self._step = choice, master_weights, 0
+        self._rows = NewRows(
+            {name: master_weights.weights[name] for name in choice.new_rows}, choice.new_tokens
+        )
+        whole = {name: p for name, p in master_weights.weights.items() if choice.new_rows.get(name, True)}
         self.weights: Mapping[str, nn.Parameter] = {**whole, **self._rows.weights}
         self._ranks = choice.adapter.allocation(self.weights) if choice.adapter else None
         self.kept: Mapping[str, torch.Tensor] = {

@@ -14,7 +14,7 @@ from toy_suite import arc
 
 from cpt.cli.evaluating import progress
 from cpt.models import shared_windows
-from cpt.recipe.progress import Gauge
+from cpt.recipe.progress import EtaEstimator
 from cpt.stages.corpus.stage import STAGE
 
 
@@ -152,7 +152,7 @@ def test_progress_of_text_tells_total_and_time_left(
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
     clock = iter(range(10**6))
-    monkeypatch.setattr(progress, "Gauge", lambda: Gauge(lambda: float(next(clock))))
+    monkeypatch.setattr(progress, "EtaEstimator", lambda: EtaEstimator(lambda: float(next(clock))))
     words = ("--text", "text.jsonl", "--text", "again=text.jsonl", "--batch-tokens", 30)
     code, _, err = run("text", *models, *words)
     assert code == 0, err

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cpt.training.checkpoint.parts import Moments, Part, Weights
+from cpt.training.checkpoint.parts import OptimizerState, Part, Weights
 from cpt.training.checkpoint.snapshot import Snapshot
 from cpt.training.groups import Group
 from cpt.training.master import MasterWeights
@@ -35,14 +35,14 @@ class Made:
     def __init__(self, seed: int = 0, dtype: torch.dtype = torch.float32) -> None:
         torch.manual_seed(seed)
         self.module = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
-        self.master = MasterWeights(self.module, dtype)
-        self.optimizer = AdamW().build([Group("all", "matrix", self.master.weights)])
+        self.master_weights = MasterWeights(self.module, dtype)
+        self.optimizer = AdamW().build([Group("all", "matrix", self.master_weights.weights)])
         for group in self.optimizer.param_groups:
             group["lr"] = 0.1
         self.pattern = Pattern()
         self.parts: dict[str, Part] = {
-            "weights": Weights(self.master.weights, self.master.publish),
-            "optimizer": Moments(self.optimizer, self.master.weights),
+            "weights": Weights(self.master_weights.weights, self.master_weights.publish),
+            "optimizer": OptimizerState(self.optimizer, self.master_weights.weights),
             "pattern": self.pattern,
         }
 
@@ -51,10 +51,10 @@ class Made:
         self.module(
             torch.randn(5, 4).to(next(self.module.parameters()).dtype)
         ).float().square().sum().backward()
-        self.master.collect()
+        self.master_weights.collect()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.master.publish()
+        self.master_weights.publish()
         self.pattern.scores += 1
         self.pattern.ranks["a"] -= 1
 

@@ -10,7 +10,7 @@ from made_parts import Made, equal
 from torch import nn
 
 from cpt.errors import StageFailed
-from cpt.training.checkpoint.parts import Moments, RandomNumbers, Weights
+from cpt.training.checkpoint.parts import OptimizerState, RandomNumbers, Weights
 from cpt.training.checkpoint.snapshot import Snapshot, pack_blocks
 
 
@@ -132,7 +132,7 @@ def test_optimizer_state_that_is_no_tensor_is_refused() -> None:
     optimizer = torch.optim.SGD([weight])
     optimizer.state[weight]["count"] = 3
     with pytest.raises(TypeError, match="w/count is not"):
-        Moments(optimizer, {"w": weight}).state()
+        OptimizerState(optimizer, {"w": weight}).state()
 
 
 def test_random_numbers_go_on_where_they_were() -> None:

@@ -8,7 +8,7 @@ from tiny_training import KINDS, OPTIMIZERS, noise, step
 from torch import nn
 
 from cpt.errors import StageFailed
-from cpt.training.checkpoint.parts import Moments, Part, Weights
+from cpt.training.checkpoint.parts import OptimizerState, Part, Weights
 from cpt.training.checkpoint.snapshot import Snapshot
 from cpt.training.checkpoint.store import Store
 from cpt.training.groups import Group
@@ -46,7 +46,7 @@ def by_name(groups: list[Group]) -> dict[str, nn.Parameter]:
 def parts(groups: list[Group], optimizer: torch.optim.Optimizer) -> dict[str, Part]:
     return {
         "weights": Weights(by_name(groups), lambda: None),
-        "optimizer": Moments(optimizer, by_name(groups)),
+        "optimizer": OptimizerState(optimizer, by_name(groups)),
     }
 
 

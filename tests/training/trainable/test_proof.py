@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_trains import NEW, Documents, Said, prepared, run, tiny, trains
+from tiny_trains import NEW, Documents, Said, prepared, run, tiny, trainable
 
 from cpt.errors import StageFailed
 from cpt.training.checkpoint.policy import Checkpoints
@@ -68,7 +68,7 @@ def tampered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tamper: Any, setti
             tamper(model, self)
 
     monkeypatch.setattr(Trained, "publish", publish_and_tamper)
-    run(tmp_path, trains(**settings), model)
+    run(tmp_path, trainable(**settings), model)
 
 
 @EACH
@@ -115,7 +115,7 @@ def test_a_weight_that_does_not_train_is_found(
 
     monkeypatch.setattr(AdamW, "build", stuck)
     with pytest.raises(StageFailed, match=r"the first steps left \d+ trainable tensors unchanged: .*_proj"):
-        run(tmp_path, trains(**settings))
+        run(tmp_path, trainable(**settings))
 
 
 def norms_stuck(monkeypatch: pytest.MonkeyPatch) -> Said:
@@ -134,7 +134,7 @@ def norms_stuck(monkeypatch: pytest.MonkeyPatch) -> Said:
 def test_the_second_phase_is_proved_when_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = norms_stuck(monkeypatch)
     with pytest.raises(StageFailed, match=r"left 5 trainable tensors unchanged: .*norm"):
-        run(tmp_path, trains(embeddings_first=0.5), said=said)
+        run(tmp_path, trainable(embeddings_first=0.5), said=said)
     assert said.messages[-1] == "3"  # the fourth step is the first of all weights
 
 
@@ -145,7 +145,7 @@ def test_steps_at_rate_zero_prove_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         return 0.0 if done < 2 else rate(self, done, total, size)
 
     monkeypatch.setattr(Constant, "rate", late)
-    run(tmp_path, trains())
+    run(tmp_path, trainable())
 
 
 def slowly(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
@@ -163,14 +163,14 @@ def test_a_weight_that_a_warm_up_is_too_small_to_move_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     slowly(monkeypatch, 4)
-    run(tmp_path, trains(**settings))
+    run(tmp_path, trainable(**settings))
 
 
 def test_when_the_rate_is_large_enough_it_must_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slowly(monkeypatch, 4)
     said = norms_stuck(monkeypatch)
     with pytest.raises(StageFailed, match=r"left 5 trainable tensors unchanged: .*norm"):
-        run(tmp_path, trains(), said=said)
+        run(tmp_path, trainable(), said=said)
     assert said.messages[-1] == "4"
 
 
@@ -187,14 +187,14 @@ def test_rows_of_an_input_embedding_wait_for_their_tokens(tmp_path: Path, settin
                 row.tokens[:] = row.tokens % min(NEW)
             return rows
 
-    chosen, still = trains(**settings), AdamW(weight_decay=0)
+    chosen, still = trainable(**settings), AdamW(weight_decay=0)
     model = run(tmp_path, chosen, tiny(tied=False), stream=Without(), optimizer=still)
     before, after = tiny(tied=False).get_input_embeddings().weight, model.get_input_embeddings().weight
     assert torch.equal(before[list(NEW)], after[list(NEW)])
 
 
 def test_a_proof_that_a_kill_interrupts_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = trains(kind="lora", rank=2)
+    chosen = trainable(kind="lora", rank=2)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, chosen, said=Said(die_at=2), checkpoint=Checkpoints(every=1))
     original = AdamW.build
@@ -210,7 +210,7 @@ def test_a_proof_that_a_kill_interrupts_is_taken_up(tmp_path: Path, monkeypatch:
 
 
 def rows_of(model: Any, **settings: Any) -> dict[str, list[str]]:
-    text = table(prepared(model, trains(**settings)), model)
+    text = table(prepared(model, trainable(**settings)), model)
     lines = [line.rsplit(maxsplit=4) for line in text.splitlines() if "%" in line]
     return {name: cells for name, *cells in lines}
 
@@ -248,7 +248,7 @@ def test_rows_of_new_tokens_in_a_frozen_matrix() -> None:
 
 def test_the_table_is_said_before_training(tmp_path: Path) -> None:
     said = Said()
-    run(tmp_path, trains(embeddings_first=0.5), said=said)
+    run(tmp_path, trainable(embeddings_first=0.5), said=said)
     (text,) = said.messages
     assert text.startswith("what trains")
     assert text.endswith("in the first 3 steps the rows of new tokens train alone")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_trains import NEW, Said, changed, losses, run, tiny, trains, weights
+from tiny_trains import NEW, Said, changed, losses, run, tiny, trainable, weights
 from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
@@ -47,7 +47,7 @@ def test_at_first_it_computes_the_same_and_so_it_does_when_loaded(
 ) -> None:
     model = tiny(layers=4, config=config, **more)
     expected = logits(tiny(layers=4, config=config, **more))
-    trains(kind="expansion", every=2, embeddings="frozen").choose(model, SETUP)
+    trainable(kind="expansion", every=2, embeddings="frozen").choose(model, SETUP)
     assert torch.equal(logits(model), expected)
     assert model.config.num_hidden_layers == 6
     model.save_pretrained(tmp_path)
@@ -58,7 +58,7 @@ def test_at_first_it_computes_the_same_and_so_it_does_when_loaded(
 
 def test_layers_know_their_place() -> None:
     model = tiny(layers=5)
-    trains(kind="expansion", every=2, embeddings="frozen").choose(model, SETUP)
+    trainable(kind="expansion", every=2, embeddings="frozen").choose(model, SETUP)
     assert [layer.self_attn.layer_idx for layer in model.model.layers] == list(range(7))
     ids = torch.arange(12)[None]
     model.set_attn_implementation("eager")
@@ -71,7 +71,7 @@ def test_layers_know_their_place() -> None:
 @pytest.mark.parametrize(("every", "added"), [(1, [1, 3, 5, 7]), (2, [2, 5]), (3, [3]), (4, [4])])
 def test_a_copy_stands_after_every_few_layers(every: int, added: list[int]) -> None:
     model, original = tiny(layers=4), weights(tiny(layers=4))
-    trains(kind="expansion", every=every, embeddings="frozen").choose(model, SETUP)
+    trainable(kind="expansion", every=every, embeddings="frozen").choose(model, SETUP)
     names = {name for name, p in model.named_parameters() if p.requires_grad}
     assert {int(name.split(".")[2]) for name in names} == set(added)
     for place in added:
@@ -88,14 +88,16 @@ def test_a_copy_stands_after_every_few_layers(every: int, added: list[int]) -> N
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_only_what_was_added_moves(tmp_path: Path, dtype: torch.dtype) -> None:
     start = tiny(layers=2)
-    trains(kind="expansion", every=2, embeddings="frozen").choose(start, SETUP)
-    model = run(tmp_path, trains(kind="expansion", every=2, embeddings="frozen"), tiny(layers=2), dtype=dtype)
+    trainable(kind="expansion", every=2, embeddings="frozen").choose(start, SETUP)
+    model = run(
+        tmp_path, trainable(kind="expansion", every=2, embeddings="frozen"), tiny(layers=2), dtype=dtype
+    )
     moved = changed(weights(start), weights(model))
     assert moved == {name for name in weights(model) if name.startswith("model.layers.2.")}
 
 
 def test_embeddings_train_on_request(tmp_path: Path) -> None:
-    chosen = trains(kind="expansion", every=2, embeddings="new-tokens", rates={"new_tokens": 2.0})
+    chosen = trainable(kind="expansion", every=2, embeddings="new-tokens", rates={"new_tokens": 2.0})
     before = tiny().get_input_embeddings().weight
     after = run(tmp_path, chosen).get_input_embeddings().weight
     assert tuple((before != after).any(1).nonzero().flatten().tolist()) == NEW
@@ -103,7 +105,7 @@ def test_embeddings_train_on_request(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kills", [[1], [3, 5]])
 def test_kill_and_resume(tmp_path: Path, kills: list[int]) -> None:
-    chosen = trains(kind="expansion", every=1, embeddings="frozen")
+    chosen = trainable(kind="expansion", every=1, embeddings="frozen")
     whole = run(tmp_path / "whole", chosen)
     for step in kills:
         with pytest.raises(KeyboardInterrupt):
@@ -115,21 +117,21 @@ def test_kill_and_resume(tmp_path: Path, kills: list[int]) -> None:
 
 def test_more_layers_than_there_are() -> None:
     with pytest.raises(RecipeError, match="the model has only 2 layers") as raised:
-        trains(kind="expansion", every=3, embeddings="frozen").choose(tiny(), SETUP)
-    assert raised.value.problems[0].key == "trains.every"
+        trainable(kind="expansion", every=3, embeddings="frozen").choose(tiny(), SETUP)
+    assert raised.value.problems[0].key == "trainable.every"
 
 
 def test_a_model_of_another_build_is_refused() -> None:
     model = tiny(config=MixtralConfig, num_local_experts=2)
     with pytest.raises(RecipeError, match="MixtralForCausalLM cannot be expanded: the last matrices"):
-        trains(kind="expansion", every=1, embeddings="frozen").choose(model, SETUP)
+        trainable(kind="expansion", every=1, embeddings="frozen").choose(model, SETUP)
     uneven = tiny()
     uneven.config.dense_layers = [1]
     with pytest.raises(RecipeError, match="its configuration names layers by number, under dense_layers"):
-        trains(kind="expansion", every=1, embeddings="frozen").choose(uneven, SETUP)
+        trainable(kind="expansion", every=1, embeddings="frozen").choose(uneven, SETUP)
 
 
 def test_an_expansion_that_changes_the_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cpt.training.trainable.growth._silence", lambda model, layer: None)
     with pytest.raises(RecipeError, match="layers that add nothing change what it computes"):
-        trains(kind="expansion", every=1, embeddings="frozen").choose(tiny(), SETUP)
+        trainable(kind="expansion", every=1, embeddings="frozen").choose(tiny(), SETUP)

@@ -16,7 +16,7 @@ from tiny_trains import (
     prepared,
     run,
     tiny,
-    trains,
+    trainable,
     weights,
 )
 from torch import nn
@@ -45,7 +45,9 @@ def test_at_first_only_rows_of_new_tokens_move(
     tmp_path: Path, tied: bool, dtype: torch.dtype, settings: dict[str, Any]
 ) -> None:
     before = weights(tiny(tied))
-    after = weights(run(tmp_path, trains(**settings, embeddings_first=ALWAYS_FIRST), tiny(tied), dtype=dtype))
+    after = weights(
+        run(tmp_path, trainable(**settings, embeddings_first=ALWAYS_FIRST), tiny(tied), dtype=dtype)
+    )
     assert changed(before, after) == matrices(tied)
     for name in matrices(tied):
         assert torch.equal(before[name][OLD], after[name][OLD])
@@ -54,7 +56,7 @@ def test_at_first_only_rows_of_new_tokens_move(
 
 def test_what_is_frozen_at_first_gets_no_optimizer_state() -> None:
     model = tiny()
-    trained = prepared(model, trains(embeddings_first=0.5))
+    trained = prepared(model, trainable(embeddings_first=0.5))
     optimizer = AdamW().build(trained.groups(model))
     for group in optimizer.param_groups:
         group["lr"] = 1e-2
@@ -121,7 +123,7 @@ def test_rates_and_phases_are_those_of_groups_apart(
     tmp_path: Path, tied: bool, first: float, alone: int
 ) -> None:
     rates = {"matrices": 0.5, "norms": 2.0, "embeddings": 0.1, "new_tokens": 3.0}
-    ours = weights(run(tmp_path, trains(embeddings_first=first, rates=rates), tiny(tied)))
+    ours = weights(run(tmp_path, trainable(embeddings_first=first, rates=rates), tiny(tied)))
     expected = by_hand(tied, 6, alone, rates)
     for name, weight in expected.items():
         torch.testing.assert_close(ours[name], weight, atol=2e-5, rtol=1e-3)
@@ -129,16 +131,16 @@ def test_rates_and_phases_are_those_of_groups_apart(
 
 def test_without_a_rate_of_their_own_new_rows_follow_the_embeddings(tmp_path: Path) -> None:
     rates = {"embeddings": 0.25, "new_tokens": 0.25}
-    apart = weights(run(tmp_path / "a", trains(rates=rates)))
-    together = weights(run(tmp_path / "b", trains(rates={"embeddings": 0.25})))
+    apart = weights(run(tmp_path / "a", trainable(rates=rates)))
+    together = weights(run(tmp_path / "b", trainable(rates={"embeddings": 0.25})))
     for name in apart:
         torch.testing.assert_close(apart[name], together[name])
 
 
 @pytest.mark.parametrize("part", ["matrices", "norms", "embeddings", "new_tokens"])
 def test_every_rate_moves_its_part(tmp_path: Path, part: str) -> None:
-    plain = trains(rates={"new_tokens": 1.0})
-    other = trains(rates={"new_tokens": 1.0, part: 0.5})
+    plain = trainable(rates={"new_tokens": 1.0})
+    other = trainable(rates={"new_tokens": 1.0, part: 0.5})
     first = weights(run(tmp_path / "a", plain, steps=1))
     second = weights(run(tmp_path / "b", other, steps=1))
     differing = changed(first, second)
@@ -157,7 +159,7 @@ def test_every_rate_moves_its_part(tmp_path: Path, part: str) -> None:
 def test_killed_in_either_phase_it_goes_on_as_if_nothing_had_been(
     tmp_path: Path, tied: bool, kills: list[int]
 ) -> None:
-    chosen = trains(embeddings_first=0.5, rates={"new_tokens": 2.0})
+    chosen = trainable(embeddings_first=0.5, rates={"new_tokens": 2.0})
     whole = weights(run(tmp_path / "whole", chosen, tiny(tied)))
     for step in kills:
         with pytest.raises(KeyboardInterrupt):
@@ -166,14 +168,14 @@ def test_killed_in_either_phase_it_goes_on_as_if_nothing_had_been(
 
 
 def test_padding_rows_are_old_rows(tmp_path: Path) -> None:
-    before, chosen = weights(tiny()), trains(kind="layers", layers="0", embeddings="new-tokens")
+    before, chosen = weights(tiny()), trainable(kind="layers", layers="0", embeddings="new-tokens")
     after = weights(run(tmp_path, chosen, new_tokens=[TOKENS - 1]))
     assert torch.equal(before[EMBEDDING][:-1], after[EMBEDDING][:-1])
     assert not torch.equal(before[EMBEDDING][-1], after[EMBEDDING][-1])
 
 
 def test_what_joins_in_late_warms_up() -> None:
-    chosen = trains(embeddings_first=0.5, rates={"new_tokens": 3, "norms": 2})
+    chosen = trainable(embeddings_first=0.5, rates={"new_tokens": 3, "norms": 2})
     trained = prepared(tiny(), chosen, steps=60)
     factors = {}
     for name, multiple in {"new tokens": 3.0, "norms and biases": 2.0}.items():
@@ -189,7 +191,7 @@ def test_what_joins_in_late_warms_up() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_no_gradient_is_computed_of_what_does_not_move_yet(dtype: torch.dtype) -> None:
     model = tiny()
-    trained = prepared(model, trains(embeddings_first=0.5), dtype=dtype)
+    trained = prepared(model, trainable(embeddings_first=0.5), dtype=dtype)
     for step, wanted in (
         (0, {EMBEDDING}),
         (2, {EMBEDDING}),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Pull(BaseModel):
+class L2SP(BaseModel):
     """How strongly weights are pulled back to where they started."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -39,10 +39,10 @@ class Pull(BaseModel):
             weight: weight.detach().clone() for group in optimizer.param_groups for weight in group["params"]
         }
 
-        def pull(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        def l2_sp(optimizer: torch.optim.Optimizer, *_: Any) -> None:
             for group in optimizer.param_groups:
                 for weight in group["params"]:
                     if weight.grad is not None:  # it moves in this step
                         weight.data.lerp_(starts[weight].to(weight.dtype), group["lr"] * self.strength)
 
-        optimizer.register_step_pre_hook(pull)
+        optimizer.register_step_pre_hook(l2_sp)

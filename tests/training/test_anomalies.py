@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from tiny_runs import SETTINGS, Batches, equal, run
 
 from cpt.errors import StageFailed
+from cpt.training.anomalies import Anomalies
 from cpt.training.checkpoint.policy import Checkpoints
-from cpt.training.faults import Faults
 from cpt.training.schedules import Constant
 from cpt.training.step import Gradient, Stepper
 
@@ -47,22 +47,22 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
     return seeming
 
 
-def settings(steps: int = 12, every: int = 3, **faults: object):
+def settings(steps: int = 12, every: int = 3, **anomalies: object):
     return dataclasses.replace(
         SETTINGS,
         steps=steps,
         schedule=LEVEL,
         checkpoint=Checkpoints(every=every),
-        faults=Faults.model_validate(faults),
+        anomalies=Anomalies.model_validate(anomalies),
     )
 
 
 def test_the_limit_is_median_and_scaled_deviation() -> None:
-    faults = Faults(spike="skip", spike_threshold=2, window=5)
+    anomalies = Anomalies(spike="skip", spike_threshold=2, window=5)
     limit = 3.0 + 2 * 1.4826 * 1.0  # of 1, 2, 3, 4, 100 the deviations are 2, 1, 0, 1, 97
-    assert faults.limit([1, 2, 3, 4, 100]) == pytest.approx(limit)
-    assert faults.find(limit - 1e-6, 1.0, [1, 2, 3, 4, 100]) is None
-    found = faults.find(limit + 1e-6, 1.0, [100, 4, 3, 2, 1])
+    assert anomalies.limit([1, 2, 3, 4, 100]) == pytest.approx(limit)
+    assert anomalies.find(limit - 1e-6, 1.0, [1, 2, 3, 4, 100]) is None
+    found = anomalies.find(limit + 1e-6, 1.0, [100, 4, 3, 2, 1])
     assert found is not None
     assert (found.kind, found.action, found.limit) == ("spike", "skip", pytest.approx(limit))
 
@@ -71,21 +71,21 @@ def test_the_scale_makes_deviations_standard_deviations() -> None:
     import statistics
 
     quantiles = [statistics.NormalDist(2.0, 0.5).inv_cdf((i + 0.5) / 999) for i in range(999)]
-    assert Faults(spike_threshold=3).limit(quantiles) == pytest.approx(2.0 + 3 * 0.5, rel=1e-3)
+    assert Anomalies(spike_threshold=3).limit(quantiles) == pytest.approx(2.0 + 3 * 0.5, rel=1e-3)
 
 
 def test_no_spike_before_the_window_is_full_nor_when_ignored() -> None:
-    faults = Faults(spike="stop", window=4)
-    assert faults.find(1e9, 1.0, [1, 2, 3]) is None
-    assert faults.find(1e9, 1.0, [1, 2, 3, 4]) is not None
-    assert Faults(window=4).find(1e9, 1.0, [1, 2, 3, 4]) is None
+    anomalies = Anomalies(spike="stop", window=4)
+    assert anomalies.find(1e9, 1.0, [1, 2, 3]) is None
+    assert anomalies.find(1e9, 1.0, [1, 2, 3, 4]) is not None
+    assert Anomalies(window=4).find(1e9, 1.0, [1, 2, 3, 4]) is None
 
 
 @pytest.mark.parametrize(
     ("loss", "norm"), [(math.nan, 1.0), (math.inf, 1.0), (1.0, math.nan), (1.0, math.inf)]
 )
 def test_what_is_not_finite_is_a_fault_whatever_the_window(loss: float, norm: float) -> None:
-    found = Faults(not_finite="skip").find(loss, norm, [])
+    found = Anomalies(not_finite="skip").find(loss, norm, [])
     assert found is not None
     assert (found.kind, found.action) == ("not finite", "skip")
     assert None in json.loads(json.dumps(found.as_json(), allow_nan=False)).values()
@@ -97,7 +97,7 @@ def test_what_is_not_finite_is_a_fault_whatever_the_window(loss: float, norm: fl
 )  # fmt: skip
 def test_wrong_settings_are_refused(wrong: dict) -> None:
     with pytest.raises(ValidationError):
-        Faults(**wrong)
+        Anomalies(**wrong)
 
 
 def test_skipping_is_training_without_the_batch(tiny_model: Path, tmp_path: Path, losses) -> None:
@@ -106,17 +106,18 @@ def test_skipping_is_training_without_the_batch(tiny_model: Path, tmp_path: Path
     weights, result, messages = run(tiny_model, tmp_path / "b", settings(not_finite="skip"))
     assert equal(weights, expected)
     assert [
-        (fault["step"], fault["kind"], fault["action"], fault["loss_nats"]) for fault in result.faults
+        (anomaly["step"], anomaly["kind"], anomaly["action"], anomaly["loss_nats"])
+        for anomaly in result.anomalies
     ] == [
         (5, "not finite", "skip", None),
         (10, "not finite", "skip", None),
     ]
     assert any("step 5: the loss is nan" in message and "dropped" in message for message in messages)
-    noted = [json.loads(line) for line in (tmp_path / "b/faults.jsonl").read_text().splitlines()]
-    assert noted == result.faults
+    noted = [json.loads(line) for line in (tmp_path / "b/anomalies.jsonl").read_text().splitlines()]
+    assert noted == result.anomalies
     log = [json.loads(line) for line in (tmp_path / "b/steps.jsonl").read_text().splitlines()]
     assert [row["step"] for row in log] == list(range(1, 13))
-    assert [(row["step"], row["fault"], row["loss_nats"]) for row in log if "fault" in row] == [
+    assert [(row["step"], row["anomaly"], row["loss_nats"]) for row in log if "anomaly" in row] == [
         (5, "not finite", None),
         (10, "not finite", None),
     ]
@@ -150,7 +151,7 @@ def test_rolling_back_is_training_without_what_came_since_the_snapshot(
     chosen = settings(every=every, not_finite="roll-back", snapshot_every=3)
     weights, result, messages = run(tiny_model, tmp_path / "b", chosen)
     assert equal(weights, expected)
-    assert [(fault["step"], fault["back_to"]) for fault in result.faults] == [(9, 6)]
+    assert [(anomaly["step"], anomaly["back_to"]) for anomaly in result.anomalies] == [(9, 6)]
     assert result.ledger["domain"]["tokens"] == tokens([*range(6), *range(9, 12)], "domain")
     assert result.ledger["domain"]["skipped_tokens"] == tokens([6, 7, 8], "domain")
     assert any("back to step 6" in message for message in messages)
@@ -161,7 +162,7 @@ def test_rolling_back_again_goes_back_to_the_same_snapshot(tiny_model: Path, tmp
     losses |= {7: math.nan, 8: math.nan, 11: math.nan}
     chosen = settings(not_finite="roll-back", snapshot_every=6)
     weights, result, _ = run(tiny_model, tmp_path / "b", chosen)
-    assert [fault["back_to"] for fault in result.faults] == [6, 6, 6]
+    assert [anomaly["back_to"] for anomaly in result.anomalies] == [6, 6, 6]
     assert equal(weights, expected)
 
 
@@ -177,31 +178,31 @@ def test_faults_end_alike_after_any_kill(
         checkpoint=Checkpoints(every=4, mode=mode),
     )
     whole, expected, _ = run(tiny_model, tmp_path / "whole", chosen)
-    assert [fault["action"] for fault in expected.faults] == ["roll-back", "skip", "roll-back"]
+    assert [anomaly["action"] for anomaly in expected.anomalies] == ["roll-back", "skip", "roll-back"]
     for step in kills:
         with pytest.raises(KeyboardInterrupt):
             run(tiny_model, tmp_path / "killed", chosen, die_at=step)
     again, result, _ = run(tiny_model, tmp_path / "killed", chosen)
     assert equal(whole, again)
-    assert (result.faults, result.ledger) == (expected.faults, expected.ledger)
+    assert (result.anomalies, result.ledger) == (expected.anomalies, expected.ledger)
 
 
 def test_spikes_are_found_among_the_last_losses(tiny_model: Path, tmp_path: Path, losses) -> None:
     losses |= {3: 50.0, 6: 50.0}
     _, result, _ = run(tiny_model, tmp_path / "a", settings(spike="skip", window=5, spike_threshold=50))
-    assert [fault["step"] for fault in result.faults] == [7]  # the window was not full at the first
+    assert [anomaly["step"] for anomaly in result.anomalies] == [7]  # the window was not full at the first
     _, result, _ = run(tiny_model, tmp_path / "b", settings(spike="skip", window=3, spike_threshold=50))
-    assert [fault["step"] for fault in result.faults] == [4, 7]
+    assert [anomaly["step"] for anomaly in result.anomalies] == [4, 7]
     _, result, _ = run(tiny_model, tmp_path / "c", settings(spike="skip", window=3, spike_threshold=1e6))
-    assert result.faults == []
+    assert result.anomalies == []
 
 
-@pytest.mark.parametrize("faults", [{}, {"spike": "stop", "window": 3, "spike_threshold": 50}])
-def test_stop_stops_and_notes_why(tiny_model: Path, tmp_path: Path, losses, faults: dict) -> None:
-    losses[4] = 50.0 if faults else math.nan
+@pytest.mark.parametrize("anomalies", [{}, {"spike": "stop", "window": 3, "spike_threshold": 50}])
+def test_stop_stops_and_notes_why(tiny_model: Path, tmp_path: Path, losses, anomalies: dict) -> None:
+    losses[4] = 50.0 if anomalies else math.nan
     with pytest.raises(StageFailed, match="at step 5"):
-        run(tiny_model, tmp_path, settings(**faults))
-    (event,) = [json.loads(line) for line in (tmp_path / "faults.jsonl").read_text().splitlines()]
+        run(tiny_model, tmp_path, settings(**anomalies))
+    (event,) = [json.loads(line) for line in (tmp_path / "anomalies.jsonl").read_text().splitlines()]
     assert (event["step"], event["action"]) == (5, "stop")
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-000000003"]
 

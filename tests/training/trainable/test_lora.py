@@ -18,7 +18,7 @@ from tiny_trains import (
     prepared,
     run,
     tiny,
-    trains,
+    trainable,
     weights,
 )
 from transformers import GPT2Config
@@ -51,7 +51,7 @@ VARIANT = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def lora(**settings: Any) -> Any:
-    return trains(**{"kind": "lora", "rank": 2, "embeddings": "frozen"} | settings)
+    return trainable(**{"kind": "lora", "rank": 2, "embeddings": "frozen"} | settings)
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -216,14 +216,14 @@ def refused(model: Any = None, setup: Setup = SETUP, **settings: Any) -> list[tu
 
 def test_combinations_that_make_no_sense() -> None:
     assert refused(targets=["q_proj", "wq", "lm_head"]) == [
-        ("trains.targets", "no matrix of the layers is called wq"),
-        ("trains.targets", "no matrix of the layers is called lm_head"),
+        ("trainable.targets", "no matrix of the layers is called wq"),
+        ("trainable.targets", "no matrix of the layers is called lm_head"),
     ]
-    assert refused(setup=Setup(20), embeddings="new-tokens")[0][0] == "trains.embeddings"
-    assert refused(rates={"embeddings": 0.1})[0][0] == "trains.rates.embeddings"
-    assert refused(rates={"new_tokens": 0.1})[0][0] == "trains.rates.new_tokens"
+    assert refused(setup=Setup(20), embeddings="new-tokens")[0][0] == "trainable.embeddings"
+    assert refused(rates={"embeddings": 0.1})[0][0] == "trainable.rates.embeddings"
+    assert refused(rates={"new_tokens": 0.1})[0][0] == "trainable.rates.new_tokens"
     (problem,) = refused(embeddings="all", rates={"new_tokens": 2.0})
-    assert problem[0] == "trains.rates.new_tokens"
+    assert problem[0] == "trainable.rates.new_tokens"
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_tied_model_that_peft_would_take_apart_is_refused() -> None:
         return tiny(config=GPT2Config, n_embd=16, n_head=2, bos_token_id=0, eos_token_id=1)
 
     (problem,) = refused(model(), embeddings="all")
-    assert problem[0] == "trains.embeddings"
+    assert problem[0] == "trainable.embeddings"
     assert problem[1].startswith("the input and the output embedding of GPT2LMHeadModel are one matrix")
     lora(embeddings="new-tokens").choose(model(), SETUP)
 

@@ -16,7 +16,7 @@ _SIGMAS_PER_DEVIATION = 1.4826
 """Standard deviations of a normal distribution per median absolute deviation."""
 
 
-class Faults(BaseModel):
+class Anomalies(BaseModel):
     """What to do about losses that are not finite, and about spikes.
 
     skip: the batch's gradient is dropped. roll-back: so are all steps since the last snapshot in memory, and
@@ -52,17 +52,17 @@ class Faults(BaseModel):
         """Whether snapshots are needed."""
         return "roll-back" in (self.not_finite, self.spike)
 
-    def find(self, loss_nats: float, gradient_norm: float, losses: Sequence[float]) -> Fault | None:
-        """The fault of a batch, if it has one that is to be acted on.
+    def find(self, loss_nats: float, gradient_norm: float, losses: Sequence[float]) -> Anomaly | None:
+        """The anomaly of a batch, if it has one that is to be acted on.
 
         Args:
             losses: of the last batches that were trained on.
         """
         if not (math.isfinite(loss_nats) and math.isfinite(gradient_norm)):
-            return Fault("not finite", self.not_finite, loss_nats, gradient_norm)
+            return Anomaly("not finite", self.not_finite, loss_nats, gradient_norm)
         recent = losses[-self.window :]
         if self.spike != "ignore" and len(recent) == self.window and loss_nats > self.limit(recent):
-            return Fault("spike", self.spike, loss_nats, gradient_norm, self.limit(recent))
+            return Anomaly("spike", self.spike, loss_nats, gradient_norm, self.limit(recent))
         return None
 
     def limit(self, losses: Sequence[float]) -> float:
@@ -73,7 +73,7 @@ class Faults(BaseModel):
 
 
 @dataclass(frozen=True)
-class Fault:
+class Anomaly:
     """A batch that is not trained on. `limit`: of a spike, the largest loss that would have been none."""
 
     kind: Literal["not finite", "spike"]

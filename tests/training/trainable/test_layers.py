@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from tiny_trains import NEW, TOKENS, Said, changed, run, tiny, trains, weights
+from tiny_trains import NEW, TOKENS, Said, changed, run, tiny, trainable, weights
 
 from cpt.errors import RecipeError
 from cpt.training.trainable import All, Setup
@@ -42,23 +42,23 @@ def test_ranges(text: str, expected: list[int]) -> None:
 def test_ranges_that_are_not_there(text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message) as raised:
         parse_layers(text, 30)
-    assert raised.value.problems[0].key == "trains.layers"
+    assert raised.value.problems[0].key == "trainable.layers"
 
 
 @pytest.mark.parametrize("text", ["", "a", "1-", "1,,2", "1-2-3"])
 def test_ranges_that_are_none(text: str) -> None:
     with pytest.raises(ValidationError, match="is none of: a layer"):
-        trains(kind="layers", layers=text)
+        trainable(kind="layers", layers=text)
 
 
 def test_something_must_train() -> None:
     with pytest.raises(ValidationError, match="nothing trains"):
-        trains(kind="layers", layers="none")
-    assert trains(kind="layers", layers="none", norms=True)
+        trainable(kind="layers", layers="none")
+    assert trainable(kind="layers", layers="none", norms=True)
 
 
 def test_ranges_as_yaml_reads_them() -> None:
-    assert [trains(kind="layers", layers=given).layers for given in (5, -1, " 0-3, -1 ")] == [
+    assert [trainable(kind="layers", layers=given).layers for given in (5, -1, " 0-3, -1 ")] == [
         "5",
         "-1",
         "0-3,-1",
@@ -68,7 +68,7 @@ def test_ranges_as_yaml_reads_them() -> None:
 def moved(tmp_path: Path, tied: bool = True, **settings: Any) -> set[str]:
     """What training moves, layers by number and the rest by name."""
     before = weights(tiny(tied, layers=3))
-    chosen = trains(**{"kind": "layers", "embeddings": "frozen"} | settings)
+    chosen = trainable(**{"kind": "layers", "embeddings": "frozen"} | settings)
     after = weights(run(tmp_path, chosen, tiny(tied, layers=3), steps=2))
     names = {name.removesuffix(".weight").removeprefix("model.") for name in changed(before, after)}
     return {".".join(name.split(".")[:2]) if name.startswith("layers.") else name for name in names}
@@ -104,14 +104,14 @@ def test_embeddings_and_head(
 
 def test_rows_of_new_tokens_alone(tmp_path: Path) -> None:
     before = weights(tiny())
-    after = weights(run(tmp_path, trains(kind="layers", layers="0", embeddings="new-tokens")))
+    after = weights(run(tmp_path, trainable(kind="layers", layers="0", embeddings="new-tokens")))
     differing = (before[EMBEDDING] != after[EMBEDDING]).any(1).nonzero().flatten()
     assert tuple(differing.tolist()) == NEW
 
 
 @pytest.mark.parametrize("kills", [[1], [3, 5]])
 def test_kill_and_resume(tmp_path: Path, kills: list[int]) -> None:
-    chosen = trains(kind="layers", layers="-1", embeddings="new-tokens", norms=True)
+    chosen = trainable(kind="layers", layers="-1", embeddings="new-tokens", norms=True)
     whole = weights(run(tmp_path / "whole", chosen))
     for step in kills:
         with pytest.raises(KeyboardInterrupt):
@@ -126,7 +126,7 @@ def problems(settings: dict[str, Any], tied: bool = True, **setup: Any) -> dict[
         with torch.device(device):
             model = tiny(tied)
         with pytest.raises(RecipeError) as raised:
-            trains(**settings).choose(model, Setup(**({"steps": 100, "new_tokens": NEW} | setup)))
+            trainable(**settings).choose(model, Setup(**({"steps": 100, "new_tokens": NEW} | setup)))
         found.append({str(problem.key): problem.message for problem in raised.value.problems})
     assert found[0] == found[1]
     return found[0]
@@ -135,47 +135,50 @@ def problems(settings: dict[str, Any], tied: bool = True, **setup: Any) -> dict[
 def test_new_tokens_are_needed_where_they_are_spoken_of() -> None:
     settings = {"embeddings_first": 0.1, "rates": {"new_tokens": 2.0}}
     found = problems(settings, new_tokens=())
-    assert found.keys() == {"trains.embeddings_first", "trains.rates.new_tokens"}
+    assert found.keys() == {"trainable.embeddings_first", "trainable.rates.new_tokens"}
     assert set(found.values()) == {"the model has no new tokens: no vocabulary stage has brought any"}
     settings = {"kind": "layers", "layers": "0", "embeddings": "new-tokens"}
-    assert problems(settings, new_tokens=()).keys() == {"trains.embeddings"}
+    assert problems(settings, new_tokens=()).keys() == {"trainable.embeddings"}
     settings = {"kind": "layers", "layers": "0", "head": "new-tokens"}
-    assert problems(settings, tied=False, new_tokens=()).keys() == {"trains.head"}
+    assert problems(settings, tied=False, new_tokens=()).keys() == {"trainable.head"}
 
 
 def test_a_new_token_without_a_row() -> None:
     found = problems({"embeddings_first": 0.1}, new_tokens=(TOKENS,))
-    assert found["trains.embeddings_first"] == "new token 40 has no row: the embedding has 40"
+    assert found["trainable.embeddings_first"] == "new token 40 has no row: the embedding has 40"
 
 
 def test_a_first_phase_of_no_step() -> None:
     found = problems({"embeddings_first": 0.004})
-    assert found["trains.embeddings_first"] == "0.004 of 100 steps is less than one step"
+    assert found["trainable.embeddings_first"] == "0.004 of 100 steps is less than one step"
 
 
 def test_a_first_phase_of_frozen_rows() -> None:
     found = problems({"kind": "layers", "layers": "0", "embeddings": "frozen", "embeddings_first": 0.1})
-    assert found["trains.embeddings_first"] == "the embeddings are frozen: there is nothing to train first"
+    assert found["trainable.embeddings_first"] == "the embeddings are frozen: there is nothing to train first"
 
 
 def test_a_tied_head_has_no_settings_of_its_own() -> None:
     found = problems({"kind": "layers", "layers": "0", "embeddings": "all", "head": "frozen"})
-    assert found["trains.head"].startswith("the input and the output embedding are one matrix in this model")
+    assert found["trainable.head"].startswith(
+        "the input and the output embedding are one matrix in this model"
+    )
 
 
 def test_a_rate_of_what_does_not_train() -> None:
     found = problems({"kind": "layers", "layers": "0", "rates": {"embeddings": 0.1, "matrices": 0.5}})
     assert found == {
-        "trains.rates.embeddings": "nothing trains that is part of the embeddings: their rate has no effect"
+        "trainable.rates.embeddings": "nothing trains that is part of the embeddings: "
+        "their rate has no effect"
     }
 
 
 def test_everything_trains_if_nothing_is_said() -> None:
-    assert trains() == All()
-    assert trains(rates={"norms": 2}).kind == "all"
+    assert trainable() == All()
+    assert trainable(rates={"norms": 2}).kind == "all"
 
 
 @pytest.mark.parametrize("rates", [{"adapters": 2.0}, {"norms": 0}, {"embeddings": -1}])
 def test_rates_that_make_no_sense(rates: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
-        trains(rates=rates)
+        trainable(rates=rates)

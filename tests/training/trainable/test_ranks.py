@@ -15,7 +15,7 @@ from tiny_trains import (
     prepared,
     run,
     tiny,
-    trains,
+    trainable,
     weights,
 )
 
@@ -30,7 +30,9 @@ STEPS = 12
 
 def adalora(**allocation: Any) -> Any:
     plain = {"initial_rank": 4, "initial": 0.2, "final": 0.25, "every": 2}
-    return trains(kind="lora", variant="adalora", rank=2, embeddings="frozen", allocation=plain | allocation)
+    return trainable(
+        kind="lora", variant="adalora", rank=2, embeddings="frozen", allocation=plain | allocation
+    )
 
 
 def steps(model: Any, trained: Any, after: Any) -> None:
@@ -113,4 +115,4 @@ def test_a_run_too_short_to_allocate_anything() -> None:
     for chosen, steps_of_run in ((adalora(), 2), (adalora(initial=0.6, final=0.5), 100)):
         with pytest.raises(RecipeError, match="the allocation of ranks leave none of") as raised:
             chosen.choose(tiny(), Setup(steps_of_run))
-        assert raised.value.problems[0].key == "trains.allocation"
+        assert raised.value.problems[0].key == "trainable.allocation"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from cpt.errors import StageFailed
 
 
-def allow_repeatable() -> None:
+def allow_deterministic() -> None:
     """Have cuBLAS multiply in the same order every time; call it before the first product on a GPU.
 
     It is read once, so a stage that asks for it later may come too late. It costs nothing: the memory is what
@@ -19,7 +19,7 @@ def allow_repeatable() -> None:
 
 
 @contextmanager
-def repeatable(wanted: bool) -> Iterator[None]:
+def deterministic(wanted: bool) -> Iterator[None]:
     """Use such algorithms alone inside the block; a CPU has no others.
 
     Raises:
@@ -30,7 +30,7 @@ def repeatable(wanted: bool) -> Iterator[None]:
         return
     import torch
 
-    allow_repeatable()
+    allow_deterministic()
     before = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
@@ -44,7 +44,7 @@ def repeatable(wanted: bool) -> Iterator[None]:
             raise
         raise StageFailed(
             f"this GPU cannot repeat a result to the bit: {str(error).splitlines()[0]}",
-            hint="Set repeatable: false.",
+            hint="Set deterministic: false.",
         ) from error
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])

@@ -49,7 +49,7 @@ def llama(tied: bool = True) -> LlamaForCausalLM:
     return model
 
 
-def trains(**settings: Any) -> Any:
+def trainable(**settings: Any) -> Any:
     """Settings of what trains, as a recipe's."""
     return TypeAdapter(Trains).validate_python(settings)
 
@@ -78,7 +78,7 @@ def settings_for(chosen: Any, new_tokens: Sequence[int] = NEW, **more: Any) -> S
         "clip": 1.0,
         "dtype": torch.float32,
         "checkpoint": Checkpoints(every=2),
-        "trains": chosen,
+        "trainable": chosen,
         "new_tokens": new_tokens,
         "seed": 5,
     }
