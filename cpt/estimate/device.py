@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.errors import UsageError
 from cpt.estimate.process import container_limit
-from cpt.recipe.suggest import nearest
+from cpt.recipe.suggest import nearest_hint
 from cpt.training.place import Hardware, this_hardware
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def gpu(name: str) -> Device:
     """
     found = known_gpu(name)
     if found is None:
-        near, known = nearest(name, GPUS), ", ".join(f"`{each}`" for each in GPUS)
+        near, known = nearest_hint(name, GPUS), ", ".join(f"`{each}`" for each in GPUS)
         hint = f"{near + ' ' if near else ''}Known are {known}."
         raise UsageError(f"--gpu: no GPU `{name}` is known", hint=hint)
     return found

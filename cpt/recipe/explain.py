@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from cpt.recipe.document import Where
-from cpt.recipe.suggest import did_you_mean, nearest
+from cpt.recipe.suggest import did_you_mean, nearest_hint
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _no_branch_fits(errors: list[_Located], data: Mapping[str, Any]) -> Finding:
         else:
             words.append(_words(error.details).removeprefix("must be ").split(", not ")[0])
     wanted = " or ".join(dict.fromkeys([*words, *(f"`{option}`" for option in options)]))
-    hint = nearest(value, options) if isinstance(value, str) else None
+    hint = nearest_hint(value, options) if isinstance(value, str) else None
     return Finding(where, f"must be {wanted}, not {_shown(value)}", hint)
 
 
@@ -170,7 +170,7 @@ def _unknown_key(where: Where, model: type[BaseModel], location: tuple[int | str
     others = _variants_with(key, model, location[:-1])
     if others:
         return Finding(where, message, f"It is a setting of {others}. {_one_of(here)}")
-    near = nearest(key, here)
+    near = nearest_hint(key, here)
     if near:
         return Finding(where, message, near)
     homes = [path for cls in _models_at(model, location[:-1]) for path in _paths_to(key, cls)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-FILE = ".lock"
+LOCK_FILE = ".lock"
 _PAUSE = 0.05
 """Seconds between two attempts."""
 
@@ -23,7 +23,7 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._file = FileLock(folder / FILE, timeout=0)
+        self._file = FileLock(folder / LOCK_FILE, timeout=0)
         self._descriptor: int | None = None
         self._seen: tuple[int, int] | None = None
 
@@ -62,7 +62,7 @@ class FolderLock:
 
     def _identity(self) -> tuple[int, int] | None:
         """Return device and inode at the lock's path: of the folder if that is locked, else of the file."""
-        path = self._folder if self._descriptor is not None else self._folder / FILE
+        path = self._folder if self._descriptor is not None else self._folder / LOCK_FILE
         try:
             found = path.stat()
         except OSError:
@@ -80,10 +80,10 @@ def is_held(folder: Path) -> bool:
         return False
     if descriptor is not None:  # on NFS that says nothing of other machines: look at the file as well
         os.close(descriptor)
-    if not (folder / FILE).exists():
+    if not (folder / LOCK_FILE).exists():
         return False
     try:
-        with FileLock(folder / FILE, timeout=0):
+        with FileLock(folder / LOCK_FILE, timeout=0):
             return False
     except Timeout:
         return True

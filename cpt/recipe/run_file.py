@@ -12,13 +12,13 @@ StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Part(BaseModel):
+class RunFilePart(BaseModel):
     """A part of the file; other versions may write more."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-class StageState(Part):
+class StageState(RunFilePart):
     """How far a stage is. The fingerprint is part of a folder's name."""
 
     kind: str
@@ -29,7 +29,7 @@ class StageState(Part):
     gate_verdict: str = ""
 
 
-class StageProgress(Part):
+class StageProgressState(RunFilePart):
     """The last progress of a stage."""
 
     stage: str
@@ -40,7 +40,7 @@ class StageProgress(Part):
     seconds_left: float | None = None
 
 
-class RecipeData(Part):
+class RecipeData(RunFilePart):
     """A recipe's data; the settings of its stages are checked where they are used."""
 
     name: str = ""
@@ -49,7 +49,7 @@ class RecipeData(Part):
     stages: list[str | Annotated[dict[str, dict[str, Any] | None], Field(min_length=1)]] = []
 
 
-class RunFile(Part):
+class RunFile(RunFilePart):
     """The file."""
 
     state: Literal["running", "finished", "failed", "interrupted"]
@@ -59,5 +59,5 @@ class RunFile(Part):
     finished: str | None = None
     seconds: Seconds | None = None
     error: str | None = None
-    progress: StageProgress | None = None
+    progress: StageProgressState | None = None
     versions: dict[str, str] = {}
