@@ -1,9 +1,13 @@
-"""The exception family. Each exception carries the exit code of the command that meets it."""
+"""The exception family. Each exception carries the exit code of the command that meets it.
+
+'Did you mean': the nearest of the words that would have been right.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +165,17 @@ class Terminated(Interrupted):
     """A scheduler stopped the run (SIGTERM, as before a preemption); the same command continues it."""
 
     exit_code = 143
+
+
+def nearest_hint(word: str, options: Iterable[str]) -> str | None:
+    """A hint that names the option nearest to a misspelt word; None if none is near."""
+    near = get_close_matches(word.lower(), list(options), n=1, cutoff=0.6)
+    return f"Did you mean `{near[0]}`?" if near else None
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str | None:
+    """A hint that names the option nearest to a misspelt word, else all options; None without options."""
+    known = list(dict.fromkeys(options))
+    if not known:
+        return None
+    return nearest_hint(word, known) or "Known here: " + ", ".join(f"`{option}`" for option in known) + "."

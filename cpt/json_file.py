@@ -1,7 +1,12 @@
-"""The door through which JSON files of runs are read: depth bounded, shape checked, the file named."""
+"""The door through which JSON files of runs are read: depth bounded, shape checked, the file named.
+
+Small files that are either wholly there or not there at all.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +14,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from cpt.atomic import write_text
 from cpt.errors import DamagedFile
+from cpt.escaping import escape_controls
 
 REMAKE = "Make it again: run the stage that wrote it with --force STAGE."
 
@@ -104,3 +111,21 @@ def _reason(error: ValidationError) -> str:
     place = ".".join(map(str, first["loc"]))
     message = first["msg"][:1].lower() + first["msg"][1:]
     return f"not of the form that cpt writes: {f'{place}: ' if place else ''}{message}"
+
+
+_HALVES = re.compile("[\ud800-\udfff]")
+"""Matches Python's stand-in for a byte that is not UTF-8; a file cannot hold it."""
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON beside its place, flush it to the disk, then rename it into place."""
+    text = _HALVES.sub("\ufffd", json.dumps(data, indent=2, ensure_ascii=False))
+    write_text(path, escape_controls(text) + "\n")
+
+
+def read_or_none(path: Path, shape: Any) -> Any:
+    """Read a note that a run can do without; None where it is missing or damaged."""
+    try:
+        return read_json(path, shape)
+    except DamagedFile:
+        return None

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from cpt.cli.form import duration, fact
 from cpt.cli.noted import reading_lines, unmet, verdict_style
-from cpt.recipe.progress import (
+from cpt.recipe.events import (
     Advanced,
     EtaEstimator,
     Event,

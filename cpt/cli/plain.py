@@ -10,7 +10,7 @@ from typing import TextIO
 from cpt.cli.form import duration, fact
 from cpt.cli.noted import fields, unmet
 from cpt.escaping import escape_line
-from cpt.recipe.progress import (
+from cpt.recipe.events import (
     Advanced,
     EtaEstimator,
     Event,

@@ -30,12 +30,12 @@ from cpt.cli.output import err, out, print_json
 from cpt.cli.plain import PlainView
 from cpt.cli.quiet import diverted, silent
 from cpt.errors import CptError, GateFailed
+from cpt.recipe.events import Listener
 from cpt.recipe.load import load
 from cpt.recipe.plan import Selection
-from cpt.recipe.progress import Listener
 from cpt.recipe.runner import Summary
 from cpt.recipe.runner import run as run_recipe
-from cpt.recipe.together import help_out
+from cpt.recipe.workers import help_out
 from cpt.training.launch import launched_place
 from cpt.training.world import world
 

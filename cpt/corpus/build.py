@@ -1,17 +1,101 @@
-"""The documents of a corpus folder: read, divided, written and counted, one source at a time."""
+"""The documents of a corpus folder: read, divided, written and counted, one source at a time.
+
+Exact duplicates out, a held-out split by document, and no held-out document left in training text.
+
+A minimum of held-out text: below it, figures have no interval and tasks have no items.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+import hashlib
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from cpt.corpus.documents import Document, Item
-from cpt.corpus.index import SourceCounts
-from cpt.corpus.split import Split, divide
-from cpt.corpus.store import DocumentWriter, documents_path
+from cpt.corpus.documents import Document, DocumentWriter, Item, Removed, documents_path, read_documents
+from cpt.corpus.index import SourceCounts, SplitCounts
 from cpt.errors import DataError
+from cpt.models.encoding import blocks
+
+Split = Literal["train", "heldout"]
+
+
+def digest(text: str) -> bytes:
+    """16 bytes that are the same for texts that differ only in Unicode form or white space."""
+    hashed, space = hashlib.blake2b(digest_size=16), ""
+    for block in blocks(text):  # a list of all words of a long text is ten times as large as the text
+        if words := unicodedata.normalize("NFC", block).split():
+            hashed.update(f"{space}{' '.join(words)}".encode())
+            space = " "
+    return hashed.digest()
+
+
+def by_hash(fraction: float, seed: int) -> Callable[[bytes], Split]:
+    """A rule that holds out a share of documents by a hash of (seed, digest).
+
+    A document's side does not depend on the other documents: adding some reshuffles none.
+    """
+
+    return lambda key: "heldout" if position(key, seed) < fraction else "train"
+
+
+def position(key: bytes, seed: int) -> float:
+    """Return a document's place from 0 to 1, by a hash of (seed, digest): the lowest are held out."""
+    hashed = hashlib.blake2b(key, digest_size=8, salt=seed.to_bytes(16, "little", signed=True)).digest()
+    return int.from_bytes(hashed, "little") / 2**64
+
+
+def always(split: Split) -> Callable[[bytes], Split]:
+    """A rule that puts every document on the same side."""
+    return lambda _: split
+
+
+def divide(
+    items: Iterable[Item], rule: Callable[[bytes], Split], heldout: set[bytes], counts: SourceCounts
+) -> Iterator[tuple[Split, Document]]:
+    """Yield the documents of one source that stay, each with its side, and count all others by reason.
+
+    Args:
+        heldout: Digests of everything held out so far, of all sources; grows here. Sources with
+            held-out text of their own come first, or their documents could stay in training.
+        counts: Of this source; `documents_in`, `removed` and the splits' documents and bytes grow here.
+    """
+    seen: set[bytes] = set()
+    for item in items:
+        counts.documents_in += 1
+        if isinstance(item, Removed):
+            counts.remove(item.reason)
+            continue
+        key = digest(item.text)
+        split = rule(key)
+        if not item.text or item.text.isspace():
+            counts.remove("empty")
+        elif key in seen:
+            counts.remove("duplicate")
+        elif split == "train" and key in heldout:
+            counts.remove("duplicate_of_heldout")
+            seen.add(key)
+        else:
+            seen.add(key)
+            if split == "heldout":
+                heldout.add(key)
+            counts.keep(split, item)
+            yield split, item
+    check_sums(counts)
+
+
+def check_sums(counts: SourceCounts) -> None:
+    """Raise if documents are unaccounted for: in = kept + removed."""
+    kept = sum(split.documents for split in counts.splits.values())
+    removed = sum(counts.removed.values())
+    if counts.documents_in != kept + removed:
+        raise DataError(
+            f"internal error: {counts.documents_in} documents in, but {kept} kept and {removed} removed",
+            hint="Please report this.",
+        )
 
 
 def rewritten(items: Iterable[Item], rewrite: Callable[[str], str]) -> Iterator[Item]:
@@ -26,7 +110,7 @@ def write_source(
     """Write one source's documents to `documents/<name>.<split>.parquet`; memory stays bounded.
 
     Args:
-        rule: Which side a document belongs to, by its digest (see `cpt.corpus.split`).
+        rule: Which side a document belongs to, by its digest (see `cpt.corpus.build`).
         heldout: Digests of everything held out so far, of all sources; grows.
 
     Returns:
@@ -71,3 +155,112 @@ def require_both_sides(counts: SourceCounts, fraction: float) -> None:
         f"at heldout: {fraction:g}",
         hint="Documents are held out whole. Give more documents (a text file is one), or change heldout.",
     )
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """The least held-out text of a source.
+
+    Attributes:
+        bytes: Number of bytes of UTF-8 text.
+        most: Largest share of the documents that is held out to reach the minimum.
+    """
+
+    documents: int
+    bytes: int
+    most: float
+
+    def is_met(self, documents: int, size: int) -> bool:
+        """Return whether so many documents, of so many bytes in all, are enough."""
+        return documents >= self.documents and size >= self.bytes
+
+    def __str__(self) -> str:
+        return f"{_documents(self.documents)} of {self.bytes:,} bytes in all"
+
+
+def require_heldout(source: str, counts: SourceCounts, minimum: Minimum) -> None:
+    """Raise unless a source that is held out as a whole has the minimum."""
+    held = counts.splits.get("heldout", SplitCounts())
+    if minimum.is_met(held.documents, held.bytes):
+        return
+    raise DataError(
+        f"{source}: {_documents(held.documents)} of {held.bytes:,} bytes in all; held-out text must have at "
+        f"least {minimum}",
+        hint="Give more documents (a text file is one), or lower heldout_min.",
+    )
+
+
+def hold_out_more(
+    corpus: Path, source: str, counts: SourceCounts, minimum: Minimum, seed: int, digests: set[bytes]
+) -> int:
+    """Move training documents to the held-out side until that has the minimum.
+
+    The next ones in the order of the held-out rule are moved, as if the share had been larger.
+
+    Args:
+        counts: Of the source; changed.
+        digests: Digests of everything held out so far, of all sources; grows.
+
+    Returns:
+        The number of documents moved.
+
+    Raises:
+        DataError: The minimum is more than the largest share of the documents.
+    """
+    held = counts.splits.get("heldout", SplitCounts())
+    if minimum.is_met(held.documents, held.bytes):
+        return 0
+    moved = _missing(corpus, source, counts, minimum, seed)
+    _move(corpus, source, counts, moved)
+    digests |= moved
+    return len(moved)
+
+
+def _missing(corpus: Path, source: str, counts: SourceCounts, minimum: Minimum, seed: int) -> set[bytes]:
+    """Return the digests of the documents that the held-out side lacks."""
+    training = _side(corpus, source, "train", counts)
+    able = [(digest(document.text), len(document.text.encode())) for document in training]
+    able.sort(key=lambda each: position(each[0], seed))
+    held = counts.splits.get("heldout", SplitCounts())
+    total, documents, size = held.documents + len(able), held.documents, held.bytes
+    moved: set[bytes] = set()
+    for key, length in able:
+        if documents + 1 > minimum.most * total:
+            break
+        moved.add(key)
+        documents, size = documents + 1, size + length
+        if minimum.is_met(documents, size):
+            return moved
+    raise DataError(
+        f"{source}: held-out text must have at least {minimum}. `heldout` gives {_documents(held.documents)} "
+        f"of {held.bytes:,} bytes; {minimum.most:.0%} of the {_documents(total)}, the most to be taken, "
+        f"are {_documents(documents)} of {size:,} bytes",
+        hint="Give more documents (a text file is one), or change heldout_min: documents and bytes are the "
+        "least that is held out, most is the largest share of the documents.",
+    )
+
+
+def _move(corpus: Path, source: str, counts: SourceCounts, moved: Set[bytes]) -> None:
+    """Write both sides again; the moved documents come last on the held-out side."""
+    paths = {side: documents_path(corpus, source, side) for side in ("train", "heldout")}
+    aside = {side: path.with_suffix(".tmp") for side, path in paths.items()}
+    new = SourceCounts()
+    with DocumentWriter(aside["train"]) as train, DocumentWriter(aside["heldout"]) as heldout:
+        for document in _side(corpus, source, "heldout", counts):
+            new.keep("heldout", document)
+            heldout.write(document)
+        for document in _side(corpus, source, "train", counts):
+            side, writer = ("heldout", heldout) if digest(document.text) in moved else ("train", train)
+            new.keep(side, document)
+            writer.write(document)
+    for side, path in paths.items():
+        aside[side].replace(path)
+    counts.splits = {side: new.splits[side] for side in paths if side in new.splits}
+
+
+def _side(corpus: Path, source: str, side: str, counts: SourceCounts) -> Iterator[Document]:
+    return read_documents(corpus, source, side) if side in counts.splits else iter(())
+
+
+def _documents(count: int) -> str:
+    return "1 document" if count == 1 else f"{count:,} documents"

@@ -2,19 +2,79 @@
 
 `shard-N.tokens.npy` uint32 (tokens,) in packed order; `shard-N.pieces.npy` int64 (pieces + 1,) offsets
 into tokens; `shard-N.sequences.npy` int64 (sequences + 1,) offsets into pieces.
+
+Packing documents into sequences: split what is too long, then best fit (Ding et al. 2024, 2404.10830).
 """
 
 from __future__ import annotations
 
+import bisect
 import errno
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cpt.corpus.packing import best_fit
-from cpt.corpus.store import PART
+from cpt.corpus.documents import PART
 from cpt.errors import DataError
+
+
+def split_document(
+    tokens: np.ndarray, length: int, start: int | None = None, end: int | None = None
+) -> list[np.ndarray]:
+    """Pieces of a document, each [start] + tokens + [end only at the document's end], at most `length` long.
+
+    A piece never holds the end token alone after its start token: that would teach the model that
+    documents may be empty.
+
+    Args:
+        tokens: uint32 (tokens,), without special tokens; at least one.
+        length: Sequence length in tokens, at least 3.
+    """
+    room = length - (start is not None)
+    cuts = list(range(room, len(tokens), room))
+    if end is not None and len(tokens) % room == 0:
+        cuts.append(len(tokens) - 1)
+    first = np.array([] if start is None else [start], dtype=np.uint32)
+    last = np.array([] if end is None else [end], dtype=np.uint32)
+    pieces = [np.concatenate([first, piece]) for piece in np.split(tokens, cuts)]
+    pieces[-1] = np.concatenate([pieces[-1], last])
+    return pieces
+
+
+def best_fit(lengths: np.ndarray, capacity: int) -> list[list[int]]:
+    """Group pieces into sequences: longest first, each into the fullest sequence that still has room.
+
+    Args:
+        lengths: int (pieces,), each between 1 and `capacity`.
+
+    Returns:
+        For each sequence the indices of its pieces. O(n (log n + log capacity)); ties go by index, so
+        the result depends on the lengths alone.
+    """
+    sequences: list[list[int]] = []
+    open_by_room: dict[int, list[int]] = {}
+    rooms: list[int] = []  # sorted keys of open_by_room
+    for piece in np.argsort(-lengths, kind="stable").tolist():
+        size = int(lengths[piece])
+        at = bisect.bisect_left(rooms, size)
+        if at == len(rooms):
+            room, sequence = capacity, len(sequences)
+            sequences.append([])
+        else:
+            room = rooms[at]
+            sequence = open_by_room[room].pop()
+            if not open_by_room[room]:
+                del open_by_room[room], rooms[at]
+        sequences[sequence].append(piece)
+        left = room - size
+        if left > 0:
+            if left not in open_by_room:
+                open_by_room[left] = []
+                bisect.insort(rooms, left)
+            open_by_room[left].append(sequence)
+    return sequences
+
 
 SHARD_TOKENS = 1 << 24
 """Tokens packed together and held in memory at once: 16 Mi, 64 MiB on disk."""

@@ -2,11 +2,14 @@
 
 Nothing is consumed, so nothing has to be restored: a run that resumes at step n, any number of times, on
 any number of processes, sees the same sequences, and the token ledger can be computed without training.
+
+Permutations that are computed, not stored: position -> element, from a key alone.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -14,9 +17,55 @@ from typing import Self
 
 import numpy as np
 
-from cpt.corpus.permutation import Permutation
 from cpt.corpus.shards import PackedSequence, TokenisedSource
 from cpt.errors import DataError, Problem, RecipeError
+
+_ROUNDS = 6
+
+
+class Permutation:
+    """A pseudorandom bijection of 0 .. size - 1, the same for the same key on every machine and version.
+
+    A balanced Feistel network over the next even power of two, walked along its cycle until it is
+    inside (Black and Rogaway 2002): constant memory, and any element without the others.
+    """
+
+    def __init__(self, size: int, *key: int | str) -> None:
+        self.size = size
+        self._half_bits = max(1, ((size - 1).bit_length() + 1) // 2)
+        seed = hashlib.blake2b(repr(key).encode(), digest_size=8 * _ROUNDS).digest()
+        self._round_keys = np.frombuffer(seed, dtype="<u8")
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """Elements at positions.
+
+        Args:
+            positions: int (n,), each in 0 .. size - 1.
+
+        Returns:
+            int64 (n,).
+        """
+        values = self._encipher(np.asarray(positions).astype(np.uint64))
+        outside = np.flatnonzero(values >= self.size)
+        while len(outside):
+            values[outside] = self._encipher(values[outside])
+            outside = outside[values[outside] >= self.size]
+        return values.astype(np.int64)
+
+    def _encipher(self, values: np.ndarray) -> np.ndarray:
+        bits, mask = np.uint64(self._half_bits), np.uint64((1 << self._half_bits) - 1)
+        left, right = values >> bits, values & mask
+        for key in self._round_keys:
+            left, right = right, left ^ (_mix(right ^ key) & mask)
+        return (left << bits) | right
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele et al. 2014): every input bit reaches every output bit."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
 
 DOMAIN, REPLAY = "domain", "replay"
 

@@ -12,7 +12,7 @@ from cpt.errors import Problem
 
 def has_texts(corpus: Path, source: str, split: str) -> bool:
     """Whether the corpus holds texts of that source and split."""
-    from cpt.corpus.store import parts_of
+    from cpt.corpus.documents import parts_of
 
     return bool(parts_of(corpus / "documents", source, f".{split}.parquet"))
 
@@ -84,7 +84,7 @@ def former_tokenizer(corpus: Path) -> Path | None:
 def start_token_of(corpus: Path, model: Path) -> str | None:
     """Return the token that starts a corpus's documents for a model with its tokenizer or its former one."""
     from cpt.corpus import read_index
-    from cpt.corpus.tokens import tokenizer_sha256
+    from cpt.corpus.tokenise import tokenizer_sha256
 
     index, former = read_index(corpus), former_tokenizer(corpus)
     if former is not None and tokenizer_sha256(model) == tokenizer_sha256(former):
@@ -95,7 +95,7 @@ def start_token_of(corpus: Path, model: Path) -> str | None:
 def tokenizer_problems(model: Path, corpus: Path) -> list[Problem]:
     """The corpus must be tokenised with the model's own tokenizer."""
     from cpt.corpus import read_index
-    from cpt.corpus.tokens import tokenizer_sha256
+    from cpt.corpus.tokenise import tokenizer_sha256
 
     if read_index(corpus).tokenizer == tokenizer_sha256(model):
         return []

@@ -7,9 +7,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from cpt.errors import UsageError
+from cpt.errors import UsageError, nearest_hint
 from cpt.estimate.process import container_limit
-from cpt.recipe.suggest import nearest_hint
 from cpt.training.place import Hardware, this_hardware
 
 if TYPE_CHECKING:

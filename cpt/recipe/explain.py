@@ -13,8 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from cpt.errors import did_you_mean, nearest_hint
 from cpt.recipe.document import Where
-from cpt.recipe.suggest import did_you_mean, nearest_hint
 
 
 @dataclass(frozen=True)

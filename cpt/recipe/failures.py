@@ -1,14 +1,23 @@
-"""What stops a stage from outside (a full disk, a read-only folder, too little memory), in plain words."""
+"""What stops a stage from outside (a full disk, a read-only folder, too little memory), in plain words.
+
+SIGTERM stops what runs as Ctrl-C does, and is told apart from it.
+"""
 
 from __future__ import annotations
 
 import errno
+import signal
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 
-from cpt.errors import CptError, StageFailed
+from cpt.errors import CptError, Interrupted, StageFailed, Terminated
 from cpt.escaping import escape_controls
+from cpt.training.world import world
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -98,3 +107,57 @@ def _write_log(error: Exception, stage: str, run_folder: Path) -> Path | None:
     except OSError:
         return None
     return log
+
+
+class Termination(KeyboardInterrupt):
+    """SIGTERM: the scheduler, not the user, wants the program to stop."""
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM stop what runs inside as Ctrl-C does. Only the main thread may set signal handlers.
+
+    A launcher of several processes sends SIGTERM to all as soon as one has failed. So, once something has
+    gone wrong on one of several, no further SIGTERM is heard, and the process can say what it was.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_signum: int, _frame: FrameType | None) -> None:
+        stop_listening()
+        raise Termination
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except BaseException:
+        signal.signal(signal.SIGTERM, before)
+        stop_listening()
+        raise
+    signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def interruptible(hint: str | None = None) -> Iterator[None]:
+    """Report Ctrl-C and SIGTERM inside as errors, each with its own exit code.
+
+    Args:
+        hint: What the same command does when it is started again.
+
+    Raises:
+        Interrupted: Ctrl-C. Terminated: SIGTERM.
+    """
+    try:
+        with stoppable():
+            yield
+    except Termination:
+        raise Terminated("terminated", hint=hint) from None
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted", hint=hint) from None
+
+
+def stop_listening() -> None:
+    """Ignore SIGTERM from now on, if this is one of several processes: it is about to end anyway."""
+    if world().count > 1:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)

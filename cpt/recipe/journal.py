@@ -1,26 +1,86 @@
-"""`run.json`: what a run is doing or has done, kept up to date while it runs, and read by `status`."""
+"""`run.json`: what a run is doing or has done, kept up to date while it runs, and read by `status`.
+
+The shape of `run.json`, as it is read back from the disk.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import platform, python_version
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from cpt import __version__
-from cpt.errors import DamagedFile, UsageError
+from cpt.errors import DamagedFile, UsageError, did_you_mean
 from cpt.escaping import escape_controls
-from cpt.json_file import read_plain
-from cpt.recipe.files import write_json
-from cpt.recipe.plan import Plan
-from cpt.recipe.progress import Advanced, EtaEstimator, Event, RunEnded, StageEnded, StageStarted
-from cpt.recipe.run_file import FILE, RunFile
-from cpt.recipe.store import Store
-from cpt.recipe.suggest import did_you_mean
+from cpt.json_file import read_plain, write_json
+from cpt.recipe.events import Advanced, EtaEstimator, Event, RunEnded, StageEnded, StageStarted
+from cpt.recipe.schema import Recipe
+from cpt.recipe.store import Record, Store
+
+FILE = "run.json"
+
+StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class RunFilePart(BaseModel):
+    """A part of the file; other versions may write more."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class StageState(RunFilePart):
+    """How far a stage is. The fingerprint is part of a folder's name."""
+
+    kind: str
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
+    state: str
+    seconds: Seconds | None = None
+    gate: str = ""
+    gate_verdict: str = ""
+
+
+class StageProgressState(RunFilePart):
+    """The last progress of a stage."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+    facts: dict[str, float] = {}
+    seconds_left: float | None = None
+
+
+class RecipeData(RunFilePart):
+    """A recipe's data; the settings of its stages are checked where they are used."""
+
+    name: str = ""
+    base: str = ""
+    seed: int = 0
+    stages: list[str | Annotated[dict[str, dict[str, Any] | None], Field(min_length=1)]] = []
+
+
+class RunFile(RunFilePart):
+    """The file."""
+
+    state: Literal["running", "finished", "failed", "interrupted"]
+    stages: dict[StageName, StageState] = {}
+    recipe: RecipeData | None = None
+    started: str | None = None
+    finished: str | None = None
+    seconds: Seconds | None = None
+    error: str | None = None
+    progress: StageProgressState | None = None
+    versions: dict[str, str] = {}
+
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "mergekit", "lm_eval", "numpy")
 _SECONDS_BETWEEN_UPDATES = 5.0
@@ -44,13 +104,17 @@ def now() -> str:
 
 
 class Journal:
-    """Listens to a run and writes `run.json` at every change of state, and a few times a minute between."""
+    """A listener that writes `run.json` at every change of state, and every few seconds between."""
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, stages: Mapping[str, dict[str, Any]]) -> None:
+        """Begin the file.
+
+        Args:
+            stages: By name, how each stage stands before the run begins (`StageState`).
+        """
         self._file = folder / FILE
-        recipe = plan.recipe
         self._written = 0.0
-        self._gauge = EtaEstimator()
+        self._eta = EtaEstimator()
         self._data: dict[str, Any] = {
             "name": recipe.name,
             "recipe_file": str(recipe.file.absolute()),
@@ -63,27 +127,14 @@ class Journal:
             "error": None,
             "progress": None,
             "versions": versions(),
-            "stages": {
-                entry.step.name: {
-                    "kind": entry.step.kind,
-                    "fingerprint": entry.fingerprint,
-                    "action": entry.action,
-                    "state": "waiting" if entry.to_run else entry.action,
-                    "seconds": entry.artifact.seconds if entry.artifact else None,
-                    "gate": entry.artifact.gate if entry.artifact else "",
-                    "gate_verdict": entry.artifact.gate_verdict
-                    if entry.artifact and entry.artifact.gate
-                    else "",
-                }
-                for entry in plan.entries
-            },
+            "stages": dict(stages),
         }
         self._write()
 
     def __call__(self, event: Event) -> None:
         match event:
             case StageStarted(stage=stage):
-                self._gauge = EtaEstimator()
+                self._eta = EtaEstimator()
                 self._stage(stage, state="running")
                 self._written = 0.0  # the stage's first progress is written at once
             case StageEnded(stage=stage, outcome=outcome, seconds=seconds, gate=gate, verdict=verdict):
@@ -91,8 +142,8 @@ class Journal:
                     self._data["progress"] = None
                 self._stage(stage, state=outcome, seconds=round(seconds, 3), gate=gate, gate_verdict=verdict)
             case Advanced():
-                self._gauge.update(event)
-                self._data["progress"] = vars(event) | {"seconds_left": self._gauge.seconds_left}
+                self._eta.update(event)
+                self._data["progress"] = vars(event) | {"seconds_left": self._eta.seconds_left}
                 if time.monotonic() - self._written > _SECONDS_BETWEEN_UPDATES:
                     self._write()
             case RunEnded(outcome=outcome, seconds=seconds):
@@ -143,7 +194,13 @@ class Run:
 
     @property
     def stages(self) -> dict[str, dict[str, Any]]:
+        """The state of each stage by name, as the last command left it."""
         return dict(self.data.get("stages", {}))
+
+    def finished(self) -> dict[str, Record]:
+        """Return the finished results that the run's last command used or made, by stage, in order."""
+        found = {name: self.store.find(name, stage["fingerprint"]) for name, stage in self.stages.items()}
+        return {name: record for name, record in found.items() if record is not None}
 
 
 def runs(root: Path) -> list[Run]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cpt.errors import Problem, RecipeError
+from cpt.errors import Problem, RecipeError, did_you_mean
 from cpt.recipe.document import COMMAND_LINE, Document, Where, parse, plain
-from cpt.recipe.suggest import did_you_mean
 
 SETTABLE = ("name", "base", "seed")
 """Top-level keys that an override may set; everything else starts with a stage's name."""

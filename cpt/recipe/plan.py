@@ -7,14 +7,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from cpt import references
-from cpt.errors import Problem, RecipeError, UsageError
-from cpt.recipe.changes import changes, may_go_on
-from cpt.recipe.fingerprint import identify
-from cpt.recipe.load import step_problems
-from cpt.recipe.needs import heldout_problems, joined
+from cpt.errors import Problem, RecipeError, UsageError, did_you_mean
+from cpt.recipe.diff import (
+    StageDescription,
+    describe_record,
+    describe_step,
+    differs_only_in,
+    explain_change,
+)
+from cpt.recipe.fingerprint import Identity, identify
+from cpt.recipe.load import heldout_problems, joined, step_problems
 from cpt.recipe.schema import Recipe, Step
 from cpt.recipe.store import Record, Store
-from cpt.recipe.suggest import did_you_mean
 from cpt.stages.base import BASE, Artifact
 
 Action = Literal["run", "cached", "stale", "skipped"]
@@ -43,7 +47,7 @@ class Entry:
 
     inputs: role -> fingerprint. references: data reference -> content fingerprint.
     continues: an interrupted attempt left work to continue from.
-    adopts: fingerprint of that attempt, if it began with other settings.
+    resumes: fingerprint of that attempt, if it began with other settings.
     artifact: the finished result with this fingerprint, if there is one.
     """
 
@@ -55,13 +59,26 @@ class Entry:
     why: str
     selected: bool = True
     continues: bool = False
-    adopts: str = ""
+    resumes: str = ""
     artifact: Record | None = None
     forecast: str = ""
 
     @property
     def to_run(self) -> bool:
         return self.action in ("run", "stale")
+
+    def state(self) -> dict[str, Any]:
+        """Return how the stage stands before the run begins, for `run.json`."""
+        made = self.artifact
+        return {
+            "kind": self.step.kind,
+            "fingerprint": self.fingerprint,
+            "action": self.action,
+            "state": "waiting" if self.to_run else self.action,
+            "seconds": made.seconds if made else None,
+            "gate": made.gate if made else "",
+            "gate_verdict": made.gate_verdict if made and made.gate else "",
+        }
 
     def as_json(self) -> dict[str, Any]:
         """The entry as plain data for `--json`."""
@@ -92,6 +109,11 @@ class Plan:
     def artifacts(self) -> dict[str, Record]:
         """The results that are there, by name of the stage."""
         return {entry.step.name: entry.artifact for entry in self.entries if entry.artifact}
+
+    @property
+    def states(self) -> dict[str, dict[str, Any]]:
+        """The state of every stage before the run begins, by name."""
+        return {entry.step.name: entry.state() for entry in self.entries}
 
     @property
     def needs_base(self) -> bool:
@@ -170,7 +192,7 @@ def _entry(
         draft.rerun.add(step.name)
     partial = store.has_partial(step.name, own)
     if not partial and not artifact:
-        entry = _beside_an_attempt(entry, store, recipe.seed)
+        entry = _with_attempt(entry, store, recipe.seed)
     available: Mapping[str, Artifact] = {
         role: draft.artifacts[source] for role, source in step.inputs.items() if source in draft.artifacts
     }
@@ -178,7 +200,7 @@ def _entry(
     draft.problems += problems
     upstream = {role: recipe.upstream(step, role) for role in step.inputs}
     forecast = "" if problems else step.stage.forecast(step.located, available, upstream)
-    return replace(entry, continues=partial or bool(entry.adopts), forecast=forecast)
+    return replace(entry, continues=partial or bool(entry.resumes), forecast=forecast)
 
 
 def damage_problem(store: Store, stage: str, fingerprint: str, options: str = "") -> Problem | None:
@@ -205,20 +227,25 @@ def _missing(entry: Entry, store: Store, seed: int) -> Entry:
     earlier = store.artifacts(entry.step.name)
     if not earlier:
         return replace(entry, action="run", why="not made yet")
-    found = changes(earlier[-1], entry.step, seed, entry.inputs, entry.references)
-    return replace(entry, action="stale", why="; ".join(found) or "made by another version of cpt")
+    why = explain_change(describe_record(earlier[-1]), _describe(entry, seed))
+    return replace(entry, action="stale", why=why)
 
 
-def _beside_an_attempt(entry: Entry, store: Store, seed: int) -> Entry:
-    """An entry that says what becomes of an interrupted attempt that began with other settings."""
+def _with_attempt(entry: Entry, store: Store, seed: int) -> Entry:
+    """Add to an entry whether it resumes an interrupted attempt that began with other settings."""
     attempt = store.attempt(entry.step.name)
     if attempt is None:
         return entry
-    now = (entry.step, seed, entry.inputs, entry.references)
-    found = "; ".join(changes(attempt, *now)) or "made by another version of cpt"
-    if may_go_on(attempt, *now):
-        return replace(entry, why=f"{entry.why}; changed on the way: {found}", adopts=attempt.fingerprint)
+    before, now = describe_record(attempt), _describe(entry, seed)
+    found = explain_change(before, now)
+    if differs_only_in(before, now, entry.step.config.resumable_fields):
+        return replace(entry, why=f"{entry.why}; changed on the way: {found}", resumes=attempt.fingerprint)
     return replace(entry, why=f"{entry.why}; the unfinished {attempt.folder.name} is left behind: {found}")
+
+
+def _describe(entry: Entry, seed: int) -> StageDescription:
+    identity = Identity(entry.inputs, entry.references, entry.fingerprint)
+    return describe_step(entry.step, seed, identity)
 
 
 def _forced(name: str, selection: Selection) -> bool:

@@ -11,13 +11,7 @@ from typing import Any
 
 from cpt import references
 from cpt.errors import GateFailed, GateNotShown, Interrupted, RecipeError, StageFailed, Terminated
-from cpt.recipe.failures import explain_failure
-from cpt.recipe.fingerprint import config_data
-from cpt.recipe.journal import Journal, now, versions
-from cpt.recipe.load import step_problems
-from cpt.recipe.needs import corpus_of, heldout_problems, joined
-from cpt.recipe.plan import Entry, Plan, Selection, damage_problem, make_plan
-from cpt.recipe.progress import (
+from cpt.recipe.events import (
     Event,
     Listener,
     Outcome,
@@ -29,10 +23,14 @@ from cpt.recipe.progress import (
     Upcoming,
     nobody,
 )
+from cpt.recipe.failures import Termination, explain_failure, stoppable
+from cpt.recipe.fingerprint import config_data
+from cpt.recipe.journal import Journal, now, versions
+from cpt.recipe.load import corpus_of, heldout_problems, joined, step_problems
+from cpt.recipe.plan import Entry, Plan, Selection, damage_problem, make_plan
 from cpt.recipe.schema import Recipe
-from cpt.recipe.stopping import Termination, stoppable
 from cpt.recipe.store import Record, Store
-from cpt.recipe.together import BaseModelArtifact, run_together
+from cpt.recipe.workers import BaseModelArtifact, run_together
 from cpt.stages.base import BASE, Artifact, Context
 
 
@@ -124,7 +122,7 @@ class _Runner:
     def __init__(self, plan: Plan, store: Store, listener: Listener) -> None:
         self._plan = plan
         self._store = store
-        self._journal = Journal(store.folder, plan)
+        self._journal = Journal(store.folder, plan.recipe, plan.states)
         self._listener = listener
         self._versions = versions()
         self._available: dict[str, Artifact] = {}
@@ -220,8 +218,8 @@ class _Runner:
     def _run_stage(self, entry: Entry) -> Record:
         step, store = entry.step, self._store
         self._require_whole_inputs(entry)
-        if entry.adopts:
-            store.adopt(step.name, entry.adopts, entry.fingerprint)
+        if entry.resumes:
+            store.resume(step.name, entry.resumes, entry.fingerprint)
         with (
             self._timed(step.name, entry.continues) as timing,
             store.writing(step.name, entry.fingerprint) as aside,

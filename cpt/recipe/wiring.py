@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cpt.errors import Problem
+from cpt.errors import Problem, did_you_mean
 from cpt.recipe.document import Document, Where
-from cpt.recipe.items import Item
-from cpt.recipe.suggest import did_you_mean
+from cpt.recipe.schema import Item
 from cpt.stages.base import BASE, Stage, StageConfig, UpstreamArtifact, WiringError
 
 

@@ -18,7 +18,7 @@ from cpt.cli.live import LiveView
 from cpt.cli.plain import PlainView
 from cpt.cli.quiet import diverted
 from cpt.errors import CptError, DataError
-from cpt.recipe.progress import RunEnded, RunStarted, Said, StageEnded, StageStarted, Upcoming
+from cpt.recipe.events import RunEnded, RunStarted, Said, StageEnded, StageStarted, Upcoming
 from cpt.report.environment import environment
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from cpt.cli.live import LiveView
 from cpt.cli.looking import print_summary
 from cpt.cli.noted import fields, reading_lines
 from cpt.cli.plain import PlainView
-from cpt.recipe.progress import (
+from cpt.recipe.events import (
     Advanced,
     Event,
     Noted,

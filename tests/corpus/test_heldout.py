@@ -7,11 +7,18 @@ from pathlib import Path
 import pytest
 
 from cpt.corpus import read_documents
-from cpt.corpus.build import write_source
+from cpt.corpus.build import (
+    Minimum,
+    always,
+    by_hash,
+    check_sums,
+    digest,
+    hold_out_more,
+    require_heldout,
+    write_source,
+)
 from cpt.corpus.documents import Document
-from cpt.corpus.heldout import Minimum, hold_out_more, require_heldout
 from cpt.corpus.index import SourceCounts
-from cpt.corpus.split import always, by_hash, check_sums, digest
 from cpt.errors import DataError
 
 DOCUMENTS = [Document(f"d{number}", f"text {number:04d} ", ended=number % 2 == 0) for number in range(300)]

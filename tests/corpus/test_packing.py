@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from cpt.corpus.packing import best_fit, split_document
+from cpt.corpus.shards import best_fit, split_document
 
 
 def tokens(count: int) -> np.ndarray:

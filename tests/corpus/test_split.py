@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cpt.corpus.build import rewritten
+from cpt.corpus.build import always, by_hash, check_sums, digest, divide, rewritten
 from cpt.corpus.documents import Document, Removed
 from cpt.corpus.index import SourceCounts
-from cpt.corpus.split import always, by_hash, check_sums, digest, divide
 from cpt.errors import DataError
 
 

@@ -10,14 +10,11 @@ import numpy as np
 import pytest
 
 from cpt.corpus import open_source, read_documents, read_index, retokenise
-from cpt.corpus.build import write_source
-from cpt.corpus.documents import Document
+from cpt.corpus.build import always, by_hash, write_source
+from cpt.corpus.documents import Document, documents_path
 from cpt.corpus.index import CorpusIndex
-from cpt.corpus.split import always, by_hash
-from cpt.corpus.store import documents_path
 from cpt.corpus.texts import former_tokenizer
-from cpt.corpus.tokenise import tokenise
-from cpt.corpus.tokens import DocumentTokenizer, tokenizer_sha256
+from cpt.corpus.tokenise import DocumentTokenizer, tokenise, tokenizer_sha256
 from cpt.errors import DataError
 from cpt.models.batch import IGNORED, pack
 from cpt.models.tokenizer import load_tokenizer

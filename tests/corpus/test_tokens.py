@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from cpt.corpus.documents import Document
-from cpt.corpus.tokens import DocumentTokenizer, special_token
+from cpt.corpus.tokenise import DocumentTokenizer, special_token
 from cpt.errors import DataError, RecipeError
 from cpt.models.tokenizer import load_tokenizer
 

@@ -69,7 +69,7 @@ def test_stages_that_do_not_run_are_not_asked(recipe_file: Path, asked: Asked) -
 def test_a_stage_after_a_choice_on_held_out_text_is_told_so(
     recipe_file: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fake_stages.Merge, "chooses", lambda *_: True)
+    monkeypatch.setattr(fake_stages.Merge, "selects_on_heldout", lambda *_: True)
     with pytest.raises(RecipeError):
         go(recipe_file)
     assert [halved for _, _, halved in asked] == [False, False, True]

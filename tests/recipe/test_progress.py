@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpt.recipe.progress import Advanced, EtaEstimator
+from cpt.recipe.events import Advanced, EtaEstimator
 
 
 class Clock:

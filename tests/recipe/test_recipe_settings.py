@@ -6,7 +6,7 @@ from typing import Any
 
 import fake_stages
 
-from cpt.recipe.settings import differing, in_order, settings_of
+from cpt.recipe.diff import differing, in_order, settings_of
 
 RECIPE: dict[str, Any] = {
     "name": "a",

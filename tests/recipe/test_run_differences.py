@@ -8,7 +8,7 @@ import fake_stages
 import pytest
 
 from cpt.errors import ReferenceUnavailable
-from cpt.recipe.differences import Differences, differences, side_of_recipe, side_of_run
+from cpt.recipe.diff import Differences, differences, side_of_recipe, side_of_run
 from cpt.recipe.journal import Journal, find_run
 from cpt.recipe.load import load
 from cpt.recipe.plan import make_plan
@@ -97,7 +97,7 @@ def test_a_run_that_has_not_finished_is_told_by_its_fingerprints(recipe_file: Pa
     recipe = load(recipe_file)
     store = Store(recipe_file.parent / "runs" / "medical")
     store.prepare()
-    Journal(store.folder, make_plan(recipe, store))
+    Journal(store.folder, recipe, make_plan(recipe, store).states)
     side = side_of_run(find_run(recipe_file.parent / "runs"), "medical", fake_stages.REGISTRY)
     other = side_of_recipe(recipe_with(recipe_file, "peak: 3e-4", "peak: 1e-4"), fake_stages.REGISTRY)
     found = differences(side, other)

@@ -24,9 +24,9 @@ from cpt.errors import (
     Terminated,
     UsageError,
 )
+from cpt.recipe.events import Advanced, Event, RunEnded, RunStarted, Said, StageEnded, StageStarted
 from cpt.recipe.load import load
 from cpt.recipe.plan import Selection, make_plan
-from cpt.recipe.progress import Advanced, Event, RunEnded, RunStarted, Said, StageEnded, StageStarted
 from cpt.recipe.runner import Summary, run
 from cpt.recipe.store import Store
 

@@ -13,7 +13,7 @@ import pytest
 from torch.distributed import HashStore
 
 from cpt.errors import StageFailed, UsageError
-from cpt.recipe import together
+from cpt.recipe import workers
 from cpt.recipe.load import load
 from cpt.recipe.runner import run
 from cpt.training import world as world_module
@@ -27,7 +27,7 @@ class Together(fake_stages.Pretrain):
     got: list[tuple[Any, ...]] = []  # noqa: RUF012
 
     def run(self, config: Any, inputs: Any, context: Any) -> dict[str, Any]:
-        here = together.world()
+        here = workers.world()
         read = {role: artifact.path(role) for role, artifact in inputs.items()}
         self.got.append((config, read, context.seed, context.output, context.work, context.recipe))
         return super().run(config, inputs, context) if here.is_main else {}
@@ -38,7 +38,7 @@ def worlds(monkeypatch: pytest.MonkeyPatch, recipe_file: Path) -> Iterator[tuple
     """The main process and another one; tests say which of them they are."""
     store = HashStore()
     monkeypatch.setattr(world_module, "GRACE", 0.3)
-    monkeypatch.setattr(together, "_leave_when_ended", lambda: None)
+    monkeypatch.setattr(workers, "_leave_when_ended", lambda: None)
     monkeypatch.setitem(fake_stages.REGISTRY, "pretrain", Together())
     Together.got.clear()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -48,8 +48,8 @@ def worlds(monkeypatch: pytest.MonkeyPatch, recipe_file: Path) -> Iterator[tuple
 
 
 def be(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(together, "world", lambda: world)
-    monkeypatch.setattr("cpt.recipe.stopping.world", lambda: world)
+    monkeypatch.setattr(workers, "world", lambda: world)
+    monkeypatch.setattr("cpt.recipe.failures.world", lambda: world)
 
 
 def lead(worlds: tuple[World, World], recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -62,7 +62,7 @@ def test_others_get_what_the_main_process_runs(worlds, recipe_file: Path, monkey
     worlds[0].store.set("end", "0")
     be(worlds[1], monkeypatch)
     monkeypatch.setattr(World, "ended", property(lambda self: self._told > 0))
-    assert together.help_out() == 0
+    assert workers.help_out() == 0
     main, other = Together.got
     assert main == other
     assert set(summary.artifacts) == {step.name for step in load(recipe_file, ()).steps}
@@ -71,7 +71,7 @@ def test_others_get_what_the_main_process_runs(worlds, recipe_file: Path, monkey
 def test_others_leave_with_the_main_process_and_its_exit_code(worlds, monkeypatch) -> None:
     be(worlds[1], monkeypatch)
     worlds[0].end(3)
-    assert together.help_out() == 3
+    assert workers.help_out() == 3
     assert worlds[0].store.add("left", 0) == 1
 
 
@@ -110,10 +110,10 @@ def test_another_process_speaks_only_if_the_main_one_does_not(
     monkeypatch.setattr(Together, "run", fail)
     be(worlds[1], monkeypatch)
     if ended:
-        assert together.help_out() == 1
+        assert workers.help_out() == 1
     else:
         with pytest.raises(StageFailed, match="the loss is nan"):
-            together.help_out()
+            workers.help_out()
     assert json.loads(worlds[0].store.get("failure"))["hint"] == "Lower the rate."
 
 
@@ -128,7 +128,7 @@ def test_a_stage_that_a_signal_has_ended_leaves_the_end_to_the_main_process(
 
     monkeypatch.setattr(Together, "run", interrupted)
     be(worlds[1], monkeypatch)
-    assert together.help_out() == 143
+    assert workers.help_out() == 143
 
 
 def test_a_process_that_waits_can_be_stopped(worlds, monkeypatch) -> None:

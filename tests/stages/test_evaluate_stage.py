@@ -14,8 +14,7 @@ from tiny import clinical_texts
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.corpus import Document, read_documents, read_index
-from cpt.corpus.build import write_source
-from cpt.corpus.split import always
+from cpt.corpus.build import always, write_source
 from cpt.corpus.texts import half_of
 from cpt.errors import StageFailed
 from cpt.models import bits_per_byte as bits_per_byte_module

@@ -25,7 +25,7 @@ from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.tokenizer.report import short
 from cpt.errors import UsageError
-from cpt.recipe.files import write_json
+from cpt.json_file import write_json
 
 if TYPE_CHECKING:
     from evals.contamination import Contamination, Part

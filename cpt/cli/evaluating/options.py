@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cpt.errors import UsageError
-from cpt.recipe.suggest import did_you_mean
+from cpt.errors import UsageError, did_you_mean
 
 DEFAULT_RESULTS = Path("runs/evals")
 

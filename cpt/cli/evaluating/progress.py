@@ -11,8 +11,8 @@ from rich.text import Text
 
 from cpt.cli.form import duration
 from cpt.cli.output import err
-from cpt.recipe.progress import Advanced, EtaEstimator
-from cpt.recipe.stopping import interruptible
+from cpt.recipe.events import Advanced, EtaEstimator
+from cpt.recipe.failures import interruptible
 
 SECONDS_BETWEEN_LINES = 10.0
 

@@ -176,7 +176,7 @@ def _scores(
 
 def _readers(folders: Mapping[str, Path], asked: Asked, view: Shown) -> tuple[list[Reader], dict[str, int]]:
     """Return the different readers, and which of them each model is: most models share a tokenizer."""
-    from cpt.corpus.tokens import special_token
+    from cpt.corpus.tokenise import special_token
     from cpt.models.shared_windows import Reader
     from cpt.models.tokenizer import load_tokenizer
     from cpt.stages.corpus.checks import window_for

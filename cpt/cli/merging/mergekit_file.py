@@ -15,10 +15,9 @@ import yaml  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
 from cpt.cli.quiet import silent
-from cpt.errors import Problem, RecipeError
+from cpt.errors import Problem, RecipeError, did_you_mean, nearest_hint
 from cpt.recipe.document import Document, Where
 from cpt.recipe.explain import findings
-from cpt.recipe.suggest import did_you_mean, nearest_hint
 
 _OTHERS = {
     "experts": "mergekit-moe makes mixtures of experts; cpt merge does not.",

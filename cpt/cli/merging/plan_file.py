@@ -25,10 +25,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cpt.cli.merging.asked import SHARD_SIZE, Asked, named
 from cpt.cli.merging.flags import template_text
 from cpt.cli.merging.references import Named
-from cpt.errors import CannotMerge, Problem, RecipeError, UsageError
+from cpt.errors import CannotMerge, Problem, RecipeError, UsageError, did_you_mean
 from cpt.recipe.document import Document, Where
 from cpt.recipe.explain import findings, mistaken_booleans
-from cpt.recipe.suggest import did_you_mean
 
 
 class PlannedModel(BaseModel):

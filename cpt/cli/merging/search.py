@@ -257,7 +257,7 @@ def _search(
     """Search, write the result, the log and the page; what was found, and the budget that is broken."""
     import tempfile
 
-    from cpt.corpus.tokens import special_token
+    from cpt.corpus.tokenise import special_token
     from cpt.stages.merge.search import Material, find_weights, require_budgets, search_metrics
     from merging.plan import read_parents
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cpt.errors import UsageError
-from cpt.recipe.stopping import interruptible
+from cpt.recipe.failures import interruptible
 
 
 def check_free(output: Path) -> None:

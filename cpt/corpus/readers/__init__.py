@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from cpt.corpus.documents import Document, Item, Removed
+from cpt.corpus.readers.files import ReadFiles, open_bytes, read_text, read_whole
 from cpt.corpus.readers.jsonl import read_jsonl
 from cpt.corpus.readers.obo import read_obo
 from cpt.corpus.readers.parquet import read_parquet
-from cpt.corpus.readers.streams import ReadFiles, open_bytes, read_whole
-from cpt.corpus.readers.text import read_text
 from cpt.errors import SourceError
 from cpt.references.cache import visible_files
 from cpt.references.prose import prose_of

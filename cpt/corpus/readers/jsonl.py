@@ -8,8 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cpt.corpus.documents import Document, Item, Removed, data_error
-from cpt.corpus.readers.names import listed, nearest, quoted, shown
-from cpt.corpus.readers.streams import ReadFiles, decode, open_bytes, read_lines
+from cpt.corpus.readers.files import (
+    ReadFiles,
+    decode,
+    listed,
+    nearest,
+    open_bytes,
+    quoted,
+    read_lines,
+    shown,
+)
 from cpt.errors import Problem
 
 _MOST_PROBLEMS = 10

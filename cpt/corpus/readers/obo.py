@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt.corpus.documents import Document, Item, Removed, data_error
-from cpt.corpus.readers.names import shown
-from cpt.corpus.readers.streams import ReadFiles, decode, open_bytes, read_lines
+from cpt.corpus.readers.files import ReadFiles, decode, open_bytes, read_lines, shown
 from cpt.errors import Problem
 
 

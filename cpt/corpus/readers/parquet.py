@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cpt.corpus.documents import Document, Item, Removed
-from cpt.corpus.readers.names import listed, nearest, quoted, shown
-from cpt.corpus.readers.streams import ReadFiles, open_seekable
-from cpt.corpus.store import batches
+from cpt.corpus.documents import Document, Item, Removed, batches
+from cpt.corpus.readers.files import ReadFiles, listed, nearest, open_seekable, quoted, shown
 from cpt.errors import SourceError
 
 

@@ -68,7 +68,7 @@ def transliteration_problems(config: CorpusConfig) -> list[Problem]:
 
 def model_problems(config: CorpusConfig, model: Path) -> list[Problem]:
     """Lengths that the model cannot take, tokens that its tokenizer does not have."""
-    from cpt.corpus.tokens import special_token
+    from cpt.corpus.tokenise import special_token
 
     problems: list[Problem] = []
     most = max_positions(model)

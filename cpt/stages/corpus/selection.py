@@ -1,8 +1,12 @@
-"""The corpus stage's selection: what rates documents, what is kept of the choice, what is said of it."""
+"""The corpus stage's selection: what rates documents, what is kept of the choice, what is said of it.
+
+The corpus stage's mixture of replay text: as much of every part as the weights allow.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from cpt.corpus.index import SourceCounts
 from cpt.errors import DataError
 from cpt.stages.base import Context
-from cpt.stages.corpus.config import AtRandom, ByNGrams, Selection
+from cpt.stages.corpus.config import AtRandom, ByNGrams, ReplayPart, Selection
 from cpt.stages.corpus.sources import read_sources
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from cpt.corpus.candidates import Candidates
     from cpt.corpus.index import CorpusIndex
-    from cpt.corpus.rating import Rater
+    from cpt.corpus.selection import Candidates, Rater
+
 
 FILE = "selection.parquet"
 """Beside the documents: every candidate with its tokens, repetition, rating and what became of it."""
@@ -42,9 +46,8 @@ def select(
         DataError: there are fewer tokens than are to be selected, or no reference text.
     """
     from cpt.corpus.build import describe
-    from cpt.corpus.candidates import candidates
-    from cpt.corpus.selection import best, keep, unfit
-    from cpt.corpus.tokens import DocumentTokenizer
+    from cpt.corpus.selection import best, candidates, keep, unfit
+    from cpt.corpus.tokenise import DocumentTokenizer
 
     tokenizer = DocumentTokenizer(model, index.sequence_length, index.start_token, index.end_token)
     context.progress.message("counting the tokens of the domain's documents")
@@ -88,8 +91,7 @@ def _ratings(
     """Rating of every candidate, NaN where it cannot be selected anyhow, and counts of reference text."""
     import numpy as np
 
-    from cpt.corpus.rating import rate
-    from cpt.corpus.selection import KEPT, chance, texts_to_rate
+    from cpt.corpus.selection import KEPT, chance, rate, texts_to_rate
 
     by, able = selection.by, reasons == KEPT
     reference: dict[str, Any] = {}
@@ -113,9 +115,8 @@ def _reference(
     by: ByNGrams, model: Path, heldout: set[bytes], counts: SourceCounts, context: Context
 ) -> list[np.ndarray]:
     """Token ids of the reference documents, none of which is held out."""
-    from cpt.corpus.build import describe
-    from cpt.corpus.split import always, divide
-    from cpt.corpus.tokens import DocumentTokenizer
+    from cpt.corpus.build import always, describe, divide
+    from cpt.corpus.tokenise import DocumentTokenizer
 
     items = read_sources(by.reference, context.progress, context.contents)
     documents = (document for _, document in divide(items, always("train"), heldout, counts))
@@ -135,7 +136,7 @@ def _n_gram_rater(order: int, reference: list[np.ndarray], model: Path) -> Rater
 
     from cpt.corpus.documents import Document
     from cpt.corpus.kneser_ney import KneserNey
-    from cpt.corpus.tokens import DocumentTokenizer
+    from cpt.corpus.tokenise import DocumentTokenizer
     from cpt.models.tokenizer import load_tokenizer
 
     ids = load_tokenizer(model).get_vocab(with_added_tokens=True).values()
@@ -173,8 +174,8 @@ def _write_table(corpus: Path, found: Candidates, ratings: np.ndarray, reasons: 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from cpt.corpus.documents import read_documents
     from cpt.corpus.selection import KEPT
-    from cpt.corpus.store import read_documents
 
     columns = {
         "id": [document.id for document in read_documents(corpus, "domain", "train")],
@@ -203,3 +204,40 @@ def _facts(found: Candidates, ratings: np.ndarray, reasons: np.ndarray) -> dict[
             best, middle, worst = np.quantile(ratings[these], [0, 0.5, 1])
             facts[reason or "selected"] |= {"best": best, "median": middle, "worst": worst}
     return {"candidates": facts}
+
+
+def mix(
+    mixture: Sequence[ReplayPart], model: Path, corpus: Path, index: CorpusIndex, context: Context
+) -> dict[str, dict[str, float]]:
+    """Leave so many documents of every part in the corpus that their tokens are to each other as the weights.
+
+    No document is used twice, so the part that is scarcest for its weight is used whole. Of the others,
+    documents are chosen by chance, to the nearest whole one, and those beyond are counted as not selected.
+
+    Returns:
+        By part: its share of the weights, its share of the tokens, and its tokens.
+    """
+    from cpt.corpus.build import describe
+    from cpt.corpus.documents import PART
+    from cpt.corpus.selection import KEPT, candidates, chance, keep, nearest
+    from cpt.corpus.tokenise import DocumentTokenizer
+
+    tokenizer = DocumentTokenizer(model, index.sequence_length, index.start_token, index.end_token)
+    total = sum(part.weight for part in mixture)
+    wanted = {f"replay{PART}{part.name}": part.weight / total for part in mixture}
+    found = {name: candidates(corpus, name, tokenizer) for name in wanted}
+    most = min(found[name].tokens.sum() / share for name, share in wanted.items())
+    tokens = {}
+    for name, share in wanted.items():
+        reasons = nearest(found[name], chance(found[name].digests, context.seed), share * most)
+        tokens[name] = int(found[name].tokens[reasons == KEPT].sum())
+        if (reasons != KEPT).any():
+            keep(corpus, name, index.sources[name], reasons)
+            context.progress.message(f"{name}: {describe(index.sources[name])}")
+    used = sum(tokens.values())
+    shares = ", ".join(f"{name} {count / used:.1%}" for name, count in tokens.items())
+    context.progress.message(f"replay mixture of {used:,} tokens: {shares}")
+    return {
+        name: {"weight": share, "share": tokens[name] / used, "tokens": tokens[name]}
+        for name, share in wanted.items()
+    }

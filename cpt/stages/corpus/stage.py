@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.corpus.store import PART
+from cpt.corpus.documents import PART
 from cpt.errors import Problem
 from cpt.stages.base import Artifact, Context, Stage, UpstreamConfigs
 from cpt.stages.corpus.checks import model_problems, source_problem, transliteration_problems
@@ -14,9 +14,9 @@ from cpt.stages.corpus.config import CorpusConfig, Replay, ReplayPart, Source
 from cpt.stages.corpus.sources import read_sources, sample
 
 if TYPE_CHECKING:
+    from cpt.corpus.build import Split
     from cpt.corpus.documents import Item
     from cpt.corpus.index import CorpusIndex
-    from cpt.corpus.split import Split
 
 
 class CorpusStage(Stage[CorpusConfig]):
@@ -78,7 +78,7 @@ class CorpusStage(Stage[CorpusConfig]):
 def _index(config: CorpusConfig, model: Path) -> CorpusIndex:
     """A corpus's index before anything is counted."""
     from cpt.corpus.index import CorpusIndex
-    from cpt.corpus.tokens import special_token, tokenizer_sha256
+    from cpt.corpus.tokenise import special_token, tokenizer_sha256
 
     return CorpusIndex(
         sequence_length=config.sequence_length,
@@ -96,9 +96,16 @@ def _write_documents(
     Returns:
         Metrics of the selection and of the mixture, where there are any.
     """
-    from cpt.corpus.build import describe, require_both_sides, write_source
-    from cpt.corpus.heldout import Minimum, hold_out_more, require_heldout
-    from cpt.corpus.split import always, by_hash
+    from cpt.corpus.build import (
+        Minimum,
+        always,
+        by_hash,
+        describe,
+        hold_out_more,
+        require_both_sides,
+        require_heldout,
+        write_source,
+    )
 
     model = base.path("model")
     heldout: set[bytes] = set()
@@ -130,7 +137,7 @@ def _write_documents(
     for name, items in _replay(config.replay, base, index, context):
         write(name, items, always("train"))
     if config.replay and config.replay.mixture:
-        from cpt.stages.corpus.mixture import mix
+        from cpt.stages.corpus.selection import mix
 
         chosen["mixture"] = mix(config.replay.mixture, model, corpus, index, context)
     index.sources = {name: index.sources[name] for name in sorted(index.sources, key=_rank)}

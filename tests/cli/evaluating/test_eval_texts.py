@@ -14,7 +14,7 @@ from toy_suite import arc
 
 from cpt.cli.evaluating import progress
 from cpt.models import shared_windows
-from cpt.recipe.progress import EtaEstimator
+from cpt.recipe.events import EtaEstimator
 from cpt.stages.corpus.stage import STAGE
 
 

@@ -1,14 +1,22 @@
-"""Bytes of a file, hashed while they are read and decompressed by its suffix, and their decoding."""
+"""Bytes of a file, hashed while they are read and decompressed by its suffix, and their decoding.
+
+Names of fields and columns in messages: they come from data, so anything may stand in them.
+
+Plain text: a whole file is one document.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
+from cpt.corpus.documents import data_error
 from cpt.errors import Problem, SourceError
 from cpt.references.cache import file_sha256, file_state, opened_sha256, visible_files
 from cpt.references.files import open_file
@@ -156,3 +164,43 @@ def decode(data: bytes, path: Path, first_line: int = 1) -> str | Problem:
             line=line,
             hint=_NOT_UTF8,
         )
+
+
+_MOST = 10
+_COMPARED = 1000
+_LONGEST = 80
+
+
+def quoted(name: str) -> str:
+    """Return a name in quotes, with control characters escaped and its end left out if it is long."""
+    return repr(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first names for a message."""
+    return ", ".join(shown(name) for name in islice(names, _MOST)) or "none"
+
+
+def shown(name: str) -> str:
+    """Return a name as it is if it is short and printable, and in quotes otherwise."""
+    return name if name.isprintable() and 0 < len(name) <= _LONGEST else quoted(name)
+
+
+def nearest(wanted: str, names: Iterable[str]) -> list[str]:
+    """Return the name that is most like the wanted one, if any is; very long ones are not compared."""
+    compared = [name for name in islice(names, _COMPARED) if len(name) <= _LONGEST]
+    return difflib.get_close_matches(wanted, compared, n=1)
+
+
+def read_text(path: Path, files: ReadFiles | None = None) -> str:
+    """Text of a UTF-8 file, optionally compressed.
+
+    Raises:
+        SourceError: Not UTF-8, or too long; says where.
+        OSError: The compressed stream is damaged or truncated.
+    """
+    with open_bytes(path, files) as stream:
+        text = decode(read_whole(stream, path), path)
+    if isinstance(text, Problem):
+        raise data_error([text])
+    return text

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import CptError, GateFailed, StageFailed
-from cpt.recipe.failures import explain_failure
+from cpt.recipe.failures import explain_failure, stop_listening
 from cpt.recipe.schema import Step
-from cpt.recipe.stopping import stop_listening
 from cpt.stages.base import BASE, Artifact, Context, NullProgress
 from cpt.training.world import GRACE, Stop, world
 
