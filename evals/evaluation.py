@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpt.errors import UsageError
+from cpt.progress import NullProgress
 from evals.comparing.averages import averages
 from evals.harness import SEED, Failed, load_tasks, quietly, run_tasks
 from evals.models.backends import Backend, Precision, check_backend, load, numbers
@@ -134,11 +135,14 @@ def _say_nothing(text: str) -> None:
     pass
 
 
-class _Messages:
-    """A function as what `cpt.references` tells its progress to."""
+class _Messages(NullProgress):
+    """A `Progress` that passes messages to a function."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self.message = say
+        self._say = say
+
+    def message(self, text: str) -> None:
+        self._say(text)
 
 
 def _refuse_same_names(prepared: Sequence[Prepared]) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 from zipfile import BadZipFile
 
+from cpt.atomic import atomic_folder
 from cpt.errors import DataError, UsageError
 from evals import hub, hub_files
 from evals.local import DataFolder, Found
@@ -260,19 +259,15 @@ def _write(splits: Mapping[str, Rows], target: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(mkdtemp(dir=target.parent, prefix="."))
     try:
-        for split, rows in splits.items():
-            if any(row.keys() != rows[0].keys() for row in rows):
-                raise ValueError(f"rows of {target.name}, {split}, differ in their columns")
-            pq.write_table(pa.Table.from_pylist(rows), aside / f"{split}.parquet")
-        aside.rename(target)
+        with atomic_folder(target, durable=False, concurrent=True) as folder:
+            for split, rows in splits.items():
+                if any(row.keys() != rows[0].keys() for row in rows):
+                    raise ValueError(f"rows of {target.name}, {split}, differ in their columns")
+                pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
     except OSError:
         if not target.is_dir():  # otherwise another process was first
             raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _on_hub_before(config: Mapping[str, Any]) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from cpt.atomic import write_text
 from cpt.errors import UsageError
 from evals.results import Items, Results
 
@@ -20,8 +20,9 @@ def save_results(results: Results, folder: Path) -> Path:
         json.dumps({"task": task, **items.model_dump()}, ensure_ascii=False)
         for task, items in results.items.items()
     )
-    _write(folder / ITEMS, "".join(f"{line}\n" for line in lines))
-    _write(folder / RESULTS, results.model_dump_json(indent=2, exclude={"items"}) + "\n")
+    write_text(folder / ITEMS, "".join(f"{line}\n" for line in lines), concurrent=True)
+    found = results.model_dump_json(indent=2, exclude={"items"})
+    write_text(folder / RESULTS, f"{found}\n", concurrent=True)
     return folder / RESULTS
 
 
@@ -50,9 +51,3 @@ def load_results(folder: Path) -> Results:
 def _items(file: Path) -> dict[str, Items]:
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
     return {row.pop("task"): Items.model_validate(row) for row in rows}
-
-
-def _write(file: Path, text: str) -> None:
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(file)

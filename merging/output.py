@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from cpt import atomic
+from cpt.atomic import atomic_folder
 from cpt.errors import CannotMerge, DiskFull, StageFailed
 
 _MARGIN = 2**26
@@ -41,39 +41,21 @@ def written_whole(output: Path, needed: int) -> Iterator[Path]:
     """
     check_free(output)
     output = output.absolute()
-    made_for_it = [folder for folder in output.parents if not folder.exists()]
+    writable = False
     try:
-        aside = _place_aside(output, needed)
-        yield aside
-        atomic.flush(aside)
-        if output.is_dir():
-            output.rmdir()
-        aside.rename(output)
-        atomic.flush_one(output.parent)
+        with atomic_folder(output) as folder:
+            writable = True
+            _require_space(output, folder, needed)
+            yield folder
     except OSError as error:
+        if not writable:
+            raise CannotMerge([f"nothing can be written beside {output}: {error.strerror}"]) from error
         if error.errno == errno.ENOSPC:
             raise DiskFull(output.parent, needed, shutil.disk_usage(output.parent).free) from error
         raise StageFailed(f"the merge cannot be written to {output}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(_aside(output), ignore_errors=True)
-        for folder in made_for_it:  # the innermost first; those that hold the result stay
-            with suppress(OSError):
-                folder.rmdir()
 
 
-def _aside(output: Path) -> Path:
-    return output.with_name(f".{output.name}.unfinished")
-
-
-def _place_aside(output: Path, needed: int) -> Path:
-    """An empty folder beside the output."""
-    aside = _aside(output)
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        aside.mkdir(parents=True)
-    except OSError as error:
-        raise CannotMerge([f"nothing can be written beside {output}: {error.strerror}"]) from error
-    free = shutil.disk_usage(aside).free
+def _require_space(output: Path, folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
     if free < needed + _MARGIN:
         raise DiskFull(output.parent, needed, free)
-    return aside

@@ -1,4 +1,4 @@
-"""Messages of errors do not contradict themselves."""
+"""Progress of errors do not contradict themselves."""
 
 from __future__ import annotations
 

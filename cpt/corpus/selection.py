@@ -19,8 +19,9 @@ import numpy as np
 from cpt.corpus.build import check_sums, digest
 from cpt.corpus.documents import Document, DocumentWriter, documents_path, read_documents
 from cpt.corpus.index import SourceCounts
-from cpt.corpus.tokenise import DocumentTokenizer, Updates
+from cpt.corpus.tokenise import DocumentTokenizer
 from cpt.errors import DataError
+from cpt.progress import Progress
 
 REPEATED_TOKENS = 8
 """A stretch of so many tokens that stands in a document twice counts as repetition."""
@@ -162,7 +163,7 @@ _BYTES = 8
 
 
 def rate(
-    documents: Iterable[Document], total: int, make: Callable[[], Rater], kept: Path, progress: Updates
+    documents: Iterable[Document], total: int, make: Callable[[], Rater], kept: Path, progress: Progress
 ) -> np.ndarray:
     """Rate all documents, in order.
 

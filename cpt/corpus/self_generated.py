@@ -13,21 +13,16 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cpt.atomic import write_text
 from cpt.corpus.documents import Document
 from cpt.errors import StageFailed
 from cpt.models.tokenizer import load_as_transformers
+from cpt.progress import Progress
 
 _SPARE = 1.15
 """Samples that end early make this many more of them necessary; a second, small batch would cost as much."""
-
-
-class Progress(Protocol):
-    """Where the generator says how far it is."""
-
-    def update(self, done: int, total: int, unit: str, **facts: float) -> None: ...
 
 
 def generate(

@@ -19,6 +19,7 @@ import numpy as np
 
 from cpt.corpus.shards import PackedSequence, TokenisedSource
 from cpt.errors import DataError, Problem, RecipeError
+from cpt.sources import DOMAIN, REPLAY
 
 _ROUNDS = 6
 
@@ -65,9 +66,6 @@ def _mix(values: np.ndarray) -> np.ndarray:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-DOMAIN, REPLAY = "domain", "replay"
 
 
 def replay_rows(share: float, batch_sequences: int) -> int:

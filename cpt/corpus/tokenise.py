@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from cpt.errors import DataError, Problem, RecipeError
 from cpt.models.encoding import token_ids
 from cpt.models.tokenizer import FILE, load_tokenizer, special_tokens
 from cpt.models.tokenizer import FILE as TOKENIZER
+from cpt.progress import Progress
 
 AUTO = "auto"
 """Stands for the tokenizer's own bos or eos token."""
@@ -141,12 +142,6 @@ FORMER = "former"
 """Folder in a corpus with the tokenizer.json that it had before its vocabulary changed."""
 
 
-class Updates(Protocol):
-    """Anything with an `update` method; the stages' `Progress` is one."""
-
-    def update(self, done: int, total: int, unit: str, **facts: float) -> None: ...
-
-
 def tokens_path(corpus: Path, source: str) -> Path:
     """Where a corpus folder keeps the packed training sequences of a source."""
     return corpus / "tokens" / source
@@ -162,7 +157,7 @@ def open_source(corpus: Path, source: str) -> TokenisedSource:
     return TokenisedSource(*(parts_of(plain.parent, source) or [plain]))
 
 
-def tokenise(corpus: Path, index: CorpusIndex, model: Path, progress: Updates | None = None) -> CorpusIndex:
+def tokenise(corpus: Path, index: CorpusIndex, model: Path, progress: Progress | None = None) -> CorpusIndex:
     """Tokenise all documents of a corpus folder, write `tokens/` and `corpus.json`.
 
     Training splits are packed and stored; held-out splits are only counted.
@@ -205,7 +200,7 @@ def _count(counts: SplitCounts, pieces_tokens: list[int]) -> None:
 
 
 def retokenise(
-    corpus: Path, model: Path, output: Path, progress: Updates | None = None, *, former: Path
+    corpus: Path, model: Path, output: Path, progress: Progress | None = None, *, former: Path
 ) -> CorpusIndex:
     """The same documents with another tokenizer: documents are hard-linked (or copied), tokens made anew.
 

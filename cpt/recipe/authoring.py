@@ -1,6 +1,5 @@
-"""The recipes that come with cpt, for `cpt init`.
-
-A recipe that continues a training of another one: `cpt continue`.
+"""Write recipe files: copies of packaged recipes (`cpt init`), and recipes that continue a training of another
+one (`cpt continue`).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from cpt.training.place import Place
 
 
 def templates() -> dict[str, str]:
-    """Name of each packaged recipe -> its text."""
+    """Return the text of each packaged recipe by its name."""
     found = (item for item in files("recipes").iterdir() if item.name.endswith(".yaml"))
     return {
         item.name.removesuffix(".yaml"): item.read_text(encoding="utf-8")
@@ -27,10 +26,10 @@ def templates() -> dict[str, str]:
 
 
 def template(name: str) -> str:
-    """The text of one packaged recipe.
+    """Return the text of a packaged recipe.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: There is none of that name.
     """
     known = templates()
     if name not in known:
@@ -39,7 +38,7 @@ def template(name: str) -> str:
 
 
 def about(text: str) -> str:
-    """A recipe's first comment line: what it is for."""
+    """Return a recipe's first comment line, which says what it is for."""
     first = text.lstrip().splitlines()[0] if text.strip() else ""
     return first.lstrip("# ").strip() if first.startswith("#") else ""
 
@@ -51,19 +50,19 @@ _NOT_TAKEN_OVER = frozenset({"name", "from", "start", "tokens", "schedule"})
 def write_continuation(
     recipe: Recipe, path: Path, *, tokens: int, checkpoint: str, stage: str | None, name: str
 ) -> None:
-    """Write the recipe with one more stage, right after the training that it continues.
+    """Write a recipe with one more stage, right after the training that it continues.
 
-    The new stage has that one's settings but for its schedule, and begins with its checkpoint, with a fresh
-    optimizer and with the text that it has not seen. Later stages that name the earlier training (`from`)
-    name the new one instead.
+    The new stage has the settings of that training except its schedule. It begins with its checkpoint, a fresh
+    optimizer and the text that it has not seen. Later stages that name the earlier training (`from`) name the
+    new one instead.
 
     Args:
         checkpoint: "last", "pre-anneal", or the step of a milestone.
-        stage: the training to continue; the recipe's last one by default.
-        name: of the new stage.
+        stage: Name of the training to continue; the recipe's last one by default.
+        name: Name of the new stage.
 
     Raises:
-        UsageError: there is no such training, the name is taken, or the file exists.
+        UsageError: There is no such training, the name is taken, or the file exists.
     """
     continued = _training(recipe, stage)
     if name in {step.name for step in recipe.steps}:
@@ -81,7 +80,11 @@ def write_continuation(
 
 
 def settle(path: Path, overrides: list[str], place: Place | None = None) -> Recipe:
-    """Write overrides into a recipe file that is known to be ours, and load it; it goes if they are wrong."""
+    """Load a recipe file that `write_continuation` wrote, and write overrides into it. Remove it if they are wrong.
+
+    Args:
+        place: Hardware and processes of the run, for the stages' checks.
+    """
     try:
         settled = load(path, overrides, place=place)
     except Exception:
@@ -102,7 +105,7 @@ def _training(recipe: Recipe, stage: str | None) -> Step:
 
 
 def _renamed(value: Any, old: str, new: str) -> Any:
-    """Settings in which every `from: old`, however deep, names another stage."""
+    """Return settings in which every `from: old`, at any depth, names another stage."""
     if isinstance(value, dict):
         return {
             key: new if (key, inner) == ("from", old) else _renamed(inner, old, new)

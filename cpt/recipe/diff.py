@@ -1,8 +1,8 @@
 """Compare stages, recipes and runs: which settings, data and results differ, and what follows from what.
 
-Everything rests on `StageDescription`: what a stage's result depends on. It is made of a finished result, of an
-unfinished attempt, or of a recipe. `cpt plan` compares an earlier result or attempt with the recipe ("stale
-because"), `cpt diff` two runs or recipes.
+Everything rests on `StageDescription`: what a stage's result depends on. It is made of a finished result, an
+unfinished attempt, or a recipe. `cpt plan` compares an earlier result or attempt with the recipe ("stale
+because"), `cpt diff` compares two runs or recipes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What happens during a run, as events; and how far a stage is, as a gauge."""
+"""Define the events of a run, which its journal and the views of the command line listen to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Outcome = Literal["finished", "failed", "interrupted"]
 
 @dataclass(frozen=True)
 class Upcoming:
-    """One line of the plan. `why` and `forecast` may be empty."""
+    """A line of the plan. `why` and `forecast` may be empty."""
 
     stage: str
     action: str
@@ -22,25 +22,31 @@ class Upcoming:
 
 @dataclass(frozen=True)
 class RunStarted:
+    """The begin of a run, with its plan."""
+
     name: str
     stages: tuple[Upcoming, ...]
 
 
 @dataclass(frozen=True)
 class StageStarted:
+    """The begin of a stage; `continues` if it resumes an interrupted attempt."""
+
     stage: str
     continues: bool = False
 
 
 @dataclass(frozen=True)
 class Said:
+    """A message of a stage."""
+
     stage: str
     text: str
 
 
 @dataclass(frozen=True)
 class Advanced:
-    """`facts` are numbers of this very moment: loss, tokens_per_second, a probe's bits per byte."""
+    """The progress of a stage. `facts` are current figures: loss, tokens_per_second, a probe's bits per byte."""
 
     stage: str
     done: int
@@ -51,11 +57,10 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Noted:
-    """What a training has found, as JSON data.
+    """An event of training, as JSON data.
 
-    reading: a row of `probes.jsonl`. action: a row of `actions.jsonl`, and in words as `said`.
-    verdict: `step`, how the budgets stand in one sentence as `said`, and each of the `gates` as in
-    `summary.json`.
+    reading: a row of `probes.jsonl`. action: a row of `actions.jsonl`, with the sentence `said`.
+    verdict: `step`, the sentence `said` about the budgets, and each of the `gates` as in `summary.json`.
     """
 
     stage: str
@@ -65,7 +70,12 @@ class Noted:
 
 @dataclass(frozen=True)
 class StageEnded:
-    """`gate`: what its budgets said that are not held; `verdict`: the worst of them."""
+    """The end of a stage.
+
+    Attributes:
+        gate: Message of the budgets that are not held; empty if all are.
+        verdict: Worst verdict of its budgets, `broken` or `not shown`.
+    """
 
     stage: str
     outcome: Outcome
@@ -76,6 +86,8 @@ class StageEnded:
 
 @dataclass(frozen=True)
 class RunEnded:
+    """The end of a run."""
+
     outcome: Outcome
     seconds: float
 
@@ -85,11 +97,11 @@ Listener = Callable[[Event], None]
 
 
 def nobody(event: Event) -> None:
-    """A listener that shows nothing."""
+    """Ignore an event: the listener of a run that nobody watches."""
 
 
 class StageProgress:
-    """The `Progress` of one stage: turns its calls into events."""
+    """The `Progress` of one stage, which turns its calls into events."""
 
     def __init__(self, stage: str, listener: Listener) -> None:
         self._stage = stage
@@ -106,9 +118,9 @@ class StageProgress:
 
 
 class EtaEstimator:
-    """How far a stage is: the last value of every fact, and the time left at the pace so far.
+    """An estimator of the time left of a stage, from its pace so far.
 
-    The pace counts from the first update of this process, so a continued stage is judged by its own work.
+    The pace counts from the first update of this process, so a resumed stage is judged by its own work.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -118,6 +130,7 @@ class EtaEstimator:
         self.facts: dict[str, float] = {}
 
     def update(self, event: Advanced) -> None:
+        """Take in a progress event. Another unit, another total or a step back starts anew."""
         fresh = (event.unit, event.total) != (self.unit, self.total) or event.done < self.done
         self.done, self.total, self.unit = event.done, event.total, event.unit
         if fresh:

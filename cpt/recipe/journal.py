@@ -1,7 +1,4 @@
-"""`run.json`: what a run is doing or has done, kept up to date while it runs, and read by `status`.
-
-The shape of `run.json`, as it is read back from the disk.
-"""
+"""Write and read `run.json`, the state of a run: kept up to date while it runs, read by `cpt status`."""
 
 from __future__ import annotations
 
@@ -32,13 +29,13 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class RunFilePart(BaseModel):
-    """A part of the file; other versions may write more."""
+    """Base of the parts of `run.json`; other versions may write more fields."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class StageState(RunFilePart):
-    """How far a stage is. The fingerprint is part of a folder's name."""
+    """The state of a stage. Its fingerprint is part of a folder's name."""
 
     kind: str
     fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
@@ -60,7 +57,7 @@ class StageProgressState(RunFilePart):
 
 
 class RecipeData(RunFilePart):
-    """A recipe's data; the settings of its stages are checked where they are used."""
+    """The data of a recipe. The settings of its stages are checked where they are used."""
 
     name: str = ""
     base: str = ""
@@ -69,7 +66,7 @@ class RecipeData(RunFilePart):
 
 
 class RunFile(RunFilePart):
-    """The file."""
+    """The content of `run.json`."""
 
     state: Literal["running", "finished", "failed", "interrupted"]
     stages: dict[StageName, StageState] = {}
@@ -88,7 +85,7 @@ _DAMAGED = "The next `cpt run` of its recipe writes the file again; finished res
 
 
 def versions() -> dict[str, str]:
-    """Versions of cpt, Python, the platform and the libraries that decide results; imports none of them."""
+    """Return the versions of cpt, Python, the platform and the libraries that affect results; import none of them."""
     found = {"cpt": __version__, "python": python_version(), "platform": platform()}
     for library in _LIBRARIES:
         try:
@@ -99,7 +96,7 @@ def versions() -> dict[str, str]:
 
 
 def now() -> str:
-    """The time in UTC, to the microsecond, in a form that sorts."""
+    """Return the time in UTC, to the microsecond, in a form that sorts."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -167,9 +164,11 @@ class Journal:
 
 @dataclass(frozen=True)
 class Run:
-    """A run found on the disk.
+    """A run on the disk.
 
-    data: content of its `run.json`; empty if that is damaged. problem: in which way it is damaged.
+    Attributes:
+        data: Content of its `run.json`; empty if that is damaged.
+        problem: Reason why `run.json` cannot be read; empty if it can.
     """
 
     folder: Path
@@ -186,7 +185,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """`run.json`'s state; a run that says `running` while no process holds it was killed."""
+        """The state in `run.json`, or `killed` for a `running` run that no process holds, or `damaged`."""
         if self.problem:
             return "damaged"
         state = str(self.data.get("state"))
@@ -204,17 +203,17 @@ class Run:
 
 
 def runs(root: Path) -> list[Run]:
-    """All runs under a folder, the newest first, damaged ones last."""
+    """Return all runs under a folder, the newest first, damaged ones last."""
     folders = list(root.iterdir()) if root.is_dir() else []
     found = [run for run in map(_read, folders) if run is not None]
     return sorted(found, key=lambda run: str(run.data.get("started") or ""), reverse=True)
 
 
 def look_up(root: Path, name: str | None = None) -> Run:
-    """A run by its name under `root` or by its folder, also a damaged one; the newest one without a name.
+    """Return a run by its name under `root` or by its folder, also a damaged one; without a name the newest.
 
     Raises:
-        UsageError: there is none.
+        UsageError: There is none.
     """
     found = runs(root)
     if name is None:
@@ -234,10 +233,11 @@ def look_up(root: Path, name: str | None = None) -> Run:
 
 
 def find_run(root: Path, name: str | None = None) -> Run:
-    """A run that can be read: by its name under `root` or by its folder; the newest one without a name.
+    """Return a readable run by its name under `root` or by its folder; without a name the newest.
 
     Raises:
-        UsageError: there is none. DamagedFile: its `run.json` is damaged.
+        UsageError: There is none.
+        DamagedFile: Its `run.json` is damaged.
     """
     found = look_up(root, name)
     if found.problem:
@@ -246,7 +246,7 @@ def find_run(root: Path, name: str | None = None) -> Run:
 
 
 def _read(folder: Path) -> Run | None:
-    """The run of a folder; None if it holds none."""
+    """Return the run of a folder, or None if the folder holds none."""
     path = folder / FILE
     try:
         if not path.exists():

@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
-from cpt.atomic import flush, flush_one
+from cpt.atomic import flush, flush_one, publish_folder
 from cpt.checksums import FILE as CHECKSUMS
 from cpt.checksums import Stamp, verify, write_checksums
 from cpt.errors import GateFailed, StageFailed, UsageError
@@ -287,12 +287,10 @@ class Store:
         write_json(record.folder / "artifact.json", record.model_dump(mode="json", exclude={"folder"}))
         seen = write_checksums(record.folder)
         flush(record.folder)
-        self._require_lock()
+        self._require_lock()  # again: flushing may have taken long
         final = self.artifact_folder(record.name, record.fingerprint)
         old = self.folder / f"{_OLD}{final.name}"
-        if final.exists():
-            final.rename(old)
-        record.folder.rename(final)
+        publish_folder(record.folder, final, durable=False, former=old)
         flush_one(self.folder)
         self._note_verified(final.name, seen, self._verified())
         shutil.rmtree(old, ignore_errors=True)

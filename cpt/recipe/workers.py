@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import CptError, GateFailed, StageFailed
+from cpt.progress import NullProgress
 from cpt.recipe.failures import explain_failure, stop_listening
 from cpt.recipe.schema import Step
-from cpt.stages.base import BASE, Artifact, Context, NullProgress
+from cpt.stages.base import BASE, Artifact, Context
 from cpt.training.world import GRACE, Stop, world
 
 

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.errors import Problem
+from cpt.progress import Progress
 
 if TYPE_CHECKING:
     from cpt.training.place import Place
@@ -71,30 +72,6 @@ class Artifact(BaseModel):
         if kind not in self.kinds:
             raise KeyError(f"{self.name} holds {', '.join(self.kinds)}, not {kind}")
         return self.folder / kind
-
-
-class Progress(Protocol):
-    """Where a stage says what it is doing. The command shows it; a library may ignore it."""
-
-    def message(self, text: str) -> None: ...
-
-    def update(self, done: int, total: int, unit: str, **facts: float) -> None: ...
-
-    def note(self, kind: str, facts: Mapping[str, Any]) -> None:
-        """What a training has found: a "reading", an "action", or the "verdict" on its budgets."""
-
-
-class NullProgress:
-    """A `Progress` that shows nothing."""
-
-    def message(self, text: str) -> None:
-        pass
-
-    def update(self, done: int, total: int, unit: str, **facts: float) -> None:
-        pass
-
-    def note(self, kind: str, facts: Mapping[str, Any]) -> None:
-        pass
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from cpt.atomic import atomic_file
 from cpt.errors import UsageError
 from evals.comparing.comparison import AverageComparison, Comparison, GroupComparison, TaskComparison
 from evals.comparing.tables import Row, by_suite
@@ -51,10 +51,9 @@ def plot(comparison: Comparison, file: Path) -> None:
     left_out = [row.task for row in rows if isinstance(row, TaskComparison) and not row.higher_is_better]
     with mpl.rc_context(_STYLE):
         figure = _figure(comparison, drawn, left_out)
-        aside = file.with_name(f".{os.getpid()}.{file.name}")
         file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(aside)
-    aside.replace(file)
+        with atomic_file(file, durable=False, concurrent=True) as scratch:
+            figure.savefig(scratch, format=file.suffix.removeprefix("."))
 
 
 def _figure(comparison: Comparison, rows: Sequence[Row], left_out: Sequence[str]) -> Figure:

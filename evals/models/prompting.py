@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from cpt.atomic import write_text
 from cpt.errors import UsageError
 from cpt.models.chat_template import ChatTemplate, TemplateRefused
 from cpt.models.tokenizer import FILE, SETTINGS, load_as_transformers, load_tokenizer
@@ -112,9 +112,7 @@ class Prompting:
             return _Own(tuple(before), bos, eos)
         own = self._asked()
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f"{file.name}.{os.getpid()}")
-        aside.write_text(json.dumps([own.before, own.bos, own.eos]), encoding="utf-8")
-        aside.replace(file)
+        write_text(file, json.dumps([own.before, own.bos, own.eos]), durable=False, concurrent=True)
         return own
 
     def _asked(self) -> _Own:

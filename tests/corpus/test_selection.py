@@ -23,7 +23,7 @@ from cpt.corpus.selection import (
 )
 from cpt.corpus.tokenise import DocumentTokenizer
 from cpt.errors import DataError
-from cpt.stages.base import NullProgress
+from cpt.progress import NullProgress
 
 
 def found(tokens: list[int], repeated: list[float] | None = None) -> Candidates:

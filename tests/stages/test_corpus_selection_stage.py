@@ -196,7 +196,8 @@ def test_a_killed_stage_rates_only_the_rest(
     (tmp_path / "killed" / "output").rename(tmp_path / "torn")
     (tmp_path / "again").mkdir()
     (tmp_path / "killed" / "work").rename(tmp_path / "kept")
-    from cpt.stages.base import Context, NullProgress
+    from cpt.progress import NullProgress
+    from cpt.stages.base import Context
 
     context = Context(tmp_path / "again", tmp_path / "kept", 17, NullProgress(), {})
     STAGE.run(CorpusConfig.model_validate(config), {"model": base}, context)

@@ -20,7 +20,8 @@ from cpt.errors import StageFailed
 from cpt.models import bits_per_byte as bits_per_byte_module
 from cpt.models.bits_per_byte import Scores, TokenisedText
 from cpt.models.tokenizer import load_tokenizer
-from cpt.stages.base import Artifact, NullProgress, UpstreamArtifact
+from cpt.progress import NullProgress
+from cpt.stages.base import Artifact, UpstreamArtifact
 from cpt.stages.evaluate.stage import DOCUMENTS, STAGE
 from cpt.stages.evaluate.stage import ITEMS as KEPT_ITEMS
 from cpt.stages.vocabulary.stage import STAGE as VOCABULARY

@@ -19,6 +19,7 @@ from cpt.cli.evaluating.options import (
 )
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.sources import GENERAL
 
 if TYPE_CHECKING:
     from evals.comparing.comparison import Comparison
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from evals.results import Results as Evaluation
 
 _LEFT = {"task", "metric", "domain", "interval", "verdict"}
-GENERAL = "general"
 _COLOURS = {"better": "green", "worse": "red"}
 
 

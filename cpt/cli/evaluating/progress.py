@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class Shown:
-    """Messages and gauges for people."""
+    """Progress and gauges for people."""
 
     def __init__(self) -> None:
         self._console = err()

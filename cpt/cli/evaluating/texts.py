@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from cpt.atomic import atomic_file
 from cpt.cli.evaluating.inputs import documents_of, file_of
 from cpt.cli.evaluating.options import Confidence, Models, Precision, check_precision
 from cpt.cli.evaluating.progress import Shown, shown
@@ -258,10 +259,8 @@ def _write_documents(file: Path, scores: Mapping[str, Mapping[str, _Scored]]) ->
         )
     )
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.tmp")
-    with aside.open("w", encoding="utf-8") as stream:
+    with atomic_file(file) as scratch, scratch.open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    aside.replace(file)
 
 
 def _print(console: Console, found: Sequence[Mapping[str, Any]], confidence: float) -> None:

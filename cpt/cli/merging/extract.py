@@ -19,7 +19,7 @@ from cpt.errors import CannotMerge, CptError, DataError
 from cpt.references import locate
 
 if TYPE_CHECKING:
-    from cpt.references.progress import Messages
+    from cpt.progress import Progress
     from merging.candidates import Candidate
     from merging.extraction import Extraction, Kept
 
@@ -83,7 +83,7 @@ def extract(
     return _print(report, output)
 
 
-def _read(references: dict[str, str], progress: Messages) -> Iterator[Candidate]:
+def _read(references: dict[str, str], progress: Progress) -> Iterator[Candidate]:
     """Both models; all that is wrong with them at once."""
     from merging.adapters import read_model
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from cpt.cli.naming import split_name
 from cpt.errors import CptError, DataError, Problem, RecipeError
+from cpt.progress import Progress
 from cpt.references import check, fingerprints, locate, resolve_model
-from cpt.references.progress import Messages
 from cpt.references.syntax import exists
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def unknown_references(references: Mapping[str, str], folder: Path) -> Iterator[
             yield name, problem
 
 
-def resolved(references: Mapping[str, str], folder: Path, progress: Messages) -> dict[str, Path]:
+def resolved(references: Mapping[str, str], folder: Path, progress: Progress) -> dict[str, Path]:
     """Folders of the models by name; fetched or converted where necessary.
 
     Args:
@@ -91,7 +91,7 @@ def resolved(references: Mapping[str, str], folder: Path, progress: Messages) ->
     return found
 
 
-def model_or_adapter(reference: str, progress: Messages) -> Path:
+def model_or_adapter(reference: str, progress: Progress) -> Path:
     """Folder of a model, or of an adapter, which is a local folder.
 
     Raises:

@@ -24,12 +24,12 @@ from cpt.cli.output import out, print_json, rows
 from cpt.errors import CannotMerge, GateFailed, Problem, RecipeError, UsageError
 from cpt.recipe.explain import findings
 from cpt.references import check
+from cpt.sources import DOMAIN, GENERAL
 from cpt.stages.merge.config import MergeGate, MergeSearch
 
 if TYPE_CHECKING:
     from merging.search import Found, Space
 
-DOMAIN, GENERAL = "domain", "general"
 LOG, PAGE = ".search.jsonl", ".search.html"
 """What the names of the log and of the page end in, beside the result."""
 

@@ -11,8 +11,8 @@ from rich.text import Text
 from cpt.cli.naming import split_name
 from cpt.cli.output import err
 from cpt.errors import UsageError
+from cpt.progress import NullProgress
 from cpt.references import locate, resolve_file
-from cpt.stages.base import NullProgress
 
 
 def texts_of(references: Sequence[str]) -> Callable[[], Iterator[str]]:

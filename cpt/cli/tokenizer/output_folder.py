@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from cpt.atomic import publish_folder
 from cpt.errors import UsageError
 from cpt.recipe.failures import interruptible
 
@@ -48,9 +49,7 @@ def written_aside(output: Path) -> Iterator[Path]:
             shutil.rmtree(made, ignore_errors=True)
             made.mkdir(parents=True)
             yield made
-            if output.is_dir():
-                output.rmdir()
-            made.rename(output)
+            publish_folder(made, output, durable=False)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         lock.release()

@@ -9,8 +9,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from cpt.corpus.documents import Document
+from cpt.progress import Progress
 from cpt.references import require_read, resolve_file
-from cpt.stages.base import Artifact, Context, Progress
+from cpt.stages.base import Artifact, Context
 from cpt.stages.corpus.config import SelfGenerated, Source
 
 if TYPE_CHECKING:

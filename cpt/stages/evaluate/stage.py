@@ -12,17 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.corpus.texts import Half, has_texts, heldout_texts, start_token_of, whole_documents
 from cpt.errors import Problem, StageFailed
-from cpt.stages.base import (
-    BASE,
-    Artifact,
-    Context,
-    Progress,
-    Stage,
-    StageConfig,
-    UpstreamArtifact,
-    lineage,
-    newest,
-)
+from cpt.progress import Progress
+from cpt.stages.base import BASE, Artifact, Context, Stage, StageConfig, UpstreamArtifact, lineage, newest
 from cpt.stages.evaluate.config import ContinuationTask, EvaluateConfig, FileTask, Precision
 from cpt.stages.evaluate.suites import compare_suites, suite_metrics, suite_problems, suite_references
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.errors import Problem, StageFailed, UsageError
-from cpt.stages.base import Progress
+from cpt.progress import Progress
 
 if TYPE_CHECKING:
     from evals.comparing.comparison import Comparison

@@ -14,7 +14,8 @@ from cpt.monitor.gates.budget import UNITS
 from cpt.monitor.gates.judge import gate_key
 from cpt.monitor.noise import needed_items
 from cpt.monitor.reading import Items
-from cpt.stages.base import Progress
+from cpt.progress import Progress
+from cpt.sources import DOMAIN, GENERAL
 from cpt.stages.gates import require_held
 from cpt.stages.merge.config import MergeGate, MergeSearch
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from merging.request import Request
     from merging.search import Found, Tried
 
-DOMAIN, GENERAL = "domain", "general"
 LOG = "merge_search.jsonl"
 """In a model whose weights were searched: every point."""
 

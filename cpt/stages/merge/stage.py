@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cpt.corpus.texts import heldout_texts, start_token_of
 from cpt.errors import CannotMerge, Problem
 from cpt.monitor.reading import Kind
+from cpt.sources import DOMAIN, GENERAL
 from cpt.stages.base import (
     Artifact,
     Context,
@@ -25,7 +26,7 @@ from cpt.stages.base import (
 )
 from cpt.stages.merge.averaging import average_request, missing, training_of, unkept
 from cpt.stages.merge.config import MergeConfig, MergeSearch, Setting
-from cpt.stages.merge.search import DOMAIN, GENERAL, LOG, Material
+from cpt.stages.merge.search import LOG, Material
 
 if TYPE_CHECKING:
     from cpt.training.place import Place

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.errors import Problem, StageFailed
-from cpt.stages.base import Progress
+from cpt.progress import Progress
 from cpt.stages.corpus.checks import source_problem
 from cpt.stages.corpus.config import Source
 from cpt.stages.pretrain.early_end_probe import early_end_probe

@@ -18,7 +18,7 @@ from cpt.atomic import write_text
 from cpt.corpus.texts import has_texts, iterate_texts
 from cpt.errors import StageFailed
 from cpt.json_file import read_plain
-from cpt.stages.base import Progress
+from cpt.progress import Progress
 from cpt.stages.pretrain.monitor_config import Drift, Samples
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.errors import Problem, RecipeError
 from cpt.monitor.schedule import Moment
-from cpt.stages.base import Artifact, Context, Progress, Stage, StageConfig, UpstreamArtifact, UpstreamConfigs
+from cpt.progress import Progress
+from cpt.stages.base import Artifact, Context, Stage, StageConfig, UpstreamArtifact, UpstreamConfigs
 from cpt.stages.pretrain.checks import environment_problems, gate_text_problems, input_problems
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.continuation import begin_of_data, wire_start, write_kept
