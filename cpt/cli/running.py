@@ -35,7 +35,7 @@ from cpt.recipe.load import load
 from cpt.recipe.plan import Selection
 from cpt.recipe.runner import Summary
 from cpt.recipe.runner import run as run_recipe
-from cpt.recipe.workers import help_out
+from cpt.recipe.workers import run_worker
 from cpt.training.launch import launched_place
 from cpt.training.world import world
 
@@ -102,9 +102,9 @@ def leading(debug: bool = False) -> Iterator[None]:
 
 def _help_out(debug: bool) -> int:
     if debug:
-        return help_out()
+        return run_worker()
     with silent():
-        return help_out()
+        return run_worker()
 
 
 def lead(

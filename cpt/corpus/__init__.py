@@ -1,6 +1,6 @@
-"""From text to what is trained on: readers, deduplication and split, packed token shards, the data order.
+"""Turn text into training data: readers, deduplication and split, packed token shards, the data order.
 
-Reading order: documents, readers, split, build, packing, shards, tokens, tokenise, permutation, stream.
+Reading order: documents, readers, build, selection, shards, tokenise, stream.
 """
 
 from cpt.corpus.documents import Document, read_documents

@@ -1,8 +1,7 @@
-"""The documents of a corpus folder: read, divided, written and counted, one source at a time.
+"""Build the documents of a corpus folder: remove exact duplicates, hold out, write and count.
 
-Exact duplicates out, a held-out split by document, and no held-out document left in training text.
-
-A minimum of held-out text: below it, figures have no interval and tasks have no items.
+No held-out document stays in training text. Below a minimum of held-out text, figures have no interval and
+tasks have no items.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from cpt.atomic import atomic_file
 from cpt.corpus.documents import Document, DocumentWriter, Item, Removed, documents_path, read_documents
 from cpt.corpus.index import SourceCounts, SplitCounts
 from cpt.errors import DataError
@@ -24,9 +24,9 @@ Split = Literal["train", "heldout"]
 
 
 def digest(text: str) -> bytes:
-    """16 bytes that are the same for texts that differ only in Unicode form or white space."""
+    """Hash a text to 16 bytes, equal for texts that differ only in Unicode form or white space."""
     hashed, space = hashlib.blake2b(digest_size=16), ""
-    for block in blocks(text):  # a list of all words of a long text is ten times as large as the text
+    for block in blocks(text):  # a list of all words of a long text would be ten times as large as the text
         if words := unicodedata.normalize("NFC", block).split():
             hashed.update(f"{space}{' '.join(words)}".encode())
             space = " "
@@ -34,7 +34,7 @@ def digest(text: str) -> bytes:
 
 
 def by_hash(fraction: float, seed: int) -> Callable[[bytes], Split]:
-    """A rule that holds out a share of documents by a hash of (seed, digest).
+    """Return a rule that holds out a share of documents by a hash of (seed, digest).
 
     A document's side does not depend on the other documents: adding some reshuffles none.
     """
@@ -43,13 +43,13 @@ def by_hash(fraction: float, seed: int) -> Callable[[bytes], Split]:
 
 
 def position(key: bytes, seed: int) -> float:
-    """Return a document's place from 0 to 1, by a hash of (seed, digest): the lowest are held out."""
+    """Return a document's position from 0 to 1 by a hash of (seed, digest): the lowest are held out."""
     hashed = hashlib.blake2b(key, digest_size=8, salt=seed.to_bytes(16, "little", signed=True)).digest()
     return int.from_bytes(hashed, "little") / 2**64
 
 
 def always(split: Split) -> Callable[[bytes], Split]:
-    """A rule that puts every document on the same side."""
+    """Return a rule that puts every document on the same side."""
     return lambda _: split
 
 
@@ -59,9 +59,9 @@ def divide(
     """Yield the documents of one source that stay, each with its side, and count all others by reason.
 
     Args:
-        heldout: Digests of everything held out so far, of all sources; grows here. Sources with
-            held-out text of their own come first, or their documents could stay in training.
-        counts: Of this source; `documents_in`, `removed` and the splits' documents and bytes grow here.
+        heldout: Digests of everything held out so far, of all sources; extended here. Sources with held-out
+            text come first, or their documents could stay in training.
+        counts: Counts of this source; extended here.
     """
     seen: set[bytes] = set()
     for item in items:
@@ -99,7 +99,7 @@ def check_sums(counts: SourceCounts) -> None:
 
 
 def rewritten(items: Iterable[Item], rewrite: Callable[[str], str]) -> Iterator[Item]:
-    """The items with every document's text rewritten, before anything else is done with it."""
+    """Yield the items with every document's text rewritten, before anything else is done with it."""
     for item in items:
         yield replace(item, text=rewrite(item.text)) if isinstance(item, Document) else item
 
@@ -107,11 +107,11 @@ def rewritten(items: Iterable[Item], rewrite: Callable[[str], str]) -> Iterator[
 def write_source(
     corpus: Path, name: str, items: Iterable[Item], rule: Callable[[bytes], Split], heldout: set[bytes]
 ) -> SourceCounts:
-    """Write one source's documents to `documents/<name>.<split>.parquet`; memory stays bounded.
+    """Write one source's documents to `documents/<name>.<split>.parquet`, with bounded memory.
 
     Args:
-        rule: Which side a document belongs to, by its digest (see `cpt.corpus.build`).
-        heldout: Digests of everything held out so far, of all sources; grows.
+        rule: Function from a document's digest to its side.
+        heldout: Digests of everything held out so far, of all sources; extended here.
 
     Returns:
         Counts of documents and bytes; tokens are not counted yet.
@@ -136,7 +136,7 @@ def write_source(
 
 
 def describe(counts: SourceCounts) -> str:
-    """Counts in words: "12 documents in, 9 train, 1 heldout, 2 removed (duplicate 2)"."""
+    """Describe counts in words: "12 documents in, 9 train, 1 heldout, 2 removed (duplicate 2)"."""
     parts = [f"{counts.documents_in:,} documents in"]
     parts += [f"{split.documents:,} {name}" for name, split in counts.splits.items()]
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.removed.items() if count)
@@ -145,7 +145,7 @@ def describe(counts: SourceCounts) -> str:
 
 
 def require_both_sides(counts: SourceCounts, fraction: float) -> None:
-    """Raise unless the domain has documents to train on and documents held out."""
+    """Raise unless the domain has both training and held-out documents."""
     train, heldout = (counts.splits.get(side) for side in ("train", "heldout"))
     if train and heldout:
         return
@@ -159,9 +159,10 @@ def require_both_sides(counts: SourceCounts, fraction: float) -> None:
 
 @dataclass(frozen=True)
 class Minimum:
-    """The least held-out text of a source.
+    """The minimum of held-out text of a source.
 
     Attributes:
+        documents: Number of documents.
         bytes: Number of bytes of UTF-8 text.
         most: Largest share of the documents that is held out to reach the minimum.
     """
@@ -171,7 +172,7 @@ class Minimum:
     most: float
 
     def is_met(self, documents: int, size: int) -> bool:
-        """Return whether so many documents, of so many bytes in all, are enough."""
+        """Return True if a number of documents with a total size in bytes is enough."""
         return documents >= self.documents and size >= self.bytes
 
     def __str__(self) -> str:
@@ -179,7 +180,7 @@ class Minimum:
 
 
 def require_heldout(source: str, counts: SourceCounts, minimum: Minimum) -> None:
-    """Raise unless a source that is held out as a whole has the minimum."""
+    """Raise unless a source that is held out as a whole reaches the minimum."""
     held = counts.splits.get("heldout", SplitCounts())
     if minimum.is_met(held.documents, held.bytes):
         return
@@ -193,13 +194,13 @@ def require_heldout(source: str, counts: SourceCounts, minimum: Minimum) -> None
 def hold_out_more(
     corpus: Path, source: str, counts: SourceCounts, minimum: Minimum, seed: int, digests: set[bytes]
 ) -> int:
-    """Move training documents to the held-out side until that has the minimum.
+    """Move training documents to the held-out side until that reaches the minimum.
 
     The next ones in the order of the held-out rule are moved, as if the share had been larger.
 
     Args:
-        counts: Of the source; changed.
-        digests: Digests of everything held out so far, of all sources; grows.
+        counts: Counts of the source; changed here.
+        digests: Digests of everything held out so far, of all sources; extended here.
 
     Returns:
         The number of documents moved.
@@ -243,9 +244,13 @@ def _missing(corpus: Path, source: str, counts: SourceCounts, minimum: Minimum, 
 def _move(corpus: Path, source: str, counts: SourceCounts, moved: Set[bytes]) -> None:
     """Write both sides again; the moved documents come last on the held-out side."""
     paths = {side: documents_path(corpus, source, side) for side in ("train", "heldout")}
-    aside = {side: path.with_suffix(".tmp") for side, path in paths.items()}
     new = SourceCounts()
-    with DocumentWriter(aside["train"]) as train, DocumentWriter(aside["heldout"]) as heldout:
+    with (
+        atomic_file(paths["heldout"], durable=False) as heldout_file,
+        atomic_file(paths["train"], durable=False) as train_file,
+        DocumentWriter(train_file) as train,
+        DocumentWriter(heldout_file) as heldout,
+    ):
         for document in _side(corpus, source, "heldout", counts):
             new.keep("heldout", document)
             heldout.write(document)
@@ -253,8 +258,6 @@ def _move(corpus: Path, source: str, counts: SourceCounts, moved: Set[bytes]) ->
             side, writer = ("heldout", heldout) if digest(document.text) in moved else ("train", train)
             new.keep(side, document)
             writer.write(document)
-    for side, path in paths.items():
-        aside[side].replace(path)
     counts.splits = {side: new.splits[side] for side in paths if side in new.splits}
 
 

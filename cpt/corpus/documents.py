@@ -1,7 +1,4 @@
-"""What readers yield: documents, and entries that they leave out, each with its reason.
-
-Documents on disk: `documents/<source>.<split>.parquet` with columns `id`, `text` and `ended`.
-"""
+"""Define documents, and store them: `documents/<source>.<split>.parquet`, columns `id`, `text`, `ended`."""
 
 from __future__ import annotations
 
@@ -16,11 +13,11 @@ from cpt.errors import DataError, Problem, SourceError
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text.
+    """A text.
 
     Attributes:
-        id: Where it comes from: a file and line, a term, a key.
-        ended: True if an end token follows. Cut samples and excerpts have none: it would teach the model to
+        id: Place where it comes from: a file and line, a term, a key.
+        ended: Whether an end token follows. Cut samples and excerpts have none: it would teach the model to
             stop early.
     """
 
@@ -31,7 +28,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """An entry of a source that is not used, and why; it is counted, never dropped silently."""
+    """An entry of a source that is not used, with the reason. It is counted, never dropped silently."""
 
     id: str
     reason: str
@@ -41,12 +38,12 @@ Item = Document | Removed
 
 
 def data_error(problems: Iterable[Problem]) -> SourceError:
-    """One error that shows all problems of an input."""
+    """Return one error that shows all problems of an input."""
     return SourceError("\n".join(str(problem) for problem in problems))
 
 
 PART = "."
-"""Stands between a source's name and the name of a part of it: replay.books."""
+"""Separator of a source's name and the name of a part of it: replay.books."""
 
 _COLUMNS = ("id", "text", "ended")
 _BYTES_AT_ONCE = 8 << 20
@@ -54,18 +51,18 @@ _ROWS_AT_ONCE = 1024
 
 
 def documents_path(corpus: Path, source: str, split: str) -> Path:
-    """Where a corpus folder keeps the documents of one split of one source."""
+    """Return the file of a corpus folder with the documents of one split of one source."""
     return corpus / "documents" / f"{source}.{split}.parquet"
 
 
 def parts_of(folder: Path, source: str, suffix: str = "") -> list[Path]:
-    """What a folder holds of a source: `<source><suffix>`, or else `<source>.<part><suffix>` of each part."""
+    """Return a source's path `<source><suffix>` in a folder, or `<source>.<part><suffix>` of each part."""
     plain = folder / f"{source}{suffix}"
     return [plain] if plain.exists() else sorted(folder.glob(f"{source}{PART}*{suffix}"))
 
 
 class DocumentWriter:
-    """Writes documents to Parquet in row groups of some 8 MB, so that memory stays bounded."""
+    """A writer of documents to Parquet in row groups of about 8 MB, so that memory stays bounded."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -73,16 +70,16 @@ class DocumentWriter:
 
         path.parent.mkdir(parents=True, exist_ok=True)
         self._schema = pa.schema([("id", pa.string()), ("text", pa.string()), ("ended", pa.bool_())])
-        # No dictionary and no least and greatest text: texts differ, and a long one would be copied for each.
-        beside = ["id", "ended"]
+        # No dictionary and no minimum and maximum of texts: texts differ, and each would copy a long one.
+        compact = ["id", "ended"]
         self._writer: Any = pq.ParquetWriter(
-            path, self._schema, compression="zstd", use_dictionary=beside, write_statistics=beside
+            path, self._schema, compression="zstd", use_dictionary=compact, write_statistics=compact
         )
         self._rows: list[Document] = []
         self._size = 0
 
     def write(self, document: Document) -> None:
-        """Add one document; a long one has a row group of its own."""
+        """Add one document; a long one gets a row group of its own."""
         if len(document.text) >= _BYTES_AT_ONCE:
             self._flush()
         self._rows.append(document)
@@ -110,7 +107,7 @@ class DocumentWriter:
 
 
 def batches(file: Any, columns: list[str]) -> Iterator[Any]:
-    """Yield the record batches of a Parquet file, of fewer rows where rows are long, so of bounded size."""
+    """Yield the record batches of a Parquet file, shorter where rows are long, so that memory is bounded."""
     for group in range(file.num_row_groups):
         facts = file.metadata.row_group(group)
         most = facts.num_rows * _BYTES_AT_ONCE // max(facts.total_byte_size, 1)
@@ -119,7 +116,7 @@ def batches(file: Any, columns: list[str]) -> Iterator[Any]:
 
 
 def read_documents(corpus: Path, source: str, split: str) -> Iterator[Document]:
-    """Yield the documents of one split of one source, of all its parts, batch by batch.
+    """Yield the documents of one split of one source and all its parts, batch by batch.
 
     Raises:
         DataError: The corpus has no such split, or its file is damaged.

@@ -1,9 +1,8 @@
-"""Token shards on disk: packed sequences as plain numpy files that are read by memory map.
+"""Pack documents into sequences, and store them as token shards: plain numpy files read by memory map.
 
-`shard-N.tokens.npy` uint32 (tokens,) in packed order; `shard-N.pieces.npy` int64 (pieces + 1,) offsets
-into tokens; `shard-N.sequences.npy` int64 (sequences + 1,) offsets into pieces.
-
-Packing documents into sequences: split what is too long, then best fit (Ding et al. 2024, 2404.10830).
+Packing: split documents that are too long, then best fit (Ding et al. 2024, arXiv 2404.10830).
+`shard-N.tokens.npy` uint32 (tokens,) in packed order; `shard-N.pieces.npy` int64 (pieces + 1,) offsets into
+tokens; `shard-N.sequences.npy` int64 (sequences + 1,) offsets into pieces.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from cpt.errors import DataError
 def split_document(
     tokens: np.ndarray, length: int, start: int | None = None, end: int | None = None
 ) -> list[np.ndarray]:
-    """Pieces of a document, each [start] + tokens + [end only at the document's end], at most `length` long.
+    """Split a document into pieces [start] + tokens + [end only at the document's end] of at most `length`.
 
-    A piece never holds the end token alone after its start token: that would teach the model that
-    documents may be empty.
+    A piece never holds the end token alone after its start token: that would teach the model that documents
+    may be empty.
 
     Args:
         tokens: uint32 (tokens,), without special tokens; at least one.
@@ -45,12 +44,13 @@ def split_document(
 def best_fit(lengths: np.ndarray, capacity: int) -> list[list[int]]:
     """Group pieces into sequences: longest first, each into the fullest sequence that still has room.
 
+    Takes O(n (log n + log capacity)). Ties go by index, so the result depends on the lengths alone.
+
     Args:
         lengths: int (pieces,), each between 1 and `capacity`.
 
     Returns:
-        For each sequence the indices of its pieces. O(n (log n + log capacity)); ties go by index, so
-        the result depends on the lengths alone.
+        The indices of the pieces of each sequence.
     """
     sequences: list[list[int]] = []
     open_by_room: dict[int, list[int]] = {}
@@ -77,18 +77,18 @@ def best_fit(lengths: np.ndarray, capacity: int) -> list[list[int]]:
 
 
 SHARD_TOKENS = 1 << 24
-"""Tokens packed together and held in memory at once: 16 Mi, 64 MiB on disk."""
+"""Number of tokens packed together and held in memory: 16 Mi, 64 MiB on disk."""
 
 _LIMITS = {
     errno.EMFILE: "Too few files may be open in one process: raise the limit (ulimit -n 65536).",
     errno.ENFILE: "Too few files may be open on this machine: end other programs, or raise fs.file-max.",
     errno.ENOMEM: "Raise the system's limit of memory maps (sysctl vm.max_map_count).",
 }
-"""Advice by number of a system's error. It says nothing against the file."""
+"""Remedy by error number of the system. Such an error does not mean that the file is damaged."""
 
 
 class ShardWriter:
-    """Collects pieces and writes a shard whenever `shard_tokens` have come together."""
+    """A writer that collects pieces and writes a shard whenever `shard_tokens` tokens are reached."""
 
     def __init__(self, folder: Path, sequence_length: int, shard_tokens: int = SHARD_TOKENS) -> None:
         self.sequences = 0
@@ -106,7 +106,7 @@ class ShardWriter:
             self.close()
 
     def close(self) -> None:
-        """Pack and write what has been collected."""
+        """Pack and write the collected pieces."""
         if not self._pieces:
             return
         lengths = np.array([len(piece) for piece in self._pieces], dtype=np.int64)
@@ -127,10 +127,12 @@ def _offsets(lengths: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class PackedSequence:
-    """One row of training: pieces one after the other.
+    """A row of training: pieces one after the other.
 
-    source: where the text comes from, "domain" or "replay". tokens: uint32 (tokens,), a read-only view of
-    the shard. piece_lengths: int64 (pieces,).
+    Attributes:
+        source: Name of the text's source, "domain" or "replay".
+        tokens: uint32 (tokens,), a read-only view of the shard.
+        piece_lengths: int64 (pieces,).
     """
 
     source: str
@@ -160,7 +162,7 @@ class TokenisedSource:
         self._firsts = np.cumsum([0, *(len(shard.sequences) - 1 for shard in self._shards)])
         sizes = [sum(len(shard.sequences) - 1 for shard in shards) for shards in parts]
         self.parts = dict(zip([folder.name for folder in folders], sizes, strict=True))
-        """Sequences of each part, in the order of their numbers; a source without parts is its own."""
+        """Number of sequences of each part, in order of their numbers; a source without parts is its own."""
         self.sequence_lengths = np.concatenate(
             [np.diff(shard.pieces[shard.sequences]) for shard in self._shards]
         )
@@ -171,11 +173,11 @@ class TokenisedSource:
 
     @property
     def total_tokens(self) -> int:
-        """Tokens of all sequences."""
+        """The tokens of all sequences."""
         return int(self.sequence_lengths.sum())
 
     def count_parts(self, numbers: np.ndarray) -> dict[str, tuple[int, int]]:
-        """Sequences and tokens of each part among sequences of some numbers."""
+        """Return sequences and tokens of each part among sequences of given numbers."""
         ends = np.cumsum(list(self.parts.values()))
         part = np.searchsorted(ends, numbers, side="right")
         sequences = np.bincount(part, minlength=len(ends))
@@ -184,7 +186,7 @@ class TokenisedSource:
         return dict(zip(self.parts, pairs, strict=True))
 
     def sequence(self, number: int) -> PackedSequence:
-        """Sequence `number` of 0 .. len - 1."""
+        """Return sequence `number` of 0 .. len - 1."""
         if not 0 <= number < len(self):
             raise IndexError(f"sequence {number} of {len(self)}")
         which = int(np.searchsorted(self._firsts, number, side="right")) - 1
@@ -202,7 +204,7 @@ def _shards(folder: Path) -> list[_Shard]:
 
 
 def _open(folder: Path, stem: str) -> _Shard:
-    """A shard whose three files fit together."""
+    """Open a shard, and check that its three files fit together."""
     try:
         tokens, pieces, sequences = (
             _mapped(folder / f"{stem}.{part}.npy") for part in ("tokens", "pieces", "sequences")

@@ -1,7 +1,4 @@
-"""Documents of a corpus folder to counted tokens, and training text to packed shards.
-
-From text to token pieces, with the tokenizer of a model folder.
-"""
+"""Tokenise the documents of a corpus folder, count them, and pack training text into shards."""
 
 from __future__ import annotations
 
@@ -18,33 +15,33 @@ import numpy as np
 from cpt.corpus.documents import Document, documents_path, parts_of, read_documents
 from cpt.corpus.index import CorpusIndex, SplitCounts, read_index, write_index
 from cpt.corpus.shards import ShardWriter, TokenisedSource, split_document
-from cpt.errors import DataError, Problem, RecipeError
+from cpt.errors import DataError, UsageError
 from cpt.models.encoding import token_ids
 from cpt.models.tokenizer import FILE, load_tokenizer, special_tokens
 from cpt.models.tokenizer import FILE as TOKENIZER
 from cpt.progress import Progress
 
 AUTO = "auto"
-"""Stands for the tokenizer's own bos or eos token."""
+"""The choice of the tokenizer's own bos or eos token."""
 
 _DOCUMENTS_AT_ONCE = 512
 _CHARACTERS_AT_ONCE = 1 << 20
 
 
 def tokenizer_sha256(model: Path) -> str:
-    """SHA-256 of a model folder's tokenizer.json."""
+    """Return the SHA-256 of a model folder's tokenizer.json."""
     return hashlib.sha256((model / FILE).read_bytes()).hexdigest()
 
 
 def special_token(model: Path, choice: str | None, role: Literal["bos", "eos"]) -> str | None:
-    """The token that starts (bos) or ends (eos) documents.
+    """Return the token that starts (bos) or ends (eos) documents.
 
     Args:
-        choice: A token; "auto" for the tokenizer's own, if it has one (a document starts after the end of
-            another where there is no bos); None for none.
+        choice: A token; "auto" for the tokenizer's own, if it has one (without a bos, its eos: a document
+            starts after the end of another); None for none.
 
     Raises:
-        RecipeError: The tokenizer has no such token; suggests one.
+        UsageError: The tokenizer has no such token; the hint names similar ones.
     """
     own = _own(model, role)
     chosen = own if choice == AUTO else choice
@@ -55,16 +52,16 @@ def special_token(model: Path, choice: str | None, role: Literal["bos", "eos"]) 
         special = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
         near = difflib.get_close_matches(chosen, special, n=3, cutoff=0.4) or special[:5]
         hint = f"It has, for example, {', '.join(near)}." if near else "Choose null for none."
-        raise RecipeError([Problem(f"the tokenizer has no token {chosen!r}", hint=hint)])
+        raise UsageError(f"the tokenizer has no token {chosen!r}", hint=hint)
     return chosen
 
 
 def follow_special_token(
     token: str | None, former: Path, model: Path, role: Literal["bos", "eos"]
 ) -> str | None:
-    """What stands for a former tokenizer's start or end token in another one.
+    """Return the counterpart of a former tokenizer's start or end token in another one.
 
-    The other tokenizer's own token of that role, if it was the former's own; and else the token itself.
+    It is the other tokenizer's own token of that role if it was the former's own, or else the token itself.
 
     Raises:
         DataError: The other tokenizer has neither.
@@ -83,13 +80,13 @@ def follow_special_token(
 
 
 def _own(model: Path, role: Literal["bos", "eos"]) -> str | None:
-    """The tokenizer's token of a role; where it has no bos, its eos, after which a document starts too."""
+    """Return the tokenizer's token of a role; without a bos its eos, after which a document starts too."""
     tokens = special_tokens(model)
     return tokens.get(role) or tokens.get("eos")
 
 
 class DocumentTokenizer:
-    """Turns documents into pieces of at most `sequence_length` tokens."""
+    """A tokenizer that splits documents into pieces of at most `sequence_length` tokens."""
 
     def __init__(
         self, model: Path, sequence_length: int, start_token: str | None, end_token: str | None
@@ -125,7 +122,7 @@ class DocumentTokenizer:
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Group documents so that a batch has bounded text (a longer document is a batch of its own)."""
+    """Group documents so that a batch has bounded text; a longer document is a batch of its own."""
     batch: list[Document] = []
     size = 0
     for document in documents:
@@ -139,16 +136,16 @@ def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 
 FORMER = "former"
-"""Folder in a corpus with the tokenizer.json that it had before its vocabulary changed."""
+"""Folder in a corpus with the tokenizer.json from before its vocabulary changed."""
 
 
 def tokens_path(corpus: Path, source: str) -> Path:
-    """Where a corpus folder keeps the packed training sequences of a source."""
+    """Return the folder of a corpus with the packed training sequences of a source."""
     return corpus / "tokens" / source
 
 
 def open_source(corpus: Path, source: str) -> TokenisedSource:
-    """The packed training sequences of one source of a corpus folder, of all its parts.
+    """Open the packed training sequences of one source of a corpus folder, of all its parts.
 
     Raises:
         DataError: The corpus has none.
@@ -164,7 +161,7 @@ def tokenise(corpus: Path, index: CorpusIndex, model: Path, progress: Progress |
 
     Args:
         corpus: Folder with `documents/`.
-        index: Counts of documents; sequence length and special tokens are taken from it.
+        index: Counts of documents, with sequence length and special tokens.
         model: Folder with the tokenizer.
 
     Returns:
@@ -202,16 +199,16 @@ def _count(counts: SplitCounts, pieces_tokens: list[int]) -> None:
 def retokenise(
     corpus: Path, model: Path, output: Path, progress: Progress | None = None, *, former: Path
 ) -> CorpusIndex:
-    """The same documents with another tokenizer: documents are hard-linked (or copied), tokens made anew.
+    """Tokenise the same documents with another tokenizer. Documents are hard-linked (or copied).
 
-    The corpus keeps the tokenizer that it had first (`FORMER`), to sample and cut text as with it.
+    The corpus keeps its first tokenizer (`FORMER`), to sample and cut text as with that.
 
     Args:
         corpus: Existing corpus folder.
         model: Folder with the other tokenizer.
         output: New corpus folder.
-        former: Folder with the tokenizer that the corpus has now. Where a document's start or end token is
-            its own bos or eos, the other tokenizer's takes the place.
+        former: Folder with the present tokenizer of the corpus. A start or end token that is its own bos or
+            eos is replaced by the other tokenizer's.
 
     Raises:
         DataError: The tokenizer lacks the start or end token, and has none of its role.

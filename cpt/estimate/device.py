@@ -124,7 +124,7 @@ def _words(name: str) -> set[str]:
 
 
 def _own_words(name: str) -> set[str]:
-    """Words without which a name is another GPU's: the upstream' series may be left out."""
+    """Words without which a name is another GPU's: a maker's series may be left out."""
     return _words(name) - {"rtx"}
 
 

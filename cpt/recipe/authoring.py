@@ -1,6 +1,4 @@
-"""Write recipe files: copies of packaged recipes (`cpt init`), and recipes that continue a training of another
-one (`cpt continue`).
-"""
+"""Write recipe files: copies of packaged recipes, and recipes that continue a training of another one."""
 
 from __future__ import annotations
 
@@ -52,9 +50,9 @@ def write_continuation(
 ) -> None:
     """Write a recipe with one more stage, right after the training that it continues.
 
-    The new stage has the settings of that training except its schedule. It begins with its checkpoint, a fresh
-    optimizer and the text that it has not seen. Later stages that name the earlier training (`from`) name the
-    new one instead.
+    The new stage has the settings of that training except its schedule. It begins with the checkpoint, a
+    fresh optimizer and unseen text. Later stages that name the earlier training (`from`) name the new one
+    instead.
 
     Args:
         checkpoint: "last", "pre-anneal", or the step of a milestone.
@@ -80,7 +78,7 @@ def write_continuation(
 
 
 def settle(path: Path, overrides: list[str], place: Place | None = None) -> Recipe:
-    """Load a recipe file that `write_continuation` wrote, and write overrides into it. Remove it if they are wrong.
+    """Write overrides into a file that `write_continuation` wrote, and load it; remove it if they are wrong.
 
     Args:
         place: Hardware and processes of the run, for the stages' checks.

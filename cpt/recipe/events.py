@@ -46,7 +46,11 @@ class Said:
 
 @dataclass(frozen=True)
 class Advanced:
-    """The progress of a stage. `facts` are current figures: loss, tokens_per_second, a probe's bits per byte."""
+    """The progress of a stage.
+
+    Attributes:
+        facts: Current figures by name: loss, tokens_per_second, a probe's bits per byte.
+    """
 
     stage: str
     done: int
@@ -96,7 +100,7 @@ Event = RunStarted | StageStarted | Said | Advanced | Noted | StageEnded | RunEn
 Listener = Callable[[Event], None]
 
 
-def nobody(event: Event) -> None:
+def null_listener(event: Event) -> None:
     """Ignore an event: the listener of a run that nobody watches."""
 
 

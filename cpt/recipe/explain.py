@@ -97,7 +97,7 @@ def _inside(data: Any, part: str | int) -> Any:
 
 
 def _one_branch_each(located: list[_Located]) -> Iterator[_Located | list[_Located]]:
-    """Yield, of each union, the errors of the branch whose shape fits, or all errors together if none fits."""
+    """Yield, of each union, the errors of the branch whose shape fits, or all together if none fits."""
     unions: dict[Where, dict[str, list[_Located]]] = defaultdict(lambda: defaultdict(list))
     for item in located:
         if item.branches:

@@ -115,10 +115,11 @@ class Termination(KeyboardInterrupt):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let SIGTERM stop the block as Ctrl-C does. Outside the main thread, which alone may set handlers, do nothing.
+    """Let SIGTERM stop the block as Ctrl-C does.
 
-    A launcher of several processes sends SIGTERM to all as soon as one has failed. So after an error on one of
-    several, no further SIGTERM is heard, and the process can report its error.
+    Only the main thread may set signal handlers; in another thread nothing is changed. A launcher of several
+    processes sends SIGTERM to all as soon as one has failed. So after an error on one of several, no further
+    SIGTERM is heard, and the process can report its error.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -13,7 +13,10 @@ from cpt.stages.base import StageConfig
 
 
 def config_data(config: StageConfig) -> dict[str, Any]:
-    """Return the settings that affect the result, without the stage's name and `from`, which only chooses inputs."""
+    """Return the settings that affect the result.
+
+    The stage's name does not, nor does `from`, which only chooses inputs.
+    """
     left_out = {"name", "from_", *config.not_fingerprinted}
     return config.model_dump(mode="json", by_alias=True, exclude=left_out)
 

@@ -85,7 +85,7 @@ _DAMAGED = "The next `cpt run` of its recipe writes the file again; finished res
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of cpt, Python, the platform and the libraries that affect results; import none of them."""
+    """Return versions of cpt, Python, the platform and the libraries that affect results, importing none."""
     found = {"cpt": __version__, "python": python_version(), "platform": platform()}
     for library in _LIBRARIES:
         try:

@@ -1,11 +1,8 @@
-"""What a recipe is: the file's top-level keys, and the checked recipe that the engine works on.
-
-The list under `stages:`: each item's kind, name and settings, before any of it is validated.
-"""
+"""Define a recipe: the file's top-level keys, its list of stages as written, and the checked recipe."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,7 @@ class RecipeFile(BaseModel):
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         max_length=80,
-        description="Name of the run; its results lie in runs/<name>.",
+        description="Name of the run; its results are in runs/<name>.",
     )
     base: str = Field(
         min_length=1, description="The model to start from: hub id, folder, GGUF file, file inside a wheel."
@@ -41,10 +38,11 @@ class RecipeFile(BaseModel):
 class Step:
     """One stage of a recipe, checked and wired.
 
-    config: as the user wrote it (this is what the fingerprint sees).
-    located: the same with relative paths made absolute (this is what runs).
-    inputs: role -> name of the earlier stage.
-    references: data reference as written -> located.
+    Attributes:
+        config: Settings as the user wrote them; the fingerprint is made of these.
+        located: The same settings with relative paths made absolute; these run.
+        inputs: Role -> name of the earlier stage.
+        references: Data reference as written -> located.
     """
 
     name: str
@@ -66,12 +64,29 @@ class Step:
         return next(named, next(iter(self.inputs.values()), ""))
 
 
+def upstream(step: Step, role: str, steps: Mapping[str, Step]) -> list[StageConfig]:
+    """Return the configurations of the stages that make an input of a step in turn, the first one first.
+
+    Of a merge, the first model is followed.
+
+    Args:
+        steps: Steps by name.
+    """
+    chain: list[StageConfig] = []
+    name = step.inputs.get(role, "")
+    while (maker := steps.get(name)) is not None:
+        chain.insert(0, maker.located)
+        name = maker.inputs.get("corpus", "") if role == "corpus" else maker.model_from
+    return chain
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A recipe without mistakes.
 
-    base: reference of the base model, relative paths made absolute.
-    document: the file's data with the overrides applied, and the lines for later messages.
+    Attributes:
+        base: Reference of the base model, relative paths made absolute.
+        document: Data of the file with the overrides applied, and the lines for later messages.
     """
 
     name: str
@@ -90,20 +105,22 @@ class Recipe:
         return self.document.data
 
     def upstream(self, step: Step, role: str) -> list[StageConfig]:
-        """Configurations of the stages that an input of a step comes through, the first one first."""
-        made: list[StageConfig] = []
-        while step.inputs.get(role, BASE) != BASE:
-            step = self.step(step.inputs[role])
-            made.insert(0, step.located)
-        return made
+        """Return the configurations of the stages that an input of a step comes through (`upstream`)."""
+        return upstream(step, role, {each.name: each for each in self.steps})
 
     def step(self, name: str) -> Step:
+        """Return a step by its name."""
         return next(step for step in self.steps if step.name == name)
 
 
 @dataclass(frozen=True)
 class Item:
-    """A stage as written. `where` is the place of its settings: ("stages", 2, "pretrain")."""
+    """A stage as written.
+
+    Attributes:
+        where: Place of its settings: ("stages", 2, "pretrain").
+        known: Whether there is such a kind of stage.
+    """
 
     where: Where
     kind: str
@@ -113,7 +130,7 @@ class Item:
 
 
 def read_items(document: Document, kinds: Collection[str]) -> tuple[list[Item], list[Problem]]:
-    """Find the stages; `- report` and `- report:` become `- report: {}` in the document."""
+    """Read the list under `stages:`; `- report` and `- report:` become `- report: {}` in the document."""
     entries = document.data.get("stages")
     items: list[Item] = []
     problems: list[Problem] = []
@@ -130,7 +147,7 @@ def read_items(document: Document, kinds: Collection[str]) -> tuple[list[Item], 
 
 
 def name_problems(document: Document, items: list[Item]) -> list[Problem]:
-    """Names given twice, and names that mean something else."""
+    """Return the problems of names that are given twice or reserved."""
     problems = []
     seen: dict[str, Item] = {}
     for item in items:

@@ -1,4 +1,4 @@
-"""Which earlier stage feeds which stage, and every way in which that can be wrong."""
+"""Connect each stage of a recipe to the earlier stages that feed it, and report every mistake in that."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cpt.stages.base import BASE, Stage, StageConfig, UpstreamArtifact, WiringEr
 
 @dataclass(frozen=True)
 class Wired:
-    """Role -> name of the earlier stage, for each stage that could be wired (by place), and the problems."""
+    """The inputs of each stage that could be wired (role -> earlier stage), by place, and the problems."""
 
     inputs: dict[Where, dict[str, str]]
     problems: list[Problem]
@@ -29,8 +29,8 @@ def wire(
     """Connect the stages in the order of the recipe.
 
     Args:
-        configs: the valid configurations by place; a stage without one is passed over, but what it
-            would make still counts as existing, so that one mistake does not cause others.
+        configs: Valid configurations by place. A stage without one is not wired, but what it would make
+            counts as existing, so that one mistake does not cause others.
     """
     earlier = [UpstreamArtifact(BASE, frozenset({"model"}))]
     wired = Wired({}, [])
@@ -98,7 +98,7 @@ def _not_yet(item: Item, source: Item, items: Sequence[Item]) -> tuple[str, str]
 
 
 def _chain(item: Item, goal: str, items: Sequence[Item], seen: tuple[str, ...]) -> tuple[str, ...]:
-    """Names from `item` along `from` to `goal`; empty if no way leads there."""
+    """Return the names from `item` along `from` to `goal`; empty if no chain leads there."""
     for _, name in _froms(item.settings, item.where):
         if name == goal:
             return (*seen, goal)
@@ -111,7 +111,7 @@ def _chain(item: Item, goal: str, items: Sequence[Item], seen: tuple[str, ...]) 
 
 
 def _froms(value: Any, where: Where) -> Iterator[tuple[Where, str]]:
-    """Every `from: name` in a stage's settings, however deep."""
+    """Yield every `from: name` in a stage's settings, at any depth."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if key == "from" and isinstance(inner, str):

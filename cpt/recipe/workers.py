@@ -1,7 +1,8 @@
-"""Stages that all processes of a run take part in: the main process tells the others what it runs.
+"""Run a stage on all processes of a run: the main process sends the task, the workers carry it out.
 
-Only the main process reads the recipe, plans, and holds the run's lock. A task says all that the others need:
-the stage, its settings, its inputs and its folders, which every machine must reach under the same paths.
+Only the main process reads the recipe, plans, and holds the run's lock. A task holds everything that workers
+need: the stage, its settings, its inputs and its folders, which every machine must reach under the same
+paths.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from cpt.training.world import GRACE, Stop, world
 
 
 class BaseModelArtifact(Artifact):
-    """The base model: its folder is itself the Hugging Face folder, and belongs to no run."""
+    """The base model. Its folder is itself the Hugging Face folder, and belongs to no run."""
 
     def path(self, kind: str) -> Path:
         if kind != "model":
@@ -29,9 +30,9 @@ class BaseModelArtifact(Artifact):
         return self.folder
 
 
-def run_together(step: Step, inputs: dict[str, Artifact], context: Context) -> dict[str, Any]:
-    """Main process: run a stage, with the others when it is one for all of them."""
-    if not step.stage.together:
+def run_distributed(step: Step, inputs: dict[str, Artifact], context: Context) -> dict[str, Any]:
+    """Run a stage on the main process, together with the workers if it is distributed."""
+    if not step.stage.distributed:
         return step.stage.run(step.located, inputs, context)
     world().tell(
         {
@@ -49,7 +50,7 @@ def run_together(step: Step, inputs: dict[str, Artifact], context: Context) -> d
     try:
         return step.stage.run(step.located, inputs, context)
     except GateFailed:
-        raise  # its result is whole: all processes are there for the stages that follow
+        raise  # its result is complete: all processes go on with the stages that follow
     except Exception as error:
         stop_listening()
         reported = world().reported()
@@ -58,19 +59,19 @@ def run_together(step: Step, inputs: dict[str, Artifact], context: Context) -> d
         raise StageFailed(reported["message"], hint=reported["hint"]) from error
 
 
-def help_out() -> int:
-    """Other processes: take part where the main process says so; returns its exit code when it has ended.
+def run_worker() -> int:
+    """Carry out the tasks of the main process until it ends, and return its exit code.
 
     Raises:
-        CptError: this process cannot go on, and the main process has not said so.
+        CptError: This process cannot go on, and the main process has not reported that.
     """
     here, stop = world(), Stop()
     threading.Thread(target=_leave_when_ended, daemon=True).start()
     while (task := here.hear(stop)) is not None:
         try:
-            _take_part(task)
+            _run_task(task)
         except KeyboardInterrupt:
-            continue  # a signal that the stage has acted upon: the main process says how the run ends
+            continue  # a signal that the stage has handled: the main process reports how the run ends
         except Exception as error:
             name = f"{task['name']} (process {here.rank} of {here.count})"
             explained = explain_failure(error, name, Path(task["work"]).parent)
@@ -79,7 +80,7 @@ def help_out() -> int:
     return here.leave()
 
 
-def _take_part(task: dict[str, Any]) -> None:
+def _run_task(task: dict[str, Any]) -> None:
     from cpt.stages import stages
 
     stage = stages()[task["kind"]]
@@ -100,7 +101,7 @@ def _artifact(data: dict[str, Any]) -> Artifact:
 
 
 def _leave_when_ended() -> None:
-    """Leave even if this process waits on a device for something that the main process no longer sends."""
+    """Leave even if this process waits on a device for data that the main process no longer sends."""
     while not world().ended:
         time.sleep(1)
     code = world().exit_code

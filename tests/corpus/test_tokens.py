@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from cpt.corpus.documents import Document
 from cpt.corpus.tokenise import DocumentTokenizer, special_token
-from cpt.errors import DataError, RecipeError
+from cpt.errors import DataError, UsageError
 from cpt.models.tokenizer import load_tokenizer
 
 
@@ -65,7 +65,7 @@ def test_auto_takes_what_the_tokenizer_declares_as_string_or_object(model_folder
 
 
 def test_an_unknown_token_is_refused_with_a_suggestion(model_folder: Path) -> None:
-    with pytest.raises(RecipeError, match="no token '</S>'\n  It has, for example, </s>"):
+    with pytest.raises(UsageError, match="no token '</S>'\n  It has, for example, </s>"):
         special_token(model_folder, "</S>", "eos")
 
 

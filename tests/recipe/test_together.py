@@ -62,7 +62,7 @@ def test_others_get_what_the_main_process_runs(worlds, recipe_file: Path, monkey
     worlds[0].store.set("end", "0")
     be(worlds[1], monkeypatch)
     monkeypatch.setattr(World, "ended", property(lambda self: self._told > 0))
-    assert workers.help_out() == 0
+    assert workers.run_worker() == 0
     main, other = Together.got
     assert main == other
     assert set(summary.artifacts) == {step.name for step in load(recipe_file, ()).steps}
@@ -71,7 +71,7 @@ def test_others_get_what_the_main_process_runs(worlds, recipe_file: Path, monkey
 def test_others_leave_with_the_main_process_and_its_exit_code(worlds, monkeypatch) -> None:
     be(worlds[1], monkeypatch)
     worlds[0].end(3)
-    assert workers.help_out() == 3
+    assert workers.run_worker() == 3
     assert worlds[0].store.add("left", 0) == 1
 
 
@@ -110,10 +110,10 @@ def test_another_process_speaks_only_if_the_main_one_does_not(
     monkeypatch.setattr(Together, "run", fail)
     be(worlds[1], monkeypatch)
     if ended:
-        assert workers.help_out() == 1
+        assert workers.run_worker() == 1
     else:
         with pytest.raises(StageFailed, match="the loss is nan"):
-            workers.help_out()
+            workers.run_worker()
     assert json.loads(worlds[0].store.get("failure"))["hint"] == "Lower the rate."
 
 
@@ -128,7 +128,7 @@ def test_a_stage_that_a_signal_has_ended_leaves_the_end_to_the_main_process(
 
     monkeypatch.setattr(Together, "run", interrupted)
     be(worlds[1], monkeypatch)
-    assert workers.help_out() == 143
+    assert workers.run_worker() == 143
 
 
 def test_a_process_that_waits_can_be_stopped(worlds, monkeypatch) -> None:

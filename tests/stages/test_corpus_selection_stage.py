@@ -270,7 +270,7 @@ def test_the_stream_tells_the_tokens_of_every_part(
     config = {**sources, "replay": {"mixture": mixture(tmp_path, books=2, code=1)}}
     corpus, *_ = made(base, tmp_path / "made", config)
     opened = {name: open_source(corpus, name) for name in ("domain", "replay")}
-    stream = TrainingStream(opened, 0.5, 8, seed=3, begin={"replay": 5})
+    stream = TrainingStream(opened, 0.5, 8, seed=3, offset={"replay": 5})
     for steps in (0, 3, 40):
         parts, whole = stream.parts(steps)["replay"], stream.ledger(steps)["replay"]
         assert set(parts) == {"replay.books", "replay.code"}

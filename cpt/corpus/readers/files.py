@@ -1,8 +1,6 @@
-"""Bytes of a file, hashed while they are read and decompressed by its suffix, and their decoding.
+"""Read the bytes of a file: hashed while they are read, decompressed by suffix, decoded; and name its fields.
 
-Names of fields and columns in messages: they come from data, so anything may stand in them.
-
-Plain text: a whole file is one document.
+Names of fields and columns come from data, so messages quote and shorten them.
 """
 
 from __future__ import annotations
@@ -23,24 +21,24 @@ from cpt.references.files import open_file
 from cpt.references.unchanged import changed
 
 MOST_BYTES = 1 << 30
-"""Longest document, and longest line, in bytes: Parquet and Arrow hold no more than twice as much in one."""
+"""Largest document and line, in bytes: Parquet and Arrow hold at most twice as much in one value."""
 
 _BUFFER = 1 << 18
 _NOT_UTF8 = "Convert the file to UTF-8, for example: iconv -f LATIN1 -t UTF-8 old > new"
 
 
 class ReadFiles:
-    """SHA-256 of the files of a source, of the very bytes that were read."""
+    """The SHA-256 of the files of a source, computed from the bytes that were read."""
 
     def __init__(self) -> None:
         self._hashes: dict[Path, str] = {}
 
     def add(self, path: Path, sha256: str) -> None:
-        """Note the content of a file that was read to its end."""
+        """Note the hash of a file that was read to its end."""
         self._hashes[path] = sha256
 
     def of(self, path: Path) -> dict[Path, str]:
-        """Return the hash of a file, or of all files in a folder; those that were not read are hashed now."""
+        """Return the hash of a file, or of all files in a folder; files that were not read are hashed now."""
         files = visible_files(path) if path.is_dir() else [path]
         return {file: self._hashes.get(file) or file_sha256(file) for file in files}
 
@@ -66,7 +64,7 @@ class _Hashed(io.RawIOBase):
         super().close()
 
     def finish(self) -> str:
-        """Read what a reader has left, and return the hash of the whole file."""
+        """Read the rest of the file, and return the hash of the whole."""
         rest = bytearray(_BUFFER)
         while self.readinto(rest):
             pass
@@ -77,11 +75,11 @@ class _Hashed(io.RawIOBase):
 def open_bytes(path: Path, files: ReadFiles | None = None) -> Iterator[io.BufferedReader]:
     """Open a file; .gz and .zst are decompressed on the fly.
 
-    Reading raises OSError at a truncated or damaged compressed stream (zstandard's own reader ends
-    silently there).
+    Reading raises OSError at a truncated or damaged compressed stream (zstandard's own reader ends silently
+    there).
 
     Args:
-        files: Receives the hash of the file when the reader ends without an error.
+        files: Receiver of the file's hash, added when the reader ends without an error.
 
     Raises:
         SourceError: It is no regular file.
@@ -101,7 +99,7 @@ def open_bytes(path: Path, files: ReadFiles | None = None) -> Iterator[io.Buffer
 
 @contextlib.contextmanager
 def open_seekable(path: Path, files: ReadFiles | None = None) -> Iterator[io.FileIO]:
-    """Open a file that is read here and there: its hash is that of the same, unchanged open file.
+    """Open a file for random access. Its hash is that of the same, unchanged open file.
 
     Raises:
         DataError: It changed while it was read.
@@ -131,7 +129,7 @@ def read_lines(stream: io.BufferedReader, path: Path) -> Iterator[bytes]:
                 f"{path}:{number}: the line is longer than {MOST_BYTES:,} bytes", hint=_TOO_LONG
             )
         yield line
-        del line  # else a long line is held while the next one is read
+        del line  # otherwise a long line is held while the next one is read
 
 
 _TOO_LONG = "Divide it into several documents."
@@ -141,7 +139,7 @@ def read_whole(stream: io.BufferedReader, path: Path) -> bytes:
     """Return all bytes of a stream.
 
     Raises:
-        SourceError: They are more than `MOST_BYTES`.
+        SourceError: There are more than `MOST_BYTES`.
     """
     content = stream.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
@@ -150,7 +148,7 @@ def read_whole(stream: io.BufferedReader, path: Path) -> bytes:
 
 
 def decode(data: bytes, path: Path, first_line: int = 1) -> str | Problem:
-    """Text of UTF-8 bytes (a byte order mark at the file's start is dropped), or what is wrong with them."""
+    """Decode UTF-8 bytes (a byte order mark at the file's start is dropped), or return their problem."""
     encoding = "utf-8-sig" if first_line == 1 else "utf-8"
     try:
         return data.decode(encoding)
@@ -172,7 +170,7 @@ _LONGEST = 80
 
 
 def quoted(name: str) -> str:
-    """Return a name in quotes, with control characters escaped and its end left out if it is long."""
+    """Return a name in quotes, with control characters escaped, shortened if it is long."""
     return repr(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...")
 
 
@@ -193,10 +191,10 @@ def nearest(wanted: str, names: Iterable[str]) -> list[str]:
 
 
 def read_text(path: Path, files: ReadFiles | None = None) -> str:
-    """Text of a UTF-8 file, optionally compressed.
+    """Read a UTF-8 file, optionally compressed, as one document.
 
     Raises:
-        SourceError: Not UTF-8, or too long; says where.
+        SourceError: It is not UTF-8, or too long; names the place.
         OSError: The compressed stream is damaged or truncated.
     """
     with open_bytes(path, files) as stream:

@@ -1,4 +1,4 @@
-"""One row per document, one column of text."""
+"""Read one document per row, from one column of text."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cpt.errors import SourceError
 
 
 def read_parquet(path: Path, name: str, text_field: str, files: ReadFiles | None = None) -> Iterator[Item]:
-    """Yield one document per row, batch by batch; a null text is removed as "empty".
+    """Yield one document per row, batch by batch. A null text is removed as "empty".
 
     Args:
-        files: Receives the file's hash.
+        files: Receiver of the file's hash.
 
     Raises:
-        SourceError: Not Parquet, damaged, without the column, or its column does not hold text.
+        SourceError: The file is not Parquet, damaged, without the column, or its column does not hold text.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
