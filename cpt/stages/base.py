@@ -208,7 +208,7 @@ class Stage(ABC, Generic[C]):
     def check_environment(
         self, config: C, place: Place, upstream: Mapping[str, UpstreamConfigs]
     ) -> list[Problem]:
-        """Find what cannot run in an environment (hardware, processes, packages) or after the stages upstream.
+        """Find what cannot run in an environment (hardware, processes, packages) or after stages upstream.
 
         Args:
             upstream: Role -> configurations of the stages that make the input.
