@@ -68,7 +68,7 @@ def run(
 
     Example:
         >>> import cpt
-        >>> result = cpt.run("recipe.yaml", overrides=["pretrain.tokens=50_000"], runs="runs")
+        >>> result = cpt.run("recipe.yaml", overrides=["report.title=First try"], runs="runs")
         >>> result.stages["pretrain"].folder / "model"  # a Hugging Face folder
         >>> result.stages["evaluate"].metrics
         >>> result.report
