@@ -48,9 +48,9 @@ def test_a_folder_appears_at_the_end_and_an_error_leaves_nothing(tmp_path: Path,
     write(None)
     assert names(path.parent) == ["out"]
     assert names(path) == ["weights"]
-    with pytest.raises(OSError, match="not empty"):
-        write(None)
-    assert names(path.parent) == ["out"]
+    with pytest.raises(OSError, match="not empty"), atomic_folder(path, **options):
+        pass
+    assert (names(path.parent), names(path)) == (["out"], ["weights"])
 
 
 def test_leftovers_of_a_kill_and_an_empty_folder_are_replaced(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from cpt.training.world import Stop, World
 class Together(fake_stages.Pretrain):
     """A stage for all processes; it notes what each of them got."""
 
-    together = True
+    distributed = True
     got: list[tuple[Any, ...]] = []  # noqa: RUF012
 
     def run(self, config: Any, inputs: Any, context: Any) -> dict[str, Any]:
