@@ -34,10 +34,10 @@ OLDER_VERSION = "made by another version of cpt"
 
 @dataclass(frozen=True)
 class StageDescription:
-    """What the result of a stage depends on, as far as it is known.
+    """Everything that the result of a stage depends on, as far as it is known.
 
     Attributes:
-        fingerprint: Fingerprint of the result; None where the content of its data could not be identified.
+        fingerprint: Fingerprint of the result; None if the content of its data could not be identified.
         settings: Values by dotted key, defaults included.
         inputs: Role -> name of the stage that plays it; None if unknown.
         parents: Role -> fingerprint of the artifact that plays it.
@@ -193,7 +193,7 @@ def _setting_change(key: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> str
 
 
 def _other_changes(a: StageDescription, b: StageDescription, changed: Collection[str]) -> Iterator[str]:
-    """Yield differences in a stage other than its settings. What one side does not know is not compared."""
+    """Yield differences in a stage other than its settings. Facts that one side lacks are not compared."""
     if a.kind != b.kind:
         yield f"a {a.kind} stage → a {b.kind} stage"
     if None not in (a.seed, b.seed) and a.seed != b.seed:

@@ -22,9 +22,11 @@ def config_data(config: StageConfig) -> dict[str, Any]:
 
 
 class Identity(NamedTuple):
-    """What a stage's result depends on outside its settings, and the fingerprint of the result.
+    """The fingerprint of a stage's result, and the artifacts and data that it depends on.
 
-    inputs: role -> fingerprint. references: data reference as written -> fingerprint of its content.
+    Attributes:
+        inputs: Role -> fingerprint.
+        references: Data reference as written -> fingerprint of its content.
     """
 
     inputs: dict[str, str]
