@@ -11,7 +11,7 @@ Outcome = Literal["finished", "failed", "interrupted"]
 
 
 @dataclass(frozen=True)
-class Upcoming:
+class PlannedStage:
     """A line of the plan. `why` and `forecast` may be empty."""
 
     stage: str
@@ -25,7 +25,7 @@ class RunStarted:
     """The begin of a run, with its plan."""
 
     name: str
-    stages: tuple[Upcoming, ...]
+    stages: tuple[PlannedStage, ...]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class StageStarted:
 
 
 @dataclass(frozen=True)
-class Said:
+class StageMessage:
     """A message of a stage."""
 
     stage: str
@@ -45,7 +45,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Advanced:
+class StageAdvanced:
     """The progress of a stage.
 
     Attributes:
@@ -60,7 +60,7 @@ class Advanced:
 
 
 @dataclass(frozen=True)
-class Noted:
+class TrainingEvent:
     """An event of training, as JSON data.
 
     reading: a row of `probes.jsonl`. action: a row of `actions.jsonl`, with the sentence `said`.
@@ -96,7 +96,7 @@ class RunEnded:
     seconds: float
 
 
-Event = RunStarted | StageStarted | Said | Advanced | Noted | StageEnded | RunEnded
+Event = RunStarted | StageStarted | StageMessage | StageAdvanced | TrainingEvent | StageEnded | RunEnded
 Listener = Callable[[Event], None]
 
 
@@ -112,13 +112,13 @@ class StageProgress:
         self._listener = listener
 
     def message(self, text: str) -> None:
-        self._listener(Said(self._stage, text))
+        self._listener(StageMessage(self._stage, text))
 
     def update(self, done: int, total: int, unit: str, **facts: float) -> None:
-        self._listener(Advanced(self._stage, done, total, unit, facts))
+        self._listener(StageAdvanced(self._stage, done, total, unit, facts))
 
     def note(self, kind: str, facts: Mapping[str, Any]) -> None:
-        self._listener(Noted(self._stage, kind, facts))
+        self._listener(TrainingEvent(self._stage, kind, facts))
 
 
 class EtaEstimator:
@@ -133,7 +133,7 @@ class EtaEstimator:
         self.done, self.total, self.unit = 0, 0, ""
         self.facts: dict[str, float] = {}
 
-    def update(self, event: Advanced) -> None:
+    def update(self, event: StageAdvanced) -> None:
         """Take in a progress event. Another unit, another total or a step back starts anew."""
         fresh = (event.unit, event.total) != (self.unit, self.total) or event.done < self.done
         self.done, self.total, self.unit = event.done, event.total, event.unit

@@ -18,7 +18,7 @@ from cpt import __version__
 from cpt.errors import DamagedFile, UsageError, did_you_mean
 from cpt.escaping import escape_controls
 from cpt.json_file import read_plain, write_json
-from cpt.recipe.events import Advanced, EtaEstimator, Event, RunEnded, StageEnded, StageStarted
+from cpt.recipe.events import EtaEstimator, Event, RunEnded, StageAdvanced, StageEnded, StageStarted
 from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Record, Store
 
@@ -138,7 +138,7 @@ class Journal:
                 if outcome == "finished":
                     self._data["progress"] = None
                 self._stage(stage, state=outcome, seconds=round(seconds, 3), gate=gate, gate_verdict=verdict)
-            case Advanced():
+            case StageAdvanced():
                 self._eta.update(event)
                 self._data["progress"] = vars(event) | {"seconds_left": self._eta.seconds_left}
                 if time.monotonic() - self._written > _SECONDS_BETWEEN_UPDATES:

@@ -15,12 +15,12 @@ from cpt.recipe.events import (
     Event,
     Listener,
     Outcome,
+    PlannedStage,
     RunEnded,
     RunStarted,
     StageEnded,
     StageProgress,
     StageStarted,
-    Upcoming,
     null_listener,
 )
 from cpt.recipe.failures import Termination, explain_failure, stoppable
@@ -146,10 +146,11 @@ class _Runner:
         begun = time.monotonic()
         outcome: Outcome = "failed"
         upcoming = [
-            Upcoming(entry.step.name, entry.action, entry.why, entry.forecast) for entry in self._plan.entries
+            PlannedStage(entry.step.name, entry.action, entry.why, entry.forecast)
+            for entry in self._plan.entries
         ]
         if self._plan.needs_base:
-            upcoming.insert(0, Upcoming(BASE, "run"))
+            upcoming.insert(0, PlannedStage(BASE, "run"))
         try:
             self._emit(RunStarted(self._plan.recipe.name, tuple(upcoming)))
             with stoppable():

@@ -13,7 +13,7 @@ from cpt.stages.base import BASE, Stage, StageConfig, UpstreamArtifact, WiringEr
 
 
 @dataclass(frozen=True)
-class Wired:
+class Wiring:
     """The inputs of each stage that could be wired (role -> earlier stage), by place, and the problems."""
 
     inputs: dict[Where, dict[str, str]]
@@ -25,7 +25,7 @@ def wire(
     items: Sequence[Item],
     configs: Mapping[Where, StageConfig],
     registry: Mapping[str, Stage[Any]],
-) -> Wired:
+) -> Wiring:
     """Connect the stages in the order of the recipe.
 
     Args:
@@ -33,7 +33,7 @@ def wire(
             counts as existing, so that one mistake does not cause others.
     """
     earlier = [UpstreamArtifact(BASE, frozenset({"model"}))]
-    wired = Wired({}, [])
+    wired = Wiring({}, [])
     guessing = False
     for position, item in enumerate(items):
         problems = list(_from_problems(document, items, position))
@@ -55,7 +55,7 @@ def _wire_one(
     config: StageConfig,
     stage: Stage[Any],
     earlier: Sequence[UpstreamArtifact],
-    wired: Wired,
+    wired: Wiring,
 ) -> list[Problem]:
     try:
         inputs = stage.wire(config, tuple(earlier))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cpt.recipe.events import Advanced, EtaEstimator
+from cpt.recipe.events import EtaEstimator, StageAdvanced
 
 
 class Clock:
@@ -16,7 +16,7 @@ class Clock:
 
 
 def advance(gauge: EtaEstimator, done: int, total: int = 20, unit: str = "steps", **facts: float) -> None:
-    gauge.update(Advanced("pretrain", done, total, unit, facts))
+    gauge.update(StageAdvanced("pretrain", done, total, unit, facts))
 
 
 def test_time_left_follows_the_pace_since_the_first_update() -> None:

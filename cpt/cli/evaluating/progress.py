@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cpt.cli.form import duration
 from cpt.cli.output import err
-from cpt.recipe.events import Advanced, EtaEstimator
+from cpt.recipe.events import EtaEstimator, StageAdvanced
 from cpt.recipe.failures import interruptible
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -50,7 +50,7 @@ class Shown:
 
     def update(self, done: int, total: int | None, unit: str) -> None:
         """Return the progress and the time left; None where the total is not known."""
-        self._gauge.update(Advanced("", done, total or 0, unit))
+        self._gauge.update(StageAdvanced("", done, total or 0, unit))
         if self._console.is_terminal:
             self._bar.update(self._task, completed=done, total=total, description=unit, visible=done != total)
         elif time.monotonic() - self._written >= SECONDS_BETWEEN_LINES:
