@@ -29,7 +29,7 @@ from evals.catalogue import select
 from evals.metrics import register
 from evals.preparation import Prepared, prepare
 from evals.results import Items
-from evals.sources.convfinqa import INSTRUCTION
+from evals.sources.finance import INSTRUCTION
 from evals.suite import Suite
 
 GOLDEN = "golden_touchstone_"

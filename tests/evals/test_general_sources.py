@@ -10,7 +10,7 @@ from general_files import BLIMP, write_original_files
 from cpt.errors import DataError
 from evals.catalogue import suites
 from evals.preparation import Prepared, prepare
-from evals.sources import mmlu
+from evals.sources import general
 from evals.suite import Suite
 
 GENERAL = suites()["general"]
@@ -194,4 +194,4 @@ def test_an_answer_of_mmlu_is_one_of_four_letters(answer: str, tmp_path: Path) -
     file = tmp_path / "virology_test.csv"
     file.write_text(f"Which?,a,b,c,d,{answer}\n", encoding="utf-8")
     with pytest.raises(DataError, match="not one of A, B, C, D"):
-        mmlu.SOURCE.read({"test": file}, "virology")
+        general.SOURCE.read({"test": file}, "virology")

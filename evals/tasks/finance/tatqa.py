@@ -16,7 +16,7 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evals.sources.tatqa import answers
+from evals.sources.finance import answers
 from evals.tasks.finance.numbers import DIGITS
 from evals.tasks.finance.questions import first_line
 

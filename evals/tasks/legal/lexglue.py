@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from evals.sources.lexglue import ISSUE_AREAS, PROVISIONS, UNFAIR
+from evals.sources.legal import ISSUE_AREAS, PROVISIONS, UNFAIR
 
 _WORDS = 3000
 _NONE = "None"
