@@ -33,8 +33,8 @@ _DATA_KEYS = ("test_split", "validation_split", "training_split", "fewshot_split
 
 def prepared(options: argparse.Namespace, cache: Path) -> list[Any]:
     """The tasks of the comparison, over local data."""
-    from evals.catalogue import select
     from evals.preparation import prepare
+    from evals.registry import select
 
     found, left_out = prepare(select(options.suite), options.data, cache, offline=True)
     chosen = [each for each in found if each.entry.task in options.tasks]
@@ -48,7 +48,7 @@ def prepared(options: argparse.Namespace, cache: Path) -> list[Any]:
 def run_ours(options: argparse.Namespace) -> None:
     """One run of `evals`."""
     from evals.evaluation import evaluate
-    from evals.result_files import save_results
+    from evals.result_folders import save_results
 
     results = evaluate(
         options.model, prepared(options, options.cache), cache=options.answers, precision=options.precision
@@ -113,7 +113,7 @@ def measured(command: Sequence[str]) -> dict[str, float]:
 
 
 def our_scores(folder: Path) -> dict[str, float]:
-    from evals.result_files import load_results
+    from evals.result_folders import load_results
 
     return {
         f"{score.task} {metric}": value

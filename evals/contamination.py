@@ -9,10 +9,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from cpt.errors import UsageError
-from evals.comparing.averages import averages
 from evals.metrics import aggregate, standard_error
 from evals.overlap import TaskOverlaps
-from evals.results import Frozen, Items, Results, TaskScore
+from evals.results import Frozen, Items, Results, TaskScore, averages
 
 FILE = "contamination.json"
 

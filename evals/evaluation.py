@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpt.errors import UsageError
-from evals.comparing.averages import averages
 from evals.harness import SEED, Failed, load_tasks, quietly, run_tasks
 from evals.models.backends import Backend, Precision, check_backend, load, numbers
 from evals.models.cached_model import CachedLM
-from evals.models.fingerprint import model_fingerprint
 from evals.models.prompting import OWN, Prompting
-from evals.models.request_cache import RequestCache
-from evals.results import Items, LeftOut, Results, TaskScore
+from evals.models.request_cache import RequestCache, model_fingerprint
+from evals.results import Items, LeftOut, Results, TaskScore, averages
 from evals.task_scores import task_score
 
 if TYPE_CHECKING:

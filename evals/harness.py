@@ -1,4 +1,9 @@
-"""How lm-eval is driven: tasks loaded over the items of their level, run in one go, silent and as seeded."""
+"""How lm-eval is driven: tasks loaded over the items of their level, run in one go, silent and as seeded.
+
+Run multiple-choice tasks through lm-eval, offline, on items that lie in local files.
+
+The texts of a task's items as a model reads them: the prompt without examples, and the right answer.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +11,25 @@ import contextlib
 import functools
 import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ruamel.yaml import YAML
 
 from cpt.errors import CptError, DataError, ModelError, StageFailed
-from evals import hub, hub_files
+from evals import hub
 from evals.models.cached_model import CachedLM
+from evals.multiple_choice import Item, write_items
 from evals.task_files import aggregation_name
-from evals.task_scores import Scored, choose_items, not_known
+from evals.task_scores import Scored, choose_items, item_ids, not_known
 
 if TYPE_CHECKING:
     from evals.preparation import Prepared
+
 
 SEED = 1234
 """lm-eval's own default: few-shot examples are those of its command line."""
@@ -45,13 +55,13 @@ def load_tasks(prepared: Sequence[Prepared], seed: int, failed: Failed) -> dict[
             name = each.entry.task
             try:
                 _seed_everything()
-                [task] = manager.load([hub_files.fetched(each.config)])["tasks"].values()
+                [task] = manager.load([hub.fetched(each.config)])["tasks"].values()
                 _refuse_metric(task, each.entry.metric.partition(",")[0], by_code="class" in each.config)
                 choose_items(task, each.entry.items(each.level), seed)
                 tasks[name] = task
             except ConnectionError:
                 failed[name] = (
-                    f"the hub, which has its data ({hub_files.source(each.config)}), cannot be reached; "
+                    f"the hub, which has its data ({hub.source(each.config)}), cannot be reached; "
                     "--data DIR reads local files, --offline leaves such tasks out at once"
                 )
                 unreached.enter_context(hub.left_alone())
@@ -163,3 +173,93 @@ def quietly() -> Iterator[None]:
             datasets.enable_progress_bars()
         task_module.tqdm = bar
         logger.setLevel(level)
+
+
+TEMPLATE = Path(__file__).parent / "tasks" / "multiple_choice.yaml"
+
+
+@dataclass(frozen=True)
+class ItemScores:
+    """Whether a model got each item right, in the items' order.
+
+    Attributes:
+        acc: [items] 0 or 1; the choice with the highest likelihood is taken.
+        acc_norm: the same with likelihoods per character, so that short choices have no advantage.
+    """
+
+    acc: np.ndarray
+    acc_norm: np.ndarray
+
+
+def _file_task_config(name: str, items_file: Path, cache: Path) -> dict[str, Any]:
+    """lm-eval's configuration of a task over a file of items; `cache` receives its copy of the data."""
+    config: dict[str, Any] = YAML(typ="safe").load(TEMPLATE)
+    data = {"data_files": {"test": str(items_file.absolute())}, "cache_dir": str(cache.absolute())}
+    return {**config, "task": name, "dataset_kwargs": data}
+
+
+def score_items(lm: Any, tasks: Mapping[str, Sequence[Item]], work: Path) -> dict[str, ItemScores]:
+    """Scores of a model on tasks.
+
+    Args:
+        lm: an lm-eval model.
+        tasks: items by the task's name.
+        work: scratch folder.
+    """
+    if not tasks:
+        return {}
+    from lm_eval.evaluator import evaluate
+    from lm_eval.tasks import TaskManager
+
+    work.mkdir(parents=True, exist_ok=True)
+    configs = []
+    for name, items in tasks.items():
+        write_items(items, work / f"{name}.jsonl")
+        configs.append(_file_task_config(name, work / f"{name}.jsonl", work / "cache"))
+    loaded = TaskManager(include_defaults=False).load(configs)
+    results = evaluate(lm, loaded, bootstrap_iters=0, log_samples=True)
+    return {name: _item_scores(results["samples"][name]) for name in tasks}
+
+
+def _item_scores(samples: Sequence[Mapping[str, Any]]) -> ItemScores:
+    ordered = sorted(samples, key=lambda sample: sample["doc_id"])
+    acc, acc_norm = (
+        np.array([float(sample[metric]) for sample in ordered]) for metric in ("acc", "acc_norm")
+    )
+    return ItemScores(acc, acc_norm)
+
+
+def item_texts(
+    prepared: Sequence[Prepared], wanted: Mapping[str, Collection[str]], failed: Failed
+) -> dict[str, dict[str, str]]:
+    """Texts of items by task and id.
+
+    Args:
+        prepared: tasks, at level full, with the data on which they were evaluated.
+        wanted: by task, ids of items as results have them; tasks of which none are wanted are passed over.
+        failed: receives why a task does not load.
+
+    Returns:
+        Those of the items that the data have.
+    """
+    with quietly():
+        tasks = load_tasks([each for each in prepared if each.entry.task in wanted], SEED, failed)
+        return {name: _texts(task, wanted[name]) for name, task in tasks.items()}
+
+
+def _texts(task: Any, wanted: Collection[str]) -> dict[str, str]:
+    documents = list(task.eval_docs)
+    found = dict(zip(item_ids(documents), documents, strict=True))
+    return {id: item_text(task, found[id]) for id in wanted if id in found}
+
+
+def item_text(task: Any, document: Mapping[str, Any]) -> str:
+    """Prompt and right answer of an item of one of lm-eval's tasks; of several right answers all."""
+    text, target = task.doc_to_text(document), task.doc_to_target(document)
+    if isinstance(text, int):  # the choices are the beginnings, and the target how all of them go on
+        return f"{task.doc_to_choice(document)[text]} {target}"
+    answers = target if isinstance(target, list) else [target]
+    named = [
+        task.doc_to_choice(document)[answer] if isinstance(answer, int) else str(answer) for answer in answers
+    ]
+    return "\n".join([str(text), *named])

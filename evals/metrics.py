@@ -4,13 +4,16 @@ Each is a function of the items' values and of weights, how often each item coun
 `AGGREGATIONS` holds them by the name under which a task file asks for them (`aggregation: macro_f1`).
 
 Shapes: N items, R resamples, C classes.
+
+How a written answer is compared with the one that was wanted.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -300,3 +303,50 @@ def _by_class(values: Values, weights_RN: np.ndarray) -> tuple[np.ndarray, np.nd
     gold_N, predicted_N = (np.array([labels[pair[side]] for pair in values]) for side in (0, 1))
     gold_NC, predicted_NC = (np.eye(len(labels))[x] for x in (gold_N, predicted_N))
     return weights_RN @ (gold_NC * predicted_NC), weights_RN @ predicted_NC, weights_RN @ gold_NC
+
+
+def rouge_l(wanted: str, said: str) -> float:
+    """F1 of the longest common subsequence of words, stemmed (Lin 2004); 0 to 1."""
+    score: float = _scorer().score(wanted, said)["rougeL"].fmeasure
+    return score
+
+
+@functools.cache
+def _scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
+
+    return RougeScorer(["rougeL"], use_stemmer=True)
+
+
+def task_weights(groups: Sequence[str]) -> np.ndarray:
+    """What each task counts in the mean over groups of the means over their tasks: [tasks], sum 1."""
+    sizes = Counter(groups)
+    return np.array([1 / (len(sizes) * sizes[group]) for group in groups])
+
+
+def propagate_errors(shares: np.ndarray, errors: Iterable[float | None]) -> float | None:
+    """Standard error of a weighted sum of independent values; None if one of the errors is unknown."""
+    known = [error for error in errors if error is not None]
+    return None if len(known) < len(shares) else float(np.sqrt((shares**2) @ np.square(known)))
+
+
+def sum_interval(
+    value: float, shares: np.ndarray, errors: Iterable[float | None], units: Iterable[int], confidence: float
+) -> tuple[float, float] | None:
+    """Student's interval of a weighted sum of independent values, with Satterthwaite's degrees of freedom.
+
+    Args:
+        units: independent observations that each error is estimated from.
+
+    Returns:
+        None where an error is unknown or all are zero: the observations do not tell.
+    """
+    from scipy.special import stdtrit
+
+    stderr = propagate_errors(shares, errors)
+    if not stderr:
+        return None
+    parts = np.square(shares * np.array(list(errors), dtype=float))
+    freedom = stderr**4 / (parts**2 / (np.array(list(units)) - 1)).sum()
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * stderr
+    return value - half, value + half

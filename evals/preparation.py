@@ -13,11 +13,11 @@ from typing import Any
 from zipfile import BadZipFile
 
 from cpt.errors import DataError, UsageError
-from evals import hub, hub_files
-from evals.local import DataFolder, Found
+from evals import hub
+from evals.local_data import DataFolder, Found
+from evals.registry import Entry, Level, Suite
 from evals.results import LeftOut
 from evals.sources import Rows, Source, sources
-from evals.suite import Entry, Level, Suite
 from evals.task_files import aggregation, metrics, task_config, task_files
 from evals.task_scores import not_known
 
@@ -152,7 +152,7 @@ def _with_data(
     if hub.refused(of_hub):
         raise _Unavailable(_why_not(hub.refusal(of_hub), entry, folder, found))
     if offline and not _on_hub_before(of_hub):
-        never = f"its data on the hub ({hub_files.source(of_hub)}) were never fetched, and this is offline"
+        never = f"its data on the hub ({hub.source(of_hub)}) were never fetched, and this is offline"
         raise _Unavailable(_why_not(never, entry, folder, found))
     return of_hub, "hub"
 
@@ -176,7 +176,7 @@ def _of_hub(config: Mapping[str, Any]) -> dict[str, Any]:
     """The task without leave to run code that comes with the data, which may be read file by file."""
     options = config.get("dataset_kwargs") or {}
     safe = {key: value for key, value in options.items() if key != "trust_remote_code"}
-    return hub_files.by_file({**config, "dataset_kwargs": safe})
+    return hub.by_file({**config, "dataset_kwargs": safe})
 
 
 def _local(config: Mapping[str, Any], found: Found, cache: Path) -> dict[str, Any]:
@@ -277,7 +277,7 @@ def _write(splits: Mapping[str, Rows], target: Path) -> None:
 
 def _on_hub_before(config: Mapping[str, Any]) -> bool:
     """Whether a data set from the hub has been kept, so that it can be read offline."""
-    if (files := hub_files.kept(config)) is not None:
+    if (files := hub.kept(config)) is not None:
         return files
     import datasets
     from datasets.naming import camelcase_to_snakecase

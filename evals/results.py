@@ -1,8 +1,17 @@
-"""What an evaluation leaves: scores by task with every item's value, as files that other tools can read."""
+"""What an evaluation leaves: scores by task with every item's value, as files that other tools can read.
+
+Results of one model's suites that were evaluated one after the other, as one.
+
+Macro averages: one number for a suite, in which a data set of many tasks counts once.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict, Field
+
+from evals.metrics import propagate_errors, task_weights
 
 
 class Frozen(BaseModel):
@@ -104,3 +113,53 @@ class Results(Frozen):
     left_out: tuple[LeftOut, ...] = ()
     averages: dict[str, Average] = Field(default_factory=dict)
     items: dict[str, Items] = Field(default_factory=dict, description="By task; a file of its own on disk.")
+
+
+def macro_average(tasks: Sequence[TaskScore]) -> Average | None:
+    """Macro average of one suite's tasks; None if lower is better in all of them."""
+    counted = [task for task in tasks if task.higher_is_better]
+    if not counted:
+        return None
+    groups = [task.group for task in counted]
+    shares = task_weights(groups)
+    return Average(
+        score=float(shares @ [task.score for task in counted]),
+        stderr=propagate_errors(shares, [task.stderr for task in counted]),
+        groups=len(set(groups)),
+        apart=tuple(task.task for task in tasks if not task.higher_is_better),
+    )
+
+
+def averages(tasks: Sequence[TaskScore]) -> dict[str, Average]:
+    """Macro average by suite, in the order of the tasks."""
+    found = {
+        suite: macro_average([task for task in tasks if task.suite == suite])
+        for suite in dict.fromkeys(task.suite for task in tasks)
+    }
+    return {suite: average for suite, average in found.items() if average is not None}
+
+
+def belong_together(earlier: Results, newer: Results) -> bool:
+    """Whether two evaluations are of the same model, made with the same settings and libraries."""
+    return all(
+        getattr(earlier, what) == getattr(newer, what) for what in ("fingerprint", "settings", "versions")
+    )
+
+
+def join(earlier: Results, newer: Results) -> Results:
+    """One evaluation of all suites of two; a suite or a task that both have is the newer's."""
+    tasks = (
+        *(each for each in earlier.tasks if each.suite not in newer.suites and each.task not in newer.items),
+        *newer.tasks,
+    )
+    names = {each.task for each in tasks}
+    left_out = (each for each in earlier.left_out if each.suite not in newer.suites)
+    return newer.model_copy(
+        update={
+            "suites": {**earlier.suites, **newer.suites},
+            "tasks": tasks,
+            "left_out": (*(each for each in left_out if each.task not in names), *newer.left_out),
+            "averages": averages(tasks),
+            "items": {name: each for name, each in {**earlier.items, **newer.items}.items() if name in names},
+        }
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import DataError
-from evals.suite import TASKS
+from evals.registry import TASKS
 
 _NAME = re.compile(rb"""^["']?task["']?[ ]*:[ ]*["']?([^"'\s\[{#]+)""", re.MULTILINE)
 

@@ -17,13 +17,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cpt.errors import UsageError
-from evals.comparing.averages import weights
-from evals.comparing.correction import Correction
-from evals.comparing.differences import Difference, of_suite, of_task
-from evals.comparing.judging import Judge, Verdict
-from evals.comparing.matching import Matched, NotCompared, check_settings, match
+from evals.comparing.paired_tasks import (
+    Difference,
+    Matched,
+    NotCompared,
+    check_settings,
+    match,
+    of_suite,
+    of_task,
+)
 from evals.comparing.signal import guessing, with_signal
-from evals.metrics import aggregate
+from evals.comparing.verdicts import Correction, Judge, Verdict
+from evals.metrics import aggregate, task_weights
 from evals.results import Frozen, Results
 
 RESAMPLES = 10_000
@@ -181,7 +186,7 @@ def compare(
     inside = {_name(pair): pair for pairs in groups.values() for pair in pairs}
     alone = {_name(pair): pair for pair in telling if _name(pair) not in inside}
     means = [
-        of_suite([pair.difference for pair in pairs], weights(["g"] * len(pairs)), confidence=confidence)
+        of_suite([pair.difference for pair in pairs], task_weights(["g"] * len(pairs)), confidence=confidence)
         for pairs in groups.values()
     ]
     judge = Judge(1 - confidence, correction, power)
@@ -279,7 +284,7 @@ def _averages(
             suites.setdefault(pair.task.a.suite, []).append(pair)
     groups = {suite: [pair.task.a.group for pair in pairs] for suite, pairs in suites.items()}
     found = [
-        of_suite([pair.difference for pair in pairs], weights(groups[suite]), confidence=1 - judge.level)
+        of_suite([pair.difference for pair in pairs], task_weights(groups[suite]), confidence=1 - judge.level)
         for suite, pairs in suites.items()
     ]
     for suite, judged in zip(suites, judge(found, [True] * len(found)), strict=True):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-from evals.comparing.averages import averages
 from evals.comparing.comparison import AverageComparison, compare
-from evals.comparing.correction import Correction, adjust
-from evals.results import Average, Frozen, Results
+from evals.comparing.verdicts import Correction, adjust
+from evals.results import Average, Frozen, Results, averages
 
 RESAMPLES = 2000
 

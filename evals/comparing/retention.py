@@ -10,7 +10,7 @@ point won in the domain brings. It is positive where the domain gained more than
 domain's gain where nothing else changed. It is a sum, not a ratio: a model that guesses in its domain has
 nothing to divide by. A general gain counts as gain: a score that cut it off would take noise for loss.
 
-Its error is that of the tasks' paired differences, propagated (`evals.comparing.averages.sum_interval`).
+Its error is that of the tasks' paired differences, propagated (`evals.metrics.sum_interval`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import NamedTuple
 import numpy as np
 
 from cpt.errors import UsageError
-from evals.comparing.averages import propagate, sum_interval, weights
 from evals.comparing.comparison import Comparison
-from evals.comparing.judging import Verdict
+from evals.comparing.verdicts import Verdict
+from evals.metrics import propagate_errors, sum_interval, task_weights
 from evals.results import Frozen
 
 
@@ -97,7 +97,7 @@ class _Terms(NamedTuple):
 
     def change(self) -> Change:
         return Change(
-            points=float(self.shares @ self.differences), stderr=propagate(self.shares, self.errors)
+            points=float(self.shares @ self.differences), stderr=propagate_errors(self.shares, self.errors)
         )
 
     def interval(self, confidence: float) -> tuple[float, float] | None:
@@ -110,7 +110,7 @@ def _terms(comparison: Comparison, suite: str) -> _Terms:
     tasks = [task for task in comparison.tasks if task.suite == suite and task.higher_is_better]
     ranges = np.array([1 - (task.chance or 0.0) for task in tasks])
     return _Terms(
-        shares=100 * weights([task.group for task in tasks]) / ranges,
+        shares=100 * task_weights([task.group for task in tasks]) / ranges,
         differences=np.array([task.difference for task in tasks]),
         errors=np.array([task.stderr for task in tasks], dtype=object),
         units=np.array([task.units for task in tasks]),

@@ -22,10 +22,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evals.comparing.averages import propagate, weights
-from evals.comparing.differences import Difference
-from evals.comparing.matching import Matched
-from evals.metrics import aggregate, standard_error
+from evals.comparing.paired_tasks import Difference, Matched
+from evals.metrics import aggregate, propagate_errors, standard_error, task_weights
 
 ERRORS = 2.0
 """Standard errors above guessing from which on a task tells something: a one-sided level of 2.3%."""
@@ -91,10 +89,10 @@ def _above(tasks: Sequence[Matched], differences: Sequence[Difference]) -> bool:
     if all(level is None for level in levels):  # nothing is right by chance: any right answer tells
         return any(found.a != 0 or found.b != 0 for found in differences)
     known = np.array([level or 0.0 for level in levels])
-    shares = weights(["one"] * len(tasks))
+    shares = task_weights(["one"] * len(tasks))
 
     def above(scores: Sequence[float], errors: Sequence[float | None], wanted: float) -> bool:
-        return float(shares @ (np.array(scores) - known)) > wanted * (propagate(shares, errors) or 0.0)
+        return float(shares @ (np.array(scores) - known)) > wanted * (propagate_errors(shares, errors) or 0.0)
 
     both = [(found.a + found.b) / 2 for found in differences]
     of_both = [_error_of_both(task, found) for task, found in zip(tasks, differences, strict=True)]

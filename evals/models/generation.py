@@ -19,7 +19,7 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
-from evals.models.contracts import NEW_TOKENS
+from evals.models.request_cache import NEW_TOKENS
 
 BATCH_TOKENS = 16_384
 """Tokens, those to be generated included, that a batch's cache holds; one prompt may exceed it."""

@@ -4,6 +4,13 @@ An answer is found again by everything that it depends on: the model's fingerpri
 precedes its texts (together the *identity*), the request as it is put to the model, prompt and continuation
 or generation settings, and the contract number of the code that answers such requests. A changed task
 therefore asks anew, and tasks that ask the same share.
+
+What kept answers depend on beside the model and the request: the code that answers.
+
+Raise the number of a kind of request when the code gives another answer to the same request: answers that
+were kept before are then asked anew.
+
+What makes a model the same model: weights, tokenizer, and the settings that its scores depend on.
 """
 
 from __future__ import annotations
@@ -18,7 +25,20 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import StageFailed
-from evals.models.contracts import CONTRACTS, NEW_TOKENS
+from cpt.models.folder_files import weight_names
+from cpt.models.tokenizer import FILE as TOKENIZER_FILE
+from cpt.models.tokenizer import read_settings
+from cpt.references.cache import file_sha256
+
+CONTRACTS = {
+    "loglikelihood": 1,
+    "loglikelihood_rolling": 1,
+    "generate_until": 2,  # 2: the tokenizer's end token ends a text too
+}
+
+NEW_TOKENS = 256
+"""Tokens to generate where a task does not say how many, as in lm-eval."""
+
 
 FILE = "requests.sqlite"
 
@@ -146,3 +166,21 @@ def _open(file: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+_IRRELEVANT = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "use_cache")
+"""Settings of config.json that say how it was saved, not what the model computes."""
+
+_CONFIG_FILES = ("config.json", "generation_config.json")
+
+
+def model_fingerprint(folder: Path) -> str:
+    """SHA-256 of a model folder's weights, tokenizer and configuration: the same wherever it lies."""
+    digest = hashlib.sha256()
+    for name in [*weight_names(folder), TOKENIZER_FILE]:
+        digest.update(f"{name}\0{file_sha256(folder / name)}\n".encode())
+    for name in _CONFIG_FILES:
+        said = read_settings(folder / name)
+        kept = {key: value for key, value in said.items() if key not in _IRRELEVANT}
+        digest.update(f"{name}\0{json.dumps(kept, sort_keys=True)}\n".encode())
+    return digest.hexdigest()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.preparation import Prepared
-from evals.suite import Entry
+from evals.registry import Entry
 
 QUESTIONS = [
     {

@@ -7,10 +7,9 @@ from pydantic import ValidationError
 
 from cpt.errors import UsageError
 from evals import hub
-from evals.catalogue import read_suite, select, suites
 from evals.preparation import prepare
+from evals.registry import Suite, read_suite, select, suites
 from evals.sources import sources
-from evals.suite import Suite
 
 FAMILY = """\
 name: mine

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 from general_files import write_original_files
 
-from evals.documents import item_text, item_texts
-from evals.harness import load_tasks
+from evals.harness import item_text, item_texts, load_tasks
 from evals.preparation import Prepared, prepare
-from evals.suite import Suite
+from evals.registry import Suite
 from evals.task_scores import item_ids
 
 ENTRIES = [

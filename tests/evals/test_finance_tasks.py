@@ -25,12 +25,11 @@ from lm_eval.api.model import LM
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
-from evals.catalogue import select
 from evals.metrics import register
 from evals.preparation import Prepared, prepare
+from evals.registry import Suite, select
 from evals.results import Items
 from evals.sources.finance import INSTRUCTION
-from evals.suite import Suite
 
 GOLDEN = "golden_touchstone_"
 
@@ -360,7 +359,7 @@ def test_summaries_need_libraries_that_are_named_with_how_to_install_them(
 def test_the_hubs_conversations_get_the_right_answers_to_earlier_questions() -> None:
     import datasets
 
-    from evals.tasks.finance.questions import with_right_history
+    from evals.tasks.finance.scoring import with_right_history
 
     rows = [
         {"query": "q0?", "answer": "{answer1}", "turn": 0, "dialogue_id": 7},

@@ -8,10 +8,9 @@ import pytest
 from general_files import BLIMP, write_original_files
 
 from cpt.errors import DataError
-from evals.catalogue import suites
 from evals.preparation import Prepared, prepare
+from evals.registry import Suite, suites
 from evals.sources import general
-from evals.suite import Suite
 
 GENERAL = suites()["general"]
 TASKS = (

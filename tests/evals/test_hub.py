@@ -12,7 +12,7 @@ from evaluated import CHOICE, task
 from evals import hub, preparation
 from evals.harness import Failed, load_tasks, quietly
 from evals.preparation import prepare
-from evals.suite import Entry, Suite
+from evals.registry import Entry, Suite
 from evals.task_files import task_config
 
 

@@ -8,12 +8,12 @@ import pytest
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from tasks_on_files import prompts, written
 
-from evals import hub, hub_files
+from evals import hub
 from evals.harness import Failed, load_tasks, quietly
 from evals.preparation import Prepared, prepare
-from evals.suite import Entry, Suite
+from evals.registry import Entry, Suite
 
-REVISION = hub_files.FILE_BY_FILE["nguha/legalbench"].revision
+REVISION = hub.FILE_BY_FILE["nguha/legalbench"].revision
 HEARSAY = {"hearsay": "balanced_accuracy"}
 CLAUSES = [
     ("0", "Yes", "The Recipient may make one copy."),

@@ -2,8 +2,7 @@
 
 from results_made import made_results
 
-from evals.joining import belong_together, join
-from evals.results import LeftOut
+from evals.results import LeftOut, belong_together, join
 
 
 def test_other_suites_stay_and_the_same_is_replaced() -> None:

@@ -9,11 +9,10 @@ import pytest
 from tasks_on_files import chosen, prompts, task_on_files, written
 
 from evals import task_files
-from evals.catalogue import suites
 from evals.metrics import aggregate
 from evals.preparation import prepare
+from evals.registry import Entry, Suite, suites
 from evals.sources import legal
-from evals.suite import Entry, Suite
 from evals.task_files import aggregation, task_config
 
 _FALL = 1 / 3

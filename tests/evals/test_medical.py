@@ -12,10 +12,10 @@ import pytest
 from tasks_on_files import chosen, prompts, task_on_files, written
 
 from cpt.errors import DataError
-from evals.answers import rouge_l
-from evals.catalogue import suites
+from evals.metrics import rouge_l
+from evals.registry import suites
 from evals.sources import medical
-from evals.tasks.medical.pubmedqa import official_ids
+from evals.tasks.medical.scoring import official_ids
 
 OFFICIAL = sorted(official_ids())[:5]
 

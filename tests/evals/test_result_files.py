@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cpt.errors import UsageError
-from evals.result_files import ITEMS, RESULTS, load_results, save_results
+from evals.result_folders import ITEMS, RESULTS, load_results, save_results
 from evals.results import Average, Items, LeftOut, Results, TaskScore
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from evals.statistics import compare_accuracy, compare_bits_per_byte
+from evals.comparing.statistics import compare_accuracy, compare_bits_per_byte
 
 LEVEL = {"confidence": 0.95}
 OPTIONS = {**LEVEL, "seed": 5}

@@ -15,7 +15,7 @@ for _module in (
     "cpt.stages.vocabulary.stage",
     "cpt.models.packed_model",
     "transformers.models.llama.modeling_llama",
-    "evals.runner",
+    "evals.harness",
     "merging.merge",
 ):
     import_module(_module)

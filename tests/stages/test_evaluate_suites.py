@@ -18,7 +18,7 @@ from cpt.report.schema import Suites
 from cpt.stages.base import Artifact
 from cpt.stages.evaluate.stage import STAGE
 from evals.comparing.comparison import compare
-from evals.result_files import load_results
+from evals.result_folders import load_results
 
 PLAIN = {"heldout_tokens": 200, "precision": "fp32"}
 

@@ -145,10 +145,9 @@ def test_a_share_may_be_a_percentage_and_is_one() -> None:
 
 
 def test_a_task_is_scored_as_lm_eval_scores_it(inputs, tmp_path: Path, piqa: str, tiny_model: Path) -> None:
-    from evals.catalogue import suites
     from evals.evaluation import evaluate
     from evals.preparation import prepare
-    from evals.suite import Suite
+    from evals.registry import Suite, suites
 
     run_stage(PRETRAIN, config(tasks={"piqa": {"items": 12}}, data=piqa), inputs, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "output/training/probes.jsonl").read_text().splitlines()]

@@ -12,17 +12,20 @@ from rich.console import Console
 from rich.text import Text
 
 from cpt.cli.evaluating.inputs import (
+    DEFAULT_RESULTS,
+    Data,
+    Offline,
+    Results,
     corpus_folder,
     documents_of,
     file_of,
     leaving_hub_alone,
     training_documents,
 )
-from cpt.cli.evaluating.options import DEFAULT_RESULTS, Data, Offline, Results
-from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.progress_bar import Shown, shown
 from cpt.cli.tokenizer.report import short
 from cpt.errors import UsageError
 from cpt.recipe.files import write_json
@@ -72,9 +75,8 @@ def contamination(
 
     Example: cpt eval contamination medical-1a2b3c4d --corpus runs/medical --data DIR
     """
-    from cpt.cli.evaluating.folders import find_folder
     from evals.contamination import FILE
-    from evals.result_files import load_results
+    from evals.result_folders import find_folder, load_results
 
     if not corpus and not text:
         raise UsageError("there is no text to look in", hint="Name a run by --corpus, or files by --text.")
@@ -101,9 +103,9 @@ def _prepared(
     Args:
         files: suites of the user's own.
     """
-    from evals.caches import data_cache
-    from evals.catalogue import select, suites
+    from evals.local_data import data_cache
     from evals.preparation import prepare
+    from evals.registry import select, suites
 
     own = select(f"{file}:full" if file.endswith((".yaml", ".yml")) else file for file in files)
     known = {**suites(), **{suite.name: suite for suite, _ in own}}
@@ -133,7 +135,7 @@ def _search(
     view: Shown,
 ) -> Contamination:
     from evals.contamination import contaminated
-    from evals.documents import item_texts
+    from evals.harness import item_texts
     from evals.overlap import find_overlaps
 
     counted: Counter[str] = Counter()

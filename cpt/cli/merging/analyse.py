@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.evaluating.progress import shown
 from cpt.cli.merging.references import name_of, parse_model, resolved
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.progress_bar import shown
 from cpt.errors import UsageError
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ValidationError
 from rich.text import Text
 
 from cpt.cli.evaluating.inputs import documents_of
-from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.merging import options
 from cpt.cli.merging.asked import Asked, command_of, problems_of, shard_bytes
 from cpt.cli.merging.flags import from_flags
@@ -21,6 +20,7 @@ from cpt.cli.merging.references import in_folders, resolved, unknown_references,
 from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.progress_bar import Shown, shown
 from cpt.errors import CannotMerge, GateFailed, Problem, RecipeError, UsageError
 from cpt.recipe.explain import findings
 from cpt.references import check

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from cpt.models.bits_per_byte import TokenisedText
     from cpt.models.shared_windows import WindowBytes
+    from evals.harness import ItemScores
     from evals.multiple_choice import Item
-    from evals.runner import ItemScores
 
 PROBES = ("domain", "general")
 DOCUMENTS = "documents.json"
@@ -297,8 +297,8 @@ def _measure(
     from cpt.models.bits_per_byte import score
     from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
     from cpt.models.tokenizer import load_tokenizer
+    from evals.harness import score_items
     from evals.models.language_model import PackedLM
-    from evals.runner import score_items
 
     loaded = load_model(folder, resolve_precision(material.precision))
     model = PackedLanguageModel(loaded.to(best_device()))
@@ -320,8 +320,8 @@ def _compare(
     before: _Measured, after: _Measured, material: _Material, confidence: float, seed: int
 ) -> dict[str, Any]:
     """The content of scores.json."""
+    from evals.comparing.statistics import compare_accuracy, compare_bits_per_byte
     from evals.multiple_choice import chance
-    from evals.statistics import compare_accuracy, compare_bits_per_byte
 
     probes = {
         probe: {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evals.comparing.comparison import Comparison
     from evals.comparing.retention import Retention
     from evals.models.backends import Precision
-    from evals.suite import Suite
+    from evals.registry import Suite
 
 _FILES = (".yaml", ".yml")
 
@@ -38,7 +38,7 @@ def suite_problems(suites: Sequence[str], data: str | None) -> list[Problem]:
 
 
 def _problems(name: str, data: str | None) -> list[Problem]:
-    from evals.catalogue import select
+    from evals.registry import select
 
     if name.rpartition(":")[0].endswith(_FILES):
         return [Problem("a suite of one's own runs at its level quick", hint="Leave the level out.")]
@@ -57,7 +57,7 @@ def _problems(name: str, data: str | None) -> list[Problem]:
 
 
 def _has_any(suite: Suite, data: Path) -> bool:
-    from evals.local import DataFolder
+    from evals.local_data import DataFolder
     from evals.preparation import source_of
 
     folder = DataFolder(data)
@@ -87,13 +87,13 @@ def compare_suites(
         Plain data: `averages` and `retention` by suite, `groups`, `tasks` by name, `no_signal` (tasks that
         neither average nor verdict counts), `left_out`.
     """
-    from evals.caches import answer_cache, data_cache
-    from evals.catalogue import select
     from evals.comparing.comparison import compare
     from evals.comparing.retention import retentions
     from evals.evaluation import evaluate
+    from evals.local_data import answer_cache, data_cache
     from evals.preparation import prepare
-    from evals.result_files import save_results
+    from evals.registry import select
+    from evals.result_folders import save_results
 
     prepared, left_out = prepare(select(suites), None if data is None else Path(data), data_cache())
     for each in left_out:

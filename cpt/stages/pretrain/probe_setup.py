@@ -105,12 +105,12 @@ def graded(
     """
     import numpy as np
 
-    from evals.caches import data_cache
     from evals.harness import SEED, load_tasks, quietly
+    from evals.local_data import data_cache
     from evals.models.language_model import PackedLM
     from evals.models.prompting import Prompting
     from evals.preparation import prepare
-    from evals.suite import Suite
+    from evals.registry import Suite
 
     entry = _entry(name)
     if entry is None:
@@ -158,7 +158,7 @@ def _tokens(requests: Sequence[Any], tokenizer: Any) -> int:
 
 def _entry(name: str) -> Any:
     """A task of the catalogue that is scored by likelihoods; None if there is none of that name."""
-    from evals.catalogue import suites
+    from evals.registry import suites
     from evals.task_files import task_config, task_files
 
     for suite in suites().values():
@@ -172,9 +172,9 @@ def _entry(name: str) -> Any:
 
 def task_problems(name: str, data: str | None) -> list[Problem]:
     """What keeps a task from being probed, as far as the catalogue and the data tell."""
-    from evals.catalogue import suites
-    from evals.local import DataFolder
+    from evals.local_data import DataFolder
     from evals.preparation import source_of
+    from evals.registry import suites
 
     entry = _entry(name)
     if entry is None:

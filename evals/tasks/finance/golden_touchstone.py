@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from evals.tasks.finance.entities import TYPES, tagged_spans
+from evals.tasks.finance.scoring import TYPES, tagged_spans
 
 NONE = "none"
 

@@ -17,8 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evals.sources.finance import answers
-from evals.tasks.finance.numbers import DIGITS
-from evals.tasks.finance.questions import first_line
+from evals.tasks.finance.scoring import DIGITS, first_line
 
 SCALES = {"": 1.0, "hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "percent": 0.01}
 _QUANTITY = re.compile(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from eval_words import ON_DATA, Run
 
-from cpt.cli import main
-from cpt.cli.evaluating import progress, running
+from cpt.cli import main, progress_bar
+from cpt.cli.evaluating import running
 from cpt.errors import Interrupted
 from evals import harness
 
@@ -140,8 +140,8 @@ def test_the_seed_is_that_of_evaluations() -> None:
 def test_progress_off_a_terminal_is_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cpt.cli.evaluating.progress.SECONDS_BETWEEN_LINES", 0)
-    with progress.shown(kept=True) as view:
+    monkeypatch.setattr("cpt.cli.progress_bar.SECONDS_BETWEEN_LINES", 0)
+    with progress_bar.shown(kept=True) as view:
         view.update(3, 1000, "requests")
         view.update(5, None, "bytes")
     assert capsys.readouterr().err.splitlines() == ["3/1,000 requests", "5 bytes"]
@@ -149,7 +149,7 @@ def test_progress_off_a_terminal_is_lines(
 
 @pytest.mark.parametrize(("kept", "hint"), [(True, "continues"), (False, "None")])
 def test_who_stops_a_command_is_told_whether_it_continues(kept: bool, hint: str) -> None:
-    with pytest.raises(Interrupted) as stopped, progress.shown(kept=kept):
+    with pytest.raises(Interrupted) as stopped, progress_bar.shown(kept=kept):
         raise KeyboardInterrupt
     assert hint in str(stopped.value.hint)
 

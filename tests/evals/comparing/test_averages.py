@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from results_made import made_results, with_task
 
-from evals.comparing.averages import averages, macro_average, weights
+from evals.metrics import task_weights
+from evals.results import averages, macro_average
 
 
 def test_a_group_weighs_as_much_as_a_single_task() -> None:
-    assert weights(["mmlu", "mmlu", "arc", "mmlu"]).tolist() == pytest.approx([1 / 6, 1 / 6, 1 / 2, 1 / 6])
+    assert task_weights(["mmlu", "mmlu", "arc", "mmlu"]).tolist() == pytest.approx(
+        [1 / 6, 1 / 6, 1 / 2, 1 / 6]
+    )
 
 
 def test_the_average_is_the_mean_over_groups_of_the_means_over_tasks() -> None:

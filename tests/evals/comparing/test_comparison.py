@@ -6,8 +6,8 @@ from results_made import made_results, right_and_wrong, with_items, with_task
 
 from cpt.errors import UsageError
 from evals.comparing.comparison import compare
+from evals.comparing.statistics import compare_accuracy
 from evals.results import LeftOut, Results
-from evals.statistics import compare_accuracy
 
 GENERATOR = np.random.default_rng(0)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from evals.comparing.correction import adjust, divisor
-from evals.comparing.paired_shares import mcnemar, visible
+from evals.comparing.statistics import mcnemar, visible
+from evals.comparing.verdicts import adjust, divisor
 
 
 def test_holm_by_hand() -> None:

@@ -7,11 +7,9 @@ import pytest
 from results_made import made_results, right_and_wrong
 from scipy.stats import norm
 
-from evals.comparing.averages import weights
-from evals.comparing.differences import Difference, of_suite, of_task
-from evals.comparing.matching import Matched
-from evals.comparing.resampling import Value
-from evals.metrics import aggregate
+from evals.comparing.paired_tasks import Difference, Matched, of_suite, of_task
+from evals.comparing.statistics import Value
+from evals.metrics import aggregate, task_weights
 
 ROUNDS = 200
 GROUPS = ("g", "g", "h", "i")
@@ -43,7 +41,7 @@ def suite(generator: np.random.Generator, shift: float) -> Difference:
     for place, n in enumerate(ITEMS):
         a, b = right_and_wrong(generator, n, 0.06 + shift, 0.06)
         tasks.append(difference(a.tolist(), b.tolist(), name=str(place), seed=seed))
-    return of_suite(tasks, weights(GROUPS), confidence=0.95)
+    return of_suite(tasks, task_weights(GROUPS), confidence=0.95)
 
 
 def covers(found: Difference, truth: float) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from evals.comparing.paired_shares import mcnemar, power, score_interval, visible
+from evals.comparing.statistics import mcnemar, power, score_interval, visible
 
 
 @pytest.mark.parametrize(("won", "lost"), [(0, 0), (3, 0), (5, 1), (2, 2), (1, 6)])

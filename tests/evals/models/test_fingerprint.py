@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from evals.models.fingerprint import model_fingerprint
+from evals.models.request_cache import model_fingerprint
 
 
 def edited(folder: Path, name: str, **changes: object) -> None:

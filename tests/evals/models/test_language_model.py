@@ -13,12 +13,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cpt.errors import DataError
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.models.tokenizer import load_tokenizer
+from evals.harness import score_items
 from evals.models import language_model
 from evals.models.language_model import PackedLM
 from evals.models.prompting import Prompting
 from evals.models.request_cache import request_key
 from evals.multiple_choice import Item
-from evals.runner import score_items
 
 ITEMS = [
     Item("The heart of the", (" matter is", " kidneys, said"), 0),

@@ -1,11 +1,16 @@
-"""Items of PubMedQA: the official test, and the others for examples."""
+"""Items of PubMedQA: the official test, and the others for examples.
+
+Items and scoring of MedQuAD.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from evals.metrics import rouge_l
 
 _IDS = Path(__file__).with_name("pubmedqa_test_ids.txt")
 
@@ -38,3 +43,13 @@ def _as_lm_eval_has_them(dataset: Any) -> Any:
         }
 
     return dataset.map(named, remove_columns=dataset.column_names)
+
+
+def answered(dataset: Any) -> Any:
+    """Questions that have an answer: those of three collections were taken out for copyright."""
+    return dataset.filter(lambda row: bool(row["answer"]))
+
+
+def compared(doc: Mapping[str, str], texts: Sequence[str]) -> dict[str, float]:
+    """ROUGE-L with the institute's answer."""
+    return {"rougeL": rouge_l(doc["answer"], texts[0])}

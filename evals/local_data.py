@@ -1,4 +1,7 @@
-"""Published data sets among a user's files: found by the names that their authors gave them."""
+"""Published data sets among a user's files: found by the names that their authors gave them.
+
+Where what evaluations keep lies, in the cache folder of this package.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from cpt.references import cache_folder
 from evals.sources import Source
 
-_CHUNK = 2**20
+_READ_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def file_checksum(file: Path) -> str:
 def _checksum(file: Path, size: int, changed: int) -> str:  # noqa: ARG001 - size and time are the cache's key
     digest = hashlib.sha256()
     with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
+        while chunk := stream.read(_READ_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
 
@@ -100,3 +104,13 @@ def _walk(root: Path) -> list[Path]:
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         files += [Path(folder, name) for name in sorted(names)]
     return files
+
+
+def data_cache() -> Path:
+    """Folder of data sets in the form in which tasks read them."""
+    return cache_folder() / "evals" / "data"
+
+
+def answer_cache() -> Path:
+    """Folder of the answers that models have given."""
+    return cache_folder() / "evals" / "answers"
