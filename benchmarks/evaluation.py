@@ -60,12 +60,12 @@ def write_for_lm_eval(tasks: Sequence[Any], folder: Path) -> None:
     """Task files over the local data, and the items that each takes (lm-eval's option --samples)."""
     from ruamel.yaml import YAML
 
-    from evals.harness import SEED, load_tasks, quietly
+    from evals.harness import SEED, load_tasks, silence_lm_eval
     from evals.task_files import task_files
-    from evals.task_scores import item_places
+    from evals.task_scores import sample_indices
 
     samples = {}
-    with quietly():
+    with silence_lm_eval():
         whole = load_tasks([dataclasses.replace(each, level="full") for each in tasks], SEED, {})
     (folder / "tasks").mkdir()
     for each in tasks:
@@ -80,7 +80,7 @@ def write_for_lm_eval(tasks: Sequence[Any], folder: Path) -> None:
             **{key: config.get(key) for key in _DATA_KEYS},
         }
         YAML().dump(changes, folder / "tasks" / f"{name}.yaml")
-        samples[name] = item_places(len(whole[name].eval_docs), each.entry.items(each.level), SEED)
+        samples[name] = sample_indices(len(whole[name].eval_docs), each.entry.items(each.level), SEED)
     (folder / "samples.json").write_text(json.dumps(samples), encoding="utf-8")
 
 

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from cpt.errors import UsageError
 from evals.metrics import aggregate, standard_error
 from evals.overlap import TaskOverlaps
-from evals.results import Frozen, Items, Results, TaskScore, averages
+from evals.results import Record, Items, Results, TaskScore, averages
 
 FILE = "contamination.json"
 
 
-class Part(Frozen):
+class Part(Record):
     """The score on some of a task's items; None if there are none."""
 
     n: int
@@ -24,7 +24,7 @@ class Part(Frozen):
     stderr: float | None
 
 
-class DirtyItem(Frozen):
+class DirtyItem(Record):
     """An item that shares an N-gram with the text.
 
     Attributes:
@@ -38,7 +38,7 @@ class DirtyItem(Frozen):
     found_in: dict[str, str]
 
 
-class TaskContamination(Frozen):
+class TaskContamination(Record):
     """A task's score on the items that the text shares N-grams with, and on the others.
 
     Attributes:
@@ -60,7 +60,7 @@ class TaskContamination(Frozen):
     items: dict[str, DirtyItem]
 
 
-class Contamination(Frozen):
+class Contamination(Record):
     """An evaluation held against a text.
 
     Attributes:
@@ -75,7 +75,7 @@ class Contamination(Frozen):
     not_searched: dict[str, str]
 
 
-def contaminated(
+def score_contamination(
     results: Results,
     overlaps: Mapping[str, TaskOverlaps],
     text: Mapping[str, int],
@@ -120,7 +120,7 @@ def read_contamination(file: Path) -> Contamination:
         raise UsageError(f"{place}: {reason}", hint="cpt eval contamination RESULTS makes one.") from error
 
 
-def without_dirty(results: Results, found: Contamination) -> Results:
+def drop_dirty_items(results: Results, found: Contamination) -> Results:
     """The evaluation as if it had never had the dirty items; a task with none left is gone.
 
     The dirty items of one model's training text are taken out of another's results too, so that both are

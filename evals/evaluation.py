@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpt.errors import UsageError
-from evals.harness import SEED, Failed, load_tasks, quietly, run_tasks
+from evals.harness import SEED, Failures, load_tasks, silence_lm_eval, run_tasks
 from evals.models.backends import Backend, Precision, check_backend, load, numbers
 from evals.models.cached_model import CachedLM
 from evals.models.prompting import OWN, Prompting
@@ -22,14 +22,14 @@ from evals.results import Items, LeftOut, Results, TaskScore, averages
 from evals.task_scores import task_score
 
 if TYPE_CHECKING:
-    from evals.preparation import Prepared
+    from evals.preparation import PreparedTask
 
 _LIBRARIES = ("cpt-workbench", "lm-eval", "torch", "transformers", "tokenizers")
 
 
 def evaluate(
     model: str | Path,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[PreparedTask],
     left_out: Sequence[LeftOut] = (),
     *,
     cache: str | Path,
@@ -139,7 +139,7 @@ class _Messages:
         self.message = say
 
 
-def _refuse_same_names(prepared: Sequence[Prepared]) -> None:
+def _refuse_same_names(prepared: Sequence[PreparedTask]) -> None:
     names = [each.entry.task for each in prepared]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -151,22 +151,22 @@ def _refuse_same_names(prepared: Sequence[Prepared]) -> None:
 
 def _scores(
     lm: CachedLM,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[PreparedTask],
     seed: int,
     chat: bool,
     say: Callable[[str], None],
 ) -> tuple[list[tuple[TaskScore, Items]], list[LeftOut]]:
     """Scores of all tasks that can be scored, in order, and why the others cannot."""
-    failed: Failed = {}
+    failed: Failures = {}
     scores: list[tuple[TaskScore, Items]] = []
-    with quietly():
+    with silence_lm_eval():
         outputs = run_tasks(lm, load_tasks(prepared, seed, failed), seed, chat, failed)
         for each in prepared:
             name = each.entry.task
             if name not in outputs:
                 continue
             try:
-                scores.append(task_score(each, outputs[name], lm.cut[name]))
+                scores.append(task_score(each, outputs[name], lm.truncated[name]))
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:
                 failed[name] = f"it cannot be scored: {error}"
     for name, why in failed.items():

@@ -25,20 +25,20 @@ from evals import hub
 from evals.models.cached_model import CachedLM
 from evals.multiple_choice import Item, write_items
 from evals.task_files import aggregation_name
-from evals.task_scores import Scored, choose_items, item_ids, not_known
+from evals.task_scores import Scored, limit_items, item_ids, is_unsupported_aggregation
 
 if TYPE_CHECKING:
-    from evals.preparation import Prepared
+    from evals.preparation import PreparedTask
 
 
 SEED = 1234
 """lm-eval's own default: few-shot examples are those of its command line."""
 
-Failed = dict[str, str]
+Failures = dict[str, str]
 """By task, why it cannot be scored."""
 
 
-def load_tasks(prepared: Sequence[Prepared], seed: int, failed: Failed) -> dict[str, Any]:
+def load_tasks(prepared: Sequence[PreparedTask], seed: int, failed: Failures) -> dict[str, Any]:
     """lm-eval's tasks by name, each over the items of its level; `failed` receives why one does not load.
 
     Once the hub cannot be reached it is not asked again: every attempt takes half a minute.
@@ -57,18 +57,18 @@ def load_tasks(prepared: Sequence[Prepared], seed: int, failed: Failed) -> dict[
                 _seed_everything()
                 [task] = manager.load([hub.fetched(each.config)])["tasks"].values()
                 _refuse_metric(task, each.entry.metric.partition(",")[0], by_code="class" in each.config)
-                choose_items(task, each.entry.items(each.level), seed)
+                limit_items(task, each.entry.items(each.level), seed)
                 tasks[name] = task
             except ConnectionError:
                 failed[name] = (
                     f"the hub, which has its data ({hub.source(each.config)}), cannot be reached; "
                     "--data DIR reads local files, --offline leaves such tasks out at once"
                 )
-                unreached.enter_context(hub.left_alone())
+                unreached.enter_context(hub.offline_hub())
             except Exception as error:  # whatever a data set or a task's own code raises
                 failed[name] = (
                     f"{hub.refusal(each.config)}; --data DIR reads local files"
-                    if hub.is_refusal(error)
+                    if hub.is_loading_script_error(error)
                     else f"its data or its task file fails: {_told(error)}"
                 )
     return tasks
@@ -84,14 +84,14 @@ def _refuse_metric(task: Any, metric: str, *, by_code: bool) -> None:
     if by_code and metric not in aggregations:
         raise DataError(f"it has no metric `{metric}`; it has {', '.join(aggregations)}")
     aggregation = aggregation_name(aggregations.get(metric))
-    if not_known(aggregation):
+    if is_unsupported_aggregation(aggregation):
         raise DataError(
             f"its metric `{metric}` is aggregated by `{aggregation}`, of which no error can be computed"
         )
 
 
 def run_tasks(
-    lm: CachedLM, tasks: Mapping[str, Any], seed: int, chat: bool, failed: Failed
+    lm: CachedLM, tasks: Mapping[str, Any], seed: int, chat: bool, failed: Failures
 ) -> dict[str, Scored]:
     """What lm-eval makes of the tasks, all in one go: their requests share the model's batches.
 
@@ -127,7 +127,7 @@ def _run(lm: CachedLM, tasks: Mapping[str, Any], seed: int, chat: bool) -> dict[
     _seed_everything()
     for name, task in tasks.items():
         task.set_fewshot_seed(seed)
-        lm.cut[name] = 0
+        lm.truncated[name] = 0
     output = evaluate(
         lm,
         {"tasks": dict(tasks), "groups": {}},
@@ -147,7 +147,7 @@ def _seed_everything() -> None:
 
 
 @contextlib.contextmanager
-def quietly() -> Iterator[None]:
+def silence_lm_eval() -> Iterator[None]:
     """lm-eval and datasets without progress bars, notes, and counts of downloads that a server keeps.
 
     Templates are compiled once each instead of once for every item.
@@ -198,7 +198,7 @@ def _file_task_config(name: str, items_file: Path, cache: Path) -> dict[str, Any
     return {**config, "task": name, "dataset_kwargs": data}
 
 
-def score_items(lm: Any, tasks: Mapping[str, Sequence[Item]], work: Path) -> dict[str, ItemScores]:
+def score_choices(lm: Any, tasks: Mapping[str, Sequence[Item]], work: Path) -> dict[str, ItemScores]:
     """Scores of a model on tasks.
 
     Args:
@@ -230,7 +230,7 @@ def _item_scores(samples: Sequence[Mapping[str, Any]]) -> ItemScores:
 
 
 def item_texts(
-    prepared: Sequence[Prepared], wanted: Mapping[str, Collection[str]], failed: Failed
+    prepared: Sequence[PreparedTask], wanted: Mapping[str, Collection[str]], failed: Failures
 ) -> dict[str, dict[str, str]]:
     """Texts of items by task and id.
 
@@ -242,7 +242,7 @@ def item_texts(
     Returns:
         Those of the items that the data have.
     """
-    with quietly():
+    with silence_lm_eval():
         tasks = load_tasks([each for each in prepared if each.entry.task in wanted], SEED, failed)
         return {name: _texts(task, wanted[name]) for name, task in tasks.items()}
 

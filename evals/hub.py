@@ -30,7 +30,7 @@ def offline() -> bool:
 
 
 @contextlib.contextmanager
-def left_alone() -> Iterator[None]:
+def offline_hub() -> Iterator[None]:
     """As if HF_HUB_OFFLINE had been set from the start: only what the hub gave before is used."""
     import datasets
     import huggingface_hub
@@ -52,7 +52,7 @@ def refused(config: Mapping[str, Any]) -> bool:
     return config.get("dataset_path") in loading_scripts() and revision != _CONVERTED
 
 
-def is_refusal(error: Exception) -> bool:
+def is_loading_script_error(error: Exception) -> bool:
     """Return True for the error with which `datasets` refuses a data set that is a program."""
     return isinstance(error, RuntimeError) and "scripts are no longer supported" in str(error)
 
@@ -103,7 +103,7 @@ FILE_BY_FILE = {
 }
 
 
-def by_file(config: Mapping[str, Any]) -> dict[str, Any]:
+def with_hub_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a task's configuration that names the files of its splits, if its data set is read so."""
     path, found = config.get("dataset_path"), FILE_BY_FILE.get(str(config.get("dataset_path")))
     if found is None:

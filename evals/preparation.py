@@ -19,14 +19,14 @@ from evals.registry import Entry, Level, Suite
 from evals.results import LeftOut
 from evals.sources import Rows, Source, sources
 from evals.task_files import aggregation, metrics, task_config, task_files
-from evals.task_scores import not_known
+from evals.task_scores import is_unsupported_aggregation
 
 _UNREADABLE = (DataError, OSError, EOFError, BadZipFile, ValueError, LookupError, TypeError, AttributeError)
 _SPLITS = ("test_split", "validation_split", "training_split")
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedTask:
     """A task that can run.
 
     Attributes:
@@ -43,7 +43,7 @@ class Prepared:
 
 def prepare(
     selections: Sequence[tuple[Suite, Level]], data: Path | None, cache: Path, *, offline: bool = False
-) -> tuple[list[Prepared], list[LeftOut]]:
+) -> tuple[list[PreparedTask], list[LeftOut]]:
     """Give every task of some suites its data.
 
     Args:
@@ -62,7 +62,7 @@ def prepare(
     folder = None if data is None else DataFolder(data)
     wanted = [(suite, level, entry) for suite, level in selections for entry in suite.at(level)]
     _refuse_mistakes([(suite.name, entry) for suite, _, entry in wanted], folder)
-    ready: list[Prepared] = []
+    ready: list[PreparedTask] = []
     left_out: list[LeftOut] = []
     for suite, level, entry in wanted:
         try:
@@ -70,7 +70,7 @@ def prepare(
         except _Unavailable as reason:
             left_out.append(LeftOut(task=entry.task, suite=suite.name, why=str(reason)))
         else:
-            ready.append(Prepared(suite.name, level, entry, config, origin))
+            ready.append(PreparedTask(suite.name, level, entry, config, origin))
     return ready, left_out
 
 
@@ -126,8 +126,8 @@ def _metric_mistake(where: str, entry: Entry) -> Iterator[str]:
     known, metric = metrics(config), entry.metric.partition(",")[0]
     if metric not in known:
         yield f"{where}: no metric `{metric}`; the task has {', '.join(known)}"
-    elif not_known(aggregation(config, metric)):
-        others = [other for other in known if not not_known(aggregation(config, other))]
+    elif is_unsupported_aggregation(aggregation(config, metric)):
+        others = [other for other in known if not is_unsupported_aggregation(aggregation(config, other))]
         instead = f"; name another of its metrics: {', '.join(others)}" if others else ""
         yield (
             f"{where}: metric `{metric}` is aggregated by `{aggregation(config, metric)}`, of which no error "
@@ -176,7 +176,7 @@ def _of_hub(config: Mapping[str, Any]) -> dict[str, Any]:
     """The task without leave to run code that comes with the data, which may be read file by file."""
     options = config.get("dataset_kwargs") or {}
     safe = {key: value for key, value in options.items() if key != "trust_remote_code"}
-    return hub.by_file({**config, "dataset_kwargs": safe})
+    return hub.with_hub_paths({**config, "dataset_kwargs": safe})
 
 
 def _local(config: Mapping[str, Any], found: Found, cache: Path) -> dict[str, Any]:

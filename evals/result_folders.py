@@ -14,7 +14,7 @@ from pathlib import Path
 from cpt.errors import CptError, UsageError
 from cpt.references import resolve_model
 from evals.models.request_cache import model_fingerprint
-from evals.results import Items, Results, belong_together, join
+from evals.results import Items, Results, can_combine, join
 
 RESULTS = "results.json"
 ITEMS = "items.jsonl"
@@ -68,7 +68,7 @@ def _write(file: Path, text: str) -> None:
 _DIGITS = 8
 
 
-def with_earlier(results: Results, out: Path) -> tuple[Path, Results]:
+def combine_with_saved(results: Results, out: Path) -> tuple[Path, Results]:
     """Where a model's results belong, joined with what is there of other suites.
 
     The folder has the model's name and the beginning of its fingerprint; a number is added where results of
@@ -80,7 +80,7 @@ def with_earlier(results: Results, out: Path) -> tuple[Path, Results]:
         if not (folder / RESULTS).is_file():
             return folder, results
         earlier = load_results(folder)
-        if belong_together(earlier, results):
+        if can_combine(earlier, results):
             return folder, join(earlier, results)
     raise AssertionError
 

@@ -14,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from evals.metrics import propagate_errors, task_weights
 
 
-class Frozen(BaseModel):
+class Record(BaseModel):
     """Base of the records."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Items(Frozen):
+class Items(Record):
     """Every item of a task, in one order.
 
     Attributes:
@@ -38,7 +38,7 @@ class Items(Frozen):
     clusters: tuple[str, ...] | None = None
 
 
-class TaskScore(Frozen):
+class TaskScore(Record):
     """One task's score.
 
     Attributes:
@@ -68,21 +68,21 @@ class TaskScore(Frozen):
     note: str | None = None
 
 
-class Average(Frozen):
+class Average(Record):
     """Macro average of a suite: the mean over groups of the means over their tasks.
 
     Attributes:
         stderr: of the tasks' errors, which are independent; None if a task has none.
-        apart: tasks that do not take part, as a lower score is better there.
+        excluded: tasks that do not take part, as a lower score is better there.
     """
 
     score: float
     stderr: float | None
     groups: int
-    apart: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
 
-class LeftOut(Frozen):
+class LeftOut(Record):
     """A task that could not run, and why."""
 
     task: str
@@ -90,7 +90,7 @@ class LeftOut(Frozen):
     why: str
 
 
-class Results(Frozen):
+class Results(Record):
     """One model's evaluation.
 
     Attributes:
@@ -126,7 +126,7 @@ def macro_average(tasks: Sequence[TaskScore]) -> Average | None:
         score=float(shares @ [task.score for task in counted]),
         stderr=propagate_errors(shares, [task.stderr for task in counted]),
         groups=len(set(groups)),
-        apart=tuple(task.task for task in tasks if not task.higher_is_better),
+        excluded=tuple(task.task for task in tasks if not task.higher_is_better),
     )
 
 
@@ -139,7 +139,7 @@ def averages(tasks: Sequence[TaskScore]) -> dict[str, Average]:
     return {suite: average for suite, average in found.items() if average is not None}
 
 
-def belong_together(earlier: Results, newer: Results) -> bool:
+def can_combine(earlier: Results, newer: Results) -> bool:
     """Whether two evaluations are of the same model, made with the same settings and libraries."""
     return all(
         getattr(earlier, what) == getattr(newer, what) for what in ("fingerprint", "settings", "versions")

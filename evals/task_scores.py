@@ -18,12 +18,12 @@ from evals.results import Items, TaskScore
 from evals.task_files import aggregation_name
 
 if TYPE_CHECKING:
-    from evals.preparation import Prepared
+    from evals.preparation import PreparedTask
 
 _EXACT = 1e-9
 _OPTION = re.compile(r"\W*\w\W*")
 
-OF_DEFINED = "nanmean"
+NAN_MEAN = "nanmean"
 """lm-eval's name for the mean of those items whose value is a number."""
 
 
@@ -42,7 +42,7 @@ class Scored:
     samples: Sequence[Mapping[str, Any]]
 
 
-def item_places(total: int, count: int | None, seed: int) -> list[int]:
+def sample_indices(total: int, count: int | None, seed: int) -> list[int]:
     """Which of a task's items to take, in ascending order: a sample drawn with the seed, or all.
 
     Fewer of the same seed are among more, so that a smaller level is part of a larger one.
@@ -50,16 +50,16 @@ def item_places(total: int, count: int | None, seed: int) -> list[int]:
     return sorted(np.random.default_rng(seed).permutation(total)[:count].tolist())
 
 
-def choose_items(task: Any, count: int | None, seed: int) -> None:
+def limit_items(task: Any, count: int | None, seed: int) -> None:
     """Let a task have only so many of its items."""
     documents = task.eval_docs
-    chosen = [documents[place] for place in item_places(len(documents), count, seed)]
+    chosen = [documents[place] for place in sample_indices(len(documents), count, seed)]
     # the items stand in for the split: lm-eval asks for it anew at every step, and would read all of it
     name = "test_docs" if task.has_test_docs() else "validation_docs"
     setattr(task, name, lambda: chosen)
 
 
-def task_score(prepared: Prepared, scored: Scored, cut: int) -> tuple[TaskScore, Items]:
+def task_score(prepared: PreparedTask, scored: Scored, cut: int) -> tuple[TaskScore, Items]:
     """A task's score and its items.
 
     Args:
@@ -74,7 +74,7 @@ def task_score(prepared: Prepared, scored: Scored, cut: int) -> tuple[TaskScore,
     samples = [sample for sample in scored.samples if sample["filter"] == chosen_filter]
     with_value = [sample for sample in samples if metric in sample]
     aggregation = aggregation_name(scored.task.aggregation().get(metric))
-    if aggregation == OF_DEFINED:
+    if aggregation == NAN_MEAN:
         with_value = [sample for sample in with_value if not math.isnan(sample[metric])]
         aggregation = "mean"
     if not with_value:
@@ -133,9 +133,9 @@ def _metric(wanted: str, scored: Scored) -> tuple[str, str]:
     return metric, chosen or next(iter(filters))
 
 
-def not_known(aggregation: str) -> bool:
+def is_unsupported_aggregation(aggregation: str) -> bool:
     """Return True if scores cannot be computed from resamples of items that are aggregated so."""
-    return aggregation != OF_DEFINED and aggregation not in AGGREGATIONS
+    return aggregation != NAN_MEAN and aggregation not in AGGREGATIONS
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ from cpt.recipe.stopping import interruptible
 SECONDS_BETWEEN_LINES = 10.0
 
 
-class Shown:
+class ProgressBar:
     """Messages and gauges for people."""
 
     def __init__(self) -> None:
@@ -61,14 +61,14 @@ class Shown:
 
 
 @contextmanager
-def shown(*, kept: bool) -> Iterator[Shown]:
+def show_progress(*, resumable: bool) -> Iterator[ProgressBar]:
     """Where a command says what it is doing; stopped from outside, it says so.
 
     Args:
-        kept: whether the same command goes on where this one was stopped.
+        resumable: whether the same command goes on where this one was stopped.
     """
-    view = Shown()
-    hint = "The same command continues: what the model answered is kept." if kept else None
+    view = ProgressBar()
+    hint = "The same command continues: what the model answered is kept." if resumable else None
     view.start()
     try:
         with interruptible(hint):

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from cpt.errors import UsageError
 from evals.comparing.paired_tasks import (
     Difference,
-    Matched,
+    PairedTask,
     NotCompared,
     check_settings,
     match,
@@ -29,19 +29,19 @@ from evals.comparing.paired_tasks import (
 from evals.comparing.signal import guessing, with_signal
 from evals.comparing.verdicts import Correction, Judge, Verdict
 from evals.metrics import aggregate, task_weights
-from evals.results import Frozen, Results
+from evals.results import Record, Results
 
 RESAMPLES = 10_000
 
 
-class Compared(Frozen):
+class Compared(Record):
     """Two scores on the same items; differences are B minus A.
 
     Attributes:
         interval: of the difference, for itself alone; None where the items do not tell.
         p: probability of a difference at least as large, were there none.
         p_adjusted: the same, corrected for the number of questions of its family; decides the verdict.
-        visible: smallest true difference that would be found with the comparison's power, after correction.
+        minimum_detectable_effect: smallest true difference that would be found with the comparison's power, after correction.
         verdict: of B against A; "no change" is a difference inside the noise, not a proof of equality.
     """
 
@@ -55,7 +55,7 @@ class Compared(Frozen):
     interval: tuple[float, float] | None
     p: float
     p_adjusted: float
-    visible: float | None
+    minimum_detectable_effect: float | None
     verdict: Verdict
 
 
@@ -91,17 +91,17 @@ class AverageComparison(Compared):
 
     Attributes:
         tasks: tasks averaged.
-        of: tasks compared; the others are in `NoSignal` or `apart`.
-        apart: tasks compared but not averaged, as a lower score is better there.
+        of: tasks compared; the others are in `NoSignal` or `excluded`.
+        excluded: tasks compared but not averaged, as a lower score is better there.
     """
 
     groups: int
     tasks: int
     of: int
-    apart: tuple[str, ...]
+    excluded: tuple[str, ...]
 
 
-class NoSignal(Frozen):
+class NoSignal(Record):
     """A task on which neither model is above guessing.
 
     Attributes:
@@ -120,13 +120,13 @@ class NoSignal(Frozen):
     guessing: float | None
 
 
-class Comparison(Frozen):
+class Comparison(Record):
     """What two evaluations say of two models.
 
     Attributes:
         a, b: the models' references.
         confidence: of the intervals; the verdicts are at the level 1 - confidence.
-        power: that `visible` refers to.
+        power: that `minimum_detectable_effect` refers to.
         tasks: tasks with a verdict, those inside groups too.
         no_signal: tasks without one; a suite of such tasks alone has no average.
         notes: what a reader must know of the comparison as a whole.
@@ -225,7 +225,7 @@ def compare(
 class _Pair(NamedTuple):
     """A task and what its items show."""
 
-    task: Matched
+    task: PairedTask
     difference: Difference
 
 
@@ -276,7 +276,7 @@ def _no_signal(pair: _Pair) -> NoSignal:
 
 
 def _averages(
-    telling: Sequence[_Pair], matched: Sequence[Matched], judge: Judge
+    telling: Sequence[_Pair], matched: Sequence[PairedTask], judge: Judge
 ) -> Iterator[AverageComparison]:
     suites: dict[str, list[_Pair]] = {}
     for pair in telling:
@@ -294,7 +294,7 @@ def _averages(
             groups=len(set(groups[suite])),
             tasks=len(groups[suite]),
             of=len(compared),
-            apart=tuple(task.task for task in compared if not task.higher_is_better),
+            excluded=tuple(task.task for task in compared if not task.higher_is_better),
             **judged,
         )
 
@@ -308,7 +308,7 @@ def _of_models(a: Results, b: Results) -> Iterator[str]:
             yield f"{name} {versions[0]} scored A, {versions[1]} scored B."
 
 
-def _of_items(matched: Sequence[Matched]) -> Iterator[str]:
+def _of_items(matched: Sequence[PairedTask]) -> Iterator[str]:
     for task in matched:
         if task.only_a or task.only_b:
             yield (

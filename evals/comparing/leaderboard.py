@@ -7,12 +7,12 @@ from collections.abc import Hashable, Sequence
 
 from evals.comparing.comparison import AverageComparison, compare
 from evals.comparing.verdicts import Correction, adjust
-from evals.results import Average, Frozen, Results, averages
+from evals.results import Average, Record, Results, averages
 
 RESAMPLES = 2000
 
 
-class Standing(Frozen):
+class Standing(Record):
     """A model's place in a suite.
 
     Attributes:
@@ -28,7 +28,7 @@ class Standing(Frozen):
     against_best: AverageComparison | None
 
 
-class NotRanked(Frozen):
+class NotRanked(Record):
     """A model that was evaluated on the suite in another way than those ranked."""
 
     model: str
@@ -36,7 +36,7 @@ class NotRanked(Frozen):
     why: str
 
 
-class Ranking(Frozen):
+class Ranking(Record):
     """Models by their macro average in a suite, all on the same items with the same settings."""
 
     suite: str

@@ -3,7 +3,7 @@
 What one task, or a suite, says of two models on the same items: difference, error, interval and p-value.
 
 Right and wrong answers have exact answers (`evals.comparing.statistics`); every other score is resampled
-(`evals.comparing.statistics`): a bootstrap of the items for error and interval, an exchange of the models'
+(`evals.comparing.statistics`): a bootstrap of the items for error and interval, an permutation_distribution of the models'
 answers for the p-value.
 """
 
@@ -24,13 +24,13 @@ from evals.comparing.statistics import (
     Pairs,
     Value,
     bootstrap,
-    exchange,
+    permutation_distribution,
     p_value,
     pair,
     percentiles,
 )
 from evals.metrics import propagate_errors, standard_error, sum_interval
-from evals.results import Frozen, Results, TaskScore
+from evals.results import Record, Results, TaskScore
 
 _SAME = {
     "metric": "metric",
@@ -42,7 +42,7 @@ _SAME = {
 """What must be the same for two scores of a task to be comparable."""
 
 
-class NotCompared(Frozen):
+class NotCompared(Record):
     """A task that only one of the evaluations has, or that they ran differently."""
 
     task: str
@@ -51,7 +51,7 @@ class NotCompared(Frozen):
 
 
 @dataclass(frozen=True)
-class Matched:
+class PairedTask:
     """A task with its items that both evaluations have, in one order.
 
     Attributes:
@@ -85,10 +85,10 @@ def check_settings(a: Results, b: Results) -> None:
         )
 
 
-def match(a: Results, b: Results) -> tuple[list[Matched], list[NotCompared]]:
+def match(a: Results, b: Results) -> tuple[list[PairedTask], list[NotCompared]]:
     """Tasks of both evaluations item by item, and those that cannot be compared."""
     tasks_a, tasks_b = ({(task.suite, task.task): task for task in side.tasks} for side in (a, b))
-    matched, apart = [], []
+    matched, not_compared = [], []
     for suite, name in dict.fromkeys([*tasks_a, *tasks_b]):
         one, other = tasks_a.get((suite, name)), tasks_b.get((suite, name))
         if one is None or other is None:
@@ -102,8 +102,8 @@ def match(a: Results, b: Results) -> tuple[list[Matched], list[NotCompared]]:
             continue
         else:
             why = "the evaluations have no item in common"
-        apart.append(NotCompared(task=name, suite=suite, why=why))
-    return matched, apart
+        not_compared.append(NotCompared(task=name, suite=suite, why=why))
+    return matched, not_compared
 
 
 def _missing(side: Results, suite: str, name: str) -> str:
@@ -118,13 +118,13 @@ def _differences(one: TaskScore, other: TaskScore) -> Iterator[str]:
             yield f"{title} differs: {values[0]} against {values[1]}"
 
 
-def _on_common_items(one: TaskScore, other: TaskScore, a: Results, b: Results) -> Matched | None:
+def _on_common_items(one: TaskScore, other: TaskScore, a: Results, b: Results) -> PairedTask | None:
     items_a, items_b = a.items[one.task], b.items[one.task]
     place_b = {item: place for place, item in enumerate(items_b.ids)}
     common = [(place, place_b[item]) for place, item in enumerate(items_a.ids) if item in place_b]
     if not common:
         return None
-    return Matched(
+    return PairedTask(
         a=one,
         b=other,
         aggregation=items_a.aggregation,
@@ -144,7 +144,7 @@ class Difference:
         a, b: the models' scores, with their standard errors (`evals.metrics.standard_error`).
         stderr: of the difference, None for a single item.
         interval: None where the items do not tell (a single one, or all with the same values).
-        exchanged: [draws] the difference, were both one model.
+        null_differences: [draws] the difference, were both one model.
         disagreement: share of items that just one model gets right; None if the score is not a share.
         units: independent observations.
         differing: of them those on which the models' answers differ.
@@ -158,7 +158,7 @@ class Difference:
     stderr: float | None
     interval: tuple[float, float] | None
     p: float
-    exchanged: np.ndarray
+    null_differences: np.ndarray
     disagreement: float | None
     units: int
     differing: int
@@ -167,24 +167,24 @@ class Difference:
     def smallest(self) -> float:
         """Return the smallest p-value that answers which differ on so many units can have.
 
-        Of the 2^differing ways to exchange answers, no fewer than two are as extreme as any: one and its
+        Of the 2^differing ways to permutation_distribution answers, no fewer than two are as extreme as any: one and its
         mirror image. The number does not depend on whose answers are the better ones.
         """
         exact = min(1.0, 2.0 * 0.5**self.differing)
-        return exact if self.disagreement is not None else max(exact, 1 / (1 + len(self.exchanged)))
+        return exact if self.disagreement is not None else max(exact, 1 / (1 + len(self.null_differences)))
 
-    def visible(self, level: float, power: float) -> float | None:
+    def minimum_detectable_effect(self, level: float, power: float) -> float | None:
         """Smallest true difference found with probability `power` by a test at `level`; None if none is."""
         if self.disagreement is not None:
-            return statistics.visible(self.units, self.disagreement, level=level, power_wanted=power)
-        if not np.isfinite(self.exchanged).all() or not self.exchanged.any():
+            return statistics.minimum_detectable_effect(self.units, self.disagreement, level=level, power_wanted=power)
+        if not np.isfinite(self.null_differences).all() or not self.null_differences.any():
             return None
-        spread = float(self.exchanged.std())
+        spread = float(self.null_differences.std())
         return float(ndtri(1 - level / 2) + ndtri(power)) * spread
 
 
 def of_task(
-    task: Matched, aggregate: Aggregate, *, confidence: float, resamples: int, seed: int
+    task: PairedTask, aggregate: Aggregate, *, confidence: float, resamples: int, seed: int
 ) -> Difference:
     """The difference that a task's items show."""
     pairs = pair(task.first, task.second, task.clusters)
@@ -205,7 +205,7 @@ def of_suite(differences: Sequence[Difference], shares: np.ndarray, *, confidenc
     """
     value = float(shares @ [task.difference for task in differences])
     errors = [task.stderr for task in differences]
-    exchanged = np.tensordot(shares, np.stack([task.exchanged for task in differences]), 1)
+    null_differences = np.tensordot(shares, np.stack([task.null_differences for task in differences]), 1)
     return Difference(
         a=float(shares @ [task.a for task in differences]),
         a_stderr=propagate_errors(shares, [task.a_stderr for task in differences]),
@@ -214,8 +214,8 @@ def of_suite(differences: Sequence[Difference], shares: np.ndarray, *, confidenc
         difference=value,
         stderr=propagate_errors(shares, errors),
         interval=sum_interval(value, shares, errors, [task.units for task in differences], confidence),
-        p=p_value(value, exchanged),
-        exchanged=exchanged,
+        p=p_value(value, null_differences),
+        null_differences=null_differences,
         disagreement=None,
         units=sum(task.units for task in differences),
         differing=sum(task.differing for task in differences),
@@ -237,7 +237,7 @@ def _of_shares(
         stderr=None if n < 2 else float((other - one).std(ddof=1)) / math.sqrt(n),
         interval=statistics.score_interval(n, won, lost, confidence),
         p=statistics.mcnemar(won, lost),
-        exchanged=(2 * toss - won - lost) / n,
+        null_differences=(2 * toss - won - lost) / n,
         disagreement=(won + lost) / n,
         units=n,
         differing=won + lost,
@@ -245,7 +245,7 @@ def _of_shares(
 
 
 def _of_scores(
-    task: Matched,
+    task: PairedTask,
     pairs: Pairs,
     aggregate: Aggregate,
     confidence: float,
@@ -258,7 +258,7 @@ def _of_scores(
     with np.errstate(over="ignore", invalid="ignore"):  # a perplexity may overflow: no error, no interval
         a, b = (float(aggregate(task.aggregation, values)) for values in (task.first, task.second))
         first, second = bootstrap(pairs, score, resamples, [*source, 0])
-        exchanged = exchange(pairs, score, resamples, [*source, 1])
+        null_differences = permutation_distribution(pairs, score, resamples, [*source, 1])
         drawn = second - first
     return Difference(
         a=a,
@@ -268,8 +268,8 @@ def _of_scores(
         difference=b - a,
         stderr=_spread(drawn, pairs.units),
         interval=_quantiles(drawn, pairs.units, confidence),
-        p=p_value(b - a, exchanged),
-        exchanged=exchanged,
+        p=p_value(b - a, null_differences),
+        null_differences=null_differences,
         disagreement=None,
         units=pairs.units,
         differing=pairs.differing,

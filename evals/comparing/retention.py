@@ -24,10 +24,10 @@ from cpt.errors import UsageError
 from evals.comparing.comparison import Comparison
 from evals.comparing.verdicts import Verdict
 from evals.metrics import propagate_errors, sum_interval, task_weights
-from evals.results import Frozen
+from evals.results import Record
 
 
-class Change(Frozen):
+class Change(Record):
     """A change in points of the range between guessing and perfect; an error of None is unknown."""
 
     points: float

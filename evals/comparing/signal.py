@@ -4,7 +4,7 @@ A model that guesses moves by chance alone; averaged in, such tasks hide what ch
 every other verdict harder to reach. They are listed with their scores, and counted nowhere.
 
 The null hypothesis is that neither model is above guessing. It is tested by the mean of both models' scores,
-which must exceed guessing by `ERRORS` standard errors. That mean stays the same when the models exchange
+which must exceed guessing by `ERRORS` standard errors. That mean stays the same when the models permutation_distribution
 answers to an item, so that the choice of tasks knows nothing of what the comparison tests: it favours
 neither model and no size of difference. The better of the two scores would favour neither model either, but
 it favours large differences: of tasks that both guess, those are kept on which luck set the models apart.
@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from evals.comparing.paired_tasks import Difference, Matched
+from evals.comparing.paired_tasks import Difference, PairedTask
 from evals.metrics import aggregate, propagate_errors, standard_error, task_weights
 
 ERRORS = 2.0
@@ -45,7 +45,7 @@ _LABELS = (
 """Aggregations of (…, gold label, predicted label)."""
 
 
-def guessing(task: Matched) -> float | None:
+def guessing(task: PairedTask) -> float | None:
     """Return the best score that needs no understanding; None where nothing is known to be right by chance.
 
     That is the chance of choosing right, or, where answers are labels, what one and the same label for
@@ -56,7 +56,7 @@ def guessing(task: Matched) -> float | None:
     return max(known if constant is None else [*known, constant], default=None)
 
 
-def _constant(task: Matched) -> float | None:
+def _constant(task: PairedTask) -> float | None:
     """Best score of one label for everything."""
     if task.aggregation not in _LABELS:
         return None
@@ -65,7 +65,7 @@ def _constant(task: Matched) -> float | None:
     return max(aggregate(task.aggregation, [(*value[:-1], label) for value in values]) for label in labels)
 
 
-def with_signal(tasks: Sequence[Matched], differences: Sequence[Difference]) -> list[bool]:
+def with_signal(tasks: Sequence[PairedTask], differences: Sequence[Difference]) -> list[bool]:
     """Return for each task whether it tells anything; one in which lower is better always does.
 
     Tasks of a group with one metric and one level of guessing are one measure in many parts (the subjects of
@@ -84,7 +84,7 @@ def with_signal(tasks: Sequence[Matched], differences: Sequence[Difference]) -> 
     return kept
 
 
-def _above(tasks: Sequence[Matched], differences: Sequence[Difference]) -> bool:
+def _above(tasks: Sequence[PairedTask], differences: Sequence[Difference]) -> bool:
     levels = [guessing(task) for task in tasks]
     if all(level is None for level in levels):  # nothing is right by chance: any right answer tells
         return any(found.a != 0 or found.b != 0 for found in differences)
@@ -104,7 +104,7 @@ def _above(tasks: Sequence[Matched], differences: Sequence[Difference]) -> bool:
     )
 
 
-def _error_of_both(task: Matched, found: Difference) -> float | None:
+def _error_of_both(task: PairedTask, found: Difference) -> float | None:
     """Standard error of the mean of two models' scores; at most the mean of their errors."""
     if task.aggregation == "mean":
         sums = [(one + other) / 2 for one, other in zip(task.first, task.second, strict=True)]  # type: ignore[operator]

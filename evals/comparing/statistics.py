@@ -90,7 +90,7 @@ def _most(n: int, level: float) -> np.ndarray:
     return most - (2 * bdtr(most, disagreements, 0.5) > level)
 
 
-def visible(n: int, disagreement: float, *, level: float, power_wanted: float) -> float | None:
+def minimum_detectable_effect(n: int, disagreement: float, *, level: float, power_wanted: float) -> float | None:
     """Smallest true difference of the shares that `mcnemar` finds with the power wanted.
 
     The models are taken to disagree on a share `disagreement` of the items, or on as many as the difference
@@ -193,7 +193,7 @@ def bootstrap(
     return np.concatenate(first), np.concatenate(second)
 
 
-def exchange(
+def permutation_distribution(
     pairs: Pairs, score: Callable[[Sequence[Value], np.ndarray], np.ndarray], draws: int, seed: Sequence[int]
 ) -> np.ndarray:
     """Differences, second minus first, if a coin decided for every item whose answer is whose.
@@ -215,7 +215,7 @@ def exchange(
 
 
 def p_value(difference: float, draws: np.ndarray) -> float:
-    """Share of exchanged differences at least as far from zero, the observed one among them.
+    """Share of null_differences differences at least as far from zero, the observed one among them.
 
     Draws without a score (a class that was never drawn) count as far.
     """

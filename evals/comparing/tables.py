@@ -18,8 +18,8 @@ from evals.comparing.comparison import (
 )
 from evals.comparing.retention import Retention
 
-HEADINGS = ("task", "metric", "items", "A", "B", "difference", "interval", "p", "visible", "verdict")
-"""Of `cells`. The p-value is the corrected one; `visible` is the smallest difference that would be found."""
+HEADINGS = ("task", "metric", "items", "A", "B", "difference", "interval", "p", "detectable", "verdict")
+"""Of `cells`. The p-value is the corrected one; `minimum_detectable_effect` is the smallest difference that would be found."""
 
 RETENTION_HEADINGS = ("domain", "gain", "elsewhere", "retention", "interval", "verdict")
 """Of `retention_cells`, in points."""
@@ -68,7 +68,7 @@ def cells(row: Row) -> tuple[str, ...]:
         number(row.difference, signed=True),
         _interval(row.interval),
         _p_value(row.p_adjusted),
-        number(row.visible),
+        number(row.minimum_detectable_effect),
         row.verdict,
     )
 
@@ -157,8 +157,8 @@ def to_markdown(comparison: Comparison, scores: Sequence[Retention] = ()) -> str
         parts += [f"### Retention ({_plain(scores[0].general)})"]
         parts += [_markdown(RETENTION_HEADINGS, map(retention_cells, scores))]
     if comparison.not_compared:
-        apart = [f"- {_plain(f'{left.suite} {left.task}: {left.why}')}" for left in comparison.not_compared]
-        parts += ["Not compared:", "\n".join(apart)]
+        not_compared = [f"- {_plain(f'{left.suite} {left.task}: {left.why}')}" for left in comparison.not_compared]
+        parts += ["Not compared:", "\n".join(not_compared)]
     return "\n\n".join(parts) + "\n"
 
 

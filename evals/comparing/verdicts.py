@@ -103,7 +103,7 @@ class Judge:
                 "interval": found.interval,
                 "p": found.p,
                 "p_adjusted": p,
-                "visible": found.visible(strictest, self.power),
+                "minimum_detectable_effect": found.minimum_detectable_effect(strictest, self.power),
                 "verdict": self._verdict(found.difference if up else -found.difference, p),
             }
             for found, p, up in zip(differences, adjusted, higher_is_better, strict=True)

@@ -125,13 +125,13 @@ def _counting(kind: Any) -> Any:
 
     class Counting(kind):
         def __init__(self, **options: Any) -> None:
-            self.cut: set[str] = set()
+            self.truncated: set[str] = set()
             super().__init__(**options)
 
         def _loglikelihood_tokens(self, requests: Any, *args: Any, **options: Any) -> Any:
             for text, context, rest in requests:
                 if text is not None and len(context) + len(rest) > self.max_length + 1:
-                    self.cut.add(request_key("loglikelihood", text))
+                    self.truncated.add(request_key("loglikelihood", text))
             return super()._loglikelihood_tokens(requests, *args, **options)
 
         def generate_until(self, requests: Any, *args: Any, **options: Any) -> Any:
@@ -139,7 +139,7 @@ def _counting(kind: Any) -> Any:
                 context, asked = request.args
                 new = asked.get("max_gen_toks", self.max_gen_toks)
                 if len(self.tok_encode(context)) > self.max_length - new:
-                    self.cut.add(request_key("generate_until", request.args))
+                    self.truncated.add(request_key("generate_until", request.args))
             return super().generate_until(requests, *args, **options)
 
     return Counting

@@ -32,7 +32,7 @@ class CachedLM(LM):
         super().__init__()
         self._load, self._cache, self._prompting = load, cache, prompting
         self._model: LM | None = None
-        self.cut: Counter[str] = Counter()
+        self.truncated: Counter[str] = Counter()
         self.asked = self.answered = 0
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
@@ -69,7 +69,7 @@ class CachedLM(LM):
         for key in keys:
             self._require_number(known[key].value)
         for key, request in zip(keys, requests, strict=True):
-            self.cut[request.task_name] += known[key].cut
+            self.truncated[request.task_name] += known[key].truncated
         return [known[key].value for key in keys]
 
     def _require_number(self, value: Any) -> None:
@@ -88,7 +88,7 @@ class CachedLM(LM):
     def _ask(self, kind: str, requests: dict[str, Any]) -> dict[str, Answer]:
         """Answers of the model, kept as they come."""
         model = self._loaded()
-        cut: set[str] = model.cut
+        cut: set[str] = model.truncated
         hook = _Hook(self._cache, cut, self._require_number)
         model.set_cache_hook(hook)
         try:

@@ -29,7 +29,7 @@ _UNDERSTOOD = {"until", "max_gen_toks", *_OF_SAMPLING}
 
 
 @dataclass(frozen=True)
-class Wanted:
+class GenerationRequest:
     """What is to be continued, and how far.
 
     Attributes:
@@ -42,10 +42,10 @@ class Wanted:
     prompt: list[int]
     stops: tuple[str, ...]
     new: int
-    cut: int
+    truncated: int
 
     @classmethod
-    def of(cls, prompt: list[int], options: Mapping[str, Any], reads: int) -> Wanted:
+    def of(cls, prompt: list[int], options: Mapping[str, Any], reads: int) -> GenerationRequest:
         """A request as lm-eval states it, for a model that reads so many tokens at once.
 
         Raises:
@@ -67,7 +67,7 @@ class Wanted:
 
 
 def generate(
-    model: Any, tokenizer: Tokenizer, wanted: Sequence[Wanted], end_token: int | None = None
+    model: Any, tokenizer: Tokenizer, wanted: Sequence[GenerationRequest], end_token: int | None = None
 ) -> Iterator[tuple[int, str]]:
     """Number and text of every prompt's continuation, as they are finished.
 
@@ -92,7 +92,7 @@ def _attending_padded(model: Any) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-def _batches(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
+def _batches(wanted: Sequence[GenerationRequest]) -> Iterator[list[int]]:
     """Numbers of prompts of about the same length, the longest first."""
     batch: list[int] = []
     longest = 0
@@ -110,7 +110,7 @@ def _batches(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
 @dataclass
 class _Row:
     number: int
-    wanted: Wanted
+    wanted: GenerationRequest
     tokens: list[int] = field(default_factory=list)
     text: str = ""
 
@@ -120,7 +120,7 @@ def _generate_batch(
     model: Any,
     tokenizer: Tokenizer,
     numbers: Sequence[int],
-    wanted: Sequence[Wanted],
+    wanted: Sequence[GenerationRequest],
     ends: frozenset[int],
 ) -> Iterator[tuple[int, str]]:
     from transformers import DynamicCache

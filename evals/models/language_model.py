@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from cpt.errors import DataError
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.models.prefix_trees import PrefixTree, TreeBatch, batches, grow
-from evals.models.generation import Wanted, generate
+from evals.models.generation import GenerationRequest, generate
 from evals.models.prompting import Start
 from evals.models.request_cache import request_key
 
@@ -64,7 +64,7 @@ class PackedLM(TemplateLM):
         self._max_length = context_length(model)
         self._model_device = next(model.parameters()).device
         self._encoded: dict[str, list[int]] = {}
-        self.cut: set[str] = set()
+        self.truncated: set[str] = set()
         """Keys of the requests that were longer than the model reads and lost their beginning."""
 
     @property
@@ -111,7 +111,7 @@ class PackedLM(TemplateLM):
             if not context or not rest:
                 raise DataError(f"a request has no context or no continuation to score: {text!r:.200}")
             if len(context) + len(rest) > self._max_length + 1:
-                self.cut.add(request_key("loglikelihood", text))
+                self.truncated.add(request_key("loglikelihood", text))
         self._score([(context, rest) for _, context, rest in requests], keep)
         return results
 
@@ -142,7 +142,7 @@ class PackedLM(TemplateLM):
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:  # noqa: ARG002
         """Greedy continuations (see `evals.models.generation`)."""
-        wanted = [self._wanted(*request.args) for request in requests]
+        wanted = [self._generation_request(*request.args) for request in requests]
         texts = [""] * len(requests)
         generated = generate(self._packed.model, self._tokenizer, wanted, self._end_token)
         for done, (number, text) in enumerate(generated, start=1):
@@ -151,10 +151,10 @@ class PackedLM(TemplateLM):
             self._report(done, len(requests))
         return texts
 
-    def _wanted(self, context: str, options: dict[str, Any]) -> Wanted:
-        wanted = Wanted.of(self.tok_encode(context), options, self._max_length)
-        if wanted.cut:
-            self.cut.add(request_key("generate_until", (context, options)))
+    def _generation_request(self, context: str, options: dict[str, Any]) -> GenerationRequest:
+        wanted = GenerationRequest.of(self.tok_encode(context), options, self._max_length)
+        if wanted.truncated:
+            self.truncated.add(request_key("generate_until", (context, options)))
         return wanted
 
     def _score(

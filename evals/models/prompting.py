@@ -38,7 +38,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class _Own:
+class _SpecialTokens:
     """What the tokenizer itself has.
 
     Attributes:
@@ -99,7 +99,7 @@ class Prompting:
     def _chat(self) -> ChatTemplate:
         return ChatTemplate(self.full, self.folder)
 
-    def _own(self) -> _Own:
+    def _own(self) -> _SpecialTokens:
         """Return what the tokenizer has, as it was kept or else by asking it."""
         if self._memory is None:
             return self._asked()
@@ -109,7 +109,7 @@ class Prompting:
         file = self._memory / "starts" / f"{key}.json"
         with contextlib.suppress(OSError, ValueError, TypeError):
             before, bos, eos = json.loads(file.read_text(encoding="utf-8"))
-            return _Own(tuple(before), bos, eos)
+            return _SpecialTokens(tuple(before), bos, eos)
         own = self._asked()
         file.parent.mkdir(parents=True, exist_ok=True)
         aside = file.with_name(f"{file.name}.{os.getpid()}")
@@ -117,13 +117,13 @@ class Prompting:
         aside.replace(file)
         return own
 
-    def _asked(self) -> _Own:
+    def _asked(self) -> _SpecialTokens:
         ids = self.full("a").input_ids
         plain = self.full("a", add_special_tokens=False).input_ids
         tokens = tuple(ids[: ids.index(plain[0])]) if plain and plain[0] in ids else ()
-        return _Own(tokens, self.full.bos_token_id, self.full.eos_token_id)
+        return _SpecialTokens(tokens, self.full.bos_token_id, self.full.eos_token_id)
 
-    def _own_start(self, own: _Own) -> Start:
+    def _own_start(self, own: _SpecialTokens) -> Start:
         """Return what the tokenizer puts before a text, and what lm-eval takes for an empty context."""
         candidates = (own.bos, own.eos, *own.before)
         empty = next((token for token in candidates if token is not None), None)
@@ -134,7 +134,7 @@ class Prompting:
             )
         return Start(own.before, empty)
 
-    def _named_start(self, token: str | None, own: _Own) -> Start:
+    def _named_start(self, token: str | None, own: _SpecialTokens) -> Start:
         if token is None:
             return Start((), self._own_start(own).empty)
         found = self.tokenizer.token_to_id(token)

@@ -71,7 +71,7 @@ class Answer:
     """
 
     value: Any
-    cut: bool = False
+    truncated: bool = False
 
 
 class RequestCache:
@@ -132,7 +132,7 @@ class RequestCache:
     def write(self) -> None:
         """Write what is not on disk yet."""
         rows = [
-            (self._place(key), json.dumps([answer.value, answer.cut])) for key, answer in self._new.items()
+            (self._place(key), json.dumps([answer.value, answer.truncated])) for key, answer in self._new.items()
         ]
         if rows:
             try:

@@ -7,7 +7,7 @@ import pytest
 from general_files import write_original_files
 
 from evals.harness import item_text, item_texts, load_tasks
-from evals.preparation import Prepared, prepare
+from evals.preparation import PreparedTask, prepare
 from evals.registry import Suite
 from evals.task_scores import item_ids
 
@@ -21,7 +21,7 @@ ENTRIES = [
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> list[Prepared]:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> list[PreparedTask]:
     folder = tmp_path_factory.mktemp("texts")
     data = write_original_files(folder / "data", ["adjunct_island"], ["anatomy"])
     suite = Suite.model_validate({"name": "toy", "about": "Toys.", "tasks": ENTRIES})
@@ -31,13 +31,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> list[Prepared]:
 
 
 @pytest.fixture(scope="module")
-def ids(prepared: list[Prepared]) -> dict[str, tuple[str, ...]]:
+def ids(prepared: list[PreparedTask]) -> dict[str, tuple[str, ...]]:
     tasks = load_tasks(prepared, 0, {})
     return {name: item_ids(list(task.eval_docs)) for name, task in tasks.items()}
 
 
 def test_prompt_and_right_answer_of_every_kind_of_task(
-    prepared: list[Prepared], ids: dict[str, tuple[str, ...]]
+    prepared: list[PreparedTask], ids: dict[str, tuple[str, ...]]
 ) -> None:
     texts = item_texts(prepared, ids, {})
     first = {name: texts[name][each[0]] for name, each in ids.items()}
@@ -51,17 +51,17 @@ def test_prompt_and_right_answer_of_every_kind_of_task(
 
 
 def test_only_the_wanted_items_that_are_there_come_back(
-    prepared: list[Prepared], ids: dict[str, tuple[str, ...]]
+    prepared: list[PreparedTask], ids: dict[str, tuple[str, ...]]
 ) -> None:
     wanted = {"arc_easy": [ids["arc_easy"][1], "0" * 16], "unknown": ["x"]}
     texts = item_texts(prepared, wanted, {})
     assert texts == {"arc_easy": {ids["arc_easy"][1]: "Question: Which is {{ hot }}?\nAnswer:\nfire"}}
 
 
-def test_a_task_that_does_not_load_is_told(prepared: list[Prepared]) -> None:
+def test_a_task_that_does_not_load_is_told(prepared: list[PreparedTask]) -> None:
     [arc, *_] = prepared
     data = {**arc.config["dataset_kwargs"], "data_files": {"test": str(Path("nowhere.parquet").absolute())}}
-    broken = Prepared(arc.suite, arc.level, arc.entry, {**arc.config, "dataset_kwargs": data}, arc.data)
+    broken = PreparedTask(arc.suite, arc.level, arc.entry, {**arc.config, "dataset_kwargs": data}, arc.data)
     failed: dict[str, str] = {}
     assert item_texts([broken], {"arc_easy": ["x"]}, failed) == {}
     assert "nowhere" in failed["arc_easy"]

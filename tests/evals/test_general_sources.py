@@ -8,7 +8,7 @@ import pytest
 from general_files import BLIMP, write_original_files
 
 from cpt.errors import DataError
-from evals.preparation import Prepared, prepare
+from evals.preparation import PreparedTask, prepare
 from evals.registry import Suite, suites
 from evals.sources import general
 
@@ -35,14 +35,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def prepared(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Prepared]:
+def prepared(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[PreparedTask]:
     ready, left_out = prepare([(GENERAL, "full")], folder, tmp_path_factory.mktemp("cache"), offline=True)
     assert left_out == []
     return ready
 
 
 @pytest.fixture(scope="module")
-def tasks(prepared: list[Prepared]) -> dict[str, Any]:
+def tasks(prepared: list[PreparedTask]) -> dict[str, Any]:
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -63,7 +63,7 @@ def target(task: Any, place: int) -> Any:
     return task.doc_to_target(task.eval_docs[place])
 
 
-def test_every_task_of_the_suite_runs_from_local_files(prepared: list[Prepared]) -> None:
+def test_every_task_of_the_suite_runs_from_local_files(prepared: list[PreparedTask]) -> None:
     assert [one.entry for one in prepared] == list(GENERAL.tasks)
     assert all(one.data != "hub" for one in prepared)
 

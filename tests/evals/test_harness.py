@@ -9,7 +9,7 @@ import pytest
 from jinja2.exceptions import UndefinedError
 from lm_eval.utils import apply_template, env
 
-from evals.harness import quietly
+from evals.harness import silence_lm_eval
 
 
 def state() -> tuple:
@@ -24,7 +24,7 @@ def state() -> tuple:
 
 def test_the_libraries_are_silent_meanwhile_and_as_before_afterwards(capfd: pytest.CaptureFixture) -> None:
     before = state()
-    with contextlib.suppress(KeyError), quietly():
+    with contextlib.suppress(KeyError), silence_lm_eval():
         logging.getLogger("lm_eval").warning("noise")
         list(task_module.tqdm(range(3)))
         assert not datasets.is_progress_bar_enabled()
@@ -35,7 +35,7 @@ def test_the_libraries_are_silent_meanwhile_and_as_before_afterwards(capfd: pyte
 
 
 def test_templates_are_compiled_once_and_render_the_same() -> None:
-    with quietly():
+    with silence_lm_eval():
         assert env.from_string("{{ a }}!") is env.from_string("{{ a }}!")
         assert [apply_template("{{ a }}!", {"a": text}) for text in ("x", "{{ a }}")] == ["x!", "{{ a }}!"]
         with pytest.raises(UndefinedError):

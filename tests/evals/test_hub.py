@@ -10,7 +10,7 @@ import pytest
 from evaluated import CHOICE, task
 
 from evals import hub, preparation
-from evals.harness import Failed, load_tasks, quietly
+from evals.harness import Failures, load_tasks, silence_lm_eval
 from evals.preparation import prepare
 from evals.registry import Entry, Suite
 from evals.task_files import task_config
@@ -22,7 +22,7 @@ def state() -> tuple[bool, bool]:
 
 def test_it_is_left_alone_and_asked_again_afterwards() -> None:
     before = state()
-    with contextlib.suppress(KeyError), hub.left_alone():
+    with contextlib.suppress(KeyError), hub.offline_hub():
         assert state() == (True, True)
         raise KeyError
     assert state() == before
@@ -60,8 +60,8 @@ def test_data_that_turn_out_to_be_a_program_are_named_so(
         raise RuntimeError("Dataset scripts are no longer supported, but found where.py")
 
     monkeypatch.setattr(datasets, "load_dataset", refusing)
-    failed: Failed = {}
-    with quietly():
+    failed: Failures = {}
+    with silence_lm_eval():
         load_tasks([task(tmp_path, "first", {**CHOICE, "dataset_path": "some/where"})], 1, failed)
     assert "(some/where) are a program, which `datasets` no longer runs; --data DIR" in failed["first"]
 
@@ -83,8 +83,8 @@ def test_once_it_cannot_be_reached_it_is_not_asked_again(
         raise ConnectionError("Couldn't reach it")
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
-    failed: Failed = {}
-    with quietly():
+    failed: Failures = {}
+    with silence_lm_eval():
         tasks = load_tasks(prepared, 1, failed)
     assert list(tasks) == ["local"]
     assert asked == [before[0], True, True]

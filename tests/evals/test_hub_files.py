@@ -9,8 +9,8 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from tasks_on_files import prompts, written
 
 from evals import hub
-from evals.harness import Failed, load_tasks, quietly
-from evals.preparation import Prepared, prepare
+from evals.harness import Failures, load_tasks, silence_lm_eval
+from evals.preparation import PreparedTask, prepare
 from evals.registry import Entry, Suite
 
 REVISION = hub.FILE_BY_FILE["nguha/legalbench"].revision
@@ -24,7 +24,7 @@ CLAUSES = [
 ]
 
 
-def legal(tasks: dict[str, str], folder: Path, offline: bool = False) -> tuple[list[Prepared], list[str]]:
+def legal(tasks: dict[str, str], folder: Path, offline: bool = False) -> tuple[list[PreparedTask], list[str]]:
     entries = tuple(Entry(task=f"legalbench_{name}", metric=metric) for name, metric in tasks.items())
     suite = Suite(name="some", about="Some.", tasks=entries)
     ready, left_out = prepare([(suite, "full")], None, folder, offline=offline)
@@ -48,9 +48,9 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
     return asked
 
 
-def loaded(ready: list[Prepared]) -> tuple[dict[str, Any], Failed]:
-    failed: Failed = {}
-    with quietly():
+def loaded(ready: list[PreparedTask]) -> tuple[dict[str, Any], Failures]:
+    failed: Failures = {}
+    with silence_lm_eval():
         return load_tasks(ready, 1, failed), failed
 
 
@@ -111,7 +111,7 @@ def test_offline_files_that_were_fetched_before_are_used(
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
     ready, why = legal(HEARSAY, tmp_path, offline=True)
     assert why == []
-    with hub.left_alone():
+    with hub.offline_hub():
         tasks, failed = loaded(ready)
     assert failed == {}
     assert len(tasks["legalbench_hearsay"].eval_docs) == 6

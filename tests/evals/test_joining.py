@@ -2,7 +2,7 @@
 
 from results_made import made_results
 
-from evals.results import LeftOut, belong_together, join
+from evals.results import LeftOut, can_combine, join
 
 
 def test_other_suites_stay_and_the_same_is_replaced() -> None:
@@ -27,6 +27,6 @@ def test_a_task_counts_in_one_suite() -> None:
 
 def test_what_belongs_together() -> None:
     results = made_results("m", {"s/g/t": [1, 0]})
-    assert belong_together(results, results.model_copy(update={"seconds": 9.0, "model": "again"}))
+    assert can_combine(results, results.model_copy(update={"seconds": 9.0, "model": "again"}))
     for changed in ({"fingerprint": "x"}, {"settings": {"precision": "bf16"}}, {"versions": {}}):
-        assert not belong_together(results, results.model_copy(update=changed))
+        assert not can_combine(results, results.model_copy(update=changed))

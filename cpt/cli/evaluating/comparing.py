@@ -92,10 +92,10 @@ def compare(
 
 
 def _clean(evaluation: Evaluation, files: Sequence[Path]) -> Evaluation:
-    from evals.contamination import read_contamination, without_dirty
+    from evals.contamination import read_contamination, drop_dirty_items
 
     for file in files:
-        evaluation = without_dirty(evaluation, read_contamination(file))
+        evaluation = drop_dirty_items(evaluation, read_contamination(file))
     return evaluation
 
 

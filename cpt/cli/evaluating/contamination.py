@@ -19,20 +19,20 @@ from cpt.cli.evaluating.inputs import (
     corpus_folder,
     documents_of,
     file_of,
-    leaving_hub_alone,
+    offline_if,
     training_documents,
 )
 from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.progress_bar import Shown, shown
+from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.cli.tokenizer.report import short
 from cpt.errors import UsageError
 from cpt.recipe.files import write_json
 
 if TYPE_CHECKING:
     from evals.contamination import Contamination, Part
-    from evals.preparation import Prepared
+    from evals.preparation import PreparedTask
     from evals.results import Results as Evaluation
 
 
@@ -82,7 +82,7 @@ def contamination(
         raise UsageError("there is no text to look in", hint="Name a run by --corpus, or files by --text.")
     folder = find_folder(evaluation, results)
     corpora = [corpus_folder(place) for place in corpus or ()]
-    with shown(kept=False) as view, leaving_hub_alone(offline):
+    with show_progress(resumable=False) as view, offline_if(offline):
         texts = named_texts(text or ())
         for reference in texts.values():
             file_of(reference, view)
@@ -97,7 +97,7 @@ def contamination(
 
 def _prepared(
     evaluation: Evaluation, files: Sequence[str], data: Path | None, offline: bool
-) -> tuple[list[Prepared], dict[str, str]]:
+) -> tuple[list[PreparedTask], dict[str, str]]:
     """The evaluation's tasks over the very data that they were scored on, and why others cannot be read.
 
     Args:
@@ -128,13 +128,13 @@ def _prepared(
 
 def _search(
     evaluation: Evaluation,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[PreparedTask],
     reasons: dict[str, str],
     documents: Iterable[tuple[str, str, str]],
     ngram: int | None,
-    view: Shown,
+    view: ProgressBar,
 ) -> Contamination:
-    from evals.contamination import contaminated
+    from evals.contamination import score_contamination
     from evals.harness import item_texts
     from evals.overlap import find_overlaps
 
@@ -150,11 +150,11 @@ def _search(
     overlaps = find_overlaps(
         items, counting(), n=ngram, on_progress=lambda done: view.update(done, None, "documents")
     )
-    return contaminated(evaluation, overlaps, counted, reasons)
+    return score_contamination(evaluation, overlaps, counted, reasons)
 
 
 def _documents(
-    corpora: Sequence[Path], texts: Mapping[str, str], view: Shown
+    corpora: Sequence[Path], texts: Mapping[str, str], view: ProgressBar
 ) -> Iterator[tuple[str, str, str]]:
     for corpus in corpora:
         yield from training_documents(corpus)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cpt.cli.progress_bar import Shown
+from cpt.cli.progress_bar import ProgressBar
 from cpt.cli.tokenizer.inputs import source_of
 from cpt.errors import UsageError
 from cpt.recipe.suggest import did_you_mean
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 _INDEX = "corpus.json"
 
 
-def leaving_hub_alone(offline: bool) -> AbstractContextManager[None]:
+def offline_if(offline: bool) -> AbstractContextManager[None]:
     """The option --offline."""
-    from evals.hub import left_alone
+    from evals.hub import offline_hub
 
-    return left_alone() if offline else nullcontext()
+    return offline_hub() if offline else nullcontext()
 
 
-def documents_of(name: str, removed: dict[str, int], view: Shown) -> Iterator[Document]:
+def documents_of(name: str, removed: dict[str, int], view: ProgressBar) -> Iterator[Document]:
     """Documents of a file or folder; entries that are none are counted in `removed`, by reason."""
     from cpt.corpus.documents import Document
     from cpt.corpus.readers import read
@@ -44,7 +44,7 @@ def documents_of(name: str, removed: dict[str, int], view: Shown) -> Iterator[Do
             removed[item.reason] = removed.get(item.reason, 0) + 1
 
 
-def file_of(name: str, view: Shown) -> Path:
+def file_of(name: str, view: ProgressBar) -> Path:
     """The file or folder of a text that a user names.
 
     Raises:

@@ -23,17 +23,17 @@ from cpt.cli.evaluating.inputs import (
     Suites,
     check_choice,
     check_precision,
-    leaving_hub_alone,
+    offline_if,
 )
 from cpt.cli.form import duration
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.progress_bar import Shown, shown
+from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.errors import StageFailed, UsageError
 from cpt.references import resolve_model
 
 if TYPE_CHECKING:
-    from evals.preparation import Prepared
+    from evals.preparation import PreparedTask
     from evals.registry import Entry, Level, Suite
     from evals.results import LeftOut, Results
 
@@ -94,7 +94,7 @@ def run(
         "batch_tokens": batch_tokens,
         "seed": seed,
     }
-    with shown(kept=True) as view, leaving_hub_alone(offline):
+    with show_progress(resumable=True) as view, offline_if(offline):
         tasks = _prepared(suite, data, offline)
         for model in models:
             resolve_model(model, view)  # a mistake is told before hours of work
@@ -109,7 +109,7 @@ def run(
 
 @dataclass(frozen=True)
 class _Tasks:
-    prepared: list[Prepared]
+    prepared: list[PreparedTask]
     left_out: list[LeftOut]
 
 
@@ -135,12 +135,12 @@ def _prepared(suites: Sequence[str], data: Path | None, offline: bool) -> _Tasks
 
 
 def _evaluated(
-    model: str, tasks: _Tasks, settings: dict[str, Any], output: Path, view: Shown
+    model: str, tasks: _Tasks, settings: dict[str, Any], output: Path, view: ProgressBar
 ) -> tuple[Path, Results]:
     """A model's results, and the folder where they now lie together with those of other suites."""
     from evals.evaluation import evaluate
     from evals.local_data import answer_cache
-    from evals.result_folders import save_results, with_earlier
+    from evals.result_folders import save_results, combine_with_saved
 
     view.message(f"{model}: {len(tasks.prepared)} tasks, {len(tasks.left_out)} left out")
     results = evaluate(
@@ -154,7 +154,7 @@ def _evaluated(
     )
     if not results.tasks:
         raise StageFailed(f"{model}: none of the tasks could be scored, for the reasons above")
-    folder, joined = with_earlier(results, output)
+    folder, joined = combine_with_saved(results, output)
     save_results(joined, folder)
     return folder, results
 
@@ -184,7 +184,7 @@ def print_results(console: Console, results: Results, folder: Path) -> None:
             heading = Text(f"{suite}:{level}", style="bold"), Text("macro average", style="bold")
             score = Text(f"{average.score:.4f}", style="bold")
             averaged = [task for task in results.tasks if task.suite == suite and task.higher_is_better]
-            lacking = sum(each.suite == suite for each in results.left_out) + len(average.apart)
+            lacking = sum(each.suite == suite for each in results.left_out) + len(average.excluded)
             over = f"over {average.groups} groups, {len(averaged)} of {len(averaged) + lacking} tasks"
             table.add_row("", *heading, "", score, _error(average.stderr), "", "", Text(over, style="dim"))
     console.print(table)

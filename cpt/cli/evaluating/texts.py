@@ -17,7 +17,7 @@ from cpt.cli.evaluating.inputs import Confidence, Models, Precision, check_preci
 from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.progress_bar import Shown, shown
+from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.cli.tokenizer.report import short
 from cpt.errors import DataError
 from cpt.references import resolve_model
@@ -80,7 +80,7 @@ def text(
     """
     check_precision(precision)
     asked = Asked(window, overlap, None if start_token == "none" else start_token, precision, batch_tokens)
-    with shown(kept=False) as view:
+    with show_progress(resumable=False) as view:
         folders = {model: resolve_model(model, view) for model in models}
         sources = named_texts(texts)
         for reference in sources.values():
@@ -122,7 +122,7 @@ class _Scored:
 
 
 def _scores(
-    folders: Mapping[str, Path], sources: Mapping[str, str], asked: Asked, view: Shown
+    folders: Mapping[str, Path], sources: Mapping[str, str], asked: Asked, view: ProgressBar
 ) -> dict[str, dict[str, _Scored]]:
     """Return scores by model and source: each source is cut once for all models, each model loaded once."""
     from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
@@ -173,7 +173,7 @@ def _scores(
     return found
 
 
-def _readers(folders: Mapping[str, Path], asked: Asked, view: Shown) -> tuple[list[Reader], dict[str, int]]:
+def _readers(folders: Mapping[str, Path], asked: Asked, view: ProgressBar) -> tuple[list[Reader], dict[str, int]]:
     """Return the different readers, and which of them each model is: most models share a tokenizer."""
     from cpt.corpus.tokens import special_token
     from cpt.models.shared_windows import Reader

@@ -23,7 +23,7 @@ class Compared(Fact):
     """Two scores on the same items (`evals.comparing.comparison`): A is the base, B the final model.
 
     p_adjusted: corrected for the number of questions of its family; decides the verdict.
-    visible: smallest true difference that would be found.
+    minimum_detectable_effect: smallest true difference that would be found.
     """
 
     suite: str
@@ -34,7 +34,7 @@ class Compared(Fact):
     difference: float
     interval: tuple[float, float] | None = None
     p_adjusted: float
-    visible: float | None = None
+    minimum_detectable_effect: float | None = None
     verdict: Literal["better", "worse", "no change"]
 
 

@@ -297,7 +297,7 @@ def _measure(
     from cpt.models.bits_per_byte import score
     from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
     from cpt.models.tokenizer import load_tokenizer
-    from evals.harness import score_items
+    from evals.harness import score_choices
     from evals.models.language_model import PackedLM
 
     loaded = load_model(folder, resolve_precision(material.precision))
@@ -310,7 +310,7 @@ def _measure(
         start_token=material.start_tokens[folder],
         on_progress=lambda done, total: progress.update(done, total, "choices"),
     )
-    tasks = score_items(lm, material.tasks, work)
+    tasks = score_choices(lm, material.tasks, work)
     del loaded, model, lm
     gc.collect()
     return _Measured({probe: (each.nats, each.bytes) for probe, each in scores.items()}, tasks)

@@ -105,7 +105,7 @@ def graded(
     """
     import numpy as np
 
-    from evals.harness import SEED, load_tasks, quietly
+    from evals.harness import SEED, load_tasks, silence_lm_eval
     from evals.local_data import data_cache
     from evals.models.language_model import PackedLM
     from evals.models.prompting import Prompting
@@ -118,7 +118,7 @@ def graded(
     suite = Suite(name=name, about="", tasks=(entry.model_copy(update={"quick": count}),))
     prepared, left_out = prepare([(suite, "quick")], None if data is None else Path(data), data_cache())
     failed = {each.task: each.why for each in left_out}
-    with quietly():
+    with silence_lm_eval():
         tasks = load_tasks(prepared, SEED, failed)
         if name not in tasks:
             raise StageFailed(

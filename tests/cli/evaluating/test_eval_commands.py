@@ -127,7 +127,7 @@ def test_offline_the_hub_is_not_asked_for_what_it_gave_before(
         raise ValueError
 
     with monkeypatch.context() as patch:
-        patch.setattr("evals.harness.choose_items", looking)
+        patch.setattr("evals.harness.limit_items", looking)
         main(["eval", "run", str(models[0]), *ON_DATA])
         main(["eval", "run", str(models[0]), *ON_DATA[:-1]])
     assert seen == [True, False]
@@ -141,7 +141,7 @@ def test_progress_off_a_terminal_is_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cpt.cli.progress_bar.SECONDS_BETWEEN_LINES", 0)
-    with progress_bar.shown(kept=True) as view:
+    with progress_bar.show_progress(resumable=True) as view:
         view.update(3, 1000, "requests")
         view.update(5, None, "bytes")
     assert capsys.readouterr().err.splitlines() == ["3/1,000 requests", "5 bytes"]
@@ -149,7 +149,7 @@ def test_progress_off_a_terminal_is_lines(
 
 @pytest.mark.parametrize(("kept", "hint"), [(True, "continues"), (False, "None")])
 def test_who_stops_a_command_is_told_whether_it_continues(kept: bool, hint: str) -> None:
-    with pytest.raises(Interrupted) as stopped, progress_bar.shown(kept=kept):
+    with pytest.raises(Interrupted) as stopped, progress_bar.show_progress(resumable=kept):
         raise KeyboardInterrupt
     assert hint in str(stopped.value.hint)
 

@@ -34,7 +34,7 @@ def test_perplexities_are_not_averaged_with_shares() -> None:
     made = with_task(made_results("m", {"s/g/a": [1, 0], "s/h/b": [30, 50]}), "b", higher_is_better=False)
     average = macro_average(made.tasks)
     assert average is not None
-    assert (average.score, average.groups, average.apart) == (0.5, 1, ("b",))
+    assert (average.score, average.groups, average.excluded) == (0.5, 1, ("b",))
     assert macro_average([made.tasks[1]]) is None
     assert averages([made.tasks[1]]) == {}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evals.comparing.statistics import mcnemar, visible
+from evals.comparing.statistics import mcnemar, minimum_detectable_effect
 from evals.comparing.verdicts import adjust, divisor
 
 
@@ -43,7 +43,7 @@ def test_holm_bounds_any_false_finding_and_bh_their_share() -> None:
 def test_verdicts_after_correction_find_what_is_said_to_be_visible_and_little_else() -> None:
     """Nine tasks without a difference and one with the smallest that is visible at a tenth of the level."""
     n, disagreement, rounds = 150, 0.2, 500
-    shift = visible(n, disagreement, level=0.005, power_wanted=0.8)
+    shift = minimum_detectable_effect(n, disagreement, level=0.005, power_wanted=0.8)
     assert shift is not None
     generator = np.random.default_rng(1)
     found, alarms = 0, 0

@@ -7,7 +7,7 @@ import pytest
 from results_made import made_results, right_and_wrong
 from scipy.stats import norm
 
-from evals.comparing.paired_tasks import Difference, Matched, of_suite, of_task
+from evals.comparing.paired_tasks import Difference, PairedTask, of_suite, of_task
 from evals.comparing.statistics import Value
 from evals.metrics import aggregate, task_weights
 
@@ -31,7 +31,7 @@ def difference(
     name: str = "t",
 ) -> Difference:
     score = _SCORE.model_copy(update={"task": name})
-    task = Matched(score, score, aggregation, list(first), list(second), clusters, 0, 0)
+    task = PairedTask(score, score, aggregation, list(first), list(second), clusters, 0, 0)
     return of_task(task, aggregate, confidence=confidence, resamples=resamples, seed=seed)
 
 
@@ -67,7 +67,7 @@ def test_an_averages_interval_covers_and_its_power_is_as_predicted() -> None:
     assert 0.92 < np.mean([covers(row, shift) for row in found]) < 0.98
     deviation = np.std([row.difference for row in found])
     assert np.mean([row.stderr for row in found if row.stderr]) == pytest.approx(deviation, rel=0.1)
-    visible = np.mean([row.visible(0.05, 0.8) or 0.0 for row in found])
+    visible = np.mean([row.minimum_detectable_effect(0.05, 0.8) or 0.0 for row in found])
     assert visible == pytest.approx(shift, rel=0.15)
     predicted = norm.cdf(shift / visible * (norm.ppf(0.975) + norm.ppf(0.8)) - norm.ppf(0.975))
     rejected = np.mean([row.p <= 0.05 and row.difference > 0 for row in found])
@@ -93,7 +93,7 @@ def test_a_graded_scores_power_is_as_predicted() -> None:
     for seed in range(ROUNDS):
         first, second = generator.normal(0, 0.2, (2, n))
         found.append(difference(first.tolist(), (second + shift).tolist(), seed=seed))
-    assert np.mean([row.visible(0.05, 0.8) or 0.0 for row in found]) == pytest.approx(shift, rel=0.12)
+    assert np.mean([row.minimum_detectable_effect(0.05, 0.8) or 0.0 for row in found]) == pytest.approx(shift, rel=0.12)
     assert np.mean([row.p <= 0.05 for row in found]) == pytest.approx(0.8, abs=0.07)
 
 
@@ -143,7 +143,7 @@ def test_equal_items_put_together_or_one_by_one_say_the_same() -> None:
     assert together.stderr == pytest.approx(apart.stderr, rel=0.05)
     assert together.interval == pytest.approx(apart.interval, abs=0.01)
     assert together.p == pytest.approx(apart.p, abs=0.03)
-    assert together.visible(0.05, 0.8) == pytest.approx(apart.visible(0.05, 0.8), rel=0.05)
+    assert together.minimum_detectable_effect(0.05, 0.8) == pytest.approx(apart.minimum_detectable_effect(0.05, 0.8), rel=0.05)
 
 
 def test_a_shares_error_is_that_of_resampling() -> None:
@@ -156,14 +156,14 @@ def test_a_shares_error_is_that_of_resampling() -> None:
         assert 2 * mine == pytest.approx(theirs, rel=0.03)  # type: ignore[operator]
     assert [2 * x for x in drawn.interval or ()] == pytest.approx(exact.interval, abs=0.006)
     assert drawn.p == pytest.approx(exact.p, abs=0.01)
-    assert 2 * drawn.exchanged.std() == pytest.approx(exact.exchanged.std(), rel=0.12)
+    assert 2 * drawn.null_differences.std() == pytest.approx(exact.null_differences.std(), rel=0.12)
 
 
 def test_a_single_item_and_items_all_alike_tell_no_error() -> None:
     one = difference([0.3], [0.7])
     assert (one.difference, one.stderr, one.interval, one.p) == (pytest.approx(0.4), None, None, 1.0)
     alike = difference([0.3] * 5, [0.3] * 5)
-    assert (alike.stderr, alike.interval, alike.p, alike.visible(0.05, 0.8)) == (0.0, None, 1.0, None)
+    assert (alike.stderr, alike.interval, alike.p, alike.minimum_detectable_effect(0.05, 0.8)) == (0.0, None, 1.0, None)
     single = difference([0.0], [1.0])
     assert (single.stderr, single.p) == (None, 1.0)
     together = of_suite([one, alike], np.array([0.5, 0.5]), confidence=0.95)
@@ -173,4 +173,4 @@ def test_a_single_item_and_items_all_alike_tell_no_error() -> None:
 def test_scores_that_are_not_finite_give_no_interval() -> None:
     endless = difference([-1e4, -1.0, -2.0], [-1.0, -1e4, -3.0], aggregation="perplexity")
     assert (endless.stderr, endless.interval, endless.p) == (None, None, 1.0)
-    assert endless.visible(0.05, 0.8) is None
+    assert endless.minimum_detectable_effect(0.05, 0.8) is None

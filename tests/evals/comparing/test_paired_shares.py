@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from evals.comparing.statistics import mcnemar, power, score_interval, visible
+from evals.comparing.statistics import mcnemar, power, score_interval, minimum_detectable_effect
 
 
 @pytest.mark.parametrize(("won", "lost"), [(0, 0), (3, 0), (5, 1), (2, 2), (1, 6)])
@@ -87,7 +87,7 @@ def test_no_difference_is_found_no_more_often_than_the_level() -> None:
 
 def test_the_visible_difference_has_the_power_wanted() -> None:
     for n, disagreement in ((100, 0.3), (1000, 0.1), (60, 0.0)):
-        found = visible(n, disagreement, level=0.05, power_wanted=0.8)
+        found = minimum_detectable_effect(n, disagreement, level=0.05, power_wanted=0.8)
         assert found is not None
         assert power(n, max(found, disagreement), found, 0.05) == pytest.approx(0.8, abs=1e-3)
 
@@ -97,16 +97,16 @@ def test_the_visible_difference_is_near_the_large_sample_formula() -> None:
     n, disagreement = 5000, 0.2
     first, second = norm.ppf(0.975), norm.ppf(0.8)
     large = math.sqrt(disagreement) * (math.sqrt(n) * first + second * math.sqrt(n + second**2 - first**2))
-    assert visible(n, disagreement, level=0.05, power_wanted=0.8) == pytest.approx(
+    assert minimum_detectable_effect(n, disagreement, level=0.05, power_wanted=0.8) == pytest.approx(
         large / (n + second**2), rel=0.03
     )
 
 
 def test_a_stricter_level_and_more_power_need_larger_differences() -> None:
-    plain = visible(300, 0.2, level=0.05, power_wanted=0.8)
-    assert visible(300, 0.2, level=0.001, power_wanted=0.8) > plain  # type: ignore[operator]
-    assert visible(300, 0.2, level=0.05, power_wanted=0.95) > plain  # type: ignore[operator]
+    plain = minimum_detectable_effect(300, 0.2, level=0.05, power_wanted=0.8)
+    assert minimum_detectable_effect(300, 0.2, level=0.001, power_wanted=0.8) > plain  # type: ignore[operator]
+    assert minimum_detectable_effect(300, 0.2, level=0.05, power_wanted=0.95) > plain  # type: ignore[operator]
 
 
 def test_five_items_show_nothing() -> None:
-    assert visible(5, 0.5, level=0.05, power_wanted=0.8) is None
+    assert minimum_detectable_effect(5, 0.5, level=0.05, power_wanted=0.8) is None

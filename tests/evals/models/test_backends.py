@@ -100,7 +100,7 @@ def test_answers_that_are_no_numbers_are_neither_scored_nor_kept(
     class Model(LM):
         def __init__(self) -> None:
             super().__init__()
-            self.cut: set[str] = set()
+            self.truncated: set[str] = set()
 
         def loglikelihood(self, requests: Any) -> list[tuple[float, bool]]:
             answers = [(-1.0, False), *((math.nan, False) for _ in requests[1:])]

@@ -20,12 +20,12 @@ def opened(folder: Path, messages: list[str] | None = None, **changed) -> Reques
 
 def test_answers_are_found_again_by_the_same_model_alone(tmp_path: Path) -> None:
     cache = opened(tmp_path)
-    cache.keep(KEY, Answer([-1.25, True], cut=True))
+    cache.keep(KEY, Answer([-1.25, True], truncated=True))
     text = request_key("generate_until", ("The heart", {"until": ["\n"]}))
     cache.keep(text, Answer("ß\n\ud83d"))
     cache.close()
     assert opened(tmp_path).find([KEY, text, "other"]) == {
-        KEY: Answer([-1.25, True], cut=True),
+        KEY: Answer([-1.25, True], truncated=True),
         text: Answer("ß\n\ud83d"),
     }
     for changed in ({"model": "b"}, {"precision": "bfloat16"}, {"start": [2, 1]}, {"chat": "template"}):
