@@ -47,10 +47,10 @@ def prepared(options: argparse.Namespace, cache: Path) -> list[Any]:
 
 def run_ours(options: argparse.Namespace) -> None:
     """One run of `evals`."""
-    from evals.evaluation import evaluate
+    from evals.evaluation import evaluate_tasks
     from evals.result_folders import save_results
 
-    results = evaluate(
+    results = evaluate_tasks(
         options.model, prepared(options, options.cache), cache=options.answers, precision=options.precision
     )
     save_results(results, options.output)

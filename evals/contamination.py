@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from cpt.errors import UsageError
 from evals.metrics import aggregate, standard_error
 from evals.overlap import TaskOverlaps
-from evals.results import Record, Items, Results, TaskScore, averages
+from evals.results import Items, Record, Results, TaskScore, averages
 
 FILE = "contamination.json"
 

@@ -1,8 +1,7 @@
-"""The hub of data sets: whether it may be asked, how it is left alone, and what it does not give.
+"""The hub of data sets: offline use, data sets that it refuses, and data sets read file by file.
 
-Data sets that are read file by file, at one commit of their repository on the hub.
-
-So the same rows are read whatever else the repository holds later, and however `datasets` would load it.
+A data set read file by file is read at one commit of its repository: the same rows, whatever else the
+repository holds later, and however `datasets` would load it.
 """
 
 from __future__ import annotations
@@ -23,15 +22,18 @@ _SCRIPTS = Path(__file__).with_name("loading_scripts.txt")
 _CONVERTED = "refs/convert/parquet"
 """Branch with the hub's own Parquet form of a data set."""
 
+_ADDRESS = re.compile(r"hf://datasets/([^/@]+/[^/@]+)@([^/]+)/(.+)")
+_SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
 
-def offline() -> bool:
-    """Whether the environment says that the hub is to be left alone."""
+
+def is_offline() -> bool:
+    """Return True if the environment forbids requests to the hub."""
     return any(os.environ.get(name, "").upper() in {"1", "ON", "YES", "TRUE"} for name in _OFFLINE_VARIABLES)
 
 
 @contextlib.contextmanager
-def offline_hub() -> Iterator[None]:
-    """As if HF_HUB_OFFLINE had been set from the start: only what the hub gave before is used."""
+def offline() -> Iterator[None]:
+    """Use only what the hub gave before, as if HF_HUB_OFFLINE had been set from the start."""
     import datasets
     import huggingface_hub
 
@@ -43,7 +45,7 @@ def offline_hub() -> Iterator[None]:
         datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE = before
 
 
-def refused(config: Mapping[str, Any]) -> bool:
+def is_loading_script(config: Mapping[str, Any]) -> bool:
     """Return True if a task reads a data set that is known to be a program on the hub.
 
     The hub's Parquet form of such a data set is a branch of its own, which can be read.
@@ -57,8 +59,8 @@ def is_loading_script_error(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and "scripts are no longer supported" in str(error)
 
 
-def refusal(config: Mapping[str, Any]) -> str:
-    """Say that a data set is a program on the hub."""
+def loading_script_message(config: Mapping[str, Any]) -> str:
+    """Return the reason why a data set that is a program on the hub cannot be read."""
     return (
         f"its data on the hub ({config.get('dataset_path')}) are a program, which `datasets` no longer runs"
     )
@@ -71,19 +73,15 @@ def loading_scripts() -> frozenset[str]:
     return frozenset(line for line in lines if line and not line.startswith("#"))
 
 
-_ADDRESS = re.compile(r"hf://datasets/([^/@]+/[^/@]+)@([^/]+)/(.+)")
-_SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
-
-
 @dataclass(frozen=True)
 class HubFiles:
-    """Where the rows of a data set's configurations are.
+    """Location of the rows of a data set's configurations.
 
     Attributes:
-        revision: commit of the repository.
-        splits: by split, the path of its file; `{name}` stands for the configuration.
-        reader: name of the module of `datasets` that reads such files.
-        options: of the reader.
+        revision: Commit of the repository.
+        splits: Path of the file, by split; `{name}` stands for the configuration.
+        reader: Name of the module of `datasets` that reads such files.
+        options: Options of the reader.
     """
 
     revision: str
@@ -104,7 +102,7 @@ FILE_BY_FILE = {
 
 
 def with_hub_paths(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a task's configuration that names the files of its splits, if its data set is read so."""
+    """Return a task's configuration that names the files of its splits, if its data set is read by file."""
     path, found = config.get("dataset_path"), FILE_BY_FILE.get(str(config.get("dataset_path")))
     if found is None:
         return dict(config)
@@ -122,19 +120,19 @@ def with_hub_paths(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def fetched(config: Mapping[str, Any]) -> dict[str, Any]:
+def with_local_copies(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a task's configuration with local copies of its files, which are downloaded once.
 
     Raises:
-        ConnectionError: the hub cannot be reached, or is left alone.
-        DataError: the repository has no such file.
+        ConnectionError: The hub cannot be reached, or is not to be asked.
+        DataError: The repository has no such file.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     copies: dict[str, str] = {}
-    with _without_bars():
-        for split, (repository, revision, path) in _places(config).items():
+    with _no_download_bars():
+        for split, (repository, revision, path) in _locations(config).items():
             try:
                 copies[split] = hf_hub_download(repository, path, repo_type="dataset", revision=revision)
             except LocalEntryNotFoundError as error:
@@ -148,28 +146,28 @@ def fetched(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "dataset_kwargs": {**config["dataset_kwargs"], "data_files": copies}}
 
 
-def source(config: Mapping[str, Any]) -> str:
+def data_origin(config: Mapping[str, Any]) -> str:
     """Return the repository from which a task's files are fetched, else the path that `datasets` loads."""
     path = config.get("dataset_path") or "named by the task's own code"
-    return next((repository for repository, *_ in _places(config).values()), str(path))
+    return next((repository for repository, *_ in _locations(config).values()), str(path))
 
 
-def kept(config: Mapping[str, Any]) -> bool | None:
-    """Return whether all files of a task were downloaded before; None if it is not read file by file."""
+def is_cached(config: Mapping[str, Any]) -> bool | None:
+    """Return True if all files of a task were downloaded before; None if it is not read file by file."""
     from huggingface_hub import try_to_load_from_cache
 
-    places = _places(config)
-    if not places:
+    locations = _locations(config)
+    if not locations:
         return None
     copies = (
         try_to_load_from_cache(repository, path, revision=revision, repo_type="dataset")
-        for repository, revision, path in places.values()
+        for repository, revision, path in locations.values()
     )
     return all(isinstance(copy, str) for copy in copies)
 
 
-def _places(config: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
-    """By split, the repository, the commit and the path of its file on the hub."""
+def _locations(config: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
+    """Return repository, commit and path of the file on the hub, by split."""
     files = (config.get("dataset_kwargs") or {}).get("data_files")
     if not isinstance(files, Mapping):
         return {}
@@ -178,7 +176,7 @@ def _places(config: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
 
 
 @contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
+def _no_download_bars() -> Iterator[None]:
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     before = are_progress_bars_disabled()

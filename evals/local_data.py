@@ -109,8 +109,3 @@ def _walk(root: Path) -> list[Path]:
 def data_cache() -> Path:
     """Folder of data sets in the form in which tasks read them."""
     return cache_folder() / "evals" / "data"
-
-
-def answer_cache() -> Path:
-    """Folder of the answers that models have given."""
-    return cache_folder() / "evals" / "answers"

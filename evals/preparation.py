@@ -66,7 +66,7 @@ def prepare(
     left_out: list[LeftOut] = []
     for suite, level, entry in wanted:
         try:
-            config, origin = _with_data(entry, folder, cache.absolute(), offline=offline or hub.offline())
+            config, origin = _with_data(entry, folder, cache.absolute(), offline=offline or hub.is_offline())
         except _Unavailable as reason:
             left_out.append(LeftOut(task=entry.task, suite=suite.name, why=str(reason)))
         else:
@@ -149,10 +149,10 @@ def _with_data(
     if found is not None and found.complete:
         return _local(config, found, cache), f"{found.source.name} {found.checksum()[:12]}"
     of_hub = _of_hub(config)
-    if hub.refused(of_hub):
-        raise _Unavailable(_why_not(hub.refusal(of_hub), entry, folder, found))
+    if hub.is_loading_script(of_hub):
+        raise _Unavailable(_why_not(hub.loading_script_message(of_hub), entry, folder, found))
     if offline and not _on_hub_before(of_hub):
-        never = f"its data on the hub ({hub.source(of_hub)}) were never fetched, and this is offline"
+        never = f"its data on the hub ({hub.data_origin(of_hub)}) were never fetched, and this is offline"
         raise _Unavailable(_why_not(never, entry, folder, found))
     return of_hub, "hub"
 
@@ -277,7 +277,7 @@ def _write(splits: Mapping[str, Rows], target: Path) -> None:
 
 def _on_hub_before(config: Mapping[str, Any]) -> bool:
     """Whether a data set from the hub has been kept, so that it can be read offline."""
-    if (files := hub.kept(config)) is not None:
+    if (files := hub.is_cached(config)) is not None:
         return files
     import datasets
     from datasets.naming import camelcase_to_snakecase

@@ -1,7 +1,4 @@
-"""Suites: which tasks make the proof for a domain, with which metric, and how many items at each level.
-
-The suites there are, and which of them a command line names.
-"""
+"""Suites of tasks: their tasks, metrics and sizes at each level, and the suites that a user names."""
 
 from __future__ import annotations
 
@@ -19,6 +16,11 @@ from cpt.errors import Problem, UsageError
 
 Level = Literal["smoke", "quick", "full"]
 LEVELS: tuple[Level, ...] = get_args(Level)
+DEFAULT_LEVEL: Level = "quick"
+
+SEED = 1234
+"""Seed of the items that a level takes, and of few-shot examples: lm-eval's own default, so that examples are
+those of its command line."""
 SUITES = Path(__file__).parent / "suites"
 TASKS = Path(__file__).parent / "tasks"
 
@@ -56,16 +58,16 @@ class Entry(BaseModel):
     note: str | None = Field(default=None, description="What a reader of the score must know.")
 
     def items(self, level: Level) -> int | None:
-        """Most items at a level (a seeded sample of them); None for all."""
+        """Return the most items at a level (a seeded sample of them); None for all."""
         return None if level == "full" else getattr(self, level)
 
     def belongs(self, level: Level) -> bool:
-        """Whether the task is part of the suite at a level."""
+        """Return True if the task is part of the suite at a level."""
         return level == "full" or getattr(self, level) is not None
 
 
 class Suite(BaseModel):
-    """Tasks that together say how good a model is at something.
+    """Tasks that measure one domain together.
 
     Tasks that differ in one word are written once, with the words as `parts`: `{part}` in the task's and the
     source's name stands for each of them.
@@ -82,7 +84,7 @@ class Suite(BaseModel):
     def _every_part(cls, tasks: Any) -> Any:
         if not isinstance(tasks, (list, tuple)):
             return tasks
-        return [one for task in tasks for one in _parts(task)]
+        return [one for task in tasks for one in _expand_parts(task)]
 
     @field_validator("tasks")
     @classmethod
@@ -94,12 +96,12 @@ class Suite(BaseModel):
         return tasks
 
     def at(self, level: Level) -> tuple[Entry, ...]:
-        """The tasks of a level."""
+        """Return the tasks of a level."""
         return tuple(entry for entry in self.tasks if entry.belongs(level))
 
 
-def _parts(task: Any) -> Iterator[Any]:
-    """The task itself, or one for each of its parts."""
+def _expand_parts(task: Any) -> Iterator[Any]:
+    """Yield the task itself, or one for each of its parts."""
     if not isinstance(task, Mapping) or "parts" not in task:
         yield task
         return
@@ -113,26 +115,23 @@ def _parts(task: Any) -> Iterator[Any]:
         yield {**fields, **named}
 
 
-DEFAULT_LEVEL: Level = "quick"
-
-
 @functools.cache
 def suites() -> Mapping[str, Suite]:
-    """The suites of this package, by name."""
+    """Return the suites of this package, by name."""
     return {name: read_suite(file) for name, file in _files().items()}
 
 
 @functools.cache
 def _files() -> Mapping[str, Path]:
-    """The files of this package's suites, which are called as the suites are."""
+    """Return the files of this package's suites by the suites' names, which are the files' own."""
     return {file.stem: file for file in sorted(SUITES.glob("*.yaml"))}
 
 
 def read_suite(file: Path) -> Suite:
-    """A suite of a file.
+    """Read a suite from a file.
 
     Raises:
-        UsageError: names the file and everything that is wrong in it.
+        UsageError: Names the file and everything that is wrong in it.
     """
     try:
         raw: Any = YAML(typ="safe").load(file)
@@ -148,19 +147,19 @@ def read_suite(file: Path) -> Suite:
 
 
 def select(wanted: Iterable[str]) -> list[tuple[Suite, Level]]:
-    """Suites as a user names them.
+    """Return the suites that a user names, with their levels.
 
     Args:
-        wanted: `NAME`, `NAME:LEVEL`, or a suite file in place of the name; the level is `quick` if not said.
+        wanted: `NAME` or `NAME:LEVEL` each, or a suite file in place of the name. The default level is quick.
 
     Raises:
-        UsageError: says of every name that is wrong what there is instead.
+        UsageError: Names every suite that does not exist, and what there is instead.
     """
     chosen: list[tuple[Suite, Level]] = []
     problems: list[str] = []
     for text in wanted:
         try:
-            chosen.append(_one(text))
+            chosen.append(_select_one(text))
         except UsageError as error:
             problems.append(str(error))
     names = [suite.name for suite, _ in chosen]
@@ -171,11 +170,11 @@ def select(wanted: Iterable[str]) -> list[tuple[Suite, Level]]:
     return chosen
 
 
-def _one(text: str) -> tuple[Suite, Level]:
-    name, level = _divided(text)
+def _select_one(text: str) -> tuple[Suite, Level]:
+    name, level = _split_level(text)
     known = _files()
     if name not in known and not name.endswith((".yaml", ".yml")):
-        raise UsageError(f"there is no suite `{name}`", hint=_instead(name, list(known)))
+        raise UsageError(f"there is no suite `{name}`", hint=_suggestion(name, list(known)))
     suite = read_suite(known.get(name, Path(name)))
     if not suite.at(level):
         raise UsageError(
@@ -185,17 +184,17 @@ def _one(text: str) -> tuple[Suite, Level]:
     return suite, level
 
 
-def _divided(text: str) -> tuple[str, Level]:
+def _split_level(text: str) -> tuple[str, Level]:
     name, colon, level = text.rpartition(":")
     if not colon:
         return text, DEFAULT_LEVEL
     for known in LEVELS:
         if level == known:
             return name, known
-    raise UsageError(f"`{text}`: there is no level `{level}`", hint=_instead(level, LEVELS))
+    raise UsageError(f"`{text}`: there is no level `{level}`", hint=_suggestion(level, LEVELS))
 
 
-def _instead(word: str, known: Sequence[str]) -> str:
+def _suggestion(word: str, known: Sequence[str]) -> str:
     near = get_close_matches(word.lower(), known, n=1)
     meant = f"Did you mean `{near[0]}`? " if near else ""
     return f"{meant}There are: {', '.join(known)}."

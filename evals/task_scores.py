@@ -28,7 +28,7 @@ NAN_MEAN = "nanmean"
 
 
 @dataclass(frozen=True)
-class Scored:
+class TaskOutput:
     """A task that lm-eval has run.
 
     Attributes:
@@ -59,7 +59,7 @@ def limit_items(task: Any, count: int | None, seed: int) -> None:
     setattr(task, name, lambda: chosen)
 
 
-def task_score(prepared: PreparedTask, scored: Scored, cut: int) -> tuple[TaskScore, Items]:
+def task_score(prepared: PreparedTask, scored: TaskOutput, cut: int) -> tuple[TaskScore, Items]:
     """A task's score and its items.
 
     Args:
@@ -121,7 +121,7 @@ def _majority(task: Any, samples: Sequence[Mapping[str, Any]], values: Sequence[
     return max(counts.values()) / len(samples) if 4 * len(counts) <= len(samples) else None
 
 
-def _metric(wanted: str, scored: Scored) -> tuple[str, str]:
+def _metric(wanted: str, scored: TaskOutput) -> tuple[str, str]:
     """The metric and the filter whose answers it takes: the first that has it, unless named after a comma."""
     metric, _, chosen = wanted.partition(",")
     filters = dict.fromkeys(

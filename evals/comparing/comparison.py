@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from cpt.errors import UsageError
 from evals.comparing.paired_tasks import (
     Difference,
-    PairedTask,
     NotCompared,
+    PairedTask,
     check_settings,
     match,
     of_suite,

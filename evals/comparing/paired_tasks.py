@@ -24,10 +24,10 @@ from evals.comparing.statistics import (
     Pairs,
     Value,
     bootstrap,
-    permutation_distribution,
     p_value,
     pair,
     percentiles,
+    permutation_distribution,
 )
 from evals.metrics import propagate_errors, standard_error, sum_interval
 from evals.results import Record, Results, TaskScore
@@ -176,7 +176,9 @@ class Difference:
     def minimum_detectable_effect(self, level: float, power: float) -> float | None:
         """Smallest true difference found with probability `power` by a test at `level`; None if none is."""
         if self.disagreement is not None:
-            return statistics.minimum_detectable_effect(self.units, self.disagreement, level=level, power_wanted=power)
+            return statistics.minimum_detectable_effect(
+                self.units, self.disagreement, level=level, power_wanted=power
+            )
         if not np.isfinite(self.null_differences).all() or not self.null_differences.any():
             return None
         spread = float(self.null_differences.std())

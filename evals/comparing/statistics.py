@@ -90,7 +90,9 @@ def _most(n: int, level: float) -> np.ndarray:
     return most - (2 * bdtr(most, disagreements, 0.5) > level)
 
 
-def minimum_detectable_effect(n: int, disagreement: float, *, level: float, power_wanted: float) -> float | None:
+def minimum_detectable_effect(
+    n: int, disagreement: float, *, level: float, power_wanted: float
+) -> float | None:
     """Smallest true difference of the shares that `mcnemar` finds with the power wanted.
 
     The models are taken to disagree on a share `disagreement` of the items, or on as many as the difference

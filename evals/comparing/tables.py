@@ -157,7 +157,9 @@ def to_markdown(comparison: Comparison, scores: Sequence[Retention] = ()) -> str
         parts += [f"### Retention ({_plain(scores[0].general)})"]
         parts += [_markdown(RETENTION_HEADINGS, map(retention_cells, scores))]
     if comparison.not_compared:
-        not_compared = [f"- {_plain(f'{left.suite} {left.task}: {left.why}')}" for left in comparison.not_compared]
+        not_compared = [
+            f"- {_plain(f'{left.suite} {left.task}: {left.why}')}" for left in comparison.not_compared
+        ]
         parts += ["Not compared:", "\n".join(not_compared)]
     return "\n\n".join(parts) + "\n"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cpt.errors import StageFailed, UsageError
-from evals.models.prompting import OWN, Prompting
+from evals.models.prompting import AUTO_START, Prompting
 from evals.models.request_cache import request_key
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ Precision = Literal["auto", "bf16", "fp32"]
 _FALLBACK_BATCH = 8
 
 
-def numbers(precision: Precision) -> str:
+def dtype_name(precision: Precision) -> str:
     """Name of the data type of the weights; the hardware is asked only for "auto"."""
     if precision != "auto":
         return {"bf16": "bfloat16", "fp32": "float32"}[precision]
@@ -41,10 +41,10 @@ def check_backend(backend: Backend, start_token: str | None) -> None:
         raise UsageError(
             "the backend vllm is not installed", hint='Install it with: pip install "cpt-workbench[vllm]"'
         )
-    if start_token != OWN:
+    if start_token != AUTO_START:
         raise UsageError(
             "the backend vllm puts before texts what the tokenizer itself puts there, no other start token",
-            hint=f"Use the start token {OWN}, or the backend hf.",
+            hint=f"Use the start token {AUTO_START}, or the backend hf.",
         )
 
 
@@ -65,7 +65,7 @@ def load(
     try:
         return _packed(folder, prompting, dtype, batch_tokens, on_progress)
     except StageFailed as error:
-        if start_token != OWN:
+        if start_token != AUTO_START:
             raise
         on_message(f"{error.message}: read by lm-eval's own class, padded and slower")
         return _padded(folder, dtype, error)
@@ -101,7 +101,7 @@ def _padded(folder: Path, dtype: str, packing: StageFailed) -> LM:
     from cpt.models.packed_model import best_device, require_finite, sample_answers
 
     try:
-        padded: LM = _counting(HFLM)(
+        padded: LM = _recording_truncation(HFLM)(
             pretrained=str(folder),
             dtype=dtype,
             batch_size=_FALLBACK_BATCH,
@@ -117,13 +117,13 @@ def _padded(folder: Path, dtype: str, packing: StageFailed) -> LM:
 def _vllm(folder: Path, dtype: str) -> LM:
     from lm_eval.models.vllm_causallms import VLLM
 
-    return _counting(VLLM)(pretrained=str(folder), dtype=dtype, batch_size="auto")
+    return _recording_truncation(VLLM)(pretrained=str(folder), dtype=dtype, batch_size="auto")
 
 
-def _counting(kind: Any) -> Any:
+def _recording_truncation(kind: Any) -> Any:
     """One of lm-eval's model classes, noting which requests are longer than it reads."""
 
-    class Counting(kind):
+    class Recording(kind):
         def __init__(self, **options: Any) -> None:
             self.truncated: set[str] = set()
             super().__init__(**options)
@@ -142,4 +142,4 @@ def _counting(kind: Any) -> Any:
                     self.truncated.add(request_key("generate_until", request.args))
             return super().generate_until(requests, *args, **options)
 
-    return Counting
+    return Recording

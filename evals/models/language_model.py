@@ -21,13 +21,13 @@ from cpt.errors import DataError
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.models.prefix_trees import PrefixTree, TreeBatch, batches, grow
 from evals.models.generation import GenerationRequest, generate
-from evals.models.prompting import Start
+from evals.models.prompting import StartTokens
 from evals.models.request_cache import request_key
 
 BATCH_TOKENS = 4096
 """Tokens that go through the model at once; a single longer sequence makes a batch of its own."""
 
-Scored = tuple[float, bool]
+LogLikelihood = tuple[float, bool]
 
 
 class PackedLM(TemplateLM):
@@ -40,7 +40,7 @@ class PackedLM(TemplateLM):
         model: PackedLanguageModel,
         tokenizer: Tokenizer,
         *,
-        start_token: str | Start | None,
+        start_token: str | StartTokens | None,
         end_token: int | None = None,
         on_progress: Callable[[int, int], None] | None = None,
         batch_tokens: int | None = None,
@@ -84,10 +84,10 @@ class PackedLM(TemplateLM):
             return ids
         return [*self._start.tokens, *ids]
 
-    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Scored]:
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[LogLikelihood]:
         """Log-likelihood in nats of each request's continuation, and whether it is the greedy one."""
         self._encode_at_once(request.args for request in requests)
-        scored: list[Scored] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        scored: list[LogLikelihood] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
         return scored
 
     def _encode_at_once(self, pairs: Iterable[tuple[str, str]]) -> None:
@@ -98,12 +98,12 @@ class PackedLM(TemplateLM):
 
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any
-    ) -> list[Scored]:
+    ) -> list[LogLikelihood]:
         """Scores of (text, context's tokens, continuation's tokens)."""
         self._encoded = {}
-        results: list[Scored] = [(0.0, True)] * len(requests)
+        results: list[LogLikelihood] = [(0.0, True)] * len(requests)
 
-        def keep(number: int, result: Scored) -> None:
+        def keep(number: int, result: LogLikelihood) -> None:
             results[number] = result
             self.cache_hook.add_partial("loglikelihood", requests[number][0], result)
 
@@ -129,7 +129,7 @@ class PackedLM(TemplateLM):
         totals = np.zeros(len(requests))
         left = np.bincount(owners, minlength=len(requests))
 
-        def keep(number: int, result: Scored) -> None:
+        def keep(number: int, result: LogLikelihood) -> None:
             owner = owners[number]
             totals[owner] += result[0]
             left[owner] -= 1
@@ -158,7 +158,7 @@ class PackedLM(TemplateLM):
         return wanted
 
     def _score(
-        self, pairs: Sequence[tuple[list[int], list[int]]], keep: Callable[[int, Scored], None]
+        self, pairs: Sequence[tuple[list[int], list[int]]], keep: Callable[[int, LogLikelihood], None]
     ) -> None:
         """Give `keep` the number and the score of each (context, continuation), batch by batch."""
         inputs = [(context + rest)[-(self._max_length + 1) :][:-1] for context, rest in pairs]
@@ -184,7 +184,7 @@ class PackedLM(TemplateLM):
         batch: Sequence[PrefixTree],
         asked: Sequence[Sequence[int]],
         pairs: Sequence[tuple[list[int], list[int]]],
-    ) -> tuple[list[int], list[Scored]]:
+    ) -> tuple[list[int], list[LogLikelihood]]:
         """Numbers and scores of the pairs that are asked of a batch's sequences."""
         numbers: list[int] = []
         places: list[np.ndarray] = []
@@ -214,13 +214,13 @@ def context_length(model: PackedLanguageModel) -> int:
     return int(model.model.config.get_text_config().max_position_embeddings)
 
 
-def _start(tokenizer: Tokenizer, start: str | Start | None, model: PackedLanguageModel) -> Start:
-    if isinstance(start, Start):
+def _start(tokenizer: Tokenizer, start: str | StartTokens | None, model: PackedLanguageModel) -> StartTokens:
+    if isinstance(start, StartTokens):
         return start
     token = None if start is None else tokenizer.token_to_id(start)
     if start is not None and token is None:
         raise DataError(f"the tokenizer has no token {start!r}")
     if token is not None:
-        return Start((token,), token)
+        return StartTokens((token,), token)
     end = model.model.config.eos_token_id
-    return Start((), int(end[0] if isinstance(end, list) else end))
+    return StartTokens((), int(end[0] if isinstance(end, list) else end))

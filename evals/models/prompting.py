@@ -20,12 +20,12 @@ from cpt.models.chat_template import ChatTemplate, TemplateRefused
 from cpt.models.tokenizer import FILE, SETTINGS, load_as_transformers, load_tokenizer
 from cpt.references.cache import file_sha256
 
-OWN = "auto"
+AUTO_START = "auto"
 """As a start token: whatever the tokenizer itself puts before a text, as lm-eval does."""
 
 
 @dataclass(frozen=True)
-class Start:
+class StartTokens:
     """What precedes text.
 
     Attributes:
@@ -62,7 +62,7 @@ class Prompting:
     def __init__(
         self,
         folder: Path,
-        start_token: str | None = OWN,
+        start_token: str | None = AUTO_START,
         *,
         chat: bool = False,
         memory: Path | None = None,
@@ -71,7 +71,7 @@ class Prompting:
 
         Args:
             start_token: token before every text, as it preceded every training document; None for none;
-                `OWN` for the tokenizer's own.
+                `AUTO_START` for the tokenizer's own.
             chat: put prompts into the model's chat template, whose special tokens are then read as such.
             memory: folder that keeps a tokenizer's own start and end: to ask it takes seconds.
 
@@ -83,7 +83,9 @@ class Prompting:
         self.tokenizer.encode_special_tokens = not chat
         own = self._own()
         self.end = own.eos
-        self.start = self._own_start(own) if start_token == OWN else self._named_start(start_token, own)
+        self.start = (
+            self._own_start(own) if start_token == AUTO_START else self._named_start(start_token, own)
+        )
         if chat and not self.full.chat_template:
             raise UsageError(
                 f"the tokenizer in {folder} has no chat template",
@@ -123,7 +125,7 @@ class Prompting:
         tokens = tuple(ids[: ids.index(plain[0])]) if plain and plain[0] in ids else ()
         return _SpecialTokens(tokens, self.full.bos_token_id, self.full.eos_token_id)
 
-    def _own_start(self, own: _SpecialTokens) -> Start:
+    def _own_start(self, own: _SpecialTokens) -> StartTokens:
         """Return what the tokenizer puts before a text, and what lm-eval takes for an empty context."""
         candidates = (own.bos, own.eos, *own.before)
         empty = next((token for token in candidates if token is not None), None)
@@ -132,18 +134,18 @@ class Prompting:
                 f"the tokenizer in {self.folder} has neither a start nor an end token",
                 hint="Name the token that precedes texts with --start-token.",
             )
-        return Start(own.before, empty)
+        return StartTokens(own.before, empty)
 
-    def _named_start(self, token: str | None, own: _SpecialTokens) -> Start:
+    def _named_start(self, token: str | None, own: _SpecialTokens) -> StartTokens:
         if token is None:
-            return Start((), self._own_start(own).empty)
+            return StartTokens((), self._own_start(own).empty)
         found = self.tokenizer.token_to_id(token)
         if found is None:
             raise UsageError(
                 f"the tokenizer in {self.folder} has no token {token!r}",
-                hint=f"Use {OWN} for what the tokenizer itself puts before a text, or none.",
+                hint=f"Use {AUTO_START} for what the tokenizer itself puts before a text, or none.",
             )
-        return Start((found,), found)
+        return StartTokens((found,), found)
 
     def render(self, messages: Sequence[dict[str, str]], *, to_be_continued: bool) -> str:
         """A conversation in the chat template; where it takes no system message, that joins the first turn.

@@ -28,7 +28,7 @@ from cpt.errors import StageFailed
 from cpt.models.folder_files import weight_names
 from cpt.models.tokenizer import FILE as TOKENIZER_FILE
 from cpt.models.tokenizer import read_settings
-from cpt.references.cache import file_sha256
+from cpt.references.cache import cache_folder, file_sha256
 
 CONTRACTS = {
     "loglikelihood": 1,
@@ -59,6 +59,11 @@ def request_key(kind: str, arguments: Sequence[Any]) -> str:
     answering = [kind, CONTRACTS[kind], *([NEW_TOKENS] if kind == "generate_until" else [])]
     said = json.dumps([answering, *arguments], sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def answer_cache() -> Path:
+    """Return the folder of all models' answers."""
+    return cache_folder() / "evals" / "answers"
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,8 @@ class RequestCache:
     def write(self) -> None:
         """Write what is not on disk yet."""
         rows = [
-            (self._place(key), json.dumps([answer.value, answer.truncated])) for key, answer in self._new.items()
+            (self._place(key), json.dumps([answer.value, answer.truncated]))
+            for key, answer in self._new.items()
         ]
         if rows:
             try:

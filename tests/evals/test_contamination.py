@@ -8,7 +8,14 @@ from results_made import made_results, with_items
 
 from cpt.errors import UsageError
 from evals.comparing.comparison import compare
-from evals.contamination import FILE, Contamination, score_contamination, read_contamination, sources, drop_dirty_items
+from evals.contamination import (
+    FILE,
+    Contamination,
+    drop_dirty_items,
+    read_contamination,
+    score_contamination,
+    sources,
+)
 from evals.overlap import Overlap, TaskOverlaps
 
 RIGHT = [1, 1, 1, 0, 0, 1, 0, 0]
@@ -20,7 +27,9 @@ def overlap(verdict: Any, **found_in: str) -> Overlap:
 
 def found(results: Any, verdicts: list[Any], task: str = "t") -> Contamination:
     items = {str(id): overlap(each, domain=f"doc {id}") for id, each in enumerate(verdicts) if each}
-    return score_contamination(results, {task: TaskOverlaps(13, items)}, {"domain": 9}, {"other": "not there"})
+    return score_contamination(
+        results, {task: TaskOverlaps(13, items)}, {"domain": 9}, {"other": "not there"}
+    )
 
 
 def test_scores_of_clean_and_dirty_items_apart() -> None:

@@ -16,7 +16,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from cpt.errors import ReferenceUnavailable, StageFailed, UsageError
-from evals.evaluation import evaluate
+from evals.evaluation import evaluate_tasks
 from evals.metrics import aggregate
 from evals.models import backends, language_model
 from evals.models.language_model import PackedLM
@@ -39,12 +39,12 @@ def plain(folder: Path, prepared: list[PreparedTask]) -> dict[str, dict[str, flo
 
 
 def run(model: Path, prepared: list[PreparedTask], cache: Path, **options) -> Results:
-    return evaluate(str(model), prepared, cache=cache, precision="fp32", **options)
+    return evaluate_tasks(str(model), prepared, cache=cache, precision="fp32", **options)
 
 
 def test_model_and_cache_may_be_paths_or_text(tiny_model: Path, tmp_path: Path) -> None:
     prepared = [task(tmp_path, "choices")]
-    found = evaluate(tiny_model, prepared, cache=str(tmp_path / "cache"), precision="fp32")
+    found = evaluate_tasks(tiny_model, prepared, cache=str(tmp_path / "cache"), precision="fp32")
     assert found.model == str(tiny_model)
     assert found.tasks == run(tiny_model, prepared, tmp_path / "cache").tasks
 
@@ -125,7 +125,7 @@ def test_a_repeated_evaluation_does_not_load_the_model(
     assert (again.tasks, again.items) == (first.tasks, first.items)
     assert any("requests were answered before" in message for message in messages)
     with pytest.raises(StageFailed, match="cannot be loaded: the model was loaded"):
-        evaluate(str(tiny_model), three, cache=tmp_path / "cache", precision="bf16")
+        evaluate_tasks(str(tiny_model), three, cache=tmp_path / "cache", precision="bf16")
 
 
 def test_answers_that_the_model_does_not_tell_are_kept_too(

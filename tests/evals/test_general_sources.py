@@ -193,4 +193,4 @@ def test_an_answer_of_mmlu_is_one_of_four_letters(answer: str, tmp_path: Path) -
     file = tmp_path / "virology_test.csv"
     file.write_text(f"Which?,a,b,c,d,{answer}\n", encoding="utf-8")
     with pytest.raises(DataError, match="not one of A, B, C, D"):
-        general.SOURCE.read({"test": file}, "virology")
+        general.MMLU.read({"test": file}, "virology")

@@ -22,7 +22,7 @@ def state() -> tuple[bool, bool]:
 
 def test_it_is_left_alone_and_asked_again_afterwards() -> None:
     before = state()
-    with contextlib.suppress(KeyError), hub.offline_hub():
+    with contextlib.suppress(KeyError), hub.offline():
         assert state() == (True, True)
         raise KeyError
     assert state() == before
@@ -33,7 +33,7 @@ def test_the_environment_says_so(monkeypatch: pytest.MonkeyPatch, value: str, of
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_DATASETS_OFFLINE", value)
-    assert hub.offline() is offline
+    assert hub.is_offline() is offline
 
 
 def test_data_that_are_a_program_are_refused_before_anything_is_asked(

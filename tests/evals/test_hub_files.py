@@ -111,7 +111,7 @@ def test_offline_files_that_were_fetched_before_are_used(
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
     ready, why = legal(HEARSAY, tmp_path, offline=True)
     assert why == []
-    with hub.offline_hub():
+    with hub.offline():
         tasks, failed = loaded(ready)
     assert failed == {}
     assert len(tasks["legalbench_hearsay"].eval_docs) == 6

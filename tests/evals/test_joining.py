@@ -2,7 +2,7 @@
 
 from results_made import made_results
 
-from evals.results import LeftOut, can_combine, join
+from evals.results import LeftOut, can_combine, combine_results
 
 
 def test_other_suites_stay_and_the_same_is_replaced() -> None:
@@ -10,7 +10,7 @@ def test_other_suites_stay_and_the_same_is_replaced() -> None:
         update={"left_out": tuple(LeftOut(task="v", suite=suite, why="no data") for suite in ("s", "z", "w"))}
     )
     newer = made_results("m", {"s/g/t2": [1, 1, 0]})
-    both = join(earlier, newer)
+    both = combine_results(earlier, newer)
     assert [task.task for task in both.tasks] == ["u", "t2"]
     assert both.items.keys() == {"u", "t2"}
     assert both.averages["z"].score == 1
@@ -19,7 +19,9 @@ def test_other_suites_stay_and_the_same_is_replaced() -> None:
 
 
 def test_a_task_counts_in_one_suite() -> None:
-    both = join(made_results("m", {"s/g/t": [1, 0], "s/h/u": [1, 1]}), made_results("m", {"z/g/t": [0, 0]}))
+    both = combine_results(
+        made_results("m", {"s/g/t": [1, 0], "s/h/u": [1, 1]}), made_results("m", {"z/g/t": [0, 0]})
+    )
     assert [(task.suite, task.task) for task in both.tasks] == [("s", "u"), ("z", "t")]
     assert both.averages["s"].score == 1
     assert both.items["t"].values == (0, 0)

@@ -107,9 +107,10 @@ def test_prompt_is_as_long_as_the_benchmarks(tmp_path, name):
 
 
 def test_every_prompt_with_examples_is_as_long_as_the_benchmarks():
+    from evals.sources import legal
     from evals.sources.base import read_jsonl
 
-    examples = read_jsonl(legalbench._EXAMPLES)
+    examples = read_jsonl(legal._LEGALBENCH_EXAMPLES)
     for entry in suites()["legal"].tasks:
         name = entry.task.removeprefix("legalbench_")
         if name not in _PUBLISHED:

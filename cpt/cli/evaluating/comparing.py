@@ -92,7 +92,7 @@ def compare(
 
 
 def _clean(evaluation: Evaluation, files: Sequence[Path]) -> Evaluation:
-    from evals.contamination import read_contamination, drop_dirty_items
+    from evals.contamination import drop_dirty_items, read_contamination
 
     for file in files:
         evaluation = drop_dirty_items(evaluation, read_contamination(file))

@@ -27,7 +27,7 @@ _INDEX = "corpus.json"
 
 def offline_if(offline: bool) -> AbstractContextManager[None]:
     """The option --offline."""
-    from evals.hub import offline_hub
+    from evals.hub import offline as offline_hub
 
     return offline_hub() if offline else nullcontext()
 

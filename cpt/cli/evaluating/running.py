@@ -1,12 +1,8 @@
-"""`cpt eval run`: models through suites.
-
-`cpt eval suites`: which suites there are, and what of them can run here.
-"""
+"""`cpt eval run` scores models on suites; `cpt eval suites` lists the suites and what of them can run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -29,17 +25,13 @@ from cpt.cli.form import duration
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.progress_bar import ProgressBar, show_progress
-from cpt.errors import StageFailed, UsageError
 from cpt.references import resolve_model
+from evals.registry import LEVELS, SEED
 
 if TYPE_CHECKING:
     from evals.preparation import PreparedTask
     from evals.registry import Entry, Level, Suite
     from evals.results import LeftOut, Results
-
-
-SEED = 1234
-"""That of `evals.harness`, which takes long to import."""
 
 
 def run(
@@ -48,7 +40,7 @@ def run(
     data: Data = None,
     output: Annotated[
         Path,
-        typer.Option("--out", metavar="DIR", help="Each model's results go to a folder of its own in this."),
+        typer.Option("--out", metavar="DIR", help="Folder that receives a folder of results for each model."),
     ] = DEFAULT_RESULTS,
     precision: Precision = "auto",
     start_token: Annotated[
@@ -63,28 +55,30 @@ def run(
         bool, typer.Option("--chat", metavar="", help="Put prompts into the model's chat template.")
     ] = False,
     backend: Annotated[
-        str, typer.Option("--backend", metavar="NAME", help="What computes: hf, or vllm (an extra).")
+        str, typer.Option("--backend", metavar="NAME", help="Library that computes: hf, or vllm (an extra).")
     ] = "hf",
     batch_tokens: Annotated[
         int | None,
-        typer.Option("--batch-tokens", metavar="N", min=1, help="Tokens that the model reads at once."),
+        typer.Option("--batch-tokens", metavar="N", min=1, help="Tokens that go through the model at once."),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", metavar="N", help="Of the items that a level takes, and of examples.")
+        int,
+        typer.Option("--seed", metavar="N", help="Seed of the items that a level takes, and of examples."),
     ] = SEED,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
     """Score models on suites: the same items for every model, each score with its standard error.
 
-    What a model has answered is kept, so that an interrupted evaluation continues and a repeated one is fast.
-    Results of other suites, of the same model with the same settings, stay in its folder.
+    Answers are kept, so that an interrupted evaluation continues and a repeated one is fast. Results of other
+    suites, of the same model with the same settings, stay in its folder.
 
     Example: cpt eval run HuggingFaceTB/SmolLM2-135M --suite medical:smoke --suite general:smoke --data DIR
     """
-    check_precision(precision)
+    from evals.evaluation import prepare_suites
     from evals.models.backends import Backend
 
+    check_precision(precision)
     check_choice("--backend", backend, get_args(Backend))
     settings = {
         "precision": precision,
@@ -95,10 +89,10 @@ def run(
         "seed": seed,
     }
     with show_progress(resumable=True) as view, offline_if(offline):
-        tasks = _prepared(suite, data, offline)
+        prepared, left_out = prepare_suites(suite, data, offline=offline)
         for model in models:
-            resolve_model(model, view)  # a mistake is told before hours of work
-        found = [_evaluated(model, tasks, settings, output, view) for model in models]
+            resolve_model(model, view)  # a wrong name is reported before hours of work
+        found = [_evaluate(model, prepared, left_out, settings, output, view) for model in models]
     if as_json:
         facts = [as_facts(results, folder) for folder, results in found]
         return print_json(facts[0] if len(facts) == 1 else {"models": facts})
@@ -107,67 +101,42 @@ def run(
     return None
 
 
-@dataclass(frozen=True)
-class _Tasks:
-    prepared: list[PreparedTask]
-    left_out: list[LeftOut]
-
-
-def _prepared(suites: Sequence[str], data: Path | None, offline: bool) -> _Tasks:
-    from evals.local_data import data_cache
-    from evals.preparation import prepare
-    from evals.registry import select
-
-    prepared, left_out = prepare(select(suites), data, data_cache(), offline=offline)
-    if not prepared:
-        reasons = "\n".join(f"  {each.task}: {each.why}" for each in left_out)
-        raise UsageError(
-            f"none of the tasks can run\n{reasons}", hint="Name the folder of the data by --data."
-        )
-    local = [each.data != "hub" for each in prepared if each.entry.source is not None]
-    if data is not None and local and not any(local):
-        raise UsageError(
-            f"{data} holds the data of none of the tasks",
-            hint="cpt eval suites NAME --data DIR --offline says what is looked for; without --data it comes "
-            "from the hub.",
-        )
-    return _Tasks(prepared, left_out)
-
-
-def _evaluated(
-    model: str, tasks: _Tasks, settings: dict[str, Any], output: Path, view: ProgressBar
+def _evaluate(
+    model: str,
+    prepared: Sequence[PreparedTask],
+    left_out: Sequence[LeftOut],
+    settings: dict[str, Any],
+    output: Path,
+    view: ProgressBar,
 ) -> tuple[Path, Results]:
-    """A model's results, and the folder where they now lie together with those of other suites."""
-    from evals.evaluation import evaluate
-    from evals.local_data import answer_cache
-    from evals.result_folders import save_results, combine_with_saved
+    """Return a model's results and the folder that now holds them, together with those of other suites."""
+    from evals.evaluation import evaluate_tasks, require_scores
+    from evals.models.request_cache import answer_cache
+    from evals.result_folders import save_combined
 
-    view.message(f"{model}: {len(tasks.prepared)} tasks, {len(tasks.left_out)} left out")
-    results = evaluate(
+    view.message(f"{model}: {len(prepared)} tasks, {len(left_out)} left out")
+    results = evaluate_tasks(
         model,
-        tasks.prepared,
-        tasks.left_out,
+        prepared,
+        left_out,
         cache=answer_cache(),
         on_progress=lambda done, total: view.update(done, total, "requests"),
         on_message=view.message,
         **settings,
     )
-    if not results.tasks:
-        raise StageFailed(f"{model}: none of the tasks could be scored, for the reasons above")
-    folder, joined = combine_with_saved(results, output)
-    save_results(joined, folder)
-    return folder, results
+    require_scores(results)
+    return save_combined(results, output), results
 
 
 def as_facts(results: Results, folder: Path) -> dict[str, Any]:
-    """Results as `--json` prints them: without the items, which lie in the folder."""
+    """Return results as `--json` prints them: without the items, which the folder holds."""
     facts = results.model_dump(mode="json", exclude={"items", "tasks"})
     tasks = {task.task: task.model_dump(mode="json", exclude={"task"}) for task in results.tasks}
     return {**facts, "tasks": tasks, "folder": str(folder)}
 
 
 def print_results(console: Console, results: Results, folder: Path) -> None:
-    """A model's scores as a table, then what was left out."""
+    """Print a model's scores as a table, then the tasks left out."""
     console.print(
         Text.assemble(
             (results.model, "bold"), (f"  {results.fingerprint[:8]}  {duration(results.seconds)}", "dim")
@@ -177,7 +146,7 @@ def print_results(console: Console, results: Results, folder: Path) -> None:
     for suite, level in results.suites.items():
         for task in (task for task in results.tasks if task.suite == suite):
             chance = "" if task.chance is None else f"{task.chance:.3f}"
-            figures = f"{task.score:.4f}", _error(task.stderr), chance, f"{task.n:,}"
+            figures = f"{task.score:.4f}", _stderr(task.stderr), chance, f"{task.n:,}"
             table.add_row("", suite, task.task, task.metric, *figures, Text(task.note or "", style="dim"))
         average = results.averages.get(suite)
         if average is not None:
@@ -186,18 +155,15 @@ def print_results(console: Console, results: Results, folder: Path) -> None:
             averaged = [task for task in results.tasks if task.suite == suite and task.higher_is_better]
             lacking = sum(each.suite == suite for each in results.left_out) + len(average.excluded)
             over = f"over {average.groups} groups, {len(averaged)} of {len(averaged) + lacking} tasks"
-            table.add_row("", *heading, "", score, _error(average.stderr), "", "", Text(over, style="dim"))
+            table.add_row("", *heading, "", score, _stderr(average.stderr), "", "", Text(over, style="dim"))
     console.print(table)
     for each in results.left_out:
         console.print(Text(f"  left out: {each.suite} {each.task}: {each.why}", style="dim"), soft_wrap=True)
     console.print(str(folder), soft_wrap=True)
 
 
-def _error(stderr: float | None) -> str:
+def _stderr(stderr: float | None) -> str:
     return "" if stderr is None else f"{stderr:.4f}"
-
-
-LEVELS: tuple[Level, ...] = ("smoke", "quick", "full")
 
 
 def suites(
@@ -208,7 +174,7 @@ def suites(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """List the suites; of named ones every task with its data, their licence, and whether it can run here.
+    """List the suites. For suites that are named, list every task with its data, their licence, and if it can run.
 
     Example: cpt eval suites medical --data DIR --offline
     """
@@ -248,13 +214,13 @@ def _facts(suite: Suite, data: Path | None, offline: bool) -> dict[str, Any]:
 
 
 def _level(suite: Suite, level: Level) -> dict[str, int | None]:
-    """Tasks of a level, and the most items that they take together; None for all that the data have."""
+    """Count the tasks of a level and the most items that they take together; None for all items."""
     items = [entry.items(level) for entry in suite.at(level)]
     return {"tasks": len(items), "items": sum(n for n in items if n is not None) if level != "full" else None}
 
 
 def _data(entry: Entry, folder: Any) -> dict[str, Any]:
-    """The data set in its local form: whose it is, and the files with their checksums."""
+    """Return the data set in its local form: title, licence, origin, and the files with their checksums."""
     from evals.local_data import file_checksum
     from evals.preparation import source_of
 

@@ -173,7 +173,9 @@ def _scores(
     return found
 
 
-def _readers(folders: Mapping[str, Path], asked: Asked, view: ProgressBar) -> tuple[list[Reader], dict[str, int]]:
+def _readers(
+    folders: Mapping[str, Path], asked: Asked, view: ProgressBar
+) -> tuple[list[Reader], dict[str, int]]:
     """Return the different readers, and which of them each model is: most models share a tokenizer."""
     from cpt.corpus.tokens import special_token
     from cpt.models.shared_windows import Reader

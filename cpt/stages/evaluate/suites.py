@@ -90,7 +90,8 @@ def compare_suites(
     from evals.comparing.comparison import compare
     from evals.comparing.retention import retentions
     from evals.evaluation import evaluate
-    from evals.local_data import answer_cache, data_cache
+    from evals.local_data import data_cache
+    from evals.models.request_cache import answer_cache
     from evals.preparation import prepare
     from evals.registry import select
     from evals.result_folders import save_results

@@ -142,7 +142,11 @@ def test_the_correction_decides_the_verdict() -> None:
     assert verdicts["none"].verdict == "better"
     assert verdicts["holm"].verdict == "no change"
     assert verdicts["holm"].p_adjusted == pytest.approx(4 * verdicts["holm"].p)
-    assert verdicts["none"].minimum_detectable_effect < verdicts["holm"].minimum_detectable_effect == verdicts["bh"].minimum_detectable_effect  # type: ignore[operator]
+    assert (
+        verdicts["none"].minimum_detectable_effect
+        < verdicts["holm"].minimum_detectable_effect
+        == verdicts["bh"].minimum_detectable_effect
+    )  # type: ignore[operator]
 
 
 def test_more_confidence_and_more_power_need_more() -> None:

@@ -93,7 +93,9 @@ def test_a_graded_scores_power_is_as_predicted() -> None:
     for seed in range(ROUNDS):
         first, second = generator.normal(0, 0.2, (2, n))
         found.append(difference(first.tolist(), (second + shift).tolist(), seed=seed))
-    assert np.mean([row.minimum_detectable_effect(0.05, 0.8) or 0.0 for row in found]) == pytest.approx(shift, rel=0.12)
+    assert np.mean([row.minimum_detectable_effect(0.05, 0.8) or 0.0 for row in found]) == pytest.approx(
+        shift, rel=0.12
+    )
     assert np.mean([row.p <= 0.05 for row in found]) == pytest.approx(0.8, abs=0.07)
 
 
@@ -143,7 +145,9 @@ def test_equal_items_put_together_or_one_by_one_say_the_same() -> None:
     assert together.stderr == pytest.approx(apart.stderr, rel=0.05)
     assert together.interval == pytest.approx(apart.interval, abs=0.01)
     assert together.p == pytest.approx(apart.p, abs=0.03)
-    assert together.minimum_detectable_effect(0.05, 0.8) == pytest.approx(apart.minimum_detectable_effect(0.05, 0.8), rel=0.05)
+    assert together.minimum_detectable_effect(0.05, 0.8) == pytest.approx(
+        apart.minimum_detectable_effect(0.05, 0.8), rel=0.05
+    )
 
 
 def test_a_shares_error_is_that_of_resampling() -> None:
@@ -163,7 +167,12 @@ def test_a_single_item_and_items_all_alike_tell_no_error() -> None:
     one = difference([0.3], [0.7])
     assert (one.difference, one.stderr, one.interval, one.p) == (pytest.approx(0.4), None, None, 1.0)
     alike = difference([0.3] * 5, [0.3] * 5)
-    assert (alike.stderr, alike.interval, alike.p, alike.minimum_detectable_effect(0.05, 0.8)) == (0.0, None, 1.0, None)
+    assert (alike.stderr, alike.interval, alike.p, alike.minimum_detectable_effect(0.05, 0.8)) == (
+        0.0,
+        None,
+        1.0,
+        None,
+    )
     single = difference([0.0], [1.0])
     assert (single.stderr, single.p) == (None, 1.0)
     together = of_suite([one, alike], np.array([0.5, 0.5]), confidence=0.95)

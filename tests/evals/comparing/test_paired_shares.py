@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from evals.comparing.statistics import mcnemar, power, score_interval, minimum_detectable_effect
+from evals.comparing.statistics import mcnemar, minimum_detectable_effect, power, score_interval
 
 
 @pytest.mark.parametrize(("won", "lost"), [(0, 0), (3, 0), (5, 1), (2, 2), (1, 6)])

@@ -122,5 +122,12 @@ def test_what_is_not_greedy_or_does_not_fit_is_refused(settings: dict, message: 
 
 def test_a_prompt_leaves_room_for_the_new_tokens() -> None:
     wanted = GenerationRequest.of(list(range(100)), {"until": "\n", "max_gen_toks": 30}, 110)
-    assert (wanted.prompt, wanted.truncated, wanted.new, wanted.stops) == (list(range(20, 100)), 20, 30, ("\n",))
-    assert GenerationRequest.of([1], {"until": ["", "a"]}, 1000) == GenerationRequest([1], ("a",), generation.NEW_TOKENS, 0)
+    assert (wanted.prompt, wanted.truncated, wanted.new, wanted.stops) == (
+        list(range(20, 100)),
+        20,
+        30,
+        ("\n",),
+    )
+    assert GenerationRequest.of([1], {"until": ["", "a"]}, 1000) == GenerationRequest(
+        [1], ("a",), generation.NEW_TOKENS, 0
+    )

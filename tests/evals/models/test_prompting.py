@@ -9,7 +9,7 @@ from tokenizers import processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from cpt.errors import UsageError
-from evals.models.prompting import Prompting, Start
+from evals.models.prompting import Prompting, StartTokens
 
 MESSAGES = [
     {"role": "system", "content": "Be brief."},
@@ -31,7 +31,7 @@ def with_bos(another_model) -> Path:
 
 
 def test_the_tokenizers_own_start_is_lm_evals(tiny_model: Path, with_bos: Path) -> None:
-    for folder, expected in ((tiny_model, Start((), 0)), (with_bos, Start((0,), 0))):
+    for folder, expected in ((tiny_model, StartTokens((), 0)), (with_bos, StartTokens((0,), 0))):
         found = Prompting(folder)
         theirs = HFLM(
             pretrained=AutoModelForCausalLM.from_pretrained(folder),
@@ -44,8 +44,8 @@ def test_the_tokenizers_own_start_is_lm_evals(tiny_model: Path, with_bos: Path) 
 
 
 def test_a_named_start_or_none(with_bos: Path) -> None:
-    assert Prompting(with_bos, "</s>").start == Start((1,), 1)
-    assert Prompting(with_bos, None).start == Start((), 0)
+    assert Prompting(with_bos, "</s>").start == StartTokens((1,), 1)
+    assert Prompting(with_bos, None).start == StartTokens((), 0)
     with pytest.raises(UsageError, match="no token '<x>'"):
         Prompting(with_bos, "<x>")
 
