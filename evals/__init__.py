@@ -4,8 +4,8 @@ Two calls do what `cpt eval run` and `cpt eval compare` do:
 
     import evals
 
-    base = evals.evaluate("org/base", suites=["medical:quick", "general:quick"], data="benchmarks")
-    adapted = evals.evaluate("runs/medical/merge/model", suites=["medical:quick", "general:quick"], data="benchmarks")
+    base = evals.evaluate("org/base", suites=["medical:quick"], data="benchmarks")
+    adapted = evals.evaluate("runs/medical/merge/model", suites=["medical:quick"], data="benchmarks")
     print(evals.compare(base, adapted).averages[0].verdict)
 """
 

@@ -109,7 +109,7 @@ def compare(
         print([(task.task, task.difference, task.verdict) for task in comparison.tasks])
 
     Args:
-        a: Results of the model before: an evaluation, its folder, or a model that was evaluated into `results`.
+        a: Results of the model before: an evaluation, its folder, or a model evaluated into `results`.
         b: Results of the model after.
         results: Folder that holds the results of evaluations.
         confidence: Level of the intervals; verdicts are at 1 - confidence.

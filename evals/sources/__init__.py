@@ -20,5 +20,7 @@ __all__ = ["Files", "Rows", "Source", "sources"]
 def sources() -> Mapping[str, Source]:
     """Return every data set that is known in its local form, by name."""
     modules = [importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)]
-    found = {each.name: each for module in modules for each in vars(module).values() if isinstance(each, Source)}
+    found = {
+        each.name: each for module in modules for each in vars(module).values() if isinstance(each, Source)
+    }
     return dict(sorted(found.items()))

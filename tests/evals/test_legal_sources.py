@@ -177,7 +177,7 @@ def _holdings(file: Path, rows: int, label: str = "3") -> None:
 
 def test_casehold_is_split_as_in_lexglue(tmp_path, monkeypatch):
     assert legal._CASEHOLD_ITEMS == {"train": 45_000, "validation": 3_900, "test": 3_600}
-    monkeypatch.setattr(legal, "_ITEMS", {"train": 5, "validation": 2, "test": 3})
+    monkeypatch.setattr(legal, "_CASEHOLD_ITEMS", {"train": 5, "validation": 2, "test": 3})
     _holdings(tmp_path / "casehold.csv", 10)
 
     found = legal.CASEHOLD.read({"all": tmp_path / "casehold.csv"}, None)

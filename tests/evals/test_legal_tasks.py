@@ -345,7 +345,7 @@ def test_contract_nli_may_be_scored_by_any_of_its_metrics(tmp_path, metric):
 
 
 def test_casehold_five_excerpts(tmp_path, monkeypatch):
-    monkeypatch.setattr(legal, "_ITEMS", {"test": 5})
+    monkeypatch.setattr(legal, "_CASEHOLD_ITEMS", {"test": 5})
     (tmp_path / "data").mkdir()
     rows = [
         f'{n},"See A v. B, 1 U.S. {n} (<HOLDING>)",holding that a,b{n},cc,dd,ee,0,0,0,0,0,{n}'

@@ -21,7 +21,7 @@ from cpt.errors import StageFailed
 from cpt.models import bits_per_byte as bits_per_byte_module
 from cpt.models.bits_per_byte import Scores, TokenisedText
 from cpt.models.tokenizer import load_tokenizer
-from cpt.stages.base import Artifact, NullProgress, UpstreamArtifact
+from cpt.stages.base import Artifact, NullProgress, UpstreamArtifact, WiringError
 from cpt.stages.evaluate.stage import DOCUMENTS, STAGE
 from cpt.stages.evaluate.stage import ITEMS as KEPT_ITEMS
 from cpt.stages.vocabulary.stage import STAGE as VOCABULARY
@@ -217,6 +217,72 @@ def test_roles_are_the_base_the_newest_model_and_the_corpus() -> None:
     config = STAGE.Config.model_validate
     assert STAGE.wire(config({}), earlier) == {"before": "base", "after": "pretrain", "corpus": "vocabulary"}
     assert STAGE.wire(config({"from": "vocabulary"}), earlier)["after"] == "vocabulary"
+
+
+def test_a_model_is_compared_with_further_models_too(inputs, another_model, tmp_path: Path) -> None:
+    """With an earlier stage's, here the base once more, and with one that no stage made."""
+    other = str(another_model("other", seed=1))
+    task = {"name": "go-on", "continuation_of": "domain", "items": 5}
+    config = {"against": ["base", "early", other], "tasks": [task]}
+    plain = evaluate({"tasks": [task]}, inputs, tmp_path / "plain")
+    scores = evaluate(config, inputs | {"against:1": inputs["before"]}, tmp_path / "run")
+    assert plain.keys() == {"confidence", "bits_per_byte", "tasks"}
+    assert {key: scores[key] for key in plain} == plain
+    assert scores["against"].keys() == {"early", other}
+    early, found = scores["against"].values()
+    assert early == {key: scores[key] for key in ("bits_per_byte", "tasks")}
+    for kind in ("bits_per_byte", "tasks"):
+        for name, score in found[kind].items():
+            assert score["after"] == scores[kind][name]["after"]
+            change = score["after"]["value"] - score["before"]["value"]
+            assert score["difference"]["value"] == pytest.approx(change)
+    assert found["bits_per_byte"]["domain"]["before"] != early["bits_per_byte"]["domain"]["before"]
+
+
+def test_further_models_are_stages_or_references() -> None:
+    model = frozenset({"model"})
+    earlier = (
+        UpstreamArtifact("base", model),
+        UpstreamArtifact("corpus", frozenset({"corpus"})),
+        UpstreamArtifact("pretrain", model),
+        UpstreamArtifact("merge", model, {"base": "base", "model0": "pretrain"}, chosen=True),
+        UpstreamArtifact("again", model, {"model": "merge"}),
+    )
+
+    def config(*against: str, **more: Any) -> Any:
+        return STAGE.Config.model_validate({"against": ["base", *against], **more})
+
+    roles = STAGE.wire(config("pretrain", "org/model", "again", **{"from": "merge"}), earlier)
+    assert roles == {
+        "before": "base",
+        "after": "merge",
+        "corpus": "corpus",
+        "against:1": "pretrain",
+        "against:3": "again",
+        "chosen:0": "merge",
+    }
+    assert STAGE.references(config("pretrain", "org/model", "./mine")) == ["org/model", "./mine"]
+    for name, message in (
+        ("corpus", "`corpus` makes no model"),
+        ("petrain", "there is no earlier stage called `petrain`"),
+        ("again", "`again` makes the model that is evaluated"),
+    ):
+        with pytest.raises(WiringError, match=message) as raised:
+            STAGE.wire(config("org/model", name), earlier)
+        assert raised.value.problem.key == "against.2"
+    for against, message in (
+        (["pretrain"], "`base` must be the first"),
+        (["base", "a", "a"], "more than once"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            STAGE.Config.model_validate({"against": against})
+
+
+def test_a_folder_that_is_no_model_is_found_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    [problem] = STAGE.check(STAGE.Config.model_validate({"against": ["base", str(tmp_path / "other")]}), {})
+    assert problem.key == "against.1"
+    assert "other" in problem.message
 
 
 def test_files_are_references_and_are_checked_line_by_line(inputs, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def suites(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """List the suites. For suites that are named, list every task with its data, their licence, and if it can run.
+    """List the suites. List the tasks of named suites with data and licence, and say which can run here.
 
     Example: cpt eval suites medical --data DIR --offline
     """

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PhiConfig, PhiForCausalLM
 from cpt.errors import ModelError, StageFailed, UsageError
 from evals.evaluation import evaluate_tasks
 from evals.models import backends
-from evals.models.backends import check_backend
+from evals.models.backends import check_backend, dtype_name
 from evals.models.language_model import PackedLM
 
 LONG = [{"question": "The heart of the matter " * 40, "choices": ["a", "b"], "answer": 0}]
