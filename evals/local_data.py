@@ -1,7 +1,4 @@
-"""Published data sets among a user's files: found by the names that their authors gave them.
-
-Where what evaluations keep lies, in the cache folder of this package.
-"""
+"""Find published data sets among a user's files, by the names that their authors gave them."""
 
 from __future__ import annotations
 
@@ -19,13 +16,15 @@ _READ_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Found:
-    """What of a data set lies in a folder.
+class LocalDataset:
+    """A data set, or a part of it, in a folder of the user's.
 
     Attributes:
-        files: by role, those that were found.
-        missing: endings of the paths that were looked for in vain.
-        ambiguous: by ending, the files of different content that all match it.
+        source: Data set.
+        part: Part of it; None for the whole.
+        files: Files that were found, by role.
+        missing: Endings of the paths that were not found.
+        ambiguous: Files of different content that match the same ending, by ending.
     """
 
     source: Source
@@ -36,17 +35,17 @@ class Found:
 
     @property
     def complete(self) -> bool:
-        """Whether every file is there."""
+        """Return True if every file is there."""
         return not self.missing and not self.ambiguous
 
     def checksum(self) -> str:
-        """SHA-256 over the content of all files, by role: the same wherever they lie."""
+        """Return the SHA-256 of the content of all files by role: the same in any folder."""
         lines = (f"{role} {file_checksum(file)}\n" for role, file in sorted(self.files.items()))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 class DataFolder:
-    """A folder of data sets, in whatever folders below it; listed once."""
+    """A folder of data sets, in any folders below it; listed once."""
 
     def __init__(self, root: Path) -> None:
         """List a folder; links are followed, hidden folders are not entered."""
@@ -55,8 +54,8 @@ class DataFolder:
         for file in _walk(self.root):
             self._by_name.setdefault(file.name, []).append(file)
 
-    def find(self, source: Source, part: str | None) -> Found:
-        """The files of a data set, or of a part of it."""
+    def find(self, source: Source, part: str | None) -> LocalDataset:
+        """Find the files of a data set, or of a part of it."""
         files: dict[str, Path] = {}
         missing: list[str] = []
         ambiguous: dict[str, tuple[Path, ...]] = {}
@@ -68,7 +67,7 @@ class DataFolder:
                 ambiguous[ending] = tuple(matches)
             else:
                 files[role] = matches[0]
-        return Found(source, part, files, tuple(missing), ambiguous)
+        return LocalDataset(source, part, files, tuple(missing), ambiguous)
 
     def _ending(self, ending: str) -> list[Path]:
         parts = PurePath(ending).parts
@@ -77,7 +76,7 @@ class DataFolder:
 
 
 def file_checksum(file: Path) -> str:
-    """SHA-256 of a file's content, read again only if its size or its time has changed."""
+    """Return the SHA-256 of a file, read again only if its size or its time of change is another."""
     facts = file.stat()
     return _checksum(file, facts.st_size, facts.st_mtime_ns)
 
@@ -92,7 +91,7 @@ def _checksum(file: Path, size: int, changed: int) -> str:  # noqa: ARG001 - siz
 
 
 def _walk(root: Path) -> list[Path]:
-    """Every file below a folder, in order; a folder that links lead to twice is entered once."""
+    """Return every file below a folder, in order; a folder that links lead to twice is entered once."""
     files: list[Path] = []
     entered: set[str] = set()
     for folder, inner, names in os.walk(root, followlinks=True):
@@ -107,5 +106,5 @@ def _walk(root: Path) -> list[Path]:
 
 
 def data_cache() -> Path:
-    """Folder of data sets in the form in which tasks read them."""
+    """Return the folder of data sets in the form in which tasks read them."""
     return cache_folder() / "evals" / "data"

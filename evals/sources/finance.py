@@ -1,19 +1,4 @@
-"""ConvFinQA: conversations that lead to a calculation over a report (Chen et al. 2022, arXiv:2210.03849).
-
-FinanceBench: questions on annual reports with the evidence (Islam et al. 2023, arXiv:2311.11944).
-
-FOMC stance: sentences of the Federal Reserve, hawkish, dovish or neutral (Shah et al. 2023, ACL).
-
-Financial PhraseBank: sentences of financial news with their sentiment (Malo et al. 2014, JASIST 65(4)).
-
-The file with all 4,846 sentences on whose label at least half of the annotators agreed. Its authors give no
-split; a fifth is asked about and the rest are examples, in the proportion of BloombergGPT and FLARE (3,876
-and 970; their own draws are not published with the file).
-
-Golden Touchstone, English: instructions, inputs and outputs (Wu et al. 2024, arXiv:2411.06272).
-
-TAT-QA: questions on a table and paragraphs of financial reports (Zhu et al. 2021, arXiv:2105.07624).
-"""
+"""Finance data sets: ConvFinQA, FinanceBench, FOMC, Financial PhraseBank, Golden Touchstone, TAT-QA."""
 
 from __future__ import annotations
 
@@ -37,7 +22,7 @@ CONVFINQA_INSTRUCTION = (
 
 
 def read_convfinqa(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Columns of TheFinAI/flare-convfinqa: query, answer, turn, dialogue_id.
+    """Return the columns of TheFinAI/flare-convfinqa: query, answer, turn, dialogue_id.
 
     The turns of the authors' development file (the test labels are private), which is FLARE's test split. The
     answers of earlier turns in a prompt are the right ones.
@@ -83,7 +68,7 @@ CONVFINQA = Source(
 
 # FinanceBench: questions on annual reports with the evidence (Islam et al. 2023, arXiv:2311.11944).
 def read_financebench(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Columns of PatronusAI/financebench that the tasks read: question_type, question, answer, evidence."""
+    """Return the columns of PatronusAI/financebench that the tasks read: question_type, question, answer, evidence."""
     rows: Rows = []
     for number, row in enumerate(read_jsonl(files["questions"]), start=1):
         try:
@@ -111,7 +96,7 @@ FOMC_LABELS = 3
 
 
 def read_fomc(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Columns of gtfintechlab/fomc_communication: sentence, year, label (0 dovish, 1 hawkish, 2 neutral)."""
+    """Return the columns of gtfintechlab/fomc_communication: sentence, year, label (0 dovish, 1 hawkish, 2 neutral)."""
     return {split: _fomc_rows(file) for split, file in files.items()}
 
 
@@ -153,7 +138,7 @@ _FPB_PARTS = 5
 
 
 def read_fpb(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Columns of TheFinAI/flare-fpb that the task reads: text, choices, gold (index), answer.
+    """Return the columns of TheFinAI/flare-fpb that the task reads: text, choices, gold (index), answer.
 
     A sentence's own hash decides on its split, so that one that occurs twice is not in both.
     """
@@ -166,7 +151,7 @@ def read_fpb(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG
 
 
 def _fpb_lines(file: Path) -> list[tuple[int, str]]:
-    """Numbered lines; the authors' own file is in ISO 8859-1, copies of it are in UTF-8."""
+    """Read numbered lines; the authors' own file is in ISO 8859-1, copies of it are in UTF-8."""
     content = file.read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -208,7 +193,7 @@ _GOLDEN_TOUCHSTONE_COLUMNS = ("instruction", "input", "output")
 
 
 def read_golden_touchstone(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Columns of IDEA-FinAI/Golden-Touchstone: instruction, input, output, and `label` of a tagged file.
+    """Return the columns of IDEA-FinAI/Golden-Touchstone: instruction, input, output, and `label` of a tagged file.
 
     The part is the file's folder and the beginning of its name: `finqa/finqa`.
     """
@@ -243,12 +228,12 @@ GOLDEN_TOUCHSTONE = Source(
 
 # TAT-QA: questions on a table and paragraphs of financial reports (Zhu et al. 2021, arXiv:2105.07624).
 def read_tatqa(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Columns of next-tat/TAT-QA: table, paragraphs, questions; every answer is made a list of texts."""
+    """Return the columns of next-tat/TAT-QA: table, paragraphs, questions; every answer is made a list of texts."""
     return {split: _tatqa_rows(file) for split, file in files.items()}
 
 
 def tatqa_answers(answer: Any) -> list[str]:
-    """A question's answer, in the data a list of texts, a number or a text, as texts."""
+    """Return a question's answer as texts; in the data it is a list of texts, a number or a text."""
     return [str(one) for one in answer] if isinstance(answer, list) else [str(answer)]
 
 

@@ -1,15 +1,8 @@
-"""The instruction files of FLARE (PIXIU, Xie et al. 2023, arXiv:2306.05443, folder data/ of its repository).
+"""Finance data sets in the form of FLARE: FinQA, FiQA-SA, Headlines, NER.
 
-A line is a conversation: a person's prompt and the answer. Most items are there under about ten prompts; an
-item is taken once, under the first of them, which is the prompt of the benchmark.
-
-FinQA: calculations over a table and the text around it (Chen et al. 2021, arXiv:2109.00122).
-
-FiQA-SA: sentiment of financial posts and headlines (Maia et al. 2018, WWW), in FLARE's three classes.
-
-Headlines: nine yes/no questions on headlines about gold (Sinha and Khandait 2021, arXiv:2009.04202).
-
-NER: persons, organisations and places in loan agreements (Salinas Alvarado et al. 2015, ALTA).
+FLARE is the folder data/ of PIXIU's repository (Xie et al. 2023, arXiv:2306.05443). A line is a conversation: a
+person's prompt and the answer. Most items are there under about ten prompts; an item is taken once, under the
+first of them, which is the prompt of the benchmark.
 """
 
 from __future__ import annotations
@@ -30,8 +23,10 @@ class Conversation:
     """A prompt and its answer.
 
     Attributes:
-        text: what is asked about: the prompt without the instruction before it.
-        row: the line as it is.
+        query: Prompt.
+        text: Text that the question is about: the prompt without the instruction before it.
+        answer: Right answer.
+        row: Line of the file.
     """
 
     query: str
@@ -41,10 +36,10 @@ class Conversation:
 
 
 def conversations(file: Path, instructions: Sequence[str]) -> list[Conversation]:
-    """The conversations of a file that begin with one of some instructions.
+    """Return the conversations of a file that begin with one of some instructions.
 
     Raises:
-        DataError: a line is no conversation, or none begins so.
+        DataError: A line is no conversation, or none begins so.
     """
     found = [one for one in _all(file) if one.query.startswith(tuple(instructions))]
     if not found:
@@ -73,7 +68,7 @@ _FINQA_INSTRUCTION = "Please answer the given financial question based on the co
 
 
 def read_finqa(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Columns of TheFinAI/flare-finqa: query, text, answer (the result of the annotated calculation).
+    """Return the columns of TheFinAI/flare-finqa: query, text, answer (the result of the annotated calculation).
 
     FLARE's validation file (FinQA's 883 of dev) stands in for the test split, which is not in this form.
     """
@@ -101,7 +96,7 @@ _FIQA_SA_INSTRUCTIONS = tuple(
 
 
 def read_fiqa_sa(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Columns of TheFinAI/flare-fiqasa: query, text, answer, choices, gold (index of the label)."""
+    """Return the columns of TheFinAI/flare-fiqasa: query, text, answer, choices, gold (index of the label)."""
     return {
         split: [_fiqa_sa_row(one) for one in conversations(file, _FIQA_SA_INSTRUCTIONS)]
         for split, file in files.items()
@@ -147,12 +142,12 @@ HEADLINES_TAGS = (
 )
 HEADLINES_CHOICES = ("Yes", "No")
 HEADLINES_EXAMPLES = 20
-"""Headlines at the head of the file that are examples."""
+"""Number of headlines at the beginning of the file that are examples."""
 _HEADLINES_BEGINNINGS = ("Consider ", "Look for ")
 
 
 def read_headlines(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Columns of TheFinAI/flare-headlines: query, text, answer, label_type, choices, gold (0 for Yes).
+    """Return the columns of TheFinAI/flare-headlines: query, text, answer, label_type, choices, gold (0 for Yes).
 
     FLARE's validation file stands in for the test split, which its repository has not in this form: its first
     headlines are examples, about the others it is asked.
@@ -202,7 +197,7 @@ _NER_INSTRUCTION = (
 
 
 def read_ner(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Columns of TheFinAI/flare-ner: query, text, answer, label (one BIO tag for each word of the text)."""
+    """Return the columns of TheFinAI/flare-ner: query, text, answer, label (one BIO tag for each word of the text)."""
     return {
         split: [_ner_row(one) for one in conversations(file, [_NER_INSTRUCTION])]
         for split, file in files.items()

@@ -1,19 +1,4 @@
-"""ARC: grade-school science questions, `easy` or `challenge` (Clark et al. 2018, arXiv:1803.05457).
-
-BLiMP: minimal pairs of 67 paradigms of English grammar (Warstadt et al. 2020, arXiv:1912.00582).
-
-HellaSwag: how a scene or an instruction goes on (Zellers et al. 2019, arXiv:1905.07830).
-
-LAMBADA: the last word of a passage, in OpenAI's version (Paperno et al. 2016, arXiv:1606.06031).
-
-MMLU: four-way questions of 57 subjects (Hendrycks et al. 2021, arXiv:2009.03300).
-
-OpenBookQA: elementary science questions (Mihaylov et al. 2018, arXiv:1809.02789).
-
-PIQA: two ways to an everyday goal (Bisk et al. 2019, arXiv:1911.11641).
-
-WinoGrande: who or what a sentence speaks of (Sakaguchi et al. 2019, arXiv:1907.10641).
-"""
+"""General data sets: ARC, BLiMP, HellaSwag, LAMBADA, MMLU, OpenBookQA, PIQA, WinoGrande."""
 
 from __future__ import annotations
 
@@ -31,7 +16,7 @@ _ARC_QUESTION = "Question: "
 
 
 def read_arc(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of allenai/ai2_arc: question, choices (text, label), answerKey.
+    """Return the columns of allenai/ai2_arc: question, choices (text, label), answerKey.
 
     The files give every item four choices: those of three repeat one, which is dropped again; of the few
     that had five, one is not there.
@@ -62,7 +47,7 @@ _BLIMP_COLUMNS = ("sentence_good", "sentence_bad", "field", "linguistics_term", 
 
 
 def read_blimp(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of nyu-mll/blimp that tasks read; its one split is called `train`."""
+    """Return the columns of nyu-mll/blimp that tasks read; its one split is called `train`."""
     name = f"data/{part}.jsonl"
     with ZipFile(files["archive"]) as archive:
         lines = archive.read(name).decode("utf-8").split("\n")
@@ -83,11 +68,11 @@ BLIMP = Source(
 # HellaSwag: how a scene or an instruction goes on (Zellers et al. 2019, arXiv:1905.07830).
 _HELLASWAG_LINES = 6
 _HELLASWAG_BEGUN = re.compile(r'(?<=[.!?"]) +(?=[a-z][^.!?]*$)')
-"""Where the sentence that is to be gone on with begins: in small letters, and without an end."""
+"""Beginning of an unfinished last sentence: in small letters, and without an end."""
 
 
 def read_hellaswag(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of Rowan/hellaswag: activity_label, ctx_a, ctx_b, endings, label.
+    """Return the columns of Rowan/hellaswag: activity_label, ctx_a, ctx_b, endings, label.
 
     The file has six lines an item: label and context, the right ending's index, four endings; markup is
     taken out as lm-eval does. Where the context's last sentence is only begun, that is `ctx_b`.
@@ -127,7 +112,7 @@ HELLASWAG = Source(
 
 # LAMBADA: the last word of a passage, in OpenAI's version (Paperno et al. 2016, arXiv:1606.06031).
 def read_lambada(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Column of EleutherAI/lambada_openai: text."""
+    """Return the column of EleutherAI/lambada_openai: text."""
     del part
     return {
         split: [{"text": f"{item['context']} {item['continuation']}"} for item in read_jsonl(file)]
@@ -151,7 +136,7 @@ _MMLU_LETTERS = ("A", "B", "C", "D")
 
 
 def read_mmlu(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of cais/mmlu: question, subject, choices, answer (index of the right choice)."""
+    """Return the columns of cais/mmlu: question, subject, choices, answer (index of the right choice)."""
     rows = {split: read_csv(file, columns=6) for split, file in files.items()}
     return {split: [_mmlu_row(record, part) for record in records] for split, records in rows.items()}
 
@@ -180,7 +165,7 @@ MMLU = Source(
 
 # OpenBookQA: elementary science questions (Mihaylov et al. 2018, arXiv:1809.02789).
 def read_openbookqa(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of allenai/openbookqa, main: question_stem, choices (text, label), answerKey."""
+    """Return the columns of allenai/openbookqa, main: question_stem, choices (text, label), answerKey."""
     del part
     return {split: [_openbookqa_row(item) for item in read_jsonl(file)] for split, file in files.items()}
 
@@ -202,7 +187,7 @@ OPENBOOKQA = Source(
 
 # PIQA: two ways to an everyday goal (Bisk et al. 2019, arXiv:1911.11641).
 def read_piqa(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of baber/piqa: goal, sol1, sol2, label (0 or 1)."""
+    """Return the columns of baber/piqa: goal, sol1, sol2, label (0 or 1)."""
     del part
     items = read_jsonl(files["items"])
     labels = files["labels"].read_text(encoding="utf-8").split()
@@ -225,7 +210,7 @@ PIQA = Source(
 
 # WinoGrande: who or what a sentence speaks of (Sakaguchi et al. 2019, arXiv:1907.10641).
 def read_winogrande(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of allenai/winogrande: sentence (with a blank `_`), option1, option2, answer ("1" or "2").
+    """Return the columns of allenai/winogrande: sentence (with a blank `_`), option1, option2, answer ("1" or "2").
 
     The files give each sentence up to the blank with either option in it; what both share is put before
     the blank.

@@ -1,18 +1,4 @@
-"""CaseHOLD: which holding a US court opinion cites a case for (Zheng et al. 2021, arXiv:2104.08671).
-
-ContractNLI: what non-disclosure agreements say of 17 hypotheses (Koreeda and Manning 2021).
-
-LegalBench: short tasks of legal reasoning (Guha et al. 2023, arXiv:2308.11462).
-
-The files are those of the repository's commit a7bdadb of 8 March 2023, the last that has them with all
-labels: fewer tasks than the paper's 162, under older names. A part is a path below the folder of tasks
-without its ending: `abercrombie/test`, `CUAD_Audit Rights/test`, `unfair_tos/data`. No task reads `eurlex`,
-which has numbers of concepts for labels, no prompt, and no place in the paper.
-
-LexGLUE: classification of legal texts, `scotus`, `ledgar` or `unfair_tos` (Chalkidis et al. 2022).
-
-LSAT of AGIEval: `ar`, `lr` or `rc` of the law school admission test (Zhong et al. 2023).
-"""
+"""Legal data sets: CaseHOLD, ContractNLI, LexGLUE, LegalBench, LSAT of AGIEval."""
 
 from __future__ import annotations
 
@@ -30,7 +16,7 @@ _CASEHOLD_CHOICES = 5
 
 
 def read_casehold(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of coastalcph/lex_glue, case_hold: contexts (five times the excerpt), endings, label.
+    """Return the columns of coastalcph/lex_glue, case_hold: contexts (five times the excerpt), endings, label.
 
     LexGLUE's splits are the file's rows in order (Chalkidis et al. 2022, arXiv:2110.00976).
     """
@@ -69,11 +55,11 @@ CASEHOLD = Source(
 
 # ContractNLI: what non-disclosure agreements say of 17 hypotheses (Koreeda and Manning 2021).
 CONTRACT_NLI_LABELS = ("Contradiction", "Entailment", "NotMentioned")
-"""As kiddothe2b/contract-nli numbers them: contradiction, entailment, neutral."""
+"""Labels in the order of kiddothe2b/contract-nli: contradiction, entailment, neutral."""
 
 
 def read_contract_nli(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of kiddothe2b/contract-nli, contractnli_b: premise (the whole agreement), hypothesis, label."""
+    """Return the columns of kiddothe2b/contract-nli, contractnli_b: premise (the whole agreement), hypothesis, label."""
     del part
     return {split: list(_contract_nli_pairs(read_json(file))) for split, file in files.items()}
 
@@ -119,12 +105,12 @@ _LEGALBENCH_MISNAMED = {
         "Contract by using": "Arbitration",
     }
 }
-"""Of a task whose labels were published in another order than their names', what each stands for: the clauses
-that are called Arbitration limit liability, and so on (compare LexGLUE, from which they were taken)."""
+"""Meaning of the labels of a task that were published in another order than their names: the clauses that are
+called Arbitration limit liability, and so on (compare LexGLUE, from which they were taken)."""
 
 
 def read_legalbench(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of nguha/legalbench: answer, and the texts that the task's prompt names.
+    """Return the columns of nguha/legalbench: answer, and the texts that the task's prompt names.
 
     `train` are the examples of the benchmark's own prompt, which the hub has as that split too; the files do
     not. Some were items of the files' tests in 2023: they are left out of `test`.
@@ -214,7 +200,7 @@ _LEXGLUE_SPLITS = {"train": "train", "dev": "validation", "val": "validation", "
 
 
 def read_lexglue(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of coastalcph/lex_glue: text, and label (or labels of `unfair_tos`) as numbers."""
+    """Return the columns of coastalcph/lex_glue: text, and label (or labels of `unfair_tos`) as numbers."""
     row = _LEXGLUE_ROWS.get(part or "")
     if row is None:
         raise DataError(f"LexGLUE's part must be one of {', '.join(_LEXGLUE_ROWS)}, not {part!r}")
@@ -256,7 +242,7 @@ _LSAT_AGIEVAL_LETTERS = ("A", "B", "C", "D", "E")
 
 
 def read_lsat_agieval(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of hails/agieval-lsat-*: query (AGIEval's zero-shot prompt), choices, gold."""
+    """Return the columns of hails/agieval-lsat-*: query (AGIEval's zero-shot prompt), choices, gold."""
     del part  # of the files' names only
     return {split: [_lsat_agieval_row(item) for item in read_jsonl(file)] for split, file in files.items()}
 

@@ -1,11 +1,4 @@
-"""MedMCQA: questions of Indian medical entrance examinations (Pal et al. 2022, arXiv:2203.14371).
-
-MedQA, US: questions of the medical licensing examination with four options (Jin et al. 2020).
-
-MedQuAD: questions on health answered by US health institutes (Ben Abacha and Demner-Fushman 2019).
-
-PubMedQA, PQA-L: does an abstract answer its title's question? (Jin et al. 2019, arXiv:1909.06146).
-"""
+"""Medical data sets: MedMCQA, MedQA, MedQuAD, PubMedQA."""
 
 from __future__ import annotations
 
@@ -23,7 +16,7 @@ _MEDMCQA_OPTIONS = 4
 
 
 def read_medmcqa(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of openlifescienceai/medmcqa: question, opa to opd, cop (0 to 3).
+    """Return the columns of openlifescienceai/medmcqa: question, opa to opd, cop (0 to 3).
 
     The authors' files count the correct option (cop) from 1, copies of the hub's from 0: which it is shows
     by the numbers that occur. The authors' test has no answers; their `dev` is the hub's `validation`.
@@ -35,7 +28,7 @@ def read_medmcqa(files: Files, part: str | None) -> Mapping[str, Rows]:
 
 
 def _medmcqa_first_option(correct: Sequence[int]) -> int:
-    """The number of option A."""
+    """Return the number of option A."""
     found = set(correct)
     fitting = [first for first in (0, 1) if found <= set(range(first, first + _MEDMCQA_OPTIONS))]
     if len(fitting) != 1:
@@ -66,7 +59,7 @@ _MEDQA_LETTERS = "ABCD"
 
 
 def read_medqa(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of GBaker/MedQA-USMLE-4-options-hf: sent1, ending0 to ending3, label."""
+    """Return the columns of GBaker/MedQA-USMLE-4-options-hf: sent1, ending0 to ending3, label."""
     del part
     return {split: [_medqa_row(item) for item in read_jsonl(file)] for split, file in files.items()}
 
@@ -91,7 +84,7 @@ MEDQA = Source(
 
 # MedQuAD: questions on health answered by US health institutes (Ben Abacha and Demner-Fushman 2019).
 def read_medquad(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of lavita/MedQuAD: question, answer (None where it was taken out for copyright)."""
+    """Return the columns of lavita/MedQuAD: question, answer (None where it was taken out for copyright)."""
     del part
     with zipfile.ZipFile(files["archive"]) as archive:
         documents = sorted(name for name in archive.namelist() if name.endswith(".xml"))
@@ -116,7 +109,7 @@ MEDQUAD = Source(
 
 # PubMedQA, PQA-L: does an abstract answer its title's question? (Jin et al. 2019, arXiv:1909.06146).
 def read_pubmedqa(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Columns of qiaojin/PubMedQA, pqa_labeled: pubid, question, context, final_decision; one split of all.
+    """Return the columns of qiaojin/PubMedQA, pqa_labeled: pubid, question, context, final_decision; one split of all.
 
     The task itself chooses the items of the official test.
     """

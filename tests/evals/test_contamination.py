@@ -44,7 +44,7 @@ def test_scores_of_clean_and_dirty_items_apart() -> None:
     assert (task.short.n, task.short.score, task.short.stderr) == (1, 0.0, None)
     assert task.unknown == 1
     assert task.items["5"].found_in == {"domain": "doc 5"}
-    assert sources(task) == {"domain": 3}
+    assert dirty_by_source(task) == {"domain": 3}
     assert contamination.not_searched == {"other": "not there"}
 
 

@@ -31,7 +31,7 @@ from cpt.errors import UsageError
 from cpt.recipe.files import write_json
 
 if TYPE_CHECKING:
-    from evals.contamination import Contamination, Part
+    from evals.contamination import Contamination, PartScore
     from evals.preparation import PreparedTask
     from evals.results import Results as Evaluation
 
@@ -167,14 +167,14 @@ def _documents(
 
 
 def _print(console: Console, found: Contamination, file: Path) -> None:
-    from evals.contamination import sources
+    from evals.contamination import dirty_by_source
 
     searched = ", ".join(f"{name} ({count:,} documents)" for name, count in found.text.items())
     console.print(Text.assemble((found.model, "bold"), f"  looked for in {searched}"), soft_wrap=True)
     table = rows("suite", "task", "N#", "all#", "clean#", "dirty#", "too short#", "unknown#", "found in")
     for task in found.tasks:
         parts = (_part(part) for part in (task.all, task.clean, task.dirty, task.short))
-        where = ", ".join(f"{short(name)} {count:,}" for name, count in sources(task).most_common())
+        where = ", ".join(f"{short(name)} {count:,}" for name, count in dirty_by_source(task).most_common())
         table.add_row(
             "",
             task.suite,
@@ -190,7 +190,7 @@ def _print(console: Console, found: Contamination, file: Path) -> None:
     console.print(str(file), soft_wrap=True)
 
 
-def _part(part: Part) -> str:
+def _part(part: PartScore) -> str:
     """Score, error and number of items."""
     if part.score is None:
         return ""

@@ -1,10 +1,7 @@
-"""Labels by the likelihood of their words.
+"""Score finance tasks: labels by likelihood, numbers and words of written answers, named entities.
 
-Numbers as financial texts write them: $1,577.00, (12.6), -0.5 %.
-
-Answers to questions on reports: a number, yes or no, or a text.
-
-Named entities, written one a line as `name, type`.
+Numbers are read as financial texts write them: $1,577.00, (12.6), -0.5 %. Entities are written one a line, as
+`name, type`.
 """
 
 from __future__ import annotations
@@ -20,27 +17,27 @@ from typing import Any
 import numpy as np
 
 Likelihoods = Sequence[tuple[float, bool]]
-"""Of every choice: log-likelihood in nats, and whether it is what the model would write."""
+"""Log-likelihood in nats and whether the choice is the greedy one, for every choice."""
 
 
 def by_label(doc: Mapping[str, Any], results: Likelihoods) -> dict[str, Any]:
-    """The likeliest of the choices against the right one (index in `gold`)."""
+    """Compare the likeliest choice with the right one (index in `gold`)."""
     return _scores(doc["gold"], results)
 
 
 def by_stance(doc: Mapping[str, Any], results: Likelihoods) -> dict[str, Any]:
-    """The likeliest of the choices against the right one (index in `label`)."""
+    """Compare the likeliest choice with the right one (index in `label`)."""
     return _scores(doc["label"], results)
 
 
 def by_tag(doc: Mapping[str, Any], results: Likelihoods) -> dict[str, Any]:
-    """The same for headlines, with the tag that an item is about."""
+    """Compare the likeliest choice with the right one for headlines, grouped by the tag of the question."""
     scores = _scores(doc["gold"], results)
     return {"acc": scores["acc"], "mean_weighted_f1": (doc["label_type"], *scores["weighted_f1"])}
 
 
 def one_tag_of_each_headline(docs: Any) -> Any:
-    """Examples in an order that takes the first tag of the first headline, the second of the second …
+    """Order examples so that the first tag of the first headline comes first, then the second of the second …
 
     In the data all tags of a headline follow each other, so that the first few examples would be of one.
     """
@@ -73,7 +70,7 @@ _TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class Number:
-    """A number and the decimals it was written with (None without a point)."""
+    """A number and its written decimals (None without a point)."""
 
     value: float
     decimals: int | None
@@ -120,11 +117,11 @@ def _number(text: str, match: re.Match[str]) -> Number:
 
 
 def equal(predicted: Number, right: Number) -> bool:
-    """Whether two numbers are the same once both are rounded to the fewer decimals of the two.
+    """Return True if two numbers are equal, both rounded to the fewer decimals of the two.
 
-    A share and its percentage are the same: 0.654 is 65.4. So does Program of Thoughts (Chen et al. 2022,
-    arXiv:2211.12588) compare what a model wrote with FinQA's answers; here the rounding may also not change
-    the value by more than 1 %, so that 0.1 is not 0.141.
+    A share and its percentage are equal: 0.654 is 65.4. Program of Thoughts (Chen et al. 2022,
+    arXiv:2211.12588) compares answers with FinQA's in this way. Here the rounding may also not change the
+    value by more than 1 %, so that 0.1 is not 0.141.
     """
     return any(_same(predicted, right.value * factor, right.decimals, shift) for factor, shift in _FACTORS)
 
@@ -148,7 +145,7 @@ _METRICS = "metrics-generated"
 
 
 def result(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """The result of a calculation: as the same text (FLARE's exact match), and as the same number."""
+    """Score the result of a calculation: as the same text (FLARE's exact match), and as the same number."""
     written, right = results[0], str(doc["answer"]).strip()
     asked = str(doc.get("question", doc.get("query", "")))
     return {
@@ -171,17 +168,17 @@ def same_result(written: str, right: str, question: str = "") -> bool:
 
 
 def overlap(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Words that a free answer shares with the right one, as F1 (SQuAD's: Rajpurkar et al. 2016)."""
+    """Score the words that a free answer shares with the right one, as F1 (SQuAD's: Rajpurkar et al. 2016)."""
     return {"f1": word_f1(first_line(results[0]), str(doc["answer"]))}
 
 
 def first_line(text: str) -> str:
-    """The first line that is not empty: models without examples often begin an answer with a new line."""
+    """Return the first line that is not empty: without examples, models often begin with a new line."""
     return text.strip().split("\n")[0].strip()
 
 
 def word_f1(written: str, right: str) -> float:
-    """F1 of words as multisets, without case, punctuation and articles."""
+    """Compute the F1 of words as multisets, without case, punctuation and articles."""
     found, wanted = Counter(_words(written)), Counter(_words(right))
     both = (found & wanted).total()
     return 2 * both / (found.total() + wanted.total()) if both else 0.0
@@ -203,17 +200,17 @@ def with_right_history(docs: Any) -> Any:
 
 
 def only_metrics(docs: Any) -> Any:
-    """FinanceBench's questions for a number."""
+    """Choose FinanceBench's questions for a number."""
     return _with_evidence(docs.filter(lambda doc: doc["question_type"] == _METRICS))
 
 
 def without_metrics(docs: Any) -> Any:
-    """FinanceBench's questions for words."""
+    """Choose FinanceBench's questions for words."""
     return _with_evidence(docs.filter(lambda doc: doc["question_type"] != _METRICS))
 
 
 def _with_evidence(docs: Any) -> Any:
-    """Join the pieces of evidence to one text, which is all that the prompt shows of the report."""
+    """Join the pieces of evidence to one text: the prompt shows no more of the report."""
     return docs.map(lambda doc: {"filing": "\n\n".join(part["evidence_text"] for part in doc["evidence"])})
 
 
@@ -225,17 +222,17 @@ def _words(text: str) -> list[str]:
 TYPES = ("PER", "ORG", "LOC")
 
 Span = tuple[int, int, str]
-"""First word, the word after the last, type."""
+"""Index of the first word, index after the last word, type."""
 
 
 def entity_counts(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """Entities that are found and right, found, and right: right in all their words and in type."""
+    """Count entities that are found and right, found, and right; right means all words and the type."""
     found, right = predicted_spans(results[0], doc["text"].split()), tagged_spans(doc["label"])
     return {"entity_f1": (len(found & right), len(found), len(right))}
 
 
 def tagged_spans(tags: Sequence[str]) -> set[Span]:
-    """The entities of BIO tags; an I- that continues no entity of its type begins one (CoNLL)."""
+    """Return the entities of BIO tags; an I- that continues no entity of its type begins one (CoNLL)."""
     spans: set[Span] = set()
     begin, kind = 0, ""
     for place, tag in enumerate([*tags, "O"]):
@@ -249,7 +246,7 @@ def tagged_spans(tags: Sequence[str]) -> set[Span]:
 
 
 def predicted_spans(answer: str, words: Sequence[str]) -> set[Span]:
-    """The places in a text of the entities of an answer: everywhere where the words of a name stand.
+    """Return the spans of an answer's entities in a text: all occurrences of a name's words.
 
     As in FLARE a word has one tag, the later line's; lines that are not a name and a type say nothing.
     """
@@ -262,7 +259,7 @@ def predicted_spans(answer: str, words: Sequence[str]) -> set[Span]:
 
 
 def answer_entities(answer: str) -> list[tuple[str, str]]:
-    """Names and types of the lines of an answer."""
+    """Return the names and types in the lines of an answer."""
     lines = (line.rpartition(",") for line in answer.strip().split("\n"))
     pairs = [(name.strip(), kind.strip()) for name, _, kind in lines]
     return [(name, kind) for name, kind in pairs if name and kind in TYPES]

@@ -1,4 +1,4 @@
-"""Golden Touchstone's scoring of summaries: ROUGE of jieba's words and BLEU-4 of characters."""
+"""Score summaries as Golden Touchstone does: ROUGE of jieba's words and BLEU-4 of characters."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Legal."""
+"""Legal tasks and their scoring."""

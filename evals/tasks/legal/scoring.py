@@ -1,8 +1,7 @@
-"""LexGLUE's tasks as prompts for language models, and their scoring (Chalkidis 2023, arXiv:2304.12202).
+"""Make the prompts of legal tasks, and score them: LexGLUE, ContractNLI, LegalBench.
 
-Scoring of ContractNLI (Koreeda and Manning 2021, section 5.1).
-
-Scoring of LegalBench's tasks, after its evaluation.py (HazyResearch/legalbench).
+LexGLUE's prompts and scoring follow Chalkidis 2023, arXiv:2304.12202, ContractNLI's scoring Koreeda and Manning
+2021 (section 5.1), LegalBench's its evaluation.py (HazyResearch/legalbench).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _NONE = "None"
 
 
 def scotus(doc: Mapping[str, Any]) -> str:
-    """Prompt for the issue area of an opinion of the US Supreme Court."""
+    """Return the prompt for the issue area of an opinion of the US Supreme Court."""
     return _prompt(
         "Given the following opinion from the Supreme Court of USA (SCOTUS):",
         " ".join(doc["text"].split(" ")[:_WORDS]),
@@ -31,7 +30,7 @@ def scotus(doc: Mapping[str, Any]) -> str:
 
 
 def ledgar(doc: Mapping[str, Any]) -> str:
-    """Prompt for the title of a contract's provision."""
+    """Return the prompt for the title of a contract's provision."""
     return _prompt(
         "Given the following contractual section:",
         _mended(doc["text"]),
@@ -42,7 +41,7 @@ def ledgar(doc: Mapping[str, Any]) -> str:
 
 
 def unfair_tos(doc: Mapping[str, Any]) -> str:
-    """Prompt for the kinds of unfairness of a sentence of terms of service."""
+    """Return the prompt for the kinds of unfairness of a sentence of terms of service."""
     return _prompt(
         "Given the following sentence from an online Term of Services:",
         _mended(doc["text"]),
@@ -53,7 +52,7 @@ def unfair_tos(doc: Mapping[str, Any]) -> str:
 
 
 def case_hold(doc: Mapping[str, Any]) -> str:
-    """Prompt for the holding that an excerpt of an opinion cites."""
+    """Return the prompt for the holding that an excerpt of an opinion cites."""
     return _prompt(
         "Given the following excerpt from a US court opinion:",
         doc["contexts"][0].replace("<HOLDING>", "[Masked Holding]"),
@@ -64,24 +63,24 @@ def case_hold(doc: Mapping[str, Any]) -> str:
 
 
 def issue_areas(doc: Mapping[str, Any]) -> list[str]:
-    """The choices of `scotus`."""
+    """Return the choices of `scotus`."""
     del doc
     return list(ISSUE_AREAS)
 
 
 def provisions(doc: Mapping[str, Any]) -> list[str]:
-    """The choices of `ledgar`."""
+    """Return the choices of `ledgar`."""
     del doc
     return list(PROVISIONS)
 
 
 def unfair_terms(doc: Mapping[str, Any]) -> str:
-    """The answer that is wanted of `unfair_tos`."""
+    """Return the right answer of `unfair_tos`."""
     return ", ".join(UNFAIR[label] for label in sorted(doc["labels"])) or _NONE
 
 
 def named_terms(doc: Mapping[str, Any], texts: Sequence[str]) -> dict[str, tuple[int, int, int]]:
-    """How many labels the answer names rightly, how many it names, and how many are right."""
+    """Count the labels that the answer names rightly, the labels that it names, and the right labels."""
     said = texts[0].lower()
     named = {label for label in (*UNFAIR, _NONE) if label.lower() in said}
     right = {UNFAIR[label] for label in doc["labels"]} or {_NONE}
@@ -94,7 +93,7 @@ def _prompt(introduction: str, text: str, presentation: str, options: Iterable[s
 
 
 def _mended(text: str) -> str:
-    """The text without the spaces and quotation marks of its tokeniser."""
+    """Return the text without the spaces and quotation marks of its tokeniser."""
     for written, meant in ((" ,", ","), (" .", "."), ("\n", " "), ("`` ", "'"), (" ''", "'")):
         text = text.replace(written, meant)
     return text.strip()
@@ -104,7 +103,7 @@ _CONTRADICTION, _ENTAILMENT = 0, 1
 
 
 def conclusion(doc: Mapping[str, Any], choices: Sequence[tuple[float, bool]]) -> dict[str, Any]:
-    """Whether the likeliest conclusion is right, and is and should be a contradiction or an entailment."""
+    """Score the likeliest conclusion: right or wrong, and as a contradiction and as an entailment."""
     likelihoods = [likelihood for likelihood, _ in choices]
     chosen, right = likelihoods.index(max(likelihoods)), doc["label"]
     return {
@@ -122,7 +121,7 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def choosing(labels: Sequence[str]) -> Callable[[Mapping[str, str], Choices], Values]:
-    """Scores by the likelihoods of labels, in their order: which is chosen, and whether it is the answer."""
+    """Return a scoring by the likelihoods of labels in this order: the likeliest is the answer."""
 
     def score(doc: Mapping[str, str], choices: Choices) -> Values:
         likelihoods = [likelihood for likelihood, _ in choices]
@@ -158,7 +157,7 @@ def written_label(doc: Mapping[str, str], texts: Sequence[str]) -> Values:
 
 
 def amount(doc: Mapping[str, str], texts: Sequence[str]) -> Values:
-    """Whether the first number of the answer is within a tenth of the right one."""
+    """Score 1 if the first number of the answer is within a tenth of the right one."""
     found = re.search(r"\d+", texts[0].replace(",", "").replace(".", ""))
     said = int(found.group()) if found else 0
     right = int(doc["answer"].replace("$", ""))
@@ -166,25 +165,25 @@ def amount(doc: Mapping[str, str], texts: Sequence[str]) -> Values:
 
 
 def written_rule(doc: Mapping[str, str], texts: Sequence[str]) -> Values:
-    """ROUGE-L with the rule as experts state it; the paper has people judge."""
+    """Compute ROUGE-L with the rule as experts state it; in the paper, people judge."""
     return {"rougeL": rouge_l(doc["answer"], texts[0])}
 
 
 def distinct(dataset: Any) -> Any:
-    """Items without those that the data repeat."""
+    """Drop items that the data repeat."""
     seen: dict[tuple[Any, ...], int] = {}
     for place, row in enumerate(dataset):
-        seen.setdefault(tuple(row[column] for column in _said(row)), place)
+        seen.setdefault(tuple(row[column] for column in _content_columns(row)), place)
     return dataset.select(sorted(seen.values()))
 
 
 def statements(dataset: Any) -> Any:
-    """The entailments of SARA, which early files mix with amounts."""
+    """Choose the entailments of SARA, which early files mix with amounts."""
     return dataset.filter(lambda row: not row["answer"].startswith("$"))
 
 
 def amounts(dataset: Any) -> Any:
-    """The amounts of SARA, which early files mix with entailments."""
+    """Choose the amounts of SARA, which early files mix with entailments."""
     return dataset.filter(lambda row: row["answer"].startswith("$"))
 
 
@@ -192,6 +191,6 @@ def _normalised(text: str) -> str:
     return text.translate(_NO_PUNCTUATION).strip().lower()
 
 
-def _said(row: Mapping[str, Any]) -> list[str]:
-    """The columns that an item consists of; others number it or name its document."""
+def _content_columns(row: Mapping[str, Any]) -> list[str]:
+    """Return the columns that make an item; others number it or name its document."""
     return [column for column in row if column not in {"index", "document_name"}]

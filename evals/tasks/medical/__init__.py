@@ -1,1 +1,1 @@
-"""Medical."""
+"""Medical tasks and their scoring."""

@@ -1,7 +1,4 @@
-"""Items of PubMedQA: the official test, and the others for examples.
-
-Items and scoring of MedQuAD.
-"""
+"""Choose the items of medical tasks, and score written answers."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ def official_test(dataset: Any) -> Any:
 
 
 def not_in_test(dataset: Any) -> Any:
-    """Choose the items that the official test leaves."""
+    """Choose the items that are not in the official test."""
     return _as_lm_eval_has_them(dataset.filter(lambda row: int(row["pubid"]) not in official_ids()))
 
 
@@ -46,10 +43,10 @@ def _as_lm_eval_has_them(dataset: Any) -> Any:
 
 
 def answered(dataset: Any) -> Any:
-    """Questions that have an answer: those of three collections were taken out for copyright."""
+    """Choose the questions that have an answer: three collections lack them for copyright."""
     return dataset.filter(lambda row: bool(row["answer"]))
 
 
 def compared(doc: Mapping[str, str], texts: Sequence[str]) -> dict[str, float]:
-    """ROUGE-L with the institute's answer."""
+    """Compute ROUGE-L with the institute's answer."""
     return {"rougeL": rouge_l(doc["answer"], texts[0])}
