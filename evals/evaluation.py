@@ -104,7 +104,7 @@ def evaluate_tasks(
     _refuse_same_names(prepared)
     check_backend(backend, start_token)
     folder = resolve_model(model, _Messages(say))
-    prompting = Prompting(folder, start_token, chat=chat, memory=cache)
+    prompting = Prompting(folder, start_token, chat=chat, cache=cache)
     fingerprint = model_fingerprint(folder)
     settings: dict[str, str | int | bool | None] = {
         "precision": dtype_name(precision),

@@ -73,7 +73,9 @@ def words(text: str) -> list[str]:
 @functools.cache
 def _pattern() -> re.Pattern[str]:
     separators = (point for point in range(sys.maxunicode + 1) if _separates_words(chr(point)))
-    ranges = (list(run) for _, run in itertools.groupby(enumerate(separators), lambda pair: pair[1] - pair[0]))
+    ranges = (
+        list(run) for _, run in itertools.groupby(enumerate(separators), lambda pair: pair[1] - pair[0])
+    )
     separating = "".join(f"\\U{run[0][1]:08x}-\\U{run[-1][1]:08x}" for run in ranges)
     return re.compile(f"[{_UNSPACED}]|[^{separating}{_UNSPACED}]+")
 

@@ -23,10 +23,10 @@ from evals.comparing.paired_tasks import (
     PairedTask,
     check_settings,
     match,
-    of_suite,
-    of_task,
+    suite_difference,
+    task_difference,
 )
-from evals.comparing.signal import guessing, with_signal
+from evals.comparing.signal import guessing, have_signal
 from evals.comparing.verdicts import Correction, Judge, Verdict
 from evals.metrics import aggregate, task_weights
 from evals.results import Record, Results
@@ -34,7 +34,7 @@ from evals.results import Record, Results
 RESAMPLES = 10_000
 
 
-class Compared(Record):
+class ScoreComparison(Record):
     """Two scores on the same items; differences are B minus A.
 
     Attributes:
@@ -59,7 +59,7 @@ class Compared(Record):
     verdict: Verdict
 
 
-class TaskComparison(Compared):
+class TaskComparison(ScoreComparison):
     """A task on the items that both evaluations have.
 
     Attributes:
@@ -79,14 +79,14 @@ class TaskComparison(Compared):
     only_b: int
 
 
-class GroupComparison(Compared):
+class GroupComparison(ScoreComparison):
     """Means over the tasks of a group, two or more."""
 
     group: str
     tasks: int
 
 
-class AverageComparison(Compared):
+class AverageComparison(ScoreComparison):
     """Macro averages of a suite over the tasks that tell anything.
 
     Attributes:
@@ -176,17 +176,19 @@ def compare(
         reasons = "".join(f"\n  {left.suite} {left.task}: {left.why}" for left in not_compared)
         raise UsageError(f"{a.model} and {b.model} have no task that can be compared{reasons}")
     found = [
-        _Pair(task, of_task(task, aggregate, confidence=confidence, resamples=resamples, seed=seed))
+        _Pair(task, task_difference(task, aggregate, confidence=confidence, resamples=resamples, seed=seed))
         for task in matched
     ]
-    kept = with_signal(*zip(*found, strict=True)) if signal_only else [True] * len(found)
+    kept = have_signal(*zip(*found, strict=True)) if signal_only else [True] * len(found)
     telling = [pair for pair, tells in zip(found, kept, strict=True) if tells]
     silent = [pair for pair, tells in zip(found, kept, strict=True) if not tells]
     groups = _by_group(telling)
     inside = {_name(pair): pair for pairs in groups.values() for pair in pairs}
     alone = {_name(pair): pair for pair in telling if _name(pair) not in inside}
     means = [
-        of_suite([pair.difference for pair in pairs], task_weights(["g"] * len(pairs)), confidence=confidence)
+        suite_difference(
+            [pair.difference for pair in pairs], task_weights(["g"] * len(pairs)), confidence=confidence
+        )
         for pairs in groups.values()
     ]
     judge = Judge(1 - confidence, correction, power)
@@ -214,9 +216,9 @@ def compare(
         no_signal=tuple(map(_no_signal, silent)),
         not_compared=tuple(not_compared),
         notes=(
-            *_of_models(a, b),
-            *_of_items(matched),
-            *_of_signal(telling, silent),
+            *_model_notes(a, b),
+            *_item_notes(matched),
+            *_signal_notes(telling, silent),
             *judge.too_few_resamples(asked, resamples),
         ),
     )
@@ -284,7 +286,9 @@ def _averages(
             suites.setdefault(pair.task.a.suite, []).append(pair)
     groups = {suite: [pair.task.a.group for pair in pairs] for suite, pairs in suites.items()}
     found = [
-        of_suite([pair.difference for pair in pairs], task_weights(groups[suite]), confidence=1 - judge.level)
+        suite_difference(
+            [pair.difference for pair in pairs], task_weights(groups[suite]), confidence=1 - judge.level
+        )
         for suite, pairs in suites.items()
     ]
     for suite, judged in zip(suites, judge(found, [True] * len(found)), strict=True):
@@ -299,7 +303,7 @@ def _averages(
         )
 
 
-def _of_models(a: Results, b: Results) -> Iterator[str]:
+def _model_notes(a: Results, b: Results) -> Iterator[str]:
     if a.fingerprint == b.fingerprint:
         yield "A and B are the same model."
     for name in sorted({*a.versions, *b.versions}):
@@ -308,7 +312,7 @@ def _of_models(a: Results, b: Results) -> Iterator[str]:
             yield f"{name} {versions[0]} scored A, {versions[1]} scored B."
 
 
-def _of_items(matched: Sequence[PairedTask]) -> Iterator[str]:
+def _item_notes(matched: Sequence[PairedTask]) -> Iterator[str]:
     for task in matched:
         if task.only_a or task.only_b:
             yield (
@@ -317,7 +321,7 @@ def _of_items(matched: Sequence[PairedTask]) -> Iterator[str]:
             )
 
 
-def _of_signal(telling: Sequence[_Pair], silent: Sequence[_Pair]) -> Iterator[str]:
+def _signal_notes(telling: Sequence[_Pair], silent: Sequence[_Pair]) -> Iterator[str]:
     averaged = {pair.task.a.suite for pair in telling if pair.task.a.higher_is_better}
     for suite in dict.fromkeys(pair.task.a.suite for pair in silent):
         if suite not in averaged:

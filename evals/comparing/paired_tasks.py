@@ -164,7 +164,7 @@ class Difference:
     differing: int
 
     @property
-    def smallest(self) -> float:
+    def smallest_p(self) -> float:
         """Return the smallest p-value that answers which differ on so many units can have.
 
         Of the 2^differing ways to permutation_distribution answers, no fewer than two are as extreme as any: one and its
@@ -185,7 +185,7 @@ class Difference:
         return float(ndtri(1 - level / 2) + ndtri(power)) * spread
 
 
-def of_task(
+def task_difference(
     task: PairedTask, aggregate: Aggregate, *, confidence: float, resamples: int, seed: int
 ) -> Difference:
     """The difference that a task's items show."""
@@ -196,11 +196,13 @@ def of_task(
         and set(task.first) | set(task.second) <= {0.0, 1.0}
         and not pairs.clustered
     ):
-        return _of_shares(task.first, task.second, confidence, resamples, source)
-    return _of_scores(task, pairs, aggregate, confidence, resamples, source)
+        return _proportion_difference(task.first, task.second, confidence, resamples, source)
+    return _resampled_difference(task, pairs, aggregate, confidence, resamples, source)
 
 
-def of_suite(differences: Sequence[Difference], shares: np.ndarray, *, confidence: float) -> Difference:
+def suite_difference(
+    differences: Sequence[Difference], shares: np.ndarray, *, confidence: float
+) -> Difference:
     """The difference of a weighted sum of scores of tasks that have no items in common.
 
     The error is propagated; the interval is Student's with Satterthwaite's degrees of freedom.
@@ -224,7 +226,7 @@ def of_suite(differences: Sequence[Difference], shares: np.ndarray, *, confidenc
     )
 
 
-def _of_shares(
+def _proportion_difference(
     first: Sequence[Value], second: Sequence[Value], confidence: float, resamples: int, source: Sequence[int]
 ) -> Difference:
     one, other = np.array(first, dtype=float), np.array(second, dtype=float)
@@ -246,7 +248,7 @@ def _of_shares(
     )
 
 
-def _of_scores(
+def _resampled_difference(
     task: PairedTask,
     pairs: Pairs,
     aggregate: Aggregate,

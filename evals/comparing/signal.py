@@ -65,7 +65,7 @@ def _constant(task: PairedTask) -> float | None:
     return max(aggregate(task.aggregation, [(*value[:-1], label) for value in values]) for label in labels)
 
 
-def with_signal(tasks: Sequence[PairedTask], differences: Sequence[Difference]) -> list[bool]:
+def have_signal(tasks: Sequence[PairedTask], differences: Sequence[Difference]) -> list[bool]:
     """Return for each task whether it tells anything; one in which lower is better always does.
 
     Tasks of a group with one metric and one level of guessing are one measure in many parts (the subjects of

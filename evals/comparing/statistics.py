@@ -1,16 +1,13 @@
-"""What paired scores of two models say: values before and after, their difference, confidence intervals.
+"""Compute paired statistics of two models on the same items: proportions, resampling, bits per byte.
 
-Both models are measured on the same items, so the difference is that of pairs: what is hard for both does
-not widen its interval.
+The difference is that of pairs, so that items which are hard for both models do not widen its interval.
 
-Right or wrong, two models on the same items: exact test, interval, and what a task of that size can see.
+Paired proportions: only items on which the models disagree tell them apart. Of n items, `won` are right under
+the second model alone and `lost` under the first alone. The difference of the shares of right answers is
+(won - lost) / n.
 
-Only items on which the models disagree tell them apart. Of n items `won` are right under the second model
-alone and `lost` under the first alone; the difference of the shares of right answers is (won - lost) / n.
-
-Resampling of items that two models share: their scores on other items, or with their answers mixed.
-
-Items that share a text (the questions on one contract) are drawn together: they err together.
+Resampling: scores of other items (bootstrap), or of exchanged answers (permutation). Items that share a text
+(the questions on one contract) are drawn together, because they err together.
 """
 
 from __future__ import annotations
@@ -31,16 +28,22 @@ _TINY = 1e-9
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """Exact two-sided p-value of McNemar's test: under no difference a disagreement is a toss of a coin."""
+    """Compute the exact two-sided p-value of McNemar's test: without a difference, a disagreement is a coin toss."""
     return min(1.0, 2 * float(bdtr(min(won, lost), won + lost, 0.5)))
 
 
 def score_interval(n: int, won: int, lost: int, confidence: float) -> tuple[float, float]:
-    """Interval of the difference: every value that a score test does not reject.
+    """Compute the interval of the difference: all values that a score test does not reject.
 
     Tango 1998, "Equivalence test and confidence interval for the difference in proportions for the
-    paired-sample design", Statistics in Medicine 17. Unlike the bootstrap it has a width where the
-    models (nearly) always agree.
+    paired-sample design", Statistics in Medicine 17. Unlike the bootstrap, it has a width where the models
+    (nearly) always agree.
+
+    Args:
+        n: Number of items.
+        won: Number of items that are right under the second model alone.
+        lost: Number of items that are right under the first model alone.
+        confidence: Level of the interval.
     """
     z = float(ndtri((1 + confidence) / 2))
     return -_upper_limit(n, lost, won, z), _upper_limit(n, won, lost, z)
@@ -48,7 +51,7 @@ def score_interval(n: int, won: int, lost: int, confidence: float) -> tuple[floa
 
 def _upper_limit(n: int, won: int, lost: int, z: float) -> float:
     def excess(difference: float) -> float:
-        """Positive where `difference` is rejected as too large."""
+        """Return a positive number where `difference` is rejected as too large."""
         return n * difference - (won - lost) - z * _deviation(n, won, lost, difference)
 
     observed = (won - lost) / n
@@ -56,7 +59,7 @@ def _upper_limit(n: int, won: int, lost: int, z: float) -> float:
 
 
 def _deviation(n: int, won: int, lost: int, difference: float) -> float:
-    """Standard deviation of won - lost if that were the true difference (Tango 1998)."""
+    """Compute the standard deviation of won - lost if `difference` were true (Tango 1998)."""
     half = (2 * n - won + lost) * difference - won - lost
     rest = difference * (1 - difference)
     likeliest = (math.sqrt(max(0.0, half**2 + 8 * n * lost * rest)) - half) / (
@@ -66,11 +69,13 @@ def _deviation(n: int, won: int, lost: int, difference: float) -> float:
 
 
 def power(n: int, disagreement: float, difference: float, level: float) -> float:
-    """Probability that `mcnemar` gives p <= `level`.
+    """Compute the probability that `mcnemar` gives p <= `level`.
 
     Args:
-        disagreement: share of items on which the models disagree.
-        difference: true difference of the shares, 0 to `disagreement`.
+        n: Number of items.
+        disagreement: Share of items on which the models disagree.
+        difference: True difference of the shares, 0 to `disagreement`.
+        level: Level of the test.
     """
     low, high = binom.ppf([1e-9, 1 - 1e-9], n, disagreement)
     disagreements = np.arange(int(low), int(high) + 1)
@@ -84,7 +89,7 @@ def power(n: int, disagreement: float, difference: float, level: float) -> float
 
 @lru_cache(maxsize=64)
 def _most(n: int, level: float) -> np.ndarray:
-    """For 0 to n disagreements, how many of them may be won (or lost) with p <= `level`; -1 if none."""
+    """Return the most wins (or losses) with p <= `level` for 0 to n disagreements; -1 where there are none."""
     disagreements = np.arange(n + 1)
     most = binom.ppf(level / 2, disagreements, 0.5).astype(int)
     return most - (2 * bdtr(most, disagreements, 0.5) > level)
@@ -93,13 +98,16 @@ def _most(n: int, level: float) -> np.ndarray:
 def minimum_detectable_effect(
     n: int, disagreement: float, *, level: float, power_wanted: float
 ) -> float | None:
-    """Smallest true difference of the shares that `mcnemar` finds with the power wanted.
+    """Compute the smallest true difference of the shares that `mcnemar` finds with the wanted power.
 
-    The models are taken to disagree on a share `disagreement` of the items, or on as many as the difference
-    itself needs.
+    Args:
+        n: Number of items.
+        disagreement: Share of items on which the models disagree; more if the difference itself needs more.
+        level: Level of the test.
+        power_wanted: Probability of finding the difference.
 
     Returns:
-        None where n items are too few to find any.
+        The difference; None where n items are too few to find any.
     """
 
     def excess(difference: float) -> float:
@@ -116,12 +124,12 @@ _WEIGHTS_AT_ONCE = 2**22
 
 
 class Aggregate(Protocol):
-    """A task's score from its items' values, as `evals.metrics.aggregate` makes it.
+    """Function of a task's score, as `evals.metrics.aggregate`.
 
     Args:
-        name: of the aggregation.
-        values: [items]
-        weights: [draws, items], how often an item counts in each draw; all once if None.
+        name: Name of the aggregation.
+        values: [items] Values of the items.
+        weights: [draws, items] Count of each item in each draw; all once if None.
 
     Returns:
         The score; [draws] with weights.
@@ -134,12 +142,13 @@ class Aggregate(Protocol):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Values of the same items under two models, equal ones put together.
+    """Values of the same items under two models, with equal pairs put together.
 
     Attributes:
-        first, second: [entries] what each model makes of an item.
-        unit: [entries] which unit an entry belongs to; a unit is drawn as a whole.
-        times: [units] how often the unit is there.
+        first: [entries] Values under the first model.
+        second: [entries] Values under the second model.
+        unit: [entries] Index of the entry's unit; a unit is drawn as a whole.
+        times: [units] Number of occurrences of the unit.
     """
 
     first: list[Value]
@@ -149,23 +158,23 @@ class Pairs:
 
     @property
     def clustered(self) -> bool:
-        """Whether units have several items."""
+        """Return True if units have several items."""
         return len(self.times) < len(self.first)
 
     @property
     def units(self) -> int:
-        """Independent observations."""
+        """Count the independent observations."""
         return int(self.times.sum())
 
     @property
     def differing(self) -> int:
-        """Units with an item of which the models make different things."""
+        """Count the units with an item whose values differ."""
         differ = [one != other for one, other in zip(self.first, self.second, strict=True)]
         return int(self.times[np.unique(self.unit[differ])].sum())
 
 
 def pair(first: Sequence[Value], second: Sequence[Value], clusters: Sequence[str] | None = None) -> Pairs:
-    """Pairs of values in the items' order; `clusters` names the text that an item shares with others."""
+    """Pair values in the items' order; `clusters` names the text that an item shares with others."""
     if clusters is not None and len(set(clusters)) < len(clusters):
         _, unit = np.unique(clusters, return_inverse=True)
         return Pairs(list(first), list(second), unit, np.ones(unit.max() + 1, dtype=int))
@@ -178,18 +187,21 @@ def pair(first: Sequence[Value], second: Sequence[Value], clusters: Sequence[str
 def bootstrap(
     pairs: Pairs, score: Callable[[Sequence[Value], np.ndarray], np.ndarray], draws: int, seed: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both models' scores on items drawn with replacement, the same ones for both.
+    """Score both models on the same items drawn with replacement.
 
     Args:
-        score: of values [entries] with weights [draws, entries].
+        pairs: Values of the items under both models.
+        score: Function of values [entries] and weights [draws, entries].
+        draws: Number of draws.
+        seed: Seed of the draws.
 
     Returns:
-        [draws] of the first model, [draws] of the second
+        [draws] scores of the first model, [draws] of the second
     """
     generator = np.random.default_rng(seed)
     found = []
     for size in chunks(draws, len(pairs.first)):
-        weights = drawn(generator, pairs.times, size)[:, pairs.unit]  # [draws, entries]
+        weights = resample_counts(generator, pairs.times, size)[:, pairs.unit]  # [draws, entries]
         found.append((score(pairs.first, weights), score(pairs.second, weights)))
     first, second = zip(*found, strict=True)
     return np.concatenate(first), np.concatenate(second)
@@ -198,10 +210,18 @@ def bootstrap(
 def permutation_distribution(
     pairs: Pairs, score: Callable[[Sequence[Value], np.ndarray], np.ndarray], draws: int, seed: Sequence[int]
 ) -> np.ndarray:
-    """Differences, second minus first, if a coin decided for every item whose answer is whose.
+    """Draw differences, second minus first, with the models' answers to each item exchanged by a coin toss.
+
+    This is their distribution under the null hypothesis of a permutation test: both models are one.
+
+    Args:
+        pairs: Values of the items under both models.
+        score: Function of values [entries] and weights [draws, entries].
+        draws: Number of draws.
+        seed: Seed of the draws.
 
     Returns:
-        [draws]
+        [draws] differences
     """
     generator = np.random.default_rng(seed)
     both = [*pairs.first, *pairs.second]
@@ -217,7 +237,7 @@ def permutation_distribution(
 
 
 def p_value(difference: float, draws: np.ndarray) -> float:
-    """Share of null_differences differences at least as far from zero, the observed one among them.
+    """Compute the share of null differences at least as far from zero, the observed one among them.
 
     Draws without a score (a class that was never drawn) count as far.
     """
@@ -226,22 +246,24 @@ def p_value(difference: float, draws: np.ndarray) -> float:
 
 
 def percentiles(draws: np.ndarray, units: int, confidence: float) -> tuple[float, float]:
-    """Percentile interval of bootstrap draws, widened for few observations as Student's is.
+    """Compute the percentile interval of bootstrap draws, widened for few observations as Student's is.
 
     Hesterberg 2015, "What teachers should know about the bootstrap" (expanded percentiles).
 
     Args:
-        units: independent observations that were resampled, two or more.
+        draws: [draws] Scores of resamples.
+        units: Number of independent observations that were resampled, two or more.
+        confidence: Level of the interval.
     """
     tail = ndtr(-math.sqrt(units / (units - 1)) * stdtrit(units - 1, (1 + confidence) / 2))
     low, high = np.quantile(draws, [tail, 1 - tail])
     return float(low), float(high)
 
 
-def drawn(generator: np.random.Generator, times: np.ndarray, size: int) -> np.ndarray:
-    """How often each unit is among as many as there are, drawn with replacement: [size, units].
+def resample_counts(generator: np.random.Generator, times: np.ndarray, size: int) -> np.ndarray:
+    """Draw all units with replacement, and count each: [size, units].
 
-    Few kinds that are there many times are drawn by their number, many single ones one by one: it is faster.
+    Few kinds with many occurrences are drawn by their number, many single ones one by one: it is faster.
     """
     count, kinds = int(times.sum()), len(times)
     if kinds * 2 < count:
@@ -252,14 +274,14 @@ def drawn(generator: np.random.Generator, times: np.ndarray, size: int) -> np.nd
 
 
 def chunks(draws: int, entries: int) -> Iterator[int]:
-    """Sizes of the steps in which the draws are made."""
+    """Yield the sizes of the steps in which draws are made."""
     step = max(1, _WEIGHTS_AT_ONCE // entries)
     for start in range(0, draws, step):
         yield min(step, draws - start)
 
 
 def _heads(generator: np.random.Generator, times: np.ndarray, size: int) -> np.ndarray:
-    """Heads among `times` tosses of a fair coin: [size, units]."""
+    """Count heads among `times` tosses of a fair coin: [size, units]."""
     once = times == 1
     heads = np.empty((size, len(times)))
     heads[:, once] = generator.integers(2, size=(size, int(once.sum())), dtype=np.int8)
@@ -271,8 +293,8 @@ RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A value and its confidence interval; None where a single observation says nothing of the noise."""
+class Estimate:
+    """A value with its confidence interval; None where a single observation shows no noise."""
 
     value: float
     low: float | None
@@ -280,26 +302,26 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One measure of two models on the same items; `difference` is after minus before."""
+class PairedEstimates:
+    """A measure of two models on the same items; `difference` is after minus before."""
 
-    before: Interval
-    after: Interval
-    difference: Interval
+    before: Estimate
+    after: Estimate
+    difference: Estimate
 
 
-def compare_accuracy(before: np.ndarray, after: np.ndarray, *, confidence: float) -> Comparison:
-    """Compare shares of right answers.
-
-    Shares have Wilson's interval, the difference Tango's (`evals.comparing.statistics`).
+def compare_accuracy(before: np.ndarray, after: np.ndarray, *, confidence: float) -> PairedEstimates:
+    """Compare shares of right answers; shares have Wilson's interval, the difference Tango's.
 
     Args:
-        before, after: [items] 0 or 1, in the same order.
+        before: [items] 0 or 1 under the model before.
+        after: [items] 0 or 1 under the model after, in the same order.
+        confidence: Level of the intervals.
     """
     won, lost = int((after > before).sum()), int((before > after).sum())
     limits = score_interval(len(before), won, lost, confidence)
-    difference = Interval((won - lost) / len(before), *limits)
-    return Comparison(_share(before, confidence), _share(after, confidence), difference)
+    difference = Estimate((won - lost) / len(before), *limits)
+    return PairedEstimates(_share(before, confidence), _share(after, confidence), difference)
 
 
 def compare_bits_per_byte(
@@ -308,11 +330,14 @@ def compare_bits_per_byte(
     *,
     confidence: float,
     seed: int,
-) -> Comparison:
+) -> PairedEstimates:
     """Compare bits per byte, Σ nats / (ln 2 · Σ bytes), by one bootstrap over documents.
 
     Args:
-        before, after: nats and bytes, each [documents], of the same documents in the same order.
+        before: Nats and bytes under the model before, [documents] each.
+        after: Nats and bytes under the model after, of the same documents in the same order.
+        confidence: Level of the intervals.
+        seed: Seed of the bootstrap.
     """
     columns = np.stack([*before, *after]).astype(float)  # nats, bytes, nats, bytes
     value, draws = (
@@ -320,35 +345,36 @@ def compare_bits_per_byte(
         for sums in (columns.sum(1), _resampled_sums(columns, seed))
     )
     count = columns.shape[1]
-    return Comparison(
+    return PairedEstimates(
         before=_interval(value[0], draws[0], count, confidence),
         after=_interval(value[1], draws[1], count, confidence),
         difference=_interval(value[1] - value[0], draws[1] - draws[0], count, confidence),
     )
 
 
-def _share(right: np.ndarray, confidence: float) -> Interval:
+def _share(right: np.ndarray, confidence: float) -> Estimate:
     interval = binomtest(int(right.sum()), len(right)).proportion_ci(confidence, method="wilson")
-    return Interval(float(right.mean()), float(interval.low), float(interval.high))
+    return Estimate(float(right.mean()), float(interval.low), float(interval.high))
 
 
 def _resampled_sums(columns: np.ndarray, seed: int) -> np.ndarray:
-    """Sums of bootstrap samples.
+    """Compute the sums of bootstrap samples.
 
     Args:
-        columns: [measures, observations]; an observation is drawn with all its measures.
+        columns: [measures, observations] Values; an observation is drawn with all its measures.
+        seed: Seed of the bootstrap.
 
     Returns:
         [measures, `RESAMPLES`]
     """
     count = columns.shape[1]
     generator, once = np.random.default_rng(seed), np.ones(count, dtype=int)
-    sums = [columns @ drawn(generator, once, size).T for size in chunks(RESAMPLES, count)]
+    sums = [columns @ resample_counts(generator, once, size).T for size in chunks(RESAMPLES, count)]
     return np.concatenate(sums, axis=1)
 
 
-def _interval(value: float, draws: np.ndarray, observations: int, confidence: float) -> Interval:
-    """Interval of the draws; a single observation has none."""
+def _interval(value: float, draws: np.ndarray, observations: int, confidence: float) -> Estimate:
+    """Compute the interval of the draws; a single observation has none."""
     if observations < 2:
-        return Interval(float(value), None, None)
-    return Interval(float(value), *percentiles(draws, observations, confidence))
+        return Estimate(float(value), None, None)
+    return Estimate(float(value), *percentiles(draws, observations, confidence))

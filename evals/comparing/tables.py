@@ -10,7 +10,7 @@ from typing import Any
 
 from evals.comparing.comparison import (
     AverageComparison,
-    Compared,
+    ScoreComparison,
     Comparison,
     GroupComparison,
     NoSignal,
@@ -164,7 +164,7 @@ def to_markdown(comparison: Comparison, scores: Sequence[Retention] = ()) -> str
     return "\n\n".join(parts) + "\n"
 
 
-_SCORES = [name for name in Compared.model_fields if name not in ("suite", "interval")]
+_SCORES = [name for name in ScoreComparison.model_fields if name not in ("suite", "interval")]
 _COLUMNS = ["suite", "task", "group", "metric", "n", *_SCORES, "low", "high"]
 
 

@@ -88,8 +88,8 @@ class Judge:
     def __call__(
         self, differences: Sequence[Difference], higher_is_better: Sequence[bool]
     ) -> list[dict[str, Any]]:
-        """Return the fields of `evals.comparing.comparison.Compared` but for the suite."""
-        smallest = [found.smallest for found in differences]
+        """Return the fields of `evals.comparing.comparison.ScoreComparison` but for the suite."""
+        smallest = [found.smallest_p for found in differences]
         adjusted = adjust([found.p for found in differences], self.correction, smallest, self.level)
         strictest = self._strictest(differences)
         return [
@@ -123,7 +123,7 @@ class Judge:
         """Level that a p-value has to reach were it the smallest of the differences'."""
         if self.correction == "none":
             return self.level
-        smallest = [found.smallest for found in differences]
+        smallest = [found.smallest_p for found in differences]
         if self.correction == "holm":
             return self.level / divisor(smallest, self.level)
         return self.level / max(1, sum(p <= self.level for p in smallest))

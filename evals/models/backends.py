@@ -1,4 +1,4 @@
-"""Which library computes what tasks ask: the packed model, lm-eval's own where none packs, or vLLM."""
+"""Load a model for lm-eval: packed, or by lm-eval's own class where it cannot be packed, or by vLLM."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FALLBACK_BATCH = 8
 
 
 def dtype_name(precision: Precision) -> str:
-    """Name of the data type of the weights; the hardware is asked only for "auto"."""
+    """Return the name of the weights' data type; the hardware is asked only for "auto"."""
     if precision != "auto":
         return {"bf16": "bfloat16", "fp32": "float32"}[precision]
     from cpt.models.packed_model import resolve_precision
@@ -59,7 +59,18 @@ def load(
     on_progress: Callable[[int, int], None] | None,
     on_message: Callable[[str], None],
 ) -> LM:
-    """A model as lm-eval uses it, with a set `cut` of the keys of requests that lost their beginning."""
+    """Load a model as lm-eval uses it, with a set `truncated` of the keys of requests that lost their beginning.
+
+    Args:
+        backend: Library that computes.
+        folder: Model folder.
+        prompting: Tokenizer and start token of the model.
+        dtype: Name of the weights' data type.
+        start_token: Start token as the user named it.
+        batch_tokens: Number of tokens that go through the model at once.
+        on_progress: Function of the requests done and of all requests.
+        on_message: Function of a line of text for people.
+    """
     if backend == "vllm":
         return _vllm(folder, dtype)
     try:
@@ -107,7 +118,7 @@ def _padded(folder: Path, dtype: str, packing: StageFailed) -> LM:
             batch_size=_FALLBACK_BATCH,
             device=str(best_device()),
         )
-    except Exception as error:  # the first reason says more than whatever the second class raises
+    except Exception as error:  # the first reason says more than the error of the second class
         raise packing from error
     if not getattr(padded.model.config, "is_encoder_decoder", False):
         require_finite(padded.model, sample_answers(padded.model), folder)
@@ -121,7 +132,7 @@ def _vllm(folder: Path, dtype: str) -> LM:
 
 
 def _recording_truncation(kind: Any) -> Any:
-    """One of lm-eval's model classes, noting which requests are longer than it reads."""
+    """Return one of lm-eval's model classes that also records the requests that it truncates."""
 
     class Recording(kind):
         def __init__(self, **options: Any) -> None:

@@ -1,10 +1,10 @@
-"""A causal language model as lm-eval sees it, with requests packed instead of padded.
+"""A causal language model for lm-eval, with requests packed instead of padded.
 
-lm-eval's own `HFLM` pads every batch and computes the logits of all positions over the whole vocabulary.
-Here requests lie end to end, what several begin with in common (the question of several choices, the examples
-of a few-shot prompt) goes through the model once, and only scored positions are projected to the vocabulary.
+lm-eval's own `HFLM` pads every batch and computes the logits of all positions over the whole vocabulary. Here
+requests stand end to end, a shared beginning (the question of several choices, the examples of a few-shot
+prompt) goes through the model once, and only scored positions are projected to the vocabulary.
 
-Contexts that do not fit lose their beginning, as in lm-eval; `cut` says which requests did.
+Contexts that do not fit lose their beginning, as in lm-eval; `truncated` has the keys of these requests.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from evals.models.prompting import StartTokens
 from evals.models.request_cache import request_key
 
 BATCH_TOKENS = 4096
-"""Tokens that go through the model at once; a single longer sequence makes a batch of its own."""
+"""Number of tokens that go through the model at once; a longer sequence is a batch of its own."""
 
 LogLikelihood = tuple[float, bool]
 
 
 class PackedLM(TemplateLM):
-    """Log-likelihoods of continuations and whole texts, and greedy generation."""
+    """lm-eval model that scores continuations and whole texts, and generates greedily."""
 
     backend = "causal"
 
@@ -48,11 +48,13 @@ class PackedLM(TemplateLM):
         """Wrap a model.
 
         Args:
-            start_token: token that precedes every question, as it preceded every training document; or what
-                `evals.models.prompting` found out.
-            end_token: the tokenizer's end token, at which generation stops beside the model's own end tokens.
-            on_progress: called with the requests done and all requests.
-            batch_tokens: tokens that go through the model at once; `BATCH_TOKENS` by default.
+            model: Model with packed attention.
+            tokenizer: Tokenizer of the model.
+            start_token: Token before every question, as it preceded every training document; or the start
+                tokens of `evals.models.prompting`.
+            end_token: The tokenizer's end token, at which generation stops as at the model's own end tokens.
+            on_progress: Function of the requests done and of all requests.
+            batch_tokens: Number of tokens that go through the model at once; `BATCH_TOKENS` by default.
         """
         super().__init__()
         self._packed = model
@@ -69,13 +71,13 @@ class PackedLM(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        """Token that stands for an empty context."""
+        """Return the token that stands for an empty context."""
         return self._start.empty
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """The start token and the text's tokens; without the start token if `add_special_tokens` is False.
+        """Return the start token and the text's tokens; no start token if `add_special_tokens` is False.
 
-        A text that is a rendered chat may begin with the start token itself: it does not get a second.
+        A rendered chat may begin with the start token itself: it does not get a second one.
         """
         ids = self._encoded.get(string)
         if ids is None:
@@ -85,13 +87,13 @@ class PackedLM(TemplateLM):
         return [*self._start.tokens, *ids]
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[LogLikelihood]:
-        """Log-likelihood in nats of each request's continuation, and whether it is the greedy one."""
+        """Return the log-likelihood in nats of each request's continuation, and True if it is the greedy one."""
         self._encode_at_once(request.args for request in requests)
         scored: list[LogLikelihood] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
         return scored
 
     def _encode_at_once(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Tokenise on all cores what `_encode_pair` will ask for."""
+        """Tokenise on all cores the texts that `_encode_pair` will need."""
         texts = list({text for context, rest in pairs for text in (context.rstrip(), context + rest)})
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         self._encoded = {text: encoding.ids for text, encoding in zip(texts, encodings, strict=True)}
@@ -99,7 +101,7 @@ class PackedLM(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any
     ) -> list[LogLikelihood]:
-        """Scores of (text, context's tokens, continuation's tokens)."""
+        """Score (text, context's tokens, continuation's tokens)."""
         self._encoded = {}
         results: list[LogLikelihood] = [(0.0, True)] * len(requests)
 
@@ -116,15 +118,17 @@ class PackedLM(TemplateLM):
         return results
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:  # noqa: ARG002
-        """Log-likelihood in nats of whole texts, every token predicted once, in windows that do not overlap
-        except that the last is filled up with context to its full length."""
+        """Return the log-likelihood in nats of whole texts, every token predicted once.
+
+        Windows do not overlap, but the last is filled up with context to its full length.
+        """
         windows: list[tuple[list[int], list[int]]] = []
         owners: list[int] = []
         for number, request in enumerate(requests):
-            cut = get_rolling_token_windows(
+            rolling = get_rolling_token_windows(
                 self.tok_encode(request.args[0]), self._start.empty, self._max_length, context_len=1
             )
-            windows.extend(make_disjoint_window(window) for window in cut)
+            windows.extend(make_disjoint_window(window) for window in rolling)
             owners.extend([number] * (len(windows) - len(owners)))
         totals = np.zeros(len(requests))
         left = np.bincount(owners, minlength=len(requests))
@@ -141,7 +145,7 @@ class PackedLM(TemplateLM):
         return [float(total) for total in totals]
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:  # noqa: ARG002
-        """Greedy continuations (see `evals.models.generation`)."""
+        """Return greedy continuations (see `evals.models.generation`)."""
         wanted = [self._generation_request(*request.args) for request in requests]
         texts = [""] * len(requests)
         generated = generate(self._packed.model, self._tokenizer, wanted, self._end_token)
@@ -160,7 +164,7 @@ class PackedLM(TemplateLM):
     def _score(
         self, pairs: Sequence[tuple[list[int], list[int]]], keep: Callable[[int, LogLikelihood], None]
     ) -> None:
-        """Give `keep` the number and the score of each (context, continuation), batch by batch."""
+        """Pass the index and the score of each (context, continuation) to `keep`, batch by batch."""
         inputs = [(context + rest)[-(self._max_length + 1) :][:-1] for context, rest in pairs]
         distinct = sorted({tuple(ids) for ids in inputs})
         place = {ids: index for index, ids in enumerate(distinct)}
@@ -185,7 +189,7 @@ class PackedLM(TemplateLM):
         asked: Sequence[Sequence[int]],
         pairs: Sequence[tuple[list[int], list[int]]],
     ) -> tuple[list[int], list[LogLikelihood]]:
-        """Numbers and scores of the pairs that are asked of a batch's sequences."""
+        """Return the indices and scores of the pairs of a batch's sequences."""
         numbers: list[int] = []
         places: list[np.ndarray] = []
         labels: list[list[int]] = []
@@ -210,7 +214,7 @@ class PackedLM(TemplateLM):
 
 
 def context_length(model: PackedLanguageModel) -> int:
-    """Tokens that the model can read at once."""
+    """Return the number of tokens that the model can read at once."""
     return int(model.model.config.get_text_config().max_position_embeddings)
 
 

@@ -93,7 +93,7 @@ def test_mistakes_of_run_are_told(
 
 def test_a_model_that_is_not_there_is_told_before_work(run: Run, models: tuple[Path, Path]) -> None:
     code, out, err = run("run", models[0], "nowhere/at/all", *ON_DATA)
-    assert code == 1
+    assert code == 2
     assert out == ""
     assert "nowhere" in err
     assert "requests" not in err

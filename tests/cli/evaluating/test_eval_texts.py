@@ -164,7 +164,7 @@ def test_progress_of_text_tells_total_and_time_left(
 
 def test_a_text_that_is_not_there_is_told_before_work(run: Run, models: tuple[Path, Path]) -> None:
     code, _, err = run("text", models[0], "--text", "text.jsonl", "--text", "nowhere.jsonl", "--window", 4096)
-    assert code == 1
+    assert code == 2
     assert "nowhere.jsonl" in err
     assert "--window" not in err
 

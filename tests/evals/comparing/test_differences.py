@@ -7,7 +7,7 @@ import pytest
 from results_made import made_results, right_and_wrong
 from scipy.stats import norm
 
-from evals.comparing.paired_tasks import Difference, PairedTask, of_suite, of_task
+from evals.comparing.paired_tasks import Difference, PairedTask, suite_difference, task_difference
 from evals.comparing.statistics import Value
 from evals.metrics import aggregate, task_weights
 
@@ -32,7 +32,7 @@ def difference(
 ) -> Difference:
     score = _SCORE.model_copy(update={"task": name})
     task = PairedTask(score, score, aggregation, list(first), list(second), clusters, 0, 0)
-    return of_task(task, aggregate, confidence=confidence, resamples=resamples, seed=seed)
+    return task_difference(task, aggregate, confidence=confidence, resamples=resamples, seed=seed)
 
 
 def suite(generator: np.random.Generator, shift: float) -> Difference:
@@ -41,7 +41,7 @@ def suite(generator: np.random.Generator, shift: float) -> Difference:
     for place, n in enumerate(ITEMS):
         a, b = right_and_wrong(generator, n, 0.06 + shift, 0.06)
         tasks.append(difference(a.tolist(), b.tolist(), name=str(place), seed=seed))
-    return of_suite(tasks, task_weights(GROUPS), confidence=0.95)
+    return suite_difference(tasks, task_weights(GROUPS), confidence=0.95)
 
 
 def covers(found: Difference, truth: float) -> bool:
@@ -175,7 +175,7 @@ def test_a_single_item_and_items_all_alike_tell_no_error() -> None:
     )
     single = difference([0.0], [1.0])
     assert (single.stderr, single.p) == (None, 1.0)
-    together = of_suite([one, alike], np.array([0.5, 0.5]), confidence=0.95)
+    together = suite_difference([one, alike], np.array([0.5, 0.5]), confidence=0.95)
     assert (together.stderr, together.interval, together.p) == (None, None, 1.0)
 
 

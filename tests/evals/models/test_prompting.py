@@ -53,25 +53,27 @@ def test_a_named_start_or_none(with_bos: Path) -> None:
 def test_what_was_asked_once_is_remembered_for_the_same_tokenizer(
     with_bos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = Prompting(with_bos, memory=tmp_path).start
+    first = Prompting(with_bos, cache=tmp_path).start
     asked: list[Path] = []
-    real = Prompting._asked
-    monkeypatch.setattr(Prompting, "_asked", lambda self: asked.append(self.folder) or real(self))
-    assert Prompting(with_bos, memory=tmp_path).start == first
+    real = Prompting._read_special_tokens
+    monkeypatch.setattr(
+        Prompting, "_read_special_tokens", lambda self: asked.append(self.folder) or real(self)
+    )
+    assert Prompting(with_bos, cache=tmp_path).start == first
     assert not asked
     config = with_bos / "tokenizer_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "eos_token": "<s>"}))
-    Prompting(with_bos, memory=tmp_path)
+    Prompting(with_bos, cache=tmp_path)
     assert asked == [with_bos]
     for file in (tmp_path / "starts").iterdir():
         file.write_text("{")
-    assert Prompting(with_bos, memory=tmp_path).start == first
+    assert Prompting(with_bos, cache=tmp_path).start == first
 
 
 def test_the_end_is_the_tokenizers_whatever_the_start_is(with_bos: Path, tmp_path: Path) -> None:
     for start in ("auto", "<s>", None):
         assert Prompting(with_bos, start).end == 1
-        assert Prompting(with_bos, start, memory=tmp_path).end == 1
+        assert Prompting(with_bos, start, cache=tmp_path).end == 1
 
 
 def test_special_tokens_are_special_in_chats_alone(tiny_model: Path, another_model) -> None:
