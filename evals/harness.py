@@ -176,7 +176,7 @@ def score_choices(lm: Any, tasks: Mapping[str, Sequence[Item]], work: Path) -> d
 
 
 def _choice_config(name: str, items_file: Path, cache: Path) -> dict[str, Any]:
-    """Return lm-eval's configuration of a task over a file of items; `cache` receives its copy of the data."""
+    """Return lm-eval's configuration of a task over a file of items; `cache` receives a copy of the data."""
     config: dict[str, Any] = YAML(typ="safe").load(CHOICE_TEMPLATE)
     data = {"data_files": {"test": str(items_file.absolute())}, "cache_dir": str(cache.absolute())}
     return {**config, "task": name, "dataset_kwargs": data}

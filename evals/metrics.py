@@ -45,11 +45,11 @@ def aggregate(name: str, values: Values, weights: np.ndarray | None = None) -> A
 def standard_error(name: str, values: Values, clusters: Sequence[str] | None = None) -> float | None:
     """Compute the standard error of a score; every output states this one.
 
-    It is the jackknife: the effect on the score of leaving out one observation at a time (Efron and Stein 1981,
-    "The jackknife estimate of variance"). For a mean it is the usual s / √n, in closed form. It needs no seed,
-    so the same answers have the same error in every output. A bootstrap does: the balanced accuracy of a model
-    with one answer for everything varies only in resamples that lack a class, and one model's error was
-    0.0000, 0.005 or 0.018, depending on the seed.
+    It is the jackknife: the effect on the score of leaving out one observation at a time (Efron and Stein
+    1981, "The jackknife estimate of variance"). For a mean it is the usual s / √n, in closed form. It needs
+    no seed, so the same answers have the same error in every output. A bootstrap does: the balanced accuracy
+    of a model with one answer for everything varies only in resamples that lack a class, and one model's
+    error was 0.0000, 0.005 or 0.018, depending on the seed.
 
     A share on which all observations agree has no spread to estimate from, yet its error is not zero: it is
     the standard deviation of Jeffreys' posterior (Brown, Cai and DasGupta 2001, "Interval estimation for a
@@ -82,7 +82,7 @@ def standard_error(name: str, values: Values, clusters: Sequence[str] | None = N
 
 
 def _jackknife(name: str, values: Values, unit_N: np.ndarray, *, clustered: bool) -> float:
-    """Compute the spread of the scores without one unit; equal items are put together where each is a unit."""
+    """Compute the spread of the scores without one unit; equal units of one item are put together."""
     if clustered:
         entries, times = list(values), np.ones(int(unit_N.max()) + 1)
         unit_of_entry, full = unit_N, np.ones(len(values))
@@ -176,7 +176,7 @@ def weighted_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
 
 
 def mean_weighted_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """Compute the mean over groups of their weighted F1, over (group, gold, predicted), without groups not drawn."""
+    """Compute the mean over groups of their weighted F1, over (group, gold, predicted)."""
     return _mean_of_groups(weighted_f1, values, weights_RN)
 
 
@@ -270,7 +270,7 @@ def _for_lm_eval(name: str) -> Callable[[Values], float]:
 def _mean_of_groups(
     score: Callable[[Values, np.ndarray], np.ndarray], values: Values, weights_RN: np.ndarray
 ) -> np.ndarray:
-    """Compute the mean of the scores of groups of (group, *rest), without groups that a resample did not draw."""
+    """Compute the mean score of groups of (group, *rest), without groups that a resample did not draw."""
     groups = np.array([str(group) for group, *_ in values])
     of_groups = [groups == group for group in dict.fromkeys(groups)]
     scores_GR = []
@@ -319,7 +319,7 @@ def _scorer() -> Any:
 
 
 def task_weights(groups: Sequence[str]) -> np.ndarray:
-    """Return the weight of each task in the mean over groups of the means over their tasks: [tasks], sum 1."""
+    """Return each task's weight in the mean over groups of the means over their tasks: [tasks], sum 1."""
     sizes = Counter(groups)
     return np.array([1 / (len(sizes) * sizes[group]) for group in groups])
 

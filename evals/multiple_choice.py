@@ -130,7 +130,7 @@ def _most_alike(splits: Sequence[_Split]) -> np.ndarray:
 
 
 def _distractors(split: _Split, alike: Iterator[_Split]) -> list[str]:
-    """Return continuations of other documents, as long as this one's, all different from it and each other."""
+    """Return continuations of other documents, as long as this one's, and all different."""
     length = min(len(split.rest), CHOICE_CHARACTERS)
     seen = {_truncate(split.rest, length).casefold()}
     chosen: list[str] = []

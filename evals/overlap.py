@@ -2,8 +2,8 @@
 
 Brown et al. 2020 (arXiv 2005.14165, appendix C): words are compared without case and punctuation. A task's N
 is the 5th percentile of its items' lengths in words, at least 8 and at most 13. An item with an N-gram that
-the text has too is dirty. Here an N-gram that most items of a task share is ignored: it belongs to the prompt.
-Characters of scripts that do not space words count as words.
+the text has too is dirty. Here an N-gram that most items of a task share is ignored: it belongs to the
+prompt. Characters of scripts that do not space words count as words.
 
 N-grams are compared by 64-bit hashes: among 10⁷ of them and 10⁹ of the text, one false match is expected in
 two thousand searches.

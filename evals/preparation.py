@@ -1,4 +1,4 @@
-"""Prepare the tasks of suites: give every task its data, local or the hub's, or the reason why it cannot run."""
+"""Give every task of suites its data, local or the hub's, or the reason why it cannot run."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def _config(entry: Entry) -> dict[str, Any]:
 
 
 def _without_examples(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a prompt without examples, so that lm-eval lists no split to choose none of it."""
+    """Return the settings of a prompt without examples, for which lm-eval then reads no split."""
     settings = {key: value for key, value in (config.get("fewshot_config") or {}).items() if key != "split"}
     return {"num_fewshot": 0, "fewshot_split": None, "fewshot_config": {**settings, "samples": []}}
 

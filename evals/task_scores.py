@@ -115,8 +115,8 @@ def task_score(prepared: PreparedTask, output: TaskOutput, truncated: int) -> tu
 def _majority(task: Any, samples: Sequence[Mapping[str, Any]], values: Sequence[Any]) -> float | None:
     """Return the share of the most frequent gold label, which a constant answer scores; None without labels.
 
-    Labels are answers that recur: choices that are the same in every item, or texts that each occur four times
-    on average. The letters of options are no labels, because their order means nothing.
+    Labels are answers that recur: choices that are the same in every item, or texts that each occur four
+    times on average. The letters of options are no labels, because their order means nothing.
     """
     if not set(values) <= {0.0, 1.0}:
         return None

@@ -1,9 +1,9 @@
 """Compute bits per byte of any text, by document and by source, with sliding windows.
 
-Every byte is scored once, by the tokens that stand for it, and only scored bytes are counted. Longer documents
-are cut into windows that repeat some text before them as context. With more context the score is nearer to
-that of an unbounded memory, and takes longer. Compared models share their windows, so that each byte has the
-same text before it under all of them (see `cpt.models.shared_windows`).
+Every byte is scored once, by the tokens that stand for it, and only scored bytes are counted. Longer
+documents are cut into windows that repeat some text before them as context. With more context the score is
+nearer to that of an unbounded memory, and takes longer. Compared models share their windows, so that each
+byte has the same text before it under all of them (see `cpt.models.shared_windows`).
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class TextScores:
         nats: [documents] Negative log-likelihood of the scored tokens.
         bytes: [documents] Number of UTF-8 bytes that those tokens stand for.
         tokens: [documents] Number of scored tokens.
-        unknown: [documents] Number of scored tokens that stand for text that the vocabulary cannot spell. Where
-            there are any, bits per byte are too low to compare.
-        all_bytes: [documents] Number of bytes of the whole text. Bytes are not scored if they belong to a first
-            token that nothing precedes, or were dropped by the tokenizer.
+        unknown: [documents] Number of scored tokens that stand for text that the vocabulary cannot spell.
+            Where there are any, bits per byte are too low to compare.
+        all_bytes: [documents] Number of bytes of the whole text. Bytes are not scored if they belong to a
+            first token that nothing precedes, or were dropped by the tokenizer.
     """
 
     ids: tuple[str, ...]

@@ -1,14 +1,14 @@
-"""Two evaluations held against each other: what changed beyond the noise, by task, group and suite.
+"""Compare two evaluations: find what changed beyond the noise, by task, group and suite.
 
 Verdicts are corrected for the number of questions in three families, each at the whole level:
 
-- groups of tasks, and the tasks that are in no group (or alone in one): the questions that a reader asks. A
-  group is its tasks' mean: fifty subjects of five items each, none of which could show anything by itself;
+- groups of tasks, and tasks that are in no group (or alone in one): the questions that a reader asks. A group
+  is the mean of its tasks: fifty subjects of five items each, none of which could show anything by itself;
 - tasks inside groups: where in a group the change is. They do not wait for a verdict on their group: a group
   whose tasks moved in opposite directions has none, and its tasks must be found all the same;
 - suites.
 
-Tasks on which neither model is above guessing take part in none of them (`evals.comparing.signal`).
+Tasks on which neither model is above guessing are in no family (`evals.comparing.signal`).
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ class ScoreComparison(Record):
     """Two scores on the same items; differences are B minus A.
 
     Attributes:
-        interval: of the difference, for itself alone; None where the items do not tell.
-        p: probability of a difference at least as large, were there none.
-        p_adjusted: the same, corrected for the number of questions of its family; decides the verdict.
-        minimum_detectable_effect: smallest true difference that would be found with the comparison's power, after correction.
-        verdict: of B against A; "no change" is a difference inside the noise, not a proof of equality.
+        interval: Interval of the difference by itself; None where the items cannot show one.
+        p: Probability of a difference at least as large if there were none.
+        p_adjusted: `p` corrected for the number of questions of its family; it decides the verdict.
+        minimum_detectable_effect: Smallest true difference found with the comparison's power, after
+            correction.
+        verdict: Verdict on B against A; "no change" is a difference inside the noise, no proof of equality.
     """
 
     suite: str
@@ -63,9 +64,10 @@ class TaskComparison(ScoreComparison):
     """A task on the items that both evaluations have.
 
     Attributes:
-        n: items compared.
-        units: of them independent (items that share a text are one).
-        only_a, only_b: items left aside, as the other evaluation lacks them.
+        n: Number of items compared.
+        units: Number of independent items (items that share a text are one).
+        only_a: Number of items that B lacks, which are ignored.
+        only_b: Number of items that A lacks, which are ignored.
     """
 
     task: str
@@ -80,19 +82,20 @@ class TaskComparison(ScoreComparison):
 
 
 class GroupComparison(ScoreComparison):
-    """Means over the tasks of a group, two or more."""
+    """Means over the tasks of a group of two or more."""
 
     group: str
     tasks: int
 
 
 class AverageComparison(ScoreComparison):
-    """Macro averages of a suite over the tasks that tell anything.
+    """Macro averages of a suite over the tasks with a signal.
 
     Attributes:
-        tasks: tasks averaged.
-        of: tasks compared; the others are in `NoSignal` or `excluded`.
-        excluded: tasks compared but not averaged, as a lower score is better there.
+        groups: Number of groups.
+        tasks: Number of tasks averaged.
+        of: Number of tasks compared; the others are in `NoSignal` or `excluded`.
+        excluded: Tasks compared but not averaged, because a lower score is better there.
     """
 
     groups: int
@@ -105,7 +108,7 @@ class NoSignal(Record):
     """A task on which neither model is above guessing.
 
     Attributes:
-        guessing: score that needs no understanding; None where nothing is right by chance.
+        guessing: Score that needs no understanding; None where nothing is right by chance.
     """
 
     task: str
@@ -121,15 +124,16 @@ class NoSignal(Record):
 
 
 class Comparison(Record):
-    """What two evaluations say of two models.
+    """Comparison of two evaluations.
 
     Attributes:
-        a, b: the models' references.
-        confidence: of the intervals; the verdicts are at the level 1 - confidence.
-        power: that `minimum_detectable_effect` refers to.
-        tasks: tasks with a verdict, those inside groups too.
-        no_signal: tasks without one; a suite of such tasks alone has no average.
-        notes: what a reader must know of the comparison as a whole.
+        a: Reference of the first model.
+        b: Reference of the second model.
+        confidence: Level of the intervals; verdicts are at the level 1 - confidence.
+        power: Power of `minimum_detectable_effect`.
+        tasks: Tasks with a verdict, also those inside groups.
+        no_signal: Tasks without a verdict; a suite of such tasks alone has no average.
+        notes: Facts about the comparison as a whole that its reader must know.
     """
 
     a: str
@@ -163,12 +167,18 @@ def compare(
     """Compare two evaluations on the items that they share.
 
     Args:
-        correction: for the number of questions of a family, of all suites together.
-        signal_only: leave out tasks on which neither model is above guessing. Without it averages are those
-            of the evaluations.
+        a: Evaluation of the first model.
+        b: Evaluation of the second model.
+        confidence: Level of the intervals.
+        correction: Correction for the number of questions of a family, of all suites together.
+        power: Power of the minimum detectable effect.
+        resamples: Number of resamples of a score that is no share.
+        seed: Seed of the resamples.
+        signal_only: True to leave out tasks on which neither model is above guessing. False makes the
+            averages those of the evaluations.
 
     Raises:
-        UsageError: the evaluations have different settings, or nothing in common.
+        UsageError: The evaluations have different settings, or nothing in common.
     """
     check_settings(a, b)
     matched, not_compared = match(a, b)
@@ -225,7 +235,7 @@ def compare(
 
 
 class _Pair(NamedTuple):
-    """A task and what its items show."""
+    """A task and its difference."""
 
     task: PairedTask
     difference: Difference
@@ -236,7 +246,7 @@ def _name(pair: _Pair) -> tuple[str, str]:
 
 
 def _by_group(pairs: Sequence[_Pair]) -> dict[tuple[str, str], list[_Pair]]:
-    """Tasks by suite and group; groups of a single task are left out, and tasks in which lower is better."""
+    """Return tasks by suite and group, without groups of a single task and tasks in which lower is better."""
     groups: dict[tuple[str, str], list[_Pair]] = {}
     for pair in pairs:
         if pair.task.a.higher_is_better:

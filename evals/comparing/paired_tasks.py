@@ -1,10 +1,8 @@
-"""Which tasks of two evaluations can be compared, and on which items.
+"""Pair the tasks of two evaluations item by item, and compute their differences with error, interval and
+p-value.
 
-What one task, or a suite, says of two models on the same items: difference, error, interval and p-value.
-
-Right and wrong answers have exact answers (`evals.comparing.statistics`); every other score is resampled
-(`evals.comparing.statistics`): a bootstrap of the items for error and interval, an permutation_distribution of the models'
-answers for the p-value.
+Right and wrong answers have exact tests. Every other score is resampled: a bootstrap of the items for error
+and interval, a permutation of the models' answers for the p-value (`evals.comparing.statistics`).
 """
 
 from __future__ import annotations
@@ -39,11 +37,11 @@ _SAME = {
     "fewshot": "examples in the prompt",
     "higher_is_better": "direction of the metric",
 }
-"""What must be the same for two scores of a task to be comparable."""
+"""Fields that must be equal for two scores of a task to be comparable."""
 
 
 class NotCompared(Record):
-    """A task that only one of the evaluations has, or that they ran differently."""
+    """A task that only one evaluation has, or that they ran differently."""
 
     task: str
     suite: str
@@ -52,12 +50,17 @@ class NotCompared(Record):
 
 @dataclass(frozen=True)
 class PairedTask:
-    """A task with its items that both evaluations have, in one order.
+    """A task with the items that both evaluations have, in one order.
 
     Attributes:
-        first, second: [items] values under each model.
-        clusters: [items] what an item shares with others, if anything.
-        only_a, only_b: items that the other evaluation lacks.
+        a: Score of the first model.
+        b: Score of the second model.
+        aggregation: Name of the aggregation.
+        first: [items] Values under the first model.
+        second: [items] Values under the second model.
+        clusters: [items] Hash of the text that an item shares with others; None if they share none.
+        only_a: Number of items that the second evaluation lacks.
+        only_b: Number of items that the first evaluation lacks.
     """
 
     a: TaskScore
@@ -71,7 +74,7 @@ class PairedTask:
 
 
 def check_settings(a: Results, b: Results) -> None:
-    """Refuse evaluations whose settings differ: the difference would be that of the settings too."""
+    """Refuse evaluations with different settings: the difference would be that of the settings too."""
     names = sorted({*a.settings, *b.settings})
     different = [
         f"{name}: {a.settings.get(name)} against {b.settings.get(name)}"
@@ -86,7 +89,7 @@ def check_settings(a: Results, b: Results) -> None:
 
 
 def match(a: Results, b: Results) -> tuple[list[PairedTask], list[NotCompared]]:
-    """Tasks of both evaluations item by item, and those that cannot be compared."""
+    """Pair the tasks of both evaluations item by item; return them, and the tasks that cannot be compared."""
     tasks_a, tasks_b = ({(task.suite, task.task): task for task in side.tasks} for side in (a, b))
     matched, not_compared = [], []
     for suite, name in dict.fromkeys([*tasks_a, *tasks_b]):
@@ -138,16 +141,19 @@ def _on_common_items(one: TaskScore, other: TaskScore, a: Results, b: Results) -
 
 @dataclass(frozen=True)
 class Difference:
-    """Second model minus first.
+    """Difference of two models' scores, second minus first.
 
     Attributes:
-        a, b: the models' scores, with their standard errors (`evals.metrics.standard_error`).
-        stderr: of the difference, None for a single item.
-        interval: None where the items do not tell (a single one, or all with the same values).
-        null_differences: [draws] the difference, were both one model.
-        disagreement: share of items that just one model gets right; None if the score is not a share.
-        units: independent observations.
-        differing: of them those on which the models' answers differ.
+        a: Score of the first model.
+        a_stderr: Standard error of `a` (`evals.metrics.standard_error`).
+        b: Score of the second model.
+        b_stderr: Standard error of `b`.
+        stderr: Standard error of the difference; None for a single item.
+        interval: Interval of the difference; None for a single item, or if all items have the same values.
+        null_differences: [draws] Differences under the null hypothesis that both are one model.
+        disagreement: Share of items that just one model gets right; None if the score is not a share.
+        units: Number of independent observations.
+        differing: Number of observations on which the models' answers differ.
     """
 
     a: float
@@ -165,16 +171,16 @@ class Difference:
 
     @property
     def smallest_p(self) -> float:
-        """Return the smallest p-value that answers which differ on so many units can have.
+        """Return the smallest p-value that is possible with this number of differing units.
 
-        Of the 2^differing ways to permutation_distribution answers, no fewer than two are as extreme as any: one and its
+        Of the 2^differing ways to exchange answers, no fewer than two are as extreme as any: one and its
         mirror image. The number does not depend on whose answers are the better ones.
         """
         exact = min(1.0, 2.0 * 0.5**self.differing)
         return exact if self.disagreement is not None else max(exact, 1 / (1 + len(self.null_differences)))
 
     def minimum_detectable_effect(self, level: float, power: float) -> float | None:
-        """Smallest true difference found with probability `power` by a test at `level`; None if none is."""
+        """Compute the smallest true difference found with probability `power` at `level`; None if none is."""
         if self.disagreement is not None:
             return statistics.minimum_detectable_effect(
                 self.units, self.disagreement, level=level, power_wanted=power
@@ -188,7 +194,7 @@ class Difference:
 def task_difference(
     task: PairedTask, aggregate: Aggregate, *, confidence: float, resamples: int, seed: int
 ) -> Difference:
-    """The difference that a task's items show."""
+    """Compute the difference of two models on a task."""
     pairs = pair(task.first, task.second, task.clusters)
     source = [seed, zlib.crc32(task.a.task.encode())]
     if (
@@ -203,7 +209,7 @@ def task_difference(
 def suite_difference(
     differences: Sequence[Difference], shares: np.ndarray, *, confidence: float
 ) -> Difference:
-    """The difference of a weighted sum of scores of tasks that have no items in common.
+    """Compute the difference of a weighted sum of scores of tasks that have no items in common.
 
     The error is propagated; the interval is Student's with Satterthwaite's degrees of freedom.
     """
@@ -281,7 +287,7 @@ def _resampled_difference(
 
 
 def _spread(draws: np.ndarray, units: int) -> float | None:
-    """Standard error from bootstrap draws, which have the spread of `units` - 1 observations."""
+    """Compute the standard error from bootstrap draws, whose spread is that of `units` - 1 observations."""
     if units < 2 or not np.isfinite(draws).all():
         return None
     return float(draws.std()) * math.sqrt(units / (units - 1))

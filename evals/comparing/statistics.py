@@ -28,7 +28,7 @@ _TINY = 1e-9
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """Compute the exact two-sided p-value of McNemar's test: without a difference, a disagreement is a coin toss."""
+    """Compute the exact two-sided p-value of McNemar's test, in which a disagreement is a coin toss."""
     return min(1.0, 2 * float(bdtr(min(won, lost), won + lost, 0.5)))
 
 
@@ -89,7 +89,7 @@ def power(n: int, disagreement: float, difference: float, level: float) -> float
 
 @lru_cache(maxsize=64)
 def _most(n: int, level: float) -> np.ndarray:
-    """Return the most wins (or losses) with p <= `level` for 0 to n disagreements; -1 where there are none."""
+    """Return the most wins (or losses) with p <= `level` for 0 to n disagreements; -1 where no number is."""
     disagreements = np.arange(n + 1)
     most = binom.ppf(level / 2, disagreements, 0.5).astype(int)
     return most - (2 * bdtr(most, disagreements, 0.5) > level)

@@ -1,12 +1,10 @@
-"""Verdicts: differences that are asked about together, their p-values corrected for their number.
+"""Give verdicts on differences: correct their p-values for the number of questions asked together.
 
-Correction of p-values for the number of questions asked, without those that no data could answer.
-
-A few items cannot give a small p-value whatever they show: five that all change in one direction give
-2 · 0.5^5 = 0.0625. Such questions cannot lead to a false finding, so the correction does not count them
-(Tarone 1990, "A modified Bonferroni method for discrete data", Biometrics 46): it divides the level by the
-smallest k for which no more than k questions can have p <= level / k. The smallest p-value of a question must
-not depend on which model is better; given the number of items on which they differ, it does not.
+A few items cannot give a small p-value: five that all change in one direction give 2 · 0.5^5 = 0.0625. Such
+questions cannot lead to a false finding, so the correction does not count them (Tarone 1990, "A modified
+Bonferroni method for discrete data", Biometrics 46). It divides the level by the smallest k for which no more
+than k questions can have p <= level / k. The smallest p-value of a question must not depend on which model is
+better; given the number of items on which they differ, it does not.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import numpy as np
 from evals.comparing.paired_tasks import Difference
 
 Correction = Literal["holm", "bh", "none"]
-"""holm: with the confidence asked no finding is false; bh: of the findings at most the level is false."""
+"""holm: at the confidence, no finding is false; bh: at most the level's share of the findings is false."""
 
 CORRECTIONS: tuple[Correction, ...] = get_args(Correction)
 
@@ -31,13 +29,13 @@ def adjust(
     smallest: Sequence[float] | None = None,
     level: float = 0.05,
 ) -> list[float]:
-    """p-values to be held against the level as if each were the only one.
+    """Adjust p-values, so that each is compared with the level as if it were the only one.
 
     holm: Holm 1979, "A simple sequentially rejective multiple test procedure", with Tarone's divisor for the
     questions left at each step (Hommel and Krummenauer 1998, "Improvements and modifications of Tarone's
-    multiple test procedure for discrete data", Biometrics 54). Fewer questions never have a larger
-    divisor, so that the first false finding is as unlikely as Tarone's procedure makes it: no finding is
-    false with probability 1 - level, whatever depends on what.
+    multiple test procedure for discrete data", Biometrics 54). Fewer questions never have a larger divisor,
+    so that the first false finding is as unlikely as in Tarone's procedure: no finding is false with
+    probability 1 - level, under any dependence.
 
     bh: Benjamini and Hochberg 1995, "Controlling the false discovery rate", among the questions that can have
     p <= level. Gilbert 2005, "A modified false discovery rate multiple-comparisons procedure for discrete
@@ -45,8 +43,10 @@ def adjust(
     questions outside it can be found too.
 
     Args:
-        smallest: smallest p-value that each question can have; 0 for all if not given.
-        level: that the adjusted p-values will be held against: Tarone's divisor depends on it.
+        p_values: p-values of the questions.
+        correction: Correction.
+        smallest: Smallest p-value that each question can have; 0 for all if None.
+        level: Level that the adjusted p-values are compared with; Tarone's divisor depends on it.
     """
     p = np.asarray(p_values, dtype=float)
     least = np.zeros_like(p) if smallest is None else np.asarray(smallest, dtype=float)
@@ -74,11 +74,12 @@ Verdict = Literal["better", "worse", "no change"]
 
 @dataclass(frozen=True)
 class Judge:
-    """Turns differences that are asked about together into verdicts.
+    """Rule that turns differences asked about together into verdicts.
 
     Attributes:
-        level: of the verdicts, after the correction.
-        power: that the smallest visible difference refers to.
+        level: Level of the verdicts, after the correction.
+        correction: Correction.
+        power: Power of the minimum detectable effect.
     """
 
     level: float
@@ -120,7 +121,7 @@ class Judge:
             )
 
     def _strictest(self, differences: Sequence[Difference]) -> float:
-        """Level that a p-value has to reach were it the smallest of the differences'."""
+        """Return the level that the smallest p-value of the differences has to reach."""
         if self.correction == "none":
             return self.level
         smallest = [found.smallest_p for found in differences]

@@ -59,7 +59,8 @@ def load(
     on_progress: Callable[[int, int], None] | None,
     on_message: Callable[[str], None],
 ) -> LM:
-    """Load a model as lm-eval uses it, with a set `truncated` of the keys of requests that lost their beginning.
+    """Load a model as lm-eval uses it, with a set `truncated` of the keys of requests that lost their
+    beginning.
 
     Args:
         backend: Library that computes.

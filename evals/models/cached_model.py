@@ -27,8 +27,9 @@ class CachedLM(LM):
         """Wrap a model.
 
         Args:
-            load: Function that loads the model, called at the first request that is not in the cache. The model
-                gives its `cache_hook` each answer at once, and adds the requests it shortened to `truncated`.
+            load: Function that loads the model, called at the first request that is not in the cache. The
+                model gives its `cache_hook` each answer at once, and adds the requests it shortened to
+                `truncated`.
             cache: Cache of answers.
             prompting: Tokenizer and chat template of the model.
         """

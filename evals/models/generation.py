@@ -1,8 +1,8 @@
 """Continue prompts greedily until a stop string, in batches that finished texts leave.
 
-The texts are those of transformers' `generate` with `do_sample=False` and of lm-eval's HFLM: the end tokens of
-the model and of its tokenizer end a text, the model's repetition penalty holds, the stop string is cut off.
-Sampling and beams are refused: their scores would depend on more than the model and the item.
+The texts are those of transformers' `generate` with `do_sample=False` and of lm-eval's HFLM: the end tokens
+of the model and of its tokenizer end a text, the model's repetition penalty holds, the stop string is cut
+off. Sampling and beams are refused: their scores would depend on more than the model and the item.
 
 Shapes: B rows of a batch, L tokens of the longest so far, V rows of the head.
 """

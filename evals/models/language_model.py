@@ -87,7 +87,7 @@ class PackedLM(TemplateLM):
         return [*self._start.tokens, *ids]
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[LogLikelihood]:
-        """Return the log-likelihood in nats of each request's continuation, and True if it is the greedy one."""
+        """Return each continuation's log-likelihood in nats, and True if it is the greedy one."""
         self._encode_at_once(request.args for request in requests)
         scored: list[LogLikelihood] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
         return scored

@@ -75,7 +75,8 @@ class Prompting:
             start_token: Token before every text, as it preceded every training document; None for no token;
                 `AUTO_START` for the tokenizer's own.
             chat: Prompts in the model's chat template, whose special tokens are then read as such.
-            cache: Folder that keeps a tokenizer's own start and end: to load it in transformers takes seconds.
+            cache: Folder that keeps a tokenizer's own start and end: to load it in transformers takes
+                seconds.
 
         Raises:
             UsageError: The tokenizer has no such token or no chat template.
@@ -126,7 +127,7 @@ class Prompting:
         return _SpecialTokens(tokens, self.full.bos_token_id, self.full.eos_token_id)
 
     def _tokenizer_start(self, own: _SpecialTokens) -> StartTokens:
-        """Return the tokens that the tokenizer puts before a text, and lm-eval's token for an empty context."""
+        """Return the tokenizer's tokens before a text, and lm-eval's token for an empty context."""
         candidates = (own.bos, own.eos, *own.before)
         empty = next((token for token in candidates if token is not None), None)
         if empty is None:

@@ -1,9 +1,9 @@
 """Keep models' answers to requests on disk, so that an interrupted or repeated evaluation continues.
 
-An answer is found again by everything that it depends on: the model's fingerprint, its precision and the tokens
-before its texts (together the *identity*), the request as it is put to the model, prompt and continuation or
-generation settings, and the contract number of the code that answers such requests. A changed task therefore
-asks anew, and tasks with the same requests share answers.
+An answer is found again by everything that it depends on: the model's fingerprint, its precision and the
+tokens before its texts (together the *identity*), the request as it is put to the model, prompt and
+continuation or generation settings, and the contract number of the code that answers such requests. A changed
+task therefore asks anew, and tasks with the same requests share answers.
 """
 
 from __future__ import annotations

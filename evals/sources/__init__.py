@@ -1,7 +1,7 @@
 """Published data sets as local files, by domain.
 
-A data set is a `Source` in one of the modules: `finance`, `flare` (finance in FLARE's form), `general`, `legal`,
-`medical`. Any `Source` in a module of this package is found by itself.
+A data set is a `Source` in one of the modules: `finance`, `flare` (finance in FLARE's form), `general`,
+`legal`, `medical`. Any `Source` in a module of this package is found by itself.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ CONVFINQA = Source(
 
 # FinanceBench: questions on annual reports with the evidence (Islam et al. 2023, arXiv:2311.11944).
 def read_financebench(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Return the columns of PatronusAI/financebench that the tasks read: question_type, question, answer, evidence."""
+    """Return the columns of PatronusAI/financebench: question_type, question, answer, evidence."""
     rows: Rows = []
     for number, row in enumerate(read_jsonl(files["questions"]), start=1):
         try:
@@ -96,7 +96,10 @@ FOMC_LABELS = 3
 
 
 def read_fomc(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Return the columns of gtfintechlab/fomc_communication: sentence, year, label (0 dovish, 1 hawkish, 2 neutral)."""
+    """Return the columns of gtfintechlab/fomc_communication: sentence, year, label.
+
+    Labels are 0 for dovish, 1 for hawkish, 2 for neutral.
+    """
     return {split: _fomc_rows(file) for split, file in files.items()}
 
 
@@ -193,7 +196,8 @@ _GOLDEN_TOUCHSTONE_COLUMNS = ("instruction", "input", "output")
 
 
 def read_golden_touchstone(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Return the columns of IDEA-FinAI/Golden-Touchstone: instruction, input, output, and `label` of a tagged file.
+    """Return the columns of IDEA-FinAI/Golden-Touchstone: instruction, input, output, and `label` of a tagged
+    file.
 
     The part is the file's folder and the beginning of its name: `finqa/finqa`.
     """
@@ -228,7 +232,7 @@ GOLDEN_TOUCHSTONE = Source(
 
 # TAT-QA: questions on a table and paragraphs of financial reports (Zhu et al. 2021, arXiv:2105.07624).
 def read_tatqa(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Return the columns of next-tat/TAT-QA: table, paragraphs, questions; every answer is made a list of texts."""
+    """Return the columns of next-tat/TAT-QA: table, paragraphs, questions, with answers as lists of texts."""
     return {split: _tatqa_rows(file) for split, file in files.items()}
 
 

@@ -1,8 +1,8 @@
 """Finance data sets in the form of FLARE: FinQA, FiQA-SA, Headlines, NER.
 
-FLARE is the folder data/ of PIXIU's repository (Xie et al. 2023, arXiv:2306.05443). A line is a conversation: a
-person's prompt and the answer. Most items are there under about ten prompts; an item is taken once, under the
-first of them, which is the prompt of the benchmark.
+FLARE is the folder data/ of PIXIU's repository (Xie et al. 2023, arXiv:2306.05443). A line is a conversation:
+a person's prompt and the answer. Most items are there under about ten prompts; an item is taken once, under
+the first of them, which is the prompt of the benchmark.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ _FINQA_INSTRUCTION = "Please answer the given financial question based on the co
 
 
 def read_finqa(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Return the columns of TheFinAI/flare-finqa: query, text, answer (the result of the annotated calculation).
+    """Return the columns of TheFinAI/flare-finqa: query, text, answer (the result of the annotated
+    calculation).
 
     FLARE's validation file (FinQA's 883 of dev) stands in for the test split, which is not in this form.
     """
@@ -96,7 +97,7 @@ _FIQA_SA_INSTRUCTIONS = tuple(
 
 
 def read_fiqa_sa(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Return the columns of TheFinAI/flare-fiqasa: query, text, answer, choices, gold (index of the label)."""
+    """Return the columns of TheFinAI/flare-fiqasa: query, text, answer, choices, gold (label's index)."""
     return {
         split: [_fiqa_sa_row(one) for one in conversations(file, _FIQA_SA_INSTRUCTIONS)]
         for split, file in files.items()
@@ -147,7 +148,8 @@ _HEADLINES_BEGINNINGS = ("Consider ", "Look for ")
 
 
 def read_headlines(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Return the columns of TheFinAI/flare-headlines: query, text, answer, label_type, choices, gold (0 for Yes).
+    """Return the columns of TheFinAI/flare-headlines: query, text, answer, label_type, choices, gold (0 for
+    Yes).
 
     FLARE's validation file stands in for the test split, which its repository has not in this form: its first
     headlines are examples, about the others it is asked.
@@ -197,7 +199,7 @@ _NER_INSTRUCTION = (
 
 
 def read_ner(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Return the columns of TheFinAI/flare-ner: query, text, answer, label (one BIO tag for each word of the text)."""
+    """Return the columns of TheFinAI/flare-ner: query, text, answer, label (a BIO tag per word)."""
     return {
         split: [_ner_row(one) for one in conversations(file, [_NER_INSTRUCTION])]
         for split, file in files.items()

@@ -16,7 +16,8 @@ _CASEHOLD_CHOICES = 5
 
 
 def read_casehold(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Return the columns of coastalcph/lex_glue, case_hold: contexts (five times the excerpt), endings, label.
+    """Return the columns of coastalcph/lex_glue, case_hold: contexts (five times the excerpt), endings,
+    label.
 
     LexGLUE's splits are the file's rows in order (Chalkidis et al. 2022, arXiv:2110.00976).
     """
@@ -59,7 +60,7 @@ CONTRACT_NLI_LABELS = ("Contradiction", "Entailment", "NotMentioned")
 
 
 def read_contract_nli(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Return the columns of kiddothe2b/contract-nli, contractnli_b: premise (the whole agreement), hypothesis, label."""
+    """Return the columns of kiddothe2b/contract-nli: premise (the whole agreement), hypothesis, label."""
     del part
     return {split: list(_contract_nli_pairs(read_json(file))) for split, file in files.items()}
 

@@ -11,10 +11,10 @@ from evals.comparing.comparison import compare
 from evals.contamination import (
     FILE,
     Contamination,
+    dirty_by_source,
     drop_dirty_items,
     read_contamination,
     score_contamination,
-    sources,
 )
 from evals.overlap import Overlap, TaskOverlaps
 

@@ -240,7 +240,8 @@ def test_convfinqa(ready: Mapping[str, PreparedTask]) -> None:
     history = ["", f"\nq0: {TURNS[0][0]} 100.0", f"\nq0: {TURNS[0][0]} 100.0\nq1: {TURNS[1][0]} 125.0"]
     context = "before . <table>100 125</table> after ."
     expected = [
-        f"{CONVFINQA_INSTRUCTION}\nContext: {context}\nConversations: {earlier}\nQuestion: {question}\nAnswer:"
+        f"{CONVFINQA_INSTRUCTION}\nContext: {context}\n"
+        f"Conversations: {earlier}\nQuestion: {question}\nAnswer:"
         for earlier, (question, _) in zip(history, TURNS, strict=True)
     ]
     assert asked.prompts == expected * 2

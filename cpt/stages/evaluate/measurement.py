@@ -62,7 +62,7 @@ class Measurement:
 
 
 def start_token(corpus: Path, model: Path) -> str | None:
-    """Return the token before every document: the corpus's, or the tokenizer's own where it lacks that one."""
+    """Return the token before every document: the corpus's, or the tokenizer's own where it has no such."""
     from cpt.corpus.tokens import special_token
     from cpt.models.tokenizer import load_tokenizer
 

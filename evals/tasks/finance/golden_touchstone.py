@@ -82,7 +82,7 @@ def letter(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
 
 
 def movement(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
-    """Score a movement: 1 for a rise, 0 for a fall; the first such figure, or in words where there is none."""
+    """Score a movement, 1 for a rise, 0 for a fall: the first such figure or, without one, word."""
     return _labelled(doc, results, _movement)
 
 

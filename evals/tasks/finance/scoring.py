@@ -168,7 +168,7 @@ def same_result(written: str, right: str, question: str = "") -> bool:
 
 
 def overlap(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
-    """Score the words that a free answer shares with the right one, as F1 (SQuAD's: Rajpurkar et al. 2016)."""
+    """Score the words shared with the right answer, as F1 (SQuAD's: Rajpurkar et al. 2016)."""
     return {"f1": word_f1(first_line(results[0]), str(doc["answer"]))}
 
 

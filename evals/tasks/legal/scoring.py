@@ -1,7 +1,7 @@
 """Make the prompts of legal tasks, and score them: LexGLUE, ContractNLI, LegalBench.
 
-LexGLUE's prompts and scoring follow Chalkidis 2023, arXiv:2304.12202, ContractNLI's scoring Koreeda and Manning
-2021 (section 5.1), LegalBench's its evaluation.py (HazyResearch/legalbench).
+LexGLUE's prompts and scoring follow Chalkidis 2023, arXiv:2304.12202, ContractNLI's scoring Koreeda and
+Manning 2021 (section 5.1), LegalBench's its evaluation.py (HazyResearch/legalbench).
 """
 
 from __future__ import annotations

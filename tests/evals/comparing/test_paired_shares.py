@@ -64,7 +64,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(n: int, won: float, l
     counts = np.random.default_rng(0).multinomial(n, [won, lost, 1 - won - lost], size=3000)
     kinds, times = np.unique(counts, axis=0, return_counts=True)
     covered = 0
-    for (b, c, _), resample_counts in zip(kinds, times, strict=True):
+    for (b, c, _), drawn in zip(kinds, times, strict=True):
         low, high = score_interval(n, int(b), int(c), 0.95)
         covered += drawn * (low <= won - lost <= high)
     assert 0.935 < covered / 3000 < 0.99
