@@ -1,4 +1,4 @@
-"""What an evaluation is doing, on standard error: a bar on a terminal, elsewhere a line now and then."""
+"""Show a command's progress on standard error: a bar on a terminal, elsewhere a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class ProgressBar:
-    """Messages and gauges for people."""
+    """Messages and progress of a command."""
 
     def __init__(self) -> None:
         self._console = err()
@@ -35,21 +35,21 @@ class ProgressBar:
         self._gauge = EtaEstimator()
 
     def start(self) -> None:
-        """Begin to draw."""
+        """Start to draw."""
         if self._console.is_terminal:
             self._bar.start()
 
     def stop(self) -> None:
-        """Draw no more."""
+        """Stop drawing."""
         if self._console.is_terminal:
             self._bar.stop()
 
     def message(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         self._console.print(Text(text, style="dim"), soft_wrap=True)
 
     def update(self, done: int, total: int | None, unit: str) -> None:
-        """Return the progress and the time left; None where the total is not known."""
+        """Show the progress and the time left; `total` is None where it is not known."""
         self._gauge.update(Advanced("", done, total or 0, unit))
         if self._console.is_terminal:
             self._bar.update(self._task, completed=done, total=total, description=unit, visible=done != total)
@@ -62,10 +62,10 @@ class ProgressBar:
 
 @contextmanager
 def show_progress(*, resumable: bool) -> Iterator[ProgressBar]:
-    """Where a command says what it is doing; stopped from outside, it says so.
+    """Show the progress of a command, and report if it is stopped from outside.
 
     Args:
-        resumable: whether the same command goes on where this one was stopped.
+        resumable: True if the same command continues where this one was stopped.
     """
     view = ProgressBar()
     hint = "The same command continues: what the model answered is kept." if resumable else None

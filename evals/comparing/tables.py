@@ -127,8 +127,7 @@ def explanation(comparison: Comparison) -> str:
         f"Verdicts follow the p-values at {100 * (1 - confidence):g}%{corrected}; "
         '"no change" is a difference inside the noise. '
         "An interval stands for its task alone and may leave out zero where the corrected verdict does not. "
-        f"Detectable is the smallest true difference that is found with a power of {
-            100 * comparison.power:g}%."
+        f"Detectable is the smallest true difference found with a power of {100 * comparison.power:g}%."
     )
 
 

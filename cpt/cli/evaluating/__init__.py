@@ -1,4 +1,4 @@
-"""`cpt eval`: evaluate models on suites and texts, compare them, look for contamination."""
+"""`cpt eval`: evaluate models on suites and texts, compare them, find contamination."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`cpt eval compare`: two evaluations, item by item.
-
-`cpt eval leaderboard`: the models of a folder of results, ranked by suite.
-"""
+"""`cpt eval compare` compares two evaluations item by item; `cpt eval leaderboard` ranks many."""
 
 from __future__ import annotations
 
@@ -57,15 +54,15 @@ def compare(
         Path | None, typer.Option("--markdown", metavar="FILE", help="Write a section for a model card.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: .svg, .png or .pdf.")
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the comparison: .svg, .png or .pdf.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the resamples.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the resamples.")] = 0,
     results: Results = DEFAULT_RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Say what changed from A to B beyond the noise: by task, group and suite, in one retention score.
+    """Find what changed from A to B beyond the noise: by task, group and suite, and as a retention score.
 
-    Both models' answers to the same items are compared, so that what is hard for both widens no interval.
+    Both models' answers to the same items are compared, so that items hard for both widen no interval.
 
     Example: cpt eval compare BASE ADAPTED --markdown card.md --plot change.svg
     """
@@ -119,7 +116,7 @@ def _write(
 
 
 def as_facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, Any]:
-    """A comparison as `--json` prints it: tasks, groups and averages by name."""
+    """Return a comparison as `--json` prints it: tasks, groups and averages by name."""
     facts = comparison.model_dump(mode="json", exclude={"tasks", "groups", "averages"})
     return {
         **facts,
@@ -133,7 +130,7 @@ def as_facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, A
 
 
 def print_comparison(console: Console, comparison: Comparison, scores: Sequence[Retention]) -> None:
-    """A table for every suite, the retention scores, and how to read them."""
+    """Print a table for every suite, the retention scores, and how to read them."""
     from evals.comparing.tables import (
         HEADINGS,
         NO_SIGNAL,
@@ -185,10 +182,10 @@ def leaderboard(
     ] = DEFAULT_RESULTS,
     confidence: Confidence = 0.95,
     correction: CorrectionName = "holm",
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the resamples.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the resamples.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Rank the evaluated models in every suite, and say who is behind the best beyond the noise.
+    """Rank the evaluated models in every suite, and mark those behind the best beyond the noise.
 
     Example: cpt eval leaderboard runs/evals
     """
@@ -203,10 +200,10 @@ def leaderboard(
     rankings = ranked(found, confidence=confidence, correction=correction, seed=seed)  # type: ignore[arg-type]
     if as_json:
         return print_json([ranking.model_dump(mode="json") for ranking in rankings])
-    return _print(out(), rankings)
+    return _print_rankings(out(), rankings)
 
 
-def _print(console: Console, rankings: Sequence[Ranking]) -> None:
+def _print_rankings(console: Console, rankings: Sequence[Ranking]) -> None:
     from evals.comparing.tables import with_error
 
     for ranking in rankings:

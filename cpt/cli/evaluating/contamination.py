@@ -1,4 +1,4 @@
-"""`cpt eval contamination`: which items of an evaluation occur in the training text."""
+"""`cpt eval contamination` finds the items of an evaluation that occur in the training text."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def contamination(
     text: Annotated[
         list[str] | None,
         typer.Option(
-            "--text", metavar="[NAME=]FILE", help="Other text that the model has read. May be repeated."
+            "--text", metavar="[NAME=]FILE", help="Other text that the model was trained on. May be repeated."
         ),
     ] = None,
     data: Data = None,
     suite: Annotated[
         list[str] | None,
-        typer.Option("--suite", metavar="FILE", help="A suite of one's own that was evaluated."),
+        typer.Option("--suite", metavar="FILE", help="Your own suite that was evaluated."),
     ] = None,
     ngram: Annotated[
         int | None,
@@ -61,16 +61,16 @@ def contamination(
             "--ngram",
             metavar="N",
             min=2,
-            help="Words that must be shared; by each task's items, 8 to 13, if left out.",
+            help="Number of shared words in a row; 8 to 13, by each task's items, if left out.",
         ),
     ] = None,
     offline: Offline = False,
     results: Results = DEFAULT_RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Look for the items of an evaluation in a training text, and score those that it has not apart.
+    """Find the items of an evaluation that occur in a training text, and score the others by themselves.
 
-    An item that shares N words in a row with the text is dirty. The result is kept beside the evaluation's
+    An item that shares N words in a row with the text is dirty. The result is written beside the evaluation
     (contamination.json); cpt eval compare --clean CONTAMINATION leaves dirty items out.
 
     Example: cpt eval contamination medical-1a2b3c4d --corpus runs/medical --data DIR
@@ -98,10 +98,13 @@ def contamination(
 def _prepared(
     evaluation: Evaluation, files: Sequence[str], data: Path | None, offline: bool
 ) -> tuple[list[PreparedTask], dict[str, str]]:
-    """The evaluation's tasks over the very data that they were scored on, and why others cannot be read.
+    """Return the evaluation's tasks over the data that they were scored on, and why others cannot be read.
 
     Args:
-        files: suites of the user's own.
+        evaluation: Evaluation.
+        files: Suites of the user's own.
+        data: Folder of the user's data sets.
+        offline: Use of the hub only as far as it was used before.
     """
     from evals.local_data import data_cache
     from evals.preparation import prepare
@@ -191,7 +194,7 @@ def _print(console: Console, found: Contamination, file: Path) -> None:
 
 
 def _part(part: PartScore) -> str:
-    """Score, error and number of items."""
+    """Format score, error and number of items."""
     if part.score is None:
         return ""
     error = "" if part.stderr is None else f" ±{part.stderr:.3f}"
