@@ -195,15 +195,13 @@ def test_every_setting_counts(inputs, tmp_path: Path) -> None:
     def changed(name: str, **settings: Any) -> dict[str, Any]:
         return evaluate(settings, inputs, tmp_path / name)["bits_per_byte"]["domain"]
 
-    assert changed("less", heldout_tokens=200)["documents"] < plain["documents"]
-    assert changed("one", heldout_tokens=1)["documents"] == 1
+    assert changed("one", heldout_tokens=1)["documents"] == 1 < plain["documents"]
     assert changed("short", window=8)["before"]["value"] != plain["before"]["value"]
     assert changed("half", precision="bf16")["before"]["value"] != plain["before"]["value"]
     wide = changed("sure", confidence=0.999)["before"]
     assert wide["low"] < plain["before"]["low"] < plain["before"]["high"] < wide["high"]
     other_seed = evaluate({}, inputs, tmp_path / "seed", seed=3)["bits_per_byte"]["domain"]
     assert other_seed["bytes"] != plain["bytes"]
-    assert evaluate({}, inputs, tmp_path / "again")["bits_per_byte"]["domain"] == plain
 
 
 def test_roles_are_the_base_the_newest_model_and_the_corpus() -> None:

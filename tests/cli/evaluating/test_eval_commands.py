@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from eval_words import ON_DATA, Run
 
+import evals
 from cpt.cli import main, progress_bar
-from cpt.cli.evaluating import running
-from cpt.errors import Interrupted
-from evals import harness
+from cpt.errors import Interrupted, UsageError
+from evals.result_folders import load_results
 
 
 def test_run_prints_scores_with_errors_and_averages_and_keeps_them(
@@ -133,10 +133,6 @@ def test_offline_the_hub_is_not_asked_for_what_it_gave_before(
     assert seen == [True, False]
 
 
-def test_the_seed_is_that_of_evaluations() -> None:
-    assert running.SEED == harness.SEED
-
-
 def test_progress_off_a_terminal_is_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +176,32 @@ def test_compare_by_folder_name_and_model(
     narrow = facts("compare", *models, "--confidence", "0.6")["tasks"]["arc_easy"]["interval"]
     assert narrow[1] - narrow[0] <= high - low
     assert facts("compare", *models, "--correction", "none")["correction"] == "none"
+
+
+def test_python_programs_have_the_same_path(
+    facts: Any, models: tuple[Path, Path], evaluated: list[str]
+) -> None:
+    """The calls of the docstrings' examples, on the toy suite."""
+    messages: list[str] = []
+    results = evals.evaluate(
+        models[0],
+        suites=["toy.yaml:quick"],
+        data="data",
+        out="python/evals",
+        offline=True,
+        on_message=messages.append,
+    )
+    theirs = load_results(Path(evaluated[0]))
+    assert (results.tasks, results.items, results.averages) == (theirs.tasks, theirs.items, theirs.averages)
+    assert any("requests were answered before" in message for message in messages)
+    [folder] = Path("python/evals").iterdir()
+    assert load_results(folder) == results
+    comparison = evals.compare(results, Path(evaluated[1]))
+    assert comparison == evals.compare(*map(str, models), results="runs/evals")
+    assert comparison.tasks[0].difference == facts("compare", *evaluated)["tasks"]["arc_easy"]["difference"]
+    assert set(evals.__all__) == {"compare", "evaluate"}
+    with pytest.raises(UsageError, match="no suite `toyy`"):
+        evals.evaluate(models[0], suites=["toyy"])
 
 
 def test_a_model_against_itself_has_not_changed(facts: Any, evaluated: list[str]) -> None:
