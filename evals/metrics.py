@@ -305,9 +305,9 @@ def _by_class(values: Values, weights_RN: np.ndarray) -> tuple[np.ndarray, np.nd
     return weights_RN @ (gold_NC * predicted_NC), weights_RN @ predicted_NC, weights_RN @ gold_NC
 
 
-def rouge_l(wanted: str, said: str) -> float:
+def rouge_l(reference: str, answer: str) -> float:
     """Compute ROUGE-L, the F1 of the longest common subsequence of stemmed words (Lin 2004); 0 to 1."""
-    score: float = _scorer().score(wanted, said)["rougeL"].fmeasure
+    score: float = _scorer().score(reference, answer)["rougeL"].fmeasure
     return score
 
 

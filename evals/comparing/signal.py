@@ -78,9 +78,9 @@ def have_signal(tasks: Sequence[PairedTask], differences: Sequence[Difference]) 
             kinds.setdefault(kind, []).append(place)
     kept = [True] * len(tasks)
     for places in kinds.values():
-        told = _above([tasks[place] for place in places], [differences[place] for place in places])
+        has_signal = _above([tasks[place] for place in places], [differences[place] for place in places])
         for place in places:
-            kept[place] = told
+            kept[place] = has_signal
     return kept
 
 

@@ -57,18 +57,18 @@ class GenerationRequest:
             DataError: The options ask for something else than greedy generation, or for more new tokens than
                 the model reads.
         """
-        said = normalize_gen_kwargs(dict(options), NEW_TOKENS)
-        unknown = sorted(set(said) - _SUPPORTED)
-        if unknown or said["do_sample"]:
-            asked = ", ".join(unknown) or f"samples (temperature {said.get('temperature')})"
+        settings = normalize_gen_kwargs(dict(options), NEW_TOKENS)
+        unknown = sorted(set(settings) - _SUPPORTED)
+        if unknown or settings["do_sample"]:
+            asked = ", ".join(unknown) or f"samples (temperature {settings.get('temperature')})"
             raise DataError(f"only greedy generation is supported; the task asks for {asked}")
-        room = reads - said["max_gen_toks"]
+        room = reads - settings["max_gen_toks"]
         if room < 1:
             raise DataError(
-                f"the task generates up to {said['max_gen_toks']} tokens, the model reads {reads} at once"
+                f"the task generates up to {settings['max_gen_toks']} tokens, the model reads {reads} at once"
             )
-        stops = tuple(stop for stop in said["until"] if stop)
-        return cls(prompt[-room:], stops, said["max_gen_toks"], max(0, len(prompt) - room))
+        stops = tuple(stop for stop in settings["until"] if stop)
+        return cls(prompt[-room:], stops, settings["max_gen_toks"], max(0, len(prompt) - room))
 
 
 def generate(

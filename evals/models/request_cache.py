@@ -50,8 +50,8 @@ _KEYS_AT_ONCE = 500
 def request_key(kind: str, arguments: Sequence[Any]) -> str:
     """Return the hash of a request: its kind (loglikelihood, …), its arguments, and the code that answers."""
     answering = [kind, CONTRACTS[kind], *([NEW_TOKENS] if kind == "generate_until" else [])]
-    said = json.dumps([answering, *arguments], sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+    text = json.dumps([answering, *arguments], sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def answer_cache() -> Path:
@@ -179,7 +179,7 @@ def model_fingerprint(folder: Path) -> str:
     for name in [*weight_names(folder), TOKENIZER_FILE]:
         digest.update(f"{name}\0{file_sha256(folder / name)}\n".encode())
     for name in _CONFIG_FILES:
-        said = read_settings(folder / name)
-        kept = {key: value for key, value in said.items() if key not in _IRRELEVANT}
+        settings = read_settings(folder / name)
+        kept = {key: value for key, value in settings.items() if key not in _IRRELEVANT}
         digest.update(f"{name}\0{json.dumps(kept, sort_keys=True)}\n".encode())
     return digest.hexdigest()

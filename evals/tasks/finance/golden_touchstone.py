@@ -118,10 +118,10 @@ def relations(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
     right = wrong = missed = 0
     pieces = (text.strip(".").split(";") for text in (results[0], doc["output"]))
     for written, wanted in zip(*pieces, strict=False):
-        said, meant = _relation_pair(written, wanted, with_words)
-        right += said == meant
-        wrong += said != meant
-        missed += "_".join(said[0].split()) not in _RELATIONS
+        predicted, expected = _relation_pair(written, wanted, with_words)
+        right += predicted == expected
+        wrong += predicted != expected
+        missed += "_".join(predicted[0].split()) not in _RELATIONS
     return {"relation_f1": (right, right + wrong, right + missed)}
 
 
@@ -165,11 +165,11 @@ def _tags(words: Sequence[str], answer: str) -> list[str]:
 def _relation_pair(written: str, wanted: str, with_words: bool) -> tuple[list[str], list[str]]:
     """Return (relation, head, tail) of two pieces, or the relation alone where the prompt asks no more."""
     if with_words:
-        said, meant = (_parts(_RELATION.match(piece)) for piece in (written, wanted))
+        predicted, expected = (_parts(_RELATION.match(piece)) for piece in (written, wanted))
     else:
         name = wanted.replace("_", " ")
-        said, meant = [name if name in written.split(",")[0] else "unknown"], [wanted]
-    return _plain(said), _plain(meant)
+        predicted, expected = [name if name in written.split(",")[0] else "unknown"], [wanted]
+    return _plain(predicted), _plain(expected)
 
 
 def _parts(match: re.Match[str] | None) -> list[str]:

@@ -99,9 +99,9 @@ def stated_number(text: str, question: str = "") -> Number | None:
     for place in (first if not _WORD.search(first) else "", *reversed(stated), first):
         plain, whole = numbers(_REMARK.sub(" ", place)), numbers(place)
         for found in (plain, whole):
-            told = [each for each in found if each.decimals is not None or abs(each.value) not in years]
-            if told:
-                return told[-1]
+            candidates = [each for each in found if each.decimals is not None or abs(each.value) not in years]
+            if candidates:
+                return candidates[-1]
         if whole:
             return (plain or whole)[-1]
     return None
@@ -157,12 +157,12 @@ def result(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
 def same_result(written: str, right: str, question: str = "") -> bool:
     """Return True if an answer says yes or no as it should, or states the right number.
 
-    Yes and no are said by the first word, or by the first after "answer is".
+    The first word, or the first after "answer is", is yes or no.
     """
     number = next(iter(numbers(right)), None)
     if number is None:
-        said = re.split(r"\banswer is\b", written.lower())[-1]
-        return re.findall(r"[a-z]+", said)[:1] == [right.lower()]
+        answer = re.split(r"\banswer is\b", written.lower())[-1]
+        return re.findall(r"[a-z]+", answer)[:1] == [right.lower()]
     found = stated_number(written, question)
     return found is not None and equal(found, number)
 

@@ -81,8 +81,8 @@ def unfair_terms(doc: Mapping[str, Any]) -> str:
 
 def named_terms(doc: Mapping[str, Any], texts: Sequence[str]) -> dict[str, tuple[int, int, int]]:
     """Count the labels that the answer names rightly, the labels that it names, and the right labels."""
-    said = texts[0].lower()
-    named = {label for label in (*UNFAIR, _NONE) if label.lower() in said}
+    text = texts[0].lower()
+    named = {label for label in (*UNFAIR, _NONE) if label.lower() in text}
     right = {UNFAIR[label] for label in doc["labels"]} or {_NONE}
     return {"micro_f1": (len(named & right), len(named), len(right))}
 
@@ -152,16 +152,16 @@ unfair_term = choosing(
 
 def written_label(doc: Mapping[str, str], texts: Sequence[str]) -> Values:
     """Compare the written label with the right one, without case, punctuation and spaces around."""
-    right, said = _normalised(doc["answer"]), _normalised(texts[0])
-    return {"balanced_accuracy": (right, said), "exact_match": float(right == said)}
+    right, written = _normalised(doc["answer"]), _normalised(texts[0])
+    return {"balanced_accuracy": (right, written), "exact_match": float(right == written)}
 
 
 def amount(doc: Mapping[str, str], texts: Sequence[str]) -> Values:
     """Score 1 if the first number of the answer is within a tenth of the right one."""
     found = re.search(r"\d+", texts[0].replace(",", "").replace(".", ""))
-    said = int(found.group()) if found else 0
+    predicted = int(found.group()) if found else 0
     right = int(doc["answer"].replace("$", ""))
-    return {"acc": float(abs(said / (right + 0.1) - 1) < _WITHIN)}
+    return {"acc": float(abs(predicted / (right + 0.1) - 1) < _WITHIN)}
 
 
 def written_rule(doc: Mapping[str, str], texts: Sequence[str]) -> Values:
