@@ -44,6 +44,12 @@ def inputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     return {"before": base, "after": after, "corpus": corpus}
 
 
+@pytest.fixture(scope="module")
+def plain(inputs: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The scores without further settings."""
+    return evaluate({}, inputs, tmp_path_factory.mktemp("plain") / "run")
+
+
 def evaluate(
     config: dict[str, Any], inputs: dict[str, Artifact], folder: Path, **more: Any
 ) -> dict[str, Any]:
@@ -66,7 +72,11 @@ def bits_per_byte(model_folder: Path, texts: list[str], start_token: str) -> flo
 
 
 def test_both_models_are_measured_on_the_same_documents(inputs, tmp_path: Path) -> None:
-    scores = evaluate({"heldout_tokens": 100_000}, inputs, tmp_path)
+    metrics = run_stage(STAGE, PLAIN | {"heldout_tokens": 100_000}, inputs, tmp_path)
+    scores = json.loads((tmp_path / "output/scores/scores.json").read_text())
+    files = {file.name for file in (tmp_path / "output/scores").iterdir()}
+    assert files == {"scores.json", DOCUMENTS, KEPT_ITEMS}
+    assert metrics.keys() == {"bits_per_byte", "tasks"}
     corpus = inputs["corpus"].path("corpus")
     start = read_index(corpus).start_token
     assert scores["confidence"] == 0.95
@@ -134,15 +144,6 @@ def test_both_models_are_measured_on_the_gpu(inputs, tmp_path: Path, monkeypatch
     assert seen == ["meta"] * 4
 
 
-def test_a_model_does_not_differ_from_itself(inputs, tmp_path: Path) -> None:
-    task = {"name": "go-on", "continuation_of": "domain", "items": 5}
-    scores = evaluate({"tasks": [task]}, inputs | {"after": inputs["before"]}, tmp_path)
-    for found in (*scores["bits_per_byte"].values(), scores["tasks"]["go-on"]):
-        assert found["difference"]["value"] == 0.0
-        assert found["difference"]["low"] <= 0.0 <= found["difference"]["high"]
-        assert found["before"] == found["after"]
-
-
 def test_tasks_are_scored_and_kept_apart(inputs, tmp_path: Path) -> None:
     file = tmp_path / "items.jsonl"
     file.write_text("\n".join(map(json.dumps, ITEMS)))
@@ -189,8 +190,8 @@ def without_general(inputs: dict[str, Artifact], folder: Path) -> dict[str, Arti
     return inputs | {"corpus": make_corpus(inputs["before"], folder / "plain", general=False)}
 
 
-def test_every_setting_counts(inputs, tmp_path: Path) -> None:
-    plain = evaluate({}, inputs, tmp_path / "plain")["bits_per_byte"]["domain"]
+def test_every_setting_counts(inputs, plain, tmp_path: Path) -> None:
+    plain = plain["bits_per_byte"]["domain"]
 
     def changed(name: str, **settings: Any) -> dict[str, Any]:
         return evaluate(settings, inputs, tmp_path / name)["bits_per_byte"]["domain"]
@@ -217,24 +218,29 @@ def test_roles_are_the_base_the_newest_model_and_the_corpus() -> None:
     assert STAGE.wire(config({"from": "vocabulary"}), earlier)["after"] == "vocabulary"
 
 
-def test_a_model_is_compared_with_further_models_too(inputs, another_model, tmp_path: Path) -> None:
-    """With an earlier stage's, here the base once more, and with one that no stage made."""
+def test_a_model_is_compared_with_further_models_too(inputs, plain, another_model, tmp_path: Path) -> None:
+    """With an earlier stage's, here its own once more, and with one that no stage made."""
     other = str(another_model("other", seed=1))
     task = {"name": "go-on", "continuation_of": "domain", "items": 5}
     config = {"against": ["base", "early", other], "tasks": [task]}
-    plain = evaluate({"tasks": [task]}, inputs, tmp_path / "plain")
-    scores = evaluate(config, inputs | {"against:1": inputs["before"]}, tmp_path / "run")
+    scores = evaluate(config, inputs | {"against:1": inputs["after"]}, tmp_path / "run")
     assert plain.keys() == {"confidence", "bits_per_byte", "tasks"}
-    assert {key: scores[key] for key in plain} == plain
+    assert {**scores, "tasks": {}, "against": None} == {**plain, "against": None}
     assert scores["against"].keys() == {"early", other}
-    early, found = scores["against"].values()
-    assert early == {key: scores[key] for key in ("bits_per_byte", "tasks")}
+    same, changed = scores["against"].values()
+    for found in (
+        *same["bits_per_byte"].values(),
+        same["tasks"]["go-on"],
+    ):  # a model does not differ from itself
+        assert found["difference"]["value"] == 0.0
+        assert found["difference"]["low"] <= 0.0 <= found["difference"]["high"]
+        assert found["before"] == found["after"]
     for kind in ("bits_per_byte", "tasks"):
-        for name, score in found[kind].items():
+        for name, score in changed[kind].items():
             assert score["after"] == scores[kind][name]["after"]
             change = score["after"]["value"] - score["before"]["value"]
             assert score["difference"]["value"] == pytest.approx(change)
-    assert found["bits_per_byte"]["domain"]["before"] != early["bits_per_byte"]["domain"]["before"]
+    assert changed["bits_per_byte"]["domain"]["before"] != plain["bits_per_byte"]["domain"]["before"]
 
 
 def test_further_models_are_stages_or_references() -> None:

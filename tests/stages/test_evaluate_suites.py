@@ -95,16 +95,6 @@ def test_a_suite_in_which_both_models_guess_has_no_average(
     assert any("the suite has no average" in message for message in heard.messages)
 
 
-def test_without_suites_nothing_is_added(inputs: dict[str, Artifact], tmp_path: Path) -> None:
-    metrics = run_stage(STAGE, PLAIN, inputs, tmp_path / "run")
-    assert metrics.keys() == {"bits_per_byte", "tasks"}
-    assert {file.name for file in (tmp_path / "run/output/scores").iterdir()} == {
-        "scores.json",
-        "documents.json",
-        "items.json",
-    }
-
-
 def test_when_no_task_can_run_the_stage_fails(inputs: dict[str, Artifact], tmp_path: Path) -> None:
     heard = Heard()
     settings = config(write_toy(tmp_path), data=None)

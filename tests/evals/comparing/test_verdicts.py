@@ -139,9 +139,9 @@ def test_a_fall_of_mmlu_by_ten_points_is_found_although_no_subject_can_show_it()
 
 
 def test_without_a_change_a_verdict_is_false_in_five_of_a_hundred_comparisons_at_most() -> None:
-    """Each family by itself; of 60 rounds 5% and two standard errors are six."""
+    """Each family by itself; of 40 rounds 5% and two standard errors are five."""
     generator = np.random.default_rng(1)
-    found = [quick(generator, 0.0, resamples=400) for _ in range(60)]
+    found = [quick(generator, 0.0, resamples=400) for _ in range(40)]
     outside = [
         any(row.verdict != "no change" for row in each.groups)
         or any(task.verdict != "no change" for task in each.tasks if task.group not in ("mmlu", "blimp"))
@@ -151,8 +151,8 @@ def test_without_a_change_a_verdict_is_false_in_five_of_a_hundred_comparisons_at
         any(task.verdict != "no change" for task in each.tasks if task.group in ("mmlu", "blimp"))
         for each in found
     ]
-    assert sum(outside) <= 6
-    assert sum(inside) <= 6
+    assert sum(outside) <= 5
+    assert sum(inside) <= 5
 
 
 def test_a_group_is_the_mean_of_its_tasks_by_hand() -> None:

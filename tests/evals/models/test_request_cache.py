@@ -69,7 +69,7 @@ def test_texts_depend_on_how_long_they_are_by_default(monkeypatch: pytest.Monkey
 
 
 def test_more_answers_than_a_query_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_cache, "_VARIABLES", 3)
+    monkeypatch.setattr(request_cache, "_KEYS_AT_ONCE", 3)
     cache = opened(tmp_path)
     for number in range(10):
         cache.keep(str(number), Answer(number))
@@ -86,7 +86,7 @@ def test_two_processes_may_write(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_wrote_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_cache, "_SECONDS", 0.0)
+    monkeypatch.setattr(request_cache, "_WRITE_SECONDS", 0.0)
     cache = opened(tmp_path)
     cache.keep(KEY, Answer([-1.0, False]))
     assert opened(tmp_path).find([KEY])  # although the first was never closed
@@ -120,7 +120,7 @@ def test_a_file_that_another_process_holds_is_left_alone(
     holder = sqlite3.connect(tmp_path / FILE)
     holder.execute("PRAGMA locking_mode=EXCLUSIVE")
     holder.execute("BEGIN EXCLUSIVE")
-    monkeypatch.setattr(request_cache, "_PATIENCE", 0.01)
+    monkeypatch.setattr(request_cache, "_WAIT_SECONDS", 0.01)
     with pytest.raises(StageFailed, match="cannot be used: database is locked"):
         opened(tmp_path)
     assert not list(tmp_path.glob(f"{FILE}.damaged-*"))
@@ -128,7 +128,7 @@ def test_a_file_that_another_process_holds_is_left_alone(
 
 
 def test_answers_that_cannot_be_written_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_cache, "_PATIENCE", 0.01)
+    monkeypatch.setattr(request_cache, "_WAIT_SECONDS", 0.01)
     cache = opened(tmp_path)
     holder = sqlite3.connect(tmp_path / FILE)
     holder.execute("BEGIN IMMEDIATE")
