@@ -1,4 +1,4 @@
-"""Progress of errors do not contradict themselves."""
+"""Messages of errors do not contradict themselves."""
 
 from __future__ import annotations
 

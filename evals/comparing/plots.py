@@ -1,4 +1,4 @@
-"""A comparison as a picture: both scores as a dumbbell, beside it the difference with its interval."""
+"""Draw a comparison: both scores as a dumbbell, beside it the difference with its interval."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMATS = (".svg", ".png", ".pdf")
 _COLOURS = {"better": "#0072b2", "worse": "#bf4b00", "no change": "#6b7683"}
 _RULE = "#dfe3e6"
 _WIDTH, _ROW, _EDGES = 10.0, 0.26, 1.3
-"""Inches: of the picture, of a row, of title and legend together."""
+"""Width of the picture, height of a row, height of title and legend together, in inches."""
 
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -35,12 +35,12 @@ _STYLE: Any = {
 
 
 def plot(comparison: Comparison, file: Path) -> None:
-    """Write the picture; its format follows the file's suffix.
+    """Draw a comparison into a file; the suffix decides the format.
 
-    Tasks in which lower is better have another scale: they are named below the picture, not drawn.
+    Tasks in which lower is better have another scale. They are named below the picture, not drawn.
 
     Raises:
-        UsageError: another suffix, or nothing to draw.
+        UsageError: The suffix is another, or there is nothing to draw.
     """
     if file.suffix not in FORMATS:
         raise UsageError(f"{file}: a picture ends in {', '.join(FORMATS)}")
@@ -78,7 +78,7 @@ def _figure(comparison: Comparison, rows: Sequence[Row], left_out: Sequence[str]
 
 
 def _dumbbell(axes: Axes, place: int, row: Row) -> None:
-    """A as a ring, B as a disc, guessing as a tick."""
+    """Draw A as a ring, B as a disc, guessing as a tick."""
     shade = _COLOURS[row.verdict]
     axes.plot([row.a, row.b], [place, place], color=shade, linewidth=2.5, alpha=0.45, zorder=1)
     axes.plot(row.a, place, "o", color=shade, markerfacecolor="white", markersize=6, zorder=2)
@@ -95,7 +95,7 @@ def _difference(axes: Axes, place: int, row: Row) -> None:
 
 
 def _name_rows(axes: Axes, rows: Sequence[Row]) -> None:
-    """Names from the top down; averages and groups are bold, a suite's average has a rule above it."""
+    """Name the rows from the top down; averages and groups are bold, an average has a rule above it."""
     average = [isinstance(row, AverageComparison) for row in rows]
     names = [_name(row) for row in rows]
     axes.set_yticks(range(len(rows)), names)

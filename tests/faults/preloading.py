@@ -19,7 +19,7 @@ for _module in (
     "cpt.training.loop",
     "cpt.training.processes",
     "transformers.models.llama.modeling_llama",
-    "evals.runner",
+    "evals.harness",
     "merging.merge",
 ):
     import_module(_module)

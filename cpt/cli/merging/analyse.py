@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.evaluating.progress import shown
 from cpt.cli.merging.references import name_of, parse_model, resolved
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.progress_bar import show_progress
 from cpt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _analysis(base: str, add: Sequence[str]) -> Analysis:
     from merging.plan import read_parents
     from merging.request import Parent, Request
 
-    with shown(kept=False) as view:
+    with show_progress(resumable=False) as view:
         folders = resolved(_named(base, add), Path.cwd(), view)
         parents = [Parent(name, folder) for name, folder in folders.items()]
         first, *models = read_parents(Request("task-arithmetic", tuple(parents[1:]), parents[0]))

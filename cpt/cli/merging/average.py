@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.merging.printing import print_report
 from cpt.cli.merging.references import model_or_adapter, name_of
 from cpt.cli.options import DEFAULT_RUNS, Json, Runs
+from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.errors import CptError, Problem, RecipeError, UsageError
 from cpt.recipe.journal import find_run
 from cpt.references import fingerprint, locate
@@ -83,7 +83,7 @@ def average(
 
     check_free(output)
     settings = _settings({"kind": kind, "last": last, "decay": decay})
-    with shown(kept=False) as view:
+    with show_progress(resumable=False) as view:
         parents, what = _parents(models, settings, stage, runs, view)
         request = averaged(parents, settings.weights(len(parents)), f"{what}, {settings.title}", dtype)
         worked_out = plan(request)
@@ -128,7 +128,7 @@ def _settings(given: dict[str, Any]) -> Average:
 
 
 def _parents(
-    models: Sequence[str], average: Average, stage: str | None, runs: Path, progress: Shown
+    models: Sequence[str], average: Average, stage: str | None, runs: Path, progress: ProgressBar
 ) -> tuple[list[Parent], str]:
     """The models that are averaged, the oldest first, and what they are."""
     first = Path(models[0])

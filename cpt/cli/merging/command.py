@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.form import plural
 from cpt.cli.merging import options
 from cpt.cli.merging.asked import SHARD_SIZE, Asked, command_of, problems_of, shard_bytes
@@ -18,6 +17,7 @@ from cpt.cli.merging.plan_file import from_plan
 from cpt.cli.merging.printing import print_plan, print_report
 from cpt.cli.merging.references import RESERVED, fingerprints_meanwhile, in_folders, name_of, resolved
 from cpt.cli.options import Json
+from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.errors import CannotMerge, Problem, RecipeError, UsageError
 from cpt.recipe.document import parse, read, read_text
 
@@ -70,7 +70,7 @@ def merge(
         "dtype": dtype,
         "compute-dtype": compute_dtype,
     }
-    with shown(kept=False) as view:
+    with show_progress(resumable=False) as view:
         asked: Asked | None
         if plan is not None:
             asked = _from_file(plan, flags, seed, shard_size, output, view, dry_run, as_json)
@@ -100,7 +100,7 @@ def _from_file(
     seed: int | None,
     shard_size: str | None,
     output: Path | None,
-    view: Shown,
+    view: ProgressBar,
     dry_run: bool,
     as_json: bool,
 ) -> Asked | None:
@@ -156,7 +156,7 @@ def _translated(file: MergekitFile, folders: Mapping[str, Path], seed: int, shar
     )
 
 
-def _merge(asked: Asked, output: Path | None, view: Shown, dry_run: bool, as_json: bool) -> None:
+def _merge(asked: Asked, output: Path | None, view: ProgressBar, dry_run: bool, as_json: bool) -> None:
     from merging.plan import plan, read_parents
 
     problems = [*problems_of(asked), *_in_the_way(output)]

@@ -9,11 +9,11 @@ from typing import Any
 
 from rich.text import Text
 
-from cpt.cli.evaluating.progress import Shown
 from cpt.cli.form import size
 from cpt.cli.merging.mergekit_file import MergekitFile
 from cpt.cli.merging.references import fingerprints_by_name
 from cpt.cli.output import out, print_json
+from cpt.cli.progress_bar import ProgressBar
 from cpt.errors import CptError, Problem, RecipeError
 from cpt.references import locate, resolve_file
 
@@ -25,7 +25,7 @@ def delegate(
     output: Path | None,
     shard_bytes: int,
     seed: int,
-    view: Shown,
+    view: ProgressBar,
     dry_run: bool,
     as_json: bool,
 ) -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from cpt.cli.evaluating.progress import shown
 from cpt.cli.form import plural, size
 from cpt.cli.merging.references import model_or_adapter
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.progress_bar import show_progress
 from cpt.errors import CannotMerge, CptError, DataError
 from cpt.references import locate
 
@@ -61,7 +61,7 @@ def extract(
     from merging.output import check_free, written_whole
 
     check_free(output)
-    with shown(kept=False) as view:
+    with show_progress(resumable=False) as view:
         first, second = _read({"the base": base, "the model": model}, view)
         where = locate(base, Path.cwd())
         needed = _TIMES_THE_RANK * rank * sum(sum(each.shape) for each in first.sources.values())

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ValidationError
 from rich.text import Text
 
 from cpt.cli.evaluating.inputs import documents_of
-from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.merging import options
 from cpt.cli.merging.asked import Asked, command_of, problems_of, shard_bytes
 from cpt.cli.merging.flags import from_flags
@@ -21,6 +20,7 @@ from cpt.cli.merging.references import in_folders, resolved, unknown_references,
 from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.errors import CannotMerge, GateFailed, Problem, RecipeError, UsageError
 from cpt.recipe.explain import findings
 from cpt.references import check
@@ -162,7 +162,7 @@ def search(
     problems = list(_problems(asked, wanted, output))
     if problems:
         raise RecipeError(problems)
-    with shown(kept=True) as view:
+    with show_progress(resumable=True) as view:
         facts, broken = _search(asked, wanted, None if start_token == "none" else start_token, output, view)
     if as_json:
         print_json(facts)
@@ -252,7 +252,7 @@ def _space(asked: Asked, settings: MergeSearch) -> Space:
 
 
 def _search(
-    asked: Asked, wanted: _Wanted, start_token: str | None, output: Path, view: Shown
+    asked: Asked, wanted: _Wanted, start_token: str | None, output: Path, view: ProgressBar
 ) -> tuple[dict[str, Any], GateFailed | None]:
     """Search, write the result, the log and the page; what was found, and the budget that is broken."""
     import tempfile
@@ -289,7 +289,7 @@ def _search(
     return facts, None
 
 
-def _texts(name: str, reference: str, view: Shown) -> list[str]:
+def _texts(name: str, reference: str, view: ProgressBar) -> list[str]:
     removed: dict[str, int] = {}
     texts = [document.text for document in documents_of(reference, removed, view)]
     for reason, count in removed.items():
@@ -304,7 +304,7 @@ def _texts(name: str, reference: str, view: Shown) -> list[str]:
 class _Told:
     """Progress of a stage, shown by the command."""
 
-    def __init__(self, view: Shown) -> None:
+    def __init__(self, view: ProgressBar) -> None:
         self._view = view
 
     def message(self, text: str) -> None:

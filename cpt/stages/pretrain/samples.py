@@ -167,12 +167,12 @@ def _prompts(count: int, probed: ProbeContext) -> list[tuple[str, list[int]]]:
 
 def _continued(prompts: list[list[int]], tokens: int, probed: ProbeContext) -> list[str]:
     """How the model goes on, always with the likeliest token."""
-    from evals.models.generation import Wanted, generate
+    from evals.models.generation import GenerationRequest, generate
 
     if not prompts:
         return []
     start = _start(probed)
-    wanted = [Wanted([start, *ids], (), tokens, 0) for ids in prompts]
+    wanted = [GenerationRequest([start, *ids], (), tokens, 0) for ids in prompts]
     texts = dict(generate(probed.model, _tokenizer(probed), wanted))
     return [texts[number] for number in range(len(prompts))]
 
