@@ -13,8 +13,9 @@ from scipy.sparse import csr_matrix
 from tiny import SENTENCES, write_tiny_model
 
 from cpt.errors import StageFailed
-from tokenizer_tools.embeddings import _auxiliary
-from tokenizer_tools.embeddings._auxiliary import (
+from tokenizer_tools.embeddings import _word_vectors
+from tokenizer_tools.embeddings._weights import normal_rows
+from tokenizer_tools.embeddings._word_vectors import (
     Space,
     VectorParameters,
     texts_of,
@@ -22,7 +23,6 @@ from tokenizer_tools.embeddings._auxiliary import (
     weighted_or_normal,
     word_space,
 )
-from tokenizer_tools.embeddings._weights import normal_rows
 from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary
 
 TEXTS = SENTENCES * 30
@@ -31,7 +31,7 @@ SMALL = VectorParameters(dimensions=8, epochs=1, min_count=10)
 
 @pytest.fixture(autouse=True)
 def few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_auxiliary, "_BUCKETS", 5000)
+    monkeypatch.setattr(_word_vectors, "_BUCKETS", 5000)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_seeds(vocabulary: Vocabulary) -> None:
 def test_the_hash_seed_of_the_process_does_not_matter(vocabulary: Vocabulary) -> None:
     script = (
         "import sys, hashlib; from pathlib import Path\n"
-        "from tokenizer_tools.embeddings._auxiliary import VectorParameters, token_vectors\n"
+        "from tokenizer_tools.embeddings._word_vectors import VectorParameters, token_vectors\n"
         "from tokenizer_tools.vocabulary import read_vocabulary\n"
         "texts = ['The heart of the matter is the heart.'] * 30\n"
         "vocabulary = read_vocabulary(Path(sys.argv[1]))\n"
@@ -87,8 +87,8 @@ def test_only_so_many_tokens_are_read(vocabulary: Vocabulary) -> None:
 
 
 def test_long_texts_are_read_to_their_end(vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_auxiliary, "_LONGEST", 7)
-    passes = list(_auxiliary._Corpus(lambda: iter([["a"] * 20, [], ["b"] * 3])))
+    monkeypatch.setattr(_word_vectors, "_LONGEST", 7)
+    passes = list(_word_vectors._Corpus(lambda: iter([["a"] * 20, [], ["b"] * 3])))
     assert [len(words) for words in passes] == [7, 7, 6, 3]
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from tokenizer_tools.embeddings import _sparsemax
-from tokenizer_tools.embeddings._sparsemax import (
+from tokenizer_tools.embeddings import _weights
+from tokenizer_tools.embeddings._weights import (
     cosines,
     neighbour_weights,
     placed,
@@ -79,10 +79,10 @@ def test_cosines() -> None:
 
 
 @pytest.mark.parametrize("share", [sparsemax, partial(top_softmax, count=3, temperature=0.1)])
-def test_parts_give_the_same_weights(share: _sparsemax.Share, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_give_the_same_weights(share: _weights.Share, monkeypatch: pytest.MonkeyPatch) -> None:
     queries, keys = scores(23, 8), scores(40, 8, seed=1)
     dense = share(torch.cat(list(cosines(queries, keys))))
-    monkeypatch.setattr(_sparsemax, "_CHUNK_ELEMENTS", 200)
+    monkeypatch.setattr(_weights, "_CHUNK_ELEMENTS", 200)
     assert len(list(cosines(queries, keys))) == 5
     weights = neighbour_weights(queries, keys, share)
     assert np.allclose(weights.toarray(), dense, atol=1e-6)

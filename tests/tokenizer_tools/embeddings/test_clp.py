@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny import SENTENCES, write_tiny_model
 
 from cpt.errors import CptError, StageFailed
-from tokenizer_tools.embeddings import _sparsemax
+from tokenizer_tools.embeddings import _weights
 from tokenizer_tools.embeddings.clp import shares
 from tokenizer_tools.transfer import Transfer, between
 
@@ -104,7 +104,7 @@ def test_parts_give_the_same_rows(
     top_k: int | None, transfer: Transfer, helper: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = made(transfer, helper, top_k=top_k)
-    monkeypatch.setattr(_sparsemax, "_CHUNK_ELEMENTS", 2000)
+    monkeypatch.setattr(_weights, "_CHUNK_ELEMENTS", 2000)
     assert torch.allclose(made(transfer, helper, top_k=top_k), whole, atol=1e-6)
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, BertConfig, BertForMaskedLM
 
 from cpt.errors import StageFailed
-from tokenizer_tools.embeddings import Role, _frozen, method
-from tokenizer_tools.embeddings._frozen import FrozenModel
-from tokenizer_tools.embeddings._snippets import Snippet, SnippetParameters, collect
+from tokenizer_tools.embeddings import Role, _frozen_model, method
+from tokenizer_tools.embeddings._contexts import Snippet, SnippetParameters, collect
+from tokenizer_tools.embeddings._frozen_model import FrozenModel
 from tokenizer_tools.embeddings._weights import subtoken_rule
 from tokenizer_tools.embeddings.contextual_distillation import (
     Parameters,
@@ -31,7 +31,7 @@ ROWS = 300
 
 @pytest.fixture(autouse=True)
 def single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_frozen, "resolve_precision", lambda _: torch.float32)
+    monkeypatch.setattr(_frozen_model, "resolve_precision", lambda _: torch.float32)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tokenizer_tools.embeddings import _matching_pursuit
-from tokenizer_tools.embeddings._matching_pursuit import (
+from tokenizer_tools.embeddings import omp
+from tokenizer_tools.embeddings.omp import (
     exact_search,
     orthogonal_matching_pursuit,
     screened_search,
@@ -99,7 +99,7 @@ def test_parts_and_repetitions_give_the_same(monkeypatch: pytest.MonkeyPatch) ->
     whole = orthogonal_matching_pursuit(targets, atoms, 6)
     again = orthogonal_matching_pursuit(targets, atoms, 6)
     assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))
-    monkeypatch.setattr(_matching_pursuit, "_CHUNK_ELEMENTS", 900)
+    monkeypatch.setattr(omp, "_CHUNK_ELEMENTS", 900)
     parts = orthogonal_matching_pursuit(targets, atoms, 6)
     assert torch.equal(parts[0], whole[0])
     assert torch.allclose(parts[1], whole[1], rtol=1e-4, atol=1e-5)

@@ -7,9 +7,8 @@ import pytest
 import torch
 from made_transfers import made_rows, made_transfer, matrix
 from tiny import write_tiny_model
-from transformers import AutoModelForCausalLM
-
 from tokenizer_tools.embeddings.hewitt import mean_and_spread
+from transformers import AutoModelForCausalLM
 
 MANY = [[0]] * 20_000
 

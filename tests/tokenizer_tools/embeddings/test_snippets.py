@@ -13,7 +13,7 @@ from tiny import SENTENCES, varied_texts, write_tiny_model
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from cpt.errors import StageFailed
-from tokenizer_tools.embeddings._snippets import (
+from tokenizer_tools.embeddings._contexts import (
     Segmentation,
     Snippet,
     SnippetParameters,

@@ -15,10 +15,9 @@ from torch.nn.functional import cosine_similarity
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, PhiConfig, PhiForCausalLM
 
 from cpt.errors import StageFailed
-from tokenizer_tools.embeddings import Role, Rule, _frozen, method, token_distillation
-from tokenizer_tools.embeddings._frozen import FrozenModel
-from tokenizer_tools.embeddings._next_token import NextToken
-from tokenizer_tools.embeddings._snippets import Snippet, collect
+from tokenizer_tools.embeddings import Role, Rule, _frozen_model, method, token_distillation
+from tokenizer_tools.embeddings._contexts import Snippet, collect
+from tokenizer_tools.embeddings._frozen_model import FrozenModel, NextToken
 from tokenizer_tools.embeddings._weights import subtoken_rule
 from tokenizer_tools.embeddings.token_distillation import Parameters, input_rows, output_rows
 from tokenizer_tools.transfer import Transfer, between
@@ -35,7 +34,7 @@ WIDTHS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_frozen, "resolve_precision", lambda _: torch.float32)
+    monkeypatch.setattr(_frozen_model, "resolve_precision", lambda _: torch.float32)
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import SENTENCES, write_tiny_model
-
-from cpt.errors import DataError, StageFailed
-from tokenizer_tools.embeddings import Role, method
 from tokenizer_tools.embeddings.common_interpolation import Metric, Weights, interpolations
 from tokenizer_tools.embeddings.landmark_pca import rotated
 from tokenizer_tools.embeddings.mp_rope import Rotary, pursue, rotary
 from tokenizer_tools.embeddings.stb import transplanted
+
+from cpt.errors import DataError, StageFailed
+from tokenizer_tools.embeddings import Role, method
 from tokenizer_tools.transfer import Transfer, between
 
 METHODS = ["omp", "common-interpolation", "landmark-pca", "stb", "mp-rope"]
@@ -388,7 +388,6 @@ def test_mergekits_subword_is_the_subtoken_mean(transfer: Transfer) -> None:
 
 def test_mergekits_john_hewitt_draws_as_hewitt_does() -> None:
     from mergekit.scripts.tokensurgeon import john_hewitt_init
-
     from tokenizer_tools.embeddings.hewitt import mean_and_spread
 
     source = torch.randn(500, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2, 3]) + 1

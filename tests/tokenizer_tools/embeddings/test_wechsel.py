@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from tiny import SENTENCES, write_tiny_model
 
 from cpt.errors import DataError, StageFailed
-from tokenizer_tools.embeddings import _auxiliary, wechsel
-from tokenizer_tools.embeddings._auxiliary import Space
+from tokenizer_tools.embeddings import _word_vectors, wechsel
 from tokenizer_tools.embeddings._weights import normal_rows
+from tokenizer_tools.embeddings._word_vectors import Space
 from tokenizer_tools.transfer import Transfer, between
 
 SOURCE = ["heart", " heart", " liver", "\n", " lung", None]
@@ -22,7 +22,7 @@ SETTINGS = {"dimensions": 8}
 
 @pytest.fixture(autouse=True)
 def few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_auxiliary, "_BUCKETS", 5000)
+    monkeypatch.setattr(_word_vectors, "_BUCKETS", 5000)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from tokenizer_tools.embeddings import NoParameters
-from tokenizer_tools.embeddings._auxiliary import texts_of
+from tokenizer_tools.embeddings._word_vectors import texts_of
 from tokenizer_tools.transfer import Transfer
 from tokenizer_tools.vocabulary import Vocabulary
 
