@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from tokenizers import Tokenizer, models
 
-from cpt.references.tokenizer_files.byte_alphabet import byte_alphabet, spell
+from cpt.references.tiktoken import byte_alphabet, spell
 
 WORD_START = "▁"
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")

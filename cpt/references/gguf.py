@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import ModelError, ReferenceUnavailable
-from cpt.references.cache import building, cache_folder, publish
-from cpt.references.progress import Messages
+from cpt.references.cache import Messages, building, cache_folder, publish
 
 CONVERTER = 1
 """Grows when the conversion gives another result; part of a converted model's fingerprint."""

@@ -9,8 +9,7 @@ import zipfile
 from pathlib import Path
 
 from cpt.errors import ReferenceUnavailable
-from cpt.references.cache import building, cache_folder, file_sha256, publish
-from cpt.references.progress import Messages
+from cpt.references.cache import Messages, building, cache_folder, file_sha256, publish
 from cpt.references.syntax import WheelFile
 
 PINNED_SHA256 = {

@@ -19,7 +19,7 @@ from cpt.errors import CannotMerge, CptError, DataError
 from cpt.references import locate
 
 if TYPE_CHECKING:
-    from cpt.references.progress import Messages
+    from cpt.references.cache import Messages
     from merging.candidates import Candidate
     from merging.extraction import Extraction, Kept
 

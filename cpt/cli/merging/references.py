@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cpt.cli.naming import split_name
 from cpt.errors import CptError, DataError, Problem, RecipeError
 from cpt.references import check, fingerprints, locate, resolve_model
-from cpt.references.progress import Messages
+from cpt.references.cache import Messages
 from cpt.references.syntax import exists
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ def texts_of(references: Sequence[str]) -> Callable[[], Iterator[str]]:
     def texts() -> Iterator[str]:
         from cpt.corpus.documents import Document
         from cpt.corpus.readers import ReadFiles, read
-        from cpt.references.unchanged import changed
+        from cpt.references.resolve import changed
 
         for name, path, form in paths:
             files = ReadFiles()

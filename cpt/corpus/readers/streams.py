@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from cpt.errors import Problem, SourceError
-from cpt.references.cache import file_sha256, file_state, opened_sha256, visible_files
-from cpt.references.files import open_file
-from cpt.references.unchanged import changed
+from cpt.references.cache import file_sha256, file_state, open_file, opened_sha256, visible_files
+from cpt.references.resolve import changed
 
 MOST_BYTES = 1 << 30
 """Longest document, and longest line, in bytes: Parquet and Arrow hold no more than twice as much in one."""

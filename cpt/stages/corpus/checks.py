@@ -27,7 +27,7 @@ def source_problem(key: str, source: Source) -> Problem | None:
             hint="Leave it out: only training text gets end tokens.",
         )
     try:
-        place = parse(source.path).place
+        place = parse(source.path).location
     except RecipeError:
         return None  # the recipe reports malformed references itself
     match place:

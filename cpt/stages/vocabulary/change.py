@@ -260,7 +260,7 @@ def _resolved(embeddings: EmbeddingsConfig) -> Mapping[str, Path]:
     """The method's parameters that name files, as paths."""
     return {
         name: resolve_model(reference)
-        if isinstance(parse(reference).place, HubModel)
+        if isinstance(parse(reference).location, HubModel)
         else resolve_file(reference)
         for name, reference in embeddings.files().items()
     }

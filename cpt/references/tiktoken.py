@@ -7,6 +7,8 @@ merges are ordered by their products' ranks.
 A tiktoken file holds neither the pattern that cuts words nor special tokens; they follow from the family,
 told by the number of tokens. Source of the families here: `llama3/tokenizer.py` and `llama4/tokenizer.py` of
 Meta's llama-models 0.3.0. Source of tekken: `tokens/tokenizers/tekken.py` of mistral-common 1.13.1.
+
+GPT-2's alphabet: a printable character for every byte. Byte-level tokenizers spell their tokens in it.
 """
 
 from __future__ import annotations
@@ -14,13 +16,32 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from cpt.errors import DataError
-from cpt.references.tokenizer_files.byte_alphabet import spell
-from cpt.references.tokenizer_files.fast_folder import FastTokenizer, framed
+from cpt.references.fast_tokenizer import FastTokenizer, framed
+
+
+@cache
+def byte_alphabet() -> str:
+    """The character of each byte: itself where it is printable in Latin-1, else one from U+0100 on."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return "".join(chr(byte if byte in printable else next(others)) for byte in range(256))
+
+
+@cache
+def _from_latin_1() -> dict[int, str]:
+    return dict(enumerate(byte_alphabet()))
+
+
+def spell(token: bytes) -> str:
+    """A token's bytes in the alphabet."""
+    return token.decode("latin-1").translate(_from_latin_1())
+
 
 _CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _REST = r"\s*[\r\n]+|\s+(?!\S)|\s+"

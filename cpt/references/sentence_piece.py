@@ -20,14 +20,14 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from cpt.errors import DataError
-from cpt.references.tokenizer_files.fast_folder import FastTokenizer, framed
+from cpt.references.fast_tokenizer import FastTokenizer, framed
 
 SPACE = "▁"
 _UNIGRAM, _BPE = 1, 2
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
 
 
-def read(content: bytes, name: str) -> FastTokenizer:
+def read_sentence_piece(content: bytes, name: str) -> FastTokenizer:
     """The fast tokenizer of a SentencePiece model's content; `name` is for messages.
 
     A text is begun with the model's begin token; if it has none, as T5's, it is ended with its end token.

@@ -1,4 +1,11 @@
-"""From a tokenizer in any known format to a folder with a fast tokenizer."""
+"""From a tokenizer in any known format to a folder with a fast tokenizer.
+
+Tokenizers in their authors' formats, converted to a folder with a fast tokenizer (tokenizer.json).
+
+A file is recognised by its content, not by its name: a SentencePiece model, byte-level BPE ranks (tiktoken),
+Mistral's tekken, a WordPiece vocabulary, a tokenizer.json by itself. A folder may hold any of these, or
+files that transformers knows how to convert.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +19,8 @@ from tokenizers import Tokenizer
 
 from cpt.errors import DataError
 from cpt.models.tokenizer import CONFIG, FILE, copy_settings, read_settings, special_tokens
-from cpt.references.tokenizer_files import byte_ranks, sentence_piece, word_piece
-from cpt.references.tokenizer_files.fast_folder import FastTokenizer, conventional_roles
+from cpt.references import fast_tokenizer, sentence_piece, tiktoken
+from cpt.references.fast_tokenizer import FastTokenizer, conventional_roles
 
 CONVERTER = 1
 """Grows when a conversion gives another result; part of a converted tokenizer's name in the cache."""
@@ -55,10 +62,10 @@ def _read_file(file: Path) -> FastTokenizer:
     if content.lstrip()[:1] == b"{":
         return _read_json(content, str(file))
     if _TIKTOKEN.match(content):
-        return byte_ranks.read_tiktoken(content, str(file))
+        return tiktoken.read_tiktoken(content, str(file))
     if b"[UNK]" in content and b"\n##" in content:
-        return word_piece.read(content, str(file))
-    return sentence_piece.read(content, str(file))
+        return fast_tokenizer.read_word_piece(content, str(file))
+    return sentence_piece.read_sentence_piece(content, str(file))
 
 
 def _read_json(content: bytes, name: str) -> FastTokenizer:
@@ -67,7 +74,7 @@ def _read_json(content: bytes, name: str) -> FastTokenizer:
     except ValueError as error:
         raise DataError(f"{name} is not valid JSON: {error}") from error
     if "config" in data and "vocab" in data:
-        return byte_ranks.read_tekken(data, name)
+        return tiktoken.read_tekken(data, name)
     if "model" not in data:
         raise DataError(f"{name} is not a tokenizer of a known format", hint="Name its tokenizer.json.")
     try:
@@ -136,3 +143,6 @@ def _stated_roles(folder: Path, tokenizer: Tokenizer) -> dict[str, str]:
     return {
         role: text for role, text in special_tokens(folder).items() if tokenizer.token_to_id(text) is not None
     }
+
+
+__all__ = ["CONVERTER", "convert"]
