@@ -23,7 +23,13 @@ from cpt.models.vocabulary import vocabulary_tensors
 from cpt.models.weights import stored_tensors
 from tokenizer_tools import bpe_file
 from tokenizer_tools.bpe_file import BpeFile
-from tokenizer_tools.extension.continued_bpe import Merge, MergeTable, Word, count_words, learn_up_to
+from tokenizer_tools.extension.continued_bpe import (
+    Merge,
+    MergeTable,
+    Word,
+    count_segmented_words,
+    learn_up_to,
+)
 from tokenizer_tools.measure import count
 
 
@@ -93,11 +99,11 @@ def extension_curve(
     now = count(tokenizer, heldout)
     if not now.tokens:
         raise DataError("the held-out text is empty: there is nothing to measure")
-    merges = learn_up_to(file, count_words(tokenizer, train), max(sizes, default=0), min_frequency)
+    merges = learn_up_to(file, count_segmented_words(tokenizer, train), max(sizes, default=0), min_frequency)
     counts = [merge.count for merge in merges if merge.new]
     facts = _model(model) if model else None
     reached = sorted({0, *(min(size, len(counts)) for size in sizes)})
-    saved = _tokens_saved(file, merges, count_words(tokenizer, heldout), reached)
+    saved = _tokens_saved(file, merges, count_segmented_words(tokenizer, heldout), reached)
     return [
         CurvePoint(
             tokens=size,

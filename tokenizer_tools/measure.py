@@ -1,16 +1,23 @@
-"""How well a tokenizer compresses text."""
+"""How well a tokenizer compresses text.
+
+What a tokenizer does to texts: compression, tokens out of reach, tokens without use, splits of terms.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from cpt.errors import DataError
 from cpt.models.encoding import blocks, token_ids
+from cpt.models.tokenizer import out_of_reach
+from tokenizer_tools.vocabulary import Kind, Vocabulary, read_vocabulary
 
 _BATCH = 1024
 _UNSPACED = re.compile(
@@ -70,3 +77,186 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
     remaining = iter(texts)
     while batch := list(islice(remaining, _BATCH)):
         yield batch
+
+
+EXAMPLES = 10
+
+_CONTEXTS = ("{}", "a{}", "a {}", "1{}", ".{}", " {}a", "\n{}", "{}.")
+"""Surroundings in which a token is looked for: a text's start, letters, digits, punctuation, line breaks."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Some of the ordinary tokens: those that are not special, not added and not spelt <0xNN>.
+
+    Attributes:
+        count: how many they are.
+        share: of all ordinary tokens.
+        examples: the first ones by id, as the vocabulary spells them.
+    """
+
+    count: int
+    share: float
+    examples: Sequence[str]
+
+
+@dataclass(frozen=True)
+class TextReport:
+    """One text, or set of documents; special tokens are not added.
+
+    Attributes:
+        bytes: in UTF-8.
+        words: separated by white space; None where the script puts no spaces between words.
+        tokens: that it becomes.
+        bytes_per_token: higher is better.
+        fertility: tokens per word, lower is better; None where there are no words to count.
+        unknown: tokens that stand for what the tokenizer cannot spell.
+        unused: ordinary tokens that do not occur.
+    """
+
+    bytes: int
+    words: int | None
+    tokens: int
+    bytes_per_token: float
+    fertility: float | None
+    unknown: int
+    unused: Tokens
+
+
+@dataclass(frozen=True)
+class Split:
+    """What becomes of a term in the middle of a sentence.
+
+    Attributes:
+        term: without the space before it.
+        tokens: what each token stands for, bytes that are no whole character as \\xNN; none where the
+            tokenizer cannot spell the term.
+    """
+
+    term: str
+    tokens: Sequence[str]
+
+
+@dataclass(frozen=True)
+class TokenizerReport:
+    """A tokenizer, measured. `dataclasses.asdict` gives plain JSON.
+
+    Attributes:
+        kind: how it makes tokens.
+        size: tokens in the vocabulary, special ones included.
+        special: special tokens.
+        unreachable: ordinary tokens that the model never makes, not even of their own spelling.
+        split_by_pre_tokenizer: ordinary tokens that the model would make, but that text never becomes in
+            any of the surroundings tried: it is cut, or normalised, before the model sees it.
+        texts: by name.
+        terms: splits of the chosen terms.
+    """
+
+    kind: Kind
+    size: int
+    special: int
+    unreachable: Tokens
+    split_by_pre_tokenizer: Tokens
+    texts: Mapping[str, TextReport]
+    terms: Sequence[Split]
+
+
+def report(
+    tokenizer: Path | Vocabulary, texts: Mapping[str, Iterable[str]], terms: Sequence[str] = ()
+) -> TokenizerReport:
+    """Measure a tokenizer.
+
+    Args:
+        tokenizer: its folder, or its vocabulary.
+        texts: documents by the name that they have in the report; each is passed over once.
+        terms: words or phrases whose splits are shown.
+
+    Raises:
+        DataError: the tokenizer is of no known kind, or a text holds no token.
+    """
+    vocabulary = tokenizer if isinstance(tokenizer, Vocabulary) else read_vocabulary(tokenizer)
+    ordinary = ordinary_ids(vocabulary)
+    unreachable = unreachable_ids(vocabulary, ordinary)
+    reachable = sorted(set(ordinary) - set(unreachable))
+    return TokenizerReport(
+        kind=vocabulary.kind,
+        size=sum(token is not None for token in vocabulary.tokens),
+        special=len(vocabulary.special),
+        unreachable=_tokens(vocabulary, unreachable, ordinary),
+        split_by_pre_tokenizer=_tokens(vocabulary, split_ids(vocabulary, reachable), ordinary),
+        texts={name: _text(vocabulary, ordinary, name, documents) for name, documents in texts.items()},
+        terms=[split(vocabulary, term) for term in terms],
+    )
+
+
+def ordinary_ids(vocabulary: Vocabulary) -> list[int]:
+    """Ids of the tokens that are not special, not added and not spelt <0xNN>."""
+    added = vocabulary.tokenizer.get_added_tokens_decoder()
+    return [
+        token_id
+        for token_id, surface in enumerate(vocabulary.surfaces)
+        if surface is not None
+        and token_id not in added
+        and vocabulary.tokens[token_id] != f"<0x{surface.hex().upper()}>"
+    ]
+
+
+def unreachable_ids(vocabulary: Vocabulary, ids: Iterable[int]) -> list[int]:
+    """Return the tokens that the model does not make of their own spelling."""
+    return out_of_reach(vocabulary.tokenizer, ids)
+
+
+def split_ids(vocabulary: Vocabulary, ids: Iterable[int]) -> list[int]:
+    """Those of the tokens that no text in which their characters stand becomes.
+
+    Tokens that hold a part of a character are left out: they have no text of their own.
+    """
+    surfaces = {token_id: text for token_id in ids if (text := _whole_text(vocabulary, token_id))}
+    segments = vocabulary.segment_all([text.encode() for text in surfaces.values()])
+    left = [token_id for token_id, segment in zip(surfaces, segments, strict=True) if token_id not in segment]
+    for context in _CONTEXTS:
+        encodings = vocabulary.tokenizer.encode_batch_fast(
+            [context.format(surfaces[token_id]) for token_id in left], add_special_tokens=False
+        )
+        left = [
+            token_id for token_id, found in zip(left, encodings, strict=True) if token_id not in found.ids
+        ]
+    return left
+
+
+def split(vocabulary: Vocabulary, term: str) -> Split:
+    """The tokens of a term that follows a space."""
+    ids = vocabulary.segment(f" {term}".encode())
+    return Split(term, [_readable(vocabulary.surfaces[token_id] or b"") for token_id in ids])
+
+
+def _text(vocabulary: Vocabulary, ordinary: Sequence[int], name: str, documents: Iterable[str]) -> TextReport:
+    counts = count(vocabulary.tokenizer, documents)
+    if not counts.tokens:
+        raise DataError(f"{name} holds no text to measure the tokenizer on")
+    unknown = vocabulary.unknown
+    return TextReport(
+        bytes=counts.bytes,
+        words=counts.words,
+        tokens=counts.tokens,
+        bytes_per_token=counts.bytes / counts.tokens,
+        fertility=counts.tokens / counts.words if counts.words else None,
+        unknown=0 if unknown is None else int(counts.uses[unknown]),
+        unused=_tokens(vocabulary, [i for i in ordinary if not counts.uses[i]], ordinary),
+    )
+
+
+def _tokens(vocabulary: Vocabulary, ids: Sequence[int], ordinary: Sequence[int]) -> Tokens:
+    examples = [vocabulary.tokens[token_id] or "" for token_id in ids[:EXAMPLES]]
+    return Tokens(len(ids), len(ids) / max(len(ordinary), 1), examples)
+
+
+def _whole_text(vocabulary: Vocabulary, token_id: int) -> str | None:
+    try:
+        return (vocabulary.surfaces[token_id] or b"").decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _readable(surface: bytes) -> str:
+    return surface.decode(errors="backslashreplace")

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from cpt.errors import DataError
 from cpt.models.tokenizer import FILE, load_tokenizer, special_tokens
-from tokenizer_tools.spelling import ByteLevelSpelling, Spelling, spelling
+from tokenizer_tools.byte_encoding import ByteLevelEncoding, Spelling, spelling
 
 Kind = Literal["byte-level BPE", "SentencePiece BPE", "Unigram", "WordPiece"]
 
@@ -123,7 +123,7 @@ def _kind(data: Mapping[str, Any], spells: Spelling) -> Kind:
         return "WordPiece"
     if data["model"]["type"] == "Unigram":
         return "Unigram"
-    return "byte-level BPE" if isinstance(spells, ByteLevelSpelling) else "SentencePiece BPE"
+    return "byte-level BPE" if isinstance(spells, ByteLevelEncoding) else "SentencePiece BPE"
 
 
 def _description(data: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from merging.request import Parent, Request
 from merging.search import search_space
 from tokenizer_tools.embeddings import method
 from tokenizer_tools.extension import extend_tokenizer
-from tokenizer_tools.model_folder import write_model
+from tokenizer_tools.resize_model import write_model
 from tokenizer_tools.transfer import between
 
 TEXTS = {"domain": clinical_texts()[:12], "general": [f"general text {number}" for number in range(99)]}

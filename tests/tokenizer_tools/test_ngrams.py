@@ -18,11 +18,10 @@ from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools.bpe_file import BpeFile, cut_words, pieces, read
 from tokenizer_tools.extension import extend_tokenizer, why_not
 from tokenizer_tools.extension.continued_bpe import Merge, learn_up_to, segment_words
-from tokenizer_tools.extension.counting import count_words
 from tokenizer_tools.extension.ngram_pre_tokenizer import GPT2_PATTERN, is_joined, leave_whole, trie_pattern
 from tokenizer_tools.extension.ngrams import NGramIndex, choose
-from tokenizer_tools.extension.sequences import WordSequence, counted_sequences
-from tokenizer_tools.guards import ADVERSARIAL
+from tokenizer_tools.extension.words import WordSequence, count_words, counted_sequences
+from tokenizer_tools.validation import ADVERSARIAL
 
 GPT4 = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"

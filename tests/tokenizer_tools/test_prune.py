@@ -18,10 +18,10 @@ from vocabulary_kinds import KINDS, TEXTS, add_tokens, byte_level, edit, model_o
 
 from cpt.errors import StageFailed
 from cpt.models.tokenizer import load_tokenizer
-from tokenizer_tools.guards import check_pruned
-from tokenizer_tools.model_folder import write_model
-from tokenizer_tools.prune import least_used, leaves, prune_tokenizer
+from tokenizer_tools.pruning import least_used, leaves, prune_tokenizer
+from tokenizer_tools.resize_model import write_model
 from tokenizer_tools.transfer import between
+from tokenizer_tools.validation import check_pruned
 
 FOLDERS = {
     "byte-level BPE": byte_level,

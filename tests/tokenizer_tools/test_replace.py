@@ -12,10 +12,10 @@ from vocabulary_kinds import KINDS, add_tokens, byte_level, sentence_piece_bpe
 
 from cpt.errors import DataError
 from cpt.models.tokenizer import load_tokenizer
-from tokenizer_tools.guards import ADVERSARIAL, check_model, check_replaced
-from tokenizer_tools.model_folder import write_model
-from tokenizer_tools.replace import replace_tokenizer
+from tokenizer_tools.replacement import replace_tokenizer
+from tokenizer_tools.resize_model import write_model
 from tokenizer_tools.transfer import between
+from tokenizer_tools.validation import ADVERSARIAL, check_model, check_replaced
 
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 PLAIN = "{% for m in messages %}{{ bos_token }}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}"

@@ -3,8 +3,8 @@
 import pytest
 
 from cpt.errors import StageFailed
-from tokenizer_tools.transliteration import romanise
-from tokenizer_tools.transliteration.romanise import Romaniser
+from tokenizer_tools import transliteration
+from tokenizer_tools.transliteration import Romaniser
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def test_words_are_read_as_in_a_text_of_their_own() -> None:
 
 
 def test_a_missing_uroman_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(romanise, "find_spec", lambda name: None)
-    romanise._uroman.cache_clear()
-    romanise._word_romaniser.cache_clear()
+    monkeypatch.setattr(transliteration, "find_spec", lambda name: None)
+    transliteration._uroman.cache_clear()
+    transliteration._word_romaniser.cache_clear()
     with pytest.raises(StageFailed, match=r"pip install 'cpt-workbench\[transliterate\]'"):
         Romaniser()

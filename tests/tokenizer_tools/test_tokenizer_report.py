@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from cpt.errors import DataError
 from cpt.models.tokenizer import load_tokenizer
-from tokenizer_tools.report import TokenizerReport, report, split
+from tokenizer_tools.measure import TokenizerReport, report, split
 from tokenizer_tools.vocabulary import read_vocabulary
 
 TEXTS = {"cats": ["the cat sat on the mat", "what is that"], "more": ["the hat"]}

@@ -17,9 +17,9 @@ from vocabulary_kinds import add_tokens, byte_level, model_of, save, sentence_pi
 
 from cpt.errors import StageFailed
 from cpt.models.tokenizer import load_tokenizer
-from tokenizer_tools.guards import ADVERSARIAL, check_replaced
 from tokenizer_tools.measure import bytes_per_token
-from tokenizer_tools.train import train_tokenizer
+from tokenizer_tools.replacement import train_tokenizer
+from tokenizer_tools.validation import ADVERSARIAL, check_replaced
 from tokenizer_tools.vocabulary import read_vocabulary
 
 LLAMA_3 = r" ?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+"

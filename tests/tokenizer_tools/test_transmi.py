@@ -28,9 +28,14 @@ from cpt.errors import DataError
 from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools.embeddings import method
 from tokenizer_tools.transfer import between
-from tokenizer_tools.transliteration import Transliteration, transliterate_tokenizer
-from tokenizer_tools.transliteration.forms import Form, forms, latin_forms, speller
-from tokenizer_tools.transliteration.romanise import Romaniser
+from tokenizer_tools.transliteration import (
+    Form,
+    Romaniser,
+    Transliteration,
+    latin_forms,
+    speller,
+    transliterate_tokenizer,
+)
 from tokenizer_tools.unigram_file import read
 from tokenizer_tools.vocabulary import read_vocabulary
 

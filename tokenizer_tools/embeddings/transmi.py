@@ -17,8 +17,7 @@ from scipy.sparse import csr_matrix, diags_array
 from tokenizer_tools.embeddings import Method, NoParameters, Rule
 from tokenizer_tools.embeddings._weights import shared_or_used, subtoken_weights, weighted
 from tokenizer_tools.transfer import Transfer
-from tokenizer_tools.transliteration.forms import Merge, forms, latin_forms, scores
-from tokenizer_tools.transliteration.romanise import Romaniser
+from tokenizer_tools.transliteration import Merge, Romaniser, latin_forms, scores
 
 
 class Parameters(NoParameters):

@@ -13,14 +13,13 @@ from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools import bpe_file
 from tokenizer_tools.bpe_file import BpeFile, cut_words
 from tokenizer_tools.extension.continued_bpe import learn_up_to, segment_words, too_few
-from tokenizer_tools.extension.counting import count_words
-from tokenizer_tools.extension.learnt import Learnt, NewToken
+from tokenizer_tools.extension.learnt import LearnedVocabulary, NewToken
 from tokenizer_tools.extension.ngram_pre_tokenizer import check_cuts, check_possible, leave_whole
 from tokenizer_tools.extension.ngrams import Choice, choose
-from tokenizer_tools.extension.sequences import WordSequence
+from tokenizer_tools.extension.words import WordSequence, count_words
 
 
-def check(folder: Path, ngrams: int = 1) -> None:
+def check_bpe(folder: Path, ngrams: int = 1) -> None:
     """Check that a tokenizer can be extended.
 
     Raises:
@@ -38,14 +37,14 @@ def check(folder: Path, ngrams: int = 1) -> None:
         check_possible(file, tokenizer)
 
 
-def learn(
+def learn_bpe(
     folder: Path,
     texts: Iterable[str],
     tokens: int,
     min_frequency: int,
     ngrams: int = 1,
     progress: Callable[[str], None] = lambda _: None,
-) -> Learnt:
+) -> LearnedVocabulary:
     """Learn new tokens.
 
     Args:
@@ -73,7 +72,7 @@ def learn(
         data["pre_tokenizer"] = leave_whole(file, list(choice.ngrams.values()))
         check_cuts(tokenizer, Tokenizer.from_str(json.dumps(data)), choice.ngrams)
     learnt = [NewToken(merge.token, merge.token_id, merge.count) for merge in new]
-    return Learnt(data, learnt, extra=len(choice.merges))
+    return LearnedVocabulary(data, learnt, extra=len(choice.merges))
 
 
 def _choose(

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 
 from cpt.errors import StageFailed
 from tokenizer_tools.bpe_file import BpeFile, cut_words
-from tokenizer_tools.extension import counting
+from tokenizer_tools.extension import words
 
 Pair = tuple[int, int]
 Word = tuple[int, ...]
@@ -83,10 +83,10 @@ class MergeTable:
             symbols[at : at + 2] = [self._products[rank]]
 
 
-def count_words(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[Word, int]:
+def count_segmented_words(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[Word, int]:
     """How often each word occurs; a word is the ids that the tokenizer gives it."""
     cutting = cut_words(tokenizer)
-    return segment_words(cutting, counting.count_words(cutting, texts))
+    return segment_words(cutting, words.count_words(cutting, texts))
 
 
 def segment_words(tokenizer: Tokenizer, words: Mapping[str, int]) -> dict[Word, int]:
@@ -101,12 +101,12 @@ def segment_words(tokenizer: Tokenizer, words: Mapping[str, int]) -> dict[Word, 
     return counts
 
 
-def learn(file: BpeFile, words: Mapping[Word, int], tokens: int, min_frequency: int) -> list[Merge]:
+def learn_merges(file: BpeFile, words: Mapping[Word, int], tokens: int, min_frequency: int) -> list[Merge]:
     """Learn merges until they make `tokens` new tokens.
 
     Args:
         file: the tokenizer to continue.
-        words: how often each word occurs in the corpus (`count_words`).
+        words: how often each word occurs in the corpus (`count_segmented_words`).
         tokens: new tokens wanted.
         min_frequency: a pair that occurs less often is not merged.
 
@@ -131,7 +131,7 @@ def too_few(found: int, tokens: int, min_frequency: int) -> StageFailed:
 
 
 def learn_up_to(file: BpeFile, words: Mapping[Word, int], tokens: int, min_frequency: int) -> list[Merge]:
-    """Learn merges as `learn` does; fewer where the corpus has no more frequent pairs."""
+    """Learn merges as `learn_merges` does; fewer where the corpus has no more frequent pairs."""
     table, ids = MergeTable(file), file.ids
     spelling = {token_id: token for token, token_id in ids.items()}
     barred = file.barred()

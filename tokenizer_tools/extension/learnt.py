@@ -28,7 +28,7 @@ def numbered(counts: Mapping[str, int], first: int) -> list[NewToken]:
 
 
 @dataclass(frozen=True)
-class Learnt:
+class LearnedVocabulary:
     """An extended tokenizer, not yet written.
 
     Attributes:

@@ -20,9 +20,19 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
-from tokenizer_tools.bpe_file import BpeFile, cut_words, joined_in, marks_words, pieces
-from tokenizer_tools.spelling import WORD_START, spelling
-from tokenizer_tools.word_pattern import LETTER, MARK, Junction, continuation, word_pattern
+from tokenizer_tools.bpe_file import (
+    LETTER,
+    MARK,
+    BpeFile,
+    Junction,
+    continuation,
+    cut_words,
+    joined_in,
+    marks_words,
+    pieces,
+    word_pattern,
+)
+from tokenizer_tools.byte_encoding import WORD_START, spelling
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """What ByteLevel cuts by where it is told to use a regular expression."""

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cpt.models.tokenizer import load_tokenizer
-from tokenizer_tools.extension.counting import count_words
-from tokenizer_tools.extension.learnt import Learnt, numbered
+from tokenizer_tools.extension.learnt import LearnedVocabulary, numbered
 from tokenizer_tools.extension.pair_merging import SegmentedCorpus, merge_pairs
+from tokenizer_tools.extension.words import count_words
 from tokenizer_tools.unigram_file import BestPath, UnigramFile, read
 
 _MARGIN = 1e-3
@@ -63,7 +63,7 @@ def score_of_one_use(scores: Mapping[str, float], uses: Mapping[str, int], barre
     return sum(count * (score - math.log(count)) for score, count in known) / total if total else 0.0
 
 
-def learn(folder: Path, texts: Iterable[str], tokens: int, min_frequency: int) -> Learnt:
+def learn_unigram(folder: Path, texts: Iterable[str], tokens: int, min_frequency: int) -> LearnedVocabulary:
     """Find new pieces.
 
     Args:
@@ -81,7 +81,7 @@ def learn(folder: Path, texts: Iterable[str], tokens: int, min_frequency: int) -
     corpus = SegmentedCorpus(count_words(load_tokenizer(folder), texts), path.segment)
     rule = UnigramRule(file, path, corpus.uses)
     found = merge_pairs(rule, corpus, tokens, min_frequency, file.barred())
-    return Learnt(
+    return LearnedVocabulary(
         data=file.extended([(token, path.scores[token]) for token in found]),
         tokens=numbered(found, file.next_id),
     )

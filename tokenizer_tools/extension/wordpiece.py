@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cpt.models.tokenizer import load_tokenizer
-from tokenizer_tools.extension.counting import count_words
-from tokenizer_tools.extension.learnt import Learnt, numbered
+from tokenizer_tools.extension.learnt import LearnedVocabulary, numbered
 from tokenizer_tools.extension.pair_merging import SegmentedCorpus, merge_pairs
+from tokenizer_tools.extension.words import count_words
 from tokenizer_tools.wordpiece_file import LongestMatch, read
 
 
@@ -38,7 +38,7 @@ class WordPieceRule:
         self._match.pieces.remove(token)
 
 
-def learn(folder: Path, texts: Iterable[str], tokens: int, min_frequency: int) -> Learnt:
+def learn_wordpiece(folder: Path, texts: Iterable[str], tokens: int, min_frequency: int) -> LearnedVocabulary:
     """Find new pieces.
 
     Args:
@@ -56,4 +56,4 @@ def learn(folder: Path, texts: Iterable[str], tokens: int, min_frequency: int) -
     corpus = SegmentedCorpus(count_words(load_tokenizer(folder), texts), rule.segment)
     found = merge_pairs(rule, corpus, tokens, min_frequency, file.barred())
     new = numbered(found, file.next_id)
-    return Learnt(data=file.extended({token.token: token.token_id for token in new}), tokens=new)
+    return LearnedVocabulary(data=file.extended({token.token: token.token_id for token in new}), tokens=new)

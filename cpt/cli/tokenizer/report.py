@@ -58,7 +58,7 @@ def report_data(
     tokenizers: Sequence[str], texts: Sequence[str], terms: Sequence[str]
 ) -> list[dict[str, Any]]:
     """One flat record for every tokenizer on every text."""
-    from tokenizer_tools.report import TokenizerReport, report
+    from tokenizer_tools.measure import TokenizerReport, report
 
     def records(reference: str, found: TokenizerReport) -> list[dict[str, Any]]:
         return [

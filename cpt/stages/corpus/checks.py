@@ -57,7 +57,7 @@ def transliteration_problems(config: CorpusConfig) -> list[Problem]:
     asking = [key for key, source in config.sources() if source.transliterate]
     if not asking:
         return []
-    from tokenizer_tools.transliteration.romanise import require_uroman
+    from tokenizer_tools.transliteration import require_uroman
 
     try:
         require_uroman()

@@ -28,8 +28,8 @@ from cpt.stages.vocabulary.config import (
 )
 
 if TYPE_CHECKING:
-    from tokenizer_tools.guards import GuardReport
     from tokenizer_tools.transfer import Transfer
+    from tokenizer_tools.validation import GuardReport
 
 Texts = Callable[[], Iterator[str]]
 """Starts a new pass over the text that the new vocabulary is for."""
@@ -103,8 +103,8 @@ def change_model(
         Rows, rows copied and made, and what the guards checked, as plain data.
     """
     from tokenizer_tools.embeddings import method
-    from tokenizer_tools.guards import check_model
-    from tokenizer_tools.model_folder import write_model
+    from tokenizer_tools.resize_model import write_model
+    from tokenizer_tools.validation import check_model
 
     rule = None
     if len(transfer.new):
@@ -146,8 +146,8 @@ def change_vocabulary(
 
 
 def _prune(config: PruneConfig, work: _Work) -> dict[str, Any]:
-    from tokenizer_tools.guards import check_pruned
-    from tokenizer_tools.prune import prune_tokenizer
+    from tokenizer_tools.pruning import prune_tokenizer
+    from tokenizer_tools.validation import check_pruned
 
     work.progress.message(f"removing the {config.tokens:,} tokens that the text needs least")
     pruning = prune_tokenizer(work.source, work.texts(), work.output, remove=config.tokens)
@@ -172,8 +172,8 @@ def _extend(config: ExtendConfig, work: _Work) -> dict[str, Any]:
 
 
 def _replace(config: ReplaceConfig, work: _Work) -> dict[str, Any]:
-    from tokenizer_tools.guards import check_replaced
-    from tokenizer_tools.replace import replace_tokenizer
+    from tokenizer_tools.replacement import replace_tokenizer
+    from tokenizer_tools.validation import check_replaced
 
     target = resolve_tokenizer(config.tokenizer, work.progress)
     replace_tokenizer(work.source, target, work.output)
@@ -181,8 +181,8 @@ def _replace(config: ReplaceConfig, work: _Work) -> dict[str, Any]:
 
 
 def _train(config: TrainConfig, work: _Work) -> dict[str, Any]:
-    from tokenizer_tools.guards import check_replaced
-    from tokenizer_tools.train import train_tokenizer
+    from tokenizer_tools.replacement import train_tokenizer
+    from tokenizer_tools.validation import check_replaced
 
     work.progress.message(f"training a tokenizer of {config.tokens:,} tokens on the text")
     train_tokenizer(work.source, work.texts(), work.output, tokens=config.tokens)
@@ -235,7 +235,7 @@ def _require_spelt(before: Path, after: Path, texts: Sequence[str]) -> None:
         StageFailed: more than a thousandth of the characters is unknown, and more than was before.
     """
     from cpt.models.tokenizer import load_tokenizer
-    from tokenizer_tools.before_after import round_trip
+    from tokenizer_tools.compare_tokenizers import round_trip
 
     characters = sum(map(len, texts))
     tokenizers = (load_tokenizer(before), load_tokenizer(after))

@@ -71,7 +71,7 @@ class VocabularyStage(Stage[VocabularyConfig]):
 
 
 def _uroman_problems() -> list[Problem]:
-    from tokenizer_tools.transliteration.romanise import require_uroman
+    from tokenizer_tools.transliteration import require_uroman
 
     try:
         require_uroman()

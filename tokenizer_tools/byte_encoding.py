@@ -42,14 +42,14 @@ def spelling(data: Mapping[str, Any]) -> Spelling | None:
     """The spelling of a tokenizer with this tokenizer.json; None if it is no known one."""
     model = data["model"]
     if model["type"] == "WordPiece":
-        return WordPieceSpelling(data)
+        return WordPieceEncoding(data)
     if model["type"] not in ("BPE", "Unigram") or model.get("end_of_word_suffix"):
         return None
     parts = list(components(data))
     if any(part["type"] == "ByteLevel" for part in parts):
-        return ByteLevelSpelling(data)
+        return ByteLevelEncoding(data)
     if any(_marks_word_start(part) for part in parts):
-        return MetaspaceSpelling(data)
+        return MetaspaceEncoding(data)
     return None
 
 
@@ -121,7 +121,7 @@ class _Spelling:
         return self._tokenizer.model
 
 
-class ByteLevelSpelling(_Spelling):
+class ByteLevelEncoding(_Spelling):
     """Every byte is a character of GPT-2's alphabet."""
 
     def surface(self, token: str) -> bytes:
@@ -145,7 +145,7 @@ class ByteLevelSpelling(_Spelling):
         return [token.id for token in self._model.tokenize(spell(surface))]
 
 
-class MetaspaceSpelling(_Spelling):
+class MetaspaceEncoding(_Spelling):
     """Spaces are "▁"; bytes that are in no piece are <0xNN> where the model has them."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
@@ -182,7 +182,7 @@ class MetaspaceSpelling(_Spelling):
         return [-1 if token_id is None or not self._has_bytes else token_id for token_id in ids]
 
 
-class WordPieceSpelling(_Spelling):
+class WordPieceEncoding(_Spelling):
     """Words are cut greedily into longest pieces; a piece that continues a word starts with "##"."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:

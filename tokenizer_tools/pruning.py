@@ -24,8 +24,8 @@ from tokenizers import Tokenizer
 from cpt.errors import StageFailed
 from cpt.models.encoding import token_ids
 from cpt.models.tokenizer import FILE
-from tokenizer_tools.renumber import framing_ids, product, without
-from tokenizer_tools.report import ordinary_ids
+from tokenizer_tools.measure import ordinary_ids
+from tokenizer_tools.remap_ids import framing_ids, product, without
 from tokenizer_tools.vocabulary import read_vocabulary
 
 _BATCH = 1000

@@ -33,7 +33,7 @@ _CHAT = [
 
 
 @dataclass(frozen=True)
-class BeforeAfter:
+class TokenizerComparison:
     """Two tokenizer folders, and the text on which they are compared."""
 
     old: Path
