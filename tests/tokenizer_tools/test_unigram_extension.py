@@ -28,7 +28,7 @@ from transformers import AutoTokenizer
 from cpt.errors import DataError, StageFailed
 from cpt.models.tokenizer import load_tokenizer
 from cpt.references import resolve_file
-from tokenizer_tools.extension.unigram import learn
+from tokenizer_tools.extension.pair_merging import learn
 from tokenizer_tools.unigram_file import UNKNOWN_PENALTY, UnigramFile, read
 
 TEXTS = [

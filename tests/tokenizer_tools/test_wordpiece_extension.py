@@ -25,7 +25,7 @@ from transformers import AutoTokenizer
 from cpt.errors import DataError, StageFailed
 from cpt.models.tokenizer import load_tokenizer
 from cpt.references import resolve_file
-from tokenizer_tools.extension.wordpiece import learn
+from tokenizer_tools.extension.pair_merging import learn
 from tokenizer_tools.wordpiece_file import read
 
 TEXTS = [*OLD_TEXTS[:3], *NEW_TEXTS[:4], "Unseen: CARDIOPATHY mattress", "ÄÖ [MASK] [a b] [SEP] 漢字 ☃ ##ab"]

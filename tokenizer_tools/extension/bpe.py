@@ -12,8 +12,13 @@ from cpt.errors import DataError
 from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools import bpe_file
 from tokenizer_tools.bpe_file import BpeFile, cut_words
-from tokenizer_tools.extension.continued_bpe import learn_up_to, segment_words, too_few
-from tokenizer_tools.extension.learnt import LearnedVocabulary, NewToken
+from tokenizer_tools.extension.continued_bpe import (
+    LearnedVocabulary,
+    NewToken,
+    learn_up_to,
+    segment_words,
+    too_few,
+)
 from tokenizer_tools.extension.ngram_pre_tokenizer import check_cuts, check_possible, leave_whole
 from tokenizer_tools.extension.ngrams import Choice, choose
 from tokenizer_tools.extension.words import WordSequence, count_words

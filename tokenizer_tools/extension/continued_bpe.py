@@ -8,6 +8,8 @@ which no new merge applies is tokenised as before.
 Where a pair's product is a token already (it had been out of reach from these two parts), the merge is
 learnt and no id is spent: the text gets shorter with a row that is trained. Older merges may then apply
 to that product, so such words are segmented on by all merges, not by the new one alone.
+
+What learning from a corpus makes of a tokenizer: the same for every kind of tokenizer.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice, pairwise
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -257,3 +260,38 @@ def _without(barred: frozenset[int], word: Word) -> Iterator[Word]:
     else:
         parts = (tuple(part) for is_barred, part in groupby(word, barred.__contains__) if not is_barred)
     return (part for part in parts if len(part) > 1)
+
+
+@dataclass(frozen=True)
+class NewToken:
+    """A token that was added.
+
+    Attributes:
+        token: as the vocabulary spells it.
+        token_id: ids of new tokens are consecutive, after every id that was used.
+        count: how often the corpus held it when it was learnt.
+    """
+
+    token: str
+    token_id: int
+    count: int
+
+
+def numbered(counts: Mapping[str, int], first: int) -> list[NewToken]:
+    """New tokens with ids from `first` on, in the order of the counts."""
+    return [NewToken(token, first + place, counts[token]) for place, token in enumerate(counts)]
+
+
+@dataclass(frozen=True)
+class LearnedVocabulary:
+    """An extended tokenizer, not yet written.
+
+    Attributes:
+        data: content of the new tokenizer.json.
+        tokens: the new tokens, in the order of their ids.
+        extra: merges that were appended; 0 for kinds that have none.
+    """
+
+    data: Mapping[str, Any]
+    tokens: Sequence[NewToken]
+    extra: int = 0

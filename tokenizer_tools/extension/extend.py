@@ -15,9 +15,8 @@ from cpt.errors import DataError
 from cpt.models.tokenizer import copy_settings, load_as_written, load_tokenizer, read_data, write_data
 from tokenizer_tools import unigram_file, wordpiece_file
 from tokenizer_tools.extension.bpe import check_bpe, learn_bpe
-from tokenizer_tools.extension.learnt import LearnedVocabulary, NewToken
-from tokenizer_tools.extension.unigram import learn_unigram
-from tokenizer_tools.extension.wordpiece import learn_wordpiece
+from tokenizer_tools.extension.continued_bpe import LearnedVocabulary, NewToken
+from tokenizer_tools.extension.pair_merging import learn_unigram, learn_wordpiece
 from tokenizer_tools.validation import GuardReport, check_extended
 
 

@@ -5,18 +5,39 @@ again. But its product wins by the tokenizer's rule (best path, longest match), 
 the pair was not adjacent, and maybe not everywhere it was. So every word that holds the product's text is
 cut anew by the rule. A product stays only if the corpus gets shorter by it and no word becomes unknown.
 Nothing depends on a token's parts, so a new token that later ones leave without use is dropped again.
+
+Extend a Unigram tokenizer: pieces for frequent pairs, with scores that let them win.
+
+A piece is cut out of text wherever its score is at least that of the best path over its own text. So a new
+piece's score is what Unigram training means by one, the logarithm of its share of the corpus's tokens, but
+at least a little more than that path's, so that it can be reached, and at least the lowest score that there
+is, since the cost of unknown characters hangs on that one.
+
+Log-shares in this corpus are brought to the scale of the old scores by what the old pieces differ on
+average, weighted by their use here.
+
+Extend a WordPiece tokenizer: pieces for frequent pairs, at words' starts ("ab") and within words ("##ab").
+
+Longest match is greedy, so a new piece is taken wherever it fits, also where the rest of the word is then
+cut worse. Such pieces are left out as far as the corpus shows them.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Protocol
 
-from tokenizer_tools.extension.continued_bpe import too_few
+from cpt.models.tokenizer import load_tokenizer
+from tokenizer_tools.extension.continued_bpe import LearnedVocabulary, numbered, too_few
+from tokenizer_tools.extension.words import count_words
+from tokenizer_tools.unigram_file import BestPath, UnigramFile, read
+from tokenizer_tools.wordpiece_file import LongestMatch, read
 
 Pair = tuple[str, str]
 
@@ -162,3 +183,112 @@ def merge_pairs(
             rule.remove(unused)
             del new[unused]
     return new
+
+
+_MARGIN = 1e-3
+"""How much a new piece's score is above that of the path that it replaces, at least."""
+
+
+class UnigramRule:
+    """The best path, to which pieces can be added."""
+
+    def __init__(self, file: UnigramFile, path: BestPath, uses: Mapping[str, int]) -> None:
+        self.unknown = path.unknown
+        self.segment = path.segment
+        self._path = path
+        self._lowest = file.lowest
+        self._zero = score_of_one_use(file.scores, uses, file.barred())
+
+    def text(self, token: str) -> str:
+        return token
+
+    def join(self, left: str, right: str) -> str:
+        return left + right
+
+    def knows(self, token: str) -> bool:
+        return token in self._path.scores
+
+    def add(self, token: str, count: int) -> None:
+        _, replaced = self._path.best(token)
+        self._path.add(token, max(self._zero + math.log(count), replaced + _MARGIN, self._lowest))
+
+    def remove(self, token: str) -> None:
+        del self._path.scores[token]
+
+
+def score_of_one_use(scores: Mapping[str, float], uses: Mapping[str, int], barred: frozenset[str]) -> float:
+    """What a piece that the corpus uses once would score, on the scale of the old scores.
+
+    The mean of score(piece) - log(uses of piece) over all uses of old pieces; 0 in a corpus without any.
+    """
+    old = scores.keys() - barred
+    known = [(scores[piece], count) for piece, count in uses.items() if count and piece in old]
+    total = sum(count for _, count in known)
+    return sum(count * (score - math.log(count)) for score, count in known) / total if total else 0.0
+
+
+def learn_unigram(folder: Path, texts: Iterable[str], tokens: int, min_frequency: int) -> LearnedVocabulary:
+    """Find new pieces.
+
+    Args:
+        folder: tokenizer folder.
+        texts: the corpus.
+        tokens: how many.
+        min_frequency: a pair of pieces that occurs less often is not merged.
+
+    Raises:
+        DataError: the tokenizer is no Unigram that can be extended.
+        StageFailed: the corpus yields fewer.
+    """
+    file = read(folder)
+    path = file.best_path()
+    corpus = SegmentedCorpus(count_words(load_tokenizer(folder), texts), path.segment)
+    rule = UnigramRule(file, path, corpus.uses)
+    found = merge_pairs(rule, corpus, tokens, min_frequency, file.barred())
+    return LearnedVocabulary(
+        data=file.extended([(token, path.scores[token]) for token in found]),
+        tokens=numbered(found, file.next_id),
+    )
+
+
+class WordPieceRule:
+    """Longest match, to which pieces can be added."""
+
+    def __init__(self, match: LongestMatch) -> None:
+        self.unknown = match.unknown
+        self.segment = match.segment
+        self.text = match.text
+        self._match = match
+
+    def join(self, left: str, right: str) -> str:
+        return left + self._match.text(right)
+
+    def knows(self, token: str) -> bool:
+        return token in self._match.pieces
+
+    def add(self, token: str, count: int) -> None:  # noqa: ARG002
+        self._match.add(token)
+
+    def remove(self, token: str) -> None:
+        self._match.pieces.remove(token)
+
+
+def learn_wordpiece(folder: Path, texts: Iterable[str], tokens: int, min_frequency: int) -> LearnedVocabulary:
+    """Find new pieces.
+
+    Args:
+        folder: tokenizer folder.
+        texts: the corpus.
+        tokens: how many.
+        min_frequency: a pair of pieces that occurs less often is not merged.
+
+    Raises:
+        DataError: the tokenizer is no WordPiece that can be extended.
+        StageFailed: the corpus yields fewer.
+    """
+    file = read(folder)
+    rule = WordPieceRule(file.longest_match())
+    corpus = SegmentedCorpus(count_words(load_tokenizer(folder), texts), rule.segment)
+    found = merge_pairs(rule, corpus, tokens, min_frequency, file.barred())
+    new = numbered(found, file.next_id)
+    return LearnedVocabulary(data=file.extended({token.token: token.token_id for token in new}), tokens=new)
