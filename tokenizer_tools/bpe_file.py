@@ -137,7 +137,7 @@ class BpeFile:
         return {**self.data, "model": model}
 
 
-def read(folder: Path) -> BpeFile:
+def read_bpe(folder: Path) -> BpeFile:
     """Read a folder's tokenizer.json.
 
     Raises:

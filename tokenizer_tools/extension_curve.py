@@ -95,7 +95,7 @@ def extension_curve(
     Raises:
         DataError: the tokenizer cannot be extended by continued BPE, or `heldout` holds no text.
     """
-    file, tokenizer = bpe_file.read(folder), load_tokenizer(folder)
+    file, tokenizer = bpe_file.read_bpe(folder), load_tokenizer(folder)
     now = count(tokenizer, heldout)
     if not now.tokens:
         raise DataError("the held-out text is empty: there is nothing to measure")

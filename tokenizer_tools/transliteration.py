@@ -69,7 +69,7 @@ def add_scored_pieces(folder: Path, scored: Mapping[str, float], limit: int | No
         scored: scores of the new pieces, in the order of their ids.
         limit: most pieces.
     """
-    file = unigram_file.read(folder)
+    file = unigram_file.read_unigram(folder)
     path = file.best_path()
     for piece, score in scored.items():
         path.add(piece, score)
@@ -80,7 +80,7 @@ def add_scored_pieces(folder: Path, scored: Mapping[str, float], limit: int | No
 
 def add_pieces(folder: Path, scored: Mapping[str, float], limit: int | None) -> Addition:
     """Add pieces to a WordPiece: longest match needs no scores."""
-    file = wordpiece_file.read(folder)
+    file = wordpiece_file.read_wordpiece(folder)
     tokens = list(islice(scored, limit))
     return Addition(
         file.extended({token: token_id for token_id, token in enumerate(tokens, file.next_id)}), tokens
@@ -94,7 +94,7 @@ def add_by_merges(folder: Path, scored: Mapping[str, float], limit: int | None) 
     merges rank after all old ones, so text to which none of them applies is cut as before; and each ranks
     after those of earlier tokens, which therefore stay in reach.
     """
-    file = bpe_file.read(folder)
+    file = bpe_file.read_bpe(folder)
     merges = _Merges(file)
     for token in scored:
         symbols = merges.segment(token)
@@ -157,7 +157,7 @@ class Form(NamedTuple):
     text: str
 
 
-def forms(vocabulary: Vocabulary) -> dict[int, Form]:
+def token_forms(vocabulary: Vocabulary) -> dict[int, Form]:
     """The form of every token that stands for whole characters, by id."""
     found: dict[int, Form] = {}
     for token_id, surface in enumerate(vocabulary.surfaces):
@@ -188,7 +188,7 @@ def latin_forms(vocabulary: Vocabulary, romanise: Callable[[str], str]) -> dict[
 
     White space at a form's ends is cut off; forms with white space inside, or without text, are no tokens.
     """
-    old = forms(vocabulary)
+    old = token_forms(vocabulary)
     taken = set(old.values())
     sources: defaultdict[Form, list[int]] = defaultdict(list)
     for token_id, form in old.items():

@@ -172,7 +172,7 @@ class UnigramFile:
             )
 
 
-def read(folder: Path) -> UnigramFile:
+def read_unigram(folder: Path) -> UnigramFile:
     """Read a folder's tokenizer.json.
 
     Raises:

@@ -307,7 +307,7 @@ def _extension(both: TokenizerComparison, added: Mapping[str, int]) -> Explains:
     """New merges, applied to the old tokens, make the new ones; other kinds have new tokens there."""
     if json.loads((both.new / FILE).read_text(encoding="utf-8"))["model"]["type"] != "BPE":
         return lambda _, tokens: not added.keys().isdisjoint(tokens)
-    file = bpe_file.read(both.new)
+    file = bpe_file.read_bpe(both.new)
     table, ids = MergeTable(file), file.ids
 
     def merged(was: Sequence[str], tokens: Sequence[str]) -> bool:

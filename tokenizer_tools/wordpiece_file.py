@@ -118,7 +118,7 @@ class WordPieceFile:
         return {**self.data, "model": {**self.data["model"], "vocab": dict(vocabulary)}}
 
 
-def read(folder: Path) -> WordPieceFile:
+def read_wordpiece(folder: Path) -> WordPieceFile:
     """Read a folder's tokenizer.json.
 
     Raises:

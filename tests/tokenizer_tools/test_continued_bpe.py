@@ -15,7 +15,7 @@ from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from cpt.errors import StageFailed
 from cpt.models.tokenizer import load_tokenizer
-from tokenizer_tools.bpe_file import cut_words, joined_kinds, pieces, read, word_pattern
+from tokenizer_tools.bpe_file import cut_words, joined_kinds, pieces, read_bpe, word_pattern
 from tokenizer_tools.extension import words
 from tokenizer_tools.extension.continued_bpe import Merge, count_segmented_words, learn_merges
 from tokenizer_tools.extension.words import WordSequence
@@ -31,7 +31,7 @@ def numbered(*tokens: str) -> dict[str, int]:
 
 def learnt(folder: Path, texts: list[str], tokens: int, min_frequency: int = 2) -> list[Merge]:
     return learn_merges(
-        read(folder), count_segmented_words(load_tokenizer(folder), texts), tokens, min_frequency
+        read_bpe(folder), count_segmented_words(load_tokenizer(folder), texts), tokens, min_frequency
     )
 
 
@@ -62,7 +62,7 @@ def brute_force(
     folder: Path, texts: list[str], tokens: int, may_join: Callable[[str, str], bool]
 ) -> list[tuple[str, str]]:
     """Count pairs anew in the corpus as the `tokenizers` library segments it with the merges so far."""
-    file = read(folder)
+    file = read_bpe(folder)
     spelling = {token_id: token for token, token_id in file.ids.items()}
     barred = {spelling[token_id] for token_id in file.barred()}
     merges: list[tuple[str, str]] = []
@@ -100,7 +100,7 @@ def test_merges_are_those_of_the_brute_force_learner(kind: str, tmp_path: Path) 
 
 def test_new_tokens_are_numbered_after_every_used_id(tmp_path: Path) -> None:
     folder = WRITERS["added tokens beyond"](tmp_path)
-    file = read(folder)
+    file = read_bpe(folder)
     found = learnt(folder, NEW_TEXTS, tokens=10)
     first = max(file.added.values()) + 1
     assert [merge.token_id for merge in found if merge.new] == list(range(first, first + 10))
@@ -157,7 +157,7 @@ def test_a_corpus_with_too_few_pairs_says_how_many_tokens_it_yields(
 def test_words_are_those_of_the_pre_tokenizer(tmp_path: Path) -> None:
     folder = edit(write_byte_level(tmp_path), merges=[])
     counts = count_segmented_words(load_tokenizer(folder), ["aa bb aa", "aa"])
-    ids = read(folder).ids
+    ids = read_bpe(folder).ids
     assert counts == {
         (ids["a"], ids["a"]): 2,
         (ids["Ġ"], ids["b"], ids["b"]): 1,

@@ -19,7 +19,7 @@ SIZES = [20, 5, 12]
 
 def extended_bytes_per_token(folder: Path, tokens: int, min_frequency: int = 2) -> float:
     """Learn that many tokens, write the tokenizer, load it, measure."""
-    file, tokenizer = bpe_file.read(folder), load_tokenizer(folder)
+    file, tokenizer = bpe_file.read_bpe(folder), load_tokenizer(folder)
     merges = learn_merges(file, count_segmented_words(tokenizer, NEW_TEXTS), tokens, min_frequency)
     data = file.extended(
         [(merge.left, merge.right) for merge in merges],
@@ -69,7 +69,10 @@ def test_a_merge_without_a_new_token_belongs_to_the_next_one(tmp_path: Path) -> 
 def test_the_rarest_token_is_told(tmp_path: Path) -> None:
     folder = write_byte_level(tmp_path)
     merges = learn_merges(
-        bpe_file.read(folder), count_segmented_words(load_tokenizer(folder), NEW_TEXTS), 20, min_frequency=2
+        bpe_file.read_bpe(folder),
+        count_segmented_words(load_tokenizer(folder), NEW_TEXTS),
+        20,
+        min_frequency=2,
     )
     counts = [merge.count for merge in merges if merge.new]
     points = extension_curve(folder, NEW_TEXTS, HELDOUT, SIZES)

@@ -34,9 +34,10 @@ from tokenizer_tools.transliteration import (
     Transliteration,
     latin_forms,
     speller,
+    token_forms,
     transliterate_tokenizer,
 )
-from tokenizer_tools.unigram_file import read
+from tokenizer_tools.unigram_file import read_unigram
 from tokenizer_tools.vocabulary import read_vocabulary
 
 LETTERS = dict.fromkeys("abcdefghijklmnopqrstuvwxyz,'<>", -9.0)
@@ -70,11 +71,11 @@ def test_forms_are_the_same_for_every_kind(tmp_path: Path) -> None:
     unigram = read_vocabulary(write_toy_unigram(tmp_path / "u", {"▁мир": -1.0, "мир": -1.0}))
     wordpiece = read_vocabulary(write_toy_wordpiece(tmp_path / "w", ["мир", "##мир", "."]))
     bpe = read_vocabulary(write_byte_level(tmp_path / "b"))
-    assert forms(unigram) == {1: Form(True, "мир"), 2: Form(False, "мир")}
-    assert forms(wordpiece) == {1: Form(True, "мир"), 2: Form(False, "мир"), 3: Form(True, ".")}
+    assert token_forms(unigram) == {1: Form(True, "мир"), 2: Form(False, "мир")}
+    assert token_forms(wordpiece) == {1: Form(True, "мир"), 2: Form(False, "мир"), 3: Form(True, ".")}
     for vocabulary in (unigram, wordpiece, bpe):
         spell = speller(vocabulary)
-        found = forms(vocabulary)
+        found = token_forms(vocabulary)
         assert [spell(form) for form in found.values()] == [vocabulary.tokens[token_id] for token_id in found]
 
 
@@ -99,7 +100,7 @@ def test_latin_forms_are_those_that_are_no_tokens_yet(tmp_path: Path) -> None:
 def test_scores_are_the_sources_merged(merge: Any, score: float, tmp_path: Path) -> None:
     folder = write_toy_unigram(tmp_path / "old", PIECES)
     output, result = transliterated(folder, merge=merge)
-    scores = dict(read(output).pieces)
+    scores = dict(read_unigram(output).pieces)
     assert scores.items() >= PIECES.items()
     assert {token.token: scores[token.token] for token in result.tokens} == {
         "▁da": score,
@@ -120,7 +121,7 @@ def test_pieces_are_appended_by_falling_score_and_no_id_moves(tmp_path: Path) ->
     new = {token.token: token.token_id for token in result.tokens}
     assert after.get_vocab(with_added_tokens=True) == {**old_ids, **new}
     assert list(new.values()) == list(range(len(old_ids), len(old_ids) + len(new)))
-    scores = dict(read(output).pieces)
+    scores = dict(read_unigram(output).pieces)
     assert all(scores[left] >= scores[right] for left, right in pairwise(new))
     for token in result.tokens:
         assert [piece.id for piece in after.model.tokenize(token.token)] == [token.token_id]
@@ -132,7 +133,7 @@ def test_pieces_that_are_left_out_would_never_have_won(seed: int, tmp_path: Path
     """The published rule appends them all, "zh" among them; no text is cut otherwise by it."""
     folder = write_toy_unigram(tmp_path / "old", PIECES)
     output, _ = transliterated(folder)
-    file = read(folder)
+    file = read_unigram(folder)
     published = {"▁da": -5.0, "da": -6.0, "▁mir": -8.0, "▁ti": -8.5, "zh": -30.0}
     ours, theirs = load_tokenizer(output), load(file.extended(published.items()))
     for word in random_words("damirtizh,ж ", count=300, longest=12, seed=seed):
@@ -142,7 +143,7 @@ def test_pieces_that_are_left_out_would_never_have_won(seed: int, tmp_path: Path
 def test_segmentation_changes_only_where_new_pieces_win(tmp_path: Path) -> None:
     folder = write_toy_unigram(tmp_path / "old", PIECES, behind=["<mask>"])
     output, result = transliterated(folder)
-    before, after, scores = load_tokenizer(folder), load_tokenizer(output), dict(read(output).pieces)
+    before, after, scores = load_tokenizer(folder), load_tokenizer(output), dict(read_unigram(output).pieces)
     new = {token.token for token in result.tokens}
     for word in [*random_words("damirtno", count=300, longest=9, seed=0), *" ".join(TEXTS).split()]:
         old, now = encode(before, word), encode(after, word)

@@ -29,7 +29,7 @@ from cpt.errors import DataError, StageFailed
 from cpt.models.tokenizer import load_tokenizer
 from cpt.references import resolve_file
 from tokenizer_tools.extension.pair_merging import learn
-from tokenizer_tools.unigram_file import UNKNOWN_PENALTY, UnigramFile, read
+from tokenizer_tools.unigram_file import UNKNOWN_PENALTY, UnigramFile, read_unigram
 
 TEXTS = [
     *OLD_TEXTS[:3],
@@ -57,7 +57,7 @@ def random_pieces(seed: int) -> dict[str, float]:
 @pytest.mark.parametrize("seed", range(6))
 def test_the_best_path_is_the_librarys(seed: int, tmp_path: Path) -> None:
     folder = write_toy_unigram(tmp_path, random_pieces(seed))
-    path, model = read(folder).best_path(), load_tokenizer(folder).model
+    path, model = read_unigram(folder).best_path(), load_tokenizer(folder).model
     for word in random_words("abc▁dd", count=300, longest=9, seed=seed):
         ids = [token.id for token in model.tokenize(word)]
         assert [model.token_to_id(piece) for piece in path.segment(word)] == ids, word
@@ -66,7 +66,7 @@ def test_the_best_path_is_the_librarys(seed: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_best_path_has_the_highest_sum_of_all(seed: int, tmp_path: Path) -> None:
     scores = random_pieces(seed)
-    path = read(write_toy_unigram(tmp_path, scores)).best_path()
+    path = read_unigram(write_toy_unigram(tmp_path, scores)).best_path()
     unknown = min(scores.values()) - UNKNOWN_PENALTY
 
     def total(cut: list[str]) -> float:
@@ -81,7 +81,7 @@ def test_the_best_path_has_the_highest_sum_of_all(seed: int, tmp_path: Path) -> 
 
 def brute_force(folder: Path, texts: list[str], tokens: int) -> dict[str, float]:
     """Cut the whole corpus anew with the library for every piece that is tried."""
-    file = read(folder)
+    file = read_unigram(folder)
     one_use = one_use_score(file, texts)
     new: dict[str, float] = {}
     barred: set[tuple[str, str]] = set()
@@ -220,7 +220,7 @@ def test_transformers_loads_what_was_learnt(tmp_path: Path) -> None:
     for text in TEXTS:
         ids = Tokenizer.from_str(json.dumps(data)).encode(text).ids
         assert loaded(text)["input_ids"] == again(text)["input_ids"] == ids
-    assert loaded.convert_tokens_to_ids("<mask>") == read(folder).added["<mask>"]
+    assert loaded.convert_tokens_to_ids("<mask>") == read_unigram(folder).added["<mask>"]
 
 
 @pytest.mark.real
@@ -247,7 +247,7 @@ def test_a_real_unigram_is_extended(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["<m>", "a<m>b", "<m><m>", "d<m>d", "ab<m", "dab", "adbd<m>"])
 def test_added_tokens_behind_the_pieces_are_not_cut_out_of_text(text: str, tmp_path: Path) -> None:
     pieces = {"▁": -2.0, "a": -3.0, "b": -3.0, "<": -4.0, "m": -4.0, ">": -4.0, "m>": -5.0}
-    file = read(write_toy_unigram(tmp_path, pieces, behind=["<m>", "<m><m>"]))
+    file = read_unigram(write_toy_unigram(tmp_path, pieces, behind=["<m>", "<m><m>"]))
     before, after = load(file.data), load(file.extended([("ab", -4.0)]))
     assert after.token_to_id("<m>") == before.token_to_id("<m>") == len(pieces) + 1
     assert after.token_to_id("ab") == len(pieces) + 3
@@ -257,7 +257,7 @@ def test_added_tokens_behind_the_pieces_are_not_cut_out_of_text(text: str, tmp_p
 
 def test_unknown_characters_are_cut_as_before_beside_added_tokens(tmp_path: Path) -> None:
     folder = write_unigram(tmp_path, behind=["<mask>"])
-    file = read(folder)
+    file = read_unigram(folder)
     before, after = load(file.data), load(file.extended([]))
     for word in random_words("catsmk<>☃心 ", count=200, longest=12, seed=0):
         assert encode(before, word) == encode(after, word)
@@ -273,7 +273,7 @@ def test_unknown_characters_are_cut_as_before_beside_added_tokens(tmp_path: Path
 def test_added_tokens_that_cannot_be_kept_out_of_text_are_refused(
     pieces: dict[str, float], behind: str, message: str, tmp_path: Path
 ) -> None:
-    file = read(write_toy_unigram(tmp_path, pieces, behind=[behind]))
+    file = read_unigram(write_toy_unigram(tmp_path, pieces, behind=[behind]))
     with pytest.raises(DataError, match=message):
         file.extended([("▁m", -3.0)])
 

