@@ -21,7 +21,7 @@ import torch
 from cpt.corpus import TrainingStream, open_source, read_index, retokenise
 from cpt.corpus.stream import DOMAIN
 from cpt.corpus.texts import iterate_texts
-from cpt.initialiser_trial.methods import build_corpus
+from cpt.initialiser_trial.trial import build_corpus
 from cpt.models.packed_model import load_model, resolve_precision
 from cpt.references import resolve_model
 from cpt.stages.base import NullProgress

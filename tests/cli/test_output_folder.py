@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cpt.cli.tokenizer.output_folder import written_aside
+from cpt.cli.tokenizer.options import written_aside
 from cpt.errors import Terminated, UsageError
 
 

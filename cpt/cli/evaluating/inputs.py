@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpt.cli.evaluating.progress import Shown
-from cpt.cli.tokenizer.inputs import source_of
+from cpt.cli.tokenizer.options import source_of
 from cpt.errors import UsageError
 from cpt.references import resolve_file
 

@@ -1,15 +1,22 @@
-"""`cpt tokenizer extend | prune | replace | train | transliterate`: a model in another vocabulary."""
+"""What the commands that change a vocabulary share: configure, change, measure the gain, print.
+
+`cpt tokenizer extend | prune | replace | train | transliterate`: a model in another vocabulary.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
+from rich.text import Text
 
 from cpt.cli.options import Json
-from cpt.cli.tokenizer import values
-from cpt.cli.tokenizer.change import change
-from cpt.cli.tokenizer.inputs import located
+from cpt.cli.output import out, print_json, rows
+from cpt.cli.tokenizer import options
 from cpt.cli.tokenizer.options import (
     DEFAULT_METHOD,
     Base,
@@ -22,7 +29,124 @@ from cpt.cli.tokenizer.options import (
     Settings,
     Texts,
     TokenizerOnly,
+    check_free,
+    heldout_of,
+    located,
+    shown,
+    texts_of,
+    written_aside,
 )
+from cpt.errors import DataError, Problem, RecipeError, UsageError
+from cpt.recipe.explain import findings
+from cpt.references import resolve_model, resolve_tokenizer
+from cpt.stages.vocabulary.change import change_tokenizer, change_vocabulary, samples_of
+from cpt.stages.vocabulary.config import VocabularyConfig
+
+_MEASURED_TEXTS = 2_000
+
+
+def change(
+    settings: Mapping[str, Any],
+    base: str,
+    text: Sequence[str],
+    heldout: Sequence[str] | None,
+    output: Path,
+    seed: int,
+    tokenizer_only: bool,
+    as_json: bool,
+) -> None:
+    """Change a vocabulary as the recipe's stage does, write the folder, print what came of it."""
+    config = config_of(settings)
+    check_free(output)
+    _require_text(config, text, tokenizer_only)
+    texts = texts_of(text)
+    measured = heldout_of(heldout, text) if heldout else texts
+    samples = samples_of(measured())
+    source = resolve_tokenizer(located(base)) if tokenizer_only else resolve_model(located(base), shown())
+    with written_aside(output) as folder:
+        if tokenizer_only:
+            facts = change_tokenizer(config, source, texts, folder, samples=samples, progress=shown())
+        else:
+            facts = change_vocabulary(
+                config, source, texts, folder, samples=samples, seed=seed, progress=shown()
+            )
+        facts |= _gain(source, folder, measured())
+        if "bytes_per_token_after" in facts:
+            facts["measured_on"] = "held-out text" if heldout else "the text that was learnt from"
+    if as_json:
+        print_json({"folder": str(output), **facts})
+    else:
+        _print(facts, output)
+
+
+def _require_text(config: VocabularyConfig, text: Sequence[str], tokenizer_only: bool) -> None:
+    from tokenizer_tools.embeddings import method
+
+    name = config.initialisation.method
+    if not text and not tokenizer_only and method(name).needs_texts:
+        raise UsageError(f"{name} learns from text", hint="Give --text FILE, or choose another --method.")
+    if tokenizer_only and config.embeddings.model_extra:
+        raise UsageError("--tokenizer-only makes no rows", hint="Leave out the method's parameters.")
+
+
+def config_of(settings: Mapping[str, Any]) -> VocabularyConfig:
+    """The stage's configuration.
+
+    Raises:
+        RecipeError: with every mistake in the settings.
+    """
+    data = {key: value for key, value in settings.items() if value is not None}
+    try:
+        return VocabularyConfig.model_validate(data)
+    except ValidationError as error:
+        problems = [
+            Problem(found.message, key=".".join(map(str, found.where)), hint=found.hint)
+            for found in findings(error, VocabularyConfig, data)
+        ]
+        raise RecipeError(problems) from error
+
+
+def _gain(source: Path, folder: Path, measured: Iterable[str]) -> dict[str, float]:
+    """Bytes per token before and after."""
+    from cpt.models.tokenizer import load_tokenizer
+    from tokenizer_tools.measure import bytes_per_token
+
+    texts = list(islice(measured, _MEASURED_TEXTS))
+    if not any(texts):
+        return {}
+    try:
+        return {
+            f"bytes_per_token_{when}": bytes_per_token(load_tokenizer(where), texts)
+            for when, where in (("before", source), ("after", folder))
+        }
+    except ValueError as error:
+        raise DataError(f"the text cannot be measured: {error}") from error
+
+
+def _print(facts: Mapping[str, Any], output: Path) -> None:
+    console = out()
+    console.print(Text.assemble((str(output), "bold")))
+    table = rows("", "#")
+    for key, name in (
+        ("removed", "tokens removed"),
+        ("added", "tokens added"),
+        ("after", "tokens now"),
+        ("rows", "rows of the embedding"),
+        ("copied_rows", "rows copied bit by bit"),
+        ("new_rows", "rows made"),
+    ):
+        if key in facts:
+            table.add_row("", name, f"{facts[key]:,}")
+    console.print(table)
+    if "bytes_per_token_after" in facts:
+        before, after = facts["bytes_per_token_before"], facts["bytes_per_token_after"]
+        console.print(
+            f"  {before:.3f} bytes per token before, {after:.3f} now, "
+            f"{1 - before / after:.1%} fewer tokens, on {facts['measured_on']}."
+        )
+    if facts.get("longest_tokens"):
+        shown_tokens = " ".join(repr(token) for token in facts["longest_tokens"][:8])
+        console.print(Text(f"  longest: {shown_tokens}"), soft_wrap=True)
 
 
 def extend(
@@ -152,6 +276,6 @@ def transliterate(
 
 def _embeddings(method: str, settings: list[str] | None, pad: int) -> dict[str, Any]:
     return {
-        "embeddings": {"method": method, **values.parameters(settings or [])},
+        "embeddings": {"method": method, **options.parameters(settings or [])},
         "pad_to_multiple_of": pad,
     }

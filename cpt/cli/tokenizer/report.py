@@ -12,8 +12,7 @@ from rich.text import Text
 from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.tokenizer.inputs import heldout_of, located, texts_of
-from cpt.cli.tokenizer.options import Heldout, Texts
+from cpt.cli.tokenizer.options import Heldout, Texts, heldout_of, located, texts_of
 from cpt.errors import UsageError
 from cpt.references import resolve_tokenizer
 

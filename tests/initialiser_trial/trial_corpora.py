@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tiny import clinical_texts, varied_texts, write_jsonl
 
-from cpt.initialiser_trial.methods import build_corpus
+from cpt.initialiser_trial.trial import build_corpus
 from cpt.stages.base import NullProgress
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from comparing import tiny_corpus
+from trial_corpora import tiny_corpus
 
 from cpt.corpus import read_index, retokenise
-from cpt.initialiser_trial import probe as probing
-from cpt.initialiser_trial.probe import ProbeSettings, Trained, cut, heldout, probe
+from cpt.initialiser_trial import short_training as probing
+from cpt.initialiser_trial.short_training import TrialSettings, Trained, cut, heldout, train_and_measure
 from cpt.models.bits_per_byte import TokenisedText
 from cpt.models.tokenizer import load_tokenizer
 from cpt.monitor.probes.base import Subject
@@ -22,7 +22,7 @@ from cpt.stages.base import NullProgress
 from cpt.training.settings import Settings
 from cpt.training.trainable import All, Layers, Trains
 
-SETTINGS = ProbeSettings(steps=(0, 2, 4), peak=1e-2, heldout_bytes=1500)
+SETTINGS = TrialSettings(steps=(0, 2, 4), peak=1e-2, heldout_bytes=1500)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def corpus(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_bits_per_byte_fall_on_the_domain_and_are_read_when_asked(tiny_model: Path, corpus: Path) -> None:
-    result = probe(tiny_model, corpus, SETTINGS)
+    result = train_and_measure(tiny_model, corpus, SETTINGS)
     curve = result.bits_per_byte("domain")
     assert list(curve) == [0, 2, 4]
     assert curve[0] > curve[2] > curve[4]
@@ -42,8 +42,8 @@ def test_bits_per_byte_fall_on_the_domain_and_are_read_when_asked(tiny_model: Pa
 
 def test_a_probe_is_a_function_of_its_settings(tiny_model: Path, corpus: Path) -> None:
     def last(**changes: object) -> float:
-        settings = ProbeSettings(**{**vars(SETTINGS), **changes})  # type: ignore[arg-type]
-        return probe(tiny_model, corpus, settings).bits_per_byte("domain")[4]
+        settings = TrialSettings(**{**vars(SETTINGS), **changes})  # type: ignore[arg-type]
+        return train_and_measure(tiny_model, corpus, settings).bits_per_byte("domain")[4]
 
     assert last() == last()
     for change in ({"peak": 2e-2}, {"batch_sequences": 2}, {"seed": 3}, {"trained": "embeddings"}):
@@ -52,17 +52,17 @@ def test_a_probe_is_a_function_of_its_settings(tiny_model: Path, corpus: Path) -
 
 def test_a_reading_does_not_depend_on_later_ones(tiny_model: Path, corpus: Path) -> None:
     short, longer = (
-        probe(tiny_model, corpus, ProbeSettings(steps=steps, peak=1e-3, heldout_bytes=800))
+        train_and_measure(tiny_model, corpus, TrialSettings(steps=steps, peak=1e-3, heldout_bytes=800))
         for steps in ((0, 20), (0, 20, 22))
     )
     assert short.bits_per_byte("domain")[20] == longer.bits_per_byte("domain")[20]
 
 
 def test_without_steps_nothing_trains(tiny_model: Path, corpus: Path) -> None:
-    result = probe(tiny_model, corpus, ProbeSettings(steps=(0,), heldout_bytes=1500))
+    result = train_and_measure(tiny_model, corpus, TrialSettings(steps=(0,), heldout_bytes=1500))
     assert (result.tokens, result.seconds) == (0, 0.0)
     assert result.bits_per_byte("domain") == {
-        0: probe(tiny_model, corpus, SETTINGS).bits_per_byte("domain")[0]
+        0: train_and_measure(tiny_model, corpus, SETTINGS).bits_per_byte("domain")[0]
     }
 
 
@@ -81,14 +81,14 @@ def test_what_is_asked_for_trains(
         return real(model, stream, texts, settings, *rest)
 
     monkeypatch.setattr(probing, "train", spied)
-    probe(tiny_model, corpus, replace(SETTINGS, trained=trained))
+    train_and_measure(tiny_model, corpus, replace(SETTINGS, trained=trained))
     assert seen[0].trainable == expected
 
 
 def test_held_out_text_is_cut_to_the_size(tiny_model: Path, corpus: Path) -> None:
     texts = heldout([(tiny_model, corpus)], SETTINGS).texts[0]
     assert set(texts) == {"domain", "general"}
-    more = heldout([(tiny_model, corpus)], ProbeSettings(heldout_bytes=600)).texts[0]
+    more = heldout([(tiny_model, corpus)], TrialSettings(heldout_bytes=600)).texts[0]
     assert more["domain"].bytes.sum() < texts["domain"].bytes.sum() <= 1500
 
 
@@ -98,7 +98,7 @@ def test_windows_hold_the_same_bytes_for_every_tokenizer(
     """A vocabulary of whole words would read several times the bytes in as many tokens."""
     coarse, changed = another_model("coarse", vocabulary=450), tmp_path / "changed"
     retokenise(corpus, coarse, changed, NullProgress(), former=tiny_model)
-    settings = ProbeSettings(heldout_bytes=5000, window=32)
+    settings = TrialSettings(heldout_bytes=5000, window=32)
 
     def stretches(folder: Path, text: TokenisedText) -> list[str]:
         tokenizer = load_tokenizer(folder)
@@ -131,7 +131,7 @@ def test_without_steps_the_model_goes_to_the_gpu(
         return Items(np.ones(1), np.ones(1))
 
     monkeypatch.setattr(TextProbe, "read", read)
-    probe(tiny_model, corpus, ProbeSettings(steps=(0,), heldout_bytes=600))
+    train_and_measure(tiny_model, corpus, TrialSettings(steps=(0,), heldout_bytes=600))
     assert set(seen) == {"meta"}
 
 
@@ -145,7 +145,7 @@ def test_cut_takes_whole_characters_up_to_the_size() -> None:
 
 def test_the_window_is_the_settings_and_not_the_training_sequences(tiny_model: Path, corpus: Path) -> None:
     def longest(window: int) -> int:
-        texts = heldout([(tiny_model, corpus)], ProbeSettings(heldout_bytes=5000, window=window)).texts[0]
+        texts = heldout([(tiny_model, corpus)], TrialSettings(heldout_bytes=5000, window=window)).texts[0]
         return max(len(ids) for ids in texts["general"].windows)
 
     assert longest(16) == 16

@@ -4,17 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
-from comparing import tiny_corpus
+from trial_corpora import tiny_corpus
 from tiny import clinical_texts, write_jsonl
 
 from cpt.corpus.texts import has_texts
-from cpt.initialiser_trial.methods import UNCHANGED, Comparison, Row, build_corpus, compare, label
-from cpt.initialiser_trial.plot import plot
-from cpt.initialiser_trial.probe import ProbeSettings, heldout, probe
+from cpt.initialiser_trial.short_training import TrialSettings, heldout, train_and_measure
+from cpt.initialiser_trial.trial import UNCHANGED, TrialResult, TrialRow, build_corpus, run_trial, label, plot
 from cpt.stages.base import NullProgress
 from cpt.stages.vocabulary.config import EmbeddingsConfig, VocabularyConfig
 
-SETTINGS = ProbeSettings(steps=(0, 3), peak=1e-2, heldout_bytes=1500)
+SETTINGS = TrialSettings(steps=(0, 3), peak=1e-2, heldout_bytes=1500)
 METHODS = [
     EmbeddingsConfig(method="random"),
     EmbeddingsConfig(method="subtoken-mean"),
@@ -24,13 +23,13 @@ METHODS = [
 
 
 @pytest.fixture(scope="module")
-def comparison(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+def comparison(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
     folder = tmp_path_factory.mktemp("compare")
     corpus = tiny_corpus(tiny_model, folder)
     change = VocabularyConfig.model_validate({"extend": {"tokens": 40}})
-    seen: list[Row] = []
+    seen: list[TrialRow] = []
     (folder / "scratch").mkdir()
-    found = compare(
+    found = run_trial(
         tiny_model,
         corpus,
         change,
@@ -45,17 +44,17 @@ def comparison(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Co
     shared = heldout(
         [(tiny_model, corpus), (folder / "scratch/tokenizer", folder / "scratch/corpus")], SETTINGS
     )
-    reread = probe(tiny_model, corpus, SETTINGS, shared.texts[0])
+    reread = train_and_measure(tiny_model, corpus, SETTINGS, shared.texts[0])
     assert found.rows[0].domain == reread.bits_per_byte("domain")
     return found
 
 
-def test_the_unchanged_model_comes_first_and_methods_in_order(comparison: Comparison) -> None:
+def test_the_unchanged_model_comes_first_and_methods_in_order(comparison: TrialResult) -> None:
     assert [row.method for row in comparison.rows] == [UNCHANGED, *map(label, METHODS)]
     assert label(METHODS[2]) == "random(std=5.0)"
 
 
-def test_every_method_has_its_curves_on_the_same_text(comparison: Comparison) -> None:
+def test_every_method_has_its_curves_on_the_same_text(comparison: TrialResult) -> None:
     for row in comparison.rows[:4]:
         assert list(row.domain) == list(row.general) == [0, 3]
         assert row.tokens > 0
@@ -66,7 +65,7 @@ def test_every_method_has_its_curves_on_the_same_text(comparison: Comparison) ->
     assert comparison.vocabulary["new_rows"] == comparison.vocabulary["added"] == 40
 
 
-def test_the_bytes_of_a_window_are_recorded(comparison: Comparison) -> None:
+def test_the_bytes_of_a_window_are_recorded(comparison: TrialResult) -> None:
     windows = comparison.as_json()["windows"]
     assert set(windows) == {"domain", "general"}
     assert 0 < windows["domain"]["mean_context_bytes"] < windows["domain"]["bytes_per_window"] < 150
@@ -76,9 +75,9 @@ def test_the_bytes_of_a_window_are_recorded(comparison: Comparison) -> None:
 def test_known_rows_are_not_measured_again(tiny_model: Path, tmp_path: Path) -> None:
     corpus = tiny_corpus(tiny_model, tmp_path)
     change = VocabularyConfig.model_validate({"extend": {"tokens": 5}})
-    known = {name: Row(name, {0: 9.0, 3: 9.0}, {}) for name in (UNCHANGED, "random")}
+    known = {name: TrialRow(name, {0: 9.0, 3: 9.0}, {}) for name in (UNCHANGED, "random")}
     (tmp_path / "scratch").mkdir()
-    found = compare(
+    found = run_trial(
         tiny_model, corpus, change, METHODS[:2], SETTINGS, NullProgress(), tmp_path / "scratch", known=known
     )
     assert found.rows[:2] == list(known.values())
@@ -90,14 +89,14 @@ def test_a_model_that_diverges_is_a_row_too(tiny_model: Path, tmp_path: Path) ->
     change = VocabularyConfig.model_validate({"extend": {"tokens": 5}})
     wild = EmbeddingsConfig.model_validate({"method": "random", "std": 1e38})
     (tmp_path / "scratch").mkdir()
-    found = compare(
+    found = run_trial(
         tiny_model, corpus, change, [wild, METHODS[1]], SETTINGS, NullProgress(), tmp_path / "scratch"
     )
     assert found.rows[1].failure
     assert found.rows[2].domain
 
 
-def test_a_method_that_cannot_is_a_row_that_says_why(comparison: Comparison) -> None:
+def test_a_method_that_cannot_is_a_row_that_says_why(comparison: TrialResult) -> None:
     failed = comparison.rows[4]
     assert "/no/such/donor" in failed.failure
     assert failed.domain == {}
@@ -107,14 +106,14 @@ def test_a_method_that_cannot_is_a_row_that_says_why(comparison: Comparison) -> 
 
 def test_ranked_by_the_last_step_not_the_first() -> None:
     rows = [
-        Row(UNCHANGED, {0: 1.0, 5: 1.0}, {}),
-        Row("a", {0: 1.0, 5: 2.0}, {}),
-        Row("b", {0: 3.0, 5: 1.0}, {}),
+        TrialRow(UNCHANGED, {0: 1.0, 5: 1.0}, {}),
+        TrialRow("a", {0: 1.0, 5: 2.0}, {}),
+        TrialRow("b", {0: 3.0, 5: 1.0}, {}),
     ]
-    assert [row.method for row in Comparison((0, 5), {}, (1.0, 1.0), rows).ranked()] == ["b", "a"]
+    assert [row.method for row in TrialResult((0, 5), {}, (1.0, 1.0), rows).ranked()] == ["b", "a"]
 
 
-def test_the_picture_names_the_methods(comparison: Comparison, tmp_path: Path) -> None:
+def test_the_picture_names_the_methods(comparison: TrialResult, tmp_path: Path) -> None:
     plot(comparison, tmp_path / "picture.svg")
     text = (tmp_path / "picture.svg").read_text()
     assert text.startswith("<?xml")

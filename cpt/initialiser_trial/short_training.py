@@ -43,7 +43,7 @@ _WARMUP_STEPS = 10
 
 
 @dataclass(frozen=True)
-class ProbeSettings:
+class TrialSettings:
     """How long and on what a probe trains.
 
     Attributes:
@@ -66,7 +66,7 @@ class ProbeSettings:
 
 
 @dataclass(frozen=True)
-class ProbeResult:
+class TrialCurves:
     """Where a model stood.
 
     Attributes:
@@ -86,12 +86,12 @@ class ProbeResult:
         return dict(self.levels.get(source, {}))
 
 
-def probe(
+def train_and_measure(
     model_folder: Path,
     corpus: Path,
-    settings: ProbeSettings,
+    settings: TrialSettings,
     texts: Mapping[str, TokenisedText] | None = None,
-) -> ProbeResult:
+) -> TrialCurves:
     """Train a copy of the model for a few steps on the corpus and read bits per byte on the way.
 
     Args:
@@ -109,7 +109,7 @@ def probe(
             source: {0: TextProbe(source, text, AtSteps((0,))).read(subject, 1.0).value}
             for source, text in texts.items()
         }
-        return ProbeResult(levels, 0, 0.0, 0.0, 0.0)
+        return TrialCurves(levels, 0, 0.0, 0.0, 0.0)
     stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, settings.batch_sequences, settings.seed)
     with tempfile.TemporaryDirectory() as work:
         probes = [TextProbe(source, text, AtSteps(settings.steps)) for source, text in texts.items()]
@@ -120,7 +120,7 @@ def probe(
         source: {each.step: each.value for each in result.readings if each.probe == source}
         for source in texts
     }
-    return ProbeResult(levels, result.tokens, result.tokens * per_token, epochs, result.seconds)
+    return TrialCurves(levels, result.tokens, result.tokens * per_token, epochs, result.seconds)
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Heldout:
     windows: dict[str, WindowBytes]
 
 
-def heldout(tokenizers: Sequence[tuple[Path, Path]], settings: ProbeSettings) -> Heldout:
+def heldout(tokenizers: Sequence[tuple[Path, Path]], settings: TrialSettings) -> Heldout:
     """Cut the held-out text of every source into windows that hold the same bytes for all tokenizers.
 
     A window is as long as the settings and the model's positions let it, or shorter where another tokenizer
@@ -177,7 +177,7 @@ def cut(documents: Sequence[str], size: int, seed: int) -> list[str]:
     return taken
 
 
-def _training(settings: ProbeSettings) -> Settings:
+def _training(settings: TrialSettings) -> Settings:
     steps, alone = max(settings.steps), settings.trained == "embeddings"
     return Settings(
         steps=steps,
