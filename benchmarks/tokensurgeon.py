@@ -110,10 +110,10 @@ def write_rows(base: str, output: str, name: str, **parameters: Any) -> dict[str
     """The model with rows for the tokenizer in `output`."""
     from tokenizer_tools.embeddings import method
     from tokenizer_tools.resize_model import write_model
-    from tokenizer_tools.transfer import between
+    from tokenizer_tools.transfer import plan_transfer
 
     found = method(name)
-    change = between(Path(base), Path(output), Path(base))
+    change = plan_transfer(Path(base), Path(output), Path(base))
     write_model(Path(output), change, found.prepare(change, found.parameters(**parameters)))
     return {"shared_tokens": len(change.shared_target), "new_tokens": len(change.new)}
 

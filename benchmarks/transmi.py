@@ -34,13 +34,13 @@ from cpt.models.packed_model import load_model
 from cpt.models.shared_windows import Reader, cut_document, encoded, joined
 from cpt.models.tokenizer import load_tokenizer
 from cpt.stages.base import NullProgress
-from cpt.stages.vocabulary.change import change_vocabulary
 from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import RewarmCosine
 from cpt.training.settings import Settings
+from tokenizer_tools.change import change_vocabulary
 
 
 def write_model(folder: Path, texts: list[str], tokens: int) -> None:

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from cpt.errors import DataError
 from cpt.models.encoding import blocks, token_ids
-from cpt.models.tokenizer import out_of_reach
+from cpt.models.tokenizer import load_tokenizer, out_of_reach
 from tokenizer_tools.vocabulary import Kind, Vocabulary, read_vocabulary
 
 _BATCH = 1024
@@ -71,6 +71,31 @@ def bytes_per_token(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
     if not counts.tokens:
         raise ValueError("no text to measure")
     return counts.bytes / counts.tokens
+
+
+def compression(before: Path, after: Path, texts: Sequence[str], prefix: str = "") -> dict[str, float]:
+    """Compute the bytes per token of two tokenizers on texts.
+
+    Args:
+        before, after: Folders of the tokenizers.
+        texts: Texts to measure on.
+        prefix: Start of the result's keys.
+
+    Returns:
+        `bytes_per_token_before` and `bytes_per_token_after`, each behind the prefix; nothing without text.
+
+    Raises:
+        DataError: The texts hold no token.
+    """
+    if not any(texts):
+        return {}
+    try:
+        return {
+            f"{prefix}bytes_per_token_{when}": bytes_per_token(load_tokenizer(folder), texts)
+            for when, folder in (("before", before), ("after", after))
+        }
+    except ValueError as error:
+        raise DataError(f"the text cannot be measured: {error}") from error
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

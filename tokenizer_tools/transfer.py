@@ -45,7 +45,7 @@ class Transfer:
     texts: Texts | None = None
 
 
-def between(
+def plan_transfer(
     source: str | Path | Vocabulary,
     target: str | Path | Vocabulary,
     model: str | Path,

@@ -40,7 +40,7 @@ from tokenizer_tools import bpe_file, unigram_file, wordpiece_file
 from tokenizer_tools.bpe_file import BpeFile, pieces
 from tokenizer_tools.byte_encoding import WORD_START, byte_alphabet, mid_text_tokenizer
 from tokenizer_tools.extension.continued_bpe import MergeTable
-from tokenizer_tools.validation import GuardReport, check_extended
+from tokenizer_tools.validation import TokenizerChecks, check_extended
 from tokenizer_tools.vocabulary import Kind, Vocabulary, read_vocabulary
 
 if TYPE_CHECKING:
@@ -294,12 +294,12 @@ class Transliteration:
     Attributes:
         tokens: the new tokens, in the order of their ids.
         merges: merges that were appended; 0 for kinds that have none.
-        guards: what was checked.
+        checks: What was checked.
     """
 
     tokens: Sequence[LatinToken]
     merges: int
-    guards: GuardReport
+    checks: TokenizerChecks
 
 
 def transliterate_tokenizer(
@@ -339,7 +339,7 @@ def transliterate_tokenizer(
             for token_id, token in enumerate(added.tokens, start=len(vocabulary.tokens))
         ],
         merges=added.merges,
-        guards=check_extended(folder, output, ()),
+        checks=check_extended(folder, output, ()),
     )
 
 

@@ -38,7 +38,7 @@ _ID = "_token_id"
 
 
 @dataclass(frozen=True)
-class ModelGuardReport:
+class ModelChecks:
     """What was checked.
 
     Attributes:
@@ -56,7 +56,7 @@ class ModelGuardReport:
     token_ids: int
 
 
-def check_model(old: Path, new: Path, transfer: Transfer) -> ModelGuardReport:
+def check_model(old: Path, new: Path, transfer: Transfer) -> ModelChecks:
     """Check a model folder whose vocabulary was changed.
 
     Args:
@@ -79,10 +79,8 @@ def check_model(old: Path, new: Path, transfer: Transfer) -> ModelGuardReport:
     if missing := suppressed - set(read_generation(new).get(SUPPRESSED) or ()):
         wrong.append(f"{len(missing):,} rows have no token and may be sampled, such as {min(missing)}")
     if wrong:
-        raise StageFailed(f"the model in the new vocabulary fails its guards: {'; '.join(wrong)}")
-    return ModelGuardReport(
-        rows, len(transfer.shared_target), len(transfer.new), len(suppressed), len(settings)
-    )
+        raise StageFailed(f"the model in the new vocabulary fails its checks: {'; '.join(wrong)}")
+    return ModelChecks(rows, len(transfer.shared_target), len(transfer.new), len(suppressed), len(settings))
 
 
 def _wrong_rows(old: Path, new: Path, tensors: VocabularyTensors, transfer: Transfer) -> Iterator[str]:
@@ -150,9 +148,9 @@ def _without_token(transfer: Transfer, rows: int) -> set[int]:
 
 __all__ = [
     "ADVERSARIAL",
-    "GuardReport",
-    "ModelGuardReport",
-    "ReplacementReport",
+    "TokenizerChecks",
+    "ModelChecks",
+    "ReplacementChecks",
     "check_extended",
     "check_model",
     "check_pruned",
@@ -179,7 +177,7 @@ _NEEDED_ROLES = ("eos", "sep", "cls", "mask")
 
 
 @dataclass(frozen=True)
-class GuardReport:
+class TokenizerChecks:
     """What was checked of a tokenizer that gained or lost tokens.
 
     Attributes:
@@ -197,7 +195,7 @@ class GuardReport:
 
 
 @dataclass(frozen=True)
-class ReplacementReport:
+class ReplacementChecks:
     """What was checked of a tokenizer that takes another's place.
 
     Attributes:
@@ -212,7 +210,7 @@ class ReplacementReport:
     roles: int
 
 
-def check_extended(old: Path, new: Path, samples: Sequence[str] = ()) -> GuardReport:
+def check_extended(old: Path, new: Path, samples: Sequence[str] = ()) -> TokenizerChecks:
     """Check a tokenizer that gained tokens.
 
     Old tokens keep their ids; every new one can be reached; text has other tokens only where new ones are
@@ -241,7 +239,7 @@ def check_extended(old: Path, new: Path, samples: Sequence[str] = ()) -> GuardRe
     return _report(both, len(added), changed_stretches)
 
 
-def check_pruned(old: Path, new: Path, samples: Sequence[str] = ()) -> GuardReport:
+def check_pruned(old: Path, new: Path, samples: Sequence[str] = ()) -> TokenizerChecks:
     """Check a tokenizer that lost tokens.
 
     Ids leave no gap; kept tokens can be reached if they could before; text has other tokens only where it
@@ -266,7 +264,7 @@ def check_pruned(old: Path, new: Path, samples: Sequence[str] = ()) -> GuardRepo
     return _report(both, len(reached[1]), changed_stretches)
 
 
-def check_replaced(old: Path, new: Path) -> ReplacementReport:
+def check_replaced(old: Path, new: Path) -> ReplacementChecks:
     """Check a tokenizer that takes another's place.
 
     It has the special tokens that a model needs, its chat template works, and what it makes of a text, once
@@ -300,7 +298,7 @@ def check_replaced(old: Path, new: Path) -> ReplacementReport:
             wrong.append(f"{text[:40]!r}, which it made of text, it decodes as {twice[:40]!r}")
     _require_nothing("new", wrong)
     exact = sum(found == text for text, (found, _) in zip(ADVERSARIAL, once, strict=True))
-    return ReplacementReport(len(whole), exact, len(roles[1]))
+    return ReplacementChecks(len(whole), exact, len(roles[1]))
 
 
 def _extension(both: TokenizerComparison, added: Mapping[str, int]) -> Explains:
@@ -327,12 +325,12 @@ def _unlike_before(both: TokenizerComparison) -> Iterator[str]:
     yield from both.otherwise_loaded(both.texts[:_LOADED])
 
 
-def _report(both: TokenizerComparison, reachable: int, changed_stretches: int) -> GuardReport:
+def _report(both: TokenizerComparison, reachable: int, changed_stretches: int) -> TokenizerChecks:
     special = len(both.before.get_added_tokens_decoder())
-    return GuardReport(reachable, len(both.texts), changed_stretches, special)
+    return TokenizerChecks(reachable, len(both.texts), changed_stretches, special)
 
 
 def _require_nothing(what: str, wrong: Sequence[str]) -> None:
     if wrong:
         more = f"; and {len(wrong) - _SHOWN:,} more" if len(wrong) > _SHOWN else ""
-        raise StageFailed(f"the {what} tokenizer fails its guards: {'; '.join(wrong[:_SHOWN])}{more}")
+        raise StageFailed(f"the {what} tokenizer fails its checks: {'; '.join(wrong[:_SHOWN])}{more}")

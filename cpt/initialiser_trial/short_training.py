@@ -1,9 +1,9 @@
-"""A short training probe: bits per byte of a model before the first step and after a few.
+"""Train a model for a few steps, and measure bits per byte before the first step and on the way.
 
-Loss before training misranks initialisations (arXiv 2608.03494): what counts is where a model stands after
-some steps. All initialisations of one vocabulary see the same text in the same order with the same schedule;
-a model with other tokens sees other stretches of the same corpus, of other lengths in bytes. All are measured
-on the same held-out text in the same windows of it (see `cpt.models.shared_windows`).
+Loss before training misranks initialisations (arXiv 2608.03494), so models are compared after some steps.
+All initialisations of one vocabulary see the same text in the same order with the same schedule. A model
+with other tokens sees other parts of the same corpus, of other lengths in bytes. All models are measured on
+the same held-out text in the same windows (see `cpt.models.shared_windows`).
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ _WARMUP_STEPS = 10
 
 @dataclass(frozen=True)
 class TrialSettings:
-    """How long and on what a probe trains.
+    """Settings of the short training of each model in a trial.
 
     Attributes:
-        steps: steps after which bits per byte are read, ascending; 0 is before training.
-        batch_sequences: packed sequences of a step.
-        peak: learning rate after a warm-up of ten steps, or of half the steps if they are fewer than 20.
-        trained: every weight, or the vocabulary's matrices alone.
-        heldout_bytes: bytes of held-out text that are read of each source.
-        window: most tokens of it that any model reads at once, however short the training sequences are.
-        seed: of the order of the training text and the choice of held-out text.
+        steps: Training steps after which bits per byte are measured, ascending; 0 is before training.
+        batch_sequences: Number of packed sequences per step.
+        peak: Learning rate after a warm-up of ten steps, or of half the steps below 20 steps.
+        trained: Trained weights: all, or the vocabulary's matrices alone.
+        heldout_bytes: Bytes of held-out text per source.
+        window: Longest window of held-out text in tokens. It does not depend on the training sequences.
+        seed: Seed of the order of the training text and of the choice of held-out text.
     """
 
     steps: Sequence[int] = (0, 50, 200)
@@ -67,12 +67,12 @@ class TrialSettings:
 
 @dataclass(frozen=True)
 class TrialCurves:
-    """Where a model stood.
+    """Bits per byte of one model during its short training.
 
     Attributes:
-        levels: bits per byte by source and step.
-        tokens, bytes, epochs: what was trained on; more than one epoch repeats text.
-        seconds: of training alone.
+        levels: Bits per byte by source and step.
+        tokens, bytes, epochs: Amount of training text; more than one epoch repeats text.
+        seconds: Time of training alone.
     """
 
     levels: Mapping[str, Mapping[int, float]]
@@ -82,7 +82,7 @@ class TrialCurves:
     seconds: float
 
     def bits_per_byte(self, source: str) -> dict[int, float]:
-        """Bits per byte by step."""
+        """Return the bits per byte of a source by step."""
         return dict(self.levels.get(source, {}))
 
 
@@ -92,18 +92,20 @@ def train_and_measure(
     settings: TrialSettings,
     texts: Mapping[str, TokenisedText] | None = None,
 ) -> TrialCurves:
-    """Train a copy of the model for a few steps on the corpus and read bits per byte on the way.
+    """Train a copy of the model for a few steps on the corpus, and measure bits per byte on the way.
 
     Args:
-        corpus: corpus folder in the model's own tokens; its sequence length is a sequence of the probe.
-        texts: held-out text of every source, in windows that other models share (`heldout`); the model's own
-            windows if left out.
+        model_folder: Folder of the model.
+        corpus: Corpus folder in the model's own tokens; gives the sequence length.
+        settings: Settings of the training.
+        texts: Held-out text of every source, in windows that models share (`heldout`); by default the
+            model's own windows.
     """
     model = load_model(model_folder)
     texts = heldout([(model_folder, corpus)], settings).texts[0] if texts is None else texts
     if max(settings.steps) == 0:
         model.to(best_device())
-        MasterWeights(model, resolve_precision("auto"))  # the precision in which training reads it
+        MasterWeights(model, resolve_precision("auto"))  # rounds as training does
         subject = Subject(PackedLanguageModel(model), {})
         levels = {
             source: {0: TextProbe(source, text, AtSteps((0,))).read(subject, 1.0).value}
@@ -128,8 +130,8 @@ class Heldout:
     """The same held-out text in several tokenizers.
 
     Attributes:
-        texts: by source, for each tokenizer.
-        windows: how much text a window holds, by source; the same for all.
+        texts: Tokenised text by source, for each tokenizer.
+        windows: Bytes of text per window, by source; the same for all tokenizers.
     """
 
     texts: list[dict[str, TokenisedText]]
@@ -139,13 +141,14 @@ class Heldout:
 def heldout(tokenizers: Sequence[tuple[Path, Path]], settings: TrialSettings) -> Heldout:
     """Cut the held-out text of every source into windows that hold the same bytes for all tokenizers.
 
-    A window is as long as the settings and the model's positions let it, or shorter where another tokenizer
-    needs more tokens. It does not follow the sequences of the training: in short ones a vocabulary of small
-    pieces sees little text, which would be held against it.
+    A window is as long as the settings and the model's positions allow, or shorter where another tokenizer
+    needs more tokens. It does not follow the training sequences: in short sequences a vocabulary of small
+    pieces sees little context, which would count against it.
 
     Args:
-        tokenizers: folders, each with the corpus in its tokens; the corpora have the same documents. The
-            first is the model's.
+        tokenizers: Tokenizer folders, each with a corpus folder in its tokens. The corpora have the same
+            documents. The first tokenizer is the model's.
+        settings: Settings of the training.
     """
     window = window_for(tokenizers[0][0], settings.window)
     loaded = [(load_tokenizer(folder), read_index(corpus)) for folder, corpus in tokenizers]
@@ -163,7 +166,7 @@ def heldout(tokenizers: Sequence[tuple[Path, Path]], settings: TrialSettings) ->
 
 
 def cut(documents: Sequence[str], size: int, seed: int) -> list[str]:
-    """Documents in a seeded order until they hold `size` bytes, none longer than a tenth of that."""
+    """Return documents in a seeded order, `size` bytes in total, each cut to a tenth of that."""
     taken: list[str] = []
     left = size
     for at in np.random.default_rng(seed).permutation(len(documents)):

@@ -1,8 +1,6 @@
-"""One change of vocabulary, every initialisation: which leaves the model best after a few steps.
+"""Try every initialisation of one change of vocabulary, and rank them after a short training of each.
 
-A comparison's folder: every finished row is kept at once, so that a stop loses one method at most.
-
-The comparison as a picture: bits per byte against steps, one line per method.
+The folder of a trial keeps every finished row at once, so a stop loses one method at most.
 """
 
 from __future__ import annotations
@@ -17,9 +15,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
 from cpt.corpus import read_index, retokenise
 from cpt.corpus.texts import iterate_texts
 from cpt.errors import CptError, DamagedFile, UsageError
@@ -28,24 +23,24 @@ from cpt.json_file import parse_rows
 from cpt.models.bits_per_byte import TokenisedText
 from cpt.stages.base import Artifact, Context, Progress
 from cpt.stages.corpus.stage import STAGE as CORPUS
-from cpt.stages.vocabulary.change import change_model, change_tokenizer
-from cpt.stages.vocabulary.config import EmbeddingsConfig, VocabularyConfig
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.change import change_model, change_tokenizer
+from tokenizer_tools.settings import EmbeddingsConfig, VocabularyChange
+from tokenizer_tools.transfer import Transfer, plan_transfer
 
 UNCHANGED = "unchanged"
-"""Name of the model as it is, with its own tokenizer: what a change has to be worth it against."""
+"""Name of the row of the model as it is, with its own tokenizer: the baseline of every change."""
 
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One method's result.
+    """The result of one method.
 
     Attributes:
-        method: name, with parameters where they are set; `UNCHANGED` for the model as it is.
-        domain, general: bits per byte by step; empty where it failed.
-        initialisation_seconds: time to make the rows and write the model.
-        tokens, bytes, epochs, training_seconds: what the probe trained on, how often, and how long.
-        failure: why there are no figures.
+        method: Name, with parameters that differ from the defaults; `UNCHANGED` for the model as it is.
+        domain, general: Bits per byte by step; empty after a failure.
+        initialisation_seconds: Time to make the rows and write the model.
+        tokens, bytes, epochs, training_seconds: Amount of training text, and time of the training.
+        failure: Reason for missing figures.
     """
 
     method: str
@@ -61,14 +56,14 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """The table, with what holds for all its rows.
+    """The rows of a trial, and the facts that hold for all of them.
 
     Attributes:
-        steps: at which bits per byte were read.
-        vocabulary: tokens before and after, rows copied and made, and what else is known of the change.
-        bytes_per_token: of the held-out domain text, before and after.
-        rows: the unchanged model first, then methods in the order in which they were asked for.
-        windows: bytes that a window of the held-out text holds, by source; the same for every row.
+        steps: Training steps after which bits per byte were measured.
+        vocabulary: Facts on the change: tokens before and after, rows copied and made, checks.
+        bytes_per_token: Bytes per token of the held-out domain text, before and after the change.
+        rows: The unchanged model first, then the methods in the order of the request.
+        windows: Bytes per window of held-out text, by source; the same for every row.
     """
 
     steps: Sequence[int]
@@ -78,13 +73,13 @@ class TrialResult:
     windows: Mapping[str, Any] = field(default_factory=dict)
 
     def ranked(self) -> list[TrialRow]:
-        """Methods by domain bits per byte after the last step, the best first; failed ones last."""
+        """Return the methods by domain bits per byte after the last step, the best first, failures last."""
         last = self.steps[-1]
         changed = [row for row in self.rows if row.method != UNCHANGED]
         return sorted(changed, key=lambda row: row.domain.get(last, float("inf")))
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the result as plain data."""
         return {**asdict(self), "ranking": [row.method for row in self.ranked() if not row.failure]}
 
 
@@ -99,14 +94,17 @@ def build_corpus(
     seed: int,
     progress: Progress,
 ) -> Path:
-    """A corpus in the model's own tokens, made by the corpus stage from its sources."""
+    """Build a corpus in the model's own tokens by the corpus stage, and return its folder."""
     config = CORPUS.Config.model_validate(
         {
             "domain": list(domain),
             "general": list(general),
             "sequence_length": sequence_length,
             "heldout": heldout,
-            "heldout_min": {"documents": 1, "bytes": 1},  # all methods are ranked on it, however little
+            "heldout_min": {
+                "documents": 1,
+                "bytes": 1,
+            },  # all methods share it, so even little text ranks them
         }
     )
     (folder / "base").mkdir(parents=True)
@@ -121,7 +119,7 @@ def build_corpus(
 def run_trial(
     model: Path,
     corpus: Path,
-    change: VocabularyConfig,
+    change: VocabularyChange,
     methods: Sequence[EmbeddingsConfig],
     settings: TrialSettings,
     progress: Progress,
@@ -129,16 +127,20 @@ def run_trial(
     finished: Callable[[TrialRow], None] | None = None,
     known: Mapping[str, TrialRow] = MappingProxyType({}),
 ) -> TrialResult:
-    """Change the vocabulary once, initialise it by every method, and probe each model.
+    """Change the vocabulary once, initialise it by every method, and train and measure each model.
 
-    A method that cannot do this change is a row that says why; the others go on.
+    A method that fails becomes a row with the reason; the others continue.
 
     Args:
-        corpus: in the model's own tokens (`build_corpus`).
-        change: which tokens go and come; its `embeddings` are not looked at.
-        scratch: folder for what is made on the way: one model at a time.
-        finished: called with every row when it is known.
-        known: rows of an earlier call, by method; they are taken as they are.
+        model: Folder of the model.
+        corpus: Corpus in the model's own tokens (`build_corpus`).
+        change: Change of vocabulary; its `embeddings` are not used.
+        methods: Initialisation methods.
+        settings: Settings of the short training.
+        progress: Receiver of messages.
+        scratch: Folder for intermediate results: one model at a time.
+        finished: Function that receives every finished row.
+        known: Rows of an earlier call, by method; they are not measured again.
     """
     rows: list[TrialRow] = []
 
@@ -155,9 +157,9 @@ def run_trial(
     if UNCHANGED in known:
         keep(known[UNCHANGED])
     else:
-        progress.message(f"{UNCHANGED}: probing the model as it is")
+        progress.message(f"{UNCHANGED}: training the model as it is")
         keep(_row(UNCHANGED, train_and_measure(model, corpus, settings, before), 0.0))
-    transfer = between(model, tokenizer, model=model, seed=settings.seed, texts=lambda: _texts(corpus))
+    transfer = plan_transfer(model, tokenizer, model=model, seed=settings.seed, texts=lambda: _texts(corpus))
     for embeddings in methods:
         row = known.get(label(embeddings))
         keep(
@@ -177,7 +179,7 @@ def run_trial(
 
 
 def label(embeddings: EmbeddingsConfig) -> str:
-    """A method's name with its parameters: "clp(clip=False)"."""
+    """Return a method's name with its parameters: "clp(clip=False)"."""
     given = ", ".join(f"{name}={value}" for name, value in (embeddings.model_extra or {}).items())
     return f"{embeddings.method}({given})" if given else embeddings.method
 
@@ -186,7 +188,7 @@ def _measure(
     embeddings: EmbeddingsConfig,
     transfer: Transfer,
     corpus: Path,
-    change: VocabularyConfig,
+    change: VocabularyChange,
     settings: TrialSettings,
     texts: Mapping[str, TokenisedText],
     progress: Progress,
@@ -206,11 +208,11 @@ def _measure(
                 progress=progress,
             )
             taken = time.perf_counter() - began
-            progress.message(f"{name}: probing")
+            progress.message(f"{name}: training")
             return _row(name, train_and_measure(output, corpus, settings, texts), taken)
         except CptError as error:
             return TrialRow(name, {}, {}, failure=str(error))
-        except Exception as error:  # a method of somebody's own: the others' figures must not be lost
+        except Exception as error:  # a method may be the user's own: keep the figures of the others
             return TrialRow(name, {}, {}, failure=f"{type(error).__name__}: {error}")
 
 
@@ -236,18 +238,21 @@ def _bytes_per_token(corpus: Path) -> float:
 
 
 _SHOWN_TIMES_BEST = 1.6
-"""Lines that start higher than this many times the best start are cut off by the axis."""
+"""Upper end of the axis in units of the best start; lines that start higher are cut off."""
 
 
-def plot(comparison: TrialResult, file: Path) -> None:
-    """Write the picture; the format follows the file's suffix (.svg, .png, .pdf)."""
+def plot(result: TrialResult, file: Path) -> None:
+    """Plot bits per byte against steps, one line per method; the file's suffix sets the format."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(11, 5), layout="constrained")
-    panels = [name for name in ("domain", "general") if any(getattr(row, name) for row in comparison.rows)]
+    panels = [name for name in ("domain", "general") if any(getattr(row, name) for row in result.rows)]
     colours = mpl.colormaps["tab20"]
-    order = [row.method for row in comparison.ranked()]
+    order = [row.method for row in result.ranked()]
     for axes, source in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         highest = []
-        for row in comparison.rows:
+        for row in result.rows:
             curve = getattr(row, source)
             if not curve:
                 continue
@@ -272,49 +277,49 @@ def plot(comparison: TrialResult, file: Path) -> None:
     figure.savefig(file)
 
 
-FIGURES, PICTURE = "comparison.json", "comparison.svg"
+FIGURES, PICTURE = "result.json", "result.svg"
 
 _ASKED, _ROWS, _SCRATCH = "asked.json", "rows.jsonl", "scratch"
 
 
 class TrialFolder:
-    """Rows on disk.
+    """The folder of a trial: finished rows, then figures and picture.
 
     Attributes:
-        rows: those that are known, by method; one that failed is not.
-        scratch: folder for what is made on the way; empty at the start, gone when all is finished.
+        rows: Finished rows by method; failed rows are left out, so a continued trial tries them again.
+        scratch: Folder for intermediate results; empty at the start, removed at the end.
     """
 
-    def __init__(self, folder: Path, asked: Mapping[str, Any]) -> None:
-        """Begin a comparison, or go on with one.
+    def __init__(self, folder: Path, request: Mapping[str, Any]) -> None:
+        """Begin a trial, or continue one.
 
         Args:
-            folder: new, empty, or left by the same comparison when it was stopped.
-            asked: what makes the comparison what it is, as plain data.
+            folder: Folder that is new, empty, or left by the same trial when it was stopped.
+            request: Plain data that identifies the trial.
 
         Raises:
-            UsageError: the folder holds something else.
+            UsageError: The folder holds something else.
         """
-        self._folder, self._asked = folder, json.loads(json.dumps(asked, default=str))
+        self._folder, self._request = folder, json.loads(json.dumps(request, default=str))
         found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         if (folder.exists() and not folder.is_dir()) or (found and not self._is_ours()):
             raise UsageError(f"{folder} exists already", hint="Choose another --out, or remove it first.")
         self.scratch = folder / _SCRATCH
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(parents=True)
-        (folder / _ASKED).write_text(_json(self._asked), encoding="utf-8")
+        (folder / _ASKED).write_text(_json(self._request), encoding="utf-8")
         self.rows = {row.method: row for row in self._read() if not row.failure}
 
     def add(self, row: TrialRow) -> None:
-        """Keep a row."""
+        """Write a finished row."""
         if row.method not in self.rows:
             with (self._folder / _ROWS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(row)) + "\n")
 
-    def finish(self, comparison: TrialResult) -> None:
-        """Write figures and picture, and remove what led to them."""
-        plot(comparison, self._folder / PICTURE)
-        figures = {"asked": self._asked, **comparison.as_json()}
+    def finish(self, result: TrialResult) -> None:
+        """Write figures and picture, and remove rows and intermediate results."""
+        plot(result, self._folder / PICTURE)
+        figures = {"asked": self._request, **result.as_json()}
         (self._folder / FIGURES).write_text(_json(figures), encoding="utf-8")
         for name in (_ASKED, _ROWS):
             (self._folder / name).unlink(missing_ok=True)
@@ -322,7 +327,7 @@ class TrialFolder:
 
     def _is_ours(self) -> bool:
         file = self._folder / _ASKED
-        return file.is_file() and file.read_bytes() == _json(self._asked).encode()
+        return file.is_file() and file.read_bytes() == _json(self._request).encode()
 
     def _read(self) -> list[TrialRow]:
         file = self._folder / _ROWS

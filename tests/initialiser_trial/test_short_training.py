@@ -12,7 +12,7 @@ from trial_corpora import tiny_corpus
 
 from cpt.corpus import read_index, retokenise
 from cpt.initialiser_trial import short_training as probing
-from cpt.initialiser_trial.short_training import TrialSettings, Trained, cut, heldout, train_and_measure
+from cpt.initialiser_trial.short_training import Trained, TrialSettings, cut, heldout, train_and_measure
 from cpt.models.bits_per_byte import TokenisedText
 from cpt.models.tokenizer import load_tokenizer
 from cpt.monitor.probes.base import Subject

@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from trial_corpora import tiny_corpus
 from tiny import clinical_texts, write_jsonl
+from trial_corpora import tiny_corpus
 
 from cpt.corpus.texts import has_texts
 from cpt.initialiser_trial.short_training import TrialSettings, heldout, train_and_measure
-from cpt.initialiser_trial.trial import UNCHANGED, TrialResult, TrialRow, build_corpus, run_trial, label, plot
+from cpt.initialiser_trial.trial import UNCHANGED, TrialResult, TrialRow, build_corpus, label, plot, run_trial
 from cpt.stages.base import NullProgress
-from cpt.stages.vocabulary.config import EmbeddingsConfig, VocabularyConfig
+from tokenizer_tools.settings import EmbeddingsConfig, VocabularyChange
 
 SETTINGS = TrialSettings(steps=(0, 3), peak=1e-2, heldout_bytes=1500)
 METHODS = [
@@ -26,7 +26,7 @@ METHODS = [
 def comparison(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
     folder = tmp_path_factory.mktemp("compare")
     corpus = tiny_corpus(tiny_model, folder)
-    change = VocabularyConfig.model_validate({"extend": {"tokens": 40}})
+    change = VocabularyChange.model_validate({"extend": {"tokens": 40}})
     seen: list[TrialRow] = []
     (folder / "scratch").mkdir()
     found = run_trial(
@@ -74,7 +74,7 @@ def test_the_bytes_of_a_window_are_recorded(comparison: TrialResult) -> None:
 
 def test_known_rows_are_not_measured_again(tiny_model: Path, tmp_path: Path) -> None:
     corpus = tiny_corpus(tiny_model, tmp_path)
-    change = VocabularyConfig.model_validate({"extend": {"tokens": 5}})
+    change = VocabularyChange.model_validate({"extend": {"tokens": 5}})
     known = {name: TrialRow(name, {0: 9.0, 3: 9.0}, {}) for name in (UNCHANGED, "random")}
     (tmp_path / "scratch").mkdir()
     found = run_trial(
@@ -86,7 +86,7 @@ def test_known_rows_are_not_measured_again(tiny_model: Path, tmp_path: Path) -> 
 
 def test_a_model_that_diverges_is_a_row_too(tiny_model: Path, tmp_path: Path) -> None:
     corpus = tiny_corpus(tiny_model, tmp_path)
-    change = VocabularyConfig.model_validate({"extend": {"tokens": 5}})
+    change = VocabularyChange.model_validate({"extend": {"tokens": 5}})
     wild = EmbeddingsConfig.model_validate({"method": "random", "std": 1e38})
     (tmp_path / "scratch").mkdir()
     found = run_trial(

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 
 from cpt.errors import UsageError
-from cpt.initialiser_trial.trial import FIGURES, PICTURE, UNCHANGED, TrialResult, TrialRow, TrialFolder
+from cpt.initialiser_trial.trial import FIGURES, PICTURE, UNCHANGED, TrialFolder, TrialResult, TrialRow
 
 ASKED = {"base": "model", "steps": (0, 5), "text": Path("a.jsonl")}
-ROWS = [TrialRow(UNCHANGED, {0: 1.5, 5: 1.25}, {0: 2.0, 5: 2.5}, tokens=7), TrialRow("mean", {0: 3.0, 5: 1.0}, {})]
+ROWS = [
+    TrialRow(UNCHANGED, {0: 1.5, 5: 1.25}, {0: 2.0, 5: 2.5}, tokens=7),
+    TrialRow("mean", {0: 3.0, 5: 1.0}, {}),
+]
 
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:

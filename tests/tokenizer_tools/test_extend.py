@@ -40,7 +40,7 @@ def test_new_tokens_are_in_use_and_everything_else_is_as_before(old: Path, tmp_p
     extension = extend_tokenizer(old, NEW_TEXTS, new, tokens=20, samples=OLD_TEXTS)
     before, after = load_tokenizer(old), load_tokenizer(new)
     file = read_bpe(old)
-    assert extension.guards.reachable == len(extension.tokens) == 20
+    assert extension.checks.reachable == len(extension.tokens) == 20
     assert extension.before_size == len(file.ids)
     assert [token.token_id for token in extension.tokens] == list(range(file.next_id, file.next_id + 20))
     merging = load_tokenizer(new).model

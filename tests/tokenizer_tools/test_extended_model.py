@@ -24,7 +24,7 @@ from cpt.models.weights import load_tensor, stored_tensors
 from tokenizer_tools.embeddings import Role, method
 from tokenizer_tools.extension import extend_tokenizer
 from tokenizer_tools.resize_model import with_roles, write_model
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.transfer import Transfer, plan_transfer
 
 SPECIAL = ("<s>", "<pad>", "</s>", "[UNK]")
 WORDS = ("the", "heart", "of", "matter", "is", "a", "##s", "##art", "he", "is##", "nine", "kid", "##ney")
@@ -50,7 +50,7 @@ def write_old(folder: Path, kind: str, rows: int = len(OLD), **options: Any) -> 
 
 def changed(old: Path, new: Path, pieces: Sequence[str] = NEW, multiple: int = 1, **roles: Any) -> Transfer:
     """Write the old model in a vocabulary of these pieces, new rows by subtoken means."""
-    transfer = between(old, write_tokenizer(new, pieces, {**ROLES, **roles}), model=old)
+    transfer = plan_transfer(old, write_tokenizer(new, pieces, {**ROLES, **roles}), model=old)
     rule = method("subtoken-mean").prepare(transfer, method("subtoken-mean").parameters())
     write_model(new, transfer, rule, pad_to_multiple_of=multiple)
     return transfer
@@ -104,7 +104,7 @@ def test_text_of_shared_tokens_has_the_old_logits(kind: str, tmp_path: Path) -> 
 
 def test_the_same_tokenizer_leaves_every_tensor_and_id_as_it_is(kind: str, tmp_path: Path) -> None:
     old, new = write_old(tmp_path / "old", kind, rows=20), tmp_path / "new"
-    transfer = between(old, write_tokenizer(new, OLD), model=old)
+    transfer = plan_transfer(old, write_tokenizer(new, OLD), model=old)
     assert write_model(new, transfer, None) == 20
     before, after = stored_tensors(old), stored_tensors(new)
     assert before.keys() == after.keys()
@@ -260,7 +260,7 @@ def test_half_precision_stays_half_precision(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
 def test_a_rule_that_leaves_rows_empty_is_refused(value: float, tmp_path: Path) -> None:
     old = write_old(tmp_path / "old", "tied decoder")
-    transfer = between(old, write_tokenizer(tmp_path / "new", NEW), model=old)
+    transfer = plan_transfer(old, write_tokenizer(tmp_path / "new", NEW), model=old)
 
     def rule(source_VH: torch.Tensor, role: Role) -> torch.Tensor:
         rows = torch.ones(len(transfer.new), source_VH.shape[1])
@@ -275,7 +275,7 @@ def test_a_rule_that_leaves_rows_empty_is_refused(value: float, tmp_path: Path) 
 
 def test_a_bias_may_be_zero(tmp_path: Path) -> None:
     old = write_old(tmp_path / "old", "output bias")
-    transfer = between(old, write_tokenizer(tmp_path / "new", NEW), model=old)
+    transfer = plan_transfer(old, write_tokenizer(tmp_path / "new", NEW), model=old)
     write_model(
         tmp_path / "new",
         transfer,
@@ -301,7 +301,7 @@ def test_a_tokenizer_with_ids_beyond_the_model_is_refused(tmp_path: Path) -> Non
 def test_a_method_is_a_rule_with_the_defaults_of_its_parameters(tmp_path: Path) -> None:
     old = write_old(tmp_path / "old", "tied decoder")
     for name in ("method", "rule"):
-        transfer = between(old, write_tokenizer(tmp_path / name, NEW), model=old)
+        transfer = plan_transfer(old, write_tokenizer(tmp_path / name, NEW), model=old)
         chosen = method("subtoken-mean")
         write_model(
             tmp_path / name,
@@ -314,14 +314,14 @@ def test_a_method_is_a_rule_with_the_defaults_of_its_parameters(tmp_path: Path) 
 
 def test_a_method_that_learns_from_texts_asks_for_them(tmp_path: Path) -> None:
     old = write_old(tmp_path / "old", "tied decoder")
-    transfer = between(old, write_tokenizer(tmp_path / "new", NEW), model=old)
+    transfer = plan_transfer(old, write_tokenizer(tmp_path / "new", NEW), model=old)
     with pytest.raises(StageFailed, match="learnt from texts, and there are none"):
         write_model(tmp_path / "new", transfer, method("focus"))
 
 
 def test_new_tokens_without_a_rule_are_refused(tmp_path: Path) -> None:
     old = write_old(tmp_path / "old", "tied decoder")
-    transfer = between(old, write_tokenizer(tmp_path / "new", NEW), model=old)
+    transfer = plan_transfer(old, write_tokenizer(tmp_path / "new", NEW), model=old)
     with pytest.raises(StageFailed, match="3 new tokens need rows") as raised:
         write_model(tmp_path / "new", transfer, None)
     assert "method(" in str(raised.value.hint)
@@ -350,7 +350,7 @@ def test_paths_may_be_given_as_text(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     extend_tokenizer(str(tiny_model), clinical_texts(), "out", tokens=4)
-    transfer = between(str(tiny_model), "out", model=str(tiny_model))
+    transfer = plan_transfer(str(tiny_model), "out", model=str(tiny_model))
     assert write_model("out", transfer, method("subtoken-mean"), pad_to_multiple_of=64) == 320
     assert read_new_tokens(tmp_path / "out") == (300, 301, 302, 303)
     assert AutoModelForCausalLM.from_pretrained("out").config.vocab_size == 320

@@ -27,10 +27,10 @@ from vocabulary_kinds import (
 
 from cpt.errors import StageFailed
 from tokenizer_tools.resize_model import write_model
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.transfer import Transfer, plan_transfer
 from tokenizer_tools.validation import (
     ADVERSARIAL,
-    GuardReport,
+    TokenizerChecks,
     check_extended,
     check_model,
     check_pruned,
@@ -93,7 +93,7 @@ def test_the_same_tokenizer_passes(extended: Folders) -> None:
     old, _ = extended
     report = check_extended(old, old, SAMPLES)
     special = len(Tokenizer.from_file(str(old / "tokenizer.json")).get_added_tokens_decoder())
-    assert report == GuardReport(0, len(ADVERSARIAL) + len(SAMPLES), 0, special)
+    assert report == TokenizerChecks(0, len(ADVERSARIAL) + len(SAMPLES), 0, special)
     assert check_pruned(old, old, SAMPLES).changed_stretches == 0
 
 
@@ -286,7 +286,7 @@ def written(kind: str, tmp_path: Path) -> tuple[Path, Path, Transfer]:
     rows = Tokenizer.from_file(str(old / "tokenizer.json")).get_vocab_size()
     new = extend(copied(old, tmp_path / "new"))
     write_architecture(old, kind, rows, ids={"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 5})
-    transfer = between(old, new, model=old)
+    transfer = plan_transfer(old, new, model=old)
     write_model(new, transfer, lambda rows, role: rows[:1] + 1, pad_to_multiple_of=64)
     return old, new, transfer
 

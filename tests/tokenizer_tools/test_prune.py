@@ -20,7 +20,7 @@ from cpt.errors import StageFailed
 from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools.pruning import least_used, leaves, prune_tokenizer
 from tokenizer_tools.resize_model import write_model
-from tokenizer_tools.transfer import between
+from tokenizer_tools.transfer import plan_transfer
 from tokenizer_tools.validation import check_pruned
 
 FOLDERS = {
@@ -211,7 +211,7 @@ def test_a_pruned_model_says_the_same_about_the_kept_tokens(tiny_model: Path, tm
     pruning = prune_tokenizer(tiny_model, text, tmp_path, remove=10)
     assert pruning.uses == 0
     check_pruned(tiny_model, tmp_path, text)
-    transfer = between(tiny_model, tmp_path, model=tiny_model)
+    transfer = plan_transfer(tiny_model, tmp_path, model=tiny_model)
     assert len(transfer.new) == 0
     assert write_model(tmp_path, transfer, None) == 290
     models_ = [AutoModelForCausalLM.from_pretrained(folder) for folder in (tiny_model, tmp_path)]

@@ -14,7 +14,7 @@ from cpt.errors import DataError
 from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools.replacement import replace_tokenizer
 from tokenizer_tools.resize_model import write_model
-from tokenizer_tools.transfer import between
+from tokenizer_tools.transfer import plan_transfer
 from tokenizer_tools.validation import ADVERSARIAL, check_model, check_replaced
 
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -43,7 +43,7 @@ def test_the_target_takes_the_place_of_the_source(target: str, tmp_path: Path) -
     replace_tokenizer(source, other, output)
     assert load_tokenizer(output).to_str() == load_tokenizer(other).to_str()
     check_replaced(source, output)
-    transfer = between(source, output, model=source)
+    transfer = plan_transfer(source, output, model=source)
     write_model(output, transfer, lambda rows, role: rows[: len(transfer.new)] + 0.1)
     check_model(source, output, transfer)
     loaded, expected = AutoTokenizer.from_pretrained(output), load_tokenizer(other)

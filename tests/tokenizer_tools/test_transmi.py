@@ -27,7 +27,7 @@ from transformers import AutoTokenizer
 from cpt.errors import DataError
 from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools.embeddings import method
-from tokenizer_tools.transfer import between
+from tokenizer_tools.transfer import plan_transfer
 from tokenizer_tools.transliteration import (
     Form,
     Romaniser,
@@ -295,7 +295,7 @@ ROWS = torch.arange(200.0)[:, None] * torch.tensor([1.0, -0.1, 0.37])
 def test_rows_are_copied_from_the_sources(merge: Any, kind: torch.dtype, tmp_path: Path) -> None:
     folder = write_toy_unigram(tmp_path / "old", PIECES)
     output, result = transliterated(folder, merge=merge)
-    transfer = between(folder, output, model=folder)
+    transfer = plan_transfer(folder, output, model=folder)
     transmi = method("transmi")
     rule = transmi.prepare(transfer, transmi.parameters.model_validate({"merge": merge}))
     matrix_VH = ROWS[: len(PIECES) + 1].to(kind)
@@ -314,7 +314,7 @@ def test_rows_are_copied_from_the_sources(merge: Any, kind: torch.dtype, tmp_pat
 
 def test_tokens_without_a_source_get_the_mean_of_their_pieces(byte_level: Path) -> None:
     output, result = transliterated(byte_level)
-    transfer = between(byte_level, output, model=byte_level)
+    transfer = plan_transfer(byte_level, output, model=byte_level)
     transmi, mean = method("transmi"), method("subtoken-mean")
     matrix_V1 = torch.randn(len(transfer.source.tokens), 1, generator=torch.Generator().manual_seed(0))
     rows = transmi.prepare(transfer, transmi.parameters())(matrix_V1, "bias")
@@ -329,7 +329,7 @@ def test_tokens_without_a_source_get_the_mean_of_their_pieces(byte_level: Path) 
 def test_the_language_is_that_of_the_tokenizer(tmp_path: Path) -> None:
     folder = write_toy_unigram(tmp_path / "old", PIECES)
     output, result = transliterated(folder, language="ukr")
-    transfer = between(folder, output, model=folder)
+    transfer = plan_transfer(folder, output, model=folder)
     transmi = method("transmi")
     rule = transmi.prepare(transfer, transmi.parameters.model_validate({"language": "ukr"}))
     (token,) = (token for token in result.tokens if token.token == "▁ty")

@@ -129,7 +129,7 @@ def too_few(found: int, tokens: int, min_frequency: int) -> StageFailed:
     """The corpus has too few frequent pairs."""
     return StageFailed(
         f"the corpus yields {found:,} new tokens, {tokens:,} were asked for",
-        hint=f"Lower extend.tokens or extend.min_frequency ({min_frequency}), or add domain text.",
+        hint=f"Lower tokens or min_frequency ({min_frequency}), or add domain text.",
     )
 
 

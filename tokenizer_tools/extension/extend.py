@@ -30,7 +30,7 @@ from tokenizer_tools.extension.ngram_pre_tokenizer import check_cuts, check_poss
 from tokenizer_tools.extension.ngrams import Choice, choose
 from tokenizer_tools.extension.pair_merging import learn_unigram, learn_wordpiece
 from tokenizer_tools.extension.words import WordSequence, count_words
-from tokenizer_tools.validation import GuardReport, check_extended
+from tokenizer_tools.validation import TokenizerChecks, check_extended
 
 
 def check_bpe(folder: Path, ngrams: int = 1) -> None:
@@ -119,13 +119,13 @@ class Extension:
         before_size: tokens of the old tokenizer.
         tokens: the new tokens, in the order of their ids.
         merges: that were appended; 0 for kinds that have none.
-        guards: what was checked.
+        checks: What was checked.
     """
 
     before_size: int
     tokens: Sequence[NewToken]
     merges: int
-    guards: GuardReport
+    checks: TokenizerChecks
 
 
 def extend_tokenizer(
@@ -164,7 +164,7 @@ def extend_tokenizer(
         before_size=load_tokenizer(folder).get_vocab_size(),
         tokens=learnt.tokens,
         merges=learnt.extra,
-        guards=check_extended(folder, output, samples),
+        checks=check_extended(folder, output, samples),
     )
 
 

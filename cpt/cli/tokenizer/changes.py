@@ -1,11 +1,8 @@
-"""What the commands that change a vocabulary share: configure, change, measure the gain, print.
-
-`cpt tokenizer extend | prune | replace | train | transliterate`: a model in another vocabulary.
-"""
+"""Run `cpt tokenizer extend | prune | replace | train | transliterate`: change a model's vocabulary."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +13,6 @@ from rich.text import Text
 
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.tokenizer import options
 from cpt.cli.tokenizer.options import (
     DEFAULT_METHOD,
     Base,
@@ -32,20 +28,153 @@ from cpt.cli.tokenizer.options import (
     check_free,
     heldout_of,
     located,
+    parameters,
     shown,
+    staged_output,
     texts_of,
-    written_aside,
 )
-from cpt.errors import DataError, Problem, RecipeError, UsageError
+from cpt.errors import Problem, RecipeError, UsageError
 from cpt.recipe.explain import findings
 from cpt.references import resolve_model, resolve_tokenizer
-from cpt.stages.vocabulary.change import change_tokenizer, change_vocabulary, samples_of
-from cpt.stages.vocabulary.config import VocabularyConfig
+from tokenizer_tools.change import change_tokenizer, change_vocabulary, samples_of
+from tokenizer_tools.settings import VocabularyChange
 
 _MEASURED_TEXTS = 2_000
 
 
-def change(
+def extend(
+    base: Base,
+    text: Texts,
+    tokens: Annotated[int, typer.Option("--tokens", metavar="N", min=1, help="New tokens.")],
+    output: Out,
+    settings: Settings = None,
+    method: MethodName = DEFAULT_METHOD,
+    min_frequency: Annotated[
+        int, typer.Option("--min-frequency", metavar="N", min=1, help="Do not merge rarer pairs.")
+    ] = 2,
+    ngrams: Annotated[
+        int, typer.Option("--ngrams", metavar="N", min=1, max=3, help="Longest new token, in words.")
+    ] = 1,
+    prune: Annotated[
+        int | None, typer.Option("--prune", metavar="N", min=1, help="Remove the N least used tokens first.")
+    ] = None,
+    heldout: Heldout = None,
+    pad: Pad = 64,
+    seed: Seed = 0,
+    tokenizer_only: TokenizerOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Add tokens that a text needs, by continued BPE or the rule of the tokenizer's kind, with embeddings.
+
+    Example: cpt tokenizer extend HuggingFaceTB/SmolLM2-135M --text medical.jsonl --tokens 1000 --out larger
+    """
+    config: dict[str, Any] = {
+        "extend": {"tokens": tokens, "min_frequency": min_frequency, "ngrams": ngrams},
+        "prune": None if prune is None else {"tokens": prune},
+    }
+    config |= _embeddings(method, settings, pad)
+    _change(config, base, text, heldout, output, seed, tokenizer_only, as_json)
+
+
+def prune(
+    base: Base,
+    text: Texts,
+    tokens: Annotated[int, typer.Option("--tokens", metavar="N", min=1, help="Tokens to remove.")],
+    output: Out,
+    heldout: Heldout = None,
+    pad: Pad = 64,
+    tokenizer_only: TokenizerOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Remove the tokens that a text needs least, and their embeddings.
+
+    Example: cpt tokenizer prune HuggingFaceTB/SmolLM2-135M --text all.jsonl --tokens 20000 --out smaller
+    """
+    config = {"prune": {"tokens": tokens}, "pad_to_multiple_of": pad}
+    _change(config, base, text, heldout, output, 0, tokenizer_only, as_json)
+
+
+def replace(
+    base: Base,
+    tokenizer: Annotated[
+        str, typer.Argument(metavar="TOKENIZER", help="The other tokenizer: folder, hub id, file.")
+    ],
+    output: Out,
+    settings: Settings = None,
+    text: OptionalTexts = None,
+    method: MethodName = DEFAULT_METHOD,
+    heldout: Heldout = None,
+    pad: Pad = 64,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Give a model another tokenizer; rows of tokens that both have are copied.
+
+    Example: cpt tokenizer replace HuggingFaceTB/SmolLM2-135M mistralai/Mistral-7B-v0.3 --out replaced
+    """
+    config = {"replace": {"tokenizer": located(tokenizer)}} | _embeddings(method, settings, pad)
+    _change(config, base, text or [], heldout, output, seed, False, as_json)
+
+
+def train(
+    base: Base,
+    text: Texts,
+    tokens: Annotated[int, typer.Option("--tokens", metavar="N", min=1, help="Size of the new vocabulary.")],
+    output: Out,
+    settings: Settings = None,
+    method: MethodName = DEFAULT_METHOD,
+    heldout: Heldout = None,
+    pad: Pad = 64,
+    seed: Seed = 0,
+    tokenizer_only: TokenizerOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Train a tokenizer of the model's kind on a text, and give it to the model.
+
+    Example: cpt tokenizer train HuggingFaceTB/SmolLM2-135M --text korean.txt --tokens 32000 --out korean
+    """
+    config = {"train": {"tokens": tokens}} | _embeddings(method, settings, pad)
+    _change(config, base, text, heldout, output, seed, tokenizer_only, as_json)
+
+
+def transliterate(
+    base: Base,
+    output: Out,
+    settings: Settings = None,
+    merge: Annotated[
+        str, typer.Option("--merge", metavar="RULE", help="Score of shared spellings: min, average, max.")
+    ] = "max",
+    language: Annotated[
+        str | None, typer.Option("--language", metavar="CODE", help="ISO 639-3 code of the text's language.")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option("--tokens", metavar="N", min=1, help="Largest number of spellings to add.")
+    ] = None,
+    text: OptionalTexts = None,
+    method: MethodName = "transmi",
+    heldout: Heldout = None,
+    pad: Pad = 64,
+    seed: Seed = 0,
+    tokenizer_only: TokenizerOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Add the Latin spellings of a vocabulary's tokens, for transliterated text (TransMI).
+
+    Example: cpt tokenizer transliterate FacebookAI/xlm-roberta-base --out transliterated
+    """
+    config: dict[str, Any] = {"transliterate": {"merge": merge, "language": language, "tokens": tokens}}
+    config |= _embeddings(method, settings, pad)
+    _change(config, base, text or [], heldout, output, seed, tokenizer_only, as_json)
+
+
+def _embeddings(method: str, settings: list[str] | None, pad: int) -> dict[str, Any]:
+    return {
+        "embeddings": {"method": method, **parameters(settings or [])},
+        "pad_to_multiple_of": pad,
+    }
+
+
+def _change(
     settings: Mapping[str, Any],
     base: str,
     text: Sequence[str],
@@ -55,7 +184,9 @@ def change(
     tokenizer_only: bool,
     as_json: bool,
 ) -> None:
-    """Change a vocabulary as the recipe's stage does, write the folder, print what came of it."""
+    """Change a vocabulary as the recipe's stage does, write the folder, print the result."""
+    from tokenizer_tools.measure import compression
+
     config = config_of(settings)
     check_free(output)
     _require_text(config, text, tokenizer_only)
@@ -63,14 +194,14 @@ def change(
     measured = heldout_of(heldout, text) if heldout else texts
     samples = samples_of(measured())
     source = resolve_tokenizer(located(base)) if tokenizer_only else resolve_model(located(base), shown())
-    with written_aside(output) as folder:
+    with staged_output(output) as folder:
         if tokenizer_only:
             facts = change_tokenizer(config, source, texts, folder, samples=samples, progress=shown())
         else:
             facts = change_vocabulary(
                 config, source, texts, folder, samples=samples, seed=seed, progress=shown()
             )
-        facts |= _gain(source, folder, measured())
+        facts |= compression(source, folder, list(islice(measured(), _MEASURED_TEXTS)))
         if "bytes_per_token_after" in facts:
             facts["measured_on"] = "held-out text" if heldout else "the text that was learnt from"
     if as_json:
@@ -79,7 +210,7 @@ def change(
         _print(facts, output)
 
 
-def _require_text(config: VocabularyConfig, text: Sequence[str], tokenizer_only: bool) -> None:
+def _require_text(config: VocabularyChange, text: Sequence[str], tokenizer_only: bool) -> None:
     from tokenizer_tools.embeddings import method
 
     name = config.initialisation.method
@@ -89,38 +220,21 @@ def _require_text(config: VocabularyConfig, text: Sequence[str], tokenizer_only:
         raise UsageError("--tokenizer-only makes no rows", hint="Leave out the method's parameters.")
 
 
-def config_of(settings: Mapping[str, Any]) -> VocabularyConfig:
-    """The stage's configuration.
+def config_of(settings: Mapping[str, Any]) -> VocabularyChange:
+    """Return the settings of a change of vocabulary.
 
     Raises:
-        RecipeError: with every mistake in the settings.
+        RecipeError: The settings have mistakes; it names all of them.
     """
     data = {key: value for key, value in settings.items() if value is not None}
     try:
-        return VocabularyConfig.model_validate(data)
+        return VocabularyChange.model_validate(data)
     except ValidationError as error:
         problems = [
             Problem(found.message, key=".".join(map(str, found.where)), hint=found.hint)
-            for found in findings(error, VocabularyConfig, data)
+            for found in findings(error, VocabularyChange, data)
         ]
         raise RecipeError(problems) from error
-
-
-def _gain(source: Path, folder: Path, measured: Iterable[str]) -> dict[str, float]:
-    """Bytes per token before and after."""
-    from cpt.models.tokenizer import load_tokenizer
-    from tokenizer_tools.measure import bytes_per_token
-
-    texts = list(islice(measured, _MEASURED_TEXTS))
-    if not any(texts):
-        return {}
-    try:
-        return {
-            f"bytes_per_token_{when}": bytes_per_token(load_tokenizer(where), texts)
-            for when, where in (("before", source), ("after", folder))
-        }
-    except ValueError as error:
-        raise DataError(f"the text cannot be measured: {error}") from error
 
 
 def _print(facts: Mapping[str, Any], output: Path) -> None:
@@ -147,135 +261,3 @@ def _print(facts: Mapping[str, Any], output: Path) -> None:
     if facts.get("longest_tokens"):
         shown_tokens = " ".join(repr(token) for token in facts["longest_tokens"][:8])
         console.print(Text(f"  longest: {shown_tokens}"), soft_wrap=True)
-
-
-def extend(
-    base: Base,
-    text: Texts,
-    tokens: Annotated[int, typer.Option("--tokens", metavar="N", min=1, help="New tokens.")],
-    output: Out,
-    settings: Settings = None,
-    method: MethodName = DEFAULT_METHOD,
-    min_frequency: Annotated[
-        int, typer.Option("--min-frequency", metavar="N", min=1, help="Rarer pairs are not merged.")
-    ] = 2,
-    ngrams: Annotated[
-        int, typer.Option("--ngrams", metavar="N", min=1, max=3, help="Longest new token, in words.")
-    ] = 1,
-    prune: Annotated[
-        int | None, typer.Option("--prune", metavar="N", min=1, help="First remove the N least used tokens.")
-    ] = None,
-    heldout: Heldout = None,
-    pad: Pad = 64,
-    seed: Seed = 0,
-    tokenizer_only: TokenizerOnly = False,
-    as_json: Json = False,
-) -> None:
-    """Add tokens that a text needs, by continued BPE or as the tokenizer's kind asks, with embeddings.
-
-    Example: cpt tokenizer extend HuggingFaceTB/SmolLM2-135M --text medical.jsonl --tokens 1000 --out larger
-    """
-    config: dict[str, Any] = {
-        "extend": {"tokens": tokens, "min_frequency": min_frequency, "ngrams": ngrams},
-        "prune": None if prune is None else {"tokens": prune},
-    }
-    config |= _embeddings(method, settings, pad)
-    change(config, base, text, heldout, output, seed, tokenizer_only, as_json)
-
-
-def prune(
-    base: Base,
-    text: Texts,
-    tokens: Annotated[int, typer.Option("--tokens", metavar="N", min=1, help="Tokens to remove.")],
-    output: Out,
-    heldout: Heldout = None,
-    pad: Pad = 64,
-    tokenizer_only: TokenizerOnly = False,
-    as_json: Json = False,
-) -> None:
-    """Remove the tokens that a text needs least, and their embeddings.
-
-    Example: cpt tokenizer prune HuggingFaceTB/SmolLM2-135M --text all.jsonl --tokens 20000 --out smaller
-    """
-    config = {"prune": {"tokens": tokens}, "pad_to_multiple_of": pad}
-    change(config, base, text, heldout, output, 0, tokenizer_only, as_json)
-
-
-def replace(
-    base: Base,
-    tokenizer: Annotated[
-        str, typer.Argument(metavar="TOKENIZER", help="The other tokenizer: folder, hub id, file.")
-    ],
-    output: Out,
-    settings: Settings = None,
-    text: OptionalTexts = None,
-    method: MethodName = DEFAULT_METHOD,
-    heldout: Heldout = None,
-    pad: Pad = 64,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Give a model another tokenizer; rows of tokens that both have are copied.
-
-    Example: cpt tokenizer replace HuggingFaceTB/SmolLM2-135M mistralai/Mistral-7B-v0.3 --out replaced
-    """
-    config = {"replace": {"tokenizer": located(tokenizer)}} | _embeddings(method, settings, pad)
-    change(config, base, text or [], heldout, output, seed, False, as_json)
-
-
-def train(
-    base: Base,
-    text: Texts,
-    tokens: Annotated[int, typer.Option("--tokens", metavar="N", min=1, help="Size of the new vocabulary.")],
-    output: Out,
-    settings: Settings = None,
-    method: MethodName = DEFAULT_METHOD,
-    heldout: Heldout = None,
-    pad: Pad = 64,
-    seed: Seed = 0,
-    tokenizer_only: TokenizerOnly = False,
-    as_json: Json = False,
-) -> None:
-    """Train a tokenizer of the model's kind on a text, and give it to the model.
-
-    Example: cpt tokenizer train HuggingFaceTB/SmolLM2-135M --text korean.txt --tokens 32000 --out korean
-    """
-    config = {"train": {"tokens": tokens}} | _embeddings(method, settings, pad)
-    change(config, base, text, heldout, output, seed, tokenizer_only, as_json)
-
-
-def transliterate(
-    base: Base,
-    output: Out,
-    settings: Settings = None,
-    merge: Annotated[
-        str, typer.Option("--merge", metavar="RULE", help="Score of shared spellings: min, average, max.")
-    ] = "max",
-    language: Annotated[
-        str | None, typer.Option("--language", metavar="CODE", help="ISO 639-3 code of the text's language.")
-    ] = None,
-    tokens: Annotated[
-        int | None, typer.Option("--tokens", metavar="N", min=1, help="Most spellings to add.")
-    ] = None,
-    text: OptionalTexts = None,
-    method: MethodName = "transmi",
-    heldout: Heldout = None,
-    pad: Pad = 64,
-    seed: Seed = 0,
-    tokenizer_only: TokenizerOnly = False,
-    as_json: Json = False,
-) -> None:
-    """Add the Latin spellings of a vocabulary's tokens, for transliterated text (TransMI).
-
-    Example: cpt tokenizer transliterate FacebookAI/xlm-roberta-base --out transliterated
-    """
-    config: dict[str, Any] = {"transliterate": {"merge": merge, "language": language, "tokens": tokens}}
-    config |= _embeddings(method, settings, pad)
-    change(config, base, text or [], heldout, output, seed, tokenizer_only, as_json)
-
-
-def _embeddings(method: str, settings: list[str] | None, pad: int) -> dict[str, Any]:
-    return {
-        "embeddings": {"method": method, **options.parameters(settings or [])},
-        "pad_to_multiple_of": pad,
-    }

@@ -1,16 +1,11 @@
-"""`cpt tokenizer compare`: which initialisation leaves this model best.
-
-`cpt tokenizer compare`: from flags to a comparison, and the comparison as a table.
-
-`cpt tokenizer methods` and `cpt tokenizer helper`: how new rows can be made, and a helper to make them.
-"""
+"""Run `cpt tokenizer compare | methods | helper`: choose the initialisation of new tokens' embeddings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from pydantic import ValidationError
@@ -21,7 +16,6 @@ from cpt.cli.form import duration
 from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.tokenizer import options
 from cpt.cli.tokenizer.changes import config_of
 from cpt.cli.tokenizer.options import (
     Base,
@@ -29,153 +23,22 @@ from cpt.cli.tokenizer.options import (
     Seed,
     Texts,
     located,
+    method_settings,
     shown,
     source_of,
+    staged_output,
+    step_numbers,
     texts_of,
-    written_aside,
 )
 from cpt.errors import UsageError
-from cpt.initialiser_trial.short_training import TrialSettings, Trained
-from cpt.initialiser_trial.trial import (
-    PICTURE,
-    UNCHANGED,
-    TrialResult,
-    TrialRow,
-    TrialFolder,
-    build_corpus,
-    compare,
-    label,
-)
 from cpt.recipe.stopping import interruptible
 from cpt.references import fingerprint, resolve_model, resolve_tokenizer
-from cpt.stages.vocabulary.config import EmbeddingsConfig
+from tokenizer_tools.settings import EmbeddingsConfig
+
+if TYPE_CHECKING:
+    from cpt.initialiser_trial.trial import TrialResult, TrialRow
 
 _KEYS = {"extend": "tokens", "replace": "tokenizer", "train": "tokens"}
-
-
-@dataclass(frozen=True)
-class TrialRequest:
-    """What the command line asks for."""
-
-    base: str
-    texts: tuple[str, ...]
-    general: tuple[str, ...]
-    change: Mapping[str, Any]
-    methods: tuple[str, ...]
-    steps: tuple[int, ...]
-    sequence_length: int
-    batch: int
-    rate: float
-    trained: str
-    heldout: float
-    heldout_bytes: int
-    window: int
-    seed: int
-
-
-def run_comparison(asked: TrialRequest, output: Path) -> TrialResult:
-    """Compare, and write figures and picture into a folder; go on with what an earlier, stopped call left.
-
-    Raises:
-        UsageError: an unknown method, a wrong parameter of one, or another wrong setting.
-    """
-    methods = [_method(word) for word in asked.methods] or _every_method()
-    if asked.trained not in get_args(Trained):
-        raise UsageError(f"--trained {asked.trained}", hint=f"One of: {', '.join(get_args(Trained))}.")
-    change = config_of({name: {_KEYS[name]: value} for name, value in asked.change.items()})
-    settings = TrialSettings(
-        steps=asked.steps,
-        batch_sequences=asked.batch,
-        peak=asked.rate,
-        trained=asked.trained,  # type: ignore[arg-type]
-        heldout_bytes=asked.heldout_bytes,
-        window=asked.window,
-        seed=asked.seed,
-    )
-    model = resolve_model(located(asked.base), shown())
-    with interruptible("The same command continues: finished methods are kept."):
-        kept = TrialFolder(output, _asked(asked, methods))
-        corpus = build_corpus(
-            model,
-            [source_of(text) for text in asked.texts],
-            [source_of(text) for text in asked.general],
-            kept.scratch / "base",
-            sequence_length=asked.sequence_length,
-            heldout=asked.heldout,
-            seed=asked.seed,
-            progress=shown(),
-        )
-
-        def finished(row: TrialRow) -> None:
-            kept.add(row)
-            _tell(row, asked)
-
-        comparison = compare(
-            model, corpus, change, methods, settings, shown(), kept.scratch, finished, known=kept.rows
-        )
-        kept.finish(comparison)
-    return comparison
-
-
-def _asked(asked: TrialRequest, methods: Sequence[EmbeddingsConfig]) -> dict[str, Any]:
-    """What is asked for, with the content of the files that it names."""
-    files = {*asked.texts, *asked.general, asked.base, *filter(None, [asked.change.get("replace")])}
-    return {
-        **{field.name: getattr(asked, field.name) for field in fields(asked)},
-        "methods": [label(embeddings) for embeddings in methods],
-        "content": {name: fingerprint(located(name)) for name in sorted(files)},
-        "windows": "the same bytes for every tokenizer",  # rows of other windows are not gone on with
-    }
-
-
-def print_comparison(console: Console, comparison: TrialResult, output: Path) -> None:
-    """The table, the best method first."""
-    before, after = comparison.bytes_per_token
-    console.print(f"{before:.3f} bytes per token before, {after:.3f} after; bits per byte of held-out text:")
-    general = any(row.general for row in comparison.rows)
-    columns = [f"domain {step}#" for step in comparison.steps]
-    columns += [f"general {step}#" for step in comparison.steps] if general else []
-    table = rows("method", *columns, "rows in#")
-    unchanged = [row for row in comparison.rows if row.method == UNCHANGED]
-    for row in [*unchanged, *comparison.ranked()]:
-        if not row.failure:
-            table.add_row("", row.method, *_figures(row, comparison, general))
-    console.print(table)
-    if any(row.epochs > 1 for row in comparison.rows):
-        console.print("The text was gone through more than once; more text, or fewer steps, would tell more.")
-    for row in comparison.rows:
-        if row.failure:
-            console.print(f"  {row.method}: {row.failure}", soft_wrap=True)
-    console.print(f"{output / PICTURE}")
-
-
-def _figures(row: TrialRow, comparison: TrialResult, general: bool) -> list[str]:
-    curves = [row.domain, row.general] if general else [row.domain]
-    figures = [f"{curve[step]:.4f}" for curve in curves for step in comparison.steps]
-    return [*figures, "" if row.method == UNCHANGED else duration(row.initialisation_seconds)]
-
-
-def _tell(row: TrialRow, asked: TrialRequest) -> None:
-    if row.failure:
-        return shown().message(f"{row.method}: {row.failure}")
-    curve = ", ".join(f"{row.domain[step]:.4f} at {step}" for step in asked.steps)
-    return shown().message(f"{row.method}: {curve}")
-
-
-def _method(word: str) -> EmbeddingsConfig:
-    settings = options.method(word)
-    try:
-        return EmbeddingsConfig.model_validate(settings)
-    except ValidationError as error:
-        reasons = "; ".join(str(item["msg"]).removeprefix("Value error, ") for item in error.errors())
-        raise UsageError(f"--method {word}: {reasons}") from error
-
-
-def _every_method() -> list[EmbeddingsConfig]:
-    from tokenizer_tools.embeddings import names
-
-    found = [EmbeddingsConfig(method=name) for name in names()]
-    return sorted(found, key=label)
 
 
 def compare(
@@ -184,16 +47,17 @@ def compare(
     output: Out,
     general: Annotated[
         list[str] | None,
-        typer.Option("--general", metavar="[NAME=]FILE", help="General text that is only measured on."),
+        typer.Option("--general", metavar="[NAME=]FILE", help="General text, only to measure on."),
     ] = None,
     tokens: Annotated[
-        int | None, typer.Option("--tokens", metavar="N", min=1, help="Extend by so many tokens.")
+        int | None, typer.Option("--tokens", metavar="N", min=1, help="Extend the vocabulary by N tokens.")
     ] = None,
     replace: Annotated[
-        str | None, typer.Option("--replace", metavar="TOKENIZER", help="Or: take this tokenizer.")
+        str | None,
+        typer.Option("--replace", metavar="TOKENIZER", help="Or replace the tokenizer by this one."),
     ] = None,
     train: Annotated[
-        int | None, typer.Option("--train", metavar="N", min=1, help="Or: train one of so many tokens.")
+        int | None, typer.Option("--train", metavar="N", min=1, help="Or train a tokenizer of N tokens.")
     ] = None,
     method: Annotated[
         list[str] | None,
@@ -207,14 +71,19 @@ def compare(
         str, typer.Option("--steps", metavar="N,N", help="Training steps after which to measure.")
     ] = "0,50,200",
     sequence_length: Annotated[
-        int, typer.Option("--sequence-length", metavar="N", min=16, help="Tokens of a training step's row.")
+        int,
+        typer.Option(
+            "--sequence-length", metavar="N", min=16, help="Length of a training sequence in tokens."
+        ),
     ] = 512,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", min=1, help="Rows of a training step.")] = 1,
+    batch: Annotated[
+        int, typer.Option("--batch", metavar="N", min=1, help="Sequences per training step.")
+    ] = 1,
     rate: Annotated[
         float, typer.Option("--rate", metavar="R", min=1e-9, max=1, help="Learning rate.")
     ] = 1e-4,
     trained: Annotated[
-        str, typer.Option("--trained", metavar="WHAT", help="all weights, or embeddings alone.")
+        str, typer.Option("--trained", metavar="WHAT", help="Weights to train: all, or embeddings.")
     ] = "all",
     heldout: Annotated[
         float,
@@ -224,11 +93,11 @@ def compare(
     ] = 0.05,
     heldout_bytes: Annotated[
         int,
-        typer.Option("--heldout-bytes", metavar="N", min=100, help="Bytes to measure on per source."),
+        typer.Option("--heldout-bytes", metavar="N", min=100, help="Bytes of held-out text per source."),
     ] = 40_000,
     window: Annotated[
         int,
-        typer.Option("--window", metavar="N", min=2, help="Most tokens of it that a model reads at once."),
+        typer.Option("--window", metavar="N", min=2, help="Longest window of held-out text in tokens."),
     ] = 1024,
     seed: Seed = 17,
     as_json: Json = False,
@@ -240,20 +109,19 @@ def compare(
 
     Example: cpt tokenizer compare HuggingFaceTB/SmolLM2-135M --text medical.jsonl --tokens 2000 --out table
     """
-
     changes = {"extend": tokens, "replace": replace, "train": train}
     given = {name: value for name, value in changes.items() if value is not None}
     if len(given) != 1:
         raise UsageError(
             "give one of --tokens, --replace and --train", hint="They name the change to compare."
         )
-    asked = TrialRequest(
+    request = TrialRequest(
         base=base,
         texts=tuple(named_texts(text).values()),
         general=tuple(named_texts(general or (), "--general").values()),
         change=given,
         methods=tuple(method or ()),
-        steps=options.steps(steps),
+        steps=step_numbers(steps),
         sequence_length=sequence_length,
         batch=batch,
         rate=rate,
@@ -263,10 +131,10 @@ def compare(
         window=window,
         seed=seed,
     )
-    comparison = run_comparison(asked, output)
+    result = run_request(request, output)
     if as_json:
-        return print_json(comparison.as_json())
-    return print_comparison(out(), comparison, output)
+        return print_json(result.as_json())
+    return print_result(out(), result, output)
 
 
 def methods(as_json: Json = False) -> None:
@@ -319,7 +187,7 @@ def helper(
     """
     from tokenizer_tools.helper_model import train_helper
 
-    with written_aside(output) as folder:
+    with staged_output(output) as folder:
         trained = train_helper(
             resolve_tokenizer(located(tokenizer)),
             texts_of(text),
@@ -337,3 +205,138 @@ def helper(
         out().print(
             f"{output}: a helper of {facts['tokens']:,} tokens, {facts['tokens_seen']:,} of them trained."
         )
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """The arguments of `cpt tokenizer compare`."""
+
+    base: str
+    texts: tuple[str, ...]
+    general: tuple[str, ...]
+    change: Mapping[str, Any]
+    methods: tuple[str, ...]
+    steps: tuple[int, ...]
+    sequence_length: int
+    batch: int
+    rate: float
+    trained: str
+    heldout: float
+    heldout_bytes: int
+    window: int
+    seed: int
+
+
+def run_request(request: TrialRequest, output: Path) -> TrialResult:
+    """Run a trial and write figures and picture into a folder; continue an earlier call that was stopped.
+
+    Raises:
+        UsageError: A method, a parameter of a method, or another setting is wrong.
+    """
+    from cpt.initialiser_trial.short_training import Trained, TrialSettings
+    from cpt.initialiser_trial.trial import TrialFolder, build_corpus, run_trial
+
+    methods = [_method(word) for word in request.methods] or _every_method()
+    if request.trained not in get_args(Trained):
+        raise UsageError(f"--trained {request.trained}", hint=f"One of: {', '.join(get_args(Trained))}.")
+    change = config_of({name: {_KEYS[name]: value} for name, value in request.change.items()})
+    settings = TrialSettings(
+        steps=request.steps,
+        batch_sequences=request.batch,
+        peak=request.rate,
+        trained=request.trained,  # type: ignore[arg-type]
+        heldout_bytes=request.heldout_bytes,
+        window=request.window,
+        seed=request.seed,
+    )
+    model = resolve_model(located(request.base), shown())
+    with interruptible("The same command continues: finished methods are kept."):
+        folder = TrialFolder(output, _identity(request, methods))
+        corpus = build_corpus(
+            model,
+            [source_of(text) for text in request.texts],
+            [source_of(text) for text in request.general],
+            folder.scratch / "base",
+            sequence_length=request.sequence_length,
+            heldout=request.heldout,
+            seed=request.seed,
+            progress=shown(),
+        )
+
+        def finished(row: TrialRow) -> None:
+            folder.add(row)
+            _show_row(row, request)
+
+        result = run_trial(
+            model, corpus, change, methods, settings, shown(), folder.scratch, finished, known=folder.rows
+        )
+        folder.finish(result)
+    return result
+
+
+def _identity(request: TrialRequest, methods: Sequence[EmbeddingsConfig]) -> dict[str, Any]:
+    """Return the request with the fingerprints of the files that it names."""
+    from cpt.initialiser_trial.trial import label
+
+    files = {*request.texts, *request.general, request.base, *filter(None, [request.change.get("replace")])}
+    return {
+        **{field.name: getattr(request, field.name) for field in fields(request)},
+        "methods": [label(embeddings) for embeddings in methods],
+        "content": {name: fingerprint(located(name)) for name in sorted(files)},
+        "windows": "the same bytes for every tokenizer",  # rows with other windows cannot be continued
+    }
+
+
+def print_result(console: Console, result: TrialResult, output: Path) -> None:
+    """Print the table of a trial, the best method first."""
+    from cpt.initialiser_trial.trial import PICTURE, UNCHANGED
+
+    before, after = result.bytes_per_token
+    console.print(f"{before:.3f} bytes per token before, {after:.3f} after; bits per byte of held-out text:")
+    general = any(row.general for row in result.rows)
+    columns = [f"domain {step}#" for step in result.steps]
+    columns += [f"general {step}#" for step in result.steps] if general else []
+    table = rows("method", *columns, "rows in#")
+    unchanged = [row for row in result.rows if row.method == UNCHANGED]
+    for row in [*unchanged, *result.ranked()]:
+        if not row.failure:
+            seconds = "" if row in unchanged else duration(row.initialisation_seconds)
+            table.add_row("", row.method, *_figures(row, result, general), seconds)
+    console.print(table)
+    if any(row.epochs > 1 for row in result.rows):
+        console.print(
+            "Training repeated the text. More text, or fewer steps, makes the comparison more reliable."
+        )
+    for row in result.rows:
+        if row.failure:
+            console.print(f"  {row.method}: {row.failure}", soft_wrap=True)
+    console.print(f"{output / PICTURE}")
+
+
+def _figures(row: TrialRow, result: TrialResult, general: bool) -> list[str]:
+    curves = [row.domain, row.general] if general else [row.domain]
+    return [f"{curve[step]:.4f}" for curve in curves for step in result.steps]
+
+
+def _show_row(row: TrialRow, request: TrialRequest) -> None:
+    if row.failure:
+        return shown().message(f"{row.method}: {row.failure}")
+    curve = ", ".join(f"{row.domain[step]:.4f} at {step}" for step in request.steps)
+    return shown().message(f"{row.method}: {curve}")
+
+
+def _method(word: str) -> EmbeddingsConfig:
+    settings = method_settings(word)
+    try:
+        return EmbeddingsConfig.model_validate(settings)
+    except ValidationError as error:
+        reasons = "; ".join(str(item["msg"]).removeprefix("Value error, ") for item in error.errors())
+        raise UsageError(f"--method {word}: {reasons}") from error
+
+
+def _every_method() -> list[EmbeddingsConfig]:
+    from cpt.initialiser_trial.trial import label
+    from tokenizer_tools.embeddings import names
+
+    found = [EmbeddingsConfig(method=name) for name in names()]
+    return sorted(found, key=label)

@@ -1,16 +1,9 @@
-"""Arguments and options that several `cpt tokenizer` commands share.
-
-Small values on the command line: a method's parameters, steps, a method with its parameters.
-
-What the commands read: references, texts; and where they say what they are doing.
-
-A new folder that is there whole or not at all.
-"""
+"""Arguments, options, references, texts and output folders that several `cpt tokenizer` commands share."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +27,10 @@ Texts = Annotated[
     list[str],
     typer.Option("--text", metavar="[NAME=]FILE", help="Text that the vocabulary is for. May be repeated."),
 ]
+OptionalTexts = Annotated[
+    list[str] | None,
+    typer.Option("--text", metavar="[NAME=]FILE", help="Text that some methods learn from. May be repeated."),
+]
 Heldout = Annotated[
     list[str] | None,
     typer.Option(
@@ -44,7 +41,8 @@ Heldout = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the result.")]
 MethodName = Annotated[
-    str, typer.Option("--method", metavar="NAME", help="How new rows are made: see cpt tokenizer methods.")
+    str,
+    typer.Option("--method", metavar="NAME", help="Initialisation of new rows: see cpt tokenizer methods."),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -53,29 +51,22 @@ Settings = Annotated[
 Pad = Annotated[
     int,
     typer.Option(
-        "--pad", metavar="N", min=1, max=65_536, help="Round the embedding's rows up to a multiple."
+        "--pad", metavar="N", min=1, max=65_536, help="Round the embedding's rows up to a multiple of N."
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of every random choice.")]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of every random choice.")]
 TokenizerOnly = Annotated[
     bool, typer.Option("--tokenizer-only", metavar="", help="Write the tokenizer without a model.")
-]
-
-OptionalTexts = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--text", metavar="[NAME=]FILE", help="Text from which some methods learn. May be repeated."
-    ),
 ]
 
 DEFAULT_METHOD = "subtoken-mean"
 
 
 def parameters(words: Iterable[str]) -> dict[str, Any]:
-    """`k=32` and the like, with values in YAML.
+    """Return the parameters in words such as `k=32`, with values in YAML.
 
     Raises:
-        UsageError: a word is not of that form.
+        UsageError: A word is not of that form.
     """
     found = {}
     for word in words:
@@ -91,17 +82,17 @@ def parameters(words: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def method(word: str) -> dict[str, Any]:
-    """`clp` or `clp:clip=false,top_k=20` as the `embeddings` of a vocabulary stage."""
+def method_settings(word: str) -> dict[str, Any]:
+    """Return `clp` or `clp:clip=false,top_k=20` as the `embeddings` settings of a vocabulary change."""
     name, _, settings = word.partition(":")
     return {"method": name.strip(), **parameters(part for part in settings.split(",") if part.strip())}
 
 
-def steps(text: str) -> tuple[int, ...]:
-    """`0,50,200` as ascending numbers, 0 among them.
+def step_numbers(text: str) -> tuple[int, ...]:
+    """Return `0,50,200` as ascending numbers, 0 among them.
 
     Raises:
-        UsageError: it is no list of numbers.
+        UsageError: The text is no list of numbers.
     """
     try:
         found = {int(part.replace("_", "")) for part in text.split(",")}
@@ -113,51 +104,38 @@ def steps(text: str) -> tuple[int, ...]:
 
 
 def texts_of(references: Sequence[str]) -> Callable[[], Iterator[str]]:
-    """Starts a pass over the documents of files or folders, in any format that the corpus stage reads.
+    """Return a function that starts a pass over the documents of files or folders.
 
     Args:
-        references: `FILE` or `NAME=FILE`, as they are given.
+        references: `FILE` or `NAME=FILE`, in any format that the corpus stage reads.
 
     Raises:
-        DataError: A later pass reads other content than the first.
+        DataError: In a pass, if it reads other content than the first pass.
     """
+    from tokenizer_tools.texts import TextFile, passes_over_files
+
     sources = [source_of(split_name(reference)[1]) for reference in references]
-    paths = [(each["path"], resolve_file(each["path"], shown()), each["format"]) for each in sources]
-    passes: dict[Path, Mapping[Path, str]] = {}
-
-    def texts() -> Iterator[str]:
-        from cpt.corpus.documents import Document
-        from cpt.corpus.readers import ReadFiles, read
-        from cpt.references.resolve import changed
-
-        for name, path, form in paths:
-            files = ReadFiles()
-            for item in read(path, form, files=files):
-                if isinstance(item, Document):
-                    yield item.text
-            content = files.of(path)
-            if passes.setdefault(path, content) != content:
-                raise changed(name)
-
-    return texts
+    return passes_over_files(
+        [TextFile(each["path"], resolve_file(each["path"], shown()), each["format"]) for each in sources]
+    )
 
 
 def heldout_of(heldout: Sequence[str], text: Sequence[str]) -> Callable[[], Iterator[str]]:
-    """Start passes over held-out documents, without those that are also in the text that is learnt from.
+    """Return a function that starts a pass over held-out documents that are not in the training text.
 
-    Documents are the same where the corpus stage finds them the same (`cpt.corpus.split.digest`). A gain
-    measured on text that was learnt from is too large.
+    Documents are equal by the corpus stage's own rule (`cpt.corpus.split.digest`). On text that was learned
+    from, the measured gain would be too large.
 
     Raises:
-        UsageError: no held-out document is left.
+        UsageError: No held-out document is left.
     """
     from cpt.corpus.split import digest
 
-    learnt = {digest(document) for document in texts_of(text)()}
+    learned = {digest(document) for document in texts_of(text)()}
     documents = texts_of(heldout)
 
     def others() -> Iterator[str]:
-        return (document for document in documents() if digest(document) not in learnt)
+        return (document for document in documents() if digest(document) not in learned)
 
     total, left = (sum(1 for _ in each()) for each in (documents, others))
     if total and not left:
@@ -171,16 +149,16 @@ def heldout_of(heldout: Sequence[str], text: Sequence[str]) -> Callable[[], Iter
 
 
 def source_of(reference: str) -> dict[str, Any]:
-    """A source as the corpus stage takes it; a file whose name tells no format is plain text."""
+    """Return a source as the corpus stage takes it; a file name without a known suffix means plain text."""
     from cpt.corpus.readers import format_of
 
-    place = located(reference)
-    plain = Path(place).is_file() and format_of(Path(place)) is None
-    return {"path": place, "format": "text" if plain else "auto"}
+    path = located(reference)
+    is_plain = Path(path).is_file() and format_of(Path(path)) is None
+    return {"path": path, "format": "text" if is_plain else "auto"}
 
 
 def located(reference: str) -> str:
-    """The reference with a relative path made absolute, looked for in the working directory."""
+    """Return the reference with a relative path made absolute in the working directory."""
     return locate(reference, Path.cwd())
 
 
@@ -192,25 +170,25 @@ class _Shown(NullProgress):
 
 
 def shown() -> _Shown:
-    """Where a command says what it is doing."""
+    """Return the progress that a command shows on standard error."""
     return _Shown()
 
 
 def check_free(output: Path) -> None:
-    """Raise unless nothing stands where the result is to be written."""
+    """Raise `UsageError` if the output folder exists and is not empty."""
     if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
         raise UsageError(f"{output} exists already", hint="Choose another --out, or remove it first.")
 
 
 @contextmanager
-def written_aside(output: Path) -> Iterator[Path]:
-    """Yield a folder beside `output` that takes its name when all went well.
+def staged_output(output: Path) -> Iterator[Path]:
+    """Yield a staging folder that takes the name of the output folder when the block succeeds.
 
-    When not, also on Ctrl-C and SIGTERM, nothing is left of it, nor of folders made to hold it. What a killed
-    process left there is removed first: a lock tells it from what another process is writing.
+    After a failure, Ctrl-C or SIGTERM nothing is left of it, nor of parent folders made for it. What a
+    killed process left is removed first: a lock tells it from the folder of a process that still writes.
 
     Raises:
-        UsageError: there is something at `output`, or another process is writing it.
+        UsageError: The output folder exists, or another process is writing it.
         Interrupted: Ctrl-C. Terminated: SIGTERM.
     """
     check_free(output)

@@ -14,7 +14,7 @@ from tiny import SENTENCES, write_tiny_model
 from cpt.errors import CptError, StageFailed
 from tokenizer_tools.embeddings import _weights
 from tokenizer_tools.embeddings.clp import shares
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.transfer import Transfer, plan_transfer
 
 EMBEDDING = "model.embed_tokens.weight"
 PAPER = {"clip": False, "top_k": None}
@@ -36,7 +36,7 @@ def helper(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def transfer(folder: Path, helper: Path) -> Transfer:
     source = write_tiny_model(folder / "old")
-    return between(source, helper, source)
+    return plan_transfer(source, helper, source)
 
 
 def set_rows(model: Path, rows: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,7 @@ from tokenizer_tools.embeddings.contextual_distillation import (
     prepare,
     read_off,
 )
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.transfer import Transfer, plan_transfer
 
 ROWS = 300
 
@@ -40,7 +40,7 @@ def transfer(tmp_path_factory: pytest.TempPathFactory) -> Transfer:
     folder = tmp_path_factory.mktemp("models")
     source, target = write_tiny_model(folder / "old"), write_tiny_model(folder / "new", vocabulary=330)
     texts = [text.split("What")[0] for text in varied_texts(12)]
-    return between(source, target, source, texts=lambda: iter(texts))
+    return plan_transfer(source, target, source, texts=lambda: iter(texts))
 
 
 @pytest.fixture(scope="module")

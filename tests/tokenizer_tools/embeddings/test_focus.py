@@ -11,7 +11,7 @@ from tiny import SENTENCES, write_tiny_model
 from cpt.errors import StageFailed
 from tokenizer_tools.embeddings import _word_vectors, focus
 from tokenizer_tools.embeddings._weights import normal_rows, sparsemax
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.transfer import Transfer, plan_transfer
 
 SETTINGS = {"dimensions": 8, "min_count": 20}
 
@@ -25,7 +25,7 @@ def few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
 def transfer(tmp_path_factory: pytest.TempPathFactory) -> Transfer:
     folder = tmp_path_factory.mktemp("models")
     source, target = write_tiny_model(folder / "old"), write_tiny_model(folder / "new", vocabulary=330)
-    return between(source, target, source, texts=lambda: iter(SENTENCES * 30))
+    return plan_transfer(source, target, source, texts=lambda: iter(SENTENCES * 30))
 
 
 def given(monkeypatch: pytest.MonkeyPatch, vectors: torch.Tensor, known: list[bool]) -> None:

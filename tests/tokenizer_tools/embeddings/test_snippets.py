@@ -24,7 +24,7 @@ from tokenizer_tools.embeddings._contexts import (
     rows_of_tokens,
     segment,
 )
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.transfer import Transfer, plan_transfer
 from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary
 
 ROWS = 300
@@ -149,7 +149,7 @@ def test_word_piece_and_byte_level_meet_after_the_same_characters(
 
 
 def transfer_of(byte_level: list[Vocabulary], texts: list[str]) -> Transfer:
-    return between(byte_level[0], byte_level[1], byte_level[0].folder, texts=lambda: iter(texts))
+    return plan_transfer(byte_level[0], byte_level[1], byte_level[0].folder, texts=lambda: iter(texts))
 
 
 def bytes_of(transfer: Transfer, rows: np.ndarray, *, new: bool) -> bytes:
@@ -266,6 +266,6 @@ def test_a_vocabulary_without_a_start_token_has_snippets_without_one(tmp_path: P
     (folder / "special_tokens_map.json").unlink(missing_ok=True)
     source = read_vocabulary(folder)
     assert not {"bos", "eos", "cls"} & set(source.roles)
-    transfer = between(source, target, folder, texts=lambda: iter(SENTENCES))
+    transfer = plan_transfer(source, target, folder, texts=lambda: iter(SENTENCES))
     snippet = collect(transfer, ROWS, SnippetParameters())[0]
     assert SENTENCES[0].encode().startswith(bytes_of(transfer, snippet.old, new=False))

@@ -17,7 +17,7 @@ from tokenizer_tools.embeddings.stb import transplanted
 
 from cpt.errors import DataError, StageFailed
 from tokenizer_tools.embeddings import Role, method
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.transfer import Transfer, plan_transfer
 
 METHODS = ["omp", "common-interpolation", "landmark-pca", "stb", "mp-rope"]
 MAPPING = ["landmark-pca", "stb", "mp-rope"]
@@ -64,7 +64,7 @@ def donor(models: tuple[Path, Path], tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def transfer(models: tuple[Path, Path]) -> Transfer:
     base, donor = models
-    found = between(base, donor, base)
+    found = plan_transfer(base, donor, base)
     assert len(found.new) == 20
     return found
 
@@ -263,7 +263,7 @@ def test_neither_donor_nor_texts(transfer: Transfer) -> None:
 def test_a_donor_with_another_tokenizer_is_refused(models: tuple[Path, Path], tmp_path: Path) -> None:
     base, donor = models
     with pytest.raises(DataError, match=r"another tokenizer than the target: its token \d+ is"):
-        made("omp", between(base, base, base), donor=_reordered(donor, tmp_path))
+        made("omp", plan_transfer(base, base, base), donor=_reordered(donor, tmp_path))
 
 
 def _reordered(donor: Path, folder: Path) -> Path:

@@ -14,7 +14,7 @@ from cpt.errors import DataError, StageFailed
 from tokenizer_tools.embeddings import _word_vectors, wechsel
 from tokenizer_tools.embeddings._weights import normal_rows
 from tokenizer_tools.embeddings._word_vectors import Space
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.transfer import Transfer, plan_transfer
 
 SOURCE = ["heart", " heart", " liver", "\n", " lung", None]
 SETTINGS = {"dimensions": 8}
@@ -29,7 +29,7 @@ def few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
 def transfer(tmp_path_factory: pytest.TempPathFactory) -> Transfer:
     folder = tmp_path_factory.mktemp("models")
     source, target = write_tiny_model(folder / "old"), write_tiny_model(folder / "new", vocabulary=330)
-    return between(source, target, source, texts=lambda: iter(SENTENCES * 30))
+    return plan_transfer(source, target, source, texts=lambda: iter(SENTENCES * 30))
 
 
 def space(vectors: torch.Tensor, words: list[str]) -> Space:
