@@ -148,9 +148,9 @@ def _without_token(transfer: Transfer, rows: int) -> set[int]:
 
 __all__ = [
     "ADVERSARIAL",
-    "TokenizerChecks",
     "ModelChecks",
     "ReplacementChecks",
+    "TokenizerChecks",
     "check_extended",
     "check_model",
     "check_pruned",

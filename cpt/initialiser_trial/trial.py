@@ -27,6 +27,9 @@ from tokenizer_tools.change import change_model, change_tokenizer
 from tokenizer_tools.settings import EmbeddingsConfig, VocabularyChange
 from tokenizer_tools.transfer import Transfer, plan_transfer
 
+FIGURES, PICTURE = "comparison.json", "comparison.svg"
+_REQUEST, _ROWS, _SCRATCH = "asked.json", "rows.jsonl", "scratch"
+
 UNCHANGED = "unchanged"
 """Name of the row of the model as it is, with its own tokenizer: the baseline of every change."""
 
@@ -277,11 +280,6 @@ def plot(result: TrialResult, file: Path) -> None:
     figure.savefig(file)
 
 
-FIGURES, PICTURE = "result.json", "result.svg"
-
-_ASKED, _ROWS, _SCRATCH = "asked.json", "rows.jsonl", "scratch"
-
-
 class TrialFolder:
     """The folder of a trial: finished rows, then figures and picture.
 
@@ -307,7 +305,7 @@ class TrialFolder:
         self.scratch = folder / _SCRATCH
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(parents=True)
-        (folder / _ASKED).write_text(_json(self._request), encoding="utf-8")
+        (folder / _REQUEST).write_text(_json(self._request), encoding="utf-8")
         self.rows = {row.method: row for row in self._read() if not row.failure}
 
     def add(self, row: TrialRow) -> None:
@@ -321,12 +319,12 @@ class TrialFolder:
         plot(result, self._folder / PICTURE)
         figures = {"asked": self._request, **result.as_json()}
         (self._folder / FIGURES).write_text(_json(figures), encoding="utf-8")
-        for name in (_ASKED, _ROWS):
+        for name in (_REQUEST, _ROWS):
             (self._folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.scratch)
 
     def _is_ours(self) -> bool:
-        file = self._folder / _ASKED
+        file = self._folder / _REQUEST
         return file.is_file() and file.read_bytes() == _json(self._request).encode()
 
     def _read(self) -> list[TrialRow]:
