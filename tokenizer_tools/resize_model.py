@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cpt.errors import DataError, StageFailed
+from cpt.errors import DataError, ModelError, StageFailed
 from cpt.models import architecture, vocabulary, weights
 from cpt.models.completeness import check_model
 from cpt.models.new_tokens import read_new_tokens, write_new_tokens
@@ -115,7 +115,8 @@ def write_model(
         The rows of the new embedding.
 
     Raises:
-        ModelError: the model is damaged.
+        ModelError: the model is damaged, or a tensor that is read holds NaN. Files without vocabulary tensors
+            are hard-linked, not read, so NaN in them is not found here.
         DataError: the model's vocabulary cannot be changed, or its tokenizer has ids without a row.
         StageFailed: there is no rule for new tokens, or it leaves a row zero or not finite, or the model
             numbers positions from the id of the padding token and that id changes.
@@ -136,6 +137,8 @@ def write_model(
     replaced = {}
     for name, role in with_roles(tensors):
         source = weights.load_tensor(stored[name], name)
+        if source.isnan().any():
+            raise ModelError(f"the tensor {name} in {transfer.model} holds NaN: the model is damaged")
         if role == "bias":
             rows_V1 = make_rows(source.reshape(-1, 1), transfer, rule, role, plan)
             replaced[name] = rows_V1.reshape(*source.shape[:-1], plan.rows)

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from tiny import clinical_texts
 from tiny_architectures import ARCHITECTURES, load_architecture, outputs, write_architecture
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM
 from vocabulary_kinds import save
 
-from cpt.errors import DataError, StageFailed
+from cpt.errors import DataError, ModelError, StageFailed
 from cpt.models.new_tokens import read_new_tokens
 from cpt.models.vocabulary import vocabulary_tensors
 from cpt.models.weights import load_tensor, stored_tensors
@@ -246,6 +247,25 @@ def test_files_without_embeddings_are_hard_linked(tmp_path: Path) -> None:
     index = json.loads((tmp_path / "new" / "model.safetensors.index.json").read_text())
     model = load_architecture(tmp_path / "new", "untied decoder")
     assert index["metadata"]["total_size"] == sum(4 * value.numel() for value in model.state_dict().values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", ["model.norm.weight", "model.embed_tokens.weight"])
+def test_a_model_with_nan_is_refused_with_the_tensor_that_holds_it(
+    dtype: torch.dtype, name: str, tmp_path: Path
+) -> None:
+    """Infinite values, which masks may have, pass."""
+    old = write_old(tmp_path / "old", "tied decoder")
+    file = old / "model.safetensors"
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(file).items()}
+    tensors["model.norm.weight"].view(-1)[1] = -math.inf
+    save_file(tensors, file, metadata={"format": "pt"})
+    changed(old, tmp_path / "infinite")
+    tensors[name].view(-1)[3] = math.nan
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=f"{name} in .* holds NaN"):
+        changed(old, tmp_path / "new")
+    assert not [file.name for file in (tmp_path / "new").iterdir() if "safetensors" in file.name]
 
 
 def test_half_precision_stays_half_precision(tmp_path: Path) -> None:
