@@ -148,7 +148,7 @@ def _copy_range(reader: BinaryIO, writer: BinaryIO, tensor: StoredTensor, name: 
         chunk = reader.read(min(left, _COPY_BYTES))
         if tensor.dtype in _INFINITY and _has_nan(chunk, *_INFINITY[tensor.dtype]):
             raise ModelError(
-                f"the tensor {name} in {tensor.file} holds NaN: the model is damaged, or diverged in training",
+                f"the tensor {name} in {tensor.file} holds NaN: it is damaged, or training diverged",
                 hint="Start from an earlier checkpoint, or get the model again.",
             )
         writer.write(chunk)
