@@ -36,11 +36,11 @@ _CLASSES = {
 
 
 def joined_kinds(merges: Iterable[tuple[str, str]], *, fuses_unknown: bool) -> frozenset[Junction]:
-    """Kinds of characters that may be side by side in a token.
+    """Return the kinds of characters that may be adjacent in a token.
 
     Args:
-        merges: the tokenizer's, each a left and a right part.
-        fuses_unknown: whether adjacent unknown characters, which may be any but "▁", become one token.
+        merges: Merges of the tokenizer, each a left and a right part.
+        fuses_unknown: True if adjacent unknown characters, which may be any but "▁", become one token.
     """
     joined = {junction for left, right in merges for junction in pairwise(map(_kind, left + right))}
     if fuses_unknown:
@@ -50,7 +50,7 @@ def joined_kinds(merges: Iterable[tuple[str, str]], *, fuses_unknown: bool) -> f
 
 
 def word_pattern(joined: Collection[Junction]) -> str:
-    """Regular expression of a word: characters whose neighbours are of joined kinds, as many as follow."""
+    """Return the regular expression of a word: a longest run of characters whose neighbours may be joined."""
     runs = {
         kind: f"(?>{of_kind}+)" if (kind, kind) in joined else of_kind for kind, of_kind in _CLASSES.items()
     }
@@ -62,7 +62,7 @@ def word_pattern(joined: Collection[Junction]) -> str:
 
 
 def continuation(kind: str, joined: Collection[Junction]) -> str:
-    """Regular expression of a character that goes on with a word that ends in this kind; "" if none does."""
+    """Return the regular expression of a character that continues a word ending in a kind, or ""."""
     return "|".join(_CLASSES[other] for other in _CLASSES if (kind, other) in joined)
 
 
@@ -80,13 +80,13 @@ _PROBE = "one two three"
 
 @dataclass(frozen=True)
 class BpeFile:
-    """What tokenizer.json says.
+    """The content of tokenizer.json.
 
     Attributes:
-        data: the whole file.
-        vocabulary: id of every token of the BPE model.
-        merges: (left, right) by rank.
-        added: id of every added token (special tokens among them), by content.
+        data: The whole file.
+        vocabulary: Id of every token of the BPE model.
+        merges: Pairs (left, right) by rank.
+        added: Id of every added token (special tokens among them), by content.
     """
 
     data: Mapping[str, Any]
@@ -96,16 +96,16 @@ class BpeFile:
 
     @property
     def ids(self) -> dict[str, int]:
-        """Id of every token, added ones included."""
+        """Return the id of every token, added tokens included."""
         return {**self.vocabulary, **self.added}
 
     @property
     def next_id(self) -> int:
-        """First id after every used one."""
+        """Return the first id after all used ids."""
         return max(self.ids.values()) + 1
 
     def barred(self) -> frozenset[int]:
-        """Ids that no merge may touch: added tokens, the unknown token, bytes that stand for themselves."""
+        """Return the ids that no merge may touch: added tokens, the unknown token, byte tokens."""
         model = self.data["model"]
         ids = set(self.added.values())
         if model.get("unk_token") in self.vocabulary:
@@ -119,11 +119,11 @@ class BpeFile:
         return frozenset(ids)
 
     def looks_up(self, tokenizer: Tokenizer, token: str) -> bool:
-        """Whether text that spells an added token would be that token if the model's vocabulary had it."""
+        """Return True if text that spells an added token would become it once the vocabulary holds it."""
         return bool(self.data["model"].get("ignore_merges")) and pieces(tokenizer, token) == [token]
 
     def extended(self, merges: Sequence[tuple[str, str]], tokens: Mapping[str, int]) -> dict[str, Any]:
-        """The file's content with merges appended and new tokens in the vocabulary.
+        """Return the file's content with merges appended and new tokens in the vocabulary.
 
         Added tokens enter the model's vocabulary too: on loading, `tokenizers` numbers those that are not
         in it by the size of the vocabulary, so they would move as soon as it grows.
@@ -141,7 +141,7 @@ def read_bpe(folder: Path) -> BpeFile:
     """Read a folder's tokenizer.json.
 
     Raises:
-        DataError: there is none, or it is not a BPE tokenizer that continued BPE can extend.
+        DataError: The folder has none, or continued BPE cannot extend the tokenizer.
     """
     data = read_data(folder)
     if reason := _why_unsupported(data, folder):
@@ -159,17 +159,17 @@ def read_bpe(folder: Path) -> BpeFile:
 
 
 def splits_words(tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer's own pre-tokenizer cuts text into words."""
+    """Return True if the tokenizer's own pre-tokenizer cuts text into words."""
     return len(pieces(tokenizer, _PROBE)) > 1
 
 
 def marks_words(tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer writes spaces as "▁", as SentencePiece does."""
+    """Return True if the tokenizer writes spaces as "▁", as SentencePiece does."""
     return any(WORD_START in piece for piece in pieces(tokenizer, _PROBE))
 
 
 def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
-    """A text as the tokenizer's model gets it."""
+    """Return the pieces of a text that the tokenizer's model receives."""
     normal = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
     if tokenizer.pre_tokenizer is None:
         return [normal]
@@ -177,12 +177,12 @@ def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
 
 
 def cut_words(tokenizer: Tokenizer) -> Tokenizer:
-    """A BPE tokenizer of the same tokens that cuts text into words before it merges (`word_pattern`)."""
+    """Return a BPE tokenizer of the same tokens that cuts text into words first (`word_pattern`)."""
     if not marks_words(tokenizer):
         return tokenizer
     data = json.loads(tokenizer.to_str())
     if not splits_words(tokenizer):
-        data["model"]["ignore_merges"] = False  # it looks up what is not cut: whole texts
+        data["model"]["ignore_merges"] = False  # else it looks up whole texts, which are not cut
     copy = Tokenizer.from_str(json.dumps(data))
     copy.encode_special_tokens = tokenizer.encode_special_tokens
     split = pre_tokenizers.Split(Regex(word_pattern(joined_in(data["model"]))), "isolated")
@@ -192,7 +192,7 @@ def cut_words(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def joined_in(model: Mapping[str, Any]) -> frozenset[Junction]:
-    """Kinds of characters that tokens of a tokenizer.json's model may have side by side."""
+    """Return the kinds of characters that may be adjacent in tokens of a tokenizer.json's model."""
     fuses_unknown = bool(model.get("fuse_unk")) and not model.get("byte_fallback")
     return joined_kinds(map(_pair, model["merges"]), fuses_unknown=fuses_unknown)
 

@@ -1,8 +1,8 @@
-"""How tokenizers spell bytes: GPT-2's byte alphabet, SentencePiece's "▁" and <0xNN>, WordPiece's "##".
+"""Convert tokens to bytes and back: GPT-2's byte alphabet, SentencePiece's "▁" and <0xNN>, WordPiece's "##".
 
-A spelling turns a token into the bytes it stands for, and bytes into the tokens that stand for them. It
-works in the middle of a text: what a tokenizer does only where a text starts or ends (a space put in front,
-spaces stripped) is left out.
+A byte encoding gives the bytes that a token stands for, and the tokens that stand for bytes. It works in the
+middle of a text: changes that a tokenizer makes only at the start or end of a text (a space put in front,
+spaces stripped) are left out.
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ WORD_START = "▁"
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
-class Spelling(Protocol):
-    """What `byte_level`, `metaspace` and `word_piece` spellings have in common."""
+class ByteEncoding(Protocol):
+    """The common methods of byte-level, metaspace and WordPiece encodings."""
 
     def surface(self, token: str) -> bytes:
-        """Bytes of text that a token of the model's vocabulary stands for."""
+        """Return the bytes of text that a token of the model's vocabulary stands for."""
 
     def added_surface(self, content: str) -> bytes:
-        """Bytes of text that an added token stands for."""
+        """Return the bytes of text that an added token stands for."""
 
     def segment(self, surfaces: Sequence[bytes], *, one_word: bool) -> list[list[int]]:
-        """Ids that the model makes of each surface, the unknown token's among them.
+        """Return the ids of each surface, the unknown token's among them.
 
-        With `one_word` a surface is not cut into words: it lies within one.
+        Args:
+            surfaces: Bytes of text.
+            one_word: True if each surface lies within one word, so that it is not cut into words first.
         """
 
 
-def spelling(data: Mapping[str, Any]) -> Spelling | None:
-    """The spelling of a tokenizer with this tokenizer.json; None if it is no known one."""
+def byte_encoding(data: Mapping[str, Any]) -> ByteEncoding | None:
+    """Return the byte encoding of a tokenizer.json; None for an unknown one."""
     model = data["model"]
     if model["type"] == "WordPiece":
         return WordPieceEncoding(data)
@@ -54,7 +56,7 @@ def spelling(data: Mapping[str, Any]) -> Spelling | None:
 
 
 def components(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Every normalizer, pre-tokenizer and decoder in a tokenizer.json, the parts of sequences one by one."""
+    """Yield every normalizer, pre-tokenizer and decoder in a tokenizer.json, with sequences taken apart."""
     for part in ("normalizer", "pre_tokenizer", "decoder"):
         yield from _flat(data.get(part))
 
@@ -75,7 +77,7 @@ def _marks_word_start(component: Mapping[str, Any]) -> bool:
 
 
 def mid_text_tokenizer(data: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer as it acts in the middle of a text, reading special tokens as plain text."""
+    """Return a tokenizer that acts as in the middle of a text, and reads special tokens as plain text."""
     changed = {**data, "post_processor": None, "truncation": None, "padding": None}
     cuts_at_marks = any(part["type"] == "Metaspace" for part in components(data))
     for part in ("normalizer", "pre_tokenizer"):
@@ -89,7 +91,7 @@ def _mid_text(component: Mapping[str, Any] | None, cuts_at_marks: bool) -> dict[
     if component is None or component["type"] in ("Prepend", "Strip"):
         return None
     if component["type"] == "WhitespaceSplit" and cuts_at_marks:
-        return None  # it would drop the spaces that Metaspace marks words by
+        return None  # it would drop the spaces by which Metaspace marks words
     if component["type"] == "Metaspace":
         return {**component, "prepend_scheme": "never"}
     if component["type"] == "ByteLevel":
@@ -106,8 +108,8 @@ def _bytes_of_alphabet() -> dict[str, int]:
     return {character: byte for byte, character in enumerate(byte_alphabet())}
 
 
-class _Spelling:
-    """A tokenizer.json whose tokenizer is made when it is first needed."""
+class _Encoding:
+    """A tokenizer.json whose tokenizer is built on first use."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         self._data = data
@@ -121,13 +123,13 @@ class _Spelling:
         return self._tokenizer.model
 
 
-class ByteLevelEncoding(_Spelling):
-    """Every byte is a character of GPT-2's alphabet."""
+class ByteLevelEncoding(_Encoding):
+    """Encoding of every byte by a character of GPT-2's alphabet."""
 
     def surface(self, token: str) -> bytes:
         try:
             return bytes(map(_bytes_of_alphabet().__getitem__, token))
-        except KeyError:  # as the decoder does with a token that is not in the alphabet
+        except KeyError:  # the decoder also keeps a token outside the alphabet as it is
             return token.encode()
 
     def added_surface(self, content: str) -> bytes:
@@ -145,8 +147,8 @@ class ByteLevelEncoding(_Spelling):
         return [token.id for token in self._model.tokenize(spell(surface))]
 
 
-class MetaspaceEncoding(_Spelling):
-    """Spaces are "▁"; bytes that are in no piece are <0xNN> where the model has them."""
+class MetaspaceEncoding(_Encoding):
+    """Encoding of spaces by "▁", and of bytes in no piece by <0xNN> if the model has such tokens."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         super().__init__(data)
@@ -177,13 +179,13 @@ class MetaspaceEncoding(_Spelling):
         return [[token.id for token in self._model.tokenize(word)] for word in marked]
 
     def _bytes(self, run: bytes) -> list[int]:
-        """Byte tokens; no token at all counts as the unknown one, id -1, where the model has none."""
+        """Return the ids of byte tokens; -1, as for an unknown token, for a byte without one."""
         ids = (self._tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in run)
         return [-1 if token_id is None or not self._has_bytes else token_id for token_id in ids]
 
 
-class WordPieceEncoding(_Spelling):
-    """Words are cut greedily into longest pieces; a piece that continues a word starts with "##"."""
+class WordPieceEncoding(_Encoding):
+    """Encoding of words by longest pieces; a piece that continues a word starts with "##"."""
 
     def __init__(self, data: Mapping[str, Any]) -> None:
         super().__init__(data)
@@ -215,7 +217,7 @@ class WordPieceEncoding(_Spelling):
         return [word for word, _ in pre_tokenizer.pre_tokenize_str(normal)] if pre_tokenizer else [normal]
 
     def _is_cut_off(self, character: str) -> bool:
-        """Whether a character is a word of its own even inside a word, as punctuation is."""
+        """Return True if a character is a word of its own even inside a word, as punctuation is."""
         return len(self._words(f"a{character}a")) > 1
 
     def _longest_pieces(self, word: str, continued: bool) -> list[int]:
@@ -244,7 +246,7 @@ def _text(surface: bytes) -> str | None:
 
 
 def _runs(surface: bytes) -> Iterator[str | bytes]:
-    """Runs of whole characters as text, runs of other bytes as bytes."""
+    """Yield runs of whole characters as text, and runs of other bytes as bytes."""
     text = surface.decode(errors="surrogateescape")
     for is_broken, run in groupby(text, lambda character: "\udc80" <= character <= "\udcff"):
         joined = "".join(run)

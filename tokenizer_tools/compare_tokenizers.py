@@ -1,6 +1,6 @@
-"""A tokenizer before and after a change: where text gets other tokens, and what must have stayed.
+"""Compare a tokenizer before and after a change: changed tokens of text, and what must have stayed.
 
-Text is compared in stretches: between two places where both tokenizers cut, with other tokens in between.
+A stretch of text lies between two places where both tokenizers cut, and has other tokens in between.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cpt.models.folder_files import CONFIG
 from cpt.models.tokenizer import FILE, load_as_transformers, load_tokenizer
 
 Explains = Callable[[Sequence[str], Sequence[str]], bool]
-"""Whether a change makes the second tokens of what were the first."""
+"""Function of the old and the new tokens of a stretch: True if the change explains the new ones."""
 
 _BATCH = 256
 _TEXT_END = sys.maxsize
@@ -34,7 +34,7 @@ _CHAT = [
 
 @dataclass(frozen=True)
 class TokenizerComparison:
-    """Two tokenizer folders, and the text on which they are compared."""
+    """Two tokenizer folders, and the texts on which they are compared."""
 
     old: Path
     new: Path
@@ -42,26 +42,26 @@ class TokenizerComparison:
 
     @cached_property
     def before(self) -> Tokenizer:
-        """The old tokenizer, reading special tokens in a text as plain text."""
+        """Return the old tokenizer; it reads special tokens in a text as plain text."""
         return load_tokenizer(self.old)
 
     @cached_property
     def after(self) -> Tokenizer:
-        """The new tokenizer, reading special tokens in a text as plain text."""
+        """Return the new tokenizer; it reads special tokens in a text as plain text."""
         return load_tokenizer(self.new)
 
     @cached_property
     def old_ids(self) -> Mapping[str, int]:
-        """Id of every old token."""
+        """Return the id of every old token."""
         return self.before.get_vocab(with_added_tokens=True)
 
     @cached_property
     def new_ids(self) -> Mapping[str, int]:
-        """Id of every new token."""
+        """Return the id of every new token."""
         return self.after.get_vocab(with_added_tokens=True)
 
     def stretches(self) -> Iterator[tuple[list[str], list[str]]]:
-        """The tokens before and after, of every stretch of text where they differ."""
+        """Yield the tokens before and after, for every stretch of text where they differ."""
         remaining = iter(self.texts)
         while batch := list(islice(remaining, _BATCH)):
             encoded = (
@@ -72,7 +72,7 @@ class TokenizerComparison:
                 yield from _stretches(old, new)
 
     def unexplained(self, explains: Explains) -> tuple[int, list[str]]:
-        """How many stretches differ, and those of them that the change does not explain."""
+        """Return the number of stretches that differ, and messages on the unexplained ones."""
         count, wrong = 0, []
         for old, new in self.stretches():
             count += 1
@@ -81,7 +81,7 @@ class TokenizerComparison:
         return count, wrong
 
     def other_round_trips(self) -> Iterator[str]:
-        """Texts decoded otherwise than before, unless it is exactly, or with fewer unknown characters."""
+        """Yield messages on texts that decode worse: neither exactly nor with fewer unknown characters."""
         for text in self.texts:
             was, unknown_before = round_trip(self.before, text)
             found, unknown_after = round_trip(self.after, text)
@@ -89,7 +89,7 @@ class TokenizerComparison:
                 yield f"{text[:40]!r} is decoded as {found[:40]!r}, formerly {was[:40]!r}"
 
     def other_special_tokens(self) -> Iterator[str]:
-        """Added tokens that are gone or act otherwise, and special tokens of other roles."""
+        """Yield messages on added tokens that are gone or changed, and on changed roles of special tokens."""
         old, new = (
             {token.content: token for token in tokenizer.get_added_tokens_decoder().values()}
             for tokenizer in (self.before, self.after)
@@ -111,7 +111,7 @@ class TokenizerComparison:
             yield f"the chat template makes {chats[1]}, made {chats[0]}"
 
     def otherwise_loaded(self, texts: Sequence[str]) -> Iterator[str]:
-        """Texts that transformers encodes otherwise than tokenizer.json says, and did not before."""
+        """Yield messages on texts that transformers encodes unlike tokenizer.json, though it did not before."""
         for text in texts:
             was, found = map(same_ids, self._loaded, (self.before, self.after), (text, text))
             if was and not found:
@@ -123,28 +123,29 @@ class TokenizerComparison:
 
 
 def load_for_transformers(folder: Path, model: Path) -> Any:
-    """A folder's tokenizer as transformers loads it.
+    """Load a folder's tokenizer with transformers.
 
     Args:
-        model: folder whose config.json, if it has one, names the kind of model.
+        folder: Folder of the tokenizer.
+        model: Folder whose config.json, if it has one, names the kind of model.
 
     Raises:
-        ModelError: it cannot be loaded.
+        ModelError: The tokenizer cannot be loaded.
     """
     return load_as_transformers(folder, settings(model) if (model / CONFIG).is_file() else None)
 
 
 def same_ids(loaded: Any, tokenizer: Tokenizer, text: str) -> bool:
-    """Whether transformers and tokenizer.json make the same of a text, special tokens not added."""
+    """Return True if transformers and tokenizer.json give a text the same ids, special tokens not added."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
     try:
         return bool(loaded.encode(text, add_special_tokens=False) == ids)
-    except Exception:  # the tokenizers library raises bare ones, as where the class takes another model
+    except Exception:  # the tokenizers library raises bare exceptions, such as for a class of another model
         return False
 
 
 def _framed(loaded: Any, text: str) -> Any:
-    """Tokens of a text as transformers gives it to the model, or why it cannot."""
+    """Return the tokens that transformers gives a model for a text, or the message of its error."""
     try:
         return loaded.convert_ids_to_tokens(loaded.encode(text))
     except Exception as error:  # as in `same_ids`
@@ -152,13 +153,14 @@ def _framed(loaded: Any, text: str) -> Any:
 
 
 def chat(loaded: Any, folder: Path) -> tuple[str | None, str | None]:
-    """What a tokenizer's chat template makes of a short chat, and the error if it cannot.
+    """Render a short chat by a tokenizer's chat template, and return the text and the error.
 
     Args:
-        folder: where the tokenizer is from, for messages.
+        loaded: Tokenizer as transformers loads it.
+        folder: Folder of the tokenizer, for messages.
 
     Raises:
-        ModelError: the template takes more time or memory than any needs.
+        ModelError: The template takes more time or memory than any template needs.
     """
     if loaded.chat_template is None:
         return None, None
@@ -169,7 +171,7 @@ def chat(loaded: Any, folder: Path) -> tuple[str | None, str | None]:
 
 
 def round_trip(tokenizer: Tokenizer, text: str) -> tuple[str, int]:
-    """The text encoded and decoded, and how many of its characters lie in unknown tokens."""
+    """Encode and decode a text; return the result and the number of characters in unknown tokens."""
     encoding = tokenizer.encode(text, add_special_tokens=False)
     unknown = getattr(tokenizer.model, "unk_token", None)
     triples = zip(encoding.tokens, encoding.ids, encoding.offsets, strict=True)
@@ -195,7 +197,7 @@ def _stretches(old: Encoding, new: Encoding) -> Iterator[tuple[list[str], list[s
 
 
 def _cuts(encoding: Encoding) -> dict[int, int]:
-    """Tokens in front of every place in the text, in characters, at which the tokenizer cuts.
+    """Map every cut, as a character position in the text, to the number of tokens before it.
 
     Tokens that stand for parts of one character are not cut apart.
     """

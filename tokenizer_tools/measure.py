@@ -1,6 +1,4 @@
-"""How well a tokenizer compresses text.
-
-What a tokenizer does to texts: compression, tokens out of reach, tokens without use, splits of terms.
+"""Measure a tokenizer on texts: compression, tokens out of reach, unused tokens, splits of terms.
 """
 
 from __future__ import annotations
@@ -23,18 +21,18 @@ _BATCH = 1024
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
 )
-"""Scripts that put no spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Japanese, Chinese."""
+"""Scripts without spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Japanese, Chinese."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What a tokenizer makes of texts, special tokens not added.
+    """Counts of a tokenizer on texts, special tokens not added.
 
     Attributes:
-        bytes: of the texts in UTF-8.
-        words: separated by white space; None where most characters are of a script without spaces.
-        tokens: that the texts become.
-        uses: [V] how often each token id occurs.
+        bytes: Number of bytes of the texts in UTF-8.
+        words: Number of words between white space; None if most characters are of a script without spaces.
+        tokens: Number of tokens of the texts.
+        uses: [V] number of occurrences of each token id.
     """
 
     bytes: int
@@ -44,7 +42,7 @@ class Counts:
 
 
 def count(tokenizer: Tokenizer, texts: Iterable[str]) -> Counts:
-    """Tokenise the texts, a batch at a time, and count."""
+    """Tokenise texts, a batch at a time, and count bytes, words and tokens."""
     size = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
     uses = np.zeros(size, np.int64)
     byte_count = words = characters = unspaced = 0
@@ -62,10 +60,10 @@ def count(tokenizer: Tokenizer, texts: Iterable[str]) -> Counts:
 
 
 def bytes_per_token(tokenizer: Tokenizer, texts: Sequence[str]) -> float:
-    """UTF-8 bytes of the texts over the tokens they become, special tokens not added.
+    """Compute the UTF-8 bytes of texts per token, special tokens not added.
 
     Raises:
-        ValueError: the texts hold no token.
+        ValueError: The texts hold no token.
     """
     counts = count(tokenizer, texts)
     if not counts.tokens:
@@ -107,7 +105,7 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 EXAMPLES = 10
 
 _CONTEXTS = ("{}", "a{}", "a {}", "1{}", ".{}", " {}a", "\n{}", "{}.")
-"""Surroundings in which a token is looked for: a text's start, letters, digits, punctuation, line breaks."""
+"""Contexts in which a token is searched: a text's start, letters, digits, punctuation, line breaks."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +113,9 @@ class Tokens:
     """Some of the ordinary tokens: those that are not special, not added and not spelt <0xNN>.
 
     Attributes:
-        count: how many they are.
-        share: of all ordinary tokens.
-        examples: the first ones by id, as the vocabulary spells them.
+        count: Number of the tokens.
+        share: Share of all ordinary tokens.
+        examples: First tokens by id, as the vocabulary spells them.
     """
 
     count: int
@@ -127,16 +125,16 @@ class Tokens:
 
 @dataclass(frozen=True)
 class TextReport:
-    """One text, or set of documents; special tokens are not added.
+    """Measurements of one text, or set of documents, special tokens not added.
 
     Attributes:
-        bytes: in UTF-8.
-        words: separated by white space; None where the script puts no spaces between words.
-        tokens: that it becomes.
-        bytes_per_token: higher is better.
-        fertility: tokens per word, lower is better; None where there are no words to count.
-        unknown: tokens that stand for what the tokenizer cannot spell.
-        unused: ordinary tokens that do not occur.
+        bytes: Number of bytes in UTF-8.
+        words: Number of words between white space; None for a script without spaces between words.
+        tokens: Number of tokens.
+        bytes_per_token: Bytes per token; higher is better.
+        fertility: Tokens per word, lower is better; None without words.
+        unknown: Number of tokens for text that the tokenizer cannot spell.
+        unused: Ordinary tokens that do not occur.
     """
 
     bytes: int
@@ -150,12 +148,12 @@ class TextReport:
 
 @dataclass(frozen=True)
 class Split:
-    """What becomes of a term in the middle of a sentence.
+    """The tokens of a term in the middle of a sentence.
 
     Attributes:
-        term: without the space before it.
-        tokens: what each token stands for, bytes that are no whole character as \\xNN; none where the
-            tokenizer cannot spell the term.
+        term: Term, without the space before it.
+        tokens: Text of each token, bytes that are no whole character as \\xNN; empty if the tokenizer cannot
+            spell the term.
     """
 
     term: str
@@ -164,17 +162,17 @@ class Split:
 
 @dataclass(frozen=True)
 class TokenizerReport:
-    """A tokenizer, measured. `dataclasses.asdict` gives plain JSON.
+    """Measurements of a tokenizer. `dataclasses.asdict` gives plain JSON.
 
     Attributes:
-        kind: how it makes tokens.
-        size: tokens in the vocabulary, special ones included.
-        special: special tokens.
-        unreachable: ordinary tokens that the model never makes, not even of their own spelling.
-        split_by_pre_tokenizer: ordinary tokens that the model would make, but that text never becomes in
-            any of the surroundings tried: it is cut, or normalised, before the model sees it.
-        texts: by name.
-        terms: splits of the chosen terms.
+        kind: Kind of the tokenizer.
+        size: Number of tokens in the vocabulary, special ones included.
+        special: Number of special tokens.
+        unreachable: Ordinary tokens that the model never makes, not even from their own spelling.
+        split_by_pre_tokenizer: Ordinary tokens that the model would make, but that text never becomes in any
+            of the contexts tried: it is cut, or normalised, before the model sees it.
+        texts: Measurements by name of the text.
+        terms: Splits of the chosen terms.
     """
 
     kind: Kind
@@ -192,12 +190,12 @@ def report(
     """Measure a tokenizer.
 
     Args:
-        tokenizer: its folder, or its vocabulary.
-        texts: documents by the name that they have in the report; each is passed over once.
-        terms: words or phrases whose splits are shown.
+        tokenizer: Folder or vocabulary of the tokenizer.
+        texts: Documents by the name that they have in the report; each is passed over once.
+        terms: Words or phrases whose splits are shown.
 
     Raises:
-        DataError: the tokenizer is of no known kind, or a text holds no token.
+        DataError: The tokenizer is of no known kind, or a text holds no token.
     """
     vocabulary = tokenizer if isinstance(tokenizer, Vocabulary) else read_vocabulary(tokenizer)
     ordinary = ordinary_ids(vocabulary)
@@ -215,7 +213,7 @@ def report(
 
 
 def ordinary_ids(vocabulary: Vocabulary) -> list[int]:
-    """Ids of the tokens that are not special, not added and not spelt <0xNN>."""
+    """Return the ids of the tokens that are not special, not added and not spelt <0xNN>."""
     added = vocabulary.tokenizer.get_added_tokens_decoder()
     return [
         token_id
@@ -227,12 +225,12 @@ def ordinary_ids(vocabulary: Vocabulary) -> list[int]:
 
 
 def unreachable_ids(vocabulary: Vocabulary, ids: Iterable[int]) -> list[int]:
-    """Return the tokens that the model does not make of their own spelling."""
+    """Return the tokens that the model does not make from their own spelling."""
     return out_of_reach(vocabulary.tokenizer, ids)
 
 
 def split_ids(vocabulary: Vocabulary, ids: Iterable[int]) -> list[int]:
-    """Those of the tokens that no text in which their characters stand becomes.
+    """Return the tokens that no tried text with their characters becomes.
 
     Tokens that hold a part of a character are left out: they have no text of their own.
     """
@@ -250,7 +248,7 @@ def split_ids(vocabulary: Vocabulary, ids: Iterable[int]) -> list[int]:
 
 
 def split(vocabulary: Vocabulary, term: str) -> Split:
-    """The tokens of a term that follows a space."""
+    """Return the tokens of a term that follows a space."""
     ids = vocabulary.segment(f" {term}".encode())
     return Split(term, [_readable(vocabulary.surfaces[token_id] or b"") for token_id in ids])
 

@@ -28,7 +28,7 @@ from tokenizer_tools.transfer import Transfer
 
 
 def id_map(transfer: Transfer) -> IdMap:
-    """New ids by old ones."""
+    """Return the new ids by old ones."""
     rows: dict[int, int] = {}
     for source, target in zip(transfer.shared_source.tolist(), transfer.shared_target.tolist(), strict=True):
         rows.setdefault(source, target)
@@ -39,7 +39,7 @@ def require_same_positions(transfer: Transfer) -> None:
     """Raise if the model would give tokens other positions.
 
     Raises:
-        StageFailed: it numbers positions from the padding token's id on, and that id changes.
+        StageFailed: The model numbers positions from the padding token's id on, and that id changes.
     """
     old = getattr(architecture.settings(transfer.model), "pad_token_id", None)
     new = id_map(transfer).settings({"pad_token_id": old}).get("pad_token_id")
@@ -52,11 +52,12 @@ def require_same_positions(transfer: Transfer) -> None:
 
 
 def write_token_ids(output: Path, transfer: Transfer, without_token: Sequence[int]) -> None:
-    """Carry the ids over into the configuration and the generation settings of the new folder.
+    """Write the new ids into the configuration and the generation settings of the new folder.
 
     Args:
-        output: model folder, its config.json with the old ids.
-        without_token: ids that must never be sampled.
+        output: Model folder, its config.json with the old ids.
+        transfer: Transfer from the old vocabulary to the new one.
+        without_token: Ids that must never be sampled.
     """
     ids = id_map(transfer)
     config = vocabulary.read_config(output)
@@ -74,7 +75,7 @@ def write_token_ids(output: Path, transfer: Transfer, without_token: Sequence[in
 
 
 def _update(config: dict[str, Any], old: Mapping[str, Any], ids: IdMap) -> None:
-    """Set the new ids; one that the configuration left to its default is named only if it changed."""
+    """Set the new ids; an id that the configuration left to its default is written only if it changed."""
     new = ids.settings(old)
     config.update({name: value for name, value in new.items() if name in config or value != old[name]})
 
@@ -84,10 +85,10 @@ class RowPlan:
     """The rows of a new matrix.
 
     Attributes:
-        rows: how many.
-        in_place: whether every old token keeps its id. Old rows without a token, which a model may hold in
+        rows: Number of rows.
+        in_place: True if every old token keeps its id. Old rows without a token, which a model may hold in
             reserve, then stay too.
-        without_token: [U] int64 ids that no token has: padding and gaps.
+        without_token: [U] int64 ids without a token: padding and gaps.
     """
 
     rows: int
@@ -104,22 +105,22 @@ def write_model(
     and are never sampled.
 
     Args:
-        output: folder with the new tokenizer; receives weights, config.json, generation_config.json and
+        output: Folder with the new tokenizer; receives weights, config.json, generation_config.json and
             new_tokens.json.
-        transfer: from the old vocabulary to the new one; names the old model.
-        rule: makes the rows of new tokens: a method, with the defaults of its parameters, or what its
-            `prepare` returns; None where there are no new tokens.
-        pad_to_multiple_of: the rows' number is rounded up to a multiple of this.
+        transfer: Transfer from the old vocabulary to the new one; names the old model.
+        rule: Initialisation of new rows: a method, with the defaults of its parameters, or the result of its
+            `prepare`; None without new tokens.
+        pad_to_multiple_of: Number whose multiple the rows are rounded up to.
 
     Returns:
-        The rows of the new embedding.
+        Number of rows of the new embedding.
 
     Raises:
-        ModelError: the model is damaged, or a tensor that is read holds NaN. Files without vocabulary tensors
+        ModelError: The model is damaged, or a tensor that is read holds NaN. Files without vocabulary tensors
             are hard-linked, not read, so NaN in them is not found here.
-        DataError: the model's vocabulary cannot be changed, or its tokenizer has ids without a row.
-        StageFailed: there is no rule for new tokens, or it leaves a row zero or not finite, or the model
-            numbers positions from the id of the padding token and that id changes.
+        DataError: The model's vocabulary cannot be changed, or its tokenizer has ids without a row.
+        StageFailed: New tokens have no rule, or it leaves a row zero or not finite, or the model numbers
+            positions from the id of the padding token and that id changes.
     """
     output = Path(output)
     check_model(transfer.model)
@@ -154,14 +155,14 @@ def write_model(
 
 
 def _new_tokens(transfer: Transfer) -> set[int]:
-    """Return the ids of the target's new tokens, with those that an earlier change had brought."""
+    """Return the ids of the target's new tokens, and of tokens that an earlier change added."""
     earlier = set(read_new_tokens(transfer.model))
     kept = zip(transfer.shared_source.tolist(), transfer.shared_target.tolist(), strict=True)
     return {*transfer.new.tolist(), *(target for source, target in kept if source in earlier)}
 
 
 def with_roles(tensors: VocabularyTensors) -> Iterator[tuple[str, Role]]:
-    """The different tensors and what they are for."""
+    """Yield the different tensors and their roles."""
     yield tensors.input, "tied" if tensors.tied else "input"
     if tensors.output is not None and not tensors.tied:
         yield tensors.output, "output"
@@ -173,7 +174,7 @@ def plan_rows(transfer: Transfer, old_rows: int, pad_to_multiple_of: int = 1) ->
     """Plan the rows for a model that has `old_rows`.
 
     Raises:
-        DataError: the old tokenizer has ids beyond them.
+        DataError: The old tokenizer has ids beyond them.
     """
     used = _used(transfer.source.tokens)
     if len(used) and used[-1] >= old_rows:
@@ -192,10 +193,10 @@ def plan_rows(transfer: Transfer, old_rows: int, pad_to_multiple_of: int = 1) ->
 def make_rows(
     source_VH: torch.Tensor, transfer: Transfer, rule: Rule | None, role: Role, plan: RowPlan
 ) -> torch.Tensor:
-    """The new matrix [plan.rows, H], in the source's data type.
+    """Return the new matrix [plan.rows, H], in the source's data type.
 
     Raises:
-        StageFailed: the rule leaves a row zero or not finite.
+        StageFailed: The rule leaves a row zero or not finite.
     """
     made_VH = source_VH.new_empty(plan.rows, source_VH.shape[1])
     made_VH[:] = source_VH.mean(0, dtype=torch.float32)
@@ -211,7 +212,7 @@ def make_rows(
 
 
 def _require_usable(new_NH: torch.Tensor, transfer: Transfer, role: Role) -> None:
-    """A zero row carries nothing, and gives its token the logit 0. The output's bias may well be zero."""
+    """Raise if a new row is not finite or zero: a zero row gives its token the logit 0. A bias may be zero."""
     wrong = ~new_NH.isfinite().all(1)
     if role != "bias":
         wrong |= (new_NH == 0).all(1)

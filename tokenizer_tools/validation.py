@@ -1,6 +1,5 @@
-"""What must hold of a changed tokenizer, checked on the real files before any model is built on them.
-
-Old text keeps its tokens except where the change explains others. Everything that is wrong is told at once.
+"""The tokenizer is checked before a model is built on it: old text keeps its tokens except where the change
+explains others. An error names everything that is wrong at once.
 
 What must hold of a model folder whose vocabulary was changed, checked on what was written.
 """
@@ -39,14 +38,14 @@ _ID = "_token_id"
 
 @dataclass(frozen=True)
 class ModelChecks:
-    """What was checked.
+    """The passed checks of a model in a new vocabulary.
 
     Attributes:
-        rows: of the embedding; every token's id is below it.
-        copied_rows: rows that equal the old ones to the bit, in each matrix.
-        new_rows: rows that are finite, and but for a bias not zero, in each matrix.
-        suppressed_rows: rows without a token, never sampled; 0 for models that do not generate text.
-        token_ids: settings that name a token, of the right role.
+        rows: Number of rows of the embedding; every token's id is below it.
+        copied_rows: Number of rows equal to the old ones to the bit, in each matrix.
+        new_rows: Number of new rows, finite and, except for a bias, not zero, in each matrix.
+        suppressed_rows: Number of rows without a token, never sampled; 0 for models that generate no text.
+        token_ids: Number of settings that name a token of the right role.
     """
 
     rows: int
@@ -60,11 +59,11 @@ def check_model(old: Path, new: Path, transfer: Transfer) -> ModelChecks:
     """Check a model folder whose vocabulary was changed.
 
     Args:
-        old, new: model folders.
-        transfer: from the old vocabulary to the new one.
+        old, new: Model folders.
+        transfer: Transfer from the old vocabulary to the new one.
 
     Raises:
-        StageFailed: says everything that is wrong.
+        StageFailed: A check failed; it names everything that is wrong.
     """
     was, tensors = (vocabulary.vocabulary_tensors(folder) for folder in (old, new))
     rows = weights.stored_tensors(new)[tensors.input].shape[0]
@@ -126,7 +125,7 @@ def _wrong_ids(
 
 
 def _token_settings(folder: Path) -> dict[str, list[int]]:
-    """Ids in the configuration, as transformers reads it, and in the generation settings, by setting."""
+    """Return the ids in the configuration, as transformers reads it, and in the generation settings."""
     config = architecture.settings(folder).to_dict()
     parts = {
         "config.json: ": config,
@@ -167,25 +166,25 @@ ADVERSARIAL = (
     "\x00\x01\x1f\x7f\u00a0\u00ad\u200b\u200d\u2028\ufeff\ufffd",
     "3.14159e-10 10^{-6} x_{ij}≤½ \u03b1-\u03b2 µg/mL CamelCaseHTTPServer don't I'LL",
 )
-"""Text on which tokenizers go wrong: bytes, space runs, combining marks, scripts without spaces, emoji."""
+"""Text on which tokenizers often fail: bytes, space runs, combining marks, scripts without spaces, emoji."""
 
 _SHOWN = 5
 _LOADED = 50
-"""Texts that transformers encodes too, the hostile ones first."""
+"""Number of texts that transformers encodes too, the adversarial ones first."""
 _NEEDED_ROLES = ("eos", "sep", "cls", "mask")
-"""Roles that a model trained with them cannot do without: they end texts, frame them, or hide words."""
+"""Roles that a model trained with them needs: they end texts, frame them, or mask words."""
 
 
 @dataclass(frozen=True)
 class TokenizerChecks:
-    """What was checked of a tokenizer that gained or lost tokens.
+    """The passed checks of a tokenizer that gained or lost tokens.
 
     Attributes:
-        reachable: tokens whose own spelling is encoded as exactly that token: the new ones; after pruning,
-            the kept ones of which it was true before.
-        round_trips: texts decoded as the old tokenizer decodes them, or better.
-        changed_stretches: stretches of text with other tokens than before, all as the change explains.
-        special_tokens: added tokens, special ones among them, that act as before.
+        reachable: Number of tokens whose own spelling is encoded as exactly that token: the new ones, or
+            after pruning the kept ones that were reachable before.
+        round_trips: Number of texts decoded as by the old tokenizer, or better.
+        changed_stretches: Number of stretches of text with other tokens than before, all explained.
+        special_tokens: Number of added tokens, special ones among them, that act as before.
     """
 
     reachable: int
@@ -196,13 +195,13 @@ class TokenizerChecks:
 
 @dataclass(frozen=True)
 class ReplacementChecks:
-    """What was checked of a tokenizer that takes another's place.
+    """The passed checks of a tokenizer that replaces another.
 
     Attributes:
-        round_trips: texts without unknown tokens that, encoded and decoded once, stay what they then are, but
-            for white space at their ends.
-        exact_round_trips: texts that encoding and decoding leaves as they are.
-        roles: roles for which the tokenizer has a special token.
+        round_trips: Number of texts without unknown tokens that do not change after a first encoding and
+            decoding, except for white space at their ends.
+        exact_round_trips: Number of texts that encoding and decoding does not change.
+        roles: Number of roles for which the tokenizer has a special token.
     """
 
     round_trips: int
@@ -213,15 +212,15 @@ class ReplacementChecks:
 def check_extended(old: Path, new: Path, samples: Sequence[str] = ()) -> TokenizerChecks:
     """Check a tokenizer that gained tokens.
 
-    Old tokens keep their ids; every new one can be reached; text has other tokens only where new ones are
-    in it, or, in a BPE, exactly as the appended merges make them.
+    Old tokens keep their ids. Every new token can be reached. Text has other tokens only where it holds new
+    ones, or, in a BPE, exactly by the appended merges.
 
     Args:
-        old, new: tokenizer folders.
-        samples: text on which they are compared, besides `ADVERSARIAL`.
+        old, new: Tokenizer folders.
+        samples: Texts to compare them on, besides `ADVERSARIAL`.
 
     Raises:
-        StageFailed: says which guards failed, with examples.
+        StageFailed: A check failed; it names the checks with examples.
     """
     both = TokenizerComparison(old, new, [*ADVERSARIAL, *samples])
     added = {token: token_id for token, token_id in both.new_ids.items() if token not in both.old_ids}
@@ -242,15 +241,15 @@ def check_extended(old: Path, new: Path, samples: Sequence[str] = ()) -> Tokeniz
 def check_pruned(old: Path, new: Path, samples: Sequence[str] = ()) -> TokenizerChecks:
     """Check a tokenizer that lost tokens.
 
-    Ids leave no gap; kept tokens can be reached if they could before; text has other tokens only where it
+    Ids leave no gap. Kept tokens can be reached if they could before. Text has other tokens only where it
     had removed ones.
 
     Args:
-        old, new: tokenizer folders.
-        samples: text on which they are compared, besides `ADVERSARIAL`.
+        old, new: Tokenizer folders.
+        samples: Texts to compare them on, besides `ADVERSARIAL`.
 
     Raises:
-        StageFailed: says which guards failed, with examples.
+        StageFailed: A check failed; it names the checks with examples.
     """
     both = TokenizerComparison(old, new, [*ADVERSARIAL, *samples])
     wrong = [f"{token!r} is new" for token in both.new_ids.keys() - both.old_ids.keys()]
@@ -265,16 +264,16 @@ def check_pruned(old: Path, new: Path, samples: Sequence[str] = ()) -> Tokenizer
 
 
 def check_replaced(old: Path, new: Path) -> ReplacementChecks:
-    """Check a tokenizer that takes another's place.
+    """Check a tokenizer that replaces another.
 
-    It has the special tokens that a model needs, its chat template works, and what it makes of a text, once
-    decoded, it makes again.
+    It has the special tokens that a model needs, its chat template works, and a second encoding and decoding
+    changes nothing.
 
     Args:
-        old, new: tokenizer folders.
+        old, new: Tokenizer folders.
 
     Raises:
-        StageFailed: says which guards failed, with examples.
+        StageFailed: A check failed; it names the checks with examples.
     """
     roles = [read_vocabulary(folder).roles for folder in (old, new)]
     wrong = [
@@ -302,7 +301,7 @@ def check_replaced(old: Path, new: Path) -> ReplacementChecks:
 
 
 def _extension(both: TokenizerComparison, added: Mapping[str, int]) -> Explains:
-    """New merges, applied to the old tokens, make the new ones; other kinds have new tokens there."""
+    """Return the rule of an extension: new merges turn old tokens into the new ones; other kinds add tokens."""
     if json.loads((both.new / FILE).read_text(encoding="utf-8"))["model"]["type"] != "BPE":
         return lambda _, tokens: not added.keys().isdisjoint(tokens)
     file = bpe_file.read_bpe(both.new)

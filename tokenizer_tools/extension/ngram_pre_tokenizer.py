@@ -32,7 +32,7 @@ from tokenizer_tools.bpe_file import (
     pieces,
     word_pattern,
 )
-from tokenizer_tools.byte_encoding import WORD_START, spelling
+from tokenizer_tools.byte_encoding import WORD_START, byte_encoding
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """What ByteLevel cuts by where it is told to use a regular expression."""
@@ -100,10 +100,10 @@ def surface_of(file: BpeFile) -> Callable[[str], bytes]:
     Raises:
         DataError: it is not known how the tokenizer spells bytes.
     """
-    spells = spelling(file.data)
-    if spells is None:
+    encoding = byte_encoding(file.data)
+    if encoding is None:
         raise _cannot("its tokens cannot be read as text")
-    return spells.surface
+    return encoding.surface
 
 
 def check_possible(file: BpeFile, tokenizer: Tokenizer) -> None:
