@@ -111,7 +111,7 @@ class TokenizerComparison:
             yield f"the chat template makes {chats[1]}, made {chats[0]}"
 
     def otherwise_loaded(self, texts: Sequence[str]) -> Iterator[str]:
-        """Yield messages on texts that transformers encodes unlike tokenizer.json, though it did not before."""
+        """Yield messages on texts that transformers newly encodes unlike tokenizer.json."""
         for text in texts:
             was, found = map(same_ids, self._loaded, (self.before, self.after), (text, text))
             if was and not found:

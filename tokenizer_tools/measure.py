@@ -1,5 +1,4 @@
-"""Measure a tokenizer on texts: compression, tokens out of reach, unused tokens, splits of terms.
-"""
+"""Measure a tokenizer on texts: compression, tokens out of reach, unused tokens, splits of terms."""
 
 from __future__ import annotations
 

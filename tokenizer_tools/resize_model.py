@@ -212,7 +212,7 @@ def make_rows(
 
 
 def _require_usable(new_NH: torch.Tensor, transfer: Transfer, role: Role) -> None:
-    """Raise if a new row is not finite or zero: a zero row gives its token the logit 0. A bias may be zero."""
+    """Raise if a new row is zero or not finite. A zero row gives the logit 0; only a bias may be zero."""
     wrong = ~new_NH.isfinite().all(1)
     if role != "bias":
         wrong |= (new_NH == 0).all(1)

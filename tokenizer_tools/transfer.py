@@ -26,8 +26,8 @@ class Transfer:
     Attributes:
         source, target: The vocabularies.
         model: Folder of the model with the source vocabulary.
-        shared_source, shared_target: [O] int64 ids of tokens in both vocabularies; row `shared_source[i]` is
-            copied bit by bit to row `shared_target[i]`. Ascending in `shared_target`.
+        shared_source, shared_target: [O] int64 ids of tokens in both vocabularies; row `shared_source[i]`
+            is copied bit by bit to row `shared_target[i]`. Ascending in `shared_target`.
         new: [N] int64 ids of the target tokens that need a row, ascending.
         pieces: Source ids that spell each new token; empty if the source cannot spell it.
         seed: Seed of every random choice.
@@ -172,7 +172,7 @@ def _same_content(source: Vocabulary, target: Vocabulary) -> Iterator[tuple[int,
 
 
 def _pieces(source: Vocabulary, target: Vocabulary, new: Sequence[int]) -> list[list[int]]:
-    """Return the source ids of each new token; if both vocabularies cut words alike, tokens stay in a word."""
+    """Return the source ids of each new token; it lies within a word if both cut words alike."""
     added = target.tokenizer.get_added_tokens_decoder()
     same_words = _words(source) == _words(target)
     pieces: dict[int, list[int]] = {}

@@ -1,7 +1,7 @@
-"""The tokenizer is checked before a model is built on it: old text keeps its tokens except where the change
-explains others. An error names everything that is wrong at once.
+"""Check a changed tokenizer, and a changed model, on the written files.
 
-What must hold of a model folder whose vocabulary was changed, checked on what was written.
+The tokenizer is checked before a model is built on it: old text keeps its tokens except where the change
+explains others. An error names everything that is wrong at once.
 """
 
 from __future__ import annotations
@@ -301,7 +301,7 @@ def check_replaced(old: Path, new: Path) -> ReplacementChecks:
 
 
 def _extension(both: TokenizerComparison, added: Mapping[str, int]) -> Explains:
-    """Return the rule of an extension: new merges turn old tokens into the new ones; other kinds add tokens."""
+    """Return the rule of an extension: new merges make the new tokens of old ones; other kinds add tokens."""
     if json.loads((both.new / FILE).read_text(encoding="utf-8"))["model"]["type"] != "BPE":
         return lambda _, tokens: not added.keys().isdisjoint(tokens)
     file = bpe_file.read_bpe(both.new)
