@@ -1,9 +1,10 @@
-"""Take the tokens out of a tokenizer that a text needs least, in such a way that it stays whole.
+"""Remove the tokens that a text needs least from a tokenizer, without breaking others.
 
 BPE is pruned by its leaves (arXiv 2512.03989): a leaf is a token that no merge joins to another. The least
-used leaf goes, of equally used ones the one with the highest id; its uses become uses of the two parts that
-its first merge joined, and a part that no other merge needs is a leaf from then on. So no token gets out of
-reach, and text without removed tokens is cut as before. Of Unigram and WordPiece the least used pieces go.
+used leaf is removed first; of equally used leaves, the one with the highest id. Its uses become uses of the
+two parts that its first merge joined, and a part that no other merge needs becomes a leaf. So no token gets
+out of reach, and text without removed tokens is cut as before. In Unigram and WordPiece the least used pieces
+are removed.
 
 Single characters, bytes, special and other added tokens stay, so no text becomes unknown.
 """
@@ -33,11 +34,11 @@ _BATCH = 1000
 
 @dataclass(frozen=True)
 class Pruning:
-    """What was removed from a tokenizer.
+    """The tokens removed from a tokenizer.
 
     Attributes:
-        removed: the tokens, in the order in which they went.
-        uses: how often the text used any of them, as the old tokenizer cut it.
+        removed: Tokens in the order of removal.
+        uses: Number of their uses in the text, as the old tokenizer cut it.
     """
 
     removed: Sequence[str]
@@ -48,14 +49,14 @@ def prune_tokenizer(folder: Path, texts: Iterable[str], output: Path, *, remove:
     """Write a tokenizer without the tokens that a text needs least; ids leave no gap.
 
     Args:
-        folder: tokenizer folder of any known kind.
-        texts: what the tokenizer is to be good for, read once.
-        output: folder that receives the pruned tokenizer.
-        remove: how many tokens go.
+        folder: Tokenizer folder of any known kind.
+        texts: Texts that the tokenizer is for, read once.
+        output: Folder that receives the pruned tokenizer.
+        remove: Number of tokens to remove.
 
     Raises:
-        DataError: the tokenizer is of no known kind.
-        StageFailed: fewer tokens can be removed.
+        DataError: The tokenizer is of no known kind.
+        StageFailed: Fewer tokens can be removed.
     """
     vocabulary = read_vocabulary(folder)
     counts = count_tokens(vocabulary.tokenizer, texts)
@@ -75,7 +76,7 @@ def prune_tokenizer(folder: Path, texts: Iterable[str], output: Path, *, remove:
 
 
 def count_tokens(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[int]:
-    """How often texts use each token, by id."""
+    """Count the uses of each token in texts, by id."""
     counts: Counter[int] = Counter()
     remaining = iter(texts)
     while batch := list(islice(remaining, _BATCH)):
@@ -85,12 +86,12 @@ def count_tokens(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[int]:
 
 
 def leaves(model: Mapping[str, Any], uses: Mapping[str, int], removable: Collection[str]) -> Iterator[str]:
-    """Tokens of a BPE in the order in which they can be removed.
+    """Yield the tokens of a BPE in the order in which they can be removed.
 
     Args:
-        model: the model in tokenizer.json, its merges as pairs.
-        uses: how often the text uses each token.
-        removable: tokens that may go, if a merge makes them.
+        model: Model in tokenizer.json, its merges as pairs.
+        uses: Number of uses of each token in the text.
+        removable: Tokens that may be removed, if a merge makes them.
     """
     ids, uses, removable = model["vocab"], dict(uses), set(removable)
     made_by: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -116,10 +117,10 @@ def leaves(model: Mapping[str, Any], uses: Mapping[str, int], removable: Collect
 def least_used(
     model: Mapping[str, Any], uses: Mapping[str, int], removable: Collection[str]
 ) -> Iterator[str]:
-    """Pieces of a Unigram or WordPiece, the least used first, of equally used ones the last first.
+    """Yield the pieces of a Unigram or WordPiece, the least used first; of equally used ones the last first.
 
-    A piece stays if its characters are not all pieces. So does the piece of the lowest score: what unknown
-    characters cost depends on it.
+    A piece stays if its characters are not all pieces. So does the piece with the lowest score, since the
+    cost of unknown characters depends on it.
     """
     if model["type"] == "Unigram":
         ids = {piece: token_id for token_id, (piece, _) in enumerate(model["vocab"])}
@@ -137,7 +138,7 @@ def least_used(
 
 
 def _require_single_pieces(pieces: Collection[str], ordinary: Iterable[str], prefix: str) -> None:
-    """Raise unless every character within a word is a piece: longest match would fail where one is not."""
+    """Raise unless every character within a word is a piece: longest match would fail without it."""
     within = {each for piece in ordinary for each in _characters(piece, prefix) if each.startswith(prefix)}
     if lacking := sorted(within.difference(pieces)):
         raise StageFailed(
@@ -148,7 +149,7 @@ def _require_single_pieces(pieces: Collection[str], ordinary: Iterable[str], pre
 
 
 def _characters(piece: str, prefix: str) -> list[str]:
-    """The pieces of single characters that spell a piece; `prefix` starts those that continue a word."""
+    """Return the single-character pieces that spell a piece; `prefix` starts those that continue a word."""
     if prefix and piece.startswith(prefix):
         return [prefix + character for character in piece.removeprefix(prefix)]
     return [piece[0], *(prefix + character for character in piece[1:])]

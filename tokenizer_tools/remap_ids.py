@@ -1,4 +1,4 @@
-"""A tokenizer whose tokens get other ids: everything in its folder that holds an id follows."""
+"""Give the tokens of a tokenizer other ids, in every file of its folder that holds an id."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Renumbered:
     """A tokenizer with other ids, not yet written.
 
     Attributes:
-        data: content of its tokenizer.json.
-        ids: new id by old id, of the tokens that it still has.
+        data: Content of its tokenizer.json.
+        ids: New id by old id, for the tokens that it still has.
     """
 
     data: Mapping[str, Any]
     ids: Mapping[int, int]
 
     def write(self, source: Path, output: Path) -> None:
-        """Write it as a folder, with the settings of the folder that it was made from."""
+        """Write the tokenizer as a folder, with the settings of its source folder."""
         copy_settings(source, output)
         write_data(output, self.data)
         for name, renumber in ((CONFIG, self._settings), (ADDED, self._added)):
@@ -45,7 +45,7 @@ class Renumbered:
 
 
 def without(tokenizer: Tokenizer, removed: Collection[str]) -> Renumbered:
-    """The tokenizer without these tokens; ids close up. Added tokens and the unknown one must stay."""
+    """Remove tokens and close the gaps between ids. Added tokens and the unknown token must stay."""
     data = json.loads(tokenizer.to_str())
     used = sorted(
         token_id
@@ -63,7 +63,7 @@ def without(tokenizer: Tokenizer, removed: Collection[str]) -> Renumbered:
 
 
 def with_model(data: Mapping[str, Any], model: Mapping[str, Any], ids: Mapping[int, int]) -> Renumbered:
-    """A tokenizer.json with another model, and with new ids in its added tokens, frames and padding."""
+    """Return a tokenizer.json with another model, and new ids in added tokens, post-processor and padding."""
     added = [{**token, "id": ids[token["id"]]} for token in data["added_tokens"]]
     changes = {
         "model": model,
@@ -75,7 +75,7 @@ def with_model(data: Mapping[str, Any], model: Mapping[str, Any], ids: Mapping[i
 
 
 def framing_ids(data: Mapping[str, Any]) -> set[int]:
-    """Ids that a tokenizer.json's frames name; their tokens have to stay."""
+    """Return the ids that a tokenizer.json's post-processor names; their tokens have to stay."""
     return set(_framing(data["post_processor"]))
 
 
@@ -91,20 +91,20 @@ def _framing(part: Mapping[str, Any] | None) -> Iterator[int]:
 
 
 def _padding(padding: Mapping[str, Any] | None, ids: Mapping[int, int]) -> Mapping[str, Any] | None:
-    """With the new id; without its token there is no padding."""
+    """Return the padding with the new id; None if its token is gone."""
     if padding is None or padding["pad_id"] not in ids:
         return None
     return {**padding, "pad_id": ids[padding["pad_id"]]}
 
 
 def product(pair: Sequence[str], model: Mapping[str, Any]) -> str:
-    """The token that a merge of a BPE makes of its two parts."""
+    """Return the token that a merge of a BPE makes of its two parts."""
     left, right = pair
     return left + right.removeprefix(model.get("continuing_subword_prefix") or "")
 
 
 def _pieces(model: Mapping[str, Any], removed: Collection[str], ids: Mapping[int, int]) -> dict[str, Any]:
-    """Of a Unigram, whose pieces have their places in the list as ids."""
+    """Return the new entries of a Unigram, whose ids are indices in its list of pieces."""
     kept = [scored for scored in model["vocab"] if scored[0] not in removed]
     return {"vocab": kept, "unk_id": None if model["unk_id"] is None else ids[model["unk_id"]]}
 
@@ -112,9 +112,10 @@ def _pieces(model: Mapping[str, Any], removed: Collection[str], ids: Mapping[int
 def _vocabulary(
     model: Mapping[str, Any], added: Sequence[Mapping[str, Any]], ids: Mapping[int, int]
 ) -> dict[str, int]:
-    """Of other kinds. Added tokens that lie among the others enter it.
+    """Return the new vocabulary of other kinds, with added tokens whose ids are among the others.
 
-    On loading, `tokenizers` numbers those that are not in it by its size, so behind it they need not.
+    On loading, `tokenizers` numbers added tokens outside the vocabulary from its size on, so those behind it
+    need no entry.
     """
     vocabulary = {token: ids[token_id] for token, token_id in model["vocab"].items() if token_id in ids}
     last = max(vocabulary.values())
@@ -123,7 +124,7 @@ def _vocabulary(
 
 
 def _post_processor(part: dict[str, Any] | None, ids: Mapping[int, int]) -> dict[str, Any] | None:
-    """A step that frames texts, with the new ids of what it frames them by."""
+    """Return a post-processor with new ids."""
     if part is None:
         return None
     if part["type"] == "Sequence":

@@ -1,7 +1,4 @@
-"""Another tokenizer in the place of a model's own.
-
-A tokenizer trained anew on text, built like another one: only its vocabulary is new.
-"""
+"""Replace a model's tokenizer: by another one, or by one of the same kind trained on text."""
 
 from __future__ import annotations
 
@@ -24,18 +21,18 @@ from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary
 
 
 def replace_tokenizer(source: Path, target: Path, output: Path) -> None:
-    """Copy the target's tokenizer into a folder, with a chat template that goes with it.
+    """Copy the target's tokenizer into a folder, with a chat template that fits it.
 
-    The template is the target's own. Where it has none, the source's is kept if it works with the target and
-    the target has every added token that it names: other names would be noise to the model.
+    The template is the target's own. Without one, the source's is kept if it works with the target and the
+    target has every added token that it names: other names would be noise to the model.
 
     Args:
-        source: folder of the model's present tokenizer.
-        target: folder of the other tokenizer.
-        output: folder that receives the files.
+        source: Folder of the model's present tokenizer.
+        target: Folder of the other tokenizer.
+        output: Folder that receives the files.
 
     Raises:
-        DataError: the target has no tokenizer.json.
+        DataError: The target has no tokenizer.json.
     """
     if not (target / FILE).is_file():
         raise DataError(f"{target} has no {FILE}", hint="Convert the tokenizer to a fast one first.")
@@ -49,14 +46,14 @@ def replace_tokenizer(source: Path, target: Path, output: Path) -> None:
 
 
 def _write_config(output: Path) -> None:
-    """Name the class that loads the tokenizer, lest the model's kind decides; leave code out."""
+    """Name the class that loads the tokenizer, else the model's kind decides; leave code out."""
     config = read_settings(output / CONFIG)
     config.pop("auto_map", None)
     write_settings(output / CONFIG, {"tokenizer_class": "PreTrainedTokenizerFast", **config})
 
 
 def _template(folder: Path) -> str | None:
-    """A tokenizer's chat template: a file of its own, or in its configuration."""
+    """Return a tokenizer's chat template, from its own file or from the configuration."""
     if (folder / TEMPLATE).is_file():
         return (folder / TEMPLATE).read_text(encoding="utf-8")
     found = read_settings(folder / CONFIG).get("chat_template")
@@ -81,26 +78,26 @@ def _keep_template(loaded: Any, source: Path, output: Path) -> None:
 
 _BATCH = 1000
 _UNIGRAM_SHARE = 0.9
-"""Unigram training drops pieces that turn out to be of no use, so it may end with a few less than wanted."""
+"""Lowest share of the requested size: Unigram training drops pieces that prove useless."""
 
 
 def train_tokenizer(folder: Path, texts: Iterable[str], output: Path, *, tokens: int) -> None:
     """Train a tokenizer on texts and write its folder.
 
-    Kind, normalizer, pre-tokenizer, decoder, what frames texts, added tokens, roles and chat template are
-    those of the folder's tokenizer. Added tokens come first, in their old order; then, where the model falls
-    back to bytes, the bytes. WordPiece and Unigram of the same texts may differ a little from run to run, as
-    the library's trainers go through their words in no fixed order.
+    Kind, normalizer, pre-tokenizer, decoder, post-processor, added tokens, roles and chat template are those
+    of the folder's tokenizer. Added tokens come first, in their old order; then, if the model falls back to
+    bytes, the bytes. WordPiece and Unigram of the same texts may differ a little from run to run, since the
+    library's trainers process words in no fixed order.
 
     Args:
-        folder: tokenizer folder of any known kind.
-        texts: the corpus, read once.
-        output: folder that receives the tokenizer.
-        tokens: size of the vocabulary, added tokens included; Unigram may come out up to a tenth smaller.
+        folder: Tokenizer folder of any known kind.
+        texts: Texts to train on, read once.
+        output: Folder that receives the tokenizer.
+        tokens: Size of the vocabulary, added tokens included; Unigram may be up to a tenth smaller.
 
     Raises:
-        DataError: the folder's tokenizer is of no known kind.
-        StageFailed: the texts do not yield a vocabulary of that size.
+        DataError: The folder's tokenizer is of no known kind.
+        StageFailed: The texts do not yield a vocabulary of that size.
     """
     vocabulary = read_vocabulary(folder)
     data = json.loads(Tokenizer.from_file(str(folder / FILE)).to_str())
@@ -118,7 +115,7 @@ def train_tokenizer(folder: Path, texts: Iterable[str], output: Path, *, tokens:
 
 
 def _reserved(data: Mapping[str, Any], vocabulary: Vocabulary) -> list[str]:
-    """Tokens that are not learnt, the first ones."""
+    """Return the tokens that are not learned; they come first."""
     named = {token["content"]: token["id"] for token in data["added_tokens"]} | dict(vocabulary.special)
     named |= {vocabulary.tokens[token_id] or "": token_id for token_id in framing_ids(data)}
     fallback = (f"<0x{byte:02X}>" for byte in range(256)) if data["model"].get("byte_fallback") else ()
@@ -132,7 +129,7 @@ def _train(
     tokens: int,
     reserved: Sequence[str],
 ) -> dict[str, Any]:
-    """The model's parts that are learnt: the vocabulary, and merges or the unknown token's place in it."""
+    """Return the learned parts of the model: the vocabulary, and merges or the unknown token's index."""
     model = data["model"]
     options: dict[str, Any] = {"vocab_size": tokens, "special_tokens": [*reserved], "show_progress": False}
     if model["type"] == "Unigram":
@@ -155,7 +152,7 @@ def _train(
 
 
 def _empty(data: Mapping[str, Any], vocabulary: Vocabulary, model: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer without its tokens. A BPE that merges whole texts cuts them into words to learn."""
+    """Return the tokenizer without its tokens. A BPE that merges whole texts cuts words to learn."""
     nothing: dict[str, Any] = dict.fromkeys(("post_processor", "padding", "truncation"))
     tokenizer = Tokenizer.from_str(json.dumps({**data, **nothing, "added_tokens": [], "model": model}))
     if model["type"] == "BPE" and (words := cut_words(vocabulary.tokenizer).pre_tokenizer) is not None:

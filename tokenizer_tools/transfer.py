@@ -54,7 +54,7 @@ def plan_transfer(
 ) -> Transfer:
     """Plan the transfer from one vocabulary to another.
 
-    Shared tokens are, in this order: tokens of the same id and spelling, if both vocabularies are of one kind;
+    Shared are, in this order: tokens of the same id and spelling, if both vocabularies are of one kind;
     then plain tokens of the same spelling, if of one kind; then plain tokens that stand for the same bytes;
     then special tokens of the same role; then special tokens of the same content. A plain token's row is
     copied at most once. A special token's row may serve several roles, such as one token that begins and ends

@@ -1,24 +1,17 @@
-"""Give a tokenizer tokens for transliterated text: the Latin forms of its own tokens.
+"""Romanise text, and add tokens for romanised text to a tokenizer: the Latin forms of its own tokens.
 
-Source: TransMI, arXiv 2405.09913, https://github.com/cisnlp/TransMI. A Unigram piece gets the score of the
-piece that it is the Latin form of; where it is the form of several, the highest, lowest or mean score.
-Pieces are appended by falling score; unlike there, behind every used id, so that no id moves.
+Source: TransMI (Liu et al. 2024, arXiv 2405.09913, https://github.com/cisnlp/TransMI). New tokens are the
+Latin forms of all tokens, except forms that are tokens already. A Unigram piece gets the score of the piece
+whose Latin form it is; the form of several pieces gets the highest, lowest or mean score. Pieces are appended
+by falling score; unlike there, behind every used id, so that no id moves.
 
-Beyond the paper: forms that no text can be cut into are left out, which changes no segmentation: those that
-the tokenizer's own normalizer or pre-tokenizer breaks, and pieces with a better path over their own text.
-WordPiece gets new pieces as they are. BPE reaches a form through merges only: its present tokens are joined
-from the left, so the tokens in between are new ones as well, without a source.
+Beyond the paper: forms that no text can become are left out, which changes no segmentation. These are forms
+that the tokenizer's own normalizer or pre-tokenizer breaks, and pieces with a better path over their own
+text. WordPiece gets new pieces as they are. BPE reaches a form through merges only: its present tokens are
+joined from the left, so the tokens in between are new ones as well, without a source.
 
-Given tokens put into a tokenizer, as far as its model can be brought to use them.
-
-Tokens as text, for every kind of tokenizer alike, and the Latin forms of a vocabulary.
-
-Source of the rule: TransMI (Liu et al. 2024, arXiv 2405.09913), step 1: the Latin forms of all tokens, less
-those that are tokens already.
-
-Text of any script in Latin letters, by uroman (Hermjakob et al. 2018, https://github.com/isi-nlp/uroman).
-
-Words are romanised one by one and remembered, white space stays as it is. ASCII stays as it is too.
+Text of any script is romanised by uroman (Hermjakob et al. 2018, https://github.com/isi-nlp/uroman), word by
+word. White space and ASCII stay as they are.
 """
 
 from __future__ import annotations
@@ -52,9 +45,9 @@ class Addition:
     """A tokenizer with more tokens, not yet written.
 
     Attributes:
-        data: content of the new tokenizer.json.
-        tokens: the new tokens; ids are consecutive, after every id that was used.
-        merges: merges that were appended.
+        data: Content of the new tokenizer.json.
+        tokens: New tokens; ids are consecutive, after all used ids.
+        merges: Number of appended merges.
     """
 
     data: Mapping[str, Any]
@@ -63,11 +56,12 @@ class Addition:
 
 
 def add_scored_pieces(folder: Path, scored: Mapping[str, float], limit: int | None) -> Addition:
-    """Add to a Unigram the pieces that are on the best path over their own text; no text is cut into others.
+    """Add pieces to a Unigram if they are the best path over their own text; no text becomes the others.
 
     Args:
-        scored: scores of the new pieces, in the order of their ids.
-        limit: most pieces.
+        folder: Tokenizer folder.
+        scored: Scores of the new pieces, in the order of their ids.
+        limit: Largest number of pieces.
     """
     file = unigram_file.read_unigram(folder)
     path = file.best_path()
@@ -79,7 +73,7 @@ def add_scored_pieces(folder: Path, scored: Mapping[str, float], limit: int | No
 
 
 def add_pieces(folder: Path, scored: Mapping[str, float], limit: int | None) -> Addition:
-    """Add pieces to a WordPiece: longest match needs no scores."""
+    """Add pieces to a WordPiece; longest match needs no scores."""
     file = wordpiece_file.read_wordpiece(folder)
     tokens = list(islice(scored, limit))
     return Addition(
@@ -91,8 +85,8 @@ def add_by_merges(folder: Path, scored: Mapping[str, float], limit: int | None) 
     """Add tokens to a BPE with the merges that lead to them.
 
     A token's present tokens are joined from the left, so the tokens in between are new ones as well. New
-    merges rank after all old ones, so text to which none of them applies is cut as before; and each ranks
-    after those of earlier tokens, which therefore stay in reach.
+    merges rank after all old ones, so text to which none of them applies is cut as before. Each ranks after
+    those of earlier tokens, which therefore stay in reach.
     """
     file = bpe_file.read_bpe(folder)
     merges = _Merges(file)
@@ -106,11 +100,11 @@ def add_by_merges(folder: Path, scored: Mapping[str, float], limit: int | None) 
 
 
 class _Merges:
-    """A BPE's merges, growing.
+    """The growing merges of a BPE.
 
     Attributes:
-        appended: (left, right) of the new merges, by rank.
-        new: id of every new token.
+        appended: New merges (left, right) by rank.
+        new: Id of every new token.
     """
 
     def __init__(self, file: BpeFile) -> None:
@@ -124,14 +118,14 @@ class _Merges:
         self._barred = file.barred()
 
     def segment(self, token: str) -> list[int]:
-        """What the merges make of a token's text; nothing if no merges can lead to it."""
+        """Return the ids that the merges make of a token's text; nothing if no merges can lead to it."""
         if token.startswith(self._added) or any(character not in self._ids for character in token):
             return []
         symbols = self._table.segment([self._ids[character] for character in token])
         return symbols if self._barred.isdisjoint(symbols) else []
 
     def join(self, symbols: Sequence[int]) -> None:
-        """Append merges, from the left, until these symbols are one."""
+        """Append merges, from the left, until the symbols are one."""
         while len(symbols) > 1:
             left, right = (self._spelling[symbol] for symbol in symbols[:2])
             product = self._id(left + right)
@@ -147,18 +141,18 @@ class _Merges:
 
 
 Merge = Literal["min", "average", "max"]
-"""What a form gets that several tokens share: of the lowest score, of the highest, or the mean."""
+"""Score of a form that several tokens share: the lowest, the mean or the highest."""
 
 
 class Form(NamedTuple):
-    """What a token stands for: a text without white space at its ends, at a word's start or within one."""
+    """The text of a token, without white space at its ends, and its place at a word's start or within."""
 
     starts_word: bool
     text: str
 
 
 def token_forms(vocabulary: Vocabulary) -> dict[int, Form]:
-    """The form of every token that stands for whole characters, by id."""
+    """Return the form of every token that stands for whole characters, by id."""
     found: dict[int, Form] = {}
     for token_id, surface in enumerate(vocabulary.surfaces):
         if surface is None:
@@ -173,7 +167,7 @@ def token_forms(vocabulary: Vocabulary) -> dict[int, Form]:
 
 
 def speller(vocabulary: Vocabulary) -> Callable[[Form], str]:
-    """Writes forms as the vocabulary spells tokens."""
+    """Return a function that writes forms as the vocabulary spells tokens."""
     if vocabulary.kind == "WordPiece":
         prefix = json.loads(vocabulary.tokenizer.to_str())["model"]["continuing_subword_prefix"]
         return lambda form: form.text if form.starts_word else prefix + form.text
@@ -184,9 +178,9 @@ def speller(vocabulary: Vocabulary) -> Callable[[Form], str]:
 
 
 def latin_forms(vocabulary: Vocabulary, romanise: Callable[[str], str]) -> dict[Form, list[int]]:
-    """Ids of the tokens that have each Latin form, by form; without forms that are tokens already.
+    """Return the ids of the tokens with each Latin form, except forms that are tokens already.
 
-    White space at a form's ends is cut off; forms with white space inside, or without text, are no tokens.
+    White space at a form's ends is cut off. Forms with white space inside, or without text, are no tokens.
     """
     old = token_forms(vocabulary)
     taken = set(old.values())
@@ -199,7 +193,7 @@ def latin_forms(vocabulary: Vocabulary, romanise: Callable[[str], str]) -> dict[
 
 
 def scores(vocabulary: Vocabulary) -> Sequence[float]:
-    """Score of every id: Unigram's own; for others the negative id, as ids follow frequency."""
+    """Return the score of every id: Unigram's own; for others the negative id, since ids follow frequency."""
     model = json.loads(vocabulary.tokenizer.to_str())["model"]
     if model["type"] != "Unigram":
         return [-float(token_id) for token_id in range(len(vocabulary.tokens))]
@@ -208,7 +202,7 @@ def scores(vocabulary: Vocabulary) -> Sequence[float]:
 
 
 def merged_score(found: Sequence[float], merge: Merge) -> float:
-    """The score of a form whose sources have these."""
+    """Compute the score of a form from the scores of its sources."""
     if merge == "average":
         return sum(found) / len(found)
     return max(found) if merge == "max" else min(found)
@@ -219,10 +213,10 @@ _WORD = re.compile(r"\S+")
 
 
 class Romaniser:
-    """Writes text in Latin letters, always the same way.
+    """A deterministic conversion of text to Latin letters.
 
     Args:
-        language: ISO 639-3 code ("ukr") that settles how ambiguous letters are read.
+        language: ISO 639-3 code ("ukr") of the language that decides how ambiguous letters are read.
 
     Raises:
         StageFailed: uroman is not installed.
@@ -232,7 +226,7 @@ class Romaniser:
         self._word = _word_romaniser(language)
 
     def romanise(self, text: str) -> str:
-        """The text in Latin letters."""
+        """Return the text in Latin letters."""
         return _WORD.sub(lambda found: self._word(found[0]), text)
 
 
@@ -240,7 +234,7 @@ def require_uroman() -> None:
     """Raise unless uroman is installed.
 
     Raises:
-        StageFailed: says how to install it.
+        StageFailed: uroman is missing; the hint says how to install it.
     """
     if find_spec("uroman") is None:
         raise StageFailed(
@@ -251,7 +245,7 @@ def require_uroman() -> None:
 
 @cache
 def _word_romaniser(language: str | None) -> Callable[[str], str]:
-    """Romanises a word; one memory for each language, since tokens and their rows need the same words."""
+    """Return a function that romanises a word, with one cache per language: tokens and rows need the same."""
     uroman = _uroman()
 
     @lru_cache(_WORDS)
@@ -263,7 +257,7 @@ def _word_romaniser(language: str | None) -> Callable[[str], str]:
 
 @cache
 def _uroman() -> Uroman:
-    """uroman's tables take some seconds to load."""
+    """Load uroman once: its tables take some seconds."""
     require_uroman()
     from uroman import Uroman
 
@@ -275,10 +269,10 @@ class LatinToken:
     """A new token.
 
     Attributes:
-        token: as the vocabulary spells it.
-        token_id: ids are consecutive, after every id that was used.
-        sources: ids of the tokens that it is the Latin form of; empty for one that BPE needs on the way.
-        rule: how it came by its score: the only source's, or the merge of several; "part" without a source.
+        token: Token as the vocabulary spells it.
+        token_id: Id; ids of new tokens are consecutive, after all used ids.
+        sources: Ids of the tokens with this Latin form; empty for an intermediate token of BPE.
+        rule: Origin of the score: the only source's ("unique"), the merge rule of several, or "part".
     """
 
     token: str
@@ -292,9 +286,9 @@ class Transliteration:
     """A tokenizer with the Latin forms of its tokens.
 
     Attributes:
-        tokens: the new tokens, in the order of their ids.
-        merges: merges that were appended; 0 for kinds that have none.
-        checks: What was checked.
+        tokens: New tokens in the order of their ids.
+        merges: Number of appended merges; 0 for kinds without merges.
+        checks: Passed checks.
     """
 
     tokens: Sequence[LatinToken]
@@ -313,14 +307,16 @@ def transliterate_tokenizer(
     """Write the tokenizer with the Latin forms of its tokens into `output`, and check it.
 
     Args:
-        folder: tokenizer folder.
-        merge: score of a form that several tokens share.
-        language: ISO 639-3 code that settles how ambiguous letters are read.
-        limit: most new tokens; those of the highest scores (for BPE and WordPiece, lowest ids) are kept.
+        folder: Tokenizer folder.
+        output: Folder that receives the tokenizer.
+        merge: Score of a form that several tokens share.
+        language: ISO 639-3 code of the language that decides how ambiguous letters are read.
+        limit: Largest number of new tokens; those with the highest scores (for BPE and WordPiece, the lowest
+            ids) are kept.
 
     Raises:
-        DataError: the tokenizer is of no kind that can get new tokens.
-        StageFailed: uroman is not installed, or a guard failed.
+        DataError: The tokenizer is of a kind that cannot get new tokens.
+        StageFailed: uroman is not installed, or a check failed.
     """
     vocabulary = read_vocabulary(folder)
     sources = _by_token(vocabulary, latin_forms(vocabulary, Romaniser(language).romanise))
@@ -352,7 +348,7 @@ _ADD: Mapping[Kind, Callable[[Path, Mapping[str, float], int | None], Addition]]
 
 
 def _by_token(vocabulary: Vocabulary, found: Mapping[Form, Sequence[int]]) -> dict[str, Sequence[int]]:
-    """Sources by new token, of the forms that the tokenizer leaves whole and unchanged before its model."""
+    """Return the sources of each new token; forms that are cut or changed before the model are left out."""
     tokenizer, spell = mid_text_tokenizer(json.loads(vocabulary.tokenizer.to_str())), speller(vocabulary)
 
     def stays_whole(form: Form) -> bool:

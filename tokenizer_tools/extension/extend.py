@@ -34,10 +34,10 @@ from tokenizer_tools.validation import TokenizerChecks, check_extended
 
 
 def check_bpe(folder: Path, ngrams: int = 1) -> None:
-    """Check that a tokenizer can be extended.
+    """Check that a BPE tokenizer can be extended.
 
     Raises:
-        DataError: it cannot, or not by tokens that span words.
+        DataError: It cannot be extended, or not by tokens that span words.
     """
     file = bpe_file.read_bpe(folder)
     tokenizer = load_tokenizer(folder)
@@ -59,19 +59,19 @@ def learn_bpe(
     ngrams: int = 1,
     progress: Callable[[str], None] = lambda _: None,
 ) -> LearnedVocabulary:
-    """Learn new tokens.
+    """Learn new tokens of a BPE tokenizer.
 
     Args:
-        folder: tokenizer folder.
-        texts: the corpus.
-        tokens: how many.
-        min_frequency: what would save fewer tokens of the corpus is not taken.
-        ngrams: words that a new token may span, at most.
-        progress: is told what is being done.
+        folder: Tokenizer folder.
+        texts: Texts to learn from.
+        tokens: Number of new tokens.
+        min_frequency: Lowest number of tokens of the texts that a new token saves.
+        ngrams: Longest new token in words.
+        progress: Receiver of messages.
 
     Raises:
-        DataError: the tokenizer is no BPE that can be extended so.
-        StageFailed: the corpus yields fewer.
+        DataError: The tokenizer is no BPE that can be extended in this way.
+        StageFailed: The texts yield fewer tokens.
     """
     file, tokenizer = bpe_file.read_bpe(folder), load_tokenizer(folder)
     choice = _choose(file, cut_words(tokenizer), texts, tokens, min_frequency, ngrams, progress)
@@ -116,10 +116,10 @@ class Extension:
     """An extended tokenizer.
 
     Attributes:
-        before_size: tokens of the old tokenizer.
-        tokens: the new tokens, in the order of their ids.
-        merges: that were appended; 0 for kinds that have none.
-        checks: What was checked.
+        before_size: Number of tokens of the old tokenizer.
+        tokens: New tokens in the order of their ids.
+        merges: Number of appended merges; 0 for kinds without merges.
+        checks: Passed checks.
     """
 
     before_size: int
@@ -139,20 +139,21 @@ def extend_tokenizer(
     samples: Sequence[str] = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> Extension:
-    """Add `tokens` new tokens, learnt from texts, and check the result.
+    """Add new tokens learned from texts to a tokenizer, and check the result.
 
     Args:
-        folder: tokenizer folder with a tokenizer.json.
-        texts: the corpus to learn from, read once.
-        output: folder that receives the extended tokenizer.
-        min_frequency: what would save fewer tokens of the corpus is not taken.
-        ngrams: words that a new token may span, at most; more than 1 only for BPE.
-        samples: other text on which the guards compare segmentations before and after.
-        progress: is told what is being done.
+        folder: Tokenizer folder with a tokenizer.json.
+        texts: Texts to learn from, read once.
+        output: Folder that receives the extended tokenizer.
+        tokens: Number of new tokens.
+        min_frequency: Lowest number of tokens of the texts that a new token saves.
+        ngrams: Longest new token in words; more than 1 only for BPE.
+        samples: Other texts on which the checks compare tokens before and after.
+        progress: Receiver of messages.
 
     Raises:
-        DataError: the tokenizer is not one that can be extended so.
-        StageFailed: the texts yield too few tokens, or a guard failed.
+        DataError: The tokenizer cannot be extended in this way.
+        StageFailed: The texts yield too few tokens, or a check failed.
     """
     folder, output = Path(folder), Path(output)
     check_extendable(folder, ngrams=ngrams)
@@ -169,10 +170,10 @@ def extend_tokenizer(
 
 
 def check_extendable(folder: Path, *, ngrams: int = 1) -> None:
-    """Check that a tokenizer is one that can be extended.
+    """Check that a tokenizer can be extended.
 
     Raises:
-        DataError: it cannot be, or not by n-grams of so many words.
+        DataError: It cannot be extended, or not by n-grams of words.
     """
     kind = _kind(folder)
     if ngrams > 1 and kind != "BPE":
@@ -189,7 +190,7 @@ def check_extendable(folder: Path, *, ngrams: int = 1) -> None:
 
 
 def why_not(folder: Path, *, ngrams: int = 1) -> str | None:
-    """Why a tokenizer cannot be extended; None if it can."""
+    """Return the reason why a tokenizer cannot be extended; None if it can."""
     try:
         check_extendable(folder, ngrams=ngrams)
     except DataError as error:
