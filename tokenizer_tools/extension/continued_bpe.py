@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 
 from cpt.errors import StageFailed
 from tokenizer_tools.bpe_file import BpeFile, cut_words
-from tokenizer_tools.extension import words
+from tokenizer_tools.extension.words import count_words
 
 Pair = tuple[int, int]
 Word = tuple[int, ...]
@@ -89,7 +89,7 @@ class MergeTable:
 def count_segmented_words(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[Word, int]:
     """Count words; a word is the ids that the tokenizer gives it."""
     cutting = cut_words(tokenizer)
-    return segment_words(cutting, words.count_words(cutting, texts))
+    return segment_words(cutting, count_words(cutting, texts))
 
 
 def segment_words(tokenizer: Tokenizer, words: Mapping[str, int]) -> dict[Word, int]:
