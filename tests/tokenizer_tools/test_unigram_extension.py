@@ -167,7 +167,9 @@ def test_a_rare_piece_scores_just_more_than_the_path_it_replaces(tmp_path: Path)
 def test_no_score_is_below_the_lowest(tmp_path: Path) -> None:
     """Else unknown characters would cost more than before."""
     pieces = {"▁c": -5.0, "b": -5.0, "▁cb": -10.1, "▁d": -9.0, "e": -9.0}
-    data = learn_unigram(write_toy_unigram(tmp_path, pieces), ["cb " * 20_000 + "de"], 1, min_frequency=1).data
+    data = learn_unigram(
+        write_toy_unigram(tmp_path, pieces), ["cb " * 20_000 + "de"], 1, min_frequency=1
+    ).data
     assert data["model"]["vocab"][-1] == ["▁de", -10.1]
 
 

@@ -8,8 +8,6 @@ which no new merge applies is tokenised as before.
 If a pair's product is a token already (it was out of reach from these two parts), the merge is learned and
 no id is spent: the text gets shorter with a row that is trained. Older merges may then apply to that product,
 so such words are segmented by all merges, not by the new one alone.
-
-What learning from a corpus makes of a tokenizer: the same for every kind of tokenizer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Extend a tokenizer by tokens learnt on a corpus, check it, and write it as a Hugging Face folder.
+"""Extend a tokenizer by tokens learned on texts, check it, and write it as a Hugging Face folder.
 
-Each kind of tokenizer learns in its own module: `bpe`, `unigram`, `wordpiece`.
-
-Extend a BPE tokenizer: merges inside words by continued BPE, and merges of whole words if wanted.
+BPE learns merges inside words (`continued_bpe`), and merges of whole words on request (`ngrams`); Unigram and
+WordPiece learn pieces (`pair_merging`).
 """
 
 from __future__ import annotations

@@ -1,25 +1,20 @@
-"""Continued pair merging for tokenizers without merges, whose tokens win by a rule of their own.
+"""Learn new pieces of Unigram and WordPiece tokenizers by continued pair merging.
 
 As in continued BPE (arXiv 2512.03989) the most frequent pair of adjacent tokens becomes a token, again and
 again. But its product wins by the tokenizer's rule (best path, longest match), not by a merge: also where
-the pair was not adjacent, and maybe not everywhere it was. So every word that holds the product's text is
-cut anew by the rule. A product stays only if the corpus gets shorter by it and no word becomes unknown.
-Nothing depends on a token's parts, so a new token that later ones leave without use is dropped again.
+the pair was not adjacent, and perhaps not everywhere it was. So every word that holds the product's text is
+cut again by the rule. A product stays only if it shortens the corpus and no word becomes unknown. Nothing
+depends on a token's parts, so a new token that later ones leave unused is dropped again.
 
-Extend a Unigram tokenizer: pieces for frequent pairs, with scores that let them win.
+Unigram: a piece is cut out of text if its score is at least that of the best path over its own text. So a new
+piece's score is the one of Unigram training, the logarithm of its share of the corpus's tokens, but at least
+slightly more than that path's, so that the piece can be reached, and at least the lowest score, since the
+cost of unknown characters depends on that one. Log-shares in this corpus are brought to the scale of the old
+scores by the mean difference of the old pieces, weighted by their use here.
 
-A piece is cut out of text wherever its score is at least that of the best path over its own text. So a new
-piece's score is what Unigram training means by one, the logarithm of its share of the corpus's tokens, but
-at least a little more than that path's, so that it can be reached, and at least the lowest score that there
-is, since the cost of unknown characters hangs on that one.
-
-Log-shares in this corpus are brought to the scale of the old scores by what the old pieces differ on
-average, weighted by their use here.
-
-Extend a WordPiece tokenizer: pieces for frequent pairs, at words' starts ("ab") and within words ("##ab").
-
-Longest match is greedy, so a new piece is taken wherever it fits, also where the rest of the word is then
-cut worse. Such pieces are left out as far as the corpus shows them.
+WordPiece: pieces start words ("ab") or continue them ("##ab"). Longest match is greedy, so a new piece is
+taken wherever it fits, even if the rest of the word is then cut worse. Such pieces are left out as far as the
+corpus shows them.
 """
 
 from __future__ import annotations
@@ -45,36 +40,36 @@ _SEPARATOR = "\n"
 
 
 class Segmenter(Protocol):
-    """How a kind of tokenizer finds tokens in a word."""
+    """The rule by which a kind of tokenizer finds tokens in a word."""
 
     @property
     def unknown(self) -> str:
-        """Stands for what it cannot cut."""
+        """Return the token of text that cannot be cut."""
 
     def segment(self, word: str) -> list[str]:
-        """The tokens of a word."""
+        """Return the tokens of a word."""
 
     def text(self, token: str) -> str:
-        """The part of a word that a token stands for."""
+        """Return the part of a word that a token stands for."""
 
     def join(self, left: str, right: str) -> str:
-        """The token for two adjacent ones."""
+        """Return the token for two adjacent ones."""
 
     def knows(self, token: str) -> bool:
-        """Whether it is a token."""
+        """Return True if a text is a token."""
 
     def add(self, token: str, count: int) -> None:
-        """Let it be found; `count` is how often the corpus holds its parts side by side."""
+        """Add a token; `count` is the frequency of its adjacent parts in the corpus."""
 
     def remove(self, token: str) -> None:
-        """Take back what was added."""
+        """Remove an added token."""
 
 
 class SegmentedCorpus:
-    """Words with their counts, as a rule cuts them now.
+    """Words with their counts, cut by a rule that may change.
 
     Attributes:
-        uses: how often the corpus uses each token.
+        uses: Number of uses of each token in the corpus.
     """
 
     def __init__(self, words: Mapping[str, int], segment: Callable[[str], Sequence[str]]) -> None:
@@ -92,9 +87,9 @@ class SegmentedCorpus:
         heapq.heapify(self._heap)
 
     def most_frequent_pair(self, barred: Collection[Pair]) -> tuple[Pair, int] | None:
-        """The most frequent pair of adjacent tokens (of equals the lexicographically first), and its count.
+        """Return the most frequent pair of tokens (of equals the lexicographically first), and its count.
 
-        The heap has an entry for every count that a pair has had; those that are out of date are dropped.
+        The heap has an entry for every count that a pair has had; outdated entries are dropped.
         """
         while self._heap:
             count, pair = self._heap[0]
@@ -104,11 +99,11 @@ class SegmentedCorpus:
         return None
 
     def cut_anew(self, text: str, unknown: str) -> set[str] | None:
-        """Cut the words that hold `text` by the rule as it is now.
+        """Cut the words that hold a text again, by the present rule.
 
         Returns:
-            Tokens of which fewer are used than before; None, and nothing is changed, if the corpus would not
-            be shorter or a word would become unknown.
+            Tokens with fewer uses than before. None, without a change, if the corpus would not get shorter or
+            a word would become unknown.
         """
         cut = {index: self._segment(self._words[index]) for index in self._holding(text)}
         saved = sum(self._counts[i] * (len(self._tokens[i]) - len(tokens)) for i, tokens in cut.items())
@@ -135,7 +130,7 @@ class SegmentedCorpus:
             self._pairs[pair] += count
 
     def _holding(self, text: str) -> Iterator[int]:
-        """Indices of the words that hold a text."""
+        """Yield the indices of the words that hold a text."""
         at = self._text.find(text)
         while at >= 0:
             index = bisect_right(self._starts, at) - 1
@@ -149,17 +144,17 @@ def merge_pairs(
     """Find new tokens.
 
     Args:
-        rule: the tokenizer's; knows the new tokens afterwards.
-        corpus: cut by that rule.
-        tokens: how many.
-        min_frequency: a pair that occurs less often is not merged.
-        barred: tokens that no pair may hold, and names that no product may have.
+        rule: Rule of the tokenizer; has the new tokens afterwards.
+        corpus: Corpus cut by that rule.
+        tokens: Number of new tokens.
+        min_frequency: Lowest frequency of a pair that is merged.
+        barred: Tokens that no pair may hold, and names that no product may have.
 
     Returns:
-        How often the parts of each new token were adjacent when it was found, in that order.
+        Frequency of the adjacent parts of each new token when it was found, in that order.
 
     Raises:
-        StageFailed: the corpus yields fewer.
+        StageFailed: The corpus yields fewer tokens.
     """
     new: dict[str, int] = {}
     barred_pairs: set[Pair] = set()
@@ -186,11 +181,11 @@ def merge_pairs(
 
 
 _MARGIN = 1e-3
-"""How much a new piece's score is above that of the path that it replaces, at least."""
+"""Smallest distance of a new piece's score above that of the path that it replaces."""
 
 
 class UnigramRule:
-    """The best path, to which pieces can be added."""
+    """The rule of Unigram: the best path, to which pieces can be added."""
 
     def __init__(self, file: UnigramFile, path: BestPath, uses: Mapping[str, int]) -> None:
         self.unknown = path.unknown
@@ -217,9 +212,9 @@ class UnigramRule:
 
 
 def score_of_one_use(scores: Mapping[str, float], uses: Mapping[str, int], barred: frozenset[str]) -> float:
-    """What a piece that the corpus uses once would score, on the scale of the old scores.
+    """Compute the score of a piece that the corpus uses once, on the scale of the old scores.
 
-    The mean of score(piece) - log(uses of piece) over all uses of old pieces; 0 in a corpus without any.
+    It is the mean of score(piece) - log(uses of piece) over all uses of old pieces; 0 without any.
     """
     old = scores.keys() - barred
     known = [(scores[piece], count) for piece, count in uses.items() if count and piece in old]
@@ -228,17 +223,17 @@ def score_of_one_use(scores: Mapping[str, float], uses: Mapping[str, int], barre
 
 
 def learn_unigram(folder: Path, texts: Iterable[str], tokens: int, min_frequency: int) -> LearnedVocabulary:
-    """Find new pieces.
+    """Learn new pieces of a Unigram tokenizer.
 
     Args:
-        folder: tokenizer folder.
-        texts: the corpus.
-        tokens: how many.
-        min_frequency: a pair of pieces that occurs less often is not merged.
+        folder: Tokenizer folder.
+        texts: Texts to learn from.
+        tokens: Number of new pieces.
+        min_frequency: Lowest frequency of a pair of pieces that is merged.
 
     Raises:
-        DataError: the tokenizer is no Unigram that can be extended.
-        StageFailed: the corpus yields fewer.
+        DataError: The tokenizer is no Unigram that can be extended.
+        StageFailed: The texts yield fewer pieces.
     """
     file = read_unigram(folder)
     path = file.best_path()
@@ -252,7 +247,7 @@ def learn_unigram(folder: Path, texts: Iterable[str], tokens: int, min_frequency
 
 
 class WordPieceRule:
-    """Longest match, to which pieces can be added."""
+    """The rule of WordPiece: longest match, to which pieces can be added."""
 
     def __init__(self, match: LongestMatch) -> None:
         self.unknown = match.unknown
@@ -274,17 +269,17 @@ class WordPieceRule:
 
 
 def learn_wordpiece(folder: Path, texts: Iterable[str], tokens: int, min_frequency: int) -> LearnedVocabulary:
-    """Find new pieces.
+    """Learn new pieces of a WordPiece tokenizer.
 
     Args:
-        folder: tokenizer folder.
-        texts: the corpus.
-        tokens: how many.
-        min_frequency: a pair of pieces that occurs less often is not merged.
+        folder: Tokenizer folder.
+        texts: Texts to learn from.
+        tokens: Number of new pieces.
+        min_frequency: Lowest frequency of a pair of pieces that is merged.
 
     Raises:
-        DataError: the tokenizer is no WordPiece that can be extended.
-        StageFailed: the corpus yields fewer.
+        DataError: The tokenizer is no WordPiece that can be extended.
+        StageFailed: The texts yield fewer pieces.
     """
     file = read_wordpiece(folder)
     rule = WordPieceRule(file.longest_match())

@@ -1,10 +1,9 @@
-"""Count the words of a corpus as a tokenizer's normalizer and pre-tokenizer cut it.
+"""Count the words of a corpus as a tokenizer's normalizer and pre-tokenizer cut it, and keep their order.
 
-Learning needs every different word once, with its count. So text is cut by the `tokenizers` library, in as
-many processes as there are processors, and only words and their counts come back: memory grows with the
-number of different words, not with the corpus. A corpus of a few megabytes is cut without other processes.
-
-The words of a corpus in their order, on disk, and the runs of frequent pairs in it.
+Learning needs every different word once, with its count. So text is cut by the `tokenizers` library, in one
+process per processor, and only words and their counts come back: memory grows with the number of different
+words, not with the corpus. A corpus of a few megabytes is cut without other processes. N-grams also need the
+words in their order, which is kept on disk.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ import numpy as np
 from tokenizers import AddedToken, PreTokenizedString, Tokenizer
 
 _PARTS = 16
-"""Arrays of counted pairs that are kept before they are added up."""
+"""Number of arrays of counted pairs that are kept before they are added up."""
 
 
 class WordSequence:
-    """The words of a corpus one after another, kept in a temporary file, 4 bytes each.
+    """The words of a corpus in their order, in a temporary file, 4 bytes each.
 
     A word is its number in the order in which words first occur; -1 ends a text.
     """
@@ -45,7 +44,7 @@ class WordSequence:
         self._lengths.append(len(numbers))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """The arrays that were appended."""
+        """Yield the appended arrays."""
         self._file.seek(0)
         for length in self._lengths:
             yield np.frombuffer(self._file.read(4 * length), dtype=np.int32)
@@ -58,15 +57,15 @@ class WordSequence:
 
 
 def counted_sequences(sequence: WordSequence, tokens: np.ndarray, least: int) -> dict[tuple[int, ...], int]:
-    """Runs of words in which every pair is frequent, and how often the corpus has each.
+    """Count runs of words in which every pair is frequent.
 
     Args:
-        sequence: the corpus.
+        sequence: Words of the corpus in their order.
         tokens: [W] int64 token of each word by the word's number; -1 for words that n-grams may not hold.
-        least: how often a pair must occur.
+        least: Lowest frequency of a pair.
 
     Returns:
-        Runs of at least two words, as their tokens, each as long as the corpus has it.
+        Frequency of each longest run of at least two words, as their tokens.
     """
     size = int(tokens.max(initial=0)) + 1
     frequent = _frequent_pairs(sequence, tokens, size, least)
@@ -99,7 +98,7 @@ def _as_tokens(sequence: WordSequence, tokens: np.ndarray) -> Iterator[np.ndarra
 
 
 def _pairs(words: np.ndarray, size: int) -> np.ndarray:
-    """[W-1] int64 number of each pair of adjacent words; -1 where one of them is -1."""
+    """Return the number [W-1] int64 of each pair of adjacent words; -1 if one of them is -1."""
     left, right = words[:-1], words[1:]
     return np.where((left >= 0) & (right >= 0), left * size + right, -1)
 
@@ -111,22 +110,22 @@ def _added_up(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarra
 
 
 _BATCH = 1_000_000
-"""Characters of text that are cut at once."""
+"""Characters of text per batch."""
 
 _ALONE = 2
-"""Batches that are cut before other processes are started."""
+"""Number of batches that are cut before other processes are started."""
 
 _WAITING = 32
-"""Batches that are with other processes at once, at most."""
+"""Largest number of batches that other processes hold at once."""
 
 
 @dataclass(frozen=True)
 class CutText:
-    """Some texts, cut into words.
+    """Texts, cut into words.
 
     Attributes:
-        words: the different words.
-        sequence: [W] int32 every word as its index in `words`; -1 where a text ends.
+        words: Different words.
+        sequence: [W] int32 index of every word in `words`; -1 at the end of a text.
     """
 
     words: Sequence[str]
@@ -135,12 +134,12 @@ class CutText:
 
 @dataclass(frozen=True)
 class WordCutter:
-    """Cuts texts as a tokenizer does before its model sees them.
+    """A cut of texts into words as by a tokenizer before its model sees them.
 
     Attributes:
-        normalizer, pre_tokenizer: the tokenizer's.
-        added: finds its added tokens in text as it comes; they are no words and end a run of words.
-        added_after: finds those that it looks for in normalized text.
+        normalizer, pre_tokenizer: Components of the tokenizer.
+        added: Pattern of added tokens in raw text; they are no words and end a run of words.
+        added_after: Pattern of added tokens in normalized text.
     """
 
     normalizer: Any
@@ -150,7 +149,7 @@ class WordCutter:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> WordCutter:
-        """The tokenizer's cutter."""
+        """Return the cutter of a tokenizer."""
         plain = tokenizer.encode_special_tokens  # special tokens count as text
         added = tokenizer.get_added_tokens_decoder().values()
         tokens = [token for token in added if not (plain and token.special)]
@@ -164,7 +163,7 @@ class WordCutter:
         )
 
     def words(self, text: str) -> Iterator[list[str]]:
-        """The words between one added token and the next."""
+        """Yield the words between one added token and the next."""
         for part in self.added.split(text) if self.added else [text]:
             normal = self.normalizer.normalize_str(part) if self.normalizer else part
             for run in self.added_after.split(normal) if self.added_after else [normal]:
@@ -187,7 +186,7 @@ class WordCutter:
 
 
 def _pattern(tokens: Iterable[tuple[AddedToken, str]]) -> re.Pattern[str] | None:
-    """Finds tokens, each by its text, of those that start at the same place the longest."""
+    """Return a pattern of tokens by their texts; of tokens that start at the same place, the longest matches."""
     alternatives = [_alternative(*each) for each in sorted(tokens, key=lambda each: -len(each[1]))]
     return re.compile("|".join(alternatives)) if alternatives else None
 
@@ -207,13 +206,13 @@ def count_words(
     sequence: WordSequence | None = None,
     processes: int | None = None,
 ) -> dict[str, int]:
-    """How often each word occurs, in the order in which words first occur.
+    """Count words, in the order in which they first occur.
 
     Args:
-        tokenizer: words are the pieces that its pre-tokenizer hands to its model.
-        texts: the corpus, read once.
-        sequence: receives the corpus word by word.
-        processes: that cut; None is one for each processor. The result does not depend on it. They are
+        tokenizer: Tokenizer whose pre-tokenizer cuts the words.
+        texts: Texts to count, read once.
+        sequence: Receiver of the corpus word by word.
+        processes: Number of processes; None is one per processor. The result does not depend on it. They are
             spawned, so a script that calls this needs the usual `if __name__ == "__main__":`.
     """
     numbers: dict[str, int] = {}
@@ -230,7 +229,7 @@ def count_words(
 
 
 def _cut_all(cutter: WordCutter, texts: Iterable[str], processes: int) -> Iterator[CutText]:
-    """Cut texts batch by batch, in their order."""
+    """Yield texts cut batch by batch, in their order."""
     batches = _batches(texts)
     yield from map(cutter.cut, islice(batches, _ALONE))
     if (following := next(batches, None)) is None:
@@ -242,7 +241,7 @@ def _cut_all(cutter: WordCutter, texts: Iterable[str], processes: int) -> Iterat
 
 @contextmanager
 def _pool(processes: int) -> Iterator[ProcessPoolExecutor | None]:
-    """Other processes; None where one is enough or the system does not allow them."""
+    """Yield a pool of processes; None if one is enough or the system does not allow more."""
     pool = None
     if processes > 1 and not multiprocessing.current_process().daemon:
         with suppress(OSError, NotImplementedError):
@@ -254,7 +253,7 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor | None]:
 def _cut_in_pool(
     cutter: WordCutter, batches: Iterable[Sequence[str]], pool: ProcessPoolExecutor
 ) -> Iterator[CutText]:
-    """Cut batches in other processes; what these leave undone when they die, in this one."""
+    """Yield batches cut in other processes; batches of a process that died are cut here."""
     pending: deque[tuple[Sequence[str], Future[CutText]]] = deque()
 
     def oldest() -> CutText:
@@ -282,7 +281,7 @@ def _submitted(pool: ProcessPoolExecutor, cutter: WordCutter, batch: Sequence[st
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts by the million characters."""
+    """Yield batches of a million characters."""
     batch: list[str] = []
     size = 0
     for text in texts:
@@ -296,7 +295,7 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _processors() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
