@@ -1,7 +1,7 @@
-"""Stretches of text in which new tokens occur, cut by the old and by the new vocabulary, and where both meet.
+"""Collect contexts of new tokens: snippets of text in both vocabularies, and where their tokens align.
 
 Two segmentations meet after a token of one and a token of the other if both have then read the same bytes of
-the text. What lies inside a merged token has no counterpart.
+the text. Positions inside a merged token have no counterpart.
 """
 
 from __future__ import annotations
@@ -24,23 +24,22 @@ _LOG = logging.getLogger(__name__)
 
 
 class SnippetParameters(NoParameters):
-    """How much text is looked at: by default so little that a processor can do it."""
+    """Amount of text; the defaults are small enough for a CPU."""
 
     snippets_per_token: int = Field(
-        4, gt=0, description="Snippets in which a new token occurs, where the text has so many."
+        4, gt=0, description="Number of snippets per new token, if the text has as many."
     )
-    snippet_tokens: int = Field(25, gt=0, description="Length of a snippet in new tokens.")
-    tokens: int = Field(5_000_000, gt=0, description="At most so much of the text is read.")
+    snippet_tokens: int = Field(25, gt=0, description="Length of a snippet in tokens of the new vocabulary.")
+    tokens: int = Field(5_000_000, gt=0, description="Largest number of tokens of the text to read.")
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A text's tokens.
+    """The tokens of a text.
 
     Attributes:
         ids: [T] token ids.
-        ends: [T] bytes of the text read after each token; -1 where that is not known or the next token
-            reads none.
+        ends: [T] bytes of the text read after each token; -1 if unknown, or if the next token reads none.
     """
 
     ids: np.ndarray
@@ -53,7 +52,7 @@ class Snippet:
 
     Attributes:
         old: [S] source ids.
-        new: [T] rows: a shared token's source id, or V + i for the i-th new token.
+        new: [T] rows: the source id of a shared token, or V + i for the i-th new token.
         old_met, new_met: [A] positions in `old` and in `new` after which both have read the same bytes.
     """
 
@@ -64,15 +63,17 @@ class Snippet:
 
 
 def collect(transfer: Transfer, rows: int, parameters: SnippetParameters) -> list[Snippet]:
-    """Snippets until every new token occurs in enough of them, or the text ends.
+    """Collect snippets until every new token occurs in enough of them, or the text ends.
 
-    The text is cut into snippets from its start; one is taken if a new token in it still lacks some.
+    The text is cut into snippets from its start. A snippet is taken if a new token in it occurs in too few.
 
     Args:
-        rows: V, rows of the source matrix.
+        transfer: Transfer to the new vocabulary.
+        rows: Number of rows V of the source matrix.
+        parameters: Amount of text.
 
     Raises:
-        StageFailed: the transfer has no texts.
+        StageFailed: The transfer has no texts.
     """
     texts, row_of = texts_of(transfer), rows_of_tokens(transfer, rows)
     lacking = np.full(len(transfer.new), parameters.snippets_per_token)
@@ -93,12 +94,12 @@ def collect(transfer: Transfer, rows: int, parameters: SnippetParameters) -> lis
                 lacking[found] = np.maximum(lacking[found] - 1, 0)
                 snippets.append(snippet)
     missing = np.count_nonzero(lacking == parameters.snippets_per_token)
-    _LOG.info("%d snippets; %d of %d new tokens are in none", len(snippets), missing, len(transfer.new))
+    _LOG.info("%d snippets; %d of %d new tokens occur in none", len(snippets), missing, len(transfer.new))
     return snippets
 
 
 def rows_of_tokens(transfer: Transfer, rows: int) -> np.ndarray:
-    """[target ids] row of each target token: its source id if shared, V + i if it is the i-th new token."""
+    """Return the row of each target token: its source id if shared, V + i for the i-th new token."""
     row_of = np.full(len(transfer.target.tokens), _NOWHERE)
     row_of[transfer.shared_target] = transfer.shared_source
     row_of[transfer.new] = rows + np.arange(len(transfer.new))
@@ -106,12 +107,12 @@ def rows_of_tokens(transfer: Transfer, rows: int) -> np.ndarray:
 
 
 def segment(vocabulary: Vocabulary, text: str) -> Segmentation:
-    """The text's tokens and where they end.
+    """Segment a text, and find where its tokens end.
 
-    Where the tokens' surfaces spell the text, with or without a space before it, their lengths say where
-    they end, within characters too. Where they do not (text that the tokenizer normalises, unknown
-    characters), the tokenizer's character offsets do: of tokens that end with the same character, the last
-    is known to end after it, and after what the tokenizer drops there or takes together with it.
+    If the tokens' surfaces spell the text, with or without a space before it, their lengths give the ends,
+    within characters too. Otherwise (text that the tokenizer normalises, unknown characters) the tokenizer's
+    character offsets give them: of tokens that end with the same character, the last is known to end after
+    it, and after text that the tokenizer drops there or joins to it.
     """
     encoding = vocabulary.tokenizer.encode(text, add_special_tokens=False)
     surfaces = [vocabulary.surfaces[token_id] for token_id in encoding.ids]
@@ -126,7 +127,7 @@ def segment(vocabulary: Vocabulary, text: str) -> Segmentation:
 
 
 def _ends_by_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
-    """[T] bytes read after each token, by the characters [start, end) that it comes from."""
+    """Return the bytes [T] read after each token, by the characters [start, end) of its text."""
     bytes_before, ends = _byte_positions(text), []
     for (_, end), (start, next_end) in zip(offsets, [*offsets[1:], (len(text), _NOWHERE)], strict=False):
         after = end
@@ -137,19 +138,19 @@ def _ends_by_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarra
 
 
 def meeting_points(old: Segmentation, new: Segmentation) -> tuple[np.ndarray, np.ndarray]:
-    """Positions [A], [A] in two segmentations of one text after which both have read the same bytes."""
+    """Return the positions [A], [A] in two segmentations after which both have read the same bytes."""
     ends, at_old, at_new = np.intersect1d(old.ends, new.ends, return_indices=True)
     return at_old[ends > 0], at_new[ends > 0]
 
 
 def cut(old: Segmentation, new: Segmentation, tokens: int, start: int | None) -> Iterator[Snippet]:
-    """The text's snippets, one after the other: each begins and ends where the segmentations meet.
+    """Yield the snippets of a text; each begins and ends where the segmentations meet.
 
     Args:
-        new: with rows for ids.
-        tokens: at most so many of `new` in a snippet. A longer stretch in which they do not meet is left
-            out.
-        start: row that precedes each snippet, so that none of its own tokens is a sequence's first: models
+        old: Old segmentation.
+        new: New segmentation, with rows for ids.
+        tokens: Longest snippet in tokens of `new`. A longer stretch without a meeting point is left out.
+        start: Row that precedes each snippet, so that none of its own tokens is first in a sequence: models
             treat a first position unlike others.
     """
     at_old, at_new = (np.concatenate([[-1], at]) for at in meeting_points(old, new))
@@ -171,7 +172,7 @@ def cut(old: Segmentation, new: Segmentation, tokens: int, start: int | None) ->
 
 
 def batches(snippets: Sequence[Snippet], tokens: int) -> list[list[Snippet]]:
-    """Snippets of similar length together, in batches of about so many old tokens with padding."""
+    """Group snippets of similar length into batches of about `tokens` old tokens with padding."""
     made: list[list[Snippet]] = []
     for snippet in sorted(snippets, key=lambda snippet: len(snippet.old)):
         if not made or (len(made[-1]) + 1) * len(snippet.old) > tokens:
@@ -181,12 +182,12 @@ def batches(snippets: Sequence[Snippet], tokens: int) -> list[list[Snippet]]:
 
 
 def _new_tokens(row_ids: np.ndarray, rows: int) -> np.ndarray:
-    """Which new tokens, counted from 0, are among rows."""
+    """Return the new tokens among rows, counted from 0."""
     return np.unique(row_ids[row_ids >= rows]) - rows
 
 
 def _byte_positions(text: str) -> np.ndarray:
-    """[characters + 1] UTF-8 bytes before each character."""
+    """Return the number of UTF-8 bytes before each character: [characters + 1]."""
     codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
     lengths = np.digitize(codes, [0x80, 0x800, 0x10000]) + 1
     return np.concatenate([[0], np.cumsum(lengths)])

@@ -1,21 +1,12 @@
-"""A donor: embedding rows of the target vocabulary in a space where new and shared tokens lie together.
+"""Make new rows from a donor: a model that has both new and shared tokens in its own embedding space.
 
-A model whose tokenizer is the target's gives its own rows. Without one, a small model that is trained on the
-texts with the target's tokenizer stands in (as for CLP-Transfer); it knows the tokens that the texts hold.
+A donor is a model with the target's tokenizer. Without one, a small model that is trained on the texts with
+the target's tokenizer stands in (as for CLP-Transfer); it knows the tokens of the texts.
 
-The helper that a transfer trains for itself where no model with the target's tokenizer is given.
-
-Tokenizer transplants: new rows from where a donor model puts new tokens among the shared ones.
-
-Source: mergekit-tokensurgeon (github.com/arcee-ai/mergekit). A donor is a model with the target tokenizer.
-Shared tokens have a row in the donor and in the base; a new token has one in the donor alone. Its base row
-is what the shared tokens make of it: the same combination of base rows (`omp`, `common-interpolation`), or
-a map from donor space to base space that the shared tokens show (`landmark-pca`, `stb`, `mp-rope`). New
-tokens that the donor does not know, and an output bias under a map, get the mean of their pieces.
-
-mergekit's other methods are the same as ours here and have no second copy: `subword` is `subtoken-mean` (its
-"first_last" is where `adaptivocab` goes as its rate grows), `john_hewitt` is `hewitt` (over all rows, where
-ours is over the shared ones), `mean` and `randn` are `mean` and `random`.
+Source: mergekit-tokensurgeon (github.com/arcee-ai/mergekit). Shared tokens have a row in the donor and in the
+base; a new token has one in the donor alone. Its base row is the same combination of shared base rows as its
+donor row is of shared donor rows (`omp`, `clp`). New tokens that the donor does not know get the mean of their
+pieces. mergekit's `subword` equals `subtoken-mean`; its `mean` and `randn` equal `mean` and `random`.
 """
 
 from __future__ import annotations
@@ -44,21 +35,23 @@ from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary
 
 
 class HelperParameters(NoParameters):
-    """How a helper is trained."""
+    """Settings of a helper that is trained here."""
 
     helper_width: int = Field(128, gt=0, description="Width of a helper trained here.")
     helper_layers: int = Field(2, gt=0, description="Layers of a helper trained here.")
-    helper_tokens: int = Field(2_000_000, gt=0, description="Tokens that a helper is trained on here.")
+    helper_tokens: int = Field(
+        2_000_000, gt=0, description="Number of training tokens of a helper trained here."
+    )
     helper_min_count: int = Field(
-        5, gt=0, description="A token that is rarer in the text is not known to a helper trained here."
+        5, gt=0, description="Lowest frequency in the text of a token that a helper trained here knows."
     )
 
 
 def trained_helper(transfer: Transfer, parameters: HelperParameters) -> Helper:
-    """A helper trained on the transfer's texts.
+    """Train a helper on the transfer's texts.
 
     Raises:
-        StageFailed: there are no texts, or they hold too little.
+        StageFailed: The transfer has no texts, or they hold too little.
     """
     return train_helper(
         transfer.target,
@@ -75,7 +68,7 @@ Side = Literal["input", "output"]
 
 
 class DonorParameters(HelperParameters):
-    """Who knows the target's tokens."""
+    """Settings of the donor."""
 
     donor: Path | None = Field(
         None,
@@ -88,17 +81,19 @@ class DonorParameters(HelperParameters):
 def donor_matrix(
     transfer: Transfer, parameters: DonorParameters, side: Side = "input"
 ) -> tuple[torch.Tensor, np.ndarray]:
-    """A row for each target id, and which of them mean something.
+    """Return the donor's row of each target id, and a mask of the known tokens.
 
     Args:
-        side: the donor's input or output embedding; one and the same where the donor ties them.
+        transfer: Transfer to the target vocabulary.
+        parameters: Settings of the donor.
+        side: Input or output embedding of the donor; the same matrix if the donor ties them.
 
     Returns:
-        [V, D] in the donor's data type, and a mask [V]; a row of zeros says nothing of its token.
+        Rows [V, D] in the donor's data type, and a mask [V]; a token with a row of zeros is unknown.
 
     Raises:
-        DataError: the donor has another tokenizer than the target, or is no model.
-        StageFailed: there is neither a donor nor text to train a helper on.
+        DataError: The donor has another tokenizer than the target, or is no model.
+        StageFailed: There is neither a donor nor text to train a helper on.
     """
     if parameters.donor is None:
         helper = trained_helper(transfer, parameters)
@@ -113,12 +108,12 @@ def donor_matrix(
 
 
 def has_own_output(parameters: DonorParameters) -> bool:
-    """Whether the donor's output embedding is another matrix than its input embedding."""
+    """Return True if the donor's output embedding is another matrix than its input embedding."""
     return parameters.donor is not None and not vocabulary_tensors(parameters.donor).tied
 
 
 def _known(target: Vocabulary, donor: Path) -> np.ndarray:
-    """[V] target ids that the donor's tokenizer has; those that it has must be the same tokens."""
+    """Return a mask [V] of the target ids in the donor's tokenizer; these must be the same tokens."""
     tokens = read_vocabulary(donor).tokens
     theirs = [tokens[i] if i < len(tokens) else None for i in range(len(target.tokens))]
     for token_id, (token, their) in enumerate(zip(target.tokens, theirs, strict=True)):
@@ -137,9 +132,9 @@ class Landmarks:
 
     Attributes:
         shared: [O] source ids of the shared tokens.
-        shared_OD: their donor rows, float32.
-        known: [N] which new tokens the donor knows, K of them.
-        targets_KD: their donor rows, float32.
+        shared_OD: Donor rows of the shared tokens in float32.
+        known: [N] mask of the K new tokens that the donor knows.
+        targets_KD: Donor rows of the known new tokens in float32.
     """
 
     shared: np.ndarray
@@ -148,13 +143,13 @@ class Landmarks:
     targets_KD: Tensor
 
     def around_mean(self) -> Landmarks:
-        """The same with deviations from the mean of the shared rows."""
+        """Return the deviations from the mean of the shared rows."""
         mean_D = self.shared_OD.mean(0)
         return replace(self, shared_OD=self.shared_OD - mean_D, targets_KD=self.targets_KD - mean_D)
 
 
 def donor_rule(transfer: Transfer, parameters: DonorParameters, make: Callable[[Landmarks], Rule]) -> Rule:
-    """The rule that `make` makes of the donor's input rows; the mean of pieces if the donor is no help.
+    """Return the rule that `make` makes of the donor's rows; the mean of pieces if no row helps.
 
     Output embedding and bias follow the donor's output rows, where those are a matrix of their own.
     """
@@ -197,12 +192,14 @@ def combination_rule(
     *,
     around_mean: bool = False,
 ) -> Rule:
-    """The rule that combines base rows as donor rows were combined.
+    """Return the rule that combines base rows as donor rows were combined.
 
     Args:
-        indices_KJ: int64 places in `landmarks.shared`.
-        coefficients_KJ: their coefficients.
-        around_mean: what was combined were deviations from the mean of the shared rows.
+        transfer: Transfer to the target vocabulary.
+        landmarks: Donor rows.
+        indices_KJ: Int64 indices into `landmarks.shared`.
+        coefficients_KJ: Coefficients of the indexed rows.
+        around_mean: True if deviations from the mean of the shared rows were combined.
     """
     count, terms = indices_KJ.shape
     weights_KV = csr_matrix(
@@ -225,7 +222,7 @@ def combination_rule(
 
 
 def _completed(transfer: Transfer, landmarks: Landmarks, known_rows: Rule) -> Rule:
-    """Rows of all new tokens: `known_rows` [K, H] where the donor knows them, else the mean of pieces."""
+    """Return the rule for all new tokens: `known_rows` [K, H] for known ones, else the mean of pieces."""
     known, unknown = torch.from_numpy(landmarks.known), torch.from_numpy(~landmarks.known)
     unknown_rows = _by_pieces(transfer, ~landmarks.known)
 
@@ -239,7 +236,7 @@ def _completed(transfer: Transfer, landmarks: Landmarks, known_rows: Rule) -> Ru
 
 
 def _by_pieces(transfer: Transfer, which: np.ndarray) -> Rule:
-    """The mean of pieces for some of the new tokens."""
+    """Return the mean of pieces for some of the new tokens."""
     pieces = [transfer.pieces[index] for index in np.flatnonzero(which).tolist()]
     some = replace(transfer, new=transfer.new[which], pieces=pieces)
     return subtoken_rule(some)

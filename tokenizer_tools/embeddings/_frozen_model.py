@@ -1,9 +1,7 @@
-"""A model whose weights stay as they are, seen as a function from embedding rows to states.
+"""Run a frozen model as a function of embedding rows: its states, and the loss of the next token.
 
 Rows of new tokens stand beside the model's own: row V + i is the i-th new token's. Only the rows that a
 batch uses are gathered, so gradients reach new rows and nothing as large as the vocabulary is copied.
-
-Cross entropy of the new vocabulary's next token, given states, as a function of the new output rows.
 """
 
 from __future__ import annotations
@@ -34,18 +32,18 @@ class FrozenModel:
     """A decoder or an encoder in evaluation mode, in bfloat16 where that is fast.
 
     Attributes:
-        depth: its layers.
-        matrix_VH: its input embedding.
-        output: the module that makes logits of states; None if it does not generate text.
-        tied: whether the output embedding is the input embedding.
+        depth: Number of layers.
+        matrix_VH: Input embedding.
+        output: Module that makes logits of states; None if the model generates no text.
+        tied: True if the output embedding is the input embedding.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Load it.
+        """Load the model.
 
         Raises:
-            ModelError: it does not load, or its weights are not those that its config.json asks for.
-            StageFailed: it is an encoder-decoder.
+            ModelError: The model does not load, or its weights do not fit its config.json.
+            StageFailed: The model is an encoder-decoder.
         """
         self._model = _load(folder)
         self._embedding = self._model.get_input_embeddings()
@@ -57,7 +55,7 @@ class FrozenModel:
         self.tied = self.output is not None and self.output.weight is self.matrix_VH
 
     def has_plain_logits(self) -> bool:
-        """Whether logits are states times output rows plus bias, neither scaled nor capped."""
+        """Return True if logits are states times output rows plus bias, neither scaled nor capped."""
         assert self.output is not None
         ids = np.arange(min(8, len(self.matrix_VH)))
         with torch.no_grad():
@@ -73,13 +71,13 @@ class FrozenModel:
         *,
         layers: int | None = None,
     ) -> Tensor:
-        """The states of sequences at some positions, after the final norm: [A, H], sequence by sequence.
+        """Return the states of sequences at some positions, after the final norm: [A, H], by sequence.
 
         Args:
-            ids: rows of each sequence.
-            positions: which states of each sequence are returned.
-            new_NH: rows of new tokens; gradients reach them.
-            layers: run only so many first layers, and the final norm on what they give.
+            ids: Rows of each sequence.
+            positions: Positions of the returned states in each sequence.
+            new_NH: Rows of new tokens; gradients reach them.
+            layers: Number of first layers to run, before the final norm; None runs all.
         """
         ids_BT, mask_BT = _padded(ids)
         width = ids_BT.shape[1]
@@ -90,7 +88,7 @@ class FrozenModel:
         return states_AH
 
     def _embed(self, ids_BT: Tensor, new_NH: Tensor | None) -> Tensor:
-        """Through the model's own module, which may scale what it looks up."""
+        """Look up rows by the model's own module, which may scale them."""
         rows = len(self.matrix_VH)
         used, local_BT = ids_BT.unique(return_inverse=True)
         table_UH = self.matrix_VH[used[used < rows]]
@@ -101,7 +99,7 @@ class FrozenModel:
 
     @contextmanager
     def _first(self, layers: int | None) -> Iterator[None]:
-        """The model without the layers after the first few."""
+        """Take away the layers after the first few for the time of the block."""
         left_out = list(self._layers)[self.depth if layers is None else layers :]
         del self._layers[self.depth - len(left_out) :]
         try:
@@ -111,22 +109,22 @@ class FrozenModel:
 
 
 class RowAdam:
-    """Adam on the rows of a matrix, each with its own clock: a row without a gradient stays where it is.
+    """Adam on the rows of a matrix, each with its own step count: a row without a gradient does not move.
 
-    With one clock for all, as PyTorch has it, a rare row would take steps as large as its age, and go on
-    by momentum while it is not seen. Where every row has a gradient at every step it is the same.
+    With one count for all rows, as in PyTorch, the bias correction of a rare row would be wrong, and momentum
+    would move it while it is not seen. With a gradient for every row at every step both are equal.
     Source: Kingma and Ba (arXiv 1412.6980), betas 0.9 and 0.999, no weight decay.
     """
 
     def __init__(self, rows_NH: Tensor, rate: float) -> None:
-        """Args: rate: step of each coordinate."""
+        """Args: rate: Size of the first step of each coordinate."""
         self._rows, self._rate = rows_NH, rate
         self._mean, self._square = torch.zeros_like(rows_NH), torch.zeros_like(rows_NH)
         self._steps = torch.zeros(len(rows_NH), 1)
 
     @torch.no_grad()
     def step(self, scale: float = 1.0) -> None:
-        """Take a step of `scale` times the rate, and forget the gradient."""
+        """Take a step of `scale` times the rate, and clear the gradient."""
         assert self._rows.grad is not None
         at = self._rows.grad.any(1).nonzero()[:, 0]
         gradient = self._rows.grad[at]
@@ -140,7 +138,7 @@ class RowAdam:
 
 
 def root_mean_square(matrix_VH: Tensor) -> float:
-    """Of a matrix's elements."""
+    """Compute the root mean square of a matrix's elements."""
     return float(matrix_VH.float().square().mean().sqrt())
 
 
@@ -179,7 +177,7 @@ def _layers(model: Any) -> nn.ModuleList:
 
 
 def _padded(ids: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Sequences as [B, T], padded at the end with row 0, and which positions are theirs."""
+    """Return sequences as [B, T], padded at the end with row 0, and the mask of their positions."""
     lengths = torch.tensor([len(sequence) for sequence in ids])
     mask_BT = torch.arange(int(lengths.max()))[None] < lengths[:, None]
     ids_BT = torch.zeros(mask_BT.shape, dtype=torch.int64)
@@ -191,14 +189,14 @@ class NextToken:
     """The output side of a model in the new vocabulary: frozen rows of shared tokens beside new ones.
 
     Attributes:
-        matrix_VH: the model's output embedding.
+        matrix_VH: Output embedding of the model.
     """
 
     def __init__(self, model: FrozenModel, transfer: Transfer, mean: Rule) -> None:
-        """Args: mean: makes the biases of new tokens.
+        """Args: mean: Rule that makes the biases of new tokens.
 
         Raises:
-            StageFailed: the model does not predict tokens, or its logits are no plain products.
+            StageFailed: The model does not predict tokens, or its logits are no plain products.
         """
         if model.output is None:
             raise StageFailed(
@@ -218,18 +216,19 @@ class NextToken:
         self._shared_OH, self._shared_bias_O = self.matrix_VH[shared_O], self._bias_V[shared_O]
 
     def evidence(self, states_AH: Tensor) -> Tensor:
-        """Log of the sum of the shared tokens' exponentiated logits: [A] float32."""
+        """Compute the log of the sum of the shared tokens' exponentiated logits: [A] float32."""
         logits_AO = (states_AH @ self._shared_OH.T).float() + self._shared_bias_O
         return logits_AO.logsumexp(1)
 
     def cross_entropy(
         self, states_AH: Tensor, targets_A: Tensor, new_NH: Tensor, evidence_A: Tensor | None = None
     ) -> Tensor:
-        """Mean cross entropy in nats.
+        """Compute the mean cross entropy in nats.
 
         Args:
-            targets_A: the row of each position's next token; V + i is the i-th new token.
-            new_NH: output rows of new tokens, float32.
+            states_AH: States of the model.
+            targets_A: Row of each position's next token; V + i is the i-th new token.
+            new_NH: Output rows of new tokens in float32.
             evidence_A: `evidence(states_AH)`, if known.
         """
         if evidence_A is None:

@@ -1,8 +1,8 @@
-"""Auxiliary vectors: what tokens or words mean in a text, apart from any model's embeddings.
+"""Learn word vectors from texts: the meaning of tokens or words, apart from any model's embeddings.
 
 They come from fastText (Bojanowski et al., arXiv 1607.04606), here gensim's: CBOW over words and their
-character n-grams, with fastText's own defaults for what is no parameter. One thread and a fixed seed make it
-deterministic.
+character n-grams, with fastText's own defaults for settings that are no parameter. One thread and a fixed
+seed make it deterministic.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from tokenizer_tools.transfer import Texts, Transfer
 from tokenizer_tools.vocabulary import Vocabulary
 
 _WORD = re.compile(r"\w+|[^\w\s]")
-_LONGEST = 10_000  # words of one list that gensim reads
+_LONGEST = 10_000  # gensim cuts off longer lists of words
 _NGRAM = (3, 6)
 _BUCKETS = 2**20
 
 
 class VectorParameters(NoParameters):
-    """How auxiliary vectors are learnt."""
+    """Settings of word vectors."""
 
-    dimensions: int = Field(100, gt=0, description="Dimensions of the auxiliary vectors.")
+    dimensions: int = Field(100, gt=0, description="Dimensions of the word vectors.")
     epochs: int = Field(10, gt=0, description="Passes over the text.")
-    negative: int = Field(10, gt=0, description="Wrong words that a right one is told from.")
-    min_count: int = Field(5, gt=0, description="What is rarer in the text is not learnt.")
-    tokens: int = Field(5_000_000, gt=0, description="At most so much of the text is read.")
+    negative: int = Field(10, gt=0, description="Negative samples per word.")
+    min_count: int = Field(5, gt=0, description="Lowest frequency of a word in the text that gets a vector.")
+    tokens: int = Field(5_000_000, gt=0, description="Largest number of tokens of the text to read.")
 
 
 @dataclass(frozen=True)
 class Space:
-    """Word vectors, and those of character n-grams, of which words that were not learnt are made.
+    """Vectors of learned words, and of character n-grams, which make the vectors of other words.
 
     Attributes:
-        places: each learnt word's row, the most frequent word first.
-        vectors_WD: float32 [learnt words, D].
-        ngrams_BD: float32 [hash buckets, D].
-        trained_B: buckets that n-grams of learnt words fall into.
+        places: Row of each learned word, the most frequent word first.
+        vectors_WD: Vectors of the words in float32.
+        ngrams_BD: Vectors of the n-grams' hash buckets in float32.
+        trained_B: True for buckets of n-grams in learned words.
     """
 
     places: dict[str, int]
@@ -59,8 +59,8 @@ class Space:
     ngrams_BD: np.ndarray
     trained_B: np.ndarray
 
-    def of_learnt(self, words: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors [len(words), D], zero for words that were not learnt, and which were."""
+    def of_learned(self, words: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
+        """Return vectors [len(words), D], zero for words that were not learned, and a mask of learned words."""
         rows = np.array([self.places.get(word, -1) if word else -1 for word in words], dtype=np.int64)
         known = rows >= 0
         vectors = np.zeros((len(rows), self.vectors_WD.shape[1]), dtype=np.float32)
@@ -68,10 +68,10 @@ class Space:
         return vectors, known
 
     def of_any(self, words: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
-        """Like `of_learnt`, but other words get the mean of their trained n-grams' vectors."""
-        from gensim.models.fasttext import ft_ngram_hashes  # there is no space without gensim
+        """Return vectors as `of_learned`, but other words get the mean of their trained n-grams' vectors."""
+        from gensim.models.fasttext import ft_ngram_hashes  # installed, since the vectors are gensim's
 
-        vectors, known = self.of_learnt(words)
+        vectors, known = self.of_learned(words)
         buckets = len(self.trained_B)
         others = [i for i, word in enumerate(words) if word and not known[i]]
         hashes = [np.array(ft_ngram_hashes(words[i], *_NGRAM, buckets), dtype=np.int64) for i in others]
@@ -86,10 +86,10 @@ class Space:
 
 
 def texts_of(transfer: Transfer) -> Texts:
-    """The transfer's texts.
+    """Return the texts of a transfer.
 
     Raises:
-        StageFailed: it has none.
+        StageFailed: The transfer has none.
     """
     if transfer.texts is None:
         raise StageFailed(
@@ -102,11 +102,17 @@ def texts_of(transfer: Transfer) -> Texts:
 def token_vectors(
     vocabulary: Vocabulary, texts: Iterable[str], parameters: VectorParameters, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Auxiliary vectors of a vocabulary's tokens. Words are the bytes that tokens stand for, as text.
+    """Learn vectors of a vocabulary's tokens. Words are the bytes that tokens stand for, as text.
+
+    Args:
+        vocabulary: Vocabulary of the tokens.
+        texts: Texts to learn from.
+        parameters: Settings of the vectors.
+        seed: Seed of the training.
 
     Returns:
-        [V, D] float32, zero for tokens without a vector, and which tokens [V] have one: those that the
-        texts hold `min_count` times.
+        Vectors [V, D] float32, zero for tokens without one, and a mask [V] of the tokens that have one: those
+        that occur `min_count` times.
 
     Raises:
         StageFailed: gensim is not installed, or no token occurs that often.
@@ -121,11 +127,11 @@ def token_vectors(
         for ids in documents:
             yield [word for token_id in ids if (word := spellings[token_id]) is not None]
 
-    return _learn(words, parameters, seed).of_learnt(spellings)
+    return _learn(words, parameters, seed).of_learned(spellings)
 
 
 def word_space(texts: Texts, parameters: VectorParameters, seed: int) -> Space:
-    """Vectors of the texts' words: letters and digits without a break, or one other character.
+    """Learn vectors of the texts' words: runs of letters and digits, or one other character.
 
     Raises:
         StageFailed: gensim is not installed, or no word occurs often enough.
@@ -144,7 +150,7 @@ def word_space(texts: Texts, parameters: VectorParameters, seed: int) -> Space:
 
 
 def weighted_or_normal(weights_NV: csr_matrix, drawn_N: np.ndarray, like: np.ndarray, seed: int) -> Rule:
-    """The rule that applies the weights, and draws rows where `drawn_N`, from N(mean, std) of rows `like`."""
+    """Return the rule that applies weights, and draws the rows `drawn_N` from N(mean, std) of rows `like`."""
     by_weights = weighted(weights_NV)
 
     def rows(matrix_VH: Tensor, role: Role) -> Tensor:
@@ -158,7 +164,7 @@ def weighted_or_normal(weights_NV: csr_matrix, drawn_N: np.ndarray, like: np.nda
 
 
 class _Corpus:
-    """What gensim passes over more than once."""
+    """Lists of words that gensim passes over several times."""
 
     def __init__(self, start: Callable[[], Iterator[list[str]]]) -> None:
         self._start = start
@@ -197,13 +203,11 @@ def _learn(start: Callable[[], Iterator[list[str]]], parameters: VectorParameter
 
 
 def _fast_text() -> Any:
-    """gensim's class, with its advice on logging settings kept quiet."""
+    """Return gensim's class; its warnings on logging are silenced."""
     try:
         from gensim.models import FastText
     except ImportError as error:
-        raise StageFailed(
-            "auxiliary vectors need gensim", hint="pip install 'cpt-workbench[vectors]'"
-        ) from error
+        raise StageFailed("word vectors need gensim", hint="pip install 'cpt-workbench[vectors]'") from error
     logging.getLogger("gensim").setLevel(logging.ERROR)
     return FastText
 

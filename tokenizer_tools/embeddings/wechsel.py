@@ -87,8 +87,8 @@ def rotation(source: Space, target: Space, pairs: Sequence[Pair]) -> np.ndarray:
     Raises:
         StageFailed: no pair has a vector on either side.
     """
-    source_PD, in_source = source.of_learnt([word for word, _ in pairs])
-    target_PD, in_target = target.of_learnt([word for _, word in pairs])
+    source_PD, in_source = source.of_learned([word for word, _ in pairs])
+    target_PD, in_target = target.of_learned([word for _, word in pairs])
     both = in_source & in_target
     if not both.any():
         raise StageFailed(

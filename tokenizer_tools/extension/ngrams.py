@@ -2,9 +2,9 @@
 
 AdaptiVocab (arXiv 2503.19693) gives frequent n-grams of words tokens of their own, and scores them by the
 tokens that they save. Here they are part of the BPE model: merges of whole words follow the merges inside
-words, and the pre-tokenizer leaves these n-grams in one piece (`ngram_pre_tokenizer`). A merge saves one token
-wherever it applies, so its count is its score, and both kinds are ranked by it: an n-gram replaces the rarest
-token inside words that it beats.
+words, and the pre-tokenizer leaves these n-grams in one piece (`ngram_pre_tokenizer`). A merge saves one
+token wherever it applies, so its count is its score, and both kinds are ranked by it: an n-gram replaces the
+rarest token inside words that it beats.
 
 The budget loses nothing by learning words first. A word that is frequent enough for such an n-gram is a
 token by then, and the merges that make it are as frequent, so they do not yield their place. By the same
@@ -61,7 +61,7 @@ class NGramIndex:
         heapq.heapify(self._heap)
 
     def most_saving(self) -> tuple[Word, int] | None:
-        """Return the n-gram that saves most tokens (of equals the lexicographically first), and their number."""
+        """Return the n-gram that saves most tokens (of equals the lexicographically first), and how many."""
         while self._heap:
             stated, _, ngram = self._heap[0]
             saved = self._savings[ngram]
@@ -209,7 +209,7 @@ class _Model:
         self._free = count(max(self._tokens) + 1)
 
     def word_token(self, word: str) -> int:
-        """Return the token that merges make of a word; -1 for several, or a word that n-grams may not hold."""
+        """Return the token that merges make of a word; -1 for several, or a word unfit for n-grams."""
         text = self._surface(word).decode(errors="replace")
         parts = self._segment(word) if text.startswith(" ") and text[1:].isalpha() else []
         return parts[0] if len(parts) == 1 else -1

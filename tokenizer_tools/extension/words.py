@@ -186,7 +186,7 @@ class WordCutter:
 
 
 def _pattern(tokens: Iterable[tuple[AddedToken, str]]) -> re.Pattern[str] | None:
-    """Return a pattern of tokens by their texts; of tokens that start at the same place, the longest matches."""
+    """Return a pattern of tokens by their texts; of tokens at the same place the longest matches."""
     alternatives = [_alternative(*each) for each in sorted(tokens, key=lambda each: -len(each[1]))]
     return re.compile("|".join(alternatives)) if alternatives else None
 

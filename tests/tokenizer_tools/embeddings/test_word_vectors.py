@@ -117,7 +117,7 @@ def test_without_gensim(vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch)
 
 def test_words_of_like_spelling_are_near() -> None:
     space = word_space(lambda: iter(["kidney doctor kidneys"] * 30), VectorParameters(), seed=0)
-    vectors, _ = space.of_learnt(["kidney", "kidneys", "doctor"])
+    vectors, _ = space.of_learned(["kidney", "kidneys", "doctor"])
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     assert units[0] @ units[1] > units[0] @ units[2] + 0.2
 
@@ -138,7 +138,7 @@ def test_words_that_were_not_learnt_are_made_of_trained_ngrams() -> None:
     space = word_space(lambda: iter(["fever heart"] * 10), SMALL, seed=0)
     vectors, known = space.of_any(["fever", "fevers", "zzzz", None, "heart"])
     assert known.tolist() == [True, True, False, False, True]
-    assert np.array_equal(vectors[[0, 4]], space.of_learnt(["fever", "heart"])[0])
+    assert np.array_equal(vectors[[0, 4]], space.of_learned(["fever", "heart"])[0])
     assert not vectors[[2, 3]].any()
     shared = [
         bucket
