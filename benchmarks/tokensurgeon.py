@@ -84,7 +84,7 @@ def donor(tokenizer: str, output: str, text: list[str], width: int, tokens: int)
 
 def transplant(base: str, donor: str, output: str, **parameters: Any) -> dict[str, Any]:
     """Our omp."""
-    from tokenizer_tools.replace import replace_tokenizer
+    from tokenizer_tools.replacement import replace_tokenizer
 
     replace_tokenizer(Path(base), Path(donor), Path(output))
     return write_rows(base, output, "omp", donor=donor, **parameters)
@@ -100,7 +100,7 @@ def extend(base: str, output: str, text: list[str], tokens: int) -> dict[str, An
 
 def extended(base: str, tokenizer: str, output: str) -> dict[str, Any]:
     """Our rows for the extended tokenizer."""
-    from tokenizer_tools.replace import replace_tokenizer
+    from tokenizer_tools.replacement import replace_tokenizer
 
     replace_tokenizer(Path(base), Path(tokenizer), Path(output))
     return write_rows(base, output, "subtoken-mean")
@@ -109,11 +109,11 @@ def extended(base: str, tokenizer: str, output: str) -> dict[str, Any]:
 def write_rows(base: str, output: str, name: str, **parameters: Any) -> dict[str, Any]:
     """The model with rows for the tokenizer in `output`."""
     from tokenizer_tools.embeddings import method
-    from tokenizer_tools.model_folder import write_model
-    from tokenizer_tools.transfer import between
+    from tokenizer_tools.resize_model import write_model
+    from tokenizer_tools.transfer import plan_transfer
 
     found = method(name)
-    change = between(Path(base), Path(output), Path(base))
+    change = plan_transfer(Path(base), Path(output), Path(base))
     write_model(Path(output), change, found.prepare(change, found.parameters(**parameters)))
     return {"shared_tokens": len(change.shared_target), "new_tokens": len(change.new)}
 

@@ -26,21 +26,21 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from cpt.corpus import TrainingStream, open_source, read_documents, read_index, retokenise
 from cpt.corpus.documents import Document
 from cpt.corpus.readers import read
-from cpt.initialiser_trial.methods import build_corpus
-from cpt.initialiser_trial.probe import ProbeSettings, probe
+from cpt.initialiser_trial.short_training import TrialSettings, train_and_measure
+from cpt.initialiser_trial.trial import build_corpus
 from cpt.models.bits_per_byte import TokenisedText
 from cpt.models.packed_model import load_model
 from cpt.models.shared_windows import Reader, cut_document, encoded, joined
 from cpt.models.tokenizer import load_tokenizer
 from cpt.progress import NullProgress
 from cpt.sources import DOMAIN
-from cpt.stages.vocabulary.change import change_vocabulary
 from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import RewarmCosine
 from cpt.training.settings import Settings
+from tokenizer_tools.change import change_vocabulary
 
 
 def write_model(folder: Path, texts: list[str], tokens: int) -> None:
@@ -194,11 +194,11 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=16_000)
     parser.add_argument("--steps", type=int, default=300)
     options = parser.parse_args()
-    settings = ProbeSettings(steps=(0, 50), batch_sequences=8, peak=1e-3)
+    settings = TrialSettings(steps=(0, 50), batch_sequences=8, peak=1e-3)
     rows: list[dict[str, Any]] = []
 
     def keep(name: str, model: Path, corpus: Path, text: TokenisedText, facts: dict[str, Any]) -> None:
-        result = probe(model, corpus, settings, {"general": text})
+        result = train_and_measure(model, corpus, settings, {"general": text})
         per_token = read_index(corpus).bytes_per_token("general", "heldout")
         curve = result.bits_per_byte("general")
         rows.append({"vocabulary": name, "bytes_per_token": per_token, "bits_per_byte": curve, **facts})
@@ -242,7 +242,7 @@ def main() -> None:
         tokenizers = {name: model for name, (model, _, _) in changed.items()}
         shared, windows = shared_texts(base, tokenizers, chosen, 128)
         own = {"general": shared["native"]}
-        native = probe(base, corpora["native"], replace(settings, steps=(0,)), own)
+        native = train_and_measure(base, corpora["native"], replace(settings, steps=(0,)), own)
         for name, (model, corpus, said) in changed.items():
             keep(name, model, corpus, shared[name], said)
     record.write(

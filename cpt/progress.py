@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 
@@ -42,3 +42,13 @@ class NullProgress:
 
     def note(self, kind: str, facts: Mapping[str, Any]) -> None:
         pass
+
+
+class MessageProgress(NullProgress):
+    """A `Progress` that passes messages to a function, such as `print`."""
+
+    def __init__(self, receive: Callable[[str], None]) -> None:
+        self._receive = receive
+
+    def message(self, text: str) -> None:
+        self._receive(text)

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cpt.errors import StageFailed, UsageError
-from cpt.progress import NullProgress
+from cpt.progress import MessageProgress
 from evals.harness import Failures, load_tasks, run_tasks, silence_lm_eval
 from evals.local_data import data_cache
 from evals.models.backends import Backend, Precision, check_backend, dtype_name, load
@@ -104,7 +104,7 @@ def evaluate_tasks(
     say = on_message or _ignore_message
     _refuse_same_names(prepared)
     check_backend(backend, start_token)
-    folder = resolve_model(model, _Messages(say))
+    folder = resolve_model(model, MessageProgress(say))
     prompting = Prompting(folder, start_token, chat=chat, cache=cache)
     fingerprint = model_fingerprint(folder)
     settings: dict[str, str | int | bool | None] = {
@@ -168,16 +168,6 @@ def require_scores(results: Results) -> None:
 
 def _ignore_message(text: str) -> None:
     pass
-
-
-class _Messages(NullProgress):
-    """The progress that `cpt.references` takes, over a function of messages."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-
-    def message(self, text: str) -> None:
-        self._say(text)
 
 
 def _refuse_same_names(prepared: Sequence[PreparedTask]) -> None:

@@ -1,10 +1,20 @@
-"""A byte-pair-encoding tokenizer as tokenizer.json holds it: vocabulary, ranked merges, added tokens."""
+"""A byte-pair-encoding tokenizer as tokenizer.json holds it: vocabulary, ranked merges, added tokens.
+
+The words that no token of a SentencePiece BPE crosses.
+
+Byte-level tokenizers cut text into words before they merge. Those that come from SentencePiece often do not;
+their training did: no token has "▁" behind a letter, and in most, none joins digits, or letters and
+punctuation. Where no merge joins two kinds of characters, text can be cut without any change to its tokens,
+and new tokens that stay within such words keep to the old ones' habits.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +22,71 @@ from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from cpt.errors import DataError
 from cpt.models.tokenizer import FILE, load_tokenizer, read_data
-from tokenizer_tools.spelling import WORD_START
-from tokenizer_tools.word_pattern import Junction, joined_kinds, word_pattern
+from tokenizer_tools.byte_encoding import WORD_START
+
+MARK, LETTER, DIGIT, OTHER = "mark", "letter", "digit", "other"
+Junction = tuple[str, str]
+
+_CLASSES = {
+    MARK: WORD_START,
+    LETTER: r"[\p{L}\p{M}]",
+    DIGIT: r"\p{Nd}",
+    OTHER: rf"[^{WORD_START}\p{{L}}\p{{M}}\p{{Nd}}]",
+}
+
+
+def joined_kinds(merges: Iterable[tuple[str, str]], *, fuses_unknown: bool) -> frozenset[Junction]:
+    """Return the kinds of characters that may be adjacent in a token.
+
+    Args:
+        merges: Merges of the tokenizer, each a left and a right part.
+        fuses_unknown: True if adjacent unknown characters, which may be any but "▁", become one token.
+    """
+    joined = {junction for left, right in merges for junction in pairwise(map(_kind, left + right))}
+    if fuses_unknown:
+        kinds = (LETTER, DIGIT, OTHER)
+        joined |= {(left, right) for left in kinds for right in kinds}
+    return frozenset(joined)
+
+
+def word_pattern(joined: Collection[Junction]) -> str:
+    """Return the regular expression of a word: a longest run of characters whose neighbours may be joined."""
+    runs = {
+        kind: f"(?>{of_kind}+)" if (kind, kind) in joined else of_kind for kind, of_kind in _CLASSES.items()
+    }
+    changes = {junction for junction in joined if junction[0] != junction[1]}
+    going_on = [
+        f"{run}(?={following})" for kind, run in runs.items() if (following := continuation(kind, changes))
+    ]
+    return f"(?:{'|'.join(going_on)})*(?:{'|'.join(runs.values())})"
+
+
+def continuation(kind: str, joined: Collection[Junction]) -> str:
+    """Return the regular expression of a character that continues a word ending in a kind, or ""."""
+    return "|".join(_CLASSES[other] for other in _CLASSES if (kind, other) in joined)
+
+
+def _kind(character: str) -> str:
+    if character == WORD_START:
+        return MARK
+    category = unicodedata.category(character)
+    if category[0] in "LM":
+        return LETTER
+    return DIGIT if category == "Nd" else OTHER
+
 
 _PROBE = "one two three"
 
 
 @dataclass(frozen=True)
 class BpeFile:
-    """What tokenizer.json says.
+    """The content of tokenizer.json.
 
     Attributes:
-        data: the whole file.
-        vocabulary: id of every token of the BPE model.
-        merges: (left, right) by rank.
-        added: id of every added token (special tokens among them), by content.
+        data: The whole file.
+        vocabulary: Id of every token of the BPE model.
+        merges: Pairs (left, right) by rank.
+        added: Id of every added token (special tokens among them), by content.
     """
 
     data: Mapping[str, Any]
@@ -36,16 +96,16 @@ class BpeFile:
 
     @property
     def ids(self) -> dict[str, int]:
-        """Id of every token, added ones included."""
+        """Return the id of every token, added tokens included."""
         return {**self.vocabulary, **self.added}
 
     @property
     def next_id(self) -> int:
-        """First id after every used one."""
+        """Return the first id after all used ids."""
         return max(self.ids.values()) + 1
 
     def barred(self) -> frozenset[int]:
-        """Ids that no merge may touch: added tokens, the unknown token, bytes that stand for themselves."""
+        """Return the ids that no merge may touch: added tokens, the unknown token, byte tokens."""
         model = self.data["model"]
         ids = set(self.added.values())
         if model.get("unk_token") in self.vocabulary:
@@ -59,11 +119,11 @@ class BpeFile:
         return frozenset(ids)
 
     def looks_up(self, tokenizer: Tokenizer, token: str) -> bool:
-        """Whether text that spells an added token would be that token if the model's vocabulary had it."""
+        """Return True if text that spells an added token would become it once the vocabulary holds it."""
         return bool(self.data["model"].get("ignore_merges")) and pieces(tokenizer, token) == [token]
 
     def extended(self, merges: Sequence[tuple[str, str]], tokens: Mapping[str, int]) -> dict[str, Any]:
-        """The file's content with merges appended and new tokens in the vocabulary.
+        """Return the file's content with merges appended and new tokens in the vocabulary.
 
         Added tokens enter the model's vocabulary too: on loading, `tokenizers` numbers those that are not
         in it by the size of the vocabulary, so they would move as soon as it grows.
@@ -77,11 +137,11 @@ class BpeFile:
         return {**self.data, "model": model}
 
 
-def read(folder: Path) -> BpeFile:
+def read_bpe(folder: Path) -> BpeFile:
     """Read a folder's tokenizer.json.
 
     Raises:
-        DataError: there is none, or it is not a BPE tokenizer that continued BPE can extend.
+        DataError: The folder has none, or continued BPE cannot extend the tokenizer.
     """
     data = read_data(folder)
     if reason := _why_unsupported(data, folder):
@@ -99,17 +159,17 @@ def read(folder: Path) -> BpeFile:
 
 
 def splits_words(tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer's own pre-tokenizer cuts text into words."""
+    """Return True if the tokenizer's own pre-tokenizer cuts text into words."""
     return len(pieces(tokenizer, _PROBE)) > 1
 
 
 def marks_words(tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer writes spaces as "▁", as SentencePiece does."""
+    """Return True if the tokenizer writes spaces as "▁", as SentencePiece does."""
     return any(WORD_START in piece for piece in pieces(tokenizer, _PROBE))
 
 
 def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
-    """A text as the tokenizer's model gets it."""
+    """Return the pieces of a text that the tokenizer's model receives."""
     normal = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
     if tokenizer.pre_tokenizer is None:
         return [normal]
@@ -117,12 +177,12 @@ def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
 
 
 def cut_words(tokenizer: Tokenizer) -> Tokenizer:
-    """A BPE tokenizer of the same tokens that cuts text into words before it merges (`word_pattern`)."""
+    """Return a BPE tokenizer of the same tokens that cuts text into words first (`word_pattern`)."""
     if not marks_words(tokenizer):
         return tokenizer
     data = json.loads(tokenizer.to_str())
     if not splits_words(tokenizer):
-        data["model"]["ignore_merges"] = False  # it looks up what is not cut: whole texts
+        data["model"]["ignore_merges"] = False  # else it looks up whole texts, which are not cut
     copy = Tokenizer.from_str(json.dumps(data))
     copy.encode_special_tokens = tokenizer.encode_special_tokens
     split = pre_tokenizers.Split(Regex(word_pattern(joined_in(data["model"]))), "isolated")
@@ -132,7 +192,7 @@ def cut_words(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def joined_in(model: Mapping[str, Any]) -> frozenset[Junction]:
-    """Kinds of characters that tokens of a tokenizer.json's model may have side by side."""
+    """Return the kinds of characters that may be adjacent in tokens of a tokenizer.json's model."""
     fuses_unknown = bool(model.get("fuse_unk")) and not model.get("byte_fallback")
     return joined_kinds(map(_pair, model["merges"]), fuses_unknown=fuses_unknown)
 

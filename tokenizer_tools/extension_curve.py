@@ -1,12 +1,12 @@
-"""What N more tokens would save, and cost, for many N at once: to choose N with open eyes.
+"""Measure what N more tokens would save and cost, for many N at once, without building the tokenizers.
 
 Continued BPE is greedy, so one long run of it holds every shorter one as its first merges. Merges rank
 after all older ones, so text that is segmented for one N is segmented on for the next.
 
-The cost of training on a byte is taken as 6 * P / (bytes per token) floating-point operations, forward and
-backward: P are the parameters that multiply, the output rows among them but not the input rows, which are
-looked up (Kaplan et al., arXiv 2001.08361). Attention over the context is left out, as it is there; with
-fewer tokens it gets cheaper too.
+Training on a byte is counted as 6 * P / (bytes per token) floating-point operations, forward and backward.
+P is the number of parameters that multiply: the output rows, but not the input rows, which are looked up
+(Kaplan et al., arXiv 2001.08361). Attention over the context is left out, as there; with fewer tokens it
+gets cheaper too.
 """
 
 from __future__ import annotations
@@ -23,23 +23,29 @@ from cpt.models.vocabulary import vocabulary_tensors
 from cpt.models.weights import stored_tensors
 from tokenizer_tools import bpe_file
 from tokenizer_tools.bpe_file import BpeFile
-from tokenizer_tools.extension.continued_bpe import Merge, MergeTable, Word, count_words, learn_up_to
+from tokenizer_tools.extension.continued_bpe import (
+    Merge,
+    MergeTable,
+    Word,
+    count_segmented_words,
+    learn_up_to,
+)
 from tokenizer_tools.measure import count
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """A tokenizer extended by some tokens.
+    """Measurements of a tokenizer extended by some tokens.
 
     Attributes:
-        tokens: that are new.
-        bytes_per_token: on held-out text.
-        tokens_saved: share of the tokens that held-out text has become less.
-        rarest: how often the training text held the rarest new token when it was learnt; None without new
-            ones. A token that is rare is hard to train.
-        added_parameters: in input and output embedding; None where no model was given.
-        compute_per_byte: floating-point operations to train on a byte of held-out text, 1 being today's;
-            None where no model was given.
+        tokens: Number of new tokens.
+        bytes_per_token: Bytes per token of held-out text.
+        tokens_saved: Share of the tokens of held-out text that the extension saves.
+        rarest: Frequency in the training text of the rarest new token when it was learned; None without new
+            tokens. A rare token is hard to train.
+        added_parameters: Number of new parameters in input and output embedding; None without a model.
+        compute_per_byte: Floating-point operations to train on a byte of held-out text, relative to no
+            extension; None without a model.
     """
 
     tokens: int
@@ -52,14 +58,14 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class _Model:
-    """Parameters that multiply; parameters of one more token, and how many of those multiply."""
+    """Numbers of parameters that multiply, of parameters per token, and of those per token that multiply."""
 
     multiplying: int
     per_token: int
     multiplying_per_token: int
 
     def compute(self, tokens: int) -> float:
-        """Operations per token of text with so many new tokens, 1 being today's."""
+        """Compute the operations per token of text with new tokens, relative to none."""
         return 1 + tokens * self.multiplying_per_token / self.multiplying
 
 
@@ -75,29 +81,29 @@ def extension_curve(
     """Measure extensions of a tokenizer by continued BPE without building them.
 
     Args:
-        folder: tokenizer folder with a BPE tokenizer.json.
-        train: text to learn new tokens from.
-        heldout: other text to measure on.
-        sizes: numbers of new tokens.
-        min_frequency: a pair that occurs less often is not merged.
-        model: folder of the model that would get the tokens.
+        folder: Tokenizer folder with a BPE tokenizer.json.
+        train: Texts to learn new tokens from.
+        heldout: Other texts to measure on.
+        sizes: Numbers of new tokens.
+        min_frequency: Lowest frequency of a pair that is merged.
+        model: Folder of the model that would get the tokens.
 
     Returns:
-        A point for no new tokens, then one for each size, ascending. Where `train` has too few frequent
-        pairs for a size, the last point is for as many tokens as it has.
+        A point for no new tokens, then one for each size, ascending. If `train` has too few frequent pairs
+        for a size, the last point is for all tokens that it yields.
 
     Raises:
-        DataError: the tokenizer cannot be extended by continued BPE, or `heldout` holds no text.
+        DataError: The tokenizer cannot be extended by continued BPE, or `heldout` holds no text.
     """
-    file, tokenizer = bpe_file.read(folder), load_tokenizer(folder)
+    file, tokenizer = bpe_file.read_bpe(folder), load_tokenizer(folder)
     now = count(tokenizer, heldout)
     if not now.tokens:
         raise DataError("the held-out text is empty: there is nothing to measure")
-    merges = learn_up_to(file, count_words(tokenizer, train), max(sizes, default=0), min_frequency)
+    merges = learn_up_to(file, count_segmented_words(tokenizer, train), max(sizes, default=0), min_frequency)
     counts = [merge.count for merge in merges if merge.new]
     facts = _model(model) if model else None
     reached = sorted({0, *(min(size, len(counts)) for size in sizes)})
-    saved = _tokens_saved(file, merges, count_words(tokenizer, heldout), reached)
+    saved = _tokens_saved(file, merges, count_segmented_words(tokenizer, heldout), reached)
     return [
         CurvePoint(
             tokens=size,
@@ -114,7 +120,7 @@ def extension_curve(
 def _tokens_saved(
     file: BpeFile, merges: Iterable[Merge], words: Mapping[Word, int], sizes: Iterable[int]
 ) -> Iterator[int]:
-    """Tokens that the words become less with each ascending number of new tokens."""
+    """Yield the number of tokens that each ascending number of new tokens saves on words."""
     table, ids = MergeTable(file), file.ids
     remaining, new, before = iter(merges), 0, _tokens(words)
     for size in sizes:

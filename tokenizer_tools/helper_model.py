@@ -1,12 +1,11 @@
-"""A small language model trained from scratch on another tokenizer: what CLP-Transfer's helper is for.
+"""Train a small language model from scratch on another tokenizer, as the helper of CLP-Transfer.
 
 Source: Ostendorff and Rehm, "Efficient language model training through cross-lingual and progressive
-transfer learning" (arXiv 2301.09626), whose helper is a trained small model; ours is a Llama of a few
-layers, tied, that learns in minutes on one core. Two things make that possible where the vocabulary is
-large. Only tokens that the text holds often enough have a row while training; the others are one token
-together. And the softmax of a batch is over the tokens that the batch has as targets, each logit corrected
-by the log of the probability that the token is among them (Yi et al., RecSys 2019), which estimates the full
-softmax without bias in its sum.
+transfer learning" (arXiv 2301.09626), whose helper is a trained small model. Ours is a tied Llama of a few
+layers that learns in minutes on one core. Two things make that possible with a large vocabulary. Only tokens
+that are frequent enough in the text have a row during training; the others share one. And the softmax of a
+batch is over the batch's target tokens, each logit corrected by the log of the probability that the token is
+among them (Yi et al., RecSys 2019), which estimates the sum of the full softmax without bias.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ class Helper:
     """Embedding rows of a helper.
 
     Attributes:
-        matrix_VD: float32, input and output rows alike; zero where `known_V` is False.
-        known_V: which tokens the training text held often enough.
+        matrix_VD: Rows in float32, for input and output alike; zero where `known_V` is False.
+        known_V: True for tokens that are frequent enough in the training text.
     """
 
     matrix_VD: Tensor
@@ -66,19 +65,19 @@ def train_helper(
     """Train a helper.
 
     Args:
-        vocabulary: a vocabulary, or a tokenizer folder.
-        texts: starts a new pass over the text; read until it gives `tokens` tokens.
-        output: where the model is written as a Hugging Face folder, its tokenizer with it. Unknown tokens
-            have zero rows there.
-        width: D, rounded up to a multiple of 32.
-        layers: of the model.
-        tokens: to train on; a shorter text is passed several times.
+        vocabulary: Vocabulary, or tokenizer folder.
+        texts: Function that starts a new pass over the text; read until it gives `tokens` tokens.
+        output: Hugging Face folder for the model and its tokenizer. Unknown tokens have zero rows there.
+        width: Model width D, rounded up to a multiple of 32.
+        layers: Number of layers.
+        tokens: Number of training tokens; a shorter text is repeated.
         min_count: a token that the text holds less often is not known.
-        seed: of the initial weights and the order of the text.
-        progress: is told ten times how far it is.
+        min_count: Lowest frequency of a token with a row of its own.
+        seed: Seed of the initial weights and the order of the text.
+        progress: Receiver of ten messages on steps and loss.
 
     Raises:
-        StageFailed: the texts hold too little.
+        StageFailed: The texts hold too little.
     """
     vocabulary = vocabulary if isinstance(vocabulary, Vocabulary) else read_vocabulary(vocabulary)
     sequences_SL = _sequences(vocabulary, texts(), tokens)
@@ -103,7 +102,7 @@ def train_helper(
 
 
 def tokenised(tokenizer: Tokenizer, texts: Iterable[str], tokens: int) -> Iterator[np.ndarray]:
-    """Ids [T] of each text, until there are `tokens` of them."""
+    """Yield the ids [T] of each text, `tokens` in total at most."""
     remaining, left = iter(texts), tokens
     while left > 0 and (batch := list(islice(remaining, _TEXTS_AT_ONCE))):
         for encoding in tokenizer.encode_batch(batch, add_special_tokens=False):
@@ -113,11 +112,13 @@ def tokenised(tokenizer: Tokenizer, texts: Iterable[str], tokens: int) -> Iterat
 
 
 def in_batch_loss(states_TD: Tensor, targets_T: Tensor, rows_UD: Tensor, frequencies_U: Tensor) -> Tensor:
-    """Mean cross-entropy with the softmax over the batch's own targets.
+    """Compute the mean cross-entropy with the softmax over the batch's own targets.
 
     Args:
-        targets_T: rows that the states have to predict.
-        frequencies_U: share of each row among all targets of the text, float64.
+        states_TD: States of the model.
+        targets_T: Rows that the states have to predict.
+        rows_UD: Output embedding.
+        frequencies_U: Share of each row among all targets of the text, float64.
     """
     candidates_C, places_T = targets_T.unique(return_inverse=True)
     present_C = -torch.expm1(len(targets_T) * torch.log1p(-frequencies_U[candidates_C]))
@@ -126,7 +127,7 @@ def in_batch_loss(states_TD: Tensor, targets_T: Tensor, rows_UD: Tensor, frequen
 
 
 def _sequences(vocabulary: Vocabulary, texts: Iterable[str], tokens: int) -> np.ndarray:
-    """The texts one after the other, cut into [S, L] ids."""
+    """Return the concatenated texts as [S, L] ids."""
     ids = np.concatenate([np.empty(0, np.int32), *tokenised(vocabulary.tokenizer, texts, tokens)])
     length = min(_LENGTH, len(ids))
     if length < 2:
@@ -155,7 +156,7 @@ def _model(rows: int, width: int, layers: int) -> Any:
 
 
 def _train(model: Any, sequences_SL: Tensor, tokens: int, progress: Callable[[str], None] | None) -> None:
-    """AdamW, a linear warm-up, then a cosine down to 0."""
+    """Train by AdamW with a linear warm-up and a cosine down to 0."""
     rows_UD = model.get_input_embeddings().weight
     frequencies_U = torch.bincount(sequences_SL.flatten(), minlength=len(rows_UD)).double()
     frequencies_U /= sequences_SL.numel()
@@ -181,7 +182,7 @@ def _train(model: Any, sequences_SL: Tensor, tokens: int, progress: Callable[[st
 
 
 def _batches(count: int) -> Iterator[Tensor]:
-    """Indices of sequences, each pass over all of them in an order of its own."""
+    """Yield batches of sequence indices; each pass over all of them has its own order."""
     while True:
         yield from torch.randperm(count).split(_BATCH)
 

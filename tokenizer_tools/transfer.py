@@ -1,4 +1,4 @@
-"""A change of vocabulary, seen by the embedding rows: what is copied, what is new, what new tokens spell."""
+"""Plan the embedding rows of a changed vocabulary: rows to copy, new tokens, and their old pieces."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from tokenizer_tools.vocabulary import Vocabulary, read_vocabulary
 Texts = Callable[[], Iterator[str]]
 
 _STOOD_IN_FOR = ("pad", "unk")
-"""Roles for which a tokenizer that lacks their token names another role's."""
+"""Roles that often name another role's token, in a tokenizer without one of their own."""
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """From one vocabulary to another.
+    """A transfer of embedding rows from one vocabulary to another.
 
     Attributes:
-        source, target: the vocabularies.
-        model: folder of the model with the source vocabulary.
-        shared_source, shared_target: [O] int64 ids of the tokens that both have; row `shared_source[i]` is
-            copied bit by bit to row `shared_target[i]`. Ascending in `shared_target`.
+        source, target: The vocabularies.
+        model: Folder of the model with the source vocabulary.
+        shared_source, shared_target: [O] int64 ids of tokens in both vocabularies; row `shared_source[i]`
+            is copied bit by bit to row `shared_target[i]`. Ascending in `shared_target`.
         new: [N] int64 ids of the target tokens that need a row, ascending.
-        pieces: for each new token the source ids that spell it; empty where the source cannot spell it.
-        seed: of every random choice.
-        texts: starts a new pass over text that the new vocabulary is for; None where there is none.
+        pieces: Source ids that spell each new token; empty if the source cannot spell it.
+        seed: Seed of every random choice.
+        texts: Function that starts a new pass over text that the new vocabulary is for, or None.
     """
 
     source: Vocabulary
@@ -45,29 +45,29 @@ class Transfer:
     texts: Texts | None = None
 
 
-def between(
+def plan_transfer(
     source: str | Path | Vocabulary,
     target: str | Path | Vocabulary,
     model: str | Path,
     seed: int = 0,
     texts: Texts | None = None,
 ) -> Transfer:
-    """The transfer from one vocabulary to another.
+    """Plan the transfer from one vocabulary to another.
 
     Shared are, in this order: tokens of the same id and spelling, if both vocabularies are of one kind;
     then plain tokens of the same spelling, if of one kind; then plain tokens that stand for the same bytes;
     then special tokens of the same role; then special tokens of the same content. A plain token's row is
-    copied at most once; a special token's may serve several, as where one token begins and ends texts. A new
-    special token has no pieces: its content is a name, not text.
+    copied at most once. A special token's row may serve several roles, such as one token that begins and ends
+    texts. A new special token has no pieces: its content is a name, not text.
 
     Args:
-        source, target: vocabularies, or tokenizer folders.
-        model: folder of the model with the source vocabulary.
-        seed: of every random choice.
-        texts: starts a new pass over text that the new vocabulary is for.
+        source, target: Vocabularies, or tokenizer folders.
+        model: Folder of the model with the source vocabulary.
+        seed: Seed of every random choice.
+        texts: Function that starts a new pass over text that the new vocabulary is for.
 
     Raises:
-        DataError: a folder's tokenizer is of no known kind.
+        DataError: A folder's tokenizer is of no known kind.
     """
     source, target = (
         given if isinstance(given, Vocabulary) else read_vocabulary(Path(given)) for given in (source, target)
@@ -93,7 +93,7 @@ def between(
 
 
 def _shared(source: Vocabulary, target: Vocabulary) -> dict[int, int]:
-    """Source id by target id."""
+    """Return the source id of each shared target id."""
     pairs: dict[int, int] = {}
     used: set[int] = set()
     for matches in (_same_spelling, _same_surface):
@@ -108,7 +108,7 @@ def _shared(source: Vocabulary, target: Vocabulary) -> dict[int, int]:
 
 
 def _same_spelling(source: Vocabulary, target: Vocabulary) -> Iterator[tuple[int, int]]:
-    """Tokens spelt alike by vocabularies of one kind: those of the same id, then the plain ones."""
+    """Yield tokens spelt alike by vocabularies of one kind: those of the same id, then the plain ones."""
     if source.kind != target.kind:
         return
     ids = {token: token_id for token_id, token in enumerate(source.tokens)}
@@ -122,7 +122,7 @@ def _same_spelling(source: Vocabulary, target: Vocabulary) -> Iterator[tuple[int
 
 
 def _same_surface(source: Vocabulary, target: Vocabulary) -> Iterator[tuple[int, int]]:
-    """Plain tokens that stand for the same bytes, on both sides the spelling that text is given first."""
+    """Yield plain tokens of the same bytes, on both sides the tokenizer's own spelling of text first."""
     candidates = _by_surface(source)
     for surface, target_ids in _by_surface(target).items():
         if source_ids := candidates.get(surface):
@@ -139,7 +139,7 @@ def _by_surface(vocabulary: Vocabulary) -> dict[bytes, list[int]]:
 
 
 def _usual_first(vocabulary: Vocabulary, ids: Sequence[int]) -> Sequence[int]:
-    """Tokens of one surface, the one that the tokenizer makes of it before the others ("A", not "<0x41>")."""
+    """Sort tokens of one surface: the one that the tokenizer makes of it first ("A", not "<0x41>")."""
     if len(ids) == 1:
         return ids
     usual = vocabulary.segment(vocabulary.surfaces[ids[0]] or b"")
@@ -147,7 +147,7 @@ def _usual_first(vocabulary: Vocabulary, ids: Sequence[int]) -> Sequence[int]:
 
 
 def _same_role(source: Vocabulary, target: Vocabulary) -> Iterator[tuple[int, int]]:
-    """Special tokens of one role. Padding that is another role's token is none of its own: it stands in."""
+    """Yield special tokens of one role. Padding by another role's token only stands in, so it is left out."""
     source_roles, target_roles = _own_roles(source), _own_roles(target)
     return (
         (target_roles[role], source_roles[role])
@@ -172,7 +172,7 @@ def _same_content(source: Vocabulary, target: Vocabulary) -> Iterator[tuple[int,
 
 
 def _pieces(source: Vocabulary, target: Vocabulary, new: Sequence[int]) -> list[list[int]]:
-    """Source ids that spell each new token; where both cut words alike, a token lies within a word."""
+    """Return the source ids of each new token; it lies within a word if both cut words alike."""
     added = target.tokenizer.get_added_tokens_decoder()
     same_words = _words(source) == _words(target)
     pieces: dict[int, list[int]] = {}
@@ -184,7 +184,7 @@ def _pieces(source: Vocabulary, target: Vocabulary, new: Sequence[int]) -> list[
 
 
 def _words(vocabulary: Vocabulary) -> tuple[str, str]:
-    """What decides where words begin and end."""
+    """Return the kind, and the normalizer and pre-tokenizer, which decide where words begin and end."""
     without_model = Tokenizer(models.BPE())
     for part in ("normalizer", "pre_tokenizer"):
         if (component := getattr(vocabulary.tokenizer, part)) is not None:

@@ -1,7 +1,7 @@
-"""A Unigram tokenizer as tokenizer.json holds it: scored pieces, found in a word by the best path.
+"""Read and extend a Unigram tokenizer in tokenizer.json: scored pieces, found in a word by the best path.
 
-A piece's id is its place in the list. A path's score is the sum of its pieces'; a character that is no piece
-costs the lowest score of the list less 10, so a list that gets a lower score changes more than itself.
+A piece's id is its index in the list. A path's score is the sum of its pieces' scores. A character that is
+no piece costs the lowest score of the list minus 10, so a new lowest score changes other segmentations too.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from cpt.models.tokenizer import FILE, load_tokenizer, read_data
 from tokenizer_tools.bpe_file import splits_words
 
 UNKNOWN_PENALTY = 10.0
-"""What an unknown character costs below the lowest score, in log-probability."""
+"""Distance of an unknown character's score below the lowest score, in log-probability."""
 
 _MARGIN = 1.0
 
 
 class BestPath:
-    """Cuts a word into the pieces whose scores sum highest, as the `tokenizers` library does.
+    """Segmentation of a word into the pieces with the highest sum of scores, as in the `tokenizers` library.
 
-    Of equal paths the one wins whose last piece is the longest, and so on backwards. Unknown characters
-    next to each other are one unknown token.
+    Of equal paths the one with the longest last piece wins, and so on backwards. Adjacent unknown characters
+    are one unknown token.
 
     Attributes:
-        scores: of every piece; may change between calls.
-        unknown: stands for unknown characters.
+        scores: Score of every piece; may change between calls.
+        unknown: Token of unknown characters.
     """
 
     def __init__(self, scores: dict[str, float], unknown: str, unknown_score: float) -> None:
@@ -41,11 +41,11 @@ class BestPath:
         self._longest = max(map(len, scores), default=1)
 
     def segment(self, word: str) -> list[str]:
-        """The pieces of the best path."""
+        """Return the pieces of the best path."""
         return self.best(word)[0]
 
     def best(self, word: str) -> tuple[list[str], float]:
-        """The pieces of the best path, and its score."""
+        """Return the pieces of the best path, and its score."""
         sums, starts = [0.0] + [-math.inf] * len(word), [0] * (len(word) + 1)
         known = [True] * (len(word) + 1)
         scores = self.scores
@@ -61,7 +61,7 @@ class BestPath:
         return self._trace(word, starts, known), sums[-1]
 
     def add(self, piece: str, score: float) -> None:
-        """Let a piece compete."""
+        """Add a piece."""
         self.scores[piece] = score
         self._longest = max(self._longest, len(piece))
 
@@ -78,12 +78,12 @@ class BestPath:
 
 @dataclass(frozen=True)
 class UnigramFile:
-    """What tokenizer.json says.
+    """The content of tokenizer.json.
 
     Attributes:
-        data: the whole file.
-        pieces: (piece, score) by id.
-        added: id of every added token (special tokens among them), by content.
+        data: The whole file.
+        pieces: Pairs (piece, score) by id.
+        added: Id of every added token (special tokens among them), by content.
     """
 
     data: Mapping[str, Any]
@@ -92,48 +92,48 @@ class UnigramFile:
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """Score of every piece."""
+        """Return the score of every piece."""
         return dict(self.pieces)
 
     @property
     def lowest(self) -> float:
-        """The lowest score; what unknown characters cost follows from it."""
+        """Return the lowest score, which sets the cost of unknown characters."""
         return min(score for _, score in self.pieces)
 
     @property
     def unknown(self) -> str:
-        """Stands for unknown characters."""
+        """Return the token of unknown characters, or ""."""
         place = self.data["model"].get("unk_id")
         return "" if place is None else self.pieces[place][0]
 
     @property
     def next_id(self) -> int:
-        """First id after every used one."""
+        """Return the first id after all used ids."""
         return max(len(self.pieces) - 1, *self.added.values(), 0) + 1
 
     def barred(self) -> frozenset[str]:
-        """Pieces that are no text: added tokens, the unknown token, bytes that stand for themselves."""
+        """Return the pieces that are no text: added tokens, the unknown token, byte tokens."""
         barred = {*self.added, self.unknown}
         if self.data["model"].get("byte_fallback"):
             barred |= {f"<0x{byte:02X}>" for byte in range(256)}
         return frozenset(barred)
 
     def best_path(self) -> BestPath:
-        """Cuts words as this file does."""
+        """Return the segmentation of words by this file."""
         return BestPath(dict(self.scores), self.unknown, self.lowest - UNKNOWN_PENALTY)
 
     def extended(self, new: Iterable[tuple[str, float]]) -> dict[str, Any]:
-        """The file's content with pieces appended, at ids from `next_id`.
+        """Return the file's content with pieces appended, at ids from `next_id`.
 
         Added tokens that lie behind the pieces enter the list, at their ids: on loading, `tokenizers` numbers
         those that are not in it by the length of the list, so they would move as soon as it grows. There
-        they get a score below that of the path over their own spelling, so that none is ever cut out of text.
+        they get a score below that of the path over their own spelling, so that no text becomes one of them.
 
         Args:
-            new: pieces with their scores, none below `lowest`.
+            new: New pieces with their scores, none below `lowest`.
 
         Raises:
-            DataError: an added token that lies behind the pieces cannot be kept out of text.
+            DataError: An added token behind the pieces cannot be kept out of text.
         """
         new = list(new)
         behind = sorted(
@@ -159,9 +159,9 @@ class UnigramFile:
         return score - _MARGIN
 
     def _require_unknown_is_irrelevant(self, scores: Mapping[str, float]) -> None:
-        """Raise unless what an unknown character costs is the same for all paths.
+        """Raise unless the cost of an unknown character is the same for all paths.
 
-        It is, where every character in a piece is a piece: an unknown one is then in all paths or in none.
+        It is the same if every character of a piece is a piece: an unknown one is then in all paths or none.
         """
         ordinary = scores.keys() - self.barred()
         if stray := {character for piece in ordinary for character in piece} - scores.keys():
@@ -172,11 +172,11 @@ class UnigramFile:
             )
 
 
-def read(folder: Path) -> UnigramFile:
+def read_unigram(folder: Path) -> UnigramFile:
     """Read a folder's tokenizer.json.
 
     Raises:
-        DataError: there is none, or it is no Unigram, or it does not cut text into words.
+        DataError: The folder has none, or it is no Unigram, or it does not cut text into words.
     """
     file, data, tokenizer = folder / FILE, read_data(folder), load_tokenizer(folder)
     model = data["model"]

@@ -1,4 +1,4 @@
-"""The tokens of any fast tokenizer, and the bytes that they stand for."""
+"""Read the tokens of any fast tokenizer, and the bytes that they stand for."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from tokenizers import Tokenizer
 
 from cpt.errors import DataError
 from cpt.models.tokenizer import FILE, load_tokenizer, special_tokens
-from tokenizer_tools.spelling import ByteLevelSpelling, Spelling, spelling
+from tokenizer_tools.byte_encoding import ByteEncoding, ByteLevelEncoding, byte_encoding
 
 Kind = Literal["byte-level BPE", "SentencePiece BPE", "Unigram", "WordPiece"]
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer's tokens.
+    """The vocabulary of a tokenizer.
 
     Attributes:
-        folder: the tokenizer's folder.
-        kind: how it makes tokens.
-        tokenizer: reads special tokens in a text as plain text; no truncation, no padding.
-        tokens: by id, as the vocabulary spells them; None where an id is not used.
-        surfaces: by id, the bytes of text that the token stands for, a word's leading space among them
-            ("Ġheart", "▁heart" and WordPiece's "heart" are all b" heart"; "##art" is b"art"; "<0x0A>" is
-            b"\\n"; WordPiece's punctuation, which needs no space before it, has none); None for special
-            and unused ids.
-        special: id of every special token by content.
-        roles: id by role: "bos", "eos", "pad", "unk", "sep", "cls", "mask".
+        folder: Folder of the tokenizer.
+        kind: Kind of the tokenizer.
+        tokenizer: Tokenizer that reads special tokens in a text as plain text, without truncation or padding.
+        tokens: Tokens by id, as the vocabulary spells them; None for unused ids.
+        surfaces: Bytes of text by id, with a word's leading space ("Ġheart", "▁heart" and WordPiece's "heart"
+            are all b" heart"; "##art" is b"art"; "<0x0A>" is b"\\n"; WordPiece's punctuation, which needs no
+            space before it, has none); None for special and unused ids.
+        special: Id of every special token by content.
+        roles: Id by role: "bos", "eos", "pad", "unk", "sep", "cls", "mask".
     """
 
     folder: Path
@@ -44,44 +43,46 @@ class Vocabulary:
     roles: Mapping[str, int]
 
     def segment(self, surface: bytes) -> list[int]:
-        """Ids that this tokenizer makes of these bytes, wherever they stand in a text; empty if it cannot.
+        """Return the ids of bytes in the middle of a text; nothing if the tokenizer cannot spell them.
 
-        A leading space is a word's start; bytes that are no whole characters are spelt where possible.
+        A leading space starts a word. Bytes that are no whole characters are spelt where possible.
         """
         return self.segment_all([surface])[0]
 
     def segment_all(self, surfaces: Sequence[bytes], *, one_word: bool = False) -> list[list[int]]:
-        """What `segment` gives for each surface.
+        """Return the ids of each surface, as `segment` does.
 
-        With `one_word` surfaces are not cut into words first: each lies within one, as a token does that
-        comes from a tokenizer with the same pre-tokenizer.
+        Args:
+            surfaces: Bytes of text.
+            one_word: True if each surface lies within one word, so that it is not cut into words first. This
+                holds for tokens of a tokenizer with the same pre-tokenizer.
         """
         cannot = {-1, *self.special.values()}
-        found = self._spelling.segment(surfaces, one_word=one_word)
+        found = self._encoding.segment(surfaces, one_word=one_word)
         return [ids if cannot.isdisjoint(ids) else [] for ids in found]
 
     @cached_property
     def unknown(self) -> int | None:
-        """Id of the token that the model makes of what it cannot spell, if it has one."""
+        """Return the id of the token for text that the model cannot spell, if it has one."""
         return next(_unknown(json.loads(self.tokenizer.to_str())), None)
 
     @cached_property
-    def _spelling(self) -> Spelling:
-        found = spelling(json.loads(self.tokenizer.to_str()))
+    def _encoding(self) -> ByteEncoding:
+        found = byte_encoding(json.loads(self.tokenizer.to_str()))
         assert found is not None, "read_vocabulary refuses others"
         return found
 
 
 def read_vocabulary(folder: Path) -> Vocabulary:
-    """The vocabulary of a tokenizer folder.
+    """Read the vocabulary of a tokenizer folder.
 
     Raises:
-        DataError: the folder has no tokenizer.json, or its model is none of the known kinds.
+        DataError: The folder has no tokenizer.json, or its model is of no known kind.
     """
     tokenizer = _load(folder)
     data = json.loads(tokenizer.to_str())
-    spells = spelling(data)
-    if spells is None:
+    encoding = byte_encoding(data)
+    if encoding is None:
         raise DataError(
             f"{folder / FILE} is {_description(data)}, whose tokens cannot be read as bytes",
             hint="Known are byte-level BPE, SentencePiece BPE, Unigram and WordPiece.",
@@ -95,11 +96,11 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     def surface(token_id: int, token: str | None) -> bytes | None:
         if token is None or token_id in special_ids:
             return None
-        return spells.added_surface(token) if token_id in added else spells.surface(token)
+        return encoding.added_surface(token) if token_id in added else encoding.surface(token)
 
     return Vocabulary(
         folder=folder,
-        kind=_kind(data, spells),
+        kind=_kind(data, encoding),
         tokenizer=tokenizer,
         tokens=tokens,
         surfaces=[surface(token_id, token) for token_id, token in enumerate(tokens)],
@@ -118,12 +119,12 @@ def _load(folder: Path) -> Tokenizer:
     return load_tokenizer(folder)
 
 
-def _kind(data: Mapping[str, Any], spells: Spelling) -> Kind:
+def _kind(data: Mapping[str, Any], encoding: ByteEncoding) -> Kind:
     if data["model"]["type"] == "WordPiece":
         return "WordPiece"
     if data["model"]["type"] == "Unigram":
         return "Unigram"
-    return "byte-level BPE" if isinstance(spells, ByteLevelSpelling) else "SentencePiece BPE"
+    return "byte-level BPE" if isinstance(encoding, ByteLevelEncoding) else "SentencePiece BPE"
 
 
 def _description(data: Mapping[str, Any]) -> str:
@@ -142,7 +143,7 @@ def _tokens(tokenizer: Tokenizer) -> list[str | None]:
 
 
 def _unknown(data: Mapping[str, Any]) -> Iterator[int]:
-    """Id of the model's unknown token, if it has one."""
+    """Yield the id of the model's unknown token, if it has one."""
     model = data["model"]
     token_id = model.get("unk_id") if model["type"] == "Unigram" else model["vocab"].get(model["unk_token"])
     if token_id is not None:

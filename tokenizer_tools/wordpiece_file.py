@@ -1,4 +1,4 @@
-"""A WordPiece tokenizer as tokenizer.json holds it: pieces, found in a word by greedy longest match."""
+"""Read and extend a WordPiece tokenizer in tokenizer.json: pieces, found by greedy longest match."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tokenizer_tools.bpe_file import pieces, splits_words
 
 
 class LongestMatch:
-    """Cuts a word from the left into the longest pieces that there are, as the `tokenizers` library does.
+    """Segmentation of a word from the left into longest pieces, as in the `tokenizers` library.
 
     A word with a part that is no piece, or with too many characters, is one unknown token.
 
     Attributes:
-        pieces: the vocabulary; may change between calls.
-        prefix: starts a piece that continues a word.
-        unknown: stands for words that cannot be cut.
+        pieces: Vocabulary; may change between calls.
+        prefix: Start of a piece that continues a word.
+        unknown: Token of words that cannot be segmented.
     """
 
     def __init__(self, pieces: set[str], prefix: str, unknown: str, most_characters: int) -> None:
@@ -34,7 +34,7 @@ class LongestMatch:
         self._longest = max(map(len, pieces), default=1)
 
     def segment(self, word: str) -> list[str]:
-        """The pieces of a word."""
+        """Return the pieces of a word."""
         if len(word) > self._most_characters:
             return [self.unknown]
         pieces: list[str] = []
@@ -48,11 +48,11 @@ class LongestMatch:
         return pieces
 
     def text(self, piece: str) -> str:
-        """What a piece stands for, without the prefix."""
+        """Return the text of a piece, without the prefix."""
         return piece.removeprefix(self.prefix)
 
     def add(self, piece: str) -> None:
-        """Let a piece be found."""
+        """Add a piece."""
         self.pieces.add(piece)
         self._longest = max(self._longest, len(piece))
 
@@ -66,12 +66,12 @@ class LongestMatch:
 
 @dataclass(frozen=True)
 class WordPieceFile:
-    """What tokenizer.json says.
+    """The content of tokenizer.json.
 
     Attributes:
-        data: the whole file.
-        vocabulary: id of every piece.
-        added: id of every added token (special tokens among them), by content.
+        data: The whole file.
+        vocabulary: Id of every piece.
+        added: Id of every added token (special tokens among them), by content.
     """
 
     data: Mapping[str, Any]
@@ -80,15 +80,15 @@ class WordPieceFile:
 
     @property
     def next_id(self) -> int:
-        """First id after every used one."""
+        """Return the first id after all used ids."""
         return max({**self.vocabulary, **self.added}.values()) + 1
 
     def barred(self) -> frozenset[str]:
-        """Pieces that are no text: added tokens, the unknown token."""
+        """Return the pieces that are no text: added tokens, the unknown token."""
         return frozenset({*self.added, self.data["model"]["unk_token"]})
 
     def longest_match(self) -> LongestMatch:
-        """Cuts words as this file does."""
+        """Return the segmentation of words by this file."""
         model = self.data["model"]
         return LongestMatch(
             pieces=set(self.vocabulary),
@@ -98,13 +98,13 @@ class WordPieceFile:
         )
 
     def extended(self, new: Mapping[str, int]) -> dict[str, Any]:
-        """The file's content with new pieces.
+        """Return the file's content with new pieces.
 
         Added tokens enter the vocabulary too: on loading, `tokenizers` numbers those that are not in it by
         the size of the vocabulary, so they would move as soon as it grows.
 
         Raises:
-            DataError: an added token that is not in the vocabulary would be found inside words there.
+            DataError: An added token outside the vocabulary would be found inside words there.
         """
         tokenizer = Tokenizer.from_str(json.dumps(self.data))
         for token in self.added.keys() - self.vocabulary.keys():
@@ -118,11 +118,11 @@ class WordPieceFile:
         return {**self.data, "model": {**self.data["model"], "vocab": dict(vocabulary)}}
 
 
-def read(folder: Path) -> WordPieceFile:
+def read_wordpiece(folder: Path) -> WordPieceFile:
     """Read a folder's tokenizer.json.
 
     Raises:
-        DataError: there is none, or it is no WordPiece, or it does not cut text into words.
+        DataError: The folder has none, or it is no WordPiece, or it does not cut text into words.
     """
     file, data, tokenizer = folder / FILE, read_data(folder), load_tokenizer(folder)
     if data["model"].get("type") != "WordPiece":

@@ -63,8 +63,8 @@ def read_architecture(file: Path, text: str) -> Any:
 
 
 def _fetched(reference: str, parsed: Reference) -> Path:
-    if isinstance(parsed.place, HubModel):
-        return hub.file(HubFile("model", parsed.place.repo, "config.json", parsed.place.revision))
+    if isinstance(parsed.location, HubModel):
+        return hub.file(HubFile("model", parsed.location.repo, "config.json", parsed.location.revision))
     path = references.resolve_file(reference)
     return path / "config.json" if path.is_dir() else path
 
@@ -73,7 +73,7 @@ def _at_hand(parsed: Reference) -> Path | None:
     """The file that tells the architecture, if it is there already."""
     from huggingface_hub import try_to_load_from_cache
 
-    match parsed.place:
+    match parsed.location:
         case HubModel(repo, revision):
             path: Any = try_to_load_from_cache(repo, "config.json", revision=revision)
         case HubFile(repo_type, repo, inside, revision):

@@ -61,7 +61,7 @@ def planned_model(
 
 def _base(reference: str, fetch: bool) -> Model | None:
     config = architecture(reference, fetch=fetch)
-    place = references.parse(reference).place
+    place = references.parse(reference).location
     new_tokens = read_new_tokens(place.path) if isinstance(place, LocalPath) and place.path.is_dir() else ()
     return None if config is None else Model(config, new_tokens)
 

@@ -1,1 +1,1 @@
-"""Compare ways to give a model a new vocabulary, so that a user chooses by figures."""
+"""Compare initialisations of a new vocabulary by a short training of each, so that figures decide."""

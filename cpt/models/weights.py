@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
@@ -28,6 +29,13 @@ _DTYPES = {
     torch.bfloat16: "BF16",
 }
 _COPY_BYTES = 16 * 2**20
+_INFINITY: dict[str, tuple[np.dtype[Any], int]] = {
+    "F64": (np.dtype("<u8"), 0x7FF0_0000_0000_0000),
+    "F32": (np.dtype("<u4"), 0x7F80_0000),
+    "F16": (np.dtype("<u2"), 0x7C00),
+    "BF16": (np.dtype("<u2"), 0x7F80),
+}
+"""Bits of infinity as an integer, by data type: a number is NaN if its bits without the sign are larger."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,9 @@ def write_with_replaced(source: Path, target: Path, replaced: Mapping[str, torch
 
     Args:
         replaced: new tensors by name; each must be in the file, and may have another shape and data type.
+
+    Raises:
+        ModelError: a copied tensor holds NaN. Nothing is written then.
     """
     tensors, metadata = _read_file(source)
     header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
@@ -116,7 +127,7 @@ def write_with_replaced(source: Path, target: Path, replaced: Mapping[str, torch
             if name in replaced:
                 replaced[name].contiguous().flatten().view(torch.uint8).numpy().tofile(writer)
             else:
-                _copy_range(reader, writer, tensor)
+                _copy_range(reader, writer, tensor, name)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -129,13 +140,24 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _copy_range(reader: BinaryIO, writer: BinaryIO, tensor: StoredTensor) -> None:
+def _copy_range(reader: BinaryIO, writer: BinaryIO, tensor: StoredTensor, name: str) -> None:
+    """Copy a tensor's bytes, and look for NaN in them, which costs little beside the copy."""
     reader.seek(tensor.start)
     left = tensor.end - tensor.start
     while left:
         chunk = reader.read(min(left, _COPY_BYTES))
+        if tensor.dtype in _INFINITY and _has_nan(chunk, *_INFINITY[tensor.dtype]):
+            raise ModelError(
+                f"the tensor {name} in {tensor.file} holds NaN: it is damaged, or training diverged",
+                hint="Start from an earlier checkpoint, or get the model again.",
+            )
         writer.write(chunk)
         left -= len(chunk)
+
+
+def _has_nan(chunk: bytes, integer: np.dtype[Any], infinity: int) -> bool:
+    bits = np.frombuffer(chunk, integer)
+    return bool(((bits & integer.type(np.iinfo(integer).max >> 1)) > infinity).any())
 
 
 def _read_file(file: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:

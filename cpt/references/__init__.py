@@ -16,10 +16,18 @@ A model's reference is also its tokenizer's; so is one to a tokenizer folder or 
 
 from cpt.references.cache import cache_folder
 from cpt.references.prose import read_python_prose
-from cpt.references.resolve import check, fingerprint, fingerprints, locate, resolve_file, resolve_model
+from cpt.references.resolve import (
+    check,
+    fingerprint,
+    fingerprints,
+    locate,
+    require_read,
+    resolve_file,
+    resolve_model,
+    resolve_tokenizer,
+    unchanged,
+)
 from cpt.references.syntax import Reference, parse
-from cpt.references.tokenizer import resolve_tokenizer
-from cpt.references.unchanged import require_read, unchanged
 from cpt.references.wheel import PINNED_SHA256
 
 __all__ = [

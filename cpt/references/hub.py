@@ -1,4 +1,7 @@
-"""Models and files on the Hugging Face hub, at one commit."""
+"""Models and files on the Hugging Face hub, at one commit.
+
+Tell whether a folder is a Hugging Face model that can be loaded whole and without pickles.
+"""
 
 from __future__ import annotations
 
@@ -9,85 +12,125 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import ReferenceUnavailable
-from cpt.references.model_folder import missing_from_model
+from cpt.models.folder_files import weight_names
 from cpt.references.syntax import HubFile, HubModel
+
+
+def missing_from_model(folder: Path) -> list[str]:
+    """Names of what a model folder lacks: its configuration, its fast tokenizer, its safetensors weights."""
+    needed = ["config.json", "tokenizer.json", *weight_names(folder)]
+    return [name for name in needed if not (folder / name).is_file()]
+
+
+def require_model(folder: Path, text: str) -> Path:
+    """Return `folder` if it is a complete model, all of whose weights are in its files.
+
+    Raises:
+        ReferenceUnavailable: A file is missing; only pickled weights have a hint of their own.
+        ModelError: A file is damaged, or the weights are not those that config.json asks for.
+    """
+    missing = missing_from_model(folder)
+    if not missing:
+        from cpt.models.completeness import check_model
+
+        check_model(folder)
+        return folder
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth"))
+    if "model.safetensors" in missing and pickles:
+        raise ReferenceUnavailable(
+            f"{text} has its weights as pickles only ({', '.join(pickles[:3])}), which can run code",
+            hint="Convert it once where you trust it: AutoModelForCausalLM.from_pretrained(folder)"
+            ".save_pretrained(new_folder) writes safetensors. Then name the new folder.",
+        )
+    if "tokenizer.json" in missing and len(missing) == 1:
+        raise ReferenceUnavailable(
+            f"{text} has no tokenizer.json (a fast tokenizer)",
+            hint="AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes one for most models.",
+        )
+    raise ReferenceUnavailable(
+        f"{text} is not a complete model folder: {', '.join(missing)} not found in {folder}",
+        hint="A model folder holds config.json, tokenizer.json and model.safetensors (or its shards).",
+    )
+
 
 _MODEL_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 """No pickles and no code: weights come as safetensors only."""
 
 
-def commit(place: HubModel | HubFile) -> str:
+def commit(location: HubModel | HubFile) -> str:
     """The commit that a hub reference means: itself, else the cached one, else the hub's.
 
     Raises:
         ReferenceUnavailable: It is neither cached nor reachable.
     """
-    if place.revision and re.fullmatch(r"[0-9a-f]{40}", place.revision):
-        return place.revision
-    return _cached_commit(place) or _remote_commit(place)
+    if location.revision and re.fullmatch(r"[0-9a-f]{40}", location.revision):
+        return location.revision
+    return _cached_commit(location) or _remote_commit(location)
 
 
-def _repo_type(place: HubModel | HubFile) -> str:
-    return place.repo_type if isinstance(place, HubFile) else "model"
+def _repo_type(location: HubModel | HubFile) -> str:
+    return location.repo_type if isinstance(location, HubFile) else "model"
 
 
-def _cached_commit(place: HubModel | HubFile) -> str | None:
+def _cached_commit(location: HubModel | HubFile) -> str | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(
-            place.repo, repo_type=_repo_type(place), revision=place.revision, local_files_only=True
+            location.repo, repo_type=_repo_type(location), revision=location.revision, local_files_only=True
         )
     except LocalEntryNotFoundError:
         return None
     except HFValidationError as error:
-        raise ReferenceUnavailable(f"{place.repo} is no name of a hub repository: {error}") from error
+        raise ReferenceUnavailable(f"{location.repo} is no name of a hub repository: {error}") from error
     return Path(folder).name
 
 
-def _remote_commit(place: HubModel | HubFile) -> str:
+def _remote_commit(location: HubModel | HubFile) -> str:
     from huggingface_hub import HfApi
 
     try:
-        info = HfApi().repo_info(place.repo, repo_type=_repo_type(place), revision=place.revision, timeout=20)
+        info = HfApi().repo_info(
+            location.repo, repo_type=_repo_type(location), revision=location.revision, timeout=20
+        )
     except Exception as error:  # the hub client raises its HTTP library's errors besides its own
-        raise _unavailable(place, error) from error
+        raise _unavailable(location, error) from error
     return str(info.sha)
 
 
-def snapshot(place: HubModel) -> Path:
+def snapshot(location: HubModel) -> Path:
     """Folder of a hub model's configuration, tokenizer and weights; a complete cache needs no network.
 
     Raises:
         ReferenceUnavailable: It cannot be had.
     """
-    return _snapshot(place, _MODEL_FILES, lambda folder: not missing_from_model(folder))
+    return _snapshot(location, _MODEL_FILES, lambda folder: not missing_from_model(folder))
 
 
-def tokenizer_snapshot(place: HubModel, files: Sequence[str]) -> Path:
+def tokenizer_snapshot(location: HubModel, files: Sequence[str]) -> Path:
     """Folder with a hub repository's `files` (patterns); one that is cached with a tokenizer.json is used.
 
     Raises:
         ReferenceUnavailable: It cannot be had.
     """
-    return _snapshot(place, files, lambda folder: (folder / "tokenizer.json").is_file())
+    return _snapshot(location, files, lambda folder: (folder / "tokenizer.json").is_file())
 
 
-def _snapshot(place: HubModel, files: Sequence[str], is_complete: Callable[[Path], bool]) -> Path:
+def _snapshot(location: HubModel, files: Sequence[str], is_complete: Callable[[Path], bool]) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = commit(place)
+    wanted = commit(location)
     with contextlib.suppress(FileNotFoundError):
-        cached = Path(snapshot_download(place.repo, revision=wanted, local_files_only=True))
+        cached = Path(snapshot_download(location.repo, revision=wanted, local_files_only=True))
         if is_complete(cached):
             return cached
-    _remote_commit(place)  # fails at once where a download would retry for half a minute
+    _remote_commit(location)  # fails at once where a download would retry for half a minute
     patterns = {"allow_patterns": list(files), "ignore_patterns": ["*/*"]}
-    return Path(_call(place, snapshot_download, revision=wanted, **patterns))
+    return Path(_call(location, snapshot_download, revision=wanted, **patterns))
 
 
-def file(place: HubFile) -> Path:
+def file(location: HubFile) -> Path:
     """Path of one file of a hub repository; a cached one needs no network.
 
     Raises:
@@ -96,40 +139,42 @@ def file(place: HubFile) -> Path:
     from huggingface_hub import hf_hub_download
 
     wanted: dict[str, Any] = {
-        "filename": place.path,
-        "repo_type": place.repo_type,
-        "revision": commit(place),
+        "filename": location.path,
+        "repo_type": location.repo_type,
+        "revision": commit(location),
     }
     with contextlib.suppress(FileNotFoundError):
-        return Path(str(hf_hub_download(place.repo, **wanted, local_files_only=True)))
-    _remote_commit(place)  # as in `snapshot`
-    return Path(_call(place, hf_hub_download, **wanted))
+        return Path(str(hf_hub_download(location.repo, **wanted, local_files_only=True)))
+    _remote_commit(location)  # as in `snapshot`
+    return Path(_call(location, hf_hub_download, **wanted))
 
 
-def _call(place: HubModel | HubFile, download: Any, **arguments: Any) -> str:
+def _call(location: HubModel | HubFile, download: Any, **arguments: Any) -> str:
     try:
-        return str(download(place.repo, **arguments))
+        return str(download(location.repo, **arguments))
     except Exception as error:  # the hub client raises its HTTP library's errors besides its own
-        raise _unavailable(place, error) from error
+        raise _unavailable(location, error) from error
 
 
-def _unavailable(place: HubModel | HubFile, error: Exception) -> ReferenceUnavailable:
+def _unavailable(location: HubModel | HubFile, error: Exception) -> ReferenceUnavailable:
     """What was tried and what to do, by the kind of failure."""
     from huggingface_hub import errors
 
-    name = f"{place.repo}@{place.revision}" if place.revision else place.repo
-    what = f"{name}/{place.path}" if isinstance(place, HubFile) else name
+    name = f"{location.repo}@{location.revision}" if location.revision else location.repo
+    what = f"{name}/{location.path}" if isinstance(location, HubFile) else name
     if isinstance(error, errors.GatedRepoError):
-        hint = f"Accept its conditions on the hub's page of {place.repo}, then log in with `hf auth login`."
+        hint = (
+            f"Accept its conditions on the hub's page of {location.repo}, then log in with `hf auth login`."
+        )
     elif isinstance(error, errors.RevisionNotFoundError):
         hint = f"Check the branch, tag or commit after the @ of {name}."
     elif isinstance(error, errors.RepositoryNotFoundError):
         hint = "Check the spelling; a private one needs `hf auth login`. No local folder has this name."
     elif isinstance(error, errors.EntryNotFoundError) and not isinstance(error, OSError):
-        hint = f"Check the path inside {place.repo}."
+        hint = f"Check the path inside {location.repo}."
     else:
         hint = (
-            f"Without a network: run `hf download {place.repo}` on a machine that has one and copy its "
+            f"Without a network: run `hf download {location.repo}` on a machine that has one and copy its "
             "cache folder (HF_HOME), or name a local path. A mirror is chosen with HF_ENDPOINT."
         )
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

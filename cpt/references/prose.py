@@ -37,8 +37,8 @@ def read_python_prose(reference: str) -> Iterator[tuple[str, str]]:
     Raises:
         DataError: The source cannot be parsed, or holds no such strings.
     """
-    place = parse(reference).place
-    path = module_source(place) if isinstance(place, PythonModule) else Path(reference).expanduser()
+    location = parse(reference).location
+    path = module_source(location) if isinstance(location, PythonModule) else Path(reference).expanduser()
     yield from prose_of(path.read_bytes(), path)
 
 

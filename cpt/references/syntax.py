@@ -67,7 +67,7 @@ class LocalPath:
     path: Path
 
 
-Place = HubModel | HubFile | WheelFile | PythonModule | LocalPath
+Location = HubModel | HubFile | WheelFile | PythonModule | LocalPath
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Reference:
     """A parsed reference: `text` without its pin, where it points, and the SHA-256 it is pinned to."""
 
     text: str
-    place: Place
+    location: Location
     sha256: str | None = None
 
 
@@ -89,14 +89,14 @@ def parse(reference: str) -> Reference:
         RecipeError: The reference is malformed; its one problem says how to write it.
     """
     text, pin = _split_pin(reference.strip())
-    place = _place(text)
-    if pin is not None and _is_folder(place):
+    location = _location(text)
+    if pin is not None and _is_folder(location):
         hint = "Only files take #sha256=. A hub model is pinned with org/name@COMMIT."
         _refuse(reference, "pins a folder to a SHA-256", hint)
-    return Reference(text, place, pin)
+    return Reference(text, location, pin)
 
 
-def _place(text: str) -> Place:
+def _location(text: str) -> Location:
     if text.startswith("wheel:"):
         return _wheel(text)
     if text.startswith("hub:"):
@@ -117,8 +117,8 @@ def _place(text: str) -> Place:
     return LocalPath(path)
 
 
-def _is_folder(place: Place) -> bool:
-    return isinstance(place, HubModel) or (isinstance(place, LocalPath) and place.path.is_dir())
+def _is_folder(location: Location) -> bool:
+    return isinstance(location, HubModel) or (isinstance(location, LocalPath) and location.path.is_dir())
 
 
 def exists(path: Path) -> bool:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from cpt.cli.tokenizer.output_folder import written_aside
+from cpt.cli.tokenizer.options import staged_output
 from cpt.errors import Terminated, UsageError
 
 
 def test_it_takes_its_name_when_all_went_well(tmp_path: Path) -> None:
-    with written_aside(tmp_path / "a" / "b") as folder:
+    with staged_output(tmp_path / "a" / "b") as folder:
         (folder / "file").write_text("x")
         assert not (tmp_path / "a" / "b").exists()
     assert (tmp_path / "a" / "b" / "file").read_text() == "x"
@@ -37,7 +37,7 @@ def test_nothing_is_left_when_not(
 
 
 def write_and(stop: Callable[[], None], output: Path) -> None:
-    with written_aside(output) as folder:
+    with staged_output(output) as folder:
         (folder / "file").write_text("x")
         stop()
 
@@ -47,10 +47,10 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     (tmp_path / "full" / "file").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("full", "full/file", "link"):
-        with pytest.raises(UsageError, match="exists already"), written_aside(tmp_path / name):
+        with pytest.raises(UsageError, match="exists already"), staged_output(tmp_path / name):
             pytest.fail("it began")
     (tmp_path / "empty").mkdir()
-    with written_aside(tmp_path / "empty") as folder:
+    with staged_output(tmp_path / "empty") as folder:
         (folder / "file").write_text("x")
     assert (tmp_path / "empty" / "file").exists()
 
@@ -59,20 +59,20 @@ def test_what_a_killed_process_left_goes_with_the_next(tmp_path: Path) -> None:
     output = tmp_path / "out"
     child = os.fork()
     if child == 0:
-        with written_aside(output) as folder:
+        with staged_output(output) as folder:
             (folder / "half").write_text("x")
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     assert [path.name for path in tmp_path.iterdir()] == [".out.unfinished"]
-    with written_aside(output) as folder:
+    with staged_output(output) as folder:
         (folder / "file").write_text("x")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert [path.name for path in output.iterdir()] == ["file"]
 
 
 def test_of_two_processes_one_writes(tmp_path: Path) -> None:
-    with written_aside(tmp_path / "out") as folder:
-        with pytest.raises(UsageError, match="another process is writing"), written_aside(tmp_path / "out"):
+    with staged_output(tmp_path / "out") as folder:
+        with pytest.raises(UsageError, match="another process is writing"), staged_output(tmp_path / "out"):
             pytest.fail("it began")
         (folder / "file").write_text("x")
     assert (tmp_path / "out" / "file").read_text() == "x"

@@ -9,9 +9,9 @@ import pytest
 from tiny import clinical_texts, varied_texts, write_jsonl
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cpt.cli.tokenizer.inputs import texts_of
+from cpt.cli.tokenizer.options import texts_of
 from cpt.errors import DataError
-from cpt.initialiser_trial import methods
+from cpt.initialiser_trial import trial
 
 
 @pytest.fixture
@@ -189,8 +189,8 @@ def test_a_stopped_comparison_goes_on(run: Any, tiny_model: Path, monkeypatch: p
             raise KeyboardInterrupt
         return measure(embeddings, *rest)
 
-    measure = methods._measure
-    monkeypatch.setattr(methods, "_measure", stop_at_random)
+    measure = trial._measure
+    monkeypatch.setattr(trial, "_measure", stop_at_random)
     assert run(*arguments)[0] != 0
     assert not Path("table/comparison.json").exists()
     code, _, err = run(*arguments)

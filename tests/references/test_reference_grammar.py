@@ -42,12 +42,12 @@ def sha256(data: bytes) -> str:
     ],
 )
 def test_what_a_reference_means(text: str, place: Any) -> None:
-    assert references.parse(text).place == place
+    assert references.parse(text).location == place
 
 
 def test_what_exists_is_local_even_if_it_looks_like_a_hub_id(tmp_path: Path) -> None:
     (tmp_path / "org" / "name").mkdir(parents=True)
-    assert references.parse("org/name").place == LocalPath(Path("org/name"))
+    assert references.parse("org/name").location == LocalPath(Path("org/name"))
 
 
 @pytest.mark.parametrize(

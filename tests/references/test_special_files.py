@@ -10,8 +10,7 @@ import pytest
 
 from cpt import references
 from cpt.errors import SourceError
-from cpt.references.cache import file_sha256
-from cpt.references.files import open_file
+from cpt.references.cache import file_sha256, open_file
 
 
 @pytest.fixture(params=["pipe", "socket", "device", "link to a pipe"])

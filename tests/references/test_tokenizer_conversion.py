@@ -21,8 +21,8 @@ from raw_tokenizers import (
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
-from cpt.references.tokenizer_files import byte_ranks as converter
-from cpt.references.tokenizer_files import convert
+from cpt.references import tiktoken as converter
+from cpt.references.tokenizer_conversion import convert
 
 PATTERN = r"\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 
 from cpt import references
 from cpt.errors import DataError, ReferenceUnavailable
-from cpt.references import resolve_tokenizer
-from cpt.references.tokenizer_files import convert
+from cpt.references import resolve_tokenizer, tiktoken
+from cpt.references.tokenizer_conversion import convert
 
 
 def load(folder: Path) -> Tokenizer:
@@ -167,14 +167,12 @@ def test_mistrals_sentence_piece_model() -> None:
 def test_llamas_tiktoken_models(name: str, size: int, known: dict[str, int]) -> None:
     import base64
 
-    from cpt.references.tokenizer_files import byte_ranks
-
     fast = load(resolve_tokenizer(real(name)))
     assert fast.get_vocab_size() == size
     assert {content: fast.token_to_id(content) for content in known} == known
     lines = references.resolve_file(real(name)).read_bytes().splitlines()
     ranks = {base64.b64decode(line.split()[0]): int(line.split()[1]) for line in lines}
-    pattern = byte_ranks._FAMILIES[len(ranks)]().pattern
+    pattern = tiktoken._FAMILIES[len(ranks)]().pattern
     for text in ORDINARY:
         expected = [rank for word in regex.findall(pattern, text) for rank in by_rank(word.encode(), ranks)]
         assert fast.encode(text, add_special_tokens=False).ids == expected

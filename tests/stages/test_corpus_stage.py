@@ -199,9 +199,7 @@ def test_other_sources_keep_their_letters(base: Artifact, tmp_path: Path, off: d
 
 
 def test_transliteration_without_uroman_is_found_before_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tokenizer_tools.transliteration import romanise
-
-    monkeypatch.setattr(romanise, "find_spec", lambda name: None)
+    monkeypatch.setattr("tokenizer_tools.transliteration.find_spec", lambda name: None)
     found = problems(None, general=[{"path": "g.txt", "transliterate": "ukr"}])
     assert list(found) == ["general.0.transliterate"]
     assert "pip install" in found["general.0.transliterate"]

@@ -28,10 +28,10 @@ from cpt.stages.evaluate.stage import STAGE as EVALUATE
 from cpt.stages.merge.config import MergeSearch
 from cpt.stages.merge.search import LOG, Material, Measured
 from cpt.stages.merge.stage import STAGE
-from cpt.stages.vocabulary.change import change_vocabulary
 from cpt.stages.vocabulary.config import VocabularyConfig
 from merging.plan import plan
 from merging.request import Parent, Request
+from tokenizer_tools.change import change_vocabulary
 
 MODEL = [{"from": "one"}]
 SEARCH = {"points": 5, "precision": "fp32", "tokens": 2_000}

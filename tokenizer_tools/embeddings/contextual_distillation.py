@@ -27,8 +27,8 @@ from pydantic import Field
 from torch import Tensor
 
 from tokenizer_tools.embeddings import Method, Role, Rule
-from tokenizer_tools.embeddings._frozen import FrozenModel
-from tokenizer_tools.embeddings._snippets import Snippet, SnippetParameters, batches, collect
+from tokenizer_tools.embeddings._contexts import Snippet, SnippetParameters, batches, collect
+from tokenizer_tools.embeddings._frozen_model import FrozenModel
 from tokenizer_tools.embeddings._weights import subtoken_rule
 from tokenizer_tools.transfer import Transfer
 

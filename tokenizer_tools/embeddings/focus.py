@@ -12,14 +12,13 @@ import numpy as np
 import torch
 
 from tokenizer_tools.embeddings import Method, Rule
-from tokenizer_tools.embeddings._auxiliary import (
+from tokenizer_tools.embeddings._weights import neighbour_weights, placed, shared_or_used, sparsemax
+from tokenizer_tools.embeddings._word_vectors import (
     VectorParameters,
     texts_of,
     token_vectors,
     weighted_or_normal,
 )
-from tokenizer_tools.embeddings._sparsemax import neighbour_weights, placed, sparsemax
-from tokenizer_tools.embeddings._weights import shared_or_used
 from tokenizer_tools.transfer import Transfer
 
 

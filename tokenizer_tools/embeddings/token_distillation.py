@@ -24,9 +24,8 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from tokenizer_tools.embeddings import Method, Role, Rule
-from tokenizer_tools.embeddings._frozen import FrozenModel, RowAdam, root_mean_square
-from tokenizer_tools.embeddings._next_token import NextToken
-from tokenizer_tools.embeddings._snippets import Snippet, SnippetParameters, batches, collect
+from tokenizer_tools.embeddings._contexts import Snippet, SnippetParameters, batches, collect
+from tokenizer_tools.embeddings._frozen_model import FrozenModel, NextToken, RowAdam, root_mean_square
 from tokenizer_tools.embeddings._weights import subtoken_rule
 from tokenizer_tools.transfer import Transfer
 

@@ -17,8 +17,7 @@ from scipy.sparse import csr_matrix, diags_array
 from tokenizer_tools.embeddings import Method, NoParameters, Rule
 from tokenizer_tools.embeddings._weights import shared_or_used, subtoken_weights, weighted
 from tokenizer_tools.transfer import Transfer
-from tokenizer_tools.transliteration.forms import Merge, forms, latin_forms, scores
-from tokenizer_tools.transliteration.romanise import Romaniser
+from tokenizer_tools.transliteration import Merge, Romaniser, latin_forms, scores, token_forms
 
 
 class Parameters(NoParameters):
@@ -46,7 +45,7 @@ def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
 def latin_sources(transfer: Transfer, language: str | None) -> list[Sequence[int]]:
     """For each new token the source ids that it is the Latin form of; empty where there are none."""
     found = latin_forms(transfer.source, Romaniser(language).romanise)
-    new = forms(transfer.target)
+    new = token_forms(transfer.target)
     return [found.get(new[token_id], ()) if token_id in new else () for token_id in transfer.new.tolist()]
 
 

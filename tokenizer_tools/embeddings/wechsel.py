@@ -25,15 +25,14 @@ from scipy.linalg import orthogonal_procrustes
 
 from cpt.errors import DataError, StageFailed
 from tokenizer_tools.embeddings import Method, Rule
-from tokenizer_tools.embeddings._auxiliary import (
+from tokenizer_tools.embeddings._weights import neighbour_weights, placed, top_softmax, used_ids
+from tokenizer_tools.embeddings._word_vectors import (
     Space,
     VectorParameters,
     texts_of,
     weighted_or_normal,
     word_space,
 )
-from tokenizer_tools.embeddings._sparsemax import neighbour_weights, placed, top_softmax
-from tokenizer_tools.embeddings._weights import used_ids
 from tokenizer_tools.transfer import Transfer
 
 Pair = tuple[str, str]
@@ -88,8 +87,8 @@ def rotation(source: Space, target: Space, pairs: Sequence[Pair]) -> np.ndarray:
     Raises:
         StageFailed: no pair has a vector on either side.
     """
-    source_PD, in_source = source.of_learnt([word for word, _ in pairs])
-    target_PD, in_target = target.of_learnt([word for _, word in pairs])
+    source_PD, in_source = source.of_learned([word for word, _ in pairs])
+    target_PD, in_target = target.of_learned([word for _, word in pairs])
     both = in_source & in_target
     if not both.any():
         raise StageFailed(

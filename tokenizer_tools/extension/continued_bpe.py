@@ -1,13 +1,13 @@
-"""Continued BPE: go on learning merges where the tokenizer's own training stopped.
+"""Learn more merges of a BPE tokenizer where its own training stopped (continued BPE).
 
 Reference: arXiv 2512.03989. The corpus is segmented by the existing tokenizer, word by word (`cut_words`);
 then the most frequent pair of adjacent tokens becomes a merge, again and again. Every new token arises from
 a merge of tokens that occur, so none is unreachable, and a merge ranks after all older ones, so text in
 which no new merge applies is tokenised as before.
 
-Where a pair's product is a token already (it had been out of reach from these two parts), the merge is
-learnt and no id is spent: the text gets shorter with a row that is trained. Older merges may then apply
-to that product, so such words are segmented on by all merges, not by the new one alone.
+If a pair's product is a token already (it was out of reach from these two parts), the merge is learned and
+no id is spent: the text gets shorter with a row that is trained. Older merges may then apply to that product,
+so such words are segmented by all merges, not by the new one alone.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice, pairwise
+from typing import Any
 
 from tokenizers import Tokenizer
 
 from cpt.errors import StageFailed
 from tokenizer_tools.bpe_file import BpeFile, cut_words
-from tokenizer_tools.extension import counting
+from tokenizer_tools.extension.words import count_words
 
 Pair = tuple[int, int]
 Word = tuple[int, ...]
@@ -33,13 +34,13 @@ _BATCH = 1024
 
 @dataclass(frozen=True)
 class Merge:
-    """A learnt merge.
+    """A learned merge.
 
     Attributes:
-        left, right: the parts, as the vocabulary spells them.
-        token_id: id of their product.
-        count: how often the pair occurred in the corpus when it was learnt.
-        new: whether the product is a new token.
+        left, right: Parts as the vocabulary spells them.
+        token_id: Id of their product.
+        count: Frequency of the pair in the corpus when it was learned.
+        new: True if the product is a new token.
     """
 
     left: str
@@ -50,7 +51,7 @@ class Merge:
 
     @property
     def token(self) -> str:
-        """The product, as the vocabulary spells it."""
+        """Return the product as the vocabulary spells it."""
         return self.left + self.right
 
 
@@ -83,14 +84,14 @@ class MergeTable:
             symbols[at : at + 2] = [self._products[rank]]
 
 
-def count_words(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[Word, int]:
-    """How often each word occurs; a word is the ids that the tokenizer gives it."""
+def count_segmented_words(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[Word, int]:
+    """Count words; a word is the ids that the tokenizer gives it."""
     cutting = cut_words(tokenizer)
-    return segment_words(cutting, counting.count_words(cutting, texts))
+    return segment_words(cutting, count_words(cutting, texts))
 
 
 def segment_words(tokenizer: Tokenizer, words: Mapping[str, int]) -> dict[Word, int]:
-    """Counted words as the ids that the tokenizer's model gives them."""
+    """Return counted words as the ids that the tokenizer's model gives them."""
     model = Tokenizer(tokenizer.model)
     counts: dict[Word, int] = defaultdict(int)
     remaining = iter(words.items())
@@ -101,20 +102,20 @@ def segment_words(tokenizer: Tokenizer, words: Mapping[str, int]) -> dict[Word, 
     return counts
 
 
-def learn(file: BpeFile, words: Mapping[Word, int], tokens: int, min_frequency: int) -> list[Merge]:
+def learn_merges(file: BpeFile, words: Mapping[Word, int], tokens: int, min_frequency: int) -> list[Merge]:
     """Learn merges until they make `tokens` new tokens.
 
     Args:
-        file: the tokenizer to continue.
-        words: how often each word occurs in the corpus (`count_words`).
-        tokens: new tokens wanted.
-        min_frequency: a pair that occurs less often is not merged.
+        file: Tokenizer to continue.
+        words: Frequency of each word in the corpus (`count_segmented_words`).
+        tokens: Number of new tokens.
+        min_frequency: Lowest frequency of a pair that is merged.
 
     Returns:
-        The merges by rank; ids of new tokens are consecutive from `file.next_id`.
+        Merges by rank; ids of new tokens are consecutive from `file.next_id`.
 
     Raises:
-        StageFailed: the corpus has fewer pairs of that frequency.
+        StageFailed: The corpus has fewer pairs of that frequency.
     """
     merges = learn_up_to(file, words, tokens, min_frequency)
     if (found := sum(merge.new for merge in merges)) < tokens:
@@ -123,15 +124,15 @@ def learn(file: BpeFile, words: Mapping[Word, int], tokens: int, min_frequency: 
 
 
 def too_few(found: int, tokens: int, min_frequency: int) -> StageFailed:
-    """The corpus has too few frequent pairs."""
+    """Return the error for a corpus with too few frequent pairs."""
     return StageFailed(
         f"the corpus yields {found:,} new tokens, {tokens:,} were asked for",
-        hint=f"Lower extend.tokens or extend.min_frequency ({min_frequency}), or add domain text.",
+        hint=f"Lower tokens or min_frequency ({min_frequency}), or add domain text.",
     )
 
 
 def learn_up_to(file: BpeFile, words: Mapping[Word, int], tokens: int, min_frequency: int) -> list[Merge]:
-    """Learn merges as `learn` does; fewer where the corpus has no more frequent pairs."""
+    """Learn merges as `learn_merges` does; fewer if the corpus has no more frequent pairs."""
     table, ids = MergeTable(file), file.ids
     spelling = {token_id: token for token, token_id in ids.items()}
     barred = file.barred()
@@ -158,7 +159,7 @@ def learn_up_to(file: BpeFile, words: Mapping[Word, int], tokens: int, min_frequ
 
 
 def _merge(pair: Pair, product: int, symbols: Sequence[int]) -> list[int]:
-    """Every occurrence of the pair, from the left, replaced by its product."""
+    """Replace every occurrence of the pair, from the left, by its product."""
     left, right = pair
     merged: list[int] = []
     at, last = 0, len(symbols) - 1
@@ -173,10 +174,10 @@ def _merge(pair: Pair, product: int, symbols: Sequence[int]) -> list[int]:
 
 
 class PairIndex:
-    """Adjacent pairs of a changing segmentation: their counts, the words they are in, the most frequent.
+    """Adjacent pairs of a changing segmentation: their counts, their words, the most frequent pair.
 
-    Where a pair is, and its place in the heap, are put right when they are needed: `_where` also names words
-    that have lost the pair, and a heap entry may state a count that has since become less.
+    Words and heap entries are corrected on demand, which saves most of the work: `_where` also names words
+    that have lost the pair, and a heap entry may state a count that has since decreased.
     """
 
     def __init__(
@@ -207,7 +208,7 @@ class PairIndex:
         self._weights.append(weight)
 
     def most_frequent(self) -> tuple[Pair, int] | None:
-        """The most frequent pair (of equals the lexicographically first) and its count."""
+        """Return the most frequent pair (of equals the lexicographically first) and its count."""
         while self._heap:
             stated, _, _, pair = self._heap[0]
             count = self._counts.get(pair, 0)
@@ -220,11 +221,11 @@ class PairIndex:
         return None
 
     def bar(self, pair: Pair) -> None:
-        """Never offer this pair again."""
+        """Exclude a pair from now on."""
         self._barred_pairs.add(pair)
 
     def replace(self, pair: Pair, segment: Callable[[Sequence[int]], Sequence[int]]) -> None:
-        """Segment the words with this pair anew; afterwards none has it."""
+        """Segment the words with a pair again; afterwards no word has it."""
         changes: dict[Pair, int] = defaultdict(int)
         for index in dict.fromkeys(self._where.pop(pair)):
             before = self._words[index]
@@ -251,9 +252,44 @@ class PairIndex:
 
 
 def _without(barred: frozenset[int], word: Word) -> Iterator[Word]:
-    """The parts of a word between barred tokens, as far as they hold a pair."""
+    """Yield the parts of a word between barred tokens that hold a pair."""
     if barred.isdisjoint(word):
         parts: Iterable[Word] = [word]
     else:
         parts = (tuple(part) for is_barred, part in groupby(word, barred.__contains__) if not is_barred)
     return (part for part in parts if len(part) > 1)
+
+
+@dataclass(frozen=True)
+class NewToken:
+    """A token that was added.
+
+    Attributes:
+        token: Token as the vocabulary spells it.
+        token_id: Id; ids of new tokens are consecutive, after all used ids.
+        count: Frequency in the corpus when it was learned.
+    """
+
+    token: str
+    token_id: int
+    count: int
+
+
+def numbered(counts: Mapping[str, int], first: int) -> list[NewToken]:
+    """Return new tokens with ids from `first` on, in the order of the counts."""
+    return [NewToken(token, first + place, counts[token]) for place, token in enumerate(counts)]
+
+
+@dataclass(frozen=True)
+class LearnedVocabulary:
+    """An extended tokenizer, not yet written.
+
+    Attributes:
+        data: Content of the new tokenizer.json.
+        tokens: New tokens in the order of their ids.
+        extra: Number of appended merges; 0 for kinds without merges.
+    """
+
+    data: Mapping[str, Any]
+    tokens: Sequence[NewToken]
+    extra: int = 0

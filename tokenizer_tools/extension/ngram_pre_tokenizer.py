@@ -1,10 +1,10 @@
 """Change a BPE tokenizer's pre-tokenizer so that it leaves chosen n-grams of words in one piece.
 
 A pre-tokenizer cuts text by a regular expression that is matched again and again, each time where the last
-match ended. With the n-grams as a first alternative it takes one where it would have taken that n-gram's
-first word, and goes on where it would have gone on after the last word. So all other text is cut as before.
-The alternative does not match where the last word may go on, and of n-grams that start at the same place it
-takes the longest.
+match ended. With the n-grams as a first alternative it matches one where it would have matched the n-gram's
+first word, and continues where it would have continued after the last word. So all other text is cut as
+before. The alternative does not match where the last word may continue. Of n-grams that start at the same
+place the longest matches.
 
 SentencePiece tokenizers that do not cut text get such an expression, which cuts between words.
 """
@@ -20,16 +20,26 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
-from tokenizer_tools.bpe_file import BpeFile, cut_words, joined_in, marks_words, pieces
-from tokenizer_tools.spelling import WORD_START, spelling
-from tokenizer_tools.word_pattern import LETTER, MARK, Junction, continuation, word_pattern
+from tokenizer_tools.bpe_file import (
+    LETTER,
+    MARK,
+    BpeFile,
+    Junction,
+    continuation,
+    cut_words,
+    joined_in,
+    marks_words,
+    pieces,
+    word_pattern,
+)
+from tokenizer_tools.byte_encoding import WORD_START, byte_encoding
 
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-"""What ByteLevel cuts by where it is told to use a regular expression."""
+"""Regular expression by which ByteLevel cuts text with `use_regex`."""
 
 _AFTER_SPACED = r"(?![\p{L}\p{N}\p{M}'_])"
 _FOLLOWING = ("", " ", "s", "S", "'s", ".", "1", "\n", "é", "\u0301", "_", "  x", " 1", "漢", "-x")
-"""What is put after each n-gram to see that text is cut as it was."""
+"""Texts put after each n-gram to check that they are cut as before."""
 
 _SEVERAL_WORDS = re.compile(r"[^\W\d_] [^\W\d_]")
 
@@ -37,15 +47,15 @@ Component = Mapping[str, Any]
 
 
 def leave_whole(file: BpeFile, ngrams: Sequence[str]) -> dict[str, Any]:
-    """The `pre_tokenizer` entry of a tokenizer.json that does not cut these n-grams.
+    """Return the `pre_tokenizer` entry of a tokenizer.json that does not cut n-grams.
 
     Args:
-        file: the tokenizer.
-        ngrams: text as the pre-tokenizer sees it: words with a space, or with "▁" where the normalizer or
-            Metaspace puts one, in front of each.
+        file: Tokenizer to change.
+        ngrams: Texts as the pre-tokenizer sees them: words with a space in front of each, or with "▁" if the
+            normalizer or Metaspace puts one there.
 
     Raises:
-        DataError: the pre-tokenizer is of a kind that cannot be changed so.
+        DataError: The pre-tokenizer is of a kind that cannot be changed in this way.
     """
     alternative = trie_pattern(ngrams)
     joined = joined_in(file.data["model"])
@@ -63,7 +73,7 @@ def leave_whole(file: BpeFile, ngrams: Sequence[str]) -> dict[str, Any]:
 
 
 def trie_pattern(texts: Iterable[str]) -> str:
-    """Regular expression for any of the texts, the longest first, that looks at each character once."""
+    """Return a regular expression for any of the texts, the longest first, that reads each character once."""
     root: dict[str, Any] = {}
     for text in texts:
         node = root
@@ -85,22 +95,22 @@ def _trie_pattern(node: Mapping[str, Any]) -> str:
 
 
 def surface_of(file: BpeFile) -> Callable[[str], bytes]:
-    """Gives the bytes that a token stands for.
+    """Return a function that gives the bytes of a token.
 
     Raises:
-        DataError: it is not known how the tokenizer spells bytes.
+        DataError: The tokenizer's byte encoding is unknown.
     """
-    spells = spelling(file.data)
-    if spells is None:
+    encoding = byte_encoding(file.data)
+    if encoding is None:
         raise _cannot("its tokens cannot be read as text")
-    return spells.surface
+    return encoding.surface
 
 
 def check_possible(file: BpeFile, tokenizer: Tokenizer) -> None:
-    """Check that the tokenizer is one that can get n-grams.
+    """Check that a tokenizer can get n-grams.
 
     Raises:
-        DataError: its pre-tokenizer cannot be changed so, or it has tokens of several words already.
+        DataError: Its pre-tokenizer cannot be changed in this way, or it has tokens of several words already.
     """
     surface = surface_of(file)
     for token in file.vocabulary:
@@ -114,14 +124,14 @@ def check_possible(file: BpeFile, tokenizer: Tokenizer) -> None:
 
 
 def check_cuts(before: Tokenizer, after: Tokenizer, ngrams: Mapping[str, str]) -> None:
-    """Check that n-grams are left whole, and that nothing around them is cut otherwise than before.
+    """Check that n-grams stay whole, and that text around them is cut as before.
 
     Args:
-        before, after: the tokenizer without and with its changed pre-tokenizer.
-        ngrams: text of each n-gram by the piece that it should become.
+        before, after: Tokenizer without and with the changed pre-tokenizer.
+        ngrams: Text of each n-gram by the piece that it should become.
 
     Raises:
-        DataError: they are not.
+        DataError: An n-gram, or text around it, is cut in another way.
     """
     cutting = cut_words(before)
     for piece, text in ngrams.items():
@@ -134,7 +144,7 @@ def check_cuts(before: Tokenizer, after: Tokenizer, ngrams: Mapping[str, str]) -
 
 
 def is_joined(old: Sequence[str], new: Sequence[str], ngrams: Collection[str]) -> bool:
-    """Whether the new pieces are the old ones, some of them joined to n-grams."""
+    """Return True if the new pieces are the old ones, some of them joined to n-grams."""
     ends = set(accumulate(map(len, old)))
     return (
         "".join(old) == "".join(new)
@@ -144,7 +154,7 @@ def is_joined(old: Sequence[str], new: Sequence[str], ngrams: Collection[str]) -
 
 
 def _changed(step: Component, alternative: str, joined: frozenset[Junction]) -> list[Component]:
-    """The step with an alternative that comes first."""
+    """Return a step with the n-grams as its first alternative."""
     spaced = f"{alternative}{_AFTER_SPACED}"
     if step["type"] == "ByteLevel" and not step["add_prefix_space"]:
         return [_split(f"{spaced}|{GPT2_PATTERN}"), {**step, "use_regex": False}]
@@ -176,7 +186,7 @@ def _steps(component: Component | None) -> list[Component]:
 
 
 def _split_marked(alternative: str, joined: frozenset[Junction]) -> dict[str, Any]:
-    """Cuts words that "▁" marks, all of them but those of the alternative."""
+    """Return a step that cuts words marked by "▁", except those of the alternative."""
     going_on = continuation(LETTER, joined)
     after = f"(?!{going_on})" if going_on else ""
     return _split(f"{alternative}{after}|{word_pattern(joined)}")

@@ -1,10 +1,10 @@
-"""New tokens that span words, learnt together with those inside words.
+"""Choose new tokens that span words, together with those inside words.
 
 AdaptiVocab (arXiv 2503.19693) gives frequent n-grams of words tokens of their own, and scores them by the
-tokens that they save. Here they are part of the BPE model: when the merges inside words are learnt, merges of
-whole words follow, and the pre-tokenizer leaves these n-grams in one piece (`ngram_pre_tokenizer`). A merge
-saves one token wherever it applies, so its count is its score, and both kinds are ranked by it: an n-gram
-takes the place of the rarest token inside words that it beats.
+tokens that they save. Here they are part of the BPE model: merges of whole words follow the merges inside
+words, and the pre-tokenizer leaves these n-grams in one piece (`ngram_pre_tokenizer`). A merge saves one
+token wherever it applies, so its count is its score, and both kinds are ranked by it: an n-gram replaces the
+rarest token inside words that it beats.
 
 The budget loses nothing by learning words first. A word that is frequent enough for such an n-gram is a
 token by then, and the merges that make it are as frequent, so they do not yield their place. By the same
@@ -25,17 +25,17 @@ from itertools import accumulate, count, pairwise
 import numpy as np
 
 from tokenizer_tools.bpe_file import BpeFile
+from tokenizer_tools.byte_encoding import WORD_START
 from tokenizer_tools.extension.continued_bpe import Merge, MergeTable, Word
 from tokenizer_tools.extension.ngram_pre_tokenizer import surface_of
-from tokenizer_tools.extension.sequences import WordSequence, counted_sequences
-from tokenizer_tools.spelling import WORD_START
+from tokenizer_tools.extension.words import WordSequence, counted_sequences
 
 
 class NGramIndex:
-    """N-grams that could be chosen, by the tokens that each would save.
+    """Candidate n-grams, ranked by the tokens that each would save.
 
     Sequences of words are cut from the left into the longest chosen n-grams, as the pre-tokenizer will cut
-    them, and single words. Two neighbours could be one n-gram.
+    them, and single words. Two neighbours form a candidate.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class NGramIndex:
         heapq.heapify(self._heap)
 
     def most_saving(self) -> tuple[Word, int] | None:
-        """The n-gram that saves most tokens (of equals the lexicographically first), and how many."""
+        """Return the n-gram that saves most tokens (of equals the lexicographically first), and how many."""
         while self._heap:
             stated, _, ngram = self._heap[0]
             saved = self._savings[ngram]
@@ -74,11 +74,11 @@ class NGramIndex:
         return None
 
     def bar(self, ngram: Word) -> None:
-        """Never offer this n-gram again."""
+        """Exclude an n-gram from now on."""
         self._barred.add(ngram)
 
     def choose(self, ngram: Word) -> None:
-        """Make the n-gram one piece wherever it now is the longest."""
+        """Make an n-gram one piece wherever it is the longest."""
         changes: dict[Word, int] = defaultdict(int)
         self._chosen[ngram[0]].add(ngram)
         for index in min(self._where[ngram[:2]], self._where[ngram[-2:]], key=len):
@@ -95,7 +95,7 @@ class NGramIndex:
                 heapq.heappush(self._heap, self._entry(other))
 
     def _candidates(self, cut: Sequence[Word]) -> list[Word]:
-        """What neighbours could become."""
+        """Return the n-grams that neighbours could become."""
         return [left + right for left, right in pairwise(cut) if len(left) + len(right) <= self._longest]
 
     def _cut_anew(self, words: Word) -> list[Word]:
@@ -118,11 +118,11 @@ class NGramIndex:
 
 @dataclass(frozen=True)
 class Choice:
-    """Tokens of both kinds.
+    """Chosen tokens of both kinds.
 
     Attributes:
-        merges: by rank, those of n-grams last.
-        ngrams: the text of each n-gram, as the pre-tokenizer sees it, by its token.
+        merges: Merges by rank, those of n-grams last.
+        ngrams: Text of each n-gram, as the pre-tokenizer sees it, by its token.
     """
 
     merges: Sequence[Merge]
@@ -139,15 +139,15 @@ def choose(
     min_frequency: int,
     longest: int,
 ) -> Choice:
-    """Let n-grams take the place of new tokens that save less.
+    """Replace new tokens inside words by n-grams that save more.
 
     Args:
-        file: the tokenizer.
-        inside: what continued BPE learns on the corpus for `tokens` new tokens, or as far as it gets.
-        words, sequence: the corpus (`count_words`).
-        tokens: new tokens wanted, of both kinds.
-        min_frequency: an n-gram that would save fewer tokens is not taken.
-        longest: an n-gram's words, at most.
+        file: Tokenizer to extend.
+        inside: Merges that continued BPE learns on the corpus for `tokens` new tokens, or fewer.
+        words, sequence: Words of the corpus (`count_words`).
+        tokens: Number of new tokens of both kinds.
+        min_frequency: Lowest number of tokens that an n-gram saves.
+        longest: Longest n-gram in words.
     """
     model = _Model(file, inside)
     floors = _floors(inside)
@@ -175,28 +175,28 @@ def choose(
 
 
 def _floors(inside: Sequence[Merge]) -> list[int]:
-    """For each new token the highest count of its merge and all later ones.
+    """Return for each new token the highest count of its merge and all later ones.
 
-    Counts hardly ever rise from one merge to the next; where they do, a merge must stay for the later one.
+    Counts rarely rise from one merge to the next; if one does, the earlier merge must stay for the later.
     """
     highest = list(accumulate((merge.count for merge in reversed(inside)), max))[::-1]
     return [count for count, merge in zip(highest, inside, strict=True) if merge.new]
 
 
 def _first(merges: Sequence[Merge], tokens: int) -> Sequence[Merge]:
-    """The merges up to the one that makes the last of these new tokens."""
+    """Return the merges up to the one that makes the last of the first new tokens."""
     made = accumulate(merge.new for merge in merges)
     return [merge for merge, number in zip(merges, made, strict=True) if number - merge.new < tokens]
 
 
 def _numbered(file: BpeFile, merges: Sequence[Merge]) -> list[Merge]:
-    """Merges whose new tokens have consecutive ids."""
+    """Return the merges with consecutive ids of new tokens."""
     ids = count(file.next_id)
     return [replace(merge, token_id=next(ids)) if merge.new else merge for merge in merges]
 
 
 class _Model:
-    """The BPE model, to which merges of n-grams are added. Their ids are preliminary."""
+    """The BPE model, to which merges of n-grams are added, with preliminary ids."""
 
     def __init__(self, file: BpeFile, inside: Sequence[Merge]) -> None:
         self._barred = {file.ids[token] for token in file.added} | file.barred()
@@ -209,21 +209,21 @@ class _Model:
         self._free = count(max(self._tokens) + 1)
 
     def word_token(self, word: str) -> int:
-        """The token that merges make of a word; -1 if they make several, or n-grams may not hold the word."""
+        """Return the token that merges make of a word; -1 for several, or a word unfit for n-grams."""
         text = self._surface(word).decode(errors="replace")
         parts = self._segment(word) if text.startswith(" ") and text[1:].isalpha() else []
         return parts[0] if len(parts) == 1 else -1
 
     def spelled(self, ngram: Word) -> str:
-        """The n-gram as the vocabulary spells it."""
+        """Return an n-gram as the vocabulary spells it."""
         return "".join(self._tokens[token] for token in ngram)
 
     def text(self, token: str) -> str:
-        """An n-gram as the pre-tokenizer sees it: "▁" is there already, the byte alphabet is not yet."""
+        """Return an n-gram as the pre-tokenizer sees it: with "▁", but without the byte alphabet."""
         return token if token.startswith(WORD_START) else self._surface(token).decode()
 
     def merge(self, ngram: Word, saved: int) -> Merge | None:
-        """Add the merge that makes an n-gram of what its words have become; None if that takes several."""
+        """Add the merge that makes an n-gram of two tokens; return None if it takes several merges."""
         token = self.spelled(ngram)
         parts = [self._tokens[part] for part in self._segment(token)]
         if len(parts) != 2 or self._ids.get(token) in self._barred:
@@ -239,7 +239,7 @@ class _Model:
         self._table.add((self._ids[merge.left], self._ids[merge.right]), merge.token_id)
 
     def _segment(self, text: str) -> list[int]:
-        """What merges make of a text's characters; nothing if one of them is no token."""
+        """Return the ids that merges make of a text's characters; nothing if one of them is no token."""
         if not all(character in self._ids for character in text):
             return []
         return self._table.segment([self._ids[character] for character in text])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cpt.cli.progress_bar import ProgressBar
-from cpt.cli.tokenizer.inputs import source_of
+from cpt.cli.tokenizer.options import source_of
 from cpt.errors import UsageError, did_you_mean
 from cpt.references import resolve_file
 

@@ -157,7 +157,7 @@ def setting(word: str, names: list[str]) -> tuple[str | None, str, Any]:
     Raises:
         UsageError: it is no setting, or of a model that is not there.
     """
-    from cpt.cli.tokenizer.values import parameters
+    from cpt.cli.tokenizer.options import parameters
     from cpt.errors import did_you_mean
 
     key, separator, text = word.partition("=")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cpt.cli.tokenizer import changes, compare, methods, report
+from cpt.cli.tokenizer import changes, initialisers, report
 
 app = typer.Typer(
     help="Measure a tokenizer, change a model's vocabulary, choose how new tokens are initialised.",
@@ -16,6 +16,6 @@ app.command("prune")(changes.prune)
 app.command("replace")(changes.replace)
 app.command("train")(changes.train)
 app.command("transliterate")(changes.transliterate)
-app.command("methods")(methods.methods)
-app.command("helper")(methods.helper)
-app.command("compare")(compare.compare)
+app.command("methods")(initialisers.methods)
+app.command("helper")(initialisers.helper)
+app.command("compare")(initialisers.compare)

@@ -12,8 +12,7 @@ from rich.text import Text
 from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.tokenizer.inputs import heldout_of, located, texts_of
-from cpt.cli.tokenizer.options import Heldout, Texts
+from cpt.cli.tokenizer.options import Heldout, Texts, heldout_of, located, texts_of
 from cpt.errors import UsageError
 from cpt.references import resolve_tokenizer
 
@@ -58,7 +57,7 @@ def report_data(
     tokenizers: Sequence[str], texts: Sequence[str], terms: Sequence[str]
 ) -> list[dict[str, Any]]:
     """One flat record for every tokenizer on every text."""
-    from tokenizer_tools.report import TokenizerReport, report
+    from tokenizer_tools.measure import TokenizerReport, report
 
     def records(reference: str, found: TokenizerReport) -> list[dict[str, Any]]:
         return [

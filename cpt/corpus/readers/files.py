@@ -16,9 +16,8 @@ from typing import Any, cast
 
 from cpt.corpus.documents import data_error
 from cpt.errors import Problem, SourceError
-from cpt.references.cache import file_sha256, file_state, opened_sha256, visible_files
-from cpt.references.files import open_file
-from cpt.references.unchanged import changed
+from cpt.references.cache import file_sha256, file_state, open_file, opened_sha256, visible_files
+from cpt.references.resolve import changed
 
 MOST_BYTES = 1 << 30
 """Largest document and line, in bytes: Parquet and Arrow hold at most twice as much in one value."""

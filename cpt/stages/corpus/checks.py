@@ -27,7 +27,7 @@ def source_problem(key: str, source: Source) -> Problem | None:
             hint="Leave it out: only training text gets end tokens.",
         )
     try:
-        place = parse(source.path).place
+        place = parse(source.path).location
     except RecipeError:
         return None  # the recipe reports malformed references itself
     match place:
@@ -57,7 +57,7 @@ def transliteration_problems(config: CorpusConfig) -> list[Problem]:
     asking = [key for key, source in config.sources() if source.transliterate]
     if not asking:
         return []
-    from tokenizer_tools.transliteration.romanise import require_uroman
+    from tokenizer_tools.transliteration import require_uroman
 
     try:
         require_uroman()

@@ -49,7 +49,7 @@ def _excerpt(item: Item) -> Item:
 
 def _transliterated(items: Iterator[Item], source: Source, progress: Progress) -> Iterator[Item]:
     from cpt.corpus.build import rewritten
-    from tokenizer_tools.transliteration.romanise import Romaniser
+    from tokenizer_tools.transliteration import Romaniser
 
     progress.message(f"transliterating {source.path}")
     language = source.transliterate if isinstance(source.transliterate, str) else None

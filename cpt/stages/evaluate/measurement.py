@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.corpus.texts import start_token_of
 from cpt.errors import StageFailed
-from cpt.stages.base import Progress
+from cpt.progress import Progress
 from cpt.stages.evaluate.config import EvaluateConfig, Precision
 
 if TYPE_CHECKING:

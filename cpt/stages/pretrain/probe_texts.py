@@ -184,7 +184,7 @@ def _enough_documents(texts: Iterable[str], tokens: int, monitor: Monitor, model
 
 
 def _is_local(source: Source) -> bool:
-    place = parse(source.path).place
+    place = parse(source.path).location
     return isinstance(place, LocalPath) and place.path.exists()
 
 

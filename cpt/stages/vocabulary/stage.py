@@ -1,4 +1,4 @@
-"""The vocabulary stage: tokens for the domain, and the model and the corpus that speak them."""
+"""Run the vocabulary stage: change the vocabulary of the model, and retokenise the corpus."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cpt.errors import CptError, Problem
 from cpt.references import unchanged
 from cpt.stages.base import Artifact, Context, Stage, StageConfig
 from cpt.stages.corpus.checks import tokenizer_problems
-from cpt.stages.vocabulary.change import change_vocabulary, samples_of
 from cpt.stages.vocabulary.config import VocabularyConfig
+from tokenizer_tools.change import change_vocabulary, samples_of
 
 
 class VocabularyStage(Stage[VocabularyConfig]):
-    """Changes the vocabulary for the domain's training text; held-out text only measures the gain."""
+    """The vocabulary stage. It learns on the domain's training text; held-out text only measures the gain."""
 
     kind: ClassVar[str] = "vocabulary"
     Config: ClassVar[type[StageConfig]] = VocabularyConfig
@@ -26,12 +26,12 @@ class VocabularyStage(Stage[VocabularyConfig]):
     contract: ClassVar[int] = 4
 
     def references(self, config: VocabularyConfig) -> list[str]:
-        """The other tokenizer, and files that the embeddings' method reads."""
+        """Return the references of the other tokenizer and of the files that the embeddings' method reads."""
         tokenizer = [config.replace.tokenizer] if config.replace is not None else []
         return [*tokenizer, *config.embeddings.files().values()]
 
     def check(self, config: VocabularyConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
-        """The tokenizer must be of a kind that can be changed so."""
+        """Return the problems of a tokenizer that cannot be changed in this way."""
         from tokenizer_tools.extension import why_not
 
         if config.transliterate is not None and (problems := _uroman_problems()):
@@ -72,7 +72,7 @@ class VocabularyStage(Stage[VocabularyConfig]):
 
 
 def _uroman_problems() -> list[Problem]:
-    from tokenizer_tools.transliteration.romanise import require_uroman
+    from tokenizer_tools.transliteration import require_uroman
 
     try:
         require_uroman()
@@ -82,7 +82,7 @@ def _uroman_problems() -> list[Problem]:
 
 
 def _heldout(corpus: Path) -> Iterator[str]:
-    """Held-out text of the domain and general text by turns, as far as the corpus has them."""
+    """Yield held-out documents of the domain and of general text in turn."""
     turns = zip_longest(*(iterate_texts(corpus, source, "heldout") for source in _measured(corpus)))
     return (text for text in chain.from_iterable(turns) if text is not None)
 
@@ -92,16 +92,13 @@ def _measured(corpus: Path) -> list[str]:
 
 
 def _compression(before: Path, after: Path, corpus: Path) -> dict[str, float]:
-    """Bytes per token of held-out text; the domain's without prefix, others' with their source's name."""
-    from cpt.models.tokenizer import load_tokenizer
-    from tokenizer_tools.measure import bytes_per_token
+    """Compute bytes per token of held-out text; the keys of general text start with `general_`."""
+    from tokenizer_tools.measure import compression
 
-    metrics = {}
+    metrics: dict[str, float] = {}
     for source in _measured(corpus):
         texts = list(iterate_texts(corpus, source, "heldout"))
-        prefix = "" if source == "domain" else f"{source}_"
-        for when, folder in (("before", before), ("after", after)):
-            metrics[f"{prefix}bytes_per_token_{when}"] = bytes_per_token(load_tokenizer(folder), texts)
+        metrics |= compression(before, after, texts, prefix="" if source == "domain" else f"{source}_")
     return metrics
 
 

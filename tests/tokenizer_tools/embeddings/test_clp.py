@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from tiny import SENTENCES, write_tiny_model
 
 from cpt.errors import CptError, StageFailed
-from tokenizer_tools.embeddings import _sparsemax
+from tokenizer_tools.embeddings import _weights
 from tokenizer_tools.embeddings.clp import shares
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.transfer import Transfer, plan_transfer
 
 EMBEDDING = "model.embed_tokens.weight"
 PAPER = {"clip": False, "top_k": None}
@@ -36,7 +36,7 @@ def helper(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def transfer(folder: Path, helper: Path) -> Transfer:
     source = write_tiny_model(folder / "old")
-    return between(source, helper, source)
+    return plan_transfer(source, helper, source)
 
 
 def set_rows(model: Path, rows: torch.Tensor) -> torch.Tensor:
@@ -104,7 +104,7 @@ def test_parts_give_the_same_rows(
     top_k: int | None, transfer: Transfer, helper: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = made(transfer, helper, top_k=top_k)
-    monkeypatch.setattr(_sparsemax, "_CHUNK_ELEMENTS", 2000)
+    monkeypatch.setattr(_weights, "_CHUNK_ELEMENTS", 2000)
     assert torch.allclose(made(transfer, helper, top_k=top_k), whole, atol=1e-6)
 
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import AutoModel, AutoModelForCausalLM, BertConfig, BertForMaskedLM
 
 from cpt.errors import StageFailed
-from tokenizer_tools.embeddings import Role, _frozen, method
-from tokenizer_tools.embeddings._frozen import FrozenModel
-from tokenizer_tools.embeddings._snippets import Snippet, SnippetParameters, collect
+from tokenizer_tools.embeddings import Role, _frozen_model, method
+from tokenizer_tools.embeddings._contexts import Snippet, SnippetParameters, collect
+from tokenizer_tools.embeddings._frozen_model import FrozenModel
 from tokenizer_tools.embeddings._weights import subtoken_rule
 from tokenizer_tools.embeddings.contextual_distillation import (
     Parameters,
@@ -24,14 +24,14 @@ from tokenizer_tools.embeddings.contextual_distillation import (
     prepare,
     read_off,
 )
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.transfer import Transfer, plan_transfer
 
 ROWS = 300
 
 
 @pytest.fixture(autouse=True)
 def single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_frozen, "resolve_precision", lambda _: torch.float32)
+    monkeypatch.setattr(_frozen_model, "resolve_precision", lambda _: torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def transfer(tmp_path_factory: pytest.TempPathFactory) -> Transfer:
     folder = tmp_path_factory.mktemp("models")
     source, target = write_tiny_model(folder / "old"), write_tiny_model(folder / "new", vocabulary=330)
     texts = [text.split("What")[0] for text in varied_texts(12)]
-    return between(source, target, source, texts=lambda: iter(texts))
+    return plan_transfer(source, target, source, texts=lambda: iter(texts))
 
 
 @pytest.fixture(scope="module")

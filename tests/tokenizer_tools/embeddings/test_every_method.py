@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.errors import CptError
 from tokenizer_tools.embeddings import Role, Rule, method, methods, names
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.transfer import Transfer, plan_transfer
 
 WITHOUT_TEXTS = [name for name, found in methods() if not found.needs_texts]
 ROLES: tuple[Role, ...] = ("input", "output", "tied", "bias")
@@ -25,7 +25,7 @@ def transfer(tmp_path_factory: pytest.TempPathFactory) -> Transfer:
     model = AutoModelForCausalLM.from_pretrained(target)
     model.resize_token_embeddings(331, mean_resizing=False)
     model.save_pretrained(target)
-    made = between(source, target, source)
+    made = plan_transfer(source, target, source)
     assert [len(pieces) > 0 for pieces in made.pieces] == [True] * 30 + [False]
     return made
 

@@ -9,24 +9,23 @@ from made_transfers import ROLES, made_rows, made_transfer, matrix
 from tiny import SENTENCES, write_tiny_model
 
 from cpt.errors import StageFailed
-from tokenizer_tools.embeddings import _auxiliary, focus
-from tokenizer_tools.embeddings._sparsemax import sparsemax
-from tokenizer_tools.embeddings._weights import normal_rows
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.embeddings import _word_vectors, focus
+from tokenizer_tools.embeddings._weights import normal_rows, sparsemax
+from tokenizer_tools.transfer import Transfer, plan_transfer
 
 SETTINGS = {"dimensions": 8, "min_count": 20}
 
 
 @pytest.fixture(autouse=True)
 def few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_auxiliary, "_BUCKETS", 5000)
+    monkeypatch.setattr(_word_vectors, "_BUCKETS", 5000)
 
 
 @pytest.fixture(scope="module")
 def transfer(tmp_path_factory: pytest.TempPathFactory) -> Transfer:
     folder = tmp_path_factory.mktemp("models")
     source, target = write_tiny_model(folder / "old"), write_tiny_model(folder / "new", vocabulary=330)
-    return between(source, target, source, texts=lambda: iter(SENTENCES * 30))
+    return plan_transfer(source, target, source, texts=lambda: iter(SENTENCES * 30))
 
 
 def given(monkeypatch: pytest.MonkeyPatch, vectors: torch.Tensor, known: list[bool]) -> None:

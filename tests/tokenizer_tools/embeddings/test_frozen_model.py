@@ -31,9 +31,8 @@ from transformers import (
 )
 
 from cpt.errors import ModelError, StageFailed
-from tokenizer_tools.embeddings import Role, _frozen
-from tokenizer_tools.embeddings._frozen import FrozenModel, RowAdam
-from tokenizer_tools.embeddings._next_token import NextToken
+from tokenizer_tools.embeddings import Role, _frozen_model
+from tokenizer_tools.embeddings._frozen_model import FrozenModel, NextToken, RowAdam
 
 SMALL: dict[str, Any] = {"vocab_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}
 WIDTHS = {"hidden_size": 16, "intermediate_size": 24}
@@ -52,7 +51,7 @@ MODELS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_frozen, "resolve_precision", lambda _: torch.float32)
+    monkeypatch.setattr(_frozen_model, "resolve_precision", lambda _: torch.float32)
 
 
 def saved(model: PreTrainedModel, folder: Path) -> Path:

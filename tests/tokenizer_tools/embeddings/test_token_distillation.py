@@ -15,13 +15,12 @@ from torch.nn.functional import cosine_similarity
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, PhiConfig, PhiForCausalLM
 
 from cpt.errors import StageFailed
-from tokenizer_tools.embeddings import Role, Rule, _frozen, method, token_distillation
-from tokenizer_tools.embeddings._frozen import FrozenModel
-from tokenizer_tools.embeddings._next_token import NextToken
-from tokenizer_tools.embeddings._snippets import Snippet, collect
+from tokenizer_tools.embeddings import Role, Rule, _frozen_model, method, token_distillation
+from tokenizer_tools.embeddings._contexts import Snippet, collect
+from tokenizer_tools.embeddings._frozen_model import FrozenModel, NextToken
 from tokenizer_tools.embeddings._weights import subtoken_rule
 from tokenizer_tools.embeddings.token_distillation import Parameters, input_rows, output_rows
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.transfer import Transfer, plan_transfer
 
 ROWS = 300
 WIDTHS: dict[str, Any] = {
@@ -35,7 +34,7 @@ WIDTHS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_frozen, "resolve_precision", lambda _: torch.float32)
+    monkeypatch.setattr(_frozen_model, "resolve_precision", lambda _: torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def transfer(tmp_path_factory: pytest.TempPathFactory) -> Transfer:
     torch.nn.init.normal_(model.get_input_embeddings().weight, generator=torch.Generator().manual_seed(0))
     model.save_pretrained(source)
     texts = [text.split("What")[0] for text in varied_texts(12)]
-    return between(source, target, source, texts=lambda: iter(texts))
+    return plan_transfer(source, target, source, texts=lambda: iter(texts))
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +280,7 @@ def test_a_tokenizer_of_another_kind(transfer: Transfer, tmp_path: Path) -> None
     tokenizer.add_special_tokens(["<unk>", "<s>"])
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text('{"bos_token": "<s>", "unk_token": "<unk>"}')
-    replaced = between(transfer.source, tmp_path, transfer.model, texts=lambda: iter(SENTENCES))
+    replaced = plan_transfer(transfer.source, tmp_path, transfer.model, texts=lambda: iter(SENTENCES))
     assert len(replaced.new) > 10
     model, snippets = FrozenModel(transfer.model), collect(replaced, ROWS, Parameters())
     mean = mean_of(replaced)(model.matrix_VH, "tied")
@@ -293,7 +292,7 @@ def test_a_tokenizer_of_another_kind(transfer: Transfer, tmp_path: Path) -> None
 
 
 def test_without_new_tokens_there_are_no_rows(transfer: Transfer) -> None:
-    same = between(transfer.source, transfer.source, transfer.model, texts=lambda: iter(["The heart."]))
+    same = plan_transfer(transfer.source, transfer.source, transfer.model, texts=lambda: iter(["The heart."]))
     assert made(same).shape == (0, 32)
 
 

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from tiny import SENTENCES, write_tiny_model
 
 from cpt.errors import DataError, StageFailed
-from tokenizer_tools.embeddings import _auxiliary, wechsel
-from tokenizer_tools.embeddings._auxiliary import Space
+from tokenizer_tools.embeddings import _word_vectors, wechsel
 from tokenizer_tools.embeddings._weights import normal_rows
-from tokenizer_tools.transfer import Transfer, between
+from tokenizer_tools.embeddings._word_vectors import Space
+from tokenizer_tools.transfer import Transfer, plan_transfer
 
 SOURCE = ["heart", " heart", " liver", "\n", " lung", None]
 SETTINGS = {"dimensions": 8}
@@ -22,14 +22,14 @@ SETTINGS = {"dimensions": 8}
 
 @pytest.fixture(autouse=True)
 def few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_auxiliary, "_BUCKETS", 5000)
+    monkeypatch.setattr(_word_vectors, "_BUCKETS", 5000)
 
 
 @pytest.fixture(scope="module")
 def transfer(tmp_path_factory: pytest.TempPathFactory) -> Transfer:
     folder = tmp_path_factory.mktemp("models")
     source, target = write_tiny_model(folder / "old"), write_tiny_model(folder / "new", vocabulary=330)
-    return between(source, target, source, texts=lambda: iter(SENTENCES * 30))
+    return plan_transfer(source, target, source, texts=lambda: iter(SENTENCES * 30))
 
 
 def space(vectors: torch.Tensor, words: list[str]) -> Space:

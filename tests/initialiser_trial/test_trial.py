@@ -1,0 +1,132 @@
+"""Comparing initialisations on a tiny model."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny import clinical_texts, write_jsonl
+from trial_corpora import tiny_corpus
+
+from cpt.corpus.texts import has_texts
+from cpt.initialiser_trial.short_training import TrialSettings, heldout, train_and_measure
+from cpt.initialiser_trial.trial import UNCHANGED, TrialResult, TrialRow, build_corpus, label, plot, run_trial
+from cpt.progress import NullProgress
+from tokenizer_tools.settings import EmbeddingsConfig, VocabularyChange
+
+SETTINGS = TrialSettings(steps=(0, 3), peak=1e-2, heldout_bytes=1500)
+METHODS = [
+    EmbeddingsConfig(method="random"),
+    EmbeddingsConfig(method="subtoken-mean"),
+    EmbeddingsConfig.model_validate({"method": "random", "std": 5.0}),
+    EmbeddingsConfig.model_validate({"method": "clp", "donor": "/no/such/donor"}),
+]
+
+
+@pytest.fixture(scope="module")
+def comparison(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
+    folder = tmp_path_factory.mktemp("compare")
+    corpus = tiny_corpus(tiny_model, folder)
+    change = VocabularyChange.model_validate({"extend": {"tokens": 40}})
+    seen: list[TrialRow] = []
+    (folder / "scratch").mkdir()
+    found = run_trial(
+        tiny_model,
+        corpus,
+        change,
+        METHODS,
+        SETTINGS,
+        NullProgress(),
+        folder / "scratch",
+        finished=seen.append,
+    )
+    assert seen == found.rows
+    assert sorted(path.name for path in (folder / "scratch").iterdir()) == ["corpus", "tokenizer"]
+    shared = heldout(
+        [(tiny_model, corpus), (folder / "scratch/tokenizer", folder / "scratch/corpus")], SETTINGS
+    )
+    reread = train_and_measure(tiny_model, corpus, SETTINGS, shared.texts[0])
+    assert found.rows[0].domain == reread.bits_per_byte("domain")
+    return found
+
+
+def test_the_unchanged_model_comes_first_and_methods_in_order(comparison: TrialResult) -> None:
+    assert [row.method for row in comparison.rows] == [UNCHANGED, *map(label, METHODS)]
+    assert label(METHODS[2]) == "random(std=5.0)"
+
+
+def test_every_method_has_its_curves_on_the_same_text(comparison: TrialResult) -> None:
+    for row in comparison.rows[:4]:
+        assert list(row.domain) == list(row.general) == [0, 3]
+        assert row.tokens > 0
+    changed = comparison.rows[1:4]
+    assert len({row.domain[0] for row in changed}) == 3
+    assert {row.tokens for row in changed} == {changed[0].tokens}
+    assert comparison.bytes_per_token[1] > comparison.bytes_per_token[0]
+    assert comparison.vocabulary["new_rows"] == comparison.vocabulary["added"] == 40
+
+
+def test_the_bytes_of_a_window_are_recorded(comparison: TrialResult) -> None:
+    windows = comparison.as_json()["windows"]
+    assert set(windows) == {"domain", "general"}
+    assert 0 < windows["domain"]["mean_context_bytes"] < windows["domain"]["bytes_per_window"] < 150
+    assert windows["domain"]["unaligned_bytes"] == 0
+
+
+def test_known_rows_are_not_measured_again(tiny_model: Path, tmp_path: Path) -> None:
+    corpus = tiny_corpus(tiny_model, tmp_path)
+    change = VocabularyChange.model_validate({"extend": {"tokens": 5}})
+    known = {name: TrialRow(name, {0: 9.0, 3: 9.0}, {}) for name in (UNCHANGED, "random")}
+    (tmp_path / "scratch").mkdir()
+    found = run_trial(
+        tiny_model, corpus, change, METHODS[:2], SETTINGS, NullProgress(), tmp_path / "scratch", known=known
+    )
+    assert found.rows[:2] == list(known.values())
+    assert found.rows[2].domain[0] < 9.0
+
+
+def test_a_model_that_diverges_is_a_row_too(tiny_model: Path, tmp_path: Path) -> None:
+    corpus = tiny_corpus(tiny_model, tmp_path)
+    change = VocabularyChange.model_validate({"extend": {"tokens": 5}})
+    wild = EmbeddingsConfig.model_validate({"method": "random", "std": 1e38})
+    (tmp_path / "scratch").mkdir()
+    found = run_trial(
+        tiny_model, corpus, change, [wild, METHODS[1]], SETTINGS, NullProgress(), tmp_path / "scratch"
+    )
+    assert found.rows[1].failure
+    assert found.rows[2].domain
+
+
+def test_a_method_that_cannot_is_a_row_that_says_why(comparison: TrialResult) -> None:
+    failed = comparison.rows[4]
+    assert "/no/such/donor" in failed.failure
+    assert failed.domain == {}
+    assert comparison.ranked()[-1] == failed
+    assert comparison.as_json()["ranking"] == [row.method for row in comparison.ranked()[:3]]
+
+
+def test_ranked_by_the_last_step_not_the_first() -> None:
+    rows = [
+        TrialRow(UNCHANGED, {0: 1.0, 5: 1.0}, {}),
+        TrialRow("a", {0: 1.0, 5: 2.0}, {}),
+        TrialRow("b", {0: 3.0, 5: 1.0}, {}),
+    ]
+    assert [row.method for row in TrialResult((0, 5), {}, (1.0, 1.0), rows).ranked()] == ["b", "a"]
+
+
+def test_the_picture_names_the_methods(comparison: TrialResult, tmp_path: Path) -> None:
+    plot(comparison, tmp_path / "picture.svg")
+    text = (tmp_path / "picture.svg").read_text()
+    assert text.startswith("<?xml")
+    assert len(text) > 5000
+    assert json.loads(json.dumps(comparison.as_json()))["rows"]
+
+
+def test_general_text_of_one_short_document_is_enough(tiny_model: Path, tmp_path: Path) -> None:
+    texts, general = tmp_path / "texts.jsonl", tmp_path / "general.jsonl"
+    write_jsonl(texts, clinical_texts()[:40])
+    write_jsonl(general, clinical_texts()[:1])
+    corpus = build_corpus(
+        tiny_model, [{"path": str(texts)}], [{"path": str(general)}], tmp_path / "corpus",
+        sequence_length=64, heldout=0.1, seed=17, progress=NullProgress(),
+    )  # fmt: skip
+    assert has_texts(corpus, "general", "heldout")
