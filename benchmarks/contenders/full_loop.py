@@ -24,10 +24,9 @@ from cpt.models.packed_model import load_model
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.schedule import AtSteps
 from cpt.training import loop
-from cpt.training.anomalies import Anomalies
-from cpt.training.checkpoint import keeper
-from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.checkpoint.writer import Background
+from cpt.training.features.anomalies import Anomalies
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.step import Gradient, Stepper
 
 PROBE_TOKENS = 2000

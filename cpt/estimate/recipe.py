@@ -101,14 +101,14 @@ def _simplifications(job: Job) -> list[str]:
         and not job.divided,
         "weights are divided as accelerate's --use_fsdp does by default": job.divided,
         "what processes send each other takes no time": job.processes > 1,
-        "compiled blocks keep less than is counted here": settings.compile,
-        "the teacher is taken to have as many layers as its student": settings.objective.kind
+        "compiled blocks keep less than is counted here": settings.config.compile,
+        "the teacher is taken to have as many layers as its student": settings.config.objective.kind
         == "self-distillation",
         "8-bit matrix products are counted as bfloat16 ones": settings.float8,
         "frozen weights are kept in float32, too, as if bfloat16 could not hold them": settings.dtype
         != torch.float32
-        and settings.trainable.kind != "all",
-        "what an optimizer needs while it steps is not counted": settings.optimizer.kind != "adamw",
+        and settings.config.trainable.kind != "all",
+        "what an optimizer needs while it steps is not counted": settings.config.optimizer.kind != "adamw",
     }
     return [line for line, holds in said.items() if holds]
 

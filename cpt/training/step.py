@@ -144,5 +144,5 @@ class Stepper:
         """Scale the gradient down to the largest norm allowed; returns the norm that it had: []."""
         weights = self._trained.weights.values()
         norm = whole(get_total_norm([weight.grad for weight in weights if weight.grad is not None]))
-        clip_grads_with_norm_(weights, self._settings.clip, norm)
+        clip_grads_with_norm_(weights, self._settings.config.clip, norm)
         return norm

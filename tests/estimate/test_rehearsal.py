@@ -18,15 +18,14 @@ from cpt.errors import StageFailed
 from cpt.estimate.device import GPUS
 from cpt.estimate.recorder import Recorder
 from cpt.estimate.rehearsal import choose, hold, rehearse, step
-from cpt.estimate.timeline import Part, Timeline, by_part
+from cpt.estimate.timeline import Stateful, Timeline, by_part
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.stages.base import NullProgress
-from cpt.training.anomalies import Anomalies
-from cpt.training.checkpoint.keeper import CheckpointManager
-from cpt.training.checkpoint.parts import OptimizerState, Weights
-from cpt.training.checkpoint.parts import Part as Kept
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.checkpoint.stateful import OptimizerState, WeightState
+from cpt.training.checkpoint.stateful import Stateful as Kept
+from cpt.training.features.anomalies import Anomalies
+from cpt.training.features.checkpoints import CheckpointManager, Checkpoints
 from cpt.training.master import MasterWeights
 from cpt.training.optimizers import Muon, OptimizerConfig, state_bytes
 from cpt.training.place import PROCESSOR
@@ -41,7 +40,7 @@ WORDS, WIDTH = 300, 32
 H100, T4 = GPUS["h100"].hardware, GPUS["t4"].hardware
 
 
-def parts(rehearsed: object, moment: str) -> Mapping[Part, int]:
+def parts(rehearsed: object, moment: str) -> Mapping[Stateful, int]:
     return by_part(rehearsed.timeline.peak(moment))  # type: ignore[attr-defined]
 
 
@@ -130,7 +129,7 @@ def test_what_the_forward_pass_keeps_is_what_a_real_one_allocates(tiny_model: Pa
         {},
         {"dtype": torch.float32},
         {"gradient_checkpointing": True},
-        {"stochastic_rounding": True},
+        {"master_weights": "stochastic-rounding"},
         {"trainable": Lora(kind="lora", rank=4)},
         {
             "trainable": Lora(kind="lora", variant="dora", rank=4, embeddings="new-tokens"),
@@ -197,7 +196,7 @@ def test_frozen_weights_are_kept_in_float32_on_a_cpu(tiny_model: Path) -> None:
 
 def test_stochastic_rounding_has_no_masters_but_widens_the_weights(tiny_model: Path) -> None:
     count, _ = sizes(tiny_model)
-    rounded = rehearse(job(tiny_model, (20, 12), stochastic_rounding=True))
+    rounded = rehearse(job(tiny_model, (20, 12), master_weights="stochastic-rounding"))
     buffers = 2 * 4 * 4
     assert parts(rounded, "step")["weights"] == 2 * count + buffers
     assert parts(rounded, "update")["weights"] >= 4 * count
@@ -249,7 +248,7 @@ def test_copies_are_those_that_the_keeper_makes(tiny_model: Path, tmp_path: Path
     optimizer = Muon().build(trained.groups(model))
     state = State()
     kept: dict[str, Kept] = {
-        "weights": Weights(trained.kept, trained.publish),
+        "weights": WeightState(trained.kept, trained.publish),
         "optimizer": OptimizerState(optimizer, trained.weights),
     }
     with CheckpointManager(tmp_path, kept, state, run.settings, NullProgress(), Processes(world())) as keeper:

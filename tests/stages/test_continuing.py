@@ -15,7 +15,7 @@ from cpt.errors import RecipeError, StageFailed
 from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
 from cpt.stages.pretrain.continuation import write_kept
 from cpt.stages.pretrain.stage import STAGE
-from cpt.training.checkpoint.policy import Kept
+from cpt.training.features.checkpoints import Kept
 from cpt.training.schedules import Constant
 
 PLAIN = {"batch_sequences": 4, "precision": "fp32", "monitor": {"every": 100, "tokens": 200}}

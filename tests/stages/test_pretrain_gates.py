@@ -260,7 +260,7 @@ def test_figures_are_of_the_weights_that_are_the_result() -> None:
     ("action", "refused"), [("stop", True), ("roll-back", True), ("raise-replay", False)]
 )
 def test_divided_weights_are_not_gone_back_to(action: str, refused: bool) -> None:
-    from cpt.training.anomalies import Anomalies
+    from cpt.training.features.anomalies import Anomalies
     from cpt.training.launch import whole_weights_needed
     from cpt.training.optimizers import AdamW
 

@@ -16,10 +16,10 @@ from cpt.errors import DataError, GateFailed
 from cpt.stages.base import Artifact, Context, NullProgress
 from cpt.stages.corpus.stage import STAGE as CORPUS
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
+from cpt.training.features.trackers import open_trackers
 from cpt.training.place import Place
 from cpt.training.schedules import Linear, Power
 from cpt.training.settings import Settings
-from cpt.training.trackers import open_trackers
 
 ALL = {"every": 2, "budget": None, "samples": None, "weights": None}
 """A monitor that reads whatever is due of held-out text, and nothing else."""

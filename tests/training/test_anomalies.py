@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from tiny_runs import SETTINGS, Batches, equal, run
 
 from cpt.errors import StageFailed
-from cpt.training.anomalies import Anomalies
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.features.anomalies import Anomalies
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.schedules import Constant
 from cpt.training.step import Gradient, Stepper
 
@@ -48,8 +48,7 @@ def losses(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
 
 
 def settings(steps: int = 12, every: int = 3, **anomalies: object):
-    return dataclasses.replace(
-        SETTINGS,
+    return SETTINGS.with_changes(
         steps=steps,
         schedule=LEVEL,
         checkpoint=Checkpoints(every=every),
@@ -173,8 +172,9 @@ def test_faults_end_alike_after_any_kill(
 ) -> None:
     """Checkpoints (every 4) and snapshots (every 3) fall on different steps."""
     losses |= {5: 50.0, 7: math.nan, 10: 60.0}
-    chosen = dataclasses.replace(
-        settings(not_finite="skip", spike="roll-back", window=3, spike_threshold=50, snapshot_every=3),
+    chosen = settings(
+        not_finite="skip", spike="roll-back", window=3, spike_threshold=50, snapshot_every=3
+    ).with_changes(
         checkpoint=Checkpoints(every=4, mode=mode),
     )
     whole, expected, _ = run(tiny_model, tmp_path / "whole", chosen)

@@ -18,18 +18,17 @@ from tiny_runs import run as run_plainly
 
 from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
-from cpt.training.anomalies import Anomalies
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.features.anomalies import Anomalies
+from cpt.training.features.checkpoints import Checkpoints
+from cpt.training.features.probe_runner import ProbeRunner
 from cpt.training.schedules import Constant
 from cpt.training.state import Result
 from cpt.training.step import Gradient, Stepper
-from cpt.training.watch import Watch
 
 STEPS = 24
 
 
-PLAIN = dataclasses.replace(
-    SETTINGS,
+PLAIN = SETTINGS.with_changes(
     stage="learn",
     steps=STEPS,
     schedule=Constant(peak=1e-3, warmup=0),
@@ -41,7 +40,7 @@ def run(
     folder: Path, work: Path, *gates: Gate, die_at: int | None = None, probes: Any = None, **more: Any
 ) -> tuple[dict[str, torch.Tensor], Result, list[str]]:
     probes = forgetting(folder) if probes is None else probes
-    settings = dataclasses.replace(PLAIN, gates=gates, **more)
+    settings = PLAIN.with_changes(gates=gates, **more)
     return run_plainly(folder, work, settings, die_at, Phased(), probes)
 
 
@@ -62,7 +61,7 @@ WARN = gate("general <= +0.02", "warn")
 
 
 def test_a_file_of_lines_is_old_or_new_and_never_half_written(tmp_path: Path, monkeypatch) -> None:
-    from cpt.training.log import write_lines
+    from cpt.training.features.step_log import write_lines
 
     file = tmp_path / "actions.jsonl"
     write_lines(file, [{"step": 1}])
@@ -276,7 +275,7 @@ def test_a_run_killed_at_its_end_reads_the_result_once(
 ) -> None:
     checkpoint, killed = Checkpoints(every=every), tmp_path / "killed"
     expected, whole, _ = run(tiny_model, tmp_path / "whole", END, checkpoint=checkpoint)
-    read = Watch.read_result
+    read = ProbeRunner.read_result
     monkeypatch.setattr(Watch, "read_result", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         run(tiny_model, killed, END, checkpoint=checkpoint)

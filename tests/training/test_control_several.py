@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def test_two_processes_act_alike_and_as_one_alone(
     assert main["actions"]
     told = ("actions", "phases", "ended", "ledger")
     assert {key: main[key] for key in told} == {key: other[key] for key in told}
-    settings = dataclasses.replace(SETTINGS, **several.changed(CHOSEN | JOBS[name]))
+    settings = SETTINGS.with_changes(**several.changed(CHOSEN | JOBS[name]))
     expected, alone, _ = run(tiny_model, tmp_path, settings, stream=Phased(), probes=forgetting(tiny_model))
     assert main["ledger"] == alone.ledger
     assert [tuple(phase) for phase in main["phases"]] == alone.phases

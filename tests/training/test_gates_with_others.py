@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,13 @@ from cpt.monitor.gates import Gate
 from cpt.monitor.probes.base import Subject, part
 from cpt.monitor.reading import Items
 from cpt.monitor.schedule import AtSteps
-from cpt.training.averages import Ema, Lawa
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.features.checkpoints import Checkpoints
+from cpt.training.features.weight_averaging import EmaConfig, LawaConfig
 from cpt.training.objectives import SelfConstraint
 from cpt.training.state import Result
 
 MORE, END = (GATE.validate_python(each) for each in (gated.MORE, gated.END))
-EMA, LAWA = Ema(kind="ema", decay=0.7), Lawa(kind="lawa", every=2, last=3)
+EMA, LAWA = EmaConfig(kind="ema", decay=0.7), LawaConfig(kind="lawa", every=2, last=3)
 CONSTRAINT = SelfConstraint(kind="self-constraint", weight=0.5)
 
 
@@ -41,7 +40,7 @@ def run(
     die_at: int | None = None,
     **more: Any,
 ) -> tuple[dict[str, torch.Tensor], Result]:
-    settings = dataclasses.replace(PLAIN, gates=(gate,), **more)
+    settings = PLAIN.with_changes(gates=(gate,), **more)
     stream = Phased([(0, rows)])
     weights, result, _ = run_plainly(
         folder, work, settings, die_at, stream, forgetting(folder) if probes is None else probes
@@ -67,7 +66,7 @@ def test_stop_gives_the_average_at_the_best_point(tiny_model: Path, tmp_path: Pa
     at = sorted({reading.step for reading in result.readings}).index(best)
     assert equal(weights, seen[at])  # what the probes read at the best point: the average there
     plain, _, _ = run_plainly(
-        tiny_model, tmp_path / "plain", dataclasses.replace(PLAIN, steps=best), None, Phased(), []
+        tiny_model, tmp_path / "plain", PLAIN.with_changes(steps=best), None, Phased(), []
     )
     assert not equal(weights, plain)
 

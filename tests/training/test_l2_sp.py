@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,12 @@ from tiny_training import KINDS, OPTIMIZERS, noise, step
 from torch import nn
 
 from cpt.models.packed_model import load_model
+from cpt.training.features.l2_sp import L2SPConfig
 from cpt.training.groups import Group
-from cpt.training.l2_sp import L2SP
 from cpt.training.optimizers import AdamW, OptimizerConfig
 from cpt.training.settings import Settings
 
-PULLED = dataclasses.replace(SETTINGS, l2_sp=L2SP(strength=20))
+PULLED = SETTINGS.with_changes(l2_sp=L2SPConfig(strength=20))
 
 
 @pytest.mark.parametrize("config", OPTIMIZERS, ids=KINDS)
@@ -26,7 +25,7 @@ def test_a_step_begins_with_the_pull_and_goes_on_as_the_optimizer_has_it(config:
     (start,), gradients = noise(8, 6), noise(8, 6, seed=1, count=4)
     weights = [nn.Parameter(start.clone()) for _ in range(2)]
     pulled, plain = (config.build([Group("all", "matrix", {"w": w}, rate=2.0)]) for w in weights)
-    L2SP(strength=1.5).attach(pulled)
+    L2SPConfig(strength=1.5).attach(pulled)
     for gradient in gradients:
         step(pulled, [gradient], rate=0.1)
         with torch.no_grad():
@@ -38,7 +37,7 @@ def test_a_step_begins_with_the_pull_and_goes_on_as_the_optimizer_has_it(config:
 def test_what_does_not_move_in_a_step_is_not_pulled() -> None:
     weight = nn.Parameter(torch.ones(3))
     optimizer = AdamW().build([Group("all", "matrix", {"w": weight})])
-    L2SP(strength=5).attach(optimizer)
+    L2SPConfig(strength=5).attach(optimizer)
     with torch.no_grad():
         weight.fill_(2.0)
     optimizer.param_groups[0]["lr"] = 0.1
@@ -54,7 +53,7 @@ def distance(weights: dict[str, torch.Tensor], model: Path) -> float:
 def test_the_stronger_the_pull_the_nearer_the_start(tiny_model: Path, tmp_path: Path) -> None:
     distances = []
     for strength in (1e-6, 20.0, 80.0):
-        settings = dataclasses.replace(PULLED, l2_sp=L2SP(strength=strength))
+        settings = PULLED.with_changes(l2_sp=L2SPConfig(strength=strength))
         weights, _, _ = run(tiny_model, tmp_path / str(strength), settings)
         distances.append(distance(weights, tiny_model))
     assert distances == sorted(distances, reverse=True)
@@ -65,8 +64,8 @@ def test_the_stronger_the_pull_the_nearer_the_start(tiny_model: Path, tmp_path: 
     "settings",
     [
         PULLED,
-        dataclasses.replace(PULLED, dtype=torch.bfloat16),
-        dataclasses.replace(PULLED, dtype=torch.bfloat16, stochastic_rounding=True),
+        PULLED.with_changes(dtype=torch.bfloat16),
+        PULLED.with_changes(dtype=torch.bfloat16, master_weights="stochastic-rounding"),
     ],
     ids=["fp32", "bf16", "by-chance"],
 )
@@ -78,5 +77,5 @@ def test_killed_and_continued_equals_uninterrupted(
         run(tiny_model, tmp_path / "killed", settings, die_at=5)
     again, _, _ = run(tiny_model, tmp_path / "killed", settings)
     assert equal(whole, again)
-    plain, _, _ = run(tiny_model, tmp_path / "plain", dataclasses.replace(settings, l2_sp=None))
+    plain, _, _ = run(tiny_model, tmp_path / "plain", settings.with_changes(l2_sp=None))
     assert not equal(whole, plain)

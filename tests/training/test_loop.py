@@ -1,6 +1,5 @@
 """The loop on a tiny model: exact after any kill, and every setting has an effect."""
 
-import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,8 +13,8 @@ from tiny_training import KINDS, OPTIMIZERS
 from cpt.errors import StageFailed
 from cpt.models.packed_model import load_model
 from cpt.training import step as stepping
-from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.data import pack_sequences, target_count
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.groups import group_weights
 from cpt.training.optimizers import AdamW, OptimizerConfig
 from cpt.training.schedules import RewarmCosine
@@ -25,12 +24,12 @@ from cpt.training.state import Result
 def changed(tiny_model: Path, tmp_path: Path, **settings) -> bool:
     """Whether a setting changes the trained weights."""
     plain, _, _ = run(tiny_model, tmp_path / "plain")
-    other, _, _ = run(tiny_model, tmp_path / "other", dataclasses.replace(SETTINGS, **settings))
+    other, _, _ = run(tiny_model, tmp_path / "other", SETTINGS.with_changes(**settings))
     return not equal(plain, other)
 
 
 def test_first_step_equals_a_plain_torch_step(tiny_model: Path, tmp_path: Path) -> None:
-    settings = dataclasses.replace(SETTINGS, steps=1, schedule=RewarmCosine(peak=1e-2, floor=0, warmup=0))
+    settings = SETTINGS.with_changes(steps=1, schedule=RewarmCosine(peak=1e-2, floor=0, warmup=0))
     ours, _, _ = run(tiny_model, tmp_path, settings)
     model = load_model(tiny_model)
     model.set_attn_implementation("eager")
@@ -53,7 +52,7 @@ def test_first_step_equals_a_plain_torch_step(tiny_model: Path, tmp_path: Path) 
 
 def test_micro_batches_give_the_same_gradient(tiny_model: Path, tmp_path: Path) -> None:
     whole, _, _ = run(tiny_model, tmp_path / "whole")
-    parts, _, _ = run(tiny_model, tmp_path / "parts", dataclasses.replace(SETTINGS, micro_batch=1))
+    parts, _, _ = run(tiny_model, tmp_path / "parts", SETTINGS.with_changes(micro_batch=1))
     for name in whole:
         torch.testing.assert_close(whole[name], parts[name], atol=1e-4, rtol=1e-3)
 
@@ -84,7 +83,7 @@ def test_continuing_says_so(tiny_model: Path, tmp_path: Path) -> None:
 def test_log_holds_what_the_schedule_and_the_stream_say(tiny_model: Path, tmp_path: Path) -> None:
     _, result, _ = run(tiny_model, tmp_path)
     records = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
-    assert [r["lr"] for r in records] == [SETTINGS.schedule.rate(step, 6) for step in range(6)]
+    assert [r["lr"] for r in records] == [SETTINGS.config.schedule.rate(step, 6) for step in range(6)]
     assert (
         records[-1]["tokens"]
         == result.tokens
@@ -106,7 +105,7 @@ class Same(Batches):
 def test_every_optimizer_lowers_the_loss_and_survives_a_kill(
     tiny_model: Path, tmp_path: Path, optimizer: OptimizerConfig
 ) -> None:
-    settings = dataclasses.replace(SETTINGS, steps=12, optimizer=optimizer, checkpoint=Checkpoints(every=3))
+    settings = SETTINGS.with_changes(steps=12, optimizer=optimizer, checkpoint=Checkpoints(every=3))
     whole, _, _ = run(tiny_model, tmp_path / "whole", settings, stream=Same())
     losses = [json.loads(line)["loss_nats"] for line in (tmp_path / "whole/steps.jsonl").open()]
     assert losses[-1] < losses[0] - 0.5
@@ -117,7 +116,7 @@ def test_every_optimizer_lowers_the_loss_and_survives_a_kill(
 
 
 def test_training_lowers_the_loss_it_reports(tiny_model: Path, tmp_path: Path) -> None:
-    run(tiny_model, tmp_path, dataclasses.replace(SETTINGS, steps=12), stream=Same())
+    run(tiny_model, tmp_path, SETTINGS.with_changes(steps=12), stream=Same())
     losses = [json.loads(line)["loss_nats"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert losses[0] == pytest.approx(np.log(300), abs=0.2)
     assert losses[-1] < losses[0] - 0.5
@@ -140,7 +139,7 @@ def test_setting_changes_the_training(tiny_model: Path, tmp_path: Path, settings
 
 def test_probe_and_checkpoint_settings_do_not_touch_the_training(tiny_model: Path, tmp_path: Path) -> None:
     plain, _, _ = run(tiny_model, tmp_path / "plain")
-    settings = dataclasses.replace(SETTINGS, checkpoint=Checkpoints(every=1, keep=1))
+    settings = SETTINGS.with_changes(checkpoint=Checkpoints(every=1, keep=1))
     other, _, _ = run(tiny_model, tmp_path / "other", settings, probes=tiny_probes(tiny_model, 3))
     assert equal(plain, other)
     assert len(list((tmp_path / "plain").glob("step-*"))) == 2

@@ -8,8 +8,7 @@ import torch
 from tiny_runs import Batches
 
 from cpt.models.batch import PackedBatch
-from cpt.training.data import micro_batches, pack_sequences
-from cpt.training.prefetch import one_ahead
+from cpt.training.data import micro_batches, one_ahead, pack_sequences
 
 
 def test_order_is_kept_and_never_more_than_one_is_made_ahead() -> None:

@@ -1,6 +1,5 @@
 """Probes within a budget of work: the same readings whatever the clock says, and after a kill."""
 
-import dataclasses
 import json
 import time
 from pathlib import Path
@@ -16,10 +15,10 @@ ALL = tuple(range(7))
 FULL = 40.0
 """Training tokens that a reading of the whole sample is said to cost."""
 
-BOUND = dataclasses.replace(SETTINGS, allowance=ProbeBudget(0.5), tokens=round((2 + 5 * 0.6) * FULL / 0.5))
+BOUND = SETTINGS.with_changes(probe_budget=ProbeBudget(0.5), tokens=round((2 + 5 * 0.6) * FULL / 0.5))
 """Pays for six tenths of every reading between first and last."""
 
-STARVED = dataclasses.replace(BOUND, allowance=ProbeBudget(1e-6))
+STARVED = BOUND.with_changes(probe_budget=ProbeBudget(1e-6))
 
 
 class Priced:
@@ -71,9 +70,7 @@ def test_a_slow_machine_reads_what_a_fast_one_reads(
 
 @pytest.mark.parametrize("kills", [[3], [4, 4], [5, 6]])
 def test_a_run_that_was_killed_reads_the_same(tiny_model: Path, tmp_path: Path, kills: list[int]) -> None:
-    bound = dataclasses.replace(
-        BOUND, tokens=round((2 + 3 * 0.25) * FULL / 0.5)
-    )  # three of five, in quarters
+    bound = BOUND.with_changes(tokens=round((2 + 3 * 0.25) * FULL / 0.5))  # three of five, in quarters
 
     def go(name: str, die_at: int | None = None) -> Result:
         return run(tiny_model, tmp_path / name, bound, die_at, probes=probes(tiny_model, *ALL))[1]
@@ -122,8 +119,7 @@ def test_a_budget_does_not_touch_the_weights(tiny_model: Path, tmp_path: Path) -
 
 def test_what_a_gate_acts_on_is_read_though_it_is_not_paid_for(tiny_model: Path, tmp_path: Path) -> None:
     gated, warned = (
-        dataclasses.replace(STARVED, gates=(gate("domain <= +9", action),))
-        for action in ("lower-rate", "warn")
+        STARVED.with_changes(gates=(gate("domain <= +9", action),)) for action in ("lower-rate", "warn")
     )
     for name, settings, steps in [("gated", gated, list(ALL)), ("warned", warned, [0, 6])]:
         asked = probes(tiny_model, *ALL)

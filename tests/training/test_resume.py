@@ -1,6 +1,5 @@
 """Going on: from the newest readable checkpoint, in either mode, and only as the run began."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -17,12 +16,11 @@ from torch import nn
 from cpt.errors import DiskFull, StageFailed
 from cpt.models.batch import PackedBatch
 from cpt.models.packed_model import PackedLanguageModel
-from cpt.training.anomalies import Anomalies
-from cpt.training.checkpoint import folder as folders
-from cpt.training.checkpoint.keeper import CheckpointManager
-from cpt.training.checkpoint.parts import Weights
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.checkpoint import store as folders
+from cpt.training.checkpoint.stateful import WeightState
 from cpt.training.checkpoint.store import Store
+from cpt.training.features.anomalies import Anomalies
+from cpt.training.features.checkpoints import CheckpointManager, Checkpoints
 from cpt.training.optimizers import AdamW
 from cpt.training.processes import Processes
 from cpt.training.schedules import RewarmCosine
@@ -60,7 +58,7 @@ def test_what_changes_right_after_an_async_save_begins_is_not_in_it(tmp_path: Pa
     module = nn.Linear(50, 40)
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     parts, state, gate = (
-        {"weights": Weights(dict(module.named_parameters()), lambda: None)},
+        {"weights": WeightState(dict(module.named_parameters()), lambda: None)},
         State(),
         threading.Event(),
     )
@@ -80,7 +78,7 @@ def test_what_changes_right_after_an_async_save_begins_is_not_in_it(tmp_path: Pa
 
 def test_a_second_async_save_waits_for_the_first_and_neither_is_spoilt(tmp_path: Path) -> None:
     module = nn.Linear(300, 300)
-    parts, state = {"weights": Weights(dict(module.named_parameters()), lambda: None)}, State()
+    parts, state = {"weights": WeightState(dict(module.named_parameters()), lambda: None)}, State()
     with CheckpointManager(
         tmp_path, parts, state, with_checkpoints(keep=5, mode="async"), Said(), Processes(World())
     ) as keeper:
@@ -98,9 +96,8 @@ def test_a_second_async_save_waits_for_the_first_and_neither_is_spoilt(tmp_path:
 def test_the_last_good_snapshot_is_not_spoilt_while_checkpoints_are_written(tmp_path: Path) -> None:
     """Snapshots after even steps, checkpoints after all of them, and a roll-back after each odd one."""
     module = nn.Linear(100, 100)
-    parts, state = {"weights": Weights(dict(module.named_parameters()), lambda: None)}, State()
-    settings = dataclasses.replace(
-        SETTINGS,
+    parts, state = {"weights": WeightState(dict(module.named_parameters()), lambda: None)}, State()
+    settings = SETTINGS.with_changes(
         steps=100,
         checkpoint=Checkpoints(every=1, keep=50, mode="async"),
         anomalies=Anomalies(not_finite="roll-back", snapshot_every=2),
@@ -187,7 +184,7 @@ def test_a_setting_that_changes_the_weights_must_be_as_it_was(
 ) -> None:
     kill(tiny_model, tmp_path, 3)
     with pytest.raises(StageFailed) as caught:
-        run(tiny_model, tmp_path, dataclasses.replace(SETTINGS, **change))
+        run(tiny_model, tmp_path, SETTINGS.with_changes(**change))
     assert says in caught.value.message
     assert len(caught.value.message.split(";")) == 1
     assert (tmp_path / "step-000000002").is_dir()
@@ -197,7 +194,7 @@ def test_a_setting_that_changes_the_weights_must_be_as_it_was(
 def test_a_run_that_a_fault_has_stopped_goes_on_past_it_with_other_faults(
     tiny_model: Path, tmp_path: Path, action: str
 ) -> None:
-    other = dataclasses.replace(SETTINGS, anomalies=Anomalies.model_validate({"not_finite": action}))
+    other = SETTINGS.with_changes(anomalies=Anomalies.model_validate({"not_finite": action}))
     with several.spoilt(5), pytest.raises(StageFailed, match="let `anomalies` skip"):
         run(tiny_model, tmp_path / "stopped")
     with several.spoilt(1):
@@ -214,7 +211,7 @@ def test_a_run_that_a_fault_has_stopped_goes_on_past_it_with_other_faults(
 def test_settings_that_cannot_change_the_weights_are_honoured(tiny_model: Path, tmp_path: Path) -> None:
     expected, _, _ = run(tiny_model, tmp_path / "whole")
     kill(tiny_model, tmp_path / "run", 3)
-    changed = dataclasses.replace(SETTINGS, checkpoint=Checkpoints(every=1, keep=3, mode="blocking"))
+    changed = SETTINGS.with_changes(checkpoint=Checkpoints(every=1, keep=3, mode="blocking"))
     probes = tiny_probes(tiny_model, 3)
     weights, result, _ = run(tiny_model, tmp_path / "run", changed, probes=probes)
     assert equal(weights, expected)
@@ -287,7 +284,7 @@ def test_a_signal_ends_the_step_saves_and_then_stops(
 def test_a_signal_within_a_long_step_drops_it_after_the_micro_batch(
     tiny_model: Path, tmp_path: Path, handled: None, monkeypatch: pytest.MonkeyPatch, during: int
 ) -> None:
-    settings = dataclasses.replace(with_checkpoints(every=9), micro_batch=1)  # four in a step
+    settings = with_checkpoints(every=9).with_changes(micro_batch=1)  # four in a step
     expected, whole, _ = run(tiny_model, tmp_path / "whole", settings)
     passes: list[int] = []
     forward = PackedLanguageModel.forward

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,20 @@ from tiny_runs import SETTINGS, equal, records, run, tiny_probes
 from cpt.errors import StageFailed
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.monitor.probes.base import Subject
-from cpt.training.anomalies import Anomalies
-from cpt.training.averages import Ema, Lawa
-from cpt.training.checkpoint.policy import Checkpoints
-from cpt.training.l2_sp import L2SP
+from cpt.training.features.anomalies import Anomalies
+from cpt.training.features.checkpoints import Checkpoints
+from cpt.training.features.l2_sp import L2SPConfig
+from cpt.training.features.weight_averaging import EmaConfig, LawaConfig
 from cpt.training.objectives import SelfConstraint
 from cpt.training.settings import Settings
 from cpt.training.trainable import All, Layers
 
-EMA, LAWA = Ema(kind="ema", decay=0.7), Lawa(kind="lawa", every=2, last=2)
+EMA, LAWA = EmaConfig(kind="ema", decay=0.7), LawaConfig(kind="lawa", every=2, last=2)
 EVERY_STEP = Checkpoints(every=1, keep=100, mode="blocking")
 
 
 def averaged(average: Any, **more: Any) -> Settings:
-    return dataclasses.replace(SETTINGS, average=average, **more)
+    return SETTINGS.with_changes(average=average, **more)
 
 
 def passed(work: Path, last: dict[str, torch.Tensor], steps: int = 6) -> list[dict[str, torch.Tensor]]:
@@ -42,16 +41,16 @@ def passed(work: Path, last: dict[str, torch.Tensor], steps: int = 6) -> list[di
     [
         (EMA, [0.7 ** (5 - step) for step in range(6)]),
         (LAWA, [0, 0, 0, 1, 0, 1]),
-        (Lawa(kind="lawa", every=2, last=3), [0, 1, 0, 1, 0, 1]),
-        (Lawa(kind="lawa", every=2, last=9), [0, 1, 0, 1, 0, 1]),
-        (Lawa(kind="lawa", every=4, last=2), [0, 0, 0, 1, 0, 0]),
+        (LawaConfig(kind="lawa", every=2, last=3), [0, 1, 0, 1, 0, 1]),
+        (LawaConfig(kind="lawa", every=2, last=9), [0, 1, 0, 1, 0, 1]),
+        (LawaConfig(kind="lawa", every=4, last=2), [0, 0, 0, 1, 0, 0]),
     ],
     ids=["ema", "lawa", "lawa-3", "lawa-fewer", "lawa-one"],
 )
 def test_the_result_is_the_mean_of_the_weights_passed_through(
     tiny_model: Path, tmp_path: Path, average: Any, counts: list[float]
 ) -> None:
-    last, _, _ = run(tiny_model, tmp_path / "plain", dataclasses.replace(SETTINGS))
+    last, _, _ = run(tiny_model, tmp_path / "plain", SETTINGS)
     settings = averaged(average, checkpoint=EVERY_STEP)
     result, _, _ = run(tiny_model, tmp_path / "averaged", settings)
     weights = passed(tmp_path / "averaged", last)
@@ -66,7 +65,7 @@ def test_training_does_not_see_the_average(
     tiny_model: Path, tmp_path: Path, average: Any, dtype: torch.dtype
 ) -> None:
     """Though probes read it on the way."""
-    plain, _, _ = run(tiny_model, tmp_path / "plain", dataclasses.replace(SETTINGS, dtype=dtype))
+    plain, _, _ = run(tiny_model, tmp_path / "plain", SETTINGS.with_changes(dtype=dtype))
     result, _, _ = run(tiny_model, tmp_path / "averaged", averaged(average, dtype=dtype))
     logs = [[r["loss_nats"] for r in records(tmp_path / name)] for name in ("plain", "averaged")]
     assert logs[0] == logs[1]
@@ -107,7 +106,7 @@ def test_steps_that_are_rolled_back_are_in_no_average(tiny_model: Path, tmp_path
     settings = averaged(average, anomalies=anomalies, checkpoint=EVERY_STEP)
     with several.spoilt(5):
         result, _, _ = run(tiny_model, tmp_path / "spoilt", settings)
-    plain = dataclasses.replace(settings, average=None)
+    plain = settings.with_changes(average=None)
     with several.spoilt(5):
         last, _, _ = run(tiny_model, tmp_path / "plain", plain)
     first, second, third, fourth = passed(tmp_path / "spoilt", last)[:4]
@@ -128,7 +127,7 @@ def test_rows_of_new_tokens_are_averaged_with_their_matrix(
     tiny_model: Path, tmp_path: Path, trainable: Any
 ) -> None:
     settings = averaged(EMA, trainable=trainable, new_tokens=[5, 290], checkpoint=EVERY_STEP)
-    last, _, _ = run(tiny_model, tmp_path / "plain", dataclasses.replace(settings, average=None))
+    last, _, _ = run(tiny_model, tmp_path / "plain", settings.with_changes(average=None))
     result, _, _ = run(tiny_model, tmp_path / "averaged", settings)
     name = "model.embed_tokens.weight"
     rows = [each[f"{name}.new_rows"] for each in passed(tmp_path / "averaged", last, 6)[:-1]]
@@ -141,9 +140,9 @@ def test_rows_of_new_tokens_are_averaged_with_their_matrix(
 @pytest.mark.parametrize(
     ("average", "other"),
     [
-        (EMA, Ema(kind="ema", decay=0.9)),
-        (LAWA, Lawa(kind="lawa", every=3, last=2)),
-        (LAWA, Lawa(kind="lawa", every=2, last=3)),
+        (EMA, EmaConfig(kind="ema", decay=0.9)),
+        (LAWA, LawaConfig(kind="lawa", every=3, last=2)),
+        (LAWA, LawaConfig(kind="lawa", every=2, last=3)),
         (EMA, LAWA),
     ],
     ids=["decay", "every", "last", "kind"],
@@ -156,8 +155,8 @@ def test_every_setting_changes_the_result(tiny_model: Path, tmp_path: Path, aver
 
 def test_a_long_memory_is_the_plain_mean_and_not_the_start(tiny_model: Path, tmp_path: Path) -> None:
     """With a decay of almost 1 every step counts alike, and the starting weights not at all."""
-    settings = averaged(Ema(kind="ema", decay=1 - 1e-9), checkpoint=EVERY_STEP)
-    last, _, _ = run(tiny_model, tmp_path / "plain", dataclasses.replace(settings, average=None))
+    settings = averaged(EmaConfig(kind="ema", decay=1 - 1e-9), checkpoint=EVERY_STEP)
+    last, _, _ = run(tiny_model, tmp_path / "plain", settings.with_changes(average=None))
     result, _, _ = run(tiny_model, tmp_path / "averaged", settings)
     weights = passed(tmp_path / "averaged", last)
     for name, found in result.items():
@@ -168,8 +167,12 @@ def test_a_long_memory_is_the_plain_mean_and_not_the_start(tiny_model: Path, tmp
 @pytest.mark.parametrize(
     ("begun", "other", "says"),
     [
-        ({"average": EMA}, {"average": Ema(kind="ema", decay=0.5)}, "average.decay was 0.7 and is 0.5"),
-        ({"l2_sp": L2SP(strength=2)}, {"l2_sp": L2SP(strength=3)}, "l2_sp.strength was 2.0 and is 3.0"),
+        ({"average": EMA}, {"average": EmaConfig(kind="ema", decay=0.5)}, "average.decay was 0.7 and is 0.5"),
+        (
+            {"l2_sp": L2SPConfig(strength=2)},
+            {"l2_sp": L2SPConfig(strength=3)},
+            "l2_sp.strength was 2.0 and is 3.0",
+        ),
         (
             {"objective": SelfConstraint(kind="self-constraint")},
             {"objective": SelfConstraint(kind="self-constraint", weight=2)},
@@ -182,6 +185,6 @@ def test_a_run_goes_on_with_the_settings_that_it_began_with(
     tiny_model: Path, tmp_path: Path, begun: dict[str, Any], other: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(tiny_model, tmp_path, dataclasses.replace(SETTINGS, **begun), die_at=3)
+        run(tiny_model, tmp_path, SETTINGS.with_changes(**begun), die_at=3)
     with pytest.raises(StageFailed, match=says):
-        run(tiny_model, tmp_path, dataclasses.replace(SETTINGS, **other))
+        run(tiny_model, tmp_path, SETTINGS.with_changes(**other))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 import time
@@ -15,7 +14,7 @@ from tiny_runs import SETTINGS, equal, run
 from tiny_training import scalars
 
 from cpt.errors import StageFailed
-from cpt.training.trackers import TENSORBOARD, Tracking, missing, open_trackers
+from cpt.training.features.trackers import TENSORBOARD, Tracking, missing, open_trackers
 
 BOARD = Tracking(names=("tensorboard",), settings={"tokens": 600, "schedule": {"kind": "wsd"}, "name": None})
 
@@ -26,7 +25,7 @@ class Said(list[str]):
 
 
 def test_tensorboard_holds_what_the_log_holds(tiny_model: Path, tmp_path: Path) -> None:
-    _, result, _ = run(tiny_model, tmp_path, dataclasses.replace(SETTINGS, trackers=BOARD))
+    _, result, _ = run(tiny_model, tmp_path, SETTINGS.with_changes(trackers=BOARD))
     records = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     shown = scalars(tmp_path / TENSORBOARD)
     for key in ("loss_nats", "lr", "grad_norm", "tokens", "tokens_per_second", "seconds"):
@@ -41,7 +40,7 @@ def test_tensorboard_holds_what_the_log_holds(tiny_model: Path, tmp_path: Path) 
 def test_after_a_kill_tensorboard_shows_every_step_once(
     tiny_model: Path, tmp_path: Path, die_at: int
 ) -> None:
-    settings = dataclasses.replace(SETTINGS, trackers=BOARD)
+    settings = SETTINGS.with_changes(trackers=BOARD)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_model, tmp_path / "killed", settings, die_at=die_at)
     time.sleep(1)  # TensorBoard reads files in the order of their names, which begin with the second
@@ -54,7 +53,7 @@ def test_after_a_kill_tensorboard_shows_every_step_once(
 
 def test_trackers_change_neither_the_weights_nor_the_log(tiny_model: Path, tmp_path: Path) -> None:
     plain, _, _ = run(tiny_model, tmp_path / "plain")
-    tracked, _, _ = run(tiny_model, tmp_path / "tracked", dataclasses.replace(SETTINGS, trackers=BOARD))
+    tracked, _, _ = run(tiny_model, tmp_path / "tracked", SETTINGS.with_changes(trackers=BOARD))
     assert equal(plain, tracked)
     assert not (tmp_path / "plain" / TENSORBOARD).exists()
 

@@ -29,8 +29,8 @@ from cpt.stages.pretrain.probe_texts import (
     own_text_problems,
 )
 from cpt.stages.vocabulary.config import VocabularyConfig
+from cpt.training.features.trackers import missing
 from cpt.training.launch import whole_weights_needed
-from cpt.training.trackers import missing
 from cpt.training.trainable import All, Setup
 
 if TYPE_CHECKING:

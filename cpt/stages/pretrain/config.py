@@ -11,14 +11,14 @@ from cpt.monitor.gates.gate import Gate
 from cpt.stages.base import StageConfig
 from cpt.stages.pretrain.continuation import Start
 from cpt.stages.pretrain.monitor_config import Monitor
-from cpt.training.anomalies import Anomalies
-from cpt.training.averages import Average
-from cpt.training.checkpoint.policy import Checkpoints
-from cpt.training.l2_sp import L2SP
+from cpt.training.features.anomalies import Anomalies
+from cpt.training.features.checkpoints import Checkpoints
+from cpt.training.features.l2_sp import L2SP
+from cpt.training.features.trackers import TrackerName
+from cpt.training.features.weight_averaging import Average
 from cpt.training.objectives import CrossEntropy, Objective
 from cpt.training.optimizers import AdamW, Optimizer
 from cpt.training.schedules import RewarmCosine, Schedule
-from cpt.training.trackers import TrackerName
 from cpt.training.trainable import All, Trains
 
 _MORE_THAN_THERE_CAN_BE = 10**15

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cpt.errors import Problem, StageFailed
 from cpt.json_file import read_json
 from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
-from cpt.training.checkpoint.policy import Kept
+from cpt.training.features.checkpoints import Kept
 
 INDEX = "checkpoints.json"
 

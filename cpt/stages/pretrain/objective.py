@@ -8,7 +8,7 @@ from cpt.errors import Problem
 from cpt.stages.base import UpstreamArtifact, WiringError
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.gates import may_replay
-from cpt.training.averages import Lawa
+from cpt.training.features.weight_averaging import Lawa
 from cpt.training.objectives import SelfConstraint, SelfDistillation
 
 TEACHER = "teacher"

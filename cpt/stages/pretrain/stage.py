@@ -25,7 +25,7 @@ from cpt.stages.pretrain.probe_cost import allowance_of, over_budget, planned_re
 from cpt.stages.pretrain.probe_setup import build_probes, monitor_references
 from cpt.stages.pretrain.probe_sizes import sizes_of
 from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_documents, samples_read
-from cpt.training.trackers import TENSORBOARD, Tracking
+from cpt.training.features.trackers import TENSORBOARD, Tracking
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
@@ -91,8 +91,8 @@ class PretrainStage(Stage[PretrainConfig]):
         from cpt.stages.pretrain.samples import sample_before, to_gpu
         from cpt.training.checkpoint.store import load_weights
         from cpt.training.deterministic import deterministic
+        from cpt.training.features.probe_runner import demands_of
         from cpt.training.loop import train
-        from cpt.training.watch import demands_of
         from cpt.training.world import world
 
         model_folder, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
@@ -240,7 +240,7 @@ def _save_training(
 ) -> dict[str, Any]:
     """Write the training folder; returns the stage's metrics."""
     from cpt.stages.pretrain.samples import seconds_spent
-    from cpt.training.log import write_lines
+    from cpt.training.features.step_log import write_lines
 
     folder = context.output / "training"
     folder.mkdir()

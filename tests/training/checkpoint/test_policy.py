@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from cpt.training.checkpoint.policy import Checkpoints, Policy, anneal_begins
+from cpt.training.features.checkpoints import Checkpoints, Policy, anneal_begins
 from cpt.training.schedules import Linear, Wsd
 
 

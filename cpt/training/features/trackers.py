@@ -1,4 +1,4 @@
-"""Trackers: the training log also in TensorBoard, trackio, Weights & Biases or MLflow, through accelerate.
+"""Trackers: the training log in TensorBoard, trackio, Weights & Biases or MLflow as well, through accelerate.
 
 The log on the disk (`steps.jsonl`) does not depend on them.
 """
@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from cpt.atomic import write_text
-from cpt.errors import DamagedFile, StageFailed
+from cpt.errors import DamagedFile, Problem, StageFailed
 from cpt.json_file import read_json
+from cpt.training.feature import Run, StepOutcome, TrainingFeature
+from cpt.training.features.step_log import step_record
+
+if TYPE_CHECKING:
+    from cpt.monitor.reading import Reading
+    from cpt.training.settings import TrainingConfig
 
 TrackerName = Literal["tensorboard", "trackio", "wandb", "mlflow"]
 
@@ -33,23 +39,57 @@ _PACKAGES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Tracking:
-    """Which trackers a run has, and what it is called there.
+    """The names of a run in its trackers.
 
     Attributes:
-        project: groups runs in a tracker that has groups.
+        project: name of the group of runs, in a tracker that has groups.
         run: beginning of the run's name; a random part follows.
-        settings: shown with the run.
+        settings: settings that trackers show with the run.
     """
 
-    names: tuple[TrackerName, ...] = ()
     project: str = "cpt"
     run: str = "pretrain"
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def missing(names: Iterable[TrackerName]) -> list[TrackerName]:
-    """The trackers whose package is not installed. Imports nothing."""
-    return [name for name in names if not any(_installed(package) for package in _PACKAGES[name])]
+class TrackerLogging(TrainingFeature):
+    """The copy of the training log and of all readings in trackers."""
+
+    def __init__(self, names: Sequence[TrackerName]) -> None:
+        self._names = names
+        self._trackers = Trackers()
+
+    @classmethod
+    def of(cls, config: TrainingConfig) -> Self | None:
+        return cls(config.trackers) if config.trackers else None
+
+    def missing_packages(self) -> list[Problem]:
+        """Return a problem for every tracker whose package is not installed here. Import nothing."""
+        return [
+            Problem(
+                f"the tracker {name} is not installed",
+                key="trackers",
+                hint=f"Install it: pip install 'cpt-workbench[{name}]'",
+            )
+            for name in self._names
+            if not any(_installed(package) for package in _PACKAGES[name])
+        ]
+
+    def on_resume(self, run: Run) -> None:
+        if run.processes.is_main:
+            self._trackers = open_trackers(
+                self._names, run.settings.tracking, run.work, run.state.step, run.progress.message
+            )
+
+    def after_step(self, run: Run, step: StepOutcome) -> None:
+        self._trackers.log(run.state.step, step_record(run, step))
+
+    def after_probes(self, run: Run, readings: Sequence[Reading]) -> None:
+        values = {f"{each.unit.replace(' ', '_')}/{each.probe}": each.value for each in readings}
+        self._trackers.log(run.state.step, values)
+
+    def on_end(self, run: Run) -> None:  # noqa: ARG002
+        self._trackers.close()
 
 
 class Trackers:
@@ -59,12 +99,12 @@ class Trackers:
         self._trackers, self._say = list(trackers), say
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        """Enter the values of an optimizer step (1 is the first; 0 is before it); nested ones as "a/b"."""
+        """Log the values of a step (1 is the first; 0 is before it); nested names become "a/b"."""
         shown = {name: value for name, value in _by_path(values) if name != "step"}
         self._each("is left", lambda tracker: tracker.log(shown, step=step))
 
     def close(self) -> None:
-        """Mark the run as finished. One that failed is not closed: its trackers see that it broke off."""
+        """Mark the run as finished. A run that failed is not closed: its trackers show that it broke off."""
         self._each("did not close", lambda tracker: tracker.finish())
         self._trackers = []
 
@@ -77,34 +117,30 @@ class Trackers:
                 self._say(f"{tracker.name} {consequence}: {type(error).__name__}: {error}")
 
 
-def open_trackers(tracking: Tracking, folder: Path, step: int, say: Callable[[str], None]) -> Trackers:
-    """Start the trackers, on the main process only; a run that continues goes on in the same tracker run.
+def open_trackers(
+    names: Iterable[TrackerName], tracking: Tracking, folder: Path, step: int, say: Callable[[str], None]
+) -> Trackers:
+    """Start trackers; a run that continues does so in the same tracker run.
 
     TensorBoard forgets what was logged after `step`, W&B ignores what it has already; trackio and MLflow
     show the steps between the checkpoint and the kill twice.
 
     Args:
-        folder: where the run's identity in the trackers and TensorBoard's files are kept.
-        step: steps done already.
+        folder: folder for the run's identity in the trackers and for TensorBoard's files.
+        step: number of steps that are done.
 
     Raises:
         StageFailed: a tracker cannot start.
     """
-    if not tracking.names:
-        return Trackers()
-    from accelerate.state import PartialState
-
-    if not PartialState().is_main_process:
-        return Trackers()
     folder.mkdir(parents=True, exist_ok=True)
     identity = _identity(folder, tracking.run)
-    trackers = [_start(name, tracking, folder, step, identity) for name in dict.fromkeys(tracking.names)]
+    trackers = [_start(name, tracking, folder, step, identity) for name in dict.fromkeys(names)]
     write_text(folder / _IDENTITY, json.dumps(identity))
     return Trackers(trackers, say)
 
 
 def _identity(folder: Path, run: str) -> dict[str, str]:
-    """What the run is called in the trackers: the same after every kill."""
+    """Return the names of the run in its trackers: the same after every kill."""
     try:
         return dict(read_json(folder / _IDENTITY, dict[str, str]))
     except DamagedFile:
@@ -112,7 +148,7 @@ def _identity(folder: Path, run: str) -> dict[str, str]:
 
 
 def _start(name: str, tracking: Tracking, folder: Path, step: int, identity: dict[str, str]) -> Any:
-    """One of accelerate's trackers, started; notes its identity, and shows the settings the first time."""
+    """Start one of accelerate's trackers, note its identity, and show the settings the first time."""
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     run = identity["run"]
@@ -146,7 +182,7 @@ def _by_path(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as trackers take them: numbers and texts; what is nested as JSON."""
+    """Return settings as trackers take them: numbers and texts; nested ones as JSON."""
     return {
         key: value if isinstance(value, bool | int | float | str) else json.dumps(value, default=str)
         for key, value in settings.items()

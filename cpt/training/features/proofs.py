@@ -1,20 +1,20 @@
-"""Proofs taken while training: documents do not see each other, and what should train does."""
+"""Proofs taken in every run: documents do not see each other, and exactly what should train does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-import numpy as np
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Self
 
 from cpt.errors import StageFailed
-from cpt.models.batch import pack
-from cpt.models.packed_model import PackedLanguageModel
-from cpt.training.sharding import whole
+from cpt.training.feature import Run, StepOutcome, TrainingFeature
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from cpt.models.packed_model import PackedLanguageModel
+    from cpt.training.settings import TrainingConfig
     from cpt.training.trainable.trained import Trained
 
 _TOLERANCE = 1e-3
@@ -23,12 +23,52 @@ _MOVES = 2.0**-20
 even where gradients, behind a factor that was zero, are still far below what an optimizer divides them by."""
 
 
+class TrainingProofs(TrainingFeature):
+    """The proofs of a run: isolation of documents at its start, movement of weights in its first steps."""
+
+    @classmethod
+    def of(cls, config: TrainingConfig) -> Self:  # noqa: ARG003
+        return cls()
+
+    def on_start(self, run: Run) -> None:
+        from cpt.training.data import pieces
+
+        found = [piece for row in run.stream.batch(0) for piece in pieces(row) if len(piece) > 1]
+        if len(found) > 1:
+            check_isolation(run.module, found[0], found[1])
+
+    def on_resume(self, run: Run) -> None:
+        # stochastic rounding may leave a small tensor where it was: nothing is proven then
+        self._movement = None if run.settings.stochastic_rounding else MovementProof(run.trained, run.model)
+
+    def before_step(self, run: Run) -> None:
+        if self._movement:
+            self._movement.begin(run.state.step)
+
+    def after_step(self, run: Run, step: StepOutcome) -> None:  # noqa: ARG002
+        if self._movement and step.anomaly is None:
+            self._movement.stepped(step.rate)
+        elif self._movement:
+            self._movement.interrupted()
+
+    def on_rollback(self, run: Run) -> None:  # noqa: ARG002
+        if self._movement:
+            self._movement.interrupted()
+
+
 def check_isolation(model: PackedLanguageModel, first: np.ndarray, second: np.ndarray) -> None:
-    """Change every token of one packed document: the loss of the other must not move.
+    """Change every token of one packed document, and raise if the loss of the other moves.
 
     Args:
         first, second: token ids of two documents.
+
+    Raises:
+        StageFailed: the documents see each other.
     """
+    import numpy as np
+
+    from cpt.models.batch import pack
+
     device = next(model.parameters()).device
     changed = np.roll(first, 1)
     changed[:] = changed[0] if (changed != changed[0]).any() else (changed[0] + 1) % int(first.max() + 2)
@@ -43,10 +83,10 @@ def check_isolation(model: PackedLanguageModel, first: np.ndarray, second: np.nd
         )
 
 
-class TrainingProof:
-    """Asserts that exactly what should move does: in the first steps, and again where more begins to move.
+class MovementProof:
+    """A proof that exactly what should move does: in the first steps, and again when more begins to move.
 
-    Around each step stand `begin` and `stepped`. The weights of before are remembered as digests. A weight
+    `begin` comes before each step and `stepped` after it. Earlier weights are remembered as digests. A weight
     that a warm-up's first rates are too small to move in float32 is proven once they are large enough.
     """
 
@@ -59,7 +99,7 @@ class TrainingProof:
         self._still: dict[str, torch.Tensor] = {}
 
     def begin(self, step: int) -> None:
-        """Before step `step` (0 is the first), for which `trained` is set: take digests if a proof is due.
+        """Take digests before a step (0 is the first) for which `trained` is set, if a proof is due.
 
         A run that continues in the middle of the steps that prove it proves the rest of them.
         """
@@ -72,13 +112,13 @@ class TrainingProof:
             self._able = dict.fromkeys(self._moving, 0)
 
     def interrupted(self) -> None:
-        """After a step that was dropped, or rolled back with others: what they proved is void."""
+        """Start the proof again after a step that was dropped, or rolled back with others."""
         if self._left:
             self._left = self._trained.settling
             self._able = dict.fromkeys(self._able, 0)
 
     def stepped(self, rate: float) -> None:
-        """After the step, taken at a schedule's rate of `rate`: a step of rate 0 proves nothing.
+        """Count a step taken at a learning rate; a step of rate 0 proves nothing.
 
         Raises:
             StageFailed: something that trains did not move, or something that is frozen did.
@@ -93,6 +133,8 @@ class TrainingProof:
             self._prove()
 
     def _prove(self) -> None:
+        import torch
+
         weights = self._trained.must_move()
         unmoved = [name for name, value in self._moving.items() if torch.equal(value, _digest(weights[name]))]
         waiting = [name for name in unmoved if self._able[name] < self._trained.settling]
@@ -112,11 +154,15 @@ class TrainingProof:
 
 
 def _digest(weight: torch.Tensor) -> torch.Tensor:
+    from cpt.training.sharding import whole
+
     return digest(whole(weight))
 
 
 def _usual_size(weight: torch.Tensor) -> float:
-    """Mean absolute value of a weight's numbers."""
+    """Return the mean absolute value of a weight's numbers."""
+    from cpt.training.sharding import whole
+
     return float(whole(weight).detach().abs().mean())
 
 
@@ -126,18 +172,19 @@ def _refuse(names: Sequence[str], what: str) -> None:
         raise StageFailed(f"the first steps {what.format(len(names))}: {shown}")
 
 
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _AT_ONCE = 2**22
 
 
-@torch.no_grad()
 def digest(tensor: torch.Tensor) -> torch.Tensor:
-    """A number for every row (first dimension) that a change of any bit of it almost surely changes: [rows].
+    """Return a number for every row (first dimension) that almost surely differs if any bit of it does: [rows].
 
     It is the sum of the row's bit patterns, each times an odd number that depends on its place, modulo 2^64.
     """
+    import torch
+
+    integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     count = len(tensor) if tensor.ndim else 1
-    bits = tensor.detach().contiguous().view(-1).view(_INTEGERS[tensor.element_size()])
+    bits = tensor.detach().contiguous().view(-1).view(integers[tensor.element_size()])
     bits = bits.view(count, tensor.numel() // max(count, 1))
     factors = (2 * torch.arange(bits.shape[1], device=bits.device) + 1) * 0x9E3779B97F4A7C1
     parts = bits.split(max(1, _AT_ONCE // max(1, bits.shape[1])))
