@@ -18,7 +18,7 @@ from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.data import expected_tokens, planned
 from cpt.stages.pretrain.plan import planned_work
-from cpt.stages.pretrain.probe_sizes import LEAST
+from cpt.stages.pretrain.probe_budget import LEAST
 from cpt.stages.pretrain.stage import settings_of
 from cpt.training.place import Place
 

@@ -16,6 +16,7 @@ from cpt.corpus.build import write_source
 from cpt.corpus.split import always
 from cpt.errors import GateFailed
 from cpt.monitor.gates import Gate
+from cpt.stages.pretrain.config import Monitor
 from cpt.stages.pretrain.gates import (
     Setting,
     gate_problems,
@@ -24,7 +25,6 @@ from cpt.stages.pretrain.gates import (
     probe_figures,
     require_budgets,
 )
-from cpt.stages.pretrain.monitor_config import Monitor
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 
 GATE = TypeAdapter(Gate)

@@ -16,23 +16,20 @@ from cpt.monitor.noise import needed_error
 from cpt.monitor.schedule import Moment
 from cpt.recipe.load import load
 from cpt.stages.corpus.config import CorpusConfig
-from cpt.stages.pretrain.config import PretrainConfig
-from cpt.stages.pretrain.monitor_config import EarlyEnd, Monitor
+from cpt.stages.pretrain.config import EarlyEnd, Monitor, PretrainConfig
 from cpt.stages.pretrain.plan import Facts, Reading
-from cpt.stages.pretrain.probe_cost import (
+from cpt.stages.pretrain.probe_budget import (
     ITEM,
-    PROMPT,
-    allowance_of,
-    asked_for,
-    over_budget,
-    planned_readings,
-)
-from cpt.stages.pretrain.probe_sizes import (
     LEAST,
+    PROMPT,
     SPREAD,
     USUAL,
     Sizes,
+    allowance_of,
+    asked_for,
     documents_needed,
+    over_budget,
+    planned_readings,
     sizes_of,
     spread,
     tightest,

@@ -185,7 +185,7 @@ class Measured:
         from cpt.monitor.probes.task import TaskProbe
         from cpt.monitor.probes.text import TextProbe
         from cpt.monitor.schedule import Regular
-        from cpt.stages.pretrain.probe_setup import graded
+        from cpt.stages.pretrain.probes import graded
 
         settings, start, once = self._settings, self._starts[folder], Regular(1)
         probes: list[Probe] = [TextProbe(name, text, once) for name, text in self._tokenised[folder].items()]

@@ -12,15 +12,12 @@ from cpt.corpus.texts import has_texts, heldout_texts, tokenizer_problems
 from cpt.errors import Problem, RecipeError
 from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
-from cpt.stages.pretrain.config import PretrainConfig
+from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.continuation import begin_of_data
 from cpt.stages.pretrain.data import planned, start_of, steps_of, stream_of, tokens_of
-from cpt.stages.pretrain.early_end_probe import SOURCES
 from cpt.stages.pretrain.gates import Setting, gate_problems, least_rows, measured, no_replay_text
-from cpt.stages.pretrain.monitor_config import Monitor
 from cpt.stages.pretrain.objective import average_problems, objective_problems
-from cpt.stages.pretrain.probe_setup import monitor_problems
-from cpt.stages.pretrain.probe_sizes import sizes_of
+from cpt.stages.pretrain.probe_budget import sizes_of
 from cpt.stages.pretrain.probe_texts import (
     EARLY_END,
     HELD_OUT,
@@ -28,6 +25,7 @@ from cpt.stages.pretrain.probe_texts import (
     most_documents,
     own_text_problems,
 )
+from cpt.stages.pretrain.probes import SOURCES, monitor_problems
 from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.features.trackers import missing
 from cpt.training.launch import whole_weights_needed

@@ -1,17 +1,193 @@
-"""Settings of the pretrain stage."""
+"""Settings of what is measured while a model trains.
+
+Settings of the pretrain stage.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from cpt.monitor.gates.gate import percent
+from cpt.monitor.schedule import Regular
 from cpt.stages.base import StageConfig
+from cpt.stages.corpus.config import Source
 from cpt.stages.pretrain.continuation import Start
-from cpt.stages.pretrain.monitor_config import Monitor
 from cpt.training.schedules import Schedule
 from cpt.training.settings import TrainingConfig
+
+EVERY = 10
+"""Steps between readings of a probe where nothing is said."""
+
+LEAST = 8_000
+"""Tokens of a text that are read where its budgets do not ask for more."""
+
+TAKEN = frozenset(
+    {"domain", "general", "drift", "early-end", "weights", "new-tokens", "loss", "tokens_per_second"}
+)
+"""Names that a text or a task of one's own cannot have."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+
+
+def _budget(value: Any) -> Any:
+    """A share written as "5%"; a number of more than 1 is a forgotten percent sign."""
+    share = percent(value)
+    if isinstance(share, int | float) and share > 1:
+        hint = "" if isinstance(value, str) or value > 100 else f": write `{value:g}%`"
+        raise ValueError(f"{value} is more than all of the training's work{hint}")
+    return share
+
+
+class _Scheduled(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    every: int | None = Field(
+        default=None, gt=0, description="Steps between readings, once past the dense start (1, 2, 4, 8, …)."
+    )
+    every_tokens: int | None = Field(
+        default=None, gt=0, description="Tokens between readings, instead of steps."
+    )
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> _Scheduled:
+        if self.every is not None and self.every_tokens is not None:
+            raise ValueError("give either every (steps) or every_tokens")
+        return self
+
+    def when(self, default: Regular) -> Regular:
+        """Its schedule; the default where it has none."""
+        if self.every_tokens is not None:
+            return Regular(self.every_tokens, "tokens")
+        return default if self.every is None else Regular(self.every)
+
+
+class Text(_Scheduled):
+    """A text whose bits per byte are measured."""
+
+    sources: list[Source] = Field(min_length=1, description="Where its documents come from.")
+    tokens: int | None = Field(
+        default=None, gt=1, description="Tokens that are read; null: as the monitor's `tokens` say."
+    )
+
+
+class Task(_Scheduled):
+    """A task of `cpt eval` whose accuracy is measured."""
+
+    items: int = Field(default=200, gt=1, description="Questions: a seeded sample of the task's.")
+
+
+class Drift(_Scheduled):
+    """How far the model's distribution of texts moves from the start: KL on texts that it sampled itself."""
+
+    tokens: int = Field(default=2_000, gt=1, description="Tokens that the starting model samples.")
+    length: int = Field(default=128, gt=1, description="Most tokens of a sample.")
+
+
+class EarlyEnd(_Scheduled):
+    """How likely the model is to end a text in the middle of a sentence, on general held-out text.
+
+    The middle of a sentence is every place inside a document after which the text goes on and before which
+    it ends neither with a line break nor with a Unicode sentence terminator (and what closes after it).
+    """
+
+    tokens: int | None = Field(
+        default=None, gt=1, description="Tokens that are read; default: half of the monitor's `tokens`."
+    )
+
+
+class Weights(_Scheduled):
+    """How far the weights move, layer by layer."""
+
+    every: int | None = Field(default=50, gt=0, description="Steps between readings.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tokens_instead(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("every_tokens") and "every" not in value:
+            return {**value, "every": None}
+        return value
+
+
+class Samples(BaseModel):
+    """Texts that the model continues, before and after the training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    texts: int = Field(default=2, gt=0, description="Held-out documents of each source that are continued.")
+    tokens: int = Field(default=24, gt=0, description="Tokens of a continuation, each the likeliest.")
+
+
+class Monitor(_Scheduled):
+    """What is measured during training: held-out text, and more where it is asked for."""
+
+    tokens: int | None = Field(
+        default=None,
+        gt=1,
+        description="Tokens of held-out text that a probe reads: the first window of as many documents as "
+        "there is room for, and their next windows only when all documents are used. A gate that acts needs "
+        "8 documents. null: 8,000; of a text with a limit as many more as it takes to find a rise of the "
+        "limit and a third with a chance of 95%, if the text has them and `budget` pays for them.",
+    )
+    window: int = Field(default=1024, gt=1, description="Longest stretch of text that a probe reads at once.")
+    tolerance: float = Field(
+        default=0.001,
+        ge=0,
+        description="Bits per byte above the first reading that still count as recovered.",
+    )
+    budget: Annotated[float | None, BeforeValidator(_budget)] = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Share of the training's work that all this may do (0.05 or 5%), where a token that is "
+        "only read counts as a third of a token trained on, on every machine. Samples shrink and readings "
+        "are left out to keep it, but for the first and the last (where a gate ends the run early: what was "
+        "not read in full of its result); null: no bound.",
+    )
+    texts: dict[Name, Text] = Field(default={}, description="More texts, by name: bits per byte.")
+    tasks: dict[Name, Task] = Field(
+        default={}, description="Tasks of `cpt eval suites`, by name (piqa): accuracy."
+    )
+    data: str | None = Field(
+        default=None, description="Folder with the tasks' data; what it lacks comes from the hub."
+    )
+    drift: Drift | None = Field(default=None, description="Drift of the model's own texts; null: not read.")
+    early_end: EarlyEnd | None = Field(
+        default=EarlyEnd(),
+        description="Probability of an end in the middle of a sentence, on general text (where none is held "
+        "out: on domain text); null: not read.",
+    )
+    weights: Weights | None = Field(default=Weights(), description="Update of the weights; null: not read.")
+    samples: Samples | None = Field(default=Samples(), description="Continuations; null: none.")
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> Monitor:
+        names = [*self.texts, *self.tasks]
+        wrong = sorted({name for name in names if name in TAKEN or names.count(name) > 1})
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)}: the name is taken; give the text another one")
+        return self
+
+    @property
+    def regular(self) -> Regular:
+        """The schedule of probes that have none of their own."""
+        return self.when(Regular(EVERY))
+
+    @property
+    def early_end_tokens(self) -> int:
+        """Tokens that the probe of ends in mid-sentence reads; 0 if there is none."""
+        if self.early_end is None:
+            return 0
+        return self.early_end.tokens or (self.tokens or LEAST) // 2
+
+    def sources(self) -> Iterator[tuple[str, Source]]:
+        """Every source with its key."""
+        for name, text in self.texts.items():
+            for number, source in enumerate(text.sources):
+                yield f"texts.{name}.sources.{number}", source
+
 
 _MORE_THAN_THERE_CAN_BE = 10**15
 

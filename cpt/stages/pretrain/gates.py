@@ -17,7 +17,7 @@ from cpt.monitor.gates.control import fewest_rows, most_rows
 from cpt.monitor.gates.gate import DOMAIN, HALF, Gate, RaiseReplay, RollBack, Stop
 from cpt.monitor.reading import Kind
 from cpt.stages.gates import require_held
-from cpt.stages.pretrain.monitor_config import Monitor
+from cpt.stages.pretrain.config import Monitor
 from cpt.stages.pretrain.probe_texts import EARLY_END, HELD_OUT
 
 if TYPE_CHECKING:

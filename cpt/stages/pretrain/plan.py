@@ -12,13 +12,18 @@ from cpt.monitor.budget import Demand, ProbeBudget, planned_shares
 from cpt.monitor.schedule import Moment
 from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
-from cpt.stages.pretrain.config import PretrainConfig
+from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.data import expected_tokens, planned, tokens_of
-from cpt.stages.pretrain.monitor_config import Monitor
-from cpt.stages.pretrain.probe_cost import allowance_of, asked_for, over_budget, planned_readings
-from cpt.stages.pretrain.probe_setup import planned_names
-from cpt.stages.pretrain.probe_sizes import Sizes, sizes_of
+from cpt.stages.pretrain.probe_budget import (
+    Sizes,
+    allowance_of,
+    asked_for,
+    over_budget,
+    planned_readings,
+    sizes_of,
+)
 from cpt.stages.pretrain.probe_texts import HELD_OUT, Measure, measured
+from cpt.stages.pretrain.probes import planned_names
 from cpt.stages.vocabulary.config import VocabularyConfig
 
 

@@ -15,13 +15,13 @@ from cpt.references.syntax import LocalPath
 from cpt.stages.base import NullProgress, Progress
 from cpt.stages.corpus.config import Source
 from cpt.stages.corpus.sources import read_sources
-from cpt.stages.pretrain.monitor_config import Monitor, Text
+from cpt.stages.pretrain.config import Monitor, Text
 
 if TYPE_CHECKING:
     from cpt.monitor.probes.base import Probe
     from cpt.monitor.probes.text import TextProbe
     from cpt.monitor.text_sample import TextSample
-    from cpt.stages.pretrain.probe_sizes import Sizes
+    from cpt.stages.pretrain.probe_budget import Sizes
     from cpt.training.trainable import Trains
 
 HELD_OUT = ("domain", "general")

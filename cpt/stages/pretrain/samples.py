@@ -19,7 +19,7 @@ from cpt.corpus.texts import has_texts, iterate_texts
 from cpt.errors import StageFailed
 from cpt.json_file import read_plain
 from cpt.stages.base import Progress
-from cpt.stages.pretrain.monitor_config import Drift, Samples
+from cpt.stages.pretrain.config import Drift, Samples
 
 if TYPE_CHECKING:
     from cpt.stages.pretrain.probe_texts import ProbeContext

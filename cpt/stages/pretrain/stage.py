@@ -14,17 +14,15 @@ from cpt.errors import Problem, RecipeError
 from cpt.monitor.schedule import Moment
 from cpt.stages.base import Artifact, Context, Progress, Stage, StageConfig, UpstreamArtifact, UpstreamConfigs
 from cpt.stages.pretrain.checks import environment_problems, gate_text_problems, input_problems
-from cpt.stages.pretrain.config import PretrainConfig
+from cpt.stages.pretrain.config import Monitor, PretrainConfig
 from cpt.stages.pretrain.continuation import begin_of_data, wire_start, write_kept
 from cpt.stages.pretrain.data import start_of, steps_of, stream_of, tokens_of
 from cpt.stages.pretrain.gates import probe_figures, require_budgets
-from cpt.stages.pretrain.monitor_config import Monitor
 from cpt.stages.pretrain.objective import TEACHER, against_forgetting, wire_teacher
 from cpt.stages.pretrain.plan import held_out, planned_probes, planned_tokens
-from cpt.stages.pretrain.probe_cost import allowance_of, over_budget, planned_readings
-from cpt.stages.pretrain.probe_setup import build_probes, monitor_references
-from cpt.stages.pretrain.probe_sizes import sizes_of
+from cpt.stages.pretrain.probe_budget import allowance_of, over_budget, planned_readings, sizes_of
 from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_documents, samples_read
+from cpt.stages.pretrain.probes import build_probes, monitor_references
 from cpt.training.features.trackers import TENSORBOARD, Tracking
 
 if TYPE_CHECKING:
