@@ -16,8 +16,7 @@ from cpt.recipe.schema import Recipe, Step
 from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import PretrainConfig
-from cpt.stages.pretrain.data import expected_tokens, planned
-from cpt.stages.pretrain.plan import planned_work
+from cpt.stages.pretrain.data import expected_tokens, planned, planned_work
 from cpt.stages.pretrain.probe_budget import LEAST
 from cpt.stages.pretrain.stage import settings_of
 from cpt.training.place import Place

@@ -1,9 +1,9 @@
-"""What a training feature is: one file that holds everything about it.
+"""Define a training feature: one file that holds everything about it.
 
-A feature's file holds its settings, the problems that can be found before a run, its words for `cpt plan`, its
-memory for `cpt estimate`, its state in checkpoints, and what it does while the loop runs. The features and
-their order stand in `cpt.training.features.FEATURES`. Importing them imports no torch: recipes are validated
-with them.
+A feature's file holds its settings, the problems that can be found before a run, its words for `cpt plan`,
+its memory for `cpt estimate`, its state in checkpoints, and its part in the loop. All features and their
+order are in `cpt.training.features.FEATURES`. Importing them imports no torch, because recipes are validated
+with them: a feature imports torch inside the methods that need it.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class ExtraMemory:
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What a step found and did.
+    """The outcome of a step.
 
     Attributes:
         batch: sequences of the global batch.

@@ -1,8 +1,9 @@
-"""The training loop, readable from top to bottom.
+"""Train a model: the loop, readable from top to bottom.
 
-A step: take its global batch, accumulate the gradient of the mean loss over micro batches, clip, set the rate,
-step. Everything else that a run does is a feature (`cpt.training.features`), which the loop calls before the
-first step, around each step, and after the last one.
+A step takes its global batch, accumulates the gradient of the mean loss over micro batches, clips it, sets
+the rate and applies it. Everything else that a run does is a feature (`cpt.training.features`), which the
+loop calls before the first step, around each step, and after the last one. It calls some features by name:
+those that decide whether a gradient is applied, what is read next, and when the run ends.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ def prepare(model: Any, settings: Settings) -> None:
 
 
 def _compile_elementwise(model: Any) -> None:
-    """Compile what does not depend on document borders: feed-forward blocks and norms."""
+    """Compile the parts that do not depend on document borders: feed-forward blocks and norms."""
     for name, part in model.named_modules():
         if name.endswith((".mlp", "norm")):
             part.compile(dynamic=True)

@@ -1,4 +1,4 @@
-"""Settings of a training: what a recipe gives, and what a run adds to it."""
+"""Define the settings of a training: those that a recipe gives, and those of one run."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Settings:
 
     @property
     def stochastic_rounding(self) -> bool:
-        """True if weights are held in bfloat16 alone, rounded by chance."""
+        """True if weights are held in bfloat16 alone, with stochastic rounding."""
         return self.config.master_weights == "stochastic-rounding"
 
     @property

@@ -1,4 +1,4 @@
-"""The state of a run that trains, and the result of a finished one."""
+"""Hold the state of a run that trains, and the result of a finished one."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
 from cpt.training.checkpoint.stateful import OptimizerState, Stateful, WeightState
 from cpt.training.features.checkpoints import Checkpoints
-from cpt.training.features.gate_controller import kept_points
+from cpt.training.features.gate_controller import saved_states
 from cpt.training.features.weight_averaging import EmaConfig, LawaConfig
 from cpt.training.place import PROCESSOR
 from cpt.training.state import State
@@ -85,12 +85,12 @@ def test_points_are_those_that_a_run_keeps(tiny_model: Path) -> None:
     parts: dict[str, Stateful] = {
         "weights": WeightState(trained.kept, trained.publish),
         "optimizer": OptimizerState(optimizer, trained.weights),
-        "average": EMA.of(trained.weights, trained.publish),
+        "average": EMA.build(trained.weights, trained.publish),
     }
     for gates in ((END,), (BACK,), (END, BACK)):
-        points = kept_points(gates, parts, "optimizer", State())
+        points = saved_states(gates, parts, State())
         for point in points.values():
             point.take()
-        tensors = [t for point in points.values() for t in point.state().values()]
+        tensors = [t for point in points.values() for t in point.state_dict().values()]
         kept = sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
         assert kept == memory(tiny_model, *gates, average=EMA)[0]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from jobs import job
-from tiny_training import KINDS, OPTIMIZERS
+from tiny_training import KINDS, OPTIMIZERS, checkpoint_manager
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -21,20 +21,17 @@ from cpt.estimate.rehearsal import choose, hold, rehearse, step
 from cpt.estimate.timeline import Stateful, Timeline, by_part
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel, load_model
-from cpt.stages.base import NullProgress
 from cpt.training.checkpoint.stateful import OptimizerState, WeightState
 from cpt.training.checkpoint.stateful import Stateful as Kept
 from cpt.training.features.anomalies import Anomalies
-from cpt.training.features.checkpoints import CheckpointManager, Checkpoints
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.master import MasterWeights
 from cpt.training.optimizers import Muon, OptimizerConfig, state_bytes
 from cpt.training.place import PROCESSOR
-from cpt.training.processes import Processes
 from cpt.training.recompute import recompute_layers
 from cpt.training.schedules import Wsd
 from cpt.training.state import State
 from cpt.training.trainable import All, Expansion, Layers, Lora
-from cpt.training.world import world
 
 WORDS, WIDTH = 300, 32
 H100, T4 = GPUS["h100"].hardware, GPUS["t4"].hardware
@@ -241,7 +238,7 @@ def test_copies_for_checkpoints_and_roll_backs(
     assert on_gpu.host.copies == copied
 
 
-def test_copies_are_those_that_the_keeper_makes(tiny_model: Path, tmp_path: Path) -> None:
+def test_copies_are_those_that_the_checkpoint_manager_makes(tiny_model: Path, tmp_path: Path) -> None:
     run = job(tiny_model, (20, 12), checkpoint=EVERY, anomalies=ROLLS_BACK, steps=9, optimizer=Muon())
     model = load_model(tiny_model)
     _, trained = hold(model, choose(model, run.settings), run.settings)
@@ -251,15 +248,16 @@ def test_copies_are_those_that_the_keeper_makes(tiny_model: Path, tmp_path: Path
         "weights": WeightState(trained.kept, trained.publish),
         "optimizer": OptimizerState(optimizer, trained.weights),
     }
-    with CheckpointManager(tmp_path, kept, state, run.settings, NullProgress(), Processes(world())) as keeper:
-        log = keeper.resume()
+    manager = checkpoint_manager(tmp_path, kept, state, run.settings)
+    with manager.open():
+        manager.resume()
         for _ in range(8):
             for weight in trained.weights.values():
                 weight.grad = torch.ones_like(weight)
             optimizer.step()
             state.step += 1
-            keeper.after_step(log)
-        snapshots = [keeper._last_good, keeper._spare, *keeper._being_written]
+            manager.after_step(manager._run, None)  # type: ignore[arg-type]
+        snapshots = [manager._last_good, manager._spare, *manager._being_written]
         held = {
             tensor.data_ptr(): tensor.nbytes
             for snapshot in snapshots

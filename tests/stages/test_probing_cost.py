@@ -17,7 +17,7 @@ from cpt.monitor.schedule import Moment
 from cpt.recipe.load import load
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import EarlyEnd, Monitor, PretrainConfig
-from cpt.stages.pretrain.plan import Facts, Reading
+from cpt.stages.pretrain.data import Facts, Reading
 from cpt.stages.pretrain.probe_budget import (
     ITEM,
     LEAST,

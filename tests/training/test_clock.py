@@ -13,7 +13,7 @@ from tiny_runs import records, run, tiny_probes, with_checkpoints
 from cpt.monitor.probes.text import TextProbe
 from cpt.training import clock
 from cpt.training.checkpoint.store import Store
-from cpt.training.features import probe_runner
+from cpt.training.features import checkpoints, probe_runner
 from cpt.training.step import Stepper
 
 BACKWARD, OPTIMIZER, READING, WRITING, HOST = 5_000, 1_000, 70, 30, 400
@@ -26,7 +26,7 @@ class Gpu:
         self.now = self.free = 0.0
         self.waits = 0
         patch.setattr(time, "perf_counter", lambda: self.now)
-        for module in (clock, watch, keeper):
+        for module in (clock, probe_runner, checkpoints):
             patch.setattr(module, "wait_for_gpu", self.wait)
         self._after(patch, Stepper, "gradient", lambda: (self.ask(BACKWARD), self._until_free()))
         self._after(patch, Stepper, "apply", lambda: self.ask(OPTIMIZER))

@@ -276,14 +276,16 @@ def test_a_run_killed_at_its_end_reads_the_result_once(
     checkpoint, killed = Checkpoints(every=every), tmp_path / "killed"
     expected, whole, _ = run(tiny_model, tmp_path / "whole", END, checkpoint=checkpoint)
     read = ProbeRunner.read_result
-    monkeypatch.setattr(Watch, "read_result", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(ProbeRunner, "read_result", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         run(tiny_model, killed, END, checkpoint=checkpoint)
     # a signal waits until all is read; then a checkpoint is saved
-    monkeypatch.setattr(Watch, "read_result", lambda watch: (signal.raise_signal(signal.SIGINT), read(watch)))
+    monkeypatch.setattr(
+        ProbeRunner, "read_result", lambda *each: (signal.raise_signal(signal.SIGINT), read(*each))
+    )
     with pytest.raises(KeyboardInterrupt):
         run(tiny_model, killed, END, checkpoint=checkpoint)
-    monkeypatch.setattr(Watch, "read_result", read)
+    monkeypatch.setattr(ProbeRunner, "read_result", read)
     weights, result, _ = run(tiny_model, killed, END, checkpoint=checkpoint)
     assert equal(weights, expected)
     assert (result.actions, result.ended, result.wanted) == (whole.actions, whole.ended, whole.wanted)

@@ -75,7 +75,7 @@ def test_documents_are_seen_to_be_apart_before_they_share_a_scale(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = []
-    monkeypatch.setattr("cpt.training.loop._check_isolation", lambda *_: order.append("checked"))
+    monkeypatch.setattr("cpt.training.features.proofs.check_isolation", lambda *_: order.append("checked"))
     monkeypatch.setattr("cpt.training.loop.to_float8", lambda _: order.append("converted"))
     run(tiny_model, tmp_path, SETTINGS.with_changes(precision="fp8"))
     assert order == ["checked", "converted"]

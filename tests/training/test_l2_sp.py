@@ -11,7 +11,7 @@ from tiny_training import KINDS, OPTIMIZERS, noise, step
 from torch import nn
 
 from cpt.models.packed_model import load_model
-from cpt.training.features.l2_sp import L2SPConfig
+from cpt.training.features.l2_sp import L2SP, L2SPConfig
 from cpt.training.groups import Group
 from cpt.training.optimizers import AdamW, OptimizerConfig
 from cpt.training.settings import Settings
@@ -25,7 +25,7 @@ def test_a_step_begins_with_the_pull_and_goes_on_as_the_optimizer_has_it(config:
     (start,), gradients = noise(8, 6), noise(8, 6, seed=1, count=4)
     weights = [nn.Parameter(start.clone()) for _ in range(2)]
     pulled, plain = (config.build([Group("all", "matrix", {"w": w}, rate=2.0)]) for w in weights)
-    L2SPConfig(strength=1.5).attach(pulled)
+    L2SP(L2SPConfig(strength=1.5)).attach(pulled)
     for gradient in gradients:
         step(pulled, [gradient], rate=0.1)
         with torch.no_grad():
@@ -37,7 +37,7 @@ def test_a_step_begins_with_the_pull_and_goes_on_as_the_optimizer_has_it(config:
 def test_what_does_not_move_in_a_step_is_not_pulled() -> None:
     weight = nn.Parameter(torch.ones(3))
     optimizer = AdamW().build([Group("all", "matrix", {"w": weight})])
-    L2SPConfig(strength=5).attach(optimizer)
+    L2SP(L2SPConfig(strength=5)).attach(optimizer)
     with torch.no_grad():
         weight.fill_(2.0)
     optimizer.param_groups[0]["lr"] = 0.1

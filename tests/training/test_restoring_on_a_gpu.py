@@ -107,7 +107,7 @@ def test_moments_are_where_their_weights_are_or_stay_on_the_host(
         }
         restored = SimpleNamespace(state=defaultdict(dict))
         moments = OptimizerState(restored, weights)  # type: ignore[arg-type]
-        moments.restore({**data, **{key: fake(mode, tensor) for key, tensor in saved.items()}})
+        moments.load_state_dict({**data, **{key: fake(mode, tensor) for key, tensor in saved.items()}})
     (host,) = data.values()
     for key in saved:
         name, _, moment = key.rpartition("/")
@@ -121,8 +121,8 @@ def test_random_numbers_of_gpus_go_on_where_they_were(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(states))
     set_again: dict[int, torch.Tensor] = {}
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, number: set_again.update({number: state}))
-    saved = dict(RandomNumbers().state())
+    saved = dict(RandomNumbers().state_dict())
     drawn = random.random()
-    RandomNumbers().restore(saved)
+    RandomNumbers().load_state_dict(saved)
     assert random.random() == drawn
     assert all(torch.equal(set_again[number], state) for number, state in enumerate(states))

@@ -10,7 +10,7 @@ import pytest
 import several
 import torch
 from tiny_runs import SETTINGS, Batches, equal, records, run, tiny_probes, with_checkpoints
-from tiny_training import Said
+from tiny_training import checkpoint_manager
 from torch import nn
 
 from cpt.errors import DiskFull, StageFailed
@@ -20,13 +20,11 @@ from cpt.training.checkpoint import store as folders
 from cpt.training.checkpoint.stateful import WeightState
 from cpt.training.checkpoint.store import Store
 from cpt.training.features.anomalies import Anomalies
-from cpt.training.features.checkpoints import CheckpointManager, Checkpoints
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.optimizers import AdamW
-from cpt.training.processes import Processes
 from cpt.training.schedules import RewarmCosine
 from cpt.training.settings import Settings
 from cpt.training.state import State
-from cpt.training.world import World
 
 MODES = pytest.mark.parametrize("mode", ["blocking", "async"])
 
@@ -64,9 +62,10 @@ def test_what_changes_right_after_an_async_save_begins_is_not_in_it(tmp_path: Pa
     )
     save = Store.save
     monkeypatch.setattr(Store, "save", lambda *given: (gate.wait(10), save(*given))[1])
-    with CheckpointManager(tmp_path, parts, state, SETTINGS, Said(), Processes(World())) as keeper:
-        log = keeper.resume()
-        keeper.save(log, in_background=True)
+    manager = checkpoint_manager(tmp_path, parts, state, SETTINGS)
+    with manager.open():
+        manager.resume()
+        manager.save(in_background=True)
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter.fill_(-1.0)
@@ -79,15 +78,14 @@ def test_what_changes_right_after_an_async_save_begins_is_not_in_it(tmp_path: Pa
 def test_a_second_async_save_waits_for_the_first_and_neither_is_spoilt(tmp_path: Path) -> None:
     module = nn.Linear(300, 300)
     parts, state = {"weights": WeightState(dict(module.named_parameters()), lambda: None)}, State()
-    with CheckpointManager(
-        tmp_path, parts, state, with_checkpoints(keep=5, mode="async"), Said(), Processes(World())
-    ) as keeper:
-        log = keeper.resume()
+    manager = checkpoint_manager(tmp_path, parts, state, with_checkpoints(keep=5, mode="async"))
+    with manager.open():
+        manager.resume()
         for step in range(1, 6):
             state.step = step
             with torch.no_grad():
                 module.weight.fill_(step)
-            keeper.save(log, in_background=True)
+            manager.save(in_background=True)
     store = Store(tmp_path, 5)
     for step in range(1, 6):
         assert folders.read(store.path(step))[""].tensors["weights"]["weight"].unique().tolist() == [step]
@@ -102,15 +100,16 @@ def test_the_last_good_snapshot_is_not_spoilt_while_checkpoints_are_written(tmp_
         checkpoint=Checkpoints(every=1, keep=50, mode="async"),
         anomalies=Anomalies(not_finite="roll-back", snapshot_every=2),
     )
-    with CheckpointManager(tmp_path, parts, state, settings, Said(), Processes(World())) as keeper:
-        log = keeper.resume()
+    manager = checkpoint_manager(tmp_path, parts, state, settings)
+    with manager.open():
+        manager.resume()
         for step in range(1, 20):
             state.step = step
             with torch.no_grad():
                 module.weight.fill_(step)
-            keeper.after_step(log)
+            manager.after_step(manager._run, None)  # type: ignore[arg-type]
             if step % 2:
-                assert keeper.roll_back() == step - 1
+                assert manager.roll_back() == step - 1
                 if step > 1:
                     assert module.weight.unique().tolist() == [step - 1]
     for step in range(2, 20):

@@ -14,9 +14,10 @@ from tiny_runs import SETTINGS, equal, run
 from tiny_training import scalars
 
 from cpt.errors import StageFailed
-from cpt.training.features.trackers import TENSORBOARD, Tracking, missing, open_trackers
+from cpt.training.features.trackers import TENSORBOARD, TrackerLogging, TrackerName, Tracking, open_trackers
 
-BOARD = Tracking(names=("tensorboard",), settings={"tokens": 600, "schedule": {"kind": "wsd"}, "name": None})
+SHOWN = {"tokens": 600, "schedule": {"kind": "wsd"}, "name": None}
+BOARD = SETTINGS.with_changes(trackers=("tensorboard",), tracking=Tracking(settings=SHOWN))
 
 
 class Said(list[str]):
@@ -25,7 +26,7 @@ class Said(list[str]):
 
 
 def test_tensorboard_holds_what_the_log_holds(tiny_model: Path, tmp_path: Path) -> None:
-    _, result, _ = run(tiny_model, tmp_path, SETTINGS.with_changes(trackers=BOARD))
+    _, result, _ = run(tiny_model, tmp_path, BOARD)
     records = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     shown = scalars(tmp_path / TENSORBOARD)
     for key in ("loss_nats", "lr", "grad_norm", "tokens", "tokens_per_second", "seconds"):
@@ -40,7 +41,7 @@ def test_tensorboard_holds_what_the_log_holds(tiny_model: Path, tmp_path: Path) 
 def test_after_a_kill_tensorboard_shows_every_step_once(
     tiny_model: Path, tmp_path: Path, die_at: int
 ) -> None:
-    settings = SETTINGS.with_changes(trackers=BOARD)
+    settings = BOARD
     with pytest.raises(KeyboardInterrupt):
         run(tiny_model, tmp_path / "killed", settings, die_at=die_at)
     time.sleep(1)  # TensorBoard reads files in the order of their names, which begin with the second
@@ -53,7 +54,7 @@ def test_after_a_kill_tensorboard_shows_every_step_once(
 
 def test_trackers_change_neither_the_weights_nor_the_log(tiny_model: Path, tmp_path: Path) -> None:
     plain, _, _ = run(tiny_model, tmp_path / "plain")
-    tracked, _, _ = run(tiny_model, tmp_path / "tracked", SETTINGS.with_changes(trackers=BOARD))
+    tracked, _, _ = run(tiny_model, tmp_path / "tracked", BOARD)
     assert equal(plain, tracked)
     assert not (tmp_path / "plain" / TENSORBOARD).exists()
 
@@ -97,16 +98,12 @@ def of(calls: list[tuple[Any, ...]], *name: str) -> list[tuple[Any, ...]]:
     return [call[2:] for call in calls if call[:2] == name]
 
 
-SERVICES = Tracking(
-    names=("wandb", "trackio", "mlflow"),
-    project="medical",
-    run="adapt",
-    settings={"tokens": 600, "schedule": {"kind": "wsd"}, "name": None},
-)
+SERVICES: tuple[TrackerName, ...] = ("wandb", "trackio", "mlflow")
+NAMED = Tracking(project="medical", run="adapt", settings=SHOWN)
 
 
 def test_services_get_project_settings_and_values(services: Any, tmp_path: Path) -> None:
-    trackers = open_trackers(SERVICES, tmp_path, 0, Said())
+    trackers = open_trackers(SERVICES, NAMED, tmp_path, 0, Said())
     trackers.log(1, {"step": 1, "lr": 3e-4})
     trackers.close()
     run = json.loads((tmp_path / "trackers.json").read_text())["run"]
@@ -125,13 +122,13 @@ def test_services_get_project_settings_and_values(services: Any, tmp_path: Path)
 
 
 def test_a_run_that_continues_is_the_same_run_there(services: Any, tmp_path: Path) -> None:
-    open_trackers(SERVICES, tmp_path, 0, Said())
-    open_trackers(SERVICES, tmp_path, 4, Said())
+    open_trackers(SERVICES, NAMED, tmp_path, 0, Said())
+    open_trackers(SERVICES, NAMED, tmp_path, 4, Said())
     first, again = of(services, "wandb", "init")
     assert first == again
     assert [options["run_id"] for (options,) in of(services, "mlflow", "start")] == [None, "run-1"]
     assert len(of(services, "wandb", "config")) == 1
-    other = open_trackers(SERVICES, tmp_path / "other", 0, Said())
+    other = open_trackers(SERVICES, NAMED, tmp_path / "other", 0, Said())
     assert of(services, "wandb", "init")[2] != first
     other.close()
 
@@ -140,7 +137,7 @@ def test_a_tracker_that_fails_in_training_is_named_once_and_left(
     services: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = Said()
-    trackers = open_trackers(SERVICES, tmp_path, 0, said)
+    trackers = open_trackers(SERVICES, NAMED, tmp_path, 0, said)
 
     def unreachable(*_: Any, **__: Any) -> None:
         raise ConnectionError("no route")
@@ -160,12 +157,15 @@ def test_a_tracker_that_cannot_start_is_one_clear_error(
 
     monkeypatch.setattr(sys.modules["wandb"], "init", locked)
     with pytest.raises(StageFailed, match="the tracker wandb cannot start: PermissionError: log in first"):
-        open_trackers(SERVICES, tmp_path, 0, Said())
+        open_trackers(SERVICES, NAMED, tmp_path, 0, Said())
 
 
-def test_only_the_main_process_tracks(services: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("accelerate.state.PartialState.is_main_process", False)
-    open_trackers(SERVICES, tmp_path / "work", 0, Said()).log(1, {"lr": 1.0})
+def test_only_the_main_process_tracks(services: Any, tmp_path: Path) -> None:
+    other: Any = SimpleNamespace(processes=SimpleNamespace(is_main=False), state=SimpleNamespace(step=1))
+    logging = TrackerLogging(SERVICES)
+    logging.on_resume(other)
+    logging.after_probes(other, [])
+    logging.on_end(other)
     assert services == []
     assert not (tmp_path / "work").exists()
 
@@ -181,4 +181,8 @@ def test_missing_packages_are_found_without_importing(monkeypatch: pytest.Monkey
         return "1"
 
     monkeypatch.setattr(metadata, "version", version)
-    assert missing(("tensorboard", "wandb", "mlflow", "trackio")) == ["wandb", "trackio"]
+    found = TrackerLogging(("tensorboard", "wandb", "mlflow", "trackio")).missing_packages()
+    assert [problem.message for problem in found] == [
+        "the tracker wandb is not installed",
+        "the tracker trackio is not installed",
+    ]

@@ -1,7 +1,4 @@
-"""Settings of what is measured while a model trains.
-
-Settings of the pretrain stage.
-"""
+"""Define the settings of the pretrain stage, and of the probes that are read while a model trains."""
 
 from __future__ import annotations
 
@@ -19,21 +16,21 @@ from cpt.training.schedules import Schedule
 from cpt.training.settings import TrainingConfig
 
 EVERY = 10
-"""Steps between readings of a probe where nothing is said."""
+"""Default number of steps between readings of a probe."""
 
 LEAST = 8_000
-"""Tokens of a text that are read where its budgets do not ask for more."""
+"""Default number of tokens that are read of a text, if its budgets do not need more."""
 
 TAKEN = frozenset(
     {"domain", "general", "drift", "early-end", "weights", "new-tokens", "loss", "tokens_per_second"}
 )
-"""Names that a text or a task of one's own cannot have."""
+"""Names that a user's text or task cannot have."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
 def _budget(value: Any) -> Any:
-    """A share written as "5%"; a number of more than 1 is a forgotten percent sign."""
+    """Return a share that may be written as "5%"; refuse numbers above 1, where the % was forgotten."""
     share = percent(value)
     if isinstance(share, int | float) and share > 1:
         hint = "" if isinstance(value, str) or value > 100 else f": write `{value:g}%`"
@@ -58,14 +55,14 @@ class _Scheduled(BaseModel):
         return self
 
     def when(self, default: Regular) -> Regular:
-        """Its schedule; the default where it has none."""
+        """Return the schedule; the default if none is set."""
         if self.every_tokens is not None:
             return Regular(self.every_tokens, "tokens")
         return default if self.every is None else Regular(self.every)
 
 
 class Text(_Scheduled):
-    """A text whose bits per byte are measured."""
+    """Settings of a text whose bits per byte are measured."""
 
     sources: list[Source] = Field(min_length=1, description="Where its documents come from.")
     tokens: int | None = Field(
@@ -74,23 +71,23 @@ class Text(_Scheduled):
 
 
 class Task(_Scheduled):
-    """A task of `cpt eval` whose accuracy is measured."""
+    """Settings of a task of `cpt eval` whose accuracy is measured."""
 
     items: int = Field(default=200, gt=1, description="Questions: a seeded sample of the task's.")
 
 
 class Drift(_Scheduled):
-    """How far the model's distribution of texts moves from the start: KL on texts that it sampled itself."""
+    """Settings of drift: the KL divergence from the starting model, on texts that it sampled itself."""
 
     tokens: int = Field(default=2_000, gt=1, description="Tokens that the starting model samples.")
     length: int = Field(default=128, gt=1, description="Most tokens of a sample.")
 
 
 class EarlyEnd(_Scheduled):
-    """How likely the model is to end a text in the middle of a sentence, on general held-out text.
+    """Settings of early ends: the probability that a text ends in mid-sentence, on general held-out text.
 
-    The middle of a sentence is every place inside a document after which the text goes on and before which
-    it ends neither with a line break nor with a Unicode sentence terminator (and what closes after it).
+    Mid-sentence is every place inside a document that follows neither a line break nor a Unicode sentence
+    terminator (with the quotes and brackets that close after it).
     """
 
     tokens: int | None = Field(
@@ -99,7 +96,7 @@ class EarlyEnd(_Scheduled):
 
 
 class Weights(_Scheduled):
-    """How far the weights move, layer by layer."""
+    """Settings of the update of the weights, layer by layer."""
 
     every: int | None = Field(default=50, gt=0, description="Steps between readings.")
 
@@ -112,7 +109,7 @@ class Weights(_Scheduled):
 
 
 class Samples(BaseModel):
-    """Texts that the model continues, before and after the training."""
+    """Settings of texts that the model continues, before and after the training."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -121,7 +118,7 @@ class Samples(BaseModel):
 
 
 class Monitor(_Scheduled):
-    """What is measured during training: held-out text, and more where it is asked for."""
+    """Settings of the probes that are read during training: held-out text, and others."""
 
     tokens: int | None = Field(
         default=None,
@@ -172,18 +169,18 @@ class Monitor(_Scheduled):
 
     @property
     def regular(self) -> Regular:
-        """The schedule of probes that have none of their own."""
+        """Schedule of probes that have none of their own."""
         return self.when(Regular(EVERY))
 
     @property
     def early_end_tokens(self) -> int:
-        """Tokens that the probe of ends in mid-sentence reads; 0 if there is none."""
+        """Number of tokens that the probe of early ends reads; 0 without that probe."""
         if self.early_end is None:
             return 0
         return self.early_end.tokens or (self.tokens or LEAST) // 2
 
     def sources(self) -> Iterator[tuple[str, Source]]:
-        """Every source with its key."""
+        """Yield every source with its key."""
         for name, text in self.texts.items():
             for number, source in enumerate(text.sources):
                 yield f"texts.{name}.sources.{number}", source
@@ -193,7 +190,7 @@ _MORE_THAN_THERE_CAN_BE = 10**15
 
 
 class PretrainConfig(TrainingConfig, StageConfig):
-    """How the model is trained on."""
+    """Settings of the pretrain stage."""
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"checkpoint", "trackers"})
     resumable_fields: ClassVar[frozenset[str]] = frozenset({"anomalies"})
@@ -238,10 +235,10 @@ class PretrainConfig(TrainingConfig, StageConfig):
 
     @property
     def planned_schedule(self) -> Schedule:
-        """Schedule as far as it is known before the corpus is: with the tokens that are asked for."""
+        """Schedule as far as it is known before the corpus is: by the number of tokens in the settings."""
         return self.for_tokens(self.most_tokens).schedule
 
     @property
     def most_tokens(self) -> int:
-        """Number of tokens that are asked for; if it follows from the corpus, more than there can be."""
+        """Number of tokens in the settings; if it follows from the corpus, a number above any corpus."""
         return self.tokens or _MORE_THAN_THERE_CAN_BE

@@ -1,7 +1,4 @@
-"""The work of a stage's probes: planned before their texts are known, and told before training.
-
-How much of each text is read: what its budgets ask for, as far as the text has it and the work is paid.
-"""
+"""Plan the work of a stage's probes: the readings that the budget pays for, and the size of each sample."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from cpt.stages.pretrain.probe_texts import FEWEST
 from cpt.stages.pretrain.samples import PROMPT
 
 ITEM = 100
-"""Tokens of a task's item that are assumed before the task is loaded."""
+"""Assumed number of tokens of a task's item, before the task is loaded."""
 
 
 def allowance_of(monitor: Monitor, sources: int) -> ProbeBudget | None:
@@ -47,9 +44,10 @@ def asked_for(
     """Return the demands of all probes as the settings ask for them, before what they read is known.
 
     Args:
-        texts: tokens of each text that are read.
-        end: of the run.
-        weights: whether the update of the weights can be probed; `new_tokens`: whether there are any.
+        texts: number of tokens that are read of each text.
+        end: end of the run.
+        weights: True if the update of the weights can be probed.
+        new_tokens: True if the model has new tokens.
     """
     gated, usual = acted_upon(gates), monitor.regular
     found = {}
@@ -71,7 +69,7 @@ def asked_for(
 
 
 def planned_readings(allowance: ProbeBudget | None, demands: Mapping[str, Demand], tokens: int) -> str:
-    """Say how many readings are made of those that are due, and their share of the training's work."""
+    """Describe how many readings of those that are due are made, and their share of the training's work."""
     shares = planned_shares(allowance, tokens, demands)
     said, total = [], allowance.beside if allowance else 0.0
     for name, each in demands.items():
@@ -86,7 +84,7 @@ def planned_readings(allowance: ProbeBudget | None, demands: Mapping[str, Demand
 
 
 def over_budget(allowance: ProbeBudget | None, demands: Mapping[str, Demand], tokens: int) -> str | None:
-    """Say that readings which are made in any case take more than the budget, and what to do."""
+    """Return a warning if required readings exceed the work budget, else None."""
     if allowance is None or not tokens:
         return None
     share = (allowance.beside + sum(each.least for each in demands.values())) / tokens
@@ -114,14 +112,14 @@ _NEARLY = 0.9
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many tokens of each text are read.
+    """The number of tokens that are read of each text.
 
     Attributes:
-        names: of the texts.
-        given: numbers that the settings give, by text.
+        names: names of the texts.
+        given: numbers of tokens from the settings, by text.
         limits: tightest limit of each text, in bits per byte.
-        window: most tokens of a document that are read at first.
-        paid: most tokens of each text that the budget of work pays for.
+        window: largest number of tokens of a document that are read at first.
+        paid: largest number of tokens of each text that the budget of work pays for.
     """
 
     names: Sequence[str] = ()
@@ -132,15 +130,14 @@ class Sizes:
 
     @property
     def growing(self) -> list[str]:
-        """Texts of which as much is read as their limits ask for."""
+        """Names of the texts whose sample size follows from their limits."""
         return [name for name in self.limits if name not in self.given]
 
     def tokens(self, name: str, length: float | None = None) -> int:
-        """Return the tokens that are read of a text.
+        """Return the number of tokens that are read of a text.
 
         Args:
-            length: mean tokens of its documents, as far as a window reaches; None: not known, so the usual
-                length is assumed.
+            length: mean number of tokens of its documents, within a window; None: the usual one is assumed.
         """
         if name not in self.growing:
             return self.given.get(name, LEAST)
@@ -149,15 +146,17 @@ class Sizes:
         return max(self.least(name), math.ceil(min(documents * length, self.paid)))
 
     def least(self, name: str) -> int:
-        """Return the tokens that are read of a text at least: those of enough documents for a gate."""
+        """Return the smallest number of tokens that are read of a text: enough documents for a gate."""
         enough = FEWEST * self.window if name in self.limits else 0
         return self.given.get(name, max(LEAST, enough))
 
     def shown(self, name: str, tokens: int, documents: int, held: int) -> str:
-        """Say what rise of a text will be found, and what it takes where that is not enough.
+        """Describe the rise of a text that will be found, and what is missing for a smaller one.
 
         Args:
-            tokens, documents: that are read, of `held` documents.
+            tokens: number of tokens that are read.
+            documents: number of documents that are read.
+            held: number of documents that the text has.
         """
         budget, length = self.limits[name], tokens / documents
         error = spread(length) / math.sqrt(documents)
@@ -180,7 +179,7 @@ class Sizes:
         return f"{said}; to find {budget.limit * (1 + EXCESS):.2g} takes {needed:,} documents: {remedy}"
 
     def asked(self, name: str) -> str:
-        """Say what a limit asks of a text that is not known yet."""
+        """Describe the sample that a limit needs of a text that is not known yet."""
         budget = self.limits[name]
         needed = documents_needed(budget.limit, USUAL)
         if needed is None:
@@ -205,8 +204,8 @@ def sizes_of(
     """Return the sizes of all texts.
 
     Args:
-        held_out: the corpus's texts that are probed.
-        end: of the run; None: not known.
+        held_out: names of the corpus's texts that are probed.
+        end: end of the run; None: not known.
         weights, new_tokens: see `asked_for`.
     """
     names = [*held_out, *monitor.texts]
@@ -238,7 +237,7 @@ def documents_needed(limit: float, length: float) -> int | None:
     """Return the documents with which a rise of the limit and a third is found with a chance of 95%.
 
     Args:
-        length: mean tokens of a document that are read.
+        length: mean number of tokens that are read of a document.
     """
     return needed_items(limit, spread(length) / math.sqrt(FEWEST), FEWEST)
 

@@ -1,7 +1,4 @@
-"""The probe of ends in mid-sentence, on a pretrain stage's held-out text.
-
-What a pretrain stage measures while it trains: its probes, as the monitor's settings ask for them.
-"""
+"""Build the probes that the monitor's settings ask for, and find what keeps them from being read."""
 
 from __future__ import annotations
 
@@ -27,11 +24,11 @@ if TYPE_CHECKING:
 
 
 SOURCES = ("general", "domain")
-"""Text that is read, the first of which some is held out: what a run forgets shows in general text."""
+"""Texts for the probe of early ends: the first that is held out. Forgetting shows in general text."""
 
 
 def early_end_probe(monitor: Monitor, probed: ProbeContext, progress: Progress) -> list[EarlyEndProbe]:
-    """Return the probe, if it is asked for, a token ends texts, and some text goes on in mid-sentence."""
+    """Return the probe of early ends, if the settings ask for it and the text allows it."""
     import numpy as np
 
     from cpt.corpus import read_index
@@ -63,10 +60,10 @@ def early_end_probe(monitor: Monitor, probed: ProbeContext, progress: Progress) 
 
 
 def build_probes(monitor: Monitor, sizes: Sizes, probed: ProbeContext, progress: Progress) -> list[Probe]:
-    """Every probe that the settings ask for, texts first.
+    """Return every probe that the settings ask for, texts first.
 
     Args:
-        sizes: how much of each text is read.
+        sizes: number of tokens that are read of each text.
 
     Raises:
         StageFailed: a task's data are not there, or the starting model samples nothing.
@@ -87,7 +84,7 @@ def build_probes(monitor: Monitor, sizes: Sizes, probed: ProbeContext, progress:
 
 
 def monitor_problems(monitor: Monitor) -> list[Problem]:
-    """What is wrong with the settings, as far as files and the catalogue of tasks tell."""
+    """Return what is wrong with the settings, by the files and the registry of tasks."""
     found = (source_problem(key, source) or _empty(key, source) for key, source in monitor.sources())
     problems = [problem for problem in found if problem is not None]
     for name in monitor.tasks:
@@ -104,7 +101,7 @@ def _empty(key: str, source: Source) -> Problem | None:
 
 
 def monitor_references(monitor: Monitor) -> list[str]:
-    """Files of the texts, and the folder of the tasks' data."""
+    """Return the files of the texts, and the folder of the tasks' data."""
     return [
         *(source.path for _, source in monitor.sources()),
         *([monitor.data] if monitor.data is not None and monitor.tasks else []),
@@ -112,7 +109,7 @@ def monitor_references(monitor: Monitor) -> list[str]:
 
 
 def planned_names(monitor: Monitor, held_out: Sequence[str], weights: bool, new_tokens: bool) -> str:
-    """What will be read: "probes domain, general, piqa, weights within 5% of the training's work"."""
+    """Describe what will be read: "probes domain, piqa, weights within 5% of the training's work"."""
     names = [*held_out, *monitor.texts, *monitor.tasks]
     names += ["drift"] if monitor.drift is not None else []
     names += ["early-end"] if monitor.early_end is not None else []
@@ -136,10 +133,12 @@ def _task_probes(monitor: Monitor, probed: ProbeContext, progress: Progress) -> 
 def graded(
     name: str, count: int, data: str | None, folder: Path, start_token: str | None, seed: int
 ) -> tuple[int, Callable[[PackedLanguageModel, int], list[float]], int]:
-    """How many of a task's items there are, what scores the first so many of them, and the tokens of all.
+    """Return the number of a task's items, a function that scores the first of them, and their tokens.
 
     Args:
-        folder: has the model's tokenizer.
+        count: largest number of items.
+        data: folder with the task's data; None: the hub.
+        folder: folder with the model's tokenizer.
 
     Raises:
         StageFailed: the task's data cannot be had.
@@ -188,7 +187,7 @@ def graded(
 
 
 def _tokens(requests: Sequence[Any], tokenizer: Any) -> int:
-    """Tokens of an item's requests: what several of them begin with goes through the model once."""
+    """Return the number of tokens of an item's requests, with a common beginning counted once."""
     contexts = {context for context, _ in (request.args for request in requests)}
     texts = [*contexts, *(context + rest for context, rest in (request.args for request in requests))]
     encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
@@ -198,7 +197,7 @@ def _tokens(requests: Sequence[Any], tokenizer: Any) -> int:
 
 
 def _entry(name: str) -> Any:
-    """A task of the catalogue that is scored by likelihoods; None if there is none of that name."""
+    """Return a task of the registry that is scored by likelihoods; None if no such task has that name."""
     from evals.catalogue import suites
     from evals.task_files import task_config, task_files
 
@@ -212,7 +211,7 @@ def _entry(name: str) -> Any:
 
 
 def task_problems(name: str, data: str | None) -> list[Problem]:
-    """What keeps a task from being probed, as far as the catalogue and the data tell."""
+    """Return what keeps a task from being probed, by the registry and the data."""
     from evals.catalogue import suites
     from evals.local import DataFolder
     from evals.preparation import source_of

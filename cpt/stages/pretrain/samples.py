@@ -1,6 +1,6 @@
-"""Texts that a model writes beside its training: what drift is measured on, and what a reader compares.
+"""Sample texts from a model: to measure drift, and for a reader to compare before and after.
 
-What the starting model has written is kept in the work folder: a run that continues has the same.
+The texts of the starting model are kept in the work folder, for a run that continues.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from cpt.stages.pretrain.probe_texts import ProbeContext
 
 PROMPT = 24
-"""Tokens of a document that a sample continues."""
+"""Number of tokens of a document that a sample continues."""
 
 _SHORTEST = 8
-"""Tokens that a document must have to be continued."""
+"""Smallest number of tokens of a document that is continued."""
 
 _SPARE = 1.15
-"""Samples that end early make this many more of them necessary."""
+"""Factor by which more samples are taken than needed, because some end early."""
 
 _ROUNDS = 20
 
@@ -40,7 +40,7 @@ _AGAIN = "Remove the file: the same command makes it again."
 
 
 class _KeptWork(BaseModel):
-    """What is made once for a training and kept, and the seconds that it took."""
+    """Samples that are made once for a training and kept, and the seconds that they took."""
 
     seconds: float
 
@@ -56,7 +56,7 @@ class _KeptSamples(_KeptWork):
 
 
 def drift_samples(drift: Drift, probed: ProbeContext, progress: Progress) -> tuple[int, list[list[int]]]:
-    """The token before every sample, and the samples' ids.
+    """Return the token before every sample, and the ids of the samples.
 
     Raises:
         StageFailed: the tokenizer has no token to start from.
@@ -71,9 +71,9 @@ def drift_samples(drift: Drift, probed: ProbeContext, progress: Progress) -> tup
 
 
 def sample_before(samples: Samples, probed: ProbeContext) -> list[dict[str, str]]:
-    """Beginnings of held-out documents, and how the starting model goes on: source, prompt, before.
+    """Return beginnings of held-out documents and their continuations: source, prompt, before.
 
-    Only the main process asks.
+    Only the main process calls this.
     """
 
     def make() -> dict[str, Any]:
@@ -92,14 +92,14 @@ def sample_before(samples: Samples, probed: ProbeContext) -> list[dict[str, str]
 
 
 def sample_after(samples: Samples, probed: ProbeContext) -> list[dict[str, str]]:
-    """What `sample_before` gave, with how the trained model goes on: after."""
+    """Return the samples of `sample_before` with the continuations of the trained model: after."""
     kept = read_plain(probed.work / "samples.json", _KeptSamples, _AGAIN)
     written = _continued(kept["prompts"], samples.tokens, probed)
     return [{**each, "after": text} for each, text in zip(kept["samples"], written, strict=True)]
 
 
 def to_gpu(model: Any) -> None:
-    """Have one process's model write on its GPU, where training will put it anyway."""
+    """Move the model of a single process to its GPU before sampling, as training will."""
     import torch
     from accelerate.utils import parse_flag_from_env
 
@@ -110,13 +110,13 @@ def to_gpu(model: Any) -> None:
 
 
 def seconds_spent(work: Path, *names: str) -> float:
-    """How long making what is kept has taken."""
+    """Return the seconds that making the kept samples took."""
     files = (work / name for name in names)
     return sum(read_plain(file, _KeptWork, _AGAIN)["seconds"] for file in files if file.exists())
 
 
 def _kept(file: Path, shape: type[_KeptWork], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """What a file holds; the main process makes it if need be, and the others wait for it."""
+    """Return the content of a file; the main process makes it if need be, and the others wait for it."""
     from cpt.training.world import world
 
     if world().is_main and not file.exists():
@@ -130,7 +130,7 @@ def _kept(file: Path, shape: type[_KeptWork], make: Callable[[], Mapping[str, An
 
 
 def _sampled(drift: Drift, probed: ProbeContext) -> list[list[int]]:
-    """Samples of the starting model until they hold the tokens that are wanted."""
+    """Return samples of the starting model with at least the number of tokens that the settings ask for."""
     from cpt.models.sampling import sample
 
     start, ends = _start(probed), ends_of(probed)
@@ -145,7 +145,7 @@ def _sampled(drift: Drift, probed: ProbeContext) -> list[list[int]]:
 
 
 def _prompts(count: int, probed: ProbeContext) -> list[tuple[str, list[int]]]:
-    """Source and beginning of some held-out documents of each source."""
+    """Return source and beginning of some held-out documents of each source."""
     import numpy as np
 
     from cpt.stages.pretrain.probe_texts import HELD_OUT
@@ -166,7 +166,7 @@ def _prompts(count: int, probed: ProbeContext) -> list[tuple[str, list[int]]]:
 
 
 def _continued(prompts: list[list[int]], tokens: int, probed: ProbeContext) -> list[str]:
-    """How the model goes on, always with the likeliest token."""
+    """Return the model's continuations, always with the likeliest token."""
     from evals.models.generation import Wanted, generate
 
     if not prompts:
@@ -184,7 +184,7 @@ def _tokenizer(probed: ProbeContext) -> Any:
 
 
 def _start(probed: ProbeContext) -> int:
-    """The token that precedes documents; where none does, one that the model itself knows."""
+    """Return the token that precedes documents; if there is none, a start or end token of the model."""
     from cpt.corpus import read_index
 
     token = read_index(probed.corpus).start_token

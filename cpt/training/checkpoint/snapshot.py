@@ -1,4 +1,4 @@
-"""A snapshot: the state of a whole run after one step."""
+"""Take a snapshot: the state of a whole run after one step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects with state that a run needs to continue: weights, optimizer, random numbers, and saved states."""
+"""Define the objects with state that a run needs to continue: weights, optimizer, random numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checkpoints of a run on the disk: written, checksummed and renamed; read only if every file is whole.
+"""Store checkpoints on the disk: write, checksum and rename them; read one only if every file is whole.
 
 A checkpoint is a folder:
 

@@ -1,4 +1,4 @@
-"""Anomalies: losses that are not finite, and loss spikes, whose batches are skipped or rolled back."""
+"""Handle losses that are not finite, and loss spikes: skip their batch, roll back, or stop."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Anomalies(BaseModel):
         return None
 
     def limit(self, losses: Sequence[float]) -> float:
-        """Return the loss above which there is a spike: median + threshold · 1.4826 · median |loss - median|."""
+        """Return the largest loss that is no spike: median + threshold · 1.4826 · median |loss - median|."""
         median = statistics.median(losses)
         deviation = statistics.median(abs(loss - median) for loss in losses)
         return median + self.spike_threshold * _SIGMAS_PER_DEVIATION * deviation
@@ -155,8 +155,8 @@ class AnomalyHandler(TrainingFeature):
             after = f", after {most} skips and roll-backs" if anomaly.action != "stop" else ""
             raise StageFailed(
                 f"{anomaly} at step {step}{after}",
-                hint="Lower the peak learning rate, warm up longer, train in float32 (precision: fp32), or let "
-                "`anomalies` skip such batches.",
+                hint="Lower the peak learning rate, warm up longer, train in float32 (precision: fp32), or "
+                "let `anomalies` skip such batches.",
             )
         state.drop(batch)
         state.anomalies.append(event)

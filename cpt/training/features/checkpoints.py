@@ -1,4 +1,4 @@
-"""Checkpoints from which a stopped run continues, and the snapshot in memory that an anomaly rolls back to.
+"""Write the checkpoints from which a stopped run continues, and take the snapshots for rollbacks.
 
 What a snapshot is and how it is written: `cpt.training.checkpoint`.
 """

@@ -1,7 +1,7 @@
-"""Gates: what is done about budgets while a model trains.
+"""Act on budgets while a model trains: change the replay share or the rate, go back, or end the run.
 
-The decision itself is pure (`cpt.monitor.gates.control`). Everything that it depends on is in the run's state,
-and so in every checkpoint: a run that is killed and continues decides, and does, the same.
+The decision itself is pure (`cpt.monitor.gates.control`). It depends only on the run's state, which is in
+every checkpoint: a run that is killed and continues decides, and does, the same.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class GateController(TrainingFeature):
             Problem(
                 f"`{gate.budget}` may raise the replay share, but the corpus has no replay text",
                 key=f"gates.{number}.action",
-                hint="Give the corpus stage `replay:` (sources, or self_generated), or choose another action.",
+                hint="Give the corpus stage `replay:` (sources, or self_generated), or choose another "
+                "action.",
             )
             for number, gate in enumerate(self._gates)
             if _most(gate) is not None
@@ -127,7 +128,7 @@ class GateController(TrainingFeature):
 
     @property
     def stream(self) -> Stream:
-        """The stream with the replay share as gates have changed it so far."""
+        """Training stream with the replay share that gates have set."""
         if not self._state.phases:
             return self._stream
         phased = cast("PhasedStream", self._stream)
@@ -234,7 +235,7 @@ class GateController(TrainingFeature):
         return moved
 
     def _report(self, judged: Sequence[Judgement], acts: Sequence[Act]) -> None:
-        """Record the acts in `actions.jsonl`, and tell the listener of them and of the budgets."""
+        """Write the acts to `actions.jsonl`, and report them and the budgets to the listener."""
         state, progress = self._state, self._run.progress
         state.actions += [act.as_json(state.step, state.tokens) for act in acts]
         if self._file and acts:

@@ -1,4 +1,4 @@
-"""L2-SP: every trained weight decays towards where it started, beside the loss and not through it.
+"""Decay every trained weight towards where it started, beside the loss and not through it: L2-SP.
 
 L2-SP (Li et al. 2018, arXiv 1802.01483) adds strength/2 · ||w - w_0||² to the loss. Under Adam its gradient
 would be divided by the loss's second moment, so that a weight with large gradients would hardly decay. So the
@@ -68,7 +68,8 @@ class L2SP(TrainingFeature):
         if (share := rate * self._strength) > 1:
             problems.append(
                 Problem(
-                    f"at a rate of {rate:g} a step would take back {share:g} times the distance from the start",
+                    f"at a rate of {rate:g} a step would take back {share:g} times the distance from the "
+                    "start",
                     key="l2_sp.strength",
                     hint=f"Set it to {1 / rate:g} at most.",
                 )

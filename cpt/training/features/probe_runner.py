@@ -1,4 +1,4 @@
-"""The probes of a run: read when they are due and the budget allows, and kept where a resume finds them.
+"""Read the probes of a run when they are due and the budget allows, and keep their readings.
 
 Readings are in the run's state and, for live views, in `probes.jsonl`. The readings that the budget pays for
 are planned before the first step (`cpt.monitor.budget`).

@@ -1,4 +1,4 @@
-"""Proofs taken in every run: documents do not see each other, and exactly what should train does."""
+"""Prove in every run that documents do not see each other, and that exactly what should train does."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ _AT_ONCE = 2**22
 
 
 def digest(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a number for every row (first dimension) that almost surely differs if any bit of it does: [rows].
+    """Return a number for every row (first dimension) that changes almost surely with any bit of it: [rows].
 
     It is the sum of the row's bit patterns, each times an odd number that depends on its place, modulo 2^64.
     """

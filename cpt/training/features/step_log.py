@@ -1,4 +1,4 @@
-"""The training log `steps.jsonl`: one JSON line per step, cut back to the checkpoint when a run continues."""
+"""Write the training log `steps.jsonl`: a JSON line per step, cut back to the checkpoint on a resume."""
 
 from __future__ import annotations
 

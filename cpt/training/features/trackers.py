@@ -1,4 +1,4 @@
-"""Trackers: the training log in TensorBoard, trackio, Weights & Biases or MLflow as well, through accelerate.
+"""Copy the training log to TensorBoard, trackio, Weights & Biases or MLflow, through accelerate.
 
 The log on the disk (`steps.jsonl`) does not depend on them.
 """

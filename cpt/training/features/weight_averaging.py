@@ -1,8 +1,8 @@
-"""Weight averaging: the result of a run is an average of the weights that it passed through.
+"""Average the weights that a run passes through; the average is its result.
 
-Probes read the average, too: they show what the run would give if it ended there. Training does not see it: the
-optimizer moves the weights, and milestones (and the model before an anneal) are weights to continue training
-from, not averages. The average is in every checkpoint; its memory is free again when the run has ended.
+Probes read the average, too: they show what the run would give if it ended there. Training does not see it:
+the optimizer moves the weights, and milestones (and the model before an anneal) are weights to continue
+training from, not averages. The average is in every checkpoint.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ class WeightAveraging(TrainingFeature):
         if facts.config.master_weights == "stochastic-rounding":
             problems.append(
                 Problem(
-                    "an average is float32, and weights with stochastic rounding have no float32 to put it in",
+                    "an average is float32, and weights with stochastic rounding have no float32 to put it "
+                    "in",
                     key="average.kind",
                     hint="Set master_weights: fp32, or leave `average` out.",
                 )
@@ -142,7 +143,7 @@ class WeightAveraging(TrainingFeature):
         copies = self._config.copies * weights.trained
         in_main_memory = isinstance(self._config, LawaConfig)
         host = copies if in_main_memory and weights.on_gpu else 0
-        # the mean of several copies is one more where the model is, unless it goes straight to a GPU's weights
+        # the mean of several copies is made where they are: without a GPU, beside the weights
         probing = weights.trained * (2 if in_main_memory and not weights.on_gpu else 1)
         return ExtraMemory(held=copies - host, host=host, probing=probing, saved=copies)
 

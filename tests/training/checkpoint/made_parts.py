@@ -21,10 +21,10 @@ class Pattern:
     def __init__(self) -> None:
         self.ranks, self.scores = {"a": 8}, torch.zeros(3)
 
-    def state(self) -> Mapping[str, Any]:
+    def state_dict(self) -> Mapping[str, Any]:
         return {"ranks": self.ranks, "scores": self.scores}
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         self.ranks = dict(saved["ranks"])
         self.scores.copy_(saved["scores"])
 

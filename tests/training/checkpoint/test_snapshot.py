@@ -121,10 +121,10 @@ def test_parts_can_be_spared() -> None:
 
 @pytest.mark.parametrize("other", [nn.Linear(3, 2), nn.Linear(2, 3), nn.LayerNorm(3)])
 def test_weights_of_another_model_are_refused(other: nn.Module) -> None:
-    saved = WeightState(dict(nn.Linear(2, 2).named_parameters()), lambda: None).state()
+    saved = WeightState(dict(nn.Linear(2, 2).named_parameters()), lambda: None).state_dict()
     weights = WeightState(dict(other.named_parameters()), lambda: None)
     with pytest.raises(StageFailed, match="another model: "):
-        weights.restore(saved)
+        weights.load_state_dict(saved)
 
 
 def test_optimizer_state_that_is_no_tensor_is_refused() -> None:
@@ -132,7 +132,7 @@ def test_optimizer_state_that_is_no_tensor_is_refused() -> None:
     optimizer = torch.optim.SGD([weight])
     optimizer.state[weight]["count"] = 3
     with pytest.raises(TypeError, match="w/count is not"):
-        OptimizerState(optimizer, {"w": weight}).state()
+        OptimizerState(optimizer, {"w": weight}).state_dict()
 
 
 def test_random_numbers_go_on_where_they_were() -> None:
