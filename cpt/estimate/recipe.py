@@ -17,7 +17,7 @@ from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.data import expected_tokens, planned, planned_work
-from cpt.stages.pretrain.probe_budget import LEAST
+from cpt.stages.pretrain.probe_budget import DEFAULT_TOKENS
 from cpt.stages.pretrain.stage import settings_of
 from cpt.training.place import Place
 
@@ -155,6 +155,6 @@ def _probe(config: PretrainConfig) -> Lengths:
     """Windows that a probe reads at once."""
     from cpt.models.bits_per_byte import BATCH_TOKENS
 
-    tokens = config.monitor.tokens or LEAST
+    tokens = config.monitor.tokens or DEFAULT_TOKENS
     window, most = min(config.monitor.window, tokens), min(BATCH_TOKENS, tokens)
     return (window,) * max(1, most // window)

@@ -10,7 +10,7 @@ from typing import Any
 from cpt.errors import StageFailed
 from cpt.monitor.reading import Reading
 from cpt.training.data import PackedSequence, Stream
-from cpt.training.features.checkpoints import Kept
+from cpt.training.features.checkpoints import CheckpointKind
 
 Counts = dict[str, dict[str, int]]
 """Sequences and tokens by source."""
@@ -175,10 +175,10 @@ class Result:
     phases: list[tuple[int, int]]
     actions: list[dict[str, Any]]
     ended: dict[str, Any] | None
-    kept: Mapping[int, Kept]
+    kept: Mapping[int, CheckpointKind]
 
     @classmethod
-    def of(cls, state: State, stream: Stream, kept: Mapping[int, Kept]) -> Result:
+    def of(cls, state: State, stream: Stream, kept: Mapping[int, CheckpointKind]) -> Result:
         """Return the result of a run after its last step.
 
         Raises:

@@ -21,8 +21,7 @@ from cpt.estimate.rehearsal import choose, hold, rehearse, step
 from cpt.estimate.timeline import Stateful, Timeline, by_part
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel, load_model
-from cpt.training.checkpoint.stateful import OptimizerState, WeightState
-from cpt.training.checkpoint.stateful import Stateful as Kept
+from cpt.training.checkpoint.stateful import OptimizerState, Stateful, WeightState
 from cpt.training.features.anomalies import Anomalies
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.master import MasterWeights
@@ -244,7 +243,7 @@ def test_copies_are_those_that_the_checkpoint_manager_makes(tiny_model: Path, tm
     _, trained = hold(model, choose(model, run.settings), run.settings)
     optimizer = Muon().build(trained.groups(model))
     state = State()
-    kept: dict[str, Kept] = {
+    kept: dict[str, Stateful] = {
         "weights": WeightState(trained.kept, trained.publish),
         "optimizer": OptimizerState(optimizer, trained.weights),
     }

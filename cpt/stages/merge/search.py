@@ -185,12 +185,12 @@ class Measured:
         from cpt.monitor.probes.task import TaskProbe
         from cpt.monitor.probes.text import TextProbe
         from cpt.monitor.schedule import Regular
-        from cpt.stages.pretrain.probes import graded
+        from cpt.stages.pretrain.probes import make_scorer
 
         settings, start, once = self._settings, self._starts[folder], Regular(1)
         probes: list[Probe] = [TextProbe(name, text, once) for name, text in self._tokenised[folder].items()]
         for name, task in settings.tasks.items():
-            items, grade, _ = graded(name, task.items, settings.data, folder, start, self._material.seed)
+            items, grade, _ = make_scorer(name, task.items, settings.data, folder, start, self._material.seed)
             probes.append(TaskProbe(name, items, grade, once))
         return probes
 

@@ -14,8 +14,8 @@ from cpt.monitor.reading import Kind
 from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
-from cpt.stages.pretrain.continuation import begin_of_data
-from cpt.stages.pretrain.data import planned, start_of, steps_of, stream_of, tokens_of
+from cpt.stages.pretrain.continuation import consumed_before
+from cpt.stages.pretrain.data import planned, start_checkpoint, steps_of, stream_of, tokens_of
 from cpt.stages.pretrain.probe_budget import sizes_of
 from cpt.stages.pretrain.probe_texts import (
     EARLY_END,
@@ -46,7 +46,10 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
         replay_rows(config.replay, config.batch_sequences)
     except RecipeError as error:
         return error.problems
-    found, corpus = start_of(config, inputs), inputs["corpus"].path("corpus") if "corpus" in inputs else None
+    found, corpus = (
+        start_checkpoint(config, inputs),
+        inputs["corpus"].path("corpus") if "corpus" in inputs else None,
+    )
     problems = _rounding_problems(config) + _objective_problems(config)
     problems += (unfit := monitor_problems(config.monitor))
     if corpus is None or isinstance(found, Problem):
@@ -55,7 +58,7 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
             return [*problems, found]
         some = _trainable_problems(config, inputs, config.most_tokens) if "model" in inputs else []
         return [*problems, *some]
-    steps, of_corpus = _corpus_problems(config, corpus, begin_of_data(config.start, found, inputs))
+    steps, of_corpus = _corpus_problems(config, corpus, consumed_before(config.start, found, inputs))
     problems += _feature_problems(config, inputs, steps) + of_corpus
     if "model" in inputs:
         model = inputs["model"].path("model")

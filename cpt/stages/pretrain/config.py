@@ -18,10 +18,10 @@ from cpt.training.settings import TrainingConfig
 EVERY = 10
 """Default number of steps between readings of a probe."""
 
-LEAST = 8_000
+DEFAULT_TOKENS = 8_000
 """Default number of tokens that are read of a text, if its budgets do not need more."""
 
-TAKEN = frozenset(
+RESERVED_NAMES = frozenset(
     {"domain", "general", "drift", "early-end", "weights", "new-tokens", "loss", "tokens_per_second"}
 )
 """Names that a user's text or task cannot have."""
@@ -162,7 +162,7 @@ class Monitor(_Scheduled):
     @model_validator(mode="after")
     def _distinct_names(self) -> Monitor:
         names = [*self.texts, *self.tasks]
-        wrong = sorted({name for name in names if name in TAKEN or names.count(name) > 1})
+        wrong = sorted({name for name in names if name in RESERVED_NAMES or names.count(name) > 1})
         if wrong:
             raise ValueError(f"{', '.join(wrong)}: the name is taken; give the text another one")
         return self
@@ -177,7 +177,7 @@ class Monitor(_Scheduled):
         """Number of tokens that the probe of early ends reads; 0 without that probe."""
         if self.early_end is None:
             return 0
-        return self.early_end.tokens or (self.tokens or LEAST) // 2
+        return self.early_end.tokens or (self.tokens or DEFAULT_TOKENS) // 2
 
     def sources(self) -> Iterator[tuple[str, Source]]:
         """Yield every source with its key."""

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cpt.errors import Problem, StageFailed
 from cpt.json_file import read_json
 from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
-from cpt.training.features.checkpoints import Kept
+from cpt.training.features.checkpoints import CheckpointKind
 from cpt.training.objectives import ObjectiveConfig, SelfDistillation
 
 INDEX = "checkpoints.json"
@@ -59,7 +59,7 @@ class Checkpoint(BaseModel):
     """
 
     step: int
-    kind: Kept
+    kind: CheckpointKind
     folder: str
     passed: dict[str, int]
 
@@ -82,7 +82,7 @@ def wire_start(earlier: Sequence[UpstreamArtifact], name: str) -> None:
 
 def find_start(start: Start, earlier: Artifact) -> Checkpoint | Problem:
     """Return the checkpoint that a stage starts from, or the reason why there is none."""
-    kept = read_kept(earlier)
+    kept = read_checkpoint_models(earlier)
     found = [checkpoint for checkpoint in kept if checkpoint.is_meant(start.checkpoint)]
     if found:
         return found[0]
@@ -95,7 +95,7 @@ def find_start(start: Start, earlier: Artifact) -> Checkpoint | Problem:
     )
 
 
-def begin_of_data(
+def consumed_before(
     start: Start | None, found: Checkpoint | None, inputs: Mapping[str, Artifact]
 ) -> dict[str, int]:
     """Return the number of sequences of each source that are not read again."""
@@ -105,9 +105,9 @@ def begin_of_data(
     return found.passed if same else {}
 
 
-def write_kept(
+def write_checkpoint_models(
     folder: Path,
-    steps: Mapping[int, Kept],
+    steps: Mapping[int, CheckpointKind],
     passed: Callable[[int], dict[str, int]],
     save: Callable[[int, Path], None],
     say: Callable[[str], None],
@@ -136,7 +136,7 @@ def write_kept(
     (folder / "training" / INDEX).write_text(json.dumps(kept, indent=2))
 
 
-def read_kept(artifact: Artifact) -> list[Checkpoint]:
+def read_checkpoint_models(artifact: Artifact) -> list[Checkpoint]:
     """Return the models that a pretrain stage kept, the earliest first; none if it wrote no list."""
     path = artifact.path("training") / INDEX
     return list(read_json(path, list[Checkpoint])) if path.exists() else []

@@ -15,13 +15,13 @@ from cpt.monitor.schedule import Moment
 from cpt.stages.base import Artifact, StageConfig, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import Monitor, PretrainConfig
-from cpt.stages.pretrain.continuation import Checkpoint, begin_of_data, find_start
+from cpt.stages.pretrain.continuation import Checkpoint, consumed_before, find_start
 from cpt.stages.pretrain.probe_budget import (
     Sizes,
-    allowance_of,
-    asked_for,
     over_budget,
     planned_readings,
+    probe_budget_of,
+    probe_demands,
     sizes_of,
 )
 from cpt.stages.pretrain.probe_texts import HELD_OUT, Measure, measured
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
 
 
-def start_of(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> Checkpoint | Problem | None:
+def start_checkpoint(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> Checkpoint | Problem | None:
     """Return the checkpoint that the stage starts from, if it continues another one that is finished."""
     if config.start is None or "model" not in inputs:
         return None
@@ -82,8 +82,8 @@ def planned(config: PretrainConfig, inputs: Mapping[str, Artifact], seed: int) -
     Args:
         inputs: the corpus at least; without a finished model no text counts as consumed.
     """
-    found, corpus = start_of(config, inputs), inputs["corpus"].path("corpus")
-    begin = begin_of_data(config.start, None if isinstance(found, Problem) else found, inputs)
+    found, corpus = start_checkpoint(config, inputs), inputs["corpus"].path("corpus")
+    begin = consumed_before(config.start, None if isinstance(found, Problem) else found, inputs)
     stream = stream_of(config, corpus, seed, begin)
     return stream, steps_of(config, corpus, stream)
 
@@ -127,9 +127,9 @@ def planned_probes(
     if facts.end is None:
         return [planned_names(config.monitor, facts.held_out, facts.weights, facts.new_tokens)]
     reading = Reading.of(config, facts, facts.end, inputs)
-    excess = over_budget(reading.allowance, reading.demands, facts.end.tokens)
+    excess = over_budget(reading.probe_budget, reading.demands, facts.end.tokens)
     return [
-        planned_readings(reading.allowance, reading.demands, facts.end.tokens),
+        planned_readings(reading.probe_budget, reading.demands, facts.end.tokens),
         *reading.limits(),
         *([excess] if excess else []),
     ]
@@ -143,7 +143,7 @@ def planned_work(
 ) -> float:
     """Return the work of all readings, in training tokens, in a run that ends at a moment."""
     reading = Reading.of(config, Facts.of(config, inputs, upstream), end, inputs)
-    shares = planned_shares(reading.allowance, end.tokens, reading.demands)
+    shares = planned_shares(reading.probe_budget, end.tokens, reading.demands)
     return sum(each.done(shares[name]) for name, each in reading.demands.items())
 
 
@@ -170,7 +170,7 @@ class Reading:
     texts: Mapping[str, Measure]
     tokens: Mapping[str, int]
     demands: Mapping[str, Demand]
-    allowance: ProbeBudget | None
+    probe_budget: ProbeBudget | None
 
     @classmethod
     def of(cls, config: PretrainConfig, facts: Facts, end: Moment, inputs: Mapping[str, Artifact]) -> Reading:
@@ -183,8 +183,8 @@ class Reading:
         for name, text in found.items():
             tokens[name] = min(sizes.tokens(name, text.length), text.tokens)
         texts = {name: text for name, text in found.items() if name in sizes.limits}
-        demands = asked_for(monitor, gates, tokens, end, **more)
-        return cls(sizes, texts, tokens, demands, allowance_of(monitor, len(facts.held_out)))
+        demands = probe_demands(monitor, gates, tokens, end, **more)
+        return cls(sizes, texts, tokens, demands, probe_budget_of(monitor, len(facts.held_out)))
 
     def limits(self) -> Iterator[str]:
         """Describe for every limit the rise that will be found, or the sample that it needs."""

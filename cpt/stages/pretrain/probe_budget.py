@@ -10,7 +10,7 @@ from cpt.monitor.budget import FORWARD, NEW_TOKENS, OTHERS, WEIGHTS, Demand, Pro
 from cpt.monitor.gates import Budget, Gate, acted_upon
 from cpt.monitor.noise import EXCESS, detectable_rise, needed_items
 from cpt.monitor.schedule import Moment
-from cpt.stages.pretrain.config import LEAST, Monitor
+from cpt.stages.pretrain.config import DEFAULT_TOKENS, Monitor
 from cpt.stages.pretrain.probe_texts import FEWEST
 from cpt.stages.pretrain.samples import PROMPT
 
@@ -18,7 +18,7 @@ ITEM = 100
 """Assumed number of tokens of a task's item, before the task is loaded."""
 
 
-def allowance_of(monitor: Monitor, sources: int) -> ProbeBudget | None:
+def probe_budget_of(monitor: Monitor, sources: int) -> ProbeBudget | None:
     """Return the work that probes may do, and what sampling before and after the training takes of it.
 
     Args:
@@ -32,7 +32,7 @@ def allowance_of(monitor: Monitor, sources: int) -> ProbeBudget | None:
     return ProbeBudget(monitor.budget, FORWARD * tokens)
 
 
-def asked_for(
+def probe_demands(
     monitor: Monitor,
     gates: Sequence[Gate],
     texts: Mapping[str, int],
@@ -68,10 +68,10 @@ def asked_for(
     return found
 
 
-def planned_readings(allowance: ProbeBudget | None, demands: Mapping[str, Demand], tokens: int) -> str:
+def planned_readings(probe_budget: ProbeBudget | None, demands: Mapping[str, Demand], tokens: int) -> str:
     """Describe how many readings of those that are due are made, and their share of the training's work."""
-    shares = planned_shares(allowance, tokens, demands)
-    said, total = [], allowance.beside if allowance else 0.0
+    shares = planned_shares(probe_budget, tokens, demands)
+    said, total = [], probe_budget.beside if probe_budget else 0.0
     for name, each in demands.items():
         work = each.done(shares[name])
         made, due = (2 + sum(share > 0 for share in shares[name])), 2 + each.between
@@ -79,22 +79,22 @@ def planned_readings(allowance: ProbeBudget | None, demands: Mapping[str, Demand
         part = min([share for share in shares[name] if share], default=1.0)
         least = f" on {part:.0%} of its sample or more" if part < 1 else ""
         said.append(f"{name} {made} of {due} readings{least} ({work / tokens:.1%})")
-    bound = "" if allowance is None else f" of {100 * allowance.share:g}% allowed"
+    bound = "" if probe_budget is None else f" of {100 * probe_budget.share:g}% allowed"
     return f"probes {', '.join(said)}: {total / tokens:.1%} of the training's work{bound}"
 
 
-def over_budget(allowance: ProbeBudget | None, demands: Mapping[str, Demand], tokens: int) -> str | None:
+def over_budget(probe_budget: ProbeBudget | None, demands: Mapping[str, Demand], tokens: int) -> str | None:
     """Return a warning if required readings exceed the work budget, else None."""
-    if allowance is None or not tokens:
+    if probe_budget is None or not tokens:
         return None
-    share = (allowance.beside + sum(each.least for each in demands.values())) / tokens
-    if share <= allowance.share:
+    share = (probe_budget.beside + sum(each.least for each in demands.values())) / tokens
+    if share <= probe_budget.share:
         return None
     gated = sorted(name for name, each in demands.items() if each.needed)
     needed = f", and those that gates need ({', '.join(gated)})," if gated else ""
     return (
         f"the first and last readings{needed} take {share:.1%} of the training's work, more than the budget "
-        f"of {100 * allowance.share:g}%, and are made all the same: raise monitor.budget, or lower "
+        f"of {100 * probe_budget.share:g}%, and are made all the same: raise monitor.budget, or lower "
         "monitor.tokens"
     )
 
@@ -140,7 +140,7 @@ class Sizes:
             length: mean number of tokens of its documents, within a window; None: the usual one is assumed.
         """
         if name not in self.growing:
-            return self.given.get(name, LEAST)
+            return self.given.get(name, DEFAULT_TOKENS)
         length = length or min(USUAL, self.window)
         documents = documents_needed(self.limits[name].limit, length) or 0
         return max(self.least(name), math.ceil(min(documents * length, self.paid)))
@@ -148,7 +148,7 @@ class Sizes:
     def least(self, name: str) -> int:
         """Return the smallest number of tokens that are read of a text: enough documents for a gate."""
         enough = FEWEST * self.window if name in self.limits else 0
-        return self.given.get(name, max(LEAST, enough))
+        return self.given.get(name, max(DEFAULT_TOKENS, enough))
 
     def shown(self, name: str, tokens: int, documents: int, held: int) -> str:
         """Describe the rise of a text that will be found, and what is missing for a smaller one.
@@ -206,19 +206,19 @@ def sizes_of(
     Args:
         held_out: names of the corpus's texts that are probed.
         end: end of the run; None: not known.
-        weights, new_tokens: see `asked_for`.
+        weights, new_tokens: see `probe_demands`.
     """
     names = [*held_out, *monitor.texts]
     own = {name: text.tokens for name, text in monitor.texts.items()}
     given = {name: size for name in names if (size := own.get(name) or monitor.tokens)}
     sizes = Sizes(names, given, tightest(gates, names), monitor.window)
-    allowance = allowance_of(monitor, len(held_out))
-    if allowance is None or end is None or not sizes.growing:
+    probe_budget = probe_budget_of(monitor, len(held_out))
+    if probe_budget is None or end is None or not sizes.growing:
         return sizes
     least = {name: sizes.least(name) for name in names}
-    demands = asked_for(monitor, gates, least, end, weights=weights, new_tokens=new_tokens)
+    demands = probe_demands(monitor, gates, least, end, weights=weights, new_tokens=new_tokens)
     others = sum(2 * each.work for name, each in demands.items() if name not in sizes.growing)
-    left = max(0.0, (1 - OTHERS) * (allowance.share * end.tokens - allowance.beside - others))
+    left = max(0.0, (1 - OTHERS) * (probe_budget.share * end.tokens - probe_budget.beside - others))
     readings = sum(demands[name].least / demands[name].work for name in sizes.growing)
     return replace(sizes, paid=left / (FORWARD * readings))
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cpt.training.trainable import Trains
 
 HELD_OUT = ("domain", "general")
-"""Names of the sources whose held-out text is always probed."""
+"""Names of the sources whose held-out text is always probe_context."""
 
 EARLY_END = "early-end"
 """Name of the probe of ends in mid-sentence."""
@@ -68,7 +68,7 @@ class Measure:
 
 
 def text_probes(
-    monitor: Monitor, sizes: Sizes, probed: ProbeContext, progress: Progress
+    monitor: Monitor, sizes: Sizes, probe_context: ProbeContext, progress: Progress
 ) -> Iterator[TextProbe]:
     """Yield a probe of every held-out text, and of every text of the user.
 
@@ -85,10 +85,12 @@ def text_probes(
     def sampled(name: str, texts: Iterable[str]) -> TextSample:
         held, length = list(texts), None
         if name in sizes.growing:
-            length = measured(held, probed.seed, monitor, probed.folder, probed.corpus).length
-        order = np.random.default_rng(probed.seed).permutation(len(held))
+            length = measured(
+                held, probe_context.seed, monitor, probe_context.folder, probe_context.corpus
+            ).length
+        order = np.random.default_rng(probe_context.seed).permutation(len(held))
         ordered, tokens = [held[index] for index in order], sizes.tokens(name, length)
-        sample = _sampled(ordered, tokens, monitor, probed.folder, probed.corpus)
+        sample = _sampled(ordered, tokens, monitor, probe_context.folder, probe_context.corpus)
         documents = len(sample.text.bytes)
         _say_if_few(name, documents, progress)
         if name in sizes.limits:
@@ -96,12 +98,12 @@ def text_probes(
         return sample
 
     for name in HELD_OUT:
-        if has_texts(probed.corpus, name, "heldout"):
-            sample = sampled(name, iterate_texts(probed.corpus, name, "heldout"))
+        if has_texts(probe_context.corpus, name, "heldout"):
+            sample = sampled(name, iterate_texts(probe_context.corpus, name, "heldout"))
             yield TextProbe(name, sample.text, monitor.regular, sample.fingerprint)
     for name, wanted in monitor.texts.items():
         try:
-            sample = sampled(name, _own_texts(wanted, progress, probed.contents))
+            sample = sampled(name, _own_texts(wanted, progress, probe_context.contents))
         except DataError as error:
             raise DataError(f"monitor.texts.{name}: {error.message}", hint=error.hint) from error
         yield TextProbe(name, sample.text, wanted.when(monitor.regular), sample.fingerprint)

@@ -27,7 +27,7 @@ SOURCES = ("general", "domain")
 """Texts for the probe of early ends: the first that is held out. Forgetting shows in general text."""
 
 
-def early_end_probe(monitor: Monitor, probed: ProbeContext, progress: Progress) -> list[EarlyEndProbe]:
+def early_end_probe(monitor: Monitor, probe_context: ProbeContext, progress: Progress) -> list[EarlyEndProbe]:
     """Return the probe of early ends, if the settings ask for it and the text allows it."""
     import numpy as np
 
@@ -38,19 +38,19 @@ def early_end_probe(monitor: Monitor, probed: ProbeContext, progress: Progress) 
 
     if monitor.early_end is None:
         return []
-    ends = ends_of(probed)
-    source = next((name for name in SOURCES if has_texts(probed.corpus, name, "heldout")), None)
+    ends = ends_of(probe_context)
+    source = next((name for name in SOURCES if has_texts(probe_context.corpus, name, "heldout")), None)
     if not ends or source is None:
         progress.message("ends in mid-sentence are not probed: no token is known to end a text")
         return []
-    texts = heldout_texts(probed.corpus, source)
-    order = np.random.default_rng(probed.seed).permutation(len(texts))
+    texts = heldout_texts(probe_context.corpus, source)
+    order = np.random.default_rng(probe_context.seed).permutation(len(texts))
     try:
         found = beginnings(
-            load_tokenizer(probed.folder),
+            load_tokenizer(probe_context.folder),
             (texts[index] for index in order),
-            window_for(probed.folder, monitor.window),
-            read_index(probed.corpus).start_token,
+            window_for(probe_context.folder, monitor.window),
+            read_index(probe_context.corpus).start_token,
             monitor.early_end_tokens,
         )
     except DataError as error:
@@ -59,7 +59,9 @@ def early_end_probe(monitor: Monitor, probed: ProbeContext, progress: Progress) 
     return [EarlyEndProbe(found, ends, monitor.early_end.when(monitor.regular))]
 
 
-def build_probes(monitor: Monitor, sizes: Sizes, probed: ProbeContext, progress: Progress) -> list[Probe]:
+def build_probes(
+    monitor: Monitor, sizes: Sizes, probe_context: ProbeContext, progress: Progress
+) -> list[Probe]:
     """Return every probe that the settings ask for, texts first.
 
     Args:
@@ -71,15 +73,15 @@ def build_probes(monitor: Monitor, sizes: Sizes, probed: ProbeContext, progress:
     """
     from cpt.monitor.probes.new_tokens import NewTokensProbe
 
-    texts = text_probes(monitor, sizes, probed, progress)
-    probes: list[Probe] = [*texts, *_task_probes(monitor, probed, progress)]
+    texts = text_probes(monitor, sizes, probe_context, progress)
+    probes: list[Probe] = [*texts, *_task_probes(monitor, probe_context, progress)]
     if monitor.drift is not None:
-        probes.append(_drift_probe(monitor, probed, progress))
-    probes += early_end_probe(monitor, probed, progress)
+        probes.append(_drift_probe(monitor, probe_context, progress))
+    probes += early_end_probe(monitor, probe_context, progress)
     if monitor.weights is not None:
-        probes += _weights_probe(monitor, probed, progress)
-    if probed.new_tokens:
-        probes.append(NewTokensProbe(probed.new_tokens, monitor.regular))
+        probes += _weights_probe(monitor, probe_context, progress)
+    if probe_context.new_tokens:
+        probes.append(NewTokensProbe(probe_context.new_tokens, monitor.regular))
     return probes
 
 
@@ -119,18 +121,20 @@ def planned_names(monitor: Monitor, held_out: Sequence[str], weights: bool, new_
     return f"probes {', '.join(names)}{bound}"
 
 
-def _task_probes(monitor: Monitor, probed: ProbeContext, progress: Progress) -> Iterator[Probe]:
+def _task_probes(monitor: Monitor, probe_context: ProbeContext, progress: Progress) -> Iterator[Probe]:
     from cpt.corpus import read_index
     from cpt.monitor.probes.task import TaskProbe
 
     for name, wanted in monitor.tasks.items():
         progress.message(f"{name}: loading the task")
-        start = read_index(probed.corpus).start_token
-        items, grade, tokens = graded(name, wanted.items, monitor.data, probed.folder, start, probed.seed)
+        start = read_index(probe_context.corpus).start_token
+        items, grade, tokens = make_scorer(
+            name, wanted.items, monitor.data, probe_context.folder, start, probe_context.seed
+        )
         yield TaskProbe(name, items, grade, wanted.when(monitor.regular), tokens)
 
 
-def graded(
+def make_scorer(
     name: str, count: int, data: str | None, folder: Path, start_token: str | None, seed: int
 ) -> tuple[int, Callable[[PackedLanguageModel, int], list[float]], int]:
     """Return the number of a task's items, a function that scores the first of them, and their tokens.
@@ -162,7 +166,7 @@ def graded(
         tasks = load_tasks(prepared, SEED, failed)
         if name not in tasks:
             raise StageFailed(
-                f"the task {name} cannot be probed: {failed[name]}",
+                f"the task {name} cannot be probe_context: {failed[name]}",
                 hint="Name the folder of its data (`data` of the monitor or of the search, `--data` on the "
                 "command line), or leave the task out.",
             )
@@ -211,7 +215,7 @@ def _entry(name: str) -> Any:
 
 
 def task_problems(name: str, data: str | None) -> list[Problem]:
-    """Return what keeps a task from being probed, by the registry and the data."""
+    """Return what keeps a task from being probe_context, by the registry and the data."""
     from evals.catalogue import suites
     from evals.local import DataFolder
     from evals.preparation import source_of
@@ -230,32 +234,32 @@ def task_problems(name: str, data: str | None) -> list[Problem]:
     return [Problem(message, key="data", hint="See cpt eval suites NAME --data DIR.")]
 
 
-def _drift_probe(monitor: Monitor, probed: ProbeContext, progress: Progress) -> Probe:
+def _drift_probe(monitor: Monitor, probe_context: ProbeContext, progress: Progress) -> Probe:
     from cpt.monitor.probes.drift import DriftProbe, as_text
     from cpt.stages.pretrain.samples import drift_samples
 
     assert monitor.drift is not None
-    start, samples = drift_samples(monitor.drift, probed, progress)
+    start, samples = drift_samples(monitor.drift, probe_context, progress)
     return DriftProbe(as_text(samples, start), monitor.drift.when(monitor.regular))
 
 
-def _weights_probe(monitor: Monitor, probed: ProbeContext, progress: Progress) -> list[Probe]:
+def _weights_probe(monitor: Monitor, probe_context: ProbeContext, progress: Progress) -> list[Probe]:
     from cpt.models.weights import stored_tensors
     from cpt.monitor.probes.weights import WeightsProbe
 
     assert monitor.weights is not None
-    if probed.trainable.kind == "lora":
+    if probe_context.trainable.kind == "lora":
         progress.message("the update of the weights is not probed: an adapter trains beside them")
         return []
-    model = probed.model
+    model = probe_context.model
     names = {id(weight): name for name, weight in model.named_parameters()}
     embeddings, head = (
         names[id(matrix.weight)] for matrix in (model.get_input_embeddings(), model.get_output_embeddings())
     )
-    unknown = names.values() - stored_tensors(probed.folder).keys()
+    unknown = names.values() - stored_tensors(probe_context.folder).keys()
     if unknown:
         progress.message(
             f"the update of the weights is not probed: the model's files have other names ({min(unknown)})"
         )
         return []
-    return [WeightsProbe(probed.folder, embeddings, head, monitor.weights.when(monitor.regular))]
+    return [WeightsProbe(probe_context.folder, embeddings, head, monitor.weights.when(monitor.regular))]

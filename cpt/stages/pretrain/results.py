@@ -45,7 +45,7 @@ def save_training(
     result: Result,
     stream: TrainingStream,
     context: Context,
-    probed: ProbeContext,
+    probe_context: ProbeContext,
     probes: Sequence[Probe],
 ) -> dict[str, Any]:
     """Write the training folder, and return the stage's metrics."""
@@ -68,7 +68,7 @@ def save_training(
         for source, row in result.ledger.items()
     }
     (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
-    probing = result.probe_seconds + _save_samples(config.monitor, probed, folder)
+    probing = result.probe_seconds + _save_samples(config.monitor, probe_context, folder)
     probing += seconds_spent(context.work, "samples.json", "drift.json")
     monitoring = _monitoring(settings, result, probes, probing)
     _report_cost(monitoring, context.progress)
@@ -89,14 +89,14 @@ def save_training(
     return {**summary, "ledger": ledger}
 
 
-def _save_samples(monitor: Monitor, probed: ProbeContext, folder: Path) -> float:
+def _save_samples(monitor: Monitor, probe_context: ProbeContext, folder: Path) -> float:
     """Write the continuations of the model before and after training; return the seconds that it took."""
     from cpt.stages.pretrain.samples import sample_after
 
     if monitor.samples is None:
         return 0.0
     began = time.perf_counter()
-    samples = sample_after(monitor.samples, probed)
+    samples = sample_after(monitor.samples, probe_context)
     (folder / "samples.json").write_text(json.dumps(samples, indent=2, ensure_ascii=False), encoding="utf-8")
     return time.perf_counter() - began
 

@@ -55,7 +55,9 @@ class _KeptSamples(_KeptWork):
     samples: list[dict[str, str]]
 
 
-def drift_samples(drift: Drift, probed: ProbeContext, progress: Progress) -> tuple[int, list[list[int]]]:
+def drift_samples(
+    drift: Drift, probe_context: ProbeContext, progress: Progress
+) -> tuple[int, list[list[int]]]:
     """Return the token before every sample, and the ids of the samples.
 
     Raises:
@@ -64,22 +66,22 @@ def drift_samples(drift: Drift, probed: ProbeContext, progress: Progress) -> tup
 
     def make() -> dict[str, Any]:
         progress.message(f"sampling {drift.tokens:,} tokens to measure drift on")
-        return {"start": _start(probed), "samples": _sampled(drift, probed)}
+        return {"start": _start(probe_context), "samples": _sampled(drift, probe_context)}
 
-    kept = _kept(probed.work / "drift.json", _KeptDrift, make)
+    kept = _kept(probe_context.work / "drift.json", _KeptDrift, make)
     return kept["start"], kept["samples"]
 
 
-def sample_before(samples: Samples, probed: ProbeContext) -> list[dict[str, str]]:
+def sample_before(samples: Samples, probe_context: ProbeContext) -> list[dict[str, str]]:
     """Return beginnings of held-out documents and their continuations: source, prompt, before.
 
     Only the main process calls this.
     """
 
     def make() -> dict[str, Any]:
-        prompts = _prompts(samples.texts, probed)
-        written = _continued([ids for _, ids in prompts], samples.tokens, probed)
-        tokenizer = _tokenizer(probed)
+        prompts = _prompts(samples.texts, probe_context)
+        written = _continued([ids for _, ids in prompts], samples.tokens, probe_context)
+        tokenizer = _tokenizer(probe_context)
         return {
             "prompts": [ids for _, ids in prompts],
             "samples": [
@@ -88,13 +90,13 @@ def sample_before(samples: Samples, probed: ProbeContext) -> list[dict[str, str]
             ],
         }
 
-    return list(_kept(probed.work / "samples.json", _KeptSamples, make)["samples"])
+    return list(_kept(probe_context.work / "samples.json", _KeptSamples, make)["samples"])
 
 
-def sample_after(samples: Samples, probed: ProbeContext) -> list[dict[str, str]]:
+def sample_after(samples: Samples, probe_context: ProbeContext) -> list[dict[str, str]]:
     """Return the samples of `sample_before` with the continuations of the trained model: after."""
-    kept = read_plain(probed.work / "samples.json", _KeptSamples, _AGAIN)
-    written = _continued(kept["prompts"], samples.tokens, probed)
+    kept = read_plain(probe_context.work / "samples.json", _KeptSamples, _AGAIN)
+    written = _continued(kept["prompts"], samples.tokens, probe_context)
     return [{**each, "after": text} for each, text in zip(kept["samples"], written, strict=True)]
 
 
@@ -129,35 +131,35 @@ def _kept(file: Path, shape: type[_KeptWork], make: Callable[[], Mapping[str, An
     return found
 
 
-def _sampled(drift: Drift, probed: ProbeContext) -> list[list[int]]:
+def _sampled(drift: Drift, probe_context: ProbeContext) -> list[list[int]]:
     """Return samples of the starting model with at least the number of tokens that the settings ask for."""
     from cpt.models.sampling import sample
 
-    start, ends = _start(probed), ends_of(probed)
+    start, ends = _start(probe_context), ends_of(probe_context)
     made: list[list[int]] = []
     for turn in range(_ROUNDS):
         missing = drift.tokens - sum(map(len, made))
         if missing <= 0:
             break
         rows = math.ceil(missing / drift.length * _SPARE)
-        made += sample(probed.model, start, ends, rows, drift.length, probed.seed + turn)
+        made += sample(probe_context.model, start, ends, rows, drift.length, probe_context.seed + turn)
     return made
 
 
-def _prompts(count: int, probed: ProbeContext) -> list[tuple[str, list[int]]]:
+def _prompts(count: int, probe_context: ProbeContext) -> list[tuple[str, list[int]]]:
     """Return source and beginning of some held-out documents of each source."""
     import numpy as np
 
     from cpt.stages.pretrain.probe_texts import HELD_OUT
 
-    tokenizer = _tokenizer(probed)
+    tokenizer = _tokenizer(probe_context)
     found: list[tuple[str, list[int]]] = []
     for source in HELD_OUT:
-        if not has_texts(probed.corpus, source, "heldout"):
+        if not has_texts(probe_context.corpus, source, "heldout"):
             continue
-        texts = list(iterate_texts(probed.corpus, source, "heldout"))
+        texts = list(iterate_texts(probe_context.corpus, source, "heldout"))
         taken = 0
-        for index in np.random.default_rng(probed.seed).permutation(len(texts)):
+        for index in np.random.default_rng(probe_context.seed).permutation(len(texts)):
             ids = tokenizer.encode(texts[index], add_special_tokens=False).ids
             if len(ids) >= _SHORTEST and taken < count:
                 found.append((source, ids[: min(PROMPT, len(ids) // 2)]))
@@ -165,42 +167,42 @@ def _prompts(count: int, probed: ProbeContext) -> list[tuple[str, list[int]]]:
     return found
 
 
-def _continued(prompts: list[list[int]], tokens: int, probed: ProbeContext) -> list[str]:
+def _continued(prompts: list[list[int]], tokens: int, probe_context: ProbeContext) -> list[str]:
     """Return the model's continuations, always with the likeliest token."""
     from evals.models.generation import Wanted, generate
 
     if not prompts:
         return []
-    start = _start(probed)
+    start = _start(probe_context)
     wanted = [Wanted([start, *ids], (), tokens, 0) for ids in prompts]
-    texts = dict(generate(probed.model, _tokenizer(probed), wanted))
+    texts = dict(generate(probe_context.model, _tokenizer(probe_context), wanted))
     return [texts[number] for number in range(len(prompts))]
 
 
-def _tokenizer(probed: ProbeContext) -> Any:
+def _tokenizer(probe_context: ProbeContext) -> Any:
     from cpt.models.tokenizer import load_tokenizer
 
-    return load_tokenizer(probed.folder)
+    return load_tokenizer(probe_context.folder)
 
 
-def _start(probed: ProbeContext) -> int:
+def _start(probe_context: ProbeContext) -> int:
     """Return the token that precedes documents; if there is none, a start or end token of the model."""
     from cpt.corpus import read_index
 
-    token = read_index(probed.corpus).start_token
-    config = probed.model.config.get_text_config()
-    found = config.bos_token_id if token is None else _tokenizer(probed).token_to_id(token)
-    for candidate in (found, *sorted(ends_of(probed))):
+    token = read_index(probe_context.corpus).start_token
+    config = probe_context.model.config.get_text_config()
+    found = config.bos_token_id if token is None else _tokenizer(probe_context).token_to_id(token)
+    for candidate in (found, *sorted(ends_of(probe_context))):
         if candidate is not None:
             return int(candidate)
     raise StageFailed("the model has neither a start nor an end token to sample from")
 
 
-def ends_of(probed: ProbeContext) -> frozenset[int]:
+def ends_of(probe_context: ProbeContext) -> frozenset[int]:
     """Return the tokens that end a document, by the corpus and by the model."""
     from cpt.corpus import read_index
     from cpt.models.sampling import end_tokens
 
-    token = read_index(probed.corpus).end_token
-    named = None if token is None else _tokenizer(probed).token_to_id(token)
-    return end_tokens(probed.model) | (frozenset() if named is None else {named})
+    token = read_index(probe_context.corpus).end_token
+    named = None if token is None else _tokenizer(probe_context).token_to_id(token)
+    return end_tokens(probe_context.model) | (frozenset() if named is None else {named})

@@ -12,18 +12,24 @@ from cpt.monitor.schedule import Moment
 from cpt.stages.base import Artifact, Context, Stage, StageConfig, UpstreamArtifact, UpstreamConfigs
 from cpt.stages.pretrain.checks import environment_problems, gate_text_problems, input_problems
 from cpt.stages.pretrain.config import PretrainConfig
-from cpt.stages.pretrain.continuation import TEACHER, begin_of_data, wire_start, wire_teacher, write_kept
+from cpt.stages.pretrain.continuation import (
+    TEACHER,
+    consumed_before,
+    wire_start,
+    wire_teacher,
+    write_checkpoint_models,
+)
 from cpt.stages.pretrain.data import (
     against_forgetting,
     held_out,
     planned_probes,
     planned_tokens,
-    start_of,
+    start_checkpoint,
     steps_of,
     stream_of,
     tokens_of,
 )
-from cpt.stages.pretrain.probe_budget import allowance_of, over_budget, planned_readings, sizes_of
+from cpt.stages.pretrain.probe_budget import over_budget, planned_readings, probe_budget_of, sizes_of
 from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_documents
 from cpt.stages.pretrain.probes import build_probes, monitor_references
 from cpt.stages.pretrain.results import require_budgets, save_model, save_training
@@ -96,19 +102,19 @@ class PretrainStage(Stage[PretrainConfig]):
         from cpt.training.world import world
 
         model_folder, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
-        found = start_of(config, inputs)
+        found = start_checkpoint(config, inputs)
         if isinstance(found, Problem):
             raise RecipeError([found])
         if found is not None:
             model_folder = inputs["model"].folder / found.folder
-        begin = begin_of_data(config.start, found, inputs)
+        begin = consumed_before(config.start, found, inputs)
         model, stream = load_model(model_folder), stream_of(config, corpus, context.seed, begin)
         steps = steps_of(config, corpus, stream)
         new_tokens = read_new_tokens(model_folder)
         settings = settings_of(config, steps, tokens_of(stream, steps), new_tokens, context.seed)
         settings = replace(settings, tracking=_tracking(config, context))
         teacher = load_model(inputs[TEACHER].path("model")) if TEACHER in inputs else None
-        probed = ProbeContext(
+        probe_context = ProbeContext(
             model,
             model_folder,
             corpus,
@@ -129,29 +135,29 @@ class PretrainStage(Stage[PretrainConfig]):
                 weights=config.trainable.kind != "lora",
                 new_tokens=bool(settings.new_tokens),
             )
-            probes = build_probes(config.monitor, sizes, probed, context.progress)
+            probes = build_probes(config.monitor, sizes, probe_context, context.progress)
             if few := few_documents(config.gates, documents_read(probes)):
                 raise RecipeError(few)
             if config.monitor.samples is not None and world().is_main:
-                sample_before(config.monitor.samples, probed)
-            allowance = allowance_of(config.monitor, len(texts))
+                sample_before(config.monitor.samples, probe_context)
+            probe_budget = probe_budget_of(config.monitor, len(texts))
             demands = demands_of(probes, end, config.gates)
-            settings = replace(settings, probe_budget=allowance)
-            context.progress.message(planned_readings(allowance, demands, end.tokens))
-            if excess := over_budget(allowance, demands, end.tokens):
+            settings = replace(settings, probe_budget=probe_budget)
+            context.progress.message(planned_readings(probe_budget, demands, end.tokens))
+            if excess := over_budget(probe_budget, demands, end.tokens):
                 context.progress.message(excess)
             result = train(model, stream, probes, settings, context.work, context.progress, teacher)
         if not world().is_main:
             return {}
         save_model(model, model_folder, context.output / "model")
         followed = stream.with_phases(result.phases) if result.phases else stream
-        metrics = save_training(config, settings, result, followed, context, probed, probes)
+        metrics = save_training(config, settings, result, followed, context, probe_context, probes)
 
         def save(step: int, folder: Path) -> None:
             load_weights(context.work, step, model, settings.new_tokens)
             save_model(model, model_folder, folder)
 
-        write_kept(context.output, result.kept, followed.passed, save, context.progress.message)
+        write_checkpoint_models(context.output, result.kept, followed.passed, save, context.progress.message)
         require_budgets(metrics, config.monitor, settings.stage)
         return metrics
 

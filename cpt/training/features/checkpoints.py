@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cpt.training.schedules import Schedule
     from cpt.training.settings import Settings, TrainingConfig
 
-Kept = Literal["milestone", "pre-anneal", "last"]
+CheckpointKind = Literal["milestone", "pre-anneal", "last"]
 """Reason why a finished run keeps the weights of a step to start from."""
 
 _RUN = "run"
@@ -67,7 +67,7 @@ class Policy:
         """Return True if a checkpoint is written after `step`; after the last step the model itself is."""
         return 0 < step < self._steps and (step % self._config.every == 0 or self.stays(step) is not None)
 
-    def stays(self, step: int) -> Kept | None:
+    def stays(self, step: int) -> CheckpointKind | None:
         """Return the reason why the checkpoint of `step` stays, or None."""
         if step == self._pre_anneal:
             return "pre-anneal"
@@ -222,7 +222,7 @@ class CheckpointManager(TrainingFeature):
         self._run.state.forget_since(good.data[_RUN], good.step)
         return good.step
 
-    def kept(self) -> dict[int, Kept]:
+    def kept(self) -> dict[int, CheckpointKind]:
         """Return the steps whose checkpoints stay, each with the reason."""
         reasons = {step: self._policy.stays(step) for step in self._store.steps()}
         return {step: reason for step, reason in reasons.items() if reason and step < self._run.state.step}
