@@ -138,6 +138,8 @@ class Settings:
     def with_changes(self, **changes: Any) -> Self:
         """Return settings with other values, each under its name here or in `config`."""
         own = {each.name for each in fields(self)}
+        if unknown := changes.keys() - own - type(self.config).model_fields.keys():
+            raise TypeError(f"there is no setting {', '.join(sorted(unknown))}")
         config = self.config.model_copy(update={key: changes[key] for key in changes.keys() - own})
         return replace(self, **{"config": config} | {key: changes[key] for key in changes.keys() & own})
 

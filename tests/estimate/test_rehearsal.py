@@ -18,7 +18,7 @@ from cpt.errors import StageFailed
 from cpt.estimate.device import GPUS
 from cpt.estimate.recorder import Recorder
 from cpt.estimate.rehearsal import choose, hold, rehearse, step
-from cpt.estimate.timeline import Stateful, Timeline, by_part
+from cpt.estimate.timeline import Part, Timeline, by_part
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.training.checkpoint.stateful import OptimizerState, Stateful, WeightState
@@ -36,7 +36,7 @@ WORDS, WIDTH = 300, 32
 H100, T4 = GPUS["h100"].hardware, GPUS["t4"].hardware
 
 
-def parts(rehearsed: object, moment: str) -> Mapping[Stateful, int]:
+def parts(rehearsed: object, moment: str) -> Mapping[Part, int]:
     return by_part(rehearsed.timeline.peak(moment))  # type: ignore[attr-defined]
 
 

@@ -32,7 +32,7 @@ class Gpu:
         self._after(patch, Stepper, "apply", lambda: self.ask(OPTIMIZER))
         self._after(patch, TextProbe, "read", lambda: self.ask(READING))
         self._after(patch, Store, "save", lambda: self.spend(WRITING))
-        self._after(patch, probe_runner.Watch, "after_step", lambda: self.spend(HOST))
+        self._after(patch, probe_runner.ProbeRunner, "after_step", lambda: self.spend(HOST))
 
     def ask(self, seconds: float) -> None:
         self.free = max(self.free, self.now) + seconds

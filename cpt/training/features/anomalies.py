@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -116,8 +116,6 @@ class AnomalyHandler(TrainingFeature):
 
     The loop calls `find` and `handle` itself, since they decide whether a step's gradient is applied.
     """
-
-    Config: ClassVar[type[BaseModel]] = Anomalies
 
     def __init__(self, config: Anomalies) -> None:
         self._config = config

@@ -9,7 +9,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -81,8 +81,6 @@ class CheckpointManager(TrainingFeature):
     The loop calls `open`, `resume` and `save` itself, since they frame it. The manager is the last of the
     features, so that a checkpoint holds what all others did in the same step.
     """
-
-    Config: ClassVar[type[BaseModel]] = Checkpoints
 
     def __init__(self, config: Checkpoints) -> None:
         from cpt.training.checkpoint.writer import Background

@@ -13,7 +13,7 @@ unless it is set to 0.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,8 +43,6 @@ class L2SP(TrainingFeature):
 
     It has no state in checkpoints: the starting weights are the model's own, before a checkpoint is restored.
     """
-
-    Config: ClassVar[type[BaseModel]] = L2SPConfig
 
     def __init__(self, config: L2SPConfig) -> None:
         self._strength = config.strength
