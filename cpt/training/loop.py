@@ -24,6 +24,7 @@ from cpt.training.features.checkpoints import CheckpointManager
 from cpt.training.features.gate_controller import GateController
 from cpt.training.features.probe_runner import ProbeRunner
 from cpt.training.float8 import to_float8
+from cpt.training.objectives.beside import Beside
 from cpt.training.processes import Processes
 from cpt.training.recompute import recompute_layers
 from cpt.training.settings import Settings
@@ -66,36 +67,8 @@ def train(
             ledger does not match what was trained on, or the run in `work` began with other settings.
         DiskFull: a checkpoint does not fit on the disk.
     """
-    config, processes, state = settings.config, Processes(world()), State()
-    reference = config.objective.beside(model, teacher)
-    choice = config.trainable.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
-    module = PackedLanguageModel(model)
-    trained = Trained(choice, master_weights(module, choice, settings, processes))
-    optimizer = config.optimizer.build(trained.groups(model))
-    trained.attach(optimizer)
-    trained.publish()
-    if reference:
-        reference.hold(settings.dtype, processes.device)
-    stateful = {
-        "weights": WeightState(trained.kept, trained.publish),
-        "optimizer": OptimizerState(optimizer, trained.weights),
-    }
-    run = Run(
-        settings,
-        model,
-        module,
-        choice,
-        trained,
-        optimizer,
-        stream,
-        probes,
-        state,
-        processes,
-        work,
-        progress,
-        features_of(config),
-        stateful,
-    )
+    run, reference = _prepare_run(model, stream, probes, settings, work, progress, teacher)
+    processes, trained, state = run.processes, run.trained, run.state
     anomalies, probing = run.feature(AnomalyHandler), run.feature(ProbeRunner)
     gates, checkpoints = run.feature(GateController), run.feature(CheckpointManager)
     for feature in run.features:
@@ -107,8 +80,8 @@ def train(
         state.checked_ledger(gates.stream)
         for each in (model, *([reference.module.model] if reference else [])):
             prepare(each, settings)
-        signals, loss = HeldSignals(), config.objective.loss(reference)
-        stepper = Stepper(module, trained, optimizer, processes, settings, loss, lambda: signals.came)
+        signals, loss = HeldSignals(), settings.config.objective.loss(reference)
+        stepper = Stepper(run.module, trained, run.optimizer, processes, settings, loss, lambda: signals.came)
         for feature in run.features:
             feature.on_resume(run)
         clock = StepClock(state)
@@ -153,6 +126,48 @@ def train(
     trained.release(model, work / "adapter" if processes.is_main else None)
     processes.close()
     return Result.of(state, gates.stream, checkpoints.kept())
+
+
+def _prepare_run(
+    model: Any,
+    stream: Stream,
+    probes: Sequence[Probe],
+    settings: Settings,
+    work: Path,
+    progress: Progress,
+    teacher: Any,
+) -> tuple[Run, Beside | None]:
+    """Choose what trains, hold its weights, and build the optimizer; return the reference model as well."""
+    config, processes = settings.config, Processes(world())
+    reference = config.objective.beside(model, teacher)
+    choice = config.trainable.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
+    module = PackedLanguageModel(model)
+    trained = Trained(choice, master_weights(module, choice, settings, processes))
+    optimizer = config.optimizer.build(trained.groups(model))
+    trained.attach(optimizer)
+    trained.publish()
+    if reference:
+        reference.hold(settings.dtype, processes.device)
+    run = Run(
+        settings=settings,
+        model=model,
+        module=module,
+        choice=choice,
+        trained=trained,
+        optimizer=optimizer,
+        stream=stream,
+        probes=probes,
+        state=State(),
+        processes=processes,
+        work=work,
+        progress=progress,
+        features=features_of(config),
+        stateful={
+            "weights": WeightState(trained.kept, trained.publish),
+            "optimizer": OptimizerState(optimizer, trained.weights),
+        },
+    )
+    return run, reference
 
 
 def prepare(model: Any, settings: Settings) -> None:

@@ -145,7 +145,7 @@ def test_a_real_step_allocates_what_the_rehearsed_one_does(
     rehearsed = parts(rehearse(run), "step")
     model = load_model(tiny_model)
     held, trained = hold(model, choose(model, run.settings), run.settings)
-    if run.settings.gradient_checkpointing:
+    if run.settings.config.gradient_checkpointing:
         recompute_layers(model)
     timeline, recorder = watching(model)
     with recorder:

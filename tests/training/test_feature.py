@@ -26,7 +26,7 @@ class Toy(TrainingFeature):
         self.count = 0
 
     @classmethod
-    def of(cls, config: TrainingConfig) -> Self:  # noqa: ARG003
+    def of(cls, config: TrainingConfig) -> Self:
         return cls()
 
     def extra_bytes(self, weights: WeightBytes) -> ExtraMemory:

@@ -237,7 +237,10 @@ def test_without_replay_rows_self_constraint_is_cross_entropy(tiny_model: Path, 
 
 @pytest.mark.parametrize(
     "change",
-    [{"objective": SelfConstraint(kind="self-constraint", weight=5)}, {"objective": DISTILLED.config.objective}],
+    [
+        {"objective": SelfConstraint(kind="self-constraint", weight=5)},
+        {"objective": DISTILLED.config.objective},
+    ],
     ids=["weight", "kind"],
 )
 def test_a_setting_of_the_objective_changes_the_run(

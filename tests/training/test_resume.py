@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import several
 import torch
-from tiny_runs import SETTINGS, Batches, equal, records, run, tiny_probes, with_checkpoints
+from tiny_runs import SETTINGS, Batches, PlainRun, equal, records, run, tiny_probes, with_checkpoints
 from tiny_training import checkpoint_manager
 from torch import nn
 
@@ -37,9 +37,9 @@ def kill(tiny_model: Path, work: Path, step: int, settings: Settings = SETTINGS)
 
 @MODES
 def test_both_modes_write_the_same_checkpoints_and_weights(
-    tiny_model: Path, tmp_path: Path, mode: str
+    tiny_model: Path, tmp_path: Path, mode: str, plain_run: PlainRun
 ) -> None:
-    expected, _, _ = run(tiny_model, tmp_path / "plain", with_checkpoints(every=100))
+    expected = plain_run.weights
     weights, _, _ = run(tiny_model, tmp_path / "run", with_checkpoints(every=2, keep=9, mode=mode))
     assert equal(weights, expected)
     assert Store(tmp_path / "run", 9).steps() == [4, 2]
@@ -138,9 +138,9 @@ def test_after_damage_the_run_goes_on_from_the_one_before_and_says_what_is_lost(
 
 
 def test_without_any_readable_checkpoint_the_run_begins_anew_and_says_so(
-    tiny_model: Path, tmp_path: Path
+    tiny_model: Path, tmp_path: Path, plain_run: PlainRun
 ) -> None:
-    expected, _, _ = run(tiny_model, tmp_path / "whole")
+    expected = plain_run.weights
     kill(tiny_model, tmp_path / "run", 5)
     for manifest in (tmp_path / "run").glob("step-*/checkpoint.json"):
         manifest.unlink()
@@ -207,8 +207,10 @@ def test_a_run_that_a_fault_has_stopped_goes_on_past_it_with_other_faults(
     assert result.steps == 6
 
 
-def test_settings_that_cannot_change_the_weights_are_honoured(tiny_model: Path, tmp_path: Path) -> None:
-    expected, _, _ = run(tiny_model, tmp_path / "whole")
+def test_settings_that_cannot_change_the_weights_are_honoured(
+    tiny_model: Path, tmp_path: Path, plain_run: PlainRun
+) -> None:
+    expected = plain_run.weights
     kill(tiny_model, tmp_path / "run", 3)
     changed = SETTINGS.with_changes(checkpoint=Checkpoints(every=1, keep=3, mode="blocking"))
     probes = tiny_probes(tiny_model, 3)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,14 @@ SETTINGS = Settings(
 def with_checkpoints(**checkpoint: object) -> Settings:
     """Settings of a run with checkpoints after every second step, or as told."""
     return SETTINGS.with_changes(checkpoint=Checkpoints.model_validate({"every": 2} | checkpoint))
+
+
+class PlainRun(NamedTuple):
+    """A finished run of the tiny model with `SETTINGS`."""
+
+    weights: dict[str, torch.Tensor]
+    result: Result
+    work: Path
 
 
 class Batches:

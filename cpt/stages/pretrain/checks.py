@@ -46,10 +46,8 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
         replay_rows(config.replay, config.batch_sequences)
     except RecipeError as error:
         return error.problems
-    found, corpus = (
-        start_checkpoint(config, inputs),
-        inputs["corpus"].path("corpus") if "corpus" in inputs else None,
-    )
+    found = start_checkpoint(config, inputs)
+    corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
     problems = _rounding_problems(config) + _objective_problems(config)
     problems += (unfit := monitor_problems(config.monitor))
     if corpus is None or isinstance(found, Problem):

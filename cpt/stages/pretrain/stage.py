@@ -34,10 +34,10 @@ from cpt.stages.pretrain.probe_texts import ProbeContext, documents_read, few_do
 from cpt.stages.pretrain.probes import build_probes, monitor_references
 from cpt.stages.pretrain.results import require_budgets, save_model, save_training
 from cpt.training.features.trackers import Tracking
+from cpt.training.settings import Settings
 
 if TYPE_CHECKING:
     from cpt.training.place import Place
-    from cpt.training.settings import Settings
 
 
 class PretrainStage(Stage[PretrainConfig]):
@@ -178,7 +178,6 @@ def settings_of(
         bfloat16: True if the hardware multiplies bfloat16 matrices; None: as on this machine.
     """
     from cpt.models.packed_model import resolve_precision
-    from cpt.training.settings import Settings
 
     return Settings(
         config.for_tokens(tokens),

@@ -9,7 +9,7 @@ import pytest
 import several
 import torch
 from safetensors.torch import load_file
-from tiny_runs import SETTINGS, equal, records, run, tiny_probes
+from tiny_runs import SETTINGS, PlainRun, equal, records, run, tiny_probes
 
 from cpt.errors import StageFailed
 from cpt.models.packed_model import PackedLanguageModel, load_model
@@ -48,9 +48,9 @@ def passed(work: Path, last: dict[str, torch.Tensor], steps: int = 6) -> list[di
     ids=["ema", "lawa", "lawa-3", "lawa-fewer", "lawa-one"],
 )
 def test_the_result_is_the_mean_of_the_weights_passed_through(
-    tiny_model: Path, tmp_path: Path, average: Any, counts: list[float]
+    tiny_model: Path, tmp_path: Path, average: Any, counts: list[float], plain_run: PlainRun
 ) -> None:
-    last, _, _ = run(tiny_model, tmp_path / "plain", SETTINGS)
+    last = plain_run.weights
     settings = averaged(average, checkpoint=EVERY_STEP)
     result, _, _ = run(tiny_model, tmp_path / "averaged", settings)
     weights = passed(tmp_path / "averaged", last)
@@ -84,8 +84,7 @@ def test_probes_read_what_the_result_would_be(tiny_model: Path, tmp_path: Path, 
     assert told.readings[0].step == 0
 
 
-@pytest.mark.parametrize("mode", ["blocking", "async"])
-@pytest.mark.parametrize("average", [EMA, LAWA], ids=["ema", "lawa"])
+@pytest.mark.parametrize(("average", "mode"), [(EMA, "blocking"), (LAWA, "async")], ids=["ema", "lawa"])
 def test_killed_and_continued_equals_uninterrupted(
     tiny_model: Path, tmp_path: Path, average: Any, mode: Any
 ) -> None:
@@ -153,10 +152,12 @@ def test_every_setting_changes_the_result(tiny_model: Path, tmp_path: Path, aver
     assert not equal(first, second)
 
 
-def test_a_long_memory_is_the_plain_mean_and_not_the_start(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_long_memory_is_the_plain_mean_and_not_the_start(
+    tiny_model: Path, tmp_path: Path, plain_run: PlainRun
+) -> None:
     """With a decay of almost 1 every step counts alike, and the starting weights not at all."""
     settings = averaged(EmaConfig(kind="ema", decay=1 - 1e-9), checkpoint=EVERY_STEP)
-    last, _, _ = run(tiny_model, tmp_path / "plain", settings.with_changes(average=None))
+    last = plain_run.weights
     result, _, _ = run(tiny_model, tmp_path / "averaged", settings)
     weights = passed(tmp_path / "averaged", last)
     for name, found in result.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import signal
 from itertools import pairwise
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 import gated
 import pytest
 import torch
-from gated import GATE, Phased, distances, forgetting, gate
-from tiny_runs import SETTINGS, equal
+from gated import GATE, PLAIN, STEPS, Phased, distances, forgetting, gate, lines
+from tiny_runs import equal
 from tiny_runs import run as run_plainly
 
 from cpt.models.packed_model import load_model
@@ -21,19 +20,8 @@ from cpt.monitor.gates import Gate
 from cpt.training.features.anomalies import Anomalies
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.features.probe_runner import ProbeRunner
-from cpt.training.schedules import Constant
 from cpt.training.state import Result
 from cpt.training.step import Gradient, Stepper
-
-STEPS = 24
-
-
-PLAIN = SETTINGS.with_changes(
-    stage="learn",
-    steps=STEPS,
-    schedule=Constant(peak=1e-3, warmup=0),
-    checkpoint=Checkpoints(every=5),
-)
 
 
 def run(
@@ -42,10 +30,6 @@ def run(
     probes = forgetting(folder) if probes is None else probes
     settings = PLAIN.with_changes(gates=gates, **more)
     return run_plainly(folder, work, settings, die_at, Phased(), probes)
-
-
-def lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def summary(actions: list[dict[str, Any]]) -> list[tuple[int, str, Any, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from gated import Phased, gate
-from tiny_runs import SETTINGS, equal, run, tiny_probes
+from tiny_runs import SETTINGS, PlainRun, equal, run, tiny_probes
 
 from cpt.monitor.budget import ProbeBudget
 from cpt.training.state import Result
@@ -111,10 +111,9 @@ def test_a_reading_more_than_was_planned_is_as_the_last_that_was(tiny_model: Pat
     assert read == {"paid": list(ALL), "starved": [0, 6]}
 
 
-def test_a_budget_does_not_touch_the_weights(tiny_model: Path, tmp_path: Path) -> None:
-    plain, _, _ = run(tiny_model, tmp_path / "plain")
-    bound, _, _ = run(tiny_model, tmp_path / "bound", STARVED)
-    assert equal(plain, bound)
+def test_a_budget_does_not_touch_the_weights(tiny_model: Path, tmp_path: Path, plain_run: PlainRun) -> None:
+    bound, _, _ = run(tiny_model, tmp_path, STARVED)
+    assert equal(plain_run.weights, bound)
 
 
 def test_what_a_gate_acts_on_is_read_though_it_is_not_paid_for(tiny_model: Path, tmp_path: Path) -> None:
@@ -135,9 +134,8 @@ def test_what_is_read_live_is_what_the_result_has_and_its_seconds_add_up(
     assert sum(reading.seconds for reading in result.readings) <= result.probe_seconds
 
 
-def test_a_rise_is_over_the_first_reading(tiny_model: Path, tmp_path: Path) -> None:
-    _, result, _ = run(tiny_model, tmp_path)
-    first, *later = result.readings
+def test_a_rise_is_over_the_first_reading(plain_run: PlainRun) -> None:
+    first, *later = plain_run.result.readings
     assert (first.rise, first.rise_error) == (0.0, 0.0)
     for reading in later:
         assert reading.rise == pytest.approx(reading.value - first.value)

@@ -10,8 +10,7 @@ import gated
 import numpy as np
 import pytest
 import torch
-from gated import GATE, Distance, Phased, distances, forgetting
-from test_control import PLAIN, STEPS, lines
+from gated import GATE, PLAIN, STEPS, Distance, Phased, distances, forgetting, lines
 from tiny_runs import equal
 from tiny_runs import run as run_plainly
 
