@@ -42,7 +42,7 @@ class Gradient:
 
 
 class Stepper:
-    """Takes gradients of global batches and applies, or drops, them."""
+    """The gradients of global batches, and their application to the weights."""
 
     def __init__(
         self,
@@ -77,15 +77,15 @@ class Stepper:
         sums = torch.zeros(1 + len(of_parts), device=self._processes.device)
         stops = False
         micro = self._processes.micro_batches(batch, self._settings.micro_batch)
-        lots = [lot for rows in micro for lot in self._loss.split(rows)]
+        sub_batches = [sub_batch for rows in micro for sub_batch in self._loss.split(rows)]
         # with no rows left, others still need this process to gather weights: it trains on nothing
-        packed_lots = micro_batches([rows or batch[:1] for rows in lots], self._processes.device)
-        for number, (rows, packed) in enumerate(zip(lots, packed_lots, strict=True)):
+        packed_batches = micro_batches([rows or batch[:1] for rows in sub_batches], self._processes.device)
+        for number, (rows, packed) in enumerate(zip(sub_batches, packed_batches, strict=True)):
             if number and (stops := self._stops(self._told_to_stop())):
                 break
             nats, parts = self._loss(self._module, packed, rows)
             nats = nats * float(bool(rows))
-            # a mean over the global batch, whatever the micro batches hold
+            # a mean over the global batch, however many targets a micro batch has
             (nats * averaged_over / targets).backward()
             self._trained.collect()
             sums += torch.cat([nats.detach()[None], parts])

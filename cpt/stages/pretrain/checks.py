@@ -136,7 +136,7 @@ def _start_problems(config: PretrainConfig, upstream: UpstreamConfigs) -> list[P
         reason = "an adapter trains, which is no model until it is merged at the end"
     elif continued.planned_schedule.anneal_begins(continued.most_tokens) is None:
         reason = (
-            f"its schedule, {continued.schedule.kind}, has no anneal or decay after a phase to go on from"
+            f"its schedule, {continued.schedule.kind}, has no anneal or decay after a phase to continue from"
         )
     if reason is None:
         return []
