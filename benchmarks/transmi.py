@@ -35,11 +35,10 @@ from cpt.models.tokenizer import load_tokenizer
 from cpt.progress import NullProgress
 from cpt.sources import DOMAIN
 from cpt.stages.vocabulary.config import VocabularyConfig
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.loop import train
-from cpt.training.optimizers import AdamW
 from cpt.training.schedules import RewarmCosine
-from cpt.training.settings import Settings
+from cpt.training.settings import Settings, TrainingConfig
 from tokenizer_tools.change import change_vocabulary
 
 
@@ -76,15 +75,9 @@ def write_model(folder: Path, texts: list[str], tokens: int) -> None:
 
 def learn(folder: Path, corpus: Path, steps: int, output: Path) -> None:
     """Train the model on the corpus and save it beside its tokenizer."""
-    settings = Settings(
-        steps=steps,
-        micro_batch=16,
-        schedule=RewarmCosine(peak=1e-3, floor=1e-4),
-        optimizer=AdamW(),
-        clip=1.0,
-        dtype=torch.float32,
-        checkpoint=Checkpoints(every=steps + 1),
-    )
+    schedule = RewarmCosine(peak=1e-3, floor=1e-4)
+    config = TrainingConfig(schedule=schedule, checkpoint=Checkpoints(every=steps + 1))
+    settings = Settings(config, steps, 16, torch.float32)
     model = load_model(folder)
     stream = TrainingStream({DOMAIN: open_source(corpus, DOMAIN)}, 0, 16, 17)
     with tempfile.TemporaryDirectory() as work:

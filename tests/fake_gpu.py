@@ -21,10 +21,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from cpt.models import attention, bits_per_byte
 from cpt.models.prefix_trees import TreeBatch
 from cpt.monitor.probes import early_end, weights
-from cpt.training import checks, loop
-from cpt.training.checkpoint import folder
-from cpt.training.checkpoint.parts import RandomNumbers
+from cpt.training import loop
+from cpt.training.checkpoint import store
+from cpt.training.checkpoint.stateful import RandomNumbers
 from cpt.training.checkpoint.store import Store
+from cpt.training.features import proofs
 from cpt.training.processes import Processes
 from cpt.training.step import Gradient, Stepper
 from cpt.training.trainable.adapter import Adapter
@@ -47,7 +48,7 @@ def fake_gpu(patch: pytest.MonkeyPatch, faulty: Sequence[int] = ()) -> Iterator[
     """
     allow_guards()
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    connect, load, hold = Processes.__init__, folder.load_file, loop.master_weights
+    connect, load, hold = Processes.__init__, store.load_file, loop.master_weights
 
     def connect_on_gpu(self: Processes, *args: Any) -> None:
         connect(self, *args)
@@ -77,15 +78,15 @@ def fake_gpu(patch: pytest.MonkeyPatch, faulty: Sequence[int] = ()) -> Iterator[
     step: list[int] = []
     patch.setattr(Processes, "__init__", connect_on_gpu)
     patch.setattr(loop, "master_weights", hold_on_gpu)
-    patch.setattr(folder, "load_file", load_fakes)
+    patch.setattr(store, "load_file", load_fakes)
     patch.setattr(Store, "save", lambda *_: None)
     patch.setattr(nn.Module, "to", move)
     patch.setattr(Stepper, "gradient", gradient)
-    patch.setattr(loop, "_check_isolation", lambda *_: None)
-    patch.setattr(checks.TrainingProof, "_prove", lambda _: None)
-    patch.setattr(checks, "_usual_size", lambda _: 1.0)
+    patch.setattr(proofs, "check_isolation", lambda *_: None)
+    patch.setattr(proofs.MovementProof, "_prove", lambda _: None)
+    patch.setattr(proofs, "_usual_size", lambda _: 1.0)
     patch.setattr(torch, "equal", lambda *_: False)
-    patch.setattr(RandomNumbers, "restore", lambda *_: None)
+    patch.setattr(RandomNumbers, "load_state_dict", lambda *_: None)
     patch.setattr(Adapter, "save", lambda *_: None)
     for needs_numbers in ("regularise", "allocate"):
         patch.setattr(RankAllocation, needs_numbers, lambda *_: None)

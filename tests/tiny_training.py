@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import nn
 
+from cpt.training.checkpoint.stateful import Stateful
+from cpt.training.features.checkpoints import CheckpointManager
 from cpt.training.groups import Group, Kind
 from cpt.training.optimizers import (
     AdamW,
@@ -20,6 +23,30 @@ from cpt.training.optimizers import (
     Muon,
     OptimizerConfig,
 )
+from cpt.training.processes import Processes
+from cpt.training.settings import Settings
+from cpt.training.state import State
+from cpt.training.world import World
+
+
+def checkpoint_manager(
+    work: Path, stateful: Mapping[str, Stateful], state: State, settings: Settings
+) -> CheckpointManager:
+    """A checkpoint manager of objects with state, in a run without other features."""
+    run: Any = SimpleNamespace(
+        settings=settings,
+        stream=None,
+        work=work,
+        progress=Said(),
+        processes=Processes(World()),
+        choice=SimpleNamespace(is_model=True),
+        stateful=stateful,
+        state=state,
+        features_with_state=dict,
+    )
+    manager = CheckpointManager(settings.config.checkpoint)
+    manager.on_start(run)
+    return manager
 
 
 def groups(module: nn.Module) -> list[Group]:

@@ -28,7 +28,7 @@ def main() -> None:
     optimizer = chosen.optimizer.build(trained.groups(model))
     trained.attach(optimizer)
     trained.publish()
-    stepper = Stepper(module, trained, optimizer, processes, chosen, chosen.objective.loss(None))
+    stepper = Stepper(module, trained, optimizer, processes, chosen, chosen.config.objective.loss(None))
     rows = [PackedSequence("domain", tokens, lengths) for tokens, lengths in job.rows()]
     seconds = []
     for step in range(job.steps):

@@ -15,11 +15,10 @@ import torch
 from cpt.corpus import PackedSequence
 from cpt.models.packed_model import load_model
 from cpt.progress import NullProgress
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.loop import train
-from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Constant
-from cpt.training.settings import Settings
+from cpt.training.settings import Settings, TrainingConfig
 
 KINDS = {
     "matrix products": ("aten::mm", "aten::addmm", "gemm", "nvjet"),
@@ -64,17 +63,13 @@ class Steps(NullProgress):
 
 def settings(job: jobs.Job) -> Settings:
     """The same training as the other contenders'."""
-    return Settings(
-        steps=job.steps,
-        micro_batch=job.micro_batch,
+    config = TrainingConfig(
         schedule=Constant(peak=1e-5, warmup=0),
-        optimizer=AdamW(),
-        clip=1.0,
-        dtype=torch.bfloat16,
         checkpoint=Checkpoints(every=job.checkpoint_every or job.steps),
         compile=job.compile,
         gradient_checkpointing=job.gradient_checkpointing,
     )
+    return Settings(config, job.steps, job.micro_batch, torch.bfloat16)
 
 
 def run(job: jobs.Job, model: Any) -> tuple[list[float], list[float]]:

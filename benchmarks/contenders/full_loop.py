@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,10 @@ from cpt.models.packed_model import load_model
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.schedule import AtSteps
 from cpt.training import loop
-from cpt.training.anomalies import Anomalies
-from cpt.training.checkpoint import keeper
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.checkpoint import writer
 from cpt.training.checkpoint.writer import Background
+from cpt.training.features.anomalies import Anomalies
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.step import Gradient, Stepper
 
 PROBE_TOKENS = 2000
@@ -86,13 +85,12 @@ def main() -> None:
     job = jobs.read()
     rows = [PackedSequence("domain", tokens, lengths) for tokens, lengths in job.rows()]
     stream, steps = Timed(rows, job.rows_per_step), Steps()
-    chosen = replace(
-        settings(job),
+    chosen = settings(job).with_changes(
         checkpoint=Checkpoints(every=job.checkpoint_every, mode="async"),
         anomalies=Anomalies(spike="skip"),
     )
     at = range(job.checkpoint_every, job.steps, job.checkpoint_every)
-    modules: Any = (loop, keeper)
+    modules: Any = (loop, writer)
     modules[0].Stepper, modules[1].Background = ClockedStepper, ClockedBackground
     with tempfile.TemporaryDirectory() as folder:
         probes = [TextProbe("domain", probe(rows), AtSteps(at))]

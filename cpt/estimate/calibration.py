@@ -19,8 +19,9 @@ from cpt.estimate.process import available_bytes
 from cpt.estimate.rehearsal import Weights, build, choose, hold, rehearse
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel
-from cpt.training.anomalies import Anomalies
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.features.anomalies import Anomalies
+from cpt.training.features.checkpoints import Checkpoints
+from cpt.training.features.l2_sp import L2SP
 from cpt.training.loop import prepare
 from cpt.training.objectives import CrossEntropy
 from cpt.training.place import Hardware
@@ -94,13 +95,14 @@ def calibrate(job: Job, weights: Weights, hardware: Hardware) -> Calibration:
     device = torch.device("cuda" if hardware.is_gpu else "cpu")
     rate = product_flops(job.settings.dtype, device)
     affordable = SECONDS / _TIMES * rate * _EFFICIENCY / (flops_per_token(job, weights) * sum(job.heaviest))
-    config = _fitting(job, _with_layers(job.architecture, affordable), hardware)
-    model, trained = _tried(job, config, device)
-    optimizer = job.settings.optimizer.build(trained.groups(model))
+    architecture = _fitting(job, _with_layers(job.architecture, affordable), hardware)
+    model, trained = _tried(job, architecture, device)
+    config = job.settings.config
+    optimizer = config.optimizer.build(trained.groups(model))
     trained.attach(optimizer)
-    if job.settings.l2_sp:
-        job.settings.l2_sp.attach(optimizer)
-    average = job.settings.average.of(trained.weights, trained.publish) if job.settings.average else None
+    if l2_sp := L2SP.of(config):
+        l2_sp.attach(optimizer)
+    average = config.average.build(trained.weights, trained.publish) if config.average else None
     prepare(model, job.settings)
     module, batch = PackedLanguageModel(model), _batch(job, model).to(device)
 
@@ -112,13 +114,13 @@ def calibrate(job: Job, weights: Weights, hardware: Hardware) -> Calibration:
         optimizer.step()
         trained.publish()
         if average:
-            average.stepped(1)
+            average.add(1)
 
     took = _seconds(micro_batch, device)
     trained.restrict()
     stepping = _seconds(move, device)
     tried = Weights.of(model, trained)
-    plain = replace(job, settings=replace(job.settings, objective=CrossEntropy()))
+    plain = replace(job, settings=job.settings.with_changes(objective=CrossEntropy()))
     share = flops_per_token(job, weights) / flops_per_token(plain, tried)
     stepping *= weights.trained / tried.trained
     precision = "float8" if job.settings.float8 else str(job.settings.dtype).removeprefix("torch.")
@@ -144,12 +146,14 @@ def _fitting(job: Job, config: Any, hardware: Hardware) -> Any:
 
 def _needed(job: Job, config: Any, hardware: Hardware) -> int:
     """Bytes of the steps that are measured."""
-    settings = replace(job.settings, checkpoint=Checkpoints(mode="blocking"), anomalies=Anomalies())
+    settings = job.settings.with_changes(checkpoint=Checkpoints(mode="blocking"), anomalies=Anomalies())
     alone = replace(job, architecture=config, settings=settings, probe=())
     try:
         timeline = rehearse(alone, hardware).timeline
     except RecipeError:  # what is to train is not among the layers
-        timeline = rehearse(replace(alone, settings=replace(settings, trainable=All())), hardware).timeline
+        timeline = rehearse(
+            replace(alone, settings=settings.with_changes(trainable=All())), hardware
+        ).timeline
     return max(sum(block.bytes for block in timeline.peak(moment)) for moment in ("load", "step"))
 
 
@@ -162,7 +166,7 @@ def _tried(job: Job, config: Any, device: torch.device) -> tuple[Any, Trained]:
         if config.get_text_config().num_hidden_layers == job.architecture.get_text_config().num_hidden_layers:
             raise
         model = build(config)
-        choice = choose(model, replace(job.settings, trainable=All()))
+        choice = choose(model, job.settings.with_changes(trainable=All()))
     model.to(device)
     return model, hold(model, choice, job.settings)[1]
 

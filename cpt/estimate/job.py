@@ -82,11 +82,11 @@ class Job:
 
     def with_micro_batch(self, size: int) -> Job:
         """The same run with other micro batches: what it learns does not change."""
-        return replace(self, settings=replace(self.settings, micro_batch=size))
+        return replace(self, settings=self.settings.with_changes(micro_batch=size))
 
     def with_recomputation(self) -> Job:
         """The same run with gradient checkpointing."""
-        return replace(self, settings=replace(self.settings, gradient_checkpointing=True))
+        return replace(self, settings=self.settings.with_changes(gradient_checkpointing=True))
 
 
 def heaviness(lengths: Lengths, architecture: Any) -> int:

@@ -16,9 +16,8 @@ from cpt.recipe.schema import Recipe, Step
 from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import PretrainConfig
-from cpt.stages.pretrain.data import expected_tokens, planned
-from cpt.stages.pretrain.plan import planned_work
-from cpt.stages.pretrain.probe_sizes import LEAST
+from cpt.stages.pretrain.data import expected_tokens, planned, planned_work
+from cpt.stages.pretrain.probe_budget import DEFAULT_TOKENS
 from cpt.stages.pretrain.stage import settings_of
 from cpt.training.place import Place
 
@@ -101,14 +100,14 @@ def _simplifications(job: Job) -> list[str]:
         and not job.divided,
         "weights are divided as accelerate's --use_fsdp does by default": job.divided,
         "what processes send each other takes no time": job.processes > 1,
-        "compiled blocks keep less than is counted here": settings.compile,
-        "the teacher is taken to have as many layers as its student": settings.objective.kind
+        "compiled blocks keep less than is counted here": settings.config.compile,
+        "the teacher is taken to have as many layers as its student": settings.config.objective.kind
         == "self-distillation",
         "8-bit matrix products are counted as bfloat16 ones": settings.float8,
         "frozen weights are kept in float32, too, as if bfloat16 could not hold them": settings.dtype
         != torch.float32
-        and settings.trainable.kind != "all",
-        "what an optimizer needs while it steps is not counted": settings.optimizer.kind != "adamw",
+        and settings.config.trainable.kind != "all",
+        "what an optimizer needs while it steps is not counted": settings.config.optimizer.kind != "adamw",
     }
     return [line for line, holds in said.items() if holds]
 
@@ -156,6 +155,6 @@ def _probe(config: PretrainConfig) -> Lengths:
     """Windows that a probe reads at once."""
     from cpt.models.bits_per_byte import BATCH_TOKENS
 
-    tokens = config.monitor.tokens or LEAST
+    tokens = config.monitor.tokens or DEFAULT_TOKENS
     window, most = min(config.monitor.window, tokens), min(BATCH_TOKENS, tokens)
     return (window,) * max(1, most // window)

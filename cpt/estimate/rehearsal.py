@@ -21,20 +21,20 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from cpt.errors import CptError, StageFailed, UsageError
-from cpt.estimate.copies import bytes_of_copies
 from cpt.estimate.divided import FLOAT_BYTES, DividedWeights
 from cpt.estimate.fakes import make_fake
 from cpt.estimate.job import MOST_DOCUMENTS, Job, Lengths
-from cpt.estimate.points import Points
 from cpt.estimate.process import resident_bytes
 from cpt.estimate.recorder import Recorder
-from cpt.estimate.regularised import Regularised
 from cpt.estimate.timeline import Timeline
 from cpt.models import attention
 from cpt.models.attention import bucketed_sdpa, cpu_blockwise, varlen
 from cpt.models.batch import PackedBatch, pack
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.sources import DOMAIN
+from cpt.training.feature import WeightBytes, total_memory
+from cpt.training.features import features_of
+from cpt.training.features.checkpoints import bytes_of_copies
 from cpt.training.groups import Group
 from cpt.training.master import Weights as Held
 from cpt.training.master import hold_weights
@@ -136,8 +136,10 @@ def rehearse(job: Job, hardware: Hardware = PROCESSOR) -> Rehearsal:
         with unset_fake_temporarily():
             with torch.device("meta"):
                 model = build(job.architecture)
-                teacher = build(job.architecture) if settings.objective.kind == "self-distillation" else None
-            beside = settings.objective.beside(model, teacher)
+                teacher = (
+                    build(job.architecture) if settings.config.objective.kind == "self-distillation" else None
+                )
+            beside = settings.config.objective.beside(model, teacher)
             choice = choose(model, settings)
         make_fake(model, *([beside.module] if beside else []))
         process_bytes = resident_bytes()
@@ -200,29 +202,28 @@ def _play(scene: _Scene, *, on_gpu: bool) -> None:
         state = _state_bytes(trained.groups(model), settings)
         rounded = settings.dtype != torch.float32 and not settings.stochastic_rounding
         still = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-        regular = Regularised.of(settings, sum(weight.nbytes for weight in trained.weights.values()))
-        kept = sum(tensor.nbytes for tensor in trained.kept.values()) + regular.average
-        points = Points.of(settings.gates)
-        gone_back_to = points.bytes(kept, state)
-        in_main_memory = regular.aside if on_gpu else 0
-        set_aside = points.bytes(in_main_memory, 0)
-        frozen = in_main_memory + set_aside + (FLOAT_BYTES * still if rounded else 0)
-        copies = scene.find(trained, state + gone_back_to, kept, frozen)
+        kept = sum(tensor.nbytes for tensor in trained.kept.values())
+        moved = sum(weight.nbytes for weight in trained.weights.values())
+        features, more = total_memory(
+            features_of(settings.config), WeightBytes(moved, kept, state, on_gpu=on_gpu)
+        )
+        frozen = more.host + (FLOAT_BYTES * still if rounded else 0)
+        copies = scene.find(trained, state + more.saved_later, kept + more.saved, frozen)
         timeline.allocate(state, "optimizer")
-        timeline.allocate(gone_back_to - set_aside, "gates")
-        timeline.allocate(regular.held(on_gpu), "weights")
+        for part, size in features.items():
+            timeline.allocate(size, part)
         if not on_gpu:
             timeline.allocate(copies, "checkpoint")
         module = PackedLanguageModel(model)
         if job.probe:
             with timeline.moment("probe"):
-                shown = timeline.allocate(regular.shown(on_gpu), "weights")
+                shown = timeline.allocate(more.probing, "weights")
                 module.token_nats(_batch(job.probe))
                 timeline.release(shown)
-        if settings.gradient_checkpointing:
+        if settings.config.gradient_checkpointing:
             recompute_layers(model)
-        loss = settings.objective.loss(scene.beside)
-        lots = job.lots if settings.objective.kind == "self-constraint" else {DOMAIN: job.heaviest}
+        loss = settings.config.objective.loss(scene.beside)
+        lots = job.lots if settings.config.objective.kind == "self-constraint" else {DOMAIN: job.heaviest}
         for source, lengths in lots.items():
             for weight in held.weights.values():
                 weight.grad = None
@@ -255,10 +256,11 @@ def _play_divided(scene: _Scene, *, on_gpu: bool) -> None:
             held.enter(recorder, timeline)
         groups = trained.groups(model)
         whole = FLOAT_BYTES * sum(weight.numel() for weight in held.weights.values())
-        kept = whole + Regularised.of(job.settings, whole).average
-        copies = scene.find(trained, _state_bytes(groups, job.settings), kept, 0)
-        regular = Regularised.of(job.settings, held.trained_bytes)
-        timeline.allocate(regular.l2_sp + regular.average, "weights")
+        features, state = features_of(job.settings.config), _state_bytes(groups, job.settings)
+        kept = whole + total_memory(features, WeightBytes(whole, whole, state))[1].saved
+        copies = scene.find(trained, state, kept, 0)
+        more = total_memory(features, WeightBytes(held.trained_bytes, whole, state))[1]
+        timeline.allocate(more.held, "weights")
         timeline.allocate(_state_bytes(groups, job.settings, held.shard), "optimizer")
         if not on_gpu:
             timeline.allocate(copies, "checkpoint")
@@ -269,7 +271,7 @@ def _play_divided(scene: _Scene, *, on_gpu: bool) -> None:
             with timeline.moment(moment):
                 gathered = held.gathered(timeline)
                 if moment == "probe":
-                    gathered.append(timeline.allocate(regular.shown(False), "weights"))
+                    gathered.append(timeline.allocate(more.probing, "weights"))
                 if moment == "probe":
                     module.token_nats(_batch(lengths))
                 else:
@@ -287,7 +289,7 @@ def _play_divided(scene: _Scene, *, on_gpu: bool) -> None:
 
 def choose(model: Any, settings: Settings) -> Choice:
     """Choose what of a float32 model trains."""
-    return settings.trainable.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
+    return settings.config.trainable.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
 
 
 def hold(model: Any, choice: Choice, settings: Settings) -> tuple[Held, Trained]:
@@ -350,7 +352,7 @@ def _state_bytes(
     groups: Sequence[Group], settings: Settings, shard: Callable[[Shape], Shape] = lambda shape: shape
 ) -> int:
     shapes = [(group.kind, shard(tuple(w.shape))) for group in groups for w in group.weights.values()]
-    return state_bytes_of(settings.optimizer, shapes)
+    return state_bytes_of(settings.config.optimizer, shapes)
 
 
 def _sum(held: Held) -> None:

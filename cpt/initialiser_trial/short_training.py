@@ -28,12 +28,11 @@ from cpt.monitor.schedule import AtSteps
 from cpt.progress import NullProgress
 from cpt.sources import DOMAIN
 from cpt.stages.corpus.checks import window_for
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.loop import train
 from cpt.training.master import MasterWeights
-from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Constant
-from cpt.training.settings import Settings
+from cpt.training.settings import Settings, TrainingConfig
 from cpt.training.trainable import All, Layers
 from cpt.training.trainable.base import NONE
 
@@ -182,13 +181,9 @@ def cut(documents: Sequence[str], size: int, seed: int) -> list[str]:
 
 def _training(settings: TrialSettings) -> Settings:
     steps, alone = max(settings.steps), settings.trained == "embeddings"
-    return Settings(
-        steps=steps,
-        micro_batch=settings.batch_sequences,
+    config = TrainingConfig(
         schedule=Constant(peak=settings.peak, warmup=min(0.5, _WARMUP_STEPS / steps)),
-        optimizer=AdamW(),
-        clip=1.0,
-        dtype=resolve_precision("auto"),
         trainable=Layers(kind="layers", layers=NONE, embeddings="all") if alone else All(),
         checkpoint=Checkpoints(every=steps + 1),
     )
+    return Settings(config, steps, settings.batch_sequences, resolve_precision("auto"))

@@ -1,1 +1,1 @@
-"""Continual pretraining: the loop, its schedule, its optimizer, its checkpoints and its proofs."""
+"""Continue the pretraining of a model: the loop, its features, schedules, optimizers and objectives."""

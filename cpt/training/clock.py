@@ -1,32 +1,33 @@
-"""Seconds of training steps, on devices that still work when their host goes on."""
+"""Measure the seconds of training steps, on devices that still work when their host continues."""
 
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-import torch
-
-from cpt.training.state import State
+if TYPE_CHECKING:
+    from cpt.training.state import State
 
 
 class StepClock:
-    """Measures each step from the end of the one before, less what was spent on probes and checkpoints.
+    """A clock of steps: from the end of one to the end of the next, less the time of probes and checkpoints.
 
     A GPU still works on the optimizer's part of a step when its host writes the log and packs the next batch;
-    the next step's only wait is for both. So only from end to end is every second in some step.
+    the next step waits once, for both. So every second is in some step only if steps are measured from end to
+    end.
     """
 
     def __init__(self, state: State) -> None:
-        """Start now.
+        """Start the clock.
 
         Args:
-            state: the run's, which counts the seconds of steps, probes and checkpoints.
+            state: state of the run, which counts the seconds of steps, probes and checkpoints.
         """
         self._state = state
         self._ended, self._beside = time.perf_counter(), self._beside_training()
 
     def stepped(self) -> float:
-        """End a step, enter its seconds into the state and return them."""
+        """End a step, add its seconds to the state and return them."""
         ended, beside = time.perf_counter(), self._beside_training()
         taken = (ended - self._ended) - (beside - self._beside)
         self._ended, self._beside = ended, beside
@@ -34,7 +35,7 @@ class StepClock:
         return taken
 
     def stop(self) -> None:
-        """Enter what the GPU still had to do for the last step."""
+        """Add the seconds that the GPU still needs for the last step."""
         wait_for_gpu()
         self.stepped()
 
@@ -43,6 +44,8 @@ class StepClock:
 
 
 def wait_for_gpu() -> None:
-    """Wait until the GPU has done what it was asked for."""
+    """Wait until the GPU has finished its work, if there is one."""
+    import torch
+
     if torch.cuda.is_available():
         torch.cuda.synchronize()

@@ -1,19 +1,38 @@
-"""What the loop needs of a training stream, whoever makes it."""
+"""Define the training stream that the loop reads, and pack its micro batches ahead of the model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from cpt.models.batch import PackedBatch, pack
-from cpt.training.prefetch import one_ahead
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def one_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+    """Yield `make(item)` in order, and compute the next one in a thread while the caller uses the last.
+
+    An error of `make` is raised in place of its result.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as worker:
+        waiting: Future[Made] | None = None
+        for item in items:
+            following = worker.submit(make, item)
+            if waiting:
+                yield waiting.result()
+            waiting = following
+        if waiting:
+            yield waiting.result()
 
 
 class PackedSequence(Protocol):
-    """Whole documents, or parts of long ones, laid end to end."""
+    """Whole documents, or parts of long ones, end to end."""
 
     @property
     def source(self) -> str: ...
@@ -29,40 +48,40 @@ class Stream(Protocol):
     """Global batches as a pure function of the step: nothing is consumed, so nothing is restored."""
 
     def batch(self, step: int) -> Sequence[PackedSequence]:
-        """The sequences of global batch `step`, in order."""
+        """Return the sequences of global batch `step`, in order."""
 
     def ledger(self, steps: int) -> Mapping[str, Mapping[str, float]]:
-        """What the first `steps` batches hold, by source: sequences, tokens, epochs."""
+        """Return the sequences, tokens and epochs of the first `steps` batches, by source."""
 
 
 class PhasedStream(Stream, Protocol):
-    """A stream whose share of replay rows may change on the way."""
+    """A stream whose share of replay rows may change during the run."""
 
     @property
     def batch_sequences(self) -> int: ...
 
     def rows(self, step: int) -> Mapping[str, int]:
-        """Rows of each source in global batch `step`."""
+        """Return the number of rows of each source in global batch `step`."""
 
     def with_phases(self, phases: Sequence[tuple[int, int]]) -> PhasedStream:
-        """The same stream with replay rows by phases of (first step, rows)."""
+        """Return the same stream with replay rows by phases of (first step, rows)."""
 
 
 def pieces(sequence: PackedSequence) -> list[np.ndarray]:
-    """The documents (or parts) of a sequence."""
+    """Return the documents (or parts of documents) of a sequence."""
     return np.split(np.asarray(sequence.tokens), np.cumsum(sequence.piece_lengths)[:-1])
 
 
 def pack_sequences(sequences: Sequence[PackedSequence]) -> PackedBatch:
-    """One packed row of the documents of several sequences."""
+    """Return one packed row of the documents of several sequences."""
     return pack([piece for sequence in sequences for piece in pieces(sequence)])
 
 
 def micro_batches(parts: Sequence[Sequence[PackedSequence]], device: torch.device) -> Iterator[PackedBatch]:
-    """The sequences of each part in one packed row, on the device.
+    """Yield the sequences of each part as one packed row, on the device.
 
-    For a GPU the next row is packed, in page-locked memory, while the model works on the last. A processor
-    has no time to spare: it packs a row in a thousandth of the time that the model takes for it.
+    For a GPU the next row is packed, in page-locked memory, while the model works on the last. On a processor
+    that would gain nothing: packing takes a thousandth of the model's time.
     """
     if device.type != "cuda":
         yield from (pack_sequences(part).to(device) for part in parts)
@@ -72,5 +91,5 @@ def micro_batches(parts: Sequence[Sequence[PackedSequence]], device: torch.devic
 
 
 def target_count(sequences: Sequence[PackedSequence]) -> int:
-    """Positions on which a loss is taken: every token but the last of each piece."""
+    """Return the number of positions with a loss: all tokens but the last of each document."""
     return sum(len(sequence.tokens) - len(sequence.piece_lengths) for sequence in sequences)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cpt.errors import Problem, UsageError
-from cpt.training.anomalies import Anomalies
+from cpt.training.features.anomalies import Anomalies
 from cpt.training.optimizers.base import OptimizerConfig
 from cpt.training.place import Place
 

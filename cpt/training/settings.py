@@ -1,109 +1,163 @@
-"""How to train: what the loop is told."""
+"""Define the settings of a training: those that a recipe gives, and those of one run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cpt.errors import StageFailed
 from cpt.monitor.budget import ProbeBudget
-from cpt.monitor.gates import Gate
-from cpt.training.anomalies import Anomalies
-from cpt.training.averages import Average
-from cpt.training.checkpoint.policy import Checkpoints
-from cpt.training.l2_sp import L2SP
+from cpt.monitor.gates.gate import Gate
+from cpt.training.features.anomalies import Anomalies
+from cpt.training.features.checkpoints import Checkpoints
+from cpt.training.features.l2_sp import L2SPConfig
+from cpt.training.features.trackers import TrackerName, Tracking
+from cpt.training.features.weight_averaging import AveragingConfig
 from cpt.training.objectives import CrossEntropy, Objective
-from cpt.training.optimizers import Optimizer
-from cpt.training.schedules import Schedule
-from cpt.training.trackers import Tracking
+from cpt.training.optimizers import AdamW, Optimizer
+from cpt.training.schedules import RewarmCosine, Schedule
 from cpt.training.trainable import All, Trains
 
-_EVERYTHING, _CROSS_ENTROPY = All(), CrossEntropy()
+if TYPE_CHECKING:
+    import torch
 
-_FREE = frozenset({"checkpoint", "trackers", "anomalies", "allowance", "stage"})
-"""Settings that do not bear on the weights trained so far: a run may go on with others."""
+_FREE = frozenset({"checkpoint", "trackers", "anomalies"})
+"""Settings that have no effect on the weights trained so far: a run may continue with others."""
+
+_RESOLVED = frozenset({"precision"})
+"""Settings that `Settings` holds as this machine resolves them."""
+
+
+class TrainingConfig(BaseModel):
+    """Settings of a training that do not depend on its model, its data or the machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schedule: Schedule = Field(default=RewarmCosine(), description="How the learning rate moves.")
+    optimizer: Optimizer = Field(default=AdamW(), description="How gradients move the weights.")
+    objective: Objective = Field(default=CrossEntropy(), description="What is minimised.")
+    l2_sp: L2SPConfig | None = Field(
+        default=None, description="L2-SP: every trained weight decays towards its start; default: none."
+    )
+    average: AveragingConfig | None = Field(
+        default=None,
+        description="An average of the weights passed through, which probes read and which is the result; "
+        "default: the last weights.",
+    )
+    trainable: Trains = Field(default=All(), description="What of the model trains.")
+    clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
+    precision: Literal["auto", "bf16", "fp32", "fp8"] = Field(
+        default="auto",
+        description="Precision of matrix products; auto: bf16 where the hardware has it; fp8: linear layers "
+        "in 8 bits (GPUs from compute capability 8.9 on, with torchao).",
+    )
+    master_weights: Literal["fp32", "stochastic-rounding"] = Field(
+        default="fp32",
+        description="What the optimizer moves: float32 copies of bf16 weights, or, to save 4 bytes a "
+        "parameter, the bf16 weights themselves, with stochastic rounding.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Compute activations again in the backward pass: less memory, about a quarter slower.",
+    )
+    checkpoint: Checkpoints = Field(default=Checkpoints(), description="Checkpoints.")
+    gates: tuple[Gate, ...] = Field(
+        default=(), description="Budgets of what may be forgotten, and what is done when one is at risk."
+    )
+    anomalies: Anomalies = Field(
+        default=Anomalies(), description="What to do about losses that are not finite, and about spikes."
+    )
+    compile: bool = Field(default=False, description="Compile feed-forward blocks and norms (torch.compile).")
+    trackers: tuple[TrackerName, ...] = Field(
+        default=(), description="Where the log goes besides steps.jsonl: TensorBoard, trackio, W&B, MLflow."
+    )
+
+    @field_validator("trackers")
+    @classmethod
+    def _once(cls, trackers: tuple[TrackerName, ...]) -> tuple[TrackerName, ...]:
+        twice = sorted({name for name in trackers if trackers.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is named twice")
+        return trackers
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train.
+    """Settings of one run: those of its training, and what follows from its model, data and machine.
 
     Attributes:
-        steps: optimizer steps.
-        micro_batch: sequences that go through the model at once.
-        clip: largest norm of the gradient.
+        config: settings of the training, with the schedule of this run.
+        steps: number of optimizer steps.
+        micro_batch: number of sequences that go through the model at once.
         dtype: precision in which the model computes; master weights and optimizer state are float32.
-        checkpoint: when checkpoints are written, how, and how long they are kept.
-        anomalies: what to do when a loss is not finite, or jumps.
-        compile: compile the parts of the layers whose shapes do not depend on the documents.
-        tokens: of the whole run; what a schedule in tokens measures progress by.
-        trackers: where else the log goes.
-        trainable: what of the model trains.
+        tokens: number of tokens in all steps, by which a schedule in tokens measures progress.
         new_tokens: ids of the tokens that the model's base did not have.
-        seed: of random weights that are added to the model.
-        gradient_checkpointing: compute what is inside a layer again in the backward pass.
-        stochastic_rounding: hold weights in bfloat16 alone, rounded by a chance that follows from `seed`.
-        float8: multiply in 8-bit floating point.
-        gates: budgets, and what is done about them.
-        tolerance: how much worse than before training a probe may be and still count as recovered.
-        objective: what is minimised.
-        l2_sp: of every trained weight towards its start.
-        average: of the weights passed through, which is then the result.
-        allowance: of work for probes; without one all that are due are read in full.
-        stage: name of the stage in the recipe, which messages about its settings begin with.
+        seed: seed of random weights that are added to the model, and of stochastic rounding.
+        tolerance: rise of a probe above its first reading that still counts as recovered.
+        probe_budget: work that probes may do; None: all readings that are due are made in full.
+        tracking: names of the run in its trackers.
+        stage: name of the stage in the recipe, with which messages about its settings begin.
     """
 
+    config: TrainingConfig
     steps: int
     micro_batch: int
-    schedule: Schedule
-    optimizer: Optimizer
-    clip: float
     dtype: torch.dtype
-    checkpoint: Checkpoints = field(default_factory=Checkpoints)
-    anomalies: Anomalies = field(default_factory=Anomalies)
-    compile: bool = False
     tokens: int = 0
-    trackers: Tracking = field(default_factory=Tracking)
-    trainable: Trains = _EVERYTHING
     new_tokens: Sequence[int] = ()
     seed: int = 0
-    gradient_checkpointing: bool = False
-    stochastic_rounding: bool = False
-    float8: bool = False
-    gates: tuple[Gate, ...] = ()
     tolerance: float = 0.001
-    objective: Objective = _CROSS_ENTROPY
-    l2_sp: L2SP | None = None
-    average: Average | None = None
-    allowance: ProbeBudget | None = None
+    probe_budget: ProbeBudget | None = None
+    tracking: Tracking = field(default_factory=Tracking)
     stage: str = ""
 
+    @property
+    def stochastic_rounding(self) -> bool:
+        """True if weights are held in bfloat16 alone, with stochastic rounding."""
+        return self.config.master_weights == "stochastic-rounding"
+
+    @property
+    def float8(self) -> bool:
+        """True if linear layers multiply in 8-bit floating point."""
+        return self.config.precision == "fp8"
+
     def rate(self, step: int, tokens: int, batch_tokens: int) -> float:
-        """Learning rate of the step that begins after `step` steps and `tokens` tokens.
+        """Return the learning rate of the step that begins after `step` steps and `tokens` tokens.
 
         Args:
-            batch_tokens: tokens of that step.
+            batch_tokens: number of tokens of that step.
         """
-        if self.schedule.unit == "tokens":
-            return self.schedule.rate(tokens, self.tokens, batch_tokens)
-        return self.schedule.rate(step, self.steps)
+        schedule = self.config.schedule
+        if schedule.unit == "tokens":
+            return schedule.rate(tokens, self.tokens, batch_tokens)
+        return schedule.rate(step, self.steps)
+
+    def with_changes(self, **changes: Any) -> Self:
+        """Return settings with other values, each under its name here or in `config`."""
+        own = {each.name for each in fields(self)}
+        if unknown := changes.keys() - own - type(self.config).model_fields.keys():
+            raise TypeError(f"there is no setting {', '.join(sorted(unknown))}")
+        config = self.config.model_copy(update={key: changes[key] for key in changes.keys() - own})
+        return replace(self, **{"config": config} | {key: changes[key] for key in changes.keys() & own})
 
 
 class FixedSettings:
-    """The settings that a run must go on with, as a part of its checkpoints."""
+    """The settings that a run must continue with, as part of its checkpoints."""
 
     def __init__(self, settings: Settings) -> None:
-        chosen = {each.name: getattr(settings, each.name) for each in fields(settings)}
-        self._settings = dict(_flat({name: value for name, value in chosen.items() if name not in _FREE}))
+        config = settings.config
+        values = {name: getattr(config, name) for name in TrainingConfig.model_fields}
+        fixed = {name: value for name, value in values.items() if name not in _FREE | _RESOLVED}
+        own = ("steps", "micro_batch", "dtype", "float8", "tokens", "new_tokens", "seed", "tolerance")
+        self._settings = dict(_flat(fixed | {name: getattr(settings, name) for name in own}))
 
-    def state(self) -> Mapping[str, Any]:
+    def state_dict(self) -> Mapping[str, Any]:
         return self._settings
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Change nothing, but raise if the run began with other settings."""
         keys = dict.fromkeys([*saved, *self._settings])
         now = self._settings
@@ -121,7 +175,7 @@ class FixedSettings:
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
-    """JSON values by dotted names."""
+    """Return JSON values by dotted names."""
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
     if isinstance(value, Mapping):
@@ -129,4 +183,5 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
         return [pair for found in pairs for pair in found]
     if isinstance(value, tuple):  # as JSON has it
         value = [item.model_dump(mode="json") if isinstance(item, BaseModel) else item for item in value]
-    return [(name, str(value) if isinstance(value, torch.dtype) else value)]
+    is_json = value is None or isinstance(value, str | int | float | list)
+    return [(name, value if is_json else str(value))]

@@ -87,15 +87,15 @@ def master_weights(
         module.model.to(processes.device)
         return hold_weights(module.model, settings)
     refused = whole_weights_needed(
-        settings.optimizer,
-        settings.anomalies,
+        settings.config.optimizer,
+        settings.config.anomalies,
         adapter=choice.adapter is not None,
         new_rows=bool(choice.new_rows),
         stochastic_rounding=settings.stochastic_rounding,
         float8=settings.float8,
-        gradient_checkpointing=settings.gradient_checkpointing,
-        gates=settings.gates,
-        model_beside=settings.objective.needs_model_beside,
+        gradient_checkpointing=settings.config.gradient_checkpointing,
+        gates=settings.config.gates,
+        model_beside=settings.config.objective.needs_model_beside,
     )
     for problem in refused:
         raise StageFailed(problem.message, hint=problem.hint)

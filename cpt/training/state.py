@@ -1,4 +1,4 @@
-"""Where a run stands, and what a finished one knows of itself."""
+"""Hold the state of a run that trains, and the result of a finished one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from cpt.errors import StageFailed
 from cpt.monitor.reading import Reading
-from cpt.training.checkpoint.policy import Kept
 from cpt.training.data import PackedSequence, Stream
+from cpt.training.features.checkpoints import CheckpointKind
 
 Counts = dict[str, dict[str, int]]
 """Sequences and tokens by source."""
@@ -18,25 +18,26 @@ Counts = dict[str, dict[str, int]]
 
 @dataclass
 class State:
-    """Where a run stands. A part of every checkpoint.
+    """The state of the loop, which is in every checkpoint. It is not rolled back after an anomaly.
 
     Attributes:
-        step: global batches gone through: trained on, or dropped because of an anomaly.
-        tokens: of those batches.
-        seconds: spent on steps; `probe_seconds` on probes; `checkpoint_seconds`: that the loop waited for
-            checkpoints and snapshots.
-        counted: what was trained on.
-        dropped: global batches that were skipped, or rolled back.
-        losses: of the last batches trained on, in nats.
-        readings: of all probes so far; `baselines`: what the first one of each found, item by item;
-            `wanted`: how many were due.
-        anomalies: what happened and what was done, one record each.
-        phases: [first step, replay rows] of the stream where they are not the recipe's from start to end.
-        control: what the controller of the gates remembers; None before the first reading.
-        judged: readings that it has acted upon.
-        actions: what was done because of budgets, one record each.
-        ended: where and why the run ended early, and the step whose weights are its result.
-        log_bytes: length of the log.
+        step: number of global batches consumed: trained on, or dropped because of an anomaly.
+        tokens: number of tokens in those batches.
+        seconds: time spent on steps.
+        probe_seconds: time spent on probes.
+        checkpoint_seconds: time that the loop waited for checkpoints and snapshots.
+        counted: sequences and tokens that were trained on, by source.
+        dropped: numbers of the global batches that were skipped or rolled back.
+        losses: losses of the last batches that were trained on, in nats.
+        readings: readings of all probes so far.
+        baselines: first reading of each probe, item by item.
+        wanted: number of readings of each probe that were due.
+        anomalies: anomalies and the actions on them, one record each.
+        phases: [first step, replay rows] of the stream where a gate has changed the recipe's share.
+        control: memory of the gate controller; None before the first reading.
+        judged: number of readings that gates have acted on.
+        actions: actions on budgets, one record each.
+        ended: step and reason of an early end, and the step whose weights are the result.
     """
 
     step: int = 0
@@ -56,11 +57,10 @@ class State:
     judged: int = 0
     actions: list[dict[str, Any]] = field(default_factory=list)
     ended: dict[str, Any] | None = None
-    log_bytes: int = 0
 
     @property
     def latest(self) -> dict[str, float]:
-        """The last value of every probe, in the order of their first readings."""
+        """Last value of every probe, in the order of their first readings."""
         found: dict[str, float] = {}
         for reading in reversed(self.readings):
             found.setdefault(reading["probe"], reading["value"])
@@ -68,54 +68,51 @@ class State:
                 break
         return {name: found[name] for name in self.baselines if name in found}
 
-    def state(self) -> Mapping[str, Any]:
+    def state_dict(self) -> Mapping[str, Any]:
         return asdict(self)
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         for name, value in saved.items():
             setattr(self, name, value)
 
     @property
     def trained_steps(self) -> int:
-        """Steps whose effect is in the weights."""
+        """Number of steps whose effect is in the weights."""
         return self.step - len(self.dropped)
 
     def count(self, batch: Sequence[PackedSequence]) -> None:
-        """Enter a global batch that was trained on."""
+        """Count a global batch that was trained on."""
         _add(self.counted, batch)
         self._pass(batch)
 
     def drop(self, batch: Sequence[PackedSequence]) -> None:
-        """Enter a global batch whose gradient was dropped."""
+        """Count a global batch whose gradient was dropped."""
         self.dropped.append(self.step)
         self._pass(batch)
 
     def forget_since(self, good: Mapping[str, Any], step: int) -> None:
-        """Note that the weights are those of an earlier state again: what was trained since is dropped.
+        """Count the batches since an earlier state, whose weights are restored, as dropped.
 
         Args:
-            good: that state, of step `step`.
+            good: the earlier state, or what `trained` returned of it.
+            step: step of the earlier state.
         """
         self.counted = {source: dict(counts) for source, counts in good["counted"].items()}
         self.losses = list(good["losses"])
         self.dropped = [*good["dropped"], *range(step, self.step)]
 
     def trained(self) -> dict[str, Any]:
-        """What the weights now were trained on, as `forget_since` takes it."""
+        """Return what the present weights were trained on, for `forget_since`."""
         return copy.deepcopy({"counted": self.counted, "losses": self.losses, "dropped": self.dropped})
 
-    def remember(self, loss_nats: float, window: int) -> None:
-        """Keep the last `window` losses."""
-        self.losses = [*self.losses, loss_nats][-window:]
-
     def checked_ledger(self, stream: Stream) -> Mapping[str, Mapping[str, float]]:
-        """What was trained on, by source, by the stream's own account, which must equal what was counted.
+        """Return the stream's ledger of what was trained on, by source, which must equal what was counted.
 
-        Where batches were dropped, entries also hold `skipped_sequences` and `skipped_tokens`; epochs are of
-        what was trained on.
+        Where batches were dropped, entries also hold `skipped_sequences` and `skipped_tokens`; epochs count
+        only what was trained on.
 
         Raises:
-            StageFailed: they differ.
+            StageFailed: the ledger and the counts differ.
         """
         skipped: Counts = {}
         for step in self.dropped:
@@ -152,19 +149,17 @@ def _add(counts: Counts, batch: Sequence[PackedSequence]) -> None:
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished training run knows of itself.
+    """The result of a finished run.
 
     Attributes:
-        steps: global batches gone through.
-        tokens: trained on.
+        steps: number of global batches consumed.
+        tokens: number of tokens trained on.
         seconds, probe_seconds, checkpoint_seconds: see `State`.
-        ledger: what was trained on, by source, checked against what the loop counted.
-        dropped: see `State`.
-        wanted: how many readings of every probe were due.
-        anomalies: what happened and what was done, one record each.
-        phases: (first step, replay rows) of the stream that it went through.
+        ledger: sequences, tokens and epochs by source, checked against what the loop counted.
+        dropped, wanted, anomalies: see `State`.
+        phases: (first step, replay rows) of the stream.
         actions, ended: see `State`.
-        kept: steps whose weights can be started from, and why they are kept.
+        kept: steps whose weights a later run can start from, each with the reason.
     """
 
     steps: int
@@ -180,11 +175,11 @@ class Result:
     phases: list[tuple[int, int]]
     actions: list[dict[str, Any]]
     ended: dict[str, Any] | None
-    kept: Mapping[int, Kept]
+    kept: Mapping[int, CheckpointKind]
 
     @classmethod
-    def of(cls, state: State, stream: Stream, kept: Mapping[int, Kept]) -> Result:
-        """The result of a run that has gone through all its steps.
+    def of(cls, state: State, stream: Stream, kept: Mapping[int, CheckpointKind]) -> Result:
+        """Return the result of a run after its last step.
 
         Raises:
             StageFailed: the ledger does not match what was trained on.

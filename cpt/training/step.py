@@ -1,4 +1,4 @@
-"""One optimizer step: the gradient of a global batch's mean loss, and the move that it leads to.
+"""Take one optimizer step: compute the gradient of a global batch's mean loss, and apply it.
 
 On several processes each takes its rows of the batch and divides by the targets of the whole batch. When
 every process has the whole model, the gradients are summed once per step, in float32, after the last micro
@@ -27,13 +27,13 @@ from cpt.training.trainable.trained import Trained
 
 @dataclass(frozen=True)
 class Gradient:
-    """What is known of a global batch's gradient before it is applied.
+    """Facts about a global batch's gradient before it is applied.
 
     Attributes:
         loss_nats: mean loss over the batch's targets.
-        norm: of the gradient, before it was clipped.
-        parts: of the loss, where it has any: each the mean over the targets that it is of, not weighted; left
-            out where the batch has none.
+        norm: norm of the gradient, before it was clipped.
+        parts: mean of each part of the loss over its own targets, not weighted; a part that has no targets in
+            the batch is left out.
     """
 
     loss_nats: float
@@ -42,7 +42,7 @@ class Gradient:
 
 
 class Stepper:
-    """Takes gradients of global batches and applies, or drops, them."""
+    """The gradients of global batches, and their application to the weights."""
 
     def __init__(
         self,
@@ -57,8 +57,8 @@ class Stepper:
         """Take gradients of a module's loss.
 
         Args:
-            told_to_stop: asked between micro batches, as a step may take longer than the 30 seconds after
-                which a launcher kills a process that it has told to stop.
+            told_to_stop: function that is called between micro batches, because a step may take longer than
+                the 30 seconds after which a launcher kills a process that it has told to stop.
         """
         self._loss = loss
         self._module, self._trained, self._optimizer = module, trained, optimizer
@@ -66,26 +66,26 @@ class Stepper:
         self._told_to_stop = told_to_stop
 
     def gradient(self, batch: Sequence[PackedSequence]) -> Gradient | None:
-        """The gradient of the batch's mean loss, clipped, in the weights that train.
+        """Compute the gradient of the batch's mean loss, clipped, in the weights that train.
 
         Returns:
-            None if a process was told to stop before its last micro batch; what there is of the gradient is
-            then to be dropped.
+            None if a process was told to stop before its last micro batch; the gradient is then incomplete
+            and must be dropped.
         """
         targets, of_parts = target_count(batch), self._loss.targets(batch)
         averaged_over = self._processes.count if self._processes.sharding else 1
         sums = torch.zeros(1 + len(of_parts), device=self._processes.device)
         stops = False
         micro = self._processes.micro_batches(batch, self._settings.micro_batch)
-        lots = [lot for rows in micro for lot in self._loss.split(rows)]
+        sub_batches = [sub_batch for rows in micro for sub_batch in self._loss.split(rows)]
         # with no rows left, others still need this process to gather weights: it trains on nothing
-        packed_lots = micro_batches([rows or batch[:1] for rows in lots], self._processes.device)
-        for number, (rows, packed) in enumerate(zip(lots, packed_lots, strict=True)):
+        packed_batches = micro_batches([rows or batch[:1] for rows in sub_batches], self._processes.device)
+        for number, (rows, packed) in enumerate(zip(sub_batches, packed_batches, strict=True)):
             if number and (stops := self._stops(self._told_to_stop())):
                 break
             nats, parts = self._loss(self._module, packed, rows)
             nats = nats * float(bool(rows))
-            # a mean over the global batch, whatever the micro batches hold
+            # a mean over the global batch, however many targets a micro batch has
             (nats * averaged_over / targets).backward()
             self._trained.collect()
             sums += torch.cat([nats.detach()[None], parts])
@@ -110,7 +110,7 @@ class Stepper:
         """Move the weights by the gradient, and forget it.
 
         Args:
-            rate: the schedule's; each group takes its multiple of it, which may rise for a while.
+            rate: learning rate of the schedule; each group takes its multiple of it, which may rise at first.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = rate * self._trained.rate(group)
@@ -131,7 +131,7 @@ class Stepper:
         return self._processes.any(told) if self._processes.sharding else told
 
     def _gradients(self) -> list[torch.Tensor]:
-        """One gradient per weight, zero where this process has none: it may have no rows."""
+        """Return one gradient per weight, zero where this process has none: it may have no rows."""
         gradients = []
         for weight in self._trained.masters.values():
             if weight.grad is None and self._processes.count > 1:
@@ -141,8 +141,8 @@ class Stepper:
         return gradients
 
     def _clip(self) -> torch.Tensor:
-        """Scale the gradient down to the largest norm allowed; returns the norm that it had: []."""
+        """Scale the gradient down to the largest norm allowed; return the norm that it had: []."""
         weights = self._trained.weights.values()
         norm = whole(get_total_norm([weight.grad for weight in weights if weight.grad is not None]))
-        clip_grads_with_norm_(weights, self._settings.clip, norm)
+        clip_grads_with_norm_(weights, self._settings.config.clip, norm)
         return norm

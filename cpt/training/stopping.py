@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM (preemption) wait until a checkpoint can be saved, so that nothing is lost."""
+"""Hold Ctrl-C and SIGTERM (preemption) back until a checkpoint is saved, so that nothing is lost."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class HeldSignals:
-    """Holds back the first Ctrl-C or SIGTERM that comes inside, and delivers it at the end.
+    """A block that holds back the first Ctrl-C or SIGTERM, and delivers it at its end.
 
     A second Ctrl-C is delivered at once. A second SIGTERM is not: a scheduler and a launcher may both send
-    one, and who cannot wait sends SIGKILL. Only the main thread may set signal handlers; elsewhere nothing is
-    held back. Signals that are ignored stay ignored.
+    one, and a sender that cannot wait sends SIGKILL. Only the main thread may set signal handlers; in other
+    threads nothing is held back. Signals that are ignored stay ignored.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class HeldSignals:
         return self
 
     def heed_others(self) -> signal.Signals:
-        """Act as if this process, too, had received the signal that another one of the same run has."""
+        """Return the signal to deliver; it is SIGTERM if only another process of the run received one."""
         self.received = self.received or signal.SIGTERM
         return self.received
 

@@ -14,8 +14,8 @@ from cpt.estimate.device import GPUS
 from cpt.estimate.rehearsal import rehearse
 from cpt.estimate.timeline import by_part
 from cpt.models.packed_model import load_model
-from cpt.training.averages import Ema, Lawa
-from cpt.training.l2_sp import L2SP
+from cpt.training.features.l2_sp import L2SPConfig
+from cpt.training.features.weight_averaging import EmaConfig, LawaConfig
 from cpt.training.objectives import SelfConstraint, SelfDistillation
 from cpt.training.trainable import Lora
 
@@ -23,7 +23,7 @@ H100 = GPUS["h100"].hardware
 ROWS = ((20, 12), (16, 8))
 CONSTRAINED = {"objective": SelfConstraint(kind="self-constraint"), "replay_rows": 1}
 DISTILLED = {"objective": SelfDistillation(kind="self-distillation", teacher="first")}
-EMA, LAWA = Ema(kind="ema"), Lawa(kind="lawa", last=3)
+EMA, LAWA = EmaConfig(kind="ema"), LawaConfig(kind="lawa", last=3)
 BUFFERS = 2 * 4 * 4  # of the other model: inverse frequencies of the rotary embedding, and their original
 
 
@@ -37,7 +37,7 @@ def weights_held(model: Path, moment: str = "step", hardware: Any = None, **more
     [
         (CONSTRAINED, 2, BUFFERS),
         (DISTILLED, 2, BUFFERS),
-        ({"l2_sp": L2SP(strength=1)}, 4, 0),
+        ({"l2_sp": L2SPConfig(strength=1)}, 4, 0),
         ({"average": EMA}, 4, 0),
         ({"average": LAWA}, 12, 0),
     ],
@@ -70,7 +70,7 @@ def test_while_probes_read_an_average_the_weights_wait(tiny_model: Path, average
 
 
 def test_checkpoints_hold_the_average(tiny_model: Path) -> None:
-    from cpt.training.checkpoint.policy import Checkpoints
+    from cpt.training.features.checkpoints import Checkpoints
 
     often = {"checkpoint": Checkpoints(every=2, mode="async"), "steps": 9}
     count = sum(p.numel() for p in load_model(tiny_model).parameters())

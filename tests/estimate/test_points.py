@@ -15,16 +15,16 @@ from cpt.estimate.rehearsal import choose, hold, rehearse
 from cpt.estimate.timeline import by_part
 from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
-from cpt.training.averages import Ema, Lawa
-from cpt.training.checkpoint.parts import OptimizerState, Part, Weights
-from cpt.training.checkpoint.policy import Checkpoints
-from cpt.training.control import kept_points
+from cpt.training.checkpoint.stateful import OptimizerState, Stateful, WeightState
+from cpt.training.features.checkpoints import Checkpoints
+from cpt.training.features.gate_controller import saved_states
+from cpt.training.features.weight_averaging import EmaConfig, LawaConfig
 from cpt.training.place import PROCESSOR
 from cpt.training.state import State
 
 H100 = GPUS["h100"].hardware
 ROWS = ((20, 12), (16, 8))
-EMA, LAWA = Ema(kind="ema"), Lawa(kind="lawa", last=3)
+EMA, LAWA = EmaConfig(kind="ema"), LawaConfig(kind="lawa", last=3)
 END, BACK, FAIL = (
     TypeAdapter(Gate).validate_python({"budget": "general <= +0.02", "action": action})
     for action in ("stop", "roll-back", "fail")
@@ -78,19 +78,19 @@ def test_points_are_those_that_a_run_keeps(tiny_model: Path) -> None:
     run = job(tiny_model, *ROWS, average=EMA)
     model = load_model(tiny_model)
     _, trained = hold(model, choose(model, run.settings), run.settings)
-    optimizer = run.settings.optimizer.build(trained.groups(model))
+    optimizer = run.settings.config.optimizer.build(trained.groups(model))
     for weight in trained.weights.values():
         weight.grad = torch.ones_like(weight)
     optimizer.step()
-    parts: dict[str, Part] = {
-        "weights": Weights(trained.kept, trained.publish),
+    parts: dict[str, Stateful] = {
+        "weights": WeightState(trained.kept, trained.publish),
         "optimizer": OptimizerState(optimizer, trained.weights),
-        "average": EMA.of(trained.weights, trained.publish),
+        "average": EMA.build(trained.weights, trained.publish),
     }
     for gates in ((END,), (BACK,), (END, BACK)):
-        points = kept_points(gates, parts, "optimizer", State())
+        points = saved_states(gates, parts, State())
         for point in points.values():
             point.take()
-        tensors = [t for point in points.values() for t in point.state().values()]
+        tensors = [t for point in points.values() for t in point.state_dict().values()]
         kept = sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
         assert kept == memory(tiny_model, *gates, average=EMA)[0]

@@ -48,7 +48,7 @@ def test_settings_reach_the_job(recipe_file: Path) -> None:
     assert job(recipe_file, "pretrain.precision=fp32").settings.dtype == torch.float32
     assert job(recipe_file, place=Place(GPUS["h100"].hardware)).settings.dtype == torch.bfloat16
     assert job(recipe_file, place=Place(GPUS["t4"].hardware)).settings.dtype == torch.float32
-    assert job(recipe_file, "pretrain.optimizer.beta1=0.8").settings.optimizer.beta1 == 0.8
+    assert job(recipe_file, "pretrain.optimizer.beta1=0.8").settings.config.optimizer.beta1 == 0.8
     assert job(recipe_file, "corpus.sequence_length=32").sequences == ((32,),) * 4
     assert job(recipe_file, "pretrain.monitor.window=100").probe == (100,) * 5
     shared = planned(recipe_file, place=Place(processes=2))
@@ -78,7 +78,7 @@ def test_what_trains_reaches_the_job(recipe_file: Path) -> None:
     here = planned(
         recipe_file, "pretrain.trainable={kind: lora, embeddings: new-tokens}", "pretrain.precision=bf16"
     )
-    assert here.job.settings.trainable.kind == "lora"
+    assert here.job.settings.config.trainable.kind == "lora"
     assert len(here.job.settings.new_tokens) == 30
     assert "frozen" in here.assumptions[-1]
 

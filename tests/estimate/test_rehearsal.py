@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from jobs import job
-from tiny_training import KINDS, OPTIMIZERS
+from tiny_training import KINDS, OPTIMIZERS, checkpoint_manager
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -21,21 +21,16 @@ from cpt.estimate.rehearsal import choose, hold, rehearse, step
 from cpt.estimate.timeline import Part, Timeline, by_part
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel, load_model
-from cpt.progress import NullProgress
-from cpt.training.anomalies import Anomalies
-from cpt.training.checkpoint.keeper import CheckpointManager
-from cpt.training.checkpoint.parts import OptimizerState, Weights
-from cpt.training.checkpoint.parts import Part as Kept
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.checkpoint.stateful import OptimizerState, Stateful, WeightState
+from cpt.training.features.anomalies import Anomalies
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.master import MasterWeights
 from cpt.training.optimizers import Muon, OptimizerConfig, state_bytes
 from cpt.training.place import PROCESSOR
-from cpt.training.processes import Processes
 from cpt.training.recompute import recompute_layers
 from cpt.training.schedules import Wsd
 from cpt.training.state import State
 from cpt.training.trainable import All, Expansion, Layers, Lora
-from cpt.training.world import world
 
 WORDS, WIDTH = 300, 32
 H100, T4 = GPUS["h100"].hardware, GPUS["t4"].hardware
@@ -130,7 +125,7 @@ def test_what_the_forward_pass_keeps_is_what_a_real_one_allocates(tiny_model: Pa
         {},
         {"dtype": torch.float32},
         {"gradient_checkpointing": True},
-        {"stochastic_rounding": True},
+        {"master_weights": "stochastic-rounding"},
         {"trainable": Lora(kind="lora", rank=4)},
         {
             "trainable": Lora(kind="lora", variant="dora", rank=4, embeddings="new-tokens"),
@@ -150,7 +145,7 @@ def test_a_real_step_allocates_what_the_rehearsed_one_does(
     rehearsed = parts(rehearse(run), "step")
     model = load_model(tiny_model)
     held, trained = hold(model, choose(model, run.settings), run.settings)
-    if run.settings.gradient_checkpointing:
+    if run.settings.config.gradient_checkpointing:
         recompute_layers(model)
     timeline, recorder = watching(model)
     with recorder:
@@ -197,7 +192,7 @@ def test_frozen_weights_are_kept_in_float32_on_a_cpu(tiny_model: Path) -> None:
 
 def test_stochastic_rounding_has_no_masters_but_widens_the_weights(tiny_model: Path) -> None:
     count, _ = sizes(tiny_model)
-    rounded = rehearse(job(tiny_model, (20, 12), stochastic_rounding=True))
+    rounded = rehearse(job(tiny_model, (20, 12), master_weights="stochastic-rounding"))
     buffers = 2 * 4 * 4
     assert parts(rounded, "step")["weights"] == 2 * count + buffers
     assert parts(rounded, "update")["weights"] >= 4 * count
@@ -242,25 +237,26 @@ def test_copies_for_checkpoints_and_roll_backs(
     assert on_gpu.host.copies == copied
 
 
-def test_copies_are_those_that_the_keeper_makes(tiny_model: Path, tmp_path: Path) -> None:
+def test_copies_are_those_that_the_checkpoint_manager_makes(tiny_model: Path, tmp_path: Path) -> None:
     run = job(tiny_model, (20, 12), checkpoint=EVERY, anomalies=ROLLS_BACK, steps=9, optimizer=Muon())
     model = load_model(tiny_model)
     _, trained = hold(model, choose(model, run.settings), run.settings)
     optimizer = Muon().build(trained.groups(model))
     state = State()
-    kept: dict[str, Kept] = {
-        "weights": Weights(trained.kept, trained.publish),
+    kept: dict[str, Stateful] = {
+        "weights": WeightState(trained.kept, trained.publish),
         "optimizer": OptimizerState(optimizer, trained.weights),
     }
-    with CheckpointManager(tmp_path, kept, state, run.settings, NullProgress(), Processes(world())) as keeper:
-        log = keeper.resume()
+    manager = checkpoint_manager(tmp_path, kept, state, run.settings)
+    with manager.open():
+        manager.resume()
         for _ in range(8):
             for weight in trained.weights.values():
                 weight.grad = torch.ones_like(weight)
             optimizer.step()
             state.step += 1
-            keeper.after_step(log)
-        snapshots = [keeper._last_good, keeper._spare, *keeper._being_written]
+            manager.after_step(manager._run, None)  # type: ignore[arg-type]
+        snapshots = [manager._last_good, manager._spare, *manager._being_written]
         held = {
             tensor.data_ptr(): tensor.nbytes
             for snapshot in snapshots

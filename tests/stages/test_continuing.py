@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.errors import RecipeError, StageFailed
 from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
-from cpt.stages.pretrain.continuation import write_kept
+from cpt.stages.pretrain.continuation import write_checkpoint_models
 from cpt.stages.pretrain.stage import STAGE
-from cpt.training.checkpoint.policy import Kept
+from cpt.training.features.checkpoints import CheckpointKind
 from cpt.training.schedules import Constant
 
 PLAIN = {"batch_sequences": 4, "precision": "fp32", "monitor": {"every": 100, "tokens": 200}}
@@ -73,8 +73,8 @@ def test_a_kept_checkpoint_that_is_lost_is_named_and_does_not_cost_the_training(
 
     (tmp_path / "training").mkdir()
     said: list[str] = []
-    steps: dict[int, Kept] = {2: "milestone", 4: "milestone", 6: "last"}
-    write_kept(tmp_path, steps, lambda step: {"domain": step}, save, said.append)
+    steps: dict[int, CheckpointKind] = {2: "milestone", 4: "milestone", 6: "last"}
+    write_checkpoint_models(tmp_path, steps, lambda step: {"domain": step}, save, said.append)
     kept = json.loads((tmp_path / "training/checkpoints.json").read_text())
     assert [each["step"] for each in kept] == [2, 6]
     assert said == [

@@ -15,16 +15,12 @@ from cpt.corpus import Document
 from cpt.corpus.build import always, write_source
 from cpt.errors import GateFailed
 from cpt.monitor.gates import Gate
-from cpt.stages.pretrain.gates import (
-    Setting,
-    gate_problems,
-    least_rows,
-    may_replay,
-    probe_figures,
-    require_budgets,
-)
-from cpt.stages.pretrain.monitor_config import Monitor
+from cpt.stages.pretrain.config import Monitor
+from cpt.stages.pretrain.results import probe_figures, require_budgets
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
+from cpt.training.feature import RunFacts
+from cpt.training.features.gate_controller import GateController, least_rows, may_replay
+from cpt.training.settings import TrainingConfig
 
 GATE = TypeAdapter(Gate)
 PROBES: dict[str, Any] = {"domain": "text", "general": "text", "piqa": "task", "drift": "drift"}
@@ -37,8 +33,8 @@ def gate(budget: str, action: str = "warn", **options: object) -> Gate:
 def problems(
     *gates: Gate, batch: int = 8, rows: int = 1, replay: bool | None = True, **probes: Any
 ) -> list[str]:
-    setting = Setting(probes or PROBES, batch, rows, replay)
-    return [str(problem) for problem in gate_problems(gates, setting)]
+    facts = RunFacts(TrainingConfig(gates=gates), None, probes or PROBES, batch, rows, replay)
+    return [str(problem) for problem in GateController(gates).problems(facts)]
 
 
 def test_gates_that_can_work_have_no_problems() -> None:
@@ -259,7 +255,7 @@ def test_figures_are_of_the_weights_that_are_the_result() -> None:
     ("action", "refused"), [("stop", True), ("roll-back", True), ("raise-replay", False)]
 )
 def test_divided_weights_are_not_gone_back_to(action: str, refused: bool) -> None:
-    from cpt.training.anomalies import Anomalies
+    from cpt.training.features.anomalies import Anomalies
     from cpt.training.launch import whole_weights_needed
     from cpt.training.optimizers import AdamW
 

@@ -14,7 +14,7 @@ from tiny import varied_texts, write_jsonl
 
 from cpt.errors import RecipeError, StageFailed
 from cpt.stages.base import Artifact
-from cpt.stages.pretrain.monitor_config import Monitor
+from cpt.stages.pretrain.config import Monitor
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 from cpt.stages.pretrain.stage import PretrainConfig
 from cpt.stages.vocabulary.stage import STAGE as VOCABULARY

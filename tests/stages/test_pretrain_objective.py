@@ -90,7 +90,11 @@ def test_parts_of_the_loss_are_in_the_log(inputs, tmp_path: Path) -> None:
         ({"objective": CONSTRAINT, "replay": 0}, "objective.kind", "replay is 0"),
         ({"l2_sp": {"strength": 1}, "trainable": {"kind": "lora", "rank": 4}}, "l2_sp", "two factors"),
         ({"average": {"kind": "ema"}, "trainable": {"kind": "lora", "rank": 4}}, "average", "two factors"),
-        ({"average": {"kind": "ema"}, "master_weights": "stochastic-rounding"}, "average.kind", "by chance"),
+        (
+            {"average": {"kind": "ema"}, "master_weights": "stochastic-rounding"},
+            "average.kind",
+            "stochastic rounding",
+        ),
         ({"average": {"kind": "lawa", "every": 9}}, "average.every", "more than the run has"),
         ({"l2_sp": {"strength": 1e6}}, "l2_sp.strength", "100 times the distance"),
         (
@@ -122,7 +126,7 @@ def test_replay_that_a_gate_may_bring_in_is_enough_for_self_constraint(inputs) -
             "bounded: general <= +0.02 (raise-replay)",
         ),
         ({"objective": DISTILLATION}, "taught by first"),
-        ({"l2_sp": {"strength": 1}}, "weights pulled to their start"),
+        ({"l2_sp": {"strength": 1}}, "weights decay towards their start (L2-SP)"),
         ({"average": {"kind": "ema"}}, "the result is an average of weights (ema)"),
     ],
     ids=["self-constraint", "gates", "self-distillation", "l2_sp", "average"],

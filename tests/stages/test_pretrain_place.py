@@ -128,7 +128,7 @@ def test_what_is_not_installed_here_matters_only_here(
     recipe_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cpt.training.optimizers.adamw_8bit.find_spec", lambda name: None)
-    monkeypatch.setattr("cpt.stages.pretrain.checks.missing", lambda names: list(names))
+    monkeypatch.setattr("cpt.training.features.trackers._installed", lambda _: False)
     words = ("pretrain.optimizer.kind=adamw-8bit", "pretrain.trackers=[wandb]")
     assert problems(recipe_file, Place(H100), *words) == []
     found = problems(recipe_file, Place(), *words)

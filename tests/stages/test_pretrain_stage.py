@@ -17,10 +17,10 @@ from cpt.progress import NullProgress
 from cpt.stages.base import Artifact, Context
 from cpt.stages.corpus.stage import STAGE as CORPUS
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
+from cpt.training.features.trackers import open_trackers
 from cpt.training.place import Place
 from cpt.training.schedules import Linear, Power
 from cpt.training.settings import Settings
-from cpt.training.trackers import open_trackers
 
 ALL = {"every": 2, "budget": None, "samples": None, "weights": None}
 """A monitor that reads whatever is due of held-out text, and nothing else."""
@@ -192,7 +192,7 @@ def test_trackers_log_beside_the_result(inputs, tmp_path: Path, monkeypatch) -> 
     seen = []
     opened = open_trackers
     monkeypatch.setattr(
-        "cpt.training.loop.open_trackers", lambda *words: seen.append(words[0]) or opened(*words)
+        "cpt.training.features.trackers.open_trackers", lambda *words: seen.append(words) or opened(*words)
     )
     plain = pretrain({}, inputs, tmp_path / "plain")
     tracked = pretrain({"trackers": ["tensorboard"], "name": "adapt"}, inputs, tmp_path / "tracked")
@@ -201,14 +201,13 @@ def test_trackers_log_beside_the_result(inputs, tmp_path: Path, monkeypatch) -> 
     assert [step for step, _ in shown["lr"]] == [1, 2, 3]
     assert {"bits_per_byte/domain", "bits_per_byte/general"} <= shown.keys()
     assert not (plain / "training/tensorboard").exists()
-    assert (seen[1].names, seen[1].run, seen[1].settings["tokens"]) == (("tensorboard",), "adapt", 600)
+    ((names, tracking, *_),) = seen
+    assert (names, tracking.run, tracking.settings["tokens"]) == (("tensorboard",), "adapt", 600)
     assert "trackers" in PRETRAIN.Config.not_fingerprinted
 
 
 def test_a_tracker_that_is_not_installed_is_a_problem_before_training(monkeypatch) -> None:
-    monkeypatch.setattr(
-        "cpt.stages.pretrain.checks.missing", lambda names: [n for n in names if n == "wandb"]
-    )
+    monkeypatch.setattr("cpt.training.features.trackers._installed", lambda package: package != "wandb")
     config = PRETRAIN.Config.model_validate(PLAIN | {"trackers": ["tensorboard", "wandb"]})
     (problem,) = PRETRAIN.check_environment(config, Place(), {})
     assert (problem.key, problem.message) == ("trackers", "the tracker wandb is not installed")
@@ -235,7 +234,7 @@ def test_checkpoint_and_fault_settings_are_passed_on(
     with pytest.raises(AttributeError):
         pretrain(config, inputs, tmp_path)
     (name,) = config
-    assert getattr(seen[0], name).model_dump(exclude_unset=True) == config[name]
+    assert getattr(seen[0].config, name).model_dump(exclude_unset=True) == config[name]
 
 
 def test_faults_and_seconds_are_in_the_result(inputs, tmp_path: Path) -> None:

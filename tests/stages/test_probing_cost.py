@@ -16,23 +16,20 @@ from cpt.monitor.noise import needed_error
 from cpt.monitor.schedule import Moment
 from cpt.recipe.load import load
 from cpt.stages.corpus.config import CorpusConfig
-from cpt.stages.pretrain.config import PretrainConfig
-from cpt.stages.pretrain.monitor_config import EarlyEnd, Monitor
-from cpt.stages.pretrain.plan import Facts, Reading
-from cpt.stages.pretrain.probe_cost import (
+from cpt.stages.pretrain.config import EarlyEnd, Monitor, PretrainConfig
+from cpt.stages.pretrain.data import Facts, Reading
+from cpt.stages.pretrain.probe_budget import (
+    DEFAULT_TOKENS,
     ITEM,
     PROMPT,
-    allowance_of,
-    asked_for,
-    over_budget,
-    planned_readings,
-)
-from cpt.stages.pretrain.probe_sizes import (
-    LEAST,
     SPREAD,
     USUAL,
     Sizes,
     documents_needed,
+    over_budget,
+    planned_readings,
+    probe_budget_of,
+    probe_demands,
     sizes_of,
     spread,
     tightest,
@@ -52,7 +49,7 @@ def monitor(**settings: object) -> Monitor:
 
 
 def demands(monitor: Monitor, gate: Gate, end: Moment = END):
-    return asked_for(monitor, [gate], dict.fromkeys(HELD_OUT, 1_000), end)
+    return probe_demands(monitor, [gate], dict.fromkeys(HELD_OUT, 1_000), end)
 
 
 def test_every_probe_is_counted_with_its_work() -> None:
@@ -63,7 +60,7 @@ def test_every_probe_is_counted_with_its_work() -> None:
         weights={},
         early_end={"tokens": 60},
     )
-    found = asked_for(asked, [MORE], {"domain": 300, "general": 300, "chat": 50}, END, new_tokens=True)
+    found = probe_demands(asked, [MORE], {"domain": 300, "general": 300, "chat": 50}, END, new_tokens=True)
     assert {name: each.work / FORWARD for name, each in found.items()} == pytest.approx(
         {
             "domain": 300,
@@ -79,16 +76,16 @@ def test_every_probe_is_counted_with_its_work() -> None:
     assert [name for name, each in found.items() if each.gated] == ["general"]
     assert [name for name, each in found.items() if not each.divisible] == ["weights", "new-tokens"]
     assert (found["chat"].early, found["chat"].later) == (2, 133)
-    assert "weights" not in asked_for(asked, [], {}, END, weights=False)
+    assert "weights" not in probe_demands(asked, [], {}, END, weights=False)
 
 
 def test_what_is_sampled_beside_the_training_is_counted() -> None:
     samples = {"texts": 3, "tokens": 6}
-    allowance = allowance_of(monitor(samples=samples, drift={"tokens": 90}), sources=2)
-    assert allowance is not None
-    assert allowance.share == 0.05
-    assert allowance.beside == pytest.approx((90 + 2 * 2 * 3 * (PROMPT + 6)) / 3)
-    assert allowance_of(monitor(budget=None), sources=2) is None
+    probe_budget = probe_budget_of(monitor(samples=samples, drift={"tokens": 90}), sources=2)
+    assert probe_budget is not None
+    assert probe_budget.share == 0.05
+    assert probe_budget.beside == pytest.approx((90 + 2 * 2 * 3 * (PROMPT + 6)) / 3)
+    assert probe_budget_of(monitor(budget=None), sources=2) is None
 
 
 @pytest.mark.parametrize(
@@ -101,7 +98,7 @@ def test_it_is_said_if_what_is_read_in_any_case_exceeds_the_budget(
     budget: float | None, gate: Gate, tokens: int, share: float | None
 ) -> None:
     asked = monitor(budget=budget)
-    found = over_budget(allowance_of(asked, 2), demands(asked, gate), tokens)
+    found = over_budget(probe_budget_of(asked, 2), demands(asked, gate), tokens)
     assert (found is not None) == (share is not None)
     if found:
         assert f"take {share:.1%} of the training's work, more than the budget of 5%" in found
@@ -110,20 +107,20 @@ def test_it_is_said_if_what_is_read_in_any_case_exceeds_the_budget(
 
 def test_no_more_readings_are_counted_than_are_due() -> None:
     asked = monitor(every=10)
-    found = over_budget(allowance_of(asked, 2), demands(asked, MORE, Moment(4, 10_000)), 10_000)
+    found = over_budget(probe_budget_of(asked, 2), demands(asked, MORE, Moment(4, 10_000)), 10_000)
     assert f"{(4 + SMALLEST * 2) / 30:.1%}" in str(found)
 
 
 def test_the_plan_counts_readings_and_their_work() -> None:
     asked = monitor(every=100)
-    said = planned_readings(allowance_of(asked, 2), demands(asked, WARN), 10_000)
+    said = planned_readings(probe_budget_of(asked, 2), demands(asked, WARN), 10_000)
     work = f"{2 / 30:.1%}"
     total = f"{4 / 30:.1%} of the training's work of 5% allowed"
     assert said == f"probes domain 2 of 12 readings ({work}), general 2 of 12 readings ({work}): {total}"
     free = planned_readings(None, demands(asked, WARN), 10_000)
     assert free.startswith(f"probes domain 12 of 12 readings ({12 / 30:.1%}), ")
     assert free.endswith("of the training's work")
-    part = planned_readings(allowance_of(monitor(every=100, budget=0.4), 2), demands(asked, WARN), 10_000)
+    part = planned_readings(probe_budget_of(monitor(every=100, budget=0.4), 2), demands(asked, WARN), 10_000)
     assert "domain 12 of 12 readings on 31% of its sample or more (20.0%)" in part
 
 
@@ -138,11 +135,11 @@ def sizes(limit: float | None, tokens: int = 10**9, **settings: object) -> Sizes
 
 def test_a_sample_grows_as_its_limit_shrinks() -> None:
     read = [sizes(limit).tokens("general", USUAL) for limit in (None, 0.08, 0.04, 0.02, 0.01)]
-    assert read[:2] == [LEAST, 8 * 1024]
+    assert read[:2] == [DEFAULT_TOKENS, 8 * 1024]
     assert read[1] < read[2] < read[3] < read[4]
     for limit, tokens in zip((0.02, 0.01), read[3:], strict=True):
         assert SPREAD / math.sqrt(tokens / USUAL) == pytest.approx(needed_error(limit), rel=0.02)
-    assert sizes(0.01).tokens("domain", USUAL) == LEAST
+    assert sizes(0.01).tokens("domain", USUAL) == DEFAULT_TOKENS
 
 
 def test_tokens_that_are_given_are_kept() -> None:
@@ -166,10 +163,10 @@ def test_no_more_is_read_than_the_work_budget_pays_for() -> None:
         end = Moment(400, tokens)
         found = sizes_of(asked, [MORE], HELD_OUT, end)
         read = {name: found.tokens(name, USUAL) for name in HELD_OUT}
-        assert LEAST < read["general"] < USUAL * (documents_needed(0.01, USUAL) or 0)
+        assert DEFAULT_TOKENS < read["general"] < USUAL * (documents_needed(0.01, USUAL) or 0)
         assert read["general"] == math.ceil(found.paid)
-        planned = asked_for(asked, [MORE], read, end)
-        shares = planned_shares(allowance_of(asked, 2), tokens, planned)
+        planned = probe_demands(asked, [MORE], read, end)
+        shares = planned_shares(probe_budget_of(asked, 2), tokens, planned)
         assert sum(planned[name].done(shares[name]) for name in read) <= 0.05 * tokens + 1e-6
         assert sum(share > 0 for share in shares["domain"]) > 2, "others are read, too"
     poor = sizes_of(asked, [MORE], HELD_OUT, Moment(400, 1_000))
@@ -218,7 +215,7 @@ def test_a_corpus_that_is_made_is_planned_with_its_own_text_before_the_model_is_
     reading = Reading.of(asked, facts, facts.end, inputs)
     for name in HELD_OUT:
         counts = held[name].splits["heldout"]
-        assert reading.tokens[name] == counts.tokens < LEAST
+        assert reading.tokens[name] == counts.tokens < DEFAULT_TOKENS
     documents = held["general"].splits["heldout"].documents
     (said,) = reading.limits()
     assert said.startswith(f"general <= +0.02: {documents} documents of general are read, ")
@@ -247,16 +244,18 @@ def test_the_quickstart_shows_its_gap_with_eight_readings_and_more() -> None:
     facts = Facts.of(pretrain, {}, {"corpus": [corpus], "model": []})
     assert facts.end is not None
     reading = Reading.of(pretrain, facts, facts.end, {})
-    shares = planned_shares(reading.allowance, facts.end.tokens, reading.demands)
+    shares = planned_shares(reading.probe_budget, facts.end.tokens, reading.demands)
     for name in HELD_OUT:
         assert 2 + sum(share > 0 for share in shares[name]) >= 8
 
 
 def test_ends_in_mid_sentence_are_counted_too() -> None:
     asked = Monitor(tokens=1000)
-    found = asked_for(asked, [], {"general": 1000}, END)
+    found = probe_demands(asked, [], {"general": 1000}, END)
     assert found["early-end"].work / FORWARD == pytest.approx(500)
-    few = asked_for(Monitor(tokens=1000, early_end=EarlyEnd(tokens=90, every=70)), [], {}, END)["early-end"]
+    few = probe_demands(Monitor(tokens=1000, early_end=EarlyEnd(tokens=90, every=70)), [], {}, END)[
+        "early-end"
+    ]
     assert few.work / FORWARD == pytest.approx(90)
     assert few.between < found["early-end"].between
-    assert "early-end" not in asked_for(Monitor(early_end=None), [], {}, END)
+    assert "early-end" not in probe_demands(Monitor(early_end=None), [], {}, END)

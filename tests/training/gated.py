@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from pydantic import TypeAdapter
-from tiny_runs import Batches
+from tiny_runs import SETTINGS, Batches
 
 from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
 from cpt.monitor.probes.base import Subject
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import AtSteps, When
+from cpt.training.features.checkpoints import Checkpoints
+from cpt.training.schedules import Constant
 
 GATE = TypeAdapter(Gate)
 
@@ -25,6 +28,20 @@ MORE = {"budget": "general <= +0.02", "action": "raise-replay", "most": 0.75}
 SLOWER = {"budget": "general <= +0.02", "action": "lower-rate", "factor": 0.5, "least": 0.2}
 END = {"budget": "general <= +0.06", "action": "stop", "after": 0.1}
 BACK = {"budget": "general <= +0.05", "action": "roll-back", "times": 2, "factor": 0.1, "after": 0.1}
+
+
+STEPS = 24
+
+PLAIN = SETTINGS.with_changes(
+    stage="learn",
+    steps=STEPS,
+    schedule=Constant(peak=1e-3, warmup=0),
+    checkpoint=Checkpoints(every=5),
+)
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def gate(budget: str, action: str, **options: object) -> Gate:

@@ -8,7 +8,6 @@ then the losses are recorded again.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import platform
 import sys
@@ -23,11 +22,11 @@ if __name__ == "__main__":
 from tiny import write_tiny_model
 from tiny_runs import SETTINGS, run
 
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.features.checkpoints import Checkpoints
 
 RECORDED = Path(__file__).with_name("golden.json")
 COMMAND = "python tests/training/golden.py"
-GOLDEN = dataclasses.replace(SETTINGS, steps=20, checkpoint=Checkpoints(every=100))
+GOLDEN = SETTINGS.with_changes(steps=20, checkpoint=Checkpoints(every=100))
 
 
 def machine_type() -> str:

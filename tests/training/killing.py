@@ -23,7 +23,7 @@ from tiny_runs import SETTINGS, Batches
 from tiny_training import Said
 
 from cpt.models.packed_model import load_model
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.loop import train
 from cpt.training.settings import Settings
 from cpt.training.world import world
@@ -37,7 +37,7 @@ _FORKED.set_forkserver_preload(
 def settings(mode: str, steps: int = 40) -> Settings:
     """A run that writes a checkpoint after every third step and keeps two."""
     checkpoint = Checkpoints.model_validate({"every": 3, "keep": 2, "mode": mode})
-    return dataclasses.replace(SETTINGS, steps=steps, checkpoint=checkpoint)
+    return SETTINGS.with_changes(steps=steps, checkpoint=checkpoint)
 
 
 def attempt(model_folder: Path, work: Path, chosen: Settings, place: dict[str, str], begun: Any) -> None:

@@ -121,7 +121,7 @@ def _do(job: dict[str, Any]) -> None:
     model = load_model(folder)
     probes, stream = (forgetting(folder), Phased()) if job.get("gated") else (tiny_probes(folder), Rows())
     out = Path(f"{job['out']}-{world().rank}")
-    settings, progress = dataclasses.replace(SETTINGS, **changes), Said(job.get("stop"))
+    settings, progress = SETTINGS.with_changes(**changes), Said(job.get("stop"))
     try:
         with spoilt(job.get("spoilt")):
             result = train(model, stream, probes, settings, Path(job["work"]), progress)
@@ -146,22 +146,22 @@ def changed(data: dict[str, Any]) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     from cpt.monitor.gates import Gate
-    from cpt.training.anomalies import Anomalies
-    from cpt.training.averages import Average
-    from cpt.training.checkpoint.policy import Checkpoints
-    from cpt.training.l2_sp import L2SP
+    from cpt.training.features.anomalies import Anomalies
+    from cpt.training.features.checkpoints import Checkpoints
+    from cpt.training.features.l2_sp import L2SPConfig
+    from cpt.training.features.weight_averaging import AveragingConfig
     from cpt.training.objectives import Objective
     from cpt.training.optimizers import Optimizer
     from cpt.training.trainable import Trains
 
     kinds: dict[str, Any] = {
         "gates": tuple[Gate, ...],
-        "average": Average,
+        "average": AveragingConfig,
         "checkpoint": Checkpoints,
         "anomalies": Anomalies,
         "objective": Objective,
         "optimizer": Optimizer,
-        "l2_sp": L2SP,
+        "l2_sp": L2SPConfig,
         "trainable": Trains,
     }
     return {

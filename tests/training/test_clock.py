@@ -11,9 +11,9 @@ import pytest
 from tiny_runs import records, run, tiny_probes, with_checkpoints
 
 from cpt.monitor.probes.text import TextProbe
-from cpt.training import clock, watch
-from cpt.training.checkpoint import keeper
+from cpt.training import clock
 from cpt.training.checkpoint.store import Store
+from cpt.training.features import checkpoints, probe_runner
 from cpt.training.step import Stepper
 
 BACKWARD, OPTIMIZER, READING, WRITING, HOST = 5_000, 1_000, 70, 30, 400
@@ -26,13 +26,13 @@ class Gpu:
         self.now = self.free = 0.0
         self.waits = 0
         patch.setattr(time, "perf_counter", lambda: self.now)
-        for module in (clock, watch, keeper):
+        for module in (clock, probe_runner, checkpoints):
             patch.setattr(module, "wait_for_gpu", self.wait)
         self._after(patch, Stepper, "gradient", lambda: (self.ask(BACKWARD), self._until_free()))
         self._after(patch, Stepper, "apply", lambda: self.ask(OPTIMIZER))
         self._after(patch, TextProbe, "read", lambda: self.ask(READING))
         self._after(patch, Store, "save", lambda: self.spend(WRITING))
-        self._after(patch, watch.Watch, "after_step", lambda: self.spend(HOST))
+        self._after(patch, probe_runner.ProbeRunner, "after_step", lambda: self.spend(HOST))
 
     def ask(self, seconds: float) -> None:
         self.free = max(self.free, self.now) + seconds

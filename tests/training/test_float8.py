@@ -1,6 +1,5 @@
 """What can be known of float8 without a GPU: when it is refused, and which layers it is for."""
 
-import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
@@ -32,7 +31,7 @@ def gpu(monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_is_refused(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match="needs an NVIDIA GPU, and there is none"):
-        run(tiny_model, tmp_path, dataclasses.replace(SETTINGS, float8=True))
+        run(tiny_model, tmp_path, SETTINGS.with_changes(precision="fp8"))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +75,7 @@ def test_documents_are_seen_to_be_apart_before_they_share_a_scale(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = []
-    monkeypatch.setattr("cpt.training.loop._check_isolation", lambda *_: order.append("checked"))
+    monkeypatch.setattr("cpt.training.features.proofs.check_isolation", lambda *_: order.append("checked"))
     monkeypatch.setattr("cpt.training.loop.to_float8", lambda _: order.append("converted"))
-    run(tiny_model, tmp_path, dataclasses.replace(SETTINGS, float8=True))
+    run(tiny_model, tmp_path, SETTINGS.with_changes(precision="fp8"))
     assert order == ["checked", "converted"]

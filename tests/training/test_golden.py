@@ -28,7 +28,7 @@ def test_packed_equals_unpacked(tiny_model: Path, tmp_path: Path) -> None:
     packed = [json.loads(line)["loss_nats"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     model = load_model(tiny_model)
     model.set_attn_implementation("eager")
-    optimizer = GOLDEN.optimizer.build(group_weights(model, dict(model.named_parameters())))
+    optimizer = GOLDEN.config.optimizer.build(group_weights(model, dict(model.named_parameters())))
     unpacked = []
     for step in range(GOLDEN.steps):
         batch, total = Batches().batch(step), torch.zeros(())
@@ -37,9 +37,9 @@ def test_packed_equals_unpacked(tiny_model: Path, tmp_path: Path) -> None:
             total = total + cross_entropy(logits, torch.from_numpy(piece[1:]), reduction="sum")
         loss = total / target_count(batch)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), GOLDEN.clip)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), GOLDEN.config.clip)
         for group in optimizer.param_groups:
-            group["lr"] = GOLDEN.schedule.rate(step, GOLDEN.steps)
+            group["lr"] = GOLDEN.config.schedule.rate(step, GOLDEN.steps)
         optimizer.step()
         optimizer.zero_grad()
         unpacked.append(float(loss.detach()))

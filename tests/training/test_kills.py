@@ -8,7 +8,7 @@ from killing import kill_until, settings
 
 @pytest.mark.parametrize("mode", ["blocking", "async"])
 def test_kill_9_at_random_moments(tiny_model: Path, tmp_path: Path, mode: str) -> None:
-    outcome = kill_until(tiny_model, tmp_path, settings(mode), kills=4, seed=11)
-    assert outcome.kills == 4
+    outcome = kill_until(tiny_model, tmp_path, settings(mode, steps=24), kills=3, seed=11)
+    assert outcome.kills == 3
     assert outcome.resumed >= 1
     assert outcome.equal == outcome.runs >= 1

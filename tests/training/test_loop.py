@@ -1,6 +1,5 @@
 """The loop on a tiny model: exact after any kill, and every setting has an effect."""
 
-import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,29 +7,28 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny_runs import SETTINGS, Batches, equal, run, tiny_probes
+from tiny_runs import SETTINGS, Batches, PlainRun, equal, run, tiny_probes
 from tiny_training import KINDS, OPTIMIZERS
 
 from cpt.errors import StageFailed
 from cpt.models.packed_model import load_model
 from cpt.training import step as stepping
-from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.data import pack_sequences, target_count
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.groups import group_weights
 from cpt.training.optimizers import AdamW, OptimizerConfig
 from cpt.training.schedules import RewarmCosine
 from cpt.training.state import Result
 
 
-def changed(tiny_model: Path, tmp_path: Path, **settings) -> bool:
-    """Whether a setting changes the trained weights."""
-    plain, _, _ = run(tiny_model, tmp_path / "plain")
-    other, _, _ = run(tiny_model, tmp_path / "other", dataclasses.replace(SETTINGS, **settings))
-    return not equal(plain, other)
+def changed(tiny_model: Path, tmp_path: Path, plain: PlainRun, **settings) -> bool:
+    """Return True if a setting changes the trained weights."""
+    other, _, _ = run(tiny_model, tmp_path, SETTINGS.with_changes(**settings))
+    return not equal(plain.weights, other)
 
 
 def test_first_step_equals_a_plain_torch_step(tiny_model: Path, tmp_path: Path) -> None:
-    settings = dataclasses.replace(SETTINGS, steps=1, schedule=RewarmCosine(peak=1e-2, floor=0, warmup=0))
+    settings = SETTINGS.with_changes(steps=1, schedule=RewarmCosine(peak=1e-2, floor=0, warmup=0))
     ours, _, _ = run(tiny_model, tmp_path, settings)
     model = load_model(tiny_model)
     model.set_attn_implementation("eager")
@@ -51,22 +49,25 @@ def test_first_step_equals_a_plain_torch_step(tiny_model: Path, tmp_path: Path) 
         torch.testing.assert_close(ours[name], parameter.detach(), atol=1e-5, rtol=1e-4)
 
 
-def test_micro_batches_give_the_same_gradient(tiny_model: Path, tmp_path: Path) -> None:
-    whole, _, _ = run(tiny_model, tmp_path / "whole")
-    parts, _, _ = run(tiny_model, tmp_path / "parts", dataclasses.replace(SETTINGS, micro_batch=1))
+def test_micro_batches_give_the_same_gradient(tiny_model: Path, tmp_path: Path, plain_run: PlainRun) -> None:
+    whole = plain_run.weights
+    parts, _, _ = run(tiny_model, tmp_path / "parts", SETTINGS.with_changes(micro_batch=1))
     for name in whole:
         torch.testing.assert_close(whole[name], parts[name], atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("kills", [[1], [3], [3, 5], [4, 4]])
+@pytest.mark.parametrize("kills", [[1], [3, 5], [4, 4]])
 def test_killed_and_continued_any_number_of_times_equals_uninterrupted(
-    tiny_model: Path, tmp_path: Path, kills: list[int]
+    tiny_model: Path, tmp_path: Path, kills: list[int], plain_run: PlainRun
 ) -> None:
-    whole, expected, _ = run(tiny_model, tmp_path / "whole")
+    whole, expected, _ = plain_run
     for step in kills:
         with pytest.raises(KeyboardInterrupt):
             run(tiny_model, tmp_path / "killed", die_at=step)
-    again, result, _ = run(tiny_model, tmp_path / "killed")
+    again, result, messages = run(tiny_model, tmp_path / "killed")
+    lost = {1: "begins anew, without a checkpoint; step 1 is", 5: "continues after step 4; step 5 is"}
+    if kills[-1] in lost:
+        assert messages[0] == f"{lost[kills[-1]]} run again"
     assert equal(whole, again)
     assert (result.ledger, result.tokens, result.steps) == (expected.ledger, expected.tokens, expected.steps)
     assert [r.value for r in result.readings] == [r.value for r in expected.readings]
@@ -74,17 +75,10 @@ def test_killed_and_continued_any_number_of_times_equals_uninterrupted(
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
-def test_continuing_says_so(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run(tiny_model, tmp_path, die_at=5)
-    _, _, messages = run(tiny_model, tmp_path)
-    assert messages[0] == "continues after step 4; step 5 is run again"
-
-
-def test_log_holds_what_the_schedule_and_the_stream_say(tiny_model: Path, tmp_path: Path) -> None:
-    _, result, _ = run(tiny_model, tmp_path)
-    records = [json.loads(line) for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
-    assert [r["lr"] for r in records] == [SETTINGS.schedule.rate(step, 6) for step in range(6)]
+def test_log_holds_what_the_schedule_and_the_stream_say(plain_run: PlainRun) -> None:
+    _, result, work = plain_run
+    records = [json.loads(line) for line in (work / "steps.jsonl").read_text().splitlines()]
+    assert [r["lr"] for r in records] == [SETTINGS.config.schedule.rate(step, 6) for step in range(6)]
     assert (
         records[-1]["tokens"]
         == result.tokens
@@ -106,7 +100,7 @@ class Same(Batches):
 def test_every_optimizer_lowers_the_loss_and_survives_a_kill(
     tiny_model: Path, tmp_path: Path, optimizer: OptimizerConfig
 ) -> None:
-    settings = dataclasses.replace(SETTINGS, steps=12, optimizer=optimizer, checkpoint=Checkpoints(every=3))
+    settings = SETTINGS.with_changes(steps=12, optimizer=optimizer, checkpoint=Checkpoints(every=3))
     whole, _, _ = run(tiny_model, tmp_path / "whole", settings, stream=Same())
     losses = [json.loads(line)["loss_nats"] for line in (tmp_path / "whole/steps.jsonl").open()]
     assert losses[-1] < losses[0] - 0.5
@@ -117,7 +111,7 @@ def test_every_optimizer_lowers_the_loss_and_survives_a_kill(
 
 
 def test_training_lowers_the_loss_it_reports(tiny_model: Path, tmp_path: Path) -> None:
-    run(tiny_model, tmp_path, dataclasses.replace(SETTINGS, steps=12), stream=Same())
+    run(tiny_model, tmp_path, SETTINGS.with_changes(steps=12), stream=Same())
     losses = [json.loads(line)["loss_nats"] for line in (tmp_path / "steps.jsonl").read_text().splitlines()]
     assert losses[0] == pytest.approx(np.log(300), abs=0.2)
     assert losses[-1] < losses[0] - 0.5
@@ -134,23 +128,28 @@ def test_training_lowers_the_loss_it_reports(tiny_model: Path, tmp_path: Path) -
     ],
     ids=["peak", "beta2", "weight_decay", "clip", "dtype"],
 )
-def test_setting_changes_the_training(tiny_model: Path, tmp_path: Path, settings: dict) -> None:
-    assert changed(tiny_model, tmp_path, **settings)
+def test_setting_changes_the_training(
+    tiny_model: Path, tmp_path: Path, settings: dict, plain_run: PlainRun
+) -> None:
+    assert changed(tiny_model, tmp_path, plain_run, **settings)
 
 
-def test_probe_and_checkpoint_settings_do_not_touch_the_training(tiny_model: Path, tmp_path: Path) -> None:
-    plain, _, _ = run(tiny_model, tmp_path / "plain")
-    settings = dataclasses.replace(SETTINGS, checkpoint=Checkpoints(every=1, keep=1))
+def test_probe_and_checkpoint_settings_do_not_touch_the_training(
+    tiny_model: Path, tmp_path: Path, plain_run: PlainRun
+) -> None:
+    settings = SETTINGS.with_changes(checkpoint=Checkpoints(every=1, keep=1))
     other, _, _ = run(tiny_model, tmp_path / "other", settings, probes=tiny_probes(tiny_model, 3))
-    assert equal(plain, other)
-    assert len(list((tmp_path / "plain").glob("step-*"))) == 2
+    assert equal(plain_run.weights, other)
+    assert len(list(plain_run.work.glob("step-*"))) == 2
     assert len(list((tmp_path / "other").glob("step-*"))) == 1
 
 
-def test_compiled_training_is_the_same_function(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
+def test_compiled_training_is_the_same_function(
+    tiny_model: Path, tmp_path: Path, monkeypatch, plain_run: PlainRun
+) -> None:
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: compiled.append(self))
-    assert not changed(tiny_model, tmp_path, compile=True)
+    assert not changed(tiny_model, tmp_path, plain_run, compile=True)
     assert len(compiled) == 2 * 3 + 1
 
 
@@ -211,8 +210,8 @@ def test_leaking_attention_is_found_before_training(tiny_model: Path, tmp_path: 
         run(tiny_model, tmp_path)
 
 
-def test_result_is_complete(tiny_model: Path, tmp_path: Path) -> None:
-    _, result, _ = run(tiny_model, tmp_path)
+def test_result_is_complete(plain_run: PlainRun) -> None:
+    result = plain_run.result
     assert isinstance(result, Result)
     assert result.ledger["replay"]["sequences"] == 6
     batch = Batches().batch(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +15,8 @@ from tiny_runs import SETTINGS, Batches, equal, records, run
 from torch.nn.functional import cross_entropy, kl_div
 
 from cpt.models.packed_model import PackedLanguageModel, load_model
-from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.data import pack_sequences, pieces, target_count
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.groups import group_weights
 from cpt.training.objectives import SelfConstraint, SelfDistillation
 from cpt.training.objectives.beside import ReferenceModel, Teacher
@@ -25,9 +24,8 @@ from cpt.training.objectives.losses import Loss, SelfConstraintLoss, SelfDistill
 from cpt.training.settings import Settings
 from cpt.training.trainable import Expansion, Layers, Lora, Setup
 
-CONSTRAINED = dataclasses.replace(SETTINGS, objective=SelfConstraint(kind="self-constraint", weight=0.5))
-DISTILLED = dataclasses.replace(
-    SETTINGS,
+CONSTRAINED = SETTINGS.with_changes(objective=SelfConstraint(kind="self-constraint", weight=0.5))
+DISTILLED = SETTINGS.with_changes(
     objective=SelfDistillation(kind="self-distillation", teacher="first", weight=0.1),
 )
 CASES = [pytest.param(CONSTRAINED, id="self-constraint"), pytest.param(DISTILLED, id="self-distillation")]
@@ -72,7 +70,7 @@ def naive(settings: Settings, model: Any, other: Any, batch: list[Any]) -> torch
             with torch.no_grad():
                 other_logits, other_hidden = logits_of(other, piece)
             nats = cross_entropy(logits, labels, reduction="sum")
-            weight = settings.objective.weight  # type: ignore[union-attr]
+            weight = settings.config.objective.weight  # type: ignore[union-attr]
             if settings is DISTILLED:
                 nats = nats + weight * (hidden - other_hidden).square().sum()
             elif row.source == "replay":
@@ -85,7 +83,7 @@ def naive(settings: Settings, model: Any, other: Any, batch: list[Any]) -> torch
 def loss_of(settings: Settings, other: Any) -> Loss:
     module = PackedLanguageModel(other)
     kind = SelfDistillationLoss if settings is DISTILLED else SelfConstraintLoss
-    return kind(module, settings.objective.weight)  # type: ignore[union-attr]
+    return kind(module, settings.config.objective.weight)  # type: ignore[union-attr]
 
 
 def summed(loss: Loss, module: PackedLanguageModel, batch: list[Any], micro: int) -> torch.Tensor:
@@ -137,14 +135,14 @@ def test_a_run_equals_the_same_steps_in_plain_torch(
     model, other = load_model(tiny_model), load_model(teacher if settings is DISTILLED else tiny_model)
     for each in (model, other):
         each.set_attn_implementation("eager")
-    optimizer = settings.optimizer.build(group_weights(model, dict(model.named_parameters())))
+    optimizer = settings.config.optimizer.build(group_weights(model, dict(model.named_parameters())))
     losses = []
     for step in range(settings.steps):
         loss = naive(settings, model, other, Batches().batch(step))
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.config.clip)
         for group in optimizer.param_groups:
-            group["lr"] = settings.schedule.rate(step, settings.steps)
+            group["lr"] = settings.config.schedule.rate(step, settings.steps)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
@@ -156,9 +154,7 @@ def test_micro_batches_give_the_same_run(
     tiny_model: Path, teacher: Path, tmp_path: Path, settings: Settings
 ) -> None:
     whole, _, _ = run(tiny_model, tmp_path / "whole", settings, teacher=teacher)
-    parts, _, _ = run(
-        tiny_model, tmp_path / "parts", dataclasses.replace(settings, micro_batch=1), teacher=teacher
-    )
+    parts, _, _ = run(tiny_model, tmp_path / "parts", settings.with_changes(micro_batch=1), teacher=teacher)
     for name in whole:
         torch.testing.assert_close(whole[name], parts[name], atol=1e-3, rtol=1e-2)
     assert records(tmp_path / "whole")[-1]["loss_nats"] == pytest.approx(
@@ -174,7 +170,7 @@ def test_micro_batches_give_the_same_run(
 def test_killed_and_continued_equals_uninterrupted(
     tiny_model: Path, teacher: Path, tmp_path: Path, settings: Settings, dtype: torch.dtype
 ) -> None:
-    settings = dataclasses.replace(settings, dtype=dtype)
+    settings = settings.with_changes(dtype=dtype)
     whole, _, _ = run(tiny_model, tmp_path / "whole", settings, teacher=teacher)
     with pytest.raises(KeyboardInterrupt):
         run(tiny_model, tmp_path / "killed", settings, die_at=5, teacher=teacher)
@@ -194,7 +190,7 @@ def test_gradient_checkpointing_changes_nothing(
     again, _, _ = run(
         tiny_model,
         tmp_path / "again",
-        dataclasses.replace(settings, gradient_checkpointing=True),
+        settings.with_changes(gradient_checkpointing=True),
         teacher=teacher,
     )
     assert equal(kept, again)
@@ -241,23 +237,24 @@ def test_without_replay_rows_self_constraint_is_cross_entropy(tiny_model: Path, 
 
 @pytest.mark.parametrize(
     "change",
-    [{"objective": SelfConstraint(kind="self-constraint", weight=5)}, {"objective": DISTILLED.objective}],
+    [
+        {"objective": SelfConstraint(kind="self-constraint", weight=5)},
+        {"objective": DISTILLED.config.objective},
+    ],
     ids=["weight", "kind"],
 )
 def test_a_setting_of_the_objective_changes_the_run(
     tiny_model: Path, teacher: Path, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     first, _, _ = run(tiny_model, tmp_path / "first", CONSTRAINED)
-    other, _, _ = run(
-        tiny_model, tmp_path / "other", dataclasses.replace(CONSTRAINED, **change), teacher=teacher
-    )
+    other, _, _ = run(tiny_model, tmp_path / "other", CONSTRAINED.with_changes(**change), teacher=teacher)
     assert not equal(first, other)
 
 
 def test_the_constraint_keeps_general_rows_closer_to_the_start(tiny_model: Path, tmp_path: Path) -> None:
-    settings = dataclasses.replace(CONSTRAINED, steps=12, checkpoint=Checkpoints(every=100))
+    settings = CONSTRAINED.with_changes(steps=12, checkpoint=Checkpoints(every=100))
     weak, strong = (
-        dataclasses.replace(settings, objective=SelfConstraint(kind="self-constraint", weight=weight))
+        settings.with_changes(objective=SelfConstraint(kind="self-constraint", weight=weight))
         for weight in (1e-6, 3.0)
     )
     run(tiny_model, tmp_path / "weak", weak)
@@ -267,7 +264,7 @@ def test_the_constraint_keeps_general_rows_closer_to_the_start(tiny_model: Path,
 
 
 def test_a_student_comes_closer_to_its_teacher(tiny_model: Path, teacher: Path, tmp_path: Path) -> None:
-    settings = dataclasses.replace(DISTILLED, steps=12, checkpoint=Checkpoints(every=100))
+    settings = DISTILLED.with_changes(steps=12, checkpoint=Checkpoints(every=100))
     run(tiny_model, tmp_path, settings, teacher=teacher)
     distances = [record["loss_parts"]["distance"] for record in records(tmp_path)]
     assert distances[-1] < 0.9 * distances[0]
@@ -313,7 +310,7 @@ def test_only_what_trains_is_held_twice(tiny_model: Path, trainable: Any, own: i
 )
 def test_the_start_is_the_reference_whatever_trains(tiny_model: Path, tmp_path: Path, trainable: Any) -> None:
     """Divergence is nothing in the first step, something later; and a kill changes nothing."""
-    settings = dataclasses.replace(CONSTRAINED, trainable=trainable, new_tokens=[5, 290])
+    settings = CONSTRAINED.with_changes(trainable=trainable, new_tokens=[5, 290])
     whole, _, _ = run(tiny_model, tmp_path / "whole", settings)
     drifts = [record["loss_parts"]["kl"] for record in records(tmp_path / "whole")]
     assert drifts[0] == pytest.approx(0, abs=1e-7)

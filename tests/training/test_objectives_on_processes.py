@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["constrained", "pulled", "sharded-pulled", "sharded-latest"])
 def test_two_processes_train_as_one_does(done: Path, tiny_model: Path, tmp_path: Path, name: str) -> None:
-    settings = dataclasses.replace(SETTINGS, **several.changed(JOBS[name]["settings"]))
+    settings = SETTINGS.with_changes(**several.changed(JOBS[name]["settings"]))
     alone, _, _ = run_alone(tiny_model, tmp_path, settings)
     for key, found in weights(done, name).items():
         torch.testing.assert_close(found, alone[key], atol=2e-4, rtol=1e-3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -113,7 +112,7 @@ def assert_close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], toleran
 )
 def test_two_processes_train_as_one_does(done: Path, tiny_model: Path, tmp_path: Path, name: str) -> None:
     job = JOBS[name]
-    settings = dataclasses.replace(SETTINGS, **several.changed(job.get("settings", {})))
+    settings = SETTINGS.with_changes(**several.changed(job.get("settings", {})))
     expected, result, _ = run_alone(tiny_model, tmp_path, settings, stream=Rows(job.get("rows", 4)))
     assert_close(weights(done, name), expected)
     assert facts(done, name)["ledger"] == result.ledger

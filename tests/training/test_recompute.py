@@ -1,6 +1,5 @@
 """Gradient checkpointing: the same gradients from less memory."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -43,9 +42,7 @@ def test_setting_leaves_the_training_as_it_is(tiny_model: Path, tmp_path: Path, 
     monkeypatch.setattr(loop, "recompute_layers", lambda model: calls.append(recompute_layers(model)))
     plain, _, _ = run(tiny_model, tmp_path / "plain")
     assert not calls
-    again, _, _ = run(
-        tiny_model, tmp_path / "again", dataclasses.replace(SETTINGS, gradient_checkpointing=True)
-    )
+    again, _, _ = run(tiny_model, tmp_path / "again", SETTINGS.with_changes(gradient_checkpointing=True))
     assert len(calls) == 1
     assert equal(plain, again)
 

@@ -5,7 +5,6 @@ A run on the CPU leaves checkpoints; the same run goes on from them on a GPU of 
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from cpt.models.packed_model import load_model
 from cpt.monitor.reading import Items
 from cpt.monitor.schedule import AtSteps
-from cpt.training.checkpoint.parts import OptimizerState, RandomNumbers
+from cpt.training.checkpoint.stateful import OptimizerState, RandomNumbers
 from cpt.training.checkpoint.store import Store, load_weights
 from cpt.training.loop import train
 from cpt.training.optimizers import OptimizerConfig
@@ -69,7 +68,7 @@ class Scripted:
 
 def settings_of(changes: dict[str, Any]) -> Settings:
     common = {"checkpoint": {"every": 2, "keep_every": 2, "mode": "blocking"}}
-    return dataclasses.replace(SETTINGS, **changed(common | changes))
+    return SETTINGS.with_changes(**changed(common | changes))
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -79,14 +78,14 @@ def test_a_run_goes_on_and_back_and_its_milestones_are_read(
     settings, model, said = settings_of(RUNS[name]), load_model(tiny_model), Said()
     with pytest.raises(KeyboardInterrupt):
         run(tiny_model, tmp_path, settings, die_at=5, stream=Phased(), probes=[Scripted([1, 1, 1])])
-    with fake_gpu(monkeypatch, faulty=[2] if settings.anomalies.rolls_back else []):
+    with fake_gpu(monkeypatch, faulty=[2] if settings.config.anomalies.rolls_back else []):
         result = train(model, Phased(), [Scripted([9, 1, 1])], settings, tmp_path, said)
         assert said.messages[0] == "continues after step 4; step 5 is run again"
         assert on_gpu(model)
-        if settings.trainable.kind != "lora":
+        if settings.config.trainable.kind != "lora":
             load_weights(tmp_path, 2, model, settings.new_tokens)
             assert on_gpu(model)
-    went_back = settings.anomalies.rolls_back or settings.gates
+    went_back = settings.config.anomalies.rolls_back or settings.config.gates
     assert bool(result.dropped or result.ended) == bool(went_back)
 
 
@@ -94,7 +93,7 @@ def test_a_run_goes_on_and_back_and_its_milestones_are_read(
 def test_moments_are_where_their_weights_are_or_stay_on_the_host(
     tiny_model: Path, tmp_path: Path, optimizer: OptimizerConfig
 ) -> None:
-    settings = dataclasses.replace(settings_of({}), optimizer=optimizer)
+    settings = settings_of({}).with_changes(optimizer=optimizer)
     run(tiny_model, tmp_path, settings, probes=[])
     found, _ = Store(tmp_path, keep=9).newest()
     assert found is not None
@@ -108,7 +107,7 @@ def test_moments_are_where_their_weights_are_or_stay_on_the_host(
         }
         restored = SimpleNamespace(state=defaultdict(dict))
         moments = OptimizerState(restored, weights)  # type: ignore[arg-type]
-        moments.restore({**data, **{key: fake(mode, tensor) for key, tensor in saved.items()}})
+        moments.load_state_dict({**data, **{key: fake(mode, tensor) for key, tensor in saved.items()}})
     (host,) = data.values()
     for key in saved:
         name, _, moment = key.rpartition("/")
@@ -122,8 +121,8 @@ def test_random_numbers_of_gpus_go_on_where_they_were(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(states))
     set_again: dict[int, torch.Tensor] = {}
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, number: set_again.update({number: state}))
-    saved = dict(RandomNumbers().state())
+    saved = dict(RandomNumbers().state_dict())
     drawn = random.random()
-    RandomNumbers().restore(saved)
+    RandomNumbers().load_state_dict(saved)
     assert random.random() == drawn
     assert all(torch.equal(set_again[number], state) for number, state in enumerate(states))

@@ -1,6 +1,5 @@
 """Bfloat16 weights that are rounded by chance."""
 
-import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +12,7 @@ from cpt.errors import StageFailed
 from cpt.training import rounding
 from cpt.training.rounding import StochasticRounding, round_stochastically
 
-ROUNDED = dataclasses.replace(SETTINGS, dtype=torch.bfloat16, stochastic_rounding=True)
+ROUNDED = SETTINGS.with_changes(dtype=torch.bfloat16, master_weights="stochastic-rounding")
 
 
 def module() -> nn.Module:
@@ -112,9 +111,9 @@ def test_an_older_torch_is_refused(monkeypatch) -> None:
 def test_training_with_rounding_is_another_training_and_its_seed_matters(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    masters, _, _ = run(tiny_model, tmp_path / "m", dataclasses.replace(SETTINGS, dtype=torch.bfloat16))
+    masters, _, _ = run(tiny_model, tmp_path / "m", SETTINGS.with_changes(dtype=torch.bfloat16))
     rounded, _, _ = run(tiny_model, tmp_path / "r", ROUNDED)
-    seeded, _, _ = run(tiny_model, tmp_path / "s", dataclasses.replace(ROUNDED, seed=1))
+    seeded, _, _ = run(tiny_model, tmp_path / "s", ROUNDED.with_changes(seed=1))
     assert not equal(masters, rounded)
     assert not equal(rounded, seeded)
     for name, weight in rounded.items():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,27 +19,31 @@ from cpt.models.tokenizer import load_tokenizer
 from cpt.monitor.probes.base import Probe
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.schedule import AtSteps
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.loop import train
-from cpt.training.optimizers import AdamW
 from cpt.training.schedules import RewarmCosine
-from cpt.training.settings import Settings
+from cpt.training.settings import Settings, TrainingConfig
 from cpt.training.state import Result
 
 SETTINGS = Settings(
+    TrainingConfig(schedule=RewarmCosine(peak=1e-2, floor=1e-3, warmup=0.3), checkpoint=Checkpoints(every=2)),
     steps=6,
     micro_batch=4,
-    schedule=RewarmCosine(peak=1e-2, floor=1e-3, warmup=0.3),
-    optimizer=AdamW(),
-    clip=1.0,
     dtype=torch.float32,
-    checkpoint=Checkpoints(every=2),
 )
 
 
 def with_checkpoints(**checkpoint: object) -> Settings:
     """Settings of a run with checkpoints after every second step, or as told."""
-    return dataclasses.replace(SETTINGS, checkpoint=Checkpoints.model_validate({"every": 2} | checkpoint))
+    return SETTINGS.with_changes(checkpoint=Checkpoints.model_validate({"every": 2} | checkpoint))
+
+
+class PlainRun(NamedTuple):
+    """A finished run of the tiny model with `SETTINGS`."""
+
+    weights: dict[str, torch.Tensor]
+    result: Result
+    work: Path
 
 
 class Batches:

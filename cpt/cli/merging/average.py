@@ -163,7 +163,7 @@ def _parents(
 
 def _of_run(name: str, average: Average, stage: str | None, runs: Path) -> tuple[list[Parent], str]:
     from cpt.stages.merge.averaging import chosen, parents_of
-    from cpt.stages.pretrain.continuation import read_kept
+    from cpt.stages.pretrain.continuation import read_checkpoint_models
 
     run = find_run(runs, name)
     done = {
@@ -177,7 +177,7 @@ def _of_run(name: str, average: Average, stage: str | None, runs: Path) -> tuple
         wanted = f"no finished training {stage}" if stage else f"{len(done)} finished trainings, not one"
         raise UsageError(f"the run {run.name} has {wanted}", hint=f"{there} --stage names one.")
     training = done[names[0]]
-    found = chosen(average, training.name, read_kept(training))
+    found = chosen(average, training.name, read_checkpoint_models(training))
     if isinstance(found, Problem):
         raise UsageError(found.message, hint=found.hint)
     return parents_of(found, training), f"Of {training.name} in the run {run.name}"

@@ -208,8 +208,8 @@ def _wanted(settings: Mapping[str, Any], budgets: Sequence[str], texts: Mapping[
 
 def _problems(asked: Asked, wanted: _Wanted, output: Path) -> Iterator[Problem]:
     """Everything that can be told without the models."""
-    from cpt.stages.pretrain.gates import budget_problems
-    from cpt.stages.pretrain.probe_setup import task_problems
+    from cpt.stages.pretrain.probes import task_problems
+    from cpt.training.features.gate_controller import budget_problems
     from merging.output import check_free
 
     try:

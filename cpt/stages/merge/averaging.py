@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cpt.errors import CannotMerge, Problem
 from cpt.stages.base import Artifact, UpstreamArtifact, UpstreamConfigs, WiringError
 from cpt.stages.pretrain.config import PretrainConfig
-from cpt.stages.pretrain.continuation import Checkpoint, read_kept
+from cpt.stages.pretrain.continuation import Checkpoint, read_checkpoint_models
 
 if TYPE_CHECKING:
     from merging.request import Parent, Request
@@ -198,7 +198,7 @@ def missing(average: RunAverage, inputs: Mapping[str, Artifact]) -> Iterator[Pro
 
 
 def _checkpoints(average: RunAverage, training: Artifact) -> Sequence[Checkpoint] | Problem:
-    return chosen(average, training.name, read_kept(training))
+    return chosen(average, training.name, read_checkpoint_models(training))
 
 
 def unkept(average: RunAverage, upstream: UpstreamConfigs) -> Iterator[Problem]:

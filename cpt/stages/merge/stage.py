@@ -254,8 +254,8 @@ def _problems(config: MergeConfig, inputs: Mapping[str, Artifact]) -> Iterator[P
 
 def _search_problems(config: MergeConfig) -> Iterator[Problem]:
     """Whether weights can be chosen: tasks and budgets that exist."""
-    from cpt.stages.pretrain.gates import budget_problems
-    from cpt.stages.pretrain.probe_setup import task_problems
+    from cpt.stages.pretrain.probes import task_problems
+    from cpt.training.features.gate_controller import budget_problems
 
     search = config.searching
     if search is None:

@@ -1,1 +1,1 @@
-"""The pretrain stage: continue the model's training on a corpus, and watch what it forgets."""
+"""Continue the training of a model on a corpus, and watch what it forgets: the pretrain stage."""

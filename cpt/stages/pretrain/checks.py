@@ -1,4 +1,4 @@
-"""What can be wrong with a pretrain stage, found before anything runs."""
+"""Find what is wrong with a pretrain stage before anything runs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.corpus.texts import has_texts, heldout_texts
 from cpt.errors import Problem, RecipeError, UsageError
+from cpt.monitor.reading import Kind
 from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.checks import tokenizer_problems
 from cpt.stages.corpus.config import CorpusConfig
-from cpt.stages.pretrain.config import PretrainConfig
-from cpt.stages.pretrain.continuation import begin_of_data
-from cpt.stages.pretrain.data import planned, start_of, steps_of, stream_of, tokens_of
-from cpt.stages.pretrain.early_end_probe import SOURCES
-from cpt.stages.pretrain.gates import Setting, gate_problems, least_rows, measured, no_replay_text
-from cpt.stages.pretrain.monitor_config import Monitor
-from cpt.stages.pretrain.objective import average_problems, objective_problems
-from cpt.stages.pretrain.probe_setup import monitor_problems
-from cpt.stages.pretrain.probe_sizes import sizes_of
+from cpt.stages.pretrain.config import Monitor, PretrainConfig
+from cpt.stages.pretrain.continuation import consumed_before
+from cpt.stages.pretrain.data import planned, start_checkpoint, steps_of, stream_of, tokens_of
+from cpt.stages.pretrain.probe_budget import sizes_of
 from cpt.stages.pretrain.probe_texts import (
     EARLY_END,
     HELD_OUT,
@@ -29,9 +25,14 @@ from cpt.stages.pretrain.probe_texts import (
     most_documents,
     own_text_problems,
 )
+from cpt.stages.pretrain.probes import SOURCES, monitor_problems
 from cpt.stages.vocabulary.config import VocabularyConfig
+from cpt.training.feature import RunFacts
+from cpt.training.features import features_of
+from cpt.training.features.gate_controller import GateController, least_rows, may_replay
+from cpt.training.features.trackers import TrackerLogging
 from cpt.training.launch import whole_weights_needed
-from cpt.training.trackers import missing
+from cpt.training.objectives import SelfConstraint
 from cpt.training.trainable import All, Setup
 
 if TYPE_CHECKING:
@@ -39,26 +40,27 @@ if TYPE_CHECKING:
 
 
 def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
-    """What does not fit in the settings, to the corpus, and to the model, as far as these are known."""
+    """Return what is wrong in the settings, with the corpus, and with the model, as far as they are known."""
     from cpt.corpus.stream import replay_rows
 
     try:
         replay_rows(config.replay, config.batch_sequences)
     except UsageError as error:
         return [Problem(error.message, key="replay", hint=error.hint)]
-    problems = _rounding_problems(config) + objective_problems(config)
+    found = start_checkpoint(config, inputs)
+    corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
+    problems = _rounding_problems(config) + _objective_problems(config)
     problems += (unfit := monitor_problems(config.monitor))
-    problems += _gate_problems(config, inputs)
-    if "corpus" not in inputs:
-        some = _trains_problems(config, inputs, config.most_tokens) if "model" in inputs else []
+    if corpus is None or isinstance(found, Problem):
+        problems += _feature_problems(config, inputs, None)
+        if isinstance(found, Problem):
+            return [*problems, found]
+        some = _trainable_problems(config, inputs, config.most_tokens) if "model" in inputs else []
         return [*problems, *some]
-    found = start_of(config, inputs)
-    if isinstance(found, Problem):
-        return [*problems, found]
-    begin = begin_of_data(config.start, found, inputs)
-    problems += _corpus_problems(config, inputs["corpus"].path("corpus"), begin)
+    steps, of_corpus = _corpus_problems(config, corpus, consumed_before(config.start, found, inputs))
+    problems += _feature_problems(config, inputs, steps) + of_corpus
     if "model" in inputs:
-        model, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
+        model = inputs["model"].path("model")
         problems += tokenizer_problems(model, corpus)
         gates, readable = config.gates, _without(config.monitor, unfit)
         sizes = sizes_of(readable, gates, HELD_OUT, None)
@@ -66,21 +68,22 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
         problems += own_text_problems(gates, sizes, readable, model, corpus)
         if not problems:
             _, steps = planned(config, inputs, seed=0)
-            problems += _trains_problems(config, inputs, steps)
+            problems += _trainable_problems(config, inputs, steps)
     return problems
 
 
 def gate_text_problems(config: PretrainConfig, corpus: Artifact) -> list[Problem]:
-    """Gates for which the held-out text is too little, whatever tokenizer will read it."""
+    """Return problems of gates for which the held-out text is too little for any tokenizer."""
     folder = corpus.path("corpus")
     held = {name: len(heldout_texts(folder, name)) for name in HELD_OUT if has_texts(folder, name, "heldout")}
     source = next((name for name in SOURCES if name in held), None)
     ends = {} if source is None else {EARLY_END: held[source]}
-    return _gate_problems(config, {"corpus": corpus}) + few_documents(config.gates, held | ends)
+    gates = GateController(config.gates).problems(_facts(config, {"corpus": corpus}))
+    return gates + few_documents(config.gates, held | ends)
 
 
 def _without(monitor: Monitor, unfit: Sequence[Problem]) -> Monitor:
-    """The monitor without the texts that have a problem already."""
+    """Return the monitor without the texts that have a problem already."""
     keys = [problem.key or "" for problem in unfit]
     sound = {
         name: text
@@ -93,19 +96,19 @@ def _without(monitor: Monitor, unfit: Sequence[Problem]) -> Monitor:
 def environment_problems(
     config: PretrainConfig, place: Place, upstream: Mapping[str, UpstreamConfigs]
 ) -> list[Problem]:
-    """What the hardware cannot compute in, what is not installed, what needs undivided weights.
+    """Return what the hardware, the installed packages and sharded weights cannot do.
 
     Args:
-        upstream: by role, what makes each input.
+        upstream: configurations of the stages that make each input, by role.
     """
     chain = upstream.get("model", ())
     problems = _precision_problems(config, place) + _start_problems(config, chain)
     corpora = [maker for maker in upstream.get("corpus", ()) if isinstance(maker, CorpusConfig)]
     if corpora and not any(maker.replay for maker in corpora):
-        problems += no_replay_text(config.gates)
+        problems += GateController(config.gates).without_replay_text()
     if place.elsewhere is None:
         problems += [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
-        problems += _tracker_problems(config)
+        problems += TrackerLogging(config.trackers).missing_packages()
     if place.divided:
         new = any(isinstance(maker, VocabularyConfig) and maker.brings_new_tokens for maker in chain)
         problems += whole_weights_needed(
@@ -123,7 +126,7 @@ def environment_problems(
 
 
 def _start_problems(config: PretrainConfig, upstream: UpstreamConfigs) -> list[Problem]:
-    """That the training which is to be continued will keep no model from before an anneal."""
+    """Return a problem if the training to continue will keep no model from before an anneal."""
     continued = upstream[-1] if upstream else None
     if config.start is None or config.start.checkpoint != "pre-anneal":
         return []
@@ -134,7 +137,7 @@ def _start_problems(config: PretrainConfig, upstream: UpstreamConfigs) -> list[P
         reason = "an adapter trains, which is no model until it is merged at the end"
     elif continued.planned_schedule.anneal_begins(continued.most_tokens) is None:
         reason = (
-            f"its schedule, {continued.schedule.kind}, has no anneal or decay after a phase to go on from"
+            f"its schedule, {continued.schedule.kind}, has no anneal or decay after a phase to continue from"
         )
     if reason is None:
         return []
@@ -142,21 +145,12 @@ def _start_problems(config: PretrainConfig, upstream: UpstreamConfigs) -> list[P
     return [Problem(message, key="start.checkpoint", hint="Start from `last`, or from a milestone.")]
 
 
-def _tracker_problems(config: PretrainConfig) -> list[Problem]:
-    return [
-        Problem(
-            f"the tracker {name} is not installed",
-            key="trackers",
-            hint=f"Install it: pip install 'cpt-workbench[{name}]'",
-        )
-        for name in missing(config.trackers)
-    ]
-
-
-def _corpus_problems(config: PretrainConfig, corpus: Path, begin: Mapping[str, int]) -> list[Problem]:
-    """What the corpus cannot give."""
+def _corpus_problems(
+    config: PretrainConfig, corpus: Path, begin: Mapping[str, int]
+) -> tuple[int | None, list[Problem]]:
+    """Return the number of steps, if there are any, and what the corpus cannot give."""
     if config.replay and not has_texts(corpus, "replay", "train"):
-        return [
+        return None, [
             Problem(
                 f"a replay share of {config.replay:g} is wanted, but the corpus has no replay text",
                 key="replay",
@@ -170,19 +164,20 @@ def _corpus_problems(config: PretrainConfig, corpus: Path, begin: Mapping[str, i
     most = stream.available_steps(config.epochs)
     if not steps:
         message = f"the domain text, gone through {config.epochs:g} times, does not fill one batch"
-        return [Problem(message, key="epochs", hint="Add text, use smaller batches, or set more epochs.")]
-    problems = _schedule_problems(config, steps) + average_problems(config, steps)
+        hint = "Add text, use smaller batches, or set more epochs."
+        return None, [Problem(message, key="epochs", hint=hint)]
+    problems = _schedule_problems(config, steps)
     if steps <= most:
-        return problems
+        return steps, problems
     if config.tokens is None:
         message = (
             f"{config.epochs:g} times the domain text are {steps:,} steps, but with as little replay as a "
             f"gate allows (`least`) the text lasts for {most:,}"
         )
         hint = f"Set tokens: {tokens_of(planned_stream, most)}, or leave `least` out."
-        return [*problems, Problem(message, key="tokens", hint=hint)]
+        return steps, [*problems, Problem(message, key="tokens", hint=hint)]
     passes = stream.epochs(steps)
-    return [
+    return steps, [
         *problems,
         Problem(
             f"{config.tokens:,} tokens are {steps:,} steps, but the domain text lasts for {most:,} steps "
@@ -194,20 +189,45 @@ def _corpus_problems(config: PretrainConfig, corpus: Path, begin: Mapping[str, i
     ]
 
 
-def _gate_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
+def _feature_problems(
+    config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int | None
+) -> list[Problem]:
+    """Return the problems of all training features."""
+    facts = _facts(config, inputs, steps)
+    return [problem for feature in features_of(config) for problem in feature.problems(facts)]
+
+
+def _facts(config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int | None = None) -> RunFacts:
     from cpt.corpus.stream import replay_rows
     from cpt.models.new_tokens import read_new_tokens
 
     corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
     model = inputs["model"].path("model") if "model" in inputs else None
     new_tokens = model is None or bool(read_new_tokens(model))
-    setting = Setting(
-        measured(config.monitor, corpus, new_tokens),
+    return RunFacts(
+        config.for_tokens(config.most_tokens),
+        steps,
+        probe_kinds(config.monitor, corpus, new_tokens),
         config.batch_sequences,
         replay_rows(config.replay, config.batch_sequences),
         None if corpus is None else has_texts(corpus, "replay", "train"),
     )
-    return gate_problems(config.gates, setting)
+
+
+def probe_kinds(monitor: Monitor, corpus: Path | None, new_tokens: bool) -> dict[str, Kind]:
+    """Return the kinds of all probes, by name, as far as they are known.
+
+    Args:
+        corpus: folder of the corpus; None while it is not made: then every text is assumed to be held out.
+        new_tokens: True if the model has new tokens, or may have some.
+    """
+    texts = [name for name in HELD_OUT if corpus is None or has_texts(corpus, name, "heldout")]
+    found: dict[str, Kind] = dict.fromkeys([*texts, *monitor.texts], "text")
+    found |= dict.fromkeys(monitor.tasks, "task")
+    found |= {"drift": "drift"} if monitor.drift is not None else {}
+    found |= {"early-end": "early-end"} if monitor.early_end is not None and texts else {}
+    found |= {"weights": "weights"} if monitor.weights is not None else {}
+    return found | ({"new-tokens": "new-tokens"} if new_tokens else {})
 
 
 def _schedule_problems(config: PretrainConfig, steps: int) -> list[Problem]:
@@ -216,11 +236,11 @@ def _schedule_problems(config: PretrainConfig, steps: int) -> list[Problem]:
     return [Problem(too_short, key="schedule", hint=hint)] if too_short else []
 
 
-def _trains_problems(config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int) -> list[Problem]:
-    """What the model does not go with in the settings of what trains.
+def _trainable_problems(config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int) -> list[Problem]:
+    """Return problems of the model with the settings of what trains.
 
     Args:
-        steps: of the run; while they are not known, more than there can be.
+        steps: number of steps of the run; while it is not known, more than there can be.
     """
     from cpt.models.architecture import without_weights
     from cpt.models.new_tokens import read_new_tokens
@@ -230,18 +250,10 @@ def _trains_problems(config: PretrainConfig, inputs: Mapping[str, Artifact], ste
     folder = inputs["model"].path("model")
     model = without_weights(folder)
     try:
-        choice = config.trainable.choose(model, Setup(steps, read_new_tokens(folder)))
+        config.trainable.choose(model, Setup(steps, read_new_tokens(folder)))
     except RecipeError as error:
         return error.problems
     problems = []
-    if config.checkpoint.keep_every and not choice.is_model:
-        problems.append(
-            Problem(
-                "milestones are models, and an adapter is none until it is merged at the end",
-                key="checkpoint.keep_every",
-                hint="Leave it out, or train without an adapter.",
-            )
-        )
     if config.optimizer.needs_whole_matrices and not _has_matrices(model):
         problems.append(
             Problem(
@@ -255,11 +267,23 @@ def _trains_problems(config: PretrainConfig, inputs: Mapping[str, Artifact], ste
 
 
 def _has_matrices(model: Any) -> bool:
-    """Whether a matrix of the model itself, inside its layers, is marked as training."""
+    """Return True if a matrix of the model itself, inside its layers, is marked as training."""
     from cpt.training.groups import sort_weights
 
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     return ("matrices", "matrix") in sort_weights(model, trained)
+
+
+def _objective_problems(config: PretrainConfig) -> list[Problem]:
+    if not isinstance(config.objective, SelfConstraint) or config.replay or may_replay(config.gates):
+        return []
+    return [
+        Problem(
+            "self-constraint acts on replay rows, and there are none: replay is 0",
+            key="objective.kind",
+            hint="Set `replay:` to a share of each batch, and give the corpus replay text.",
+        )
+    ]
 
 
 def _rounding_problems(config: PretrainConfig) -> list[Problem]:
@@ -275,7 +299,7 @@ def _rounding_problems(config: PretrainConfig) -> list[Problem]:
 
 
 def _precision_problems(config: PretrainConfig, place: Place) -> list[Problem]:
-    """What the hardware cannot compute in, and weights that there is nothing to round of."""
+    """Return what the hardware cannot compute in, and stochastic rounding of float32."""
     problems = []
     if config.precision == "fp8":
         from cpt.training.float8 import why_not_float8
@@ -291,7 +315,7 @@ def _precision_problems(config: PretrainConfig, place: Place) -> list[Problem]:
             where = f"on {place.elsewhere.name}" if place.elsewhere else "here"
             problems.append(
                 Problem(
-                    f"precision {config.precision} is float32 {where}: nothing is left to round by chance",
+                    f"precision {config.precision} is float32 {where}: nothing is left to round",
                     key="master_weights",
                     hint="Set precision: bf16, or master_weights: fp32.",
                 )

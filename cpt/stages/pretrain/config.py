@@ -1,31 +1,196 @@
-"""Settings of the pretrain stage."""
+"""Define the settings of the pretrain stage, and of the probes that are read while a model trains."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cpt.monitor.gates.gate import Gate
+from cpt.monitor.gates.gate import percent
+from cpt.monitor.schedule import Regular
 from cpt.stages.base import StageConfig
+from cpt.stages.corpus.config import Source
 from cpt.stages.pretrain.continuation import Start
-from cpt.stages.pretrain.monitor_config import Monitor
-from cpt.training.anomalies import Anomalies
-from cpt.training.averages import Average
-from cpt.training.checkpoint.policy import Checkpoints
-from cpt.training.l2_sp import L2SP
-from cpt.training.objectives import CrossEntropy, Objective
-from cpt.training.optimizers import AdamW, Optimizer
-from cpt.training.schedules import RewarmCosine, Schedule
-from cpt.training.trackers import TrackerName
-from cpt.training.trainable import All, Trains
+from cpt.training.schedules import Schedule
+from cpt.training.settings import TrainingConfig
+
+EVERY = 10
+"""Default number of steps between readings of a probe."""
+
+DEFAULT_TOKENS = 8_000
+"""Default number of tokens that are read of a text, if its budgets do not need more."""
+
+RESERVED_NAMES = frozenset(
+    {"domain", "general", "drift", "early-end", "weights", "new-tokens", "loss", "tokens_per_second"}
+)
+"""Names that a user's text or task cannot have."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+
+
+def _budget(value: Any) -> Any:
+    """Return a share that may be written as "5%"; refuse numbers above 1, where the % was forgotten."""
+    share = percent(value)
+    if isinstance(share, int | float) and share > 1:
+        hint = "" if isinstance(value, str) or value > 100 else f": write `{value:g}%`"
+        raise ValueError(f"{value} is more than all of the training's work{hint}")
+    return share
+
+
+class _Scheduled(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    every: int | None = Field(
+        default=None, gt=0, description="Steps between readings, once past the dense start (1, 2, 4, 8, …)."
+    )
+    every_tokens: int | None = Field(
+        default=None, gt=0, description="Tokens between readings, instead of steps."
+    )
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> _Scheduled:
+        if self.every is not None and self.every_tokens is not None:
+            raise ValueError("give either every (steps) or every_tokens")
+        return self
+
+    def when(self, default: Regular) -> Regular:
+        """Return the schedule; the default if none is set."""
+        if self.every_tokens is not None:
+            return Regular(self.every_tokens, "tokens")
+        return default if self.every is None else Regular(self.every)
+
+
+class Text(_Scheduled):
+    """Settings of a text whose bits per byte are measured."""
+
+    sources: list[Source] = Field(min_length=1, description="Where its documents come from.")
+    tokens: int | None = Field(
+        default=None, gt=1, description="Tokens that are read; null: as the monitor's `tokens` say."
+    )
+
+
+class Task(_Scheduled):
+    """Settings of a task of `cpt eval` whose accuracy is measured."""
+
+    items: int = Field(default=200, gt=1, description="Questions: a seeded sample of the task's.")
+
+
+class Drift(_Scheduled):
+    """Settings of drift: the KL divergence from the starting model, on texts that it sampled itself."""
+
+    tokens: int = Field(default=2_000, gt=1, description="Tokens that the starting model samples.")
+    length: int = Field(default=128, gt=1, description="Most tokens of a sample.")
+
+
+class EarlyEnd(_Scheduled):
+    """Settings of early ends: the probability that a text ends in mid-sentence, on general held-out text.
+
+    Mid-sentence is every place inside a document that follows neither a line break nor a Unicode sentence
+    terminator (with the quotes and brackets that close after it).
+    """
+
+    tokens: int | None = Field(
+        default=None, gt=1, description="Tokens that are read; default: half of the monitor's `tokens`."
+    )
+
+
+class Weights(_Scheduled):
+    """Settings of the update of the weights, layer by layer."""
+
+    every: int | None = Field(default=50, gt=0, description="Steps between readings.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tokens_instead(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("every_tokens") and "every" not in value:
+            return {**value, "every": None}
+        return value
+
+
+class Samples(BaseModel):
+    """Settings of texts that the model continues, before and after the training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    texts: int = Field(default=2, gt=0, description="Held-out documents of each source that are continued.")
+    tokens: int = Field(default=24, gt=0, description="Tokens of a continuation, each the likeliest.")
+
+
+class Monitor(_Scheduled):
+    """Settings of the probes that are read during training: held-out text, and others."""
+
+    tokens: int | None = Field(
+        default=None,
+        gt=1,
+        description="Tokens of held-out text that a probe reads: the first window of as many documents as "
+        "there is room for, and their next windows only when all documents are used. A gate that acts needs "
+        "8 documents. null: 8,000; of a text with a limit as many more as it takes to find a rise of the "
+        "limit and a third with a chance of 95%, if the text has them and `budget` pays for them.",
+    )
+    window: int = Field(default=1024, gt=1, description="Longest stretch of text that a probe reads at once.")
+    tolerance: float = Field(
+        default=0.001,
+        ge=0,
+        description="Bits per byte above the first reading that still count as recovered.",
+    )
+    budget: Annotated[float | None, BeforeValidator(_budget)] = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Share of the training's work that all this may do (0.05 or 5%), where a token that is "
+        "only read counts as a third of a token trained on, on every machine. Samples shrink and readings "
+        "are left out to keep it, but for the first and the last (where a gate ends the run early: what was "
+        "not read in full of its result); null: no bound.",
+    )
+    texts: dict[Name, Text] = Field(default={}, description="More texts, by name: bits per byte.")
+    tasks: dict[Name, Task] = Field(
+        default={}, description="Tasks of `cpt eval suites`, by name (piqa): accuracy."
+    )
+    data: str | None = Field(
+        default=None, description="Folder with the tasks' data; what it lacks comes from the hub."
+    )
+    drift: Drift | None = Field(default=None, description="Drift of the model's own texts; null: not read.")
+    early_end: EarlyEnd | None = Field(
+        default=EarlyEnd(),
+        description="Probability of an end in the middle of a sentence, on general text (where none is held "
+        "out: on domain text); null: not read.",
+    )
+    weights: Weights | None = Field(default=Weights(), description="Update of the weights; null: not read.")
+    samples: Samples | None = Field(default=Samples(), description="Continuations; null: none.")
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> Monitor:
+        names = [*self.texts, *self.tasks]
+        wrong = sorted({name for name in names if name in RESERVED_NAMES or names.count(name) > 1})
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)}: the name is taken; give the text another one")
+        return self
+
+    @property
+    def regular(self) -> Regular:
+        """Schedule of probes that have none of their own."""
+        return self.when(Regular(EVERY))
+
+    @property
+    def early_end_tokens(self) -> int:
+        """Number of tokens that the probe of early ends reads; 0 without that probe."""
+        if self.early_end is None:
+            return 0
+        return self.early_end.tokens or (self.tokens or DEFAULT_TOKENS) // 2
+
+    def sources(self) -> Iterator[tuple[str, Source]]:
+        """Yield every source with its key."""
+        for name, text in self.texts.items():
+            for number, source in enumerate(text.sources):
+                yield f"texts.{name}.sources.{number}", source
+
 
 _MORE_THAN_THERE_CAN_BE = 10**15
 
 
-class PretrainConfig(StageConfig):
-    """How the model is trained on."""
+class PretrainConfig(TrainingConfig, StageConfig):
+    """Settings of the pretrain stage."""
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"checkpoint", "trackers"})
     resumable_fields: ClassVar[frozenset[str]] = frozenset({"anomalies"})
@@ -57,65 +222,23 @@ class PretrainConfig(StageConfig):
         default=0.0, ge=0, lt=1, description="Share of each global batch that is replay text."
     )
     epochs: float = Field(default=1.0, gt=0, description="How often the domain text may be gone through.")
-    schedule: Schedule = Field(default=RewarmCosine(), description="How the learning rate moves.")
-    optimizer: Optimizer = Field(default=AdamW(), description="How gradients move the weights.")
-    objective: Objective = Field(default=CrossEntropy(), description="What is minimised.")
-    l2_sp: L2SP | None = Field(
-        default=None, description="A pull of every weight that trains towards its start; default: none."
-    )
-    average: Average | None = Field(
-        default=None,
-        description="An average of the weights passed through, which probes read and which is the result; "
-        "default: the last weights.",
-    )
-    trainable: Trains = Field(default=All(), description="What of the model trains.")
-    clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
-    precision: Literal["auto", "bf16", "fp32", "fp8"] = Field(
-        default="auto",
-        description="Precision of matrix products; auto: bf16 where the hardware has it; fp8: linear layers "
-        "in 8 bits (GPUs from compute capability 8.9 on, with torchao).",
-    )
-    master_weights: Literal["fp32", "stochastic-rounding"] = Field(
-        default="fp32",
-        description="What the optimizer moves: float32 copies of bf16 weights, or, to save 4 bytes a "
-        "parameter, the bf16 weights themselves, rounded up or down by chance.",
-    )
-    gradient_checkpointing: bool = Field(
-        default=False,
-        description="Compute activations again in the backward pass: less memory, about a quarter slower.",
-    )
     monitor: Monitor = Field(default=Monitor(), description="What is measured during training.")
-    checkpoint: Checkpoints = Field(default=Checkpoints(), description="Checkpoints.")
-    gates: tuple[Gate, ...] = Field(
-        default=(), description="Budgets of what may be forgotten, and what is done when one is at risk."
-    )
-    anomalies: Anomalies = Field(
-        default=Anomalies(), description="What to do about losses that are not finite, and about spikes."
-    )
     deterministic: bool = Field(
         default=False,
         description="On a GPU, use only algorithms that give the same bits every time, which are slower: a "
         "run that was killed then ends as one that was not, to the bit. On CPUs it does in any case.",
     )
-    compile: bool = Field(default=False, description="Compile feed-forward blocks and norms (torch.compile).")
-    trackers: tuple[TrackerName, ...] = Field(
-        default=(), description="Where the log goes besides steps.jsonl: TensorBoard, trackio, W&B, MLflow."
-    )
 
-    @field_validator("trackers")
-    @classmethod
-    def _once(cls, trackers: tuple[TrackerName, ...]) -> tuple[TrackerName, ...]:
-        twice = sorted({name for name in trackers if trackers.count(name) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} is named twice")
-        return trackers
+    def for_tokens(self, tokens: int) -> Self:
+        """Return the same settings with the schedule of a run of so many tokens."""
+        return self.model_copy(update={"schedule": self.schedule.for_run(self.batch_sequences, tokens)})
 
     @property
     def planned_schedule(self) -> Schedule:
-        """The schedule as far as it is known before the corpus is: with the tokens that are asked for."""
-        return self.schedule.for_run(self.batch_sequences, self.most_tokens)
+        """Schedule as far as it is known before the corpus is: by the number of tokens in the settings."""
+        return self.for_tokens(self.most_tokens).schedule
 
     @property
     def most_tokens(self) -> int:
-        """The tokens that are asked for; where they follow from the corpus, more than there can be."""
+        """Number of tokens in the settings; if it follows from the corpus, a number above any corpus."""
         return self.tokens or _MORE_THAN_THERE_CAN_BE

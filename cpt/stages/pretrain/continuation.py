@@ -1,8 +1,8 @@
-"""A pretrain stage that continues an earlier one: from which checkpoint, and where in the data.
+"""Continue earlier pretrain stages: from a checkpoint, from a place in the data, or as a teacher's student.
 
 A finished pretrain stage lists in `training/checkpoints.json` the models that a later one can start from: its
-milestones and the one before annealing, which are model folders of their own, and its last. With each stands
-how many sequences of every source had been gone through.
+milestones and the one before annealing, which are model folders of their own, and its last. Each has the
+number of sequences of every source that were consumed by then.
 """
 
 from __future__ import annotations
@@ -17,13 +17,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from cpt.errors import Problem, StageFailed
 from cpt.json_file import read_json
 from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
-from cpt.training.checkpoint.policy import Kept
+from cpt.training.features.checkpoints import CheckpointKind
+from cpt.training.objectives import ObjectiveConfig, SelfDistillation
 
 INDEX = "checkpoints.json"
+"""Name of the list of models that a later stage can start from."""
+
+TEACHER = "teacher"
+"""Role of the pretrain stage whose model teaches."""
 
 
 class Start(BaseModel):
-    """Where a new run begins that continues an earlier pretrain stage (`from`).
+    """The start of a new run that continues an earlier pretrain stage (`from`).
 
     It takes over the weights and the place in the data, and nothing else: the optimizer is fresh, the
     schedule its own. A run that was only stopped needs no `start`: the same command resumes it.
@@ -47,18 +52,19 @@ class Checkpoint(BaseModel):
     """A model that a later stage can start from.
 
     Attributes:
-        step: steps that it was trained for; `kind` says why it was kept.
-        folder: of the model, in the artifact.
-        passed: sequences gone through, by source.
+        step: number of steps that it was trained for.
+        kind: reason why it was kept.
+        folder: folder of the model, in the artifact.
+        passed: number of sequences consumed, by source.
     """
 
     step: int
-    kind: Kept
+    kind: CheckpointKind
     folder: str
     passed: dict[str, int]
 
     def is_meant(self, wanted: str | int) -> bool:
-        """Whether this is the one that `Start.checkpoint` names."""
+        """Return True if `Start.checkpoint` names this one."""
         return wanted in (self.kind, self.step)
 
 
@@ -75,8 +81,8 @@ def wire_start(earlier: Sequence[UpstreamArtifact], name: str) -> None:
 
 
 def find_start(start: Start, earlier: Artifact) -> Checkpoint | Problem:
-    """The checkpoint that a stage starts from, or why there is none."""
-    kept = read_kept(earlier)
+    """Return the checkpoint that a stage starts from, or the reason why there is none."""
+    kept = read_checkpoint_models(earlier)
     found = [checkpoint for checkpoint in kept if checkpoint.is_meant(start.checkpoint)]
     if found:
         return found[0]
@@ -89,19 +95,19 @@ def find_start(start: Start, earlier: Artifact) -> Checkpoint | Problem:
     )
 
 
-def begin_of_data(
+def consumed_before(
     start: Start | None, found: Checkpoint | None, inputs: Mapping[str, Artifact]
 ) -> dict[str, int]:
-    """Sequences of each source that are not gone through again."""
+    """Return the number of sequences of each source that are not read again."""
     if start is None or found is None or start.data == "again":
         return {}
     same = inputs["model"].parents.get("corpus") == inputs["corpus"].fingerprint
     return found.passed if same else {}
 
 
-def write_kept(
+def write_checkpoint_models(
     folder: Path,
-    steps: Mapping[int, Kept],
+    steps: Mapping[int, CheckpointKind],
     passed: Callable[[int], dict[str, int]],
     save: Callable[[int, Path], None],
     say: Callable[[str], None],
@@ -111,11 +117,11 @@ def write_kept(
     One whose checkpoint is damaged is named and left out: the training itself is finished and whole.
 
     Args:
-        folder: the artifact's.
-        steps: why each is kept; the last lies in the artifact's `model` already.
-        passed: sequences gone through after a step.
-        save: writes the model of a step into a folder; raises `StageFailed` if it is lost.
-        say: tells the user something.
+        folder: folder of the artifact, whose `model` is the last step's already.
+        steps: reason why the model of each step is kept.
+        passed: function that returns the sequences consumed after a step, by source.
+        save: function that writes the model of a step into a folder; raises `StageFailed` if it is lost.
+        say: function that shows the user a message.
     """
     kept = []
     for step, kind in sorted(steps.items()):
@@ -130,7 +136,47 @@ def write_kept(
     (folder / "training" / INDEX).write_text(json.dumps(kept, indent=2))
 
 
-def read_kept(artifact: Artifact) -> list[Checkpoint]:
-    """What a pretrain stage kept, the earliest first; nothing if it is of a time without that list."""
+def read_checkpoint_models(artifact: Artifact) -> list[Checkpoint]:
+    """Return the models that a pretrain stage kept, the earliest first; none if it wrote no list."""
     path = artifact.path("training") / INDEX
     return list(read_json(path, list[Checkpoint])) if path.exists() else []
+
+
+def wire_teacher(
+    objective: ObjectiveConfig, earlier: Sequence[UpstreamArtifact], student: str
+) -> dict[str, str]:
+    """Return role and name of the teacher, if the objective has one.
+
+    The student must start where the teacher's training started: so they also have one vocabulary and width.
+
+    Args:
+        student: name of the stage whose model the student starts from.
+    """
+    if not isinstance(objective, SelfDistillation):
+        return {}
+    name = objective.teacher
+    trainings = {stage.name: stage for stage in earlier if {"model", "training"} <= stage.kinds}
+    if name not in trainings:
+        there = f"Earlier pretrain stages: {', '.join(trainings)}." if trainings else "Put one before it."
+        raise WiringError(
+            Problem(f"`{name}` is no earlier pretrain stage", key="objective.teacher", hint=there)
+        )
+    starts = list(_starts(name, trainings))
+    if student not in starts:
+        raise WiringError(
+            Problem(
+                f"the student starts from `{student}`, but its teacher's training began at `{starts[0]}`",
+                key="from",
+                hint=f"A student starts where its teacher did: set from: {starts[0]}.",
+            )
+        )
+    return {TEACHER: name}
+
+
+def _starts(name: str, trainings: Mapping[str, UpstreamArtifact]) -> Sequence[str]:
+    """Return the stages at whose models the trainings began that led to a model, the latest first."""
+    starts = []
+    while name in trainings:
+        name = trainings[name].inputs["model"]
+        starts.append(name)
+    return starts

@@ -1,33 +1,49 @@
-"""What a pretrain stage trains on: a corpus's stream, from where an earlier training left it, and steps."""
+"""Plan what a pretrain stage trains on and reads: its stream, steps, tokens, probes, and their words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpt.corpus.texts import has_texts
+from cpt.corpus.texts import has_texts, iterate_texts
 from cpt.errors import Problem
-from cpt.stages.base import Artifact, StageConfig
+from cpt.monitor.budget import Demand, ProbeBudget, planned_shares
+from cpt.monitor.schedule import Moment
+from cpt.stages.base import Artifact, StageConfig, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
-from cpt.stages.pretrain.config import PretrainConfig
-from cpt.stages.pretrain.continuation import Checkpoint, begin_of_data, find_start
-from cpt.stages.pretrain.gates import may_replay
+from cpt.stages.pretrain.config import Monitor, PretrainConfig
+from cpt.stages.pretrain.continuation import Checkpoint, consumed_before, find_start
+from cpt.stages.pretrain.probe_budget import (
+    Sizes,
+    over_budget,
+    planned_readings,
+    probe_budget_of,
+    probe_demands,
+    sizes_of,
+)
+from cpt.stages.pretrain.probe_texts import HELD_OUT, Measure, measured
+from cpt.stages.pretrain.probes import planned_names
+from cpt.stages.vocabulary.config import VocabularyConfig
+from cpt.training.features import features_of
+from cpt.training.features.gate_controller import may_replay
+from cpt.training.objectives import SelfConstraint, SelfDistillation
 
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
 
 
-def start_of(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> Checkpoint | Problem | None:
-    """What the stage starts from, if it continues another one that is made already."""
+def start_checkpoint(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> Checkpoint | Problem | None:
+    """Return the checkpoint that the stage starts from, if it continues another one that is finished."""
     if config.start is None or "model" not in inputs:
         return None
     return find_start(config.start, inputs["model"])
 
 
 def steps_of(config: PretrainConfig, corpus: Path, stream: TrainingStream) -> int:
-    """The fewest steps that hold the tokens asked for, as sequences are not always full; or all there are."""
+    """Return the fewest steps with the tokens of the settings (sequences may not be full), or all steps."""
     from cpt.corpus import read_index
 
     if config.tokens is None:
@@ -40,19 +56,19 @@ def steps_of(config: PretrainConfig, corpus: Path, stream: TrainingStream) -> in
 
 
 def tokens_of(stream: TrainingStream, steps: int) -> int:
-    """Tokens of so many steps."""
+    """Return the number of tokens in the first `steps` steps."""
     return sum(int(entry["tokens"]) for entry in stream.ledger(steps).values())
 
 
 def expected_tokens(config: PretrainConfig, upstream: Sequence[StageConfig]) -> int | None:
-    """Tokens of a stage whose corpus is not made yet; None where nothing says how much text there is.
+    """Return the number of tokens of a stage whose corpus is not made yet; None if it cannot be known.
 
     Args:
-        upstream: configurations of the stages that the corpus comes through.
+        upstream: configurations of the stages that make the corpus.
     """
     from cpt.corpus.stream import replay_rows
 
-    if config.tokens is not None or config.start is not None:  # of which some text may be gone through
+    if config.tokens is not None or config.start is not None:  # an earlier stage has used some text
         return config.tokens
     selected = [maker.select.tokens for maker in upstream if isinstance(maker, CorpusConfig) and maker.select]
     domain_rows = config.batch_sequences - replay_rows(config.replay, config.batch_sequences)
@@ -61,13 +77,13 @@ def expected_tokens(config: PretrainConfig, upstream: Sequence[StageConfig]) -> 
 
 
 def planned(config: PretrainConfig, inputs: Mapping[str, Artifact], seed: int) -> tuple[TrainingStream, int]:
-    """What a corpus would be trained on: the stream and the steps that are taken of it.
+    """Return the stream of a corpus, and the number of steps of the stage.
 
     Args:
-        inputs: the corpus at least; without a model that is made already no text counts as gone through.
+        inputs: the corpus at least; without a finished model no text counts as consumed.
     """
-    found, corpus = start_of(config, inputs), inputs["corpus"].path("corpus")
-    begin = begin_of_data(config.start, None if isinstance(found, Problem) else found, inputs)
+    found, corpus = start_checkpoint(config, inputs), inputs["corpus"].path("corpus")
+    begin = consumed_before(config.start, None if isinstance(found, Problem) else found, inputs)
     stream = stream_of(config, corpus, seed, begin)
     return stream, steps_of(config, corpus, stream)
 
@@ -75,10 +91,10 @@ def planned(config: PretrainConfig, inputs: Mapping[str, Artifact], seed: int) -
 def stream_of(
     config: PretrainConfig, corpus: Path, seed: int, begin: Mapping[str, int] | None = None
 ) -> TrainingStream:
-    """Domain and replay text in the order of training.
+    """Return domain and replay text in the order of training.
 
     Args:
-        begin: sequences of each source that an earlier training has seen.
+        begin: number of sequences of each source that an earlier training has consumed.
     """
     from cpt.corpus import TrainingStream, open_source
     from cpt.sources import DOMAIN, REPLAY
@@ -86,3 +102,173 @@ def stream_of(
     names = (DOMAIN, REPLAY) if config.replay or may_replay(config.gates) else (DOMAIN,)
     sources = {name: open_source(corpus, name) for name in names if has_texts(corpus, name, "train")}
     return TrainingStream(sources, config.replay, config.batch_sequences, seed, begin)
+
+
+def planned_tokens(
+    config: PretrainConfig, inputs: Mapping[str, Artifact], upstream: Mapping[str, UpstreamConfigs]
+) -> str:
+    """Describe the number of steps and tokens, as far as the corpus is known."""
+    passes = f"{config.epochs:g} times the domain text, {config.replay:.0%} replay"
+    if "corpus" in inputs:
+        stream, steps = planned(config, inputs, seed=0)
+        tokens = f"about {tokens_of(stream, steps):,} tokens in {steps:,} steps"
+        return tokens if config.tokens else f"{tokens}: {passes}"
+    if config.tokens:
+        return f"{config.tokens:,} tokens"
+    expected = expected_tokens(config, upstream.get("corpus", ()))
+    return f"about {expected:,} tokens: {passes}" if expected else passes
+
+
+def planned_probes(
+    config: PretrainConfig, inputs: Mapping[str, Artifact], upstream: Mapping[str, UpstreamConfigs]
+) -> list[str]:
+    """Describe what will be read, how often, at what cost, and which rises that will find."""
+    facts = Facts.of(config, inputs, upstream)
+    if facts.end is None:
+        return [planned_names(config.monitor, facts.held_out, facts.weights, facts.new_tokens)]
+    reading = Reading.of(config, facts, facts.end, inputs)
+    excess = over_budget(reading.probe_budget, reading.demands, facts.end.tokens)
+    return [
+        planned_readings(reading.probe_budget, reading.demands, facts.end.tokens),
+        *reading.limits(),
+        *([excess] if excess else []),
+    ]
+
+
+def planned_work(
+    config: PretrainConfig,
+    inputs: Mapping[str, Artifact],
+    upstream: Mapping[str, UpstreamConfigs],
+    end: Moment,
+) -> float:
+    """Return the work of all readings, in training tokens, in a run that ends at a moment."""
+    reading = Reading.of(config, Facts.of(config, inputs, upstream), end, inputs)
+    shares = planned_shares(reading.probe_budget, end.tokens, reading.demands)
+    return sum(each.done(shares[name]) for name, each in reading.demands.items())
+
+
+def against_forgetting(config: PretrainConfig) -> list[str]:
+    """Return what the stage does against forgetting, besides replay, in words for `cpt plan`."""
+    said = []
+    if isinstance(config.objective, SelfConstraint):
+        said.append("replay rows hold it to its start")
+    if isinstance(config.objective, SelfDistillation):
+        said.append(f"taught by {config.objective.teacher}")
+    return said + [words for feature in features_of(config) if (words := feature.describe())]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The readings of a run, as far as they are known before it.
+
+    Attributes:
+        texts: measures of the known texts that have a limit.
+        tokens: number of tokens that are read of each text.
+    """
+
+    sizes: Sizes
+    texts: Mapping[str, Measure]
+    tokens: Mapping[str, int]
+    demands: Mapping[str, Demand]
+    probe_budget: ProbeBudget | None
+
+    @classmethod
+    def of(cls, config: PretrainConfig, facts: Facts, end: Moment, inputs: Mapping[str, Artifact]) -> Reading:
+        """Return the readings of a run that ends at a moment."""
+        monitor, gates = config.monitor, config.gates
+        more = {"weights": facts.weights, "new_tokens": facts.new_tokens}
+        sizes = sizes_of(monitor, gates, facts.held_out, end, **more)
+        tokens = {name: sizes.tokens(name) for name in sizes.names}
+        found = _measured(monitor, inputs, facts, sizes)
+        for name, text in found.items():
+            tokens[name] = min(sizes.tokens(name, text.length), text.tokens)
+        texts = {name: text for name, text in found.items() if name in sizes.limits}
+        demands = probe_demands(monitor, gates, tokens, end, **more)
+        return cls(sizes, texts, tokens, demands, probe_budget_of(monitor, len(facts.held_out)))
+
+    def limits(self) -> Iterator[str]:
+        """Describe for every limit the rise that will be found, or the sample that it needs."""
+        for name in self.sizes.limits:
+            if name not in self.texts:
+                yield self.sizes.asked(name)
+                continue
+            text, tokens = self.texts[name], self.tokens[name]
+            documents = min(text.documents, max(1, round(tokens / text.length)))
+            yield self.sizes.shown(name, tokens, documents, text.documents)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts about a run that are known before it begins.
+
+    Attributes:
+        held_out: names of the corpus's texts that are probed.
+        end: steps and tokens of the run; None if the amount of text is not known.
+        weights: True if the update of the weights can be probed.
+        new_tokens: True if the model has tokens that its base did not have.
+    """
+
+    held_out: tuple[str, ...]
+    end: Moment | None
+    weights: bool
+    new_tokens: bool
+
+    @classmethod
+    def of(
+        cls,
+        config: PretrainConfig,
+        inputs: Mapping[str, Artifact],
+        upstream: Mapping[str, UpstreamConfigs],
+    ) -> Facts:
+        """Return the facts from finished inputs, and from the settings of stages that make the others."""
+        from cpt.models.new_tokens import read_new_tokens
+
+        if "model" in inputs:
+            new_tokens = bool(read_new_tokens(inputs["model"].path("model")))
+        else:
+            chain = upstream.get("model", ())
+            new_tokens = any(isinstance(each, VocabularyConfig) and each.brings_new_tokens for each in chain)
+        weights = config.trainable.kind != "lora"
+        if "corpus" in inputs:
+            corpus = inputs["corpus"].path("corpus")
+            stream, steps = planned(config, inputs, seed=0)
+            return cls(held_out(corpus), Moment(steps, tokens_of(stream, steps)), weights, new_tokens)
+        corpora = [each for each in upstream.get("corpus", ()) if isinstance(each, CorpusConfig)]
+        tokens = expected_tokens(config, upstream.get("corpus", ()))
+        if not corpora or not tokens:
+            return cls(HELD_OUT, None, weights, new_tokens)
+        texts = HELD_OUT if corpora[-1].general else HELD_OUT[:1]
+        steps = math.ceil(tokens / (config.batch_sequences * corpora[-1].sequence_length))
+        return cls(texts, Moment(steps, tokens), weights, new_tokens)
+
+
+def held_out(corpus: Path) -> tuple[str, ...]:
+    """Return the names of the corpus's texts that are probed."""
+    return tuple(name for name in HELD_OUT if has_texts(corpus, name, "heldout"))
+
+
+def _measured(
+    monitor: Monitor, inputs: Mapping[str, Artifact], facts: Facts, sizes: Sizes
+) -> dict[str, Measure]:
+    """Measure the held-out texts that are known; a user's texts are read when the stage runs."""
+    if "corpus" not in inputs:
+        return {}
+    corpus = inputs["corpus"].path("corpus")
+    found = {name: counted(corpus, name, monitor.window) for name in facts.held_out}
+    if "model" in inputs:
+        model = inputs["model"].path("model")
+        for name in found.keys() & sizes.limits.keys():
+            texts = list(iterate_texts(corpus, name, "heldout"))
+            found[name] = measured(texts, 0, monitor, model, corpus)
+    return found
+
+
+def counted(corpus: Path, name: str, window: int) -> Measure:
+    """Return the measure of a held-out text by the corpus's own counts, without a model.
+
+    Its length is too large if a document is longer than the window.
+    """
+    from cpt.corpus import read_index
+
+    counts = read_index(corpus).sources[name].splits["heldout"]
+    return Measure(counts.documents, min(counts.tokens / counts.documents, window), counts.tokens)

@@ -1,4 +1,4 @@
-"""The texts that a pretrain stage's probes read: how much of which documents, and if these are enough."""
+"""Sample the texts that a pretrain stage's probes read, and check that they are enough for its gates."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ from cpt.references import parse
 from cpt.references.syntax import LocalPath
 from cpt.stages.corpus.config import Source
 from cpt.stages.corpus.sources import read_sources
-from cpt.stages.pretrain.monitor_config import Monitor, Text
+from cpt.stages.pretrain.config import Monitor, Text
 
 if TYPE_CHECKING:
     from cpt.monitor.probes.base import Probe
     from cpt.monitor.probes.text import TextProbe
     from cpt.monitor.text_sample import TextSample
-    from cpt.stages.pretrain.probe_sizes import Sizes
+    from cpt.stages.pretrain.probe_budget import Sizes
     from cpt.training.trainable import Trains
 
 HELD_OUT = ("domain", "general")
-"""Sources whose held-out text is always probed."""
+"""Names of the sources whose held-out text is always probed."""
 
 EARLY_END = "early-end"
 """Name of the probe of ends in mid-sentence."""
 
 FEWEST = 8
-"""Documents below which a rise must be many standard errors large to be told from noise, so no gate acts."""
+"""Smallest number of documents for a gate: with fewer, a rise must be many standard errors to stand out."""
 
 _MEASURED = 200
-"""Documents by which the length of all is measured."""
+"""Number of documents by which the mean length is measured."""
 
 
 @dataclass(frozen=True)
 class ProbeContext:
-    """What is probed, and where.
+    """The model and the data that probes are built from.
 
     Attributes:
-        model: the starting model, whole and loaded; `folder`: its files.
-        work: keeps what the starting model has sampled, for a run that continues.
-        contents: reference -> fingerprint of the texts of one's own.
+        model: starting model, whole and loaded.
+        folder: folder of its files.
+        work: folder that keeps the samples of the starting model, for a run that continues.
+        contents: reference -> fingerprint of a user's texts.
     """
 
     model: Any
@@ -59,7 +60,7 @@ class ProbeContext:
 
 @dataclass(frozen=True)
 class Measure:
-    """A text: its documents, their mean tokens as far as the first window reaches, and tokens in all."""
+    """The measure of a text: documents, their mean tokens within the first window, and all tokens."""
 
     documents: int
     length: float
@@ -67,12 +68,12 @@ class Measure:
 
 
 def text_probes(
-    monitor: Monitor, sizes: Sizes, probed: ProbeContext, progress: Progress
+    monitor: Monitor, sizes: Sizes, probe_context: ProbeContext, progress: Progress
 ) -> Iterator[TextProbe]:
-    """A probe of every held-out text, and of every text of one's own.
+    """Yield a probe of every held-out text, and of every text of the user.
 
     Args:
-        sizes: how much of each is read.
+        sizes: number of tokens that are read of each.
 
     Raises:
         DataError: a text has no documents.
@@ -84,10 +85,12 @@ def text_probes(
     def sampled(name: str, texts: Iterable[str]) -> TextSample:
         held, length = list(texts), None
         if name in sizes.growing:
-            length = measured(held, probed.seed, monitor, probed.folder, probed.corpus).length
-        order = np.random.default_rng(probed.seed).permutation(len(held))
+            length = measured(
+                held, probe_context.seed, monitor, probe_context.folder, probe_context.corpus
+            ).length
+        order = np.random.default_rng(probe_context.seed).permutation(len(held))
         ordered, tokens = [held[index] for index in order], sizes.tokens(name, length)
-        sample = _sampled(ordered, tokens, monitor, probed.folder, probed.corpus)
+        sample = _sampled(ordered, tokens, monitor, probe_context.folder, probe_context.corpus)
         documents = len(sample.text.bytes)
         _say_if_few(name, documents, progress)
         if name in sizes.limits:
@@ -95,19 +98,19 @@ def text_probes(
         return sample
 
     for name in HELD_OUT:
-        if has_texts(probed.corpus, name, "heldout"):
-            sample = sampled(name, iterate_texts(probed.corpus, name, "heldout"))
+        if has_texts(probe_context.corpus, name, "heldout"):
+            sample = sampled(name, iterate_texts(probe_context.corpus, name, "heldout"))
             yield TextProbe(name, sample.text, monitor.regular, sample.fingerprint)
     for name, wanted in monitor.texts.items():
         try:
-            sample = sampled(name, _own_texts(wanted, progress, probed.contents))
+            sample = sampled(name, _own_texts(wanted, progress, probe_context.contents))
         except DataError as error:
             raise DataError(f"monitor.texts.{name}: {error.message}", hint=error.hint) from error
         yield TextProbe(name, sample.text, wanted.when(monitor.regular), sample.fingerprint)
 
 
 def documents_read(probes: Iterable[Probe]) -> dict[str, int]:
-    """Documents that each probe of a text, or of ends in mid-sentence, reads."""
+    """Return the number of documents that each probe of a text, or of early ends, reads."""
     from cpt.monitor.probes.early_end import EarlyEndProbe
     from cpt.monitor.probes.text import TextProbe
 
@@ -116,7 +119,7 @@ def documents_read(probes: Iterable[Probe]) -> dict[str, int]:
 
 
 def samples_read(probes: Iterable[Probe]) -> dict[str, str]:
-    """Fingerprint of what each probe of a text reads."""
+    """Return the fingerprint of each text probe's sample."""
     from cpt.monitor.probes.text import TextProbe
 
     return {probe.name: probe.sample for probe in probes if isinstance(probe, TextProbe) and probe.sample}
@@ -125,9 +128,9 @@ def samples_read(probes: Iterable[Probe]) -> dict[str, str]:
 def most_documents(
     gates: Sequence[Gate], sizes: Sizes, monitor: Monitor, model: Path, corpus: Path
 ) -> dict[str, int]:
-    """The most documents of each held-out text with a gate that acts that a probe can come to read.
+    """Return the largest possible number of sampled documents of each held-out text with an acting gate.
 
-    Those are the shortest ones; which ones are read depends on the run's seed.
+    It is that of the shortest documents; the documents of a run depend on its seed.
     """
     found = {}
     for name in HELD_OUT:
@@ -140,9 +143,9 @@ def most_documents(
 def own_text_problems(
     gates: Sequence[Gate], sizes: Sizes, monitor: Monitor, model: Path, corpus: Path
 ) -> list[Problem]:
-    """What keeps gates from acting on texts of one's own, as far as these are local files.
+    """Return what keeps gates from acting on a user's texts that are local files.
 
-    Of a text no more is read than it takes to find enough documents for a gate.
+    A text is read only until there are enough documents for a gate.
     """
     problems: list[Problem] = []
     documents: dict[str, int] = {}
@@ -165,7 +168,7 @@ def _own_texts(wanted: Text, progress: Progress, contents: Mapping[str, str]) ->
 
 
 def _enough_documents(texts: Iterable[str], tokens: int, monitor: Monitor, model: Path, corpus: Path) -> int:
-    """Documents that a probe can read: the most, or of as few texts as make enough for a gate."""
+    """Return the number of documents that a probe can read, of a text's beginning if that is enough."""
     held: list[str] = []
 
     def most() -> int:
@@ -189,15 +192,15 @@ def _is_local(source: Source) -> bool:
 
 
 def _acting(gates: Sequence[Gate]) -> set[str]:
-    """Texts, or other probes, with a gate that does more than warn."""
+    """Return the probes with a gate that does more than warn."""
     return {gate.budget.probe for gate in gates if not isinstance(gate, Warn)}
 
 
 def few_documents(gates: Sequence[Gate], documents: Mapping[str, int]) -> list[Problem]:
-    """Gates that could not tell a rise from noise, as they act on a text of too few documents.
+    """Return a problem for each gate that acts on too few documents to tell a rise from noise.
 
     Args:
-        documents: that each text's probe reads.
+        documents: number of documents that each text's probe reads.
     """
     return [
         Problem(
@@ -233,7 +236,7 @@ def _sampled(texts: Iterable[str], tokens: int, monitor: Monitor, model: Path, c
 
 
 def measured(texts: Sequence[str], seed: int, monitor: Monitor, model: Path, corpus: Path) -> Measure:
-    """Measure a text by some of its documents, in the tokens that its sample is counted in."""
+    """Measure a text by some of its documents, in tokens of the tokenizer that samples it."""
     import numpy as np
 
     from cpt.corpus import read_index
@@ -255,7 +258,7 @@ def _window(monitor: Monitor, model: Path) -> int:
 
 
 def _say_if_few(name: str, documents: int, progress: Progress) -> None:
-    """Tell that a text has too few documents to tell a rise from noise."""
+    """Report that a text has too few documents to tell a rise from noise."""
     from cpt.monitor.noise import bound, critical, looks
 
     if documents == 1:

@@ -1,6 +1,6 @@
-"""Texts that a model writes beside its training: what drift is measured on, and what a reader compares.
+"""Sample texts from a model: to measure drift, and for a reader to compare before and after.
 
-What the starting model has written is kept in the work folder: a run that continues has the same.
+The texts of the starting model are kept in the work folder, for a run that continues.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from cpt.corpus.texts import has_texts, iterate_texts
 from cpt.errors import StageFailed
 from cpt.json_file import read_plain
 from cpt.progress import Progress
-from cpt.stages.pretrain.monitor_config import Drift, Samples
+from cpt.stages.pretrain.config import Drift, Samples
 
 if TYPE_CHECKING:
     from cpt.stages.pretrain.probe_texts import ProbeContext
 
 PROMPT = 24
-"""Tokens of a document that a sample continues."""
+"""Number of tokens of a document that a sample continues."""
 
 _SHORTEST = 8
-"""Tokens that a document must have to be continued."""
+"""Smallest number of tokens of a document that is continued."""
 
 _SPARE = 1.15
-"""Samples that end early make this many more of them necessary."""
+"""Factor by which more samples are taken than needed, because some end early."""
 
 _ROUNDS = 20
 
@@ -40,7 +40,7 @@ _AGAIN = "Remove the file: the same command makes it again."
 
 
 class _KeptWork(BaseModel):
-    """What is made once for a training and kept, and the seconds that it took."""
+    """Samples that are made once for a training and kept, and the seconds that they took."""
 
     seconds: float
 
@@ -55,8 +55,10 @@ class _KeptSamples(_KeptWork):
     samples: list[dict[str, str]]
 
 
-def drift_samples(drift: Drift, probed: ProbeContext, progress: Progress) -> tuple[int, list[list[int]]]:
-    """The token before every sample, and the samples' ids.
+def drift_samples(
+    drift: Drift, probe_context: ProbeContext, progress: Progress
+) -> tuple[int, list[list[int]]]:
+    """Return the token before every sample, and the ids of the samples.
 
     Raises:
         StageFailed: the tokenizer has no token to start from.
@@ -64,22 +66,22 @@ def drift_samples(drift: Drift, probed: ProbeContext, progress: Progress) -> tup
 
     def make() -> dict[str, Any]:
         progress.message(f"sampling {drift.tokens:,} tokens to measure drift on")
-        return {"start": _start(probed), "samples": _sampled(drift, probed)}
+        return {"start": _start(probe_context), "samples": _sampled(drift, probe_context)}
 
-    kept = _kept(probed.work / "drift.json", _KeptDrift, make)
+    kept = _kept(probe_context.work / "drift.json", _KeptDrift, make)
     return kept["start"], kept["samples"]
 
 
-def sample_before(samples: Samples, probed: ProbeContext) -> list[dict[str, str]]:
-    """Beginnings of held-out documents, and how the starting model goes on: source, prompt, before.
+def sample_before(samples: Samples, probe_context: ProbeContext) -> list[dict[str, str]]:
+    """Return beginnings of held-out documents and their continuations: source, prompt, before.
 
-    Only the main process asks.
+    Only the main process calls this.
     """
 
     def make() -> dict[str, Any]:
-        prompts = _prompts(samples.texts, probed)
-        written = _continued([ids for _, ids in prompts], samples.tokens, probed)
-        tokenizer = _tokenizer(probed)
+        prompts = _prompts(samples.texts, probe_context)
+        written = _continued([ids for _, ids in prompts], samples.tokens, probe_context)
+        tokenizer = _tokenizer(probe_context)
         return {
             "prompts": [ids for _, ids in prompts],
             "samples": [
@@ -88,18 +90,18 @@ def sample_before(samples: Samples, probed: ProbeContext) -> list[dict[str, str]
             ],
         }
 
-    return list(_kept(probed.work / "samples.json", _KeptSamples, make)["samples"])
+    return list(_kept(probe_context.work / "samples.json", _KeptSamples, make)["samples"])
 
 
-def sample_after(samples: Samples, probed: ProbeContext) -> list[dict[str, str]]:
-    """What `sample_before` gave, with how the trained model goes on: after."""
-    kept = read_plain(probed.work / "samples.json", _KeptSamples, _AGAIN)
-    written = _continued(kept["prompts"], samples.tokens, probed)
+def sample_after(samples: Samples, probe_context: ProbeContext) -> list[dict[str, str]]:
+    """Return the samples of `sample_before` with the continuations of the trained model: after."""
+    kept = read_plain(probe_context.work / "samples.json", _KeptSamples, _AGAIN)
+    written = _continued(kept["prompts"], samples.tokens, probe_context)
     return [{**each, "after": text} for each, text in zip(kept["samples"], written, strict=True)]
 
 
 def to_gpu(model: Any) -> None:
-    """Have one process's model write on its GPU, where training will put it anyway."""
+    """Move the model of a single process to its GPU before sampling, as training will."""
     import torch
     from accelerate.utils import parse_flag_from_env
 
@@ -110,13 +112,13 @@ def to_gpu(model: Any) -> None:
 
 
 def seconds_spent(work: Path, *names: str) -> float:
-    """How long making what is kept has taken."""
+    """Return the seconds that making the kept samples took."""
     files = (work / name for name in names)
     return sum(read_plain(file, _KeptWork, _AGAIN)["seconds"] for file in files if file.exists())
 
 
 def _kept(file: Path, shape: type[_KeptWork], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    """What a file holds; the main process makes it if need be, and the others wait for it."""
+    """Return the content of a file; the main process makes it if need be, and the others wait for it."""
     from cpt.training.world import world
 
     if world().is_main and not file.exists():
@@ -129,35 +131,35 @@ def _kept(file: Path, shape: type[_KeptWork], make: Callable[[], Mapping[str, An
     return found
 
 
-def _sampled(drift: Drift, probed: ProbeContext) -> list[list[int]]:
-    """Samples of the starting model until they hold the tokens that are wanted."""
+def _sampled(drift: Drift, probe_context: ProbeContext) -> list[list[int]]:
+    """Return samples of the starting model with at least the number of tokens that the settings ask for."""
     from cpt.models.sampling import sample
 
-    start, ends = _start(probed), ends_of(probed)
+    start, ends = _start(probe_context), ends_of(probe_context)
     made: list[list[int]] = []
     for turn in range(_ROUNDS):
         missing = drift.tokens - sum(map(len, made))
         if missing <= 0:
             break
         rows = math.ceil(missing / drift.length * _SPARE)
-        made += sample(probed.model, start, ends, rows, drift.length, probed.seed + turn)
+        made += sample(probe_context.model, start, ends, rows, drift.length, probe_context.seed + turn)
     return made
 
 
-def _prompts(count: int, probed: ProbeContext) -> list[tuple[str, list[int]]]:
-    """Source and beginning of some held-out documents of each source."""
+def _prompts(count: int, probe_context: ProbeContext) -> list[tuple[str, list[int]]]:
+    """Return source and beginning of some held-out documents of each source."""
     import numpy as np
 
     from cpt.stages.pretrain.probe_texts import HELD_OUT
 
-    tokenizer = _tokenizer(probed)
+    tokenizer = _tokenizer(probe_context)
     found: list[tuple[str, list[int]]] = []
     for source in HELD_OUT:
-        if not has_texts(probed.corpus, source, "heldout"):
+        if not has_texts(probe_context.corpus, source, "heldout"):
             continue
-        texts = list(iterate_texts(probed.corpus, source, "heldout"))
+        texts = list(iterate_texts(probe_context.corpus, source, "heldout"))
         taken = 0
-        for index in np.random.default_rng(probed.seed).permutation(len(texts)):
+        for index in np.random.default_rng(probe_context.seed).permutation(len(texts)):
             ids = tokenizer.encode(texts[index], add_special_tokens=False).ids
             if len(ids) >= _SHORTEST and taken < count:
                 found.append((source, ids[: min(PROMPT, len(ids) // 2)]))
@@ -165,42 +167,42 @@ def _prompts(count: int, probed: ProbeContext) -> list[tuple[str, list[int]]]:
     return found
 
 
-def _continued(prompts: list[list[int]], tokens: int, probed: ProbeContext) -> list[str]:
-    """How the model goes on, always with the likeliest token."""
+def _continued(prompts: list[list[int]], tokens: int, probe_context: ProbeContext) -> list[str]:
+    """Return the model's continuations, always with the likeliest token."""
     from evals.models.generation import GenerationRequest, generate
 
     if not prompts:
         return []
-    start = _start(probed)
+    start = _start(probe_context)
     wanted = [GenerationRequest([start, *ids], (), tokens, 0) for ids in prompts]
-    texts = dict(generate(probed.model, _tokenizer(probed), wanted))
+    texts = dict(generate(probe_context.model, _tokenizer(probe_context), wanted))
     return [texts[number] for number in range(len(prompts))]
 
 
-def _tokenizer(probed: ProbeContext) -> Any:
+def _tokenizer(probe_context: ProbeContext) -> Any:
     from cpt.models.tokenizer import load_tokenizer
 
-    return load_tokenizer(probed.folder)
+    return load_tokenizer(probe_context.folder)
 
 
-def _start(probed: ProbeContext) -> int:
-    """The token that precedes documents; where none does, one that the model itself knows."""
+def _start(probe_context: ProbeContext) -> int:
+    """Return the token that precedes documents; if there is none, a start or end token of the model."""
     from cpt.corpus import read_index
 
-    token = read_index(probed.corpus).start_token
-    config = probed.model.config.get_text_config()
-    found = config.bos_token_id if token is None else _tokenizer(probed).token_to_id(token)
-    for candidate in (found, *sorted(ends_of(probed))):
+    token = read_index(probe_context.corpus).start_token
+    config = probe_context.model.config.get_text_config()
+    found = config.bos_token_id if token is None else _tokenizer(probe_context).token_to_id(token)
+    for candidate in (found, *sorted(ends_of(probe_context))):
         if candidate is not None:
             return int(candidate)
     raise StageFailed("the model has neither a start nor an end token to sample from")
 
 
-def ends_of(probed: ProbeContext) -> frozenset[int]:
+def ends_of(probe_context: ProbeContext) -> frozenset[int]:
     """Return the tokens that end a document, by the corpus and by the model."""
     from cpt.corpus import read_index
     from cpt.models.sampling import end_tokens
 
-    token = read_index(probed.corpus).end_token
-    named = None if token is None else _tokenizer(probed).token_to_id(token)
-    return end_tokens(probed.model) | (frozenset() if named is None else {named})
+    token = read_index(probe_context.corpus).end_token
+    named = None if token is None else _tokenizer(probe_context).token_to_id(token)
+    return end_tokens(probe_context.model) | (frozenset() if named is None else {named})

@@ -1,7 +1,6 @@
-"""Checkpoints that a kill cannot spoil, and the snapshot in memory that an anomaly rolls back to.
+"""Write checkpoints that a kill cannot spoil, and take snapshots in memory for rollbacks.
 
-A run's state is kept by its *parts* (`parts.py`). A *snapshot* (`snapshot.py`) is the state of all of them
-at one moment. A *checkpoint* is a snapshot in a folder (`folder.py`), written aside, checksummed and renamed;
-`store.py` finds the newest readable one and removes old ones, `policy.py` says when one is due, `keeper.py`
-is what the loop talks to.
+A run's state is in its *stateful* objects (`stateful.py`). A *snapshot* (`snapshot.py`) is the state of all
+of them after one step. A *checkpoint* is a snapshot on the disk (`store.py`), which a thread may write
+(`writer.py`). When one is due, and what the loop calls: `cpt.training.features.checkpoints`.
 """

@@ -1,4 +1,4 @@
-"""The state of every part of a run at one moment."""
+"""Take a snapshot: the state of a whole run after one step."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 
-from cpt.training.checkpoint.parts import Part
+from cpt.training.checkpoint.stateful import Stateful
 from cpt.training.clock import wait_for_gpu
 from cpt.training.sharding import whole
 
 _BLOCK = 1 << 30
-"""Bytes of a block of memory that holds many tensors, if none of them needs a larger one."""
+"""Size in bytes of a block of memory for many tensors, if none of them needs a larger one."""
 
 _ALIGNED = 64
-"""Bytes of which the beginning of every tensor is a multiple."""
+"""Alignment of every tensor, in bytes."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """State by part and key.
+    """State by name of the object and key.
 
     Attributes:
-        step: global batches gone through when it was taken.
-        tensors: those of each part; a part without any is left out.
-        data: each part's JSON data.
+        step: number of global batches that were consumed when it was taken.
+        tensors: tensors of each object that has any.
+        data: JSON data of each object.
     """
 
     step: int
@@ -36,12 +36,12 @@ class Snapshot:
     data: dict[str, dict[str, Any]]
 
     @classmethod
-    def of(cls, parts: Mapping[str, Part], step: int) -> Snapshot:
-        """The state now, without a copy: good until training goes on."""
+    def of(cls, stateful: Mapping[str, Stateful], step: int) -> Snapshot:
+        """Return the present state, without a copy: it is valid until training continues."""
         tensors: dict[str, dict[str, torch.Tensor]] = {}
         data: dict[str, dict[str, Any]] = {}
-        for name, part in parts.items():
-            state = part.state()
+        for name, each in stateful.items():
+            state = each.state_dict()
             data[name] = {key: value for key, value in state.items() if not isinstance(value, torch.Tensor)}
             found = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
             if found:
@@ -50,54 +50,56 @@ class Snapshot:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all tensors."""
-        return sum(tensor.nbytes for part in self.tensors.values() for tensor in part.values())
+        """Size of all tensors in bytes."""
+        return sum(tensor.nbytes for found in self.tensors.values() for tensor in found.values())
 
     @property
-    def is_divided(self) -> bool:
-        """Whether several processes have parts of its tensors."""
-        return any(isinstance(tensor, DTensor) for part in self.tensors.values() for tensor in part.values())
+    def is_sharded(self) -> bool:
+        """True if several processes have shards of its tensors."""
+        return any(
+            isinstance(tensor, DTensor) for found in self.tensors.values() for tensor in found.values()
+        )
 
     def hand_over(self) -> None:
-        """Give another process, which copies the state, this one's parts of divided tensors."""
-        for part in self.tensors.values():
-            for tensor in part.values():
+        """Give this process's shards to another one, which copies the state."""
+        for found in self.tensors.values():
+            for tensor in found.values():
                 whole(tensor)
 
     def copied(self, buffers: Snapshot | None = None) -> Snapshot:
-        """A copy in host memory, in the memory of `buffers` (a copy that is no longer needed) where it fits.
+        """Return a copy in main memory, in that of `buffers` (a copy that is no longer needed) where it fits.
 
-        Divided tensors are made whole, one by one: all other processes must hand theirs over.
-        Memory that is used again is not touched for the first time again, and on a GPU it stays pinned.
+        Sharded tensors are made whole, one by one: all other processes must call `hand_over`. Memory that is
+        used again is mapped already, and with a GPU it stays pinned.
         """
         if buffers is not None and _shapes(buffers.tensors) == _shapes(self.tensors):
             copies = buffers.tensors
         else:
-            memory = iter(_host_memory([t for part in self.tensors.values() for t in part.values()]))
-            copies = {name: {key: next(memory) for key in part} for name, part in self.tensors.items()}
-        for name, part in self.tensors.items():
-            for key, tensor in part.items():
+            memory = iter(_host_memory([t for found in self.tensors.values() for t in found.values()]))
+            copies = {name: {key: next(memory) for key in found} for name, found in self.tensors.items()}
+        for name, found in self.tensors.items():
+            for key, tensor in found.items():
                 copies[name][key].copy_(whole(tensor), non_blocking=True)
         wait_for_gpu()
         return Snapshot(self.step, copies, copy.deepcopy(self.data))
 
-    def restore(self, parts: Mapping[str, Part], spare: Collection[str] = ()) -> None:
-        """Put the state back, in the order of the parts.
+    def restore(self, stateful: Mapping[str, Stateful], spare: Collection[str] = ()) -> None:
+        """Restore the state of objects, in their order.
 
         Args:
-            spare: names of parts that stay as they are.
+            spare: names of objects that stay as they are.
         """
-        for name, part in parts.items():
+        for name, each in stateful.items():
             if name not in spare:
-                part.restore({**self.data.get(name, {}), **self.tensors.get(name, {})})
+                each.load_state_dict({**self.data.get(name, {}), **self.tensors.get(name, {})})
 
 
 def _shapes(tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, dict[str, tuple[Any, ...]]]:
-    return {name: {key: (t.shape, t.dtype) for key, t in part.items()} for name, part in tensors.items()}
+    return {name: {key: (t.shape, t.dtype) for key, t in found.items()} for name, found in tensors.items()}
 
 
 def _host_memory(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Return tensors of the same shapes and data types in host memory: pinned, where some are on a GPU."""
+    """Return tensors of the same shapes and data types in main memory: pinned, if some are on a GPU."""
     blocks, places = pack_blocks([tensor.nbytes for tensor in tensors])
     pinned = any(tensor.is_cuda for tensor in tensors)
     memory = [torch.empty(size, dtype=torch.uint8, pin_memory=pinned) for size in blocks]
@@ -108,7 +110,7 @@ def _host_memory(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 
 def pack_blocks(sizes: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:
-    """Lay tensors of some bytes into few large blocks of memory.
+    """Place tensors in few large blocks of memory.
 
     PyTorch rounds a pinned block up to a power of two: tensor by tensor, the state of a model of 7B
     parameters takes 174 GB instead of 91. Full blocks lose nothing, and only the last may be half empty.

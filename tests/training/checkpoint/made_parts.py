@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from cpt.training.checkpoint.parts import OptimizerState, Part, Weights
 from cpt.training.checkpoint.snapshot import Snapshot
+from cpt.training.checkpoint.stateful import OptimizerState, Stateful, WeightState
 from cpt.training.groups import Group
 from cpt.training.master import MasterWeights
 from cpt.training.optimizers import AdamW
@@ -21,10 +21,10 @@ class Pattern:
     def __init__(self) -> None:
         self.ranks, self.scores = {"a": 8}, torch.zeros(3)
 
-    def state(self) -> Mapping[str, Any]:
+    def state_dict(self) -> Mapping[str, Any]:
         return {"ranks": self.ranks, "scores": self.scores}
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         self.ranks = dict(saved["ranks"])
         self.scores.copy_(saved["scores"])
 
@@ -40,8 +40,8 @@ class Made:
         for group in self.optimizer.param_groups:
             group["lr"] = 0.1
         self.pattern = Pattern()
-        self.parts: dict[str, Part] = {
-            "weights": Weights(self.master_weights.weights, self.master_weights.publish),
+        self.parts: dict[str, Stateful] = {
+            "weights": WeightState(self.master_weights.weights, self.master_weights.publish),
             "optimizer": OptimizerState(self.optimizer, self.master_weights.weights),
             "pattern": self.pattern,
         }

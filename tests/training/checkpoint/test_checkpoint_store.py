@@ -11,10 +11,9 @@ from made_parts import Made, equal
 from safetensors import SafetensorError
 
 from cpt.errors import DiskFull, StageFailed
-from cpt.training.checkpoint import folder as folders
-from cpt.training.checkpoint.folder import LAST_GOOD, require_space
-from cpt.training.checkpoint.parts import RandomNumbers
-from cpt.training.checkpoint.store import Store
+from cpt.training.checkpoint import store as folders
+from cpt.training.checkpoint.stateful import RandomNumbers
+from cpt.training.checkpoint.store import LAST_GOOD, Store, require_space
 
 FILES = [
     "weights.safetensors",

@@ -10,8 +10,8 @@ from made_parts import Made, equal
 from torch import nn
 
 from cpt.errors import StageFailed
-from cpt.training.checkpoint.parts import OptimizerState, RandomNumbers, Weights
 from cpt.training.checkpoint.snapshot import Snapshot, pack_blocks
+from cpt.training.checkpoint.stateful import OptimizerState, RandomNumbers, WeightState
 
 
 def test_a_copy_keeps_what_training_changes_and_gives_it_back() -> None:
@@ -121,10 +121,10 @@ def test_parts_can_be_spared() -> None:
 
 @pytest.mark.parametrize("other", [nn.Linear(3, 2), nn.Linear(2, 3), nn.LayerNorm(3)])
 def test_weights_of_another_model_are_refused(other: nn.Module) -> None:
-    saved = Weights(dict(nn.Linear(2, 2).named_parameters()), lambda: None).state()
-    weights = Weights(dict(other.named_parameters()), lambda: None)
+    saved = WeightState(dict(nn.Linear(2, 2).named_parameters()), lambda: None).state_dict()
+    weights = WeightState(dict(other.named_parameters()), lambda: None)
     with pytest.raises(StageFailed, match="another model: "):
-        weights.restore(saved)
+        weights.load_state_dict(saved)
 
 
 def test_optimizer_state_that_is_no_tensor_is_refused() -> None:
@@ -132,7 +132,7 @@ def test_optimizer_state_that_is_no_tensor_is_refused() -> None:
     optimizer = torch.optim.SGD([weight])
     optimizer.state[weight]["count"] = 3
     with pytest.raises(TypeError, match="w/count is not"):
-        OptimizerState(optimizer, {"w": weight}).state()
+        OptimizerState(optimizer, {"w": weight}).state_dict()
 
 
 def test_random_numbers_go_on_where_they_were() -> None:
@@ -147,7 +147,9 @@ def test_random_numbers_go_on_where_they_were() -> None:
 
     random.gauss()  # leaves a second number behind, which is part of the state
     np.random.randn()
-    larger = Weights({"w": torch.zeros(5_000)}, lambda: None)  # which a copy has before the generator's state
+    larger = WeightState(
+        {"w": torch.zeros(5_000)}, lambda: None
+    )  # which a copy has before the generator's state
     kept = Snapshot.of({"weights": larger, "random": RandomNumbers()}, 0).copied()
     assert kept.tensors["random"]["torch"].storage_offset() > 0
     drawn = draw()

@@ -8,8 +8,8 @@ from tiny_training import KINDS, OPTIMIZERS, noise, step
 from torch import nn
 
 from cpt.errors import StageFailed
-from cpt.training.checkpoint.parts import OptimizerState, Part, Weights
 from cpt.training.checkpoint.snapshot import Snapshot
+from cpt.training.checkpoint.stateful import OptimizerState, Stateful, WeightState
 from cpt.training.checkpoint.store import Store
 from cpt.training.groups import Group
 from cpt.training.optimizers import (
@@ -43,9 +43,9 @@ def by_name(groups: list[Group]) -> dict[str, nn.Parameter]:
     return {name: weight for group in groups for name, weight in group.weights.items()}
 
 
-def parts(groups: list[Group], optimizer: torch.optim.Optimizer) -> dict[str, Part]:
+def parts(groups: list[Group], optimizer: torch.optim.Optimizer) -> dict[str, Stateful]:
     return {
-        "weights": Weights(by_name(groups), lambda: None),
+        "weights": WeightState(by_name(groups), lambda: None),
         "optimizer": OptimizerState(optimizer, by_name(groups)),
     }
 

@@ -24,7 +24,7 @@ from tiny_trains import (
 from transformers import GPT2Config
 
 from cpt.errors import RecipeError
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.groups import group_weights
 from cpt.training.optimizers import AdamW
 from cpt.training.trainable import Setup

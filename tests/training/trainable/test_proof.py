@@ -8,8 +8,8 @@ import torch
 from tiny_trains import NEW, Documents, Said, prepared, run, tiny, trainable
 
 from cpt.errors import StageFailed
-from cpt.training.checkpoint.policy import Checkpoints
-from cpt.training.checks import digest
+from cpt.training.features.checkpoints import Checkpoints
+from cpt.training.features.proofs import digest
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Constant
 from cpt.training.trainable.table import table
@@ -54,7 +54,7 @@ def test_digests_of_any_shape() -> None:
 def test_large_tensors_are_digested_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     tensor = torch.randn(50, 7)
     whole = digest(tensor)
-    monkeypatch.setattr("cpt.training.checks._AT_ONCE", 20)
+    monkeypatch.setattr("cpt.training.features.proofs._AT_ONCE", 20)
     assert torch.equal(digest(tensor), whole)
 
 

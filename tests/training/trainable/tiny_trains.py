@@ -14,12 +14,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from cpt.models import attention
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel
-from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.loop import train
 from cpt.training.master import MasterWeights
-from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Constant
-from cpt.training.settings import Settings
+from cpt.training.settings import Settings, TrainingConfig
 from cpt.training.trainable import Setup, Trains
 from cpt.training.trainable.trained import Trained
 
@@ -70,19 +69,11 @@ class Documents:
 
 
 def settings_for(chosen: Any, new_tokens: Sequence[int] = NEW, **more: Any) -> Settings:
-    plain: dict[str, Any] = {
-        "steps": 6,
-        "micro_batch": 1,
-        "schedule": Constant(peak=1e-2, warmup=0),
-        "optimizer": AdamW(),
-        "clip": 1.0,
-        "dtype": torch.float32,
-        "checkpoint": Checkpoints(every=2),
-        "trainable": chosen,
-        "new_tokens": new_tokens,
-        "seed": 5,
-    }
-    return Settings(**(plain | more))
+    config = TrainingConfig(
+        schedule=Constant(peak=1e-2, warmup=0), checkpoint=Checkpoints(every=2), trainable=chosen
+    )
+    settings = Settings(config, 6, 1, torch.float32, new_tokens=new_tokens, seed=5)
+    return settings.with_changes(**more)
 
 
 def run(

@@ -1,0 +1,247 @@
+"""Plan the work of a stage's probes: the readings that the budget pays for, and the size of each sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from cpt.monitor.budget import FORWARD, NEW_TOKENS, OTHERS, WEIGHTS, Demand, ProbeBudget, planned_shares
+from cpt.monitor.gates import Budget, Gate, acted_upon
+from cpt.monitor.noise import EXCESS, detectable_rise, needed_items
+from cpt.monitor.schedule import Moment
+from cpt.stages.pretrain.config import DEFAULT_TOKENS, Monitor
+from cpt.stages.pretrain.probe_texts import FEWEST
+from cpt.stages.pretrain.samples import PROMPT
+
+ITEM = 100
+"""Assumed number of tokens of a task's item, before the task is loaded."""
+
+
+def probe_budget_of(monitor: Monitor, sources: int) -> ProbeBudget | None:
+    """Return the work that probes may do, and what sampling before and after the training takes of it.
+
+    Args:
+        sources: number of held-out texts of the corpus.
+    """
+    if monitor.budget is None:
+        return None
+    tokens = monitor.drift.tokens if monitor.drift else 0
+    if monitor.samples:
+        tokens += 2 * sources * monitor.samples.texts * (PROMPT + monitor.samples.tokens)
+    return ProbeBudget(monitor.budget, FORWARD * tokens)
+
+
+def probe_demands(
+    monitor: Monitor,
+    gates: Sequence[Gate],
+    texts: Mapping[str, int],
+    end: Moment,
+    *,
+    weights: bool = True,
+    new_tokens: bool = False,
+) -> dict[str, Demand]:
+    """Return the demands of all probes as the settings ask for them, before what they read is known.
+
+    Args:
+        texts: number of tokens that are read of each text.
+        end: end of the run.
+        weights: True if the update of the weights can be probed.
+        new_tokens: True if the model has new tokens.
+    """
+    gated, usual = acted_upon(gates), monitor.regular
+    found = {}
+    for name, tokens in texts.items():
+        when = monitor.texts[name].when(usual) if name in monitor.texts else usual
+        found[name] = Demand.of(FORWARD * tokens, when, end, gated=name in gated)
+    for name, task in monitor.tasks.items():
+        found[name] = Demand.of(FORWARD * ITEM * task.items, task.when(usual), end, gated=name in gated)
+    if (drift := monitor.drift) is not None:
+        found["drift"] = Demand.of(FORWARD * drift.tokens, drift.when(usual), end, gated="drift" in gated)
+    if (early := monitor.early_end) is not None:
+        work = FORWARD * monitor.early_end_tokens
+        found["early-end"] = Demand.of(work, early.when(usual), end, gated="early-end" in gated)
+    whole = {"weights": (WEIGHTS, monitor.weights.when(usual))} if monitor.weights and weights else {}
+    whole |= {"new-tokens": (NEW_TOKENS, usual)} if new_tokens else {}
+    for name, (work, when) in whole.items():
+        found[name] = Demand.of(work, when, end, divisible=False, gated=name in gated)
+    return found
+
+
+def planned_readings(probe_budget: ProbeBudget | None, demands: Mapping[str, Demand], tokens: int) -> str:
+    """Describe how many readings of those that are due are made, and their share of the training's work."""
+    shares = planned_shares(probe_budget, tokens, demands)
+    said, total = [], probe_budget.beside if probe_budget else 0.0
+    for name, each in demands.items():
+        work = each.done(shares[name])
+        made, due = (2 + sum(share > 0 for share in shares[name])), 2 + each.between
+        total += work
+        part = min([share for share in shares[name] if share], default=1.0)
+        least = f" on {part:.0%} of its sample or more" if part < 1 else ""
+        said.append(f"{name} {made} of {due} readings{least} ({work / tokens:.1%})")
+    bound = "" if probe_budget is None else f" of {100 * probe_budget.share:g}% allowed"
+    return f"probes {', '.join(said)}: {total / tokens:.1%} of the training's work{bound}"
+
+
+def over_budget(probe_budget: ProbeBudget | None, demands: Mapping[str, Demand], tokens: int) -> str | None:
+    """Return a warning if required readings exceed the work budget, else None."""
+    if probe_budget is None or not tokens:
+        return None
+    share = (probe_budget.beside + sum(each.least for each in demands.values())) / tokens
+    if share <= probe_budget.share:
+        return None
+    gated = sorted(name for name, each in demands.items() if each.needed)
+    needed = f", and those that gates need ({', '.join(gated)})," if gated else ""
+    return (
+        f"the first and last readings{needed} take {share:.1%} of the training's work, more than the budget "
+        f"of {100 * probe_budget.share:g}%, and are made all the same: raise monitor.budget, or lower "
+        "monitor.tokens"
+    )
+
+
+SPREAD, USUAL = 0.04, 190
+"""Standard deviation by which the rises of single documents of so many tokens differ, in bits per byte.
+
+It is not known before training, so it is assumed. Recorded runs of a model of 135M parameters had 0.02 to
+0.04 where general text in such documents rose by 0.01 to 0.06 (benchmarks/results: budget,
+budget_own_samples)."""
+
+_NEARLY = 0.9
+"""Part of the documents that are needed which counts as enough: their mean length is an estimate."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The number of tokens that are read of each text.
+
+    Attributes:
+        names: names of the texts.
+        given: numbers of tokens from the settings, by text.
+        limits: tightest limit of each text, in bits per byte.
+        window: largest number of tokens of a document that are read at first.
+        paid: largest number of tokens of each text that the budget of work pays for.
+    """
+
+    names: Sequence[str] = ()
+    given: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, Budget] = field(default_factory=dict)
+    window: int = 1024
+    paid: float = math.inf
+
+    @property
+    def growing(self) -> list[str]:
+        """Names of the texts whose sample size follows from their limits."""
+        return [name for name in self.limits if name not in self.given]
+
+    def tokens(self, name: str, length: float | None = None) -> int:
+        """Return the number of tokens that are read of a text.
+
+        Args:
+            length: mean number of tokens of its documents, within a window; None: the usual one is assumed.
+        """
+        if name not in self.growing:
+            return self.given.get(name, DEFAULT_TOKENS)
+        length = length or min(USUAL, self.window)
+        documents = documents_needed(self.limits[name].limit, length) or 0
+        return max(self.least(name), math.ceil(min(documents * length, self.paid)))
+
+    def least(self, name: str) -> int:
+        """Return the smallest number of tokens that are read of a text: enough documents for a gate."""
+        enough = FEWEST * self.window if name in self.limits else 0
+        return self.given.get(name, max(DEFAULT_TOKENS, enough))
+
+    def shown(self, name: str, tokens: int, documents: int, held: int) -> str:
+        """Describe the rise of a text that will be found, and what is missing for a smaller one.
+
+        Args:
+            tokens: number of tokens that are read.
+            documents: number of documents that are read.
+            held: number of documents that the text has.
+        """
+        budget, length = self.limits[name], tokens / documents
+        error = spread(length) / math.sqrt(documents)
+        found = detectable_rise(budget.limit, error, documents)
+        said = f"{budget}: {documents:,} documents of {name} are read, {tokens:,} tokens"
+        if math.isfinite(found):
+            said += (
+                f", with an expected standard error of {error:.2g}: a true rise of {found:.2g} or more is "
+                "found with a chance of 95%"
+            )
+        needed = documents_needed(budget.limit, length)
+        if needed is None or documents >= _NEARLY * needed:
+            return said
+        if documents >= held:
+            remedy = "give the text more documents"
+        elif name in self.given:
+            remedy = "raise its `tokens`, or leave them out"
+        else:
+            remedy = "raise monitor.budget, or train on more tokens"
+        return f"{said}; to find {budget.limit * (1 + EXCESS):.2g} takes {needed:,} documents: {remedy}"
+
+    def asked(self, name: str) -> str:
+        """Describe the sample that a limit needs of a text that is not known yet."""
+        budget = self.limits[name]
+        needed = documents_needed(budget.limit, USUAL)
+        if needed is None:
+            return f"{budget}: no sample is large enough to tell any rise from none"
+        rise, read = budget.limit * (1 + EXCESS), self.tokens(name)
+        return (
+            f"{budget}: to find a true rise of {rise:.2g} with a chance of 95% takes about {needed:,} "
+            f"documents of {USUAL} tokens; {read:,} tokens are read, about {max(1, round(read / USUAL)):,} "
+            "such documents"
+        )
+
+
+def sizes_of(
+    monitor: Monitor,
+    gates: Sequence[Gate],
+    held_out: Sequence[str],
+    end: Moment | None,
+    *,
+    weights: bool = True,
+    new_tokens: bool = False,
+) -> Sizes:
+    """Return the sizes of all texts.
+
+    Args:
+        held_out: names of the corpus's texts that are probed.
+        end: end of the run; None: not known.
+        weights, new_tokens: see `probe_demands`.
+    """
+    names = [*held_out, *monitor.texts]
+    own = {name: text.tokens for name, text in monitor.texts.items()}
+    given = {name: size for name in names if (size := own.get(name) or monitor.tokens)}
+    sizes = Sizes(names, given, tightest(gates, names), monitor.window)
+    probe_budget = probe_budget_of(monitor, len(held_out))
+    if probe_budget is None or end is None or not sizes.growing:
+        return sizes
+    least = {name: sizes.least(name) for name in names}
+    demands = probe_demands(monitor, gates, least, end, weights=weights, new_tokens=new_tokens)
+    others = sum(2 * each.work for name, each in demands.items() if name not in sizes.growing)
+    left = max(0.0, (1 - OTHERS) * (probe_budget.share * end.tokens - probe_budget.beside - others))
+    readings = sum(demands[name].least / demands[name].work for name in sizes.growing)
+    return replace(sizes, paid=left / (FORWARD * readings))
+
+
+def tightest(gates: Iterable[Gate], texts: Sequence[str]) -> dict[str, Budget]:
+    """Return the tightest limit of a rise that gates set each text."""
+    found: dict[str, Budget] = {}
+    for gate in gates:
+        budget = gate.budget
+        if budget.probe in texts and not budget.recovery:
+            found[budget.probe] = min(found.get(budget.probe, budget), budget, key=lambda each: each.limit)
+    return found
+
+
+def documents_needed(limit: float, length: float) -> int | None:
+    """Return the documents with which a rise of the limit and a third is found with a chance of 95%.
+
+    Args:
+        length: mean number of tokens that are read of a document.
+    """
+    return needed_items(limit, spread(length) / math.sqrt(FEWEST), FEWEST)
+
+
+def spread(length: float) -> float:
+    """Return the standard deviation by which the rises of documents differ; short ones differ more."""
+    return SPREAD * max(1.0, math.sqrt(USUAL / length))

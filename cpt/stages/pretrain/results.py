@@ -1,0 +1,201 @@
+"""Write the results of a pretrain stage: model, logs, ledger, and figures of its probes and budgets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.monitor.gates.gate import Gate
+from cpt.progress import Progress
+from cpt.stages.base import Context
+from cpt.stages.gates import require_held
+from cpt.stages.pretrain.config import Monitor, PretrainConfig
+from cpt.stages.pretrain.probe_texts import EARLY_END, ProbeContext, samples_read
+from cpt.training.features.step_log import STEPS
+from cpt.training.features.trackers import TENSORBOARD
+
+if TYPE_CHECKING:
+    from cpt.corpus import TrainingStream
+    from cpt.monitor.probes.base import Probe
+    from cpt.training.settings import Settings
+    from cpt.training.state import Result
+
+
+def save_model(model: Any, source: Path, folder: Path) -> None:
+    """Write the trained weights, with the tokenizer and the generation settings of the model before."""
+    model.save_pretrained(folder)
+    for file in source.iterdir():
+        if file.name == "config.json":
+            continue  # save_pretrained has written it, with the data type of what it saved
+        if (
+            file.is_file()
+            and not file.name.startswith("model")
+            and file.suffix in {".json", ".jinja", ".model", ".txt"}
+        ):
+            shutil.copyfile(file, folder / file.name)
+
+
+def save_training(
+    config: PretrainConfig,
+    settings: Settings,
+    result: Result,
+    stream: TrainingStream,
+    context: Context,
+    probe_context: ProbeContext,
+    probes: Sequence[Probe],
+) -> dict[str, Any]:
+    """Write the training folder, and return the stage's metrics."""
+    from cpt.stages.pretrain.samples import seconds_spent
+    from cpt.training.features.step_log import write_lines
+
+    folder = context.output / "training"
+    folder.mkdir()
+    shutil.copyfile(context.work / STEPS, folder / STEPS)
+    write_lines(folder / "probes.jsonl", (reading.as_json() for reading in result.readings))
+    write_lines(folder / "anomalies.jsonl", result.anomalies)
+    write_lines(folder / "actions.jsonl", result.actions)
+    if (context.work / TENSORBOARD).is_dir():
+        shutil.copytree(context.work / TENSORBOARD, folder / TENSORBOARD)
+    if (context.work / "adapter").is_dir():
+        shutil.copytree(context.work / "adapter", folder / "adapter")
+    parts = stream.parts(result.steps, result.dropped)
+    ledger = {
+        source: {**row, "parts": parts[source]} if source in parts else row
+        for source, row in result.ledger.items()
+    }
+    (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
+    probing = result.probe_seconds + _save_samples(config.monitor, probe_context, folder)
+    probing += seconds_spent(context.work, "samples.json", "drift.json")
+    monitoring = _monitoring(settings, result, probes, probing)
+    _report_cost(monitoring, context.progress)
+    summary = {
+        "steps": result.steps,
+        "tokens": result.tokens,
+        "seconds": result.seconds,
+        "tokens_per_second": result.tokens / result.seconds,
+        "schedule": _phases(settings),
+        "probe_seconds": probing,
+        "checkpoint_seconds": result.checkpoint_seconds,
+        "anomalies": len(result.anomalies),
+        "monitor": monitoring,
+        "samples": samples_read(probes),
+        **probe_figures(config.gates, result, config.monitor.tolerance, settings.stage),
+    }
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2))
+    return {**summary, "ledger": ledger}
+
+
+def _save_samples(monitor: Monitor, probe_context: ProbeContext, folder: Path) -> float:
+    """Write the continuations of the model before and after training; return the seconds that it took."""
+    from cpt.stages.pretrain.samples import sample_after
+
+    if monitor.samples is None:
+        return 0.0
+    began = time.perf_counter()
+    samples = sample_after(monitor.samples, probe_context)
+    (folder / "samples.json").write_text(json.dumps(samples, indent=2, ensure_ascii=False), encoding="utf-8")
+    return time.perf_counter() - began
+
+
+def _monitoring(
+    settings: Settings, result: Result, probes: Sequence[Probe], seconds: float
+) -> dict[str, Any]:
+    """Return the work and the time of probes, and the number of readings made and due."""
+    work = settings.probe_budget.beside if settings.probe_budget else 0.0
+    found = {}
+    for probe in probes:
+        readings = [reading for reading in result.readings if reading.probe == probe.name]
+        done = probe.work * sum(reading.share for reading in readings)
+        work += done
+        found[probe.name] = {
+            "seconds": sum(reading.seconds for reading in readings),
+            "work": done / settings.tokens,
+            "readings": len(readings),
+            "wanted": result.wanted[probe.name],
+            "smallest_share": min((reading.share for reading in readings), default=None),
+        }
+    return {
+        "budget": settings.probe_budget.share if settings.probe_budget else None,
+        "work": work / settings.tokens,
+        "share": seconds / result.seconds,
+        "probes": found,
+    }
+
+
+def _report_cost(monitoring: Mapping[str, Any], progress: Progress) -> None:
+    """Report skipped readings, and required readings that exceeded the work budget."""
+    budget, work = monitoring["budget"], monitoring["work"]
+    left_out = [
+        f"{name} {probe['wanted'] - probe['readings']} of {probe['wanted']}"
+        for name, probe in monitoring["probes"].items()
+        if probe["readings"] < probe["wanted"]
+    ]
+    if left_out:
+        progress.message(
+            f"the monitor's budget of {budget:.1%} left out readings: {', '.join(left_out)}; the values "
+            "between the readings that were made are not known"
+        )
+    if budget is not None and work > budget:
+        progress.message(
+            f"probes did {work:.1%} of the training's work, over their budget of {budget:.1%}: first and "
+            "last readings, those that gates need, and samples are never left out; smaller ones are cheaper "
+            "(monitor.tokens, monitor.samples)"
+        )
+
+
+def _phases(settings: Settings) -> dict[str, Any]:
+    """Return the schedule's phases, each with the number of steps (or tokens) before it."""
+    schedule = settings.config.schedule
+    phases = schedule.phases(settings.tokens if schedule.unit == "tokens" else settings.steps)
+    begins = [{"name": phase.name, "first": phase.first} for phase in phases]
+    return {"kind": schedule.kind, "unit": schedule.unit, "phases": begins}
+
+
+def probe_figures(gates: Sequence[Gate], result: Result, tolerance: float, stage: str = "") -> dict[str, Any]:
+    """Return the figures of a run's probes for its summary: gates, stability, continual, and an early end.
+
+    They use the readings up to the weights that are the result. A budget for which `fail` has ended the run
+    is broken: it was shown to be, at any number of interim looks.
+    """
+    from cpt.monitor.continual import continual
+    from cpt.monitor.gates import judge
+    from cpt.monitor.stability import stability
+
+    ended = result.ended or {}
+    last = ended.get("result_step", result.steps)
+    readings = [reading for reading in result.readings if reading.step <= last]
+    judged = judge(gates, readings, 1.0, tolerance, stage=stage)
+    if ended.get("action") == "fail":
+        judged = [
+            replace(j, verdict="broken", why=ended["why"]) if j.key == ended["key"] else j for j in judged
+        ]
+    return {
+        "stability": {name: asdict(gap) for name, gap in stability(readings, tolerance).items()},
+        "continual": {name: asdict(figures) for name, figures in continual(readings).items()},
+        "gates": [judgement.as_json() for judgement in judged],
+        "ended": result.ended,
+    }
+
+
+def require_budgets(metrics: Mapping[str, Any], monitor: Monitor, stage: str) -> None:
+    """Raise if a budget is not held at the end of a run and its gate does more than warn.
+
+    Raises:
+        GateFailed: a budget is broken. GateNotShown: one is not shown to be held. Both name all of them.
+    """
+
+    def setting(probe: str) -> str:
+        if probe in monitor.tasks:
+            return f"{stage}.monitor.tasks.{probe}.items"
+        if probe in monitor.texts:
+            return f"{stage}.monitor.texts.{probe}.tokens"
+        of_its_own = {"drift": "drift.tokens", EARLY_END: "early_end.tokens"}
+        return f"{stage}.monitor.{of_its_own.get(probe, 'tokens')}"
+
+    remedy = "Use more replay, a lower rate or fewer tokens"
+    require_held(metrics, setting, remedy=remedy, kept="The result is kept.")

@@ -1,0 +1,318 @@
+"""Write the checkpoints from which a stopped run continues, and take the snapshots for rollbacks.
+
+What a snapshot is and how it is written: `cpt.training.checkpoint`.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cpt.errors import Problem
+from cpt.training.clock import wait_for_gpu
+from cpt.training.feature import Run, RunFacts, StepOutcome, TrainingFeature
+from cpt.training.features.step_log import STEPS, last_step
+
+if TYPE_CHECKING:
+    from cpt.training.checkpoint.snapshot import Snapshot
+    from cpt.training.checkpoint.stateful import Stateful
+    from cpt.training.data import Stream
+    from cpt.training.schedules import Schedule
+    from cpt.training.settings import Settings, TrainingConfig
+
+CheckpointKind = Literal["milestone", "pre-anneal", "last"]
+"""Reason why a finished run keeps the weights of a step to start from."""
+
+_RUN = "run"
+"""Name of the loop's own state in a checkpoint."""
+
+
+class Checkpoints(BaseModel):
+    """Settings of the checkpoints from which a stopped run continues."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    every: int = Field(default=50, gt=0, description="Steps between checkpoints.")
+    keep: int = Field(
+        default=2,
+        gt=0,
+        description="How many of the newest are kept; with 1, nothing is left when that one is damaged.",
+    )
+    keep_every: int | None = Field(
+        default=None,
+        gt=0,
+        description="Steps between milestones: checkpoints that stay, and that are models in the result. "
+        "A run that is finished is not run again for them.",
+    )
+    mode: Literal["blocking", "async"] = Field(
+        default="async",
+        description="async: training waits for a copy in memory (12 bytes per trained weight with AdamW), "
+        "which is written while it goes on; blocking: it waits until the checkpoint is on the disk. Weights "
+        "that are divided among processes (FSDP2) are gathered in the main one's memory in either mode.",
+    )
+
+
+class Policy:
+    """The steps of a run that get a checkpoint, and those whose checkpoint stays."""
+
+    def __init__(self, config: Checkpoints, steps: int, pre_anneal: int | None = None) -> None:
+        self._config, self._steps, self._pre_anneal = config, steps, pre_anneal
+
+    def due(self, step: int) -> bool:
+        """Return True if a checkpoint is written after `step`; after the last step the model itself is."""
+        return 0 < step < self._steps and (step % self._config.every == 0 or self.stays(step) is not None)
+
+    def stays(self, step: int) -> CheckpointKind | None:
+        """Return the reason why the checkpoint of `step` stays, or None."""
+        if step == self._pre_anneal:
+            return "pre-anneal"
+        every = self._config.keep_every
+        return "milestone" if every is not None and step % every == 0 else None
+
+
+class CheckpointManager(TrainingFeature):
+    """The checkpoints of a run: written when they are due, restored when it continues, rolled back to.
+
+    The loop calls `open`, `resume` and `save` itself, since they frame it. The manager is the last of the
+    features, so that a checkpoint holds what all others did in the same step.
+    """
+
+    def __init__(self, config: Checkpoints) -> None:
+        from cpt.training.checkpoint.writer import Background
+
+        self._config = config
+        self._writer = Background()
+        self._last_good: Snapshot | None = None
+        self._spare: Snapshot | None = None  # memory for the next copy
+        self._being_written: tuple[Snapshot, ...] = ()
+
+    @classmethod
+    def of(cls, config: TrainingConfig) -> Self:
+        return cls(config.checkpoint)
+
+    def problems(self, facts: RunFacts) -> list[Problem]:
+        """Return a problem for milestones of an adapter."""
+        if not self._config.keep_every or facts.config.trainable.kind != "lora":
+            return []
+        return [
+            Problem(
+                "milestones are models, and an adapter is none until it is merged at the end",
+                key="checkpoint.keep_every",
+                hint="Leave it out, or train without an adapter.",
+            )
+        ]
+
+    def on_start(self, run: Run) -> None:
+        from cpt.training.checkpoint.stateful import RandomNumbers
+        from cpt.training.checkpoint.store import Store
+        from cpt.training.settings import FixedSettings
+
+        settings = run.settings
+        pre_anneal = anneal_begins(settings.config.schedule, settings.steps, run.stream)
+        if pre_anneal and not run.choice.is_model:
+            run.progress.message(
+                "the model before the anneal is not kept: an adapter is no model until it is merged"
+            )
+            pre_anneal = None
+        self._run = run
+        self._policy = Policy(self._config, settings.steps, pre_anneal)
+        self._store = Store(run.work, self._config.keep, self._policy.stays)
+        anomalies = settings.config.anomalies
+        self._snapshot_every = anomalies.snapshot_every if anomalies.rolls_back else None
+        features = run.features_with_state()
+        self._stateful: Mapping[str, Stateful] = {
+            "settings": FixedSettings(settings),  # first: it refuses the checkpoint of another run
+            **run.stateful,
+            **features,
+            "random": RandomNumbers(),
+            _RUN: run.state,
+        }
+        self._spared = {_RUN, *(name for name, each in features.items() if not each.rolls_back)}
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Wait, at the end of the block, for the checkpoint that is still being written."""
+        try:
+            yield
+        except BaseException:
+            with suppress(Exception):  # the first error is the one to report
+                self._writer.wait()
+            raise
+        self._writer.wait()
+
+    def resume(self) -> None:
+        """Restore the newest readable checkpoint, if there is one, and report what is lost."""
+        from cpt.training.checkpoint.store import LAST_GOOD
+
+        processes, progress = self._run.processes, self._run.progress
+        with processes.main_first():  # which removes what is unreadable
+            saved, wrong = self._store.newest(writes=processes.is_main)
+        processes.check_same(saved[""].step if saved else 0, "the checkpoint to continue from")
+        for message in wrong:
+            progress.message(message)
+        if saved is not None:
+            saved[""].restore(self._stateful)
+        if self._snapshot_every:
+            good = saved.get(LAST_GOOD, saved[""]) if saved else self._now()
+            self._last_good = good.copied()
+        if processes.is_main:
+            self._report_lost_steps(last_step(self._run.work / STEPS))
+
+    def after_step(self, run: Run, step: StepOutcome) -> None:  # noqa: ARG002
+        """Take the snapshot and write the checkpoint that are due."""
+        self._writer.check()
+        done = run.state.step
+        if self._snapshot_every and done % self._snapshot_every == 0:
+            self.remember()
+        if self._policy.due(done):
+            with self._timed():
+                self.save(in_background=self._config.mode == "async")
+
+    def on_rollback(self, run: Run) -> None:  # noqa: ARG002
+        self.remember()
+
+    def remember(self) -> None:
+        """Take the snapshot that the next rollback after an anomaly restores, if anomalies roll back."""
+        if self._snapshot_every:
+            with self._timed():
+                self._last_good, self._spare = self._copied_now(), self._last_good
+
+    def save(self, in_background: bool = False) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            DiskFull: it does not fit on the disk beside the one before, which stays.
+        """
+        from cpt.training.checkpoint.store import LAST_GOOD, require_space
+
+        self._writer.wait()
+        good, now = self._last_good, self._now()
+        if not self._run.processes.is_main:
+            now.hand_over()
+            return
+        if good is not None and good.step == now.step:
+            snapshots = {"": good}
+        else:
+            snapshots = {"": now} | ({LAST_GOOD: good} if good else {})
+        require_space(self._store.folder, snapshots)
+        if snapshots[""] is now and (in_background or now.is_sharded):
+            self._spare = snapshots[""] = self._copied_now()
+        if not in_background:
+            self._store.save(snapshots)
+            return
+        self._being_written = tuple(snapshots.values())
+        self._writer.start(lambda: self._store.save(snapshots))
+
+    def roll_back(self) -> int:
+        """Restore the last good snapshot and return its step.
+
+        The loop's own state stays where it is in the stream; the batches since then count as dropped.
+        """
+        good = self._last_good
+        if good is None:
+            raise AssertionError("no snapshot was taken")
+        good.restore(self._stateful, spare=self._spared)
+        self._run.state.forget_since(good.data[_RUN], good.step)
+        return good.step
+
+    def kept(self) -> dict[int, CheckpointKind]:
+        """Return the steps whose checkpoints stay, each with the reason."""
+        reasons = {step: self._policy.stays(step) for step in self._store.steps()}
+        return {step: reason for step, reason in reasons.items() if reason and step < self._run.state.step}
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Count the seconds of the block as those of checkpoints; what the GPU still did was training."""
+        wait_for_gpu()
+        began = time.perf_counter()
+        yield
+        self._run.state.checkpoint_seconds += time.perf_counter() - began
+
+    def _now(self) -> Snapshot:
+        from cpt.training.checkpoint.snapshot import Snapshot
+
+        return Snapshot.of(self._stateful, self._run.state.step)
+
+    def _copied_now(self) -> Snapshot:
+        """Copy the state into memory that neither the last good snapshot nor a write in progress uses."""
+        if any(snapshot is self._spare for snapshot in self._being_written):
+            self._writer.wait()
+        made, self._spare = self._now().copied(self._spare), None
+        return made
+
+    def _report_lost_steps(self, reached: int) -> None:
+        step, progress = self._run.state.step, self._run.progress
+        if step > reached:
+            progress.message(f"{STEPS} has lost the records after step {reached}")
+        if step:
+            lost = f"; {_steps(step + 1, reached)} run again" if reached > step else ""
+            progress.message(f"continues after step {step}{lost}")
+        elif reached:
+            progress.message(f"begins anew, without a checkpoint; {_steps(1, reached)} run again")
+
+
+def anneal_begins(schedule: Schedule, steps: int, stream: Stream) -> int | None:
+    """Return the number of steps before the rate is annealed; None where it is not."""
+    if schedule.unit == "steps":
+        return schedule.anneal_begins(steps)
+
+    def tokens(step: int) -> int:
+        return sum(int(entry["tokens"]) for entry in stream.ledger(step).values())
+
+    begins = schedule.anneal_begins(tokens(steps))
+    return None if begins is None else bisect_left(range(steps), begins, key=tokens)
+
+
+def bytes_of_copies(
+    settings: Settings,
+    weights: int,
+    state: int,
+    *,
+    is_model: bool,
+    divided: bool = False,
+    writes: bool = True,
+) -> int:
+    """Return the most bytes of copies that a process holds in main memory while a later step is taken.
+
+    `CheckpointManager` has memory for at most two copies, and uses it again. The first snapshot for rollbacks
+    is older than `state`. It is no `extra_bytes`, because it depends on what all features save.
+
+    Args:
+        weights: bytes of tensors that a checkpoint holds from the start on.
+        state: bytes of tensors that it holds later: the optimizer's state, and points that gates go back to.
+        is_model: see `Choice`; then one checkpoint stays before annealing.
+        divided: True if weights are sharded; they are copied in either mode.
+        writes: True for the process that writes checkpoints.
+    """
+    config = settings.config
+    copies = config.checkpoint.mode == "async" or divided
+    saves = writes and copies and _writes_checkpoints(settings, is_model)
+    whole = weights + state
+    if not config.anomalies.rolls_back:
+        return whole if saves else 0
+    snapshots = (settings.steps - 1) // config.anomalies.snapshot_every
+    return min(snapshots + saves, 2) * whole + (weights if snapshots + saves < 2 else 0)
+
+
+def _writes_checkpoints(settings: Settings, is_model: bool) -> bool:
+    before = _expected_anneal(settings) if is_model else None
+    policy = Policy(settings.config.checkpoint, settings.steps, before)
+    return any(policy.due(step) for step in range(1, settings.steps))
+
+
+def _expected_anneal(settings: Settings) -> int | None:
+    """Return the step before the rate is annealed, as if all steps had the same number of tokens."""
+    schedule = settings.config.schedule
+    if schedule.unit == "steps":
+        return schedule.anneal_begins(settings.steps)
+    begins = schedule.anneal_begins(settings.tokens)
+    return None if begins is None else begins * settings.steps // settings.tokens
+
+
+def _steps(first: int, last: int) -> str:
+    return f"step {first} is" if first == last else f"steps {first} to {last} are"

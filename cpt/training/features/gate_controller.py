@@ -1,0 +1,350 @@
+"""Act on budgets while a model trains: change the replay share or the rate, go back, or end the run.
+
+The decision itself is pure (`cpt.monitor.gates.control`). It depends only on the run's state, which is in
+every checkpoint: a run that is killed and continues decides, and does, the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, ClassVar, Self, cast
+
+from cpt.errors import Problem
+from cpt.monitor.gates import Act, ControlState, Judgement, Moment, decide, judge, verdict
+from cpt.monitor.gates.budget import Budget
+from cpt.monitor.gates.control import fewest_rows, most_rows
+from cpt.monitor.gates.gate import DOMAIN, HALF, Gate, RaiseReplay, RollBack, Stop, Warn
+from cpt.monitor.gates.rise import change
+from cpt.monitor.reading import Kind, Reading
+from cpt.training.feature import ExtraMemory, Run, RunFacts, TrainingFeature, WeightBytes
+from cpt.training.features.step_log import write_lines
+
+if TYPE_CHECKING:
+    from cpt.training.checkpoint.stateful import SavedState, StateDict, Stateful
+    from cpt.training.data import PhasedStream, Stream
+    from cpt.training.settings import TrainingConfig
+    from cpt.training.state import State
+
+BEST, GOOD = "best", "good"
+"""Names of the saved states: the best one for `stop`, the last within its budget for `roll-back`."""
+
+_BACK = {"stop": BEST, "roll-back": GOOD}
+"""Actions that go back, and the saved states that they go back to."""
+
+_OPTIMIZER = "optimizer"
+"""Name of the state that training on needs and a result does not."""
+
+
+class GateController(TrainingFeature):
+    """The actions on budgets after probes were read; the loop reads stream, rate factor and end from it.
+
+    On several processes all of them act alike, on the main one's readings.
+    """
+
+    state_name: ClassVar[str] = "gates"
+    rolls_back: ClassVar[bool] = False
+
+    def __init__(self, gates: Sequence[Gate]) -> None:
+        self._gates = gates
+        self._saved: dict[str, SavedState] = {}
+
+    @classmethod
+    def of(cls, config: TrainingConfig) -> Self:
+        return cls(config.gates)
+
+    def problems(self, facts: RunFacts) -> list[Problem]:
+        """Return what cannot work, or would have no effect."""
+        counted = Counter((gate.budget.text, gate.action) for gate in self._gates)
+        problems = [
+            Problem(f"`{text}` has {count} gates that {action}", key="gates", hint="One is enough.")
+            for (text, action), count in counted.items()
+            if count > 1
+        ]
+        for number, gate in enumerate(self._gates):
+            key = f"gates.{number}"
+            problems += budget_problems(gate.budget, key, facts.probes)
+            problems += _replay_problems(gate, key, facts)
+            if isinstance(gate, Stop) and DOMAIN not in facts.probes:
+                message = "the best point cannot be found: the corpus has no held-out domain text"
+                problems.append(
+                    Problem(message, key=f"{key}.action", hint="Hold some out, or choose `fail`.")
+                )
+        return problems + (self.without_replay_text() if facts.has_replay is False else [])
+
+    def without_replay_text(self) -> list[Problem]:
+        """Return a problem for each gate that may ask for replay text, where the corpus has none."""
+        return [
+            Problem(
+                f"`{gate.budget}` may raise the replay share, but the corpus has no replay text",
+                key=f"gates.{number}.action",
+                hint="Give the corpus stage `replay:` (sources, or self_generated), or choose another "
+                "action.",
+            )
+            for number, gate in enumerate(self._gates)
+            if _most(gate) is not None
+        ]
+
+    def describe(self) -> str:
+        if not self._gates:
+            return ""
+        return "bounded: " + ", ".join(f"{gate.budget} ({gate.action})" for gate in self._gates)
+
+    def extra_bytes(self, weights: WeightBytes) -> ExtraMemory:
+        """Return the memory of the saved states, once all of them were taken, where the originals are.
+
+        After a restart those of the checkpoint are in main memory until they are taken again.
+        """
+        actions = {gate.action for gate in self._gates if gate.goes_back}
+        host = len(actions) * weights.host
+        copies = len(actions) * weights.saved + ("roll-back" in actions) * weights.optimizer
+        return ExtraMemory("gates", held=copies - host, host=host, saved_later=copies)
+
+    def on_start(self, run: Run) -> None:
+        self._run, self._state, self._stream = run, run.state, run.stream
+        own = {name: each for name, each in run.features_with_state().items() if each.rolls_back}
+        self._saved = saved_states(self._gates, {**run.stateful, **own}, run.state)
+        self._file = run.work / "actions.jsonl" if run.processes.is_main and self._gates else None
+
+    def on_resume(self, run: Run) -> None:
+        if self._file:
+            write_lines(self._file, run.state.actions)
+
+    def state_dict(self) -> StateDict:
+        return {
+            f"{name}/{key}": value
+            for name, saved in self._saved.items()
+            for key, value in saved.state_dict().items()
+        }
+
+    def load_state_dict(self, saved: StateDict) -> None:
+        for name, state in self._saved.items():
+            prefix = f"{name}/"
+            state.load_state_dict(
+                {key.removeprefix(prefix): each for key, each in saved.items() if key.startswith(prefix)}
+            )
+
+    @property
+    def stream(self) -> Stream:
+        """Training stream with the replay share that gates have set."""
+        if not self._state.phases:
+            return self._stream
+        phased = cast("PhasedStream", self._stream)
+        return phased.with_phases([(first, rows) for first, rows in self._state.phases])
+
+    @property
+    def rate_factor(self) -> float:
+        """Multiple of the schedule's rate."""
+        return 1.0 if self._state.control is None else float(self._state.control["rate_factor"])
+
+    @property
+    def ended(self) -> bool:
+        """True if a gate has ended the run."""
+        return self._state.ended is not None
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Replay share and rate factor for the log, where there are gates."""
+        if not self._gates:
+            return {}
+        return {"replay_share": self._share(self._remembered().rows), "rate_factor": self.rate_factor}
+
+    def after_probes(self, run: Run, new: Sequence[Reading]) -> None:  # noqa: ARG002
+        """Act on the readings that were made since the last call."""
+        state, settings = self._state, run.settings
+        if not self._gates or self.ended:
+            return
+        state.readings[state.judged :] = run.processes.data_from_main(state.readings[state.judged :])
+        state.judged = len(state.readings)
+        before, now = self._remembered(), self._now()
+        readings = [Reading.from_json(reading) for reading in state.readings]
+        judged = judge(
+            self._gates, readings, now.progress, settings.tolerance, before.went_back, settings.stage
+        )
+        self._save_states(judged)
+        acts, after = decide(judged, before, now)
+        state.control = after.as_json()
+        if after.rows != before.rows:
+            state.phases = [*(state.phases or [[0, before.rows]]), [state.step, after.rows]]
+        acts = [self._with_saved_step(act, readings) if act.action in _BACK else act for act in acts]
+        self._report(judged, acts)
+        moved = [self._carry_out(act) for act in acts]
+        if any(moved):
+            run.report_rollback()
+
+    def _save_states(self, judged: Sequence[Judgement]) -> None:
+        """Save the present state if it is the best within the budgets, or good enough to go back to."""
+        if BEST in self._saved and (gain := self._gain(judged)) is not None:
+            best = self._saved[BEST]
+            if best.score is None or gain > best.score:
+                best.take(gain)
+        own = [judgement for judgement in judged if judgement.gate.action == "roll-back"]
+        read = any(judgement.fresh for judgement in own)
+        if read and all(_is_good(judgement) for judgement in own):
+            self._saved[GOOD].take()
+
+    def _gain(self, judged: Sequence[Judgement]) -> float | None:
+        """Return the domain gain of the present weights if they may be the result of a run that is stopped.
+
+        None where readings of this step do not show them within the budget of every gate that acts: what was
+        read earlier is of other weights. The start always may be: nothing is lost there.
+        """
+        if self._state.step == 0:
+            return 0.0
+        fresh = {r["probe"]: r["rise"] for r in self._state.readings if r["step"] == self._state.step}
+        acting = [judgement for judgement in judged if not isinstance(judgement.gate, Warn)]
+        shown = all(judgement.fresh and judgement.within for judgement in acting)
+        return -float(fresh[DOMAIN]) if shown and fresh.get(DOMAIN) is not None else None
+
+    def _with_saved_step(self, act: Act, readings: Sequence[Reading]) -> Act:
+        """Return an act that goes back with the step that it goes back to, and why a result is chosen."""
+        step = self._saved_for(act).step
+        result = "" if step is None or act.action != "stop" else self._chosen(step, readings)
+        return replace(act, after=step, result=result)
+
+    def _chosen(self, step: int, readings: Sequence[Reading]) -> str:
+        """Describe which weights are the result of a run that is stopped, and why."""
+        if step == 0:
+            return "the start: no later reading is shown to be within every budget and gains on the domain"
+        acting = [gate.budget.probe for gate in self._gates if not isinstance(gate, Warn)]
+        at = {reading.probe: reading for reading in readings if reading.step == step}
+        named = dict.fromkeys([DOMAIN, *acting])
+        figures = ", ".join(change(at[name]) for name in named if name in at)
+        return f"the best point within the budgets, step {step} ({figures})"
+
+    def _saved_for(self, act: Act) -> SavedState:
+        return self._saved[_BACK[act.action]]
+
+    def _carry_out(self, act: Act) -> bool:
+        """Restore weights and end the run as an act says; return True if the weights are others now."""
+        state = self._state
+        moved = act.action in _BACK and self._saved_for(act).step not in (None, state.step)
+        result_step = self._saved_for(act).go_back() if moved else state.step
+        if act.action in ("stop", "fail"):
+            why, step = act.judgement.why, state.step
+            state.ended = {
+                "step": step,
+                "result_step": result_step,
+                "action": act.action,
+                "key": act.judgement.key,
+                "why": why,
+                "result": act.result,
+            }
+        return moved
+
+    def _report(self, judged: Sequence[Judgement], acts: Sequence[Act]) -> None:
+        """Write the acts to `actions.jsonl`, and report them and the budgets to the listener."""
+        state, progress = self._state, self._run.progress
+        state.actions += [act.as_json(state.step, state.tokens) for act in acts]
+        if self._file and acts:
+            write_lines(self._file, state.actions)
+        for act in acts:
+            progress.note("action", act.as_json(state.step, state.tokens) | {"said": str(act)})
+        stand = [judgement.as_json() for judgement in judged]
+        progress.note("verdict", {"step": state.step, "said": verdict(judged), "gates": stand})
+
+    def _remembered(self) -> ControlState:
+        if self._state.control is None:
+            return ControlState(self._start_rows)
+        return ControlState.from_json(self._state.control)
+
+    def _now(self) -> Moment:
+        step = self._state.step
+        return Moment(step, step / self._run.settings.steps, self._batch, self._start_rows)
+
+    @property
+    def _batch(self) -> int:
+        return cast("PhasedStream", self._stream).batch_sequences
+
+    @property
+    def _start_rows(self) -> int:
+        return cast("PhasedStream", self._stream).rows(0).get("replay", 0)
+
+    def _share(self, rows: int) -> float:
+        return rows / self._batch
+
+
+def _is_good(judgement: Judgement) -> bool:
+    """Return True if a probe was read within its budget, and nothing endangers it."""
+    budget = judgement.budget
+    inside = budget.recovery or judgement.worse <= budget.limit
+    return inside and judgement.verdict in ("held", "not shown")
+
+
+def saved_states(
+    gates: Sequence[Gate], stateful: Mapping[str, Stateful], state: State
+) -> dict[str, SavedState]:
+    """Return the saved states that gates may go back to, all of them empty.
+
+    Args:
+        stateful: weights, optimizer, and features whose state goes back with them, by name.
+        state: state of the loop.
+    """
+    from cpt.training.checkpoint.stateful import SavedState
+
+    actions = {gate.action for gate in gates}
+    model = {name: each for name, each in stateful.items() if name != _OPTIMIZER}
+    saved = {BEST: SavedState(model, state)} if "stop" in actions else {}
+    return saved | ({GOOD: SavedState(stateful, state)} if "roll-back" in actions else {})
+
+
+def may_replay(gates: Sequence[Gate]) -> bool:
+    """Return True if some gate may ask for replay text."""
+    return any(_most(gate) is not None for gate in gates)
+
+
+def least_rows(gates: Sequence[Gate], rows: int, batch: int) -> int:
+    """Return the fewest replay rows that a batch can have, of `rows` at first."""
+    given = [g.least for g in gates if isinstance(g, RaiseReplay) and g.least is not None]
+    return min([rows, *(fewest_rows(least, batch) for least in given)])
+
+
+def budget_problems(
+    budget: Budget, key: str, probes: Mapping[str, Kind], under: str = "monitor"
+) -> list[Problem]:
+    """Return the reasons why a gate's budget cannot be watched.
+
+    Args:
+        key: key of the gate.
+        probes: kinds of the probes that are read, by name.
+        under: setting under which more probes can be named.
+    """
+    if budget.probe not in probes:
+        near = get_close_matches(budget.probe.lower(), probes, n=1)
+        known = ", ".join(f"`{name}`" for name in probes)
+        hint = f"Did you mean `{near[0]}`?" if near else f"Measured are {known}; add others under `{under}`."
+        message = f"no probe is called `{budget.probe}`, so `{budget}` cannot be watched"
+        return [Problem(message, key=f"{key}.budget", hint=hint)]
+    misfit = budget.misfit(probes[budget.probe])
+    return (
+        [Problem(f"`{budget}` does not go with its probe: {misfit}", key=f"{key}.budget")] if misfit else []
+    )
+
+
+def _replay_problems(gate: Gate, key: str, facts: RunFacts) -> list[Problem]:
+    most, batch, begun = _most(gate), facts.batch_sequences, facts.replay_rows
+    if most is None:
+        return []
+    problems = []
+    rows = most_rows(most, batch)
+    if rows <= begun:
+        message = f"{most:g} of {batch} sequences are {rows} rows, and the run begins with {begun}"
+        hint = "Raise `most`, use larger batches, or begin with less `replay`."
+        problems.append(Problem(f"nothing is left to raise: {message}", key=f"{key}.most", hint=hint))
+    least = gate.least if isinstance(gate, RaiseReplay) else None
+    if least is not None and fewest_rows(least, batch) >= begun:
+        message = f"{least:g} of {batch} sequences is no less than the {begun} that the run begins with"
+        hint = "Leave `least` out: then the share is not lowered below `replay`."
+        problems.append(Problem(message, key=f"{key}.least", hint=hint))
+    return problems
+
+
+def _most(gate: Gate) -> float | None:
+    """Return the largest replay share that a gate may ask for; None if it asks for none."""
+    if isinstance(gate, RaiseReplay):
+        return gate.most
+    if isinstance(gate, RollBack) and gate.then == "raise-replay":
+        return gate.most or HALF
+    return None
