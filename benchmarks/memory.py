@@ -89,7 +89,7 @@ def job_of(each: Configuration) -> Any:
     from cpt.training.optimizers import Optimizer
     from cpt.training.schedules import Constant
     from cpt.training.settings import Settings
-    from cpt.training.trainable import Trains
+    from cpt.training.trainable import Trainable
 
     told = Settings(
         steps=each.steps,
@@ -100,7 +100,7 @@ def job_of(each: Configuration) -> Any:
         dtype=getattr(torch, each.precision),
         checkpoint=Checkpoints(**each.checkpoint),
         tokens=each.steps * each.batch * sum(each.documents),
-        trainable=TypeAdapter(Trains).validate_python(each.trainable),
+        trainable=TypeAdapter(Trainable).validate_python(each.trainable),
         gradient_checkpointing=each.gradient_checkpointing,
         stochastic_rounding=each.stochastic_rounding,
     )

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from cpt.training.groups import Group, Kind
 from cpt.training.optimizers import (
     AdamW,
     AdamW8bit,
@@ -20,6 +19,7 @@ from cpt.training.optimizers import (
     Muon,
     OptimizerConfig,
 )
+from cpt.training.optimizers.groups import Group, Kind
 
 
 def groups(module: nn.Module) -> list[Group]:

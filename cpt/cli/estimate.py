@@ -17,7 +17,7 @@ from cpt.recipe.load import load
 from cpt.recipe.plan import make_plan
 from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
-from cpt.training.place import Place
+from cpt.training.distributed.environment import Environment
 
 if TYPE_CHECKING:
     from cpt.estimate.fit import Fit
@@ -69,7 +69,7 @@ def estimate(
     limit = None if memory is None else bytes_of(memory)
     wanted = _wanted(gpu, gpus, limit, price, calibrate)
     elsewhere = wanted.device.hardware if gpu else None
-    place = Place(elsewhere, gpus, divided=fsdp)
+    place = Environment(elsewhere, gpus, sharded=fsdp)
     checked = load(recipe, overrides or (), place=place)
     with diverted(runs / checked.name / "libraries.log"):
         found = _estimates(checked, Store(runs / checked.name), wanted, place)
@@ -101,7 +101,7 @@ def _wanted(gpu: str | None, gpus: int, limit: int | None, price: float | None, 
     return Wanted(device, gpus, limit or device.memory_bytes, price, calibrate, suggest)
 
 
-def _estimates(recipe: Recipe, store: Store, wanted: Wanted, place: Place) -> list[Estimate]:
+def _estimates(recipe: Recipe, store: Store, wanted: Wanted, place: Environment) -> list[Estimate]:
     from cpt.estimate.recipe import plan_job, pretrain_steps
     from cpt.estimate.stage import estimate as estimated
 
@@ -155,7 +155,7 @@ def _advice(each: Estimate) -> list[str]:
             "Not even one sequence at a time fits.",
             f"With gradient_checkpointing: true, the largest that fits is {found}.",
         ]
-    others = "" if each.planned.job.divided else ", several GPUs that divide the model (--gpus N --fsdp)"
+    others = "" if each.planned.job.sharded else ", several GPUs that divide the model (--gpus N --fsdp)"
     return [
         f"Not even one sequence at a time fits: take shorter sequences{others}, adapters "
         "(trainable: {kind: lora}) or a smaller model."

@@ -17,25 +17,25 @@ from cpt.json_file import read_json
 from cpt.recipe.plan import Entry, Plan
 from cpt.references import cache_folder
 from cpt.stages.pretrain.config import PretrainConfig
-from cpt.training.place import Place
+from cpt.training.distributed.environment import Environment
 
 if TYPE_CHECKING:
     from cpt.estimate.device import Device
 
 
-def peaks_at_hand(plan: Plan, place: Place | None = None) -> dict[str, int]:
+def peaks_at_hand(plan: Plan, place: Environment | None = None) -> dict[str, int]:
     """Peak bytes of a process, on this machine, of the stages that would train and whose model is at hand.
 
     Args:
         place: among how many processes the work is divided; a single one by default.
     """
-    place = place or Place()
+    place = place or Environment()
     training = [entry for entry in plan.to_run if isinstance(entry.step.located, PretrainConfig)]
     peaks = {entry.step.name: _peak(plan, entry, place) for entry in training}
     return {name: peak for name, peak in peaks.items() if peak is not None}
 
 
-def _peak(plan: Plan, entry: Entry, place: Place) -> int | None:
+def _peak(plan: Plan, entry: Entry, place: Environment) -> int | None:
     from cpt.estimate.device import this_machine
 
     device = this_machine()
@@ -59,7 +59,7 @@ def _peak(plan: Plan, entry: Entry, place: Place) -> int | None:
     return peak
 
 
-def _memo(plan: Plan, entry: Entry, place: Place, device: Device) -> Path:
+def _memo(plan: Plan, entry: Entry, place: Environment, device: Device) -> Path:
     """Where the peak is remembered: by all that it follows from."""
     made = sorted(name for name in entry.step.inputs.values() if name in plan.artifacts)
     key: list[Any] = [
@@ -69,6 +69,6 @@ def _memo(plan: Plan, entry: Entry, place: Place, device: Device) -> Path:
         __version__,
         version("torch"),
     ]
-    key += [device.as_json(), place.processes, place.divided]
+    key += [device.as_json(), place.processes, place.sharded]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     return cache_folder() / "estimates" / f"{digest[:32]}.json"

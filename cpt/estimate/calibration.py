@@ -21,11 +21,11 @@ from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.anomalies import Anomalies
 from cpt.training.checkpoint.policy import Checkpoints
+from cpt.training.distributed.environment import Hardware
 from cpt.training.loop import prepare
 from cpt.training.objectives import CrossEntropy
-from cpt.training.place import Hardware
 from cpt.training.trainable import All
-from cpt.training.trainable.trained import Trained
+from cpt.training.trainable.parameters import TrainableParameters
 
 SECONDS = 12.0
 """Time that the micro batches of a measurement may take."""
@@ -97,25 +97,27 @@ def calibrate(job: Job, weights: Weights, hardware: Hardware) -> Calibration:
     config = _fitting(job, _with_layers(job.architecture, affordable), hardware)
     model, trained = _tried(job, config, device)
     optimizer = job.settings.optimizer.build(trained.groups(model))
-    trained.attach(optimizer)
+    trained.register_hooks(optimizer)
     if job.settings.l2_sp:
         job.settings.l2_sp.attach(optimizer)
-    average = job.settings.average.of(trained.weights, trained.publish) if job.settings.average else None
+    average = (
+        job.settings.average.of(trained.weights, trained.sync_to_model) if job.settings.average else None
+    )
     prepare(model, job.settings)
     module, batch = PackedLanguageModel(model), _batch(job, model).to(device)
 
     def micro_batch() -> None:
         (module(batch) / batch.targets).backward()
-        trained.collect()
+        trained.accumulate_grads()
 
     def move() -> None:
         optimizer.step()
-        trained.publish()
+        trained.sync_to_model()
         if average:
             average.stepped(1)
 
     took = _seconds(micro_batch, device)
-    trained.restrict()
+    trained.mask_grads()
     stepping = _seconds(move, device)
     tried = Weights.of(model, trained)
     plain = replace(job, settings=replace(job.settings, objective=CrossEntropy()))
@@ -153,18 +155,18 @@ def _needed(job: Job, config: Any, hardware: Hardware) -> int:
     return max(sum(block.bytes for block in timeline.peak(moment)) for moment in ("load", "step"))
 
 
-def _tried(job: Job, config: Any, device: torch.device) -> tuple[Any, Trained]:
+def _tried(job: Job, config: Any, device: torch.device) -> tuple[Any, TrainableParameters]:
     """A model of an architecture with as many layers as the job's or fewer, and what of it trains."""
     model = build(config)
     try:
-        choice = choose(model, job.settings)
+        spec = choose(model, job.settings)
     except RecipeError:
         if config.get_text_config().num_hidden_layers == job.architecture.get_text_config().num_hidden_layers:
             raise
         model = build(config)
-        choice = choose(model, replace(job.settings, trainable=All()))
+        spec = choose(model, replace(job.settings, trainable=All()))
     model.to(device)
-    return model, hold(model, choice, job.settings)[1]
+    return model, hold(model, spec, job.settings)[1]
 
 
 def product_flops(dtype: torch.dtype, device: torch.device) -> float:

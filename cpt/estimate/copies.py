@@ -23,7 +23,7 @@ def bytes_of_copies(
     Args:
         weights: bytes of the weights that a checkpoint holds.
         state: bytes of what is not there at first: the optimizer's state, and points that gates go back to.
-        is_model: see `Choice`; then one checkpoint stays before annealing.
+        is_model: see `TrainableSpec`; then one checkpoint stays before annealing.
         divided: what is divided among processes is copied in either mode.
         writes: it is the process that writes checkpoints.
     """

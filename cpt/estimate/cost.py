@@ -41,8 +41,8 @@ def flops_per_token(job: Job, weights: Weights) -> float:
     """
     forward = forward_flops_per_token(job, weights)
     backward = 2 * forward - 2 * weights.multiplied + 2 * min(weights.trained, weights.multiplied)
-    beside = job.settings.objective.share_beside(job.replay_rows / len(job.sequences))
-    return (1 + job.settings.gradient_checkpointing + beside) * forward + backward
+    reference = job.settings.objective.reference_share(job.replay_rows / len(job.sequences))
+    return (1 + job.settings.gradient_checkpointing + reference) * forward + backward
 
 
 def forward_flops_per_token(job: Job, weights: Weights) -> float:

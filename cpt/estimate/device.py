@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cpt.errors import UsageError
 from cpt.estimate.process import container_limit
 from cpt.recipe.suggest import nearest
-from cpt.training.place import Hardware, this_hardware
+from cpt.training.distributed.environment import Hardware, this_hardware
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from cpt.training.sharding import layers_of
+from cpt.training.distributed.sharding import layers_of
 
 if TYPE_CHECKING:
     from cpt.estimate.recorder import Recorder
@@ -28,7 +28,7 @@ FLOAT_BYTES = 4
 
 
 class DividedWeights:
-    """The counterpart of `cpt.training.sharding.ShardedWeights` on fake tensors.
+    """The counterpart of `cpt.training.distributed.sharding.ShardedWeights` on fake tensors.
 
     `weights` are whole ones in working precision, of which no memory is counted; the parts are.
     """

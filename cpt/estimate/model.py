@@ -71,7 +71,7 @@ def _expanded(config: Any, every: int) -> Any:
     import torch
 
     from cpt.estimate.rehearsal import build
-    from cpt.training.trainable.growth import expand
+    from cpt.training.trainable.block_expansion import expand
 
     with torch.device("meta"):
         model = build(config)

@@ -20,7 +20,7 @@ from cpt.stages.pretrain.data import expected_tokens, planned
 from cpt.stages.pretrain.plan import planned_work
 from cpt.stages.pretrain.probe_sizes import LEAST
 from cpt.stages.pretrain.stage import settings_of
-from cpt.training.place import Place
+from cpt.training.distributed.environment import Environment
 
 _BATCHES = 256
 """Global batches that are looked at for the heaviest."""
@@ -46,7 +46,7 @@ def plan_job(
     artifacts: Mapping[str, Artifact],
     *,
     fetch: bool,
-    place: Place | None = None,
+    place: Environment | None = None,
 ) -> Planned | None:
     """The job of a pretrain stage.
 
@@ -74,7 +74,7 @@ def plan_job(
         sequences, steps, tokens = _full_sequences(
             config, upstream["corpus"], _corpus_of(recipe, step).sequence_length, assumptions
         )
-    place = place or Place()
+    place = place or Environment()
     bfloat16 = place.hardware.bfloat16
     settings = settings_of(config, steps, tokens, model.new_tokens, recipe.seed, bfloat16)
     job = Job(
@@ -84,7 +84,7 @@ def plan_job(
         probe=_probe(config),
         probe_tokens=round(planned_work(config, inputs, upstream, Moment(steps, tokens)) / FORWARD),
         processes=place.processes,
-        divided=place.divided,
+        sharded=place.sharded,
         replay_rows=replay_rows(config.replay, config.batch_sequences),
     )
     job = job.with_micro_batch(min(settings.micro_batch, job.own_sequences))
@@ -98,8 +98,8 @@ def _simplifications(job: Job) -> list[str]:
     settings = job.settings
     said = {
         "every process holds a whole copy of the model (--fsdp divides it)": job.processes > 1
-        and not job.divided,
-        "weights are divided as accelerate's --use_fsdp does by default": job.divided,
+        and not job.sharded,
+        "weights are divided as accelerate's --use_fsdp does by default": job.sharded,
         "what processes send each other takes no time": job.processes > 1,
         "compiled blocks keep less than is counted here": settings.compile,
         "the teacher is taken to have as many layers as its student": settings.objective.kind

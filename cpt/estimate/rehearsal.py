@@ -34,19 +34,17 @@ from cpt.models import attention
 from cpt.models.attention import bucketed_sdpa, cpu_blockwise, varlen
 from cpt.models.batch import PackedBatch, pack
 from cpt.models.packed_model import PackedLanguageModel
-from cpt.training.groups import Group
-from cpt.training.master import Weights as Held
-from cpt.training.master import hold_weights
-from cpt.training.objectives.beside import Beside
-from cpt.training.optimizers import state_bytes_of
-from cpt.training.optimizers.base import Shape
-from cpt.training.place import PROCESSOR, Hardware
-from cpt.training.processes import buckets
-from cpt.training.recompute import recompute_layers
+from cpt.training.activation_checkpointing import checkpoint_layers
+from cpt.training.distributed.collectives import buckets
+from cpt.training.distributed.environment import ANY_CPU, Hardware
+from cpt.training.master_weights import Weights as Held
+from cpt.training.master_weights import prepare_local_weights
+from cpt.training.objectives.reference_model import ReferenceModel
+from cpt.training.optimizers.groups import Group, Shape
 from cpt.training.settings import Settings
 from cpt.training.trainable import Setup
-from cpt.training.trainable.choice import Choice
-from cpt.training.trainable.trained import Trained
+from cpt.training.trainable.parameters import TrainableParameters
+from cpt.training.trainable.spec import TrainableSpec
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Weights:
     layers: int
 
     @classmethod
-    def of(cls, model: Any, trained: Trained) -> Weights:
+    def of(cls, model: Any, trained: TrainableParameters) -> Weights:
         """Count the weights of a model and those that train."""
         total = sum(parameter.numel() for parameter in model.parameters())
         words, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
@@ -112,7 +110,7 @@ class Rehearsal:
     host: HostMemory
 
 
-def rehearse(job: Job, hardware: Hardware = PROCESSOR) -> Rehearsal:
+def rehearse(job: Job, hardware: Hardware = ANY_CPU) -> Rehearsal:
     """Go through the moments of a run whose memory could be its peak.
 
     Args:
@@ -136,14 +134,14 @@ def rehearse(job: Job, hardware: Hardware = PROCESSOR) -> Rehearsal:
             with torch.device("meta"):
                 model = build(job.architecture)
                 teacher = build(job.architecture) if settings.objective.kind == "self-distillation" else None
-            beside = settings.objective.beside(model, teacher)
-            choice = choose(model, settings)
-        make_fake(model, *([beside.module] if beside else []))
+            reference = settings.objective.reference_model(model, teacher)
+            spec = choose(model, settings)
+        make_fake(model, *([reference.module] if reference else []))
         process_bytes = resident_bytes()
         words = model.get_input_embeddings().weight.shape
         recorder = Recorder(timeline, words, on_gpu=hardware.is_gpu)
-        scene = _Scene(job, model, choice, recorder, timeline, beside)
-        (_play_divided if job.divided else _play)(scene, on_gpu=hardware.is_gpu)
+        scene = _Scene(job, model, spec, recorder, timeline, reference)
+        (_play_divided if job.sharded else _play)(scene, on_gpu=hardware.is_gpu)
     return Rehearsal(timeline, scene.weights, process_bytes, scene.host)
 
 
@@ -153,14 +151,14 @@ class _Scene:
 
     job: Job
     model: Any
-    choice: Choice
+    spec: TrainableSpec
     recorder: Recorder
     timeline: Timeline
-    beside: Beside | None
+    reference: ReferenceModel | None
     weights: Weights = field(init=False)
     host: HostMemory = field(init=False)
 
-    def find(self, trained: Trained, state: int, kept: int, frozen: int) -> int:
+    def find(self, trained: TrainableParameters, state: int, kept: int, frozen: int) -> int:
         """Note the weights and the host's memory; returns the bytes of copies in the process that writes.
 
         Args:
@@ -170,7 +168,7 @@ class _Scene:
             frozen: bytes of weights that are kept in main memory beside the model.
         """
         self.weights = Weights.of(self.model, trained)
-        told = {"is_model": self.choice.is_model, "divided": self.job.divided}
+        told = {"is_model": self.spec.is_model, "divided": self.job.sharded}
         copies, others = (
             bytes_of_copies(self.job.settings, kept, state, **told, writes=writes) for writes in (True, False)
         )
@@ -189,18 +187,18 @@ def _play(scene: _Scene, *, on_gpu: bool) -> None:
     settings = job.settings
     with recorder:
         with timeline.moment("load"), recorder.filing_under("weights"):
-            others = [scene.beside.module] if scene.beside else []
+            others = [scene.reference.module] if scene.reference else []
             for each in (model, *others):
                 for tensor in (*each.parameters(), *each.buffers()):
                     recorder.enter(tensor)
-            held, trained = hold(model, scene.choice, settings)
-            if scene.beside:
-                scene.beside.hold(settings.dtype, torch.device("cpu"))
+            held, trained = hold(model, scene.spec, settings)
+            if scene.reference:
+                scene.reference.prepare(settings.dtype, torch.device("cpu"))
         state = _state_bytes(trained.groups(model), settings)
         rounded = settings.dtype != torch.float32 and not settings.stochastic_rounding
         still = sum(p.numel() for p in model.parameters() if not p.requires_grad)
         regular = Regularised.of(settings, sum(weight.nbytes for weight in trained.weights.values()))
-        kept = sum(tensor.nbytes for tensor in trained.kept.values()) + regular.average
+        kept = sum(tensor.nbytes for tensor in trained.checkpoint_tensors.values()) + regular.average
         points = Points.of(settings.gates)
         gone_back_to = points.bytes(kept, state)
         in_main_memory = regular.aside if on_gpu else 0
@@ -219,8 +217,8 @@ def _play(scene: _Scene, *, on_gpu: bool) -> None:
                 module.token_nats(_batch(job.probe))
                 timeline.release(shown)
         if settings.gradient_checkpointing:
-            recompute_layers(model)
-        loss = settings.objective.loss(scene.beside)
+            checkpoint_layers(model)
+        loss = settings.objective.loss(scene.reference)
         lots = job.lots if settings.objective.kind == "self-constraint" else {DOMAIN: job.heaviest}
         for source, lengths in lots.items():
             for weight in held.weights.values():
@@ -238,15 +236,15 @@ def _play(scene: _Scene, *, on_gpu: bool) -> None:
             weight.grad = None
         with timeline.moment("save"), recorder.filing_under("weights"):
             held.release(model)
-            if scene.choice.adapter:
-                scene.choice.adapter.merge()
+            if scene.spec.adapter:
+                scene.spec.adapter.merge()
 
 
 def _play_divided(scene: _Scene, *, on_gpu: bool) -> None:
     """Every process has a part of the weights."""
     job, model, recorder, timeline = scene.job, scene.model, scene.recorder, scene.timeline
     held = DividedWeights(model, job.settings.dtype, job.processes)
-    trained = Trained(scene.choice, held)
+    trained = TrainableParameters(scene.spec, held)
     with recorder:
         with timeline.moment("load"):
             for buffer in model.buffers():
@@ -284,23 +282,23 @@ def _play_divided(scene: _Scene, *, on_gpu: bool) -> None:
             held.save(timeline)
 
 
-def choose(model: Any, settings: Settings) -> Choice:
+def choose(model: Any, settings: Settings) -> TrainableSpec:
     """Choose what of a float32 model trains."""
-    return settings.trainable.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
+    return settings.trainable.apply(model, Setup(settings.steps, settings.new_tokens, settings.seed))
 
 
-def hold(model: Any, choice: Choice, settings: Settings) -> tuple[Held, Trained]:
+def hold(model: Any, spec: TrainableSpec, settings: Settings) -> tuple[Held, TrainableParameters]:
     """Hold a float32 model's weights as the loop does, in the first step in which all that trains moves."""
-    held = hold_weights(model, settings)
-    trained = Trained(choice, held)
-    trained.begin(trained.alone)
+    held = prepare_local_weights(model, settings)
+    trained = TrainableParameters(spec, held)
+    trained.begin_step(trained.first_steps)
     return held, trained
 
 
 def step(
     module: PackedLanguageModel,
     held: Held,
-    trained: Trained,
+    trained: TrainableParameters,
     batch: PackedBatch,
     recorder: Recorder,
     *,
@@ -324,9 +322,9 @@ def step(
         recorder.assign("gradients", {name: w.grad for name, w in held.weights.items()})
     total = loss(module, batch)[0] if loss else module(batch)
     (total / batch.targets).backward()
-    trained.collect()
+    trained.accumulate_grads()
     recorder.assign("gradients", {name: w.grad for name, w in held.weights.items()})
-    trained.restrict()
+    trained.mask_grads()
     for hook in hooks:
         hook.remove()
 
@@ -349,7 +347,7 @@ def _state_bytes(
     groups: Sequence[Group], settings: Settings, shard: Callable[[Shape], Shape] = lambda shape: shape
 ) -> int:
     shapes = [(group.kind, shard(tuple(w.shape))) for group in groups for w in group.weights.values()]
-    return state_bytes_of(settings.optimizer, shapes)
+    return settings.optimizer.predicted_state_bytes(shapes)
 
 
 def _sum(held: Held) -> None:
@@ -359,10 +357,10 @@ def _sum(held: Held) -> None:
         torch.cat([gradient.flatten() for gradient in bucket])
 
 
-def _round(trained: Trained) -> None:
+def _round(trained: TrainableParameters) -> None:
     """Widen the weights, and round them by chance, around the plainest of steps."""
     optimizer = torch.optim.SGD(trained.weights.values(), lr=0.0, foreach=False)
-    trained.attach(optimizer)
+    trained.register_hooks(optimizer)
     optimizer.step()
 
 

@@ -76,7 +76,7 @@ class Estimate:
             "micro_batch_sequences": job.settings.micro_batch,
             "accumulation": job.accumulation,
             "processes": job.processes,
-            "divided": job.divided,
+            "divided": job.sharded,
             "host_bytes": memory.host,
             "limit_bytes": self.limit,
             "fits": self.fits,
@@ -104,7 +104,7 @@ def estimate(planned: Planned, wanted: Wanted) -> Estimate:
 
     fit = largest_fit(job, wanted.limit, peak_of) if suggest else None
     recomputed = None
-    if suggest and fit is None and not (job.divided or job.settings.gradient_checkpointing):
+    if suggest and fit is None and not (job.sharded or job.settings.gradient_checkpointing):
         recomputed = largest_fit(job.with_recomputation(), wanted.limit, peak_of)
     calibration = calibrate(job, rehearsal.weights, device.hardware) if wanted.calibrate else None
     duration = None

@@ -30,12 +30,12 @@ from cpt.stages.base import NullProgress
 from cpt.stages.corpus.checks import window_for
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
-from cpt.training.master import MasterWeights
+from cpt.training.master_weights import MasterWeights
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Constant
 from cpt.training.settings import Settings
 from cpt.training.trainable import All, Layers
-from cpt.training.trainable.base import NONE
+from cpt.training.trainable.spec import NONE
 
 Trained = Literal["all", "embeddings"]
 

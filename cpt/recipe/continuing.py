@@ -11,7 +11,7 @@ from cpt.errors import UsageError
 from cpt.recipe.load import load
 from cpt.recipe.schema import Recipe, Step
 from cpt.recipe.suggest import did_you_mean
-from cpt.training.place import Place
+from cpt.training.distributed.environment import Environment
 
 KIND = "pretrain"
 _NOT_TAKEN_OVER = frozenset({"name", "from", "start", "tokens", "schedule"})
@@ -49,7 +49,7 @@ def write_continuation(
     _dump({**recipe.data, "stages": [*stages[: at + 1], {KIND: new}, *later]}, path)
 
 
-def settle(path: Path, overrides: list[str], place: Place | None = None) -> Recipe:
+def settle(path: Path, overrides: list[str], place: Environment | None = None) -> Recipe:
     """Write overrides into a recipe file that is known to be ours, and load it; it goes if they are wrong."""
     try:
         settled = load(path, overrides, place=place)

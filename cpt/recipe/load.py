@@ -17,7 +17,7 @@ from cpt.recipe.items import Item, name_problems, read_items
 from cpt.recipe.schema import Recipe, RecipeFile, Step
 from cpt.recipe.wiring import wire
 from cpt.stages.base import Artifact, Stage, StageConfig
-from cpt.training.place import Place
+from cpt.training.distributed.environment import Environment
 
 Registry = Mapping[str, Stage[Any]]
 
@@ -26,7 +26,7 @@ def load(
     path: Path,
     overrides: Sequence[str] = (),
     registry: Registry | None = None,
-    place: Place | None = None,
+    place: Environment | None = None,
 ) -> Recipe:
     """Read a recipe file, apply overrides, validate, wire, and run every stage's own checks.
 
@@ -65,7 +65,9 @@ def load(
                 problems += found
     by_name = {step.name: step for step in steps}
     for step in steps:
-        found_there = step.stage.check_environment(step.located, place or Place(), _makers(step, by_name))
+        found_there = step.stage.check_environment(
+            step.located, place or Environment(), _makers(step, by_name)
+        )
         problems += [_placed(document, step.where, problem) for problem in found_there]
     if problems or file is None:
         raise RecipeError(sorted(problems, key=lambda problem: problem.line or 0))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from cpt.errors import Interrupted, Terminated
-from cpt.training.world import world
+from cpt.training.distributed.context import distributed_context
 
 
 class Termination(KeyboardInterrupt):
@@ -62,5 +62,5 @@ def interruptible(hint: str | None = None) -> Iterator[None]:
 
 def stop_listening() -> None:
     """Ignore SIGTERM from now on, if this is one of several processes: it is about to end anyway."""
-    if world().count > 1:
+    if distributed_context().count > 1:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -17,7 +17,7 @@ from cpt.recipe.failures import explain_failure
 from cpt.recipe.schema import Step
 from cpt.recipe.stopping import stop_listening
 from cpt.stages.base import BASE, Artifact, Context, NullProgress
-from cpt.training.world import GRACE, Stop, world
+from cpt.training.distributed.context import GRACE_SECONDS, StopRequest, distributed_context
 
 
 class BaseModelArtifact(Artifact):
@@ -33,7 +33,7 @@ def run_together(step: Step, inputs: dict[str, Artifact], context: Context) -> d
     """Main process: run a stage, with the others when it is one for all of them."""
     if not step.stage.together:
         return step.stage.run(step.located, inputs, context)
-    world().tell(
+    distributed_context().broadcast_task(
         {
             "name": step.name,
             "kind": step.kind,
@@ -52,7 +52,7 @@ def run_together(step: Step, inputs: dict[str, Artifact], context: Context) -> d
         raise  # its result is whole: all processes are there for the stages that follow
     except Exception as error:
         stop_listening()
-        reported = world().reported()
+        reported = distributed_context().failure_report()
         if reported is None or isinstance(error, CptError):
             raise
         raise StageFailed(reported["message"], hint=reported["hint"]) from error
@@ -64,9 +64,9 @@ def help_out() -> int:
     Raises:
         CptError: this process cannot go on, and the main process has not said so.
     """
-    here, stop = world(), Stop()
+    here, stop = distributed_context(), StopRequest()
     threading.Thread(target=_leave_when_ended, daemon=True).start()
-    while (task := here.hear(stop)) is not None:
+    while (task := here.next_task(stop)) is not None:
         try:
             _take_part(task)
         except KeyboardInterrupt:
@@ -74,7 +74,7 @@ def help_out() -> int:
         except Exception as error:
             name = f"{task['name']} (process {here.rank} of {here.count})"
             explained = explain_failure(error, name, Path(task["work"]).parent)
-            if not here.report(explained.message, explained.hint):
+            if not here.report_failure(explained.message, explained.hint):
                 raise explained from error
     return here.leave()
 
@@ -101,8 +101,8 @@ def _artifact(data: dict[str, Any]) -> Artifact:
 
 def _leave_when_ended() -> None:
     """Leave even if this process waits on a device for something that the main process no longer sends."""
-    while not world().ended:
+    while not distributed_context().is_shut_down:
         time.sleep(1)
-    code = world().exit_code
-    time.sleep(2 * GRACE)
+    code = distributed_context().exit_code
+    time.sleep(2 * GRACE_SECONDS)
     os._exit(code)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cpt.errors import Problem
 
 if TYPE_CHECKING:
-    from cpt.training.place import Place
+    from cpt.training.distributed.environment import Environment
 
 BASE = "base"
 """Name of the artifact that every chain starts with: the base model, of kind `model`."""
@@ -172,8 +172,9 @@ C = TypeVar("C", bound=StageConfig)
 class Stage(ABC, Generic[C]):
     """One kind of stage. Subclasses are stateless; `contract` grows when a stage's results change meaning.
 
-    `together`: whether all processes of a run call `run` at the same time (`cpt.training.world`); any other
-    stage is run by the main process alone, which is also the only one to write files.
+    `together`: whether all processes of a run call `run` at the same time
+    (`cpt.training.distributed.context`); any other stage is run by the main process alone, which is also the
+    only one to write files.
     """
 
     kind: ClassVar[str]
@@ -219,7 +220,7 @@ class Stage(ABC, Generic[C]):
         return []
 
     def check_environment(
-        self, config: C, place: Place, upstream: Mapping[str, UpstreamConfigs]
+        self, config: C, place: Environment, upstream: Mapping[str, UpstreamConfigs]
     ) -> list[Problem]:
         """What cannot be at the place of the run (hardware, processes, what is installed) or in its chain.
 

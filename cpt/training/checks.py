@@ -12,10 +12,10 @@ from torch import nn
 from cpt.errors import StageFailed
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel
-from cpt.training.sharding import whole
+from cpt.training.distributed.sharding import whole
 
 if TYPE_CHECKING:
-    from cpt.training.trainable.trained import Trained
+    from cpt.training.trainable.parameters import TrainableParameters
 
 _TOLERANCE = 1e-3
 _MOVES = 2.0**-20
@@ -50,7 +50,7 @@ class TrainingProof:
     that a warm-up's first rates are too small to move in float32 is proven once they are large enough.
     """
 
-    def __init__(self, trained: Trained, model: nn.Module) -> None:
+    def __init__(self, trained: TrainableParameters, model: nn.Module) -> None:
         self._trained, self._model = trained, model
         self._rates = {name: group.rate for group in trained.groups(model) for name in group.weights}
         self._left = 0
@@ -63,8 +63,10 @@ class TrainingProof:
 
         A run that continues in the middle of the steps that prove it proves the rest of them.
         """
-        starts = {0, self._trained.alone}
-        due = max((start + self._trained.settling - step for start in starts if start <= step), default=0)
+        starts = {0, self._trained.first_steps}
+        due = max(
+            (start + self._trained.settling_steps - step for start in starts if start <= step), default=0
+        )
         if due > 0 and (self._left == 0 or step in starts):
             self._left = due
             self._moving = {name: _digest(weight) for name, weight in self._trained.must_move().items()}
@@ -74,7 +76,7 @@ class TrainingProof:
     def interrupted(self) -> None:
         """After a step that was dropped, or rolled back with others: what they proved is void."""
         if self._left:
-            self._left = self._trained.settling
+            self._left = self._trained.settling_steps
             self._able = dict.fromkeys(self._able, 0)
 
     def stepped(self, rate: float) -> None:
@@ -95,7 +97,7 @@ class TrainingProof:
     def _prove(self) -> None:
         weights = self._trained.must_move()
         unmoved = [name for name, value in self._moving.items() if torch.equal(value, _digest(weights[name]))]
-        waiting = [name for name in unmoved if self._able[name] < self._trained.settling]
+        waiting = [name for name in unmoved if self._able[name] < self._trained.settling_steps]
         still = self._still_digests() if self._still else {}
         moved = [name for name, value in still.items() if not torch.equal(value, self._still[name])]
         _refuse([name for name in unmoved if name not in waiting], "left {} trainable tensors unchanged")
@@ -105,7 +107,7 @@ class TrainingProof:
 
     def _still_digests(self) -> dict[str, torch.Tensor]:
         still = {}
-        for name, (tensor, free) in self._trained.still(self._model).items():
+        for name, (tensor, free) in self._trained.frozen_tensors(self._model).items():
             still[name] = _digest(tensor)
             still[name][free] = 0
         return still

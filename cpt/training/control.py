@@ -18,8 +18,8 @@ from cpt.monitor.reading import Reading
 from cpt.training.checkpoint.parts import Part
 from cpt.training.checkpoint.point import SavedState
 from cpt.training.data import PhasedStream, Stream
+from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.log import write_lines
-from cpt.training.processes import Processes
 from cpt.training.settings import Settings
 from cpt.training.state import State
 
@@ -70,7 +70,7 @@ class Control:
         points: Mapping[str, SavedState],
         work: Path,
         progress: Progress,
-        processes: Processes,
+        processes: ProcessGroup,
     ) -> None:
         """Take up where the state is.
 

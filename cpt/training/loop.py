@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from cpt.errors import StageFailed
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.monitor.probes.base import Probe, Subject
+from cpt.training.activation_checkpointing import checkpoint_layers
 from cpt.training.anomalies import Anomalies, Anomaly
 from cpt.training.checkpoint.keeper import CheckpointManager
 from cpt.training.checkpoint.parts import OptimizerState, Part, Weights
@@ -22,21 +23,20 @@ from cpt.training.checks import TrainingProof, check_isolation
 from cpt.training.clock import StepClock
 from cpt.training.control import Control, kept_points
 from cpt.training.data import PackedSequence, Stream, pieces
+from cpt.training.distributed.collectives import ProcessGroup
+from cpt.training.distributed.context import distributed_context
+from cpt.training.distributed.sharding import prepare_weights
 from cpt.training.float8 import to_float8
 from cpt.training.log import write_lines
-from cpt.training.processes import Processes
-from cpt.training.recompute import recompute_layers
 from cpt.training.settings import Settings
-from cpt.training.sharding import master_weights
 from cpt.training.state import Result, State
 from cpt.training.step import Gradient, Stepper
 from cpt.training.stopping import HeldSignals
 from cpt.training.trackers import open_trackers
 from cpt.training.trainable import Setup
-from cpt.training.trainable.table import table
-from cpt.training.trainable.trained import Trained
+from cpt.training.trainable.parameters import TrainableParameters
+from cpt.training.trainable.summary import table
 from cpt.training.watch import Watch
-from cpt.training.world import world
 
 
 class Progress(Protocol):
@@ -60,7 +60,8 @@ def train(
 ) -> Result:
     """Train `model` in place; continue from the newest checkpoint in `work` when there is one.
 
-    On several processes (`cpt.training.world`) all of them call this alike; the main one writes.
+    On several processes (`cpt.training.distributed.context`) all of them call this alike; the main one
+    writes.
 
     The model stays in evaluation mode: continual pretraining goes without dropout, as pretraining did.
     Ctrl-C and SIGTERM end the micro batch, and the step if it was the last of it, else that step is dropped;
@@ -78,43 +79,43 @@ def train(
             ledger does not match what was trained on, or the run in `work` began with other settings.
         DiskFull: a checkpoint does not fit on the disk.
     """
-    processes = Processes(world())
+    processes = ProcessGroup(distributed_context())
     anomalies_file = work / "anomalies.jsonl" if processes.is_main else None
-    beside = settings.objective.beside(model, teacher)
-    choice = settings.trainable.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
+    reference = settings.objective.reference_model(model, teacher)
+    spec = settings.trainable.apply(model, Setup(settings.steps, settings.new_tokens, settings.seed))
     module = PackedLanguageModel(model)
-    trained = Trained(choice, master_weights(module, choice, settings, processes))
+    trained = TrainableParameters(spec, prepare_weights(module, spec, settings, processes))
     optimizer = settings.optimizer.build(trained.groups(model))
-    trained.attach(optimizer)
-    if beside:
-        beside.hold(settings.dtype, processes.device)
+    trained.register_hooks(optimizer)
+    if reference:
+        reference.prepare(settings.dtype, processes.device)
     if settings.l2_sp:
         settings.l2_sp.attach(optimizer)
-    average = settings.average.of(trained.weights, trained.publish) if settings.average else None
+    average = settings.average.of(trained.weights, trained.sync_to_model) if settings.average else None
     state = State()
     parts: dict[str, Part] = {
-        "weights": Weights(trained.kept, trained.publish),
+        "weights": Weights(trained.checkpoint_tensors, trained.sync_to_model),
         "optimizer": OptimizerState(optimizer, trained.weights),
         **({"average": average} if average else {}),
     }
     pre_anneal = anneal_begins(settings.schedule, settings.steps, stream)
-    if pre_anneal and not choice.is_model:
+    if pre_anneal and not spec.is_model:
         progress.message("the model before the anneal is not kept: an adapter is no model until it is merged")
         pre_anneal = None
     points = kept_points(settings.gates, parts, "optimizer", state)
     with CheckpointManager(work, parts, state, settings, progress, processes, pre_anneal, points) as keeper:
-        trained.publish()
+        trained.sync_to_model()
         log = keeper.resume()
         progress.message(table(trained, model))
         control = Control(settings, state, stream, points, work, progress, processes)
         state.checked_ledger(control.stream)
         _check_isolation(module, stream.batch(0))
-        for each in (model, *([beside.module.model] if beside else [])):
+        for each in (model, *([reference.module.model] if reference else [])):
             prepare(each, settings)
-        signals, loss = HeldSignals(), settings.objective.loss(beside)
+        signals, loss = HeldSignals(), settings.objective.loss(reference)
         stepper = Stepper(module, trained, optimizer, processes, settings, loss, lambda: signals.came)
         trackers = open_trackers(settings.trackers, work, state.step, progress.message)
-        subject, shown = Subject(module, trained.masters), average.shown if average else nullcontext
+        subject, shown = Subject(module, trained.master_weights), average.shown if average else nullcontext
         watch = Watch(probes, subject, state, settings, work, progress, processes, trackers, shown)
         watch.begin()
         control.after_probes()
@@ -128,7 +129,7 @@ def train(
                 and state.step < settings.steps
                 and not control.ended
             ):
-                trained.begin(state.step)
+                trained.begin_step(state.step)
                 if proof:
                     proof.begin(state.step)
                 batch = control.stream.batch(state.step)
@@ -185,7 +186,7 @@ def train(
     trackers.close()
     if average:
         average.put_in_place()
-    trained.release(model, work / "adapter" if processes.is_main else None)
+    trained.restore_model(model, work / "adapter" if processes.is_main else None)
     processes.close()
     return Result.of(state, control.stream, keeper.kept())
 
@@ -257,7 +258,7 @@ def prepare(model: Any, settings: Settings) -> None:
     if settings.compile:
         _compile_elementwise(model)
     if settings.gradient_checkpointing:
-        recompute_layers(model)
+        checkpoint_layers(model)
 
 
 def _compile_elementwise(model: Any) -> None:

@@ -20,7 +20,7 @@ from cpt.training.objectives import CrossEntropy, Objective
 from cpt.training.optimizers import Optimizer
 from cpt.training.schedules import Schedule
 from cpt.training.trackers import Tracking
-from cpt.training.trainable import All, Trains
+from cpt.training.trainable import All, Trainable
 
 _EVERYTHING, _CROSS_ENTROPY = All(), CrossEntropy()
 
@@ -68,7 +68,7 @@ class Settings:
     compile: bool = False
     tokens: int = 0
     trackers: Tracking = field(default_factory=Tracking)
-    trainable: Trains = _EVERYTHING
+    trainable: Trainable = _EVERYTHING
     new_tokens: Sequence[int] = ()
     seed: int = 0
     gradient_checkpointing: bool = False

@@ -18,8 +18,8 @@ from cpt.monitor.probes.base import Probe, Subject
 from cpt.monitor.reading import Items, Reading
 from cpt.monitor.schedule import Moment
 from cpt.training.clock import wait_for_gpu
+from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.log import open_lines
-from cpt.training.processes import Processes
 from cpt.training.settings import Settings
 from cpt.training.state import State
 from cpt.training.trackers import Trackers
@@ -42,7 +42,7 @@ class Watch:
         settings: Settings,
         work: Path,
         progress: Progress,
-        processes: Processes,
+        processes: ProcessGroup,
         trackers: Trackers,
         shown: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:

@@ -18,8 +18,8 @@ from cpt.estimate.cost import Duration, by_peak, flops_per_token
 from cpt.estimate.device import TYPICAL_UTILISATION, gpu
 from cpt.estimate.job import mean_context
 from cpt.estimate.rehearsal import Weights, rehearse
+from cpt.training.distributed.environment import ANY_CPU
 from cpt.training.optimizers import Muon
-from cpt.training.place import PROCESSOR
 from cpt.training.trainable import All, Expansion, Layers, Lora
 
 HALF = torch.bfloat16
@@ -75,14 +75,14 @@ def test_a_step_is_its_micro_batches_and_the_optimizer(tiny_model: Path) -> None
 def test_calibration_trains_here(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = job(tiny_model, (20, 12))
     count = Weights(27_000, 27_000, 27_000, 2)
-    measured = calibrate(run, count, PROCESSOR)
+    measured = calibrate(run, count, ANY_CPU)
     assert (measured.precision, measured.of_layers) == ("bfloat16", 2)
     assert measured.layers == 2
     assert min(measured.product_flops, measured.micro_batch_seconds, measured.optimizer_seconds) > 0
     monkeypatch.setattr("cpt.estimate.calibration.SECONDS", 0.0)
-    assert calibrate(run, count, PROCESSOR).layers == 1, "what takes too long is tried with fewer layers"
+    assert calibrate(run, count, ANY_CPU).layers == 1, "what takes too long is tried with fewer layers"
     last = replace(run, settings=replace(run.settings, trainable=Layers(kind="layers", layers="1")))
-    assert calibrate(last, count, PROCESSOR).layers == 1, "though what is to train is not among them"
+    assert calibrate(last, count, ANY_CPU).layers == 1, "though what is to train is not among them"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_calibration_trains_here(tiny_model: Path, monkeypatch: pytest.MonkeyPat
 )
 def test_calibration_trains_as_the_run_will(tiny_model: Path, settings: dict[str, Any]) -> None:
     run = job(tiny_model, (20, 12), **settings)
-    measured = calibrate(run, rehearse(run).weights, PROCESSOR)
+    measured = calibrate(run, rehearse(run).weights, ANY_CPU)
     assert measured.layers == (4 if isinstance(run.settings.trainable, Expansion) else 2)
     assert measured.duration(run).seconds > 0
 
@@ -108,7 +108,7 @@ def test_calibration_prepares_the_model_as_the_loop_does(
     prepared: list[Any] = []
     monkeypatch.setattr("cpt.estimate.calibration.prepare", lambda model, settings: prepared.append(settings))
     run = job(tiny_model, (20, 12), compile=True, float8=True)
-    measured = calibrate(run, rehearse(run).weights, PROCESSOR)
+    measured = calibrate(run, rehearse(run).weights, ANY_CPU)
     assert prepared == [run.settings]
     assert measured.precision == "float8"
     assert " in float8, " in measured.duration(run).basis
@@ -119,15 +119,15 @@ def test_calibration_takes_the_layers_that_fit_in_free_memory(
 ) -> None:
     run = job(tiny_model, (20, 12))
     count = rehearse(run).weights
-    whole = _needed(run, run.architecture, PROCESSOR)
+    whole = _needed(run, run.architecture, ANY_CPU)
     monkeypatch.setattr("cpt.estimate.calibration.available_bytes", lambda: whole)
-    measured = calibrate(run, count, PROCESSOR)
+    measured = calibrate(run, count, ANY_CPU)
     assert measured.layers == 1, "some of the memory is left free"
     assert measured.duration(run).basis.endswith("on 1 of 2 layers")
     monkeypatch.setattr("cpt.estimate.calibration.available_bytes", lambda: whole // 10)
     monkeypatch.setattr("cpt.estimate.calibration._tried", lambda *_: pytest.fail("it was tried"))
     with pytest.raises(StageFailed, match="cannot measure the model: one layer of it takes"):
-        calibrate(run, count, PROCESSOR)
+        calibrate(run, count, ANY_CPU)
 
 
 def test_the_first_time_only_warms_up() -> None:

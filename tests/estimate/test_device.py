@@ -21,7 +21,7 @@ from cpt.estimate.process import (
     resident_bytes,
 )
 from cpt.estimate.timeline import Block
-from cpt.training.place import Hardware
+from cpt.training.distributed.environment import Hardware
 
 
 def test_a_gpu_has_one_name_however_it_is_written() -> None:

@@ -19,7 +19,7 @@ from cpt.training.averages import Ema, Lawa
 from cpt.training.checkpoint.parts import OptimizerState, Part, Weights
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.control import kept_points
-from cpt.training.place import PROCESSOR
+from cpt.training.distributed.environment import ANY_CPU
 from cpt.training.state import State
 
 H100 = GPUS["h100"].hardware
@@ -31,7 +31,7 @@ END, BACK, FAIL = (
 )
 
 
-def memory(model: Path, *gates: Gate, hardware: Any = PROCESSOR, **more: Any) -> tuple[int, int, int]:
+def memory(model: Path, *gates: Gate, hardware: Any = ANY_CPU, **more: Any) -> tuple[int, int, int]:
     """Bytes of the points where the model is, what main memory keeps beside, a checkpoint's copy."""
     often = {"checkpoint": Checkpoints(every=2, mode="async"), "steps": 9}
     found = rehearse(job(model, *ROWS, probe=(20,), gates=gates, **often, **more), hardware)
@@ -48,7 +48,7 @@ def sizes(tiny_model: Path) -> tuple[int, int]:
     return 4 * count, 8 * count + 4 * len(parameters)
 
 
-@pytest.mark.parametrize("hardware", [PROCESSOR, H100], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("hardware", [ANY_CPU, H100], ids=["cpu", "gpu"])
 def test_gates_keep_points_to_go_back_to(tiny_model: Path, sizes: tuple[int, int], hardware: Any) -> None:
     """`stop` the weights, `roll-back` the optimizer's state as well; checkpoints hold them, too."""
     model, state = sizes
@@ -65,7 +65,7 @@ def test_points_hold_the_average_where_it_lies(tiny_model: Path, sizes: tuple[in
     model, state = sizes
     averaged = [
         memory(tiny_model, END, average=average, hardware=hardware)
-        for average, hardware in ((EMA, H100), (LAWA, PROCESSOR), (LAWA, H100))
+        for average, hardware in ((EMA, H100), (LAWA, ANY_CPU), (LAWA, H100))
     ]
     assert averaged == [
         (2 * model, 0, 4 * model + state),
@@ -83,9 +83,9 @@ def test_points_are_those_that_a_run_keeps(tiny_model: Path) -> None:
         weight.grad = torch.ones_like(weight)
     optimizer.step()
     parts: dict[str, Part] = {
-        "weights": Weights(trained.kept, trained.publish),
+        "weights": Weights(trained.checkpoint_tensors, trained.sync_to_model),
         "optimizer": OptimizerState(optimizer, trained.weights),
-        "average": EMA.of(trained.weights, trained.publish),
+        "average": EMA.of(trained.weights, trained.sync_to_model),
     }
     for gates in ((END,), (BACK,), (END, BACK)):
         points = kept_points(gates, parts, "optimizer", State())

@@ -22,20 +22,20 @@ from cpt.estimate.timeline import Part, Timeline, by_part
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.stages.base import NullProgress
+from cpt.training.activation_checkpointing import checkpoint_layers
 from cpt.training.anomalies import Anomalies
 from cpt.training.checkpoint.keeper import CheckpointManager
 from cpt.training.checkpoint.parts import OptimizerState, Weights
 from cpt.training.checkpoint.parts import Part as Kept
 from cpt.training.checkpoint.policy import Checkpoints
-from cpt.training.master import MasterWeights
+from cpt.training.distributed.collectives import ProcessGroup
+from cpt.training.distributed.context import distributed_context
+from cpt.training.distributed.environment import ANY_CPU
+from cpt.training.master_weights import MasterWeights
 from cpt.training.optimizers import Muon, OptimizerConfig, state_bytes
-from cpt.training.place import PROCESSOR
-from cpt.training.processes import Processes
-from cpt.training.recompute import recompute_layers
 from cpt.training.schedules import Wsd
 from cpt.training.state import State
 from cpt.training.trainable import All, Expansion, Layers, Lora
-from cpt.training.world import world
 
 WORDS, WIDTH = 300, 32
 H100, T4 = GPUS["h100"].hardware, GPUS["t4"].hardware
@@ -151,7 +151,7 @@ def test_a_real_step_allocates_what_the_rehearsed_one_does(
     model = load_model(tiny_model)
     held, trained = hold(model, choose(model, run.settings), run.settings)
     if run.settings.gradient_checkpointing:
-        recompute_layers(model)
+        checkpoint_layers(model)
     timeline, recorder = watching(model)
     with recorder:
         batch = pack([np.arange(length) % WORDS for length in lengths])
@@ -189,7 +189,7 @@ def test_an_adapter_trains_little_and_needs_little(tiny_model: Path) -> None:
 def test_frozen_weights_are_kept_in_float32_on_a_cpu(tiny_model: Path) -> None:
     """Beside them in bfloat16; a GPU's are kept in host memory."""
     run = job(tiny_model, (20, 12), trainable=Layers(kind="layers", layers="1"))
-    weights = [rehearse(run, hardware) for hardware in (PROCESSOR, H100)]
+    weights = [rehearse(run, hardware) for hardware in (ANY_CPU, H100)]
     frozen = weights[0].weights.total - weights[0].weights.trained
     cpu, gpu = (parts(each, "step")["weights"] for each in weights)
     assert cpu - gpu == 4 * frozen
@@ -249,10 +249,12 @@ def test_copies_are_those_that_the_keeper_makes(tiny_model: Path, tmp_path: Path
     optimizer = Muon().build(trained.groups(model))
     state = State()
     kept: dict[str, Kept] = {
-        "weights": Weights(trained.kept, trained.publish),
+        "weights": Weights(trained.checkpoint_tensors, trained.sync_to_model),
         "optimizer": OptimizerState(optimizer, trained.weights),
     }
-    with CheckpointManager(tmp_path, kept, state, run.settings, NullProgress(), Processes(world())) as keeper:
+    with CheckpointManager(
+        tmp_path, kept, state, run.settings, NullProgress(), ProcessGroup(distributed_context())
+    ) as keeper:
         log = keeper.resume()
         for _ in range(8):
             for weight in trained.weights.values():
@@ -284,7 +286,7 @@ def test_on_a_gpu_no_scores_are_kept(tiny_model: Path) -> None:
     layers, heads, length = 2, 4, 128
     scores = layers * heads * length * length * 2
     cpu, gpu, without_flash = (
-        rehearse(job(tiny_model, (length,)), hardware) for hardware in (PROCESSOR, H100, T4)
+        rehearse(job(tiny_model, (length,)), hardware) for hardware in (ANY_CPU, H100, T4)
     )
     assert parts(cpu, "step")["activations"] - parts(gpu, "step")["activations"] > 0.9 * scores
     assert parts(without_flash, "step")["activations"] > parts(gpu, "step")["activations"], (

@@ -20,7 +20,7 @@ from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.reading import Items
 from cpt.stages.base import NullProgress
 from cpt.training.settings import Settings
-from cpt.training.trainable import All, Layers, Trains
+from cpt.training.trainable import All, Layers, Trainable
 
 SETTINGS = ProbeSettings(steps=(0, 2, 4), peak=1e-2, heldout_bytes=1500)
 
@@ -71,7 +71,7 @@ def test_without_steps_nothing_trains(tiny_model: Path, corpus: Path) -> None:
     [("embeddings", Layers(kind="layers", layers="none", embeddings="all")), ("all", All())],
 )
 def test_what_is_asked_for_trains(
-    tiny_model: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, trained: Trained, expected: Trains
+    tiny_model: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, trained: Trained, expected: Trainable
 ) -> None:
     seen: list[Settings] = []
     real = probing.train

@@ -12,9 +12,9 @@ from tiny_training import KINDS, OPTIMIZERS, noise, step
 from torch import nn
 
 from cpt.models.packed_model import load_model
-from cpt.training.groups import Group
 from cpt.training.l2_sp import L2SP
 from cpt.training.optimizers import AdamW, OptimizerConfig
+from cpt.training.optimizers.groups import Group
 from cpt.training.settings import Settings
 
 PULLED = dataclasses.replace(SETTINGS, l2_sp=L2SP(strength=20))

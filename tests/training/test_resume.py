@@ -23,12 +23,12 @@ from cpt.training.checkpoint.keeper import CheckpointManager
 from cpt.training.checkpoint.parts import Weights
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.checkpoint.store import Store
+from cpt.training.distributed.collectives import ProcessGroup
+from cpt.training.distributed.context import DistributedContext
 from cpt.training.optimizers import AdamW
-from cpt.training.processes import Processes
 from cpt.training.schedules import RewarmCosine
 from cpt.training.settings import Settings
 from cpt.training.state import State
-from cpt.training.world import World
 
 MODES = pytest.mark.parametrize("mode", ["blocking", "async"])
 
@@ -66,7 +66,9 @@ def test_what_changes_right_after_an_async_save_begins_is_not_in_it(tmp_path: Pa
     )
     save = Store.save
     monkeypatch.setattr(Store, "save", lambda *given: (gate.wait(10), save(*given))[1])
-    with CheckpointManager(tmp_path, parts, state, SETTINGS, Said(), Processes(World())) as keeper:
+    with CheckpointManager(
+        tmp_path, parts, state, SETTINGS, Said(), ProcessGroup(DistributedContext())
+    ) as keeper:
         log = keeper.resume()
         keeper.save(log, in_background=True)
         with torch.no_grad():
@@ -82,7 +84,12 @@ def test_a_second_async_save_waits_for_the_first_and_neither_is_spoilt(tmp_path:
     module = nn.Linear(300, 300)
     parts, state = {"weights": Weights(dict(module.named_parameters()), lambda: None)}, State()
     with CheckpointManager(
-        tmp_path, parts, state, with_checkpoints(keep=5, mode="async"), Said(), Processes(World())
+        tmp_path,
+        parts,
+        state,
+        with_checkpoints(keep=5, mode="async"),
+        Said(),
+        ProcessGroup(DistributedContext()),
     ) as keeper:
         log = keeper.resume()
         for step in range(1, 6):
@@ -105,7 +112,9 @@ def test_the_last_good_snapshot_is_not_spoilt_while_checkpoints_are_written(tmp_
         checkpoint=Checkpoints(every=1, keep=50, mode="async"),
         anomalies=Anomalies(not_finite="roll-back", snapshot_every=2),
     )
-    with CheckpointManager(tmp_path, parts, state, settings, Said(), Processes(World())) as keeper:
+    with CheckpointManager(
+        tmp_path, parts, state, settings, Said(), ProcessGroup(DistributedContext())
+    ) as keeper:
         log = keeper.resume()
         for step in range(1, 20):
             state.step = step

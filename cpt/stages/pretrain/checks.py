@@ -29,12 +29,12 @@ from cpt.stages.pretrain.probe_texts import (
     own_text_problems,
 )
 from cpt.stages.vocabulary.config import VocabularyConfig
-from cpt.training.launch import whole_weights_needed
+from cpt.training.distributed.launch import sharding_problems
 from cpt.training.trackers import missing
 from cpt.training.trainable import All, Setup
 
 if TYPE_CHECKING:
-    from cpt.training.place import Place
+    from cpt.training.distributed.environment import Environment
 
 
 def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
@@ -90,7 +90,7 @@ def _without(monitor: Monitor, unfit: Sequence[Problem]) -> Monitor:
 
 
 def environment_problems(
-    config: PretrainConfig, place: Place, upstream: Mapping[str, UpstreamConfigs]
+    config: PretrainConfig, place: Environment, upstream: Mapping[str, UpstreamConfigs]
 ) -> list[Problem]:
     """What the hardware cannot compute in, what is not installed, what needs undivided weights.
 
@@ -102,21 +102,21 @@ def environment_problems(
     corpora = [maker for maker in upstream.get("corpus", ()) if isinstance(maker, CorpusConfig)]
     if corpora and not any(maker.replay for maker in corpora):
         problems += no_replay_text(config.gates)
-    if place.elsewhere is None:
+    if place.assumed_hardware is None:
         problems += [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
         problems += _tracker_problems(config)
-    if place.divided:
+    if place.sharded:
         new = any(isinstance(maker, VocabularyConfig) and maker.brings_new_tokens for maker in chain)
-        problems += whole_weights_needed(
+        problems += sharding_problems(
             config.optimizer,
             config.anomalies,
             adapter=config.trainable.kind == "lora",
-            new_rows=config.trainable.new_rows_apart(Setup(config.most_tokens, (0,) if new else ())),
+            new_rows=config.trainable.separate_new_rows(Setup(config.most_tokens, (0,) if new else ())),
             stochastic_rounding=config.master_weights == "stochastic-rounding",
             float8=config.precision == "fp8",
             gradient_checkpointing=config.gradient_checkpointing,
             gates=config.gates,
-            model_beside=config.objective.needs_model_beside,
+            reference_model=config.objective.needs_reference_model,
         )
     return problems
 
@@ -229,11 +229,11 @@ def _trains_problems(config: PretrainConfig, inputs: Mapping[str, Artifact], ste
     folder = inputs["model"].path("model")
     model = without_weights(folder)
     try:
-        choice = config.trainable.choose(model, Setup(steps, read_new_tokens(folder)))
+        spec = config.trainable.apply(model, Setup(steps, read_new_tokens(folder)))
     except RecipeError as error:
-        return error.problems
+        return [replace(problem, key=f"trainable.{problem.key}") for problem in error.problems]
     problems = []
-    if config.checkpoint.keep_every and not choice.is_model:
+    if config.checkpoint.keep_every and not spec.is_model:
         problems.append(
             Problem(
                 "milestones are models, and an adapter is none until it is merged at the end",
@@ -255,7 +255,7 @@ def _trains_problems(config: PretrainConfig, inputs: Mapping[str, Artifact], ste
 
 def _has_matrices(model: Any) -> bool:
     """Whether a matrix of the model itself, inside its layers, is marked as training."""
-    from cpt.training.groups import sort_weights
+    from cpt.training.optimizers.groups import sort_weights
 
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     return ("matrices", "matrix") in sort_weights(model, trained)
@@ -273,13 +273,13 @@ def _rounding_problems(config: PretrainConfig) -> list[Problem]:
     ]
 
 
-def _precision_problems(config: PretrainConfig, place: Place) -> list[Problem]:
+def _precision_problems(config: PretrainConfig, place: Environment) -> list[Problem]:
     """What the hardware cannot compute in, and weights that there is nothing to round of."""
     problems = []
     if config.precision == "fp8":
-        from cpt.training.float8 import why_not_float8
+        from cpt.training.float8 import float8_obstacle
 
-        if reason := why_not_float8(place.hardware):
+        if reason := float8_obstacle(place.hardware):
             problems.append(Problem(reason, key="precision", hint="Set precision: bf16, or auto."))
     if config.master_weights == "stochastic-rounding":
         import torch
@@ -287,7 +287,7 @@ def _precision_problems(config: PretrainConfig, place: Place) -> list[Problem]:
         from cpt.models.packed_model import resolve_precision
 
         if resolve_precision(config.precision, place.hardware.bfloat16) == torch.float32:
-            where = f"on {place.elsewhere.name}" if place.elsewhere else "here"
+            where = f"on {place.assumed_hardware.name}" if place.assumed_hardware else "here"
             problems.append(
                 Problem(
                     f"precision {config.precision} is float32 {where}: nothing is left to round by chance",

@@ -30,7 +30,7 @@ from cpt.training.trackers import TENSORBOARD, Tracking
 if TYPE_CHECKING:
     from cpt.corpus import TrainingStream
     from cpt.monitor.probes.base import Probe
-    from cpt.training.place import Place
+    from cpt.training.distributed.environment import Environment
     from cpt.training.settings import Settings
     from cpt.training.state import Result
 
@@ -61,7 +61,7 @@ class PretrainStage(Stage[PretrainConfig]):
         return gate_text_problems(config, corpus)
 
     def check_environment(
-        self, config: PretrainConfig, place: Place, upstream: Mapping[str, UpstreamConfigs]
+        self, config: PretrainConfig, place: Environment, upstream: Mapping[str, UpstreamConfigs]
     ) -> list[Problem]:
         """What the hardware cannot compute in, what is not installed, what needs undivided weights."""
         return environment_problems(config, place, upstream)
@@ -91,9 +91,9 @@ class PretrainStage(Stage[PretrainConfig]):
         from cpt.stages.pretrain.samples import sample_before, to_gpu
         from cpt.training.checkpoint.store import load_weights
         from cpt.training.deterministic import deterministic
+        from cpt.training.distributed.context import distributed_context
         from cpt.training.loop import train
         from cpt.training.watch import demands_of
-        from cpt.training.world import world
 
         model_folder, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
         found = start_of(config, inputs)
@@ -131,7 +131,7 @@ class PretrainStage(Stage[PretrainConfig]):
             probes = build_probes(config.monitor, sizes, probed, context.progress)
             if few := few_documents(config.gates, documents_read(probes)):
                 raise RecipeError(few)
-            if config.monitor.samples is not None and world().is_main:
+            if config.monitor.samples is not None and distributed_context().is_main:
                 sample_before(config.monitor.samples, probed)
             allowance = allowance_of(config.monitor, len(texts))
             demands = demands_of(probes, end, config.gates)
@@ -140,7 +140,7 @@ class PretrainStage(Stage[PretrainConfig]):
             if excess := over_budget(allowance, demands, end.tokens):
                 context.progress.message(excess)
             result = train(model, stream, probes, settings, context.work, context.progress, teacher)
-        if not world().is_main:
+        if not distributed_context().is_main:
             return {}
         _save_model(model, model_folder, context.output / "model")
         followed = stream.with_phases(result.phases) if result.phases else stream

@@ -10,7 +10,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from cpt.training.checkpoint.parts import PartState
-from cpt.training.sharding import place
+from cpt.training.distributed.sharding import shard_like
 
 Weights = Mapping[str, torch.Tensor]
 """Float32 tensors by name; each may be divided among the processes."""
@@ -95,7 +95,7 @@ class MovingAverage(AverageOf):
         """See `Part`."""
         self._count = saved["steps"]
         for name, mean in self._means.items():
-            mean.copy_(place(saved[name], mean))
+            mean.copy_(shard_like(saved[name], mean))
 
 
 class LatestAverage(AverageOf):
@@ -154,4 +154,4 @@ def _set_aside(weight: torch.Tensor) -> torch.Tensor:
 
 def _as_divided(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """A whole tensor, divided if `weight` is."""
-    return place(tensor, weight) if isinstance(weight, DTensor) else tensor
+    return shard_like(tensor, weight) if isinstance(weight, DTensor) else tensor

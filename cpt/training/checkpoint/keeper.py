@@ -16,8 +16,8 @@ from cpt.training.checkpoint.snapshot import Snapshot
 from cpt.training.checkpoint.store import Store
 from cpt.training.checkpoint.writer import Background
 from cpt.training.clock import wait_for_gpu
+from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.log import Log, NoLog, StepLog, last_step
-from cpt.training.processes import Processes
 from cpt.training.settings import FixedSettings, Settings
 from cpt.training.state import State
 
@@ -42,7 +42,7 @@ class CheckpointManager:
         state: State,
         settings: Settings,
         progress: Progress,
-        processes: Processes,
+        processes: ProcessGroup,
         pre_anneal: int | None = None,
         points: Mapping[str, Part] | None = None,
     ) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cpt.errors import StageFailed
-from cpt.training.sharding import place
+from cpt.training.distributed.sharding import shard_like
 
 PartState = Mapping[str, Any]
 """By key (no two alike) tensors, which may be those that training goes on to change, and JSON data."""
@@ -49,7 +49,7 @@ class Weights:
     def restore(self, saved: PartState) -> None:
         _refuse_other_model(self._weights, saved)
         for name, weight in self._weights.items():
-            weight.copy_(place(saved[name], weight))
+            weight.copy_(shard_like(saved[name], weight))
         self._publish()
 
 
@@ -92,7 +92,7 @@ class OptimizerState:
                 weight = self._of(key)
                 copied = value.clone()
                 self._optimizer.state[weight][key.rpartition("/")[2]] = (
-                    copied if key in host else place(copied, weight)
+                    copied if key in host else shard_like(copied, weight)
                 )
 
     def _of(self, key: str) -> nn.Parameter:

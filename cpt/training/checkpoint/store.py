@@ -14,7 +14,7 @@ from cpt.errors import StageFailed
 from cpt.training.checkpoint.folder import Unreadable, read, write
 from cpt.training.checkpoint.parts import Weights
 from cpt.training.checkpoint.snapshot import Snapshot
-from cpt.training.groups import NEW_ROWS
+from cpt.training.optimizers.groups import NEW_ROWS
 
 _NAME = re.compile(r"step-(\d{9})")
 

@@ -1,4 +1,4 @@
-"""What `accelerate launch` (or torchrun) was asked for, as it stands in the environment of the processes."""
+"""Options of `accelerate launch` (or torchrun), read from the environment variables of the processes."""
 
 from __future__ import annotations
 
@@ -8,30 +8,32 @@ from typing import TYPE_CHECKING
 
 from cpt.errors import Problem, UsageError
 from cpt.training.anomalies import Anomalies
+from cpt.training.distributed.environment import Environment
 from cpt.training.optimizers.base import OptimizerConfig
-from cpt.training.place import Place
 
 if TYPE_CHECKING:
     from cpt.monitor.gates.gate import Gate
 
-FSDP2_INSTEAD = "Divide a model that is too large among processes with --use_fsdp --fsdp_version 2."
+FSDP2_INSTEAD = "Shard a model that is too large over processes with --use_fsdp --fsdp_version 2."
 
 
-def launched_place(processes: int, environment: Mapping[str, str] = os.environ) -> Place:
-    """The place of a run of so many processes on this machine's hardware.
+def launched_environment(processes: int, environment: Mapping[str, str] = os.environ) -> Environment:
+    """Return the environment of a run of this many processes on this machine.
 
     Raises:
-        UsageError: the launch asks for something that this training does not do, or would ignore.
+        UsageError: The launch asks for something that this training does not support, or would ignore.
     """
     refuse_unsupported_launch(environment)
-    return Place(processes=processes, divided=processes > 1 and _set(environment, "ACCELERATE_USE_FSDP"))
+    return Environment(
+        processes=processes, sharded=processes > 1 and _set(environment, "ACCELERATE_USE_FSDP")
+    )
 
 
 def refuse_unsupported_launch(environment: Mapping[str, str] = os.environ) -> None:
-    """Raise for what was asked for and this training does not do, or would ignore.
+    """Refuse launch options that this training does not support, or would ignore.
 
     Raises:
-        UsageError: naming it, and what to do instead.
+        UsageError: An option is refused; the message names it, and the hint says what to do instead.
     """
     for what, name in _UNSUPPORTED.items():
         if _set(environment, name):
@@ -46,7 +48,7 @@ def refuse_unsupported_launch(environment: Mapping[str, str] = os.environ) -> No
         _refuse_unsupported_sharding(environment)
 
 
-def whole_weights_needed(
+def sharding_problems(
     optimizer: OptimizerConfig,
     anomalies: Anomalies,
     *,
@@ -55,30 +57,31 @@ def whole_weights_needed(
     stochastic_rounding: bool,
     float8: bool,
     gradient_checkpointing: bool,
-    model_beside: bool,
+    reference_model: bool,
     gates: Sequence[Gate] = (),
 ) -> list[Problem]:
-    """What cannot be where the weights are divided among the processes (FSDP2); keys are the stage's.
+    """Return the settings that need whole weights, which FSDP2 shards; keys are relative to the stage.
 
     Args:
-        adapter: adapters train.
-        new_rows: rows of new tokens train apart from the rest of their matrix.
-        model_beside: the objective compares with a model that does not train.
+        optimizer, anomalies, stochastic_rounding, float8, gradient_checkpointing, gates: Training settings.
+        adapter: True if adapters train.
+        new_rows: True if rows of new tokens train separately from the rest of their matrix.
+        reference_model: True if the objective compares with a model that does not train.
     """
     refused = {
         ("optimizer.kind", f"{type(optimizer).__name__} (optimizer.kind)"): optimizer.needs_whole_matrices,
         ("trainable.kind", "an adapter (trainable.kind: lora)"): adapter,
-        ("trainable", "rows of new tokens that train apart (trains)"): new_rows,
+        ("trainable", "rows of new tokens that train separately (trainable)"): new_rows,
         ("anomalies", "rolling back (anomalies)"): anomalies.rolls_back,
-        ("master_weights", "rounding by chance (master_weights: stochastic-rounding)"): stochastic_rounding,
+        ("master_weights", "stochastic rounding (master_weights: stochastic-rounding)"): stochastic_rounding,
         ("precision", "8-bit training (precision: fp8)"): float8,
         ("gates", "going back to an earlier point (gates)"): any(g.goes_back for g in gates),
         ("gradient_checkpointing", "gradient_checkpointing"): gradient_checkpointing,
-        ("objective.kind", "a model to compare with (objective.kind)"): model_beside,
+        ("objective.kind", "a model to compare with (objective.kind)"): reference_model,
     }
     return [
         Problem(
-            f"{what} needs whole weights in every process, and FSDP2 divides them",
+            f"{what} needs whole weights in every process, and FSDP2 shards them",
             key=key,
             hint="Set it otherwise, or leave --use_fsdp out: then every process has the whole model.",
         )
@@ -101,7 +104,7 @@ _DECIDED_BY_THE_RECIPE = {
         "micro_batch_sequences",
     ),
 }
-"""Option -> where it stands, what switches it off, and the setting that a recipe has for it."""
+"""Option -> environment variable, value that switches it off, and the recipe's setting for it."""
 
 
 def _refuse_unsupported_sharding(environment: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""One optimizer for a whole model: a way of its own with matrices, AdamW for the rest."""
+"""A torch optimizer for a whole model: an update rule for matrices, AdamW for the rest."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
 from cpt.errors import StageFailed
-from cpt.training.groups import Group
-from cpt.training.optimizers.base import MatrixConfig, is_matrix, param_group
-
-C = TypeVar("C", bound=MatrixConfig)
+from cpt.training.optimizers.groups import Group, is_matrix, param_group
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A weight that has a gradient, with its state.
+    """A weight that has a gradient, with its optimizer state.
 
     Attributes:
-        name: of the weight in the model.
-        weight, gradient: [..., M, N].
-        state: tensors by name; empty before the first step.
+        name: Name of the weight in the model.
+        weight, gradient: Tensors [..., M, N].
+        state: Tensors by name; empty before the first step.
     """
 
     name: str
@@ -36,32 +33,41 @@ class Matrix:
 
     @property
     def steps(self) -> int:
-        """Steps taken so far."""
+        """Return the number of steps taken."""
         return int(self.state["step"])
 
     def count_step(self) -> int:
-        """Enter one more step; returns how many it makes.
+        """Add one step to the count and return the new count.
 
-        The count stays on the CPU, where reading it waits for nothing.
+        The count stays on the CPU: there, reading it does not wait for the GPU.
         """
         self.state["step"] = self.state["step"].cpu() + 1
         return self.steps
 
 
-class MatrixOptimizer(torch.optim.Optimizer, Generic[C]):
-    """Moves matrices as `_move` says, and everything else by AdamW. State is tensors in `state[weight]`."""
+class UpdateRule(Protocol):
+    """An update rule for matrices, with the settings of AdamW for the rest; see `MatrixConfig`."""
 
-    def __init__(self, groups: Sequence[Group], config: C) -> None:
-        self._config = config
-        super().__init__(list(_param_groups(groups, config.weight_decay)), {"lr": 0.0})
+    @property
+    def beta1(self) -> float: ...
+    @property
+    def beta2(self) -> float: ...
+    @property
+    def eps(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
 
-    def _start(self, matrix: Matrix) -> dict[str, Tensor]:
-        """State of a matrix before its first step."""
-        raise NotImplementedError
+    def initial_state(self, matrix: Matrix) -> dict[str, Tensor]: ...
 
-    def _move(self, matrices: Sequence[Matrix], rate: float) -> None:
-        """Take a step with matrices of which the decay is already taken off."""
-        raise NotImplementedError
+    def update(self, matrices: Sequence[Matrix], rate: float) -> None: ...
+
+
+class MatrixOptimizer(torch.optim.Optimizer):
+    """An optimizer that moves matrices by a rule, and everything else by AdamW."""
+
+    def __init__(self, groups: Sequence[Group], rule: UpdateRule) -> None:
+        self._rule = rule
+        super().__init__(list(_param_groups(groups, rule.weight_decay)), {"lr": 0.0})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
@@ -73,7 +79,7 @@ class MatrixOptimizer(torch.optim.Optimizer, Generic[C]):
                 self._move_by_adamw(group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As torch's, but state keeps the data type in which it was saved, not that of the weights."""
+        """Load a state; unlike torch's method, keep the data type in which it was saved."""
         super().load_state_dict(state_dict)
         weights = [weight for group in self.param_groups for weight in group["params"]]
         for index, weight in enumerate(weights):
@@ -88,11 +94,11 @@ class MatrixOptimizer(torch.optim.Optimizer, Generic[C]):
         ]
         for matrix in matrices:
             if not matrix.state:
-                _refuse_parts(matrix)
-                matrix.state.update(self._start(matrix))
+                _refuse_shards(matrix)
+                matrix.state.update(self._rule.initial_state(matrix))
         if matrices:
             torch._foreach_mul_([m.weight for m in matrices], 1 - group["lr"] * group["weight_decay"])
-            self._move(matrices, group["lr"])
+            self._rule.update(matrices, group["lr"])
 
     def _move_by_adamw(self, group: dict[str, Any]) -> None:
         weights = [weight for weight in group["params"] if weight.grad is not None]
@@ -111,17 +117,17 @@ class MatrixOptimizer(torch.optim.Optimizer, Generic[C]):
                 [state["step"] for state in states],
                 fused=True,
                 amsgrad=False,
-                beta1=self._config.beta1,
-                beta2=self._config.beta2,
+                beta1=self._rule.beta1,
+                beta2=self._rule.beta2,
                 lr=group["lr"],
                 weight_decay=group["weight_decay"],
-                eps=self._config.eps,
+                eps=self._rule.eps,
                 maximize=False,
             )
 
 
 def moments(shape: Sequence[int], like: Tensor) -> dict[str, Tensor]:
-    """State of Adam before its first step, for gradients of a shape."""
+    """Return the state of Adam before its first step, for gradients of this shape."""
     return {
         "step": torch.zeros((), dtype=torch.float32),
         "exp_avg": torch.zeros(shape, dtype=like.dtype, device=like.device),
@@ -130,32 +136,35 @@ def moments(shape: Sequence[int], like: Tensor) -> dict[str, Tensor]:
 
 
 def adam_directions(
-    matrices: Sequence[Matrix], gradients: list[Tensor], steps: Sequence[int], config: MatrixConfig
+    matrices: Sequence[Matrix], gradients: list[Tensor], steps: Sequence[int], rule: UpdateRule
 ) -> Sequence[Tensor]:
-    """Enter gradients into the moments; Adam's directions m̂ / (√v̂ + ε), of the gradients' shapes.
+    """Add gradients to the moments and return Adam's directions m̂ / (√v̂ + ε), in the gradients' shapes.
 
     Args:
-        steps: how many gradients each one's moments then hold, for the bias correction.
+        matrices: Matrices whose state holds the moments.
+        gradients: One gradient per matrix, in the shape of its moments.
+        steps: Number of gradients in the moments of each matrix, for the bias correction.
+        rule: Settings of Adam.
     """
     first = [matrix.state["exp_avg"] for matrix in matrices]
     second = [matrix.state["exp_avg_sq"] for matrix in matrices]
-    torch._foreach_lerp_(first, gradients, 1 - config.beta1)
-    torch._foreach_mul_(second, config.beta2)
-    torch._foreach_addcmul_(second, gradients, gradients, 1 - config.beta2)
+    torch._foreach_lerp_(first, gradients, 1 - rule.beta1)
+    torch._foreach_mul_(second, rule.beta2)
+    torch._foreach_addcmul_(second, gradients, gradients, 1 - rule.beta2)
     roots = torch._foreach_sqrt(second)
-    torch._foreach_div_(roots, [math.sqrt(1 - config.beta2**step) for step in steps])
-    torch._foreach_add_(roots, config.eps)
-    torch._foreach_mul_(roots, [1 - config.beta1**step for step in steps])
+    torch._foreach_div_(roots, [math.sqrt(1 - rule.beta2**step) for step in steps])
+    torch._foreach_add_(roots, rule.eps)
+    torch._foreach_mul_(roots, [1 - rule.beta1**step for step in steps])
     return torch._foreach_div(first, roots)
 
 
-def upright(x: Tensor) -> Tensor:
-    """A view with at least as many rows as columns: [..., M, N] as [..., L, S], the longer side first."""
+def tall_view(x: Tensor) -> Tensor:
+    """Return a view of [..., M, N] as [..., L, S], with the longer side first."""
     return x if x.shape[-2] >= x.shape[-1] else x.mT
 
 
 def random_stream(device: torch.device, *key: object) -> torch.Generator:
-    """Random numbers that are a function of a key and nothing else."""
+    """Return a random number generator that depends on the key alone."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
 
@@ -169,11 +178,12 @@ def _param_groups(groups: Sequence[Group], weight_decay: float) -> Iterator[dict
                 yield param_group(group, weights, weight_decay) | names
 
 
-def _refuse_parts(matrix: Matrix) -> None:
+def _refuse_shards(matrix: Matrix) -> None:
     from torch.distributed.tensor import DTensor
 
+    # FSDP2 gives DTensors, DeepSpeed flattens weights to one dimension
     if matrix.weight.ndim < 2 or isinstance(matrix.weight, DTensor):
         raise StageFailed(
-            f"the optimizer needs {matrix.name} whole, but it is spread over processes",
+            f"the optimizer needs {matrix.name} whole, but it is sharded over processes",
             hint="Use kind: adamw when weights are sharded (FSDP, DeepSpeed), or train on replicas (DDP).",
         )

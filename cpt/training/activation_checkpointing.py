@@ -1,4 +1,4 @@
-"""Gradient checkpointing: a layer's inner values are not kept but computed again in the backward pass."""
+"""Activation checkpointing: a layer's activations are not stored but recomputed in the backward pass."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch.utils.checkpoint import checkpoint
 from cpt.errors import StageFailed
 
 
-def recompute_layers(model: Any) -> None:
-    """Keep nothing of a layer but its input (Chen et al. 2016, arXiv 1604.06174).
+def checkpoint_layers(model: Any) -> None:
+    """Store only the input of each layer (Chen et al. 2016, arXiv 1604.06174).
 
-    Gradients are the same to the bit. The library's own switch acts only on a model in training mode, with
-    dropout; here nothing is random, so no state of a random number generator is kept.
+    Gradients are the same to the bit. transformers' own switch acts only on a model in training mode, with
+    dropout. Here nothing is random, so no state of a random number generator is stored.
 
     Raises:
-        StageFailed: the model has no layers that say of themselves that they can be computed twice.
+        StageFailed: The model has no layers that support checkpointing.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 

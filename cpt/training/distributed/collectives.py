@@ -1,7 +1,7 @@
-"""The processes that train one model together: who has which rows, and sums over all of them.
+"""The process group that trains one model: which process has which rows, and sums over all processes.
 
 The stream is a pure function of the step, so every process knows the whole global batch and takes its own
-rows of it: nothing is sent around, and the order of the data does not depend on how many there are.
+rows of it: no batch is sent, and the order of the data does not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -15,74 +15,79 @@ import torch
 from torch import distributed
 
 from cpt.errors import StageFailed
-from cpt.training.launch import refuse_unsupported_launch
-from cpt.training.world import PATIENCE, World
+from cpt.training.distributed.context import COLLECTIVE_TIMEOUT, DistributedContext
+from cpt.training.distributed.launch import refuse_unsupported_launch
 
 if TYPE_CHECKING:
     from accelerate import FullyShardedDataParallelPlugin
 
 T = TypeVar("T")
 BUCKET = 32 * 1024 * 1024
-"""Elements that are summed in one call: 128 MB of float32."""
+"""Number of elements that one call sums: 128 MB of float32."""
 
 
-class Processes:
-    """The processes of a world, connected to each other; accelerate chooses their devices and backend.
+class ProcessGroup:
+    """The processes of a run, connected to each other; accelerate chooses their devices and backend.
 
     Attributes:
-        rank, count: this process's number, and how many there are.
-        device: where this process computes.
-        sharding: accelerate's settings of FSDP2 when weights and optimizer state are divided among the
-            processes; None when each has all of them.
+        rank, count: Rank of this process, and number of processes.
+        device: Device of this process.
+        sharding: accelerate's settings of FSDP2 if weights and optimizer state are sharded over the
+        processes;
+            None if every process has all of them.
     """
 
-    def __init__(self, world: World) -> None:
-        """Connect; every process of the world does so at the same time.
+    def __init__(self, context: DistributedContext) -> None:
+        """Connect to the other processes, which do the same at the same time.
 
         Raises:
-            UsageError: the launch asks for something that this training does not do.
+            UsageError: The launch asks for something that this training does not support.
         """
         from accelerate import FullyShardedDataParallelPlugin, PartialState
         from accelerate.utils import parse_flag_from_env
 
         refuse_unsupported_launch()
-        self.rank, self.count = world.rank, world.count
+        self.rank, self.count = context.rank, context.count
         on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
         self.sharding: FullyShardedDataParallelPlugin | None = None
         if self.count == 1:
             self.device: torch.device = PartialState(cpu=on_cpu).device
             return
         _forget_other_states()
-        with world.environment():
+        with context.launch_environment():
             self.device = PartialState(
                 cpu=on_cpu,
                 backend="gloo" if on_cpu else None,
-                store=world.fresh_store(),
-                rank=world.rank,
-                world_size=world.count,
-                timeout=PATIENCE,
+                store=context.new_store(),
+                rank=context.rank,
+                world_size=context.count,
+                timeout=COLLECTIVE_TIMEOUT,
             ).device
         if parse_flag_from_env("ACCELERATE_USE_FSDP"):
             self.sharding = FullyShardedDataParallelPlugin()
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Return True for the process that writes files."""
         return self.rank == 0
 
     def share(self, rows: Sequence[T], rank: int | None = None) -> Sequence[T]:
-        """A process's rows of a global batch, its own by default: a contiguous slice.
+        """Return the rows of a global batch that a process trains on: a contiguous slice.
 
         Slices differ by one row at most; with more processes than rows some are empty.
+
+        Args:
+            rows: Rows of the global batch.
+            rank: Rank of the process; by default this one.
         """
         rank = self.rank if rank is None else rank
         return rows[rank * len(rows) // self.count : (rank + 1) * len(rows) // self.count]
 
     def micro_batches(self, rows: Sequence[T], size: int) -> list[Sequence[T]]:
-        """This process's share in pieces of at most `size` rows.
+        """Return this process's rows in micro batches of at most `size` rows.
 
-        Sharded weights are gathered by all processes together, so there all have equally many pieces, the
-        last of which may be empty.
+        All processes gather sharded weights together. They then have the same number of micro batches, and
+        the last one may be empty.
         """
         mine = self.share(rows)
         longest = len(mine)
@@ -91,13 +96,13 @@ class Processes:
         return [mine[start : start + size] for start in range(0, longest, size)]
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum of all processes' tensors; the tensor itself is overwritten."""
+        """Overwrite a tensor with the sum over all processes, and return it."""
         if self.count > 1:
             distributed.all_reduce(tensor)
         return tensor
 
     def sum_all(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Replace many tensors by their sums over all processes, in few calls."""
+        """Overwrite many tensors with their sums over all processes, in few calls."""
         if self.count == 1:
             return
         for bucket in buckets(tensors):
@@ -106,19 +111,19 @@ class Processes:
                 tensor.copy_(total.view_as(tensor))
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in some process: what all act upon must be known to all."""
+        """Return True if the flag is set in any process, so that all processes act alike."""
         if self.count == 1:
             return flag
         return bool(self.sum(torch.tensor(float(flag), device=self.device)))
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process reaches this call."""
         if self.count > 1:
             self.sum(torch.zeros((), device=self.device)).item()
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """The main process goes through the block before all others do."""
+        """Run the block in the main process first, then in all others."""
         if not self.is_main:
             self.wait()
         yield
@@ -126,7 +131,11 @@ class Processes:
             self.wait()
 
     def check_same(self, number: int, what: str) -> None:
-        """Raise unless every process has the same number."""
+        """Compare a number over all processes.
+
+        Raises:
+            StageFailed: The processes have different numbers.
+        """
         if self.count == 1:
             return
         numbers = torch.zeros(self.count, dtype=torch.long, device=self.device)
@@ -139,7 +148,7 @@ class Processes:
             )
 
     def data_from_main(self, data: T) -> T:
-        """The main process's data, which must be JSON, in every process."""
+        """Return the main process's JSON data in every process."""
         if self.count == 1:
             return data
         text = json.dumps(data).encode() if self.is_main else b""
@@ -148,18 +157,18 @@ class Processes:
         if self.is_main:
             sent.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
         distributed.broadcast(sent, src=0)
-        told: T = json.loads(bytes(sent.cpu().numpy()))
-        return told
+        received: T = json.loads(bytes(sent.cpu().numpy()))
+        return received
 
     def close(self) -> None:
-        """End the connection: this process is alone again."""
+        """Disconnect: this process is alone again."""
         if self.count > 1:
             distributed.destroy_process_group()
             _forget_other_states()
 
 
 def buckets(tensors: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """Tensors in order, in lists of at most `BUCKET` elements (or of one tensor that is larger)."""
+    """Yield tensors in order, in lists of at most `BUCKET` elements (or of one larger tensor)."""
     bucket: list[torch.Tensor] = []
     elements = 0
     for tensor in tensors:
@@ -173,7 +182,7 @@ def buckets(tensors: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
 
 
 def _forget_other_states() -> None:
-    """accelerate keeps one state per process: what a stage that ran alone has left there is not ours."""
+    """Reset accelerate's state: a stage that ran alone in this process may have left one."""
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)

@@ -1,4 +1,4 @@
-"""Models that do not train, but are compared with the one that does, in its working precision."""
+"""Reference models: models that do not train, and that the objective compares with the one that does."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from torch import nn
 from cpt.models.packed_model import PackedLanguageModel
 
 
-class Beside(Protocol):
-    """A model beside the one that trains.
+class ReferenceModel(Protocol):
+    """A model that does not train, in the working precision of the one that does.
 
     Attributes:
-        module: to be used after `hold` only.
+        module: The packed model; valid after `prepare`.
     """
 
     module: PackedLanguageModel
 
-    def hold(self, dtype: torch.dtype, device: torch.device) -> None:
-        """Take over the model, as soon as the one that trains is held, and before its weights change."""
+    def prepare(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Take over the weights, once the model that trains has its precision and before it changes."""
 
 
-class ReferenceModel:
+class StartingModel:
     """The model as it is before training.
 
-    What does not train has the same weights in both models and is there only once: beside an adapter nothing
-    is held at all (an adapter left out is the starting model), beside chosen layers these layers.
+    Weights that do not train are the same in both models and are shared. With an adapter nothing is copied
+    (the model without it is the starting model), with chosen layers only these layers are.
     """
 
     def __init__(self, model: Any) -> None:
-        """Take a model to which nothing has been added yet."""
+        """Take a model before adapters or layers are added to it."""
         shared = {id(parameter): parameter for parameter in model.parameters()}
         self.module = PackedLanguageModel(copy.deepcopy(model, shared))
 
-    def hold(self, dtype: torch.dtype, device: torch.device) -> None:  # noqa: ARG002
-        """Copy the weights that train, which are in working precision and on the device already."""
+    def prepare(self, dtype: torch.dtype, device: torch.device) -> None:  # noqa: ARG002
+        """Copy the weights that train, which already have their working precision and device."""
         _move_buffers(self.module, device)
         copies: dict[nn.Parameter, nn.Parameter] = {}
         for part in self.module.modules():
@@ -49,14 +49,14 @@ class ReferenceModel:
 
 
 class Teacher:
-    """A model that was trained before."""
+    """A model of an earlier stage."""
 
     def __init__(self, model: Any) -> None:
         """Take a float32 model."""
         self.module = PackedLanguageModel(model)
 
-    def hold(self, dtype: torch.dtype, device: torch.device) -> None:
-        """Bring the weights into working precision; buffers stay as they are."""
+    def prepare(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Convert the weights to the working precision; buffers keep their data type."""
         for weight in self.module.parameters():
             weight.requires_grad_(False)
             weight.data = weight.data.to(device, dtype)
