@@ -83,7 +83,7 @@ def job_of(each: Configuration) -> Any:
     from pydantic import TypeAdapter
 
     from cpt.estimate.job import Job
-    from cpt.models.architecture import settings
+    from cpt.models.loading import settings
     from cpt.references import resolve_model
     from cpt.training.checkpoint.policy import Checkpoints
     from cpt.training.optimizers import Optimizer
@@ -109,7 +109,7 @@ def job_of(each: Configuration) -> Any:
 
 def predicted(each: Configuration) -> dict[str, Any]:
     """The prediction: the peak by part, and what of it are allocations of the model's code."""
-    from cpt.estimate.device import this_machine
+    from cpt.estimate.devices import this_machine
     from cpt.estimate.memory import memory_of
 
     memory = memory_of(job_of(each), this_machine())
@@ -120,7 +120,7 @@ def predicted(each: Configuration) -> dict[str, Any]:
 
 def measured(each: Configuration) -> dict[str, Any]:
     """Peak of this process after a run."""
-    from cpt.estimate.process import peak_resident_bytes
+    from cpt.estimate.devices import peak_resident_bytes
 
     _train(each)
     return {"peak": peak_resident_bytes()}

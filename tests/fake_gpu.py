@@ -19,7 +19,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from cpt.models import attention, bits_per_byte
-from cpt.models.prefix_trees import TreeBatch
+from cpt.models.batch import TreeBatch
 from cpt.monitor.probes import early_end, weights
 from cpt.training import checks, loop
 from cpt.training.checkpoint import folder

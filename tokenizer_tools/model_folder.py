@@ -16,8 +16,8 @@ import torch
 
 from cpt.errors import DataError, StageFailed
 from cpt.models import vocabulary, weights
-from cpt.models.completeness import check_model
-from cpt.models.new_tokens import read_new_tokens, write_new_tokens
+from cpt.models.loading import check_model
+from cpt.models.token_ids import read_new_tokens, write_new_tokens
 from cpt.models.vocabulary import VocabularyTensors
 from tokenizer_tools.embeddings import Method, Role, Rule
 from tokenizer_tools.token_ids import require_same_positions, write_token_ids

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import StageFailed
-from cpt.models import architecture, vocabulary
+from cpt.models import loading, vocabulary
 from cpt.models.token_ids import GENERATION, IdMap, never_sampling, read_generation
 from tokenizer_tools.transfer import Transfer
 
@@ -26,9 +26,9 @@ def require_same_positions(transfer: Transfer) -> None:
     Raises:
         StageFailed: it numbers positions from the padding token's id on, and that id changes.
     """
-    old = getattr(architecture.settings(transfer.model), "pad_token_id", None)
+    old = getattr(loading.settings(transfer.model), "pad_token_id", None)
     new = id_map(transfer).settings({"pad_token_id": old}).get("pad_token_id")
-    if old != new and architecture.counts_positions_from_padding(transfer.model):
+    if old != new and loading.counts_positions_from_padding(transfer.model):
         raise StageFailed(
             f"the model in {transfer.model} numbers positions from its padding token's id on: that id must "
             f"stay {old}, in the new tokenizer it is {new}",
@@ -45,14 +45,14 @@ def write_token_ids(output: Path, transfer: Transfer, without_token: Sequence[in
     """
     ids = id_map(transfer)
     config = vocabulary.read_config(output)
-    defaults = architecture.settings(transfer.model).to_dict()
+    defaults = loading.settings(transfer.model).to_dict()
     _update(config, defaults, ids)
     if isinstance(config.get("text_config"), dict):
         _update(config["text_config"], defaults["text_config"], ids)
     vocabulary.write_json(output / "config.json", config)
     settings = read_generation(transfer.model)
     settings |= ids.settings(settings)
-    if len(without_token) and architecture.generates(transfer.model):
+    if len(without_token) and loading.generates(transfer.model):
         settings = never_sampling(settings, without_token, config)
     if settings:
         vocabulary.write_json(output / GENERATION, settings)

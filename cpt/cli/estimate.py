@@ -20,7 +20,7 @@ from cpt.recipe.store import Store
 from cpt.training.distributed.environment import Environment
 
 if TYPE_CHECKING:
-    from cpt.estimate.fit import Fit
+    from cpt.estimate.memory import Fit
     from cpt.estimate.stage import Estimate, Wanted
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -93,7 +93,7 @@ def bytes_of(text: str) -> int:
 
 
 def _wanted(gpu: str | None, gpus: int, limit: int | None, price: float | None, calibrate: bool) -> Wanted:
-    from cpt.estimate import device as devices
+    from cpt.estimate import devices as devices
     from cpt.estimate.stage import Wanted
 
     device = devices.gpu(gpu) if gpu else devices.this_machine()
@@ -137,7 +137,7 @@ def _print_stage(each: Estimate) -> None:
 
 
 def _verdict(each: Estimate) -> str:
-    from cpt.estimate.fit import MARGIN
+    from cpt.estimate.memory import MARGIN
 
     verdict = "fits" if each.fits else "does not fit"
     room = f"{size(each.limit)} with {MARGIN:.0%} to spare"

@@ -61,7 +61,7 @@ class Job:
         )
 
     @property
-    def can_be_rehearsed(self) -> bool:
+    def can_be_simulated(self) -> bool:
         """Return True if going through the run takes no longer than one waits for an estimate."""
         return len(self.heaviest) <= MOST_DOCUMENTS
 
@@ -83,7 +83,7 @@ class Job:
         """The same run with other micro batches: what it learns does not change."""
         return replace(self, settings=replace(self.settings, micro_batch=size))
 
-    def with_recomputation(self) -> Job:
+    def with_checkpointing(self) -> Job:
         """The same run with gradient checkpointing."""
         return replace(self, settings=replace(self.settings, gradient_checkpointing=True))
 

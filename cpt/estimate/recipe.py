@@ -1,18 +1,32 @@
-"""From a recipe to jobs: what is made already is read, what is not made yet is reckoned."""
+"""From a recipe to jobs: what is made already is read, what is not made yet is reckoned.
+
+Peak memory for `cpt plan`: nothing is fetched, and what was reckoned once is remembered.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from cpt import __version__
 from cpt.corpus.stream import replay_rows
+from cpt.errors import CptError, DamagedFile
 from cpt.estimate.job import Job, Lengths, heaviness
 from cpt.estimate.model import planned_model
+from cpt.json_file import read_json
 from cpt.monitor.budget import FORWARD
 from cpt.monitor.schedule import Moment
+from cpt.recipe.plan import Entry, Plan
 from cpt.recipe.schema import Recipe, Step
+from cpt.references import cache_folder
 from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import PretrainConfig
@@ -21,6 +35,10 @@ from cpt.stages.pretrain.plan import planned_work
 from cpt.stages.pretrain.probe_sizes import LEAST
 from cpt.stages.pretrain.stage import settings_of
 from cpt.training.distributed.environment import Environment
+
+if TYPE_CHECKING:
+    from cpt.estimate.devices import Device
+
 
 _BATCHES = 256
 """Global batches that are looked at for the heaviest."""
@@ -159,3 +177,54 @@ def _probe(config: PretrainConfig) -> Lengths:
     tokens = config.monitor.tokens or LEAST
     window, most = min(config.monitor.window, tokens), min(BATCH_TOKENS, tokens)
     return (window,) * max(1, most // window)
+
+
+def cached_peaks(plan: Plan, place: Environment | None = None) -> dict[str, int]:
+    """Peak bytes of a process, on this machine, of the stages that would train and whose model is at hand.
+
+    Args:
+        place: among how many processes the work is divided; a single one by default.
+    """
+    place = place or Environment()
+    training = [entry for entry in plan.to_run if isinstance(entry.step.located, PretrainConfig)]
+    peaks = {entry.step.name: _peak(plan, entry, place) for entry in training}
+    return {name: peak for name, peak in peaks.items() if peak is not None}
+
+
+def _peak(plan: Plan, entry: Entry, place: Environment) -> int | None:
+    from cpt.estimate.devices import this_machine
+
+    device = this_machine()
+    memo = _memo(plan, entry, place, device)
+    with contextlib.suppress(DamagedFile, KeyError):
+        return int(read_json(memo, dict[str, int])["peak_bytes"])
+    planned = plan_job(plan.recipe, entry.step, plan.artifacts, fetch=False, place=place)
+    if planned is None:
+        return None
+    from cpt.estimate.memory import memory_of
+
+    try:
+        peak = memory_of(planned.job, device).peak
+    except CptError:  # `cpt estimate` says why
+        return None
+    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        aside = memo.with_name(f"{memo.name}.{os.getpid()}")
+        aside.write_text(json.dumps({"peak_bytes": peak}), encoding="utf-8")
+        aside.replace(memo)
+    return peak
+
+
+def _memo(plan: Plan, entry: Entry, place: Environment, device: Device) -> Path:
+    """Where the peak is remembered: by all that it follows from."""
+    made = sorted(name for name in entry.step.inputs.values() if name in plan.artifacts)
+    key: list[Any] = [
+        entry.fingerprint,
+        entry.step.located.model_dump_json(),
+        made,
+        __version__,
+        version("torch"),
+    ]
+    key += [device.as_json(), place.processes, place.sharded]
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    return cache_folder() / "estimates" / f"{digest[:32]}.json"

@@ -6,14 +6,12 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cpt.estimate.calibration import Calibration, calibrate
-from cpt.estimate.cost import Duration, by_peak, flops_per_token
-from cpt.estimate.device import Device
-from cpt.estimate.fit import Fit, fits, largest_fit
+from cpt.estimate.devices import Device
+from cpt.estimate.duration import Calibration, Duration, by_peak, calibrate, flops_per_token
 from cpt.estimate.job import Job
-from cpt.estimate.memory import Memory, memory_in, memory_of
+from cpt.estimate.memory import Fit, Memory, fits, largest_fit, memory_in, memory_of
 from cpt.estimate.recipe import Planned
-from cpt.estimate.rehearsal import rehearse
+from cpt.estimate.simulate import simulate
 
 
 @dataclass(frozen=True)
@@ -95,27 +93,27 @@ class Estimate:
 def estimate(planned: Planned, wanted: Wanted) -> Estimate:
     """Predict memory, time and cost of a planned stage."""
     job, device = planned.job, wanted.device
-    rehearsal = rehearse(job, device.hardware)
-    memory = memory_in(rehearsal, device, job.processes)
+    simulation = simulate(job, device.hardware)
+    memory = memory_in(simulation, device, job.processes)
     suggest = wanted.suggest or not fits(memory.peak, wanted.limit)
 
     def peak_of(tried: Job) -> int:
-        return memory_of(tried, device).peak if tried.can_be_rehearsed else sys.maxsize
+        return memory_of(tried, device).peak if tried.can_be_simulated else sys.maxsize
 
     fit = largest_fit(job, wanted.limit, peak_of) if suggest else None
     recomputed = None
     if suggest and fit is None and not (job.sharded or job.settings.gradient_checkpointing):
-        recomputed = largest_fit(job.with_recomputation(), wanted.limit, peak_of)
-    calibration = calibrate(job, rehearsal.weights, device.hardware) if wanted.calibrate else None
+        recomputed = largest_fit(job.with_checkpointing(), wanted.limit, peak_of)
+    calibration = calibrate(job, simulation.weights, device.hardware) if wanted.calibrate else None
     duration = None
     if calibration is not None:
         duration = calibration.duration(job)
     elif device.peak(job.settings.dtype):
-        duration = by_peak(job, rehearsal.weights, device)
+        duration = by_peak(job, simulation.weights, device)
     cost = None
     if duration is not None and wanted.price is not None:
         cost = duration.cost(wanted.count, wanted.price)
-    flops = flops_per_token(job, rehearsal.weights)
+    flops = flops_per_token(job, simulation.weights)
     return Estimate(
         planned, memory, wanted.limit, suggest, fit, recomputed, flops, duration, calibration, cost
     )

@@ -23,7 +23,7 @@ from cpt.models.bits_per_byte import TokenisedText
 from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
 from cpt.models.shared_windows import Reader, WindowBytes, tokenise_shared
 from cpt.models.tokenizer import load_tokenizer
-from cpt.monitor.probes.base import Subject
+from cpt.monitor.probes.base import ModelView
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.schedule import AtSteps
 from cpt.stages.base import NullProgress
@@ -104,7 +104,7 @@ def probe(
     if max(settings.steps) == 0:
         model.to(best_device())
         MasterWeights(model, resolve_precision("auto"))  # the precision in which training reads it
-        subject = Subject(PackedLanguageModel(model), {})
+        subject = ModelView(PackedLanguageModel(model), {})
         levels = {
             source: {0: TextProbe(source, text, AtSteps((0,))).read(subject, 1.0).value}
             for source, text in texts.items()

@@ -11,11 +11,9 @@ from torch.nn.functional import cross_entropy
 
 from cpt.errors import ModelError, StageFailed
 from cpt.models import attention
-from cpt.models.architecture import model_class, settings
-from cpt.models.batch import PackedBatch, pack
-from cpt.models.completeness import check_model, load_whole
-from cpt.models.cross_entropy import score_labels, summed_cross_entropy, token_cross_entropy
-from cpt.models.prefix_trees import TreeBatch
+from cpt.models.batch import PackedBatch, TreeBatch, pack
+from cpt.models.loading import check_model, load_whole, model_class, settings
+from cpt.models.loss import score_labels, summed_cross_entropy, token_cross_entropy
 
 Precision = Literal["auto", "bf16", "fp32", "fp8"]
 

@@ -1,11 +1,18 @@
-"""Token ids in config.json and generation_config.json, carried over to another vocabulary."""
+"""Token ids in config.json and generation_config.json, carried over to another vocabulary.
+
+Which of a model's tokens are new: those that the model that it descends from did not have.
+
+A change of vocabulary writes them beside the model; training and merges carry them on.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cpt.errors import ModelError
 from cpt.models.folder_files import ROLES
 from cpt.models.tokenizer import read_settings
 
@@ -104,3 +111,31 @@ def never_sampling(
     new[SUPPRESSED] = sorted({*(new.get(SUPPRESSED) or ()), *rows})
     new.pop("_from_model_config", None)  # else transformers may derive the settings anew, without ours
     return new
+
+
+NEW_TOKENS_FILE = "new_tokens.json"
+
+
+def write_new_tokens(folder: Path, ids: Iterable[int]) -> None:
+    """Write the ids of a model folder's new tokens."""
+    content = json.dumps({"ids": sorted({int(token_id) for token_id in ids})})
+    (folder / NEW_TOKENS_FILE).write_text(content + "\n", encoding="utf-8")
+
+
+def read_new_tokens(folder: Path) -> tuple[int, ...]:
+    """Ids of a model folder's new tokens, ascending; none where nothing is said of them.
+
+    Raises:
+        ModelError: the file is not as `write_new_tokens` writes it.
+    """
+    file = folder / NEW_TOKENS_FILE
+    if not file.is_file():
+        return ()
+    try:
+        ids = json.loads(file.read_text(encoding="utf-8"))["ids"]
+        return tuple(sorted({int(token_id) for token_id in ids}))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f'{file} is no list of new tokens: {{"ids": [49152, …]}} is expected',
+            hint="Remove it if the model has no new tokens.",
+        ) from error

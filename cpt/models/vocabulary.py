@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from cpt.errors import DataError
-from cpt.models.architecture import StoredNames, per_token, read_config, without_weights
 from cpt.models.folder_files import INDEX, is_sharded, read_object
+from cpt.models.loading import StoredNames, per_token, read_config, without_weights
 from cpt.models.weights import (
     StoredTensor,
     link_or_copy,

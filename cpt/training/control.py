@@ -1,7 +1,7 @@
 """Acts upon budgets while a model trains: what the controller of the gates decides, done.
 
-The decision itself is pure (`cpt.monitor.gates.control`). Everything that it rests on is in the run's state,
-and so in every checkpoint: a run that is killed and goes on decides, and does, the same.
+The decision itself is pure (`cpt.monitor.gates.controller`). Everything that it rests on is in the run's
+state, and so in every checkpoint: a run that is killed and goes on decides, and does, the same.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from cpt.monitor.gates import Act, ControlState, Judgement, Moment, decide, judge, verdict
+from cpt.monitor.gates import Action, ControlState, DecisionPoint, Judgement, decide, judge, verdict
 from cpt.monitor.gates.gate import DOMAIN, Gate, Warn
 from cpt.monitor.gates.rise import change
 from cpt.monitor.reading import Reading
@@ -123,13 +123,15 @@ class Control:
         readings = [Reading.from_json(reading) for reading in state.readings]
         judged = judge(self._gates, readings, now.progress, self._tolerance, before.went_back, self._stage)
         self._keep_points(judged)
-        acts, after = decide(judged, before, now)
+        actions, after = decide(judged, before, now)
         state.control = after.as_json()
         if after.rows != before.rows:
             state.phases = [*(state.phases or [[0, before.rows]]), [state.step, after.rows]]
-        acts = [self._with_point(act, readings) if act.action in _BACK else act for act in acts]
-        self._say(judged, acts)
-        moved = [self._go_back(act) for act in acts]
+        actions = [
+            self._with_point(action, readings) if action.action in _BACK else action for action in actions
+        ]
+        self._say(judged, actions)
+        moved = [self._go_back(action) for action in actions]
         return any(moved)
 
     def _keep_points(self, judged: Sequence[Judgement]) -> None:
@@ -146,8 +148,8 @@ class Control:
     def _gain(self, judged: Sequence[Judgement]) -> float | None:
         """Return the domain gain of the present weights if they may be the result of a run that is stopped.
 
-        None where readings of this step do not show them within the budget of every gate that acts: what was
-        read earlier is of other weights. The start always may be: nothing is lost there.
+        None where readings of this step do not show them within the budget of every gate that actions: what
+        was read earlier is of other weights. The start always may be: nothing is lost there.
         """
         if self._state.step == 0:
             return 0.0
@@ -156,11 +158,11 @@ class Control:
         shown = all(judgement.fresh and judgement.within for judgement in acting)
         return -float(fresh[DOMAIN]) if shown and fresh.get(DOMAIN) is not None else None
 
-    def _with_point(self, act: Act, readings: Sequence[Reading]) -> Act:
+    def _with_point(self, action: Action, readings: Sequence[Reading]) -> Action:
         """Return an act that goes back with the step that it goes back to, and why a result is chosen."""
-        step = self._point(act).step
-        result = "" if step is None or act.action != "stop" else self._chosen(step, readings)
-        return replace(act, after=step, result=result)
+        step = self._point(action).step
+        result = "" if step is None or action.action != "stop" else self._chosen(step, readings)
+        return replace(action, after=step, result=result)
 
     def _chosen(self, step: int, readings: Sequence[Reading]) -> str:
         """Say which weights are the result of a run that is stopped, and why."""
@@ -172,34 +174,34 @@ class Control:
         figures = ", ".join(change(at[name]) for name in named if name in at)
         return f"the best point within the budgets, step {step} ({figures})"
 
-    def _point(self, act: Act) -> SavedState:
-        return self._points[_BACK[act.action]]
+    def _point(self, action: Action) -> SavedState:
+        return self._points[_BACK[action.action]]
 
-    def _go_back(self, act: Act) -> bool:
+    def _go_back(self, action: Action) -> bool:
         """Do what an act says about weights and the end of the run; whether the weights are others now."""
         state = self._state
-        moved = act.action in _BACK and self._point(act).step not in (None, state.step)
-        result_step = self._point(act).go_back() if moved else state.step
-        if act.action in ("stop", "fail"):
-            why, step = act.judgement.why, state.step
+        moved = action.action in _BACK and self._point(action).step not in (None, state.step)
+        result_step = self._point(action).go_back() if moved else state.step
+        if action.action in ("stop", "fail"):
+            why, step = action.judgement.why, state.step
             state.ended = {
                 "step": step,
                 "result_step": result_step,
-                "action": act.action,
-                "key": act.judgement.key,
+                "action": action.action,
+                "key": action.judgement.key,
                 "why": why,
-                "result": act.result,
+                "result": action.result,
             }
         return moved
 
-    def _say(self, judged: Sequence[Judgement], acts: Sequence[Act]) -> None:
+    def _say(self, judged: Sequence[Judgement], actions: Sequence[Action]) -> None:
         """Note what is done in `actions.jsonl`, and say it, and how the budgets stand."""
         state = self._state
-        state.actions += [act.as_json(state.step, state.tokens) for act in acts]
-        if self._file and acts:
+        state.actions += [action.as_json(state.step, state.tokens) for action in actions]
+        if self._file and actions:
             write_lines(self._file, state.actions)
-        for act in acts:
-            self._progress.note("action", act.as_json(state.step, state.tokens) | {"said": str(act)})
+        for action in actions:
+            self._progress.note("action", action.as_json(state.step, state.tokens) | {"said": str(action)})
         stand = [judgement.as_json() for judgement in judged]
         self._progress.note("verdict", {"step": state.step, "said": verdict(judged), "gates": stand})
 
@@ -208,9 +210,9 @@ class Control:
             return ControlState(self._start_rows)
         return ControlState.from_json(self._state.control)
 
-    def _now(self) -> Moment:
+    def _now(self) -> DecisionPoint:
         step = self._state.step
-        return Moment(step, step / self._steps, self._batch, self._start_rows)
+        return DecisionPoint(step, step / self._steps, self._batch, self._start_rows)
 
     @property
     def _batch(self) -> int:

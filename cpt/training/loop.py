@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from cpt.errors import StageFailed
 from cpt.models.packed_model import PackedLanguageModel
-from cpt.monitor.probes.base import Probe, Subject
+from cpt.monitor.probes.base import ModelView, Probe
 from cpt.training.activation_checkpointing import checkpoint_layers
 from cpt.training.anomalies import Anomalies, Anomaly
 from cpt.training.checkpoint.keeper import CheckpointManager
@@ -115,7 +115,7 @@ def train(
         signals, loss = HeldSignals(), settings.objective.loss(reference)
         stepper = Stepper(module, trained, optimizer, processes, settings, loss, lambda: signals.came)
         trackers = open_trackers(settings.trackers, work, state.step, progress.message)
-        subject, shown = Subject(module, trained.master_weights), average.shown if average else nullcontext
+        subject, shown = ModelView(module, trained.master_weights), average.shown if average else nullcontext
         watch = Watch(probes, subject, state, settings, work, progress, processes, trackers, shown)
         watch.begin()
         control.after_probes()

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from cpt.errors import StageFailed
-from cpt.models.accumulate import accumulate
+from cpt.models.loss import accumulate
 
 if TYPE_CHECKING:
     from cpt.training.settings import Settings

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from cpt.monitor.budget import Demand, planned_shares
 from cpt.monitor.gates import Gate, acted_upon
-from cpt.monitor.probes.base import Probe, Subject
+from cpt.monitor.probes.base import ModelView, Probe
 from cpt.monitor.reading import Items, Reading
 from cpt.monitor.schedule import Moment
 from cpt.training.clock import wait_for_gpu
@@ -37,7 +37,7 @@ class Watch:
     def __init__(
         self,
         probes: Sequence[Probe],
-        subject: Subject,
+        subject: ModelView,
         state: State,
         settings: Settings,
         work: Path,

@@ -10,7 +10,7 @@ import pytest
 
 from cpt.cli import main
 from cpt.errors import StageFailed
-from cpt.estimate.timeline import PARTS
+from cpt.estimate.allocations import PARTS
 
 
 def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -196,7 +196,7 @@ def test_the_plan_says_nothing_of_a_model_that_is_not_at_hand(
 def test_a_batch_too_large_to_be_simulated_is_refused_at_once(
     recipe_file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, batch: int, message: str
 ) -> None:
-    monkeypatch.setattr("cpt.estimate.rehearsal._play", lambda *_, **__: pytest.fail("simulated"))
+    monkeypatch.setattr("cpt.estimate.simulate._play", lambda *_, **__: pytest.fail("simulated"))
     override = f"pretrain.batch_sequences={batch}"
     assert main(["estimate", "recipe.yaml", "--gpu", "l4", override]) == 2
     assert message in capsys.readouterr().err

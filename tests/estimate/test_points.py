@@ -10,9 +10,9 @@ import torch
 from jobs import job
 from pydantic import TypeAdapter
 
-from cpt.estimate.device import GPUS
-from cpt.estimate.rehearsal import choose, hold, rehearse
-from cpt.estimate.timeline import by_part
+from cpt.estimate.allocations import by_part
+from cpt.estimate.devices import GPUS
+from cpt.estimate.simulate import choose, hold, simulate
 from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
 from cpt.training.averages import Ema, Lawa
@@ -34,7 +34,7 @@ END, BACK, FAIL = (
 def memory(model: Path, *gates: Gate, hardware: Any = ANY_CPU, **more: Any) -> tuple[int, int, int]:
     """Bytes of the points where the model is, what main memory keeps beside, a checkpoint's copy."""
     often = {"checkpoint": Checkpoints(every=2, mode="async"), "steps": 9}
-    found = rehearse(job(model, *ROWS, probe=(20,), gates=gates, **often, **more), hardware)
+    found = simulate(job(model, *ROWS, probe=(20,), gates=gates, **often, **more), hardware)
     held = {by_part(found.timeline.peak(moment))["gates"] for moment in ("probe", "step", "save")}
     assert len(held) == 1
     return held.pop(), found.host.kept, found.host.copies

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from cpt.errors import ModelError
-from cpt.estimate.architecture import architecture
-from cpt.estimate.device import GPUS
+from cpt.estimate.devices import GPUS
 from cpt.estimate.job import Job, heaviness
+from cpt.estimate.model import architecture
 from cpt.estimate.recipe import Planned, plan_job, pretrain_steps
 from cpt.monitor.budget import NEW_TOKENS
 from cpt.recipe.load import load

@@ -15,7 +15,7 @@ from cpt.initialiser_trial import probe as probing
 from cpt.initialiser_trial.probe import ProbeSettings, Trained, cut, heldout, probe
 from cpt.models.bits_per_byte import TokenisedText
 from cpt.models.tokenizer import load_tokenizer
-from cpt.monitor.probes.base import Subject
+from cpt.monitor.probes.base import ModelView
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.reading import Items
 from cpt.stages.base import NullProgress
@@ -126,7 +126,7 @@ def test_without_steps_the_model_goes_to_the_gpu(
     monkeypatch.setattr(probing, "MasterWeights", lambda model, dtype: None)
     seen = []
 
-    def read(probe: TextProbe, subject: Subject, share: float) -> Items:
+    def read(probe: TextProbe, subject: ModelView, share: float) -> Items:
         seen.append(next(subject.module.parameters()).device.type)
         return Items(np.ones(1), np.ones(1))
 

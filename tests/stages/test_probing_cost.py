@@ -87,7 +87,7 @@ def test_what_is_sampled_beside_the_training_is_counted() -> None:
     allowance = allowance_of(monitor(samples=samples, drift={"tokens": 90}), sources=2)
     assert allowance is not None
     assert allowance.share == 0.05
-    assert allowance.beside == pytest.approx((90 + 2 * 2 * 3 * (PROMPT + 6)) / 3)
+    assert allowance.other_work == pytest.approx((90 + 2 * 2 * 3 * (PROMPT + 6)) / 3)
     assert allowance_of(monitor(budget=None), sources=2) is None
 
 

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cpt.errors import ModelError, StageFailed
-from cpt.models.architecture import generates, settings
-from cpt.models.completeness import check_model
+from cpt.models.loading import check_model, generates, settings
 from cpt.models.packed_model import resolve_precision
 
 _BETA_MEAN, _BETA_SQUARE, _EPSILON = 0.9, 0.999, 1e-12

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from cpt.errors import DataError
-from cpt.models.architecture import settings
+from cpt.models.loading import settings
 from tokenizer_tools.embeddings import Method, Rule
 from tokenizer_tools.embeddings._tokensurgeon import (
     Landmarks,

@@ -39,7 +39,7 @@ class DocumentLayout:
 
 @dataclass(frozen=True)
 class Tree:
-    """Sequences of which what they have in common lies in the row once (`cpt.models.prefix_trees`).
+    """Sequences of which what they have in common lies in the row once (`cpt.models.batch`).
 
     Attributes:
         length, trunk: L tokens, of which the first so many lie before any fork: each sees all before it.

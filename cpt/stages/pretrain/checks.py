@@ -195,7 +195,7 @@ def _corpus_problems(config: PretrainConfig, corpus: Path, begin: Mapping[str, i
 
 def _gate_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
     from cpt.corpus.stream import replay_rows
-    from cpt.models.new_tokens import read_new_tokens
+    from cpt.models.token_ids import read_new_tokens
 
     corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
     model = inputs["model"].path("model") if "model" in inputs else None
@@ -221,8 +221,8 @@ def _trains_problems(config: PretrainConfig, inputs: Mapping[str, Artifact], ste
     Args:
         steps: of the run; while they are not known, more than there can be.
     """
-    from cpt.models.architecture import without_weights
-    from cpt.models.new_tokens import read_new_tokens
+    from cpt.models.loading import without_weights
+    from cpt.models.token_ids import read_new_tokens
 
     if config.trainable == All():
         return []

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from cpt.corpus.texts import has_texts
 from cpt.errors import Problem
-from cpt.monitor.gates.budget import Budget
-from cpt.monitor.gates.control import fewest_rows, most_rows
-from cpt.monitor.gates.gate import DOMAIN, HALF, Gate, RaiseReplay, RollBack, Stop
+from cpt.monitor.gates.controller import fewest_rows, most_rows
+from cpt.monitor.gates.gate import DOMAIN, HALF, Budget, Gate, RaiseReplay, RollBack, Stop
 from cpt.monitor.reading import Kind
 from cpt.stages.gates import require_held
 from cpt.stages.pretrain.monitor_config import Monitor

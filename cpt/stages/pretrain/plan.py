@@ -128,7 +128,7 @@ class Facts:
         upstream: Mapping[str, UpstreamConfigs],
     ) -> Facts:
         """Gather them from inputs that are made, and from the settings of what makes the others."""
-        from cpt.models.new_tokens import read_new_tokens
+        from cpt.models.token_ids import read_new_tokens
 
         if "model" in inputs:
             new_tokens = bool(read_new_tokens(inputs["model"].path("model")))

@@ -66,7 +66,7 @@ def asked_for(
 def planned_readings(allowance: ProbeBudget | None, demands: Mapping[str, Demand], tokens: int) -> str:
     """Say how many readings are made of those that are due, and their share of the training's work."""
     shares = planned_shares(allowance, tokens, demands)
-    said, total = [], allowance.beside if allowance else 0.0
+    said, total = [], allowance.other_work if allowance else 0.0
     for name, each in demands.items():
         work = each.done(shares[name])
         made, due = (2 + sum(share > 0 for share in shares[name])), 2 + each.between
@@ -82,7 +82,7 @@ def over_budget(allowance: ProbeBudget | None, demands: Mapping[str, Demand], to
     """Say that readings which are made in any case take more than the budget, and what to do."""
     if allowance is None or not tokens:
         return None
-    share = (allowance.beside + sum(each.least for each in demands.values())) / tokens
+    share = (allowance.other_work + sum(each.least for each in demands.values())) / tokens
     if share <= allowance.share:
         return None
     gated = sorted(name for name, each in demands.items() if each.needed)

@@ -132,7 +132,7 @@ def sizes_of(
     least = {name: sizes.least(name) for name in names}
     demands = asked_for(monitor, gates, least, end, weights=weights, new_tokens=new_tokens)
     others = sum(2 * each.work for name, each in demands.items() if name not in sizes.growing)
-    left = max(0.0, (1 - OTHERS) * (allowance.share * end.tokens - allowance.beside - others))
+    left = max(0.0, (1 - OTHERS) * (allowance.share * end.tokens - allowance.other_work - others))
     readings = sum(demands[name].least / demands[name].work for name in sizes.growing)
     return replace(sizes, paid=left / (FORWARD * readings))
 

@@ -158,7 +158,7 @@ class PretrainStage(Stage[PretrainConfig]):
 def _settings(
     config: PretrainConfig, steps: int, stream: TrainingStream, model_folder: Path, context: Context
 ) -> Settings:
-    from cpt.models.new_tokens import read_new_tokens
+    from cpt.models.token_ids import read_new_tokens
 
     settings = settings_of(
         config, steps, tokens_of(stream, steps), read_new_tokens(model_folder), context.seed
@@ -295,7 +295,7 @@ def _monitoring(
     settings: Settings, result: Result, probes: Sequence[Probe], seconds: float
 ) -> dict[str, Any]:
     """What monitoring did beside the training's work, what it took of its time, and what was left out."""
-    work = settings.allowance.beside if settings.allowance else 0.0
+    work = settings.allowance.other_work if settings.allowance else 0.0
     found = {}
     for probe in probes:
         readings = [reading for reading in result.readings if reading.probe == probe.name]

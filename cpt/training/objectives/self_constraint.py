@@ -87,7 +87,7 @@ class SelfConstraintLoss:
         """See `Loss`."""
         import torch
 
-        from cpt.models.divergence import summed_divergence
+        from cpt.models.loss import summed_divergence
 
         if rows[0].source != REPLAY:
             nats = module(packed)

@@ -91,7 +91,7 @@ class SelfDistillationLoss:
         """See `Loss`."""
         import torch
 
-        from cpt.models.cross_entropy import summed_cross_entropy
+        from cpt.models.loss import summed_cross_entropy
 
         with torch.no_grad():
             wanted_NE = self._teacher.states(packed)[0]

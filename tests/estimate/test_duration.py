@@ -13,11 +13,18 @@ from jobs import job
 from transformers import LlamaConfig
 
 from cpt.errors import StageFailed
-from cpt.estimate.calibration import Calibration, _needed, _seconds, calibrate
-from cpt.estimate.cost import Duration, by_peak, flops_per_token
-from cpt.estimate.device import TYPICAL_UTILISATION, gpu
+from cpt.estimate.devices import TYPICAL_UTILISATION, gpu
+from cpt.estimate.duration import (
+    Calibration,
+    Duration,
+    _needed,
+    _seconds,
+    by_peak,
+    calibrate,
+    flops_per_token,
+)
 from cpt.estimate.job import mean_context
-from cpt.estimate.rehearsal import Weights, rehearse
+from cpt.estimate.simulate import Weights, simulate
 from cpt.training.distributed.environment import ANY_CPU
 from cpt.training.optimizers import Muon
 from cpt.training.trainable import All, Expansion, Layers, Lora
@@ -79,7 +86,7 @@ def test_calibration_trains_here(tiny_model: Path, monkeypatch: pytest.MonkeyPat
     assert (measured.precision, measured.of_layers) == ("bfloat16", 2)
     assert measured.layers == 2
     assert min(measured.product_flops, measured.micro_batch_seconds, measured.optimizer_seconds) > 0
-    monkeypatch.setattr("cpt.estimate.calibration.SECONDS", 0.0)
+    monkeypatch.setattr("cpt.estimate.duration.SECONDS", 0.0)
     assert calibrate(run, count, ANY_CPU).layers == 1, "what takes too long is tried with fewer layers"
     last = replace(run, settings=replace(run.settings, trainable=Layers(kind="layers", layers="1")))
     assert calibrate(last, count, ANY_CPU).layers == 1, "though what is to train is not among them"
@@ -97,7 +104,7 @@ def test_calibration_trains_here(tiny_model: Path, monkeypatch: pytest.MonkeyPat
 )
 def test_calibration_trains_as_the_run_will(tiny_model: Path, settings: dict[str, Any]) -> None:
     run = job(tiny_model, (20, 12), **settings)
-    measured = calibrate(run, rehearse(run).weights, ANY_CPU)
+    measured = calibrate(run, simulate(run).weights, ANY_CPU)
     assert measured.layers == (4 if isinstance(run.settings.trainable, Expansion) else 2)
     assert measured.duration(run).seconds > 0
 
@@ -106,9 +113,9 @@ def test_calibration_prepares_the_model_as_the_loop_does(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared: list[Any] = []
-    monkeypatch.setattr("cpt.estimate.calibration.prepare", lambda model, settings: prepared.append(settings))
+    monkeypatch.setattr("cpt.estimate.duration.prepare", lambda model, settings: prepared.append(settings))
     run = job(tiny_model, (20, 12), compile=True, float8=True)
-    measured = calibrate(run, rehearse(run).weights, ANY_CPU)
+    measured = calibrate(run, simulate(run).weights, ANY_CPU)
     assert prepared == [run.settings]
     assert measured.precision == "float8"
     assert " in float8, " in measured.duration(run).basis
@@ -118,14 +125,14 @@ def test_calibration_takes_the_layers_that_fit_in_free_memory(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = job(tiny_model, (20, 12))
-    count = rehearse(run).weights
+    count = simulate(run).weights
     whole = _needed(run, run.architecture, ANY_CPU)
-    monkeypatch.setattr("cpt.estimate.calibration.available_bytes", lambda: whole)
+    monkeypatch.setattr("cpt.estimate.duration.available_bytes", lambda: whole)
     measured = calibrate(run, count, ANY_CPU)
     assert measured.layers == 1, "some of the memory is left free"
     assert measured.duration(run).basis.endswith("on 1 of 2 layers")
-    monkeypatch.setattr("cpt.estimate.calibration.available_bytes", lambda: whole // 10)
-    monkeypatch.setattr("cpt.estimate.calibration._tried", lambda *_: pytest.fail("it was tried"))
+    monkeypatch.setattr("cpt.estimate.duration.available_bytes", lambda: whole // 10)
+    monkeypatch.setattr("cpt.estimate.duration._tried", lambda *_: pytest.fail("it was tried"))
     with pytest.raises(StageFailed, match="cannot measure the model: one layer of it takes"):
         calibrate(run, count, ANY_CPU)
 

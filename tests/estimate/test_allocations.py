@@ -1,6 +1,6 @@
 """Blocks over time."""
 
-from cpt.estimate.timeline import PARTS, Timeline, by_part
+from cpt.estimate.allocations import PARTS, Timeline, by_part
 
 
 def test_the_peak_is_where_most_is_held_at_once() -> None:

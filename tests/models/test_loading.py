@@ -13,8 +13,8 @@ from tiny_architectures import ARCHITECTURES, write_architecture
 
 from cpt import references
 from cpt.errors import ModelError, StageFailed
-from cpt.models.completeness import check_model
 from cpt.models.folder_files import INDEX, SINGLE
+from cpt.models.loading import check_model
 from cpt.models.packed_model import load_model
 
 Tensors = dict[str, torch.Tensor]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from jobs import job
 
-from cpt.estimate.fit import MARGIN, Fit, fits, largest_fit
 from cpt.estimate.job import Job
+from cpt.estimate.memory import MARGIN, Fit, fits, largest_fit
 
 
 def peak(tried: Job) -> int:

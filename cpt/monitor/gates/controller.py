@@ -1,12 +1,11 @@
-"""What is done about budgets: a pure controller, whose state is a part of every checkpoint.
+"""The actions that follow from budgets: a pure controller, whose state is part of every checkpoint.
 
 Replay's effect grows about with the logarithm of its share (Ibrahim et al. 2024: 1, 5, 10 and 25% help by
-equal amounts), so a share is raised by doubling it, more where a budget is far exceeded or the last raise has
-not turned the rise; from none it starts small, or at once larger where a budget is far exceeded. A change is
-given time to act; while it acts (the rise falls, and ends within its limit by the trend) nothing more is
-done. The share is lowered by steps of a quarter when every budget has clear slack at several readings in a
-row. Raising it again after that doubles how many readings the next lowering takes: it cannot swing to and
-fro.
+equal amounts), so a share is raised by doubling it, and by more if a budget is far exceeded or the last raise
+has not turned the rise. From no replay it starts small, or larger if a budget is far exceeded. A change gets
+time to take effect: while the rise falls, and ends within its limit by the trend, nothing more is done. The
+share is lowered by steps of a quarter when every budget has clear slack at several readings in a row.
+Raising it again after that doubles the number of readings before the next lowering, so it cannot oscillate.
 """
 
 from __future__ import annotations
@@ -20,36 +19,37 @@ from cpt.monitor.gates.gate import HALF, Fail, LowerRate, RaiseReplay, RollBack,
 from cpt.monitor.gates.judge import Judgement
 
 SETTLE = 0.04
-"""Share of the run that a change is given before the next one."""
+"""Share of the run between two changes."""
 
-CALM = 0.05
-"""Share of the run for which there must have been no change before the replay share is lowered."""
+REST = 0.05
+"""Share of the run without a change that must precede a lower replay share."""
 
 PATIENCE = 3
-"""Readings in a row with clear slack before the share is lowered for the first time."""
+"""Readings in a row with clear slack before the first lowering of the share."""
 
 _LEAST_RAISE, _MOST_RAISE = 2.0, 4.0
-"""By what the replay share is multiplied."""
+"""Smallest and largest factor of the replay share."""
 
 _FIRST_SHARE = 0.05
-"""What the replay share is raised to from none, enough for a weak shift (Ibrahim et al. 2024); up to
-`_MOST_RAISE` times as much where a budget is far exceeded."""
+"""First replay share after none, enough for a weak shift (Ibrahim et al. 2024); up to `_MOST_RAISE` times as
+large if a budget is far exceeded."""
 
 _ROUNDING = 1e-9
-"""Rows by which a share of a batch may be off as a floating-point number."""
+"""Rounding error of a share of a batch, in rows."""
 
 _AIM = 0.8
-"""Share of what is allowed that a falling rise must come to by its trend, to be left alone."""
+"""Share of the limit that a falling rise must reach by its trend, so that nothing is done."""
 
 
 @dataclass(frozen=True)
-class Moment:
-    """When a decision is taken.
+class DecisionPoint:
+    """The position in the run at which a decision is made.
 
     Attributes:
-        progress: share of the run that is done.
-        batch: rows of a global batch.
-        start_rows: replay rows that the recipe asks for.
+        step: Number of steps done.
+        progress: Share of the run that is done.
+        batch: Rows of a global batch.
+        start_rows: Replay rows in the recipe.
     """
 
     step: int
@@ -60,20 +60,20 @@ class Moment:
 
 @dataclass(frozen=True)
 class ControlState:
-    """What the controller must remember.
+    """State of the controller.
 
     Attributes:
-        rows: replay rows of each global batch.
-        rate_factor: multiple of the schedule's rate.
-        changed_step, changed_at: step and progress of the last change.
-        went_back: step at which the weights went back last: what was read before is of others.
-        worse_at_raise: rise of the probe for which the share was raised last, if it was since it was lowered.
-        calm: readings in a row with clear slack.
-        patience: as many of them lead to a lower share.
-        lowered: whether the last change of the share was a lowering.
-        roll_backs: how often was gone back for each budget.
-        warned: verdicts that were warned of last, by budget.
-        ended: why the run ends here, if it does.
+        rows: Replay rows of each global batch.
+        rate_factor: Multiple of the schedule's rate.
+        changed_step, changed_at: Step and progress of the last change.
+        went_back: Step of the last roll-back: earlier readings are of other weights.
+        worse_at_raise: Deterioration of the probe at the last raise of the share; None after a lowering.
+        slack_readings: Number of readings in a row with clear slack.
+        patience: Number of them that leads to a lower share.
+        lowered: True if the last change of the share was a lowering.
+        roll_backs: Number of roll-backs, by budget.
+        warned: Verdicts of the last warnings, by budget.
+        ended: Why the run ends here, if it does.
     """
 
     rows: int
@@ -82,7 +82,7 @@ class ControlState:
     changed_at: float = 0.0
     went_back: int = 0
     worse_at_raise: float | None = None
-    calm: int = 0
+    slack_readings: int = 0
     patience: int = PATIENCE
     lowered: bool = False
     roll_backs: Mapping[str, int] = field(default_factory=dict)
@@ -98,12 +98,14 @@ class ControlState:
 
 
 @dataclass(frozen=True)
-class Act:
-    """Something that is done because of a budget.
+class Action:
+    """An action because of a budget.
 
     Attributes:
-        before, after: replay share, rate factor or step from and to.
-        result: which weights a run that ends returns, in words.
+        judgement: Judgement of the budget.
+        action: Name of the action.
+        before, after: Replay share, rate factor or step before and after.
+        result: Weights that an ended run returns, in words.
     """
 
     judgement: Judgement
@@ -130,7 +132,7 @@ class Act:
         return f"{key}{changed}{fro}{to}: {self.judgement.why}"
 
     def as_json(self, step: int, tokens: int) -> dict[str, Any]:
-        """A record of `actions.jsonl`."""
+        """Return a record of `actions.jsonl`."""
         judgement = self.judgement
         return {
             "step": step,
@@ -149,86 +151,86 @@ class Act:
 
 
 def most_rows(share: float, batch: int) -> int:
-    """The most rows that are no more than a share of a batch."""
+    """Return the largest number of rows that is at most a share of a batch."""
     return math.floor(share * batch + _ROUNDING)
 
 
 def fewest_rows(share: float, batch: int) -> int:
-    """The fewest rows that are no less than a share of a batch."""
+    """Return the smallest number of rows that is at least a share of a batch."""
     return math.ceil(share * batch - _ROUNDING)
 
 
 def decide(
-    judgements: Sequence[Judgement], state: ControlState, now: Moment
-) -> tuple[list[Act], ControlState]:
-    """What is done after a reading of the probes, and what is remembered of it.
+    judgements: Sequence[Judgement], state: ControlState, now: DecisionPoint
+) -> tuple[list[Action], ControlState]:
+    """Return the actions after a reading of the probes, and the controller's new state.
 
-    Only one of the actions that change the training's course is taken for a gate at a time; the gates are
-    heeded in the order: fail, stop, roll back, and only then what goes on. Gates whose probes were not read
-    now were acted upon when they were: they only keep the replay share from being lowered.
+    At most one action that changes the course of the training is taken for a gate at a time. The order is:
+    fail, stop, roll back, then changes of replay and rate. Gates whose probes were not read now only keep the
+    replay share from being lowered.
     """
-    acts, state = _warnings(judgements, state)
+    actions, state = _warnings(judgements, state)
     if now.progress >= 1:
-        return acts, state  # nothing is left to act on: the run is judged
+        return actions, state  # the run is over: only its verdict is left
     for kind in (Fail, Stop):
         for judgement in judgements:
             if isinstance(judgement.gate, kind) and _lasts(judgement, judgement.gate.after, now):
                 ended = replace(state, ended=judgement.why)
-                return [*acts, Act(judgement, judgement.gate.action)], ended
+                return [*actions, Action(judgement, judgement.gate.action)], ended
     for judgement in judgements:
         gate = judgement.gate
         done = state.roll_backs.get(judgement.budget.text, 0)
         if isinstance(gate, RollBack) and done < gate.times and _lasts(judgement, gate.after, now):
             more, state = _roll_back(judgement, gate, state, now)
-            return [*acts, *more], state
+            return [*actions, *more], state
     for change in (_change_replay, _lower_rate):
         more, state = change(judgements, state, now)
-        acts += more
-    return acts, state
+        actions += more
+    return actions, state
 
 
-def _lasts(judgement: Judgement, after: float, now: Moment) -> bool:
-    """Whether a budget is broken for good: not by a gap early in the run, nor by one that closes."""
+def _lasts(judgement: Judgement, after: float, now: DecisionPoint) -> bool:
+    """Return True if a budget is broken for good: not by an early gap, nor by one that closes."""
     broken = judgement.fresh and judgement.verdict == "broken"
     return broken and judgement.ends_at > 1 and now.progress >= after
 
 
-def _warnings(judgements: Sequence[Judgement], state: ControlState) -> tuple[list[Act], ControlState]:
+def _warnings(judgements: Sequence[Judgement], state: ControlState) -> tuple[list[Action], ControlState]:
     """Each change of a verdict to the worse is said once."""
     rank = {"at risk": 1, "broken": 2}
-    acts = []
+    actions = []
     for judgement in judgements:
         before = state.warned.get(judgement.budget.text, "held")
         if judgement.gate.action == "warn" and rank.get(judgement.verdict, 0) > rank.get(before, 0):
-            acts.append(Act(judgement, "warn"))
-    return acts, replace(state, warned={j.budget.text: j.verdict for j in judgements})
+            actions.append(Action(judgement, "warn"))
+    return actions, replace(state, warned={j.budget.text: j.verdict for j in judgements})
 
 
 def _roll_back(
-    judgement: Judgement, gate: RollBack, state: ControlState, now: Moment
-) -> tuple[list[Act], ControlState]:
+    judgement: Judgement, gate: RollBack, state: ControlState, now: DecisionPoint
+) -> tuple[list[Action], ControlState]:
     count = state.roll_backs.get(judgement.budget.text, 0) + 1
     roll_backs = {**state.roll_backs, judgement.budget.text: count}
     state = replace(state, roll_backs=roll_backs, went_back=now.step)
-    acts = [Act(judgement, "roll-back", before=now.step)]
+    actions = [Action(judgement, "roll-back", before=now.step)]
     if gate.then == "lower-rate":
         factor = state.rate_factor * (gate.factor or HALF)
-        acts.append(Act(judgement, "lower-rate", state.rate_factor, factor))
-        return acts, _changed(replace(state, rate_factor=factor), now)
+        actions.append(Action(judgement, "lower-rate", state.rate_factor, factor))
+        return actions, _changed(replace(state, rate_factor=factor), now)
     rows = _more_rows(state, judgement, gate.most or HALF, now.batch)
     if rows > state.rows:
-        acts.append(_replay_act(judgement, "raise-replay", state.rows, rows, now))
-    return acts, _changed(replace(state, rows=max(rows, state.rows)), now)
+        actions.append(_replay_action(judgement, "raise-replay", state.rows, rows, now))
+    return actions, _changed(replace(state, rows=max(rows, state.rows)), now)
 
 
 def _change_replay(
-    judgements: Sequence[Judgement], state: ControlState, now: Moment
-) -> tuple[list[Act], ControlState]:
+    judgements: Sequence[Judgement], state: ControlState, now: DecisionPoint
+) -> tuple[list[Action], ControlState]:
     own = [(j, j.gate) for j in judgements if isinstance(j.gate, RaiseReplay)]
     if not any(judgement.fresh for judgement, _ in own):
         return [], state
-    calm = state.calm + 1 if all(judgement.slack for judgement, _ in own) else 0
-    state = replace(state, calm=calm)
+    slack_readings = state.slack_readings + 1 if all(judgement.slack for judgement, _ in own) else 0
+    state = replace(state, slack_readings=slack_readings)
     raises = [
         (_more_rows(state, judgement, gate.most, now.batch), judgement)
         for judgement, gate in own
@@ -236,22 +238,22 @@ def _change_replay(
     ]
     rows, cause = max(raises, key=lambda raised: raised[0], default=(0, own[0][0]))
     if rows > state.rows:
-        act = _replay_act(cause, "raise-replay", state.rows, rows, now)
+        action = _replay_action(cause, "raise-replay", state.rows, rows, now)
         patience = state.patience * 2 if state.lowered else state.patience
         state = replace(state, rows=rows, worse_at_raise=cause.worse, patience=patience, lowered=False)
-        return [act], _changed(state, now)
+        return [action], _changed(state, now)
     least = max(now.start_rows if g.least is None else fewest_rows(g.least, now.batch) for _, g in own)
-    rested = now.progress - state.changed_at >= CALM
-    if calm >= state.patience and rested and state.rows > least:
+    rested = now.progress - state.changed_at >= REST
+    if slack_readings >= state.patience and rested and state.rows > least:
         rows = max(least, state.rows - max(1, state.rows // 4))
-        act = _replay_act(own[0][0], "lower-replay", state.rows, rows, now)
+        action = _replay_action(own[0][0], "lower-replay", state.rows, rows, now)
         state = replace(state, rows=rows, worse_at_raise=None, lowered=True)
-        return [act], _changed(state, now)
+        return [action], _changed(state, now)
     return [], state
 
 
-def _needs_more(judgement: Judgement, state: ControlState, now: Moment) -> bool:
-    """Whether a budget may be in danger, and what was done last has had its time and is not enough.
+def _needs_more(judgement: Judgement, state: ControlState, now: DecisionPoint) -> bool:
+    """Return True if a budget may be in danger, and the last change had its time and is not enough.
 
     Replay costs little and takes time to act: a suspicion is enough, where all other actions wait for proof.
     """
@@ -263,9 +265,9 @@ def _needs_more(judgement: Judgement, state: ControlState, now: Moment) -> bool:
 
 
 def _more_rows(state: ControlState, judgement: Judgement, most: float, batch: int) -> int:
-    """Rows for a budget that is at risk: at least twice as many, more where it is far exceeded.
+    """Return the rows for a budget at risk: at least twice as many, more if it is far exceeded.
 
-    Four times as many where the last raise has not turned the rise.
+    Four times as many if the last raise has not turned the rise.
     """
     rows, last = state.rows, state.worse_at_raise
     allowed = judgement.budget.limit
@@ -281,30 +283,30 @@ def _more_rows(state: ControlState, judgement: Judgement, most: float, batch: in
 
 
 def _lower_rate(
-    judgements: Sequence[Judgement], state: ControlState, now: Moment
-) -> tuple[list[Act], ControlState]:
-    acts = []
+    judgements: Sequence[Judgement], state: ControlState, now: DecisionPoint
+) -> tuple[list[Action], ControlState]:
+    actions = []
     for judgement in judgements:
         gate = judgement.gate
         if isinstance(gate, LowerRate) and _endangered(judgement) and _settled(state, now):
             factor = max(gate.least, state.rate_factor * gate.factor)
             if factor < state.rate_factor:
-                acts.append(Act(judgement, "lower-rate", state.rate_factor, factor))
+                actions.append(Action(judgement, "lower-rate", state.rate_factor, factor))
                 state = _changed(replace(state, rate_factor=factor), now)
-    return acts, state
+    return actions, state
 
 
 def _endangered(judgement: Judgement) -> bool:
     return judgement.fresh and judgement.verdict in ("at risk", "broken")
 
 
-def _settled(state: ControlState, now: Moment) -> bool:
+def _settled(state: ControlState, now: DecisionPoint) -> bool:
     return state.changed_step == 0 or now.progress - state.changed_at >= SETTLE
 
 
-def _changed(state: ControlState, now: Moment) -> ControlState:
-    return replace(state, changed_step=now.step, changed_at=now.progress, calm=0)
+def _changed(state: ControlState, now: DecisionPoint) -> ControlState:
+    return replace(state, changed_step=now.step, changed_at=now.progress, slack_readings=0)
 
 
-def _replay_act(judgement: Judgement, action: str, before: int, after: int, now: Moment) -> Act:
-    return Act(judgement, action, before / now.batch, after / now.batch)
+def _replay_action(judgement: Judgement, action: str, before: int, after: int, now: DecisionPoint) -> Action:
+    return Action(judgement, action, before / now.batch, after / now.batch)

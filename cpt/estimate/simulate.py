@@ -3,6 +3,8 @@
 The model is built by its own class on PyTorch's fake tensors, and what a step allocates and releases is
 written down: so any architecture, attention, loss and precision is counted as it will run, without its
 weights, within seconds. Index tensors, which decide shapes, are real.
+
+Models without content: their tensors have shapes and places, and no numbers.
 """
 
 from __future__ import annotations
@@ -21,15 +23,13 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from cpt.errors import CptError, StageFailed, UsageError
+from cpt.estimate.allocations import Recorder, Timeline
 from cpt.estimate.copies import bytes_of_copies
-from cpt.estimate.divided import FLOAT_BYTES, DividedWeights
-from cpt.estimate.fakes import make_fake
+from cpt.estimate.devices import resident_bytes
 from cpt.estimate.job import DOMAIN, MOST_DOCUMENTS, Job, Lengths
 from cpt.estimate.points import Points
-from cpt.estimate.process import resident_bytes
-from cpt.estimate.recorder import Recorder
 from cpt.estimate.regularised import Regularised
-from cpt.estimate.timeline import Timeline
+from cpt.estimate.sharded import FLOAT_BYTES, SimulatedShards
 from cpt.models import attention
 from cpt.models.attention import bucketed_sdpa, cpu_blockwise, varlen
 from cpt.models.batch import PackedBatch, pack
@@ -45,6 +45,19 @@ from cpt.training.settings import Settings
 from cpt.training.trainable import Setup
 from cpt.training.trainable.parameters import TrainableParameters
 from cpt.training.trainable.spec import TrainableSpec
+
+
+def make_fake(*models: nn.Module) -> None:
+    """Put models from the meta device onto the CPU, on fake tensors; what is shared stays shared."""
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for module in (module for model in models for module in model.modules()):
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter not in made:
+                empty = torch.empty_like(parameter, device="cpu")
+                made[parameter] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+            module._parameters[name] = None if parameter is None else made[parameter]
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = None if buffer is None else torch.empty_like(buffer, device="cpu")
 
 
 @dataclass(frozen=True)
@@ -95,7 +108,7 @@ class HostMemory:
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class Simulation:
     """What a run would allocate.
 
     Attributes:
@@ -110,7 +123,7 @@ class Rehearsal:
     host: HostMemory
 
 
-def rehearse(job: Job, hardware: Hardware = ANY_CPU) -> Rehearsal:
+def simulate(job: Job, hardware: Hardware = ANY_CPU) -> Simulation:
     """Go through the moments of a run whose memory could be its peak.
 
     Args:
@@ -122,7 +135,7 @@ def rehearse(job: Job, hardware: Hardware = ANY_CPU) -> Rehearsal:
         RecipeError: the model does not go with the settings of what trains.
         StageFailed: the model is no causal language model, or does something that fake tensors cannot.
     """
-    if not job.can_be_rehearsed:
+    if not job.can_be_simulated:
         raise UsageError(
             f"a micro batch has {len(job.heaviest):,} documents; at most {MOST_DOCUMENTS:,} are simulated",
             hint="The estimate has this limit, not the training. Estimate with a smaller "
@@ -142,12 +155,12 @@ def rehearse(job: Job, hardware: Hardware = ANY_CPU) -> Rehearsal:
         recorder = Recorder(timeline, words, on_gpu=hardware.is_gpu)
         scene = _Scene(job, model, spec, recorder, timeline, reference)
         (_play_divided if job.sharded else _play)(scene, on_gpu=hardware.is_gpu)
-    return Rehearsal(timeline, scene.weights, process_bytes, scene.host)
+    return Simulation(timeline, scene.weights, process_bytes, scene.host)
 
 
 @dataclass
 class _Scene:
-    """What a rehearsal is made of, and what it finds out besides the timeline."""
+    """What a simulation is made of, and what it finds out besides the timeline."""
 
     job: Job
     model: Any
@@ -243,7 +256,7 @@ def _play(scene: _Scene, *, on_gpu: bool) -> None:
 def _play_divided(scene: _Scene, *, on_gpu: bool) -> None:
     """Every process has a part of the weights."""
     job, model, recorder, timeline = scene.job, scene.model, scene.recorder, scene.timeline
-    held = DividedWeights(model, job.settings.dtype, job.processes)
+    held = SimulatedShards(model, job.settings.dtype, job.processes)
     trained = TrainableParameters(scene.spec, held)
     with recorder:
         with timeline.moment("load"):

@@ -15,10 +15,9 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from cpt.errors import StageFailed
-from cpt.estimate.device import GPUS
-from cpt.estimate.recorder import Recorder
-from cpt.estimate.rehearsal import choose, hold, rehearse, step
-from cpt.estimate.timeline import Part, Timeline, by_part
+from cpt.estimate.allocations import Part, Recorder, Timeline, by_part
+from cpt.estimate.devices import GPUS
+from cpt.estimate.simulate import choose, hold, simulate, step
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.stages.base import NullProgress
@@ -63,20 +62,20 @@ def sizes(model: Path) -> tuple[int, int]:
 
 def test_weights_are_those_of_the_real_model(tiny_model: Path) -> None:
     count, _ = sizes(tiny_model)
-    weights = rehearse(job(tiny_model, (20, 12))).weights
+    weights = simulate(job(tiny_model, (20, 12))).weights
     assert (weights.total, weights.multiplied, weights.trained) == (count, count, count)
 
 
 def test_an_embedding_that_is_only_looked_up_does_not_multiply(tiny_model: Path) -> None:
     untied = job(tiny_model, (20, 12))
     untied.architecture.tie_word_embeddings = False
-    weights = rehearse(untied).weights
+    weights = simulate(untied).weights
     assert weights.total - weights.multiplied == WORDS * WIDTH
 
 
 def test_masters_and_working_copies_and_moments(tiny_model: Path) -> None:
     count, tensors = sizes(tiny_model)
-    half, full = (rehearse(job(tiny_model, (20, 12), dtype=d)) for d in (torch.bfloat16, torch.float32))
+    half, full = (simulate(job(tiny_model, (20, 12), dtype=d)) for d in (torch.bfloat16, torch.float32))
     buffers = 2 * 4 * 4  # inverse frequencies of the rotary embedding and their original
     assert parts(half, "step")["weights"] == (4 + 2) * count + buffers
     assert parts(full, "step")["weights"] == 4 * count + buffers
@@ -87,7 +86,7 @@ def test_masters_and_working_copies_and_moments(tiny_model: Path) -> None:
 def test_gradients_of_masters_are_held_only_between_micro_batches(tiny_model: Path) -> None:
     count, _ = sizes(tiny_model)
     sequences = ((60,), (60,))
-    held = [parts(rehearse(job(tiny_model, *sequences, micro_batch=n)), "step")["gradients"] for n in (1, 2)]
+    held = [parts(simulate(job(tiny_model, *sequences, micro_batch=n)), "step")["gradients"] for n in (1, 2)]
     assert 4 * count <= held[0] <= held[1] + 4 * count
 
 
@@ -100,8 +99,8 @@ def test_a_probe_holds_the_logits_of_one_chunk(
     many, few = (job(tiny_model, (20,), dtype=dtype, probe=(100,) * count) for count in (20, 5))
     for each, positions in ((many, 1024), (few, 5 * 99)):
         each.architecture.vocab_size = 4001
-        assert parts(rehearse(each), "probe")["logits"] == positions * 4001 * width + copies * at_once
-    assert "probe" not in rehearse(job(tiny_model, (20,))).timeline.moments
+        assert parts(simulate(each), "probe")["logits"] == positions * 4001 * width + copies * at_once
+    assert "probe" not in simulate(job(tiny_model, (20,))).timeline.moments
 
 
 def test_what_the_forward_pass_keeps_is_what_a_real_one_allocates(tiny_model: Path) -> None:
@@ -147,7 +146,7 @@ def test_a_real_step_allocates_what_the_rehearsed_one_does(
 ) -> None:
     lengths, count = (60, 40, 17), 2 if accumulates else 1
     run = job(tiny_model, *[lengths] * count, micro_batch=1, **settings)
-    rehearsed = parts(rehearse(run), "step")
+    rehearsed = parts(simulate(run), "step")
     model = load_model(tiny_model)
     held, trained = hold(model, choose(model, run.settings), run.settings)
     if run.settings.gradient_checkpointing:
@@ -165,7 +164,7 @@ def test_a_real_step_allocates_what_the_rehearsed_one_does(
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=KINDS)
 def test_the_state_of_every_optimizer(tiny_model: Path, optimizer: OptimizerConfig) -> None:
     run = job(tiny_model, (20, 12), optimizer=optimizer)
-    foretold = parts(rehearse(run), "step")["optimizer"]
+    foretold = parts(simulate(run), "step")["optimizer"]
     model = load_model(tiny_model)
     _, trained = hold(model, choose(model, run.settings), run.settings)
     if optimizer.problems():
@@ -179,8 +178,8 @@ def test_the_state_of_every_optimizer(tiny_model: Path, optimizer: OptimizerConf
 
 def test_an_adapter_trains_little_and_needs_little(tiny_model: Path) -> None:
     count, _ = sizes(tiny_model)
-    whole = rehearse(job(tiny_model, (20, 12)))
-    adapted = rehearse(job(tiny_model, (20, 12), trainable=Lora(kind="lora", rank=2)))
+    whole = simulate(job(tiny_model, (20, 12)))
+    adapted = simulate(job(tiny_model, (20, 12), trainable=Lora(kind="lora", rank=2)))
     assert adapted.weights.total == count + adapted.weights.trained
     assert adapted.weights.trained < count / 10
     assert parts(adapted, "step")["optimizer"] < parts(whole, "step")["optimizer"] / 10
@@ -189,7 +188,7 @@ def test_an_adapter_trains_little_and_needs_little(tiny_model: Path) -> None:
 def test_frozen_weights_are_kept_in_float32_on_a_cpu(tiny_model: Path) -> None:
     """Beside them in bfloat16; a GPU's are kept in host memory."""
     run = job(tiny_model, (20, 12), trainable=Layers(kind="layers", layers="1"))
-    weights = [rehearse(run, hardware) for hardware in (ANY_CPU, H100)]
+    weights = [simulate(run, hardware) for hardware in (ANY_CPU, H100)]
     frozen = weights[0].weights.total - weights[0].weights.trained
     cpu, gpu = (parts(each, "step")["weights"] for each in weights)
     assert cpu - gpu == 4 * frozen
@@ -197,7 +196,7 @@ def test_frozen_weights_are_kept_in_float32_on_a_cpu(tiny_model: Path) -> None:
 
 def test_stochastic_rounding_has_no_masters_but_widens_the_weights(tiny_model: Path) -> None:
     count, _ = sizes(tiny_model)
-    rounded = rehearse(job(tiny_model, (20, 12), stochastic_rounding=True))
+    rounded = simulate(job(tiny_model, (20, 12), stochastic_rounding=True))
     buffers = 2 * 4 * 4
     assert parts(rounded, "step")["weights"] == 2 * count + buffers
     assert parts(rounded, "update")["weights"] >= 4 * count
@@ -205,7 +204,7 @@ def test_stochastic_rounding_has_no_masters_but_widens_the_weights(tiny_model: P
 
 def test_checkpointing_keeps_less(tiny_model: Path) -> None:
     kept, again = (
-        parts(rehearse(job(tiny_model, (200,) * 4, gradient_checkpointing=on)), "step")["activations"]
+        parts(simulate(job(tiny_model, (200,) * 4, gradient_checkpointing=on)), "step")["activations"]
         for on in (False, True)
     )
     assert again < 0.8 * kept
@@ -235,9 +234,9 @@ def test_copies_for_checkpoints_and_roll_backs(
 ) -> None:
     count, tensors = sizes(tiny_model)
     run = job(tiny_model, (20, 12), **settings)
-    copied = parts(rehearse(run), "step")["checkpoint"]
+    copied = parts(simulate(run), "step")["checkpoint"]
     assert copied == weights * 4 * count + states * (8 * count + 4 * tensors)
-    on_gpu = rehearse(run, H100)
+    on_gpu = simulate(run, H100)
     assert parts(on_gpu, "step")["checkpoint"] == 0
     assert on_gpu.host.copies == copied
 
@@ -270,12 +269,12 @@ def test_copies_are_those_that_the_keeper_makes(tiny_model: Path, tmp_path: Path
             for name in ("weights", "optimizer")
             for tensor in snapshot.tensors[name].values()
         }
-    assert sum(held.values()) == parts(rehearse(run), "step")["checkpoint"]
+    assert sum(held.values()) == parts(simulate(run), "step")["checkpoint"]
 
 
 def test_activations_grow_with_tokens_and_with_the_length_of_documents(tiny_model: Path) -> None:
     held = [
-        parts(rehearse(job(tiny_model, lengths)), "step")["activations"]
+        parts(simulate(job(tiny_model, lengths)), "step")["activations"]
         for lengths in ((16,) * 4, (16,) * 8, (128,))
     ]
     assert held == sorted(set(held))
@@ -286,7 +285,7 @@ def test_on_a_gpu_no_scores_are_kept(tiny_model: Path) -> None:
     layers, heads, length = 2, 4, 128
     scores = layers * heads * length * length * 2
     cpu, gpu, without_flash = (
-        rehearse(job(tiny_model, (length,)), hardware) for hardware in (ANY_CPU, H100, T4)
+        simulate(job(tiny_model, (length,)), hardware) for hardware in (ANY_CPU, H100, T4)
     )
     assert parts(cpu, "step")["activations"] - parts(gpu, "step")["activations"] > 0.9 * scores
     assert parts(without_flash, "step")["activations"] > parts(gpu, "step")["activations"], (
@@ -296,7 +295,7 @@ def test_on_a_gpu_no_scores_are_kept(tiny_model: Path) -> None:
 
 def test_gradients_are_laid_side_by_side_to_be_summed_over_processes(tiny_model: Path) -> None:
     count, _ = sizes(tiny_model)
-    alone, shared = (rehearse(job(tiny_model, (9,), (9,), processes=n, micro_batch=1)) for n in (1, 2))
+    alone, shared = (simulate(job(tiny_model, (9,), (9,), processes=n, micro_batch=1)) for n in (1, 2))
     assert parts(shared, "step")["gradients"] + parts(shared, "step")["activations"] >= 8 * count
     assert parts(alone, "step")["gradients"] + parts(alone, "step")["activations"] < 8 * count
 
@@ -306,7 +305,7 @@ def test_divided_weights_are_parts_and_what_is_gathered(tiny_model: Path, proces
     count, tensors = sizes(tiny_model)
     kind: dict[str, Any] = {"processes": processes, "divided": True, "micro_batch": 1}
     run = job(tiny_model, *[(60, 40)] * 8, checkpoint=EVERY, steps=2, **kind)
-    divided = rehearse(run, H100)
+    divided = simulate(run, H100)
     vocabulary, norm = WORDS * WIDTH, WIDTH
     layer = (count - vocabulary - norm) // 2
     held = parts(divided, "step")
@@ -315,30 +314,30 @@ def test_divided_weights_are_parts_and_what_is_gathered(tiny_model: Path, proces
     assert held["optimizer"] == 8 * count // processes + 4 * tensors
     assert 4 * count // processes <= held["gradients"] <= 4 * count // processes + 6 * count
     at_once = job(tiny_model, *[(60, 40)] * processes, **kind)
-    assert parts(rehearse(at_once, H100), "step")["gradients"] in (0, held["gradients"])
+    assert parts(simulate(at_once, H100), "step")["gradients"] in (0, held["gradients"])
     assert divided.host.models == processes * 4 * count
     assert divided.host.copies == 12 * count + 4 * tensors, "whole, in the process that writes"
-    whole = parts(rehearse(job(tiny_model, (60, 40)), H100), "step")
+    whole = parts(simulate(job(tiny_model, (60, 40)), H100), "step")
     assert (held["activations"], held["logits"]) == (whole["activations"], whole["logits"])
-    assert divided.weights == rehearse(job(tiny_model, (60, 40)), H100).weights
+    assert divided.weights == simulate(job(tiny_model, (60, 40)), H100).weights
 
 
 def test_what_every_process_has_in_main_memory(tiny_model: Path) -> None:
     count, tensors = sizes(tiny_model)
     run = job(tiny_model, (20, 12), processes=3, anomalies=ROLLS_BACK, checkpoint=EVERY, steps=9)
-    host = rehearse(run, H100).host
+    host = simulate(run, H100).host
     copy = 12 * count + 4 * tensors
     assert (host.models, host.kept, host.copies) == (3 * 4 * count, 0, 3 * 2 * copy)
     frozen = job(tiny_model, (20, 12), processes=3, trainable=Layers(kind="layers", layers="1"))
-    weights = rehearse(frozen, H100).weights
-    assert rehearse(frozen, H100).host.kept == 3 * 4 * (weights.total - weights.trained)
+    weights = simulate(frozen, H100).weights
+    assert simulate(frozen, H100).host.kept == 3 * 4 * (weights.total - weights.trained)
 
 
 def test_a_model_that_cannot_be_trained_is_refused(tiny_model: Path) -> None:
     from transformers import ViTConfig
 
     with pytest.raises(StageFailed, match="ViTConfig cannot be told"):
-        rehearse(job(tiny_model, (20,), architecture=ViTConfig()))
+        simulate(job(tiny_model, (20,), architecture=ViTConfig()))
 
 
 def test_other_architectures_are_rehearsed_as_they_are(tiny_model: Path) -> None:
@@ -357,5 +356,5 @@ def test_other_architectures_are_rehearsed_as_they_are(tiny_model: Path) -> None
         ),
         GPT2Config(vocab_size=300, n_embd=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=1),
     ):
-        rehearsed = rehearse(job(tiny_model, (20,), architecture=architecture))
+        rehearsed = simulate(job(tiny_model, (20,), architecture=architecture))
         assert rehearsed.weights.total > WORDS * WIDTH

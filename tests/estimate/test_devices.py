@@ -10,17 +10,21 @@ import torch
 
 from cpt.cli.estimate import bytes_of
 from cpt.errors import UsageError
-from cpt.estimate.device import GPUS, gpu, known_gpu, main_memory, this_machine
-from cpt.estimate.process import (
+from cpt.estimate.allocations import Block
+from cpt.estimate.devices import (
+    GPUS,
     HEAP_HOLES,
     MAPPED_FROM,
     available_bytes,
     container_limit,
+    gpu,
     heap_holes,
+    known_gpu,
+    main_memory,
     peak_resident_bytes,
     resident_bytes,
+    this_machine,
 )
-from cpt.estimate.timeline import Block
 from cpt.training.distributed.environment import Hardware
 
 
@@ -67,7 +71,7 @@ def test_the_peak_is_that_of_the_runs_precision() -> None:
 
 def test_a_gpu_here_is_found_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     here = Hardware("NVIDIA A100-SXM4-40GB", is_gpu=True, bfloat16=True, capability=(8, 0), is_here=True)
-    monkeypatch.setattr("cpt.estimate.device.this_hardware", lambda: here)
+    monkeypatch.setattr("cpt.estimate.devices.this_hardware", lambda: here)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=42))
     found = this_machine()
     assert (found.memory_bytes, found.flops, found.hardware) == (42, 312e12, here)
@@ -101,11 +105,11 @@ def test_a_containers_limit_is_the_least_of_its_groups(
 
 
 def test_this_machines_memory_is_what_its_container_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cpt.estimate.device.container_limit", lambda: 10**6)
+    monkeypatch.setattr("cpt.estimate.devices.container_limit", lambda: 10**6)
     assert main_memory() == 10**6
-    monkeypatch.setattr("cpt.estimate.device.container_limit", lambda: 2**62)
+    monkeypatch.setattr("cpt.estimate.devices.container_limit", lambda: 2**62)
     assert main_memory() < 2**62
-    monkeypatch.setattr("cpt.estimate.process.container_limit", lambda: resident_bytes() + 10**6)
+    monkeypatch.setattr("cpt.estimate.devices.container_limit", lambda: resident_bytes() + 10**6)
     assert 0 < (available_bytes() or 1) <= 10**7
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from jobs import job
 
-from cpt.estimate.cost import flops_per_token, forward_flops_per_token
-from cpt.estimate.device import GPUS
-from cpt.estimate.rehearsal import rehearse
-from cpt.estimate.timeline import by_part
+from cpt.estimate.allocations import by_part
+from cpt.estimate.devices import GPUS
+from cpt.estimate.duration import flops_per_token, forward_flops_per_token
+from cpt.estimate.simulate import simulate
 from cpt.models.packed_model import load_model
 from cpt.training.averages import Ema, Lawa
 from cpt.training.l2_sp import L2SP
@@ -28,7 +28,7 @@ BUFFERS = 2 * 4 * 4  # of the other model: inverse frequencies of the rotary emb
 
 
 def weights_held(model: Path, moment: str = "step", hardware: Any = None, **more: Any) -> int:
-    rehearsed = rehearse(job(model, *ROWS, probe=(20,), **more), *([hardware] if hardware else []))
+    rehearsed = simulate(job(model, *ROWS, probe=(20,), **more), *([hardware] if hardware else []))
     return by_part(rehearsed.timeline.peak(moment))["weights"]
 
 
@@ -58,7 +58,7 @@ def test_beside_an_adapter_the_start_takes_nothing(tiny_model: Path) -> None:
 def test_on_a_gpu_the_checkpoints_that_are_averaged_lie_in_main_memory(tiny_model: Path) -> None:
     count = sum(p.numel() for p in load_model(tiny_model).parameters())
     assert weights_held(tiny_model, hardware=H100, average=LAWA) == weights_held(tiny_model, hardware=H100)
-    hosts = [rehearse(job(tiny_model, *ROWS, **more), H100).host for more in ({}, {"average": LAWA})]
+    hosts = [simulate(job(tiny_model, *ROWS, **more), H100).host for more in ({}, {"average": LAWA})]
     assert hosts[1].kept - hosts[0].kept == 12 * count
 
 
@@ -75,7 +75,7 @@ def test_checkpoints_hold_the_average(tiny_model: Path) -> None:
     often = {"checkpoint": Checkpoints(every=2, mode="async"), "steps": 9}
     count = sum(p.numel() for p in load_model(tiny_model).parameters())
     copied = [
-        by_part(rehearse(job(tiny_model, *ROWS, **often, **more)).timeline.peak("step"))["checkpoint"]
+        by_part(simulate(job(tiny_model, *ROWS, **often, **more)).timeline.peak("step"))["checkpoint"]
         for more in ({}, {"average": EMA})
     ]
     assert copied[1] - copied[0] == 4 * count
@@ -83,7 +83,7 @@ def test_checkpoints_hold_the_average(tiny_model: Path) -> None:
 
 def test_a_model_beside_reads_what_the_objective_shows_it(tiny_model: Path) -> None:
     plain, constrained, distilled = (job(tiny_model, *ROWS, **more) for more in ({}, CONSTRAINED, DISTILLED))
-    weights = rehearse(plain).weights
+    weights = simulate(plain).weights
     forward, whole = forward_flops_per_token(plain, weights), flops_per_token(plain, weights)
     assert flops_per_token(constrained, weights) == pytest.approx(whole + forward / 2)
     assert flops_per_token(distilled, weights) == pytest.approx(whole + forward)
@@ -94,5 +94,5 @@ def test_logits_of_both_models_are_held_for_one_chunk(tiny_model: Path) -> None:
     long = job(tiny_model, (2000,), (2000,), dtype=torch.float32, micro_batch=1, **CONSTRAINED)
     long.architecture.vocab_size = 4001
     long.architecture.max_position_embeddings = 2048
-    held = by_part(rehearse(long).timeline.peak("step"))["logits"]
+    held = by_part(simulate(long).timeline.peak("step"))["logits"]
     assert held < 2 * 1024 * 4001 * 4 + 6 * 2**20 * 4

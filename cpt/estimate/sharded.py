@@ -18,8 +18,7 @@ from torch import nn
 from cpt.training.distributed.sharding import layers_of
 
 if TYPE_CHECKING:
-    from cpt.estimate.recorder import Recorder
-    from cpt.estimate.timeline import Block, Timeline
+    from cpt.estimate.allocations import Block, Recorder, Timeline
 
 _AT_ONCE = 3
 """A layer, the next one, and the buffer that it arrives in."""
@@ -27,7 +26,7 @@ _AT_ONCE = 3
 FLOAT_BYTES = 4
 
 
-class DividedWeights:
+class SimulatedShards:
     """The counterpart of `cpt.training.distributed.sharding.ShardedWeights` on fake tensors.
 
     `weights` are whole ones in working precision, of which no memory is counted; the parts are.
