@@ -1,7 +1,4 @@
-"""Blocks of memory over time: which were held at once, and when it was most.
-
-Watches tensor operations and writes down the memory that they allocate and release.
-"""
+"""Memory blocks over time, and a recorder that takes them from tensor operations."""
 
 from __future__ import annotations
 
@@ -18,10 +15,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 Part = Literal["weights", "gradients", "optimizer", "activations", "logits", "checkpoint", "gates", "other"]
-"""weights: in working precision and float32 masters. gradients: of both. activations: what the backward pass
-needs, and what operations need while they run. logits: tensors with a column per token of the vocabulary.
-checkpoint: copies of weights and optimizer state, to be written or rolled back to. gates: those that gates
-may go back to."""
+"""weights: in working precision and float32 master weights. gradients: of both. activations: tensors for the
+backward pass, and temporary ones. logits: tensors with a column per token of the vocabulary. checkpoint:
+copies of weights and optimizer state, to be written or rolled back to. gates: copies that gates may
+restore."""
 
 PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -38,10 +35,11 @@ class Block:
 
 @dataclass
 class Timeline:
-    """Every block that was allocated, in order, and the moments in which it happened.
+    """All allocated blocks in order, and the phases of the run in which they were held.
 
     Attributes:
-        moments: name -> first and last event of each stretch of that name.
+        blocks: Blocks in order of allocation.
+        moments: First and last event of each stretch of a phase, by name of the phase.
     """
 
     blocks: list[Block] = field(default_factory=list)
@@ -49,35 +47,35 @@ class Timeline:
     _events: int = 0
 
     def allocate(self, size: int, part: Part) -> Block:
-        """Enter a block of `size` bytes."""
+        """Add a block of `size` bytes."""
         block = Block(size, part, self._next())
         self.blocks.append(block)
         return block
 
     def release(self, block: Block) -> None:
-        """Note that a block is free again."""
+        """Mark a block as free."""
         if block.died is None:
             block.died = self._next()
 
     @contextmanager
     def moment(self, name: str) -> Iterator[None]:
-        """What is held and what happens inside belongs to the moment `name`."""
+        """Assign the events inside the block to the phase `name`."""
         first = self._events
         yield
         self.moments.setdefault(name, []).append((first, self._events))
 
     def held(self, event: int) -> list[Block]:
-        """The blocks that were held just after an event."""
+        """Return the blocks that were held just after an event."""
         return [b for b in self.blocks if b.born <= event and (b.died is None or b.died > event)]
 
     def peak(self, moment: str) -> list[Block]:
-        """The blocks that were held when a moment held most."""
+        """Return the blocks that were held at the peak of a phase."""
         totals = self._totals()
         stretches = (range(first, last + 1) for first, last in self.moments[moment])
         return self.held(max((event for stretch in stretches for event in stretch), key=totals.__getitem__))
 
     def _totals(self) -> list[int]:
-        """Bytes held after every event; before the first, none."""
+        """Return the bytes held after every event, from 0 before the first."""
         changes = [0] * (self._events + 1)
         for block in self.blocks:
             changes[block.born] += block.bytes
@@ -95,7 +93,7 @@ class Timeline:
 
 
 def by_part(blocks: list[Block]) -> dict[Part, int]:
-    """Bytes of blocks, summed over each part; every part is named."""
+    """Return the bytes of blocks by part, with every part."""
     sums: dict[Part, int] = dict.fromkeys(PARTS, 0)
     for block in blocks:
         sums[block.part] += block.bytes
@@ -106,25 +104,26 @@ _ANSWERS: dict[Any, Callable[[bool], Any]] = {
     torch.ops.aten.equal.default: lambda on_gpu: on_gpu,
     torch.ops.aten._local_scalar_dense.default: lambda _: 1.0,
 }
-"""What is said of the content of tensors that have none, by operation: on a CPU that they differ, so that
-what is kept because of that is counted."""
+"""Results of operations that read the content of fake tensors. On a CPU tensors differ: copies that
+are kept because of a difference are counted."""
 
 
 class Recorder(TorchDispatchMode):
-    """Writes every block that tensor operations allocate into a timeline.
+    """A dispatch mode that writes every block that tensor operations allocate into a timeline.
 
-    Operations on real tensors alone (indices) run as they are, and so do ranges, of which indices are made;
-    those that touch a fake tensor are faked.
+    Operations on real tensors alone (indices) run for real, and so do ranges, from which indices are made;
+    operations on a fake tensor are simulated.
     """
 
     def __init__(self, timeline: Timeline, words: torch.Size, *, on_gpu: bool) -> None:
         """Record into `timeline`.
 
         Args:
-            words: shape of the embedding: what comes to have it is a gradient, and what else has as many
-                columns or rows as it has rows holds logits.
-            on_gpu: pointwise operations on mixed types do not copy what they cast, as they do on a CPU;
-                and what is put aside because two tensors differ is in host memory, which is not recorded.
+            timeline: Timeline to write to.
+            words: Shape of the embedding. New tensors of this shape are gradients; others with a side of its
+                number of rows are logits.
+            on_gpu: True for a GPU: pointwise operations on mixed types do not copy their operands, as they
+                do on a CPU, and frozen float32 weights are in host memory, which is not recorded.
         """
         super().__init__()
         self._timeline, self._words, self._on_gpu = timeline, words, on_gpu
@@ -133,15 +132,15 @@ class Recorder(TorchDispatchMode):
 
     @contextmanager
     def filing_under(self, part: Part) -> Iterator[None]:
-        """All that is allocated inside belongs to one part."""
+        """Assign all allocations inside the block to one part."""
         self._filed_under = part
         yield
         self._filed_under = None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one operation and enter what it returns."""
+        """Run one operation and record its results."""
         kwargs = kwargs or {}
-        if func is torch.ops.prim.device.default:  # most of the calls, and no operation
+        if func is torch.ops.prim.device.default:  # most calls, and not an operation
             return func(*args, **kwargs)
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         faked = any(isinstance(tensor, FakeTensor) for tensor in inputs)
@@ -160,10 +159,12 @@ class Recorder(TorchDispatchMode):
         return result
 
     def enter(self, tensor: torch.Tensor, part: Part | None = None, size: int | None = None) -> None:
-        """Enter a tensor's memory, or say anew what it is for.
+        """Record the memory of a tensor, or change its part.
 
         Args:
-            size: bytes that are counted, if not those that it has.
+            tensor: Tensor to record.
+            part: Part of the memory; by default derived from the shape.
+            size: Bytes to count instead of the tensor's own.
         """
         storage = tensor.untyped_storage()
         block: Block | None = self._blocks.get(storage)
@@ -176,7 +177,7 @@ class Recorder(TorchDispatchMode):
             block.part = part
 
     def assign(self, part: Part, tensors: Mapping[str, torch.Tensor | None]) -> None:
-        """Say what tensors that are there already are for."""
+        """Assign existing tensors to a part."""
         for tensor in tensors.values():
             if tensor is not None:
                 self.enter(tensor, part)
@@ -189,7 +190,7 @@ class Recorder(TorchDispatchMode):
         return "logits" if self._words[0] in tensor.shape else "activations"
 
     def _cast(self, inputs: list[torch.Tensor]) -> None:
-        """Copies of operands in the type in which the operation computes."""
+        """Record temporary copies of operands in the type in which the operation computes."""
         floating = [tensor for tensor in inputs if tensor.is_floating_point() and tensor.ndim]
         if len({tensor.dtype for tensor in floating}) < 2:
             return

@@ -12,7 +12,7 @@ def bytes_of_copies(
     state: int,
     *,
     is_model: bool,
-    divided: bool = False,
+    sharded: bool = False,
     writes: bool = True,
 ) -> int:
     """The most bytes of copies that a process holds while a later step is taken.
@@ -23,11 +23,11 @@ def bytes_of_copies(
     Args:
         weights: bytes of the weights that a checkpoint holds.
         state: bytes of what is not there at first: the optimizer's state, and points that gates go back to.
-        is_model: see `TrainableSpec`; then one checkpoint stays before annealing.
-        divided: what is divided among processes is copied in either mode.
+        is_model: See `TrainableSpec`; then one checkpoint stays before annealing.
+        sharded: True if weights are sharded: they are copied in either mode.
         writes: it is the process that writes checkpoints.
     """
-    copies = settings.checkpoint.mode == "async" or divided
+    copies = settings.checkpoint.mode == "async" or sharded
     saves = writes and copies and _writes_checkpoints(settings, is_model)
     whole = weights + state
     if not settings.anomalies.rolls_back:

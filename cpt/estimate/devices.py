@@ -1,7 +1,4 @@
-"""Where a run would be: GPUs by name, or this machine.
-
-What the process itself takes: interpreter and libraries, and what the C library keeps of freed memory.
-"""
+"""Devices to estimate for: GPUs by name, or this machine; and the memory of this process."""
 
 from __future__ import annotations
 
@@ -29,8 +26,8 @@ _STATUS = Path("/proc/self/status")
 _MEMORY = Path("/proc/meminfo")
 
 MAPPED_FROM = 32 << 20
-"""glibc's malloc takes blocks of 32 MiB and more (DEFAULT_MMAP_THRESHOLD_MAX, 64-bit) straight from the
-system and gives them straight back; smaller ones come from its heap."""
+"""glibc's malloc takes blocks of 32 MiB and more (DEFAULT_MMAP_THRESHOLD_MAX, 64-bit) from the system
+and returns them directly; smaller ones come from its heap."""
 
 HEAP_HOLES = 0.7
 """Bytes of freed memory that the heap cannot use again, per byte of activations in it: long-lived gradients
@@ -40,7 +37,7 @@ started again."""
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM now (where the system does not tell: the most so far)."""
+    """Return the resident memory of this process (its peak, if the system does not report it)."""
     if _STATUS.exists():
         return _status("VmRSS")
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -48,7 +45,7 @@ def resident_bytes() -> int:
 
 
 def peak_resident_bytes() -> int:
-    """The most memory that this process has ever had in RAM."""
+    """Return the peak of this process's resident memory."""
     if _STATUS.exists():
         return _status("VmHWM")
     return resident_bytes()
@@ -57,7 +54,7 @@ def peak_resident_bytes() -> int:
 def container_limit(
     groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
 ) -> int | None:
-    """Bytes of memory that its control groups (Linux, versions 1 and 2) allow this process at most."""
+    """Return the memory limit of this process by its control groups (Linux, versions 1 and 2)."""
     limits = []
     for line in groups.read_text().splitlines() if groups.exists() else ():
         _, controllers, path = line.split(":", 2)
@@ -69,7 +66,7 @@ def container_limit(
 
 
 def _limits(mounted: Path, path: str, file: str) -> list[int]:
-    """Those of a group and of all that it is part of; from within a container its own is the mounted one."""
+    """Return the limits of a group and of its parents; inside a container the mounted one is its own."""
     group = mounted / path.lstrip("/")
     files = [folder / file for folder in (group, *group.parents) if folder.is_relative_to(mounted)]
     texts = [each.read_text().strip() for each in files if each.is_file()]
@@ -77,7 +74,7 @@ def _limits(mounted: Path, path: str, file: str) -> list[int]:
 
 
 def available_bytes() -> int | None:
-    """Memory that this process can still get without swapping; None where the system does not tell."""
+    """Return the memory that this process can get without swapping; None if the system does not report it."""
     if not _MEMORY.exists():
         return None
     lines = dict(line.split(":", 1) for line in _MEMORY.read_text().splitlines())
@@ -92,7 +89,7 @@ def _status(key: str) -> int:
 
 
 def heap_holes(held: Iterable[Block]) -> int:
-    """Freed memory that the process still has when it holds these blocks."""
+    """Return the freed memory that the process still has while it holds these blocks."""
     if platform.libc_ver()[0] != "glibc":
         return 0
     activations = sum(b.bytes for b in held if b.part == "activations" and b.bytes < MAPPED_FROM)
@@ -108,12 +105,13 @@ class Device:
     """A device, or several of one kind.
 
     Attributes:
-        hardware: what it can do.
-        memory_bytes: of one.
-        flops: peak bfloat16 matrix products per second of one, dense, with float32 sums; 0: not known.
-        float32_flops: the same of float32 ones, without rounding to TensorFloat-32.
-        context_bytes: GPU memory that CUDA and its libraries take before anything is allocated.
-        source: where the peaks come from.
+        hardware: Capabilities.
+        memory_bytes: Memory of one device.
+        flops: Peak operations per second of dense bfloat16 matrix products with float32 sums, of one device;
+            0 if unknown.
+        float32_flops: The same for float32 products, without rounding to TensorFloat-32.
+        context_bytes: GPU memory of CUDA and its libraries before any allocation.
+        source: Source of the peaks.
     """
 
     hardware: Hardware
@@ -125,21 +123,21 @@ class Device:
 
     @property
     def name(self) -> str:
-        """The hardware's."""
+        """Return the name of the hardware."""
         return self.hardware.name
 
     @property
     def is_gpu(self) -> bool:
-        """Whether it has memory of its own."""
+        """Return True for a GPU."""
         return self.hardware.is_gpu
 
     def peak(self, dtype: torch.dtype) -> float:
-        """Peak products per second of this type; without bfloat16 in hardware those of float32."""
+        """Return the peak operations per second of this type; without native bfloat16 those of float32."""
         is_half = dtype.itemsize == 2
         return self.flops if is_half and self.hardware.bfloat16 else self.float32_flops
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return JSON data."""
         return {"name": self.name, "is_gpu": self.is_gpu, **asdict(self)}
 
 
@@ -172,17 +170,17 @@ GPUS = {
         _gpu("mi300x", 192, (9, 4), 1307, 163.4, "AMD Instinct MI300X data sheet"),
     )
 }
-"""GPUs by name; their peaks are without sparsity."""
+"""GPUs by name; peaks are without sparsity."""
 
-_SAYS_NOTHING = re.compile(r"nvidia|amd|geforce|tesla|instinct|rtx|gpu|sxm\d?|pcie|hbm\d\w?|oam|")
-"""Words of a full name that tell nothing, where there is no entry with them."""
+_IGNORED_WORDS = re.compile(r"nvidia|amd|geforce|tesla|instinct|rtx|gpu|sxm\d?|pcie|hbm\d\w?|oam|")
+"""Words of a full name that do not distinguish GPUs, unless an entry contains them."""
 
 
 def gpu(name: str) -> Device:
-    """The GPU of a name, which may be as its maker writes it.
+    """Return the GPU of a name, which may be the vendor's full name.
 
     Raises:
-        UsageError: it is not in the table.
+        UsageError: The GPU is not in the table.
     """
     found = known_gpu(name)
     if found is None:
@@ -193,28 +191,28 @@ def gpu(name: str) -> Device:
 
 
 def known_gpu(name: str) -> Device | None:
-    """The entry whose words are all in a name: the one of most words, if nothing else in it says more."""
+    """Return the entry with the most words that are all in a name, if the rest of the name is ignored."""
     words = _words(name)
     fitting = [each for each in GPUS.values() if _own_words(each.name) <= words]
     for device in sorted(fitting, key=lambda each: len(_words(each.name)), reverse=True):
         more = words - _words(device.name) - {f"{device.memory_bytes // 10**9}gb"}
-        if all(_SAYS_NOTHING.fullmatch(word) for word in more):
+        if all(_IGNORED_WORDS.fullmatch(word) for word in more):
             return device
     return None
 
 
 def _words(name: str) -> set[str]:
-    """`NVIDIA A100-SXM4-40GB`, `RTX4090`: small letters, split also behind a maker's series."""
+    """Return the words of `NVIDIA A100-SXM4-40GB` or `RTX4090` in lower case; a series name is split off."""
     return set(re.split(r"[\s_-]+|(?<=rtx)(?=\d)", name.strip().lower()))
 
 
 def _own_words(name: str) -> set[str]:
-    """Words without which a name is another GPU's: the upstream' series may be left out."""
+    """Return the words that a name must contain: the vendor's series may be missing."""
     return _words(name) - {"rtx"}
 
 
 def this_machine() -> Device:
-    """The first GPU of this machine, or else its processor and the main memory that it may use."""
+    """Return the first GPU of this machine, or its CPU with the memory that this process may use."""
     import torch
 
     hardware = this_hardware()
@@ -228,6 +226,6 @@ def this_machine() -> Device:
 
 
 def main_memory() -> int:
-    """Bytes of this machine's memory that this process may have."""
+    """Return the bytes of this machine's memory that this process may use."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(physical, container_limit() or physical)

@@ -1,7 +1,4 @@
-"""Time and money: floating-point operations over the rate at which they are done.
-
-A short run on this machine: how fast matrix products are, and a model of this very shape trains.
-"""
+"""Time and cost of a run: by the peak rate of a GPU, or by a short measurement on this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from cpt.errors import RecipeError, StageFailed
 from cpt.estimate.devices import TYPICAL_UTILISATION, Device, available_bytes
 from cpt.estimate.job import Job, mean_context
 from cpt.estimate.memory import fits
-from cpt.estimate.simulate import Weights, build, choose, hold, simulate
+from cpt.estimate.simulate import Weights, build, mark_trainable, simulate, take_over
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.anomalies import Anomalies
@@ -32,12 +29,13 @@ from cpt.training.trainable.parameters import TrainableParameters
 
 @dataclass(frozen=True)
 class Duration:
-    """How long a run takes, and by what it was reckoned.
+    """Duration of a run, and the basis of the estimate.
 
     Attributes:
-        seconds: of all steps and probes.
-        tokens_per_second: in the steps.
-        probe_seconds: of the probes.
+        seconds: Duration of all steps and probes.
+        tokens_per_second: Rate in the steps.
+        basis: Basis of the estimate, in words.
+        probe_seconds: Duration of the probes.
     """
 
     seconds: float
@@ -46,15 +44,15 @@ class Duration:
     probe_seconds: float = 0.0
 
     def cost(self, devices: int, price: float) -> float:
-        """Price of the run at `price` per device and hour."""
+        """Return the cost of the run at `price` per device and hour."""
         return self.seconds / 3600 * devices * price
 
 
 def flops_per_token(job: Job, weights: Weights) -> float:
-    """4N + 2M + 12·L·d·T: of N weights that multiply and M of them that train, over L layers of width d.
+    """Return 4N + 2M + 12·L·d·T for N weights in products, of which M train, and L layers of width d.
 
-    Gradient checkpointing does the forward pass, 2N + 4·L·d·T, once more; so does a model that an objective
-    compares with, on the tokens that it reads, too.
+    Gradient checkpointing repeats the forward pass, 2N + 4·L·d·T; so does a reference model, on the tokens
+    that it reads.
 
     With everything trained it is 6N + 12·L·d·T (PaLM, arXiv 2204.02311, appendix B), where T is the number of
     tokens in the document of an average token: attention stays within documents.
@@ -66,7 +64,7 @@ def flops_per_token(job: Job, weights: Weights) -> float:
 
 
 def forward_flops_per_token(job: Job, weights: Weights) -> float:
-    """2N + 4·L·d·T: the share of `flops_per_token` that reading, without learning, takes."""
+    """Return 2N + 4·L·d·T, the operations of a forward pass alone."""
     config: Any = job.architecture.get_text_config()
     heads = config.num_attention_heads
     width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
@@ -74,7 +72,7 @@ def forward_flops_per_token(job: Job, weights: Weights) -> float:
 
 
 def by_peak(job: Job, weights: Weights, device: Device) -> Duration:
-    """Time on GPUs at a typical share of their peak."""
+    """Return the duration on GPUs at a typical share of their peak."""
     peak = device.peak(job.settings.dtype)
     flops = peak * TYPICAL_UTILISATION
     rate = flops * job.processes / flops_per_token(job, weights)
@@ -86,26 +84,27 @@ def by_peak(job: Job, weights: Weights, device: Device) -> Duration:
 
 
 SECONDS = 12.0
-"""Time that the micro batches of a measurement may take."""
+"""Time limit of the micro batches of a measurement."""
 
 _TIMES = 3
-"""How often something is done that is measured; the first time it only warms up."""
+"""Number of repetitions of a measurement; the first one is a warm-up."""
 
 _EFFICIENCY = 0.25
-"""Share of the rate of matrix products that a step reaches at least: decides how many layers are tried."""
+"""Smallest share of the rate of matrix products that a step reaches: decides how many layers are measured."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured.
+    """Results of a measurement on this machine.
 
     Attributes:
-        precision: in which products were measured, and the run computes.
-        product_flops: operations per second of a plain matrix product in that precision.
-        layers: of the model that was tried; the time of all is taken to grow with their operations.
-        of_layers: that the model has.
-        micro_batch_seconds: of the whole model.
-        optimizer_seconds: of one step of the whole model.
+        precision: Precision of the products and of the run.
+        product_flops: Operations per second of a plain matrix product in that precision.
+        layers: Number of layers in the measured model; time is extrapolated by operations.
+        of_layers: Number of layers of the model.
+        micro_batch_seconds: Duration of a micro batch of the whole model.
+        optimizer_seconds: Duration of an optimizer step of the whole model.
+        weights: Numbers of weights of the whole model.
     """
 
     precision: str
@@ -117,13 +116,13 @@ class Calibration:
     weights: Weights
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return JSON data."""
         return {key: value for key, value in asdict(self).items() if key != "weights"}
 
     def duration(self, job: Job) -> Duration:
-        """Time of a run whose tokens take as long as those of the micro batch that was measured.
+        """Return the duration of a run at the measured time per token.
 
-        Probes read at the rate of the forward pass's share of the operations.
+        Probes take the forward pass's share of that time.
         """
         per_token = self.micro_batch_seconds / sum(job.heaviest)
         training = job.settings.tokens * per_token + job.settings.steps * self.optimizer_seconds
@@ -138,22 +137,24 @@ class Calibration:
 
 
 def calibrate(job: Job, weights: Weights, hardware: Hardware) -> Calibration:
-    """Measure on this machine, within some 20 seconds: the run's own precision, attention and optimizer.
+    """Measure the run's precision, attention and optimizer on this machine, within about 20 seconds.
 
-    A model that would take longer, or more memory than is free, is tried with fewer layers, and all of it if
-    the layers that train by the settings are not among them.
+    A model that would need more time, or more memory than is free, is measured with fewer layers. If the
+    layers that train by the settings are not among them, all of it trains.
 
     Args:
-        hardware: this machine's.
+        job: Run to measure.
+        weights: Numbers of weights of the whole model.
+        hardware: This machine's hardware.
 
     Raises:
-        StageFailed: not even one layer fits in the memory that is free.
+        StageFailed: Not even one layer fits in the free memory.
     """
     device = torch.device("cuda" if hardware.is_gpu else "cpu")
     rate = product_flops(job.settings.dtype, device)
     affordable = SECONDS / _TIMES * rate * _EFFICIENCY / (flops_per_token(job, weights) * sum(job.heaviest))
     config = _fitting(job, _with_layers(job.architecture, affordable), hardware)
-    model, trained = _tried(job, config, device)
+    model, trained = _measured_model(job, config, device)
     optimizer = job.settings.optimizer.build(trained.groups(model))
     trained.register_hooks(optimizer)
     if job.settings.l2_sp:
@@ -186,7 +187,7 @@ def calibrate(job: Job, weights: Weights, hardware: Hardware) -> Calibration:
 
 
 def _fitting(job: Job, config: Any, hardware: Hardware) -> Any:
-    """An architecture with as many of its layers as this machine can hold now, by halves."""
+    """Return an architecture with half of its layers, repeatedly, until it fits in the free memory."""
     free = torch.cuda.mem_get_info()[0] if hardware.is_gpu else available_bytes()
     while free is not None:
         needed = _needed(job, config, hardware)
@@ -203,32 +204,32 @@ def _fitting(job: Job, config: Any, hardware: Hardware) -> Any:
 
 
 def _needed(job: Job, config: Any, hardware: Hardware) -> int:
-    """Bytes of the steps that are measured."""
+    """Return the peak bytes of the measured steps."""
     settings = replace(job.settings, checkpoint=Checkpoints(mode="blocking"), anomalies=Anomalies())
     alone = replace(job, architecture=config, settings=settings, probe=())
     try:
         timeline = simulate(alone, hardware).timeline
-    except RecipeError:  # what is to train is not among the layers
+    except RecipeError:  # the layers that train are not among them
         timeline = simulate(replace(alone, settings=replace(settings, trainable=All())), hardware).timeline
     return max(sum(block.bytes for block in timeline.peak(moment)) for moment in ("load", "step"))
 
 
-def _tried(job: Job, config: Any, device: torch.device) -> tuple[Any, TrainableParameters]:
-    """A model of an architecture with as many layers as the job's or fewer, and what of it trains."""
+def _measured_model(job: Job, config: Any, device: torch.device) -> tuple[Any, TrainableParameters]:
+    """Return a model with at most the job's layers, and the weights of it that train."""
     model = build(config)
     try:
-        spec = choose(model, job.settings)
+        spec = mark_trainable(model, job.settings)
     except RecipeError:
         if config.get_text_config().num_hidden_layers == job.architecture.get_text_config().num_hidden_layers:
             raise
         model = build(config)
-        spec = choose(model, replace(job.settings, trainable=All()))
+        spec = mark_trainable(model, replace(job.settings, trainable=All()))
     model.to(device)
-    return model, hold(model, spec, job.settings)[1]
+    return model, take_over(model, spec, job.settings)[1]
 
 
 def product_flops(dtype: torch.dtype, device: torch.device) -> float:
-    """Operations per second of a matrix product of the size of a feed-forward block."""
+    """Return the operations per second of a matrix product of the size of a feed-forward block."""
     rows, inner, columns = 2048, 1024, 1024
     left = torch.randn(rows, inner, device=device).to(dtype)
     right = torch.randn(inner, columns, device=device).to(dtype)
@@ -237,7 +238,7 @@ def product_flops(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def _seconds(action: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of an action, the mean of all times but the first that it is done."""
+    """Return the mean seconds of an action over all repetitions but the first."""
     action()
     _wait(device)
     began = time.perf_counter()
@@ -253,7 +254,7 @@ def _wait(device: torch.device) -> None:
 
 
 def _with_layers(architecture: Any, affordable: float) -> Any:
-    """The architecture with the share of its layers that is affordable, at least one."""
+    """Return the architecture with an affordable share of its layers, at least one."""
     config = copy.deepcopy(architecture)
     text = config.get_text_config()
     text.num_hidden_layers = max(1, int(text.num_hidden_layers * min(1.0, affordable)))
@@ -263,6 +264,6 @@ def _with_layers(architecture: Any, affordable: float) -> Any:
 
 
 def _batch(job: Job, model: Any) -> Any:
-    """The heaviest micro batch, of random tokens."""
+    """Return the heaviest micro batch, with random tokens."""
     random, tokens = np.random.default_rng(0), model.get_input_embeddings().num_embeddings
     return pack([random.integers(tokens, size=length) for length in job.heaviest])

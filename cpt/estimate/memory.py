@@ -1,7 +1,4 @@
-"""Peak memory by part: the most that any moment of a run holds.
-
-Which micro batch fits, so that the global batch, and so what is learnt, stays the same.
-"""
+"""Peak memory by part, and the micro batches that fit into a limit."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ from cpt.estimate.simulate import Simulation, simulate
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes by part in every moment of a run.
+    """Peak bytes by part in every phase of a run.
 
     Attributes:
-        moments: "load": weights are read and put into working precision. "probe": held-out text is read.
-            "step": forward and backward pass of one micro batch. "update": weights are rounded by chance.
-            "save": the model is float32 again.
-        host: on GPUs the most that main memory holds: of all processes, as if in one machine.
+        moments: Bytes by part, by phase. "load": weights are read and converted to the working precision.
+            "probe": held-out text is read. "step": forward and backward pass of one micro batch. "update":
+            weights are rounded stochastically. "save": the model is float32 again.
+        host: On GPUs the peak of host memory, for all processes on one machine.
     """
 
     moments: Mapping[str, Mapping[Part, int]]
@@ -32,17 +29,17 @@ class Memory:
 
     @property
     def moment(self) -> str:
-        """The moment that takes most."""
+        """Return the phase with the highest peak."""
         return max(self.moments, key=lambda name: sum(self.moments[name].values()))
 
     @property
     def parts(self) -> Mapping[Part, int]:
-        """Bytes by part in that moment."""
+        """Return the bytes by part at the peak of that phase."""
         return self.moments[self.moment]
 
     @property
     def peak(self) -> int:
-        """Bytes in that moment."""
+        """Return the bytes at the peak."""
         return sum(self.parts.values())
 
 
@@ -56,7 +53,7 @@ def memory_of(job: Job, device: Device) -> Memory:
 
 
 def memory_in(simulation: Simulation, device: Device, processes: int = 1) -> Memory:
-    """The memory of a rehearsed run: what it allocates, and what process and device take besides.
+    """Return the memory of a simulated run: its allocations, and the overhead of process and device.
 
     On a CPU that is the process with its libraries, as measured now, and what the C library keeps of freed
     memory; on a GPU it is the context of CUDA and its libraries.
@@ -73,7 +70,7 @@ def memory_in(simulation: Simulation, device: Device, processes: int = 1) -> Mem
 
 
 MARGIN = 0.10
-"""Share of the memory that is left free: the prediction is good to a tenth."""
+"""Share of the memory to leave free: the prediction is accurate to a tenth."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +83,20 @@ class Fit:
 
 
 def fits(peak: int, limit: int) -> bool:
-    """Whether a predicted peak fits with some room to spare."""
+    """Return True if a predicted peak fits with the margin."""
     return peak * (1 + MARGIN) <= limit
 
 
 def largest_fit(job: Job, limit: int, peak_of: Callable[[Job], int]) -> Fit | None:
-    """The fewest micro batches per step that fit; None if not even one sequence at a time does.
+    """Return the fewest micro batches per step that fit; None if not even one sequence at a time fits.
+
+    The global batch, and so the trained weights, stay the same.
 
     Args:
-        limit: bytes of memory.
-        peak_of: predicts the peak of a job; grows with the micro batch, save that a single micro batch
-            per step needs no sum of gradients.
+        job: Run to fit.
+        limit: Bytes of memory.
+        peak_of: Function that predicts the peak of a job. It grows with the micro batch, except that a single
+            micro batch per step needs no sum of gradients.
     """
     found: dict[int, Fit] = {}
 
@@ -113,5 +113,5 @@ def largest_fit(job: Job, limit: int, peak_of: Callable[[Job], int]) -> Fit | No
 
 
 def _sizes(sequences: int) -> list[int]:
-    """The smallest micro batch for every number of micro batches per step, ascending."""
+    """Return the smallest micro batch for every number of micro batches per step, ascending."""
     return sorted({math.ceil(sequences / count) for count in range(1, sequences + 1)})

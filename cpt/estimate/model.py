@@ -1,7 +1,4 @@
-"""What the model will be that a stage takes, though the stages that make it may not have run.
-
-A model's configuration from its reference, without its weights.
-"""
+"""The model that a stage will train, without weights, also before the stages that make it have run."""
 
 from __future__ import annotations
 
@@ -25,28 +22,30 @@ from cpt.training.trainable import Expansion
 
 
 def architecture(reference: str, *, fetch: bool) -> Any | None:
-    """The configuration (transformers) of a model reference.
+    """Return the configuration (transformers) of a model reference, without its weights.
 
     Args:
-        fetch: download what is missing: of a hub model its config.json alone, of a GGUF file all of it.
+        reference: Model reference.
+        fetch: True to download missing files: of a hub model only config.json, of a GGUF file all of it.
 
     Returns:
-        None when it is not at hand and may not be fetched.
+        None if it is not local and may not be downloaded.
 
     Raises:
-        ReferenceUnavailable: it cannot be had.
-        ModelError: its config.json is damaged, or of no model that transformers knows.
+        ReferenceUnavailable: The model is not available.
+        ModelError: Its config.json is damaged, or of an architecture that transformers does not know.
     """
     parsed = references.parse(reference)
-    file = _fetched(reference, parsed) if fetch else _at_hand(parsed)
+    file = _fetched(reference, parsed) if fetch else _local_file(parsed)
     return None if file is None else read_architecture(file, parsed.text)
 
 
 def read_architecture(file: Path, text: str) -> Any:
-    """The configuration that lies in a config.json or in the header of a GGUF file.
+    """Return the configuration in a config.json or in the header of a GGUF file.
 
     Args:
-        text: how the user calls the model.
+        file: config.json or GGUF file.
+        text: Name of the model for messages.
     """
     from transformers import AutoConfig
     from transformers.utils import logging
@@ -65,7 +64,7 @@ def read_architecture(file: Path, text: str) -> Any:
         return AutoConfig.from_pretrained(file, trust_remote_code=False)
     except ModelError:
         raise
-    except Exception as error:  # transformers raises whatever a damaged file makes it raise
+    except Exception as error:  # transformers raises errors of any class for a damaged file
         raise ReferenceUnavailable(
             f"the architecture of {text} cannot be read: {error}",
             hint="A model is a folder with config.json, org/name on the hub, or a .gguf file.",
@@ -81,8 +80,8 @@ def _fetched(reference: str, parsed: Reference) -> Path:
     return path / "config.json" if path.is_dir() else path
 
 
-def _at_hand(parsed: Reference) -> Path | None:
-    """The file that tells the architecture, if it is there already."""
+def _local_file(parsed: Reference) -> Path | None:
+    """Return the local file with the architecture, if there is one."""
     from huggingface_hub import try_to_load_from_cache
 
     match parsed.place:
@@ -104,8 +103,9 @@ class Model:
     """A model without weights.
 
     Attributes:
-        architecture: its configuration (transformers).
-        new_tokens: ids of the tokens that its base did not have; right in number, where it is not made yet.
+        architecture: Configuration (transformers).
+        new_tokens: Ids of the tokens that its base did not have; only their number is right before it is
+            made.
     """
 
     architecture: Any
@@ -115,13 +115,14 @@ class Model:
 def planned_model(
     recipe: Recipe, source: str, artifacts: Mapping[str, Artifact], fetch: bool, assumptions: list[str]
 ) -> Model | None:
-    """The model that a stage makes, or the base; None when it is not at hand and may not be fetched.
+    """Return the model of a stage, or the base; None if it is not local and may not be downloaded.
 
     Args:
-        source: the stage's name, or that of the base.
-        artifacts: finished results, by name of the stage.
-        fetch: download what tells the architecture, if need be.
-        assumptions: where what is not known is added, in words.
+        recipe: Recipe of the run.
+        source: Name of the stage, or of the base.
+        artifacts: Finished results, by name of the stage.
+        fetch: True to download missing files.
+        assumptions: List to which assumptions are appended, in words.
     """
     if source == BASE:
         return _base(recipe.base, fetch)
@@ -148,7 +149,7 @@ def _base(reference: str, fetch: bool) -> Model | None:
 
 
 def _expanded(config: Any, every: int) -> Any:
-    """The configuration of a model that was made deeper."""
+    """Return the configuration of a model after block expansion."""
     import torch
 
     from cpt.estimate.simulate import build
@@ -161,7 +162,7 @@ def _expanded(config: Any, every: int) -> Any:
 
 
 def _with_vocabulary(model: Model, config: VocabularyConfig, fetch: bool, assumptions: list[str]) -> Model:
-    """The model with the vocabulary that it will have."""
+    """Return the model with its future vocabulary."""
     text = model.architecture.get_text_config()
     tokens: int = text.vocab_size
     new = len(model.new_tokens)

@@ -1,7 +1,4 @@
-"""From a recipe to jobs: what is made already is read, what is not made yet is reckoned.
-
-Peak memory for `cpt plan`: nothing is fetched, and what was reckoned once is remembered.
-"""
+"""From a recipe to jobs: finished inputs are read, others estimated; and cached peaks for `cpt plan`."""
 
 from __future__ import annotations
 
@@ -41,12 +38,12 @@ if TYPE_CHECKING:
 
 
 _BATCHES = 256
-"""Global batches that are looked at for the heaviest."""
+"""Number of global batches among which the heaviest is found."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A pretrain stage's run, and in words what had to be assumed."""
+    """The run of a pretrain stage, and the assumptions of its estimate in words."""
 
     step: Step
     job: Job
@@ -54,7 +51,7 @@ class Planned:
 
 
 def pretrain_steps(recipe: Recipe) -> list[Step]:
-    """The stages of a recipe that train."""
+    """Return the stages of a recipe that train."""
     return [step for step in recipe.steps if isinstance(step.located, PretrainConfig)]
 
 
@@ -66,12 +63,14 @@ def plan_job(
     fetch: bool,
     place: Environment | None = None,
 ) -> Planned | None:
-    """The job of a pretrain stage.
+    """Return the job of a pretrain stage.
 
     Args:
-        artifacts: finished results, by name of the stage.
-        fetch: download what tells the architecture, if need be.
-        place: where it runs; one process on this machine by default.
+        recipe: Recipe of the run.
+        step: Pretrain stage.
+        artifacts: Finished results, by name of the stage.
+        fetch: True to download the architecture, if it is not local.
+        place: Environment of the run; by default one process on this machine.
 
     Returns:
         None when the architecture is not at hand and may not be fetched.
@@ -110,23 +109,23 @@ def plan_job(
 
 
 def _simplifications(job: Job) -> list[str]:
-    """What is reckoned otherwise than it will be."""
+    """Return the simplifications of the estimate, in words."""
     import torch
 
     settings = job.settings
     said = {
-        "every process holds a whole copy of the model (--fsdp divides it)": job.processes > 1
+        "every process holds a whole copy of the model (--fsdp shards it)": job.processes > 1
         and not job.sharded,
-        "weights are divided as accelerate's --use_fsdp does by default": job.sharded,
-        "what processes send each other takes no time": job.processes > 1,
-        "compiled blocks keep less than is counted here": settings.compile,
+        "weights are sharded as accelerate's --use_fsdp does by default": job.sharded,
+        "communication between processes takes no time": job.processes > 1,
+        "compiled blocks keep less memory than is counted here": settings.compile,
         "the teacher is taken to have as many layers as its student": settings.objective.kind
         == "self-distillation",
         "8-bit matrix products are counted as bfloat16 ones": settings.float8,
         "frozen weights are kept in float32, too, as if bfloat16 could not hold them": settings.dtype
         != torch.float32
         and settings.trainable.kind != "all",
-        "what an optimizer needs while it steps is not counted": settings.optimizer.kind != "adamw",
+        "temporary memory of the optimizer's step is not counted": settings.optimizer.kind != "adamw",
     }
     return [line for line, holds in said.items() if holds]
 
@@ -134,7 +133,7 @@ def _simplifications(job: Job) -> list[str]:
 def _sequences(
     config: PretrainConfig, inputs: Mapping[str, Artifact], seed: int, model: Any
 ) -> tuple[tuple[Lengths, ...], int, int]:
-    """Document lengths of the heaviest of some global batches, steps and tokens of a corpus that is there."""
+    """Return the documents of the heaviest of some batches, steps and tokens of a finished corpus."""
     stream, steps = planned(config, inputs, seed)
     looked_at = range(0, steps, math.ceil(steps / _BATCHES))
     batches = (
@@ -152,18 +151,18 @@ def _sequences(
 def _full_sequences(
     config: PretrainConfig, upstream: UpstreamConfigs, length: int, assumptions: list[str]
 ) -> tuple[tuple[Lengths, ...], int, int]:
-    """As `_sequences`, for a corpus that is not made yet."""
+    """Return the same as `_sequences` for a corpus that is not made yet."""
     assumptions.append(f"every sequence is one document of {length:,} tokens: the corpus is not made yet")
     batch = config.batch_sequences * length
     tokens = expected_tokens(config, upstream)
     if tokens is None:
-        assumptions.append("one step is reckoned: how many there are follows from the corpus")
+        assumptions.append("one step is estimated: their number follows from the corpus")
     steps = math.ceil((tokens or batch) / batch)
     return ((length,),) * config.batch_sequences, steps, steps * batch
 
 
 def _corpus_of(recipe: Recipe, step: Step) -> CorpusConfig:
-    """The settings of the corpus stage that a stage's corpus comes from."""
+    """Return the settings of the corpus stage that a stage's corpus comes from."""
     maker = recipe.step(step.inputs["corpus"])
     while not isinstance(maker.located, CorpusConfig):
         maker = recipe.step(maker.inputs["corpus"])
@@ -171,7 +170,7 @@ def _corpus_of(recipe: Recipe, step: Step) -> CorpusConfig:
 
 
 def _probe(config: PretrainConfig) -> Lengths:
-    """Windows that a probe reads at once."""
+    """Return the windows that a probe reads at once."""
     from cpt.models.bits_per_byte import BATCH_TOKENS
 
     tokens = config.monitor.tokens or LEAST
@@ -180,10 +179,13 @@ def _probe(config: PretrainConfig) -> Lengths:
 
 
 def cached_peaks(plan: Plan, place: Environment | None = None) -> dict[str, int]:
-    """Peak bytes of a process, on this machine, of the stages that would train and whose model is at hand.
+    """Return the peak bytes of a process on this machine, by training stage, for `cpt plan`.
+
+    Stages whose model is not local are left out: nothing is downloaded. Results are cached.
 
     Args:
-        place: among how many processes the work is divided; a single one by default.
+        plan: Plan of the run.
+        place: Environment of the run; by default one process on this machine.
     """
     place = place or Environment()
     training = [entry for entry in plan.to_run if isinstance(entry.step.located, PretrainConfig)]
@@ -195,9 +197,9 @@ def _peak(plan: Plan, entry: Entry, place: Environment) -> int | None:
     from cpt.estimate.devices import this_machine
 
     device = this_machine()
-    memo = _memo(plan, entry, place, device)
+    file = _cache_file(plan, entry, place, device)
     with contextlib.suppress(DamagedFile, KeyError):
-        return int(read_json(memo, dict[str, int])["peak_bytes"])
+        return int(read_json(file, dict[str, int])["peak_bytes"])
     planned = plan_job(plan.recipe, entry.step, plan.artifacts, fetch=False, place=place)
     if planned is None:
         return None
@@ -205,18 +207,18 @@ def _peak(plan: Plan, entry: Entry, place: Environment) -> int | None:
 
     try:
         peak = memory_of(planned.job, device).peak
-    except CptError:  # `cpt estimate` says why
+    except CptError:  # `cpt estimate` reports it
         return None
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        aside = memo.with_name(f"{memo.name}.{os.getpid()}")
-        aside.write_text(json.dumps({"peak_bytes": peak}), encoding="utf-8")
-        aside.replace(memo)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        staged = file.with_name(f"{file.name}.{os.getpid()}")
+        staged.write_text(json.dumps({"peak_bytes": peak}), encoding="utf-8")
+        staged.replace(file)
     return peak
 
 
-def _memo(plan: Plan, entry: Entry, place: Environment, device: Device) -> Path:
-    """Where the peak is remembered: by all that it follows from."""
+def _cache_file(plan: Plan, entry: Entry, place: Environment, device: Device) -> Path:
+    """Return the cache file of a peak, named by a hash of everything that the peak depends on."""
     made = sorted(name for name in entry.step.inputs.values() if name in plan.artifacts)
     key: list[Any] = [
         entry.fingerprint,

@@ -1,10 +1,10 @@
-"""One process's part of a model whose weights are divided among several (FSDP2), without the others.
+"""Simulation of one process of a model that is sharded over several (FSDP2), without the other processes.
 
-`fully_shard` needs processes that talk to each other. What it holds follows from its rules
-(torch.distributed.fsdp): float32 shards of all weights and their gradients; while a layer computes, its
-weights in working precision, those of the next one, which are fetched meanwhile, and the flat buffer that
-they arrive in; its gradients until they are summed in float32; and all weights outside of the layers from the
-forward pass's beginning to the backward pass's end.
+`fully_shard` needs processes that communicate. Its memory follows from its rules (torch.distributed.fsdp):
+float32 shards of all weights and their gradients; while a layer computes, its weights in working precision,
+those of the next layer, which are prefetched, and the flat buffer that they arrive in; its gradients until
+they are summed in float32; and all weights outside the layers from the start of the forward pass to the end
+of the backward pass.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cpt.estimate.allocations import Block, Recorder, Timeline
 
 _AT_ONCE = 3
-"""A layer, the next one, and the buffer that it arrives in."""
+"""Layers in memory at once: the current one, the next one, and the buffer that it arrives in."""
 
 FLOAT_BYTES = 4
 
@@ -29,11 +29,11 @@ FLOAT_BYTES = 4
 class SimulatedShards:
     """The counterpart of `cpt.training.distributed.sharding.ShardedWeights` on fake tensors.
 
-    `weights` are whole ones in working precision, of which no memory is counted; the parts are.
+    `weights` are whole tensors in working precision whose memory is not counted; that of the shards is.
     """
 
     def __init__(self, model: Any, dtype: torch.dtype, processes: int) -> None:
-        """Take over a model; its weights are in working precision from now on."""
+        """Take over a model, and convert its weights to the working precision."""
         for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype)
         self.parameters: dict[str, nn.Parameter] = dict(model.named_parameters())
@@ -44,23 +44,23 @@ class SimulatedShards:
         self._groups = [*layers, [p for p in self.parameters.values() if id(p) not in inside]]
 
     def shard(self, shape: Iterable[int]) -> tuple[int, ...]:
-        """Shape of the largest part of a weight: rows are shared out."""
+        """Return the shape of the largest shard of a weight: FSDP2 splits rows."""
         rows, *rest = shape
         return (-(-rows // self._processes), *rest)
 
     @property
     def trained_bytes(self) -> int:
-        """Of this process's part of the weights that train, in float32."""
+        """Return the bytes of this process's shards of the weights that train, in float32."""
         return self._bytes(self.weights.values())
 
     def enter(self, recorder: Recorder, timeline: Timeline) -> None:
-        """Count the parts that this process has."""
+        """Record the shards of this process."""
         for parameter in self.parameters.values():
             recorder.enter(parameter, size=0)
         timeline.allocate(self._bytes(self.parameters.values()), "weights")
 
     def gathered(self, timeline: Timeline) -> list[Block]:
-        """Count what is in working precision while the model computes; to be released behind it."""
+        """Record the gathered weights while the model computes; the caller releases the blocks."""
         *layers, rest = ([p.numel() * self._width for p in group] for group in self._groups)
         return [
             timeline.allocate(sum(rest), "weights"),
@@ -68,11 +68,11 @@ class SimulatedShards:
         ]
 
     def summed(self, timeline: Timeline) -> None:
-        """Count the part of the gradients' sum that this process has."""
+        """Record this process's shard of the summed gradients."""
         timeline.allocate(self.trained_bytes, "gradients")
 
     def differentiate(self, loss: torch.Tensor, recorder: Recorder, timeline: Timeline) -> None:
-        """The backward pass: a group's gradients are there until it is through, and they are summed."""
+        """Run the backward pass: the gradients of a group are held until all of them are summed."""
         waiting: dict[int, set[int]] = {}
         hooks = []
         for number, group in enumerate(self._groups):
@@ -95,17 +95,17 @@ class SimulatedShards:
             hook.remove()
 
     def save(self, timeline: Timeline) -> None:
-        """Whole weights are put together one by one, and handed to the main process's host memory."""
+        """Record the gathering of whole weights, one by one, into the main process's host memory."""
         largest = max(parameter.numel() for parameter in self.parameters.values())
         timeline.release(timeline.allocate(FLOAT_BYTES * largest, "weights"))
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> None: ...
+    def register_hooks(self, optimizer: torch.optim.Optimizer) -> None: ...
 
-    def collect(self) -> None: ...
+    def accumulate_grads(self) -> None: ...
 
-    def publish(self) -> None: ...
+    def sync_to_model(self) -> None: ...
 
-    def release(self, model: Any) -> None: ...
+    def restore_model(self, model: Any) -> None: ...
 
     def _bytes(self, parameters: Iterable[nn.Parameter]) -> int:
         shards = (self.shard(parameter.shape) for parameter in parameters)

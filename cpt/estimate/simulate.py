@@ -1,10 +1,8 @@
-"""A step of the real training code on tensors that have shapes but no content.
+"""Simulation of a training step by the real code on tensors that have shapes but no content.
 
-The model is built by its own class on PyTorch's fake tensors, and what a step allocates and releases is
-written down: so any architecture, attention, loss and precision is counted as it will run, without its
-weights, within seconds. Index tensors, which decide shapes, are real.
-
-Models without content: their tensors have shapes and places, and no numbers.
+The model is built by its own class on PyTorch's fake tensors, and the allocations and releases of a step are
+recorded. Any architecture, attention, loss and precision is thus counted as it will run, without its weights
+and within seconds. Index tensors, which decide shapes, are real.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.activation_checkpointing import checkpoint_layers
 from cpt.training.distributed.collectives import buckets
 from cpt.training.distributed.environment import ANY_CPU, Hardware
-from cpt.training.master_weights import Weights as Held
+from cpt.training.master_weights import Weights as MasterWeights
 from cpt.training.master_weights import prepare_local_weights
 from cpt.training.objectives.reference_model import ReferenceModel
 from cpt.training.optimizers.groups import Group, Shape
@@ -48,7 +46,7 @@ from cpt.training.trainable.spec import TrainableSpec
 
 
 def make_fake(*models: nn.Module) -> None:
-    """Put models from the meta device onto the CPU, on fake tensors; what is shared stays shared."""
+    """Move models from the meta device to fake tensors on the CPU; shared tensors stay shared."""
     made: dict[nn.Parameter, nn.Parameter] = {}
     for module in (module for model in models for module in model.modules()):
         for name, parameter in module._parameters.items():
@@ -62,14 +60,13 @@ def make_fake(*models: nn.Module) -> None:
 
 @dataclass(frozen=True)
 class Weights:
-    """How many weights a model has.
+    """Numbers of weights of a model.
 
     Attributes:
-        total: all of them.
-        multiplied: those that a token is multiplied with; an input embedding that is not also the output
-            embedding is only looked up.
-        trained: those that train.
-        layers: of the model, with those that were added to train.
+        total: All weights.
+        multiplied: Weights in matrix products; an input embedding that is not tied is only looked up.
+        trained: Weights that train.
+        layers: Number of layers, with added ones.
     """
 
     total: int
@@ -89,12 +86,12 @@ class Weights:
 
 @dataclass(frozen=True)
 class HostMemory:
-    """Bytes in main memory of a run on GPUs, of all processes of one machine that has them all.
+    """Bytes in the host memory of a run on GPUs, for all processes on one machine.
 
     Attributes:
-        models: float32 models that are read before they go to the GPUs.
-        kept: frozen weights in float32, which working precision cannot hold; checkpoints that are averaged.
-        copies: of weights and optimizer state, to be written or rolled back to.
+        models: Float32 models that are read before they go to the GPUs.
+        kept: Frozen weights in float32 that the working precision cannot represent; averaged checkpoints.
+        copies: Copies of weights and optimizer state, to be written or rolled back to.
     """
 
     models: int
@@ -103,18 +100,19 @@ class HostMemory:
 
     @property
     def peak(self) -> int:
-        """The most, besides the processes themselves: while models are read, or later."""
+        """Return the peak without the processes themselves: while models are read, or later."""
         return max(self.models, self.kept + self.copies)
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a run would allocate.
+    """Simulated memory of a run.
 
     Attributes:
-        timeline: in the moments "load", "probe", "step", "update" and "save".
-        process_bytes: what this process held before, with everything imported that training needs.
-        host: on GPUs what of a run is in the main memory of their machine.
+        timeline: Blocks in the phases "load", "probe", "step", "update" and "save".
+        weights: Numbers of weights.
+        process_bytes: Memory of this process before, with all modules that training imports.
+        host: Host memory of a run on GPUs.
     """
 
     timeline: Timeline
@@ -124,16 +122,18 @@ class Simulation:
 
 
 def simulate(job: Job, hardware: Hardware = ANY_CPU) -> Simulation:
-    """Go through the moments of a run whose memory could be its peak.
+    """Simulate the phases of a run whose memory could be its peak.
 
     Args:
-        hardware: decides the way of attending; a GPU makes no copies for mixed types, and has none of what is
-            kept in host memory.
+        job: Run to simulate.
+        hardware: Hardware of each process. It decides the attention backend; a GPU makes no copies for mixed
+            types, and its host memory is counted separately.
 
     Raises:
-        UsageError: a micro batch has too many documents.
-        RecipeError: the model does not go with the settings of what trains.
-        StageFailed: the model is no causal language model, or does something that fake tensors cannot.
+        UsageError: A micro batch has too many documents.
+        RecipeError: The model does not fit the settings of `trainable`.
+        StageFailed: The model is no causal language model, or uses an operation that fake tensors do not
+            support.
     """
     if not job.can_be_simulated:
         raise UsageError(
@@ -148,19 +148,19 @@ def simulate(job: Job, hardware: Hardware = ANY_CPU) -> Simulation:
                 model = build(job.architecture)
                 teacher = build(job.architecture) if settings.objective.kind == "self-distillation" else None
             reference = settings.objective.reference_model(model, teacher)
-            spec = choose(model, settings)
+            spec = mark_trainable(model, settings)
         make_fake(model, *([reference.module] if reference else []))
         process_bytes = resident_bytes()
         words = model.get_input_embeddings().weight.shape
         recorder = Recorder(timeline, words, on_gpu=hardware.is_gpu)
-        scene = _Scene(job, model, spec, recorder, timeline, reference)
-        (_play_divided if job.sharded else _play)(scene, on_gpu=hardware.is_gpu)
-    return Simulation(timeline, scene.weights, process_bytes, scene.host)
+        inputs = _Inputs(job, model, spec, recorder, timeline, reference)
+        (_simulate_sharded if job.sharded else _simulate_replica)(inputs, on_gpu=hardware.is_gpu)
+    return Simulation(timeline, inputs.weights, process_bytes, inputs.host)
 
 
 @dataclass
-class _Scene:
-    """What a simulation is made of, and what it finds out besides the timeline."""
+class _Inputs:
+    """Inputs of a simulation, and its results besides the timeline."""
 
     job: Job
     model: Any
@@ -172,18 +172,20 @@ class _Scene:
     host: HostMemory = field(init=False)
 
     def find(self, trained: TrainableParameters, state: int, kept: int, frozen: int) -> int:
-        """Note the weights and the host's memory; returns the bytes of copies in the process that writes.
+        """Set the numbers of weights and the host memory; return the bytes of copies in the main process.
 
         Args:
-            state: bytes of what checkpoints hold that is not there at first: the optimizer's whole state, and
-                points that gates go back to.
-            kept: bytes of what checkpoints hold besides.
-            frozen: bytes of weights that are kept in main memory beside the model.
+            trained: Weights that train.
+            state: Bytes in checkpoints that do not exist at first: the optimizer's state, and points that
+                gates may restore.
+            kept: Other bytes in checkpoints.
+            frozen: Bytes of frozen weights in host memory.
         """
         self.weights = Weights.of(self.model, trained)
-        told = {"is_model": self.spec.is_model, "divided": self.job.sharded}
+        facts = {"is_model": self.spec.is_model, "sharded": self.job.sharded}
         copies, others = (
-            bytes_of_copies(self.job.settings, kept, state, **told, writes=writes) for writes in (True, False)
+            bytes_of_copies(self.job.settings, kept, state, **facts, writes=writes)
+            for writes in (True, False)
         )
         many = self.job.processes
         self.host = HostMemory(
@@ -194,19 +196,19 @@ class _Scene:
         return copies
 
 
-def _play(scene: _Scene, *, on_gpu: bool) -> None:
-    """Every process has the whole model."""
-    job, model, recorder, timeline = scene.job, scene.model, scene.recorder, scene.timeline
+def _simulate_replica(inputs: _Inputs, *, on_gpu: bool) -> None:
+    """Simulate a process that has the whole model."""
+    job, model, recorder, timeline = inputs.job, inputs.model, inputs.recorder, inputs.timeline
     settings = job.settings
     with recorder:
         with timeline.moment("load"), recorder.filing_under("weights"):
-            others = [scene.reference.module] if scene.reference else []
+            others = [inputs.reference.module] if inputs.reference else []
             for each in (model, *others):
                 for tensor in (*each.parameters(), *each.buffers()):
                     recorder.enter(tensor)
-            held, trained = hold(model, scene.spec, settings)
-            if scene.reference:
-                scene.reference.prepare(settings.dtype, torch.device("cpu"))
+            masters, trained = take_over(model, inputs.spec, settings)
+            if inputs.reference:
+                inputs.reference.prepare(settings.dtype, torch.device("cpu"))
         state = _state_bytes(trained.groups(model), settings)
         rounded = settings.dtype != torch.float32 and not settings.stochastic_rounding
         still = sum(p.numel() for p in model.parameters() if not p.requires_grad)
@@ -217,7 +219,7 @@ def _play(scene: _Scene, *, on_gpu: bool) -> None:
         in_main_memory = regular.aside if on_gpu else 0
         set_aside = points.bytes(in_main_memory, 0)
         frozen = in_main_memory + set_aside + (FLOAT_BYTES * still if rounded else 0)
-        copies = scene.find(trained, state + gone_back_to, kept, frozen)
+        copies = inputs.find(trained, state + gone_back_to, kept, frozen)
         timeline.allocate(state, "optimizer")
         timeline.allocate(gone_back_to - set_aside, "gates")
         timeline.allocate(regular.held(on_gpu), "weights")
@@ -227,49 +229,51 @@ def _play(scene: _Scene, *, on_gpu: bool) -> None:
         if job.probe:
             with timeline.moment("probe"):
                 shown = timeline.allocate(regular.shown(on_gpu), "weights")
-                module.token_nats(_batch(job.probe))
+                module.per_token_loss(_batch(job.probe))
                 timeline.release(shown)
         if settings.gradient_checkpointing:
             checkpoint_layers(model)
-        loss = settings.objective.loss(scene.reference)
-        lots = job.lots if settings.objective.kind == "self-constraint" else {DOMAIN: job.heaviest}
-        for source, lengths in lots.items():
-            for weight in held.weights.values():
+        loss = settings.objective.loss(inputs.reference)
+        sub_batches = (
+            job.sub_batches if settings.objective.kind == "self-constraint" else {DOMAIN: job.heaviest}
+        )
+        for source, lengths in sub_batches.items():
+            for weight in masters.weights.values():
                 weight.grad = None
             with timeline.moment("step"):
-                several = job.accumulation > 1 or len(lots) > 1
+                several = job.accumulation > 1 or len(sub_batches) > 1
                 total = partial(loss, rows=[SimpleNamespace(source=source)])
-                step(module, held, trained, _batch(lengths), recorder, loss=total, accumulates=several)
+                step(module, masters, trained, _batch(lengths), recorder, loss=total, accumulates=several)
                 if job.processes > 1:
-                    _sum(held)
+                    _sum(masters)
         if settings.stochastic_rounding:
             with timeline.moment("update"), recorder.filing_under("weights"):
                 _round(trained)
-        for weight in (*held.weights.values(), *trained.weights.values()):
+        for weight in (*masters.weights.values(), *trained.weights.values()):
             weight.grad = None
         with timeline.moment("save"), recorder.filing_under("weights"):
-            held.release(model)
-            if scene.spec.adapter:
-                scene.spec.adapter.merge()
+            masters.restore_model(model)
+            if inputs.spec.adapter:
+                inputs.spec.adapter.merge()
 
 
-def _play_divided(scene: _Scene, *, on_gpu: bool) -> None:
-    """Every process has a part of the weights."""
-    job, model, recorder, timeline = scene.job, scene.model, scene.recorder, scene.timeline
-    held = SimulatedShards(model, job.settings.dtype, job.processes)
-    trained = TrainableParameters(scene.spec, held)
+def _simulate_sharded(inputs: _Inputs, *, on_gpu: bool) -> None:
+    """Simulate a process that has a part of the weights."""
+    job, model, recorder, timeline = inputs.job, inputs.model, inputs.recorder, inputs.timeline
+    masters = SimulatedShards(model, job.settings.dtype, job.processes)
+    trained = TrainableParameters(inputs.spec, masters)
     with recorder:
         with timeline.moment("load"):
             for buffer in model.buffers():
                 recorder.enter(buffer, "weights")
-            held.enter(recorder, timeline)
+            masters.enter(recorder, timeline)
         groups = trained.groups(model)
-        whole = FLOAT_BYTES * sum(weight.numel() for weight in held.weights.values())
+        whole = FLOAT_BYTES * sum(weight.numel() for weight in masters.weights.values())
         kept = whole + Regularised.of(job.settings, whole).average
-        copies = scene.find(trained, _state_bytes(groups, job.settings), kept, 0)
-        regular = Regularised.of(job.settings, held.trained_bytes)
+        copies = inputs.find(trained, _state_bytes(groups, job.settings), kept, 0)
+        regular = Regularised.of(job.settings, masters.trained_bytes)
         timeline.allocate(regular.l2_sp + regular.average, "weights")
-        timeline.allocate(_state_bytes(groups, job.settings, held.shard), "optimizer")
+        timeline.allocate(_state_bytes(groups, job.settings, masters.shard), "optimizer")
         if not on_gpu:
             timeline.allocate(copies, "checkpoint")
         module = PackedLanguageModel(model)
@@ -277,40 +281,42 @@ def _play_divided(scene: _Scene, *, on_gpu: bool) -> None:
             if not lengths:
                 continue
             with timeline.moment(moment):
-                gathered = held.gathered(timeline)
+                gathered = masters.gathered(timeline)
                 if moment == "probe":
                     gathered.append(timeline.allocate(regular.shown(False), "weights"))
                 if moment == "probe":
-                    module.token_nats(_batch(lengths))
+                    module.per_token_loss(_batch(lengths))
                 else:
                     if job.accumulation > 1:
-                        held.summed(timeline)
+                        masters.summed(timeline)
                     loss = module(_batch(lengths))
                     if job.accumulation == 1:
-                        held.summed(timeline)
-                    held.differentiate(loss, recorder, timeline)
+                        masters.summed(timeline)
+                    masters.differentiate(loss, recorder, timeline)
                 for block in gathered:
                     timeline.release(block)
         with timeline.moment("save"):
-            held.save(timeline)
+            masters.save(timeline)
 
 
-def choose(model: Any, settings: Settings) -> TrainableSpec:
-    """Choose what of a float32 model trains."""
+def mark_trainable(model: Any, settings: Settings) -> TrainableSpec:
+    """Mark the weights of a float32 model that train."""
     return settings.trainable.apply(model, Setup(settings.steps, settings.new_tokens, settings.seed))
 
 
-def hold(model: Any, spec: TrainableSpec, settings: Settings) -> tuple[Held, TrainableParameters]:
-    """Hold a float32 model's weights as the loop does, in the first step in which all that trains moves."""
-    held = prepare_local_weights(model, settings)
-    trained = TrainableParameters(spec, held)
+def take_over(
+    model: Any, spec: TrainableSpec, settings: Settings
+) -> tuple[MasterWeights, TrainableParameters]:
+    """Take over a float32 model's weights as the loop does, in the first step in which all of them move."""
+    masters = prepare_local_weights(model, settings)
+    trained = TrainableParameters(spec, masters)
     trained.begin_step(trained.first_steps)
-    return held, trained
+    return masters, trained
 
 
 def step(
     module: PackedLanguageModel,
-    held: Held,
+    masters: MasterWeights,
     trained: TrainableParameters,
     batch: PackedBatch,
     recorder: Recorder,
@@ -318,11 +324,15 @@ def step(
     accumulates: bool,
     loss: Callable[[PackedLanguageModel, PackedBatch], tuple[torch.Tensor, torch.Tensor]] | None = None,
 ) -> None:
-    """The gradient of one micro batch.
+    """Compute the gradient of one micro batch.
 
     Args:
-        loss: plain cross entropy by default.
-        accumulates: the weights have the gradient of an earlier micro batch of the same step.
+        module, batch: Model and micro batch.
+        masters: Master weights of the model.
+        trained: Weights that train.
+        recorder: Recorder of the allocations.
+        accumulates: True if the weights have the gradient of an earlier micro batch of the same step.
+        loss: Loss; plain cross entropy by default.
     """
     hooks = [
         parameter.register_post_accumulate_grad_hook(lambda p: recorder.enter(p.grad, "gradients"))
@@ -330,20 +340,20 @@ def step(
         if parameter.requires_grad
     ]
     if accumulates:
-        for weight in held.weights.values():
+        for weight in masters.weights.values():
             weight.grad = torch.empty_like(weight, dtype=torch.float32)
-        recorder.assign("gradients", {name: w.grad for name, w in held.weights.items()})
+        recorder.assign("gradients", {name: w.grad for name, w in masters.weights.items()})
     total = loss(module, batch)[0] if loss else module(batch)
     (total / batch.targets).backward()
     trained.accumulate_grads()
-    recorder.assign("gradients", {name: w.grad for name, w in held.weights.items()})
+    recorder.assign("gradients", {name: w.grad for name, w in masters.weights.items()})
     trained.mask_grads()
     for hook in hooks:
         hook.remove()
 
 
 def build(architecture: Any) -> Any:
-    """A model with random float32 weights, attending within documents."""
+    """Return a model with random float32 weights and attention within documents."""
     from transformers import AutoModelForCausalLM
 
     attention.register()
@@ -363,15 +373,15 @@ def _state_bytes(
     return settings.optimizer.predicted_state_bytes(shapes)
 
 
-def _sum(held: Held) -> None:
-    """Lay gradients side by side, as they are when they are summed over all processes."""
-    gradients = [weight.grad for weight in held.weights.values() if weight.grad is not None]
+def _sum(masters: MasterWeights) -> None:
+    """Concatenate gradients, as for the sum over all processes."""
+    gradients = [weight.grad for weight in masters.weights.values() if weight.grad is not None]
     for bucket in buckets(gradients):
         torch.cat([gradient.flatten() for gradient in bucket])
 
 
 def _round(trained: TrainableParameters) -> None:
-    """Widen the weights, and round them by chance, around the plainest of steps."""
+    """Widen the weights and round them stochastically, around a step of plain SGD."""
     optimizer = torch.optim.SGD(trained.weights.values(), lr=0.0, foreach=False)
     trained.register_hooks(optimizer)
     optimizer.step()
@@ -388,7 +398,7 @@ def _explained(architecture: Any) -> Iterator[None]:
         yield
     except CptError:
         raise
-    except Exception as error:  # a model's code raises whatever it likes
+    except Exception as error:  # a model's code may raise any error
         raise StageFailed(
             f"the memory of {type(architecture).__name__} cannot be told without training: "
             f"{type(error).__name__}: {error}",
@@ -398,16 +408,16 @@ def _explained(architecture: Any) -> Iterator[None]:
 
 @contextmanager
 def _attention_of(hardware: Hardware) -> Iterator[None]:
-    """Attend as the hardware does: on a processor by explicit products, on a GPU by its kernel."""
+    """Use the attention backend of the hardware: blockwise products on a CPU, its kernel on a GPU."""
 
-    def way(query: torch.Tensor) -> Callable[..., torch.Tensor]:
+    def backend(query: torch.Tensor) -> Callable[..., torch.Tensor]:
         if not hardware.is_gpu:
             return cpu_blockwise.attend
         return varlen.attend if varlen.takes(query, hardware.capability) else bucketed_sdpa.attend
 
-    before = attention._way
-    attention._way = way
+    before = attention._backend
+    attention._backend = backend
     try:
         yield
     finally:
-        attention._way = before
+        attention._backend = before

@@ -34,7 +34,7 @@ class PackedBatch:
         input_ids: [1, T] token ids.
         position_ids: [1, T], restarting at 0 with every document.
         labels: [T] the token that follows in the same document, `IGNORED` at each document's last token.
-        learned: [N] the positions that have a label, found where the batch is made: to look for them on a
+        target_positions: [N] the positions that have a label, found where the batch is made: to look for them on a
             GPU would make the host wait for it.
         layout: where each document lies, for the attention.
     """
@@ -42,7 +42,7 @@ class PackedBatch:
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     labels: torch.Tensor
-    learned: torch.Tensor
+    target_positions: torch.Tensor
     layout: DocumentLayout
 
     @property
@@ -53,7 +53,7 @@ class PackedBatch:
     @property
     def targets(self) -> int:
         """Number of positions on which a loss is taken: T minus one per document."""
-        return len(self.learned)
+        return len(self.target_positions)
 
     def to(self, device: torch.device | str) -> PackedBatch:
         """The same batch on another device; from pinned memory the copy does not hold up the host."""
@@ -69,7 +69,7 @@ class PackedBatch:
             change(self.input_ids),
             change(self.position_ids),
             change(self.labels),
-            change(self.learned),
+            change(self.target_positions),
             replace(self.layout, boundaries=change(self.layout.boundaries)),
         )
 
@@ -82,8 +82,8 @@ def pack(documents: Sequence[np.ndarray]) -> PackedBatch:
     ends = torch.tensor(lengths).cumsum(0) - 1
     labels[ends] = IGNORED
     positions = torch.cat([torch.arange(length) for length in lengths])
-    learned = (labels != IGNORED).nonzero().squeeze(1)
-    return PackedBatch(ids[None], positions[None], labels, learned, DocumentLayout.of(lengths))
+    target_positions = (labels != IGNORED).nonzero().squeeze(1)
+    return PackedBatch(ids[None], positions[None], labels, target_positions, DocumentLayout.of(lengths))
 
 
 _WORTH = 1000

@@ -248,7 +248,7 @@ def score(
             chosen.append(order.pop())
             total += len(text.windows[chosen[-1]])
         batch = _pack([text.windows[index] for index in chosen], text.context[chosen])
-        per_token = model.token_nats(batch.to(device)).double().cpu().numpy()
+        per_token = model.per_token_loss(batch.to(device)).double().cpu().numpy()
         lengths = [len(text.windows[index]) for index in chosen]
         sums = np.add.reduceat(per_token, np.cumsum([0, *lengths[:-1]]))
         np.add.at(nats, text.document[chosen], sums)
@@ -262,4 +262,6 @@ def _pack(windows: list[np.ndarray], context: np.ndarray) -> PackedBatch:
     batch = pack(windows)
     within = torch.cat([torch.arange(len(window)) for window in windows])  # [T]
     needed = torch.repeat_interleave(torch.from_numpy(context), torch.tensor([len(w) for w in windows]))
-    return replace(batch, learned=batch.learned[(within >= needed - 1)[batch.learned]])
+    return replace(
+        batch, target_positions=batch.target_positions[(within >= needed - 1)[batch.target_positions]]
+    )

@@ -144,7 +144,7 @@ def _check_faithful(model: Any, folder: Path) -> None:
     """
     ids = _sample_ids(model)
     documents = [ids[:16], ids[16:]]
-    packed = PackedLanguageModel(model).token_nats(pack([document.numpy() for document in documents]))
+    packed = PackedLanguageModel(model).per_token_loss(pack([document.numpy() for document in documents]))
     model.set_attn_implementation("eager")
     alone = [
         cross_entropy(
@@ -173,20 +173,22 @@ class PackedLanguageModel(nn.Module):
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
         """Summed cross entropy in nats over the batch's targets."""
-        return summed_cross_entropy(*self.states(batch), batch.labels[batch.learned])
+        return summed_cross_entropy(*self.states(batch), batch.labels[batch.target_positions])
 
     def states(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """What the next tokens' logits are products of: last hidden states [N, E] of the positions that have
         a label, and the output embedding [V, E]."""
-        return self._hidden(batch).index_select(0, batch.learned), self._head()
+        return self._hidden(batch).index_select(0, batch.target_positions), self._head()
 
     @torch.no_grad()
-    def token_nats(self, batch: PackedBatch) -> torch.Tensor:
+    def per_token_loss(self, batch: PackedBatch) -> torch.Tensor:
         """Cross entropy in nats of every position's label: [T] float32, 0 where there is none."""
         hidden_TE = self._hidden(batch)
         nats_T = torch.zeros(batch.tokens, device=hidden_TE.device)
-        nats_T[batch.learned] = token_cross_entropy(
-            hidden_TE.index_select(0, batch.learned), self._head(), batch.labels[batch.learned]
+        nats_T[batch.target_positions] = token_cross_entropy(
+            hidden_TE.index_select(0, batch.target_positions),
+            self._head(),
+            batch.labels[batch.target_positions],
         )
         return nats_T
 

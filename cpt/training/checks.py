@@ -33,7 +33,8 @@ def check_isolation(model: PackedLanguageModel, first: np.ndarray, second: np.nd
     changed = np.roll(first, 1)
     changed[:] = changed[0] if (changed != changed[0]).any() else (changed[0] + 1) % int(first.max() + 2)
     losses = [
-        model.token_nats(pack([document, second]).to(device))[len(first) :] for document in (first, changed)
+        model.per_token_loss(pack([document, second]).to(device))[len(first) :]
+        for document in (first, changed)
     ]
     difference = float((losses[0] - losses[1]).abs().max())
     if difference > _TOLERANCE:

@@ -132,7 +132,7 @@ def test_calibration_takes_the_layers_that_fit_in_free_memory(
     assert measured.layers == 1, "some of the memory is left free"
     assert measured.duration(run).basis.endswith("on 1 of 2 layers")
     monkeypatch.setattr("cpt.estimate.duration.available_bytes", lambda: whole // 10)
-    monkeypatch.setattr("cpt.estimate.duration._tried", lambda *_: pytest.fail("it was tried"))
+    monkeypatch.setattr("cpt.estimate.duration._measured_model", lambda *_: pytest.fail("it was tried"))
     with pytest.raises(StageFailed, match="cannot measure the model: one layer of it takes"):
         calibrate(run, count, ANY_CPU)
 

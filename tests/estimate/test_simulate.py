@@ -303,7 +303,7 @@ def test_gradients_are_laid_side_by_side_to_be_summed_over_processes(tiny_model:
 @pytest.mark.parametrize("processes", [2, 4])
 def test_divided_weights_are_parts_and_what_is_gathered(tiny_model: Path, processes: int) -> None:
     count, tensors = sizes(tiny_model)
-    kind: dict[str, Any] = {"processes": processes, "divided": True, "micro_batch": 1}
+    kind: dict[str, Any] = {"processes": processes, "sharded": True, "micro_batch": 1}
     run = job(tiny_model, *[(60, 40)] * 8, checkpoint=EVERY, steps=2, **kind)
     divided = simulate(run, H100)
     vocabulary, norm = WORDS * WIDTH, WIDTH

@@ -15,7 +15,9 @@ from cpt.models.packed_model import PackedLanguageModel
 def test_learned_positions_are_those_with_a_label() -> None:
     batch = pack([np.arange(4), np.array([9]), np.arange(3)])
     assert (
-        batch.learned.tolist() == (batch.labels != IGNORED).nonzero().squeeze(1).tolist() == [0, 1, 2, 5, 6]
+        batch.target_positions.tolist()
+        == (batch.labels != IGNORED).nonzero().squeeze(1).tolist()
+        == [0, 1, 2, 5, 6]
     )
     assert batch.targets == 5
     assert batch.layout.boundaries.tolist() == [0, 4, 5, 8]
@@ -23,7 +25,13 @@ def test_learned_positions_are_those_with_a_label() -> None:
 
 def test_moving_a_batch_moves_all_of_it() -> None:
     moved = pack([np.arange(4), np.arange(3)]).to("meta")
-    tensors = [moved.input_ids, moved.position_ids, moved.labels, moved.learned, moved.layout.boundaries]
+    tensors = [
+        moved.input_ids,
+        moved.position_ids,
+        moved.labels,
+        moved.target_positions,
+        moved.layout.boundaries,
+    ]
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert (moved.tokens, moved.targets, moved.layout.lengths) == (7, 5, (4, 3))
 

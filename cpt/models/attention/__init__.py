@@ -55,10 +55,10 @@ def attend_within_documents(
     """
     if isinstance(layout, TreeLayout):
         return trees.attend(query, key, value, layout, scaling, window)
-    return _way(query)(query, key, value, layout, scaling, window)
+    return _backend(query)(query, key, value, layout, scaling, window)
 
 
-def _way(query: torch.Tensor) -> Callable[..., torch.Tensor]:
+def _backend(query: torch.Tensor) -> Callable[..., torch.Tensor]:
     """The fastest way for such queries."""
     if query.device.type == "cpu":
         return cpu_blockwise.attend

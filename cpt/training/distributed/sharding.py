@@ -137,7 +137,7 @@ def _shard(module: PackedLanguageModel, dtype: torch.dtype, processes: ProcessGr
     for layer in layers_of(module.model, plugin.transformer_cls_names_to_wrap):
         fully_shard(layer, reshard_after_forward=plugin.reshard_after_forward, **options)
     fully_shard(module, reshard_after_forward=False, **options)
-    for method in ("token_nats", "score"):
+    for method in ("per_token_loss", "score"):
         register_fsdp_forward_method(module, method)
 
 

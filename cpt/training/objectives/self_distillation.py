@@ -96,6 +96,6 @@ class SelfDistillationLoss:
         with torch.no_grad():
             wanted_NE = self._teacher.states(packed)[0]
         hidden_NE, head_VE = module.states(packed)
-        nats = summed_cross_entropy(hidden_NE, head_VE, packed.labels[packed.learned])
+        nats = summed_cross_entropy(hidden_NE, head_VE, packed.labels[packed.target_positions])
         distance = (hidden_NE.float() - wanted_NE.float()).square().sum()
         return nats + self._weight * distance, torch.stack([nats.detach(), distance.detach()])

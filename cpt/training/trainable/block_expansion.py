@@ -129,7 +129,7 @@ def _losses(model: Any) -> torch.Tensor | None:
     if embedding.is_meta:
         return None
     ids = torch.arange(1, 33) * 7919 % len(embedding)
-    return PackedLanguageModel(model).token_nats(pack([ids.numpy()]).to(embedding.device))
+    return PackedLanguageModel(model).per_token_loss(pack([ids.numpy()]).to(embedding.device))
 
 
 def _same(before: torch.Tensor | None, after: torch.Tensor | None) -> bool:

@@ -116,7 +116,7 @@ def prepared(
 def losses(model: Any) -> torch.Tensor:
     """Losses of the first batch's tokens."""
     row = Documents().batch(0)[0]
-    return PackedLanguageModel(model).token_nats(pack([row.tokens]))
+    return PackedLanguageModel(model).per_token_loss(pack([row.tokens]))
 
 
 def backward(model: Any, trained: TrainableParameters, step: int) -> None:
