@@ -1,14 +1,10 @@
-"""A packed batch: many documents laid end to end in one row, each a world of its own.
+"""Packed batches: many documents, or trees of sequences with shared prefixes, end to end in one row.
 
-Shapes: T tokens, D documents (pieces).
+The choices of a question share the question, the questions of a few-shot prompt share the examples. A causal
+model's hidden state depends only on the tokens before it, so every distinct prefix needs one pass, for any
+number of sequences that continue it.
 
-Token sequences laid down with what they begin with in common only once.
-
-The choices of a question share the question, the questions of a few-shot prompt share the examples. A
-causal model's hidden state depends on the tokens before it alone, so every distinct beginning needs one pass
-however many sequences go on from it.
-
-Shapes: L tokens of a tree, T tokens of a row of trees, S scores wanted.
+Shapes: T tokens of a row, D documents, L tokens of a tree, S scores.
 """
 
 from __future__ import annotations
@@ -34,8 +30,8 @@ class PackedBatch:
         input_ids: [1, T] token ids.
         position_ids: [1, T], restarting at 0 with every document.
         labels: [T] the token that follows in the same document, `IGNORED` at each document's last token.
-        target_positions: [N] the positions that have a label, found where the batch is made: to look for them on a
-            GPU would make the host wait for it.
+        target_positions: [N] positions that have a label, found when the batch is made: on a GPU the host would
+            have to wait for them.
         layout: where each document lies, for the attention.
     """
 
@@ -47,21 +43,21 @@ class PackedBatch:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens T."""
+        """Return the number of tokens T."""
         return self.input_ids.shape[1]
 
     @property
     def targets(self) -> int:
-        """Number of positions on which a loss is taken: T minus one per document."""
+        """Return the number of positions on which a loss is taken: T minus one per document."""
         return len(self.target_positions)
 
     def to(self, device: torch.device | str) -> PackedBatch:
-        """The same batch on another device; from pinned memory the copy does not hold up the host."""
+        """Return the same batch on another device; from pinned memory the copy does not hold up the host."""
         overlaps = torch.device(device).type == "cuda"
         return self._each(lambda tensor: tensor.to(device, non_blocking=overlaps))
 
     def pin_memory(self) -> PackedBatch:
-        """The same batch in page-locked memory."""
+        """Return the same batch in page-locked memory."""
         return self._each(torch.Tensor.pin_memory)
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> PackedBatch:
@@ -117,7 +113,7 @@ class PrefixTree:
         return self.paths[number]
 
     def laid_out(self) -> Tree:
-        """Which of the tree's tokens see which."""
+        """Return the visibility of the tree's tokens."""
         length = len(self.tokens)
         forks = (start for start, before in self._segments if len(before) != start)
         trunk = next(forks, length)
@@ -132,7 +128,7 @@ class PrefixTree:
 
 
 def grow(sequences: Sequence[Sequence[int]], most: int) -> list[PrefixTree]:
-    """Trees that hold all sequences (none empty), the largest first.
+    """Return prefix trees that hold all sequences (none empty), the largest first.
 
     A sequence is added to a tree if what it shares outweighs that its own tokens are attended to all others.
 
@@ -156,7 +152,7 @@ def grow(sequences: Sequence[Sequence[int]], most: int) -> list[PrefixTree]:
 
 
 def batches(trees: Iterable[PrefixTree], tokens: int) -> Iterator[list[PrefixTree]]:
-    """Trees in the given order, as many at once as hold at most `tokens` tokens."""
+    """Yield trees in the given order, in batches of at most `tokens` tokens."""
     batch: list[PrefixTree] = []
     total = 0
     for tree in trees:
@@ -171,7 +167,7 @@ def batches(trees: Iterable[PrefixTree], tokens: int) -> Iterator[list[PrefixTre
 
 @dataclass(frozen=True)
 class TreeBatch:
-    """A row of trees, and what is asked of them.
+    """A row of trees, with the tokens to score.
 
     Attributes:
         input_ids, position_ids: [1, T].
@@ -197,7 +193,7 @@ class TreeBatch:
         )
 
     def to(self, device: torch.device | str) -> TreeBatch:
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         return TreeBatch(
             self.input_ids.to(device),
             self.position_ids.to(device),
@@ -208,7 +204,7 @@ class TreeBatch:
 
 
 def _shared(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the beginning that two sequences have in common."""
+    """Return the length of the common prefix of two sequences."""
     length = min(len(one), len(other))
     differ = np.flatnonzero(np.asarray(one[:length]) != np.asarray(other[:length]))
     return int(differ[0]) if len(differ) else length

@@ -1,12 +1,10 @@
-"""A model's modules and parameters without its weights: what a model folder's tensors are for.
+"""Models from folders: class and shapes without weights, and the check that all weights come from files.
 
-The model is built by the class that its config.json names, on PyTorch's meta device, which takes no memory.
+A model without weights is built by the class in config.json, on PyTorch's meta device, which takes no memory.
 
-Proof that a model's parameters all come from its files, and that every tensor in the files is used.
-
-transformers fills parameters that the files lack with random numbers, and leaves out tensors for which the
-configuration has no place; both with a warning only. Its own report on loading says which. It knows the names
-that were changed since a model was saved, tied weights, and what a class declares as dispensable.
+transformers fills parameters that the files lack with random numbers, and ignores tensors that the
+configuration has no place for, with only a warning. Its own report on loading lists both. It knows renamed
+parameters, tied weights, and weights that a class declares as dispensable.
 """
 
 from __future__ import annotations
@@ -53,7 +51,7 @@ def settings(folder: Path) -> Any:
     config = read_config(folder)
     try:
         found = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises whatever a damaged file makes it raise
+    except Exception as error:  # transformers raises errors of any class for a damaged file
         if is_known(config):
             raise cannot_be_built(folder, error) from error
         raise _unknown(folder) from error
@@ -85,12 +83,12 @@ def cannot_be_built(folder: Path, error: Exception) -> ModelError:
 
 
 def generates(folder: Path) -> bool:
-    """Whether the model generates text, token by token."""
+    """Return True if the model generates text, token by token."""
     return bool(model_class(folder, settings(folder)).can_generate())
 
 
 def counts_positions_from_padding(folder: Path) -> bool:
-    """Whether positions are numbered from the padding token's id on, as RoBERTa does."""
+    """Return True if positions are numbered from the padding token's id on, as RoBERTa does."""
     model = without_weights(folder)
     words = model.get_input_embeddings().weight.shape
     return any(
@@ -101,7 +99,7 @@ def counts_positions_from_padding(folder: Path) -> bool:
 
 
 def without_weights(folder: Path, *, more_tokens: int = 0) -> Any:
-    """The model with shapes but no memory.
+    """Return the model with shapes but no memory.
 
     Args:
         more_tokens: added to the size of its vocabulary.
@@ -128,7 +126,7 @@ def without_weights(folder: Path, *, more_tokens: int = 0) -> Any:
 
 
 def per_token(folder: Path) -> set[str]:
-    """Names of the parameters whose shape follows the size of the vocabulary."""
+    """Return the names of the parameters whose shape follows the size of the vocabulary."""
     shapes, larger = (
         {name: tensor.shape for name, tensor in model.state_dict().items()}
         for model in (without_weights(folder), without_weights(folder, more_tokens=1))
@@ -137,7 +135,7 @@ def per_token(folder: Path) -> set[str]:
 
 
 class StoredNames:
-    """Under which names a folder stores a model's parameters.
+    """Names under which a folder stores a model's parameters.
 
     Folders name them as the model does, with or without the prefix of the model that carries the head.
     Where transformers renames parameters on loading, it is the tensor that no other parameter has, of the
@@ -156,7 +154,7 @@ class StoredNames:
         self._others = [name for name in stored if name not in claimed]
 
     def of(self, name: str) -> str | None:
-        """The stored name of a parameter, or None."""
+        """Return the stored name of a parameter, or None."""
         for candidate in self._candidates(name):
             if candidate in self._stored:
                 return candidate
@@ -165,7 +163,7 @@ class StoredNames:
         return best if best is not None and _common_end(name, best) else None
 
     def of_all(self, names: Iterable[str]) -> list[str]:
-        """The different stored names of parameters."""
+        """Return the different stored names of parameters."""
         return list(dict.fromkeys(found for name in names if (found := self.of(name)) is not None))
 
     def _candidates(self, name: str) -> tuple[str, str, str]:
@@ -173,13 +171,13 @@ class StoredNames:
 
 
 def _common_end(name: str, other: str) -> int:
-    """How many parts of two dotted names are the same, from the end."""
+    """Return the number of equal parts of two dotted names, from the end."""
     pairs = zip(reversed(name.split(".")), reversed(other.split(".")), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def model_class(folder: Path, config: Any) -> Any:
-    """The class that config.json names; else the one for its kind of model with the largest head."""
+    """Return the class that config.json names; else the one for its kind of model with the largest head."""
     import transformers
 
     for name in config.architectures or ():
@@ -318,6 +316,6 @@ def _check_weights(folder: Path) -> None:
 
 
 def _shortened(names: Collection[str]) -> str:
-    """The first names in order, and how many there are."""
+    """Return the first names in order, and their number."""
     first = ", ".join(sorted(names)[:_SHOWN])
     return f"{first}, … ({len(names):,} in all)" if len(names) > _SHOWN else first

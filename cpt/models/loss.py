@@ -1,21 +1,11 @@
-"""Adding a gradient of lower precision to a float32 total.
+"""Cross entropy and divergence that never hold the logits of more than one chunk of positions.
 
-A loss and the output embedding in one, so that the logits of no more than one chunk are ever held.
-
-The gradient of a loss with respect to a chunk's logits is known as soon as the loss is, so it takes the
-logits' place in the forward pass and is multiplied into the gradients of the hidden states and of the head at
-once (the idea of fused linear cross entropy: Liger Kernel, arXiv 2410.10989, section 3.2).
-
-Shapes: N positions, C positions of a chunk, E hidden width, V rows of the head.
-
-Next-token cross entropy that never holds the logits of more than one chunk (`cpt.models.loss`).
+The gradient of a loss with respect to a chunk's logits is known as soon as the loss is. It replaces the
+logits in the forward pass and is multiplied into the gradients of the hidden states and of the head at once
+(the idea of fused linear cross entropy: Liger Kernel, arXiv 2410.10989, section 3.2).
 
 Shapes: N positions with a label, C positions of a chunk, R of a part of it, E hidden width, V rows of the
 head.
-
-Kullback-Leibler divergence from another model's distributions, chunk by chunk (`cpt.models.loss`).
-
-Shapes: N positions, C positions of a chunk, R of a part of it, E hidden width, V rows of the heads.
 """
 
 from __future__ import annotations
@@ -27,11 +17,14 @@ from typing import Any
 import torch
 
 _PART = 2**22
-"""Numbers whose float32 copy (16 MB) an allocator still finds among what was freed."""
+"""Number of elements whose float32 copy (16 MB) an allocator still finds among freed memory."""
 
 
 def accumulate(total: torch.Tensor, addend: torch.Tensor) -> None:
-    """Add in place, part by part: a float32 copy of a whole embedding is fresh memory, slow to touch."""
+    """Add a gradient of lower precision to a float32 total in place, part by part.
+
+    A float32 copy of a whole embedding would be fresh memory, which is slow to touch.
+    """
     total, addend = torch.atleast_1d(total), torch.atleast_1d(addend)
     rows = max(1, _PART * len(total) // max(1, total.numel()))
     for into, part in zip(total.split(rows), addend.split(rows), strict=True):
@@ -52,7 +45,7 @@ Chunks = Callable[[torch.Tensor, torch.Tensor, bool], Iterable[Chunk]]
 
 
 def rows_at_once(logits_CV: torch.Tensor) -> int:
-    """Rows of which float32 values are made at a time: on a CPU as many as its cache holds, else all."""
+    """Return the rows that get float32 values at a time: on a CPU what its cache holds, else all."""
     if logits_CV.device.type == "cpu":
         return max(1, IN_CACHE // logits_CV.shape[1])
     return len(logits_CV)
@@ -92,7 +85,7 @@ class _FusedLoss(torch.autograd.Function):
 
 
 def fused_loss(hidden_NE: torch.Tensor, head_VE: torch.Tensor, chunks: Chunks) -> torch.Tensor:
-    """The sum of the chunks' losses: [] in float32.
+    """Return the sum of the chunks' losses [] in float32.
 
     Args:
         hidden_NE: last hidden states.
@@ -106,9 +99,11 @@ def fused_loss(hidden_NE: torch.Tensor, head_VE: torch.Tensor, chunks: Chunks) -
 def _chunks(
     hidden_NE: torch.Tensor, head_VE: torch.Tensor, differentiate: bool, labels_N: torch.Tensor
 ) -> Iterator[Chunk]:
-    """Chunk by chunk: its rows, -ln p(label) [C] in float32, and a [C, V] buffer that holds, if asked for,
-    the gradient of their sum with respect to the logits. Every chunk uses the same buffer: fresh memory is
-    slow to touch."""
+    """Yield the rows of each chunk, -ln p(label) [C] in float32, and a buffer [C, V].
+
+    With `differentiate` the buffer holds the gradient of their sum with respect to the logits. Every chunk
+    uses the same buffer: fresh memory is slow to touch.
+    """
     buffer = hidden_NE.new_empty(min(CHUNK, len(labels_N)), len(head_VE))
     for start in range(0, len(labels_N), CHUNK):
         rows = slice(start, start + CHUNK)
@@ -120,7 +115,7 @@ def _chunks(
 
 
 def _nats(logits_RV: torch.Tensor, labels_R: torch.Tensor, differentiate: bool) -> torch.Tensor:
-    """-ln p(label) [R] in float32; if asked for, the logits become their gradient: softmax less one-hot."""
+    """Return -ln p(label) [R] in float32; with `differentiate` the logits become their gradient."""
     exact_RV, labels_R1 = logits_RV.float(), labels_R[:, None]
     highest_R1, wanted_R1 = exact_RV.amax(-1, keepdim=True), exact_RV.gather(1, labels_R1)
     softmax_RV = exact_RV.softmax(-1)
@@ -149,7 +144,7 @@ def summed_cross_entropy(
 def token_cross_entropy(
     hidden_NE: torch.Tensor, head_VE: torch.Tensor, labels_N: torch.Tensor
 ) -> torch.Tensor:
-    """-ln p(label) in nats of every position: [N] float32."""
+    """Return -ln p(label) in nats of every position: [N] float32."""
     chunks = _chunks(hidden_NE.to(head_VE.dtype), head_VE, False, labels_N)
     return torch.cat([torch.zeros(0, device=hidden_NE.device), *(nats_C for _, nats_C, _ in chunks)])
 
@@ -158,7 +153,7 @@ def token_cross_entropy(
 def score_labels(
     hidden_NE: torch.Tensor, head_VE: torch.Tensor, rows_S: torch.Tensor, labels_S: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """ln p(label) and whether the label is the likeliest token, for several labels of a position or one.
+    """Return ln p(label), and True if the label is the likeliest token, for one or more labels per position.
 
     Args:
         hidden_NE: last hidden states.
@@ -219,7 +214,7 @@ def _divergence_chunks(
 
 
 def _divergence_nats(p_RV: torch.Tensor, q_RV: torch.Tensor, differentiate: bool) -> torch.Tensor:
-    """KL(p || q) [R] in float32 of logits; if asked for, p's logits become the gradient of its sum."""
+    """Return KL(p || q) [R] in float32 of logits; if asked for, p's logits become the gradient of its sum."""
     ln_p_RV = p_RV.float().log_softmax(-1)
     excess_RV = ln_p_RV - q_RV.float().log_softmax(-1)
     probability_RV = ln_p_RV.exp_()

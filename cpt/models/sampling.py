@@ -1,11 +1,9 @@
-"""Attention of one new token per row to a cache, without copying the cache once per query head.
+"""Sampling of text from a model, as token ids, and attention of one new token per row to a cache.
 
-With grouped queries the stock kernel first repeats keys and values for every query head; a product per
-key-value head needs no copy, and on a CPU that copy is most of the time of a long generation.
+With grouped queries the stock kernel first repeats keys and values for every query head. A product per
+key-value head needs no copy; on a CPU that copy is most of the time of a long generation.
 
 Shapes: B rows, L cached tokens, H query heads, K key-value heads, E head width.
-
-Text that a model samples itself, as token ids.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ ONE_TOKEN = "one-token"
 def attend_to_cache(
     query_BH1E: torch.Tensor, key_BKLE: torch.Tensor, value_BKLE: torch.Tensor, scaling: float
 ) -> torch.Tensor:
-    """Attention of the newest token to all cached ones, itself included: [B, 1, H, E]."""
+    """Return the attention of the newest token to all cached ones, itself included: [B, 1, H, E]."""
     B, H, _, E = query_BH1E.shape
     K, L = key_BKLE.shape[1:3]
     query = (query_BH1E * scaling).reshape(B * K, H // K, E)
@@ -60,7 +58,7 @@ def register_one_token_attention() -> None:
 
 
 def draw(generator: torch.Generator, temperature: float, _: Any, logits: torch.Tensor) -> torch.Tensor:
-    """Logits [rows, V] of a drawn token alone, by the inverse of the cumulative distribution.
+    """Return the logits [rows, V] of a drawn token alone, by the inverse of the cumulative distribution.
 
     transformers' own sampling draws V exponentials per row, which on a CPU takes longer than the model.
     """
@@ -74,7 +72,7 @@ def draw(generator: torch.Generator, temperature: float, _: Any, logits: torch.T
 def sample(
     model: Any, start: int, ends: Collection[int], rows: int, length: int, seed: int
 ) -> list[list[int]]:
-    """Samples of the model as it is (temperature 1), each after the start token, which is left out.
+    """Sample from the model at temperature 1, each text after the start token, which is left out.
 
     Args:
         ends: tokens after which a sample ends; the first one stands at its end.
@@ -105,7 +103,7 @@ def sample(
 
 
 def _until_end(row: list[int], ends: Collection[int]) -> list[int]:
-    """The tokens up to the first end, which is kept: what follows is padding."""
+    """Return the tokens up to and with the first end; the rest is padding."""
     last = next((place for place, token in enumerate(row) if token in ends), len(row))
     return row[: last + 1]
 

@@ -1,8 +1,7 @@
-"""Token ids in config.json and generation_config.json, carried over to another vocabulary.
+"""Token ids in a model's settings files: their change with the vocabulary, and the ids of new tokens.
 
-Which of a model's tokens are new: those that the model that it descends from did not have.
-
-A change of vocabulary writes them beside the model; training and merges carry them on.
+New tokens are those that the base of a model did not have. A change of vocabulary writes their ids into the
+model folder; training and merges carry them on.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _BIASES = "sequence_bias"
 
 
 def role_of(setting: str) -> str:
-    """The role that a setting names: "eos" of "eos_token_id" and of "forced_eos_token_id"; "" for none."""
+    """Return the role in a setting's name: "eos" of "eos_token_id" and "forced_eos_token_id"; "" for none."""
     return next((role for role in ROLES if f"_{setting}".endswith(f"_{role}{_ID}")), "")
 
 
@@ -46,7 +45,7 @@ class IdMap:
         self._rows, self._source, self._target = rows, source, target
 
     def of(self, token_id: int, setting: str = "") -> int | None:
-        """The new id, or None.
+        """Return the new id, or None.
 
         Args:
             setting: where it stands ("eos_token_id"), which may name a role.
@@ -61,12 +60,12 @@ class IdMap:
         return self._rows.get(token_id, by_role)
 
     def all_of(self, ids: Iterable[int], setting: str = "") -> list[int]:
-        """The new ids of several, each once, without those that are gone."""
+        """Return the new ids of tokens, each once, without removed tokens."""
         found = (self.of(token_id, setting) for token_id in ids)
         return list(dict.fromkeys(token_id for token_id in found if token_id is not None))
 
     def settings(self, old: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of the settings that hold token ids, with the new ids; None where none is left."""
+        """Return the settings that hold token ids, with the new ids; None if none is left."""
         new: dict[str, Any] = {}
         for name, value in old.items():
             if value is None:
@@ -85,14 +84,14 @@ class IdMap:
         return new
 
     def _sequence(self, ids: Iterable[int]) -> list[int] | None:
-        """The new ids of tokens that follow each other; None where one of them is gone."""
+        """Return the new ids of a sequence of tokens; None if one of them is removed."""
         found = [self.of(token_id) for token_id in ids]
         known = [token_id for token_id in found if token_id is not None]
         return known if len(known) == len(found) else None
 
 
 def read_generation(folder: Path) -> dict[str, Any]:
-    """A model folder's generation settings; nothing where it has none."""
+    """Return a model folder's generation settings; empty if there are none."""
     return read_settings(folder / GENERATION)
 
 
@@ -123,7 +122,7 @@ def write_new_tokens(folder: Path, ids: Iterable[int]) -> None:
 
 
 def read_new_tokens(folder: Path) -> tuple[int, ...]:
-    """Ids of a model folder's new tokens, ascending; none where nothing is said of them.
+    """Return the ids of a model folder's new tokens, ascending; empty if there are none.
 
     Raises:
         ModelError: the file is not as `write_new_tokens` writes it.

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from cpt.estimate.allocations import by_part
 from cpt.estimate.devices import GPUS
-from cpt.estimate.simulate import choose, hold, simulate
+from cpt.estimate.simulate import mark_trainable, simulate, take_over
 from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
 from cpt.training.averages import Ema, Lawa
@@ -77,7 +77,7 @@ def test_points_hold_the_average_where_it_lies(tiny_model: Path, sizes: tuple[in
 def test_points_are_those_that_a_run_keeps(tiny_model: Path) -> None:
     run = job(tiny_model, *ROWS, average=EMA)
     model = load_model(tiny_model)
-    _, trained = hold(model, choose(model, run.settings), run.settings)
+    _, trained = take_over(model, mark_trainable(model, run.settings), run.settings)
     optimizer = run.settings.optimizer.build(trained.groups(model))
     for weight in trained.weights.values():
         weight.grad = torch.ones_like(weight)

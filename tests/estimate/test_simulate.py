@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 from cpt.errors import StageFailed
 from cpt.estimate.allocations import Part, Recorder, Timeline, by_part
 from cpt.estimate.devices import GPUS
-from cpt.estimate.simulate import choose, hold, simulate, step
+from cpt.estimate.simulate import mark_trainable, simulate, step, take_over
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.stages.base import NullProgress
@@ -148,7 +148,7 @@ def test_a_real_step_allocates_what_the_rehearsed_one_does(
     run = job(tiny_model, *[lengths] * count, micro_batch=1, **settings)
     rehearsed = parts(simulate(run), "step")
     model = load_model(tiny_model)
-    held, trained = hold(model, choose(model, run.settings), run.settings)
+    held, trained = take_over(model, mark_trainable(model, run.settings), run.settings)
     if run.settings.gradient_checkpointing:
         checkpoint_layers(model)
     timeline, recorder = watching(model)
@@ -166,7 +166,7 @@ def test_the_state_of_every_optimizer(tiny_model: Path, optimizer: OptimizerConf
     run = job(tiny_model, (20, 12), optimizer=optimizer)
     foretold = parts(simulate(run), "step")["optimizer"]
     model = load_model(tiny_model)
-    _, trained = hold(model, choose(model, run.settings), run.settings)
+    _, trained = take_over(model, mark_trainable(model, run.settings), run.settings)
     if optimizer.problems():
         pytest.skip("not installed")
     built = optimizer.build(trained.groups(model))
@@ -244,7 +244,7 @@ def test_copies_for_checkpoints_and_roll_backs(
 def test_copies_are_those_that_the_keeper_makes(tiny_model: Path, tmp_path: Path) -> None:
     run = job(tiny_model, (20, 12), checkpoint=EVERY, anomalies=ROLLS_BACK, steps=9, optimizer=Muon())
     model = load_model(tiny_model)
-    _, trained = hold(model, choose(model, run.settings), run.settings)
+    _, trained = take_over(model, mark_trainable(model, run.settings), run.settings)
     optimizer = Muon().build(trained.groups(model))
     state = State()
     kept: dict[str, Kept] = {

@@ -196,7 +196,7 @@ def _lasts(judgement: Judgement, after: float, now: DecisionPoint) -> bool:
 
 
 def _warnings(judgements: Sequence[Judgement], state: ControlState) -> tuple[list[Action], ControlState]:
-    """Each change of a verdict to the worse is said once."""
+    """Return one warning for each change of a verdict to the worse."""
     rank = {"at risk": 1, "broken": 2}
     actions = []
     for judgement in judgements:
