@@ -28,7 +28,7 @@ from cpt.training.checkpoint.store import Store
 from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.step import Gradient, Stepper
 from cpt.training.trainable.adalora import RankAllocation
-from cpt.training.trainable.lora import Adapter
+from cpt.training.trainable.lora import PeftAdapter
 
 CUDA = torch.device("cuda", 0)
 _GUARDS = "_ZN3c104impl26device_guard_impl_registryE"
@@ -86,7 +86,7 @@ def fake_gpu(patch: pytest.MonkeyPatch, faulty: Sequence[int] = ()) -> Iterator[
     patch.setattr(checks, "_usual_size", lambda _: 1.0)
     patch.setattr(torch, "equal", lambda *_: False)
     patch.setattr(RandomNumbers, "restore", lambda *_: None)
-    patch.setattr(Adapter, "save", lambda *_: None)
+    patch.setattr(PeftAdapter, "save", lambda *_: None)
     for needs_numbers in ("regularise", "allocate"):
         patch.setattr(RankAllocation, needs_numbers, lambda *_: None)
     with ExitStack() as inside:

@@ -30,8 +30,8 @@ class PackedBatch:
         input_ids: [1, T] token ids.
         position_ids: [1, T], restarting at 0 with every document.
         labels: [T] the token that follows in the same document, `IGNORED` at each document's last token.
-        target_positions: [N] positions that have a label, found when the batch is made: on a GPU the host would
-            have to wait for them.
+        target_positions: [N] positions that have a label, found when the batch is made: on a GPU the host
+            would have to wait for them.
         layout: where each document lies, for the attention.
     """
 
