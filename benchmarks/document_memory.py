@@ -73,7 +73,7 @@ def write_source(folder: Path, form: str, size: int) -> Path:
 
 def measured(place: Path, output: Path) -> dict[str, float]:
     """Peak of this process and seconds, after a corpus stage."""
-    from cpt.estimate.process import peak_resident_bytes
+    from cpt.estimate.devices import peak_resident_bytes
     from cpt.progress import NullProgress
     from cpt.recipe.workers import BaseModelArtifact
     from cpt.references import resolve_model

@@ -83,19 +83,19 @@ def job_of(each: Configuration) -> Any:
     from pydantic import TypeAdapter
 
     from cpt.estimate.job import Job
-    from cpt.models.architecture import settings
+    from cpt.models.loading import settings
     from cpt.references import resolve_model
     from cpt.training.features.checkpoints import Checkpoints
     from cpt.training.optimizers import Optimizer
     from cpt.training.schedules import Constant
     from cpt.training.settings import Settings, TrainingConfig
-    from cpt.training.trainable import Trains
+    from cpt.training.trainable import Trainable
 
     config = TrainingConfig(
         schedule=Constant(peak=1e-5, warmup=0),
         optimizer=TypeAdapter(Optimizer).validate_python(each.optimizer),
         checkpoint=Checkpoints(**each.checkpoint),
-        trainable=TypeAdapter(Trains).validate_python(each.trainable),
+        trainable=TypeAdapter(Trainable).validate_python(each.trainable),
         gradient_checkpointing=each.gradient_checkpointing,
         master_weights="stochastic-rounding" if each.stochastic_rounding else "fp32",
     )
@@ -111,7 +111,7 @@ def job_of(each: Configuration) -> Any:
 
 def predicted(each: Configuration) -> dict[str, Any]:
     """The prediction: the peak by part, and what of it are allocations of the model's code."""
-    from cpt.estimate.device import this_machine
+    from cpt.estimate.devices import this_machine
     from cpt.estimate.memory import memory_of
 
     memory = memory_of(job_of(each), this_machine())
@@ -122,7 +122,7 @@ def predicted(each: Configuration) -> dict[str, Any]:
 
 def measured(each: Configuration) -> dict[str, Any]:
     """Peak of this process after a run."""
-    from cpt.estimate.process import peak_resident_bytes
+    from cpt.estimate.devices import peak_resident_bytes
 
     _train(each)
     return {"peak": peak_resident_bytes()}

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from cpt.errors import DataError
-from cpt.models.architecture import StoredNames, without_weights
 from cpt.models.folder_files import read_object
+from cpt.models.loading import StoredNames, without_weights
 from cpt.models.tokenizer import FILE as TOKENIZER
 from cpt.models.tokenizer import load_tokenizer
 from cpt.models.weights import tensors_of

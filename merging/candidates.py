@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import CannotMerge
-from cpt.models.architecture import read_config, settings
-from cpt.models.completeness import check_model
-from cpt.models.new_tokens import read_new_tokens
+from cpt.models.loading import check_model, read_config, settings
+from cpt.models.token_ids import read_new_tokens
 from cpt.models.tokenizer import load_tokenizer, special_tokens
 from cpt.models.vocabulary import VocabularyTensors, vocabulary_tensors
 from cpt.models.weights import stored_tensors

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from cpt.errors import CannotMerge
-from cpt.models.architecture import StoredNames, without_weights
+from cpt.models.loading import StoredNames, without_weights
 from cpt.models.tokenizer import FILE, copy_settings
 from merging.adapters import CONFIG, PREFIX, WEIGHTS
 from merging.candidates import Candidate, alike, check_same_architecture

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from cpt.errors import CannotMerge
-from cpt.models.architecture import StoredNames
-from cpt.models.new_tokens import write_new_tokens
+from cpt.models.loading import StoredNames
+from cpt.models.token_ids import write_new_tokens
 from cpt.models.vocabulary import check_shapes
 from merging.card import model_card
 from merging.output import written_whole

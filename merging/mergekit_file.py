@@ -13,7 +13,7 @@ from typing import Any
 
 from cpt.errors import CannotMerge
 from cpt.models import tokenizer as files
-from cpt.models.architecture import settings
+from cpt.models.loading import settings
 from merging.methods import Method, Parameter, find_method
 from merging.request import BASE, UNION, Parent, Request
 

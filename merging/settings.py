@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from cpt.models import tokenizer as files
-from cpt.models.architecture import generates, read_config
+from cpt.models.loading import generates, read_config
 from cpt.models.token_ids import GENERATION, SUPPRESSED, IdMap, never_sampling, read_generation
 from cpt.models.vocabulary import write_json
 from merging.candidates import Candidate

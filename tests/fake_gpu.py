@@ -19,17 +19,17 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from cpt.models import attention, bits_per_byte
-from cpt.models.prefix_trees import TreeBatch
+from cpt.models.batch import TreeBatch
 from cpt.monitor.probes import early_end, weights
 from cpt.training import loop
 from cpt.training.checkpoint import store
 from cpt.training.checkpoint.stateful import RandomNumbers
 from cpt.training.checkpoint.store import Store
+from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.features import proofs
-from cpt.training.processes import Processes
 from cpt.training.step import Gradient, Stepper
-from cpt.training.trainable.adapter import Adapter
-from cpt.training.trainable.ranks import RankAllocation
+from cpt.training.trainable.adalora import RankAllocation
+from cpt.training.trainable.lora import PeftAdapter
 
 CUDA = torch.device("cuda", 0)
 _GUARDS = "_ZN3c104impl26device_guard_impl_registryE"
@@ -48,9 +48,9 @@ def fake_gpu(patch: pytest.MonkeyPatch, faulty: Sequence[int] = ()) -> Iterator[
     """
     allow_guards()
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    connect, load, hold = Processes.__init__, store.load_file, loop.master_weights
+    connect, load, hold = ProcessGroup.__init__, store.load_file, loop.prepare_weights
 
-    def connect_on_gpu(self: Processes, *args: Any) -> None:
+    def connect_on_gpu(self: ProcessGroup, *args: Any) -> None:
         connect(self, *args)
         self.device = CUDA
 
@@ -67,16 +67,16 @@ def fake_gpu(patch: pytest.MonkeyPatch, faulty: Sequence[int] = ()) -> Iterator[
         return _moved(self, mode, *where, *named.values())
 
     def gradient(self: Stepper, batch: Sequence[Any]) -> Gradient:
-        for name, master_weights in self._trained.masters.items():
+        for name, weight in self._trained.master_weights.items():
             if self._trained._master.parameters[name].requires_grad:
-                master_weights.grad = torch.zeros_like(master_weights)
-        self._trained.restrict()
+                weight.grad = torch.zeros_like(weight)
+        self._trained.mask_grads()
         self._clip()
         step.append(len(step) + 1)
         return Gradient(float("nan") if step[-1] in faulty else 1.0, 1.0)
 
     step: list[int] = []
-    patch.setattr(Processes, "__init__", connect_on_gpu)
+    patch.setattr(ProcessGroup, "__init__", connect_on_gpu)
     patch.setattr(loop, "master_weights", hold_on_gpu)
     patch.setattr(store, "load_file", load_fakes)
     patch.setattr(Store, "save", lambda *_: None)
@@ -87,7 +87,7 @@ def fake_gpu(patch: pytest.MonkeyPatch, faulty: Sequence[int] = ()) -> Iterator[
     patch.setattr(proofs, "_usual_size", lambda _: 1.0)
     patch.setattr(torch, "equal", lambda *_: False)
     patch.setattr(RandomNumbers, "load_state_dict", lambda *_: None)
-    patch.setattr(Adapter, "save", lambda *_: None)
+    patch.setattr(PeftAdapter, "save", lambda *_: None)
     for needs_numbers in ("regularise", "allocate"):
         patch.setattr(RankAllocation, needs_numbers, lambda *_: None)
     with ExitStack() as inside:

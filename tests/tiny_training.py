@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from cpt.training.checkpoint.stateful import Stateful
+from cpt.training.distributed.collectives import ProcessGroup
+from cpt.training.distributed.context import DistributedContext
 from cpt.training.features.checkpoints import CheckpointManager
-from cpt.training.groups import Group, Kind
 from cpt.training.optimizers import (
     AdamW,
     AdamW8bit,
@@ -23,10 +24,9 @@ from cpt.training.optimizers import (
     Muon,
     OptimizerConfig,
 )
-from cpt.training.processes import Processes
+from cpt.training.optimizers.groups import Group, Kind
 from cpt.training.settings import Settings
 from cpt.training.state import State
-from cpt.training.world import World
 
 
 def checkpoint_manager(
@@ -38,7 +38,7 @@ def checkpoint_manager(
         stream=None,
         work=work,
         progress=Said(),
-        processes=Processes(World()),
+        processes=ProcessGroup(DistributedContext()),
         choice=SimpleNamespace(is_model=True),
         stateful=stateful,
         state=state,

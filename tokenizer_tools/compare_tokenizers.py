@@ -15,9 +15,9 @@ from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
-from cpt.models.architecture import settings
 from cpt.models.chat_template import ChatTemplate, TemplateRefused
 from cpt.models.folder_files import CONFIG
+from cpt.models.loading import settings
 from cpt.models.tokenizer import FILE, load_as_transformers, load_tokenizer
 
 Explains = Callable[[Sequence[str], Sequence[str]], bool]

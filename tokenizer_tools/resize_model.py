@@ -18,10 +18,16 @@ import numpy as np
 import torch
 
 from cpt.errors import DataError, ModelError, StageFailed
-from cpt.models import architecture, vocabulary, weights
-from cpt.models.completeness import check_model
-from cpt.models.new_tokens import read_new_tokens, write_new_tokens
-from cpt.models.token_ids import GENERATION, IdMap, never_sampling, read_generation
+from cpt.models import loading, vocabulary, weights
+from cpt.models.loading import check_model
+from cpt.models.token_ids import (
+    GENERATION,
+    IdMap,
+    never_sampling,
+    read_generation,
+    read_new_tokens,
+    write_new_tokens,
+)
 from cpt.models.vocabulary import VocabularyTensors
 from tokenizer_tools.embeddings import Method, Role, Rule
 from tokenizer_tools.transfer import Transfer
@@ -41,9 +47,9 @@ def require_same_positions(transfer: Transfer) -> None:
     Raises:
         StageFailed: The model numbers positions from the padding token's id on, and that id changes.
     """
-    old = getattr(architecture.settings(transfer.model), "pad_token_id", None)
+    old = getattr(loading.settings(transfer.model), "pad_token_id", None)
     new = id_map(transfer).settings({"pad_token_id": old}).get("pad_token_id")
-    if old != new and architecture.counts_positions_from_padding(transfer.model):
+    if old != new and loading.counts_positions_from_padding(transfer.model):
         raise StageFailed(
             f"the model in {transfer.model} numbers positions from its padding token's id on: that id must "
             f"stay {old}, in the new tokenizer it is {new}",
@@ -61,14 +67,14 @@ def write_token_ids(output: Path, transfer: Transfer, without_token: Sequence[in
     """
     ids = id_map(transfer)
     config = vocabulary.read_config(output)
-    defaults = architecture.settings(transfer.model).to_dict()
+    defaults = loading.settings(transfer.model).to_dict()
     _update(config, defaults, ids)
     if isinstance(config.get("text_config"), dict):
         _update(config["text_config"], defaults["text_config"], ids)
     vocabulary.write_json(output / "config.json", config)
     settings = read_generation(transfer.model)
     settings |= ids.settings(settings)
-    if len(without_token) and architecture.generates(transfer.model):
+    if len(without_token) and loading.generates(transfer.model):
         settings = never_sampling(settings, without_token, config)
     if settings:
         vocabulary.write_json(output / GENERATION, settings)

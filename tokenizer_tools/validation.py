@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from cpt.errors import StageFailed
-from cpt.models import architecture, vocabulary, weights
+from cpt.models import loading, vocabulary, weights
 from cpt.models.folder_files import ROLES
 from cpt.models.token_ids import GENERATION, SUPPRESSED, read_generation, role_of
 from cpt.models.tokenizer import FILE, load_tokenizer
@@ -74,7 +74,7 @@ def check_model(old: Path, new: Path, transfer: Transfer) -> ModelChecks:
         wrong += _wrong_rows(old, new, tensors, transfer)
     settings = _token_settings(new)
     wrong += _wrong_ids(_token_settings(old), settings, transfer)
-    suppressed = _without_token(transfer, rows) if architecture.generates(new) else set()
+    suppressed = _without_token(transfer, rows) if loading.generates(new) else set()
     if missing := suppressed - set(read_generation(new).get(SUPPRESSED) or ()):
         wrong.append(f"{len(missing):,} rows have no token and may be sampled, such as {min(missing)}")
     if wrong:
@@ -126,7 +126,7 @@ def _wrong_ids(
 
 def _token_settings(folder: Path) -> dict[str, list[int]]:
     """Return the ids in the configuration, as transformers reads it, and in the generation settings."""
-    config = architecture.settings(folder).to_dict()
+    config = loading.settings(folder).to_dict()
     parts = {
         "config.json: ": config,
         "config.json: text_config: ": config.get("text_config") or {},

@@ -10,24 +10,24 @@ from cpt_loop import settings
 
 from cpt.corpus import PackedSequence
 from cpt.models.packed_model import PackedLanguageModel, load_model
-from cpt.training.processes import Processes
-from cpt.training.sharding import master_weights
+from cpt.training.distributed.collectives import ProcessGroup
+from cpt.training.distributed.context import distributed_context
+from cpt.training.distributed.sharding import prepare_weights
 from cpt.training.step import Stepper
 from cpt.training.trainable import Setup
-from cpt.training.trainable.trained import Trained
-from cpt.training.world import world
+from cpt.training.trainable.parameters import TrainableParameters
 
 
 def main() -> None:
     job = jobs.read()
-    chosen, processes = settings(job), Processes(world())
+    chosen, processes = settings(job), ProcessGroup(distributed_context())
     model = load_model(Path(job.model))
-    choice = chosen.trainable.choose(model, Setup(chosen.steps, chosen.new_tokens, chosen.seed))
+    spec = chosen.config.trainable.apply(model, Setup(chosen.steps, chosen.new_tokens, chosen.seed))
     module = PackedLanguageModel(model)
-    trained = Trained(choice, master_weights(module, choice, chosen, processes))
-    optimizer = chosen.optimizer.build(trained.groups(model))
-    trained.attach(optimizer)
-    trained.publish()
+    trained = TrainableParameters(spec, prepare_weights(module, spec, chosen, processes))
+    optimizer = chosen.config.optimizer.build(trained.groups(model))
+    trained.register_hooks(optimizer)
+    trained.sync_to_model()
     stepper = Stepper(module, trained, optimizer, processes, chosen, chosen.config.objective.loss(None))
     rows = [PackedSequence("domain", tokens, lengths) for tokens, lengths in job.rows()]
     seconds = []

@@ -14,8 +14,8 @@ from cpt.cli.output import err
 from cpt.recipe.authoring import settle, write_continuation
 from cpt.recipe.load import load
 from cpt.recipe.plan import Selection
-from cpt.training.launch import launched_place
-from cpt.training.world import world
+from cpt.training.distributed.context import distributed_context
+from cpt.training.distributed.launch import launched_environment
 
 
 def continue_(
@@ -58,7 +58,7 @@ def continue_(
     path = output or recipe.with_name(f"{recipe.stem}-continued.yaml")
     with running.leading():
         write_continuation(load(recipe), path, tokens=tokens, checkpoint=checkpoint, stage=stage, name=name)
-        settled = settle(path, overrides or [], launched_place(world().count))
+        settled = settle(path, overrides or [], launched_environment(distributed_context().count))
         err().print(f"Wrote {path}; `cpt run {path}` resumes it.", soft_wrap=True)
         if any(step.name == name and getattr(step.config, "gates", ()) for step in settled.steps):
             err().print(f"The budgets of {name} count from where it starts, not from the base.", markup=False)

@@ -17,11 +17,11 @@ from cpt.recipe.load import load
 from cpt.recipe.plan import make_plan
 from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
-from cpt.training.place import Place
+from cpt.training.distributed.environment import Environment
 
 if TYPE_CHECKING:
-    from cpt.estimate.fit import Fit
-    from cpt.estimate.stage import Estimate, Wanted
+    from cpt.estimate.memory import Fit
+    from cpt.estimate.stage import Estimate, EstimateRequest
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -34,12 +34,12 @@ def estimate(
         str | None, typer.Option("--gpu", metavar="NAME", help="A GPU by name: h100, a100, l4, rtx-4090, …")
     ] = None,
     gpus: Annotated[
-        int, typer.Option("--gpus", metavar="N", min=1, help="How many of them, a process each.")
+        int, typer.Option("--gpus", metavar="N", min=1, help="Number of GPUs, one process each.")
     ] = 1,
     fsdp: Annotated[
         bool,
         typer.Option(
-            "--fsdp", metavar="", help="Each has a part of weights, gradients and optimizer state (FSDP2)."
+            "--fsdp", metavar="", help="Shard weights, gradients and optimizer state over the GPUs (FSDP2)."
         ),
     ] = False,
     price: Annotated[
@@ -47,11 +47,13 @@ def estimate(
     ] = None,
     memory: Annotated[
         str | None,
-        typer.Option("--memory", metavar="SIZE", help="Memory to fit in, 80GB or 24GiB; else the device's."),
+        typer.Option(
+            "--memory", metavar="SIZE", help="Memory to fit in, 80GB or 24GiB; default: the device's."
+        ),
     ] = None,
     calibrate: Annotated[
         bool,
-        typer.Option("--calibrate", metavar="", help="Train here for some seconds, to tell the time."),
+        typer.Option("--calibrate", metavar="", help="Train here for some seconds to measure the time."),
     ] = False,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
@@ -65,26 +67,26 @@ def estimate(
     if gpu is not None and calibrate:
         raise UsageError("--calibrate measures this machine, --gpu names another", hint="Leave one out.")
     if fsdp and gpus < 2:
-        raise UsageError("--fsdp divides a model among GPUs", hint="Say among how many: --gpu h100 --gpus 8.")
+        raise UsageError("--fsdp shards a model over GPUs", hint="Add their number: --gpu h100 --gpus 8.")
     limit = None if memory is None else bytes_of(memory)
-    wanted = _wanted(gpu, gpus, limit, price, calibrate)
-    elsewhere = wanted.device.hardware if gpu else None
-    place = Place(elsewhere, gpus, divided=fsdp)
+    request = _request(gpu, gpus, limit, price, calibrate)
+    other_hardware = request.device.hardware if gpu else None
+    place = Environment(other_hardware, gpus, sharded=fsdp)
     checked = load(recipe, overrides or (), place=place)
     with diverted(runs / checked.name / "libraries.log"):
-        found = _estimates(checked, Store(runs / checked.name), wanted, place)
+        found = _estimates(checked, Store(runs / checked.name), request, place)
     if as_json:
-        device = wanted.device.as_json() | {"count": gpus}
+        device = request.device.as_json() | {"count": gpus}
         print_json({"name": checked.name, "device": device, "stages": [each.as_json() for each in found]})
     else:
-        _print(checked, found, wanted)
+        _print(checked, found, request)
 
 
 def bytes_of(text: str) -> int:
-    """Bytes that `80GB`, `24 GiB` or `1000000` stand for.
+    """Parse `80GB`, `24 GiB` or `1000000` into bytes.
 
     Raises:
-        UsageError: it is no size.
+        UsageError: The text is no size.
     """
     match = re.fullmatch(r"(\d+\.?\d*)\s*([kmgt]?)(i?)b?", text.strip().lower())
     if match is None or float(match[1]) == 0:
@@ -92,16 +94,18 @@ def bytes_of(text: str) -> int:
     return round(float(match[1]) * (_BINARY_UNITS if match[3] else _UNITS)[match[2]])
 
 
-def _wanted(gpu: str | None, gpus: int, limit: int | None, price: float | None, calibrate: bool) -> Wanted:
-    from cpt.estimate import device as devices
-    from cpt.estimate.stage import Wanted
+def _request(
+    gpu: str | None, gpus: int, limit: int | None, price: float | None, calibrate: bool
+) -> EstimateRequest:
+    from cpt.estimate import devices as devices
+    from cpt.estimate.stage import EstimateRequest
 
     device = devices.gpu(gpu) if gpu else devices.this_machine()
     suggest = gpu is not None or limit is not None
-    return Wanted(device, gpus, limit or device.memory_bytes, price, calibrate, suggest)
+    return EstimateRequest(device, gpus, limit or device.memory_bytes, price, calibrate, suggest)
 
 
-def _estimates(recipe: Recipe, store: Store, wanted: Wanted, place: Place) -> list[Estimate]:
+def _estimates(recipe: Recipe, store: Store, request: EstimateRequest, place: Environment) -> list[Estimate]:
     from cpt.estimate.recipe import plan_job, pretrain_steps
     from cpt.estimate.stage import estimate as estimated
 
@@ -110,11 +114,11 @@ def _estimates(recipe: Recipe, store: Store, wanted: Wanted, place: Place) -> li
         raise UsageError("the recipe has no pretrain stage, so there is nothing to estimate")
     artifacts = make_plan(recipe, store).artifacts
     planned = [plan_job(recipe, step, artifacts, fetch=True, place=place) for step in training]
-    return [estimated(each, wanted) for each in planned if each is not None]
+    return [estimated(each, request) for each in planned if each is not None]
 
 
-def _print(recipe: Recipe, found: list[Estimate], wanted: Wanted) -> None:
-    where = wanted.device.name if wanted.count == 1 else f"{wanted.count} of {wanted.device.name}"
+def _print(recipe: Recipe, found: list[Estimate], request: EstimateRequest) -> None:
+    where = request.device.name if request.count == 1 else f"{request.count} of {request.device.name}"
     out().print(Text.assemble((recipe.name, "bold"), (f"  on {where}", "dim")))
     for each in found:
         _print_stage(each)
@@ -137,7 +141,7 @@ def _print_stage(each: Estimate) -> None:
 
 
 def _verdict(each: Estimate) -> str:
-    from cpt.estimate.fit import MARGIN
+    from cpt.estimate.memory import MARGIN
 
     verdict = "fits" if each.fits else "does not fit"
     room = f"{size(each.limit)} with {MARGIN:.0%} to spare"
@@ -149,13 +153,13 @@ def _advice(each: Estimate) -> list[str]:
         return []
     if each.fit is not None:
         return [f"The largest that fits is {_batches(each.fit, each.planned.job.processes)}."]
-    if each.recomputed is not None:
-        found = _batches(each.recomputed, each.planned.job.processes)
+    if each.checkpointed is not None:
+        found = _batches(each.checkpointed, each.planned.job.processes)
         return [
             "Not even one sequence at a time fits.",
             f"With gradient_checkpointing: true, the largest that fits is {found}.",
         ]
-    others = "" if each.planned.job.divided else ", several GPUs that divide the model (--gpus N --fsdp)"
+    others = "" if each.planned.job.sharded else ", several GPUs that shard the model (--gpus N --fsdp)"
     return [
         f"Not even one sequence at a time fits: take shorter sequences{others}, adapters "
         "(trainable: {kind: lora}) or a smaller model."

@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 from typer.core import TyperCommand
 
 from cpt.errors import StageFailed, UsageError
-from cpt.training.launch import FSDP2_INSTEAD, launched_place
-from cpt.training.place import Place
+from cpt.training.distributed.environment import Environment
+from cpt.training.distributed.launch import FSDP2_INSTEAD, launched_environment
 
 _LAUNCH = "cpt.launch"
 _MOST_PROCESSES = 64
@@ -47,14 +47,14 @@ def wanted_launch(context: Any) -> tuple[list[str], list[str]] | None:
     return wanted
 
 
-def wanted_place(context: Any) -> Place:
+def wanted_place(context: Any) -> Environment:
     """Where the words after `--`, if there were any, would have a command run; nothing is started.
 
     Raises:
         UsageError: they ask for what cannot be had, or do not say how many processes there are.
     """
     launching = wanted_launch(context)
-    return Place() if launching is None else _place(_parsed([], launching[1]))
+    return Environment() if launching is None else _place(_parsed([], launching[1]))
 
 
 def launch(words: Sequence[str], options: Sequence[str], debug: bool) -> int:
@@ -102,7 +102,7 @@ def _refuse(message: str) -> NoReturn:
     raise UsageError(f"accelerate launch: {message}", hint="See `accelerate launch --help`.")
 
 
-def _place(parsed: Namespace) -> Place:
+def _place(parsed: Namespace) -> Environment:
     """The place of the processes that accelerate would start: what they would find in their environment."""
     from accelerate.commands.launch import _validate_launch_command
     from accelerate.utils.launch import prepare_multi_gpu_env
@@ -115,7 +115,7 @@ def _place(parsed: Namespace) -> Place:
         raise UsageError(f"accelerate launch: {error}", hint="See `accelerate launch --help`.") from error
     processes = int(completed.num_processes or 1)
     _require_few(processes, int(completed.num_machines or 1))
-    return launched_place(processes, environment)
+    return launched_environment(processes, environment)
 
 
 @contextmanager

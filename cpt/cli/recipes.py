@@ -91,13 +91,13 @@ def plan(
 
     What follows `--` is judged as in `cpt run`: what several processes cannot do is told now.
     """
-    from cpt.estimate.at_hand import peaks_at_hand
+    from cpt.estimate.recipe import cached_peaks
 
     place = wanted_place(context)
     checked = load(recipe, overrides or (), place=place)
     store = Store(runs / checked.name)
     made = make_plan(checked, store, selection(from_, until, only, force))
-    peaks = peaks_at_hand(made, place)
+    peaks = cached_peaks(made, place)
     if as_json:
         print_json(
             {

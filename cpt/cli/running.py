@@ -36,8 +36,8 @@ from cpt.recipe.plan import Selection
 from cpt.recipe.runner import Summary
 from cpt.recipe.runner import run as run_recipe
 from cpt.recipe.workers import run_worker
-from cpt.training.launch import launched_place
-from cpt.training.world import world
+from cpt.training.distributed.context import distributed_context
+from cpt.training.distributed.launch import launched_environment
 
 
 def run(
@@ -86,7 +86,7 @@ def run(
 @contextmanager
 def leading(debug: bool = False) -> Iterator[None]:
     """Of several processes the main one goes in; the others help it, and leave the command."""
-    here = world()
+    here = distributed_context()
     if not here.is_main:
         raise typer.Exit(_help_out(debug))
     code = 1
@@ -97,7 +97,7 @@ def leading(debug: bool = False) -> Iterator[None]:
         code = leaving.exit_code
         raise
     finally:
-        here.end(code)
+        here.shutdown(code)
 
 
 def _help_out(debug: bool) -> int:
@@ -111,7 +111,7 @@ def lead(
     recipe: Path, overrides: list[str] | None, chosen: Selection, runs: Path, as_json: bool, debug: bool
 ) -> None:
     """Main process: run a recipe, and show what comes of it."""
-    checked = load(recipe, overrides or (), place=launched_place(world().count))
+    checked = load(recipe, overrides or (), place=launched_environment(distributed_context().count))
     view = _view(debug)
     if debug:
         summary = run_recipe(checked, runs, chosen, view)

@@ -1,4 +1,4 @@
-"""`cpt schedule`: a learning-rate schedule in numbers and as a curve; a command for every kind."""
+"""`cpt schedule`: show a learning-rate schedule in numbers and as a curve; one command per kind."""
 
 from __future__ import annotations
 
@@ -39,10 +39,13 @@ app = typer.Typer(
 
 
 def show(schedule: ScheduleConfig, total: int, at: list[float], as_json: bool) -> None:
-    """Print a schedule's rates at fractions of each of its phases; for people also its curve.
+    """Print a schedule's rates at fractions of each of its phases, and its curve.
 
     Args:
-        total: length of the run, in the schedule's unit.
+        schedule: Schedule to show.
+        total: Length of the run in the schedule's unit.
+        at: Fractions of each phase.
+        as_json: True to print JSON, without the curve.
     """
     phases, highest = schedule.phases(total), schedule.highest
     if as_json:
@@ -78,10 +81,10 @@ def show(schedule: ScheduleConfig, total: int, at: list[float], as_json: bool) -
 
 
 def configure(cls: type[ScheduleConfig], given: Mapping[str, Any]) -> ScheduleConfig:
-    """A schedule from the options that were given.
+    """Build a schedule from options.
 
     Raises:
-        RecipeError: with every mistake in them.
+        RecipeError: Options are wrong; it lists every mistake.
     """
     try:
         return cls.model_validate(given)
@@ -93,10 +96,10 @@ def configure(cls: type[ScheduleConfig], given: Mapping[str, Any]) -> ScheduleCo
 
 
 def fractions(text: str) -> list[float]:
-    """`0.25,0.5` as numbers from 0 to 1.
+    """Parse `0.25,0.5` into numbers from 0 to 1.
 
     Raises:
-        UsageError: it is no list of such numbers.
+        UsageError: The text is no list of such numbers.
     """
     try:
         found = [float(part) for part in text.split(",")]
@@ -108,7 +111,7 @@ def fractions(text: str) -> list[float]:
 
 
 def _command(kind: str, cls: type[ScheduleConfig]) -> Callable[..., None]:
-    """A command whose options are the settings of one kind of schedule."""
+    """Return a command whose options are the settings of one kind of schedule."""
 
     def command(steps: float, at: str, as_json: bool, **given: Any) -> None:
         if not math.isfinite(steps) or steps < 1 or steps != int(steps):
@@ -148,13 +151,13 @@ _EXAMPLES = {
 
 
 def _settings(cls: type[ScheduleConfig]) -> dict[str, FieldInfo]:
-    """A schedule's settings, those of its own kind first."""
+    """Return a schedule's settings, those of its own kind first."""
     fields = {name: info for name, info in cls.model_fields.items() if name not in ("kind", "unit")}
     return {**fields, "unit": cls.model_fields["unit"]}
 
 
 def _option(name: str, info: FieldInfo) -> inspect.Parameter:
-    """A setting as an option; the schedule checks its value, and says if one is missing."""
+    """Return a setting as an option; the schedule checks its value, and reports a missing one."""
     annotation, metavar, choices = _type_of(info.annotation)
     default = None if info.is_required() else info.default
     option = typer.Option(default, _flag(name), metavar=metavar, help=f"{info.description}{choices}")
@@ -162,7 +165,7 @@ def _option(name: str, info: FieldInfo) -> inspect.Parameter:
 
 
 def _type_of(annotation: Any) -> tuple[type, str, str]:
-    """How an option is read, what stands for its value, and its choices; counts may be written as 1e9."""
+    """Return the type, the placeholder and the choices of an option; counts may be written as 1e9."""
     members = get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     if bool in members:
         return bool, "", ""

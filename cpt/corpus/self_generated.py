@@ -1,7 +1,7 @@
 """Sample replay text from the base model, because a released model's own data is seldom available.
 
 Unconditional samples at temperature 1 are the model's own estimate of its training distribution
-(self-synthesised rehearsal: Huang et al. 2024, arXiv 2403.01244).
+(self-synthesised simulation: Huang et al. 2024, arXiv 2403.01244).
 """
 
 from __future__ import annotations
@@ -109,9 +109,8 @@ class _Sampler:
     def __init__(self, model_folder: Path, start_token: str | None, end_token: str | None) -> None:
         from transformers import GenerationConfig
 
-        from cpt.models import decoding
         from cpt.models.packed_model import best_device, load_model, resolve_precision
-        from cpt.models.sampling import end_tokens
+        from cpt.models.sampling import ONE_TOKEN, end_tokens, register_one_token_attention
 
         self._tokenizer: Any = load_as_transformers(model_folder)
         vocabulary: dict[str, int] = self._tokenizer.get_vocab()
@@ -121,8 +120,8 @@ class _Sampler:
                 "the tokenizer has neither start nor end token to sample from", hint="Set start_token."
             )
         self._start = start
-        decoding.register()
-        self._model: Any = load_model(model_folder, resolve_precision("auto"), decoding.NAME)
+        register_one_token_attention()
+        self._model: Any = load_model(model_folder, resolve_precision("auto"), ONE_TOKEN)
         self._model.to(best_device())
         own = {end_token, self._tokenizer.eos_token}
         self._ends = end_tokens(self._model) | {id for token, id in vocabulary.items() if token in own}

@@ -1,6 +1,7 @@
-"""Plan before you pay: what a pretrain stage will take in memory, time and money, before it runs.
+"""Predictions for a pretrain stage before it runs: memory, time and cost.
 
-Reading order: `job` (what is estimated), `timeline` (blocks of memory over time), `recorder` and `rehearsal`
-(a step of the real code on tensors without content), `memory` (from that to the peak by part), `device`,
-`cost` and `calibration` (time), `fit` (which batches fit), `recipe` (from a recipe to jobs), `stage` (all).
+Reading order: `job` (the run to estimate), `allocations` (blocks of memory over time, and their recording),
+`simulate` and `sharded` (a step of the real code on fake tensors), `memory` (peak by part, and batches that
+fit), `devices`, `duration` (time, by a GPU's peak or by measurement), `model` and `recipe` (from a recipe to
+jobs), `stage` (all predictions of a stage).
 """

@@ -1,4 +1,4 @@
-"""What is estimated: one training run, in as much detail as its memory and its time depend on."""
+"""The run to estimate, in the detail that its memory and its time depend on."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 """Sources of sequences."""
 
 Lengths = tuple[int, ...]
-"""Tokens of each document (or part of one) of a packed sequence."""
+"""Number of tokens of each document (or part of one) in a packed sequence."""
 
 MOST_DOCUMENTS = 2048
-"""Most documents of a micro batch that are gone through: each takes some milliseconds."""
+"""Largest number of documents of a micro batch that is simulated: each takes some milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Job:
     """A training run.
 
     Attributes:
-        architecture: the model's configuration (transformers).
-        settings: how it trains, as the loop is told.
-        sequences: document lengths of each sequence of the heaviest global batch, heaviest first.
-        probe: document lengths of what a probe reads at once; none without probes.
-        probe_tokens: that go forward for what all readings of all probes cost.
-        processes: each has a share of every global batch.
-        divided: whether each has a part of the weights, and not a whole copy of the model.
-        replay_rows: sequences of a global batch that are replay text.
+        architecture: Configuration of the model (transformers).
+        settings: Settings of the training loop.
+        sequences: Document lengths of each sequence of the heaviest global batch, heaviest first.
+        probe: Document lengths of a batch that a probe reads; empty without probes.
+        probe_tokens: Number of tokens in forward passes that cost the same as all readings of all probes.
+        processes: Number of processes that share every global batch.
+        sharded: True if each process has a part of the weights instead of all of them.
+        replay_rows: Number of replay sequences in a global batch.
     """
 
     architecture: Any
@@ -41,34 +41,34 @@ class Job:
     probe: Lengths = ()
     probe_tokens: int = 0
     processes: int = 1
-    divided: bool = False
+    sharded: bool = False
     replay_rows: int = 0
 
     @property
     def own_sequences(self) -> int:
-        """Sequences of a global batch that one process has."""
+        """Return the number of sequences of a global batch in one process."""
         return math.ceil(len(self.sequences) / self.processes)
 
     @property
     def accumulation(self) -> int:
-        """Micro batches that a process takes for one step."""
+        """Return the number of micro batches of a process in one step."""
         return math.ceil(self.own_sequences / self.settings.micro_batch)
 
     @property
     def heaviest(self) -> Lengths:
-        """Document lengths of the micro batch that takes most memory."""
+        """Return the document lengths of the micro batch that needs the most memory."""
         return tuple(
             length for sequence in self.sequences[: self.settings.micro_batch] for length in sequence
         )
 
     @property
-    def can_be_rehearsed(self) -> bool:
-        """Return True if going through the run takes no longer than one waits for an estimate."""
+    def can_be_simulated(self) -> bool:
+        """Return True if a simulation of the run takes at most about a minute."""
         return len(self.heaviest) <= MOST_DOCUMENTS
 
     @property
-    def lots(self) -> dict[str, Lengths]:
-        """Document lengths of the most domain rows, and of the most replay rows, of a micro batch."""
+    def sub_batches(self) -> dict[str, Lengths]:
+        """Return the document lengths of the largest domain and replay sub-batch of a micro batch."""
         rows = {DOMAIN: len(self.sequences) - self.replay_rows, REPLAY: self.replay_rows}
         return {
             source: tuple(
@@ -81,21 +81,21 @@ class Job:
         }
 
     def with_micro_batch(self, size: int) -> Job:
-        """The same run with other micro batches: what it learns does not change."""
+        """Return the same run with other micro batches: the trained weights do not depend on them."""
         return replace(self, settings=self.settings.with_changes(micro_batch=size))
 
-    def with_recomputation(self) -> Job:
-        """The same run with gradient checkpointing."""
+    def with_checkpointing(self) -> Job:
+        """Return the same run with gradient checkpointing."""
         return replace(self, settings=self.settings.with_changes(gradient_checkpointing=True))
 
 
 def heaviness(lengths: Lengths, architecture: Any) -> int:
-    """Ranks packed sequences by the memory that they take: what grows with tokens, and with their pairs."""
+    """Return a rank of packed sequences by memory: it grows with tokens and with pairs of tokens."""
     config = architecture.get_text_config()
     return sum(length * (16 * config.hidden_size + config.num_attention_heads * length) for length in lengths)
 
 
 def mean_context(sequences: tuple[Lengths, ...]) -> float:
-    """Tokens in the document of a token drawn at random: Σ length² / Σ length."""
+    """Return the mean document length over tokens: Σ length² / Σ length."""
     lengths = [length for sequence in sequences for length in sequence]
     return sum(length * length for length in lengths) / sum(lengths)

@@ -1,26 +1,27 @@
-"""Peak memory by part: the most that any moment of a run holds."""
+"""Peak memory by part, and the micro batches that fit into a limit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cpt.estimate.device import Device
+from cpt.estimate.allocations import Part, by_part
+from cpt.estimate.devices import Device, heap_holes
 from cpt.estimate.job import Job
-from cpt.estimate.process import heap_holes
-from cpt.estimate.rehearsal import Rehearsal, rehearse
-from cpt.estimate.timeline import Part, by_part
+from cpt.estimate.simulate import Simulation, simulate
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes by part in every moment of a run.
+    """Peak bytes by part in every phase of a run.
 
     Attributes:
-        moments: "load": weights are read and put into working precision. "probe": held-out text is read.
-            "step": forward and backward pass of one micro batch. "update": weights are rounded by chance.
-            "save": the model is float32 again.
-        host: on GPUs the most that main memory holds: of all processes, as if in one machine.
+        moments: Bytes by part, by phase. "load": weights are read and converted to the working precision.
+            "probe": held-out text is read. "step": forward and backward pass of one micro batch. "update":
+            weights are rounded stochastically. "save": the model is float32 again.
+        host: On GPUs the peak of host memory, for all processes on one machine.
     """
 
     moments: Mapping[str, Mapping[Part, int]]
@@ -28,17 +29,17 @@ class Memory:
 
     @property
     def moment(self) -> str:
-        """The moment that takes most."""
+        """Return the phase with the highest peak."""
         return max(self.moments, key=lambda name: sum(self.moments[name].values()))
 
     @property
     def parts(self) -> Mapping[Part, int]:
-        """Bytes by part in that moment."""
+        """Return the bytes by part at the peak of that phase."""
         return self.moments[self.moment]
 
     @property
     def peak(self) -> int:
-        """Bytes in that moment."""
+        """Return the bytes at the peak."""
         return sum(self.parts.values())
 
 
@@ -48,21 +49,69 @@ def memory_of(job: Job, device: Device) -> Memory:
     Raises:
         UsageError: A micro batch is too large to be simulated.
     """
-    return memory_in(rehearse(job, device.hardware), device, job.processes)
+    return memory_in(simulate(job, device.hardware), device, job.processes)
 
 
-def memory_in(rehearsal: Rehearsal, device: Device, processes: int = 1) -> Memory:
-    """The memory of a rehearsed run: what it allocates, and what process and device take besides.
+def memory_in(simulation: Simulation, device: Device, processes: int = 1) -> Memory:
+    """Return the memory of a simulated run: its allocations, and the overhead of process and device.
 
     On a CPU that is the process with its libraries, as measured now, and what the C library keeps of freed
     memory; on a GPU it is the context of CUDA and its libraries.
     """
     moments: dict[str, Mapping[Part, int]] = {}
-    for name in rehearsal.timeline.moments:
-        held = rehearsal.timeline.peak(name)
+    for name in simulation.timeline.moments:
+        held = simulation.timeline.peak(name)
         parts = by_part(held)
-        around = rehearsal.process_bytes + heap_holes(held)
+        around = simulation.process_bytes + heap_holes(held)
         parts["other"] += device.context_bytes if device.is_gpu else around
         moments[name] = parts
-    host = rehearsal.host.peak + processes * rehearsal.process_bytes
+    host = simulation.host.peak + processes * simulation.process_bytes
     return Memory(moments, host if device.is_gpu else None)
+
+
+MARGIN = 0.10
+"""Share of the memory to leave free: the prediction is accurate to a tenth."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A micro batch that fits, the micro batches of a step, and the peak in bytes."""
+
+    micro_batch: int
+    accumulation: int
+    peak: int
+
+
+def fits(peak: int, limit: int) -> bool:
+    """Return True if a predicted peak fits with the margin."""
+    return peak * (1 + MARGIN) <= limit
+
+
+def largest_fit(job: Job, limit: int, peak_of: Callable[[Job], int]) -> Fit | None:
+    """Return the fewest micro batches per step that fit; None if not even one sequence at a time fits.
+
+    The global batch, and so the trained weights, stay the same.
+
+    Args:
+        job: Run to fit.
+        limit: Bytes of memory.
+        peak_of: Function that predicts the peak of a job. It grows with the micro batch, except that a single
+            micro batch per step needs no sum of gradients.
+    """
+    found: dict[int, Fit] = {}
+
+    def too_large(size: int) -> bool:
+        tried = job.with_micro_batch(size)
+        found[size] = Fit(size, tried.accumulation, peak_of(tried))
+        return not fits(found[size].peak, limit)
+
+    *smaller, whole = _sizes(job.own_sequences)
+    if not too_large(whole):
+        return found[whole]
+    count = bisect_right(smaller, False, key=too_large)
+    return found[smaller[count - 1]] if count else None
+
+
+def _sizes(sequences: int) -> list[int]:
+    """Return the smallest micro batch for every number of micro batches per step, ascending."""
+    return sorted({math.ceil(sequences / count) for count in range(1, sequences + 1)})

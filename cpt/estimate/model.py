@@ -1,21 +1,101 @@
-"""What the model will be that a stage takes, though the stages that make it may not have run."""
+"""The model that a stage will train, without weights, also before the stages that make it have run."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from cpt import references
-from cpt.estimate.architecture import architecture, read_architecture
-from cpt.models.new_tokens import read_new_tokens
+from cpt.errors import ModelError, ReferenceUnavailable
+from cpt.models.token_ids import read_new_tokens
 from cpt.recipe.schema import Recipe
-from cpt.references.syntax import LocalPath
+from cpt.references import hub, wheel
+from cpt.references.resolve import is_gguf
+from cpt.references.syntax import HubFile, HubModel, LocalPath, Reference, WheelFile
 from cpt.stages.base import BASE, Artifact
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.trainable import Expansion
+
+
+def architecture(reference: str, *, fetch: bool) -> Any | None:
+    """Return the configuration (transformers) of a model reference, without its weights.
+
+    Args:
+        reference: Model reference.
+        fetch: True to download missing files: of a hub model only config.json, of a GGUF file all of it.
+
+    Returns:
+        None if it is not local and may not be downloaded.
+
+    Raises:
+        ReferenceUnavailable: The model is not available.
+        ModelError: Its config.json is damaged, or of an architecture that transformers does not know.
+    """
+    parsed = references.parse(reference)
+    file = _fetched(reference, parsed) if fetch else _local_file(parsed)
+    return None if file is None else read_architecture(file, parsed.text)
+
+
+def read_architecture(file: Path, text: str) -> Any:
+    """Return the configuration in a config.json or in the header of a GGUF file.
+
+    Args:
+        file: config.json or GGUF file.
+        text: Name of the model for messages.
+    """
+    from transformers import AutoConfig
+    from transformers.utils import logging
+
+    from cpt.models.folder_files import CONFIG
+    from cpt.models.loading import settings, without_weights
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        if file.suffix == ".gguf":
+            return AutoConfig.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+        if file.name == CONFIG:
+            without_weights(file.parent)
+            return settings(file.parent)
+        return AutoConfig.from_pretrained(file, trust_remote_code=False)
+    except ModelError:
+        raise
+    except Exception as error:  # transformers raises errors of any class for a damaged file
+        raise ReferenceUnavailable(
+            f"the architecture of {text} cannot be read: {error}",
+            hint="A model is a folder with config.json, org/name on the hub, or a .gguf file.",
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _fetched(reference: str, parsed: Reference) -> Path:
+    if isinstance(parsed.location, HubModel):
+        return hub.file(HubFile("model", parsed.location.repo, "config.json", parsed.location.revision))
+    path = references.resolve_file(reference)
+    return path / "config.json" if path.is_dir() else path
+
+
+def _local_file(parsed: Reference) -> Path | None:
+    """Return the local file with the architecture, if there is one."""
+    from huggingface_hub import try_to_load_from_cache
+
+    match parsed.location:
+        case HubModel(repo, revision):
+            path: Any = try_to_load_from_cache(repo, "config.json", revision=revision)
+        case HubFile(repo_type, repo, inside, revision):
+            path = try_to_load_from_cache(repo, inside, revision=revision, repo_type=repo_type)
+        case WheelFile() as place:
+            path = wheel.cached_path(place)
+        case LocalPath(path=local):
+            path = local if is_gguf(parsed) else local / "config.json"
+        case _:
+            path = None
+    return Path(path) if isinstance(path, str | Path) and Path(path).is_file() else None
 
 
 @dataclass(frozen=True)
@@ -23,8 +103,9 @@ class Model:
     """A model without weights.
 
     Attributes:
-        architecture: its configuration (transformers).
-        new_tokens: ids of the tokens that its base did not have; right in number, where it is not made yet.
+        architecture: Configuration (transformers).
+        new_tokens: Ids of the tokens that its base did not have; only their number is right before it is
+            made.
     """
 
     architecture: Any
@@ -34,13 +115,14 @@ class Model:
 def planned_model(
     recipe: Recipe, source: str, artifacts: Mapping[str, Artifact], fetch: bool, assumptions: list[str]
 ) -> Model | None:
-    """The model that a stage makes, or the base; None when it is not at hand and may not be fetched.
+    """Return the model of a stage, or the base; None if it is not local and may not be downloaded.
 
     Args:
-        source: the stage's name, or that of the base.
-        artifacts: finished results, by name of the stage.
-        fetch: download what tells the architecture, if need be.
-        assumptions: where what is not known is added, in words.
+        recipe: Recipe of the run.
+        source: Name of the stage, or of the base.
+        artifacts: Finished results, by name of the stage.
+        fetch: True to download missing files.
+        assumptions: List to which assumptions are appended, in words.
     """
     if source == BASE:
         return _base(recipe.base, fetch)
@@ -67,11 +149,11 @@ def _base(reference: str, fetch: bool) -> Model | None:
 
 
 def _expanded(config: Any, every: int) -> Any:
-    """The configuration of a model that was made deeper."""
+    """Return the configuration of a model after block expansion."""
     import torch
 
-    from cpt.estimate.rehearsal import build
-    from cpt.training.trainable.growth import expand
+    from cpt.estimate.simulate import build
+    from cpt.training.trainable.block_expansion import expand
 
     with torch.device("meta"):
         model = build(config)
@@ -80,7 +162,7 @@ def _expanded(config: Any, every: int) -> Any:
 
 
 def _with_vocabulary(model: Model, config: VocabularyConfig, fetch: bool, assumptions: list[str]) -> Model:
-    """The model with the vocabulary that it will have."""
+    """Return the model with its future vocabulary."""
     text = model.architecture.get_text_config()
     tokens: int = text.vocab_size
     new = len(model.new_tokens)

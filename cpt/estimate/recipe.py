@@ -1,33 +1,48 @@
-"""From a recipe to jobs: what is made already is read, what is not made yet is reckoned."""
+"""From a recipe to jobs: finished inputs are read, others estimated; and cached peaks for `cpt plan`."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from cpt import __version__
 from cpt.corpus.stream import replay_rows
+from cpt.errors import CptError, DamagedFile
 from cpt.estimate.job import Job, Lengths, heaviness
 from cpt.estimate.model import planned_model
+from cpt.json_file import read_json
 from cpt.monitor.budget import FORWARD
 from cpt.monitor.schedule import Moment
+from cpt.recipe.plan import Entry, Plan
 from cpt.recipe.schema import Recipe, Step
+from cpt.references import cache_folder
 from cpt.stages.base import Artifact, UpstreamConfigs
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.data import expected_tokens, planned, planned_work
 from cpt.stages.pretrain.probe_budget import DEFAULT_TOKENS
 from cpt.stages.pretrain.stage import settings_of
-from cpt.training.place import Place
+from cpt.training.distributed.environment import Environment
+
+if TYPE_CHECKING:
+    from cpt.estimate.devices import Device
+
 
 _BATCHES = 256
-"""Global batches that are looked at for the heaviest."""
+"""Number of global batches among which the heaviest is found."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A pretrain stage's run, and in words what had to be assumed."""
+    """The run of a pretrain stage, and the assumptions of its estimate in words."""
 
     step: Step
     job: Job
@@ -35,7 +50,7 @@ class Planned:
 
 
 def pretrain_steps(recipe: Recipe) -> list[Step]:
-    """The stages of a recipe that train."""
+    """Return the stages of a recipe that train."""
     return [step for step in recipe.steps if isinstance(step.located, PretrainConfig)]
 
 
@@ -45,14 +60,16 @@ def plan_job(
     artifacts: Mapping[str, Artifact],
     *,
     fetch: bool,
-    place: Place | None = None,
+    place: Environment | None = None,
 ) -> Planned | None:
-    """The job of a pretrain stage.
+    """Return the job of a pretrain stage.
 
     Args:
-        artifacts: finished results, by name of the stage.
-        fetch: download what tells the architecture, if need be.
-        place: where it runs; one process on this machine by default.
+        recipe: Recipe of the run.
+        step: Pretrain stage.
+        artifacts: Finished results, by name of the stage.
+        fetch: True to download the architecture, if it is not local.
+        place: Environment of the run; by default one process on this machine.
 
     Returns:
         None when the architecture is not at hand and may not be fetched.
@@ -73,7 +90,7 @@ def plan_job(
         sequences, steps, tokens = _full_sequences(
             config, upstream["corpus"], _corpus_of(recipe, step).sequence_length, assumptions
         )
-    place = place or Place()
+    place = place or Environment()
     bfloat16 = place.hardware.bfloat16
     settings = settings_of(config, steps, tokens, model.new_tokens, recipe.seed, bfloat16)
     job = Job(
@@ -83,7 +100,7 @@ def plan_job(
         probe=_probe(config),
         probe_tokens=round(planned_work(config, inputs, upstream, Moment(steps, tokens)) / FORWARD),
         processes=place.processes,
-        divided=place.divided,
+        sharded=place.sharded,
         replay_rows=replay_rows(config.replay, config.batch_sequences),
     )
     job = job.with_micro_batch(min(settings.micro_batch, job.own_sequences))
@@ -91,23 +108,23 @@ def plan_job(
 
 
 def _simplifications(job: Job) -> list[str]:
-    """What is reckoned otherwise than it will be."""
+    """Return the simplifications of the estimate, in words."""
     import torch
 
     settings = job.settings
     said = {
-        "every process holds a whole copy of the model (--fsdp divides it)": job.processes > 1
-        and not job.divided,
-        "weights are divided as accelerate's --use_fsdp does by default": job.divided,
-        "what processes send each other takes no time": job.processes > 1,
-        "compiled blocks keep less than is counted here": settings.config.compile,
+        "every process holds a whole copy of the model (--fsdp shards it)": job.processes > 1
+        and not job.sharded,
+        "weights are sharded as accelerate's --use_fsdp does by default": job.sharded,
+        "communication between processes takes no time": job.processes > 1,
+        "compiled blocks keep less memory than is counted here": settings.config.compile,
         "the teacher is taken to have as many layers as its student": settings.config.objective.kind
         == "self-distillation",
         "8-bit matrix products are counted as bfloat16 ones": settings.float8,
         "frozen weights are kept in float32, too, as if bfloat16 could not hold them": settings.dtype
         != torch.float32
         and settings.config.trainable.kind != "all",
-        "what an optimizer needs while it steps is not counted": settings.config.optimizer.kind != "adamw",
+        "temporary memory of the optimizer's step is not counted": settings.config.optimizer.kind != "adamw",
     }
     return [line for line, holds in said.items() if holds]
 
@@ -115,7 +132,7 @@ def _simplifications(job: Job) -> list[str]:
 def _sequences(
     config: PretrainConfig, inputs: Mapping[str, Artifact], seed: int, model: Any
 ) -> tuple[tuple[Lengths, ...], int, int]:
-    """Document lengths of the heaviest of some global batches, steps and tokens of a corpus that is there."""
+    """Return the documents of the heaviest of some batches, steps and tokens of a finished corpus."""
     stream, steps = planned(config, inputs, seed)
     looked_at = range(0, steps, math.ceil(steps / _BATCHES))
     batches = (
@@ -133,18 +150,18 @@ def _sequences(
 def _full_sequences(
     config: PretrainConfig, upstream: UpstreamConfigs, length: int, assumptions: list[str]
 ) -> tuple[tuple[Lengths, ...], int, int]:
-    """As `_sequences`, for a corpus that is not made yet."""
+    """Return the same as `_sequences` for a corpus that is not made yet."""
     assumptions.append(f"every sequence is one document of {length:,} tokens: the corpus is not made yet")
     batch = config.batch_sequences * length
     tokens = expected_tokens(config, upstream)
     if tokens is None:
-        assumptions.append("one step is reckoned: how many there are follows from the corpus")
+        assumptions.append("one step is estimated: their number follows from the corpus")
     steps = math.ceil((tokens or batch) / batch)
     return ((length,),) * config.batch_sequences, steps, steps * batch
 
 
 def _corpus_of(recipe: Recipe, step: Step) -> CorpusConfig:
-    """The settings of the corpus stage that a stage's corpus comes from."""
+    """Return the settings of the corpus stage that a stage's corpus comes from."""
     maker = recipe.step(step.inputs["corpus"])
     while not isinstance(maker.located, CorpusConfig):
         maker = recipe.step(maker.inputs["corpus"])
@@ -152,9 +169,63 @@ def _corpus_of(recipe: Recipe, step: Step) -> CorpusConfig:
 
 
 def _probe(config: PretrainConfig) -> Lengths:
-    """Windows that a probe reads at once."""
+    """Return the windows that a probe reads at once."""
     from cpt.models.bits_per_byte import BATCH_TOKENS
 
     tokens = config.monitor.tokens or DEFAULT_TOKENS
     window, most = min(config.monitor.window, tokens), min(BATCH_TOKENS, tokens)
     return (window,) * max(1, most // window)
+
+
+def cached_peaks(plan: Plan, place: Environment | None = None) -> dict[str, int]:
+    """Return the peak bytes of a process on this machine, by training stage, for `cpt plan`.
+
+    Stages whose model is not local are left out: nothing is downloaded. Results are cached.
+
+    Args:
+        plan: Plan of the run.
+        place: Environment of the run; by default one process on this machine.
+    """
+    place = place or Environment()
+    training = [entry for entry in plan.to_run if isinstance(entry.step.located, PretrainConfig)]
+    peaks = {entry.step.name: _peak(plan, entry, place) for entry in training}
+    return {name: peak for name, peak in peaks.items() if peak is not None}
+
+
+def _peak(plan: Plan, entry: Entry, place: Environment) -> int | None:
+    from cpt.estimate.devices import this_machine
+
+    device = this_machine()
+    file = _cache_file(plan, entry, place, device)
+    with contextlib.suppress(DamagedFile, KeyError):
+        return int(read_json(file, dict[str, int])["peak_bytes"])
+    planned = plan_job(plan.recipe, entry.step, plan.artifacts, fetch=False, place=place)
+    if planned is None:
+        return None
+    from cpt.estimate.memory import memory_of
+
+    try:
+        peak = memory_of(planned.job, device).peak
+    except CptError:  # `cpt estimate` reports it
+        return None
+    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+        file.parent.mkdir(parents=True, exist_ok=True)
+        staged = file.with_name(f"{file.name}.{os.getpid()}")
+        staged.write_text(json.dumps({"peak_bytes": peak}), encoding="utf-8")
+        staged.replace(file)
+    return peak
+
+
+def _cache_file(plan: Plan, entry: Entry, place: Environment, device: Device) -> Path:
+    """Return the cache file of a peak, named by a hash of everything that the peak depends on."""
+    made = sorted(name for name in entry.step.inputs.values() if name in plan.artifacts)
+    key: list[Any] = [
+        entry.fingerprint,
+        entry.step.located.model_dump_json(),
+        made,
+        __version__,
+        version("torch"),
+    ]
+    key += [device.as_json(), place.processes, place.sharded]
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    return cache_folder() / "estimates" / f"{digest[:32]}.json"

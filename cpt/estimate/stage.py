@@ -1,4 +1,4 @@
-"""Everything that is predicted of one pretrain stage."""
+"""All predictions for one pretrain stage."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cpt.estimate.calibration import Calibration, calibrate
-from cpt.estimate.cost import Duration, by_peak, flops_per_token
-from cpt.estimate.device import Device
-from cpt.estimate.fit import Fit, fits, largest_fit
+from cpt.estimate.devices import Device
+from cpt.estimate.duration import Calibration, Duration, by_peak, calibrate, flops_per_token
 from cpt.estimate.job import Job
-from cpt.estimate.memory import Memory, memory_in, memory_of
+from cpt.estimate.memory import Fit, Memory, fits, largest_fit, memory_in, memory_of
 from cpt.estimate.recipe import Planned
-from cpt.estimate.rehearsal import rehearse
+from cpt.estimate.simulate import simulate
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is asked.
+class EstimateRequest:
+    """Options of an estimate.
 
     Attributes:
-        device: where the run would be, on `count` of them.
-        limit: bytes of memory to fit in.
-        price: of one device per hour, if the cost is wanted.
-        calibrate: measure this machine.
-        suggest: look for the largest micro batch that fits, even if the recipe's own does.
+        device: Device of the run.
+        count: Number of devices.
+        limit: Bytes of memory to fit in.
+        price: Price of one device per hour, for the cost.
+        calibrate: True to measure this machine.
+        suggest: True to find the largest micro batch that fits, even if the recipe's own fits.
     """
 
     device: Device
@@ -38,13 +37,19 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is predicted.
+    """Predictions for a stage.
 
     Attributes:
-        suggested: whether `fit` was looked for; it is None when nothing fits.
-        recomputed: what then fits with gradient checkpointing, if anything does.
-        duration: None when nothing tells how fast the device is.
-        cost: in the currency of the price; None without one.
+        planned: The stage and its job.
+        memory: Peak memory by part.
+        limit: Bytes of memory to fit in.
+        suggested: True if `fit` was searched for; it is None if nothing fits.
+        fit: Largest micro batch that fits.
+        checkpointed: Largest micro batch that then fits with gradient checkpointing, if any.
+        flops_per_token: Operations per token.
+        duration: Duration; None if the speed of the device is unknown.
+        calibration: Measurement on this machine, if requested.
+        cost: Cost in the currency of the price; None without a price.
     """
 
     planned: Planned
@@ -52,7 +57,7 @@ class Estimate:
     limit: int
     suggested: bool
     fit: Fit | None
-    recomputed: Fit | None
+    checkpointed: Fit | None
     flops_per_token: float
     duration: Duration | None
     calibration: Calibration | None
@@ -60,11 +65,11 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        """Whether the recipe's own micro batch fits, with room to spare."""
+        """Return True if the recipe's own micro batch fits with the margin."""
         return fits(self.memory.peak, self.limit)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data, in bytes and seconds."""
+        """Return JSON data, in bytes and seconds."""
         job, memory = self.planned.job, self.memory
         return {
             "stage": self.planned.step.name,
@@ -76,12 +81,14 @@ class Estimate:
             "micro_batch_sequences": job.settings.micro_batch,
             "accumulation": job.accumulation,
             "processes": job.processes,
-            "divided": job.divided,
+            "sharded": job.sharded,
             "host_bytes": memory.host,
             "limit_bytes": self.limit,
             "fits": self.fits,
             "suggestion": asdict(self.fit) if self.fit else None,
-            "suggestion_with_gradient_checkpointing": asdict(self.recomputed) if self.recomputed else None,
+            "suggestion_with_gradient_checkpointing": asdict(self.checkpointed)
+            if self.checkpointed
+            else None,
             "steps": job.settings.steps,
             "tokens": job.settings.tokens,
             "flops_per_token": self.flops_per_token,
@@ -92,30 +99,30 @@ class Estimate:
         }
 
 
-def estimate(planned: Planned, wanted: Wanted) -> Estimate:
+def estimate(planned: Planned, request: EstimateRequest) -> Estimate:
     """Predict memory, time and cost of a planned stage."""
-    job, device = planned.job, wanted.device
-    rehearsal = rehearse(job, device.hardware)
-    memory = memory_in(rehearsal, device, job.processes)
-    suggest = wanted.suggest or not fits(memory.peak, wanted.limit)
+    job, device = planned.job, request.device
+    simulation = simulate(job, device.hardware)
+    memory = memory_in(simulation, device, job.processes)
+    suggest = request.suggest or not fits(memory.peak, request.limit)
 
     def peak_of(tried: Job) -> int:
-        return memory_of(tried, device).peak if tried.can_be_rehearsed else sys.maxsize
+        return memory_of(tried, device).peak if tried.can_be_simulated else sys.maxsize
 
-    fit = largest_fit(job, wanted.limit, peak_of) if suggest else None
-    recomputed = None
-    if suggest and fit is None and not (job.divided or job.settings.config.gradient_checkpointing):
-        recomputed = largest_fit(job.with_recomputation(), wanted.limit, peak_of)
-    calibration = calibrate(job, rehearsal.weights, device.hardware) if wanted.calibrate else None
+    fit = largest_fit(job, request.limit, peak_of) if suggest else None
+    checkpointed = None
+    if suggest and fit is None and not (job.sharded or job.settings.config.gradient_checkpointing):
+        checkpointed = largest_fit(job.with_checkpointing(), request.limit, peak_of)
+    calibration = calibrate(job, simulation.weights, device.hardware) if request.calibrate else None
     duration = None
     if calibration is not None:
         duration = calibration.duration(job)
     elif device.peak(job.settings.dtype):
-        duration = by_peak(job, rehearsal.weights, device)
+        duration = by_peak(job, simulation.weights, device)
     cost = None
-    if duration is not None and wanted.price is not None:
-        cost = duration.cost(wanted.count, wanted.price)
-    flops = flops_per_token(job, rehearsal.weights)
+    if duration is not None and request.price is not None:
+        cost = duration.cost(request.count, request.price)
+    flops = flops_per_token(job, simulation.weights)
     return Estimate(
-        planned, memory, wanted.limit, suggest, fit, recomputed, flops, duration, calibration, cost
+        planned, memory, request.limit, suggest, fit, checkpointed, flops, duration, calibration, cost
     )

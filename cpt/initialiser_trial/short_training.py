@@ -22,7 +22,7 @@ from cpt.models.bits_per_byte import TokenisedText
 from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
 from cpt.models.shared_windows import Reader, WindowBytes, tokenise_shared
 from cpt.models.tokenizer import load_tokenizer
-from cpt.monitor.probes.base import Subject
+from cpt.monitor.probes.base import ModelView
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.schedule import AtSteps
 from cpt.progress import NullProgress
@@ -30,11 +30,11 @@ from cpt.sources import DOMAIN
 from cpt.stages.corpus.checks import window_for
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.loop import train
-from cpt.training.master import MasterWeights
+from cpt.training.master_weights import MasterWeights
 from cpt.training.schedules import Constant
 from cpt.training.settings import Settings, TrainingConfig
 from cpt.training.trainable import All, Layers
-from cpt.training.trainable.base import NONE
+from cpt.training.trainable.spec import NONE
 
 Trained = Literal["all", "embeddings"]
 
@@ -105,7 +105,7 @@ def train_and_measure(
     if max(settings.steps) == 0:
         model.to(best_device())
         MasterWeights(model, resolve_precision("auto"))  # rounds as training does
-        subject = Subject(PackedLanguageModel(model), {})
+        subject = ModelView(PackedLanguageModel(model), {})
         levels = {
             source: {0: TextProbe(source, text, AtSteps((0,))).read(subject, 1.0).value}
             for source, text in texts.items()

@@ -52,25 +52,25 @@ class Windows:
 
     @property
     def room(self) -> int:
-        """Most tokens of text in a window."""
+        """Return the largest number of text tokens in a window."""
         return self.size - self._lead
 
     @property
     def least(self) -> int:
-        """Fewest tokens of earlier text without which nothing can be predicted."""
+        """Return the fewest tokens of earlier text that a prediction needs."""
         return 1 - self._lead
 
     @property
     def back(self) -> int:
-        """Tokens of earlier text at the beginning of every later window."""
+        """Return the number of tokens of earlier text at the start of every later window."""
         return max(self.overlap, self.least)
 
     def reach(self, count: int) -> int:
-        """Tokens of a document that so many windows hold, each of its own."""
+        """Return the number of a document's tokens in this number of windows, without context."""
         return count * self.room - max(0, count - 1) * self.back
 
     def cut(self, ids: np.ndarray, first: int) -> Iterator[tuple[np.ndarray, int]]:
-        """Windows in which every token of a document from `first` on is predicted exactly once.
+        """Return windows in which every token of a document from `first` on is predicted exactly once.
 
         Yields:
             The window's ids, and how many at its beginning are context.
@@ -104,11 +104,11 @@ class TokenisedText:
 
     @property
     def tokens(self) -> int:
-        """Tokens that go through the model, context included."""
+        """Return the tokens that go through the model, context included."""
         return sum(len(window) for window in self.windows)
 
     def first(self, documents: int) -> TokenisedText:
-        """Only the first documents."""
+        """Return the first documents."""
         windows = int(np.searchsorted(self.document, documents))
         return TokenisedText(
             self.windows[:windows], self.context[:windows], self.document[:windows], self.bytes[:documents]
@@ -124,12 +124,12 @@ class Scores:
 
     @property
     def bits_per_byte(self) -> float:
-        """Σ nats / (ln 2 · Σ bytes)."""
+        """Return Σ nats / (ln 2 · Σ bytes)."""
         return float(self.nats.sum() / self.bytes.sum() / math.log(2))
 
     @property
     def standard_error(self) -> float:
-        """Standard error of `bits_per_byte` as a ratio estimator over documents; NaN for one document."""
+        """Return the standard error of `bits_per_byte` as a ratio estimator; NaN for one document."""
         count = len(self.nats)
         if count < 2:
             return math.nan
@@ -171,7 +171,7 @@ def tokenise_text(
 
 
 def start_id(tokenizer: Tokenizer, token: str | None) -> int | None:
-    """Id of a start token.
+    """Return the id of a start token.
 
     Raises:
         DataError: the tokenizer has no such token.
@@ -194,7 +194,7 @@ def whole_spans(tokenizer: Tokenizer) -> Iterator[None]:
 
 
 def whole_character(encoding: Encoding, index: int) -> int:
-    """The first token from `index` on that does not go on with a character which the token before began."""
+    """Return the first token from `index` on that does not continue a character of the token before."""
     spans = encoding.offsets
     while index < len(spans) and spans[index][0] < spans[index - 1][1]:
         index += 1
@@ -202,7 +202,7 @@ def whole_character(encoding: Encoding, index: int) -> int:
 
 
 def spanned_bytes(text: str, encoding: Encoding, first: int, last: int) -> int:
-    """UTF-8 bytes of the characters that tokens `first` to `last` - 1 stand for, each counted once.
+    """Return the UTF-8 bytes of the characters of tokens `first` to `last` - 1, each counted once.
 
     Args:
         encoding: of the text, made within `whole_spans`.
@@ -217,7 +217,7 @@ def spanned_bytes(text: str, encoding: Encoding, first: int, last: int) -> int:
 
 
 def byte_offsets(text: str) -> np.ndarray:
-    """Where each character begins, and the text ends, in bytes of UTF-8: [characters + 1]."""
+    """Return the UTF-8 byte offset of each character and of the end [characters + 1]."""
     if text.isascii():
         return np.arange(len(text) + 1)
     points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
@@ -232,7 +232,7 @@ def score(
     batch_tokens: int = BATCH_TOKENS,
     on_progress: Callable[[int], None] | None = None,
 ) -> Scores:
-    """Nats of every document under a model.
+    """Return the nats of every document under a model.
 
     Args:
         batch_tokens: most tokens that go through the model together.
@@ -248,7 +248,7 @@ def score(
             chosen.append(order.pop())
             total += len(text.windows[chosen[-1]])
         batch = _pack([text.windows[index] for index in chosen], text.context[chosen])
-        per_token = model.token_nats(batch.to(device)).double().cpu().numpy()
+        per_token = model.per_token_loss(batch.to(device)).double().cpu().numpy()
         lengths = [len(text.windows[index]) for index in chosen]
         sums = np.add.reduceat(per_token, np.cumsum([0, *lengths[:-1]]))
         np.add.at(nats, text.document[chosen], sums)
@@ -258,8 +258,10 @@ def score(
 
 
 def _pack(windows: list[np.ndarray], context: np.ndarray) -> PackedBatch:
-    """Windows end to end; only what follows each one's context is learned, so nothing else is scored."""
+    """Return a packed batch of windows whose context positions have no target, so that none is scored."""
     batch = pack(windows)
     within = torch.cat([torch.arange(len(window)) for window in windows])  # [T]
     needed = torch.repeat_interleave(torch.from_numpy(context), torch.tensor([len(w) for w in windows]))
-    return replace(batch, learned=batch.learned[(within >= needed - 1)[batch.learned]])
+    return replace(
+        batch, target_positions=batch.target_positions[(within >= needed - 1)[batch.target_positions]]
+    )

@@ -1,4 +1,4 @@
-"""Conversations put into a model's chat template, which is a program of the folder and may never end."""
+"""Conversations rendered by a model's chat template, which is a program in the folder and may never end."""
 
 from __future__ import annotations
 

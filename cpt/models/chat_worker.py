@@ -1,4 +1,4 @@
-"""Renders chat templates in a process of its own, whose processor time and memory are bounded.
+"""A process that renders chat templates, with bounded processor time and memory.
 
 Run as a script with the seconds and bytes that a rendering may take. Every line on standard input is a JSON
 object, the arguments of transformers' `render_jinja_template`; every line on standard output is the rendered
@@ -41,7 +41,7 @@ def main(seconds: int, more_bytes: int) -> None:
 
 
 def _address_space() -> int:
-    """Bytes of address space in use; where the system does not tell, none, and more is allowed for it."""
+    """Return the bytes of address space in use, or 0 if the system does not report them."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     except OSError:

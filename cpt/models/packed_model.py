@@ -1,4 +1,4 @@
-"""Loading a causal language model so that packed documents can go through it."""
+"""A causal language model for packed documents: loading, precision, and losses."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from torch.nn.functional import cross_entropy
 
 from cpt.errors import ModelError, StageFailed
 from cpt.models import attention
-from cpt.models.architecture import model_class, settings
-from cpt.models.batch import PackedBatch, pack
-from cpt.models.completeness import check_model, load_whole
-from cpt.models.cross_entropy import score_labels, summed_cross_entropy, token_cross_entropy
-from cpt.models.prefix_trees import TreeBatch
+from cpt.models.batch import PackedBatch, TreeBatch, pack
+from cpt.models.loading import check_model, load_whole, model_class, settings
+from cpt.models.loss import score_labels, summed_cross_entropy, token_cross_entropy
 
 Precision = Literal["auto", "bf16", "fp32", "fp8"]
 
 
 def resolve_precision(precision: Precision, bfloat16: bool | None = None) -> torch.dtype:
-    """Data type of activations: bfloat16 where the hardware multiplies it, unless asked otherwise.
+    """Return the data type of activations: by default bfloat16 if the hardware multiplies it.
 
     Args:
         bfloat16: whether it does; None to ask this machine's.
@@ -34,7 +32,7 @@ def resolve_precision(precision: Precision, bfloat16: bool | None = None) -> tor
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether this machine multiplies bfloat16 matrices in hardware."""
+    """Return True if this machine multiplies bfloat16 matrices in hardware."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capability = torch.backends.cpu.get_cpu_capability()
@@ -49,7 +47,7 @@ def best_device() -> torch.device:
 def load_model(
     folder: Path, dtype: torch.dtype = torch.float32, attention_implementation: str = attention.NAME
 ) -> Any:
-    """A Hugging Face causal language model in evaluation mode, attending within documents.
+    """Load a Hugging Face causal language model in evaluation mode, with attention within documents.
 
     Args:
         folder: model folder with safetensors weights.
@@ -89,7 +87,7 @@ def load_model(
 
 
 def empty_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
-    """A model of a folder's configuration, as `load_model` gives it, whose weights are yet to be set.
+    """Return a model of a folder's configuration, as `load_model` does, with weights still to be set.
 
     Args:
         folder: has config.json; weights are not needed.
@@ -146,7 +144,7 @@ def _check_faithful(model: Any, folder: Path) -> None:
     """
     ids = _sample_ids(model)
     documents = [ids[:16], ids[16:]]
-    packed = PackedLanguageModel(model).token_nats(pack([document.numpy() for document in documents]))
+    packed = PackedLanguageModel(model).per_token_loss(pack([document.numpy() for document in documents]))
     model.set_attn_implementation("eager")
     alone = [
         cross_entropy(
@@ -167,28 +165,29 @@ def _check_faithful(model: Any, folder: Path) -> None:
 
 
 class PackedLanguageModel(nn.Module):
-    """A language model seen as a function from a packed batch to its loss."""
+    """A language model as a function from a packed batch to its loss."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
-        """Summed cross entropy in nats over the batch's targets."""
-        return summed_cross_entropy(*self.states(batch), batch.labels[batch.learned])
+        """Return the summed cross entropy in nats over the batch's targets."""
+        return summed_cross_entropy(*self.states(batch), batch.labels[batch.target_positions])
 
     def states(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the next tokens' logits are products of: last hidden states [N, E] of the positions that have
-        a label, and the output embedding [V, E]."""
-        return self._hidden(batch).index_select(0, batch.learned), self._head()
+        """Return last hidden states [N, E] of positions with a label, and the head [V, E]."""
+        return self._hidden(batch).index_select(0, batch.target_positions), self._head()
 
     @torch.no_grad()
-    def token_nats(self, batch: PackedBatch) -> torch.Tensor:
-        """Cross entropy in nats of every position's label: [T] float32, 0 where there is none."""
+    def per_token_loss(self, batch: PackedBatch) -> torch.Tensor:
+        """Return the cross entropy in nats of every position's label: [T] float32, 0 where there is none."""
         hidden_TE = self._hidden(batch)
         nats_T = torch.zeros(batch.tokens, device=hidden_TE.device)
-        nats_T[batch.learned] = token_cross_entropy(
-            hidden_TE.index_select(0, batch.learned), self._head(), batch.labels[batch.learned]
+        nats_T[batch.target_positions] = token_cross_entropy(
+            hidden_TE.index_select(0, batch.target_positions),
+            self._head(),
+            batch.labels[batch.target_positions],
         )
         return nats_T
 
@@ -196,7 +195,7 @@ class PackedLanguageModel(nn.Module):
     def probabilities(
         self, batch: PackedBatch, positions: torch.Tensor, tokens: torch.Tensor
     ) -> torch.Tensor:
-        """Probability that one of some tokens [S] comes next after each of some positions [N]: [N] float32.
+        """Return the probability that one of the tokens [S] follows each of the positions [N]: [N] float32.
 
         Args:
             positions: in ascending order.
@@ -207,7 +206,7 @@ class PackedLanguageModel(nn.Module):
 
     @torch.no_grad()
     def score(self, batch: TreeBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """ln p(label) in nats, and whether the label is the likeliest token, for all the batch asks: [S]."""
+        """Return ln p(label) in nats [S], and True if the label is the likeliest token [S]."""
         return score_labels(self._hidden(batch), self._head(), batch.nodes, batch.labels)
 
     def _head(self) -> torch.Tensor:
@@ -218,7 +217,7 @@ class PackedLanguageModel(nn.Module):
         return weight
 
     def _hidden(self, batch: PackedBatch | TreeBatch) -> torch.Tensor:
-        """Last hidden states [T, E] of the model's backbone."""
+        """Return the last hidden states [T, E] of the model's backbone."""
         output = self.model.base_model(
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,

@@ -32,7 +32,7 @@ from cpt.models.bits_per_byte import (
 
 @dataclass(frozen=True)
 class Reader:
-    """A tokenizer, and how much its model reads at once."""
+    """A tokenizer with the windows of its model."""
 
     tokenizer: Tokenizer
     windows: Windows
@@ -221,7 +221,7 @@ def cut_document(text: str, encodings: Sequence[Encoding], windows: Sequence[Win
 
 
 class _Segmentations:
-    """One text by several tokenizers, and where they meet.
+    """One text in the tokens of several tokenizers, and the points where they meet.
 
     Attributes:
         rows: [meetings, tokenizers] tokens of each before every meeting point, ascending; the first row is 0
@@ -331,7 +331,7 @@ def _same(one: Encoding, other: Encoding) -> bool:
 
 
 def _scored_bytes(text: str, encodings: Sequence[Encoding], first: np.ndarray) -> int:
-    """UTF-8 bytes of the characters that any tokenizer's scored tokens stand for, each counted once."""
+    """Return the UTF-8 bytes of the characters that any tokenizer scores, each counted once."""
     if all(_same(encodings[0], other) for other in encodings[1:]):
         return spanned_bytes(text, encodings[0], int(first[0]), len(encodings[0]))
     changes = np.zeros(len(text) + 1, dtype=np.int64)
@@ -343,7 +343,7 @@ def _scored_bytes(text: str, encodings: Sequence[Encoding], first: np.ndarray) -
 
 
 def _held(context: int, begin: int, end: int, *, later: bool, aligned: bool) -> WindowBytes:
-    """What one window holds, from byte positions.
+    """Return what one window holds, from byte positions.
 
     Args:
         later: whether it is not the first of its document.

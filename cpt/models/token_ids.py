@@ -1,11 +1,17 @@
-"""Token ids in config.json and generation_config.json, carried over to another vocabulary."""
+"""Token ids in a model's settings files: their change with the vocabulary, and the ids of new tokens.
+
+New tokens are those that the base of a model did not have. A change of vocabulary writes their ids into the
+model folder; training and merges carry them on.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cpt.errors import ModelError
 from cpt.models.folder_files import ROLES
 from cpt.models.tokenizer import read_settings
 
@@ -19,7 +25,7 @@ _BIASES = "sequence_bias"
 
 
 def role_of(setting: str) -> str:
-    """The role that a setting names: "eos" of "eos_token_id" and of "forced_eos_token_id"; "" for none."""
+    """Return the role in a setting's name: "eos" of "eos_token_id" and "forced_eos_token_id"; "" for none."""
     return next((role for role in ROLES if f"_{setting}".endswith(f"_{role}{_ID}")), "")
 
 
@@ -39,7 +45,7 @@ class IdMap:
         self._rows, self._source, self._target = rows, source, target
 
     def of(self, token_id: int, setting: str = "") -> int | None:
-        """The new id, or None.
+        """Return the new id, or None.
 
         Args:
             setting: where it stands ("eos_token_id"), which may name a role.
@@ -54,12 +60,12 @@ class IdMap:
         return self._rows.get(token_id, by_role)
 
     def all_of(self, ids: Iterable[int], setting: str = "") -> list[int]:
-        """The new ids of several, each once, without those that are gone."""
+        """Return the new ids of tokens, each once, without removed tokens."""
         found = (self.of(token_id, setting) for token_id in ids)
         return list(dict.fromkeys(token_id for token_id in found if token_id is not None))
 
     def settings(self, old: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of the settings that hold token ids, with the new ids; None where none is left."""
+        """Return the settings that hold token ids, with the new ids; None if none is left."""
         new: dict[str, Any] = {}
         for name, value in old.items():
             if value is None:
@@ -78,14 +84,14 @@ class IdMap:
         return new
 
     def _sequence(self, ids: Iterable[int]) -> list[int] | None:
-        """The new ids of tokens that follow each other; None where one of them is gone."""
+        """Return the new ids of a sequence of tokens; None if one of them is removed."""
         found = [self.of(token_id) for token_id in ids]
         known = [token_id for token_id in found if token_id is not None]
         return known if len(known) == len(found) else None
 
 
 def read_generation(folder: Path) -> dict[str, Any]:
-    """A model folder's generation settings; nothing where it has none."""
+    """Return a model folder's generation settings; empty if there are none."""
     return read_settings(folder / GENERATION)
 
 
@@ -104,3 +110,31 @@ def never_sampling(
     new[SUPPRESSED] = sorted({*(new.get(SUPPRESSED) or ()), *rows})
     new.pop("_from_model_config", None)  # else transformers may derive the settings anew, without ours
     return new
+
+
+NEW_TOKENS_FILE = "new_tokens.json"
+
+
+def write_new_tokens(folder: Path, ids: Iterable[int]) -> None:
+    """Write the ids of a model folder's new tokens."""
+    content = json.dumps({"ids": sorted({int(token_id) for token_id in ids})})
+    (folder / NEW_TOKENS_FILE).write_text(content + "\n", encoding="utf-8")
+
+
+def read_new_tokens(folder: Path) -> tuple[int, ...]:
+    """Return the ids of a model folder's new tokens, ascending; empty if there are none.
+
+    Raises:
+        ModelError: the file is not as `write_new_tokens` writes it.
+    """
+    file = folder / NEW_TOKENS_FILE
+    if not file.is_file():
+        return ()
+    try:
+        ids = json.loads(file.read_text(encoding="utf-8"))["ids"]
+        return tuple(sorted({int(token_id) for token_id in ids}))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f'{file} is no list of new tokens: {{"ids": [49152, …]}} is expected',
+            hint="Remove it if the model has no new tokens.",
+        ) from error

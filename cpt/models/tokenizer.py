@@ -24,7 +24,7 @@ once more, in which they may contradict it."""
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The folder's fast tokenizer; no truncation, no padding.
+    """Load the folder's fast tokenizer, without truncation and padding.
 
     Text that spells a special token is tokenised as plain text: data never yields special tokens.
 
@@ -74,7 +74,7 @@ def load_as_transformers(folder: Path, config: Any = None) -> Any:
 
 
 def read_data(folder: Path) -> dict[str, Any]:
-    """Content of the folder's tokenizer.json.
+    """Return the content of the folder's tokenizer.json.
 
     Raises:
         ModelError: there is none, or it is not a tokenizer's.
@@ -89,7 +89,7 @@ def read_data(folder: Path) -> dict[str, Any]:
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """Content of one of a tokenizer's JSON files; nothing where there is no such file.
+    """Return the content of one of a tokenizer's JSON files; empty if there is no such file.
 
     Raises:
         ModelError: it is no JSON object.
@@ -98,7 +98,7 @@ def read_settings(file: Path) -> dict[str, Any]:
 
 
 def special_tokens(folder: Path) -> dict[str, str]:
-    """Special token by role ("bos", ...), as tokenizer_config.json or else special_tokens_map.json says."""
+    """Return special tokens by role ("bos", ...), from tokenizer_config.json or special_tokens_map.json."""
     said = {**read_settings(folder / SPECIAL), **read_settings(folder / CONFIG)}
     tokens = {role: said.get(f"{role}_token") for role in ROLES}
     contents = {
@@ -108,7 +108,7 @@ def special_tokens(folder: Path) -> dict[str, str]:
 
 
 def chat_template(folder: Path) -> str | None:
-    """The folder's chat template, of its own file or of the tokenizer's settings; None without."""
+    """Return the folder's chat template, from its own file or the tokenizer's settings; None if none."""
     file = folder / TEMPLATE
     if file.is_file():
         return file.read_text(encoding="utf-8")

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from cpt.errors import DataError
-from cpt.models.architecture import StoredNames, per_token, read_config, without_weights
 from cpt.models.folder_files import INDEX, is_sharded, read_object
+from cpt.models.loading import StoredNames, per_token, read_config, without_weights
 from cpt.models.weights import (
     StoredTensor,
     link_or_copy,
@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class VocabularyTensors:
-    """Names, as stored, of the tensors with one row per token, and whether output rows are the input rows.
+    """Stored names of the tensors with one row per token.
 
     A tied model's file may hold its output embedding a second time; `output` then names it all the same.
 
@@ -43,7 +43,7 @@ class VocabularyTensors:
         input: the input embedding [V, H].
         output: the output embedding [V, H]; None where it is tied and not stored, or the model has none.
         bias: the output's bias, [V] or [1, V].
-        tied: whether the output embedding is the input embedding.
+        tied: True if the output embedding is the input embedding.
         copies: further names under which one of these is stored once more, each with the name that it copies.
     """
 
@@ -55,7 +55,7 @@ class VocabularyTensors:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All of them, the input embedding first."""
+        """Return all names, the input embedding first."""
         named = (self.input, self.output, self.bias)
         return (*(name for name in named if name is not None), *self.copies)
 
@@ -160,7 +160,7 @@ def _write_index(
 
 
 def _per_token_parameters(folder: Path, model: Any) -> dict[int, list[str]]:
-    """Names of each parameter with one row per token, by its identity: tied parameters are one."""
+    """Return the names of each parameter with one row per token, by identity: tied ones are one."""
     named = per_token(folder)
     groups: defaultdict[int, list[str]] = defaultdict(list)
     for name, parameter in model.state_dict(keep_vars=True).items():
@@ -170,7 +170,7 @@ def _per_token_parameters(folder: Path, model: Any) -> dict[int, list[str]]:
 
 
 def _bias(folder: Path, model: Any, groups: Mapping[int, Sequence[str]]) -> Sequence[str]:
-    """Names of the parameter that is left, which must be the output's bias; nothing if none is left."""
+    """Return the names of the remaining parameter, which must be the output's bias; empty if none is left."""
     shapes = {names[0]: model.state_dict()[names[0]].shape for names in groups.values()}
     strange = [name for name, shape in shapes.items() if max(shape) != shape.numel()]
     if strange or len(shapes) > 1:

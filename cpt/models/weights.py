@@ -1,4 +1,4 @@
-"""Weights of a model folder: what lies in its safetensors files, and files rewritten with some tensors new.
+"""Weights of a model folder: reading its safetensors files, and rewriting them with some tensors replaced.
 
 A safetensors file is 8 bytes of header length (little endian), a JSON header, and the tensors' bytes
 without gaps, so a file can be rewritten by streaming: memory holds only the tensors that are replaced.
@@ -40,7 +40,7 @@ _INFINITY: dict[str, tuple[np.dtype[Any], int]] = {
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor that lies in a file: its data type in safetensors' words, shape, and bytes [start, end)."""
+    """A tensor in a file: its data type in safetensors' words, shape, and bytes [start, end)."""
 
     file: Path
     dtype: str
@@ -50,7 +50,7 @@ class StoredTensor:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Safetensors files of a model folder, in the order of their names.
+    """Return the safetensors files of a model folder, in the order of their names.
 
     Of a folder with one file and an index, the one file, which is what transformers loads.
 
@@ -69,24 +69,24 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor of a model folder by name."""
+    """Return every tensor of a model folder by name."""
     return {name: tensor for file in weight_files(folder) for name, tensor in tensors_of(file).items()}
 
 
 def tensors_of(file: Path) -> dict[str, StoredTensor]:
-    """Every tensor of a safetensors file by name, in the order of their bytes."""
+    """Return every tensor of a safetensors file by name, in the order of their bytes."""
     return _read_file(file)[0]
 
 
 def load_tensor(tensor: StoredTensor, name: str) -> torch.Tensor:
-    """One tensor's values."""
+    """Return one tensor's values."""
     with safe_open(str(tensor.file), framework="pt") as file:
         loaded: torch.Tensor = file.get_tensor(name)
     return loaded
 
 
 def torch_dtype(tensor: StoredTensor) -> torch.dtype:
-    """Data type of a stored floating-point tensor."""
+    """Return the data type of a stored floating-point tensor."""
     for dtype, name in _DTYPES.items():
         if name == tensor.dtype:
             return dtype
@@ -161,7 +161,7 @@ def _has_nan(chunk: bytes, integer: np.dtype[Any], infinity: int) -> bool:
 
 
 def _read_file(file: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """Tensors in the order of their bytes, and the file's metadata."""
+    """Return the tensors in the order of their bytes, and the file's metadata."""
     try:
         with safe_open(str(file), framework="pt"):  # checks the header against the file
             pass

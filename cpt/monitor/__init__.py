@@ -1,1 +1,1 @@
-"""Watching a model while it learns: probes in bits per byte, and the figures of the stability gap."""
+"""Monitoring of a model during training: probes, gates and the figures of the stability gap."""

@@ -1,13 +1,13 @@
-"""The work that probes may do beside a training: which readings are made, and on what share of a sample.
+"""The probe budget: which readings are made during training, and on what share of a sample.
 
-Work is counted in training tokens, as what a token costs that goes forward and backward through the model. A
-token that a probe sends forward costs a third of one. So the readings follow from the recipe and from sizes
-alone: they are the same on every machine, however busy it is, and after a kill.
+Work is counted in training tokens: a token in a forward and a backward pass costs 1. A token that a probe
+reads costs a third. The readings therefore follow from the recipe and from sizes alone: they are the same on
+every machine, under any load, and after a kill.
 
-First and last readings are always made, in full. What the budget leaves is divided evenly among the probes
-until the cheap ones have all that they want. A probe that cannot have every reading in full reads smaller
-samples, and below a quarter of its sample it makes fewer readings. The dense beginning, where the stability
-gap is, is given more.
+First and last readings are always made, in full. The rest of the budget is divided evenly among the probes
+until the cheap ones have all the readings that are due. A probe that cannot have every reading in full reads
+smaller samples, and below a quarter of its sample it makes fewer readings. The dense beginning, where the
+stability gap is, gets a larger share.
 
 Probes on which a gate acts go first: the others share the rest, at least a quarter where they need it. A
 gate with too few readings is blind, so its probe makes some at a quarter of the sample in any case, spread
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from cpt.monitor.schedule import Moment, When
 
 FORWARD = 1 / 3
-"""Training tokens that a token costs which only goes forward: the backward pass takes about twice as long as
+"""Training tokens that a token of a forward pass alone costs: the backward pass takes about twice as long as
 the forward pass. Assumed for every model and machine, so that the same recipe makes the same readings."""
 
 WEIGHTS = 100.0
-"""Training tokens that it costs to read and compare every weight, of a model of any size, as both grow with
-it. Measured on a processor with 135M parameters: 0.4 to 0.6 s, beside 130 to 250 tokens a second."""
+"""Training tokens that reading and comparing every weight costs, for a model of any size: both grow with it.
+Measured on a CPU with 135M parameters: 0.4 to 0.6 s, against 130 to 250 training tokens a second."""
 
 NEW_TOKENS = 25.0
 """Training tokens that the norms of all embeddings cost: 0.1 to 0.2 s, measured in the same way."""
@@ -39,13 +39,13 @@ SMALLEST = 0.25
 """Share of a sample below which a reading is left out. A sample that is not divisible is read in full."""
 
 NEEDED = 12
-"""Readings between first and last that a probe with an acting gate makes in any case, if as many are due."""
+"""Readings between first and last that a probe with an acting gate always makes, if enough are due."""
 
 OTHERS = 0.25
-"""Share of what is left after first and last readings that gated probes leave to the others."""
+"""Share of the budget after first and last readings that gated probes leave to the others."""
 
 EARLY = 3.0
-"""Weight of a reading in the dense beginning, beside 1 of a later one."""
+"""Weight of a reading in the dense beginning; a later one has weight 1."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,23 @@ class ProbeBudget:
     """The work that probes may do.
 
     Attributes:
-        share: largest part of the training's work.
-        beside: work that is done in any case and is no reading, as texts sampled before and after.
+        share: Largest share of the training's work.
+        other_work: Work of monitoring that is no reading, such as texts sampled before and after training.
     """
 
     share: float
-    beside: float = 0.0
+    other_work: float = 0.0
 
 
 @dataclass(frozen=True)
 class Demand:
-    """The readings that a probe wants.
+    """The readings that are due for a probe.
 
     Attributes:
-        work: training tokens that a reading of the whole sample costs.
-        early, later: number of readings between first and last, in the dense beginning and after it.
-        divisible: whether a part of the sample can be read.
-        gated: whether a gate acts on it.
+        work: Training tokens that a reading of the whole sample costs.
+        early, later: Numbers of readings between first and last, in the dense beginning and after it.
+        divisible: True if a part of the sample can be read.
+        gated: True if a gate acts on the probe.
     """
 
     work: float
@@ -87,26 +87,26 @@ class Demand:
 
     @property
     def between(self) -> int:
-        """Number of readings between first and last."""
+        """Return the number of readings between first and last."""
         return self.early + self.later
 
     @property
     def smallest(self) -> float:
-        """Share of the sample below which it is not read."""
+        """Return the share of the sample below which a reading is left out."""
         return SMALLEST if self.divisible else 1.0
 
     @property
     def needed(self) -> float:
-        """Work of the readings between first and last that are made in any case."""
+        """Return the work of the readings between first and last that are always made."""
         return self.smallest * self.work * min(NEEDED, self.between) if self.gated else 0.0
 
     @property
     def least(self) -> float:
-        """Work of all readings that are made in any case."""
+        """Return the work of all readings that are always made."""
         return 2 * self.work + self.needed
 
     def done(self, shares: Sequence[float]) -> float:
-        """Work of the first, the last and other readings of such shares."""
+        """Return the work of the first and the last reading, and of others with these shares."""
         return self.work * (2 + sum(shares))
 
 
@@ -118,13 +118,14 @@ def planned_shares(
     A share of 0 is a reading that is left out.
 
     Args:
-        allowance: None: every reading is made in full.
-        tokens: number of tokens that the run trains on.
+        allowance: Probe budget; None to make every reading in full.
+        tokens: Number of tokens that the run trains on.
+        demands: Readings that are due, by probe.
     """
     if allowance is None:
         return {name: [1.0] * each.between for name, each in demands.items()}
     first_and_last = 2 * sum(each.work for each in demands.values())
-    left = allowance.share * tokens - allowance.beside - first_and_last
+    left = allowance.share * tokens - allowance.other_work - first_and_last
     wishes = {name: each.work * each.between for name, each in demands.items()}
     kept = min(OTHERS * left, sum(wish for name, wish in wishes.items() if not demands[name].gated))
     shares: dict[str, list[float]] = {}
@@ -139,9 +140,9 @@ def planned_shares(
 
 
 def water_level(wanted: Mapping[str, float], available: float) -> float:
-    """Return the largest amount that anybody gets when what is available is divided evenly.
+    """Return the largest amount that a probe gets when the available work is divided evenly.
 
-    Those who want less than it get what they want. It is infinite when everybody does.
+    A probe that needs less gets what it needs. The level is infinite if that holds for all probes.
     """
     left = max(0.0, available)
     amounts = sorted(wanted.values())
@@ -154,7 +155,7 @@ def water_level(wanted: Mapping[str, float], available: float) -> float:
 
 
 def _shares(probe: Demand, work: float) -> list[float]:
-    """Return the shares of readings that together do some work."""
+    """Return the shares of the readings that an amount of work pays for."""
     weights = [EARLY] * probe.early + [1.0] * probe.later
     if work >= probe.work * probe.between:
         return [1.0] * probe.between
@@ -168,7 +169,7 @@ def _shares(probe: Demand, work: float) -> list[float]:
 
 
 def _divided(total: float, weights: Sequence[float], most: float) -> list[float]:
-    """Divide a total in proportion to weights that fall, giving nobody more than `most`."""
+    """Divide a total in proportion to weights that fall, giving at most `most` to each."""
     amounts, weight = [], sum(weights)
     for each in weights:
         amounts.append(min(most, total * each / weight))
@@ -177,6 +178,6 @@ def _divided(total: float, weights: Sequence[float], most: float) -> list[float]
 
 
 def _chosen(chances: Sequence[float]) -> Iterator[bool]:
-    """Choose as many as the chances add up to, evenly spread."""
+    """Choose readings, evenly spread; their number is the rounded sum of the chances."""
     rounded = (int(total + 0.5) for total in accumulate(chances, initial=0.0))
     return (after > before for before, after in pairwise(rounded))

@@ -1,7 +1,7 @@
 """Figures of continual evaluation for accuracies (De Lange et al. 2022, arXiv 2205.13452, section 3).
 
-Whether a model learns steadily is in its worst moments, not in its last ones. A curve is a task's
-accuracy after each of a run's readings, in order.
+The worst readings, not the last ones, show whether a model learns steadily. A curve is a task's accuracy at
+each of a run's readings, in order.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from itertools import accumulate
 from cpt.monitor.reading import Reading
 
 WINDOW = 5
-"""Readings of a window."""
+"""Number of readings in a window."""
 
 
 @dataclass(frozen=True)
 class Continual:
-    """Figures of one task, shares of 1.
+    """Continual-evaluation figures of one task, as shares of 1.
 
     Attributes:
-        min_acc: its lowest accuracy since training began: its term in the min-ACC of the other tasks.
-        wc_acc: worst-case accuracy: what it reaches at the end, weighed against the worst of all others.
-        windowed_forgetting, windowed_plasticity: largest fall and largest rise within `WINDOW` readings.
+        min_acc: Lowest accuracy since training began, the task's term in the min-ACC of the other tasks.
+        wc_acc: Worst-case accuracy: accuracy at the end, weighed against the worst of all other tasks.
+        windowed_forgetting, windowed_plasticity: Largest fall and largest rise within `WINDOW` readings.
     """
 
     min_acc: float
@@ -33,20 +33,20 @@ class Continual:
 
 
 def min_accuracy(curves: Sequence[Sequence[float]]) -> float:
-    """min-ACC_k = 1/(k-1) · Σ_{i<k} min_{t_i < n <= t_k} A(E_i, n).
+    """Return min-ACC_k = 1/(k-1) · Σ_{i<k} min_{t_i < n <= t_k} A(E_i, n).
 
     Args:
-        curves: of each earlier task, after it was learned (n > t_i).
+        curves: Curve of each earlier task after it was learned (n > t_i).
     """
     return sum(min(curve) for curve in curves) / len(curves)
 
 
 def worst_case_accuracy(current: float, others: Sequence[Sequence[float]]) -> float:
-    """WC-ACC_n = A(E_k, n)/k + (1 - 1/k) · min-ACC_k; the accuracy itself when there is no other task.
+    """Return WC-ACC_n = A(E_k, n)/k + (1 - 1/k) · min-ACC_k; without other tasks the accuracy itself.
 
     Args:
-        current: accuracy now of the task that is being learned.
-        others: curves of the k - 1 earlier ones, after each was learned.
+        current: Current accuracy of the task that is being learned.
+        others: Curves of the k - 1 earlier tasks, after each was learned.
     """
     if not others:
         return current
@@ -55,21 +55,21 @@ def worst_case_accuracy(current: float, others: Sequence[Sequence[float]]) -> fl
 
 
 def windowed_forgetting(curve: Sequence[float], window: int) -> float:
-    """WF^w: the largest fall from an earlier to a later of `window` successive readings; 0 without any."""
+    """Return WF^w: the largest fall from an earlier to a later of `window` successive readings, or 0."""
     return max(
         (high - value for part in _windows(curve, window) for high, value in _so_far(part)), default=0.0
     )
 
 
 def windowed_plasticity(curve: Sequence[float], window: int) -> float:
-    """WP^w: the largest rise from an earlier to a later of `window` successive readings; 0 without any."""
+    """Return WP^w: the largest rise from an earlier to a later of `window` successive readings, or 0."""
     return windowed_forgetting([-value for value in curve], window)
 
 
 def continual(readings: Iterable[Reading]) -> dict[str, Continual]:
-    """The figures of every task that was read.
+    """Return the figures of every task with readings.
 
-    Each task in turn is the one that is learned; the others are those that the base knew already (t_i = 0).
+    Each task in turn is the one that is learned; the base model already knew the others (t_i = 0).
     """
     curves: dict[str, list[float]] = {}
     for reading in readings:
@@ -90,7 +90,7 @@ def _figures(name: str, curves: Mapping[str, Sequence[float]]) -> Continual:
 
 
 def _trained(curve: Sequence[float]) -> Sequence[float]:
-    """The readings after training began; of a curve without any, the first."""
+    """Return the readings after training began, or the first if there are none."""
     return curve[1:] or curve
 
 
@@ -99,5 +99,5 @@ def _windows(curve: Sequence[float], window: int) -> Iterable[Sequence[float]]:
 
 
 def _so_far(curve: Sequence[float]) -> Iterable[tuple[float, float]]:
-    """Each value with the highest up to it."""
+    """Return each value with the highest value up to it."""
     return zip(accumulate(curve, max), curve, strict=True)

@@ -1,8 +1,8 @@
-"""When a change is more than noise, though many readings are looked at.
+"""Significance of changes over many interim looks.
 
-A rise leaves its interval when it is more than `critical` standard errors above zero. The interval is that
-of all looks together (Bonferroni): a run that changes nothing has a chance of at most `FALSE_ALARMS` over
-all readings and probes of a run of the usual length to be called changed, whichever is the highest.
+A rise is significant when it is more than `critical` standard errors above zero. The interval covers all
+looks together (Bonferroni): in a run of the usual length that changes nothing, the chance that any reading
+of any probe is called changed is at most `FALSE_ALARMS`.
 """
 
 from __future__ import annotations
@@ -12,43 +12,43 @@ from functools import cache
 from statistics import NormalDist
 
 FALSE_ALARMS = 0.0025
-"""Chance that noise alone counts, over all the readings and probes of a run of the usual length."""
+"""Chance of a false alarm over all readings and probes of a run of the usual length."""
 
 USUAL_READINGS = 32
-"""Readings of a probe that are provided for from the first one on, so that intervals do not change."""
+"""Number of readings per probe that intervals allow for from the start, so that they do not change."""
 
 SUSPICION = 0.0003
-"""Chance that noise alone, at one reading of one probe, is taken for a reason to be careful: below one per
-cent in a run of thirty readings."""
+"""Chance of a false suspicion at one reading of one probe: below one per cent in a run of thirty readings."""
 
 CONFIDENCE = 0.95
-"""Chance with which a one-sided bound of a figure contains the true one, and with which a test finds what it
-is sized for."""
+"""Coverage of a one-sided bound, and power of a test for the effect that it is sized for."""
 
 ONE_SIDED_95 = NormalDist().inv_cdf(CONFIDENCE)
-"""Standard errors from a figure to the bound that it is below with a chance of 95%."""
+"""Standard errors from a figure to its one-sided bound at 95%."""
 
 EXCESS = 1 / 3
-"""Share by which a true rise exceeds its limit where a sample is sized so that the rise is found."""
+"""Share by which a true rise exceeds its limit where a sample is sized to find it."""
 
 
 @cache
 def critical(looks: int, items: int | None = None) -> float:
-    """Standard errors beyond which the highest of so many readings counts.
+    """Return the standard errors beyond which the highest of many readings is significant.
 
     Args:
-        items: that an error is estimated from: few of them often give one that is far too small, which
-            Student's t allows for. None: the error is exact.
+        looks: Number of interim looks.
+        items: Number of items that an error is estimated from; None if the error is exact. Few items often
+            give an error that is far too small, which Student's t allows for.
     """
     return standard_errors(FALSE_ALARMS / looks, items)
 
 
 @cache
 def standard_errors(chance: float, items: int | None = None) -> float:
-    """Standard errors that noise alone exceeds with a chance.
+    """Return the standard errors that noise alone exceeds with a given chance.
 
     Args:
-        items: see `critical`.
+        chance: One-sided probability.
+        items: See `critical`.
     """
     if items is None or items < 2:
         return -NormalDist().inv_cdf(chance)
@@ -61,7 +61,7 @@ def bound(items: int | None = None) -> float:
     """Return the standard errors from a figure to its one-sided bound.
 
     Args:
-        items: see `critical`. Infinite for one item, whose spread is unknown.
+        items: See `critical`. Infinite for one item, whose spread is unknown.
     """
     if items is not None and items < 2:
         return math.inf
@@ -76,7 +76,7 @@ def found_from(items: int | None = None) -> float:
     chance `CONFIDENCE`: exactly, by the noncentral t distribution, where the error is estimated.
 
     Args:
-        items: see `critical`. Infinite for one item.
+        items: See `critical`. Infinite for one item.
     """
     if items is None:
         return 2 * ONE_SIDED_95
@@ -94,8 +94,8 @@ def needed_error(limit: float, items: int | None = None) -> float:
     same chance.
 
     Args:
-        limit: greatest rise that a budget allows, in any unit.
-        items: see `critical`. The error is 0 for one item, and for a limit of 0.
+        limit: Greatest rise that a budget allows, in any unit.
+        items: See `critical`. The error is 0 for one item, and for a limit of 0.
     """
     return limit * EXCESS / found_from(items)
 
@@ -104,9 +104,9 @@ def detectable_rise(limit: float, error: float, items: int | None = None) -> flo
     """Return the smallest true rise that is found broken with the chance `CONFIDENCE`.
 
     Args:
-        limit: greatest rise that a budget allows.
-        error: standard error of the rise, in the limit's unit.
-        items: see `critical`. Infinite for one item.
+        limit: Greatest rise that a budget allows.
+        error: Standard error of the rise, in the limit's unit.
+        items: See `critical`. Infinite for one item.
     """
     return limit + found_from(items) * error
 
@@ -117,11 +117,12 @@ def needed_items(limit: float, error: float, items: int) -> int | None:
     The error falls with the square root of the number of items.
 
     Args:
-        limit: greatest rise that a budget allows.
-        error: standard error of the rise, as it is estimated from `items` items.
-        items: number of items that the error is of.
+        limit: Greatest rise that a budget allows.
+        error: Standard error of the rise, as it is estimated from `items` items.
+        items: Number of items that the error is estimated from.
 
-    Returns: None where no number can be estimated: the limit is 0, or the error is unknown.
+    Returns:
+        None if no number can be estimated: the limit is 0, or the error is unknown.
     """
     if limit <= 0 or not math.isfinite(error) or items < 2:
         return None
@@ -133,10 +134,10 @@ def needed_items(limit: float, error: float, items: int) -> int | None:
 
 
 def looks(readings: int, probes: int) -> int:
-    """How often it is looked whether something counts: after every reading, at every probe."""
+    """Return the number of interim looks: one per reading and probe."""
     return max(readings, USUAL_READINGS) * max(probes, 1)
 
 
 def known(error: float) -> float:
-    """A standard error; what is not known (NaN) is taken as 0: the figure counts as it is."""
+    """Return a standard error, or 0 if it is unknown (NaN): the figure is then taken as exact."""
     return 0.0 if math.isnan(error) else error

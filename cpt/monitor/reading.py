@@ -1,9 +1,9 @@
-"""What a probe finds: values by item, and a reading that says how sure it is and what has changed.
+"""Results of a probe: values by item, and a reading with its standard error and its change.
 
 A value is a ratio of sums over items (documents, questions, samples): nats by bytes, right answers by
 questions. Its standard error is that of a ratio estimator (Cochran 1977, Sampling Techniques, chapter 6).
-A change since the first reading is taken on the same items, so its error is that of a paired difference:
-what makes one document harder than another is in both readings and cancels.
+A change since the first reading is measured on the same items, so its error is that of a paired difference:
+the difficulty of a document is in both readings and cancels.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ Kind = Literal["text", "task", "drift", "early-end", "weights", "new-tokens"]
 Unit = Literal["bits per byte", "accuracy", "nats per token", "probability", "relative update", "norm ratio"]
 
 HIGHER_IS_BETTER: frozenset[str] = frozenset({"accuracy"})
-"""Units of which more is better."""
+"""Units in which more is better."""
 
 _NUMBERS = ("value", "standard_error", "rise", "rise_error")
 
 
 @dataclass(frozen=True)
 class Items:
-    """What a probe finds, item by item, in an order that never changes.
+    """Results of a probe by item, in an order that never changes.
 
     Attributes:
-        numerators, denominators: [n] of each item; the value is the ratio of their sums.
-        detail: what more the probe has to say, as JSON data.
+        numerators, denominators: Arrays [n]; the value is the ratio of their sums.
+        detail: Further results of the probe, as JSON data.
     """
 
     numerators: np.ndarray
@@ -40,45 +40,45 @@ class Items:
 
     @property
     def count(self) -> int:
-        """Number of items."""
+        """Return the number of items."""
         return len(self.numerators)
 
     @property
     def value(self) -> float:
-        """Σ numerators / Σ denominators."""
+        """Return Σ numerators / Σ denominators."""
         return float(self.numerators.sum() / self.denominators.sum())
 
     @property
     def standard_error(self) -> float:
-        """Standard error of `value`; NaN for one item."""
+        """Return the standard error of `value`; NaN for one item."""
         return _error(self._influence)
 
     def first(self, count: int) -> Items:
-        """The first `count` items."""
+        """Return the first `count` items."""
         return Items(self.numerators[:count], self.denominators[:count])
 
     def rise_over(self, before: Items) -> tuple[float, float]:
-        """The value minus that of an earlier reading of at least these items, and its standard error.
+        """Return the value minus that of an earlier reading of at least these items, and its standard error.
 
-        The error is exact to first order in the items' influences on the two ratios, whose differences
-        are what varies; with equal denominators that is the ratio estimator of the differences.
+        The error is exact to first order in the items' influences on the two ratios; with equal denominators
+        that is the ratio estimator of the differences.
         """
         same = before.first(len(self.numerators))
         return self.value - same.value, _error(self._influence - same._influence)
 
     @property
     def _influence(self) -> np.ndarray:
-        """By how much each item moves the value: [n], of sum zero."""
+        """Return by how much each item moves the value [n]; the sum is zero."""
         return (self.numerators - self.value * self.denominators) / self.denominators.sum()
 
     def as_json(self) -> dict[str, list[float]]:
-        """Plain data, without the detail."""
+        """Return JSON data, without the detail."""
         return {"numerators": self.numerators.tolist(), "denominators": self.denominators.tolist()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, list[float]]) -> Items:
-        """The inverse of `as_json`."""
-        import numpy as np  # readings are known where no figures are computed, as the command line starts
+        """Return the object that `as_json` was called on."""
+        import numpy as np  # the command line starts without numpy
 
         return cls(np.asarray(data["numerators"], float), np.asarray(data["denominators"], float))
 
@@ -92,17 +92,18 @@ def _error(influence: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Reading:
-    """One probe at one moment of the training.
+    """One reading of a probe during training.
 
     Attributes:
-        step, tokens: trained so far.
-        value, standard_error: in the probe's unit; lower is better but for accuracy. NaN: unknown.
-        rise, rise_error: value minus the first reading's on the same items, and its standard error as a
-            paired difference.
-        share: of the probe's sample that was read; `items`: as many documents or questions, if it is known.
-        seconds: that reading it took.
-        detail: of weights, {"layers": [{"layer": 0, "update": …}, …], "embeddings", "head", "bottom_top"};
-            of new tokens, {"input", "output"}; of the early end, {"anywhere"}.
+        step, tokens: Numbers of steps and tokens trained before the reading.
+        value, standard_error: Figures in the probe's unit; lower is better except for accuracy. NaN: unknown.
+        rise, rise_error: Value minus the first reading's on the same items, negative for a fall, and its
+            standard error as a paired difference.
+        share: Share of the probe's sample that was read.
+        items: Number of documents or questions that were read, if known.
+        seconds: Duration of the reading.
+        detail: Further results: of weights, {"layers": [{"layer": 0, "update": …}, …], "embeddings", "head",
+            "bottom_top"}; of new tokens, {"input", "output"}; of the early end, {"anywhere"}.
     """
 
     step: int
@@ -120,11 +121,11 @@ class Reading:
     items: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data; what is not known (an error from one item) is null."""
+        """Return JSON data; unknown figures (an error from one item) are null."""
         data = asdict(self)
         return data | {key: None for key in _NUMBERS if not math.isfinite(data[key])}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Reading:
-        """The inverse of `as_json`."""
+        """Return the object that `as_json` was called on."""
         return cls(**{**data, **{key: math.nan for key in _NUMBERS if data[key] is None}})

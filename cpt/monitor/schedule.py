@@ -1,4 +1,4 @@
-"""When a probe is read: densely at first, where the stability gap is, then at regular intervals."""
+"""Schedules of readings: densely at first, where the stability gap is, then at regular intervals."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Moment:
-    """How far a training is."""
+    """A position in a training run: steps and tokens trained so far."""
 
     step: int
     tokens: int
 
 
 class When(Protocol):
-    """A schedule of readings. The end of the training is always read, and is no concern of it."""
+    """A schedule of readings. The reading at the end of training is always made, whatever the schedule."""
 
     def due(self, before: Moment, now: Moment) -> bool:
-        """Whether a reading is due after the step that led from `before` to `now`; both 0 at the start."""
+        """Return True if a reading is due after the step from `before` to `now`; both are 0 at the start."""
 
     def between(self, end: Moment) -> tuple[int, int]:
         """Count the readings between the start and the end: in the dense beginning, and after it."""
@@ -28,10 +28,10 @@ class When(Protocol):
 
 @dataclass(frozen=True)
 class Regular:
-    """After 0, 1, 2, 4, 8, … steps, and once `every` steps (or tokens) are reached, after every so many.
+    """Readings after 0, 1, 2, 4, 8, … steps, and from `every` steps (or tokens) on at regular intervals.
 
     Attributes:
-        every: distance in `unit`.
+        every: Interval in `unit`.
     """
 
     every: int
@@ -59,7 +59,7 @@ class Regular:
 
 @dataclass(frozen=True)
 class AtSteps:
-    """After given steps."""
+    """Readings after given steps."""
 
     steps: Collection[int]
 

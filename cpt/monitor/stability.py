@@ -1,7 +1,7 @@
 """The stability gap of a probe's curve (De Lange et al. 2022; Guo et al. 2024, arXiv 2406.14833).
 
 A loss first rises above where it began, then recovers, perhaps not wholly. `depth - permanent` is the
-gap, `permanent` is forgetting. Both are told from noise by the paired errors of the rises
+gap, `permanent` is forgetting. Both are tested against noise by the paired errors of the rises
 (`cpt.monitor.noise`): the highest of many noisy readings is always above zero.
 """
 
@@ -16,18 +16,19 @@ from cpt.monitor.noise import critical, known, looks
 from cpt.monitor.reading import HIGHER_IS_BETTER, Reading
 
 FOLLOWED = ("text", "task")
-"""Kinds of probes that have a level to come back to: drift and updates only grow."""
+"""Kinds of probes that can recover: drift and updates only grow."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A probe after some training.
+    """A point of a probe's curve.
 
     Attributes:
-        value: in the probe's unit.
-        worse: by how much it is worse than before training, on the same items.
-        error: standard error of `worse`; NaN if it is not known.
-        items: that the error is estimated from; None: it is exact.
+        step, tokens: Numbers of steps and tokens trained.
+        value: Value in the probe's unit.
+        worse: Deterioration since before training, on the same items.
+        error: Standard error of `worse`; NaN if unknown.
+        items: Number of items that the error is estimated from; None if it is exact.
     """
 
     step: int
@@ -39,13 +40,13 @@ class Point:
 
     @classmethod
     def of(cls, reading: Reading) -> Point:
-        """The point of a reading; an accuracy is worse when it falls."""
+        """Return the point of a reading; an accuracy is worse when it falls."""
         sign = -1 if reading.unit in HIGHER_IS_BETTER else 1
         worse = sign * reading.rise
         return cls(reading.step, reading.tokens, reading.value, worse, reading.rise_error, reading.items)
 
     def at_least(self, looks: int) -> float:
-        """By how much it is worse beyond the noise of so many looks."""
+        """Return the deterioration beyond the noise of many interim looks."""
         return self.worse - critical(looks, self.items) * known(self.error)
 
 
@@ -56,15 +57,15 @@ class StabilityGap:
     Errors are standard errors of paired differences; None where they are not known.
 
     Attributes:
-        before, end: first and last value.
-        depth: how much worse than before it was at its worst; 0 when it never was.
-        trough_step, trough_tokens: where that was: among the readings that left their interval, if any did.
-        recovery_step, recovery_tokens: first point after the trough that is back, within the tolerance or
-            one standard error; None when it never came back, or when nothing rose.
-        area: ∫ max(0, worse) d tokens, trapezoidal between the points; 0 when nothing rose.
-        permanent: how much worse it is at the end; negative when it is better.
-        gap: whether some reading was worse by more than noise and the tolerance.
-        forgotten: whether the last one is.
+        before, end: First and last value.
+        depth: Largest deterioration; 0 if there was none.
+        trough_step, trough_tokens: Position of the largest deterioration, among significant readings if any.
+        recovery_step, recovery_tokens: First point after the trough that is back, within the tolerance or one
+            standard error; None if the probe never recovered, or nothing rose.
+        area: ∫ max(0, worse) d tokens, trapezoidal between the points; 0 if nothing rose.
+        permanent: Deterioration at the end; negative for an improvement.
+        gap: True if some reading was worse by more than noise and the tolerance.
+        forgotten: True if the last reading was.
     """
 
     before: float
@@ -84,12 +85,12 @@ class StabilityGap:
 
 
 def stability_gap(curve: Sequence[Point], tolerance: float = 0.0, probes: int = 1) -> StabilityGap:
-    """Figures of a curve whose first point is the model before training.
+    """Return the figures of a curve whose first point is the model before training.
 
     Args:
-        curve: points in order of steps, at least one.
-        tolerance: how much worse than the first value still counts as recovered.
-        probes: how many curves are looked at together.
+        curve: Points in order of steps, at least one.
+        tolerance: Deterioration that still counts as recovered.
+        probes: Number of curves that are tested together.
     """
     first, last = curve[0], curve[-1]
     looked = looks(len(curve), probes)
@@ -117,7 +118,7 @@ def stability_gap(curve: Sequence[Point], tolerance: float = 0.0, probes: int = 
 
 
 def stability(readings: Iterable[Reading], tolerance: float) -> dict[str, StabilityGap]:
-    """The figures of every probe that can recover: texts and tasks."""
+    """Return the figures of every probe that can recover: texts and tasks."""
     curves: dict[str, list[Point]] = {}
     for reading in readings:
         if reading.kind in FOLLOWED:
@@ -132,7 +133,7 @@ def _area(curve: Sequence[Point]) -> float:
 
 
 def _area_error(curve: Sequence[Point]) -> float | None:
-    """Standard error of the area, as if errors of different readings were independent."""
+    """Return the standard error of the area, as if errors of different readings were independent."""
     spans = [b.tokens - a.tokens for a, b in pairwise(curve)]
     widths = [(left + right) / 2 for left, right in zip([0, *spans], [*spans, 0], strict=True)]
     return _given(hypot(*(w * p.error for w, p in zip(widths, curve, strict=True) if p.worse > 0), 0.0))

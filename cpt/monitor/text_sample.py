@@ -1,8 +1,8 @@
-"""A sample of a text that holds as many documents as it can.
+"""A sample of a text with as many documents as possible.
 
-What one document says of another in the same text is little, and a document's later windows say little that
-its first does not: the noise of a figure falls with the documents, not with their tokens. So a sample takes
-the first window of every document in turn, and only when all of them are used their next windows.
+Documents are nearly independent, and the later windows of a document add little to its first: the noise of a
+figure falls with the number of documents, not of tokens. A sample therefore takes the first window of every
+document in turn, and only then their next windows.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from cpt.models.shared_windows import Reader, joined, shared_documents
 
 @dataclass(frozen=True)
 class TextSample:
-    """Documents, each as far as it is read.
+    """Documents, each up to the end of its last window.
 
     Attributes:
-        text: their windows; an item is a document.
-        fingerprint: of the documents and of how much of each is read, whatever their order.
+        text: Windows of the documents; an item is a document.
+        fingerprint: Hash of the documents and of the length read of each, independent of their order.
     """
 
     text: TokenisedText
@@ -41,16 +41,18 @@ class TextSample:
 def sample_text(
     tokenizer: Tokenizer, texts: Iterable[str], window: int, start_token: str | None, max_tokens: int
 ) -> TextSample:
-    """Windows of at most `window` tokens, until they hold `max_tokens`: one of each document, then the next.
+    """Return windows up to `max_tokens` tokens: one of each document, then the next ones.
 
     Args:
-        texts: in an order of which every beginning is a fair sample; those with nothing to score are passed
-            over.
-        start_token: token that precedes every document and every later window (see `Windows`).
-        max_tokens: the window that would exceed it is cut.
+        tokenizer: Tokenizer of the model.
+        texts: Documents, in an order of which every prefix is a fair sample; those with nothing to score are
+            skipped.
+        window: Largest number of tokens of a window.
+        start_token: Token that precedes every document and every later window (see `Windows`).
+        max_tokens: Number of tokens in all windows; the window that would exceed it is truncated.
 
     Raises:
-        DataError: no text has anything to score.
+        DataError: No text has anything to score.
     """
     return _sample(_documents(Reader.of(tokenizer, window, start_token), texts, max_tokens))
 
@@ -61,12 +63,12 @@ def shared_sample(former: Reader, own: Reader, texts: Iterable[str], max_tokens:
     So readings before and after a change of vocabulary compare.
 
     Args:
-        former: tokenizer before the change, which decides how much of which documents is read.
-        own: tokenizer whose tokens the sample has.
-        texts, max_tokens: as of `sample_text`, in the former's tokens.
+        former: Tokenizer before the change, which decides how much of which documents is read.
+        own: Tokenizer of the sample's tokens.
+        texts, max_tokens: As in `sample_text`, in the former tokenizer's tokens.
 
     Raises:
-        DataError: no text has anything to score.
+        DataError: No text has anything to score.
     """
     documents = _documents(former, texts, max_tokens)
     cut = shared_documents([former, own], [document.read for document in documents])
@@ -78,7 +80,7 @@ def shared_sample(former: Reader, own: Reader, texts: Iterable[str], max_tokens:
 
 
 def _documents(reader: Reader, texts: Iterable[str], max_tokens: int) -> list[_Document]:
-    """Documents of a sample, each with the windows that were taken."""
+    """Return the documents of a sample, each with its windows."""
     tokenizer, windows = reader.tokenizer, reader.windows
     documents: list[_Document] = []
     left = max_tokens
@@ -99,7 +101,7 @@ def _documents(reader: Reader, texts: Iterable[str], max_tokens: int) -> list[_D
 
 
 class _Document:
-    """A document, of which ever more windows are taken."""
+    """A document whose windows are taken one after the other."""
 
     def __init__(self, text: str, encoding: Encoding, windows: Windows) -> None:
         self.text = text
@@ -113,17 +115,17 @@ class _Document:
 
     @property
     def read(self) -> str:
-        """The text as far as it is taken."""
+        """Return the text up to the end of the last window."""
         spans = self._encoding.offsets
         return self.text if not self.has_more else self.text[: spans[self._taken - 1][1]]
 
     @property
     def size(self) -> int:
-        """UTF-8 bytes of what is scored."""
+        """Return the UTF-8 bytes of the scored text."""
         return spanned_bytes(self.text, self._encoding, self._first, self._taken)
 
     def take(self, left: int) -> int:
-        """Take the next window, cut to `left` tokens; returns the tokens that the model reads for it."""
+        """Take the next window, cut to `left` tokens, and return the tokens that the model reads for it."""
         taken, reach = self._taken, self._windows.reach(self._count + 1)
         context = self._windows.size - (reach - self._windows.reach(self._count))
         least = 1 if taken else self._first + 1
@@ -132,11 +134,11 @@ class _Document:
         return self._taken - taken + context
 
     def cut(self) -> list[tuple[np.ndarray, int]]:
-        """Its windows, with how many tokens of each are context."""
+        """Return the windows, each with its number of context tokens."""
         return list(self._windows.cut(np.asarray(self._encoding.ids[: self._taken]), self._first))
 
     def _whole(self, end: int) -> int:
-        """The last token before `end` that ends a character, or the first after it if there is none."""
+        """Return the last token before `end` that ends a character, else the first after it."""
         spans = self._encoding.offsets
         back = end
         while back > self._taken and back < len(spans) and spans[back][0] < spans[back - 1][1]:

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from cpt.errors import UsageError, did_you_mean
 from cpt.recipe.load import load
 from cpt.recipe.schema import Recipe, Step
-from cpt.training.place import Place
+from cpt.training.distributed.environment import Environment
 
 
 def templates() -> dict[str, str]:
@@ -77,7 +77,7 @@ def write_continuation(
     _dump({**recipe.data, "stages": [*stages[: at + 1], {KIND: new}, *later]}, path)
 
 
-def settle(path: Path, overrides: list[str], place: Place | None = None) -> Recipe:
+def settle(path: Path, overrides: list[str], place: Environment | None = None) -> Recipe:
     """Write overrides into a file that `write_continuation` wrote, and load it; remove it if they are wrong.
 
     Args:

@@ -17,7 +17,7 @@ from types import FrameType
 
 from cpt.errors import CptError, Interrupted, StageFailed, Terminated
 from cpt.escaping import escape_controls
-from cpt.training.world import world
+from cpt.training.distributed.context import distributed_context
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -161,5 +161,5 @@ def interruptible(hint: str | None = None) -> Iterator[None]:
 
 def stop_listening() -> None:
     """Ignore SIGTERM from now on if this is one of several processes: it is about to end anyway."""
-    if world().count > 1:
+    if distributed_context().count > 1:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -17,7 +17,7 @@ from cpt.recipe.explain import findings, mistaken_booleans
 from cpt.recipe.schema import Item, Recipe, RecipeFile, Step, name_problems, read_items, upstream
 from cpt.recipe.wiring import wire
 from cpt.stages.base import Artifact, Stage, StageConfig
-from cpt.training.place import Place
+from cpt.training.distributed.environment import Environment
 
 Registry = Mapping[str, Stage[Any]]
 
@@ -26,7 +26,7 @@ def load(
     path: Path,
     overrides: Sequence[str] = (),
     registry: Registry | None = None,
-    place: Place | None = None,
+    place: Environment | None = None,
 ) -> Recipe:
     """Read a recipe file, apply overrides, validate, wire, and run every stage's own checks.
 
@@ -66,7 +66,7 @@ def load(
     by_name = {step.name: step for step in steps}
     for step in steps:
         made_by = {role: upstream(step, role, by_name) for role in step.inputs}
-        not_here = step.stage.check_environment(step.located, place or Place(), made_by)
+        not_here = step.stage.check_environment(step.located, place or Environment(), made_by)
         problems += [_placed(document, step.where, problem) for problem in not_here]
     if problems or file is None:
         raise RecipeError(sorted(problems, key=lambda problem: problem.line or 0))

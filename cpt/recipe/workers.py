@@ -18,7 +18,7 @@ from cpt.progress import NullProgress
 from cpt.recipe.failures import explain_failure, stop_listening
 from cpt.recipe.schema import Step
 from cpt.stages.base import BASE, Artifact, Context
-from cpt.training.world import GRACE, Stop, world
+from cpt.training.distributed.context import GRACE_SECONDS, StopRequest, distributed_context
 
 
 class BaseModelArtifact(Artifact):
@@ -34,7 +34,7 @@ def run_distributed(step: Step, inputs: dict[str, Artifact], context: Context) -
     """Run a stage on the main process, together with the workers if it is distributed."""
     if not step.stage.distributed:
         return step.stage.run(step.located, inputs, context)
-    world().tell(
+    distributed_context().broadcast_task(
         {
             "name": step.name,
             "kind": step.kind,
@@ -53,7 +53,7 @@ def run_distributed(step: Step, inputs: dict[str, Artifact], context: Context) -
         raise  # its result is complete: all processes go on with the stages that follow
     except Exception as error:
         stop_listening()
-        reported = world().reported()
+        reported = distributed_context().failure_report()
         if reported is None or isinstance(error, CptError):
             raise
         raise StageFailed(reported["message"], hint=reported["hint"]) from error
@@ -65,9 +65,9 @@ def run_worker() -> int:
     Raises:
         CptError: This process cannot go on, and the main process has not reported that.
     """
-    here, stop = world(), Stop()
+    here, stop = distributed_context(), StopRequest()
     threading.Thread(target=_leave_when_ended, daemon=True).start()
-    while (task := here.hear(stop)) is not None:
+    while (task := here.next_task(stop)) is not None:
         try:
             _run_task(task)
         except KeyboardInterrupt:
@@ -75,7 +75,7 @@ def run_worker() -> int:
         except Exception as error:
             name = f"{task['name']} (process {here.rank} of {here.count})"
             explained = explain_failure(error, name, Path(task["work"]).parent)
-            if not here.report(explained.message, explained.hint):
+            if not here.report_failure(explained.message, explained.hint):
                 raise explained from error
     return here.leave()
 
@@ -102,8 +102,8 @@ def _artifact(data: dict[str, Any]) -> Artifact:
 
 def _leave_when_ended() -> None:
     """Leave even if this process waits on a device for data that the main process no longer sends."""
-    while not world().ended:
+    while not distributed_context().is_shut_down:
         time.sleep(1)
-    code = world().exit_code
-    time.sleep(2 * GRACE)
+    code = distributed_context().exit_code
+    time.sleep(2 * GRACE_SECONDS)
     os._exit(code)

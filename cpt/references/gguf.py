@@ -69,7 +69,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from cpt.models.completeness import load_whole
+    from cpt.models.loading import load_whole
 
     with _quiet(), _explained(gguf):
         model = load_whole(
@@ -147,7 +147,7 @@ def _quiet() -> Iterator[None]:
     """Silence transformers' warnings and progress bars: an own message says what happens."""
     from transformers import modeling_gguf_pytorch_utils as reader
 
-    from cpt.models.completeness import reports_left_to_us
+    from cpt.models.loading import reports_left_to_us
 
     reader_bar, reader.tqdm = reader.tqdm, lambda items, **_: items  # this bar has no switch
     try:

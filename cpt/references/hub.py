@@ -31,7 +31,7 @@ def require_model(folder: Path, text: str) -> Path:
     """
     missing = missing_from_model(folder)
     if not missing:
-        from cpt.models.completeness import check_model
+        from cpt.models.loading import check_model
 
         check_model(folder)
         return folder

@@ -14,7 +14,7 @@ from cpt.errors import Problem
 from cpt.progress import Progress
 
 if TYPE_CHECKING:
-    from cpt.training.place import Place
+    from cpt.training.distributed.environment import Environment
 
 BASE = "base"
 """Name of the artifact that every chain starts with: the base model, of kind `model`."""
@@ -206,7 +206,7 @@ class Stage(ABC, Generic[C]):
         return []
 
     def check_environment(
-        self, config: C, place: Place, upstream: Mapping[str, UpstreamConfigs]
+        self, config: C, place: Environment, upstream: Mapping[str, UpstreamConfigs]
     ) -> list[Problem]:
         """Find what cannot run in an environment (hardware, processes, packages) or after stages upstream.
 

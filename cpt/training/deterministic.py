@@ -1,4 +1,4 @@
-"""Algorithms that give the same bits every time, where a GPU has others that do not."""
+"""Deterministic algorithms, which give the same bits every time, on GPUs that also have others."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from cpt.errors import StageFailed
 
 
 def allow_deterministic() -> None:
-    """Have cuBLAS multiply in the same order every time; call it before the first product on a GPU.
+    """Make cuBLAS multiply in the same order every time; call this before the first product on a GPU.
 
-    It is read once, so a stage that asks for it later may come too late. It costs nothing: the memory is what
-    PyTorch gives cuBLAS on a Hopper in any case. The user's own setting wins.
+    cuBLAS reads the variable once, so a later call may have no effect. It costs nothing: the workspace is
+    the one that PyTorch gives cuBLAS on a Hopper in any case. The user's own setting wins.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """Use such algorithms alone inside the block; a CPU has no others.
+    """Use only deterministic algorithms inside the block; a CPU has no others.
 
     Raises:
-        StageFailed: an operation has none on this device.
+        StageFailed: An operation has no deterministic algorithm on this device.
     """
     if not wanted:
         yield
@@ -35,7 +35,7 @@ def deterministic(wanted: bool) -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    # only to warn would also leave the backward pass of memory-efficient attention as it is
+    # with warn_only the backward pass of memory-efficient attention would stay nondeterministic
     torch.use_deterministic_algorithms(True)
     try:
         yield

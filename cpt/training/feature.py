@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,13 +24,17 @@ if TYPE_CHECKING:
     from cpt.progress import Progress
     from cpt.training.checkpoint.stateful import StateDict, Stateful
     from cpt.training.data import PackedSequence, Stream
+    from cpt.training.distributed.collectives import ProcessGroup
     from cpt.training.features.anomalies import Anomaly
-    from cpt.training.processes import Processes
     from cpt.training.settings import Settings, TrainingConfig
     from cpt.training.state import State
     from cpt.training.step import Gradient
-    from cpt.training.trainable.choice import Choice
-    from cpt.training.trainable.trained import Trained
+    from cpt.training.trainable.parameters import TrainableParameters
+    from cpt.training.trainable.spec import TrainableSpec
+
+
+MemoryPart = Literal["weights", "checkpoint", "gates"]
+"""Part of an estimate that a feature's memory counts towards."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class ExtraMemory:
         saved_later: bytes that a checkpoint holds of the feature after some steps.
     """
 
-    part: str = "weights"
+    part: MemoryPart = "weights"
     held: int = 0
     probing: int = 0
     host: int = 0
@@ -190,13 +194,13 @@ class Run:
     settings: Settings
     model: Any
     module: PackedLanguageModel
-    choice: Choice
-    trained: Trained
+    choice: TrainableSpec
+    trained: TrainableParameters
     optimizer: torch.optim.Optimizer
     stream: Stream
     probes: Sequence[Probe]
     state: State
-    processes: Processes
+    processes: ProcessGroup
     work: Path
     progress: Progress
     features: Sequence[TrainingFeature]
@@ -230,12 +234,12 @@ class Run:
 
 def total_memory(
     features: Sequence[TrainingFeature], weights: WeightBytes
-) -> tuple[dict[str, int], ExtraMemory]:
+) -> tuple[dict[MemoryPart, int], ExtraMemory]:
     """Return the bytes that features hold where the model is, by part, and the sums of all else.
 
     A feature may save what earlier ones save: so they are asked in their order.
     """
-    held: dict[str, int] = {}
+    held: dict[MemoryPart, int] = {}
     total = ExtraMemory()
     for feature in features:
         extra = feature.extra_bytes(weights)

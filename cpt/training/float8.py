@@ -1,4 +1,4 @@
-"""Matrix products in 8-bit floating point, by torchao, on a GPU that has them."""
+"""Matrix products in 8-bit floating point, by torchao, on a GPU that supports them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import importlib.util
 from typing import Any
 
 from cpt.errors import StageFailed
-from cpt.training.place import Hardware, this_hardware
+from cpt.training.distributed.environment import Hardware, this_hardware
 
 _CAPABILITY = (8, 9)
 _MULTIPLE = 16
-"""Both sides of a weight must be a multiple of this."""
+"""Divisor that both sides of a weight must have."""
 
 
-def why_not_float8(hardware: Hardware | None = None) -> str | None:
-    """What stands in the way of float8, if anything.
+def float8_obstacle(hardware: Hardware | None = None) -> str | None:
+    """Return why float8 cannot be used, or None if it can.
 
     Args:
-        hardware: this machine's by default.
+        hardware: Hardware to train on; by default this machine's.
     """
     hardware = hardware or this_hardware()
     if not hardware.is_gpu:
@@ -34,24 +34,25 @@ def why_not_float8(hardware: Hardware | None = None) -> str | None:
 
 
 def to_float8(model: Any) -> None:
-    """Let linear layers scale inputs, weights and gradients to 8 bits, by a factor per tensor, and multiply.
+    """Make linear layers scale inputs, weights and gradients to 8 bits, by a factor per tensor, and multiply.
 
-    Weights stay what and where they are. The head is left out: its products are the loss's. The factor of an
-    input is that of the whole packed row, so documents beside each other share a rounding, and nothing else.
+    Weights keep their values and their data type. The head is left out: the loss computes its products. The
+    factor of an input is that of the whole packed row, so the documents of a row share a rounding, and
+    nothing else.
 
     Raises:
-        StageFailed: something stands in the way.
+        StageFailed: Float8 cannot be used on this machine.
     """
-    if reason := why_not_float8():
+    if reason := float8_obstacle():
         raise StageFailed(reason, hint="Set precision: bf16.")
     from torchao.float8 import Float8LinearConfig, convert_to_float8_training
 
     head = model.get_output_embeddings()
 
-    def suits(part: Any, name: str) -> bool:  # noqa: ARG001
+    def is_converted(part: Any, name: str) -> bool:  # noqa: ARG001
         sides = (part.in_features, part.out_features)
         return part is not head and all(side % _MULTIPLE == 0 for side in sides)
 
     # packed rows have any number of tokens, which is an inner dimension of the weights' gradients
     config = Float8LinearConfig(pad_inner_dim=True)
-    convert_to_float8_training(model, config=config, module_filter_fn=suits)
+    convert_to_float8_training(model, config=config, module_filter_fn=is_converted)

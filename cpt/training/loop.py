@@ -15,9 +15,13 @@ from typing import Any
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.monitor.probes.base import Probe
 from cpt.progress import Progress
+from cpt.training.activation_checkpointing import checkpoint_layers
 from cpt.training.checkpoint.stateful import OptimizerState, WeightState
 from cpt.training.clock import StepClock
 from cpt.training.data import Stream
+from cpt.training.distributed.collectives import ProcessGroup
+from cpt.training.distributed.context import distributed_context
+from cpt.training.distributed.sharding import prepare_weights
 from cpt.training.feature import Run, StepOutcome
 from cpt.training.features import features_of
 from cpt.training.features.anomalies import AnomalyHandler
@@ -25,18 +29,14 @@ from cpt.training.features.checkpoints import CheckpointManager
 from cpt.training.features.gate_controller import GateController
 from cpt.training.features.probe_runner import ProbeRunner
 from cpt.training.float8 import to_float8
-from cpt.training.objectives.beside import Beside
-from cpt.training.processes import Processes
-from cpt.training.recompute import recompute_layers
+from cpt.training.objectives.reference_model import ReferenceModel
 from cpt.training.settings import Settings
-from cpt.training.sharding import master_weights
 from cpt.training.state import Result, State
 from cpt.training.step import Stepper
 from cpt.training.stopping import HeldSignals
 from cpt.training.trainable import Setup
-from cpt.training.trainable.table import table
-from cpt.training.trainable.trained import Trained
-from cpt.training.world import world
+from cpt.training.trainable.parameters import TrainableParameters
+from cpt.training.trainable.summary import table
 
 
 def train(
@@ -50,7 +50,8 @@ def train(
 ) -> Result:
     """Train `model` in place; continue from the newest checkpoint in `work` when there is one.
 
-    On several processes (`cpt.training.world`) all of them call this alike; the main one writes.
+    On several processes (`cpt.training.distributed.context`) all of them call this alike; the main one
+    writes.
 
     The model stays in evaluation mode: continual pretraining does without dropout, as pretraining did.
     Ctrl-C and SIGTERM end the micro batch, and the step if it was the last of it, else that step is dropped;
@@ -92,7 +93,7 @@ def train(
                 and state.step < settings.steps
                 and not gates.ended
             ):
-                trained.begin(state.step)
+                trained.begin_step(state.step)
                 for feature in run.features:
                     feature.before_step(run)
                 batch = gates.stream.batch(state.step)
@@ -124,7 +125,7 @@ def train(
                 progress.message(f"{name}: saved after step {state.step}, and stopped")
     for feature in run.features:
         feature.on_end(run)
-    trained.release(model, work / "adapter" if processes.is_main else None)
+    trained.restore_model(model, work / "adapter" if processes.is_main else None)
     processes.close()
     return Result.of(state, gates.stream, checkpoints.kept())
 
@@ -137,18 +138,18 @@ def _prepare_run(
     work: Path,
     progress: Progress,
     teacher: Any,
-) -> tuple[Run, Beside | None]:
+) -> tuple[Run, ReferenceModel | None]:
     """Choose what trains, hold its weights, and build the optimizer; return the reference model as well."""
-    config, processes = settings.config, Processes(world())
-    reference = config.objective.beside(model, teacher)
-    choice = config.trainable.choose(model, Setup(settings.steps, settings.new_tokens, settings.seed))
+    config, processes = settings.config, ProcessGroup(distributed_context())
+    reference = config.objective.reference_model(model, teacher)
+    choice = config.trainable.apply(model, Setup(settings.steps, settings.new_tokens, settings.seed))
     module = PackedLanguageModel(model)
-    trained = Trained(choice, master_weights(module, choice, settings, processes))
+    trained = TrainableParameters(choice, prepare_weights(module, choice, settings, processes))
     optimizer = config.optimizer.build(trained.groups(model))
-    trained.attach(optimizer)
-    trained.publish()
+    trained.register_hooks(optimizer)
+    trained.sync_to_model()
     if reference:
-        reference.hold(settings.dtype, processes.device)
+        reference.prepare(settings.dtype, processes.device)
     run = Run(
         settings=settings,
         model=model,
@@ -164,7 +165,7 @@ def _prepare_run(
         progress=progress,
         features=features_of(config),
         stateful={
-            "weights": WeightState(trained.kept, trained.publish),
+            "weights": WeightState(trained.checkpoint_tensors, trained.sync_to_model),
             "optimizer": OptimizerState(optimizer, trained.weights),
         },
     )
@@ -178,7 +179,7 @@ def prepare(model: Any, settings: Settings) -> None:
     if settings.config.compile:
         _compile_elementwise(model)
     if settings.config.gradient_checkpointing:
-        recompute_layers(model)
+        checkpoint_layers(model)
 
 
 def _compile_elementwise(model: Any) -> None:

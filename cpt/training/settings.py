@@ -19,7 +19,7 @@ from cpt.training.features.weight_averaging import AveragingConfig
 from cpt.training.objectives import CrossEntropy, Objective
 from cpt.training.optimizers import AdamW, Optimizer
 from cpt.training.schedules import RewarmCosine, Schedule
-from cpt.training.trainable import All, Trains
+from cpt.training.trainable import All, Trainable
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ class TrainingConfig(BaseModel):
         description="An average of the weights passed through, which probes read and which is the result; "
         "default: the last weights.",
     )
-    trainable: Trains = Field(default=All(), description="What of the model trains.")
+    trainable: Trainable = Field(default=All(), description="What of the model trains.")
     clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
     precision: Literal["auto", "bf16", "fp32", "fp8"] = Field(
         default="auto",

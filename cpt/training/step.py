@@ -18,11 +18,11 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.data import PackedSequence, micro_batches, target_count
-from cpt.training.objectives.losses import Loss
-from cpt.training.processes import Processes
+from cpt.training.distributed.collectives import ProcessGroup
+from cpt.training.distributed.sharding import whole
+from cpt.training.objectives.base import Loss
 from cpt.training.settings import Settings
-from cpt.training.sharding import whole
-from cpt.training.trainable.trained import Trained
+from cpt.training.trainable.parameters import TrainableParameters
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class Stepper:
     def __init__(
         self,
         module: PackedLanguageModel,
-        trained: Trained,
+        trained: TrainableParameters,
         optimizer: torch.optim.Optimizer,
-        processes: Processes,
+        processes: ProcessGroup,
         settings: Settings,
         loss: Loss,
         told_to_stop: Callable[[], bool] = lambda: False,
@@ -87,13 +87,13 @@ class Stepper:
             nats = nats * float(bool(rows))
             # a mean over the global batch, however many targets a micro batch has
             (nats * averaged_over / targets).backward()
-            self._trained.collect()
+            self._trained.accumulate_grads()
             sums += torch.cat([nats.detach()[None], parts])
         if stops and (self._processes.count == 1 or self._processes.sharding):
             return None
         if not self._processes.sharding:
             self._processes.sum_all(self._gradients())
-        self._trained.restrict()
+        self._trained.mask_grads()
         found = self._processes.sum(torch.cat([sums.new_full((1,), float(stops)), sums]))
         # the step's one wait for the device: whether the gradient is fit to be applied is decided here
         stopped, total, *totals, norm = torch.cat([found, self._clip()[None]]).tolist()
@@ -115,7 +115,7 @@ class Stepper:
         for group in self._optimizer.param_groups:
             group["lr"] = rate * self._trained.rate(group)
         self._optimizer.step()
-        self._trained.stepped()
+        self._trained.after_step()
         self._optimizer.zero_grad()
 
     def drop(self) -> None:
@@ -133,7 +133,7 @@ class Stepper:
     def _gradients(self) -> list[torch.Tensor]:
         """Return one gradient per weight, zero where this process has none: it may have no rows."""
         gradients = []
-        for weight in self._trained.masters.values():
+        for weight in self._trained.master_weights.values():
             if weight.grad is None and self._processes.count > 1:
                 weight.grad = torch.zeros_like(weight)
             if weight.grad is not None:

@@ -18,8 +18,8 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
+from cpt.models.batch import PrefixTree, TreeBatch, batches, grow
 from cpt.models.packed_model import PackedLanguageModel
-from cpt.models.prefix_trees import PrefixTree, TreeBatch, batches, grow
 from evals.models.generation import GenerationRequest, generate
 from evals.models.prompting import StartTokens
 from evals.models.request_cache import request_key

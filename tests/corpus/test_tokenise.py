@@ -221,9 +221,9 @@ def test_no_loss_is_taken_on_an_end_after_cut_text_nor_on_the_next_document(
         row = source.sequence(number)
         lasts = np.cumsum(row.piece_lengths) - 1
         batch = pack(np.split(row.tokens, lasts[:-1] + 1))
-        assert not set(batch.learned.tolist()) & set(lasts.tolist())
+        assert not set(batch.target_positions.tolist()) & set(lasts.tolist())
         assert (batch.labels[lasts] == IGNORED).all()
-        targets += int((batch.labels[batch.learned] == END).sum())
+        targets += int((batch.labels[batch.target_positions] == END).sum())
     assert targets == 30
 
 

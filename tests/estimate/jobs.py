@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cpt.estimate.job import Job, Lengths
-from cpt.models.architecture import settings
+from cpt.models.loading import settings
 from cpt.training.schedules import Constant
 from cpt.training.settings import Settings, TrainingConfig
 

@@ -10,7 +10,7 @@ import pytest
 
 from cpt.cli import main
 from cpt.errors import StageFailed
-from cpt.estimate.timeline import PARTS
+from cpt.estimate.allocations import PARTS
 
 
 def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -56,7 +56,7 @@ def test_a_gpu_by_name_has_time_and_cost(recipe_file: Path, capsys: Any) -> None
 def test_gpus_may_divide_the_model(recipe_file: Path, capsys: Any) -> None:
     words = ("estimate", "recipe.yaml", "--gpu", "NVIDIA H100 80GB HBM3", "--gpus", "2")
     (whole,), (divided,) = (as_json(capsys, *words, *more)["stages"] for more in ((), ("--fsdp",)))
-    assert (whole["divided"], divided["divided"], divided["processes"]) == (False, True, 2)
+    assert (whole["sharded"], divided["sharded"], divided["processes"]) == (False, True, 2)
     assert divided["parts"]["optimizer"] < 0.6 * whole["parts"]["optimizer"]
     assert divided["host_bytes"] == pytest.approx(whole["host_bytes"], rel=0.3)
     _, shown, _ = call(capsys, *words, "--fsdp")
@@ -132,7 +132,7 @@ def test_calibration_tells_the_time_here(recipe_file: Path, capsys: Any) -> None
         (("--gpu", "h1000"), "Did you mean `h100`?"),
         (("--gpus", "2"), "--gpu h100 --gpus 8"),
         (("--fsdp",), "--gpu h100 --gpus 8"),
-        (("--gpu", "h100", "--gpus", "2", "--fsdp", "pretrain.optimizer.kind=muon"), "FSDP2 divides them"),
+        (("--gpu", "h100", "--gpus", "2", "--fsdp", "pretrain.optimizer.kind=muon"), "FSDP2 shards them"),
         (("--gpu", "h100", "--calibrate"), "Leave one out"),
         (("--memory", "lots"), "is no size"),
         (("pretrain.batch_sequence=3",), "Did you mean `batch_sequences`?"),
@@ -196,7 +196,7 @@ def test_the_plan_says_nothing_of_a_model_that_is_not_at_hand(
 def test_a_batch_too_large_to_be_simulated_is_refused_at_once(
     recipe_file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, batch: int, message: str
 ) -> None:
-    monkeypatch.setattr("cpt.estimate.rehearsal._play", lambda *_, **__: pytest.fail("simulated"))
+    monkeypatch.setattr("cpt.estimate.simulate._simulate_replica", lambda *_, **__: pytest.fail("simulated"))
     override = f"pretrain.batch_sequences={batch}"
     assert main(["estimate", "recipe.yaml", "--gpu", "l4", override]) == 2
     assert message in capsys.readouterr().err

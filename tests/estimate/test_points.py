@@ -10,16 +10,16 @@ import torch
 from jobs import job
 from pydantic import TypeAdapter
 
-from cpt.estimate.device import GPUS
-from cpt.estimate.rehearsal import choose, hold, rehearse
-from cpt.estimate.timeline import by_part
+from cpt.estimate.allocations import by_part
+from cpt.estimate.devices import GPUS
+from cpt.estimate.simulate import mark_trainable, simulate, take_over
 from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
-from cpt.training.checkpoint.stateful import OptimizerState, Stateful, WeightState
+from cpt.training.checkpoint.stateful import OptimizerState, Part, Weights
+from cpt.training.distributed.environment import ANY_CPU
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.features.gate_controller import saved_states
 from cpt.training.features.weight_averaging import EmaConfig, LawaConfig
-from cpt.training.place import PROCESSOR
 from cpt.training.state import State
 
 H100 = GPUS["h100"].hardware
@@ -31,10 +31,10 @@ END, BACK, FAIL = (
 )
 
 
-def memory(model: Path, *gates: Gate, hardware: Any = PROCESSOR, **more: Any) -> tuple[int, int, int]:
+def memory(model: Path, *gates: Gate, hardware: Any = ANY_CPU, **more: Any) -> tuple[int, int, int]:
     """Bytes of the points where the model is, what main memory keeps beside, a checkpoint's copy."""
     often = {"checkpoint": Checkpoints(every=2, mode="async"), "steps": 9}
-    found = rehearse(job(model, *ROWS, probe=(20,), gates=gates, **often, **more), hardware)
+    found = simulate(job(model, *ROWS, probe=(20,), gates=gates, **often, **more), hardware)
     held = {by_part(found.timeline.peak(moment))["gates"] for moment in ("probe", "step", "save")}
     assert len(held) == 1
     return held.pop(), found.host.kept, found.host.copies
@@ -48,7 +48,7 @@ def sizes(tiny_model: Path) -> tuple[int, int]:
     return 4 * count, 8 * count + 4 * len(parameters)
 
 
-@pytest.mark.parametrize("hardware", [PROCESSOR, H100], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("hardware", [ANY_CPU, H100], ids=["cpu", "gpu"])
 def test_gates_keep_points_to_go_back_to(tiny_model: Path, sizes: tuple[int, int], hardware: Any) -> None:
     """`stop` the weights, `roll-back` the optimizer's state as well; checkpoints hold them, too."""
     model, state = sizes
@@ -65,7 +65,7 @@ def test_points_hold_the_average_where_it_lies(tiny_model: Path, sizes: tuple[in
     model, state = sizes
     averaged = [
         memory(tiny_model, END, average=average, hardware=hardware)
-        for average, hardware in ((EMA, H100), (LAWA, PROCESSOR), (LAWA, H100))
+        for average, hardware in ((EMA, H100), (LAWA, ANY_CPU), (LAWA, H100))
     ]
     assert averaged == [
         (2 * model, 0, 4 * model + state),
@@ -77,15 +77,15 @@ def test_points_hold_the_average_where_it_lies(tiny_model: Path, sizes: tuple[in
 def test_points_are_those_that_a_run_keeps(tiny_model: Path) -> None:
     run = job(tiny_model, *ROWS, average=EMA)
     model = load_model(tiny_model)
-    _, trained = hold(model, choose(model, run.settings), run.settings)
-    optimizer = run.settings.config.optimizer.build(trained.groups(model))
+    _, trained = take_over(model, mark_trainable(model, run.settings), run.settings)
+    optimizer = run.settings.optimizer.build(trained.groups(model))
     for weight in trained.weights.values():
         weight.grad = torch.ones_like(weight)
     optimizer.step()
-    parts: dict[str, Stateful] = {
-        "weights": WeightState(trained.kept, trained.publish),
+    parts: dict[str, Part] = {
+        "weights": Weights(trained.checkpoint_tensors, trained.sync_to_model),
         "optimizer": OptimizerState(optimizer, trained.weights),
-        "average": EMA.build(trained.weights, trained.publish),
+        "average": EMA.of(trained.weights, trained.sync_to_model),
     }
     for gates in ((END,), (BACK,), (END, BACK)):
         points = saved_states(gates, parts, State())

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from cpt.errors import ModelError
-from cpt.estimate.architecture import architecture
-from cpt.estimate.device import GPUS
+from cpt.estimate.devices import GPUS
 from cpt.estimate.job import Job, heaviness
+from cpt.estimate.model import architecture
 from cpt.estimate.recipe import Planned, plan_job, pretrain_steps
 from cpt.monitor.budget import NEW_TOKENS
 from cpt.recipe.events import Listener
@@ -19,7 +19,7 @@ from cpt.recipe.load import load
 from cpt.recipe.plan import make_plan
 from cpt.recipe.runner import run
 from cpt.recipe.store import Store
-from cpt.training.place import Place
+from cpt.training.distributed.environment import Environment
 
 
 def planned(file: Path, *overrides: str, **more: Any) -> Planned:
@@ -46,16 +46,16 @@ def test_a_corpus_that_is_not_made_yet_is_taken_to_be_full(recipe_file: Path) ->
 
 def test_settings_reach_the_job(recipe_file: Path) -> None:
     assert job(recipe_file, "pretrain.precision=fp32").settings.dtype == torch.float32
-    assert job(recipe_file, place=Place(GPUS["h100"].hardware)).settings.dtype == torch.bfloat16
-    assert job(recipe_file, place=Place(GPUS["t4"].hardware)).settings.dtype == torch.float32
-    assert job(recipe_file, "pretrain.optimizer.beta1=0.8").settings.config.optimizer.beta1 == 0.8
+    assert job(recipe_file, place=Environment(GPUS["h100"].hardware)).settings.dtype == torch.bfloat16
+    assert job(recipe_file, place=Environment(GPUS["t4"].hardware)).settings.dtype == torch.float32
+    assert job(recipe_file, "pretrain.optimizer.beta1=0.8").settings.optimizer.beta1 == 0.8
     assert job(recipe_file, "corpus.sequence_length=32").sequences == ((32,),) * 4
     assert job(recipe_file, "pretrain.monitor.window=100").probe == (100,) * 5
-    shared = planned(recipe_file, place=Place(processes=2))
+    shared = planned(recipe_file, place=Environment(processes=2))
     assert shared.job.settings.micro_batch == 2
     assert any("whole copy" in each for each in shared.assumptions)
-    divided = planned(recipe_file, place=Place(processes=2, divided=True))
-    assert divided.job.divided
+    divided = planned(recipe_file, place=Environment(processes=2, sharded=True))
+    assert divided.job.sharded
     assert any("weights are divided" in each for each in divided.assumptions)
     free = job(recipe_file, "pretrain.monitor.budget=null", "pretrain.monitor.weights=null")
     new_tokens = round(3 * NEW_TOKENS)
@@ -69,7 +69,7 @@ def test_settings_reach_the_job(recipe_file: Path) -> None:
 
 
 def test_float8_is_counted_as_bfloat16(recipe_file: Path) -> None:
-    found = planned(recipe_file, "pretrain.precision=fp8", place=Place(GPUS["h100"].hardware))
+    found = planned(recipe_file, "pretrain.precision=fp8", place=Environment(GPUS["h100"].hardware))
     assert found.job.settings.dtype == torch.bfloat16
     assert "8-bit" in found.assumptions[-1]
 

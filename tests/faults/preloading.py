@@ -17,7 +17,7 @@ for _module in (
     "cpt.stages.vocabulary.stage",
     "cpt.models.packed_model",
     "cpt.training.loop",
-    "cpt.training.processes",
+    "cpt.training.distributed.collectives",
     "transformers.models.llama.modeling_llama",
     "evals.harness",
     "merging.merge",

@@ -15,12 +15,12 @@ from cpt.initialiser_trial import short_training as probing
 from cpt.initialiser_trial.short_training import Trained, TrialSettings, cut, heldout, train_and_measure
 from cpt.models.bits_per_byte import TokenisedText
 from cpt.models.tokenizer import load_tokenizer
-from cpt.monitor.probes.base import Subject
+from cpt.monitor.probes.base import ModelView
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.reading import Items
 from cpt.progress import NullProgress
 from cpt.training.settings import Settings
-from cpt.training.trainable import All, Layers, Trains
+from cpt.training.trainable import All, Layers, Trainable
 
 SETTINGS = TrialSettings(steps=(0, 2, 4), peak=1e-2, heldout_bytes=1500)
 
@@ -71,7 +71,7 @@ def test_without_steps_nothing_trains(tiny_model: Path, corpus: Path) -> None:
     [("embeddings", Layers(kind="layers", layers="none", embeddings="all")), ("all", All())],
 )
 def test_what_is_asked_for_trains(
-    tiny_model: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, trained: Trained, expected: Trains
+    tiny_model: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, trained: Trained, expected: Trainable
 ) -> None:
     seen: list[Settings] = []
     real = probing.train
@@ -126,7 +126,7 @@ def test_without_steps_the_model_goes_to_the_gpu(
     monkeypatch.setattr(probing, "MasterWeights", lambda model, dtype: None)
     seen = []
 
-    def read(probe: TextProbe, subject: Subject, share: float) -> Items:
+    def read(probe: TextProbe, subject: ModelView, share: float) -> Items:
         seen.append(next(subject.module.parameters()).device.type)
         return Items(np.ones(1), np.ones(1))
 

@@ -12,7 +12,7 @@ from peft import AdaLoraConfig, TrainableTokensConfig
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from cpt.models.new_tokens import read_new_tokens
+from cpt.models.token_ids import read_new_tokens
 from merging.adapters import CONFIG, WEIGHTS, read_adapter, read_model
 from merging.candidates import read_candidate
 from merging.merge import run

@@ -9,7 +9,7 @@ import torch
 from merge_models import WORDS, merge, parent, write_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cpt.models.new_tokens import FILE, read_new_tokens, write_new_tokens
+from cpt.models.token_ids import NEW_TOKENS_FILE, read_new_tokens, write_new_tokens
 
 ROWS = 16
 
@@ -143,7 +143,7 @@ def test_new_tokens_of_the_models_are_new_in_the_merge(
     expected = {"union": {"nephron", "aorta", "tort", "lien"}, "two": {"tort", "lien"}, "base": set()}
     assert new_words(tmp_path / "merged") == expected[tokenizer]
     assert report.new_tokens == len(expected[tokenizer])
-    assert (FILE in report.checksums) == (tokenizer != "base")
+    assert (NEW_TOKENS_FILE in report.checksums) == (tokenizer != "base")
 
 
 def test_new_tokens_are_kept_where_all_models_have_them(one: Path, tmp_path: Path) -> None:

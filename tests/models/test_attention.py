@@ -227,9 +227,9 @@ class OnGpu:
 )
 def test_fastest_way_is_chosen(monkeypatch, query, capability: tuple[int, int], chosen) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert attention._way(query) is chosen
+    assert attention._backend(query) is chosen
     monkeypatch.setattr(varlen, "_has_kernel", lambda: False)
-    assert attention._way(query) is not varlen.attend
+    assert attention._backend(query) is not varlen.attend
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
@@ -251,9 +251,9 @@ def test_packed_logits_equal_per_document_logits(kind: str) -> None:
 def test_changing_one_document_leaves_the_others_unchanged() -> None:
     model = PackedLanguageModel(tiny())
     row = documents(LENGTHS)
-    before = model.token_nats(pack(row))
+    before = model.per_token_loss(pack(row))
     row[1] = (row[1] + 1) % 60
-    after = model.token_nats(pack(row))
+    after = model.per_token_loss(pack(row))
     start, end = LENGTHS[0], LENGTHS[0] + LENGTHS[1]
     assert torch.equal(before[:start], after[:start])
     assert torch.equal(before[end:], after[end:])

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from tiny_architectures import ARCHITECTURES, load_architecture, outputs, write_architecture
 
 from cpt.errors import DataError
-from cpt.models.architecture import counts_positions_from_padding, generates
+from cpt.models.loading import counts_positions_from_padding, generates
 from cpt.models.vocabulary import check_shapes, vocabulary_tensors, write_resized
 from cpt.models.weights import load_tensor, stored_tensors
 

@@ -10,7 +10,7 @@ import torch
 from cpt.errors import DataError
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.models.tokenizer import load_tokenizer
-from cpt.monitor.probes.base import Subject
+from cpt.monitor.probes.base import ModelView
 from cpt.monitor.probes.early_end import EarlyEndProbe, beginnings, sentence_ends
 from cpt.monitor.schedule import AtSteps
 
@@ -45,9 +45,9 @@ def test_sentences_and_lines_end_in_any_language(text: str, ended: str) -> None:
 
 
 @pytest.fixture
-def subject(tiny_model: Path) -> Subject:
+def subject(tiny_model: Path) -> ModelView:
     model = load_model(tiny_model)
-    return Subject(PackedLanguageModel(model), dict(model.named_parameters()))
+    return ModelView(PackedLanguageModel(model), dict(model.named_parameters()))
 
 
 def probe(
@@ -61,7 +61,7 @@ def probe(
     return EarlyEndProbe(found, ends, NEVER)
 
 
-def by_hand(subject: Subject, tiny_model: Path, text: str, ends: Set[int], start: bool) -> list[float]:
+def by_hand(subject: ModelView, tiny_model: Path, text: str, ends: Set[int], start: bool) -> list[float]:
     """The probability of an end after each token but the last, where no sentence ends there."""
     encoding = load_tokenizer(tiny_model).encode(text, add_special_tokens=False)
     model = subject.module.model
@@ -76,7 +76,7 @@ def by_hand(subject: Subject, tiny_model: Path, text: str, ends: Set[int], start
 @pytest.mark.parametrize("start", [True, False])
 @pytest.mark.parametrize("ends", [{1}, {1, 7}], ids=str)
 def test_the_value_is_the_mean_over_places_in_mid_sentence(
-    subject: Subject, tiny_model: Path, ends: set[int], start: bool
+    subject: ModelView, tiny_model: Path, ends: set[int], start: bool
 ) -> None:
     found = probe(tiny_model, *TEXTS[:2], ends=ends, start="<s>" if start else None).read(subject, 1.0)
     expected = [by_hand(subject, tiny_model, text, ends, start) for text in TEXTS[:2]]
@@ -85,7 +85,7 @@ def test_the_value_is_the_mean_over_places_in_mid_sentence(
     assert found.standard_error > 0
 
 
-def test_a_model_whose_head_leans_to_the_end_is_found_out(subject: Subject, tiny_model: Path) -> None:
+def test_a_model_whose_head_leans_to_the_end_is_found_out(subject: ModelView, tiny_model: Path) -> None:
     """Adding a direction to the end's row and to every hidden state raises its logit by a known amount."""
     watch = probe(tiny_model, *TEXTS[:2])
     before = watch.read(subject, 1.0)
@@ -128,7 +128,7 @@ def test_the_sample_is_spread_over_documents(tiny_model: Path) -> None:
         beginnings(tokenizer, ["", "\n"], 1024, "<s>", 100)
 
 
-def test_a_share_is_the_first_documents(subject: Subject, tiny_model: Path) -> None:
+def test_a_share_is_the_first_documents(subject: ModelView, tiny_model: Path) -> None:
     watch = probe(tiny_model, *TEXTS[:2] * 3)
     whole, half = watch.read(subject, 1.0), watch.read(subject, 0.5)
     np.testing.assert_allclose(half.numerators, whole.numerators[:3], rtol=1e-4)

@@ -14,7 +14,7 @@ from cpt.models.bits_per_byte import score, tokenise_text
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.models.sampling import sample
 from cpt.models.tokenizer import load_tokenizer
-from cpt.monitor.probes.base import Subject, part
+from cpt.monitor.probes.base import ModelView, part
 from cpt.monitor.probes.drift import DriftProbe, as_text
 from cpt.monitor.probes.new_tokens import NewTokensProbe
 from cpt.monitor.probes.task import TaskProbe
@@ -26,9 +26,9 @@ NEVER = AtSteps(())
 
 
 @pytest.fixture
-def subject(tiny_model: Path) -> Subject:
+def subject(tiny_model: Path) -> ModelView:
     model = load_model(tiny_model)
-    return Subject(PackedLanguageModel(model), dict(model.named_parameters()))
+    return ModelView(PackedLanguageModel(model), dict(model.named_parameters()))
 
 
 def logits(model: Any, *ids: int) -> torch.Tensor:
@@ -41,7 +41,7 @@ def logits(model: Any, *ids: int) -> torch.Tensor:
 
 
 def test_a_text_is_bits_per_byte_and_a_share_of_it_its_first_documents(
-    subject: Subject, tiny_model: Path
+    subject: ModelView, tiny_model: Path
 ) -> None:
     text = tokenise_text(load_tokenizer(tiny_model), SENTENCES, 64, "<s>")
     probe = TextProbe("general", text, NEVER)
@@ -55,13 +55,13 @@ def test_a_part_is_enough_for_an_error_and_no_more_than_there_is() -> None:
     assert [part(100, 0.001), part(100, 0.259), part(1, 0.5), part(100, 1.0)] == [2, 25, 1, 100]
 
 
-def test_a_task_is_the_share_of_right_answers(subject: Subject) -> None:
+def test_a_task_is_the_share_of_right_answers(subject: ModelView) -> None:
     probe = TaskProbe("task", 4, lambda _, count: [1.0, 0.0, 1.0, 1.0][:count], NEVER)
     assert probe.read(subject, 1.0).value == 0.75
     assert probe.read(subject, 0.5).value == 0.5
 
 
-def test_drift_is_nothing_at_first_and_the_divergence_later(subject: Subject) -> None:
+def test_drift_is_nothing_at_first_and_the_divergence_later(subject: ModelView) -> None:
     """Over one token the divergence is a sum over the vocabulary; the estimate must meet it in its error."""
     model = subject.module.model
     samples = sample(model, 0, (), rows=4000, length=1, seed=1)
@@ -82,7 +82,7 @@ def test_drift_is_nothing_at_first_and_the_divergence_later(subject: Subject) ->
 
 
 def test_samples_are_drawn_as_the_model_says_end_where_it_ends_and_leave_it_as_it_was(
-    subject: Subject,
+    subject: ModelView,
 ) -> None:
     model = subject.module.model
     attention = model.config._attn_implementation
@@ -98,7 +98,7 @@ def test_samples_are_drawn_as_the_model_says_end_where_it_ends_and_leave_it_as_i
     assert [len(each) for each in ended] == [1, 1, 1]
 
 
-def test_drift_counts_what_a_model_says_of_whole_samples(subject: Subject) -> None:
+def test_drift_counts_what_a_model_says_of_whole_samples(subject: ModelView) -> None:
     [ids] = sample(subject.module.model, 0, (), rows=1, length=6, seed=3)
     items = DriftProbe(as_text([ids], 0), NEVER).read(subject, 1.0)
     own = logits(subject.module.model, 0, *ids)[:-1]
@@ -108,7 +108,7 @@ def test_drift_counts_what_a_model_says_of_whole_samples(subject: Subject) -> No
     assert items.denominators[0] == 6
 
 
-def test_the_update_of_the_weights_is_by_layer(subject: Subject, tiny_model: Path) -> None:
+def test_the_update_of_the_weights_is_by_layer(subject: ModelView, tiny_model: Path) -> None:
     model = subject.module.model
     embeddings = "model.embed_tokens.weight"
     probe = WeightsProbe(tiny_model, embeddings, embeddings, NEVER)
@@ -132,11 +132,11 @@ def test_the_update_of_the_weights_is_by_layer(subject: Subject, tiny_model: Pat
     assert found.value == pytest.approx(update / norm, rel=1e-3)
 
 
-def test_what_does_not_train_has_not_moved(subject: Subject, tiny_model: Path) -> None:
+def test_what_does_not_train_has_not_moved(subject: ModelView, tiny_model: Path) -> None:
     weights = {name: 1.5 * w for name, w in subject.weights.items() if ".layers.1." in name}
     embeddings = "model.embed_tokens.weight"
     found = WeightsProbe(tiny_model, embeddings, embeddings, NEVER).read(
-        Subject(subject.module, weights), 1.0
+        ModelView(subject.module, weights), 1.0
     )
     layers = [each["update"] for each in found.detail["layers"]]
     assert layers[1] == pytest.approx(0.5)
@@ -150,7 +150,7 @@ def test_bottom_and_top_are_five_layers_each_or_half_of_them() -> None:
     assert bottom_to_top([1.0]) is None
 
 
-def test_new_tokens_are_compared_with_the_old_ones(subject: Subject) -> None:
+def test_new_tokens_are_compared_with_the_old_ones(subject: ModelView) -> None:
     with torch.no_grad():
         rows = subject.module.model.get_input_embeddings().weight
         rows.copy_(torch.nn.functional.normalize(rows.normal_()))

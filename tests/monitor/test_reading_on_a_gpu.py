@@ -16,7 +16,7 @@ from tiny import SENTENCES
 from cpt.models.bits_per_byte import tokenise_text
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.models.tokenizer import load_tokenizer
-from cpt.monitor.probes.base import Probe, Subject
+from cpt.monitor.probes.base import ModelView, Probe
 from cpt.monitor.probes.drift import DriftProbe, as_text
 from cpt.monitor.probes.early_end import EarlyEndProbe, beginnings
 from cpt.monitor.probes.text import TextProbe
@@ -44,7 +44,7 @@ def test_probes_read_a_model_on_a_gpu(tiny_model: Path, monkeypatch: pytest.Monk
     model, probe = load_model(tiny_model), PROBES[name](tiny_model)
     with read_on_gpu(monkeypatch, model):
         weights = dict(model.named_parameters())
-        items = probe.read(Subject(PackedLanguageModel(model), weights), 1.0)
+        items = probe.read(ModelView(PackedLanguageModel(model), weights), 1.0)
     assert np.isfinite(items.value)
 
 

@@ -16,8 +16,8 @@ from cpt.errors import StageFailed, UsageError
 from cpt.recipe import workers
 from cpt.recipe.load import load
 from cpt.recipe.runner import run
-from cpt.training import world as world_module
-from cpt.training.world import Stop, World
+from cpt.training.distributed import context
+from cpt.training.distributed.context import DistributedContext, StopRequest
 
 
 class Together(fake_stages.Pretrain):
@@ -27,32 +27,36 @@ class Together(fake_stages.Pretrain):
     got: list[tuple[Any, ...]] = []  # noqa: RUF012
 
     def run(self, config: Any, inputs: Any, context: Any) -> dict[str, Any]:
-        here = workers.world()
+        here = workers.distributed_context()
         read = {role: artifact.path(role) for role, artifact in inputs.items()}
         self.got.append((config, read, context.seed, context.output, context.work, context.recipe))
         return super().run(config, inputs, context) if here.is_main else {}
 
 
 @pytest.fixture
-def worlds(monkeypatch: pytest.MonkeyPatch, recipe_file: Path) -> Iterator[tuple[World, World]]:
+def worlds(
+    monkeypatch: pytest.MonkeyPatch, recipe_file: Path
+) -> Iterator[tuple[DistributedContext, DistributedContext]]:
     """The main process and another one; tests say which of them they are."""
     store = HashStore()
-    monkeypatch.setattr(world_module, "GRACE", 0.3)
+    monkeypatch.setattr(context, "GRACE_SECONDS", 0.3)
     monkeypatch.setattr(workers, "_leave_when_ended", lambda: None)
     monkeypatch.setitem(fake_stages.REGISTRY, "pretrain", Together())
     Together.got.clear()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield World(0, 2, store), World(1, 2, store)
+    yield DistributedContext(0, 2, store), DistributedContext(1, 2, store)
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def be(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "world", lambda: world)
-    monkeypatch.setattr("cpt.recipe.failures.world", lambda: world)
+def be(world: DistributedContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "distributed_context", lambda: world)
+    monkeypatch.setattr("cpt.recipe.failures.distributed_context", lambda: world)
 
 
-def lead(worlds: tuple[World, World], recipe_file: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def lead(
+    worlds: tuple[DistributedContext, DistributedContext], recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> Any:
     be(worlds[0], monkeypatch)
     return run(load(recipe_file, ()), recipe_file.parent / "runs")
 
@@ -61,7 +65,7 @@ def test_others_get_what_the_main_process_runs(worlds, recipe_file: Path, monkey
     summary = lead(worlds, recipe_file, monkeypatch)
     worlds[0].store.set("end", "0")
     be(worlds[1], monkeypatch)
-    monkeypatch.setattr(World, "ended", property(lambda self: self._told > 0))
+    monkeypatch.setattr(DistributedContext, "is_shut_down", property(lambda self: self._tasks > 0))
     assert workers.run_worker() == 0
     main, other = Together.got
     assert main == other
@@ -77,7 +81,7 @@ def test_others_leave_with_the_main_process_and_its_exit_code(worlds, monkeypatc
 
 def test_what_stops_another_process_is_told_by_the_main_one(worlds, recipe_file: Path, monkeypatch) -> None:
     def fail(*_: object) -> None:
-        worlds[1].report("not enough memory in process 1", "Make the batch smaller.")
+        worlds[1].report_failure("not enough memory in process 1", "Make the batch smaller.")
         raise RuntimeError("Connection closed by peer")
 
     fake_stages.HOOKS["pretrain"] = fail
@@ -132,10 +136,10 @@ def test_a_stage_that_a_signal_has_ended_leaves_the_end_to_the_main_process(
 
 
 def test_a_process_that_waits_can_be_stopped(worlds, monkeypatch) -> None:
-    stop = Stop()
+    stop = StopRequest()
     assert not stop.overdue
     signal.raise_signal(signal.SIGTERM)
-    assert worlds[1].hear(stop) is None
+    assert worlds[1].next_task(stop) is None
     assert stop.overdue
 
 
@@ -165,10 +169,10 @@ def test_processes_that_cannot_find_each_other_are_refused(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match=message):
-        world_module.world.__wrapped__()
+        context.distributed_context.__wrapped__()
 
 
 def test_one_process_is_alone_whoever_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
-    assert world_module.world.__wrapped__() == World()
+    assert context.distributed_context.__wrapped__() == DistributedContext()

@@ -15,7 +15,7 @@ from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
 from cpt.stages.merge.stage import STAGE
 from cpt.stages.pretrain.continuation import Checkpoint
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
-from cpt.training.place import Place
+from cpt.training.distributed.environment import Environment
 from merging.averaging import exponential, instead_of_annealing, uniform
 
 PLAIN = {"tokens": 1600, "batch_sequences": 4, "precision": "fp32", "monitor": {"every": 100, "tokens": 200}}
@@ -102,7 +102,7 @@ def test_too_few_checkpoints_are_found_before_anything_runs(training: Artifact) 
 def test_a_training_that_will_keep_none_is_found_in_the_recipe(settings: dict, message: str | None) -> None:
     maker = PRETRAIN.Config.model_validate(PLAIN | settings)
     found = STAGE.check_environment(
-        STAGE.Config.model_validate({"average": LAWA}), Place(), {"training": [maker]}
+        STAGE.Config.model_validate({"average": LAWA}), Environment(), {"training": [maker]}
     )
     assert [message in problem.message for problem in found if message] == ([True] if message else [])
     assert len(found) == (message is not None)

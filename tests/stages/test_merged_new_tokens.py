@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from stage_runs import artifact, make_corpus, model_artifact, run_stage
 
-from cpt.models.new_tokens import read_new_tokens
+from cpt.models.token_ids import read_new_tokens
 from cpt.stages.base import Artifact
 from cpt.stages.merge.stage import STAGE as MERGE
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN

@@ -255,11 +255,11 @@ def test_figures_are_of_the_weights_that_are_the_result() -> None:
     ("action", "refused"), [("stop", True), ("roll-back", True), ("raise-replay", False)]
 )
 def test_divided_weights_are_not_gone_back_to(action: str, refused: bool) -> None:
+    from cpt.training.distributed.launch import sharding_problems
     from cpt.training.features.anomalies import Anomalies
-    from cpt.training.launch import whole_weights_needed
     from cpt.training.optimizers import AdamW
 
-    found = whole_weights_needed(
+    found = sharding_problems(
         AdamW(),
         Anomalies(),
         adapter=False,
@@ -268,7 +268,7 @@ def test_divided_weights_are_not_gone_back_to(action: str, refused: bool) -> Non
         float8=False,
         gradient_checkpointing=False,
         gates=[gate("general <= 0.1", action)],
-        model_beside=False,
+        reference_model=False,
     )
     assert [problem.key for problem in found] == (["gates"] if refused else [])
 

@@ -18,7 +18,7 @@ from cpt.recipe.load import load
 from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
 from cpt.stages.corpus.stage import STAGE as CORPUS
 from cpt.stages.pretrain.stage import STAGE
-from cpt.training.place import Place
+from cpt.training.distributed.environment import Environment
 
 PLAIN = {
     "tokens": 600,
@@ -209,7 +209,7 @@ stages:
 
 def test_a_model_beside_is_not_divided_among_processes() -> None:
     config = STAGE.Config.model_validate(PLAIN | {"objective": CONSTRAINT})
-    (problem,) = STAGE.check_environment(config, Place(processes=2, divided=True), {})
+    (problem,) = STAGE.check_environment(config, Environment(processes=2, sharded=True), {})
     assert problem.key == "objective.kind"
     plain = STAGE.Config.model_validate(PLAIN | {"l2_sp": {"strength": 1}, "average": {"kind": "ema"}})
-    assert STAGE.check_environment(plain, Place(processes=2, divided=True), {}) == []
+    assert STAGE.check_environment(plain, Environment(processes=2, sharded=True), {}) == []

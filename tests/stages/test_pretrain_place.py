@@ -10,9 +10,9 @@ import pytest
 from cpt.cli import main
 from cpt.errors import RecipeError
 from cpt.recipe.load import load
-from cpt.training.place import Hardware, Place
+from cpt.training.distributed.environment import Environment, Hardware
 
-DIVIDED = Place(processes=2, divided=True)
+DIVIDED = Environment(processes=2, sharded=True)
 T4 = Hardware("t4", is_gpu=True, bfloat16=False, capability=(7, 5))
 H100 = Hardware("h100", is_gpu=True, bfloat16=True, capability=(9, 0))
 
@@ -36,7 +36,7 @@ stages:
     return path
 
 
-def problems(file: Path, place: Place, *overrides: str) -> list[tuple[str | None, str]]:
+def problems(file: Path, place: Environment, *overrides: str) -> list[tuple[str | None, str]]:
     try:
         load(file, overrides, place=place)
     except RecipeError as error:
@@ -61,10 +61,10 @@ def problems(file: Path, place: Place, *overrides: str) -> list[tuple[str | None
 )
 def test_what_divided_weights_are_too_little_for(recipe_file: Path, override: str, key: str) -> None:
     words = (f"pretrain.{override}", "pretrain.precision=bf16")
-    assert problems(recipe_file, Place(processes=2), *words) == []
+    assert problems(recipe_file, Environment(processes=2), *words) == []
     ((where, message),) = problems(recipe_file, DIVIDED, *words)
     assert where == f"pretrain.{key}"
-    assert "FSDP2 divides them" in message
+    assert "FSDP2 shards them" in message
 
 
 def test_rows_of_new_tokens_train_apart_only_if_a_vocabulary_stage_brings_some(recipe_file: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_merge_hands_new_tokens_on(recipe_file: Path) -> None:
     recipe_file.write_text(recipe_file.read_text() + f"  - merge: {merge}\n  - pretrain: {again}\n")
     ((where, message),) = problems(recipe_file, DIVIDED)
     assert where == "again.trainable"
-    assert "FSDP2 divides them" in message
+    assert "FSDP2 shards them" in message
 
 
 @pytest.mark.parametrize("command", ["validate", "plan", "run"])
@@ -114,14 +114,14 @@ def test_what_hardware_elsewhere_has_is_asked_and_not_this_machines(
     recipe_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert problems(recipe_file, Place(H100), "pretrain.precision=fp8") == []
-    ((key, message),) = problems(recipe_file, Place(T4), "pretrain.precision=fp8")
+    assert problems(recipe_file, Environment(H100), "pretrain.precision=fp8") == []
+    ((key, message),) = problems(recipe_file, Environment(T4), "pretrain.precision=fp8")
     assert (key, message[-14:]) == ("pretrain.precision", "and t4 has 7.5")
     monkeypatch.setattr("cpt.models.packed_model.has_fast_bfloat16", lambda: False)
     rounded = "pretrain.master_weights=stochastic-rounding"
-    assert problems(recipe_file, Place(H100), rounded) == []
-    assert "float32 on t4" in problems(recipe_file, Place(T4), rounded)[0][1]
-    assert "float32 here" in problems(recipe_file, Place(), rounded)[0][1]
+    assert problems(recipe_file, Environment(H100), rounded) == []
+    assert "float32 on t4" in problems(recipe_file, Environment(T4), rounded)[0][1]
+    assert "float32 here" in problems(recipe_file, Environment(), rounded)[0][1]
 
 
 def test_what_is_not_installed_here_matters_only_here(
@@ -130,8 +130,8 @@ def test_what_is_not_installed_here_matters_only_here(
     monkeypatch.setattr("cpt.training.optimizers.adamw_8bit.find_spec", lambda name: None)
     monkeypatch.setattr("cpt.training.features.trackers._installed", lambda _: False)
     words = ("pretrain.optimizer.kind=adamw-8bit", "pretrain.trackers=[wandb]")
-    assert problems(recipe_file, Place(H100), *words) == []
-    found = problems(recipe_file, Place(), *words)
+    assert problems(recipe_file, Environment(H100), *words) == []
+    found = problems(recipe_file, Environment(), *words)
     assert [key for key, _ in found] == ["pretrain.optimizer.kind", "pretrain.trackers"]
 
 
@@ -162,13 +162,13 @@ def test_a_model_before_an_anneal_that_there_will_not_be(
 ) -> None:
     text = recipe_file.read_text().replace("tokens: 1000}", f"tokens: 1000, {earlier}}}")
     recipe_file.write_text(text + CONTINUED)
-    found = problems(recipe_file, Place())
+    found = problems(recipe_file, Environment())
     assert [key for key, _ in found] == (["more.start.checkpoint"] if reason else [])
     assert all(f"pretrain keeps no checkpoint pre-anneal: {reason}" in message for _, message in found)
 
 
 def test_a_tracker_is_named_once_and_a_boolean_is_no_number(recipe_file: Path) -> None:
-    ((key, message),) = problems(recipe_file, Place(), "pretrain.trackers=[wandb, wandb]")
+    ((key, message),) = problems(recipe_file, Environment(), "pretrain.trackers=[wandb, wandb]")
     assert (key, message) == ("pretrain.trackers", "wandb is named twice")
     for override in (
         "tokens=true",
@@ -176,7 +176,7 @@ def test_a_tracker_is_named_once_and_a_boolean_is_no_number(recipe_file: Path) -
         "checkpoint={keep: true}",
         "optimizer={beta1: false}",
     ):
-        ((key, message),) = problems(recipe_file, Place(), f"pretrain.{override}")
+        ((key, message),) = problems(recipe_file, Environment(), f"pretrain.{override}")
         assert message.startswith("must be a number, not ")
         assert key is not None
         assert key.startswith(f"pretrain.{override.split('=')[0]}")

@@ -17,8 +17,8 @@ from cpt.progress import NullProgress
 from cpt.stages.base import Artifact, Context
 from cpt.stages.corpus.stage import STAGE as CORPUS
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
+from cpt.training.distributed.environment import Environment
 from cpt.training.features.trackers import open_trackers
-from cpt.training.place import Place
 from cpt.training.schedules import Linear, Power
 from cpt.training.settings import Settings
 
@@ -209,7 +209,7 @@ def test_trackers_log_beside_the_result(inputs, tmp_path: Path, monkeypatch) -> 
 def test_a_tracker_that_is_not_installed_is_a_problem_before_training(monkeypatch) -> None:
     monkeypatch.setattr("cpt.training.features.trackers._installed", lambda package: package != "wandb")
     config = PRETRAIN.Config.model_validate(PLAIN | {"trackers": ["tensorboard", "wandb"]})
-    (problem,) = PRETRAIN.check_environment(config, Place(), {})
+    (problem,) = PRETRAIN.check_environment(config, Environment(), {})
     assert (problem.key, problem.message) == ("trackers", "the tracker wandb is not installed")
     assert problem.hint == "Install it: pip install 'cpt-workbench[wandb]'"
 
@@ -306,7 +306,7 @@ def test_a_library_that_the_optimizer_misses_is_found_before_the_run(monkeypatch
 
     monkeypatch.setattr(adamw_8bit, "find_spec", lambda name: None)
     config = PRETRAIN.Config.model_validate(PLAIN | {"optimizer": {"kind": "adamw-8bit"}})
-    (problem,) = PRETRAIN.check_environment(config, Place(), {})
+    (problem,) = PRETRAIN.check_environment(config, Environment(), {})
     assert problem.key == "optimizer.kind"
     assert "bitsandbytes" in problem.message
 
@@ -328,7 +328,7 @@ def test_rounding_by_chance_instead_of_masters_changes_the_weights(inputs, tmp_p
 
 def test_gradient_checkpointing_is_passed_on(inputs, tmp_path: Path, monkeypatch) -> None:
     models = []
-    monkeypatch.setattr("cpt.training.loop.recompute_layers", models.append)
+    monkeypatch.setattr("cpt.training.loop.checkpoint_layers", models.append)
     pretrain({"gradient_checkpointing": True}, inputs, tmp_path)
     assert len(models) == 1
 
@@ -348,7 +348,7 @@ def test_what_this_machine_cannot_compute_in_is_a_problem(
     monkeypatch, config: dict, key: str, message: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    (problem,) = PRETRAIN.check_environment(PRETRAIN.Config.model_validate(PLAIN | config), Place(), {})
+    (problem,) = PRETRAIN.check_environment(PRETRAIN.Config.model_validate(PLAIN | config), Environment(), {})
     assert problem.key == key
     assert message in problem.message
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from stage_runs import Heard, artifact, make_corpus, model_artifact, run_stage
 from transformers import AutoModelForCausalLM
 
-from cpt.models.new_tokens import read_new_tokens
+from cpt.models.token_ids import read_new_tokens
 from cpt.stages.base import Artifact
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 from cpt.stages.vocabulary.stage import STAGE as VOCABULARY

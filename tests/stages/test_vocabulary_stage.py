@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.corpus import read_documents, read_index
 from cpt.errors import StageFailed
-from cpt.models.new_tokens import read_new_tokens
+from cpt.models.token_ids import read_new_tokens
 from cpt.recipe.fingerprint import config_data
 from cpt.stages.base import Artifact
 from cpt.stages.vocabulary.stage import STAGE

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from vocabulary_kinds import save
 
 from cpt.errors import DataError, ModelError, StageFailed
-from cpt.models.new_tokens import read_new_tokens
+from cpt.models.token_ids import read_new_tokens
 from cpt.models.vocabulary import vocabulary_tensors
 from cpt.models.weights import load_tensor, stored_tensors
 from tokenizer_tools.embeddings import Role, method

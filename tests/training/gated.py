@@ -16,7 +16,7 @@ from tiny_runs import SETTINGS, Batches
 
 from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
-from cpt.monitor.probes.base import Subject
+from cpt.monitor.probes.base import ModelView
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import AtSteps, When
 from cpt.training.features.checkpoints import Checkpoints
@@ -87,7 +87,7 @@ class Distance:
     work: ClassVar[float] = 1.0
     relative: ClassVar[bool] = False
 
-    def read(self, subject: Subject, share: float) -> Items:
+    def read(self, subject: ModelView, share: float) -> Items:
         now = {name: p.detach() for name, p in subject.module.model.named_parameters()}
         moved = sum(float((now[name] - p).double().square().sum()) for name, p in self.start.items())
         items = self.curve(moved**0.5) * np.linspace(0.99, 1.01, 40)

@@ -23,10 +23,10 @@ from tiny_runs import SETTINGS, Batches
 from tiny_training import Said
 
 from cpt.models.packed_model import load_model
+from cpt.training.distributed.context import distributed_context
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.loop import train
 from cpt.training.settings import Settings
-from cpt.training.world import world
 
 _FORKED = multiprocessing.get_context("forkserver")
 _FORKED.set_forkserver_preload(
@@ -48,7 +48,7 @@ def attempt(model_folder: Path, work: Path, chosen: Settings, place: dict[str, s
     """
     os.environ |= place
     torch.set_num_threads(1)
-    model, is_main = load_model(model_folder), world().is_main
+    model, is_main = load_model(model_folder), distributed_context().is_main
     begun.send(True)
     train(model, Batches(), [], chosen, work, Said())
     if is_main:

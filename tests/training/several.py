@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpt.training.trainable import Trainable
+
 if TYPE_CHECKING:
     import torch
 
@@ -106,12 +108,12 @@ def _do(job: dict[str, Any]) -> None:
 
     from cpt.errors import StageFailed
     from cpt.models.packed_model import load_model
+    from cpt.training.distributed.context import distributed_context
     from cpt.training.loop import train
-    from cpt.training.world import world
 
     class Rows(Batches):
         def batch(self, step: int) -> list[Any]:
-            if step + 1 == job.get("signal") and not world().is_main:
+            if step + 1 == job.get("signal") and not distributed_context().is_main:
                 os.kill(os.getpid(), signal.SIGTERM)
             return super().batch(step)[: job.get("rows", 4)]
 
@@ -120,7 +122,7 @@ def _do(job: dict[str, Any]) -> None:
     folder = Path(job["model"])
     model = load_model(folder)
     probes, stream = (forgetting(folder), Phased()) if job.get("gated") else (tiny_probes(folder), Rows())
-    out = Path(f"{job['out']}-{world().rank}")
+    out = Path(f"{job['out']}-{distributed_context().rank}")
     settings, progress = SETTINGS.with_changes(**changes), Said(job.get("stop"))
     try:
         with spoilt(job.get("spoilt")):
@@ -129,7 +131,7 @@ def _do(job: dict[str, Any]) -> None:
         torch.distributed.destroy_process_group()
         result = None
         out.with_suffix(".txt").write_text(f"{type(error).__name__}: {error}")
-    if result and (world().is_main or job.get("also")):
+    if result and (distributed_context().is_main or job.get("also")):
         readings = [{**reading.as_json(), "seconds": None} for reading in result.readings]
         weights = {name: p.detach().contiguous() for name, p in model.named_parameters()}
         save_file(weights, out.with_suffix(".safetensors"))
@@ -152,7 +154,6 @@ def changed(data: dict[str, Any]) -> dict[str, Any]:
     from cpt.training.features.weight_averaging import AveragingConfig
     from cpt.training.objectives import Objective
     from cpt.training.optimizers import Optimizer
-    from cpt.training.trainable import Trains
 
     kinds: dict[str, Any] = {
         "gates": tuple[Gate, ...],
@@ -162,7 +163,7 @@ def changed(data: dict[str, Any]) -> dict[str, Any]:
         "objective": Objective,
         "optimizer": Optimizer,
         "l2_sp": L2SPConfig,
-        "trainable": Trains,
+        "trainable": Trainable,
     }
     return {
         key: TypeAdapter(kinds[key]).validate_python(value)

@@ -45,7 +45,7 @@ class Toy(TrainingFeature):
         self.count += len(step.batch)
         name = next(iter(run.trained.weights))
         run.trained.weights[name].data.add_(1e-4 * self.count)
-        run.trained.publish()
+        run.trained.sync_to_model()
         self.calls.append(f"after {run.state.step}")
 
     def after_probes(self, run: Any, readings: Any) -> None:

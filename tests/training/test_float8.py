@@ -11,7 +11,7 @@ from tiny_runs import SETTINGS, run
 
 from cpt.errors import StageFailed
 from cpt.models.packed_model import load_model
-from cpt.training.float8 import to_float8, why_not_float8
+from cpt.training.float8 import float8_obstacle, to_float8
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_linear_layers_of_fitting_size_multiply_in_float8_but_the_head_does_not(
     gpu, tiny_model: Path, monkeypatch
 ) -> None:
     gpu((8, 9), torchao=True)
-    assert why_not_float8() is None
+    assert float8_obstacle() is None
     model, converted = load_model(tiny_model), []
     model.model.layers[0].mlp.up_proj.out_features = 63
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from cpt.models.packed_model import load_model
 from cpt.training.data import pieces, target_count
-from cpt.training.groups import group_weights
+from cpt.training.optimizers.groups import group_weights
 
 
 def test_losses_are_to_the_last_digit_what_they_were(tiny_model: Path, tmp_path: Path) -> None:

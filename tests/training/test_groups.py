@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, GPT2Config, OPTConfig
 
-from cpt.training.groups import group_weights
+from cpt.training.optimizers.groups import group_weights
 
 GPT2 = GPT2Config(n_embd=16, n_head=2, n_layer=1, n_positions=32, vocab_size=40)
 OPT = OPTConfig(

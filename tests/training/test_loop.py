@@ -15,8 +15,8 @@ from cpt.models.packed_model import load_model
 from cpt.training import step as stepping
 from cpt.training.data import pack_sequences, target_count
 from cpt.training.features.checkpoints import Checkpoints
-from cpt.training.groups import group_weights
 from cpt.training.optimizers import AdamW, OptimizerConfig
+from cpt.training.optimizers.groups import group_weights
 from cpt.training.schedules import RewarmCosine
 from cpt.training.state import Result
 

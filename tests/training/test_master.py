@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from cpt.training.master import MasterWeights
+from cpt.training.master_weights import MasterWeights
 
 
 def model() -> nn.Module:

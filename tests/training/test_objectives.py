@@ -17,10 +17,12 @@ from torch.nn.functional import cross_entropy, kl_div
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.training.data import pack_sequences, pieces, target_count
 from cpt.training.features.checkpoints import Checkpoints
-from cpt.training.groups import group_weights
 from cpt.training.objectives import SelfConstraint, SelfDistillation
-from cpt.training.objectives.beside import ReferenceModel, Teacher
-from cpt.training.objectives.losses import Loss, SelfConstraintLoss, SelfDistillationLoss
+from cpt.training.objectives.base import Loss
+from cpt.training.objectives.reference_model import StartingModel, Teacher
+from cpt.training.objectives.self_constraint import SelfConstraintLoss
+from cpt.training.objectives.self_distillation import SelfDistillationLoss
+from cpt.training.optimizers.groups import group_weights
 from cpt.training.settings import Settings
 from cpt.training.trainable import Expansion, Layers, Lora, Setup
 
@@ -286,11 +288,11 @@ LORA = Lora(kind="lora", rank=4, embeddings="all")
 )
 def test_only_what_trains_is_held_twice(tiny_model: Path, trainable: Any, own: int) -> None:
     model = load_model(tiny_model)
-    beside = ReferenceModel(model)
-    trainable.choose(model, Setup(steps=6, new_tokens=[5, 290]))
-    beside.hold(torch.float32, torch.device("cpu"))
+    reference = StartingModel(model)
+    trainable.apply(model, Setup(steps=6, new_tokens=[5, 290]))
+    reference.prepare(torch.float32, torch.device("cpu"))
     mine = {id(weight) for weight in model.parameters()}
-    theirs = [weight for weight in beside.module.parameters() if id(weight) not in mine]
+    theirs = [weight for weight in reference.module.parameters() if id(weight) not in mine]
     layer = sum(p.numel() for p in load_model(tiny_model).model.layers[1].parameters())
     assert sum(weight.numel() for weight in theirs) == own * layer
     assert not any(weight.requires_grad for weight in theirs)
@@ -322,8 +324,8 @@ def test_the_start_is_the_reference_whatever_trains(tiny_model: Path, tmp_path: 
 
 
 def test_a_teacher_is_held_frozen_in_working_precision(teacher: Path) -> None:
-    beside = Teacher(load_model(teacher))
-    beside.hold(torch.bfloat16, torch.device("cpu"))
-    assert {weight.dtype for weight in beside.module.parameters()} == {torch.bfloat16}
-    assert {buffer.dtype for buffer in beside.module.buffers()} == {torch.float32}
-    assert not any(weight.requires_grad for weight in beside.module.parameters())
+    reference = Teacher(load_model(teacher))
+    reference.prepare(torch.bfloat16, torch.device("cpu"))
+    assert {weight.dtype for weight in reference.module.parameters()} == {torch.bfloat16}
+    assert {buffer.dtype for buffer in reference.module.buffers()} == {torch.float32}
+    assert not any(weight.requires_grad for weight in reference.module.parameters())

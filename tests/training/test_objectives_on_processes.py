@@ -61,4 +61,4 @@ def test_a_divided_average_continues_as_if_it_had_not_been_stopped(done: Path) -
 
 def test_a_model_to_compare_with_is_refused_where_weights_are_divided(done: Path) -> None:
     for rank in (0, 1):
-        assert "FSDP2 divides them" in (done / f"sharded-constrained-{rank}.txt").read_text()
+        assert "FSDP2 shards them" in (done / f"sharded-constrained-{rank}.txt").read_text()

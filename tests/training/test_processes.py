@@ -17,13 +17,13 @@ from tiny_runs import run as run_alone
 from tiny_training import KINDS, OPTIMIZERS
 
 from cpt.errors import UsageError
-from cpt.training import processes as processes_module
 from cpt.training.checkpoint.store import Store
-from cpt.training.launch import launched_place
+from cpt.training.distributed import collectives as processes_module
+from cpt.training.distributed.collectives import ProcessGroup
+from cpt.training.distributed.context import DistributedContext
+from cpt.training.distributed.environment import Environment
+from cpt.training.distributed.launch import launched_environment
 from cpt.training.optimizers import AdamW, OptimizerConfig
-from cpt.training.place import Place
-from cpt.training.processes import Processes
-from cpt.training.world import World
 
 MUON = {"steps": 2, "optimizer": {"kind": "muon"}}
 APOLLO = {"steps": 2, "optimizer": {"kind": "apollo", "rank": 4}}
@@ -198,7 +198,7 @@ def test_what_needs_whole_weights_is_refused_where_they_are_divided(done: Path, 
     for rank in range(2):
         told = (done / f"{name}-{rank}.txt").read_text()
         assert told.startswith(f"StageFailed: {what}")
-        assert "FSDP2 divides them" in told
+        assert "FSDP2 shards them" in told
 
 
 def test_one_process_writes_the_log(done: Path) -> None:
@@ -206,9 +206,9 @@ def test_one_process_writes_the_log(done: Path) -> None:
     assert [json.loads(line)["step"] for line in lines.splitlines()] == [1, 2, 3, 4, 5, 6]
 
 
-def several_of(count: int, rank: int = 0, sharding: Any = None) -> Processes:
+def several_of(count: int, rank: int = 0, sharding: Any = None) -> ProcessGroup:
     """Processes that are not connected."""
-    made = object.__new__(Processes)
+    made = object.__new__(ProcessGroup)
     made.rank, made.count, made.sharding = rank, count, sharding
     return made
 
@@ -259,7 +259,7 @@ def test_what_the_launch_asks_for_in_vain_is_refused(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match=message):
-        Processes(World())
+        ProcessGroup(DistributedContext())
 
 
 @pytest.mark.parametrize(
@@ -274,17 +274,17 @@ def test_what_the_launch_asks_for_in_vain_is_refused(
 )
 def test_settings_of_fsdp_that_are_not_supported_are_refused(name: str, value: str, option: str) -> None:
     wanted = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
-    assert launched_place(2, wanted) == Place(processes=2, divided=True)
-    assert launched_place(1, wanted) == Place()
+    assert launched_environment(2, wanted) == Environment(processes=2, sharded=True)
+    assert launched_environment(1, wanted) == Environment()
     with pytest.raises(UsageError, match=option):
-        launched_place(2, wanted | {name: value})
+        launched_environment(2, wanted | {name: value})
 
 
 def test_a_launched_process_leaves_the_environment_as_if_it_were_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RANK", "1")
-    here = World(1, 2, None, {"RANK": "1"})
-    with here.environment():
+    here = DistributedContext(1, 2, None, {"RANK": "1"})
+    with here.launch_environment():
         assert os.environ["RANK"] == "1"
     assert "RANK" not in os.environ

@@ -9,8 +9,8 @@ from tiny_runs import SETTINGS, Batches, equal, run
 from cpt.errors import StageFailed
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.training import loop
+from cpt.training.activation_checkpointing import checkpoint_layers
 from cpt.training.data import pack_sequences
-from cpt.training.recompute import recompute_layers
 
 
 def kept_numbers_and_gradients(model) -> tuple[int, dict[str, torch.Tensor]]:
@@ -30,7 +30,7 @@ def kept_numbers_and_gradients(model) -> tuple[int, dict[str, torch.Tensor]]:
 
 def test_gradients_are_the_same_to_the_bit_and_less_is_kept(tiny_model: Path) -> None:
     plain, again = load_model(tiny_model), load_model(tiny_model)
-    recompute_layers(again)
+    checkpoint_layers(again)
     kept, gradients = kept_numbers_and_gradients(plain)
     kept_again, gradients_again = kept_numbers_and_gradients(again)
     assert equal(gradients, gradients_again)
@@ -39,7 +39,7 @@ def test_gradients_are_the_same_to_the_bit_and_less_is_kept(tiny_model: Path) ->
 
 def test_setting_leaves_the_training_as_it_is(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
     calls = []
-    monkeypatch.setattr(loop, "recompute_layers", lambda model: calls.append(recompute_layers(model)))
+    monkeypatch.setattr(loop, "checkpoint_layers", lambda model: calls.append(checkpoint_layers(model)))
     plain, _, _ = run(tiny_model, tmp_path / "plain")
     assert not calls
     again, _, _ = run(tiny_model, tmp_path / "again", SETTINGS.with_changes(gradient_checkpointing=True))
@@ -49,4 +49,4 @@ def test_setting_leaves_the_training_as_it_is(tiny_model: Path, tmp_path: Path, 
 
 def test_a_model_without_such_layers_is_refused() -> None:
     with pytest.raises(StageFailed, match="Linear does not support gradient checkpointing"):
-        recompute_layers(torch.nn.Linear(2, 2))
+        checkpoint_layers(torch.nn.Linear(2, 2))

@@ -9,8 +9,8 @@ from tiny_runs import SETTINGS, equal, run
 from torch import nn
 
 from cpt.errors import StageFailed
-from cpt.training import rounding
-from cpt.training.rounding import StochasticRounding, round_stochastically
+from cpt.training import master_weights
+from cpt.training.master_weights import StochasticRounding, round_stochastically
 
 ROUNDED = SETTINGS.with_changes(dtype=torch.bfloat16, master_weights="stochastic-rounding")
 
@@ -103,7 +103,7 @@ def test_weights_without_a_gradient_stay(tmp_path: Path) -> None:
 
 
 def test_an_older_torch_is_refused(monkeypatch) -> None:
-    monkeypatch.setattr(rounding, "torch", SimpleNamespace(Tensor=object, __version__="2.6.0"))
+    monkeypatch.setattr(master_weights, "torch", SimpleNamespace(Tensor=object, __version__="2.6.0"))
     with pytest.raises(StageFailed, match=r"newer PyTorch than 2\.6\.0"):
         StochasticRounding(module(), seed=0)
 

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cpt.errors import ModelError, StageFailed
-from cpt.models.architecture import generates, settings
-from cpt.models.completeness import check_model
+from cpt.models.loading import check_model, generates, settings
 from cpt.models.packed_model import resolve_precision
 from tokenizer_tools.embeddings import Rule
 from tokenizer_tools.transfer import Transfer

@@ -1,8 +1,8 @@
 """Causal attention within documents, exact and without a mask over the row.
 
-Packed documents must not see each other. Each way of attending takes the whole row with its layout:
-`products` on a CPU, `varlen` on a GPU that has the kernel, `grouped` elsewhere. Documents that share what
-they begin with are attended by `trees`.
+Packed documents must not see each other. Each backend takes the whole row with its layout: `cpu_blockwise`
+on a CPU, `varlen` on a GPU that has the kernel, `bucketed_sdpa` elsewhere. `trees` attends documents that
+share a prefix.
 
 Shapes: T tokens in the row, H query heads, K key-value heads, E head width.
 """
@@ -43,7 +43,7 @@ def attend_within_documents(
     scaling: float,
     window: int | None = None,
 ) -> torch.Tensor:
-    """Causal attention of every document to itself.
+    """Compute causal attention of every document to itself.
 
     Args:
         query: [1, H, T, E]; key, value: [1, K, T, E] with K dividing H.
@@ -55,11 +55,11 @@ def attend_within_documents(
     """
     if isinstance(layout, TreeLayout):
         return trees.attend(query, key, value, layout, scaling, window)
-    return _way(query)(query, key, value, layout, scaling, window)
+    return _backend(query)(query, key, value, layout, scaling, window)
 
 
-def _way(query: torch.Tensor) -> Callable[..., torch.Tensor]:
-    """The fastest way for such queries."""
+def _backend(query: torch.Tensor) -> Callable[..., torch.Tensor]:
+    """Return the fastest backend for these queries."""
     if query.device.type == "cpu":
         return cpu_blockwise.attend
     return varlen.attend if varlen.supports(query) else bucketed_sdpa.attend
@@ -85,7 +85,7 @@ def _attention_interface(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """The signature that transformers expects of an attention implementation."""
+    """Compute attention with the signature that transformers expects."""
     refuse_unsupported(module, kwargs)
     if dropout:
         raise StageFailed("attention dropout is not supported with packed documents; set it to 0")

@@ -44,7 +44,7 @@ def attend(
 
 
 def _visible(length: int, window: int, device: torch.device) -> torch.Tensor:
-    """[L, L] whether a query (row) may see a key (column): at most `window` back, itself included."""
+    """Return a mask [L, L]: True if a query (row) may see a key (column), at most `window` back."""
     steps = torch.arange(length, device=device)
     distance = steps[:, None] - steps[None]
     return (distance >= 0) & (distance < window)

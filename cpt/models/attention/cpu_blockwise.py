@@ -93,7 +93,7 @@ class _Products(torch.autograd.Function):
 
 
 def _gathered(group: Group, width: int, *tensors: torch.Tensor) -> list[torch.Tensor]:
-    """The group's rows of tensors [T * K, heads * E] as [B, L * heads, E], for each one's number of heads."""
+    """Return the group's rows of tensors [T * K, heads * E] as [B, L * heads, E]."""
     sequences = len(group.rows) // group.length
     return [x.index_select(0, group.rows).view(sequences, -1, width) for x in tensors]
 
@@ -106,7 +106,7 @@ def _group_gradients(
     window: int | None,
     kept: Iterator[torch.Tensor] | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of queries, keys and values; attention weights are taken from `kept`, or computed again."""
+    """Return the gradients of queries, keys and values; attention weights are those kept, or recomputed."""
     exact = torch.promote_types(key_BLE.dtype, torch.float32)  # blocks add up in at least float32
     grad_query = torch.empty_like(query_BQE)
     grad_key, grad_value = (torch.zeros_like(x, dtype=exact) for x in (key_BLE, value_BLE))
@@ -141,17 +141,17 @@ class _Block:
 
     @property
     def queries(self) -> slice:
-        """Where the block's queries are among all."""
+        """Return the rows of the block's queries among all queries."""
         heads = self.query_BQE.shape[1] // self.key_BLE.shape[1]
         return slice(self.start * heads, self.stop * heads)
 
     @property
     def keys(self) -> slice:
-        """Positions that some query of the block sees."""
+        """Return the positions that some query of the block sees."""
         return slice(max(0, self.start + 1 - self.window), self.stop)
 
     def weights(self) -> torch.Tensor:
-        """Attention weights [B, N, M]."""
+        """Return the attention weights [B, N, M]."""
         scores_BNM = self.query_BQE[:, self.queries] @ self.key_BLE[:, self.keys].mT
         self._hide(scores_BNM, slice(self.start, self.stop))
         if self.stop - self.window > self.keys.start:
@@ -169,7 +169,7 @@ class _Block:
 
 
 def _blocks(query_BQE: torch.Tensor, key_BLE: torch.Tensor, window: int | None) -> Iterator[_Block]:
-    """The sequences' blocks, first to last."""
+    """Return the sequences' blocks, first to last."""
     length = key_BLE.shape[1]
     for start in range(0, length, _BLOCK):
         yield _Block(query_BQE, key_BLE, start, min(start + _BLOCK, length), window or length)

@@ -33,13 +33,13 @@ class DocumentLayout:
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> DocumentLayout:
-        """The layout of documents of these lengths, laid end to end."""
+        """Return the layout of documents of these lengths, laid end to end."""
         return cls(tuple(lengths), torch.tensor([0, *lengths]).cumsum(0).to(torch.int32))
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Sequences of which what they have in common lies in the row once (`cpt.models.prefix_trees`).
+    """Sequences of which what they have in common lies in the row once (`cpt.models.batch`).
 
     Attributes:
         length, trunk: L tokens, of which the first so many lie before any fork: each sees all before it.
@@ -60,7 +60,7 @@ class TreeLayout:
     trees: tuple[Tree, ...]
 
     def to(self, device: torch.device | str) -> TreeLayout:
-        """The same layout on another device."""
+        """Return the same layout on another device."""
         return TreeLayout(
             tuple(replace(t, visible=t.visible.to(device), depth=t.depth.to(device)) for t in self.trees)
         )
@@ -126,7 +126,7 @@ def arrange(layout: DocumentLayout, heads: int) -> Arrangement:
 
 
 def _by_length(lengths: Sequence[int]) -> list[torch.Tensor]:
-    """Indices of documents in groups of similar length, longest first."""
+    """Return the indices of documents in groups of similar length, longest first."""
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     groups: list[list[int]] = []
     for index in order:

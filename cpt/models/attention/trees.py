@@ -51,7 +51,7 @@ def attend(
 
 
 def _trunk_mask(tree: Tree, window: int | None) -> torch.Tensor | None:
-    """[trunk, trunk], or None where every token sees all before it."""
+    """Return a mask [trunk, trunk], or None if every token sees all before it."""
     if window is None or tree.trunk <= window:
         return None
     distance = tree.depth[: tree.trunk, None] - tree.depth[: tree.trunk]
@@ -59,7 +59,7 @@ def _trunk_mask(tree: Tree, window: int | None) -> torch.Tensor | None:
 
 
 def _branch_mask(tree: Tree, window: int | None) -> torch.Tensor:
-    """[B, L]"""
+    """Return a mask [B, L]."""
     if window is None:
         return tree.visible
     return tree.visible & (tree.depth[tree.trunk :, None] - tree.depth < window)

@@ -21,12 +21,12 @@ _HEAD_MULTIPLE = 8
 
 
 def supports(query: torch.Tensor) -> bool:
-    """Whether the kernel takes such queries [1, H, T, E], and this PyTorch and this GPU have it."""
+    """Return True if the kernel takes such queries [1, H, T, E], and this PyTorch and this GPU have it."""
     return query.device.type == "cuda" and takes(query, torch.cuda.get_device_capability(query.device))
 
 
 def takes(query: torch.Tensor, capability: tuple[int, int]) -> bool:
-    """Whether the kernel takes such queries [1, H, T, E] on a GPU of a capability, if PyTorch has it."""
+    """Return True if the kernel takes such queries [1, H, T, E] on a GPU of this capability."""
     return (
         query.dtype in (torch.bfloat16, torch.float16)
         and query.shape[-1] <= _WIDEST_HEAD
@@ -38,7 +38,7 @@ def takes(query: torch.Tensor, capability: tuple[int, int]) -> bool:
 
 @cache
 def _has_kernel() -> bool:
-    """Whether this PyTorch has the kernel's interface, with grouped queries."""
+    """Return True if this PyTorch has the kernel's interface, with grouped queries."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:

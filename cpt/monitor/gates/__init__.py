@@ -1,17 +1,16 @@
-"""Gates: budgets of forgetting, whether they hold, and what is done about it."""
+"""Gates: forgetting budgets, their judgement, and the actions that follow."""
 
-from cpt.monitor.gates.budget import Budget
-from cpt.monitor.gates.control import Act, ControlState, Moment, decide
-from cpt.monitor.gates.gate import Gate, acted_upon
+from cpt.monitor.gates.controller import Action, ControlState, DecisionPoint, decide
+from cpt.monitor.gates.gate import Budget, Gate, acted_upon
 from cpt.monitor.gates.judge import Judgement, judge, verdict
 
 __all__ = [
-    "Act",
+    "Action",
     "Budget",
     "ControlState",
+    "DecisionPoint",
     "Gate",
     "Judgement",
-    "Moment",
     "acted_upon",
     "decide",
     "judge",

@@ -1,23 +1,154 @@
-"""Gates: a budget each, and what is done when it is at risk or broken."""
+"""Gates: one forgetting budget each, and the action that follows when it is at risk or broken.
+
+A budget states how much worse a probe may get, or by when it must recover:
+
+general <= +0.02             bits per byte above the start
+piqa >= -1 point             accuracy, in percentage points
+drift <= 0.1                 nats per token from the base
+early-end <= 0.0001          probability above the start
+general recovers within 20%  of the run's tokens
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
-from cpt.monitor.gates.budget import BudgetText
-from cpt.sources import DOMAIN
+from cpt.monitor.reading import HIGHER_IS_BETTER, Kind, Unit
 
-"""The probe whose fall is the gain."""
+UNITS: Mapping[Kind, Unit] = {
+    "text": "bits per byte",
+    "task": "accuracy",
+    "drift": "nats per token",
+    "early-end": "probability",
+    "weights": "relative update",
+    "new-tokens": "norm ratio",
+}
+"""Unit of each kind of probe."""
+
+_PROBE = r"(?P<probe>[A-Za-z0-9][\w.\-]*)"
+_NUMBER = r"(?P<number>[+\-\u2212]?(?:\d+\.?\d*|\.\d+)(?:e[+\-]?\d+)?)"
+_UNIT = r"(?P<unit>bits? per byte|bpb|nats? per token|points?|pp)?"
+_LIMIT = re.compile(rf"{_PROBE}\s*(?P<sign><=|>=|≤|≥)\s*{_NUMBER}\s*{_UNIT}", re.IGNORECASE)
+_RECOVERY = re.compile(rf"{_PROBE}\s+recovers?\s+within\s+{_NUMBER}\s*%", re.IGNORECASE)
+_EXAMPLES = "`general <= +0.02`, `piqa >= -1 point` or `general recovers within 20%`"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A bound on one probe.
+
+    Attributes:
+        text: The budget as written, which is its name.
+        probe: Name of the probe.
+        limit: Largest deterioration since before training, at least 0, in the probe's unit (accuracy: shares
+            of 1); of a recovery, the share of the run's tokens after which the probe must be back.
+        falls: True if less is worse, as of an accuracy.
+        recovery: True if the budget bounds the time of a recovery.
+        unit: Unit in the text, if it names one.
+    """
+
+    text: str
+    probe: str
+    limit: float
+    falls: bool = False
+    recovery: bool = False
+    unit: Unit | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Parse a budget.
+
+        Raises:
+            ValueError: The text states no budget; the message shows how budgets are written.
+        """
+        text = " ".join(text.split())
+        if found := _RECOVERY.fullmatch(text):
+            return cls(text, found["probe"], _share(found["number"]), recovery=True)
+        if found := _LIMIT.fullmatch(text):
+            return _limit(text, found)
+        raise ValueError(f"`{text}` states no budget: write it like {_EXAMPLES}")
+
+    def misfit(self, kind: Kind) -> str | None:
+        """Return why the budget does not fit a kind of probe, or None if it does."""
+        if self.recovery:
+            lasting = kind not in ("text", "task")
+            if kind == "early-end":
+                return f"whether {self.probe} comes back is not followed: bound its rise"
+            return f"{self.probe} only grows: it never comes back to where it was" if lasting else None
+        unit = UNITS[kind]
+        falls = unit in HIGHER_IS_BETTER
+        if falls and not self.falls:
+            return f"{self.probe} is an accuracy, of which more is better: `{self.probe} >= -1 point`"
+        if self.falls and not falls:
+            return f"{self.probe} is measured in {unit}, of which less is better: `{self.probe} <= +0.02`"
+        if self.unit not in (None, unit):
+            return f"{self.probe} is measured in {unit}, not in {self.unit}"
+        return None
+
+
+def _limit(text: str, found: re.Match[str]) -> Budget:
+    number = _number(found["number"])
+    falls = found["sign"] in (">=", "≥")
+    unit = _unit(found["unit"])
+    points = unit == "accuracy"
+    if falls and not points:
+        raise ValueError(f"`{text}`: accuracies are bounded in percentage points, like `>= -1 point`")
+    if points and not falls:
+        raise ValueError(f"`{text}`: points are of accuracy, which must not fall: `>= -1 point`")
+    if (number > 0) if falls else (number < 0):
+        change = "fall" if falls else "rise"
+        raise ValueError(f"`{text}` asks for an improvement; a budget says how far a probe may {change}")
+    return Budget(text, found["probe"], abs(number) / 100 if points else abs(number), falls=falls, unit=unit)
+
+
+def _unit(written: str | None) -> Unit | None:
+    if written is None:
+        return None
+    if written.lower().startswith("p"):
+        return "accuracy"
+    return "nats per token" if written.lower().startswith("nat") else "bits per byte"
+
+
+def _number(text: str) -> float:
+    return float(text.replace("\u2212", "-"))  # a minus sign, as typesetters write it
+
+
+def _share(number: str) -> float:
+    share = _number(number) / 100
+    if not 0 < share < 1:
+        raise ValueError(f"a probe recovers within more than 0% and less than 100%, not {number}%")
+    return share
+
+
+def _from_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return Budget.parse(value)
+    if isinstance(value, Budget):
+        return value
+    raise ValueError(f"a budget is a text like {_EXAMPLES}")
+
+
+BudgetText = Annotated[Budget, BeforeValidator(_from_text), PlainSerializer(str, return_type=str)]
+"""A budget as a setting, written as text."""
+
+
+DOMAIN = "domain"
+"""Name of the probe whose fall is the domain gain."""
 
 HALF = 0.5
-"""Largest share of replay text, and the factor of a lower rate, unless a gate says otherwise."""
+"""Default of the largest share of replay text, and of the factor of a lower rate."""
 
 
 class GateConfig(BaseModel):
-    """Bound one probe, and name what is done when the bound is exceeded.
+    """Bound one probe, and name the action when the bound is exceeded.
 
     At the end of the run a broken budget gives exit code 3, one that is not shown to be held gives exit
     code 4. The result is kept.
@@ -26,19 +157,19 @@ class GateConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     budget: BudgetText = Field(
-        description="What a probe must keep to: `general <= +0.02` (bits per byte above the start), "
+        description="Bound of a probe: `general <= +0.02` (bits per byte above the start), "
         "`piqa >= -1 point` (accuracy), `general recovers within 20%` (of the run's tokens)."
     )
     action: str
 
     @property
     def goes_back(self) -> bool:
-        """Whether the weights may become those of an earlier point, which are kept for that."""
+        """Return True if the action may restore the weights of an earlier point."""
         return self.action in ("stop", "roll-back")
 
 
 class Warn(GateConfig):
-    """Say so, and nothing else: not even the exit code changes."""
+    """Print a warning, and nothing else: not even the exit code changes."""
 
     action: Literal["warn"] = "warn"
 
@@ -57,14 +188,14 @@ class LowerRate(GateConfig):
     """Lower the learning rate, for the rest of the run."""
 
     action: Literal["lower-rate"]
-    factor: float = Field(default=HALF, gt=0, lt=1, description="By which the rate is multiplied each time.")
-    least: float = Field(
-        default=0.1, gt=0, lt=1, description="Smallest multiple of the schedule's rate that it comes to."
+    factor: float = Field(
+        default=HALF, gt=0, lt=1, description="Factor by which the rate is multiplied each time."
     )
+    least: float = Field(default=0.1, gt=0, lt=1, description="Smallest multiple of the schedule's rate.")
 
 
 def percent(value: Any) -> Any:
-    """A share written as "5%"."""
+    """Parse a share written as "5%"."""
     if not isinstance(value, str) or not value.strip().endswith("%"):
         return value
     try:
@@ -74,20 +205,21 @@ def percent(value: Any) -> Any:
 
 
 class _Patient(GateConfig):
-    """An action that a stability gap, which passes, must not set off."""
+    """An action that a passing stability gap must not trigger."""
 
     after: Annotated[float, BeforeValidator(percent)] = Field(
         default=0.2,
         ge=0,
         lt=1,
-        description="Share of the run (0.2 or 20%) before which nothing is done: a rise may be a gap that "
-        "closes again.",
+        description="Share of the run (0.2 or 20%) before which the gate does not act: a rise may be a gap "
+        "that closes again.",
     )
 
 
 class Stop(_Patient):
-    """End the run; its result is the point with the most domain gain of those whose readings show them within
-    the budgets of all gates that act, or else the start."""
+    """End the run. Its result is the point with the most domain gain that its readings show to be within the
+    budgets of all acting gates, or else the start.
+    """
 
     action: Literal["stop"]
 
@@ -102,15 +234,18 @@ class Stop(_Patient):
 
 
 class RollBack(_Patient):
-    """Go back to the last point that was read within the budget, and go on from there more carefully."""
+    """Restore the last point that was read within the budget, and continue from there more carefully."""
 
     action: Literal["roll-back"]
-    times: int = Field(default=2, gt=0, description="How often at most.")
+    times: int = Field(default=2, gt=0, description="Largest number of roll-backs.")
     then: Literal["lower-rate", "raise-replay"] = Field(
-        default="lower-rate", description="What is changed before training goes on."
+        default="lower-rate", description="Change before training continues."
     )
     factor: float | None = Field(
-        default=None, gt=0, lt=1, description="By which the rate is multiplied; default 0.5 (lower-rate)."
+        default=None,
+        gt=0,
+        lt=1,
+        description="Factor by which the rate is multiplied; default 0.5 (lower-rate).",
     )
     most: float | None = Field(
         default=None, gt=0, lt=1, description="Largest share of replay text; default 0.5 (raise-replay)."
@@ -125,7 +260,7 @@ class RollBack(_Patient):
 
 
 class Fail(_Patient):
-    """End the run with exit code 3; what was trained is kept."""
+    """End the run with exit code 3; the trained model is kept."""
 
     action: Literal["fail"]
 
@@ -134,7 +269,7 @@ Gate = Annotated[Warn | RaiseReplay | LowerRate | Stop | RollBack | Fail, Field(
 
 
 def acted_upon(gates: Iterable[Gate]) -> frozenset[str]:
-    """Probes on which something depends: an action that is more than a warning, or what `stop` weighs."""
+    """Return the names of probes that decide an action beyond a warning, or the result of `stop`."""
     acting = [gate for gate in gates if not isinstance(gate, Warn)]
     weighed = [DOMAIN for gate in acting if isinstance(gate, Stop)]
     return frozenset([*(gate.budget.probe for gate in acting), *weighed])

@@ -1,10 +1,10 @@
-"""Judge budgets by a run's readings and their noise, in pure functions.
+"""Judgement of budgets by a run's readings and their noise, in pure functions.
 
-While a run goes on, a budget is *at risk* or *broken* only when that is shown whatever the number of looks
-(`cpt.monitor.noise`): an action needs a reason. At its end the burden of proof turns round. A budget is
-*held* only if the upper bound of the rise is within the limit, *broken* if the lower bound is beyond it, and
-*not shown* otherwise. Both bounds are one-sided, at 95%, by Student's t over documents (questions, samples),
-whose change is measured in pairs.
+During a run, a budget is *at risk* or *broken* only if that is significant over all interim looks
+(`cpt.monitor.noise`): an action needs proof. At the end of the run the burden of proof is reversed. A budget
+is *held* only if the upper bound of the rise is within the limit, *broken* if the lower bound is beyond it,
+and *not shown* otherwise. Both bounds are one-sided, at 95%, by Student's t over documents (questions,
+samples), whose change is measured in pairs.
 
 The bounds are not corrected for the number of budgets. That all budgets are held is claimed only if each of
 them is, so each is tested at 95% (intersection-union test). A false *broken* needs a true rise that is close
@@ -18,44 +18,49 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from cpt.monitor.gates.budget import Budget
-from cpt.monitor.gates.gate import Gate
-from cpt.monitor.gates.rise import Rise, amount, of_what_is_allowed, possible, unknown
-from cpt.monitor.gates.trend import UNKNOWN, Forecast, forecast
+from cpt.monitor.gates.gate import Budget, Gate
+from cpt.monitor.gates.rise import (
+    UNKNOWN,
+    Forecast,
+    Rise,
+    amount,
+    forecast,
+    of_what_is_allowed,
+    possible,
+    unknown,
+)
 from cpt.monitor.noise import ONE_SIDED_95, SUSPICION, critical, looks, needed_items, standard_errors
 from cpt.monitor.reading import Reading
 from cpt.monitor.stability import Point, stability_gap
 
 Verdict = Literal["held", "not shown", "at risk", "broken", "not measured"]
-"""The last word on a finished run is one of held, not shown and broken."""
+"""State of a budget; a finished run has held, not shown or broken."""
 
 _SLACK = 0.5
-"""Share of what is allowed below which there is clear slack."""
+"""Share of the limit below which there is clear slack."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """How a gate's budget stands.
+    """Judgement of a gate's budget.
 
     Attributes:
-        value: change since the start, in the probe's unit, as it was read; of a recovery, the share of the
-            run's tokens after which the probe was back, or has not been so far. None: not measured.
-        error: standard error of `value`; None if it is not known.
-        unit: of both, and of the limit.
-        why: the verdict's grounds in a few words.
-        worse: by how much the probe is worse than at the start.
-        slack: whether it is clearly better than it must be, now and by the trend.
-        ends_at: multiple of what is allowed that it comes to at the end by its trend, or without one (yet) by
-            its last reading.
-        suspect: whether it seems to go beyond its limit, though that may yet be noise: reason enough for what
-            costs little.
-        fresh: whether the probe was read at the last step at which anything was.
-        within: whether the reading shows a rise within the limit: its upper bound is. Of a recovery, which
-            bounds no single reading, always.
-        items: number of documents (questions, samples) that the reading is of.
-        needed: number of them with which a rise of the limit and a third would be found, as estimated from
-            the present error.
-        key: of the gate in the recipe.
+        value: Change since the start, in the probe's unit, as read; of a recovery, the share of the run's
+            tokens after which the probe was back, or has not been so far. None: not measured.
+        error: Standard error of `value`; None if unknown.
+        unit: Unit of both, and of the limit.
+        why: Grounds of the verdict in a few words.
+        worse: Deterioration of the probe since the start.
+        slack: True if the probe is clearly within its limit, now and by the trend.
+        ends_at: Multiple of the limit at the end of the run by the trend, or by the last reading without one.
+        suspect: True if the probe seems to exceed its limit, though that may be noise: enough for cheap
+            actions.
+        fresh: True if the probe was read at the last step with any reading.
+        within: True if the upper bound of the rise is within the limit; always for a recovery, which bounds
+            no single reading.
+        items: Number of documents (questions, samples) in the reading.
+        needed: Number of them that finds a rise of 4/3 of the limit, estimated from the present error.
+        key: Key of the gate in the recipe.
     """
 
     gate: Gate
@@ -80,11 +85,11 @@ class Judgement:
 
     @property
     def limit(self) -> float:
-        """What `value` must not go beyond, with its sign."""
+        """Return the limit of `value`, with its sign."""
         return -self.budget.limit if self.budget.falls else self.budget.limit
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data for the training's summary."""
+        """Return JSON data for the training's summary."""
         return {
             "key": self.key,
             "budget": self.budget.text,
@@ -109,13 +114,15 @@ def judge(
     since: int = 0,
     stage: str = "",
 ) -> list[Judgement]:
-    """How every gate's budget stands after a run's readings so far, in the order of the gates.
+    """Judge the budget of every gate by a run's readings so far, in the order of the gates.
 
     Args:
-        progress: share of the run that is done, at the last reading; 1 at its end.
-        tolerance: how much worse than at the start still counts as recovered.
-        since: step at which the weights went back last: trends begin after it.
-        stage: name of the stage in the recipe, for the gates' keys.
+        gates: Gates of the stage.
+        readings: Readings of the run, in order.
+        progress: Share of the run that is done at the last reading; 1 at its end.
+        tolerance: Deterioration that still counts as recovered.
+        since: Step of the last roll-back: trends begin after it.
+        stage: Name of the stage in the recipe, for the keys of the gates.
     """
     curves: dict[str, list[Reading]] = {}
     for reading in readings:
@@ -139,7 +146,7 @@ def gate_key(stage: str, number: int) -> str:
 
 @dataclass(frozen=True)
 class _Case:
-    """A gate and what is known about its probe."""
+    """A gate with the readings of its probe."""
 
     gate: Gate
     readings: Sequence[Reading]
@@ -150,7 +157,7 @@ class _Case:
     since: int
 
     def read_at(self, tokens: int) -> bool:
-        """Whether the last reading was after so many tokens."""
+        """Return True if the last reading was after this number of tokens."""
         return bool(self.readings) and self.readings[-1].tokens == tokens
 
     def judged(self) -> Judgement:
@@ -166,7 +173,7 @@ class _Case:
         return Judgement(self.gate, verdict, None, None, unit, why)
 
     def _diverged(self) -> Judgement:
-        """What is not a finite number is beyond every limit, though no comparison says so."""
+        """Judge a value that is not finite: it exceeds every limit, though comparisons with NaN are false."""
         why, unit = f"{self.gate.budget.probe} is not a finite number", self.readings[-1].unit
         return Judgement(self.gate, "broken", None, None, unit, why, worse=math.inf, ends_at=math.inf)
 
@@ -214,9 +221,9 @@ class _Case:
     def _recovery(self) -> Judgement:
         """Judge whether a probe came back to its start, within the tolerance, by a share of the run's tokens.
 
-        At the end it is broken where the first reading after that point shows a rise beyond the tolerance, or
-        a later one does whatever the number of looks; held where the last reading up to the point shows
-        none; not shown otherwise.
+        At the end the budget is broken if the first reading after that point shows a rise beyond the
+        tolerance, or a later one does over all looks; held if the last reading up to the point shows none;
+        else not shown.
         """
         within, name, reading = self.gate.budget.limit, self.gate.budget.probe, self.readings[-1]
         if not self.total_tokens:
@@ -275,17 +282,17 @@ class _Case:
         return "held" if self._shown_back(within * self.total_tokens) else "not shown"
 
     def _shown_back(self, deadline: float) -> bool:
-        """Return whether the last reading after the start and up to a point shows the probe back."""
+        """Return True if the last reading after the start and up to the deadline shows a recovery."""
         timely = [reading for reading in self.readings if 0 < reading.tokens <= deadline]
         return bool(timely) and Rise.of(timely[-1]).upper <= self.tolerance
 
     def _unseen(self, within: float) -> bool:
-        """Whether nothing was read in that first share of the run, so that a rise may have come and gone."""
+        """Return True if the first share of the run has no reading, so that a rise may have come and gone."""
         last = within * self.total_tokens
         return self.progress > within and not any(0 < reading.tokens <= last for reading in self.readings)
 
     def _was_broken(self) -> bool:
-        """Whether a reading of these weights proved the limit broken, and none after it was within it."""
+        """Return True if a reading of these weights exceeded the limit and no later one was below it."""
         for looked in range(len(self.readings) - 1, 0, -1):
             reading = self.readings[looked - 1]
             rise = Rise.of(reading)
@@ -305,7 +312,7 @@ class _Case:
 
     @property
     def _bound(self) -> float:
-        """Standard errors that count while the run goes on."""
+        """Return the standard errors of a significant reading during the run."""
         return critical(looks(len(self.readings), self.gates), Rise.of(self.readings[-1]).items)
 
     def _forecast(self) -> Forecast:
@@ -326,7 +333,7 @@ def _multiple(worse: float, limit: float) -> float:
 
 
 def verdict(judgements: Sequence[Judgement]) -> str:
-    """How the budgets stand, in one sentence; empty without any."""
+    """Return the state of the budgets in one sentence; empty if there are none."""
     if not judgements:
         return ""
     for word in ("broken", "at risk"):

@@ -1,4 +1,1 @@
-"""Probes: what is measured again and again while a model trains.
-
-Reading order: base (what a probe is), text, task, drift, weights, new_tokens.
-"""
+"""Probes: measurements of a model that are repeated during training, one module each."""

@@ -1,4 +1,4 @@
-"""What a probe is."""
+"""The protocol of a probe, and the view of a model that it reads."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from cpt.monitor.schedule import When
 
 
 @dataclass(frozen=True)
-class Subject:
-    """The model that is probed.
+class ModelView:
+    """The model that probes read.
 
     Attributes:
-        weights: what trains, by the names that the model has for it, as precise as it is held; a divided
-            weight must be asked for by all processes together.
+        module: Packed model.
+        weights: Weights that train, by the model's names, in their highest precision; all processes must read
+            a sharded weight together.
     """
 
     module: PackedLanguageModel
@@ -28,11 +29,11 @@ class Subject:
 
 
 class Probe(Protocol):
-    """Something of a model that is measured again and again."""
+    """A measurement of a model that is repeated during training."""
 
     @property
     def name(self) -> str:
-        """What its readings are called."""
+        """Return the name of its readings."""
 
     @property
     def kind(self) -> Kind: ...
@@ -45,7 +46,7 @@ class Probe(Protocol):
 
     @property
     def work(self) -> float:
-        """Training tokens that a reading of the whole sample costs (`cpt.monitor.budget`)."""
+        """Return the training tokens that a reading of the whole sample costs (`cpt.monitor.budget`)."""
 
     @property
     def divisible(self) -> bool:
@@ -53,18 +54,19 @@ class Probe(Protocol):
 
     @property
     def relative(self) -> bool:
-        """Whether its value is the rise of what it reads since its first reading."""
+        """Return True if its value is the rise since its first reading."""
 
-    def read(self, subject: Subject, share: float) -> Items:
+    def read(self, view: ModelView, share: float) -> Items:
         """Measure the first items of the sample.
 
-        All processes of a run call it together, and it leaves the model as it is.
+        All processes of a run call it together. It does not change the model.
 
         Args:
-            share: of the items, more than 0.
+            view: Model to measure.
+            share: Share of the items, more than 0.
         """
 
 
 def part(count: int, share: float) -> int:
-    """Return the items that a share of `count` pays for, at least two: one has no standard error."""
+    """Return the number of items in a share of `count`, at least two: one has no standard error."""
     return min(count, max(2, math.floor(count * share + 1e-6)))

@@ -1,4 +1,4 @@
-"""How far a model's distribution of texts has moved away from where it began."""
+"""Drift: the divergence of a model's distribution of texts from that of the starting model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from cpt.models.bits_per_byte import TokenisedText, score
 from cpt.monitor.budget import FORWARD
-from cpt.monitor.probes.base import Subject, part
+from cpt.monitor.probes.base import ModelView, part
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When
 
@@ -19,11 +19,11 @@ from cpt.monitor.schedule import When
 class DriftProbe:
     """KL(start || now) in nats per token, by Monte Carlo: E of ln p_start - ln p_now over x ~ p_start.
 
-    A sample's cross entropy is read, and its rise since the first reading is the estimate: exactly 0 at the
-    start, without a bias at any later moment, and perhaps below 0 by chance.
+    The probe reads the cross entropy of samples; its rise since the first reading is the estimate: exactly 0
+    at the start, unbiased later, and possibly negative by chance.
 
     Attributes:
-        samples: that the starting model drew at temperature 1, each with the token before it.
+        samples: Texts that the starting model drew at temperature 1, each with the token before it.
     """
 
     samples: TokenisedText
@@ -37,20 +37,21 @@ class DriftProbe:
 
     @property
     def work(self) -> float:
-        """The tokens of all samples go forward."""
+        """Return the work of a forward pass over all samples."""
         return FORWARD * self.samples.tokens
 
-    def read(self, subject: Subject, share: float) -> Items:
-        """Nats and tokens of every sample."""
-        scores = score(subject.module, self.samples.first(part(len(self.samples.bytes), share)))
+    def read(self, view: ModelView, share: float) -> Items:
+        """Return nats and tokens of every sample."""
+        scores = score(view.module, self.samples.first(part(len(self.samples.bytes), share)))
         return Items(scores.nats, scores.bytes.astype(float))
 
 
 def as_text(samples: Sequence[Sequence[int]], start: int) -> TokenisedText:
-    """Samples as texts whose sizes are counted in tokens.
+    """Return samples as texts whose sizes are counted in tokens.
 
     Args:
-        start: token that stands before each of them.
+        samples: Token ids of each sample.
+        start: Token that precedes each of them.
     """
     windows = [np.asarray([start, *each], dtype=np.int64) for each in samples]
     count = len(windows)

@@ -1,4 +1,4 @@
-"""How likely a model is to end a text where it goes on in the middle of a sentence."""
+"""Early end: the probability that a model ends a text in the middle of a sentence."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from cpt.errors import DataError
 from cpt.models.batch import pack
 from cpt.models.bits_per_byte import BATCH_TOKENS, start_id, whole_spans
 from cpt.monitor.budget import FORWARD
-from cpt.monitor.probes.base import Subject, part
+from cpt.monitor.probes.base import ModelView, part
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When
 
 SENTENCE_END = regex.compile(
     r"(?:[\p{Sentence_Terminal}\N{HORIZONTAL ELLIPSIS}][\p{Pe}\p{Pf}\p{Pi}\"']*|[\n\r\p{Zl}\p{Zp}])\s*"
 )
-"""Where a sentence or a line ends, in any language: a Unicode sentence terminator (. ! ? 。 । ؟ …) with the
+"""End of a sentence or a line, in any language: a Unicode sentence terminator (. ! ? 。 । ؟ …) with the
 quotes and brackets that close after it, or a line break; white space after it included."""
 
 LEAST_WINDOW = 128
-"""Tokens that a window has at least: an end that a model has learnt at some length must be seen."""
+"""Smallest number of tokens in a window: an end that a model has learnt at some length must be visible."""
 
 DOCUMENTS = 8
-"""Documents that a sample is spread over, if its windows can be so short."""
+"""Number of documents in a sample, if windows may be that short."""
 
 
 @dataclass(frozen=True)
 class Beginning:
-    """The beginning of a document that goes on.
+    """The beginning of a document that continues.
 
     Attributes:
-        ids: [tokens] the start token, if there is one, and the text's.
-        inside: [places] where some text is behind and more follows.
-        in_sentence: [places] whether that text ends neither a sentence nor a line.
+        ids: Ids [tokens] of the start token, if there is one, and of the text.
+        inside: Indices [places] of tokens with text before and after them.
+        in_sentence: Mask [places]: True if the text up to there ends neither a sentence nor a line.
     """
 
     ids: np.ndarray
@@ -53,12 +53,15 @@ def beginnings(
     """Return the beginnings of documents, until they hold `max_tokens` tokens.
 
     Args:
-        texts: in an order of which every beginning is a fair sample; those without a place in the middle of
-            a sentence are passed over.
-        window: most tokens of a beginning.
+        tokenizer: Tokenizer of the model.
+        texts: Documents, in an order of which every prefix is a fair sample; those without a place in the
+            middle of a sentence are skipped.
+        window: Largest number of tokens of a beginning.
+        start_token: Token that precedes every document.
+        max_tokens: Number of tokens in all beginnings.
 
     Raises:
-        DataError: no text has such a place.
+        DataError: No text has such a place.
     """
     start = start_id(tokenizer, start_token)
     size = min(window, max(LEAST_WINDOW, max_tokens // DOCUMENTS))
@@ -89,7 +92,7 @@ def _beginning(text: str, encoding: Encoding, start: int | None, size: int) -> B
 
 
 def sentence_ends(text: str) -> np.ndarray:
-    """Return whether the first n characters end a sentence or a line: bool [characters + 1]."""
+    """Return a mask [characters + 1]: True if the first n characters end a sentence or a line."""
     ends = np.zeros(len(text) + 1, dtype=bool)
     for match in SENTENCE_END.finditer(text):
         ends[match.start() + 1 : match.end() + 1] = True
@@ -100,12 +103,12 @@ def sentence_ends(text: str) -> np.ndarray:
 class EarlyEndProbe:
     """Mean probability of an end token in the middle of a sentence; an item is a document.
 
-    A model that has learnt to stop there breaks off what it writes. Bits per byte do not see that: they leave
+    A model that has learnt to stop there truncates its texts. Bits per byte do not see that: they leave
     document ends out. `detail` has the mean over all places inside documents, after sentences included.
 
     Attributes:
-        documents: in an order of which every beginning is a fair sample.
-        ends: tokens that end a text.
+        documents: Beginnings, in an order of which every prefix is a fair sample.
+        ends: Ids of tokens that end a text.
     """
 
     documents: Sequence[Beginning]
@@ -120,38 +123,38 @@ class EarlyEndProbe:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens that go through the model."""
+        """Return the number of tokens that the model reads."""
         return sum(len(document.ids) for document in self.documents)
 
     @property
     def work(self) -> float:
-        """Work of a reading in full, in training tokens."""
+        """Return the work of a full reading, in training tokens."""
         return FORWARD * self.tokens
 
     @torch.no_grad()
-    def read(self, subject: Subject, share: float) -> Items:
+    def read(self, view: ModelView, share: float) -> Items:
         """Return the sum of probabilities, and the number of places, of every document."""
         chosen = self.documents[: part(len(self.documents), share)]
         found: list[np.ndarray] = []
         batch: list[Beginning] = []
         for document in chosen:
             if batch and sum(len(each.ids) for each in [*batch, document]) > BATCH_TOKENS:
-                found += self._probabilities(subject, batch)
+                found += self._probabilities(view, batch)
                 batch = []
             batch.append(document)
-        found += self._probabilities(subject, batch)
+        found += self._probabilities(view, batch)
         pairs = list(zip(found, chosen, strict=True))
         sums = [float(each[document.in_sentence].sum()) for each, document in pairs]
         counts = [float(document.in_sentence.sum()) for document in chosen]
         return Items(np.array(sums), np.array(counts), {"anywhere": float(np.concatenate(found).mean())})
 
-    def _probabilities(self, subject: Subject, batch: Sequence[Beginning]) -> list[np.ndarray]:
+    def _probabilities(self, view: ModelView, batch: Sequence[Beginning]) -> list[np.ndarray]:
         """Return the probability of an end at the places inside each document: float64 [places] each."""
         firsts = np.cumsum([0, *(len(document.ids) for document in batch[:-1])])
         places = [document.inside + first for document, first in zip(batch, firsts, strict=True)]
-        device = next(subject.module.parameters()).device
+        device = next(view.module.parameters()).device
         packed = pack([document.ids for document in batch]).to(device)
         ends = torch.tensor(sorted(self.ends), device=device)
         rows = torch.from_numpy(np.concatenate(places)).to(device)
-        found = subject.module.probabilities(packed, rows, ends).double().cpu().numpy()
+        found = view.module.probabilities(packed, rows, ends).double().cpu().numpy()
         return np.split(found, np.cumsum([len(each) for each in places])[:-1])

@@ -1,4 +1,4 @@
-"""The size of new tokens' embeddings beside that of the old ones."""
+"""Norms of new tokens' embeddings, relative to those of the old tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from cpt.monitor.budget import NEW_TOKENS
-from cpt.monitor.probes.base import Subject
+from cpt.monitor.probes.base import ModelView
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When
 
@@ -20,10 +20,10 @@ from cpt.monitor.schedule import When
 class NewTokensProbe:
     """Mean norm of the rows of new tokens over that of all others, of the input and the output embedding.
 
-    The value is the input's. Rows far smaller or larger than others are seen too little, or not at all.
+    The value is that of the input embedding. Rows far smaller or larger than others are trained too little.
 
     Attributes:
-        ids: of the new tokens.
+        ids: Ids of the new tokens.
     """
 
     ids: Sequence[int]
@@ -37,9 +37,9 @@ class NewTokensProbe:
     work: ClassVar[float] = NEW_TOKENS
 
     @torch.no_grad()
-    def read(self, subject: Subject, share: float) -> Items:  # noqa: ARG002
-        """One item: the mean norms of new and of old rows."""
-        model = subject.module.model
+    def read(self, view: ModelView, share: float) -> Items:  # noqa: ARG002
+        """Return one item: the mean norms of new and of old rows."""
+        model = view.module.model
         new, old = self._mean_norms(model.get_input_embeddings().weight)
         new_output, old_output = self._mean_norms(model.get_output_embeddings().weight)
         detail = {"input": new / old, "output": new_output / old_output}

@@ -10,7 +10,7 @@ import numpy as np
 
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.monitor.budget import FORWARD
-from cpt.monitor.probes.base import Subject, part
+from cpt.monitor.probes.base import ModelView, part
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When
 
@@ -20,10 +20,10 @@ class TaskProbe:
     """Share of right answers; an item is a question.
 
     Attributes:
-        items: how many there are.
-        grade: gives the first so many items' scores, 0 or 1 each, in an order of which every beginning is a
-            fair sample.
-        tokens: that go through the model for all items; 0 where no budget asks for it.
+        items: Number of questions.
+        grade: Function that returns the scores of the first questions, 0 or 1 each, in an order of which
+            every prefix is a fair sample.
+        tokens: Number of tokens that the model reads for all questions; 0 if there is no probe budget.
     """
 
     name: str
@@ -39,10 +39,10 @@ class TaskProbe:
 
     @property
     def work(self) -> float:
-        """The tokens of all items go forward."""
+        """Return the work of a forward pass over all questions."""
         return FORWARD * self.tokens
 
-    def read(self, subject: Subject, share: float) -> Items:
-        """Each question's score."""
-        scores = np.asarray(self.grade(subject.module, part(self.items, share)), float)
+    def read(self, view: ModelView, share: float) -> Items:
+        """Return the score of every question."""
+        scores = np.asarray(self.grade(view.module, part(self.items, share)), float)
         return Items(scores, np.ones_like(scores))

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from cpt.models.bits_per_byte import TokenisedText, score
 from cpt.monitor.budget import FORWARD
-from cpt.monitor.probes.base import Subject, part
+from cpt.monitor.probes.base import ModelView, part
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When
 
@@ -18,8 +18,8 @@ class TextProbe:
     """Bits per byte; an item is a document.
 
     Attributes:
-        text: documents in an order of which every beginning is a fair sample.
-        sample: fingerprint of them; None if it is of no concern.
+        text: Documents, in an order of which every prefix is a fair sample.
+        sample: Fingerprint of the documents, if needed.
     """
 
     name: str
@@ -34,10 +34,10 @@ class TextProbe:
 
     @property
     def work(self) -> float:
-        """The tokens of all documents go forward."""
+        """Return the work of a forward pass over all documents."""
         return FORWARD * self.text.tokens
 
-    def read(self, subject: Subject, share: float) -> Items:
-        """Bits and bytes of every document."""
-        scores = score(subject.module, self.text.first(part(len(self.text.bytes), share)))
+    def read(self, view: ModelView, share: float) -> Items:
+        """Return bits and bytes of every document."""
+        scores = score(view.module, self.text.first(part(len(self.text.bytes), share)))
         return Items(scores.nats / math.log(2), scores.bytes.astype(float))

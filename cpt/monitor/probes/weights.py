@@ -1,4 +1,4 @@
-"""How far the weights have moved, layer by layer (Guo et al. 2024, arXiv 2406.14833, section 3)."""
+"""Relative updates of the weights, layer by layer (Guo et al. 2024, arXiv 2406.14833, section 3)."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from torch.distributed.tensor import DTensor
 
 from cpt.models.weights import load_tensor, stored_tensors
 from cpt.monitor.budget import WEIGHTS
-from cpt.monitor.probes.base import Subject
+from cpt.monitor.probes.base import ModelView
 from cpt.monitor.reading import Items, Kind, Unit
 from cpt.monitor.schedule import When
 
 _LAYER = re.compile(r"\.(\d+)\.")
 _ENDS = 5
-"""Layers at the bottom and at the top that are compared; half of them in a model with fewer than ten."""
+"""Number of bottom and top layers that are compared; half of all layers in a model with fewer than ten."""
 
 
 @dataclass(frozen=True)
 class WeightsProbe:
     """Relative update ‖w - w₀‖ / ‖w₀‖ of all weights together, and of every layer.
 
-    The weights of the start are read tensor by tensor from its files: no second model is in memory.
+    The starting weights are read tensor by tensor from their files: no second model is in memory.
 
     Attributes:
-        start: model folder that the training began with.
-        embeddings, head: names of the input and the output embedding; the same where they are tied.
+        start: Model folder that training started from.
+        embeddings, head: Names of the input and the output embedding; the same if they are tied.
     """
 
     start: Path
@@ -48,12 +48,12 @@ class WeightsProbe:
     work: ClassVar[float] = WEIGHTS
 
     @torch.no_grad()
-    def read(self, subject: Subject, share: float) -> Items:  # noqa: ARG002
-        """One item: the norm of the whole update, and of the start."""
+    def read(self, view: ModelView, share: float) -> Items:  # noqa: ARG002
+        """Return one item: the norm of the whole update, and of the starting weights."""
         stored = stored_tensors(self.start)
         squares: dict[str, np.ndarray] = {}  # of update and start, by part
         for name, tensor in stored.items():
-            now = subject.weights.get(name)
+            now = view.weights.get(name)
             update = 0.0
             if now is not None or name not in self._norms:
                 before = load_tensor(tensor, name)
@@ -82,14 +82,14 @@ class WeightsProbe:
 
 
 def bottom_to_top(updates: list[float]) -> float | None:
-    """Mean update of the bottom layers over that of the top ones; None where the top has not moved."""
+    """Return the mean update of the bottom layers over that of the top layers; None if those did not move."""
     count = min(_ENDS, len(updates) // 2)
     top = sum(updates[len(updates) - count :])
     return sum(updates[:count]) / top if top else None
 
 
 def _whole(weight: torch.Tensor) -> torch.Tensor:
-    """A weight that may be divided among processes as one: all of them ask together."""
+    """Return a weight as a whole, gathered by all processes together if it is sharded."""
     whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
     return whole.detach().float()
 

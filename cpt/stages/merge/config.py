@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from cpt.monitor.gates.budget import Budget, BudgetText
+from cpt.monitor.gates.gate import Budget, BudgetText
 from cpt.stages.base import BASE, StageConfig
 from cpt.stages.merge.averaging import RunAverage
 

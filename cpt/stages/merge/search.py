@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.monitor.gates.budget import UNITS
+from cpt.monitor.gates.gate import UNITS
 from cpt.monitor.gates.judge import gate_key
 from cpt.monitor.noise import needed_items
 from cpt.monitor.reading import Items
@@ -197,10 +197,10 @@ class Measured:
     def _read(self, model: Any, probes: Sequence[Probe]) -> dict[str, Items]:
         """Bits of text, and wrong answers, of which less is better."""
         from cpt.models.packed_model import PackedLanguageModel, best_device
-        from cpt.monitor.probes.base import Subject
+        from cpt.monitor.probes.base import ModelView
 
         model.to(best_device())
-        subject = Subject(PackedLanguageModel(model), {})
+        subject = ModelView(PackedLanguageModel(model), {})
         readings = {}
         for probe in probes:
             items = probe.read(subject, 1.0)

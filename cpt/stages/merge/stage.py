@@ -29,7 +29,7 @@ from cpt.stages.merge.config import MergeConfig, MergeSearch, Setting
 from cpt.stages.merge.search import LOG, Material
 
 if TYPE_CHECKING:
-    from cpt.training.place import Place
+    from cpt.training.distributed.environment import Environment
     from merging.candidates import Candidate
     from merging.plan import Plan
     from merging.request import Request
@@ -104,7 +104,7 @@ class MergeStage(Stage[MergeConfig]):
         return f"weights of at most {config.searching.points} merges{budgets}"
 
     def check_environment(
-        self, config: MergeConfig, place: Place, upstream: Mapping[str, UpstreamConfigs]
+        self, config: MergeConfig, place: Environment, upstream: Mapping[str, UpstreamConfigs]
     ) -> list[Problem]:
         """That the training whose checkpoints are averaged will keep none."""
         return [] if config.average is None else list(unkept(config.average, upstream.get("training", ())))

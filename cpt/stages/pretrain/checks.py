@@ -27,16 +27,16 @@ from cpt.stages.pretrain.probe_texts import (
 )
 from cpt.stages.pretrain.probes import SOURCES, monitor_problems
 from cpt.stages.vocabulary.config import VocabularyConfig
+from cpt.training.distributed.launch import sharding_problems
 from cpt.training.feature import RunFacts
 from cpt.training.features import features_of
 from cpt.training.features.gate_controller import GateController, least_rows, may_replay
 from cpt.training.features.trackers import TrackerLogging
-from cpt.training.launch import whole_weights_needed
 from cpt.training.objectives import SelfConstraint
 from cpt.training.trainable import All, Setup
 
 if TYPE_CHECKING:
-    from cpt.training.place import Place
+    from cpt.training.distributed.environment import Environment
 
 
 def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
@@ -94,7 +94,7 @@ def _without(monitor: Monitor, unfit: Sequence[Problem]) -> Monitor:
 
 
 def environment_problems(
-    config: PretrainConfig, place: Place, upstream: Mapping[str, UpstreamConfigs]
+    config: PretrainConfig, place: Environment, upstream: Mapping[str, UpstreamConfigs]
 ) -> list[Problem]:
     """Return what the hardware, the installed packages and sharded weights cannot do.
 
@@ -106,21 +106,21 @@ def environment_problems(
     corpora = [maker for maker in upstream.get("corpus", ()) if isinstance(maker, CorpusConfig)]
     if corpora and not any(maker.replay for maker in corpora):
         problems += GateController(config.gates).without_replay_text()
-    if place.elsewhere is None:
+    if place.assumed_hardware is None:
         problems += [replace(p, key=f"optimizer.{p.key}") for p in config.optimizer.problems()]
         problems += TrackerLogging(config.trackers).missing_packages()
-    if place.divided:
+    if place.sharded:
         new = any(isinstance(maker, VocabularyConfig) and maker.brings_new_tokens for maker in chain)
-        problems += whole_weights_needed(
+        problems += sharding_problems(
             config.optimizer,
             config.anomalies,
             adapter=config.trainable.kind == "lora",
-            new_rows=config.trainable.new_rows_apart(Setup(config.most_tokens, (0,) if new else ())),
+            new_rows=config.trainable.separate_new_rows(Setup(config.most_tokens, (0,) if new else ())),
             stochastic_rounding=config.master_weights == "stochastic-rounding",
             float8=config.precision == "fp8",
             gradient_checkpointing=config.gradient_checkpointing,
             gates=config.gates,
-            model_beside=config.objective.needs_model_beside,
+            reference_model=config.objective.needs_reference_model,
         )
     return problems
 
@@ -199,7 +199,7 @@ def _feature_problems(
 
 def _facts(config: PretrainConfig, inputs: Mapping[str, Artifact], steps: int | None = None) -> RunFacts:
     from cpt.corpus.stream import replay_rows
-    from cpt.models.new_tokens import read_new_tokens
+    from cpt.models.token_ids import read_new_tokens
 
     corpus = inputs["corpus"].path("corpus") if "corpus" in inputs else None
     model = inputs["model"].path("model") if "model" in inputs else None
@@ -242,17 +242,17 @@ def _trainable_problems(config: PretrainConfig, inputs: Mapping[str, Artifact], 
     Args:
         steps: number of steps of the run; while it is not known, more than there can be.
     """
-    from cpt.models.architecture import without_weights
-    from cpt.models.new_tokens import read_new_tokens
+    from cpt.models.loading import without_weights
+    from cpt.models.token_ids import read_new_tokens
 
     if config.trainable == All():
         return []
     folder = inputs["model"].path("model")
     model = without_weights(folder)
     try:
-        config.trainable.choose(model, Setup(steps, read_new_tokens(folder)))
+        config.trainable.apply(model, Setup(steps, read_new_tokens(folder)))
     except RecipeError as error:
-        return error.problems
+        return [replace(problem, key=f"trainable.{problem.key}") for problem in error.problems]
     problems = []
     if config.optimizer.needs_whole_matrices and not _has_matrices(model):
         problems.append(
@@ -268,7 +268,7 @@ def _trainable_problems(config: PretrainConfig, inputs: Mapping[str, Artifact], 
 
 def _has_matrices(model: Any) -> bool:
     """Return True if a matrix of the model itself, inside its layers, is marked as training."""
-    from cpt.training.groups import sort_weights
+    from cpt.training.optimizers.groups import sort_weights
 
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     return ("matrices", "matrix") in sort_weights(model, trained)
@@ -298,13 +298,13 @@ def _rounding_problems(config: PretrainConfig) -> list[Problem]:
     ]
 
 
-def _precision_problems(config: PretrainConfig, place: Place) -> list[Problem]:
+def _precision_problems(config: PretrainConfig, place: Environment) -> list[Problem]:
     """Return what the hardware cannot compute in, and stochastic rounding of float32."""
     problems = []
     if config.precision == "fp8":
-        from cpt.training.float8 import why_not_float8
+        from cpt.training.float8 import float8_obstacle
 
-        if reason := why_not_float8(place.hardware):
+        if reason := float8_obstacle(place.hardware):
             problems.append(Problem(reason, key="precision", hint="Set precision: bf16, or auto."))
     if config.master_weights == "stochastic-rounding":
         import torch
@@ -312,7 +312,7 @@ def _precision_problems(config: PretrainConfig, place: Place) -> list[Problem]:
         from cpt.models.packed_model import resolve_precision
 
         if resolve_precision(config.precision, place.hardware.bfloat16) == torch.float32:
-            where = f"on {place.elsewhere.name}" if place.elsewhere else "here"
+            where = f"on {place.assumed_hardware.name}" if place.assumed_hardware else "here"
             problems.append(
                 Problem(
                     f"precision {config.precision} is float32 {where}: nothing is left to round",

@@ -221,7 +221,7 @@ class Facts:
         upstream: Mapping[str, UpstreamConfigs],
     ) -> Facts:
         """Return the facts from finished inputs, and from the settings of stages that make the others."""
-        from cpt.models.new_tokens import read_new_tokens
+        from cpt.models.token_ids import read_new_tokens
 
         if "model" in inputs:
             new_tokens = bool(read_new_tokens(inputs["model"].path("model")))

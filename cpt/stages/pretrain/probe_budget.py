@@ -71,7 +71,7 @@ def probe_demands(
 def planned_readings(probe_budget: ProbeBudget | None, demands: Mapping[str, Demand], tokens: int) -> str:
     """Describe how many readings of those that are due are made, and their share of the training's work."""
     shares = planned_shares(probe_budget, tokens, demands)
-    said, total = [], probe_budget.beside if probe_budget else 0.0
+    said, total = [], probe_budget.other_work if probe_budget else 0.0
     for name, each in demands.items():
         work = each.done(shares[name])
         made, due = (2 + sum(share > 0 for share in shares[name])), 2 + each.between
@@ -87,7 +87,7 @@ def over_budget(probe_budget: ProbeBudget | None, demands: Mapping[str, Demand],
     """Return a warning if required readings exceed the work budget, else None."""
     if probe_budget is None or not tokens:
         return None
-    share = (probe_budget.beside + sum(each.least for each in demands.values())) / tokens
+    share = (probe_budget.other_work + sum(each.least for each in demands.values())) / tokens
     if share <= probe_budget.share:
         return None
     gated = sorted(name for name, each in demands.items() if each.needed)
@@ -218,7 +218,7 @@ def sizes_of(
     least = {name: sizes.least(name) for name in names}
     demands = probe_demands(monitor, gates, least, end, weights=weights, new_tokens=new_tokens)
     others = sum(2 * each.work for name, each in demands.items() if name not in sizes.growing)
-    left = max(0.0, (1 - OTHERS) * (probe_budget.share * end.tokens - probe_budget.beside - others))
+    left = max(0.0, (1 - OTHERS) * (probe_budget.share * end.tokens - probe_budget.other_work - others))
     readings = sum(demands[name].least / demands[name].work for name in sizes.growing)
     return replace(sizes, paid=left / (FORWARD * readings))
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cpt.monitor.probes.text import TextProbe
     from cpt.monitor.text_sample import TextSample
     from cpt.stages.pretrain.probe_budget import Sizes
-    from cpt.training.trainable import Trains
+    from cpt.training.trainable import Trainable
 
 HELD_OUT = ("domain", "general")
 """Names of the sources whose held-out text is always probed."""
@@ -54,7 +54,7 @@ class ProbeContext:
     work: Path
     seed: int
     new_tokens: Sequence[int]
-    trainable: Trains
+    trainable: Trainable
     contents: Mapping[str, str] = field(default_factory=dict)
 
 

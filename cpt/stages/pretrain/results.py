@@ -106,7 +106,7 @@ def _monitoring(
     settings: Settings, result: Result, probes: Sequence[Probe], seconds: float
 ) -> dict[str, Any]:
     """Return the work and the time of probes, and the number of readings made and due."""
-    work = settings.probe_budget.beside if settings.probe_budget else 0.0
+    work = settings.probe_budget.other_work if settings.probe_budget else 0.0
     found = {}
     for probe in probes:
         readings = [reading for reading in result.readings if reading.probe == probe.name]

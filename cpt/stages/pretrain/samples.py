@@ -105,9 +105,13 @@ def to_gpu(model: Any) -> None:
     import torch
     from accelerate.utils import parse_flag_from_env
 
-    from cpt.training.world import world
+    from cpt.training.distributed.context import distributed_context
 
-    if world().count == 1 and torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU"):
+    if (
+        distributed_context().count == 1
+        and torch.cuda.is_available()
+        and not parse_flag_from_env("ACCELERATE_USE_CPU")
+    ):
         model.to("cuda")
 
 
@@ -119,9 +123,9 @@ def seconds_spent(work: Path, *names: str) -> float:
 
 def _kept(file: Path, shape: type[_KeptWork], make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     """Return the content of a file; the main process makes it if need be, and the others wait for it."""
-    from cpt.training.world import world
+    from cpt.training.distributed.context import distributed_context
 
-    if world().is_main and not file.exists():
+    if distributed_context().is_main and not file.exists():
         began = time.perf_counter()
         made = dict(make())
         write_text(file, json.dumps(made | {"seconds": time.perf_counter() - began}))

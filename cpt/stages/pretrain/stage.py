@@ -37,7 +37,8 @@ from cpt.training.features.trackers import Tracking
 from cpt.training.settings import Settings
 
 if TYPE_CHECKING:
-    from cpt.training.place import Place
+    from cpt.training.distributed.environment import Environment
+    from cpt.training.settings import Settings
 
 
 class PretrainStage(Stage[PretrainConfig]):
@@ -66,7 +67,7 @@ class PretrainStage(Stage[PretrainConfig]):
         return gate_text_problems(config, corpus)
 
     def check_environment(
-        self, config: PretrainConfig, place: Place, upstream: Mapping[str, UpstreamConfigs]
+        self, config: PretrainConfig, place: Environment, upstream: Mapping[str, UpstreamConfigs]
     ) -> list[Problem]:
         """Return what the hardware, the installed packages and sharded weights cannot do."""
         return environment_problems(config, place, upstream)
@@ -92,14 +93,14 @@ class PretrainStage(Stage[PretrainConfig]):
             RecipeError: the start is not there, or a gate's text has too few documents; nothing was trained.
             GateFailed: a budget is broken at the end, or not shown to be held; everything is saved.
         """
-        from cpt.models.new_tokens import read_new_tokens
         from cpt.models.packed_model import load_model
+        from cpt.models.token_ids import read_new_tokens
         from cpt.stages.pretrain.samples import sample_before, to_gpu
         from cpt.training.checkpoint.store import load_weights
         from cpt.training.deterministic import deterministic
+        from cpt.training.distributed.context import distributed_context
         from cpt.training.features.probe_runner import demands_of
         from cpt.training.loop import train
-        from cpt.training.world import world
 
         model_folder, corpus = inputs["model"].path("model"), inputs["corpus"].path("corpus")
         found = start_checkpoint(config, inputs)
@@ -138,7 +139,7 @@ class PretrainStage(Stage[PretrainConfig]):
             probes = build_probes(config.monitor, sizes, probe_context, context.progress)
             if few := few_documents(config.gates, documents_read(probes)):
                 raise RecipeError(few)
-            if config.monitor.samples is not None and world().is_main:
+            if config.monitor.samples is not None and distributed_context().is_main:
                 sample_before(config.monitor.samples, probe_context)
             probe_budget = probe_budget_of(config.monitor, len(texts))
             demands = demands_of(probes, end, config.gates)
@@ -147,7 +148,7 @@ class PretrainStage(Stage[PretrainConfig]):
             if excess := over_budget(probe_budget, demands, end.tokens):
                 context.progress.message(excess)
             result = train(model, stream, probes, settings, context.work, context.progress, teacher)
-        if not world().is_main:
+        if not distributed_context().is_main:
             return {}
         save_model(model, model_folder, context.output / "model")
         followed = stream.with_phases(result.phases) if result.phases else stream

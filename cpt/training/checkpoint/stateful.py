@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cpt.errors import StageFailed
-from cpt.training.sharding import place
+from cpt.training.distributed.sharding import shard_like
 from cpt.training.state import State
 
 StateDict = Mapping[str, Any]
@@ -50,7 +50,7 @@ class WeightState:
     def load_state_dict(self, saved: StateDict) -> None:
         _refuse_other_model(self._weights, saved)
         for name, weight in self._weights.items():
-            weight.copy_(place(saved[name], weight))
+            weight.copy_(shard_like(saved[name], weight))
         self._sync_to_model()
 
 
@@ -93,7 +93,7 @@ class OptimizerState:
                 weight = self._of(key)
                 copied = value.clone()
                 self._optimizer.state[weight][key.rpartition("/")[2]] = (
-                    copied if key in host else place(copied, weight)
+                    copied if key in host else shard_like(copied, weight)
                 )
 
     def _of(self, key: str) -> nn.Parameter:

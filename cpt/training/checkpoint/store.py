@@ -28,7 +28,7 @@ from cpt.atomic import atomic_folder
 from cpt.errors import DiskFull, StageFailed
 from cpt.training.checkpoint.snapshot import Snapshot
 from cpt.training.checkpoint.stateful import WeightState
-from cpt.training.groups import NEW_ROWS
+from cpt.training.optimizers.groups import NEW_ROWS
 
 LAST_GOOD = "last-good"
 _MANIFEST, _STATE, _TENSORS = "checkpoint.json", "state.json", ".safetensors"

@@ -1,6 +1,6 @@
 """Act on budgets while a model trains: change the replay share or the rate, go back, or end the run.
 
-The decision itself is pure (`cpt.monitor.gates.control`). It depends only on the run's state, which is in
+The decision itself is pure (`cpt.monitor.gates.controller`). It depends only on the run's state, which is in
 every checkpoint: a run that is killed and continues decides, and does, the same.
 """
 
@@ -13,10 +13,9 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 from cpt.errors import Problem
-from cpt.monitor.gates import Act, ControlState, Judgement, Moment, decide, judge, verdict
-from cpt.monitor.gates.budget import Budget
-from cpt.monitor.gates.control import fewest_rows, most_rows
-from cpt.monitor.gates.gate import DOMAIN, HALF, Gate, RaiseReplay, RollBack, Stop, Warn
+from cpt.monitor.gates import Action, ControlState, DecisionPoint, Judgement, decide, judge, verdict
+from cpt.monitor.gates.controller import fewest_rows, most_rows
+from cpt.monitor.gates.gate import DOMAIN, HALF, Budget, Gate, RaiseReplay, RollBack, Stop, Warn
 from cpt.monitor.gates.rise import change
 from cpt.monitor.reading import Kind, Reading
 from cpt.training.feature import ExtraMemory, Run, RunFacts, TrainingFeature, WeightBytes
@@ -164,13 +163,16 @@ class GateController(TrainingFeature):
             self._gates, readings, now.progress, settings.tolerance, before.went_back, settings.stage
         )
         self._save_states(judged)
-        acts, after = decide(judged, before, now)
+        actions, after = decide(judged, before, now)
         state.control = after.as_json()
         if after.rows != before.rows:
             state.phases = [*(state.phases or [[0, before.rows]]), [state.step, after.rows]]
-        acts = [self._with_saved_step(act, readings) if act.action in _BACK else act for act in acts]
-        self._report(judged, acts)
-        moved = [self._carry_out(act) for act in acts]
+        actions = [
+            self._with_saved_step(action, readings) if action.action in _BACK else action
+            for action in actions
+        ]
+        self._report(judged, actions)
+        moved = [self._carry_out(action) for action in actions]
         if any(moved):
             run.report_rollback()
 
@@ -198,11 +200,11 @@ class GateController(TrainingFeature):
         shown = all(judgement.fresh and judgement.within for judgement in acting)
         return -float(fresh[DOMAIN]) if shown and fresh.get(DOMAIN) is not None else None
 
-    def _with_saved_step(self, act: Act, readings: Sequence[Reading]) -> Act:
+    def _with_saved_step(self, action: Action, readings: Sequence[Reading]) -> Action:
         """Return an act that goes back with the step that it goes back to, and why a result is chosen."""
-        step = self._saved_for(act).step
-        result = "" if step is None or act.action != "stop" else self._chosen(step, readings)
-        return replace(act, after=step, result=result)
+        step = self._saved_for(action).step
+        result = "" if step is None or action.action != "stop" else self._chosen(step, readings)
+        return replace(action, after=step, result=result)
 
     def _chosen(self, step: int, readings: Sequence[Reading]) -> str:
         """Describe which weights are the result of a run that is stopped, and why."""
@@ -214,34 +216,34 @@ class GateController(TrainingFeature):
         figures = ", ".join(change(at[name]) for name in named if name in at)
         return f"the best point within the budgets, step {step} ({figures})"
 
-    def _saved_for(self, act: Act) -> SavedState:
-        return self._saved[_BACK[act.action]]
+    def _saved_for(self, action: Action) -> SavedState:
+        return self._saved[_BACK[action.action]]
 
-    def _carry_out(self, act: Act) -> bool:
+    def _carry_out(self, action: Action) -> bool:
         """Restore weights and end the run as an act says; return True if the weights are others now."""
         state = self._state
-        moved = act.action in _BACK and self._saved_for(act).step not in (None, state.step)
-        result_step = self._saved_for(act).go_back() if moved else state.step
-        if act.action in ("stop", "fail"):
-            why, step = act.judgement.why, state.step
+        moved = action.action in _BACK and self._saved_for(action).step not in (None, state.step)
+        result_step = self._saved_for(action).go_back() if moved else state.step
+        if action.action in ("stop", "fail"):
+            why, step = action.judgement.why, state.step
             state.ended = {
                 "step": step,
                 "result_step": result_step,
-                "action": act.action,
-                "key": act.judgement.key,
+                "action": action.action,
+                "key": action.judgement.key,
                 "why": why,
-                "result": act.result,
+                "result": action.result,
             }
         return moved
 
-    def _report(self, judged: Sequence[Judgement], acts: Sequence[Act]) -> None:
+    def _report(self, judged: Sequence[Judgement], actions: Sequence[Action]) -> None:
         """Write the acts to `actions.jsonl`, and report them and the budgets to the listener."""
         state, progress = self._state, self._run.progress
-        state.actions += [act.as_json(state.step, state.tokens) for act in acts]
-        if self._file and acts:
+        state.actions += [action.as_json(state.step, state.tokens) for action in actions]
+        if self._file and actions:
             write_lines(self._file, state.actions)
-        for act in acts:
-            progress.note("action", act.as_json(state.step, state.tokens) | {"said": str(act)})
+        for action in actions:
+            progress.note("action", action.as_json(state.step, state.tokens) | {"said": str(action)})
         stand = [judgement.as_json() for judgement in judged]
         progress.note("verdict", {"step": state.step, "said": verdict(judged), "gates": stand})
 
@@ -250,9 +252,9 @@ class GateController(TrainingFeature):
             return ControlState(self._start_rows)
         return ControlState.from_json(self._state.control)
 
-    def _now(self) -> Moment:
+    def _now(self) -> DecisionPoint:
         step = self._state.step
-        return Moment(step, step / self._run.settings.steps, self._batch, self._start_rows)
+        return DecisionPoint(step, step / self._run.settings.steps, self._batch, self._start_rows)
 
     @property
     def _batch(self) -> int:

@@ -46,10 +46,10 @@ class ProbeRunner(TrainingFeature):
 
     def on_resume(self, run: Run) -> None:
         """Cut the file back to the state; read before the first step, unless the state has those readings."""
-        from cpt.monitor.probes.base import Subject
+        from cpt.monitor.probes.base import ModelView
 
         state = run.state
-        self._subject = Subject(run.module, run.trained.masters)
+        self._subject = ModelView(run.module, run.trained.master_weights)
         self._before = Moment(state.step, state.tokens)
         if run.processes.is_main:
             self._file = open_lines(run.work / READINGS, state.readings)

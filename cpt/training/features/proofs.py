@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cpt.models.packed_model import PackedLanguageModel
     from cpt.training.settings import TrainingConfig
-    from cpt.training.trainable.trained import Trained
+    from cpt.training.trainable.parameters import TrainableParameters
 
 _TOLERANCE = 1e-3
 _MOVES = 2.0**-20
@@ -73,7 +73,8 @@ def check_isolation(model: PackedLanguageModel, first: np.ndarray, second: np.nd
     changed = np.roll(first, 1)
     changed[:] = changed[0] if (changed != changed[0]).any() else (changed[0] + 1) % int(first.max() + 2)
     losses = [
-        model.token_nats(pack([document, second]).to(device))[len(first) :] for document in (first, changed)
+        model.per_token_loss(pack([document, second]).to(device))[len(first) :]
+        for document in (first, changed)
     ]
     difference = float((losses[0] - losses[1]).abs().max())
     if difference > _TOLERANCE:
@@ -90,7 +91,7 @@ class MovementProof:
     that a warm-up's first rates are too small to move in float32 is proven once they are large enough.
     """
 
-    def __init__(self, trained: Trained, model: nn.Module) -> None:
+    def __init__(self, trained: TrainableParameters, model: nn.Module) -> None:
         self._trained, self._model = trained, model
         self._rates = {name: group.rate for group in trained.groups(model) for name in group.weights}
         self._left = 0
@@ -103,8 +104,10 @@ class MovementProof:
 
         A run that continues in the middle of the steps that prove it proves the rest of them.
         """
-        starts = {0, self._trained.alone}
-        due = max((start + self._trained.settling - step for start in starts if start <= step), default=0)
+        starts = {0, self._trained.first_steps}
+        due = max(
+            (start + self._trained.settling_steps - step for start in starts if start <= step), default=0
+        )
         if due > 0 and (self._left == 0 or step in starts):
             self._left = due
             self._moving = {name: _digest(weight) for name, weight in self._trained.must_move().items()}
@@ -114,7 +117,7 @@ class MovementProof:
     def interrupted(self) -> None:
         """Start the proof again after a step that was dropped, or rolled back with others."""
         if self._left:
-            self._left = self._trained.settling
+            self._left = self._trained.settling_steps
             self._able = dict.fromkeys(self._able, 0)
 
     def stepped(self, rate: float) -> None:
@@ -137,7 +140,7 @@ class MovementProof:
 
         weights = self._trained.must_move()
         unmoved = [name for name, value in self._moving.items() if torch.equal(value, _digest(weights[name]))]
-        waiting = [name for name in unmoved if self._able[name] < self._trained.settling]
+        waiting = [name for name in unmoved if self._able[name] < self._trained.settling_steps]
         still = self._still_digests() if self._still else {}
         moved = [name for name, value in still.items() if not torch.equal(value, self._still[name])]
         _refuse([name for name in unmoved if name not in waiting], "left {} trainable tensors unchanged")
@@ -147,21 +150,21 @@ class MovementProof:
 
     def _still_digests(self) -> dict[str, torch.Tensor]:
         still = {}
-        for name, (tensor, free) in self._trained.still(self._model).items():
+        for name, (tensor, free) in self._trained.frozen_tensors(self._model).items():
             still[name] = _digest(tensor)
             still[name][free] = 0
         return still
 
 
 def _digest(weight: torch.Tensor) -> torch.Tensor:
-    from cpt.training.sharding import whole
+    from cpt.training.distributed.sharding import whole
 
     return digest(whole(weight))
 
 
 def _usual_size(weight: torch.Tensor) -> float:
     """Return the mean absolute value of a weight's numbers."""
-    from cpt.training.sharding import whole
+    from cpt.training.distributed.sharding import whole
 
     return float(whole(weight).detach().abs().mean())
 

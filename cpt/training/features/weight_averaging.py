@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.errors import Problem
+from cpt.training.distributed.sharding import shard_like
 from cpt.training.feature import ExtraMemory, Run, RunFacts, StepOutcome, TrainingFeature, WeightBytes
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class WeightAveraging(TrainingFeature):
         return ExtraMemory(held=copies - host, host=host, probing=probing, saved=copies)
 
     def on_start(self, run: Run) -> None:
-        self._average = self._config.build(run.trained.weights, run.trained.publish)
+        self._average = self._config.build(run.trained.weights, run.trained.sync_to_model)
 
     def after_step(self, run: Run, step: StepOutcome) -> None:
         if step.anomaly is None:
@@ -238,11 +239,10 @@ class MovingAverage(WeightAverage):
         return {"steps": self._count, **self._means}
 
     def load_state_dict(self, saved: StateDict) -> None:
-        from cpt.training.sharding import place
 
         self._count = saved["steps"]
         for name, mean in self._means.items():
-            mean.copy_(place(saved[name], mean))
+            mean.copy_(shard_like(saved[name], mean))
 
 
 class LatestAverage(WeightAverage):
@@ -297,6 +297,4 @@ def _sharded_like(weight: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
     """Return a whole tensor, sharded if `weight` is."""
     from torch.distributed.tensor import DTensor
 
-    from cpt.training.sharding import place
-
-    return place(whole, weight) if isinstance(weight, DTensor) else whole
+    return shard_like(whole, weight) if isinstance(weight, DTensor) else whole

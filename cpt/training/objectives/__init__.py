@@ -1,4 +1,4 @@
-"""What a run minimises: one module for each objective's settings, the losses, and the models beside."""
+"""Objectives: one module each, with its settings and its loss; and the reference models that some need."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cpt.training.objectives.self_distillation import SelfDistillation
 __all__ = ["CrossEntropy", "Objective", "ObjectiveConfig", "SelfConstraint", "SelfDistillation"]
 
 
-def _cross_entropy_unless_said(given: Any) -> Any:
+def _cross_entropy_by_default(given: Any) -> Any:
     return {"kind": "cross-entropy", **given} if isinstance(given, Mapping) else given
 
 
 Objective = Annotated[
     Annotated[CrossEntropy | SelfConstraint | SelfDistillation, Field(discriminator="kind")],
-    BeforeValidator(_cross_entropy_unless_said),
+    BeforeValidator(_cross_entropy_by_default),
 ]
-"""Settings of what is minimised, told apart by `kind`; without it plain cross entropy."""
+"""Settings of any objective, distinguished by `kind`; plain cross entropy by default."""

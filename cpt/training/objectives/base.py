@@ -1,47 +1,76 @@
-"""What every setting of `objective` has in common."""
+"""Settings and losses that every `objective` has.
+
+Losses of packed rows are summed over their targets, so that micro batches of any size add up to a batch's.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from cpt.training.objectives.beside import Beside
-    from cpt.training.objectives.losses import Loss
+    import torch
+
+    from cpt.models.batch import PackedBatch
+    from cpt.models.packed_model import PackedLanguageModel
+    from cpt.training.data import PackedSequence
+    from cpt.training.objectives.reference_model import ReferenceModel
+
+
+class Loss(Protocol):
+    """A loss, to be averaged over the targets of a global batch."""
+
+    def split(self, rows: Sequence[PackedSequence]) -> list[Sequence[PackedSequence]]:
+        """Split the rows of a micro batch into sub-batches, which the model reads one after the other."""
+
+    def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, int]:
+        """Return the parts of the loss by name, each with its number of targets in a global batch."""
+
+    def __call__(
+        self, module: PackedLanguageModel, packed: PackedBatch, rows: Sequence[PackedSequence]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the summed loss of a sub-batch [], and its P parts, unweighted and detached [P].
+
+        Args:
+            module: Model that trains.
+            packed: The sub-batch, packed.
+            rows: Rows of the sub-batch.
+        """
 
 
 class ObjectiveConfig(BaseModel):
-    """Base of the settings of what is minimised."""
+    """Base of the settings of an objective."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @property
-    def needs_model_beside(self) -> bool:
-        """Whether another model is held, and computes, beside the one that trains."""
+    def needs_reference_model(self) -> bool:
+        """Return True if a reference model is held, and computes, besides the model that trains."""
         return False
 
-    def share_beside(self, replay: float) -> float:  # noqa: ARG002
-        """Share of the tokens that the other model reads, too.
+    def reference_share(self, replay: float) -> float:  # noqa: ARG002
+        """Return the share of the tokens that the reference model reads, too.
 
         Args:
-            replay: share of replay rows.
+            replay: Share of replay rows.
         """
         return 0.0
 
-    def beside(self, model: Any, teacher: Any) -> Beside | None:  # noqa: ARG002
-        """The model to compare with, if there is one.
+    def reference_model(self, model: Any, teacher: Any) -> ReferenceModel | None:  # noqa: ARG002
+        """Return the reference model, if there is one.
 
         Args:
-            model: that will train, before anything is added to it.
-            teacher: float32 model of the stage that the settings name; None where they name none.
+            model: Model that will train, before adapters or layers are added to it.
+            teacher: Float32 model of the stage that the settings name; None if they name none.
         """
         return None
 
-    def loss(self, beside: Beside | None) -> Loss:
-        """What is minimised.
+    def loss(self, reference: ReferenceModel | None) -> Loss:
+        """Return the loss.
 
         Args:
-            beside: what the method of this name has given, held already.
+            reference: Result of `reference_model`, after its `prepare`.
         """
         raise NotImplementedError

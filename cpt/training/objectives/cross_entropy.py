@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from cpt.training.objectives.base import ObjectiveConfig
+from cpt.training.objectives.base import Loss, ObjectiveConfig
 
 if TYPE_CHECKING:
-    from cpt.training.objectives.beside import Beside
-    from cpt.training.objectives.losses import Loss
+    import torch
+
+    from cpt.models.batch import PackedBatch
+    from cpt.models.packed_model import PackedLanguageModel
+    from cpt.training.data import PackedSequence
+    from cpt.training.objectives.reference_model import ReferenceModel
 
 
 class CrossEntropy(ObjectiveConfig):
-    """Every row is learned: -ln p(next token)."""
+    """Settings of next-token cross entropy on every row: -ln p(next token)."""
 
     kind: Literal["cross-entropy"] = Field(
         default="cross-entropy", description="Predict the next token, on every row."
     )
 
-    def loss(self, beside: Beside | None) -> Loss:  # noqa: ARG002
+    def loss(self, reference: ReferenceModel | None) -> Loss:  # noqa: ARG002
         """See `ObjectiveConfig`."""
-        from cpt.training.objectives.losses import CrossEntropyLoss
-
         return CrossEntropyLoss()
+
+
+class CrossEntropyLoss:
+    """-ln p(next token) of every row; it has no parts."""
+
+    def split(self, rows: Sequence[PackedSequence]) -> list[Sequence[PackedSequence]]:
+        """See `Loss`."""
+        return [rows]
+
+    def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, int]:  # noqa: ARG002
+        """See `Loss`."""
+        return {}
+
+    def __call__(
+        self,
+        module: PackedLanguageModel,
+        packed: PackedBatch,
+        rows: Sequence[PackedSequence],  # noqa: ARG002
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Loss`."""
+        nats = module(packed)
+        return nats, nats.new_zeros(0)

@@ -1,4 +1,4 @@
-"""Domain self-constraint: learn from domain rows, and on general rows stay what the model was.
+"""Domain self-constraint: cross entropy on domain rows, divergence from the starting model on replay rows.
 
 With D and G the targets of the domain and the replay rows of a global batch, N = |D| + |G|, and P_ref the
 model that training starts from:
@@ -6,25 +6,33 @@ model that training starts from:
     L(θ) = 1/N · ( Σ_{t∈D} -ln P_θ(x_t | x_<t) + weight · Σ_{t∈G} KL(P_θ(· | x_<t) || P_ref(· | x_<t)) )
 
 Zhang et al. 2024, Baichuan4-Finance (arXiv 2412.15270), section 3; Chen et al. 2025, MoL (arXiv 2505.12043),
-who put the divergence in the place of the cross entropy on general rows, and advise as many general rows as
-domain ones. Replay text is only read, not learned, so text that the model itself wrote does as well.
+who replace the cross entropy on general rows by the divergence, and advise as many general as domain
+rows. Replay text is only read, not learned, so text that the model itself wrote works as well.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from cpt.training.objectives.base import ObjectiveConfig
+from cpt.training.objectives.base import Loss, ObjectiveConfig
 
 if TYPE_CHECKING:
-    from cpt.training.objectives.beside import Beside
-    from cpt.training.objectives.losses import Loss
+    import torch
+
+    from cpt.models.batch import PackedBatch
+    from cpt.models.packed_model import PackedLanguageModel
+    from cpt.training.data import PackedSequence
+    from cpt.training.objectives.reference_model import ReferenceModel
+
+REPLAY = "replay"
+"""Source of the rows that train against forgetting."""
 
 
 class SelfConstraint(ObjectiveConfig):
-    """Cross entropy on domain rows, divergence from the starting model on replay rows."""
+    """Settings of domain self-constraint."""
 
     kind: Literal["self-constraint"] = Field(
         description="Learn from domain rows; on replay rows stay close to the starting model instead."
@@ -34,22 +42,63 @@ class SelfConstraint(ObjectiveConfig):
     )
 
     @property
-    def needs_model_beside(self) -> bool:
+    def needs_reference_model(self) -> bool:
         """See `ObjectiveConfig`."""
         return True
 
-    def share_beside(self, replay: float) -> float:
+    def reference_share(self, replay: float) -> float:
         """See `ObjectiveConfig`."""
         return replay
 
-    def beside(self, model: Any, teacher: Any) -> Beside:  # noqa: ARG002
+    def reference_model(self, model: Any, teacher: Any) -> ReferenceModel:  # noqa: ARG002
         """See `ObjectiveConfig`."""
-        from cpt.training.objectives.beside import ReferenceModel
+        from cpt.training.objectives.reference_model import StartingModel
 
-        return ReferenceModel(model)
+        return StartingModel(model)
 
-    def loss(self, beside: Beside | None) -> Loss:
+    def loss(self, reference: ReferenceModel | None) -> Loss:
         """See `ObjectiveConfig`."""
-        from cpt.training.objectives.losses import SelfConstraintLoss
+        return SelfConstraintLoss(reference.module, self.weight)  # type: ignore[union-attr]
 
-        return SelfConstraintLoss(beside.module, self.weight)  # type: ignore[union-attr]
+
+class SelfConstraintLoss:
+    """-ln p(next token) of domain rows, `weight` · KL(p || reference) of replay rows.
+
+    Both models get the replay rows alone, in the same packing: with equal weights their logits are equal to
+    the bit, and the divergence and its gradient are exactly 0. The reference model does not read domain rows.
+    """
+
+    def __init__(self, reference: PackedLanguageModel, weight: float) -> None:
+        self._reference, self._weight = reference, weight
+
+    def split(self, rows: Sequence[PackedSequence]) -> list[Sequence[PackedSequence]]:
+        """Split rows into domain rows and replay rows."""
+        return [part for part in _by_purpose(rows) if part]
+
+    def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, int]:
+        """Return the parts "domain" (cross entropy) and "kl"."""
+        from cpt.training.data import target_count
+
+        return dict(zip(("domain", "kl"), map(target_count, _by_purpose(batch)), strict=True))
+
+    def __call__(
+        self, module: PackedLanguageModel, packed: PackedBatch, rows: Sequence[PackedSequence]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Loss`."""
+        import torch
+
+        from cpt.models.loss import summed_divergence
+
+        if rows[0].source != REPLAY:
+            nats = module(packed)
+            return nats, torch.stack([nats.detach(), nats.new_zeros(())])
+        with torch.no_grad():
+            reference = self._reference.states(packed)
+        nats = summed_divergence(*module.states(packed), *reference)
+        return self._weight * nats, torch.stack([nats.new_zeros(()), nats.detach()])
+
+
+def _by_purpose(rows: Sequence[PackedSequence]) -> tuple[list[PackedSequence], list[PackedSequence]]:
+    """Return domain rows and replay rows."""
+    replay = [row for row in rows if row.source == REPLAY]
+    return [row for row in rows if row.source != REPLAY], replay

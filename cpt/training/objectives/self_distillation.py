@@ -1,4 +1,4 @@
-"""Self-distillation: train again from the start, close to what the first training made of the text.
+"""Self-distillation: train again from the start, with hidden states close to those of the first training.
 
 Lee et al. 2023, Self-Distillation for Further Pre-training of Transformers (arXiv 2210.02871), section 3: a
 teacher is trained from θ_0; the student starts from θ_0, too, and minimises, over the N targets of a batch,
@@ -12,19 +12,24 @@ stands for a whole sample, here, where every position predicts, for a position.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from cpt.training.objectives.base import ObjectiveConfig
+from cpt.training.objectives.base import Loss, ObjectiveConfig
 
 if TYPE_CHECKING:
-    from cpt.training.objectives.beside import Beside
-    from cpt.training.objectives.losses import Loss
+    import torch
+
+    from cpt.models.batch import PackedBatch
+    from cpt.models.packed_model import PackedLanguageModel
+    from cpt.training.data import PackedSequence
+    from cpt.training.objectives.reference_model import ReferenceModel
 
 
 class SelfDistillation(ObjectiveConfig):
-    """Cross entropy, and the distance of the hidden states from those of a model trained before."""
+    """Settings of self-distillation."""
 
     kind: Literal["self-distillation"] = Field(
         description="Learn, with hidden states close to those of a model that was trained before."
@@ -39,22 +44,58 @@ class SelfDistillation(ObjectiveConfig):
     )
 
     @property
-    def needs_model_beside(self) -> bool:
+    def needs_reference_model(self) -> bool:
         """See `ObjectiveConfig`."""
         return True
 
-    def share_beside(self, replay: float) -> float:  # noqa: ARG002
+    def reference_share(self, replay: float) -> float:  # noqa: ARG002
         """See `ObjectiveConfig`."""
         return 1.0
 
-    def beside(self, model: Any, teacher: Any) -> Beside:  # noqa: ARG002
+    def reference_model(self, model: Any, teacher: Any) -> ReferenceModel:  # noqa: ARG002
         """See `ObjectiveConfig`."""
-        from cpt.training.objectives.beside import Teacher
+        from cpt.training.objectives.reference_model import Teacher
 
         return Teacher(teacher)
 
-    def loss(self, beside: Beside | None) -> Loss:
+    def loss(self, reference: ReferenceModel | None) -> Loss:
         """See `ObjectiveConfig`."""
-        from cpt.training.objectives.losses import SelfDistillationLoss
+        return SelfDistillationLoss(reference.module, self.weight)  # type: ignore[union-attr]
 
-        return SelfDistillationLoss(beside.module, self.weight)  # type: ignore[union-attr]
+
+class SelfDistillationLoss:
+    """-ln p(next token) + `weight` · ||h - h of the teacher||² of every row.
+
+    Shapes: N targets of a packed row, E hidden width, V rows of the head.
+    """
+
+    def __init__(self, teacher: PackedLanguageModel, weight: float) -> None:
+        self._teacher, self._weight = teacher, weight
+
+    def split(self, rows: Sequence[PackedSequence]) -> list[Sequence[PackedSequence]]:
+        """See `Loss`."""
+        return [rows]
+
+    def targets(self, batch: Sequence[PackedSequence]) -> Mapping[str, int]:
+        """Return the parts "cross_entropy" and "distance" (squared)."""
+        from cpt.training.data import target_count
+
+        return dict.fromkeys(("cross_entropy", "distance"), target_count(batch))
+
+    def __call__(
+        self,
+        module: PackedLanguageModel,
+        packed: PackedBatch,
+        rows: Sequence[PackedSequence],  # noqa: ARG002
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Loss`."""
+        import torch
+
+        from cpt.models.loss import summed_cross_entropy
+
+        with torch.no_grad():
+            wanted_NE = self._teacher.states(packed)[0]
+        hidden_NE, head_VE = module.states(packed)
+        nats = summed_cross_entropy(hidden_NE, head_VE, packed.labels[packed.target_positions])
+        distance = (hidden_NE.float() - wanted_NE.float()).square().sum()
+        return nats + self._weight * distance, torch.stack([nats.detach(), distance.detach()])

@@ -1,11 +1,11 @@
-"""Optimizers: one module each, with its settings and its `build`; the steps that they take in `steps`.
+"""Optimizers: one module each, with its settings and its update rule.
 
-Every optimizer moves embeddings, norms and biases by AdamW; they differ in what they do with matrices.
+Every optimizer moves embeddings, norms and biases by AdamW; they differ in what they do with matrices. The
+modules import torch only when an optimizer is built, so that a recipe can be checked without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 from cpt.training.optimizers.adamw import AdamW
 from cpt.training.optimizers.adamw_8bit import AdamW8bit
 from cpt.training.optimizers.apollo import Apollo, ApolloMini
-from cpt.training.optimizers.base import OptimizerConfig, Shape
+from cpt.training.optimizers.base import OptimizerConfig
 from cpt.training.optimizers.frugal import Frugal
 from cpt.training.optimizers.galore import GaLore
 from cpt.training.optimizers.muon import Muon
@@ -21,7 +21,6 @@ from cpt.training.optimizers.muon import Muon
 if TYPE_CHECKING:
     import torch
 
-    from cpt.training.groups import Kind
 
 _KINDS: dict[Any, type[OptimizerConfig]] = {
     config.model_fields["kind"].default: config
@@ -30,7 +29,7 @@ _KINDS: dict[Any, type[OptimizerConfig]] = {
 
 
 def _with_kind(settings: Any) -> Any:
-    """AdamW where no kind is named; a setting of another kind is refused by that kind's name."""
+    """Fill in `kind: adamw`, and refuse a setting of another kind by the name of that kind."""
     if not isinstance(settings, dict):
         return settings
     settings = {"kind": "adamw", **settings}
@@ -47,20 +46,11 @@ Optimizer = Annotated[
     Field(discriminator="kind"),
     BeforeValidator(_with_kind),
 ]
-"""Settings of any optimizer, told apart by `kind`; AdamW where it is left out."""
-
-
-def state_bytes_of(config: OptimizerConfig, weights: Iterable[tuple[Kind, Shape]]) -> int:
-    """Bytes of state that an optimizer will have, exactly, without building it.
-
-    Args:
-        weights: kind of group and shape of every trained weight.
-    """
-    return config.predicted_state_bytes(weights)
+"""Settings of any optimizer, distinguished by `kind`; AdamW by default."""
 
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Bytes of state that an optimizer has: all of it from its first step on."""
+    """Return the bytes of state that an optimizer holds; all of it exists after the first step."""
     return sum(
         value.numel() * value.element_size() for state in optimizer.state.values() for value in state.values()
     )
@@ -77,5 +67,4 @@ __all__ = [
     "Optimizer",
     "OptimizerConfig",
     "state_bytes",
-    "state_bytes_of",
 ]

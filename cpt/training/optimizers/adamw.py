@@ -1,4 +1,4 @@
-"""AdamW for continual pretraining: fresh state, short memory, no decay where it makes no sense."""
+"""AdamW for continual pretraining: fresh state, short memory, no decay of norms and biases."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from cpt.training.optimizers.base import OptimizerConfig, Shape, adamw_bytes, param_group
+from cpt.training.optimizers.base import OptimizerConfig, adamw_bytes
+from cpt.training.optimizers.groups import Group, Kind, Shape, param_group
 
 if TYPE_CHECKING:
     import torch
-
-    from cpt.training.groups import Group, Kind
 
 
 class AdamW(OptimizerConfig):
@@ -21,7 +20,7 @@ class AdamW(OptimizerConfig):
     kind: Literal["adamw"] = Field(default="adamw", description="AdamW with float32 moments.")
 
     def build(self, groups: Sequence[Group]) -> torch.optim.Optimizer:
-        """The optimizer of some groups of weights. The loop sets every group's rate before a step."""
+        """Return the torch optimizer of these groups. The loop sets the rate of each group before a step."""
         import torch
 
         return torch.optim.AdamW(
@@ -33,5 +32,5 @@ class AdamW(OptimizerConfig):
         )
 
     def state_bytes(self, kind: Kind, shape: Shape) -> int:  # noqa: ARG002
-        """Two moments in float32, and the count of steps."""
+        """Return the bytes of two moments in float32 and of the step count."""
         return adamw_bytes(shape)

@@ -39,7 +39,7 @@ KINDS: Mapping[str, type[ScheduleConfig]] = MappingProxyType(
 
 
 def _with_kind(data: Any) -> Any:
-    """Settings that name no kind are those of the default one."""
+    """Fill in the default kind of schedule."""
     return {"kind": "rewarm-cosine", **data} if isinstance(data, Mapping) and "kind" not in data else data
 
 

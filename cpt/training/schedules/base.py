@@ -26,14 +26,14 @@ class ScheduleConfig(BaseModel, ABC):
     @property
     @abstractmethod
     def highest(self) -> float:
-        """The highest rate that the schedule can reach."""
+        """Return the highest rate that the schedule can reach."""
 
     @abstractmethod
     def phases(self, total: int) -> tuple[Phase, ...]:
-        """The phases of a run of `total` steps (tokens, if that is the unit), in order, without gaps."""
+        """Return the phases of a run of `total` steps or tokens (see `unit`), in order, without gaps."""
 
     def rate(self, done: int, total: int, size: int = 1) -> float:
-        """Learning rate of the step that begins after `done` of `total` steps: 0 is the run's first.
+        """Return the learning rate of the step after `done` of `total` steps; 0 for the first step.
 
         Args:
             done, total, size: steps; or tokens, if that is the schedule's unit: those before the step,
@@ -44,14 +44,14 @@ class ScheduleConfig(BaseModel, ABC):
         return phase.rate(done, size)
 
     def anneal_begins(self, total: int) -> int | None:
-        """Steps (or tokens) before the last fall, where a checkpoint lets a later run continue.
+        """Return steps (or tokens) before the last fall, where a checkpoint lets a later run continue.
 
         None for schedules that fall all the way: nothing can continue them.
         """
         return next((phase.first for phase in self.phases(total) if phase.name in LAST_FALLS), None)
 
     def too_short(self, steps: int) -> str | None:
-        """Why a run of so few steps cannot follow this schedule; None if it can."""
+        """Return why a run of so few steps cannot follow this schedule, or None if it can."""
         lengths = {phase.name: phase.length for phase in self.phases(steps)}
         for name, share in self._falls().items():
             length = lengths.get(name, 0)
@@ -60,16 +60,16 @@ class ScheduleConfig(BaseModel, ABC):
         return None
 
     def _falls(self) -> Mapping[str, float]:
-        """Phases that need two steps to get from their first rate to their last, with their shares."""
+        """Return phases that need two steps to get from their first rate to their last, with their shares."""
         return {}
 
     def for_run(self, batch: int, tokens: int) -> Self:  # noqa: ARG002
-        """The schedule of a run with so many sequences per step and so many tokens in all."""
+        """Return the schedule of a run with this number of sequences per step and of tokens."""
         return self
 
 
 def require_order(**rates: float) -> None:
-    """Rates given from lowest to highest must be in that order.
+    """Raise unless rates are in order, from lowest to highest.
 
     Raises:
         ValueError: naming the first two that are not.
@@ -80,7 +80,7 @@ def require_order(**rates: float) -> None:
 
 
 def require_room(**shares: float) -> None:
-    """Shares of a run must not be more than the whole.
+    """Raise if shares of a run add up to more than the whole.
 
     Raises:
         ValueError: naming them.

@@ -12,17 +12,17 @@ from types import MappingProxyType
 
 
 def linear(t: float, high: float, low: float) -> float:
-    """A straight line."""
+    """Return a point of a straight line."""
     return low + (high - low) * (1 - t)
 
 
 def cosine(t: float, high: float, low: float) -> float:
-    """Half a period of the cosine (Loshchilov and Hutter, arXiv 1608.03983)."""
+    """Return a point of half a cosine period (Loshchilov and Hutter, arXiv 1608.03983)."""
     return low + (high - low) / 2 * (1 + math.cos(math.pi * t))
 
 
 def inverse_sqrt(t: float, high: float, low: float) -> float:
-    """1/√(1 + 10t), shifted and scaled to end at `low` (infinite schedules, arXiv 2403.08763)."""
+    """Return 1/√(1 + 10t), shifted and scaled to end at `low` (infinite schedules, arXiv 2403.08763)."""
 
     def fallen(t: float) -> float:
         return 1 / math.sqrt(1 + 10 * t) - 1
@@ -31,22 +31,22 @@ def inverse_sqrt(t: float, high: float, low: float) -> float:
 
 
 def one_minus_sqrt(t: float, high: float, low: float) -> float:
-    """1 - √t (Hägele et al., arXiv 2405.18392)."""
+    """Return 1 - √t (Hägele et al., arXiv 2405.18392)."""
     return low + (high - low) * (1 - math.sqrt(t))
 
 
 def exponential(t: float, high: float, low: float) -> float:
-    """The same factor in equal times; `low` must be above zero (the anneal of arXiv 2403.08763)."""
+    """Return a point of exponential decay to `low` > 0 (the anneal of arXiv 2403.08763)."""
     return high * (low / high) ** t
 
 
 def rex(t: float, high: float, low: float) -> float:
-    """Reflected exponential: slow at first, fast at the end (Chen et al., arXiv 2107.04197)."""
+    """Return the reflected exponential: slow at first, fast at the end (Chen et al., arXiv 2107.04197)."""
     return low + (high - low) * (1 - t) / (1 - t / 2)
 
 
 def power(tokens: float, batch: float, a: float, b: float) -> float:
-    """Rate after `tokens` tokens with `batch` sequences per step: batch · a · tokens^b (arXiv 2408.13359).
+    """Return batch · a · tokens^b for `tokens` tokens and `batch` sequences per step (arXiv 2408.13359).
 
     Not bounded: infinite at zero tokens, since b is negative.
     """

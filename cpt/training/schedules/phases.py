@@ -42,11 +42,11 @@ class Phase:
 
     @property
     def length(self) -> int:
-        """Steps or tokens in it."""
+        """Return the number of steps or tokens in the phase."""
         return self.last - self.first + 1
 
     def rate(self, done: int, size: int) -> float:
-        """Rate of a step that begins after `done` steps or tokens and holds `size` of them.
+        """Return the rate of a step that begins after `done` steps or tokens and holds `size` of them.
 
         The warm-up counts the step itself, so that none is taken at rate zero. The final phase ends its
         curve with the run's last step; the others end theirs where the next phase begins.
@@ -59,17 +59,17 @@ class Phase:
 
 
 def warm_up(end: float, rate: float) -> Part:
-    """A straight line from zero to `rate`; none if it ends where it begins."""
+    """Return a straight line from zero to `rate`, or no phase if it has no length."""
     return Part(WARMUP, end, lambda t: rate * t)
 
 
 def border(share: float, total: int) -> int:
-    """A share of a run in whole steps or tokens."""
+    """Return a share of a run in whole steps or tokens."""
     return round(share * total)
 
 
 def lay_out(total: int, *parts: Part) -> tuple[Phase, ...]:
-    """The phases of a run of `total` steps or tokens; parts without any are left out.
+    """Return the phases of a run of `total` steps or tokens, without empty ones.
 
     Args:
         parts: in order; the last ends with the run.

@@ -1,4 +1,4 @@
-"""What of a model trains: everything, adapters, chosen layers, or layers that are added."""
+"""What of a model trains: every weight, chosen layers, adapters, or added layers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from cpt.training.trainable.base import Setup
-from cpt.training.trainable.everything import All
-from cpt.training.trainable.expansion import Expansion
+from cpt.training.trainable.block_expansion import Expansion
+from cpt.training.trainable.full import All
 from cpt.training.trainable.layers import Layers
 from cpt.training.trainable.lora import Lora
+from cpt.training.trainable.spec import Setup
 
 
-def _everything_unless_said(given: Any) -> Any:
+def _all_by_default(given: Any) -> Any:
     return {"kind": "all", **given} if isinstance(given, Mapping) else given
 
 
-Trains = Annotated[
+Trainable = Annotated[
     Annotated[All | Lora | Layers | Expansion, Field(discriminator="kind")],
-    BeforeValidator(_everything_unless_said),
+    BeforeValidator(_all_by_default),
 ]
-"""Settings of what trains, told apart by `kind`; without it everything trains."""
+"""Settings of what trains, distinguished by `kind`; by default every weight trains."""
 
-__all__ = ["All", "Expansion", "Layers", "Lora", "Setup", "Trains"]
+__all__ = ["All", "Expansion", "Layers", "Lora", "Setup", "Trainable"]

@@ -1,4 +1,4 @@
-"""Low-rank adapters train; afterwards they are merged into the weights.
+"""Low-rank adapters, by peft: put around a model's matrices, trained, saved, and merged into the matrices.
 
 Hu et al. 2021, LoRA (arXiv 2106.09685); Kalajdzievski 2023, rsLoRA (2312.03732); Liu et al. 2024, DoRA
 (2402.09353); Zhang et al. 2023, AdaLoRA (2303.10512).
@@ -6,18 +6,37 @@ Hu et al. 2021, LoRA (arXiv 2106.09685); Kalajdzievski 2023, rsLoRA (2312.03732)
 
 from __future__ import annotations
 
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from cpt.training.trainable.base import NEW_OR_NONE, AdapterRates, Rows, Setup, Strict, TrainsConfig
+from cpt.errors import Problem, RecipeError
+from cpt.training.optimizers.groups import TOKEN_ROWS
+from cpt.training.trainable.spec import (
+    NEW_OR_NONE,
+    AdapterRates,
+    Rows,
+    Setup,
+    Strict,
+    TrainableConfig,
+    TrainableSpec,
+    new_token_problems,
+    resolved_rows,
+    unused_rates,
+)
 
 if TYPE_CHECKING:
-    from cpt.training.trainable.choice import Choice
+    from torch import nn
+
+    from cpt.training.trainable.adalora import RankAllocation
 
 
 class Allocation(Strict):
-    """How AdaLoRA's budget of ranks shrinks, and where it goes (section 3.3 of the paper)."""
+    """Settings of AdaLoRA's rank allocation (section 3.3 of the paper)."""
 
     initial_rank: int | None = Field(
         default=None,
@@ -28,7 +47,7 @@ class Allocation(Strict):
         default=0.1,
         ge=0,
         lt=1,
-        description="Share of the steps before ranks are taken; at least two steps.",
+        description="Share of the steps before ranks shrink; at least two steps.",
     )
     final: float = Field(
         default=0.3, ge=0, lt=1, description="Share of the steps, at the end, in which the ranks stay."
@@ -39,8 +58,8 @@ class Allocation(Strict):
     )
 
 
-class Lora(TrainsConfig):
-    """Adapters beside the layers' matrices train, the matrices do not.
+class Lora(TrainableConfig):
+    """Settings of low-rank adapters: adapters around the layers' matrices train, the matrices do not.
 
     In continual pretraining updates are of high rank: Biderman et al. 2024 (arXiv 2405.09673) find that LoRA
     learns less there and forgets less, and advise large ranks on all matrices.
@@ -56,7 +75,7 @@ class Lora(TrainsConfig):
     alpha: float | None = Field(
         default=None,
         gt=0,
-        description="Numerator of the adapters' scale; default: what makes the scale 1.",
+        description="Numerator of the adapters' scale; by default the scale is 1.",
     )
     targets: tuple[str, ...] | None = Field(
         default=None,
@@ -90,12 +109,185 @@ class Lora(TrainsConfig):
 
     @property
     def initial_rank(self) -> int:
-        """Rank of every adapter before AdaLoRA takes any."""
+        """Return the rank of every adapter before AdaLoRA shrinks any."""
         given = self.allocation.initial_rank if self.allocation else None
         return given or -(-3 * self.rank // 2)
 
-    def choose(self, model: Any, setup: Setup) -> Choice:
-        """See `TrainsConfig`. Puts the adapters around the model's matrices."""
-        from cpt.training.trainable.adapter import add_adapter
-
+    def apply(self, model: Any, setup: Setup) -> TrainableSpec:
+        """See `TrainableConfig`. Puts the adapters around the model's matrices."""
         return add_adapter(model, self, setup)
+
+
+class PeftAdapter:
+    """A peft adapter around a model's matrices."""
+
+    def __init__(self, wrapped: Any, settings: Lora) -> None:
+        """Take a `PeftModel`."""
+        self._wrapped, self._settings = wrapped, settings
+
+    def allocation(self, weights: Mapping[str, nn.Parameter]) -> RankAllocation | None:
+        """Return AdaLoRA's rank allocation over these float32 weights; None for other adapters."""
+        from cpt.training.trainable.adalora import RankAllocation
+
+        if self._settings.variant != "adalora":
+            return None
+        tuner = self._wrapped.base_model
+        return RankAllocation(tuner.rankallocator, self._config, weights)
+
+    def save(self, folder: Path, ranks: RankAllocation | None) -> None:
+        """Write adapter_config.json and adapter_model.safetensors, which peft reads."""
+        shutil.rmtree(folder, ignore_errors=True)
+        if ranks is not None:
+            self._config.rank_pattern = ranks.pattern()
+        self._wrapped.save_pretrained(folder, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # a template without content
+
+    def merge(self) -> None:
+        """Add the adapter to the matrices and remove it: the model is a plain one again."""
+        self._wrapped.merge_and_unload()
+
+    @property
+    def _config(self) -> Any:
+        return self._wrapped.peft_config[self._wrapped.active_adapter]
+
+
+def add_adapter(model: Any, settings: Lora, setup: Setup) -> TrainableSpec:
+    """Put an adapter around a model's matrices. It changes no output yet: one of its factors is zero.
+
+    Raises:
+        RecipeError: The settings do not fit the model.
+    """
+    problems, embeddings = _target_problems(model, settings), resolved_rows(settings.embeddings, setup)
+    if embeddings == "new-tokens":
+        problems += new_token_problems(model, setup, "embeddings")
+    if settings.rates.new_tokens is not None and embeddings == "all":
+        problems.append(
+            Problem(
+                "with embeddings: all, rows of new tokens train at the embeddings' rate",
+                key="rates.new_tokens",
+                hint="Train the rows of new tokens alone (embeddings: new-tokens).",
+            )
+        )
+    if problems:
+        raise RecipeError(problems)
+    tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    wrapped = _wrapped(model, _peft_config(model, settings, setup, tied), setup.seed)
+    if tied:
+        _require_tied(model, embeddings)
+    if unused := unused_rates(model, settings.rates, {}):
+        raise RecipeError(unused)
+    inside = f"{_names(model)[id(model.get_input_embeddings())]}."
+    rows = {name for name, _ in model.named_parameters() if name.startswith(inside) and TOKEN_ROWS in name}
+    return TrainableSpec(
+        settings.rates.multiples(),
+        settling_steps=2,  # behind a zero factor there is no gradient in the first step
+        occasional=frozenset() if tied else frozenset(rows),
+        adapter=PeftAdapter(wrapped, settings),
+    )
+
+
+def _wrapped(model: Any, config: Any, seed: int) -> Any:
+    import torch
+    from peft import get_peft_model
+
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        torch.manual_seed(seed)
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+        return get_peft_model(model, config).eval()
+
+
+def _peft_config(model: Any, settings: Lora, setup: Setup, tied: bool) -> Any:
+    from peft import AdaLoraConfig, LoraConfig
+
+    scale_one = settings.initial_rank if settings.variant == "adalora" else settings.rank
+    if settings.variant == "rslora":
+        scale_one = settings.rank**0.5
+    common: dict[str, Any] = {
+        "task_type": "CAUSAL_LM",
+        "lora_alpha": settings.alpha or scale_one,
+        "target_modules": list(settings.targets) if settings.targets else "all-linear",
+        **_embeddings(model, resolved_rows(settings.embeddings, setup), setup, tied),
+    }
+    if settings.variant == "adalora":
+        return AdaLoraConfig(**common, **_allocation(settings, setup.steps))
+    return LoraConfig(
+        **common,
+        r=settings.rank,
+        use_rslora=settings.variant == "rslora",
+        use_dora=settings.variant == "dora",
+    )
+
+
+def _embeddings(model: Any, rows: Rows, setup: Setup, tied: bool) -> dict[str, Any]:
+    if rows == "frozen":
+        return {}
+    modules = _names(model)
+    names = [modules[id(model.get_input_embeddings())]]
+    if not tied:
+        names.append(modules[id(model.get_output_embeddings())])
+    if rows == "new-tokens":
+        return {"trainable_token_indices": {name: list(setup.new_tokens) for name in names}}
+    return {"modules_to_save": names, "ensure_weight_tying": tied}
+
+
+def _names(model: Any) -> dict[int, str]:
+    """Return the names of a model's modules by identity."""
+    return {id(module): name for name, module in model.named_modules()}
+
+
+def _allocation(settings: Lora, steps: int) -> dict[str, Any]:
+
+    allocation = settings.allocation or Allocation()
+    initial, final = max(2, round(allocation.initial * steps)), round(allocation.final * steps)
+    if initial >= steps - final:
+        message = f"{initial} steps before and {final} after the allocation of ranks leave none of {steps}"
+        raise RecipeError(
+            [Problem(message, key="allocation", hint="Lower `initial` or `final`, or train longer.")]
+        )
+    return {
+        "init_r": settings.initial_rank,
+        "target_r": settings.rank,
+        "tinit": initial,
+        "tfinal": final,
+        "deltaT": allocation.every,
+        "orth_reg_weight": allocation.orthogonality,
+        "total_step": steps,
+    }
+
+
+def _target_problems(model: Any, settings: Lora) -> list[Problem]:
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    names = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    ]
+    known = ", ".join(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names))
+    return [
+        Problem(f"no matrix of the layers is called {target}", key="targets", hint=f"There are {known}.")
+        for target in settings.targets or ()
+        if not any(f".{name}".endswith(f".{target}") for name in names)
+    ]
+
+
+def _require_tied(model: Any, rows: Rows) -> None:
+    """Raise if peft untied the input and the output embedding."""
+    inside, outside = model.get_input_embeddings(), model.get_output_embeddings()
+    if rows == "new-tokens":
+        tied = getattr(getattr(outside, "token_adapter", None), "tied_adapter", None) is inside.token_adapter
+    else:
+        tied = inside.weight is outside.weight
+    if not tied:
+        raise RecipeError(
+            [
+                Problem(
+                    f"the input and the output embedding of {type(model).__name__} are one matrix, "
+                    f"which peft would take apart",
+                    key="embeddings",
+                    hint="Leave the embeddings frozen, or train layers without adapters (kind: layers).",
+                )
+            ]
+        )

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 from pydantic import TypeAdapter
 
-from cpt.monitor.gates import Act, ControlState, Gate, Judgement, Moment, decide, judge
+from cpt.monitor.gates import Action, ControlState, DecisionPoint, Gate, Judgement, decide, judge
 from cpt.monitor.reading import Reading
 
 GATE = TypeAdapter(Gate)
@@ -39,11 +39,11 @@ def stands(
     )
 
 
-def at(progress: float, batch: int = 16, start_rows: int = 0) -> Moment:
-    return Moment(round(progress * 1000), progress, batch, start_rows)
+def at(progress: float, batch: int = 16, start_rows: int = 0) -> DecisionPoint:
+    return DecisionPoint(round(progress * 1000), progress, batch, start_rows)
 
 
-def acts(found: list[Act]) -> list[tuple[str, float | None, float | None]]:
+def acts(found: list[Action]) -> list[tuple[str, float | None, float | None]]:
     return [(act.action, act.before, act.after) for act in found]
 
 
@@ -120,13 +120,13 @@ def test_the_share_is_lowered_after_readings_with_slack_and_each_return_takes_lo
 
 def test_slack_of_one_budget_does_not_lower_what_another_needs() -> None:
     slack, tight = stands("raise-replay", "held", slack=True), stands("raise-replay", "held", slack=False)
-    state = replace(ControlState(8), calm=10)
+    state = replace(ControlState(8), slack_readings=10)
     assert decide([slack, tight], state, at(0.5))[1].rows == 8
     assert decide([slack, slack], state, at(0.5))[1].rows == 6
 
 
 def test_the_share_is_never_lower_than_the_recipes_unless_the_gate_says_so() -> None:
-    state = replace(ControlState(4), calm=10)
+    state = replace(ControlState(4), slack_readings=10)
     assert decide([stands("raise-replay", "held", slack=True)], state, at(0.5, start_rows=4))[1].rows == 4
     lower = stands("raise-replay", "held", slack=True, least=0.125)
     assert decide([lower], state, at(0.5, start_rows=4))[1].rows == 3
@@ -207,7 +207,7 @@ class Forgetting:
                 )
                 if controlled:
                     judged = judge([gate], readings, progress, since=state.went_back)
-                    _, state = decide(judged, state, Moment(step, progress, self.batch, 0))
+                    _, state = decide(judged, state, DecisionPoint(step, progress, self.batch, 0))
             self.rows.append(state.rows)
             self.step(progress, state.rows / self.batch)
         return judge([gate], readings, 1.0)[0]

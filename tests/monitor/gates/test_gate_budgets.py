@@ -3,8 +3,7 @@
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from cpt.monitor.gates.budget import Budget
-from cpt.monitor.gates.gate import Gate
+from cpt.monitor.gates.gate import Budget, Gate
 from cpt.monitor.reading import Kind
 
 GATE = TypeAdapter(Gate)

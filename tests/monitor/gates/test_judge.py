@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from cpt.monitor.gates import Gate, Judgement, judge, verdict
-from cpt.monitor.gates.trend import forecast
+from cpt.monitor.gates.rise import forecast
 from cpt.monitor.reading import Items, Kind, Reading, Unit
 
 GATE = TypeAdapter(Gate)

@@ -10,9 +10,9 @@ from torch import nn
 
 from cpt.training.checkpoint.snapshot import Snapshot
 from cpt.training.checkpoint.stateful import OptimizerState, Stateful, WeightState
-from cpt.training.groups import Group
-from cpt.training.master import MasterWeights
+from cpt.training.master_weights import MasterWeights
 from cpt.training.optimizers import AdamW
+from cpt.training.optimizers.groups import Group
 
 
 class Pattern:

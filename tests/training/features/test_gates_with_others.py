@@ -17,7 +17,7 @@ from tiny_runs import run as run_plainly
 from cpt.models.packed_model import load_model
 from cpt.monitor.budget import ProbeBudget
 from cpt.monitor.gates import Gate
-from cpt.monitor.probes.base import Subject, part
+from cpt.monitor.probes.base import ModelView, part
 from cpt.monitor.reading import Items
 from cpt.monitor.schedule import AtSteps
 from cpt.training.features.checkpoints import Checkpoints
@@ -111,7 +111,7 @@ class Sampled(Distance):
 
     divisible = True  # type: ignore[misc]
 
-    def read(self, subject: Subject, share: float) -> Items:
+    def read(self, subject: ModelView, share: float) -> Items:
         items = super().read(subject, 1.0)
         count = part(len(items.numerators), share)
         return Items(items.numerators[:count], items.denominators[:count])

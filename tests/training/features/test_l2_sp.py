@@ -12,8 +12,8 @@ from torch import nn
 
 from cpt.models.packed_model import load_model
 from cpt.training.features.l2_sp import L2SP, L2SPConfig
-from cpt.training.groups import Group
 from cpt.training.optimizers import AdamW, OptimizerConfig
+from cpt.training.optimizers.groups import Group
 from cpt.training.settings import Settings
 
 PULLED = SETTINGS.with_changes(l2_sp=L2SPConfig(strength=20))

@@ -13,7 +13,7 @@ from tiny_runs import SETTINGS, PlainRun, equal, records, run, tiny_probes
 
 from cpt.errors import StageFailed
 from cpt.models.packed_model import PackedLanguageModel, load_model
-from cpt.monitor.probes.base import Subject
+from cpt.monitor.probes.base import ModelView
 from cpt.training.features.anomalies import Anomalies
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.features.l2_sp import L2SPConfig
@@ -79,7 +79,7 @@ def test_probes_read_what_the_result_would_be(tiny_model: Path, tmp_path: Path, 
     model.load_state_dict(result, strict=False)
     model.tie_weights()
     (probe,) = tiny_probes(tiny_model)
-    items = probe.read(Subject(PackedLanguageModel(model), dict(model.named_parameters())), 1.0)
+    items = probe.read(ModelView(PackedLanguageModel(model), dict(model.named_parameters())), 1.0)
     assert told.readings[-1].value == pytest.approx(items.value, rel=1e-6)
     assert told.readings[0].step == 0
 

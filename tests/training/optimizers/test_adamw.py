@@ -3,8 +3,8 @@ import torch
 from tiny_training import groups, moved, noise
 from torch import nn
 
-from cpt.training.groups import Group
 from cpt.training.optimizers import AdamW
+from cpt.training.optimizers.groups import Group
 
 
 def test_norms_and_biases_are_not_decayed() -> None:

@@ -4,21 +4,18 @@ from itertools import pairwise
 import pytest
 import torch
 from tiny_training import UNUSUAL, moved, noise
-from torch import Tensor, nn
+from torch import Tensor
 
-from cpt.training.groups import Group
 from cpt.training.optimizers import Apollo, ApolloMini
 from cpt.training.optimizers.apollo import ApolloConfig
-from cpt.training.optimizers.steps.apollo import ApolloStep
-from cpt.training.optimizers.steps.matrices import Matrix
+from cpt.training.optimizers.matrices import Matrix
 
 
 def projection(config: ApolloConfig, shape: tuple[int, int], period: int, name: str = "w") -> Tensor:
     """The optimizer's random P, [shorter side, rank]."""
     rank = min(config.rank, *shape)
     state = {"step": torch.tensor(float(period * config.gap)), "exp_avg": torch.zeros(max(shape), rank)}
-    optimizer = ApolloStep([Group("all", "matrix", {"w": nn.Parameter(torch.zeros(shape))})], config)
-    return optimizer._projection(Matrix(name, torch.zeros(shape), torch.zeros(shape), state))
+    return config.projection(Matrix(name, torch.zeros(shape), torch.zeros(shape), state))
 
 
 def by_hand(config: ApolloConfig, start: Tensor, gradients: list[Tensor], rate: float) -> tuple[Tensor, int]:

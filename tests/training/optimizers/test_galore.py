@@ -4,7 +4,7 @@ import torch
 from tiny_training import UNUSUAL, moved, noise
 
 from cpt.training.optimizers import AdamW, GaLore
-from cpt.training.optimizers.steps.galore import leading_directions
+from cpt.training.optimizers.galore import leading_directions
 
 TALL, WIDE = (7, 4), (4, 7)
 

@@ -3,7 +3,7 @@ import torch
 from tiny_training import moved, noise
 
 from cpt.training.optimizers import AdamW, Muon
-from cpt.training.optimizers.steps.muon import orthogonal
+from cpt.training.optimizers.muon import orthogonal
 
 SHAPES = [(24, 8), (8, 24), (12, 12)]
 

@@ -11,7 +11,6 @@ from cpt.errors import StageFailed
 from cpt.training.checkpoint.snapshot import Snapshot
 from cpt.training.checkpoint.stateful import OptimizerState, Stateful, WeightState
 from cpt.training.checkpoint.store import Store
-from cpt.training.groups import Group
 from cpt.training.optimizers import (
     AdamW,
     AdamW8bit,
@@ -22,8 +21,8 @@ from cpt.training.optimizers import (
     Muon,
     OptimizerConfig,
     state_bytes,
-    state_bytes_of,
 )
+from cpt.training.optimizers.groups import Group
 
 every_optimizer = pytest.mark.parametrize("config", OPTIMIZERS, ids=KINDS)
 
@@ -97,7 +96,7 @@ def test_state_is_as_large_as_predicted(config: OptimizerConfig) -> None:
     optimizer = config.build(groups)
     advance(optimizer, range(3))
     shapes = [(g.kind, tuple(weight.shape)) for g in groups for weight in g.weights.values()]
-    assert state_bytes(optimizer) == state_bytes_of(config, shapes)
+    assert state_bytes(optimizer) == config.predicted_state_bytes(shapes)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +113,8 @@ def test_state_is_as_large_as_predicted(config: OptimizerConfig) -> None:
     ],
 )
 def test_bytes_by_the_closed_form(config: OptimizerConfig, expected: int) -> None:
-    assert state_bytes_of(config, [("matrix", (100, 60))]) == expected
-    assert state_bytes_of(config, [("embedding", (100, 60))]) == 4 * (2 * 100 * 60 + 1)
+    assert config.predicted_state_bytes([("matrix", (100, 60))]) == expected
+    assert config.predicted_state_bytes([("embedding", (100, 60))]) == 4 * (2 * 100 * 60 + 1)
 
 
 def test_matrices_in_parts_are_refused() -> None:

@@ -47,7 +47,7 @@ def test_at_first_it_computes_the_same_and_so_it_does_when_loaded(
 ) -> None:
     model = tiny(layers=4, config=config, **more)
     expected = logits(tiny(layers=4, config=config, **more))
-    trainable(kind="expansion", every=2, embeddings="frozen").choose(model, SETUP)
+    trainable(kind="expansion", every=2, embeddings="frozen").apply(model, SETUP)
     assert torch.equal(logits(model), expected)
     assert model.config.num_hidden_layers == 6
     model.save_pretrained(tmp_path)
@@ -58,7 +58,7 @@ def test_at_first_it_computes_the_same_and_so_it_does_when_loaded(
 
 def test_layers_know_their_place() -> None:
     model = tiny(layers=5)
-    trainable(kind="expansion", every=2, embeddings="frozen").choose(model, SETUP)
+    trainable(kind="expansion", every=2, embeddings="frozen").apply(model, SETUP)
     assert [layer.self_attn.layer_idx for layer in model.model.layers] == list(range(7))
     ids = torch.arange(12)[None]
     model.set_attn_implementation("eager")
@@ -71,7 +71,7 @@ def test_layers_know_their_place() -> None:
 @pytest.mark.parametrize(("every", "added"), [(1, [1, 3, 5, 7]), (2, [2, 5]), (3, [3]), (4, [4])])
 def test_a_copy_stands_after_every_few_layers(every: int, added: list[int]) -> None:
     model, original = tiny(layers=4), weights(tiny(layers=4))
-    trainable(kind="expansion", every=every, embeddings="frozen").choose(model, SETUP)
+    trainable(kind="expansion", every=every, embeddings="frozen").apply(model, SETUP)
     names = {name for name, p in model.named_parameters() if p.requires_grad}
     assert {int(name.split(".")[2]) for name in names} == set(added)
     for place in added:
@@ -88,7 +88,7 @@ def test_a_copy_stands_after_every_few_layers(every: int, added: list[int]) -> N
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
 def test_only_what_was_added_moves(tmp_path: Path, dtype: torch.dtype) -> None:
     start = tiny(layers=2)
-    trainable(kind="expansion", every=2, embeddings="frozen").choose(start, SETUP)
+    trainable(kind="expansion", every=2, embeddings="frozen").apply(start, SETUP)
     model = run(
         tmp_path, trainable(kind="expansion", every=2, embeddings="frozen"), tiny(layers=2), dtype=dtype
     )
@@ -117,21 +117,21 @@ def test_kill_and_resume(tmp_path: Path, kills: list[int]) -> None:
 
 def test_more_layers_than_there_are() -> None:
     with pytest.raises(RecipeError, match="the model has only 2 layers") as raised:
-        trainable(kind="expansion", every=3, embeddings="frozen").choose(tiny(), SETUP)
-    assert raised.value.problems[0].key == "trainable.every"
+        trainable(kind="expansion", every=3, embeddings="frozen").apply(tiny(), SETUP)
+    assert raised.value.problems[0].key == "every"
 
 
 def test_a_model_of_another_build_is_refused() -> None:
     model = tiny(config=MixtralConfig, num_local_experts=2)
     with pytest.raises(RecipeError, match="MixtralForCausalLM cannot be expanded: the last matrices"):
-        trainable(kind="expansion", every=1, embeddings="frozen").choose(model, SETUP)
+        trainable(kind="expansion", every=1, embeddings="frozen").apply(model, SETUP)
     uneven = tiny()
     uneven.config.dense_layers = [1]
     with pytest.raises(RecipeError, match="its configuration names layers by number, under dense_layers"):
-        trainable(kind="expansion", every=1, embeddings="frozen").choose(uneven, SETUP)
+        trainable(kind="expansion", every=1, embeddings="frozen").apply(uneven, SETUP)
 
 
 def test_an_expansion_that_changes_the_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cpt.training.trainable.growth._silence", lambda model, layer: None)
+    monkeypatch.setattr("cpt.training.trainable.block_expansion._zero_outputs", lambda model, layer: None)
     with pytest.raises(RecipeError, match="layers that add nothing change what it computes"):
-        trainable(kind="expansion", every=1, embeddings="frozen").choose(tiny(), SETUP)
+        trainable(kind="expansion", every=1, embeddings="frozen").apply(tiny(), SETUP)

@@ -10,7 +10,7 @@ from tiny_trains import NEW, TOKENS, Said, changed, run, tiny, trainable, weight
 
 from cpt.errors import RecipeError
 from cpt.training.trainable import All, Setup
-from cpt.training.trainable.blocks import parse_layers
+from cpt.training.trainable.layers import parse_layers
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -42,7 +42,7 @@ def test_ranges(text: str, expected: list[int]) -> None:
 def test_ranges_that_are_not_there(text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message) as raised:
         parse_layers(text, 30)
-    assert raised.value.problems[0].key == "trainable.layers"
+    assert raised.value.problems[0].key == "layers"
 
 
 @pytest.mark.parametrize("text", ["", "a", "1-", "1,,2", "1-2-3"])
@@ -126,7 +126,7 @@ def problems(settings: dict[str, Any], tied: bool = True, **setup: Any) -> dict[
         with torch.device(device):
             model = tiny(tied)
         with pytest.raises(RecipeError) as raised:
-            trainable(**settings).choose(model, Setup(**({"steps": 100, "new_tokens": NEW} | setup)))
+            trainable(**settings).apply(model, Setup(**({"steps": 100, "new_tokens": NEW} | setup)))
         found.append({str(problem.key): problem.message for problem in raised.value.problems})
     assert found[0] == found[1]
     return found[0]
@@ -135,34 +135,32 @@ def problems(settings: dict[str, Any], tied: bool = True, **setup: Any) -> dict[
 def test_new_tokens_are_needed_where_they_are_spoken_of() -> None:
     settings = {"embeddings_first": 0.1, "rates": {"new_tokens": 2.0}}
     found = problems(settings, new_tokens=())
-    assert found.keys() == {"trainable.embeddings_first", "trainable.rates.new_tokens"}
+    assert found.keys() == {"embeddings_first", "rates.new_tokens"}
     assert set(found.values()) == {"the model has no new tokens: no vocabulary stage has brought any"}
     settings = {"kind": "layers", "layers": "0", "embeddings": "new-tokens"}
-    assert problems(settings, new_tokens=()).keys() == {"trainable.embeddings"}
+    assert problems(settings, new_tokens=()).keys() == {"embeddings"}
     settings = {"kind": "layers", "layers": "0", "head": "new-tokens"}
-    assert problems(settings, tied=False, new_tokens=()).keys() == {"trainable.head"}
+    assert problems(settings, tied=False, new_tokens=()).keys() == {"head"}
 
 
 def test_a_new_token_without_a_row() -> None:
     found = problems({"embeddings_first": 0.1}, new_tokens=(TOKENS,))
-    assert found["trainable.embeddings_first"] == "new token 40 has no row: the embedding has 40"
+    assert found["embeddings_first"] == "new token 40 has no row: the embedding has 40"
 
 
 def test_a_first_phase_of_no_step() -> None:
     found = problems({"embeddings_first": 0.004})
-    assert found["trainable.embeddings_first"] == "0.004 of 100 steps is less than one step"
+    assert found["embeddings_first"] == "0.004 of 100 steps is less than one step"
 
 
 def test_a_first_phase_of_frozen_rows() -> None:
     found = problems({"kind": "layers", "layers": "0", "embeddings": "frozen", "embeddings_first": 0.1})
-    assert found["trainable.embeddings_first"] == "the embeddings are frozen: there is nothing to train first"
+    assert found["embeddings_first"] == "the embeddings are frozen: there is nothing to train first"
 
 
 def test_a_tied_head_has_no_settings_of_its_own() -> None:
     found = problems({"kind": "layers", "layers": "0", "embeddings": "all", "head": "frozen"})
-    assert found["trainable.head"].startswith(
-        "the input and the output embedding are one matrix in this model"
-    )
+    assert found["head"].startswith("the input and the output embedding are one matrix in this model")
 
 
 def test_a_rate_of_what_does_not_train() -> None:

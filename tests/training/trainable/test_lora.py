@@ -25,8 +25,8 @@ from transformers import GPT2Config
 
 from cpt.errors import RecipeError
 from cpt.training.features.checkpoints import Checkpoints
-from cpt.training.groups import group_weights
 from cpt.training.optimizers import AdamW
+from cpt.training.optimizers.groups import group_weights
 from cpt.training.trainable import Setup
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -63,7 +63,7 @@ def logits(model: Any) -> torch.Tensor:
 def test_at_first_an_adapter_changes_nothing(variant: str, tied: bool, embeddings: str) -> None:
     model = tiny(tied)
     before = losses(model)
-    lora(variant=variant, embeddings=embeddings).choose(model, SETUP)
+    lora(variant=variant, embeddings=embeddings).apply(model, SETUP)
     torch.testing.assert_close(losses(model), before, rtol=0, atol=1e-6)
 
 
@@ -100,11 +100,11 @@ def test_every_adapter_moves_the_model_as_its_own_logits_say(tmp_path: Path, var
             group["lr"] = 1e-2
         backward(model, trained, step)
         optimizer.step()
-        trained.stepped()
+        trained.after_step()
         optimizer.zero_grad()
     adapted = losses(model)
     assert (adapted - losses(tiny())).abs().max() > 1e-4
-    trained.release(model, tmp_path / "adapter")
+    trained.restore_model(model, tmp_path / "adapter")
     torch.testing.assert_close(losses(model), adapted, rtol=0, atol=1e-5)
     assert {name for name, _ in model.named_parameters()} == weights(tiny()).keys()
 
@@ -142,7 +142,7 @@ def test_what_is_frozen_comes_back_to_the_bit_after_training_in_bfloat16(tmp_pat
 def factor(settings: dict[str, Any]) -> float:
     """The scale of an adapter, from what it adds when all its factors are one."""
     model = tiny()
-    lora(**{"rank": 4, "targets": ["q_proj"]} | settings).choose(model, SETUP)
+    lora(**{"rank": 4, "targets": ["q_proj"]} | settings).apply(model, SETUP)
     layer = model.model.layers[0].self_attn.q_proj
     for name, parameter in layer.named_parameters():
         if ".lora_" in f".{name}":
@@ -181,7 +181,7 @@ def test_rank_targets_and_seed() -> None:
     def first(seed: int) -> torch.Tensor:
         model = tiny()
         before = torch.random.get_rng_state()
-        lora().choose(model, Setup(20, NEW, seed))
+        lora().apply(model, Setup(20, NEW, seed))
         assert torch.equal(torch.random.get_rng_state(), before)
         return model.model.layers[0].self_attn.q_proj.lora_A["default"].weight
 
@@ -210,20 +210,20 @@ def test_groups_and_their_rates(tied: bool) -> None:
 
 def refused(model: Any = None, setup: Setup = SETUP, **settings: Any) -> list[tuple[str | None, str]]:
     with pytest.raises(RecipeError) as raised:
-        lora(**settings).choose(model if model is not None else tiny(), setup)
+        lora(**settings).apply(model if model is not None else tiny(), setup)
     return [(problem.key, problem.message) for problem in raised.value.problems]
 
 
 def test_combinations_that_make_no_sense() -> None:
     assert refused(targets=["q_proj", "wq", "lm_head"]) == [
-        ("trainable.targets", "no matrix of the layers is called wq"),
-        ("trainable.targets", "no matrix of the layers is called lm_head"),
+        ("targets", "no matrix of the layers is called wq"),
+        ("targets", "no matrix of the layers is called lm_head"),
     ]
-    assert refused(setup=Setup(20), embeddings="new-tokens")[0][0] == "trainable.embeddings"
+    assert refused(setup=Setup(20), embeddings="new-tokens")[0][0] == "embeddings"
     assert refused(rates={"embeddings": 0.1})[0][0] == "trainable.rates.embeddings"
-    assert refused(rates={"new_tokens": 0.1})[0][0] == "trainable.rates.new_tokens"
+    assert refused(rates={"new_tokens": 0.1})[0][0] == "rates.new_tokens"
     (problem,) = refused(embeddings="all", rates={"new_tokens": 2.0})
-    assert problem[0] == "trainable.rates.new_tokens"
+    assert problem[0] == "rates.new_tokens"
 
 
 @pytest.mark.parametrize(
@@ -246,9 +246,9 @@ def test_a_tied_model_that_peft_would_take_apart_is_refused() -> None:
         return tiny(config=GPT2Config, n_embd=16, n_head=2, bos_token_id=0, eos_token_id=1)
 
     (problem,) = refused(model(), embeddings="all")
-    assert problem[0] == "trainable.embeddings"
+    assert problem[0] == "embeddings"
     assert problem[1].startswith("the input and the output embedding of GPT2LMHeadModel are one matrix")
-    lora(embeddings="new-tokens").choose(model(), SETUP)
+    lora(embeddings="new-tokens").apply(model(), SETUP)
 
 
 def test_other_model_without_adapters_groups_as_before() -> None:

@@ -62,7 +62,7 @@ def test_what_is_frozen_at_first_gets_no_optimizer_state() -> None:
         group["lr"] = 1e-2
     backward(model, trained, step=0)
     optimizer.step()
-    trained.stepped()
+    trained.after_step()
     (rows,) = optimizer.state
     assert rows is trained.weights[f"{EMBEDDING}.new_rows"]
     assert rows.shape == (len(NEW), 16)
@@ -182,7 +182,7 @@ def test_what_joins_in_late_warms_up() -> None:
         group = {"name": name, "multiple": multiple}
         factors[name] = []
         for step in (0, 29, 30, 31, 32, 33, 59):
-            trained.begin(step)
+            trained.begin_step(step)
             factors[name].append(trained.rate(group) / multiple)
     assert factors["new tokens"] == [1] * 7
     assert factors["norms and biases"] == pytest.approx([0, 0, 1 / 3, 2 / 3, 1, 1, 1])
@@ -197,5 +197,5 @@ def test_no_gradient_is_computed_of_what_does_not_move_yet(dtype: torch.dtype) -
         (2, {EMBEDDING}),
         (3, {name for name, _ in model.named_parameters()}),
     ):
-        trained.begin(step)
+        trained.begin_step(step)
         assert {name for name, p in model.named_parameters() if p.requires_grad} == wanted

@@ -12,8 +12,8 @@ from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.features.proofs import digest
 from cpt.training.optimizers import AdamW
 from cpt.training.schedules import Constant
-from cpt.training.trainable.table import table
-from cpt.training.trainable.trained import Trained
+from cpt.training.trainable.parameters import TrainableParameters
+from cpt.training.trainable.summary import table
 
 CHOICES: list[dict[str, Any]] = [
     {"kind": "all", "embeddings_first": 0.5},
@@ -60,14 +60,14 @@ def test_large_tensors_are_digested_in_parts(monkeypatch: pytest.MonkeyPatch) ->
 
 def tampered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tamper: Any, settings: dict[str, Any]) -> None:
     """A run in which something happens to the model after every step."""
-    model, publish = tiny(), Trained.publish
+    model, publish = tiny(), TrainableParameters.publish
 
-    def publish_and_tamper(self: Trained) -> None:
+    def publish_and_tamper(self: TrainableParameters) -> None:
         publish(self)
         with torch.no_grad():
             tamper(model, self)
 
-    monkeypatch.setattr(Trained, "publish", publish_and_tamper)
+    monkeypatch.setattr(TrainableParameters, "publish", publish_and_tamper)
     run(tmp_path, trainable(**settings), model)
 
 
@@ -78,22 +78,22 @@ def test_an_honest_run_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
 
 @EACH
 def test_a_buffer_that_moves_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
-    def tamper(model: Any, trained: Trained) -> None:
+    def tamper(model: Any, trained: TrainableParameters) -> None:
         model.get_buffer("model.rotary_emb.inv_freq").add_(1)
 
     with pytest.raises(StageFailed, match=r"the first steps changed .* frozen tensors: .*inv_freq"):
         tampered(tmp_path, monkeypatch, tamper, settings)
 
 
-def first_frozen(trained: Trained, model: Any) -> torch.Tensor:
-    return next(tensor for tensor, free in trained.still(model).values() if len(tensor.shape) > 1)
+def first_frozen(trained: TrainableParameters, model: Any) -> torch.Tensor:
+    return next(tensor for tensor, free in trained.frozen_tensors(model).values() if len(tensor.shape) > 1)
 
 
 @EACH
 def test_a_frozen_weight_that_moves_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
-    def tamper(model: Any, trained: Trained) -> None:
+    def tamper(model: Any, trained: TrainableParameters) -> None:
         tensor = first_frozen(trained, model)
         row = next(row for row in range(len(tensor)) if row not in NEW)
         tensor[row, 0] += 1e-3

@@ -20,10 +20,10 @@ from tiny_trains import (
 )
 
 from cpt.errors import RecipeError
-from cpt.training.master import MasterWeights
+from cpt.training.master_weights import MasterWeights
 from cpt.training.optimizers import AdamW
 from cpt.training.trainable import Setup
-from cpt.training.trainable.trained import Trained
+from cpt.training.trainable.parameters import TrainableParameters
 
 STEPS = 12
 
@@ -49,11 +49,11 @@ def steps(model: Any, trained: Any, after: Any) -> None:
 def test_ranks_go_where_peft_sends_them() -> None:
     ours, theirs = tiny(), tiny()
     trained = prepared(ours, adalora(), STEPS)
-    choice = adalora().choose(theirs, Setup(STEPS, NEW, seed=5))
-    other = Trained(choice, MasterWeights(theirs, torch.float32))
-    tuner = choice.adapter._wrapped.base_model
+    spec = adalora().apply(theirs, Setup(STEPS, NEW, seed=5))
+    other = TrainableParameters(spec, MasterWeights(theirs, torch.float32))
+    tuner = spec.adapter._wrapped.base_model
     tuner.rankallocator.reset_ipt()
-    steps(ours, trained, lambda step: trained.stepped())
+    steps(ours, trained, lambda step: trained.after_step())
     steps(theirs, other, tuner.update_and_allocate)
     assert not changed(weights(ours), weights(theirs))
     assert trained._ranks is not None
@@ -63,7 +63,7 @@ def test_ranks_go_where_peft_sends_them() -> None:
 def test_at_the_end_the_budget_is_met() -> None:
     model = tiny()
     trained = prepared(model, adalora(), STEPS)
-    steps(model, trained, lambda step: trained.stepped())
+    steps(model, trained, lambda step: trained.after_step())
     values = {name: weight for name, weight in trained.weights.items() if ".lora_E." in name}
     assert sum(int((value != 0).sum()) for value in values.values()) == 2 * len(values)
     assert trained._ranks is not None
@@ -80,9 +80,9 @@ def test_the_penalty_is_that_of_peft() -> None:
 
     def theirs(weight: float) -> dict[str, torch.Tensor]:
         model = llama()
-        choice = adalora(orthogonality=weight).choose(model, Setup(STEPS, NEW, seed=5))
+        spec = adalora(orthogonality=weight).apply(model, Setup(STEPS, NEW, seed=5))
         ids = torch.from_numpy(Documents().batch(0)[0].tokens.astype("int64"))[None]
-        choice.adapter._wrapped(input_ids=ids, labels=ids).loss.backward()
+        spec.adapter._wrapped(input_ids=ids, labels=ids).loss.backward()
         return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
     for given in (ours, theirs):
@@ -114,5 +114,5 @@ def test_every_setting_of_the_allocation_changes_the_training(
 def test_a_run_too_short_to_allocate_anything() -> None:
     for chosen, steps_of_run in ((adalora(), 2), (adalora(initial=0.6, final=0.5), 100)):
         with pytest.raises(RecipeError, match="the allocation of ranks leave none of") as raised:
-            chosen.choose(tiny(), Setup(steps_of_run))
-        assert raised.value.problems[0].key == "trainable.allocation"
+            chosen.apply(tiny(), Setup(steps_of_run))
+        assert raised.value.problems[0].key == "allocation"

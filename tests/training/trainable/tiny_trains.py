@@ -16,11 +16,11 @@ from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.loop import train
-from cpt.training.master import MasterWeights
+from cpt.training.master_weights import MasterWeights
 from cpt.training.schedules import Constant
 from cpt.training.settings import Settings, TrainingConfig
-from cpt.training.trainable import Setup, Trains
-from cpt.training.trainable.trained import Trained
+from cpt.training.trainable import Setup, Trainable
+from cpt.training.trainable.parameters import TrainableParameters
 
 TOKENS = 40
 NEW = (7, 30, 38)
@@ -50,7 +50,7 @@ def llama(tied: bool = True) -> LlamaForCausalLM:
 
 def trainable(**settings: Any) -> Any:
     """Settings of what trains, as a recipe's."""
-    return TypeAdapter(Trains).validate_python(settings)
+    return TypeAdapter(Trainable).validate_python(settings)
 
 
 class Documents:
@@ -96,22 +96,24 @@ def changed(before: Weights, after: Weights) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-def prepared(model: Any, chosen: Any, steps: int = 6, dtype: torch.dtype = torch.float32) -> Trained:
+def prepared(
+    model: Any, chosen: Any, steps: int = 6, dtype: torch.dtype = torch.float32
+) -> TrainableParameters:
     """What `train` makes of a model before its first step."""
-    choice = chosen.choose(model, Setup(steps, NEW, seed=5))
-    return Trained(choice, MasterWeights(model, dtype))
+    spec = chosen.apply(model, Setup(steps, NEW, seed=5))
+    return TrainableParameters(spec, MasterWeights(model, dtype))
 
 
 def losses(model: Any) -> torch.Tensor:
     """Losses of the first batch's tokens."""
     row = Documents().batch(0)[0]
-    return PackedLanguageModel(model).token_nats(pack([row.tokens]))
+    return PackedLanguageModel(model).per_token_loss(pack([row.tokens]))
 
 
-def backward(model: Any, trained: Trained, step: int) -> None:
+def backward(model: Any, trained: TrainableParameters, step: int) -> None:
     """The gradient of a batch, as a step takes it."""
-    trained.begin(step)
+    trained.begin_step(step)
     for row in Documents().batch(step):
         PackedLanguageModel(model)(pack([row.tokens])).backward()
-        trained.collect()
-    trained.restrict()
+        trained.accumulate_grads()
+    trained.mask_grads()

@@ -1,0 +1,112 @@
+"""Simulation of one process of a model that is sharded over several (FSDP2), without the other processes.
+
+`fully_shard` needs processes that communicate. Its memory follows from its rules (torch.distributed.fsdp):
+float32 shards of all weights and their gradients; while a layer computes, its weights in working precision,
+those of the next layer, which are prefetched, and the flat buffer that they arrive in; its gradients until
+they are summed in float32; and all weights outside the layers from the start of the forward pass to the end
+of the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from cpt.training.distributed.sharding import layers_of
+
+if TYPE_CHECKING:
+    from cpt.estimate.allocations import Block, Recorder, Timeline
+
+_AT_ONCE = 3
+"""Layers in memory at once: the current one, the next one, and the buffer that it arrives in."""
+
+FLOAT_BYTES = 4
+
+
+class SimulatedShards:
+    """The counterpart of `cpt.training.distributed.sharding.ShardedWeights` on fake tensors.
+
+    `weights` are whole tensors in working precision whose memory is not counted; that of the shards is.
+    """
+
+    def __init__(self, model: Any, dtype: torch.dtype, processes: int) -> None:
+        """Take over a model, and convert its weights to the working precision."""
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(dtype)
+        self.parameters: dict[str, nn.Parameter] = dict(model.named_parameters())
+        self.weights = {name: p for name, p in self.parameters.items() if p.requires_grad}
+        self._processes, self._width = processes, dtype.itemsize
+        layers = [list(layer.parameters()) for layer in layers_of(model)]
+        inside = {id(parameter) for layer in layers for parameter in layer}
+        self._groups = [*layers, [p for p in self.parameters.values() if id(p) not in inside]]
+
+    def shard(self, shape: Iterable[int]) -> tuple[int, ...]:
+        """Return the shape of the largest shard of a weight: FSDP2 splits rows."""
+        rows, *rest = shape
+        return (-(-rows // self._processes), *rest)
+
+    @property
+    def trained_bytes(self) -> int:
+        """Return the bytes of this process's shards of the weights that train, in float32."""
+        return self._bytes(self.weights.values())
+
+    def enter(self, recorder: Recorder, timeline: Timeline) -> None:
+        """Record the shards of this process."""
+        for parameter in self.parameters.values():
+            recorder.enter(parameter, size=0)
+        timeline.allocate(self._bytes(self.parameters.values()), "weights")
+
+    def gathered(self, timeline: Timeline) -> list[Block]:
+        """Record the gathered weights while the model computes; the caller releases the blocks."""
+        *layers, rest = ([p.numel() * self._width for p in group] for group in self._groups)
+        return [
+            timeline.allocate(sum(rest), "weights"),
+            timeline.allocate(_AT_ONCE * max(map(sum, layers)), "weights"),
+        ]
+
+    def summed(self, timeline: Timeline) -> None:
+        """Record this process's shard of the summed gradients."""
+        timeline.allocate(self.trained_bytes, "gradients")
+
+    def differentiate(self, loss: torch.Tensor, recorder: Recorder, timeline: Timeline) -> None:
+        """Run the backward pass: the gradients of a group are held until all of them are summed."""
+        waiting: dict[int, set[int]] = {}
+        hooks = []
+        for number, group in enumerate(self._groups):
+            trained = [parameter for parameter in group if parameter.requires_grad]
+            waiting[number] = {id(parameter) for parameter in trained}
+
+            def reached(parameter: torch.Tensor, number: int = number, trained: Any = trained) -> None:
+                assert parameter.grad is not None
+                recorder.enter(parameter.grad, "gradients")
+                waiting[number].discard(id(parameter))
+                if not waiting[number]:
+                    size = FLOAT_BYTES * sum(p.numel() for p in trained)
+                    timeline.release(timeline.allocate(size + size // self._processes, "gradients"))
+                    for p in trained:
+                        p.grad = None
+
+            hooks += [parameter.register_post_accumulate_grad_hook(reached) for parameter in trained]
+        loss.backward()
+        for hook in hooks:
+            hook.remove()
+
+    def save(self, timeline: Timeline) -> None:
+        """Record the gathering of whole weights, one by one, into the main process's host memory."""
+        largest = max(parameter.numel() for parameter in self.parameters.values())
+        timeline.release(timeline.allocate(FLOAT_BYTES * largest, "weights"))
+
+    def register_hooks(self, optimizer: torch.optim.Optimizer) -> None: ...
+
+    def accumulate_grads(self) -> None: ...
+
+    def sync_to_model(self) -> None: ...
+
+    def restore_model(self, model: Any) -> None: ...
+
+    def _bytes(self, parameters: Iterable[nn.Parameter]) -> int:
+        shards = (self.shard(parameter.shape) for parameter in parameters)
+        return FLOAT_BYTES * sum(torch.Size(shard).numel() for shard in shards)

@@ -1,0 +1,425 @@
+"""Simulation of a training step by the real code on tensors that have shapes but no content.
+
+The model is built by its own class on PyTorch's fake tensors, and the allocations and releases of a step are
+recorded. Any architecture, attention, loss and precision is thus counted as it will run, without its weights
+and within seconds. Index tensors, which decide shapes, are real.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+
+from cpt.errors import CptError, StageFailed, UsageError
+from cpt.estimate.allocations import Recorder, Timeline
+from cpt.estimate.devices import resident_bytes
+from cpt.estimate.job import DOMAIN, MOST_DOCUMENTS, Job, Lengths
+from cpt.estimate.sharded import FLOAT_BYTES, SimulatedShards
+from cpt.models import attention
+from cpt.models.attention import bucketed_sdpa, cpu_blockwise, varlen
+from cpt.models.batch import PackedBatch, pack
+from cpt.models.packed_model import PackedLanguageModel
+from cpt.training.activation_checkpointing import checkpoint_layers
+from cpt.training.distributed.collectives import buckets
+from cpt.training.distributed.environment import ANY_CPU, Hardware
+from cpt.training.feature import WeightBytes, total_memory
+from cpt.training.features import features_of
+from cpt.training.features.checkpoints import bytes_of_copies
+from cpt.training.master_weights import Weights as MasterWeights
+from cpt.training.master_weights import prepare_local_weights
+from cpt.training.objectives.reference_model import ReferenceModel
+from cpt.training.optimizers.groups import Group, Shape
+from cpt.training.settings import Settings
+from cpt.training.trainable import Setup
+from cpt.training.trainable.parameters import TrainableParameters
+from cpt.training.trainable.spec import TrainableSpec
+
+
+def make_fake(*models: nn.Module) -> None:
+    """Move models from the meta device to fake tensors on the CPU; shared tensors stay shared."""
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for module in (module for model in models for module in model.modules()):
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter not in made:
+                empty = torch.empty_like(parameter, device="cpu")
+                made[parameter] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+            module._parameters[name] = None if parameter is None else made[parameter]
+        for name, buffer in module._buffers.items():
+            module._buffers[name] = None if buffer is None else torch.empty_like(buffer, device="cpu")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Numbers of weights of a model.
+
+    Attributes:
+        total: All weights.
+        multiplied: Weights in matrix products; an input embedding that is not tied is only looked up.
+        trained: Weights that train.
+        layers: Number of layers, with added ones.
+    """
+
+    total: int
+    multiplied: int
+    trained: int
+    layers: int
+
+    @classmethod
+    def of(cls, model: Any, trained: TrainableParameters) -> Weights:
+        """Count the weights of a model and those that train."""
+        total = sum(parameter.numel() for parameter in model.parameters())
+        words, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+        looked_up = 0 if words is head else words.numel()
+        layers = model.config.get_text_config().num_hidden_layers
+        return cls(total, total - looked_up, sum(map(trained.size, trained.weights)), layers)
+
+
+@dataclass(frozen=True)
+class HostMemory:
+    """Bytes in the host memory of a run on GPUs, for all processes on one machine.
+
+    Attributes:
+        models: Float32 models that are read before they go to the GPUs.
+        kept: Frozen weights in float32 that the working precision cannot represent; averaged checkpoints.
+        copies: Copies of weights and optimizer state, to be written or rolled back to.
+    """
+
+    models: int
+    kept: int
+    copies: int
+
+    @property
+    def peak(self) -> int:
+        """Return the peak without the processes themselves: while models are read, or later."""
+        return max(self.models, self.kept + self.copies)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Simulated memory of a run.
+
+    Attributes:
+        timeline: Blocks in the phases "load", "probe", "step", "update" and "save".
+        weights: Numbers of weights.
+        process_bytes: Memory of this process before, with all modules that training imports.
+        host: Host memory of a run on GPUs.
+    """
+
+    timeline: Timeline
+    weights: Weights
+    process_bytes: int
+    host: HostMemory
+
+
+def simulate(job: Job, hardware: Hardware = ANY_CPU) -> Simulation:
+    """Simulate the phases of a run whose memory could be its peak.
+
+    Args:
+        job: Run to simulate.
+        hardware: Hardware of each process. It decides the attention backend; a GPU makes no copies for mixed
+            types, and its host memory is counted separately.
+
+    Raises:
+        UsageError: A micro batch has too many documents.
+        RecipeError: The model does not fit the settings of `trainable`.
+        StageFailed: The model is no causal language model, or uses an operation that fake tensors do not
+            support.
+    """
+    if not job.can_be_simulated:
+        raise UsageError(
+            f"a micro batch has {len(job.heaviest):,} documents; at most {MOST_DOCUMENTS:,} are simulated",
+            hint="The estimate has this limit, not the training. Estimate with a smaller "
+            "micro_batch_sequences: activations grow with it.",
+        )
+    timeline, settings = Timeline(), job.settings
+    with _explained(job.architecture), _attention_of(hardware), FakeTensorMode(allow_non_fake_inputs=True):
+        with unset_fake_temporarily():
+            with torch.device("meta"):
+                model = build(job.architecture)
+                teacher = (
+                    build(job.architecture) if settings.config.objective.kind == "self-distillation" else None
+                )
+            reference = settings.config.objective.reference_model(model, teacher)
+            spec = mark_trainable(model, settings)
+        make_fake(model, *([reference.module] if reference else []))
+        process_bytes = resident_bytes()
+        words = model.get_input_embeddings().weight.shape
+        recorder = Recorder(timeline, words, on_gpu=hardware.is_gpu)
+        inputs = _Inputs(job, model, spec, recorder, timeline, reference)
+        (_simulate_sharded if job.sharded else _simulate_replica)(inputs, on_gpu=hardware.is_gpu)
+    return Simulation(timeline, inputs.weights, process_bytes, inputs.host)
+
+
+@dataclass
+class _Inputs:
+    """Inputs of a simulation, and its results besides the timeline."""
+
+    job: Job
+    model: Any
+    spec: TrainableSpec
+    recorder: Recorder
+    timeline: Timeline
+    reference: ReferenceModel | None
+    weights: Weights = field(init=False)
+    host: HostMemory = field(init=False)
+
+    def find(self, trained: TrainableParameters, state: int, kept: int, frozen: int) -> int:
+        """Set the numbers of weights and the host memory; return the bytes of copies in the main process.
+
+        Args:
+            trained: Weights that train.
+            state: Bytes in checkpoints that do not exist at first: the optimizer's state, and points that
+                gates may restore.
+            kept: Other bytes in checkpoints.
+            frozen: Bytes of frozen weights in host memory.
+        """
+        self.weights = Weights.of(self.model, trained)
+        facts = {"is_model": self.spec.is_model, "sharded": self.job.sharded}
+        copies, others = (
+            bytes_of_copies(self.job.settings, kept, state, **facts, writes=writes)
+            for writes in (True, False)
+        )
+        many = self.job.processes
+        self.host = HostMemory(
+            models=many * FLOAT_BYTES * self.weights.total,
+            kept=many * frozen,
+            copies=copies + (many - 1) * others,
+        )
+        return copies
+
+
+def _simulate_replica(inputs: _Inputs, *, on_gpu: bool) -> None:
+    """Simulate a process that has the whole model."""
+    job, model, recorder, timeline = inputs.job, inputs.model, inputs.recorder, inputs.timeline
+    settings = job.settings
+    with recorder:
+        with timeline.moment("load"), recorder.filing_under("weights"):
+            others = [inputs.reference.module] if inputs.reference else []
+            for each in (model, *others):
+                for tensor in (*each.parameters(), *each.buffers()):
+                    recorder.enter(tensor)
+            masters, trained = take_over(model, inputs.spec, settings)
+            if inputs.reference:
+                inputs.reference.prepare(settings.dtype, torch.device("cpu"))
+        state = _state_bytes(trained.groups(model), settings)
+        rounded = settings.dtype != torch.float32 and not settings.stochastic_rounding
+        still = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+        kept = sum(tensor.nbytes for tensor in trained.checkpoint_tensors.values())
+        moved = sum(weight.nbytes for weight in trained.weights.values())
+        features, more = total_memory(
+            features_of(settings.config), WeightBytes(moved, kept, state, on_gpu=on_gpu)
+        )
+        frozen = more.host + (FLOAT_BYTES * still if rounded else 0)
+        copies = inputs.find(trained, state + more.saved_later, kept + more.saved, frozen)
+        timeline.allocate(state, "optimizer")
+        for part, size in features.items():
+            timeline.allocate(size, part)
+        if not on_gpu:
+            timeline.allocate(copies, "checkpoint")
+        module = PackedLanguageModel(model)
+        if job.probe:
+            with timeline.moment("probe"):
+                shown = timeline.allocate(more.probing, "weights")
+                module.per_token_loss(_batch(job.probe))
+                timeline.release(shown)
+        if settings.config.gradient_checkpointing:
+            checkpoint_layers(model)
+        loss = settings.config.objective.loss(inputs.reference)
+        sub_batches = (
+            job.sub_batches if settings.config.objective.kind == "self-constraint" else {DOMAIN: job.heaviest}
+        )
+        for source, lengths in sub_batches.items():
+            for weight in masters.weights.values():
+                weight.grad = None
+            with timeline.moment("step"):
+                several = job.accumulation > 1 or len(sub_batches) > 1
+                total = partial(loss, rows=[SimpleNamespace(source=source)])
+                step(module, masters, trained, _batch(lengths), recorder, loss=total, accumulates=several)
+                if job.processes > 1:
+                    _sum(masters)
+        if settings.stochastic_rounding:
+            with timeline.moment("update"), recorder.filing_under("weights"):
+                _round(trained)
+        for weight in (*masters.weights.values(), *trained.weights.values()):
+            weight.grad = None
+        with timeline.moment("save"), recorder.filing_under("weights"):
+            masters.restore_model(model)
+            if inputs.spec.adapter:
+                inputs.spec.adapter.merge()
+
+
+def _simulate_sharded(inputs: _Inputs, *, on_gpu: bool) -> None:
+    """Simulate a process that has a part of the weights."""
+    job, model, recorder, timeline = inputs.job, inputs.model, inputs.recorder, inputs.timeline
+    masters = SimulatedShards(model, job.settings.dtype, job.processes)
+    trained = TrainableParameters(inputs.spec, masters)
+    with recorder:
+        with timeline.moment("load"):
+            for buffer in model.buffers():
+                recorder.enter(buffer, "weights")
+            masters.enter(recorder, timeline)
+        groups = trained.groups(model)
+        whole = FLOAT_BYTES * sum(weight.numel() for weight in masters.weights.values())
+        features, state = features_of(job.settings.config), _state_bytes(groups, job.settings)
+        kept = whole + total_memory(features, WeightBytes(whole, whole, state))[1].saved
+        copies = inputs.find(trained, state, kept, 0)
+        more = total_memory(features, WeightBytes(masters.trained_bytes, whole, state))[1]
+        timeline.allocate(more.held, "weights")
+        timeline.allocate(_state_bytes(groups, job.settings, masters.shard), "optimizer")
+        if not on_gpu:
+            timeline.allocate(copies, "checkpoint")
+        module = PackedLanguageModel(model)
+        for moment, lengths in (("probe", job.probe), ("step", job.heaviest)):
+            if not lengths:
+                continue
+            with timeline.moment(moment):
+                gathered = masters.gathered(timeline)
+                if moment == "probe":
+                    gathered.append(timeline.allocate(more.probing, "weights"))
+                if moment == "probe":
+                    module.per_token_loss(_batch(lengths))
+                else:
+                    if job.accumulation > 1:
+                        masters.summed(timeline)
+                    loss = module(_batch(lengths))
+                    if job.accumulation == 1:
+                        masters.summed(timeline)
+                    masters.differentiate(loss, recorder, timeline)
+                for block in gathered:
+                    timeline.release(block)
+        with timeline.moment("save"):
+            masters.save(timeline)
+
+
+def mark_trainable(model: Any, settings: Settings) -> TrainableSpec:
+    """Mark the weights of a float32 model that train."""
+    return settings.config.trainable.apply(model, Setup(settings.steps, settings.new_tokens, settings.seed))
+
+
+def take_over(
+    model: Any, spec: TrainableSpec, settings: Settings
+) -> tuple[MasterWeights, TrainableParameters]:
+    """Take over a float32 model's weights as the loop does, in the first step in which all of them move."""
+    masters = prepare_local_weights(model, settings)
+    trained = TrainableParameters(spec, masters)
+    trained.begin_step(trained.first_steps)
+    return masters, trained
+
+
+def step(
+    module: PackedLanguageModel,
+    masters: MasterWeights,
+    trained: TrainableParameters,
+    batch: PackedBatch,
+    recorder: Recorder,
+    *,
+    accumulates: bool,
+    loss: Callable[[PackedLanguageModel, PackedBatch], tuple[torch.Tensor, torch.Tensor]] | None = None,
+) -> None:
+    """Compute the gradient of one micro batch.
+
+    Args:
+        module, batch: Model and micro batch.
+        masters: Master weights of the model.
+        trained: Weights that train.
+        recorder: Recorder of the allocations.
+        accumulates: True if the weights have the gradient of an earlier micro batch of the same step.
+        loss: Loss; plain cross entropy by default.
+    """
+    hooks = [
+        parameter.register_post_accumulate_grad_hook(lambda p: recorder.enter(p.grad, "gradients"))
+        for parameter in module.parameters()
+        if parameter.requires_grad
+    ]
+    if accumulates:
+        for weight in masters.weights.values():
+            weight.grad = torch.empty_like(weight, dtype=torch.float32)
+        recorder.assign("gradients", {name: w.grad for name, w in masters.weights.items()})
+    total = loss(module, batch)[0] if loss else module(batch)
+    (total / batch.targets).backward()
+    trained.accumulate_grads()
+    recorder.assign("gradients", {name: w.grad for name, w in masters.weights.items()})
+    trained.mask_grads()
+    for hook in hooks:
+        hook.remove()
+
+
+def build(architecture: Any) -> Any:
+    """Return a model with random float32 weights and attention within documents."""
+    from transformers import AutoModelForCausalLM
+
+    attention.register()
+    model: nn.Module = AutoModelForCausalLM.from_config(
+        copy.deepcopy(architecture),  # training may change it
+        attn_implementation=attention.NAME,
+        dtype=torch.float32,
+        trust_remote_code=False,
+    )
+    return model.eval()
+
+
+def _state_bytes(
+    groups: Sequence[Group], settings: Settings, shard: Callable[[Shape], Shape] = lambda shape: shape
+) -> int:
+    shapes = [(group.kind, shard(tuple(w.shape))) for group in groups for w in group.weights.values()]
+    return settings.config.optimizer.predicted_state_bytes(shapes)
+
+
+def _sum(masters: MasterWeights) -> None:
+    """Concatenate gradients, as for the sum over all processes."""
+    gradients = [weight.grad for weight in masters.weights.values() if weight.grad is not None]
+    for bucket in buckets(gradients):
+        torch.cat([gradient.flatten() for gradient in bucket])
+
+
+def _round(trained: TrainableParameters) -> None:
+    """Widen the weights and round them stochastically, around a step of plain SGD."""
+    optimizer = torch.optim.SGD(trained.weights.values(), lr=0.0, foreach=False)
+    trained.register_hooks(optimizer)
+    optimizer.step()
+
+
+def _batch(lengths: Lengths) -> PackedBatch:
+    with unset_fake_temporarily():
+        return pack([np.zeros(length, dtype=np.int64) for length in lengths])
+
+
+@contextmanager
+def _explained(architecture: Any) -> Iterator[None]:
+    try:
+        yield
+    except CptError:
+        raise
+    except Exception as error:  # a model's code may raise any error
+        raise StageFailed(
+            f"the memory of {type(architecture).__name__} cannot be told without training: "
+            f"{type(error).__name__}: {error}",
+            hint="Only causal language models can be trained. If it is one, please report this.",
+        ) from error
+
+
+@contextmanager
+def _attention_of(hardware: Hardware) -> Iterator[None]:
+    """Use the attention backend of the hardware: blockwise products on a CPU, its kernel on a GPU."""
+
+    def backend(query: torch.Tensor) -> Callable[..., torch.Tensor]:
+        if not hardware.is_gpu:
+            return cpu_blockwise.attend
+        return varlen.attend if varlen.takes(query, hardware.capability) else bucketed_sdpa.attend
+
+    before = attention._backend
+    attention._backend = backend
+    try:
+        yield
+    finally:
+        attention._backend = before

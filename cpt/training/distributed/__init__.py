@@ -1,0 +1,1 @@
+"""Several processes that train one model: launch, tasks from the main process, collectives and sharding."""

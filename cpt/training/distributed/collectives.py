@@ -1,0 +1,188 @@
+"""The process group that trains one model: which process has which rows, and sums over all processes.
+
+The stream is a pure function of the step, so every process knows the whole global batch and takes its own
+rows of it: no batch is sent, and the order of the data does not depend on the number of processes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import distributed
+
+from cpt.errors import StageFailed
+from cpt.training.distributed.context import COLLECTIVE_TIMEOUT, DistributedContext
+from cpt.training.distributed.launch import refuse_unsupported_launch
+
+if TYPE_CHECKING:
+    from accelerate import FullyShardedDataParallelPlugin
+
+T = TypeVar("T")
+BUCKET = 32 * 1024 * 1024
+"""Number of elements that one call sums: 128 MB of float32."""
+
+
+class ProcessGroup:
+    """The processes of a run, connected to each other; accelerate chooses their devices and backend.
+
+    Attributes:
+        rank, count: Rank of this process, and number of processes.
+        device: Device of this process.
+        sharding: accelerate's settings of FSDP2 if weights and optimizer state are sharded over the
+        processes;
+            None if every process has all of them.
+    """
+
+    def __init__(self, context: DistributedContext) -> None:
+        """Connect to the other processes, which do the same at the same time.
+
+        Raises:
+            UsageError: The launch asks for something that this training does not support.
+        """
+        from accelerate import FullyShardedDataParallelPlugin, PartialState
+        from accelerate.utils import parse_flag_from_env
+
+        refuse_unsupported_launch()
+        self.rank, self.count = context.rank, context.count
+        on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+        self.sharding: FullyShardedDataParallelPlugin | None = None
+        if self.count == 1:
+            self.device: torch.device = PartialState(cpu=on_cpu).device
+            return
+        _forget_other_states()
+        with context.launch_environment():
+            self.device = PartialState(
+                cpu=on_cpu,
+                backend="gloo" if on_cpu else None,
+                store=context.new_store(),
+                rank=context.rank,
+                world_size=context.count,
+                timeout=COLLECTIVE_TIMEOUT,
+            ).device
+        if parse_flag_from_env("ACCELERATE_USE_FSDP"):
+            self.sharding = FullyShardedDataParallelPlugin()
+
+    @property
+    def is_main(self) -> bool:
+        """Return True for the process that writes files."""
+        return self.rank == 0
+
+    def share(self, rows: Sequence[T], rank: int | None = None) -> Sequence[T]:
+        """Return the rows of a global batch that a process trains on: a contiguous slice.
+
+        Slices differ by one row at most; with more processes than rows some are empty.
+
+        Args:
+            rows: Rows of the global batch.
+            rank: Rank of the process; by default this one.
+        """
+        rank = self.rank if rank is None else rank
+        return rows[rank * len(rows) // self.count : (rank + 1) * len(rows) // self.count]
+
+    def micro_batches(self, rows: Sequence[T], size: int) -> list[Sequence[T]]:
+        """Return this process's rows in micro batches of at most `size` rows.
+
+        All processes gather sharded weights together. They then have the same number of micro batches, and
+        the last one may be empty.
+        """
+        mine = self.share(rows)
+        longest = len(mine)
+        if self.sharding:
+            longest = max(len(self.share(rows, rank)) for rank in range(self.count))
+        return [mine[start : start + size] for start in range(0, longest, size)]
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Overwrite a tensor with the sum over all processes, and return it."""
+        if self.count > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def sum_all(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Overwrite many tensors with their sums over all processes, in few calls."""
+        if self.count == 1:
+            return
+        for bucket in buckets(tensors):
+            flat = self.sum(torch.cat([tensor.flatten() for tensor in bucket]))
+            for tensor, total in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
+                tensor.copy_(total.view_as(tensor))
+
+    def any(self, flag: bool) -> bool:
+        """Return True if the flag is set in any process, so that all processes act alike."""
+        if self.count == 1:
+            return flag
+        return bool(self.sum(torch.tensor(float(flag), device=self.device)))
+
+    def wait(self) -> None:
+        """Wait until every process reaches this call."""
+        if self.count > 1:
+            self.sum(torch.zeros((), device=self.device)).item()
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Run the block in the main process first, then in all others."""
+        if not self.is_main:
+            self.wait()
+        yield
+        if self.is_main:
+            self.wait()
+
+    def check_same(self, number: int, what: str) -> None:
+        """Compare a number over all processes.
+
+        Raises:
+            StageFailed: The processes have different numbers.
+        """
+        if self.count == 1:
+            return
+        numbers = torch.zeros(self.count, dtype=torch.long, device=self.device)
+        numbers[self.rank] = number
+        found = self.sum(numbers).tolist()
+        if len(set(found)) > 1:
+            raise StageFailed(
+                f"the processes disagree on {what}: {', '.join(map(str, found))}",
+                hint="All of them must see the same files: use a folder that every machine shares.",
+            )
+
+    def data_from_main(self, data: T) -> T:
+        """Return the main process's JSON data in every process."""
+        if self.count == 1:
+            return data
+        text = json.dumps(data).encode() if self.is_main else b""
+        size = int(self.sum(torch.tensor(len(text), device=self.device)))
+        sent = torch.zeros(size, dtype=torch.uint8, device=self.device)
+        if self.is_main:
+            sent.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
+        distributed.broadcast(sent, src=0)
+        received: T = json.loads(bytes(sent.cpu().numpy()))
+        return received
+
+    def close(self) -> None:
+        """Disconnect: this process is alone again."""
+        if self.count > 1:
+            distributed.destroy_process_group()
+            _forget_other_states()
+
+
+def buckets(tensors: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Yield tensors in order, in lists of at most `BUCKET` elements (or of one larger tensor)."""
+    bucket: list[torch.Tensor] = []
+    elements = 0
+    for tensor in tensors:
+        if bucket and elements + tensor.numel() > BUCKET:
+            yield bucket
+            bucket, elements = [], 0
+        bucket.append(tensor)
+        elements += tensor.numel()
+    if bucket:
+        yield bucket
+
+
+def _forget_other_states() -> None:
+    """Reset accelerate's state: a stage that ran alone in this process may have left one."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)

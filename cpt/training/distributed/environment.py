@@ -1,0 +1,63 @@
+"""The hardware and the processes of a run.
+
+Checks and estimates read an `Environment`, so that a recipe can also be judged for another machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A CPU or a GPU.
+
+    Attributes:
+        name: Name for messages.
+        is_gpu: True for a GPU.
+        bfloat16: True if it multiplies bfloat16 matrices natively.
+        capability: CUDA compute capability; of GPUs only.
+        is_here: True for this machine's hardware: checks then also look at installed packages.
+    """
+
+    name: str
+    is_gpu: bool
+    bfloat16: bool
+    capability: tuple[int, int] = (0, 0)
+    is_here: bool = False
+
+
+ANY_CPU = Hardware("a processor", is_gpu=False, bfloat16=True)
+"""A CPU with bfloat16."""
+
+
+def this_hardware() -> Hardware:
+    """Return the first GPU of this machine, or its CPU if there is none."""
+    import torch
+
+    from cpt.models.packed_model import has_fast_bfloat16
+
+    if torch.cuda.is_available():
+        capability = torch.cuda.get_device_capability()
+        return Hardware(torch.cuda.get_device_name(), True, has_fast_bfloat16(), capability, is_here=True)
+    return Hardware("this machine's CPU", False, has_fast_bfloat16(), is_here=True)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The hardware and the processes of a run.
+
+    Attributes:
+        assumed_hardware: Hardware of another machine; None for this machine.
+        processes: Number of processes that share the work.
+        sharded: True if each process has a part of the weights (FSDP2) instead of all of them.
+    """
+
+    assumed_hardware: Hardware | None = None
+    processes: int = 1
+    sharded: bool = False
+
+    @property
+    def hardware(self) -> Hardware:
+        """Return the hardware of each process."""
+        return self.assumed_hardware or this_hardware()

@@ -1,0 +1,168 @@
+"""Weights and optimizer state sharded over processes (FSDP2).
+
+Every decoder layer is gathered for its own computation and resharded after it. Embeddings, last norm and head
+stay gathered from the start of the forward pass to the end of the backward pass, because the loss uses the
+head's weight itself, chunk by chunk. accelerate's own wrapping needs a call of the head, and does not exist
+on CPUs; so this module calls torch's `fully_shard` with accelerate's settings.
+
+The float32 shards are the master weights. torch's mixed precision gathers them in the working precision and
+sums gradients in float32, as `MasterWeights` does where every process has the whole model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from cpt.errors import StageFailed
+from cpt.models.packed_model import PackedLanguageModel
+from cpt.training.distributed.collectives import ProcessGroup
+from cpt.training.distributed.launch import sharding_problems
+from cpt.training.master_weights import Weights, prepare_local_weights
+from cpt.training.settings import Settings
+
+if TYPE_CHECKING:
+    from cpt.training.trainable.spec import TrainableSpec
+
+
+class ShardedWeights:
+    """The trainable weights of a model, in float32, by name; each process holds a shard of each.
+
+    `parameters` are the sharded parameters of the whole model. While a layer is gathered, the model has other
+    tensors under their names.
+    """
+
+    def __init__(self, module: PackedLanguageModel, dtype: torch.dtype, processes: ProcessGroup) -> None:
+        """Shard a float32 model, of which every process has the same copy, on the CPU or not.
+
+        Args:
+            module: Model to shard in place.
+            dtype: Data type in which the model computes from now on.
+            processes: Process group of the run.
+        """
+        _shard(module, dtype, processes)
+        self._module: Any = module
+        self._is_main = processes.is_main
+        self.parameters = dict(module.model.named_parameters())
+        self.weights = {name: p for name, p in self.parameters.items() if p.requires_grad}
+        self._owners = _owners(module.model)
+
+    def register_hooks(self, optimizer: torch.optim.Optimizer) -> None:
+        """Do nothing: the optimizer moves the shards themselves."""
+
+    def accumulate_grads(self) -> None:
+        """Do nothing: torch sums gradients in float32 in the shards."""
+
+    def sync_to_model(self) -> None:
+        """Reshard gathered layers, so that the next forward pass sees the current weights."""
+        self._module.reshard()
+
+    @torch.no_grad()
+    def restore_model(self, model: Any) -> None:  # noqa: ARG002
+        """Give the main process's model whole weights, to be saved; other processes' models stay sharded."""
+        self.sync_to_model()
+        for parameter, owners in self._owners:
+            whole_parameter = whole(parameter)
+            if self._is_main:
+                released = nn.Parameter(whole_parameter.cpu(), parameter.requires_grad)
+                for owner, name in owners:
+                    owner.register_parameter(name, released)
+
+
+def prepare_weights(
+    module: PackedLanguageModel, spec: TrainableSpec, settings: Settings, processes: ProcessGroup
+) -> Weights:
+    """Take over a float32 model for training: whole on this process's device, or sharded over all processes.
+
+    Args:
+        module: Model to train.
+        spec: Weights that train.
+        settings: Settings of the run.
+        processes: Process group of the run.
+
+    Raises:
+        StageFailed: The weights are to be sharded, and a setting needs whole weights.
+    """
+    if not processes.sharding:
+        module.model.to(processes.device)
+        return prepare_local_weights(module.model, settings)
+    config = settings.config
+    refused = sharding_problems(
+        config.optimizer,
+        config.anomalies,
+        adapter=spec.adapter is not None,
+        new_rows=bool(spec.new_rows),
+        stochastic_rounding=settings.stochastic_rounding,
+        float8=settings.float8,
+        gradient_checkpointing=config.gradient_checkpointing,
+        gates=config.gates,
+        reference_model=config.objective.needs_reference_model,
+    )
+    for problem in refused:
+        raise StageFailed(problem.message, hint=problem.hint)
+    return ShardedWeights(module, settings.dtype, processes)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that may be sharded as a whole one; all processes must call this together."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def shard_like(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return a whole tensor on the device of a weight, sharded as the weight is: the inverse of `whole`.
+
+    State of another shape than its weight's (a step count) is not sharded.
+    """
+    tensor = tensor.to(weight.device)
+    if isinstance(weight, DTensor) and tensor.shape == weight.shape:
+        return distribute_tensor(tensor, weight.device_mesh, weight.placements, src_data_rank=None)
+    return tensor
+
+
+def _shard(module: PackedLanguageModel, dtype: torch.dtype, processes: ProcessGroup) -> None:
+    plugin = processes.sharding
+    if plugin is None:
+        raise ValueError("these processes do not shard weights")
+    options: dict[str, Any] = {
+        "mesh": init_device_mesh(processes.device.type, (processes.count,)),
+        "mp_policy": MixedPrecisionPolicy(
+            param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
+        ),
+    }
+    for layer in layers_of(module.model, plugin.transformer_cls_names_to_wrap):
+        fully_shard(layer, reshard_after_forward=plugin.reshard_after_forward, **options)
+    fully_shard(module, reshard_after_forward=False, **options)
+    for method in ("per_token_loss", "score"):
+        register_fsdp_forward_method(module, method)
+
+
+def layers_of(model: Any, chosen: Iterable[str] | None = None) -> list[nn.Module]:
+    """Return the modules to gather one at a time.
+
+    Args:
+        model: Causal language model.
+        chosen: Names of their classes; by default those that transformers does not split over devices.
+    """
+    names = set(chosen or getattr(model, "_no_split_modules", None) or ())
+    found = [part for part in model.modules() if type(part).__name__ in names]
+    if not found:
+        raise StageFailed(
+            f"the layers of {type(model).__name__} are not known by name, so FSDP2 cannot shard them",
+            hint="Name their class with --fsdp_transformer_layer_cls_to_wrap.",
+        )
+    return found
+
+
+def _owners(model: nn.Module) -> list[tuple[nn.Parameter, list[tuple[nn.Module, str]]]]:
+    """Return every parameter with the modules that hold it, and its name there: a tied one has several."""
+    found: dict[int, tuple[nn.Parameter, list[tuple[nn.Module, str]]]] = {}
+    for owner in model.modules():
+        for name, parameter in owner.named_parameters(recurse=False, remove_duplicate=False):
+            found.setdefault(id(parameter), (parameter, []))[1].append((owner, name))
+    return list(found.values())

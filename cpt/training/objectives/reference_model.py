@@ -1,0 +1,69 @@
+"""Reference models: models that do not train, and that the objective compares with the one that does."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from cpt.models.packed_model import PackedLanguageModel
+
+
+class ReferenceModel(Protocol):
+    """A model that does not train, in the working precision of the one that does.
+
+    Attributes:
+        module: The packed model; valid after `prepare`.
+    """
+
+    module: PackedLanguageModel
+
+    def prepare(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Take over the weights, once the model that trains has its precision and before it changes."""
+
+
+class StartingModel:
+    """The model as it is before training.
+
+    Weights that do not train are the same in both models and are shared. With an adapter nothing is copied
+    (the model without it is the starting model), with chosen layers only these layers are.
+    """
+
+    def __init__(self, model: Any) -> None:
+        """Take a model before adapters or layers are added to it."""
+        shared = {id(parameter): parameter for parameter in model.parameters()}
+        self.module = PackedLanguageModel(copy.deepcopy(model, shared))
+
+    def prepare(self, dtype: torch.dtype, device: torch.device) -> None:  # noqa: ARG002
+        """Copy the weights that train, which already have their working precision and device."""
+        _move_buffers(self.module, device)
+        copies: dict[nn.Parameter, nn.Parameter] = {}
+        for part in self.module.modules():
+            for name, weight in part._parameters.items():
+                if weight is not None and weight.requires_grad:
+                    if weight not in copies:
+                        copies[weight] = nn.Parameter(weight.detach().clone(), requires_grad=False)
+                    part._parameters[name] = copies[weight]
+
+
+class Teacher:
+    """A model of an earlier stage."""
+
+    def __init__(self, model: Any) -> None:
+        """Take a float32 model."""
+        self.module = PackedLanguageModel(model)
+
+    def prepare(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Convert the weights to the working precision; buffers keep their data type."""
+        for weight in self.module.parameters():
+            weight.requires_grad_(False)
+            weight.data = weight.data.to(device, dtype)
+        _move_buffers(self.module, device)
+
+
+def _move_buffers(module: nn.Module, device: torch.device) -> None:
+    for part in module.modules():
+        for name, buffer in part._buffers.items():
+            part._buffers[name] = None if buffer is None else buffer.to(device)

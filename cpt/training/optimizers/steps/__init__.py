@@ -1,1 +1,0 @@
-"""The steps of the optimizers: torch's side of them, imported only to train."""

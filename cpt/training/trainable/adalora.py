@@ -1,0 +1,94 @@
+"""AdaLoRA's rank allocation: the importance of every singular value, and the matrices that lose some.
+
+The allocation is peft's. It works on the float32 weights that the optimizer moves, and its state is tensors
+that checkpoints hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+_IMPORTANCE, _UNCERTAINTY, _KEPT = ".importance", ".uncertainty", ".kept"
+
+
+class RankAllocation:
+    """The changing ranks of AdaLoRA's adapters (Zhang et al. 2023, arXiv 2303.10512, section 3)."""
+
+    def __init__(self, allocator: Any, config: Any, weights: Mapping[str, nn.Parameter]) -> None:
+        """Take over peft's `RankAllocator`.
+
+        Args:
+            allocator: `RankAllocator` of the adapter.
+            config: peft's configuration of the adapter.
+            weights: Trained weights by the model's names; the adapter's factors are among them.
+        """
+        self._allocator, self._config = allocator, config
+        self._factors = {name: weight for name, weight in weights.items() if ".lora_" in name}
+        self._values = [name for name in self._factors if ".lora_E." in name]
+        self.state: dict[str, torch.Tensor] = {}
+        """Moving averages of each factor's importance and uncertainty; the singular values that stay."""
+        allocator.ipt = dict.fromkeys(self._factors)  # else the first update would restart the averages
+        for name, weight in self._factors.items():
+            for ending, averages in self._averages():
+                averages[name] = self.state[name + ending] = torch.zeros_like(weight, requires_grad=False)
+        for name in self._values:
+            self.state[name + _KEPT] = torch.ones_like(self._factors[name], requires_grad=False)
+
+    def regularise(self) -> None:
+        """Add the gradient of the penalty on factors that are not orthogonal (equation 4).
+
+        As in peft, the penalty is the mean over the factors of the Frobenius norm, not of its square.
+        """
+        weight = self._config.orth_reg_weight
+        factors = {name: factor for name, factor in self._factors.items() if name not in self._values}
+        if not weight:
+            return
+        norms = [_distance(factor if ".lora_A." in name else factor.T) for name, factor in factors.items()]
+        gradients = torch.autograd.grad(weight * torch.stack(norms).mean(), list(factors.values()))
+        for factor, gradient in zip(factors.values(), gradients, strict=True):
+            if factor.grad is None:
+                factor.grad = gradient  # of a matrix that the forward pass does not use
+            else:
+                factor.grad += gradient
+
+    @torch.no_grad()
+    def allocate(self, step: int) -> None:
+        """Update the importance from the gradients of a step, and zero the least important singular values.
+
+        Args:
+            step: Number of the optimizer step just taken, from 1; its gradients are still there.
+        """
+        last = self._config.total_step - self._config.tfinal
+        weights = _NamedWeights(self._factors)
+        if step > last:
+            self._allocator.mask_using_rank_pattern(weights, self.pattern())
+            return
+        _, pattern = self._allocator.update_and_allocate(weights, step, force_mask=step == last)
+        for ending, averages in self._averages():
+            for name in self._factors:
+                averages[name] = self.state[name + ending].copy_(averages[name])
+        for name, kept in (pattern or {}).items():
+            self.state[name + _KEPT].copy_(torch.tensor(kept)[:, None])
+
+    def pattern(self) -> dict[str, list[bool]]:
+        """Return which singular values of every adapter stay, as adapter_config.json holds it."""
+        return {name: self.state[name + _KEPT].flatten().bool().tolist() for name in self._values}
+
+    def _averages(self) -> tuple[tuple[str, dict[str, torch.Tensor]], ...]:
+        return (_IMPORTANCE, self._allocator.exp_avg_ipt), (_UNCERTAINTY, self._allocator.exp_avg_unc)
+
+
+class _NamedWeights(dict[str, nn.Parameter]):
+    """Weights with the one method of a model that peft's allocator calls."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        yield from self.items()
+
+
+def _distance(factor: torch.Tensor) -> torch.Tensor:
+    """Return the distance of rows [r, n] from orthonormality: the Frobenius norm of Gram matrix minus I."""
+    return (factor @ factor.T - torch.eye(len(factor), device=factor.device)).norm()
