@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.errors import Problem
-from cpt.training.distributed.sharding import shard_like
 from cpt.training.feature import ExtraMemory, Run, RunFacts, StepOutcome, TrainingFeature, WeightBytes
 
 if TYPE_CHECKING:
@@ -239,6 +238,7 @@ class MovingAverage(WeightAverage):
         return {"steps": self._count, **self._means}
 
     def load_state_dict(self, saved: StateDict) -> None:
+        from cpt.training.distributed.sharding import shard_like
 
         self._count = saved["steps"]
         for name, mean in self._means.items():
@@ -296,5 +296,7 @@ def _offloaded(weight: torch.Tensor) -> torch.Tensor:
 def _sharded_like(weight: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
     """Return a whole tensor, sharded if `weight` is."""
     from torch.distributed.tensor import DTensor
+
+    from cpt.training.distributed.sharding import shard_like
 
     return shard_like(whole, weight) if isinstance(weight, DTensor) else whole
