@@ -20,6 +20,11 @@ for _module in (
     "cpt.training.processes",
     "transformers.models.llama.modeling_llama",
     "evals.runner",
+    "sklearn.feature_extraction.text",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_svg",
+    "datasets",
+    "cpt.report.page",
     "merging.merge",
 ):
     import_module(_module)
