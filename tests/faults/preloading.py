@@ -19,7 +19,12 @@ for _module in (
     "cpt.training.loop",
     "cpt.training.distributed.collectives",
     "transformers.models.llama.modeling_llama",
-    "evals.harness",
+    "evals.runner",
+    "sklearn.feature_extraction.text",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_svg",
+    "datasets",
+    "cpt.report.page",
     "merging.merge",
 ):
     import_module(_module)

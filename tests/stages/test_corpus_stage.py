@@ -15,7 +15,7 @@ from corpus_runs import byte_model, run, write
 from pydantic import ValidationError
 
 from cpt.corpus import Document, open_source, read_documents, read_index
-from cpt.errors import DataError, RecipeError
+from cpt.errors import DataError, UsageError
 from cpt.references import PINNED_SHA256
 from cpt.stages.base import Artifact
 from cpt.stages.corpus.stage import STAGE, CorpusConfig
@@ -343,5 +343,5 @@ def _all_held_out(texts: list[str], seed: int) -> bool:
 
 
 def test_an_unknown_token_stops_a_run_too(base: Artifact, domain: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="no token 'nope'"):
+    with pytest.raises(UsageError, match="no token 'nope'"):
         run(base, tmp_path, domain=[domain], end_token="nope")
