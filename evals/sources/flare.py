@@ -149,8 +149,8 @@ _HEADLINES_BEGINNINGS = ("Consider ", "Look for ")
 def read_headlines(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
     """Return the columns of TheFinAI/flare-headlines: query, text, answer, label_type, choices, gold.
 
-    FLARE's validation file stands in for the test split, which its repository has not in this form: its first
-    headlines are examples, about the others it is asked.
+    `gold` is 0 for Yes. FLARE's validation file stands in for the test split, which its repository lacks in
+    this form: its first headlines are examples, the others are asked about.
     """
     rows = [_headlines_row(one) for one in conversations(files["valid"], _HEADLINES_BEGINNINGS)]
     headlines = list(dict.fromkeys(str(row["text"]) for row in rows))

@@ -111,7 +111,7 @@ MEDQUAD = Source(
 def read_pubmedqa(files: Files, part: str | None) -> Mapping[str, Rows]:
     """Return the columns of qiaojin/PubMedQA, pqa_labeled: pubid, question, context, final_decision.
 
-    The task itself chooses the items of the official test.
+    All items are in one split; the task itself chooses those of the official test.
     """
     del part
     items: Mapping[str, Mapping[str, Any]] = read_json(files["items"])
