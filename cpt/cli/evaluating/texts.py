@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from cpt.models.shared_windows import Reader, WindowBytes
-    from evals.text_scores import Source, TextScores
+    from evals.text_scores import TextScores, WindowedSource
 
 
 def text(
@@ -137,7 +137,7 @@ def _scores(
     dtype = resolve_precision(settings.precision)  # type: ignore[arg-type]
     found: dict[str, dict[str, _SourceScores]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        cut: dict[str, Source] = {}
+        cut: dict[str, WindowedSource] = {}
         for number, (name, reference) in enumerate(sources.items()):
             documents = documents_of(reference, removed[name], view)
             try:
