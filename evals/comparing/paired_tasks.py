@@ -1,5 +1,4 @@
-"""Pair the tasks of two evaluations item by item, and compute their differences with error, interval and
-p-value.
+"""Pair the tasks of two evaluations item by item, and compute the difference of each.
 
 Right and wrong answers have exact tests. Every other score is resampled: a bootstrap of the items for error
 and interval, a permutation of the models' answers for the p-value (`evals.comparing.statistics`).

@@ -59,8 +59,7 @@ def load(
     on_progress: Callable[[int, int], None] | None,
     on_message: Callable[[str], None],
 ) -> LM:
-    """Load a model as lm-eval uses it, with a set `truncated` of the keys of requests that lost their
-    beginning.
+    """Load a model for lm-eval; its set `truncated` has the keys of requests that lost their beginning.
 
     Args:
         backend: Library that computes.

@@ -196,8 +196,7 @@ _GOLDEN_TOUCHSTONE_COLUMNS = ("instruction", "input", "output")
 
 
 def read_golden_touchstone(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Return the columns of IDEA-FinAI/Golden-Touchstone: instruction, input, output, and `label` of a tagged
-    file.
+    """Return the columns of IDEA-FinAI/Golden-Touchstone: instruction, input, output, label if tagged.
 
     The part is the file's folder and the beginning of its name: `finqa/finqa`.
     """

@@ -68,8 +68,7 @@ _FINQA_INSTRUCTION = "Please answer the given financial question based on the co
 
 
 def read_finqa(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Return the columns of TheFinAI/flare-finqa: query, text, answer (the result of the annotated
-    calculation).
+    """Return the columns of TheFinAI/flare-finqa: query, text, answer (the calculation's result).
 
     FLARE's validation file (FinQA's 883 of dev) stands in for the test split, which is not in this form.
     """
@@ -148,11 +147,10 @@ _HEADLINES_BEGINNINGS = ("Consider ", "Look for ")
 
 
 def read_headlines(files: Files, part: str | None) -> Mapping[str, Rows]:  # noqa: ARG001
-    """Return the columns of TheFinAI/flare-headlines: query, text, answer, label_type, choices, gold (0 for
-    Yes).
+    """Return the columns of TheFinAI/flare-headlines: query, text, answer, label_type, choices, gold.
 
-    FLARE's validation file stands in for the test split, which its repository has not in this form: its first
-    headlines are examples, about the others it is asked.
+    `gold` is 0 for Yes. FLARE's validation file stands in for the test split, which its repository lacks in
+    this form: its first headlines are examples, the others are asked about.
     """
     rows = [_headlines_row(one) for one in conversations(files["valid"], _HEADLINES_BEGINNINGS)]
     headlines = list(dict.fromkeys(str(row["text"]) for row in rows))

@@ -210,8 +210,7 @@ PIQA = Source(
 
 # WinoGrande: who or what a sentence speaks of (Sakaguchi et al. 2019, arXiv:1907.10641).
 def read_winogrande(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Return the columns of allenai/winogrande: sentence (with a blank `_`), option1, option2, answer ("1" or
-    "2").
+    """Return the columns of allenai/winogrande: sentence (blank `_`), option1, option2, answer ("1", "2").
 
     The files give each sentence up to the blank with either option in it; what both share is put before
     the blank.

@@ -16,8 +16,7 @@ _CASEHOLD_CHOICES = 5
 
 
 def read_casehold(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Return the columns of coastalcph/lex_glue, case_hold: contexts (five times the excerpt), endings,
-    label.
+    """Return the columns of coastalcph/lex_glue, case_hold: contexts (the excerpt, 5x), endings, label.
 
     LexGLUE's splits are the file's rows in order (Chalkidis et al. 2022, arXiv:2110.00976).
     """

@@ -109,10 +109,9 @@ MEDQUAD = Source(
 
 # PubMedQA, PQA-L: does an abstract answer its title's question? (Jin et al. 2019, arXiv:1909.06146).
 def read_pubmedqa(files: Files, part: str | None) -> Mapping[str, Rows]:
-    """Return the columns of qiaojin/PubMedQA, pqa_labeled: pubid, question, context, final_decision; one
-    split of all.
+    """Return the columns of qiaojin/PubMedQA, pqa_labeled: pubid, question, context, final_decision.
 
-    The task itself chooses the items of the official test.
+    All items are in one split; the task itself chooses those of the official test.
     """
     del part
     items: Mapping[str, Mapping[str, Any]] = read_json(files["items"])

@@ -93,8 +93,7 @@ def file_of(name: str, view: ProgressBar) -> Path:
 
 
 def corpus_folder(place: Path) -> Path:
-    """Return the corpus in an artifact's folder or in a run's folder (the newest of several), or the folder
-    itself.
+    """Return the corpus of an artifact's or a run's folder (the newest of several), or the folder itself.
 
     Raises:
         UsageError: There is none.
