@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cpt.training.trainable import Trains
 
 HELD_OUT = ("domain", "general")
-"""Names of the sources whose held-out text is always probe_context."""
+"""Names of the sources whose held-out text is always probed."""
 
 EARLY_END = "early-end"
 """Name of the probe of ends in mid-sentence."""

@@ -166,7 +166,7 @@ def make_scorer(
         tasks = load_tasks(prepared, SEED, failed)
         if name not in tasks:
             raise StageFailed(
-                f"the task {name} cannot be probe_context: {failed[name]}",
+                f"the task {name} cannot be probed: {failed[name]}",
                 hint="Name the folder of its data (`data` of the monitor or of the search, `--data` on the "
                 "command line), or leave the task out.",
             )
@@ -215,7 +215,7 @@ def _entry(name: str) -> Any:
 
 
 def task_problems(name: str, data: str | None) -> list[Problem]:
-    """Return what keeps a task from being probe_context, by the registry and the data."""
+    """Return what keeps a task from being probed, by the registry and the data."""
     from evals.catalogue import suites
     from evals.local import DataFolder
     from evals.preparation import source_of
