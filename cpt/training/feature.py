@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,6 +82,10 @@ class WeightBytes:
     on_gpu: bool = False
 
 
+MemoryPart = Literal["weights", "gates"]
+"""Part of an estimate that a feature's memory counts towards."""
+
+
 @dataclass(frozen=True)
 class ExtraMemory:
     """Bytes that a feature takes in one process.
@@ -95,7 +99,7 @@ class ExtraMemory:
         saved_later: bytes that a checkpoint holds of the feature after some steps.
     """
 
-    part: str = "weights"
+    part: MemoryPart = "weights"
     held: int = 0
     probing: int = 0
     host: int = 0
@@ -239,12 +243,12 @@ class Run:
 
 def total_memory(
     features: Sequence[TrainingFeature], weights: WeightBytes
-) -> tuple[dict[str, int], ExtraMemory]:
+) -> tuple[dict[MemoryPart, int], ExtraMemory]:
     """Return the bytes that features hold where the model is, by part, and the sums of all else.
 
     A feature may save what earlier ones save: so they are asked in their order.
     """
-    held: dict[str, int] = {}
+    held: dict[MemoryPart, int] = {}
     total = ExtraMemory()
     for feature in features:
         extra = feature.extra_bytes(weights)
