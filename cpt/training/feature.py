@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +76,10 @@ class WeightBytes:
     optimizer: int
     host: int = 0
     on_gpu: bool = False
+
+
+MemoryPart = Literal["weights", "gates"]
+"""Part of an estimate that a feature's memory counts towards."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,10 @@ from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 
 MONITOR = {"every": 2, "budget": None, "samples": None, "weights": {"every": 2}}
 PLAIN = {"batch_sequences": 4, "replay": 0.25, "checkpoint": {"every": 4}, "monitor": MONITOR}
+SELDOM = PLAIN | {"batch_sequences": 8, "checkpoint": {"every": 50}}
+SELDOM |= {"monitor": MONITOR | {"every": 50, "early_end": None, "weights": {"every": 4}}}
+"""Settings of runs through all of the text: with the probes of `PLAIN` they would take minutes."""
+
 MORE = {"budget": "weights <= 0", "action": "raise-replay", "most": 0.75}
 END = {"budget": "weights <= 0", "action": "stop", "after": 0.4}
 
@@ -62,7 +66,7 @@ def test_tokens_are_reached_however_full_the_sequences_are(inputs, tmp_path: Pat
 
 
 def test_without_tokens_the_domain_text_is_gone_through_epochs_times(inputs, tmp_path: Path) -> None:
-    settings = {"batch_sequences": 4, "epochs": 2.0}
+    settings = SELDOM | {"replay": 0.0, "epochs": 2.0}
     config = PRETRAIN.Config.model_validate(settings)
     assert PRETRAIN.check(config, inputs) == []
     forecast = PRETRAIN.forecast(config, inputs, {})
@@ -112,17 +116,17 @@ def test_parts_add_up_to_their_source_whatever_gates_do(inputs, tmp_path: Path, 
 def test_steps_that_follow_from_the_text_stay_as_planned_when_replay_is_raised(
     inputs, tmp_path: Path
 ) -> None:
-    config = PRETRAIN.Config.model_validate(PLAIN | {"gates": [MORE]})
+    config = PRETRAIN.Config.model_validate(SELDOM | {"gates": [MORE]})
     assert PRETRAIN.check(config, inputs) == []
-    plain = trained(PLAIN, inputs, tmp_path / "plain")
-    gated = trained(PLAIN | {"gates": [MORE]}, inputs, tmp_path / "gated")
+    plain = trained(SELDOM, inputs, tmp_path / "plain")
+    gated = trained(SELDOM | {"gates": [MORE]}, inputs, tmp_path / "gated")
     steps = read(tmp_path / "plain", "summary")["steps"]
     assert read(tmp_path / "gated", "summary")["steps"] == steps
     assert f" tokens in {steps:,} steps" in PRETRAIN.forecast(config, inputs, {})
     assert plain["domain"]["epochs"] == pytest.approx(1, abs=0.05)
     assert gated["domain"]["epochs"] < 0.9
     rows = [sum(ledger[s]["sequences"] for s in ("domain", "replay")) for ledger in (plain, gated)]
-    assert rows == [4 * steps, 4 * steps]
+    assert rows == [8 * steps, 8 * steps]
 
 
 def test_steps_that_follow_from_the_text_must_last_with_the_least_replay(inputs) -> None:
