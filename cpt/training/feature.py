@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
     from cpt.training.step import Gradient
     from cpt.training.trainable.parameters import TrainableParameters
     from cpt.training.trainable.spec import TrainableSpec
-
-
-MemoryPart = Literal["weights", "checkpoint", "gates"]
-"""Part of an estimate that a feature's memory counts towards."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from cpt.estimate.devices import GPUS
 from cpt.estimate.simulate import mark_trainable, simulate, take_over
 from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
-from cpt.training.checkpoint.stateful import OptimizerState, Part, Weights
+from cpt.training.checkpoint.stateful import OptimizerState, Stateful, WeightState
 from cpt.training.distributed.environment import ANY_CPU
 from cpt.training.features.checkpoints import Checkpoints
 from cpt.training.features.gate_controller import saved_states
@@ -82,8 +82,8 @@ def test_points_are_those_that_a_run_keeps(tiny_model: Path) -> None:
     for weight in trained.weights.values():
         weight.grad = torch.ones_like(weight)
     optimizer.step()
-    parts: dict[str, Part] = {
-        "weights": Weights(trained.checkpoint_tensors, trained.sync_to_model),
+    parts: dict[str, Stateful] = {
+        "weights": WeightState(trained.checkpoint_tensors, trained.sync_to_model),
         "optimizer": OptimizerState(optimizer, trained.weights),
         "average": EMA.of(trained.weights, trained.sync_to_model),
     }

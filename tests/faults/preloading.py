@@ -19,7 +19,7 @@ for _module in (
     "cpt.training.loop",
     "cpt.training.distributed.collectives",
     "transformers.models.llama.modeling_llama",
-    "evals.runner",
+    "evals.harness",
     "sklearn.feature_extraction.text",
     "matplotlib.figure",
     "matplotlib.backends.backend_svg",

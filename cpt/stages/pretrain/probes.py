@@ -134,90 +134,9 @@ def _task_probes(monitor: Monitor, probe_context: ProbeContext, progress: Progre
         yield TaskProbe(name, items, grade, wanted.when(monitor.regular), tokens)
 
 
-def make_scorer(
-    name: str, count: int, data: str | None, folder: Path, start_token: str | None, seed: int
-) -> tuple[int, Callable[[PackedLanguageModel, int], list[float]], int]:
-    """Return the number of a task's items, a function that scores the first of them, and their tokens.
-
-    Args:
-        count: largest number of items.
-        data: folder with the task's data; None: the hub.
-        folder: folder with the model's tokenizer.
-
-    Raises:
-        StageFailed: the task's data cannot be had.
-    """
-    import numpy as np
-
-    from evals.caches import data_cache
-    from evals.harness import SEED, load_tasks, quietly
-    from evals.models.language_model import PackedLM
-    from evals.models.prompting import Prompting
-    from evals.preparation import prepare
-    from evals.suite import Suite
-
-    entry = _entry(name)
-    if entry is None:
-        raise StageFailed(f"there is no task `{name}` with an accuracy")
-    suite = Suite(name=name, about="", tasks=(entry.model_copy(update={"quick": count}),))
-    prepared, left_out = prepare([(suite, "quick")], None if data is None else Path(data), data_cache())
-    failed = {each.task: each.why for each in left_out}
-    with quietly():
-        tasks = load_tasks(prepared, SEED, failed)
-        if name not in tasks:
-            raise StageFailed(
-                f"the task {name} cannot be probed: {failed[name]}",
-                hint="Name the folder of its data (`data` of the monitor or of the search, `--data` on the "
-                "command line), or leave the task out.",
-            )
-        task = tasks[name]
-        task.set_fewshot_seed(SEED)
-        task.build_all_requests()
-    by_item: dict[int, list[Any]] = {}
-    for request in task.instances:
-        by_item.setdefault(request.doc_id, []).append(request)
-    order = np.random.default_rng(seed).permutation(sorted(by_item)).tolist()
-    prompting = Prompting(folder, start_token)
-    metric = entry.metric.partition(",")[0]
-
-    def grade(module: PackedLanguageModel, first: int) -> list[float]:
-        lm = PackedLM(module, prompting.tokenizer, start_token=prompting.start, end_token=prompting.end)
-        asked = [by_item[item] for item in order[:first]]
-        answers = iter(lm.loglikelihood([request for each in asked for request in each]))
-        scores = [task.process_results(each[0].doc, [next(answers) for _ in each]) for each in asked]
-        return [float(score[metric]) for score in scores]
-
-    return len(order), grade, sum(_tokens(requests, prompting.tokenizer) for requests in by_item.values())
-
-
-def _tokens(requests: Sequence[Any], tokenizer: Any) -> int:
-    """Return the number of tokens of an item's requests, with a common beginning counted once."""
-    contexts = {context for context, _ in (request.args for request in requests)}
-    texts = [*contexts, *(context + rest for context, rest in (request.args for request in requests))]
-    encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    lengths = dict(zip(texts, map(len, encoded), strict=True))
-    added = (lengths[context + rest] - lengths[context] for context, rest in (r.args for r in requests))
-    return sum(lengths[context] for context in contexts) + sum(added)
-
-
-def _entry(name: str) -> Any:
-    """Return a task of the registry that is scored by likelihoods; None if no such task has that name."""
-    from evals.catalogue import suites
-    from evals.task_files import task_config, task_files
-
-    for suite in suites().values():
-        for entry in suite.tasks:
-            if entry.task == name and entry.metric.partition(",")[0] in ("acc", "acc_norm"):
-                config = task_config(name) if name in task_files() else {}
-                kind = config.get("output_type", "multiple_choice")
-                return entry if kind in ("multiple_choice", "loglikelihood") else None
-    return None
-
-
 def task_problems(name: str, data: str | None) -> list[Problem]:
     """Return what keeps a task from being probed, by the registry and the data."""
-    from evals.catalogue import suites
-    from evals.local import DataFolder
+    from evals.local_data import DataFolder
     from evals.preparation import source_of
     from evals.registry import suites
     from evals.scorer import find_choice_task
