@@ -60,7 +60,7 @@ class Space:
     trained_B: np.ndarray
 
     def of_learned(self, words: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
-        """Return vectors [len(words), D], zero for words that were not learned, and a mask of learned words."""
+        """Return vectors [len(words), D], zero for unknown words, and a mask of the known words."""
         rows = np.array([self.places.get(word, -1) if word else -1 for word in words], dtype=np.int64)
         known = rows >= 0
         vectors = np.zeros((len(rows), self.vectors_WD.shape[1]), dtype=np.float32)
