@@ -27,8 +27,8 @@ from cpt.errors import DataError, StageFailed
 from tokenizer_tools.embeddings import Method, Rule
 from tokenizer_tools.embeddings._weights import neighbour_weights, placed, top_softmax, used_ids
 from tokenizer_tools.embeddings._word_vectors import (
-    Space,
     VectorParameters,
+    WordVectors,
     texts_of,
     weighted_or_normal,
     word_space,
@@ -81,7 +81,7 @@ def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
     return weighted_or_normal(weights_NV, ~known_N, used_ids(transfer.source), transfer.seed)
 
 
-def rotation(source: Space, target: Space, pairs: Sequence[Pair]) -> np.ndarray:
+def rotation(source: WordVectors, target: WordVectors, pairs: Sequence[Pair]) -> np.ndarray:
     """Fit the orthogonal map [D, D] that turns the target's unit vectors (rows) into the source's.
 
     Raises:
@@ -99,7 +99,7 @@ def rotation(source: Space, target: Space, pairs: Sequence[Pair]) -> np.ndarray:
     return found
 
 
-def _pairs(source: Space, target: Space, dictionary: Path | None) -> list[Pair]:
+def _pairs(source: WordVectors, target: WordVectors, dictionary: Path | None) -> list[Pair]:
     if dictionary is None:
         return [(word, word) for word in target.places if word in source.places]
     pairs = []
