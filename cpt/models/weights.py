@@ -28,7 +28,7 @@ _DTYPES = {
     torch.bfloat16: "BF16",
 }
 _COPY_BYTES = 16 * 2**20
-_INFINITY = {
+_INFINITY: Mapping[str, tuple[np.dtype[Any], int]] = {
     "F64": (np.dtype("<u8"), 0x7FF0_0000_0000_0000),
     "F32": (np.dtype("<u4"), 0x7F80_0000),
     "F16": (np.dtype("<u2"), 0x7C00),
