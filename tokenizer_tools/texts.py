@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from cpt.corpus.readers import Format
 
 TextSource: TypeAlias = Path | Iterable[str | Path]
 """Texts as strings, paths of files or folders of documents, or both; a single path may stand alone."""
@@ -23,7 +26,7 @@ class TextFile:
 
     name: str
     path: Path
-    format: str
+    format: Format
 
 
 def text_file(path: Path, name: str | None = None) -> TextFile:

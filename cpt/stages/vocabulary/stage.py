@@ -94,7 +94,7 @@ def _compression(before: Path, after: Path, corpus: Path) -> dict[str, float]:
     """Compute bytes per token of held-out text; the keys of general text start with `general_`."""
     from tokenizer_tools.measure import compression
 
-    metrics = {}
+    metrics: dict[str, float] = {}
     for source in _measured(corpus):
         texts = list(iterate_texts(corpus, source, "heldout"))
         metrics |= compression(before, after, texts, prefix="" if source == "domain" else f"{source}_")
