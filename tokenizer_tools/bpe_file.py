@@ -137,6 +137,35 @@ class BpeFile:
         return {**self.data, "model": model}
 
 
+class MergeTable:
+    """Ranked merges over token ids."""
+
+    def __init__(self, file: BpeFile) -> None:
+        ids = file.vocabulary
+        self._ranks: dict[tuple[int, int], int] = {}
+        self._products: list[int] = []
+        for left, right in file.merges:
+            self.add((ids[left], ids[right]), ids[left + right])
+
+    def add(self, pair: tuple[int, int], product: int) -> None:
+        """Append a merge."""
+        self._ranks.setdefault(pair, len(self._products))
+        self._products.append(product)
+
+    def segment(self, tokens: Sequence[int]) -> list[int]:
+        """Apply merges, the best-ranked and leftmost first, until none applies."""
+        symbols = list(tokens)
+        while True:
+            ranked = (
+                (self._ranks[pair], at) for at, pair in enumerate(pairwise(symbols)) if pair in self._ranks
+            )
+            best = min(ranked, default=None)
+            if best is None:
+                return symbols
+            rank, at = best
+            symbols[at : at + 2] = [self._products[rank]]
+
+
 def read_bpe(folder: Path) -> BpeFile:
     """Read a folder's tokenizer.json.
 

@@ -78,7 +78,7 @@ class TransliterateConfig(_Settings):
 
 
 class EmbeddingsConfig(BaseModel):
-    """How new tokens get their embeddings. The parameters of the method stand beside `method`."""
+    """The initialisation of new rows. The parameters of the method stand beside `method`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 

@@ -30,9 +30,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from cpt.errors import StageFailed
 from cpt.models.tokenizer import copy_settings, write_data
 from tokenizer_tools import bpe_file, unigram_file, wordpiece_file
-from tokenizer_tools.bpe_file import BpeFile, pieces
+from tokenizer_tools.bpe_file import BpeFile, MergeTable, pieces
 from tokenizer_tools.byte_encoding import WORD_START, byte_alphabet, mid_text_tokenizer
-from tokenizer_tools.extension.continued_bpe import MergeTable
 from tokenizer_tools.validation import TokenizerChecks, check_extended
 from tokenizer_tools.vocabulary import Kind, Vocabulary, read_vocabulary
 

@@ -20,6 +20,7 @@ from cpt.models.token_ids import GENERATION, SUPPRESSED, read_generation, role_o
 from cpt.models.tokenizer import FILE, load_tokenizer
 from cpt.models.vocabulary import VocabularyTensors
 from tokenizer_tools import bpe_file
+from tokenizer_tools.bpe_file import MergeTable
 from tokenizer_tools.compare_tokenizers import (
     Explains,
     TokenizerComparison,
@@ -28,7 +29,6 @@ from tokenizer_tools.compare_tokenizers import (
     round_trip,
     same_ids,
 )
-from tokenizer_tools.extension.continued_bpe import MergeTable
 from tokenizer_tools.measure import unreachable_ids
 from tokenizer_tools.transfer import Transfer
 from tokenizer_tools.vocabulary import read_vocabulary

@@ -1,4 +1,4 @@
-"""Where a model or a data set comes from: hub, local path, GGUF file, a file inside a wheel, Python's prose.
+"""Resolve references to models and data: hub, local path, GGUF file, a file inside a wheel, Python's prose.
 
 A *reference* is one string in a recipe:
 

@@ -1,6 +1,6 @@
-"""The cache folder: content hashes that are remembered, and files that appear whole or not at all.
+"""Keep fetched and converted files in the cache folder, and remember hashes of contents.
 
-Regular files only: a device, a pipe or a socket has no content that can be read twice, or no end.
+Only regular files are opened: a device, a pipe or a socket has no content that can be read twice, or no end.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 _HINT = "Write its content to a file and name that: content is read more than once, and must have an end."
-# A pipe that takes a file's place after it was looked at must not block the opening either.
+# Without O_NONBLOCK, a pipe that replaces a file between the check and the opening would block.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def special_kind(path: Path) -> str | None:
-    """Return what an existing path is if it is neither a file nor a folder; links are followed."""
+    """Return the kind of an existing path that is neither a file nor a folder; links are followed."""
     return _kind(path.stat().st_mode)
 
 
@@ -47,8 +47,8 @@ def open_file(path: Path) -> io.FileIO:
     """Open a regular file for unbuffered reading; anything else is refused before it is opened.
 
     Raises:
-        SourceError: It is a device, a pipe or a socket.
-        OSError: It does not exist, is a folder, or cannot be read.
+        SourceError: The path is a device, a pipe or a socket.
+        OSError: The path does not exist, is a folder, or cannot be read.
     """
     kind = special_kind(path)
     if kind is None:
@@ -65,11 +65,11 @@ def _kind(mode: int) -> str | None:
 
 
 _TICK_NS = 20_000_000
-"""Time stamps of files move in steps of up to 10 ms: a younger file may change without another one."""
+"""Age in nanoseconds below which a hash is not kept: time stamps of files move in steps of up to 10 ms."""
 
 
 def cache_folder() -> Path:
-    """Folder of fetched and converted files: `CPT_CACHE`, or the platform's cache folder for cpt."""
+    """Return the cache folder: `CPT_CACHE`, or the platform's cache folder for cpt."""
     import platformdirs
 
     chosen = os.environ.get("CPT_CACHE")
@@ -105,26 +105,27 @@ def building(target: Path) -> Iterator[Path]:
 
 
 def publish(built: Path, target: Path) -> None:
-    """Move a finished file or folder to its place in one step."""
+    """Move a finished file or folder to its target in one step."""
     built.replace(target)
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, remembered in the cache as long as the file does not change.
+    """Return the SHA-256 of a file's content, which the cache keeps until the file changes.
 
     Raises:
-        SourceError: It is no regular file.
-        OSError: It cannot be read.
+        SourceError: The path is no regular file.
+        OSError: The file cannot be read.
     """
     with open_file(path) as file:
         return opened_sha256(file, path)
 
 
 def opened_sha256(file: io.FileIO, path: Path) -> str:
-    """Return `file_sha256` of a file that is open; its position moves.
+    """Return `file_sha256` of an open file; its position moves.
 
     Args:
-        path: Place of the file, under which its hash is remembered.
+        file: Open file.
+        path: Path of the file, under which its hash is kept.
     """
     name, state = str(path.absolute()), file_state(file)
     key = {"path": name, **state}
@@ -137,7 +138,7 @@ def opened_sha256(file: io.FileIO, path: Path) -> str:
     begun = time.time_ns()
     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if file_state(file) != state or begun - max(state["mtime_ns"], state["ctime_ns"]) < _TICK_NS:
-        return sha256  # it changes, or could change without another time stamp: hash it again next time
+        return sha256  # it changes, or could change within one time stamp: hash it again next time
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         memo.parent.mkdir(parents=True, exist_ok=True)
         write_text(memo, json.dumps({**key, "sha256": sha256}), durable=False, concurrent=True)
@@ -145,7 +146,7 @@ def opened_sha256(file: io.FileIO, path: Path) -> str:
 
 
 def file_state(file: io.FileIO) -> dict[str, int]:
-    """What changes with the content of an open file; the change time cannot be set back."""
+    """Return the state of an open file that changes with its content; the change time cannot be set back."""
     stat = os.fstat(file.fileno())
     return {
         "inode": stat.st_ino,
@@ -156,10 +157,10 @@ def file_state(file: io.FileIO) -> dict[str, int]:
 
 
 def folders_sha256(folders: Sequence[Path]) -> list[str]:
-    """SHA-256 over the names and contents of all files in a folder that are not hidden, for each folder.
+    """Return, for each folder, the SHA-256 over names and contents of all files that are not hidden.
 
-    The first files of all are read first: folders of models are alike, and a merge reads them side by side at
-    the same time, so that what one of both has read is in memory for the other.
+    The first files of all folders are read first: folders of models are alike, and a merge reads them side by
+    side at the same time, so each finds the other's reads in the page cache.
     """
     files = [visible_files(folder) for folder in folders]
     hashes = {path: file_sha256(path) for row in zip_longest(*files) for path in row if path is not None}
@@ -171,16 +172,29 @@ def folders_sha256(folders: Sequence[Path]) -> list[str]:
 
 
 def folder_sha256(folder: Path, files: Mapping[Path, str]) -> str:
-    """SHA-256 of a folder: over the names and the hashes of its files, in their order."""
+    """Return the SHA-256 over the names and hashes of a folder's files, in their order."""
     lines = (f"{path.relative_to(folder).as_posix()}\0{sha256}\n" for path, sha256 in files.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """All files below a folder, sorted by relative path, without hidden ones."""
+    """Return all files below a folder, sorted by relative path, without hidden ones."""
 
     def visible(path: Path) -> bool:
         return path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
     found = [path for path in folder.rglob("*") if visible(path)]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+class Messages(Protocol):
+    """A receiver of messages on fetching and converting; the stages' `Progress` is one."""
+
+    def message(self, text: str) -> None: ...
+
+
+class NoMessages:
+    """A receiver that drops messages."""
+
+    def message(self, text: str) -> None:
+        pass

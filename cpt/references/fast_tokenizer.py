@@ -1,7 +1,4 @@
-"""A folder with a fast tokenizer: tokenizer.json, and the roles of special tokens beside it.
-
-WordPiece vocabularies (BERT's vocab.txt): one piece per line, its line number is its id.
-"""
+"""Write a folder with a fast tokenizer: tokenizer.json and the roles of special tokens; read vocab.txt."""
 
 from __future__ import annotations
 
@@ -31,15 +28,15 @@ class FastTokenizer:
     """A converted tokenizer.
 
     Attributes:
-        tokenizer: what tokenizer.json will hold.
-        roles: content of special tokens by role: "bos", "eos", "unk", "pad", "sep", "cls", "mask".
+        tokenizer: Content of tokenizer.json.
+        roles: Content of special tokens by role: "bos", "eos", "unk", "pad", "sep", "cls", "mask".
     """
 
     tokenizer: Tokenizer
     roles: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
-        """Write the folder. Its class makes transformers take tokenizer.json as it is."""
+        """Write the folder; the named class makes transformers load tokenizer.json as it is."""
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "clean_up_tokenization_spaces": False,
@@ -52,7 +49,7 @@ class FastTokenizer:
 
 
 def framed(tokenizer: Tokenizer, before: str | None, after: str | None) -> None:
-    """Make encoding put a special token before or after a text."""
+    """Set a post-processor that puts a special token before or after a text."""
     tokens = [token for token in (before, after) if token is not None]
     parts = [*([before] if before else []), "$A", *([after] if after else [])]
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -63,7 +60,7 @@ def framed(tokenizer: Tokenizer, before: str | None, after: str | None) -> None:
 
 
 def conventional_roles(special: Iterable[str]) -> dict[str, str]:
-    """Roles by what special tokens are called, for files that hold tokens but no roles."""
+    """Return roles by the usual names of special tokens, for files without roles."""
     present = set(special)
     found = {role: next((name for name in names if name in present), None) for role, names in _NAMES.items()}
     return {role: name for role, name in found.items() if name is not None}
@@ -73,12 +70,16 @@ _NAME = re.compile(r"\[[A-Z]+\]")
 
 
 def read_word_piece(content: bytes, name: str) -> FastTokenizer:
-    """The fast tokenizer of a vocab.txt; `name` is for messages.
+    """Read a WordPiece vocabulary (BERT's vocab.txt): one piece a line; the line number is the id.
 
-    The file does not say whether text is lower-cased. It is, unless a piece has an upper-case letter.
+    The file does not record lower-casing. Text is lower-cased unless a piece has an upper-case letter.
+
+    Args:
+        content: Content of the file.
+        name: Name of the file, for messages.
 
     Raises:
-        DataError: it is no WordPiece vocabulary.
+        DataError: The file is no WordPiece vocabulary.
     """
     pieces = content.decode("utf-8", errors="replace").splitlines()
     if "[UNK]" not in pieces or not any(piece.startswith("##") for piece in pieces):

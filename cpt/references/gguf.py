@@ -1,4 +1,4 @@
-"""GGUF files: converted once to a float32 safetensors folder."""
+"""Convert GGUF files once to a float32 safetensors folder."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from cpt.progress import Progress
 from cpt.references.cache import building, cache_folder, publish
 
 CONVERTER = 1
-"""Grows when the conversion gives another result; part of a converted model's fingerprint."""
+"""Version of the conversion's result; part of a converted model's fingerprint."""
 
 _SINGLE_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
-"""llama.cpp's pre-tokenizers that cut numbers into digits before GPT-2's split; transformers omits that."""
+"""llama.cpp's pre-tokenizers that cut numbers into digits before GPT-2's split; transformers omits it."""
 
 
-def convert(gguf: Path, sha256: str, progress: Progress) -> Path:
-    """Hugging Face folder with a GGUF file's weights in float32 and its tokenizer.
+def convert(gguf: Path, sha256: str, progress: Messages) -> Path:
+    """Return a Hugging Face folder with a GGUF file's weights in float32 and its tokenizer.
 
     Args:
-        sha256: Of the file's content; the conversion is kept in the cache under it.
+        gguf: Path of the file.
+        sha256: SHA-256 of the file, under which the cache keeps the conversion.
+        progress: Receiver of messages.
 
     Raises:
-        ReferenceUnavailable: The file is not a GGUF file, or of an architecture that cannot be converted.
-        ModelError: It lacks weights of its model, or holds others.
+        ReferenceUnavailable: The file is no GGUF file, or its architecture cannot be converted.
+        ModelError: The file lacks weights of its model, or holds others.
     """
     target = cache_folder() / "gguf" / f"{sha256[:32]}-{CONVERTER}"
     if target.is_dir():
@@ -41,14 +43,16 @@ def convert(gguf: Path, sha256: str, progress: Progress) -> Path:
     return target
 
 
-def convert_tokenizer(gguf: Path, sha256: str, progress: Progress) -> Path:
-    """Folder with a GGUF file's tokenizer; the converted model's, if there is one already.
+def convert_tokenizer(gguf: Path, sha256: str, progress: Messages) -> Path:
+    """Return a folder with a GGUF file's tokenizer: the converted model's, if it exists already.
 
     Args:
-        sha256: Of the file's content; the conversion is kept in the cache under it.
+        gguf: Path of the file.
+        sha256: SHA-256 of the file, under which the cache keeps the conversion.
+        progress: Receiver of messages.
 
     Raises:
-        ReferenceUnavailable: The file is not a GGUF file, or its tokenizer cannot be converted.
+        ReferenceUnavailable: The file is no GGUF file, or its tokenizer cannot be converted.
     """
     name = f"{sha256[:32]}-{CONVERTER}"
     model, target = cache_folder() / "gguf" / name, cache_folder() / "gguf_tokenizers" / name
@@ -99,7 +103,7 @@ def _explained(gguf: Path) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except Exception as error:  # the reader raises whatever a damaged file makes it raise
+    except Exception as error:  # on damaged files the reader raises exceptions of any kind
         raise ReferenceUnavailable(
             f"cannot convert {gguf}: {type(error).__name__}: {error}",
             hint="If transformers does not know its architecture, name a safetensors folder instead.",
@@ -136,7 +140,7 @@ def _cut_numbers_into_digits(tokenizer: Any) -> None:
 
 
 def _drop_local_traces(config: Path) -> None:
-    """Remove what only says how the tokenizer was loaded here."""
+    """Remove settings that only record how the tokenizer was loaded here."""
     facts = json.loads(config.read_text(encoding="utf-8"))
     kept = {key: value for key, value in facts.items() if key not in ("is_local", "local_files_only")}
     config.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -144,7 +148,7 @@ def _drop_local_traces(config: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence transformers' warnings and progress bars: an own message says what happens."""
+    """Silence transformers' warnings and progress bars; cpt shows its own message."""
     from transformers import modeling_gguf_pytorch_utils as reader
 
     from cpt.models.loading import reports_left_to_us

@@ -1,7 +1,4 @@
-"""Models and files on the Hugging Face hub, at one commit.
-
-Tell whether a folder is a Hugging Face model that can be loaded whole and without pickles.
-"""
+"""Fetch models and files from the Hugging Face hub at one commit, and check model folders."""
 
 from __future__ import annotations
 
@@ -17,17 +14,21 @@ from cpt.references.syntax import HubFile, HubModel
 
 
 def missing_from_model(folder: Path) -> list[str]:
-    """Names of what a model folder lacks: its configuration, its fast tokenizer, its safetensors weights."""
+    """Return the names of missing files: configuration, fast tokenizer, safetensors weights."""
     needed = ["config.json", "tokenizer.json", *weight_names(folder)]
     return [name for name in needed if not (folder / name).is_file()]
 
 
 def require_model(folder: Path, text: str) -> Path:
-    """Return `folder` if it is a complete model, all of whose weights are in its files.
+    """Return the folder if it is a complete model.
+
+    Args:
+        folder: Model folder.
+        text: Text of the reference, for messages.
 
     Raises:
-        ReferenceUnavailable: A file is missing; only pickled weights have a hint of their own.
-        ModelError: A file is damaged, or the weights are not those that config.json asks for.
+        ReferenceUnavailable: A file is missing, or the weights are pickles.
+        ModelError: A file is damaged, or the weights do not fit config.json.
     """
     missing = missing_from_model(folder)
     if not missing:
@@ -54,14 +55,14 @@ def require_model(folder: Path, text: str) -> Path:
 
 
 _MODEL_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
-"""No pickles and no code: weights come as safetensors only."""
+"""Patterns without pickles and code: weights come as safetensors only."""
 
 
 def commit(location: HubModel | HubFile) -> str:
-    """The commit that a hub reference means: itself, else the cached one, else the hub's.
+    """Return the commit of a hub reference: its own, else the cached one, else the hub's.
 
     Raises:
-        ReferenceUnavailable: It is neither cached nor reachable.
+        ReferenceUnavailable: The repository is neither cached nor reachable.
     """
     if location.revision and re.fullmatch(r"[0-9a-f]{40}", location.revision):
         return location.revision
@@ -100,19 +101,19 @@ def _remote_commit(location: HubModel | HubFile) -> str:
 
 
 def snapshot(location: HubModel) -> Path:
-    """Folder of a hub model's configuration, tokenizer and weights; a complete cache needs no network.
+    """Return the folder of a hub model's files; a complete cache needs no network.
 
     Raises:
-        ReferenceUnavailable: It cannot be had.
+        ReferenceUnavailable: The files cannot be fetched.
     """
     return _snapshot(location, _MODEL_FILES, lambda folder: not missing_from_model(folder))
 
 
 def tokenizer_snapshot(location: HubModel, files: Sequence[str]) -> Path:
-    """Folder with a hub repository's `files` (patterns); one that is cached with a tokenizer.json is used.
+    """Return a folder with the files of a hub repository; a cached one with a tokenizer.json is used.
 
     Raises:
-        ReferenceUnavailable: It cannot be had.
+        ReferenceUnavailable: The files cannot be fetched.
     """
     return _snapshot(location, files, lambda folder: (folder / "tokenizer.json").is_file())
 
@@ -131,10 +132,10 @@ def _snapshot(location: HubModel, files: Sequence[str], is_complete: Callable[[P
 
 
 def file(location: HubFile) -> Path:
-    """Path of one file of a hub repository; a cached one needs no network.
+    """Return the path of one file of a hub repository; a cached one needs no network.
 
     Raises:
-        ReferenceUnavailable: It cannot be had.
+        ReferenceUnavailable: The files cannot be fetched.
     """
     from huggingface_hub import hf_hub_download
 
@@ -157,7 +158,7 @@ def _call(location: HubModel | HubFile, download: Any, **arguments: Any) -> str:
 
 
 def _unavailable(location: HubModel | HubFile, error: Exception) -> ReferenceUnavailable:
-    """What was tried and what to do, by the kind of failure."""
+    """Return an error that says what failed and what to do, by the kind of failure."""
     from huggingface_hub import errors
 
     name = f"{location.repo}@{location.revision}" if location.revision else location.repo

@@ -1,4 +1,4 @@
-"""Prose that every Python installation carries, read from source text. Nothing is imported or executed."""
+"""Read the prose in modules of the standard library from source text, without importing them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from cpt.references.syntax import PythonModule, parse
 
 
 def module_source(module: PythonModule) -> Path:
-    """Source file of a module of the standard library.
+    """Return the source file of a module of the standard library.
 
     Raises:
-        ReferenceUnavailable: This Python installation does not have it as a source file.
+        ReferenceUnavailable: This Python installation has no source of the module.
     """
     stem = Path(sysconfig.get_paths()["stdlib"], *module.name.split("."))
     tried = [stem.with_suffix(".py"), stem / "__init__.py"]
@@ -29,7 +29,7 @@ def module_source(module: PythonModule) -> Path:
 
 
 def read_python_prose(reference: str) -> Iterator[tuple[str, str]]:
-    """(key, text) for every string of a module's one dictionary literal, else for its module-level strings.
+    """Yield (key, text) of a module's one dictionary of strings, else of its module-level strings.
 
     Args:
         reference: `python:MODULE`, or the path of a Python source file.
@@ -43,17 +43,18 @@ def read_python_prose(reference: str) -> Iterator[tuple[str, str]]:
 
 
 def prose_of(source: bytes, path: Path) -> Iterator[tuple[str, str]]:
-    """Do the same for source code that was read.
+    """Yield the prose of source code, as `read_python_prose` does.
 
     Args:
-        path: Place of the source, for messages.
+        source: Source code.
+        path: Path of the source, for messages.
 
     Raises:
-        DataError: As of `read_python_prose`.
+        DataError: As in `read_python_prose`.
     """
     try:
         module = ast.parse(source, filename=str(path))
-    except (RecursionError, MemoryError) as error:  # the parser has no other word for deep nesting
+    except (RecursionError, MemoryError) as error:  # the parser raises these for deep nesting
         raise SourceError(f"{path}: not Python source that can be read: it is nested too deeply") from error
     except (SyntaxError, ValueError) as error:
         line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
@@ -81,7 +82,7 @@ def _assignments(module: ast.Module) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _dictionary(value: ast.expr) -> list[tuple[str, str]]:
-    """The items of a dictionary literal of strings; empty for anything else."""
+    """Return the items of a dictionary literal of strings; nothing for any other value."""
     if not isinstance(value, ast.Dict):
         return []
     pairs = zip(value.keys, value.values, strict=True)

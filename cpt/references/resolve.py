@@ -1,8 +1,6 @@
-"""From a reference to a path: checked without fetching, fingerprinted, fetched.
+"""Resolve references to local paths: check them without fetching, fingerprint them, fetch and convert them.
 
-From a reference to a folder with a fast tokenizer, converted once if it comes in another format.
-
-Find sources that change between their fingerprint and their reading, so that nothing is cached of them.
+A source that changes between its fingerprint and its reading is an error, so nothing is cached of it.
 """
 
 from __future__ import annotations
@@ -48,10 +46,10 @@ _SILENT = NullProgress()
 
 
 def locate(reference: str, relative_to: Path) -> str:
-    """The same reference with a relative local path made absolute.
+    """Return a reference with a relative local path made absolute.
 
-    A path is looked for in `relative_to` (the recipe's folder), then in the working directory; one that
-    exists in neither is taken to be in `relative_to`. Other references come back as they are.
+    A path is searched in `relative_to` (the recipe's folder), then in the working directory; a path in
+    neither is placed in `relative_to`. Other references are returned as they are.
 
     Raises:
         RecipeError: The reference is malformed.
@@ -68,7 +66,7 @@ def locate(reference: str, relative_to: Path) -> str:
 
 
 def check(reference: str, relative_to: Path) -> Problem | None:
-    """What is wrong with a reference, as far as can be told without fetching anything."""
+    """Return the problem of a reference that can be found without fetching anything."""
     try:
         location = parse(locate(reference, relative_to)).location
         if isinstance(location, PythonModule):
@@ -99,12 +97,12 @@ def _missing(path: Path) -> Problem | None:
 
 
 def fingerprint(reference: str) -> str:
-    """What stands for a reference's content: its pin, its SHA-256, or its commit on the hub.
+    """Return the fingerprint of a reference's content: its pin, its SHA-256, or its commit on the hub.
 
-    A wheel's file that is pinned needs no fetching; a hub reference is looked up in the local cache first.
+    A pinned file of a wheel needs no fetching; a hub reference is looked up in the local cache first.
 
     Raises:
-        ReferenceUnavailable: The content cannot be had, or the hub cannot be asked.
+        ReferenceUnavailable: The content cannot be fetched, or the hub cannot be reached.
         RecipeError: The reference is malformed.
     """
     parsed = parse(reference)
@@ -113,7 +111,7 @@ def fingerprint(reference: str) -> str:
 
 
 def fingerprints(references: Sequence[str]) -> list[str]:
-    """`fingerprint` of each; local folders are read side by side."""
+    """Return the `fingerprint` of each reference; local folders are read side by side."""
     locations = {reference: parse(reference).location for reference in references}
     paths = {
         name: _existing(location) for name, location in locations.items() if isinstance(location, LocalPath)
@@ -136,11 +134,11 @@ def _content_fingerprint(parsed: Reference) -> str:
             return folders_sha256([path])[0] if path.is_dir() else file_sha256(path)
 
 
-def resolve_model(reference: str, progress: Progress = _SILENT) -> Path:
-    """Hugging Face folder (configuration, tokenizer, safetensors) of a model reference.
+def resolve_model(reference: str, progress: Messages = _SILENT) -> Path:
+    """Return the Hugging Face folder (configuration, tokenizer, safetensors) of a model reference.
 
     Raises:
-        ReferenceUnavailable: It cannot be had, is not a model, or has only pickled weights.
+        ReferenceUnavailable: The model cannot be fetched, is no model, or has only pickled weights.
         RecipeError: The reference is malformed.
     """
     parsed = parse(reference)
@@ -158,11 +156,11 @@ def resolve_model(reference: str, progress: Progress = _SILENT) -> Path:
     return gguf.convert(path, file_sha256(path), progress)
 
 
-def resolve_file(reference: str, progress: Progress = _SILENT) -> Path:
-    """Local path of a data reference: a file, or a folder for a local folder; verified if pinned.
+def resolve_file(reference: str, progress: Messages = _SILENT) -> Path:
+    """Return the local path of a data reference, a file or a local folder; a pin is verified.
 
     Raises:
-        ReferenceUnavailable: It cannot be had, or differs from its pin.
+        ReferenceUnavailable: The file cannot be fetched, or differs from its pin.
         RecipeError: The reference is malformed.
     """
     parsed = parse(reference)
@@ -210,7 +208,7 @@ def _verify(path: Path, parsed: Reference) -> None:
 
 
 def is_gguf(parsed: Reference) -> bool:
-    """Whether a reference names a GGUF file."""
+    """Return True if a reference names a GGUF file."""
     text = parsed.text.partition("@")[0] if isinstance(parsed.location, HubFile) else parsed.text
     return text.lower().endswith(".gguf") and not isinstance(parsed.location, HubModel)
 
@@ -218,17 +216,20 @@ def is_gguf(parsed: Reference) -> bool:
 _FILE = "tokenizer.json"
 
 
-def resolve_tokenizer(reference: str, progress: Progress = _SILENT) -> Path:
-    """Folder with the tokenizer (tokenizer.json and its configuration) of a reference.
+def resolve_tokenizer(reference: str, progress: Messages = _SILENT) -> Path:
+    """Return the folder of a reference's tokenizer: tokenizer.json and its configuration.
+
+    A tokenizer in another format is converted once.
 
     Args:
-        reference: a model, a tokenizer folder, or a tokenizer's own file, anywhere that references lead to.
+        reference: Reference of a model, a tokenizer folder, or a tokenizer's own file.
+        progress: Receiver of messages.
 
     Raises:
-        ReferenceUnavailable: it cannot be had, or differs from its pin.
-        DataError: it is a tokenizer of no known format, or damaged.
-        ModelError: the JSON files of its folder are damaged.
-        RecipeError: the reference is malformed.
+        ReferenceUnavailable: The tokenizer cannot be fetched, or differs from its pin.
+        DataError: The format is unknown, or the tokenizer is damaged.
+        ModelError: The JSON files of its folder are damaged.
+        RecipeError: The reference is malformed.
     """
     from cpt.references.tokenizer_conversion import FILES
 
@@ -262,7 +263,7 @@ def _converted(source: Path, sha256: str, progress: Progress) -> Path:
 
 
 def _folder_sha256(folder: Path, patterns: tuple[str, ...]) -> str:
-    """SHA-256 over the names and contents of what a folder's tokenizer may consist of."""
+    """Return the SHA-256 over names and contents of the files that a folder's tokenizer may consist of."""
     digest = hashlib.sha256()
     for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
         digest.update(f"{path.name}\0{file_sha256(path)}\n".encode())
@@ -270,25 +271,26 @@ def _folder_sha256(folder: Path, patterns: tuple[str, ...]) -> str:
 
 
 def changed(source: str) -> DataError:
-    """Return the error for a source whose content is not the one that was expected."""
+    """Return the error for a source with unexpected content."""
     return DataError(
         f"{source} changed while it was read", hint="Run again when nothing writes to it any more."
     )
 
 
 def require_read(reference: str, files: Mapping[Path, str], expected: str | None) -> None:
-    """Raise unless the content that was read of a data reference has the expected fingerprint.
+    """Raise unless the read content of a data reference has the expected fingerprint.
 
     Args:
-        files: SHA-256 of the bytes that were read of each file (of a folder: of all its visible files).
-        expected: Fingerprint of the reference; None if it is not known.
+        reference: Data reference.
+        files: SHA-256 of the read bytes of each file (for a folder, of all its visible files).
+        expected: Fingerprint of the reference; None if unknown.
 
     Raises:
         DataError: The source changed.
     """
     parsed = parse(reference)
     if expected is None or (isinstance(parsed.location, HubFile) and parsed.sha256 is None):
-        return  # a commit of the hub stands for its content
+        return  # a hub commit identifies its content
     location = parsed.location
     if isinstance(location, LocalPath) and location.path.is_dir():
         found = folder_sha256(location.path, files)
@@ -300,13 +302,14 @@ def require_read(reference: str, files: Mapping[Path, str], expected: str | None
 
 @contextlib.contextmanager
 def unchanged(references: Sequence[str], expected: Mapping[str, str]) -> Iterator[None]:
-    """Raise if local sources are not what was fingerprinted, or change until the block ends.
+    """Raise if local sources differ from their fingerprints, or change before the block ends.
 
-    For readers that do not hash what they read. The time of a file's last change tells: it cannot be set
-    back, so a file that is put back is noticed, too.
+    For readers that do not hash their input. A file's change time cannot be set back, so a file that is put
+    back is noticed too.
 
     Args:
-        expected: Reference -> fingerprint; those that are not in it are not looked at.
+        references: Data references.
+        expected: Fingerprint by reference; references without one are skipped.
 
     Raises:
         DataError: A source changed.

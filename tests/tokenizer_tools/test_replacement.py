@@ -110,7 +110,7 @@ def test_a_target_without_a_fast_tokenizer_is_refused(tmp_path: Path) -> None:
 
 LLAMA_3 = r" ?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+"
 NEW_TEXTS = [*MEDICAL, *clinical_texts()]
-KINDS: dict[str, tuple[Callable[[Path], Path], int]] = {
+TRAINED: dict[str, tuple[Callable[[Path], Path], int]] = {
     "byte-level BPE": (byte_level, 340),
     "Llama 3": (
         lambda folder: byte_level(folder, pattern=LLAMA_3),
@@ -129,9 +129,9 @@ def data_of(folder: Path) -> dict[str, Any]:
     return data
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRAINED)
 def test_only_the_vocabulary_is_new(kind: str, tmp_path: Path) -> None:
-    write, size = KINDS[kind]
+    write, size = TRAINED[kind]
     old, new = write(tmp_path / "old"), tmp_path / "new"
     train_tokenizer(old, iter(NEW_TEXTS), new, tokens=size)
     before, after = read_vocabulary(old), read_vocabulary(new)
@@ -151,9 +151,9 @@ def test_only_the_vocabulary_is_new(kind: str, tmp_path: Path) -> None:
     check_replaced(old, new)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRAINED)
 def test_it_fits_the_text(kind: str, tmp_path: Path) -> None:
-    write, size = KINDS[kind]
+    write, size = TRAINED[kind]
     old, new = write(tmp_path / "old"), tmp_path / "new"
     train_tokenizer(old, NEW_TEXTS, new, tokens=size)
     was, now = (load_tokenizer(folder) for folder in (old, new))
@@ -163,7 +163,7 @@ def test_it_fits_the_text(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["byte-level BPE", "Llama 3", "Llama 2"])
 def test_no_text_is_lost_where_bytes_are_tokens(kind: str, tmp_path: Path) -> None:
-    write, size = KINDS[kind]
+    write, size = TRAINED[kind]
     old, new = write(tmp_path / "old"), tmp_path / "new"
     train_tokenizer(old, NEW_TEXTS, new, tokens=size)
     tokenizer = load_tokenizer(new)

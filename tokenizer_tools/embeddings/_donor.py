@@ -38,12 +38,12 @@ class HelperParameters(NoParameters):
     """Settings of a helper that is trained here."""
 
     helper_width: int = Field(128, gt=0, description="Width of a helper trained here.")
-    helper_layers: int = Field(2, gt=0, description="Layers of a helper trained here.")
+    helper_layers: int = Field(2, gt=0, description="Number of layers of a helper trained here.")
     helper_tokens: int = Field(
         2_000_000, gt=0, description="Number of training tokens of a helper trained here."
     )
     helper_min_count: int = Field(
-        5, gt=0, description="Lowest frequency in the text of a token that a helper trained here knows."
+        5, gt=0, description="Lowest frequency of a token that a helper trained here knows."
     )
 
 
@@ -73,7 +73,7 @@ class DonorParameters(HelperParameters):
     donor: Path | None = Field(
         None,
         description=(
-            "Folder of a model with the target's tokenizer; by default a small model learnt from the texts."
+            "Folder of a model with the target's tokenizer; by default a small model trained on the texts."
         ),
     )
 

@@ -5,8 +5,7 @@ output bias [V, 1] gets the same means as the embeddings.
 
 Weights of the nearest tokens come from the cosines of their vectors. Sparsemax is Martins and Astudillo,
 "From softmax to sparsemax" (arXiv 1602.02068): the point of the simplex nearest to the scores, which gives
-most of them no weight. These weights are made in parts, so that the cosines of all pairs are never in memory
-at once.
+most of them no weight. These weights are made in parts, so the cosines of all pairs are never in memory.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class VectorParameters(NoParameters):
 
 
 @dataclass(frozen=True)
-class Space:
+class WordVectors:
     """Vectors of learned words, and of character n-grams, which make the vectors of other words.
 
     Attributes:
@@ -60,7 +60,7 @@ class Space:
     trained_B: np.ndarray
 
     def of_learned(self, words: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
-        """Return vectors [len(words), D], zero for words not learned, and a mask of learned words."""
+        """Return vectors [len(words), D], zero for unknown words, and a mask of the known words."""
         rows = np.array([self.places.get(word, -1) if word else -1 for word in words], dtype=np.int64)
         known = rows >= 0
         vectors = np.zeros((len(rows), self.vectors_WD.shape[1]), dtype=np.float32)
@@ -130,7 +130,7 @@ def token_vectors(
     return _learn(words, parameters, seed).of_learned(spellings)
 
 
-def word_space(texts: Texts, parameters: VectorParameters, seed: int) -> Space:
+def word_space(texts: Texts, parameters: VectorParameters, seed: int) -> WordVectors:
     """Learn vectors of the texts' words: runs of letters and digits, or one other character.
 
     Raises:
@@ -175,7 +175,7 @@ class _Corpus:
                 yield words[begin : begin + _LONGEST]
 
 
-def _learn(start: Callable[[], Iterator[list[str]]], parameters: VectorParameters, seed: int) -> Space:
+def _learn(start: Callable[[], Iterator[list[str]]], parameters: VectorParameters, seed: int) -> WordVectors:
     model = _fast_text()(
         vector_size=parameters.dimensions,
         negative=parameters.negative,
@@ -199,7 +199,7 @@ def _learn(start: Callable[[], Iterator[list[str]]], parameters: VectorParameter
     model.train(corpus, total_examples=model.corpus_count, epochs=parameters.epochs)
     trained_B = np.zeros(_BUCKETS, dtype=bool)
     trained_B[np.concatenate(model.wv.buckets_word).astype(np.int64)] = True
-    return Space(model.wv.key_to_index, model.wv.vectors, model.wv.vectors_ngrams, trained_B)
+    return WordVectors(model.wv.key_to_index, model.wv.vectors, model.wv.vectors_ngrams, trained_B)
 
 
 def _fast_text() -> Any:

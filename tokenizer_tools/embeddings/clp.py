@@ -1,11 +1,11 @@
-"""A new token is made of the shared tokens that are like it in a small model with the target's tokenizer.
+"""Make a new token of the shared tokens that are similar in a small model with the target's tokenizer.
 
 Source: CLP-Transfer, Ostendorff and Rehm (arXiv 2301.09626). With h the helper's rows and E the source's, a
 new token t gets sum_o w_o E_o over shared tokens o, with w_o = cos(h_t, h_o) / sum_o' cos(h_t, h_o').
 
 In the paper every shared token takes part, negative cosines too (`clip: false`, `top_k: null`). Then nearly
-equal weights make every row nearly the mean of all, and where negative cosines cancel positive ones their
-sum is near 0 and the row is huge. So negative ones are left out here, and all but the nearest few. Tokens
+equal weights make every row nearly the mean of all, and if negative cosines cancel positive ones their sum is
+near 0 and the row is huge. So negative ones are left out here, and all but the nearest few. Tokens
 that the helper does not know, and those whose cosines have no sum to divide by, get the mean of their
 pieces.
 """
@@ -28,16 +28,16 @@ _NO_SUM = 1e-6
 
 
 class Parameters(DonorParameters):
-    """Which shared tokens make a new one."""
+    """Parameters of CLP-Transfer."""
 
-    clip: bool = Field(True, description="Leave out tokens of negative cosine; the paper does not.")
+    clip: bool = Field(True, description="Leave out tokens with a negative cosine; the paper does not.")
     top_k: int | None = Field(
-        5, gt=0, description="Most similar shared tokens that take part; null is all, as in the paper."
+        5, gt=0, description="Number of similar shared tokens that take part; null is all, as in the paper."
     )
 
 
 def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
-    """Cosines in the helper, made to sum to 1."""
+    """Return the rule of cosines in the helper, scaled to sum to 1."""
 
     def make(found: Landmarks) -> Rule:
         mixed = _mixture(found, parameters)
@@ -57,7 +57,7 @@ def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
 
 
 def shares(cosines_QO: Tensor, clip: bool, top_k: int | None) -> Tensor:
-    """Cosines [Q, O] as weights that sum to 1; all 0 where they have no sum to divide by."""
+    """Scale cosines [Q, O] to weights that sum to 1; all 0 if their sum is about 0."""
     kept_QO = cosines_QO.clamp(min=0) if clip else cosines_QO
     if top_k is not None:
         top_QK, places_QK = kept_QO.topk(min(top_k, kept_QO.shape[1]), dim=1)
@@ -68,7 +68,7 @@ def shares(cosines_QO: Tensor, clip: bool, top_k: int | None) -> Tensor:
 
 
 def _mixture(found: Landmarks, parameters: Parameters) -> Callable[[Tensor], Tensor]:
-    """Rows of shared tokens [O, H] float32 -> rows of the tokens that the helper knows [K, H]."""
+    """Return a function: rows of shared tokens [O, H] float32 -> rows of known new tokens [K, H]."""
     share = partial(shares, clip=parameters.clip, top_k=parameters.top_k)
     if parameters.top_k is not None:
         return partial(weighted_rows, neighbour_weights(found.targets_KD, found.shared_OD, share))
@@ -81,7 +81,7 @@ def _mixture(found: Landmarks, parameters: Parameters) -> Callable[[Tensor], Ten
 
 
 METHOD = Method(
-    summary="shared tokens that are alike in a small model with the target's tokenizer",
+    summary="shared tokens that are similar in a small model with the target's tokenizer",
     reference="https://arxiv.org/abs/2301.09626",
     prepare=prepare,
     parameters=Parameters,

@@ -1,16 +1,16 @@
-"""A new token's row is read off its contexts, by the linear map that reads known tokens' rows off theirs.
+"""Predict a new token's row from its contexts, by a linear map fitted on known tokens and their contexts.
 
 Source: the idea is BIOptimus's (arXiv 2308.08625): distil the vectors that the model itself gives a new
-token's pieces in sentences of the domain. How is not public, and a decoder's states lie in another space
-than its embeddings. So this rule is our own:
+token's pieces in sentences of the domain. The details are not public, and a decoder's states are in another
+space than its embeddings. So this rule is our own:
 
 1. A context of a token is two states of the frozen model over the old segmentation: after the token's last
-   piece, in an early layer (what the model has made of its pieces), and before its first piece, in the last
-   layer (what it expects there); each after the final norm. A token's contexts are averaged.
+   piece, in an early layer (the model's reading of its pieces), and before its first piece, in the last
+   layer (the model's expectation); each after the final norm. A token's contexts are averaged.
 2. On the source's own tokens in the same snippets, ridge regression fits a linear map from mean contexts
    to embedding rows.
-3. A new token's row is that map of its mean context. A token that the text does not hold gets the mean of
-   its pieces.
+3. A new token's row is that map of its mean context. A token that does not occur gets the mean of its
+   pieces.
 
 The model only runs forward, and on the old segmentation alone. Every vocabulary matrix has its own map, an
 output bias too.
@@ -36,14 +36,14 @@ _BATCH_TOKENS = 1024
 
 
 class Parameters(SnippetParameters):
-    """What a context is, and how the map is fitted."""
+    """Parameters of contextual distillation."""
 
-    layers: int = Field(8, gt=0, description="Layers after which a token's own state is taken.")
+    layers: int = Field(8, gt=0, description="Number of layers after which a token's own state is taken.")
     ridge: float = Field(
         0.3, gt=0, description="Penalty of the map, in units of a context coordinate's variance."
     )
     most_occurrences: int = Field(
-        20, gt=0, description="A known token that occurs more often weighs no more in the fit."
+        20, gt=0, description="Largest weight of a known token in the fit, in occurrences."
     )
 
 
@@ -52,9 +52,9 @@ class Contexts:
     """Mean contexts of the tokens in a text.
 
     Attributes:
-        rows: [U] which tokens, ascending: source ids, and V + i for the i-th new token.
-        means_UF: their mean contexts.
-        counts_U: how often they occur.
+        rows: [U] rows of the tokens, ascending: source ids, and V + i for the i-th new token.
+        means_UF: Mean contexts of the tokens.
+        counts_U: Numbers of occurrences of the tokens.
     """
 
     rows: np.ndarray
@@ -63,7 +63,7 @@ class Contexts:
 
 
 def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
-    """Average the contexts."""
+    """Average the contexts, and return the rule that maps them to rows."""
     mean = subtoken_rule(transfer)
     model = FrozenModel(transfer.model)
     snippets = collect(transfer, len(model.matrix_VH), parameters)
@@ -91,7 +91,7 @@ def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
 
 @torch.no_grad()
 def contexts(model: FrozenModel, snippets: Sequence[Snippet], layers: int) -> Contexts:
-    """Mean contexts of all tokens in the snippets that something precedes."""
+    """Compute the mean contexts of all tokens in snippets, except first ones."""
     occurring = [occurrences(snippet, len(model.matrix_VH)) for snippet in snippets]
     rows, counts = np.unique(np.concatenate([tokens for tokens, _, _ in occurring]), return_counts=True)
     sums_UF = torch.zeros(len(rows), 2 * model.matrix_VH.shape[1])
@@ -106,10 +106,10 @@ def contexts(model: FrozenModel, snippets: Sequence[Snippet], layers: int) -> Co
 
 
 def occurrences(snippet: Snippet, vocabulary: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens of a snippet that something precedes: the source's own, then new ones whose ends are met.
+    """Return the tokens of a snippet except the first: source tokens, then new ones with aligned ends.
 
     Returns:
-        Rows, the position in `snippet.old` of the token's last piece, and the one before its first piece.
+        Rows, positions in `snippet.old` of the token's last piece, and positions before its first piece.
     """
     after, before = snippet.new_met[1:], snippet.new_met[:-1]
     is_new = (snippet.new[after] >= vocabulary) & (before == after - 1)
@@ -122,18 +122,18 @@ def occurrences(snippet: Snippet, vocabulary: int) -> tuple[np.ndarray, np.ndarr
 
 
 def read_off(known_KF: Tensor, rows_KH: Tensor, weights_K: Tensor, asked_MF: Tensor, ridge: float) -> Tensor:
-    """Values [M, H] of the affine map from contexts to rows that weighted ridge regression fits.
+    """Fit an affine map from contexts to rows by weighted ridge regression, and evaluate it: [M, H].
 
     Args:
-        known_KF, rows_KH: contexts and rows to fit.
-        weights_K: how much each counts.
-        asked_MF: contexts at which the map is evaluated.
-        ridge: penalty relative to the variance of a coordinate; the constant is not penalised.
+        known_KF, rows_KH: Contexts and rows to fit.
+        weights_K: Weights of the contexts in the fit.
+        asked_MF: Contexts at which the map is evaluated.
+        ridge: Penalty relative to the variance of a coordinate; the constant is not penalised.
     """
     share_K1 = (weights_K / weights_K.sum())[:, None].float()
     center_F, middle_H = (share_K1 * known_KF).sum(0), (share_K1 * rows_KH).sum(0)
     scale_F = (share_K1 * (known_KF - center_F) ** 2).sum(0).sqrt()
-    scale_F[scale_F == 0] = torch.inf  # such a coordinate says nothing
+    scale_F[scale_F == 0] = torch.inf  # a constant coordinate carries no information
     known_KF, asked_MF = ((context - center_F) / scale_F for context in (known_KF, asked_MF))
     products_FF = known_KF.T @ (share_K1 * known_KF)
     products_FF.diagonal().add_(ridge)
@@ -142,7 +142,7 @@ def read_off(known_KF: Tensor, rows_KH: Tensor, weights_K: Tensor, asked_MF: Ten
 
 
 METHOD = Method(
-    summary="what a linear map from contexts to known tokens' rows makes of a new token's contexts",
+    summary="linear map from contexts to rows, fitted on known tokens",
     reference="https://arxiv.org/abs/2308.08625",
     prepare=prepare,
     parameters=Parameters,

@@ -1,9 +1,9 @@
-"""A new token is made of the shared tokens that stand in like contexts in the text.
+"""Make a new token of the shared tokens that occur in similar contexts in the text.
 
-Source: FOCUS, Dobler and de Melo (arXiv 2305.14481). FastText vectors of tokens are learnt on the text cut by
-the target tokenizer. Each new token is the mean of shared tokens weighted by the sparsemax of its vector's
+Source: FOCUS, Dobler and de Melo (arXiv 2305.14481). FastText vectors of tokens are learned on the text, cut
+by the target tokenizer. Each new token is the mean of shared tokens weighted by the sparsemax of its vector's
 cosines to theirs; a token without a vector is drawn from N(mean, std) of the shared rows. The paper, which
-has more text, sets `epochs: 3` and `min_count: 10`; on a domain's few million tokens its vectors are too raw.
+has more text, sets `epochs: 3` and `min_count: 10`; with these, a domain's few million tokens are too few.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tokenizer_tools.transfer import Transfer
 
 
 class Parameters(VectorParameters):
-    """How token vectors are learnt."""
+    """Parameters of FOCUS."""
 
 
 def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
-    """Sparsemax of cosines to shared tokens."""
+    """Return the rule of the sparsemax of cosines to shared tokens."""
     vectors_VD, known_V = token_vectors(transfer.target, texts_of(transfer)(), parameters, transfer.seed)
     shared = known_V[transfer.shared_target]
     known_N = known_V[transfer.new] & shared.any()
@@ -45,7 +45,7 @@ def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
 
 
 METHOD = Method(
-    summary="shared tokens in like contexts, by fastText vectors and sparsemax",
+    summary="shared tokens in similar contexts, by fastText vectors and sparsemax",
     reference="https://arxiv.org/abs/2305.14481",
     prepare=prepare,
     parameters=Parameters,

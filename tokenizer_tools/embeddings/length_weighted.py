@@ -1,8 +1,8 @@
-"""Input rows with the norm that is usual in their script; output rows in which long pieces weigh more.
+"""Give input rows the mean norm of their script, and weight long pieces more in output rows.
 
 Source: "Beyond Initialization Loss", arXiv 2608.03494. The input row is the mean of the pieces' rows,
 rescaled to the mean norm of the source rows of the token's script: a mean of several rows is shorter than
-they are. The output row, like the bias, is the mean weighted by the pieces' length in characters. One tied
+they are. The output row, like the bias, is the mean weighted by the pieces' length in characters. A tied
 matrix does both, so it gets the mean of the two rules' rows.
 """
 
@@ -29,7 +29,7 @@ from tokenizer_tools.transfer import Transfer
 
 
 def prepare(transfer: Transfer, _parameters: NoParameters) -> Rule:
-    """Weights and scripts are found once; norms belong to a matrix."""
+    """Find weights and scripts once, and return the rule that takes norms from each matrix."""
     mean = subtoken_weights(transfer, len(transfer.source.tokens))
     by_length = normalised(mean @ diags(_lengths(transfer.source.surfaces)))
     shared = shared_or_used(transfer)
@@ -55,12 +55,13 @@ def prepare(transfer: Transfer, _parameters: NoParameters) -> Rule:
 def script_norms(
     matrix_VH: torch.Tensor, ids: np.ndarray, scripts: list[str], wanted: list[str]
 ) -> torch.Tensor:
-    """[N] mean norm of the rows of each wanted script; of all rows where a script has none.
+    """Compute the mean norm [N] of the rows of each new token's script; of all rows if a script has none.
 
     Args:
+        matrix_VH: Source rows.
         ids: [U] rows that stand for tokens.
-        scripts: of every row.
-        wanted: script of each new token.
+        scripts: Script of every row.
+        wanted: Script of each new token.
     """
     norms_U = matrix_VH[torch.from_numpy(ids)].float().norm(dim=1).numpy()
     known, index_U = np.unique([scripts[i] for i in ids], return_inverse=True)
@@ -69,20 +70,20 @@ def script_norms(
 
 
 def script(surface: bytes | None) -> str:
-    """The script of most of the letters, as Unicode names it ("LATIN", "HANGUL"); "" without letters."""
+    """Return the script of most letters by its Unicode name ("LATIN", "HANGUL"); "" without letters."""
     letters = [c for c in (surface or b"").decode(errors="ignore") if c.isalpha()]
     counts = Counter(unicodedata.name(letter, "").split(" ")[0] for letter in letters)
     return max(counts, key=lambda name: (counts[name], name), default="")
 
 
 def _lengths(surfaces: Sequence[bytes | None]) -> np.ndarray:
-    """[V] characters of each token; bytes that are no whole character count as one."""
+    """Return the number of characters [V] of each token; bytes that are no whole character count as one."""
     lengths = (len((surface or b"").decode(errors="replace")) for surface in surfaces)
     return np.maximum(np.fromiter(lengths, np.float64), 1)
 
 
 METHOD = Method(
-    summary="script's usual norm for input, mean weighted by the pieces' lengths for output",
+    summary="script's mean norm for input, mean weighted by the pieces' lengths for output",
     reference="https://arxiv.org/abs/2608.03494",
     prepare=prepare,
 )

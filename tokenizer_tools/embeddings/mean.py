@@ -1,7 +1,8 @@
-"""Every new token gets the mean of the source rows.
+"""Give every new token the mean of the source rows.
 
 Source: J. Hewitt, "Initializing new word embeddings for pretrained language models" (2021). The mean bounds
-what new tokens take from old ones: KL(before || after) <= log(1 + N/V) for N new tokens beside V.
+the probability that new tokens take from old ones: KL(before || after) <= log(1 + N/V) for N new tokens and V
+old ones.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tokenizer_tools.transfer import Transfer
 
 
 def prepare(transfer: Transfer, _parameters: NoParameters) -> Rule:
-    """Mean of all rows that stand for a token; rows that pad the matrix are left out."""
+    """Return the rule of the mean of all rows that stand for a token; padding rows are left out."""
     used, count = torch.from_numpy(used_ids(transfer.source)), len(transfer.new)
 
     def rows(matrix_VH: torch.Tensor, _role: Role) -> torch.Tensor:

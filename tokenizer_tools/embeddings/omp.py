@@ -1,21 +1,19 @@
-"""A new token's donor row as a combination of few shared donor rows, applied to their base rows.
+"""Combine few shared donor rows to a new token's donor row, and apply the combination to base rows.
 
 Source: orthogonal matching pursuit in mergekit-tokensurgeon ("Training-free tokenizer transplantation via
-orthogonal matching pursuit", arXiv 2506.06607), with its choice of atoms and its default k. By default what
-is combined are deviations from the mean. Coefficients of whole rows do not sum to 1, so the mean, which keeps
-the logits of rare tokens low, is lost in the combination: with a donor of width 128 trained on little text,
-new tokens then outbid the right ones, and the more so the larger k.
+orthogonal matching pursuit", arXiv 2506.06607), with its choice of atoms and its default k. By default
+deviations from the mean are combined. Coefficients of whole rows do not sum to 1, so the mean, which keeps
+the logits of rare tokens low, would be lost: with a donor of width 128 trained on little text, new tokens
+then outbid the right ones, the more so the larger k.
 
-Orthogonal matching pursuit: each target as a combination of few atoms, chosen one after the other.
+Matching pursuit: Pati, Rezaiifar, Krishnaprasad (1993). Each step takes the atom with the largest
+|<residual, atom>| (atoms as they are, not scaled to unit norm, as in mergekit-tokensurgeon), makes it
+orthogonal to those taken before by Gram-Schmidt, and removes its share from the residual. Coefficients come
+from the triangular system of that QR decomposition.
 
-Source: Pati, Rezaiifar, Krishnaprasad (1993). Each step takes the atom with the largest |<residual, atom>|
-(atoms as they are, not scaled to unit norm, like mergekit-tokensurgeon), makes it orthogonal to those taken
-before by Gram-Schmidt, and removes its share from the residual. Coefficients come from the triangular
-system of that QR decomposition.
-
-Nearly all of the work is the products of residuals with all atoms. Where the hardware multiplies bfloat16,
-these are rough: an atom can only win if its rough product plus the largest possible rounding error reaches
-the largest rough product minus that error. Few can, and float32 decides among them.
+Nearly all of the work is the products of residuals with all atoms. If the hardware multiplies bfloat16, these
+are rough: an atom can only win if its rough product plus the largest possible rounding error reaches the
+largest rough product minus that error. Few can, and float32 decides among them.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ from tokenizer_tools.embeddings._donor import DonorParameters, Landmarks, combin
 from tokenizer_tools.transfer import Transfer
 
 Search = Callable[[Tensor], Tensor]
-"""Residuals [B, D] -> index [B] of the atom with the largest absolute product."""
+"""Function: residuals [B, D] -> index [B] of the atom with the largest absolute product."""
 
 _CHUNK_ELEMENTS = 2**23
 _MEAN_FINALISTS = 32
@@ -45,15 +43,17 @@ _CANCELLED = 0.5
 def orthogonal_matching_pursuit(
     targets_ND: Tensor, atoms_OD: Tensor, k: int, *, screen: bool | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Combinations of at most k atoms that come close to the targets.
+    """Approximate targets by combinations of at most k atoms.
 
     Args:
-        k: atoms per target; never more than O or D are taken.
-        screen: look for atoms in bfloat16 first; by default where that is fast. It changes the time only.
+        targets_ND: Targets.
+        atoms_OD: Atoms.
+        k: Number of atoms per target; never more than O or D.
+        screen: Search atoms in bfloat16 first; by default if that is fast. It changes the time only.
 
     Returns:
-        Indices of atoms [N, K] int64 in the order in which they are taken, and coefficients [N, K] float32.
-        A target that fewer atoms explain, as far as float32 can tell, has coefficients 0 for the others.
+        Indices of atoms [N, K] int64 in the order of choice, and coefficients [N, K] float32. A target that
+        fewer atoms explain, within float32, has coefficients 0 for the others.
     """
     targets_ND, atoms_OD = targets_ND.float(), atoms_OD.float()
     k = min(k, *atoms_OD.shape)
@@ -90,9 +90,9 @@ def _pursue(targets_BD: Tensor, atoms_OD: Tensor, k: int, search: Search) -> tup
 
 
 def _orthogonal_part(vectors_BD: Tensor, basis_BSD: Tensor) -> tuple[Tensor, Tensor]:
-    """The part [B, D] of each vector that is orthogonal to its basis, and its coordinates [B, S] in it.
+    """Return the part [B, D] of each vector orthogonal to its basis, and its coordinates [B, S] in it.
 
-    Where most of a vector lies in the basis, cancellation leaves an error, so the basis is removed twice.
+    If most of a vector is in the basis, cancellation leaves an error, so the basis is removed twice.
     """
     shadow_BS = (basis_BSD @ vectors_BD[:, :, None]).squeeze(2)
     rest_BD = vectors_BD - (shadow_BS[:, None] @ basis_BSD).squeeze(1)
@@ -106,12 +106,12 @@ def _orthogonal_part(vectors_BD: Tensor, basis_BSD: Tensor) -> tuple[Tensor, Ten
 
 
 def exact_search(atoms_OD: Tensor) -> Search:
-    """All products in float32."""
+    """Return a search by all products in float32."""
     return lambda residual_BD: (residual_BD @ atoms_OD.T).abs_().max(dim=1).indices
 
 
 def screened_search(atoms_OD: Tensor) -> Search:
-    """All products in bfloat16, those of possible winners again in float32."""
+    """Return a search by all products in bfloat16, and those of possible winners in float32."""
     rough_OD = atoms_OD.bfloat16()
     longest = max(float(block.norm(dim=1).max()) for block in atoms_OD.split(1024))
     farthest = max(
@@ -137,13 +137,13 @@ def screened_search(atoms_OD: Tensor) -> Search:
 
 
 def _at_least(products_BO: Tensor, relative: float, error_B: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the products that may be the largest of their row.
+    """Return rows and columns of the products that may be the largest of their row.
 
-    Magnitudes in bfloat16 have the order of their bits read as integers, which are compared faster.
+    Magnitudes in bfloat16 have the order of their bits read as integers, which compare faster.
     """
     largest_B = products_BO.view(torch.int16).amax(dim=1).view(torch.bfloat16).float()
     least_B = (largest_B * (1 - relative) - 2 * error_B) * (1 - 2 * relative)
-    least_B = least_B.clamp(min=torch.finfo(torch.bfloat16).tiny).bfloat16()  # a row of zeros has none
+    least_B = least_B.clamp(min=torch.finfo(torch.bfloat16).tiny).bfloat16()  # a row of zeros has no finalist
     possible_BO = products_BO.view(torch.int16) >= least_B.view(torch.int16)[:, None]
     rows, columns = np.divmod(np.flatnonzero(possible_BO.numpy()), products_BO.shape[1])
     return rows, columns
@@ -159,20 +159,20 @@ def _best_finalists(residual_BD: Tensor, atoms_OD: Tensor, rows: np.ndarray, col
 
 
 class Parameters(DonorParameters):
-    """How shared tokens make a new one."""
+    """Parameters of orthogonal matching pursuit."""
 
-    k: int = Field(64, gt=0, description="Shared tokens that make a new one, at most.")
+    k: int = Field(64, gt=0, description="Largest number of shared tokens that make a new one.")
     around_mean: bool = Field(
         True,
         description=(
-            "Combine deviations from the mean of the shared rows, so that new rows keep what all rows have "
-            "in common. mergekit does not."
+            "Combine deviations from the mean of the shared rows, so that new rows keep the mean. "
+            "mergekit does not."
         ),
     )
 
 
 def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
-    """Combinations are found once, in donor space."""
+    """Find combinations once, in donor space, and return the rule that applies them."""
 
     def make(landmarks: Landmarks) -> Rule:
         found = landmarks.around_mean() if parameters.around_mean else landmarks
@@ -183,7 +183,7 @@ def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
 
 
 METHOD = Method(
-    summary="few shared tokens that make the token in a donor model, by orthogonal matching pursuit",
+    summary="few shared tokens that combine to the token in a donor model, by orthogonal matching pursuit",
     reference="https://arxiv.org/abs/2506.06607",
     prepare=prepare,
     parameters=Parameters,

@@ -1,6 +1,6 @@
-"""New rows are noise, as in an untrained model: what every other method has to beat.
+"""Draw new rows as noise, as in an untrained model: the baseline of every other method.
 
-Source: the embeddings of a new vocabulary are learnt from scratch in arXiv 1910.11856.
+Source: arXiv 1910.11856 learns the embeddings of a new vocabulary from scratch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tokenizer_tools.transfer import Transfer
 
 
 class Parameters(NoParameters):
-    """How large the noise is."""
+    """Parameters of the noise."""
 
     std: float | None = Field(
         None,
@@ -24,7 +24,7 @@ class Parameters(NoParameters):
 
 
 def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
-    """N(0, std)."""
+    """Return the rule that draws from N(0, std)."""
     used, count = torch.from_numpy(used_ids(transfer.source)), len(transfer.new)
 
     def rows(matrix_VH: torch.Tensor, _role: Role) -> torch.Tensor:
@@ -36,7 +36,7 @@ def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
 
 
 METHOD = Method(
-    summary="normal noise as spread as the source rows",
+    summary="normal noise with the standard deviation of the source rows",
     reference="https://arxiv.org/abs/1910.11856",
     prepare=prepare,
     parameters=Parameters,

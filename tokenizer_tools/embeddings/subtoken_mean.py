@@ -1,4 +1,4 @@
-"""A new token's row is the mean of the rows of the tokens that it used to be.
+"""Give a new token the mean of the rows of its pieces, the tokens that spelt it before.
 
 Source: fast vocabulary transfer, arXiv 2212.09535. Input and output matrices are averaged separately.
 """
@@ -11,12 +11,12 @@ from tokenizer_tools.transfer import Transfer
 
 
 def prepare(transfer: Transfer, _parameters: NoParameters) -> Rule:
-    """Equal weights on a token's pieces."""
+    """Return the rule of equal weights on a token's pieces."""
     return subtoken_rule(transfer)
 
 
 METHOD = Method(
-    summary="mean of the rows of the tokens that it used to be",
+    summary="mean of the rows of its pieces, the tokens that spelt it before",
     reference="https://arxiv.org/abs/2212.09535",
     prepare=prepare,
 )

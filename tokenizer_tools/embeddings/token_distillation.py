@@ -1,16 +1,16 @@
-"""Rows with which a frozen model reads text in the new vocabulary as it reads it in the old one.
+"""Learn rows with which a frozen model reads text in the new vocabulary as in the old one.
 
 Source: Token Distillation (Dobler, Elliott, de Melo, arXiv 2505.20133). Rows start as the mean of their
-pieces. Input rows: the squared difference of the model's states between both segmentations is made small
-where these meet, averaged over positions and dimensions; only new rows move. Output rows, of models that
-generate text: the cross entropy of the new vocabulary's next token is made small, given the frozen model's
-states over the old segmentation. Where one matrix is both, its rows learn the first and then the second. A
-bias is the mean of its pieces, and so is the row of a token that the text does not hold.
+pieces. Input rows minimise the squared difference of the model's states between both segmentations where
+these meet, averaged over positions and dimensions; only new rows move. Output rows, of models that generate
+text, minimise the cross entropy of the new vocabulary's next token, given the frozen model's states over the
+old segmentation. The rows of a tied matrix learn the first and then the second. A bias is the mean of its
+pieces, and so is the row of a token that does not occur in the text.
 
-What differs from the paper, so that a processor can do it: few short snippets instead of 100 of 50 tokens;
-states after the first layers instead of all (which the authors' code offers too); steps in units of the
-source rows' root mean square instead of 1e-4, as models differ in it tenfold, falling to 0; a clock of its
-own for each row; and all new tokens of a snippet are merged, not one.
+Differences from the paper, so that a CPU is enough: few short snippets instead of 100 of 50 tokens; states
+after the first layers instead of all (an option of the authors' code too); steps in units of the source rows'
+root mean square instead of 1e-4, since models differ in it tenfold, falling to 0; a step count for each row;
+and all new tokens of a snippet are merged, not one.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _NONE = -1
 
 
 class Parameters(SnippetParameters):
-    """How rows are learnt."""
+    """Parameters of token distillation."""
 
     layers: int | None = Field(
-        8, gt=0, description="Match states after so many first layers; null is all, as in the paper."
+        8, gt=0, description="Number of first layers whose states are matched; null is all, as in the paper."
     )
     learning_rate: float = Field(
         0.1, gt=0, description="First step of input rows, in units of the source rows' root mean square."
@@ -56,7 +56,7 @@ class Parameters(SnippetParameters):
         0.02, gt=0, description="First step of output rows, in units of the source rows' root mean square."
     )
     output_epochs: int = Field(
-        3, ge=0, description="Passes over the snippets for output rows; 0 leaves them as they are."
+        3, ge=0, description="Passes over the snippets for output rows; 0 keeps their initial values."
     )
 
     @model_validator(mode="after")
@@ -67,7 +67,7 @@ class Parameters(SnippetParameters):
 
 
 def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
-    """Learn how far rows lie from the mean of their pieces."""
+    """Learn the difference of rows from the mean of their pieces, and return the rule that adds it."""
     mean = subtoken_rule(transfer)
     model = FrozenModel(transfer.model)
     snippets = collect(transfer, len(model.matrix_VH), parameters)
@@ -83,7 +83,7 @@ def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
 def _moves(
     transfer: Transfer, model: FrozenModel, snippets: Sequence[Snippet], mean: Rule, parameters: Parameters
 ) -> dict[Role, Tensor]:
-    """What rows [N, H] of each matrix learn to differ from their mean by."""
+    """Learn the difference [N, H] of each matrix's rows from their mean."""
     next_token = None
     if parameters.next_token_weight or (parameters.output_epochs and model.output is not None):
         next_token = NextToken(model, transfer, mean)
@@ -109,12 +109,16 @@ def input_rows(
     next_token: NextToken | None = None,
     output_NH: Tensor | None = None,
 ) -> Tensor:
-    """Rows [N, H] float32 with which states over both segmentations are alike.
+    """Learn input rows [N, H] float32 that give equal states over both segmentations.
 
     Args:
-        start_NH: where they start.
-        next_token: predicts tokens, where this is part of the loss.
-        output_NH: output rows of new tokens; the input rows themselves if None.
+        model: Frozen model.
+        snippets: Snippets with new tokens.
+        start_NH: Initial rows.
+        parameters: Parameters of the method.
+        rng: Source of the order of batches.
+        next_token: Output side of the model, if next-token prediction is part of the loss.
+        output_NH: Output rows of new tokens; None takes the input rows themselves.
     """
     rows_NH = start_NH.clone().requires_grad_()
     adam = RowAdam(rows_NH, parameters.learning_rate * root_mean_square(model.matrix_VH))
@@ -148,10 +152,10 @@ def output_rows(
     rng: np.random.Generator,
     next_token: NextToken,
 ) -> Tensor:
-    """Rows [N, H] float32 that predict new tokens from the frozen model's states.
+    """Learn output rows [N, H] float32 that predict new tokens from the frozen model's states.
 
-    These states do not depend on the rows, so they are computed once and gone over several times, as many
-    at once as fit into memory.
+    These states do not depend on the rows, so they are computed once and used in several passes, as many at
+    once as fit into memory.
     """
     if not parameters.output_epochs:
         return start_NH
@@ -179,7 +183,7 @@ def output_rows(
 def _predictions(
     model: FrozenModel, block: Sequence[Sequence[Snippet]], next_token: NextToken
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """States over the old segmentation [A, H], the rows of the next tokens [A], and the evidence [A]."""
+    """Compute states over the old segmentation [A, H], rows of the next tokens [A], and evidence [A]."""
     states, targets, evidence = [], [], []
     for batch in block:
         targets_A = _targets(batch)
@@ -192,14 +196,14 @@ def _predictions(
 
 
 def _targets(batch: Sequence[Snippet]) -> Tensor:
-    """[A] the row of the new token that follows each meeting point; none follows a snippet's last."""
+    """Return the row [A] of the new token after each meeting point; none follows a snippet's last."""
     return torch.from_numpy(
         np.concatenate([[*snippet.new[snippet.new_met[:-1] + 1], _NONE] for snippet in batch])
     )
 
 
 def _occurring(snippets: Sequence[Snippet], model: FrozenModel, new: int) -> Tensor:
-    """[N] which new tokens are in a snippet."""
+    """Return the mask [N] of the new tokens in snippets."""
     rows = torch.from_numpy(np.concatenate([snippet.new for snippet in snippets]))
     return rows.bincount(minlength=len(model.matrix_VH) + new)[len(model.matrix_VH) :] > 0
 
@@ -207,7 +211,7 @@ def _occurring(snippets: Sequence[Snippet], model: FrozenModel, new: int) -> Ten
 def _blocks(
     snippets: Sequence[Snippet], width: int, rng: np.random.Generator
 ) -> Iterator[list[list[Snippet]]]:
-    """Batches in random order, as many together as have states that fit into memory."""
+    """Yield blocks of batches in random order, with states that fit into memory."""
     block: list[list[Snippet]] = []
     elements = 0
     made = batches(snippets, _BATCH_TOKENS)

@@ -1,9 +1,9 @@
-"""A token that is the Latin form of others gets their row: copied, chosen by score, or averaged.
+"""Give a token that is the Latin form of others their row: copied, chosen by score, or averaged.
 
 Source: TransMI, arXiv 2405.09913, step 3. Of several source tokens `max` copies the row of the one with the
 highest score and `min` of the lowest; `average` takes the mean (the paper says mean; the published code
-sums). The merge and the language are those that the tokenizer was made with. A new token that is no Latin
-form of any gets the mean of the tokens that it used to be.
+sums). The merge and the language are those of the tokenizer's transliteration. A new token that is no Latin
+form gets the mean of its pieces.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from tokenizer_tools.transliteration import Merge, Romaniser, latin_forms, score
 
 
 class Parameters(NoParameters):
-    """How forms of several tokens are settled."""
+    """Parameters of TransMI."""
 
     merge: Merge = Field("max", description="Row of a form that several tokens share: min, average or max.")
     language: str | None = Field(
-        None, description="ISO 639-3 code that settles how ambiguous letters are read."
+        None, description="ISO 639-3 code of the language that decides how ambiguous letters are read."
     )
 
 
 def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
-    """Weights on the source tokens of each new token."""
+    """Return the rule of weights on the source tokens of each new token."""
     sources = latin_sources(transfer, parameters.language)
     if parameters.merge != "average":
         score = scores(transfer.source)
@@ -43,7 +43,7 @@ def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
 
 
 def latin_sources(transfer: Transfer, language: str | None) -> list[Sequence[int]]:
-    """For each new token the source ids that it is the Latin form of; empty where there are none."""
+    """Return for each new token the source ids whose Latin form it is; empty if there are none."""
     found = latin_forms(transfer.source, Romaniser(language).romanise)
     new = token_forms(transfer.target)
     return [found.get(new[token_id], ()) if token_id in new else () for token_id in transfer.new.tolist()]
@@ -57,7 +57,7 @@ def _equal_weights(sources: Sequence[Sequence[int]], shape: tuple[int, int]) -> 
 
 
 METHOD = Method(
-    summary="row of the token that it is the Latin form of; for transliterated vocabularies",
+    summary="row of the token whose Latin form it is; for transliterated vocabularies",
     reference="https://arxiv.org/abs/2405.09913",
     prepare=prepare,
     parameters=Parameters,

@@ -1,15 +1,15 @@
-"""A new token is made of the source tokens whose spellings mean the like in word vectors.
+"""Make a new token of the source tokens with similar meaning in word vectors.
 
-Source: WECHSEL, Minixhofer, Paischer, Rekabsaz (arXiv 2112.06598). Every token of both vocabularies gets a
-word vector: that of its spelling without spaces, made of character n-grams where the spelling is no word. A
+Source: WECHSEL, Minixhofer, Paischer, Rekabsaz (arXiv 2112.06598). Every token of both vocabularies gets the
+word vector of its spelling without spaces, made of character n-grams if the spelling is no word. A
 new token is the mean of the source tokens nearest by cosine, weighted by softmax; one without a vector is
 drawn from N(mean, std) of the source rows.
 
-Where both vocabularies are for one language (a domain's terms) one space of word vectors is enough. For
-another language, text of the source's language makes a second space, and the orthogonal map that fits a
-dictionary best (Procrustes) turns the target's vectors into it; without a dictionary, words that both texts
-have are their own translations. The paper takes ready-made word vectors and replaces every row; here they
-are learnt from the texts, and shared tokens keep their rows.
+If both vocabularies are for one language (a domain's terms) one space of word vectors is enough. For another
+language, text of the source's language makes a second space, and the orthogonal map that fits a dictionary
+best (Procrustes) turns the target's vectors into it. Without a dictionary, words in both texts are their own
+translations. The paper takes ready-made word vectors and replaces every row; here vectors are learned from
+the texts, and shared tokens keep their rows.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from cpt.errors import DataError, StageFailed
 from tokenizer_tools.embeddings import Method, Rule
 from tokenizer_tools.embeddings._weights import neighbour_weights, placed, top_softmax, used_ids
 from tokenizer_tools.embeddings._word_vectors import (
-    Space,
     VectorParameters,
+    WordVectors,
     texts_of,
     weighted_or_normal,
     word_space,
@@ -40,15 +40,15 @@ Pair = tuple[str, str]
 
 
 class Parameters(VectorParameters):
-    """How word vectors are learnt, and which source tokens make a new one."""
+    """Parameters of WECHSEL."""
 
-    neighbours: int = Field(10, gt=0, description="Source tokens that make a new one.")
-    temperature: float = Field(0.1, gt=0, description="Of the softmax over their cosines.")
+    neighbours: int = Field(10, gt=0, description="Number of source tokens that make a new one.")
+    temperature: float = Field(0.1, gt=0, description="Temperature of the softmax over their cosines.")
     source_texts: Path | None = Field(
-        None, description="Text in the source's language, one document a line, if that is another one."
+        None, description="Text in the source's language, one document a line, if it is another language."
     )
     dictionary: Path | None = Field(
-        None, description="A source word and its translation a line; by default words that both texts have."
+        None, description="Source words and translations, one pair a line; by default words in both texts."
     )
 
     @model_validator(mode="after")
@@ -59,7 +59,7 @@ class Parameters(VectorParameters):
 
 
 def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
-    """Softmax of cosines to the nearest source tokens."""
+    """Return the rule of the softmax of cosines to the nearest source tokens."""
     space = word_space(texts_of(transfer), parameters, transfer.seed)
     new_ND, known_N = space.of_any(_words([transfer.target.surfaces[i] for i in transfer.new]))
     if parameters.source_texts is not None:
@@ -81,11 +81,11 @@ def prepare(transfer: Transfer, parameters: Parameters) -> Rule:
     return weighted_or_normal(weights_NV, ~known_N, used_ids(transfer.source), transfer.seed)
 
 
-def rotation(source: Space, target: Space, pairs: Sequence[Pair]) -> np.ndarray:
-    """The orthogonal map [D, D] that turns the target's unit vectors (rows) into the source's best.
+def rotation(source: WordVectors, target: WordVectors, pairs: Sequence[Pair]) -> np.ndarray:
+    """Fit the orthogonal map [D, D] that turns the target's unit vectors (rows) into the source's.
 
     Raises:
-        StageFailed: no pair has a vector on either side.
+        StageFailed: No pair has vectors on both sides.
     """
     source_PD, in_source = source.of_learned([word for word, _ in pairs])
     target_PD, in_target = target.of_learned([word for _, word in pairs])
@@ -99,7 +99,7 @@ def rotation(source: Space, target: Space, pairs: Sequence[Pair]) -> np.ndarray:
     return found
 
 
-def _pairs(source: Space, target: Space, dictionary: Path | None) -> list[Pair]:
+def _pairs(source: WordVectors, target: WordVectors, dictionary: Path | None) -> list[Pair]:
     if dictionary is None:
         return [(word, word) for word in target.places if word in source.places]
     pairs = []
@@ -114,7 +114,7 @@ def _pairs(source: Space, target: Space, dictionary: Path | None) -> list[Pair]:
 
 
 def _words(surfaces: Sequence[bytes | None]) -> list[str | None]:
-    """Spellings without spaces around them; None where the bytes are no text."""
+    """Return spellings without spaces around them; None if the bytes are no text."""
     words: list[str | None] = []
     for surface in surfaces:
         try:
@@ -137,7 +137,7 @@ def _units(vectors_PD: np.ndarray) -> np.ndarray:
 
 
 METHOD = Method(
-    summary="source tokens of like meaning, by word vectors and softmax",
+    summary="source tokens of similar meaning, by word vectors and softmax",
     reference="https://arxiv.org/abs/2112.06598",
     prepare=prepare,
     parameters=Parameters,

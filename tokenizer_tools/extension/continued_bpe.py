@@ -23,7 +23,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from cpt.errors import StageFailed
-from tokenizer_tools.bpe_file import BpeFile, cut_words
+from tokenizer_tools.bpe_file import BpeFile, MergeTable, cut_words
 from tokenizer_tools.extension.words import count_words
 
 Pair = tuple[int, int]
@@ -53,35 +53,6 @@ class Merge:
     def token(self) -> str:
         """Return the product as the vocabulary spells it."""
         return self.left + self.right
-
-
-class MergeTable:
-    """Ranked merges over token ids."""
-
-    def __init__(self, file: BpeFile) -> None:
-        ids = file.vocabulary
-        self._ranks: dict[Pair, int] = {}
-        self._products: list[int] = []
-        for left, right in file.merges:
-            self.add((ids[left], ids[right]), ids[left + right])
-
-    def add(self, pair: Pair, product: int) -> None:
-        """Append a merge."""
-        self._ranks.setdefault(pair, len(self._products))
-        self._products.append(product)
-
-    def segment(self, tokens: Sequence[int]) -> list[int]:
-        """Apply merges, the best-ranked and leftmost first, until none applies."""
-        symbols = list(tokens)
-        while True:
-            ranked = (
-                (self._ranks[pair], at) for at, pair in enumerate(pairwise(symbols)) if pair in self._ranks
-            )
-            best = min(ranked, default=None)
-            if best is None:
-                return symbols
-            rank, at = best
-            symbols[at : at + 2] = [self._products[rank]]
 
 
 def count_segmented_words(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[Word, int]:

@@ -24,9 +24,9 @@ from itertools import accumulate, count, pairwise
 
 import numpy as np
 
-from tokenizer_tools.bpe_file import BpeFile
+from tokenizer_tools.bpe_file import BpeFile, MergeTable
 from tokenizer_tools.byte_encoding import WORD_START
-from tokenizer_tools.extension.continued_bpe import Merge, MergeTable, Word
+from tokenizer_tools.extension.continued_bpe import Merge, Word
 from tokenizer_tools.extension.ngram_pre_tokenizer import surface_of
 from tokenizer_tools.extension.words import WordSequence, counted_sequences
 

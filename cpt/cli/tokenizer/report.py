@@ -1,4 +1,4 @@
-"""`cpt tokenizer report`: what tokenizers do to texts, and what more tokens would save."""
+"""Run `cpt tokenizer report`: measure tokenizers on texts, and what more tokens would save."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def report(
     ] = None,
     curve: Annotated[
         list[int] | None,
-        typer.Option("--curve", metavar="N", min=1, help="What N more tokens would save. May be repeated."),
+        typer.Option(
+            "--curve", metavar="N", min=1, help="Show the savings of N more tokens. May be repeated."
+        ),
     ] = None,
     heldout: Heldout = None,
     as_json: Json = False,
@@ -56,7 +58,7 @@ def report(
 def report_data(
     tokenizers: Sequence[str], texts: Sequence[str], terms: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """One flat record for every tokenizer on every text."""
+    """Return one flat record for every tokenizer on every text."""
     from tokenizer_tools.measure import TokenizerReport, report
 
     def records(reference: str, found: TokenizerReport) -> list[dict[str, Any]]:
@@ -99,7 +101,7 @@ def report_data(
 
 
 def print_reports(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
-    """The figures as a table, then what lies behind them."""
+    """Print the figures as a table, then details of each tokenizer."""
     table = rows("tokenizer", "text", "bytes/token#", "tokens/word#", "tokens#", "vocabulary#", "unused#")
     for each in found:
         fertility = "" if each["fertility"] is None else f"{each['fertility']:.3f}"
@@ -123,7 +125,7 @@ def _print_tokenizer(console: Console, each: Mapping[str, Any]) -> None:
     console.print(Text.assemble((short(each["tokenizer"]), "bold"), f"  {each['kind']}"), soft_wrap=True)
     for key, meaning in (
         ("unreachable", "tokens are out of reach of the model"),
-        ("split_by_pre_tokenizer", "more never arise, since text is cut before the model sees it"),
+        ("split_by_pre_tokenizer", "more never occur, since text is cut before the model sees it"),
     ):
         examples = " ".join(repr(token) for token in each[f"{key}_examples"][:5])
         console.print(
@@ -135,7 +137,7 @@ def _print_tokenizer(console: Console, each: Mapping[str, Any]) -> None:
 
 
 def short(reference: str) -> str:
-    """The end of a reference, which tells it from others."""
+    """Return the end of a long reference, which distinguishes it from others."""
     return reference if len(reference) <= 40 else "…" + reference[-39:]
 
 
@@ -145,7 +147,7 @@ def curve_data(
     heldout: Callable[[], Iterator[str]] | None,
     sizes: Sequence[int],
 ) -> list[dict[str, Any]]:
-    """What an extension by each number of tokens would save and cost, on held-out text if there is any."""
+    """Compute the savings and costs of extensions by numbers of tokens, on held-out text if there is any."""
     from dataclasses import asdict
 
     from tokenizer_tools.extension_curve import extension_curve
@@ -159,7 +161,7 @@ def curve_data(
 
 
 def print_curves(console: Console, reference: str, points: Sequence[Mapping[str, Any]]) -> None:
-    """The curve as a table."""
+    """Print the curve as a table."""
     console.print(
         Text.assemble((short(reference), "bold"), f"  extended, measured on {points[0]['measured_on']}"),
         soft_wrap=True,

@@ -1,1 +1,1 @@
-"""The vocabulary stage: change the tokenizer, and give new tokens their rows."""
+"""Vocabulary stage: change the tokenizer, and give new tokens their rows."""

@@ -39,6 +39,17 @@ def transfer(folder: Path, helper: Path) -> Transfer:
     return plan_transfer(source, helper, source)
 
 
+@pytest.fixture(scope="module")
+def with_texts(transfer: Transfer) -> Transfer:
+    return replace(transfer, texts=lambda: iter(SENTENCES * 20))
+
+
+@pytest.fixture(scope="module")
+def by_texts(with_texts: Transfer) -> torch.Tensor:
+    """Rows by a helper that is learned from the texts, with seed 0."""
+    return made_rows("clp", with_texts, matrix(300), **SMALL)
+
+
 def set_rows(model: Path, rows: torch.Tensor) -> torch.Tensor:
     tensors = load_file(model / "model.safetensors")
     save_file(tensors | {EMBEDDING: rows}, model / "model.safetensors", metadata={"format": "pt"})
@@ -179,20 +190,16 @@ SMALL = {"helper_width": 32, "helper_layers": 1, "helper_tokens": 4000, "helper_
         {"clip": False, "top_k": None},
     ],
 )
-def test_a_helper_is_learnt_from_the_texts(change: dict[str, Any], transfer: Transfer) -> None:
-    source, with_texts = matrix(300), replace(transfer, texts=lambda: iter(SENTENCES * 20))
-    rows = made_rows("clp", with_texts, source, **SMALL)
-    changed = made_rows("clp", with_texts, source, **SMALL | change)
-    assert rows.isfinite().all()
-    assert torch.equal(rows, changed) == (not change)
+def test_a_helper_is_learnt_from_the_texts(
+    change: dict[str, Any], with_texts: Transfer, by_texts: torch.Tensor
+) -> None:
+    changed = made_rows("clp", with_texts, matrix(300), **SMALL | change)
+    assert by_texts.isfinite().all()
+    assert torch.equal(by_texts, changed) == (not change)
 
 
-def test_seeds(transfer: Transfer) -> None:
-    texts = lambda: iter(SENTENCES * 20)  # noqa: E731
-    first, other = (
-        made_rows("clp", replace(transfer, texts=texts, seed=seed), matrix(300), **SMALL) for seed in (0, 1)
-    )
-    assert not torch.equal(first, other)
+def test_seeds(with_texts: Transfer, by_texts: torch.Tensor) -> None:
+    assert not torch.equal(made_rows("clp", replace(with_texts, seed=1), matrix(300), **SMALL), by_texts)
 
 
 def test_neither_helper_nor_texts(transfer: Transfer) -> None:

@@ -13,7 +13,7 @@ from tiny import SENTENCES, write_tiny_model
 from cpt.errors import DataError, StageFailed
 from tokenizer_tools.embeddings import _word_vectors, wechsel
 from tokenizer_tools.embeddings._weights import normal_rows
-from tokenizer_tools.embeddings._word_vectors import Space
+from tokenizer_tools.embeddings._word_vectors import WordVectors
 from tokenizer_tools.transfer import Transfer, plan_transfer
 
 SOURCE = ["heart", " heart", " liver", "\n", " lung", None]
@@ -32,10 +32,12 @@ def transfer(tmp_path_factory: pytest.TempPathFactory) -> Transfer:
     return plan_transfer(source, target, source, texts=lambda: iter(SENTENCES * 30))
 
 
-def space(vectors: torch.Tensor, words: list[str]) -> Space:
+def space(vectors: torch.Tensor, words: list[str]) -> WordVectors:
     """A space of these words, without n-grams."""
     places = {word: index for index, word in enumerate(words)}
-    return Space(places, vectors.numpy(), np.zeros((100, vectors.shape[1]), np.float32), np.zeros(100, bool))
+    return WordVectors(
+        places, vectors.numpy(), np.zeros((100, vectors.shape[1]), np.float32), np.zeros(100, bool)
+    )
 
 
 def made_of_words(new: list[str]) -> Transfer:
