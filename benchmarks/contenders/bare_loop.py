@@ -15,16 +15,16 @@ from cpt.training.distributed.context import distributed_context
 from cpt.training.distributed.sharding import prepare_weights
 from cpt.training.step import Stepper
 from cpt.training.trainable import Setup
-from cpt.training.trainable.parameters import Trained
+from cpt.training.trainable.parameters import TrainableParameters
 
 
 def main() -> None:
     job = jobs.read()
     chosen, processes = settings(job), ProcessGroup(distributed_context())
     model = load_model(Path(job.model))
-    choice = chosen.trainable.choose(model, Setup(chosen.steps, chosen.new_tokens, chosen.seed))
+    spec = chosen.trainable.apply(model, Setup(chosen.steps, chosen.new_tokens, chosen.seed))
     module = PackedLanguageModel(model)
-    trained = Trained(choice, prepare_weights(module, choice, chosen, processes))
+    trained = TrainableParameters(spec, prepare_weights(module, spec, chosen, processes))
     optimizer = chosen.optimizer.build(trained.groups(model))
     trained.register_hooks(optimizer)
     trained.sync_to_model()

@@ -12,7 +12,7 @@ from torch import nn
 from cpt.errors import StageFailed
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel
-from cpt.training.distributed.sharding import whole
+from cpt.training.distributed.tensors import whole
 
 if TYPE_CHECKING:
     from cpt.training.trainable.parameters import TrainableParameters

@@ -10,7 +10,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from cpt.training.checkpoint.parts import PartState
-from cpt.training.distributed.sharding import shard_like
+from cpt.training.distributed.tensors import shard_like
 
 Weights = Mapping[str, torch.Tensor]
 """Float32 tensors by name; each may be divided among the processes."""

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cpt.errors import StageFailed
-from cpt.training.distributed.sharding import shard_like
+from cpt.training.distributed.tensors import shard_like
 
 PartState = Mapping[str, Any]
 """By key (no two alike) tensors, which may be those that training goes on to change, and JSON data."""

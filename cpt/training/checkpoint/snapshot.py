@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from cpt.training.checkpoint.parts import Part
 from cpt.training.clock import wait_for_gpu
-from cpt.training.distributed.sharding import whole
+from cpt.training.distributed.tensors import whole
 
 _BLOCK = 1 << 30
 """Bytes of a block of memory that holds many tensors, if none of them needs a larger one."""
