@@ -19,7 +19,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.data import PackedSequence, micro_batches, target_count
 from cpt.training.distributed.collectives import ProcessGroup
-from cpt.training.distributed.sharding import whole
+from cpt.training.distributed.tensors import whole
 from cpt.training.objectives.base import Loss
 from cpt.training.settings import Settings
 from cpt.training.trainable.parameters import TrainableParameters

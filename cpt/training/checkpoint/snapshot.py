@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from cpt.training.checkpoint.stateful import Stateful
 from cpt.training.clock import wait_for_gpu
-from cpt.training.distributed.sharding import whole
+from cpt.training.distributed.tensors import whole
 
 _BLOCK = 1 << 30
 """Size in bytes of a block of memory for many tensors, if none of them needs a larger one."""

@@ -18,12 +18,12 @@ import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from cpt.errors import StageFailed
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.distributed.collectives import ProcessGroup
 from cpt.training.distributed.launch import sharding_problems
+from cpt.training.distributed.tensors import whole
 from cpt.training.master_weights import Weights, prepare_local_weights
 from cpt.training.settings import Settings
 
@@ -107,22 +107,6 @@ def prepare_weights(
     for problem in refused:
         raise StageFailed(problem.message, hint=problem.hint)
     return ShardedWeights(module, settings.dtype, processes)
-
-
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor that may be sharded as a whole one; all processes must call this together."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def shard_like(tensor: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Return a whole tensor on the device of a weight, sharded as the weight is: the inverse of `whole`.
-
-    State of another shape than its weight's (a step count) is not sharded.
-    """
-    tensor = tensor.to(weight.device)
-    if isinstance(weight, DTensor) and tensor.shape == weight.shape:
-        return distribute_tensor(tensor, weight.device_mesh, weight.placements, src_data_rank=None)
-    return tensor
 
 
 def _shard(module: PackedLanguageModel, dtype: torch.dtype, processes: ProcessGroup) -> None:

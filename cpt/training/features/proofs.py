@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Self
 
 from cpt.errors import StageFailed
 from cpt.training.feature import Run, StepOutcome, TrainingFeature
+from cpt.models.batch import pack
+from cpt.models.packed_model import PackedLanguageModel
+from cpt.training.distributed.tensors import whole
 
 if TYPE_CHECKING:
     import numpy as np
