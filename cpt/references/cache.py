@@ -185,16 +185,3 @@ def visible_files(folder: Path) -> list[Path]:
 
     found = [path for path in folder.rglob("*") if visible(path)]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
-
-
-class Messages(Protocol):
-    """A receiver of messages on fetching and converting; the stages' `Progress` is one."""
-
-    def message(self, text: str) -> None: ...
-
-
-class NoMessages:
-    """A receiver that drops messages."""
-
-    def message(self, text: str) -> None:
-        pass

@@ -19,7 +19,7 @@ _SINGLE_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell", "ex
 """llama.cpp's pre-tokenizers that cut numbers into digits before GPT-2's split; transformers omits it."""
 
 
-def convert(gguf: Path, sha256: str, progress: Messages) -> Path:
+def convert(gguf: Path, sha256: str, progress: Progress) -> Path:
     """Return a Hugging Face folder with a GGUF file's weights in float32 and its tokenizer.
 
     Args:
@@ -43,7 +43,7 @@ def convert(gguf: Path, sha256: str, progress: Messages) -> Path:
     return target
 
 
-def convert_tokenizer(gguf: Path, sha256: str, progress: Messages) -> Path:
+def convert_tokenizer(gguf: Path, sha256: str, progress: Progress) -> Path:
     """Return a folder with a GGUF file's tokenizer: the converted model's, if it exists already.
 
     Args:

@@ -134,7 +134,7 @@ def _content_fingerprint(parsed: Reference) -> str:
             return folders_sha256([path])[0] if path.is_dir() else file_sha256(path)
 
 
-def resolve_model(reference: str, progress: Messages = _SILENT) -> Path:
+def resolve_model(reference: str, progress: Progress = _SILENT) -> Path:
     """Return the Hugging Face folder (configuration, tokenizer, safetensors) of a model reference.
 
     Raises:
@@ -156,7 +156,7 @@ def resolve_model(reference: str, progress: Messages = _SILENT) -> Path:
     return gguf.convert(path, file_sha256(path), progress)
 
 
-def resolve_file(reference: str, progress: Messages = _SILENT) -> Path:
+def resolve_file(reference: str, progress: Progress = _SILENT) -> Path:
     """Return the local path of a data reference, a file or a local folder; a pin is verified.
 
     Raises:
@@ -216,7 +216,7 @@ def is_gguf(parsed: Reference) -> bool:
 _FILE = "tokenizer.json"
 
 
-def resolve_tokenizer(reference: str, progress: Messages = _SILENT) -> Path:
+def resolve_tokenizer(reference: str, progress: Progress = _SILENT) -> Path:
     """Return the folder of a reference's tokenizer: tokenizer.json and its configuration.
 
     A tokenizer in another format is converted once.

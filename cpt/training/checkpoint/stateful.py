@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from cpt.errors import StageFailed
-from cpt.training.distributed.sharding import shard_like
+from cpt.training.distributed.tensors import shard_like
 from cpt.training.state import State
 
 StateDict = Mapping[str, Any]

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from cpt.errors import StageFailed
-from cpt.training.feature import Run, StepOutcome, TrainingFeature
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel
-from cpt.training.distributed.tensors import whole
+from cpt.training.feature import Run, StepOutcome, TrainingFeature
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,8 +68,6 @@ def check_isolation(model: PackedLanguageModel, first: np.ndarray, second: np.nd
         StageFailed: the documents see each other.
     """
     import numpy as np
-
-    from cpt.models.batch import pack
 
     device = next(model.parameters()).device
     changed = np.roll(first, 1)

@@ -238,7 +238,7 @@ class MovingAverage(WeightAverage):
         return {"steps": self._count, **self._means}
 
     def load_state_dict(self, saved: StateDict) -> None:
-        from cpt.training.distributed.sharding import shard_like
+        from cpt.training.distributed.tensors import shard_like
 
         self._count = saved["steps"]
         for name, mean in self._means.items():
@@ -297,6 +297,6 @@ def _sharded_like(weight: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
     """Return a whole tensor, sharded if `weight` is."""
     from torch.distributed.tensor import DTensor
 
-    from cpt.training.distributed.sharding import shard_like
+    from cpt.training.distributed.tensors import shard_like
 
     return shard_like(whole, weight) if isinstance(weight, DTensor) else whole
