@@ -91,23 +91,23 @@ class Models:
 
     def request(self, method: str, weights: Mapping[str, float], seed: int) -> Any:
         """A merge; models without a weight are left open."""
-        from merging.request import Parent, Request
+        from merging.request import InputModel, Request
 
         models = (
-            Parent(name, folder, parameters={"weight": weights[name]} if name in weights else {})
+            InputModel(name, folder, parameters={"weight": weights[name]} if name in weights else {})
             for name, folder in self.parents.items()
         )
-        return Request(method, tuple(models), Parent("base", self.base), METHODS[method], seed=seed)
+        return Request(method, tuple(models), InputModel("base", self.base), METHODS[method], seed=seed)
 
 
 class Bench:
     """The experiment in its folder."""
 
     def __init__(self, models: Models, options: argparse.Namespace) -> None:
-        from merging.plan import read_parents
+        from merging.plan import read_inputs
 
         self._models, self._options = models, options
-        self._candidates = read_parents(models.request("linear", {}, 0))
+        self._candidates = read_inputs(models.request("linear", {}, 0))
         self._search = self._measured("search", options.search_tokens)
         self._report = self._measured("report", options.report_tokens)
 
@@ -217,7 +217,7 @@ class Bench:
 
     def written(self, method: str, weights: Mapping[str, float]) -> Path:
         """A merge as a folder."""
-        from merging.merge import run
+        from merging.run import run
 
         folder = self._options.work / "models" / method
         if not folder.exists():

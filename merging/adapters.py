@@ -6,13 +6,16 @@ model is never written. What comes out is what peft's `merge_and_unload` makes, 
 arXiv 2106.09685) or alpha/√rank (rsLoRA: Kalajdzievski 2023, arXiv 2312.03732); DoRA scales that to its own
 magnitudes (Liu et al. 2024, arXiv 2402.09353); AdaLoRA's factors are B diag(E) A (Zhang et al. 2023, arXiv
 2303.10512). Unlike peft's, a change of bfloat16 weights is not rounded to bfloat16 before it is merged.
+
+What an adapter's configuration says: its kind, whether it can be merged, its scale, its rows.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,10 +30,94 @@ from cpt.models.folder_files import read_object
 from cpt.models.tokenizer import FILE as TOKENIZER
 from cpt.models.tokenizer import load_tokenizer
 from cpt.models.weights import tensors_of
-from merging.adapter_kinds import kind_problems, scale_of, token_indices
 from merging.candidates import Candidate, read_candidate
-from merging.changed import Declared, LowRank, TokenRows
+from merging.lora_delta import Declared, LowRank, TokenRows
 from merging.sources import FileSource, Source, file_source
+
+_KINDS = ("LORA", "ADALORA")
+
+_OF_NO_MATTER = frozenset(
+    {  # where the factors come from, how they are trained and stored
+        "alpha_pattern",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "beta1",
+        "beta2",
+        "bias",
+        "deltaT",
+        "ensure_weight_tying",
+        "eva_config",
+        "exclude_modules",
+        "fan_in_fan_out",
+        "inference_mode",
+        "init_lora_weights",
+        "init_r",
+        "layers_pattern",
+        "layers_to_transform",
+        "lora_alpha",
+        "lora_dropout",
+        "megatron_core",
+        "modules_to_save",
+        "orth_reg_weight",
+        "peft_type",
+        "peft_version",
+        "qalora_group_size",
+        "r",
+        "rank_pattern",
+        "revision",
+        "target_modules",
+        "target_r",
+        "task_type",
+        "tfinal",
+        "tinit",
+        "total_step",
+        "trainable_token_indices",
+        "use_dora",
+        "use_rslora",
+        "velora_config",
+    }
+)
+_CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+def kind_problems(config: Mapping[str, Any]) -> list[str]:
+    """What an adapter is or does that cannot be merged; settings that are not known count as such."""
+    kind = config.get("peft_type")
+    if kind not in _KINDS:
+        return [f"it is of kind {kind}, and only LoRA and AdaLoRA can be merged"]
+    unknown = sorted(key for key, value in config.items() if value and key not in _OF_NO_MATTER)
+    problems = [f"it uses {key}" for key in unknown]
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.startswith(_CHANGE_THE_BASE):
+        problems.append(f"it began with {start}, which changed its base's weights, too")
+    return problems
+
+
+def scale_of(config: Mapping[str, Any], module: str, rank: int) -> float:
+    """By how much a module's product of factors is multiplied, as peft has it.
+
+    Args:
+        rank: of the factors as they are stored.
+    """
+    from peft.utils.other import get_pattern_key
+
+    alphas: Mapping[str, float] = config.get("alpha_pattern") or {}
+    alpha = float(alphas.get(get_pattern_key(list(alphas), module), config.get("lora_alpha", 8)))
+    if config["peft_type"] == "ADALORA":
+        first = float(config.get("init_r", 12))  # of the factors before any of their ranks were taken away
+        return (alpha if alpha > 0 else first) / (first + 1e-5)
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def token_indices(config: Mapping[str, Any], module: str) -> Sequence[int]:
+    """Numbers of the rows of an embedding that were trained, in the order in which they are stored."""
+    given = config.get("trainable_token_indices") or ()
+    if isinstance(given, Mapping):
+        return next(
+            (rows for name, rows in given.items() if module == name or module.endswith(f".{name}")), ()
+        )
+    return list(given)
+
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from merging.request import Parent, Request
+from merging.request import InputModel, Request
 
 
 def uniform(count: int) -> list[float]:
@@ -57,7 +57,7 @@ def instead_of_annealing(count: int, decay: str) -> list[float]:
 
 
 def average(
-    checkpoints: Sequence[Parent], weights: Sequence[float], about: str, dtype: str | None = None
+    checkpoints: Sequence[InputModel], weights: Sequence[float], about: str, dtype: str | None = None
 ) -> Request:
     """The merge that makes an average, in float64.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from merging.align import Alignment
 from merging.plan import Plan
-from merging.request import Parent
+from merging.request import InputModel
 
 
 def model_card(
@@ -58,7 +58,7 @@ def _title(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _row(parent: Parent, names: list[str], fingerprint: str, is_base: bool) -> str:
+def _row(parent: InputModel, names: list[str], fingerprint: str, is_base: bool) -> str:
     cells = [_cell(parent.parameters, name) for name in names]
     if is_base:
         cells = ["base", *([""] * (len(names) - 1))][: len(names)]

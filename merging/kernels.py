@@ -1,28 +1,35 @@
 """The arithmetic on one tensor: mergekit's methods, on as little of the tensor at a time as they allow.
 
 A method whose every weight depends on the same weight of the models only is applied to chunks of rows. TIES
-and Breadcrumbs are so once it is known which changes they keep (`merging.selection`). Other methods need
+and Breadcrumbs are so once it is known which changes they keep (`merging.topk_threshold`). Other methods need
 whole tensors.
+
+How much memory a merge will take at most, beside the program itself: from the plan alone.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
 from cpt.errors import DataError
 from merging.methods import Method
-from merging.selection import Ranks, Selector, magnitude_ranks, outlier_ranks, selector
 from merging.sources import Source, is_finite
+from merging.topk_threshold import SORTED, Ranks, Selector, magnitude_ranks, outlier_ranks, selector
+
+if TYPE_CHECKING:
+    from merging.plan import Plan
+
 
 CHUNK = 2**19
 """Weights of a tensor that are worked on at a time; the chunks of a few models fit a processor's cache."""
@@ -311,3 +318,46 @@ def _seeded(seed: int) -> Iterator[None]:
 @contextmanager
 def _as_it_is() -> Iterator[None]:
     yield
+
+
+PROGRAM = 350_000_000
+"""Bytes that Python, PyTorch and mergekit take before the first tensor is read, about."""
+_WRITTEN_BEHIND = 8
+_COUNTERS = 2**20
+"""Bytes in which magnitudes are counted, per model."""
+_SORTING = 28
+"""Bytes per weight where equal magnitudes are sorted as mergekit sorts them."""
+
+
+def expected_bytes(plan: Plan) -> int:
+    """The most that any tensor of the plan takes while it is merged, and what waits to be written."""
+    waiting = _WRITTEN_BEHIND * CHUNK * plan.dtype.itemsize
+    return max(_of_tensor(tensor) for tensor in plan.tensors) + waiting
+
+
+def _of_tensor(tensor: TensorPlan) -> int:
+    whole = 0
+    if len(tensor.pieces) > 1 or tensor.pieces[0].rows is not None:
+        whole = math.prod(tensor.shape) * tensor.dtype.itemsize
+    return whole + max(_of_piece(piece, tensor) for piece in tensor.pieces)
+
+
+def _of_piece(piece: Piece, tensor: TensorPlan) -> int:
+    """Chunks of all models, several worked on or the next read ahead; or whole tensors, where needed."""
+    size = math.prod(piece.shape)
+    stored = sum(source.dtype.itemsize for source in piece.sources)
+    compute = (tensor.compute or _widest(piece.sources)).itemsize
+    arithmetic = (len(piece.sources) + 3) * compute
+    width = math.prod(piece.shape[1:])
+    chunk = min(size, max(width, CHUNK))
+    if piece.method is None:
+        return chunk * 2 * stored
+    if piece.method.elementwise:
+        at_once = min(torch.get_num_threads(), SIDE_BY_SIDE)
+        return chunk * at_once * (stored + len(piece.sources) * compute + arithmetic)
+    if ranks_of(piece) is not None:
+        at_once = 2 if size <= TWO_AT_A_TIME else 1
+        sorting = (_SORTING * at_once + len(piece.per_model)) * size if size <= SORTED else 0
+        chunks = chunk * (2 * (stored + len(piece.sources) * compute) + at_once * arithmetic)
+        return chunks + len(piece.per_model) * _COUNTERS + sorting
+    return size * (stored + arithmetic + tensor.dtype.itemsize)

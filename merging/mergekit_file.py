@@ -15,7 +15,7 @@ from cpt.errors import CannotMerge
 from cpt.models import tokenizer as files
 from cpt.models.architecture import settings
 from merging.methods import Method, Parameter, find_method
-from merging.request import BASE, UNION, Parent, Request
+from merging.request import BASE, UNION, InputModel, Request
 
 _FEW = 20
 """A chat template is no shorter, so mergekit says."""
@@ -96,12 +96,12 @@ def request_of(
         others = [name for name in entry.parameters or () if not _is_per_model(method, name)]
         notes += [f"{entry.model}: `{name}` has no effect on {method.name}" for name in others]
     parents = [
-        Parent(names[str(entry.model)], folders[str(entry.model)], parameters=_own(entry, method))
+        InputModel(names[str(entry.model)], folders[str(entry.model)], parameters=_own(entry, method))
         for entry in entries
         if method.base == "none" or entry.model != base
     ]
     if base is not None and method.base == "none" and base not in [entry.model for entry in entries]:
-        parents.append(Parent(names[str(base)], folders[str(base)]))
+        parents.append(InputModel(names[str(base)], folders[str(base)]))
     parameters = _merged(shared)
     notes += [
         f"`{name}` has no effect on {method.name}" for name in parameters if method.parameter(name) is None
@@ -111,7 +111,7 @@ def request_of(
     return Request(
         method=method.name,
         models=tuple(parents),
-        base=Parent(names[str(base)], folders[str(base)]) if has_base else None,
+        base=InputModel(names[str(base)], folders[str(base)]) if has_base else None,
         parameters={
             name: _values(parameter, setting)
             for name, setting in parameters.items()

@@ -22,7 +22,7 @@ from merging.methods import Method, find_method
 from merging.parameters import layer_of, unknown_parameters, values, wrong_values
 from merging.request import AUTO, BASE, UNION, Request
 from merging.sources import FileSource, Source, rows_of
-from merging.union import contains_all, out_of_reach, union
+from merging.tokenizer_union import contains_all, out_of_reach, union
 
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 STORED = "stored"
@@ -99,7 +99,7 @@ class Plan:
         )
 
 
-def read_parents(request: Request) -> tuple[Candidate, ...]:
+def read_inputs(request: Request) -> tuple[Candidate, ...]:
     """The parents as of `Request.parents`, without their weights.
 
     Raises:
@@ -122,14 +122,14 @@ def plan(request: Request, candidates: Sequence[Candidate] | None = None) -> Pla
     """Work out a merge.
 
     Args:
-        candidates: the parents, as `read_parents` gives them; so they are read once for many merges, and
+        candidates: the parents, as `read_inputs` gives them; so they are read once for many merges, and
             may be what no folder holds.
 
     Raises:
         CannotMerge: models, method and parameters do not fit together; nothing was written.
     """
     method = check_request(request)
-    named = {candidate.name: candidate for candidate in candidates or read_parents(request)}
+    named = {candidate.name: candidate for candidate in candidates or read_inputs(request)}
     parents = [named[parent.name] for parent in request.parents]
     same = alike(parents)
     notes = check_same_architecture(parents, same_vocabulary=same)

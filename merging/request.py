@@ -11,7 +11,7 @@ AUTO, BASE, UNION = "auto", "base", "union"
 
 
 @dataclass(frozen=True)
-class Parent:
+class InputModel:
     """A model that goes into a merge.
 
     Attributes:
@@ -59,8 +59,8 @@ class Request:
     """
 
     method: str
-    models: tuple[Parent, ...]
-    base: Parent | None = None
+    models: tuple[InputModel, ...]
+    base: InputModel | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: str = AUTO
     settings: str | None = None
@@ -71,6 +71,6 @@ class Request:
     about: str = ""
 
     @property
-    def parents(self) -> tuple[Parent, ...]:
+    def parents(self) -> tuple[InputModel, ...]:
         """Base, if any, and models."""
         return ((self.base,) if self.base else ()) + self.models

@@ -113,25 +113,6 @@ def file_source(name: str, stored: StoredTensor) -> FileSource:
     return FileSource(name, stored)
 
 
-@dataclass(frozen=True)
-class MemorySource:
-    """A tensor that is in memory."""
-
-    tensor: torch.Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.tensor.shape)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.tensor.dtype
-
-    def read(self, start: int, stop: int) -> torch.Tensor:
-        rows = self.tensor.view(1) if self.tensor.ndim == 0 else self.tensor
-        return rows[start:stop]
-
-
 @dataclass(frozen=True, eq=False)
 class RowsOf:
     """Some rows of another source, in any order.

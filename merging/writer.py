@@ -2,15 +2,23 @@
 
 What each file will hold is known beforehand, so its header is written first and the tensors' bytes follow
 as they come; nothing is kept in memory.
+
+What goes with a merged model's weights: configuration, tokenizer, generation settings, chat template.
+
+A model's folder that is there whole or not at all.
 """
 
 from __future__ import annotations
 
+import copy
+import errno
 import hashlib
 import json
 import queue
+import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,8 +27,16 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
+from cpt import atomic
+from cpt.errors import CannotMerge, DiskFull, StageFailed
+from cpt.models import tokenizer as files
+from cpt.models.architecture import generates, read_config
 from cpt.models.folder_files import INDEX, SINGLE
+from cpt.models.token_ids import GENERATION, SUPPRESSED, IdMap, never_sampling, read_generation
+from cpt.models.vocabulary import write_json
+from merging.candidates import Candidate
 from merging.kernels import TensorPlan
+from merging.plan import Plan
 
 CHECKSUMS = "SHA256SUMS"
 """`sha256sum -c SHA256SUMS` checks a folder."""
@@ -176,3 +192,159 @@ class _Behind:
                     self._digest.update(content)
                 except OSError as error:
                     self._error = error
+
+
+def write_settings(plan: Plan, output: Path) -> None:
+    """Write configuration, tokenizer, generation settings and chat template beside the weights."""
+    _write_config(plan, output)
+    _write_tokenizer(plan, output)
+    _write_generation(plan, output)
+
+
+def _write_config(plan: Plan, output: Path) -> None:
+    config = copy.deepcopy(dict(plan.vocabulary_of.config))
+    config["torch_dtype" if "torch_dtype" in config else "dtype"] = str(plan.dtype).removeprefix("torch.")
+    text = config.get("text_config")
+    parts = [part for part in (config, text) if isinstance(part, dict)]
+    for part in parts:
+        if "vocab_size" in part:
+            part["vocab_size"] = plan.rows
+    if (ids := _id_map(plan, plan.vocabulary_of)) is not None:
+        for part in parts:
+            part.update(ids.settings(part))
+    if plan.tied is False and plan.vocabulary_of.tensors.tied:
+        config["tie_word_embeddings"] = False
+    write_json(output / "config.json", config)
+
+
+def _write_tokenizer(plan: Plan, output: Path) -> None:
+    source = plan.vocabulary_of.tokenizer_folder
+    files.copy_settings(source, output)
+    if plan.tokenizer is None:
+        shutil.copyfile(source / files.FILE, output / files.FILE)
+    else:
+        files.write_data(output, plan.tokenizer)
+        files.load_as_written(output)
+        (output / files.ADDED).unlink(missing_ok=True)
+    template = plan.request.chat_template
+    if template is None and plan.settings_of is plan.vocabulary_of:
+        return
+    settings = files.read_settings(output / files.CONFIG)
+    if settings.pop("chat_template", None) is not None:
+        files.write_settings(output / files.CONFIG, settings)
+    (output / "chat_template.json").unlink(missing_ok=True)
+    (output / files.TEMPLATE).unlink(missing_ok=True)
+    template = files.chat_template(plan.settings_of.tokenizer_folder) if template is None else template
+    if template is not None:
+        (output / files.TEMPLATE).write_text(template, encoding="utf-8")
+
+
+def _write_generation(plan: Plan, output: Path) -> None:
+    """Write the generation settings with ids of the result; what has no token there is never sampled."""
+    settings = read_generation(plan.settings_of.folder)
+    if (ids := _id_map(plan, plan.settings_of)) is not None:
+        settings |= ids.settings(settings)
+    unused = _never_sampled(plan)
+    if unused and generates(plan.vocabulary_of.folder):
+        settings = never_sampling(settings, unused, read_config(output))
+    if settings:
+        write_json(output / GENERATION, settings)
+
+
+def _never_sampled(plan: Plan) -> set[int]:
+    """Return the rows without a token that must never be sampled.
+
+    Of a union all; a parent's vocabulary keeps those that the parent itself keeps from being sampled.
+    """
+    unused = set(range(plan.rows)) - set(plan.ids.values())
+    if plan.tokenizer is None:
+        unused &= set(read_generation(plan.vocabulary_of.folder).get(SUPPRESSED) or ())
+    return unused
+
+
+def _id_map(plan: Plan, parent: Candidate) -> IdMap | None:
+    """Return the result's ids by a parent's; None if all are the same.
+
+    Every id follows its token, a special one that the result spells otherwise by its role. Rows without a
+    token keep their place in the vocabulary that the result begins with, unless a token is there now.
+    """
+    if plan.alignment is None or parent.vocabulary.same_rows(plan.alignment.target):
+        return None
+    target = plan.alignment.target
+    ids, used = target.ids, set(target.ids.values())
+    by_role = {token: as_ for name, token, as_ in plan.alignment.by_role if name == parent.name}
+    rows = {}
+    if parent is plan.vocabulary_of:
+        rows = {row: row for row in range(target.rows) if row not in used}
+    for token, number in parent.tokens.items():
+        if (spelt := by_role.get(token, token)) in ids:
+            rows[number] = ids[spelt]
+    return IdMap(rows, {}, {role: ids[token] for role, token in target.roles.items() if token in ids})
+
+
+_MARGIN = 2**26
+
+
+def check_free(output: Path) -> None:
+    """Check that nothing stands where the result is to be, and that it can be written there.
+
+    Raises:
+        CannotMerge: says why not.
+    """
+    if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
+        raise CannotMerge([f"{output} exists already"], hint="Choose another folder, or remove it first.")
+
+
+@contextmanager
+def written_whole(output: Path, needed: int) -> Iterator[Path]:
+    """A folder beside the output, under a hidden name, that takes its place, flushed, when all went well.
+
+    When not, nothing is left of it, nor of folders made to hold it. What a killed merge left there is
+    removed first.
+
+    Args:
+        needed: bytes that will be written.
+
+    Raises:
+        CannotMerge: there is something at `output`, or its folder cannot be written to.
+        DiskFull: the result does not fit on the disk.
+        StageFailed: it cannot be written.
+    """
+    check_free(output)
+    output = output.absolute()
+    made_for_it = [folder for folder in output.parents if not folder.exists()]
+    try:
+        aside = _place_aside(output, needed)
+        yield aside
+        atomic.flush(aside)
+        if output.is_dir():
+            output.rmdir()
+        aside.rename(output)
+        atomic.flush_one(output.parent)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFull(output.parent, needed, shutil.disk_usage(output.parent).free) from error
+        raise StageFailed(f"the merge cannot be written to {output}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(_aside(output), ignore_errors=True)
+        for folder in made_for_it:  # the innermost first; those that hold the result stay
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _aside(output: Path) -> Path:
+    return output.with_name(f".{output.name}.unfinished")
+
+
+def _place_aside(output: Path, needed: int) -> Path:
+    """An empty folder beside the output."""
+    aside = _aside(output)
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+    except OSError as error:
+        raise CannotMerge([f"nothing can be written beside {output}: {error.strerror}"]) from error
+    free = shutil.disk_usage(aside).free
+    if free < needed + _MARGIN:
+        raise DiskFull(output.parent, needed, free)
+    return aside

@@ -78,7 +78,7 @@ def search(
     """Try merges and choose one.
 
     Args:
-        candidates: the parents, as `merging.plan.read_parents` gives them.
+        candidates: the parents, as `merging.plan.read_inputs` gives them.
         points: most merges to try.
         log: JSON lines; a search that finds its own log goes on from there, with the same points.
         on_point: called with every new point and the number of points so far.

@@ -16,6 +16,6 @@ for _module in (
     "cpt.models.packed_model",
     "transformers.models.llama.modeling_llama",
     "evals.runner",
-    "merging.merge",
+    "merging.run",
 ):
     import_module(_module)

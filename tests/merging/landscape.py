@@ -7,7 +7,7 @@ from typing import Any
 
 from merge_models import parent
 
-from merging.plan import Plan, read_parents
+from merging.plan import Plan, read_inputs
 from merging.request import Request
 from merging.search import Goal, Limit, Space, search_space
 
@@ -64,7 +64,7 @@ def open_weights(
 ) -> tuple[Space, Any]:
     """The space of some models' weights, and its parents."""
     request = Request(method, tuple(parent(other) for other in others), parent(base))
-    candidates = read_parents(request)
+    candidates = read_inputs(request)
     return search_space(request, candidates, **settings), candidates
 
 

@@ -10,9 +10,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
 from cpt.errors import CannotMerge
-from merging.merge import MergeReport, run
 from merging.plan import plan
-from merging.request import Parent, Request
+from merging.request import InputModel, Request
+from merging.run import MergeReport, run
 
 WORDS = ("<s>", "</s>", "heart", "lung", "kidney", "skin")
 INPUT, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
@@ -55,13 +55,15 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
 
 
-def parent(folder: Path, weight: float | None = None, **parameters: Any) -> Parent:
+def parent(folder: Path, weight: float | None = None, **parameters: Any) -> InputModel:
     """A parent named as its folder."""
     parameters |= {} if weight is None else {"weight": weight}
-    return Parent(folder.name, folder, f"fingerprint of {folder.name}", parameters)
+    return InputModel(folder.name, folder, f"fingerprint of {folder.name}", parameters)
 
 
-def merge(method: str, base: Path | None, models: list[Parent], output: Path, **request: Any) -> MergeReport:
+def merge(
+    method: str, base: Path | None, models: list[InputModel], output: Path, **request: Any
+) -> MergeReport:
     """Merge into `output`."""
     base_parent = None if base is None else parent(base)
     return run(plan(Request(method, tuple(models), base_parent, **request)), output)

@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from cpt.models.new_tokens import read_new_tokens
 from merging.adapters import CONFIG, WEIGHTS, read_adapter, read_model
 from merging.candidates import read_candidate
-from merging.merge import run
 from merging.plan import plan
-from merging.request import Parent, Request
+from merging.request import InputModel, Request
+from merging.run import run
 
 CLOSE = {"rtol": 2e-6, "atol": 2e-7}
 """Float32 rounding of weights of about 0.1: blocks of rows are multiplied apart."""
@@ -132,7 +132,7 @@ def test_methods_see_an_adapter_as_the_model_that_it_makes(
     weight = {} if method == "karcher" else {"weight": 0.7}
     results = []
     for folder in (adapter, written):
-        models = tuple(Parent(name, each, "", weight) for name, each in (("a", folder), ("b", other)))
+        models = tuple(InputModel(name, each, "", weight) for name, each in (("a", folder), ("b", other)))
         request = Request(method, models, None if method == "karcher" else parent(base), parameters=density)
         run(plan(request), tmp_path / f"out-{folder.name}")
         results.append(weights(tmp_path / f"out-{folder.name}"))

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from cpt.errors import CannotMerge, DataError, DiskFull, StageFailed
-from merging.merge import run
 from merging.plan import plan
 from merging.request import Request
+from merging.run import run
 
 WEIGHTS = "model.safetensors"
 
@@ -58,7 +58,7 @@ def test_an_error_while_writing_leaves_nothing(base: Path, other: Path, tmp_path
     def fail(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("merging.merge.write_checksums", fail)
+    monkeypatch.setattr("merging.run.write_checksums", fail)
     with pytest.raises(StageFailed, match="Input/output error"):
         run(plan(ties(base, other)), tmp_path / "merged")
     assert not list(tmp_path.glob("*merged*"))
@@ -69,9 +69,9 @@ def test_a_killed_merge_leaves_nothing_that_looks_whole_and_is_done_again(
 ) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from merging.merge import run; from merging.plan import plan; from merging.request import *\n"
+        "from merging.run import run; from merging.plan import plan; from merging.request import *\n"
         "base, other, out = map(Path, sys.argv[1:])\n"
-        "request = Request('linear', (Parent('a', base), Parent('b', other)), parameters={'weight': 1.0})\n"
+        "request = Request('linear', (InputModel('a', base), InputModel('b', other)), parameters={'weight': 1.0})\n"
         "kill = lambda done, total: done * 2 > total and os.kill(os.getpid(), signal.SIGKILL)\n"
         "run(plan(request), out, progress=kill)\n"
     )

@@ -8,8 +8,7 @@ import pytest
 import torch
 from merge_models import parent, write_model
 
-from merging.kernels import CHUNK
-from merging.memory import expected_bytes
+from merging.kernels import CHUNK, expected_bytes
 from merging.plan import Plan, plan
 from merging.request import Request
 

@@ -18,9 +18,9 @@ from cpt.errors import CannotMerge
 from merging import kernels
 from merging.candidates import read_candidate
 from merging.kernels import CHUNK
-from merging.merge import merge_into, merged_tensors, run
-from merging.plan import plan, read_parents
-from merging.request import Parent, Request
+from merging.plan import plan, read_inputs
+from merging.request import InputModel, Request
+from merging.run import merge_into, merged_tensors, run
 from merging.writer import CHECKSUMS
 
 WEIGHTS = "model.safetensors"
@@ -98,7 +98,7 @@ def test_a_merge_into_a_loaded_model_is_the_one_that_is_written(
 
 def test_parents_are_read_once_for_many_merges(base: Path, other: Path, monkeypatch) -> None:
     first = ties(base, other)
-    candidates = read_parents(first)
+    candidates = read_inputs(first)
     monkeypatch.setattr("merging.plan.read_model", None)
     for weight in (0.0, 1.0):
         request = Request("task-arithmetic", (parent(other, weight),), parent(base))
@@ -168,7 +168,9 @@ def test_tensors_are_read_as_stored(other: Path) -> None:
 def test_folders_may_be_given_as_text(base: Path, other: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     request = Request(
-        "task-arithmetic", (Parent("other", "other", parameters={"weight": 1.0}),), Parent("b", "base")
+        "task-arithmetic",
+        (InputModel("other", "other", parameters={"weight": 1.0}),),
+        InputModel("b", "base"),
     )
     run(plan(request), "merged")
     found, expected = weights(tmp_path / "merged"), weights(other)

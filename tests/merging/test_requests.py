@@ -7,10 +7,10 @@ import torch
 from merge_models import INPUT, merge, parent, refused, weights
 from transformers import AutoModelForCausalLM
 
-from merging.merge import merged_tensors
 from merging.methods import find_method, methods
 from merging.plan import plan
 from merging.request import Request
+from merging.run import merged_tensors
 
 WEIGHTS = "model.safetensors"
 

@@ -9,7 +9,7 @@ from landscape import Level, Quadratic, budget, one_weight, open_weights
 from merge_models import parent, write_model
 
 from cpt.errors import CannotMerge
-from merging.plan import read_parents
+from merging.plan import read_inputs
 from merging.request import Request
 from merging.search import Change, Goal, Tried, choose, front, knee, search, search_space
 from merging.search.propose import grid, propose
@@ -217,7 +217,7 @@ def test_a_bayesian_step_to_a_merge_of_nothing_or_a_known_point_goes_elsewhere(
 
 def test_beside_a_model_of_given_weight_weight_0_is_not_the_base(base, other, third, tmp_path) -> None:
     request = Request("task-arithmetic", (parent(other, 0.4), parent(third)), parent(base))
-    candidates = read_parents(request)
+    candidates = read_inputs(request)
     space = search_space(request, candidates)
     assert not space.from_base
     assert grid(space, 6)[0] == (0.0,)

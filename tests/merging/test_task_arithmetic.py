@@ -8,11 +8,11 @@ from merge_models import INPUT, OUTPUT, WORDS, merge, parent, weights, write_mod
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from cpt.errors import CannotMerge
-from merging.merge import MergeReport
-from merging.request import Parent
+from merging.request import InputModel
+from merging.run import MergeReport
 
 
-def merged(base: Path, models: list[Parent], folder: Path) -> MergeReport:
+def merged(base: Path, models: list[InputModel], folder: Path) -> MergeReport:
     return merge("task-arithmetic", base, models, folder / "merged")
 
 

@@ -10,7 +10,7 @@ from tiny import add_merges
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from cpt.errors import CannotMerge
-from merging.merge import ROWS
+from merging.run import ROWS
 
 
 def extended(folder: Path, seed: int, *words: str, **options) -> Path:

@@ -11,9 +11,9 @@ from cpt.models.tokenizer import load_tokenizer
 from cpt.stages.base import NullProgress
 from cpt.stages.merge.config import MergeSearch
 from cpt.stages.merge.search import Material, Measured
-from merging.merge import run
-from merging.plan import plan, read_parents
-from merging.request import Parent, Request
+from merging.plan import plan, read_inputs
+from merging.request import InputModel, Request
+from merging.run import run
 from merging.search import search_space
 from tokenizer_tools.embeddings import method
 from tokenizer_tools.extension import extend_tokenizer
@@ -32,15 +32,15 @@ def request_of_two(tmp_path_factory: pytest.TempPathFactory) -> Request:
         extend_tokenizer(base, texts, folder / name, tokens=12)
         change = between(base, folder / name, model=base, seed=seed)
         write_model(folder / name, change, method("random"), pad_to_multiple_of=16)
-    models = tuple(Parent(name, folder / name) for name in TEXTS)
-    return Request("task-arithmetic", models, Parent("base", base))
+    models = tuple(InputModel(name, folder / name) for name in TEXTS)
+    return Request("task-arithmetic", models, InputModel("base", base))
 
 
 @pytest.mark.parametrize("weights", [(0.3, 0.6), (0.5, 0.5), (0.6, 0.3), (1.0, 0.1)])
 def test_a_merge_in_memory_scores_as_the_written_one_does(
     weights: tuple[float, float], request_of_two: Request, tmp_path: Path
 ) -> None:
-    parents = read_parents(request_of_two)
+    parents = read_inputs(request_of_two)
     space = search_space(request_of_two, parents)
     settings, material = MergeSearch(precision="fp32", tokens=10_000), Material(TEXTS, lambda _: "<s>", 17)
     anywhere = plan(space.request_at(space.centre), parents)

@@ -21,7 +21,7 @@ from cpt.references import fingerprint, locate
 
 if TYPE_CHECKING:
     from cpt.stages.merge.averaging import Average
-    from merging.request import Parent
+    from merging.request import InputModel
 
 _NUMBERED = re.compile(r"(?P<stem>.*?)(?P<number>\d+)")
 MEGA = 1_000_000
@@ -77,9 +77,9 @@ def average(
     Example: cpt merge average checkpoints/step-* --kind ema --decay 0.9 --out averaged
     """
     from merging.averaging import average as averaged
-    from merging.merge import run
-    from merging.output import check_free
     from merging.plan import plan
+    from merging.run import run
+    from merging.writer import check_free
 
     check_free(output)
     settings = _settings({"kind": kind, "last": last, "decay": decay})
@@ -129,7 +129,7 @@ def _settings(given: dict[str, Any]) -> Average:
 
 def _parents(
     models: Sequence[str], average: Average, stage: str | None, runs: Path, progress: Shown
-) -> tuple[list[Parent], str]:
+) -> tuple[list[InputModel], str]:
     """The models that are averaged, the oldest first, and what they are."""
     first = Path(models[0])
     is_run = len(models) == 1 and not any(
@@ -142,7 +142,7 @@ def _parents(
     wanted = average.last
     if len(models) < (wanted or 2):
         raise UsageError(f"there are {len(models)} models, and {wanted or 2} are to be averaged")
-    from merging.request import Parent
+    from merging.request import InputModel
 
     found, problems = [], []
     taken: set[str] = set()
@@ -151,7 +151,7 @@ def _parents(
         taken.add(name)
         try:
             place = locate(reference, Path.cwd())
-            found.append(Parent(name, model_or_adapter(place, progress), fingerprint(place)))
+            found.append(InputModel(name, model_or_adapter(place, progress), fingerprint(place)))
         except RecipeError as error:
             problems += error.problems
         except CptError as error:
@@ -161,7 +161,7 @@ def _parents(
     return found, f"Of {len(found)} models"
 
 
-def _of_run(name: str, average: Average, stage: str | None, runs: Path) -> tuple[list[Parent], str]:
+def _of_run(name: str, average: Average, stage: str | None, runs: Path) -> tuple[list[InputModel], str]:
     from cpt.stages.merge.averaging import chosen, parents_of
     from cpt.stages.pretrain.continuation import read_kept
 

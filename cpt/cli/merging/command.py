@@ -157,14 +157,14 @@ def _translated(file: MergekitFile, folders: Mapping[str, Path], seed: int, shar
 
 
 def _merge(asked: Asked, output: Path | None, view: Shown, dry_run: bool, as_json: bool) -> None:
-    from merging.plan import plan, read_parents
+    from merging.plan import plan, read_inputs
 
     problems = [*problems_of(asked), *_in_the_way(output)]
     if problems:
         raise RecipeError(problems)
     folders = resolved(asked.references, asked.folder, view)
     request = in_folders(asked.request, folders)
-    candidates = read_parents(request)
+    candidates = read_inputs(request)
     worked_out = plan(request, candidates)
     if dry_run or output is None:
         rows = {
@@ -172,7 +172,7 @@ def _merge(asked: Asked, output: Path | None, view: Shown, dry_run: bool, as_jso
             for each in candidates
         }
         return print_plan(worked_out, rows, asked.notes, as_json)
-    from merging.merge import run
+    from merging.run import run
 
     view.message(f"merging {plural(len(request.models), 'model')} by {request.method}, tensor by tensor")
     marks = fingerprints_meanwhile(asked.references, asked.folder)
@@ -194,7 +194,7 @@ def _merge(asked: Asked, output: Path | None, view: Shown, dry_run: bool, as_jso
 
 
 def _in_the_way(output: Path | None) -> Iterator[Problem]:
-    from merging.output import check_free
+    from merging.writer import check_free
 
     try:
         if output is not None:

@@ -58,7 +58,7 @@ def extract(
     Example: cpt merge extract merged --base HuggingFaceTB/SmolLM2-135M --rank 64 --out adapter
     """
     from merging.extraction import extract as extracted
-    from merging.output import check_free, written_whole
+    from merging.writer import check_free, written_whole
 
     check_free(output)
     with shown(kept=False) as view:

@@ -32,7 +32,7 @@ def from_flags(
         UsageError: there is no model, or two have one name.
         CannotMerge: there is no such chat template.
     """
-    from merging.request import AUTO, Parent, Request
+    from merging.request import AUTO, InputModel, Request
 
     if not add:
         raise UsageError(
@@ -47,11 +47,11 @@ def from_flags(
         {name: value for name, value in given.items() if value is not None},
         {str(model.name): {} if model.weight is None else {"weight": model.weight} for model in models},
     )
-    parents = tuple(Parent(name, Path(), parameters=own[name]) for name in names)
+    parents = tuple(InputModel(name, Path(), parameters=own[name]) for name in names)
     request = Request(
         method=(method or "task-arithmetic").replace("_", "-"),
         models=parents,
-        base=None if base_model is None else Parent(str(base_model.name), Path()),
+        base=None if base_model is None else InputModel(str(base_model.name), Path()),
         parameters=shared,
         tokenizer=tokenizer or AUTO,
         settings=settings_of,

@@ -135,12 +135,12 @@ def _asked(
     plan: PlanFile, known: Sequence[str], folder: Path, seed: int | None, shard_size: str | None
 ) -> Asked:
     """The plan as a request, without parameters that are not known."""
-    from merging.request import Parent, Request
+    from merging.request import InputModel, Request
 
     base_model = None if plan.base is None else Named(plan.base)
     models, base_model = named([Named(each.model, each.name) for each in plan.models], base_model)
     parents = tuple(
-        Parent(
+        InputModel(
             str(model.name),
             Path(),
             parameters=_only(each.parameters, known)
@@ -151,7 +151,7 @@ def _asked(
     request = Request(
         method=plan.method.replace("_", "-"),
         models=parents,
-        base=None if base_model is None else Parent(str(base_model.name), Path()),
+        base=None if base_model is None else InputModel(str(base_model.name), Path()),
         parameters=_only(plan.parameters, known),
         tokenizer=plan.tokenizer,
         settings=plan.settings,

@@ -13,8 +13,8 @@ from cpt.cli.form import plural, size
 from cpt.cli.output import out, print_json, rows
 
 if TYPE_CHECKING:
-    from merging.merge import MergeReport
     from merging.plan import Plan
+    from merging.run import MergeReport
 
 
 def print_plan(plan: Plan, rows_of: Mapping[str, int], notes: Sequence[str], as_json: bool) -> None:
@@ -52,7 +52,7 @@ def print_plan(plan: Plan, rows_of: Mapping[str, int], notes: Sequence[str], as_
 
 def plan_facts(plan: Plan, rows_of: Mapping[str, int], notes: Sequence[str]) -> dict[str, Any]:
     """A plan as plain data; arguments as of `print_plan`."""
-    from merging.memory import PROGRAM, expected_bytes
+    from merging.kernels import PROGRAM, expected_bytes
     from merging.writer import size_of
 
     request = plan.request

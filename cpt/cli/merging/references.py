@@ -17,7 +17,7 @@ from cpt.references.progress import Messages
 from cpt.references.syntax import exists
 
 if TYPE_CHECKING:
-    from merging.request import Parent, Request
+    from merging.request import InputModel, Request
 
 RESERVED = ("auto", "base", "union")
 """What `--tokenizer` means by itself; no model is called so."""
@@ -106,7 +106,7 @@ def model_or_adapter(reference: str, progress: Messages) -> Path:
 def in_folders(request: Request, folders: Mapping[str, Path]) -> Request:
     """The request with its models in their folders."""
 
-    def placed(parent: Parent) -> Parent:
+    def placed(parent: InputModel) -> InputModel:
         return replace(parent, folder=folders[parent.name])
 
     return _changed(request, placed)
@@ -146,6 +146,6 @@ def fingerprints_meanwhile(references: Mapping[str, str], folder: Path) -> Futur
     return found
 
 
-def _changed(request: Request, change: Callable[[Parent], Parent]) -> Request:
+def _changed(request: Request, change: Callable[[InputModel], InputModel]) -> Request:
     models = tuple(change(model) for model in request.models)
     return replace(request, models=models, base=None if request.base is None else change(request.base))

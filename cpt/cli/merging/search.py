@@ -210,7 +210,7 @@ def _problems(asked: Asked, wanted: _Wanted, output: Path) -> Iterator[Problem]:
     """Everything that can be told without the models."""
     from cpt.stages.pretrain.gates import budget_problems
     from cpt.stages.pretrain.probe_setup import task_problems
-    from merging.output import check_free
+    from merging.writer import check_free
 
     try:
         check_free(output)
@@ -259,14 +259,14 @@ def _search(
 
     from cpt.corpus.tokens import special_token
     from cpt.stages.merge.search import Material, find_weights, require_budgets, search_metrics
-    from merging.plan import read_parents
+    from merging.plan import read_inputs
 
     folders = resolved(asked.references, asked.folder, view)
     request = with_fingerprints(in_folders(asked.request, folders), asked.references, asked.folder)
     assert request.base is not None
     texts = {name: _texts(name, reference, view) for name, reference in wanted.texts.items()}
     material = Material(texts, lambda folder: special_token(folder, start_token, "bos"), request.seed)
-    candidates = read_parents(request)
+    candidates = read_inputs(request)
     with tempfile.TemporaryDirectory() as scratch:
         found = find_weights(
             request,
@@ -319,8 +319,8 @@ class _Told:
 
 def _write(asked: Asked, found: Found, candidates: Sequence[Any], output: Path) -> None:
     from cpt.stages.merge.search import chosen_sentence
-    from merging.merge import run
     from merging.plan import plan
+    from merging.run import run
 
     chosen = found.space.request_at(found.chosen.values)
     run(

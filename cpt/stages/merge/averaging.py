@@ -15,7 +15,7 @@ from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.continuation import Checkpoint, read_kept
 
 if TYPE_CHECKING:
-    from merging.request import Parent, Request
+    from merging.request import InputModel, Request
 
 
 class _Average(BaseModel, ABC):
@@ -180,12 +180,12 @@ def average_request(average: RunAverage, training: Artifact, dtype: str | None) 
     return averaged(parents, average.weights(len(parents)), about, dtype)
 
 
-def parents_of(checkpoints: Sequence[Checkpoint], training: Artifact) -> list[Parent]:
+def parents_of(checkpoints: Sequence[Checkpoint], training: Artifact) -> list[InputModel]:
     """Checkpoints as models of a merge, named by their steps."""
-    from merging.request import Parent
+    from merging.request import InputModel
 
     return [
-        Parent(f"step {each.step}", training.folder / each.folder, training.fingerprint)
+        InputModel(f"step {each.step}", training.folder / each.folder, training.fingerprint)
         for each in checkpoints
     ]
 

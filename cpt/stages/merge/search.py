@@ -148,7 +148,7 @@ class Measured:
     def merged(self, plan: Plan) -> dict[str, Items]:
         """What a merge measures."""
         from cpt.models.packed_model import empty_model, resolve_precision
-        from merging.merge import merge_into
+        from merging.run import merge_into
 
         if self._model is None:
             self._model = empty_model(self._shape, resolve_precision(self._settings.precision))
@@ -211,7 +211,7 @@ class Measured:
 
 def _without_weights(plan: Plan, folder: Path) -> Path:
     """Configuration and tokenizer of a merge's result."""
-    from merging.settings import write_settings
+    from merging.writer import write_settings
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

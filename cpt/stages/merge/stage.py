@@ -115,10 +115,10 @@ class MergeStage(Stage[MergeConfig]):
             GateFailed: no weights that were tried are shown to keep the budgets; the best compromise is
                 written.
         """
-        from merging.plan import plan, read_parents
+        from merging.plan import plan, read_inputs
 
         request = _request(config, inputs, context.seed)
-        parents = read_parents(request)
+        parents = read_inputs(request)
         if config.searching is not None:
             corpus = inputs[CORPUS].path("corpus")
             return _searched(config, config.searching, request, parents, corpus, context)
@@ -163,7 +163,7 @@ def _searched(
 
 def _write(plan: Plan, what: str, context: Context, chosen: str | None = None) -> dict[str, Any]:
     """Write a merge; the library's report as plain data."""
-    from merging.merge import run
+    from merging.run import run
 
     context.progress.message(f"merging tensor by tensor: {what}")
     report = run(
@@ -199,16 +199,16 @@ def _weights(request: Request) -> dict[str, Setting]:
 
 def _request(config: MergeConfig, inputs: Mapping[str, Artifact], seed: int) -> Request:
     """What is asked of the library; an artifact that is not there yet has only its name."""
-    from merging.request import Parent, Request
+    from merging.request import InputModel, Request
 
     if config.average is not None:
         return average_request(config.average, inputs["training"], config.dtype)
 
-    def parent(role: str, name: str, settings: Mapping[str, Setting]) -> Parent:
+    def parent(role: str, name: str, settings: Mapping[str, Setting]) -> InputModel:
         if role not in inputs:
-            return Parent(name, Path(), parameters=settings)
+            return InputModel(name, Path(), parameters=settings)
         artifact = inputs[role]
-        return Parent(name, artifact.path("model"), artifact.fingerprint, settings)
+        return InputModel(name, artifact.path("model"), artifact.fingerprint, settings)
 
     return Request(
         method=config.method,
@@ -228,7 +228,7 @@ def _request(config: MergeConfig, inputs: Mapping[str, Artifact], seed: int) -> 
 
 def _problems(config: MergeConfig, inputs: Mapping[str, Artifact]) -> Iterator[Problem]:
     """Whether the models fit together, with the weights in the middle of what is searched."""
-    from merging.plan import check_request, plan, read_parents
+    from merging.plan import check_request, plan, read_inputs
     from merging.search import search_space
 
     if config.average is not None:
@@ -239,7 +239,7 @@ def _problems(config: MergeConfig, inputs: Mapping[str, Artifact]) -> Iterator[P
     request = _request(config, inputs, seed=0)
     complete = config.average is not None or len(inputs.keys() - {CORPUS}) == len(request.parents)
     try:
-        candidates = read_parents(request) if complete else None
+        candidates = read_inputs(request) if complete else None
         if (search := config.searching) is not None:
             space = search_space(
                 request, candidates, bounds=search.bounds, density=search.density, groups=search.groups

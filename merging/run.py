@@ -1,6 +1,6 @@
 """Merge models: into a folder, into tensors, or into a model that is loaded.
 
-request = Request("ties", base=Parent("base", folder), models=(Parent("law", other, parameters={...}),))
+request = Request("ties", base=InputModel("base", folder), models=(InputModel("law", other, parameters={...}),))
 report = run(plan(request), output)
 """
 
@@ -20,10 +20,8 @@ from cpt.models.architecture import StoredNames
 from cpt.models.new_tokens import write_new_tokens
 from cpt.models.vocabulary import check_shapes
 from merging.card import model_card
-from merging.output import written_whole
 from merging.plan import Plan
-from merging.settings import write_settings
-from merging.writer import shards, size_of, write_checksums, write_weights
+from merging.writer import shards, size_of, write_checksums, write_settings, write_weights, written_whole
 
 SHARD_BYTES = 5_000_000_000
 ROWS = "merge_rows.json"
