@@ -16,8 +16,8 @@ from merging.align import ABSENT, row_map
 from merging.analysis.kinds import EMBEDDINGS, HEAD, kind_of
 from merging.candidates import Candidate, alike, check_same_architecture
 from merging.kernels import reads
-from merging.parameters import layer_of
 from merging.plan import by_rows
+from merging.request import layer_of
 from merging.sources import Source, rows_of
 
 

@@ -10,8 +10,7 @@ from typing import Any, Literal
 from cpt.errors import CannotMerge
 from merging.candidates import Candidate
 from merging.methods import Method, find_method
-from merging.parameters import layer_of
-from merging.request import Request
+from merging.request import Request, layer_of
 
 Values = tuple[float, ...]
 """A point: one value for each dimension of the space."""
