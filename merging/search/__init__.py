@@ -11,7 +11,7 @@ Gaussian processes): of the gain where budgets bound the rest, else of the front
 from merging.search.front import Choice, Goal, Limit, choose, front, knee
 from merging.search.run import Evaluation, Found, search
 from merging.search.space import AtBound, Dimension, Space, search_space
-from merging.search.tried import Change, Measurement, Tried
+from merging.search.tried import Change, Measurement, Trial
 
 __all__ = [
     "AtBound",
@@ -24,7 +24,7 @@ __all__ = [
     "Limit",
     "Measurement",
     "Space",
-    "Tried",
+    "Trial",
     "choose",
     "front",
     "knee",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from merging.search.tried import Tried
+from merging.search.tried import Trial
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,19 @@ class Goal:
     rise: str = "general"
     limits: tuple[Limit, ...] = ()
 
-    def gain_of(self, tried: Tried) -> float:
+    def gain_of(self, tried: Trial) -> float:
         """How much better than the base."""
         return -tried.changes[self.gain].value
 
-    def rise_of(self, tried: Tried) -> float:
+    def rise_of(self, tried: Trial) -> float:
         """How much worse than the base."""
         return tried.changes[self.rise].value
 
-    def excess(self, tried: Tried) -> float:
+    def excess(self, tried: Trial) -> float:
         """By how much the budget that is exceeded most is exceeded, at the upper bound."""
         return max((tried.changes[limit.name].upper - limit.most for limit in self.limits), default=0.0)
 
-    def holds(self, tried: Tried) -> bool:
+    def holds(self, tried: Trial) -> bool:
         """Whether every budget is shown to hold: the upper bound is known, and within the limit."""
         known = all(tried.changes[limit.name].known for limit in self.limits)
         return known and self.excess(tried) <= 0
@@ -60,12 +60,12 @@ class Choice:
         holds: whether all budgets are shown to hold there; if not, it is the one that comes nearest to it.
     """
 
-    tried: Tried
+    tried: Trial
     holds: bool
     why: str
 
 
-def choose(tried: Sequence[Tried], goal: Goal) -> Choice:
+def choose(tried: Sequence[Trial], goal: Goal) -> Choice:
     """With budgets the largest gain that keeps them, else the knee of the front."""
     if not goal.limits:
         return Choice(knee(tried, goal), True, "the knee of the front")
@@ -77,7 +77,7 @@ def choose(tried: Sequence[Tried], goal: Goal) -> Choice:
     return Choice(least, False, "no point is shown to keep the budget: the one that comes nearest to it")
 
 
-def front(tried: Sequence[Tried], goal: Goal) -> list[Tried]:
+def front(tried: Sequence[Trial], goal: Goal) -> list[Trial]:
     """The points that no other beats, in the order of their gain.
 
     Noise can close a circle of points that beat each other; if nothing were left, all are on the front.
@@ -86,7 +86,7 @@ def front(tried: Sequence[Tried], goal: Goal) -> list[Tried]:
     return sorted(left or tried, key=goal.gain_of)
 
 
-def _beats(one: Tried, other: Tried, goal: Goal) -> bool:
+def _beats(one: Trial, other: Trial, goal: Goal) -> bool:
     if one is other:
         return False
     better = [other.change_from(one, name).is_worse for name in (goal.gain, goal.rise)]
@@ -94,7 +94,7 @@ def _beats(one: Tried, other: Tried, goal: Goal) -> bool:
     return any(better) and not any(worse)
 
 
-def knee(tried: Sequence[Tried], goal: Goal) -> Tried:
+def knee(tried: Sequence[Trial], goal: Goal) -> Trial:
     """Where the front bends: the point farthest from the chord between base and largest gain.
 
     Gain and rise are taken as shares of those at the largest gain (Das 1999, On characterizing the "knee" of
@@ -108,6 +108,6 @@ def knee(tried: Sequence[Tried], goal: Goal) -> Tried:
     return max(points, key=lambda each: goal.gain_of(each) / most_gain - _rise(each, goal) / most_rise)
 
 
-def _rise(tried: Tried, goal: Goal) -> float:
+def _rise(tried: Trial, goal: Goal) -> float:
     change = tried.changes[goal.rise]
     return change.value if change.is_worse else 0.0

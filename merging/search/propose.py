@@ -10,7 +10,7 @@ import numpy as np
 
 from merging.search.front import Goal
 from merging.search.space import NEAR, Space, Values
-from merging.search.tried import Tried
+from merging.search.tried import Trial
 
 GRID, LINE, BAYESIAN = "grid", "line search", "bayesian"
 SPREAD = "spread"
@@ -24,7 +24,7 @@ _FINE = 400
 
 
 def propose(
-    space: Space, goal: Goal, tried: Sequence[Tried], points: int, seed: int
+    space: Space, goal: Goal, tried: Sequence[Trial], points: int, seed: int
 ) -> tuple[Values, str] | None:
     """The next point and what proposes it; None where a line search has arrived.
 
@@ -73,7 +73,7 @@ def _sobol(space: Space, count: int) -> list[Values]:
     return [tuple(point) for point in (low + unit[1 : count + 1] * (high - low)).tolist()]
 
 
-def next_on_line(space: Space, goal: Goal, tried: Sequence[Tried]) -> float | None:
+def next_on_line(space: Space, goal: Goal, tried: Sequence[Trial]) -> float | None:
     """The best place of the cubic splines through all figures; None where it has been tried.
 
     Where weight 0 is the base, the splines pass through it: no gain and no rise.
@@ -95,7 +95,7 @@ def next_on_line(space: Space, goal: Goal, tried: Sequence[Tried]) -> float | No
     return None if near else best
 
 
-def _figures(tried: Tried, goal: Goal) -> tuple[float, ...]:
+def _figures(tried: Trial, goal: Goal) -> tuple[float, ...]:
     """Gain, rise, and the upper bound of what each budget holds."""
     return (
         goal.gain_of(tried),
@@ -116,7 +116,7 @@ def _best(figures: np.ndarray, goal: Goal) -> int:
     return int(np.where(excess <= 0, gain, -np.inf).argmax() if (excess <= 0).any() else excess.argmin())
 
 
-def _bayesian(space: Space, goal: Goal, tried: Sequence[Tried], seed: int) -> Values:
+def _bayesian(space: Space, goal: Goal, tried: Sequence[Trial], seed: int) -> Values:
     """A step of Bayesian optimisation, as optuna's Gaussian processes take it.
 
     With budgets the gain's expected improvement where they probably hold (Gardner et al. 2014), else that of

@@ -13,7 +13,7 @@ from merging.plan import Plan, plan
 from merging.search.front import Choice, Goal, choose, front
 from merging.search.propose import propose
 from merging.search.space import AtBound, Space
-from merging.search.tried import Log, Readings, Tried, changes_since
+from merging.search.tried import Log, Readings, Trial, changes_since
 
 CONTRACT = 2
 """Raised where the same search measures otherwise, so that no log of older code is continued."""
@@ -48,13 +48,13 @@ class Found:
 
     space: Space
     goal: Goal
-    tried: tuple[Tried, ...]
-    front: tuple[Tried, ...]
+    tried: tuple[Trial, ...]
+    front: tuple[Trial, ...]
     choice: Choice
     arrived: bool
 
     @property
-    def chosen(self) -> Tried:
+    def chosen(self) -> Trial:
         """The point that is chosen."""
         return self.choice.tried
 
@@ -73,7 +73,7 @@ def search(
     points: int,
     seed: int,
     log: Path,
-    on_point: Callable[[Tried, int], None] | None = None,
+    on_point: Callable[[Trial, int], None] | None = None,
 ) -> Found:
     """Try merges and choose one.
 
@@ -101,7 +101,7 @@ def search(
             break
         values, by = proposed
         readings = evaluation.merged(plan(space.request_at(values), candidates))
-        tried.append(Tried(values, by, changes_since(base, readings), readings))
+        tried.append(Trial(values, by, changes_since(base, readings), readings))
         kept.add(tried[-1])
         if on_point is not None:
             on_point(tried[-1], len(tried))

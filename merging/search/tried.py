@@ -79,7 +79,7 @@ class Change:
 
 
 @dataclass(frozen=True, eq=False)
-class Tried:
+class Trial:
     """A point and its measurements.
 
     Attributes:
@@ -94,7 +94,7 @@ class Tried:
     changes: Mapping[str, Change]
     readings: Readings
 
-    def change_from(self, other: Tried, name: str) -> Change:
+    def change_from(self, other: Trial, name: str) -> Change:
         """How much worse it is than another point, on the same items."""
         return change(self.readings[name], other.readings[name])
 
@@ -116,7 +116,7 @@ class Log:
         self._file, self._key = file, json.loads(json.dumps(key))
         self._restore = restore
 
-    def read(self) -> tuple[Readings | None, list[Tried]]:
+    def read(self) -> tuple[Readings | None, list[Trial]]:
         """The base's measurements and the points so far; half a line at the end, of a kill, is cut off.
 
         Raises:
@@ -146,7 +146,7 @@ class Log:
         text = "".join(json.dumps(line) + "\n" for line in ({"search": self._key}, {"readings": data}))
         self._file.write_text(text, encoding="utf-8")
 
-    def add(self, tried: Tried) -> None:
+    def add(self, tried: Trial) -> None:
         """Write a point, to the disk."""
         line = {
             "values": list(tried.values),
@@ -172,10 +172,10 @@ class Log:
     def _readings(self, line: Mapping[str, Any]) -> Readings:
         return {name: self._restore(data) for name, data in line["readings"].items()}
 
-    def _tried(self, line: Mapping[str, Any], base: Readings | None) -> Tried:
+    def _tried(self, line: Mapping[str, Any], base: Readings | None) -> Trial:
         assert base is not None
         readings = self._readings(line)
-        return Tried(tuple(line["values"]), line["by"], changes_since(base, readings), readings)
+        return Trial(tuple(line["values"]), line["by"], changes_since(base, readings), readings)
 
 
 def changes_since(base: Readings, readings: Readings) -> dict[str, Change]:

@@ -11,7 +11,7 @@ from merge_models import parent, write_model
 from cpt.errors import CannotMerge
 from merging.plan import read_inputs
 from merging.request import Request
-from merging.search import Change, Goal, Tried, choose, front, knee, search, search_space
+from merging.search import Change, Goal, Trial, choose, front, knee, search, search_space
 from merging.search.propose import grid, propose
 
 
@@ -151,10 +151,10 @@ def test_no_search_without_points(base, other, tmp_path) -> None:
         run(*one_weight(base, other), Goal(), Quadratic({"other": 0.8}), tmp_path / "log", points=0)
 
 
-def tried(gain: float, rise: float, error: float = 0.0) -> Tried:
+def tried(gain: float, rise: float, error: float = 0.0) -> Trial:
     changes = {"domain": Change(-gain, error), "general": Change(rise, error)}
     readings = {"domain": Level(-gain, error), "general": Level(rise, error)}
-    return Tried((gain,), "grid", changes, readings)
+    return Trial((gain,), "grid", changes, readings)
 
 
 def test_the_front_leaves_out_what_is_beaten_beyond_noise() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from merging.candidates import Candidate
     from merging.plan import Plan
     from merging.request import Request
-    from merging.search import Found, Tried
+    from merging.search import Found, Trial
 
 DOMAIN, GENERAL = "domain", "general"
 LOG = "merge_search.jsonl"
@@ -79,7 +79,7 @@ def find_weights(
         plan(space.request_at(space.centre), candidates), settings, material, work, progress
     )
 
-    def say(tried: Tried, count: int) -> None:
+    def say(tried: Trial, count: int) -> None:
         progress.message(f"{count} of at most {settings.points}: {described(tried, space.dimensions)}")
         progress.update(count, settings.points, "merges")
 
@@ -219,7 +219,7 @@ def _without_weights(plan: Plan, folder: Path) -> Path:
     return folder
 
 
-def described(tried: Tried, dimensions: Sequence[Any]) -> str:
+def described(tried: Trial, dimensions: Sequence[Any]) -> str:
     """A point in one line: "weight of law 0.5: domain -0.0312, general +0.0021"."""
     values = ", ".join(f"{dim.name} {value:.4g}" for dim, value in zip(dimensions, tried.values, strict=True))
     changes = ", ".join(f"{name} {change.value:+.4f}" for name, change in tried.changes.items())
@@ -238,7 +238,7 @@ def search_metrics(
     names = [dimension.name for dimension in found.space.dimensions]
     single = names[0] if len(names) == 1 and names[0].startswith("weight") else None
 
-    def point(tried: Tried) -> dict[str, Any]:
+    def point(tried: Trial) -> dict[str, Any]:
         place: dict[str, Any] = {"weight": tried.values[0]} if single else {}
         return {
             "domain_gain": found.goal.gain_of(tried),
@@ -273,7 +273,7 @@ def search_metrics(
     }
 
 
-def _judged(gate: MergeGate, chosen: Tried, task: bool, key: str) -> dict[str, Any]:
+def _judged(gate: MergeGate, chosen: Trial, task: bool, key: str) -> dict[str, Any]:
     """Return how a budget stands at the chosen point, in the form of a training's gates.
 
     It is held if the upper bound of the rise is within the limit, broken if the lower bound is beyond it.
