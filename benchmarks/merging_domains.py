@@ -91,13 +91,13 @@ class Models:
 
     def request(self, method: str, weights: Mapping[str, float], seed: int) -> Any:
         """A merge; models without a weight are left open."""
-        from merging.request import InputModel, Request
+        from merging.request import InputModel, MergeRequest
 
         models = (
             InputModel(name, folder, parameters={"weight": weights[name]} if name in weights else {})
             for name, folder in self.parents.items()
         )
-        return Request(method, tuple(models), InputModel("base", self.base), METHODS[method], seed=seed)
+        return MergeRequest(method, tuple(models), InputModel("base", self.base), METHODS[method], seed=seed)
 
 
 class Bench:

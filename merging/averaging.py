@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from merging.request import InputModel, Request
+from merging.request import InputModel, MergeRequest
 
 
 def uniform(count: int) -> list[float]:
@@ -58,7 +58,7 @@ def instead_of_annealing(count: int, decay: str) -> list[float]:
 
 def average(
     checkpoints: Sequence[InputModel], weights: Sequence[float], about: str, dtype: str | None = None
-) -> Request:
+) -> MergeRequest:
     """The merge that makes an average, in float64.
 
     Args:
@@ -71,7 +71,7 @@ def average(
         replace(checkpoint, parameters={"weight": weight})
         for checkpoint, weight in zip(checkpoints, weights, strict=True)
     )
-    return Request(
+    return MergeRequest(
         "linear",
         models,
         parameters={"normalize": False},

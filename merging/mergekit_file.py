@@ -15,7 +15,7 @@ from cpt.errors import CannotMerge
 from cpt.models import tokenizer as files
 from cpt.models.architecture import settings
 from merging.methods import Method, Parameter, find_method
-from merging.request import BASE, UNION, InputModel, Request
+from merging.request import BASE, UNION, InputModel, MergeRequest
 
 _FEW = 20
 """A chat template is no shorter, so mergekit says."""
@@ -76,7 +76,7 @@ def _layers(folder: Path) -> int:
 
 def request_of(
     config: Any, folders: Mapping[str, Path], names: Mapping[str, str], seed: int
-) -> tuple[Request, list[str]]:
+) -> tuple[MergeRequest, list[str]]:
     """The request that gives what mergekit would give, and what of the configuration has no effect.
 
     Args:
@@ -108,7 +108,7 @@ def request_of(
     ]
     has_base = base is not None and method.base != "none"
     tokenizer = _tokenizer(config, names, base, has_base)
-    return Request(
+    return MergeRequest(
         method=method.name,
         models=tuple(parents),
         base=InputModel(names[str(base)], folders[str(base)]) if has_base else None,

@@ -19,7 +19,7 @@ from merging.align import Alignment, Case, Group, align
 from merging.candidates import Candidate, alike, check_same_architecture, is_tied, new_tokens
 from merging.kernels import Piece, TensorPlan, seed_of
 from merging.methods import Method, find_method
-from merging.request import AUTO, BASE, UNION, Request, layer_of, unknown_parameters, values, wrong_values
+from merging.request import AUTO, BASE, UNION, MergeRequest, layer_of, unknown_parameters, values, wrong_values
 from merging.sources import FileSource, Source, rows_of
 from merging.tokenizer_union import contains_all, out_of_reach, union
 
@@ -45,7 +45,7 @@ class Plan:
         notes: what differs between the parents and does not keep them from being merged.
     """
 
-    request: Request
+    request: MergeRequest
     method: Method
     tensors: tuple[TensorPlan, ...]
     vocabulary_of: Candidate
@@ -98,8 +98,8 @@ class Plan:
         )
 
 
-def read_inputs(request: Request) -> tuple[Candidate, ...]:
-    """The parents as of `Request.parents`, without their weights.
+def read_inputs(request: MergeRequest) -> tuple[Candidate, ...]:
+    """The parents as of `MergeRequest.parents`, without their weights.
 
     Raises:
         CannotMerge: some cannot be read; says which and why.
@@ -117,7 +117,7 @@ def read_inputs(request: Request) -> tuple[Candidate, ...]:
     return tuple(found)
 
 
-def plan(request: Request, candidates: Sequence[Candidate] | None = None) -> Plan:
+def plan(request: MergeRequest, candidates: Sequence[Candidate] | None = None) -> Plan:
     """Work out a merge.
 
     Args:
@@ -139,7 +139,7 @@ def plan(request: Request, candidates: Sequence[Candidate] | None = None) -> Pla
         raise CannotMerge([str(error)]) from error
 
 
-def check_request(request: Request) -> Method:
+def check_request(request: MergeRequest) -> Method:
     """Check what can be checked without the models; returns the method.
 
     Raises:
@@ -152,7 +152,7 @@ def check_request(request: Request) -> Method:
     return method
 
 
-def _problems(request: Request, method: Method) -> Iterator[str]:
+def _problems(request: MergeRequest, method: Method) -> Iterator[str]:
     """What is wrong with a request by itself."""
     names = [parent.name for parent in request.parents]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -178,7 +178,7 @@ def _problems(request: Request, method: Method) -> Iterator[str]:
     yield from wrong_values(request, method)
 
 
-def _places_in_sum(request: Request, method: Method) -> list[int]:
+def _places_in_sum(request: MergeRequest, method: Method) -> list[int]:
     """Return each parent's place in the sums of a merge, the base first.
 
     Task arithmetic in float64 sums its models in an order of their own, so that a permutation of them
@@ -200,7 +200,7 @@ def _places_in_sum(request: Request, method: Method) -> list[int]:
 class _Planner:
     """Plans the tensors of a request whose parents fit together."""
 
-    def __init__(self, request: Request, method: Method, parents: Sequence[Candidate]) -> None:
+    def __init__(self, request: MergeRequest, method: Method, parents: Sequence[Candidate]) -> None:
         self._request, self._method, self._parents = request, method, parents
         self._by_name = {parent.name: parent for parent in parents}
         has_base = request.base is not None

@@ -25,7 +25,7 @@ class InputModel:
         name: what messages and the model card call it.
         folder: a Hugging Face folder; its path may be given as text.
         fingerprint: of its content, for the model card.
-        parameters: the method's parameters for this model; each value is a setting as of `Request`.
+        parameters: the method's parameters for this model; each value is a setting as of `MergeRequest`.
     """
 
     name: str
@@ -38,7 +38,7 @@ class InputModel:
 
 
 @dataclass(frozen=True)
-class Request:
+class MergeRequest:
     """A merge.
 
     A parameter's setting is a value; or a list of numbers, between which the layers interpolate, the first
@@ -95,7 +95,7 @@ def layer_of(tensor: str) -> int | None:
 
 
 def values(
-    request: Request, method: Method, tensor: str, layers: int
+    request: MergeRequest, method: Method, tensor: str, layers: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Values of the parameters for one tensor.
 
@@ -133,7 +133,7 @@ def _check_della(per_model: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
-def unknown_parameters(request: Request, method: Method) -> Iterator[str]:
+def unknown_parameters(request: MergeRequest, method: Method) -> Iterator[str]:
     """What is set but is no parameter of the method, or not one that a model may have of its own."""
     known = ", ".join(parameter.name for parameter in method.parameters) or "none"
     for name in request.parameters:
@@ -148,7 +148,7 @@ def unknown_parameters(request: Request, method: Method) -> Iterator[str]:
                 yield f"{model.name}: {name} of {method.name} is one value for all models"
 
 
-def wrong_values(request: Request, method: Method) -> Iterator[str]:
+def wrong_values(request: MergeRequest, method: Method) -> Iterator[str]:
     """Values that are missing everywhere, or out of their range wherever they hold."""
     for parameter in method.parameters:
         scopes = [(parameter.name, request.parameters)]

@@ -1,6 +1,6 @@
 """Merge models: into a folder, into tensors, or into a model that is loaded.
 
-request = Request("ties", base=InputModel("base", folder), models=(InputModel("law", other, parameters={...}),))
+request = MergeRequest("ties", base=InputModel("base", folder), models=(InputModel("law", other, parameters={...}),))
 report = run(plan(request), output)
 
 The model card of a merged model.

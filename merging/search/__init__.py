@@ -8,10 +8,10 @@ comes first. One weight is then refined by a line search, several by Bayesian op
 Gaussian processes): of the gain where budgets bound the rest, else of the front of gain and rise.
 """
 
-from merging.search.front import Choice, Goal, Limit, choose, front, knee
-from merging.search.run import Evaluation, Found, search
+from merging.search.front import Choice, Goal, Limit, choose, knee, pareto_front
+from merging.search.run import Evaluation, SearchResult, search
 from merging.search.space import AtBound, Dimension, Space, search_space
-from merging.search.tried import Change, Measurement, Trial
+from merging.search.trials import Change, Measurement, Trial
 
 __all__ = [
     "AtBound",
@@ -19,14 +19,14 @@ __all__ = [
     "Choice",
     "Dimension",
     "Evaluation",
-    "Found",
+    "SearchResult",
     "Goal",
     "Limit",
     "Measurement",
     "Space",
     "Trial",
     "choose",
-    "front",
+    "pareto_front",
     "knee",
     "search",
     "search_space",

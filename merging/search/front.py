@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from merging.search.tried import Trial
+from merging.search.trials import Trial
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def choose(tried: Sequence[Trial], goal: Goal) -> Choice:
     return Choice(least, False, "no point is shown to keep the budget: the one that comes nearest to it")
 
 
-def front(tried: Sequence[Trial], goal: Goal) -> list[Trial]:
+def pareto_front(tried: Sequence[Trial], goal: Goal) -> list[Trial]:
     """The points that no other beats, in the order of their gain.
 
     Noise can close a circle of points that beat each other; if nothing were left, all are on the front.
@@ -100,7 +100,7 @@ def knee(tried: Sequence[Trial], goal: Goal) -> Trial:
     Gain and rise are taken as shares of those at the largest gain (Das 1999, On characterizing the "knee" of
     the Pareto curve); rises within their noise count as none. Where nothing rises, that is the largest gain.
     """
-    points = front(tried, goal)
+    points = pareto_front(tried, goal)
     farthest = max(points, key=goal.gain_of)
     most_gain, most_rise = goal.gain_of(farthest), _rise(farthest, goal)
     if most_gain <= 0 or most_rise <= 0:

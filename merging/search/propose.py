@@ -10,7 +10,7 @@ import numpy as np
 
 from merging.search.front import Goal
 from merging.search.space import NEAR, Space, Values
-from merging.search.tried import Trial
+from merging.search.trials import Trial
 
 GRID, LINE, BAYESIAN = "grid", "line search", "bayesian"
 SPREAD = "spread"

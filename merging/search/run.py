@@ -10,10 +10,10 @@ from typing import Any, Protocol
 from cpt.errors import CannotMerge
 from merging.candidates import Candidate
 from merging.plan import Plan, plan
-from merging.search.front import Choice, Goal, choose, front
+from merging.search.front import Choice, Goal, choose, pareto_front
 from merging.search.propose import propose
 from merging.search.space import AtBound, Space
-from merging.search.tried import Log, Readings, Trial, changes_since
+from merging.search.trials import Log, Readings, Trial, changes_since
 
 CONTRACT = 2
 """Raised where the same search measures otherwise, so that no log of older code is continued."""
@@ -37,7 +37,7 @@ class Evaluation(Protocol):
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """What a search has found.
 
     Attributes:
@@ -74,7 +74,7 @@ def search(
     seed: int,
     log: Path,
     on_point: Callable[[Trial, int], None] | None = None,
-) -> Found:
+) -> SearchResult:
     """Try merges and choose one.
 
     Args:
@@ -105,7 +105,7 @@ def search(
         kept.add(tried[-1])
         if on_point is not None:
             on_point(tried[-1], len(tried))
-    return Found(space, goal, tuple(tried), tuple(front(tried, goal)), choose(tried, goal), arrived)
+    return SearchResult(space, goal, tuple(tried), tuple(pareto_front(tried, goal)), choose(tried, goal), arrived)
 
 
 def _key(space: Space, goal: Goal, evaluation: Evaluation, points: int, seed: int) -> dict[str, Any]:

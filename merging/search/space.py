@@ -10,7 +10,7 @@ from typing import Any, Literal
 from cpt.errors import CannotMerge
 from merging.candidates import Candidate
 from merging.methods import Method, find_method
-from merging.request import Request, layer_of
+from merging.request import MergeRequest, layer_of
 
 Values = tuple[float, ...]
 """A point: one value for each dimension of the space."""
@@ -78,7 +78,7 @@ class Space:
             weight, so a merge with all weights 0 is not the base and is worth a try.
     """
 
-    request: Request
+    request: MergeRequest
     dimensions: tuple[Dimension, ...]
     new_rows: bool = False
 
@@ -87,7 +87,7 @@ class Space:
         """Whether the smallest values are a merge of nothing, which is the base itself."""
         return self.request.method == "task-arithmetic" and self.is_nothing([d.low for d in self.dimensions])
 
-    def request_at(self, values: Sequence[float]) -> Request:
+    def request_at(self, values: Sequence[float]) -> MergeRequest:
         """The merge at a point."""
         models = tuple(
             replace(parent, parameters={**parent.parameters, **self._settings(parent.name, values)})
@@ -157,7 +157,7 @@ class Space:
 
 
 def search_space(
-    request: Request,
+    request: MergeRequest,
     candidates: Sequence[Candidate] | None = None,
     *,
     bounds: tuple[float, float] = (0.0, 1.0),
@@ -203,7 +203,7 @@ def search_space(
     return Space(request, dimensions, candidates is not None and _brings_tokens(request, candidates))
 
 
-def _brings_tokens(request: Request, candidates: Sequence[Candidate]) -> bool:
+def _brings_tokens(request: MergeRequest, candidates: Sequence[Candidate]) -> bool:
     """Return whether a merge onto a base has tokens that the base does not have."""
     if request.base is None or request.tokenizer == "base":
         return False
@@ -215,7 +215,7 @@ def _layers(candidate: Candidate) -> int:
     return 1 + max((layer for name in candidate.sources if (layer := layer_of(name)) is not None), default=-1)
 
 
-def _open_weights(request: Request, method: Method, bounds: tuple[float, float]) -> list[Dimension]:
+def _open_weights(request: MergeRequest, method: Method, bounds: tuple[float, float]) -> list[Dimension]:
     """One dimension for each weight that is not given."""
     weight = method.parameter(WEIGHT)
     if weight is not None and weight.per_model:
@@ -225,7 +225,7 @@ def _open_weights(request: Request, method: Method, bounds: tuple[float, float])
     return [Dimension(names[0], None, *bounds)] if names else []
 
 
-def _density_problems(request: Request, method: Method, density: tuple[float, float]) -> list[str]:
+def _density_problems(request: MergeRequest, method: Method, density: tuple[float, float]) -> list[str]:
     if method.parameter(DENSITY) is None:
         return [f"{method.name} has no density"]
     if not density[0] < density[1]:

@@ -8,7 +8,7 @@ from typing import Any
 from merge_models import parent
 
 from merging.plan import Plan, read_inputs
-from merging.request import Request
+from merging.request import MergeRequest
 from merging.search import Goal, Limit, Space, search_space
 
 
@@ -63,7 +63,7 @@ def open_weights(
     base: Path, others: list[Path], method: str = "task-arithmetic", **settings: Any
 ) -> tuple[Space, Any]:
     """The space of some models' weights, and its parents."""
-    request = Request(method, tuple(parent(other) for other in others), parent(base))
+    request = MergeRequest(method, tuple(parent(other) for other in others), parent(base))
     candidates = read_inputs(request)
     return search_space(request, candidates, **settings), candidates
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, Pr
 
 from cpt.errors import CannotMerge
 from merging.plan import plan
-from merging.request import InputModel, Request
+from merging.request import InputModel, MergeRequest
 from merging.run import MergeReport, run
 
 WORDS = ("<s>", "</s>", "heart", "lung", "kidney", "skin")
@@ -66,15 +66,15 @@ def merge(
 ) -> MergeReport:
     """Merge into `output`."""
     base_parent = None if base is None else parent(base)
-    return run(plan(Request(method, tuple(models), base_parent, **request)), output)
+    return run(plan(MergeRequest(method, tuple(models), base_parent, **request)), output)
 
 
-def ties(base: Path, other: Path, **request: Any) -> Request:
+def ties(base: Path, other: Path, **request: Any) -> MergeRequest:
     """One model, half of whose changes are dropped."""
-    return Request("ties", (parent(other, 0.8, density=0.5),), parent(base), **request)
+    return MergeRequest("ties", (parent(other, 0.8, density=0.5),), parent(base), **request)
 
 
-def refused(request: Request, message: str) -> str:
+def refused(request: MergeRequest, message: str) -> str:
     """The message with which a request is refused as bad input."""
     with pytest.raises(CannotMerge, match=message) as raised:
         plan(request)

@@ -16,7 +16,7 @@ from cpt.models.new_tokens import read_new_tokens
 from merging.adapters import CONFIG, WEIGHTS, read_adapter, read_model
 from merging.candidates import read_candidate
 from merging.plan import plan
-from merging.request import InputModel, Request
+from merging.request import InputModel, MergeRequest
 from merging.run import run
 
 CLOSE = {"rtol": 2e-6, "atol": 2e-7}
@@ -89,7 +89,7 @@ def test_tied_embeddings_that_are_trained_whole(modules: list[str], tmp_path: Pa
 def test_adapters_that_take_tied_embeddings_apart_are_refused(kind: str, tmp_path: Path) -> None:
     base = write_model(tmp_path / "base", 1)
     adapter = write_adapter(base, tmp_path / "adapter", **KINDS[kind])
-    refused(Request("linear", (parent(adapter, 1.0),), parent(base)), "one matrix, which the adapter takes")
+    refused(MergeRequest("linear", (parent(adapter, 1.0),), parent(base)), "one matrix, which the adapter takes")
 
 
 @pytest.mark.parametrize("dora", [False, True])
@@ -133,7 +133,7 @@ def test_methods_see_an_adapter_as_the_model_that_it_makes(
     results = []
     for folder in (adapter, written):
         models = tuple(InputModel(name, each, "", weight) for name, each in (("a", folder), ("b", other)))
-        request = Request(method, models, None if method == "karcher" else parent(base), parameters=density)
+        request = MergeRequest(method, models, None if method == "karcher" else parent(base), parameters=density)
         run(plan(request), tmp_path / f"out-{folder.name}")
         results.append(weights(tmp_path / f"out-{folder.name}"))
     check_same(*results)
@@ -234,21 +234,21 @@ def test_kinds_that_cannot_be_merged_are_refused(
 ) -> None:
     adapter = write_adapter(base, tmp_path / "adapter", r=2, target_modules=ATTENTION)
     changed_config(adapter, **settings)
-    text = refused(Request("linear", (parent(adapter, 1.0),), parent(base)), message)
+    text = refused(MergeRequest("linear", (parent(adapter, 1.0),), parent(base)), message)
     assert text.startswith("adapter: ")
 
 
 def test_trained_tokens_alone_are_refused(base: Path, tmp_path: Path) -> None:
     adapter = write_adapter(base, tmp_path / "adapter", r=2, target_modules=ATTENTION)
     TrainableTokensConfig(token_indices=[1]).save_pretrained(adapter)
-    refused(Request("linear", (parent(adapter, 1.0),), parent(base)), "of kind TRAINABLE_TOKENS")
+    refused(MergeRequest("linear", (parent(adapter, 1.0),), parent(base)), "of kind TRAINABLE_TOKENS")
 
 
 def test_another_models_adapter_is_found_out(base: Path, tmp_path: Path) -> None:
     wide = write_model(tmp_path / "wide", 3, hidden_size=32, num_hidden_layers=3)
     adapter = write_adapter(wide, tmp_path / "adapter", r=2, target_modules=ATTENTION)
     changed_config(adapter, base_model_name_or_path="hub/wide")
-    text = refused(Request("linear", (parent(adapter, 1.0),), parent(base)), "the adapter is not one of base")
+    text = refused(MergeRequest("linear", (parent(adapter, 1.0),), parent(base)), "the adapter is not one of base")
     assert "q_proj.weight is [16, 16] there, [32, 32] in the adapter" in text
     assert "more" in text
 
@@ -256,7 +256,7 @@ def test_another_models_adapter_is_found_out(base: Path, tmp_path: Path) -> None
 def test_without_its_model_or_a_base_it_is_refused(base: Path, tmp_path: Path) -> None:
     adapter = write_adapter(base, tmp_path / "adapter", r=2, target_modules=ATTENTION)
     changed_config(adapter, base_model_name_or_path="hub/model")
-    refused(Request("linear", (parent(adapter, 1.0),)), "an adapter of hub/model, which is no folder here")
+    refused(MergeRequest("linear", (parent(adapter, 1.0),)), "an adapter of hub/model, which is no folder here")
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_without_its_model_or_a_base_it_is_refused(base: Path, tmp_path: Path) -
 def test_damaged_adapters_are_refused(change: Any, message: str, base: Path, tmp_path: Path) -> None:
     adapter = write_adapter(base, tmp_path / "adapter", r=2, target_modules=ATTENTION)
     changed_tensors(adapter, change)
-    refused(Request("linear", (parent(adapter, 1.0),), parent(base)), message)
+    refused(MergeRequest("linear", (parent(adapter, 1.0),), parent(base)), message)
 
 
 def test_rows_without_their_numbers_are_refused(base: Path, tmp_path: Path) -> None:
@@ -282,17 +282,17 @@ def test_rows_without_their_numbers_are_refused(base: Path, tmp_path: Path) -> N
     )
     for indices, message in (([1], "2 trained rows, and its configuration 1"), ([1, 9], "rows beyond them")):
         changed_config(adapter, trainable_token_indices=indices)
-        refused(Request("linear", (parent(adapter, 1.0),), parent(base)), message)
+        refused(MergeRequest("linear", (parent(adapter, 1.0),), parent(base)), message)
 
 
 def test_missing_and_pickled_weights_are_refused(base: Path, tmp_path: Path) -> None:
     adapter = write_adapter(base, tmp_path / "adapter", r=2, target_modules=ATTENTION)
     (adapter / WEIGHTS).rename(adapter / "elsewhere")
-    refused(Request("linear", (parent(adapter, 1.0),), parent(base)), "lacks the adapter's weights")
+    refused(MergeRequest("linear", (parent(adapter, 1.0),), parent(base)), "lacks the adapter's weights")
     (adapter / "adapter_model.bin").write_bytes(b"x")
-    refused(Request("linear", (parent(adapter, 1.0),), parent(base)), "pickle")
+    refused(MergeRequest("linear", (parent(adapter, 1.0),), parent(base)), "pickle")
     (adapter / CONFIG).write_text("{")
-    refused(Request("linear", (parent(adapter, 1.0),), parent(base)), "not valid JSON")
+    refused(MergeRequest("linear", (parent(adapter, 1.0),), parent(base)), "not valid JSON")
 
 
 def test_infinite_factors_stop_the_merge(base: Path, tmp_path: Path) -> None:

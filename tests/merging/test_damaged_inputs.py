@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from cpt.errors import CannotMerge, DataError, DiskFull, StageFailed
 from merging.plan import plan
-from merging.request import Request
+from merging.request import MergeRequest
 from merging.run import run
 
 WEIGHTS = "model.safetensors"
@@ -71,7 +71,7 @@ def test_a_killed_merge_leaves_nothing_that_looks_whole_and_is_done_again(
         "import os, signal, sys; from pathlib import Path\n"
         "from merging.run import run; from merging.plan import plan; from merging.request import *\n"
         "base, other, out = map(Path, sys.argv[1:])\n"
-        "request = Request('linear', (InputModel('a', base), InputModel('b', other)), parameters={'weight': 1.0})\n"
+        "request = MergeRequest('linear', (InputModel('a', base), InputModel('b', other)), parameters={'weight': 1.0})\n"
         "kill = lambda done, total: done * 2 > total and os.kill(os.getpid(), signal.SIGKILL)\n"
         "run(plan(request), out, progress=kill)\n"
     )
@@ -101,7 +101,7 @@ def test_values_that_are_no_numbers_are_named_with_their_tensor(
 
 
 def test_a_result_that_overflows_is_refused(base: Path, other: Path, tmp_path: Path) -> None:
-    request = Request(
+    request = MergeRequest(
         "linear", (parent(base, 1e9), parent(other, 1e9)), parameters={"normalize": False}, dtype="float16"
     )
     with pytest.raises(DataError, match="overflows float16"):
@@ -110,7 +110,7 @@ def test_a_result_that_overflows_is_refused(base: Path, other: Path, tmp_path: P
 
 def test_weights_that_cancel_each_other_are_refused(base: Path, other: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="division by zero"):
-        run(plan(Request("linear", (parent(base, 1.0), parent(other, -1.0)))), tmp_path / "merged")
+        run(plan(MergeRequest("linear", (parent(base, 1.0), parent(other, -1.0)))), tmp_path / "merged")
 
 
 def test_a_truncated_file_is_named(base: Path, other: Path) -> None:

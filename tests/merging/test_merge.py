@@ -19,7 +19,7 @@ from merging import kernels
 from merging.candidates import read_candidate
 from merging.kernels import CHUNK
 from merging.plan import plan, read_inputs
-from merging.request import InputModel, Request
+from merging.request import InputModel, MergeRequest
 from merging.run import merge_into, merged_tensors, run
 from merging.writer import CHECKSUMS
 
@@ -101,7 +101,7 @@ def test_parents_are_read_once_for_many_merges(base: Path, other: Path, monkeypa
     candidates = read_inputs(first)
     monkeypatch.setattr("merging.plan.read_model", None)
     for weight in (0.0, 1.0):
-        request = Request("task-arithmetic", (parent(other, weight),), parent(base))
+        request = MergeRequest("task-arithmetic", (parent(other, weight),), parent(base))
         found = dict(merged_tensors(plan(request, candidates)))
         assert torch.equal(found[INPUT], weights(other if weight else base)[INPUT])
 
@@ -117,7 +117,7 @@ def test_a_model_with_another_vocabulary_cannot_be_merged_into(base: Path, tmp_p
 def test_the_size_of_chunks_does_not_matter(method: str, base: Path, other: Path, monkeypatch) -> None:
     each = {"density": 0.4} if method in ("ties", "breadcrumbs") else {}
     models = (parent(other, 0.8, **each),)
-    request = Request(method, models, None if method == "linear" else parent(base))
+    request = MergeRequest(method, models, None if method == "linear" else parent(base))
     whole = dict(merged_tensors(plan(request)))
     monkeypatch.setattr(kernels, "CHUNK", 48)
     assert CHUNK > 48
@@ -128,7 +128,7 @@ def test_the_size_of_chunks_does_not_matter(method: str, base: Path, other: Path
 def test_chunks_worked_on_side_by_side_keep_their_order_and_leave_threads_as_they_were(
     base: Path, other: Path, monkeypatch
 ) -> None:
-    request = Request("task-arithmetic", (parent(other, 0.8),), parent(base))
+    request = MergeRequest("task-arithmetic", (parent(other, 0.8),), parent(base))
     whole = dict(merged_tensors(plan(request)))
     monkeypatch.setattr(kernels, "CHUNK", 48)
     threads, seen, met, meetings = torch.get_num_threads(), set(), threading.Barrier(2), []
@@ -167,7 +167,7 @@ def test_tensors_are_read_as_stored(other: Path) -> None:
 
 def test_folders_may_be_given_as_text(base: Path, other: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    request = Request(
+    request = MergeRequest(
         "task-arithmetic",
         (InputModel("other", "other", parameters={"weight": 1.0}),),
         InputModel("b", "base"),

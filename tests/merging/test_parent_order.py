@@ -11,7 +11,7 @@ from merge_models import INPUT, WORDS, merge, parent, weights, write_model
 from transformers import AutoTokenizer
 
 from merging.plan import plan, read_inputs
-from merging.request import Request
+from merging.request import MergeRequest
 from merging.search import search_space
 from merging.search.propose import grid
 
@@ -30,7 +30,7 @@ def extended(tmp_path: Path) -> list[Path]:
 
 
 def test_ids_of_a_union_are_the_same_at_every_point_of_a_search(base: Path, extended: list[Path]) -> None:
-    request = Request("task-arithmetic", tuple(map(parent, extended)), parent(base))
+    request = MergeRequest("task-arithmetic", tuple(map(parent, extended)), parent(base))
     candidates = read_inputs(request)
     space = search_space(request, candidates)
     found = [plan(space.request_at(values), candidates) for values in WEIGHTS]
@@ -86,7 +86,7 @@ def test_permuted_models_give_the_same_rows_token_by_token(
 
 def test_with_new_tokens_weight_0_is_a_merge_of_its_own(base: Path, extended: list[Path]) -> None:
     """The rows of new tokens are the model's at every weight, so a line search must not begin at the base."""
-    request = Request("task-arithmetic", (parent(extended[0]),), parent(base))
+    request = MergeRequest("task-arithmetic", (parent(extended[0]),), parent(base))
     candidates = read_inputs(request)
     space = search_space(request, candidates)
     assert space.new_rows

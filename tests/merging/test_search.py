@@ -10,8 +10,8 @@ from merge_models import parent, write_model
 
 from cpt.errors import CannotMerge
 from merging.plan import read_inputs
-from merging.request import Request
-from merging.search import Change, Goal, Trial, choose, front, knee, search, search_space
+from merging.request import MergeRequest
+from merging.search import Change, Goal, Trial, choose, pareto_front, knee, search, search_space
 from merging.search.propose import grid, propose
 
 
@@ -159,9 +159,9 @@ def tried(gain: float, rise: float, error: float = 0.0) -> Trial:
 
 def test_the_front_leaves_out_what_is_beaten_beyond_noise() -> None:
     points = [tried(0.1, 0.01), tried(0.2, 0.02), tried(0.15, 0.03), tried(0.3, 0.05)]
-    assert [each.values[0] for each in front(points, Goal())] == [0.1, 0.2, 0.3]
+    assert [each.values[0] for each in pareto_front(points, Goal())] == [0.1, 0.2, 0.3]
     noisy = [tried(0.1, 0.01, 0.1), tried(0.2, 0.02, 0.1), tried(0.15, 0.03, 0.1)]
-    assert len(front(noisy, Goal())) == 3
+    assert len(pareto_front(noisy, Goal())) == 3
 
 
 def test_a_rise_within_its_noise_counts_as_none_for_the_knee() -> None:
@@ -216,7 +216,7 @@ def test_a_bayesian_step_to_a_merge_of_nothing_or_a_known_point_goes_elsewhere(
 
 
 def test_beside_a_model_of_given_weight_weight_0_is_not_the_base(base, other, third, tmp_path) -> None:
-    request = Request("task-arithmetic", (parent(other, 0.4), parent(third)), parent(base))
+    request = MergeRequest("task-arithmetic", (parent(other, 0.4), parent(third)), parent(base))
     candidates = read_inputs(request)
     space = search_space(request, candidates)
     assert not space.from_base

@@ -30,7 +30,7 @@ from cpt.stages.merge.stage import STAGE
 from cpt.stages.vocabulary.change import change_vocabulary
 from cpt.stages.vocabulary.config import VocabularyConfig
 from merging.plan import plan
-from merging.request import InputModel, Request
+from merging.request import InputModel, MergeRequest
 
 MODEL = [{"from": "one"}]
 SEARCH = {"points": 5, "precision": "fp32", "tokens": 2_000}
@@ -109,7 +109,7 @@ def test_windows_hold_the_same_bytes_for_the_base_and_for_merges(tiny_model: Pat
     change_vocabulary(
         change, tiny_model, lambda: iter(clinical_texts()), extended, seed=1, progress=NullProgress()
     )
-    request = Request(
+    request = MergeRequest(
         "linear", (InputModel("one", extended, parameters={"weight": 1.0}),), InputModel("b", tiny_model)
     )
     texts = {"domain": clinical_texts()[:9], "general": varied_texts(9)}

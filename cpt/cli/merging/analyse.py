@@ -69,12 +69,12 @@ def _analysis(base: str, add: Sequence[str]) -> Analysis:
     """The analysis of models that are named on the command line."""
     from merging.analysis.analyse import analyse as measure
     from merging.plan import read_inputs
-    from merging.request import InputModel, Request
+    from merging.request import InputModel, MergeRequest
 
     with shown(kept=False) as view:
         folders = resolved(_named(base, add), Path.cwd(), view)
         parents = [InputModel(name, folder) for name, folder in folders.items()]
-        first, *models = read_inputs(Request("task-arithmetic", tuple(parents[1:]), parents[0]))
+        first, *models = read_inputs(MergeRequest("task-arithmetic", tuple(parents[1:]), parents[0]))
         return measure(first, models, lambda done, total: view.update(done, total, "weights, read twice"))
 
 

@@ -15,7 +15,7 @@ from cpt.errors import CannotMerge, Problem, UsageError
 from cpt.recipe.document import Document, Where
 
 if TYPE_CHECKING:
-    from merging.request import Request
+    from merging.request import MergeRequest
 
 BASE = "base"
 SHARD_SIZE = "5GB"
@@ -38,7 +38,7 @@ class Asked:
         places: where the file names each model, by the model's name.
     """
 
-    request: Request
+    request: MergeRequest
     references: Mapping[str, str]
     folder: Path
     shard_size: str = SHARD_SIZE

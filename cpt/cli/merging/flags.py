@@ -32,7 +32,7 @@ def from_flags(
         UsageError: there is no model, or two have one name.
         CannotMerge: there is no such chat template.
     """
-    from merging.request import AUTO, InputModel, Request
+    from merging.request import AUTO, InputModel, MergeRequest
 
     if not add:
         raise UsageError(
@@ -48,7 +48,7 @@ def from_flags(
         {str(model.name): {} if model.weight is None else {"weight": model.weight} for model in models},
     )
     parents = tuple(InputModel(name, Path(), parameters=own[name]) for name in names)
-    request = Request(
+    request = MergeRequest(
         method=(method or "task-arithmetic").replace("_", "-"),
         models=parents,
         base=None if base_model is None else InputModel(str(base_model.name), Path()),

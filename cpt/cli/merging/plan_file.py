@@ -135,7 +135,7 @@ def _asked(
     plan: PlanFile, known: Sequence[str], folder: Path, seed: int | None, shard_size: str | None
 ) -> Asked:
     """The plan as a request, without parameters that are not known."""
-    from merging.request import InputModel, Request
+    from merging.request import InputModel, MergeRequest
 
     base_model = None if plan.base is None else Named(plan.base)
     models, base_model = named([Named(each.model, each.name) for each in plan.models], base_model)
@@ -148,7 +148,7 @@ def _asked(
         )
         for model, each in zip(models, plan.models, strict=True)
     )
-    request = Request(
+    request = MergeRequest(
         method=plan.method.replace("_", "-"),
         models=parents,
         base=None if base_model is None else InputModel(str(base_model.name), Path()),

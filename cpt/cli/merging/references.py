@@ -17,7 +17,7 @@ from cpt.references.progress import Messages
 from cpt.references.syntax import exists
 
 if TYPE_CHECKING:
-    from merging.request import InputModel, Request
+    from merging.request import InputModel, MergeRequest
 
 RESERVED = ("auto", "base", "union")
 """What `--tokenizer` means by itself; no model is called so."""
@@ -103,7 +103,7 @@ def model_or_adapter(reference: str, progress: Messages) -> Path:
     return Path(reference) if is_adapter(Path(reference)) else resolve_model(reference, progress)
 
 
-def in_folders(request: Request, folders: Mapping[str, Path]) -> Request:
+def in_folders(request: MergeRequest, folders: Mapping[str, Path]) -> MergeRequest:
     """The request with its models in their folders."""
 
     def placed(parent: InputModel) -> InputModel:
@@ -112,7 +112,7 @@ def in_folders(request: Request, folders: Mapping[str, Path]) -> Request:
     return _changed(request, placed)
 
 
-def with_fingerprints(request: Request, references: Mapping[str, str], folder: Path) -> Request:
+def with_fingerprints(request: MergeRequest, references: Mapping[str, str], folder: Path) -> MergeRequest:
     """The request with the fingerprints of its models' contents."""
     found = fingerprints_by_name(references, folder)
     return _changed(request, lambda parent: replace(parent, fingerprint=found[parent.name]))
@@ -146,6 +146,6 @@ def fingerprints_meanwhile(references: Mapping[str, str], folder: Path) -> Futur
     return found
 
 
-def _changed(request: Request, change: Callable[[InputModel], InputModel]) -> Request:
+def _changed(request: MergeRequest, change: Callable[[InputModel], InputModel]) -> MergeRequest:
     models = tuple(change(model) for model in request.models)
     return replace(request, models=models, base=None if request.base is None else change(request.base))

@@ -27,7 +27,7 @@ from cpt.references import check
 from cpt.stages.merge.config import MergeGate, MergeSearch
 
 if TYPE_CHECKING:
-    from merging.search import Found, Space
+    from merging.search import SearchResult, Space
 
 DOMAIN, GENERAL = "domain", "general"
 LOG, PAGE = ".search.jsonl", ".search.html"
@@ -317,7 +317,7 @@ class _Told:
         """A search notes nothing."""
 
 
-def _write(asked: Asked, found: Found, candidates: Sequence[Any], output: Path) -> None:
+def _write(asked: Asked, found: SearchResult, candidates: Sequence[Any], output: Path) -> None:
     from cpt.stages.merge.search import chosen_sentence
     from merging.plan import plan
     from merging.run import run

@@ -15,7 +15,7 @@ from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.continuation import Checkpoint, read_kept
 
 if TYPE_CHECKING:
-    from merging.request import InputModel, Request
+    from merging.request import InputModel, MergeRequest
 
 
 class _Average(BaseModel, ABC):
@@ -168,7 +168,7 @@ RunAverage = Annotated[LawaOf | EmaOf | SoupOf | WsdOf, Field(discriminator="kin
 """An average of a stage of the recipe."""
 
 
-def average_request(average: RunAverage, training: Artifact, dtype: str | None) -> Request:
+def average_request(average: RunAverage, training: Artifact, dtype: str | None) -> MergeRequest:
     """The average as a merge."""
     from merging.averaging import average as averaged
 

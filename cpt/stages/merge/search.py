@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from cpt.monitor.probes.base import Probe
     from merging.candidates import Candidate
     from merging.plan import Plan
-    from merging.request import Request
-    from merging.search import Found, Trial
+    from merging.request import MergeRequest
+    from merging.search import SearchResult, Trial
 
 DOMAIN, GENERAL = "domain", "general"
 LOG = "merge_search.jsonl"
@@ -48,7 +48,7 @@ class Material:
 
 
 def find_weights(
-    request: Request,
+    request: MergeRequest,
     candidates: Sequence[Candidate],
     settings: MergeSearch,
     gates: Sequence[MergeGate],
@@ -56,7 +56,7 @@ def find_weights(
     work: Path,
     log: Path,
     progress: Progress,
-) -> Found:
+) -> SearchResult:
     """Search the weights that a request leaves open.
 
     Args:
@@ -227,7 +227,7 @@ def described(tried: Trial, dimensions: Sequence[Any]) -> str:
 
 
 def search_metrics(
-    found: Found, gates: Sequence[MergeGate], tasks: Sequence[str], stage: str | None
+    found: SearchResult, gates: Sequence[MergeGate], tasks: Sequence[str], stage: str | None
 ) -> dict[str, Any]:
     """What a search has found, as plain data: `search`, `search_points`, `gates`.
 
@@ -337,7 +337,7 @@ def require_budgets(metrics: Mapping[str, Any], stage: str | None) -> None:
     )
 
 
-def chosen_sentence(found: Found) -> str:
+def chosen_sentence(found: SearchResult) -> str:
     """How the weights came about, for the model card."""
     names = [dimension.name for dimension in found.space.dimensions]
     values = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, found.chosen.values, strict=True))

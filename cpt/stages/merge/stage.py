@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cpt.training.place import Place
     from merging.candidates import Candidate
     from merging.plan import Plan
-    from merging.request import Request
+    from merging.request import MergeRequest
 
 CORPUS = "corpus"
 _FEWEST = 2
@@ -130,7 +130,7 @@ class MergeStage(Stage[MergeConfig]):
 def _searched(
     config: MergeConfig,
     search: MergeSearch,
-    request: Request,
+    request: MergeRequest,
     parents: Sequence[Candidate],
     corpus: Path,
     context: Context,
@@ -177,7 +177,7 @@ def _write(plan: Plan, what: str, context: Context, chosen: str | None = None) -
     return asdict(report)
 
 
-def _analysed(request: Request, parents: Sequence[Candidate], context: Context) -> dict[str, Any]:
+def _analysed(request: MergeRequest, parents: Sequence[Candidate], context: Context) -> dict[str, Any]:
     """The task vectors, where there is a base to have them from."""
     from merging.analysis.analyse import analyse
 
@@ -190,16 +190,16 @@ def _analysed(request: Request, parents: Sequence[Candidate], context: Context) 
     return {"analysis": asdict(analysis)}
 
 
-def _weights(request: Request) -> dict[str, Setting]:
+def _weights(request: MergeRequest) -> dict[str, Setting]:
     """Every model's weight, as far as it has one."""
     return {
         model.name: model.parameters["weight"] for model in request.models if "weight" in model.parameters
     }
 
 
-def _request(config: MergeConfig, inputs: Mapping[str, Artifact], seed: int) -> Request:
+def _request(config: MergeConfig, inputs: Mapping[str, Artifact], seed: int) -> MergeRequest:
     """What is asked of the library; an artifact that is not there yet has only its name."""
-    from merging.request import InputModel, Request
+    from merging.request import InputModel, MergeRequest
 
     if config.average is not None:
         return average_request(config.average, inputs["training"], config.dtype)
@@ -210,7 +210,7 @@ def _request(config: MergeConfig, inputs: Mapping[str, Artifact], seed: int) -> 
         artifact = inputs[role]
         return InputModel(name, artifact.path("model"), artifact.fingerprint, settings)
 
-    return Request(
+    return MergeRequest(
         method=config.method,
         models=tuple(
             parent(f"model:{place}", model.from_, model.settings())
