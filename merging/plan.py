@@ -19,7 +19,16 @@ from merging.align import Alignment, Case, Group, align
 from merging.candidates import Candidate, alike, check_same_architecture, is_tied, new_tokens
 from merging.kernels import Piece, TensorPlan, seed_of
 from merging.methods import Method, find_method
-from merging.request import AUTO, BASE, UNION, MergeRequest, layer_of, unknown_parameters, values, wrong_values
+from merging.request import (
+    AUTO,
+    BASE,
+    UNION,
+    MergeRequest,
+    layer_of,
+    unknown_parameters,
+    values,
+    wrong_values,
+)
 from merging.sources import FileSource, Source, rows_of
 from merging.tokenizer_union import contains_all, out_of_reach, union
 

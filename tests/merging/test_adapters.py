@@ -89,7 +89,9 @@ def test_tied_embeddings_that_are_trained_whole(modules: list[str], tmp_path: Pa
 def test_adapters_that_take_tied_embeddings_apart_are_refused(kind: str, tmp_path: Path) -> None:
     base = write_model(tmp_path / "base", 1)
     adapter = write_adapter(base, tmp_path / "adapter", **KINDS[kind])
-    refused(MergeRequest("linear", (parent(adapter, 1.0),), parent(base)), "one matrix, which the adapter takes")
+    refused(
+        MergeRequest("linear", (parent(adapter, 1.0),), parent(base)), "one matrix, which the adapter takes"
+    )
 
 
 @pytest.mark.parametrize("dora", [False, True])
@@ -133,7 +135,9 @@ def test_methods_see_an_adapter_as_the_model_that_it_makes(
     results = []
     for folder in (adapter, written):
         models = tuple(InputModel(name, each, "", weight) for name, each in (("a", folder), ("b", other)))
-        request = MergeRequest(method, models, None if method == "karcher" else parent(base), parameters=density)
+        request = MergeRequest(
+            method, models, None if method == "karcher" else parent(base), parameters=density
+        )
         run(plan(request), tmp_path / f"out-{folder.name}")
         results.append(weights(tmp_path / f"out-{folder.name}"))
     check_same(*results)
@@ -248,7 +252,9 @@ def test_another_models_adapter_is_found_out(base: Path, tmp_path: Path) -> None
     wide = write_model(tmp_path / "wide", 3, hidden_size=32, num_hidden_layers=3)
     adapter = write_adapter(wide, tmp_path / "adapter", r=2, target_modules=ATTENTION)
     changed_config(adapter, base_model_name_or_path="hub/wide")
-    text = refused(MergeRequest("linear", (parent(adapter, 1.0),), parent(base)), "the adapter is not one of base")
+    text = refused(
+        MergeRequest("linear", (parent(adapter, 1.0),), parent(base)), "the adapter is not one of base"
+    )
     assert "q_proj.weight is [16, 16] there, [32, 32] in the adapter" in text
     assert "more" in text
 
@@ -256,7 +262,9 @@ def test_another_models_adapter_is_found_out(base: Path, tmp_path: Path) -> None
 def test_without_its_model_or_a_base_it_is_refused(base: Path, tmp_path: Path) -> None:
     adapter = write_adapter(base, tmp_path / "adapter", r=2, target_modules=ATTENTION)
     changed_config(adapter, base_model_name_or_path="hub/model")
-    refused(MergeRequest("linear", (parent(adapter, 1.0),)), "an adapter of hub/model, which is no folder here")
+    refused(
+        MergeRequest("linear", (parent(adapter, 1.0),)), "an adapter of hub/model, which is no folder here"
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from merging.plan import plan, read_inputs
 from merging.request import MergeRequest
 from merging.search import search_space
-from merging.search.propose import grid
+from merging.search.run import grid
 
 WEIGHTS = [(0.0, 0.5), (0.3, 0.6), (0.5, 0.5), (0.6, 0.3), (1.0, 0.05), (0.1, 1.0)]
 

@@ -11,8 +11,8 @@ from merge_models import parent, write_model
 from cpt.errors import CannotMerge
 from merging.plan import read_inputs
 from merging.request import MergeRequest
-from merging.search import Change, Goal, Trial, choose, pareto_front, knee, search, search_space
-from merging.search.propose import grid, propose
+from merging.search import Change, Goal, Trial, choose, knee, pareto_front, search, search_space
+from merging.search.run import grid, propose
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_a_bayesian_step_to_a_merge_of_nothing_or_a_known_point_goes_elsewhere(
     base, other, third, tmp_path, monkeypatch
 ) -> None:
     for number, known in enumerate(((0.0, 0.0), (1.0, 1.0))):
-        monkeypatch.setattr("merging.search.propose._bayesian", lambda *_, known=known: known)
+        monkeypatch.setattr("merging.search.run._bayesian", lambda *_, known=known: known)
         space = open_weights(base, [other, third])
         landscape = Quadratic({"other": 0.8, "third": 0.8})
         found = run(*space, Goal(), landscape, tmp_path / str(number), points=6)

@@ -49,7 +49,9 @@ def test_the_adapter_on_its_base_is_the_stages_model(
     adapter = tmp_path / "output/training/adapter"
     assert is_adapter(adapter)
     base = InputModel("base", extended["model"].path("model"))
-    request = MergeRequest("task-arithmetic", (InputModel("adapter", adapter, parameters={"weight": 1.0}),), base)
+    request = MergeRequest(
+        "task-arithmetic", (InputModel("adapter", adapter, parameters={"weight": 1.0}),), base
+    )
     run(plan(request), tmp_path / "merged")
     expected = load_file(tmp_path / "output/model/model.safetensors")
     before = load_file(base.folder / "model.safetensors")
