@@ -8,10 +8,9 @@ comes first. One weight is then refined by a line search, several by Bayesian op
 Gaussian processes): of the gain where budgets bound the rest, else of the front of gain and rise.
 """
 
-from merging.search.front import Choice, Goal, Limit, choose, knee, pareto_front
 from merging.search.run import Evaluation, SearchResult, search
 from merging.search.space import AtBound, Dimension, Space, search_space
-from merging.search.trials import Change, Measurement, Trial
+from merging.search.trials import Change, Choice, Goal, Limit, Measurement, Trial, choose, knee, pareto_front
 
 __all__ = [
     "AtBound",

@@ -17,9 +17,8 @@ import numpy as np
 from cpt.errors import CannotMerge
 from merging.candidates import Candidate
 from merging.plan import Plan, plan
-from merging.search.front import Choice, Goal, choose, pareto_front
 from merging.search.space import NEAR, AtBound, Space, Values
-from merging.search.trials import Log, Readings, Trial, changes_since
+from merging.search.trials import Choice, Goal, Log, Readings, Trial, changes_since, choose, pareto_front
 
 GRID, LINE, BAYESIAN = "grid", "line search", "bayesian"
 SPREAD = "spread"
