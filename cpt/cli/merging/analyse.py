@@ -20,7 +20,7 @@ from cpt.errors import UsageError
 
 if TYPE_CHECKING:
     from cpt.report.schema import Vectors
-    from merging.analysis.results import Analysis
+    from merging.analysis.analyse import Analysis
 
 _BASE = "base"
 
