@@ -14,8 +14,7 @@ from itertools import combinations
 
 import torch
 
-from merging.analysis.concentration import Concentration
-from merging.analysis.gram_sums import Sums, add, cosine, no_sums, ratio, sums
+from merging.analysis.gram_sums import Concentration, Sums, add, cosine, no_sums, ratio, sums
 from merging.analysis.kinds import EMBEDDINGS, KINDS
 from merging.analysis.regions import Region, Regions, Rows, regions
 from merging.candidates import Candidate
