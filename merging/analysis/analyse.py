@@ -15,8 +15,7 @@ from itertools import combinations
 import torch
 
 from merging.analysis.gram_sums import Concentration, Sums, add, cosine, no_sums, ratio, sums
-from merging.analysis.kinds import EMBEDDINGS, KINDS
-from merging.analysis.regions import Region, Regions, Rows, regions
+from merging.analysis.regions import EMBEDDINGS, KINDS, Region, Regions, Rows, regions
 from merging.candidates import Candidate
 from merging.kernels import reads
 from merging.sources import Source
