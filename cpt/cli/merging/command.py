@@ -8,15 +8,25 @@ from typing import Any
 
 from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.form import plural
-from cpt.cli.merging import options
-from cpt.cli.merging.asked import SHARD_SIZE, Asked, command_of, problems_of, shard_bytes
+from cpt.cli.merging import asked
+from cpt.cli.merging.asked import (
+    RESERVED,
+    SHARD_SIZE,
+    Asked,
+    command_of,
+    fingerprints_meanwhile,
+    from_flags,
+    in_folders,
+    name_of,
+    problems_of,
+    resolved,
+    shard_bytes,
+)
 from cpt.cli.merging.delegating import delegate
-from cpt.cli.merging.flags import from_flags
 from cpt.cli.merging.mergekit_file import MergekitFile, is_mergekits
 from cpt.cli.merging.mergekit_file import read as read_mergekit
 from cpt.cli.merging.plan_file import from_plan
 from cpt.cli.merging.printing import print_plan, print_report
-from cpt.cli.merging.references import RESERVED, fingerprints_meanwhile, in_folders, name_of, resolved
 from cpt.cli.options import Json
 from cpt.errors import CannotMerge, Problem, RecipeError, UsageError
 from cpt.recipe.document import parse, read, read_text
@@ -25,22 +35,22 @@ MEGA = 1_000_000
 
 
 def merge(
-    plan: options.PlanArgument = None,
-    base: options.Base = None,
-    add: options.Add = None,
-    method: options.MethodName = None,
-    density: options.Density = None,
-    normalize: options.Normalize = None,
-    settings: options.Settings = None,
-    tokenizer: options.TokenizerOf = None,
-    settings_of: options.SettingsOf = None,
-    template: options.ChatTemplate = None,
-    dtype: options.Dtype = None,
-    compute_dtype: options.ComputeDtype = None,
-    seed: options.Seed = None,
-    shard_size: options.ShardSize = None,
-    output: options.Out = None,
-    dry_run: options.DryRun = False,
+    plan: asked.PlanArgument = None,
+    base: asked.Base = None,
+    add: asked.Add = None,
+    method: asked.MethodName = None,
+    density: asked.Density = None,
+    normalize: asked.Normalize = None,
+    settings: asked.Settings = None,
+    tokenizer: asked.TokenizerOf = None,
+    settings_of: asked.SettingsOf = None,
+    template: asked.ChatTemplate = None,
+    dtype: asked.Dtype = None,
+    compute_dtype: asked.ComputeDtype = None,
+    seed: asked.Seed = None,
+    shard_size: asked.ShardSize = None,
+    output: asked.Out = None,
+    dry_run: asked.DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Merge models of one architecture; tensor by tensor, their vocabularies aligned by the tokens' spelling.

@@ -14,10 +14,18 @@ from rich.text import Text
 
 from cpt.cli.evaluating.inputs import documents_of
 from cpt.cli.evaluating.progress import Shown, shown
-from cpt.cli.merging import options
-from cpt.cli.merging.asked import Asked, command_of, problems_of, shard_bytes
-from cpt.cli.merging.flags import from_flags
-from cpt.cli.merging.references import in_folders, resolved, unknown_references, with_fingerprints
+from cpt.cli.merging import asked
+from cpt.cli.merging.asked import (
+    Asked,
+    command_of,
+    from_flags,
+    in_folders,
+    problems_of,
+    resolved,
+    shard_bytes,
+    unknown_references,
+    with_fingerprints,
+)
 from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
@@ -105,17 +113,17 @@ def search(
     precision: Annotated[
         str, typer.Option("--precision", metavar="auto|bf16|fp32", help="Of measuring.")
     ] = "auto",
-    method: options.MethodName = None,
-    density: options.Density = None,
-    normalize: options.Normalize = None,
-    settings: options.Settings = None,
-    tokenizer: options.TokenizerOf = None,
-    settings_of: options.SettingsOf = None,
-    template: options.ChatTemplate = None,
-    dtype: options.Dtype = None,
-    compute_dtype: options.ComputeDtype = None,
-    seed: options.Seed = None,
-    shard_size: options.ShardSize = None,
+    method: asked.MethodName = None,
+    density: asked.Density = None,
+    normalize: asked.Normalize = None,
+    settings: asked.Settings = None,
+    tokenizer: asked.TokenizerOf = None,
+    settings_of: asked.SettingsOf = None,
+    template: asked.ChatTemplate = None,
+    dtype: asked.Dtype = None,
+    compute_dtype: asked.ComputeDtype = None,
+    seed: asked.Seed = None,
+    shard_size: asked.ShardSize = None,
     as_json: Json = False,
 ) -> None:
     """Choose merge weights by evaluation: every merge is made in memory, measured and logged; one is written.

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cpt.cli.merging.asked import shard_bytes
-from cpt.cli.merging.references import Named, name_of, parse_model
+from cpt.cli.merging.asked import Named, name_of, parse_model, shard_bytes
 
 
 @pytest.mark.parametrize(
