@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cpt.cli.evaluating.progress import shown
-from cpt.cli.merging.asked import name_of, parse_model, resolved
+from cpt.cli.merging.job import name_of, parse_model, resolved
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import UsageError

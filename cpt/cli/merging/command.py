@@ -8,8 +8,9 @@ from typing import Any
 
 from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.form import plural
-from cpt.cli.merging import asked
-from cpt.cli.merging.asked import (
+from cpt.cli.merging import job
+from cpt.cli.merging.delegating import delegate
+from cpt.cli.merging.job import (
     RESERVED,
     SHARD_SIZE,
     Asked,
@@ -22,7 +23,6 @@ from cpt.cli.merging.asked import (
     resolved,
     shard_bytes,
 )
-from cpt.cli.merging.delegating import delegate
 from cpt.cli.merging.mergekit_file import MergekitFile, is_mergekits
 from cpt.cli.merging.mergekit_file import read as read_mergekit
 from cpt.cli.merging.plan_file import from_plan
@@ -35,22 +35,22 @@ MEGA = 1_000_000
 
 
 def merge(
-    plan: asked.PlanArgument = None,
-    base: asked.Base = None,
-    add: asked.Add = None,
-    method: asked.MethodName = None,
-    density: asked.Density = None,
-    normalize: asked.Normalize = None,
-    settings: asked.Settings = None,
-    tokenizer: asked.TokenizerOf = None,
-    settings_of: asked.SettingsOf = None,
-    template: asked.ChatTemplate = None,
-    dtype: asked.Dtype = None,
-    compute_dtype: asked.ComputeDtype = None,
-    seed: asked.Seed = None,
-    shard_size: asked.ShardSize = None,
-    output: asked.Out = None,
-    dry_run: asked.DryRun = False,
+    plan: job.PlanArgument = None,
+    base: job.Base = None,
+    add: job.Add = None,
+    method: job.MethodName = None,
+    density: job.Density = None,
+    normalize: job.Normalize = None,
+    settings: job.Settings = None,
+    tokenizer: job.TokenizerOf = None,
+    settings_of: job.SettingsOf = None,
+    template: job.ChatTemplate = None,
+    dtype: job.Dtype = None,
+    compute_dtype: job.ComputeDtype = None,
+    seed: job.Seed = None,
+    shard_size: job.ShardSize = None,
+    output: job.Out = None,
+    dry_run: job.DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Merge models of one architecture; tensor by tensor, their vocabularies aligned by the tokens' spelling.
@@ -172,8 +172,8 @@ def _merge(asked: Asked, output: Path | None, view: Shown, dry_run: bool, as_jso
     problems = [*problems_of(asked), *_in_the_way(output)]
     if problems:
         raise RecipeError(problems)
-    folders = resolved(asked.references, asked.folder, view)
-    request = in_folders(asked.request, folders)
+    folders = resolved(job.references, job.folder, view)
+    request = in_folders(job.request, folders)
     candidates = read_inputs(request)
     worked_out = plan(request, candidates)
     if dry_run or output is None:
@@ -181,11 +181,11 @@ def _merge(asked: Asked, output: Path | None, view: Shown, dry_run: bool, as_jso
             each.name: worked_out.rows if worked_out.alignment is None else each.vocabulary.rows
             for each in candidates
         }
-        return print_plan(worked_out, rows, asked.notes, as_json)
+        return print_plan(worked_out, rows, job.notes, as_json)
     from merging.run import run
 
     view.message(f"merging {plural(len(request.models), 'model')} by {request.method}, tensor by tensor")
-    marks = fingerprints_meanwhile(asked.references, asked.folder)
+    marks = fingerprints_meanwhile(job.references, job.folder)
 
     def progress(done: int, total: int) -> None:
         view.update(done // MEGA, total // MEGA, "MB merged")
@@ -195,12 +195,12 @@ def _merge(asked: Asked, output: Path | None, view: Shown, dry_run: bool, as_jso
     report = run(
         worked_out,
         output,
-        shard_bytes=shard_bytes(asked.shard_size),
+        shard_bytes=shard_bytes(job.shard_size),
         command=command_of(asked, output),
         fingerprints=marks,
         progress=progress,
     )
-    return print_report(report, output, asked.notes, as_json)
+    return print_report(report, output, job.notes, as_json)
 
 
 def _in_the_way(output: Path | None) -> Iterator[Problem]:

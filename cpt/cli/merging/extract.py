@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cpt.cli.evaluating.progress import shown
 from cpt.cli.form import plural, size
-from cpt.cli.merging.asked import model_or_adapter
+from cpt.cli.merging.job import model_or_adapter
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import CannotMerge, CptError, DataError

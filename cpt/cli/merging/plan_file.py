@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cpt.cli.merging.asked import SHARD_SIZE, Asked, Named, named, template_text
+from cpt.cli.merging.job import SHARD_SIZE, Asked, Named, named, template_text
 from cpt.errors import CannotMerge, Problem, RecipeError, UsageError
 from cpt.recipe.document import Document, Where
 from cpt.recipe.explain import findings, mistaken_booleans

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from cpt.cli.evaluating.inputs import documents_of
 from cpt.cli.evaluating.progress import Shown, shown
-from cpt.cli.merging import asked
-from cpt.cli.merging.asked import (
+from cpt.cli.merging import job
+from cpt.cli.merging.job import (
     Asked,
     command_of,
     from_flags,
@@ -113,17 +113,17 @@ def search(
     precision: Annotated[
         str, typer.Option("--precision", metavar="auto|bf16|fp32", help="Of measuring.")
     ] = "auto",
-    method: asked.MethodName = None,
-    density: asked.Density = None,
-    normalize: asked.Normalize = None,
-    settings: asked.Settings = None,
-    tokenizer: asked.TokenizerOf = None,
-    settings_of: asked.SettingsOf = None,
-    template: asked.ChatTemplate = None,
-    dtype: asked.Dtype = None,
-    compute_dtype: asked.ComputeDtype = None,
-    seed: asked.Seed = None,
-    shard_size: asked.ShardSize = None,
+    method: job.MethodName = None,
+    density: job.Density = None,
+    normalize: job.Normalize = None,
+    settings: job.Settings = None,
+    tokenizer: job.TokenizerOf = None,
+    settings_of: job.SettingsOf = None,
+    template: job.ChatTemplate = None,
+    dtype: job.Dtype = None,
+    compute_dtype: job.ComputeDtype = None,
+    seed: job.Seed = None,
+    shard_size: job.ShardSize = None,
     as_json: Json = False,
 ) -> None:
     """Choose merge weights by evaluation: every merge is made in memory, measured and logged; one is written.
@@ -229,8 +229,8 @@ def _problems(asked: Asked, wanted: _Wanted, output: Path) -> Iterator[Problem]:
         yield from problems_of(replace(asked, request=space.request_at(space.centre)))
     except CannotMerge as error:
         yield from (Problem(problem, hint=error.hint) for problem in error.problems)
-        yield from asked.problems
-        for name, problem in unknown_references(asked.references, asked.folder):
+        yield from job.problems
+        for name, problem in unknown_references(job.references, job.folder):
             yield replace(problem, key=name)
     for name in (DOMAIN, GENERAL):
         if name not in wanted.texts:
@@ -254,9 +254,7 @@ def _problems(asked: Asked, wanted: _Wanted, output: Path) -> Iterator[Problem]:
 def _space(asked: Asked, settings: MergeSearch) -> Space:
     from merging.search import search_space
 
-    return search_space(
-        asked.request, bounds=settings.bounds, density=settings.density, groups=settings.groups
-    )
+    return search_space(job.request, bounds=settings.bounds, density=settings.density, groups=settings.groups)
 
 
 def _search(
@@ -269,8 +267,8 @@ def _search(
     from cpt.stages.merge.search import Material, find_weights, require_budgets, search_metrics
     from merging.plan import read_inputs
 
-    folders = resolved(asked.references, asked.folder, view)
-    request = with_fingerprints(in_folders(asked.request, folders), asked.references, asked.folder)
+    folders = resolved(job.references, job.folder, view)
+    request = with_fingerprints(in_folders(job.request, folders), job.references, job.folder)
     assert request.base is not None
     texts = {name: _texts(name, reference, view) for name, reference in wanted.texts.items()}
     material = Material(texts, lambda folder: special_token(folder, start_token, "bos"), request.seed)
@@ -334,7 +332,7 @@ def _write(asked: Asked, found: SearchResult, candidates: Sequence[Any], output:
     run(
         plan(chosen, candidates),
         output,
-        shard_bytes=shard_bytes(asked.shard_size),
+        shard_bytes=shard_bytes(job.shard_size),
         command=command_of(replace(asked, request=chosen), output),
         chosen=chosen_sentence(found),
     )

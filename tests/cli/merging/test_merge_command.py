@@ -55,7 +55,7 @@ def test_a_merge_that_waits_for_fingerprints_says_so(merge: Any, monkeypatch: py
             time.sleep(0.01)
         return ["later"] * len(references)
 
-    monkeypatch.setattr("cpt.cli.merging.asked.fingerprints", late)
+    monkeypatch.setattr("cpt.cli.merging.job.fingerprints", late)
     assert told in merge(*BOTH, "--out", "O").err
     assert "`later`" in Path("O/README.md").read_text()
 
@@ -72,7 +72,7 @@ def test_a_model_that_cannot_be_read_for_its_fingerprint_leaves_no_result(
     def fail(_references: list[str]) -> list[str]:
         raise OSError(errno.EIO, "Input/output error", which)
 
-    monkeypatch.setattr("cpt.cli.merging.asked.fingerprints", fail)
+    monkeypatch.setattr("cpt.cli.merging.job.fingerprints", fail)
     shown = merge(*BOTH, "--out", "O")
     assert shown.code != 0
     message = f"{which or 'a model'} cannot be read for its fingerprint: Input/output error"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cpt.cli.merging.asked import Named, name_of, parse_model, shard_bytes
+from cpt.cli.merging.job import Named, name_of, parse_model, shard_bytes
 
 
 @pytest.mark.parametrize(
