@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cpt.cli.merging import analyse, average, command, extract, methods, search
+from cpt.cli.merging import analyse, average, extract, merge, methods, search
 
 _MERGE = "models"
 
@@ -34,7 +34,7 @@ app = typer.Typer(
     cls=_Group,
     help="Merge models of one architecture: task arithmetic, TIES, DARE and the rest, vocabularies aligned.",
 )
-app.command(_MERGE, hidden=True)(command.merge)
+app.command(_MERGE, hidden=True)(merge.merge)
 app.command("methods")(methods.methods)
 app.command("analyse")(analyse.analyse)
 app.command("average")(average.average)

@@ -12,8 +12,8 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from cpt.cli.evaluating.progress import Shown, shown
-from cpt.cli.merging.command import print_report
 from cpt.cli.merging.job import model_or_adapter, name_of
+from cpt.cli.merging.merge import print_report
 from cpt.cli.options import DEFAULT_RUNS, Json, Runs
 from cpt.errors import CptError, Problem, RecipeError, UsageError
 from cpt.recipe.journal import find_run

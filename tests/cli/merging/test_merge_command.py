@@ -61,7 +61,7 @@ def test_a_merge_that_waits_for_fingerprints_says_so(merge: Any, monkeypatch: py
 
     at_once: Future[dict[str, str]] = Future()
     at_once.set_result(dict.fromkeys(("base", "law", "med"), "known"))
-    monkeypatch.setattr("cpt.cli.merging.command.fingerprints_meanwhile", lambda *_: at_once)
+    monkeypatch.setattr("cpt.cli.merging.merge.fingerprints_meanwhile", lambda *_: at_once)
     assert told not in merge(*BOTH, "--out", "again").err
 
 
