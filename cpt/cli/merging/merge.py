@@ -29,9 +29,8 @@ from cpt.cli.merging.job import (
     resolved,
     shard_bytes,
 )
-from cpt.cli.merging.mergekit_file import MergekitFile, is_mergekits
-from cpt.cli.merging.mergekit_file import read as read_mergekit
-from cpt.cli.merging.plan_file import from_plan
+from cpt.cli.merging.plan_file import MergekitFile, from_plan, is_mergekits
+from cpt.cli.merging.plan_file import read as read_mergekit
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import CannotMerge, Problem, RecipeError, UsageError
