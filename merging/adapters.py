@@ -30,6 +30,8 @@ from cpt.models.folder_files import read_object
 from cpt.models.tokenizer import FILE as TOKENIZER
 from cpt.models.tokenizer import load_tokenizer
 from cpt.models.weights import tensors_of
+from cpt.references import resolve_model
+from cpt.references.progress import Messages, NoMessages
 from merging.candidates import Candidate, read_candidate
 from merging.lora_delta import Declared, LowRank, TokenRows
 from merging.sources import FileSource, Source, file_source
@@ -134,6 +136,20 @@ _KEPT_FACTORS = 4
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds a peft adapter."""
     return (folder / CONFIG).is_file()
+
+
+def resolve_input(reference: str, progress: Messages | None = None) -> Path:
+    """Return the folder of a model or of an adapter; fetch or convert it if necessary.
+
+    Args:
+        reference: Reference of a model, or a local folder with an adapter.
+
+    Raises:
+        ReferenceUnavailable: It cannot be had.
+        RecipeError: The reference is malformed.
+    """
+    folder = Path(reference)
+    return folder if is_adapter(folder) else resolve_model(reference, progress or NoMessages())
 
 
 def read_model(name: str, folder: Path, base: Candidate | None = None) -> Candidate:

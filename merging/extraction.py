@@ -24,14 +24,17 @@ from merging.adapters import CONFIG, PREFIX, WEIGHTS
 from merging.candidates import Candidate, alike, check_same_architecture
 from merging.kernels import seed_of
 from merging.sources import Source
+from merging.writer import atomic_model_folder
 
 _EXACT = 1024
 _OVERSAMPLING, _ITERATIONS = 16, 4
 _ROWS = 1024
+_BYTES = 8
+"""Bytes per number of the factors: float32, written once, kept once."""
 
 
 @dataclass(frozen=True)
-class Kept:
+class HeldTensor:
     """How much of a tensor's difference an adapter holds.
 
     Attributes:
@@ -57,7 +60,7 @@ class Extraction:
     """
 
     rank: int
-    tensors: tuple[Kept, ...]
+    tensors: tuple[HeldTensor, ...]
     unchanged: int
     numbers: int
 
@@ -128,6 +131,21 @@ def extract(
     return Extraction(rank, tuple(kept), len(work.names) - len(kept), numbers)
 
 
+def write_adapter(base: Candidate, model: Candidate, rank: int, output: Path, **settings: Any) -> Extraction:
+    """Extract an adapter into a new folder, which is written whole or not at all.
+
+    Args:
+        settings: Further arguments of `extract`.
+
+    Raises:
+        CannotMerge: As of `extract`; or there is something at `output`.
+        DiskFull: The adapter does not fit on the disk.
+    """
+    numbers = rank * sum(sum(source.shape) for source in base.sources.values())
+    with atomic_model_folder(output, _BYTES * numbers) as folder:
+        return extract(base, model, rank, folder, **settings)
+
+
 def low_rank_factors(change: torch.Tensor, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Factors whose product is nearest to a matrix, each with the square roots of the singular values.
 
@@ -188,7 +206,7 @@ class _Extractor:
         """Whether matrices are stored as [in, out]."""
         return any(self._matrices.values())
 
-    def take(self, name: str, made: _Adapter) -> Kept | None:
+    def take(self, name: str, made: _Adapter) -> HeldTensor | None:
         """Put a tensor's difference into the adapter; None if there is none."""
         base, model = self._base.sources[name], self._model.sources[name]
         module, _, kind = self._places[name].rpartition(".")
@@ -200,14 +218,14 @@ class _Extractor:
             return None
         if name in self._matrices:
             held = self._factors(name, module, change, made)
-            return Kept(name, "low rank", norm, held)
+            return HeldTensor(name, "low rank", norm, held)
         if (
             self._low_rank_only or module in self._matrix_modules or len(base.shape) > 2
         ):  # 3: experts' matrices
-            return Kept(name, "left out", norm, 0.0)
+            return HeldTensor(name, "left out", norm, 0.0)
         made.tensors[PREFIX + self._places[name]] = _whole(model).to(model.dtype)
         made.whole.add(module)
-        return Kept(name, "whole", norm, norm)
+        return HeldTensor(name, "whole", norm, norm)
 
     def complete(self, made: _Adapter) -> None:
         """Add what else peft wants of modules that are stored whole: all they hold, a tied output twice."""
@@ -229,22 +247,24 @@ class _Extractor:
         made.targets.append(module)
         return float(down.double().square().sum(dim=1).norm())  # the singular values, squared, then summed
 
-    def _embedding(self, name: str, module: str, base: Source, model: Source, made: _Adapter) -> Kept | None:
+    def _embedding(
+        self, name: str, module: str, base: Source, model: Source, made: _Adapter
+    ) -> HeldTensor | None:
         """Store the rows that changed, or all of them where most did."""
         changed, squares = _changed_rows(base, model)
         if not changed:
             return None
         norm = squares**0.5
         if self._low_rank_only:
-            return Kept(name, "left out", norm, 0.0)
+            return HeldTensor(name, "left out", norm, 0.0)
         if 2 * len(changed) <= model.shape[0]:
             rows = torch.stack([model.read(row, row + 1)[0] for row in changed]).to(model.dtype)
             made.tensors[f"{PREFIX}{module}.token_adapter.trainable_tokens_delta"] = rows
             made.rows[module] = changed
-            return Kept(name, "rows", norm, norm)
+            return HeldTensor(name, "rows", norm, norm)
         made.tensors[f"{PREFIX}{module}.weight"] = model.read(0, model.shape[0]).to(model.dtype)
         made.whole.add(module)
-        return Kept(name, "whole", norm, norm)
+        return HeldTensor(name, "whole", norm, norm)
 
 
 def _config(made: _Adapter, rank: int, base_name: str, transposed: bool, tied: bool) -> dict[str, Any]:

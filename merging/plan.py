@@ -23,6 +23,7 @@ from merging.request import (
     AUTO,
     BASE,
     UNION,
+    InputModel,
     MergeRequest,
     layer_of,
     unknown_parameters,
@@ -107,15 +108,18 @@ class Plan:
         )
 
 
-def read_inputs(request: MergeRequest) -> tuple[Candidate, ...]:
-    """The parents as of `MergeRequest.parents`, without their weights.
+def read_inputs(request: MergeRequest, which: Sequence[InputModel] | None = None) -> tuple[Candidate, ...]:
+    """Read the models of a request, without their weights.
+
+    Args:
+        which: Models of the request to read; None for all, the base first.
 
     Raises:
-        CannotMerge: some cannot be read; says which and why.
+        CannotMerge: Some cannot be read; the message says which and why.
     """
     found: list[Candidate] = []
     problems = []
-    for parent in request.parents:
+    for parent in request.inputs if which is None else which:
         try:
             base = next((each for each in found if request.base and each.name == request.base.name), None)
             found.append(read_model(parent.name, parent.folder, base))
@@ -138,7 +142,7 @@ def plan(request: MergeRequest, candidates: Sequence[Candidate] | None = None) -
     """
     method = check_request(request)
     named = {candidate.name: candidate for candidate in candidates or read_inputs(request)}
-    parents = [named[parent.name] for parent in request.parents]
+    parents = [named[parent.name] for parent in request.inputs]
     same = alike(parents)
     notes = check_same_architecture(parents, same_vocabulary=same)
     planner = _Planner(request, method, parents)
@@ -146,6 +150,17 @@ def plan(request: MergeRequest, candidates: Sequence[Candidate] | None = None) -
         return planner.without_alignment(notes) if same else planner.with_alignment(notes)
     except DataError as error:
         raise CannotMerge([str(error)]) from error
+
+
+def check_fit(candidates: Sequence[Candidate]) -> list[str]:
+    """Check that models have one architecture; return settings that differ, in words.
+
+    Raises:
+        CannotMerge: The message says what differs.
+    """
+    if len(candidates) < 2:
+        return []
+    return check_same_architecture(candidates, same_vocabulary=alike(candidates))
 
 
 def check_request(request: MergeRequest) -> Method:
@@ -163,7 +178,7 @@ def check_request(request: MergeRequest) -> Method:
 
 def _problems(request: MergeRequest, method: Method) -> Iterator[str]:
     """What is wrong with a request by itself."""
-    names = [parent.name for parent in request.parents]
+    names = [parent.name for parent in request.inputs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         yield f"two models of the merge are called {', '.join(twice)}"

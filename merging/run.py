@@ -1,9 +1,7 @@
-"""Merge models: into a folder, into tensors, or into a model that is loaded.
+"""Merge models into a folder with a model card, into tensors, or into a loaded model.
 
-request = MergeRequest("ties", base=InputModel("base", folder), models=(InputModel("law", other, parameters={...}),))
-report = run(plan(request), output)
-
-The model card of a merged model.
+models = (InputModel("law", folder, parameters={"weight": 0.8}),)
+report = run(plan(MergeRequest("ties", models, base=InputModel("base", other))), output)
 """
 
 from __future__ import annotations
@@ -24,7 +22,14 @@ from cpt.models.vocabulary import check_shapes
 from merging.align import Alignment
 from merging.plan import Plan
 from merging.request import InputModel
-from merging.writer import shards, size_of, write_checksums, write_settings, write_weights, written_whole
+from merging.writer import (
+    atomic_model_folder,
+    shards,
+    size_of,
+    write_checksums,
+    write_settings,
+    write_weights,
+)
 
 
 def model_card(
@@ -55,7 +60,7 @@ def model_card(
         "|" + "---|" * (len(names) + 2),
         *(
             _row(parent, names, fingerprints[parent.name], parent is request.base)
-            for parent in request.parents
+            for parent in request.inputs
         ),
         "",
         *_settings(plan),
@@ -180,7 +185,7 @@ def run(
     """
     layout = shards(plan.tensors, shard_bytes)
     total = sum(size_of(tensor) for tensor in plan.tensors)
-    with written_whole(Path(output), total) as aside:
+    with atomic_model_folder(Path(output), total) as aside:
         done = 0
         checksums: dict[str, str] = {}
         for tensor in write_weights(aside, layout, checksums):
@@ -202,7 +207,7 @@ def run(
         marks = (
             fingerprints.result()
             if fingerprints
-            else {each.name: each.fingerprint for each in plan.request.parents}
+            else {each.name: each.fingerprint for each in plan.request.inputs}
         )
         (aside / "README.md").write_text(model_card(plan, marks, command, chosen), encoding="utf-8")
         checksums = write_checksums(aside, checksums)

@@ -296,7 +296,7 @@ def check_free(output: Path) -> None:
 
 
 @contextmanager
-def written_whole(output: Path, needed: int) -> Iterator[Path]:
+def atomic_model_folder(output: Path, needed: int) -> Iterator[Path]:
     """A folder beside the output, under a hidden name, that takes its place, flushed, when all went well.
 
     When not, nothing is left of it, nor of folders made to hold it. What a killed merge left there is

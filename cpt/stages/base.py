@@ -195,6 +195,10 @@ class Stage(ABC, Generic[C]):
         """References of data files whose content belongs to the fingerprint (see `cpt.references`)."""
         return []
 
+    def fetch(self, config: C, progress: Progress) -> list[Problem]:
+        """Fetch models that the settings refer to, before the first stage runs; report what cannot be had."""
+        return []
+
     def check(self, config: C, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Everything that can be found wrong before the stage runs.
 

@@ -260,7 +260,7 @@ def _key(space: Space, goal: Goal, evaluation: Evaluation, points: int, seed: in
         "method": request.method,
         "models": [
             {"name": parent.name, "fingerprint": parent.fingerprint, "parameters": dict(parent.parameters)}
-            for parent in request.parents
+            for parent in request.inputs
         ],
         "parameters": dict(request.parameters),
         "settings": {key: getattr(request, key) for key in ("tokenizer", "dtype", "compute_dtype", "seed")},

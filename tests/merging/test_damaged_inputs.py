@@ -71,7 +71,8 @@ def test_a_killed_merge_leaves_nothing_that_looks_whole_and_is_done_again(
         "import os, signal, sys; from pathlib import Path\n"
         "from merging.run import run; from merging.plan import plan; from merging.request import *\n"
         "base, other, out = map(Path, sys.argv[1:])\n"
-        "request = MergeRequest('linear', (InputModel('a', base), InputModel('b', other)), parameters={'weight': 1.0})\n"
+        "models = (InputModel('a', base), InputModel('b', other))\n"
+        "request = MergeRequest('linear', models, parameters={'weight': 1.0})\n"
         "kill = lambda done, total: done * 2 > total and os.kill(os.getpid(), signal.SIGKILL)\n"
         "run(plan(request), out, progress=kill)\n"
     )

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.text import Text
 
 from cpt.cli.evaluating.progress import shown
-from cpt.cli.merging.job import name_of, parse_model, resolved
+from cpt.cli.merging.job import parse_model, resolved
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import UsageError
+from merging.request import name_of
 
 if TYPE_CHECKING:
     from cpt.report.schema import Vectors

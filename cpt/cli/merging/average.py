@@ -12,12 +12,12 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from cpt.cli.evaluating.progress import Shown, shown
-from cpt.cli.merging.job import model_or_adapter, name_of
 from cpt.cli.merging.merge import print_report
 from cpt.cli.options import DEFAULT_RUNS, Json, Runs
 from cpt.errors import CptError, Problem, RecipeError, UsageError
 from cpt.recipe.journal import find_run
 from cpt.references import fingerprint, locate
+from merging.request import name_of
 
 if TYPE_CHECKING:
     from cpt.stages.merge.averaging import Average
@@ -142,6 +142,7 @@ def _parents(
     wanted = average.last
     if len(models) < (wanted or 2):
         raise UsageError(f"there are {len(models)} models, and {wanted or 2} are to be averaged")
+    from merging.adapters import resolve_input
     from merging.request import InputModel
 
     found, problems = [], []
@@ -151,7 +152,7 @@ def _parents(
         taken.add(name)
         try:
             place = locate(reference, Path.cwd())
-            found.append(InputModel(name, model_or_adapter(place, progress), fingerprint(place)))
+            found.append(InputModel(name, resolve_input(place, progress), fingerprint(place)))
         except RecipeError as error:
             problems += error.problems
         except CptError as error:
@@ -162,7 +163,7 @@ def _parents(
 
 
 def _of_run(name: str, average: Average, stage: str | None, runs: Path) -> tuple[list[InputModel], str]:
-    from cpt.stages.merge.averaging import chosen, parents_of
+    from cpt.stages.merge.averaging import chosen_checkpoints, inputs_of
     from cpt.stages.pretrain.continuation import read_kept
 
     run = find_run(runs, name)
@@ -177,10 +178,10 @@ def _of_run(name: str, average: Average, stage: str | None, runs: Path) -> tuple
         wanted = f"no finished training {stage}" if stage else f"{len(done)} finished trainings, not one"
         raise UsageError(f"the run {run.name} has {wanted}", hint=f"{there} --stage names one.")
     training = done[names[0]]
-    found = chosen(average, training.name, read_kept(training))
+    found = chosen_checkpoints(average, training.name, read_kept(training))
     if isinstance(found, Problem):
         raise UsageError(found.message, hint=found.hint)
-    return parents_of(found, training), f"Of {training.name} in the run {run.name}"
+    return inputs_of(found, training), f"Of {training.name} in the run {run.name}"
 
 
 def by_number(references: Sequence[str]) -> list[str]:

@@ -1,11 +1,8 @@
-"""`cpt merge`: from flags, from a plan, from mergekit's file.
-
-What a merge will do, and what it did: for people, and as JSON.
-"""
+"""`cpt merge`: merge models as flags, a plan or mergekit's file describe it; print plan and report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,38 +11,169 @@ from rich.text import Text
 
 from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.form import plural, size
-from cpt.cli.merging import job
-from cpt.cli.merging.delegating import delegate
+from cpt.cli.merging import job as options
 from cpt.cli.merging.job import (
-    RESERVED,
-    SHARD_SIZE,
-    Asked,
+    MergeJob,
     command_of,
     fingerprints_meanwhile,
     from_flags,
-    in_folders,
-    name_of,
+    output_problems,
     problems_of,
     resolved,
-    shard_bytes,
 )
-from cpt.cli.merging.plan_file import MergekitFile, from_plan, is_mergekits
-from cpt.cli.merging.plan_file import read as read_mergekit
+from cpt.cli.merging.plan_file import from_mergekit, from_plan, is_mergekits, read_mergekit
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
-from cpt.errors import CannotMerge, Problem, RecipeError, UsageError
+from cpt.errors import Problem, RecipeError, UsageError
 from cpt.recipe.document import parse, read, read_text
+from cpt.stages.merge.request import ModelFolder
 
 if TYPE_CHECKING:
     from merging.plan import Plan
     from merging.run import MergeReport
 
 
+MEGA = 1_000_000
+
+
+def merge(
+    plan: options.PlanArgument = None,
+    base: options.Base = None,
+    add: options.Add = None,
+    method: options.MethodName = None,
+    density: options.Density = None,
+    normalize: options.Normalize = None,
+    settings: options.Settings = None,
+    tokenizer: options.TokenizerOf = None,
+    settings_of: options.SettingsOf = None,
+    template: options.ChatTemplate = None,
+    dtype: options.Dtype = None,
+    compute_dtype: options.ComputeDtype = None,
+    seed: options.Seed = None,
+    shard_size: options.ShardSize = None,
+    output: options.Out = None,
+    dry_run: options.DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Merge models of one architecture, tensor by tensor; align their vocabularies by the tokens' spelling.
+
+    Example: cpt merge --base B --add domain:0.8 --add instruct:1.0 --method ties --density 0.5 --out merged
+
+    Example: cpt merge plan.yaml --out merged
+
+    PLAN is a YAML file with the same settings (base, method, models, parameters, tokenizer, settings, dtype,
+    compute_dtype, seed, shard_size), or a file for mergekit-yaml, which is taken where the result is equal.
+
+    Exit codes: 0 merged, 1 a model cannot be had, 2 a model is damaged, or the models or the settings do not
+    fit; then nothing is written.
+    """
+    if output is None and not dry_run:
+        raise UsageError("say where the result goes", hint="Give --out DIR, or --dry-run.")
+    flags: dict[str, Any] = {
+        "base": base,
+        "add": add,
+        "method": method,
+        "density": density,
+        "normalize": normalize,
+        "set": settings,
+        "tokenizer": tokenizer,
+        "settings-of": settings_of,
+        "chat-template": template,
+        "dtype": dtype,
+        "compute-dtype": compute_dtype,
+    }
+    with shown(kept=False) as view:
+        if plan is not None:
+            job = _from_file(plan, flags, seed, shard_size, view)
+        else:
+            job = from_flags(
+                base,
+                add or [],
+                density=density,
+                normalize=normalize,
+                words=settings or [],
+                seed=seed,
+                method=method,
+                tokenizer=tokenizer,
+                settings=settings_of,
+                chat_template=template,
+                dtype=dtype,
+                compute_dtype=compute_dtype,
+                shard_size=shard_size,
+            )
+        _merge(job, output, view, dry_run, as_json)
+
+
+def _from_file(
+    file: Path, flags: Mapping[str, Any], seed: int | None, shard_size: str | None, view: Shown
+) -> MergeJob:
+    given = [f"--{name}" for name, value in flags.items() if value is not None]
+    if given:
+        raise UsageError(f"{', '.join(given)} cannot be given with a file", hint=f"Write it into {file}.")
+    content = _content(file)
+    document = read(file)
+    if not is_mergekits(content):
+        return from_plan(document, seed, shard_size)
+    configuration = read_mergekit(document)
+    folders = resolved(configuration.references, document.folder, view)
+    return from_mergekit(configuration, folders, seed, shard_size)
+
+
+def _content(file: Path) -> Mapping[str, Any]:
+    if not file.is_file():
+        raise UsageError(
+            f"there is no plan {file}", hint="Name a YAML file, or give --base, --add and --method."
+        )
+    content = parse(read_text(file), str(file))
+    if not isinstance(content, Mapping):
+        message = "a plan is a list of `key: value` lines: base, method, models"
+        raise RecipeError([Problem(message, file=str(file), line=1)])
+    return content
+
+
+def _merge(job: MergeJob, output: Path | None, view: Shown, dry_run: bool, as_json: bool) -> None:
+    from merging.plan import plan, read_inputs
+    from merging.request import shard_bytes
+
+    problems = [*problems_of(job), *output_problems(output)]
+    if problems:
+        raise RecipeError(problems)
+    folders = resolved(job.references, job.folder, view)
+    request = job.request({name: ModelFolder(folder) for name, folder in folders.items()})
+    candidates = read_inputs(request)
+    planned = plan(request, candidates)
+    if dry_run or output is None:
+        rows = {
+            each.name: planned.rows if planned.alignment is None else each.vocabulary.rows
+            for each in candidates
+        }
+        return print_plan(planned, rows, job.notes, as_json)
+    from merging.run import run
+
+    view.message(f"merging {plural(len(request.models), 'model')} by {request.method}, tensor by tensor")
+    marks = fingerprints_meanwhile(job.references, job.folder)
+
+    def progress(done: int, total: int) -> None:
+        view.update(done // MEGA, total // MEGA, "MB merged")
+        if done == total and not marks.done():
+            view.message("reading what is left of the models for their fingerprints")
+
+    report = run(
+        planned,
+        output,
+        shard_bytes=shard_bytes(job.config.shard_size),
+        command=command_of(job, request, output),
+        fingerprints=marks,
+        progress=progress,
+    )
+    return print_report(report, output, job.notes, as_json)
+
+
 def print_plan(plan: Plan, rows_of: Mapping[str, int], notes: Sequence[str], as_json: bool) -> None:
-    """What would be merged.
+    """Print a plan.
 
     Args:
-        rows_of: rows of each parent's embedding.
+        rows_of: Number of rows of each model's embedding.
     """
     facts = plan_facts(plan, rows_of, notes)
     if as_json:
@@ -75,7 +203,7 @@ def print_plan(plan: Plan, rows_of: Mapping[str, int], notes: Sequence[str], as_
 
 
 def plan_facts(plan: Plan, rows_of: Mapping[str, int], notes: Sequence[str]) -> dict[str, Any]:
-    """A plan as plain data; arguments as of `print_plan`."""
+    """Return a plan as plain data; arguments as of `print_plan`."""
     from merging.kernels import PROGRAM, expected_bytes
     from merging.writer import size_of
 
@@ -92,7 +220,7 @@ def plan_facts(plan: Plan, rows_of: Mapping[str, int], notes: Sequence[str]) -> 
                 "parameters": dict(parent.parameters),
                 "rows": rows_of[parent.name],
             }
-            for parent in request.parents
+            for parent in request.inputs
         ],
         "parameters": dict(request.parameters),
         "vocabulary_of": plan.vocabulary_of.name if plan.tokenizer is None else "union",
@@ -112,7 +240,7 @@ def plan_facts(plan: Plan, rows_of: Mapping[str, int], notes: Sequence[str]) -> 
 
 
 def _rows_from(plan: Plan) -> list[dict[str, Any]]:
-    """Which rows come about how, from which models."""
+    """Return groups of rows: what is done with them, and the models they come from."""
     if plan.alignment is None:
         return []
     names = plan.alignment.names
@@ -148,7 +276,7 @@ def _print_vocabulary(facts: Mapping[str, Any]) -> None:
 
 
 def print_report(report: MergeReport, output: Path, notes: Sequence[str], as_json: bool) -> None:
-    """What was merged, and where it is."""
+    """Print what was merged, and its folder."""
     written = sum(file.stat().st_size for file in output.iterdir())
     facts = {"folder": str(output), **asdict(report), "bytes": written, "notes": [*notes, *report.notes]}
     if as_json:
@@ -170,7 +298,7 @@ def print_report(report: MergeReport, output: Path, notes: Sequence[str], as_jso
         console.print("    every row: merge_rows.json")
     _print_notes(facts["notes"])
     console.print(
-        "  README.md tells parents, fingerprints and the command; sha256sum -c SHA256SUMS checks it."
+        "  README.md has the models, fingerprints and the command; sha256sum -c SHA256SUMS checks it."
     )
     return None
 
@@ -178,192 +306,3 @@ def print_report(report: MergeReport, output: Path, notes: Sequence[str], as_jso
 def _print_notes(notes: Sequence[str]) -> None:
     for note in notes:
         out().print(Text(f"  note: {note}"), soft_wrap=True)
-
-
-MEGA = 1_000_000
-
-
-def merge(
-    plan: job.PlanArgument = None,
-    base: job.Base = None,
-    add: job.Add = None,
-    method: job.MethodName = None,
-    density: job.Density = None,
-    normalize: job.Normalize = None,
-    settings: job.Settings = None,
-    tokenizer: job.TokenizerOf = None,
-    settings_of: job.SettingsOf = None,
-    template: job.ChatTemplate = None,
-    dtype: job.Dtype = None,
-    compute_dtype: job.ComputeDtype = None,
-    seed: job.Seed = None,
-    shard_size: job.ShardSize = None,
-    output: job.Out = None,
-    dry_run: job.DryRun = False,
-    as_json: Json = False,
-) -> None:
-    """Merge models of one architecture; tensor by tensor, their vocabularies aligned by the tokens' spelling.
-
-    Example: cpt merge --base B --add domain:0.8 --add instruct:1.0 --method ties --density 0.5 --out merged
-
-    Example: cpt merge plan.yaml --out merged
-
-    PLAN is a YAML file with the same settings (base, method, models, parameters, tokenizer, settings, dtype,
-    compute_dtype, seed, shard_size), or a file for mergekit-yaml, which is taken as it is.
-
-    Exit codes: 0 merged, 1 a model cannot be had, 2 a model is damaged, or the models or the settings do not
-    fit; then nothing is written.
-    """
-    if output is None and not dry_run:
-        raise UsageError("say where the result goes", hint="Give --out DIR, or --dry-run.")
-    flags: dict[str, Any] = {
-        "base": base,
-        "add": add,
-        "method": method,
-        "density": density,
-        "normalize": normalize,
-        "set": settings,
-        "tokenizer": tokenizer,
-        "settings-of": settings_of,
-        "chat-template": template,
-        "dtype": dtype,
-        "compute-dtype": compute_dtype,
-    }
-    with shown(kept=False) as view:
-        asked: Asked | None
-        if plan is not None:
-            asked = _from_file(plan, flags, seed, shard_size, output, view, dry_run, as_json)
-        else:
-            asked = from_flags(
-                base,
-                add or [],
-                method,
-                density,
-                normalize,
-                settings or [],
-                tokenizer,
-                settings_of,
-                template,
-                dtype,
-                compute_dtype,
-                seed,
-                shard_size,
-            )
-        if asked is not None:
-            _merge(asked, output, view, dry_run, as_json)
-
-
-def _from_file(
-    file: Path,
-    flags: Mapping[str, Any],
-    seed: int | None,
-    shard_size: str | None,
-    output: Path | None,
-    view: Shown,
-    dry_run: bool,
-    as_json: bool,
-) -> Asked | None:
-    """What a file asks for; None if mergekit has done it."""
-    given = [f"--{name}" for name, value in flags.items() if value is not None]
-    if given:
-        raise UsageError(f"{', '.join(given)} cannot be given with a file", hint=f"Write it into {file}.")
-    content = _content(file)
-    document = read(file)
-    if not is_mergekits(content):
-        return from_plan(document, seed, shard_size)
-    configuration = read_mergekit(document)
-    folders = resolved(configuration.references, document.folder, view)
-    from merging.mergekit_file import check_slices, needs_mergekit
-
-    check_slices(configuration.config, folders)
-    reason = needs_mergekit(configuration.config, folders)
-    if reason is None:
-        return _translated(configuration, folders, seed or 0, shard_size or SHARD_SIZE)
-    size = _size(shard_size or SHARD_SIZE)
-    delegate(configuration, folders, reason, output, size, seed or 0, view, dry_run, as_json)
-    return None
-
-
-def _content(file: Path) -> Mapping[str, Any]:
-    if not file.is_file():
-        raise UsageError(
-            f"there is no plan {file}", hint="Name a YAML file, or give --base, --add and --method."
-        )
-    content = parse(read_text(file), str(file))
-    if not isinstance(content, Mapping):
-        message = "a plan is a list of `key: value` lines: base, method, models"
-        raise RecipeError([Problem(message, file=str(file), line=1)])
-    return content
-
-
-def _translated(file: MergekitFile, folders: Mapping[str, Path], seed: int, shard_size: str) -> Asked:
-    """mergekit's configuration as a request of ours."""
-    from merging.mergekit_file import request_of
-
-    names: dict[str, str] = {}
-    for reference in file.references:
-        names[reference] = name_of(reference, {*names.values(), *RESERVED})
-    request, notes = request_of(file.config, folders, names, seed)
-    used = {parent.name for parent in request.parents}
-    return Asked(
-        request,
-        {name: reference for reference, name in names.items() if name in used},
-        file.document.folder,
-        shard_size,
-        notes=(*file.notes, *notes),
-        document=file.document,
-    )
-
-
-def _merge(asked: Asked, output: Path | None, view: Shown, dry_run: bool, as_json: bool) -> None:
-    from merging.plan import plan, read_inputs
-
-    problems = [*problems_of(asked), *_in_the_way(output)]
-    if problems:
-        raise RecipeError(problems)
-    folders = resolved(job.references, job.folder, view)
-    request = in_folders(job.request, folders)
-    candidates = read_inputs(request)
-    worked_out = plan(request, candidates)
-    if dry_run or output is None:
-        rows = {
-            each.name: worked_out.rows if worked_out.alignment is None else each.vocabulary.rows
-            for each in candidates
-        }
-        return print_plan(worked_out, rows, job.notes, as_json)
-    from merging.run import run
-
-    view.message(f"merging {plural(len(request.models), 'model')} by {request.method}, tensor by tensor")
-    marks = fingerprints_meanwhile(job.references, job.folder)
-
-    def progress(done: int, total: int) -> None:
-        view.update(done // MEGA, total // MEGA, "MB merged")
-        if done == total and not marks.done():
-            view.message("reading what is left of the models for their fingerprints")
-
-    report = run(
-        worked_out,
-        output,
-        shard_bytes=shard_bytes(job.shard_size),
-        command=command_of(asked, output),
-        fingerprints=marks,
-        progress=progress,
-    )
-    return print_report(report, output, job.notes, as_json)
-
-
-def _in_the_way(output: Path | None) -> Iterator[Problem]:
-    from merging.writer import check_free
-
-    try:
-        if output is not None:
-            check_free(output)
-    except CannotMerge as error:
-        yield Problem(error.message, hint=error.hint)
-
-
-def _size(text: str) -> int:
-    try:
-        return shard_bytes(text)
-    except ValueError as error:
-        raise UsageError(f"--shard-size: {error}") from None

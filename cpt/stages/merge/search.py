@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from merging.candidates import Candidate
     from merging.plan import Plan
     from merging.request import MergeRequest
+    from merging.run import MergeReport
     from merging.search import SearchResult, Trial
 
 DOMAIN, GENERAL = "domain", "general"
@@ -93,6 +94,49 @@ def find_weights(
         log=log,
         on_point=say,
     )
+
+
+def search_and_write(
+    request: MergeRequest,
+    candidates: Sequence[Candidate],
+    settings: MergeSearch,
+    gates: Sequence[MergeGate],
+    material: Material,
+    work: Path,
+    log: Path,
+    output: Path,
+    progress: Progress,
+    *,
+    shard_bytes: int,
+    command: Callable[[MergeRequest], str] | None = None,
+) -> tuple[SearchResult, MergeRequest, MergeReport]:
+    """Search the weights that a request leaves open, and write the merge with the chosen ones.
+
+    Args:
+        output: New folder for the merged model.
+        shard_bytes: Size at which a new weight file begins.
+        command: Returns the command that makes the same merge again, for the model card.
+
+    Returns:
+        The search's result, the request with the chosen weights, and the report on the merge.
+
+    The other arguments and errors are those of `find_weights`.
+    """
+    from merging.plan import plan
+    from merging.run import run
+
+    found = find_weights(request, candidates, settings, gates, material, work, log, progress)
+    chosen = found.space.request_at(found.chosen.values)
+    progress.message(f"merging tensor by tensor: {chosen.method}")
+    report = run(
+        plan(chosen, candidates),
+        output,
+        shard_bytes=shard_bytes,
+        command=None if command is None else command(chosen),
+        chosen=chosen_sentence(found),
+        progress=lambda done, total: progress.update(done, total, "bytes"),
+    )
+    return found, chosen, report
 
 
 class Measured:
