@@ -48,7 +48,7 @@ def merge(
 ) -> MergeReport:
     """Merge models into a new Hugging Face folder, which is written whole or not at all.
 
-    >>> report = merging.merge({"law": 0.8, "med": 0.5}, base="base", method="ties", density=0.6, out="merged")
+    >>> merging.merge({"law": 0.8, "med": 0.5}, base="base", method="ties", density=0.6, out="merged")
 
     Args:
         models: Models with their weights, or with all their parameters: `{"law": {"weight": 0.8, "density":
@@ -102,7 +102,7 @@ def average(
 ) -> MergeReport:
     """Average models of one architecture, such as the checkpoints of a run, in float64.
 
-    >>> report = merging.average(["law", "med"], weights=[0.25, 0.75], out="averaged")
+    >>> merging.average(["law", "med"], weights=[0.25, 0.75], out="averaged")
 
     Args:
         models: Models, the oldest first.
@@ -139,7 +139,7 @@ def extract(
 ) -> Extraction:
     """Extract the difference of a model from its base as a LoRA adapter that peft loads.
 
-    >>> report = merging.extract("law", base="base", rank=4, out="adapter")
+    >>> merging.extract("law", base="base", rank=4, out="adapter")
 
     Args:
         model: Model that was trained from the base.

@@ -78,6 +78,8 @@ def _recipe_keys(document: Document, data: Mapping[str, Any]) -> Iterator[Proble
         yield document.problem((key,), f"unknown key `{key}`", _NOT_IN_A_PLAN[key])
     if not (data.get("base") is None or isinstance(data["base"], str)):
         yield document.problem(("base",), "must be a reference", "Write it like `base: org/name`.")
+    if not data.get("models"):
+        yield document.problem(("models",), "name at least one model", "- {model: REFERENCE, weight: 1}")
     for number, model in enumerate(_entries(data)):
         if "from" in model:
             hint = "A plan has no stages: write `model: REFERENCE`."
@@ -86,7 +88,7 @@ def _recipe_keys(document: Document, data: Mapping[str, Any]) -> Iterator[Proble
 
 def _entries(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     models = data.get("models")
-    return [each for each in models if isinstance(each, dict)] if isinstance(models, list) else []
+    return [each if isinstance(each, dict) else {} for each in models] if isinstance(models, list) else []
 
 
 def _seed_problems(document: Document, seed: Any) -> Iterator[Problem]:
@@ -189,7 +191,8 @@ def from_mergekit(
     names = dict(zip(file.references, found, strict=True))
     request, notes = request_of(file.config, folders, names, seed or 0)
     references = {name: reference for reference, name in names.items()}
-    config, wrong = validated(_as_settings(request, references, shard_size))
+    data = _as_settings(request, references) | {"chat_template": file.config.chat_template}
+    config, wrong = validated(data if shard_size is None else data | {"shard_size": shard_size})
     problems = [Problem(each.message, file=file.document.file, hint=each.hint) for each in wrong]
     if config is None:
         raise RecipeError(problems)
@@ -203,10 +206,8 @@ def from_mergekit(
     )
 
 
-def _as_settings(
-    request: MergeRequest, references: Mapping[str, str], shard_size: str | None
-) -> dict[str, Any]:
-    """Return a request as the settings of a merge."""
+def _as_settings(request: MergeRequest, references: Mapping[str, str]) -> dict[str, Any]:
+    """Return a request as the settings of a merge, without its chat template."""
 
     def model(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         own = {key: value for key, value in parameters.items() if key != "weight"}
@@ -214,17 +215,15 @@ def _as_settings(
         return {"model": references[name], "name": name, "parameters": own} | weight
 
     base = request.base
-    data = {
+    return {
         "method": request.method,
         "base": None if base is None else {"model": references[base.name], "name": base.name},
         "models": [model(each.name, each.parameters) for each in request.models],
         "parameters": dict(request.parameters),
         "tokenizer": request.tokenizer,
-        "chat_template": request.chat_template,
         "dtype": request.dtype,
         "compute_dtype": request.compute_dtype,
     }
-    return data if shard_size is None else data | {"shard_size": shard_size}
 
 
 def is_mergekits(data: Mapping[str, Any]) -> bool:

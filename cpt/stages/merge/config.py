@@ -52,8 +52,8 @@ class MergedModel(BaseModel):
     model: str | None = Field(
         default=None,
         min_length=1,
-        description="Instead of `from`, a model that no stage made, such as an instruct sibling: folder (also "
-        "of a LoRA adapter), hub id, GGUF file, or file in a wheel.",
+        description="Instead of `from`, a model that no stage made, such as an instruct sibling: folder "
+        "(also of a LoRA adapter), hub id, GGUF file, or file in a wheel.",
     )
     name: Name | None = Field(
         default=None, description="Name in this merge; by default the end of the reference."

@@ -246,7 +246,7 @@ def test_everything_wrong_is_told_at_once(merge: Any) -> None:
         "there is no model called x",
         "weight of med is not given",
         "medd is no parameter of ties",
-        "dtype is 'int3'",
+        "dtype: unknown value `int3`",
         "'5 apples' is no size",
         "there exists already",
     ):
