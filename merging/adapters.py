@@ -1,13 +1,11 @@
-"""Adapters as parents of a merge: peft's LoRA, on top of the model that it was trained on.
+"""Read peft's LoRA adapters as models of a merge, on top of the model that they were trained on.
 
 An adapter is that model's tensors, some of them changed as they are read, a few rows at a time; the changed
-model is never written. What comes out is what peft's `merge_and_unload` makes, up to the rounding of float32
-(PyTorch multiplies blocks of rows, peft whole matrices): W + s B A, with s = alpha/rank (Hu et al. 2021,
-arXiv 2106.09685) or alpha/√rank (rsLoRA: Kalajdzievski 2023, arXiv 2312.03732); DoRA scales that to its own
-magnitudes (Liu et al. 2024, arXiv 2402.09353); AdaLoRA's factors are B diag(E) A (Zhang et al. 2023, arXiv
-2303.10512). Unlike peft's, a change of bfloat16 weights is not rounded to bfloat16 before it is merged.
-
-What an adapter's configuration says: its kind, whether it can be merged, its scale, its rows.
+model is never written. The result is that of peft's `merge_and_unload`, up to the rounding of float32
+(PyTorch multiplies blocks of rows here, whole matrices in peft): W + s B A, with s = alpha/rank (Hu et al.
+2021, arXiv 2106.09685) or alpha/√rank (rsLoRA: Kalajdzievski 2023, arXiv 2312.03732); DoRA scales that to its
+own magnitudes (Liu et al. 2024, arXiv 2402.09353); AdaLoRA's factors are B diag(E) A (Zhang et al. 2023, arXiv
+2303.10512). Unlike in peft, a change of bfloat16 weights is not rounded to bfloat16 before it is merged.
 """
 
 from __future__ import annotations
@@ -38,8 +36,8 @@ from merging.sources import FileSource, Source, file_source
 
 _KINDS = ("LORA", "ADALORA")
 
-_OF_NO_MATTER = frozenset(
-    {  # where the factors come from, how they are trained and stored
+_IRRELEVANT = frozenset(
+    {  # origin, training and storage of the factors: without effect on a merge
         "alpha_pattern",
         "auto_mapping",
         "base_model_name_or_path",
@@ -83,11 +81,11 @@ _CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def kind_problems(config: Mapping[str, Any]) -> list[str]:
-    """What an adapter is or does that cannot be merged; settings that are not known count as such."""
+    """Return what keeps an adapter from being merged; unknown settings count as such."""
     kind = config.get("peft_type")
     if kind not in _KINDS:
         return [f"it is of kind {kind}, and only LoRA and AdaLoRA can be merged"]
-    unknown = sorted(key for key, value in config.items() if value and key not in _OF_NO_MATTER)
+    unknown = sorted(key for key, value in config.items() if value and key not in _IRRELEVANT)
     problems = [f"it uses {key}" for key in unknown]
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.startswith(_CHANGE_THE_BASE):
@@ -96,23 +94,25 @@ def kind_problems(config: Mapping[str, Any]) -> list[str]:
 
 
 def scale_of(config: Mapping[str, Any], module: str, rank: int) -> float:
-    """By how much a module's product of factors is multiplied, as peft has it.
+    """Return the factor of a module's product of factors, as peft computes it.
 
     Args:
-        rank: of the factors as they are stored.
+        config: Configuration of the adapter.
+        module: Name of the module.
+        rank: Rank of the stored factors.
     """
     from peft.utils.other import get_pattern_key
 
     alphas: Mapping[str, float] = config.get("alpha_pattern") or {}
     alpha = float(alphas.get(get_pattern_key(list(alphas), module), config.get("lora_alpha", 8)))
     if config["peft_type"] == "ADALORA":
-        first = float(config.get("init_r", 12))  # of the factors before any of their ranks were taken away
+        first = float(config.get("init_r", 12))  # rank before AdaLoRA pruned any
         return (alpha if alpha > 0 else first) / (first + 1e-5)
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def token_indices(config: Mapping[str, Any], module: str) -> Sequence[int]:
-    """Numbers of the rows of an embedding that were trained, in the order in which they are stored."""
+    """Return the ids of an embedding's trained rows, in the order in which they are stored."""
     given = config.get("trainable_token_indices") or ()
     if isinstance(given, Mapping):
         return next(
@@ -134,7 +134,7 @@ _KEPT_FACTORS = 4
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a peft adapter."""
+    """Return True if a folder holds a peft adapter."""
     return (folder / CONFIG).is_file()
 
 
@@ -153,27 +153,31 @@ def resolve_input(reference: str, progress: Messages | None = None) -> Path:
 
 
 def read_model(name: str, folder: Path, base: Candidate | None = None) -> Candidate:
-    """A model folder, or an adapter's.
+    """Read a model's or an adapter's folder.
 
     Args:
-        base: of the merge; see `read_adapter`.
+        name: Name of the model in messages.
+        folder: Folder of a model or an adapter.
+        base: Base of the merge; see `read_adapter`.
 
     Raises:
-        DataError: there is neither, or it cannot be merged.
+        DataError: The folder holds neither, or nothing that can be merged.
     """
     return read_adapter(name, folder, base) if is_adapter(folder) else read_candidate(name, folder)
 
 
 def read_adapter(name: str, folder: Path, base: Candidate | None = None) -> Candidate:
-    """An adapter on top of the model that it was trained on; only headers are read.
+    """Read an adapter on top of the model that it was trained on; only headers are read.
 
-    That model is the one which the adapter names, if it is a folder here; else the merge's base.
+    That model is the one that the adapter names, if that is a local folder; else the merge's base.
 
     Args:
-        base: of the merge.
+        name: Name of the model in messages.
+        folder: Folder of the adapter.
+        base: Base of the merge.
 
     Raises:
-        DataError: the adapter is of a kind that cannot be merged, damaged, or of another model; or there is
+        DataError: The adapter is of a kind that cannot be merged, damaged, or of another model; or there is
             no model to put it on.
     """
     config = _read_config(folder)
@@ -230,7 +234,7 @@ def _own_base(name: str, folder: Path, config: Mapping[str, Any], base: Candidat
 
 
 def _with_rows(base: Candidate, sources: Mapping[str, Source]) -> Mapping[str, Any]:
-    """The base's configuration with the changed number of the embedding's rows."""
+    """Return the base's configuration with the changed number of embedding rows."""
     if all(source.shape == base.sources[name].shape for name, source in sources.items()):
         return base.config
     rows = sources[base.tensors.input].shape[0]
@@ -243,7 +247,7 @@ def _with_rows(base: Candidate, sources: Mapping[str, Source]) -> Mapping[str, A
 
 
 class _Changes:
-    """What an adapter makes of its base's tensors."""
+    """The tensors of a base that an adapter changes."""
 
     def __init__(self, base: Candidate, config: Mapping[str, Any], stored: Mapping[str, FileSource]) -> None:
         self._base, self._config = base, config
@@ -257,10 +261,10 @@ class _Changes:
         self._sort(stored)
 
     def sources(self) -> dict[str, Source]:
-        """The changed tensors by the names under which the base stores them.
+        """Return the changed tensors by the names under which the base stores them.
 
         Raises:
-            DataError: says all that does not fit.
+            DataError: The message names everything that does not fit.
         """
         found: dict[str, Source] = {}
         problems = [problem for problem in self._fill(found) if problem]
@@ -273,7 +277,7 @@ class _Changes:
         return found
 
     def _sort(self, stored: Mapping[str, FileSource]) -> None:
-        """Tell apart factors, rows and whole tensors."""
+        """Sort stored tensors into factors, rows and whole tensors."""
         for key, source in stored.items():
             name = key.removeprefix(PREFIX)
             match = _FACTORS.match(name)
@@ -302,7 +306,7 @@ class _Changes:
                 yield f"of {module} there is only {', '.join(sorted(parts))}"
 
     def _put(self, found: dict[str, Source], name: str, source: Source | str) -> Iterator[str]:
-        """Put a changed tensor in its place, and in that of its copies."""
+        """Put a changed tensor into its place and those of its copies; report a misfit."""
         stored = self._stored(name)
         if stored is None or isinstance(source, str):
             yield source if isinstance(source, str) else f"it has no {name}"
@@ -316,7 +320,7 @@ class _Changes:
             found[place] = Declared(source, old.dtype)
 
     def _copies(self, stored: str) -> Iterator[str]:
-        """Further names under which the base stores an embedding."""
+        """Return further names under which the base stores an embedding."""
         if not self._is_input(stored):
             return
         tensors = self._base.tensors
@@ -332,7 +336,7 @@ class _Changes:
         )
 
     def _untied(self) -> Iterator[str]:
-        """That the adapter takes apart a tied embedding; what peft writes twice is dropped."""
+        """Report an adapter that unties the embeddings; drop what peft stores twice."""
         inside, outside = self._model.get_input_embeddings(), self._model.get_output_embeddings()
         if outside is None or outside.weight is not inside.weight:
             return

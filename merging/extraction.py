@@ -1,9 +1,9 @@
-"""An adapter from the difference of two models: a matrix each as the product of two small ones.
+"""Extract an adapter from the difference of two models: every matrix as the product of two small ones.
 
 The best approximation of a matrix by one of rank r is its truncated singular value decomposition (Eckart and
 Young 1936). Matrices whose smaller side is above 1024 are decomposed by random projection (Halko et al. 2011,
-arXiv 0909.4061, algorithm 5.1 with power iterations). What no factors hold (norms, rows of embeddings) is
-stored as it is. Biases of matrices have no place in such an adapter.
+arXiv 0909.4061, algorithm 5.1 with power iterations). Tensors that factors cannot hold (norms, rows of
+embeddings) are stored whole. Biases of matrices have no place in such an adapter.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ _BYTES = 8
 
 @dataclass(frozen=True)
 class HeldTensor:
-    """How much of a tensor's difference an adapter holds.
+    """The part of a tensor's difference that an adapter holds.
 
     Attributes:
+        tensor: Name of the tensor.
         how: "low rank", "rows", "whole", or "left out".
-        norm: of the difference (Frobenius).
-        kept: norm of the part of it that the adapter holds.
+        norm: Norm of the difference (Frobenius).
+        kept: Norm of the part that the adapter holds.
     """
 
     tensor: str
@@ -51,12 +52,13 @@ class HeldTensor:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was extracted.
+    """A report on an extraction.
 
     Attributes:
-        tensors: those that differ.
-        unchanged: how many do not.
-        numbers: in the adapter.
+        rank: Rank of the factors.
+        tensors: Tensors that differ.
+        unchanged: Number of tensors that do not differ.
+        numbers: Number of values in the adapter.
     """
 
     rank: int
@@ -71,13 +73,13 @@ class Extraction:
 
     @property
     def kept(self) -> float:
-        """Norm of what the adapter holds, as a share of the difference's; 1 where there is no difference."""
+        """Norm of the adapter's part over that of the difference; 1 where there is no difference."""
         return sum(each.kept**2 for each in self.tensors) ** 0.5 / self.norm if self.norm else 1.0
 
 
 @dataclass
 class _Adapter:
-    """An adapter that is being put together."""
+    """An adapter under construction."""
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     targets: list[str] = field(default_factory=list)
@@ -96,18 +98,20 @@ def extract(
     base_name: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Extraction:
-    """Write what a model has learnt since its base as a LoRA adapter that peft loads.
+    """Write the difference of a model from its base as a LoRA adapter that peft loads.
 
     Args:
-        rank: of every pair of factors; a matrix of fewer rows or columns is held whole by them.
-        output: an empty folder.
-        modules: names of the matrices to take (q_proj); None for all of the layers'.
-        low_rank_only: leave out what factors do not hold, rather than storing it.
-        base_name: what the adapter calls its base; by default the base's folder.
-        progress: called with the tensors that are done and their number.
+        base: Model that changes are measured from.
+        model: Model that was trained from the base.
+        rank: Rank of every pair of factors; a matrix of fewer rows or columns is held whole.
+        output: Empty folder.
+        modules: Names of the matrices to take (q_proj); None for all matrices of the layers.
+        low_rank_only: Leave out tensors that factors cannot hold, rather than storing them.
+        base_name: Name of the base in the adapter; by default the base's folder.
+        progress: Called with the tensors that are done and their number.
 
     Raises:
-        CannotMerge: the models are not of one architecture, the model lacks tokens of the base or numbers
+        CannotMerge: The models are not of one architecture, the model lacks tokens of the base or numbers
             them otherwise, or no matrix has such a name.
     """
     work = _Extractor(base, model, rank, modules, low_rank_only)
@@ -117,9 +121,7 @@ def extract(
         if progress is not None:
             progress(done, len(work.names))
     if not made.targets:
-        raise CannotMerge(
-            [f"none of the matrices that were asked for differs between {base.name} and {model.name}"]
-        )
+        raise CannotMerge([f"none of the selected matrices differs between {base.name} and {model.name}"])
     work.complete(made)
     save_file(made.tensors, output / WEIGHTS, metadata={"format": "pt"})
     config = _config(made, rank, base_name or str(base.folder.resolve()), work.transposed, work.tied)
@@ -147,14 +149,15 @@ def write_adapter(base: Candidate, model: Candidate, rank: int, output: Path, **
 
 
 def low_rank_factors(change: torch.Tensor, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factors whose product is nearest to a matrix, each with the square roots of the singular values.
+    """Return the factors whose product is nearest to a matrix, each with the roots of the singular values.
 
     Args:
-        change: [out, in] float32.
-        seed: of the random projection; smaller matrices need none.
+        change: Matrix: [out, in] float32.
+        rank: Rank of the factors.
+        seed: Seed of the random projection; smaller matrices need none.
 
     Returns:
-        down [rank, in] and up [out, rank], filled with zeros beyond the matrix's smaller side.
+        Factors down [rank, in] and up [out, rank], filled with zeros beyond the matrix's smaller side.
     """
     if min(change.shape) <= max(_EXACT, rank + _OVERSAMPLING):
         left, values, right = torch.linalg.svd(change, full_matrices=False)
@@ -171,7 +174,7 @@ def low_rank_factors(change: torch.Tensor, rank: int, seed: int) -> tuple[torch.
 
 
 class _Extractor:
-    """Takes the tensors one by one."""
+    """Takes tensors into an adapter one by one."""
 
     def __init__(
         self,
@@ -198,16 +201,16 @@ class _Extractor:
 
     @property
     def tied(self) -> bool:
-        """Whether the output embedding is the input embedding."""
+        """True if the output embedding is the input embedding."""
         return self._tensors.tied
 
     @property
     def transposed(self) -> bool:
-        """Whether matrices are stored as [in, out]."""
+        """True if matrices are stored as [in, out]."""
         return any(self._matrices.values())
 
     def take(self, name: str, made: _Adapter) -> HeldTensor | None:
-        """Put a tensor's difference into the adapter; None if there is none."""
+        """Put a tensor's difference into the adapter; return None if there is no difference."""
         base, model = self._base.sources[name], self._model.sources[name]
         module, _, kind = self._places[name].rpartition(".")
         if name in self._tensors.names and kind == "weight":
@@ -228,7 +231,7 @@ class _Extractor:
         return HeldTensor(name, "whole", norm, norm)
 
     def complete(self, made: _Adapter) -> None:
-        """Add what else peft wants of modules that are stored whole: all they hold, a tied output twice."""
+        """Add what peft expects of modules that are stored whole: all their tensors, a tied output twice."""
         for name, parameter in self._places.items():
             module, _, _ = parameter.rpartition(".")
             if module in made.whole and f"{PREFIX}{parameter}" not in made.tensors:
@@ -239,7 +242,7 @@ class _Extractor:
             made.tensors[f"{PREFIX}{self._head}.weight"] = made.tensors[key].clone()
 
     def _factors(self, name: str, module: str, change: torch.Tensor, made: _Adapter) -> float:
-        """Add a matrix's factors; returns the norm of their product."""
+        """Add a matrix's factors and return the norm of their product."""
         matrix = change.T if self._matrices[name] else change
         down, up = low_rank_factors(matrix, self._rank, seed_of(0, name, 0))
         made.tensors[f"{PREFIX}{module}.lora_A.weight"] = down
@@ -286,7 +289,7 @@ def _config(made: _Adapter, rank: int, base_name: str, transposed: bool, tied: b
 
 
 def _places(built: Any, stored: Mapping[str, Source]) -> Iterator[tuple[str, str]]:
-    """(name under which a tensor is stored, the model's name of it)."""
+    """Find the stored name and the model's name of every tensor."""
     names = StoredNames(built, stored)  # type: ignore[arg-type]
     for parameter in built.state_dict():
         if (name := names.of(parameter)) is not None:
@@ -294,7 +297,7 @@ def _places(built: Any, stored: Mapping[str, Source]) -> Iterator[tuple[str, str
 
 
 def _matrices(built: Any, places: Mapping[str, str], per_token: Sequence[str]) -> dict[str, bool]:
-    """Stored names of the layers' matrices, and whether they are stored as [in, out]."""
+    """Return the stored names of the layers' matrices: name -> True if stored as [in, out]."""
     from transformers.pytorch_utils import Conv1D
 
     found = {}
@@ -309,7 +312,7 @@ def _matrices(built: Any, places: Mapping[str, str], per_token: Sequence[str]) -
 def _named(
     matrices: Mapping[str, bool], places: Mapping[str, str], modules: Sequence[str]
 ) -> dict[str, bool]:
-    """The matrices whose module has one of the names, or a name that ends so."""
+    """Return the matrices whose module has one of the names, or a path that ends in one."""
     paths = {name: f".{places[name].removesuffix('.weight')}" for name in matrices}
     unknown = [each for each in modules if not any(path.endswith(f".{each}") for path in paths.values())]
     if unknown:
@@ -322,7 +325,7 @@ def _named(
 
 
 def _check_tokens(base: Candidate, model: Candidate) -> None:
-    """Raise unless the model's tokens are the base's, under the same numbers, and perhaps more."""
+    """Raise unless the model has the base's tokens under the same ids; it may have more."""
     if base.tensors.tied != model.tensors.tied:
         raise CannotMerge([f"one of {base.name} and {model.name} has an output embedding of its own"])
     rows = base.sources[base.tensors.input].shape[0]
@@ -340,7 +343,7 @@ def _check_tokens(base: Candidate, model: Candidate) -> None:
 
 
 def _changed_rows(base: Source, model: Source) -> tuple[list[int], float]:
-    """The rows that differ, new ones among them, and the sum of the squared differences."""
+    """Return the rows that differ, new ones included, and the sum of the squared differences."""
     known, changed, squares = base.shape[0], [], 0.0
     for start in range(0, model.shape[0], _ROWS):
         rows = model.read(start, min(start + _ROWS, model.shape[0])).float()

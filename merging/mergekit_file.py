@@ -97,13 +97,13 @@ def request_of(
     for entry in entries:
         others = [name for name in entry.parameters or () if not _is_per_model(method, name)]
         notes += [f"{entry.model}: `{name}` has no effect on {method.name}" for name in others]
-    parents = [
+    models = [
         InputModel(names[str(entry.model)], folders[str(entry.model)], parameters=_own(entry, method))
         for entry in entries
         if method.base == "none" or entry.model != base
     ]
     if base is not None and method.base == "none" and base not in [entry.model for entry in entries]:
-        parents.append(InputModel(names[str(base)], folders[str(base)]))
+        models.append(InputModel(names[str(base)], folders[str(base)]))
     parameters = _merged(shared)
     notes += [
         f"`{name}` has no effect on {method.name}" for name in parameters if method.parameter(name) is None
@@ -112,7 +112,7 @@ def request_of(
     tokenizer = _tokenizer(config, names, base, has_base)
     return MergeRequest(
         method=method.name,
-        models=tuple(parents),
+        models=tuple(models),
         base=InputModel(names[str(base)], folders[str(base)]) if has_base else None,
         parameters={
             name: _values(parameter, setting)

@@ -35,12 +35,13 @@ from merging.writer import (
 def model_card(
     plan: Plan, fingerprints: Mapping[str, str], command: str | None = None, chosen: str | None = None
 ) -> str:
-    """README.md of a merge.
+    """Return the model card (README.md) of a merge.
 
     Args:
-        fingerprints: of the parents' contents, by name.
-        command: what makes the same model again.
-        chosen: how the parameters were chosen.
+        plan: Merge that is described.
+        fingerprints: Fingerprints of the inputs' contents by name.
+        command: Command that makes the same model again.
+        chosen: Sentence on how the parameters were chosen.
     """
     request, method = plan.request, plan.method
     names = sorted({name for model in request.models for name in model.parameters})
@@ -58,10 +59,7 @@ def model_card(
         "",
         "| " + " | ".join(["Model", *(_title(name) for name in names), "Fingerprint"]) + " |",
         "|" + "---|" * (len(names) + 2),
-        *(
-            _row(parent, names, fingerprints[parent.name], parent is request.base)
-            for parent in request.inputs
-        ),
+        *(_row(model, names, fingerprints[model.name], model is request.base) for model in request.inputs),
         "",
         *_settings(plan),
         *(_rows(plan.alignment) if plan.alignment else ()),
@@ -79,11 +77,11 @@ def _title(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _row(parent: InputModel, names: list[str], fingerprint: str, is_base: bool) -> str:
-    cells = [_cell(parent.parameters, name) for name in names]
+def _row(model: InputModel, names: list[str], fingerprint: str, is_base: bool) -> str:
+    cells = [_cell(model.parameters, name) for name in names]
     if is_base:
         cells = ["base", *([""] * (len(names) - 1))][: len(names)]
-    name = f"{parent.name} (base)" if is_base and not names else parent.name
+    name = f"{model.name} (base)" if is_base and not names else model.name
     return "| " + " | ".join([name, *cells, f"`{fingerprint}`"]) + " |"
 
 
@@ -96,17 +94,17 @@ def _cell(parameters: Mapping[str, Any], name: str) -> str:
 
 def _settings(plan: Plan) -> list[str]:
     request = plan.request
-    said = {name: json.dumps(value) for name, value in sorted(request.parameters.items())}
-    said["vocabulary"] = plan.vocabulary_of.name if plan.tokenizer is None else "union"
+    shown = {name: json.dumps(value) for name, value in sorted(request.parameters.items())}
+    shown["vocabulary"] = plan.vocabulary_of.name if plan.tokenizer is None else "union"
     if request.chat_template is None:
-        said["chat template and generation settings"] = plan.settings_of.name
+        shown["chat template and generation settings"] = plan.settings_of.name
     else:
-        said["chat template"] = "one of its own"
-        said["generation settings"] = plan.settings_of.name
-    said["data type"] = str(plan.dtype).removeprefix("torch.")
+        shown["chat template"] = "one of its own"
+        shown["generation settings"] = plan.settings_of.name
+    shown["data type"] = str(plan.dtype).removeprefix("torch.")
     if plan.method.random:
-        said["seed"] = str(request.seed)
-    return [f"- {name}: {value}" for name, value in said.items()]
+        shown["seed"] = str(request.seed)
+    return [f"- {name}: {value}" for name, value in shown.items()]
 
 
 def _rows(alignment: Alignment) -> list[str]:
@@ -117,25 +115,26 @@ def _rows(alignment: Alignment) -> list[str]:
 
 SHARD_BYTES = 5_000_000_000
 ROWS = "merge_rows.json"
-"""In the result, if the vocabularies differed: what was done with which rows."""
+"""File in the result with the origin of all rows, if the vocabularies differ."""
 
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What was merged.
+    """A report on a merge.
 
     Attributes:
-        vocabulary_of: the parent whose vocabulary, configuration and tokenizer the result has; "union".
-        settings_of: the parent whose chat template and generation settings it has.
-        rows: rows of the result's embedding.
-        rows_from_models: rows that the base lacks.
-        rows_by_case: what was done with how many rows; empty where all vocabularies are the same.
-        dropped: by parent how many of its tokens the result lacks.
-        out_of_reach: tokens that a union adds and that its tokenizer never makes of a text.
-        new_tokens: tokens that are new in every parent that has them.
-        parameters: numbers that were merged.
-        dtype: data type of the result.
-        notes: what differs between the parents, and what is out of reach.
+        method: Name of the method.
+        vocabulary_of: Input whose vocabulary, configuration and tokenizer the result has; or "union".
+        settings_of: Input whose chat template and generation settings the result has.
+        rows: Number of rows of the result's embedding.
+        rows_from_models: Number of rows that the base lacks.
+        rows_by_case: Number of rows by treatment; empty where all vocabularies are the same.
+        dropped: Number of an input's tokens that the result lacks, by input.
+        out_of_reach: Number of tokens that a union adds and that its tokenizer never produces.
+        new_tokens: Number of tokens that are new in every input that has them.
+        parameters: Number of the result's parameters.
+        dtype: Data type of the result.
+        notes: Differences between the inputs, and tokens that are out of reach.
         checksums: SHA-256 by file.
     """
 
@@ -164,58 +163,59 @@ def run(
     fingerprints: Future[Mapping[str, str]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> MergeReport:
-    """Merge into a Hugging Face folder, which is there whole or not at all.
+    """Merge into a Hugging Face folder, which is written whole or not at all.
 
-    It is written beside its place, under a hidden name, flushed to the disk and renamed. What a killed merge
-    left there is removed first.
+    The folder is written beside its place under a hidden name, flushed to the disk, and renamed. Remains of a
+    killed merge are removed first.
 
     Args:
-        output: must not exist, or be empty.
-        shard_bytes: size at which the weights go on in another file.
-        command: what makes the same model again, for the model card.
-        chosen: how the parameters were chosen, for the model card.
-        fingerprints: the parents' fingerprints by name, which are read while the merge goes on; None for
-            those of the request. Where they cannot be had, the merge ends.
-        progress: called with the bytes that are done and their sum.
+        plan: Merge to run.
+        output: Folder that does not exist or is empty.
+        shard_bytes: Size at which a new weight file begins.
+        command: Command that makes the same model again, for the model card.
+        chosen: Sentence on how the parameters were chosen, for the model card.
+        fingerprints: Fingerprints of the inputs by name, read during the merge; None for those of the
+            request. If they cannot be read, the merge fails.
+        progress: Called with the bytes that are done and the bytes in all.
 
     Raises:
-        CannotMerge: there is something at `output`, or its folder cannot be written to.
-        DataError: a model's weights are damaged.
-        DiskFull: the result does not fit on the disk.
+        CannotMerge: There is something at `output`, or its folder cannot be written to.
+        DataError: A model's weights are damaged.
+        DiskFull: The result does not fit on the disk.
     """
     layout = shards(plan.tensors, shard_bytes)
     total = sum(size_of(tensor) for tensor in plan.tensors)
-    with atomic_model_folder(Path(output), total) as aside:
+    with atomic_model_folder(Path(output), total) as staging:
         done = 0
         checksums: dict[str, str] = {}
-        for tensor in write_weights(aside, layout, checksums):
+        for tensor in write_weights(staging, layout, checksums):
             done += size_of(tensor)
             if fingerprints is not None and fingerprints.done():
                 fingerprints.result()
             if progress is not None:
                 progress(done, total)
-        write_settings(plan, aside)
+        write_settings(plan, staging)
         if plan.new_tokens:
-            write_new_tokens(aside, plan.new_tokens)
+            write_new_tokens(staging, plan.new_tokens)
         if plan.alignment is not None:
             listing = plan.alignment.listing()
             if plan.tokenizer is not None:
                 listing |= {"added tokens": len(plan.added_tokens), "out of reach": list(plan.out_of_reach)}
             text = json.dumps(listing, ensure_ascii=False, indent=1)
-            (aside / ROWS).write_text(text + "\n", encoding="utf-8")
-            check_shapes(aside)
+            (staging / ROWS).write_text(text + "\n", encoding="utf-8")
+            check_shapes(staging)
         marks = (
             fingerprints.result()
             if fingerprints
             else {each.name: each.fingerprint for each in plan.request.inputs}
         )
-        (aside / "README.md").write_text(model_card(plan, marks, command, chosen), encoding="utf-8")
-        checksums = write_checksums(aside, checksums)
+        (staging / "README.md").write_text(model_card(plan, marks, command, chosen), encoding="utf-8")
+        checksums = write_checksums(staging, checksums)
     return _report(plan, checksums)
 
 
 def merged_tensors(plan: Plan) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor of the result by its stored name, one at a time, each of its own data type."""
+    """Compute every tensor of the result with its stored name, one at a time."""
     for tensor in plan.tensors:
         yield tensor.name, tensor.merged()
 
@@ -224,10 +224,11 @@ def merge_into(model: Any, plan: Plan) -> None:
     """Overwrite a loaded model's weights with the merge; they keep the model's data type and device.
 
     Args:
-        model: a transformers model with the result's shapes, such as a parent with the result's vocabulary.
+        model: transformers model with the result's shapes, such as an input with the result's vocabulary.
+        plan: Merge to run.
 
     Raises:
-        CannotMerge: the model has no place for a tensor, or one of another shape.
+        CannotMerge: The model has no parameter for a tensor, or one of another shape.
     """
     places = _places(model, plan)
     with torch.no_grad():
@@ -236,10 +237,10 @@ def merge_into(model: Any, plan: Plan) -> None:
 
 
 def _places(model: Any, plan: Plan) -> dict[str, torch.Tensor]:
-    """A model's parameters by the names under which the result stores them."""
+    """Return a model's parameters by the names under which the result stores them."""
     shapes = {tensor.name: tensor.shape for tensor in plan.tensors}
-    parents = plan.vocabulary_of.sources
-    names = StoredNames(model, {name: parents[name] for name in shapes if name in parents})  # type: ignore[misc]
+    sources = plan.vocabulary_of.sources
+    names = StoredNames(model, {name: sources[name] for name in shapes if name in sources})  # type: ignore[misc]
     state = model.state_dict()
     places = {stored: state[name] for name in state if (stored := names.of(name)) is not None}
     problems = [
@@ -248,7 +249,7 @@ def _places(model: Any, plan: Plan) -> dict[str, torch.Tensor]:
         if name not in places or tuple(places[name].shape) != shape
     ]
     if problems:
-        raise CannotMerge(problems, hint="Load a parent with the vocabulary of the result.")
+        raise CannotMerge(problems, hint="Load a model with the vocabulary of the result.")
     return places
 
 

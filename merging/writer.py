@@ -1,11 +1,7 @@
-"""Writes a model's weights tensor by tensor: safetensors files, their index, and checksums.
+"""Write a merged model: weights, configuration, tokenizer, checksums; the folder is whole or not there.
 
-What each file will hold is known beforehand, so its header is written first and the tensors' bytes follow
-as they come; nothing is kept in memory.
-
-What goes with a merged model's weights: configuration, tokenizer, generation settings, chat template.
-
-A model's folder that is there whole or not at all.
+The content of each weight file is known beforehand, so its header is written first and the tensors' bytes
+follow one by one; nothing is kept in memory.
 """
 
 from __future__ import annotations
@@ -39,7 +35,7 @@ from merging.kernels import TensorPlan
 from merging.plan import Plan
 
 CHECKSUMS = "SHA256SUMS"
-"""`sha256sum -c SHA256SUMS` checks a folder."""
+"""File with checksums; `sha256sum -c SHA256SUMS` checks a folder."""
 
 _STORED = {
     torch.float64: "F64",
@@ -58,19 +54,19 @@ _WAITING = 8
 
 @dataclass(frozen=True)
 class Shard:
-    """A file and the tensors in it, in their order."""
+    """A weight file and its tensors, in order."""
 
     file: str
     tensors: tuple[TensorPlan, ...]
 
 
 def size_of(tensor: TensorPlan) -> int:
-    """Bytes of a tensor of the result."""
+    """Return the bytes of a tensor of the result."""
     return int(np.prod(tensor.shape, dtype=np.int64)) * tensor.dtype.itemsize
 
 
 def shards(tensors: Sequence[TensorPlan], shard_bytes: int) -> list[Shard]:
-    """Tensors divided among files of at most `shard_bytes`; a larger tensor has a file of its own."""
+    """Divide tensors among files of at most `shard_bytes`; a larger tensor gets a file of its own."""
     groups: list[list[TensorPlan]] = [[]]
     filled = 0
     for tensor in tensors:
@@ -90,14 +86,16 @@ def shards(tensors: Sequence[TensorPlan], shard_bytes: int) -> list[Shard]:
 
 
 def write_weights(folder: Path, layout: Sequence[Shard], checksums: dict[str, str]) -> Iterator[TensorPlan]:
-    """Merge and write every tensor; yields each once it is on its way to the disk.
+    """Merge and write every tensor; yield each one once it is on its way to the disk.
 
     Args:
-        checksums: receives SHA-256 of each file by its name, taken of what is written.
+        folder: Folder of the result.
+        layout: Weight files.
+        checksums: Receives the SHA-256 of each file's written bytes, by file name.
     """
     for shard in layout:
         with (folder / shard.file).open("wb") as file:
-            behind = _Behind(file)
+            behind = _WriteBehind(file)
             try:
                 behind.write(_header(shard.tensors))
                 for tensor in shard.tensors:
@@ -111,10 +109,11 @@ def write_weights(folder: Path, layout: Sequence[Shard], checksums: dict[str, st
 
 
 def write_checksums(folder: Path, known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
-    """Write SHA-256 of every file of a folder, in sha256sum's format; returns them by file name.
+    """Write the SHA-256 of every file of a folder in sha256sum's format; return them by file name.
 
     Args:
-        known: of files that need not be read for it.
+        folder: Folder of the result.
+        known: Checksums that are known already, by file name.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != CHECKSUMS)
     sums = {path.name: known.get(path.name) or _sha256(path) for path in files}
@@ -155,8 +154,8 @@ def _bytes(chunk: torch.Tensor) -> memoryview:
     return chunk.contiguous().flatten().view(torch.uint8).numpy().data
 
 
-class _Behind:
-    """Writes to a file in a thread of its own, a few chunks behind."""
+class _WriteBehind:
+    """A writer that writes to a file in a thread of its own, a few chunks behind."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -167,17 +166,17 @@ class _Behind:
         self._thread.start()
 
     def write(self, content: memoryview) -> None:
-        """Have something written.
+        """Queue some bytes.
 
         Raises:
-            OSError: what was given before could not be.
+            OSError: Earlier bytes could not be written.
         """
         if self._error is not None:
             raise self._error
         self._queue.put(content)
 
     def finish(self) -> str:
-        """Wait until all is written; its SHA-256."""
+        """Wait until all is written, and return its SHA-256."""
         self._queue.put(None)
         self._thread.join()
         if self._error is not None:
@@ -254,7 +253,7 @@ def _write_generation(plan: Plan, output: Path) -> None:
 def _never_sampled(plan: Plan) -> set[int]:
     """Return the rows without a token that must never be sampled.
 
-    Of a union all; a parent's vocabulary keeps those that the parent itself keeps from being sampled.
+    In a union these are all of them; in a model's vocabulary those that the model itself suppresses.
     """
     unused = set(range(plan.rows)) - set(plan.ids.values())
     if plan.tokenizer is None:
@@ -262,21 +261,21 @@ def _never_sampled(plan: Plan) -> set[int]:
     return unused
 
 
-def _id_map(plan: Plan, parent: Candidate) -> IdMap | None:
-    """Return the result's ids by a parent's; None if all are the same.
+def _id_map(plan: Plan, model: Candidate) -> IdMap | None:
+    """Return the result's ids by a model's; None if all are the same.
 
     Every id follows its token, a special one that the result spells otherwise by its role. Rows without a
     token keep their place in the vocabulary that the result begins with, unless a token is there now.
     """
-    if plan.alignment is None or parent.vocabulary.same_rows(plan.alignment.target):
+    if plan.alignment is None or model.vocabulary.same_rows(plan.alignment.target):
         return None
     target = plan.alignment.target
     ids, used = target.ids, set(target.ids.values())
-    by_role = {token: as_ for name, token, as_ in plan.alignment.by_role if name == parent.name}
+    by_role = {token: as_ for name, token, as_ in plan.alignment.by_role if name == model.name}
     rows = {}
-    if parent is plan.vocabulary_of:
+    if model is plan.vocabulary_of:
         rows = {row: row for row in range(target.rows) if row not in used}
-    for token, number in parent.tokens.items():
+    for token, number in model.tokens.items():
         if (spelt := by_role.get(token, token)) in ids:
             rows[number] = ids[spelt]
     return IdMap(rows, {}, {role: ids[token] for role, token in target.roles.items() if token in ids})
@@ -286,10 +285,10 @@ _MARGIN = 2**26
 
 
 def check_free(output: Path) -> None:
-    """Check that nothing stands where the result is to be, and that it can be written there.
+    """Check that nothing stands in the place of the result.
 
     Raises:
-        CannotMerge: says why not.
+        CannotMerge: There is something.
     """
     if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
         raise CannotMerge([f"{output} exists already"], hint="Choose another folder, or remove it first.")
@@ -297,54 +296,55 @@ def check_free(output: Path) -> None:
 
 @contextmanager
 def atomic_model_folder(output: Path, needed: int) -> Iterator[Path]:
-    """A folder beside the output, under a hidden name, that takes its place, flushed, when all went well.
+    """Fill a hidden folder beside the output that takes its place, flushed, if all goes well.
 
-    When not, nothing is left of it, nor of folders made to hold it. What a killed merge left there is
+    Otherwise nothing is left of the folder, nor of folders made to hold it. Remains of a killed merge are
     removed first.
 
     Args:
-        needed: bytes that will be written.
+        output: Folder of the result.
+        needed: Bytes that will be written.
 
     Raises:
-        CannotMerge: there is something at `output`, or its folder cannot be written to.
-        DiskFull: the result does not fit on the disk.
-        StageFailed: it cannot be written.
+        CannotMerge: There is something at `output`, or its folder cannot be written to.
+        DiskFull: The result does not fit on the disk.
+        StageFailed: The result cannot be written.
     """
     check_free(output)
     output = output.absolute()
     made_for_it = [folder for folder in output.parents if not folder.exists()]
     try:
-        aside = _place_aside(output, needed)
-        yield aside
-        atomic.flush(aside)
+        staging = _make_staging(output, needed)
+        yield staging
+        atomic.flush(staging)
         if output.is_dir():
             output.rmdir()
-        aside.rename(output)
+        staging.rename(output)
         atomic.flush_one(output.parent)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise DiskFull(output.parent, needed, shutil.disk_usage(output.parent).free) from error
         raise StageFailed(f"the merge cannot be written to {output}: {error.strerror}") from error
     finally:
-        shutil.rmtree(_aside(output), ignore_errors=True)
+        shutil.rmtree(_staging(output), ignore_errors=True)
         for folder in made_for_it:  # the innermost first; those that hold the result stay
             with suppress(OSError):
                 folder.rmdir()
 
 
-def _aside(output: Path) -> Path:
+def _staging(output: Path) -> Path:
     return output.with_name(f".{output.name}.unfinished")
 
 
-def _place_aside(output: Path, needed: int) -> Path:
-    """An empty folder beside the output."""
-    aside = _aside(output)
-    shutil.rmtree(aside, ignore_errors=True)
+def _make_staging(output: Path, needed: int) -> Path:
+    """Make an empty folder beside the output."""
+    staging = _staging(output)
+    shutil.rmtree(staging, ignore_errors=True)
     try:
-        aside.mkdir(parents=True)
+        staging.mkdir(parents=True)
     except OSError as error:
         raise CannotMerge([f"nothing can be written beside {output}: {error.strerror}"]) from error
-    free = shutil.disk_usage(aside).free
+    free = shutil.disk_usage(staging).free
     if free < needed + _MARGIN:
         raise DiskFull(output.parent, needed, free)
-    return aside
+    return staging

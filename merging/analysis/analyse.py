@@ -1,9 +1,9 @@
-"""Task vectors measured: lengths, angles, conflicts of sign, and how few weights carry them.
+"""Measure task vectors: lengths, angles, conflicts of sign, and the few weights that carry them.
 
 A task vector is a model minus its base (Ilharco et al. 2023, arXiv 2212.04089). The weights are read twice,
 chunk by chunk: memory does not grow with the models.
 
-What an analysis of task vectors says. All are plain data: `dataclasses.asdict` gives JSON.
+All results are plain data: `dataclasses.asdict` gives JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from merging.kernels import reads
 from merging.sources import Source
 
 CARRIED = 0.9
-"""Share of the squared norm that the largest weights are counted to."""
+"""Share of the squared norm of the largest weights that are counted."""
 
 Figures = tuple[float | None, ...]
 
@@ -31,13 +31,17 @@ class Vector:
     """A task vector, over the weights that both model and base have.
 
     Attributes:
-        norm, base_norm: Euclidean norms of the vector and of the base's weights.
+        name: Name of the model.
+        norm: Euclidean norm of the vector.
+        base_norm: Euclidean norm of the base's weights.
         relative: norm / base_norm.
-        weights: how many there are; `changed`: of which the vector is not zero.
-        carriers: how few of the largest have `CARRIED` of the squared norm; `carriers_share` of all weights.
-        embeddings_share: of the squared norm, new rows counted in with their own squared norm, the part in
-            the input embedding; `new_rows_share` the part in rows that the base lacks, input and output.
-        rows: None where all vocabularies are the same.
+        weights: Number of weights.
+        changed: Number of weights where the vector is not zero.
+        carriers: Smallest number of weights with `CARRIED` of the squared norm.
+        carriers_share: carriers / weights.
+        embeddings_share: Share of the squared norm in the input embedding; new rows count with their own.
+        new_rows_share: Share of the squared norm in rows that the base lacks, input and output.
+        rows: Rows of the embedding; None where all vocabularies are the same.
     """
 
     name: str
@@ -55,14 +59,18 @@ class Vector:
 
 @dataclass(frozen=True)
 class Pair:
-    """How two task vectors lie to each other, over the weights that both models and the base have.
+    """A comparison of two task vectors, over the weights that both models and the base have.
 
     Attributes:
-        cosine: None where a vector is zero.
-        random: standard deviation of the cosine of two random vectors of so many weights, 1/√n.
-        both_changed: weights in which neither vector is zero.
-        conflicts: share of these in which the signs differ; 0.5 where signs are random.
-        conflicting_a, conflicting_b: share of each vector's squared norm in weights whose signs differ.
+        a: Name of the first model.
+        b: Name of the second model.
+        cosine: Cosine of the angle; None where a vector is zero.
+        random: Standard deviation of the cosine of two random vectors of this length, 1/√n.
+        weights: Number of weights.
+        both_changed: Number of weights where neither vector is zero.
+        conflicts: Share of these with different signs; 0.5 where signs are random.
+        conflicting_a: Share of the first vector's squared norm in weights whose signs differ.
+        conflicting_b: Share of the second vector's squared norm in weights whose signs differ.
     """
 
     a: str
@@ -81,11 +89,12 @@ class Parts:
     """The same figures by part of the model: N parts, K vectors, P pairs in the order of the analysis.
 
     Attributes:
-        names: of the parts.
-        weights: [N] weights that the base shares with the model that shares most of them.
-        norm, relative: [K][N] norm of the vector in the part, and over that of the base.
-        share: [K][N] part of the vector's squared norm.
-        cosine, random, conflicts: [P][N] as of `Pair`.
+        names: Names of the parts.
+        weights: Number of weights that the base shares with the model that shares most of them: [N].
+        norm: Norm of the vector in the part: [K][N].
+        relative: Norm over that of the base: [K][N].
+        share: Share of the vector's squared norm: [K][N].
+        cosine, random, conflicts: Figures of `Pair`: [P][N].
     """
 
     names: tuple[str, ...]
@@ -112,9 +121,13 @@ class Analysis:
     """Task vectors from one base.
 
     Attributes:
-        carried: share of the squared norm that `Vector.carriers` have.
-        pairs: each of two vectors, in their order.
-        layers: by layer, and last what is outside of layers.
+        base: Name of the base.
+        carried: Share of the squared norm in `Vector.carriers`.
+        vectors: Task vectors.
+        pairs: Every two vectors, in their order.
+        layers: Figures by layer; the last part is outside of layers.
+        kinds: Figures by kind of weight.
+        grid: Relative norms by layer and kind.
     """
 
     base: str
@@ -127,7 +140,7 @@ class Analysis:
 
 
 OUTSIDE = "outside"
-"""The part that is in no layer: embeddings, head, last norm."""
+"""Name of the part outside of layers: embeddings, head, last norm."""
 
 
 Progress = Callable[[int, int], None]
@@ -138,11 +151,13 @@ def analyse(base: Candidate, models: Sequence[Candidate], progress: Progress | N
     """Measure the task vectors of models.
 
     Args:
-        progress: called with the weights that were read and how many will be.
+        base: Model that changes are measured from.
+        models: Models that were trained from it.
+        progress: Called with the weights that were read and the weights in all.
 
     Raises:
-        CannotMerge: the architectures differ.
-        DataError: a model's weights are damaged.
+        CannotMerge: The architectures differ.
+        DataError: A model's weights are damaged.
     """
     found = regions(base, models)
     cells, counters = _read(found, len(models), progress)
@@ -166,7 +181,7 @@ def analyse(base: Candidate, models: Sequence[Candidate], progress: Progress | N
 def _read(
     found: Regions, models: int, progress: Progress | None
 ) -> tuple[dict[_Place, Sums], list[Concentration]]:
-    """Both passes: sums by layer and kind, and how concentrated each vector is."""
+    """Read the weights twice: sums by layer and kind, and the concentration of each vector."""
     counters = [Concentration(CARRIED) for _ in range(models)]
     cells: dict[_Place, Sums] = {}
     done, total = 0, 2 * sum(region.weights for region in found.shared)
@@ -224,7 +239,7 @@ def _vector(
 
 
 def _squared(source: Source) -> float:
-    """Squared norm of a tensor."""
+    """Return the squared norm of a tensor."""
     return sum(float(rows.square().sum()) for (rows,) in reads((source,), source.shape[0], torch.float64))
 
 
@@ -267,7 +282,7 @@ def _by_kind(cells: Mapping[_Place, Sums], models: int) -> Parts:
 
 
 def _kinds(cells: Iterable[_Place]) -> list[str]:
-    """The kinds that are there, in order."""
+    """Return the kinds that exist in the model, in order."""
     present = {kind for _, kind in cells}
     return [kind for kind in KINDS if kind in present]
 

@@ -1,10 +1,11 @@
-"""Sums over weights from which norms, cosines and sign conflicts of task vectors follow. They add up.
+"""Compute additive sums over weights that give norms, cosines and sign conflicts of task vectors.
 
-How few weights carry most of a vector's squared norm, found in two passes without sorting.
+`Concentration` finds the few weights that carry most of a vector's squared norm, in two passes without
+sorting.
 
-The order of positive float32 values is that of their bits. The first pass adds up squares by the high 16 bits
+Positive float32 values have the order of their bits. The first pass adds up squares by the high 16 bits
 of the magnitudes, the second by the low 15 of those on the border; so the border is one float32 magnitude,
-and the number is that which sorting all of them would give.
+and the number equals that of a full sort.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ class Sums(NamedTuple):
     """Sums over some weights; entry [i, j] is over the weights that the base, i and j have. Each [K, K].
 
     Attributes:
-        weights: how many there are.
-        base: the base's squared norm.
-        squared: the squared norm of vector i.
-        dot: inner product of vectors i and j.
-        changed: weights in which neither vector is zero.
-        conflicts: weights in which their signs differ.
-        conflicting: squared norm of vector i over these.
+        weights: Number of weights.
+        base: Squared norm of the base.
+        squared: Squared norm of vector i.
+        dot: Inner product of vectors i and j.
+        changed: Number of weights where neither vector is zero.
+        conflicts: Number of weights where their signs differ.
+        conflicting: Squared norm of vector i over these.
     """
 
     weights: np.ndarray
@@ -44,13 +45,13 @@ _COUNTS = ("weights", "changed", "conflicts")
 
 
 def no_sums(models: int) -> Sums:
-    """Sums over nothing."""
+    """Return sums over no weights."""
     shape = (models, models)
     return Sums(*(np.zeros(shape, np.int64 if name in _COUNTS else np.float64) for name in Sums._fields))
 
 
 def add(parts: Iterable[Sums], models: int) -> Sums:
-    """Sums over all the weights of the parts, which have none in common."""
+    """Add the sums of parts that have no weights in common."""
 
     def plus(left: Sums, right: Sums) -> Sums:
         return Sums(*(a + b for a, b in zip(left, right, strict=True)))
@@ -59,13 +60,13 @@ def add(parts: Iterable[Sums], models: int) -> Sums:
 
 
 def sums(base: torch.Tensor, vectors: Sequence[torch.Tensor], having: Sequence[int], models: int) -> Sums:
-    """Sums over weights that some of the models have.
+    """Compute the sums over weights that some of the models have.
 
     Args:
-        base: [n] float64.
-        vectors: task vectors [n] float64 of the models that have these weights.
-        having: their numbers among all models.
-        models: how many models there are (K).
+        base: Weights of the base: [n] float64.
+        vectors: Task vectors of the models that have these weights: [n] float64 each.
+        having: Numbers of these models among all models.
+        models: Number of all models (K).
     """
     stacked = torch.stack(list(vectors))  # [H, n]
     signs, squares = stacked.sign().to(torch.int8), stacked.square()
@@ -88,13 +89,13 @@ def sums(base: torch.Tensor, vectors: Sequence[torch.Tensor], having: Sequence[i
 
 
 def cosine(found: Sums, i: int, j: int) -> float | None:
-    """Cosine between two vectors over the weights that both have; None where one of them is zero."""
+    """Return the cosine of two vectors over the weights that both have; None where one is zero."""
     lengths = float(found.squared[i, j] * found.squared[j, i]) ** 0.5
     return ratio(found.dot[i, j], lengths)
 
 
 def ratio(part: float, whole: float) -> float | None:
-    """part / whole; None where the whole is zero."""
+    """Return part / whole; None where the whole is zero."""
     return float(part) / float(whole) if whole else None
 
 
@@ -105,7 +106,7 @@ _ROUNDING = 1e-12
 
 
 class Concentration:
-    """Counts the largest weights that together have a share of the squared norm."""
+    """A counter of the largest weights that together have a share of the squared norm."""
 
     def __init__(self, share: float) -> None:
         self._share = share
@@ -115,14 +116,14 @@ class Concentration:
         self._border = -1
 
     def count(self, vector: torch.Tensor) -> None:
-        """First pass. Args: vector: a part of the vector [n], any float type."""
+        """Count a part of the vector in the first pass: [n], any float type."""
         magnitudes = vector.abs().float()
         bins = (magnitudes.view(torch.int32) >> _LOW_BITS).long()
         self._counts += bins.bincount(minlength=_HIGH)
         self._squares.scatter_add_(0, bins, magnitudes.double().square())
 
     def refine(self, vector: torch.Tensor) -> None:
-        """Second pass over the same parts, in any order."""
+        """Count the same parts in the second pass, in any order."""
         if self._border < 0:
             self._border = self._find_border()
         keys = vector.abs().float().view(torch.int32)
@@ -130,7 +131,7 @@ class Concentration:
         self._fine += on_border.bincount(minlength=_LOW)
 
     def weights(self) -> int:
-        """How many weights carry the share."""
+        """Return the number of weights that carry the share."""
         total = float(self._squares.sum())
         if total == 0.0:
             return 0
@@ -146,10 +147,10 @@ class Concentration:
         return count
 
     def _find_border(self) -> int:
-        """The highest bin at which the bins from above have the share."""
+        """Return the highest bin at which the bins from above have the share."""
         from_above = self._squares.flip(0).cumsum(0)
         return _HIGH - 1 - int(torch.searchsorted(from_above, self._needed(float(from_above[-1]))))
 
     def _needed(self, total: float) -> float:
-        """The squared norm to be carried, less what rounding may have added."""
+        """Return the squared norm to be carried, less a margin for rounding."""
         return self._share * total * (1 - _ROUNDING)

@@ -1,6 +1,6 @@
-"""The search itself: propose, merge in memory, measure, log.
+"""Search: propose a point, merge in memory, measure, log.
 
-Which point to try next: a pure function of the space, the goal, the seed and what was tried.
+The next point is a pure function of the space, the goal, the seed and the earlier trials.
 """
 
 from __future__ import annotations
@@ -22,22 +22,26 @@ from merging.search.trials import Choice, Goal, Log, Readings, Trial, changes_si
 
 GRID, LINE, BAYESIAN = "grid", "line search", "bayesian"
 SPREAD = "spread"
-"""A point of a Sobol sequence, where the Bayesian step names one that tells nothing new."""
+"""Origin of a point of a Sobol sequence, where the Bayesian step proposes nothing new."""
 
 _FEWEST = 3
-"""Points of a grid in one dimension."""
+"""Smallest number of points of a grid in one dimension."""
 
 _FINE = 400
-"""Steps of the line in which its best place is looked for."""
+"""Steps of the line among which the best place is searched."""
 
 
 def propose(
     space: Space, goal: Goal, tried: Sequence[Trial], points: int, seed: int
 ) -> tuple[Values, str] | None:
-    """The next point and what proposes it; None where a line search has arrived.
+    """Return the next point and the method that proposes it; None where a line search has converged.
 
     Args:
-        points: that will be tried in all; half of them, or more in one dimension, are a coarse grid.
+        space: Search space.
+        goal: Goal of the search.
+        tried: Trials so far.
+        points: Number of trials in all; half of them, or more in one dimension, are a coarse grid.
+        seed: Seed of the Bayesian step.
     """
     seen = {each.values for each in tried}
     if all(each.by == GRID for each in tried):
@@ -54,10 +58,10 @@ def propose(
 
 
 def grid(space: Space, points: int) -> list[Values]:
-    """A coarse grid with the bounds in it; where even that has too many corners, a Sobol sequence.
+    """Return a coarse grid that includes the bounds; a Sobol sequence where the grid has too many corners.
 
-    Where there is room, a grid of corners alone begins with the middle, where merges mostly are better. A
-    point without any model in it is left out.
+    Where there is room, a grid of corners alone begins with the middle, where merges are mostly better. A
+    point where all models have weight 0 is left out.
     """
     dimensions = space.dimensions
     room = min(points, max(_FEWEST, points // 2))
@@ -82,9 +86,9 @@ def _sobol(space: Space, count: int) -> list[Values]:
 
 
 def next_on_line(space: Space, goal: Goal, tried: Sequence[Trial]) -> float | None:
-    """The best place of the cubic splines through all figures; None where it has been tried.
+    """Return the best place on the cubic splines through all figures; None if it was tried.
 
-    Where weight 0 is the base, the splines pass through it: no gain and no rise.
+    Where weight 0 is the base, the splines pass through no gain and no rise there.
     """
     from scipy.interpolate import CubicSpline
 
@@ -104,7 +108,7 @@ def next_on_line(space: Space, goal: Goal, tried: Sequence[Trial]) -> float | No
 
 
 def _figures(tried: Trial, goal: Goal) -> tuple[float, ...]:
-    """Gain, rise, and the upper bound of what each budget holds."""
+    """Return gain, rise, and the upper bound for each budget."""
     return (
         goal.gain_of(tried),
         goal.rise_of(tried),
@@ -113,7 +117,7 @@ def _figures(tried: Trial, goal: Goal) -> tuple[float, ...]:
 
 
 def _best(figures: np.ndarray, goal: Goal) -> int:
-    """The best of predicted figures [places, 2 + limits], as `choose` would choose it."""
+    """Return the best of predicted figures [places, 2 + limits], by the rule of `choose`."""
     gain, rise = figures[:, 0], figures[:, 1]
     if not goal.limits:
         farthest = int(gain.argmax())
@@ -125,10 +129,10 @@ def _best(figures: np.ndarray, goal: Goal) -> int:
 
 
 def _bayesian(space: Space, goal: Goal, tried: Sequence[Trial], seed: int) -> Values:
-    """A step of Bayesian optimisation, as optuna's Gaussian processes take it.
+    """Take a step of Bayesian optimisation by optuna's Gaussian processes.
 
-    With budgets the gain's expected improvement where they probably hold (Gardner et al. 2014), else that of
-    the hypervolume under the front of gain and rise (Daulton et al. 2020).
+    With budgets it maximises the expected improvement of the gain where they probably hold (Gardner et al.
+    2014), else that of the hypervolume under the front of gain and rise (Daulton et al. 2020).
     """
     import optuna
 
@@ -158,34 +162,37 @@ def _bayesian(space: Space, goal: Goal, tried: Sequence[Trial], seed: int) -> Va
 
 
 CONTRACT = 2
-"""Raised where the same search measures otherwise, so that no log of older code is continued."""
+"""Version of the measurements: a log of another version is not continued."""
 
 
 class Evaluation(Protocol):
-    """Measures models; it names the same measurements for every one, on the same items."""
+    """An evaluation of models: the same measurements for every model, on the same items."""
 
     @property
     def key(self) -> Mapping[str, Any]:
-        """What tells one evaluation from another, as JSON data: a log is continued only with the same."""
+        """Identity of the evaluation as JSON data: a log is continued only with the same."""
 
     def base(self) -> Readings:
-        """What the base measures."""
+        """Measure the base."""
 
     def merged(self, plan: Plan) -> Readings:
-        """What a merge measures, which is made in memory."""
+        """Measure a merge that is made in memory."""
 
     def restore(self, data: Mapping[str, Any]) -> Any:
-        """A measurement, of its JSON data."""
+        """Return a measurement from its JSON data."""
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search has found.
+    """The result of a search.
 
     Attributes:
-        tried: every point, in the order in which they were tried.
-        front: those that no other beats, by gain.
-        arrived: whether it ended early because nothing better was to be expected.
+        space: Search space.
+        goal: Goal of the search.
+        tried: Every trial, in order.
+        front: Trials on the Pareto front, by gain.
+        choice: Chosen trial.
+        arrived: True if the search ended early because it expected nothing better.
     """
 
     space: Space
@@ -197,12 +204,12 @@ class SearchResult:
 
     @property
     def chosen(self) -> Trial:
-        """The point that is chosen."""
+        """The chosen trial."""
         return self.choice.tried
 
     @property
     def at_bounds(self) -> list[AtBound]:
-        """The chosen numbers that are at a bound."""
+        """Chosen values that are at a bound."""
         return self.space.at_bounds(self.chosen.values)
 
 
@@ -220,13 +227,17 @@ def search(
     """Try merges and choose one.
 
     Args:
-        candidates: the parents, as `merging.plan.read_inputs` gives them.
-        points: most merges to try.
-        log: JSON lines; a search that finds its own log goes on from there, with the same points.
-        on_point: called with every new point and the number of points so far.
+        space: Search space.
+        candidates: Inputs of the merge, as `merging.plan.read_inputs` returns them.
+        goal: Goal of the search.
+        evaluation: Measures merges.
+        points: Largest number of merges to try.
+        seed: Seed of the proposals.
+        log: File of JSON lines; a search that finds its own log continues from there, with the same points.
+        on_point: Called with every new trial and the number of trials so far.
 
     Raises:
-        CannotMerge: a merge is not possible, or the log is of another search.
+        CannotMerge: A merge is not possible, or the log is of another search.
     """
     if points < 1:
         raise CannotMerge(["a search tries at least one point"])
@@ -253,14 +264,14 @@ def search(
 
 
 def _key(space: Space, goal: Goal, evaluation: Evaluation, points: int, seed: int) -> dict[str, Any]:
-    """What makes a search what it is."""
+    """Return the identity of a search."""
     request = space.request
     return {
         "contract": CONTRACT,
         "method": request.method,
         "models": [
-            {"name": parent.name, "fingerprint": parent.fingerprint, "parameters": dict(parent.parameters)}
-            for parent in request.inputs
+            {"name": model.name, "fingerprint": model.fingerprint, "parameters": dict(model.parameters)}
+            for model in request.inputs
         ],
         "parameters": dict(request.parameters),
         "settings": {key: getattr(request, key) for key in ("tokenizer", "dtype", "compute_dtype", "seed")},

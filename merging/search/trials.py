@@ -1,9 +1,7 @@
-"""Points that were tried, what was measured there, and the log that keeps them.
+"""Record trials in a log, and choose among them: the Pareto front, its knee, the best within budgets.
 
-Which of the points that were tried are worth choosing from, and which one is chosen.
-
-A point beats another when it is better on one figure and not worse on the other, both beyond the noise of
-the paired difference. Points that nothing beats are the front (Pareto).
+A trial dominates another if it is better on one figure and not worse on the other, both beyond the noise of
+the paired difference. Trials that nothing dominates are the Pareto front.
 """
 
 from __future__ import annotations
@@ -21,30 +19,31 @@ from cpt.monitor.noise import bound
 
 
 class Measurement(Protocol):
-    """What was measured of a model, item by item; less is better."""
+    """A measurement of a model, item by item; less is better."""
 
     @property
     def count(self) -> int | None:
-        """Number of items; None where nothing is estimated from them."""
+        """Number of items; None where the figure is exact."""
 
     def rise_over(self, before: Self) -> tuple[float, float]:
-        """By how much it is worse than another measurement of the same items, and the standard error of
-        that paired difference (NaN: not known)."""
+        """Return the increase over another measurement of the same items, and the standard error of that
+        paired difference (NaN: not known)."""
 
     def as_json(self) -> Mapping[str, Any]: ...
 
 
 Readings = Mapping[str, Any]
-"""A `Measurement` by the name of what was measured."""
+"""A `Measurement` by the name of the measured quantity."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """How much worse a model has become, in the unit of what was measured; less than 0 is better.
+    """The increase of a measurement; less than 0 is better.
 
     Attributes:
-        error: standard error of the paired difference; NaN: not known.
-        items: number of documents or questions that it is estimated from; None: it is exact.
+        value: Increase, in the unit of the measurement.
+        error: Standard error of the paired difference; NaN: not known.
+        items: Number of documents or questions that it is estimated from; None: it is exact.
     """
 
     value: float
@@ -53,27 +52,27 @@ class Change:
 
     @property
     def known(self) -> bool:
-        """Whether the noise is known."""
+        """True if the noise is known."""
         return not math.isnan(self.error)
 
     @property
     def known_error(self) -> float:
-        """The standard error; 0 where it is not known: the figure counts as it is."""
+        """Standard error; 0 where it is not known, so that the figure counts as exact."""
         return self.error if self.known else 0.0
 
     @property
     def upper(self) -> float:
-        """What it is below with a chance of 95%, by Student's t over the items."""
+        """Upper bound with 95% confidence, by Student's t over the items."""
         return self.value + self._margin
 
     @property
     def lower(self) -> float:
-        """What it is above with a chance of 95%."""
+        """Lower bound with 95% confidence."""
         return self.value - self._margin
 
     @property
     def is_worse(self) -> bool:
-        """Whether it is worse beyond noise."""
+        """True if the increase is beyond noise."""
         return self.lower > 0
 
     @property
@@ -86,13 +85,13 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A point and its measurements.
+    """A point of the search space and its measurements.
 
     Attributes:
-        values: one for each dimension of the space.
-        by: what proposed it: "grid", "line search", "bayesian" or "spread".
-        changes: since the base, by what was measured.
-        readings: the measurements themselves, so that two points can be compared in pairs.
+        values: Value of each dimension of the space.
+        by: Method that proposed the point: "grid", "line search", "bayesian" or "spread".
+        changes: Changes from the base by the name of the measured quantity.
+        readings: Measurements themselves, so that two trials can be compared in pairs.
     """
 
     values: tuple[float, ...]
@@ -101,32 +100,35 @@ class Trial:
     readings: Readings
 
     def change_from(self, other: Trial, name: str) -> Change:
-        """How much worse it is than another point, on the same items."""
+        """Return the change from another trial, on the same items."""
         return change(self.readings[name], other.readings[name])
 
 
 def change(after: Any, before: Any) -> Change:
-    """How much worse one measurement is than another."""
+    """Return the change from one measurement to another."""
     value, error = after.rise_over(before)
     return Change(value, error, after.count)
 
 
 class Log:
-    """JSON lines: what is searched, the base's measurements, then every point as it comes."""
+    """A log of JSON lines: the search, the base's measurements, then every trial."""
 
     def __init__(self, file: Path, key: Mapping[str, Any], restore: Callable[[Mapping[str, Any]], Any]):
-        """Args:
-        key: what makes this search what it is; a log of another one is not continued.
-        restore: makes a measurement of its JSON data.
+        """Open a log.
+
+        Args:
+            file: File of the log; it need not exist.
+            key: Identity of the search; a log of another search is not continued.
+            restore: Returns a measurement from its JSON data.
         """
         self._file, self._key = file, json.loads(json.dumps(key))
         self._restore = restore
 
     def read(self) -> tuple[Readings | None, list[Trial]]:
-        """The base's measurements and the points so far; half a line at the end, of a kill, is cut off.
+        """Return the base's measurements and the trials so far; cut off half a line that a kill left.
 
         Raises:
-            CannotMerge: the log is of another search, or damaged.
+            CannotMerge: The log is of another search, or damaged.
         """
         lines = self._whole_lines()
         if not lines:
@@ -146,14 +148,14 @@ class Log:
             raise CannotMerge([f"{self._file} is no log of a search: {error}"]) from error
 
     def begin(self, base: Readings) -> None:
-        """Start the log with what the base measures."""
+        """Start the log with the base's measurements."""
         data = {name: reading.as_json() for name, reading in base.items()}
         self._file.parent.mkdir(parents=True, exist_ok=True)
         text = "".join(json.dumps(line) + "\n" for line in ({"search": self._key}, {"readings": data}))
         self._file.write_text(text, encoding="utf-8")
 
     def add(self, tried: Trial) -> None:
-        """Write a point, to the disk."""
+        """Append a trial."""
         line = {
             "values": list(tried.values),
             "by": tried.by,
@@ -185,13 +187,13 @@ class Log:
 
 
 def changes_since(base: Readings, readings: Readings) -> dict[str, Change]:
-    """Changes since the base by what was measured."""
+    """Return the changes from the base by the name of the measured quantity."""
     return {name: change(reading, base[name]) for name, reading in readings.items()}
 
 
 @dataclass(frozen=True)
 class Limit:
-    """How much worse than the base something may become: 95% sure, by the paired difference's bound."""
+    """A budget: the largest increase over the base, with 95% confidence by the paired difference's bound."""
 
     name: str
     most: float
@@ -199,12 +201,12 @@ class Limit:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is wanted.
+    """The goal of a search.
 
     Attributes:
-        gain: name of the measurement that is to become better.
-        rise: name of the one that must not become worse.
-        limits: budgets that must hold; without any, the knee of the front is chosen.
+        gain: Name of the measurement to improve.
+        rise: Name of the measurement that must not become worse.
+        limits: Budgets that must hold; without any, the knee of the front is chosen.
     """
 
     gain: str = "domain"
@@ -212,29 +214,31 @@ class Goal:
     limits: tuple[Limit, ...] = ()
 
     def gain_of(self, tried: Trial) -> float:
-        """How much better than the base."""
+        """Return the improvement over the base."""
         return -tried.changes[self.gain].value
 
     def rise_of(self, tried: Trial) -> float:
-        """How much worse than the base."""
+        """Return the increase over the base."""
         return tried.changes[self.rise].value
 
     def excess(self, tried: Trial) -> float:
-        """By how much the budget that is exceeded most is exceeded, at the upper bound."""
+        """Return the largest excess over a budget, at the upper bound."""
         return max((tried.changes[limit.name].upper - limit.most for limit in self.limits), default=0.0)
 
     def holds(self, tried: Trial) -> bool:
-        """Whether every budget is shown to hold: the upper bound is known, and within the limit."""
+        """Return True if every budget is shown to hold: the upper bound is known and within the limit."""
         known = all(tried.changes[limit.name].known for limit in self.limits)
         return known and self.excess(tried) <= 0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The point that is chosen, and why.
+    """The chosen trial.
 
     Attributes:
-        holds: whether all budgets are shown to hold there; if not, it is the one that comes nearest to it.
+        tried: Chosen trial.
+        holds: True if all budgets are shown to hold; otherwise the trial is the nearest to that.
+        why: Reason for the choice, in words.
     """
 
     tried: Trial
@@ -243,7 +247,7 @@ class Choice:
 
 
 def choose(tried: Sequence[Trial], goal: Goal) -> Choice:
-    """With budgets the largest gain that keeps them, else the knee of the front."""
+    """Choose the largest gain within the budgets; without budgets the knee of the front."""
     if not goal.limits:
         return Choice(knee(tried, goal), True, "the knee of the front")
     holding = [each for each in tried if goal.holds(each)]
@@ -255,15 +259,15 @@ def choose(tried: Sequence[Trial], goal: Goal) -> Choice:
 
 
 def pareto_front(tried: Sequence[Trial], goal: Goal) -> list[Trial]:
-    """The points that no other beats, in the order of their gain.
+    """Return the trials that no other dominates, in the order of their gain.
 
-    Noise can close a circle of points that beat each other; if nothing were left, all are on the front.
+    Noise can close a circle of trials that dominate each other; if nothing is left, all are on the front.
     """
-    left = [each for each in tried if not any(_beats(other, each, goal) for other in tried)]
+    left = [each for each in tried if not any(_dominates(other, each, goal) for other in tried)]
     return sorted(left or tried, key=goal.gain_of)
 
 
-def _beats(one: Trial, other: Trial, goal: Goal) -> bool:
+def _dominates(one: Trial, other: Trial, goal: Goal) -> bool:
     if one is other:
         return False
     better = [other.change_from(one, name).is_worse for name in (goal.gain, goal.rise)]
@@ -272,10 +276,10 @@ def _beats(one: Trial, other: Trial, goal: Goal) -> bool:
 
 
 def knee(tried: Sequence[Trial], goal: Goal) -> Trial:
-    """Where the front bends: the point farthest from the chord between base and largest gain.
+    """Return the knee of the front: the trial farthest from the chord between base and largest gain.
 
-    Gain and rise are taken as shares of those at the largest gain (Das 1999, On characterizing the "knee" of
-    the Pareto curve); rises within their noise count as none. Where nothing rises, that is the largest gain.
+    Gain and rise are shares of those at the largest gain (Das 1999, On characterizing the "knee" of the
+    Pareto curve); rises within their noise count as zero. Where nothing rises, the knee is the largest gain.
     """
     points = pareto_front(tried, goal)
     farthest = max(points, key=goal.gain_of)

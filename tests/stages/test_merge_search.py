@@ -25,7 +25,7 @@ from cpt.stages.base import Artifact, NullProgress, UpstreamArtifact, WiringErro
 from cpt.stages.evaluate.stage import DOCUMENTS
 from cpt.stages.evaluate.stage import STAGE as EVALUATE
 from cpt.stages.merge.config import MergeSearch
-from cpt.stages.merge.search import LOG, Material, Measured
+from cpt.stages.merge.search import LOG, Material, MergeEvaluation
 from cpt.stages.merge.stage import STAGE
 from cpt.stages.vocabulary.change import change_vocabulary
 from cpt.stages.vocabulary.config import VocabularyConfig
@@ -114,7 +114,7 @@ def test_windows_hold_the_same_bytes_for_the_base_and_for_merges(tiny_model: Pat
     )
     texts = {"domain": clinical_texts()[:9], "general": varied_texts(9)}
     settings = MergeSearch.model_validate(SEARCH | {"window": 16})
-    measured = Measured(
+    measured = MergeEvaluation(
         plan(request), settings, Material(texts, lambda _: "<s>", 3), tmp_path, NullProgress()
     )
     (base, merge) = measured._tokenised.values()

@@ -10,7 +10,7 @@ from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.models.tokenizer import load_tokenizer
 from cpt.stages.base import NullProgress
 from cpt.stages.merge.config import MergeSearch
-from cpt.stages.merge.search import Material, Measured
+from cpt.stages.merge.search import Material, MergeEvaluation
 from merging.plan import plan, read_inputs
 from merging.request import InputModel, MergeRequest
 from merging.run import run
@@ -45,7 +45,7 @@ def test_a_merge_in_memory_scores_as_the_written_one_does(
     settings, material = MergeSearch(precision="fp32", tokens=10_000), Material(TEXTS, lambda _: "<s>", 17)
     anywhere = plan(space.request_at(space.centre), parents)
     merged = plan(space.request_at(weights), parents)
-    found = Measured(anywhere, settings, material, tmp_path, NullProgress()).merged(merged)
+    found = MergeEvaluation(anywhere, settings, material, tmp_path, NullProgress()).merged(merged)
     run(merged, tmp_path / "written")
     model = PackedLanguageModel(load_model(tmp_path / "written"))
     tokenizer = load_tokenizer(tmp_path / "written")

@@ -1,4 +1,4 @@
-"""`cpt merge`: models of one architecture merged into one; what the methods are."""
+"""`cpt merge`: merge, average, search and analyse models of one architecture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MERGE = "models"
 
 
 class _Group(TyperGroup):
-    """`cpt merge PLAN` and `cpt merge --base …` merge models, unless the first word is a command's name."""
+    """A group that runs `models` unless the first word is a command's name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args:

@@ -1,4 +1,4 @@
-"""`cpt merge average`: checkpoints along a run, or any models of one architecture, averaged."""
+"""`cpt merge average`: average checkpoints along a run, or any models of one architecture."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def average(
         typer.Option(
             "--kind",
             metavar="KIND",
-            help="lawa: mean of the latest; ema: the later, the more; soup: mean of all; "
-            "wsd: before an anneal, in its place.",
+            help="lawa: mean of the latest; ema: exponential moving average; soup: mean of all; "
+            "wsd: stands for an anneal, from models before it.",
         ),
     ],
     output: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the average.")],
@@ -55,7 +55,7 @@ def average(
         typer.Option(
             "--decay",
             metavar="NUMBER|CURVE",
-            help="ema: how much a model counts against the next, default 0.8; wsd: linear, cosine or 1-sqrt, "
+            help="ema: weight of a model relative to the next, default 0.8; wsd: linear, cosine or 1-sqrt, "
             "the default.",
         ),
     ] = None,
@@ -84,16 +84,16 @@ def average(
     check_free(output)
     settings = _settings({"kind": kind, "last": last, "decay": decay})
     with shown(kept=False) as view:
-        parents, what = _parents(models, settings, stage, runs, view)
-        request = averaged(parents, settings.weights(len(parents)), f"{what}, {settings.title}", dtype)
-        worked_out = plan(request)
-        view.message(f"averaging {len(parents)} models: {settings.title}")
+        inputs, what = _inputs(models, settings, stage, runs, view)
+        request = averaged(inputs, settings.weights(len(inputs)), f"{what}, {settings.title}", dtype)
+        planned = plan(request)
+        view.message(f"averaging {len(inputs)} models: {settings.title}")
         given = {"kind": kind, "last": last, "decay": decay, "stage": stage, "dtype": dtype}
         options = [
             word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))
         ]
         report = run(
-            worked_out,
+            planned,
             output,
             command=shlex.join(["cpt", "merge", "average", *models, *options, "--out", output.name]),
             progress=lambda done, total: view.update(done // MEGA, total // MEGA, "MB averaged"),
@@ -103,10 +103,10 @@ def average(
 
 
 def _settings(given: dict[str, Any]) -> Average:
-    """The stage's settings of an average.
+    """Return the stage's settings of an average.
 
     Raises:
-        UsageError: with every mistake in them.
+        UsageError: The message names every mistake.
     """
     from cpt.stages.merge.averaging import Average
 
@@ -127,10 +127,10 @@ def _settings(given: dict[str, Any]) -> Average:
     return found
 
 
-def _parents(
+def _inputs(
     models: Sequence[str], average: Average, stage: str | None, runs: Path, progress: Shown
 ) -> tuple[list[InputModel], str]:
-    """The models that are averaged, the oldest first, and what they are."""
+    """Return the models to average, the oldest first, and a phrase that describes them."""
     first = Path(models[0])
     is_run = len(models) == 1 and not any(
         (first / name).is_file() for name in ("config.json", "adapter_config.json")
@@ -185,7 +185,7 @@ def _of_run(name: str, average: Average, stage: str | None, runs: Path) -> tuple
 
 
 def by_number(references: Sequence[str]) -> list[str]:
-    """Folders whose names differ only by a number at their end, by that number; others as they are given."""
+    """Sort folders whose names differ only by a number at their end; keep the order of others."""
     matches = [_NUMBERED.fullmatch(reference.rstrip("/")) for reference in references]
     if any(match is None for match in matches) or len({match["stem"] for match in matches if match}) > 1:
         return list(references)

@@ -1,4 +1,4 @@
-"""`cpt merge extract`: an adapter from the difference of two models."""
+"""`cpt merge extract`: extract an adapter from the difference of two models."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def extract(
         typer.Option(
             "--low-rank-only",
             metavar="",
-            help="Leave out norms and rows of embeddings, which otherwise are stored whole.",
+            help="Leave out norms and rows of embeddings, which are otherwise stored whole.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a LoRA adapter of what a model has learnt since its base; say how much of it the adapter holds.
+    """Extract the difference of a model from its base as a LoRA adapter; print the share that it holds.
 
     Each matrix's difference becomes two factors, nearest to it for their rank. The result is a folder that
-    peft loads, and that `cpt merge --add` takes. Nothing is written for models that do not fit (exit code 2).
+    peft and `cpt merge --add` load. Nothing is written for models that do not fit (exit code 2).
 
     Example: cpt merge extract merged --base HuggingFaceTB/SmolLM2-135M --rank 64 --out adapter
     """
@@ -78,7 +78,7 @@ def extract(
 
 
 def _read(references: dict[str, str], progress: Messages) -> Iterator[Candidate]:
-    """Both models; all that is wrong with them at once."""
+    """Read both models; report everything that is wrong with them at once."""
     from merging.adapters import read_model, resolve_input
 
     found, problems = [], []
@@ -116,7 +116,7 @@ def _print(report: Extraction, output: Path) -> None:
 
 
 def _by_kind(tensors: tuple[HeldTensor, ...]) -> dict[tuple[str, str], list[HeldTensor]]:
-    """Tensors by the end of their name and how they are held."""
+    """Group tensors by the end of their name and the way in which they are held."""
     groups: dict[tuple[str, str], list[HeldTensor]] = {}
     for each in tensors:
         parts = each.tensor.removesuffix(".weight").split(".")[-2:]

@@ -214,13 +214,13 @@ def plan_facts(plan: Plan, rows_of: Mapping[str, int], notes: Sequence[str]) -> 
         "method": plan.method.name,
         "parents": [
             {
-                "name": parent.name,
-                "is_base": parent is request.base,
-                "folder": str(parent.folder),
-                "parameters": dict(parent.parameters),
-                "rows": rows_of[parent.name],
+                "name": model.name,
+                "is_base": model is request.base,
+                "folder": str(model.folder),
+                "parameters": dict(model.parameters),
+                "rows": rows_of[model.name],
             }
-            for parent in request.inputs
+            for model in request.inputs
         ],
         "parameters": dict(request.parameters),
         "vocabulary_of": plan.vocabulary_of.name if plan.tokenizer is None else "union",

@@ -1,4 +1,4 @@
-"""`cpt merge search`: weights chosen by evaluation of merges that are made in memory."""
+"""`cpt merge search`: choose weights by evaluation of merges that are made in memory."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ LOG, PAGE = ".search.jsonl", ".search.html"
 
 def search(
     base: Annotated[
-        str, typer.Option("--base", metavar="[NAME=]MODEL", help="What changes are measured from.")
+        str, typer.Option("--base", metavar="[NAME=]MODEL", help="Model that changes are measured from.")
     ],
     add: Annotated[
         list[str],
         typer.Option(
             "--add",
             metavar="[NAME=]MODEL[:WEIGHT]",
-            help="A model; its weight is searched unless it is given.",
+            help="A model; its weight is searched unless given.",
         ),
     ],
     text: Annotated[
@@ -53,8 +53,8 @@ def search(
         typer.Option(
             "--text",
             metavar="[NAME=]FILE",
-            help="What merges are measured on: `domain` is to gain, `general` must not rise; others may have "
-            "budgets. Report on other text than this.",
+            help="Text that merges are measured on: `domain` is to improve, `general` must not become worse; "
+            "others may have budgets. Report results on other text.",
         ),
     ],
     output: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the result.")],
@@ -63,7 +63,7 @@ def search(
         typer.Option(
             "--budget",
             metavar="BUDGET",
-            help="`general <= +0.01`, 95% sure; without any: the knee of the front.",
+            help="`general <= +0.01`, with 95% confidence; without any: the knee of the Pareto front.",
         ),
     ] = None,
     task: Annotated[
@@ -75,28 +75,32 @@ def search(
     data: Annotated[
         str | None, typer.Option("--data", metavar="DIR", help="Folder with the tasks' data.")
     ] = None,
-    points: Annotated[int, typer.Option("--points", metavar="N", min=1, help="Most merges to try.")] = 12,
+    points: Annotated[
+        int, typer.Option("--points", metavar="N", min=1, help="Largest number of merges to try.")
+    ] = 12,
     bounds: Annotated[
-        tuple[float, float], typer.Option("--bounds", metavar="LOW HIGH", help="Of every weight.")
+        tuple[float, float], typer.Option("--bounds", metavar="LOW HIGH", help="Bounds of every weight.")
     ] = (0.0, 1.0),
     densities: Annotated[
         tuple[float, float] | None,
-        typer.Option("--densities", metavar="LOW HIGH", help="Search the density too, one for all models."),
+        typer.Option("--densities", metavar="LOW HIGH", help="Search the density too, shared by all models."),
     ] = None,
     groups: Annotated[
         int, typer.Option("--groups", metavar="N", min=1, help="Groups of layers with weights of their own.")
     ] = 1,
     tokens: Annotated[
-        int, typer.Option("--tokens", metavar="N", min=2, help="Tokens of each text that every merge reads.")
+        int,
+        typer.Option("--tokens", metavar="N", min=2, help="Number of tokens of each text for every merge."),
     ] = 8_000,
     window: Annotated[
-        int, typer.Option("--window", metavar="N", min=2, help="Most tokens read at once.")
+        int, typer.Option("--window", metavar="N", min=2, help="Largest number of tokens read at once.")
     ] = 1024,
     start_token: Annotated[
-        str, typer.Option("--start-token", metavar="TOKEN", help="Before every document; `none` for none.")
+        str,
+        typer.Option("--start-token", metavar="TOKEN", help="Token before every document; `none` for none."),
     ] = "auto",
     precision: Annotated[
-        str, typer.Option("--precision", metavar="auto|bf16|fp32", help="Of measuring.")
+        str, typer.Option("--precision", metavar="auto|bf16|fp32", help="Precision of the measurement.")
     ] = "auto",
     method: options.MethodName = None,
     density: options.Density = None,
@@ -116,8 +120,8 @@ def search(
     Example: cpt merge search --base B --add M --text domain=law.jsonl --text general=wiki.jsonl
     --budget 'general <= +0.01' --out merged
 
-    The log and a page with the front lie beside the result: merged.search.jsonl, merged.search.html. The
-    same command goes on where a search was stopped.
+    The log and a page with the front stand beside the result: merged.search.jsonl, merged.search.html. The
+    same command continues a search that was stopped.
 
     Exit codes: 0 merged, 2 the models or the settings do not fit, 3 no weights keep the budget, 4 none are
     shown to keep it: the best compromise is written.
@@ -292,7 +296,7 @@ def _beside(output: Path, ending: str) -> Path:
 
 
 def _print(facts: Mapping[str, Any], output: Path) -> None:
-    """The front as a table."""
+    """Print the front as a table."""
     console, points = out(), facts["search_points"]
     front = sorted(
         (point for point in points if point["front"] or point["chosen"]), key=lambda p: p["domain_gain"]

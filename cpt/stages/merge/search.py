@@ -1,4 +1,4 @@
-"""Merge weights chosen by evaluation: what is measured of a merge, and what a search of them has found."""
+"""Search merge weights: measure merges on texts and tasks, write the chosen one, report the result."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 DOMAIN, GENERAL = "domain", "general"
 LOG = "merge_search.jsonl"
-"""In a model whose weights were searched: every point."""
+"""File in a merged model with every trial of the search."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """What merges are measured on.
+    """Texts that merges are measured on.
 
     Attributes:
-        texts: documents by name; `domain` is to gain, `general` must not rise.
-        start_token: returns the token that precedes every document for a model with a folder's tokenizer.
-        seed: of the samples.
+        texts: Documents by name; `domain` is to improve, `general` must not become worse.
+        start_token: Returns the token before every document for the tokenizer of a folder.
+        seed: Seed of the samples.
     """
 
     texts: Mapping[str, Sequence[str]]
@@ -61,13 +61,18 @@ def find_weights(
     """Search the weights that a request leaves open.
 
     Args:
-        request: with a base, from which changes are measured.
-        work: scratch folder.
-        log: of every point; a search that was killed goes on from it.
+        request: Request with a base, from which changes are measured.
+        candidates: Inputs of the merge, as `merging.plan.read_inputs` returns them.
+        settings: Settings of the search.
+        gates: Budgets.
+        material: Texts to measure on.
+        work: Scratch folder.
+        log: File with every trial; a search that was killed continues from it.
+        progress: Listener for messages.
 
     Raises:
-        CannotMerge: nothing is open, or the log is of another search.
-        StageFailed: a task's data cannot be had.
+        CannotMerge: Nothing is open, or the log is of another search.
+        StageFailed: A task's data cannot be had.
     """
     from merging.plan import plan
     from merging.search import Goal, Limit, search, search_space
@@ -76,7 +81,7 @@ def find_weights(
         request, candidates, bounds=settings.bounds, density=settings.density, groups=settings.groups
     )
     goal = Goal(DOMAIN, GENERAL, tuple(dict.fromkeys(Limit(g.budget.probe, g.budget.limit) for g in gates)))
-    evaluation = Measured(
+    evaluation = MergeEvaluation(
         plan(space.request_at(space.centre), candidates), settings, material, work, progress
     )
 
@@ -139,14 +144,20 @@ def search_and_write(
     return found, chosen, report
 
 
-class Measured:
-    """Bits per byte of texts and accuracy on tasks, of the base and of merges made in memory."""
+class MergeEvaluation:
+    """An evaluation by bits per byte of texts and accuracy on tasks, of the base and of merges in memory."""
 
     def __init__(
         self, plan: Plan, settings: MergeSearch, material: Material, work: Path, progress: Progress
     ) -> None:
-        """Args:
-        plan: any of the merges; the others have the same vocabulary.
+        """Prepare the texts.
+
+        Args:
+            plan: Any of the merges; the others have the same vocabulary.
+            settings: Settings of the search.
+            material: Texts to measure on.
+            work: Scratch folder.
+            progress: Listener for messages.
         """
         from cpt.corpus.texts import whole_documents
 
@@ -166,7 +177,7 @@ class Measured:
 
     @property
     def key(self) -> Mapping[str, Any]:
-        """What is measured."""
+        """Identity of the texts, tasks and settings of the measurement."""
         return {
             "texts": {
                 name: sha256("\0".join(texts).encode()).hexdigest() for name, texts in self._texts.items()
@@ -179,7 +190,7 @@ class Measured:
         }
 
     def base(self) -> dict[str, Items]:
-        """What the base measures."""
+        """Measure the base."""
         from cpt.models.packed_model import load_model, resolve_precision
 
         self._progress.message("measuring the base")
@@ -190,7 +201,7 @@ class Measured:
         return readings
 
     def merged(self, plan: Plan) -> dict[str, Items]:
-        """What a merge measures."""
+        """Measure a merge."""
         from cpt.models.packed_model import empty_model, resolve_precision
         from merging.run import merge_into
 
@@ -201,7 +212,7 @@ class Measured:
         return self._read(self._model, self._probes)
 
     def restore(self, data: Mapping[str, Any]) -> Items:
-        """A measurement from the log."""
+        """Return a measurement from the log."""
         return Items.from_json(data)
 
     def _in_shared_windows(
@@ -225,7 +236,7 @@ class Measured:
         return tokenised, {name: each.bytes for name, each in shared.items()}
 
     def _probes_of(self, folder: Path) -> list[Probe]:
-        """The probes in one tokenizer."""
+        """Return the probes in one tokenizer."""
         from cpt.monitor.probes.task import TaskProbe
         from cpt.monitor.probes.text import TextProbe
         from cpt.monitor.schedule import Regular
@@ -239,7 +250,7 @@ class Measured:
         return probes
 
     def _read(self, model: Any, probes: Sequence[Probe]) -> dict[str, Items]:
-        """Bits of text, and wrong answers, of which less is better."""
+        """Read bits of text and wrong answers; less is better."""
         from cpt.models.packed_model import PackedLanguageModel, best_device
         from cpt.monitor.probes.base import Subject
 
@@ -254,7 +265,7 @@ class Measured:
 
 
 def _without_weights(plan: Plan, folder: Path) -> Path:
-    """Configuration and tokenizer of a merge's result."""
+    """Write configuration and tokenizer of a merge's result, without weights."""
     from merging.writer import write_settings
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -264,7 +275,7 @@ def _without_weights(plan: Plan, folder: Path) -> Path:
 
 
 def described(tried: Trial, dimensions: Sequence[Any]) -> str:
-    """A point in one line: "weight of law 0.5: domain -0.0312, general +0.0021"."""
+    """Return a trial in one line: "weight of law 0.5: domain -0.0312, general +0.0021"."""
     values = ", ".join(f"{dim.name} {value:.4g}" for dim, value in zip(dimensions, tried.values, strict=True))
     changes = ", ".join(f"{name} {change.value:+.4f}" for name, change in tried.changes.items())
     return f"{values}: {changes}"
@@ -273,11 +284,13 @@ def described(tried: Trial, dimensions: Sequence[Any]) -> str:
 def search_metrics(
     found: SearchResult, gates: Sequence[MergeGate], tasks: Sequence[str], stage: str | None
 ) -> dict[str, Any]:
-    """What a search has found, as plain data: `search`, `search_points`, `gates`.
+    """Return a search's result as plain data: `search`, `search_points`, `gates`.
 
     Args:
-        tasks: names of what was measured in accuracy.
-        stage: see `require_budgets`.
+        found: Result of the search.
+        gates: Budgets.
+        tasks: Names of the tasks, which are measured in accuracy.
+        stage: Name of the stage; see `require_budgets`.
     """
     names = [dimension.name for dimension in found.space.dimensions]
     single = names[0] if len(names) == 1 and names[0].startswith("weight") else None
@@ -318,9 +331,10 @@ def search_metrics(
 
 
 def _judged(gate: MergeGate, chosen: Trial, task: bool, key: str) -> dict[str, Any]:
-    """Return how a budget stands at the chosen point, in the form of a training's gates.
+    """Return the verdict on a budget at the chosen trial, in the form of a training's gates.
 
-    It is held if the upper bound of the rise is within the limit, broken if the lower bound is beyond it.
+    The budget is held if the upper bound of the rise is within the limit, broken if the lower bound exceeds
+    it.
     """
     budget, change = gate.budget, chosen.changes[gate.budget.probe]
     sign = -1 if budget.falls else 1
@@ -359,10 +373,12 @@ def require_budgets(metrics: Mapping[str, Any], stage: str | None) -> None:
     """Raise if the chosen weights are not shown to keep the budgets, unless their gates only warn.
 
     Args:
-        stage: name of the stage in the recipe; None for the command, whose flags are then named.
+        metrics: Result of `search_metrics`.
+        stage: Name of the stage in the recipe; None for the command, whose flags are then named.
 
     Raises:
-        GateFailed: a budget is broken. GateNotShown: one is not shown to be held. Both name all of them.
+        GateFailed: A budget is broken; the message names all of them.
+        GateNotShown: A budget is not shown to be held; the message names all of them.
     """
     measured = {gate["probe"]: gate["unit"] for gate in metrics["gates"]}
 
@@ -382,7 +398,7 @@ def require_budgets(metrics: Mapping[str, Any], stage: str | None) -> None:
 
 
 def chosen_sentence(found: SearchResult) -> str:
-    """How the weights came about, for the model card."""
+    """Return a sentence on the choice of the weights, for the model card."""
     names = [dimension.name for dimension in found.space.dimensions]
     values = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, found.chosen.values, strict=True))
     changes = ", ".join(f"{name} {change.value:+.4f}" for name, change in found.chosen.changes.items())

@@ -222,7 +222,7 @@ def _metrics(report: MergeReport, request: MergeRequest, context: Context) -> di
     }
 
 
-def _analysed(request: MergeRequest, parents: Sequence[Candidate], context: Context) -> dict[str, Any]:
+def _analysed(request: MergeRequest, models: Sequence[Candidate], context: Context) -> dict[str, Any]:
     """Measure the task vectors; without a base there are none."""
     from merging.analysis.analyse import analyse
 
@@ -230,7 +230,7 @@ def _analysed(request: MergeRequest, parents: Sequence[Candidate], context: Cont
         return {}
     context.progress.message("measuring the task vectors")
     analysis = analyse(
-        parents[0], parents[1:], lambda done, total: context.progress.update(done, total, "weights")
+        models[0], models[1:], lambda done, total: context.progress.update(done, total, "weights")
     )
     return {"analysis": asdict(analysis)}
 
