@@ -197,7 +197,7 @@ class Bench:
             "why": found.choice.why,
             "holds": found.choice.holds,
             "front": [point(tried) for tried in found.front],
-            "points": [point(tried) for tried in found.tried],
+            "points": [point(tried) for tried in found.trials],
         }
 
     def figures(self, name: str, readings: Mapping[str, Any]) -> dict[str, Any]:

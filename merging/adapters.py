@@ -4,8 +4,8 @@ An adapter is that model's tensors, some of them changed as they are read, a few
 model is never written. The result is that of peft's `merge_and_unload`, up to the rounding of float32
 (PyTorch multiplies blocks of rows here, whole matrices in peft): W + s B A, with s = alpha/rank (Hu et al.
 2021, arXiv 2106.09685) or alpha/√rank (rsLoRA: Kalajdzievski 2023, arXiv 2312.03732); DoRA scales that to its
-own magnitudes (Liu et al. 2024, arXiv 2402.09353); AdaLoRA's factors are B diag(E) A (Zhang et al. 2023, arXiv
-2303.10512). Unlike in peft, a change of bfloat16 weights is not rounded to bfloat16 before it is merged.
+own magnitudes (Liu et al. 2024, arXiv 2402.09353); AdaLoRA's factors are B diag(E) A (Zhang et al. 2023,
+arXiv 2303.10512). Unlike in peft, a change of bfloat16 weights is not rounded to bfloat16 before the merge.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A merge request: models, method, parameters; and a parameter's value for one tensor."""
+"""Describe a merge request: models, method, parameters; find a parameter's value for one tensor."""
 
 from __future__ import annotations
 

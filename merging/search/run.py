@@ -189,7 +189,7 @@ class SearchResult:
     Attributes:
         space: Search space.
         goal: Goal of the search.
-        tried: Every trial, in order.
+        trials: Every trial, in order.
         front: Trials on the Pareto front, by gain.
         choice: Chosen trial.
         arrived: True if the search ended early because it expected nothing better.
@@ -197,7 +197,7 @@ class SearchResult:
 
     space: Space
     goal: Goal
-    tried: tuple[Trial, ...]
+    trials: tuple[Trial, ...]
     front: tuple[Trial, ...]
     choice: Choice
     arrived: bool
@@ -205,7 +205,7 @@ class SearchResult:
     @property
     def chosen(self) -> Trial:
         """The chosen trial."""
-        return self.choice.tried
+        return self.choice.trial
 
     @property
     def at_bounds(self) -> list[AtBound]:

@@ -134,7 +134,7 @@ class Space:
 
     @property
     def centre(self) -> Values:
-        """The point in the middle, at which a request can be checked."""
+        """Point in the middle, at which a request can be checked."""
         return tuple((dim.low + dim.high) / 2 for dim in self.dimensions)
 
     def _settings(self, model: str | None, values: Sequence[float]) -> dict[str, Any]:

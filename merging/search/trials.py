@@ -236,12 +236,12 @@ class Choice:
     """The chosen trial.
 
     Attributes:
-        tried: Chosen trial.
+        trial: Chosen trial.
         holds: True if all budgets are shown to hold; otherwise the trial is the nearest to that.
         why: Reason for the choice, in words.
     """
 
-    tried: Trial
+    trial: Trial
     holds: bool
     why: str
 

@@ -173,7 +173,7 @@ def test_another_architecture_is_refused(base: Path, tmp_path: Path) -> None:
 
 
 def test_the_same_model_gives_no_adapter(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(CannotMerge, match="none of the matrices"):
+    with pytest.raises(CannotMerge, match="none of the selected matrices"):
         extracted(base, base, tmp_path / "adapter")
     assert not list((tmp_path / "adapter").iterdir())
 

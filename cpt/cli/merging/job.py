@@ -1,4 +1,4 @@
-"""A merge as flags or a file describe it: settings, references, and the flags of `cpt merge`."""
+"""Read a merge from the flags of `cpt merge`: settings, references, problems."""
 
 from __future__ import annotations
 

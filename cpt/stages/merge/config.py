@@ -276,8 +276,9 @@ class MergeConfig(StageConfig):
     @property
     def external_models(self) -> list[ExternalModel]:
         """The models that no stage of the recipe makes, the base first."""
-        base = self.base if isinstance(self.base, ReferencedModel) else None
-        found = [ExternalModel("base.model", str(self.base_name), base.model)] if base else []
+        found = []
+        if isinstance(self.base, ReferencedModel):
+            found.append(ExternalModel("base.model", str(self.base_name), self.base.model))
         named = zip(self.models, self.model_names, strict=True)
         return found + [
             ExternalModel(f"models.{number}.model", name, each.model)

@@ -313,11 +313,11 @@ def search_metrics(
             "chosen": dict(zip(names, found.chosen.values, strict=True)),
             "why": found.choice.why,
             "holds": found.choice.holds,
-            "points": len(found.tried),
+            "points": len(found.trials),
             "arrived": found.arrived,
             "at_bounds": [asdict(each) for each in found.at_bounds],
         },
-        "search_points": [point(tried) for tried in found.tried],
+        "search_points": [point(tried) for tried in found.trials],
         "gates": [
             _judged(
                 gate,
@@ -406,6 +406,6 @@ def chosen_sentence(found: SearchResult) -> str:
     budget = f" Budget (worse than the base by at most, 95% sure): {limits}." if limits else ""
     edges = "".join(f" {each.says[0].upper()}{each.says[1:]}." for each in found.at_bounds)
     return (
-        f"Chosen by a search over {len(found.tried)} merges ({found.choice.why}): {values}.{edges}{budget} "
+        f"Chosen by a search over {len(found.trials)} merges ({found.choice.why}): {values}.{edges}{budget} "
         f"Changes from the base there (less is better; bits per byte, or share of wrong answers): {changes}."
     )
