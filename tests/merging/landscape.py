@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from merge_models import parent
+from merge_models import input_model
 
 from merging.plan import Plan, read_inputs
 from merging.request import MergeRequest
@@ -63,7 +63,7 @@ def open_weights(
     base: Path, others: list[Path], method: str = "task-arithmetic", **settings: Any
 ) -> tuple[Space, Any]:
     """The space of some models' weights, and its parents."""
-    request = MergeRequest(method, tuple(parent(other) for other in others), parent(base))
+    request = MergeRequest(method, tuple(input_model(other) for other in others), input_model(base))
     candidates = read_inputs(request)
     return search_space(request, candidates, **settings), candidates
 

@@ -1,6 +1,8 @@
 """Tiny models that share an architecture, with chosen vocabularies, for merging."""
 
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -18,6 +20,10 @@ WORDS = ("<s>", "</s>", "heart", "lung", "kidney", "skin")
 INPUT, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 
 
+_TEMPLATES = TemporaryDirectory(prefix="merge-models-")
+_made: dict[str, Path] = {}
+
+
 def write_model(
     folder: Path,
     seed: int,
@@ -27,7 +33,24 @@ def write_model(
     dtype: torch.dtype = torch.float32,
     **config: Any,
 ) -> Path:
-    """A two-layer Llama of width 16 with random weights, and a word tokenizer."""
+    """A two-layer Llama of width 16 with random weights, and a word tokenizer; made once, then copied."""
+    key = repr((seed, words, rows, roles, dtype, sorted(config.items())))
+    if key not in _made:
+        _made[key] = _write(Path(_TEMPLATES.name, str(len(_made))), seed, words, rows, roles, dtype, config)
+    shutil.copytree(_made[key], folder, dirs_exist_ok=True)
+    torch.manual_seed(seed)
+    return folder
+
+
+def _write(
+    folder: Path,
+    seed: int,
+    words: tuple[str, ...],
+    rows: int | None,
+    roles: dict[str, str] | None,
+    dtype: torch.dtype,
+    config: dict[str, Any],
+) -> Path:
     tokenizer = Tokenizer(
         models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=words[0])
     )
@@ -55,8 +78,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
 
 
-def parent(folder: Path, weight: float | None = None, **parameters: Any) -> InputModel:
-    """A parent named as its folder."""
+def input_model(folder: Path, weight: float | None = None, **parameters: Any) -> InputModel:
+    """A model of a merge, named as its folder."""
     parameters |= {} if weight is None else {"weight": weight}
     return InputModel(folder.name, folder, f"fingerprint of {folder.name}", parameters)
 
@@ -65,13 +88,13 @@ def merge(
     method: str, base: Path | None, models: list[InputModel], output: Path, **request: Any
 ) -> MergeReport:
     """Merge into `output`."""
-    base_parent = None if base is None else parent(base)
-    return run(plan(MergeRequest(method, tuple(models), base_parent, **request)), output)
+    base_model = None if base is None else input_model(base)
+    return run(plan(MergeRequest(method, tuple(models), base_model, **request)), output)
 
 
 def ties(base: Path, other: Path, **request: Any) -> MergeRequest:
     """One model, half of whose changes are dropped."""
-    return MergeRequest("ties", (parent(other, 0.8, density=0.5),), parent(base), **request)
+    return MergeRequest("ties", (input_model(other, 0.8, density=0.5),), input_model(base), **request)
 
 
 def refused(request: MergeRequest, message: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from merge_models import parent, refused, ties, weights, write_model
+from merge_models import input_model, refused, ties, weights, write_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -103,7 +103,10 @@ def test_values_that_are_no_numbers_are_named_with_their_tensor(
 
 def test_a_result_that_overflows_is_refused(base: Path, other: Path, tmp_path: Path) -> None:
     request = MergeRequest(
-        "linear", (parent(base, 1e9), parent(other, 1e9)), parameters={"normalize": False}, dtype="float16"
+        "linear",
+        (input_model(base, 1e9), input_model(other, 1e9)),
+        parameters={"normalize": False},
+        dtype="float16",
     )
     with pytest.raises(DataError, match="overflows float16"):
         run(plan(request), tmp_path / "merged")
@@ -111,7 +114,10 @@ def test_a_result_that_overflows_is_refused(base: Path, other: Path, tmp_path: P
 
 def test_weights_that_cancel_each_other_are_refused(base: Path, other: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="division by zero"):
-        run(plan(MergeRequest("linear", (parent(base, 1.0), parent(other, -1.0)))), tmp_path / "merged")
+        run(
+            plan(MergeRequest("linear", (input_model(base, 1.0), input_model(other, -1.0)))),
+            tmp_path / "merged",
+        )
 
 
 def test_a_truncated_file_is_named(base: Path, other: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from landscape import open_weights
-from merge_models import parent, weights, write_model
+from merge_models import input_model, weights, write_model
 
 from cpt.errors import CannotMerge
 from merging.plan import plan, read_inputs
@@ -14,7 +14,9 @@ from merging.search import search_space
 
 def test_weights_that_are_given_are_not_searched(base, other, tmp_path) -> None:
     third = write_model(tmp_path / "third", seed=3)
-    request = MergeRequest("task-arithmetic", (parent(other, 0.3), parent(third)), parent(base))
+    request = MergeRequest(
+        "task-arithmetic", (input_model(other, 0.3), input_model(third)), input_model(base)
+    )
     space = search_space(request, read_inputs(request), bounds=(-1.0, 2.0))
     assert [(dim.name, dim.low, dim.high) for dim in space.dimensions] == [("weight of third", -1.0, 2.0)]
     assert [model.parameters for model in space.request_at((0.5,)).models] == [
@@ -69,7 +71,7 @@ def test_spaces_that_make_no_sense_are_refused(settings, message, base, other) -
 
 
 def test_a_given_weight_or_density_leaves_nothing_to_search(base, other) -> None:
-    request = MergeRequest("ties", (parent(other, 0.5, density=0.5),), parent(base))
+    request = MergeRequest("ties", (input_model(other, 0.5, density=0.5),), input_model(base))
     with pytest.raises(CannotMerge, match="every model has a weight") as raised:
         search_space(request, read_inputs(request), density=(0.1, 0.9))
     assert "density of other is given" in str(raised.value)
