@@ -74,9 +74,10 @@ def write_source(folder: Path, form: str, size: int) -> Path:
 def measured(place: Path, output: Path) -> dict[str, float]:
     """Peak of this process and seconds, after a corpus stage."""
     from cpt.estimate.process import peak_resident_bytes
-    from cpt.recipe.together import BaseModelArtifact
+    from cpt.progress import NullProgress
+    from cpt.recipe.workers import BaseModelArtifact
     from cpt.references import resolve_model
-    from cpt.stages.base import BASE, Context, NullProgress
+    from cpt.stages.base import BASE, Context
     from cpt.stages.corpus.stage import STAGE
 
     model = resolve_model(MODEL)

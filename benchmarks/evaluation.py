@@ -33,8 +33,8 @@ _DATA_KEYS = ("test_split", "validation_split", "training_split", "fewshot_split
 
 def prepared(options: argparse.Namespace, cache: Path) -> list[Any]:
     """The tasks of the comparison, over local data."""
-    from evals.catalogue import select
     from evals.preparation import prepare
+    from evals.registry import select
 
     found, left_out = prepare(select(options.suite), options.data, cache, offline=True)
     chosen = [each for each in found if each.entry.task in options.tasks]
@@ -47,10 +47,10 @@ def prepared(options: argparse.Namespace, cache: Path) -> list[Any]:
 
 def run_ours(options: argparse.Namespace) -> None:
     """One run of `evals`."""
-    from evals.evaluation import evaluate
-    from evals.result_files import save_results
+    from evals.evaluation import evaluate_tasks
+    from evals.result_folders import save_results
 
-    results = evaluate(
+    results = evaluate_tasks(
         options.model, prepared(options, options.cache), cache=options.answers, precision=options.precision
     )
     save_results(results, options.output)
@@ -60,12 +60,12 @@ def write_for_lm_eval(tasks: Sequence[Any], folder: Path) -> None:
     """Task files over the local data, and the items that each takes (lm-eval's option --samples)."""
     from ruamel.yaml import YAML
 
-    from evals.harness import SEED, load_tasks, quietly
+    from evals.harness import SEED, load_tasks, silence_lm_eval
     from evals.task_files import task_files
-    from evals.task_scores import item_places
+    from evals.task_scores import sample_indices
 
     samples = {}
-    with quietly():
+    with silence_lm_eval():
         whole = load_tasks([dataclasses.replace(each, level="full") for each in tasks], SEED, {})
     (folder / "tasks").mkdir()
     for each in tasks:
@@ -80,7 +80,7 @@ def write_for_lm_eval(tasks: Sequence[Any], folder: Path) -> None:
             **{key: config.get(key) for key in _DATA_KEYS},
         }
         YAML().dump(changes, folder / "tasks" / f"{name}.yaml")
-        samples[name] = item_places(len(whole[name].eval_docs), each.entry.items(each.level), SEED)
+        samples[name] = sample_indices(len(whole[name].eval_docs), each.entry.items(each.level), SEED)
     (folder / "samples.json").write_text(json.dumps(samples), encoding="utf-8")
 
 
@@ -113,7 +113,7 @@ def measured(command: Sequence[str]) -> dict[str, float]:
 
 
 def our_scores(folder: Path) -> dict[str, float]:
-    from evals.result_files import load_results
+    from evals.result_folders import load_results
 
     return {
         f"{score.task} {metric}": value

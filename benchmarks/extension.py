@@ -19,12 +19,12 @@ import record
 import torch
 
 from cpt.corpus import TrainingStream, open_source, read_index, retokenise
-from cpt.corpus.stream import DOMAIN
 from cpt.corpus.texts import iterate_texts
 from cpt.initialiser_trial.methods import build_corpus
 from cpt.models.packed_model import load_model, resolve_precision
+from cpt.progress import NullProgress
 from cpt.references import resolve_model
-from cpt.stages.base import NullProgress
+from cpt.sources import DOMAIN
 from cpt.stages.vocabulary.change import change_vocabulary
 from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.checkpoint.policy import Checkpoints

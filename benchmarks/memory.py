@@ -157,8 +157,8 @@ def counted(each: Configuration) -> dict[str, Any]:
 def _train(each: Configuration) -> None:
     from cpt.corpus import PackedSequence
     from cpt.models.packed_model import load_model
+    from cpt.progress import NullProgress
     from cpt.references import resolve_model
-    from cpt.stages.base import NullProgress
     from cpt.training.loop import train
 
     lengths = np.array(each.documents)

@@ -67,8 +67,8 @@ def trained(name: str, options: argparse.Namespace) -> tuple[Path, Path, Path]:
 
 def resolved(reference: str) -> Path:
     """The base's folder."""
+    from cpt.progress import NullProgress
     from cpt.references import locate, resolve_model
-    from cpt.stages.base import NullProgress
 
     return resolve_model(locate(reference, Path.cwd()), NullProgress())
 
@@ -113,7 +113,7 @@ class Bench:
 
     def _measured(self, half: str, tokens: int) -> Any:
         from cpt.corpus import read_index
-        from cpt.stages.base import NullProgress
+        from cpt.progress import NullProgress
         from cpt.stages.merge.config import MergeSearch
         from cpt.stages.merge.search import Material, Measured
 

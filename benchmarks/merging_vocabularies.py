@@ -73,8 +73,8 @@ def trained(name: str, text: Path, options: argparse.Namespace) -> Path:
 
 def prepare(options: argparse.Namespace) -> Folders:
     """Divide the texts and train both parents."""
+    from cpt.progress import NullProgress
     from cpt.references import locate, resolve_model
-    from cpt.stages.base import NullProgress
 
     halves = {name: divide(getattr(options, name), name, options.work, 0.1) for name in WEIGHTS}
     base = resolve_model(locate(options.model, Path.cwd()), NullProgress())

@@ -26,14 +26,14 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from cpt.corpus import TrainingStream, open_source, read_documents, read_index, retokenise
 from cpt.corpus.documents import Document
 from cpt.corpus.readers import read
-from cpt.corpus.stream import DOMAIN
 from cpt.initialiser_trial.methods import build_corpus
 from cpt.initialiser_trial.probe import ProbeSettings, probe
 from cpt.models.bits_per_byte import TokenisedText
 from cpt.models.packed_model import load_model
 from cpt.models.shared_windows import Reader, cut_document, encoded, joined
 from cpt.models.tokenizer import load_tokenizer
-from cpt.stages.base import NullProgress
+from cpt.progress import NullProgress
+from cpt.sources import DOMAIN
 from cpt.stages.vocabulary.change import change_vocabulary
 from cpt.stages.vocabulary.config import VocabularyConfig
 from cpt.training.checkpoint.policy import Checkpoints

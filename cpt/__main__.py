@@ -1,6 +1,6 @@
-"""The `cpt` command, also as `python -m cpt`.
+"""Run the `cpt` command, also as `python -m cpt`.
 
-Nothing but this module is imported before Ctrl-C is answered.
+Nothing but this module is imported before Ctrl-C is handled.
 """
 
 import sys

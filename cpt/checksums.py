@@ -1,4 +1,4 @@
-"""Checksums of a folder's files: written with it, compared again where a file has changed since."""
+"""Write the checksums of a folder's files, and compare the files that have changed since."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from cpt.json_file import read_json
 FILE = "checksums.json"
 
 Stamp = list[int]
-"""Size, time of the last change (ns), inode: equal where a file has not changed."""
+"""Size, time of the last change (ns) and inode of a file: equal if it has not changed."""
 
 
 class FileSum(BaseModel):
-    """Identify the content of a file."""
+    """The size and SHA-256 of a file."""
 
     bytes: int
     sha256: str
 
 
 class Checksums(BaseModel):
-    """The content of `checksums.json`: every other file of the folder, by its relative path."""
+    """The content of `checksums.json`: all other files of the folder by relative path."""
 
     files: dict[str, FileSum]
 
@@ -40,7 +40,7 @@ def checksum(path: Path) -> FileSum:
 
 
 def write_checksums(folder: Path) -> dict[str, Stamp]:
-    """Write the checksums of all files in a folder, in place of those that it has; return their stamps."""
+    """Write the checksums of all files in a folder, replacing existing ones, and return the files' stamps."""
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     names = sorted(name for name in names if name != FILE)
     seen = {name: _stamp(folder / name) for name in names}
@@ -50,12 +50,15 @@ def write_checksums(folder: Path) -> dict[str, Stamp]:
 
 
 def verify(folder: Path, verified: Mapping[str, Stamp]) -> tuple[list[str], dict[str, Stamp]]:
-    """Return which files are not as they were written and in which way, and the stamps of all files.
+    """Compare a folder's files with their checksums.
 
-    Only a file of the right size is read, and only one that is not as it was when it was last found right.
+    A file is read only if its size is right and its stamp differs from that of the last successful check.
 
     Args:
-        verified: Stamps of that time.
+        verified: Stamps of the last successful check.
+
+    Returns:
+        The damage of each file that differs, one phrase each, and the stamps of all files.
     """
     try:
         seen = {FILE: _stamp(folder / FILE)}
@@ -68,10 +71,10 @@ def verify(folder: Path, verified: Mapping[str, Stamp]) -> tuple[list[str], dict
         return [f"{FILE}: cannot be read: {error.strerror or error}"], {}
     known = verified if verified.get(FILE) == seen[FILE] else {}
     faults = []
-    for name, said in sums.files.items():
+    for name, expected in sums.files.items():
         try:
             seen[name] = _stamp(folder / name)
-            fault = "" if seen[name] == known.get(name) else _fault(folder / name, said)
+            fault = "" if seen[name] == known.get(name) else _fault(folder / name, expected)
         except FileNotFoundError:
             fault = "the file is missing"
         except OSError as error:
@@ -81,14 +84,14 @@ def verify(folder: Path, verified: Mapping[str, Stamp]) -> tuple[list[str], dict
     return faults, seen
 
 
-def _fault(path: Path, said: FileSum) -> str:
+def _fault(path: Path, expected: FileSum) -> str:
     size = path.stat().st_size
-    if size != said.bytes:
-        return f"{size:,} bytes instead of {said.bytes:,}"
-    return "" if checksum(path) == said else "the content does not match its checksum"
+    if size != expected.bytes:
+        return f"{size:,} bytes instead of {expected.bytes:,}"
+    return "" if checksum(path) == expected else "the content does not match its checksum"
 
 
 def _stamp(path: Path) -> Stamp:
     found = path.stat()
-    # not the time of the last change of status: a hard link changes it, and 100 GB would be read again
+    # Not the ctime: a hard link changes it, and 100 GB would be read again.
     return [found.st_size, found.st_mtime_ns, found.st_ino]

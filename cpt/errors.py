@@ -1,4 +1,4 @@
-"""The exception family. Each exception carries the exit code of the command that meets it."""
+"""Define the exceptions that users see. Each has the exit code of the command that meets it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with a user's input: what, where, and what to do about it."""
+    """A mistake in a user's input: the message, its place, and what to do about it."""
 
     message: str
     file: str | None = None
@@ -28,7 +28,7 @@ class Problem:
 
 
 class CptError(Exception):
-    """Any failure that is explained to the user without a traceback."""
+    """A failure that is explained to the user without a traceback."""
 
     exit_code = 1
 
@@ -42,7 +42,7 @@ class CptError(Exception):
 
 
 class RecipeError(CptError):
-    """The recipe, an override or an input named by it is wrong: found before any stage ran."""
+    """A mistake in the recipe, an override or an input named there, found before any stage ran."""
 
     exit_code = 2
 
@@ -52,33 +52,33 @@ class RecipeError(CptError):
 
 
 class UsageError(CptError):
-    """The command line asks for something that does not exist (a run, a stage, an artifact)."""
+    """A request for something that does not exist: a run, a stage, an artifact, a token."""
 
     exit_code = 2
 
 
 class ReferenceUnavailable(CptError):
-    """A model or a data set could not be had: says what was tried and what to do offline."""
+    """A model or data set that cannot be fetched. The message says what was tried and what to do offline."""
 
 
 class MissingInput(ReferenceUnavailable):
-    """A local file or folder that the user named does not exist or cannot be read."""
+    """A local file or folder named by the user that does not exist or cannot be read."""
 
     exit_code = 2
 
 
 class DataError(CptError):
-    """The content of an input is unusable: names the file and the line."""
+    """An input with unusable content. The message names the file and the line."""
 
 
 class ModelError(DataError):
-    """A model folder is damaged, or its files do not fit each other: names the file."""
+    """A damaged model folder, or one whose files do not fit each other. The message names the file."""
 
     exit_code = 2
 
 
 class CannotMerge(CptError):
-    """Models, a method and its parameters that do not fit together: found before anything is written."""
+    """Models, a method and parameters that do not fit together, found before anything is written."""
 
     exit_code = 2
 
@@ -88,7 +88,7 @@ class CannotMerge(CptError):
 
 
 class DamagedFile(DataError):
-    """A file that cpt or a tool wrote is not what it was, or is not there: names it and the reason."""
+    """A file written by cpt or a tool that has changed or is missing. The message names it and the reason."""
 
     exit_code = 2
 
@@ -99,27 +99,28 @@ class DamagedFile(DataError):
 
 
 class StageFailed(CptError):
-    """A stage could not finish."""
+    """A stage that could not finish."""
 
 
 class SourceError(DataError):
-    """A source of text cannot be read, whatever is tried: names the file, and the line where there is one."""
+    """A source of text that cannot be read in any way. The message names the file, and the line if known."""
 
     exit_code = 2
 
 
 class DiskFull(StageFailed):
-    """A checkpoint does not fit on the disk. What was there before is still there.
+    """A checkpoint that does not fit on the disk. Everything that was there before is kept.
 
     Attributes:
-        needed, free: bytes.
+        needed: Bytes that the checkpoint needs.
+        free: Bytes that are free.
     """
 
     def __init__(self, folder: Path, needed: int, free: int) -> None:
         self.folder, self.needed, self.free = folder, needed, free
         if free < needed:
             message = f"no space left in {folder}: {needed:,} bytes are needed, {free:,} are free"
-        else:  # others have used it, and may have given it back
+        else:  # other programs have used the space, and may have freed it again
             message = f"the disk of {folder} became full while {needed:,} bytes were written"
         super().__init__(
             message,
@@ -128,10 +129,13 @@ class DiskFull(StageFailed):
 
 
 class GateFailed(CptError):
-    """A stage finished, but a quality or forgetting budget is broken.
+    """A stage that finished, but exceeds a quality or forgetting budget.
 
-    The stage's output is complete and kept, and later stages run; `metrics` are what its `run` would have
-    returned. `verdict` is the worst of its budgets.
+    The stage's output is complete and kept, and later stages run.
+
+    Attributes:
+        metrics: Metrics that the stage's `run` would have returned.
+        verdict: Worst verdict of its budgets.
     """
 
     exit_code = 3
@@ -145,19 +149,35 @@ class GateFailed(CptError):
 
 
 class GateNotShown(GateFailed):
-    """A stage finished, and no budget is broken, but one is not shown to be held: the noise is too large."""
+    """A stage that finished with no budget exceeded, but one not shown to be held: the noise is too large."""
 
     exit_code = 4
     verdict = "not shown"
 
 
 class Interrupted(CptError):
-    """The user stopped the run (Ctrl-C); the same command continues it."""
+    """A run that the user stopped (Ctrl-C). The same command continues it."""
 
     exit_code = 130
 
 
 class Terminated(Interrupted):
-    """A scheduler stopped the run (SIGTERM, as before a preemption); the same command continues it."""
+    """A run that a scheduler stopped (SIGTERM, as before a preemption). The same command continues it."""
 
     exit_code = 143
+
+
+def nearest_hint(word: str, options: Iterable[str]) -> str | None:
+    """Return a hint that names the option nearest to a misspelt word, or None if none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(word.lower(), list(options), n=1, cutoff=0.6)
+    return f"Did you mean `{near[0]}`?" if near else None
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str | None:
+    """Return a hint that names the nearest option, or else all options; None without options."""
+    known = list(dict.fromkeys(options))
+    if not known:
+        return None
+    return nearest_hint(word, known) or "Known here: " + ", ".join(f"`{option}`" for option in known) + "."

@@ -1,24 +1,24 @@
-"""Text from outside made harmless for a terminal, a log and a page: control characters become visible."""
+"""Make text from outside harmless for a terminal, a log and a page: control characters become visible."""
 
 from __future__ import annotations
 
 import re
 
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""C0 but tab and newline, DEL, C1, what turns the direction of writing, and halves of surrogate pairs."""
+"""C0 except tab and newline, DEL, C1, marks of writing direction, and halves of surrogate pairs."""
 
 
 def escape_controls(text: str) -> str:
     r"""Replace control characters by visible escapes: `\x1b` for ESC, `\u202e` beyond ASCII.
 
-    What `json.dumps` has written stays JSON with the same content: it leaves only such characters as they
-    are that are escaped in JSON's own form here.
+    Text written by `json.dumps` stays JSON with the same content: the only such characters in it are those
+    whose escape here is also JSON's own form.
     """
     return _HIDDEN.sub(_escape, text)
 
 
 def escape_line(text: str) -> str:
-    r"""Escape control characters, newlines (`\n`) included, so that it cannot pass for a line of its own."""
+    r"""Escape control characters and newlines (`\n`), so that the text cannot pass for several lines."""
     return escape_controls(text).replace("\n", "\\n")
 
 

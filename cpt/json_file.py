@@ -1,7 +1,9 @@
-"""The door through which JSON files of runs are read: depth bounded, shape checked, the file named."""
+"""Read and write the JSON files of runs: depth bounded, shape checked, the file named in every error."""
 
 from __future__ import annotations
 
+import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from cpt.atomic import write_text
 from cpt.errors import DamagedFile
+from cpt.escaping import escape_controls
 
 REMAKE = "Make it again: run the stage that wrote it with --force STAGE."
 
@@ -19,6 +23,7 @@ def read_json(path: Path, shape: Any, hint: str = REMAKE) -> Any:
 
     Args:
         shape: Type that the content must have, without conversions: a model, `dict[str, float]`.
+        hint: Remedy that the error names.
 
     Raises:
         DamagedFile: The file is missing or unreadable, or its content is no JSON or has another shape.
@@ -30,7 +35,7 @@ def read_json(path: Path, shape: Any, hint: str = REMAKE) -> Any:
 
 
 def read_plain(path: Path, shape: Any, hint: str = REMAKE) -> Any:
-    """Read a JSON file of a shape as plain data, what the shape does not name included.
+    """Read a JSON file of a shape as plain data, including fields that the shape does not name.
 
     Raises:
         DamagedFile: As of `read_json`.
@@ -40,7 +45,7 @@ def read_plain(path: Path, shape: Any, hint: str = REMAKE) -> Any:
 
 
 def read_rows(path: Path, shape: Any, hint: str = REMAKE) -> list[dict[str, Any]]:
-    """Read a file of JSON lines, all of one shape, as plain data.
+    """Read a file of JSON lines of one shape as plain data.
 
     Raises:
         DamagedFile: As of `read_json`, with the line.
@@ -57,11 +62,11 @@ def parse_rows(
         first_line: Number of the content's first line in the file.
 
     Raises:
-        DamagedFile: With the line that is no JSON, or has another shape.
+        DamagedFile: A line is no JSON or has another shape; names it.
     """
     lines = [(number, line) for number, line in enumerate(content.split(b"\n"), first_line) if line.strip()]
     whole = b"[" + b",".join(line for _, line in lines) + b"]"
-    try:  # in half the time of line by line
+    try:  # all at once: half the time of line by line
         if len(_adapter(list[shape]).validate_json(whole, strict=True)) == len(lines):
             return list(from_json(whole))
     except ValidationError:
@@ -104,3 +109,21 @@ def _reason(error: ValidationError) -> str:
     place = ".".join(map(str, first["loc"]))
     message = first["msg"][:1].lower() + first["msg"][1:]
     return f"not of the form that cpt writes: {f'{place}: ' if place else ''}{message}"
+
+
+_HALVES = re.compile("[\ud800-\udfff]")
+"""Matches Python's stand-in for a byte that is not UTF-8, which a file cannot hold."""
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON, whole or not at all."""
+    text = _HALVES.sub("\ufffd", json.dumps(data, indent=2, ensure_ascii=False))
+    write_text(path, escape_controls(text) + "\n")
+
+
+def read_or_none(path: Path, shape: Any) -> Any:
+    """Read a note that a run can do without; return None if it is missing or damaged."""
+    try:
+        return read_json(path, shape)
+    except DamagedFile:
+        return None

@@ -1,4 +1,4 @@
-"""Items of an evaluation that the model may have seen in training: which, and the scores without them."""
+"""Score an evaluation with and without the items that occur in a training text."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from cpt.errors import UsageError
-from evals.comparing.averages import averages
 from evals.metrics import aggregate, standard_error
 from evals.overlap import TaskOverlaps
-from evals.results import Frozen, Items, Results, TaskScore
+from evals.results import Items, Record, Results, TaskScore, averages
 
 FILE = "contamination.json"
 
 
-class Part(Frozen):
-    """The score on some of a task's items; None if there are none."""
+class PartScore(Record):
+    """Score on some of a task's items; None if there are none."""
 
     n: int
     score: float | None
     stderr: float | None
 
 
-class DirtyItem(Frozen):
+class DirtyItem(Record):
     """An item that shares an N-gram with the text.
 
     Attributes:
-        words: of the item; `covered` of them lie in shared N-grams, `longest` of these in one stretch.
-        found_in: a document for each source of the text that has one.
+        words: Number of words of the item.
+        covered: Number of its words in shared N-grams.
+        longest: Number of words of the longest shared stretch.
+        found_in: Document that shares an N-gram, by source of the text.
     """
 
     words: int
@@ -39,34 +40,34 @@ class DirtyItem(Frozen):
     found_in: dict[str, str]
 
 
-class TaskContamination(Frozen):
-    """A task's score on the items that the text shares N-grams with, and on the others.
+class TaskContamination(Record):
+    """A task's score on the items that share N-grams with the text, and on the others.
 
     Attributes:
-        ngram: words of an N-gram.
-        short: items of fewer words, of which nothing can be said.
-        unknown: items that the data no longer have.
-        items: the dirty ones by id.
+        ngram: Number of words of an N-gram.
+        short: Score on items of fewer words, which may be dirty or clean.
+        unknown: Number of items that the data no longer have.
+        items: Dirty items by id.
     """
 
     task: str
     suite: str
     metric: str
     ngram: int
-    all: Part
-    clean: Part
-    dirty: Part
-    short: Part
+    all: PartScore
+    clean: PartScore
+    dirty: PartScore
+    short: PartScore
     unknown: int
     items: dict[str, DirtyItem]
 
 
-class Contamination(Frozen):
-    """An evaluation held against a text.
+class Contamination(Record):
+    """Contamination of an evaluation by a text.
 
     Attributes:
-        text: documents by source of the text.
-        not_searched: tasks of the evaluation whose items could not be read, with the reason.
+        text: Number of documents by source of the text.
+        not_searched: Reason why a task's items could not be read, by task.
     """
 
     model: str
@@ -76,16 +77,19 @@ class Contamination(Frozen):
     not_searched: dict[str, str]
 
 
-def contaminated(
+def score_contamination(
     results: Results,
     overlaps: Mapping[str, TaskOverlaps],
     text: Mapping[str, int],
     not_searched: Mapping[str, str],
 ) -> Contamination:
-    """Scores of an evaluation on clean and on dirty items.
+    """Score an evaluation on clean and on dirty items.
 
     Args:
-        overlaps: by task, what `evals.overlap.find_overlaps` found of its items.
+        results: Evaluation.
+        overlaps: Overlaps of the items with the text (`evals.overlap.find_overlaps`), by task.
+        text: Number of documents by source of the text.
+        not_searched: Reason why a task's items could not be read, by task.
     """
     return Contamination(
         model=results.model,
@@ -111,7 +115,7 @@ def read_contamination(file: Path) -> Contamination:
     """Read the result of `cpt eval contamination`; a folder stands for the file in it.
 
     Raises:
-        UsageError: it is not there, or damaged.
+        UsageError: It does not exist, or is damaged.
     """
     place = file / FILE if file.is_dir() else file
     try:
@@ -121,24 +125,24 @@ def read_contamination(file: Path) -> Contamination:
         raise UsageError(f"{place}: {reason}", hint="cpt eval contamination RESULTS makes one.") from error
 
 
-def without_dirty(results: Results, found: Contamination) -> Results:
-    """The evaluation as if it had never had the dirty items; a task with none left is gone.
+def drop_dirty_items(results: Results, found: Contamination) -> Results:
+    """Return an evaluation without its dirty items; a task with none left is dropped.
 
-    The dirty items of one model's training text are taken out of another's results too, so that both are
+    The dirty items of one model's training text are dropped from another's results too, so that both are
     compared on the same items.
     """
     dirty = {task.task: frozenset(task.items) for task in found.tasks}
     items = {
         name: kept
         for name, each in results.items.items()
-        if (kept := _chosen(each, [id not in dirty.get(name, ()) for id in each.ids])).ids
+        if (kept := _select(each, [id not in dirty.get(name, ()) for id in each.ids])).ids
     }
-    tasks = tuple(_again(score, items[score.task]) for score in results.tasks if score.task in items)
+    tasks = tuple(_rescore(score, items[score.task]) for score in results.tasks if score.task in items)
     return results.model_copy(update={"tasks": tasks, "items": items, "averages": averages(tasks)})
 
 
-def sources(task: TaskContamination) -> Counter[str]:
-    """How many of a task's dirty items each source of the text has."""
+def dirty_by_source(task: TaskContamination) -> Counter[str]:
+    """Count a task's dirty items by source of the text."""
     return Counter(source for item in task.items.values() for source in item.found_in)
 
 
@@ -146,7 +150,7 @@ def _task(score: TaskScore, items: Items, overlaps: TaskOverlaps) -> TaskContami
     found = overlaps.items
     verdicts = [found[id].verdict if id in found else None for id in items.ids]
     parts = {
-        verdict: _part(_chosen(items, [each == verdict for each in verdicts]))
+        verdict: _part(_select(items, [each == verdict for each in verdicts]))
         for verdict in ("clean", "dirty", "short")
     }
     dirty = {id: each for id, each in found.items() if each.verdict == "dirty"}
@@ -155,7 +159,7 @@ def _task(score: TaskScore, items: Items, overlaps: TaskOverlaps) -> TaskContami
         suite=score.suite,
         metric=score.metric,
         ngram=overlaps.n,
-        all=Part(n=score.n, score=score.score, stderr=score.stderr),
+        all=PartScore(n=score.n, score=score.score, stderr=score.stderr),
         **parts,
         unknown=verdicts.count(None),
         items={
@@ -167,26 +171,26 @@ def _task(score: TaskScore, items: Items, overlaps: TaskOverlaps) -> TaskContami
     )
 
 
-def _part(items: Items) -> Part:
+def _part(items: Items) -> PartScore:
     if not items.ids:
-        return Part(n=0, score=None, stderr=None)
-    return Part(
+        return PartScore(n=0, score=None, stderr=None)
+    return PartScore(
         n=len(items.ids),
         score=aggregate(items.aggregation, items.values),
         stderr=standard_error(items.aggregation, items.values, items.clusters),
     )
 
 
-def _again(score: TaskScore, items: Items) -> TaskScore:
-    """A task's score on some of its items; its other metrics are not known of them."""
+def _rescore(score: TaskScore, items: Items) -> TaskScore:
+    """Score a task on some of its items; its other metrics are unknown for them."""
     if len(items.ids) == score.n:
         return score
     part = _part(items)
     return score.model_copy(update={"n": part.n, "score": part.score, "stderr": part.stderr, "others": {}})
 
 
-def _chosen(items: Items, choice: Sequence[bool]) -> Items:
-    """The chosen ones of a task's items, with all that is said of each."""
+def _select(items: Items, choice: Sequence[bool]) -> Items:
+    """Return some of a task's items, with all their fields."""
     per_item = {name: value for name, value in items if isinstance(value, tuple)}
     return items.model_copy(
         update={

@@ -1,22 +1,23 @@
-"""Aggregations: from what a metric says of every item to a score, for the sample and for resamples of it.
+"""Aggregate the values of items to a score, for the sample and for resamples of it, and compute its error.
 
-Each is a function of the items' values and of weights, how often each item counts, of many resamples at once.
-`AGGREGATIONS` holds them by the name under which a task file asks for them (`aggregation: macro_f1`).
+An aggregation is a function of the items' values and of weights: how often each item counts in each of many
+resamples. `AGGREGATIONS` holds them by the name that a task file gives (`aggregation: macro_f1`).
 
 Shapes: N items, R resamples, C classes.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 Values = Sequence[Any]
-"""Of each item a number, or a tuple: (gold, predicted), (true positives, predicted, gold), (nats, weight)."""
+"""A number per item, or a tuple: (gold, predicted), (true positives, predicted, gold), (nats, weight)."""
 
 RESAMPLES = 1000
 _CHUNK = 2**22
@@ -24,12 +25,12 @@ _NO_SPREAD = 1e-12
 
 
 def aggregate(name: str, values: Values, weights: np.ndarray | None = None) -> Any:
-    """Score of items.
+    """Compute the score of items.
 
     Args:
-        name: of the aggregation.
-        values: [N]
-        weights: [R, N] how often each item counts in each resample; each item once by default.
+        name: Name of the aggregation.
+        values: [N] Values of the items.
+        weights: [R, N] Count of each item in each resample; each item once if None.
 
     Returns:
         The score, or [R] scores of the resamples (NaN where one is not defined).
@@ -42,24 +43,25 @@ def aggregate(name: str, values: Values, weights: np.ndarray | None = None) -> A
 
 
 def standard_error(name: str, values: Values, clusters: Sequence[str] | None = None) -> float | None:
-    """Return the standard error of a score, the only one that is stated of it anywhere.
+    """Compute the standard error of a score; every output states this one.
 
-    The jackknife: what leaving out one observation at a time does to the score (Efron and Stein 1981, "The
-    jackknife estimate of variance"). Of a mean it is the usual s / √n, in closed form. It has no seed: the
-    same answers have the same error in every output. A bootstrap has not: the balanced accuracy of a model
-    with one answer for everything varies only in resamples that lack a class, so that one model's error was
-    0.0000, 0.005 or 0.018 as the seed had it.
+    It is the jackknife: the effect on the score of leaving out one observation at a time (Efron and Stein
+    1981, "The jackknife estimate of variance"). For a mean it is the usual s / √n, in closed form. It needs
+    no seed, so the same answers have the same error in every output. A bootstrap does: the balanced accuracy
+    of a model with one answer for everything varies only in resamples that lack a class, and one model's
+    error was 0.0000, 0.005 or 0.018, depending on the seed.
 
-    A share of which all observations agree has no spread to estimate from, yet its error is not zero: it is
+    A share on which all observations agree has no spread to estimate from, yet its error is not zero: it is
     the standard deviation of Jeffreys' posterior (Brown, Cai and DasGupta 2001, "Interval estimation for a
     binomial proportion"), below that of a single dissent.
 
     Args:
-        values: [N]
-        clusters: [N] what each item is about; items about the same are one observation.
+        name: Name of the aggregation.
+        values: [N] Values of the items.
+        clusters: [N] Subject of each item; items of the same subject are one observation.
 
     Returns:
-        None for a single observation, and where leaving one out leaves no score.
+        The error; None for a single observation, and where leaving one out leaves no score.
     """
     _, unit_N = np.unique(range(len(values)) if clusters is None else clusters, return_inverse=True)
     count = int(unit_N.max()) + 1
@@ -76,11 +78,11 @@ def standard_error(name: str, values: Values, clusters: Sequence[str] | None = N
             error = _jackknife(name, values, unit_N, clustered=clusters is not None)
     if not math.isfinite(error):
         return None
-    return error if error > _NO_SPREAD or not _is_share(name, values) else _agreed(count)
+    return error if error > _NO_SPREAD or not _is_share(name, values) else _jeffreys_error(count)
 
 
 def _jackknife(name: str, values: Values, unit_N: np.ndarray, *, clustered: bool) -> float:
-    """Spread of the scores without one unit, equal items put together where each is its own unit."""
+    """Compute the spread of the scores without one unit; equal units of one item are put together."""
     if clustered:
         entries, times = list(values), np.ones(int(unit_N.max()) + 1)
         unit_of_entry, full = unit_N, np.ones(len(values))
@@ -99,7 +101,7 @@ def _jackknife(name: str, values: Values, unit_N: np.ndarray, *, clustered: bool
 
 
 def _bootstrap(name: str, values: Values, unit_N: np.ndarray, *, clustered: bool) -> float:
-    """Spread of the scores of resampled units: a median's jackknife does not converge."""
+    """Compute the spread of the scores of resampled units: a median's jackknife does not converge."""
     ordered = values if clustered else sorted(values)  # the error must not depend on the items' order
     count = int(unit_N.max()) + 1
     generator = np.random.default_rng(0)
@@ -120,18 +122,18 @@ def _is_share(name: str, values: Values) -> bool:
     return name not in ("perplexity", "weighted_perplexity", "bits_per_byte")
 
 
-def _agreed(units: int) -> float:
-    """Standard deviation of a share's posterior if all units are wrong: of Beta(1/2, units + 1/2)."""
+def _jeffreys_error(units: int) -> float:
+    """Return the standard deviation of a share's posterior if all units agree: of Beta(1/2, units + 1/2)."""
     return math.sqrt(0.5 * (units + 0.5) / ((units + 1) ** 2 * (units + 2)))
 
 
 def mean(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """Arithmetic mean."""
+    """Compute the arithmetic mean."""
     return weights_RN @ np.asarray(values, dtype=float) / weights_RN.sum(1)
 
 
 def median(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """The upper of the two middle values where their number is even, as lm-eval has it."""
+    """Compute the median; of an even number the upper of the two middle values, as in lm-eval."""
     numbers = np.asarray(values, dtype=float)
     order = np.argsort(numbers, kind="stable")
     reached_RN = weights_RN[:, order].cumsum(1)
@@ -140,69 +142,69 @@ def median(values: Values, weights_RN: np.ndarray) -> np.ndarray:
 
 
 def perplexity(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """exp(-mean) of log-likelihoods in nats."""
+    """Compute exp(-mean) of log-likelihoods in nats."""
     return np.exp(-mean(values, weights_RN))
 
 
 def weighted_perplexity(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """exp(-Σ log-likelihood / Σ weight) of (log-likelihood, words or bytes)."""
+    """Compute exp(-Σ log-likelihood / Σ weight) of (log-likelihood, words or bytes)."""
     return np.exp(-_ratio(values, weights_RN))
 
 
 def bits_per_byte(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """-Σ log-likelihood / (ln 2 · Σ bytes) of (log-likelihood in nats, bytes)."""
+    """Compute -Σ log-likelihood / (ln 2 · Σ bytes) of (log-likelihood in nats, bytes)."""
     return -_ratio(values, weights_RN) / math.log(2)
 
 
 def f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """F1 of class 1 over (gold, predicted) of two classes; 0 where neither has it."""
+    """Compute the F1 of class 1 over (gold, predicted) of two classes; 0 where neither has it."""
     gold, predicted = (np.array([_number(pair[side]) == 1 for pair in values]) for side in (0, 1))
     return _f1(*(weights_RN @ x.astype(float) for x in (gold & predicted, predicted, gold)))
 
 
 def macro_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """Mean F1 of the classes that occur, as gold or predicted, over (gold, predicted)."""
+    """Compute the mean F1 of the classes that occur, as gold or predicted, over (gold, predicted)."""
     right_RC, predicted_RC, gold_RC = _by_class(values, weights_RN)
     scores_RC = _f1(right_RC, predicted_RC, gold_RC)
     return scores_RC.sum(1) / (predicted_RC + gold_RC > 0).sum(1)
 
 
 def weighted_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """Mean F1 of the classes, each as often as it is gold, over (gold, predicted)."""
+    """Compute the mean F1 of the classes, weighted by their gold count, over (gold, predicted)."""
     right_RC, predicted_RC, gold_RC = _by_class(values, weights_RN)
     return (_f1(right_RC, predicted_RC, gold_RC) * gold_RC).sum(1) / gold_RC.sum(1)
 
 
 def mean_weighted_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """Mean over groups of their weighted F1, over (group, gold, predicted); groups not drawn do not count."""
+    """Compute the mean over groups of their weighted F1, over (group, gold, predicted)."""
     return _mean_of_groups(weighted_f1, values, weights_RN)
 
 
 def mean_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """Mean over groups of their F1 of class 1, over (group, gold, predicted), as in `mean_weighted_f1`."""
+    """Compute the mean over groups of their F1 of class 1, over (group, gold, predicted)."""
     return _mean_of_groups(f1, values, weights_RN)
 
 
 def accuracy_and_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """Mean of accuracy and weighted F1, over (gold, predicted)."""
+    """Compute the mean of accuracy and weighted F1, over (gold, predicted)."""
     right_RC, _, _ = _by_class(values, weights_RN)
     return (right_RC.sum(1) / weights_RN.sum(1) + weighted_f1(values, weights_RN)) / 2
 
 
 def f1_and_mcc(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """Mean of weighted F1 and Matthews' correlation, over (gold, predicted)."""
+    """Compute the mean of weighted F1 and Matthews' correlation, over (gold, predicted)."""
     return (weighted_f1(values, weights_RN) + matthews_corrcoef(values, weights_RN)) / 2
 
 
 def balanced_accuracy(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """Mean recall of the classes that are gold, over (gold, predicted)."""
+    """Compute the mean recall of the classes that are gold, over (gold, predicted)."""
     right_RC, _, gold_RC = _by_class(values, weights_RN)
     recall_RC = np.where(gold_RC > 0, right_RC / np.maximum(gold_RC, 1), 0.0)
     return recall_RC.sum(1) / (gold_RC > 0).sum(1)
 
 
 def matthews_corrcoef(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """Matthews' correlation of (gold, predicted) for any classes (Gorodkin 2004); 0 if undefined."""
+    """Compute Matthews' correlation of (gold, predicted) for any classes (Gorodkin 2004); 0 if undefined."""
     right_RC, predicted_RC, gold_RC = _by_class(values, weights_RN)
     total_R = weights_RN.sum(1)
     covariance_R = right_RC.sum(1) * total_R - (predicted_RC * gold_RC).sum(1)
@@ -211,16 +213,17 @@ def matthews_corrcoef(values: Values, weights_RN: np.ndarray) -> np.ndarray:
 
 
 def entity_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """Micro F1 over (right, predicted, gold) numbers of entities (or labels) of each item."""
+    """Compute the micro F1 over (right, predicted, gold) counts of entities (or labels) of each item."""
     counts_N3 = np.asarray(values, dtype=float).reshape(len(values), 3)
     return _f1(*(weights_RN @ counts_N3).T)
 
 
 def weighted_entity_f1(values: Values, weights_RN: np.ndarray) -> np.ndarray:
-    """Mean F1 of the types of entities, each as often as it is gold, as seqeval's average="weighted".
+    """Compute the mean F1 of the types of entities, weighted by their gold count, as seqeval's "weighted".
 
     Args:
-        values: of each item, type after type, (right, predicted, gold) numbers of entities.
+        values: (right, predicted, gold) counts of entities, type after type, for each item.
+        weights_RN: Count of each item in each resample.
     """
     counts_NT3 = np.asarray(values, dtype=float).reshape(len(values), -1, 3)
     sums_3TR = np.einsum("rn,ntk->ktr", weights_RN, counts_NT3)
@@ -248,15 +251,15 @@ AGGREGATIONS: dict[str, Callable[[Values, np.ndarray], np.ndarray]] = {
 
 
 def register() -> None:
-    """Make the aggregations that lm-eval lacks known to it, so that task files can name them."""
+    """Register the aggregations that lm-eval lacks, so that task files can name them."""
     import lm_eval.api.metrics  # noqa: F401  fills the registry
     from lm_eval.api.registry import AGGREGATION_REGISTRY, register_aggregation
 
     for name in AGGREGATIONS.keys() - set(AGGREGATION_REGISTRY):
-        register_aggregation(name)(_of_all(name))
+        register_aggregation(name)(_for_lm_eval(name))
 
 
-def _of_all(name: str) -> Callable[[Values], float]:
+def _for_lm_eval(name: str) -> Callable[[Values], float]:
     def score(values: Values) -> float:
         return float(aggregate(name, values))
 
@@ -267,7 +270,7 @@ def _of_all(name: str) -> Callable[[Values], float]:
 def _mean_of_groups(
     score: Callable[[Values, np.ndarray], np.ndarray], values: Values, weights_RN: np.ndarray
 ) -> np.ndarray:
-    """Mean of the scores of groups of (group, *rest), without the groups that a resample did not draw."""
+    """Compute the mean score of groups of (group, *rest), without groups that a resample did not draw."""
     groups = np.array([str(group) for group, *_ in values])
     of_groups = [groups == group for group in dict.fromkeys(groups)]
     scores_GR = []
@@ -289,14 +292,65 @@ def _ratio(values: Values, weights_RN: np.ndarray) -> np.ndarray:
 
 
 def _f1(right: np.ndarray, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray:
-    """2 · right / (predicted + gold), 0 where nothing is predicted nor gold."""
+    """Compute 2 · right / (predicted + gold), 0 where nothing is predicted or gold."""
     both = predicted + gold
     return np.where(both > 0, 2 * right / np.where(both > 0, both, 1), 0.0)
 
 
 def _by_class(values: Values, weights_RN: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How many items are rightly, at all, and truly of each class: [R, C] each."""
+    """Count the items that are rightly predicted, predicted, and gold for each class: [R, C] each."""
     labels = {label: index for index, label in enumerate(dict.fromkeys(x for pair in values for x in pair))}
     gold_N, predicted_N = (np.array([labels[pair[side]] for pair in values]) for side in (0, 1))
     gold_NC, predicted_NC = (np.eye(len(labels))[x] for x in (gold_N, predicted_N))
     return weights_RN @ (gold_NC * predicted_NC), weights_RN @ predicted_NC, weights_RN @ gold_NC
+
+
+def rouge_l(reference: str, answer: str) -> float:
+    """Compute ROUGE-L, the F1 of the longest common subsequence of stemmed words (Lin 2004); 0 to 1."""
+    score: float = _scorer().score(reference, answer)["rougeL"].fmeasure
+    return score
+
+
+@functools.cache
+def _scorer() -> Any:
+    from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
+
+    return RougeScorer(["rougeL"], use_stemmer=True)
+
+
+def task_weights(groups: Sequence[str]) -> np.ndarray:
+    """Return each task's weight in the mean over groups of the means over their tasks: [tasks], sum 1."""
+    sizes = Counter(groups)
+    return np.array([1 / (len(sizes) * sizes[group]) for group in groups])
+
+
+def propagate_errors(shares: np.ndarray, errors: Iterable[float | None]) -> float | None:
+    """Compute the standard error of a weighted sum of independent values; None if an error is unknown."""
+    known = [error for error in errors if error is not None]
+    return None if len(known) < len(shares) else float(np.sqrt((shares**2) @ np.square(known)))
+
+
+def sum_interval(
+    value: float, shares: np.ndarray, errors: Iterable[float | None], units: Iterable[int], confidence: float
+) -> tuple[float, float] | None:
+    """Compute Student's interval of a weighted sum of independent values, with Satterthwaite's freedom.
+
+    Args:
+        value: Weighted sum.
+        shares: Weights.
+        errors: Standard errors of the values.
+        units: Number of independent observations behind each error.
+        confidence: Level of the interval.
+
+    Returns:
+        The limits; None where an error is unknown or all are zero.
+    """
+    from scipy.special import stdtrit
+
+    stderr = propagate_errors(shares, errors)
+    if not stderr:
+        return None
+    parts = np.square(shares * np.array(list(errors), dtype=float))
+    freedom = stderr**4 / (parts**2 / (np.array(list(units)) - 1)).sum()
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * stderr
+    return value - half, value + half

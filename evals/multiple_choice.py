@@ -1,8 +1,7 @@
-"""Multiple-choice items: made from held-out documents, or read from a user's file.
+"""Make multiple-choice items from held-out documents, or read them from a user's file.
 
-An item made from a document asks how the document goes on: the true continuation against those
-continuations of other documents that are most like it, all of about the same length, so that neither topic
-nor length gives it away.
+An item made from a document asks for its continuation: the true one, and the continuations of other documents
+that are most like it. All have about the same length, so that neither topic nor length gives the answer away.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from cpt.errors import DataError, Problem
 
 CHOICES = 4
 POOL = 4000
-"""Documents among which look-alikes are searched."""
+"""Number of documents among which similar ones are searched."""
 MIN_CHARACTERS = 80
-"""A shorter document makes no item."""
+"""Fewest characters of a document that makes an item."""
 QUESTION_CHARACTERS = 240
 CHOICE_CHARACTERS = 64
 
@@ -31,7 +30,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Item:
-    """A question, its choices (each with the whitespace that parts it from the question), the right one."""
+    """A question, its choices (each with the whitespace before it), and the index of the right choice."""
 
     question: str
     choices: tuple[str, ...]
@@ -39,8 +38,8 @@ class Item:
 
 
 @dataclass(frozen=True)
-class _Cut:
-    """A document cut into its beginning and its continuation; `lead` is the whitespace between them."""
+class _Split:
+    """A document split into its beginning and its continuation; `lead` is the whitespace between them."""
 
     question: str
     lead: str
@@ -51,30 +50,30 @@ def continuation_items(documents: Sequence[str], count: int, seed: int) -> list[
     """Make items from documents, at most one of each.
 
     Args:
-        documents: held-out texts; distractors come from among them too, so nothing trained on leaks in.
-        count: items wanted; fewer come back if the documents do not make so many.
-        seed: decides which documents are asked about, and the order of the choices.
+        documents: Held-out texts. Distractors are taken from them too, so that no training text leaks in.
+        count: Most items; the documents may make fewer.
+        seed: Seed of the choice of documents and of the order of the choices.
     """
     generator = np.random.default_rng(seed)
     order = generator.permutation(len(documents))
-    cuts = [cut for index in order if (cut := _cut(documents[index])) is not None][:POOL]
-    if len(cuts) < CHOICES:
+    splits = [split for index in order if (split := _split(documents[index])) is not None][:POOL]
+    if len(splits) < CHOICES:
         return []
     items: list[Item] = []
-    for cut, alike in zip(cuts, _most_alike(cuts), strict=True):
+    for split, alike in zip(splits, _most_alike(splits), strict=True):
         if len(items) == count:
             break
-        distractors = _distractors(cut, (cuts[other] for other in alike))
+        distractors = _distractors(split, (splits[other] for other in alike))
         if len(distractors) == CHOICES - 1:
-            items.append(_shuffled(cut, distractors, generator))
+            items.append(_shuffled(split, distractors, generator))
     return items
 
 
 def read_items(file: Path, limit: int | None = None) -> list[Item]:
-    """Items of a JSONL file with the fields `question`, `choices`, `answer` (index of the right choice).
+    """Read items from JSONL with the fields `question`, `choices`, `answer` (index of the right choice).
 
     Raises:
-        DataError: names the lines that are not such items.
+        DataError: Names the lines that are not such items.
     """
     items, problems = _parse(file)
     if problems:
@@ -84,7 +83,7 @@ def read_items(file: Path, limit: int | None = None) -> list[Item]:
 
 
 def item_problems(file: Path) -> list[Problem]:
-    """What is wrong with a file of items, line by line."""
+    """Return the problems of a file of items, line by line."""
     return _parse(file)[1]
 
 
@@ -95,11 +94,11 @@ def write_items(items: Sequence[Item], file: Path) -> None:
 
 
 def chance(items: Sequence[Item]) -> float:
-    """Expected score of guessing."""
+    """Compute the expected score of guessing."""
     return float(np.mean([1 / len(item.choices) for item in items]))
 
 
-def _cut(document: str) -> _Cut | None:
+def _split(document: str) -> _Split | None:
     text = document.strip()
     if len(text) < MIN_CHARACTERS:
         return None
@@ -107,37 +106,37 @@ def _cut(document: str) -> _Cut | None:
     question, rest = text[:at].rstrip(), text[at:].lstrip()
     if not question or len(rest) < MIN_CHARACTERS // 4:
         return None
-    return _Cut(question, " " if text[len(question)].isspace() else "", rest)
+    return _Split(question, " " if text[len(question)].isspace() else "", rest)
 
 
 def _boundary(text: str, at: int) -> int:
-    """The first place between words from `at` on; `at` itself where words are not spaced."""
+    """Return the first position between words from `at` on; `at` itself where words are not spaced."""
     for place in range(at, min(at + _SNAP, len(text))):
         if text[place].isspace():
             return place
     return at
 
 
-def _most_alike(cuts: Sequence[_Cut]) -> np.ndarray:
-    """For each document those with the likest continuations, the likest first: [documents, neighbours]."""
+def _most_alike(splits: Sequence[_Split]) -> np.ndarray:
+    """Find the documents with the closest continuations, the closest first: [documents, neighbours]."""
     from sklearn.feature_extraction.text import TfidfVectorizer  # type: ignore[import-untyped]
     from sklearn.neighbors import NearestNeighbors  # type: ignore[import-untyped]
 
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, dtype=np.float32)
-    documents = vectorizer.fit_transform(f"{cut.question}{cut.lead}{cut.rest}" for cut in cuts)
-    continuations = vectorizer.transform(cut.rest[:CHOICE_CHARACTERS] for cut in cuts)
-    nearest = NearestNeighbors(n_neighbors=min(len(cuts), 8 * CHOICES), metric="cosine").fit(continuations)
+    documents = vectorizer.fit_transform(f"{split.question}{split.lead}{split.rest}" for split in splits)
+    continuations = vectorizer.transform(split.rest[:CHOICE_CHARACTERS] for split in splits)
+    nearest = NearestNeighbors(n_neighbors=min(len(splits), 8 * CHOICES), metric="cosine").fit(continuations)
     return np.asarray(nearest.kneighbors(documents, return_distance=False))
 
 
-def _distractors(cut: _Cut, alike: Iterator[_Cut]) -> list[str]:
-    """Continuations of other documents, as long as this one's, none equal to it or to each other."""
-    length = min(len(cut.rest), CHOICE_CHARACTERS)
-    seen = {_truncate(cut.rest, length).casefold()}
+def _distractors(split: _Split, alike: Iterator[_Split]) -> list[str]:
+    """Return continuations of other documents, as long as this one's, and all different."""
+    length = min(len(split.rest), CHOICE_CHARACTERS)
+    seen = {_truncate(split.rest, length).casefold()}
     chosen: list[str] = []
     for other in alike:
         candidate = _truncate(other.rest, length)
-        if other is cut or len(other.rest) < length or candidate.casefold() in seen:
+        if other is split or len(other.rest) < length or candidate.casefold() in seen:
             continue
         seen.add(candidate.casefold())
         chosen.append(candidate)
@@ -150,12 +149,12 @@ def _truncate(text: str, length: int) -> str:
     return text[: _boundary(text, length)]
 
 
-def _shuffled(cut: _Cut, distractors: Sequence[str], generator: np.random.Generator) -> Item:
-    right = _truncate(cut.rest, min(len(cut.rest), CHOICE_CHARACTERS))
+def _shuffled(split: _Split, distractors: Sequence[str], generator: np.random.Generator) -> Item:
+    right = _truncate(split.rest, min(len(split.rest), CHOICE_CHARACTERS))
     texts = [right, *distractors]
     order = generator.permutation(len(texts))
-    choices = tuple(cut.lead + texts[index] for index in order)
-    return Item(cut.question, choices, int(np.flatnonzero(order == 0)[0]))
+    choices = tuple(split.lead + texts[index] for index in order)
+    return Item(split.question, choices, int(np.flatnonzero(order == 0)[0]))
 
 
 def _parse(file: Path) -> tuple[list[Item], list[Problem]]:
@@ -180,10 +179,10 @@ def _parse(file: Path) -> tuple[list[Item], list[Problem]]:
 
 
 def _item(row: Any) -> Item:
-    """One line of a user's file.
+    """Parse one line of a user's file.
 
     Raises:
-        ValueError: says what is wrong with it.
+        ValueError: Names the mistake.
     """
     if not isinstance(row, dict):
         raise ValueError("an item is an object with question, choices and answer")

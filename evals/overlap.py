@@ -1,9 +1,9 @@
-"""Which items of a benchmark occur in a text: word n-grams, as GPT-3's authors looked for them.
+"""Find the items of a benchmark that occur in a text, by word n-grams as for GPT-3.
 
-Brown et al. 2020 (arXiv 2005.14165, appendix C): words are compared without case and punctuation; a task's N
-is the 5th percentile of its items' lengths in words, but at least 8 and at most 13; an item with an N-gram
-that the text has too is dirty. Here an N-gram that most items of a task share is left out: it belongs to
-the prompt. Characters of scripts that do not space words count as words.
+Brown et al. 2020 (arXiv 2005.14165, appendix C): words are compared without case and punctuation. A task's N
+is the 5th percentile of its items' lengths in words, at least 8 and at most 13. An item with an N-gram that
+the text has too is dirty. Here an N-gram that most items of a task share is ignored: it belongs to the
+prompt. Characters of scripts that do not space words count as words.
 
 N-grams are compared by 64-bit hashes: among 10⁷ of them and 10⁹ of the text, one false match is expected in
 two thousand searches.
@@ -28,8 +28,8 @@ Verdict = Literal["clean", "dirty", "short"]
 SHORTEST, LONGEST = 8, 13
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 """Thai, Lao, Burmese, Khmer, kana, Han."""
-_ASCII_APART = {point: " " for point in range(128) if not chr(point).isalnum()}
-"""A quick first cut: most words are ASCII."""
+_ASCII_SEPARATORS = {point: " " for point in range(128) if not chr(point).isalnum()}
+"""ASCII characters that separate words: most words are ASCII, and this first pass is quick."""
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _WORDS_AT_ONCE = 1 << 18
 _SHARED = 0.5
@@ -38,14 +38,14 @@ _FEWEST_SHARING = 3
 
 @dataclass(frozen=True)
 class Overlap:
-    """What an item has in common with the text.
+    """Overlap of an item with the text.
 
     Attributes:
-        words: of the item.
-        covered: of its words those that lie in a shared N-gram.
-        longest: words of the longest stretch of such N-grams.
-        found_in: a document for each source of the text in which one was found.
-        verdict: "short" if the item has fewer than N words, so that nothing can be said.
+        words: Number of words of the item.
+        covered: Number of its words in shared N-grams.
+        longest: Number of words of the longest stretch of shared N-grams.
+        found_in: Document that shares an N-gram, by source of the text.
+        verdict: "dirty" or "clean"; "short" if the item has fewer than N words and may be either.
     """
 
     words: int
@@ -57,35 +57,37 @@ class Overlap:
 
 @dataclass(frozen=True)
 class TaskOverlaps:
-    """A task's items, looked for in the text; `n` is the length of the N-grams."""
+    """Overlaps of a task's items by id; `n` is the length of the N-grams."""
 
     n: int
     items: Mapping[str, Overlap]
 
 
 def words(text: str) -> list[str]:
-    """Words without case and punctuation."""
-    pieces = unicodedata.normalize("NFKC", text).casefold().translate(_ASCII_APART).split()
+    """Split a text into words without case and punctuation."""
+    pieces = unicodedata.normalize("NFKC", text).casefold().translate(_ASCII_SEPARATORS).split()
     part = _pattern().findall
     return [word for piece in pieces for word in ((piece,) if piece.isascii() else part(piece))]
 
 
 @functools.cache
 def _pattern() -> re.Pattern[str]:
-    parting = (point for point in range(sys.maxunicode + 1) if _parts_words(chr(point)))
-    ranges = (list(run) for _, run in itertools.groupby(enumerate(parting), lambda pair: pair[1] - pair[0]))
-    apart = "".join(f"\\U{run[0][1]:08x}-\\U{run[-1][1]:08x}" for run in ranges)
-    return re.compile(f"[{_UNSPACED}]|[^{apart}{_UNSPACED}]+")
+    separators = (point for point in range(sys.maxunicode + 1) if _separates_words(chr(point)))
+    ranges = (
+        list(run) for _, run in itertools.groupby(enumerate(separators), lambda pair: pair[1] - pair[0])
+    )
+    separating = "".join(f"\\U{run[0][1]:08x}-\\U{run[-1][1]:08x}" for run in ranges)
+    return re.compile(f"[{_UNSPACED}]|[^{separating}{_UNSPACED}]+")
 
 
-def _parts_words(character: str) -> bool:
-    """Whether it is punctuation, a symbol, white space or a control character."""
+def _separates_words(character: str) -> bool:
+    """Return True for punctuation, symbols, white space and control characters."""
     category = unicodedata.category(character)
     return category[0] in "PSZ" or category == "Cc"
 
 
 def ngram_length(lengths: Iterable[int]) -> int:
-    """N of a task, given its items' lengths in words."""
+    """Return the N of a task from its items' lengths in words."""
     return int(np.clip(np.percentile(list(lengths), 5), SHORTEST, LONGEST))
 
 
@@ -99,10 +101,10 @@ def find_overlaps(
     """Look for every task's items in a text, which streams through once.
 
     Args:
-        tasks: by task, the items' texts by their ids.
-        documents: of the text: source, id, text of each.
-        n: length of the N-grams; the tasks' own (see above) if none.
-        on_progress: called with the documents done.
+        tasks: Texts of the items by id, by task.
+        documents: Source, id and text of each document of the text.
+        n: Length of the N-grams; each task's own (see above) if None.
+        on_progress: Function of the number of documents done.
     """
     index = _Index()
     indexed = {task: [index.encode(words(text)) for text in items.values()] for task, items in tasks.items()}
@@ -143,26 +145,26 @@ def find_overlaps(
 
 
 class _Index:
-    """Words that items have, each with a random number; any other word is 0."""
+    """Random numbers for the words of items; any other word is 0."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
         self._random = np.random.default_rng(0)
 
     def encode(self, found: list[str]) -> np.ndarray:
-        """Numbers of words that thereby become known: uint64 [words]."""
+        """Add words and return their numbers: uint64 [words]."""
         for word in found:
             if word not in self._numbers:
                 self._numbers[word] = int(self._random.integers(1, 2**64, dtype=np.uint64))
         return self.known(found)
 
     def known(self, found: list[str]) -> np.ndarray:
-        """Numbers of words: uint64 [words]."""
+        """Return the numbers of words: uint64 [words]."""
         return np.fromiter((self._numbers.get(word, 0) for word in found), np.uint64, len(found))
 
 
 def hashes(numbers: np.ndarray, n: int) -> np.ndarray:
-    """Hash of every n-gram, 0 for those with an unknown word: uint64 [words - n + 1]."""
+    """Hash every n-gram, 0 for those with an unknown word: uint64 [words - n + 1]."""
     count = max(0, len(numbers) - n + 1)
     result = np.zeros(count, dtype=np.uint64)
     unknown = np.zeros(count, dtype=bool)
@@ -176,12 +178,12 @@ def hashes(numbers: np.ndarray, n: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Documents end to end, parted by an unknown word.
+    """Documents end to end, separated by an unknown word.
 
     Attributes:
-        numbers: uint64 [words].
-        begins: [documents] where each begins.
-        names: source and id of each.
+        numbers: [words] Numbers of the words, uint64.
+        begins: [documents] Index of each document's first word.
+        names: Source and id of each document.
     """
 
     numbers: np.ndarray
@@ -210,14 +212,14 @@ def _batch(parts: list[np.ndarray], names: list[tuple[str, str]]) -> _Batch:
 
 
 class _Search:
-    """N-grams of one length, looked for in batch after batch; `found` has a document by hash and source."""
+    """Search for n-grams of one length in batch after batch; `found` has a document by hash and source."""
 
     def __init__(self, wanted: np.ndarray) -> None:
         self._wanted = np.unique(wanted)  # sorted
         self.found: dict[int, dict[str, str]] = {}
 
     def look(self, batch: _Batch, n: int) -> None:
-        """Note where N-grams of this batch are wanted ones."""
+        """Record the documents of this batch that have wanted n-grams."""
         there = hashes(batch.numbers, n)
         places = np.flatnonzero(there)
         at = np.searchsorted(self._wanted, there[places])
@@ -230,7 +232,7 @@ class _Search:
 
 
 def _overlaps(items: list[np.ndarray], n: int, found: Mapping[int, Mapping[str, str]]) -> Iterator[Overlap]:
-    """Overlaps of a task's items; what most of them share counts for none."""
+    """Yield the overlaps of a task's items; n-grams that most of them share do not count."""
     grams = [hashes(numbers, n) for numbers in items]
     holders = Counter(hashed for each in grams for hashed in set(each.tolist()) if hashed in found)
     most = max(_FEWEST_SHARING, _SHARED * len(items))
@@ -247,7 +249,7 @@ def _overlaps(items: list[np.ndarray], n: int, found: Mapping[int, Mapping[str, 
 
 
 def _runs(hits: list[int], n: int) -> list[int]:
-    """Lengths in words of the stretches that n-grams at ascending places cover."""
+    """Return the lengths in words of the stretches that n-grams at ascending positions cover."""
     runs: list[int] = []
     end = -1
     for place in hits:

@@ -1,36 +1,39 @@
-"""From suites to tasks that can run: every task with its data, local or the hub's, or the reason why not."""
+"""Give every task of suites its data, local or the hub's, or the reason why it cannot run."""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 from zipfile import BadZipFile
 
+from cpt.atomic import atomic_folder
 from cpt.errors import DataError, UsageError
-from evals import hub, hub_files
-from evals.local import DataFolder, Found
+from evals import hub
+from evals.local_data import DataFolder, LocalDataset
+from evals.registry import Entry, Level, Suite
 from evals.results import LeftOut
 from evals.sources import Rows, Source, sources
-from evals.suite import Entry, Level, Suite
 from evals.task_files import aggregation, metrics, task_config, task_files
-from evals.task_scores import not_known
+from evals.task_scores import is_unsupported_aggregation
 
 _UNREADABLE = (DataError, OSError, EOFError, BadZipFile, ValueError, LookupError, TypeError, AttributeError)
 _SPLITS = ("test_split", "validation_split", "training_split")
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedTask:
     """A task that can run.
 
     Attributes:
-        config: complete, as lm-eval's `TaskManager.load` takes it. Local data are named by absolute paths.
+        suite: Name of the suite.
+        level: Level of the suite.
+        entry: Task of the suite.
+        config: Complete configuration, as lm-eval's `TaskManager.load` takes it, with absolute paths of local
+            data.
         data: "hub", or the source's name and the first digits of the checksum of its local files.
     """
 
@@ -43,39 +46,40 @@ class Prepared:
 
 def prepare(
     selections: Sequence[tuple[Suite, Level]], data: Path | None, cache: Path, *, offline: bool = False
-) -> tuple[list[Prepared], list[LeftOut]]:
-    """Give every task of some suites its data.
+) -> tuple[list[PreparedTask], list[LeftOut]]:
+    """Give every task of suites its data.
 
     Args:
-        data: folder of the user's data sets; a task whose files are not there reads the hub.
-        cache: where local data are kept in the form in which tasks read them.
-        offline: leave the hub alone, as if HF_HUB_OFFLINE were set: only what it gave before is used.
+        selections: Suites with their levels.
+        data: Folder of the user's data sets; a task whose files are missing there reads the hub.
+        cache: Folder for local data in the form in which tasks read them.
+        offline: Use of the hub only as far as it was used before, as if HF_HUB_OFFLINE were set.
 
     Returns:
-        What can run, and what cannot, each in the suites' order.
+        Tasks that can run, and tasks that cannot, each in the suites' order.
 
     Raises:
-        UsageError: the data folder is none or has a file twice, or a suite names what does not exist.
+        UsageError: The data folder does not exist or has a file twice, or a suite names what does not exist.
     """
     if data is not None and not data.is_dir():
         raise UsageError(f"{data} is not a folder", hint="--data takes the folder that holds the data sets.")
     folder = None if data is None else DataFolder(data)
     wanted = [(suite, level, entry) for suite, level in selections for entry in suite.at(level)]
     _refuse_mistakes([(suite.name, entry) for suite, _, entry in wanted], folder)
-    ready: list[Prepared] = []
+    ready: list[PreparedTask] = []
     left_out: list[LeftOut] = []
     for suite, level, entry in wanted:
         try:
-            config, origin = _with_data(entry, folder, cache.absolute(), offline=offline or hub.offline())
+            config, origin = _with_data(entry, folder, cache.absolute(), offline=offline or hub.is_offline())
         except _Unavailable as reason:
             left_out.append(LeftOut(task=entry.task, suite=suite.name, why=str(reason)))
         else:
-            ready.append(Prepared(suite.name, level, entry, config, origin))
+            ready.append(PreparedTask(suite.name, level, entry, config, origin))
     return ready, left_out
 
 
 def source_of(entry: Entry) -> tuple[Source, str | None] | None:
-    """The data set of a task in its local form, and the part of it; None for a task of the hub alone."""
+    """Return a task's data set in its local form, and the part of it; None for a task of the hub alone."""
     if entry.source is None:
         return None
     name, _, part = entry.source.partition(":")
@@ -83,7 +87,7 @@ def source_of(entry: Entry) -> tuple[Source, str | None] | None:
 
 
 class _Unavailable(Exception):
-    """Says why a task cannot run."""
+    """Reason why a task cannot run."""
 
 
 def _refuse_mistakes(entries: Iterable[tuple[str, Entry]], folder: DataFolder | None) -> None:
@@ -93,7 +97,7 @@ def _refuse_mistakes(entries: Iterable[tuple[str, Entry]], folder: DataFolder | 
 
 
 def _mistakes(suite: str, entry: Entry, folder: DataFolder | None) -> Iterator[str]:
-    """What a suite or a data folder has wrong."""
+    """Yield the mistakes of a suite or a data folder."""
     where = f"suite {suite}, task {entry.task}"
     if entry.task not in task_files():
         near = get_close_matches(entry.task, task_files(), n=1)
@@ -108,7 +112,7 @@ def _mistakes(suite: str, entry: Entry, folder: DataFolder | None) -> Iterator[s
         return
     if not part and any("{part}" in ending for ending in sources()[name].files.values()):
         yield f"{where}: data set `{name}` has parts; name one of them: `{name}:PART`"
-    found = _found(entry, folder)
+    found = _find_local(entry, folder)
     for ending, files in found.ambiguous.items() if found else ():
         yield (
             f"{ending}: {len(files)} different files are called so: {', '.join(map(str, files))}\n"
@@ -120,14 +124,14 @@ def _metric_mistake(where: str, entry: Entry) -> Iterator[str]:
     try:
         config = task_config(entry.task)
     except DataError:
-        return  # said of the task when it is left out
+        return  # reported when the task is left out
     if "class" in config:
         return  # its metrics are known when it is loaded
     known, metric = metrics(config), entry.metric.partition(",")[0]
     if metric not in known:
         yield f"{where}: no metric `{metric}`; the task has {', '.join(known)}"
-    elif not_known(aggregation(config, metric)):
-        others = [other for other in known if not not_known(aggregation(config, other))]
+    elif is_unsupported_aggregation(aggregation(config, metric)):
+        others = [other for other in known if not is_unsupported_aggregation(aggregation(config, other))]
         instead = f"; name another of its metrics: {', '.join(others)}" if others else ""
         yield (
             f"{where}: metric `{metric}` is aggregated by `{aggregation(config, metric)}`, of which no error "
@@ -135,8 +139,8 @@ def _metric_mistake(where: str, entry: Entry) -> Iterator[str]:
         )
 
 
-def _found(entry: Entry, folder: DataFolder | None) -> Found | None:
-    """What of the task's data lies in the folder; None without a folder or a local form."""
+def _find_local(entry: Entry, folder: DataFolder | None) -> LocalDataset | None:
+    """Find the task's data in the folder; None without a folder or a local form."""
     local = source_of(entry)
     return None if folder is None or local is None else folder.find(*local)
 
@@ -145,16 +149,16 @@ def _with_data(
     entry: Entry, folder: DataFolder | None, cache: Path, *, offline: bool
 ) -> tuple[dict[str, Any], str]:
     config = _config(entry)
-    found = _found(entry, folder)
+    found = _find_local(entry, folder)
     if found is not None and found.complete:
-        return _local(config, found, cache), f"{found.source.name} {found.checksum()[:12]}"
-    of_hub = _of_hub(config)
-    if hub.refused(of_hub):
-        raise _Unavailable(_why_not(hub.refusal(of_hub), entry, folder, found))
-    if offline and not _on_hub_before(of_hub):
-        never = f"its data on the hub ({hub_files.source(of_hub)}) were never fetched, and this is offline"
+        return _over_local_files(config, found, cache), f"{found.source.name} {found.checksum()[:12]}"
+    from_hub = _from_hub(config)
+    if hub.is_loading_script(from_hub):
+        raise _Unavailable(_why_not(hub.loading_script_message(from_hub), entry, folder, found))
+    if offline and not _is_cached_from_hub(from_hub):
+        never = f"its data on the hub ({hub.data_origin(from_hub)}) were never fetched, and this is offline"
         raise _Unavailable(_why_not(never, entry, folder, found))
-    return of_hub, "hub"
+    return from_hub, "hub"
 
 
 def _config(entry: Entry) -> dict[str, Any]:
@@ -167,27 +171,27 @@ def _config(entry: Entry) -> dict[str, Any]:
 
 
 def _without_examples(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a prompt without examples: lm-eval need not list a whole split to choose none of it."""
+    """Return the settings of a prompt without examples, for which lm-eval then reads no split."""
     settings = {key: value for key, value in (config.get("fewshot_config") or {}).items() if key != "split"}
     return {"num_fewshot": 0, "fewshot_split": None, "fewshot_config": {**settings, "samples": []}}
 
 
-def _of_hub(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The task without leave to run code that comes with the data, which may be read file by file."""
+def _from_hub(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task over the hub's data, which may be read file by file; code with the data is not run."""
     options = config.get("dataset_kwargs") or {}
     safe = {key: value for key, value in options.items() if key != "trust_remote_code"}
-    return hub_files.by_file({**config, "dataset_kwargs": safe})
+    return hub.with_hub_paths({**config, "dataset_kwargs": safe})
 
 
-def _local(config: Mapping[str, Any], found: Found, cache: Path) -> dict[str, Any]:
-    """The task over rows of local files: the split that is scored, and the one of the examples, if any."""
+def _over_local_files(config: Mapping[str, Any], found: LocalDataset, cache: Path) -> dict[str, Any]:
+    """Return a task over local files: the split that is scored, and the split of the examples, if any."""
     if "class" in config or config.get("custom_dataset") is not None:
         raise _Unavailable("the task reads its data by code of its own, not from local files")
     scored = "test_split" if config.get("test_split") else "validation_split"
     if not config.get(scored):
         raise _Unavailable("the task names no split that is scored")
     examples = _examples(config, scored)
-    files = _written(found, cache)
+    files = _as_parquet(found, cache)
     needed = {config[scored]: "items", **({examples: "examples"} if examples else {})}
     for split, purpose in needed.items():
         if split not in files:
@@ -208,7 +212,7 @@ def _local(config: Mapping[str, Any], found: Found, cache: Path) -> dict[str, An
 
 
 def _examples(config: Mapping[str, Any], scored: str) -> str | None:
-    """The split that examples come from, by lm-eval's rule; None if the prompt has none from a split.
+    """Return the split of the examples, by lm-eval's rule; None if the prompt has none from a split.
 
     Raises:
         _Unavailable: lm-eval would show the item itself, with its answer, among the examples.
@@ -224,10 +228,10 @@ def _examples(config: Mapping[str, Any], scored: str) -> str | None:
     return split
 
 
-def _written(found: Found, cache: Path) -> dict[str, Path]:
-    """The rows of a data set as one Parquet file for each split, made once for the same files.
+def _as_parquet(found: LocalDataset, cache: Path) -> dict[str, Path]:
+    """Write the rows of a data set as one Parquet file per split, once for the same files; return the files.
 
-    Parquet keeps types: through JSON, `datasets` would make dates of texts such as 2009-01-01.
+    Parquet keeps types: through JSON, `datasets` would turn texts such as 2009-01-01 into dates.
     """
     source, part = found.source, found.part
     facts = f"{source.name}\n{source.version}\n{part or ''}\n{found.checksum()}"
@@ -238,19 +242,19 @@ def _written(found: Found, cache: Path) -> dict[str, Path]:
         try:
             _write(_rows(found), target)
         except pa.ArrowException as error:  # a column has values of several kinds
-            raise _Unavailable(_strange(found, error)) from None
+            raise _Unavailable(_unexpected_form(found, error)) from None
     return {file.stem: file for file in sorted(target.glob("*.parquet"))}
 
 
-def _rows(found: Found) -> Mapping[str, Rows]:
+def _rows(found: LocalDataset) -> Mapping[str, Rows]:
     try:
         splits = found.source.read(found.files, found.part)
     except _UNREADABLE as error:
-        raise _Unavailable(_strange(found, error)) from None
+        raise _Unavailable(_unexpected_form(found, error)) from None
     return {split: rows for split, rows in splits.items() if rows}
 
 
-def _strange(found: Found, error: Exception) -> str:
+def _unexpected_form(found: LocalDataset, error: Exception) -> str:
     names = ", ".join(str(file) for file in found.files.values())
     why = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else str(error)
     return f"{names}: not in the form of {found.source.title}: {why}"
@@ -260,24 +264,20 @@ def _write(splits: Mapping[str, Rows], target: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(mkdtemp(dir=target.parent, prefix="."))
     try:
-        for split, rows in splits.items():
-            if any(row.keys() != rows[0].keys() for row in rows):
-                raise ValueError(f"rows of {target.name}, {split}, differ in their columns")
-            pq.write_table(pa.Table.from_pylist(rows), aside / f"{split}.parquet")
-        aside.rename(target)
+        with atomic_folder(target, durable=False, concurrent=True) as folder:
+            for split, rows in splits.items():
+                if any(row.keys() != rows[0].keys() for row in rows):
+                    raise ValueError(f"rows of {target.name}, {split}, differ in their columns")
+                pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}.parquet")
     except OSError:
         if not target.is_dir():  # otherwise another process was first
             raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
-def _on_hub_before(config: Mapping[str, Any]) -> bool:
-    """Whether a data set from the hub has been kept, so that it can be read offline."""
-    if (files := hub_files.kept(config)) is not None:
+def _is_cached_from_hub(config: Mapping[str, Any]) -> bool:
+    """Return True if a data set was fetched from the hub before, so that it can be read offline."""
+    if (files := hub.is_cached(config)) is not None:
         return files
     import datasets
     from datasets.naming import camelcase_to_snakecase
@@ -287,13 +287,13 @@ def _on_hub_before(config: Mapping[str, Any]) -> bool:
     return any(kept.glob(f"{config.get('dataset_name') or '*'}/*/*/dataset_info.json"))
 
 
-def _why_not(hub_says: str, entry: Entry, folder: DataFolder | None, found: Found | None) -> str:
-    """Say why the hub gives no data, and which local files would."""
+def _why_not(hub_reason: str, entry: Entry, folder: DataFolder | None, found: LocalDataset | None) -> str:
+    """Return why the hub gives no data, and which local files would."""
     local = source_of(entry)
     if local is None:
-        return f"{hub_says}; it has no local form"
+        return f"{hub_reason}; it has no local form"
     source, part = local
     if folder is None or found is None:
         endings = ", ".join(source.endings(part).values())
-        return f"{hub_says}; with --data DIR it reads {endings}"
-    return f"{hub_says}; {folder.root} lacks {', '.join(found.missing)}"
+        return f"{hub_reason}; with --data DIR it reads {endings}"
+    return f"{hub_reason}; {folder.root} lacks {', '.join(found.missing)}"

@@ -1,26 +1,30 @@
-"""What an evaluation leaves: scores by task with every item's value, as files that other tools can read."""
+"""Results of an evaluation: scores by task, the value of every item, macro averages."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict, Field
 
+from evals.metrics import propagate_errors, task_weights
 
-class Frozen(BaseModel):
-    """Base of the records."""
+
+class Record(BaseModel):
+    """Base of all records: frozen, and without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Items(Frozen):
+class Items(Record):
     """Every item of a task, in one order.
 
     Attributes:
-        ids: short hashes of the items' content: the same item has the same id under every model, and
-            no two of a task have the same.
-        values: what the metric aggregates of each item: a number, or a pair such as [gold, predicted].
-        aggregation: name of the aggregation (mean, f1, …) of `evals.metrics`.
-        clusters: short hash of what an item shares with others (the contract that several questions are
-            about), so that errors count it once; None if the items have nothing in common.
+        ids: Short hashes of the items' content: the same item has the same id under every model, and no two
+            of a task have the same.
+        values: Values that the metric aggregates: a number, or a pair such as [gold, predicted], per item.
+        aggregation: Name of the aggregation (mean, f1, …) of `evals.metrics`.
+        clusters: Short hash of the text that an item shares with others (the contract of several questions),
+            so that errors count it once; None if the items have nothing in common.
     """
 
     ids: tuple[str, ...]
@@ -29,16 +33,16 @@ class Items(Frozen):
     clusters: tuple[str, ...] | None = None
 
 
-class TaskScore(Frozen):
+class TaskScore(Record):
     """One task's score.
 
     Attributes:
-        n: items scored.
-        stderr: standard error of `score` (`evals.metrics.standard_error`); None for a single item.
-        chance: score of guessing among the choices, where it is known.
-        majority: share of the most frequent gold label; None where answers are no labels.
-        others: the task's other metrics, by name.
-        version: of the task (lm-eval's), so that only equal tasks are compared.
+        n: Number of items scored.
+        stderr: Standard error of `score` (`evals.metrics.standard_error`); None for a single item.
+        chance: Score of guessing among the choices, where it is known.
+        majority: Share of the most frequent gold label; None where answers are no labels.
+        others: The task's other metrics, by name.
+        version: Version of the task (lm-eval's), so that only equal tasks are compared.
         data: "hub", or the source's name and the hash of its local files.
     """
 
@@ -59,38 +63,38 @@ class TaskScore(Frozen):
     note: str | None = None
 
 
-class Average(Frozen):
+class Average(Record):
     """Macro average of a suite: the mean over groups of the means over their tasks.
 
     Attributes:
-        stderr: of the tasks' errors, which are independent; None if a task has none.
-        apart: tasks that do not take part, as a lower score is better there.
+        stderr: Standard error from the tasks' errors, which are independent; None if a task has none.
+        excluded: Tasks that are not averaged, because a lower score is better there.
     """
 
     score: float
     stderr: float | None
     groups: int
-    apart: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
 
-class LeftOut(Frozen):
-    """A task that could not run, and why."""
+class LeftOut(Record):
+    """A task that could not run, with the reason."""
 
     task: str
     suite: str
     why: str
 
 
-class Results(Frozen):
+class Results(Record):
     """One model's evaluation.
 
     Attributes:
-        model: the reference that the user gave.
-        fingerprint: of the weights and the tokenizer: the same model has the same one anywhere.
-        suites: level by suite.
-        settings: precision, start token, chat template, seed: what else the scores depend on.
-        versions: of this package and of the libraries that score.
-        seconds: wall time of this run (less than the scores took, if some came from the cache).
+        model: Reference that the user gave.
+        fingerprint: Hash of the weights and the tokenizer: the same model has the same one anywhere.
+        suites: Level by suite.
+        settings: Precision, start token, chat template, seed: all else that the scores depend on.
+        versions: Versions of this package and of the libraries that score.
+        seconds: Wall time of this run (less than the scores took, if some came from the cache).
     """
 
     model: str
@@ -104,3 +108,53 @@ class Results(Frozen):
     left_out: tuple[LeftOut, ...] = ()
     averages: dict[str, Average] = Field(default_factory=dict)
     items: dict[str, Items] = Field(default_factory=dict, description="By task; a file of its own on disk.")
+
+
+def macro_average(tasks: Sequence[TaskScore]) -> Average | None:
+    """Compute the macro average of one suite's tasks; None if lower is better in all of them."""
+    counted = [task for task in tasks if task.higher_is_better]
+    if not counted:
+        return None
+    groups = [task.group for task in counted]
+    shares = task_weights(groups)
+    return Average(
+        score=float(shares @ [task.score for task in counted]),
+        stderr=propagate_errors(shares, [task.stderr for task in counted]),
+        groups=len(set(groups)),
+        excluded=tuple(task.task for task in tasks if not task.higher_is_better),
+    )
+
+
+def averages(tasks: Sequence[TaskScore]) -> dict[str, Average]:
+    """Compute the macro average of every suite, in the order of the tasks."""
+    found = {
+        suite: macro_average([task for task in tasks if task.suite == suite])
+        for suite in dict.fromkeys(task.suite for task in tasks)
+    }
+    return {suite: average for suite, average in found.items() if average is not None}
+
+
+def can_combine(earlier: Results, newer: Results) -> bool:
+    """Return True if two evaluations are of the same model, made with the same settings and libraries."""
+    return all(
+        getattr(earlier, field) == getattr(newer, field) for field in ("fingerprint", "settings", "versions")
+    )
+
+
+def combine_results(earlier: Results, newer: Results) -> Results:
+    """Combine the suites of two evaluations; a suite or a task that both have is the newer's."""
+    tasks = (
+        *(each for each in earlier.tasks if each.suite not in newer.suites and each.task not in newer.items),
+        *newer.tasks,
+    )
+    names = {each.task for each in tasks}
+    left_out = (each for each in earlier.left_out if each.suite not in newer.suites)
+    return newer.model_copy(
+        update={
+            "suites": {**earlier.suites, **newer.suites},
+            "tasks": tasks,
+            "left_out": (*(each for each in left_out if each.task not in names), *newer.left_out),
+            "averages": averages(tasks),
+            "items": {name: each for name, each in {**earlier.items, **newer.items}.items() if name in names},
+        }
+    )

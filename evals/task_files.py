@@ -1,4 +1,4 @@
-"""Tasks as lm-eval defines them: its own, and those that this package adds to them."""
+"""Find and read task files: lm-eval's own, and those of this package."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import DataError
-from evals.suite import TASKS
+from evals.registry import TASKS
 
 _NAME = re.compile(rb"""^["']?task["']?[ ]*:[ ]*["']?([^"'\s\[{#]+)""", re.MULTILINE)
 
 
 @functools.cache
 def task_files() -> Mapping[str, Path]:
-    """The file of every task, by the task's name; a task of this package goes before one of lm-eval's.
+    """Return the file of every task, by name; a task of this package has precedence over lm-eval's.
 
     Only names are read, which takes a third of the time of lm-eval's own index.
     """
@@ -31,20 +31,20 @@ def task_files() -> Mapping[str, Path]:
 
 
 def _yaml_files(folder: Path) -> list[Path]:
-    """Files below a folder, in order; lm-eval has fourteen thousand, which `rglob` takes long to find."""
+    """Return the files below a folder, in order; `rglob` is slow on lm-eval's fourteen thousand."""
     found = (f"{place}/{name}" for place, _, names in os.walk(folder) for name in names)
     return [Path(file) for file in sorted(found) if file.endswith(".yaml")]
 
 
 def task_config(name: str) -> dict[str, Any]:
-    """Return a task's configuration, with what it includes and with its functions.
+    """Return a task's configuration, with its included files and its functions.
 
     A file of this package may name one of lm-eval's, as a path below its folder of tasks: `extends:
-    pubmedqa/pubmedqa.yaml`. What it says itself goes before what that file says.
+    pubmedqa/pubmedqa.yaml`. Its own settings have precedence over that file's.
 
     Raises:
-        KeyError: there is no such task.
-        DataError: the task needs a library that is not there, or its own code fails.
+        KeyError: There is no such task.
+        DataError: The task needs a library that is not installed, or its own code fails.
     """
     file = task_files()[name]
     config = _loaded(file)
@@ -57,7 +57,7 @@ def _loaded(file: Path) -> dict[str, Any]:
 
     try:
         config: dict[str, Any] = load_yaml(file)
-    except Exception as error:  # whatever the code of a task raises when it is imported
+    except Exception as error:  # the code of a task may raise anything when it is imported
         raise DataError(f"the task cannot be loaded: {_first_cause(error)}") from None
     return config
 
@@ -67,7 +67,7 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def metrics(config: Mapping[str, Any]) -> list[str]:
-    """Names of the metrics that a task reports."""
+    """Return the names of the metrics that a task reports."""
     from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
 
     declared = config.get("metric_list")
@@ -77,22 +77,22 @@ def metrics(config: Mapping[str, Any]) -> list[str]:
 
 
 def aggregation(config: Mapping[str, Any], metric: str) -> str:
-    """Return the name of the aggregation with which a task makes a score of a metric's values.
+    """Return the name of the aggregation that makes a task's score of a metric's values.
 
-    A function of the task's own goes by its name, as in `aggregation_name`.
+    A function of the task's own has its own name, as in `aggregation_name`.
     """
     import lm_eval.api.metrics  # noqa: F401  fills the registries
     from lm_eval.api.registry import get_metric_aggregation
 
     for declared in config.get("metric_list") or ():
         if _metric_name(declared["metric"]) == metric and "aggregation" in declared:
-            said = declared["aggregation"]
-            return said if isinstance(said, str) else aggregation_name(said)
+            named = declared["aggregation"]
+            return named if isinstance(named, str) else aggregation_name(named)
     return aggregation_name(get_metric_aggregation(metric))
 
 
 def aggregation_name(function: Any) -> str:
-    """Return the name under which lm-eval knows a function that aggregates, else the function's own.
+    """Return the name of an aggregating function in lm-eval, else the function's own.
 
     Where a task names no function, lm-eval takes the mean.
     """

@@ -1,4 +1,4 @@
-"""From what lm-eval leaves of a task to its score with an error, and to the value of every item."""
+"""Turn lm-eval's output of a task into its score with an error, and into the value of every item."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from evals.results import Items, TaskScore
 from evals.task_files import aggregation_name
 
 if TYPE_CHECKING:
-    from evals.preparation import Prepared
+    from evals.preparation import PreparedTask
 
 _EXACT = 1e-9
 _OPTION = re.compile(r"\W*\w\W*")
 
-OF_DEFINED = "nanmean"
-"""lm-eval's name for the mean of those items whose value is a number."""
+NAN_MEAN = "nanmean"
+"""lm-eval's name for the mean of the items whose value is a number."""
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A task that lm-eval has run.
+class TaskOutput:
+    """lm-eval's output of a task.
 
     Attributes:
         task: lm-eval's object.
-        results: scores by "metric,filter".
-        samples: for every filter and item a dict with the item (`doc`), the `filter` and metrics' values.
+        results: Scores by "metric,filter".
+        samples: Dict with the item (`doc`), the `filter` and metrics' values, for every filter and item.
     """
 
     task: Any
@@ -42,45 +42,52 @@ class Scored:
     samples: Sequence[Mapping[str, Any]]
 
 
-def item_places(total: int, count: int | None, seed: int) -> list[int]:
-    """Which of a task's items to take, in ascending order: a sample drawn with the seed, or all.
+def sample_indices(total: int, count: int | None, seed: int) -> list[int]:
+    """Return the indices of a sample of a task's items, or of all, in ascending order.
 
-    Fewer of the same seed are among more, so that a smaller level is part of a larger one.
+    A smaller sample of the same seed is part of a larger one, so that a smaller level is part of a larger.
+
+    Args:
+        total: Number of items of the task.
+        count: Most items; None for all.
+        seed: Seed of the sample.
     """
     return sorted(np.random.default_rng(seed).permutation(total)[:count].tolist())
 
 
-def choose_items(task: Any, count: int | None, seed: int) -> None:
-    """Let a task have only so many of its items."""
+def limit_items(task: Any, count: int | None, seed: int) -> None:
+    """Restrict a task to a sample of at most `count` items."""
     documents = task.eval_docs
-    chosen = [documents[place] for place in item_places(len(documents), count, seed)]
+    chosen = [documents[place] for place in sample_indices(len(documents), count, seed)]
     # the items stand in for the split: lm-eval asks for it anew at every step, and would read all of it
     name = "test_docs" if task.has_test_docs() else "validation_docs"
     setattr(task, name, lambda: chosen)
 
 
-def task_score(prepared: Prepared, scored: Scored, cut: int) -> tuple[TaskScore, Items]:
-    """A task's score and its items.
+def task_score(prepared: PreparedTask, output: TaskOutput, truncated: int) -> tuple[TaskScore, Items]:
+    """Compute a task's score and the values of its items.
 
     Args:
-        cut: requests that lost their beginning.
+        prepared: Task of a suite.
+        output: lm-eval's output of the task.
+        truncated: Number of requests that lost their beginning.
 
     Raises:
-        ValueError: the task has no such metric, none of its items has a value, or `evals.metrics` aggregates
+        ValueError: The task has no such metric, none of its items has a value, or `evals.metrics` aggregates
             the values differently.
     """
     entry = prepared.entry
-    metric, chosen_filter = _metric(entry.metric, scored)
-    samples = [sample for sample in scored.samples if sample["filter"] == chosen_filter]
+    metric, chosen_filter = _metric(entry.metric, output)
+    samples = [sample for sample in output.samples if sample["filter"] == chosen_filter]
     with_value = [sample for sample in samples if metric in sample]
-    aggregation = aggregation_name(scored.task.aggregation().get(metric))
-    if aggregation == OF_DEFINED:
+    aggregation = aggregation_name(output.task.aggregation().get(metric))
+    if aggregation == NAN_MEAN:
         with_value = [sample for sample in with_value if not math.isnan(sample[metric])]
         aggregation = "mean"
     if not with_value:
         raise ValueError(f"none of its {len(samples):,} items has a value of {metric}")
     values = tuple(_plain(sample[metric]) for sample in with_value)
-    score, theirs = aggregate(aggregation, values), float(scored.results[f"{metric},{chosen_filter}"])
+    score, theirs = aggregate(aggregation, values), float(output.results[f"{metric},{chosen_filter}"])
     if not math.isclose(score, theirs, rel_tol=_EXACT, abs_tol=_EXACT):
         raise ValueError(f"{aggregation} of {metric} is {score!r} here, {theirs!r} in lm-eval")
     clusters = None if entry.cluster is None else tuple(_hash(s["doc"][entry.cluster]) for s in with_value)
@@ -89,27 +96,27 @@ def task_score(prepared: Prepared, scored: Scored, cut: int) -> tuple[TaskScore,
         suite=prepared.suite,
         group=entry.group or entry.task,
         metric=entry.metric,
-        higher_is_better=bool(scored.task.higher_is_better().get(metric, True)),
+        higher_is_better=bool(output.task.higher_is_better().get(metric, True)),
         n=len(values),
         score=score,
         stderr=standard_error(aggregation, values, clusters),
         chance=entry.chance,
-        majority=_majority(scored.task, with_value, values),
-        fewshot=int(scored.task.get_config("num_fewshot") or 0),
-        version=str(scored.task.VERSION),
+        majority=_majority(output.task, with_value, values),
+        fewshot=int(output.task.get_config("num_fewshot") or 0),
+        version=str(output.task.VERSION),
         data=prepared.data,
-        others=_others(scored.results, f"{metric},{chosen_filter}"),
-        note=_note(entry.note, cut, len(samples) - len(values)),
+        others=_others(output.results, f"{metric},{chosen_filter}"),
+        note=_note(entry.note, truncated, len(samples) - len(values)),
     )
     ids = item_ids([sample["doc"] for sample in with_value])
     return found, Items(ids=ids, values=values, aggregation=aggregation, clusters=clusters)
 
 
 def _majority(task: Any, samples: Sequence[Mapping[str, Any]], values: Sequence[Any]) -> float | None:
-    """Share of the most frequent gold label, which one answer for everything scores; None without labels.
+    """Return the share of the most frequent gold label, which a constant answer scores; None without labels.
 
-    Labels are answers that recur: choices that are the same in every item, or texts of which each comes four
-    times on average. The letters of options are none, as their order says nothing.
+    Labels are answers that recur: choices that are the same in every item, or texts that each occur four
+    times on average. The letters of options are no labels, because their order means nothing.
     """
     if not set(values) <= {0.0, 1.0}:
         return None
@@ -121,25 +128,25 @@ def _majority(task: Any, samples: Sequence[Mapping[str, Any]], values: Sequence[
     return max(counts.values()) / len(samples) if 4 * len(counts) <= len(samples) else None
 
 
-def _metric(wanted: str, scored: Scored) -> tuple[str, str]:
-    """The metric and the filter whose answers it takes: the first that has it, unless named after a comma."""
+def _metric(wanted: str, output: TaskOutput) -> tuple[str, str]:
+    """Return the metric and its filter: the one named after a comma, or the first that has the metric."""
     metric, _, chosen = wanted.partition(",")
     filters = dict.fromkeys(
-        key.partition(",")[2] for key in scored.results if key.partition(",")[0] == metric
+        key.partition(",")[2] for key in output.results if key.partition(",")[0] == metric
     )
     if not filters or (chosen and chosen not in filters):
-        known = sorted(key for key in scored.results if "," in key and "_stderr" not in key)
+        known = sorted(key for key in output.results if "," in key and "_stderr" not in key)
         raise ValueError(f"it has no metric {wanted}; it has {', '.join(known)}")
     return metric, chosen or next(iter(filters))
 
 
-def not_known(aggregation: str) -> bool:
-    """Return True if scores cannot be computed from resamples of items that are aggregated so."""
-    return aggregation != OF_DEFINED and aggregation not in AGGREGATIONS
+def is_unsupported_aggregation(aggregation: str) -> bool:
+    """Return True if scores of resampled items cannot be computed with this aggregation."""
+    return aggregation != NAN_MEAN and aggregation not in AGGREGATIONS
 
 
 def _plain(value: Any) -> Any:
-    """A value as numbers, texts and tuples of them."""
+    """Return a value as numbers, texts and tuples of them."""
     if isinstance(value, (list, tuple, np.ndarray)):
         return tuple(_plain(part) for part in value)
     if isinstance(value, (bool, int, float, np.number, np.bool_)):
@@ -148,7 +155,7 @@ def _plain(value: Any) -> Any:
 
 
 def _others(results: Mapping[str, Any], counted: str) -> dict[str, float]:
-    """The scores by other metrics; the filter is named unless it is the only one."""
+    """Return the scores by other metrics; the filter is named unless it is the only one."""
     keys = [key for key in results if "," in key and "_stderr," not in key and key != counted]
     names = {key: key.removesuffix(",none") for key in keys}
     return {
@@ -156,17 +163,17 @@ def _others(results: Mapping[str, Any], counted: str) -> dict[str, float]:
     }
 
 
-def _note(said: str | None, cut: int, without: int) -> str | None:
-    parts = [said.removesuffix(".")] if said else []
-    if cut:
-        parts.append(f"{cut:,} requests are longer than the model reads and lost their beginning")
+def _note(note: str | None, truncated: int, without: int) -> str | None:
+    parts = [note.removesuffix(".")] if note else []
+    if truncated:
+        parts.append(f"{truncated:,} requests are longer than the model reads and lost their beginning")
     if without:
         parts.append(f"{without:,} items have no value of this metric and do not count")
     return "; ".join(parts) or None
 
 
 def item_ids(documents: Sequence[Any]) -> tuple[str, ...]:
-    """Hashes of the items' content; an item that occurs again is numbered."""
+    """Return hashes of the items' content; an item that occurs again is numbered."""
     seen: Counter[str] = Counter()
     ids: list[str] = []
     for each in map(_hash, documents):

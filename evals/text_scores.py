@@ -1,10 +1,9 @@
-"""Bits per byte over any text: by document and by source, with windows that slide.
+"""Compute bits per byte of any text, by document and by source, with sliding windows.
 
-Every byte is scored once, by the tokens that stand for it, and only bytes that were scored are counted.
-Documents longer than a model reads at once are cut into windows that repeat some text before them as context;
-the more they repeat, the nearer the score is to that of an unbounded memory, and the longer it takes. Models
-that are compared share their windows, so that each byte has the same text before it under all of them (see
-`cpt.models.shared_windows`).
+Every byte is scored once, by the tokens that stand for it, and only scored bytes are counted. Longer
+documents are cut into windows that repeat some text before them as context. With more context the score is
+nearer to that of an unbounded memory, and takes longer. Compared models share their windows, so that each
+byte has the same text before it under all of them (see `cpt.models.shared_windows`).
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ _CHARACTERS_AT_ONCE = 1 << 21
 
 @dataclass(frozen=True)
 class TextScores:
-    """Hold the scores of one source's documents under one model, in their order.
+    """Scores of one source's documents under one model, in their order.
 
     Attributes:
-        ids: [documents] where each comes from.
-        nats: [documents] negative log-likelihood of the scored tokens.
-        bytes: [documents] UTF-8 bytes that those tokens stand for.
-        tokens: [documents] scored tokens.
-        unknown: [documents] scored tokens that stand for text the vocabulary cannot spell: where there are
-            any, bits per byte are too low to compare.
-        all_bytes: [documents] bytes of the whole text: what is not scored is a first token that nothing
-            precedes, or was dropped by the tokenizer.
+        ids: [documents] Origin of each document.
+        nats: [documents] Negative log-likelihood of the scored tokens.
+        bytes: [documents] Number of UTF-8 bytes that those tokens stand for.
+        tokens: [documents] Number of scored tokens.
+        unknown: [documents] Number of scored tokens that stand for text that the vocabulary cannot spell.
+            Where there are any, bits per byte are too low to compare.
+        all_bytes: [documents] Number of bytes of the whole text. Bytes are not scored if they belong to a
+            first token that nothing precedes, or were dropped by the tokenizer.
     """
 
     ids: tuple[str, ...]
@@ -53,28 +52,30 @@ class TextScores:
 
     @property
     def total(self) -> Scores:
-        """The documents in which anything was scored, as one text."""
+        """Return the documents in which anything was scored, as one text."""
         scored = self.bytes > 0
         return Scores(self.nats[scored], self.bytes[scored])
 
     @property
     def bits_per_byte(self) -> np.ndarray:
-        """[documents] bits per byte of each; NaN where nothing was scored."""
+        """Compute the bits per byte of each document: [documents], NaN where nothing was scored."""
         with np.errstate(invalid="ignore"):
             return np.where(self.bytes > 0, self.nats / self.bytes, math.nan) / math.log(2)
 
 
 @dataclass(frozen=True)
-class Source:
-    """A source's documents in the windows that all readers share; the windows lie in files.
+class WindowedSource:
+    """A source's documents in windows that all readers share, stored in files.
 
     Attributes:
-        ids, all_bytes: [documents] where each comes from, and bytes of its whole text.
-        bytes: [documents] bytes that are scored, the same for all readers.
-        tokens, unknown: [readers, documents] scored tokens, and those that stand for unknown text.
-        windows: how much text the windows hold.
-        work: [readers] tokens that go through a model.
-        chunks: files with one text for each reader.
+        ids: [documents] Origin of each document.
+        all_bytes: [documents] Number of bytes of the whole text.
+        bytes: [documents] Number of scored bytes, the same for all readers.
+        tokens: [readers, documents] Number of scored tokens.
+        unknown: [readers, documents] Number of scored tokens that stand for text that cannot be spelled.
+        windows: Amount of text in the windows.
+        work: [readers] Number of tokens that go through a model.
+        chunks: Files with one text for each reader.
     """
 
     ids: tuple[str, ...]
@@ -92,21 +93,22 @@ def tokenise_source(
     documents: Iterable[Document],
     folder: Path,
     on_progress: Callable[[int], None] | None = None,
-) -> Source:
+) -> WindowedSource:
     """Cut documents into windows; texts stream through, so that memory stays bounded.
 
     Args:
-        readers: different tokenizers, or the same with different windows.
-        folder: new folder for the windows.
-        on_progress: called with the bytes of text done.
+        readers: Different tokenizers, or the same with different windows.
+        documents: Documents of the source.
+        folder: New folder for the windows.
+        on_progress: Function of the number of bytes done.
 
     Raises:
-        DataError: there is nothing to score.
+        DataError: There is nothing to score.
     """
     folder.mkdir(parents=True)
     unknown = [_unknown_id(reader.tokenizer) for reader in readers]
     ids: list[str] = []
-    figures: list[tuple[int, ...]] = []  # of each document: all bytes, bytes, then tokens, then unknown ones
+    figures: list[tuple[int, ...]] = []  # per document: all bytes, bytes, tokens by reader, unknown by reader
     chunks: list[Path] = []
     windows, work, done = WindowBytes(), np.zeros(len(readers), dtype=np.int64), 0
     for chunk in _chunks(documents):
@@ -121,7 +123,7 @@ def tokenise_source(
             ]
             size = len(document.text.encode())
             tokens = (len(e) - first for e, first in zip(of_document, firsts, strict=True))
-            unspelt = (_count(*which) for which in zip(of_document, unknown, firsts, strict=True))
+            unspelt = (_count_tokens(*which) for which in zip(of_document, unknown, firsts, strict=True))
             ids.append(document.id)
             figures.append((size, each.size, *tokens, *unspelt))
             done += size
@@ -136,14 +138,14 @@ def tokenise_source(
     if not table[1].any():
         raise DataError("there is no text to score")
     tokens_of, unknown_of = table[2 : 2 + len(readers)], table[2 + len(readers) :]
-    return Source(
+    return WindowedSource(
         tuple(ids), table[0], table[1], tokens_of, unknown_of, windows, tuple(work.tolist()), tuple(chunks)
     )
 
 
 def score_source(
     model: PackedLanguageModel,
-    source: Source,
+    source: WindowedSource,
     reader: int,
     batch_tokens: int = BATCH_TOKENS,
     on_progress: Callable[[int], None] | None = None,
@@ -151,9 +153,11 @@ def score_source(
     """Score every document of a source under one model.
 
     Args:
-        reader: which of the source's readers the model is.
-        batch_tokens: tokens that go through the model together; the scores do not depend on it.
-        on_progress: called with the number of tokens after every pass through the model.
+        model: Model.
+        source: Source in windows.
+        reader: Index of the model's reader among the source's.
+        batch_tokens: Number of tokens that go through the model together; the scores do not depend on it.
+        on_progress: Function of the number of tokens, called after every pass through the model.
     """
     nats = []
     for chunk in source.chunks:
@@ -194,12 +198,12 @@ def _read(file: Path, reader: int) -> TokenisedText:
     return TokenisedText(windows, context, document, size)
 
 
-def _count(encoding: Encoding, id: int | None, first: int) -> int:
+def _count_tokens(encoding: Encoding, id: int | None, first: int) -> int:
     return 0 if id is None else encoding.ids[first:].count(id)
 
 
 def _unknown_id(tokenizer: Tokenizer) -> int | None:
-    """Id of the token that the tokenizer's model gives to what it cannot spell."""
+    """Return the id of the token for text that the tokenizer cannot spell."""
     model = json.loads(tokenizer.to_str())["model"]
     if model.get("unk_id") is not None:
         return int(model["unk_id"])
@@ -208,7 +212,7 @@ def _unknown_id(tokenizer: Tokenizer) -> int | None:
 
 
 def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Documents in groups of bounded text (a longer document is a group of its own)."""
+    """Yield documents in groups of bounded text (a longer document is a group of its own)."""
     chunk: list[Document] = []
     size = 0
     for document in documents:

@@ -28,8 +28,8 @@ from cpt.models.folder_files import read_object
 from cpt.models.tokenizer import FILE as TOKENIZER
 from cpt.models.tokenizer import load_tokenizer
 from cpt.models.weights import tensors_of
+from cpt.progress import NullProgress, Progress
 from cpt.references import resolve_model
-from cpt.references.progress import Messages, NoMessages
 from merging.candidates import Candidate, read_candidate
 from merging.lora_delta import Declared, LowRank, TokenRows
 from merging.sources import FileSource, Source, file_source
@@ -138,7 +138,7 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def resolve_input(reference: str, progress: Messages | None = None) -> Path:
+def resolve_input(reference: str, progress: Progress | None = None) -> Path:
     """Return the folder of a model or of an adapter; fetch or convert it if necessary.
 
     Args:
@@ -149,7 +149,7 @@ def resolve_input(reference: str, progress: Messages | None = None) -> Path:
         RecipeError: The reference is malformed.
     """
     folder = Path(reference)
-    return folder if is_adapter(folder) else resolve_model(reference, progress or NoMessages())
+    return folder if is_adapter(folder) else resolve_model(reference, progress or NullProgress())
 
 
 def read_model(name: str, folder: Path, base: Candidate | None = None) -> Candidate:

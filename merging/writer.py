@@ -14,7 +14,7 @@ import queue
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +23,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from cpt import atomic
+from cpt.atomic import atomic_folder
 from cpt.errors import CannotMerge, DiskFull, StageFailed
 from cpt.models import tokenizer as files
 from cpt.models.architecture import generates, read_config
@@ -312,39 +312,21 @@ def atomic_model_folder(output: Path, needed: int) -> Iterator[Path]:
     """
     check_free(output)
     output = output.absolute()
-    made_for_it = [folder for folder in output.parents if not folder.exists()]
+    writable = False
     try:
-        staging = _make_staging(output, needed)
-        yield staging
-        atomic.flush(staging)
-        if output.is_dir():
-            output.rmdir()
-        staging.rename(output)
-        atomic.flush_one(output.parent)
+        with atomic_folder(output) as folder:
+            writable = True
+            _require_space(output, folder, needed)
+            yield folder
     except OSError as error:
+        if not writable:
+            raise CannotMerge([f"nothing can be written beside {output}: {error.strerror}"]) from error
         if error.errno == errno.ENOSPC:
             raise DiskFull(output.parent, needed, shutil.disk_usage(output.parent).free) from error
         raise StageFailed(f"the merge cannot be written to {output}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(_staging(output), ignore_errors=True)
-        for folder in made_for_it:  # the innermost first; those that hold the result stay
-            with suppress(OSError):
-                folder.rmdir()
 
 
-def _staging(output: Path) -> Path:
-    return output.with_name(f".{output.name}.unfinished")
-
-
-def _make_staging(output: Path, needed: int) -> Path:
-    """Make an empty folder beside the output."""
-    staging = _staging(output)
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        staging.mkdir(parents=True)
-    except OSError as error:
-        raise CannotMerge([f"nothing can be written beside {output}: {error.strerror}"]) from error
-    free = shutil.disk_usage(staging).free
+def _require_space(output: Path, folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
     if free < needed + _MARGIN:
         raise DiskFull(output.parent, needed, free)
-    return staging

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,18 @@ from tiny import write_tiny_model
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+
+os.fsync = lambda _: None  # type: ignore[assignment]
+"""No test ends with a power loss, and a run of tiny stages flushes some hundred files at 8 ms each."""
+
+
+@pytest.fixture(scope="session")
+def finished_workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with finished runs `short` and `tiny` (every stage). Copy it before changing anything."""
+    from faults.workspace import write_finished_workspace
+
+    return write_finished_workspace(tmp_path_factory.mktemp("workspace") / "finished")
 
 
 @pytest.fixture(scope="session")

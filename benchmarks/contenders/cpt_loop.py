@@ -14,7 +14,7 @@ import torch
 
 from cpt.corpus import PackedSequence
 from cpt.models.packed_model import load_model
-from cpt.stages.base import NullProgress
+from cpt.progress import NullProgress
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train
 from cpt.training.optimizers import AdamW

@@ -13,7 +13,7 @@ from rich.text import Text
 from cpt.cli.form import duration
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import UsageError
-from cpt.recipe.settings import differing, settings_of
+from cpt.recipe.diff import differing, settings_of
 from cpt.report.comparison.gather import find_runs, reported
 
 if TYPE_CHECKING:
@@ -45,13 +45,16 @@ def compared(runs: Sequence[Run], beside: Path) -> Comparison:
     """
     from cpt import stages
     from cpt.report.comparison.facts import compare
+    from cpt.report.comparison.schema import Setting
 
     known = reported(runs, beside)
     recipes = {
         each.name: settings_of(run.data.get("recipe") or {}, stages.stages())
         for each, run in zip(known, runs, strict=True)
     }
-    settings = [setting for setting in differing(recipes) if setting.key != "name"]
+    settings = [
+        Setting(key=found.key, values=found.values) for found in differing(recipes) if found.key != "name"
+    ]
     return compare(known, settings, datetime.now(UTC).isoformat(timespec="seconds"))
 
 

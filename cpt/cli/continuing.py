@@ -11,7 +11,7 @@ from cpt.cli import running
 from cpt.cli.launching import launch, wanted_launch
 from cpt.cli.options import DEFAULT_RUNS, Json, Overrides, RecipeArgument, Runs
 from cpt.cli.output import err
-from cpt.recipe.continuing import settle, write_continuation
+from cpt.recipe.authoring import settle, write_continuation
 from cpt.recipe.load import load
 from cpt.recipe.plan import Selection
 from cpt.training.launch import launched_place

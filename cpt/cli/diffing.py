@@ -15,11 +15,11 @@ from cpt.cli.comparing import compared
 from cpt.cli.options import DEFAULT_RUNS, Json, Runs
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import CptError, Problem, RecipeError
-from cpt.recipe.changes import as_text
-from cpt.recipe.differences import (
+from cpt.recipe.diff import (
     Differences,
     Side,
     StageDifference,
+    as_text,
     differences,
     side_of_recipe,
     side_of_run,

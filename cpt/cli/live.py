@@ -17,17 +17,17 @@ from rich.text import Text
 
 from cpt.cli.form import duration, fact
 from cpt.cli.noted import reading_lines, unmet, verdict_style
-from cpt.recipe.progress import (
-    Advanced,
+from cpt.recipe.events import (
     EtaEstimator,
     Event,
-    Noted,
+    PlannedStage,
     RunEnded,
     RunStarted,
-    Said,
+    StageAdvanced,
     StageEnded,
+    StageMessage,
     StageStarted,
-    Upcoming,
+    TrainingEvent,
 )
 
 _MESSAGES = 3
@@ -51,7 +51,7 @@ class LiveView:
         )
         self._spinner = Spinner("dots", style="cyan")
         self._name = ""
-        self._stages: dict[str, Upcoming] = {}
+        self._stages: dict[str, PlannedStage] = {}
         self._outcomes: dict[str, tuple[str, float]] = {}
         self._notes: dict[str, str] = {}
         self._current: str | None = None
@@ -73,15 +73,15 @@ class LiveView:
                 self._gauge = EtaEstimator()
                 self._said.clear()
                 self._readings, self._verdict = {}, {}
-            case Said(text=text):
+            case StageMessage(text=text):
                 self._said.extend(text.splitlines())
-            case Advanced():
+            case StageAdvanced():
                 self._gauge.update(event)
-            case Noted(kind="reading", facts=facts):
+            case TrainingEvent(kind="reading", facts=facts):
                 self._readings[facts["probe"]] = facts
-            case Noted(kind="verdict", facts=facts):
+            case TrainingEvent(kind="verdict", facts=facts):
                 self._verdict = facts
-            case Noted(kind="action", facts=facts):
+            case TrainingEvent(kind="action", facts=facts):
                 self._said.append(f"step {facts['step']:,}: {facts['said']}")
             case StageEnded(stage=stage, outcome=outcome, seconds=seconds, verdict=verdict):
                 self._outcomes[stage] = (verdict or outcome, seconds)
@@ -106,7 +106,7 @@ class LiveView:
         heading = Text.assemble((self._name, "bold"), "  ", (duration(elapsed), "dim"))
         return Group(heading, Padding(table, (0, 0, 0, 2)))
 
-    def _row(self, stage: Upcoming) -> tuple[Any, ...]:
+    def _row(self, stage: PlannedStage) -> tuple[Any, ...]:
         if stage.stage == self._current:
             clock = duration(time.monotonic() - self._begun)
             return self._spinner, Text(stage.stage, style="bold"), clock, self._bar()

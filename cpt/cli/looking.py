@@ -18,15 +18,12 @@ from cpt.cli.comparing import compare_runs
 from cpt.cli.form import duration, fact, size
 from cpt.cli.options import DEFAULT_RUNS, Json, RunArgument, Runs
 from cpt.cli.output import out, print_json, rows, word
-from cpt.errors import DamagedFile, UsageError
+from cpt.errors import DamagedFile, UsageError, did_you_mean
 from cpt.json_file import read_plain
-from cpt.recipe.flat import flat
-from cpt.recipe.journal import Run, find_run
+from cpt.recipe.diff import flat
+from cpt.recipe.journal import FILE, Run, find_run
 from cpt.recipe.journal import runs as all_runs
-from cpt.recipe.run_file import FILE
 from cpt.recipe.store import Record
-from cpt.recipe.suggest import did_you_mean
-from cpt.report.comparison.gather import finished
 
 
 def ls(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
@@ -124,7 +121,7 @@ def show(
     Example: cpt show medical pretrain
     """
     found, stage = _run_and_stage(runs, run, stage)
-    records = finished(found)
+    records = found.finished()
     _require_readable(found, [stage] if stage is not None else list(found.stages))
     if stage is not None:
         if stage not in records:
@@ -204,7 +201,7 @@ def _require_readable(run: Run, stages: Iterable[str]) -> None:
 
 def _newest_report(run: Run) -> Path:
     _require_readable(run, [name for name, stage in run.stages.items() if stage["kind"] == "report"])
-    current = [record for record in finished(run).values() if "report" in record.kinds]
+    current = [record for record in run.finished().values() if "report" in record.kinds]
     if not current:
         older = [record for record in run.store.artifacts() if "report" in record.kinds]
         if not older:

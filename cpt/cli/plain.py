@@ -10,16 +10,16 @@ from typing import TextIO
 from cpt.cli.form import duration, fact
 from cpt.cli.noted import fields, unmet
 from cpt.escaping import escape_line
-from cpt.recipe.progress import (
-    Advanced,
+from cpt.recipe.events import (
     EtaEstimator,
     Event,
-    Noted,
     RunEnded,
     RunStarted,
-    Said,
+    StageAdvanced,
     StageEnded,
+    StageMessage,
     StageStarted,
+    TrainingEvent,
 )
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -49,12 +49,12 @@ class PlainView:
                 self._gauge = EtaEstimator(self._clock)
                 self._written, self._facts, self._verdicts = float("-inf"), set(), {}
                 self._line(f"{stage}: {'continues' if continues else 'starts'}")
-            case Said(stage=stage, text=text):
+            case StageMessage(stage=stage, text=text):
                 for line in text.splitlines():
                     self._line(f"{stage}: {line}")
-            case Advanced():
+            case StageAdvanced():
                 self._advance(event)
-            case Noted():
+            case TrainingEvent():
                 self._note(event)
             case StageEnded(stage=stage, outcome=outcome, seconds=seconds, verdict=verdict):
                 self._line(f"{stage}: {outcome} after {duration(seconds)}")
@@ -63,7 +63,7 @@ class PlainView:
             case RunEnded(outcome=outcome, seconds=seconds):
                 self._line(f"{outcome} after {duration(seconds)}")
 
-    def _advance(self, event: Advanced) -> None:
+    def _advance(self, event: StageAdvanced) -> None:
         self._gauge.update(event)
         news = event.facts.keys() - self._facts
         self._facts = set(event.facts)
@@ -72,7 +72,7 @@ class PlainView:
             self._written = self._clock()
             self._line(f"{event.stage}: {self._progress(event)}")
 
-    def _note(self, event: Noted) -> None:
+    def _note(self, event: TrainingEvent) -> None:
         if event.kind == "verdict":
             for gate in event.facts["gates"]:
                 if self._verdicts.get(gate["budget"]) != gate["verdict"]:
@@ -82,7 +82,7 @@ class PlainView:
             found = {key: value for key, value in event.facts.items() if key != "said"}
             self._line(f"{event.stage}: {event.kind} {fields(found)}")
 
-    def _progress(self, event: Advanced) -> str:
+    def _progress(self, event: StageAdvanced) -> str:
         parts = [f"{event.done:,}/{event.total:,} {event.unit}"]
         parts += [fact(name, value) for name, value in event.facts.items()]
         left = self._gauge.seconds_left

@@ -26,11 +26,11 @@ from cpt.cli.options import (
 )
 from cpt.cli.output import out, print_json, rows, word
 from cpt.errors import UsageError
+from cpt.recipe.authoring import about, template, templates
 from cpt.recipe.load import load
 from cpt.recipe.plan import Entry, Plan, make_plan
 from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Store
-from cpt.recipe.templates import about, template, templates
 
 
 def init(

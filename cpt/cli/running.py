@@ -30,12 +30,12 @@ from cpt.cli.output import err, out, print_json
 from cpt.cli.plain import PlainView
 from cpt.cli.quiet import diverted, silent
 from cpt.errors import CptError, GateFailed
+from cpt.recipe.events import Listener
 from cpt.recipe.load import load
 from cpt.recipe.plan import Selection
-from cpt.recipe.progress import Listener
 from cpt.recipe.runner import Summary
 from cpt.recipe.runner import run as run_recipe
-from cpt.recipe.together import help_out
+from cpt.recipe.workers import run_worker
 from cpt.training.launch import launched_place
 from cpt.training.world import world
 
@@ -102,9 +102,9 @@ def leading(debug: bool = False) -> Iterator[None]:
 
 def _help_out(debug: bool) -> int:
     if debug:
-        return help_out()
+        return run_worker()
     with silent():
-        return help_out()
+        return run_worker()
 
 
 def lead(

@@ -16,9 +16,8 @@ from typer.core import TyperGroup
 
 from cpt.cli.curve import draw
 from cpt.cli.output import out, print_json, rows
-from cpt.errors import Problem, RecipeError, UsageError
+from cpt.errors import Problem, RecipeError, UsageError, did_you_mean
 from cpt.recipe.explain import findings
-from cpt.recipe.suggest import did_you_mean
 from cpt.training.schedules import KINDS, ScheduleConfig
 
 

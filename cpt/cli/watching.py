@@ -12,8 +12,8 @@ import typer
 
 from cpt.cli.options import DEFAULT_RUNS, RunArgument, Runs
 from cpt.cli.output import out
+from cpt.errors import did_you_mean
 from cpt.recipe.journal import runs as known_runs
-from cpt.recipe.suggest import did_you_mean
 
 _NICE = 10
 

@@ -1,12 +1,11 @@
-"""From text to what is trained on: readers, deduplication and split, packed token shards, the data order.
+"""Turn text into training data: readers, deduplication and split, packed token shards, the data order.
 
-Reading order: documents, readers, split, build, packing, shards, tokens, tokenise, permutation, stream.
+Reading order: documents, readers, build, selection, shards, tokenise, stream.
 """
 
-from cpt.corpus.documents import Document
+from cpt.corpus.documents import Document, read_documents
 from cpt.corpus.index import CorpusIndex, read_index
 from cpt.corpus.shards import PackedSequence, TokenisedSource
-from cpt.corpus.store import read_documents
 from cpt.corpus.stream import TrainingStream, replay_rows
 from cpt.corpus.tokenise import open_source, retokenise
 

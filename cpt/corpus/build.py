@@ -1,21 +1,105 @@
-"""The documents of a corpus folder: read, divided, written and counted, one source at a time."""
+"""Build the documents of a corpus folder: remove exact duplicates, hold out, write and count.
+
+No held-out document stays in training text. Below a minimum of held-out text, figures have no interval and
+tasks have no items.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+import hashlib
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from cpt.corpus.documents import Document, Item
-from cpt.corpus.index import SourceCounts
-from cpt.corpus.split import Split, divide
-from cpt.corpus.store import DocumentWriter, documents_path
+from cpt.atomic import atomic_file
+from cpt.corpus.documents import Document, DocumentWriter, Item, Removed, documents_path, read_documents
+from cpt.corpus.index import SourceCounts, SplitCounts
 from cpt.errors import DataError
+from cpt.models.encoding import blocks
+
+Split = Literal["train", "heldout"]
+
+
+def digest(text: str) -> bytes:
+    """Hash a text to 16 bytes, equal for texts that differ only in Unicode form or white space."""
+    hashed, space = hashlib.blake2b(digest_size=16), ""
+    for block in blocks(text):  # a list of all words of a long text would be ten times as large as the text
+        if words := unicodedata.normalize("NFC", block).split():
+            hashed.update(f"{space}{' '.join(words)}".encode())
+            space = " "
+    return hashed.digest()
+
+
+def by_hash(fraction: float, seed: int) -> Callable[[bytes], Split]:
+    """Return a rule that holds out a share of documents by a hash of (seed, digest).
+
+    A document's side does not depend on the other documents: adding some reshuffles none.
+    """
+
+    return lambda key: "heldout" if position(key, seed) < fraction else "train"
+
+
+def position(key: bytes, seed: int) -> float:
+    """Return a document's position from 0 to 1 by a hash of (seed, digest): the lowest are held out."""
+    hashed = hashlib.blake2b(key, digest_size=8, salt=seed.to_bytes(16, "little", signed=True)).digest()
+    return int.from_bytes(hashed, "little") / 2**64
+
+
+def always(split: Split) -> Callable[[bytes], Split]:
+    """Return a rule that puts every document on the same side."""
+    return lambda _: split
+
+
+def divide(
+    items: Iterable[Item], rule: Callable[[bytes], Split], heldout: set[bytes], counts: SourceCounts
+) -> Iterator[tuple[Split, Document]]:
+    """Yield the documents of one source that stay, each with its side, and count all others by reason.
+
+    Args:
+        heldout: Digests of everything held out so far, of all sources; extended here. Sources with held-out
+            text come first, or their documents could stay in training.
+        counts: Counts of this source; extended here.
+    """
+    seen: set[bytes] = set()
+    for item in items:
+        counts.documents_in += 1
+        if isinstance(item, Removed):
+            counts.remove(item.reason)
+            continue
+        key = digest(item.text)
+        split = rule(key)
+        if not item.text or item.text.isspace():
+            counts.remove("empty")
+        elif key in seen:
+            counts.remove("duplicate")
+        elif split == "train" and key in heldout:
+            counts.remove("duplicate_of_heldout")
+            seen.add(key)
+        else:
+            seen.add(key)
+            if split == "heldout":
+                heldout.add(key)
+            counts.keep(split, item)
+            yield split, item
+    check_sums(counts)
+
+
+def check_sums(counts: SourceCounts) -> None:
+    """Raise if documents are unaccounted for: in = kept + removed."""
+    kept = sum(split.documents for split in counts.splits.values())
+    removed = sum(counts.removed.values())
+    if counts.documents_in != kept + removed:
+        raise DataError(
+            f"internal error: {counts.documents_in} documents in, but {kept} kept and {removed} removed",
+            hint="Please report this.",
+        )
 
 
 def rewritten(items: Iterable[Item], rewrite: Callable[[str], str]) -> Iterator[Item]:
-    """The items with every document's text rewritten, before anything else is done with it."""
+    """Yield the items with every document's text rewritten, before anything else is done with it."""
     for item in items:
         yield replace(item, text=rewrite(item.text)) if isinstance(item, Document) else item
 
@@ -23,11 +107,11 @@ def rewritten(items: Iterable[Item], rewrite: Callable[[str], str]) -> Iterator[
 def write_source(
     corpus: Path, name: str, items: Iterable[Item], rule: Callable[[bytes], Split], heldout: set[bytes]
 ) -> SourceCounts:
-    """Write one source's documents to `documents/<name>.<split>.parquet`; memory stays bounded.
+    """Write one source's documents to `documents/<name>.<split>.parquet`, with bounded memory.
 
     Args:
-        rule: Which side a document belongs to, by its digest (see `cpt.corpus.split`).
-        heldout: Digests of everything held out so far, of all sources; grows.
+        rule: Function from a document's digest to its side.
+        heldout: Digests of everything held out so far, of all sources; extended here.
 
     Returns:
         Counts of documents and bytes; tokens are not counted yet.
@@ -52,7 +136,7 @@ def write_source(
 
 
 def describe(counts: SourceCounts) -> str:
-    """Counts in words: "12 documents in, 9 train, 1 heldout, 2 removed (duplicate 2)"."""
+    """Describe counts in words: "12 documents in, 9 train, 1 heldout, 2 removed (duplicate 2)"."""
     parts = [f"{counts.documents_in:,} documents in"]
     parts += [f"{split.documents:,} {name}" for name, split in counts.splits.items()]
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.removed.items() if count)
@@ -61,7 +145,7 @@ def describe(counts: SourceCounts) -> str:
 
 
 def require_both_sides(counts: SourceCounts, fraction: float) -> None:
-    """Raise unless the domain has documents to train on and documents held out."""
+    """Raise unless the domain has both training and held-out documents."""
     train, heldout = (counts.splits.get(side) for side in ("train", "heldout"))
     if train and heldout:
         return
@@ -71,3 +155,115 @@ def require_both_sides(counts: SourceCounts, fraction: float) -> None:
         f"at heldout: {fraction:g}",
         hint="Documents are held out whole. Give more documents (a text file is one), or change heldout.",
     )
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """The minimum of held-out text of a source.
+
+    Attributes:
+        documents: Number of documents.
+        bytes: Number of bytes of UTF-8 text.
+        most: Largest share of the documents that is held out to reach the minimum.
+    """
+
+    documents: int
+    bytes: int
+    most: float
+
+    def is_met(self, documents: int, size: int) -> bool:
+        """Return True if a number of documents with a total size in bytes is enough."""
+        return documents >= self.documents and size >= self.bytes
+
+    def __str__(self) -> str:
+        return f"{_documents(self.documents)} of {self.bytes:,} bytes in all"
+
+
+def require_heldout(source: str, counts: SourceCounts, minimum: Minimum) -> None:
+    """Raise unless a source that is held out as a whole reaches the minimum."""
+    held = counts.splits.get("heldout", SplitCounts())
+    if minimum.is_met(held.documents, held.bytes):
+        return
+    raise DataError(
+        f"{source}: {_documents(held.documents)} of {held.bytes:,} bytes in all; held-out text must have at "
+        f"least {minimum}",
+        hint="Give more documents (a text file is one), or lower heldout_min.",
+    )
+
+
+def hold_out_more(
+    corpus: Path, source: str, counts: SourceCounts, minimum: Minimum, seed: int, digests: set[bytes]
+) -> int:
+    """Move training documents to the held-out side until that reaches the minimum.
+
+    The next ones in the order of the held-out rule are moved, as if the share had been larger.
+
+    Args:
+        counts: Counts of the source; changed here.
+        digests: Digests of everything held out so far, of all sources; extended here.
+
+    Returns:
+        The number of documents moved.
+
+    Raises:
+        DataError: The minimum is more than the largest share of the documents.
+    """
+    held = counts.splits.get("heldout", SplitCounts())
+    if minimum.is_met(held.documents, held.bytes):
+        return 0
+    moved = _missing(corpus, source, counts, minimum, seed)
+    _move(corpus, source, counts, moved)
+    digests |= moved
+    return len(moved)
+
+
+def _missing(corpus: Path, source: str, counts: SourceCounts, minimum: Minimum, seed: int) -> set[bytes]:
+    """Return the digests of the documents that the held-out side lacks."""
+    training = _side(corpus, source, "train", counts)
+    able = [(digest(document.text), len(document.text.encode())) for document in training]
+    able.sort(key=lambda each: position(each[0], seed))
+    held = counts.splits.get("heldout", SplitCounts())
+    total, documents, size = held.documents + len(able), held.documents, held.bytes
+    moved: set[bytes] = set()
+    for key, length in able:
+        if documents + 1 > minimum.most * total:
+            break
+        moved.add(key)
+        documents, size = documents + 1, size + length
+        if minimum.is_met(documents, size):
+            return moved
+    raise DataError(
+        f"{source}: held-out text must have at least {minimum}. `heldout` gives {_documents(held.documents)} "
+        f"of {held.bytes:,} bytes; {minimum.most:.0%} of the {_documents(total)}, the most to be taken, "
+        f"are {_documents(documents)} of {size:,} bytes",
+        hint="Give more documents (a text file is one), or change heldout_min: documents and bytes are the "
+        "least that is held out, most is the largest share of the documents.",
+    )
+
+
+def _move(corpus: Path, source: str, counts: SourceCounts, moved: Set[bytes]) -> None:
+    """Write both sides again; the moved documents come last on the held-out side."""
+    paths = {side: documents_path(corpus, source, side) for side in ("train", "heldout")}
+    new = SourceCounts()
+    with (
+        atomic_file(paths["heldout"], durable=False) as heldout_file,
+        atomic_file(paths["train"], durable=False) as train_file,
+        DocumentWriter(train_file) as train,
+        DocumentWriter(heldout_file) as heldout,
+    ):
+        for document in _side(corpus, source, "heldout", counts):
+            new.keep("heldout", document)
+            heldout.write(document)
+        for document in _side(corpus, source, "train", counts):
+            side, writer = ("heldout", heldout) if digest(document.text) in moved else ("train", train)
+            new.keep(side, document)
+            writer.write(document)
+    counts.splits = {side: new.splits[side] for side in paths if side in new.splits}
+
+
+def _side(corpus: Path, source: str, side: str, counts: SourceCounts) -> Iterator[Document]:
+    return read_documents(corpus, source, side) if side in counts.splits else iter(())
+
+
+def _documents(count: int) -> str:
+    return "1 document" if count == 1 else f"{count:,} documents"

@@ -1,20 +1,23 @@
-"""What readers yield: documents, and entries that they leave out, each with its reason."""
+"""Define documents, and store them: `documents/<source>.<split>.parquet`, columns `id`, `text`, `ended`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
-from cpt.errors import Problem, SourceError
+from cpt.errors import DataError, Problem, SourceError
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text.
+    """A text.
 
     Attributes:
-        id: Where it comes from: a file and line, a term, a key.
-        ended: True if an end token follows. Cut samples and excerpts have none: it would teach the model to
+        id: Place where it comes from: a file and line, a term, a key.
+        ended: Whether an end token follows. Cut samples and excerpts have none: it would teach the model to
             stop early.
     """
 
@@ -25,7 +28,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """An entry of a source that is not used, and why; it is counted, never dropped silently."""
+    """An entry of a source that is not used, with the reason. It is counted, never dropped silently."""
 
     id: str
     reason: str
@@ -35,5 +38,104 @@ Item = Document | Removed
 
 
 def data_error(problems: Iterable[Problem]) -> SourceError:
-    """One error that shows all problems of an input."""
+    """Return one error that shows all problems of an input."""
     return SourceError("\n".join(str(problem) for problem in problems))
+
+
+PART = "."
+"""Separator of a source's name and the name of a part of it: replay.books."""
+
+_COLUMNS = ("id", "text", "ended")
+_BYTES_AT_ONCE = 8 << 20
+_ROWS_AT_ONCE = 1024
+
+
+def documents_path(corpus: Path, source: str, split: str) -> Path:
+    """Return the file of a corpus folder with the documents of one split of one source."""
+    return corpus / "documents" / f"{source}.{split}.parquet"
+
+
+def parts_of(folder: Path, source: str, suffix: str = "") -> list[Path]:
+    """Return a source's path `<source><suffix>` in a folder, or `<source>.<part><suffix>` of each part."""
+    plain = folder / f"{source}{suffix}"
+    return [plain] if plain.exists() else sorted(folder.glob(f"{source}{PART}*{suffix}"))
+
+
+class DocumentWriter:
+    """A writer of documents to Parquet in row groups of about 8 MB, so that memory stays bounded."""
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._schema = pa.schema([("id", pa.string()), ("text", pa.string()), ("ended", pa.bool_())])
+        # No dictionary and no minimum and maximum of texts: texts differ, and each would copy a long one.
+        compact = ["id", "ended"]
+        self._writer: Any = pq.ParquetWriter(
+            path, self._schema, compression="zstd", use_dictionary=compact, write_statistics=compact
+        )
+        self._rows: list[Document] = []
+        self._size = 0
+
+    def write(self, document: Document) -> None:
+        """Add one document; a long one gets a row group of its own."""
+        if len(document.text) >= _BYTES_AT_ONCE:
+            self._flush()
+        self._rows.append(document)
+        self._size += len(document.text)
+        if self._size >= _BYTES_AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        columns = {name: [getattr(row, name) for row in self._rows] for name in _COLUMNS}
+        if self._rows:
+            import pyarrow as pa
+
+            self._writer.write_table(pa.table(columns, schema=self._schema))
+        self._rows, self._size = [], 0
+
+    def __enter__(self) -> DocumentWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._flush()
+        self._writer.close()
+
+
+def batches(file: Any, columns: list[str]) -> Iterator[Any]:
+    """Yield the record batches of a Parquet file, shorter where rows are long, so that memory is bounded."""
+    for group in range(file.num_row_groups):
+        facts = file.metadata.row_group(group)
+        most = facts.num_rows * _BYTES_AT_ONCE // max(facts.total_byte_size, 1)
+        rows = min(max(most, 1), _ROWS_AT_ONCE)
+        yield from file.iter_batches(rows, row_groups=[group], columns=columns)
+
+
+def read_documents(corpus: Path, source: str, split: str) -> Iterator[Document]:
+    """Yield the documents of one split of one source and all its parts, batch by batch.
+
+    Raises:
+        DataError: The corpus has no such split, or its file is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    paths = parts_of(corpus / "documents", source, f".{split}.parquet")
+    if not paths:
+        raise DataError(f"{corpus}: this corpus has no {split} documents of source {source!r}")
+    for path in paths:
+        try:
+            with pq.ParquetFile(path) as file:
+                # Corpora of earlier versions have no `ended`: their held-out text is still read.
+                columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+                for batch in batches(file, columns):
+                    rows = batch.to_pylist()[::-1]
+                    del batch
+                    while rows:
+                        yield Document(**rows.pop())
+        except pa.ArrowException as error:
+            raise DataError(f"{path}: damaged: {error}", hint="Run the corpus stage again.") from error

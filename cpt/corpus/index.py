@@ -1,4 +1,4 @@
-"""`corpus.json`: what a corpus folder holds, counted by source and split."""
+"""Read and write `corpus.json`: the content of a corpus folder, counted by source and split."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ _NAME = "corpus.json"
 
 
 class SplitCounts(BaseModel):
-    """One split of one source.
+    """Counts of one split of one source.
 
-    tokens: with start and end tokens. pieces: documents, and parts of documents longer than a sequence.
-    sequences: packed rows, of a training split only. cut: cut samples and excerpts, without end token.
+    Attributes:
+        bytes: Bytes of UTF-8 text.
+        tokens: Tokens with start and end tokens.
+        pieces: Documents, and parts of documents longer than a sequence.
+        sequences: Packed rows, of a training split only.
+        cut: Cut samples and excerpts, without end token.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     documents: int = 0
-    bytes: int = 0  # of UTF-8 text
+    bytes: int = 0
     tokens: int = 0
     pieces: int = 0
     sequences: int = 0
@@ -32,7 +36,7 @@ class SplitCounts(BaseModel):
 
 
 class SourceCounts(BaseModel):
-    """One source: what came in, what was removed and why, what stayed."""
+    """Counts of one source: entries read, entries removed by reason, documents kept by split."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -47,7 +51,7 @@ class SourceCounts(BaseModel):
         self.removed[reason] = self.removed.get(reason, 0) + 1
 
     def keep(self, split: str, document: Document) -> None:
-        """Count one document that stays."""
+        """Count one document that is kept."""
         counts = self.splits.setdefault(split, SplitCounts())
         counts.documents += 1
         text = document.text
@@ -56,19 +60,24 @@ class SourceCounts(BaseModel):
 
 
 class CorpusIndex(BaseModel):
-    """The whole of `corpus.json`."""
+    """The content of `corpus.json`.
+
+    Attributes:
+        tokenizer: SHA-256 of the tokenizer.json that the tokens come from.
+        former_start_token: Start token of the tokenizer before a change of vocabulary.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     sequence_length: int
     start_token: str | None
     end_token: str | None
-    tokenizer: str  # SHA-256 of the tokenizer.json that the tokens come from
+    tokenizer: str
     sources: dict[str, SourceCounts] = {}
-    former_start_token: str | None = None  # of the tokenizer before a change of vocabulary
+    former_start_token: str | None = None
 
     def facts(self) -> dict[str, Any]:
-        """The index as plain data. Held-out splits are not packed, so they have no "sequences"."""
+        """Return the index as plain data. Held-out splits are not packed, so they have no "sequences"."""
         facts = self.model_dump(exclude=set() if self.former_start_token else {"former_start_token"})
         for source in facts["sources"].values():
             for split, counts in source["splits"].items():
@@ -77,7 +86,7 @@ class CorpusIndex(BaseModel):
         return facts
 
     def bytes_per_token(self, source: str, split: str) -> float:
-        """UTF-8 bytes per token of text; start and end tokens are not counted."""
+        """Return UTF-8 bytes per token of text; start and end tokens are not counted."""
         counts = self.sources[source].splits[split]
         starts = counts.pieces * (self.start_token is not None)
         ends = (counts.documents - counts.cut) * (self.end_token is not None)

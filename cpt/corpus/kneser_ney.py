@@ -1,10 +1,11 @@
-"""An n-gram language model over tokens: interpolated Kneser-Ney, estimated and asked with numpy alone.
+"""Estimate and query an n-gram language model over tokens: interpolated Kneser-Ney, with numpy alone.
 
 Its vocabulary is the tokenizer's, so no token is unknown. Kneser and Ney (1995); Chen and Goodman (1999),
-section 2.7, with all orders interpolated, down to the uniform distribution, and one discount for each:
-n1 / (n1 + 2 n2), of the n-grams that are counted once and twice.
+section 2.7, with all orders interpolated down to the uniform distribution, and one discount for each order:
+n1 / (n1 + 2 n2), from the n-grams that occur once and twice.
 
-KenLM does the same for words and larger text; but its Python package can only ask a model, not estimate one.
+KenLM does the same for words and larger text, but its Python package can only query a model, not estimate
+one.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ _NONE = -1
 
 @dataclass(frozen=True)
 class _Order:
-    """The n-grams of one length. Each is a context (the tokens before the last, by number) and a token.
+    """The n-grams of one length. Each is a context (the number of the tokens before the last) and a token.
 
-    keys: int64 (n-grams,), sorted: context * base + token; an n-gram's number is its place in here.
-    above: float64 (n-grams,), its count less the discount.
-    total, spread: float64 (contexts,), the sum of a context's counts, and what the discounts take of it.
+    Attributes:
+        keys: int64 (n-grams,), sorted: context * base + token. An n-gram's number is its index here.
+        above: float64 (n-grams,), count minus the discount.
+        total: float64 (contexts,), sum of a context's counts.
+        spread: float64 (contexts,), sum of the discounts taken from a context.
     """
 
     keys: np.ndarray
@@ -33,14 +36,14 @@ class _Order:
 
 
 class KneserNey:
-    """The probability of a token after the n - 1 tokens before it; a document's beginning is context, too."""
+    """The probability of a token after the n - 1 tokens before it; a document's beginning is context too."""
 
     def __init__(self, documents: Iterable[np.ndarray], order: int, vocabulary: int) -> None:
-        """Estimate from documents; takes some 30 bytes of memory for every token and order.
+        """Estimate the model; takes about 30 bytes of memory for every token and order.
 
         Args:
-            documents: token ids of each, (tokens,), all below `vocabulary`.
-            order: n, the tokens of the longest n-grams.
+            documents: Token ids of each document, (tokens,), all below `vocabulary`.
+            order: Number n of tokens of the longest n-grams.
         """
         self._vocabulary = vocabulary
         self._base = vocabulary + 1
@@ -85,7 +88,7 @@ class KneserNey:
         return _Order(keys, counts - discount, total, discount * kinds)
 
     def bits(self, documents: Sequence[np.ndarray]) -> np.ndarray:
-        """What each document takes to write, without its end: Σ -log2 p, float64 (documents,)."""
+        """Return the code length of each document without its end: Σ -log2 p, float64 (documents,)."""
         tokens = self._joined(documents)
         follows = tokens != self._mark
         probability = np.full(len(tokens), 1 / self._vocabulary)
@@ -108,16 +111,15 @@ class KneserNey:
 
 
 def _before(numbers: np.ndarray) -> np.ndarray:
-    """The n-gram that ends right before each position."""
+    """Return the n-gram that ends right before each position."""
     return np.concatenate([[_NONE], numbers[:-1]])
 
 
 def _continuations(counts: np.ndarray, suffixes: Sequence[np.ndarray]) -> np.ndarray:
-    """In how many ways each n-gram is continued to the left; counts where it cannot be: at a beginning.
+    """Count the distinct tokens before each n-gram, or its occurrences if it has none: at a beginning.
 
     Args:
-        suffixes: of the n-grams of one token more, the number of the n-gram that each ends in, if there are
-            longer ones.
+        suffixes: Number of the n-gram that each n-gram of one token more ends in, if there are longer ones.
     """
     if not suffixes:
         return counts

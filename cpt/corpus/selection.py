@@ -1,21 +1,84 @@
-"""Which documents of a source stay: the best up to a number of tokens, and why the others go."""
+"""Select the best documents of a source up to a number of tokens, and count the others by reason.
+
+Ratings are kept batch by batch, so that a killed run continues where it was.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from cpt.corpus.candidates import Candidates
-from cpt.corpus.documents import Document
+from cpt.atomic import atomic_file
+from cpt.corpus.build import check_sums, digest
+from cpt.corpus.documents import Document, DocumentWriter, documents_path, read_documents
 from cpt.corpus.index import SourceCounts
-from cpt.corpus.split import check_sums
-from cpt.corpus.store import DocumentWriter, documents_path, read_documents
+from cpt.corpus.tokenise import DocumentTokenizer
+from cpt.errors import DataError
+from cpt.progress import Progress
+
+REPEATED_TOKENS = 8
+"""Length of a stretch of tokens that counts as repetition when it occurs in a document twice."""
+
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The training documents of a source, in the order in which they are stored.
+
+    Attributes:
+        digests: Digest of each text, 16 bytes.
+        tokens: int64 (documents,), tokens with start and end tokens.
+        repeated: float64 (documents,), share of each that repeats (`repetition`).
+    """
+
+    digests: list[bytes]
+    tokens: np.ndarray
+    repeated: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+
+def candidates(corpus: Path, source: str, tokenizer: DocumentTokenizer) -> Candidates:
+    """Count the tokens and the repetition of a source's training documents."""
+    digests: list[bytes] = []
+    tokens: list[int] = []
+    repeated: list[float] = []
+
+    def noted() -> Iterator[Document]:
+        for document in read_documents(corpus, source, "train"):
+            digests.append(digest(document.text))
+            yield document
+
+    for pieces in tokenizer.pieces(noted()):
+        tokens.append(sum(map(len, pieces)))
+        repeated.append(repetition(np.concatenate(pieces)))
+    return Candidates(digests, np.array(tokens, dtype=np.int64), np.array(repeated))
+
+
+def repetition(tokens: np.ndarray) -> float:
+    """Return the share, 0 to 1, of stretches of `REPEATED_TOKENS` tokens that occur earlier in a document."""
+    count = len(tokens) - REPEATED_TOKENS + 1
+    if count < 2:
+        return 0.0
+    hashed = np.zeros(count, dtype=np.uint64)
+    for offset in range(REPEATED_TOKENS):  # in place: the copies of a long document would cost memory
+        hashed *= _FACTOR
+        hashed += tokens[offset : offset + count].astype(np.uint64)
+        hashed += np.uint64(1)
+        hashed ^= hashed >> np.uint64(29)
+    return 1 - len(np.unique(hashed)) / count
+
 
 KEPT = ""
-"""Stands where another document has the reason for which it is left out."""
+"""The reason of a document that is not left out."""
 
 SELECTED_OTHERS = "not_selected"
 TOO_SHORT = "too_short"
@@ -23,10 +86,10 @@ REPETITIVE = "repetitive"
 
 
 def unfit(found: Candidates, min_tokens: int, max_repetition: float) -> np.ndarray:
-    """Why a document cannot be selected, whatever its rating: str (documents,), `KEPT` where it can.
+    """Return why documents cannot be selected at any rating: str (documents,), `KEPT` if they can.
 
-    Perplexity alone would choose them first: a very short text, and one that repeats itself, are easy to
-    predict and teach nothing.
+    Perplexity alone would choose them first: very short and repetitive texts are easy to predict and teach
+    nothing.
     """
     reasons = np.full(len(found), KEPT, dtype=object)
     reasons[found.repeated > max_repetition] = REPETITIVE
@@ -35,12 +98,15 @@ def unfit(found: Candidates, min_tokens: int, max_repetition: float) -> np.ndarr
 
 
 def best(found: Candidates, ratings: np.ndarray, reasons: np.ndarray, budget: int) -> np.ndarray:
-    """The reasons, with `not_selected` for all but the fewest best documents that hold `budget` tokens.
+    """Mark all but the fewest best documents that hold `budget` tokens as `not_selected`.
 
     Args:
-        ratings: float64 (documents,), lower is better; equal ones go by the documents' digests, so that
-            the choice does not depend on the order in which they are read.
-        reasons: from `unfit`; only documents that these keep can be chosen.
+        ratings: float64 (documents,), lower is better. Ties go by the documents' digests, so that the choice
+            does not depend on the reading order.
+        reasons: Result of `unfit`; only documents that it keeps can be chosen.
+
+    Returns:
+        The reasons with those of the documents not chosen.
     """
     able = np.flatnonzero(reasons == KEPT)
     order = np.array(sorted(able, key=lambda at: (ratings[at], found.digests[at])), dtype=np.int64)
@@ -51,7 +117,7 @@ def best(found: Candidates, ratings: np.ndarray, reasons: np.ndarray, budget: in
 
 
 def nearest(found: Candidates, ratings: np.ndarray, budget: float) -> np.ndarray:
-    """Reasons that keep the first documents by rating whose tokens come nearest to `budget`; one at least."""
+    """Return reasons that keep the first documents by rating, at least one, up to about `budget` tokens."""
     order = np.array(sorted(range(len(found)), key=lambda at: (ratings[at], found.digests[at])))
     sums = np.cumsum(found.tokens[order])
     last = int(np.abs(sums - budget).argmin())
@@ -61,20 +127,19 @@ def nearest(found: Candidates, ratings: np.ndarray, budget: float) -> np.ndarray
 
 
 def chance(digests: Sequence[bytes], seed: int) -> np.ndarray:
-    """Ratings from 0 to 1 by a hash of (seed, digest): no document's depends on the others."""
+    """Return ratings from 0 to 1 by a hash of (seed, digest), each independent of the other documents."""
     salt = seed.to_bytes(16, "little", signed=True)
     hashed = [hashlib.blake2b(key, digest_size=8, salt=salt, person=b"selection").digest() for key in digests]
     return np.array([int.from_bytes(each, "little") for each in hashed]) / 2**64
 
 
 def keep(corpus: Path, source: str, counts: SourceCounts, reasons: np.ndarray) -> None:
-    """Write a source's training documents again without those that have a reason, which are counted."""
+    """Write a source's training documents again without those that have a reason, and count these."""
     path = documents_path(corpus, source, "train")
-    aside = path.with_suffix(".tmp")
     del counts.splits["train"]
     others = dict(counts.splits)
     counts.splits = {}
-    with DocumentWriter(aside) as writer:
+    with atomic_file(path, durable=False) as scratch, DocumentWriter(scratch) as writer:
         for document, reason in zip(read_documents(corpus, source, "train"), reasons, strict=True):
             if reason == KEPT:
                 counts.keep("train", document)
@@ -82,12 +147,62 @@ def keep(corpus: Path, source: str, counts: SourceCounts, reasons: np.ndarray) -
             else:
                 counts.remove(reason)
     counts.splits |= others
-    aside.replace(path)
     check_sums(counts)
 
 
 def texts_to_rate(corpus: Path, source: str, reasons: np.ndarray) -> Iterator[Document]:
-    """The training documents of a source that have no reason to be left out."""
+    """Yield the training documents of a source that have no reason to be left out."""
     for document, reason in zip(read_documents(corpus, source, "train"), reasons, strict=True):
         if reason == KEPT:
             yield document
+
+
+Rater = Callable[[list[str]], np.ndarray]
+"""A function from texts to ratings, float64 (texts,); lower is better."""
+
+_AT_ONCE = 32
+_BYTES = 8
+
+
+def rate(
+    documents: Iterable[Document], total: int, make: Callable[[], Rater], kept: Path, progress: Progress
+) -> np.ndarray:
+    """Rate all documents, in order.
+
+    Args:
+        total: Number of documents.
+        make: Function that prepares the rater; not called when everything is rated already.
+        kept: File to which ratings are appended batch by batch, and from which an earlier attempt's are read.
+
+    Raises:
+        DataError: A text has no finite rating.
+    """
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    batch_bytes = _AT_ONCE * _BYTES
+    rater: Rater | None = None
+    with kept.open("a+b") as file:
+        whole = total * _BYTES if file.tell() == total * _BYTES else file.tell() // batch_bytes * batch_bytes
+        file.truncate(whole)
+        done = whole // _BYTES
+        for batch in _batches(islice(documents, done, None)):
+            rater = rater or make()
+            ratings = rater([document.text for document in batch])
+            _require_finite(batch, ratings)
+            file.write(ratings.astype("<f8").tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+            done += len(batch)
+            progress.update(done, total, "documents")
+    return np.fromfile(kept, dtype="<f8")
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    iterator = iter(documents)
+    while batch := list(islice(iterator, _AT_ONCE)):
+        yield batch
+
+
+def _require_finite(batch: list[Document], ratings: np.ndarray) -> None:
+    for document, rating in zip(batch, ratings, strict=True):
+        if not np.isfinite(rating):
+            raise DataError(f"document {document.id}: its rating is {rating}, so it cannot be compared")

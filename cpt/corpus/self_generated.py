@@ -1,4 +1,4 @@
-"""Replay text that the base model writes itself, because a released model's own data seldom is.
+"""Sample replay text from the base model, because a released model's own data is seldom available.
 
 Unconditional samples at temperature 1 are the model's own estimate of its training distribution
 (self-synthesised rehearsal: Huang et al. 2024, arXiv 2403.01244).
@@ -13,21 +13,16 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cpt.atomic import write_text
 from cpt.corpus.documents import Document
 from cpt.errors import StageFailed
 from cpt.models.tokenizer import load_as_transformers
+from cpt.progress import Progress
 
 _SPARE = 1.15
-"""Samples that end early make this many more of them necessary; a second, small batch would cost as much."""
-
-
-class Progress(Protocol):
-    """Where the generator says how far it is."""
-
-    def update(self, done: int, total: int, unit: str, **facts: float) -> None: ...
+"""Factor of samples to draw, since some end early. A second, small batch would cost as much as the first."""
 
 
 def generate(
@@ -45,11 +40,11 @@ def generate(
     """Sample documents from a model until they hold at least `tokens` tokens.
 
     Args:
-        length: most tokens of a document.
-        batch: documents sampled at once.
-        start_token: token that every sample starts from.
-        end_token: token that ends a document, beside those that the model itself names.
-        work: folder in which finished batches are kept, so that they are not sampled again.
+        length: Largest number of tokens of a document.
+        batch: Number of documents sampled at once.
+        start_token: Token that every sample starts from.
+        end_token: Token that ends a document, besides those that the model itself names.
+        work: Folder in which finished batches are kept, so that they are not sampled again.
     """
     work.mkdir(parents=True, exist_ok=True)
     sampler: _Sampler | None = None
@@ -78,9 +73,9 @@ class Sample:
     """A sampled text.
 
     Attributes:
-        tokens: Number of tokens, the end token left out.
-        ended: Whether the model ended it. Otherwise it was cut off: it reached the most tokens, or the model
-            wrote a special token that ends no document.
+        tokens: Number of tokens, without the end token.
+        ended: Whether the model ended it. Otherwise it was cut off at the largest number of tokens, or at a
+            special token that ends no document.
     """
 
     text: str
@@ -158,7 +153,7 @@ class _Sampler:
         return [self._read(row, special) for row in output[:, 1:].tolist()]
 
     def _read(self, row: list[int], special: Set[int]) -> Sample:
-        """Cut a row of token ids at its first special token; what follows that is padding."""
+        """Cut a row of token ids at its first special token; the rest is padding."""
         last = next((place for place, token in enumerate(row) if token in special), len(row))
         ended = last < len(row) and row[last] in self._ends
         text: str = self._tokenizer.decode(row[:last])

@@ -1,34 +1,94 @@
-"""Token shards on disk: packed sequences as plain numpy files that are read by memory map.
+"""Pack documents into sequences, and store them as token shards: plain numpy files read by memory map.
 
-`shard-N.tokens.npy` uint32 (tokens,) in packed order; `shard-N.pieces.npy` int64 (pieces + 1,) offsets
-into tokens; `shard-N.sequences.npy` int64 (sequences + 1,) offsets into pieces.
+Packing: split documents that are too long, then best fit (Ding et al. 2024, arXiv 2404.10830).
+`shard-N.tokens.npy` uint32 (tokens,) in packed order; `shard-N.pieces.npy` int64 (pieces + 1,) offsets into
+tokens; `shard-N.sequences.npy` int64 (sequences + 1,) offsets into pieces.
 """
 
 from __future__ import annotations
 
+import bisect
 import errno
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cpt.corpus.packing import best_fit
-from cpt.corpus.store import PART
+from cpt.corpus.documents import PART
 from cpt.errors import DataError
 
+
+def split_document(
+    tokens: np.ndarray, length: int, start: int | None = None, end: int | None = None
+) -> list[np.ndarray]:
+    """Split a document into pieces [start] + tokens + [end only at the document's end] of at most `length`.
+
+    A piece never holds the end token alone after its start token: that would teach the model that documents
+    may be empty.
+
+    Args:
+        tokens: uint32 (tokens,), without special tokens; at least one.
+        length: Sequence length in tokens, at least 3.
+    """
+    room = length - (start is not None)
+    cuts = list(range(room, len(tokens), room))
+    if end is not None and len(tokens) % room == 0:
+        cuts.append(len(tokens) - 1)
+    first = np.array([] if start is None else [start], dtype=np.uint32)
+    last = np.array([] if end is None else [end], dtype=np.uint32)
+    pieces = [np.concatenate([first, piece]) for piece in np.split(tokens, cuts)]
+    pieces[-1] = np.concatenate([pieces[-1], last])
+    return pieces
+
+
+def best_fit(lengths: np.ndarray, capacity: int) -> list[list[int]]:
+    """Group pieces into sequences: longest first, each into the fullest sequence that still has room.
+
+    Takes O(n (log n + log capacity)). Ties go by index, so the result depends on the lengths alone.
+
+    Args:
+        lengths: int (pieces,), each between 1 and `capacity`.
+
+    Returns:
+        The indices of the pieces of each sequence.
+    """
+    sequences: list[list[int]] = []
+    open_by_room: dict[int, list[int]] = {}
+    rooms: list[int] = []  # sorted keys of open_by_room
+    for piece in np.argsort(-lengths, kind="stable").tolist():
+        size = int(lengths[piece])
+        at = bisect.bisect_left(rooms, size)
+        if at == len(rooms):
+            room, sequence = capacity, len(sequences)
+            sequences.append([])
+        else:
+            room = rooms[at]
+            sequence = open_by_room[room].pop()
+            if not open_by_room[room]:
+                del open_by_room[room], rooms[at]
+        sequences[sequence].append(piece)
+        left = room - size
+        if left > 0:
+            if left not in open_by_room:
+                open_by_room[left] = []
+                bisect.insort(rooms, left)
+            open_by_room[left].append(sequence)
+    return sequences
+
+
 SHARD_TOKENS = 1 << 24
-"""Tokens packed together and held in memory at once: 16 Mi, 64 MiB on disk."""
+"""Number of tokens packed together and held in memory: 16 Mi, 64 MiB on disk."""
 
 _LIMITS = {
     errno.EMFILE: "Too few files may be open in one process: raise the limit (ulimit -n 65536).",
     errno.ENFILE: "Too few files may be open on this machine: end other programs, or raise fs.file-max.",
     errno.ENOMEM: "Raise the system's limit of memory maps (sysctl vm.max_map_count).",
 }
-"""Advice by number of a system's error. It says nothing against the file."""
+"""Remedy by error number of the system. Such an error does not mean that the file is damaged."""
 
 
 class ShardWriter:
-    """Collects pieces and writes a shard whenever `shard_tokens` have come together."""
+    """A writer that collects pieces and writes a shard whenever `shard_tokens` tokens are reached."""
 
     def __init__(self, folder: Path, sequence_length: int, shard_tokens: int = SHARD_TOKENS) -> None:
         self.sequences = 0
@@ -46,7 +106,7 @@ class ShardWriter:
             self.close()
 
     def close(self) -> None:
-        """Pack and write what has been collected."""
+        """Pack and write the collected pieces."""
         if not self._pieces:
             return
         lengths = np.array([len(piece) for piece in self._pieces], dtype=np.int64)
@@ -67,10 +127,12 @@ def _offsets(lengths: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class PackedSequence:
-    """One row of training: pieces one after the other.
+    """A row of training: pieces one after the other.
 
-    source: where the text comes from, "domain" or "replay". tokens: uint32 (tokens,), a read-only view of
-    the shard. piece_lengths: int64 (pieces,).
+    Attributes:
+        source: Name of the text's source, "domain" or "replay".
+        tokens: uint32 (tokens,), a read-only view of the shard.
+        piece_lengths: int64 (pieces,).
     """
 
     source: str
@@ -100,7 +162,7 @@ class TokenisedSource:
         self._firsts = np.cumsum([0, *(len(shard.sequences) - 1 for shard in self._shards)])
         sizes = [sum(len(shard.sequences) - 1 for shard in shards) for shards in parts]
         self.parts = dict(zip([folder.name for folder in folders], sizes, strict=True))
-        """Sequences of each part, in the order of their numbers; a source without parts is its own."""
+        """Number of sequences of each part, in order of their numbers; a source without parts is its own."""
         self.sequence_lengths = np.concatenate(
             [np.diff(shard.pieces[shard.sequences]) for shard in self._shards]
         )
@@ -111,11 +173,11 @@ class TokenisedSource:
 
     @property
     def total_tokens(self) -> int:
-        """Tokens of all sequences."""
+        """The tokens of all sequences."""
         return int(self.sequence_lengths.sum())
 
     def count_parts(self, numbers: np.ndarray) -> dict[str, tuple[int, int]]:
-        """Sequences and tokens of each part among sequences of some numbers."""
+        """Return sequences and tokens of each part among sequences of given numbers."""
         ends = np.cumsum(list(self.parts.values()))
         part = np.searchsorted(ends, numbers, side="right")
         sequences = np.bincount(part, minlength=len(ends))
@@ -124,7 +186,7 @@ class TokenisedSource:
         return dict(zip(self.parts, pairs, strict=True))
 
     def sequence(self, number: int) -> PackedSequence:
-        """Sequence `number` of 0 .. len - 1."""
+        """Return sequence `number` of 0 .. len - 1."""
         if not 0 <= number < len(self):
             raise IndexError(f"sequence {number} of {len(self)}")
         which = int(np.searchsorted(self._firsts, number, side="right")) - 1
@@ -142,7 +204,7 @@ def _shards(folder: Path) -> list[_Shard]:
 
 
 def _open(folder: Path, stem: str) -> _Shard:
-    """A shard whose three files fit together."""
+    """Open a shard, and check that its three files fit together."""
     try:
         tokens, pieces, sequences = (
             _mapped(folder / f"{stem}.{part}.npy") for part in ("tokens", "pieces", "sequences")

@@ -1,4 +1,4 @@
-"""Texts of a corpus artifact, as stages read them, and whether its tokens are a model's own."""
+"""Read the texts of a corpus artifact, and find out which tokenizer its tokens come from."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from cpt.errors import Problem
-
 
 def has_texts(corpus: Path, source: str, split: str) -> bool:
-    """Whether the corpus holds texts of that source and split."""
-    from cpt.corpus.store import parts_of
+    """Return True if a corpus has texts of a source and split."""
+    from cpt.corpus.documents import parts_of
 
     return bool(parts_of(corpus / "documents", source, f".{split}.parquet"))
 
 
 def iterate_texts(corpus: Path, source: str, split: str) -> Iterator[str]:
-    """Texts of one source and split ("train" or "heldout"), in the corpus's order."""
+    """Yield the texts of one source and split ("train" or "heldout"), in the order of the corpus."""
     from cpt.corpus import read_documents
 
     return (document.text for document in read_documents(corpus, source, split))
@@ -28,19 +26,19 @@ Half = Literal["search", "report"]
 
 
 def half_of(text: str) -> Half:
-    """Which half of the held-out text a document belongs to, by a bit of its hash.
+    """Return the half of the held-out text that a document belongs to, by a bit of its hash.
 
-    Where merge weights are searched, they are chosen on one half and reported on the other: the best of many
-    tries flatters itself on the text that it was chosen on.
+    Merge weights are searched on one half and reported on the other: the best of many trials is biased on the
+    text that it was chosen on.
     """
     return "search" if sha256(text.encode()).digest()[-1] & 1 else "report"
 
 
 def heldout_texts(corpus: Path, source: str, half: Half | None = None) -> list[str]:
-    """Held-out texts of a source; none if it has none.
+    """Return the held-out texts of a source; none if it has none.
 
     Args:
-        half: that half of them only.
+        half: Half to return; both if None.
     """
     if not has_texts(corpus, source, "heldout"):
         return []
@@ -50,9 +48,12 @@ def heldout_texts(corpus: Path, source: str, half: Half | None = None) -> list[s
 def whole_documents(
     documents: Sequence[str], models: Sequence[Path], max_tokens: int, seed: int
 ) -> list[str]:
-    """Whole documents in a seeded order, until the next would exceed `max_tokens` of the first tokenizer.
+    """Return whole documents in a seeded order, until the next would exceed `max_tokens`.
 
-    Documents of fewer than two tokens under any of the tokenizers cannot be scored and are passed over.
+    Documents of fewer than two tokens under any of the tokenizers cannot be scored and are skipped.
+
+    Args:
+        models: Folders with tokenizers; the first one's tokens are counted.
     """
     import numpy as np
 
@@ -75,7 +76,7 @@ def whole_documents(
 
 
 def former_tokenizer(corpus: Path) -> Path | None:
-    """Return the folder of the tokenizer that a corpus had before its vocabulary changed, if it did."""
+    """Return the folder of the tokenizer that a corpus had before its vocabulary changed, or None."""
     from cpt.corpus.tokenise import FORMER
 
     return corpus / FORMER if (corpus / FORMER).is_dir() else None
@@ -84,7 +85,7 @@ def former_tokenizer(corpus: Path) -> Path | None:
 def start_token_of(corpus: Path, model: Path) -> str | None:
     """Return the token that starts a corpus's documents for a model with its tokenizer or its former one."""
     from cpt.corpus import read_index
-    from cpt.corpus.tokens import tokenizer_sha256
+    from cpt.corpus.tokenise import tokenizer_sha256
 
     index, former = read_index(corpus), former_tokenizer(corpus)
     if former is not None and tokenizer_sha256(model) == tokenizer_sha256(former):
@@ -92,12 +93,9 @@ def start_token_of(corpus: Path, model: Path) -> str | None:
     return index.start_token
 
 
-def tokenizer_problems(model: Path, corpus: Path) -> list[Problem]:
-    """The corpus must be tokenised with the model's own tokenizer."""
+def is_tokenised_for(corpus: Path, model: Path) -> bool:
+    """Return True if a corpus is tokenised with the model's own tokenizer."""
     from cpt.corpus import read_index
-    from cpt.corpus.tokens import tokenizer_sha256
+    from cpt.corpus.tokenise import tokenizer_sha256
 
-    if read_index(corpus).tokenizer == tokenizer_sha256(model):
-        return []
-    message = "the corpus is tokenised with another tokenizer than the model's"
-    return [Problem(message, key="from", hint="Take both from the same stage: leave `from` out.")]
+    return read_index(corpus).tokenizer == tokenizer_sha256(model)

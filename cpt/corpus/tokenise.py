@@ -1,35 +1,151 @@
-"""Documents of a corpus folder to counted tokens, and training text to packed shards."""
+"""Tokenise the documents of a corpus folder, count them, and pack training text into shards."""
 
 from __future__ import annotations
 
+import difflib
+import hashlib
 import os
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Literal
 
+import numpy as np
+
+from cpt.corpus.documents import Document, documents_path, parts_of, read_documents
 from cpt.corpus.index import CorpusIndex, SplitCounts, read_index, write_index
-from cpt.corpus.shards import ShardWriter, TokenisedSource
-from cpt.corpus.store import documents_path, parts_of, read_documents
-from cpt.corpus.tokens import DocumentTokenizer, follow_special_token, tokenizer_sha256
+from cpt.corpus.shards import ShardWriter, TokenisedSource, split_document
+from cpt.errors import DataError, UsageError
+from cpt.models.encoding import token_ids
+from cpt.models.tokenizer import FILE, load_tokenizer, special_tokens
 from cpt.models.tokenizer import FILE as TOKENIZER
+from cpt.progress import Progress
+
+AUTO = "auto"
+"""The choice of the tokenizer's own bos or eos token."""
+
+_DOCUMENTS_AT_ONCE = 512
+_CHARACTERS_AT_ONCE = 1 << 20
+
+
+def tokenizer_sha256(model: Path) -> str:
+    """Return the SHA-256 of a model folder's tokenizer.json."""
+    return hashlib.sha256((model / FILE).read_bytes()).hexdigest()
+
+
+def special_token(model: Path, choice: str | None, role: Literal["bos", "eos"]) -> str | None:
+    """Return the token that starts (bos) or ends (eos) documents.
+
+    Args:
+        choice: A token; "auto" for the tokenizer's own, if it has one (without a bos, its eos: a document
+            starts after the end of another); None for none.
+
+    Raises:
+        UsageError: The tokenizer has no such token; the hint names similar ones.
+    """
+    own = _own(model, role)
+    chosen = own if choice == AUTO else choice
+    if chosen is None:
+        return None
+    tokenizer = load_tokenizer(model)
+    if tokenizer.token_to_id(chosen) is None:
+        special = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+        near = difflib.get_close_matches(chosen, special, n=3, cutoff=0.4) or special[:5]
+        hint = f"It has, for example, {', '.join(near)}." if near else "Choose null for none."
+        raise UsageError(f"the tokenizer has no token {chosen!r}", hint=hint)
+    return chosen
+
+
+def follow_special_token(
+    token: str | None, former: Path, model: Path, role: Literal["bos", "eos"]
+) -> str | None:
+    """Return the counterpart of a former tokenizer's start or end token in another one.
+
+    It is the other tokenizer's own token of that role if it was the former's own, or else the token itself.
+
+    Raises:
+        DataError: The other tokenizer has neither.
+    """
+    if token is None:
+        return None
+    own = _own(model, role)
+    chosen = own if token == special_token(former, AUTO, role) else token
+    if chosen is not None and load_tokenizer(model).token_to_id(chosen) is None:
+        raise DataError(
+            f"the new tokenizer has no token {chosen!r}, which {'starts' if role == 'bos' else 'ends'} the "
+            "corpus's documents",
+            hint=f"Give the corpus stage the {'start' if role == 'bos' else 'end'}_token auto or null.",
+        )
+    return chosen
+
+
+def _own(model: Path, role: Literal["bos", "eos"]) -> str | None:
+    """Return the tokenizer's token of a role; without a bos its eos, after which a document starts too."""
+    tokens = special_tokens(model)
+    return tokens.get(role) or tokens.get("eos")
+
+
+class DocumentTokenizer:
+    """A tokenizer that splits documents into pieces of at most `sequence_length` tokens."""
+
+    def __init__(
+        self, model: Path, sequence_length: int, start_token: str | None, end_token: str | None
+    ) -> None:
+        self._tokenizer = load_tokenizer(model)
+        self._length = sequence_length
+        self._start, self._end = self._id(start_token), self._id(end_token)
+
+    def _id(self, token: str | None) -> int | None:
+        id = None if token is None else self._tokenizer.token_to_id(token)
+        if token is not None and id is None:
+            raise DataError(
+                f"the tokenizer has no token {token!r}, which starts or ends the corpus's documents"
+            )
+        return id
+
+    def pieces(self, documents: Iterable[Document]) -> Iterator[list[np.ndarray]]:
+        """Yield each document's pieces, uint32 (tokens,) each, in order; tokenised in batches.
+
+        Cut samples and excerpts have no end token.
+        """
+        for batch in _batches(documents):
+            found = token_ids(self._tokenizer, [document.text for document in batch])
+            for document in batch:
+                try:
+                    tokens = next(found)
+                except DataError as error:
+                    raise DataError(f"document {document.id}: {error.message}", hint=error.hint) from error
+                if not len(tokens):
+                    raise DataError(f"document {document.id}: the tokenizer makes no tokens of its text")
+                end = self._end if document.ended else None
+                yield split_document(tokens, self._length, self._start, end)
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Group documents so that a batch has bounded text; a longer document is a batch of its own."""
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        batch.append(document)
+        size += len(document.text)
+        if len(batch) == _DOCUMENTS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
 
 FORMER = "former"
-"""Folder in a corpus with the tokenizer.json that it had before its vocabulary changed."""
-
-
-class Updates(Protocol):
-    """Anything with an `update` method; the stages' `Progress` is one."""
-
-    def update(self, done: int, total: int, unit: str, **facts: float) -> None: ...
+"""Folder in a corpus with the tokenizer.json from before its vocabulary changed."""
 
 
 def tokens_path(corpus: Path, source: str) -> Path:
-    """Where a corpus folder keeps the packed training sequences of a source."""
+    """Return the folder of a corpus with the packed training sequences of a source."""
     return corpus / "tokens" / source
 
 
 def open_source(corpus: Path, source: str) -> TokenisedSource:
-    """The packed training sequences of one source of a corpus folder, of all its parts.
+    """Open the packed training sequences of one source of a corpus folder, of all its parts.
 
     Raises:
         DataError: The corpus has none.
@@ -38,14 +154,14 @@ def open_source(corpus: Path, source: str) -> TokenisedSource:
     return TokenisedSource(*(parts_of(plain.parent, source) or [plain]))
 
 
-def tokenise(corpus: Path, index: CorpusIndex, model: Path, progress: Updates | None = None) -> CorpusIndex:
+def tokenise(corpus: Path, index: CorpusIndex, model: Path, progress: Progress | None = None) -> CorpusIndex:
     """Tokenise all documents of a corpus folder, write `tokens/` and `corpus.json`.
 
     Training splits are packed and stored; held-out splits are only counted.
 
     Args:
         corpus: Folder with `documents/`.
-        index: Counts of documents; sequence length and special tokens are taken from it.
+        index: Counts of documents, with sequence length and special tokens.
         model: Folder with the tokenizer.
 
     Returns:
@@ -81,18 +197,18 @@ def _count(counts: SplitCounts, pieces_tokens: list[int]) -> None:
 
 
 def retokenise(
-    corpus: Path, model: Path, output: Path, progress: Updates | None = None, *, former: Path
+    corpus: Path, model: Path, output: Path, progress: Progress | None = None, *, former: Path
 ) -> CorpusIndex:
-    """The same documents with another tokenizer: documents are hard-linked (or copied), tokens made anew.
+    """Tokenise the same documents with another tokenizer. Documents are hard-linked (or copied).
 
-    The corpus keeps the tokenizer that it had first (`FORMER`), to sample and cut text as with it.
+    The corpus keeps its first tokenizer (`FORMER`), to sample and cut text as with that.
 
     Args:
         corpus: Existing corpus folder.
         model: Folder with the other tokenizer.
         output: New corpus folder.
-        former: Folder with the tokenizer that the corpus has now. Where a document's start or end token is
-            its own bos or eos, the other tokenizer's takes the place.
+        former: Folder with the present tokenizer of the corpus. A start or end token that is its own bos or
+            eos is replaced by the other tokenizer's.
 
     Raises:
         DataError: The tokenizer lacks the start or end token, and has none of its role.

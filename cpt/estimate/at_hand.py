@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt import __version__
+from cpt.atomic import write_text
 from cpt.errors import CptError, DamagedFile
 from cpt.estimate.recipe import plan_job
 from cpt.json_file import read_json
@@ -53,9 +53,7 @@ def _peak(plan: Plan, entry: Entry, place: Place) -> int | None:
         return None
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         memo.parent.mkdir(parents=True, exist_ok=True)
-        aside = memo.with_name(f"{memo.name}.{os.getpid()}")
-        aside.write_text(json.dumps({"peak_bytes": peak}), encoding="utf-8")
-        aside.replace(memo)
+        write_text(memo, json.dumps({"peak_bytes": peak}), durable=False, concurrent=True)
     return peak
 
 

@@ -7,9 +7,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from cpt.errors import UsageError
+from cpt.errors import UsageError, nearest_hint
 from cpt.estimate.process import container_limit
-from cpt.recipe.suggest import nearest
 from cpt.training.place import Hardware, this_hardware
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def gpu(name: str) -> Device:
     """
     found = known_gpu(name)
     if found is None:
-        near, known = nearest(name, GPUS), ", ".join(f"`{each}`" for each in GPUS)
+        near, known = nearest_hint(name, GPUS), ", ".join(f"`{each}`" for each in GPUS)
         hint = f"{near + ' ' if near else ''}Known are {known}."
         raise UsageError(f"--gpu: no GPU `{name}` is known", hint=hint)
     return found
@@ -125,7 +124,7 @@ def _words(name: str) -> set[str]:
 
 
 def _own_words(name: str) -> set[str]:
-    """Words without which a name is another GPU's: the upstream' series may be left out."""
+    """Words without which a name is another GPU's: a maker's series may be left out."""
     return _words(name) - {"rtx"}
 
 

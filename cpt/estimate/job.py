@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from cpt.sources import DOMAIN, REPLAY
+
 if TYPE_CHECKING:
     from cpt.training.settings import Settings
 
-DOMAIN, GENERAL = "domain", "replay"
 """Sources of sequences."""
 
 Lengths = tuple[int, ...]
@@ -68,7 +69,7 @@ class Job:
     @property
     def lots(self) -> dict[str, Lengths]:
         """Document lengths of the most domain rows, and of the most replay rows, of a micro batch."""
-        rows = {DOMAIN: len(self.sequences) - self.replay_rows, GENERAL: self.replay_rows}
+        rows = {DOMAIN: len(self.sequences) - self.replay_rows, REPLAY: self.replay_rows}
         return {
             source: tuple(
                 length

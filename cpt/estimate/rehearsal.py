@@ -24,7 +24,7 @@ from cpt.errors import CptError, StageFailed, UsageError
 from cpt.estimate.copies import bytes_of_copies
 from cpt.estimate.divided import FLOAT_BYTES, DividedWeights
 from cpt.estimate.fakes import make_fake
-from cpt.estimate.job import DOMAIN, MOST_DOCUMENTS, Job, Lengths
+from cpt.estimate.job import MOST_DOCUMENTS, Job, Lengths
 from cpt.estimate.points import Points
 from cpt.estimate.process import resident_bytes
 from cpt.estimate.recorder import Recorder
@@ -34,6 +34,7 @@ from cpt.models import attention
 from cpt.models.attention import bucketed_sdpa, cpu_blockwise, varlen
 from cpt.models.batch import PackedBatch, pack
 from cpt.models.packed_model import PackedLanguageModel
+from cpt.sources import DOMAIN
 from cpt.training.groups import Group
 from cpt.training.master import Weights as Held
 from cpt.training.master import hold_weights

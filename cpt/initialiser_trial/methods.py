@@ -16,7 +16,8 @@ from cpt.corpus.texts import iterate_texts
 from cpt.errors import CptError
 from cpt.initialiser_trial.probe import ProbeResult, ProbeSettings, heldout, probe
 from cpt.models.bits_per_byte import TokenisedText
-from cpt.stages.base import Artifact, Context, Progress
+from cpt.progress import Progress
+from cpt.stages.base import Artifact, Context
 from cpt.stages.corpus.stage import STAGE as CORPUS
 from cpt.stages.vocabulary.change import change_model, change_tokenizer
 from cpt.stages.vocabulary.config import EmbeddingsConfig, VocabularyConfig

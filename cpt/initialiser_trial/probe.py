@@ -17,7 +17,6 @@ from typing import Literal
 import numpy as np
 
 from cpt.corpus import TrainingStream, open_source, read_documents, read_index
-from cpt.corpus.stream import DOMAIN
 from cpt.corpus.texts import has_texts
 from cpt.models.bits_per_byte import TokenisedText
 from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
@@ -26,7 +25,8 @@ from cpt.models.tokenizer import load_tokenizer
 from cpt.monitor.probes.base import Subject
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.schedule import AtSteps
-from cpt.stages.base import NullProgress
+from cpt.progress import NullProgress
+from cpt.sources import DOMAIN
 from cpt.stages.corpus.checks import window_for
 from cpt.training.checkpoint.policy import Checkpoints
 from cpt.training.loop import train

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import torch
 from safetensors import SafetensorError, safe_open
 
+from cpt.atomic import atomic_file
 from cpt.errors import ModelError
 from cpt.models.folder_files import weight_names
 
@@ -104,8 +105,11 @@ def write_with_replaced(source: Path, target: Path, replaced: Mapping[str, torch
         offset += size
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
-    aside = target.with_name(f".{target.name}")
-    with source.open("rb") as reader, aside.open("wb") as writer:
+    with (
+        atomic_file(target, durable=False) as scratch,
+        source.open("rb") as reader,
+        scratch.open("wb") as writer,
+    ):
         writer.write(len(encoded).to_bytes(8, "little"))
         writer.write(encoded)
         for name, tensor in tensors.items():
@@ -113,7 +117,6 @@ def write_with_replaced(source: Path, target: Path, replaced: Mapping[str, torch
                 replaced[name].contiguous().flatten().view(torch.uint8).numpy().tofile(writer)
             else:
                 _copy_range(reader, writer, tensor)
-    aside.replace(target)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -1,1 +1,1 @@
-"""Recipes: read and checked (`load`), planned (`plan`), run (`runner`), and kept (`store`)."""
+"""Recipes: read and checked (`load`), planned (`plan`), run (`runner`), kept (`store`), compared (`diff`)."""

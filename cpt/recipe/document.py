@@ -1,4 +1,4 @@
-"""A recipe file as plain data that remembers on which line every key stands."""
+"""Read a recipe file as plain data, with the line of every key."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ COMMAND_LINE = "command line"
 MOST_CHARACTERS = 200_000
 MOST_VALUES = 100_000
 DEEPEST = 50
-"""Limits of a YAML file: its size, its values with all aliases replaced by what they stand for, its depth.
+"""Limits of a YAML file: characters, values with aliases expanded, levels.
 
-Recipes have some thousand characters; reading 100,000 takes about two seconds.
+A recipe has some thousand characters. Reading 100,000 takes about two seconds.
 """
 
 _BRACKETS = re.compile(r"[\[{](?:\s*[\[{]){200}")
-"""So many open brackets in a row take ten seconds to be found too deep."""
+"""Matches 200 open brackets in a row: ruamel needs ten seconds to find that too deep."""
 
 
 @dataclass
 class Document:
-    """The recipe's data, and where each part of it was written.
+    """The data of a recipe, with the place where each part of it was written.
 
-    file: as the user named it, for messages. folder: relative references start here.
-    overridden: the parts that the command line set.
+    Attributes:
+        file: Path of the file as the user named it, for messages.
+        folder: Folder in which relative references start.
+        overridden: Paths of the parts that the command line set.
     """
 
     file: str
@@ -48,7 +50,7 @@ class Document:
     overridden: set[Where] = field(default_factory=set)
 
     def problem(self, where: Where, message: str, hint: str | None = None) -> Problem:
-        """A problem at a place of the data, with its file and line, or pointing at the command line."""
+        """Return a problem at a place of the data, with its file and line or the command line."""
         key = self.key(where) or None
         if any(where[: len(changed)] == changed for changed in self.overridden):
             return Problem(message, file=COMMAND_LINE, key=key, hint=hint)
@@ -57,7 +59,7 @@ class Document:
         return Problem(message, file=self.file, line=line, key=key, hint=hint)
 
     def key(self, where: Where) -> str:
-        """The place as a user writes it in an override: `pretrain.schedule.peak`."""
+        """Return a place as a user writes it in an override: `pretrain.schedule.peak`."""
         if len(where) >= 3 and where[0] == "stages":
             settings = lookup(self.data, where[:3])
             name = settings.get("name") if isinstance(settings, dict) else None
@@ -68,7 +70,7 @@ class Document:
 
 
 def lookup(data: Any, where: Where) -> Any:
-    """The value at a place of plain data; None where there is none."""
+    """Return the value at a place of plain data, or None if there is none."""
     for part in where:
         if isinstance(data, dict):
             data = data.get(part)
@@ -83,7 +85,7 @@ def read(path: Path) -> Document:
     """Read a recipe file.
 
     Raises:
-        RecipeError: the file is missing, unreadable, not UTF-8, not YAML, or not a mapping.
+        RecipeError: The file is missing, unreadable, not UTF-8, not YAML, or not a mapping.
     """
     content = parse(read_text(path), str(path))
     if content is None:
@@ -100,10 +102,10 @@ def read(path: Path) -> Document:
 
 
 def parse(text: str, source: str) -> Any:
-    """YAML 1.2 text as ruamel's round-trip data.
+    """Parse YAML 1.2 text into ruamel's round-trip data.
 
     Raises:
-        RecipeError: with the line of the mistake, or if it is too large to be meant.
+        RecipeError: The text has a mistake (with its line), or is too large for a recipe.
     """
     if len(text) > MOST_CHARACTERS:
         message = f"{len(text):,} characters; a recipe has at most {MOST_CHARACTERS:,}"
@@ -130,14 +132,14 @@ def parse(text: str, source: str) -> Any:
 
 
 _BYTES = 4
-"""Most bytes of a character in UTF-8."""
+"""Largest number of bytes of a character in UTF-8."""
 
 _TOO_LARGE = "Name data in files of its own; a recipe holds settings."
 _TOO_DEEP = f"nested more than {DEEPEST} levels deep"
 
 
 def _require_bounded(content: Any, source: str) -> None:
-    """Raise if there are too many values, aliases counted by what they stand for, or too many levels."""
+    """Raise if there are too many values, with aliases expanded, or too many levels."""
     values, left = 0, [(content, 0)]
     while left:
         value, depth = left.pop()
@@ -154,15 +156,15 @@ def _require_bounded(content: Any, source: str) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Round-trip data as plain Python data, without line numbers."""
+    """Return round-trip data as plain Python data, without line numbers."""
     return _plain(value, (), None, [])
 
 
 def read_text(path: Path) -> str:
-    """Read a YAML file's text.
+    """Read the text of a YAML file.
 
     Raises:
-        RecipeError: the file is missing, unreadable, too large, or not UTF-8.
+        RecipeError: The file is missing, unreadable, too large, or not UTF-8.
     """
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
@@ -186,7 +188,7 @@ def read_text(path: Path) -> str:
 
 
 def _yaml_mistake(error: MarkedYAMLError, source: str, line: int | None) -> tuple[Any, ...]:
-    """Arguments of the Problem (message, file, line, key, hint) for a syntax mistake."""
+    """Return the arguments of the `Problem` (message, file, line, key, hint) for a syntax mistake."""
     problem = str(error.problem or error.context or "not valid YAML").strip()
     if problem.startswith("found duplicate key"):
         key = problem.split('"')[1] if '"' in problem else None

@@ -1,4 +1,4 @@
-"""Pydantic's validation errors in plain words, at the place in the user's data."""
+"""Explain pydantic's validation errors in plain words, at their place in the user's data."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from cpt.errors import did_you_mean, nearest_hint
 from cpt.recipe.document import Where
-from cpt.recipe.suggest import did_you_mean, nearest
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One mistake: its place relative to the validated data, what is wrong, and a hint."""
+    """A mistake in validated data.
+
+    Attributes:
+        where: Path to its place, relative to the validated data.
+    """
 
     where: Where
     message: str
@@ -28,7 +32,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Located:
-    """A pydantic error with the union branches taken out of its location."""
+    """A pydantic error with the branches of unions taken out of its location."""
 
     where: Where
     branches: tuple[tuple[int, str], ...]  # (depth in `where`, label of the union's branch)
@@ -36,7 +40,7 @@ class _Located:
 
 
 def findings(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any]) -> list[Finding]:
-    """Everything that a validation found, one finding per mistake, in the order of the data."""
+    """Return one finding for each mistake that a validation found, in the order of the data."""
     located = [_locate(details, data) for details in error.errors(include_url=False)]
     found = [_finding(item, model, data) for item in _one_branch_each(located)]
     misspelt = {item.where[:-1] for item in located if item.details["type"] == "extra_forbidden"}
@@ -45,10 +49,10 @@ def findings(error: ValidationError, model: type[BaseModel], data: Mapping[str, 
 
 
 def mistaken_booleans(checked: Any, data: Any, where: Where = ()) -> list[Finding]:
-    """`true` and `false` where a number is meant, which validation takes for 1 and 0 without a word.
+    """Find `true` and `false` where a number is expected: validation silently takes them for 1 and 0.
 
     Args:
-        checked: what validation made of `data`.
+        checked: Result of the validation of `data`.
     """
     if isinstance(data, bool) and isinstance(checked, int | float) and not isinstance(checked, bool):
         return [Finding(where, f"must be a number, not {_shown(data)}")]
@@ -63,7 +67,7 @@ def mistaken_booleans(checked: Any, data: Any, where: Where = ()) -> list[Findin
 
 
 def _explained(item: Finding, misspelt: set[Where], found: list[Finding]) -> bool:
-    """A missing key next to a misspelling of it is one mistake, not two."""
+    """Return True for a missing key next to a misspelling of it: that is one mistake, not two."""
     if item.message != _MISSING or item.where[:-1] not in misspelt:
         return False
     return any(other.hint == f"Did you mean `{item.where[-1]}`?" for other in found)
@@ -93,7 +97,7 @@ def _inside(data: Any, part: str | int) -> Any:
 
 
 def _one_branch_each(located: list[_Located]) -> Iterator[_Located | list[_Located]]:
-    """Of a union's branches keep the errors of the one whose shape fits; all of them if none fits."""
+    """Yield, of each union, the errors of the branch whose shape fits, or all together if none fits."""
     unions: dict[Where, dict[str, list[_Located]]] = defaultdict(lambda: defaultdict(list))
     for item in located:
         if item.branches:
@@ -156,7 +160,7 @@ def _no_branch_fits(errors: list[_Located], data: Mapping[str, Any]) -> Finding:
         else:
             words.append(_words(error.details).removeprefix("must be ").split(", not ")[0])
     wanted = " or ".join(dict.fromkeys([*words, *(f"`{option}`" for option in options)]))
-    hint = nearest(value, options) if isinstance(value, str) else None
+    hint = nearest_hint(value, options) if isinstance(value, str) else None
     return Finding(where, f"must be {wanted}, not {_shown(value)}", hint)
 
 
@@ -170,7 +174,7 @@ def _unknown_key(where: Where, model: type[BaseModel], location: tuple[int | str
     others = _variants_with(key, model, location[:-1])
     if others:
         return Finding(where, message, f"It is a setting of {others}. {_one_of(here)}")
-    near = nearest(key, here)
+    near = nearest_hint(key, here)
     if near:
         return Finding(where, message, near)
     homes = [path for cls in _models_at(model, location[:-1]) for path in _paths_to(key, cls)]
@@ -228,7 +232,7 @@ PATTERNS: dict[str, str] = {
     r"^[a-z][a-z0-9_-]*$": "small letters, digits, - and _, starting with a letter",
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "letters, digits, and . _ -, starting with a letter or digit",
 }
-"""The patterns of names, in words."""
+"""Explanations of the patterns of names."""
 
 _BOUNDS = {
     "greater_than": "must be greater than {gt}",
@@ -247,7 +251,7 @@ _BOUNDS = {
 
 
 def _words(details: ErrorDetails) -> str:
-    """What an error says, without pydantic's vocabulary."""
+    """Return the message of an error without pydantic's vocabulary."""
     kind, context, value = details["type"], details.get("ctx", {}), details["input"]
     if kind == "string_pattern_mismatch" and context["pattern"] in PATTERNS:
         return f"must be {PATTERNS[context['pattern']]}, not {_shown(value)}"
@@ -275,14 +279,14 @@ def _literals(cls: type[BaseModel], key: str) -> list[str]:
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The models that an annotation mentions: `list[A] | B | None` mentions A and B."""
+    """Return the models that an annotation mentions: `list[A] | B | None` mentions A and B."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return [annotation] if issubclass(annotation, BaseModel) else []
     return [cls for inner in typing.get_args(annotation) for cls in _models_in(inner)]
 
 
 def _models_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[type[BaseModel]]:
-    """The models that may describe the data at a pydantic location (keys, indices and branch labels)."""
+    """Return the models that may describe the data at a pydantic location (keys, indices, branch labels)."""
     current = [model]
     for part in location:
         if isinstance(part, int):
@@ -299,7 +303,7 @@ def _models_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[
 
 
 def _variants_with(key: str, model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """The other variants of a union that have a key which the chosen one lacks: "`infinite`, `wsd`"."""
+    """Name the other variants of a union that have a key which the chosen one lacks: "`infinite`, `wsd`"."""
     label, union = str(location[-1]) if location else "", _models_at(model, location[:-1])
     tag = next((name for cls in union for name in cls.model_fields if label in _literals(cls, name)), None)
     if tag is None:
@@ -313,7 +317,7 @@ def _is_branch(cls: type[BaseModel], label: str) -> bool:
 
 
 def _paths_to(key: str, cls: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[str]:
-    """Where deeper in a model a key exists: for a setting that was written one level too high."""
+    """Yield deeper places in a model where a key exists, for a setting written one level too high."""
     if len(above) > 4:
         return
     for name, info in cls.model_fields.items():

@@ -1,20 +1,29 @@
-"""What stops a stage from outside (a full disk, a read-only folder, too little memory), in plain words."""
+"""Explain what stops a run from outside: a full disk, a refused path, too little memory, SIGTERM.
+
+Functions here turn exceptions into errors that name the folder and the remedy, and signals into exceptions.
+"""
 
 from __future__ import annotations
 
 import errno
+import signal
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 
-from cpt.errors import CptError, StageFailed
+from cpt.errors import CptError, Interrupted, StageFailed, Terminated
 from cpt.escaping import escape_controls
+from cpt.training.world import world
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _UNUSABLE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL}
 REFUSED = _DENIED | _UNUSABLE
-"""Numbers of the system's errors about a path that cannot be used as it is."""
+"""Error numbers of paths that cannot be used as they are."""
 
 RUNS = "--runs DIR"
 _CONTINUES = "The same command then continues."
@@ -22,10 +31,10 @@ _LOST = ("Connection closed by peer", "Connection reset by peer", "remote proces
 
 
 def explain_os_error(error: OSError, folder: Path, option: str = "") -> StageFailed:
-    """A system's refusal as a message that names the folder and what to do.
+    """Return an operating system error as a message that names the folder and the remedy.
 
     Args:
-        option: What another folder is named with on the command line, if there is such an option.
+        option: Command-line option that chooses another folder; empty if there is none.
     """
     path = error.filename or folder
     with_option = f" with {option}" if option else ""
@@ -45,7 +54,7 @@ def explain_os_error(error: OSError, folder: Path, option: str = "") -> StageFai
 
 
 def explain_failure(error: Exception, stage: str, run_folder: Path) -> CptError:
-    """Any exception that a stage let out, as the error that the user sees.
+    """Return any exception that a stage raised as the error that the user sees.
 
     An unexpected one is written with its traceback to `error.log` in the run's folder.
     """
@@ -68,7 +77,7 @@ def explain_failure(error: Exception, stage: str, run_folder: Path) -> CptError:
 
 
 def _refusal(error: BaseException) -> OSError | None:
-    """The operating system's refusal behind an exception, also when a library reworded it."""
+    """Return the operating system error behind an exception, also when a library reworded it."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _FULL | _DENIED:
@@ -80,7 +89,7 @@ def _refusal(error: BaseException) -> OSError | None:
 
 
 def _lost_process(error: Exception) -> bool:
-    """Whether a process that trains together with others has lost one of them."""
+    """Return True if the error comes from the loss of another process of this run."""
     return type(error).__name__.startswith("Dist") or any(sign in str(error) for sign in _LOST)
 
 
@@ -98,3 +107,59 @@ def _write_log(error: Exception, stage: str, run_folder: Path) -> Path | None:
     except OSError:
         return None
     return log
+
+
+class Termination(KeyboardInterrupt):
+    """SIGTERM: the scheduler, not the user, stops the program."""
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM stop the block as Ctrl-C does.
+
+    Only the main thread may set signal handlers; in another thread nothing is changed. A launcher of several
+    processes sends SIGTERM to all as soon as one has failed. So after an error on one of several, no further
+    SIGTERM is heard, and the process can report its error.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_signum: int, _frame: FrameType | None) -> None:
+        stop_listening()
+        raise Termination
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except BaseException:
+        signal.signal(signal.SIGTERM, before)
+        stop_listening()
+        raise
+    signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def interruptible(hint: str | None = None) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM in the block into errors, each with its own exit code.
+
+    Args:
+        hint: What the same command does when it is started again.
+
+    Raises:
+        Interrupted: Ctrl-C.
+        Terminated: SIGTERM.
+    """
+    try:
+        with stoppable():
+            yield
+    except Termination:
+        raise Terminated("terminated", hint=hint) from None
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted", hint=hint) from None
+
+
+def stop_listening() -> None:
+    """Ignore SIGTERM from now on if this is one of several processes: it is about to end anyway."""
+    if world().count > 1:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The fingerprint of a stage's result: equal fingerprints mean that the stage need not run again."""
+"""Compute the fingerprint of a stage's result: with an equal fingerprint the stage need not run again."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from cpt.stages.base import StageConfig
 
 
 def config_data(config: StageConfig) -> dict[str, Any]:
-    """Settings that bear on the result: not the stage's name, nor `from`, which only chooses inputs."""
-    beside = {"name", "from_", *config.not_fingerprinted}
-    return config.model_dump(mode="json", by_alias=True, exclude=beside)
+    """Return the settings that affect the result.
+
+    The stage's name does not, nor does `from`, which only chooses inputs.
+    """
+    left_out = {"name", "from_", *config.not_fingerprinted}
+    return config.model_dump(mode="json", by_alias=True, exclude=left_out)
 
 
 class Identity(NamedTuple):
-    """What a stage's result depends on from outside its settings, and the fingerprint of the result.
+    """The fingerprint of a stage's result, and the artifacts and data that it depends on.
 
-    inputs: role -> fingerprint. references: data reference as written -> fingerprint of its content.
+    Attributes:
+        inputs: Role -> fingerprint.
+        references: Data reference as written -> fingerprint of its content.
     """
 
     inputs: dict[str, str]
@@ -30,13 +35,13 @@ class Identity(NamedTuple):
 
 
 def identify(step: Step, seed: int, known: Mapping[str, str]) -> Identity:
-    """Find out what a stage's result will be called.
+    """Compute the fingerprint of a stage's result from those of its inputs and data.
 
     Args:
-        known: fingerprints of the base and of all earlier stages, by name.
+        known: Fingerprints of the base model and of all earlier stages, by name.
 
     Raises:
-        ReferenceUnavailable: the content of a data file cannot be identified.
+        ReferenceUnavailable: The content of a data file cannot be identified.
     """
     inputs = {role: known[source] for role, source in step.inputs.items()}
     contents = {written: references.fingerprint(located) for written, located in step.references.items()}
@@ -44,11 +49,11 @@ def identify(step: Step, seed: int, known: Mapping[str, str]) -> Identity:
 
 
 def fingerprint(step: Step, seed: int, inputs: Mapping[str, str], contents: Mapping[str, str]) -> str:
-    """SHA-256 (hex) over everything that the stage's result depends on.
+    """Compute the SHA-256 (hex) of everything that the stage's result depends on.
 
     Args:
-        inputs: role -> fingerprint of the artifact that plays it.
-        contents: data reference as written -> fingerprint of its content.
+        inputs: Role -> fingerprint of the artifact that plays it.
+        contents: Data reference as written -> fingerprint of its content.
     """
     facts = {
         "stage": step.kind,

@@ -1,26 +1,83 @@
-"""`run.json`: what a run is doing or has done, kept up to date while it runs, and read by `status`."""
+"""Write and read `run.json`, the state of a run: kept up to date while it runs, read by `cpt status`."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import platform, python_version
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from cpt import __version__
-from cpt.errors import DamagedFile, UsageError
+from cpt.errors import DamagedFile, UsageError, did_you_mean
 from cpt.escaping import escape_controls
-from cpt.json_file import read_plain
-from cpt.recipe.files import write_json
-from cpt.recipe.plan import Plan
-from cpt.recipe.progress import Advanced, EtaEstimator, Event, RunEnded, StageEnded, StageStarted
-from cpt.recipe.run_file import FILE, RunFile
-from cpt.recipe.store import Store
-from cpt.recipe.suggest import did_you_mean
+from cpt.json_file import read_plain, write_json
+from cpt.recipe.events import EtaEstimator, Event, RunEnded, StageAdvanced, StageEnded, StageStarted
+from cpt.recipe.schema import Recipe
+from cpt.recipe.store import Record, Store
+
+FILE = "run.json"
+
+StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class RunFilePart(BaseModel):
+    """Base of the parts of `run.json`; other versions may write more fields."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class StageState(RunFilePart):
+    """The state of a stage. Its fingerprint is part of a folder's name."""
+
+    kind: str
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
+    state: str
+    seconds: Seconds | None = None
+    gate: str = ""
+    gate_verdict: str = ""
+
+
+class StageProgressState(RunFilePart):
+    """The last progress of a stage."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+    facts: dict[str, float] = {}
+    seconds_left: float | None = None
+
+
+class RecipeData(RunFilePart):
+    """The data of a recipe. The settings of its stages are checked where they are used."""
+
+    name: str = ""
+    base: str = ""
+    seed: int = 0
+    stages: list[str | Annotated[dict[str, dict[str, Any] | None], Field(min_length=1)]] = []
+
+
+class RunFile(RunFilePart):
+    """The content of `run.json`."""
+
+    state: Literal["running", "finished", "failed", "interrupted"]
+    stages: dict[StageName, StageState] = {}
+    recipe: RecipeData | None = None
+    started: str | None = None
+    finished: str | None = None
+    seconds: Seconds | None = None
+    error: str | None = None
+    progress: StageProgressState | None = None
+    versions: dict[str, str] = {}
+
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "mergekit", "lm_eval", "numpy")
 _SECONDS_BETWEEN_UPDATES = 5.0
@@ -28,7 +85,7 @@ _DAMAGED = "The next `cpt run` of its recipe writes the file again; finished res
 
 
 def versions() -> dict[str, str]:
-    """Versions of cpt, Python, the platform and the libraries that decide results; imports none of them."""
+    """Return versions of cpt, Python, the platform and the libraries that affect results, importing none."""
     found = {"cpt": __version__, "python": python_version(), "platform": platform()}
     for library in _LIBRARIES:
         try:
@@ -39,18 +96,22 @@ def versions() -> dict[str, str]:
 
 
 def now() -> str:
-    """The time in UTC, to the microsecond, in a form that sorts."""
+    """Return the time in UTC, to the microsecond, in a form that sorts."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 class Journal:
-    """Listens to a run and writes `run.json` at every change of state, and a few times a minute between."""
+    """A listener that writes `run.json` at every change of state, and every few seconds between."""
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, stages: Mapping[str, dict[str, Any]]) -> None:
+        """Begin the file.
+
+        Args:
+            stages: By name, how each stage stands before the run begins (`StageState`).
+        """
         self._file = folder / FILE
-        recipe = plan.recipe
         self._written = 0.0
-        self._gauge = EtaEstimator()
+        self._eta = EtaEstimator()
         self._data: dict[str, Any] = {
             "name": recipe.name,
             "recipe_file": str(recipe.file.absolute()),
@@ -63,36 +124,23 @@ class Journal:
             "error": None,
             "progress": None,
             "versions": versions(),
-            "stages": {
-                entry.step.name: {
-                    "kind": entry.step.kind,
-                    "fingerprint": entry.fingerprint,
-                    "action": entry.action,
-                    "state": "waiting" if entry.to_run else entry.action,
-                    "seconds": entry.artifact.seconds if entry.artifact else None,
-                    "gate": entry.artifact.gate if entry.artifact else "",
-                    "gate_verdict": entry.artifact.gate_verdict
-                    if entry.artifact and entry.artifact.gate
-                    else "",
-                }
-                for entry in plan.entries
-            },
+            "stages": dict(stages),
         }
         self._write()
 
     def __call__(self, event: Event) -> None:
         match event:
             case StageStarted(stage=stage):
-                self._gauge = EtaEstimator()
+                self._eta = EtaEstimator()
                 self._stage(stage, state="running")
                 self._written = 0.0  # the stage's first progress is written at once
             case StageEnded(stage=stage, outcome=outcome, seconds=seconds, gate=gate, verdict=verdict):
                 if outcome == "finished":
                     self._data["progress"] = None
                 self._stage(stage, state=outcome, seconds=round(seconds, 3), gate=gate, gate_verdict=verdict)
-            case Advanced():
-                self._gauge.update(event)
-                self._data["progress"] = vars(event) | {"seconds_left": self._gauge.seconds_left}
+            case StageAdvanced():
+                self._eta.update(event)
+                self._data["progress"] = vars(event) | {"seconds_left": self._eta.seconds_left}
                 if time.monotonic() - self._written > _SECONDS_BETWEEN_UPDATES:
                     self._write()
             case RunEnded(outcome=outcome, seconds=seconds):
@@ -116,9 +164,11 @@ class Journal:
 
 @dataclass(frozen=True)
 class Run:
-    """A run found on the disk.
+    """A run on the disk.
 
-    data: content of its `run.json`; empty if that is damaged. problem: in which way it is damaged.
+    Attributes:
+        data: Content of its `run.json`; empty if that is damaged.
+        problem: Reason why `run.json` cannot be read; empty if it can.
     """
 
     folder: Path
@@ -135,7 +185,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """`run.json`'s state; a run that says `running` while no process holds it was killed."""
+        """The state in `run.json`, or `killed` for a `running` run that no process holds, or `damaged`."""
         if self.problem:
             return "damaged"
         state = str(self.data.get("state"))
@@ -143,21 +193,27 @@ class Run:
 
     @property
     def stages(self) -> dict[str, dict[str, Any]]:
+        """The state of each stage by name, as the last command left it."""
         return dict(self.data.get("stages", {}))
+
+    def finished(self) -> dict[str, Record]:
+        """Return the finished results that the run's last command used or made, by stage, in order."""
+        found = {name: self.store.find(name, stage["fingerprint"]) for name, stage in self.stages.items()}
+        return {name: record for name, record in found.items() if record is not None}
 
 
 def runs(root: Path) -> list[Run]:
-    """All runs under a folder, the newest first, damaged ones last."""
+    """Return all runs under a folder, the newest first, damaged ones last."""
     folders = list(root.iterdir()) if root.is_dir() else []
     found = [run for run in map(_read, folders) if run is not None]
     return sorted(found, key=lambda run: str(run.data.get("started") or ""), reverse=True)
 
 
 def look_up(root: Path, name: str | None = None) -> Run:
-    """A run by its name under `root` or by its folder, also a damaged one; the newest one without a name.
+    """Return a run by its name under `root` or by its folder, also a damaged one; without a name the newest.
 
     Raises:
-        UsageError: there is none.
+        UsageError: There is none.
     """
     found = runs(root)
     if name is None:
@@ -177,10 +233,11 @@ def look_up(root: Path, name: str | None = None) -> Run:
 
 
 def find_run(root: Path, name: str | None = None) -> Run:
-    """A run that can be read: by its name under `root` or by its folder; the newest one without a name.
+    """Return a readable run by its name under `root` or by its folder; without a name the newest.
 
     Raises:
-        UsageError: there is none. DamagedFile: its `run.json` is damaged.
+        UsageError: There is none.
+        DamagedFile: Its `run.json` is damaged.
     """
     found = look_up(root, name)
     if found.problem:
@@ -189,7 +246,7 @@ def find_run(root: Path, name: str | None = None) -> Run:
 
 
 def _read(folder: Path) -> Run | None:
-    """The run of a folder; None if it holds none."""
+    """Return the run of a folder, or None if the folder holds none."""
     path = folder / FILE
     try:
         if not path.exists():

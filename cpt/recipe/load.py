@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from cpt.errors import CptError, Problem, RecipeError
 from cpt.recipe import overrides as overriding
 from cpt.recipe.document import Document, Where, lookup, read
 from cpt.recipe.explain import findings, mistaken_booleans
-from cpt.recipe.items import Item, name_problems, read_items
-from cpt.recipe.schema import Recipe, RecipeFile, Step
+from cpt.recipe.schema import Item, Recipe, RecipeFile, Step, name_problems, read_items, upstream
 from cpt.recipe.wiring import wire
 from cpt.stages.base import Artifact, Stage, StageConfig
 from cpt.training.place import Place
@@ -31,12 +31,12 @@ def load(
     """Read a recipe file, apply overrides, validate, wire, and run every stage's own checks.
 
     Args:
-        overrides: `a.b=value` arguments.
-        registry: stages by kind; all of cpt's by default.
-        place: where the recipe is to run; one process on this machine by default.
+        overrides: Arguments `a.b=value`.
+        registry: Stages by kind; all of cpt's by default.
+        place: Hardware and processes of the run; one process on this machine by default.
 
     Raises:
-        RecipeError: with every problem found, each with file, line and key.
+        RecipeError: The recipe has problems; all of them, each with file, line and key.
     """
     if registry is None:
         from cpt.stages import stages
@@ -59,45 +59,32 @@ def load(
         if item.where in configs:
             found = _step(document, item, configs[item.where], registry[item.kind], wired.inputs)
             if isinstance(found, Step):
-                problems += step_problems(document, found, {})
+                problems += stage_problems(document, found, {})
                 steps.append(found)
             else:
                 problems += found
     by_name = {step.name: step for step in steps}
     for step in steps:
-        found_there = step.stage.check_environment(step.located, place or Place(), _makers(step, by_name))
-        problems += [_placed(document, step.where, problem) for problem in found_there]
+        made_by = {role: upstream(step, role, by_name) for role in step.inputs}
+        not_here = step.stage.check_environment(step.located, place or Place(), made_by)
+        problems += [_placed(document, step.where, problem) for problem in not_here]
     if problems or file is None:
         raise RecipeError(sorted(problems, key=lambda problem: problem.line or 0))
     base = references.locate(file.base, document.folder)
     return Recipe(file.name, base, file.seed, tuple(steps), document, tuple(overrides))
 
 
-def _makers(step: Step, steps: Mapping[str, Step]) -> dict[str, list[StageConfig]]:
-    """By role, configurations of the stages that an input comes through in turn, the first one first."""
-    return {role: _chain(role, maker, steps) for role, maker in step.inputs.items()}
-
-
-def _chain(role: str, name: str, steps: Mapping[str, Step]) -> list[StageConfig]:
-    """The stages that make a corpus, or a model; where several models go into a stage, those of the first."""
-    chain: list[StageConfig] = []
-    while (maker := steps.get(name)) is not None:
-        chain.insert(0, maker.located)
-        name = maker.inputs.get("corpus", "") if role == "corpus" else maker.model_from
-    return chain
-
-
-def step_problems(document: Document, step: Step, inputs: Mapping[str, Artifact]) -> list[Problem]:
-    """What the stage itself finds wrong, at its place in the recipe.
+def stage_problems(document: Document, step: Step, inputs: Mapping[str, Artifact]) -> list[Problem]:
+    """Run a stage's own checks, and return the problems at their place in the recipe.
 
     Args:
-        inputs: by role, those inputs that exist already.
+        inputs: Role -> artifact, of the inputs that exist already.
     """
     return placed_problems(document, step, lambda: step.stage.check(step.located, inputs))
 
 
 def placed_problems(document: Document, step: Step, find: Callable[[], list[Problem]]) -> list[Problem]:
-    """What a stage finds wrong, by whichever of its methods, at its place in the recipe."""
+    """Run one of a stage's checks, and return the problems at their place in the recipe."""
     try:
         found = find()
     except RecipeError as error:
@@ -108,7 +95,7 @@ def placed_problems(document: Document, step: Step, find: Callable[[], list[Prob
 
 
 def _placed(document: Document, stage: Where, problem: Problem) -> Problem:
-    """A stage's problem with the recipe's file and line, unless it points into another file itself."""
+    """Place a stage's problem in the recipe, with file and line. A problem in another file names that too."""
     keys: list[str | int] = []
     for key in (problem.key or "").split("."):
         holder = lookup(document.data, (*stage, *keys))
@@ -172,7 +159,7 @@ def _step(
 
 
 def _replace(value: Any, located: Mapping[str, str]) -> Any:
-    """The configuration with its data references replaced by their located forms."""
+    """Replace the data references in a configuration by their located forms."""
     if isinstance(value, str):
         return located.get(value, value)
     if isinstance(value, dict):
@@ -193,7 +180,7 @@ def _reference_problems(document: Document, where: Where, names: Iterable[str]) 
 
 
 def _places(value: Any, text: str, where: Where) -> Iterator[Where]:
-    """Where in the data a text stands."""
+    """Yield the places in the data where a text stands."""
     if value == text:
         yield where
     elif isinstance(value, dict):
@@ -202,3 +189,43 @@ def _places(value: Any, text: str, where: Where) -> Iterator[Where]:
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             yield from _places(inner, text, (*where, index))
+
+
+CORPUS = "corpus"
+
+
+def heldout_problems(recipe: Recipe, steps: Iterable[Step], made: Mapping[str, Artifact]) -> list[Problem]:
+    """Check the held-out text of existing corpora for what later stages need.
+
+    Args:
+        made: Artifacts that exist, by the name of their stage.
+    """
+    problems: list[Problem] = []
+    for step in steps:
+        if (corpus := corpus_of(recipe, step, made)) is not None:
+            find = partial(step.stage.heldout_problems, step.located, corpus, _is_halved(recipe, step))
+            problems += placed_problems(recipe.document, step, find)
+    return problems
+
+
+def corpus_of(recipe: Recipe, step: Step, made: Mapping[str, Artifact]) -> Artifact | None:
+    """Return the step's corpus or, while that is not made, the existing corpus that it will be made of."""
+    name = step.inputs.get(CORPUS)
+    while name is not None and name not in made:
+        name = recipe.step(name).inputs.get(CORPUS)
+    return None if name is None else made[name]
+
+
+def joined(problems: Sequence[Problem], more: Iterable[Problem]) -> list[Problem]:
+    """Join problems, without those of `more` at a place that has one already: a lack is found twice."""
+    places = {(problem.file, problem.line, problem.key) for problem in problems}
+    return [*problems, *(p for p in more if (p.file, p.line, p.key) not in places)]
+
+
+def _is_halved(recipe: Recipe, step: Step) -> bool:
+    """Return True if a stage upstream of the step selects on held-out text."""
+    names = set(step.inputs.values())
+    for earlier in reversed(recipe.steps):
+        if earlier.name in names:
+            names |= set(earlier.inputs.values())
+    return any(each.name in names and each.stage.selects_on_heldout(each.located) for each in recipe.steps)

@@ -1,27 +1,26 @@
-"""Overrides: `seed=3`, `pretrain.schedule.peak=1e-4`, `corpus.domain.0.path=data/notes.jsonl`."""
+"""Apply overrides: `seed=3`, `pretrain.schedule.peak=1e-4`, `corpus.domain.0.path=data/notes.jsonl`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cpt.errors import Problem, RecipeError
+from cpt.errors import Problem, RecipeError, did_you_mean
 from cpt.recipe.document import COMMAND_LINE, Document, Where, parse, plain
-from cpt.recipe.suggest import did_you_mean
 
 SETTABLE = ("name", "base", "seed")
-"""Top-level keys that an override may set; everything else starts with a stage's name."""
+"""Top-level keys that an override may set. Every other override starts with a stage's name."""
 
 
 def apply(document: Document, arguments: Iterable[str], stages: Mapping[str, Where]) -> list[Problem]:
-    """Set values in the document; unknown keys inside a stage are left to the stage's own validation.
+    """Set values in the document. Unknown keys inside a stage are left to the stage's own validation.
 
     Args:
-        arguments: as typed, `key.key=value` with the value in YAML.
-        stages: name of each stage -> place of its settings in the document.
+        arguments: Arguments as typed, `key.key=value` with the value in YAML.
+        stages: Name of each stage -> place of its settings in the document.
 
     Returns:
-        What is wrong with the overrides themselves.
+        Problems of the overrides themselves.
     """
     found = [_apply_one(document, argument, stages) for argument in arguments]
     return [problem for problem in found if problem is not None]
@@ -62,7 +61,7 @@ def _unknown(path: str, first: str, rest: list[str], stages: Mapping[str, Where]
 
 
 def _set(document: Document, where: Where, keys: list[str], value: Any, path: str) -> Problem | None:
-    """Walk from `where` along `keys`, making mappings where there is nothing yet, and set the last one."""
+    """Walk from `where` along `keys`, make mappings where there are none, and set the last key."""
     holder: Any = document.data
     steps = [*where, *keys]
     for depth, key in enumerate(steps):

@@ -1,4 +1,7 @@
-"""Plan what a run does, stage by stage, and why. Reads the store; notes there only which files are right."""
+"""Plan what a run does, stage by stage, and why.
+
+The store is only read, but for a note on files that were found right.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,38 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from cpt import references
-from cpt.errors import Problem, RecipeError, UsageError
-from cpt.recipe.changes import changes, may_go_on
-from cpt.recipe.fingerprint import identify
-from cpt.recipe.load import step_problems
-from cpt.recipe.needs import heldout_problems, joined
+from cpt.errors import Problem, RecipeError, UsageError, did_you_mean
+from cpt.recipe.diff import (
+    StageDescription,
+    describe_record,
+    describe_step,
+    differs_only_in,
+    explain_change,
+)
+from cpt.recipe.fingerprint import Identity, identify
+from cpt.recipe.load import heldout_problems, joined, stage_problems
 from cpt.recipe.schema import Recipe, Step
 from cpt.recipe.store import Record, Store
-from cpt.recipe.suggest import did_you_mean
 from cpt.stages.base import BASE, Artifact
 
 Action = Literal["run", "cached", "stale", "skipped"]
-"""run: never made, or asked for again. cached: made already. stale: made, but something changed.
-skipped: outside what the command line selects, and not made."""
+"""run: never made, or forced. cached: made already. stale: made, but something changed.
+skipped: not selected on the command line, and not made."""
 
 _NAMED = 3
-"""Most damaged files of a result that a message names."""
+"""Largest number of damaged files that a message names."""
 
 _UNCHECKED = "made before results had checksums, its files are not checked"
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which stages a command asks for. `force` holds names of stages, or "all"."""
+    """The stages that a command selects.
+
+    Attributes:
+        from_: First stage. until: Last stage. only: The one stage.
+        force: Names of stages to run again, or "all".
+    """
 
     from_: str | None = None
     until: str | None = None
@@ -41,10 +53,12 @@ class Selection:
 class Entry:
     """The plan for one stage.
 
-    inputs: role -> fingerprint. references: data reference -> content fingerprint.
-    continues: an interrupted attempt left work to continue from.
-    adopts: fingerprint of that attempt, if it began with other settings.
-    artifact: the finished result with this fingerprint, if there is one.
+    Attributes:
+        inputs: Role -> fingerprint.
+        references: Data reference -> fingerprint of its content.
+        continues: Whether an interrupted attempt left work to resume.
+        resumes: Fingerprint of that attempt, if it began with other settings.
+        artifact: The finished result with this fingerprint, if there is one.
     """
 
     step: Step
@@ -55,16 +69,30 @@ class Entry:
     why: str
     selected: bool = True
     continues: bool = False
-    adopts: str = ""
+    resumes: str = ""
     artifact: Record | None = None
     forecast: str = ""
 
     @property
     def to_run(self) -> bool:
+        """Whether the stage will run."""
         return self.action in ("run", "stale")
 
+    def state(self) -> dict[str, Any]:
+        """Return how the stage stands before the run begins, for `run.json`."""
+        made = self.artifact
+        return {
+            "kind": self.step.kind,
+            "fingerprint": self.fingerprint,
+            "action": self.action,
+            "state": "waiting" if self.to_run else self.action,
+            "seconds": made.seconds if made else None,
+            "gate": made.gate if made else "",
+            "gate_verdict": made.gate_verdict if made and made.gate else "",
+        }
+
     def as_json(self) -> dict[str, Any]:
-        """The entry as plain data for `--json`."""
+        """Return the entry as plain data for `--json`."""
         return {
             "stage": self.step.name,
             "kind": self.step.kind,
@@ -80,18 +108,26 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
+    """The plan of a run: one entry for each stage, in order."""
+
     recipe: Recipe
     base_fingerprint: str
     entries: tuple[Entry, ...]
 
     @property
     def to_run(self) -> tuple[Entry, ...]:
+        """The entries of the stages that will run."""
         return tuple(entry for entry in self.entries if entry.to_run)
 
     @property
     def artifacts(self) -> dict[str, Record]:
-        """The results that are there, by name of the stage."""
+        """The existing results by name of their stage."""
         return {entry.step.name: entry.artifact for entry in self.entries if entry.artifact}
+
+    @property
+    def states(self) -> dict[str, dict[str, Any]]:
+        """The state of every stage before the run begins, by name."""
+        return {entry.step.name: entry.state() for entry in self.entries}
 
     @property
     def needs_base(self) -> bool:
@@ -101,7 +137,12 @@ class Plan:
 
 @dataclass
 class _Draft:
-    """What is known while the entries are made in order."""
+    """State while the entries are made in order.
+
+    Attributes:
+        rerun: Stages whose existing result is made again.
+        damaged: Problems of damaged results, by stage.
+    """
 
     fingerprints: dict[str, str]
     artifacts: dict[str, Record] = field(default_factory=dict)
@@ -114,11 +155,10 @@ def make_plan(recipe: Recipe, store: Store, selection: Selection | None = None) 
     """Decide for every stage whether it runs.
 
     Raises:
-        UsageError: the selection names no stage of the recipe, contradicts itself, or starts at a stage
-            whose inputs are not made yet.
-        RecipeError: a stage that would run finds a problem in the inputs that are there already, or a result
-            that is not asked for again is damaged.
-        ReferenceUnavailable: the content of the base model or of a data file cannot be identified.
+        UsageError: The selection names no stage of the recipe, contradicts itself, or starts at a stage whose
+            inputs are not made yet.
+        RecipeError: A stage that would run finds a problem in existing inputs, or a needed result is damaged.
+        ReferenceUnavailable: The content of the base model or of a data file cannot be identified.
     """
     selection = selection or Selection()
     chosen = _chosen([step.name for step in recipe.steps], selection)
@@ -128,7 +168,7 @@ def make_plan(recipe: Recipe, store: Store, selection: Selection | None = None) 
     to_run = [entry.step for entry in entries if entry.to_run]
     selected = [entry.step for entry in entries if entry.step.name in chosen]
     read = {source for step in selected for source in step.inputs.values()}
-    # the damage of a result that is neither selected nor read by what is may wait
+    # damage of a result that no selected stage makes or reads may wait
     draft.problems += [each for name, each in draft.damaged.items() if name in chosen or name in read]
     if not read & draft.damaged.keys():
         _require_inputs(entries, selection)
@@ -170,22 +210,22 @@ def _entry(
         draft.rerun.add(step.name)
     partial = store.has_partial(step.name, own)
     if not partial and not artifact:
-        entry = _beside_an_attempt(entry, store, recipe.seed)
+        entry = _with_attempt(entry, store, recipe.seed)
     available: Mapping[str, Artifact] = {
         role: draft.artifacts[source] for role, source in step.inputs.items() if source in draft.artifacts
     }
-    problems = step_problems(recipe.document, step, available) if available else []
+    problems = stage_problems(recipe.document, step, available) if available else []
     draft.problems += problems
     upstream = {role: recipe.upstream(step, role) for role in step.inputs}
     forecast = "" if problems else step.stage.forecast(step.located, available, upstream)
-    return replace(entry, continues=partial or bool(entry.adopts), forecast=forecast)
+    return replace(entry, continues=partial or bool(entry.resumes), forecast=forecast)
 
 
 def damage_problem(store: Store, stage: str, fingerprint: str, options: str = "") -> Problem | None:
-    """Return what is wrong with the files of a finished result, and how to have it made again.
+    """Return the problem of damaged files of a finished result, with the command that makes it again.
 
     Args:
-        options: What the command line needs besides `--force STAGE`.
+        options: Command-line options needed besides `--force STAGE`.
     """
     found = store.damage(stage, fingerprint)
     if not found:
@@ -205,20 +245,25 @@ def _missing(entry: Entry, store: Store, seed: int) -> Entry:
     earlier = store.artifacts(entry.step.name)
     if not earlier:
         return replace(entry, action="run", why="not made yet")
-    found = changes(earlier[-1], entry.step, seed, entry.inputs, entry.references)
-    return replace(entry, action="stale", why="; ".join(found) or "made by another version of cpt")
+    why = explain_change(describe_record(earlier[-1]), _describe(entry, seed))
+    return replace(entry, action="stale", why=why)
 
 
-def _beside_an_attempt(entry: Entry, store: Store, seed: int) -> Entry:
-    """An entry that says what becomes of an interrupted attempt that began with other settings."""
+def _with_attempt(entry: Entry, store: Store, seed: int) -> Entry:
+    """Add to an entry whether it resumes an interrupted attempt that began with other settings."""
     attempt = store.attempt(entry.step.name)
     if attempt is None:
         return entry
-    now = (entry.step, seed, entry.inputs, entry.references)
-    found = "; ".join(changes(attempt, *now)) or "made by another version of cpt"
-    if may_go_on(attempt, *now):
-        return replace(entry, why=f"{entry.why}; changed on the way: {found}", adopts=attempt.fingerprint)
+    before, now = describe_record(attempt), _describe(entry, seed)
+    found = explain_change(before, now)
+    if differs_only_in(before, now, entry.step.config.resumable_fields):
+        return replace(entry, why=f"{entry.why}; changed on the way: {found}", resumes=attempt.fingerprint)
     return replace(entry, why=f"{entry.why}; the unfinished {attempt.folder.name} is left behind: {found}")
+
+
+def _describe(entry: Entry, seed: int) -> StageDescription:
+    identity = Identity(entry.inputs, entry.references, entry.fingerprint)
+    return describe_step(entry.step, seed, identity)
 
 
 def _forced(name: str, selection: Selection) -> bool:
@@ -226,7 +271,7 @@ def _forced(name: str, selection: Selection) -> bool:
 
 
 def _chosen(names: list[str], selection: Selection) -> list[str]:
-    """Names of the stages that the selection allows to run."""
+    """Return the names of the stages that the selection allows to run."""
     if selection.only and (selection.from_ or selection.until):
         raise UsageError("--only cannot be combined with --from or --until")
     force = [name for name in selection.force if name != "all"]

@@ -1,4 +1,4 @@
-"""Run a plan: every stage's result is whole or absent, and the same command continues after any stop."""
+"""Run a plan. Every stage's result is complete or absent, and the same command continues after any stop."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from typing import Any
 
 from cpt import references
 from cpt.errors import GateFailed, GateNotShown, Interrupted, Problem, RecipeError, StageFailed, Terminated
-from cpt.recipe.failures import explain_failure
-from cpt.recipe.fingerprint import config_data
-from cpt.recipe.journal import Journal, now, versions
-from cpt.recipe.load import placed_problems, step_problems
-from cpt.recipe.needs import corpus_of, heldout_problems, joined
-from cpt.recipe.plan import Entry, Plan, Selection, damage_problem, make_plan
-from cpt.recipe.progress import (
+from cpt.recipe.events import (
     Event,
     Listener,
     Outcome,
+    PlannedStage,
     RunEnded,
     RunStarted,
     StageEnded,
     StageProgress,
     StageStarted,
-    Upcoming,
-    nobody,
+    null_listener,
 )
+from cpt.recipe.failures import Termination, explain_failure, stoppable
+from cpt.recipe.fingerprint import config_data
+from cpt.recipe.journal import Journal, now, versions
+from cpt.recipe.load import corpus_of, heldout_problems, joined, placed_problems, stage_problems
+from cpt.recipe.plan import Entry, Plan, Selection, damage_problem, make_plan
 from cpt.recipe.schema import Recipe
-from cpt.recipe.stopping import Termination, stoppable
 from cpt.recipe.store import Record, Store
-from cpt.recipe.together import BaseModelArtifact, run_together
+from cpt.recipe.workers import BaseModelArtifact, run_distributed
 from cpt.stages.base import BASE, Artifact, Context
 
 
 @dataclass
 class Summary:
-    """What a run did.
+    """The outcome of a run.
 
-    gates: stage -> what its budgets said that are not held; `verdicts`: the worst of them, `broken` or
-    `not shown`. unchecked: stages whose kept results had no checksums before.
+    Attributes:
+        gates: Stage -> message of its budgets that are not held.
+        verdicts: Stage -> worst verdict of these, `broken` or `not shown`.
+        unchecked: Stages whose kept results had no checksums before.
     """
 
     name: str
@@ -62,13 +62,13 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0; 3 if a budget is broken, else 4 if one is not shown to be held."""
+        """0, or 3 if a budget is broken, else 4 if one is not shown to be held."""
         if GateFailed.verdict in self.verdicts.values():
             return GateFailed.exit_code
         return GateNotShown.exit_code if self.verdicts else 0
 
     def as_json(self) -> dict[str, Any]:
-        """The summary as plain data for `--json`."""
+        """Return the summary as plain data for `--json`."""
         return {
             "run": self.name,
             "folder": str(self.folder),
@@ -92,20 +92,22 @@ class Summary:
 
 
 def run(
-    recipe: Recipe, root: Path, selection: Selection | None = None, listener: Listener = nobody
+    recipe: Recipe, root: Path, selection: Selection | None = None, listener: Listener = null_listener
 ) -> Summary:
     """Bring every selected stage of a recipe up to date.
 
-    A gate that is broken or not shown to be held does not stop the run: its stage's result is kept, the rest
-    runs so that the report shows what happened, and the summary names the gate.
+    A gate that is broken or not shown to be held does not stop the run: the stage's result is kept, the later
+    stages run so that the report shows what happened, and the summary names the gate.
 
     Args:
-        root: folder of all runs; this one's is `root/<name>`.
+        root: Folder of all runs; this one's is `root/<name>`.
 
     Raises:
-        RecipeError: a stage found a problem before it ran.
-        UsageError: the run is held by another process, or the selection is wrong.
-        Interrupted: Ctrl-C. Terminated: SIGTERM. StageFailed and other CptError: a stage could not finish.
+        RecipeError: A stage found a problem before it ran.
+        UsageError: Another process holds the run, or the selection is wrong.
+        Interrupted: Ctrl-C.
+        Terminated: SIGTERM.
+        CptError: A stage could not finish (`StageFailed` and others).
     """
     store = Store(root.absolute() / recipe.name)
     if not store.folder.exists():
@@ -125,7 +127,7 @@ class _Runner:
     def __init__(self, plan: Plan, store: Store, listener: Listener) -> None:
         self._plan = plan
         self._store = store
-        self._journal = Journal(store.folder, plan)
+        self._journal = Journal(store.folder, plan.recipe, plan.states)
         self._listener = listener
         self._versions = versions()
         self._available: dict[str, Artifact] = {}
@@ -145,10 +147,11 @@ class _Runner:
         begun = time.monotonic()
         outcome: Outcome = "failed"
         upcoming = [
-            Upcoming(entry.step.name, entry.action, entry.why, entry.forecast) for entry in self._plan.entries
+            PlannedStage(entry.step.name, entry.action, entry.why, entry.forecast)
+            for entry in self._plan.entries
         ]
         if self._plan.needs_base:
-            upcoming.insert(0, Upcoming(BASE, "run"))
+            upcoming.insert(0, PlannedStage(BASE, "run"))
         try:
             self._emit(RunStarted(self._plan.recipe.name, tuple(upcoming)))
             with stoppable():
@@ -181,7 +184,7 @@ class _Runner:
             self._check(left)
 
     def _add_checksums(self) -> None:
-        """Take kept results of older versions as they are, once; from then on their files are checked."""
+        """Accept kept results of older versions as they are, once. From then on their files are checked."""
         for record in self._summary.artifacts.values():
             if not record.has_checksums:
                 self._store.add_checksums(record)
@@ -211,9 +214,9 @@ class _Runner:
             raise RecipeError(problems)
 
     def _check(self, entries: tuple[Entry, ...]) -> None:
-        """Ask the stages again, now that more of their inputs are at hand.
+        """Repeat the stages' checks with the inputs that have come to exist.
 
-        What a corpus lacks for any of them is found before the first of them runs.
+        What a corpus lacks for any later stage is found before the first of them runs.
         """
         recipe = self._plan.recipe
         problems = []
@@ -221,7 +224,7 @@ class _Runner:
             inputs = self._inputs(entry)
             if inputs.keys() != self._checked.get(entry.step.name, set()):
                 self._checked[entry.step.name] = set(inputs)
-                problems += step_problems(recipe.document, entry.step, inputs)
+                problems += stage_problems(recipe.document, entry.step, inputs)
         steps = [entry.step for entry in entries if entry.step.name not in self._supplied]
         with_corpus = [step for step in steps if corpus_of(recipe, step, self._available) is not None]
         self._supplied |= {step.name for step in with_corpus}
@@ -232,16 +235,16 @@ class _Runner:
     def _run_stage(self, entry: Entry) -> Record:
         step, store = entry.step, self._store
         self._require_whole_inputs(entry)
-        if entry.adopts:
-            store.adopt(step.name, entry.adopts, entry.fingerprint)
+        if entry.resumes:
+            store.resume(step.name, entry.resumes, entry.fingerprint)
         with (
             self._timed(step.name, entry.continues) as timing,
-            store.writing(step.name, entry.fingerprint) as aside,
+            store.writing(step.name, entry.fingerprint) as staging,
         ):
             timing.earlier = store.elapsed(step.name, entry.fingerprint)
-            store.begin(self._record(entry, aside, {}, timing))
+            store.begin(self._record(entry, staging, {}, timing))
             context = Context(
-                output=aside,
+                output=staging,
                 work=store.work_folder(step.name, entry.fingerprint),
                 seed=self._plan.recipe.seed,
                 progress=StageProgress(step.name, self._noting(entry, timing)),
@@ -250,26 +253,26 @@ class _Runner:
                 contents={step.references[name]: found for name, found in entry.references.items()},
             )
             try:
-                metrics = run_together(step, self._inputs(entry), context)
+                metrics = run_distributed(step, self._inputs(entry), context)
             except GateFailed as error:
                 metrics, timing.gate, timing.verdict = error.metrics, str(error), error.verdict
             except Exception as error:
                 _require_folders(context, error)
                 raise
-            made = {kind for kind in step.stage.produces if (aside / kind).is_dir()}
+            made = {kind for kind in step.stage.produces if (staging / kind).is_dir()}
             if made != set(step.stage.produces):
                 raise AssertionError(f"made no {', '.join(set(step.stage.produces) - made)}")
-            return store.finish(self._record(entry, aside, metrics, timing))
+            return store.finish(self._record(entry, staging, metrics, timing))
 
     def _require_whole_inputs(self, entry: Entry) -> None:
-        """Raise if a result that a stage reads is no longer what was written."""
+        """Raise if a result that a stage reads has changed since it was written."""
         made = [artifact for artifact in self._inputs(entry).values() if artifact.name != BASE]
         found = [damage_problem(self._store, each.name, each.fingerprint) for each in made]
         if problems := [problem for problem in found if problem is not None]:
             raise RecipeError(problems)
 
     def _noting(self, entry: Entry, timing: _Timing) -> Listener:
-        """Passes events on, and now and then notes the time spent, so that a kill does not lose it."""
+        """Return a listener that passes events on and notes the time spent, against its loss in a kill."""
         noted = timing.seconds
 
         def note(event: Event) -> None:
@@ -281,14 +284,14 @@ class _Runner:
 
         return note
 
-    def _record(self, entry: Entry, aside: Path, metrics: dict[str, Any], timing: _Timing) -> Record:
+    def _record(self, entry: Entry, staging: Path, metrics: dict[str, Any], timing: _Timing) -> Record:
         step = entry.step
         return Record(
             name=step.name,
             stage=step.kind,
             kinds=step.stage.produces,
             fingerprint=entry.fingerprint,
-            folder=aside,
+            folder=staging,
             config=config_data(step.config),
             parents=entry.inputs,
             versions=self._versions,
@@ -305,7 +308,7 @@ class _Runner:
 
     @contextmanager
     def _timed(self, stage: str, continues: bool) -> Iterator[_Timing]:
-        """Announce a stage's start and end, and turn what it lets out into an explained error."""
+        """Announce a stage's start and end, and turn its exceptions into explained errors."""
         timing = _Timing(time.monotonic())
         outcome: Outcome = "failed"
         self._emit(StageStarted(stage, continues))
@@ -350,7 +353,7 @@ def _require_folders(context: Context, error: Exception) -> None:
 
 @dataclass
 class _Timing:
-    """Seconds of a stage: this attempt's, and those that killed attempts had noted."""
+    """Seconds of a stage: of this attempt, and those that killed attempts had noted."""
 
     begun: float
     earlier: float = 0.0

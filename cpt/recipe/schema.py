@@ -1,13 +1,15 @@
-"""What a recipe is: the file's top-level keys, and the checked recipe that the engine works on."""
+"""Define a recipe: the file's top-level keys, its list of stages as written, and the checked recipe."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cpt.errors import Problem, did_you_mean
 from cpt.recipe.document import Document, Where
 from cpt.stages.base import BASE, Stage, StageConfig
 
@@ -23,7 +25,7 @@ class RecipeFile(BaseModel):
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         max_length=80,
-        description="Name of the run; its results lie in runs/<name>.",
+        description="Name of the run; its results are in runs/<name>.",
     )
     base: str = Field(
         min_length=1, description="The model to start from: hub id, folder, GGUF file, file inside a wheel."
@@ -36,10 +38,11 @@ class RecipeFile(BaseModel):
 class Step:
     """One stage of a recipe, checked and wired.
 
-    config: as the user wrote it (this is what the fingerprint sees).
-    located: the same with relative paths made absolute (this is what runs).
-    inputs: role -> name of the earlier stage.
-    references: data reference as written -> located.
+    Attributes:
+        config: Settings as the user wrote them; the fingerprint is made of these.
+        located: The same settings with relative paths made absolute; these run.
+        inputs: Role -> name of the earlier stage.
+        references: Data reference as written -> located.
     """
 
     name: str
@@ -61,12 +64,29 @@ class Step:
         return next(named, next(iter(self.inputs.values()), BASE))
 
 
+def upstream(step: Step, role: str, steps: Mapping[str, Step]) -> list[StageConfig]:
+    """Return the configurations of the stages that make an input of a step in turn, the first one first.
+
+    Of a merge, the first model is followed.
+
+    Args:
+        steps: Steps by name.
+    """
+    chain: list[StageConfig] = []
+    name = step.inputs.get(role, "")
+    while (maker := steps.get(name)) is not None:
+        chain.insert(0, maker.located)
+        name = maker.inputs.get("corpus", "") if role == "corpus" else maker.model_from
+    return chain
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A recipe without mistakes.
 
-    base: reference of the base model, relative paths made absolute.
-    document: the file's data with the overrides applied, and the lines for later messages.
+    Attributes:
+        base: Reference of the base model, relative paths made absolute.
+        document: Data of the file with the overrides applied, and the lines for later messages.
     """
 
     name: str
@@ -85,12 +105,82 @@ class Recipe:
         return self.document.data
 
     def upstream(self, step: Step, role: str) -> list[StageConfig]:
-        """Configurations of the stages that an input of a step comes through, the first one first."""
-        made: list[StageConfig] = []
-        while step.inputs.get(role, BASE) != BASE:
-            step = self.step(step.inputs[role])
-            made.insert(0, step.located)
-        return made
+        """Return the configurations of the stages that an input of a step comes through (`upstream`)."""
+        return upstream(step, role, {each.name: each for each in self.steps})
 
     def step(self, name: str) -> Step:
+        """Return a step by its name."""
         return next(step for step in self.steps if step.name == name)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A stage as written.
+
+    Attributes:
+        where: Place of its settings: ("stages", 2, "pretrain").
+        known: Whether there is such a kind of stage.
+    """
+
+    where: Where
+    kind: str
+    name: str
+    settings: dict[str, Any]
+    known: bool
+
+
+def read_items(document: Document, kinds: Collection[str]) -> tuple[list[Item], list[Problem]]:
+    """Read the list under `stages:`; `- report` and `- report:` become `- report: {}` in the document."""
+    entries = document.data.get("stages")
+    items: list[Item] = []
+    problems: list[Problem] = []
+    for index, entry in enumerate(entries if isinstance(entries, list) else []):
+        found = _read_item(document, index, entry, kinds)
+        if isinstance(found, Item):
+            items.append(found)
+            if not found.known:
+                hint = did_you_mean(found.kind, kinds)
+                problems.append(document.problem(found.where, "there is no such kind of stage", hint))
+        else:
+            problems.append(found)
+    return items, problems
+
+
+def name_problems(document: Document, items: list[Item]) -> list[Problem]:
+    """Return the problems of names that are given twice or reserved."""
+    problems = []
+    seen: dict[str, Item] = {}
+    for item in items:
+        if item.name in RESERVED:
+            message = f"a stage cannot be called `{item.name}`: the word means something else in a recipe"
+            problems.append(document.problem((*item.where, "name"), message, "Choose another name."))
+        elif item.name in seen:
+            line = document.problem(seen[item.name].where, "").line
+            message = f"a second stage called `{item.name}`; the first is on line {line}"
+            hint = f"Give it a name of its own, such as `name: {item.name}-2`."
+            problems.append(document.problem(item.where, message, hint))
+        seen.setdefault(item.name, item)
+    return problems
+
+
+def _read_item(document: Document, index: int, entry: Any, kinds: Collection[str]) -> Item | Problem:
+    here: Where = ("stages", index)
+    if isinstance(entry, str):
+        entry = {entry: None}
+    if not isinstance(entry, dict) or not entry:
+        message = "a stage is written as `- kind: settings`"
+        return document.problem(here, message, "For example `- report: {}`.")
+    if len(entry) > 1:
+        kind = next((key for key in entry if key in kinds), next(iter(entry)))
+        others = ", ".join(f"`{key}`" for key in entry if key != kind)
+        message = f"{others} stand beside `{kind}`, not under it"
+        return document.problem(here, message, f"Indent the settings of `{kind}` two spaces further.")
+    ((kind, settings),) = entry.items()
+    where = (*here, kind)
+    document.data["stages"][index] = {kind: {} if settings is None else settings}
+    settings = document.data["stages"][index][kind]
+    if not isinstance(settings, dict):
+        message = f"the settings of `{kind}` are not a mapping (key: value lines)"
+        return document.problem(where, message)
+    name = settings.get("name")
+    return Item(where, kind, name if isinstance(name, str) else kind, settings, kind in kinds)

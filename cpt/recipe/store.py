@@ -1,40 +1,153 @@
-"""The artifact store of one run: `runs/<name>/<stage>-<fingerprint>/`, each whole or absent."""
+"""Keep the artifacts of one run, `runs/<name>/<stage>-<fingerprint>/`: each is complete or absent.
+
+The run's folder is locked while a process writes to it.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
-from cpt.atomic import flush, flush_one
+from cpt.atomic import flush, flush_one, publish_folder
 from cpt.checksums import FILE as CHECKSUMS
 from cpt.checksums import Stamp, verify, write_checksums
 from cpt.errors import GateFailed, StageFailed, UsageError
+from cpt.json_file import read_or_none, write_json
 from cpt.recipe.failures import RUNS, explain_os_error
-from cpt.recipe.files import read_or_none, write_json
-from cpt.recipe.lock import FolderLock, is_held
 from cpt.stages.base import Artifact
+
+LOCK_FILE = ".lock"
+_PAUSE = 0.05
+"""Seconds between two attempts."""
+
+
+class FolderLock:
+    """A lock that keeps all other processes out of a folder: of its `.lock` file and of the folder itself.
+
+    A file can be removed while it is locked; the next process then locks another one of that name. A folder
+    with something in it cannot. On NFS a folder is locked for one machine only, the file for all.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = FileLock(folder / LOCK_FILE, timeout=0)
+        self._descriptor: int | None = None
+        self._seen: tuple[int, int] | None = None
+
+    def acquire(self, patience: float) -> bool:
+        """Take the lock. Return False if another process holds it for `patience` seconds."""
+        until = time.monotonic() + patience
+        while not self._taken():
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_PAUSE)
+        self._seen = self._identity()
+        return True
+
+    def release(self) -> None:
+        """Release the lock."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        self._file.release()
+
+    def held(self) -> bool:
+        """Return True if the locked file or folder was neither removed nor replaced."""
+        return self._identity() == self._seen
+
+    def _taken(self) -> bool:
+        try:
+            self._file.acquire()
+        except Timeout:
+            return False
+        try:
+            self._descriptor = _lock_folder(self._folder, shared=False)
+        except BlockingIOError:
+            self._file.release()
+            return False
+        return True
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Return device and inode at the lock's path: of the folder if that is locked, else of the file."""
+        path = self._folder if self._descriptor is not None else self._folder / LOCK_FILE
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
+def is_held(folder: Path) -> bool:
+    """Return True if a process holds a folder at this moment. Create nothing."""
+    try:
+        descriptor = _lock_folder(folder, shared=True)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    if descriptor is not None:  # on NFS that says nothing of other machines: look at the file as well
+        os.close(descriptor)
+    if not (folder / LOCK_FILE).exists():
+        return False
+    try:
+        with FileLock(folder / LOCK_FILE, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # another user's
+        return False
+
+
+def _lock_folder(folder: Path, *, shared: bool) -> int | None:
+    """Lock a folder itself, and return the descriptor that holds it; None where the system locks files only.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+    """
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:  # a file system without locks of folders
+        os.close(descriptor)
+        return None
+    return descriptor
+
 
 _ARTIFACT = re.compile(r"^(?P<stage>[a-z][a-z0-9_-]*)-(?P<fingerprint>[0-9a-f]{12})$")
 _ELAPSED, _ATTEMPT, _VERIFIED = "elapsed.json", "attempt.json", ".verified.json"
 _PATIENCE = 0.5
-"""Seconds in which a lock may become free: who looks whether a run is held holds it for a moment."""
+"""Seconds to wait for a lock: a process that checks whether a run is held holds it for a moment."""
 
-_ASIDE, _OLD, _PARTIAL = ".tmp-", ".old-", ".partial"
+_STAGING, _OLD, _PARTIAL = ".tmp-", ".old-", ".partial"
 
 
 class Record(Artifact):
-    """An artifact together with what its fingerprint was made of, so that a change can be explained.
+    """An artifact with everything that its fingerprint was made of, so that a change can be explained.
 
-    sources: role -> name of the stage that played it. references: data reference -> content fingerprint.
-    gate: what the quality or forgetting budgets said that are not held; empty if all are. `gate_verdict`: the
-    worst of them, `broken` or `not shown`. checksums: whether its files have any; older versions wrote none.
+    Attributes:
+        sources: Role -> name of the stage that played it.
+        references: Data reference -> fingerprint of its content.
+        gate: Message of the budgets that are not held; empty if all are.
+        gate_verdict: Worst verdict of these, `broken` or `not shown`.
+        checksums: Whether its files have checksums; older versions wrote none.
     """
 
     contract: int = 1
@@ -47,83 +160,91 @@ class Record(Artifact):
 
     @property
     def has_checksums(self) -> bool:
-        """Whether its files can be checked: they were summed when they were written, or when first used."""
+        """Whether its files can be checked, by checksums of when they were written or first used."""
         return self.checksums or (self.folder / CHECKSUMS).exists()
 
 
 class Store:
-    """One run's folder. Only the holder of its lock writes to it."""
+    """The folder of one run. Only the holder of its lock writes to it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock: FolderLock | None = None
 
     def artifact_folder(self, stage: str, fingerprint: str) -> Path:
+        """Return the folder of a stage's finished result."""
         return self.folder / f"{stage}-{fingerprint[:12]}"
 
     def work_folder(self, stage: str, fingerprint: str) -> Path:
-        """Scratch folder of an unfinished stage; it survives a kill and goes when the stage is finished."""
+        """Return the scratch folder of an unfinished stage.
+
+        It survives a kill, and is removed when the stage is finished.
+        """
         folder = self.artifact_folder(stage, fingerprint)
         return folder.with_name(folder.name + _PARTIAL)
 
     @property
     def shared_folder(self) -> Path:
-        """Folder for what several results of the run can use."""
+        """Folder for data that several results of the run can use."""
         return self.folder / "shared"
 
     def find(self, stage: str, fingerprint: str) -> Record | None:
-        """The finished artifact of a stage with this very fingerprint."""
+        """Return the finished artifact of a stage with exactly this fingerprint."""
         record = self._read(self.artifact_folder(stage, fingerprint))
         return record if record is not None and record.fingerprint == fingerprint else None
 
     def has_partial(self, stage: str, fingerprint: str) -> bool:
-        """Whether an interrupted attempt at this very result left work to continue from."""
+        """Return True if an interrupted attempt at exactly this result left work to resume."""
         folder = self.work_folder(stage, fingerprint)
         return folder.is_dir() and any(path.name not in (_ELAPSED, _ATTEMPT) for path in folder.iterdir())
 
     def begin(self, record: Record) -> None:
-        """Note in the scratch folder what is to be made, for the time when something else is asked for."""
+        """Write into the scratch folder what is being made, to explain the attempt if the recipe changes."""
         path = self.work_folder(record.name, record.fingerprint) / _ATTEMPT
         write_json(path, record.model_dump(mode="json", exclude={"folder"}))
 
     def begun(self, stage: str, fingerprint: str) -> Record | None:
-        """What an unfinished stage is to make, as `begin` noted it."""
+        """Return what an unfinished stage is making, as `begin` wrote it."""
         return _record(self.work_folder(stage, fingerprint), _ATTEMPT)
 
     def attempt(self, stage: str) -> Record | None:
-        """The newest interrupted attempt at any result of a stage that left work to continue from."""
+        """Return the newest interrupted attempt at any result of a stage that left work to resume."""
         found = [_record(path.parent, _ATTEMPT) for path in self.folder.glob(f"*{_PARTIAL}/{_ATTEMPT}")]
         left = [each for each in found if each and each.name == stage]
         left = [each for each in left if self.has_partial(stage, each.fingerprint)]
         return max(left, key=lambda each: each.created, default=None)
 
-    def adopt(self, stage: str, attempt: str, fingerprint: str) -> None:
-        """Let an interrupted attempt (its fingerprint) be one at another result from now on."""
+    def resume(self, stage: str, attempt: str, fingerprint: str) -> None:
+        """Turn an interrupted attempt at one result into one at another result.
+
+        Args:
+            attempt: Fingerprint of the attempt.
+        """
         self._require_lock()
         aim = self.work_folder(stage, fingerprint)
         shutil.rmtree(aim, ignore_errors=True)
         self.work_folder(stage, attempt).rename(aim)
 
     def elapsed(self, stage: str, fingerprint: str) -> float:
-        """Seconds that killed attempts have spent on a stage, as far as they noted them."""
+        """Return the seconds that killed attempts have spent on a stage, as far as they noted them."""
         return float(read_or_none(self.work_folder(stage, fingerprint) / _ELAPSED, float) or 0.0)
 
     def note_elapsed(self, stage: str, fingerprint: str, seconds: float) -> None:
-        """Note the seconds spent so far, for an attempt that continues this one."""
+        """Write down the seconds spent so far, for an attempt that resumes this one."""
         write_json(self.work_folder(stage, fingerprint) / _ELAPSED, seconds)
 
     def artifacts(self, stage: str | None = None) -> list[Record]:
-        """Every readable artifact (of one stage), oldest first."""
+        """Return every readable artifact (of one stage), the oldest first."""
         folders = [match for match in self._folders() if stage in (None, match["stage"])]
         records = [self._read(self.folder / match.string) for match in folders]
         return sorted((record for record in records if record is not None), key=lambda record: record.created)
 
     def damaged(self, stage: str, fingerprint: str) -> bool:
-        """Whether the artifact's folder is there without its record or a part of it: it counts as absent."""
+        """Return True if an artifact's folder lacks its record or a part, so that it counts as absent."""
         return self.artifact_folder(stage, fingerprint).exists() and self.find(stage, fingerprint) is None
 
     def damage(self, stage: str, fingerprint: str) -> list[str]:
-        """Return in which ways a finished artifact is not as it was written; nothing if there is none.
+        """Return the damage of a finished artifact's files, one phrase each; nothing if there is no artifact.
 
         A file is read only if it has changed since it was last found right.
         """
@@ -143,46 +264,44 @@ class Store:
         return faults
 
     def add_checksums(self, record: Record) -> None:
-        """Take an artifact of an older version as it is, and give it checksums."""
+        """Accept an artifact of an older version as it is, and write its checksums."""
         self._note_verified(record.folder.name, write_checksums(record.folder), self._verified())
 
     @contextmanager
     def writing(self, stage: str, fingerprint: str) -> Iterator[Path]:
-        """An empty folder to fill; it is removed unless `finish` has moved it into place."""
-        aside = self._aside(stage, fingerprint)
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
+        """Yield an empty folder to fill. It is removed unless `finish` has moved it into place."""
+        staging = self._staging(stage, fingerprint)
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
         self.work_folder(stage, fingerprint).mkdir(exist_ok=True)
         try:
-            yield aside
+            yield staging
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)
 
     def finish(self, record: Record) -> Record:
-        """Write `artifact.json` and checksums into the folder aside, rename it, drop the scratch folder.
+        """Write `artifact.json` and checksums into a filled folder, rename it, remove the scratch folder.
 
-        All is on the disk before what it could be made of again, the scratch folder, goes.
+        The result is on the disk before the scratch folder, of which it could be made again, is removed.
 
         Args:
-            record: with `folder` being the folder that `writing` gave.
+            record: Record whose `folder` is the one that `writing` gave.
 
         Returns:
             The record at its final place.
 
         Raises:
-            StageFailed: The run's folder is no longer held, or not there.
+            StageFailed: The run's folder is no longer held, or missing.
         """
         self._require_lock()
         record = record.model_copy(update={"checksums": True})
         write_json(record.folder / "artifact.json", record.model_dump(mode="json", exclude={"folder"}))
         seen = write_checksums(record.folder)
         flush(record.folder)
-        self._require_lock()
+        self._require_lock()  # again: flushing may have taken long
         final = self.artifact_folder(record.name, record.fingerprint)
         old = self.folder / f"{_OLD}{final.name}"
-        if final.exists():
-            final.rename(old)
-        record.folder.rename(final)
+        publish_folder(record.folder, final, durable=False, former=old)
         flush_one(self.folder)
         self._note_verified(final.name, seen, self._verified())
         shutil.rmtree(old, ignore_errors=True)
@@ -193,7 +312,7 @@ class Store:
         """Make the run's folder and prove that it can be written to.
 
         Raises:
-            UsageError: it cannot be; says why and what to do.
+            UsageError: It cannot; the reason and the remedy.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -209,7 +328,7 @@ class Store:
             final = self.folder / leftover.name.removeprefix(_OLD)
             if not final.exists():
                 leftover.rename(final)
-        for pattern in (f"{_ASIDE}*", f"{_OLD}*"):
+        for pattern in (f"{_STAGING}*", f"{_OLD}*"):
             for leftover in self.folder.glob(pattern):
                 shutil.rmtree(leftover, ignore_errors=True)
         for record in self.artifacts():
@@ -220,7 +339,7 @@ class Store:
         """Hold the run for this process.
 
         Raises:
-            UsageError: another process holds it.
+            UsageError: Another process holds it.
         """
         lock = FolderLock(self.folder)
         if not lock.acquire(_PATIENCE):
@@ -236,11 +355,11 @@ class Store:
             lock.release()
 
     def locked(self) -> bool:
-        """Whether a process holds the run at this moment."""
+        """Return True if a process holds the run at this moment."""
         return is_held(self.folder)
 
     def _require_lock(self) -> None:
-        """Raise if the run was locked, and what was locked has been removed or replaced."""
+        """Raise if the run was locked, and the locked folder or file has been removed or replaced."""
         if self._lock is not None and not self._lock.held():
             raise StageFailed(
                 f"{self.folder}: the run's folder, or its lock, was removed while the run went on",
@@ -248,21 +367,21 @@ class Store:
             )
 
     def _verified(self) -> dict[str, dict[str, Stamp]]:
-        """By artifact's folder, the stamps of its files when they were last found right."""
+        """Return, by artifact's folder, the stamps of its files when they were last found right."""
         return read_or_none(self.folder / _VERIFIED, dict[str, dict[str, Stamp]]) or {}
 
     def _note_verified(
         self, artifact: str, seen: dict[str, Stamp], verified: dict[str, dict[str, Stamp]]
     ) -> None:
-        """Note that the files of an artifact's folder are right while they have these stamps."""
+        """Write down that the files of an artifact's folder are right while they have these stamps."""
         now = {name: found for name, found in verified.items() if (self.folder / name).is_dir()}
         now[artifact] = seen
         if now != verified:
             with suppress(OSError):  # in a place that cannot be written to, files are read again each time
                 write_json(self.folder / _VERIFIED, now)
 
-    def _aside(self, stage: str, fingerprint: str) -> Path:
-        return self.folder / f"{_ASIDE}{self.artifact_folder(stage, fingerprint).name}"
+    def _staging(self, stage: str, fingerprint: str) -> Path:
+        return self.folder / f"{_STAGING}{self.artifact_folder(stage, fingerprint).name}"
 
     def _folders(self) -> list[re.Match[str]]:
         if not self.folder.is_dir():

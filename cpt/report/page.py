@@ -83,6 +83,7 @@ def sections(facts: Facts, drawn: Charts) -> list[Section]:
         Section("vectors", "Task vectors", bool(merged_vectors(facts))),
         Section("tasks", "Benchmark tasks"),
         Section("suites", "Suites of benchmarks"),
+        Section("against", "Other models", bool(facts.against)),
         Section("time", "Time and throughput"),
         Section("recipe", "Recipe"),
         Section("versions", "Versions and fingerprints"),

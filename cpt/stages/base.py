@@ -1,4 +1,4 @@
-"""What a stage is: a frozen configuration, what it consumes and produces, and one `run`."""
+"""Define a stage: a frozen configuration, the artifacts that it consumes and produces, and one `run`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.errors import Problem
+from cpt.progress import Progress
 
 if TYPE_CHECKING:
     from cpt.training.place import Place
@@ -25,7 +26,7 @@ class StageConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     not_fingerprinted: ClassVar[frozenset[str]] = frozenset()
-    """Settings that cannot change the stage's result, and are left out of its fingerprint."""
+    """Settings that cannot change the stage's result; they are not in its fingerprint."""
 
     resumable_fields: ClassVar[frozenset[str]] = frozenset()
     """Settings that may change while an unfinished attempt is resumed."""
@@ -48,67 +49,49 @@ class StageConfig(BaseModel):
 class Artifact(BaseModel):
     """A finished stage's folder, described by its `artifact.json`.
 
-    The content of kind K lies in the subfolder K: `folder/model` is a plain Hugging Face folder,
-    `folder/corpus` holds documents and token shards, `folder/scores` JSON, and so on.
+    The content of kind K is in the subfolder K: `folder/model` is a plain Hugging Face folder,
+    `folder/corpus` has documents and token shards, `folder/scores` JSON.
+
+    Attributes:
+        name: Name of the stage in the recipe, or "base".
+        stage: Kind of the stage: "corpus", "pretrain"; "base" for the base model.
+        parents: Role -> fingerprint.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    name: str  # the stage's name in the recipe, or "base"
-    stage: str  # the kind of stage: "corpus", "pretrain", ...; "base" for the base model
+    name: str
+    stage: str
     kinds: tuple[str, ...]
     fingerprint: str
     folder: Path
     config: dict[str, Any] = {}
-    parents: dict[str, str] = {}  # role -> fingerprint
+    parents: dict[str, str] = {}
     versions: dict[str, str] = {}
     created: str = ""
     seconds: float = 0.0
     metrics: dict[str, Any] = {}
 
     def path(self, kind: str) -> Path:
-        """Folder that holds this artifact's content of one kind."""
+        """Return the folder with this artifact's content of one kind."""
         if kind not in self.kinds:
             raise KeyError(f"{self.name} holds {', '.join(self.kinds)}, not {kind}")
         return self.folder / kind
 
 
-class Progress(Protocol):
-    """Where a stage says what it is doing. The command shows it; a library may ignore it."""
-
-    def message(self, text: str) -> None: ...
-
-    def update(self, done: int, total: int, unit: str, **facts: float) -> None: ...
-
-    def note(self, kind: str, facts: Mapping[str, Any]) -> None:
-        """What a training has found: a "reading", an "action", or the "verdict" on its budgets."""
-
-
-class NullProgress:
-    """A `Progress` that shows nothing."""
-
-    def message(self, text: str) -> None:
-        pass
-
-    def update(self, done: int, total: int, unit: str, **facts: float) -> None:
-        pass
-
-    def note(self, kind: str, facts: Mapping[str, Any]) -> None:
-        pass
-
-
 @dataclass(frozen=True)
 class Context:
-    """What a running stage gets besides its configuration and its inputs.
+    """Everything that a running stage gets besides its configuration and its inputs.
 
-    output: temporary folder to fill with one subfolder per produced kind; renamed when `run` returns.
-    work: scratch folder of this very stage and fingerprint that survives a kill (checkpoints);
-        removed when the stage is finished.
-    recipe: the whole recipe as plain data (for the report).
-    shared: folder of the run for what several results can use and what is expensive to make again; whoever
-        writes there names it by all that it depends on. None: `work`.
-    contents: data reference of the stage's settings -> fingerprint of its content, which readers compare with
-        what they read.
+    Attributes:
+        output: Staging folder to fill with one subfolder for each produced kind; renamed when `run` returns.
+        work: Scratch folder of exactly this stage and fingerprint that survives a kill (checkpoints); removed
+            when the stage is finished.
+        recipe: The whole recipe as plain data, for the report.
+        shared: Folder of the run for expensive data that several results can use, named by everything that
+            they depend on; None: `work`.
+        contents: Data reference of the stage's settings -> fingerprint of its content, which readers compare
+            with what they read.
     """
 
     output: Path
@@ -124,7 +107,9 @@ class Context:
 class UpstreamArtifact:
     """An artifact that exists, or will exist, before a stage runs.
 
-    inputs: role -> whose it takes. chosen: whether its stage chose it on held-out text.
+    Attributes:
+        inputs: Role -> name of the stage that it is made from.
+        chosen: Whether its stage selected it on held-out text.
     """
 
     name: str
@@ -134,11 +119,11 @@ class UpstreamArtifact:
 
 
 UpstreamConfigs = Sequence[StageConfig]
-"""Configurations of the stages that an artifact comes through, the first one first."""
+"""Configurations of the stages that make an artifact in turn, the first one first."""
 
 
 class WiringError(Exception):
-    """A stage's inputs cannot be found among the earlier stages. Carries the problem (key, message, hint)."""
+    """A stage whose inputs are not found among the earlier stages, with the problem (key, message, hint)."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
@@ -146,7 +131,7 @@ class WiringError(Exception):
 
 
 def newest(earlier: Sequence[UpstreamArtifact], kind: str, from_: str | None = None) -> str:
-    """Name of the newest earlier stage that holds `kind`; `from_` is taken instead if it holds that kind."""
+    """Return the newest earlier stage that holds `kind`, or `from_` if that holds it."""
     holders = [stage.name for stage in earlier if kind in stage.kinds]
     if from_ in holders:
         return from_
@@ -158,7 +143,7 @@ def newest(earlier: Sequence[UpstreamArtifact], kind: str, from_: str | None = N
 
 
 def lineage(name: str, earlier: Sequence[UpstreamArtifact]) -> list[UpstreamArtifact]:
-    """All that an earlier artifact is made of, directly or not, in their order; itself left out."""
+    """Return everything that an earlier artifact is made of, directly or not, in order, without itself."""
     names = {name}
     for stage in reversed(earlier):
         if stage.name in names:
@@ -170,10 +155,12 @@ C = TypeVar("C", bound=StageConfig)
 
 
 class Stage(ABC, Generic[C]):
-    """One kind of stage. Subclasses are stateless; `contract` grows when a stage's results change meaning.
+    """A kind of stage. Subclasses are stateless.
 
-    `together`: whether all processes of a run call `run` at the same time (`cpt.training.world`); any other
-    stage is run by the main process alone, which is also the only one to write files.
+    Attributes:
+        contract: Version of the stage's results; it grows when they change meaning.
+        distributed: Whether all processes of a run call `run` at the same time. Any other stage is run by the
+            main process alone, which is also the only one to write files.
     """
 
     kind: ClassVar[str]
@@ -181,18 +168,18 @@ class Stage(ABC, Generic[C]):
     consumes: ClassVar[tuple[str, ...]] = ()
     produces: ClassVar[tuple[str, ...]] = ()
     contract: ClassVar[int] = 1
-    together: ClassVar[bool] = False
+    distributed: ClassVar[bool] = False
 
     def wire(self, config: C, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
-        """Role -> name of the earlier stage that plays it. By default one role per consumed kind."""
+        """Return role -> name of the earlier stage that plays it; by default one role per consumed kind."""
         return {kind: newest(earlier, kind, config.from_) for kind in self.consumes}
 
     def selects_on_heldout(self, config: C) -> bool:
-        """Whether the stage chooses what it makes on held-out text, which must not be reported on then."""
+        """Return True if the stage selects its result on held-out text, which is then unfit for reports."""
         return False
 
     def references(self, config: C) -> list[str]:
-        """References of data files whose content belongs to the fingerprint (see `cpt.references`)."""
+        """Return the references of data files whose content belongs to the fingerprint (`cpt.references`)."""
         return []
 
     def fetch(self, config: C, progress: Progress) -> list[Problem]:
@@ -200,10 +187,10 @@ class Stage(ABC, Generic[C]):
         return []
 
     def check(self, config: C, inputs: Mapping[str, Artifact]) -> list[Problem]:
-        """Everything that can be found wrong before the stage runs.
+        """Find everything that can be found wrong before the stage runs.
 
         Args:
-            inputs: by role, those inputs that exist already (a planned stage may have none yet).
+            inputs: Role -> artifact, of the inputs that exist already.
 
         Returns:
             Problems with `key` relative to the stage ("schedule.peak"); the caller adds file and line.
@@ -211,9 +198,9 @@ class Stage(ABC, Generic[C]):
         return []
 
     def heldout_problems(self, config: C, corpus: Artifact, halved: bool) -> list[Problem]:
-        """Return what the held-out text of a corpus lacks for the stage.
+        """Check that the held-out text of a corpus suffices for the stage.
 
-        It is asked as soon as the corpus exists, however late the stage runs: stages between that tokenise
+        It is called as soon as the corpus exists, however late the stage runs: stages between that tokenise
         the corpus again keep its documents.
 
         Args:
@@ -225,10 +212,10 @@ class Stage(ABC, Generic[C]):
     def check_environment(
         self, config: C, place: Place, upstream: Mapping[str, UpstreamConfigs]
     ) -> list[Problem]:
-        """What cannot be at the place of the run (hardware, processes, what is installed) or in its chain.
+        """Find what cannot run in an environment (hardware, processes, packages) or after stages upstream.
 
         Args:
-            upstream: by role, what makes each input.
+            upstream: Role -> configurations of the stages that make the input.
 
         Returns:
             Problems as of `check`.
@@ -238,11 +225,11 @@ class Stage(ABC, Generic[C]):
     def forecast(
         self, config: C, inputs: Mapping[str, Artifact], upstream: Mapping[str, UpstreamConfigs]
     ) -> str:
-        """What the stage will do, in numbers, for `cpt plan`: "98,304 tokens in 48 steps". May be empty.
+        """Describe the work in numbers for `cpt plan`: "98,304 tokens in 48 steps". May be empty.
 
         Args:
-            inputs: by role, those inputs that exist already.
-            upstream: by role, what makes each input.
+            inputs: Role -> artifact, of the inputs that exist already.
+            upstream: Role -> configurations of the stages that make the input.
         """
         return ""
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import cast
 
 from cpt.monitor.gates import Act, ControlState, Judgement, Moment, decide, judge, verdict
-from cpt.monitor.gates.gate import DOMAIN, Gate, Warn
+from cpt.monitor.gates.gate import Gate, Warn
 from cpt.monitor.gates.rise import change
 from cpt.monitor.reading import Reading
+from cpt.progress import Progress
+from cpt.sources import DOMAIN
 from cpt.training.checkpoint.parts import Part
 from cpt.training.checkpoint.point import SavedState
 from cpt.training.data import PhasedStream, Stream
@@ -29,10 +31,6 @@ BEST, GOOD = "best", "good"
 
 _BACK = {"stop": BEST, "roll-back": GOOD}
 """Actions that go back, and the points they go back to."""
-
-
-class Progress(Protocol):
-    def note(self, kind: str, facts: Mapping[str, Any]) -> None: ...
 
 
 def _is_good(judgement: Judgement) -> bool:

@@ -6,14 +6,15 @@ batches, clip, set the rate, step. Around it: probes, the log, checkpoints, the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cpt.errors import StageFailed
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.monitor.probes.base import Probe, Subject
+from cpt.progress import Progress
 from cpt.training.anomalies import Anomalies, Anomaly
 from cpt.training.checkpoint.keeper import CheckpointManager
 from cpt.training.checkpoint.parts import OptimizerState, Part, Weights
@@ -37,16 +38,6 @@ from cpt.training.trainable.table import table
 from cpt.training.trainable.trained import Trained
 from cpt.training.watch import Watch
 from cpt.training.world import world
-
-
-class Progress(Protocol):
-    """Where the loop says how far it is."""
-
-    def message(self, text: str) -> None: ...
-
-    def update(self, done: int, total: int, unit: str, **facts: float) -> None: ...
-
-    def note(self, kind: str, facts: Mapping[str, Any]) -> None: ...
 
 
 def train(

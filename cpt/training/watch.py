@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
 
 from cpt.monitor.budget import Demand, planned_shares
 from cpt.monitor.gates import Gate, acted_upon
 from cpt.monitor.probes.base import Probe, Subject
 from cpt.monitor.reading import Items, Reading
 from cpt.monitor.schedule import Moment
+from cpt.progress import Progress
 from cpt.training.clock import wait_for_gpu
 from cpt.training.log import open_lines
 from cpt.training.processes import Processes
@@ -25,10 +25,6 @@ from cpt.training.state import State
 from cpt.training.trackers import Trackers
 
 READINGS = "probes.jsonl"
-
-
-class Progress(Protocol):
-    def note(self, kind: str, facts: Mapping[str, Any]) -> None: ...
 
 
 class Watch:

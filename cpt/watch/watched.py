@@ -13,8 +13,7 @@ from pydantic import ValidationError
 
 from cpt.errors import CptError, UsageError
 from cpt.monitor.gates import verdict
-from cpt.recipe.journal import Run, look_up
-from cpt.recipe.run_file import FILE
+from cpt.recipe.journal import FILE, Run, look_up
 from cpt.recipe.store import Record
 from cpt.report.facts import RunRecord, gather
 from cpt.report.live import Advance, Live, LiveStage

@@ -1,1 +1,1 @@
-"""What results say beyond the noise: paired differences, macro averages, retention, tables, pictures."""
+"""Comparison of evaluations item by item: paired statistics, verdicts, tables, plots, leaderboard."""

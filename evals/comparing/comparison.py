@@ -1,14 +1,14 @@
-"""Two evaluations held against each other: what changed beyond the noise, by task, group and suite.
+"""Compare two evaluations: find what changed beyond the noise, by task, group and suite.
 
 Verdicts are corrected for the number of questions in three families, each at the whole level:
 
-- groups of tasks, and the tasks that are in no group (or alone in one): the questions that a reader asks. A
-  group is its tasks' mean: fifty subjects of five items each, none of which could show anything by itself;
+- groups of tasks, and tasks that are in no group (or alone in one): the questions that a reader asks. A group
+  is the mean of its tasks: fifty subjects of five items each, none of which could show anything by itself;
 - tasks inside groups: where in a group the change is. They do not wait for a verdict on their group: a group
   whose tasks moved in opposite directions has none, and its tasks must be found all the same;
 - suites.
 
-Tasks on which neither model is above guessing take part in none of them (`evals.comparing.signal`).
+Tasks on which neither model is above guessing are in no family (`evals.comparing.signal`).
 """
 
 from __future__ import annotations
@@ -17,27 +17,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cpt.errors import UsageError
-from evals.comparing.averages import weights
-from evals.comparing.correction import Correction
-from evals.comparing.differences import Difference, of_suite, of_task
-from evals.comparing.judging import Judge, Verdict
-from evals.comparing.matching import Matched, NotCompared, check_settings, match
-from evals.comparing.signal import guessing, with_signal
-from evals.metrics import aggregate
-from evals.results import Frozen, Results
+from evals.comparing.paired_tasks import (
+    Difference,
+    NotCompared,
+    PairedTask,
+    check_settings,
+    match,
+    suite_difference,
+    task_difference,
+)
+from evals.comparing.signal import guessing, have_signal
+from evals.comparing.verdicts import Correction, Judge, Verdict
+from evals.metrics import aggregate, task_weights
+from evals.results import Record, Results
 
 RESAMPLES = 10_000
 
 
-class Compared(Frozen):
+class ScoreComparison(Record):
     """Two scores on the same items; differences are B minus A.
 
     Attributes:
-        interval: of the difference, for itself alone; None where the items do not tell.
-        p: probability of a difference at least as large, were there none.
-        p_adjusted: the same, corrected for the number of questions of its family; decides the verdict.
-        visible: smallest true difference that would be found with the comparison's power, after correction.
-        verdict: of B against A; "no change" is a difference inside the noise, not a proof of equality.
+        interval: Interval of the difference by itself; None where the items cannot show one.
+        p: Probability of a difference at least as large if there were none.
+        p_adjusted: `p` corrected for the number of questions of its family; it decides the verdict.
+        minimum_detectable_effect: Smallest true difference found with the comparison's power, after
+            correction.
+        verdict: Verdict on B against A; "no change" is a difference inside the noise, no proof of equality.
     """
 
     suite: str
@@ -50,17 +56,18 @@ class Compared(Frozen):
     interval: tuple[float, float] | None
     p: float
     p_adjusted: float
-    visible: float | None
+    minimum_detectable_effect: float | None
     verdict: Verdict
 
 
-class TaskComparison(Compared):
+class TaskComparison(ScoreComparison):
     """A task on the items that both evaluations have.
 
     Attributes:
-        n: items compared.
-        units: of them independent (items that share a text are one).
-        only_a, only_b: items left aside, as the other evaluation lacks them.
+        n: Number of items compared.
+        units: Number of independent items (items that share a text are one).
+        only_a: Number of items that B lacks, which are ignored.
+        only_b: Number of items that A lacks, which are ignored.
     """
 
     task: str
@@ -74,33 +81,34 @@ class TaskComparison(Compared):
     only_b: int
 
 
-class GroupComparison(Compared):
-    """Means over the tasks of a group, two or more."""
+class GroupComparison(ScoreComparison):
+    """Means over the tasks of a group of two or more."""
 
     group: str
     tasks: int
 
 
-class AverageComparison(Compared):
-    """Macro averages of a suite over the tasks that tell anything.
+class AverageComparison(ScoreComparison):
+    """Macro averages of a suite over the tasks with a signal.
 
     Attributes:
-        tasks: tasks averaged.
-        of: tasks compared; the others are in `NoSignal` or `apart`.
-        apart: tasks compared but not averaged, as a lower score is better there.
+        groups: Number of groups.
+        tasks: Number of tasks averaged.
+        of: Number of tasks compared; the others are in `NoSignal` or `excluded`.
+        excluded: Tasks compared but not averaged, because a lower score is better there.
     """
 
     groups: int
     tasks: int
     of: int
-    apart: tuple[str, ...]
+    excluded: tuple[str, ...]
 
 
-class NoSignal(Frozen):
+class NoSignal(Record):
     """A task on which neither model is above guessing.
 
     Attributes:
-        guessing: score that needs no understanding; None where nothing is right by chance.
+        guessing: Score that needs no understanding; None where nothing is right by chance.
     """
 
     task: str
@@ -115,16 +123,17 @@ class NoSignal(Frozen):
     guessing: float | None
 
 
-class Comparison(Frozen):
-    """What two evaluations say of two models.
+class Comparison(Record):
+    """Comparison of two evaluations.
 
     Attributes:
-        a, b: the models' references.
-        confidence: of the intervals; the verdicts are at the level 1 - confidence.
-        power: that `visible` refers to.
-        tasks: tasks with a verdict, those inside groups too.
-        no_signal: tasks without one; a suite of such tasks alone has no average.
-        notes: what a reader must know of the comparison as a whole.
+        a: Reference of the first model.
+        b: Reference of the second model.
+        confidence: Level of the intervals; verdicts are at the level 1 - confidence.
+        power: Power of `minimum_detectable_effect`.
+        tasks: Tasks with a verdict, also those inside groups.
+        no_signal: Tasks without a verdict; a suite of such tasks alone has no average.
+        notes: Facts about the comparison as a whole that its reader must know.
     """
 
     a: str
@@ -158,12 +167,18 @@ def compare(
     """Compare two evaluations on the items that they share.
 
     Args:
-        correction: for the number of questions of a family, of all suites together.
-        signal_only: leave out tasks on which neither model is above guessing. Without it averages are those
-            of the evaluations.
+        a: Evaluation of the first model.
+        b: Evaluation of the second model.
+        confidence: Level of the intervals.
+        correction: Correction for the number of questions of a family, of all suites together.
+        power: Power of the minimum detectable effect.
+        resamples: Number of resamples of a score that is no share.
+        seed: Seed of the resamples.
+        signal_only: True to leave out tasks on which neither model is above guessing. False makes the
+            averages those of the evaluations.
 
     Raises:
-        UsageError: the evaluations have different settings, or nothing in common.
+        UsageError: The evaluations have different settings, or nothing in common.
     """
     check_settings(a, b)
     matched, not_compared = match(a, b)
@@ -171,17 +186,19 @@ def compare(
         reasons = "".join(f"\n  {left.suite} {left.task}: {left.why}" for left in not_compared)
         raise UsageError(f"{a.model} and {b.model} have no task that can be compared{reasons}")
     found = [
-        _Pair(task, of_task(task, aggregate, confidence=confidence, resamples=resamples, seed=seed))
+        _Pair(task, task_difference(task, aggregate, confidence=confidence, resamples=resamples, seed=seed))
         for task in matched
     ]
-    kept = with_signal(*zip(*found, strict=True)) if signal_only else [True] * len(found)
+    kept = have_signal(*zip(*found, strict=True)) if signal_only else [True] * len(found)
     telling = [pair for pair, tells in zip(found, kept, strict=True) if tells]
     silent = [pair for pair, tells in zip(found, kept, strict=True) if not tells]
     groups = _by_group(telling)
     inside = {_name(pair): pair for pairs in groups.values() for pair in pairs}
     alone = {_name(pair): pair for pair in telling if _name(pair) not in inside}
     means = [
-        of_suite([pair.difference for pair in pairs], weights(["g"] * len(pairs)), confidence=confidence)
+        suite_difference(
+            [pair.difference for pair in pairs], task_weights(["g"] * len(pairs)), confidence=confidence
+        )
         for pairs in groups.values()
     ]
     judge = Judge(1 - confidence, correction, power)
@@ -209,18 +226,18 @@ def compare(
         no_signal=tuple(map(_no_signal, silent)),
         not_compared=tuple(not_compared),
         notes=(
-            *_of_models(a, b),
-            *_of_items(matched),
-            *_of_signal(telling, silent),
+            *_model_notes(a, b),
+            *_item_notes(matched),
+            *_signal_notes(telling, silent),
             *judge.too_few_resamples(asked, resamples),
         ),
     )
 
 
 class _Pair(NamedTuple):
-    """A task and what its items show."""
+    """A task and its difference."""
 
-    task: Matched
+    task: PairedTask
     difference: Difference
 
 
@@ -229,7 +246,7 @@ def _name(pair: _Pair) -> tuple[str, str]:
 
 
 def _by_group(pairs: Sequence[_Pair]) -> dict[tuple[str, str], list[_Pair]]:
-    """Tasks by suite and group; groups of a single task are left out, and tasks in which lower is better."""
+    """Return tasks by suite and group, without groups of a single task and tasks in which lower is better."""
     groups: dict[tuple[str, str], list[_Pair]] = {}
     for pair in pairs:
         if pair.task.a.higher_is_better:
@@ -271,7 +288,7 @@ def _no_signal(pair: _Pair) -> NoSignal:
 
 
 def _averages(
-    telling: Sequence[_Pair], matched: Sequence[Matched], judge: Judge
+    telling: Sequence[_Pair], matched: Sequence[PairedTask], judge: Judge
 ) -> Iterator[AverageComparison]:
     suites: dict[str, list[_Pair]] = {}
     for pair in telling:
@@ -279,7 +296,9 @@ def _averages(
             suites.setdefault(pair.task.a.suite, []).append(pair)
     groups = {suite: [pair.task.a.group for pair in pairs] for suite, pairs in suites.items()}
     found = [
-        of_suite([pair.difference for pair in pairs], weights(groups[suite]), confidence=1 - judge.level)
+        suite_difference(
+            [pair.difference for pair in pairs], task_weights(groups[suite]), confidence=1 - judge.level
+        )
         for suite, pairs in suites.items()
     ]
     for suite, judged in zip(suites, judge(found, [True] * len(found)), strict=True):
@@ -289,12 +308,12 @@ def _averages(
             groups=len(set(groups[suite])),
             tasks=len(groups[suite]),
             of=len(compared),
-            apart=tuple(task.task for task in compared if not task.higher_is_better),
+            excluded=tuple(task.task for task in compared if not task.higher_is_better),
             **judged,
         )
 
 
-def _of_models(a: Results, b: Results) -> Iterator[str]:
+def _model_notes(a: Results, b: Results) -> Iterator[str]:
     if a.fingerprint == b.fingerprint:
         yield "A and B are the same model."
     for name in sorted({*a.versions, *b.versions}):
@@ -303,7 +322,7 @@ def _of_models(a: Results, b: Results) -> Iterator[str]:
             yield f"{name} {versions[0]} scored A, {versions[1]} scored B."
 
 
-def _of_items(matched: Sequence[Matched]) -> Iterator[str]:
+def _item_notes(matched: Sequence[PairedTask]) -> Iterator[str]:
     for task in matched:
         if task.only_a or task.only_b:
             yield (
@@ -312,7 +331,7 @@ def _of_items(matched: Sequence[Matched]) -> Iterator[str]:
             )
 
 
-def _of_signal(telling: Sequence[_Pair], silent: Sequence[_Pair]) -> Iterator[str]:
+def _signal_notes(telling: Sequence[_Pair], silent: Sequence[_Pair]) -> Iterator[str]:
     averaged = {pair.task.a.suite for pair in telling if pair.task.a.higher_is_better}
     for suite in dict.fromkeys(pair.task.a.suite for pair in silent):
         if suite not in averaged:

@@ -1,24 +1,23 @@
-"""Models ranked by suite, each held against the best: who is behind it beyond the noise, and who is not."""
+"""Rank models by suite, and compare each with the best: who is behind it beyond the noise?"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-from evals.comparing.averages import averages
 from evals.comparing.comparison import AverageComparison, compare
-from evals.comparing.correction import Correction, adjust
-from evals.results import Average, Frozen, Results
+from evals.comparing.verdicts import Correction, adjust
+from evals.results import Average, Record, Results, averages
 
 RESAMPLES = 2000
 
 
-class Standing(Frozen):
+class Standing(Record):
     """A model's place in a suite.
 
     Attributes:
-        rank: by score; 1 is the best.
-        against_best: what the best one (A) and this one (B) differ by, its p-value corrected for the number
+        rank: Rank by score; 1 is the best.
+        against_best: Difference from the best model (A) to this one (B), its p-value corrected for the number
             of models; None for the best itself. "no change" is a tie.
     """
 
@@ -29,15 +28,15 @@ class Standing(Frozen):
     against_best: AverageComparison | None
 
 
-class NotRanked(Frozen):
-    """A model that was evaluated on the suite in another way than those ranked."""
+class NotRanked(Record):
+    """A model that was evaluated on the suite in another way than the ranked ones."""
 
     model: str
     fingerprint: str
     why: str
 
 
-class Ranking(Frozen):
+class Ranking(Record):
     """Models by their macro average in a suite, all on the same items with the same settings."""
 
     suite: str
@@ -55,9 +54,16 @@ def leaderboard(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[Ranking, ...]:
-    """Rankings by suite.
+    """Rank models by suite.
 
-    The models ranked are the most that can be compared: those with the same tasks, items and settings.
+    The largest set of models with the same tasks, items and settings is ranked.
+
+    Args:
+        results: Evaluations.
+        confidence: Level of the intervals.
+        correction: Correction for the number of models.
+        resamples: Number of resamples.
+        seed: Seed of the resamples.
     """
     rankings = []
     for suite in dict.fromkeys(suite for each in results for suite in each.suites):
@@ -84,7 +90,7 @@ def leaderboard(
 
 
 def _only(results: Results, suite: str) -> Results | None:
-    """The part of an evaluation that is one suite's average; None if there is none."""
+    """Return the part of an evaluation in one suite's average; None if there is none."""
     tasks = tuple(task for task in results.tasks if task.suite == suite and task.higher_is_better)
     if not tasks:
         return None
@@ -94,7 +100,7 @@ def _only(results: Results, suite: str) -> Results | None:
 
 
 def _signature(results: Results) -> Hashable:
-    """The same for evaluations that can be compared."""
+    """Return a key that is equal for evaluations that can be compared."""
     return frozenset(results.settings.items()), frozenset(results.suites.items()), frozenset(_tasks(results))
 
 
@@ -114,7 +120,7 @@ def _tasks(results: Results) -> set[Hashable]:
 
 
 def _why(results: Results, best: Results) -> str:
-    """How an evaluation differs from those ranked."""
+    """Return how an evaluation differs from the ranked ones."""
     (level,), (usual,) = results.suites.values(), best.suites.values()
     if level != usual:
         return f"at level {level}, the others at {usual}"

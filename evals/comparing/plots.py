@@ -1,8 +1,7 @@
-"""A comparison as a picture: both scores as a dumbbell, beside it the difference with its interval."""
+"""Draw a comparison: both scores as a dumbbell, beside it the difference with its interval."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from cpt.atomic import atomic_file
 from cpt.errors import UsageError
 from evals.comparing.comparison import AverageComparison, Comparison, GroupComparison, TaskComparison
 from evals.comparing.tables import Row, by_suite
@@ -21,7 +21,7 @@ FORMATS = (".svg", ".png", ".pdf")
 _COLOURS = {"better": "#0072b2", "worse": "#bf4b00", "no change": "#6b7683"}
 _RULE = "#dfe3e6"
 _WIDTH, _ROW, _EDGES = 10.0, 0.26, 1.3
-"""Inches: of the picture, of a row, of title and legend together."""
+"""Width of the picture, height of a row, height of title and legend together, in inches."""
 
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -35,12 +35,12 @@ _STYLE: Any = {
 
 
 def plot(comparison: Comparison, file: Path) -> None:
-    """Write the picture; its format follows the file's suffix.
+    """Draw a comparison into a file; the suffix decides the format.
 
-    Tasks in which lower is better have another scale: they are named below the picture, not drawn.
+    Tasks in which lower is better have another scale. They are named below the picture, not drawn.
 
     Raises:
-        UsageError: another suffix, or nothing to draw.
+        UsageError: The suffix is another, or there is nothing to draw.
     """
     if file.suffix not in FORMATS:
         raise UsageError(f"{file}: a picture ends in {', '.join(FORMATS)}")
@@ -51,10 +51,9 @@ def plot(comparison: Comparison, file: Path) -> None:
     left_out = [row.task for row in rows if isinstance(row, TaskComparison) and not row.higher_is_better]
     with mpl.rc_context(_STYLE):
         figure = _figure(comparison, drawn, left_out)
-        aside = file.with_name(f".{os.getpid()}.{file.name}")
         file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(aside)
-    aside.replace(file)
+        with atomic_file(file, durable=False, concurrent=True) as scratch:
+            figure.savefig(scratch, format=file.suffix.removeprefix("."))
 
 
 def _figure(comparison: Comparison, rows: Sequence[Row], left_out: Sequence[str]) -> Figure:
@@ -79,7 +78,7 @@ def _figure(comparison: Comparison, rows: Sequence[Row], left_out: Sequence[str]
 
 
 def _dumbbell(axes: Axes, place: int, row: Row) -> None:
-    """A as a ring, B as a disc, guessing as a tick."""
+    """Draw A as a ring, B as a disc, guessing as a tick."""
     shade = _COLOURS[row.verdict]
     axes.plot([row.a, row.b], [place, place], color=shade, linewidth=2.5, alpha=0.45, zorder=1)
     axes.plot(row.a, place, "o", color=shade, markerfacecolor="white", markersize=6, zorder=2)
@@ -96,7 +95,7 @@ def _difference(axes: Axes, place: int, row: Row) -> None:
 
 
 def _name_rows(axes: Axes, rows: Sequence[Row]) -> None:
-    """Names from the top down; averages and groups are bold, a suite's average has a rule above it."""
+    """Name the rows from the top down; averages and groups are bold, an average has a rule above it."""
     average = [isinstance(row, AverageComparison) for row in rows]
     names = [_name(row) for row in rows]
     axes.set_yticks(range(len(rows)), names)

@@ -1,4 +1,4 @@
-"""Comparisons as text: CSV for programs, Markdown for a model card, cells for a terminal."""
+"""Write comparisons as text: CSV for programs, Markdown for a model card, cells for a terminal."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 from evals.comparing.comparison import (
     AverageComparison,
-    Compared,
     Comparison,
     GroupComparison,
     NoSignal,
+    ScoreComparison,
     TaskComparison,
 )
 from evals.comparing.retention import Retention
 
-HEADINGS = ("task", "metric", "items", "A", "B", "difference", "interval", "p", "visible", "verdict")
-"""Of `cells`. The p-value is the corrected one; `visible` is the smallest difference that would be found."""
+HEADINGS = ("task", "metric", "items", "A", "B", "difference", "interval", "p", "detectable", "verdict")
+"""Headings of `cells`. `p` is the corrected p-value, `detectable` the minimum detectable effect."""
 
 RETENTION_HEADINGS = ("domain", "gain", "elsewhere", "retention", "interval", "verdict")
-"""Of `retention_cells`, in points."""
+"""Headings of `retention_cells`, in points."""
 
 NO_SIGNAL_HEADINGS = ("task", "metric", "items", "A", "B", "guessing")
-"""Of `no_signal_cells`."""
+"""Headings of `no_signal_cells`."""
 
 Row = TaskComparison | GroupComparison | AverageComparison
 
@@ -41,7 +41,7 @@ _TEXTS = {"task", "metric", "verdict", "domain"}
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
-    """A score, to three digits after the point where it is a share."""
+    """Format a score, with three digits after the point where it is a share."""
     if value is None:
         return UNKNOWN
     digits = 3 if abs(value) < 10 else 1
@@ -49,12 +49,12 @@ def number(value: float | None, *, signed: bool = False) -> str:
 
 
 def with_error(value: float, stderr: float | None) -> str:
-    """A score and its standard error."""
+    """Format a score and its standard error."""
     return number(value) if stderr is None else f"{number(value)} ± {number(stderr)}"
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """A line of the table of a suite, under `HEADINGS`."""
+    """Return a row of a suite's table, under `HEADINGS`."""
     if isinstance(row, TaskComparison):
         what = row.task, row.metric + ("" if row.higher_is_better else " ↓"), f"{row.n:,}"
     elif isinstance(row, GroupComparison):
@@ -68,26 +68,26 @@ def cells(row: Row) -> tuple[str, ...]:
         number(row.difference, signed=True),
         _interval(row.interval),
         _p_value(row.p_adjusted),
-        number(row.visible),
+        number(row.minimum_detectable_effect),
         row.verdict,
     )
 
 
 def retention_cells(found: Retention) -> tuple[str, ...]:
-    """A line of the table of retention scores, under `RETENTION_HEADINGS`."""
+    """Return a row of the retention table, under `RETENTION_HEADINGS`."""
     points = (found.gain.points, found.elsewhere.points, found.points)
     low_high = UNKNOWN if found.interval is None else " to ".join(f"{limit:+.1f}" for limit in found.interval)
     return (found.domain, *(f"{each:+.1f}" for each in points), low_high, found.verdict)
 
 
 def no_signal_cells(row: NoSignal) -> tuple[str, ...]:
-    """A line of the table of tasks that tell nothing, under `NO_SIGNAL_HEADINGS`."""
+    """Return a row of the table of tasks without a signal, under `NO_SIGNAL_HEADINGS`."""
     scores = with_error(row.a, row.a_stderr), with_error(row.b, row.b_stderr)
     return row.task, row.metric, f"{row.n:,}", *scores, number(row.guessing or 0.0)
 
 
 def by_suite(comparison: Comparison) -> Iterator[tuple[str, list[Row]]]:
-    """Suites with their lines: the macro average, then every group before its tasks, and the other tasks."""
+    """Yield suites with their rows: the macro average, then every group before its tasks, and other tasks."""
     averages = {average.suite: average for average in comparison.averages}
     groups = {(group.suite, group.group): group for group in comparison.groups}
     for suite in dict.fromkeys(task.suite for task in comparison.tasks):
@@ -100,7 +100,7 @@ def by_suite(comparison: Comparison) -> Iterator[tuple[str, list[Row]]]:
 
 
 def no_signal_by_suite(comparison: Comparison) -> dict[str, list[NoSignal]]:
-    """Tasks that tell nothing, by suite."""
+    """Return the tasks without a signal, by suite."""
     suites = dict.fromkeys(row.suite for row in comparison.no_signal)
     return {suite: [row for row in comparison.no_signal if row.suite == suite] for suite in suites}
 
@@ -109,11 +109,11 @@ NO_SIGNAL = (
     "Neither model is above guessing (the mean of both by about two standard errors, or one model by four; "
     "tasks of a group with one metric together): not averaged, not tested."
 )
-"""Heading of the tasks that tell nothing."""
+"""Heading of the tasks without a signal."""
 
 
 def explanation(comparison: Comparison) -> str:
-    """What a reader must know to read the table."""
+    """Return the explanation that a reader of the table needs."""
     confidence, correction = comparison.confidence, comparison.correction
     corrected = (
         ", not corrected for their number"
@@ -127,12 +127,12 @@ def explanation(comparison: Comparison) -> str:
         f"Verdicts follow the p-values at {100 * (1 - confidence):g}%{corrected}; "
         '"no change" is a difference inside the noise. '
         "An interval stands for its task alone and may leave out zero where the corrected verdict does not. "
-        f"Visible is the smallest difference that would be found with a power of {100 * comparison.power:g}%."
+        f"Detectable is the smallest true difference found with a power of {100 * comparison.power:g}%."
     )
 
 
 def to_csv(comparison: Comparison) -> str:
-    """Every task, group and average in full precision; what is unknown, or not asked, is empty."""
+    """Return every task, group and average as CSV in full precision; unknown values are empty."""
     out = io.StringIO()
     rows = [_record(row) for _, rows in by_suite(comparison) for row in rows]
     rows += [_record_without_verdict(row) for row in comparison.no_signal]
@@ -143,7 +143,7 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def to_markdown(comparison: Comparison, scores: Sequence[Retention] = ()) -> str:
-    """A section for a model card."""
+    """Return a section for a model card."""
     parts = [
         f"A: {_plain(comparison.a)}, B: {_plain(comparison.b)}. {explanation(comparison)}",
         *(f"Note: {_plain(note)}" for note in comparison.notes),
@@ -157,17 +157,19 @@ def to_markdown(comparison: Comparison, scores: Sequence[Retention] = ()) -> str
         parts += [f"### Retention ({_plain(scores[0].general)})"]
         parts += [_markdown(RETENTION_HEADINGS, map(retention_cells, scores))]
     if comparison.not_compared:
-        apart = [f"- {_plain(f'{left.suite} {left.task}: {left.why}')}" for left in comparison.not_compared]
-        parts += ["Not compared:", "\n".join(apart)]
+        not_compared = [
+            f"- {_plain(f'{left.suite} {left.task}: {left.why}')}" for left in comparison.not_compared
+        ]
+        parts += ["Not compared:", "\n".join(not_compared)]
     return "\n\n".join(parts) + "\n"
 
 
-_SCORES = [name for name in Compared.model_fields if name not in ("suite", "interval")]
+_SCORES = [name for name in ScoreComparison.model_fields if name not in ("suite", "interval")]
 _COLUMNS = ["suite", "task", "group", "metric", "n", *_SCORES, "low", "high"]
 
 
 def _record(row: Row) -> dict[str, Any]:
-    """A line of the CSV."""
+    """Return a row of the CSV."""
     what: dict[str, Any] = {"task": AVERAGE}
     if isinstance(row, TaskComparison):
         what = {"task": row.task, "group": row.group, "metric": row.metric, "n": row.n}
@@ -189,7 +191,7 @@ def _markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Escape a text for Markdown."""
     return re.sub(r"([\\`*_\[\]<>|#~&$])", r"\\\1", " ".join(text.split()))
 
 

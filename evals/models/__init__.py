@@ -1,1 +1,1 @@
-"""Models as lm-eval sees them: packed requests, greedy generation, and every answer kept."""
+"""Models that answer lm-eval's requests: packed or through a library, with every answer kept."""

@@ -1,4 +1,4 @@
-"""Which library computes what tasks ask: the packed model, lm-eval's own where none packs, or vLLM."""
+"""Load a model for lm-eval: packed, or by lm-eval's own class where it cannot be packed, or by vLLM."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cpt.errors import StageFailed, UsageError
-from evals.models.prompting import OWN, Prompting
+from evals.models.prompting import AUTO_START, Prompting
 from evals.models.request_cache import request_key
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ Precision = Literal["auto", "bf16", "fp32"]
 _FALLBACK_BATCH = 8
 
 
-def numbers(precision: Precision) -> str:
-    """Name of the data type of the weights; the hardware is asked only for "auto"."""
+def dtype_name(precision: Precision) -> str:
+    """Return the name of the weights' data type; the hardware is asked only for "auto"."""
     if precision != "auto":
         return {"bf16": "bfloat16", "fp32": "float32"}[precision]
     from cpt.models.packed_model import resolve_precision
@@ -41,10 +41,10 @@ def check_backend(backend: Backend, start_token: str | None) -> None:
         raise UsageError(
             "the backend vllm is not installed", hint='Install it with: pip install "cpt-workbench[vllm]"'
         )
-    if start_token != OWN:
+    if start_token != AUTO_START:
         raise UsageError(
             "the backend vllm puts before texts what the tokenizer itself puts there, no other start token",
-            hint=f"Use the start token {OWN}, or the backend hf.",
+            hint=f"Use the start token {AUTO_START}, or the backend hf.",
         )
 
 
@@ -59,13 +59,25 @@ def load(
     on_progress: Callable[[int, int], None] | None,
     on_message: Callable[[str], None],
 ) -> LM:
-    """A model as lm-eval uses it, with a set `cut` of the keys of requests that lost their beginning."""
+    """Load a model as lm-eval uses it, with a set `truncated` of the keys of requests that lost their
+    beginning.
+
+    Args:
+        backend: Library that computes.
+        folder: Model folder.
+        prompting: Tokenizer and start token of the model.
+        dtype: Name of the weights' data type.
+        start_token: Start token as the user named it.
+        batch_tokens: Number of tokens that go through the model at once.
+        on_progress: Function of the requests done and of all requests.
+        on_message: Function of a line of text for people.
+    """
     if backend == "vllm":
         return _vllm(folder, dtype)
     try:
         return _packed(folder, prompting, dtype, batch_tokens, on_progress)
     except StageFailed as error:
-        if start_token != OWN:
+        if start_token != AUTO_START:
             raise
         on_message(f"{error.message}: read by lm-eval's own class, padded and slower")
         return _padded(folder, dtype, error)
@@ -101,13 +113,13 @@ def _padded(folder: Path, dtype: str, packing: StageFailed) -> LM:
     from cpt.models.packed_model import best_device, require_finite, sample_answers
 
     try:
-        padded: LM = _counting(HFLM)(
+        padded: LM = _recording_truncation(HFLM)(
             pretrained=str(folder),
             dtype=dtype,
             batch_size=_FALLBACK_BATCH,
             device=str(best_device()),
         )
-    except Exception as error:  # the first reason says more than whatever the second class raises
+    except Exception as error:  # the first reason says more than the error of the second class
         raise packing from error
     if not getattr(padded.model.config, "is_encoder_decoder", False):
         require_finite(padded.model, sample_answers(padded.model), folder)
@@ -117,21 +129,21 @@ def _padded(folder: Path, dtype: str, packing: StageFailed) -> LM:
 def _vllm(folder: Path, dtype: str) -> LM:
     from lm_eval.models.vllm_causallms import VLLM
 
-    return _counting(VLLM)(pretrained=str(folder), dtype=dtype, batch_size="auto")
+    return _recording_truncation(VLLM)(pretrained=str(folder), dtype=dtype, batch_size="auto")
 
 
-def _counting(kind: Any) -> Any:
-    """One of lm-eval's model classes, noting which requests are longer than it reads."""
+def _recording_truncation(kind: Any) -> Any:
+    """Return one of lm-eval's model classes that also records the requests that it truncates."""
 
-    class Counting(kind):
+    class Recording(kind):
         def __init__(self, **options: Any) -> None:
-            self.cut: set[str] = set()
+            self.truncated: set[str] = set()
             super().__init__(**options)
 
         def _loglikelihood_tokens(self, requests: Any, *args: Any, **options: Any) -> Any:
             for text, context, rest in requests:
                 if text is not None and len(context) + len(rest) > self.max_length + 1:
-                    self.cut.add(request_key("loglikelihood", text))
+                    self.truncated.add(request_key("loglikelihood", text))
             return super()._loglikelihood_tokens(requests, *args, **options)
 
         def generate_until(self, requests: Any, *args: Any, **options: Any) -> Any:
@@ -139,7 +151,7 @@ def _counting(kind: Any) -> Any:
                 context, asked = request.args
                 new = asked.get("max_gen_toks", self.max_gen_toks)
                 if len(self.tok_encode(context)) > self.max_length - new:
-                    self.cut.add(request_key("generate_until", request.args))
+                    self.truncated.add(request_key("generate_until", request.args))
             return super().generate_until(requests, *args, **options)
 
-    return Counting
+    return Recording

@@ -1,4 +1,4 @@
-"""A model that is asked only what the cache does not know, and loaded only if there is such a thing."""
+"""A model that is asked only for answers that the cache lacks, and loaded only if there are any."""
 
 from __future__ import annotations
 
@@ -15,47 +15,51 @@ from evals.models.request_cache import Answer, RequestCache, request_key
 
 
 class CachedLM(LM):
-    """An lm-eval model before any other lm-eval model.
+    """lm-eval model that puts a cache before another lm-eval model.
 
     Attributes:
-        cut: by task, how many of its requests lost their beginning because the model reads no longer ones.
-        asked, answered: requests so far, and how many of them the cache knew.
+        truncated: Number of requests that lost their beginning because they were too long, by task.
+        asked: Number of requests so far.
+        answered: Number of requests that the cache answered.
     """
 
     def __init__(self, load: Callable[[], LM], cache: RequestCache, prompting: Prompting) -> None:
         """Wrap a model.
 
         Args:
-            load: gives the model; called at the first request that is not in the cache. The model tells its
-                `cache_hook` each answer as soon as it has it, and its `cut` the requests it shortened.
+            load: Function that loads the model, called at the first request that is not in the cache. The
+                model gives its `cache_hook` each answer at once, and adds the requests it shortened to
+                `truncated`.
+            cache: Cache of answers.
+            prompting: Tokenizer and chat template of the model.
         """
         super().__init__()
         self._load, self._cache, self._prompting = load, cache, prompting
         self._model: LM | None = None
-        self.cut: Counter[str] = Counter()
+        self.truncated: Counter[str] = Counter()
         self.asked = self.answered = 0
 
     def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        """(log-likelihood, greedy) of each request."""
+        """Return (log-likelihood, greedy) of each request."""
         return [(float(nats), bool(greedy)) for nats, greedy in self._answers("loglikelihood", requests)]
 
     def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
-        """Log-likelihood of each text."""
+        """Return the log-likelihood of each text."""
         return [float(nats) for nats in self._answers("loglikelihood_rolling", requests)]
 
     def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        """Each prompt's continuation."""
+        """Return each prompt's continuation."""
         return [str(text) for text in self._answers("generate_until", requests)]
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """A conversation in the model's template."""
+        """Render a conversation in the model's template."""
         return self._prompting.render(chat_history, to_be_continued=add_generation_prompt)
 
     @property
     def tokenizer_name(self) -> str:
-        """Name of the tokenizer, for lm-eval's own records."""
+        """Return the name of the tokenizer, for lm-eval's own records."""
         return self._prompting.folder.name
 
     def _answers(self, kind: str, requests: Sequence[Any]) -> list[Any]:
@@ -69,14 +73,14 @@ class CachedLM(LM):
         for key in keys:
             self._require_number(known[key].value)
         for key, request in zip(keys, requests, strict=True):
-            self.cut[request.task_name] += known[key].cut
+            self.truncated[request.task_name] += known[key].truncated
         return [known[key].value for key in keys]
 
     def _require_number(self, value: Any) -> None:
-        """Raise for an answer that is no number, which no score can be made of.
+        """Raise for an answer that is no number and cannot be scored.
 
         Raises:
-            ModelError: names the model's folder.
+            ModelError: Names the model's folder.
         """
         nats = value[0] if isinstance(value, tuple | list) else value
         if isinstance(nats, float) and math.isnan(nats):
@@ -86,10 +90,10 @@ class CachedLM(LM):
             )
 
     def _ask(self, kind: str, requests: dict[str, Any]) -> dict[str, Answer]:
-        """Answers of the model, kept as they come."""
+        """Ask the model, and keep its answers as they come."""
         model = self._loaded()
-        cut: set[str] = model.cut
-        hook = _Hook(self._cache, cut, self._require_number)
+        truncated: set[str] = model.truncated
+        hook = _Hook(self._cache, truncated, self._require_number)
         model.set_cache_hook(hook)
         try:
             values = getattr(model, kind)(list(requests.values()))
@@ -101,7 +105,7 @@ class CachedLM(LM):
             raise StageFailed(f"the model fails at {kind} requests: {error}") from error
         finally:
             self._cache.write()
-        return {key: Answer(value, key in cut) for key, value in zip(requests, values, strict=True)}
+        return {key: Answer(value, key in truncated) for key, value in zip(requests, values, strict=True)}
 
     def _loaded(self) -> Any:
         if self._model is None:
@@ -115,18 +119,18 @@ class CachedLM(LM):
 
 
 class _Hook:
-    """What lm-eval's models tell each answer to."""
+    """Receiver of each answer of an lm-eval model."""
 
-    def __init__(self, cache: RequestCache, cut: set[str], check: Callable[[Any], None]) -> None:
-        self._cache, self._cut, self._check = cache, cut, check
+    def __init__(self, cache: RequestCache, truncated: set[str], check: Callable[[Any], None]) -> None:
+        self._cache, self._truncated, self._check = cache, truncated, check
         self._kept: set[str] = set()
 
     def add_partial(self, kind: str, arguments: Sequence[Any], value: Any) -> None:
         self.keep(request_key(kind, arguments), value)
 
     def keep(self, key: str, value: Any) -> None:
-        """Keep an answer that passes the check, unless it was told before."""
+        """Keep an answer that passes the check, unless it is kept already."""
         if key not in self._kept:
             self._check(value)
             self._kept.add(key)
-            self._cache.keep(key, Answer(value, key in self._cut))
+            self._cache.keep(key, Answer(value, key in self._truncated))

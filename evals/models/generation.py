@@ -1,8 +1,8 @@
-"""Greedy continuation of prompts until a stop string, in batches from which finished texts leave.
+"""Continue prompts greedily until a stop string, in batches that finished texts leave.
 
-The text is that of transformers' `generate` with `do_sample=False` and of lm-eval's HFLM: the end tokens of
-the model and of its tokenizer and the model's repetition penalty hold, the stop string is cut off. Sampling
-and beams are refused: their scores would depend on more than the model and the item.
+The texts are those of transformers' `generate` with `do_sample=False` and of lm-eval's HFLM: the end tokens
+of the model and of its tokenizer end a text, the model's repetition penalty holds, the stop string is cut
+off. Sampling and beams are refused: their scores would depend on more than the model and the item.
 
 Shapes: B rows of a batch, L tokens of the longest so far, V rows of the head.
 """
@@ -19,71 +19,78 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from tokenizers import Tokenizer
 
 from cpt.errors import DataError
-from evals.models.contracts import NEW_TOKENS
+from evals.models.request_cache import NEW_TOKENS
 
 BATCH_TOKENS = 16_384
-"""Tokens, those to be generated included, that a batch's cache holds; one prompt may exceed it."""
+"""Most tokens in a batch's cache, new ones included; a single prompt may exceed it."""
 
-_OF_SAMPLING = {"temperature", "top_p", "top_k", "do_sample"}
-_UNDERSTOOD = {"until", "max_gen_toks", *_OF_SAMPLING}
+_SAMPLING = {"temperature", "top_p", "top_k", "do_sample"}
+_SUPPORTED = {"until", "max_gen_toks", *_SAMPLING}
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be continued, and how far.
+class GenerationRequest:
+    """A prompt to continue.
 
     Attributes:
-        prompt: token ids.
-        stops: strings at which the text ends.
-        new: most tokens to generate.
-        cut: tokens that the prompt lost at its beginning, so that it and the new ones fit the model.
+        prompt: Token ids.
+        stops: Strings at which the text ends.
+        new: Most tokens to generate.
+        truncated: Number of tokens that the prompt lost at its beginning, so that it and the new ones fit.
     """
 
     prompt: list[int]
     stops: tuple[str, ...]
     new: int
-    cut: int
+    truncated: int
 
     @classmethod
-    def of(cls, prompt: list[int], options: Mapping[str, Any], reads: int) -> Wanted:
-        """A request as lm-eval states it, for a model that reads so many tokens at once.
+    def of(cls, prompt: list[int], options: Mapping[str, Any], reads: int) -> GenerationRequest:
+        """Make a request from lm-eval's options.
+
+        Args:
+            prompt: Token ids.
+            options: lm-eval's settings of the generation.
+            reads: Number of tokens that the model reads at once.
 
         Raises:
-            DataError: the options ask for something else than greedy generation, or for more new tokens than
+            DataError: The options ask for something else than greedy generation, or for more new tokens than
                 the model reads.
         """
-        said = normalize_gen_kwargs(dict(options), NEW_TOKENS)
-        unknown = sorted(set(said) - _UNDERSTOOD)
-        if unknown or said["do_sample"]:
-            asked = ", ".join(unknown) or f"samples (temperature {said.get('temperature')})"
+        settings = normalize_gen_kwargs(dict(options), NEW_TOKENS)
+        unknown = sorted(set(settings) - _SUPPORTED)
+        if unknown or settings["do_sample"]:
+            asked = ", ".join(unknown) or f"samples (temperature {settings.get('temperature')})"
             raise DataError(f"only greedy generation is supported; the task asks for {asked}")
-        room = reads - said["max_gen_toks"]
+        room = reads - settings["max_gen_toks"]
         if room < 1:
             raise DataError(
-                f"the task generates up to {said['max_gen_toks']} tokens, the model reads {reads} at once"
+                f"the task generates up to {settings['max_gen_toks']} tokens, the model reads {reads} at once"
             )
-        stops = tuple(stop for stop in said["until"] if stop)
-        return cls(prompt[-room:], stops, said["max_gen_toks"], max(0, len(prompt) - room))
+        stops = tuple(stop for stop in settings["until"] if stop)
+        return cls(prompt[-room:], stops, settings["max_gen_toks"], max(0, len(prompt) - room))
 
 
 def generate(
-    model: Any, tokenizer: Tokenizer, wanted: Sequence[Wanted], end_token: int | None = None
+    model: Any, tokenizer: Tokenizer, wanted: Sequence[GenerationRequest], end_token: int | None = None
 ) -> Iterator[tuple[int, str]]:
-    """Number and text of every prompt's continuation, as they are finished.
+    """Yield the index and the text of every prompt's continuation, as they finish.
 
     Args:
-        model: a Hugging Face causal language model; its attention is padded meanwhile.
-        end_token: the tokenizer's end token, which ends a text beside those that the model itself names.
+        model: Hugging Face causal language model; its attention is padded meanwhile.
+        tokenizer: Tokenizer of the model.
+        wanted: Prompts.
+        end_token: The tokenizer's end token, which ends a text as the model's own end tokens do.
     """
     ends = _end_tokens(model) | ({end_token} if end_token is not None else set())
-    with _attending_padded(model):
+    with _padded_attention(model):
         for numbers in _batches(wanted):
             batch = [wanted[number] for number in numbers]
             yield from _generate_batch(model, tokenizer, numbers, batch, ends)
 
 
 @contextlib.contextmanager
-def _attending_padded(model: Any) -> Iterator[None]:
+def _padded_attention(model: Any) -> Iterator[None]:
     before = model.config._attn_implementation
     model.set_attn_implementation("sdpa")
     try:
@@ -92,8 +99,8 @@ def _attending_padded(model: Any) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-def _batches(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
-    """Numbers of prompts of about the same length, the longest first."""
+def _batches(wanted: Sequence[GenerationRequest]) -> Iterator[list[int]]:
+    """Yield the indices of prompts of about the same length, the longest first."""
     batch: list[int] = []
     longest = 0
     for number in sorted(range(len(wanted)), key=lambda index: -len(wanted[index].prompt)):
@@ -110,7 +117,7 @@ def _batches(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
 @dataclass
 class _Row:
     number: int
-    wanted: Wanted
+    wanted: GenerationRequest
     tokens: list[int] = field(default_factory=list)
     text: str = ""
 
@@ -120,7 +127,7 @@ def _generate_batch(
     model: Any,
     tokenizer: Tokenizer,
     numbers: Sequence[int],
-    wanted: Sequence[Wanted],
+    wanted: Sequence[GenerationRequest],
     ends: frozenset[int],
 ) -> Iterator[tuple[int, str]]:
     from transformers import DynamicCache
@@ -157,7 +164,7 @@ def _generate_batch(
 
 
 def _padded(prompts: Sequence[list[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prompts padded at the left, and which places are real: [B, L] each.
+    """Pad prompts at the left; return the ids and the mask of real positions: [B, L] each.
 
     A row is padded with its own first token, which a repetition penalty counts as repeated anyway.
     """
@@ -168,7 +175,7 @@ def _padded(prompts: Sequence[list[int]], device: torch.device) -> tuple[torch.T
 
 
 def _finished(row: _Row, token: int, ends: frozenset[int], tokenizer: Tokenizer) -> bool:
-    """Take in a row's next token; whether the row's text is complete (and cut at the stop string)."""
+    """Add a row's next token; return True if the text is complete (and cut at the stop string)."""
     if token in ends:
         return True
     row.tokens.append(token)
@@ -180,8 +187,8 @@ def _finished(row: _Row, token: int, ends: frozenset[int], tokenizer: Tokenizer)
 
 
 def _end_tokens(model: Any) -> frozenset[int]:
-    said = (model.generation_config.eos_token_id, model.config.eos_token_id)
-    found: int | list[int] = next((end for end in said if end is not None), [])
+    named = (model.generation_config.eos_token_id, model.config.eos_token_id)
+    found: int | list[int] = next((end for end in named if end is not None), [])
     return frozenset([found] if isinstance(found, int) else found)
 
 

@@ -1,10 +1,10 @@
-"""A causal language model as lm-eval sees it, with requests packed instead of padded.
+"""A causal language model for lm-eval, with requests packed instead of padded.
 
-lm-eval's own `HFLM` pads every batch and computes the logits of all positions over the whole vocabulary.
-Here requests lie end to end, what several begin with in common (the question of several choices, the examples
-of a few-shot prompt) goes through the model once, and only scored positions are projected to the vocabulary.
+lm-eval's own `HFLM` pads every batch and computes the logits of all positions over the whole vocabulary. Here
+requests stand end to end, a shared beginning (the question of several choices, the examples of a few-shot
+prompt) goes through the model once, and only scored positions are projected to the vocabulary.
 
-Contexts that do not fit lose their beginning, as in lm-eval; `cut` says which requests did.
+Contexts that do not fit lose their beginning, as in lm-eval; `truncated` has the keys of these requests.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from tokenizers import Tokenizer
 from cpt.errors import DataError
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.models.prefix_trees import PrefixTree, TreeBatch, batches, grow
-from evals.models.generation import Wanted, generate
-from evals.models.prompting import Start
+from evals.models.generation import GenerationRequest, generate
+from evals.models.prompting import StartTokens
 from evals.models.request_cache import request_key
 
 BATCH_TOKENS = 4096
-"""Tokens that go through the model at once; a single longer sequence makes a batch of its own."""
+"""Number of tokens that go through the model at once; a longer sequence is a batch of its own."""
 
-Scored = tuple[float, bool]
+LogLikelihood = tuple[float, bool]
 
 
 class PackedLM(TemplateLM):
-    """Log-likelihoods of continuations and whole texts, and greedy generation."""
+    """lm-eval model that scores continuations and whole texts, and generates greedily."""
 
     backend = "causal"
 
@@ -40,7 +40,7 @@ class PackedLM(TemplateLM):
         model: PackedLanguageModel,
         tokenizer: Tokenizer,
         *,
-        start_token: str | Start | None,
+        start_token: str | StartTokens | None,
         end_token: int | None = None,
         on_progress: Callable[[int, int], None] | None = None,
         batch_tokens: int | None = None,
@@ -48,11 +48,13 @@ class PackedLM(TemplateLM):
         """Wrap a model.
 
         Args:
-            start_token: token that precedes every question, as it preceded every training document; or what
-                `evals.models.prompting` found out.
-            end_token: the tokenizer's end token, at which generation stops beside the model's own end tokens.
-            on_progress: called with the requests done and all requests.
-            batch_tokens: tokens that go through the model at once; `BATCH_TOKENS` by default.
+            model: Model with packed attention.
+            tokenizer: Tokenizer of the model.
+            start_token: Token before every question, as it preceded every training document; or the start
+                tokens of `evals.models.prompting`.
+            end_token: The tokenizer's end token, at which generation stops as at the model's own end tokens.
+            on_progress: Function of the requests done and of all requests.
+            batch_tokens: Number of tokens that go through the model at once; `BATCH_TOKENS` by default.
         """
         super().__init__()
         self._packed = model
@@ -64,18 +66,18 @@ class PackedLM(TemplateLM):
         self._max_length = context_length(model)
         self._model_device = next(model.parameters()).device
         self._encoded: dict[str, list[int]] = {}
-        self.cut: set[str] = set()
+        self.truncated: set[str] = set()
         """Keys of the requests that were longer than the model reads and lost their beginning."""
 
     @property
     def eot_token_id(self) -> int:
-        """Token that stands for an empty context."""
+        """Return the token that stands for an empty context."""
         return self._start.empty
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """The start token and the text's tokens; without the start token if `add_special_tokens` is False.
+        """Return the start token and the text's tokens; no start token if `add_special_tokens` is False.
 
-        A text that is a rendered chat may begin with the start token itself: it does not get a second.
+        A rendered chat may begin with the start token itself: it does not get a second one.
         """
         ids = self._encoded.get(string)
         if ids is None:
@@ -84,26 +86,26 @@ class PackedLM(TemplateLM):
             return ids
         return [*self._start.tokens, *ids]
 
-    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Scored]:
-        """Log-likelihood in nats of each request's continuation, and whether it is the greedy one."""
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[LogLikelihood]:
+        """Return each continuation's log-likelihood in nats, and True if it is the greedy one."""
         self._encode_at_once(request.args for request in requests)
-        scored: list[Scored] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+        scored: list[LogLikelihood] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
         return scored
 
     def _encode_at_once(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Tokenise on all cores what `_encode_pair` will ask for."""
+        """Tokenise on all cores the texts that `_encode_pair` will need."""
         texts = list({text for context, rest in pairs for text in (context.rstrip(), context + rest)})
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         self._encoded = {text: encoding.ids for text, encoding in zip(texts, encodings, strict=True)}
 
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **_: Any
-    ) -> list[Scored]:
-        """Scores of (text, context's tokens, continuation's tokens)."""
+    ) -> list[LogLikelihood]:
+        """Score (text, context's tokens, continuation's tokens)."""
         self._encoded = {}
-        results: list[Scored] = [(0.0, True)] * len(requests)
+        results: list[LogLikelihood] = [(0.0, True)] * len(requests)
 
-        def keep(number: int, result: Scored) -> None:
+        def keep(number: int, result: LogLikelihood) -> None:
             results[number] = result
             self.cache_hook.add_partial("loglikelihood", requests[number][0], result)
 
@@ -111,25 +113,27 @@ class PackedLM(TemplateLM):
             if not context or not rest:
                 raise DataError(f"a request has no context or no continuation to score: {text!r:.200}")
             if len(context) + len(rest) > self._max_length + 1:
-                self.cut.add(request_key("loglikelihood", text))
+                self.truncated.add(request_key("loglikelihood", text))
         self._score([(context, rest) for _, context, rest in requests], keep)
         return results
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:  # noqa: ARG002
-        """Log-likelihood in nats of whole texts, every token predicted once, in windows that do not overlap
-        except that the last is filled up with context to its full length."""
+        """Return the log-likelihood in nats of whole texts, every token predicted once.
+
+        Windows do not overlap, but the last is filled up with context to its full length.
+        """
         windows: list[tuple[list[int], list[int]]] = []
         owners: list[int] = []
         for number, request in enumerate(requests):
-            cut = get_rolling_token_windows(
+            rolling = get_rolling_token_windows(
                 self.tok_encode(request.args[0]), self._start.empty, self._max_length, context_len=1
             )
-            windows.extend(make_disjoint_window(window) for window in cut)
+            windows.extend(make_disjoint_window(window) for window in rolling)
             owners.extend([number] * (len(windows) - len(owners)))
         totals = np.zeros(len(requests))
         left = np.bincount(owners, minlength=len(requests))
 
-        def keep(number: int, result: Scored) -> None:
+        def keep(number: int, result: LogLikelihood) -> None:
             owner = owners[number]
             totals[owner] += result[0]
             left[owner] -= 1
@@ -141,8 +145,8 @@ class PackedLM(TemplateLM):
         return [float(total) for total in totals]
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:  # noqa: ARG002
-        """Greedy continuations (see `evals.models.generation`)."""
-        wanted = [self._wanted(*request.args) for request in requests]
+        """Return greedy continuations (see `evals.models.generation`)."""
+        wanted = [self._generation_request(*request.args) for request in requests]
         texts = [""] * len(requests)
         generated = generate(self._packed.model, self._tokenizer, wanted, self._end_token)
         for done, (number, text) in enumerate(generated, start=1):
@@ -151,16 +155,16 @@ class PackedLM(TemplateLM):
             self._report(done, len(requests))
         return texts
 
-    def _wanted(self, context: str, options: dict[str, Any]) -> Wanted:
-        wanted = Wanted.of(self.tok_encode(context), options, self._max_length)
-        if wanted.cut:
-            self.cut.add(request_key("generate_until", (context, options)))
+    def _generation_request(self, context: str, options: dict[str, Any]) -> GenerationRequest:
+        wanted = GenerationRequest.of(self.tok_encode(context), options, self._max_length)
+        if wanted.truncated:
+            self.truncated.add(request_key("generate_until", (context, options)))
         return wanted
 
     def _score(
-        self, pairs: Sequence[tuple[list[int], list[int]]], keep: Callable[[int, Scored], None]
+        self, pairs: Sequence[tuple[list[int], list[int]]], keep: Callable[[int, LogLikelihood], None]
     ) -> None:
-        """Give `keep` the number and the score of each (context, continuation), batch by batch."""
+        """Pass the index and the score of each (context, continuation) to `keep`, batch by batch."""
         inputs = [(context + rest)[-(self._max_length + 1) :][:-1] for context, rest in pairs]
         distinct = sorted({tuple(ids) for ids in inputs})
         place = {ids: index for index, ids in enumerate(distinct)}
@@ -184,8 +188,8 @@ class PackedLM(TemplateLM):
         batch: Sequence[PrefixTree],
         asked: Sequence[Sequence[int]],
         pairs: Sequence[tuple[list[int], list[int]]],
-    ) -> tuple[list[int], list[Scored]]:
-        """Numbers and scores of the pairs that are asked of a batch's sequences."""
+    ) -> tuple[list[int], list[LogLikelihood]]:
+        """Return the indices and scores of the pairs of a batch's sequences."""
         numbers: list[int] = []
         places: list[np.ndarray] = []
         labels: list[list[int]] = []
@@ -210,17 +214,17 @@ class PackedLM(TemplateLM):
 
 
 def context_length(model: PackedLanguageModel) -> int:
-    """Tokens that the model can read at once."""
+    """Return the number of tokens that the model can read at once."""
     return int(model.model.config.get_text_config().max_position_embeddings)
 
 
-def _start(tokenizer: Tokenizer, start: str | Start | None, model: PackedLanguageModel) -> Start:
-    if isinstance(start, Start):
+def _start(tokenizer: Tokenizer, start: str | StartTokens | None, model: PackedLanguageModel) -> StartTokens:
+    if isinstance(start, StartTokens):
         return start
     token = None if start is None else tokenizer.token_to_id(start)
     if start is not None and token is None:
         raise DataError(f"the tokenizer has no token {start!r}")
     if token is not None:
-        return Start((token,), token)
+        return StartTokens((token,), token)
     end = model.model.config.eos_token_id
-    return Start((), int(end[0] if isinstance(end, list) else end))
+    return StartTokens((), int(end[0] if isinstance(end, list) else end))

@@ -1,11 +1,10 @@
-"""How text becomes a model's tokens: what precedes it, and whether special tokens in it are special."""
+"""Turn text into a model's tokens: the start token, the end token, and the chat template."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,22 +14,23 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from cpt.atomic import write_text
 from cpt.errors import UsageError
 from cpt.models.chat_template import ChatTemplate, TemplateRefused
 from cpt.models.tokenizer import FILE, SETTINGS, load_as_transformers, load_tokenizer
 from cpt.references.cache import file_sha256
 
-OWN = "auto"
-"""As a start token: whatever the tokenizer itself puts before a text, as lm-eval does."""
+AUTO_START = "auto"
+"""Start token that stands for the tokenizer's own, as in lm-eval."""
 
 
 @dataclass(frozen=True)
-class Start:
-    """What precedes text.
+class StartTokens:
+    """Tokens before a text.
 
     Attributes:
-        tokens: ids before every text that nothing else precedes.
-        empty: id that stands for an empty context, so that a first token can be predicted.
+        tokens: Ids before every text that nothing else precedes.
+        empty: Id that stands for an empty context, so that a first token can be predicted.
     """
 
     tokens: tuple[int, ...]
@@ -38,12 +38,13 @@ class Start:
 
 
 @dataclass(frozen=True)
-class _Own:
-    """What the tokenizer itself has.
+class _SpecialTokens:
+    """A tokenizer's own special tokens.
 
     Attributes:
-        before: ids that it puts before a text.
-        bos, eos: ids of its start and its end token, where it has them.
+        before: Ids that it puts before a text.
+        bos: Id of its start token, if any.
+        eos: Id of its end token, if any.
     """
 
     before: tuple[int, ...]
@@ -55,35 +56,39 @@ class Prompting:
     """A model folder's tokenizer, start, end and chat template; the model itself is not needed.
 
     Attributes:
-        start: what precedes text.
-        end: id of the tokenizer's end token, at which generation stops; None if it has none.
+        start: Tokens before a text.
+        end: Id of the tokenizer's end token, at which generation stops; None if it has none.
     """
 
     def __init__(
         self,
         folder: Path,
-        start_token: str | None = OWN,
+        start_token: str | None = AUTO_START,
         *,
         chat: bool = False,
-        memory: Path | None = None,
+        cache: Path | None = None,
     ) -> None:
         """Read a folder's tokenizer.
 
         Args:
-            start_token: token before every text, as it preceded every training document; None for none;
-                `OWN` for the tokenizer's own.
-            chat: put prompts into the model's chat template, whose special tokens are then read as such.
-            memory: folder that keeps a tokenizer's own start and end: to ask it takes seconds.
+            folder: Model folder.
+            start_token: Token before every text, as it preceded every training document; None for no token;
+                `AUTO_START` for the tokenizer's own.
+            chat: Prompts in the model's chat template, whose special tokens are then read as such.
+            cache: Folder that keeps a tokenizer's own start and end: to load it in transformers takes
+                seconds.
 
         Raises:
-            UsageError: the tokenizer has no such token or no chat template.
+            UsageError: The tokenizer has no such token or no chat template.
         """
-        self.folder, self._memory = folder, memory
+        self.folder, self._cache = folder, cache
         self.tokenizer: Tokenizer = load_tokenizer(folder)
         self.tokenizer.encode_special_tokens = not chat
-        own = self._own()
+        own = self._special_tokens()
         self.end = own.eos
-        self.start = self._own_start(own) if start_token == OWN else self._named_start(start_token, own)
+        self.start = (
+            self._tokenizer_start(own) if start_token == AUTO_START else self._named_start(start_token, own)
+        )
         if chat and not self.full.chat_template:
             raise UsageError(
                 f"the tokenizer in {folder} has no chat template",
@@ -92,39 +97,37 @@ class Prompting:
 
     @cached_property
     def full(self) -> Any:
-        """The tokenizer as transformers loads it."""
+        """Return the tokenizer as transformers loads it."""
         return load_as_transformers(self.folder)
 
     @cached_property
     def _chat(self) -> ChatTemplate:
         return ChatTemplate(self.full, self.folder)
 
-    def _own(self) -> _Own:
-        """Return what the tokenizer has, as it was kept or else by asking it."""
-        if self._memory is None:
-            return self._asked()
+    def _special_tokens(self) -> _SpecialTokens:
+        """Return the tokenizer's special tokens, from the cache or by loading it in transformers."""
+        if self._cache is None:
+            return self._read_special_tokens()
         names = [name for name in (FILE, *SETTINGS) if (self.folder / name).is_file()]
         content = "".join(f"{name}\0{file_sha256(self.folder / name)}\n" for name in names)
         key = hashlib.sha256(f"{version('transformers')}\n{content}".encode()).hexdigest()[:32]
-        file = self._memory / "starts" / f"{key}.json"
+        file = self._cache / "starts" / f"{key}.json"
         with contextlib.suppress(OSError, ValueError, TypeError):
             before, bos, eos = json.loads(file.read_text(encoding="utf-8"))
-            return _Own(tuple(before), bos, eos)
-        own = self._asked()
+            return _SpecialTokens(tuple(before), bos, eos)
+        own = self._read_special_tokens()
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f"{file.name}.{os.getpid()}")
-        aside.write_text(json.dumps([own.before, own.bos, own.eos]), encoding="utf-8")
-        aside.replace(file)
+        write_text(file, json.dumps([own.before, own.bos, own.eos]), durable=False, concurrent=True)
         return own
 
-    def _asked(self) -> _Own:
+    def _read_special_tokens(self) -> _SpecialTokens:
         ids = self.full("a").input_ids
         plain = self.full("a", add_special_tokens=False).input_ids
         tokens = tuple(ids[: ids.index(plain[0])]) if plain and plain[0] in ids else ()
-        return _Own(tokens, self.full.bos_token_id, self.full.eos_token_id)
+        return _SpecialTokens(tokens, self.full.bos_token_id, self.full.eos_token_id)
 
-    def _own_start(self, own: _Own) -> Start:
-        """Return what the tokenizer puts before a text, and what lm-eval takes for an empty context."""
+    def _tokenizer_start(self, own: _SpecialTokens) -> StartTokens:
+        """Return the tokenizer's tokens before a text, and lm-eval's token for an empty context."""
         candidates = (own.bos, own.eos, *own.before)
         empty = next((token for token in candidates if token is not None), None)
         if empty is None:
@@ -132,24 +135,25 @@ class Prompting:
                 f"the tokenizer in {self.folder} has neither a start nor an end token",
                 hint="Name the token that precedes texts with --start-token.",
             )
-        return Start(own.before, empty)
+        return StartTokens(own.before, empty)
 
-    def _named_start(self, token: str | None, own: _Own) -> Start:
+    def _named_start(self, token: str | None, own: _SpecialTokens) -> StartTokens:
         if token is None:
-            return Start((), self._own_start(own).empty)
+            return StartTokens((), self._tokenizer_start(own).empty)
         found = self.tokenizer.token_to_id(token)
         if found is None:
             raise UsageError(
                 f"the tokenizer in {self.folder} has no token {token!r}",
-                hint=f"Use {OWN} for what the tokenizer itself puts before a text, or none.",
+                hint=f"Use {AUTO_START} for what the tokenizer itself puts before a text, or none.",
             )
-        return Start((found,), found)
+        return StartTokens((found,), found)
 
     def render(self, messages: Sequence[dict[str, str]], *, to_be_continued: bool) -> str:
-        """A conversation in the chat template; where it takes no system message, that joins the first turn.
+        """Render a conversation in the chat template; a refused system message joins the first turn.
 
         Args:
-            to_be_continued: the model's turn comes next; otherwise its last message is to be continued.
+            messages: Progress with `role` and `content`.
+            to_be_continued: True if the model's turn comes next, False if its last message is continued.
         """
         try:
             return self._chat.render(messages, to_be_continued=to_be_continued)

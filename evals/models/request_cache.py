@@ -1,9 +1,9 @@
-"""Answers of models to requests, kept on disk so that an interrupted or repeated evaluation continues.
+"""Keep models' answers to requests on disk, so that an interrupted or repeated evaluation continues.
 
-An answer is found again by everything that it depends on: the model's fingerprint, its precision and what
-precedes its texts (together the *identity*), the request as it is put to the model, prompt and continuation
-or generation settings, and the contract number of the code that answers such requests. A changed task
-therefore asks anew, and tasks that ask the same share.
+An answer is found again by everything that it depends on: the model's fingerprint, its precision and the
+tokens before its texts (together the *identity*), the request as it is put to the model, prompt and
+continuation or generation settings, and the contract number of the code that answers such requests. A changed
+task therefore asks anew, and tasks with the same requests share answers.
 """
 
 from __future__ import annotations
@@ -18,27 +18,45 @@ from pathlib import Path
 from typing import Any
 
 from cpt.errors import StageFailed
-from evals.models.contracts import CONTRACTS, NEW_TOKENS
+from cpt.models.folder_files import weight_names
+from cpt.models.tokenizer import FILE as TOKENIZER_FILE
+from cpt.models.tokenizer import read_settings
+from cpt.references.cache import cache_folder, file_sha256
+
+CONTRACTS = {  # raise a kind's number when the code answers the same request otherwise: it is asked anew
+    "loglikelihood": 1,
+    "loglikelihood_rolling": 1,
+    "generate_until": 2,  # 2: the tokenizer's end token ends a text too
+}
+
+NEW_TOKENS = 256
+"""Number of tokens to generate where a task names none, as in lm-eval."""
+
 
 FILE = "requests.sqlite"
 
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID"
 
-_SECONDS = 1.0
+_WRITE_SECONDS = 1.0
 """Answers are written at least so often."""
 
-_PATIENCE = 60.0
+_WAIT_SECONDS = 60.0
 """Seconds to wait for another process that writes."""
 
-_VARIABLES = 500
+_KEYS_AT_ONCE = 500
 """Keys of one query; SQLite takes at least 999."""
 
 
 def request_key(kind: str, arguments: Sequence[Any]) -> str:
-    """Return the hash of a request: its kind (loglikelihood, …), what is asked, and how it is answered."""
+    """Return the hash of a request: its kind (loglikelihood, …), its arguments, and the code that answers."""
     answering = [kind, CONTRACTS[kind], *([NEW_TOKENS] if kind == "generate_until" else [])]
-    said = json.dumps([answering, *arguments], sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
+    text = json.dumps([answering, *arguments], sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def answer_cache() -> Path:
+    """Return the folder of all models' answers."""
+    return cache_folder() / "evals" / "answers"
 
 
 @dataclass(frozen=True)
@@ -47,26 +65,26 @@ class Answer:
 
     Attributes:
         value: (log-likelihood, greedy), a log-likelihood, or a text.
-        cut: whether the request was longer than the model reads and lost its beginning.
+        truncated: True if the request was longer than the model reads and lost its beginning.
     """
 
     value: Any
-    cut: bool = False
+    truncated: bool = False
 
 
 class RequestCache:
-    """The file of answers, seen for one identity; it may be shared by processes."""
+    """File of answers, seen for one identity; processes may share it."""
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], on_message: Callable[[str], None]) -> None:
         """Open the cache.
 
         Args:
-            folder: where the file lies, or is made.
-            identity: of the model and of what else its answers depend on.
-            on_message: told when the file is damaged; it is then set aside and a new one begun.
+            folder: Folder of the file.
+            identity: Everything that the answers depend on besides the request.
+            on_message: Function of a message; called if the file is damaged, set aside and begun anew.
 
         Raises:
-            StageFailed: the file cannot be used, though it may be in order.
+            StageFailed: The file cannot be used, although it may be in order.
         """
         self._identity = json.dumps(dict(identity), sort_keys=True)
         self._new: dict[str, Answer] = {}
@@ -89,30 +107,31 @@ class RequestCache:
             self._database = _open(file)
 
     def find(self, keys: Iterable[str]) -> dict[str, Answer]:
-        """The answers that are known."""
+        """Return the known answers, by key."""
         self.write()
-        by_place = {self._place(key): key for key in keys}
-        places = list(by_place)
+        by_row_key = {self._row_key(key): key for key in keys}
+        row_keys = list(by_row_key)
         found: dict[str, Answer] = {}
-        for start in range(0, len(places), _VARIABLES):
-            part = places[start : start + _VARIABLES]
+        for start in range(0, len(row_keys), _KEYS_AT_ONCE):
+            part = row_keys[start : start + _KEYS_AT_ONCE]
             marks = ",".join("?" * len(part))
             rows = self._database.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", part)
-            for place, answer in rows:
-                value, cut = json.loads(answer)
-                found[by_place[place]] = Answer(value, cut)
+            for row_key, answer in rows:
+                value, truncated = json.loads(answer)
+                found[by_row_key[row_key]] = Answer(value, truncated)
         return found
 
     def keep(self, key: str, answer: Answer) -> None:
         """Add an answer; it is on disk within about a second."""
         self._new[key] = answer
-        if time.monotonic() - self._written > _SECONDS:
+        if time.monotonic() - self._written > _WRITE_SECONDS:
             self.write()
 
     def write(self) -> None:
-        """Write what is not on disk yet."""
+        """Write the answers that are not on disk yet."""
         rows = [
-            (self._place(key), json.dumps([answer.value, answer.cut])) for key, answer in self._new.items()
+            (self._row_key(key), json.dumps([answer.value, answer.truncated]))
+            for key, answer in self._new.items()
         ]
         if rows:
             try:
@@ -124,16 +143,16 @@ class RequestCache:
         self._written = time.monotonic()
 
     def close(self) -> None:
-        """Write and let go of the file."""
+        """Write, and close the file."""
         self.write()
         self._database.close()
 
-    def _place(self, key: str) -> bytes:
+    def _row_key(self, key: str) -> bytes:
         return hashlib.sha256(f"{self._identity}\0{key}".encode()).digest()
 
 
 def _open(file: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(file, timeout=_PATIENCE)
+    database = sqlite3.connect(file, timeout=_WAIT_SECONDS)
     try:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=NORMAL")
@@ -146,3 +165,21 @@ def _open(file: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+_IRRELEVANT = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "use_cache")
+"""Settings of config.json that do not change what the model computes."""
+
+_CONFIG_FILES = ("config.json", "generation_config.json")
+
+
+def model_fingerprint(folder: Path) -> str:
+    """Return the SHA-256 of a model folder's weights, tokenizer and configuration: the same in any folder."""
+    digest = hashlib.sha256()
+    for name in [*weight_names(folder), TOKENIZER_FILE]:
+        digest.update(f"{name}\0{file_sha256(folder / name)}\n".encode())
+    for name in _CONFIG_FILES:
+        settings = read_settings(folder / name)
+        kept = {key: value for key, value in settings.items() if key not in _IRRELEVANT}
+        digest.update(f"{name}\0{json.dumps(kept, sort_keys=True)}\n".encode())
+    return digest.hexdigest()

@@ -1,1 +1,1 @@
-"""Task files that lm-eval reads, and the functions they name."""
+"""Task files that lm-eval reads, and the functions that they name."""

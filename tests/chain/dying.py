@@ -1,4 +1,4 @@
-"""The `cpt` command as a process that kills itself (kill -9) in the middle of one stage.
+"""Make the `cpt` command kill itself (kill -9) in the middle of one stage.
 
 `DIE=corpus` and so on: the signal comes when the stage has written its output, before it is renamed into
 place. `DIE=sampling` dies within the corpus stage, between two batches of replay text; `DIE=step` within
@@ -56,14 +56,20 @@ def die_in_sampling(batch: int) -> None:
     self_generated._Sampler.sample = fatal  # type: ignore[method-assign]
 
 
-where = os.environ.get("DIE", "")
-if where in ("step", "terminate"):
-    steps = os.environ["STEP"].split()
-    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-    if int(os.environ.get("RANK", "0")) == len(steps) - 1 - attempt:
-        die_in_step(int(steps[attempt]), signal.SIGKILL if where == "step" else signal.SIGTERM)
-elif where == "sampling":
-    die_in_sampling(1)
-elif where:
-    die_after_run(stages()[where])
-sys.exit(main())
+def die_as_told() -> None:
+    """Arrange the death that the environment asks for."""
+    where = os.environ.get("DIE", "")
+    if where in ("step", "terminate"):
+        steps = os.environ["STEP"].split()
+        attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        if int(os.environ.get("RANK", "0")) == len(steps) - 1 - attempt:
+            die_in_step(int(steps[attempt]), signal.SIGKILL if where == "step" else signal.SIGTERM)
+    elif where == "sampling":
+        die_in_sampling(1)
+    elif where:
+        die_after_run(stages()[where])
+
+
+if __name__ == "__main__":
+    die_as_told()
+    sys.exit(main())

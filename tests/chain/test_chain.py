@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dying import die_as_told
+from faults.forking import Command, run
 from tiny import write_chain
 
 from cpt.cli import main
 
 Told = Callable[..., Any]
+PATIENCE = 300
+"""Seconds after which a command hangs."""
 STAGES = ["corpus", "vocabulary", "pretrain", "merge", "evaluate", "report"]
-
-
-def cpt(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as its own process in a folder."""
-    return subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "dying.py"), *words],
-        cwd=folder,
-        env=os.environ | {"CPT_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -51,12 +40,9 @@ def made(folder: Path, stage: str, file: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(finished_workspace: Path) -> Path:
     """A folder in which the chain has run undisturbed."""
-    folder = write_chain(tmp_path_factory.mktemp("chain") / "whole")
-    done = cpt(folder, "run", "recipe.yaml")
-    assert done.returncode == 0, done.stderr
-    return folder
+    return finished_workspace
 
 
 def test_report_json_keeps_the_contract(finished: Path, told: Told) -> None:
@@ -97,10 +83,11 @@ def test_killed_in_every_stage_and_run_again_ends_with_the_same_weights(
     folder = write_chain(tmp_path / "killed")
     for where in ("sampling", "corpus", "vocabulary", "step 5", "step 7", *STAGES[2:]):
         stage, _, step = where.partition(" ")
-        killed = cpt(folder, "run", "recipe.yaml", DIE=stage, STEP=step)
-        assert killed.returncode == -9, (where, killed.stderr)
-    again = cpt(folder, "run", "recipe.yaml")
-    assert again.returncode == 0, again.stderr
+        death = {"DIE": stage, "STEP": step}
+        killed = Command(["run", "recipe.yaml"], folder, death, die_as_told).wait(PATIENCE)
+        assert killed.code == -9, (where, killed.err)
+    again = run(["run", "recipe.yaml"], folder, PATIENCE)
+    assert again.code == 0, again.err
     for stage in ("pretrain", "merge"):
         weights = "model/model.safetensors"
         assert made(folder, stage, weights).read_bytes() == made(finished, stage, weights).read_bytes()

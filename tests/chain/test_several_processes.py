@@ -10,8 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from dying import die_as_told
+from faults.forking import run, run_on_two
 from tiny import varied_texts, write_jsonl, write_tiny_model
 
+PATIENCE = 280
+"""Seconds after which a command hangs."""
 RECIPE = """\
 name: tiny
 base: model
@@ -43,7 +47,7 @@ def start(folder: Path, *words: str, **environment: str) -> subprocess.Completed
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=PATIENCE,
     )
 
 
@@ -65,8 +69,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_model(folder / "model")
     write_jsonl(folder / "domain.jsonl", varied_texts(120))
     (folder / "recipe.yaml").write_text(RECIPE)
-    done = start(folder, "-m", "cpt", "run", "recipe.yaml", "--until", "corpus")
-    assert done.returncode == 0, done.stderr
+    done = run(["run", "recipe.yaml", "--until", "corpus"], folder, PATIENCE)
+    assert done.code == 0, done.err
     return folder
 
 
@@ -82,8 +86,8 @@ def whole(corpus: Path) -> Path:
 
 
 def test_killed_restarted_and_run_again_equals_undisturbed(corpus: Path, whole: Path) -> None:
-    """Process 1 dies at step 5, torchrun restarts both, process 0 dies at step 8; run again, process 1 is
-    told to end in step 7, torchrun restarts both.
+    """Process 1 dies at step 5, torchrun restarts both, process 0 dies at step 8. Run again, process 1 is
+    told to end in step 7, and both are started once more.
     """
     folder = shutil.copytree(corpus, corpus.with_name("killed"))
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "--max_restarts", "1"]
@@ -91,19 +95,22 @@ def test_killed_restarted_and_run_again_equals_undisturbed(corpus: Path, whole: 
     assert killed.returncode != 0
     assert "pretrain: continues after step 3" in killed.stderr
     assert not list((folder / "runs" / "tiny").glob("pretrain-*/artifact.json"))
-    again = start(folder, *torchrun, DYING, "run", "recipe.yaml", DIE="terminate", STEP="7 99")
-    assert again.returncode == 0, again.stderr
-    assert "continues after step 6" in again.stderr
-    assert "SIGTERM: saved after step 7, and stopped" in again.stderr
-    assert "continues after step 7" in again.stderr
+    told = {"DIE": "terminate", "STEP": "7 99"}
+    first, second = run_on_two(["run", "recipe.yaml"], folder, PATIENCE, told, die_as_told)
+    assert (first.code, second.code) == (143, 143), first.err
+    assert "continues after step 6" in first.err
+    assert "SIGTERM: saved after step 7, and stopped" in first.err
+    again, _ = run_on_two(["run", "recipe.yaml"], folder, PATIENCE)
+    assert again.code == 0, again.err
+    assert "continues after step 7" in again.err
     assert weights(folder) == weights(whole)
     assert log(folder) == log(whole) == list(range(1, len(log(whole)) + 1))
 
 
 def test_a_mistake_that_the_stage_finds_is_told_once(corpus: Path) -> None:
     folder = shutil.copytree(corpus, corpus.with_name("mistaken"))
-    words = ["pretrain.tokens=900_000", "--", "--num_processes", "2", "--use_fsdp", "--fsdp_version", "2"]
-    done = start(folder, "-m", "cpt", "run", "recipe.yaml", *words)
-    assert done.returncode == 2
-    assert done.stderr.count("the domain text lasts for") == 1
-    assert "Traceback" not in done.stderr
+    ended = run_on_two(["run", "recipe.yaml", "pretrain.tokens=900_000"], folder, PATIENCE)
+    assert [each.code for each in ended] == [2, 2]
+    text = "".join(each.err for each in ended)
+    assert text.count("the domain text lasts for") == 1
+    assert "Traceback" not in text

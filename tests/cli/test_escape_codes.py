@@ -18,7 +18,7 @@ from cpt.cli.live import LiveView
 from cpt.cli.plain import PlainView
 from cpt.cli.quiet import diverted
 from cpt.errors import CptError, DataError
-from cpt.recipe.progress import RunEnded, RunStarted, Said, StageEnded, StageStarted, Upcoming
+from cpt.recipe.events import PlannedStage, RunEnded, RunStarted, StageEnded, StageMessage, StageStarted
 from cpt.report.environment import environment
 
 if TYPE_CHECKING:
@@ -118,9 +118,9 @@ def test_what_a_stage_says_and_what_it_fails_with(cpt: Command) -> None:
 
 
 EVENTS = (
-    RunStarted(EVIL, (Upcoming(EVIL, "run", EVIL, EVIL),)),
+    RunStarted(EVIL, (PlannedStage(EVIL, "run", EVIL, EVIL),)),
     StageStarted(EVIL),
-    Said(EVIL, f"{EVIL}\n{EVIL}"),
+    StageMessage(EVIL, f"{EVIL}\n{EVIL}"),
     StageEnded(EVIL, "finished", 1.0, EVIL),
     RunEnded("finished", 2.0),
 )

@@ -14,20 +14,22 @@ from cpt.cli.live import LiveView
 from cpt.cli.looking import print_summary
 from cpt.cli.noted import fields, reading_lines
 from cpt.cli.plain import PlainView
-from cpt.recipe.progress import (
-    Advanced,
+from cpt.recipe.events import (
     Event,
-    Noted,
+    PlannedStage,
     RunEnded,
     RunStarted,
-    Said,
+    StageAdvanced,
     StageEnded,
+    StageMessage,
     StageStarted,
-    Upcoming,
+    TrainingEvent,
 )
 
 START: list[Event] = [
-    RunStarted("medical", (Upcoming("corpus", "cached"), Upcoming("pretrain", "run", "", "9 tokens"))),
+    RunStarted(
+        "medical", (PlannedStage("corpus", "cached"), PlannedStage("pretrain", "run", "", "9 tokens"))
+    ),
     StageStarted("pretrain", continues=True),
 ]
 
@@ -42,8 +44,8 @@ def plain(updates: list[tuple[float, Event]]) -> list[str]:
     return [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()]
 
 
-def advanced(done: int, **facts: float) -> Advanced:
-    return Advanced("pretrain", done, 100, "steps", facts)
+def advanced(done: int, **facts: float) -> StageAdvanced:
+    return StageAdvanced("pretrain", done, 100, "steps", facts)
 
 
 def test_plain_lines_are_written_at_most_every_ten_seconds() -> None:
@@ -72,7 +74,7 @@ def test_plain_writes_every_probe_and_the_end_at_once() -> None:
 
 def test_plain_tells_the_story() -> None:
     ended = StageEnded("pretrain", "finished", 65, gate="too much", verdict="broken")
-    events = [*START, Said("pretrain", "two\nlines"), ended, RunEnded("finished", 66)]
+    events = [*START, StageMessage("pretrain", "two\nlines"), ended, RunEnded("finished", 66)]
     assert plain([(0, event) for event in events]) == [
         "medical: corpus (cached), pretrain (run)",
         "pretrain: continues",
@@ -97,7 +99,7 @@ def test_the_live_view_shows_stages_progress_facts_and_messages() -> None:
     view(advanced(1, loss=2.5, domain=0.91))
     view(advanced(30, loss=2.1, tokens_per_second=612.4))
     for number_ in range(5):
-        view(Said("pretrain", f"message {number_}"))
+        view(StageMessage("pretrain", f"message {number_}"))
     text = shown(view)
     view(RunEnded("finished", 3))
     assert "medical" in text
@@ -111,18 +113,18 @@ def test_the_live_view_shows_stages_progress_facts_and_messages() -> None:
     assert "message 1" not in text
 
 
-def reading(probe: str, rise: float | None, **more: Any) -> Noted:
+def reading(probe: str, rise: float | None, **more: Any) -> TrainingEvent:
     row = {"step": 40, "tokens": 40_960, "probe": probe, "kind": "text", "unit": "bits per byte"}
     row |= {"value": 0.912, "standard_error": 0.01, "rise": rise, "rise_error": 0.003, "detail": None}
-    return Noted("pretrain", "reading", row | more)
+    return TrainingEvent("pretrain", "reading", row | more)
 
 
-def judged(verdict: str, said: str = "general <= +0.02 is so") -> Noted:
+def judged(verdict: str, said: str = "general <= +0.02 is so") -> TrainingEvent:
     gate = {"budget": "general <= +0.02", "probe": "general", "verdict": verdict, "value": 0.018}
-    return Noted("pretrain", "verdict", {"step": 40, "said": said, "gates": [gate]})
+    return TrainingEvent("pretrain", "verdict", {"step": 40, "said": said, "gates": [gate]})
 
 
-ACTION = Noted(
+ACTION = TrainingEvent(
     "pretrain",
     "action",
     {"step": 40, "budget": "general <= +0.02", "from": 0.125, "to": 0.25, "said": "replay is raised"},

@@ -159,7 +159,7 @@ def test_columns_that_are_hostile(tmp_path: Path) -> None:
 def test_what_is_too_long_is_refused_in_time(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cpt.corpus.readers.streams.MOST_BYTES", 1000)
+    monkeypatch.setattr("cpt.corpus.readers.files.MOST_BYTES", 1000)
     path = tmp_path / name
     content = b'{"text": "short"}\n{"text": "' + b"x" * 1000 + b'"}\n'
     path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)

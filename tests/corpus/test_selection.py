@@ -7,16 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cpt.corpus.build import write_source
-from cpt.corpus.candidates import Candidates, candidates, repetition
-from cpt.corpus.documents import Document
-from cpt.corpus.rating import rate
-from cpt.corpus.selection import best, chance, keep, nearest, texts_to_rate, unfit
-from cpt.corpus.split import always, by_hash, digest
-from cpt.corpus.store import read_documents
-from cpt.corpus.tokens import DocumentTokenizer
+from cpt.corpus.build import always, by_hash, digest, write_source
+from cpt.corpus.documents import Document, read_documents
+from cpt.corpus.selection import (
+    Candidates,
+    best,
+    candidates,
+    chance,
+    keep,
+    nearest,
+    rate,
+    repetition,
+    texts_to_rate,
+    unfit,
+)
+from cpt.corpus.tokenise import DocumentTokenizer
 from cpt.errors import DataError
-from cpt.stages.base import NullProgress
+from cpt.progress import NullProgress
 
 
 def found(tokens: list[int], repeated: list[float] | None = None) -> Candidates:

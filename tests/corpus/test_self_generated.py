@@ -6,7 +6,7 @@ import pytest
 from cpt.corpus import self_generated
 from cpt.corpus.documents import Document
 from cpt.corpus.self_generated import generate
-from cpt.stages.base import NullProgress
+from cpt.progress import NullProgress
 
 
 def texts(model: Path, work: Path, **options) -> list[str]:

@@ -1,4 +1,7 @@
-"""The stateless data order: resume, partitions, epochs, exact replay, and the ledger against counting."""
+"""The stateless data order: resume, partitions, epochs, exact replay, and the ledger against counting.
+
+The stateless permutation: a bijection, key-dependent, well spread, and stable for ever.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ import numpy as np
 import pytest
 
 from cpt.corpus.shards import ShardWriter, TokenisedSource
-from cpt.corpus.stream import TrainingStream, replay_rows
-from cpt.errors import DataError, RecipeError
+from cpt.corpus.stream import Permutation, TrainingStream, replay_rows
+from cpt.errors import DataError, UsageError
 
 
 def make_source(folder: Path, sequences: int, first: int, shard_tokens: int = 50) -> TokenisedSource:
@@ -114,11 +117,11 @@ def test_available_steps_and_tokens_are_bounded_by_the_domain(
 
 
 def test_shares_that_cannot_be_exact_are_refused() -> None:
-    with pytest.raises(RecipeError, match=r"0\.01 of 8 sequences rounds to none(.|\n)*batch_sequences: 100"):
+    with pytest.raises(UsageError, match=r"0\.01 of 8 sequences rounds to none(.|\n)*batch_sequences: 100"):
         replay_rows(0.01, 8)
-    with pytest.raises(RecipeError, match="leaves none for the domain"):
+    with pytest.raises(UsageError, match="leaves none for the domain"):
         replay_rows(0.99, 8)
-    with pytest.raises(RecipeError, match="leaves none"):
+    with pytest.raises(UsageError, match="leaves none"):
         replay_rows(-0.5, 8)
     assert replay_rows(0.0, 8) == 0
 
@@ -137,13 +140,13 @@ def test_a_later_run_goes_on_where_an_earlier_one_ended(sources: dict[str, Token
     first_steps, seen = 4, Counter()
     for step in range(first_steps):
         seen.update(ids(whole.batch(step)))
-    assert whole.passed(first_steps) == {"domain": 24, "replay": 8}
-    later = TrainingStream(sources, 0.5, 4, 17, begin=whole.passed(first_steps))
+    assert whole.consumed(first_steps) == {"domain": 24, "replay": 8}
+    later = TrainingStream(sources, 0.5, 4, 17, offset=whole.consumed(first_steps))
     for step in range(11):  # 22 domain rows are what is left of the second epoch
         seen.update(ids(later.batch(step)))
     assert {seen[1000 + number] for number in range(23)} == {2}
-    assert later.passed(11) == {"domain": 46, "replay": 30}
-    assert later.passes(11) == 2.0
+    assert later.consumed(11) == {"domain": 46, "replay": 30}
+    assert later.epochs(11) == 2.0
     counted = sum(len(row.tokens) for step in range(11) for row in later.batch(step))
     ledger = later.ledger(11)
     assert sum(entry["tokens"] for entry in ledger.values()) == counted
@@ -192,7 +195,7 @@ def test_no_sequence_is_passed_over_or_seen_twice_in_an_epoch_across_phases(
 def test_the_ledger_equals_counting_across_phases(sources: dict[str, TokenisedSource], steps: int) -> None:
     begin = {"domain": 5, "replay": 2}
     stream = TrainingStream(sources, 0.25, 8, 17, begin).with_phases(PHASES)
-    ledger, passed = stream.ledger(steps), stream.passed(steps)
+    ledger, passed = stream.ledger(steps), stream.consumed(steps)
     rows = [row for step in range(steps) for row in stream.batch(step)]
     for name, first, size in (("domain", 1000, 23), ("replay", 5000, 7)):
         own = [row for row in rows if (row.tokens[0] >= 5000) == (first == 5000)]
@@ -200,7 +203,7 @@ def test_the_ledger_equals_counting_across_phases(sources: dict[str, TokenisedSo
         assert ledger[name]["tokens"] == sum(len(row.tokens) for row in own)
         assert ledger[name]["epochs"] == pytest.approx(len(own) / size)
         assert passed[name] == begin[name] + len(own)
-    assert stream.passes(steps) == passed["domain"] / 23
+    assert stream.epochs(steps) == passed["domain"] / 23
 
 
 @pytest.mark.parametrize("epochs", [0.1, 1, 2, 3.5])
@@ -210,7 +213,7 @@ def test_available_steps_across_phases_by_brute_force(
     for phases in (PHASES, [(0, 7)], [(0, 0)], [(0, 7), (5, 0)]):
         for begin in ({}, {"domain": 11}, {"domain": 60}):
             stream = TrainingStream(sources, 0.25, 8, 17, begin).with_phases(phases)
-            fit = [steps for steps in range(1, 100) if stream.passed(steps)["domain"] <= int(epochs * 23)]
+            fit = [steps for steps in range(1, 100) if stream.consumed(steps)["domain"] <= int(epochs * 23)]
             assert stream.available_steps(epochs) == max(fit, default=0)
 
 
@@ -237,6 +240,44 @@ def test_phases_without_replay_text_are_refused(sources: dict[str, TokenisedSour
 
 
 def test_a_share_for_which_no_batch_is_large_enough_is_refused() -> None:
-    with pytest.raises(RecipeError, match="rounds to none") as caught:
+    with pytest.raises(UsageError, match="rounds to none") as caught:
         replay_rows(1e-320, 8)
     assert "larger batches" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 16, 17, 63, 64, 65, 1000, 4097])
+def test_it_is_a_bijection(size: int) -> None:
+    permutation = Permutation(size, 17, "domain", 0)
+    values = permutation(np.arange(size))
+    assert sorted(values.tolist()) == list(range(size))
+
+
+def test_single_elements_equal_the_whole() -> None:
+    permutation = Permutation(1000, 3)
+    whole = permutation(np.arange(1000))
+    assert [int(permutation(np.array([at]))[0]) for at in range(0, 1000, 37)] == whole[::37].tolist()
+
+
+def test_keys_give_unrelated_orders() -> None:
+    positions = np.arange(500)
+    orders = [Permutation(500, seed, epoch)(positions) for seed in range(4) for epoch in range(4)]
+    for number, order in enumerate(orders):
+        for other in orders[:number]:
+            assert (order == other).sum() < 10
+            assert abs(np.corrcoef(order, other)[0, 1]) < 0.2
+        assert abs(np.corrcoef(order, positions)[0, 1]) < 0.2
+
+
+def test_every_element_is_equally_likely_everywhere() -> None:
+    size, keys = 7, 2100
+    counts = np.zeros((size, size))
+    for key in range(keys):
+        counts[np.arange(size), Permutation(size, key)(np.arange(size))] += 1
+    expected = keys / size
+    chi_squared = ((counts - expected) ** 2 / expected).sum()
+    assert chi_squared < 80  # 36 degrees of freedom: 0.9999 quantile is 77
+
+
+def test_the_order_never_changes() -> None:
+    """A changed order would silently change every run: this is a golden value."""
+    assert Permutation(10, 17, "domain", 0)(np.arange(10)).tolist() == [5, 3, 0, 9, 2, 4, 7, 8, 1, 6]

@@ -14,9 +14,9 @@ from cpt.estimate.device import GPUS
 from cpt.estimate.job import Job, heaviness
 from cpt.estimate.recipe import Planned, plan_job, pretrain_steps
 from cpt.monitor.budget import NEW_TOKENS
+from cpt.recipe.events import Listener
 from cpt.recipe.load import load
 from cpt.recipe.plan import make_plan
-from cpt.recipe.progress import Listener
 from cpt.recipe.runner import run
 from cpt.recipe.store import Store
 from cpt.training.place import Place

@@ -21,7 +21,7 @@ from cpt.estimate.rehearsal import choose, hold, rehearse, step
 from cpt.estimate.timeline import Part, Timeline, by_part
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel, load_model
-from cpt.stages.base import NullProgress
+from cpt.progress import NullProgress
 from cpt.training.anomalies import Anomalies
 from cpt.training.checkpoint.keeper import CheckpointManager
 from cpt.training.checkpoint.parts import OptimizerState, Weights

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evals.preparation import Prepared
-from evals.suite import Entry
+from evals.preparation import PreparedTask
+from evals.registry import Entry
 
 QUESTIONS = [
     {
@@ -53,7 +53,7 @@ def task(
     suite: str = "s",
     level: Any = "full",
     **entry: Any,
-) -> Prepared:
+) -> PreparedTask:
     """A prepared task over rows."""
     file = folder / f"{name}.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows or QUESTIONS), encoding="utf-8")
@@ -67,4 +67,4 @@ def task(
         **(settings or CHOICE),
     }
     metric = entry.pop("metric", "acc")
-    return Prepared(suite, level, Entry(task=name, metric=metric, **entry), config, "local abc")
+    return PreparedTask(suite, level, Entry(task=name, metric=metric, **entry), config, "local abc")

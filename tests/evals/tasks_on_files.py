@@ -8,7 +8,7 @@ from typing import Any
 
 from evals.metrics import register
 from evals.preparation import prepare
-from evals.suite import Entry, Suite
+from evals.registry import Entry, Suite
 
 
 def task_on_files(folder: Path, name: str, source: str, metric: str, **entry: Any) -> Any:

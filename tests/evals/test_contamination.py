@@ -8,7 +8,14 @@ from results_made import made_results, with_items
 
 from cpt.errors import UsageError
 from evals.comparing.comparison import compare
-from evals.contamination import FILE, Contamination, contaminated, read_contamination, sources, without_dirty
+from evals.contamination import (
+    FILE,
+    Contamination,
+    dirty_by_source,
+    drop_dirty_items,
+    read_contamination,
+    score_contamination,
+)
 from evals.overlap import Overlap, TaskOverlaps
 
 RIGHT = [1, 1, 1, 0, 0, 1, 0, 0]
@@ -20,7 +27,9 @@ def overlap(verdict: Any, **found_in: str) -> Overlap:
 
 def found(results: Any, verdicts: list[Any], task: str = "t") -> Contamination:
     items = {str(id): overlap(each, domain=f"doc {id}") for id, each in enumerate(verdicts) if each}
-    return contaminated(results, {task: TaskOverlaps(13, items)}, {"domain": 9}, {"other": "not there"})
+    return score_contamination(
+        results, {task: TaskOverlaps(13, items)}, {"domain": 9}, {"other": "not there"}
+    )
 
 
 def test_scores_of_clean_and_dirty_items_apart() -> None:
@@ -35,7 +44,7 @@ def test_scores_of_clean_and_dirty_items_apart() -> None:
     assert (task.short.n, task.short.score, task.short.stderr) == (1, 0.0, None)
     assert task.unknown == 1
     assert task.items["5"].found_in == {"domain": "doc 5"}
-    assert sources(task) == {"domain": 3}
+    assert dirty_by_source(task) == {"domain": 3}
     assert contamination.not_searched == {"other": "not there"}
 
 
@@ -56,7 +65,7 @@ def test_a_comparison_without_the_dirty_items() -> None:
     a = made_results("a", {"s/g/t": [0, 0, 0, 1, 0, 1], "s/h/u": [1, 0, 1]})
     b = made_results("b", {"s/g/t": [1, 1, 1, 1, 0, 1], "s/h/u": [1, 0, 1]})
     contamination = found(b, ["dirty", "dirty", "dirty", "clean", "short", None])
-    clean = [without_dirty(each, contamination) for each in (a, b)]
+    clean = [drop_dirty_items(each, contamination) for each in (a, b)]
     assert [task.n for task in clean[0].tasks] == [3, 3]
     assert clean[1].items["t"].ids == ("3", "4", "5")
     assert clean[0].averages["s"].score == pytest.approx(2 / 3)
@@ -66,14 +75,14 @@ def test_a_comparison_without_the_dirty_items() -> None:
 
 def test_a_task_without_clean_items_is_gone() -> None:
     results = made_results("m", {"s/g/t": [1, 0], "s/h/u": [1, 1, 0]})
-    clean = without_dirty(results, found(results, ["dirty", "dirty"]))
+    clean = drop_dirty_items(results, found(results, ["dirty", "dirty"]))
     assert [task.task for task in clean.tasks] == ["u"]
     assert clean.items.keys() == {"u"}
 
 
 def test_items_keep_what_they_share() -> None:
     results = with_items(made_results("m", {"s/g/t": [1, 0, 1]}), "t", clusters=("a", "b", "b"))
-    clean = without_dirty(results, found(results, ["clean", "dirty", "clean"]))
+    clean = drop_dirty_items(results, found(results, ["clean", "dirty", "clean"]))
     assert clean.items["t"].clusters == ("a", "b")
 
 

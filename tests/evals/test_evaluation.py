@@ -16,16 +16,16 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from cpt.errors import ReferenceUnavailable, StageFailed, UsageError
-from evals.evaluation import evaluate
+from evals.evaluation import evaluate_tasks
 from evals.metrics import aggregate
 from evals.models import backends, language_model
 from evals.models.language_model import PackedLM
 from evals.models.request_cache import FILE
-from evals.preparation import Prepared
+from evals.preparation import PreparedTask
 from evals.results import LeftOut, Results
 
 
-def plain(folder: Path, prepared: list[Prepared]) -> dict[str, dict[str, float]]:
+def plain(folder: Path, prepared: list[PreparedTask]) -> dict[str, dict[str, float]]:
     """lm-eval's own evaluation with its own model."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     loaded = TaskManager(include_defaults=False).load([dict(each.config) for each in prepared])
@@ -38,19 +38,19 @@ def plain(folder: Path, prepared: list[Prepared]) -> dict[str, dict[str, float]]
     return output["results"]
 
 
-def run(model: Path, prepared: list[Prepared], cache: Path, **options) -> Results:
-    return evaluate(str(model), prepared, cache=cache, precision="fp32", **options)
+def run(model: Path, prepared: list[PreparedTask], cache: Path, **options) -> Results:
+    return evaluate_tasks(str(model), prepared, cache=cache, precision="fp32", **options)
 
 
 def test_model_and_cache_may_be_paths_or_text(tiny_model: Path, tmp_path: Path) -> None:
     prepared = [task(tmp_path, "choices")]
-    found = evaluate(tiny_model, prepared, cache=str(tmp_path / "cache"), precision="fp32")
+    found = evaluate_tasks(tiny_model, prepared, cache=str(tmp_path / "cache"), precision="fp32")
     assert found.model == str(tiny_model)
     assert found.tasks == run(tiny_model, prepared, tmp_path / "cache").tasks
 
 
 @pytest.fixture
-def three(tmp_path: Path) -> list[Prepared]:
+def three(tmp_path: Path) -> list[PreparedTask]:
     shots = {**CHOICE, "num_fewshot": 2, "fewshot_split": "test"}
     return [
         task(tmp_path, "choices"),
@@ -60,7 +60,7 @@ def three(tmp_path: Path) -> list[Prepared]:
     ]
 
 
-def test_scores_are_plain_lm_evals(tiny_model: Path, tmp_path: Path, three: list[Prepared]) -> None:
+def test_scores_are_plain_lm_evals(tiny_model: Path, tmp_path: Path, three: list[PreparedTask]) -> None:
     expected = plain(tiny_model, three)
     found = run(tiny_model, three, tmp_path / "cache")
     for score in found.tasks:
@@ -80,7 +80,7 @@ def test_scores_are_plain_lm_evals(tiny_model: Path, tmp_path: Path, three: list
     assert found.averages["s"].groups == 2
 
 
-def test_items_make_the_score(tiny_model: Path, tmp_path: Path, three: list[Prepared]) -> None:
+def test_items_make_the_score(tiny_model: Path, tmp_path: Path, three: list[PreparedTask]) -> None:
     found = run(tiny_model, three, tmp_path / "cache")
     for score in found.tasks:
         items = found.items[score.task]
@@ -112,7 +112,7 @@ def test_the_majority_of_the_labels_is_known_where_answers_are_labels(
 
 
 def test_a_repeated_evaluation_does_not_load_the_model(
-    tiny_model: Path, tmp_path: Path, three: list[Prepared], monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, tmp_path: Path, three: list[PreparedTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(tiny_model, three, tmp_path / "cache")
 
@@ -125,7 +125,7 @@ def test_a_repeated_evaluation_does_not_load_the_model(
     assert (again.tasks, again.items) == (first.tasks, first.items)
     assert any("requests were answered before" in message for message in messages)
     with pytest.raises(StageFailed, match="cannot be loaded: the model was loaded"):
-        evaluate(str(tiny_model), three, cache=tmp_path / "cache", precision="bf16")
+        evaluate_tasks(str(tiny_model), three, cache=tmp_path / "cache", precision="bf16")
 
 
 def test_answers_that_the_model_does_not_tell_are_kept_too(
@@ -140,7 +140,7 @@ def test_answers_that_the_model_does_not_tell_are_kept_too(
 
 
 def test_an_interrupted_evaluation_continues(
-    tiny_model: Path, tmp_path: Path, three: list[Prepared], monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, tmp_path: Path, three: list[PreparedTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(language_model, "BATCH_TOKENS", 40)
     expected = run(tiny_model, three[:2], tmp_path / "other")
@@ -191,7 +191,7 @@ def test_items_about_the_same_text_are_so_marked(tiny_model: Path, tmp_path: Pat
 
 
 def test_a_task_that_fails_is_left_out_and_the_others_are_scored(
-    tiny_model: Path, tmp_path: Path, three: list[Prepared]
+    tiny_model: Path, tmp_path: Path, three: list[PreparedTask]
 ) -> None:
     def fails(document: dict, results: list) -> dict:
         raise ZeroDivisionError("no items")
@@ -358,7 +358,7 @@ def test_a_chat_template_is_put_around_prompts(another_model, tmp_path: Path) ->
     assert run(model, prepared, tmp_path / "cache").items != found.items or len(seen) == 24
 
 
-def test_mistakes_stop_at_once(tiny_model: Path, tmp_path: Path, three: list[Prepared]) -> None:
+def test_mistakes_stop_at_once(tiny_model: Path, tmp_path: Path, three: list[PreparedTask]) -> None:
     with pytest.raises(ReferenceUnavailable):
         run(tmp_path / "nowhere", three, tmp_path / "cache")
     with pytest.raises(UsageError, match="no token '<bos>'"):
@@ -373,7 +373,7 @@ def test_mistakes_stop_at_once(tiny_model: Path, tmp_path: Path, three: list[Pre
 
 
 def test_a_model_that_fails_stops_the_evaluation(
-    tiny_model: Path, tmp_path: Path, three: list[Prepared], monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, tmp_path: Path, three: list[PreparedTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def out_of_memory(*_: object) -> None:
         raise RuntimeError("out of memory")

@@ -4,11 +4,23 @@ import numpy as np
 import pytest
 
 from evals.metrics import aggregate
-from evals.tasks.finance.classification import by_label, by_stance, by_tag
-from evals.tasks.finance.entities import answer_entities, entity_counts, predicted_spans, tagged_spans
 from evals.tasks.finance.golden_touchstone import NONE, contains, credit, entities, movement, relations
-from evals.tasks.finance.numbers import Number, equal, numbers, stated_number
-from evals.tasks.finance.questions import result, same_result, word_f1
+from evals.tasks.finance.scoring import (
+    Number,
+    answer_entities,
+    by_label,
+    by_stance,
+    by_tag,
+    entity_counts,
+    equal,
+    numbers,
+    predicted_spans,
+    result,
+    same_result,
+    stated_number,
+    tagged_spans,
+    word_f1,
+)
 from evals.tasks.finance.tatqa import exact_and_f1, score
 
 

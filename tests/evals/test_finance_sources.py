@@ -7,7 +7,7 @@ import pytest
 from finance_files import FPB, HEADLINES, NER_INSTRUCTION, conversation, write_finance_data
 
 from cpt.errors import DataError
-from evals.local import DataFolder
+from evals.local_data import DataFolder
 from evals.sources import Rows, sources
 
 

@@ -25,12 +25,11 @@ from lm_eval.api.model import LM
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
-from evals.catalogue import select
 from evals.metrics import register
-from evals.preparation import Prepared, prepare
+from evals.preparation import PreparedTask, prepare
+from evals.registry import Suite, select
 from evals.results import Items
-from evals.sources.convfinqa import INSTRUCTION
-from evals.suite import Suite
+from evals.sources.finance import CONVFINQA_INSTRUCTION
 
 GOLDEN = "golden_touchstone_"
 
@@ -73,7 +72,7 @@ class Scripted(LM):
 class Asked:
     """What became of a task: prompts, targets and values by item, scores by metric."""
 
-    def __init__(self, prepared: Prepared, answers: list[str]) -> None:
+    def __init__(self, prepared: PreparedTask, answers: list[str]) -> None:
         register()
         lm = Scripted(answers)
         loaded = TaskManager(include_defaults=False).load([prepared.config])
@@ -91,7 +90,7 @@ class Asked:
 
 
 @pytest.fixture(scope="module")
-def ready(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Prepared]:
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, PreparedTask]:
     folder = tmp_path_factory.mktemp("finance")
     data = write_finance_data(folder / "data")
     prepared, left_out = prepare(select(["finance:full"]), data, folder / "cache", offline=True)
@@ -102,7 +101,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Prepared]:
 @pytest.mark.parametrize(
     ("name", "marks"), [("headlines", "text"), ("convfinqa", "dialogue_id"), ("tatqa", "context")]
 )
-def test_items_about_the_same_are_marked(ready: Mapping[str, Prepared], name: str, marks: str) -> None:
+def test_items_about_the_same_are_marked(ready: Mapping[str, PreparedTask], name: str, marks: str) -> None:
     """What the suite names as shared is a column of the items, and several items have the same."""
     assert ready[name].entry.cluster == marks
     [task] = TaskManager(include_defaults=False).load([ready[name].config])["tasks"].values()
@@ -110,7 +109,7 @@ def test_items_about_the_same_are_marked(ready: Mapping[str, Prepared], name: st
     assert len(set(shared)) < len(shared)
 
 
-def test_phrasebank(ready: Mapping[str, Prepared]) -> None:
+def test_phrasebank(ready: Mapping[str, PreparedTask]) -> None:
     answers = ["negative", "positive", "positive", "neutral", "negative", "positive", "positive", "neutral"]
     asked = Asked(ready["fpb"], answers)
     examples = (
@@ -140,7 +139,7 @@ def test_phrasebank(ready: Mapping[str, Prepared]) -> None:
     assert asked.scores["weighted_f1"] == pytest.approx((4 * positive + negative + 3 * neutral) / 8)
 
 
-def test_fiqa(ready: Mapping[str, Prepared]) -> None:
+def test_fiqa(ready: Mapping[str, PreparedTask]) -> None:
     asked = Asked(ready["fiqa_sa"], ["positive", "negative", "positive", "positive", "neutral"])
     shown = [
         f"What is the sentiment of the following financial {kind}: Positive, Negative, or Neutral?\n"
@@ -157,7 +156,7 @@ def test_fiqa(ready: Mapping[str, Prepared]) -> None:
     assert asked.scores["weighted_f1"] == pytest.approx((2 * 0.8 + 2 * 2 / 3 + 0) / 5)
 
 
-def test_headlines(ready: Mapping[str, Prepared]) -> None:
+def test_headlines(ready: Mapping[str, PreparedTask]) -> None:
     asked = Asked(ready["headlines"], ["Yes"] * 18)
     assert len(asked.prompts) == 18
     assert [prompt.rpartition("Text: ")[2] for prompt in asked.prompts] == [
@@ -190,7 +189,7 @@ def test_headlines(ready: Mapping[str, Prepared]) -> None:
     assert asked.scores["mean_weighted_f1"] == pytest.approx((1 + half + half) / 9)
 
 
-def test_named_entities(ready: Mapping[str, Prepared]) -> None:
+def test_named_entities(ready: Mapping[str, PreparedTask]) -> None:
     answers = [
         "Alice Stone, PER\nAcme Bank, ORG\nBoston, ORG",
         "Lender, PER",
@@ -210,7 +209,7 @@ def test_named_entities(ready: Mapping[str, Prepared]) -> None:
     assert asked.scores["entity_f1"] == pytest.approx(2 * 5 / (6 + 9))
 
 
-def test_stance(ready: Mapping[str, Prepared]) -> None:
+def test_stance(ready: Mapping[str, PreparedTask]) -> None:
     asked = Asked(ready["fomc_stance"], ["HAWKISH", "DOVISH", "HAWKISH", "HAWKISH", "NEUTRAL"])
     instruction = (
         "Examine the excerpt from a central bank's release below. Classify it as HAWKISH if it advocates for "
@@ -223,7 +222,7 @@ def test_stance(ready: Mapping[str, Prepared]) -> None:
     assert asked.scores["weighted_f1"] == pytest.approx((2 * 0.8 + 2 * 2 / 3 + 0) / 5)
 
 
-def test_finqa(ready: Mapping[str, Prepared]) -> None:
+def test_finqa(ready: Mapping[str, PreparedTask]) -> None:
     asked = Asked(ready["finqa"], [" 25%", "127.4\nQuestion: next", "Yes", "12", "1,577.0"])
     assert asked.prompts == [
         "Please answer the given financial question based on the context.\n"
@@ -236,12 +235,13 @@ def test_finqa(ready: Mapping[str, Prepared]) -> None:
     assert asked.scores["acc"] == 4 / 5
 
 
-def test_convfinqa(ready: Mapping[str, Prepared]) -> None:
+def test_convfinqa(ready: Mapping[str, PreparedTask]) -> None:
     asked = Asked(ready["convfinqa"], ["100.0", "125", "0.3", "7", "125.0", "25%"])
     history = ["", f"\nq0: {TURNS[0][0]} 100.0", f"\nq0: {TURNS[0][0]} 100.0\nq1: {TURNS[1][0]} 125.0"]
     context = "before . <table>100 125</table> after ."
     expected = [
-        f"{INSTRUCTION}\nContext: {context}\nConversations: {earlier}\nQuestion: {question}\nAnswer:"
+        f"{CONVFINQA_INSTRUCTION}\nContext: {context}\n"
+        f"Conversations: {earlier}\nQuestion: {question}\nAnswer:"
         for earlier, (question, _) in zip(history, TURNS, strict=True)
     ]
     assert asked.prompts == expected * 2
@@ -250,7 +250,7 @@ def test_convfinqa(ready: Mapping[str, Prepared]) -> None:
     assert asked.values("exact_match") == [1, 0, 0, 0, 1, 0]
 
 
-def test_tatqa(ready: Mapping[str, Prepared]) -> None:
+def test_tatqa(ready: Mapping[str, PreparedTask]) -> None:
     asked = Asked(
         ready["tatqa"],
         ["cost plus margin", "$1,496.5 million", "cost plus and fixed price", "-12.6", "17.7%", "2"],
@@ -273,7 +273,7 @@ def test_tatqa(ready: Mapping[str, Prepared]) -> None:
     assert asked.values("f1") == [0.67, 1, 1, 0, 1, 1]
 
 
-def test_financebench(ready: Mapping[str, Prepared]) -> None:
+def test_financebench(ready: Mapping[str, PreparedTask]) -> None:
     metrics = Asked(
         ready["financebench_metrics"], ["\n\n$1,577 million\n2", "0.654", "0.7", "-0.02", "93.9 days"]
     )
@@ -321,7 +321,7 @@ def test_financebench(ready: Mapping[str, Prepared]) -> None:
     ],
 )
 def test_golden_touchstone(
-    ready: Mapping[str, Prepared], task: str, answers: list[str], metric: str, score: float
+    ready: Mapping[str, PreparedTask], task: str, answers: list[str], metric: str, score: float
 ) -> None:
     prepared = ready[GOLDEN + task]
     asked = Asked(prepared, answers)
@@ -334,7 +334,7 @@ def test_golden_touchstone(
     assert Items(ids=tuple("abcde"), values=values, aggregation="any").values == values
 
 
-def test_golden_touchstone_summaries(ready: Mapping[str, Prepared]) -> None:
+def test_golden_touchstone_summaries(ready: Mapping[str, PreparedTask]) -> None:
     pytest.importorskip("jieba")
     pytest.importorskip("rouge_chinese")
     answers = ["Acme buys Borealis", "", "Rates fall", "Profit doubles", "mills"]
@@ -360,7 +360,7 @@ def test_summaries_need_libraries_that_are_named_with_how_to_install_them(
 def test_the_hubs_conversations_get_the_right_answers_to_earlier_questions() -> None:
     import datasets
 
-    from evals.tasks.finance.questions import with_right_history
+    from evals.tasks.finance.scoring import with_right_history
 
     rows = [
         {"query": "q0?", "answer": "{answer1}", "turn": 0, "dialogue_id": 7},

@@ -8,10 +8,9 @@ import pytest
 from general_files import BLIMP, write_original_files
 
 from cpt.errors import DataError
-from evals.catalogue import suites
-from evals.preparation import Prepared, prepare
-from evals.sources import mmlu
-from evals.suite import Suite
+from evals.preparation import PreparedTask, prepare
+from evals.registry import Suite, suites
+from evals.sources import general
 
 GENERAL = suites()["general"]
 TASKS = (
@@ -36,14 +35,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def prepared(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Prepared]:
+def prepared(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[PreparedTask]:
     ready, left_out = prepare([(GENERAL, "full")], folder, tmp_path_factory.mktemp("cache"), offline=True)
     assert left_out == []
     return ready
 
 
 @pytest.fixture(scope="module")
-def tasks(prepared: list[Prepared]) -> dict[str, Any]:
+def tasks(prepared: list[PreparedTask]) -> dict[str, Any]:
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -64,7 +63,7 @@ def target(task: Any, place: int) -> Any:
     return task.doc_to_target(task.eval_docs[place])
 
 
-def test_every_task_of_the_suite_runs_from_local_files(prepared: list[Prepared]) -> None:
+def test_every_task_of_the_suite_runs_from_local_files(prepared: list[PreparedTask]) -> None:
     assert [one.entry for one in prepared] == list(GENERAL.tasks)
     assert all(one.data != "hub" for one in prepared)
 
@@ -194,4 +193,4 @@ def test_an_answer_of_mmlu_is_one_of_four_letters(answer: str, tmp_path: Path) -
     file = tmp_path / "virology_test.csv"
     file.write_text(f"Which?,a,b,c,d,{answer}\n", encoding="utf-8")
     with pytest.raises(DataError, match="not one of A, B, C, D"):
-        mmlu.SOURCE.read({"test": file}, "virology")
+        general.MMLU.read({"test": file}, "virology")

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from cpt.errors import DataError
-from evals.sources import casehold, contract_nli, legalbench, lexglue, lsat_agieval
+from evals.sources import legal
 
 
 def _legalbench(tmp_path: Path, part: str, lines: list[str]) -> dict[str, list[dict[str, object]]]:
     file = tmp_path / "tasks" / f"{part}.tsv"
     file.parent.mkdir(parents=True)
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return dict(legalbench.SOURCE.read({"test": file}, part))
+    return dict(legal.LEGALBENCH.read({"test": file}, part))
 
 
 def test_legalbench_renames_the_label_and_adds_the_prompts_examples(tmp_path):
@@ -86,7 +86,7 @@ def test_legalbench_examples_of_unfair_terms_bear_their_own_names(tmp_path):
 
 
 def test_legalbench_examples_of_cuad_are_three_of_each_label(tmp_path):
-    rows = [json.loads(line) for line in legalbench._EXAMPLES.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in legal._LEGALBENCH_EXAMPLES.read_text(encoding="utf-8").splitlines()]
     cuad = {row["task"] for row in rows if row["task"].startswith("CUAD_")}
 
     assert len(cuad) == 38
@@ -120,7 +120,7 @@ def test_contract_nli_pairs_agreements_with_hypotheses(tmp_path):
     file = tmp_path / "test.json"
     file.write_text(json.dumps(_agreement({"a": "Entailment", "b": "Contradiction", "c": "NotMentioned"})))
 
-    assert contract_nli.SOURCE.read({"test": file}, None)["test"] == [
+    assert legal.CONTRACT_NLI.read({"test": file}, None)["test"] == [
         {"premise": "We agree.", "hypothesis": "It says a.", "label": 1},
         {"premise": "We agree.", "hypothesis": "It says b.", "label": 0},
         {"premise": "We agree.", "hypothesis": "It says c.", "label": 2},
@@ -132,7 +132,7 @@ def test_contract_nli_refuses_another_choice(tmp_path):
     file.write_text(json.dumps(_agreement({"a": "Perhaps"})))
 
     with pytest.raises(DataError, match="document 7, a: no such choice: 'Perhaps'"):
-        contract_nli.SOURCE.read({"test": file}, None)
+        legal.CONTRACT_NLI.read({"test": file}, None)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_lexglue_numbers_labels_as_the_hub_does(tmp_path, part, item, row):
     items = [{"data_type": split, "text": split, **item} for split in ("train", "dev", "test")]
     file.write_text("\n".join(map(json.dumps, items)))
 
-    found = lexglue.SOURCE.read({"all": file}, part)
+    found = legal.LEXGLUE.read({"all": file}, part)
 
     assert found == {split: [{"text": name, **row}] for split, name in _LEXGLUE_SPLITS.items()}
 
@@ -159,12 +159,12 @@ _LEXGLUE_SPLITS = {"train": "train", "validation": "dev", "test": "test"}
 
 def test_lexglue_refuses_another_part(tmp_path):
     with pytest.raises(DataError, match="one of scotus, ledgar, unfair_tos, not 'eurlex'"):
-        lexglue.SOURCE.read({"all": tmp_path / "eurlex.jsonl"}, "eurlex")
+        legal.LEXGLUE.read({"all": tmp_path / "eurlex.jsonl"}, "eurlex")
 
 
 def test_lexglue_has_the_published_numbers_of_labels():
-    assert (len(lexglue.ISSUE_AREAS), len(lexglue.PROVISIONS), len(lexglue.UNFAIR)) == (13, 100, 8)
-    assert list(lexglue.PROVISIONS) == sorted(set(lexglue.PROVISIONS))
+    assert (len(legal.ISSUE_AREAS), len(legal.PROVISIONS), len(legal.UNFAIR)) == (13, 100, 8)
+    assert list(legal.PROVISIONS) == sorted(set(legal.PROVISIONS))
 
 
 def _holdings(file: Path, rows: int, label: str = "3") -> None:
@@ -176,11 +176,11 @@ def _holdings(file: Path, rows: int, label: str = "3") -> None:
 
 
 def test_casehold_is_split_as_in_lexglue(tmp_path, monkeypatch):
-    assert casehold._ITEMS == {"train": 45_000, "validation": 3_900, "test": 3_600}
-    monkeypatch.setattr(casehold, "_ITEMS", {"train": 5, "validation": 2, "test": 3})
+    assert legal._CASEHOLD_ITEMS == {"train": 45_000, "validation": 3_900, "test": 3_600}
+    monkeypatch.setattr(legal, "_CASEHOLD_ITEMS", {"train": 5, "validation": 2, "test": 3})
     _holdings(tmp_path / "casehold.csv", 10)
 
-    found = casehold.SOURCE.read({"all": tmp_path / "casehold.csv"}, None)
+    found = legal.CASEHOLD.read({"all": tmp_path / "casehold.csv"}, None)
 
     assert {split: len(rows) for split, rows in found.items()} == {"train": 5, "validation": 2, "test": 3}
     first = found["test"][0]
@@ -191,11 +191,11 @@ def test_casehold_is_split_as_in_lexglue(tmp_path, monkeypatch):
 def test_casehold_refuses_files_of_other_length_or_labels(tmp_path):
     _holdings(tmp_path / "casehold.csv", 5)
     with pytest.raises(DataError, match="5 items; LexGLUE's file has 52500"):
-        casehold.SOURCE.read({"all": tmp_path / "casehold.csv"}, None)
+        legal.CASEHOLD.read({"all": tmp_path / "casehold.csv"}, None)
 
     _holdings(tmp_path / "casehold.csv", 5, label="5")
     with pytest.raises(DataError, match="the label is '5', not 0 to 4"):
-        casehold.SOURCE.read({"all": tmp_path / "casehold.csv"}, None)
+        legal.CASEHOLD.read({"all": tmp_path / "casehold.csv"}, None)
 
 
 def _question(label: str, passage: str | None = "Four sit in a row.\n") -> str:
@@ -206,7 +206,7 @@ def _question(label: str, passage: str | None = "Four sit in a row.\n") -> str:
 def test_lsat_has_agievals_prompt(tmp_path):
     (tmp_path / "lsat-ar.jsonl").write_text(f"{_question('C')}\n{_question('A', None)}\n")
 
-    first, second = lsat_agieval.SOURCE.read({"test": tmp_path / "lsat-ar.jsonl"}, "ar")["test"]
+    first, second = legal.LSAT_AGIEVAL.read({"test": tmp_path / "lsat-ar.jsonl"}, "ar")["test"]
 
     assert first["query"] == (
         "Four sit in a row.\nQ: Who sits? Answer Choices: (A)a (B)b (C)c (D)d (E)e\n"
@@ -221,4 +221,4 @@ def test_lsat_refuses_an_answer_that_is_no_option(tmp_path, label):
     (tmp_path / "lsat-ar.jsonl").write_text(_question(label))
 
     with pytest.raises(DataError, match=f"'{label}', not one of its options"):
-        lsat_agieval.SOURCE.read({"test": tmp_path / "lsat-ar.jsonl"}, "ar")
+        legal.LSAT_AGIEVAL.read({"test": tmp_path / "lsat-ar.jsonl"}, "ar")

@@ -9,11 +9,10 @@ import pytest
 from tasks_on_files import chosen, prompts, task_on_files, written
 
 from evals import task_files
-from evals.catalogue import suites
 from evals.metrics import aggregate
 from evals.preparation import prepare
-from evals.sources import casehold
-from evals.suite import Entry, Suite
+from evals.registry import Entry, Suite, suites
+from evals.sources import legal
 from evals.task_files import aggregation, task_config
 
 _FALL = 1 / 3
@@ -108,10 +107,10 @@ def test_prompt_is_as_long_as_the_benchmarks(tmp_path, name):
 
 
 def test_every_prompt_with_examples_is_as_long_as_the_benchmarks():
-    from evals.sources import legalbench
-    from evals.sources.reading import read_jsonl
+    from evals.sources import legal
+    from evals.sources.base import read_jsonl
 
-    examples = read_jsonl(legalbench._EXAMPLES)
+    examples = read_jsonl(legal._LEGALBENCH_EXAMPLES)
     for entry in suites()["legal"].tasks:
         name = entry.task.removeprefix("legalbench_")
         if name not in _PUBLISHED:
@@ -346,7 +345,7 @@ def test_contract_nli_may_be_scored_by_any_of_its_metrics(tmp_path, metric):
 
 
 def test_casehold_five_excerpts(tmp_path, monkeypatch):
-    monkeypatch.setattr(casehold, "_ITEMS", {"test": 5})
+    monkeypatch.setattr(legal, "_CASEHOLD_ITEMS", {"test": 5})
     (tmp_path / "data").mkdir()
     rows = [
         f'{n},"See A v. B, 1 U.S. {n} (<HOLDING>)",holding that a,b{n},cc,dd,ee,0,0,0,0,0,{n}'

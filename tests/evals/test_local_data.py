@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.local import DataFolder, file_checksum
+from evals.local_data import DataFolder, file_checksum
 from evals.sources import Source
 
 SOURCE = Source(

@@ -12,10 +12,10 @@ import pytest
 from tasks_on_files import chosen, prompts, task_on_files, written
 
 from cpt.errors import DataError
-from evals.answers import rouge_l
-from evals.catalogue import suites
-from evals.sources import medmcqa, medqa, medquad, pubmedqa
-from evals.tasks.medical.pubmedqa import official_ids
+from evals.metrics import rouge_l
+from evals.registry import suites
+from evals.sources import medical
+from evals.tasks.medical.scoring import official_ids
 
 OFFICIAL = sorted(official_ids())[:5]
 
@@ -38,7 +38,7 @@ def _abstracts(folder: Path, decisions: dict[str, str]) -> dict[str, Path]:
 
 
 def test_pubmedqa_has_the_columns_of_the_hub(tmp_path):
-    found = pubmedqa.SOURCE.read(_abstracts(tmp_path / "data", {"11": "yes", "12": "no"}), None)
+    found = medical.PUBMEDQA.read(_abstracts(tmp_path / "data", {"11": "yes", "12": "no"}), None)
 
     assert found["train"][1] == {
         "pubid": 12,
@@ -96,7 +96,7 @@ def test_medqa_refuses_an_answer_that_is_no_option(tmp_path):
     (tmp_path / "test.jsonl").write_text(_examination("B", "rest"))
 
     with pytest.raises(DataError, match="not with its answer"):
-        medqa.SOURCE.read({"test": tmp_path / "test.jsonl"}, None)
+        medical.MEDQA.read({"test": tmp_path / "test.jsonl"}, None)
 
 
 def _entrance(file: Path, correct: list[int]) -> Path:
@@ -113,7 +113,7 @@ def _entrance(file: Path, correct: list[int]) -> Path:
     ("correct", "meant"), [([1, 4, 2], [0, 3, 1]), ([0, 3, 1], [0, 3, 1]), ([4, 4], [3, 3]), ([0], [0])]
 )
 def test_medmcqa_counts_options_from_nought_or_from_one(tmp_path, correct, meant):
-    found = medmcqa.SOURCE.read({"validation": _entrance(tmp_path / "dev.json", correct)}, None)
+    found = medical.MEDMCQA.read({"validation": _entrance(tmp_path / "dev.json", correct)}, None)
 
     assert [row["cop"] for row in found["validation"]] == meant
 
@@ -124,7 +124,7 @@ def test_medmcqa_counts_options_from_nought_or_from_one(tmp_path, correct, meant
 )
 def test_medmcqa_refuses_options_that_it_cannot_tell(tmp_path, correct, said):
     with pytest.raises(DataError, match=said):
-        medmcqa.SOURCE.read({"validation": _entrance(tmp_path / "dev.json", correct)}, None)
+        medical.MEDMCQA.read({"validation": _entrance(tmp_path / "dev.json", correct)}, None)
 
 
 def test_medmcqa_five_questions(tmp_path):
@@ -159,7 +159,7 @@ def test_medquad_reads_every_document_of_the_archive(tmp_path):
         {"2_B/1": [("What is B &amp; C ?", "Two.")], "1_A/1": [("What is A ?", " One. \n"), ("Why ?", "")]},
     )
 
-    assert medquad.SOURCE.read({"archive": file}, None)["train"] == [
+    assert medical.MEDQUAD.read({"archive": file}, None)["train"] == [
         {"question": "What is A ?", "answer": "One."},
         {"question": "Why ?", "answer": None},
         {"question": "What is B & C ?", "answer": "Two."},

@@ -11,8 +11,8 @@ from general_files import MMLU_DEV, MMLU_TEST, write_lines, write_original_files
 from cpt.errors import UsageError
 from evals import preparation
 from evals.preparation import prepare
+from evals.registry import Suite
 from evals.sources import Source
-from evals.suite import Suite
 
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 

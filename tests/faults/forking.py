@@ -1,4 +1,4 @@
-"""The cpt command in forked processes that have imported everything: a case takes a fraction of a second."""
+"""Run the cpt command in forked processes that have imported everything: a fraction of a second each."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,12 @@ _FORKED.set_forkserver_preload(["faults.preloading"])
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended.
+    """The end of a command.
 
     Attributes:
-        code: exit code, negative for a signal, None where it had to be killed after its time.
-        seconds: wall time.
-        peak: peak resident memory in bytes.
+        code: Exit code, negative for a signal, None if it had to be killed after its time.
+        seconds: Wall time.
+        peak: Peak resident memory in bytes.
     """
 
     code: int | None
@@ -37,30 +38,88 @@ def run(words: Sequence[str], folder: Path, seconds: float, kill_after: float | 
     """Run one command in a folder, and kill it (SIGKILL) after its time.
 
     Args:
-        words: arguments of the command.
-        seconds: wall time after which the command counts as hanging.
-        kill_after: seconds after which it is killed on purpose.
+        words: Arguments of the command.
+        seconds: Wall time after which the command counts as hanging.
+        kill_after: Seconds after which it is killed on purpose.
     """
-    files = [folder / f".{name}" for name in ("stdout", "stderr", "peak")]
-    process = _FORKED.Process(target=_command, args=(list(words), folder, files))
-    begun = time.monotonic()
-    process.start()
-    process.join(seconds if kill_after is None else kill_after)
-    hung = process.is_alive()
-    if hung:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid or 0, signal.SIGKILL)
-        process.kill()
-        process.join()
-    took = time.monotonic() - begun
-    out, err, peak = (file.read_text(errors="replace") if file.is_file() else "" for file in files)
-    for file in files:
-        file.unlink(missing_ok=True)
-    killed = hung and kill_after is None
-    return Ended(None if killed else process.exitcode, out, err, took, int(peak or 0))
+    return Command(words, folder).wait(seconds, kill_after)
 
 
-def _command(words: list[str], folder: Path, files: list[Path]) -> None:
+class Command:
+    """A command that runs in a forked process.
+
+    Args:
+        words: Arguments of the command.
+        environment: Variables to set in its process.
+        prepare: Function that its process calls before the command, such as one that arranges its death.
+        name: Name that tells commands in the same folder apart.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        prepare: Callable[[], None] | None = None,
+        name: str = "",
+    ) -> None:
+        self._files = [folder / f".{name}{kind}" for kind in ("stdout", "stderr", "peak")]
+        arguments = (list(words), folder, self._files, dict(environment or {}), prepare)
+        self._process = _FORKED.Process(target=_command, args=arguments)
+        self._begun = time.monotonic()
+        self._process.start()
+
+    def wait(self, seconds: float, kill_after: float | None = None) -> Ended:
+        """Wait for the end of the command, and kill it after its time (`run`)."""
+        process = self._process
+        process.join(seconds if kill_after is None else kill_after)
+        hung = process.is_alive()
+        if hung:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid or 0, signal.SIGKILL)
+            process.kill()
+            process.join()
+        took = time.monotonic() - self._begun
+        files = self._files
+        out, err, peak = (file.read_text(errors="replace") if file.is_file() else "" for file in files)
+        for file in files:
+            file.unlink(missing_ok=True)
+        killed = hung and kill_after is None
+        return Ended(None if killed else process.exitcode, out, err, took, int(peak or 0))
+
+
+def run_on_two(
+    words: Sequence[str],
+    folder: Path,
+    seconds: float,
+    environment: Mapping[str, str] | None = None,
+    prepare: Callable[[], None] | None = None,
+) -> tuple[Ended, Ended]:
+    """Run one command as two processes that find each other, as a launcher would start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    first, second = (
+        Command(
+            words,
+            folder,
+            {"RANK": str(rank), "LOCAL_RANK": str(rank), **shared, **(environment or {})},
+            prepare,
+            name=f"{rank}-",
+        )
+        for rank in range(2)
+    )
+    return first.wait(seconds), second.wait(seconds)
+
+
+def _command(
+    words: list[str],
+    folder: Path,
+    files: list[Path],
+    environment: dict[str, str],
+    prepare: Callable[[], None] | None,
+) -> None:
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     out, err, peak = files
@@ -70,6 +129,7 @@ def _command(words: list[str], folder: Path, files: list[Path]) -> None:
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        **environment,
     }
     for file, number in ((out, 1), (err, 2)):
         opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -84,6 +144,8 @@ def _command(words: list[str], folder: Path, files: list[Path]) -> None:
     from cpt.cli import main
 
     torch.set_num_threads(1)
+    if prepare is not None:
+        prepare()
     try:
         code = main()
     finally:

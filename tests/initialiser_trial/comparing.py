@@ -5,7 +5,7 @@ from pathlib import Path
 from tiny import clinical_texts, varied_texts, write_jsonl
 
 from cpt.initialiser_trial.methods import build_corpus
-from cpt.stages.base import NullProgress
+from cpt.progress import NullProgress
 
 
 def tiny_corpus(model: Path, folder: Path) -> Path:

@@ -11,7 +11,7 @@ from cpt.corpus.texts import has_texts
 from cpt.initialiser_trial.methods import UNCHANGED, Comparison, Row, build_corpus, compare, label
 from cpt.initialiser_trial.plot import plot
 from cpt.initialiser_trial.probe import ProbeSettings, heldout, probe
-from cpt.stages.base import NullProgress
+from cpt.progress import NullProgress
 from cpt.stages.vocabulary.config import EmbeddingsConfig, VocabularyConfig
 
 SETTINGS = ProbeSettings(steps=(0, 3), peak=1e-2, heldout_bytes=1500)

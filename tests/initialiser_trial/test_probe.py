@@ -18,7 +18,7 @@ from cpt.models.tokenizer import load_tokenizer
 from cpt.monitor.probes.base import Subject
 from cpt.monitor.probes.text import TextProbe
 from cpt.monitor.reading import Items
-from cpt.stages.base import NullProgress
+from cpt.progress import NullProgress
 from cpt.training.settings import Settings
 from cpt.training.trainable import All, Layers, Trains
 

@@ -11,16 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpt.errors import Problem, ReferenceUnavailable
-from cpt.stages.base import (
-    Artifact,
-    Context,
-    Progress,
-    Stage,
-    StageConfig,
-    UpstreamArtifact,
-    UpstreamConfigs,
-    newest,
-)
+from cpt.progress import Progress
+from cpt.stages.base import Artifact, Context, Stage, StageConfig, UpstreamArtifact, UpstreamConfigs, newest
 
 HOOKS: dict[str, Callable[[Context, int], None]] = {}
 """Stage kind -> called before each of its steps with the context and the step's number."""

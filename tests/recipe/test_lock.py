@@ -12,11 +12,10 @@ import fake_stages
 import pytest
 
 from cpt.errors import StageFailed, UsageError
-from cpt.recipe import lock as locking
+from cpt.recipe import store as locking
 from cpt.recipe.load import load
-from cpt.recipe.lock import FolderLock, is_held
 from cpt.recipe.runner import run
-from cpt.recipe.store import Store
+from cpt.recipe.store import FolderLock, Store, is_held
 
 ASK = "import sys; from pathlib import Path; from cpt.recipe.store import Store\n"
 TAKE = f"{ASK}with Store(Path(sys.argv[1])).lock(): print('taken')"
@@ -112,7 +111,7 @@ def test_a_lock_of_another_machine_is_seen_by_its_file(
     """On NFS a folder's own lock is of one machine: everyone else gets it at once."""
     lock = FolderLock(tmp_path)
     assert lock.acquire(0)
-    monkeypatch.setattr("cpt.recipe.lock._lock_folder", lambda *_, **__: os.open(tmp_path, os.O_RDONLY))
+    monkeypatch.setattr("cpt.recipe.store._lock_folder", lambda *_, **__: os.open(tmp_path, os.O_RDONLY))
     assert is_held(tmp_path)
     lock.release()
     assert not is_held(tmp_path)

@@ -102,7 +102,7 @@ def test_a_new_code_contract_counts(finished: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(fake_stages.Pretrain, "contract", 2)
     made = plan(finished)
     assert actions(made)["vocabulary"] == "cached"
-    assert whys(made)["pretrain"] == "pretrain works differently now (contract 1 → 2)"
+    assert whys(made)["pretrain"] == "pretrain works differently (contract 1 → 2)"
 
 
 def test_many_changes_are_summed_up(finished: Path) -> None:

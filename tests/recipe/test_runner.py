@@ -24,9 +24,17 @@ from cpt.errors import (
     Terminated,
     UsageError,
 )
+from cpt.recipe.events import (
+    Event,
+    RunEnded,
+    RunStarted,
+    StageAdvanced,
+    StageEnded,
+    StageMessage,
+    StageStarted,
+)
 from cpt.recipe.load import load
 from cpt.recipe.plan import Selection, make_plan
-from cpt.recipe.progress import Advanced, Event, RunEnded, RunStarted, Said, StageEnded, StageStarted
 from cpt.recipe.runner import Summary, run
 from cpt.recipe.store import Store
 
@@ -118,7 +126,7 @@ def test_after_any_stop_the_same_command_ends_with_the_same_result(
     assert content(go(recipe_file, listener=events.append)) == undisturbed
     if kind == "pretrain":
         assert StageStarted("pretrain", continues=True) in events
-        assert Said("pretrain", "continues at step 3") in events
+        assert StageMessage("pretrain", "continues at step 3") in events
     assert not list(store.folder.glob("*.partial"))
 
 
@@ -150,7 +158,7 @@ def test_an_unfinished_attempt_goes_on_with_other_changeable_settings(recipe_fil
     events: list[Event] = []
     assert content(go(recipe_file, "pretrain.compile=true", listener=events.append)) == undisturbed
     assert StageStarted("pretrain", continues=True) in events
-    assert Said("pretrain", "continues at step 3") in events
+    assert StageMessage("pretrain", "continues at step 3") in events
     assert not list((recipe_file.parent / "runs" / "medical").glob("*.partial"))
 
 
@@ -327,7 +335,7 @@ def test_events_tell_the_whole_story(recipe_file: Path) -> None:
     started = [event.stage for event in events if isinstance(event, StageStarted)]
     ended = [event.stage for event in events if isinstance(event, StageEnded)]
     assert started == ended == [stage.stage for stage in first.stages]
-    steps = [event for event in events if isinstance(event, Advanced) and event.stage == "pretrain"]
+    steps = [event for event in events if isinstance(event, StageAdvanced) and event.stage == "pretrain"]
     assert [event.done for event in steps] == [1, 2, 3, 4, 5]
     assert steps[0].facts == {"loss": 3.0}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tiny import varied_texts, write_jsonl
 
+from cpt.recipe.authoring import about, templates
 from cpt.recipe.load import load
-from cpt.recipe.templates import about, templates
 from cpt.stages.merge.config import MergeConfig
 
 STAGES = {

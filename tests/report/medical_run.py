@@ -136,7 +136,7 @@ def level(value: float, low: float, high: float) -> dict[str, float]:
 
 def compared(suite: str, a: float, b: float, verdict: str, **more: Any) -> dict[str, Any]:
     """A line of a comparison of suites."""
-    errors = {"a_stderr": 0.02, "b_stderr": 0.021, "visible": 0.055, "p_adjusted": 0.031}
+    errors = {"a_stderr": 0.02, "b_stderr": 0.021, "minimum_detectable_effect": 0.055, "p_adjusted": 0.031}
     interval = [b - a - 0.05, b - a + 0.04]
     return {"suite": suite, "a": a, "b": b, "difference": b - a, "interval": interval, "verdict": verdict} | (
         errors | more

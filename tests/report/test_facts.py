@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from cpt.report.facts import RunRecord, StageRecord, TokenizerRecord, gather
 from cpt.report.overview import final_words
+from cpt.report.page import render
 from cpt.report.schema import Facts, SuiteAverage, SuiteGroup, SuiteTask
 
 PROBE_KEYS = {"before", "after", "depth", "trough_step", "recovery_step", "area", "permanent"}
@@ -214,3 +215,16 @@ def test_what_a_probe_has_read_is_known_by_its_fingerprint() -> None:
     rows = [{"step": 0, "tokens": 0, "probe": "chat", "value": 1.0, "kind": "text"}]
     for summary, expected in (({"samples": {"chat": "ab"}}, "ab"), ({}, None)):
         assert gather_texts(TrainingRecord("pretrain", summary, probes=rows), {})["chat"].sample == expected
+
+
+def test_further_models_have_facts_and_a_section(run: RunRecord) -> None:
+    assert run.scores is not None
+    found = {key: run.scores[key] for key in ("bits_per_byte", "tasks", "suites") if key in run.scores}
+    assert gather(run).against == {}
+    facts = gather(dataclasses.replace(run, scores={**run.scores, "against": {"org/instruct": found}}))
+    other = facts.against["org/instruct"]
+    assert other.texts["general"].difference == facts.probes["general"].difference
+    assert (other.tasks, other.suites) == (facts.tasks, facts.suites)
+    page = render(facts)
+    assert 'id="against"' in page
+    assert "org/instruct" in page

@@ -6,7 +6,8 @@ from typing import Any
 
 from tiny import clinical_texts, varied_texts, write_jsonl
 
-from cpt.stages.base import Artifact, Context, NullProgress, Progress
+from cpt.progress import NullProgress, Progress
+from cpt.stages.base import Artifact, Context
 from cpt.stages.corpus.stage import STAGE as CORPUS
 
 

@@ -196,7 +196,8 @@ def test_a_killed_stage_rates_only_the_rest(
     (tmp_path / "killed" / "output").rename(tmp_path / "torn")
     (tmp_path / "again").mkdir()
     (tmp_path / "killed" / "work").rename(tmp_path / "kept")
-    from cpt.stages.base import Context, NullProgress
+    from cpt.progress import NullProgress
+    from cpt.stages.base import Context
 
     context = Context(tmp_path / "again", tmp_path / "kept", 17, NullProgress(), {})
     STAGE.run(CorpusConfig.model_validate(config), {"model": base}, context)
@@ -269,7 +270,7 @@ def test_the_stream_tells_the_tokens_of_every_part(
     config = {**sources, "replay": {"mixture": mixture(tmp_path, books=2, code=1)}}
     corpus, *_ = made(base, tmp_path / "made", config)
     opened = {name: open_source(corpus, name) for name in ("domain", "replay")}
-    stream = TrainingStream(opened, 0.5, 8, seed=3, begin={"replay": 5})
+    stream = TrainingStream(opened, 0.5, 8, seed=3, offset={"replay": 5})
     for steps in (0, 3, 40):
         parts, whole = stream.parts(steps)["replay"], stream.ledger(steps)["replay"]
         assert set(parts) == {"replay.books", "replay.code"}

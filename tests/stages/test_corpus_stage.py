@@ -338,7 +338,7 @@ def test_a_domain_that_cannot_be_split_is_explained(base: Artifact, tmp_path: Pa
 
 
 def _all_held_out(texts: list[str], seed: int) -> bool:
-    from cpt.corpus.split import by_hash, digest
+    from cpt.corpus.build import by_hash, digest
 
     rule = by_hash(0.45, seed)
     return all(rule(digest(text)) == "heldout" for text in texts)

@@ -14,14 +14,14 @@ from tiny import clinical_texts
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.corpus import Document, read_documents, read_index
-from cpt.corpus.build import write_source
-from cpt.corpus.split import always
+from cpt.corpus.build import always, write_source
 from cpt.corpus.texts import half_of
 from cpt.errors import StageFailed
 from cpt.models import bits_per_byte as bits_per_byte_module
 from cpt.models.bits_per_byte import Scores, TokenisedText
 from cpt.models.tokenizer import load_tokenizer
-from cpt.stages.base import Artifact, NullProgress, UpstreamArtifact
+from cpt.progress import NullProgress
+from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
 from cpt.stages.evaluate.stage import DOCUMENTS, STAGE
 from cpt.stages.evaluate.stage import ITEMS as KEPT_ITEMS
 from cpt.stages.vocabulary.stage import STAGE as VOCABULARY
@@ -42,6 +42,12 @@ def inputs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     run_stage(VOCABULARY, {"extend": {"tokens": 30}}, {"model": base, "corpus": corpus}, folder / "extended")
     after = model_artifact("after", folder / "extended/output/model", folder)
     return {"before": base, "after": after, "corpus": corpus}
+
+
+@pytest.fixture(scope="module")
+def plain(inputs: dict[str, Artifact], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The scores without further settings."""
+    return evaluate({}, inputs, tmp_path_factory.mktemp("plain") / "run")
 
 
 def evaluate(
@@ -66,7 +72,11 @@ def bits_per_byte(model_folder: Path, texts: list[str], start_token: str) -> flo
 
 
 def test_both_models_are_measured_on_the_same_documents(inputs, tmp_path: Path) -> None:
-    scores = evaluate({"heldout_tokens": 100_000}, inputs, tmp_path)
+    metrics = run_stage(STAGE, PLAIN | {"heldout_tokens": 100_000}, inputs, tmp_path)
+    scores = json.loads((tmp_path / "output/scores/scores.json").read_text())
+    files = {file.name for file in (tmp_path / "output/scores").iterdir()}
+    assert files == {"scores.json", DOCUMENTS, KEPT_ITEMS}
+    assert metrics.keys() == {"bits_per_byte", "tasks"}
     corpus = inputs["corpus"].path("corpus")
     start = read_index(corpus).start_token
     assert scores["confidence"] == 0.95
@@ -134,15 +144,6 @@ def test_both_models_are_measured_on_the_gpu(inputs, tmp_path: Path, monkeypatch
     assert seen == ["meta"] * 4
 
 
-def test_a_model_does_not_differ_from_itself(inputs, tmp_path: Path) -> None:
-    task = {"name": "go-on", "continuation_of": "domain", "items": 5}
-    scores = evaluate({"tasks": [task]}, inputs | {"after": inputs["before"]}, tmp_path)
-    for found in (*scores["bits_per_byte"].values(), scores["tasks"]["go-on"]):
-        assert found["difference"]["value"] == 0.0
-        assert found["difference"]["low"] <= 0.0 <= found["difference"]["high"]
-        assert found["before"] == found["after"]
-
-
 def test_tasks_are_scored_and_kept_apart(inputs, tmp_path: Path) -> None:
     file = tmp_path / "items.jsonl"
     file.write_text("\n".join(map(json.dumps, ITEMS)))
@@ -189,21 +190,19 @@ def without_general(inputs: dict[str, Artifact], folder: Path) -> dict[str, Arti
     return inputs | {"corpus": make_corpus(inputs["before"], folder / "plain", general=False)}
 
 
-def test_every_setting_counts(inputs, tmp_path: Path) -> None:
-    plain = evaluate({}, inputs, tmp_path / "plain")["bits_per_byte"]["domain"]
+def test_every_setting_counts(inputs, plain, tmp_path: Path) -> None:
+    plain = plain["bits_per_byte"]["domain"]
 
     def changed(name: str, **settings: Any) -> dict[str, Any]:
         return evaluate(settings, inputs, tmp_path / name)["bits_per_byte"]["domain"]
 
-    assert changed("less", heldout_tokens=200)["documents"] < plain["documents"]
-    assert changed("one", heldout_tokens=1)["documents"] == 1
+    assert changed("one", heldout_tokens=1)["documents"] == 1 < plain["documents"]
     assert changed("short", window=8)["before"]["value"] != plain["before"]["value"]
     assert changed("half", precision="bf16")["before"]["value"] != plain["before"]["value"]
     wide = changed("sure", confidence=0.999)["before"]
     assert wide["low"] < plain["before"]["low"] < plain["before"]["high"] < wide["high"]
     other_seed = evaluate({}, inputs, tmp_path / "seed", seed=3)["bits_per_byte"]["domain"]
     assert other_seed["bytes"] != plain["bytes"]
-    assert evaluate({}, inputs, tmp_path / "again")["bits_per_byte"]["domain"] == plain
 
 
 def test_roles_are_the_base_the_newest_model_and_the_corpus() -> None:
@@ -217,6 +216,77 @@ def test_roles_are_the_base_the_newest_model_and_the_corpus() -> None:
     config = STAGE.Config.model_validate
     assert STAGE.wire(config({}), earlier) == {"before": "base", "after": "pretrain", "corpus": "vocabulary"}
     assert STAGE.wire(config({"from": "vocabulary"}), earlier)["after"] == "vocabulary"
+
+
+def test_a_model_is_compared_with_further_models_too(inputs, plain, another_model, tmp_path: Path) -> None:
+    """With an earlier stage's, here its own once more, and with one that no stage made."""
+    other = str(another_model("other", seed=1))
+    task = {"name": "go-on", "continuation_of": "domain", "items": 5}
+    config = {"against": ["base", "early", other], "tasks": [task]}
+    scores = evaluate(config, inputs | {"against:1": inputs["after"]}, tmp_path / "run")
+    assert plain.keys() == {"confidence", "bits_per_byte", "tasks"}
+    assert {**scores, "tasks": {}, "against": None} == {**plain, "against": None}
+    assert scores["against"].keys() == {"early", other}
+    same, changed = scores["against"].values()
+    for found in (
+        *same["bits_per_byte"].values(),
+        same["tasks"]["go-on"],
+    ):  # a model does not differ from itself
+        assert found["difference"]["value"] == 0.0
+        assert found["difference"]["low"] <= 0.0 <= found["difference"]["high"]
+        assert found["before"] == found["after"]
+    for kind in ("bits_per_byte", "tasks"):
+        for name, score in changed[kind].items():
+            assert score["after"] == scores[kind][name]["after"]
+            change = score["after"]["value"] - score["before"]["value"]
+            assert score["difference"]["value"] == pytest.approx(change)
+    assert changed["bits_per_byte"]["domain"]["before"] != plain["bits_per_byte"]["domain"]["before"]
+
+
+def test_further_models_are_stages_or_references() -> None:
+    model = frozenset({"model"})
+    earlier = (
+        UpstreamArtifact("base", model),
+        UpstreamArtifact("corpus", frozenset({"corpus"})),
+        UpstreamArtifact("pretrain", model),
+        UpstreamArtifact("merge", model, {"base": "base", "model0": "pretrain"}, chosen=True),
+        UpstreamArtifact("again", model, {"model": "merge"}),
+    )
+
+    def config(*against: str, **more: Any) -> Any:
+        return STAGE.Config.model_validate({"against": ["base", *against], **more})
+
+    roles = STAGE.wire(config("pretrain", "org/model", "again", **{"from": "merge"}), earlier)
+    assert roles == {
+        "before": "base",
+        "after": "merge",
+        "corpus": "corpus",
+        "against:1": "pretrain",
+        "against:3": "again",
+        "chosen:0": "merge",
+    }
+    assert STAGE.references(config("pretrain", "org/model", "./mine")) == ["org/model", "./mine"]
+    for name, message in (
+        ("corpus", "`corpus` makes no model"),
+        ("petrain", "there is no earlier stage called `petrain`"),
+        ("again", "`again` makes the model that is evaluated"),
+    ):
+        with pytest.raises(WiringError, match=message) as raised:
+            STAGE.wire(config("org/model", name), earlier)
+        assert raised.value.problem.key == "against.2"
+    for against, message in (
+        (["pretrain"], "`base` must be the first"),
+        (["base", "a", "a"], "more than once"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            STAGE.Config.model_validate({"against": against})
+
+
+def test_a_folder_that_is_no_model_is_found_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    [problem] = STAGE.check(STAGE.Config.model_validate({"against": ["base", str(tmp_path / "other")]}), {})
+    assert problem.key == "against.1"
+    assert "other" in problem.message
 
 
 def test_files_are_references_and_are_checked_line_by_line(inputs, tmp_path: Path) -> None:

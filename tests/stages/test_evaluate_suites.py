@@ -18,7 +18,7 @@ from cpt.report.schema import Suites
 from cpt.stages.base import Artifact
 from cpt.stages.evaluate.stage import STAGE
 from evals.comparing.comparison import compare
-from evals.result_files import load_results
+from evals.result_folders import load_results
 
 PLAIN = {"heldout_tokens": 200, "precision": "fp32"}
 
@@ -43,9 +43,12 @@ def config(toy: Path, **changes: Any) -> dict[str, Any]:
     return {**PLAIN, "suites": [str(toy / "toy.yaml")], "data": str(toy / "data"), **changes}
 
 
-def test_both_models_are_compared_on_the_suites(inputs: dict[str, Artifact], tmp_path: Path) -> None:
+def test_all_models_are_compared_on_the_suites(inputs: dict[str, Artifact], tmp_path: Path) -> None:
+    """With the base, and with an earlier stage's model, here the final one once more."""
     heard = Heard()
-    metrics = run_stage(STAGE, config(write_toy(tmp_path)), inputs, tmp_path / "run", progress=heard)
+    settings = config(write_toy(tmp_path), against=["base", "early"])
+    given = inputs | {"against:1": inputs["after"]}
+    metrics = run_stage(STAGE, settings, given, tmp_path / "run", progress=heard)
     folder = tmp_path / "run/output/scores"
     scores = json.loads((folder / "scores.json").read_text())
     suites = Suites(**scores["suites"])  # the report's form
@@ -60,21 +63,12 @@ def test_both_models_are_compared_on_the_suites(inputs: dict[str, Artifact], tmp
     assert metrics["suites"]["toy"]["of"] == 1
     assert scores["bits_per_byte"].keys() == {"domain", "general"}
     assert any("measuring the model after" in message for message in heard.messages)
-
-
-def test_a_model_against_itself_has_not_changed(inputs: dict[str, Artifact], tmp_path: Path) -> None:
-    same = inputs | {"after": inputs["before"]}
-    metrics = run_stage(STAGE, config(write_toy(tmp_path)), same, tmp_path / "run")
-    assert metrics["suites"]["toy"]["verdict"] == "no change"
-    assert metrics["suites"]["toy"]["difference"] == 0
-
-
-def test_one_score_has_one_error_in_every_output(inputs: dict[str, Artifact], tmp_path: Path) -> None:
-    """In the results of an evaluation, in a comparison with another seed, and in what the report reads."""
-    run_stage(STAGE, config(write_toy(tmp_path)), inputs, tmp_path / "run")
-    folder = tmp_path / "run/output/scores"
-    suites = Suites(**json.loads((folder / "scores.json").read_text())["suites"])
-    before, after = (load_results(folder / role) for role in ("before", "after"))
+    # a model against itself has not changed
+    early = Suites(**scores["against"]["early"]["suites"])
+    assert (early.averages["toy"].verdict, early.averages["toy"].difference) == ("no change", 0)
+    assert metrics["against"]["early"]["suites"]["toy"]["verdict"] == "no change"
+    assert load_results(folder / "against-1").tasks == after.tasks
+    # one score has one error in every output: the results, a comparison with another seed, the report
     compared = {row.task: row for row in compare(before, after, seed=7, signal_only=False).tasks}
     for first, second in zip(before.tasks, after.tasks, strict=True):
         assert first.stderr
@@ -99,16 +93,6 @@ def test_a_suite_in_which_both_models_guess_has_no_average(
     assert (suites.averages, suites.tasks, suites.without_average) == ({}, {}, ["toy"])
     assert [(row.task, row.guessing) for row in suites.no_signal] == [("arc_easy", 0.9)]
     assert any("the suite has no average" in message for message in heard.messages)
-
-
-def test_without_suites_nothing_is_added(inputs: dict[str, Artifact], tmp_path: Path) -> None:
-    metrics = run_stage(STAGE, PLAIN, inputs, tmp_path / "run")
-    assert metrics.keys() == {"bits_per_byte", "tasks"}
-    assert {file.name for file in (tmp_path / "run/output/scores").iterdir()} == {
-        "scores.json",
-        "documents.json",
-        "items.json",
-    }
 
 
 def test_when_no_task_can_run_the_stage_fails(inputs: dict[str, Artifact], tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from stage_runs import model_artifact, run_stage
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from cpt.errors import DataError, RecipeError
+from cpt.progress import NullProgress
 from cpt.recipe.load import load
-from cpt.stages.base import Context, NullProgress, UpstreamArtifact
+from cpt.stages.base import Context, UpstreamArtifact
 from cpt.stages.merge.stage import STAGE
 
 EARLIER = (UpstreamArtifact("base", frozenset({"model"})), UpstreamArtifact("one", frozenset({"model"})))

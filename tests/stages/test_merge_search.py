@@ -20,8 +20,9 @@ from cpt.errors import GateFailed
 from cpt.models.bits_per_byte import score, tokenise_text
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.models.tokenizer import load_tokenizer
+from cpt.progress import NullProgress
 from cpt.recipe.load import load
-from cpt.stages.base import Artifact, NullProgress, UpstreamArtifact, WiringError
+from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
 from cpt.stages.evaluate.stage import DOCUMENTS
 from cpt.stages.evaluate.stage import STAGE as EVALUATE
 from cpt.stages.merge.config import MergeSearch
@@ -290,7 +291,8 @@ def test_a_search_that_was_killed_goes_on(plain, inputs, tmp_path: Path) -> None
     metrics, folder = plain
     lines = (folder / "output/model" / LOG).read_text().splitlines(keepends=True)
     settings = STAGE.Config.model_validate({"models": MODEL, "search": SEARCH})
-    from cpt.stages.base import Context, NullProgress
+    from cpt.progress import NullProgress
+    from cpt.stages.base import Context
 
     for name in ("output", "work"):
         (tmp_path / name).mkdir()

@@ -8,7 +8,7 @@ from tiny import clinical_texts, write_tiny_model
 from cpt.models.bits_per_byte import score, tokenise_text
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.models.tokenizer import load_tokenizer
-from cpt.stages.base import NullProgress
+from cpt.progress import NullProgress
 from cpt.stages.merge.config import MergeSearch
 from cpt.stages.merge.search import Material, MergeEvaluation
 from merging.plan import plan, read_inputs

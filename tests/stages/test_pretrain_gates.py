@@ -12,8 +12,7 @@ from stage_runs import artifact
 from tiny import varied_texts, write_jsonl
 
 from cpt.corpus import Document
-from cpt.corpus.build import write_source
-from cpt.corpus.split import always
+from cpt.corpus.build import always, write_source
 from cpt.errors import GateFailed
 from cpt.monitor.gates import Gate
 from cpt.stages.pretrain.gates import (

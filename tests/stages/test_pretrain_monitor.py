@@ -145,10 +145,9 @@ def test_a_share_may_be_a_percentage_and_is_one() -> None:
 
 
 def test_a_task_is_scored_as_lm_eval_scores_it(inputs, tmp_path: Path, piqa: str, tiny_model: Path) -> None:
-    from evals.catalogue import suites
-    from evals.evaluation import evaluate
+    from evals.evaluation import evaluate_tasks
     from evals.preparation import prepare
-    from evals.suite import Suite
+    from evals.registry import Suite, suites
 
     run_stage(PRETRAIN, config(tasks={"piqa": {"items": 12}}, data=piqa), inputs, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "output/training/probes.jsonl").read_text().splitlines()]
@@ -158,7 +157,7 @@ def test_a_task_is_scored_as_lm_eval_scores_it(inputs, tmp_path: Path, piqa: str
     ready, _ = prepare([(suite, "full")], Path(piqa), tmp_path / "cache", offline=True)
     models = {0: tiny_model, found[-1]["step"]: tmp_path / "output/model"}
     for row in (found[0], found[-1]):
-        score = evaluate(
+        score = evaluate_tasks(
             str(models[row["step"]]), ready, cache=tmp_path / "answers", precision="fp32", start_token="<s>"
         ).tasks[0]
         assert row["value"] == pytest.approx(score.score)
@@ -184,7 +183,7 @@ def test_tasks_that_are_none_or_have_no_data_are_problems(tmp_path: Path, piqa: 
 
 def test_a_task_whose_data_are_not_to_be_had_says_so(inputs, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("evals.hub.offline", lambda: True)
+    monkeypatch.setattr("evals.hub.is_offline", lambda: True)
     with pytest.raises(StageFailed, match="the task piqa cannot be probed") as caught:
         run_stage(PRETRAIN, config(tasks={"piqa": {}}), inputs, tmp_path)
     assert "`data` of the monitor" in str(caught.value)

@@ -13,7 +13,8 @@ from tiny_training import scalars
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.errors import DataError, GateFailed
-from cpt.stages.base import Artifact, Context, NullProgress
+from cpt.progress import NullProgress
+from cpt.stages.base import Artifact, Context
 from cpt.stages.corpus.stage import STAGE as CORPUS
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 from cpt.training.place import Place

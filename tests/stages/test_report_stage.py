@@ -12,7 +12,8 @@ from tokenizers.models import WordLevel
 
 from cpt.corpus.index import CorpusIndex, SourceCounts, SplitCounts, write_index
 from cpt.errors import DataError
-from cpt.stages.base import Artifact, Context, NullProgress, UpstreamArtifact, WiringError
+from cpt.progress import NullProgress
+from cpt.stages.base import Artifact, Context, UpstreamArtifact, WiringError
 from cpt.stages.report import STAGE, ReportConfig
 
 RECIPE: dict[str, Any] = {

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from cpt.recipe.files import write_json
+from cpt.json_file import write_json
 from cpt.recipe.store import Record, Store
 
 FINGERPRINT = "ab" * 32

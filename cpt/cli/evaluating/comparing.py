@@ -1,4 +1,4 @@
-"""`cpt eval compare`: two evaluations, item by item."""
+"""`cpt eval compare` compares two evaluations item by item; `cpt eval leaderboard` ranks many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.evaluating.options import (
+from cpt.cli.evaluating.inputs import (
     DEFAULT_RESULTS,
     Confidence,
     CorrectionName,
@@ -19,14 +19,17 @@ from cpt.cli.evaluating.options import (
 )
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.errors import UsageError
+from cpt.sources import GENERAL
 
 if TYPE_CHECKING:
     from evals.comparing.comparison import Comparison
+    from evals.comparing.leaderboard import Ranking, Standing
     from evals.comparing.retention import Retention
     from evals.results import Results as Evaluation
 
+
 _LEFT = {"task", "metric", "domain", "interval", "verdict"}
-GENERAL = "general"
 _COLOURS = {"better": "green", "worse": "red"}
 
 
@@ -51,22 +54,22 @@ def compare(
         Path | None, typer.Option("--markdown", metavar="FILE", help="Write a section for a model card.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: .svg, .png or .pdf.")
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the comparison: .svg, .png or .pdf.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the resamples.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the resamples.")] = 0,
     results: Results = DEFAULT_RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Say what changed from A to B beyond the noise: by task, group and suite, in one retention score.
+    """Find what changed from A to B beyond the noise: by task, group and suite, and as a retention score.
 
-    Both models' answers to the same items are compared, so that what is hard for both widens no interval.
+    Both models' answers to the same items are compared, so that items hard for both widen no interval.
 
     Example: cpt eval compare BASE ADAPTED --markdown card.md --plot change.svg
     """
-    from cpt.cli.evaluating.folders import find_results
     from evals.comparing.comparison import compare as compared
-    from evals.comparing.correction import Correction
     from evals.comparing.retention import retentions
+    from evals.comparing.verdicts import Correction
+    from evals.result_folders import find_results
 
     check_choice("--correction", correction, get_args(Correction))
     pair = [_clean(find_results(word, results), clean or ()) for word in (a, b)]
@@ -86,10 +89,10 @@ def compare(
 
 
 def _clean(evaluation: Evaluation, files: Sequence[Path]) -> Evaluation:
-    from evals.contamination import read_contamination, without_dirty
+    from evals.contamination import drop_dirty_items, read_contamination
 
     for file in files:
-        evaluation = without_dirty(evaluation, read_contamination(file))
+        evaluation = drop_dirty_items(evaluation, read_contamination(file))
     return evaluation
 
 
@@ -113,7 +116,7 @@ def _write(
 
 
 def as_facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, Any]:
-    """A comparison as `--json` prints it: tasks, groups and averages by name."""
+    """Return a comparison as `--json` prints it: tasks, groups and averages by name."""
     facts = comparison.model_dump(mode="json", exclude={"tasks", "groups", "averages"})
     return {
         **facts,
@@ -127,7 +130,7 @@ def as_facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, A
 
 
 def print_comparison(console: Console, comparison: Comparison, scores: Sequence[Retention]) -> None:
-    """A table for every suite, the retention scores, and how to read them."""
+    """Print a table for every suite, the retention scores, and how to read them."""
     from evals.comparing.tables import (
         HEADINGS,
         NO_SIGNAL,
@@ -171,3 +174,58 @@ def _print_table(console: Console, headings: Sequence[str], lines: Sequence[Sequ
         *cells, verdict = line
         table.add_row("", *cells, Text(verdict, style=_COLOURS.get(verdict, "dim")))
     console.print(table)
+
+
+def leaderboard(
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Folder of results: runs/evals if left out.")
+    ] = DEFAULT_RESULTS,
+    confidence: Confidence = 0.95,
+    correction: CorrectionName = "holm",
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the resamples.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Rank the evaluated models in every suite, and mark those behind the best beyond the noise.
+
+    Example: cpt eval leaderboard runs/evals
+    """
+    from evals.comparing.leaderboard import leaderboard as ranked
+    from evals.comparing.verdicts import Correction
+    from evals.result_folders import load_results, result_folders
+
+    check_choice("--correction", correction, get_args(Correction))
+    found = [load_results(each) for each in result_folders(folder)]
+    if not found:
+        raise UsageError(f"{folder} holds no results of evaluations", hint="cpt eval run MODEL … makes some.")
+    rankings = ranked(found, confidence=confidence, correction=correction, seed=seed)  # type: ignore[arg-type]
+    if as_json:
+        return print_json([ranking.model_dump(mode="json") for ranking in rankings])
+    return _print_rankings(out(), rankings)
+
+
+def _print_rankings(console: Console, rankings: Sequence[Ranking]) -> None:
+    from evals.comparing.tables import with_error
+
+    for ranking in rankings:
+        heading = f"{ranking.suite}:{ranking.level}", "bold"
+        console.print(Text.assemble(heading, (f"  macro average of {ranking.tasks} tasks", "dim")))
+        table = rows("#", "model", "", "score#", "to the best#", "interval", "p#", "")
+        for standing in ranking.standings:
+            score = with_error(standing.average.score, standing.average.stderr)
+            table.add_row(
+                "", f"{standing.rank}", standing.model, standing.fingerprint[:8], score, *_against(standing)
+            )
+        console.print(table)
+        for each in ranking.not_ranked:
+            console.print(Text(f"  not ranked: {each.model}: {each.why}", style="dim"), soft_wrap=True)
+
+
+def _against(standing: Standing) -> tuple[str, str, str, str]:
+    from evals.comparing.tables import number
+
+    found = standing.against_best
+    if found is None:
+        return "", "", "", "best"
+    interval = "" if found.interval is None else " to ".join(number(x, signed=True) for x in found.interval)
+    verdict = "tie" if found.verdict == "no change" else found.verdict
+    return number(found.difference, signed=True), interval, f"{found.p_adjusted:.3f}", verdict

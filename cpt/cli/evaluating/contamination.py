@@ -1,4 +1,4 @@
-"""`cpt eval contamination`: which items of an evaluation occur in the training text."""
+"""`cpt eval contamination` finds the items of an evaluation that occur in the training text."""
 
 from __future__ import annotations
 
@@ -12,24 +12,27 @@ from rich.console import Console
 from rich.text import Text
 
 from cpt.cli.evaluating.inputs import (
+    DEFAULT_RESULTS,
+    Data,
+    Offline,
+    Results,
     corpus_folder,
     documents_of,
     file_of,
-    leaving_hub_alone,
+    offline_if,
     training_documents,
 )
-from cpt.cli.evaluating.options import DEFAULT_RESULTS, Data, Offline, Results
-from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.cli.tokenizer.report import short
 from cpt.errors import UsageError
-from cpt.recipe.files import write_json
+from cpt.json_file import write_json
 
 if TYPE_CHECKING:
-    from evals.contamination import Contamination, Part
-    from evals.preparation import Prepared
+    from evals.contamination import Contamination, PartScore
+    from evals.preparation import PreparedTask
     from evals.results import Results as Evaluation
 
 
@@ -44,13 +47,13 @@ def contamination(
     text: Annotated[
         list[str] | None,
         typer.Option(
-            "--text", metavar="[NAME=]FILE", help="Other text that the model has read. May be repeated."
+            "--text", metavar="[NAME=]FILE", help="Other text that the model was trained on. May be repeated."
         ),
     ] = None,
     data: Data = None,
     suite: Annotated[
         list[str] | None,
-        typer.Option("--suite", metavar="FILE", help="A suite of one's own that was evaluated."),
+        typer.Option("--suite", metavar="FILE", help="Your own suite that was evaluated."),
     ] = None,
     ngram: Annotated[
         int | None,
@@ -58,29 +61,28 @@ def contamination(
             "--ngram",
             metavar="N",
             min=2,
-            help="Words that must be shared; by each task's items, 8 to 13, if left out.",
+            help="Number of shared words in a row; 8 to 13, by each task's items, if left out.",
         ),
     ] = None,
     offline: Offline = False,
     results: Results = DEFAULT_RESULTS,
     as_json: Json = False,
 ) -> None:
-    """Look for the items of an evaluation in a training text, and score those that it has not apart.
+    """Find the items of an evaluation that occur in a training text, and score the others by themselves.
 
-    An item that shares N words in a row with the text is dirty. The result is kept beside the evaluation's
+    An item that shares N words in a row with the text is dirty. The result is written beside the evaluation
     (contamination.json); cpt eval compare --clean CONTAMINATION leaves dirty items out.
 
     Example: cpt eval contamination medical-1a2b3c4d --corpus runs/medical --data DIR
     """
-    from cpt.cli.evaluating.folders import find_folder
     from evals.contamination import FILE
-    from evals.result_files import load_results
+    from evals.result_folders import find_folder, load_results
 
     if not corpus and not text:
         raise UsageError("there is no text to look in", hint="Name a run by --corpus, or files by --text.")
     folder = find_folder(evaluation, results)
     corpora = [corpus_folder(place) for place in corpus or ()]
-    with shown(kept=False) as view, leaving_hub_alone(offline):
+    with show_progress(resumable=False) as view, offline_if(offline):
         texts = named_texts(text or ())
         for reference in texts.values():
             file_of(reference, view)
@@ -95,15 +97,18 @@ def contamination(
 
 def _prepared(
     evaluation: Evaluation, files: Sequence[str], data: Path | None, offline: bool
-) -> tuple[list[Prepared], dict[str, str]]:
-    """The evaluation's tasks over the very data that they were scored on, and why others cannot be read.
+) -> tuple[list[PreparedTask], dict[str, str]]:
+    """Return the evaluation's tasks over the data that they were scored on, and why others cannot be read.
 
     Args:
-        files: suites of the user's own.
+        evaluation: Evaluation.
+        files: Suites of the user's own.
+        data: Folder of the user's data sets.
+        offline: Use of the hub only as far as it was used before.
     """
-    from evals.caches import data_cache
-    from evals.catalogue import select, suites
+    from evals.local_data import data_cache
     from evals.preparation import prepare
+    from evals.registry import select, suites
 
     own = select(f"{file}:full" if file.endswith((".yaml", ".yml")) else file for file in files)
     known = {**suites(), **{suite.name: suite for suite, _ in own}}
@@ -126,14 +131,14 @@ def _prepared(
 
 def _search(
     evaluation: Evaluation,
-    prepared: Sequence[Prepared],
+    prepared: Sequence[PreparedTask],
     reasons: dict[str, str],
     documents: Iterable[tuple[str, str, str]],
     ngram: int | None,
-    view: Shown,
+    view: ProgressBar,
 ) -> Contamination:
-    from evals.contamination import contaminated
-    from evals.documents import item_texts
+    from evals.contamination import score_contamination
+    from evals.harness import item_texts
     from evals.overlap import find_overlaps
 
     counted: Counter[str] = Counter()
@@ -148,11 +153,11 @@ def _search(
     overlaps = find_overlaps(
         items, counting(), n=ngram, on_progress=lambda done: view.update(done, None, "documents")
     )
-    return contaminated(evaluation, overlaps, counted, reasons)
+    return score_contamination(evaluation, overlaps, counted, reasons)
 
 
 def _documents(
-    corpora: Sequence[Path], texts: Mapping[str, str], view: Shown
+    corpora: Sequence[Path], texts: Mapping[str, str], view: ProgressBar
 ) -> Iterator[tuple[str, str, str]]:
     for corpus in corpora:
         yield from training_documents(corpus)
@@ -165,14 +170,14 @@ def _documents(
 
 
 def _print(console: Console, found: Contamination, file: Path) -> None:
-    from evals.contamination import sources
+    from evals.contamination import dirty_by_source
 
     searched = ", ".join(f"{name} ({count:,} documents)" for name, count in found.text.items())
     console.print(Text.assemble((found.model, "bold"), f"  looked for in {searched}"), soft_wrap=True)
     table = rows("suite", "task", "N#", "all#", "clean#", "dirty#", "too short#", "unknown#", "found in")
     for task in found.tasks:
         parts = (_part(part) for part in (task.all, task.clean, task.dirty, task.short))
-        where = ", ".join(f"{short(name)} {count:,}" for name, count in sources(task).most_common())
+        where = ", ".join(f"{short(name)} {count:,}" for name, count in dirty_by_source(task).most_common())
         table.add_row(
             "",
             task.suite,
@@ -188,8 +193,8 @@ def _print(console: Console, found: Contamination, file: Path) -> None:
     console.print(str(file), soft_wrap=True)
 
 
-def _part(part: Part) -> str:
-    """Score, error and number of items."""
+def _part(part: PartScore) -> str:
+    """Format score, error and number of items."""
     if part.score is None:
         return ""
     error = "" if part.stderr is None else f" ±{part.stderr:.3f}"

@@ -1,4 +1,4 @@
-"""Compute bits per byte of texts, by source and by document (`cpt eval text`)."""
+"""`cpt eval text` computes bits per byte of texts, by source and by document."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.evaluating.inputs import documents_of, file_of
-from cpt.cli.evaluating.options import Confidence, Models, Precision, check_precision
-from cpt.cli.evaluating.progress import Shown, shown
+from cpt.atomic import atomic_file
+from cpt.cli.evaluating.inputs import Confidence, Models, Precision, check_precision, documents_of, file_of
 from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.cli.tokenizer.report import short
 from cpt.errors import DataError
 from cpt.references import resolve_model
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from cpt.models.shared_windows import Reader, WindowBytes
-    from evals.text_scores import Source, TextScores
+    from evals.text_scores import TextScores, WindowedSource
 
 
 def text(
@@ -49,7 +49,7 @@ def text(
             "--overlap",
             metavar="N",
             min=0,
-            help="Most tokens of the window before that a window repeats as context; a quarter if left out.",
+            help="Most tokens of the previous window repeated as context; a quarter if left out.",
         ),
     ] = None,
     start_token: Annotated[
@@ -65,28 +65,32 @@ def text(
         int, typer.Option("--batch-tokens", metavar="N", min=1, help="Tokens in one pass through a model.")
     ] = 4096,
     confidence: Confidence = 0.95,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the bootstrap.")] = 0,
     documents: Annotated[
         Path | None,
-        typer.Option("--documents", metavar="FILE", help="Write every document's figures there, as JSONL."),
+        typer.Option(
+            "--documents", metavar="FILE", help="Write every document's figures to this file, as JSONL."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure bits per byte of texts under models; further models are compared with the first.
 
     All models read the same windows of a text, in bytes, and only bytes whose tokens were scored are counted,
-    so models with different tokenizers compare. A difference is resampled document by document.
+    so that models with different tokenizers are comparable. A difference is resampled document by document.
 
     Example: cpt eval text BASE ADAPTED --text medical.jsonl --text general.jsonl
     """
     check_precision(precision)
-    asked = Asked(window, overlap, None if start_token == "none" else start_token, precision, batch_tokens)
-    with shown(kept=False) as view:
+    settings = TextSettings(
+        window, overlap, None if start_token == "none" else start_token, precision, batch_tokens
+    )
+    with show_progress(resumable=False) as view:
         folders = {model: resolve_model(model, view) for model in models}
         sources = named_texts(texts)
         for reference in sources.values():
-            file_of(reference, view)  # a mistake is told before hours of work
-        scores = _scores(folders, sources, asked, view)
+            file_of(reference, view)  # a wrong name is reported before hours of work
+        scores = _scores(folders, sources, settings, view)
     found = [
         {"model": model, **_facts(name, scores[model], scores[models[0]], confidence, seed)}
         for name in sources
@@ -95,13 +99,13 @@ def text(
     if documents is not None:
         _write_documents(documents, scores)
     if as_json:
-        return print_json({"settings": asdict(asked), "texts": found})
+        return print_json({"settings": asdict(settings), "texts": found})
     return _print(out(), found, confidence)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """How texts are to be read."""
+class TextSettings:
+    """Settings of the reading of texts."""
 
     window: int
     overlap: int | None
@@ -111,8 +115,8 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class _Scored:
-    """A source under a model, and entries of the source that are no documents, by reason."""
+class _SourceScores:
+    """Scores of a source under a model, and the number of its entries that are no documents, by reason."""
 
     scores: TextScores
     removed: Mapping[str, int]
@@ -123,18 +127,18 @@ class _Scored:
 
 
 def _scores(
-    folders: Mapping[str, Path], sources: Mapping[str, str], asked: Asked, view: Shown
-) -> dict[str, dict[str, _Scored]]:
-    """Return scores by model and source: each source is cut once for all models, each model loaded once."""
+    folders: Mapping[str, Path], sources: Mapping[str, str], settings: TextSettings, view: ProgressBar
+) -> dict[str, dict[str, _SourceScores]]:
+    """Score all sources under all models: each source is cut once for all models, each model loaded once."""
     from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
     from evals.text_scores import score_source, tokenise_source
 
-    readers, reader_of = _readers(folders, asked, view)
+    readers, reader_of = _readers(folders, settings, view)
     removed: dict[str, dict[str, int]] = {name: {} for name in sources}
-    dtype = resolve_precision(asked.precision)  # type: ignore[arg-type]
-    found: dict[str, dict[str, _Scored]] = {}
+    dtype = resolve_precision(settings.precision)  # type: ignore[arg-type]
+    found: dict[str, dict[str, _SourceScores]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        cut: dict[str, Source] = {}
+        cut: dict[str, WindowedSource] = {}
         for number, (name, reference) in enumerate(sources.items()):
             documents = documents_of(reference, removed[name], view)
             try:
@@ -160,8 +164,8 @@ def _scores(
             packed = PackedLanguageModel(load_model(folder, dtype).to(best_device()))
             windows = readers[which].windows
             found[model] = {
-                name: _Scored(
-                    score_source(packed, source, which, asked.batch_tokens, progress),
+                name: _SourceScores(
+                    score_source(packed, source, which, settings.batch_tokens, progress),
                     removed[name],
                     source.windows,
                     str(dtype).removeprefix("torch."),
@@ -174,9 +178,11 @@ def _scores(
     return found
 
 
-def _readers(folders: Mapping[str, Path], asked: Asked, view: Shown) -> tuple[list[Reader], dict[str, int]]:
-    """Return the different readers, and which of them each model is: most models share a tokenizer."""
-    from cpt.corpus.tokens import special_token
+def _readers(
+    folders: Mapping[str, Path], settings: TextSettings, view: ProgressBar
+) -> tuple[list[Reader], dict[str, int]]:
+    """Return the different readers, and each model's index among them: most models share a tokenizer."""
+    from cpt.corpus.tokenise import special_token
     from cpt.models.shared_windows import Reader
     from cpt.models.tokenizer import load_tokenizer
     from cpt.stages.corpus.checks import window_for
@@ -185,12 +191,14 @@ def _readers(folders: Mapping[str, Path], asked: Asked, view: Shown) -> tuple[li
     readers: list[Reader] = []
     reader_of: dict[str, int] = {}
     for model, folder in folders.items():
-        tokenizer, start = load_tokenizer(folder), special_token(folder, asked.start_token, "bos")
+        tokenizer, start = load_tokenizer(folder), special_token(folder, settings.start_token, "bos")
         tokenizer = tokenizers.setdefault(tokenizer.to_str(), tokenizer)
-        window = window_for(folder, asked.window)
-        if window < asked.window:
-            view.message(f"{folder}: reads {window:,} tokens at once, fewer than --window {asked.window:,}")
-        overlap = window // 4 if asked.overlap is None else asked.overlap
+        window = window_for(folder, settings.window)
+        if window < settings.window:
+            view.message(
+                f"{folder}: reads {window:,} tokens at once, fewer than --window {settings.window:,}"
+            )
+        overlap = window // 4 if settings.overlap is None else settings.overlap
         reader = Reader.of(tokenizer, window, start, overlap)
         if reader not in readers:
             readers.append(reader)
@@ -199,7 +207,11 @@ def _readers(folders: Mapping[str, Path], asked: Asked, view: Shown) -> tuple[li
 
 
 def _facts(
-    name: str, scores: Mapping[str, _Scored], first: Mapping[str, _Scored], confidence: float, seed: int
+    name: str,
+    scores: Mapping[str, _SourceScores],
+    first: Mapping[str, _SourceScores],
+    confidence: float,
+    seed: int,
 ) -> dict[str, Any]:
     scored = scores[name].scores
     total = scored.total
@@ -225,8 +237,8 @@ def _facts(
 
 
 def _difference(first: TextScores, scored: TextScores, confidence: float, seed: int) -> dict[str, Any]:
-    """The paired difference to the first model, over the documents that both scored."""
-    from evals.statistics import compare_bits_per_byte
+    """Compute the paired difference to the first model, over the documents that both scored."""
+    from evals.comparing.statistics import compare_bits_per_byte
 
     both = (first.bytes > 0) & (scored.bytes > 0)
     found = compare_bits_per_byte(
@@ -235,7 +247,7 @@ def _difference(first: TextScores, scored: TextScores, confidence: float, seed: 
     return {"difference": found.value, "interval": None if found.low is None else [found.low, found.high]}
 
 
-def _write_documents(file: Path, scores: Mapping[str, Mapping[str, _Scored]]) -> None:
+def _write_documents(file: Path, scores: Mapping[str, Mapping[str, _SourceScores]]) -> None:
     lines = (
         {
             "model": model,
@@ -258,10 +270,8 @@ def _write_documents(file: Path, scores: Mapping[str, Mapping[str, _Scored]]) ->
         )
     )
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.tmp")
-    with aside.open("w", encoding="utf-8") as stream:
+    with atomic_file(file) as scratch, scratch.open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    aside.replace(file)
 
 
 def _print(console: Console, found: Sequence[Mapping[str, Any]], confidence: float) -> None:

@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.evaluating.progress import shown
 from cpt.cli.merging.job import parse_model, resolved
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.progress_bar import show_progress
 from cpt.errors import UsageError
 from merging.request import name_of
 
@@ -72,7 +72,7 @@ def _analysis(base: str, add: Sequence[str]) -> Analysis:
     from merging.plan import read_inputs
     from merging.request import InputModel, MergeRequest
 
-    with shown(kept=False) as view:
+    with show_progress(resumable=False) as view:
         folders = resolved(_named(base, add), Path.cwd(), view)
         inputs = [InputModel(name, folder) for name, folder in folders.items()]
         first, *models = read_inputs(MergeRequest("task-arithmetic", tuple(inputs[1:]), inputs[0]))

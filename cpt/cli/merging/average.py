@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.merging.merge import print_report
 from cpt.cli.options import DEFAULT_RUNS, Json, Runs
+from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.errors import CptError, Problem, RecipeError, UsageError
 from cpt.recipe.journal import find_run
 from cpt.references import fingerprint, locate
@@ -83,7 +83,7 @@ def average(
 
     check_free(output)
     settings = _settings({"kind": kind, "last": last, "decay": decay})
-    with shown(kept=False) as view:
+    with show_progress(resumable=False) as view:
         inputs, what = _inputs(models, settings, stage, runs, view)
         request = averaged(inputs, settings.weights(len(inputs)), f"{what}, {settings.title}", dtype)
         planned = plan(request)
@@ -128,7 +128,7 @@ def _settings(given: dict[str, Any]) -> Average:
 
 
 def _inputs(
-    models: Sequence[str], average: Average, stage: str | None, runs: Path, progress: Shown
+    models: Sequence[str], average: Average, stage: str | None, runs: Path, progress: ProgressBar
 ) -> tuple[list[InputModel], str]:
     """Return the models to average, the oldest first, and a phrase that describes them."""
     first = Path(models[0])

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from cpt.cli.evaluating.progress import shown
 from cpt.cli.form import plural, size
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.progress_bar import show_progress
 from cpt.errors import CannotMerge, CptError, DataError
 from cpt.references import locate
 
 if TYPE_CHECKING:
-    from cpt.references.progress import Messages
+    from cpt.progress import Progress
     from merging.candidates import Candidate
     from merging.extraction import Extraction, HeldTensor
 
@@ -57,7 +57,7 @@ def extract(
     from merging.writer import check_free
 
     check_free(output)
-    with shown(kept=False) as view:
+    with show_progress(resumable=False) as view:
         first, second = _read({"the base": base, "the model": model}, view)
         where = locate(base, Path.cwd())
         view.message(f"extracting rank {rank} tensor by tensor")
@@ -77,7 +77,7 @@ def extract(
     return _print(report, output)
 
 
-def _read(references: dict[str, str], progress: Messages) -> Iterator[Candidate]:
+def _read(references: dict[str, str], progress: Progress) -> Iterator[Candidate]:
     """Read both models; report everything that is wrong with them at once."""
     from merging.adapters import read_model, resolve_input
 

@@ -17,10 +17,10 @@ from pydantic import ValidationError
 
 from cpt.cli.naming import split_name
 from cpt.errors import CannotMerge, CptError, DataError, Problem, RecipeError, UsageError
+from cpt.progress import Progress
 from cpt.recipe.document import Document
 from cpt.recipe.explain import Finding, findings, mistaken_booleans
 from cpt.references import check, fingerprints, locate
-from cpt.references.progress import Messages
 from cpt.references.syntax import exists
 from cpt.stages.merge.config import MergeConfig
 from cpt.stages.merge.request import ModelFolder, merge_request
@@ -208,7 +208,7 @@ def _add_settings(
 def _setting(word: str, names: list[str]) -> tuple[str | None, str, Any]:
     """Parse `density=0.5` or `domain.density=0.3`: the model's name, the parameter, the value (YAML)."""
     from cpt.cli.tokenizer.values import parameters
-    from cpt.recipe.suggest import did_you_mean
+    from cpt.errors import did_you_mean
 
     key, separator, text = word.partition("=")
     if not separator or not key.strip():
@@ -267,7 +267,7 @@ def _place(key: str) -> tuple[str | int, ...]:
     return tuple(int(part) if part.isdecimal() else part for part in key.split("."))
 
 
-def resolved(references: Mapping[str, str], folder: Path, progress: Messages) -> dict[str, Path]:
+def resolved(references: Mapping[str, str], folder: Path, progress: Progress) -> dict[str, Path]:
     """Return the folders of models by their names; fetch or convert them if necessary.
 
     Args:

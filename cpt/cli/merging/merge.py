@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.form import plural, size
 from cpt.cli.merging import job as options
 from cpt.cli.merging.job import (
@@ -24,6 +23,7 @@ from cpt.cli.merging.job import (
 from cpt.cli.merging.plan_file import from_mergekit, from_plan, is_mergekits, read_mergekit
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.errors import Problem, RecipeError, UsageError
 from cpt.recipe.document import parse, read, read_text
 from cpt.stages.merge.request import ModelFolder
@@ -82,7 +82,7 @@ def merge(
         "dtype": dtype,
         "compute-dtype": compute_dtype,
     }
-    with shown(kept=False) as view:
+    with show_progress(resumable=False) as view:
         if plan is not None:
             job = _from_file(plan, flags, seed, shard_size, view)
         else:
@@ -105,7 +105,7 @@ def merge(
 
 
 def _from_file(
-    file: Path, flags: Mapping[str, Any], seed: int | None, shard_size: str | None, view: Shown
+    file: Path, flags: Mapping[str, Any], seed: int | None, shard_size: str | None, view: ProgressBar
 ) -> MergeJob:
     given = [f"--{name}" for name, value in flags.items() if value is not None]
     if given:
@@ -131,7 +131,7 @@ def _content(file: Path) -> Mapping[str, Any]:
     return content
 
 
-def _merge(job: MergeJob, output: Path | None, view: Shown, dry_run: bool, as_json: bool) -> None:
+def _merge(job: MergeJob, output: Path | None, view: ProgressBar, dry_run: bool, as_json: bool) -> None:
     from merging.plan import plan, read_inputs
     from merging.request import shard_bytes
 

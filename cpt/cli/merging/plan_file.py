@@ -27,10 +27,9 @@ from pydantic import ValidationError
 
 from cpt.cli.merging.job import MergeJob, validated
 from cpt.cli.quiet import silent
-from cpt.errors import CannotMerge, Problem, RecipeError
+from cpt.errors import CannotMerge, Problem, RecipeError, did_you_mean, nearest_hint
 from cpt.recipe.document import Document, Where
 from cpt.recipe.explain import findings
-from cpt.recipe.suggest import did_you_mean, nearest
 from cpt.references import locate
 from cpt.references.syntax import exists
 
@@ -279,7 +278,7 @@ def _wrong_method(document: Document, config: Any) -> Iterator[Problem]:
         return
     known = {parameter.name for each in methods().values() for parameter in each.parameters} | {"int8_mask"}
     for where, name in written_parameters(document.data):
-        if name not in known and (hint := nearest(name, [each.name for each in method.parameters])):
+        if name not in known and (hint := nearest_hint(name, [each.name for each in method.parameters])):
             yield document.problem(where, f"`{name}` is no parameter of {config.merge_method}", hint)
 
 
@@ -324,4 +323,4 @@ def _unknown_keys(
 ) -> Iterator[tuple[Where, str | None]]:
     for key in data:
         if key not in known:
-            yield (*where, key), nearest(str(key), known)
+            yield (*where, key), nearest_hint(str(key), known)

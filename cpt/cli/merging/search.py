@@ -12,7 +12,6 @@ import typer
 from rich.text import Text
 
 from cpt.cli.evaluating.inputs import documents_of
-from cpt.cli.evaluating.progress import Shown, shown
 from cpt.cli.merging import job as options
 from cpt.cli.merging.job import (
     MergeJob,
@@ -27,6 +26,7 @@ from cpt.cli.merging.job import (
 from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.errors import CannotMerge, GateFailed, Problem, RecipeError, UsageError
 from cpt.references import check
 from cpt.stages.merge.config import MergeSearch
@@ -157,7 +157,7 @@ def search(
     problems = list(_problems(job, texts, output))
     if problems:
         raise RecipeError(problems)
-    with shown(kept=True) as view:
+    with show_progress(resumable=True) as view:
         facts, broken = _search(job, texts, None if start_token == "none" else start_token, output, view)
     if as_json:
         print_json(facts)
@@ -182,7 +182,7 @@ def _tasks(words: Sequence[str]) -> dict[str, Any]:
 
 def _problems(job: MergeJob, texts: Mapping[str, str], output: Path) -> Iterator[Problem]:
     """Find everything that is wrong and can be found without the models."""
-    from cpt.stages.merge.search import DOMAIN, GENERAL
+    from cpt.sources import DOMAIN, GENERAL
     from cpt.stages.pretrain.gates import budget_problems
     from cpt.stages.pretrain.probe_setup import task_problems
     from merging.search import search_space
@@ -215,7 +215,7 @@ def _problems(job: MergeJob, texts: Mapping[str, str], output: Path) -> Iterator
 
 
 def _search(
-    job: MergeJob, texts: Mapping[str, str], start_token: str | None, output: Path, view: Shown
+    job: MergeJob, texts: Mapping[str, str], start_token: str | None, output: Path, view: ProgressBar
 ) -> tuple[dict[str, Any], GateFailed | None]:
     """Search, write the result, the log and the page; return the facts, and the budget that is broken."""
     import tempfile
@@ -254,7 +254,7 @@ def _search(
     return facts, None
 
 
-def _texts(name: str, reference: str, view: Shown) -> list[str]:
+def _texts(name: str, reference: str, view: ProgressBar) -> list[str]:
     removed: dict[str, int] = {}
     texts = [document.text for document in documents_of(reference, removed, view)]
     for reason, count in removed.items():
@@ -269,7 +269,7 @@ def _texts(name: str, reference: str, view: Shown) -> list[str]:
 class _Progress:
     """A stage's progress, shown by the command."""
 
-    def __init__(self, view: Shown) -> None:
+    def __init__(self, view: ProgressBar) -> None:
         self._view = view
 
     def message(self, text: str) -> None:

@@ -19,7 +19,7 @@ from cpt.errors import UsageError
 from cpt.initialiser_trial.kept import PICTURE, KeptRows
 from cpt.initialiser_trial.methods import UNCHANGED, Comparison, Row, build_corpus, compare, label
 from cpt.initialiser_trial.probe import ProbeSettings, Trained
-from cpt.recipe.stopping import interruptible
+from cpt.recipe.failures import interruptible
 from cpt.references import fingerprint, resolve_model
 from cpt.stages.vocabulary.config import EmbeddingsConfig
 

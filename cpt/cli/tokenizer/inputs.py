@@ -11,8 +11,8 @@ from rich.text import Text
 from cpt.cli.naming import split_name
 from cpt.cli.output import err
 from cpt.errors import UsageError
+from cpt.progress import NullProgress
 from cpt.references import locate, resolve_file
-from cpt.stages.base import NullProgress
 
 
 def texts_of(references: Sequence[str]) -> Callable[[], Iterator[str]]:
@@ -48,13 +48,13 @@ def texts_of(references: Sequence[str]) -> Callable[[], Iterator[str]]:
 def heldout_of(heldout: Sequence[str], text: Sequence[str]) -> Callable[[], Iterator[str]]:
     """Start passes over held-out documents, without those that are also in the text that is learnt from.
 
-    Documents are the same where the corpus stage finds them the same (`cpt.corpus.split.digest`). A gain
+    Documents are the same where the corpus stage finds them the same (`cpt.corpus.build.digest`). A gain
     measured on text that was learnt from is too large.
 
     Raises:
         UsageError: no held-out document is left.
     """
-    from cpt.corpus.split import digest
+    from cpt.corpus.build import digest
 
     learnt = {digest(document) for document in texts_of(text)()}
     documents = texts_of(heldout)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from cpt.atomic import publish_folder
 from cpt.errors import UsageError
-from cpt.recipe.stopping import interruptible
+from cpt.recipe.failures import interruptible
 
 
 def check_free(output: Path) -> None:
@@ -48,9 +49,7 @@ def written_aside(output: Path) -> Iterator[Path]:
             shutil.rmtree(made, ignore_errors=True)
             made.mkdir(parents=True)
             yield made
-            if output.is_dir():
-                output.rmdir()
-            made.rename(output)
+            publish_folder(made, output, durable=False)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         lock.release()

@@ -1,4 +1,4 @@
-"""Streaming readers: one module per format, each yielding documents and what it left out."""
+"""Read files as a stream of documents and of entries left out: one module per format."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from cpt.corpus.documents import Document, Item, Removed
+from cpt.corpus.readers.files import ReadFiles, open_bytes, read_text, read_whole
 from cpt.corpus.readers.jsonl import read_jsonl
 from cpt.corpus.readers.obo import read_obo
 from cpt.corpus.readers.parquet import read_parquet
-from cpt.corpus.readers.streams import ReadFiles, open_bytes, read_whole
-from cpt.corpus.readers.text import read_text
 from cpt.errors import SourceError
 from cpt.references.cache import visible_files
 from cpt.references.prose import prose_of
@@ -30,7 +29,7 @@ _COMPRESSED = (".gz", ".zst")
 
 
 def format_of(path: Path) -> Format | None:
-    """The format that a file's name promises; compression suffixes are looked through."""
+    """Return the format by a file's name; compression suffixes are ignored."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in _COMPRESSED:
         suffixes.pop()
@@ -40,13 +39,14 @@ def format_of(path: Path) -> Format | None:
 def read(
     path: Path, format: Format = "auto", text_field: str = "text", files: ReadFiles | None = None
 ) -> Iterator[Item]:
-    """Yield the documents of a file, or of every file in a folder (sorted; hidden files excepted).
+    """Yield the documents of a file, or of every file in a folder (sorted; without hidden files).
 
     Args:
-        format: "auto" goes by the file's name. In a folder, files of another format (and, with "auto",
-            Python code) are yielded as `Removed` with reason "other_format".
+        format: Format of the file; "auto" goes by its name. In a folder, files of another format (and, with
+            "auto", Python code) are yielded as `Removed` with reason "other_format".
         text_field: Field (JSONL) or column (Parquet) that holds the text.
-        files: Receives the hash of every file that is read to its end, of the bytes that were read.
+        files: Receiver of the hash of every file that is read to its end, computed from the bytes that were
+            read.
 
     Raises:
         SourceError: The content is unusable (names the file and the lines), or it is no regular file.

@@ -1,4 +1,4 @@
-"""One JSON object per line, optionally compressed."""
+"""Read one JSON object per line, optionally compressed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cpt.corpus.documents import Document, Item, Removed, data_error
-from cpt.corpus.readers.names import listed, nearest, quoted, shown
-from cpt.corpus.readers.streams import ReadFiles, decode, open_bytes, read_lines
+from cpt.corpus.readers.files import (
+    ReadFiles,
+    decode,
+    listed,
+    nearest,
+    open_bytes,
+    quoted,
+    read_lines,
+    shown,
+)
 from cpt.errors import Problem
 
 _MOST_PROBLEMS = 10
@@ -17,21 +25,21 @@ _HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def read_jsonl(path: Path, name: str, text_field: str, files: ReadFiles | None = None) -> Iterator[Item]:
-    """Yield one document per line; blank lines are nothing, a null text is removed as "empty".
+    """Yield one document per line. Blank lines are skipped, a null text is removed as "empty".
 
     Args:
-        name: What documents' ids start with; the line number follows.
-        files: Receives the file's hash.
+        name: Prefix of the documents' ids; the line number follows.
+        files: Receiver of the file's hash.
 
     Raises:
-        SourceError: Shows the first problems of the file (at most ten), each with its line.
+        SourceError: The file has problems; the first ten at most, each with its line.
         OSError: The compressed stream is damaged or truncated.
     """
     problems: list[Problem] = []
     with open_bytes(path, files) as stream:
         for number, line in enumerate(read_lines(stream, path), start=1):
             decoded = decode(line.rstrip(), path, number)
-            del line  # of a long line there are never more copies than needed
+            del line  # a long line is never held in more copies than needed
             found = _item(decoded, number, path, name, text_field)
             del decoded
             if isinstance(found, Problem):
@@ -62,7 +70,7 @@ def _item(line: str | Problem, number: int, path: Path, name: str, text_field: s
 
 
 def _record(line: str, text_field: str) -> dict[str, object] | Problem:
-    """Parse a line; a field that occurs twice is found for the text only, which would lose a text."""
+    """Parse a line. Only a duplicated text field is a problem, since it would lose a text."""
     twice: list[bool] = []
 
     def note(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Ontologies in OBO format: one document per defined term."""
+"""Read ontologies in OBO format: one document per defined term."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from cpt.corpus.documents import Document, Item, Removed, data_error
-from cpt.corpus.readers.names import shown
-from cpt.corpus.readers.streams import ReadFiles, decode, open_bytes, read_lines
+from cpt.corpus.readers.files import ReadFiles, decode, open_bytes, read_lines, shown
 from cpt.errors import Problem
 
 
 def read_obo(path: Path, files: ReadFiles | None = None) -> Iterator[Item]:
     """Yield every term as prose: its name, definition, comment and synonyms.
 
-    Terms without a definition, and obsolete ones, are yielded as removed. Relations between terms
-    (typedefs) are not documents.
+    Terms without a definition, and obsolete ones, are yielded as removed. Relations between terms (typedefs)
+    are not documents.
 
     Args:
-        files: Receives the file's hash.
+        files: Receiver of the file's hash.
 
     Raises:
-        SourceError: Not OBO syntax, or not UTF-8; says where.
+        SourceError: The file is not OBO, or not UTF-8; names the place.
         OSError: The compressed stream is damaged or truncated.
     """
     import fastobo
@@ -38,7 +37,7 @@ def read_obo(path: Path, files: ReadFiles | None = None) -> Iterator[Item]:
     except OSError as error:
         raise _utf8_error(path) or error from error
     except BaseException as error:
-        # Of a binary beginning the parser says TypeError, and it panics at some lines (fastobo 0.14).
+        # At a binary beginning the parser raises TypeError, and it panics at some lines (fastobo 0.14).
         if not isinstance(error, TypeError) and type(error).__name__ != "PanicException":
             raise
         problem = Problem("not OBO: the parser cannot read it", file=str(path))
@@ -46,7 +45,7 @@ def read_obo(path: Path, files: ReadFiles | None = None) -> Iterator[Item]:
 
 
 def _item(frame: Any) -> Item:
-    """A term's clauses, by the names that fastobo gives them."""
+    """Return a term as a document, from its clauses by fastobo's class names."""
     id, name, definition, comment, obsolete = str(frame.id), "", "", "", False
     synonyms: list[str] = []
     for clause in frame:
@@ -71,7 +70,7 @@ def _item(frame: Any) -> Item:
 
 
 def _utf8_error(path: Path) -> Exception | None:
-    """Where a file is not UTF-8: the parser only says that it is not."""
+    """Return the error that names the place where a file is not UTF-8, which the parser's does not."""
     with open_bytes(path) as stream:
         for number, line in enumerate(read_lines(stream, path), start=1):
             decoded = decode(line, path, number)

@@ -1,4 +1,4 @@
-"""One row per document, one column of text."""
+"""Read one document per row, from one column of text."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cpt.corpus.documents import Document, Item, Removed
-from cpt.corpus.readers.names import listed, nearest, quoted, shown
-from cpt.corpus.readers.streams import ReadFiles, open_seekable
-from cpt.corpus.store import batches
+from cpt.corpus.documents import Document, Item, Removed, batches
+from cpt.corpus.readers.files import ReadFiles, listed, nearest, open_seekable, quoted, shown
 from cpt.errors import SourceError
 
 
 def read_parquet(path: Path, name: str, text_field: str, files: ReadFiles | None = None) -> Iterator[Item]:
-    """Yield one document per row, batch by batch; a null text is removed as "empty".
+    """Yield one document per row, batch by batch. A null text is removed as "empty".
 
     Args:
-        files: Receives the file's hash.
+        files: Receiver of the file's hash.
 
     Raises:
-        SourceError: Not Parquet, damaged, without the column, or its column does not hold text.
+        SourceError: The file is not Parquet, damaged, without the column, or its column does not hold text.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

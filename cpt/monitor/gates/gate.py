@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cpt.monitor.gates.budget import BudgetText
+from cpt.sources import DOMAIN
 
-DOMAIN = "domain"
 """The probe whose fall is the gain."""
 
 HALF = 0.5

@@ -65,12 +65,6 @@ def reported(runs: Sequence[Run], beside: Path) -> list[ReportedRun]:
     return known
 
 
-def finished(run: Run) -> dict[str, Record]:
-    """The finished results that the run's last command used or made, by stage, in order."""
-    found = {name: run.store.find(name, stage["fingerprint"]) for name, stage in run.stages.items()}
-    return {name: record for name, record in found.items() if record is not None}
-
-
 def _labels(runs: Sequence[Run]) -> dict[Path, str]:
     """A name for each run: its own, or its folder where two have the same."""
     counts = Counter(run.name for run in runs)
@@ -80,7 +74,7 @@ def _labels(runs: Sequence[Run]) -> dict[Path, str]:
 def _reported(run: Run, name: str, beside: Path) -> ReportedRun:
     from cpt.report.comparison.facts import ReportedRun
 
-    records = finished(run)
+    records = run.finished()
     page = next((r.path("report") / "report.html" for r in records.values() if "report" in r.kinds), None)
     facts = _read_report(page) if page else None
     if facts is None:

@@ -127,6 +127,7 @@ class Scores(Part):
     bits_per_byte: dict[str, TextScore] | None = None
     tasks: dict[str, Figures] | None = None
     suites: Figures = {}
+    against: dict[str, Figures] = {}
 
 
 class KeptDocuments(Part):

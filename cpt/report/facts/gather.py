@@ -16,6 +16,7 @@ from cpt.report.facts.watching import gather_watched
 from cpt.report.schema import (
     Documents,
     Facts,
+    FurtherComparison,
     Merge,
     MergedModel,
     SearchPoint,
@@ -53,6 +54,7 @@ def gather(run: RunRecord) -> Facts:
         vocabulary=gather_vocabulary(run),
         tasks={task: Task(**row) for task, row in (scores.get("tasks") or {}).items()},
         suites=Suites(**scores["suites"]) if "suites" in scores else None,
+        against={name: further_comparison(found) for name, found in (scores.get("against") or {}).items()},
         training=training,
         ledger=ledger,
         documents=gather_documents(run.corpus),
@@ -62,6 +64,13 @@ def gather(run: RunRecord) -> Facts:
         recipe=recipe_text(run.recipe),
         versions=gather_versions(run.stages),
         machine=dict(run.machine),
+    )
+
+
+def further_comparison(found: Mapping[str, Any]) -> FurtherComparison:
+    """Read a comparison of the final model with a model beside the base."""
+    return FurtherComparison(
+        texts=found.get("bits_per_byte") or {}, tasks=found.get("tasks") or {}, suites=found.get("suites")
     )
 
 

@@ -6,6 +6,7 @@ from cpt.report.schema.making import Documents, Merge, MergedModel, SearchPoint,
 from cpt.report.schema.probes import Continual, CurvePoint, Dip, Probe, ProbeTraining, TaskCurve
 from cpt.report.schema.scores import (
     Compared,
+    FurtherComparison,
     LeftOut,
     NoSignal,
     Retained,
@@ -44,6 +45,7 @@ __all__ = [
     "Ended",
     "Fact",
     "Facts",
+    "FurtherComparison",
     "Gate",
     "Interval",
     "LayerUpdates",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from cpt.report.schema.base import Fact
 from cpt.report.schema.making import Documents, Merge, StageFact, Vocabulary
 from cpt.report.schema.probes import Probe
-from cpt.report.schema.scores import Suites, Task
+from cpt.report.schema.scores import FurtherComparison, Suites, Task
 from cpt.report.schema.training import Trained, Training
 from cpt.report.schema.watching import Watched
 
@@ -29,6 +29,7 @@ class Facts(Fact):
     vocabulary: Vocabulary = Vocabulary()
     tasks: dict[str, Task] = {}
     suites: Suites | None = None
+    against: dict[str, FurtherComparison] = {}
     training: Training | None = None
     ledger: dict[str, Trained] = {}
     documents: dict[str, Documents] = {}

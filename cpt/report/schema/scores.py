@@ -19,11 +19,19 @@ class Task(Fact):
     difference: Interval
 
 
+class TextScore(Fact):
+    """Bits per byte of a held-out text under another model and under the final one."""
+
+    before: Interval
+    after: Interval
+    difference: Interval
+
+
 class Compared(Fact):
     """Two scores on the same items (`evals.comparing.comparison`): A is the base, B the final model.
 
     p_adjusted: corrected for the number of questions of its family; decides the verdict.
-    visible: smallest true difference that would be found.
+    minimum_detectable_effect: smallest true difference that would be found.
     """
 
     suite: str
@@ -34,7 +42,7 @@ class Compared(Fact):
     difference: float
     interval: tuple[float, float] | None = None
     p_adjusted: float
-    visible: float | None = None
+    minimum_detectable_effect: float | None = None
     verdict: Literal["better", "worse", "no change"]
 
 
@@ -127,3 +135,11 @@ class Suites(Fact):
         """Return the suites in which no task has an average to be in, as all are at guessing."""
         silent = dict.fromkeys(task.suite for task in self.no_signal)
         return [suite for suite in silent if suite not in self.averages]
+
+
+class FurtherComparison(Fact):
+    """Comparison of the final model with a model beside the base: an earlier stage's, or a reference."""
+
+    texts: dict[str, TextScore] = {}
+    tasks: dict[str, Task] = {}
+    suites: Suites | None = None

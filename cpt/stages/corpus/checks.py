@@ -1,11 +1,11 @@
-"""What can be wrong with a corpus stage, found before anything runs."""
+"""Check a corpus stage before anything runs."""
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from cpt.corpus.texts import is_tokenised_for
 from cpt.errors import CptError, Problem, RecipeError
 from cpt.models.folder_files import CONFIG, read_object
 from cpt.references import parse
@@ -13,11 +13,11 @@ from cpt.references.syntax import HubFile, HubModel, LocalPath, WheelFile
 from cpt.stages.corpus.config import CorpusConfig, Source
 
 _ONLY_SCORED = ("general.", "select.by.reference.", "texts.")
-"""Keys of sources, in a corpus stage or a monitor, that no model is trained on."""
+"""Prefixes of keys of sources, in a corpus stage or a monitor, that no model is trained on."""
 
 
 def source_problem(key: str, source: Source) -> Problem | None:
-    """Return what is wrong with a source, as far as its settings and its reference tell."""
+    """Return the problem of a source, as far as its settings and its reference show."""
     from cpt.corpus.readers import format_of
 
     if not source.complete and key.startswith(_ONLY_SCORED):
@@ -53,7 +53,7 @@ def source_problem(key: str, source: Source) -> Problem | None:
 
 
 def transliteration_problems(config: CorpusConfig) -> list[Problem]:
-    """Sources that cannot be transliterated, as uroman is not installed."""
+    """Return a problem for each source to transliterate if uroman is not installed."""
     asking = [key for key, source in config.sources() if source.transliterate]
     if not asking:
         return []
@@ -67,8 +67,8 @@ def transliteration_problems(config: CorpusConfig) -> list[Problem]:
 
 
 def model_problems(config: CorpusConfig, model: Path) -> list[Problem]:
-    """Lengths that the model cannot take, tokens that its tokenizer does not have."""
-    from cpt.corpus.tokens import special_token
+    """Check lengths against the model's positions, and special tokens against its tokenizer."""
+    from cpt.corpus.tokenise import special_token
 
     problems: list[Problem] = []
     most = max_positions(model)
@@ -81,8 +81,6 @@ def model_problems(config: CorpusConfig, model: Path) -> list[Problem]:
     for key, choice, role in _special_choices(config):
         try:
             special_token(model, choice, role)
-        except RecipeError as error:
-            problems += [dataclasses.replace(problem, key=key) for problem in error.problems]
         except CptError as error:
             problems.append(Problem(error.message, key=key, hint=error.hint))
     return problems
@@ -101,5 +99,13 @@ def max_positions(model: Path) -> int | None:
 
 
 def window_for(model: Path, wanted: int) -> int:
-    """Return the number of tokens to read at once: `wanted`, or the model's positions if these are fewer."""
+    """Return the number of tokens to read at once: `wanted`, or the model's positions if there are fewer."""
     return min(wanted, max_positions(model) or wanted)
+
+
+def tokenizer_problems(model: Path, corpus: Path) -> list[Problem]:
+    """Check that a later stage's corpus is tokenised with the tokenizer of its model."""
+    if is_tokenised_for(corpus, model):
+        return []
+    message = "the corpus is tokenised with another tokenizer than the model's"
+    return [Problem(message, key="from", hint="Take both from the same stage: leave `from` out.")]

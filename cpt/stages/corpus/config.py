@@ -1,4 +1,4 @@
-"""Settings of the corpus stage."""
+"""Define the settings of the corpus stage."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from cpt.stages.base import StageConfig
 
 
-class _Part(BaseModel):
+class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Source(_Part):
-    """Where documents come from."""
+class Source(_Settings):
+    """A source of documents."""
 
     path: str = Field(
         min_length=1,
@@ -31,7 +31,7 @@ class Source(_Part):
     transliterate: bool | Annotated[str, Field(pattern="^[a-z]{3}$")] = Field(
         default=False,
         union_mode="left_to_right",
-        description="Write the text in Latin letters; an ISO 639-3 code (ukr) tells its language.",
+        description="Write the text in Latin letters; an ISO 639-3 code (ukr) names its language.",
     )
     complete: bool = Field(
         default=True,
@@ -40,25 +40,25 @@ class Source(_Part):
     )
 
 
-class SelfGenerated(_Part):
-    """Replay text that the base model samples itself, for when its own data is not to be had."""
+class SelfGenerated(_Settings):
+    """Replay text sampled from the base model, for when its own data is not available."""
 
-    tokens: int = Field(gt=0, description="Tokens to sample in all.")
-    length: int = Field(default=256, ge=16, description="Most tokens of one sampled document.")
-    batch: int = Field(default=64, gt=0, description="Documents sampled at once.")
+    tokens: int = Field(gt=0, description="Number of tokens to sample.")
+    length: int = Field(default=256, ge=16, description="Largest number of tokens of a sampled document.")
+    batch: int = Field(default=64, gt=0, description="Number of documents sampled at once.")
     temperature: float = Field(
         default=1.0, gt=0, description="Sampling temperature; 1 samples the model as it is."
     )
 
 
-class ReplayPart(_Part):
+class ReplayPart(_Settings):
     """One named part of a mixture of replay text."""
 
     name: str = Field(
         pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the part in the corpus's and the ledger's counts."
     )
     weight: float = Field(gt=0, description="Tokens of this part, relative to the other parts' weights.")
-    sources: list[Source] | None = Field(default=None, min_length=1, description="Sources of one's own.")
+    sources: list[Source] | None = Field(default=None, min_length=1, description="Sources of replay text.")
     self_generated: SelfGenerated | None = Field(
         default=None, description="Text that the base model samples."
     )
@@ -70,18 +70,18 @@ class ReplayPart(_Part):
         return self
 
 
-class Replay(_Part):
-    """Old-domain text that is mixed into training: one's own, self-generated, or a mixture of both."""
+class Replay(_Settings):
+    """Old-domain text that is mixed into training: given sources, self-generated text, or a mixture."""
 
     self_generated: SelfGenerated | None = Field(
         default=None, description="Text that the base model samples."
     )
-    sources: list[Source] | None = Field(default=None, min_length=1, description="Sources of one's own.")
+    sources: list[Source] | None = Field(default=None, min_length=1, description="Sources of replay text.")
     mixture: list[ReplayPart] | None = Field(
         default=None,
         min_length=2,
-        description="Named parts with weights, of which as much is used as the weights allow without using "
-        "any document twice.",
+        description="Named parts with weights; as much text is used as the weights allow without using any "
+        "document twice.",
     )
 
     @model_validator(mode="before")
@@ -105,53 +105,51 @@ class Replay(_Part):
         return mixture
 
 
-class ByBase(_Part):
-    """Bits per byte under the base model: what it finds most likely comes first.
+class ByBase(_Settings):
+    """Bits per byte under the base model: documents that it finds most likely come first.
 
-    Needs no reference, but takes a forward pass over all text, and takes what the base knows for good.
+    Needs no reference, but takes a forward pass over all text, and prefers what the base already knows.
     """
 
     kind: Literal["base"] = "base"
 
 
-class ByNGrams(_Part):
-    """Bits per byte under an n-gram model of reference text: what is most like that text comes first."""
+class ByNGrams(_Settings):
+    """Bits per byte under an n-gram model of reference text: documents most like that text come first."""
 
     kind: Literal["n-gram"] = "n-gram"
-    reference: list[Source] = Field(
-        min_length=1, description="Text of the domain as it should be: well-written, and of its kind."
-    )
-    order: int = Field(default=3, ge=1, le=5, description="Tokens of the longest n-grams.")
+    reference: list[Source] = Field(min_length=1, description="Well-written, typical text of the domain.")
+    order: int = Field(default=3, ge=1, le=5, description="Number of tokens of the longest n-grams.")
 
 
-class AtRandom(_Part):
-    """By a seeded hash of the text: the control that the others are measured against."""
+class AtRandom(_Settings):
+    """A seeded hash of the text: the control for the other methods."""
 
     kind: Literal["random"] = "random"
 
 
-class Selection(_Part):
-    """Only the best documents of the domain are trained on."""
+class Selection(_Settings):
+    """A selection of the best documents of the domain for training."""
 
     tokens: int = Field(
         gt=0,
-        description="Tokens to select, of the base's tokenizer, with start and end tokens; rounded up to "
-        "whole documents.",
+        description="Number of tokens to select, by the base's tokenizer, with start and end tokens; rounded "
+        "up to whole documents.",
     )
     by: Annotated[ByBase | ByNGrams | AtRandom, Field(discriminator="kind")] = Field(
-        default=ByBase(), description="What makes a document a good one: base, n-gram or random."
+        default=ByBase(), description="Rating of documents: base, n-gram or random."
     )
     min_tokens: int = Field(
         default=32,
         ge=8,
-        description="Documents of fewer tokens are left out: the shortest would rate best.",
+        description="Fewest tokens of a document; shorter ones are left out, since they would rate best.",
     )
     max_repetition: float = Field(
         default=0.3,
         ge=0,
         le=1,
-        description="Documents of which a larger share repeats earlier text (8 tokens at a time) are left "
-        "out: they would rate best, too. Clean prose stays below 0.25.",
+        description="Largest share of a document that repeats earlier text (8 tokens at a time); more "
+        "repetitive ones are left out, since they would rate best. Clean prose stays below 0.25.",
     )
 
     @field_validator("by", mode="before")
@@ -160,28 +158,29 @@ class Selection(_Part):
         return {"kind": value} if isinstance(value, str) else value
 
 
-class HeldoutMin(_Part):
-    """The least held-out text: with less, a figure has no interval, and gates and tasks cannot work."""
+class HeldoutMin(_Settings):
+    """The minimum of held-out text: with less, a figure has no interval, and gates and tasks cannot work."""
 
-    documents: int = Field(default=8, ge=1, description="Documents; below 8, no gate can act.")
-    bytes: int = Field(default=2_000, ge=1, description="Bytes of UTF-8 text in all.")
+    documents: int = Field(default=8, ge=1, description="Number of documents; below 8, no gate can act.")
+    bytes: int = Field(default=2_000, ge=1, description="Number of bytes of UTF-8 text.")
     most: float = Field(
         default=0.2,
         gt=0,
         lt=1,
-        description="Largest share of the domain's documents that is held out to reach the minimum; if it is "
-        "not reached so, the stage fails.",
+        description="Largest share of the domain's documents that is held out to reach the minimum; if that "
+        "is not enough, the stage fails.",
     )
 
 
 class CorpusConfig(StageConfig):
-    """Which text is trained on, which is held out, and how it is cut into sequences."""
+    """The text to train on, the text to hold out, and how text is cut into sequences."""
 
     domain: list[Source] = Field(min_length=1, description="The text of the new domain.")
     select: Selection | None = Field(
-        default=None, description="Train on the best of the domain's documents only; all of them if left out."
+        default=None,
+        description="Train only on the best of the domain's documents; by default on all.",
     )
-    replay: Replay | None = Field(default=None, description="Text that keeps old knowledge in place.")
+    replay: Replay | None = Field(default=None, description="Text that preserves old knowledge.")
     general: list[Source] = Field(
         default=[], description="General text: never trained on, only for the probe of forgetting."
     )
@@ -189,11 +188,11 @@ class CorpusConfig(StageConfig):
         default=0.02,
         gt=0,
         lt=0.5,
-        description="Share of the domain's documents that are held out; more where that gives less than "
-        "`heldout_min`.",
+        description="Share of the domain's documents to hold out; more if it gives less than `heldout_min`.",
     )
     heldout_min: HeldoutMin = Field(
-        default=HeldoutMin(), description="Least held-out text, of the domain and of general text each."
+        default=HeldoutMin(),
+        description="Minimum of held-out text, each for the domain and for general text.",
     )
     sequence_length: int = Field(default=1024, ge=16, description="Tokens of a packed training sequence.")
     start_token: str | None = Field(
@@ -205,7 +204,7 @@ class CorpusConfig(StageConfig):
     )
 
     def sources(self) -> Iterator[tuple[str, Source]]:
-        """Every source with its key in the configuration."""
+        """Yield every source with its key in the configuration."""
         replay = self.replay.sources or [] if self.replay else []
         mixture = self.replay.mixture or [] if self.replay else []
         by = self.select.by if self.select else None
@@ -221,7 +220,7 @@ class CorpusConfig(StageConfig):
                 yield f"{key}.{number}", source
 
     def self_generated(self) -> Iterator[tuple[str, SelfGenerated]]:
-        """Every text that the base model is to sample, with its key in the configuration."""
+        """Yield every text that the base model samples, with its key in the configuration."""
         if self.replay and self.replay.self_generated:
             yield "replay.self_generated", self.replay.self_generated
         for at, part in enumerate(self.replay.mixture or [] if self.replay else []):

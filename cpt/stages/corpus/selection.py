@@ -1,61 +1,62 @@
-"""The corpus stage's selection: what rates documents, what is kept of the choice, what is said of it."""
+"""Select the domain's documents, and mix the parts of replay text by their weights."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.corpus.index import SourceCounts
 from cpt.errors import DataError
+from cpt.sources import DOMAIN, REPLAY
 from cpt.stages.base import Context
-from cpt.stages.corpus.config import AtRandom, ByNGrams, Selection
+from cpt.stages.corpus.config import AtRandom, ByNGrams, ReplayPart, Selection
 from cpt.stages.corpus.sources import read_sources
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from cpt.corpus.candidates import Candidates
     from cpt.corpus.index import CorpusIndex
-    from cpt.corpus.rating import Rater
+    from cpt.corpus.selection import Candidates, Rater
+
 
 FILE = "selection.parquet"
-"""Beside the documents: every candidate with its tokens, repetition, rating and what became of it."""
+"""File beside the documents: every candidate with its tokens, repetition, rating and outcome."""
 
 _WHOLE = 1 << 31
-"""Longer than any document."""
+"""A sequence length longer than any document."""
 
 
 def select(
     selection: Selection, model: Path, corpus: Path, index: CorpusIndex, heldout: set[bytes], context: Context
 ) -> dict[str, Any]:
-    """Leave the best of the domain's training documents in the corpus; all others are counted with a reason.
+    """Keep the best of the domain's training documents in the corpus; count all others with a reason.
 
     Args:
-        heldout: digests of all held-out documents, which no reference text may hold.
+        heldout: Digests of all held-out documents, which no reference text may hold.
 
     Returns:
         The stage's metrics of the selection.
 
     Raises:
-        DataError: there are fewer tokens than are to be selected, or no reference text.
+        DataError: There are fewer tokens than are to be selected, or no reference text.
     """
     from cpt.corpus.build import describe
-    from cpt.corpus.candidates import candidates
-    from cpt.corpus.selection import best, keep, unfit
-    from cpt.corpus.tokens import DocumentTokenizer
+    from cpt.corpus.selection import best, candidates, keep, unfit
+    from cpt.corpus.tokenise import DocumentTokenizer
 
     tokenizer = DocumentTokenizer(model, index.sequence_length, index.start_token, index.end_token)
     context.progress.message("counting the tokens of the domain's documents")
-    found = candidates(corpus, "domain", tokenizer)
+    found = candidates(corpus, DOMAIN, tokenizer)
     reasons = unfit(found, selection.min_tokens, selection.max_repetition)
     _require_enough(selection, found, reasons)
     ratings, reference = _ratings(selection, model, corpus, index, heldout, found, reasons, context)
     reasons = best(found, ratings, reasons, selection.tokens)
     _write_table(corpus, found, ratings, reasons)
-    counts = index.sources["domain"]
-    keep(corpus, "domain", counts, reasons)
+    counts = index.sources[DOMAIN]
+    keep(corpus, DOMAIN, counts, reasons)
     context.progress.message(f"domain, selected by {selection.by.kind}: {describe(counts)}")
     facts = _facts(found, ratings, reasons)
     return {"by": selection.by.kind, "tokens": selection.tokens, **facts, **reference}
@@ -67,10 +68,10 @@ def _require_enough(selection: Selection, found: Candidates, reasons: np.ndarray
     able = int(found.tokens[reasons == KEPT].sum())
     if able < selection.tokens:
         lost = {reason: int((reasons == reason).sum()) for reason in ("too_short", "repetitive")}
-        said = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in lost.items())
+        reasons_lost = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in lost.items())
         raise DataError(
             f"select.tokens: {selection.tokens:,} tokens are to be selected, but the domain's {len(found):,} "
-            f"training documents hold {able:,} that can be ({said})",
+            f"training documents hold {able:,} that can be ({reasons_lost})",
             hint="Select fewer, lower select.min_tokens, raise select.max_repetition, or leave `select` out.",
         )
 
@@ -85,11 +86,10 @@ def _ratings(
     reasons: np.ndarray,
     context: Context,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Rating of every candidate, NaN where it cannot be selected anyhow, and counts of reference text."""
+    """Return the rating of every candidate, NaN if it cannot be selected, and counts of reference text."""
     import numpy as np
 
-    from cpt.corpus.rating import rate
-    from cpt.corpus.selection import KEPT, chance, texts_to_rate
+    from cpt.corpus.selection import KEPT, chance, rate, texts_to_rate
 
     by, able = selection.by, reasons == KEPT
     reference: dict[str, Any] = {}
@@ -104,7 +104,7 @@ def _ratings(
         reference = {"reference": {"documents_in": counts.documents_in, "removed": counts.removed}}
     number = int(able.sum())
     context.progress.message(f"rating {number:,} documents by {by.kind}")
-    documents, kept = texts_to_rate(corpus, "domain", reasons), context.work / "selection" / "ratings"
+    documents, kept = texts_to_rate(corpus, DOMAIN, reasons), context.work / "selection" / "ratings"
     ratings[able] = rate(documents, number, make, kept, context.progress)
     return ratings, reference
 
@@ -113,9 +113,8 @@ def _reference(
     by: ByNGrams, model: Path, heldout: set[bytes], counts: SourceCounts, context: Context
 ) -> list[np.ndarray]:
     """Token ids of the reference documents, none of which is held out."""
-    from cpt.corpus.build import describe
-    from cpt.corpus.split import always, divide
-    from cpt.corpus.tokens import DocumentTokenizer
+    from cpt.corpus.build import always, describe, divide
+    from cpt.corpus.tokenise import DocumentTokenizer
 
     items = read_sources(by.reference, context.progress, context.contents)
     documents = (document for _, document in divide(items, always("train"), heldout, counts))
@@ -130,12 +129,12 @@ def _reference(
 
 
 def _n_gram_rater(order: int, reference: list[np.ndarray], model: Path) -> Rater:
-    """Bits per byte under an n-gram model of the reference's tokens."""
+    """Rate by bits per byte under an n-gram model of the reference's tokens."""
     import numpy as np
 
     from cpt.corpus.documents import Document
     from cpt.corpus.kneser_ney import KneserNey
-    from cpt.corpus.tokens import DocumentTokenizer
+    from cpt.corpus.tokenise import DocumentTokenizer
     from cpt.models.tokenizer import load_tokenizer
 
     ids = load_tokenizer(model).get_vocab(with_added_tokens=True).values()
@@ -151,7 +150,7 @@ def _n_gram_rater(order: int, reference: list[np.ndarray], model: Path) -> Rater
 
 
 def _base_rater(model: Path, index: CorpusIndex) -> Rater:
-    """Bits per byte under the base model, which reads no more at once than it is trained on."""
+    """Rate by bits per byte under the base model, with the window that it is trained on."""
     from cpt.models.bits_per_byte import score, tokenise_text
     from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
     from cpt.models.tokenizer import load_tokenizer
@@ -168,16 +167,16 @@ def _base_rater(model: Path, index: CorpusIndex) -> Rater:
 
 
 def _write_table(corpus: Path, found: Candidates, ratings: np.ndarray, reasons: np.ndarray) -> None:
-    """Write `selection.parquet`; the documents are in the order in which they were read."""
+    """Write `selection.parquet`, with the documents in reading order."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from cpt.corpus.documents import read_documents
     from cpt.corpus.selection import KEPT
-    from cpt.corpus.store import read_documents
 
     columns = {
-        "id": [document.id for document in read_documents(corpus, "domain", "train")],
+        "id": [document.id for document in read_documents(corpus, DOMAIN, "train")],
         "tokens": found.tokens,
         "repeated": found.repeated,
         "rating": pa.array(ratings, mask=np.isnan(ratings)),
@@ -187,7 +186,7 @@ def _write_table(corpus: Path, found: Candidates, ratings: np.ndarray, reasons: 
 
 
 def _facts(found: Candidates, ratings: np.ndarray, reasons: np.ndarray) -> dict[str, Any]:
-    """Documents and tokens by what became of them, and the best, middle and worst rating of each kind."""
+    """Return documents and tokens by reason, with the best, median and worst rating of each."""
     import numpy as np
 
     from cpt.corpus.selection import KEPT
@@ -203,3 +202,40 @@ def _facts(found: Candidates, ratings: np.ndarray, reasons: np.ndarray) -> dict[
             best, middle, worst = np.quantile(ratings[these], [0, 0.5, 1])
             facts[reason or "selected"] |= {"best": best, "median": middle, "worst": worst}
     return {"candidates": facts}
+
+
+def mix(
+    mixture: Sequence[ReplayPart], model: Path, corpus: Path, index: CorpusIndex, context: Context
+) -> dict[str, dict[str, float]]:
+    """Keep so many documents of every part in the corpus that their tokens are in the ratio of the weights.
+
+    No document is used twice, so the part that is scarcest for its weight is used whole. Of the others,
+    documents are chosen at random, to the nearest whole one; the rest is counted as not selected.
+
+    Returns:
+        By part: its share of the weights, its share of the tokens, and its tokens.
+    """
+    from cpt.corpus.build import describe
+    from cpt.corpus.documents import PART
+    from cpt.corpus.selection import KEPT, candidates, chance, keep, nearest
+    from cpt.corpus.tokenise import DocumentTokenizer
+
+    tokenizer = DocumentTokenizer(model, index.sequence_length, index.start_token, index.end_token)
+    total = sum(part.weight for part in mixture)
+    wanted = {f"{REPLAY}{PART}{part.name}": part.weight / total for part in mixture}
+    found = {name: candidates(corpus, name, tokenizer) for name in wanted}
+    most = min(found[name].tokens.sum() / share for name, share in wanted.items())
+    tokens = {}
+    for name, share in wanted.items():
+        reasons = nearest(found[name], chance(found[name].digests, context.seed), share * most)
+        tokens[name] = int(found[name].tokens[reasons == KEPT].sum())
+        if (reasons != KEPT).any():
+            keep(corpus, name, index.sources[name], reasons)
+            context.progress.message(f"{name}: {describe(index.sources[name])}")
+    used = sum(tokens.values())
+    shares = ", ".join(f"{name} {count / used:.1%}" for name, count in tokens.items())
+    context.progress.message(f"replay mixture of {used:,} tokens: {shares}")
+    return {
+        name: {"weight": share, "share": tokens[name] / used, "tokens": tokens[name]}
+        for name, share in wanted.items()
+    }

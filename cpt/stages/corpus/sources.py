@@ -1,4 +1,4 @@
-"""The documents of a corpus stage's sources, and the text that the base model samples."""
+"""Read the documents of a corpus stage's sources, and sample text from the base model."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from cpt.corpus.documents import Document
+from cpt.progress import Progress
 from cpt.references import require_read, resolve_file
-from cpt.stages.base import Artifact, Context, Progress
+from cpt.stages.base import Artifact, Context
 from cpt.stages.corpus.config import SelfGenerated, Source
 
 if TYPE_CHECKING:
     from cpt.corpus.documents import Item
 
 _SAMPLING_VERSION = 1
-"""Grows when the same settings sample other text."""
+"""A version that grows when the same settings sample other text."""
 
 
 def read_sources(
     sources: Sequence[Source], progress: Progress, contents: Mapping[str, str]
 ) -> Iterator[Item]:
-    """Yield every entry of every source, transliterated where that is asked for.
+    """Yield every entry of every source, transliterated if configured.
 
     Args:
         contents: Reference -> fingerprint of its content (`Context.contents`).
 
     Raises:
-        DataError: A source cannot be read, or what was read of it to the end has another fingerprint.
+        DataError: A source cannot be read, or its content has another fingerprint than planned.
     """
     from cpt.corpus.readers import ReadFiles, read
 
@@ -58,10 +59,10 @@ def _transliterated(items: Iterator[Item], source: Source, progress: Progress) -
 def sample(
     wanted: SelfGenerated, model: Artifact, start_token: str | None, end_token: str | None, context: Context
 ) -> Iterator[Item]:
-    """Return replay text that the base model writes itself.
+    """Sample replay text from the base model.
 
-    Finished batches stay in the run's folder, under a name made of all that they depend on. So a corpus with
-    other settings, such as another held-out share, finds them there.
+    Finished batches stay in the run's folder, under a name made of everything that they depend on. So a
+    corpus with other settings, such as another held-out share, finds them there.
     """
     from cpt.corpus.self_generated import generate
 
@@ -75,7 +76,7 @@ def sample(
     }
     name = sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:12]
     work = (context.shared or context.work) / f"samples-{name}"
-    again = ", as far as they are not there already" if work.exists() else ""
+    again = "; finished batches are reused" if work.exists() else ""
     context.progress.message(f"sampling {wanted.tokens:,} tokens of replay text from the base model{again}")
     return generate(
         model_folder=model.path("model"),

@@ -1,4 +1,4 @@
-"""The corpus stage: sources of text to held-out documents and packed training sequences."""
+"""Run the corpus stage: from sources of text to held-out documents and packed training sequences."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.corpus.store import PART
+from cpt.corpus.documents import PART
 from cpt.errors import Problem
+from cpt.sources import DOMAIN, GENERAL, REPLAY
 from cpt.stages.base import Artifact, Context, Stage, UpstreamConfigs
 from cpt.stages.corpus.checks import model_problems, source_problem, transliteration_problems
 from cpt.stages.corpus.config import CorpusConfig, Replay, ReplayPart, Source
 from cpt.stages.corpus.sources import read_sources, sample
 
 if TYPE_CHECKING:
+    from cpt.corpus.build import Split
     from cpt.corpus.documents import Item
     from cpt.corpus.index import CorpusIndex
-    from cpt.corpus.split import Split
 
 
 class CorpusStage(Stage[CorpusConfig]):
-    """Reads, removes duplicates, holds out, tokenises and packs."""
+    """The stage that reads, deduplicates, holds out, tokenises and packs text."""
 
     kind = "corpus"
     contract = 2
@@ -48,15 +49,17 @@ class CorpusStage(Stage[CorpusConfig]):
         inputs: Mapping[str, Artifact],
         upstream: Mapping[str, UpstreamConfigs],
     ) -> str:
-        """What is selected, and how replay text is mixed."""
-        said = []
+        """Describe the selection and the mixture of replay text."""
+        parts = []
         if config.select:
-            said.append(f"the {config.select.tokens:,} best tokens of the domain, by {config.select.by.kind}")
+            parts.append(
+                f"the {config.select.tokens:,} best tokens of the domain, by {config.select.by.kind}"
+            )
         if config.replay and config.replay.mixture:
             total = sum(part.weight for part in config.replay.mixture)
             shares = ", ".join(f"{part.name} {part.weight / total:.0%}" for part in config.replay.mixture)
-            said.append(f"replay of {shares}")
-        return "; ".join(said)
+            parts.append(f"replay of {shares}")
+        return "; ".join(parts)
 
     def run(self, config: CorpusConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         from cpt.corpus.tokenise import tokenise
@@ -76,9 +79,9 @@ class CorpusStage(Stage[CorpusConfig]):
 
 
 def _index(config: CorpusConfig, model: Path) -> CorpusIndex:
-    """A corpus's index before anything is counted."""
+    """Return a corpus's index before anything is counted."""
     from cpt.corpus.index import CorpusIndex
-    from cpt.corpus.tokens import special_token, tokenizer_sha256
+    from cpt.corpus.tokenise import special_token, tokenizer_sha256
 
     return CorpusIndex(
         sequence_length=config.sequence_length,
@@ -94,11 +97,18 @@ def _write_documents(
     """Write all sources' documents, those with held-out text first, so that none of it stays in training.
 
     Returns:
-        Metrics of the selection and of the mixture, where there are any.
+        Metrics of the selection and of the mixture, if there are any.
     """
-    from cpt.corpus.build import describe, require_both_sides, write_source
-    from cpt.corpus.heldout import Minimum, hold_out_more, require_heldout
-    from cpt.corpus.split import always, by_hash
+    from cpt.corpus.build import (
+        Minimum,
+        always,
+        by_hash,
+        describe,
+        hold_out_more,
+        require_both_sides,
+        require_heldout,
+        write_source,
+    )
 
     model = base.path("model")
     heldout: set[bytes] = set()
@@ -113,11 +123,11 @@ def _write_documents(
 
     minimum = Minimum(**config.heldout_min.model_dump())
     if config.general:
-        write("general", read(config.general), always("heldout"))
-        require_heldout("general", index.sources["general"], minimum)
-    write("domain", read(config.domain), by_hash(config.heldout, context.seed))
-    domain = index.sources["domain"]
-    if moved := hold_out_more(corpus, "domain", domain, minimum, context.seed, heldout):
+        write(GENERAL, read(config.general), always("heldout"))
+        require_heldout(GENERAL, index.sources[GENERAL], minimum)
+    write(DOMAIN, read(config.domain), by_hash(config.heldout, context.seed))
+    domain = index.sources[DOMAIN]
+    if moved := hold_out_more(corpus, DOMAIN, domain, minimum, context.seed, heldout):
         context.progress.message(
             f"domain: heldout {config.heldout:g} gave less than heldout_min, so {moved:,} more are held out: "
             f"{describe(domain)}"
@@ -130,7 +140,7 @@ def _write_documents(
     for name, items in _replay(config.replay, base, index, context):
         write(name, items, always("train"))
     if config.replay and config.replay.mixture:
-        from cpt.stages.corpus.mixture import mix
+        from cpt.stages.corpus.selection import mix
 
         chosen["mixture"] = mix(config.replay.mixture, model, corpus, index, context)
     index.sources = {name: index.sources[name] for name in sorted(index.sources, key=_rank)}
@@ -138,18 +148,18 @@ def _write_documents(
 
 
 def _rank(source: str) -> int:
-    return ("domain", "replay", "general").index(source.partition(PART)[0])
+    return (DOMAIN, REPLAY, GENERAL).index(source.partition(PART)[0])
 
 
 def _replay(
     replay: Replay | None, base: Artifact, index: CorpusIndex, context: Context
 ) -> Iterator[tuple[str, Iterator[Item]]]:
-    """Every source of replay text by name: one, or one for each part of a mixture."""
+    """Yield every source of replay text by name: one, or one for each part of a mixture."""
     if replay is None:
         return
-    parts: dict[str, ReplayPart | Replay] = {"replay": replay}
+    parts: dict[str, ReplayPart | Replay] = {REPLAY: replay}
     if replay.mixture:
-        parts = {f"replay{PART}{part.name}": part for part in replay.mixture}
+        parts = {f"{REPLAY}{PART}{part.name}": part for part in replay.mixture}
     for name, part in parts.items():
         if part.self_generated is None:
             yield name, read_sources(part.sources or [], context.progress, context.contents)
@@ -158,7 +168,7 @@ def _replay(
 
 
 def _metrics(index: CorpusIndex) -> dict[str, Any]:
-    """Counts, bytes per token of each source's main split, and how full the packed sequences are."""
+    """Return counts, bytes per token of each source's main split, and the fill of packed sequences."""
     main = {
         name: "train" if "train" in source.splits else "heldout" for name, source in index.sources.items()
     }

@@ -1,1 +1,1 @@
-"""The evaluate stage: bits per byte of held-out text and suites of benchmarks, before and after."""
+"""Stage that compares the final model with the base and other models."""

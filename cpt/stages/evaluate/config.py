@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from cpt.stages.base import StageConfig
+from cpt.stages.base import BASE, StageConfig
 
 Precision = Literal["auto", "bf16", "fp32"]
 _NAME = r"^[a-z0-9][a-z0-9_-]*$"
+_STAGE_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+
+
+def names_stage(model: str) -> bool:
+    """Return True for the name of a stage, False for a model reference.
+
+    A reference has a slash, a dot or a capital letter. A folder beside the recipe is written `./name`.
+    """
+    return _STAGE_NAME.fullmatch(model) is not None
 
 
 class ContinuationTask(BaseModel):
-    """Which text continues a held-out document? Made from the corpus."""
+    """Task made from the corpus: which text continues a held-out document?"""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=_NAME, description="Name of the task in the results.")
-    continuation_of: Literal["domain", "general"] = Field(
-        description="Whose held-out documents are asked about."
-    )
+    continuation_of: Literal["domain", "general"] = Field(description="Source of the held-out documents.")
     items: int = Field(default=200, gt=0, description="Items, at most one per document.")
 
 
 class FileTask(BaseModel):
-    """Multiple-choice items of one's own."""
+    """Task of the user's own multiple-choice items."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,12 +45,17 @@ class FileTask(BaseModel):
 
 
 class EvaluateConfig(StageConfig):
-    """Held-out text, tasks and suites that the base and the final model are measured on."""
+    """Settings of the evaluate stage: held-out text, tasks and suites, and the models compared on them."""
 
+    against: tuple[str, ...] = Field(
+        default=(BASE,),
+        description="Models that the final model is compared with, `base` first. Others are the name of an "
+        "earlier stage that makes a model, or a model: folder (./NAME), hub id, GGUF file, file in a wheel.",
+    )
     heldout_tokens: int = Field(
         default=30_000, gt=0, description="Held-out text per source, in tokens of the base; whole documents."
     )
-    window: int = Field(default=1024, gt=1, description="Longest stretch of text that is read at once.")
+    window: int = Field(default=1024, gt=1, description="Most tokens that are read at once.")
     confidence: float = Field(default=0.95, gt=0, lt=1, description="Level of the confidence intervals.")
     precision: Precision = Field(
         default="auto", description="Precision of the models' weights; auto: bf16 where the hardware has it."
@@ -53,13 +66,23 @@ class EvaluateConfig(StageConfig):
     suites: tuple[str, ...] = Field(
         default=(),
         description="Suites of benchmarks, as `cpt eval suites` lists them: `medical`, `general:smoke`; or "
-        "the file of a suite of one's own.",
+        "the file of your own suite.",
     )
     data: str | None = Field(
         default=None,
-        description="Folder with the suites' data sets as their authors give them away; what it lacks comes "
+        description="Folder with the suites' data sets as their authors publish them; what it lacks comes "
         "from the hub.",
     )
+
+    @field_validator("against")
+    @classmethod
+    def _base_first(cls, against: tuple[str, ...]) -> tuple[str, ...]:
+        if against[:1] != (BASE,):
+            raise ValueError("`base` must be the first: the report counts changes from it")
+        twice = sorted({name for name in against if against.count(name) > 1})
+        if twice:
+            raise ValueError(f"named more than once: {', '.join(twice)}")
+        return against
 
     @field_validator("tasks")
     @classmethod

@@ -1,38 +1,40 @@
-"""The evaluate stage: the base and the final model on the same held-out text, tasks and suites."""
+"""Compare the final model with the base and other models on the same held-out text, tasks and suites."""
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cpt.corpus.texts import Half, has_texts, heldout_texts, start_token_of, whole_documents
-from cpt.errors import Problem, StageFailed
+from cpt.corpus.texts import Half, has_texts, heldout_texts, whole_documents
+from cpt.errors import CptError, Problem, StageFailed
+from cpt.references import resolve_file, resolve_model, unchanged
 from cpt.stages.base import (
     BASE,
     Artifact,
     Context,
-    Progress,
     Stage,
     StageConfig,
     UpstreamArtifact,
+    WiringError,
     lineage,
     newest,
 )
-from cpt.stages.evaluate.config import ContinuationTask, EvaluateConfig, FileTask, Precision
+from cpt.stages.evaluate.config import ContinuationTask, EvaluateConfig, FileTask, names_stage
+from cpt.stages.evaluate.measurement import (
+    compare_measurements,
+    document_figures,
+    item_fingerprints,
+    measure,
+    prepare_material,
+    start_token,
+)
 from cpt.stages.evaluate.suites import compare_suites, suite_metrics, suite_problems, suite_references
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from cpt.models.bits_per_byte import TokenisedText
-    from cpt.models.shared_windows import WindowBytes
     from evals.multiple_choice import Item
-    from evals.runner import ItemScores
 
 PROBES = ("domain", "general")
 DOCUMENTS = "documents.json"
@@ -41,65 +43,46 @@ DOCUMENTS = "documents.json"
 ITEMS = "items.json"
 """File beside scores.json with a fingerprint of each task's items."""
 
-METRIC = "acc_norm"
-
-
-@dataclass(frozen=True)
-class _Material:
-    """What both models are measured on: documents per probe, items per task.
-
-    Attributes:
-        tokenised: the documents in the tokens of the base and of the model, in windows of the same bytes.
-        windows: how much text these hold.
-        start_tokens: that precede every document, by model: a new tokenizer may spell it otherwise.
-    """
-
-    texts: Mapping[str, Sequence[str]]
-    tokenised: tuple[dict[str, TokenisedText], dict[str, TokenisedText]]
-    windows: Mapping[str, WindowBytes]
-    tasks: Mapping[str, Sequence[Item]]
-    start_tokens: Mapping[Path, str | None]
-    precision: Precision
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """What one model makes of it: (nats, bytes) of every document per probe, item scores per task."""
-
-    texts: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    tasks: Mapping[str, ItemScores]
-
 
 class EvaluateStage(Stage[EvaluateConfig]):
-    """Measures both models on the same documents and items, one after the other."""
+    """Stage that measures all models on the same documents and items, one after the other."""
 
     kind: ClassVar[str] = "evaluate"
-    contract: ClassVar[int] = 2
+    contract: ClassVar[int] = 3  # 3: suites record `minimum_detectable_effect` and `excluded`
     Config: ClassVar[type[StageConfig]] = EvaluateConfig
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("scores",)
 
     def wire(self, config: EvaluateConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
-        """Roles `before` (the base), `after` (the newest model or `from`), `corpus`.
+        """Return the roles `before` (the base), `after` (the newest model or `from`), `corpus`.
 
-        Also `chosen:<place>` for each searched merge that went into `after`: what it read is not read again.
+        Also `against:<place>` for each further stage that is compared, and `chosen:<place>` for each searched
+        merge that went into a compared model: the text that it read is not read again.
         """
         after = newest(earlier, "model", config.from_)
-        chosen = [stage.name for stage in lineage(after, earlier) if stage.chosen]
+        against = {
+            role: _stage_with_model(name, after, earlier, role)
+            for name, role in _further_roles(config).items()
+            if names_stage(name)
+        }
+        lines = [lineage(name, earlier) for name in (after, *against.values())]
+        searched = {stage.name for line in lines for stage in line if stage.chosen}
+        chosen = [stage.name for stage in earlier if stage.name in searched]
         return {
             "before": BASE,
             "after": after,
             "corpus": newest(earlier, "corpus"),
+            **against,
             **{f"chosen:{place}": name for place, name in enumerate(chosen)},
         }
 
     def references(self, config: EvaluateConfig) -> list[str]:
-        """The users' item files and suites, and the suites' data."""
+        """Return the users' item files and suites, the suites' data, and models that no stage makes."""
         files = [task.path for task in config.tasks if isinstance(task, FileTask)]
-        return [*files, *suite_references(config.suites, config.data)]
+        return [*files, *suite_references(config.suites, config.data), *_model_references(config)]
 
     def check(self, config: EvaluateConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
-        """Items and suites must be right."""
+        """Return problems of items, suites and local models."""
         tasks = [
             problem
             for place, task in enumerate(config.tasks)
@@ -108,10 +91,15 @@ class EvaluateStage(Stage[EvaluateConfig]):
         ]
         if config.data is not None and not config.suites:
             tasks.append(Problem("there are no suites to take data for", key="data", hint="Name `suites`."))
-        return [*tasks, *suite_problems(config.suites, config.data)]
+        models = [
+            problem
+            for place, name in enumerate(config.against)
+            if not names_stage(name) and (problem := _model_problem(name, f"against.{place}")) is not None
+        ]
+        return [*tasks, *suite_problems(config.suites, config.data), *models]
 
     def heldout_problems(self, config: EvaluateConfig, corpus: Artifact, halved: bool) -> list[Problem]:
-        """The corpus must hold out what tasks continue, and enough of it to make an item."""
+        """Return problems of a corpus that holds out too little for tasks to make an item of."""
         half: Half | None = "report" if halved else None
         folder = corpus.path("corpus")
         tasks = [
@@ -130,55 +118,116 @@ class EvaluateStage(Stage[EvaluateConfig]):
         ]
 
     def run(self, config: EvaluateConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
-        """Measure the base, then the model, and compare."""
+        """Measure the base, the model and the other models, and compare the model with each of them."""
         corpus = inputs["corpus"].path("corpus")
-        before, after = (inputs[role].path("model") for role in ("before", "after"))
         half: Half | None = "report" if _searched(inputs) else None
         if half is not None:
             context.progress.message(
                 "merge weights were chosen on half of the held-out text: reading the other"
             )
-        material = _material(
-            _texts(corpus, half, (before, after), config.heldout_tokens, context.seed),
-            {task.name: _items(task, corpus, half, context) for task in config.tasks},
-            {model: start_token_of(corpus, model) for model in (before, after)},
-            (before, after),
-            config,
-        )
-        context.progress.message("measuring the base")
-        first = _measure(before, material.tokenised[0], material, context.work / "before", context.progress)
-        context.progress.message("measuring the model")
-        second = _measure(after, material.tokenised[1], material, context.work / "after", context.progress)
-        scores = _compare(first, second, material, config.confidence, context.seed)
+        further = _further_roles(config)
         folder = context.output / "scores"
         folder.mkdir(parents=True)
-        metrics: dict[str, Any] = {
-            "bits_per_byte": _values(scores["bits_per_byte"]),
-            "tasks": _values(scores["tasks"]),
+        with unchanged(_model_references(config), context.contents):
+            models = {role: inputs[role].path("model") for role in ("before", "after")}
+            for name, role in further.items():
+                made = role in inputs
+                models[role] = inputs[role].path("model") if made else resolve_model(name, context.progress)
+            material = prepare_material(
+                _texts(corpus, half, list(models.values()), config.heldout_tokens, context.seed),
+                {task.name: _items(task, corpus, half, context) for task in config.tasks},
+                {role: start_token(corpus, model) for role, model in models.items()},
+                models,
+                config,
+            )
+            names = {"before": "the base", "after": "the model", **{r: n for n, r in further.items()}}
+            measured = {}
+            for role, model in models.items():
+                context.progress.message(f"measuring {names[role]}")
+                work = context.work / _folder_name(role)
+                measured[role] = measure(role, model, material, work, context.progress)
+            suites: dict[str, dict[str, Any]] = {}
+            if config.suites:
+                suites = compare_suites(
+                    config.suites,
+                    config.data,
+                    models,
+                    {role: folder / _folder_name(role) for role in models},
+                    context.progress,
+                    precision=config.precision,
+                    confidence=config.confidence,
+                    seed=context.seed,
+                )
+        after = measured.pop("after")
+        found = {
+            role: {
+                **compare_measurements(before, after, material, config.confidence, context.seed),
+                **({"suites": suites[role]} if suites else {}),
+            }
+            for role, before in measured.items()
         }
+        scores: dict[str, Any] = {"confidence": config.confidence, **found["before"]}
+        metrics = _metrics(found["before"])
         if half is not None:
             scores["heldout"] = metrics["heldout"] = "the half that merge weights were not chosen on"
-        if config.suites:
-            scores["suites"] = compare_suites(
-                config.suites,
-                config.data,
-                {"before": before, "after": after},
-                folder,
-                context.progress,
-                precision=config.precision,
-                confidence=config.confidence,
-                seed=context.seed,
-            )
-            metrics["suites"] = suite_metrics(scores["suites"])
+        if further:
+            scores["against"] = {name: found[role] for name, role in further.items()}
+            metrics["against"] = {name: _metrics(found[role]) for name, role in further.items()}
         (folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-        (folder / DOCUMENTS).write_text(json.dumps(_documents(second, material)) + "\n", encoding="utf-8")
-        (folder / ITEMS).write_text(json.dumps(_fingerprints(material.tasks)) + "\n", encoding="utf-8")
+        (folder / DOCUMENTS).write_text(
+            json.dumps(document_figures(after, material)) + "\n", encoding="utf-8"
+        )
+        (folder / ITEMS).write_text(json.dumps(item_fingerprints(material.tasks)) + "\n", encoding="utf-8")
         return metrics
 
 
+def _further_roles(config: EvaluateConfig) -> dict[str, str]:
+    """Return the role of every model that is compared beside the base, by its name or reference."""
+    return {name: f"against:{place}" for place, name in enumerate(config.against) if place}
+
+
+def _folder_name(role: str) -> str:
+    return role.replace(":", "-")
+
+
+def _model_references(config: EvaluateConfig) -> list[str]:
+    return [name for name in config.against if not names_stage(name)]
+
+
+def _stage_with_model(name: str, after: str, earlier: Sequence[UpstreamArtifact], role: str) -> str:
+    """Return the name of an earlier stage that makes a model.
+
+    Raises:
+        WiringError: There is no such stage, it makes no model, or its model is the measured one.
+    """
+    key = role.replace(":", ".")
+    holders = [stage.name for stage in earlier if "model" in stage.kinds]
+    if name == after:
+        raise WiringError(
+            Problem(f"`{name}` makes the model that is evaluated", key=key, hint="Name another model.")
+        )
+    if name in holders:
+        return name
+    known = any(stage.name == name for stage in earlier)
+    message = f"`{name}` makes no model" if known else f"there is no earlier stage called `{name}`"
+    hint = f"Models are made by: {', '.join(holders)}. A folder of that name is written ./{name}."
+    raise WiringError(Problem(message, key=key, hint=hint))
+
+
+def _model_problem(reference: str, key: str) -> Problem | None:
+    """Return the problem of a local folder that is not a whole model."""
+    if not Path(reference).is_dir():
+        return None
+    try:
+        resolve_model(reference)
+    except CptError as error:
+        return Problem(error.message, key=key, hint=error.hint)
+    return None
+
+
 def _searched(inputs: Mapping[str, Artifact]) -> bool:
-    """Whether the model, or one that it was made of, has merge weights that were chosen on held-out text."""
-    return any("search" in inputs[role].metrics for role in inputs.keys() - {"before", "corpus"})
+    """Return True if merge weights behind a compared model were chosen on held-out text."""
+    return any("search" in artifact.metrics for role, artifact in inputs.items() if role != "corpus")
 
 
 def _file_problems(task: FileTask, place: int) -> list[Problem]:
@@ -205,14 +254,14 @@ def _source_problems(task: ContinuationTask, place: int, corpus: Path, half: Hal
 
 
 def _is_used_up(corpus: Path, source: str, half: Half) -> bool:
-    """Return whether a source has held-out text, but none in that half."""
+    """Return True if a source has held-out text, but none in that half."""
     return has_texts(corpus, source, "heldout") and not heldout_texts(corpus, source, half)
 
 
 def _texts(
     corpus: Path, half: Half | None, models: Sequence[Path], max_tokens: int, seed: int
 ) -> dict[str, list[str]]:
-    """Held-out documents of every probed source that the corpus has."""
+    """Return held-out documents of every probed source that the corpus has."""
     held_out = {source: heldout_texts(corpus, source, half) for source in PROBES}
     chosen = {
         source: whole_documents(documents, models, max_tokens, seed)
@@ -232,7 +281,6 @@ def _texts(
 def _items(
     task: ContinuationTask | FileTask, corpus: Path, half: Half | None, context: Context
 ) -> list[Item]:
-    from cpt.references import resolve_file, unchanged
     from evals.multiple_choice import continuation_items, read_items
 
     if isinstance(task, FileTask):
@@ -251,135 +299,15 @@ def _items(
     return items
 
 
-def _material(
-    texts: Mapping[str, Sequence[str]],
-    tasks: Mapping[str, Sequence[Item]],
-    start_tokens: Mapping[Path, str | None],
-    models: tuple[Path, Path],
-    config: EvaluateConfig,
-) -> _Material:
-    """Cut the documents into windows of the same bytes for both models; leave out what neither can score."""
-    from cpt.models.shared_windows import Reader, joined, shared_documents
-    from cpt.models.tokenizer import load_tokenizer
-    from cpt.stages.corpus.checks import window_for
-
-    readers = [
-        Reader.of(
-            load_tokenizer(folder),
-            window_for(folder, config.window),
-            start_tokens[folder],
-        )
-        for folder in models
-    ]
-    scored: dict[str, list[str]] = {}
-    tokenised: tuple[dict[str, TokenisedText], dict[str, TokenisedText]] = ({}, {})
-    windows: dict[str, WindowBytes] = {}
-    for probe, documents in texts.items():
-        cut = list(shared_documents(readers, documents))
-        if not any(document.size for document in cut):
-            raise StageFailed(f"no held-out {probe} text can be scored", hint="Hold out other documents.")
-        scored[probe] = [text for text, document in zip(documents, cut, strict=True) if document.size]
-        shared = joined([document for document in cut if document.size])
-        windows[probe] = shared.bytes
-        for of_model, text in zip(tokenised, shared.texts, strict=True):
-            of_model[probe] = text
-    return _Material(scored, tokenised, windows, tasks, start_tokens, config.precision)
-
-
-def _measure(
-    folder: Path, texts: Mapping[str, TokenisedText], material: _Material, work: Path, progress: Progress
-) -> _Measured:
-    """Load one model, measure it, and let it go.
-
-    Args:
-        texts: in the model's tokens.
-    """
-    from cpt.models.bits_per_byte import score
-    from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
-    from cpt.models.tokenizer import load_tokenizer
-    from evals.models.language_model import PackedLM
-    from evals.runner import score_items
-
-    loaded = load_model(folder, resolve_precision(material.precision))
-    model = PackedLanguageModel(loaded.to(best_device()))
-    tokenizer = load_tokenizer(folder)
-    scores = {probe: score(model, text) for probe, text in texts.items()}
-    lm = PackedLM(
-        model,
-        tokenizer,
-        start_token=material.start_tokens[folder],
-        on_progress=lambda done, total: progress.update(done, total, "choices"),
-    )
-    tasks = score_items(lm, material.tasks, work)
-    del loaded, model, lm
-    gc.collect()
-    return _Measured({probe: (each.nats, each.bytes) for probe, each in scores.items()}, tasks)
-
-
-def _compare(
-    before: _Measured, after: _Measured, material: _Material, confidence: float, seed: int
-) -> dict[str, Any]:
-    """The content of scores.json."""
-    from evals.multiple_choice import chance
-    from evals.statistics import compare_accuracy, compare_bits_per_byte
-
-    probes = {
-        probe: {
-            **asdict(
-                compare_bits_per_byte(
-                    before.texts[probe], after.texts[probe], confidence=confidence, seed=seed
-                )
-            ),
-            "documents": len(documents),
-            "bytes": sum(len(document.encode()) for document in documents),
-            "windows": material.windows[probe].as_json(),
-        }
-        for probe, documents in material.texts.items()
-    }
-    tasks = {
-        name: {
-            "metric": METRIC,
-            "items": len(items),
-            "chance": chance(items),
-            **asdict(
-                compare_accuracy(
-                    getattr(before.tasks[name], METRIC),
-                    getattr(after.tasks[name], METRIC),
-                    confidence=confidence,
-                )
-            ),
-        }
-        for name, items in material.tasks.items()
-    }
-    return {"confidence": confidence, "bits_per_byte": probes, "tasks": tasks}
-
-
-def _documents(after: _Measured, material: _Material) -> dict[str, dict[str, list[Any]]]:
-    """The model's nats on every document, so that runs that read the same ones can be compared in pairs.
-
-    Returns:
-        By probe: `texts` (SHA-256 of each document), `nats` and `bytes`, [documents] each.
-    """
-    return {
-        probe: {
-            "texts": [sha256(document.encode()).hexdigest() for document in documents],
-            "nats": after.texts[probe][0].tolist(),
-            "bytes": after.texts[probe][1].tolist(),
-        }
-        for probe, documents in material.texts.items()
-    }
-
-
-def _fingerprints(tasks: Mapping[str, Sequence[Item]]) -> dict[str, str]:
-    """SHA-256 of each task's items, so that runs which answered other ones can be told apart."""
-    return {
-        name: sha256(json.dumps([asdict(item) for item in items]).encode()).hexdigest()
-        for name, items in tasks.items()
-    }
+def _metrics(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a comparison's values without their intervals, for `artifact.json`."""
+    metrics: dict[str, Any] = {kind: _values(found[kind]) for kind in ("bits_per_byte", "tasks")}
+    if "suites" in found:
+        metrics["suites"] = suite_metrics(found["suites"])
+    return metrics
 
 
 def _values(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Values without their intervals."""
     keys = ("before", "after", "difference")
     return {name: {key: score[key]["value"] for key in keys} for name, score in scores.items()}
 

@@ -1,4 +1,4 @@
-"""Suites in the evaluate stage: both models on the same items, and what changed beyond the noise."""
+"""Suites in the evaluate stage: evaluate the models on the same items, and compare them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.errors import Problem, StageFailed, UsageError
-from cpt.stages.base import Progress
+from cpt.progress import Progress
 
 if TYPE_CHECKING:
     from evals.comparing.comparison import Comparison
     from evals.comparing.retention import Retention
     from evals.models.backends import Precision
-    from evals.suite import Suite
+    from evals.registry import Suite
 
 _FILES = (".yaml", ".yml")
 
 
 def suite_references(suites: Sequence[str], data: str | None) -> list[str]:
-    """The files of the user's own suites, and the folder of the data."""
+    """Return the files of the user's own suites, and the folder of the data."""
     return [*(name for name in suites if name.endswith(_FILES)), *([] if data is None else [data])]
 
 
 def suite_problems(suites: Sequence[str], data: str | None) -> list[Problem]:
-    """What is wrong with suites as a recipe names them, and with their data, as far as files tell."""
+    """Return the problems of suites as a recipe names them, and of their data, as far as files tell."""
     problems: list[Problem] = []
     for place, name in enumerate(suites):
         problems += [replace(problem, key=f"suites.{place}") for problem in _problems(name, data)]
@@ -38,7 +38,7 @@ def suite_problems(suites: Sequence[str], data: str | None) -> list[Problem]:
 
 
 def _problems(name: str, data: str | None) -> list[Problem]:
-    from evals.catalogue import select
+    from evals.registry import select
 
     if name.rpartition(":")[0].endswith(_FILES):
         return [Problem("a suite of one's own runs at its level quick", hint="Leave the level out.")]
@@ -57,7 +57,7 @@ def _problems(name: str, data: str | None) -> list[Problem]:
 
 
 def _has_any(suite: Suite, data: Path) -> bool:
-    from evals.local import DataFolder
+    from evals.local_data import DataFolder
     from evals.preparation import source_of
 
     folder = DataFolder(data)
@@ -69,31 +69,37 @@ def compare_suites(
     suites: Sequence[str],
     data: str | None,
     models: Mapping[str, Path],
-    folder: Path,
+    folders: Mapping[str, Path],
     progress: Progress,
     *,
     precision: Precision,
     confidence: float,
     seed: int,
-) -> dict[str, Any]:
-    """Evaluate two models on suites, and compare them.
+) -> dict[str, dict[str, Any]]:
+    """Evaluate models on suites, and compare the model `after` with each of the others.
 
     Args:
-        models: their folders by role, `before` and `after`.
-        folder: receives each model's results in a folder of its role's name.
-        seed: of the comparison's resamples; the items are those of `cpt eval run`.
+        suites: Suites as the recipe names them.
+        data: Folder of the suites' data.
+        models: Model folders by role, among them `after`.
+        folders: Folders that receive each model's results, by role.
+        progress: Receives messages and progress.
+        precision: Precision of the weights.
+        confidence: Level of the intervals.
+        seed: Seed of the comparison's resamples; the items are those of `cpt eval run`.
 
     Returns:
-        Plain data: `averages` and `retention` by suite, `groups`, `tasks` by name, `no_signal` (tasks that
-        neither average nor verdict counts), `left_out`.
+        Plain data by role: `averages` and `retention` by suite, `groups`, `tasks` by name, `no_signal` (tasks
+        that neither average nor verdict counts), `left_out`.
     """
-    from evals.caches import answer_cache, data_cache
-    from evals.catalogue import select
     from evals.comparing.comparison import compare
     from evals.comparing.retention import retentions
-    from evals.evaluation import evaluate
+    from evals.evaluation import evaluate_tasks
+    from evals.local_data import data_cache
+    from evals.models.request_cache import answer_cache
     from evals.preparation import prepare
-    from evals.result_files import save_results
+    from evals.registry import select
+    from evals.result_folders import save_results
 
     prepared, left_out = prepare(select(suites), None if data is None else Path(data), data_cache())
     for each in left_out:
@@ -103,7 +109,7 @@ def compare_suites(
     found = {}
     for role, model in models.items():
         progress.message(f"suites: measuring the model {role}")
-        results = evaluate(
+        results = evaluate_tasks(
             str(model),
             prepared,
             left_out,
@@ -112,13 +118,18 @@ def compare_suites(
             on_progress=partial(progress.update, unit="requests"),
             on_message=progress.message,
         ).model_copy(update={"model": role})
-        save_results(results, folder / role)
+        save_results(results, folders[role])
         found[role] = results
-    comparison = compare(found["before"], found["after"], confidence=confidence, seed=seed)
-    for note in comparison.notes:
-        progress.message(note)
-    left = [each.model_dump() for each in found["after"].left_out]
-    return {**_facts(comparison, retentions(comparison)), "levels": found["after"].suites, "left_out": left}
+    after = found.pop("after")
+    left = [each.model_dump() for each in after.left_out]
+    compared: dict[str, dict[str, Any]] = {}
+    for role, results in found.items():
+        comparison = compare(results, after, confidence=confidence, seed=seed)
+        for note in comparison.notes:
+            progress.message(note)
+        facts = _facts(comparison, retentions(comparison))
+        compared[role] = {**facts, "levels": after.suites, "left_out": left}
+    return compared
 
 
 def _facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, Any]:
@@ -133,7 +144,7 @@ def _facts(comparison: Comparison, scores: Sequence[Retention]) -> dict[str, Any
 
 
 def suite_metrics(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each suite's averages, over how many tasks they are, and the verdict, for `artifact.json`."""
+    """Return each suite's averages, their number of tasks, and the verdict, for `artifact.json`."""
     silent = dict.fromkeys(each["suite"] for each in found["no_signal"])
     return {
         **{suite: {"verdict": "no signal"} for suite in silent},

@@ -14,7 +14,8 @@ from cpt.monitor.gates.budget import UNITS
 from cpt.monitor.gates.judge import gate_key
 from cpt.monitor.noise import needed_items
 from cpt.monitor.reading import Items
-from cpt.stages.base import Progress
+from cpt.progress import Progress
+from cpt.sources import DOMAIN, GENERAL
 from cpt.stages.gates import require_held
 from cpt.stages.merge.config import MergeGate, MergeSearch
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from merging.run import MergeReport
     from merging.search import SearchResult, Trial
 
-DOMAIN, GENERAL = "domain", "general"
 LOG = "merge_search.jsonl"
 """File in a merged model with every trial of the search."""
 
@@ -240,12 +240,12 @@ class MergeEvaluation:
         from cpt.monitor.probes.task import TaskProbe
         from cpt.monitor.probes.text import TextProbe
         from cpt.monitor.schedule import Regular
-        from cpt.stages.pretrain.probe_setup import graded
+        from evals.scorer import make_scorer
 
         settings, start, once = self._settings, self._starts[folder], Regular(1)
         probes: list[Probe] = [TextProbe(name, text, once) for name, text in self._tokenised[folder].items()]
         for name, task in settings.tasks.items():
-            items, grade, _ = graded(name, task.items, settings.data, folder, start, self._material.seed)
+            items, grade, _ = make_scorer(name, task.items, settings.data, folder, start, self._material.seed)
             probes.append(TaskProbe(name, items, grade, once))
         return probes
 

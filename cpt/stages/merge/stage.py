@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cpt.corpus.texts import heldout_texts, start_token_of
 from cpt.errors import CannotMerge, CptError, Problem
 from cpt.monitor.reading import Kind
+from cpt.progress import Progress
 from cpt.references import fingerprint, unchanged
+from cpt.sources import DOMAIN, GENERAL
 from cpt.stages.base import (
     Artifact,
     Context,
-    Progress,
     Stage,
     StageConfig,
     UpstreamArtifact,
@@ -28,7 +29,7 @@ from cpt.stages.base import (
 from cpt.stages.merge.averaging import average_request, missing_checkpoints, training_of, unkept_checkpoints
 from cpt.stages.merge.config import MergeConfig, MergeSearch
 from cpt.stages.merge.request import ModelFolder, merge_request, template_file
-from cpt.stages.merge.search import DOMAIN, GENERAL, LOG, Material
+from cpt.stages.merge.search import LOG, Material
 
 if TYPE_CHECKING:
     from cpt.training.place import Place

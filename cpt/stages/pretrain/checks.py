@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpt.corpus.texts import has_texts, heldout_texts, tokenizer_problems
-from cpt.errors import Problem, RecipeError
+from cpt.corpus.texts import has_texts, heldout_texts
+from cpt.errors import Problem, RecipeError, UsageError
 from cpt.stages.base import Artifact, UpstreamConfigs
+from cpt.stages.corpus.checks import tokenizer_problems
 from cpt.stages.corpus.config import CorpusConfig
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.continuation import begin_of_data
@@ -43,8 +44,8 @@ def input_problems(config: PretrainConfig, inputs: Mapping[str, Artifact]) -> li
 
     try:
         replay_rows(config.replay, config.batch_sequences)
-    except RecipeError as error:
-        return error.problems
+    except UsageError as error:
+        return [Problem(error.message, key="replay", hint=error.hint)]
     problems = _rounding_problems(config) + objective_problems(config)
     problems += (unfit := monitor_problems(config.monitor))
     problems += _gate_problems(config, inputs)
@@ -180,7 +181,7 @@ def _corpus_problems(config: PretrainConfig, corpus: Path, begin: Mapping[str, i
         )
         hint = f"Set tokens: {tokens_of(planned_stream, most)}, or leave `least` out."
         return [*problems, Problem(message, key="tokens", hint=hint)]
-    passes = stream.passes(steps)
+    passes = stream.epochs(steps)
     return [
         *problems,
         Problem(

@@ -81,7 +81,7 @@ def stream_of(
         begin: sequences of each source that an earlier training has seen.
     """
     from cpt.corpus import TrainingStream, open_source
-    from cpt.corpus.stream import DOMAIN, REPLAY
+    from cpt.sources import DOMAIN, REPLAY
 
     names = (DOMAIN, REPLAY) if config.replay or may_replay(config.gates) else (DOMAIN,)
     sources = {name: open_source(corpus, name) for name in names if has_texts(corpus, name, "train")}

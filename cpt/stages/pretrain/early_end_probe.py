@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cpt.corpus.texts import has_texts, heldout_texts
 from cpt.errors import DataError
-from cpt.stages.base import Progress
+from cpt.progress import Progress
 from cpt.stages.pretrain.monitor_config import Monitor
 from cpt.stages.pretrain.probe_texts import ProbeContext
 from cpt.stages.pretrain.samples import ends_of

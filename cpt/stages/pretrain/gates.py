@@ -14,8 +14,9 @@ from cpt.corpus.texts import has_texts
 from cpt.errors import Problem
 from cpt.monitor.gates.budget import Budget
 from cpt.monitor.gates.control import fewest_rows, most_rows
-from cpt.monitor.gates.gate import DOMAIN, HALF, Gate, RaiseReplay, RollBack, Stop
+from cpt.monitor.gates.gate import HALF, Gate, RaiseReplay, RollBack, Stop
 from cpt.monitor.reading import Kind
+from cpt.sources import DOMAIN
 from cpt.stages.gates import require_held
 from cpt.stages.pretrain.monitor_config import Monitor
 from cpt.stages.pretrain.probe_texts import EARLY_END, HELD_OUT

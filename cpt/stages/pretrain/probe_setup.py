@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cpt.errors import Problem, StageFailed
-from cpt.stages.base import Progress
+from cpt.errors import Problem
+from cpt.progress import Progress
 from cpt.stages.corpus.checks import source_problem
 from cpt.stages.corpus.config import Source
 from cpt.stages.pretrain.early_end_probe import early_end_probe
@@ -16,7 +16,6 @@ from cpt.stages.pretrain.monitor_config import Monitor
 from cpt.stages.pretrain.probe_texts import ProbeContext, text_probes
 
 if TYPE_CHECKING:
-    from cpt.models.packed_model import PackedLanguageModel
     from cpt.monitor.probes.base import Probe
     from cpt.stages.pretrain.probe_sizes import Sizes
 
@@ -84,99 +83,25 @@ def planned_names(monitor: Monitor, held_out: Sequence[str], weights: bool, new_
 def _task_probes(monitor: Monitor, probed: ProbeContext, progress: Progress) -> Iterator[Probe]:
     from cpt.corpus import read_index
     from cpt.monitor.probes.task import TaskProbe
+    from evals.scorer import make_scorer
 
     for name, wanted in monitor.tasks.items():
         progress.message(f"{name}: loading the task")
         start = read_index(probed.corpus).start_token
-        items, grade, tokens = graded(name, wanted.items, monitor.data, probed.folder, start, probed.seed)
+        items, grade, tokens = make_scorer(
+            name, wanted.items, monitor.data, probed.folder, start, probed.seed
+        )
         yield TaskProbe(name, items, grade, wanted.when(monitor.regular), tokens)
-
-
-def graded(
-    name: str, count: int, data: str | None, folder: Path, start_token: str | None, seed: int
-) -> tuple[int, Callable[[PackedLanguageModel, int], list[float]], int]:
-    """How many of a task's items there are, what scores the first so many of them, and the tokens of all.
-
-    Args:
-        folder: has the model's tokenizer.
-
-    Raises:
-        StageFailed: the task's data cannot be had.
-    """
-    import numpy as np
-
-    from evals.caches import data_cache
-    from evals.harness import SEED, load_tasks, quietly
-    from evals.models.language_model import PackedLM
-    from evals.models.prompting import Prompting
-    from evals.preparation import prepare
-    from evals.suite import Suite
-
-    entry = _entry(name)
-    if entry is None:
-        raise StageFailed(f"there is no task `{name}` with an accuracy")
-    suite = Suite(name=name, about="", tasks=(entry.model_copy(update={"quick": count}),))
-    prepared, left_out = prepare([(suite, "quick")], None if data is None else Path(data), data_cache())
-    failed = {each.task: each.why for each in left_out}
-    with quietly():
-        tasks = load_tasks(prepared, SEED, failed)
-        if name not in tasks:
-            raise StageFailed(
-                f"the task {name} cannot be probed: {failed[name]}",
-                hint="Name the folder of its data (`data` of the monitor or of the search, `--data` on the "
-                "command line), or leave the task out.",
-            )
-        task = tasks[name]
-        task.set_fewshot_seed(SEED)
-        task.build_all_requests()
-    by_item: dict[int, list[Any]] = {}
-    for request in task.instances:
-        by_item.setdefault(request.doc_id, []).append(request)
-    order = np.random.default_rng(seed).permutation(sorted(by_item)).tolist()
-    prompting = Prompting(folder, start_token)
-    metric = entry.metric.partition(",")[0]
-
-    def grade(module: PackedLanguageModel, first: int) -> list[float]:
-        lm = PackedLM(module, prompting.tokenizer, start_token=prompting.start, end_token=prompting.end)
-        asked = [by_item[item] for item in order[:first]]
-        answers = iter(lm.loglikelihood([request for each in asked for request in each]))
-        scores = [task.process_results(each[0].doc, [next(answers) for _ in each]) for each in asked]
-        return [float(score[metric]) for score in scores]
-
-    return len(order), grade, sum(_tokens(requests, prompting.tokenizer) for requests in by_item.values())
-
-
-def _tokens(requests: Sequence[Any], tokenizer: Any) -> int:
-    """Tokens of an item's requests: what several of them begin with goes through the model once."""
-    contexts = {context for context, _ in (request.args for request in requests)}
-    texts = [*contexts, *(context + rest for context, rest in (request.args for request in requests))]
-    encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-    lengths = dict(zip(texts, map(len, encoded), strict=True))
-    added = (lengths[context + rest] - lengths[context] for context, rest in (r.args for r in requests))
-    return sum(lengths[context] for context in contexts) + sum(added)
-
-
-def _entry(name: str) -> Any:
-    """A task of the catalogue that is scored by likelihoods; None if there is none of that name."""
-    from evals.catalogue import suites
-    from evals.task_files import task_config, task_files
-
-    for suite in suites().values():
-        for entry in suite.tasks:
-            if entry.task == name and entry.metric.partition(",")[0] in ("acc", "acc_norm"):
-                config = task_config(name) if name in task_files() else {}
-                kind = config.get("output_type", "multiple_choice")
-                return entry if kind in ("multiple_choice", "loglikelihood") else None
-    return None
 
 
 def task_problems(name: str, data: str | None) -> list[Problem]:
     """What keeps a task from being probed, as far as the catalogue and the data tell."""
-    from evals.catalogue import suites
-    from evals.local import DataFolder
+    from evals.local_data import DataFolder
     from evals.preparation import source_of
+    from evals.registry import suites
+    from evals.scorer import find_choice_task
 
-    entry = _entry(name)
+    entry = find_choice_task(name)
     if entry is None:
         known = {each.task for suite in suites().values() for each in suite.tasks}
         reason = "its score is no accuracy of choices" if name in known else "there is no such task"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from cpt.corpus.texts import former_tokenizer, has_texts, iterate_texts
 from cpt.errors import CptError, DataError, Problem
 from cpt.monitor.gates.gate import Gate, Warn
+from cpt.progress import NullProgress, Progress
 from cpt.references import parse
 from cpt.references.syntax import LocalPath
-from cpt.stages.base import NullProgress, Progress
 from cpt.stages.corpus.config import Source
 from cpt.stages.corpus.sources import read_sources
 from cpt.stages.pretrain.monitor_config import Monitor, Text

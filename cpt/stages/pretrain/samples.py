@@ -18,7 +18,7 @@ from cpt.atomic import write_text
 from cpt.corpus.texts import has_texts, iterate_texts
 from cpt.errors import StageFailed
 from cpt.json_file import read_plain
-from cpt.stages.base import Progress
+from cpt.progress import Progress
 from cpt.stages.pretrain.monitor_config import Drift, Samples
 
 if TYPE_CHECKING:
@@ -167,12 +167,12 @@ def _prompts(count: int, probed: ProbeContext) -> list[tuple[str, list[int]]]:
 
 def _continued(prompts: list[list[int]], tokens: int, probed: ProbeContext) -> list[str]:
     """How the model goes on, always with the likeliest token."""
-    from evals.models.generation import Wanted, generate
+    from evals.models.generation import GenerationRequest, generate
 
     if not prompts:
         return []
     start = _start(probed)
-    wanted = [Wanted([start, *ids], (), tokens, 0) for ids in prompts]
+    wanted = [GenerationRequest([start, *ids], (), tokens, 0) for ids in prompts]
     texts = dict(generate(probed.model, _tokenizer(probed), wanted))
     return [texts[number] for number in range(len(prompts))]
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.errors import Problem, RecipeError
 from cpt.monitor.schedule import Moment
-from cpt.stages.base import Artifact, Context, Progress, Stage, StageConfig, UpstreamArtifact, UpstreamConfigs
+from cpt.progress import Progress
+from cpt.stages.base import Artifact, Context, Stage, StageConfig, UpstreamArtifact, UpstreamConfigs
 from cpt.stages.pretrain.checks import environment_problems, gate_text_problems, input_problems
 from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.continuation import begin_of_data, wire_start, write_kept
@@ -43,7 +44,7 @@ class PretrainStage(Stage[PretrainConfig]):
     consumes: ClassVar[tuple[str, ...]] = ("model", "corpus")
     produces: ClassVar[tuple[str, ...]] = ("model", "training")
     contract: ClassVar[int] = 3
-    together: ClassVar[bool] = True
+    distributed: ClassVar[bool] = True
 
     def wire(self, config: PretrainConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
         """Model and corpus, and a teacher if there is one; what is to be continued must be a training."""
@@ -150,7 +151,7 @@ class PretrainStage(Stage[PretrainConfig]):
             load_weights(context.work, step, model, settings.new_tokens)
             _save_model(model, model_folder, folder)
 
-        write_kept(context.output, result.kept, followed.passed, save, context.progress.message)
+        write_kept(context.output, result.kept, followed.consumed, save, context.progress.message)
         require_budgets(metrics, config.monitor, settings.stage)
         return metrics
 

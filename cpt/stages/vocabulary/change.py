@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt.errors import StageFailed
+from cpt.progress import Progress
 from cpt.references import resolve_file, resolve_model, resolve_tokenizer
 from cpt.references.syntax import HubModel, parse
-from cpt.stages.base import Progress
 from cpt.stages.vocabulary.config import (
     EmbeddingsConfig,
     ExtendConfig,

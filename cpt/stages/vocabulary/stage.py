@@ -7,10 +7,11 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cpt.corpus.texts import has_texts, iterate_texts, tokenizer_problems
+from cpt.corpus.texts import has_texts, iterate_texts
 from cpt.errors import CptError, Problem
 from cpt.references import unchanged
 from cpt.stages.base import Artifact, Context, Stage, StageConfig
+from cpt.stages.corpus.checks import tokenizer_problems
 from cpt.stages.vocabulary.change import change_vocabulary, samples_of
 from cpt.stages.vocabulary.config import VocabularyConfig
 

@@ -19,7 +19,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from cpt.atomic import flush, flush_one
+from cpt.atomic import atomic_folder
 from cpt.errors import DiskFull, StageFailed
 from cpt.training.checkpoint.snapshot import Snapshot
 
@@ -54,18 +54,13 @@ def write(folder: Path, snapshots: Mapping[str, Snapshot]) -> None:
     Raises:
         DiskFull: the disk is full after all.
     """
-    aside = folder.with_name(f".{folder.name}")
-    shutil.rmtree(aside, ignore_errors=True)
     try:
-        for place, snapshot in snapshots.items():
-            _write_snapshot(aside / place, snapshot)
-        files = {path.relative_to(aside).as_posix(): _facts(path) for path in sorted(_files(aside))}
-        (aside / _MANIFEST).write_text(json.dumps({"files": files}))
-        flush(aside)
-        aside.rename(folder)
-        flush_one(folder.parent)
+        with atomic_folder(folder) as scratch:
+            for place, snapshot in snapshots.items():
+                _write_snapshot(scratch / place, snapshot)
+            files = {path.relative_to(scratch).as_posix(): _facts(path) for path in sorted(_files(scratch))}
+            (scratch / _MANIFEST).write_text(json.dumps({"files": files}))
     except BaseException as error:
-        shutil.rmtree(aside, ignore_errors=True)
         if _is_full(error):
             size = sum(snapshot.bytes for snapshot in snapshots.values())
             raise DiskFull(folder.parent, size, shutil.disk_usage(folder.parent).free) from None
@@ -98,7 +93,7 @@ def read(folder: Path) -> dict[str, Snapshot]:
 
 
 def _write_snapshot(folder: Path, snapshot: Snapshot) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / _STATE).write_text(json.dumps({"step": snapshot.step, "parts": snapshot.data}))
     for name, tensors in snapshot.tensors.items():
         save_file({key: t.contiguous() for key, t in tensors.items()}, folder / f"{name}{_TENSORS}")

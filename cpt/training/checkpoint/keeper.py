@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
+from cpt.progress import Progress
 from cpt.training.checkpoint.folder import LAST_GOOD, require_space
 from cpt.training.checkpoint.parts import Part, RandomNumbers
 from cpt.training.checkpoint.policy import Kept, Policy
@@ -23,10 +23,6 @@ from cpt.training.state import State
 
 _RUN = "run"
 """The part that is the loop's own state, which a roll-back does not restore whole."""
-
-
-class Progress(Protocol):
-    def message(self, text: str) -> None: ...
 
 
 class CheckpointManager:

@@ -14,9 +14,9 @@ from cpt.models.batch import PackedBatch
 from cpt.models.cross_entropy import summed_cross_entropy
 from cpt.models.divergence import summed_divergence
 from cpt.models.packed_model import PackedLanguageModel
+from cpt.sources import REPLAY
 from cpt.training.data import PackedSequence, target_count
 
-GENERAL = "replay"
 """Source of the rows that are there against forgetting."""
 
 
@@ -83,7 +83,7 @@ class SelfConstraintLoss:
         self, module: PackedLanguageModel, packed: PackedBatch, rows: Sequence[PackedSequence]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Loss`."""
-        if rows[0].source != GENERAL:
+        if rows[0].source != REPLAY:
             nats = module(packed)
             return nats, torch.stack([nats.detach(), nats.new_zeros(())])
         with torch.no_grad():
@@ -123,5 +123,5 @@ class SelfDistillationLoss:
 
 def _by_purpose(rows: Sequence[PackedSequence]) -> tuple[list[PackedSequence], list[PackedSequence]]:
     """Rows to learn from, and rows against forgetting."""
-    general = [row for row in rows if row.source == GENERAL]
-    return [row for row in rows if row.source != GENERAL], general
+    general = [row for row in rows if row.source == REPLAY]
+    return [row for row in rows if row.source != REPLAY], general

@@ -1,1 +1,1 @@
-"""Finance tasks and how their answers are scored."""
+"""Finance tasks and their scoring."""

@@ -1,7 +1,7 @@
-"""Golden Touchstone's scoring, after its evaluate_all.py (Wu et al. 2024, arXiv:2411.06272).
+"""Score Golden Touchstone's tasks, after its evaluate_all.py (Wu et al. 2024, arXiv:2411.06272).
 
-A label is the first of a task's words in what was written. Where there is none the benchmark draws one of
-the wrong labels; here it counts as a label of its own, which is as wrong and the same in every run.
+A label is the first of a task's words in the written answer. Where there is none, the benchmark draws one of
+the wrong labels. Here it counts as a label of its own, which is as wrong and the same in every run.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from evals.tasks.finance.entities import TYPES, tagged_spans
+from evals.tasks.finance.scoring import TYPES, tagged_spans
 
 NONE = "none"
 
@@ -57,37 +57,37 @@ _RELATIONS = frozenset(
 
 
 def sentiment(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
-    """Positive, negative or neutral."""
+    """Score a sentiment: positive, negative or neutral."""
     return _labelled(doc, results, _first_of("positive", "negative", "neutral"))
 
 
 def yes_or_no(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
-    """Yes or no."""
+    """Score yes or no."""
     return _labelled(doc, results, _first_of("yes", "no"))
 
 
 def stance(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
-    """Hawkish, dovish or neutral."""
+    """Score a stance: hawkish, dovish or neutral."""
     return _labelled(doc, results, _first_of("hawkish", "dovish", "neutral"))
 
 
 def credit(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
-    """Good or bad."""
+    """Score a credit: good or bad."""
     return _labelled(doc, results, _first_of("good", "bad"))
 
 
 def letter(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
-    """One of four choices."""
+    """Score one of four choices."""
     return _labelled(doc, results, _first_of("a", "b", "c", "d"))
 
 
 def movement(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
-    """1 for a rise, 0 for a fall: the first such figure, or in words where there is none."""
+    """Score a movement, 1 for a rise, 0 for a fall: the first such figure or, without one, word."""
     return _labelled(doc, results, _movement)
 
 
 def contains(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
-    """Whether the right answer stands in what was written (the paper's RMACC)."""
+    """Score 1 if the written answer contains the right one (the paper's RMACC)."""
     right = doc["output"].strip().lower().split("the answer is:")[-1].strip()
     return {"acc": float(right in results[0].lower())}
 
@@ -95,7 +95,7 @@ def contains(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
 def entities(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
     """Count entities of each type that are found and right, found, and right, as tags of the text's words.
 
-    The right tags are the data's; where they are missing, those of the right answer.
+    The right tags are the data's or, where they are missing, those of the right answer.
     """
     words = doc["input"].strip().lower().split()
     right = tagged_spans(doc["label"] if "label" in doc else _tags(words, doc["output"]))
@@ -110,18 +110,18 @@ def entities(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
 
 
 def relations(doc: Doc, results: Sequence[str]) -> dict[str, Any]:
-    """Count relations that are right, written, and wanted, piece by piece at the same place.
+    """Count relations that are right, written, and wanted, piece by piece in the same position.
 
-    As the script has it, a piece that is wrong counts as missed only if what it names is no relation.
+    As in the script, a wrong piece counts as missed only if it names no relation.
     """
     with_words = _WITH_WORDS in f"{doc['instruction']}\n{doc['input']}"
     right = wrong = missed = 0
     pieces = (text.strip(".").split(";") for text in (results[0], doc["output"]))
     for written, wanted in zip(*pieces, strict=False):
-        said, meant = _relation_pair(written, wanted, with_words)
-        right += said == meant
-        wrong += said != meant
-        missed += "_".join(said[0].split()) not in _RELATIONS
+        predicted, expected = _relation_pair(written, wanted, with_words)
+        right += predicted == expected
+        wrong += predicted != expected
+        missed += "_".join(predicted[0].split()) not in _RELATIONS
     return {"relation_f1": (right, right + wrong, right + missed)}
 
 
@@ -163,13 +163,13 @@ def _tags(words: Sequence[str], answer: str) -> list[str]:
 
 
 def _relation_pair(written: str, wanted: str, with_words: bool) -> tuple[list[str], list[str]]:
-    """What two pieces say: (relation, head, tail), or the relation alone where the prompt asks no more."""
+    """Return (relation, head, tail) of two pieces, or the relation alone where the prompt asks no more."""
     if with_words:
-        said, meant = (_parts(_RELATION.match(piece)) for piece in (written, wanted))
+        predicted, expected = (_parts(_RELATION.match(piece)) for piece in (written, wanted))
     else:
         name = wanted.replace("_", " ")
-        said, meant = [name if name in written.split(",")[0] else "unknown"], [wanted]
-    return _plain(said), _plain(meant)
+        predicted, expected = [name if name in written.split(",")[0] else "unknown"], [wanted]
+    return _plain(predicted), _plain(expected)
 
 
 def _parts(match: re.Match[str] | None) -> list[str]:

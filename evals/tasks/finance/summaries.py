@@ -1,4 +1,4 @@
-"""Golden Touchstone's scoring of summaries: ROUGE of jieba's words and BLEU-4 of characters."""
+"""Score summaries as Golden Touchstone does: ROUGE of jieba's words and BLEU-4 of characters."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def rouge_and_bleu(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, 
 
 
 def _rouge(wanted: str, written: str) -> dict[str, float]:
-    right, said = (" ".join(jieba.cut(text)) for text in (wanted, written))
-    if not right.split() or not said.split():
+    right, found = (" ".join(jieba.cut(text)) for text in (wanted, written))
+    if not right.split() or not found.split():
         return dict.fromkeys(_ROUGE, 0.0)
-    [scores] = Rouge().get_scores(said, right)
+    [scores] = Rouge().get_scores(found, right)
     return {name: float(scores[theirs]["f"]) for name, theirs in _ROUGE.items()}
 
 

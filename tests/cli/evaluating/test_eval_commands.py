@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from eval_words import ON_DATA, Run
 
-from cpt.cli import main
-from cpt.cli.evaluating import progress, running
-from cpt.errors import Interrupted
-from evals import harness
+import evals
+from cpt.cli import main, progress_bar
+from cpt.errors import Interrupted, UsageError
+from evals.result_folders import load_results
 
 
 def test_run_prints_scores_with_errors_and_averages_and_keeps_them(
@@ -29,12 +29,14 @@ def test_run_prints_scores_with_errors_and_averages_and_keeps_them(
     assert Path(before["folder"]).name == f"before-{before['fingerprint'][:8]}"
 
 
-def test_run_again_is_answered_from_the_cache(run: Run, facts: Any, models: tuple[Path, Path]) -> None:
-    first = facts("run", models[0], *ON_DATA)
+def test_run_again_is_answered_from_the_cache(
+    run: Run, models: tuple[Path, Path], evaluated: list[str]
+) -> None:
     code, out, err = run("run", models[0], *ON_DATA)
     assert code == 0
     assert "requests were answered before" in err
-    assert f"{first['tasks']['arc_easy']['score']:.4f}" in out
+    kept = json.loads((Path(evaluated[0]) / "results.json").read_text())
+    assert f"{kept['tasks'][0]['score']:.4f}" in out
     assert "macro average" in out
 
 
@@ -63,10 +65,18 @@ def test_settings_change_what_is_scored(facts: Any, models: tuple[Path, Path], p
         assert changed["folder"] != plain["folder"]
 
 
-def test_batch_size_changes_no_score(facts: Any, models: tuple[Path, Path], place: Path) -> None:
-    plain = facts("run", models[1], *ON_DATA)
+def test_batch_size_changes_no_score(
+    facts: Any,
+    models: tuple[Path, Path],
+    place: Path,
+    evaluated: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CPT_CACHE", str(place / "no-answers-yet"))
+    kept = json.loads((Path(evaluated[1]) / "results.json").read_text())
+    plain = {task.pop("task"): task for task in kept["tasks"]}
     again = facts("run", models[1], *ON_DATA, "--batch-tokens", 1, "--out", place / "batches")
-    assert again["tasks"] == plain["tasks"]
+    assert again["tasks"] == plain
 
 
 @pytest.mark.parametrize(
@@ -93,7 +103,7 @@ def test_mistakes_of_run_are_told(
 
 def test_a_model_that_is_not_there_is_told_before_work(run: Run, models: tuple[Path, Path]) -> None:
     code, out, err = run("run", models[0], "nowhere/at/all", *ON_DATA)
-    assert code == 1
+    assert code == 2
     assert out == ""
     assert "nowhere" in err
     assert "requests" not in err
@@ -127,21 +137,17 @@ def test_offline_the_hub_is_not_asked_for_what_it_gave_before(
         raise ValueError
 
     with monkeypatch.context() as patch:
-        patch.setattr("evals.harness.choose_items", looking)
+        patch.setattr("evals.harness.limit_items", looking)
         main(["eval", "run", str(models[0]), *ON_DATA])
         main(["eval", "run", str(models[0]), *ON_DATA[:-1]])
     assert seen == [True, False]
 
 
-def test_the_seed_is_that_of_evaluations() -> None:
-    assert running.SEED == harness.SEED
-
-
 def test_progress_off_a_terminal_is_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cpt.cli.evaluating.progress.SECONDS_BETWEEN_LINES", 0)
-    with progress.shown(kept=True) as view:
+    monkeypatch.setattr("cpt.cli.progress_bar.SECONDS_BETWEEN_LINES", 0)
+    with progress_bar.show_progress(resumable=True) as view:
         view.update(3, 1000, "requests")
         view.update(5, None, "bytes")
     assert capsys.readouterr().err.splitlines() == ["3/1,000 requests", "5 bytes"]
@@ -149,7 +155,7 @@ def test_progress_off_a_terminal_is_lines(
 
 @pytest.mark.parametrize(("kept", "hint"), [(True, "continues"), (False, "None")])
 def test_who_stops_a_command_is_told_whether_it_continues(kept: bool, hint: str) -> None:
-    with pytest.raises(Interrupted) as stopped, progress.shown(kept=kept):
+    with pytest.raises(Interrupted) as stopped, progress_bar.show_progress(resumable=kept):
         raise KeyboardInterrupt
     assert hint in str(stopped.value.hint)
 
@@ -180,6 +186,32 @@ def test_compare_by_folder_name_and_model(
     narrow = facts("compare", *models, "--confidence", "0.6")["tasks"]["arc_easy"]["interval"]
     assert narrow[1] - narrow[0] <= high - low
     assert facts("compare", *models, "--correction", "none")["correction"] == "none"
+
+
+def test_python_programs_have_the_same_path(
+    facts: Any, models: tuple[Path, Path], evaluated: list[str]
+) -> None:
+    """The calls of the docstrings' examples, on the toy suite."""
+    messages: list[str] = []
+    results = evals.evaluate(
+        models[0],
+        suites=["toy.yaml:quick"],
+        data="data",
+        out="python/evals",
+        offline=True,
+        on_message=messages.append,
+    )
+    theirs = load_results(Path(evaluated[0]))
+    assert (results.tasks, results.items, results.averages) == (theirs.tasks, theirs.items, theirs.averages)
+    assert any("requests were answered before" in message for message in messages)
+    [folder] = Path("python/evals").iterdir()
+    assert load_results(folder) == results
+    comparison = evals.compare(results, Path(evaluated[1]))
+    assert comparison == evals.compare(*map(str, models), results="runs/evals")
+    assert comparison.tasks[0].difference == facts("compare", *evaluated)["tasks"]["arc_easy"]["difference"]
+    assert set(evals.__all__) == {"compare", "evaluate"}
+    with pytest.raises(UsageError, match="no suite `toyy`"):
+        evals.evaluate(models[0], suites=["toyy"])
 
 
 def test_a_model_against_itself_has_not_changed(facts: Any, evaluated: list[str]) -> None:

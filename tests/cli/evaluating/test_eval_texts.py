@@ -12,9 +12,9 @@ from stage_runs import artifact, run_stage
 from tiny import varied_texts, write_jsonl
 from toy_suite import arc
 
-from cpt.cli.evaluating import progress
+from cpt.cli import progress_bar
 from cpt.models import shared_windows
-from cpt.recipe.progress import EtaEstimator
+from cpt.recipe.events import EtaEstimator
 from cpt.stages.corpus.stage import STAGE
 
 
@@ -150,9 +150,9 @@ def test_precision_is_bfloat16_where_the_hardware_has_it(
 def test_progress_of_text_tells_total_and_time_left(
     run: Run, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress_bar, "SECONDS_BETWEEN_LINES", 0.0)
     clock = iter(range(10**6))
-    monkeypatch.setattr(progress, "EtaEstimator", lambda: EtaEstimator(lambda: float(next(clock))))
+    monkeypatch.setattr(progress_bar, "EtaEstimator", lambda: EtaEstimator(lambda: float(next(clock))))
     words = ("--text", "text.jsonl", "--text", "again=text.jsonl", "--batch-tokens", 30)
     code, _, err = run("text", *models, *words)
     assert code == 0, err
@@ -164,7 +164,7 @@ def test_progress_of_text_tells_total_and_time_left(
 
 def test_a_text_that_is_not_there_is_told_before_work(run: Run, models: tuple[Path, Path]) -> None:
     code, _, err = run("text", models[0], "--text", "text.jsonl", "--text", "nowhere.jsonl", "--window", 4096)
-    assert code == 1
+    assert code == 2
     assert "nowhere.jsonl" in err
     assert "--window" not in err
 

@@ -6,8 +6,8 @@ from results_made import made_results, right_and_wrong, with_items, with_task
 
 from cpt.errors import UsageError
 from evals.comparing.comparison import compare
+from evals.comparing.statistics import compare_accuracy
 from evals.results import LeftOut, Results
-from evals.statistics import compare_accuracy
 
 GENERATOR = np.random.default_rng(0)
 
@@ -59,7 +59,7 @@ def test_the_average_leaves_lower_is_better_apart() -> None:
     a, b = (with_task(side, "two", higher_is_better=False) for side in (a, b))
     found = compare(a, b)
     assert found.averages[0].difference == found.tasks[0].difference
-    assert (found.averages[0].tasks, found.averages[0].apart) == (1, ("two",))
+    assert (found.averages[0].tasks, found.averages[0].excluded) == (1, ("two",))
 
 
 def test_items_are_paired_by_what_they_are() -> None:
@@ -142,7 +142,11 @@ def test_the_correction_decides_the_verdict() -> None:
     assert verdicts["none"].verdict == "better"
     assert verdicts["holm"].verdict == "no change"
     assert verdicts["holm"].p_adjusted == pytest.approx(4 * verdicts["holm"].p)
-    assert verdicts["none"].visible < verdicts["holm"].visible == verdicts["bh"].visible  # type: ignore[operator]
+    assert (
+        verdicts["none"].minimum_detectable_effect
+        < verdicts["holm"].minimum_detectable_effect
+        == verdicts["bh"].minimum_detectable_effect
+    )  # type: ignore[operator]
 
 
 def test_more_confidence_and_more_power_need_more() -> None:
@@ -150,8 +154,8 @@ def test_more_confidence_and_more_power_need_more() -> None:
     plain, surer, stronger = compare(a, b), compare(a, b, confidence=0.99), compare(a, b, power=0.95)
     width = [row.interval[1] - row.interval[0] for row in (plain.tasks[0], surer.tasks[0])]  # type: ignore[index]
     assert width[0] < width[1]
-    assert plain.tasks[0].visible < stronger.tasks[0].visible  # type: ignore[operator]
-    assert plain.averages[0].visible < surer.averages[0].visible  # type: ignore[operator]
+    assert plain.tasks[0].minimum_detectable_effect < stronger.tasks[0].minimum_detectable_effect  # type: ignore[operator]
+    assert plain.averages[0].minimum_detectable_effect < surer.averages[0].minimum_detectable_effect  # type: ignore[operator]
 
 
 def test_the_seed_decides_and_a_task_does_not_depend_on_the_others() -> None:

@@ -64,7 +64,7 @@ def test_the_csv_has_every_line_in_full_precision(comparison: Comparison) -> Non
     assert (rows[1]["n"], float(rows[1]["p"]), float(rows[1]["difference"])) == ("8", task.p, task.difference)
     assert (float(rows[1]["low"]), float(rows[1]["high"])) == task.interval
     assert rows[1]["verdict"] == task.verdict
-    assert rows[1]["visible"] == str(task.visible)
+    assert rows[1]["minimum_detectable_effect"] == str(task.minimum_detectable_effect)
     assert rows[0]["metric"] == ""
 
 
@@ -78,7 +78,7 @@ def test_cells_by_hand(comparison: Comparison) -> None:
         "difference": "+0.875",
         "interval": "+0.267 to +0.978",
         "p": "0.016",
-        "visible": "0.838",
+        "detectable": "0.838",
         "verdict": "better",
     }
     lambada = dict(zip(HEADINGS, cells(comparison.tasks[2]), strict=True))

@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, PhiConfig, PhiForCausalLM
 
 from cpt.errors import ModelError, StageFailed, UsageError
-from evals.evaluation import evaluate
+from evals.evaluation import evaluate_tasks
 from evals.models import backends
-from evals.models.backends import check_backend, numbers
+from evals.models.backends import check_backend, dtype_name
 from evals.models.language_model import PackedLM
 
 LONG = [{"question": "The heart of the matter " * 40, "choices": ["a", "b"], "answer": 0}]
@@ -48,7 +48,7 @@ def test_what_does_not_pack_is_read_by_lm_evals_own_class_once(
     ]
     messages: list[str] = []
     options: dict[str, Any] = {"cache": tmp_path / "cache", "precision": "fp32"}
-    first = evaluate(str(with_bias), prepared, on_message=messages.append, **options)
+    first = evaluate_tasks(str(with_bias), prepared, on_message=messages.append, **options)
     assert any("bias are not supported" in message and "slower" in message for message in messages)
     assert [score.task for score in first.tasks] == [each.entry.task for each in prepared]
     notes = {score.task: score.note or "" for score in first.tasks}
@@ -58,20 +58,20 @@ def test_what_does_not_pack_is_read_by_lm_evals_own_class_once(
     assert notes["long_texts"].startswith("1 requests are longer")
 
     monkeypatch.setattr(backends, "_padded", lambda *_: pytest.fail("loaded again"))
-    again = evaluate(str(with_bias), prepared, **options)
+    again = evaluate_tasks(str(with_bias), prepared, **options)
     assert (again.tasks, again.items) == (first.tasks, first.items)
 
 
 def test_another_start_token_needs_packing(with_bias: Path, tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match="bias are not supported"):
-        evaluate(str(with_bias), [task(tmp_path, "choices")], cache=tmp_path, start_token="<s>")
+        evaluate_tasks(str(with_bias), [task(tmp_path, "choices")], cache=tmp_path, start_token="<s>")
 
 
 def test_a_model_that_neither_class_loads(tiny_model: Path, another_model, tmp_path: Path) -> None:
     folder = another_model("cut")
     (folder / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(ModelError, match="not a readable safetensors file"):
-        evaluate(str(folder), [task(tmp_path, "choices")], cache=tmp_path)
+        evaluate_tasks(str(folder), [task(tmp_path, "choices")], cache=tmp_path)
 
 
 def not_a_number(folder: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_model_whose_weights_are_no_numbers_is_not_scored(
     folder = another_model("damaged") if packs else with_bias
     not_a_number(folder)
     with pytest.raises(ModelError, match="weights that are no finite numbers"):
-        evaluate(str(folder), [task(tmp_path, "choices")], cache=tmp_path / "cache", precision="fp32")
+        evaluate_tasks(str(folder), [task(tmp_path, "choices")], cache=tmp_path / "cache", precision="fp32")
 
 
 @pytest.mark.parametrize("told_at_once", [True, False])
@@ -100,7 +100,7 @@ def test_answers_that_are_no_numbers_are_neither_scored_nor_kept(
     class Model(LM):
         def __init__(self) -> None:
             super().__init__()
-            self.cut: set[str] = set()
+            self.truncated: set[str] = set()
 
         def loglikelihood(self, requests: Any) -> list[tuple[float, bool]]:
             answers = [(-1.0, False), *((math.nan, False) for _ in requests[1:])]
@@ -115,7 +115,9 @@ def test_answers_that_are_no_numbers_are_neither_scored_nor_kept(
     monkeypatch.setattr("evals.evaluation.check_backend", lambda *_: None)
     for _ in range(2):
         with pytest.raises(ModelError, match="answers with NaN"):
-            evaluate(str(tiny_model), [task(tmp_path, "choices")], cache=tmp_path / "cache", backend="vllm")
+            evaluate_tasks(
+                str(tiny_model), [task(tmp_path, "choices")], cache=tmp_path / "cache", backend="vllm"
+            )
 
 
 def test_a_chat_template_that_does_not_end_ends_the_evaluation(another_model: Any, tmp_path: Path) -> None:
@@ -124,7 +126,7 @@ def test_a_chat_template_that_does_not_end_ends_the_evaluation(another_model: An
     (folder / "chat_template.jinja").write_text(loops)
     prepared = [task(tmp_path, "choices"), task(tmp_path, "texts", TEXT, metric="exact_match")]
     with pytest.raises(ModelError, match="takes too long"):
-        evaluate(str(folder), prepared, cache=tmp_path / "cache", chat=True)
+        evaluate_tasks(str(folder), prepared, cache=tmp_path / "cache", chat=True)
 
 
 def test_a_tokenizer_that_needs_code_is_refused(another_model: Any, tmp_path: Path) -> None:
@@ -133,20 +135,20 @@ def test_a_tokenizer_that_needs_code_is_refused(another_model: Any, tmp_path: Pa
     own = {"auto_map": {"AutoTokenizer": ["own.Own", None]}, "tokenizer_class": "Own"}
     file.write_text(json.dumps(json.loads(file.read_text()) | own))
     with pytest.raises(ModelError, match=r"tokenizer_config\.json: auto_map"):
-        evaluate(str(folder), [task(tmp_path, "choices")], cache=tmp_path / "cache", chat=True)
+        evaluate_tasks(str(folder), [task(tmp_path, "choices")], cache=tmp_path / "cache", chat=True)
 
 
 def test_both_classes_give_the_same_scores(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = [task(tmp_path, "choices"), task(tmp_path, "texts", TEXT, metric="exact_match")]
-    packed = evaluate(str(tiny_model), prepared, cache=tmp_path / "a", precision="fp32")
+    packed = evaluate_tasks(str(tiny_model), prepared, cache=tmp_path / "a", precision="fp32")
 
     def refuse(*_: object) -> None:
         raise StageFailed("no")
 
     monkeypatch.setattr(backends, "_packed", refuse)
-    padded = evaluate(str(tiny_model), prepared, cache=tmp_path / "b", precision="fp32")
+    padded = evaluate_tasks(str(tiny_model), prepared, cache=tmp_path / "b", precision="fp32")
     assert (packed.tasks, packed.items) == (padded.tasks, padded.items)
 
 
@@ -176,15 +178,15 @@ def test_vllm_is_lm_evals_own_class(
         check_backend("vllm", "<s>")
     prepared = [task(tmp_path, "choices")]
     options: dict[str, Any] = {"cache": tmp_path / "cache", "precision": "fp32"}
-    found = evaluate(str(tiny_model), prepared, backend="vllm", **options)
+    found = evaluate_tasks(str(tiny_model), prepared, backend="vllm", **options)
     assert made == [{"pretrained": str(tiny_model), "dtype": "float32", "batch_size": "auto"}]
     assert found.settings["backend"] == "vllm"
-    assert found.items == evaluate(str(tiny_model), prepared, **options).items
+    assert found.items == evaluate_tasks(str(tiny_model), prepared, **options).items
 
 
 def test_precision_is_named_and_reaches_the_model(tiny_model: Path, tmp_path: Path) -> None:
-    assert (numbers("fp32"), numbers("bf16")) == ("float32", "bfloat16")
-    assert numbers("auto") in ("float32", "bfloat16")
+    assert (dtype_name("fp32"), dtype_name("bf16")) == ("float32", "bfloat16")
+    assert dtype_name("auto") in ("float32", "bfloat16")
     seen: list[torch.dtype] = []
 
     class Seeing(PackedLM):
@@ -195,5 +197,5 @@ def test_precision_is_named_and_reaches_the_model(tiny_model: Path, tmp_path: Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("evals.models.language_model.PackedLM", Seeing)
         for precision in ("fp32", "bf16"):
-            evaluate(str(tiny_model), [task(tmp_path, "choices")], cache=tmp_path, precision=precision)
+            evaluate_tasks(str(tiny_model), [task(tmp_path, "choices")], cache=tmp_path, precision=precision)
     assert seen == [torch.float32, torch.bfloat16]

@@ -11,7 +11,7 @@ from cpt.errors import DataError
 from cpt.models import attention
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from evals.models import generation
-from evals.models.generation import Wanted
+from evals.models.generation import GenerationRequest
 from evals.models.language_model import PackedLM
 from evals.models.prompting import Prompting
 
@@ -117,10 +117,17 @@ def test_the_model_packs_again_afterwards(tiny_model: Path) -> None:
 )
 def test_what_is_not_greedy_or_does_not_fit_is_refused(settings: dict, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        Wanted.of([1, 2, 3], settings, 128)
+        GenerationRequest.of([1, 2, 3], settings, 128)
 
 
 def test_a_prompt_leaves_room_for_the_new_tokens() -> None:
-    wanted = Wanted.of(list(range(100)), {"until": "\n", "max_gen_toks": 30}, 110)
-    assert (wanted.prompt, wanted.cut, wanted.new, wanted.stops) == (list(range(20, 100)), 20, 30, ("\n",))
-    assert Wanted.of([1], {"until": ["", "a"]}, 1000) == Wanted([1], ("a",), generation.NEW_TOKENS, 0)
+    wanted = GenerationRequest.of(list(range(100)), {"until": "\n", "max_gen_toks": 30}, 110)
+    assert (wanted.prompt, wanted.truncated, wanted.new, wanted.stops) == (
+        list(range(20, 100)),
+        20,
+        30,
+        ("\n",),
+    )
+    assert GenerationRequest.of([1], {"until": ["", "a"]}, 1000) == GenerationRequest(
+        [1], ("a",), generation.NEW_TOKENS, 0
+    )

@@ -13,12 +13,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cpt.errors import DataError
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.models.tokenizer import load_tokenizer
+from evals.harness import score_choices
 from evals.models import language_model
 from evals.models.language_model import PackedLM
 from evals.models.prompting import Prompting
 from evals.models.request_cache import request_key
 from evals.multiple_choice import Item
-from evals.runner import score_items
 
 ITEMS = [
     Item("The heart of the", (" matter is", " kidneys, said"), 0),
@@ -67,8 +67,8 @@ def test_scores_are_those_of_lm_evals_own_model(tiny_model: Path, tmp_path: Path
         pretrained=AutoModelForCausalLM.from_pretrained(tiny_model),
         tokenizer=AutoTokenizer.from_pretrained(tiny_model),
     )
-    ours = score_items(packed(tiny_model), {"t": ITEMS}, tmp_path / "a")["t"]
-    theirs = score_items(reference, {"t": ITEMS}, tmp_path / "b")["t"]
+    ours = score_choices(packed(tiny_model), {"t": ITEMS}, tmp_path / "a")["t"]
+    theirs = score_choices(reference, {"t": ITEMS}, tmp_path / "b")["t"]
     assert np.array_equal(ours.acc, theirs.acc)
     assert np.array_equal(ours.acc_norm, theirs.acc_norm)
 
@@ -114,10 +114,10 @@ def test_scores_are_by_item_and_text_is_never_a_template_nor_the_network_asked(
         load_tokenizer(tiny_model),
         start_token=None,
     )
-    scores = score_items(model, {"one": items, "two": items[1:]}, tmp_path)
+    scores = score_choices(model, {"one": items, "two": items[1:]}, tmp_path)
     assert scores["one"].acc.tolist() == [1, 0, 1]
     assert scores["two"].acc.tolist() == [0, 1]
-    assert score_items(model, {}, tmp_path) == {}
+    assert score_choices(model, {}, tmp_path) == {}
 
 
 def reference(folder: Path) -> HFLM:
@@ -170,11 +170,11 @@ def test_whole_texts_are_scored_in_lm_evals_windows(tiny_model: Path) -> None:
 def test_what_loses_its_beginning_is_known(tiny_model: Path) -> None:
     model = own(tiny_model)
     model.loglikelihood([Request(*pair) for pair in PAIRS])
-    assert model.cut == {request_key("loglikelihood", pair) for pair in PAIRS if pair[0] == LONG}
+    assert model.truncated == {request_key("loglikelihood", pair) for pair in PAIRS if pair[0] == LONG}
     settings = {"until": ["."], "max_gen_toks": 4}
     model.generate_until([Request(LONG, settings), Request("The heart", settings)])
-    assert request_key("generate_until", (LONG, settings)) in model.cut
-    assert len(model.cut) == 3
+    assert request_key("generate_until", (LONG, settings)) in model.truncated
+    assert len(model.truncated) == 3
 
 
 def test_every_answer_is_told_as_soon_as_it_is_there(tiny_model: Path) -> None:

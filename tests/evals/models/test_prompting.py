@@ -9,7 +9,7 @@ from tokenizers import processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from cpt.errors import UsageError
-from evals.models.prompting import Prompting, Start
+from evals.models.prompting import Prompting, StartTokens
 
 MESSAGES = [
     {"role": "system", "content": "Be brief."},
@@ -31,7 +31,7 @@ def with_bos(another_model) -> Path:
 
 
 def test_the_tokenizers_own_start_is_lm_evals(tiny_model: Path, with_bos: Path) -> None:
-    for folder, expected in ((tiny_model, Start((), 0)), (with_bos, Start((0,), 0))):
+    for folder, expected in ((tiny_model, StartTokens((), 0)), (with_bos, StartTokens((0,), 0))):
         found = Prompting(folder)
         theirs = HFLM(
             pretrained=AutoModelForCausalLM.from_pretrained(folder),
@@ -44,8 +44,8 @@ def test_the_tokenizers_own_start_is_lm_evals(tiny_model: Path, with_bos: Path) 
 
 
 def test_a_named_start_or_none(with_bos: Path) -> None:
-    assert Prompting(with_bos, "</s>").start == Start((1,), 1)
-    assert Prompting(with_bos, None).start == Start((), 0)
+    assert Prompting(with_bos, "</s>").start == StartTokens((1,), 1)
+    assert Prompting(with_bos, None).start == StartTokens((), 0)
     with pytest.raises(UsageError, match="no token '<x>'"):
         Prompting(with_bos, "<x>")
 
@@ -53,25 +53,27 @@ def test_a_named_start_or_none(with_bos: Path) -> None:
 def test_what_was_asked_once_is_remembered_for_the_same_tokenizer(
     with_bos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = Prompting(with_bos, memory=tmp_path).start
+    first = Prompting(with_bos, cache=tmp_path).start
     asked: list[Path] = []
-    real = Prompting._asked
-    monkeypatch.setattr(Prompting, "_asked", lambda self: asked.append(self.folder) or real(self))
-    assert Prompting(with_bos, memory=tmp_path).start == first
+    real = Prompting._read_special_tokens
+    monkeypatch.setattr(
+        Prompting, "_read_special_tokens", lambda self: asked.append(self.folder) or real(self)
+    )
+    assert Prompting(with_bos, cache=tmp_path).start == first
     assert not asked
     config = with_bos / "tokenizer_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "eos_token": "<s>"}))
-    Prompting(with_bos, memory=tmp_path)
+    Prompting(with_bos, cache=tmp_path)
     assert asked == [with_bos]
     for file in (tmp_path / "starts").iterdir():
         file.write_text("{")
-    assert Prompting(with_bos, memory=tmp_path).start == first
+    assert Prompting(with_bos, cache=tmp_path).start == first
 
 
 def test_the_end_is_the_tokenizers_whatever_the_start_is(with_bos: Path, tmp_path: Path) -> None:
     for start in ("auto", "<s>", None):
         assert Prompting(with_bos, start).end == 1
-        assert Prompting(with_bos, start, memory=tmp_path).end == 1
+        assert Prompting(with_bos, start, cache=tmp_path).end == 1
 
 
 def test_special_tokens_are_special_in_chats_alone(tiny_model: Path, another_model) -> None:

@@ -1,13 +1,18 @@
-"""Answers on disk: found again by all that they depend on, and only so."""
+"""Answers on disk: found again by all that they depend on, and only so; fingerprints of models."""
 
+from __future__ import annotations
+
+import json
+import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from cpt.errors import StageFailed
 from evals.models import request_cache
-from evals.models.request_cache import FILE, Answer, RequestCache, request_key
+from evals.models.request_cache import FILE, Answer, RequestCache, model_fingerprint, request_key
 
 IDENTITY = {"model": "abc", "precision": "float32", "start": [1, 1], "chat": None}
 KEY = request_key("loglikelihood", ("The heart", " of"))
@@ -20,12 +25,12 @@ def opened(folder: Path, messages: list[str] | None = None, **changed) -> Reques
 
 def test_answers_are_found_again_by_the_same_model_alone(tmp_path: Path) -> None:
     cache = opened(tmp_path)
-    cache.keep(KEY, Answer([-1.25, True], cut=True))
+    cache.keep(KEY, Answer([-1.25, True], truncated=True))
     text = request_key("generate_until", ("The heart", {"until": ["\n"]}))
     cache.keep(text, Answer("ß\n\ud83d"))
     cache.close()
     assert opened(tmp_path).find([KEY, text, "other"]) == {
-        KEY: Answer([-1.25, True], cut=True),
+        KEY: Answer([-1.25, True], truncated=True),
         text: Answer("ß\n\ud83d"),
     }
     for changed in ({"model": "b"}, {"precision": "bfloat16"}, {"start": [2, 1]}, {"chat": "template"}):
@@ -64,7 +69,7 @@ def test_texts_depend_on_how_long_they_are_by_default(monkeypatch: pytest.Monkey
 
 
 def test_more_answers_than_a_query_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_cache, "_VARIABLES", 3)
+    monkeypatch.setattr(request_cache, "_KEYS_AT_ONCE", 3)
     cache = opened(tmp_path)
     for number in range(10):
         cache.keep(str(number), Answer(number))
@@ -81,7 +86,7 @@ def test_two_processes_may_write(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_wrote_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_cache, "_SECONDS", 0.0)
+    monkeypatch.setattr(request_cache, "_WRITE_SECONDS", 0.0)
     cache = opened(tmp_path)
     cache.keep(KEY, Answer([-1.0, False]))
     assert opened(tmp_path).find([KEY])  # although the first was never closed
@@ -115,7 +120,7 @@ def test_a_file_that_another_process_holds_is_left_alone(
     holder = sqlite3.connect(tmp_path / FILE)
     holder.execute("PRAGMA locking_mode=EXCLUSIVE")
     holder.execute("BEGIN EXCLUSIVE")
-    monkeypatch.setattr(request_cache, "_PATIENCE", 0.01)
+    monkeypatch.setattr(request_cache, "_WAIT_SECONDS", 0.01)
     with pytest.raises(StageFailed, match="cannot be used: database is locked"):
         opened(tmp_path)
     assert not list(tmp_path.glob(f"{FILE}.damaged-*"))
@@ -123,7 +128,7 @@ def test_a_file_that_another_process_holds_is_left_alone(
 
 
 def test_answers_that_cannot_be_written_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_cache, "_PATIENCE", 0.01)
+    monkeypatch.setattr(request_cache, "_WAIT_SECONDS", 0.01)
     cache = opened(tmp_path)
     holder = sqlite3.connect(tmp_path / FILE)
     holder.execute("BEGIN IMMEDIATE")
@@ -131,3 +136,32 @@ def test_answers_that_cannot_be_written_are_said(tmp_path: Path, monkeypatch: py
     with pytest.raises(StageFailed, match="answers cannot be kept"):
         cache.write()
     holder.close()
+
+
+def edited(folder: Path, name: str, **changes: object) -> None:
+    content = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**content, **changes}))
+
+
+def test_a_fingerprint_is_of_what_the_model_computes(tiny_model: Path, another_model, tmp_path: Path) -> None:
+    first = model_fingerprint(tiny_model)
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(tiny_model, copy)
+    assert model_fingerprint(copy) == first
+    edited(copy, "config.json", transformers_version="0", _name_or_path="x", use_cache=False)
+    (copy / "README.md").write_text("notes")
+    assert model_fingerprint(copy) == first
+
+    seen = {first, model_fingerprint(another_model("b", seed=1))}
+    edited(copy, "config.json", rms_norm_eps=0.1)
+    seen.add(model_fingerprint(copy))
+    edited(copy, "generation_config.json", repetition_penalty=2.0)
+    seen.add(model_fingerprint(copy))
+    edited(copy, "tokenizer.json", version="2.0")
+    seen.add(model_fingerprint(copy))
+    weights = load_file(copy / "model.safetensors")
+    name = next(iter(weights))
+    weights[name][0] += 1
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    seen.add(model_fingerprint(copy))
+    assert len(seen) == 6

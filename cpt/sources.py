@@ -1,0 +1,12 @@
+"""The names of the sources of a corpus, which probes, gates, budgets and reports use as well."""
+
+from __future__ import annotations
+
+DOMAIN = "domain"
+"""Text of the new domain: trained on, and a part of it held out."""
+
+REPLAY = "replay"
+"""Text like that of the base model's training, mixed into training against forgetting."""
+
+GENERAL = "general"
+"""Held-out general text: never trained on, read by the probe of forgetting."""

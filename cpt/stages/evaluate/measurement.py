@@ -1,0 +1,197 @@
+"""Measure models on the same held-out documents and items, one after the other, and compare two of them."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpt.corpus.texts import start_token_of
+from cpt.errors import StageFailed
+from cpt.stages.base import Progress
+from cpt.stages.evaluate.config import EvaluateConfig, Precision
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cpt.models.bits_per_byte import TokenisedText
+    from cpt.models.shared_windows import WindowBytes
+    from evals.harness import ChoiceScores
+    from evals.multiple_choice import Item
+
+METRIC = "acc_norm"
+
+
+@dataclass(frozen=True)
+class Material:
+    """Documents and items that all models are measured on.
+
+    Attributes:
+        texts: Documents by probe.
+        tokenised: Documents of every probe in the model's tokens, by role. All models' windows hold the same
+            bytes.
+        windows: Amount of text in the windows, by probe.
+        tasks: Items by task.
+        start_tokens: Token before every document, by role: a new tokenizer may spell it otherwise.
+        precision: Precision of the weights.
+    """
+
+    texts: Mapping[str, Sequence[str]]
+    tokenised: Mapping[str, Mapping[str, TokenisedText]]
+    windows: Mapping[str, WindowBytes]
+    tasks: Mapping[str, Sequence[Item]]
+    start_tokens: Mapping[str, str | None]
+    precision: Precision
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One model's figures.
+
+    Attributes:
+        texts: Nats and bytes of every document, [documents] each, by probe.
+        tasks: Scores of the items, by task.
+    """
+
+    texts: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    tasks: Mapping[str, ChoiceScores]
+
+
+def start_token(corpus: Path, model: Path) -> str | None:
+    """Return the token before every document: the corpus's, or the tokenizer's own where it has no such."""
+    from cpt.corpus.tokenise import special_token
+    from cpt.models.tokenizer import load_tokenizer
+
+    token = start_token_of(corpus, model)
+    if token is None or load_tokenizer(model).token_to_id(token) is not None:
+        return token
+    return special_token(model, "auto", "bos")
+
+
+def prepare_material(
+    texts: Mapping[str, Sequence[str]],
+    tasks: Mapping[str, Sequence[Item]],
+    start_tokens: Mapping[str, str | None],
+    models: Mapping[str, Path],
+    config: EvaluateConfig,
+) -> Material:
+    """Cut the documents into windows of the same bytes for all models; drop documents that cannot be scored.
+
+    Args:
+        texts: Documents by probe.
+        tasks: Items by task.
+        start_tokens: Token before every document, by role.
+        models: Model folders by role.
+        config: Settings of the stage.
+    """
+    from cpt.models.shared_windows import Reader, joined, shared_documents
+    from cpt.models.tokenizer import load_tokenizer
+    from cpt.stages.corpus.checks import window_for
+
+    readers = [
+        Reader.of(load_tokenizer(folder), window_for(folder, config.window), start_tokens[role])
+        for role, folder in models.items()
+    ]
+    scored: dict[str, list[str]] = {}
+    tokenised: dict[str, dict[str, TokenisedText]] = {role: {} for role in models}
+    windows: dict[str, WindowBytes] = {}
+    for probe, documents in texts.items():
+        cut = list(shared_documents(readers, documents))
+        if not any(document.size for document in cut):
+            raise StageFailed(f"no held-out {probe} text can be scored", hint="Hold out other documents.")
+        scored[probe] = [text for text, document in zip(documents, cut, strict=True) if document.size]
+        shared = joined([document for document in cut if document.size])
+        windows[probe] = shared.bytes
+        for role, text in zip(models, shared.texts, strict=True):
+            tokenised[role][probe] = text
+    return Material(scored, tokenised, windows, tasks, start_tokens, config.precision)
+
+
+def measure(role: str, folder: Path, material: Material, work: Path, progress: Progress) -> Measurement:
+    """Load one model, measure it, and free its memory."""
+    from cpt.models.bits_per_byte import score
+    from cpt.models.packed_model import PackedLanguageModel, best_device, load_model, resolve_precision
+    from cpt.models.tokenizer import load_tokenizer
+    from evals.harness import score_choices
+    from evals.models.language_model import PackedLM
+
+    loaded = load_model(folder, resolve_precision(material.precision))
+    model = PackedLanguageModel(loaded.to(best_device()))
+    tokenizer = load_tokenizer(folder)
+    scores = {probe: score(model, text) for probe, text in material.tokenised[role].items()}
+    lm = PackedLM(
+        model,
+        tokenizer,
+        start_token=material.start_tokens[role],
+        on_progress=lambda done, total: progress.update(done, total, "choices"),
+    )
+    tasks = score_choices(lm, material.tasks, work)
+    del loaded, model, lm
+    gc.collect()
+    return Measurement({probe: (each.nats, each.bytes) for probe, each in scores.items()}, tasks)
+
+
+def compare_measurements(
+    before: Measurement, after: Measurement, material: Material, confidence: float, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Compare two models: `bits_per_byte` by probe and `tasks` by name, as scores.json holds them."""
+    from evals.comparing.statistics import compare_accuracy, compare_bits_per_byte
+    from evals.multiple_choice import chance
+
+    probes = {
+        probe: {
+            **asdict(
+                compare_bits_per_byte(
+                    before.texts[probe], after.texts[probe], confidence=confidence, seed=seed
+                )
+            ),
+            "documents": len(documents),
+            "bytes": sum(len(document.encode()) for document in documents),
+            "windows": material.windows[probe].as_json(),
+        }
+        for probe, documents in material.texts.items()
+    }
+    tasks = {
+        name: {
+            "metric": METRIC,
+            "items": len(items),
+            "chance": chance(items),
+            **asdict(
+                compare_accuracy(
+                    getattr(before.tasks[name], METRIC),
+                    getattr(after.tasks[name], METRIC),
+                    confidence=confidence,
+                )
+            ),
+        }
+        for name, items in material.tasks.items()
+    }
+    return {"bits_per_byte": probes, "tasks": tasks}
+
+
+def document_figures(after: Measurement, material: Material) -> dict[str, dict[str, list[Any]]]:
+    """Return the model's nats on every document, for paired comparisons of runs with the same documents.
+
+    Returns:
+        By probe: `texts` (SHA-256 of each document), `nats` and `bytes`, [documents] each.
+    """
+    return {
+        probe: {
+            "texts": [sha256(document.encode()).hexdigest() for document in documents],
+            "nats": after.texts[probe][0].tolist(),
+            "bytes": after.texts[probe][1].tolist(),
+        }
+        for probe, documents in material.texts.items()
+    }
+
+
+def item_fingerprints(tasks: Mapping[str, Sequence[Item]]) -> dict[str, str]:
+    """Return the SHA-256 of each task's items, which tells runs with other items apart."""
+    return {
+        name: sha256(json.dumps([asdict(item) for item in items]).encode()).hexdigest()
+        for name, items in tasks.items()
+    }

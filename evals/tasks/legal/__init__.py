@@ -1,0 +1,1 @@
+"""Legal tasks and their scoring."""

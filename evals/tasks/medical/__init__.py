@@ -1,0 +1,1 @@
+"""Medical tasks and their scoring."""
