@@ -133,11 +133,20 @@ def extract(
     return Extraction(rank, tuple(kept), len(work.names) - len(kept), numbers)
 
 
-def write_adapter(base: Candidate, model: Candidate, rank: int, output: Path, **settings: Any) -> Extraction:
+def write_adapter(
+    base: Candidate,
+    model: Candidate,
+    rank: int,
+    output: Path,
+    *,
+    modules: Sequence[str] | None = None,
+    low_rank_only: bool = False,
+    base_name: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Extraction:
     """Extract an adapter into a new folder, which is written whole or not at all.
 
-    Args:
-        settings: Further arguments of `extract`.
+    Arguments are those of `extract`, except that `output` must not exist or be empty.
 
     Raises:
         CannotMerge: As of `extract`; or there is something at `output`.
@@ -145,7 +154,16 @@ def write_adapter(base: Candidate, model: Candidate, rank: int, output: Path, **
     """
     numbers = rank * sum(sum(source.shape) for source in base.sources.values())
     with atomic_model_folder(output, _BYTES * numbers) as folder:
-        return extract(base, model, rank, folder, **settings)
+        return extract(
+            base,
+            model,
+            rank,
+            folder,
+            modules=modules,
+            low_rank_only=low_rank_only,
+            base_name=base_name,
+            progress=progress,
+        )
 
 
 def low_rank_factors(change: torch.Tensor, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,17 +1,12 @@
 """What cannot be read or written is said, and leaves nothing that looks whole."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from merge_models import input_model, refused, ties, weights, write_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 
 from cpt.errors import CannotMerge, DataError, DiskFull, StageFailed
 from merging.plan import plan
@@ -62,29 +57,6 @@ def test_an_error_while_writing_leaves_nothing(base: Path, other: Path, tmp_path
     with pytest.raises(StageFailed, match="Input/output error"):
         run(plan(ties(base, other)), tmp_path / "merged")
     assert not list(tmp_path.glob("*merged*"))
-
-
-def test_a_killed_merge_leaves_nothing_that_looks_whole_and_is_done_again(
-    base: Path, other: Path, tmp_path: Path
-) -> None:
-    code = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "from merging.run import run; from merging.plan import plan; from merging.request import *\n"
-        "base, other, out = map(Path, sys.argv[1:])\n"
-        "models = (InputModel('a', base), InputModel('b', other))\n"
-        "request = MergeRequest('linear', models, parameters={'weight': 1.0})\n"
-        "kill = lambda done, total: done * 2 > total and os.kill(os.getpid(), signal.SIGKILL)\n"
-        "run(plan(request), out, progress=kill)\n"
-    )
-    output = tmp_path / "merged"
-    command = [sys.executable, "-c", code, str(base), str(other), str(output)]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert not output.exists()
-    assert [path.name for path in tmp_path.glob(".*")] == [".merged.unfinished"]
-    run(plan(ties(base, other)), output)
-    assert not list(tmp_path.glob(".*"))
-    AutoModelForCausalLM.from_pretrained(output)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

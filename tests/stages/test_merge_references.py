@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from cpt.errors import DataError, RecipeError
 from cpt.progress import NullProgress
 from cpt.recipe.load import load
+from cpt.recipe.runner import run
 from cpt.stages.base import Context, UpstreamArtifact
 from cpt.stages.merge.stage import STAGE
 
@@ -120,3 +121,20 @@ def test_a_recipe_checks_the_reference_at_its_line(tiny_model: Path, tmp_path: P
     assert problem.key == "merge.models.0.model"
     assert problem.line == 6
     assert "no such file or folder" in problem.message
+
+
+def test_the_content_of_a_reference_belongs_to_the_fingerprint(
+    tiny_model: Path, another_model, tmp_path: Path
+) -> None:
+    another_model("sibling", seed=2)
+    recipe = tmp_path / "recipe.yaml"
+    models = "  - merge:\n      models:\n        - {model: sibling, weight: 0.5}\n"
+    recipe.write_text(f"name: x\nbase: {tiny_model}\nstages:\n{models}")
+
+    def action() -> str:
+        (entry,) = run(load(recipe), tmp_path / "runs").plan.entries
+        return entry.action
+
+    assert [action(), action()] == ["run", "cached"]
+    another_model("sibling", seed=3)
+    assert action() != "cached"

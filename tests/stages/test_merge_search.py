@@ -234,10 +234,18 @@ def test_where_no_weight_keeps_the_budget_the_best_compromise_is_kept(inputs, tm
     assert warned["weights"] == {"one": 0.8}
 
 
+@pytest.fixture(scope="module")
+def one_point(inputs, tmp_path_factory) -> list[Any]:
+    found: list[Any] = merge(inputs, tmp_path_factory.mktemp("one"), search=SEARCH | {"points": 1})[
+        "search_points"
+    ]
+    return found
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"points": 3},
+        {"points": 2},
         {"bounds": [0.0, 0.5]},
         {"groups": 2},
         {"tokens": 200},
@@ -245,10 +253,9 @@ def test_where_no_weight_keeps_the_budget_the_best_compromise_is_kept(inputs, tm
         {"precision": "bf16"},
     ],
 )
-def test_settings_change_the_search(change: dict, plain, inputs, tmp_path: Path) -> None:
-    metrics, _ = plain
-    other = merge(inputs, tmp_path, search=SEARCH | change)
-    assert other["search_points"] != metrics["search_points"]
+def test_settings_change_the_search(change: dict, one_point: list[Any], inputs, tmp_path: Path) -> None:
+    other = merge(inputs, tmp_path, search=SEARCH | {"points": 1} | change)
+    assert other["search_points"] != one_point
 
 
 def test_the_density_is_searched_where_it_is_asked_for(inputs, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_extraction_refuses_what_does_not_fit_and_writes_nothing(
             (str(trained), "--base", str(tiny_model), "--modules", "wq"),
             "no matrix of the layers is called wq",
         ),
-        ((str(tiny_model), "--base", str(tiny_model)), "none of the matrices"),
+        ((str(tiny_model), "--base", str(tiny_model)), "none of the selected matrices"),
     ):
         code, _, message = cpt("merge", "extract", *words, "--out", "a")
         assert code == 2, message
