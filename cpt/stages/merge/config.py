@@ -287,11 +287,10 @@ class MergeConfig(StageConfig):
         ]
 
     def _names(self) -> tuple[str | None, tuple[str, ...]]:
-        base, reference = self.base, ""
-        if isinstance(base, ReferencedModel):
-            base, reference = base.name, base.model
         models = [(each.from_ or each.name, each.model or "") for each in self.models]
-        return model_names(models, None if self.base is None else (base, reference))
+        if isinstance(self.base, ReferencedModel):
+            return model_names(models, (self.base.name, self.base.model))
+        return model_names(models, None if self.base is None else (self.base, ""))
 
     @property
     def searching(self) -> MergeSearch | None:
