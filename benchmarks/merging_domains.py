@@ -91,23 +91,23 @@ class Models:
 
     def request(self, method: str, weights: Mapping[str, float], seed: int) -> Any:
         """A merge; models without a weight are left open."""
-        from merging.request import Parent, Request
+        from merging.request import InputModel, MergeRequest
 
         models = (
-            Parent(name, folder, parameters={"weight": weights[name]} if name in weights else {})
+            InputModel(name, folder, parameters={"weight": weights[name]} if name in weights else {})
             for name, folder in self.parents.items()
         )
-        return Request(method, tuple(models), Parent("base", self.base), METHODS[method], seed=seed)
+        return MergeRequest(method, tuple(models), InputModel("base", self.base), METHODS[method], seed=seed)
 
 
 class Bench:
     """The experiment in its folder."""
 
     def __init__(self, models: Models, options: argparse.Namespace) -> None:
-        from merging.plan import read_parents
+        from merging.plan import read_inputs
 
         self._models, self._options = models, options
-        self._candidates = read_parents(models.request("linear", {}, 0))
+        self._candidates = read_inputs(models.request("linear", {}, 0))
         self._search = self._measured("search", options.search_tokens)
         self._report = self._measured("report", options.report_tokens)
 
@@ -115,13 +115,13 @@ class Bench:
         from cpt.corpus import read_index
         from cpt.progress import NullProgress
         from cpt.stages.merge.config import MergeSearch
-        from cpt.stages.merge.search import Material, Measured
+        from cpt.stages.merge.search import Material, MergeEvaluation
 
         start = read_index(self._models.corpora["medical"]).start_token
         material = Material(held_out(self._models.corpora, half), lambda _: start, self._options.seed)
         settings = MergeSearch(tokens=tokens, window=self._options.sequence_length)
         plan = self._plan("task-arithmetic", {"medical": 0.5, "legal": 0.5})
-        return Measured(plan, settings, material, self._options.work / half, NullProgress())
+        return MergeEvaluation(plan, settings, material, self._options.work / half, NullProgress())
 
     def _plan(self, method: str, weights: Mapping[str, float]) -> Any:
         from merging.plan import plan
@@ -197,7 +197,7 @@ class Bench:
             "why": found.choice.why,
             "holds": found.choice.holds,
             "front": [point(tried) for tried in found.front],
-            "points": [point(tried) for tried in found.tried],
+            "points": [point(tried) for tried in found.trials],
         }
 
     def figures(self, name: str, readings: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,7 +217,7 @@ class Bench:
 
     def written(self, method: str, weights: Mapping[str, float]) -> Path:
         """A merge as a folder."""
-        from merging.merge import run
+        from merging.run import run
 
         folder = self._options.work / "models" / method
         if not folder.exists():

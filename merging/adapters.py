@@ -1,18 +1,19 @@
-"""Adapters as parents of a merge: peft's LoRA, on top of the model that it was trained on.
+"""Read peft's LoRA adapters as models of a merge, on top of the model that they were trained on.
 
 An adapter is that model's tensors, some of them changed as they are read, a few rows at a time; the changed
-model is never written. What comes out is what peft's `merge_and_unload` makes, up to the rounding of float32
-(PyTorch multiplies blocks of rows, peft whole matrices): W + s B A, with s = alpha/rank (Hu et al. 2021,
-arXiv 2106.09685) or alpha/√rank (rsLoRA: Kalajdzievski 2023, arXiv 2312.03732); DoRA scales that to its own
-magnitudes (Liu et al. 2024, arXiv 2402.09353); AdaLoRA's factors are B diag(E) A (Zhang et al. 2023, arXiv
-2303.10512). Unlike peft's, a change of bfloat16 weights is not rounded to bfloat16 before it is merged.
+model is never written. The result is that of peft's `merge_and_unload`, up to the rounding of float32
+(PyTorch multiplies blocks of rows here, whole matrices in peft): W + s B A, with s = alpha/rank (Hu et al.
+2021, arXiv 2106.09685) or alpha/√rank (rsLoRA: Kalajdzievski 2023, arXiv 2312.03732); DoRA scales that to its
+own magnitudes (Liu et al. 2024, arXiv 2402.09353); AdaLoRA's factors are B diag(E) A (Zhang et al. 2023,
+arXiv 2303.10512). Unlike in peft, a change of bfloat16 weights is not rounded to bfloat16 before the merge.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,10 +28,98 @@ from cpt.models.loading import StoredNames, without_weights
 from cpt.models.tokenizer import FILE as TOKENIZER
 from cpt.models.tokenizer import load_tokenizer
 from cpt.models.weights import tensors_of
-from merging.adapter_kinds import kind_problems, scale_of, token_indices
+from cpt.progress import NullProgress, Progress
+from cpt.references import resolve_model
 from merging.candidates import Candidate, read_candidate
-from merging.changed import Declared, LowRank, TokenRows
+from merging.lora_delta import Declared, LowRank, TokenRows
 from merging.sources import FileSource, Source, file_source
+
+_KINDS = ("LORA", "ADALORA")
+
+_IRRELEVANT = frozenset(
+    {  # origin, training and storage of the factors: without effect on a merge
+        "alpha_pattern",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "beta1",
+        "beta2",
+        "bias",
+        "deltaT",
+        "ensure_weight_tying",
+        "eva_config",
+        "exclude_modules",
+        "fan_in_fan_out",
+        "inference_mode",
+        "init_lora_weights",
+        "init_r",
+        "layers_pattern",
+        "layers_to_transform",
+        "lora_alpha",
+        "lora_dropout",
+        "megatron_core",
+        "modules_to_save",
+        "orth_reg_weight",
+        "peft_type",
+        "peft_version",
+        "qalora_group_size",
+        "r",
+        "rank_pattern",
+        "revision",
+        "target_modules",
+        "target_r",
+        "task_type",
+        "tfinal",
+        "tinit",
+        "total_step",
+        "trainable_token_indices",
+        "use_dora",
+        "use_rslora",
+        "velora_config",
+    }
+)
+_CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+def kind_problems(config: Mapping[str, Any]) -> list[str]:
+    """Return what keeps an adapter from being merged; unknown settings count as such."""
+    kind = config.get("peft_type")
+    if kind not in _KINDS:
+        return [f"it is of kind {kind}, and only LoRA and AdaLoRA can be merged"]
+    unknown = sorted(key for key, value in config.items() if value and key not in _IRRELEVANT)
+    problems = [f"it uses {key}" for key in unknown]
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.startswith(_CHANGE_THE_BASE):
+        problems.append(f"it began with {start}, which changed its base's weights, too")
+    return problems
+
+
+def scale_of(config: Mapping[str, Any], module: str, rank: int) -> float:
+    """Return the factor of a module's product of factors, as peft computes it.
+
+    Args:
+        config: Configuration of the adapter.
+        module: Name of the module.
+        rank: Rank of the stored factors.
+    """
+    from peft.utils.other import get_pattern_key
+
+    alphas: Mapping[str, float] = config.get("alpha_pattern") or {}
+    alpha = float(alphas.get(get_pattern_key(list(alphas), module), config.get("lora_alpha", 8)))
+    if config["peft_type"] == "ADALORA":
+        first = float(config.get("init_r", 12))  # rank before AdaLoRA pruned any
+        return (alpha if alpha > 0 else first) / (first + 1e-5)
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def token_indices(config: Mapping[str, Any], module: str) -> Sequence[int]:
+    """Return the ids of an embedding's trained rows, in the order in which they are stored."""
+    given = config.get("trainable_token_indices") or ()
+    if isinstance(given, Mapping):
+        return next(
+            (rows for name, rows in given.items() if module == name or module.endswith(f".{name}")), ()
+        )
+    return list(given)
+
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -45,32 +134,50 @@ _KEPT_FACTORS = 4
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a peft adapter."""
+    """Return True if a folder holds a peft adapter."""
     return (folder / CONFIG).is_file()
 
 
-def read_model(name: str, folder: Path, base: Candidate | None = None) -> Candidate:
-    """A model folder, or an adapter's.
+def resolve_input(reference: str, progress: Progress | None = None) -> Path:
+    """Return the folder of a model or of an adapter; fetch or convert it if necessary.
 
     Args:
-        base: of the merge; see `read_adapter`.
+        reference: Reference of a model, or a local folder with an adapter.
 
     Raises:
-        DataError: there is neither, or it cannot be merged.
+        ReferenceUnavailable: It cannot be had.
+        RecipeError: The reference is malformed.
+    """
+    folder = Path(reference)
+    return folder if is_adapter(folder) else resolve_model(reference, progress or NullProgress())
+
+
+def read_model(name: str, folder: Path, base: Candidate | None = None) -> Candidate:
+    """Read a model's or an adapter's folder.
+
+    Args:
+        name: Name of the model in messages.
+        folder: Folder of a model or an adapter.
+        base: Base of the merge; see `read_adapter`.
+
+    Raises:
+        DataError: The folder holds neither, or nothing that can be merged.
     """
     return read_adapter(name, folder, base) if is_adapter(folder) else read_candidate(name, folder)
 
 
 def read_adapter(name: str, folder: Path, base: Candidate | None = None) -> Candidate:
-    """An adapter on top of the model that it was trained on; only headers are read.
+    """Read an adapter on top of the model that it was trained on; only headers are read.
 
-    That model is the one which the adapter names, if it is a folder here; else the merge's base.
+    That model is the one that the adapter names, if that is a local folder; else the merge's base.
 
     Args:
-        base: of the merge.
+        name: Name of the model in messages.
+        folder: Folder of the adapter.
+        base: Base of the merge.
 
     Raises:
-        DataError: the adapter is of a kind that cannot be merged, damaged, or of another model; or there is
+        DataError: The adapter is of a kind that cannot be merged, damaged, or of another model; or there is
             no model to put it on.
     """
     config = _read_config(folder)
@@ -127,7 +234,7 @@ def _own_base(name: str, folder: Path, config: Mapping[str, Any], base: Candidat
 
 
 def _with_rows(base: Candidate, sources: Mapping[str, Source]) -> Mapping[str, Any]:
-    """The base's configuration with the changed number of the embedding's rows."""
+    """Return the base's configuration with the changed number of embedding rows."""
     if all(source.shape == base.sources[name].shape for name, source in sources.items()):
         return base.config
     rows = sources[base.tensors.input].shape[0]
@@ -140,7 +247,7 @@ def _with_rows(base: Candidate, sources: Mapping[str, Source]) -> Mapping[str, A
 
 
 class _Changes:
-    """What an adapter makes of its base's tensors."""
+    """The tensors of a base that an adapter changes."""
 
     def __init__(self, base: Candidate, config: Mapping[str, Any], stored: Mapping[str, FileSource]) -> None:
         self._base, self._config = base, config
@@ -154,10 +261,10 @@ class _Changes:
         self._sort(stored)
 
     def sources(self) -> dict[str, Source]:
-        """The changed tensors by the names under which the base stores them.
+        """Return the changed tensors by the names under which the base stores them.
 
         Raises:
-            DataError: says all that does not fit.
+            DataError: The message names everything that does not fit.
         """
         found: dict[str, Source] = {}
         problems = [problem for problem in self._fill(found) if problem]
@@ -170,7 +277,7 @@ class _Changes:
         return found
 
     def _sort(self, stored: Mapping[str, FileSource]) -> None:
-        """Tell apart factors, rows and whole tensors."""
+        """Sort stored tensors into factors, rows and whole tensors."""
         for key, source in stored.items():
             name = key.removeprefix(PREFIX)
             match = _FACTORS.match(name)
@@ -199,7 +306,7 @@ class _Changes:
                 yield f"of {module} there is only {', '.join(sorted(parts))}"
 
     def _put(self, found: dict[str, Source], name: str, source: Source | str) -> Iterator[str]:
-        """Put a changed tensor in its place, and in that of its copies."""
+        """Put a changed tensor into its place and those of its copies; report a misfit."""
         stored = self._stored(name)
         if stored is None or isinstance(source, str):
             yield source if isinstance(source, str) else f"it has no {name}"
@@ -213,7 +320,7 @@ class _Changes:
             found[place] = Declared(source, old.dtype)
 
     def _copies(self, stored: str) -> Iterator[str]:
-        """Further names under which the base stores an embedding."""
+        """Return further names under which the base stores an embedding."""
         if not self._is_input(stored):
             return
         tensors = self._base.tensors
@@ -229,7 +336,7 @@ class _Changes:
         )
 
     def _untied(self) -> Iterator[str]:
-        """That the adapter takes apart a tied embedding; what peft writes twice is dropped."""
+        """Report an adapter that unties the embeddings; drop what peft stores twice."""
         inside, outside = self._model.get_input_embeddings(), self._model.get_output_embeddings()
         if outside is None or outside.weight is not inside.weight:
             return

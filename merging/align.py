@@ -1,12 +1,12 @@
-"""Bring models with different vocabularies together: which row of which model goes into which row.
+"""Align the vocabularies of models: map every row of the result to rows of the models.
 
-Rows are matched by the token's spelling, never by id; a special token that is spelt otherwise is found by
-its role. Rows that every model has are merged by the method as one tensor. The others are merged apart,
-from the models that have them, so that a missing row counts as nothing, not as zero:
+Rows are matched by the token's spelling, never by id; a special token of another spelling is matched by its
+role. Rows that every model has are merged by the method as one tensor. Other rows are merged apart, from the
+models that have them, so that a missing row counts as nothing, not as zero:
 
-- the base and some models have it: by the method, with the models that have it
-- the base lacks it: the average of the models that have it, by their weights
-- only one has it, or the base and fewer models than the method takes: that model's or the base's row
+- the base and some models have the row: merged by the method, with the models that have it
+- the base lacks the row: average of the models that have it, by their weights
+- one model has the row, or the base and fewer models than the method takes: that model's or the base's row
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import numpy as np
 from merging.candidates import Vocabulary
 
 ABSENT = -1
-"""In a row map: the model has no row for this token."""
+"""Entry of a row map where the model has no row for a token."""
 
 
 class Case(StrEnum):
-    """What happens to a row of the result."""
+    """The treatment of a row of the result."""
 
     MERGED = "merged"
     PARTLY = "merged from the models that have it"
@@ -41,9 +41,9 @@ class Group:
     """Rows of the result that the same models have.
 
     Attributes:
-        case: what happens to them.
-        rows: [R] int64, where they are in the result, ascending.
-        sources: for each model that has them, its number among the models and its rows [R] int64.
+        case: Treatment of the rows.
+        rows: Rows in the result, ascending: [R] int64.
+        sources: Number of each model that has the rows, and its rows: [R] int64.
     """
 
     case: Case
@@ -53,15 +53,15 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """How every row of the result comes about.
+    """The origin of every row of the result.
 
     Attributes:
-        target: the result's vocabulary.
-        names: the models' names, by their numbers.
-        groups: every row is in one of them.
-        by_role: (model, its token, the result's token): special tokens that were found by their role.
-        dropped: by model the tokens that the result lacks.
-        lacking: by model how many of the result's rows it lacks.
+        target: Vocabulary of the result.
+        names: Names of the models, by their numbers.
+        groups: Groups of rows; every row is in one of them.
+        by_role: Special tokens matched by role: (model, its token, the result's token).
+        dropped: Tokens that the result lacks, by model.
+        lacking: Number of the result's rows that a model lacks, by model.
     """
 
     target: Vocabulary
@@ -72,14 +72,14 @@ class Alignment:
     lacking: Mapping[str, int]
 
     def counts(self) -> dict[str, int]:
-        """Rows by case."""
+        """Return the number of rows by case."""
         counts: Counter[str] = Counter()
         for group in self.groups:
             counts[group.case] += len(group.rows)
         return dict(counts)
 
     def listing(self) -> dict[str, Any]:
-        """All that is to be known of the rows, as plain data; rows merged as usual are only counted."""
+        """Return the origin of all rows as plain data; rows merged as usual are only counted."""
         tokens = {row: token for token, row in self.target.ids.items()}
         return {
             "rows": self.target.rows,
@@ -101,7 +101,7 @@ class Alignment:
 
 
 def row_map(source: Vocabulary, target: Vocabulary) -> np.ndarray:
-    """For each row of the target the source's row of the same token: [target rows] int64, or `ABSENT`.
+    """Return the source's row of the same token for each target row: [target rows] int64, or `ABSENT`.
 
     Target rows without a token (padding) are absent in every other vocabulary.
     """
@@ -116,7 +116,7 @@ def row_map(source: Vocabulary, target: Vocabulary) -> np.ndarray:
 
 
 def _by_role(source: Vocabulary, target: Vocabulary) -> Iterator[tuple[str, str]]:
-    """(source's token, target's token) of one role, where neither knows the other's; each target's once."""
+    """Match special tokens of one role where neither side knows the other's: (source's, target's)."""
     taken = set()
     for role, token in target.roles.items():
         other = source.roles.get(role)
@@ -136,17 +136,18 @@ def align(
     anchor: int,
     least: int,
 ) -> Alignment:
-    """Find out for every row of the target which models have it.
+    """Find the models that have each row of the target.
 
     Args:
-        names: of the models.
-        vocabularies: of the models; some model has each of the target's tokens.
-        inputs: numbers of the models that are merged. Another model is asked for a row only if none of
-            them has it.
-        base: number of the base, one of the inputs, or None.
-        target: the result's vocabulary.
-        anchor: number of the model whose vocabulary it is or begins with; has the rows without a token.
-        least: how many models the method takes at least, the base not counted.
+        names: Names of the models.
+        vocabularies: Vocabularies of the models; some model has each of the target's tokens.
+        inputs: Numbers of the models that are merged. Another model gives a row only if none of these
+            has it.
+        base: Number of the base, one of the inputs; or None.
+        target: Vocabulary of the result.
+        anchor: Number of the model whose vocabulary the target is or begins with, and which has the rows
+            without a token.
+        least: Smallest number of models that the method takes, the base not counted.
     """
     maps = np.stack([row_map(vocabulary, target) for vocabulary in vocabularies])  # [M, V]
     tokens = np.zeros(target.rows, dtype=bool)
@@ -186,7 +187,7 @@ def _apart(
     least: int,
     is_padding: bool,
 ) -> list[Group]:
-    """Groups of rows that not all inputs have."""
+    """Return groups of rows that not all inputs have."""
     if not len(rows):
         return []
     if not having:  # another model has them; not necessarily the same for all
@@ -213,7 +214,7 @@ def _group(case: Case, rows: np.ndarray, having: Sequence[int], maps: np.ndarray
 def _dropped(
     names: Sequence[str], vocabularies: Sequence[Vocabulary], target: Vocabulary
 ) -> dict[str, tuple[str, ...]]:
-    """By model the tokens that have no row in the target, neither by spelling nor by role."""
+    """Return the tokens without a row in the target, by spelling or role, by model."""
     dropped = {}
     for name, vocabulary in zip(names, vocabularies, strict=True):
         kept = {theirs for theirs, _ in _by_role(vocabulary, target)}

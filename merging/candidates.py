@@ -1,4 +1,4 @@
-"""The models that go into a merge: their tensors and tokens, and what keeps them from being merged."""
+"""Read the models of a merge, their tensors and tokens, and check that they fit together."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _BEHAVIOUR = (
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens of a model.
+    """The vocabulary of a model.
 
     Attributes:
-        ids: id by token, for tokens that have a row.
-        rows: rows of the embedding, padding included.
-        roles: special token by role ("bos", ...).
+        ids: Id by token, for tokens with a row.
+        rows: Number of rows of the embedding, padding included.
+        roles: Special token by role ("bos", ...).
     """
 
     ids: Mapping[str, int]
@@ -53,7 +53,7 @@ class Vocabulary:
     roles: Mapping[str, str]
 
     def same_rows(self, other: Vocabulary) -> bool:
-        """Whether every row means the same token."""
+        """Return True if every row has the same token in both."""
         return self.rows == other.rows and self.ids == other.ids
 
 
@@ -61,18 +61,18 @@ class Vocabulary:
 class Candidate:
     """A model that may go into a merge.
 
-    What a model is stored as does not matter to a merge: an adapter is its base's sources with some
-    replaced.
+    The way in which a model is stored does not matter to a merge: an adapter is its base's sources, some of
+    them replaced.
 
     Attributes:
-        name: what messages call it.
-        folder: has its configuration and generation settings.
-        sources: its tensors by name, in the order in which they are stored.
-        config: its config.json.
-        tokens: id by token, of its whole tokenizer.
-        own_tokenizer: folder with its tokenizer and chat template where that is not `folder`: an adapter may
+        name: Name of the model in messages.
+        folder: Folder with the configuration and generation settings.
+        sources: Tensors by name, in the order in which they are stored.
+        config: Content of config.json.
+        tokens: Id by token, of the whole tokenizer.
+        own_tokenizer: Folder with the tokenizer and chat template where that is not `folder`: an adapter may
             bring its own.
-        new_tokens: ids of the tokens that the model which it descends from did not have.
+        new_tokens: Ids of tokens that the model's ancestor did not have.
     """
 
     name: str
@@ -85,26 +85,26 @@ class Candidate:
 
     @property
     def tokenizer_folder(self) -> Path:
-        """Has its tokenizer and chat template."""
+        """Folder with the tokenizer and chat template."""
         return self.own_tokenizer or self.folder
 
     @cached_property
     def tensors(self) -> VocabularyTensors:
-        """Names of the tensors with a row per token. Builds the model without its weights."""
+        """Names of the tensors with a row per token; builds the model without its weights."""
         return vocabulary_tensors(self.folder)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """Tokens that have a row."""
+        """Tokens with a row."""
         rows = self.sources[self.tensors.input].shape[0]
         within = {token: token_id for token, token_id in self.tokens.items() if token_id < rows}
         return Vocabulary(within, rows, special_tokens(self.tokenizer_folder))
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every tensor; of one with a row per token without its rows, and without its copies.
+        """Shape of every tensor; of tensors with a row per token without the number of rows.
 
-        A tied output is the input.
+        Copies and the output embedding are left out: a tied output is the input.
         """
         shapes = {name: source.shape for name, source in self.sources.items()}
         for name in self.tensors.names:
@@ -117,10 +117,10 @@ class Candidate:
 
 
 def read_candidate(name: str, folder: Path) -> Candidate:
-    """A model folder; only headers and the tokenizer are read.
+    """Read a model folder: only headers and the tokenizer.
 
     Raises:
-        ModelError: the folder holds no readable model, or a damaged one.
+        ModelError: The folder holds no readable model, or a damaged one.
     """
     check_model(folder)
     config = read_config(folder)
@@ -131,9 +131,9 @@ def read_candidate(name: str, folder: Path) -> Candidate:
 
 
 def alike(candidates: Sequence[Candidate]) -> bool:
-    """Whether all have the same tensors and tokens, so that nothing need be known of their vocabularies.
+    """Return True if all models have the same tensors and tokens, so that no rows need alignment.
 
-    Decided from the folders alone. A model that ties its embeddings but stores both needs a closer look.
+    The folders alone decide. A model that ties its embeddings but stores both needs a closer look.
     """
     first, *others = candidates
     shapes = [{name: source.shape for name, source in model.sources.items()} for model in candidates]
@@ -154,7 +154,8 @@ def new_tokens(candidates: Sequence[Candidate], ids: Mapping[str, int]) -> tuple
     """Return the ids of a result's new tokens, ascending: those that are new in every model that has them.
 
     Args:
-        ids: id by token in the result.
+        candidates: Models of the merge.
+        ids: Id by token in the result.
     """
     found: set[str] = set()
     for candidate in candidates:
@@ -168,13 +169,13 @@ def new_tokens(candidates: Sequence[Candidate], ids: Mapping[str, int]) -> tuple
 
 
 def check_same_architecture(candidates: Sequence[Candidate], *, same_vocabulary: bool) -> list[str]:
-    """All models must have the same tensors, of the same shapes but for the number of tokens.
+    """Check that all models have the same tensors, of the same shapes except for the number of tokens.
 
     Returns:
-        Settings that differ though the tensors do not, in words.
+        Settings that differ although the tensors do not, in words.
 
     Raises:
-        CannotMerge: lists what differs from the first model.
+        CannotMerge: The problems list the differences from the first model.
     """
     first, *others = candidates
     differences = [
@@ -190,7 +191,7 @@ def check_same_architecture(candidates: Sequence[Candidate], *, same_vocabulary:
 
 
 def is_tied(candidates: Sequence[Candidate]) -> bool:
-    """Whether the result's output embedding is its input embedding: if it is so in every model."""
+    """Return True if every model's output embedding is its input embedding, so that the result's is."""
     return all(candidate.tensors.tied for candidate in candidates)
 
 
@@ -205,7 +206,7 @@ def _different_structure(first: Candidate, other: Candidate, *, tensors: bool) -
 
 
 def _different(first: Candidate, other: Candidate, keys: Sequence[str]) -> Iterator[str]:
-    """Settings that differ, transformers' defaults filled in where config.json files differ at all."""
+    """Report settings that differ; where config.json files differ, transformers' defaults fill gaps."""
     if all(first.config.get(key) == other.config.get(key) for key in keys):
         return
     ours, theirs = (settings(model.folder).get_text_config().to_dict() for model in (first, other))

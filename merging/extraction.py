@@ -1,9 +1,9 @@
-"""An adapter from the difference of two models: a matrix each as the product of two small ones.
+"""Extract an adapter from the difference of two models: every matrix as the product of two small ones.
 
 The best approximation of a matrix by one of rank r is its truncated singular value decomposition (Eckart and
 Young 1936). Matrices whose smaller side is above 1024 are decomposed by random projection (Halko et al. 2011,
-arXiv 0909.4061, algorithm 5.1 with power iterations). What no factors hold (norms, rows of embeddings) is
-stored as it is. Biases of matrices have no place in such an adapter.
+arXiv 0909.4061, algorithm 5.1 with power iterations). Tensors that factors cannot hold (norms, rows of
+embeddings) are stored whole. Biases of matrices have no place in such an adapter.
 """
 
 from __future__ import annotations
@@ -24,20 +24,24 @@ from merging.adapters import CONFIG, PREFIX, WEIGHTS
 from merging.candidates import Candidate, alike, check_same_architecture
 from merging.kernels import seed_of
 from merging.sources import Source
+from merging.writer import atomic_model_folder
 
 _EXACT = 1024
 _OVERSAMPLING, _ITERATIONS = 16, 4
 _ROWS = 1024
+_BYTES = 8
+"""Bytes per number of the factors: float32, written once, kept once."""
 
 
 @dataclass(frozen=True)
-class Kept:
-    """How much of a tensor's difference an adapter holds.
+class HeldTensor:
+    """The part of a tensor's difference that an adapter holds.
 
     Attributes:
+        tensor: Name of the tensor.
         how: "low rank", "rows", "whole", or "left out".
-        norm: of the difference (Frobenius).
-        kept: norm of the part of it that the adapter holds.
+        norm: Norm of the difference (Frobenius).
+        kept: Norm of the part that the adapter holds.
     """
 
     tensor: str
@@ -48,16 +52,17 @@ class Kept:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was extracted.
+    """A report on an extraction.
 
     Attributes:
-        tensors: those that differ.
-        unchanged: how many do not.
-        numbers: in the adapter.
+        rank: Rank of the factors.
+        tensors: Tensors that differ.
+        unchanged: Number of tensors that do not differ.
+        numbers: Number of values in the adapter.
     """
 
     rank: int
-    tensors: tuple[Kept, ...]
+    tensors: tuple[HeldTensor, ...]
     unchanged: int
     numbers: int
 
@@ -68,13 +73,13 @@ class Extraction:
 
     @property
     def kept(self) -> float:
-        """Norm of what the adapter holds, as a share of the difference's; 1 where there is no difference."""
+        """Norm of the adapter's part over that of the difference; 1 where there is no difference."""
         return sum(each.kept**2 for each in self.tensors) ** 0.5 / self.norm if self.norm else 1.0
 
 
 @dataclass
 class _Adapter:
-    """An adapter that is being put together."""
+    """An adapter under construction."""
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     targets: list[str] = field(default_factory=list)
@@ -93,18 +98,20 @@ def extract(
     base_name: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Extraction:
-    """Write what a model has learnt since its base as a LoRA adapter that peft loads.
+    """Write the difference of a model from its base as a LoRA adapter that peft loads.
 
     Args:
-        rank: of every pair of factors; a matrix of fewer rows or columns is held whole by them.
-        output: an empty folder.
-        modules: names of the matrices to take (q_proj); None for all of the layers'.
-        low_rank_only: leave out what factors do not hold, rather than storing it.
-        base_name: what the adapter calls its base; by default the base's folder.
-        progress: called with the tensors that are done and their number.
+        base: Model that changes are measured from.
+        model: Model that was trained from the base.
+        rank: Rank of every pair of factors; a matrix of fewer rows or columns is held whole.
+        output: Empty folder.
+        modules: Names of the matrices to take (q_proj); None for all matrices of the layers.
+        low_rank_only: Leave out tensors that factors cannot hold, rather than storing them.
+        base_name: Name of the base in the adapter; by default the base's folder.
+        progress: Called with the tensors that are done and their number.
 
     Raises:
-        CannotMerge: the models are not of one architecture, the model lacks tokens of the base or numbers
+        CannotMerge: The models are not of one architecture, the model lacks tokens of the base or numbers
             them otherwise, or no matrix has such a name.
     """
     work = _Extractor(base, model, rank, modules, low_rank_only)
@@ -114,9 +121,7 @@ def extract(
         if progress is not None:
             progress(done, len(work.names))
     if not made.targets:
-        raise CannotMerge(
-            [f"none of the matrices that were asked for differs between {base.name} and {model.name}"]
-        )
+        raise CannotMerge([f"none of the selected matrices differs between {base.name} and {model.name}"])
     work.complete(made)
     save_file(made.tensors, output / WEIGHTS, metadata={"format": "pt"})
     config = _config(made, rank, base_name or str(base.folder.resolve()), work.transposed, work.tied)
@@ -128,15 +133,49 @@ def extract(
     return Extraction(rank, tuple(kept), len(work.names) - len(kept), numbers)
 
 
+def write_adapter(
+    base: Candidate,
+    model: Candidate,
+    rank: int,
+    output: Path,
+    *,
+    modules: Sequence[str] | None = None,
+    low_rank_only: bool = False,
+    base_name: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Extraction:
+    """Extract an adapter into a new folder, which is written whole or not at all.
+
+    Arguments are those of `extract`, except that `output` must not exist or be empty.
+
+    Raises:
+        CannotMerge: As of `extract`; or there is something at `output`.
+        DiskFull: The adapter does not fit on the disk.
+    """
+    numbers = rank * sum(sum(source.shape) for source in base.sources.values())
+    with atomic_model_folder(output, _BYTES * numbers) as folder:
+        return extract(
+            base,
+            model,
+            rank,
+            folder,
+            modules=modules,
+            low_rank_only=low_rank_only,
+            base_name=base_name,
+            progress=progress,
+        )
+
+
 def low_rank_factors(change: torch.Tensor, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factors whose product is nearest to a matrix, each with the square roots of the singular values.
+    """Return the factors whose product is nearest to a matrix, each with the roots of the singular values.
 
     Args:
-        change: [out, in] float32.
-        seed: of the random projection; smaller matrices need none.
+        change: Matrix: [out, in] float32.
+        rank: Rank of the factors.
+        seed: Seed of the random projection; smaller matrices need none.
 
     Returns:
-        down [rank, in] and up [out, rank], filled with zeros beyond the matrix's smaller side.
+        Factors down [rank, in] and up [out, rank], filled with zeros beyond the matrix's smaller side.
     """
     if min(change.shape) <= max(_EXACT, rank + _OVERSAMPLING):
         left, values, right = torch.linalg.svd(change, full_matrices=False)
@@ -153,7 +192,7 @@ def low_rank_factors(change: torch.Tensor, rank: int, seed: int) -> tuple[torch.
 
 
 class _Extractor:
-    """Takes the tensors one by one."""
+    """Takes tensors into an adapter one by one."""
 
     def __init__(
         self,
@@ -180,16 +219,16 @@ class _Extractor:
 
     @property
     def tied(self) -> bool:
-        """Whether the output embedding is the input embedding."""
+        """True if the output embedding is the input embedding."""
         return self._tensors.tied
 
     @property
     def transposed(self) -> bool:
-        """Whether matrices are stored as [in, out]."""
+        """True if matrices are stored as [in, out]."""
         return any(self._matrices.values())
 
-    def take(self, name: str, made: _Adapter) -> Kept | None:
-        """Put a tensor's difference into the adapter; None if there is none."""
+    def take(self, name: str, made: _Adapter) -> HeldTensor | None:
+        """Put a tensor's difference into the adapter; return None if there is no difference."""
         base, model = self._base.sources[name], self._model.sources[name]
         module, _, kind = self._places[name].rpartition(".")
         if name in self._tensors.names and kind == "weight":
@@ -200,17 +239,17 @@ class _Extractor:
             return None
         if name in self._matrices:
             held = self._factors(name, module, change, made)
-            return Kept(name, "low rank", norm, held)
+            return HeldTensor(name, "low rank", norm, held)
         if (
             self._low_rank_only or module in self._matrix_modules or len(base.shape) > 2
         ):  # 3: experts' matrices
-            return Kept(name, "left out", norm, 0.0)
+            return HeldTensor(name, "left out", norm, 0.0)
         made.tensors[PREFIX + self._places[name]] = _whole(model).to(model.dtype)
         made.whole.add(module)
-        return Kept(name, "whole", norm, norm)
+        return HeldTensor(name, "whole", norm, norm)
 
     def complete(self, made: _Adapter) -> None:
-        """Add what else peft wants of modules that are stored whole: all they hold, a tied output twice."""
+        """Add what peft expects of modules that are stored whole: all their tensors, a tied output twice."""
         for name, parameter in self._places.items():
             module, _, _ = parameter.rpartition(".")
             if module in made.whole and f"{PREFIX}{parameter}" not in made.tensors:
@@ -221,7 +260,7 @@ class _Extractor:
             made.tensors[f"{PREFIX}{self._head}.weight"] = made.tensors[key].clone()
 
     def _factors(self, name: str, module: str, change: torch.Tensor, made: _Adapter) -> float:
-        """Add a matrix's factors; returns the norm of their product."""
+        """Add a matrix's factors and return the norm of their product."""
         matrix = change.T if self._matrices[name] else change
         down, up = low_rank_factors(matrix, self._rank, seed_of(0, name, 0))
         made.tensors[f"{PREFIX}{module}.lora_A.weight"] = down
@@ -229,22 +268,24 @@ class _Extractor:
         made.targets.append(module)
         return float(down.double().square().sum(dim=1).norm())  # the singular values, squared, then summed
 
-    def _embedding(self, name: str, module: str, base: Source, model: Source, made: _Adapter) -> Kept | None:
+    def _embedding(
+        self, name: str, module: str, base: Source, model: Source, made: _Adapter
+    ) -> HeldTensor | None:
         """Store the rows that changed, or all of them where most did."""
         changed, squares = _changed_rows(base, model)
         if not changed:
             return None
         norm = squares**0.5
         if self._low_rank_only:
-            return Kept(name, "left out", norm, 0.0)
+            return HeldTensor(name, "left out", norm, 0.0)
         if 2 * len(changed) <= model.shape[0]:
             rows = torch.stack([model.read(row, row + 1)[0] for row in changed]).to(model.dtype)
             made.tensors[f"{PREFIX}{module}.token_adapter.trainable_tokens_delta"] = rows
             made.rows[module] = changed
-            return Kept(name, "rows", norm, norm)
+            return HeldTensor(name, "rows", norm, norm)
         made.tensors[f"{PREFIX}{module}.weight"] = model.read(0, model.shape[0]).to(model.dtype)
         made.whole.add(module)
-        return Kept(name, "whole", norm, norm)
+        return HeldTensor(name, "whole", norm, norm)
 
 
 def _config(made: _Adapter, rank: int, base_name: str, transposed: bool, tied: bool) -> dict[str, Any]:
@@ -266,7 +307,7 @@ def _config(made: _Adapter, rank: int, base_name: str, transposed: bool, tied: b
 
 
 def _places(built: Any, stored: Mapping[str, Source]) -> Iterator[tuple[str, str]]:
-    """(name under which a tensor is stored, the model's name of it)."""
+    """Find the stored name and the model's name of every tensor."""
     names = StoredNames(built, stored)  # type: ignore[arg-type]
     for parameter in built.state_dict():
         if (name := names.of(parameter)) is not None:
@@ -274,7 +315,7 @@ def _places(built: Any, stored: Mapping[str, Source]) -> Iterator[tuple[str, str
 
 
 def _matrices(built: Any, places: Mapping[str, str], per_token: Sequence[str]) -> dict[str, bool]:
-    """Stored names of the layers' matrices, and whether they are stored as [in, out]."""
+    """Return the stored names of the layers' matrices: name -> True if stored as [in, out]."""
     from transformers.pytorch_utils import Conv1D
 
     found = {}
@@ -289,7 +330,7 @@ def _matrices(built: Any, places: Mapping[str, str], per_token: Sequence[str]) -
 def _named(
     matrices: Mapping[str, bool], places: Mapping[str, str], modules: Sequence[str]
 ) -> dict[str, bool]:
-    """The matrices whose module has one of the names, or a name that ends so."""
+    """Return the matrices whose module has one of the names, or a path that ends in one."""
     paths = {name: f".{places[name].removesuffix('.weight')}" for name in matrices}
     unknown = [each for each in modules if not any(path.endswith(f".{each}") for path in paths.values())]
     if unknown:
@@ -302,7 +343,7 @@ def _named(
 
 
 def _check_tokens(base: Candidate, model: Candidate) -> None:
-    """Raise unless the model's tokens are the base's, under the same numbers, and perhaps more."""
+    """Raise unless the model has the base's tokens under the same ids; it may have more."""
     if base.tensors.tied != model.tensors.tied:
         raise CannotMerge([f"one of {base.name} and {model.name} has an output embedding of its own"])
     rows = base.sources[base.tensors.input].shape[0]
@@ -320,7 +361,7 @@ def _check_tokens(base: Candidate, model: Candidate) -> None:
 
 
 def _changed_rows(base: Source, model: Source) -> tuple[list[int], float]:
-    """The rows that differ, new ones among them, and the sum of the squared differences."""
+    """Return the rows that differ, new ones included, and the sum of the squared differences."""
     known, changed, squares = base.shape[0], [], 0.0
     for start in range(0, model.shape[0], _ROWS):
         rows = model.read(start, min(start + _ROWS, model.shape[0])).float()

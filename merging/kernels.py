@@ -1,34 +1,40 @@
-"""The arithmetic on one tensor: mergekit's methods, on as little of the tensor at a time as they allow.
+"""Merge one tensor by mergekit's methods, in chunks of rows where the method allows it.
 
-A method whose every weight depends on the same weight of the models only is applied to chunks of rows. TIES
-and Breadcrumbs are so once it is known which changes they keep (`merging.selection`). Other methods need
-whole tensors.
+A method is elementwise if every weight of the result depends on the same weight of the models only; it is
+applied to chunks of rows. TIES and Breadcrumbs become elementwise once the changes that they keep are known
+(`merging.topk_threshold`). Other methods need whole tensors. `expected_bytes` computes the memory from the
+plan.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
 from cpt.errors import DataError
 from merging.methods import Method
-from merging.selection import Ranks, Selector, magnitude_ranks, outlier_ranks, selector
 from merging.sources import Source, is_finite
+from merging.topk_threshold import SORTED, Ranks, Selector, magnitude_ranks, outlier_ranks, selector
+
+if TYPE_CHECKING:
+    from merging.plan import Plan
+
 
 CHUNK = 2**19
-"""Weights of a tensor that are worked on at a time; the chunks of a few models fit a processor's cache."""
+"""Weights of a tensor in one chunk: chunks of a few models fit into a processor's cache."""
 
 SIDE_BY_SIDE = 8
-"""Chunks that are merged at a time, at most."""
+"""Largest number of chunks that are merged at the same time."""
 
 TWO_AT_A_TIME = 2**22
 
@@ -40,13 +46,13 @@ class Piece:
     """Rows of a tensor that are merged together.
 
     Attributes:
-        sources: of the models, the base first if there is one; all of one shape.
-        has_base: whether the first source is the base.
-        method: None if the only source is copied.
-        shared: the method's parameters.
-        per_model: parameters of each source but the base.
-        seed: of random methods.
-        rows: [R] int64, where the rows are in the tensor; None for all of it in order.
+        sources: Tensors of the models, the base first if there is one; all of one shape.
+        has_base: True if the first source is the base.
+        method: Merge method; None if the only source is copied.
+        shared: Parameters of the method.
+        per_model: Parameters of each source except the base.
+        seed: Seed of random methods.
+        rows: Places of the rows in the tensor: [R] int64; None for the whole tensor in order.
     """
 
     sources: tuple[Source, ...]
@@ -63,7 +69,7 @@ class Piece:
 
     @property
     def height(self) -> int:
-        """Rows; a tensor without dimensions has one."""
+        """Number of rows; a tensor without dimensions has one."""
         return self.shape[0] if self.shape else 1
 
 
@@ -72,9 +78,11 @@ class TensorPlan:
     """A tensor of the result.
 
     Attributes:
-        dtype: of the result.
-        compute: data type of the arithmetic; None for the widest of each piece's sources.
-        pieces: together they have every row once.
+        name: Name of the tensor.
+        shape: Shape of the tensor.
+        dtype: Data type of the result.
+        compute: Data type of the arithmetic; None for the widest of each piece's sources.
+        pieces: Pieces that together have every row once.
     """
 
     name: str
@@ -84,10 +92,10 @@ class TensorPlan:
     pieces: tuple[Piece, ...]
 
     def chunks(self) -> Iterator[torch.Tensor]:
-        """The merged tensor, in parts that follow each other.
+        """Compute the merged tensor in consecutive chunks.
 
         Raises:
-            DataError: a model cannot be read, or the result holds values that are no finite numbers.
+            DataError: A model cannot be read, or the result has values that are no finite numbers.
         """
         if len(self.pieces) == 1 and self.pieces[0].rows is None:
             yield from self._checked(self.pieces[0])
@@ -103,7 +111,7 @@ class TensorPlan:
         yield whole
 
     def merged(self) -> torch.Tensor:
-        """The merged tensor."""
+        """Return the merged tensor."""
         return torch.cat(list(self.chunks())).reshape(self.shape)
 
     def _checked(self, piece: Piece) -> Iterator[torch.Tensor]:
@@ -136,10 +144,10 @@ def _chunks(
 
 
 def _side_by_side(piece: Piece, dtype: torch.dtype, compute: torch.dtype | None) -> Iterator[torch.Tensor]:
-    """Merged chunks, as many at a time as PyTorch has threads, each by one thread.
+    """Merge as many chunks at a time as PyTorch has threads, each by one thread.
 
-    All threads at one chunk would wait for each other at every small operation. Only one tensor
-    can be merged so at a time: the number of PyTorch's threads is the process's.
+    If all threads worked on one chunk, they would wait for each other at every small operation. Only one
+    tensor can be merged in this way at a time, because PyTorch's thread count is global to the process.
     """
 
     def merged(rows: slice) -> torch.Tensor:
@@ -156,7 +164,7 @@ def _side_by_side(piece: Piece, dtype: torch.dtype, compute: torch.dtype | None)
 def _apply(
     piece: Piece, tensors: Sequence[torch.Tensor], dtype: torch.dtype | None, implementation: Any = None
 ) -> torch.Tensor:
-    """mergekit's method on tensors of one data type; random ones draw from the piece's own stream."""
+    """Apply mergekit's method to tensors of one data type; random methods draw from the piece's stream."""
     from mergekit.merge_methods.base import TensorGroup
 
     method = piece.method
@@ -166,16 +174,16 @@ def _apply(
     parameters = dict(piece.shared or {})
     for name in piece.per_model[0] if piece.per_model else ():
         parameters[name] = {number + first: values[name] for number, values in enumerate(piece.per_model)}
-    with _seeded(piece.seed) if method.random else _as_it_is():
+    with _seeded(piece.seed) if method.random else _unseeded():
         (merged,) = (implementation or method.implementation)([group], parameters=parameters, out_dtype=dtype)
     result: torch.Tensor = merged
     return result
 
 
 def ranks_of(piece: Piece) -> list[Ranks | None] | None:
-    """For TIES and Breadcrumbs which changes of each model are kept (None: all); else None.
+    """Return the ranks of each model's kept changes for TIES and Breadcrumbs (None: all); else None.
 
-    With `rescale` the changes are scaled by sums over whole tensors, which are left to mergekit.
+    With `rescale` the changes are scaled by sums over whole tensors, so mergekit computes the whole tensor.
     """
     method, shared = piece.method, piece.shared or {}
     assert method is not None
@@ -197,7 +205,7 @@ def ranks_of(piece: Piece) -> list[Ranks | None] | None:
 def _sparse(
     piece: Piece, ranks: Sequence[Ranks | None], dtype: torch.dtype, compute: torch.dtype | None
 ) -> Iterator[torch.Tensor]:
-    """Task arithmetic on the changes that are kept: mergekit's, with nothing left for it to drop."""
+    """Apply mergekit's method without its dropping to the changes that are kept."""
     size = int(np.prod(piece.shape, dtype=np.int64))
     compute = compute or _widest(piece.sources)
     selectors = _selectors(piece, ranks, size, compute)
@@ -217,7 +225,7 @@ def _sparse(
 def _selectors(
     piece: Piece, ranks: Sequence[Ranks | None], size: int, compute: torch.dtype
 ) -> list[Selector]:
-    """Of each model; two at a time, unless the tensor is large."""
+    """Find each model's kept changes, two models at a time unless the tensor is large."""
 
     def of(model: Source, kept: Ranks | None) -> Selector:
         if kept is None:
@@ -230,7 +238,7 @@ def _selectors(
 
 @dataclass(frozen=True, eq=False)
 class _Changes:
-    """A model's difference from the base, chunk by chunk."""
+    """The difference of a model from the base, chunk by chunk."""
 
     base: Source
     model: Source
@@ -243,7 +251,7 @@ class _Changes:
 
 
 def _agreed(name: str, piece: Piece, dtype: torch.dtype) -> Iterator[torch.Tensor]:
-    """A tensor that holds no weights (positions, masks): the same in all models."""
+    """Copy a tensor of whole numbers (positions, masks), which must be the same in all models."""
     for first, *others in reads(piece.sources, piece.height):
         if any(not torch.equal(first, other) for other in others):
             raise DataError(f"{name} holds whole numbers that differ between the models: it cannot be merged")
@@ -253,12 +261,12 @@ def _agreed(name: str, piece: Piece, dtype: torch.dtype) -> Iterator[torch.Tenso
 def reads(
     sources: Sequence[Source], height: int, compute: torch.dtype | None = None
 ) -> Iterator[list[torch.Tensor]]:
-    """The sources' rows in one data type, chunk by chunk; the next chunk is read meanwhile."""
+    """Read the sources' rows in one data type, chunk by chunk; the next chunk is read meanwhile."""
     yield from in_order(lambda rows: _read(sources, rows, compute), _slices(sources, height), workers=1)
 
 
 def _slices(sources: Sequence[Source], height: int) -> list[slice]:
-    """Rows of each chunk."""
+    """Return the rows of each chunk."""
     width = max(1, int(np.prod(sources[0].shape[1:], dtype=np.int64)))
     step = max(1, CHUNK // width)
     return [slice(start, min(start + step, height)) for start in range(0, height, step)]
@@ -270,7 +278,7 @@ def _read(sources: Sequence[Source], rows: slice, compute: torch.dtype | None) -
 
 
 def in_order(work: Callable[[slice], T], items: Sequence[slice], workers: int) -> Iterator[T]:
-    """The results of a function, computed in threads while those before them are used."""
+    """Return the results of a function in order, computed in threads while earlier ones are used."""
     if len(items) == 1:
         yield work(items[0])
         return
@@ -285,7 +293,7 @@ def in_order(work: Callable[[slice], T], items: Sequence[slice], workers: int) -
 
 
 def _aligned(tensors: Sequence[torch.Tensor], compute: torch.dtype | None) -> list[torch.Tensor]:
-    """Tensors of one data type: the given one, or the widest."""
+    """Convert tensors to one data type: the given one, or the widest."""
     compute = compute or reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
     return [tensor.to(compute) for tensor in tensors]
 
@@ -295,19 +303,65 @@ def _widest(sources: Sequence[Source]) -> torch.dtype:
 
 
 def seed_of(seed: int, name: str, piece: int) -> int:
-    """The seed of a tensor's piece: 63 bits of the SHA-256 of the merge's seed, its number and the name."""
+    """Return the seed of a tensor's piece: 63 bits of the SHA-256 of seed, piece number and name."""
     digest = hashlib.sha256(f"{seed}/{piece}/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """PyTorch's random numbers from a seed, the former stream restored afterwards."""
+    """Draw PyTorch's random numbers from a seed; the former stream is restored afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)
         yield
 
 
 @contextmanager
-def _as_it_is() -> Iterator[None]:
+def _unseeded() -> Iterator[None]:
     yield
+
+
+PROGRAM = 350_000_000
+"""Approximate bytes that Python, PyTorch and mergekit take before the first tensor is read."""
+_WRITTEN_BEHIND = 8
+_COUNTERS = 2**20
+"""Bytes of the counters of magnitudes, per model."""
+_SORTING = 28
+"""Bytes per weight where equal magnitudes are sorted in mergekit's way."""
+
+
+def expected_bytes(plan: Plan) -> int:
+    """Compute the peak memory of a merge: its largest tensor, and chunks that wait to be written.
+
+    The memory of the program itself, `PROGRAM`, is not included.
+    """
+    waiting = _WRITTEN_BEHIND * CHUNK * plan.dtype.itemsize
+    return max(_of_tensor(tensor) for tensor in plan.tensors) + waiting
+
+
+def _of_tensor(tensor: TensorPlan) -> int:
+    whole = 0
+    if len(tensor.pieces) > 1 or tensor.pieces[0].rows is not None:
+        whole = math.prod(tensor.shape) * tensor.dtype.itemsize
+    return whole + max(_of_piece(piece, tensor) for piece in tensor.pieces)
+
+
+def _of_piece(piece: Piece, tensor: TensorPlan) -> int:
+    """Compute the bytes of all models' chunks, several merged or one read ahead; or of whole tensors."""
+    size = math.prod(piece.shape)
+    stored = sum(source.dtype.itemsize for source in piece.sources)
+    compute = (tensor.compute or _widest(piece.sources)).itemsize
+    arithmetic = (len(piece.sources) + 3) * compute
+    width = math.prod(piece.shape[1:])
+    chunk = min(size, max(width, CHUNK))
+    if piece.method is None:
+        return chunk * 2 * stored
+    if piece.method.elementwise:
+        at_once = min(torch.get_num_threads(), SIDE_BY_SIDE)
+        return chunk * at_once * (stored + len(piece.sources) * compute + arithmetic)
+    if ranks_of(piece) is not None:
+        at_once = 2 if size <= TWO_AT_A_TIME else 1
+        sorting = (_SORTING * at_once + len(piece.per_model)) * size if size <= SORTED else 0
+        chunks = chunk * (2 * (stored + len(piece.sources) * compute) + at_once * arithmetic)
+        return chunks + len(piece.per_model) * _COUNTERS + sorting
+    return size * (stored + arithmetic + tensor.dtype.itemsize)

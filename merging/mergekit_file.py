@@ -1,7 +1,6 @@
-"""mergekit's configuration as a request of our own, where that gives the same result.
+"""Translate mergekit's configuration into a merge request that gives the same result.
 
-What has no equal here is said by `needs_mergekit`: layers that are stacked, adapters, tokens that are given
-rows one by one. mergekit does these itself (`merging.by_mergekit`).
+`no_equal` tells what cannot be translated: stacked layers, adapters, rows for single tokens.
 """
 
 from __future__ import annotations
@@ -15,34 +14,35 @@ from cpt.errors import CannotMerge
 from cpt.models import tokenizer as files
 from cpt.models.loading import settings
 from merging.methods import Method, Parameter, find_method
-from merging.request import BASE, UNION, Parent, Request
+from merging.request import BASE, UNION, InputModel, MergeRequest
 
 _FEW = 20
-"""A chat template is no shorter, so mergekit says."""
+"""Fewest characters of a chat template, by mergekit's own rule."""
 
 
-def needs_mergekit(config: Any, folders: Mapping[str, Path]) -> str | None:
-    """Why mergekit must do it itself; None if our engine gives the same result.
+def no_equal(config: Any, folders: Mapping[str, Path]) -> list[str]:
+    """Return the parts of a configuration that have no equal here; none if the result is mergekit's.
 
     Args:
-        config: a `MergeConfiguration`.
-        folders: of the models, by what the configuration calls them.
+        config: A `MergeConfiguration`.
+        folders: Folders of the models by how the configuration names them.
     """
+    found = []
     if config.modules:
-        return "it merges the parts (`modules`) of a model apart"
+        found.append("`modules` merges the parts of a model apart")
     if any(model.lora for model in config.referenced_models()):
-        return "it has an adapter (`model+adapter`)"
+        found.append("`model+adapter` adds an adapter with mergekit's own rounding")
     if any(model.override_architecture for model in config.referenced_models()):
-        return "it overrides an architecture"
+        found.append("`override_architecture` takes a model for one of another architecture")
     if config.tokenizer and (config.tokenizer.tokens or config.tokenizer.pad_to_multiple_of):
-        return "its `tokenizer` gives rows to single tokens, or pads the embedding"
+        found.append("`tokenizer` gives rows to single tokens, or pads the embedding")
     if config.slices and not _is_whole(config.slices, folders):
-        return "its slices stack layers"
-    return None
+        found.append("`slices` stacks layers")
+    return found
 
 
 def _is_whole(slices: Sequence[Any], folders: Mapping[str, Path]) -> bool:
-    """Whether slices are one, of every layer of every model."""
+    """Return True if there is one slice, of every layer of every model."""
     return len(slices) == 1 and all(
         tuple(source.layer_range) == (0, _layers(folders[str(source.model)])) for source in slices[0].sources
     )
@@ -51,10 +51,10 @@ def _is_whole(slices: Sequence[Any], folders: Mapping[str, Path]) -> bool:
 def check_slices(config: Any, folders: Mapping[str, Path]) -> None:
     """Refuse slices that take no layers, or layers that their model does not have.
 
-    Of the parts (`modules`) of a model only the order is checked: they may have other numbers of layers.
+    For the parts (`modules`) of a model only the order is checked: they may have other numbers of layers.
 
     Raises:
-        CannotMerge: names every such slice.
+        CannotMerge: The problems name every such slice.
     """
     problems = []
     parts = [config, *(config.modules or {}).values()]
@@ -76,15 +76,17 @@ def _layers(folder: Path) -> int:
 
 def request_of(
     config: Any, folders: Mapping[str, Path], names: Mapping[str, str], seed: int
-) -> tuple[Request, list[str]]:
-    """The request that gives what mergekit would give, and what of the configuration has no effect.
+) -> tuple[MergeRequest, list[str]]:
+    """Return the request that gives mergekit's result, and settings of the configuration without effect.
 
     Args:
-        config: a `MergeConfiguration` that does not need mergekit.
-        folders, names: of the models, by what the configuration calls them.
+        config: A `MergeConfiguration` of which `no_equal` finds nothing.
+        folders: Folders of the models by how the configuration names them.
+        names: Names of the models in the merge, by the same keys.
+        seed: Seed of random methods.
 
     Raises:
-        CannotMerge: there is no such method, or no such chat template.
+        CannotMerge: There is no such method, or no such chat template.
     """
     method = find_method(config.merge_method)
     output = config.slices[0] if config.slices else None
@@ -95,23 +97,23 @@ def request_of(
     for entry in entries:
         others = [name for name in entry.parameters or () if not _is_per_model(method, name)]
         notes += [f"{entry.model}: `{name}` has no effect on {method.name}" for name in others]
-    parents = [
-        Parent(names[str(entry.model)], folders[str(entry.model)], parameters=_own(entry, method))
+    models = [
+        InputModel(names[str(entry.model)], folders[str(entry.model)], parameters=_own(entry, method))
         for entry in entries
         if method.base == "none" or entry.model != base
     ]
     if base is not None and method.base == "none" and base not in [entry.model for entry in entries]:
-        parents.append(Parent(names[str(base)], folders[str(base)]))
+        models.append(InputModel(names[str(base)], folders[str(base)]))
     parameters = _merged(shared)
     notes += [
         f"`{name}` has no effect on {method.name}" for name in parameters if method.parameter(name) is None
     ]
     has_base = base is not None and method.base != "none"
     tokenizer = _tokenizer(config, names, base, has_base)
-    return Request(
+    return MergeRequest(
         method=method.name,
-        models=tuple(parents),
-        base=Parent(names[str(base)], folders[str(base)]) if has_base else None,
+        models=tuple(models),
+        base=InputModel(names[str(base)], folders[str(base)]) if has_base else None,
         parameters={
             name: _values(parameter, setting)
             for name, setting in parameters.items()
@@ -131,7 +133,7 @@ def _is_per_model(method: Method, name: str) -> bool:
 
 
 def _own(entry: Any, method: Method) -> dict[str, Any]:
-    """A model's own parameters, as far as the method has such."""
+    """Return a model's own parameters, as far as the method has them."""
     return {
         name: _values(parameter, _plain(setting))
         for name, setting in (entry.parameters or {}).items()
@@ -140,7 +142,7 @@ def _own(entry: Any, method: Method) -> dict[str, Any]:
 
 
 def _merged(scopes: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
-    """Settings of several scopes; where the first's says nothing of a tensor, the next one's holds."""
+    """Merge settings of several scopes; where the first has none for a tensor, the next one's holds."""
     found: dict[str, Any] = {}
     for scope in scopes:
         for name, setting in (scope or {}).items():
@@ -154,7 +156,7 @@ def _merged(scopes: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
 
 
 def _plain(setting: Any) -> Any:
-    """A setting as plain data; a condition alone is a list of one."""
+    """Return a setting as plain data; a condition alone is a list of one."""
     if isinstance(setting, list):
         return [_plain_condition(each) for each in setting]
     return [_plain_condition(setting)] if hasattr(setting, "value") else setting
@@ -171,7 +173,7 @@ def _conditional(setting: Sequence[Any]) -> bool:
 
 
 def _values(parameter: Parameter, setting: Any) -> Any:
-    """A setting with its values as mergekit reads them: numbers may be written as text, `1e-4`."""
+    """Return a setting with values as mergekit reads them: numbers may be text, such as `1e-4`."""
     if isinstance(setting, list):
         return [_values(parameter, each) for each in setting]
     if isinstance(setting, dict):
@@ -180,7 +182,7 @@ def _values(parameter: Parameter, setting: Any) -> Any:
 
 
 def read_value(parameter: Parameter, value: Any) -> Any:
-    """A value as mergekit reads it; as it is if it is of no right type, which is found later."""
+    """Return a value as mergekit reads it; unchanged if its type is wrong, which is found later."""
     kinds = {"float": float, "int": int, "bool": bool}
     from pydantic import TypeAdapter, ValidationError
 
@@ -191,7 +193,7 @@ def read_value(parameter: Parameter, value: Any) -> Any:
 
 
 def _tokenizer(config: Any, names: Mapping[str, str], base: Any, has_base: bool) -> str:
-    """Whose vocabulary the result has. Without a word on it mergekit takes the base's."""
+    """Return the source of the result's vocabulary; by default mergekit takes the base's."""
     source = config.tokenizer.source if config.tokenizer else config.tokenizer_source
     if source == "union":
         return UNION
@@ -207,10 +209,14 @@ def _dtype(name: str | None) -> str | None:
 
 
 def chat_template(choice: str | None, folders: Sequence[Path]) -> str | None:
-    """A chat template's text, from its name, `auto` (the one that most models have), or the text itself.
+    """Return a chat template's text.
+
+    Args:
+        choice: Name of a template of mergekit's, `auto` (the one that most models have), or the text itself.
+        folders: Folders of the models.
 
     Raises:
-        CannotMerge: it is none of these.
+        CannotMerge: There is no such template.
     """
     if not choice:
         return None
@@ -228,7 +234,7 @@ def chat_template(choice: str | None, folders: Sequence[Path]) -> str | None:
 
 
 def built_in_templates() -> list[str]:
-    """Names of the chat templates that come with mergekit."""
+    """Return the names of the chat templates that come with mergekit."""
     from importlib.resources import files as resources
 
     from mergekit._data import chat_templates
@@ -249,7 +255,7 @@ def _template_file(name: str) -> Any:
 
 
 def written_parameters(data: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Where in the file which parameters are set: (place of the parameter, its name)."""
+    """Find the parameters in a file: (place of the parameter, its name)."""
     yield from _parameters_at(data, ())
     for place in ("models", "slices"):
         for number, entry in enumerate(data.get(place) or ()):

@@ -1,7 +1,7 @@
-"""The merge methods: what each does, when to use it, its parameters. The arithmetic is mergekit's.
+"""List the merge methods: description, use, parameters. The arithmetic is mergekit's.
 
-What mergekit registers is listed, with its own parameters and defaults; what is said of a method here is
-ours. Names are written with hyphens; mergekit's underscores are understood.
+Every method that mergekit registers is listed, with mergekit's parameters and defaults; the descriptions are
+ours. Names have hyphens; mergekit's underscores are understood.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ class Parameter:
 
     Attributes:
         kind: "float", "int" or "bool".
-        per_model: whether each model may have its own value.
-        default: None where a value must be given, or where none means that the parameter has no effect.
-        required: whether a value must be given.
-        low, high: the values that make sense, both included.
+        per_model: True if each model may have its own value.
+        default: Default value; None where a value must be given, or where the parameter then has no effect.
+        required: True if a value must be given.
+        low: Smallest value that makes sense.
+        high: Largest value that makes sense.
     """
 
     name: str
@@ -42,13 +43,17 @@ class Method:
     """A merge method.
 
     Attributes:
-        line: what it does, in one line.
-        when: when to use it.
-        reference: address of its paper or description.
-        base: whether it needs a base model, apart from the models.
-        least, most: how many models it takes, the base not counted; `most` is None where there is no limit.
-        random: whether it draws random numbers, so that the seed matters.
-        elementwise: whether each weight of the result depends on the same weight of the models only.
+        name: Name with hyphens.
+        title: Name for people.
+        line: Description in one line.
+        when: Use of the method.
+        reference: Address of the paper or description.
+        parameters: Parameters of the method.
+        base: Need of a base model apart from the models.
+        least: Smallest number of models, the base not counted.
+        most: Largest number of models; None where there is no limit.
+        random: True if the method draws random numbers, so that the seed matters.
+        elementwise: True if each weight of the result depends on the same weight of the models only.
     """
 
     name: str
@@ -65,13 +70,13 @@ class Method:
 
     @property
     def implementation(self) -> Any:
-        """mergekit's method."""
+        """The method in mergekit."""
         from mergekit.merge_methods import registry
 
         return registry.get(self.name.replace("-", "_"))
 
     def parameter(self, name: str) -> Parameter | None:
-        """The parameter of that name."""
+        """Return the parameter of that name; None if there is none."""
         return next((parameter for parameter in self.parameters if parameter.name == name), None)
 
 
@@ -167,7 +172,7 @@ _DESCRIBED: Mapping[str, _Described] = {
         "as ram, with the changes that one model alone made amplified", "as ram, where averaging dilutes"
     ),
     "passthrough": _Described(
-        "one model's weights as they are, scaled if asked for",
+        "one model's weights unchanged, or scaled",
         "to scale one model's layers, or stack layers in a mergekit file",
         elementwise=True,
     ),
@@ -191,14 +196,14 @@ _RANGES = {
     "eps": (0.0, float("inf")),
 }
 _INERT = {"int8_mask"}
-"""Parameters of mergekit's that cannot change a result; they are left at their defaults and not listed."""
+"""Parameters in mergekit that cannot change a result; they stay at their defaults and are not listed."""
 _OWN_INERT = {"task-arithmetic": {"density", "rescale"}}
 _OWN_RANGES = {("slerp", "t"): (0.0, 1.0), ("nearswap", "t"): (0.0, float("inf"))}
 
 
 @cache
 def methods() -> Mapping[str, Method]:
-    """Every merge method by name, in alphabetical order."""
+    """Return every merge method by name, in alphabetical order."""
     from mergekit.merge_methods import registry
 
     found = (_method(implementation.spec) for implementation in registry.registered_methods())
@@ -206,10 +211,10 @@ def methods() -> Mapping[str, Method]:
 
 
 def find_method(name: str) -> Method:
-    """The method of that name; hyphens and underscores are the same.
+    """Return the method of that name; hyphens and underscores are the same.
 
     Raises:
-        CannotMerge: there is none.
+        CannotMerge: There is no such method.
     """
     method = methods().get(name.replace("_", "-"))
     if method is None:
@@ -220,7 +225,7 @@ def find_method(name: str) -> Method:
 
 
 def _method(spec: Any) -> Method:
-    """A method from mergekit's description of it."""
+    """Return a method from mergekit's description of it."""
     from mergekit.merge_methods.base import BasePolicy
 
     name = spec.name.replace("_", "-")

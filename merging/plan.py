@@ -1,4 +1,4 @@
-"""From a request to a plan: every tensor of the result, and what it is made of. Nothing is merged yet.
+"""Plan a merge: every tensor of the result and its sources. Nothing is merged yet.
 
 Everything that can be found wrong without reading the weights is found here.
 """
@@ -19,10 +19,19 @@ from merging.align import Alignment, Case, Group, align
 from merging.candidates import Candidate, alike, check_same_architecture, is_tied, new_tokens
 from merging.kernels import Piece, TensorPlan, seed_of
 from merging.methods import Method, find_method
-from merging.parameters import layer_of, unknown_parameters, values, wrong_values
-from merging.request import AUTO, BASE, UNION, Request
+from merging.request import (
+    AUTO,
+    BASE,
+    UNION,
+    InputModel,
+    MergeRequest,
+    layer_of,
+    unknown_parameters,
+    values,
+    wrong_values,
+)
 from merging.sources import FileSource, Source, rows_of
-from merging.union import contains_all, out_of_reach, union
+from merging.tokenizer_union import contains_all, out_of_reach, union
 
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 STORED = "stored"
@@ -30,23 +39,24 @@ STORED = "stored"
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A merge that is ready to run.
+    """A merge that is ready to run. The inputs are the base, if there is one, and the models.
 
     Attributes:
-        request: what was asked for.
-        tensors: of the result, in the order in which the first parent stores them.
-        vocabulary_of: the parent whose vocabulary, configuration and tokenizer the result has, or has
-            more tokens than.
-        settings_of: the parent whose chat template and generation settings it has.
-        rows: rows of its embedding.
-        tied: whether its output embedding is its input embedding; None where that is as in all parents.
-        alignment: how its rows come about; None where all vocabularies are the same.
-        tokenizer: its tokenizer.json where no parent has it.
-        new_tokens: ids of its tokens that are new in every parent that has them.
-        notes: what differs between the parents and does not keep them from being merged.
+        request: Request that is planned.
+        method: Merge method.
+        tensors: Tensors of the result, in the order in which the first input stores them.
+        vocabulary_of: Input whose vocabulary, configuration and tokenizer the result has; a union has more
+            tokens.
+        settings_of: Input whose chat template and generation settings the result has.
+        rows: Number of rows of the result's embedding.
+        tied: True if the output embedding is the input embedding; None where that is the same in all inputs.
+        alignment: Origin of the result's rows; None where all vocabularies are the same.
+        tokenizer: Content of the result's tokenizer.json where no input has it.
+        new_tokens: Ids of tokens that are new in every input that has them.
+        notes: Differences between the inputs that do not keep them from being merged.
     """
 
-    request: Request
+    request: MergeRequest
     method: Method
     tensors: tuple[TensorPlan, ...]
     vocabulary_of: Candidate
@@ -65,7 +75,7 @@ class Plan:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the result has."""
+        """Number of the result's parameters."""
         return sum(int(np.prod(tensor.shape, dtype=np.int64)) for tensor in self.tensors)
 
     @property
@@ -75,7 +85,7 @@ class Plan:
 
     @cached_property
     def added_tokens(self) -> dict[str, int]:
-        """Id by token, for the tokens that a union adds to the first parent's."""
+        """Id by token, for the tokens that a union adds to the first input's."""
         if self.tokenizer is None:
             return {}
         return {
@@ -84,12 +94,12 @@ class Plan:
 
     @cached_property
     def out_of_reach(self) -> tuple[str, ...]:
-        """Tokens that a union adds and that its tokenizer never makes of a text."""
+        """Tokens that a union adds and that its tokenizer never produces."""
         return () if self.tokenizer is None else out_of_reach(self.tokenizer, self.added_tokens)
 
     @property
     def reach_note(self) -> str:
-        """What to say of the tokens that are out of reach; nothing where there are none."""
+        """Note on the tokens that are out of reach; empty where there are none."""
         lost, is_are = self.out_of_reach, "is" if len(self.out_of_reach) == 1 else "are"
         if not lost:
             return ""
@@ -99,52 +109,66 @@ class Plan:
         )
 
 
-def read_parents(request: Request) -> tuple[Candidate, ...]:
-    """The parents as of `Request.parents`, without their weights.
+def read_inputs(request: MergeRequest, which: Sequence[InputModel] | None = None) -> tuple[Candidate, ...]:
+    """Read the models of a request, without their weights.
+
+    Args:
+        which: Models of the request to read; None for all, the base first.
 
     Raises:
-        CannotMerge: some cannot be read; says which and why.
+        CannotMerge: Some cannot be read; the message says which and why.
     """
     found: list[Candidate] = []
     problems = []
-    for parent in request.parents:
+    for model in request.inputs if which is None else which:
         try:
             base = next((each for each in found if request.base and each.name == request.base.name), None)
-            found.append(read_model(parent.name, parent.folder, base))
+            found.append(read_model(model.name, model.folder, base))
         except DataError as error:
-            problems.append(f"{parent.name}: {error}")
+            problems.append(f"{model.name}: {error}")
     if problems:
         raise CannotMerge(problems)
     return tuple(found)
 
 
-def plan(request: Request, candidates: Sequence[Candidate] | None = None) -> Plan:
-    """Work out a merge.
+def plan(request: MergeRequest, candidates: Sequence[Candidate] | None = None) -> Plan:
+    """Plan a merge.
 
     Args:
-        candidates: the parents, as `read_parents` gives them; so they are read once for many merges, and
-            may be what no folder holds.
+        request: Merge to plan.
+        candidates: Inputs as `read_inputs` returns them, so that they are read once for many merges.
 
     Raises:
-        CannotMerge: models, method and parameters do not fit together; nothing was written.
+        CannotMerge: Models, method and parameters do not fit together; nothing was written.
     """
     method = check_request(request)
-    named = {candidate.name: candidate for candidate in candidates or read_parents(request)}
-    parents = [named[parent.name] for parent in request.parents]
-    same = alike(parents)
-    notes = check_same_architecture(parents, same_vocabulary=same)
-    planner = _Planner(request, method, parents)
+    named = {candidate.name: candidate for candidate in candidates or read_inputs(request)}
+    inputs = [named[model.name] for model in request.inputs]
+    same = alike(inputs)
+    notes = check_same_architecture(inputs, same_vocabulary=same)
+    planner = _Planner(request, method, inputs)
     try:
         return planner.without_alignment(notes) if same else planner.with_alignment(notes)
     except DataError as error:
         raise CannotMerge([str(error)]) from error
 
 
-def check_request(request: Request) -> Method:
-    """Check what can be checked without the models; returns the method.
+def check_fit(candidates: Sequence[Candidate]) -> list[str]:
+    """Check that models have one architecture; return settings that differ, in words.
 
     Raises:
-        CannotMerge: says everything that is wrong.
+        CannotMerge: The message says what differs.
+    """
+    if len(candidates) < 2:
+        return []
+    return check_same_architecture(candidates, same_vocabulary=alike(candidates))
+
+
+def check_request(request: MergeRequest) -> Method:
+    """Check a request without its models, and return its method.
+
+    Raises:
+        CannotMerge: The problems name everything that is wrong.
     """
     method = find_method(request.method)
     problems = list(_problems(request, method))
@@ -153,9 +177,9 @@ def check_request(request: Request) -> Method:
     return method
 
 
-def _problems(request: Request, method: Method) -> Iterator[str]:
-    """What is wrong with a request by itself."""
-    names = [parent.name for parent in request.parents]
+def _problems(request: MergeRequest, method: Method) -> Iterator[str]:
+    """Report what is wrong with a request by itself."""
+    names = [model.name for model in request.inputs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         yield f"two models of the merge are called {', '.join(twice)}"
@@ -179,19 +203,19 @@ def _problems(request: Request, method: Method) -> Iterator[str]:
     yield from wrong_values(request, method)
 
 
-def _places_in_sum(request: Request, method: Method) -> list[int]:
-    """Return each parent's place in the sums of a merge, the base first.
+def _places_in_sum(request: MergeRequest, method: Method) -> list[int]:
+    """Return each input's place in the sums of a merge, the base first.
 
     Task arithmetic in float64 sums its models in an order of their own, so that a permutation of them
-    changes no bit of a row. The order of the parents themselves stays as it was asked for: ids of a union,
+    changes no bit of a row. The order of the inputs themselves stays that of the request: ids of a union,
     configuration and chat template follow from it and must not depend on the weights.
     """
     order = list(range(len(request.models)))
     if method.name == "task-arithmetic" and request.compute_dtype is None:
 
         def key(number: int) -> tuple[str, str, str]:
-            parent = request.models[number]
-            return repr(sorted(parent.parameters.items())), parent.folder.name, str(parent.folder)
+            model = request.models[number]
+            return repr(sorted(model.parameters.items())), model.folder.name, str(model.folder)
 
         order.sort(key=key)
     first = int(request.base is not None)
@@ -199,44 +223,44 @@ def _places_in_sum(request: Request, method: Method) -> list[int]:
 
 
 class _Planner:
-    """Plans the tensors of a request whose parents fit together."""
+    """Plans the tensors of a request whose inputs fit together."""
 
-    def __init__(self, request: Request, method: Method, parents: Sequence[Candidate]) -> None:
-        self._request, self._method, self._parents = request, method, parents
-        self._by_name = {parent.name: parent for parent in parents}
+    def __init__(self, request: MergeRequest, method: Method, inputs: Sequence[Candidate]) -> None:
+        self._request, self._method, self._inputs = request, method, inputs
+        self._by_name = {model.name: model for model in inputs}
         has_base = request.base is not None
         self._has_base = has_base and method.base != "none"
-        self._inputs = list(range(int(has_base and not self._has_base), len(parents)))
-        names = [layer for name in parents[0].sources if (layer := layer_of(name)) is not None]
+        self._merged = list(range(int(has_base and not self._has_base), len(inputs)))
+        names = [layer for name in inputs[0].sources if (layer := layer_of(name)) is not None]
         self._layers = max(names, default=-1) + 1
         self._place_in_sum = _places_in_sum(request, method)
 
     def without_alignment(self, notes: Sequence[str]) -> Plan:
-        """The plan where all vocabularies are the same."""
-        tensors = [self._plain(name) for name in self._parents[0].sources]
-        chosen = self._chosen_parent() or self._models_first()
+        """Plan a merge where all vocabularies are the same."""
+        tensors = [self._plain(name) for name in self._inputs[0].sources]
+        chosen = self._chosen_model() or self._models_first()
         rows = int(
             chosen.config.get("vocab_size") or chosen.config.get("text_config", {}).get("vocab_size", 0)
         )
         return self._plan(tensors, chosen, rows, notes)
 
     def with_alignment(self, notes: Sequence[str]) -> Plan:
-        """The plan where rows must be brought together first."""
+        """Plan a merge where rows must be aligned first."""
         anchor, target, tokenizer = self._target()
         alignment = align(
-            names=[parent.name for parent in self._parents],
-            vocabularies=[parent.vocabulary for parent in self._parents],
-            inputs=self._inputs,
+            names=[model.name for model in self._inputs],
+            vocabularies=[model.vocabulary for model in self._inputs],
+            inputs=self._merged,
             base=0 if self._has_base else None,
             target=target,
-            anchor=self._parents.index(anchor),
+            anchor=self._inputs.index(anchor),
             least=self._method.least,
         )
         if not any(group.case == Case.MERGED for group in alignment.groups):
             raise CannotMerge(["the models have no token in common"])
-        tied = is_tied(self._parents)
-        per_token = {name for parent in self._parents for name in parent.tensors.names}
-        tensors = [self._plain(name) for name in self._parents[0].sources if name not in per_token]
+        tied = is_tied(self._inputs)
+        per_token = {name for model in self._inputs for name in model.tensors.names}
+        tensors = [self._plain(name) for name in self._inputs[0].sources if name not in per_token]
         tensors = [*self._per_token(alignment, tied), *tensors]
         return self._plan(tensors, anchor, target.rows, notes, alignment, tied=tied, tokenizer=tokenizer)
 
@@ -259,45 +283,45 @@ class _Planner:
             rows=rows,
             notes=tuple(notes),
             alignment=alignment,
-            new_tokens=new_tokens(self._parents, alignment.target.ids if alignment else anchor.tokens),
+            new_tokens=new_tokens(self._inputs, alignment.target.ids if alignment else anchor.tokens),
             **more,
         )
 
-    def _chosen_parent(self) -> Candidate | None:
-        """The parent that is named as the one with the vocabulary."""
+    def _chosen_model(self) -> Candidate | None:
+        """Return the input that the request names for the vocabulary."""
         return self._named(self._request.tokenizer)
 
     def _named(self, choice: str) -> Candidate | None:
         if choice == BASE and self._request.base is not None:
-            return self._parents[0]
+            return self._inputs[0]
         return self._by_name.get(choice)
 
     def _models_first(self) -> Candidate:
-        """Of parents with the same vocabulary: the first model, one with a chat template if there is any."""
-        models = self._parents[int(self._request.base is not None) :]
+        """Return the first of models with the same vocabulary, one with a chat template if there is any."""
+        models = self._inputs[int(self._request.base is not None) :]
         found = contains_all(models, same=True)
         assert found is not None
         return found
 
     def _target(self) -> tuple[Candidate, Any, Mapping[str, Any] | None]:
-        """The parent with the vocabulary, the vocabulary, and its tokenizer.json if no parent has it."""
-        chosen = self._chosen_parent()
+        """Return the input with the vocabulary, the vocabulary, and a tokenizer.json that no input has."""
+        chosen = self._chosen_model()
         if chosen is None and self._request.tokenizer == AUTO:
-            chosen = contains_all(self._parents[int(self._request.base is not None) :])
+            chosen = contains_all(self._inputs[int(self._request.base is not None) :])
         if chosen is not None:
             return chosen, chosen.vocabulary, None
-        vocabulary, tokenizer = union(self._parents)
-        return self._parents[0], vocabulary, tokenizer
+        vocabulary, tokenizer = union(self._inputs)
+        return self._inputs[0], vocabulary, tokenizer
 
     def _plain(self, name: str) -> TensorPlan:
-        """A tensor that has no rows per token."""
-        summed = sorted(self._inputs, key=self._place_in_sum.__getitem__)
-        sources = tuple(self._parents[number].sources[name] for number in summed)
+        """Plan a tensor without a row per token."""
+        summed = sorted(self._merged, key=self._place_in_sum.__getitem__)
+        sources = tuple(self._inputs[number].sources[name] for number in summed)
         return self._tensor(name, sources[0].shape, sources, (self._piece(name, 0, summed, sources),))
 
     def _per_token(self, alignment: Alignment, tied: bool) -> Iterator[TensorPlan]:
-        """The tensors with a row per token, under all names under which the first parent stores them."""
-        names = [parent.tensors for parent in self._parents]
+        """Plan the tensors with a row per token, under all names under which the first input stores them."""
+        names = [model.tensors for model in self._inputs]
         outputs = [each.output or (each.input if each.tied else None) for each in names]
         untied = next((each.output for each in names if each.output and not each.tied), None)
         parts: list[tuple[str, list[str | None]]]
@@ -315,24 +339,24 @@ class _Planner:
 
     def _aligned(self, result: str, stored: Sequence[str], alignment: Alignment) -> TensorPlan:
         sources = [
-            by_rows(parent.sources[name], parent.vocabulary.rows)
-            for parent, name in zip(self._parents, stored, strict=True)
+            by_rows(model.sources[name], model.vocabulary.rows)
+            for model, name in zip(self._inputs, stored, strict=True)
         ]
         pieces = tuple(
             self._group_piece(result, number, group, sources, len(alignment.groups) == 1)
             for number, group in enumerate(alignment.groups)
         )
-        flat = self._parents[0].sources[stored[0]].shape[:1] == (1,) and len(sources[0].shape) == 1
+        flat = self._inputs[0].sources[stored[0]].shape[:1] == (1,) and len(sources[0].shape) == 1
         shape = (alignment.target.rows, *sources[0].shape[1:])
         return self._tensor(result, (1, *shape) if flat else shape, sources, pieces)
 
     def _group_piece(
         self, name: str, number: int, group: Group, sources: Sequence[Source], only: bool
     ) -> Piece:
-        """The rows of one group."""
+        """Plan the rows of one group."""
         summed = sorted(group.sources, key=lambda source: self._place_in_sum[source[0]])
-        having = [parent for parent, _ in summed]
-        taken = tuple(rows_of(sources[parent], rows) for parent, rows in summed)
+        having = [place for place, _ in summed]
+        taken = tuple(rows_of(sources[place], rows) for place, rows in summed)
         rows = None if only else group.rows
         if group.case in (Case.MERGED, Case.PARTLY):
             return replace(self._piece(name, number, having, taken), rows=rows)
@@ -348,26 +372,29 @@ class _Planner:
         return Piece(taken, rows=rows)
 
     def _weights(self, name: str, having: Sequence[int]) -> list[float]:
-        """Weights of an average: the models' where they make sense, else equal ones."""
+        """Return the weights of an average: the models' where they make sense, else equal ones."""
         _, per_model = values(self._request, self._method, name, self._layers)
-        first = len(self._parents) - len(self._request.models)
-        weights = [float(per_model[parent - first].get("weight", 1.0)) for parent in having]
+        first = len(self._inputs) - len(self._request.models)
+        weights = [float(per_model[place - first].get("weight", 1.0)) for place in having]
         return weights if min(weights) >= 0 and sum(weights) > 0 else [1.0] * len(having)
 
     def _piece(self, name: str, number: int, having: Sequence[int], sources: Sequence[Source]) -> Piece:
-        """A piece that the method merges.
+        """Plan a piece that the method merges.
 
         Args:
-            having: numbers of the parents whose rows these are.
+            name: Name of the tensor.
+            number: Number of the piece.
+            having: Numbers of the inputs that the rows come from.
+            sources: Rows of these inputs.
         """
         shared, per_model = values(self._request, self._method, name, self._layers)
-        first = len(self._parents) - len(self._request.models)
+        first = len(self._inputs) - len(self._request.models)
         return Piece(
             tuple(sources),
             has_base=self._has_base,
             method=self._method,
             shared=shared,
-            per_model=tuple(per_model[parent - first] for parent in having if parent >= first),
+            per_model=tuple(per_model[place - first] for place in having if place >= first),
             seed=seed_of(self._request.seed, name, number),
         )
 
@@ -381,7 +408,7 @@ class _Planner:
         return TensorPlan(name, shape, dtype, self._compute(widest), pieces)
 
     def _compute(self, widest: torch.dtype) -> torch.dtype | None:
-        """Data type of the arithmetic."""
+        """Return the data type of the arithmetic."""
         chosen = self._request.compute_dtype
         if chosen == STORED:
             return None
@@ -393,7 +420,7 @@ class _Planner:
 
 
 def by_rows(source: Source, rows: int) -> Source:
-    """A bias of shape [1, V] as one with a row per token."""
+    """Return a bias of shape [1, V] as a source with a row per token."""
     if source.shape == (1, rows) and isinstance(source, FileSource):
         return FileSource(source.name, replace(source.stored, shape=(rows,)))
     return source

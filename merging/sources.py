@@ -1,4 +1,4 @@
-"""Where tensors are read from, some rows at a time: files, rows of another source in a new order, memory."""
+"""Read tensors some rows at a time: from files, or rows of another source in a new order."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Source(Protocol):
     """A tensor that is read row by row; one without dimensions is read as one row.
 
     Attributes:
-        shape: of the whole tensor.
-        dtype: in which a merge of such tensors is stored; `read` may return a wider one.
+        shape: Shape of the whole tensor.
+        dtype: Data type in which a merge of such tensors is stored; `read` may return a wider one.
     """
 
     @property
@@ -47,17 +47,17 @@ class Source(Protocol):
     def dtype(self) -> torch.dtype: ...
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Rows start … stop - 1: [stop - start, *shape[1:]].
+        """Read rows start … stop - 1: [stop - start, *shape[1:]].
 
         Raises:
-            ModelError: they cannot be read, or hold values that are no finite numbers.
+            ModelError: They cannot be read, or hold values that are no finite numbers.
         """
         ...
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """A tensor in a safetensors file. Its bytes are read, not mapped: memory holds only what is asked for."""
+    """A tensor in a safetensors file. Bytes are read, not mapped, so that memory holds only these rows."""
 
     name: str
     stored: StoredTensor
@@ -100,10 +100,10 @@ class FileSource:
 
 
 def file_source(name: str, stored: StoredTensor) -> FileSource:
-    """A stored tensor as a source.
+    """Return a stored tensor as a source.
 
     Raises:
-        ModelError: it is stored in a type that cannot be merged (quantised weights).
+        ModelError: The tensor is stored in a type that cannot be merged (quantised weights).
     """
     if stored.dtype not in _STORED:
         raise ModelError(
@@ -113,31 +113,13 @@ def file_source(name: str, stored: StoredTensor) -> FileSource:
     return FileSource(name, stored)
 
 
-@dataclass(frozen=True)
-class MemorySource:
-    """A tensor that is in memory."""
-
-    tensor: torch.Tensor
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.tensor.shape)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.tensor.dtype
-
-    def read(self, start: int, stop: int) -> torch.Tensor:
-        rows = self.tensor.view(1) if self.tensor.ndim == 0 else self.tensor
-        return rows[start:stop]
-
-
 @dataclass(frozen=True, eq=False)
 class RowsOf:
     """Some rows of another source, in any order.
 
     Attributes:
-        rows: [R] int64, the source's row for each row of this one.
+        source: Tensor that the rows come from.
+        rows: Row of the source for each row of this tensor: [R] int64.
     """
 
     source: Source
@@ -158,13 +140,13 @@ class RowsOf:
 
 
 def rows_of(source: Source, rows: np.ndarray) -> Source:
-    """The rows of a source; the source itself where they are all of its rows in order."""
+    """Return some rows of a source; the source itself where they are all of its rows in order."""
     same = len(rows) == source.shape[0] and bool((rows == np.arange(len(rows))).all())
     return source if same else RowsOf(source, rows)
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether a tensor holds finite numbers only; looks at the exponents' bits, which is fast."""
+    """Return True if a tensor holds finite numbers only; the bits of the exponents tell, which is fast."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     whole, mask = _EXPONENT[tensor.dtype]

@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cpt import references
-from cpt.errors import GateFailed, GateNotShown, Interrupted, RecipeError, StageFailed, Terminated
+from cpt.errors import GateFailed, GateNotShown, Interrupted, Problem, RecipeError, StageFailed, Terminated
 from cpt.recipe.events import (
     Event,
     Listener,
@@ -26,7 +27,7 @@ from cpt.recipe.events import (
 from cpt.recipe.failures import Termination, explain_failure, stoppable
 from cpt.recipe.fingerprint import config_data
 from cpt.recipe.journal import Journal, now, versions
-from cpt.recipe.load import corpus_of, heldout_problems, joined, stage_problems
+from cpt.recipe.load import corpus_of, heldout_problems, joined, placed_problems, stage_problems
 from cpt.recipe.plan import Entry, Plan, Selection, damage_problem, make_plan
 from cpt.recipe.schema import Recipe
 from cpt.recipe.store import Record, Store
@@ -174,6 +175,7 @@ class _Runner:
         self._add_checksums()
         if self._plan.needs_base:
             self._fetch_base()
+        self._fetch_references()
         self._check(self._plan.to_run)
         left = self._plan.to_run
         while left:
@@ -200,6 +202,16 @@ class _Runner:
                 folder=folder,
                 config={"reference": recipe.data["base"]},
             )
+
+    def _fetch_references(self) -> None:
+        """Fetch the models that stages refer to: a missing one is found before hours of training."""
+        document = self._plan.recipe.document
+        problems: list[Problem] = []
+        for step in (entry.step for entry in self._plan.to_run):
+            progress = StageProgress(step.name, self._emit)
+            problems += placed_problems(document, step, partial(step.stage.fetch, step.located, progress))
+        if problems:
+            raise RecipeError(problems)
 
     def _check(self, entries: tuple[Entry, ...]) -> None:
         """Repeat the stages' checks with the inputs that have come to exist.

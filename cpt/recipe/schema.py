@@ -60,8 +60,8 @@ class Step:
     @property
     def model_from(self) -> str:
         """The stage whose vocabulary and layers its model has: of a merge the first model, not the base."""
-        named = (self.inputs[role] for role in ("model", "model:0") if role in self.inputs)
-        return next(named, next(iter(self.inputs.values()), ""))
+        named = (name for role, name in self.inputs.items() if role.partition(":")[0] == "model")
+        return next(named, next(iter(self.inputs.values()), BASE))
 
 
 def upstream(step: Step, role: str, steps: Mapping[str, Step]) -> list[StageConfig]:

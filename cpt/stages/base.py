@@ -182,6 +182,10 @@ class Stage(ABC, Generic[C]):
         """Return the references of data files whose content belongs to the fingerprint (`cpt.references`)."""
         return []
 
+    def fetch(self, config: C, progress: Progress) -> list[Problem]:
+        """Fetch models that the settings refer to, before the first stage runs; report what cannot be had."""
+        return []
+
     def check(self, config: C, inputs: Mapping[str, Artifact]) -> list[Problem]:
         """Find everything that can be found wrong before the stage runs.
 

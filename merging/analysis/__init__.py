@@ -1,1 +1,1 @@
-"""Task vectors measured: how long they are and where, how they lie to each other, where they disagree."""
+"""Measure task vectors: length by part of the model, angles between vectors, conflicts of sign."""

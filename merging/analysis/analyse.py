@@ -1,24 +1,147 @@
-"""Task vectors measured: lengths, angles, conflicts of sign, and how few weights carry them.
+"""Measure task vectors: lengths, angles, conflicts of sign, and the few weights that carry them.
 
 A task vector is a model minus its base (Ilharco et al. 2023, arXiv 2212.04089). The weights are read twice,
 chunk by chunk: memory does not grow with the models.
+
+All results are plain data: `dataclasses.asdict` gives JSON.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import torch
 
-from merging.analysis.concentration import Concentration
-from merging.analysis.kinds import EMBEDDINGS, KINDS
-from merging.analysis.regions import Region, Regions, regions
-from merging.analysis.results import CARRIED, OUTSIDE, Analysis, Figures, Grid, Pair, Parts, Vector
-from merging.analysis.sums import Sums, add, cosine, no_sums, ratio, sums
+from merging.analysis.gram_sums import Concentration, Sums, add, cosine, no_sums, ratio, sums
+from merging.analysis.regions import EMBEDDINGS, KINDS, Region, Regions, Rows, regions
 from merging.candidates import Candidate
 from merging.kernels import reads
 from merging.sources import Source
+
+CARRIED = 0.9
+"""Share of the squared norm of the largest weights that are counted."""
+
+Figures = tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A task vector, over the weights that both model and base have.
+
+    Attributes:
+        name: Name of the model.
+        norm: Euclidean norm of the vector.
+        base_norm: Euclidean norm of the base's weights.
+        relative: norm / base_norm.
+        weights: Number of weights.
+        changed: Number of weights where the vector is not zero.
+        carriers: Smallest number of weights with `CARRIED` of the squared norm.
+        carriers_share: carriers / weights.
+        embeddings_share: Share of the squared norm in the input embedding; new rows count with their own.
+        new_rows_share: Share of the squared norm in rows that the base lacks, input and output.
+        rows: Rows of the embedding; None where all vocabularies are the same.
+    """
+
+    name: str
+    norm: float
+    base_norm: float
+    relative: float | None
+    weights: int
+    changed: int
+    carriers: int
+    carriers_share: float | None
+    embeddings_share: float | None
+    new_rows_share: float | None
+    rows: Rows | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A comparison of two task vectors, over the weights that both models and the base have.
+
+    Attributes:
+        a: Name of the first model.
+        b: Name of the second model.
+        cosine: Cosine of the angle; None where a vector is zero.
+        random: Standard deviation of the cosine of two random vectors of this length, 1/√n.
+        weights: Number of weights.
+        both_changed: Number of weights where neither vector is zero.
+        conflicts: Share of these with different signs; 0.5 where signs are random.
+        conflicting_a: Share of the first vector's squared norm in weights whose signs differ.
+        conflicting_b: Share of the second vector's squared norm in weights whose signs differ.
+    """
+
+    a: str
+    b: str
+    cosine: float | None
+    random: float | None
+    weights: int
+    both_changed: int
+    conflicts: float | None
+    conflicting_a: float | None
+    conflicting_b: float | None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The same figures by part of the model: N parts, K vectors, P pairs in the order of the analysis.
+
+    Attributes:
+        names: Names of the parts.
+        weights: Number of weights that the base shares with the model that shares most of them: [N].
+        norm: Norm of the vector in the part: [K][N].
+        relative: Norm over that of the base: [K][N].
+        share: Share of the vector's squared norm: [K][N].
+        cosine, random, conflicts: Figures of `Pair`: [P][N].
+    """
+
+    names: tuple[str, ...]
+    weights: tuple[int, ...]
+    norm: tuple[Figures, ...]
+    relative: tuple[Figures, ...]
+    share: tuple[Figures, ...]
+    cosine: tuple[Figures, ...]
+    random: tuple[Figures, ...]
+    conflicts: tuple[Figures, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Relative norms by layer and kind: `relative` is [K][kinds][layers], None where there are no weights."""
+
+    layers: tuple[int, ...]
+    kinds: tuple[str, ...]
+    relative: tuple[tuple[Figures, ...], ...]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Task vectors from one base.
+
+    Attributes:
+        base: Name of the base.
+        carried: Share of the squared norm in `Vector.carriers`.
+        vectors: Task vectors.
+        pairs: Every two vectors, in their order.
+        layers: Figures by layer; the last part is outside of layers.
+        kinds: Figures by kind of weight.
+        grid: Relative norms by layer and kind.
+    """
+
+    base: str
+    carried: float
+    vectors: tuple[Vector, ...]
+    pairs: tuple[Pair, ...]
+    layers: Parts
+    kinds: Parts
+    grid: Grid
+
+
+OUTSIDE = "outside"
+"""Name of the part outside of layers: embeddings, head, last norm."""
+
 
 Progress = Callable[[int, int], None]
 _Place = tuple[int | None, str]
@@ -28,11 +151,13 @@ def analyse(base: Candidate, models: Sequence[Candidate], progress: Progress | N
     """Measure the task vectors of models.
 
     Args:
-        progress: called with the weights that were read and how many will be.
+        base: Model that changes are measured from.
+        models: Models that were trained from it.
+        progress: Called with the weights that were read and the weights in all.
 
     Raises:
-        CannotMerge: the architectures differ.
-        DataError: a model's weights are damaged.
+        CannotMerge: The architectures differ.
+        DataError: A model's weights are damaged.
     """
     found = regions(base, models)
     cells, counters = _read(found, len(models), progress)
@@ -56,7 +181,7 @@ def analyse(base: Candidate, models: Sequence[Candidate], progress: Progress | N
 def _read(
     found: Regions, models: int, progress: Progress | None
 ) -> tuple[dict[_Place, Sums], list[Concentration]]:
-    """Both passes: sums by layer and kind, and how concentrated each vector is."""
+    """Read the weights twice: sums by layer and kind, and the concentration of each vector."""
     counters = [Concentration(CARRIED) for _ in range(models)]
     cells: dict[_Place, Sums] = {}
     done, total = 0, 2 * sum(region.weights for region in found.shared)
@@ -114,7 +239,7 @@ def _vector(
 
 
 def _squared(source: Source) -> float:
-    """Squared norm of a tensor."""
+    """Return the squared norm of a tensor."""
     return sum(float(rows.square().sum()) for (rows,) in reads((source,), source.shape[0], torch.float64))
 
 
@@ -157,7 +282,7 @@ def _by_kind(cells: Mapping[_Place, Sums], models: int) -> Parts:
 
 
 def _kinds(cells: Iterable[_Place]) -> list[str]:
-    """The kinds that are there, in order."""
+    """Return the kinds that exist in the model, in order."""
     present = {kind for _, kind in cells}
     return [kind for kind in KINDS if kind in present]
 

@@ -1,11 +1,15 @@
-"""What task vectors are differences of: each weight of the base beside the models' weights in its place.
+"""Pair every weight of the base with the models' weights in its place; tell kinds of weights apart.
 
-Rows of embeddings are matched by token, as merging does (`merging.align`). What is tied or stored twice is
-there once. Rows that a model has and the base lacks are no change of the base's weights; they are kept apart.
+Rows of embeddings are matched by token, as in a merge (`merging.align`). Tied tensors, or tensors stored
+twice, occur once. Rows that a model has and the base lacks are no change of the base's weights and are kept
+apart.
+
+The kind of a weight follows from the name under which an architecture stores it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,12 +17,51 @@ import numpy as np
 import torch
 
 from merging.align import ABSENT, row_map
-from merging.analysis.kinds import EMBEDDINGS, HEAD, kind_of
 from merging.candidates import Candidate, alike, check_same_architecture
 from merging.kernels import reads
-from merging.parameters import layer_of
 from merging.plan import by_rows
+from merging.request import layer_of
 from merging.sources import Source, rows_of
+
+EMBEDDINGS, HEAD, OTHER = "embeddings", "head", "other"
+
+_PATTERNS = (
+    (EMBEDDINGS, r"embed_(tokens|positions|in)|(word|position|token_type|tok)_embeddings|wte|wpe|shared"),
+    ("attention q", r"q_proj|q|query|wq|q_lin"),
+    ("attention k", r"k_proj|k|key|wk|k_lin"),
+    ("attention v", r"v_proj|v|value|wv|v_lin"),
+    ("attention qkv", r"qkv_proj|query_key_value|c_attn|wqkv|qkv"),
+    ("attention o", r"o_proj|o|out_proj|out_lin"),
+    ("feed-forward gate", r"gate_proj|w1|wi_0"),
+    ("feed-forward up", r"up_proj|w3|wi|wi_1|c_fc|fc1|fc_in|dense_h_to_4h|lin1"),
+    ("feed-forward gate and up", r"gate_up_proj"),
+    ("feed-forward down", r"down_proj|w2|fc2|fc_out|dense_4h_to_h|lin2"),
+    ("router", r"router|gate"),
+    ("norms", r".*norm.*|ln_\w+"),
+    (HEAD, r"lm_head|embed_out"),
+)  # fmt: skip
+_KINDS = tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in _PATTERNS)
+_PARAMETER = re.compile(r"\.(weight|bias)$")
+
+_PROJECTION = re.compile(r"c_proj|dense|wo")
+_PLACES = (
+    ("attention o", re.compile(r"att", re.IGNORECASE)),
+    ("feed-forward up", re.compile(r"\.intermediate\.")),
+    ("feed-forward down", re.compile(r"mlp|\.output\.|relu|feed_forward", re.IGNORECASE)),
+)
+"""Kinds of projections with a common name, by the modules around them."""
+
+KINDS = (*(kind for kind, _ in _KINDS), OTHER)
+"""Every kind, in the order in which a model applies them, except for norms."""
+
+
+def kind_of(tensor: str) -> str:
+    """Return the kind of a stored tensor; `OTHER` if its name does not tell."""
+    path = _PARAMETER.sub("", tensor)
+    module = path.rpartition(".")[2]
+    if _PROJECTION.fullmatch(module):
+        return next((kind for kind, place in _PLACES if place.search(path)), OTHER)
+    return next((kind for kind, pattern in _KINDS if pattern.fullmatch(module)), OTHER)
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +69,11 @@ class Region:
     """Weights that the same models have.
 
     Attributes:
-        layer: number of the layer; None outside of layers.
-        base, models: of one shape; models by number.
+        name: Name of the tensor.
+        kind: Kind of the weights.
+        layer: Number of the layer; None outside of layers.
+        base: Weights of the base.
+        models: Weights of the models by number, of the base's shape.
     """
 
     name: str
@@ -38,14 +84,14 @@ class Region:
 
     @property
     def weights(self) -> int:
-        """How many there are."""
+        """Number of weights."""
         return int(np.prod(self.base.shape, dtype=np.int64))
 
     def vectors(self) -> Iterator[tuple[torch.Tensor, list[torch.Tensor]]]:
-        """The base's weights, and the models' differences from them in the order of `models`: [n] float64.
+        """Read the base's weights and the models' differences, in the order of `models`: [n] float64.
 
         Raises:
-            DataError: a model's weights are damaged.
+            DataError: A model's weights are damaged.
         """
         height = self.base.shape[0] if self.base.shape else 1
         for base, *models in reads((self.base, *self.models.values()), height, torch.float64):
@@ -54,13 +100,13 @@ class Region:
 
 @dataclass(frozen=True)
 class Rows:
-    """A model's rows of the embedding beside the base's.
+    """A comparison of a model's embedding rows with the base's.
 
     Attributes:
-        shared: tokens that both have.
-        new: tokens that the base lacks.
-        missing: rows of the base that the model lacks.
-        padding: rows of the model without a token, which are left out.
+        shared: Number of tokens that both have.
+        new: Number of tokens that the base lacks.
+        missing: Number of the base's rows that the model lacks.
+        padding: Number of the model's rows without a token, which are left out.
     """
 
     shared: int
@@ -74,9 +120,9 @@ class Regions:
     """All weights of task vectors.
 
     Attributes:
-        shared: what is there in the base.
-        new: by model what the base has no row for: its own rows of the tensors with a row per token.
-        rows: by model; None where all vocabularies are the same.
+        shared: Weights that the base has.
+        new: Rows that the base lacks, of the tensors with a row per token, by model.
+        rows: Comparison of the rows, by model; None where all vocabularies are the same.
     """
 
     shared: tuple[Region, ...]
@@ -85,17 +131,17 @@ class Regions:
 
 
 def regions(base: Candidate, models: Sequence[Candidate]) -> Regions:
-    """Bring the models' weights to the base's.
+    """Pair the models' weights with the base's.
 
     Raises:
-        CannotMerge: the architectures differ.
+        CannotMerge: The architectures differ.
     """
-    parents = (base, *models)
-    same = alike(parents)
-    check_same_architecture(parents, same_vocabulary=same)
+    together = (base, *models)
+    same = alike(together)
+    check_same_architecture(together, same_vocabulary=same)
     if same:
         return Regions(tuple(_plain(base, models, list(base.sources))), ((),) * len(models), None)
-    per_token = {name for parent in parents for name in parent.tensors.names}
+    per_token = {name for model in together for name in model.tensors.names}
     plain = _plain(base, models, [name for name in base.sources if name not in per_token])
     maps = [row_map(model.vocabulary, base.vocabulary) for model in models]
     new = [_new_rows(model, base, rows) for model, rows in zip(models, maps, strict=True)]
@@ -113,7 +159,7 @@ def regions(base: Candidate, models: Sequence[Candidate]) -> Regions:
 
 
 def _plain(base: Candidate, models: Sequence[Candidate], names: Sequence[str]) -> Iterator[Region]:
-    """Regions of tensors that are the same in all models; of numbers that are weights."""
+    """Return the regions of float tensors that have the same shape in all models."""
     for name in names:
         source = base.sources[name]
         if source.dtype.is_floating_point:
@@ -122,7 +168,7 @@ def _plain(base: Candidate, models: Sequence[Candidate], names: Sequence[str]) -
 
 
 def _per_token(base: Candidate, models: Sequence[Candidate]) -> Iterator[Region]:
-    """The tensors with a row per token, rows as each model has them.
+    """Return the tensors with a row per token, with each model's own rows.
 
     The output embedding is left out where it is the input embedding both in the base and in the model.
     """
@@ -144,12 +190,12 @@ def _per_token(base: Candidate, models: Sequence[Candidate]) -> Iterator[Region]
 
 
 def by_token(model: Candidate, name: str) -> Source:
-    """A tensor with a row per token."""
+    """Return a tensor with a row per token."""
     return by_rows(model.sources[name], model.vocabulary.rows)
 
 
 def _aligned(tensor: Region, maps: Sequence[np.ndarray]) -> Iterator[Region]:
-    """A tensor's rows by which models have them; rows that none has are left out."""
+    """Return a tensor's rows grouped by the models that have them; rows that none has are left out."""
     numbers = list(tensor.models)
     used = np.stack([maps[number] != ABSENT for number in numbers])  # [H, V]
     for pattern in np.unique(used, axis=1).T:
@@ -161,7 +207,7 @@ def _aligned(tensor: Region, maps: Sequence[np.ndarray]) -> Iterator[Region]:
 
 
 def _new_rows(model: Candidate, base: Candidate, rows: np.ndarray) -> np.ndarray:
-    """Rows of a model whose tokens the base lacks: [N] int64."""
+    """Return the rows of a model whose tokens the base lacks: [N] int64."""
     if model.vocabulary.same_rows(base.vocabulary):
         return np.zeros(0, np.int64)
     tokens = np.array(sorted(set(model.vocabulary.ids.values())), np.int64)

@@ -1,17 +1,16 @@
-"""Weights chosen by evaluation: merges are tried in memory, and the best one is named.
+"""Search merge weights by evaluation: merges are tried in memory, and the best one is chosen.
 
     found = search(space, goal, evaluation, points=12, seed=17, log=file)
     request = space.request_at(found.chosen.values)
 
-What is measured comes from outside (`Evaluation`): here nothing is known of texts or tasks. A coarse grid
-comes first. One weight is then refined by a line search, several by Bayesian optimisation (optuna's
-Gaussian processes): of the gain where budgets bound the rest, else of the front of gain and rise.
+The caller measures merges (`Evaluation`): the search knows nothing of texts or tasks. A coarse grid comes
+first. One weight is then refined by a line search, several by Bayesian optimisation (optuna's Gaussian
+processes): of the gain where budgets bound the rest, else of the Pareto front of gain and rise.
 """
 
-from merging.search.front import Choice, Goal, Limit, choose, front, knee
-from merging.search.run import Evaluation, Found, search
+from merging.search.run import Evaluation, SearchResult, search
 from merging.search.space import AtBound, Dimension, Space, search_space
-from merging.search.tried import Change, Measurement, Tried
+from merging.search.trials import Change, Choice, Goal, Limit, Measurement, Trial, choose, knee, pareto_front
 
 __all__ = [
     "AtBound",
@@ -19,15 +18,15 @@ __all__ = [
     "Choice",
     "Dimension",
     "Evaluation",
-    "Found",
     "Goal",
     "Limit",
     "Measurement",
+    "SearchResult",
     "Space",
-    "Tried",
+    "Trial",
     "choose",
-    "front",
     "knee",
+    "pareto_front",
     "search",
     "search_space",
 ]

@@ -1,4 +1,4 @@
-"""What a search may change: the models' weights, their density, by groups of layers if asked for."""
+"""Define the search space: the models' weights and density, by groups of layers if requested."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any, Literal
 from cpt.errors import CannotMerge
 from merging.candidates import Candidate
 from merging.methods import Method, find_method
-from merging.parameters import layer_of
-from merging.request import Request
+from merging.request import MergeRequest, layer_of
 
 Values = tuple[float, ...]
 """A point: one value for each dimension of the space."""
@@ -19,17 +18,20 @@ Values = tuple[float, ...]
 WEIGHT, DENSITY = "weight", "density"
 
 NEAR = 0.01
-"""Values nearer to each other than this share of a dimension's range are taken as one."""
+"""Share of a dimension's range within which two values count as one."""
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One number that a search chooses.
+    """A value that a search chooses.
 
     Attributes:
-        model: whose parameter it is; None where all models share it.
-        layers: first layer and one after the last that it holds for; None for all. The first group has
-            what is in no layer, too: embeddings and the last norm.
+        parameter: Name of the parameter.
+        model: Name of the model with the parameter; None where all models share it.
+        low: Smallest value.
+        high: Largest value.
+        layers: First layer and one after the last; None for all layers. The first group includes tensors
+            outside of layers: embeddings and the last norm.
     """
 
     parameter: str
@@ -40,13 +42,13 @@ class Dimension:
 
     @property
     def name(self) -> str:
-        """Such as "weight", "weight of law", "weight of law, layers 0-14"."""
+        """Name such as "weight", "weight of law", "weight of law, layers 0-14"."""
         whose = "" if self.model is None else f" of {self.model}"
         part = "" if self.layers is None else f", layers {self.layers[0]}-{self.layers[1] - 1}"
         return f"{self.parameter}{whose}{part}"
 
     def bound_at(self, value: float) -> Literal["lower", "upper"] | None:
-        """Return the bound that a value is at, a hundredth of the range being no distance."""
+        """Return the bound that a value is at, within a hundredth of the range."""
         near = NEAR * (self.high - self.low)
         if value - self.low <= near:
             return "lower"
@@ -55,12 +57,13 @@ class Dimension:
 
 @dataclass(frozen=True)
 class AtBound:
-    """A number that a search chose at the end of its range, where the best may well be beyond it.
+    """A chosen value at the end of its range, where the best value may be beyond the range.
 
     Attributes:
-        name: of the dimension.
+        name: Name of the dimension.
+        value: Chosen value.
         bound: "lower" or "upper".
-        says: what that means, in words.
+        says: Meaning in words.
     """
 
     name: str
@@ -71,34 +74,35 @@ class AtBound:
 
 @dataclass(frozen=True)
 class Space:
-    """A request whose numbers are partly open.
+    """A request with open values.
 
     Attributes:
-        request: with what is given; the rest is filled in by `request_at`.
-        new_rows: whether a merge has tokens that the base does not have: their rows are the models' at every
-            weight, so a merge with all weights 0 is not the base and is worth a try.
+        request: Request with the given values; `request_at` fills in the others.
+        dimensions: Open values.
+        new_rows: True if a merge has tokens that the base lacks: their rows are the models' at every weight,
+            so a merge with all weights 0 is not the base and is worth a trial.
     """
 
-    request: Request
+    request: MergeRequest
     dimensions: tuple[Dimension, ...]
     new_rows: bool = False
 
     @property
     def from_base(self) -> bool:
-        """Whether the smallest values are a merge of nothing, which is the base itself."""
+        """True if the smallest values give the base itself."""
         return self.request.method == "task-arithmetic" and self.is_nothing([d.low for d in self.dimensions])
 
-    def request_at(self, values: Sequence[float]) -> Request:
-        """The merge at a point."""
+    def request_at(self, values: Sequence[float]) -> MergeRequest:
+        """Return the merge at a point."""
         models = tuple(
-            replace(parent, parameters={**parent.parameters, **self._settings(parent.name, values)})
-            for parent in self.request.models
+            replace(model, parameters={**model.parameters, **self._settings(model.name, values)})
+            for model in self.request.models
         )
         shared = {**self.request.parameters, **self._settings(None, values)}
         return replace(self.request, models=models, parameters=shared)
 
     def at_bounds(self, values: Sequence[float]) -> list[AtBound]:
-        """Return the numbers of a point that are at a bound."""
+        """Return the values of a point that are at a bound."""
         pairs = zip(self.dimensions, values, strict=True)
         return [
             AtBound(dim.name, value, bound, self._says(dim, value, bound))
@@ -120,7 +124,7 @@ class Space:
         return f"{said}: {way} that bound to look further"
 
     def _lost(self, dim: Dimension, edge: float) -> str:
-        """Return the model that a number at this edge leaves out of the merge; nothing if there is none."""
+        """Return the model that a value at this edge leaves out of the merge; empty if there is none."""
         request = self.request
         if dim.parameter == WEIGHT and edge == 0:
             return dim.model or "every model"
@@ -130,11 +134,11 @@ class Space:
 
     @property
     def centre(self) -> Values:
-        """The point in the middle, at which a request can be checked."""
+        """Point in the middle, at which a request can be checked."""
         return tuple((dim.low + dim.high) / 2 for dim in self.dimensions)
 
     def _settings(self, model: str | None, values: Sequence[float]) -> dict[str, Any]:
-        """Settings of one model, or those that all share."""
+        """Return the settings of one model, or those that all share."""
         found: dict[str, Any] = {}
         own = [(dim, value) for dim, value in zip(self.dimensions, values, strict=True) if dim.model == model]
         for name in dict.fromkeys(dim.parameter for dim, _ in own):
@@ -147,36 +151,37 @@ class Space:
         return found
 
     def is_nothing(self, values: Sequence[float]) -> bool:
-        """Whether no model goes into the merge at a point: all its weights are 0."""
+        """Return True if no model goes into the merge at a point: all weights are 0."""
         weights = [
             value for dim, value in zip(self.dimensions, values, strict=True) if dim.parameter == WEIGHT
         ]
         open_models = {dim.model for dim in self.dimensions if dim.parameter == WEIGHT}
         if self.new_rows:
             return False
-        return {parent.name for parent in self.request.models} == open_models and not any(weights)
+        return {model.name for model in self.request.models} == open_models and not any(weights)
 
 
 def search_space(
-    request: Request,
+    request: MergeRequest,
     candidates: Sequence[Candidate] | None = None,
     *,
     bounds: tuple[float, float] = (0.0, 1.0),
     density: tuple[float, float] | None = None,
     groups: int = 1,
 ) -> Space:
-    """What is open of a request: the weights of the models that have none.
+    """Return the search space of a request: the weights of the models that have none.
 
-    A method with a `t` instead of weights (slerp) has that searched.
+    For a method with a `t` instead of weights (slerp), the search chooses `t`.
 
     Args:
-        candidates: the parents; None while they are not there: then groups of layers are not told apart.
-        bounds: of every weight.
-        density: bounds of the density, which all models share; None leaves it as it is.
-        groups: of equally many layers, each with values of its own.
+        request: Request with open values.
+        candidates: Inputs of the merge; None while they do not exist: then groups of layers are ignored.
+        bounds: Smallest and largest weight.
+        density: Smallest and largest density, shared by all models; None: not searched.
+        groups: Number of groups of equally many layers, each with values of its own.
 
     Raises:
-        CannotMerge: nothing is open, or the method has no such parameter.
+        CannotMerge: Nothing is open, or the method has no such parameter.
     """
     method = find_method(request.method)
     problems: list[str] = []
@@ -204,8 +209,8 @@ def search_space(
     return Space(request, dimensions, candidates is not None and _brings_tokens(request, candidates))
 
 
-def _brings_tokens(request: Request, candidates: Sequence[Candidate]) -> bool:
-    """Return whether a merge onto a base has tokens that the base does not have."""
+def _brings_tokens(request: MergeRequest, candidates: Sequence[Candidate]) -> bool:
+    """Return True if a merge onto a base has tokens that the base lacks."""
     if request.base is None or request.tokenizer == "base":
         return False
     base, *models = candidates
@@ -216,22 +221,22 @@ def _layers(candidate: Candidate) -> int:
     return 1 + max((layer for name in candidate.sources if (layer := layer_of(name)) is not None), default=-1)
 
 
-def _open_weights(request: Request, method: Method, bounds: tuple[float, float]) -> list[Dimension]:
-    """One dimension for each weight that is not given."""
+def _open_weights(request: MergeRequest, method: Method, bounds: tuple[float, float]) -> list[Dimension]:
+    """Return one dimension for each weight that is not given."""
     weight = method.parameter(WEIGHT)
     if weight is not None and weight.per_model:
-        open_ = [parent.name for parent in request.models if WEIGHT not in parent.parameters]
+        open_ = [model.name for model in request.models if WEIGHT not in model.parameters]
         return [] if WEIGHT in request.parameters else [Dimension(WEIGHT, name, *bounds) for name in open_]
     names = [name for name in (WEIGHT, "t") if method.parameter(name) and name not in request.parameters]
     return [Dimension(names[0], None, *bounds)] if names else []
 
 
-def _density_problems(request: Request, method: Method, density: tuple[float, float]) -> list[str]:
+def _density_problems(request: MergeRequest, method: Method, density: tuple[float, float]) -> list[str]:
     if method.parameter(DENSITY) is None:
         return [f"{method.name} has no density"]
     if not density[0] < density[1]:
         return [f"the bounds {density[0]:g} to {density[1]:g} of the density hold nothing to search"]
-    given = [parent.name for parent in request.models if DENSITY in parent.parameters]
+    given = [model.name for model in request.models if DENSITY in model.parameters]
     given += ["all models"] if DENSITY in request.parameters else []
     return [f"the density of {', '.join(given)} is given and cannot be searched"] if given else []
 

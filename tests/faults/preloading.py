@@ -25,6 +25,6 @@ for _module in (
     "matplotlib.backends.backend_svg",
     "datasets",
     "cpt.report.page",
-    "merging.merge",
+    "merging.run",
 ):
     import_module(_module)

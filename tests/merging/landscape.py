@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from merge_models import parent
+from merge_models import input_model
 
-from merging.plan import Plan, read_parents
-from merging.request import Request
+from merging.plan import Plan, read_inputs
+from merging.request import MergeRequest
 from merging.search import Goal, Limit, Space, search_space
 
 
@@ -63,8 +63,8 @@ def open_weights(
     base: Path, others: list[Path], method: str = "task-arithmetic", **settings: Any
 ) -> tuple[Space, Any]:
     """The space of some models' weights, and its parents."""
-    request = Request(method, tuple(parent(other) for other in others), parent(base))
-    candidates = read_parents(request)
+    request = MergeRequest(method, tuple(input_model(other) for other in others), input_model(base))
+    candidates = read_inputs(request)
     return search_space(request, candidates, **settings), candidates
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from adapter_folders import merged_by_peft, write_adapter
-from merge_models import INPUT, OUTPUT, WORDS, merge, parent, refused, weights, write_model
+from merge_models import INPUT, OUTPUT, WORDS, input_model, merge, refused, weights, write_model
 from peft import AdaLoraConfig, TrainableTokensConfig
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 from cpt.models.token_ids import read_new_tokens
 from merging.adapters import CONFIG, WEIGHTS, read_adapter, read_model
 from merging.candidates import read_candidate
-from merging.merge import run
 from merging.plan import plan
-from merging.request import Parent, Request
+from merging.request import InputModel, MergeRequest
+from merging.run import run
 
 CLOSE = {"rtol": 2e-6, "atol": 2e-7}
 """Float32 rounding of weights of about 0.1: blocks of rows are multiplied apart."""
@@ -52,7 +52,7 @@ ONLY_UNTIED = ("rows of both", "output", "whole modules")
 
 def merged_alone(base: Path, adapter: Path, output: Path, **request: Any) -> dict[str, torch.Tensor]:
     """The adapter as the only task vector, with weight 1."""
-    merge("task-arithmetic", base, [parent(adapter, 1.0)], output, **request)
+    merge("task-arithmetic", base, [input_model(adapter, 1.0)], output, **request)
     return weights(output)
 
 
@@ -89,7 +89,10 @@ def test_tied_embeddings_that_are_trained_whole(modules: list[str], tmp_path: Pa
 def test_adapters_that_take_tied_embeddings_apart_are_refused(kind: str, tmp_path: Path) -> None:
     base = write_model(tmp_path / "base", 1)
     adapter = write_adapter(base, tmp_path / "adapter", **KINDS[kind])
-    refused(Request("linear", (parent(adapter, 1.0),), parent(base)), "one matrix, which the adapter takes")
+    refused(
+        MergeRequest("linear", (input_model(adapter, 1.0),), input_model(base)),
+        "one matrix, which the adapter takes",
+    )
 
 
 @pytest.mark.parametrize("dora", [False, True])
@@ -110,7 +113,7 @@ def test_layers_that_are_stored_transposed(dora: bool, tmp_path: Path) -> None:
 def test_a_weight_scales_its_task_vector_and_several_add_up(base: Path, other: Path, tmp_path: Path) -> None:
     first = write_adapter(base, tmp_path / "first", r=4, target_modules=ATTENTION, seed=1)
     second = write_adapter(base, tmp_path / "second", r=2, target_modules="all-linear", seed=2)
-    models = [parent(first, 0.5), parent(second, -2.0), parent(other, 0.25)]
+    models = [input_model(first, 0.5), input_model(second, -2.0), input_model(other, 0.25)]
     merge("task-arithmetic", base, models, tmp_path / "out")
     start, full = weights(base), weights(other)
     one, two = merged_by_peft(base, first), merged_by_peft(base, second)
@@ -132,8 +135,10 @@ def test_methods_see_an_adapter_as_the_model_that_it_makes(
     weight = {} if method == "karcher" else {"weight": 0.7}
     results = []
     for folder in (adapter, written):
-        models = tuple(Parent(name, each, "", weight) for name, each in (("a", folder), ("b", other)))
-        request = Request(method, models, None if method == "karcher" else parent(base), parameters=density)
+        models = tuple(InputModel(name, each, "", weight) for name, each in (("a", folder), ("b", other)))
+        request = MergeRequest(
+            method, models, None if method == "karcher" else input_model(base), parameters=density
+        )
         run(plan(request), tmp_path / f"out-{folder.name}")
         results.append(weights(tmp_path / f"out-{folder.name}"))
     check_same(*results)
@@ -185,7 +190,7 @@ def test_tokens_that_only_the_adapter_has(how: str, base: Path, tmp_path: Path) 
     AutoTokenizer.from_pretrained(larger).save_pretrained(adapter)
     config = json.loads((adapter / CONFIG).read_text())
     (adapter / CONFIG).write_text(json.dumps(config | {"base_model_name_or_path": "somewhere/else"}))
-    report = merge("task-arithmetic", base, [parent(adapter, 1.0)], tmp_path / "out")
+    report = merge("task-arithmetic", base, [input_model(adapter, 1.0)], tmp_path / "out")
     assert report.rows == len(WORDS) + 2
     assert report.rows_from_models == 2
     assert read_new_tokens(tmp_path / "out") == (6, 7)
@@ -201,7 +206,7 @@ def test_an_adapter_lies_on_the_model_that_it_names(base: Path, other: Path, tmp
 
 def test_without_a_base_it_lies_on_the_model_that_it_names(base: Path, tmp_path: Path) -> None:
     adapter = write_adapter(base, tmp_path / "adapter", r=2, target_modules=ATTENTION)
-    merge("linear", None, [parent(adapter, 1.0)], tmp_path / "out")
+    merge("linear", None, [input_model(adapter, 1.0)], tmp_path / "out")
     check_same(weights(tmp_path / "out"), merged_by_peft(base, adapter))
 
 
@@ -234,21 +239,26 @@ def test_kinds_that_cannot_be_merged_are_refused(
 ) -> None:
     adapter = write_adapter(base, tmp_path / "adapter", r=2, target_modules=ATTENTION)
     changed_config(adapter, **settings)
-    text = refused(Request("linear", (parent(adapter, 1.0),), parent(base)), message)
+    text = refused(MergeRequest("linear", (input_model(adapter, 1.0),), input_model(base)), message)
     assert text.startswith("adapter: ")
 
 
 def test_trained_tokens_alone_are_refused(base: Path, tmp_path: Path) -> None:
     adapter = write_adapter(base, tmp_path / "adapter", r=2, target_modules=ATTENTION)
     TrainableTokensConfig(token_indices=[1]).save_pretrained(adapter)
-    refused(Request("linear", (parent(adapter, 1.0),), parent(base)), "of kind TRAINABLE_TOKENS")
+    refused(
+        MergeRequest("linear", (input_model(adapter, 1.0),), input_model(base)), "of kind TRAINABLE_TOKENS"
+    )
 
 
 def test_another_models_adapter_is_found_out(base: Path, tmp_path: Path) -> None:
     wide = write_model(tmp_path / "wide", 3, hidden_size=32, num_hidden_layers=3)
     adapter = write_adapter(wide, tmp_path / "adapter", r=2, target_modules=ATTENTION)
     changed_config(adapter, base_model_name_or_path="hub/wide")
-    text = refused(Request("linear", (parent(adapter, 1.0),), parent(base)), "the adapter is not one of base")
+    text = refused(
+        MergeRequest("linear", (input_model(adapter, 1.0),), input_model(base)),
+        "the adapter is not one of base",
+    )
     assert "q_proj.weight is [16, 16] there, [32, 32] in the adapter" in text
     assert "more" in text
 
@@ -256,7 +266,10 @@ def test_another_models_adapter_is_found_out(base: Path, tmp_path: Path) -> None
 def test_without_its_model_or_a_base_it_is_refused(base: Path, tmp_path: Path) -> None:
     adapter = write_adapter(base, tmp_path / "adapter", r=2, target_modules=ATTENTION)
     changed_config(adapter, base_model_name_or_path="hub/model")
-    refused(Request("linear", (parent(adapter, 1.0),)), "an adapter of hub/model, which is no folder here")
+    refused(
+        MergeRequest("linear", (input_model(adapter, 1.0),)),
+        "an adapter of hub/model, which is no folder here",
+    )
 
 
 @pytest.mark.parametrize(
@@ -273,7 +286,7 @@ def test_without_its_model_or_a_base_it_is_refused(base: Path, tmp_path: Path) -
 def test_damaged_adapters_are_refused(change: Any, message: str, base: Path, tmp_path: Path) -> None:
     adapter = write_adapter(base, tmp_path / "adapter", r=2, target_modules=ATTENTION)
     changed_tensors(adapter, change)
-    refused(Request("linear", (parent(adapter, 1.0),), parent(base)), message)
+    refused(MergeRequest("linear", (input_model(adapter, 1.0),), input_model(base)), message)
 
 
 def test_rows_without_their_numbers_are_refused(base: Path, tmp_path: Path) -> None:
@@ -282,17 +295,19 @@ def test_rows_without_their_numbers_are_refused(base: Path, tmp_path: Path) -> N
     )
     for indices, message in (([1], "2 trained rows, and its configuration 1"), ([1, 9], "rows beyond them")):
         changed_config(adapter, trainable_token_indices=indices)
-        refused(Request("linear", (parent(adapter, 1.0),), parent(base)), message)
+        refused(MergeRequest("linear", (input_model(adapter, 1.0),), input_model(base)), message)
 
 
 def test_missing_and_pickled_weights_are_refused(base: Path, tmp_path: Path) -> None:
     adapter = write_adapter(base, tmp_path / "adapter", r=2, target_modules=ATTENTION)
     (adapter / WEIGHTS).rename(adapter / "elsewhere")
-    refused(Request("linear", (parent(adapter, 1.0),), parent(base)), "lacks the adapter's weights")
+    refused(
+        MergeRequest("linear", (input_model(adapter, 1.0),), input_model(base)), "lacks the adapter's weights"
+    )
     (adapter / "adapter_model.bin").write_bytes(b"x")
-    refused(Request("linear", (parent(adapter, 1.0),), parent(base)), "pickle")
+    refused(MergeRequest("linear", (input_model(adapter, 1.0),), input_model(base)), "pickle")
     (adapter / CONFIG).write_text("{")
-    refused(Request("linear", (parent(adapter, 1.0),), parent(base)), "not valid JSON")
+    refused(MergeRequest("linear", (input_model(adapter, 1.0),), input_model(base)), "not valid JSON")
 
 
 def test_infinite_factors_stop_the_merge(base: Path, tmp_path: Path) -> None:

@@ -9,15 +9,17 @@ from merge_models import weights, write_model
 
 from cpt.training.schedules import curves
 from merging.averaging import FALLS, average, exponential, instead_of_annealing, uniform
-from merging.merge import run
 from merging.plan import plan
-from merging.request import Parent
+from merging.request import InputModel
+from merging.run import run
 
 
 def averaged(
     folders: list[Path], factors: list[float], output: Path, **settings: str
 ) -> dict[str, torch.Tensor]:
-    parents = [Parent(f"step {number}", folder, f"print {number}") for number, folder in enumerate(folders)]
+    parents = [
+        InputModel(f"step {number}", folder, f"print {number}") for number, folder in enumerate(folders)
+    ]
     run(plan(average(parents, factors, "Of a run", **settings)), output)
     return weights(output)
 

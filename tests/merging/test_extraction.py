@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from adapter_folders import merged_by_peft
-from merge_models import INPUT, OUTPUT, WORDS, merge, parent, weights, write_model
+from merge_models import INPUT, OUTPUT, WORDS, input_model, merge, weights, write_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
@@ -41,7 +41,7 @@ def extracted(base: Path, model: Path, folder: Path, rank: int = 3, **settings: 
 def check_round_trip(base: Path, model: Path, adapter: Path) -> None:
     """peft and the merge make the model of the adapter again."""
     theirs, expected = merged_by_peft(base, adapter), AutoModelForCausalLM.from_pretrained(model).state_dict()
-    merge("task-arithmetic", base, [parent(adapter, 1.0)], adapter.parent / "again")
+    merge("task-arithmetic", base, [input_model(adapter, 1.0)], adapter.parent / "again")
     ours = AutoModelForCausalLM.from_pretrained(adapter.parent / "again").state_dict()
     for name, tensor in expected.items():
         torch.testing.assert_close(theirs[name], tensor, **CLOSE)
@@ -147,7 +147,7 @@ def test_new_tokens_go_with_their_tokenizer(many: bool, tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path / "larger")
     report = extracted(base, tmp_path / "larger", tmp_path / "adapter")
     assert {each.tensor: each.how for each in report.tensors}[INPUT] == ("whole" if many else "rows")
-    merge("task-arithmetic", base, [parent(tmp_path / "adapter", 1.0)], tmp_path / "again")
+    merge("task-arithmetic", base, [input_model(tmp_path / "adapter", 1.0)], tmp_path / "again")
     expected = weights(tmp_path / "larger")
     for name, tensor in weights(tmp_path / "again").items():
         torch.testing.assert_close(tensor, expected[name], **CLOSE)
@@ -173,7 +173,7 @@ def test_another_architecture_is_refused(base: Path, tmp_path: Path) -> None:
 
 
 def test_the_same_model_gives_no_adapter(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(CannotMerge, match="none of the matrices"):
+    with pytest.raises(CannotMerge, match="none of the selected matrices"):
         extracted(base, base, tmp_path / "adapter")
     assert not list((tmp_path / "adapter").iterdir())
 

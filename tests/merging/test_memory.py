@@ -6,17 +6,16 @@ from typing import Any
 
 import pytest
 import torch
-from merge_models import parent, write_model
+from merge_models import input_model, write_model
 
-from merging.kernels import CHUNK
-from merging.memory import expected_bytes
+from merging.kernels import CHUNK, expected_bytes
 from merging.plan import Plan, plan
-from merging.request import Request
+from merging.request import MergeRequest
 
 
 def planned(method: str, base: Path, other: Path, **parameters: Any) -> Plan:
     shared = {"t": 0.5} if method == "slerp" else {}
-    return plan(Request(method, (parent(other, **parameters),), parent(base), shared))
+    return plan(MergeRequest(method, (input_model(other, **parameters),), input_model(base), shared))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from merge_models import INPUT, WORDS, merge, parent, ties, weights, write_model
+from merge_models import INPUT, WORDS, input_model, merge, ties, weights, write_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -18,9 +18,9 @@ from cpt.errors import CannotMerge
 from merging import kernels
 from merging.candidates import read_candidate
 from merging.kernels import CHUNK
-from merging.merge import merge_into, merged_tensors, run
-from merging.plan import plan, read_parents
-from merging.request import Parent, Request
+from merging.plan import plan, read_inputs
+from merging.request import InputModel, MergeRequest
+from merging.run import merge_into, merged_tensors, run
 from merging.writer import CHECKSUMS
 
 WEIGHTS = "model.safetensors"
@@ -50,7 +50,7 @@ def test_a_sharded_parent_is_read(base: Path, other: Path, tmp_path: Path) -> No
     shutil.copy(other / "tokenizer.json", tmp_path / "sharded")
     shutil.copy(other / "tokenizer_config.json", tmp_path / "sharded")
     assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 1
-    merge("task-arithmetic", base, [parent(tmp_path / "sharded", 1.0)], tmp_path / "merged")
+    merge("task-arithmetic", base, [input_model(tmp_path / "sharded", 1.0)], tmp_path / "merged")
     expected, found = weights(other), weights(tmp_path / "merged")
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
@@ -98,10 +98,10 @@ def test_a_merge_into_a_loaded_model_is_the_one_that_is_written(
 
 def test_parents_are_read_once_for_many_merges(base: Path, other: Path, monkeypatch) -> None:
     first = ties(base, other)
-    candidates = read_parents(first)
+    candidates = read_inputs(first)
     monkeypatch.setattr("merging.plan.read_model", None)
     for weight in (0.0, 1.0):
-        request = Request("task-arithmetic", (parent(other, weight),), parent(base))
+        request = MergeRequest("task-arithmetic", (input_model(other, weight),), input_model(base))
         found = dict(merged_tensors(plan(request, candidates)))
         assert torch.equal(found[INPUT], weights(other if weight else base)[INPUT])
 
@@ -116,8 +116,8 @@ def test_a_model_with_another_vocabulary_cannot_be_merged_into(base: Path, tmp_p
 @pytest.mark.parametrize("method", ["ties", "breadcrumbs", "task-arithmetic", "linear"])
 def test_the_size_of_chunks_does_not_matter(method: str, base: Path, other: Path, monkeypatch) -> None:
     each = {"density": 0.4} if method in ("ties", "breadcrumbs") else {}
-    models = (parent(other, 0.8, **each),)
-    request = Request(method, models, None if method == "linear" else parent(base))
+    models = (input_model(other, 0.8, **each),)
+    request = MergeRequest(method, models, None if method == "linear" else input_model(base))
     whole = dict(merged_tensors(plan(request)))
     monkeypatch.setattr(kernels, "CHUNK", 48)
     assert CHUNK > 48
@@ -128,7 +128,7 @@ def test_the_size_of_chunks_does_not_matter(method: str, base: Path, other: Path
 def test_chunks_worked_on_side_by_side_keep_their_order_and_leave_threads_as_they_were(
     base: Path, other: Path, monkeypatch
 ) -> None:
-    request = Request("task-arithmetic", (parent(other, 0.8),), parent(base))
+    request = MergeRequest("task-arithmetic", (input_model(other, 0.8),), input_model(base))
     whole = dict(merged_tensors(plan(request)))
     monkeypatch.setattr(kernels, "CHUNK", 48)
     threads, seen, met, meetings = torch.get_num_threads(), set(), threading.Barrier(2), []
@@ -167,8 +167,10 @@ def test_tensors_are_read_as_stored(other: Path) -> None:
 
 def test_folders_may_be_given_as_text(base: Path, other: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    request = Request(
-        "task-arithmetic", (Parent("other", "other", parameters={"weight": 1.0}),), Parent("b", "base")
+    request = MergeRequest(
+        "task-arithmetic",
+        (InputModel("other", "other", parameters={"weight": 1.0}),),
+        InputModel("b", "base"),
     )
     run(plan(request), "merged")
     found, expected = weights(tmp_path / "merged"), weights(other)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from merge_models import WORDS, merge, parent, write_model
+from merge_models import WORDS, input_model, merge, write_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cpt.models.token_ids import NEW_TOKENS_FILE, read_new_tokens, write_new_tokens
@@ -53,7 +53,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
 def test_a_union_mutes_rows_without_a_token_and_no_token(
     base: str | None, one: Path, two: Path, tmp_path: Path
 ) -> None:
-    models = [parent(two, 1.0)] if base else [parent(one, 1.0), parent(two, 1.0)]
+    models = [input_model(two, 1.0)] if base else [input_model(one, 1.0), input_model(two, 1.0)]
     method = "task-arithmetic" if base else "linear"
     merge(method, one if base else None, models, tmp_path / "merged", tokenizer="union")
     ids = AutoTokenizer.from_pretrained(tmp_path / "merged").get_vocab()
@@ -62,7 +62,9 @@ def test_a_union_mutes_rows_without_a_token_and_no_token(
 
 
 def test_a_token_that_was_muted_in_a_union_can_be_generated(one: Path, two: Path, tmp_path: Path) -> None:
-    merge("linear", None, [parent(one, 1.0), parent(two, 1.0)], tmp_path / "merged", tokenizer="union")
+    merge(
+        "linear", None, [input_model(one, 1.0), input_model(two, 1.0)], tmp_path / "merged", tokenizer="union"
+    )
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
     prompt = torch.tensor([[2]])
     with torch.no_grad():  # by far the likeliest token
@@ -72,7 +74,7 @@ def test_a_token_that_was_muted_in_a_union_can_be_generated(one: Path, two: Path
 
 
 def test_every_setting_with_ids_follows_its_tokens(one: Path, two: Path, tmp_path: Path) -> None:
-    models = [parent(one, 1.0), parent(two, 1.0)]
+    models = [input_model(one, 1.0), input_model(two, 1.0)]
     merge("linear", None, models, tmp_path / "merged", tokenizer="union", settings="two")
     found = settings_of(tmp_path / "merged")
     assert found["suppress_tokens"] == [8, *range(10, ROWS)]
@@ -92,7 +94,12 @@ def test_rows_stay_muted_where_another_models_settings_are_taken(
     base = padded(tmp_path / "base", 1)
     other = write_model(tmp_path / "other", 2, (*WORDS, *own_words), rows=None if own_words else ROWS)
     merge(
-        "task-arithmetic", base, [parent(other, 1.0)], tmp_path / "merged", tokenizer="base", settings="other"
+        "task-arithmetic",
+        base,
+        [input_model(other, 1.0)],
+        tmp_path / "merged",
+        tokenizer="base",
+        settings="other",
     )
     found = settings_of(tmp_path / "merged")
     assert found["suppress_tokens"] == list(range(len(WORDS), ROWS))
@@ -101,7 +108,7 @@ def test_rows_stay_muted_where_another_models_settings_are_taken(
 
 def test_rows_that_no_model_mutes_stay_as_they_are_where_vocabularies_are_the_same(tmp_path: Path) -> None:
     base, other = (write_model(tmp_path / str(seed), seed, rows=ROWS) for seed in (1, 2))
-    merge("task-arithmetic", base, [parent(other, 1.0)], tmp_path / "merged")
+    merge("task-arithmetic", base, [input_model(other, 1.0)], tmp_path / "merged")
     assert "suppress_tokens" not in settings_of(tmp_path / "merged")
 
 
@@ -109,7 +116,9 @@ def test_a_model_without_generation_settings_gets_those_of_its_configuration(tmp
     folders = [padded(tmp_path / name, seed, name) for seed, name in enumerate(("tort", "lien"))]
     for folder in folders:
         (folder / "generation_config.json").unlink()
-    merge("linear", None, [parent(each, 1.0) for each in folders], tmp_path / "merged", tokenizer="union")
+    merge(
+        "linear", None, [input_model(each, 1.0) for each in folders], tmp_path / "merged", tokenizer="union"
+    )
     found = settings_of(tmp_path / "merged")
     assert (found["bos_token_id"], found["eos_token_id"]) == (0, 1)
     assert found["suppress_tokens"] == list(range(8, ROWS))
@@ -123,7 +132,7 @@ def test_padding_that_the_configuration_names_is_no_token_of_another_model(
         file = one / "config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"pad_token_id": row}))
         output = tmp_path / f"merged {row}"
-        merge("linear", None, [parent(one, 1.0), parent(two, 1.0)], output, tokenizer="union")
+        merge("linear", None, [input_model(one, 1.0), input_model(two, 1.0)], output, tokenizer="union")
         assert json.loads((output / "config.json").read_text())["pad_token_id"] == expected
 
 
@@ -137,7 +146,7 @@ def test_new_tokens_of_the_models_are_new_in_the_merge(
     tokenizer: str, base: Path, one: Path, two: Path, tmp_path: Path
 ) -> None:
     report = merge(
-        "task-arithmetic", base, [parent(one, 0.5), parent(two, 0.5)], tmp_path / "merged",
+        "task-arithmetic", base, [input_model(one, 0.5), input_model(two, 0.5)], tmp_path / "merged",
         tokenizer=tokenizer,
     )  # fmt: skip
     expected = {"union": {"nephron", "aorta", "tort", "lien"}, "two": {"tort", "lien"}, "base": set()}
@@ -148,11 +157,11 @@ def test_new_tokens_of_the_models_are_new_in_the_merge(
 
 def test_new_tokens_are_kept_where_all_models_have_them(one: Path, tmp_path: Path) -> None:
     again = padded(tmp_path / "again", 5, "nephron", "aorta")
-    merge("task-arithmetic", one, [parent(again, 0.5)], tmp_path / "merged")
+    merge("task-arithmetic", one, [input_model(again, 0.5)], tmp_path / "merged")
     assert read_new_tokens(tmp_path / "merged") == (6, 7)
 
 
 def test_a_token_that_one_model_has_had_before_is_not_new(one: Path, tmp_path: Path) -> None:
     older = write_model(tmp_path / "older", 4, words=(*WORDS, "aorta"))
-    merge("linear", None, [parent(one, 1.0), parent(older, 1.0)], tmp_path / "merged")
+    merge("linear", None, [input_model(one, 1.0), input_model(older, 1.0)], tmp_path / "merged")
     assert new_words(tmp_path / "merged") == {"nephron"}

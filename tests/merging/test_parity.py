@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from merge_models import merge, parent, weights, write_model
+from merge_models import input_model, merge, weights, write_model
 from mergekit.common import ModelPath, ModelReference
 from mergekit.config import InputModelDefinition, MergeConfiguration
 from mergekit.io.tasks import LoaderCache
@@ -118,7 +118,7 @@ def test_the_result_is_mergekits_to_the_bit(
     stored, compute, result = dtypes
     first, *others = models(folder, len(each) + 1, stored)
     base = None if methods()[method].base == "none" else first
-    parents = [parent(path, **parameters) for path, parameters in zip(others, each, strict=True)]
+    parents = [input_model(path, **parameters) for path, parameters in zip(others, each, strict=True)]
     merge(
         method,
         base,
@@ -139,7 +139,7 @@ def test_the_result_is_mergekits_to_the_bit(
 
 def test_methods_with_an_optional_base_do_without(folder: Path, tmp_path: Path) -> None:
     parents = [
-        parent(path, weight)
+        input_model(path, weight)
         for path, weight in zip(models(folder, 2, torch.float32), (0.6, 0.3), strict=True)
     ]
     for method in ("multislerp", "nuslerp"):
@@ -152,8 +152,8 @@ def test_methods_with_an_optional_base_do_without(folder: Path, tmp_path: Path) 
 def test_parameters_by_layer_are_mergekits(folder: Path, tmp_path: Path) -> None:
     base, one, two = models(folder, 3, torch.float32)
     parents = [
-        parent(one, weight=[0.2, 0.8], density=0.5),
-        parent(two, weight=[{"filter": "mlp", "value": [1.0, 0.0]}, {"value": 0.3}], density=0.7),
+        input_model(one, weight=[0.2, 0.8], density=0.5),
+        input_model(two, weight=[{"filter": "mlp", "value": [1.0, 0.0]}, {"value": 0.3}], density=0.7),
     ]
     merge("ties", base, parents, tmp_path / "ours")
     expected = by_mergekit("ties", base, parents, tmp_path / "theirs", {}, ("float32", None), 0)

@@ -4,21 +4,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from merge_models import INPUT, merge, parent, refused, weights
+from merge_models import INPUT, input_model, merge, refused, weights
 from transformers import AutoModelForCausalLM
 
-from merging.merge import merged_tensors
 from merging.methods import find_method, methods
 from merging.plan import plan
-from merging.request import Request
+from merging.request import MergeRequest
+from merging.run import merged_tensors
 
 WEIGHTS = "model.safetensors"
 
 
 def test_everything_that_is_wrong_with_a_request_is_said_at_once(base: Path, other: Path) -> None:
-    request = Request(
+    request = MergeRequest(
         "slerp",
-        (parent(other, 0.5), parent(other)),
+        (input_model(other, 0.5), input_model(other)),
         parameters={"t": 1.5, "tt": 1},
         tokenizer="nobody",
         settings="no one",
@@ -60,7 +60,7 @@ def test_everything_that_is_wrong_with_a_request_is_said_at_once(base: Path, oth
 def test_parameters_that_make_no_sense_are_refused(
     method: str, each: dict, shared: dict, message: str, base: Path, other: Path
 ) -> None:
-    refused(Request(method, (parent(other, **each),), parent(base), shared), message)
+    refused(MergeRequest(method, (input_model(other, **each),), input_model(base), shared), message)
 
 
 def test_parameters_may_differ_by_layer_and_by_kind_of_weight(
@@ -71,7 +71,7 @@ def test_parameters_may_differ_by_layer_and_by_kind_of_weight(
         {"layers": [0, 1], "value": 1.0},
         {"value": 0.0},
     ]
-    merge("task-arithmetic", base, [parent(other, weight=setting)], tmp_path / "merged")
+    merge("task-arithmetic", base, [input_model(other, weight=setting)], tmp_path / "merged")
     b, o, result = weights(base), weights(other), weights(tmp_path / "merged")
     for name, tensor in result.items():
         moved = "layers.0." in name or ("layers.1." in name and "mlp" in name)
@@ -79,7 +79,7 @@ def test_parameters_may_differ_by_layer_and_by_kind_of_weight(
 
 
 def test_the_data_type_is_as_asked(base: Path, other: Path, tmp_path: Path) -> None:
-    report = merge("task-arithmetic", base, [parent(other, 1.0)], tmp_path / "merged", dtype="bfloat16")
+    report = merge("task-arithmetic", base, [input_model(other, 1.0)], tmp_path / "merged", dtype="bfloat16")
     assert report.dtype == "bfloat16"
     expected, found = weights(other), weights(tmp_path / "merged")
     assert all(torch.equal(found[name], tensor.bfloat16()) for name, tensor in expected.items())
@@ -91,10 +91,10 @@ def test_the_data_type_is_as_asked(base: Path, other: Path, tmp_path: Path) -> N
 def test_the_seed_decides_random_methods(base: Path, other: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
-    request = Request("dare-linear", (parent(other, 1.0, density=0.5),), parent(base), seed=1)
+    request = MergeRequest("dare-linear", (input_model(other, 1.0, density=0.5),), input_model(base), seed=1)
     one, again = (dict(merged_tensors(plan(request))) for _ in range(2))
     assert torch.equal(before, torch.random.get_rng_state())
-    second = dict(merged_tensors(plan(Request(request.method, request.models, request.base, seed=2))))
+    second = dict(merged_tensors(plan(MergeRequest(request.method, request.models, request.base, seed=2))))
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one[INPUT], second[INPUT])
     name = INPUT  # a tensor alone draws as it does among the others

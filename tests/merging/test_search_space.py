@@ -3,19 +3,21 @@
 import pytest
 import torch
 from landscape import open_weights
-from merge_models import parent, weights, write_model
+from merge_models import input_model, weights, write_model
 
 from cpt.errors import CannotMerge
-from merging.merge import merged_tensors
-from merging.plan import plan, read_parents
-from merging.request import Request
+from merging.plan import plan, read_inputs
+from merging.request import MergeRequest
+from merging.run import merged_tensors
 from merging.search import search_space
 
 
 def test_weights_that_are_given_are_not_searched(base, other, tmp_path) -> None:
     third = write_model(tmp_path / "third", seed=3)
-    request = Request("task-arithmetic", (parent(other, 0.3), parent(third)), parent(base))
-    space = search_space(request, read_parents(request), bounds=(-1.0, 2.0))
+    request = MergeRequest(
+        "task-arithmetic", (input_model(other, 0.3), input_model(third)), input_model(base)
+    )
+    space = search_space(request, read_inputs(request), bounds=(-1.0, 2.0))
     assert [(dim.name, dim.low, dim.high) for dim in space.dimensions] == [("weight of third", -1.0, 2.0)]
     assert [model.parameters for model in space.request_at((0.5,)).models] == [
         {"weight": 0.3},
@@ -69,9 +71,9 @@ def test_spaces_that_make_no_sense_are_refused(settings, message, base, other) -
 
 
 def test_a_given_weight_or_density_leaves_nothing_to_search(base, other) -> None:
-    request = Request("ties", (parent(other, 0.5, density=0.5),), parent(base))
+    request = MergeRequest("ties", (input_model(other, 0.5, density=0.5),), input_model(base))
     with pytest.raises(CannotMerge, match="every model has a weight") as raised:
-        search_space(request, read_parents(request), density=(0.1, 0.9))
+        search_space(request, read_inputs(request), density=(0.1, 0.9))
     assert "density of other is given" in str(raised.value)
 
 

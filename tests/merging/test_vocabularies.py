@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from merge_models import INPUT, OUTPUT, WORDS, merge, parent, weights, write_model
+from merge_models import INPUT, OUTPUT, WORDS, input_model, merge, weights, write_model
 from tiny import add_merges
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from cpt.errors import CannotMerge
-from merging.merge import ROWS
+from merging.run import ROWS
 
 
 def extended(folder: Path, seed: int, *words: str, **options) -> Path:
@@ -37,7 +37,9 @@ def rows(folder: Path, name: str = INPUT) -> dict[str, torch.Tensor]:
 def test_the_union_has_every_token_and_every_row_is_right(
     base: Path, one: Path, two: Path, tmp_path: Path
 ) -> None:
-    report = merge("task-arithmetic", base, [parent(one, 0.5), parent(two, 0.25)], tmp_path / "merged")
+    report = merge(
+        "task-arithmetic", base, [input_model(one, 0.5), input_model(two, 0.25)], tmp_path / "merged"
+    )
     b, x, y, result = (rows(folder) for folder in (base, one, two, tmp_path / "merged"))
     assert result.keys() == {*WORDS, "nephron", "aorta", "tort"}
     for word in WORDS:
@@ -56,7 +58,7 @@ def test_the_union_has_every_token_and_every_row_is_right(
 
 def test_the_unions_tokenizer_and_model_agree(base: Path, one: Path, two: Path, tmp_path: Path) -> None:
     output = tmp_path / "merged"
-    merge("linear", None, [parent(one, 1.0), parent(two, 1.0)], output, tokenizer="union")
+    merge("linear", None, [input_model(one, 1.0), input_model(two, 1.0)], output, tokenizer="union")
     tokenizer, model = AutoTokenizer.from_pretrained(output), AutoModelForCausalLM.from_pretrained(output)
     ids = tokenizer("tort aorta heart")["input_ids"]
     assert tokenizer.convert_ids_to_tokens(ids) == ["tort", "aorta", "heart"]
@@ -71,7 +73,7 @@ def test_a_row_that_only_one_model_has_is_its_row_by_any_method(
     each = {"ties": {"weight": 0.5, "density": 0.5}, "dare-ties": {"weight": 0.5, "density": 0.5}}.get(
         method, {}
     )
-    parents = [parent(one, **each)] + ([] if method == "slerp" else [parent(two, **each)])
+    parents = [input_model(one, **each)] + ([] if method == "slerp" else [input_model(two, **each)])
     shared = {"t": 0.5} if method == "slerp" else {}
     merge(
         method, None if method == "karcher" else base, parents, tmp_path / "merged", parameters=shared,
@@ -81,7 +83,7 @@ def test_a_row_that_only_one_model_has_is_its_row_by_any_method(
 
 
 def test_the_bases_vocabulary_drops_what_it_lacks(base: Path, one: Path, tmp_path: Path) -> None:
-    report = merge("task-arithmetic", base, [parent(one, 1.0)], tmp_path / "merged", tokenizer="base")
+    report = merge("task-arithmetic", base, [input_model(one, 1.0)], tmp_path / "merged", tokenizer="base")
     assert report.rows == 6
     assert report.dropped == {"one": 2}
     result, theirs = rows(tmp_path / "merged"), rows(one)
@@ -89,7 +91,7 @@ def test_the_bases_vocabulary_drops_what_it_lacks(base: Path, one: Path, tmp_pat
 
 
 def test_a_named_parents_vocabulary_is_taken(base: Path, one: Path, two: Path, tmp_path: Path) -> None:
-    parents = [parent(one, 0.5), parent(two, 0.5)]
+    parents = [input_model(one, 0.5), input_model(two, 0.5)]
     report = merge("task-arithmetic", base, parents, tmp_path / "merged", tokenizer="two")
     assert report.vocabulary_of == "two"
     assert rows(tmp_path / "merged").keys() == {*WORDS, "tort", "aorta"}
@@ -101,8 +103,8 @@ def test_a_row_that_the_base_has_and_one_model_lacks_leaves_that_model_out(
 ) -> None:
     pruned = write_model(tmp_path / "pruned", 2, words=WORDS[:5])
     whole = write_model(tmp_path / "whole", 3)
-    parents = [parent(pruned, 0.5), parent(whole, 0.5)]
-    merge("linear", None, [*parents, parent(base, 1.0)], tmp_path / "merged", tokenizer="whole")
+    parents = [input_model(pruned, 0.5), input_model(whole, 0.5)]
+    merge("linear", None, [*parents, input_model(base, 1.0)], tmp_path / "merged", tokenizer="whole")
     result, w, b = rows(tmp_path / "merged")["skin"], rows(whole)["skin"], rows(base)["skin"]
     assert torch.allclose(result, (0.5 * w + 1.0 * b) / 1.5, atol=1e-7)
 
@@ -110,7 +112,7 @@ def test_a_row_that_the_base_has_and_one_model_lacks_leaves_that_model_out(
 @pytest.mark.parametrize("tokenizer", ["base", "untied"])
 def test_tied_and_untied_models_make_an_untied_one(tokenizer: str, base: Path, tmp_path: Path) -> None:
     untied = extended(tmp_path / "untied", 2, "tort", tie_word_embeddings=False)
-    merge("task-arithmetic", base, [parent(untied, 0.5)], tmp_path / "merged", tokenizer=tokenizer)
+    merge("task-arithmetic", base, [input_model(untied, 0.5)], tmp_path / "merged", tokenizer=tokenizer)
     b, u, result = weights(base), weights(untied), weights(tmp_path / "merged")
     for name in (INPUT, OUTPUT):
         expected = (b[INPUT].double() + 0.5 * (u[name][:6].double() - b[INPUT].double())).float()
@@ -122,7 +124,9 @@ def test_tied_and_untied_models_make_an_untied_one(tokenizer: str, base: Path, t
 def test_padding_stays_the_anchors(base: Path, tmp_path: Path) -> None:
     padded = extended(tmp_path / "padded", 2, "tort", rows=64)
     other = extended(tmp_path / "other", 3, "aorta", rows=16)
-    report = merge("task-arithmetic", padded, [parent(other, 1.0)], tmp_path / "merged", tokenizer="union")
+    report = merge(
+        "task-arithmetic", padded, [input_model(other, 1.0)], tmp_path / "merged", tokenizer="union"
+    )
     result, source = weights(tmp_path / "merged")[INPUT], weights(padded)[INPUT]
     assert report.rows == 64
     assert torch.equal(result[8:], source[8:])
@@ -134,7 +138,12 @@ def test_generation_settings_of_another_parent_have_the_results_token_ids(base: 
     (moved / "chat_template.jinja").write_text("{{ messages }}")
     GenerationConfig(bos_token_id=2, eos_token_id=[1, 3]).save_pretrained(moved)
     merge(
-        "task-arithmetic", base, [parent(moved, 1.0)], tmp_path / "merged", tokenizer="base", settings="moved"
+        "task-arithmetic",
+        base,
+        [input_model(moved, 1.0)],
+        tmp_path / "merged",
+        tokenizer="base",
+        settings="moved",
     )
     found = GenerationConfig.from_pretrained(tmp_path / "merged")
     assert (found.bos_token_id, found.eos_token_id) == (0, [1, WORDS.index("lung")])
@@ -153,7 +162,13 @@ def test_tokenizers_that_contradict_each_other_have_no_union(
     with pytest.raises(
         CannotMerge, match=r"different normalizers(.|\n)*merges in different orders"
     ) as raised:
-        merge("linear", None, [parent(one, 1.0), parent(two, 1.0)], tmp_path / "merged", tokenizer="union")
+        merge(
+            "linear",
+            None,
+            [input_model(one, 1.0), input_model(two, 1.0)],
+            tmp_path / "merged",
+            tokenizer="union",
+        )
     assert "Choose one model's vocabulary" in str(raised.value)
     assert not (tmp_path / "merged").exists()
 
@@ -163,7 +178,13 @@ def test_the_union_of_bpe_tokenizers_applies_all_merges(another_model, tmp_path:
         another_model("small", seed=1, vocabulary=280),
         another_model("large", seed=2, vocabulary=310),
     )
-    merge("linear", None, [parent(small, 1.0), parent(large, 1.0)], tmp_path / "merged", tokenizer="union")
+    merge(
+        "linear",
+        None,
+        [input_model(small, 1.0), input_model(large, 1.0)],
+        tmp_path / "merged",
+        tokenizer="union",
+    )
     text = "The heart of the matter, kidneys and muscle contracts"
     tokens = [AutoTokenizer.from_pretrained(folder).tokenize(text) for folder in (large, tmp_path / "merged")]
     assert tokens[0] == tokens[1]
@@ -174,7 +195,7 @@ def test_tokens_of_a_union_that_its_tokenizer_never_makes_are_told(another_model
     one = add_merges(another_model("one", seed=1), ("q", "z"), ("j", "q"))
     two = add_merges(another_model("two", seed=2), ("z", "x"), ("q", "zx"), ("w", "x"))
     output = tmp_path / "merged"
-    report = merge("linear", None, [parent(one, 1.0), parent(two, 1.0)], output, tokenizer="union")
+    report = merge("linear", None, [input_model(one, 1.0), input_model(two, 1.0)], output, tokenizer="union")
     tokenizers = {name: AutoTokenizer.from_pretrained(tmp_path / name) for name in ("two", "merged")}
     assert [each.tokenize("qzx") for each in tokenizers.values()] == [["qzx"], ["qz", "x"]]
     assert tokenizers["merged"].tokenize("azx wx") == tokenizers["two"].tokenize("azx wx")
@@ -190,7 +211,7 @@ def test_a_union_whose_tokens_are_all_in_reach_says_nothing(another_model, tmp_p
     one = add_merges(another_model("one", seed=1), ("q", "z"))
     two = add_merges(another_model("two", seed=2), ("w", "x"))
     report = merge(
-        "linear", None, [parent(one, 1.0), parent(two, 1.0)], tmp_path / "merged", tokenizer="union"
+        "linear", None, [input_model(one, 1.0), input_model(two, 1.0)], tmp_path / "merged", tokenizer="union"
     )
     assert (report.out_of_reach, report.notes) == (0, ())
     listing = json.loads((tmp_path / "merged" / ROWS).read_text())

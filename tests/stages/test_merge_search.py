@@ -26,11 +26,11 @@ from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
 from cpt.stages.evaluate.stage import DOCUMENTS
 from cpt.stages.evaluate.stage import STAGE as EVALUATE
 from cpt.stages.merge.config import MergeSearch
-from cpt.stages.merge.search import LOG, Material, Measured
+from cpt.stages.merge.search import LOG, Material, MergeEvaluation
 from cpt.stages.merge.stage import STAGE
 from cpt.stages.vocabulary.config import VocabularyConfig
 from merging.plan import plan
-from merging.request import Parent, Request
+from merging.request import InputModel, MergeRequest
 from tokenizer_tools.change import change_vocabulary
 
 MODEL = [{"from": "one"}]
@@ -110,12 +110,12 @@ def test_windows_hold_the_same_bytes_for_the_base_and_for_merges(tiny_model: Pat
     change_vocabulary(
         change, tiny_model, lambda: iter(clinical_texts()), extended, seed=1, progress=NullProgress()
     )
-    request = Request(
-        "linear", (Parent("one", extended, parameters={"weight": 1.0}),), Parent("b", tiny_model)
+    request = MergeRequest(
+        "linear", (InputModel("one", extended, parameters={"weight": 1.0}),), InputModel("b", tiny_model)
     )
     texts = {"domain": clinical_texts()[:9], "general": varied_texts(9)}
     settings = MergeSearch.model_validate(SEARCH | {"window": 16})
-    measured = Measured(
+    measured = MergeEvaluation(
         plan(request), settings, Material(texts, lambda _: "<s>", 3), tmp_path, NullProgress()
     )
     (base, merge) = measured._tokenised.values()
@@ -234,10 +234,18 @@ def test_where_no_weight_keeps_the_budget_the_best_compromise_is_kept(inputs, tm
     assert warned["weights"] == {"one": 0.8}
 
 
+@pytest.fixture(scope="module")
+def one_point(inputs, tmp_path_factory) -> list[Any]:
+    found: list[Any] = merge(inputs, tmp_path_factory.mktemp("one"), search=SEARCH | {"points": 1})[
+        "search_points"
+    ]
+    return found
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"points": 3},
+        {"points": 2},
         {"bounds": [0.0, 0.5]},
         {"groups": 2},
         {"tokens": 200},
@@ -245,10 +253,9 @@ def test_where_no_weight_keeps_the_budget_the_best_compromise_is_kept(inputs, tm
         {"precision": "bf16"},
     ],
 )
-def test_settings_change_the_search(change: dict, plain, inputs, tmp_path: Path) -> None:
-    metrics, _ = plain
-    other = merge(inputs, tmp_path, search=SEARCH | change)
-    assert other["search_points"] != metrics["search_points"]
+def test_settings_change_the_search(change: dict, one_point: list[Any], inputs, tmp_path: Path) -> None:
+    other = merge(inputs, tmp_path, search=SEARCH | {"points": 1} | change)
+    assert other["search_points"] != one_point
 
 
 def test_the_density_is_searched_where_it_is_asked_for(inputs, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.models.tokenizer import load_tokenizer
 from cpt.progress import NullProgress
 from cpt.stages.merge.config import MergeSearch
-from cpt.stages.merge.search import Material, Measured
-from merging.merge import run
-from merging.plan import plan, read_parents
-from merging.request import Parent, Request
+from cpt.stages.merge.search import Material, MergeEvaluation
+from merging.plan import plan, read_inputs
+from merging.request import InputModel, MergeRequest
+from merging.run import run
 from merging.search import search_space
 from tokenizer_tools.embeddings import method
 from tokenizer_tools.extension import extend_tokenizer
@@ -24,7 +24,7 @@ TEXTS = {"domain": clinical_texts()[:12], "general": [f"general text {number}" f
 
 
 @pytest.fixture(scope="module")
-def request_of_two(tmp_path_factory: pytest.TempPathFactory) -> Request:
+def request_of_two(tmp_path_factory: pytest.TempPathFactory) -> MergeRequest:
     """Two models, each with tokens of its own that are learnt from one of the texts."""
     folder = tmp_path_factory.mktemp("models")
     base = write_tiny_model(folder / "base")
@@ -32,20 +32,20 @@ def request_of_two(tmp_path_factory: pytest.TempPathFactory) -> Request:
         extend_tokenizer(base, texts, folder / name, tokens=12)
         change = plan_transfer(base, folder / name, model=base, seed=seed)
         write_model(folder / name, change, method("random"), pad_to_multiple_of=16)
-    models = tuple(Parent(name, folder / name) for name in TEXTS)
-    return Request("task-arithmetic", models, Parent("base", base))
+    models = tuple(InputModel(name, folder / name) for name in TEXTS)
+    return MergeRequest("task-arithmetic", models, InputModel("base", base))
 
 
 @pytest.mark.parametrize("weights", [(0.3, 0.6), (0.5, 0.5), (0.6, 0.3), (1.0, 0.1)])
 def test_a_merge_in_memory_scores_as_the_written_one_does(
-    weights: tuple[float, float], request_of_two: Request, tmp_path: Path
+    weights: tuple[float, float], request_of_two: MergeRequest, tmp_path: Path
 ) -> None:
-    parents = read_parents(request_of_two)
+    parents = read_inputs(request_of_two)
     space = search_space(request_of_two, parents)
     settings, material = MergeSearch(precision="fp32", tokens=10_000), Material(TEXTS, lambda _: "<s>", 17)
     anywhere = plan(space.request_at(space.centre), parents)
     merged = plan(space.request_at(weights), parents)
-    found = Measured(anywhere, settings, material, tmp_path, NullProgress()).merged(merged)
+    found = MergeEvaluation(anywhere, settings, material, tmp_path, NullProgress()).merged(merged)
     run(merged, tmp_path / "written")
     model = PackedLanguageModel(load_model(tmp_path / "written"))
     tokenizer = load_tokenizer(tmp_path / "written")

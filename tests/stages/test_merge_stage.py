@@ -54,8 +54,6 @@ def test_what_makes_no_model_cannot_go_in(settings: dict, key: str, message: str
         ({"models": [{"from": "one", "weight": float("nan")}]}, "finite"),
         ({"models": [{"from": "one", "weight": float("inf")}]}, "finite"),
         ({"models": [{"from": "one", "weight": 1, "parameters": {"weight": 1}}]}, "as `weight`"),
-        ({"models": [{"from": "one", "weight": 1}], "tokenizer": "two"}, "tokenizer: two does not go"),
-        ({"models": [{"from": "one", "weight": 1}], "settings": "two"}, "settings: two does not go"),
         ({"models": [{"from": "one", "weight": 1}], "dtype": "int8"}, "float16"),
         ({"models": [{"from": "one", "weight": 1}], "compute_dtype": "int8"}, "stored"),
         ({"models": [{"from": "base", "weight": 1}]}, "base goes into the merge twice"),
@@ -156,6 +154,9 @@ def test_tokenizer_and_settings_are_those_of_the_stage_that_is_named(inputs: dic
         ({"parameters": {"density": 0.5}}, "density is no parameter of task-arithmetic"),
         ({"method": "ties", "parameters": {"density": 2}}, "density is 2"),
         ({"base": None}, "task-arithmetic needs a base model"),
+        ({"tokenizer": "three"}, "tokenizer: there is no model called 'three'"),
+        ({"settings": "three"}, "settings: there is no model called 'three'"),
+        ({"chat_template": "chatmll"}, "there is no chat template 'chatmll'"),
     ],
 )
 def test_what_the_method_does_not_take_is_found_before_any_stage_runs(settings: dict, message: str) -> None:

@@ -13,9 +13,9 @@ from cpt.stages.base import Artifact
 from cpt.stages.pretrain.stage import STAGE as PRETRAIN
 from cpt.stages.vocabulary.stage import STAGE as VOCABULARY
 from merging.adapters import is_adapter
-from merging.merge import run
 from merging.plan import plan
-from merging.request import Parent, Request
+from merging.request import InputModel, MergeRequest
+from merging.run import run
 
 PLAIN = {"tokens": 1600, "batch_sequences": 4, "precision": "fp32", "monitor": {"every": 100, "tokens": 200}}
 
@@ -48,8 +48,10 @@ def test_the_adapter_on_its_base_is_the_stages_model(
     run_stage(PRETRAIN, config, extended, tmp_path)
     adapter = tmp_path / "output/training/adapter"
     assert is_adapter(adapter)
-    base = Parent("base", extended["model"].path("model"))
-    request = Request("task-arithmetic", (Parent("adapter", adapter, parameters={"weight": 1.0}),), base)
+    base = InputModel("base", extended["model"].path("model"))
+    request = MergeRequest(
+        "task-arithmetic", (InputModel("adapter", adapter, parameters={"weight": 1.0}),), base
+    )
     run(plan(request), tmp_path / "merged")
     expected = load_file(tmp_path / "output/model/model.safetensors")
     before = load_file(base.folder / "model.safetensors")

@@ -1,4 +1,4 @@
-"""`cpt merge`: models of one architecture merged into one; what the methods are."""
+"""`cpt merge`: merge, average, search and analyse models of one architecture."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cpt.cli.merging import analyse, average, command, extract, methods, search
+from cpt.cli.merging import analyse, average, extract, merge, methods, search
 
 _MERGE = "models"
 
 
 class _Group(TyperGroup):
-    """`cpt merge PLAN` and `cpt merge --base …` merge models, unless the first word is a command's name."""
+    """A group that runs `models` unless the first word is a command's name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args:
@@ -34,7 +34,7 @@ app = typer.Typer(
     cls=_Group,
     help="Merge models of one architecture: task arithmetic, TIES, DARE and the rest, vocabularies aligned.",
 )
-app.command(_MERGE, hidden=True)(command.merge)
+app.command(_MERGE, hidden=True)(merge.merge)
 app.command("methods")(methods.methods)
 app.command("analyse")(analyse.analyse)
 app.command("average")(average.average)

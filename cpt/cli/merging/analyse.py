@@ -1,4 +1,4 @@
-"""`cpt merge analyse`: what task vectors look like before anybody merges them."""
+"""`cpt merge analyse`: measure task vectors before a merge."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.merging.references import name_of, parse_model, resolved
+from cpt.cli.merging.job import parse_model, resolved
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.progress_bar import show_progress
 from cpt.errors import UsageError
+from merging.request import name_of
 
 if TYPE_CHECKING:
     from cpt.report.schema import Vectors
-    from merging.analysis.results import Analysis
+    from merging.analysis.analyse import Analysis
 
 _BASE = "base"
 
 
 def analyse(
     base: Annotated[
-        str, typer.Option("--base", metavar="REF", help="The model that changes are counted from.")
+        str, typer.Option("--base", metavar="REF", help="The model that changes are measured from.")
     ],
     add: Annotated[
         list[str],
@@ -38,9 +39,9 @@ def analyse(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure task vectors: how far each model moved and where, how they lie to each other, where they clash.
+    """Measure task vectors: their lengths by part of the model, the angles between them, conflicts of sign.
 
-    The weights are read piece by piece: memory does not grow with the models. Vocabularies may differ.
+    The weights are read in chunks: memory does not grow with the models. Vocabularies may differ.
 
     Example: cpt merge analyse --base BASE --add law=LEGAL --add med=MEDICAL --out vectors.html
     """
@@ -66,23 +67,23 @@ def _check_page(page: Path | None) -> None:
 
 
 def _analysis(base: str, add: Sequence[str]) -> Analysis:
-    """The analysis of models that are named on the command line."""
+    """Analyse the models that flags name."""
     from merging.analysis.analyse import analyse as measure
-    from merging.plan import read_parents
-    from merging.request import Parent, Request
+    from merging.plan import read_inputs
+    from merging.request import InputModel, MergeRequest
 
     with show_progress(resumable=False) as view:
         folders = resolved(_named(base, add), Path.cwd(), view)
-        parents = [Parent(name, folder) for name, folder in folders.items()]
-        first, *models = read_parents(Request("task-arithmetic", tuple(parents[1:]), parents[0]))
+        inputs = [InputModel(name, folder) for name, folder in folders.items()]
+        first, *models = read_inputs(MergeRequest("task-arithmetic", tuple(inputs[1:]), inputs[0]))
         return measure(first, models, lambda done, total: view.update(done, total, "weights, read twice"))
 
 
 def _named(base: str, add: Sequence[str]) -> dict[str, str]:
-    """References by the models' names, the base first.
+    """Return references by the models' names, the base first.
 
     Raises:
-        UsageError: a name is given twice.
+        UsageError: A name is given twice.
     """
     named = {_BASE: base}
     for model in (parse_model(text, weighted=False) for text in add):
@@ -151,7 +152,7 @@ def _print_pairs(console: Console, found: Vectors) -> None:
 
 
 def _print_parts(console: Console, found: Vectors, what: str, parts: Any) -> None:
-    """Norm over the base's of each vector, then cosine and conflicts of each pair, by part of the model."""
+    """Print norm over the base's of each vector, cosine and conflicts of each pair, by part of the model."""
     from cpt.report.wording import number, percent
 
     names = [vector.name for vector in found.vectors]

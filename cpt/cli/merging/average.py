@@ -1,4 +1,4 @@
-"""`cpt merge average`: checkpoints along a run, or any models of one architecture, averaged."""
+"""`cpt merge average`: average checkpoints along a run, or any models of one architecture."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from cpt.cli.merging.printing import print_report
-from cpt.cli.merging.references import model_or_adapter, name_of
+from cpt.cli.merging.merge import print_report
 from cpt.cli.options import DEFAULT_RUNS, Json, Runs
 from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.errors import CptError, Problem, RecipeError, UsageError
 from cpt.recipe.journal import find_run
 from cpt.references import fingerprint, locate
+from merging.request import name_of
 
 if TYPE_CHECKING:
     from cpt.stages.merge.averaging import Average
-    from merging.request import Parent
+    from merging.request import InputModel
 
 _NUMBERED = re.compile(r"(?P<stem>.*?)(?P<number>\d+)")
 MEGA = 1_000_000
@@ -41,8 +41,8 @@ def average(
         typer.Option(
             "--kind",
             metavar="KIND",
-            help="lawa: mean of the latest; ema: the later, the more; soup: mean of all; "
-            "wsd: before an anneal, in its place.",
+            help="lawa: mean of the latest; ema: exponential moving average; soup: mean of all; "
+            "wsd: stands for an anneal, from models before it.",
         ),
     ],
     output: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the average.")],
@@ -55,7 +55,7 @@ def average(
         typer.Option(
             "--decay",
             metavar="NUMBER|CURVE",
-            help="ema: how much a model counts against the next, default 0.8; wsd: linear, cosine or 1-sqrt, "
+            help="ema: weight of a model relative to the next, default 0.8; wsd: linear, cosine or 1-sqrt, "
             "the default.",
         ),
     ] = None,
@@ -77,23 +77,23 @@ def average(
     Example: cpt merge average checkpoints/step-* --kind ema --decay 0.9 --out averaged
     """
     from merging.averaging import average as averaged
-    from merging.merge import run
-    from merging.output import check_free
     from merging.plan import plan
+    from merging.run import run
+    from merging.writer import check_free
 
     check_free(output)
     settings = _settings({"kind": kind, "last": last, "decay": decay})
     with show_progress(resumable=False) as view:
-        parents, what = _parents(models, settings, stage, runs, view)
-        request = averaged(parents, settings.weights(len(parents)), f"{what}, {settings.title}", dtype)
-        worked_out = plan(request)
-        view.message(f"averaging {len(parents)} models: {settings.title}")
+        inputs, what = _inputs(models, settings, stage, runs, view)
+        request = averaged(inputs, settings.weights(len(inputs)), f"{what}, {settings.title}", dtype)
+        planned = plan(request)
+        view.message(f"averaging {len(inputs)} models: {settings.title}")
         given = {"kind": kind, "last": last, "decay": decay, "stage": stage, "dtype": dtype}
         options = [
             word for name, value in given.items() if value is not None for word in (f"--{name}", str(value))
         ]
         report = run(
-            worked_out,
+            planned,
             output,
             command=shlex.join(["cpt", "merge", "average", *models, *options, "--out", output.name]),
             progress=lambda done, total: view.update(done // MEGA, total // MEGA, "MB averaged"),
@@ -103,10 +103,10 @@ def average(
 
 
 def _settings(given: dict[str, Any]) -> Average:
-    """The stage's settings of an average.
+    """Return the stage's settings of an average.
 
     Raises:
-        UsageError: with every mistake in them.
+        UsageError: The message names every mistake.
     """
     from cpt.stages.merge.averaging import Average
 
@@ -127,10 +127,10 @@ def _settings(given: dict[str, Any]) -> Average:
     return found
 
 
-def _parents(
+def _inputs(
     models: Sequence[str], average: Average, stage: str | None, runs: Path, progress: ProgressBar
-) -> tuple[list[Parent], str]:
-    """The models that are averaged, the oldest first, and what they are."""
+) -> tuple[list[InputModel], str]:
+    """Return the models to average, the oldest first, and a phrase that describes them."""
     first = Path(models[0])
     is_run = len(models) == 1 and not any(
         (first / name).is_file() for name in ("config.json", "adapter_config.json")
@@ -142,7 +142,8 @@ def _parents(
     wanted = average.last
     if len(models) < (wanted or 2):
         raise UsageError(f"there are {len(models)} models, and {wanted or 2} are to be averaged")
-    from merging.request import Parent
+    from merging.adapters import resolve_input
+    from merging.request import InputModel
 
     found, problems = [], []
     taken: set[str] = set()
@@ -151,7 +152,7 @@ def _parents(
         taken.add(name)
         try:
             place = locate(reference, Path.cwd())
-            found.append(Parent(name, model_or_adapter(place, progress), fingerprint(place)))
+            found.append(InputModel(name, resolve_input(place, progress), fingerprint(place)))
         except RecipeError as error:
             problems += error.problems
         except CptError as error:
@@ -161,8 +162,8 @@ def _parents(
     return found, f"Of {len(found)} models"
 
 
-def _of_run(name: str, average: Average, stage: str | None, runs: Path) -> tuple[list[Parent], str]:
-    from cpt.stages.merge.averaging import chosen, parents_of
+def _of_run(name: str, average: Average, stage: str | None, runs: Path) -> tuple[list[InputModel], str]:
+    from cpt.stages.merge.averaging import chosen_checkpoints, inputs_of
     from cpt.stages.pretrain.continuation import read_checkpoint_models
 
     run = find_run(runs, name)
@@ -177,14 +178,14 @@ def _of_run(name: str, average: Average, stage: str | None, runs: Path) -> tuple
         wanted = f"no finished training {stage}" if stage else f"{len(done)} finished trainings, not one"
         raise UsageError(f"the run {run.name} has {wanted}", hint=f"{there} --stage names one.")
     training = done[names[0]]
-    found = chosen(average, training.name, read_checkpoint_models(training))
+    found = chosen_checkpoints(average, training.name, read_checkpoint_models(training))
     if isinstance(found, Problem):
         raise UsageError(found.message, hint=found.hint)
-    return parents_of(found, training), f"Of {training.name} in the run {run.name}"
+    return inputs_of(found, training), f"Of {training.name} in the run {run.name}"
 
 
 def by_number(references: Sequence[str]) -> list[str]:
-    """Folders whose names differ only by a number at their end, by that number; others as they are given."""
+    """Sort folders whose names differ only by a number at their end; keep the order of others."""
     matches = [_NUMBERED.fullmatch(reference.rstrip("/")) for reference in references]
     if any(match is None for match in matches) or len({match["stem"] for match in matches if match}) > 1:
         return list(references)

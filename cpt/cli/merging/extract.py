@@ -1,4 +1,4 @@
-"""`cpt merge extract`: an adapter from the difference of two models."""
+"""`cpt merge extract`: extract an adapter from the difference of two models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import typer
 from rich.text import Text
 
 from cpt.cli.form import plural, size
-from cpt.cli.merging.references import model_or_adapter
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.progress_bar import show_progress
@@ -21,10 +20,7 @@ from cpt.references import locate
 if TYPE_CHECKING:
     from cpt.progress import Progress
     from merging.candidates import Candidate
-    from merging.extraction import Extraction, Kept
-
-_TIMES_THE_RANK = 8
-"""Bytes that a pair of factors takes per rank and row or column: float32, written once, kept once."""
+    from merging.extraction import Extraction, HeldTensor
 
 
 def extract(
@@ -45,38 +41,36 @@ def extract(
         typer.Option(
             "--low-rank-only",
             metavar="",
-            help="Leave out norms and rows of embeddings, which otherwise are stored whole.",
+            help="Leave out norms and rows of embeddings, which are otherwise stored whole.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a LoRA adapter of what a model has learnt since its base; say how much of it the adapter holds.
+    """Extract the difference of a model from its base as a LoRA adapter; print the share that it holds.
 
     Each matrix's difference becomes two factors, nearest to it for their rank. The result is a folder that
-    peft loads, and that `cpt merge --add` takes. Nothing is written for models that do not fit (exit code 2).
+    peft and `cpt merge --add` load. Nothing is written for models that do not fit (exit code 2).
 
     Example: cpt merge extract merged --base HuggingFaceTB/SmolLM2-135M --rank 64 --out adapter
     """
-    from merging.extraction import extract as extracted
-    from merging.output import check_free, written_whole
+    from merging.extraction import write_adapter
+    from merging.writer import check_free
 
     check_free(output)
     with show_progress(resumable=False) as view:
         first, second = _read({"the base": base, "the model": model}, view)
         where = locate(base, Path.cwd())
-        needed = _TIMES_THE_RANK * rank * sum(sum(each.shape) for each in first.sources.values())
         view.message(f"extracting rank {rank} tensor by tensor")
-        with written_whole(output, needed) as folder:
-            report = extracted(
-                first,
-                second,
-                rank,
-                folder,
-                modules=modules,
-                low_rank_only=low_rank_only,
-                base_name=where,
-                progress=lambda done, total: view.update(done, total, "tensors"),
-            )
+        report = write_adapter(
+            first,
+            second,
+            rank,
+            output,
+            modules=modules,
+            low_rank_only=low_rank_only,
+            base_name=where,
+            progress=lambda done, total: view.update(done, total, "tensors"),
+        )
     if as_json:
         facts = asdict(report) | {"norm": report.norm, "kept": report.kept}
         return print_json({"folder": str(output), **facts})
@@ -84,13 +78,13 @@ def extract(
 
 
 def _read(references: dict[str, str], progress: Progress) -> Iterator[Candidate]:
-    """Both models; all that is wrong with them at once."""
-    from merging.adapters import read_model
+    """Read both models; report everything that is wrong with them at once."""
+    from merging.adapters import read_model, resolve_input
 
     found, problems = [], []
     for name, reference in references.items():
         try:
-            found.append(read_model(name, model_or_adapter(locate(reference, Path.cwd()), progress)))
+            found.append(read_model(name, resolve_input(locate(reference, Path.cwd()), progress)))
         except DataError as error:
             problems.append(f"{name}: {error}")
         except CptError as error:
@@ -121,9 +115,9 @@ def _print(report: Extraction, output: Path) -> None:
         console.print(f"  {plural(report.unchanged, 'tensor')} of both models are the same.")
 
 
-def _by_kind(tensors: tuple[Kept, ...]) -> dict[tuple[str, str], list[Kept]]:
-    """Tensors by the end of their name and how they are held."""
-    groups: dict[tuple[str, str], list[Kept]] = {}
+def _by_kind(tensors: tuple[HeldTensor, ...]) -> dict[tuple[str, str], list[HeldTensor]]:
+    """Group tensors by the end of their name and the way in which they are held."""
+    groups: dict[tuple[str, str], list[HeldTensor]] = {}
     for each in tensors:
         parts = each.tensor.removesuffix(".weight").split(".")[-2:]
         kind = ".".join(part for part in parts if not part.isdecimal())

@@ -1,4 +1,4 @@
-"""`cpt merge methods`: what each method does and when to use it."""
+"""`cpt merge methods`: describe the methods, their use and their parameters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def methods(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the merge methods: what each does, when to use it, its parameters with their defaults.
+    """List the merge methods: description, use, and parameters with their defaults.
 
     Example: cpt merge methods ties
     """

@@ -1,58 +1,51 @@
-"""`cpt merge search`: weights chosen by evaluation of merges that are made in memory."""
+"""`cpt merge search`: choose weights by evaluation of merges that are made in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel, ValidationError
 from rich.text import Text
 
 from cpt.cli.evaluating.inputs import documents_of
-from cpt.cli.merging import options
-from cpt.cli.merging.asked import Asked, command_of, problems_of, shard_bytes
-from cpt.cli.merging.flags import from_flags
-from cpt.cli.merging.references import in_folders, resolved, unknown_references, with_fingerprints
+from cpt.cli.merging import job as options
+from cpt.cli.merging.job import (
+    MergeJob,
+    command_of,
+    fingerprints_by_name,
+    from_flags,
+    known_problems,
+    output_problems,
+    problems_of,
+    resolved,
+)
 from cpt.cli.naming import named_texts
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.errors import CannotMerge, GateFailed, Problem, RecipeError, UsageError
-from cpt.recipe.explain import findings
 from cpt.references import check
-from cpt.sources import DOMAIN, GENERAL
-from cpt.stages.merge.config import MergeGate, MergeSearch
-
-if TYPE_CHECKING:
-    from merging.search import Found, Space
+from cpt.stages.merge.config import MergeSearch
+from cpt.stages.merge.request import ModelFolder
 
 LOG, PAGE = ".search.jsonl", ".search.html"
-"""What the names of the log and of the page end in, beside the result."""
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What a search is asked for: settings, budgets, texts by name."""
-
-    settings: MergeSearch
-    gates: tuple[MergeGate, ...]
-    texts: Mapping[str, str]
+"""Endings of the names of the log and of the page, which stand beside the result."""
 
 
 def search(
     base: Annotated[
-        str, typer.Option("--base", metavar="[NAME=]MODEL", help="What changes are measured from.")
+        str, typer.Option("--base", metavar="[NAME=]MODEL", help="Model that changes are measured from.")
     ],
     add: Annotated[
         list[str],
         typer.Option(
             "--add",
             metavar="[NAME=]MODEL[:WEIGHT]",
-            help="A model; its weight is searched unless it is given.",
+            help="A model; its weight is searched unless given.",
         ),
     ],
     text: Annotated[
@@ -60,8 +53,8 @@ def search(
         typer.Option(
             "--text",
             metavar="[NAME=]FILE",
-            help="What merges are measured on: `domain` is to gain, `general` must not rise; others may have "
-            "budgets. Report on other text than this.",
+            help="Text that merges are measured on: `domain` is to improve, `general` must not become worse; "
+            "others may have budgets. Report results on other text.",
         ),
     ],
     output: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the result.")],
@@ -70,7 +63,7 @@ def search(
         typer.Option(
             "--budget",
             metavar="BUDGET",
-            help="`general <= +0.01`, 95% sure; without any: the knee of the front.",
+            help="`general <= +0.01`, with 95% confidence; without any: the knee of the Pareto front.",
         ),
     ] = None,
     task: Annotated[
@@ -82,28 +75,32 @@ def search(
     data: Annotated[
         str | None, typer.Option("--data", metavar="DIR", help="Folder with the tasks' data.")
     ] = None,
-    points: Annotated[int, typer.Option("--points", metavar="N", min=1, help="Most merges to try.")] = 12,
+    points: Annotated[
+        int, typer.Option("--points", metavar="N", min=1, help="Largest number of merges to try.")
+    ] = 12,
     bounds: Annotated[
-        tuple[float, float], typer.Option("--bounds", metavar="LOW HIGH", help="Of every weight.")
+        tuple[float, float], typer.Option("--bounds", metavar="LOW HIGH", help="Bounds of every weight.")
     ] = (0.0, 1.0),
     densities: Annotated[
         tuple[float, float] | None,
-        typer.Option("--densities", metavar="LOW HIGH", help="Search the density too, one for all models."),
+        typer.Option("--densities", metavar="LOW HIGH", help="Search the density too, shared by all models."),
     ] = None,
     groups: Annotated[
         int, typer.Option("--groups", metavar="N", min=1, help="Groups of layers with weights of their own.")
     ] = 1,
     tokens: Annotated[
-        int, typer.Option("--tokens", metavar="N", min=2, help="Tokens of each text that every merge reads.")
+        int,
+        typer.Option("--tokens", metavar="N", min=2, help="Number of tokens of each text for every merge."),
     ] = 8_000,
     window: Annotated[
-        int, typer.Option("--window", metavar="N", min=2, help="Most tokens read at once.")
+        int, typer.Option("--window", metavar="N", min=2, help="Largest number of tokens read at once.")
     ] = 1024,
     start_token: Annotated[
-        str, typer.Option("--start-token", metavar="TOKEN", help="Before every document; `none` for none.")
+        str,
+        typer.Option("--start-token", metavar="TOKEN", help="Token before every document; `none` for none."),
     ] = "auto",
     precision: Annotated[
-        str, typer.Option("--precision", metavar="auto|bf16|fp32", help="Of measuring.")
+        str, typer.Option("--precision", metavar="auto|bf16|fp32", help="Precision of the measurement.")
     ] = "auto",
     method: options.MethodName = None,
     density: options.Density = None,
@@ -123,29 +120,27 @@ def search(
     Example: cpt merge search --base B --add M --text domain=law.jsonl --text general=wiki.jsonl
     --budget 'general <= +0.01' --out merged
 
-    The log and a page with the front lie beside the result: merged.search.jsonl, merged.search.html. The
-    same command goes on where a search was stopped.
+    The log and a page with the front stand beside the result: merged.search.jsonl, merged.search.html. The
+    same command continues a search that was stopped.
 
     Exit codes: 0 merged, 2 the models or the settings do not fit, 3 no weights keep the budget, 4 none are
     shown to keep it: the best compromise is written.
     """
-    asked = from_flags(
+    job = from_flags(
         base,
         add,
-        method,
-        density,
-        normalize,
-        settings or [],
-        tokenizer,
-        settings_of,
-        template,
-        dtype,
-        compute_dtype,
-        seed,
-        shard_size,
-    )
-    wanted = _wanted(
-        {
+        density=density,
+        normalize=normalize,
+        words=settings or [],
+        seed=seed,
+        method=method,
+        tokenizer=tokenizer,
+        settings=settings_of,
+        chat_template=template,
+        dtype=dtype,
+        compute_dtype=compute_dtype,
+        shard_size=shard_size,
+        search={
             "points": points,
             "bounds": bounds,
             "density": densities,
@@ -156,14 +151,14 @@ def search(
             "data": data,
             "precision": precision,
         },
-        budget or [],
-        named_texts(text),
+        gates=[{"budget": each} for each in budget or []],
     )
-    problems = list(_problems(asked, wanted, output))
+    texts = named_texts(text)
+    problems = list(_problems(job, texts, output))
     if problems:
         raise RecipeError(problems)
     with show_progress(resumable=True) as view:
-        facts, broken = _search(asked, wanted, None if start_token == "none" else start_token, output, view)
+        facts, broken = _search(job, texts, None if start_token == "none" else start_token, output, view)
     if as_json:
         print_json(facts)
     else:
@@ -173,7 +168,7 @@ def search(
 
 
 def _tasks(words: Sequence[str]) -> dict[str, Any]:
-    """Items by task: `piqa=100`."""
+    """Return items by task: `piqa=100`."""
     found: dict[str, Any] = {}
     for word in words:
         name, equals, items = word.partition("=")
@@ -185,101 +180,71 @@ def _tasks(words: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _wanted(settings: Mapping[str, Any], budgets: Sequence[str], texts: Mapping[str, str]) -> _Wanted:
-    """Checked settings.
-
-    Raises:
-        RecipeError: with every mistake.
-    """
-    problems: list[Problem] = []
-
-    def made(model: type[BaseModel], data: dict[str, Any]) -> Any:
-        try:
-            return model.model_validate(data)
-        except ValidationError as error:
-            for found in findings(error, model, data):
-                problems.append(Problem(found.message, key=".".join(map(str, found.where)), hint=found.hint))
-
-    search, gates = made(MergeSearch, dict(settings)), [made(MergeGate, {"budget": each}) for each in budgets]
-    if problems:
-        raise RecipeError(problems)
-    return _Wanted(search, tuple(gates), texts)
-
-
-def _problems(asked: Asked, wanted: _Wanted, output: Path) -> Iterator[Problem]:
-    """Everything that can be told without the models."""
+def _problems(job: MergeJob, texts: Mapping[str, str], output: Path) -> Iterator[Problem]:
+    """Find everything that is wrong and can be found without the models."""
+    from cpt.sources import DOMAIN, GENERAL
     from cpt.stages.pretrain.probes import task_problems
     from cpt.training.features.gate_controller import budget_problems
-    from merging.output import check_free
+    from merging.search import search_space
 
+    settings = job.config.search or MergeSearch()
+    yield from output_problems(output)
     try:
-        check_free(output)
-    except CannotMerge as error:
-        yield Problem(error.message, hint=error.hint)
-    try:
-        space = _space(asked, wanted.settings)
-        yield from problems_of(replace(asked, request=space.request_at(space.centre)))
+        space = search_space(
+            job.request(), bounds=settings.bounds, density=settings.density, groups=settings.groups
+        )
+        yield from problems_of(job, space.request_at(space.centre))
     except CannotMerge as error:
         yield from (Problem(problem, hint=error.hint) for problem in error.problems)
-        yield from asked.problems
-        for name, problem in unknown_references(asked.references, asked.folder):
-            yield replace(problem, key=name)
+        yield from known_problems(job)
     for name in (DOMAIN, GENERAL):
-        if name not in wanted.texts:
+        if name not in texts:
             yield Problem(f"there is no {name} text", key="--text", hint=f"Give --text {name}=FILE.")
-    for name, reference in wanted.texts.items():
+    for name, reference in texts.items():
         wrong = check(reference, Path.cwd())
         if wrong is not None:
             yield replace(wrong, key=f"--text {name}")
-    for name in wanted.settings.tasks:
-        yield from task_problems(name, wanted.settings.data)
-        if name in wanted.texts:
+    for name in settings.tasks:
+        yield from task_problems(name, settings.data)
+        if name in texts:
             yield Problem(f"{name} is a text and a task", key="--task", hint="Give the text another name.")
-    probes: dict[str, Any] = dict.fromkeys(wanted.texts, "text") | dict.fromkeys(
-        wanted.settings.tasks, "task"
-    )
-    for gate in wanted.gates:
+    probes: dict[str, Any] = dict.fromkeys(texts, "text") | dict.fromkeys(settings.tasks, "task")
+    for gate in job.config.gates:
         for problem in budget_problems(gate.budget, "--budget", probes, under="--text or --task"):
             yield replace(problem, key="--budget")
 
 
-def _space(asked: Asked, settings: MergeSearch) -> Space:
-    from merging.search import search_space
-
-    return search_space(
-        asked.request, bounds=settings.bounds, density=settings.density, groups=settings.groups
-    )
-
-
 def _search(
-    asked: Asked, wanted: _Wanted, start_token: str | None, output: Path, view: ProgressBar
+    job: MergeJob, texts: Mapping[str, str], start_token: str | None, output: Path, view: ProgressBar
 ) -> tuple[dict[str, Any], GateFailed | None]:
-    """Search, write the result, the log and the page; what was found, and the budget that is broken."""
+    """Search, write the result, the log and the page; return the facts, and the budget that is broken."""
     import tempfile
 
     from cpt.corpus.tokenise import special_token
-    from cpt.stages.merge.search import Material, find_weights, require_budgets, search_metrics
-    from merging.plan import read_parents
+    from cpt.stages.merge.search import Material, require_budgets, search_and_write, search_metrics
+    from merging.plan import read_inputs
+    from merging.request import shard_bytes
 
-    folders = resolved(asked.references, asked.folder, view)
-    request = with_fingerprints(in_folders(asked.request, folders), asked.references, asked.folder)
-    assert request.base is not None
-    texts = {name: _texts(name, reference, view) for name, reference in wanted.texts.items()}
-    material = Material(texts, lambda folder: special_token(folder, start_token, "bos"), request.seed)
-    candidates = read_parents(request)
+    folders = resolved(job.references, job.folder, view)
+    marks = fingerprints_by_name(job.references, job.folder)
+    request = job.request({name: ModelFolder(folder, marks[name]) for name, folder in folders.items()})
+    documents = {name: _texts(name, reference, view) for name, reference in texts.items()}
+    settings = job.config.search or MergeSearch()
     with tempfile.TemporaryDirectory() as scratch:
-        found = find_weights(
+        found, _, _ = search_and_write(
             request,
-            candidates,
-            wanted.settings,
-            wanted.gates,
-            material,
+            read_inputs(request),
+            settings,
+            job.config.gates,
+            Material(documents, lambda folder: special_token(folder, start_token, "bos"), request.seed),
             Path(scratch),
             _beside(output, LOG),
-            _Told(view),
+            output,
+            _Progress(view),
+            shard_bytes=shard_bytes(job.config.shard_size),
+            command=lambda chosen: command_of(job, chosen, output),
         )
-    _write(replace(asked, request=request), found, candidates, output)
-    metrics = search_metrics(found, wanted.gates, tuple(wanted.settings.tasks), stage=None)
+    metrics = search_metrics(found, job.config.gates, tuple(settings.tasks), stage=None)
     facts = {"folder": str(output), "method": request.method, **metrics}
     _write_page(facts, [model.name for model in request.models], output)
     try:
@@ -301,8 +266,8 @@ def _texts(name: str, reference: str, view: ProgressBar) -> list[str]:
     return texts
 
 
-class _Told:
-    """Progress of a stage, shown by the command."""
+class _Progress:
+    """A stage's progress, shown by the command."""
 
     def __init__(self, view: ProgressBar) -> None:
         self._view = view
@@ -314,22 +279,7 @@ class _Told:
         self._view.update(done, total, unit)
 
     def note(self, kind: str, facts: Mapping[str, Any]) -> None:
-        """A search notes nothing."""
-
-
-def _write(asked: Asked, found: Found, candidates: Sequence[Any], output: Path) -> None:
-    from cpt.stages.merge.search import chosen_sentence
-    from merging.merge import run
-    from merging.plan import plan
-
-    chosen = found.space.request_at(found.chosen.values)
-    run(
-        plan(chosen, candidates),
-        output,
-        shard_bytes=shard_bytes(asked.shard_size),
-        command=command_of(replace(asked, request=chosen), output),
-        chosen=chosen_sentence(found),
-    )
+        """Ignore notes: a search has none."""
 
 
 def _write_page(facts: Mapping[str, Any], models: Sequence[str], output: Path) -> None:
@@ -346,7 +296,7 @@ def _beside(output: Path, ending: str) -> Path:
 
 
 def _print(facts: Mapping[str, Any], output: Path) -> None:
-    """The front as a table."""
+    """Print the front as a table."""
     console, points = out(), facts["search_points"]
     front = sorted(
         (point for point in points if point["front"] or point["chosen"]), key=lambda p: p["domain_gain"]

@@ -1,4 +1,4 @@
-"""Task vectors from one base, as an analysis of them says (`merging.analysis.results`)."""
+"""Task vectors from one base, as an analysis of them says (`merging.analysis.analyse`)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The merge stage: merge task vectors or average checkpoints, with weights given or searched for."""
+"""The merge stage: merge task vectors or average checkpoints, with given or searched weights."""

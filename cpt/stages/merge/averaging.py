@@ -1,4 +1,8 @@
-"""Averages of a finished pretrain stage's checkpoints: which of them, with which weights."""
+"""Average the checkpoints of a finished pretrain stage: choose them and their weights.
+
+The weights are `merging.averaging`'s. Averages kept while a run trains are another thing: see
+`cpt.training.features.weight_averaging`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from cpt.stages.pretrain.config import PretrainConfig
 from cpt.stages.pretrain.continuation import Checkpoint, read_checkpoint_models
 
 if TYPE_CHECKING:
-    from merging.request import Parent, Request
+    from merging.request import InputModel, MergeRequest
 
 
 class _Average(BaseModel, ABC):
@@ -26,30 +30,30 @@ class _Average(BaseModel, ABC):
     last: int | None = Field(
         default=None,
         gt=1,
-        description="How many of the checkpoints are averaged, the latest ones; null: all.",
+        description="Number of checkpoints to average, the latest ones; null: all.",
     )
 
     def weights(self, count: int) -> list[float]:
-        """Weights of so many checkpoints, the oldest first; their sum is 1."""
+        """Return the weights of `count` checkpoints, the oldest first; their sum is 1."""
         from merging.averaging import uniform
 
         return uniform(count)
 
     def of_run(self, kept: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
-        """Those of a run's models that may be averaged."""
+        """Return those of a run's models that may be averaged."""
         return kept
 
     @property
     @abstractmethod
     def title(self) -> str:
-        """What it is, for people."""
+        """Name of the average for messages."""
 
 
-class Lawa(_Average):
+class CheckpointLawa(_Average):
     """Latest weight averaging: the mean of the latest checkpoints (arXiv 2209.14981, 2306.03241)."""
 
     kind: Literal["lawa"] = Field(description="The mean of the latest checkpoints.")
-    last: int = Field(gt=1, description="How many of the checkpoints are averaged.")
+    last: int = Field(gt=1, description="Number of checkpoints to average, the latest ones.")
 
     @property
     def title(self) -> str:
@@ -57,12 +61,12 @@ class Lawa(_Average):
         return "latest weight averaging (LAWA)"
 
 
-class Ema(_Average):
-    """Exponential moving average over checkpoints."""
+class CheckpointEma(_Average):
+    """Exponential moving average over checkpoints, from the disk."""
 
     kind: Literal["ema"] = Field(description="An exponential moving average over the checkpoints.")
     decay: float = Field(
-        default=0.8, gt=0, lt=1, description="How much a checkpoint counts against the next one."
+        default=0.8, gt=0, lt=1, description="Weight of a checkpoint relative to the next one."
     )
 
     def weights(self, count: int) -> list[float]:
@@ -77,7 +81,7 @@ class Ema(_Average):
         return f"an exponential moving average of decay {self.decay:g}"
 
 
-class Soup(_Average):
+class CheckpointSoup(_Average):
     """Uniform soup (arXiv 2203.05482)."""
 
     kind: Literal["soup"] = Field(description="The mean of all models.")
@@ -88,16 +92,16 @@ class Soup(_Average):
         return "a uniform soup"
 
 
-class Wsd(_Average):
-    """What a decay of the rate would have given, from checkpoints before it (WSM: arXiv 2507.17634).
+class CheckpointWsd(_Average):
+    """An average of checkpoints that stands for a decay of the rate (WSM: arXiv 2507.17634).
 
-    Only the models from before the anneal are averaged; all, if the run has none. Those of the warm-up are
-    no models of the constant rate: leave them out with `last`.
+    Only models from before the anneal are averaged; all of them if the run has no anneal. Models of the
+    warm-up do not belong to the constant rate: leave them out with `last`.
     """
 
     kind: Literal["wsd"] = Field(description="In place of an anneal: weights of its decay.")
     decay: Literal["linear", "cosine", "1-sqrt"] = Field(
-        default="1-sqrt", description="Curve of the decay that it stands for."
+        default="1-sqrt", description="Curve of the decay that the average stands for."
     )
 
     def weights(self, count: int) -> list[float]:
@@ -117,7 +121,9 @@ class Wsd(_Average):
         return f"checkpoints in place of a {self.decay} decay (WSM)"
 
 
-Average = Annotated[Lawa | Ema | Soup | Wsd, Field(discriminator="kind")]
+Average = Annotated[
+    CheckpointLawa | CheckpointEma | CheckpointSoup | CheckpointWsd, Field(discriminator="kind")
+]
 """Settings of any average, told apart by `kind`."""
 
 KEEP = (
@@ -126,12 +132,14 @@ KEEP = (
 )
 
 
-def chosen(average: Average, run: str, kept: Sequence[Checkpoint]) -> Sequence[Checkpoint] | Problem:
-    """The checkpoints of a run that are averaged, the oldest first, or why there are too few.
+def chosen_checkpoints(
+    average: Average, run: str, kept: Sequence[Checkpoint]
+) -> Sequence[Checkpoint] | Problem:
+    """Return the checkpoints of a run to average, the oldest first, or the problem that they are too few.
 
     Args:
-        run: what the run is called.
-        kept: its models, the oldest first.
+        run: Name of the run.
+        kept: Models of the run, the oldest first.
     """
     usable = average.of_run(kept)
     wanted = average.last or 2
@@ -148,19 +156,19 @@ class _OfRun(BaseModel):
     of: str = Field(description="The pretrain stage whose checkpoints are averaged.")
 
 
-class LawaOf(_OfRun, Lawa):
+class LawaOf(_OfRun, CheckpointLawa):
     """`average: {of: pretrain, kind: lawa, last: 5}`."""
 
 
-class EmaOf(_OfRun, Ema):
+class EmaOf(_OfRun, CheckpointEma):
     """`average: {of: pretrain, kind: ema, decay: 0.8}`."""
 
 
-class SoupOf(_OfRun, Soup):
+class SoupOf(_OfRun, CheckpointSoup):
     """`average: {of: pretrain, kind: soup}`."""
 
 
-class WsdOf(_OfRun, Wsd):
+class WsdOf(_OfRun, CheckpointWsd):
     """`average: {of: pretrain, kind: wsd, decay: 1-sqrt}`."""
 
 
@@ -168,41 +176,45 @@ RunAverage = Annotated[LawaOf | EmaOf | SoupOf | WsdOf, Field(discriminator="kin
 """An average of a stage of the recipe."""
 
 
-def average_request(average: RunAverage, training: Artifact, dtype: str | None) -> Request:
-    """The average as a merge."""
+def average_request(average: RunAverage, training: Artifact, dtype: str | None) -> MergeRequest:
+    """Return the merge request of an average.
+
+    Raises:
+        CannotMerge: There are too few checkpoints.
+    """
     from merging.averaging import average as averaged
 
     checkpoints = _checkpoints(average, training)
     if isinstance(checkpoints, Problem):
         raise CannotMerge([checkpoints.message], hint=checkpoints.hint)
-    parents = parents_of(checkpoints, training)
+    models = inputs_of(checkpoints, training)
     about = f"Of {training.name}, {average.title}"
-    return averaged(parents, average.weights(len(parents)), about, dtype)
+    return averaged(models, average.weights(len(models)), about, dtype)
 
 
-def parents_of(checkpoints: Sequence[Checkpoint], training: Artifact) -> list[Parent]:
-    """Checkpoints as models of a merge, named by their steps."""
-    from merging.request import Parent
+def inputs_of(checkpoints: Sequence[Checkpoint], training: Artifact) -> list[InputModel]:
+    """Return checkpoints as models of a merge, named by their steps."""
+    from merging.request import InputModel
 
     return [
-        Parent(f"step {each.step}", training.folder / each.folder, training.fingerprint)
+        InputModel(f"step {each.step}", training.folder / each.folder, training.fingerprint)
         for each in checkpoints
     ]
 
 
-def missing(average: RunAverage, inputs: Mapping[str, Artifact]) -> Iterator[Problem]:
-    """That a finished training has too few checkpoints."""
+def missing_checkpoints(average: RunAverage, inputs: Mapping[str, Artifact]) -> Iterator[Problem]:
+    """Report a finished training that has too few checkpoints."""
     found = _checkpoints(average, inputs["training"]) if inputs else ()
     if isinstance(found, Problem):
         yield replace(found, key="average")
 
 
 def _checkpoints(average: RunAverage, training: Artifact) -> Sequence[Checkpoint] | Problem:
-    return chosen(average, training.name, read_checkpoint_models(training))
+    return chosen_checkpoints(average, training.name, read_checkpoint_models(training))
 
 
-def unkept(average: RunAverage, upstream: UpstreamConfigs) -> Iterator[Problem]:
-    """That a training of the recipe will keep no milestones: at most its last model and one before it."""
+def unkept_checkpoints(average: RunAverage, upstream: UpstreamConfigs) -> Iterator[Problem]:
+    """Report a training of the recipe that will keep no milestones, only its last model and one before."""
     training = upstream[-1] if upstream else None
     if not isinstance(training, PretrainConfig):
         return
@@ -214,7 +226,11 @@ def unkept(average: RunAverage, upstream: UpstreamConfigs) -> Iterator[Problem]:
 
 
 def training_of(name: str, earlier: Sequence[UpstreamArtifact]) -> str:
-    """The name, if it is an earlier training's; else raise."""
+    """Return the name of an earlier training.
+
+    Raises:
+        WiringError: There is no training of that name.
+    """
     trainings = [stage.name for stage in earlier if "training" in stage.kinds]
     if name in trainings:
         return name

@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cpt.monitor.gates.gate import Budget, BudgetText
 from cpt.stages.base import BASE, StageConfig
 from cpt.stages.merge.averaging import RunAverage
+from merging.request import RESERVED, model_names, shard_bytes
 
 Setting = Any
-"""A value; a list of numbers between which the layers interpolate; or a list of {value, filter, layers}."""
+"""A value; a list of numbers, between which the layers interpolate; or a list of {value, filter, layers}."""
 
 Float = Literal["float64", "float32", "float16", "bfloat16"]
 AUTO = "auto"
 Bounds = tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[float, Field(allow_inf_nan=False)]]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+
+
+class ReferencedModel(BaseModel):
+    """A model that no stage of the recipe made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(
+        min_length=1,
+        description="Folder (also of a LoRA adapter), hub id, GGUF file, or file in a wheel.",
+    )
+    name: Name | None = Field(
+        default=None, description="Name in this merge; by default the end of the reference."
+    )
+
+
+class ExternalModel(NamedTuple):
+    """A model of a merge that no stage makes: key of the setting, name in the merge, reference."""
+
+    key: str
+    name: str
+    reference: str
 
 
 class MergedModel(BaseModel):
-    """One model that goes into the merge."""
+    """One model that goes into the merge, of a stage or of a reference."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    from_: str = Field(alias="from", description="The stage that made the model.")
+    from_: str | None = Field(default=None, alias="from", description="The stage that made the model.")
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Instead of `from`, a model that no stage made, such as an instruct sibling: folder "
+        "(also of a LoRA adapter), hub id, GGUF file, or file in a wheel.",
+    )
+    name: Name | None = Field(
+        default=None, description="Name in this merge; by default the end of the reference."
+    )
     weight: Setting = Field(
         default=None,
         description="Factor of the model, or of its difference from the base: 0 none, 1 all of it. "
-        "By layers, or for some tensors, as every parameter may be. `auto`: chosen by `search`.",
+        "Like every parameter it may vary by layer or by tensor. `auto`: chosen by `search`.",
     )
     parameters: Mapping[str, Setting] = Field(
         default={}, description="Further parameters of the method for this model, such as density."
@@ -43,36 +76,42 @@ class MergedModel(BaseModel):
 
     @model_validator(mode="after")
     def _once(self) -> MergedModel:
+        if (self.from_ is None) == (self.model is None):
+            raise ValueError("name one model: `from: STAGE` or `model: REFERENCE`")
+        if self.from_ is not None and self.name is not None:
+            raise ValueError("name: the model of a stage has the stage's name")
         if "weight" in self.parameters:
             raise ValueError("write the weight as `weight`, not among the parameters")
         return self
 
     def settings(self) -> dict[str, Setting]:
-        """All its parameters that are given."""
+        """Return all its parameters that are given."""
         return dict(self.parameters) | ({} if self.weight in (None, AUTO) else {"weight": self.weight})
 
 
 class SearchTask(BaseModel):
-    """A task of `cpt eval` whose accuracy is measured at every point."""
+    """A task of `cpt eval` whose accuracy is measured for every merge."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    items: int = Field(default=100, gt=1, description="Questions: a seeded sample of the task's.")
+    items: int = Field(default=100, gt=1, description="Number of questions, a seeded sample of the task's.")
 
 
 class MergeSearch(BaseModel):
-    """How weights are chosen: by bits per byte of merges that are made in memory and never written."""
+    """Settings of a search for weights, by the bits per byte of merges that are never written."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    points: int = Field(default=12, gt=0, description="Most merges to try.")
+    points: int = Field(default=12, gt=0, description="Largest number of merges to try.")
     bounds: Bounds = Field(default=(0.0, 1.0), description="Smallest and largest weight.")
     density: Bounds | None = Field(
-        default=None, description="Smallest and largest density, one for all models; null: not searched."
+        default=None, description="Smallest and largest density, shared by all models; null: not searched."
     )
     groups: int = Field(default=1, gt=0, description="Groups of layers with weights of their own.")
-    tokens: int = Field(default=8_000, gt=1, description="Tokens of each text that every point reads.")
-    window: int = Field(default=1024, gt=1, description="Longest stretch of text that is read at once.")
+    tokens: int = Field(
+        default=8_000, gt=1, description="Number of tokens of each text that are read for every merge."
+    )
+    window: int = Field(default=1024, gt=1, description="Largest number of tokens that are read at once.")
     tasks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], SearchTask] = Field(
         default={}, description="Tasks of `cpt eval suites`, by name (piqa), for budgets on their accuracy."
     )
@@ -94,18 +133,18 @@ class MergeSearch(BaseModel):
 
 
 class MergeGate(BaseModel):
-    """A budget of what the merge may forget: weights are chosen so that it holds."""
+    """A budget for what the merge may forget: weights are chosen so that it holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     budget: BudgetText = Field(
-        description="What a probe must keep to, 95% sure: `general <= +0.01` (bits per byte above the base), "
-        "`piqa >= -1 point` (accuracy)."
+        description="Limit for a probe, with 95% confidence: `general <= +0.01` (bits per byte above "
+        "the base), `piqa >= -1 point` (accuracy)."
     )
     action: Literal["fail", "warn"] = Field(
         default="fail",
-        description="If no weights are shown to keep it: exit code 3 (broken) or 4 (not shown), the best "
-        "compromise is kept; or say so.",
+        description="If no weights are shown to keep the budget. fail: exit code 3 (broken) or 4 (not "
+        "shown), the best compromise is kept; warn: a message.",
     )
 
     @field_validator("budget")
@@ -119,10 +158,13 @@ class MergeGate(BaseModel):
 class MergeConfig(StageConfig):
     """Configuration of the merge stage."""
 
-    method: str = Field(default="task-arithmetic", description="How the models are merged.")
-    base: str | None = Field(
+    method: str = Field(
+        default="task-arithmetic", description="Merge method; `cpt merge methods` lists them."
+    )
+    base: str | ReferencedModel | None = Field(
         default=BASE,
-        description="Stage whose model the others are merged onto; null for methods without one.",
+        description="The model that the others are merged onto: a stage, or {model: REFERENCE}; null for "
+        "methods without one.",
     )
     models: tuple[MergedModel, ...] = Field(default=(), description="The models and their weights.")
     average: RunAverage | None = Field(
@@ -130,17 +172,22 @@ class MergeConfig(StageConfig):
         description="Average the checkpoints of an earlier pretrain stage, instead of merging models.",
     )
     parameters: Mapping[str, Setting] = Field(
-        default={}, description="Parameters of the method, for all models that have none of their own."
+        default={}, description="Parameters of the method, for every model that has none of its own."
     )
     tokenizer: str = Field(
         default="auto",
-        description="Whose vocabulary and tokenizer the result has: `base`, a stage, `union`, or `auto`: "
-        "the model that has all tokens of all models, else the union.",
+        description="Source of the result's vocabulary and tokenizer: `base`, a model's name, `union`, or "
+        "`auto`: the model that has all tokens of all models, else the union.",
     )
     settings: str | None = Field(
         default=None,
-        description="Stage whose chat template and generation settings the result has; by default those of "
-        "the one with the tokenizer.",
+        description="Source of the result's chat template and generation settings: `base` or a model's "
+        "name; by default the model with the tokenizer.",
+    )
+    chat_template: str | None = Field(
+        default=None,
+        description="A chat template instead: a .jinja file, a name (chatml, alpaca, ...), the template "
+        "itself, or `auto`: the one that most models have.",
     )
     dtype: Float | None = Field(
         default=None, description="Data type of the result; by default the widest of the models'."
@@ -149,12 +196,17 @@ class MergeConfig(StageConfig):
         default=None,
         description="Data type of the arithmetic; by default float64 for task arithmetic, float32 otherwise.",
     )
+    shard_size: str = Field(
+        default="5GB", coerce_numbers_to_str=True, description="Largest size of a weight file: 500MB."
+    )
     search: MergeSearch | None = Field(
         default=None,
-        description="Choose the weights that are not given, by half of the corpus's held-out text.",
+        description="Search for the weights that are not given, on half of the corpus's held-out text.",
     )
     gates: tuple[MergeGate, ...] = Field(
-        default=(), description="Budgets that the chosen weights must keep; without any, the knee is chosen."
+        default=(),
+        description="Budgets that the chosen weights must keep; without any, the knee of the Pareto "
+        "front is chosen.",
     )
 
     @field_validator("from_")
@@ -180,17 +232,27 @@ class MergeConfig(StageConfig):
             raise ValueError(f"an average has its own method and weights; leave out {', '.join(given)}")
         return self
 
+    @field_validator("shard_size")
+    @classmethod
+    def _is_size(cls, shard_size: str) -> str:
+        shard_bytes(shard_size)
+        return shard_size
+
     @model_validator(mode="after")
     def _different_models(self) -> MergeConfig:
-        names = [*self.bases, *(model.from_ for model in self.models)]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
+        stages = [self.base] if isinstance(self.base, str) else []
+        stages += [model.from_ for model in self.models if model.from_ is not None]
+        given = [model.name for model in self.models if model.name is not None]
+        base_name = self.base.name if isinstance(self.base, ReferencedModel) else None
+        if twice := _twice(stages):
             raise ValueError(f"{', '.join(twice)} goes into the merge twice")
-        choices = (*names, "base", "auto", "union")
-        if self.tokenizer not in choices:
-            raise ValueError(f"tokenizer: {self.tokenizer} does not go into the merge")
-        if self.settings not in (None, "base", *names):
-            raise ValueError(f"settings: {self.settings} does not go into the merge")
+        for name in (*given, *([base_name] if base_name not in (None, BASE) else [])):
+            if name in RESERVED:
+                raise ValueError(f"a model cannot be called {name}: give it another name")
+        if twice := _twice([*stages, *given, *([base_name] if base_name else [])]):
+            raise ValueError(f"two models are called {', '.join(twice)}: give one of them another name")
+        if same := sorted({*stages} & {each.reference for each in self.external_models}):
+            raise ValueError(f"`{same[0]}` is a stage here and a folder: write the folder as ./{same[0]}")
         return self
 
     @model_validator(mode="after")
@@ -202,12 +264,40 @@ class MergeConfig(StageConfig):
         return self
 
     @property
-    def bases(self) -> tuple[str, ...]:
-        """The base, if there is one."""
-        return () if self.base is None else (self.base,)
+    def base_name(self) -> str | None:
+        """Name of the base in the merge; None if there is no base."""
+        return self._names()[0]
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Names of the models in the merge, in their order."""
+        return self._names()[1]
+
+    @property
+    def external_models(self) -> list[ExternalModel]:
+        """The models that no stage of the recipe makes, the base first."""
+        found = []
+        if isinstance(self.base, ReferencedModel):
+            found.append(ExternalModel("base.model", str(self.base_name), self.base.model))
+        named = zip(self.models, self.model_names, strict=True)
+        return found + [
+            ExternalModel(f"models.{number}.model", name, each.model)
+            for number, (each, name) in enumerate(named)
+            if each.model is not None
+        ]
+
+    def _names(self) -> tuple[str | None, tuple[str, ...]]:
+        models = [(each.from_ or each.name, each.model or "") for each in self.models]
+        if isinstance(self.base, ReferencedModel):
+            return model_names(models, (self.base.name, self.base.model))
+        return model_names(models, None if self.base is None else (self.base, ""))
 
     @property
     def searching(self) -> MergeSearch | None:
-        """How weights are chosen; None if all are given."""
+        """Settings of the search; None if all weights are given."""
         asked = any(model.weight == AUTO for model in self.models)
         return MergeSearch() if self.search is None and asked else self.search
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})

@@ -1,4 +1,4 @@
-"""Merge weights chosen by evaluation: what is measured of a merge, and what a search of them has found."""
+"""Search merge weights: measure merges on texts and tasks, write the chosen one, report the result."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ if TYPE_CHECKING:
     from cpt.monitor.probes.base import Probe
     from merging.candidates import Candidate
     from merging.plan import Plan
-    from merging.request import Request
-    from merging.search import Found, Tried
+    from merging.request import MergeRequest
+    from merging.run import MergeReport
+    from merging.search import SearchResult, Trial
 
 LOG = "merge_search.jsonl"
-"""In a model whose weights were searched: every point."""
+"""File in a merged model with every trial of the search."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """What merges are measured on.
+    """Texts that merges are measured on.
 
     Attributes:
-        texts: documents by name; `domain` is to gain, `general` must not rise.
-        start_token: returns the token that precedes every document for a model with a folder's tokenizer.
-        seed: of the samples.
+        texts: Documents by name; `domain` is to improve, `general` must not become worse.
+        start_token: Returns the token before every document for the tokenizer of a folder.
+        seed: Seed of the samples.
     """
 
     texts: Mapping[str, Sequence[str]]
@@ -48,7 +49,7 @@ class Material:
 
 
 def find_weights(
-    request: Request,
+    request: MergeRequest,
     candidates: Sequence[Candidate],
     settings: MergeSearch,
     gates: Sequence[MergeGate],
@@ -56,17 +57,22 @@ def find_weights(
     work: Path,
     log: Path,
     progress: Progress,
-) -> Found:
+) -> SearchResult:
     """Search the weights that a request leaves open.
 
     Args:
-        request: with a base, from which changes are measured.
-        work: scratch folder.
-        log: of every point; a search that was killed goes on from it.
+        request: Request with a base, from which changes are measured.
+        candidates: Inputs of the merge, as `merging.plan.read_inputs` returns them.
+        settings: Settings of the search.
+        gates: Budgets.
+        material: Texts to measure on.
+        work: Scratch folder.
+        log: File with every trial; a search that was killed continues from it.
+        progress: Listener for messages.
 
     Raises:
-        CannotMerge: nothing is open, or the log is of another search.
-        StageFailed: a task's data cannot be had.
+        CannotMerge: Nothing is open, or the log is of another search.
+        StageFailed: A task's data cannot be had.
     """
     from merging.plan import plan
     from merging.search import Goal, Limit, search, search_space
@@ -75,11 +81,11 @@ def find_weights(
         request, candidates, bounds=settings.bounds, density=settings.density, groups=settings.groups
     )
     goal = Goal(DOMAIN, GENERAL, tuple(dict.fromkeys(Limit(g.budget.probe, g.budget.limit) for g in gates)))
-    evaluation = Measured(
+    evaluation = MergeEvaluation(
         plan(space.request_at(space.centre), candidates), settings, material, work, progress
     )
 
-    def say(tried: Tried, count: int) -> None:
+    def say(tried: Trial, count: int) -> None:
         progress.message(f"{count} of at most {settings.points}: {described(tried, space.dimensions)}")
         progress.update(count, settings.points, "merges")
 
@@ -95,14 +101,63 @@ def find_weights(
     )
 
 
-class Measured:
-    """Bits per byte of texts and accuracy on tasks, of the base and of merges made in memory."""
+def search_and_write(
+    request: MergeRequest,
+    candidates: Sequence[Candidate],
+    settings: MergeSearch,
+    gates: Sequence[MergeGate],
+    material: Material,
+    work: Path,
+    log: Path,
+    output: Path,
+    progress: Progress,
+    *,
+    shard_bytes: int,
+    command: Callable[[MergeRequest], str] | None = None,
+) -> tuple[SearchResult, MergeRequest, MergeReport]:
+    """Search the weights that a request leaves open, and write the merge with the chosen ones.
+
+    Args:
+        output: New folder for the merged model.
+        shard_bytes: Size at which a new weight file begins.
+        command: Returns the command that makes the same merge again, for the model card.
+
+    Returns:
+        The search's result, the request with the chosen weights, and the report on the merge.
+
+    The other arguments and errors are those of `find_weights`.
+    """
+    from merging.plan import plan
+    from merging.run import run
+
+    found = find_weights(request, candidates, settings, gates, material, work, log, progress)
+    chosen = found.space.request_at(found.chosen.values)
+    progress.message(f"merging tensor by tensor: {chosen.method}")
+    report = run(
+        plan(chosen, candidates),
+        output,
+        shard_bytes=shard_bytes,
+        command=None if command is None else command(chosen),
+        chosen=chosen_sentence(found),
+        progress=lambda done, total: progress.update(done, total, "bytes"),
+    )
+    return found, chosen, report
+
+
+class MergeEvaluation:
+    """An evaluation by bits per byte of texts and accuracy on tasks, of the base and of merges in memory."""
 
     def __init__(
         self, plan: Plan, settings: MergeSearch, material: Material, work: Path, progress: Progress
     ) -> None:
-        """Args:
-        plan: any of the merges; the others have the same vocabulary.
+        """Prepare the texts.
+
+        Args:
+            plan: Any of the merges; the others have the same vocabulary.
+            settings: Settings of the search.
+            material: Texts to measure on.
+            work: Scratch folder.
+            progress: Listener for messages.
         """
         from cpt.corpus.texts import whole_documents
 
@@ -122,7 +177,7 @@ class Measured:
 
     @property
     def key(self) -> Mapping[str, Any]:
-        """What is measured."""
+        """Identity of the texts, tasks and settings of the measurement."""
         return {
             "texts": {
                 name: sha256("\0".join(texts).encode()).hexdigest() for name, texts in self._texts.items()
@@ -135,7 +190,7 @@ class Measured:
         }
 
     def base(self) -> dict[str, Items]:
-        """What the base measures."""
+        """Measure the base."""
         from cpt.models.packed_model import load_model, resolve_precision
 
         self._progress.message("measuring the base")
@@ -146,9 +201,9 @@ class Measured:
         return readings
 
     def merged(self, plan: Plan) -> dict[str, Items]:
-        """What a merge measures."""
+        """Measure a merge."""
         from cpt.models.packed_model import empty_model, resolve_precision
-        from merging.merge import merge_into
+        from merging.run import merge_into
 
         if self._model is None:
             self._model = empty_model(self._shape, resolve_precision(self._settings.precision))
@@ -157,7 +212,7 @@ class Measured:
         return self._read(self._model, self._probes)
 
     def restore(self, data: Mapping[str, Any]) -> Items:
-        """A measurement from the log."""
+        """Return a measurement from the log."""
         return Items.from_json(data)
 
     def _in_shared_windows(
@@ -181,7 +236,7 @@ class Measured:
         return tokenised, {name: each.bytes for name, each in shared.items()}
 
     def _probes_of(self, folder: Path) -> list[Probe]:
-        """The probes in one tokenizer."""
+        """Return the probes in one tokenizer."""
         from cpt.monitor.probes.task import TaskProbe
         from cpt.monitor.probes.text import TextProbe
         from cpt.monitor.schedule import Regular
@@ -195,7 +250,7 @@ class Measured:
         return probes
 
     def _read(self, model: Any, probes: Sequence[Probe]) -> dict[str, Items]:
-        """Bits of text, and wrong answers, of which less is better."""
+        """Read bits of text and wrong answers; less is better."""
         from cpt.models.packed_model import PackedLanguageModel, best_device
         from cpt.monitor.probes.base import ModelView
 
@@ -210,8 +265,8 @@ class Measured:
 
 
 def _without_weights(plan: Plan, folder: Path) -> Path:
-    """Configuration and tokenizer of a merge's result."""
-    from merging.settings import write_settings
+    """Write configuration and tokenizer of a merge's result, without weights."""
+    from merging.writer import write_settings
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -219,26 +274,28 @@ def _without_weights(plan: Plan, folder: Path) -> Path:
     return folder
 
 
-def described(tried: Tried, dimensions: Sequence[Any]) -> str:
-    """A point in one line: "weight of law 0.5: domain -0.0312, general +0.0021"."""
+def described(tried: Trial, dimensions: Sequence[Any]) -> str:
+    """Return a trial in one line: "weight of law 0.5: domain -0.0312, general +0.0021"."""
     values = ", ".join(f"{dim.name} {value:.4g}" for dim, value in zip(dimensions, tried.values, strict=True))
     changes = ", ".join(f"{name} {change.value:+.4f}" for name, change in tried.changes.items())
     return f"{values}: {changes}"
 
 
 def search_metrics(
-    found: Found, gates: Sequence[MergeGate], tasks: Sequence[str], stage: str | None
+    found: SearchResult, gates: Sequence[MergeGate], tasks: Sequence[str], stage: str | None
 ) -> dict[str, Any]:
-    """What a search has found, as plain data: `search`, `search_points`, `gates`.
+    """Return a search's result as plain data: `search`, `search_points`, `gates`.
 
     Args:
-        tasks: names of what was measured in accuracy.
-        stage: see `require_budgets`.
+        found: Result of the search.
+        gates: Budgets.
+        tasks: Names of the tasks, which are measured in accuracy.
+        stage: Name of the stage; see `require_budgets`.
     """
     names = [dimension.name for dimension in found.space.dimensions]
     single = names[0] if len(names) == 1 and names[0].startswith("weight") else None
 
-    def point(tried: Tried) -> dict[str, Any]:
+    def point(tried: Trial) -> dict[str, Any]:
         place: dict[str, Any] = {"weight": tried.values[0]} if single else {}
         return {
             "domain_gain": found.goal.gain_of(tried),
@@ -256,11 +313,11 @@ def search_metrics(
             "chosen": dict(zip(names, found.chosen.values, strict=True)),
             "why": found.choice.why,
             "holds": found.choice.holds,
-            "points": len(found.tried),
+            "points": len(found.trials),
             "arrived": found.arrived,
             "at_bounds": [asdict(each) for each in found.at_bounds],
         },
-        "search_points": [point(tried) for tried in found.tried],
+        "search_points": [point(tried) for tried in found.trials],
         "gates": [
             _judged(
                 gate,
@@ -273,10 +330,11 @@ def search_metrics(
     }
 
 
-def _judged(gate: MergeGate, chosen: Tried, task: bool, key: str) -> dict[str, Any]:
-    """Return how a budget stands at the chosen point, in the form of a training's gates.
+def _judged(gate: MergeGate, chosen: Trial, task: bool, key: str) -> dict[str, Any]:
+    """Return the verdict on a budget at the chosen trial, in the form of a training's gates.
 
-    It is held if the upper bound of the rise is within the limit, broken if the lower bound is beyond it.
+    The budget is held if the upper bound of the rise is within the limit, broken if the lower bound exceeds
+    it.
     """
     budget, change = gate.budget, chosen.changes[gate.budget.probe]
     sign = -1 if budget.falls else 1
@@ -315,10 +373,12 @@ def require_budgets(metrics: Mapping[str, Any], stage: str | None) -> None:
     """Raise if the chosen weights are not shown to keep the budgets, unless their gates only warn.
 
     Args:
-        stage: name of the stage in the recipe; None for the command, whose flags are then named.
+        metrics: Result of `search_metrics`.
+        stage: Name of the stage in the recipe; None for the command, whose flags are then named.
 
     Raises:
-        GateFailed: a budget is broken. GateNotShown: one is not shown to be held. Both name all of them.
+        GateFailed: A budget is broken; the message names all of them.
+        GateNotShown: A budget is not shown to be held; the message names all of them.
     """
     measured = {gate["probe"]: gate["unit"] for gate in metrics["gates"]}
 
@@ -337,8 +397,8 @@ def require_budgets(metrics: Mapping[str, Any], stage: str | None) -> None:
     )
 
 
-def chosen_sentence(found: Found) -> str:
-    """How the weights came about, for the model card."""
+def chosen_sentence(found: SearchResult) -> str:
+    """Return a sentence on the choice of the weights, for the model card."""
     names = [dimension.name for dimension in found.space.dimensions]
     values = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, found.chosen.values, strict=True))
     changes = ", ".join(f"{name} {change.value:+.4f}" for name, change in found.chosen.changes.items())
@@ -346,6 +406,6 @@ def chosen_sentence(found: Found) -> str:
     budget = f" Budget (worse than the base by at most, 95% sure): {limits}." if limits else ""
     edges = "".join(f" {each.says[0].upper()}{each.says[1:]}." for each in found.at_bounds)
     return (
-        f"Chosen by a search over {len(found.tried)} merges ({found.choice.why}): {values}.{edges}{budget} "
+        f"Chosen by a search over {len(found.trials)} merges ({found.choice.why}): {values}.{edges}{budget} "
         f"Changes from the base there (less is better; bits per byte, or share of wrong answers): {changes}."
     )

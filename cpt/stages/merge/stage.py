@@ -1,4 +1,4 @@
-"""The merge stage: models put together, such as what was trained, back onto the base with a weight."""
+"""The merge stage: put models together, such as the trained one back onto the base with a weight."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cpt.corpus.texts import heldout_texts, start_token_of
-from cpt.errors import CannotMerge, Problem
+from cpt.errors import CannotMerge, CptError, Problem
 from cpt.monitor.reading import Kind
+from cpt.progress import Progress
+from cpt.references import fingerprint, unchanged
 from cpt.sources import DOMAIN, GENERAL
 from cpt.stages.base import (
     Artifact,
@@ -24,23 +26,27 @@ from cpt.stages.base import (
     WiringError,
     newest,
 )
-from cpt.stages.merge.averaging import average_request, missing, training_of, unkept
-from cpt.stages.merge.config import MergeConfig, MergeSearch, Setting
+from cpt.stages.merge.averaging import average_request, missing_checkpoints, training_of, unkept_checkpoints
+from cpt.stages.merge.config import MergeConfig, MergeSearch
+from cpt.stages.merge.request import ModelFolder, merge_request, template_file
 from cpt.stages.merge.search import LOG, Material
 
 if TYPE_CHECKING:
     from cpt.training.distributed.environment import Environment
     from merging.candidates import Candidate
-    from merging.plan import Plan
-    from merging.request import Request
+    from merging.request import MergeRequest
+    from merging.run import MergeReport
 
 CORPUS = "corpus"
 _FEWEST = 2
-"""Documents of a text that a search needs: of one, nothing is known of the noise."""
+"""Smallest number of documents of a text for a search: one document says nothing about the noise."""
+
+_fetched: dict[str, Path] = {}
+"""Reference -> folder of the models that this process has fetched, so that checks need no network."""
 
 
 class MergeStage(Stage[MergeConfig]):
-    """Merges models of one architecture; their vocabularies are aligned first."""
+    """The stage that merges models of one architecture and aligns their vocabularies first."""
 
     kind: ClassVar[str] = "merge"
     Config: ClassVar[type[StageConfig]] = MergeConfig
@@ -49,34 +55,50 @@ class MergeStage(Stage[MergeConfig]):
     contract: ClassVar[int] = 3
 
     def wire(self, config: MergeConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
-        """Role `base`, if there is one, `model:<place>` for each model, and `corpus` for a search.
+        """Return the roles: `base` and `model:<place>` for models of stages, `corpus` for a search.
 
-        An average has the role `training` alone.
+        An average has the role `training` alone. Referenced models have no role.
         """
         if config.average is not None:
             return {"training": training_of(config.average.of, earlier)}
-        roles = {} if config.base is None else {"base": _with_model(config.base, earlier, "base")}
+        roles = {"base": _with_model(config.base, earlier, "base")} if isinstance(config.base, str) else {}
         for place, model in enumerate(config.models):
-            roles[f"model:{place}"] = _with_model(model.from_, earlier, f"models.{place}.from")
+            if model.from_ is not None:
+                roles[f"model:{place}"] = _with_model(model.from_, earlier, f"models.{place}.from")
         if config.searching is not None:
             roles[CORPUS] = _with_corpus(earlier)
         return roles
 
     def selects_on_heldout(self, config: MergeConfig) -> bool:
-        """A search reads half of the held-out text."""
+        """Return True for a search, which reads half of the held-out text."""
         return config.searching is not None
 
     def references(self, config: MergeConfig) -> list[str]:
-        """The folder of the tasks' data."""
-        search = config.searching
-        return [] if search is None or search.data is None else [search.data]
+        """Return the referenced models, the chat template's file, and the folder of the tasks' data."""
+        search, template = config.searching, template_file(config.chat_template)
+        found = [model.reference for model in config.external_models]
+        found += [] if template is None else [template]
+        found += [] if search is None or search.data is None else [search.data]
+        return list(dict.fromkeys(found))
+
+    def fetch(self, config: MergeConfig, progress: Progress) -> list[Problem]:
+        """Fetch the referenced models, and report those that cannot be had."""
+        from merging.adapters import resolve_input
+
+        problems = []
+        for model in config.external_models:
+            try:
+                _fetched[model.reference] = resolve_input(model.reference, progress)
+            except CptError as error:
+                problems.append(Problem(error.message, key=model.key, hint=error.hint))
+        return problems
 
     def check(self, config: MergeConfig, inputs: Mapping[str, Artifact]) -> list[Problem]:
-        """Whether the method takes such models and parameters, and, of those that exist, whether they fit."""
+        """Report models and parameters that the method does not take, and models that do not fit together."""
         return [*_problems(config, inputs), *_search_problems(config)]
 
     def heldout_problems(self, config: MergeConfig, corpus: Artifact, halved: bool) -> list[Problem]:
-        """A search needs half of the held-out text to choose weights by."""
+        """Report held-out text of which half is too little to choose weights on."""
         if config.searching is None:
             return []
         folder = corpus.path("corpus")
@@ -97,7 +119,7 @@ class MergeStage(Stage[MergeConfig]):
         inputs: Mapping[str, Artifact],
         upstream: Mapping[str, UpstreamConfigs],
     ) -> str:
-        """How many merges are tried, and for what."""
+        """Return the number of merges that a search tries, and its budgets."""
         if config.searching is None:
             return ""
         budgets = f" so that {', '.join(gate.budget.text for gate in config.gates)}" if config.gates else ""
@@ -106,39 +128,62 @@ class MergeStage(Stage[MergeConfig]):
     def check_environment(
         self, config: MergeConfig, place: Environment, upstream: Mapping[str, UpstreamConfigs]
     ) -> list[Problem]:
-        """That the training whose checkpoints are averaged will keep none."""
-        return [] if config.average is None else list(unkept(config.average, upstream.get("training", ())))
+        """Report a training whose checkpoints are to be averaged and that will keep none."""
+        return (
+            []
+            if config.average is None
+            else list(unkept_checkpoints(config.average, upstream.get("training", ())))
+        )
 
     def run(self, config: MergeConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
-        """Merge, and write the model with the vocabulary of the models.
+        """Merge, and write the model.
 
         Raises:
-            GateFailed: no weights that were tried are shown to keep the budgets; the best compromise is
+            GateFailed: No weights that were tried are shown to keep the budgets; the best compromise is
                 written.
+            DataError: A referenced model changed while it was read.
         """
-        from merging.plan import plan, read_parents
+        with unchanged([model.reference for model in config.external_models], context.contents):
+            if config.average is not None:
+                request = average_request(config.average, inputs["training"], config.dtype)
+            else:
+                folders = _folders(config, inputs, context.contents, context.progress)
+                request = merge_request(config, folders, context.seed)
+            return _merged(config, request, inputs, context)
 
-        request = _request(config, inputs, context.seed)
-        parents = read_parents(request)
-        if config.searching is not None:
-            corpus = inputs[CORPUS].path("corpus")
-            return _searched(config, config.searching, request, parents, corpus, context)
-        what = config.method if config.average is None else config.average.title
-        metrics = _write(plan(request, parents), what, context)
-        return {**metrics, "weights": _weights(request), **_analysed(request, parents, context)}
+
+def _merged(
+    config: MergeConfig, request: MergeRequest, inputs: Mapping[str, Artifact], context: Context
+) -> dict[str, Any]:
+    from merging.plan import plan, read_inputs
+    from merging.request import shard_bytes
+    from merging.run import run
+
+    models = read_inputs(request)
+    if config.searching is not None:
+        return _searched(config, config.searching, request, models, inputs[CORPUS].path("corpus"), context)
+    what = config.method if config.average is None else config.average.title
+    context.progress.message(f"merging tensor by tensor: {what}")
+    report = run(
+        plan(request, models),
+        context.output / "model",
+        shard_bytes=shard_bytes(config.shard_size),
+        progress=lambda done, total: context.progress.update(done, total, "bytes"),
+    )
+    return _metrics(report, request, context) | _analysed(request, models, context)
 
 
 def _searched(
     config: MergeConfig,
     search: MergeSearch,
-    request: Request,
-    parents: Sequence[Candidate],
+    request: MergeRequest,
+    models: Sequence[Candidate],
     corpus: Path,
     context: Context,
 ) -> dict[str, Any]:
     """Choose the weights and merge with them."""
-    from cpt.stages.merge.search import chosen_sentence, find_weights, require_budgets, search_metrics
-    from merging.plan import plan
+    from cpt.stages.merge.search import chosen_sentence, require_budgets, search_and_write, search_metrics
+    from merging.request import shard_bytes
 
     log, stage = context.work / LOG, config.name or MergeStage.kind
     material = Material(
@@ -146,114 +191,128 @@ def _searched(
         partial(start_token_of, corpus),
         context.seed,
     )
-    found = find_weights(
-        request, parents, search, config.gates, material, context.work, log, context.progress
+    found, chosen, report = search_and_write(
+        request,
+        models,
+        search,
+        config.gates,
+        material,
+        context.work,
+        log,
+        context.output / "model",
+        context.progress,
+        shard_bytes=shard_bytes(config.shard_size),
     )
-    chosen = found.space.request_at(found.chosen.values)
-    metrics = _write(plan(chosen, parents), config.method, context, chosen_sentence(found))
     shutil.copyfile(log, context.output / "model" / LOG)
-    metrics |= {
-        "weights": _weights(chosen),
-        **search_metrics(found, config.gates, tuple(search.tasks), stage),
-    }
-    metrics |= _analysed(chosen, parents, context)
+    metrics = _metrics(report, chosen, context)
+    metrics |= search_metrics(found, config.gates, tuple(search.tasks), stage)
+    metrics |= _analysed(chosen, models, context)
     context.progress.message(chosen_sentence(found))
     require_budgets(metrics, stage)
     return metrics
 
 
-def _write(plan: Plan, what: str, context: Context, chosen: str | None = None) -> dict[str, Any]:
-    """Write a merge; the library's report as plain data."""
-    from merging.merge import run
-
-    context.progress.message(f"merging tensor by tensor: {what}")
-    report = run(
-        plan,
-        context.output / "model",
-        chosen=chosen,
-        progress=lambda done, total: context.progress.update(done, total, "bytes"),
-    )
-    if plan.reach_note:
-        context.progress.message(plan.reach_note)
-    return asdict(report)
+def _metrics(report: MergeReport, request: MergeRequest, context: Context) -> dict[str, Any]:
+    """Return the library's report and every model's weight; say which tokens are out of reach."""
+    if report.out_of_reach:
+        context.progress.message(report.notes[-1])
+    return asdict(report) | {
+        "weights": {
+            model.name: model.parameters["weight"] for model in request.models if "weight" in model.parameters
+        }
+    }
 
 
-def _analysed(request: Request, parents: Sequence[Candidate], context: Context) -> dict[str, Any]:
-    """The task vectors, where there is a base to have them from."""
+def _analysed(request: MergeRequest, models: Sequence[Candidate], context: Context) -> dict[str, Any]:
+    """Measure the task vectors; without a base there are none."""
     from merging.analysis.analyse import analyse
 
     if request.base is None:
         return {}
     context.progress.message("measuring the task vectors")
     analysis = analyse(
-        parents[0], parents[1:], lambda done, total: context.progress.update(done, total, "weights")
+        models[0], models[1:], lambda done, total: context.progress.update(done, total, "weights")
     )
     return {"analysis": asdict(analysis)}
 
 
-def _weights(request: Request) -> dict[str, Setting]:
-    """Every model's weight, as far as it has one."""
-    return {
-        model.name: model.parameters["weight"] for model in request.models if "weight" in model.parameters
+def _folders(
+    config: MergeConfig,
+    inputs: Mapping[str, Artifact],
+    contents: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, ModelFolder]:
+    """Return the models that are there, by their name in the merge.
+
+    Args:
+        contents: Reference -> fingerprint of its content.
+        progress: Listener for a download. None: models are neither downloaded nor fingerprinted.
+
+    Raises:
+        ReferenceUnavailable: A referenced model cannot be had.
+    """
+    from merging.adapters import resolve_input
+
+    names = {"base": str(config.base_name)}
+    names |= {f"model:{place}": name for place, name in enumerate(config.model_names)}
+    found = {
+        names[role]: ModelFolder(artifact.path("model"), artifact.fingerprint)
+        for role, artifact in inputs.items()
+        if role in names
     }
-
-
-def _request(config: MergeConfig, inputs: Mapping[str, Artifact], seed: int) -> Request:
-    """What is asked of the library; an artifact that is not there yet has only its name."""
-    from merging.request import Parent, Request
-
-    if config.average is not None:
-        return average_request(config.average, inputs["training"], config.dtype)
-
-    def parent(role: str, name: str, settings: Mapping[str, Setting]) -> Parent:
-        if role not in inputs:
-            return Parent(name, Path(), parameters=settings)
-        artifact = inputs[role]
-        return Parent(name, artifact.path("model"), artifact.fingerprint, settings)
-
-    return Request(
-        method=config.method,
-        models=tuple(
-            parent(f"model:{place}", model.from_, model.settings())
-            for place, model in enumerate(config.models)
-        ),
-        base=None if config.base is None else parent("base", config.base, {}),
-        parameters=config.parameters,
-        tokenizer=config.tokenizer,
-        settings=config.settings,
-        dtype=config.dtype,
-        compute_dtype=config.compute_dtype,
-        seed=seed,
-    )
+    for model in config.external_models:
+        reference = model.reference
+        if progress is not None:
+            mark = (contents or {}).get(reference) or fingerprint(reference)
+            found[model.name] = ModelFolder(resolve_input(reference, progress), mark)
+        elif Path(reference).is_dir():
+            found[model.name] = ModelFolder(resolve_input(reference))
+        elif reference in _fetched:
+            found[model.name] = ModelFolder(_fetched[reference])
+    return found
 
 
 def _problems(config: MergeConfig, inputs: Mapping[str, Artifact]) -> Iterator[Problem]:
-    """Whether the models fit together, with the weights in the middle of what is searched."""
-    from merging.plan import check_request, plan, read_parents
+    """Report what does not fit together, with the weights in the middle of what is searched."""
+    from merging.adapters import is_adapter
+    from merging.plan import check_fit, check_request, plan, read_inputs
     from merging.search import search_space
 
-    if config.average is not None:
-        too_few = list(missing(config.average, inputs))
-        yield from too_few
-        if too_few or not inputs:
-            return
-    request = _request(config, inputs, seed=0)
-    complete = config.average is not None or len(inputs.keys() - {CORPUS}) == len(request.parents)
     try:
-        candidates = read_parents(request) if complete else None
+        if config.average is not None:
+            too_few = list(missing_checkpoints(config.average, inputs))
+            yield from too_few
+            if too_few or not inputs:
+                return
+            request = average_request(config.average, inputs["training"], config.dtype)
+        else:
+            request = merge_request(config, _folders(config, inputs), seed=0)
+        there = [model for model in request.inputs if model.folder != Path()]
+        if request.base is not None and request.base not in there:  # adapters are read on top of the base
+            there = [model for model in there if not is_adapter(model.folder)]
+        candidates = read_inputs(request, there) if there else ()
+        complete = len(there) == len(request.inputs)
         if (search := config.searching) is not None:
             space = search_space(
-                request, candidates, bounds=search.bounds, density=search.density, groups=search.groups
+                request,
+                candidates if complete else None,
+                bounds=search.bounds,
+                density=search.density,
+                groups=search.groups,
             )
             request = space.request_at(space.centre)
-        plan(request, candidates) if complete else check_request(request)
+        if complete:
+            plan(request, candidates)
+        else:
+            check_request(request)
+            check_fit(candidates)
     except CannotMerge as error:
         for problem in error.problems:
             yield Problem(problem, hint=error.hint)
 
 
 def _search_problems(config: MergeConfig) -> Iterator[Problem]:
-    """Whether weights can be chosen: tasks and budgets that exist."""
+    """Report tasks and budgets of a search that do not exist."""
     from cpt.stages.pretrain.probes import task_problems
     from cpt.training.features.gate_controller import budget_problems
 
@@ -274,7 +333,7 @@ def _search_problems(config: MergeConfig) -> Iterator[Problem]:
 
 
 def _with_corpus(earlier: Sequence[UpstreamArtifact]) -> str:
-    """The newest corpus, by whose held-out text weights are chosen."""
+    """Return the newest corpus, on whose held-out text weights are chosen."""
     try:
         return newest(earlier, CORPUS)
     except WiringError as error:

@@ -157,14 +157,14 @@ class MovementProof:
 
 
 def _digest(weight: torch.Tensor) -> torch.Tensor:
-    from cpt.training.distributed.sharding import whole
+    from cpt.training.distributed.tensors import whole
 
     return digest(whole(weight))
 
 
 def _usual_size(weight: torch.Tensor) -> float:
     """Return the mean absolute value of a weight's numbers."""
-    from cpt.training.distributed.sharding import whole
+    from cpt.training.distributed.tensors import whole
 
     return float(whole(weight).detach().abs().mean())
 

@@ -186,7 +186,7 @@ def test_stopped(merge: Any, monkeypatch: pytest.MonkeyPatch, word: signal.Signa
         os.kill(os.getpid(), word)
         time.sleep(5)
 
-    monkeypatch.setattr("merging.merge.write_settings", stop)
+    monkeypatch.setattr("merging.run.write_settings", stop)
     shown = merge(*WORDS, "--out", "O")
     assert shown.code == {signal.SIGINT: 130, signal.SIGTERM: 143}[word]
     assert nothing_left()

@@ -97,7 +97,7 @@ def test_extraction_refuses_what_does_not_fit_and_writes_nothing(
             (str(trained), "--base", str(tiny_model), "--modules", "wq"),
             "no matrix of the layers is called wq",
         ),
-        ((str(tiny_model), "--base", str(tiny_model)), "none of the matrices"),
+        ((str(tiny_model), "--base", str(tiny_model)), "none of the selected matrices"),
     ):
         code, _, message = cpt("merge", "extract", *words, "--out", "a")
         assert code == 2, message
@@ -131,7 +131,7 @@ def test_the_latest_folders_and_the_data_type(cpt: Command, models: list[Path]) 
     ("options", "message"),
     [
         (["--kind", "mean"], "--kind"),
-        (["--kind", "lawa"], "--last: Field required"),
+        (["--kind", "lawa"], "--last: lawa needs it"),
         (["--kind", "lawa", "--last", "9"], "there are 3 models, and 9 are to be averaged"),
         (["--kind", "soup", "--decay", "0.5"], "--decay: soup has no such setting"),
         (["--kind", "ema", "--decay", "2"], "--decay"),

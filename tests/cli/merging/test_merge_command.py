@@ -55,13 +55,13 @@ def test_a_merge_that_waits_for_fingerprints_says_so(merge: Any, monkeypatch: py
             time.sleep(0.01)
         return ["later"] * len(references)
 
-    monkeypatch.setattr("cpt.cli.merging.references.fingerprints", late)
+    monkeypatch.setattr("cpt.cli.merging.job.fingerprints", late)
     assert told in merge(*BOTH, "--out", "O").err
     assert "`later`" in Path("O/README.md").read_text()
 
     at_once: Future[dict[str, str]] = Future()
     at_once.set_result(dict.fromkeys(("base", "law", "med"), "known"))
-    monkeypatch.setattr("cpt.cli.merging.command.fingerprints_meanwhile", lambda *_: at_once)
+    monkeypatch.setattr("cpt.cli.merging.merge.fingerprints_meanwhile", lambda *_: at_once)
     assert told not in merge(*BOTH, "--out", "again").err
 
 
@@ -72,7 +72,7 @@ def test_a_model_that_cannot_be_read_for_its_fingerprint_leaves_no_result(
     def fail(_references: list[str]) -> list[str]:
         raise OSError(errno.EIO, "Input/output error", which)
 
-    monkeypatch.setattr("cpt.cli.merging.references.fingerprints", fail)
+    monkeypatch.setattr("cpt.cli.merging.job.fingerprints", fail)
     shown = merge(*BOTH, "--out", "O")
     assert shown.code != 0
     message = f"{which or 'a model'} cannot be read for its fingerprint: Input/output error"
@@ -246,7 +246,7 @@ def test_everything_wrong_is_told_at_once(merge: Any) -> None:
         "there is no model called x",
         "weight of med is not given",
         "medd is no parameter of ties",
-        "dtype is 'int3'",
+        "dtype: unknown value `int3`",
         "'5 apples' is no size",
         "there exists already",
     ):

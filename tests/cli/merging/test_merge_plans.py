@@ -98,7 +98,7 @@ def test_everything_wrong_is_told_at_once_with_its_line(merge: Any) -> None:
         "Did you mean `density`?",
         "plan.yaml:6: parameters.densities:",
         "lambda is 'many', not a value of type float",
-        "dtype is 'int3'",
+        "plan.yaml:7: dtype: unknown value `int3`",
     ):
         assert message in shown.err, shown.err
     assert not Path("O").exists()
@@ -117,6 +117,8 @@ def test_everything_wrong_is_told_at_once_with_its_line(merge: Any) -> None:
         (PLAN.replace("weight: 0.8, ", ""), "weight of law is not given"),
         (PLAN.replace("name: medicine", "name: union"), "a model cannot be called union"),
         (PLAN.replace("name: medicine", "name: a b"), "plan.yaml:5: models.1.name"),
+        (PLAN.replace("model: law", "from: law"), "plan.yaml:4: models.0.from: unknown key `from`"),
+        (PLAN + "search: {}\n", "plan.yaml:7: search: unknown key `search`"),
         ("base: base\nmodels: []\n", "plan.yaml:2: models"),
         ("- base\n", "a plan is a list of `key: value` lines"),
         ("", "a plan is a list of `key: value` lines"),

@@ -8,8 +8,7 @@ from merge_models import INPUT, OUTPUT, WORDS, weights, write_model
 from safetensors.torch import save_file
 
 from cpt.errors import CannotMerge
-from merging.analysis.analyse import analyse
-from merging.analysis.results import Analysis
+from merging.analysis.analyse import Analysis, analyse
 from merging.candidates import read_candidate
 
 

@@ -1,4 +1,4 @@
-"""Tensors that an adapter changes, computed as their rows are read."""
+"""Compute the tensors that a LoRA adapter changes, as their rows are read."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from merging.sources import FileSource, Source
 
 _ROWS = 1024
-"""Rows that are looked at together where all are needed for one figure."""
+"""Rows that are read together where all rows are needed for one figure."""
 
 
 @dataclass(frozen=True)
 class Declared:
-    """Another source, whose values become another data type in the result; they are read as they are."""
+    """A source whose values get another data type in the result; they are read unchanged."""
 
     source: Source
     dtype: torch.dtype
@@ -35,14 +35,14 @@ class LowRank:
     """A matrix W plus scale · (up · diag(diagonal) · down), or that transposed; at least in float32.
 
     Attributes:
-        under: W [out, in], transposed [in, out].
-        down: [rank, in].
-        up: [out, rank].
-        transposed: whether W is stored as [in, out].
-        magnitude: DoRA's, [out]: the sum is scaled so that these are the norms of its rows (of its columns
-            if transposed).
-        diagonal: AdaLoRA's, [rank, 1].
-        whole: reads a whole factor.
+        under: Matrix W: [out, in], or [in, out] if transposed.
+        down: Factor A: [rank, in].
+        up: Factor B: [out, rank].
+        scale: Factor of the product.
+        transposed: True if W is stored as [in, out].
+        magnitude: DoRA's norms: [out]. The sum is scaled so that its rows (columns if transposed) have them.
+        diagonal: AdaLoRA's diagonal: [rank, 1].
+        whole: Reads a whole factor.
     """
 
     under: Source
@@ -74,7 +74,7 @@ class LowRank:
         return rows * (magnitude[start:stop] / torch.linalg.vector_norm(rows, dim=1))[:, None]
 
     def _sum(self, start: int, stop: int) -> torch.Tensor:
-        """Rows of W plus those of the product: [stop - start, shape[1]]."""
+        """Return rows of W plus those of the product: [stop - start, shape[1]]."""
         rows, down = self.under.read(start, stop).to(self.dtype), self.whole(self.down).to(self.dtype)
         if self.diagonal is not None:
             down = down * self.whole(self.diagonal).to(self.dtype)
@@ -96,13 +96,12 @@ class LowRank:
 
 @dataclass(frozen=True, eq=False)
 class TokenRows:
-    """An embedding with some rows replaced, and rows after its last one.
+    """An embedding with some rows replaced, and rows appended.
 
     Attributes:
-        under: the embedding [V, H].
-        rows: [N, H].
-        places: for each row of the result its place in `rows`, or -1 where it is as in `under`:
-            [V + new rows] int64.
+        under: Embedding: [V, H].
+        rows: Trained rows: [N, H].
+        places: Place in `rows` of each row of the result, or -1 for the row of `under`: [V + new rows] int64.
     """
 
     under: Source

@@ -1,8 +1,8 @@
-"""One tokenizer with the tokens of several, and the choice of the result's vocabulary.
+"""Unite several tokenizers into one, or find a model whose vocabulary has all tokens.
 
-The first tokenizer keeps its ids; the others' tokens are added behind, with the merges (BPE) or scores
-(Unigram) that make them. This is possible where the tokenizers cut text by the same rules and differ only
-in their tokens: the same kind of model, normalisation, pre-tokenisation and decoding, and, for BPE, shared
+The first tokenizer keeps its ids; the others' tokens are appended, with the merges (BPE) or scores (Unigram)
+that produce them. This is possible where the tokenizers split text by the same rules and differ only in their
+tokens: the same kind of model, normalisation, pre-tokenisation and decoding, and, for BPE, shared
 merges in the same order.
 """
 
@@ -25,12 +25,13 @@ _SAME_MODEL = ("type", "continuing_subword_prefix", "end_of_word_suffix", "byte_
 
 
 def contains_all(models: Sequence[Candidate], *, same: bool = False) -> Candidate | None:
-    """The model whose vocabulary holds every token of all the models.
+    """Return the model whose vocabulary has every token of all models; None if there is none.
 
-    Of several, one with a chat template rather than one without, and else the first.
+    Of several, one with a chat template comes before one without, then the first.
 
     Args:
-        same: all vocabularies are known to be the same.
+        models: Models to choose from.
+        same: True if all vocabularies are known to be the same.
     """
     if same:
         return max(models, key=lambda model: chat_template(model.tokenizer_folder) is not None)
@@ -48,10 +49,10 @@ def contains_all(models: Sequence[Candidate], *, same: bool = False) -> Candidat
 
 
 def union(candidates: Sequence[Candidate]) -> tuple[Vocabulary, dict[str, Any]]:
-    """Vocabulary and tokenizer.json with every token of all the models, the first model's in their places.
+    """Return vocabulary and tokenizer.json with every token of all models; the first model's keep their ids.
 
     Raises:
-        CannotMerge: the tokenizers contradict each other; says in what.
+        CannotMerge: The tokenizers contradict each other; the problems say in what.
     """
     first, *others = candidates
     data = copy.deepcopy(read_data(first.tokenizer_folder))
@@ -78,12 +79,13 @@ def union(candidates: Sequence[Candidate]) -> tuple[Vocabulary, dict[str, Any]]:
 
 
 def out_of_reach(data: Mapping[str, Any], tokens: Mapping[str, int]) -> tuple[str, ...]:
-    """Return the tokens that a tokenizer.json has but never makes of a text, in the order of their ids.
+    """Return the tokens that a tokenizer.json has but never produces, in the order of their ids.
 
-    Merges that another model brought may be applied before those that a token needs.
+    Merges of another model may be applied before those that a token needs.
 
     Args:
-        tokens: id by token of those that are asked for; added tokens are left out.
+        data: Content of tokenizer.json.
+        tokens: Id by token of the tokens to check; added tokens are left out.
     """
     added = {entry["content"] for entry in data.get("added_tokens") or ()}
     by_id = {token_id: token for token, token_id in tokens.items() if token not in added}
@@ -110,7 +112,7 @@ def _conflicts(first: Candidate, data: dict[str, Any], other: Candidate) -> Iter
 
 
 def _add(data: dict[str, Any], theirs: dict[str, Any], numbered: dict[str, int]) -> None:
-    """Add tokens to a tokenizer.json in place, with the ids that they are to have."""
+    """Add tokens with given ids to a tokenizer.json, in place."""
     added = {entry["content"]: entry for entry in theirs.get("added_tokens") or ()}
     special = {entry["content"] for entry in data.get("added_tokens") or ()}
     for token, token_id in numbered.items():
@@ -135,7 +137,7 @@ def _add(data: dict[str, Any], theirs: dict[str, Any], numbered: dict[str, int])
 
 
 def _check_no_gap(length: int, plain: dict[str, int]) -> None:
-    """Unigram numbers its tokens from 0 on, so that tokens cannot follow added ones."""
+    """Refuse Unigram tokens behind added ones: Unigram numbers its tokens from 0 without gaps."""
     if plain and list(plain.values()) != list(range(length, length + len(plain))):
         raise CannotMerge(
             ["tokens cannot be added to a Unigram tokenizer behind its special tokens"],
@@ -144,6 +146,6 @@ def _check_no_gap(length: int, plain: dict[str, int]) -> None:
 
 
 def _pair(merge: Any) -> tuple[str, str]:
-    """A merge in either of tokenizer.json's forms: "a b" or ["a", "b"]."""
+    """Return a merge in either of tokenizer.json's forms, "a b" or ["a", "b"]."""
     left, right = merge.split(" ") if isinstance(merge, str) else merge
     return left, right

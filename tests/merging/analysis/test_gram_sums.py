@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from merging.analysis.concentration import Concentration
+from merging.analysis.gram_sums import Concentration
 
 
 def counted(vector: torch.Tensor, share: float, part: int = 97) -> int:

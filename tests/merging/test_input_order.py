@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from merge_models import INPUT, WORDS, merge, parent, weights, write_model
+from merge_models import INPUT, WORDS, input_model, merge, weights, write_model
 from transformers import AutoTokenizer
 
-from merging.plan import plan, read_parents
-from merging.request import Request
+from merging.plan import plan, read_inputs
+from merging.request import MergeRequest
 from merging.search import search_space
-from merging.search.propose import grid
+from merging.search.run import grid
 
 WEIGHTS = [(0.0, 0.5), (0.3, 0.6), (0.5, 0.5), (0.6, 0.3), (1.0, 0.05), (0.1, 1.0)]
 
@@ -30,8 +30,8 @@ def extended(tmp_path: Path) -> list[Path]:
 
 
 def test_ids_of_a_union_are_the_same_at_every_point_of_a_search(base: Path, extended: list[Path]) -> None:
-    request = Request("task-arithmetic", tuple(map(parent, extended)), parent(base))
-    candidates = read_parents(request)
+    request = MergeRequest("task-arithmetic", tuple(map(input_model, extended)), input_model(base))
+    candidates = read_inputs(request)
     space = search_space(request, candidates)
     found = [plan(space.request_at(values), candidates) for values in WEIGHTS]
     ids = found[0].alignment.target.ids
@@ -52,7 +52,7 @@ def test_template_and_settings_are_the_first_models_whatever_the_weights(
     tokenizer = {"tokenizer": "union"} if own_words else {}
     said = []
     for number, each in enumerate(WEIGHTS):
-        models = [parent(folder, weight) for folder, weight in zip(extended, each, strict=True)]
+        models = [input_model(folder, weight) for folder, weight in zip(extended, each, strict=True)]
         output = tmp_path / f"merged {number}"
         merge("task-arithmetic", base, models, output, settings="med" if own_words else None, **tokenizer)
         files = ("chat_template.jinja", "config.json", "generation_config.json", "tokenizer.json")
@@ -69,7 +69,8 @@ def test_permuted_models_give_the_same_rows_token_by_token(
     """To the bit, those included that are averaged over the models which have them."""
     third = write_model(tmp_path / "third", 4, words=(*WORDS, "aorta", "lien", "nephron"))
     models = [
-        parent(folder, weight) for folder, weight in zip([*extended, third], (0.7, 0.2, 0.4), strict=True)
+        input_model(folder, weight)
+        for folder, weight in zip([*extended, third], (0.7, 0.2, 0.4), strict=True)
     ]
     rows, others = [], []
     for number, order in enumerate(permutations(models)):
@@ -86,8 +87,8 @@ def test_permuted_models_give_the_same_rows_token_by_token(
 
 def test_with_new_tokens_weight_0_is_a_merge_of_its_own(base: Path, extended: list[Path]) -> None:
     """The rows of new tokens are the model's at every weight, so a line search must not begin at the base."""
-    request = Request("task-arithmetic", (parent(extended[0]),), parent(base))
-    candidates = read_parents(request)
+    request = MergeRequest("task-arithmetic", (input_model(extended[0]),), input_model(base))
+    candidates = read_inputs(request)
     space = search_space(request, candidates)
     assert space.new_rows
     assert not space.from_base

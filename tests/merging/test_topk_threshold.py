@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from merging import selection
-from merging.selection import Ranks, magnitude_ranks, outlier_ranks, selector
+from merging import topk_threshold
+from merging.topk_threshold import Ranks, magnitude_ranks, outlier_ranks, selector
 
 
 def masked(values: torch.Tensor, ranks: Ranks, size: int = 7) -> torch.Tensor:
@@ -26,7 +26,7 @@ def test_different_magnitudes_are_chosen_as_by_sorting(first: int, stop: int, de
 def test_among_equal_magnitudes_the_right_number_is_kept(
     sorted_up_to: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "SORTED", sorted_up_to)
+    monkeypatch.setattr(topk_threshold, "SORTED", sorted_up_to)
     values = torch.tensor([3.0] * 5 + [-1.0] * 20 + [1.0] * 20 + [0.0] * 5)
     for first, stop in ((0, 15), (8, 30), (2, 48), (6, 7)):
         for descending in (True, False):
@@ -36,7 +36,7 @@ def test_among_equal_magnitudes_the_right_number_is_kept(
 
 
 def test_in_large_tensors_the_choice_among_equals_is_spread_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "SORTED", 0)
+    monkeypatch.setattr(topk_threshold, "SORTED", 0)
     mask = masked(torch.ones(30), Ranks(0, 10, descending=True))
     assert mask.view(10, 3).sum(1).tolist() == [1] * 10
 

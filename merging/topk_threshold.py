@@ -1,13 +1,13 @@
-"""Which weights have magnitudes of given ranks, found without sorting: counted, chunk by chunk.
+"""Select the weights whose magnitudes have given ranks, without sorting: magnitudes are counted in chunks.
 
 mergekit sorts a whole tensor to keep the largest of its changes. Here magnitudes are counted by the bits of
 their float32 values (the order of positive floats is that of their bits), in two passes of 2¹⁶ and 2¹⁵ bins,
 which takes a fixed amount of memory and a fraction of the time.
 
-Where magnitudes tie at the cut, mergekit's choice among them is whatever PyTorch's sort, which is not
-stable, makes of it. Tensors of up to `SORTED` weights are then sorted as mergekit does, so that the result
-is mergekit's to the bit. Sorting takes 28 bytes a weight; in larger tensors the choice among equals is spread
-evenly over the tensor, and so many are kept as mergekit keeps.
+Where magnitudes tie at the cut, mergekit's choice among them depends on PyTorch's sort, which is not stable.
+Tensors of up to `SORTED` weights are then sorted in mergekit's way, so that the result is mergekit's to the
+bit. Sorting takes 28 bytes per weight; in larger tensors the choice among equals is spread evenly over the
+tensor, and the number of kept weights is mergekit's.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ SORTED = 2**23
 _LOW_BITS = 15
 
 Chunks = Callable[[], Iterable[torch.Tensor]]
-"""Gives the chunks of a tensor of changes, in order, as often as it is called."""
+"""Returns the chunks of a tensor of changes, in order; may be called several times."""
 Selector = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Ranks that are kept, by magnitude; 0 is the smallest, or the largest if `descending`.
+    """Ranks of the magnitudes to keep; 0 is the smallest, or the largest if `descending`.
 
     Attributes:
-        first, stop: ranks first … stop - 1 are kept.
-        descending: in which order mergekit sorts, which matters among equal magnitudes.
+        first: First rank to keep.
+        stop: One after the last rank to keep.
+        descending: Direction of mergekit's sort, which matters among equal magnitudes.
     """
 
     first: int
@@ -40,17 +41,18 @@ class Ranks:
 
 
 def magnitude_ranks(size: int, density: float) -> Ranks:
-    """TIES (arXiv 2306.01708, section 3): the largest changes; at least one if there are any."""
+    """Return the ranks of TIES (arXiv 2306.01708, section 3): the largest changes, at least one if any."""
     kept = max(1, int(density * size)) if density > 0 and size else 0
     return Ranks(0, kept, descending=True)
 
 
 def outlier_ranks(size: int, density: float, gamma: float) -> Ranks:
-    """Breadcrumbs (arXiv 2312.06795, section 3): neither the largest nor the smallest changes.
+    """Return the ranks of Breadcrumbs (arXiv 2312.06795, section 3): neither the largest nor the smallest.
 
     Args:
-        density: share that is kept.
-        gamma: share of the largest that is dropped, if enough are left then.
+        size: Number of weights.
+        density: Share of the changes to keep.
+        gamma: Share of the largest changes to drop, if enough are left then.
     """
     kept = int(density * size)
     bottom = max(0, size - kept - int(gamma * size))
@@ -58,13 +60,15 @@ def outlier_ranks(size: int, density: float, gamma: float) -> Ranks:
 
 
 def selector(chunks: Chunks, size: int, ranks: Ranks) -> Selector:
-    """What tells of each chunk which of its weights are kept.
+    """Return a function that selects the weights of each chunk that are kept.
 
     Args:
-        size: number of weights of all chunks.
+        chunks: Chunks of the tensor.
+        size: Number of weights in all chunks.
+        ranks: Ranks to keep.
 
     Returns:
-        To be called with the chunks, once each, in their order; gives a mask: bool, of the chunk's shape.
+        A function to call once with each chunk, in order; it returns a mask of the chunk's shape (bool).
     """
     if ranks.stop <= ranks.first:
         return lambda chunk: torch.zeros_like(chunk, dtype=torch.bool)
@@ -94,12 +98,12 @@ def selector(chunks: Chunks, size: int, ranks: Ranks) -> Selector:
 
 @dataclass(frozen=True)
 class _Cut:
-    """A magnitude of a given ascending rank.
+    """The magnitude of a given ascending rank.
 
     Attributes:
-        value: its float32 bits.
-        equal: how many weights have this magnitude.
-        before: how many of these have a smaller rank.
+        value: Bits of the magnitude as float32.
+        equal: Number of weights with this magnitude.
+        before: Number of these with a smaller rank.
     """
 
     value: int
@@ -108,7 +112,7 @@ class _Cut:
 
     @classmethod
     def find(cls, chunks: Chunks, coarse: torch.Tensor, rank: int) -> _Cut:
-        """Args: coarse: counts of the keys without their low bits."""
+        """Find the magnitude of a rank from the counts of the keys without their low bits."""
         high, rank = _bin(coarse, rank)
         fine = _counts(
             chunks,
@@ -127,25 +131,25 @@ def _counts(chunks: Chunks, part: Callable[[torch.Tensor], torch.Tensor], bins: 
 
 
 def _bin(counts: torch.Tensor, rank: int) -> tuple[int, int]:
-    """The bin that holds a rank, and the rank within it."""
+    """Return the bin that holds a rank, and the rank within it."""
     ends = counts.cumsum(0)
     place = int(torch.searchsorted(ends, rank, right=True))
     return place, rank - (int(ends[place]) - int(counts[place]))
 
 
 def _keys(chunk: torch.Tensor) -> torch.Tensor:
-    """Magnitudes as int32 of the same order."""
+    """Return magnitudes as int32 of the same order."""
     return chunk.abs().float().reshape(-1).view(torch.int32)
 
 
 class _Spread:
-    """Chooses `kept` of `total` weights that come by, evenly."""
+    """An even choice of `kept` among `total` weights, made as they pass."""
 
     def __init__(self, kept: int, total: int) -> None:
         self._kept, self._total, self._seen = kept, total, 0
 
     def mark(self, mask: torch.Tensor, equal: torch.Tensor) -> None:
-        """Set the mask where a weight that is equal is chosen."""
+        """Set the mask where an equal weight is chosen."""
         if self._kept == self._total:
             mask |= equal
             return
@@ -156,7 +160,7 @@ class _Spread:
 
 
 def _sorted(chunks: Chunks, size: int, ranks: Ranks) -> Selector:
-    """As mergekit chooses: by PyTorch's sort, here in place."""
+    """Choose in mergekit's way, by PyTorch's sort, here in place."""
     magnitudes = torch.empty(size, dtype=torch.float32)
     done = 0
     for chunk in chunks():

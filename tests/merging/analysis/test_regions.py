@@ -2,7 +2,7 @@
 
 import pytest
 
-from merging.analysis.kinds import KINDS, kind_of
+from merging.analysis.regions import KINDS, kind_of
 
 
 @pytest.mark.parametrize(
