@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.form import duration
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import UsageError
+from cpt.formatting import duration
 from cpt.recipe.settings import differing, settings_of
 from cpt.report.comparison.gather import find_runs, reported
 
 if TYPE_CHECKING:
     from cpt.recipe.journal import Run
-    from cpt.report.comparison.schema import Comparison, Measured, RunRow
+    from cpt.report.comparison.schema import ComparedProbe, Comparison, RunRow
 
 PAGE = "comparison.html"
 
@@ -83,7 +83,7 @@ def _print_comparison(console: Console, comparison: Comparison, target: Path) ->
 
 
 def _cells(row: RunRow) -> list[str | Text]:
-    from cpt.report.wording import signed
+    from cpt.formatting import signed
 
     domain, general = row.probes.get("domain"), row.probes.get("general")
     depth = signed(general.depth) if general and general.depth is not None else ""
@@ -92,8 +92,8 @@ def _cells(row: RunRow) -> list[str | Text]:
     return [*cells, f"{row.trained:,}", duration(row.seconds), place[row.on_front]]
 
 
-def _change(probe: Measured | None) -> Text:
-    from cpt.report.wording import signed
+def _change(probe: ComparedProbe | None) -> Text:
+    from cpt.formatting import signed
 
     if probe is None or probe.change is None:
         return Text("")
@@ -101,7 +101,7 @@ def _change(probe: Measured | None) -> Text:
     return Text(signed(probe.change.value), style=style)
 
 
-def _recovery(probe: Measured | None) -> str:
+def _recovery(probe: ComparedProbe | None) -> str:
     from cpt.report.comparison.wording import recovery
 
     return recovery(probe) if probe else ""

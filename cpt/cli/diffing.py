@@ -15,6 +15,7 @@ from cpt.cli.comparing import compared
 from cpt.cli.options import DEFAULT_RUNS, Json, Runs
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import CptError, Problem, RecipeError
+from cpt.formatting import NOTHING
 from cpt.recipe.changes import as_text
 from cpt.recipe.differences import (
     Differences,
@@ -25,10 +26,9 @@ from cpt.recipe.differences import (
     side_of_run,
 )
 from cpt.recipe.journal import Run, find_run
-from cpt.report.wording import NOTHING
 
 if TYPE_CHECKING:
-    from cpt.report.comparison.schema import Comparison, Measured
+    from cpt.report.comparison.schema import ComparedProbe, Comparison
     from cpt.report.schema import Interval
 
 _SUFFIXES = (".yaml", ".yml")
@@ -186,7 +186,7 @@ def _compared_figures(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _levels(probe: Measured) -> dict[str, Any]:
+def _levels(probe: ComparedProbe) -> dict[str, Any]:
     return probe.model_dump(mode="json", include={"before", "after", "change", "after_interval"})
 
 
@@ -252,7 +252,7 @@ def _print_versions(console: Console, found: Differences) -> None:
 
 
 def _print_figures(console: Console, comparison: Comparison) -> None:
-    from cpt.report.wording import count, duration
+    from cpt.formatting import count, duration_in_words
 
     a, b = comparison.runs
     between = {pair.probe: pair.difference for pair in comparison.pairs}
@@ -261,7 +261,7 @@ def _print_figures(console: Console, comparison: Comparison) -> None:
         words = [_with_interval(row.probes[name]) for row in (a, b)]
         table.add_row("", f"{name} text", *words, *_between(between.get(name)))
     table.add_row("", "tokens trained", count(a.trained), count(b.trained), "", "")
-    table.add_row("", "time", duration(a.seconds), duration(b.seconds), "", "")
+    table.add_row("", "time", duration_in_words(a.seconds), duration_in_words(b.seconds), "", "")
     speeds = count(a.tokens_per_second), count(b.tokens_per_second)
     table.add_row("", "tokens per second", *speeds, "", "")
     _titled(console, "figures: change from the base to the final model", table)
@@ -269,8 +269,8 @@ def _print_figures(console: Console, comparison: Comparison) -> None:
 
 def _between(difference: Interval | None) -> list[str | Text]:
     """How far the second run is from the first, and whether that is more than noise."""
+    from cpt.formatting import signed
     from cpt.report.findings import judgement
-    from cpt.report.wording import signed
 
     if difference is None:
         return ["", Text("not compared", style="dim")]
@@ -282,8 +282,8 @@ def _between(difference: Interval | None) -> list[str | Text]:
     return [words, Text(found or "no interval", style=style)]
 
 
-def _with_interval(probe: Measured) -> str:
-    from cpt.report.wording import signed
+def _with_interval(probe: ComparedProbe) -> str:
+    from cpt.formatting import signed
 
     if probe.change is None:
         return NOTHING

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from cpt.cli.form import duration, number, plural, size
 from cpt.cli.options import DEFAULT_RUNS, Json, Overrides, RecipeArgument, Runs
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.quiet import diverted
 from cpt.errors import UsageError
+from cpt.formatting import duration, number, plural, size
 from cpt.recipe.load import load
 from cpt.recipe.plan import make_plan
 from cpt.recipe.schema import Recipe

@@ -15,8 +15,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from cpt.cli.form import duration, fact
 from cpt.cli.noted import reading_lines, unmet, verdict_style
+from cpt.formatting import duration, fact
 from cpt.recipe.progress import (
     Advanced,
     EtaEstimator,

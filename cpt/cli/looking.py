@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from cpt.cli.comparing import compare_runs
-from cpt.cli.form import duration, fact, size
 from cpt.cli.options import DEFAULT_RUNS, Json, RunArgument, Runs
 from cpt.cli.output import out, print_json, rows, word
 from cpt.errors import DamagedFile, UsageError
+from cpt.formatting import duration, fact, size
 from cpt.json_file import read_plain
 from cpt.recipe.flat import flat
 from cpt.recipe.journal import Run, find_run
@@ -141,9 +141,9 @@ def show(
 
 def report_data(page: Path) -> dict[str, Any]:
     """The figures that lie beside a report's page."""
-    from cpt.report.facts.files import ShownReport
+    from cpt.report.facts.files import ReportSummary
 
-    found: dict[str, Any] = read_plain(page.with_name("report.json"), ShownReport)
+    found: dict[str, Any] = read_plain(page.with_name("report.json"), ReportSummary)
     return found
 
 
@@ -154,9 +154,9 @@ def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
     ended = (data.get("training") or {}).get("ended")
     if ended:
         from cpt.report.findings import ended_finding
-        from cpt.report.schema import Ended
+        from cpt.report.schema import EarlyEnd
 
-        console.print(Text(ended_finding(Ended.model_validate(ended)), style="yellow"), soft_wrap=True)
+        console.print(Text(ended_finding(EarlyEnd.model_validate(ended)), style="yellow"), soft_wrap=True)
     table = rows("bits per byte", "before#", "after#", "change#", "dip#")
     for name, probe in data.get("probes", {}).items():
         before, after = probe.get("before"), probe.get("after")

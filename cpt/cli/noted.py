@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
-from cpt.cli.form import number
+from cpt.formatting import number
 
 _PLAIN = re.compile(r"[\w.+-]+")
 

@@ -13,9 +13,9 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from cpt.cli.form import plural
 from cpt.errors import CptError, Problem, RecipeError
 from cpt.escaping import escape_controls
+from cpt.formatting import plural
 
 _PIPED_WIDTH = 140
 

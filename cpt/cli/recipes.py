@@ -10,7 +10,6 @@ import typer
 from rich.text import Text
 
 from cpt.cli.curve import draw
-from cpt.cli.form import plural, size
 from cpt.cli.launching import wanted_place
 from cpt.cli.options import (
     DEFAULT_RUNS,
@@ -26,6 +25,7 @@ from cpt.cli.options import (
 )
 from cpt.cli.output import out, print_json, rows, word
 from cpt.errors import UsageError
+from cpt.formatting import plural, size
 from cpt.recipe.load import load
 from cpt.recipe.plan import Entry, Plan, make_plan
 from cpt.recipe.schema import Recipe

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from cpt.cli.form import duration
 from cpt.cli.launching import launch, wanted_launch, wanted_place
 from cpt.cli.live import LiveView
 from cpt.cli.looking import print_summary, report_data
@@ -30,6 +29,7 @@ from cpt.cli.output import err, out, print_json
 from cpt.cli.plain import PlainView
 from cpt.cli.quiet import diverted, silent
 from cpt.errors import CptError, GateFailed
+from cpt.formatting import duration
 from cpt.recipe.load import load
 from cpt.recipe.plan import Selection
 from cpt.recipe.progress import Listener

@@ -40,9 +40,9 @@ def watch(
     Example: cpt watch medical
     """
     from cpt.watch.server import Server
-    from cpt.watch.watched import Watched
+    from cpt.watch.watched import RunWatcher
 
-    watched = Watched(runs, run)
+    watched = RunWatcher(runs, run)
     server = Server(watched, port)
     found = watched.run()
     name = found.name if found else run or "the next run"

@@ -54,7 +54,7 @@ def thinned(
     return [points[index] for index in sorted(kept)]
 
 
-def turns(points: Sequence[T], measure: Callable[[T], object]) -> list[T]:
+def change_points(points: Sequence[T], measure: Callable[[T], object]) -> list[T]:
     """The points of a piecewise constant curve where its value has just changed, and both ends."""
     values = [measure(point) for point in points]
     changed = [index for index, (a, b) in enumerate(pairwise(values), start=1) if a != b]

@@ -13,8 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import cpt
+from cpt import formatting
 from cpt.escaping import escape_controls
-from cpt.report import wording
 from cpt.report.theme import PALETTE, printable
 
 
@@ -30,15 +30,15 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     filters: tuple[Callable[..., str], ...] = (
-        wording.number,
-        wording.signed,
-        wording.margin,
-        wording.typeset,
-        wording.count,
-        wording.compact,
-        wording.percent,
-        wording.points,
-        wording.duration,
+        formatting.fixed,
+        formatting.signed,
+        formatting.margin,
+        formatting.typeset,
+        formatting.count,
+        formatting.compact,
+        formatting.percent,
+        formatting.points,
+        formatting.duration_in_words,
         printable,
         day,
         clock,

@@ -6,8 +6,17 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from cpt.report.schema import WORST_FIRST, Dip, Ended, Gate, Interval, MonitorCost, Probe, TaskCurve
-from cpt.report.wording import change, count, number, percent, points, signed, typeset
+from cpt.formatting import change, count, fixed, percent, points, signed, typeset
+from cpt.report.schema import (
+    WORST_FIRST,
+    EarlyEnd,
+    Gate,
+    Interval,
+    MonitorCost,
+    Probe,
+    StabilityGap,
+    TaskCurve,
+)
 
 MAIN = ("domain", "general")
 
@@ -106,14 +115,14 @@ def _only_in_training(probes: Mapping[str, Probe], merged: bool) -> str:
     return f" Text of {', '.join(names)} was measured only in training{before}."
 
 
-def has_gap(curve: Dip) -> bool:
+def has_gap(curve: StabilityGap) -> bool:
     """Whether the curve got worse by more than noise; without intervals, by as much as is written."""
     if curve.gap is not None:
         return curve.gap
     return curve.depth is not None and float(f"{curve.depth:.3f}") > 0.0
 
 
-def is_unwatched(curve: Dip) -> bool:
+def is_unwatched(curve: StabilityGap) -> bool:
     """Return whether a curve has a first and a last reading and none between, which would show a gap."""
     return len(curve.curve) == 2
 
@@ -127,14 +136,14 @@ def gap_finding(name: str, probe: Probe) -> str:
         if is_unwatched(probe):
             return f"{subject} was read only before and after training: whether there is a gap is not known."
         if float(f"{probe.depth:.3f}") > 0.0:
-            most = f"rose by {number(probe.depth)} at most, within the noise of all its readings together"
+            most = f"rose by {fixed(probe.depth)} at most, within the noise of all its readings together"
             return f"{subject} {most}: no gap is proven."
         return f"{subject} never got worse than the base model during training: there is no gap."
-    finding = f"{subject} first got worse: by {number(probe.depth)} bits per byte at its worst"
+    finding = f"{subject} first got worse: by {fixed(probe.depth)} bits per byte at its worst"
     if probe.trough_step is not None:
         finding += f", at step {count(probe.trough_step)}"
     if probe.area and probe.curve and probe.curve[-1].tokens:
-        finding += f", and by {number(probe.area / probe.curve[-1].tokens)} on average over the training"
+        finding += f", and by {fixed(probe.area / probe.curve[-1].tokens)} on average over the training"
     left = probe.training.permanent if probe.training else None
     return f"{finding}. {_came_back(probe, signed(left))}"
 
@@ -152,7 +161,7 @@ def task_finding(name: str, task: TaskCurve) -> str:
     return f"{fell}. {_came_back(task, f'{points(task.permanent)} points')}"
 
 
-def _came_back(curve: Dip, left: str) -> str:
+def _came_back(curve: StabilityGap, left: str) -> str:
     if curve.recovery_step is not None:
         return f"It was back at the base level by step {count(curve.recovery_step)}."
     if curve.forgotten is False:
@@ -160,7 +169,7 @@ def _came_back(curve: Dip, left: str) -> str:
     return f"It was not back at the base level when training ended ({left})."
 
 
-def ended_finding(ended: Ended) -> str:
+def ended_finding(ended: EarlyEnd) -> str:
     """Why a training ended early, and what its result is."""
     result = "its last model"
     if ended.result_step != ended.step:

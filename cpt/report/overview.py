@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cpt.report import wording
+from cpt import formatting
+from cpt.formatting import Z_95
 from cpt.report.findings import has_gap, is_unwatched, judgement, why_unknown
-from cpt.report.schema import BAND, WORST_FIRST, Action, Facts, Gate, Interval, MergedModel, Probe, Vocabulary
+from cpt.report.schema import WORST_FIRST, Action, Facts, Gate, Interval, MergeInput, Probe, Vocabulary
 
 
 class Headline(NamedTuple):
@@ -21,7 +22,7 @@ class Headline(NamedTuple):
     judgement: str = ""
 
 
-class Measure(NamedTuple):
+class RowFormat(NamedTuple):
     """How a row's figures are written, and which direction is good."""
 
     name: str
@@ -31,7 +32,7 @@ class Measure(NamedTuple):
     unit: str = ""
 
 
-class Comparison(NamedTuple):
+class ChangeRow(NamedTuple):
     """One row of the before/after table; the intervals' bounds are already in words."""
 
     label: str
@@ -67,18 +68,20 @@ class ActionRow(NamedTuple):
 
 def headlines(facts: Facts) -> list[Headline]:
     """The key numbers, most important first: what was learned, what it cost, and for how much."""
-    sources = " + ".join(f"{wording.compact(tokens)} {source}" for source, tokens in facts.tokens.items())
+    sources = " + ".join(f"{formatting.compact(tokens)} {source}" for source, tokens in facts.tokens.items())
     rate = facts.tokens_per_second
     found = [
         probe_headline("domain", facts.probes.get("domain"), relative=True),
         probe_headline("general", facts.probes.get("general"), relative=False),
         gap_headline(facts),
         gates_headline(facts),
-        Headline("Tokens trained", wording.count(sum(facts.tokens.values())), sources or "no training stage"),
+        Headline(
+            "Tokens trained", formatting.count(sum(facts.tokens.values())), sources or "no training stage"
+        ),
         Headline(
             "Time, all stages",
-            wording.duration(sum(facts.seconds.values()) if facts.seconds else None),
-            f"{wording.count(rate)} tokens per second in training" if rate else "",
+            formatting.duration_in_words(sum(facts.seconds.values()) if facts.seconds else None),
+            f"{formatting.count(rate)} tokens per second in training" if rate else "",
         ),
     ]
     return [headline for headline in found if headline]
@@ -88,15 +91,15 @@ def probe_headline(name: str, probe: Probe | None, *, relative: bool) -> Headlin
     """A probe's change: as a percentage of the base's bits per byte, or in bits per byte."""
     label = f"{name.capitalize()} text"
     if probe is None or probe.before is None or probe.after is None or probe.difference is None:
-        return Headline(label, wording.NOTHING, "not measured", name)
+        return Headline(label, formatting.NOTHING, "not measured", name)
     if not probe.difference.known:
-        return Headline(label, wording.NOTHING, f"nothing is shown: {why_unknown(probe)}", name)
+        return Headline(label, formatting.NOTHING, f"nothing is shown: {why_unknown(probe)}", name)
     share = probe.difference.value / probe.before if probe.before else 0.0
-    figure = wording.signed(probe.difference.value)
+    figure = formatting.signed(probe.difference.value)
     if relative:
-        figure = f"{wording.signed(100 * share, 0 if abs(share) >= 0.0995 else 1)}%"
+        figure = f"{formatting.signed(100 * share, 0 if abs(share) >= 0.0995 else 1)}%"
     found = judgement(probe.difference, lower_is_better=True)
-    levels = f"{wording.number(probe.before)} to {wording.number(probe.after)} bits per byte"
+    levels = f"{formatting.fixed(probe.before)} to {formatting.fixed(probe.after)} bits per byte"
     return Headline(label, figure, levels, name, found)
 
 
@@ -107,23 +110,21 @@ def gap_headline(facts: Facts) -> Headline | None:
         return None
     if general.depth and general.depth_error is None:
         return Headline(
-            "Stability gap", wording.NOTHING, f"nothing is shown: {why_unknown(general)}", "general"
+            "Stability gap", formatting.NOTHING, f"nothing is shown: {why_unknown(general)}", "general"
         )
     if not has_gap(general):
         if is_unwatched(general):
             note = "not known: general text was read only before and after"
-            return Headline("Stability gap", wording.NOTHING, note, "general")
+            return Headline("Stability gap", formatting.NOTHING, note, "general")
         if float(f"{general.depth:.3f}") <= 0.0:
             return Headline("Stability gap", "none", "general text never got worse", "general")
-        note = f"rose by {wording.number(general.depth)} at most, within the noise of all readings together"
+        note = f"rose by {formatting.fixed(general.depth)} at most, within the noise of all readings together"
         return Headline("Stability gap", "none proven", note, "general")
     note = "bits per byte at worst, never back at the base level"
     if general.recovery_tokens is not None and general.curve:
         note = "bits per byte at worst, back at the base level after "
-        note += (
-            f"{wording.percent(general.recovery_tokens / (general.curve[-1].tokens or 1), 0)} of the tokens"
-        )
-    return Headline("Stability gap", wording.signed(general.depth), note, "general")
+        note += f"{formatting.percent(general.recovery_tokens / (general.curve[-1].tokens or 1), 0)} of the tokens"
+    return Headline("Stability gap", formatting.signed(general.depth), note, "general")
 
 
 def gates_headline(facts: Facts) -> Headline | None:
@@ -140,9 +141,9 @@ def gates_headline(facts: Facts) -> Headline | None:
     return Headline("Budgets kept", f"{found['held']} of {len(gates)}", note, "ink", worst)
 
 
-def comparisons(facts: Facts) -> list[Comparison]:
+def change_rows(facts: Facts) -> list[ChangeRow]:
     """Rows of the before/after table: probes in bits per byte, then tasks in percent."""
-    bits = Measure("bits per byte", wording.number, wording.signed, lower_is_better=True)
+    bits = RowFormat("bits per byte", formatting.fixed, formatting.signed, lower_is_better=True)
     evaluated = any(probe.measured_by == "evaluate" for probe in facts.probes.values())
     rows = []
     for name, probe in facts.probes.items():
@@ -152,24 +153,24 @@ def comparisons(facts: Facts) -> list[Comparison]:
         after = probe.after_interval or Interval(value=probe.after)
         in_training = evaluated and probe.measured_by == "training"
         measure = bits._replace(name="bits per byte, in training") if in_training else bits
-        rows.append(compare(f"{name} text", name, measure, before, after, probe.difference))
-    score = Measure("", wording.percent, wording.points, lower_is_better=False, unit=" pts")
+        rows.append(change_row(f"{name} text", name, measure, before, after, probe.difference))
+    score = RowFormat("", formatting.percent, formatting.points, lower_is_better=False, unit=" pts")
     for name, task in facts.tasks.items():
         measure = score._replace(name=task.metric)
-        rows.append(compare(name, "ink", measure, task.before, task.after, task.difference))
+        rows.append(change_row(name, "ink", measure, task.before, task.after, task.difference))
     return rows
 
 
-def compare(
-    label: str, role: str, measure: Measure, before: Interval, after: Interval, difference: Interval
-) -> Comparison:
+def change_row(
+    label: str, role: str, measure: RowFormat, before: Interval, after: Interval, difference: Interval
+) -> ChangeRow:
     """One row of the before/after table."""
 
     def in_words(interval: Interval, words: Callable[[float | None], str], unit: str = "") -> tuple[str, str]:
         bounds = f"{words(interval.low)} to {words(interval.high)}" if interval.known else ""
         return words(interval.value) + unit, bounds
 
-    return Comparison(
+    return ChangeRow(
         label,
         measure.name,
         role,
@@ -197,8 +198,8 @@ def gate_rows(gates: list[Gate]) -> list[GateRow]:
 def error_in_unit(gate: Gate) -> str:
     """Half of the 95% interval of what was measured, as ±; "" where its error is not known."""
     if gate.unit == "probability" and gate.error is not None:
-        return f"± {wording.small(BAND * gate.error)}"
-    return wording.margin(gate.error, *((1, 100.0) if gate.unit == "accuracy" else ()))
+        return f"± {formatting.small(Z_95 * gate.error)}"
+    return formatting.margin(gate.error, *((1, 100.0) if gate.unit == "accuracy" else ()))
 
 
 def action_rows(facts: Facts) -> list[ActionRow]:
@@ -218,25 +219,25 @@ def action_rows(facts: Facts) -> list[ActionRow]:
 def in_unit(value: float | None, unit: str) -> str:
     """A change in a probe's own unit, as short as it can be understood."""
     if value is None:
-        return wording.NOTHING
+        return formatting.NOTHING
     if unit == "accuracy":
-        return f"{wording.points(value)} pts"
+        return f"{formatting.points(value)} pts"
     if unit.startswith("share"):
-        return wording.percent(value)
+        return formatting.percent(value)
     if unit == "probability":
-        return wording.small(value)
-    return wording.signed(value)
+        return formatting.small(value)
+    return formatting.signed(value)
 
 
 def setting(value: float | str | None, action: str) -> str:
     """What the controller changed: a share of replay, a step to go back to, or the factor of the rate."""
     if value is None:
-        return wording.NOTHING
+        return formatting.NOTHING
     if isinstance(value, str):
         return value
     if action in ("roll-back", "stop"):
-        return f"step {wording.count(value)}"
-    return wording.percent(value) if "replay" in action else f"{value:.3g}"
+        return f"step {formatting.count(value)}"
+    return formatting.percent(value) if "replay" in action else f"{value:.3g}"
 
 
 def vocabulary_gain(vocabulary: Vocabulary) -> dict[str, str]:
@@ -245,11 +246,11 @@ def vocabulary_gain(vocabulary: Vocabulary) -> dict[str, str]:
     added = None
     if vocabulary.before is not None and vocabulary.after is not None:
         added = vocabulary.after - vocabulary.before
-    gain = {"tokens": wording.signed(added, 0), "ratio": wording.NOTHING, "finding": ""}
+    gain = {"tokens": formatting.signed(added, 0), "ratio": formatting.NOTHING, "finding": ""}
     if before and after:
-        gain["ratio"] = wording.signed(after - before, 2)
+        gain["ratio"] = formatting.signed(after - before, 2)
         if after > before:
-            saved = wording.percent(1 - before / after, 0)
+            saved = formatting.percent(1 - before / after, 0)
             gain["finding"] = (
                 f"The same domain text takes {saved} fewer tokens, so each training token covers more."
             )
@@ -279,7 +280,7 @@ def final_words(facts: Facts) -> str:
     return f"the {model}, drawn at the base level plus its change in held-out bits per byte"
 
 
-def model_words(merged: MergedModel) -> str:
+def model_words(merged: MergeInput) -> str:
     """A model that went into a merge, with its weight."""
     if merged.varied:
         return f"{merged.model} at weights by layer"

@@ -44,7 +44,7 @@ def render(facts: Facts, template: str = "template.html", *, going: bool = False
             watched=facts.watched,
             sections=[section for section in sections(facts, drawn) if section.shown],
             headlines=overview.headlines(facts),
-            comparisons=overview.comparisons(facts),
+            comparisons=overview.change_rows(facts),
             gates=overview.gate_rows(facts.watched.gates),
             actions=overview.action_rows(facts),
             charts=drawn,

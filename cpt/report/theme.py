@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from cpt.report.wording import compact
+from cpt.formatting import compact
 
 
 class Shade(NamedTuple):

@@ -17,13 +17,13 @@ from cpt.recipe.journal import Run, look_up
 from cpt.recipe.run_file import FILE
 from cpt.recipe.store import Record
 from cpt.report.facts import RunRecord, gather
-from cpt.report.live import Advance, Live, LiveStage
+from cpt.report.live import LiveStage, LiveState, StageProgress
 from cpt.report.schema import Facts
 from cpt.stages.report import ReportConfig, read_run
 from cpt.watch.training import FILES, TrainingLog, stage_record
 
 
-class Watched:
+class RunWatcher:
     """One run, looked at again and again. Writes nothing; reads only what is new."""
 
     def __init__(self, root: Path, name: str | None = None) -> None:
@@ -53,14 +53,14 @@ class Watched:
         seen = [str(run.folder), run.state, *map(_stamp, files)]
         return hashlib.sha256("\n".join(seen).encode()).hexdigest()[:16]
 
-    def look(self) -> tuple[Facts | None, Live]:
+    def look(self) -> tuple[Facts | None, LiveState]:
         """The facts as far as they are known, None if there are none, and how far the run is."""
         version, run = self.version(), self.run()
         if run is None:
-            return None, Live(self._name or "the next run", version, "waiting")
+            return None, LiveState(self._name or "the next run", version, "waiting")
         if run.problem:
             problem = f"{run.folder / FILE}: {run.problem}"
-            return None, Live(run.name, version, run.state, problem=problem)
+            return None, LiveState(run.name, version, run.state, problem=problem)
         live = _live(run, version)
         begun = _begun(run)
         try:
@@ -128,9 +128,9 @@ def _title(recipe: Mapping[str, Any]) -> str | None:
     return (reports[-1] or {}).get("title") if reports else None
 
 
-def _live(run: Run, version: str) -> Live:
+def _live(run: Run, version: str) -> LiveState:
     state = run.state
-    return Live(
+    return LiveState(
         name=run.name,
         version=version,
         state=state,
@@ -143,10 +143,10 @@ def _live(run: Run, version: str) -> Live:
     )
 
 
-def _advance(progress: Mapping[str, Any] | None, *, running: bool) -> Advance | None:
+def _advance(progress: Mapping[str, Any] | None, *, running: bool) -> StageProgress | None:
     if not progress:
         return None
-    return Advance(
+    return StageProgress(
         stage=progress["stage"],
         done=progress["done"],
         total=progress["total"],

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cpt.cli.form import duration, fact, number, plural, size
 from cpt.cli.live import LiveView
 from cpt.cli.looking import print_summary
 from cpt.cli.noted import fields, reading_lines
 from cpt.cli.plain import PlainView
+from cpt.formatting import duration, fact, number, plural, size
 from cpt.recipe.progress import (
     Advanced,
     Event,

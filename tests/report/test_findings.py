@@ -10,7 +10,7 @@ import pytest
 from cpt.report import findings
 from cpt.report.schema import (
     CurvePoint,
-    Ended,
+    EarlyEnd,
     Gate,
     Interval,
     MonitorCost,
@@ -184,7 +184,7 @@ def test_the_basis_says_where_the_interval_comes_from() -> None:
 
 
 def test_an_early_end_says_why_and_which_model_is_the_result() -> None:
-    ended = Ended(step=1200, result_step=900, action="stop", why="general rose by 0.03")
+    ended = EarlyEnd(step=1200, result_step=900, action="stop", why="general rose by 0.03")
     assert findings.ended_finding(ended) == (
         "Training was ended early, at step 1,200: general rose by 0.03. The result is the model of step 900. "
         "Curves of probes end with it."

@@ -10,7 +10,7 @@ import pytest
 from full_run import LAYERS, RAISED, SPARSE, STEPS, TOKENS_PER_STEP, full_run, piqa, update
 
 from cpt.report.facts import RunRecord, gather
-from cpt.report.schema import Facts, Watched
+from cpt.report.schema import Facts, Monitoring
 
 
 def training_with(run: RunRecord, **changes: Any) -> RunRecord:
@@ -112,7 +112,7 @@ def test_gates_know_what_they_bound_and_how_much_is_used(full: Facts) -> None:
 
 def test_nothing_watched_is_nothing_shown(run: RunRecord) -> None:
     facts = gather(run)
-    assert facts.watched == Watched()
+    assert facts.watched == Monitoring()
     assert json.loads(facts.model_dump_json())["watched"]["layers"] is None
 
 

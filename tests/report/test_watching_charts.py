@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+from cpt.formatting import MINUS
 from cpt.report import charts
 from cpt.report.charts.labels import MARKER, Labels, text_width
 from cpt.report.charts.lines import source_shares
@@ -23,11 +24,10 @@ from cpt.report.schema import (
     Merge,
     NewTokens,
     Probe,
-    SearchPoint,
     SourceTokens,
+    TrialPoint,
 )
 from cpt.report.theme import canvas
-from cpt.report.wording import MINUS
 
 
 def words(svg: str | None) -> list[str]:
@@ -92,12 +92,12 @@ def test_the_path_names_base_end_merge_and_budget(full: Facts) -> None:
 
 
 def test_the_merges_that_a_search_tried_are_rings(full: Facts) -> None:
-    def rings(search: list[SearchPoint]) -> int:
+    def rings(search: list[TrialPoint]) -> int:
         svg = charts.domain_against_general(full.probes, (), Merge(stage="m", method="x", search=search))
         assert svg is not None
         return svg.count("<use")
 
-    tries = [SearchPoint(domain_gain=0.1 * n, general_rise=0.001 * n) for n in (1, 2, 3)]
+    tries = [TrialPoint(domain_gain=0.1 * n, general_rise=0.001 * n) for n in (1, 2, 3)]
     assert rings(tries) - rings([]) == 3
 
 

@@ -14,7 +14,7 @@ from browsing import Visit
 from growing import STEPS, GrowingRun
 
 from cpt.watch.server import Server
-from cpt.watch.watched import Watched
+from cpt.watch.watched import RunWatcher
 
 Opens = Callable[..., Visit]
 
@@ -30,7 +30,7 @@ def _eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def serving(root: Path, port: int = 0, name: str | None = "medical") -> Iterator[Server]:
-    with Server(Watched(root, name), port) as server:
+    with Server(RunWatcher(root, name), port) as server:
         thread = Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield server

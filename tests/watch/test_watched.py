@@ -9,7 +9,7 @@ import pytest
 from growing import STEPS, TOKENS, GrowingRun
 
 from cpt.report.live import render_live
-from cpt.watch.watched import Watched
+from cpt.watch.watched import RunWatcher
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def run(tmp_path: Path) -> Iterator[GrowingRun]:
 
 
 def test_a_run_may_begin_later(tmp_path: Path) -> None:
-    watched = Watched(tmp_path, "medical")
+    watched = RunWatcher(tmp_path, "medical")
     facts, live = watched.look()
     assert facts is None
     assert (live.state, live.name) == ("waiting", "medical")
@@ -31,7 +31,7 @@ def test_a_run_may_begin_later(tmp_path: Path) -> None:
 
 
 def test_without_a_name_the_newest_run_is_watched(tmp_path: Path) -> None:
-    watched = Watched(tmp_path)
+    watched = RunWatcher(tmp_path)
     for name in ("first", "second"):
         growing = GrowingRun(tmp_path, name)
         growing.data["started"] += name
@@ -41,7 +41,7 @@ def test_without_a_name_the_newest_run_is_watched(tmp_path: Path) -> None:
 
 def test_it_tells_how_far_the_run_is(tmp_path: Path, run: GrowingRun) -> None:
     run.train(1, 40)
-    facts, live = Watched(tmp_path).look()
+    facts, live = RunWatcher(tmp_path).look()
     assert live.state == "running"
     assert live.advance is not None
     assert (live.advance.stage, live.advance.done, live.advance.total) == ("pretrain", 40, STEPS)
@@ -62,7 +62,7 @@ def test_it_tells_how_far_the_run_is(tmp_path: Path, run: GrowingRun) -> None:
 def test_a_stage_that_is_to_come_is_not_absent(tmp_path: Path, run: GrowingRun) -> None:
     run.data["stages"]["evaluate"] = {"kind": "evaluate", "fingerprint": "ef" * 32, "state": "waiting"}
     run.train(1, 10)
-    facts, _ = Watched(tmp_path).look()
+    facts, _ = RunWatcher(tmp_path).look()
     assert facts is not None
     assert facts.absent == ["corpus", "vocabulary", "merge"]
 
@@ -70,7 +70,7 @@ def test_a_stage_that_is_to_come_is_not_absent(tmp_path: Path, run: GrowingRun) 
 @pytest.mark.parametrize(("rise", "word"), [(0.0, "held"), (0.05, "broken")])
 def test_the_verdict_is_that_of_the_gates(tmp_path: Path, run: GrowingRun, rise: float, word: str) -> None:
     run.train(1, 40, rise)
-    facts, live = Watched(tmp_path).look()
+    facts, live = RunWatcher(tmp_path).look()
     assert facts is not None
     assert [gate.verdict for gate in facts.watched.gates] == [word]
     assert ("general <= +0.02 is broken" in live.verdict) == (word == "broken")
@@ -88,7 +88,7 @@ def test_trends_begin_where_the_weights_last_went_back(
     run.train(1, 40)
     for step, action in ((10, "roll-back"), (20, "raise-replay"), (30, "lower-rate"), (40, "roll-back")):
         run.act(step, action)
-    Watched(tmp_path).look()
+    RunWatcher(tmp_path).look()
     assert asked == [(0.4, 10, "pretrain")]
 
 
@@ -97,7 +97,7 @@ def test_of_a_training_that_a_gate_has_ended_the_result_is_shown(tmp_path: Path,
     run.train(1, 9).train(10, 10, 0.02).train(11, 40, 0.2)
     run.act(40, "stop", to=10)
     run.add_reading("late", 10, rise=0.5)
-    facts, live = Watched(tmp_path).look()
+    facts, live = RunWatcher(tmp_path).look()
     assert facts is not None
     assert facts.training is not None
     assert facts.training.ended is not None
@@ -111,7 +111,7 @@ def test_of_a_training_that_a_gate_has_ended_the_result_is_shown(tmp_path: Path,
 
 
 def test_every_change_is_a_new_version(tmp_path: Path, run: GrowingRun) -> None:
-    watched = Watched(tmp_path)
+    watched = RunWatcher(tmp_path)
     run.train(1, 10)
     versions = [watched.version(), watched.version()]
     assert len(set(versions)) == 1
@@ -126,7 +126,7 @@ def test_every_change_is_a_new_version(tmp_path: Path, run: GrowingRun) -> None:
 
 
 def test_a_run_that_was_killed_and_goes_on(tmp_path: Path) -> None:
-    watched, growing = Watched(tmp_path), GrowingRun(tmp_path).begin()
+    watched, growing = RunWatcher(tmp_path), GrowingRun(tmp_path).begin()
     with growing.store.lock():
         growing.train(1, 55)
         assert watched.look()[1].state == "running"
@@ -147,7 +147,7 @@ def test_a_run_that_was_killed_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_finished_run_is_its_report(tmp_path: Path, run: GrowingRun) -> None:
-    watched = Watched(tmp_path)
+    watched = RunWatcher(tmp_path)
     run.train(1, STEPS)
     watched.look()
     run.finish()
@@ -161,7 +161,7 @@ def test_a_finished_run_is_its_report(tmp_path: Path, run: GrowingRun) -> None:
 
 def test_damage_is_told_and_does_not_end_the_watch(tmp_path: Path, run: GrowingRun) -> None:
     run.train(1, 20)
-    watched, probes = Watched(tmp_path), run.work / "probes.jsonl"
+    watched, probes = RunWatcher(tmp_path), run.work / "probes.jsonl"
     whole = probes.read_bytes()
     for damage in (b"{}\n", b"not JSON\n", b"7\n"):
         probes.write_bytes(damage)
@@ -178,14 +178,14 @@ def test_looking_changes_nothing(tmp_path: Path, run: GrowingRun) -> None:
 
     run.train(1, 20)
     before = state()
-    Watched(tmp_path).look()
+    RunWatcher(tmp_path).look()
     assert state() == before
 
 
 def test_the_title_is_that_of_the_recipes_report(tmp_path: Path, run: GrowingRun) -> None:
     run.data["recipe"]["stages"][-1] = {"report": {"title": "Medicine"}}
     run.train(1, 20)
-    facts, _ = Watched(tmp_path).look()
+    facts, _ = RunWatcher(tmp_path).look()
     assert facts is not None
     assert facts.title == "Medicine"
 
@@ -194,7 +194,7 @@ def test_the_title_is_that_of_the_recipes_report(tmp_path: Path, run: GrowingRun
 def test_a_damaged_run_file_is_shown_as_such(tmp_path: Path, content: bytes) -> None:
     run = GrowingRun(tmp_path).begin()
     (run.store.folder / "run.json").write_bytes(content)
-    facts, live = Watched(tmp_path, run.store.folder.name).look()
+    facts, live = RunWatcher(tmp_path, run.store.folder.name).look()
     assert (facts, live.state) == (None, "damaged")
     assert "run.json: " in live.problem
     assert "run.json" in render_live(None, live)
@@ -204,5 +204,5 @@ def test_a_damaged_run_file_is_shown_as_such(tmp_path: Path, content: bytes) -> 
 def test_a_damaged_log_is_named(tmp_path: Path, row: str) -> None:
     run = GrowingRun(tmp_path).begin().train(1, 3)
     (run.work / "probes.jsonl").write_text(f"{row}\n")
-    _, live = Watched(tmp_path, run.store.folder.name).look()
+    _, live = RunWatcher(tmp_path, run.store.folder.name).look()
     assert "probes.jsonl:1: " in live.problem

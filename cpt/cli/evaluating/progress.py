@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cpt.cli.form import duration
 from cpt.cli.output import err
+from cpt.formatting import duration
 from cpt.recipe.progress import Advanced, EtaEstimator
 from cpt.recipe.stopping import interruptible
 

@@ -23,10 +23,10 @@ from cpt.cli.evaluating.options import (
     check_precision,
 )
 from cpt.cli.evaluating.progress import Shown, shown
-from cpt.cli.form import duration
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import StageFailed, UsageError
+from cpt.formatting import duration
 from cpt.references import resolve_model
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from cpt.cli.evaluating.progress import Shown, shown
-from cpt.cli.form import plural
 from cpt.cli.merging import options
 from cpt.cli.merging.asked import SHARD_SIZE, Asked, command_of, problems_of, shard_bytes
 from cpt.cli.merging.delegating import delegate
@@ -19,6 +18,7 @@ from cpt.cli.merging.printing import print_plan, print_report
 from cpt.cli.merging.references import RESERVED, fingerprints_meanwhile, in_folders, name_of, resolved
 from cpt.cli.options import Json
 from cpt.errors import CannotMerge, Problem, RecipeError, UsageError
+from cpt.formatting import plural
 from cpt.recipe.document import parse, read, read_text
 
 MEGA = 1_000_000

@@ -10,11 +10,11 @@ from typing import Any
 from rich.text import Text
 
 from cpt.cli.evaluating.progress import Shown
-from cpt.cli.form import size
 from cpt.cli.merging.mergekit_file import MergekitFile
 from cpt.cli.merging.references import fingerprints_by_name
 from cpt.cli.output import out, print_json
 from cpt.errors import CptError, Problem, RecipeError
+from cpt.formatting import size
 from cpt.references import locate, resolve_file
 
 

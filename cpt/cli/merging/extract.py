@@ -11,11 +11,11 @@ import typer
 from rich.text import Text
 
 from cpt.cli.evaluating.progress import shown
-from cpt.cli.form import plural, size
 from cpt.cli.merging.references import model_or_adapter
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import CannotMerge, CptError, DataError
+from cpt.formatting import plural, size
 from cpt.references import locate
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from cpt.cli.form import plural, size
 from cpt.cli.output import out, print_json, rows
+from cpt.formatting import plural, size
 
 if TYPE_CHECKING:
     from merging.merge import MergeReport

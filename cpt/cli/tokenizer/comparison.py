@@ -10,12 +10,12 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from rich.console import Console
 
-from cpt.cli.form import duration
 from cpt.cli.output import rows
 from cpt.cli.tokenizer import values
 from cpt.cli.tokenizer.change import config_of
 from cpt.cli.tokenizer.inputs import located, shown, source_of
 from cpt.errors import UsageError
+from cpt.formatting import duration
 from cpt.initialiser_trial.kept import PICTURE, KeptRows
 from cpt.initialiser_trial.methods import UNCHANGED, Comparison, Row, build_corpus, compare, label
 from cpt.initialiser_trial.probe import ProbeSettings, Trained

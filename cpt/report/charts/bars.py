@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cpt.formatting import compact, duration_in_words, percent
 from cpt.report.theme import canvas, colour, safe_key, short, to_svg
-from cpt.report.wording import compact, duration, percent
 
 
 class Bar(NamedTuple):
@@ -38,13 +38,13 @@ def _shares(tokens: Mapping[str, int], roles: Mapping[str, str]) -> list[Bar]:
 
 def time_by_stage(seconds: Mapping[str, float]) -> str | None:
     """Seconds, by stage."""
-    rows = [Bar(stage, "muted", spent, duration(spent)) for stage, spent in seconds.items()]
+    rows = [Bar(stage, "muted", spent, duration_in_words(spent)) for stage, spent in seconds.items()]
     return bars("seconds", "Time, by stage", rows)
 
 
 def time_by_probe(seconds: Mapping[str, float]) -> str | None:
     """Seconds of all readings, by probe."""
-    rows = [Bar(probe, probe, spent, duration(spent)) for probe, spent in seconds.items()]
+    rows = [Bar(probe, probe, spent, duration_in_words(spent)) for probe, spent in seconds.items()]
     return bars("probe-seconds", "Time, by probe", rows)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from cpt.formatting import fixed, percent
 from cpt.report.schema import Action, ControlPoint
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, mark_actions, to_svg, token_axis
-from cpt.report.wording import number, percent
 
 
 def replay_share(points: Sequence[ControlPoint], actions: Sequence[Action]) -> str | None:
@@ -37,7 +37,7 @@ def rate_factor(points: Sequence[ControlPoint], actions: Sequence[Action]) -> st
         curve,
         acted,
         "ink",
-        lambda f: number(f, 2),
+        lambda f: fixed(f, 2),
     )
 
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from cpt.formatting import fixed, percent
 from cpt.report.schema import Interval, Probe, Task
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, short, to_svg
-from cpt.report.wording import number, percent
 
 
 class Pair(NamedTuple):
@@ -57,7 +57,7 @@ def dumbbells(key: str, title: str, axis: str, pairs: Sequence[Pair], share: boo
         if share:
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         label_axes(axes, axis, "")
-        words = percent if share else number
+        words = percent if share else fixed
         levels = (f"{p.label}: base {words(p.before.value)}, final {words(p.after.value)}" for p in pairs)
         return to_svg(figure, key, title, "; ".join(levels))
 

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from cpt.formatting import Z_95, count, fixed, percent, points, signed
 from cpt.report.charts.labels import Labels, Placement
 from cpt.report.findings import gap_finding, has_gap, task_finding
-from cpt.report.schema import BAND, Action, CurvePoint, Dip, Gate, Probe, TaskCurve
+from cpt.report.schema import Action, CurvePoint, Gate, Probe, StabilityGap, TaskCurve
 from cpt.report.theme import canvas, colour, label_axes, mark_actions, safe_key, to_svg, token_axis
-from cpt.report.wording import count, number, percent, points, signed
 
 VISIBLE = 0.09
 """A gap of a smaller share of the axis is not marked: its labels would hide it."""
@@ -33,7 +33,7 @@ class Reading(NamedTuple):
     error: float
 
 
-class Measure(NamedTuple):
+class CurveUnit(NamedTuple):
     """How a curve's figures are written, and which way is worse: +1 up, -1 down."""
 
     name: str
@@ -42,11 +42,11 @@ class Measure(NamedTuple):
     worse: int
 
 
-BITS = Measure("bits per byte", number, signed, 1)
-ACCURACY = Measure("accuracy", percent, lambda value: f"{points(value)} pts", -1)
+BITS = CurveUnit("bits per byte", fixed, signed, 1)
+ACCURACY = CurveUnit("accuracy", percent, lambda value: f"{points(value)} pts", -1)
 
 
-class Drawn(NamedTuple):
+class GapChart(NamedTuple):
     """All that one chart shows, in data coordinates.
 
     limits: budgets as levels; deadlines: budgets of recovery, in tokens.
@@ -56,8 +56,8 @@ class Drawn(NamedTuple):
     curve: list[Reading]
     base: float
     end: float
-    dip: Dip
-    measure: Measure
+    dip: StabilityGap
+    measure: CurveUnit
     shade: str
     limits: list[float]
     deadlines: list[float]
@@ -125,12 +125,12 @@ def _drawn(
     curve: list[Reading],
     base: float,
     end: float,
-    dip: Dip,
-    measure: Measure,
+    dip: StabilityGap,
+    measure: CurveUnit,
     shade: str,
     gates: Sequence[Gate],
     actions: Sequence[Action],
-) -> Drawn:
+) -> GapChart:
     """With the budgets of this probe that lie near enough to draw, and where the controller acted for it."""
     found = [reading.level - base for reading in curve]
     reach = FAR * max(*map(abs, found), abs(dip.depth or 0.0), 1e-9)
@@ -139,10 +139,10 @@ def _drawn(
     last = curve[-1].tokens
     deadlines = [gate.limit * last for gate in gates if gate.dates(name) and gate.limit is not None]
     acted = [action.tokens for action in actions if action.probe == name and action.tokens <= last]
-    return Drawn(curve, base, end, dip, measure, shade, near, deadlines, acted)
+    return GapChart(curve, base, end, dip, measure, shade, near, deadlines, acted)
 
 
-def _draw(drawn: Drawn, final: str, key: str, title: str, finding: str) -> str:
+def _draw(drawn: GapChart, final: str, key: str, title: str, finding: str) -> str:
     measure = drawn.measure
     with canvas(270) as (figure, axes):
         axes.set(xlim=(-0.02 * drawn.span, RIGHT_END * drawn.span), ylim=_limits(drawn))
@@ -171,23 +171,23 @@ def _draw(drawn: Drawn, final: str, key: str, title: str, finding: str) -> str:
         return to_svg(figure, key, title, described)
 
 
-def _limits(drawn: Drawn) -> tuple[float, float]:
+def _limits(drawn: GapChart) -> tuple[float, float]:
     """Limits of the y axis, with room for labels above and below the curve."""
     found = [reading.level for reading in drawn.curve]
     found += [drawn.base, drawn.end, drawn.worst, *drawn.limits]
-    found += [reading.level + side * reading.error for reading in drawn.curve for side in (-BAND, BAND)]
+    found += [reading.level + side * reading.error for reading in drawn.curve for side in (-Z_95, Z_95)]
     low, high = min(found), max(found)
     room = 0.22 * (high - low) or 0.05
     return low - room, high + room
 
 
-def _draw_curve(axes: Axes, drawn: Drawn) -> None:
+def _draw_curve(axes: Axes, drawn: GapChart) -> None:
     """The curve, what of it lies on the wrong side of the base level, and the interval of its change."""
     tokens = [reading.tokens for reading in drawn.curve]
     levels = [reading.level for reading in drawn.curve]
     if any(reading.error for reading in drawn.curve):
         lower, upper = (
-            [reading.level + side * reading.error for reading in drawn.curve] for side in (-BAND, BAND)
+            [reading.level + side * reading.error for reading in drawn.curve] for side in (-Z_95, Z_95)
         )
         axes.fill_between(tokens, lower, upper, color=drawn.shade, alpha=0.2, linewidth=0)
     if drawn.measure is BITS:
@@ -211,7 +211,7 @@ def _draw_curve(axes: Axes, drawn: Drawn) -> None:
     mark_actions(axes, drawn.acted)
 
 
-def _mark_gap(axes: Axes, labels: Labels, drawn: Drawn) -> None:
+def _mark_gap(axes: Axes, labels: Labels, drawn: GapChart) -> None:
     """Trough as a disc, recovery as a ring."""
     dip, shade = drawn.dip, drawn.shade
     if dip.trough_tokens is not None:
@@ -225,7 +225,7 @@ def _mark_gap(axes: Axes, labels: Labels, drawn: Drawn) -> None:
         labels.write(f"back at base, step {count(dip.recovery_step)}", at, color=shade)
 
 
-def _mark_final(axes: Axes, labels: Labels, drawn: Drawn, final: str) -> None:
+def _mark_final(axes: Axes, labels: Labels, drawn: GapChart, final: str) -> None:
     """The final model as a diamond, set apart from the curve: it may be merged and measured on other text."""
     last, at = drawn.curve[-1], (FINAL_AT * drawn.span, drawn.end)
     axes.plot([last.tokens, at[0]], [last.level, drawn.end], color=drawn.shade, linewidth=1.5, dashes=(1, 2))
@@ -235,7 +235,7 @@ def _mark_final(axes: Axes, labels: Labels, drawn: Drawn, final: str) -> None:
     labels.write(text, (RIGHT_END * drawn.span, drawn.end), places, color=drawn.shade, weight="bold")
 
 
-def _mark_budgets(axes: Axes, labels: Labels, drawn: Drawn) -> None:
+def _mark_budgets(axes: Axes, labels: Labels, drawn: GapChart) -> None:
     for limit in drawn.limits:
         text = f"budget {drawn.measure.change(limit - drawn.base)}"
         labels.along(text, limit, color=colour("budget"))
@@ -248,6 +248,6 @@ def _mark_budgets(axes: Axes, labels: Labels, drawn: Drawn) -> None:
         labels.write(text, (deadline, high), places, color=colour("budget"))
 
 
-def _name_base(labels: Labels, drawn: Drawn) -> None:
+def _name_base(labels: Labels, drawn: GapChart) -> None:
     """The base level's name, at that end of its line that is free."""
     labels.along(f"base {drawn.measure.level(drawn.base)}", drawn.base, color=colour("muted"))

@@ -6,10 +6,10 @@ import math
 
 from matplotlib.ticker import MaxNLocator
 
+from cpt.formatting import compact, fixed, percent
 from cpt.report.charts.shades import draw_scale, draw_shades, label_rows
 from cpt.report.schema import LayerUpdates
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, to_svg, token_axis
-from cpt.report.wording import compact, number, percent
 
 EARLY_RATIO = 1.35
 """Bottom/top ratio that Guo et al. (2024) find exceeded early in continual pretraining."""
@@ -57,9 +57,7 @@ def bottom_top(found: LayerUpdates) -> str | None:
         token_axis(axes, tokens[-1])
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
         label_axes(axes, "tokens trained", "bottom over top layers")
-        described = (
-            f"From {number(ratios[0], 2)} to {number(ratios[-1], 2)}, greatest {number(max(ratios), 2)}."
-        )
+        described = f"From {fixed(ratios[0], 2)} to {fixed(ratios[-1], 2)}, greatest {fixed(max(ratios), 2)}."
         return to_svg(figure, "bottom-top", "Bottom layers against top layers", described)
 
 

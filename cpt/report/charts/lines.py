@@ -8,10 +8,10 @@ from typing import Any
 
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from cpt.formatting import Z_95, compact, fixed, percent, small
 from cpt.report.charts.labels import Labels, Placement
-from cpt.report.schema import BAND, CurvePoint, Gate, NewTokens, SourceTokens
+from cpt.report.schema import CurvePoint, Gate, NewTokens, SourceTokens
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, short, to_svg, token_axis
-from cpt.report.wording import compact, number, percent, small
 
 NAMED_SHARE = 0.08
 """A source of a smaller share of the last batches has no room for its name."""
@@ -20,7 +20,7 @@ NAMED_SHARE = 0.08
 def drift(curve: Sequence[CurvePoint], gates: Sequence[Gate] = ()) -> str | None:
     """KL from the base with its 95% interval and its budget; None without two readings."""
     rows = [
-        (point.tokens, point.value, BAND * (point.standard_error or 0.0))
+        (point.tokens, point.value, Z_95 * (point.standard_error or 0.0))
         for point in curve
         if point.value is not None and math.isfinite(point.value)
     ]
@@ -41,11 +41,11 @@ def drift(curve: Sequence[CurvePoint], gates: Sequence[Gate] = ()) -> str | None
                     "textcoords": "offset points",
                     "color": colour("budget"),
                 }
-                axes.annotate(f"budget {number(gate.limit)}", (0, gate.limit), **where)
+                axes.annotate(f"budget {fixed(gate.limit)}", (0, gate.limit), **where)
         token_axis(axes, tokens[-1])
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
         label_axes(axes, "tokens trained", "nats per token")
-        described = f"At the end {number(values[-1])} nats per token, at most {number(max(values))}."
+        described = f"At the end {fixed(values[-1])} nats per token, at most {fixed(max(values))}."
         return to_svg(figure, "drift", "Drift from the base", described)
 
 
@@ -91,9 +91,9 @@ def new_token_norms(points: Sequence[NewTokens]) -> str | None:
         places = [Placement("right", 0.0, dy) for dy in (8.0, -18.0, 22.0, -32.0)]
         for side, role, rows in drawn:
             labels.write(
-                f"{side} {number(rows[-1][1], 2)}", rows[-1], places, color=colour(role), weight="bold"
+                f"{side} {fixed(rows[-1][1], 2)}", rows[-1], places, color=colour(role), weight="bold"
             )
-        ends = (f"{side}: {number(rows[0][1], 2)} to {number(rows[-1][1], 2)}" for side, _, rows in drawn)
+        ends = (f"{side}: {fixed(rows[0][1], 2)} to {fixed(rows[-1][1], 2)}" for side, _, rows in drawn)
         return to_svg(figure, "new-tokens", "Norms of new tokens", f"{'; '.join(ends)}.")
 
 

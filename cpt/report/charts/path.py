@@ -9,27 +9,27 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from cpt.formatting import signed
 from cpt.report.charts.labels import Labels
 from cpt.report.schema import CurvePoint, Gate, Merge, Probe
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, to_svg
-from cpt.report.wording import signed
 
 DOTS = 80
 """Most readings that are drawn as dots."""
 
 
-class Place(NamedTuple):
+class Point(NamedTuple):
     """A model in the plane: gain on domain text, rise on general text, both in bits per byte."""
 
     gain: float
     rise: float
 
 
-class Marked(NamedTuple):
+class Marker(NamedTuple):
     """A model that is named: its marker, and whether that is filled."""
 
     name: str
-    at: Place
+    at: Point
     marker: str
     filled: bool = True
 
@@ -48,10 +48,10 @@ def domain_against_general(
     path = run_path(domain.curve, general.curve) if domain and general else []
     if len(path) < 2 or domain is None or general is None:
         return None
-    tries = [Place(point.domain_gain, point.general_rise) for point in merge.search] if merge else []
-    marked = [Marked("base", path[0], "o", filled=False), Marked("trained", path[-1], "o")]
+    tries = [Point(point.domain_gain, point.general_rise) for point in merge.search] if merge else []
+    marked = [Marker("base", path[0], "o", filled=False), Marker("trained", path[-1], "o")]
     if (final := measured_apart(domain, general)) is not None:
-        marked.append(Marked("merged" if merge else "final", final, "D"))
+        marked.append(Marker("merged" if merge else "final", final, "D"))
     limits = [gate.limit for gate in gates if gate.bounds("general") and gate.limit is not None]
     rises = [place.rise for place in (*path, *tries, *(each.at for each in marked))]
     limits = [limit for limit in limits if limit <= 3 * max(*map(abs, rises), 1e-9)]
@@ -87,10 +87,10 @@ def domain_against_general(
         return to_svg(figure, "path", "Domain against general text", f"{described}.")
 
 
-def run_path(domain: Sequence[CurvePoint], general: Sequence[CurvePoint]) -> list[Place]:
+def run_path(domain: Sequence[CurvePoint], general: Sequence[CurvePoint]) -> list[Point]:
     """Gain and rise at every step where both probes were read; paired changes where those are known."""
     gains, rises = changes(domain), changes(general)
-    return [Place(-gains[step], rises[step]) for step in sorted(gains.keys() & rises.keys())]
+    return [Point(-gains[step], rises[step]) for step in sorted(gains.keys() & rises.keys())]
 
 
 def changes(curve: Sequence[CurvePoint]) -> dict[int, float]:
@@ -105,13 +105,13 @@ def changes(curve: Sequence[CurvePoint]) -> dict[int, float]:
     return found
 
 
-def measured_apart(domain: Probe, general: Probe) -> Place | None:
+def measured_apart(domain: Probe, general: Probe) -> Point | None:
     """The final model as evaluate measured it, on its own held-out text."""
     if "training" in (domain.measured_by, general.measured_by):
         return None
     if domain.permanent is None or general.permanent is None:
         return None
-    return Place(-domain.permanent, general.permanent)
+    return Point(-domain.permanent, general.permanent)
 
 
 def _draw_limit(axes: Axes, limits: Sequence[float]) -> None:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from cpt.formatting import fixed, rate
 from cpt.report.curves import smoothed
 from cpt.report.schema import SchedulePhase, Training
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, safe_key, to_svg, token_axis
-from cpt.report.wording import number, rate
 
 NAMED_PHASE = 0.14
 """A phase of a smaller share of the training has no room for its name."""
@@ -70,7 +70,7 @@ def _loss(key: str, title: str, unit: str, rows: Sequence[LossPoint]) -> str | N
         token_axis(axes, rows[-1].tokens)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=ROUND_STEPS))
         label_axes(axes, "tokens trained", unit)
-        described = f"Smoothed, from {number(average[0])} to {number(average[-1])}, {unit}."
+        described = f"Smoothed, from {fixed(average[0])} to {fixed(average[-1])}, {unit}."
         return to_svg(figure, key, title, described)
 
 

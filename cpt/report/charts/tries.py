@@ -6,11 +6,10 @@ from typing import Any
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from cpt.formatting import Z_95, signed
 from cpt.report.charts.labels import Labels
-from cpt.report.schema.base import BAND
-from cpt.report.schema.search import TriedMerge, WeightSearch
+from cpt.report.schema.search import Trial, WeightSearch
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, to_svg
-from cpt.report.wording import signed
 
 
 def tried_merges(found: WeightSearch) -> str:
@@ -31,7 +30,7 @@ def tried_merges(found: WeightSearch) -> str:
             error = each.changes["general"].error
             if error is not None:
                 gain, rise = _place(each)
-                span = (rise - BAND * error, rise + BAND * error)
+                span = (rise - Z_95 * error, rise + Z_95 * error)
                 axes.plot((gain, gain), span, color=colour("rule"), linewidth=1.5, zorder=1.5)
         axes.plot(*zip(*front, strict=True), color=colour("domain"))
         ring: dict[str, Any] = {"color": colour("muted"), "markerfacecolor": colour("card"), "markersize": 6}
@@ -56,7 +55,7 @@ def tried_merges(found: WeightSearch) -> str:
         return to_svg(figure, "tries", "Merges that were tried", described)
 
 
-def _place(point: TriedMerge) -> tuple[float, float]:
+def _place(point: Trial) -> tuple[float, float]:
     return point.domain_gain, point.general_rise
 
 

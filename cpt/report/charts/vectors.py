@@ -8,11 +8,11 @@ from itertools import count
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from cpt.formatting import fixed, percent
 from cpt.report.charts.labels import Labels
 from cpt.report.charts.shades import draw_scale, draw_shades, label_rows
 from cpt.report.schema import Vectors
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, short, to_svg
-from cpt.report.wording import number, percent
 
 _SHORT = {
     "attention q": "q",
@@ -72,13 +72,13 @@ def cosine_matrix(found: Vectors) -> str | None:
                 opacity = 0.75 * min(1.0, abs(value))
                 axes.add_patch(Rectangle((b, a), 1, 1, color=colour(role), alpha=opacity, linewidth=0))
                 bold = "bold" if abs(value) > _CLEAR else "normal"
-                axes.text(b + 0.5, a + 0.5, number(pair.cosine), ha="center", va="center", weight=bold)
+                axes.text(b + 0.5, a + 0.5, fixed(pair.cosine), ha="center", va="center", weight=bold)
         for place in range(size):
             axes.text(place + 0.5, place + 0.5, "1", ha="center", va="center", color=colour("muted"))
         names = [short(vector.name, _LONGEST) for vector in found.vectors]
         axes.set_yticks([place + 0.5 for place in range(size)], names)
         axes.set_xticks([place + 0.5 for place in range(size)], [name[: 48 // size + 2] for name in names])
-        described = "; ".join(f"{pair.a} and {pair.b}: {number(pair.cosine)}" for pair in found.pairs)
+        described = "; ".join(f"{pair.a} and {pair.b}: {fixed(pair.cosine)}" for pair in found.pairs)
         return to_svg(figure, "vector-cosines", "Cosines between task vectors", described)
 
 
@@ -86,7 +86,7 @@ def cosines_by_layer(found: Vectors) -> str | None:
     """Cosine of pairs by layer, with the band of two standard deviations of random vectors."""
 
     def words(value: float) -> str:
-        return number(value, 2)
+        return fixed(value, 2)
 
     spread = [2 * (value or 0.0) for value in (found.layers.random[0] if found.pairs else ())]
     return _by_layer(found, "cosine", "Cosine by layer", words, found.layers.cosine, 0.0, spread)

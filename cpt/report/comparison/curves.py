@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from cpt.report.charts.path import changes
-from cpt.report.comparison.schema import Measured
-from cpt.report.schema import Dip, TaskCurve
+from cpt.report.comparison.schema import ComparedProbe
+from cpt.report.schema import StabilityGap, TaskCurve
 
 
-def rises(probe: Measured | None) -> list[tuple[int, float]]:
+def rises(probe: ComparedProbe | None) -> list[tuple[int, float]]:
     """A probe's readings above the common start: tokens trained, bits per byte. None on text of its own.
 
     A change is the paired one, on the same documents as the first reading, where that is known.
@@ -22,6 +22,6 @@ def gains(task: TaskCurve | None) -> list[tuple[int, float]]:
     return _by_tokens(task) if task else []
 
 
-def _by_tokens(curve: Dip) -> list[tuple[int, float]]:
+def _by_tokens(curve: StabilityGap) -> list[tuple[int, float]]:
     tokens = {point.step: point.tokens for point in curve.curve}
     return [(tokens[step], change) for step, change in changes(curve.curve).items()]

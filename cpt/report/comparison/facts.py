@@ -8,11 +8,11 @@ from itertools import combinations
 
 from cpt.report.comparison import wording
 from cpt.report.comparison.figures import best_by_figure
-from cpt.report.comparison.front import Changes, beaten_by
+from cpt.report.comparison.front import Changes, dominated_by
 from cpt.report.comparison.intervals import Documents, Estimate, are_paired, difference
 from cpt.report.comparison.same_items import other_items
-from cpt.report.comparison.same_text import Agreement, agree, offsets
-from cpt.report.comparison.schema import Comparison, Measured, Pair, RunRow, Setting
+from cpt.report.comparison.same_text import ComparableMeasures, comparable_measures, offsets
+from cpt.report.comparison.schema import ComparedProbe, Comparison, Pair, RunRow, Setting
 from cpt.report.curves import thinned
 from cpt.report.facts.probes import FIRST_PROBES
 from cpt.report.schema import Facts, Probe
@@ -52,7 +52,7 @@ def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: s
         created: now, ISO 8601.
     """
     sides = {name: _side_by_side(runs, name) for name in probe_names(runs)}
-    agreements = {name: agree(*side) for name, side in sides.items()}
+    agreements = {name: comparable_measures(*side) for name, side in sides.items()}
     begun = {name: offsets(*side) for name, side in sides.items()}
     others = other_items({run.name: run.facts for run in runs}, {run.name: run.items for run in runs})
     rows = [
@@ -61,7 +61,7 @@ def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: s
     estimates = {name: estimates_of(runs, name, agreement) for name, agreement in agreements.items()}
     domain, general = (estimates.get(name, {}) for name in FIRST_PROBES)
     changes = {run: Changes(domain[run], general[run]) for run in domain if run in general}
-    beaten = beaten_by(changes) if len(changes) > 1 else {}
+    beaten = dominated_by(changes) if len(changes) > 1 else {}
     rows = [
         row.model_copy(update={"on_front": not beaten[row.name], "beaten_by": beaten[row.name]})
         if row.name in beaten
@@ -91,7 +91,9 @@ def probe_names(runs: Sequence[ReportedRun]) -> list[str]:
     return sorted(found, key=lambda name: FIRST_PROBES.index(name) if name in FIRST_PROBES else len(found))
 
 
-def estimates_of(runs: Sequence[ReportedRun], name: str, agreement: Agreement) -> dict[str, Estimate]:
+def estimates_of(
+    runs: Sequence[ReportedRun], name: str, agreement: ComparableMeasures
+) -> dict[str, Estimate]:
     """Changes on one text of the runs that can be compared.
 
     Runs of one base are compared document by document: what they changed differs by as much as they do.
@@ -123,7 +125,7 @@ def pairs_of(name: str, estimates: Mapping[str, Estimate]) -> list[Pair]:
 def row_of(
     run: ReportedRun,
     number: int,
-    agreements: Mapping[str, Agreement],
+    agreements: Mapping[str, ComparableMeasures],
     begun: Mapping[str, Mapping[str, float]],
     others: Sequence[str],
 ) -> RunRow:
@@ -157,11 +159,11 @@ def row_of(
     )
 
 
-def measured(probe: Probe, run: str, agreement: Agreement, offset: float | None) -> Measured:
+def measured(probe: Probe, run: str, agreement: ComparableMeasures, offset: float | None) -> ComparedProbe:
     """A probe with its change by the common measure, or by its own and why it stands apart."""
     own = agreement.measures.get(run)
     known = {name: getattr(probe, name) for name in Probe.model_fields if name != "curve"}
-    return Measured(
+    return ComparedProbe(
         **known,
         curve=thinned(probe.curve, lambda point: point.value, limit=CURVE_POINTS),
         change=own.change if own else probe.difference,

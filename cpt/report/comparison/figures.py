@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from cpt.report.comparison.intervals import Documents, Estimate, lowest
-from cpt.report.comparison.schema import Best, Measured, RunRow
+from cpt.report.comparison.schema import Best, ComparedProbe, RunRow
 from cpt.report.facts.probes import interval
 from cpt.report.findings import has_gap
-from cpt.report.schema import Compared, Interval, Probe
+from cpt.report.schema import Interval, PairedScores, Probe
 
 
 class Figure(NamedTuple):
@@ -117,14 +117,14 @@ def suite_changes(rows: Sequence[RunRow], suite: str) -> dict[str, Interval]:
     }
 
 
-def change_of(line: Compared) -> Interval:
+def change_of(line: PairedScores) -> Interval:
     """The change that a line of a comparison of suites states."""
     low, high = line.interval or (None, None)
     return Interval(value=line.difference, low=low, high=high)
 
 
 def _known(
-    probes: Mapping[str, Measured], figure: Callable[[Measured], Interval | None]
+    probes: Mapping[str, ComparedProbe], figure: Callable[[ComparedProbe], Interval | None]
 ) -> dict[str, Interval]:
     return {name: value for name, probe in probes.items() if (value := figure(probe)) is not None}
 

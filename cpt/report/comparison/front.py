@@ -15,21 +15,21 @@ class Changes(NamedTuple):
     general: Estimate
 
 
-def beats(a: Changes, b: Changes) -> bool:
+def dominates(a: Changes, b: Changes) -> bool:
     """Whether a is better than b on one kind of text, and not worse on the other, both beyond the noise."""
     pairs = list(zip(a, b, strict=True))
     better = any(is_lower(mine, other) for mine, other in pairs)
     return better and not any(is_lower(other, mine) for mine, other in pairs)
 
 
-def beaten_by(runs: Mapping[str, Changes]) -> dict[str, list[str]]:
+def dominated_by(runs: Mapping[str, Changes]) -> dict[str, list[str]]:
     """For each run the runs that beat it.
 
-    Noise can close a circle in which each run beats the next; then none of them can be preferred, and
+    Noise can close a circle in which each run dominates the next; then none of them can be preferred, and
     whoever would be left with no run on the front gets an empty list for all.
     """
     found = {
-        name: [other for other, theirs in runs.items() if other != name and beats(theirs, own)]
+        name: [other for other, theirs in runs.items() if other != name and dominates(theirs, own)]
         for name, own in runs.items()
     }
     return found if not all(found.values()) else {name: [] for name in found}

@@ -146,12 +146,12 @@ def _documents(records: Mapping[str, Record]) -> dict[str, Documents]:
     import numpy as np
 
     from cpt.report.comparison.intervals import Documents
-    from cpt.report.facts.files import KeptDocuments
+    from cpt.report.facts.files import DocumentScores
     from cpt.stages.evaluate.stage import DOCUMENTS
 
     scores = [record.path("scores") for record in records.values() if "scores" in record.kinds]
     file = scores[-1] / DOCUMENTS if scores else None
-    kept = read_json(file, dict[str, KeptDocuments]) if file and file.exists() else {}
+    kept = read_json(file, dict[str, DocumentScores]) if file and file.exists() else {}
     return {
         probe: Documents(tuple(found.texts), np.asarray(found.nats), np.asarray(found.bytes))
         for probe, found in kept.items()

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cpt.formatting import Z_95
 from cpt.report.comparison.schema import WRITTEN
-from cpt.report.schema import BAND, Interval
+from cpt.report.schema import Interval
 
 
 class Documents(NamedTuple):
@@ -71,7 +72,7 @@ def _paired(value: float, a: Documents, b: Documents) -> Interval:
     aligned = [order[text] for text in a.texts]
     residuals = _residuals(b)[aligned] - _residuals(a)  # [documents]
     error = math.sqrt(count / (count - 1) * float((residuals**2).sum())) / math.log(2)
-    return Interval(value=value, low=value - BAND * error, high=value + BAND * error)
+    return Interval(value=value, low=value - Z_95 * error, high=value + Z_95 * error)
 
 
 def _residuals(documents: Documents) -> np.ndarray:

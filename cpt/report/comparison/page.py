@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from cpt.report import wording
+from cpt import formatting
 from cpt.report.comparison import charts
 from cpt.report.comparison.curves import gains, rises
 from cpt.report.comparison.figures import change_of, suite_changes, task_changes, turned
-from cpt.report.comparison.schema import Best, Comparison, Measured, Pair, RunRow
+from cpt.report.comparison.schema import Best, ComparedProbe, Comparison, Pair, RunRow
 from cpt.report.comparison.wording import listed, recovery
 from cpt.report.environment import environment
 from cpt.report.findings import has_gap
@@ -94,11 +94,11 @@ def _curves(rows: Sequence[RunRow]) -> Iterable[tuple[str, str | None]]:
     for name in followed(rows):
         curves = [charts.Curve(row.number, row.name, rises(row.probes.get(name))) for row in rows]
         title, axis = f"{name} text".capitalize(), "bits per byte above the start"
-        yield title, charts.overlaid(name, title, axis, curves, lambda rise: wording.signed(rise, 2))
+        yield title, charts.curve_chart(name, title, axis, curves, lambda rise: formatting.signed(rise, 2))
     for task in dict.fromkeys(name for row in rows for name in row.in_training):
         curves = [charts.Curve(row.number, row.name, gains(row.in_training.get(task))) for row in rows]
         axis = "points above the start"
-        yield task, charts.overlaid(f"task {task}", task, axis, curves, wording.points)
+        yield task, charts.curve_chart(f"task {task}", task, axis, curves, formatting.points)
 
 
 def _score_charts(rows: Sequence[RunRow]) -> Iterable[tuple[str, str | None]]:
@@ -107,7 +107,10 @@ def _score_charts(rows: Sequence[RunRow]) -> Iterable[tuple[str, str | None]]:
     for title, changes in _scores(rows):
         lines = [charts.Line(numbers[run], run, change) for run, change in changes.items()]
         axis = "change in points, higher is better"
-        yield title, charts.intervals(title, title, axis, lines, lambda share: wording.signed(100 * share, 0))
+        yield (
+            title,
+            charts.intervals(title, title, axis, lines, lambda share: formatting.signed(100 * share, 0)),
+        )
 
 
 def _scores(rows: Sequence[RunRow]) -> Iterable[tuple[str, dict[str, Interval]]]:
@@ -126,10 +129,10 @@ def headlines(comparison: Comparison) -> list[Headline]:
     """The best run by each of the figures that decide most."""
     by_name = {row.name: row for row in comparison.runs}
     asked = (
-        ("domain.change", "Most domain gain", wording.signed),
-        ("general.change", "Least general rise", wording.signed),
-        ("general.depth", "Shallowest general gap", wording.signed),
-        ("tokens_per_second", "Fastest training", lambda rate: f"{wording.count(rate)} tokens/s"),
+        ("domain.change", "Most domain gain", formatting.signed),
+        ("general.change", "Least general rise", formatting.signed),
+        ("general.depth", "Shallowest general gap", formatting.signed),
+        ("tokens_per_second", "Fastest training", lambda rate: f"{formatting.count(rate)} tokens/s"),
     )
     return [
         Headline(label, words(best.value), [by_name[name] for name in best.runs])
@@ -157,7 +160,7 @@ def _behind_cells(comparison: Comparison, name: str) -> dict[str, Cell]:
     if not known:
         return {}
     best = min(known, key=lambda run: known[run])
-    found = {best: Cell(wording.NOTHING)}
+    found = {best: Cell(formatting.NOTHING)}
     for pair in apart:
         if best in (pair.a, pair.b):
             behind = pair.difference if pair.a == best else turned(pair.difference)
@@ -169,20 +172,20 @@ def _named(pairs: Sequence[Pair]) -> set[str]:
     return {run for pair in pairs for run in (pair.a, pair.b)}
 
 
-def _change_cell(probe: Measured) -> Cell:
-    return Cell(wording.NOTHING) if probe.change is None else _interval_cell(probe.change)
+def _change_cell(probe: ComparedProbe) -> Cell:
+    return Cell(formatting.NOTHING) if probe.change is None else _interval_cell(probe.change)
 
 
 def _interval_cell(change: Interval) -> Cell:
-    small = f"{wording.signed(change.low)} to {wording.signed(change.high)}" if change.known else ""
-    return Cell(wording.signed(change.value), change.value, small)
+    small = f"{formatting.signed(change.low)} to {formatting.signed(change.high)}" if change.known else ""
+    return Cell(formatting.signed(change.value), change.value, small)
 
 
 def gap_columns(comparison: Comparison, name: str) -> list[Column]:
     """What one probe's curve says of every run; nothing if it rose in none."""
     if not any(has_gap(row.probes[name]) for row in comparison.runs if name in row.probes):
         return []
-    makers: tuple[tuple[str, str, str, Callable[[Measured], Cell]], ...] = (
+    makers: tuple[tuple[str, str, str, Callable[[ComparedProbe], Cell]], ...] = (
         ("Depth", "bits per byte", "depth", _depth_cell),
         ("Trough", "tokens", "", _trough_cell),
         ("Recovery", "tokens", "recovery", _recovery_cell),
@@ -190,7 +193,7 @@ def gap_columns(comparison: Comparison, name: str) -> list[Column]:
             "Area",
             "bits per byte times tokens",
             "area",
-            lambda each: Cell(wording.count(each.area), each.area),
+            lambda each: Cell(formatting.count(each.area), each.area),
         ),
         ("Left after training", "bits per byte", "permanent", _left_cell),
     )
@@ -200,29 +203,34 @@ def gap_columns(comparison: Comparison, name: str) -> list[Column]:
     ]
 
 
-def _depth_cell(probe: Measured) -> Cell:
-    return Cell(wording.number(probe.depth), probe.depth, wording.margin(probe.depth_error))
+def _depth_cell(probe: ComparedProbe) -> Cell:
+    return Cell(formatting.fixed(probe.depth), probe.depth, formatting.margin(probe.depth_error))
 
 
-def _trough_cell(probe: Measured) -> Cell:
+def _trough_cell(probe: ComparedProbe) -> Cell:
     if not has_gap(probe) or probe.trough_tokens is None:
-        return Cell(wording.NOTHING)
-    return Cell(wording.compact(probe.trough_tokens), probe.trough_tokens)
+        return Cell(formatting.NOTHING)
+    return Cell(formatting.compact(probe.trough_tokens), probe.trough_tokens)
 
 
-def _recovery_cell(probe: Measured) -> Cell:
+def _recovery_cell(probe: ComparedProbe) -> Cell:
     return Cell(recovery(probe).removesuffix(" tokens"), probe.recovery_tokens)
 
 
-def _left_cell(probe: Measured) -> Cell:
+def _left_cell(probe: ComparedProbe) -> Cell:
     if probe.training is None:
-        return Cell(wording.NOTHING)
+        return Cell(formatting.NOTHING)
     left = probe.training.permanent
-    return Cell(wording.signed(left), left, wording.margin(probe.training.permanent_error))
+    return Cell(formatting.signed(left), left, formatting.margin(probe.training.permanent_error))
 
 
 def _cells(
-    comparison: Comparison, name: str, figure: str, make: Callable[[Measured], Cell], *, gap: bool = False
+    comparison: Comparison,
+    name: str,
+    figure: str,
+    make: Callable[[ComparedProbe], Cell],
+    *,
+    gap: bool = False,
 ) -> dict[str, Cell]:
     best = _best(comparison.best.get(figure))
     found = {}
@@ -243,14 +251,14 @@ def cost_columns(comparison: Comparison) -> list[Column]:
 
     def speed(row: RunRow) -> Cell:
         rate = row.tokens_per_second
-        return Cell(wording.count(rate), rate, best=row.name in fastest)
+        return Cell(formatting.count(rate), rate, best=row.name in fastest)
 
     makers: tuple[tuple[str, str, Callable[[RunRow], Cell]], ...] = (
-        ("Tokens", "trained", lambda row: Cell(wording.count(row.trained), row.trained)),
-        ("Steps", "", lambda row: Cell(wording.count(row.steps), row.steps)),
-        ("Time", "all stages", lambda row: Cell(wording.duration(row.seconds), row.seconds)),
+        ("Tokens", "trained", lambda row: Cell(formatting.count(row.trained), row.trained)),
+        ("Steps", "", lambda row: Cell(formatting.count(row.steps), row.steps)),
+        ("Time", "all stages", lambda row: Cell(formatting.duration_in_words(row.seconds), row.seconds)),
         ("Speed", "tokens per second", speed),
-        ("Vocabulary", "tokens", lambda row: Cell(wording.count(row.vocabulary), row.vocabulary)),
+        ("Vocabulary", "tokens", lambda row: Cell(formatting.count(row.vocabulary), row.vocabulary)),
     )
     return [Column(label, unit, {row.name: make(row) for row in rows}) for label, unit, make in makers]
 
@@ -271,12 +279,12 @@ def score_lines(comparison: Comparison) -> list[ScoreLine]:
     for row in rows:
         for name, kind, after, change in _scored(row):
             what.setdefault(name, kind)
-            small = wording.points(change.value)
+            small = formatting.points(change.value)
             if change.known:
-                small += f" ({wording.points(change.low)} to {wording.points(change.high)})"
+                small += f" ({formatting.points(change.low)} to {formatting.points(change.high)})"
             key = f"suite.{name}" if kind == "suite" else f"task.{name}"
             lines.setdefault(name, {})[row.name] = Cell(
-                wording.percent(after),
+                formatting.percent(after),
                 change.value,
                 small,
                 best=row.name in _best(comparison.best.get(key)),

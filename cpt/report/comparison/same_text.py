@@ -30,14 +30,14 @@ class Measure(NamedTuple):
     sample: Hashable
 
 
-class Agreement(NamedTuple):
+class ComparableMeasures(NamedTuple):
     """The measures that can be compared, by run, and why the others cannot."""
 
     measures: dict[str, Measure]
     apart: dict[str, str]
 
 
-def agree(probes: Mapping[str, Probe], texts: Mapping[str, str | None]) -> Agreement:
+def comparable_measures(probes: Mapping[str, Probe], texts: Mapping[str, str | None]) -> ComparableMeasures:
     """The largest group of runs measured in the same way on the same text; the first of equals.
 
     What evaluate measured goes before what the training probes read.
@@ -52,10 +52,10 @@ def agree(probes: Mapping[str, Probe], texts: Mapping[str, str | None]) -> Agree
         together = _largest(trained)
     together = together or _largest(trained)
     if not together:
-        return Agreement({}, dict.fromkeys(probes, "it was not measured"))
+        return ComparableMeasures({}, dict.fromkeys(probes, "it was not measured"))
     model = next(iter(together.values()))
     others = [name for name in probes if name not in together]
-    return Agreement(
+    return ComparableMeasures(
         together, {name: _why(evaluated.get(name) or trained.get(name), model) for name in others}
     )
 
@@ -63,7 +63,7 @@ def agree(probes: Mapping[str, Probe], texts: Mapping[str, str | None]) -> Agree
 def offsets(probes: Mapping[str, Probe], texts: Mapping[str, str | None]) -> dict[str, float]:
     """How far above the level of most runs on the same text each run's training began, in bits per byte.
 
-    Args: as of `agree`.
+    Args: as of `comparable_measures`.
     """
     trained = {name: found for name, probe in probes.items() if (found := _trained(probe, texts[name]))}
     levels = {name: probes[name].training.before for name in _largest(trained)}  # type: ignore[union-attr]

@@ -12,7 +12,7 @@ WRITTEN = 0.0005
 """Half of the last decimal that a page writes, in bits per byte: a smaller difference is none."""
 
 
-class Measured(Probe):
+class ComparedProbe(Probe):
     """A probe of one run as it is compared.
 
     change: final model minus base, by the measure that the comparison goes by.
@@ -40,7 +40,7 @@ class RunRow(Fact):
     in_training: accuracies of tasks during training.
     gates, actions: the recipe's budgets, and how often the controller acted on them.
     other_items: tasks and suites of which the run answered other items than most.
-    on_front: whether no other run beats it; None where it cannot be compared.
+    on_front: whether no other run dominates it; None where it cannot be compared.
     """
 
     number: int
@@ -51,7 +51,7 @@ class RunRow(Fact):
     base: str
     created: str
     missing: list[str]
-    probes: dict[str, Measured]
+    probes: dict[str, ComparedProbe]
     tasks: dict[str, Task]
     suites: Suites | None = None
     in_training: dict[str, TaskCurve]
@@ -103,7 +103,7 @@ class Best(Fact):
 class Comparison(Fact):
     """Several runs, and what can be said of them together.
 
-    front: runs that no other beats on domain and general text together, most domain gain first.
+    front: runs that no other dominates on domain and general text together, most domain gain first.
     notes: what is not compared, and why.
     """
 

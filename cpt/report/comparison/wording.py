@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from cpt.formatting import NOTHING, compact, percent, signed
 from cpt.report.comparison.front import Changes
 from cpt.report.comparison.intervals import Estimate, are_paired, lowest
-from cpt.report.comparison.same_text import Agreement
+from cpt.report.comparison.same_text import ComparableMeasures
 from cpt.report.findings import has_gap, is_unwatched
 from cpt.report.schema import Probe
-from cpt.report.wording import NOTHING, compact, percent, signed
 
 if TYPE_CHECKING:
     from cpt.report.comparison.facts import ReportedRun
@@ -73,7 +73,7 @@ def _two_ends(domain: Sequence[str], general: Sequence[str], changes: Mapping[st
     ]
 
 
-def basis(changes: Mapping[str, Changes], agreements: Mapping[str, Agreement]) -> str:
+def basis(changes: Mapping[str, Changes], agreements: Mapping[str, ComparableMeasures]) -> str:
     """What the verdict rests on."""
     if len(changes) < 2:
         return "What each run changed is below; nothing of it is set against another run's."
@@ -92,7 +92,7 @@ def basis(changes: Mapping[str, Changes], agreements: Mapping[str, Agreement]) -
 
 
 def notes(
-    runs: Sequence[ReportedRun], agreements: Mapping[str, Agreement], rows: Sequence[RunRow]
+    runs: Sequence[ReportedRun], agreements: Mapping[str, ComparableMeasures], rows: Sequence[RunRow]
 ) -> list[str]:
     """What is not compared, or not alike, and why."""
     return [
@@ -126,7 +126,7 @@ def _unfinished(runs: Sequence[ReportedRun]) -> Iterator[str]:
             yield f"{run.name} is {run.state}: {listed(run.missing, most=9)} {verb} not finished."
 
 
-def _apart(agreements: Mapping[str, Agreement]) -> Iterator[str]:
+def _apart(agreements: Mapping[str, ComparableMeasures]) -> Iterator[str]:
     """Runs that stand apart, those that do so for the same reason on several texts together."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for probe, agreement in agreements.items():

@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, model_validator
 Figures = dict[str, Any]
 
 
-class Part(BaseModel):
+class FileShape(BaseModel):
     """A part of a file; other versions may write more."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class StepRow(Part):
+class StepRow(FileShape):
     """A row of `steps.jsonl`."""
 
     step: int
@@ -26,14 +26,14 @@ class StepRow(Part):
     sources: dict[str, int] | None = None
 
 
-class ActionRow(Part):
+class ActionRow(FileShape):
     """A row of `actions.jsonl`."""
 
     step: int
     action: str
 
 
-class ProbeRow(Part):
+class ProbeRow(FileShape):
     """A row of `probes.jsonl`."""
 
     step: int
@@ -44,21 +44,21 @@ class ProbeRow(Part):
     detail: Figures | None = None
 
 
-class Phase(Part):
+class Phase(FileShape):
     """A phase of the schedule."""
 
     name: str
     first: int
 
 
-class Schedule(Part):
+class Schedule(FileShape):
     """The schedule as it was."""
 
     unit: str = ""
     phases: list[Phase] = []
 
 
-class ShownProbe(Part):
+class ProbeSummary(FileShape):
     """A text's figures in `report.json`, as the command line shows them."""
 
     before: float | None = None
@@ -67,7 +67,7 @@ class ShownProbe(Part):
     difference: dict[str, float | None] | None = None
 
 
-class ShownAverage(Part):
+class AverageSummary(FileShape):
     """A suite's macro averages in `report.json`."""
 
     a: float
@@ -76,28 +76,28 @@ class ShownAverage(Part):
     verdict: str
 
 
-class ShownSuites(Part):
+class SuitesSummary(FileShape):
     """What `report.json` says of suites."""
 
-    averages: dict[str, ShownAverage] = {}
+    averages: dict[str, AverageSummary] = {}
     no_signal: list[dict[str, Any]] = []
 
 
-class ShownReport(Part):
+class ReportSummary(FileShape):
     """`report.json`, as far as the command line shows it."""
 
     verdict: str = ""
-    probes: dict[str, ShownProbe] = {}
-    suites: ShownSuites | None = None
+    probes: dict[str, ProbeSummary] = {}
+    suites: SuitesSummary | None = None
 
 
-class End(Part):
+class TrainingEnd(FileShape):
     """Where a gate ended the training."""
 
     result_step: int
 
 
-class TrainingSummary(Part):
+class TrainingSummary(FileShape):
     """`summary.json` of a training."""
 
     stability: dict[str, dict[str, bool | float | None]] = {}
@@ -105,14 +105,14 @@ class TrainingSummary(Part):
     gates: list[Figures] | None = None
     samples: dict[str, str | None] = {}
     schedule: Schedule | None = None
-    ended: End | None = None
+    ended: TrainingEnd | None = None
     monitor: Figures | None = None
     steps: int = 0
     tokens: int = 0
     tokens_per_second: float | None = None
 
 
-class TextScore(Part):
+class TextScore(FileShape):
     """What evaluate measured on a text."""
 
     before: Figures
@@ -120,7 +120,7 @@ class TextScore(Part):
     difference: Figures
 
 
-class Scores(Part):
+class Scores(FileShape):
     """`scores.json` of an evaluation."""
 
     confidence: float = 0.95
@@ -129,7 +129,7 @@ class Scores(Part):
     suites: Figures = {}
 
 
-class KeptDocuments(Part):
+class DocumentScores(FileShape):
     """What evaluate found on each document of a text, in `documents.json`."""
 
     texts: list[str]
@@ -137,7 +137,7 @@ class KeptDocuments(Part):
     bytes: list[int]
 
     @model_validator(mode="after")
-    def _as_many_of_each(self) -> KeptDocuments:
+    def _as_many_of_each(self) -> DocumentScores:
         if not len(self.texts) == len(self.nats) == len(self.bytes):
             raise ValueError("not as many figures as documents")
         return self

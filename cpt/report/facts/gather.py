@@ -17,12 +17,12 @@ from cpt.report.schema import (
     Documents,
     Facts,
     Merge,
-    MergedModel,
-    SearchPoint,
+    MergeInput,
     StageFact,
     Suites,
     Task,
-    Trained,
+    TrainedTokens,
+    TrialPoint,
     Vectors,
     Vocabulary,
 )
@@ -34,7 +34,9 @@ def gather(run: RunRecord) -> Facts:
     scores = run.scores or {}
     confidence = float(scores.get("confidence", 0.95))
     probes = gather_texts(run.training, scores.get("bits_per_byte") or {})
-    ledger = {source: Trained(**row) for source, row in run.training.ledger.items()} if run.training else {}
+    ledger = (
+        {source: TrainedTokens(**row) for source, row in run.training.ledger.items()} if run.training else {}
+    )
     made = [stage for stage in run.stages if stage.kind != "base"]
     training, merge, watched = gather_training(run), gather_merge(run.stages), gather_watched(run.training)
     return Facts(
@@ -87,18 +89,18 @@ def gather_merge(stages: Iterable[StageRecord]) -> Merge | None:
         return None
     config, analysis = merges[-1].config, merges[-1].metrics.get("analysis")
     weights = merges[-1].metrics.get("weights") or {}
-    models = [merged_model(row, weights) for row in config.get("models") or []]
+    models = [merge_input(row, weights) for row in config.get("models") or []]
     return Merge(
         stage=merges[-1].name,
         method=str(config.get("method", "?")),
         models=models,
-        search=[SearchPoint(**point) for point in merges[-1].metrics.get("search_points") or ()],
+        search=[TrialPoint(**point) for point in merges[-1].metrics.get("search_points") or ()],
         at_bounds=(merges[-1].metrics.get("search") or {}).get("at_bounds") or [],
         vectors=Vectors(**analysis) if analysis else None,
     )
 
 
-def merged_model(row: Mapping[str, Any], weights: Mapping[str, Any]) -> MergedModel:
+def merge_input(row: Mapping[str, Any], weights: Mapping[str, Any]) -> MergeInput:
     """A model of a merge's configuration; weights by layers or tensors are no figure to show.
 
     Args:
@@ -107,8 +109,8 @@ def merged_model(row: Mapping[str, Any], weights: Mapping[str, Any]) -> MergedMo
     name = str(row.get("from", row.get("from_", "?")))
     weight = weights.get(name, row.get("weight"))
     if weight is None or isinstance(weight, int | float):
-        return MergedModel(model=name, weight=weight)
-    return MergedModel(model=name, varied=True)
+        return MergeInput(model=name, weight=weight)
+    return MergeInput(model=name, varied=True)
 
 
 def gather_versions(stages: Iterable[StageRecord]) -> dict[str, str]:

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cpt.formatting import Z_95
 from cpt.report.curves import thinned
 from cpt.report.facts.records import TrainingRecord
-from cpt.report.schema import BAND, Continual, CurvePoint, Interval, Probe, ProbeTraining, TaskCurve
+from cpt.report.schema import Continual, CurvePoint, Interval, Probe, ProbeTraining, TaskCurve
 
 FIRST_PROBES = ("domain", "general")
 
-DIP = ("depth", "depth_error", "area", "trough_step", "trough_tokens", "recovery_step", "recovery_tokens")
+GAP_FIGURES = (
+    "depth",
+    "depth_error",
+    "area",
+    "trough_step",
+    "trough_tokens",
+    "recovery_step",
+    "recovery_tokens",
+)
 
 
 def gather_texts(
@@ -39,8 +48,8 @@ def gather_text(
     sample: str | None = None,
 ) -> Probe:
     """One text: levels from evaluate if it measured this text, the dip from the training curve."""
-    followed = gather_followed(stability, curve)
-    shared: dict[str, Any] = {**gather_dip(stability), "curve": curve, "training": followed, "sample": sample}
+    followed = gather_levels(stability, curve)
+    shared: dict[str, Any] = {**gather_gap(stability), "curve": curve, "training": followed, "sample": sample}
     if score is None:
         before, end, permanent = (
             (followed.before, followed.end, followed.permanent) if followed else (None, None, None)
@@ -71,9 +80,9 @@ def gather_tasks(training: TrainingRecord) -> dict[str, TaskCurve]:
     tasks = {}
     for name, rows in training.readings("task").items():
         curve = gather_curve(rows)
-        followed = gather_followed(stability.get(name, {}), curve, worse=-1)
+        followed = gather_levels(stability.get(name, {}), curve, worse=-1)
         tasks[name] = TaskCurve(
-            **gather_dip(stability.get(name, {})),
+            **gather_gap(stability.get(name, {})),
             curve=curve,
             continual=Continual(**continual[name]) if name in continual else None,
             **(followed.model_dump() if followed else {}),
@@ -86,12 +95,12 @@ def gather_curve(rows: Sequence[Mapping[str, Any]]) -> list[CurvePoint]:
     return [CurvePoint(**row) for row in thinned(rows, lambda row: row["value"])]
 
 
-def gather_dip(stability: Mapping[str, Any]) -> dict[str, Any]:
+def gather_gap(stability: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of the stability gap alone."""
-    return {key: stability.get(key) for key in (*DIP, "gap", "forgotten")}
+    return {key: stability.get(key) for key in (*GAP_FIGURES, "gap", "forgotten")}
 
 
-def gather_followed(
+def gather_levels(
     stability: Mapping[str, Any], curve: Sequence[CurvePoint], worse: int = 1
 ) -> ProbeTraining | None:
     """First and last level of a curve, and the change between them on the same items.
@@ -122,7 +131,7 @@ def interval(value: float | None, error: float | None) -> Interval | None:
         return None
     if error is None:
         return Interval(value=value)
-    return Interval(value=value, low=value - BAND * error, high=value + BAND * error)
+    return Interval(value=value, low=value - Z_95 * error, high=value + Z_95 * error)
 
 
 def _stability(training: TrainingRecord | None, kind: str) -> Mapping[str, Mapping[str, Any]]:

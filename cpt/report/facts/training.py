@@ -7,7 +7,7 @@ from typing import Any
 
 from cpt.report.curves import smoothed, thinned
 from cpt.report.facts.records import RunRecord
-from cpt.report.schema import Ended, SchedulePhase, Training, TrainingPoint
+from cpt.report.schema import EarlyEnd, SchedulePhase, Training, TrainingStep
 
 SMOOTHING_SPAN = 0.1
 """Span of the smoothed loss, as a share of all steps."""
@@ -32,8 +32,8 @@ def gather_training(run: RunRecord) -> Training | None:
         steps=summary.get("steps", last["step"]),
         tokens=summary.get("tokens", last["tokens"]),
         tokens_per_second=summary.get("tokens_per_second"),
-        points=[TrainingPoint(**{**row, "smoothed": average}) for row, average in rows],
-        ended=Ended(**summary["ended"]) if summary.get("ended") else None,
+        points=[TrainingStep(**{**row, "smoothed": average}) for row, average in rows],
+        ended=EarlyEnd(**summary["ended"]) if summary.get("ended") else None,
         phases=gather_phases(summary.get("schedule") or {}, steps),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cpt.report.curves import thinned, turns
+from cpt.report.curves import change_points, thinned
 from cpt.report.facts.probes import gather_curve, gather_tasks
 from cpt.report.facts.records import TrainingRecord
 from cpt.report.schema import (
@@ -15,10 +15,10 @@ from cpt.report.schema import (
     Gate,
     LayerUpdates,
     MonitorCost,
+    Monitoring,
     NewTokens,
     Sample,
     SourceTokens,
-    Watched,
 )
 
 LAYER_READINGS = 48
@@ -28,12 +28,12 @@ SOURCE_POINTS = 200
 """Longest curve of tokens by source; it is close to straight."""
 
 
-def gather_watched(training: TrainingRecord | None) -> Watched:
+def gather_watched(training: TrainingRecord | None) -> Monitoring:
     """All of it; parts that the training did not watch stay empty."""
     if training is None:
-        return Watched()
+        return Monitoring()
     summary, steps = training.summary, sorted(training.steps, key=lambda row: int(row["step"]))
-    return Watched(
+    return Monitoring(
         gates=[Gate(**row) for row in summary.get("gates") or ()],
         actions=[
             Action(**row, before=row.get("from"), after=row.get("to"))
@@ -54,7 +54,7 @@ def gather_watched(training: TrainingRecord | None) -> Watched:
 def gather_control(steps: Sequence[Mapping[str, Any]]) -> list[ControlPoint]:
     """Replay share and rate factor where they change; empty if no controller was active."""
     rows = [row for row in steps if "replay_share" in row or "rate_factor" in row]
-    changed = turns(rows, lambda row: (_replay_share(row), _rate_factor(row)))
+    changed = change_points(rows, lambda row: (_replay_share(row), _rate_factor(row)))
     return [ControlPoint(**row) for row in thinned(changed, _replay_share, _rate_factor)]
 
 

@@ -37,7 +37,7 @@ class LiveStage(NamedTuple):
     seconds: float | None = None
 
 
-class Advance(NamedTuple):
+class StageProgress(NamedTuple):
     """How far the current stage is; what cannot be told is None."""
 
     stage: str
@@ -53,7 +53,7 @@ class Advance(NamedTuple):
         return self.done / self.total if self.total > 0 else 0.0
 
 
-class Live(NamedTuple):
+class LiveState(NamedTuple):
     """How far a run is.
 
     version: changes whenever anything on the page does.
@@ -66,7 +66,7 @@ class Live(NamedTuple):
     version: str
     state: str
     stages: Sequence[LiveStage] = ()
-    advance: Advance | None = None
+    advance: StageProgress | None = None
     verdict: str = ""
     problem: str = ""
 
@@ -81,7 +81,7 @@ class Live(NamedTuple):
         return self.advance.total if self.advance and self.advance.stage == stage else 0
 
 
-def render_live(facts: Facts | None, live: Live) -> str:
+def render_live(facts: Facts | None, live: LiveState) -> str:
     """The page; of a run without facts (it has not begun) only the state."""
     shared = {"live": live, "words": STATES[live.state], "scripts": SCRIPTS, "connect": CONNECT}
     if facts is None:

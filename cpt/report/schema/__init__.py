@@ -1,21 +1,21 @@
 """The facts of a run, as `report.json` holds them. Losses are in bits per byte unless the name says nats."""
 
-from cpt.report.schema.base import BAND, Fact, Interval
+from cpt.report.schema.base import Fact, Interval
 from cpt.report.schema.facts import Facts
-from cpt.report.schema.making import Documents, Merge, MergedModel, SearchPoint, Split, StageFact, Vocabulary
-from cpt.report.schema.probes import Continual, CurvePoint, Dip, Probe, ProbeTraining, TaskCurve
+from cpt.report.schema.making import Documents, Merge, MergeInput, Split, StageFact, TrialPoint, Vocabulary
+from cpt.report.schema.probes import Continual, CurvePoint, Probe, ProbeTraining, StabilityGap, TaskCurve
 from cpt.report.schema.scores import (
-    Compared,
-    LeftOut,
     NoSignal,
-    Retained,
+    PairedScores,
+    Retention,
+    SkippedTask,
     SuiteAverage,
     SuiteGroup,
     Suites,
     SuiteTask,
     Task,
 )
-from cpt.report.schema.training import Ended, SchedulePhase, Trained, Training, TrainingPoint
+from cpt.report.schema.training import EarlyEnd, SchedulePhase, TrainedTokens, Training, TrainingStep
 from cpt.report.schema.vectors import Vector, VectorGrid, VectorPair, VectorParts, VectorRows, Vectors
 from cpt.report.schema.watching import (
     WORST_FIRST,
@@ -24,42 +24,41 @@ from cpt.report.schema.watching import (
     Gate,
     LayerUpdates,
     MonitorCost,
+    Monitoring,
     NewTokens,
     ProbeCost,
     Sample,
     SourceTokens,
-    Watched,
 )
 
 __all__ = [
-    "BAND",
     "WORST_FIRST",
     "Action",
-    "Compared",
+    "PairedScores",
     "Continual",
     "ControlPoint",
     "CurvePoint",
-    "Dip",
+    "StabilityGap",
     "Documents",
-    "Ended",
+    "EarlyEnd",
     "Fact",
     "Facts",
     "Gate",
     "Interval",
     "LayerUpdates",
-    "LeftOut",
+    "SkippedTask",
     "Merge",
-    "MergedModel",
+    "MergeInput",
     "MonitorCost",
     "NewTokens",
     "NoSignal",
     "Probe",
     "ProbeCost",
     "ProbeTraining",
-    "Retained",
+    "Retention",
     "Sample",
     "SchedulePhase",
-    "SearchPoint",
+    "TrialPoint",
     "SourceTokens",
     "Split",
     "StageFact",
@@ -69,9 +68,9 @@ __all__ = [
     "Suites",
     "Task",
     "TaskCurve",
-    "Trained",
+    "TrainedTokens",
     "Training",
-    "TrainingPoint",
+    "TrainingStep",
     "Vector",
     "VectorGrid",
     "VectorPair",
@@ -79,5 +78,5 @@ __all__ = [
     "VectorRows",
     "Vectors",
     "Vocabulary",
-    "Watched",
+    "Monitoring",
 ]

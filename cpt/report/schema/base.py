@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-BAND = 1.96
-"""Standard errors on each side of a 95% interval."""
-
 
 class Fact(BaseModel):
     """Base of every part of the facts: frozen, and tolerant of figures that a later stage adds."""

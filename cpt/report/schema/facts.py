@@ -7,8 +7,8 @@ from cpt.report.schema.base import Fact
 from cpt.report.schema.making import Documents, Merge, StageFact, Vocabulary
 from cpt.report.schema.probes import Probe
 from cpt.report.schema.scores import Suites, Task
-from cpt.report.schema.training import Trained, Training
-from cpt.report.schema.watching import Watched
+from cpt.report.schema.training import TrainedTokens, Training
+from cpt.report.schema.watching import Monitoring
 
 
 class Facts(Fact):
@@ -22,7 +22,7 @@ class Facts(Fact):
     created: str
     confidence: float
     probes: dict[str, Probe] = {}
-    watched: Watched = Watched()
+    watched: Monitoring = Monitoring()
     tokens: dict[str, int] = {}
     tokens_per_second: float | None = None
     seconds: dict[str, float] = {}
@@ -30,7 +30,7 @@ class Facts(Fact):
     tasks: dict[str, Task] = {}
     suites: Suites | None = None
     training: Training | None = None
-    ledger: dict[str, Trained] = {}
+    ledger: dict[str, TrainedTokens] = {}
     documents: dict[str, Documents] = {}
     merge: Merge | None = None
     stages: list[StageFact] = []

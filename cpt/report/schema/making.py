@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from cpt.report.schema.base import Fact
-from cpt.report.schema.search import AtBound
+from cpt.report.schema.search import BoundReached
 from cpt.report.schema.vectors import Vectors
 
 
@@ -42,7 +42,7 @@ class Vocabulary(Fact):
     rows: int | None = None
 
 
-class MergedModel(Fact):
+class MergeInput(Fact):
     """A model that went into the merge, by its stage; `varied` if its weight is no single number."""
 
     model: str
@@ -50,7 +50,7 @@ class MergedModel(Fact):
     varied: bool = False
 
 
-class SearchPoint(Fact):
+class TrialPoint(Fact):
     """A merge that a search tried: gain on domain text and rise on general text, bits per byte.
 
     weight: of the trained model, where the search is over that alone.
@@ -71,9 +71,9 @@ class Merge(Fact):
 
     stage: str
     method: str
-    models: list[MergedModel] = []
-    search: list[SearchPoint] = []
-    at_bounds: list[AtBound] = []
+    models: list[MergeInput] = []
+    search: list[TrialPoint] = []
+    at_bounds: list[BoundReached] = []
     vectors: Vectors | None = None
 
 

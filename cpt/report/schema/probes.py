@@ -24,7 +24,7 @@ class CurvePoint(Fact):
     share: float | None = None
 
 
-class Dip(Fact):
+class StabilityGap(Fact):
     """How far a curve went the wrong way, and whether it came back.
 
     depth, area: largest loss against the base level during training, and that loss summed over tokens
@@ -55,7 +55,7 @@ class ProbeTraining(Fact):
     permanent_error: float | None = None
 
 
-class Probe(Dip):
+class Probe(StabilityGap):
     """Held-out text of one kind, before and after.
 
     before, after: base model and final model; on evaluate's held-out text (`measured_by` evaluate), else the
@@ -90,7 +90,7 @@ class Continual(Fact):
     windowed_plasticity: float | None = None
 
 
-class TaskCurve(Dip):
+class TaskCurve(StabilityGap):
     """A task's accuracy during training; shares of 1, higher is better."""
 
     before: float | None = None

@@ -19,7 +19,7 @@ class Task(Fact):
     difference: Interval
 
 
-class Compared(Fact):
+class PairedScores(Fact):
     """Two scores on the same items (`evals.comparing.comparison`): A is the base, B the final model.
 
     p_adjusted: corrected for the number of questions of its family; decides the verdict.
@@ -38,7 +38,7 @@ class Compared(Fact):
     verdict: Literal["better", "worse", "no change"]
 
 
-class SuiteTask(Compared):
+class SuiteTask(PairedScores):
     """A task of a suite."""
 
     task: str
@@ -47,14 +47,14 @@ class SuiteTask(Compared):
     n: int
 
 
-class SuiteGroup(Compared):
+class SuiteGroup(PairedScores):
     """The mean of a group's tasks."""
 
     group: str
     tasks: int
 
 
-class SuiteAverage(Compared):
+class SuiteAverage(PairedScores):
     """The macro average of a suite over `tasks` tasks, of those compared."""
 
     tasks: int
@@ -75,7 +75,7 @@ class NoSignal(Fact):
     guessing: float | None = None
 
 
-class Retained(Fact):
+class Retention(Fact):
     """A suite's gain and the general suite's change, in one number (`evals.comparing.retention`)."""
 
     general: str
@@ -84,7 +84,7 @@ class Retained(Fact):
     verdict: Literal["better", "worse", "no change"]
 
 
-class LeftOut(Fact):
+class SkippedTask(Fact):
     """A task that could not run, and why."""
 
     task: str
@@ -100,9 +100,9 @@ class Suites(Fact):
     groups: list[SuiteGroup] = []
     tasks: dict[str, SuiteTask] = {}
     no_signal: list[NoSignal] = []
-    retention: dict[str, Retained] = {}
-    left_out: list[LeftOut] = []
-    not_compared: list[LeftOut] = []
+    retention: dict[str, Retention] = {}
+    left_out: list[SkippedTask] = []
+    not_compared: list[SkippedTask] = []
 
     @property
     def by_suite(self) -> dict[str, list[SuiteTask]]:

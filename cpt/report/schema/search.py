@@ -6,21 +6,21 @@ from __future__ import annotations
 from cpt.report.schema.base import Fact
 
 
-class Worse(Fact):
+class PairedChange(Fact):
     """How much worse than the base: bits per byte, or share of wrong answers; and its standard error."""
 
     change: float
     error: float | None = None
 
 
-class TriedMerge(Fact):
+class Trial(Fact):
     """A merge that was tried; `values` by what was chosen, such as "weight of law"."""
 
     values: dict[str, float]
     by: str
     domain_gain: float
     general_rise: float
-    changes: dict[str, Worse]
+    changes: dict[str, PairedChange]
     front: bool
     chosen: bool
 
@@ -35,7 +35,7 @@ class SearchBudget(Fact):
     why: str
 
 
-class AtBound(Fact):
+class BoundReached(Fact):
     """A number that was chosen at the lower or upper bound of what was searched, and what that means."""
 
     name: str
@@ -51,11 +51,11 @@ class WeightSearch(Fact):
     models: list[str]
     why: str
     holds: bool
-    search_points: list[TriedMerge]
+    search_points: list[Trial]
     gates: list[SearchBudget] = []
-    at_bounds: list[AtBound] = []
+    at_bounds: list[BoundReached] = []
 
     @property
-    def chosen(self) -> TriedMerge:
+    def chosen(self) -> Trial:
         """The point that is chosen."""
         return next(point for point in self.search_points if point.chosen)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from cpt.report.schema.base import Fact
 
 
-class TrainingPoint(Fact):
+class TrainingStep(Fact):
     """One optimizer step.
 
     smoothed: exponential average of the loss.
@@ -28,7 +28,7 @@ class SchedulePhase(Fact):
     tokens: int
 
 
-class Ended(Fact):
+class EarlyEnd(Fact):
     """Why a training ended before its last step, and the step whose model is its result.
 
     result: in words which weights those are, and why they are chosen.
@@ -49,16 +49,16 @@ class Training(Fact):
     steps: int
     tokens: int
     tokens_per_second: float | None = None
-    points: list[TrainingPoint] = []
+    points: list[TrainingStep] = []
     phases: list[SchedulePhase] = []
-    ended: Ended | None = None
+    ended: EarlyEnd | None = None
 
 
-class Trained(Fact):
+class TrainedTokens(Fact):
     """What the ledger says was trained on of one source; `parts`: of each named part of a mixture."""
 
     tokens: int
     sequences: int | None = None
     bytes: int | None = None
     epochs: float | None = None
-    parts: dict[str, Trained] = {}
+    parts: dict[str, TrainedTokens] = {}

@@ -159,7 +159,7 @@ class MonitorCost(Fact):
     probes: dict[str, ProbeCost] = {}
 
 
-class Watched(Fact):
+class Monitoring(Fact):
     """Everything that was watched and bounded during training, beside texts."""
 
     gates: list[Gate] = []

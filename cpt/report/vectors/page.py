@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from cpt.formatting import fixed, percent
 from cpt.report.charts import vectors as charts
 from cpt.report.environment import environment
 from cpt.report.schema import VectorPair, Vectors
 from cpt.report.theme import short
-from cpt.report.wording import number, percent
 
 INDEPENDENT = 0.1
 """A cosine below this: the vectors share less than a hundredth of their squared length."""
@@ -67,5 +67,5 @@ def _pair_words(pair: VectorPair) -> str:
         how = "nearly independent"
     else:
         how = "pull the same way" if pair.cosine > 0 else "pull against each other"
-        return f"{names} {how}: cosine {number(pair.cosine)}."
-    return f"{names} are {how}: cosine {number(pair.cosine, 4)}, random vectors ± {number(pair.random, 5)}."
+        return f"{names} {how}: cosine {fixed(pair.cosine)}."
+    return f"{names} are {how}: cosine {fixed(pair.cosine, 4)}, random vectors ± {fixed(pair.random, 5)}."

@@ -14,7 +14,7 @@ from cpt.report.comparison.facts import ReportedRun, compare
 from cpt.report.comparison.page import render, setting_words
 from cpt.report.comparison.schema import Setting
 from cpt.report.environment import policy
-from cpt.report.schema import Facts, Gate, TaskCurve, Training, Watched
+from cpt.report.schema import Facts, Gate, Monitoring, TaskCurve, Training
 from cpt.report.schema.probes import CurvePoint
 
 NOW = "2026-03-01T09:22:56+00:00"
@@ -124,7 +124,7 @@ def test_strings_from_data_are_escaped_wherever_they_appear() -> None:
                 update={"averages": {HOSTILE: facts.suites.averages["medical"]}}
             ),
             "tokens": {HOSTILE: 5},
-            "watched": Watched(gates=[gate], tasks={HOSTILE: TaskCurve(curve=curve)}),
+            "watched": Monitoring(gates=[gate], tasks={HOSTILE: TaskCurve(curve=curve)}),
         }
     )
     names = [f"{HOSTILE}{number}" for number in range(3)]
@@ -167,7 +167,7 @@ def test_figures_that_are_not_compared_say_so() -> None:
 def test_budgets_stand_side_by_side() -> None:
     def bounded(name: str, verdict: str) -> ReportedRun:
         gate = Gate(budget="general <= +0.02", probe="general", action="warn", verdict=verdict)  # type: ignore[arg-type]
-        return a_run(name, -0.3, 0.0, watched=Watched(gates=[gate]))
+        return a_run(name, -0.3, 0.0, watched=Monitoring(gates=[gate]))
 
     text = Outline(render(compare([bounded("a", "held"), bounded("b", "broken"), FOUR[2]], [], NOW))).text
     assert "general <= +0.02 held broken –" in text

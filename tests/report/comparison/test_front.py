@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from cpt.report.comparison.front import Changes, beaten_by, beats
+from cpt.report.comparison.front import Changes, dominated_by, dominates
 from cpt.report.comparison.intervals import (
     Documents,
     Estimate,
@@ -114,17 +114,17 @@ def test_the_lowest_and_what_noise_does_not_tell_from_it() -> None:
 
 def test_beating_needs_one_clear_gain_and_no_clear_loss() -> None:
     base = Changes(about(-0.3, 0.01), about(0.02, 0.01))
-    assert beats(base, Changes(about(-0.2, 0.01), about(0.02, 0.01)))
-    assert beats(base, Changes(about(-0.2, 0.01), about(0.019, 0.01)))  # a little worse, within the noise
-    assert not beats(base, Changes(about(-0.2, 0.01), about(0.0, 0.01)))
-    assert not beats(base, base)
+    assert dominates(base, Changes(about(-0.2, 0.01), about(0.02, 0.01)))
+    assert dominates(base, Changes(about(-0.2, 0.01), about(0.019, 0.01)))  # a little worse, within the noise
+    assert not dominates(base, Changes(about(-0.2, 0.01), about(0.0, 0.01)))
+    assert not dominates(base, base)
 
 
 def test_without_noise_the_front_is_paretos() -> None:
     rng = np.random.default_rng(3)
     points = {str(i): (float(x), float(y)) for i, (x, y) in enumerate(rng.random((25, 2)))}
     runs = {name: Changes(about(x, 0.0), about(y, 0.0)) for name, (x, y) in points.items()}
-    found = {name for name, others in beaten_by(runs).items() if not others}
+    found = {name for name, others in dominated_by(runs).items() if not others}
     brute = {
         name
         for name, (x, y) in points.items()
@@ -143,12 +143,14 @@ def test_some_run_is_always_on_the_front() -> None:
     for _ in range(300):
         drawn = rng.random((6, 4))
         runs = {str(i): Changes(about(x, 0.3 * u), about(y, 0.3 * v)) for i, (x, y, u, v) in enumerate(drawn)}
-        assert any(not others for others in beaten_by(runs).values())
+        assert any(not others for others in dominated_by(runs).values())
 
 
 def test_runs_that_beat_each_other_in_a_circle_are_all_on_the_front(monkeypatch) -> None:
     order = dict(zip("abc", "bca", strict=True))
     runs = {name: Changes(about(i), about(i)) for i, name in enumerate("abc")}
     names = {id(changes): name for name, changes in runs.items()}
-    monkeypatch.setattr("cpt.report.comparison.front.beats", lambda a, b: order[names[id(a)]] == names[id(b)])
-    assert beaten_by(runs) == {"a": [], "b": [], "c": []}
+    monkeypatch.setattr(
+        "cpt.report.comparison.front.dominates", lambda a, b: order[names[id(a)]] == names[id(b)]
+    )
+    assert dominated_by(runs) == {"a": [], "b": [], "c": []}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cpt.formatting import compact
 from cpt.report.comparison.charts.rings import ring
 from cpt.report.comparison.schema import RunRow
 from cpt.report.theme import canvas, colour, to_svg
-from cpt.report.wording import compact
 
 
 def tokens_by_source(rows: Sequence[RunRow]) -> str | None:

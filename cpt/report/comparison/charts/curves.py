@@ -19,7 +19,7 @@ class Curve(NamedTuple):
     points: Sequence[tuple[int, float]]
 
 
-def overlaid(
+def curve_chart(
     name: str, title: str, axis: str, curves: Sequence[Curve], words: Callable[[float], str]
 ) -> str | None:
     """Changes since the start against tokens trained, one curve for each run that has one.

@@ -8,12 +8,12 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from cpt.report.charts.path import Place
+from cpt.formatting import signed
+from cpt.report.charts.path import Point
 from cpt.report.comparison.charts.rings import line_style, ring_each, role
 from cpt.report.comparison.curves import rises
 from cpt.report.comparison.schema import RunRow
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, to_svg
-from cpt.report.wording import signed
 
 
 def trade_off(rows: Sequence[RunRow], front: Sequence[str]) -> str | None:
@@ -51,20 +51,20 @@ def trade_off(rows: Sequence[RunRow], front: Sequence[str]) -> str | None:
         return to_svg(figure, "trade-off", "Domain gain against general rise", described)
 
 
-def _end(row: RunRow) -> Place | None:
+def _end(row: RunRow) -> Point | None:
     domain, general = row.probes.get("domain"), row.probes.get("general")
     if row.on_front is None or not domain or not general or not domain.change or not general.change:
         return None
-    return Place(-domain.change.value, general.change.value)
+    return Point(-domain.change.value, general.change.value)
 
 
-def _path(row: RunRow) -> list[Place]:
+def _path(row: RunRow) -> list[Point]:
     """A run's places after each reading of both probes."""
     domain, general = (dict(rises(row.probes.get(name))) for name in ("domain", "general"))
-    return [Place(-domain[tokens], general[tokens]) for tokens in domain if tokens in general]
+    return [Point(-domain[tokens], general[tokens]) for tokens in domain if tokens in general]
 
 
-def _draw_way(axes: Axes, row: RunRow, end: Place) -> None:
+def _draw_way(axes: Axes, row: RunRow, end: Point) -> None:
     """The readings, and a tie from the last of them to the final model."""
     path, style = _path(row), line_style(row.number)
     if path:
@@ -73,7 +73,7 @@ def _draw_way(axes: Axes, row: RunRow, end: Place) -> None:
         axes.plot(*zip(path[-1], end, strict=True), linewidth=1, alpha=0.75, **tie)
 
 
-def _draw_front(axes: Axes, ends: Iterable[Place]) -> None:
+def _draw_front(axes: Axes, ends: Iterable[Point]) -> None:
     """The steps below and beyond which no run lies."""
     corners = sorted(ends)
     if len(corners) > 1:
@@ -81,7 +81,7 @@ def _draw_front(axes: Axes, ends: Iterable[Place]) -> None:
         axes.plot(gains, rises, color=colour("ink"), linewidth=1.25, dashes=(1, 2), drawstyle="steps-pre")
 
 
-def _draw_intervals(axes: Axes, row: RunRow, end: Place) -> None:
+def _draw_intervals(axes: Axes, row: RunRow, end: Point) -> None:
     domain, general = row.probes["domain"].change, row.probes["general"].change
     style: dict[str, Any] = {"color": colour(role(row.number)), "linewidth": 3, "alpha": 0.35}
     if domain and domain.low is not None and domain.high is not None:

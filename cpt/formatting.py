@@ -1,16 +1,20 @@
-"""How figures are written."""
+"""How figures are written.
+
+Numbers as people read them: durations, sizes, counts, measured values.
+"""
 
 from __future__ import annotations
 
 import math
 
-from cpt.report.schema import BAND
+Z_95 = 1.96
+"""Standard errors on each side of a 95% interval."""
 
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def fixed(value: float | None, digits: int = 3) -> str:
     """A figure with a fixed number of decimals: 0.79 → "0.790"."""
     if value is None or not math.isfinite(value):
         return NOTHING
@@ -22,7 +26,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def signed(value: float | None, digits: int = 3) -> str:
     """A difference with its sign: 0.0123 → "+0.012", 0.0001 → "0.000"."""
-    text = number(value, digits)
+    text = fixed(value, digits)
     if value is None or text == NOTHING or text.startswith(MINUS) or not text.strip("0.,"):
         return text
     return f"+{text}"
@@ -30,7 +34,7 @@ def signed(value: float | None, digits: int = 3) -> str:
 
 def margin(error: float | None, digits: int = 3, scale: float = 1.0) -> str:
     """Half of a 95% interval from a standard error: 0.01 → "± 0.020"; "" where the error is not known."""
-    return "" if error is None or not math.isfinite(error) else f"± {number(BAND * scale * error, digits)}"
+    return "" if error is None or not math.isfinite(error) else f"± {fixed(Z_95 * scale * error, digits)}"
 
 
 def typeset(budget: str) -> str:
@@ -40,7 +44,7 @@ def typeset(budget: str) -> str:
 
 def count(value: float | None) -> str:
     """A whole number with thousands separated: 122880 → "122,880"."""
-    return number(value, 0)
+    return fixed(value, 0)
 
 
 def compact(value: float) -> str:
@@ -54,7 +58,7 @@ def compact(value: float) -> str:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """A share of 1 as a percentage: 0.4125 → "41.2%"."""
-    return NOTHING if share is None else f"{number(100 * share, digits)}%"
+    return NOTHING if share is None else f"{fixed(100 * share, digits)}%"
 
 
 def points(difference: float | None) -> str:
@@ -62,7 +66,7 @@ def points(difference: float | None) -> str:
     return NOTHING if difference is None else signed(100 * difference, 1)
 
 
-def duration(seconds: float | None) -> str:
+def duration_in_words(seconds: float | None) -> str:
     """A time in its two largest units: 372 → "6 min 12 s"."""
     if seconds is None:
         return NOTHING
@@ -96,3 +100,55 @@ def change(before: float, difference: float) -> str:
     """How much of the base's figure a difference is: (1.10, -0.30) → "27%", below ten with one decimal."""
     share = abs(difference / before) if before else 0.0
     return f"{100 * share:.0f}%" if share >= 0.0995 else f"{100 * share:.1f}%"
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `41 s`, `2:05`, `1:02:05`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size(bytes_: int) -> str:
+    """`512 B`, `1.4 kB`, `538 MB`: decimal units."""
+    value, unit = float(bytes_), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"
+
+
+def number(value: float) -> str:
+    """Four figures that matter; thousands separated; tiny values in powers of ten."""
+    if not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) or (value == int(value) and abs(value) >= 1000):
+        return f"{int(value):,}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    if value and abs(value) < 1e-3:
+        return f"{value:.1e}"
+    return f"{value:.3f}"
+
+
+_RATES = {"tokens_per_second": "tokens/s"}
+
+
+def fact(name: str, value: float) -> str:
+    """A progress fact: `loss 2.310`, `610 tokens/s`, `domain 0.912`."""
+    if name in _RATES:
+        return f"{number(value)} {_RATES[name]}"
+    return f"{name.replace('_', ' ')} {number(value)}"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 stage`, `3 stages`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
