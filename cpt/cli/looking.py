@@ -141,7 +141,7 @@ def show(
 
 def report_data(page: Path) -> dict[str, Any]:
     """The figures that lie beside a report's page."""
-    from cpt.report.facts.files import ReportSummary
+    from cpt.report.facts.records import ReportSummary
 
     found: dict[str, Any] = read_plain(page.with_name("report.json"), ReportSummary)
     return found

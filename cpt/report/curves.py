@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from cpt.report.schema import CurvePoint
+
 CURVE_POINTS = 1000
 """Longest curve that is kept; longer ones are thinned."""
 
@@ -59,3 +61,15 @@ def change_points(points: Sequence[T], measure: Callable[[T], object]) -> list[T
     values = [measure(point) for point in points]
     changed = [index for index, (a, b) in enumerate(pairwise(values), start=1) if a != b]
     return [points[index] for index in sorted({0, *changed, len(points) - 1})] if points else []
+
+
+def changes(curve: Sequence[CurvePoint]) -> dict[int, float]:
+    """A probe's change since its first reading, by step."""
+    base = curve[0].value if curve else None
+    found = {}
+    for point in curve:
+        level = None if base is None or point.value is None else point.value - base
+        change = level if point.rise is None else point.rise
+        if change is not None and math.isfinite(change):
+            found[point.step] = change
+    return found

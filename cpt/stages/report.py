@@ -75,7 +75,7 @@ def read_run(config: ReportConfig, stages: Sequence[Artifact], recipe: Mapping[s
     """
     from cpt.corpus.index import read_index
     from cpt.report.facts import RunRecord
-    from cpt.report.facts.files import Scores
+    from cpt.report.facts.records import Scores
 
     newest = {kind: stage for stage in stages for kind in stage.kinds}
     scores = newest.get("scores")
@@ -110,7 +110,7 @@ def _stage_record(artifact: Artifact) -> StageRecord:
 
 def _read_training(artifact: Artifact | None) -> TrainingRecord | None:
     from cpt.report.facts import TrainingRecord
-    from cpt.report.facts.files import ActionRow, ProbeRow, StepRow, TrainingSummary
+    from cpt.report.facts.records import ActionRow, ProbeRow, StepRow, TrainingSummary
 
     if artifact is None:
         return None

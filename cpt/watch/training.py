@@ -15,7 +15,7 @@ from cpt.monitor.reading import Reading
 from cpt.monitor.stability import stability
 from cpt.recipe.store import Record
 from cpt.report.facts import StageRecord, TrainingRecord
-from cpt.report.facts.files import ActionRow, ProbeRow, StepRow
+from cpt.report.facts.records import ActionRow, ProbeRow, StepRow
 from cpt.watch.tail import Tail
 
 FILES = ("steps.jsonl", "probes.jsonl", "actions.jsonl")

@@ -208,7 +208,7 @@ def test_phases_of_the_schedule_begin_at_their_tokens(
 
 
 def test_what_a_probe_has_read_is_known_by_its_fingerprint() -> None:
-    from cpt.report.facts.probes import gather_texts
+    from cpt.report.facts.monitoring import gather_texts
     from cpt.report.facts.records import TrainingRecord
 
     rows = [{"step": 0, "tokens": 0, "probe": "chat", "value": 1.0, "kind": "text"}]

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from cpt.report.charts.tries import tried_merges
-from cpt.report.schema.search import WeightSearch
+from cpt.report.charts.scatter import tried_merges
+from cpt.report.schema.artifacts import WeightSearch
 from cpt.report.search.page import finding, render
 
 

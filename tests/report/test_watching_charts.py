@@ -10,10 +10,10 @@ import pytest
 
 from cpt.formatting import MINUS
 from cpt.report import charts
+from cpt.report.charts.heatmap import SHADES, _runs
 from cpt.report.charts.labels import MARKER, Labels, text_width
-from cpt.report.charts.lines import source_shares
-from cpt.report.charts.path import measured_apart, run_path
-from cpt.report.charts.shades import SHADES, _runs
+from cpt.report.charts.line import source_shares
+from cpt.report.charts.scatter import measured_apart, run_path
 from cpt.report.schema import (
     ControlPoint,
     CurvePoint,

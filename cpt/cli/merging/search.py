@@ -334,7 +334,7 @@ def _write(asked: Asked, found: Found, candidates: Sequence[Any], output: Path) 
 
 def _write_page(facts: Mapping[str, Any], models: Sequence[str], output: Path) -> None:
     from cpt.atomic import write_text
-    from cpt.report.schema.search import WeightSearch
+    from cpt.report.schema.artifacts import WeightSearch
     from cpt.report.search.page import render
 
     search = WeightSearch.model_validate({**facts, **facts["search"], "models": models})

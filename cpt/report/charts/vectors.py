@@ -9,8 +9,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cpt.formatting import fixed, percent
+from cpt.report.charts.heatmap import draw_scale, draw_shades, label_rows
 from cpt.report.charts.labels import Labels
-from cpt.report.charts.shades import draw_scale, draw_shades, label_rows
 from cpt.report.schema import Vectors
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, short, to_svg
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cpt.report.charts.path import changes
 from cpt.report.comparison.schema import ComparedProbe
+from cpt.report.curves import changes
 from cpt.report.schema import StabilityGap, TaskCurve
 
 

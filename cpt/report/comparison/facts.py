@@ -14,7 +14,7 @@ from cpt.report.comparison.same_items import other_items
 from cpt.report.comparison.same_text import ComparableMeasures, comparable_measures, offsets
 from cpt.report.comparison.schema import ComparedProbe, Comparison, Pair, RunRow, Setting
 from cpt.report.curves import thinned
-from cpt.report.facts.probes import FIRST_PROBES
+from cpt.report.facts.monitoring import FIRST_PROBES
 from cpt.report.schema import Facts, Probe
 
 CURVE_POINTS = 250

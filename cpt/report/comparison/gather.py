@@ -146,7 +146,7 @@ def _documents(records: Mapping[str, Record]) -> dict[str, Documents]:
     import numpy as np
 
     from cpt.report.comparison.intervals import Documents
-    from cpt.report.facts.files import DocumentScores
+    from cpt.report.facts.records import DocumentScores
     from cpt.stages.evaluate.stage import DOCUMENTS
 
     scores = [record.path("scores") for record in records.values() if "scores" in record.kinds]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
-from cpt.report.facts.probes import interval
+from cpt.report.facts.monitoring import interval
 from cpt.report.schema import Interval, Probe
 
 _READ = "read"

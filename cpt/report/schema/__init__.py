@@ -1,26 +1,48 @@
 """The facts of a run, as `report.json` holds them. Losses are in bits per byte unless the name says nats."""
 
-from cpt.report.schema.base import Fact, Interval
-from cpt.report.schema.facts import Facts
-from cpt.report.schema.making import Documents, Merge, MergeInput, Split, StageFact, TrialPoint, Vocabulary
-from cpt.report.schema.probes import Continual, CurvePoint, Probe, ProbeTraining, StabilityGap, TaskCurve
-from cpt.report.schema.scores import (
+# ruff: noqa: RUF012 - pydantic copies the defaults
+
+from __future__ import annotations
+
+from cpt.report.schema.artifacts import (
+    Documents,
+    Merge,
+    MergeInput,
+    Split,
+    StageFact,
+    TrialPoint,
+    Vector,
+    VectorGrid,
+    VectorPair,
+    VectorParts,
+    VectorRows,
+    Vectors,
+    Vocabulary,
+)
+from cpt.report.schema.measurements import (
+    Continual,
+    CurvePoint,
+    Fact,
+    Interval,
     NoSignal,
     PairedScores,
+    Probe,
+    ProbeTraining,
     Retention,
     SkippedTask,
+    StabilityGap,
     SuiteAverage,
     SuiteGroup,
     Suites,
     SuiteTask,
     Task,
+    TaskCurve,
 )
-from cpt.report.schema.training import EarlyEnd, SchedulePhase, TrainedTokens, Training, TrainingStep
-from cpt.report.schema.vectors import Vector, VectorGrid, VectorPair, VectorParts, VectorRows, Vectors
-from cpt.report.schema.watching import (
+from cpt.report.schema.monitoring import (
     WORST_FIRST,
     Action,
     ControlPoint,
+    EarlyEnd,
     Gate,
     LayerUpdates,
     MonitorCost,
@@ -28,17 +50,19 @@ from cpt.report.schema.watching import (
     NewTokens,
     ProbeCost,
     Sample,
+    SchedulePhase,
     SourceTokens,
+    TrainedTokens,
+    Training,
+    TrainingStep,
 )
 
 __all__ = [
     "WORST_FIRST",
     "Action",
-    "PairedScores",
     "Continual",
     "ControlPoint",
     "CurvePoint",
-    "StabilityGap",
     "Documents",
     "EarlyEnd",
     "Fact",
@@ -46,21 +70,23 @@ __all__ = [
     "Gate",
     "Interval",
     "LayerUpdates",
-    "SkippedTask",
     "Merge",
     "MergeInput",
     "MonitorCost",
+    "Monitoring",
     "NewTokens",
     "NoSignal",
+    "PairedScores",
     "Probe",
     "ProbeCost",
     "ProbeTraining",
     "Retention",
     "Sample",
     "SchedulePhase",
-    "TrialPoint",
+    "SkippedTask",
     "SourceTokens",
     "Split",
+    "StabilityGap",
     "StageFact",
     "SuiteAverage",
     "SuiteGroup",
@@ -71,6 +97,7 @@ __all__ = [
     "TrainedTokens",
     "Training",
     "TrainingStep",
+    "TrialPoint",
     "Vector",
     "VectorGrid",
     "VectorPair",
@@ -78,5 +105,33 @@ __all__ = [
     "VectorRows",
     "Vectors",
     "Vocabulary",
-    "Monitoring",
 ]
+
+
+class Facts(Fact):
+    """Everything that the page shows, JSON-able."""
+
+    name: str
+    title: str
+    base: str
+    verdict: str
+    basis: str
+    created: str
+    confidence: float
+    probes: dict[str, Probe] = {}
+    watched: Monitoring = Monitoring()
+    tokens: dict[str, int] = {}
+    tokens_per_second: float | None = None
+    seconds: dict[str, float] = {}
+    vocabulary: Vocabulary = Vocabulary()
+    tasks: dict[str, Task] = {}
+    suites: Suites | None = None
+    training: Training | None = None
+    ledger: dict[str, TrainedTokens] = {}
+    documents: dict[str, Documents] = {}
+    merge: Merge | None = None
+    stages: list[StageFact] = []
+    absent: list[str] = []
+    recipe: str = ""
+    versions: dict[str, str] = {}
+    machine: dict[str, str | int] = {}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from cpt.formatting import signed
-from cpt.report.charts.tries import tried_merges
+from cpt.report.charts.scatter import tried_merges
 from cpt.report.environment import environment
-from cpt.report.schema.search import WeightSearch
+from cpt.report.schema.artifacts import WeightSearch
 
 
 def render(found: WeightSearch, created: str) -> str:

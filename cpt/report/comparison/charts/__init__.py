@@ -6,4 +6,4 @@ from cpt.report.comparison.charts.curves import Curve, curve_chart
 from cpt.report.comparison.charts.rings import role
 from cpt.report.comparison.charts.trade_off import trade_off
 
-__all__ = ["Curve", "Line", "intervals", "curve_chart", "role", "tokens_by_source", "trade_off"]
+__all__ = ["Curve", "Line", "curve_chart", "intervals", "role", "tokens_by_source", "trade_off"]

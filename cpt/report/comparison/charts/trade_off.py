@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from cpt.formatting import signed
-from cpt.report.charts.path import Point
+from cpt.report.charts.scatter import Point
 from cpt.report.comparison.charts.rings import line_style, ring_each, role
 from cpt.report.comparison.curves import rises
 from cpt.report.comparison.schema import RunRow

@@ -1,4 +1,7 @@
-"""Heat maps: values as shades of one colour, and the scale that says what a shade stands for."""
+"""Heat maps: values as shades of one colour, and the scale that says what a shade stands for.
+
+How far each layer moved: a heat map of layers and readings, and bottom against top.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from matplotlib.transforms import ScaledTranslation
 
-from cpt.report.theme import UNIT, colour
+from cpt.formatting import compact, percent
+from cpt.report.schema import LayerUpdates
+from cpt.report.theme import UNIT, canvas, colour, label_axes, to_svg
 
 SHADES = 12
 """Steps of a heat map's colour."""
@@ -94,3 +99,29 @@ def _runs(cells: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
         if index == len(cells) or cells[index] != (column + 1, row):
             yield cells[first][0], column + 1, row
             first = index
+
+
+def layer_updates(found: LayerUpdates) -> str | None:
+    """Relative update of every layer (bottom layer below) at every reading, as shades of one colour."""
+    updates = [value for row in found.updates for value in row if value is not None and math.isfinite(value)]
+    greatest = max(updates, default=0.0)
+    if greatest <= 0.0 or len(found.tokens) < 2:
+        return None
+    rows, columns = len(found.layers), len(found.tokens)
+    with canvas(86 + max(140, min(9 * rows, 260)), left=46, top=40) as (figure, axes):
+        axes.set(xlim=(0, columns), ylim=(0, rows))
+        axes.grid(False)
+        draw_shades(axes, found.updates, greatest)
+        label_rows(axes, found.layers)
+        every = max(1, math.ceil(columns / 6))
+        at = list(range(0, columns, every))
+        axes.set_xticks([column + 0.5 for column in at], [compact(found.tokens[column]) for column in at])
+        label_axes(axes, "tokens trained, at each reading", "layer")
+        draw_scale(figure, axes, _share(greatest))
+        last = [row[-1] for row in found.updates]
+        ends = f"layer {found.layers[0]} {_share(last[0])}, layer {found.layers[-1]} {_share(last[-1])}"
+        return to_svg(figure, "layers", "Relative update by layer", f"At the last reading: {ends}.")
+
+
+def _share(value: float | None) -> str:
+    return percent(value, 2)
