@@ -25,7 +25,7 @@ class Section(NamedTuple):
     shown: bool = True
 
 
-def render(facts: Facts, template: str = "template.html", *, going: bool = False, **more: object) -> str:
+def render(facts: Facts, template: str = "report.html", *, going: bool = False, **more: object) -> str:
     """The page. Every string from data is escaped; only our own charts are inlined as they are.
 
     Args:

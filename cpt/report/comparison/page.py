@@ -53,7 +53,7 @@ def render(comparison: Comparison) -> str:
     Returns:
         HTML text, the same for the same facts.
     """
-    template = environment().get_template("comparison/template.html")
+    template = environment().get_template("comparison.html")
     rows = comparison.runs
     return template.render(
         comparison=comparison,

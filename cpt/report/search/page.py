@@ -10,7 +10,7 @@ from cpt.report.environment import environment
 from cpt.report.schema.artifacts import WeightSearch
 
 
-def render(found: WeightSearch, created: str) -> str:
+def render_search(found: WeightSearch, created: str) -> str:
     """The page. Every string from data is escaped; only our own chart is inlined as it is.
 
     Args:
@@ -18,19 +18,19 @@ def render(found: WeightSearch, created: str) -> str:
     """
     return (
         environment()
-        .get_template("search/template.html")
+        .get_template("weight_search.html")
         .render(
             search=found,
             created=created,
             chart=Markup(tried_merges(found)),
-            finding=finding(found),
+            finding=search_finding(found),
             names=list(found.search_points[0].values),
             measured=list(found.search_points[0].changes),
         )
     )
 
 
-def finding(found: WeightSearch) -> str:
+def search_finding(found: WeightSearch) -> str:
     """What was chosen and why, in one sentence."""
     chosen = found.chosen
     values = ", ".join(f"{name} {value:.4g}" for name, value in chosen.values.items())

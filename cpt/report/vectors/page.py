@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from cpt.formatting import fixed, percent
-from cpt.report.charts import vectors as charts
+from cpt.report.charts import vectors as vector_charts
 from cpt.report.environment import environment
 from cpt.report.schema import VectorPair, Vectors
 from cpt.report.theme import short
@@ -14,7 +14,7 @@ INDEPENDENT = 0.1
 """A cosine below this: the vectors share less than a hundredth of their squared length."""
 
 
-def render(found: Vectors, created: str) -> str:
+def render_vectors(found: Vectors, created: str) -> str:
     """The page. Every string from data is escaped; only our own charts are inlined as they are.
 
     Args:
@@ -22,32 +22,32 @@ def render(found: Vectors, created: str) -> str:
     """
     return (
         environment()
-        .get_template("vectors/template.html")
+        .get_template("task_vectors.html")
         .render(
             vectors=found,
             created=created,
-            charts={"vectors": draw(found)},
-            vectors_finding=finding(found),
+            charts={"vectors": draw_vectors(found)},
+            vectors_finding=vectors_finding(found),
         )
     )
 
 
-def draw(found: Vectors) -> dict[str, Markup]:
+def draw_vectors(found: Vectors) -> dict[str, Markup]:
     """Charts by title; a chart that has nothing to show is left out."""
     maps = {
-        f"Change of {short(vector.name, 40)} by layer": charts.norms_by_layer(found, place)
+        f"Change of {short(vector.name, 40)} by layer": vector_charts.norms_by_layer(found, place)
         for place, vector in enumerate(found.vectors)
     }
     drawn = {
-        "Cosines between task vectors": charts.cosine_matrix(found),
-        "Cosine by layer": charts.cosines_by_layer(found),
-        "Sign conflicts by layer": charts.conflicts_by_layer(found),
+        "Cosines between task vectors": vector_charts.cosine_matrix(found),
+        "Cosine by layer": vector_charts.cosines_by_layer(found),
+        "Sign conflicts by layer": vector_charts.conflicts_by_layer(found),
         **maps,
     }
     return {title: Markup(svg) for title, svg in drawn.items() if svg}
 
 
-def finding(found: Vectors) -> str:
+def vectors_finding(found: Vectors) -> str:
     """What the analysis says, in a sentence or two."""
     lengths = ", ".join(
         f"{vector.name} changes the weights by {percent(vector.relative, 2)} of their norm"
