@@ -10,17 +10,25 @@ from cpt.formatting import change, count, fixed, percent, points, signed, typese
 from cpt.report.schema import (
     WORST_FIRST,
     EarlyEnd,
+    Facts,
     Gate,
     Interval,
+    MergeInput,
     MonitorCost,
     Probe,
     StabilityGap,
     TaskCurve,
+    VectorPair,
+    Vectors,
+    WeightSearch,
 )
 
 MAIN = ("domain", "general")
 
 READINGS = ("wanted", "readings")
+
+INDEPENDENT = 0.1
+"""A cosine below this: the vectors share less than a hundredth of their squared length."""
 
 
 def judgement(difference: Interval, *, lower_is_better: bool) -> str:
@@ -197,3 +205,60 @@ def monitor_finding(cost: MonitorCost) -> str:
         ". First and last readings, those that gates need, and samples are never left out" if over else ""
     )
     return f"{finding}."
+
+
+def final_name(facts: Facts, probe: Probe) -> str:
+    """What a training curve's end marker is called; without evaluate it is the curve's own end."""
+    if probe.measured_by == "training":
+        return "end"
+    return "merged" if facts.merge else "final"
+
+
+def final_words(facts: Facts) -> str:
+    """What the end markers of the training curves are."""
+    if all(probe.measured_by == "training" for probe in facts.probes.values()):
+        return "where training ended"
+    model = "final model"
+    if facts.merge:
+        weights = [f", {model_words(merged)}" for merged in facts.merge.models]
+        model = f"merged model ({facts.merge.method}{''.join(weights)})"
+    return f"the {model}, drawn at the base level plus its change in held-out bits per byte"
+
+
+def model_words(merged: MergeInput) -> str:
+    """A model that went into a merge, with its weight."""
+    if merged.varied:
+        return f"{merged.model} at weights by layer"
+    return merged.model + ("" if merged.weight is None else f" at weight {merged.weight:g}")
+
+
+def vectors_finding(found: Vectors) -> str:
+    """What the analysis says, in a sentence or two."""
+    lengths = ", ".join(
+        f"{vector.name} changes the weights by {percent(vector.relative, 2)} of their norm"
+        for vector in found.vectors
+    )
+    return " ".join([f"{lengths}.", *(_pair_words(pair) for pair in found.pairs)])
+
+
+def _pair_words(pair: VectorPair) -> str:
+    names = f"{pair.a} and {pair.b}"
+    if pair.cosine is None or pair.random is None:
+        return f"Between {names} there is no angle: one of them changes nothing."
+    size = abs(pair.cosine)
+    if size <= 2 * pair.random:
+        how = "as independent as random vectors"
+    elif size < INDEPENDENT:
+        how = "nearly independent"
+    else:
+        how = "pull the same way" if pair.cosine > 0 else "pull against each other"
+        return f"{names} {how}: cosine {fixed(pair.cosine)}."
+    return f"{names} are {how}: cosine {fixed(pair.cosine, 4)}, random vectors ± {fixed(pair.random, 5)}."
+
+
+def search_finding(found: WeightSearch) -> str:
+    """What was chosen and why, in one sentence."""
+    chosen = found.chosen
+    values = ", ".join(f"{name} {value:.4g}" for name, value in chosen.values.items())
+    changes = ", ".join(f"{name} {signed(each.change, 4)}" for name, each in chosen.changes.items())
+    return f"{values}: {found.why}; changes from the base: {changes}."

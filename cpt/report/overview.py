@@ -9,7 +9,7 @@ from typing import NamedTuple
 from cpt import formatting
 from cpt.formatting import Z_95
 from cpt.report.findings import has_gap, is_unwatched, judgement, why_unknown
-from cpt.report.schema import WORST_FIRST, Action, Facts, Gate, Interval, MergeInput, Probe, Vocabulary
+from cpt.report.schema import WORST_FIRST, Action, Facts, Gate, Interval, Probe, Vocabulary
 
 
 class Headline(NamedTuple):
@@ -260,28 +260,3 @@ def vocabulary_gain(vocabulary: Vocabulary) -> dict[str, str]:
 def removal_reasons(facts: Facts) -> list[str]:
     """Every reason for which a document was removed from some source."""
     return list(dict.fromkeys(reason for source in facts.documents.values() for reason in source.removed))
-
-
-def final_name(facts: Facts, probe: Probe) -> str:
-    """What a training curve's end marker is called; without evaluate it is the curve's own end."""
-    if probe.measured_by == "training":
-        return "end"
-    return "merged" if facts.merge else "final"
-
-
-def final_words(facts: Facts) -> str:
-    """What the end markers of the training curves are."""
-    if all(probe.measured_by == "training" for probe in facts.probes.values()):
-        return "where training ended"
-    model = "final model"
-    if facts.merge:
-        weights = [f", {model_words(merged)}" for merged in facts.merge.models]
-        model = f"merged model ({facts.merge.method}{''.join(weights)})"
-    return f"the {model}, drawn at the base level plus its change in held-out bits per byte"
-
-
-def model_words(merged: MergeInput) -> str:
-    """A model that went into a merge, with its weight."""
-    if merged.varied:
-        return f"{merged.model} at weights by layer"
-    return merged.model + ("" if merged.weight is None else f" at weight {merged.weight:g}")

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from cpt.report import charts, overview
+from cpt.report import charts, findings, overview
 from cpt.report.environment import environment
 from cpt.report.findings import ended_finding, gap_finding, has_gap, monitor_finding, task_finding
 from cpt.report.schema import Facts, Training, Vectors
-from cpt.report.vectors import page as vectors_page
+from cpt.report.vectors.page import draw_vectors
 
 Charts = dict[str, dict[str, Markup]]
 
@@ -55,10 +55,10 @@ def render(facts: Facts, template: str = "report.html", *, going: bool = False, 
             ended_finding=ended_finding,
             monitor_finding=monitor_finding,
             reasons=overview.removal_reasons(facts),
-            final_words=overview.final_words(facts),
+            final_words=findings.final_words(facts),
             vocabulary=overview.vocabulary_gain(facts.vocabulary),
             vectors=merged_vectors(facts),
-            vectors_finding=vectors_page.finding(found) if (found := merged_vectors(facts)) else "",
+            vectors_finding=findings.vectors_finding(found) if (found := merged_vectors(facts)) else "",
             file_name=f"{slug(facts.name)}.yaml",
             lacking=lambda text: "Nothing yet." if going else text,
             **more,
@@ -102,7 +102,7 @@ def draw(facts: Facts) -> Charts:
             "Factor of the learning rate": charts.rate_factor(watched.control, watched.actions),
         },
         "gap": {
-            name: charts.stability_gap(name, probe, overview.final_name(facts, probe), *bounded)
+            name: charts.stability_gap(name, probe, findings.final_name(facts, probe), *bounded)
             for name, probe in facts.probes.items()
         },
         "path": {
@@ -134,7 +134,7 @@ def draw(facts: Facts) -> Charts:
             },
         },
         "vocabulary": {"Norms of new tokens": charts.new_token_norms(watched.new_tokens)},
-        "vectors": vectors_page.draw(vectors) if vectors else {},
+        "vectors": draw_vectors(vectors) if vectors else {},
         "tasks": {"Task scores": charts.tasks_before_after(facts.tasks)},
         "seconds": {
             "Time by stage": charts.time_by_stage(facts.seconds),

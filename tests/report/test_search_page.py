@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from cpt.report.charts.scatter import tried_merges
+from cpt.report.findings import search_finding
 from cpt.report.schema.artifacts import WeightSearch
-from cpt.report.search.page import finding, render
+from cpt.report.search.page import render_search
 
 
 def point(weight: float, gain: float, rise: float, **more: Any) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def found() -> WeightSearch:
 
 
 def test_every_point_is_in_the_table_and_names_are_escaped(found: WeightSearch) -> None:
-    page = render(found, "2026-03-01T09:22:00+00:00")
+    page = render_search(found, "2026-03-01T09:22:00+00:00")
     assert page.count("<tr>") == 4
     assert "<b>law" not in page
     assert "&lt;b&gt;law" in page
@@ -47,7 +48,7 @@ def test_every_point_is_in_the_table_and_names_are_escaped(found: WeightSearch) 
 
 
 def test_the_finding_names_weight_reason_and_changes(found: WeightSearch) -> None:
-    words = finding(found)
+    words = search_finding(found)
     assert words.startswith("weight of law 1: the one that breaks it least")
     assert "general +0.0300" in words
 
@@ -55,7 +56,7 @@ def test_the_finding_names_weight_reason_and_changes(found: WeightSearch) -> Non
 def test_a_number_at_its_bound_is_told(found: WeightSearch) -> None:
     edge = {"name": "weight of <b>", "value": 1.0, "bound": "upper", "says": "weight of <b> is at 1"}
     with_edge = WeightSearch.model_validate(found.model_dump() | {"at_bounds": [edge]})
-    assert "<p>weight of &lt;b&gt; is at 1.</p>" in render(with_edge, "2026-03-01T09:22:00+00:00")
+    assert "<p>weight of &lt;b&gt; is at 1.</p>" in render_search(with_edge, "2026-03-01T09:22:00+00:00")
 
 
 def test_the_chart_describes_itself(found: WeightSearch) -> None:

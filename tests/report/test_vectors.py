@@ -11,9 +11,10 @@ from test_page import HOSTILE, Outline
 from vector_facts import analysis
 
 from cpt.report.facts import RunRecord, gather
-from cpt.report.page import render as render_report
+from cpt.report.findings import vectors_finding
+from cpt.report.page import render
 from cpt.report.schema import Vectors
-from cpt.report.vectors.page import draw, finding, render
+from cpt.report.vectors.page import draw_vectors, render_vectors
 
 
 def vectors(*names: str) -> Vectors:
@@ -21,12 +22,12 @@ def vectors(*names: str) -> Vectors:
 
 
 def page(found: Vectors) -> Outline:
-    return Outline(render(found, "2026-03-01T09:22:00+00:00"))
+    return Outline(render_vectors(found, "2026-03-01T09:22:00+00:00"))
 
 
 def test_two_vectors_have_every_plot_and_figure() -> None:
     found = vectors("law", "medicine")
-    assert list(draw(found)) == [
+    assert list(draw_vectors(found)) == [
         "Cosines between task vectors",
         "Cosine by layer",
         "Sign conflicts by layer",
@@ -42,7 +43,7 @@ def test_two_vectors_have_every_plot_and_figure() -> None:
 
 def test_one_vector_has_no_pairs() -> None:
     found = vectors("law")
-    assert list(draw(found)) == ["Change of law by layer"]
+    assert list(draw_vectors(found)) == ["Change of law by layer"]
     text = page(found).text
     for words in ("Cosine", "Signs differ", "Sign conflicts", "Pairs"):
         assert words not in text
@@ -62,14 +63,14 @@ def test_one_vector_has_no_pairs() -> None:
 def test_what_a_cosine_means(cosine: float | None, words: str) -> None:
     facts = analysis("law", "medicine")
     facts["pairs"][0]["cosine"] = cosine
-    assert words in finding(Vectors.model_validate(facts))
+    assert words in vectors_finding(Vectors.model_validate(facts))
 
 
 def test_nothing_changed_draws_nothing() -> None:
     facts = analysis("law")
     facts["grid"]["relative"] = [[[0.0, None] for _ in facts["grid"]["kinds"]]]
     facts["grid"]["layers"] = [0, 1]
-    assert draw(Vectors.model_validate(facts)) == {}
+    assert draw_vectors(Vectors.model_validate(facts)) == {}
 
 
 def test_the_page_is_whole_and_asks_for_nothing() -> None:
@@ -84,19 +85,19 @@ def test_the_page_is_whole_and_asks_for_nothing() -> None:
 
 def test_names_from_data_are_escaped() -> None:
     found = vectors(HOSTILE, "two")
-    html = render(found, "2026-03-01")
+    html = render_vectors(found, "2026-03-01")
     assert HOSTILE not in html
     assert HOSTILE in Outline(html).text
 
 
 def test_the_run_report_shows_what_the_merge_recorded() -> None:
     run = full_run()
-    assert "Task vectors" not in Outline(render_report(gather(_recorded(run, None)))).text
+    assert "Task vectors" not in Outline(render(gather(_recorded(run, None)))).text
     recorded = json.loads(json.dumps(analysis("pretrain", "instruct")))
     facts = gather(_recorded(run, recorded))
     assert facts.merge is not None
     assert facts.merge.vectors == vectors("pretrain", "instruct")
-    text = Outline(render_report(facts)).text
+    text = Outline(render(facts)).text
     assert "pretrain and instruct are nearly independent" in text
     assert "Change of instruct by layer" in text
 

@@ -101,15 +101,15 @@ def _as_facts(facts: dict[str, Any]) -> Vectors:
 
 def _write(vectors: Vectors, page: Path) -> None:
     from cpt.atomic import write_text
-    from cpt.report.vectors.page import render
+    from cpt.report.vectors.page import render_vectors
 
-    write_text(page, render(vectors, datetime.now(UTC).isoformat(timespec="seconds")))
+    write_text(page, render_vectors(vectors, datetime.now(UTC).isoformat(timespec="seconds")))
 
 
 def _print(console: Console, found: Vectors) -> None:
-    from cpt.report.vectors.page import finding
+    from cpt.report.findings import vectors_finding
 
-    console.print(Text(finding(found), style="bold"), soft_wrap=True)
+    console.print(Text(vectors_finding(found), style="bold"), soft_wrap=True)
     _print_vectors(console, found)
     if found.pairs:
         _print_pairs(console, found)

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 from cpt.report.schema.artifacts import (
+    BoundReached,
     Documents,
     Merge,
     MergeInput,
     Split,
     StageFact,
+    Trial,
     TrialPoint,
     Vector,
     VectorGrid,
@@ -18,6 +20,7 @@ from cpt.report.schema.artifacts import (
     VectorRows,
     Vectors,
     Vocabulary,
+    WeightSearch,
 )
 from cpt.report.schema.measurements import (
     Continual,
@@ -60,6 +63,7 @@ from cpt.report.schema.monitoring import (
 __all__ = [
     "WORST_FIRST",
     "Action",
+    "BoundReached",
     "Continual",
     "ControlPoint",
     "CurvePoint",
@@ -97,6 +101,7 @@ __all__ = [
     "TrainedTokens",
     "Training",
     "TrainingStep",
+    "Trial",
     "TrialPoint",
     "Vector",
     "VectorGrid",
@@ -105,6 +110,7 @@ __all__ = [
     "VectorRows",
     "Vectors",
     "Vocabulary",
+    "WeightSearch",
 ]
 
 

@@ -5,7 +5,6 @@ Held-out texts and tasks, before, during and after training. Texts are in bits p
 Scores of benchmarks, before and after; losses are not here but in `probes`.
 """
 
-
 from __future__ import annotations
 
 from typing import Literal

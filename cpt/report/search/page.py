@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from cpt.formatting import signed
 from cpt.report.charts.scatter import tried_merges
 from cpt.report.environment import environment
+from cpt.report.findings import search_finding
 from cpt.report.schema.artifacts import WeightSearch
 
 
@@ -28,11 +28,3 @@ def render_search(found: WeightSearch, created: str) -> str:
             measured=list(found.search_points[0].changes),
         )
     )
-
-
-def search_finding(found: WeightSearch) -> str:
-    """What was chosen and why, in one sentence."""
-    chosen = found.chosen
-    values = ", ".join(f"{name} {value:.4g}" for name, value in chosen.values.items())
-    changes = ", ".join(f"{name} {signed(each.change, 4)}" for name, each in chosen.changes.items())
-    return f"{values}: {found.why}; changes from the base: {changes}."
