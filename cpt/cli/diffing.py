@@ -270,7 +270,7 @@ def _print_figures(console: Console, comparison: Comparison) -> None:
 def _between(difference: Interval | None) -> list[str | Text]:
     """How far the second run is from the first, and whether that is more than noise."""
     from cpt.formatting import signed
-    from cpt.report.findings import judgement
+    from cpt.report.summary_text import judgement
 
     if difference is None:
         return ["", Text("not compared", style="dim")]

@@ -153,8 +153,8 @@ def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
         console.print(Text(data["verdict"], style="bold"), soft_wrap=True)
     ended = (data.get("training") or {}).get("ended")
     if ended:
-        from cpt.report.findings import ended_finding
         from cpt.report.schema import EarlyEnd
+        from cpt.report.summary_text import ended_finding
 
         console.print(Text(ended_finding(EarlyEnd.model_validate(ended)), style="yellow"), soft_wrap=True)
     table = rows("bits per byte", "before#", "after#", "change#", "dip#")

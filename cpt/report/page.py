@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from cpt.report import charts, findings, overview
+from cpt.report import charts, summary_text, tables
 from cpt.report.environment import environment
-from cpt.report.findings import ended_finding, gap_finding, has_gap, monitor_finding, task_finding
+from cpt.report.merge_pages import draw_vectors
 from cpt.report.schema import Facts, Training, Vectors
-from cpt.report.vectors.page import draw_vectors
+from cpt.report.summary_text import ended_finding, gap_finding, has_gap, monitor_finding, task_finding
 
 Charts = dict[str, dict[str, Markup]]
 
@@ -43,10 +43,10 @@ def render(facts: Facts, template: str = "report.html", *, going: bool = False, 
             facts=facts,
             watched=facts.watched,
             sections=[section for section in sections(facts, drawn) if section.shown],
-            headlines=overview.headlines(facts),
-            comparisons=overview.change_rows(facts),
-            gates=overview.gate_rows(facts.watched.gates),
-            actions=overview.action_rows(facts),
+            headlines=tables.headlines(facts),
+            comparisons=tables.change_rows(facts),
+            gates=tables.gate_rows(facts.watched.gates),
+            actions=tables.action_rows(facts),
             charts=drawn,
             clauses=facts.verdict.split("; "),
             has_gap=has_gap,
@@ -54,11 +54,11 @@ def render(facts: Facts, template: str = "report.html", *, going: bool = False, 
             task_finding=task_finding,
             ended_finding=ended_finding,
             monitor_finding=monitor_finding,
-            reasons=overview.removal_reasons(facts),
-            final_words=findings.final_words(facts),
-            vocabulary=overview.vocabulary_gain(facts.vocabulary),
+            reasons=tables.removal_reasons(facts),
+            final_words=summary_text.final_words(facts),
+            vocabulary=tables.vocabulary_gain(facts.vocabulary),
             vectors=merged_vectors(facts),
-            vectors_finding=findings.vectors_finding(found) if (found := merged_vectors(facts)) else "",
+            vectors_finding=summary_text.vectors_finding(found) if (found := merged_vectors(facts)) else "",
             file_name=f"{slug(facts.name)}.yaml",
             lacking=lambda text: "Nothing yet." if going else text,
             **more,
@@ -102,7 +102,7 @@ def draw(facts: Facts) -> Charts:
             "Factor of the learning rate": charts.rate_factor(watched.control, watched.actions),
         },
         "gap": {
-            name: charts.stability_gap(name, probe, findings.final_name(facts, probe), *bounded)
+            name: charts.stability_gap(name, probe, summary_text.final_name(facts, probe), *bounded)
             for name, probe in facts.probes.items()
         },
         "path": {

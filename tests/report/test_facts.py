@@ -10,8 +10,8 @@ from medical_run import RECIPE, SCORES, STAGES, compared, general_level
 from ruamel.yaml import YAML
 
 from cpt.report.facts import RunRecord, StageRecord, TokenizerRecord, gather
-from cpt.report.overview import final_words
 from cpt.report.schema import Facts, SuiteAverage, SuiteGroup, SuiteTask
+from cpt.report.tables import final_words
 
 PROBE_KEYS = {"before", "after", "depth", "trough_step", "recovery_step", "area", "permanent"}
 

@@ -1,9 +1,9 @@
 import pytest
 
 from cpt.formatting import MINUS, NOTHING
-from cpt.report.findings import verdict
-from cpt.report.overview import error_in_unit, gap_headline, in_unit, probe_headline
 from cpt.report.schema import CurvePoint, Facts, Gate, Interval, Probe
+from cpt.report.summary_text import verdict
+from cpt.report.tables import error_in_unit, gap_headline, in_unit, probe_headline
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from cpt.report.charts.scatter import tried_merges
-from cpt.report.findings import search_finding
+from cpt.report.merge_pages import render_search
 from cpt.report.schema.artifacts import WeightSearch
-from cpt.report.search.page import render_search
+from cpt.report.summary_text import search_finding
 
 
 def point(weight: float, gain: float, rise: float, **more: Any) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from test_page import HOSTILE, Outline
 from vector_facts import analysis
 
 from cpt.report.facts import RunRecord, gather
-from cpt.report.findings import vectors_finding
+from cpt.report.merge_pages import draw_vectors, render_vectors
 from cpt.report.page import render
 from cpt.report.schema import Vectors
-from cpt.report.vectors.page import draw_vectors, render_vectors
+from cpt.report.summary_text import vectors_finding
 
 
 def vectors(*names: str) -> Vectors:

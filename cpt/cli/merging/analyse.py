@@ -101,13 +101,13 @@ def _as_facts(facts: dict[str, Any]) -> Vectors:
 
 def _write(vectors: Vectors, page: Path) -> None:
     from cpt.atomic import write_text
-    from cpt.report.vectors.page import render_vectors
+    from cpt.report.merge_pages import render_vectors
 
     write_text(page, render_vectors(vectors, datetime.now(UTC).isoformat(timespec="seconds")))
 
 
 def _print(console: Console, found: Vectors) -> None:
-    from cpt.report.findings import vectors_finding
+    from cpt.report.summary_text import vectors_finding
 
     console.print(Text(vectors_finding(found), style="bold"), soft_wrap=True)
     _print_vectors(console, found)

@@ -334,8 +334,8 @@ def _write(asked: Asked, found: Found, candidates: Sequence[Any], output: Path) 
 
 def _write_page(facts: Mapping[str, Any], models: Sequence[str], output: Path) -> None:
     from cpt.atomic import write_text
+    from cpt.report.merge_pages import render_search
     from cpt.report.schema.artifacts import WeightSearch
-    from cpt.report.search.page import render_search
 
     search = WeightSearch.model_validate({**facts, **facts["search"], "models": models})
     write_text(_beside(output, PAGE), render_search(search, datetime.now(UTC).isoformat(timespec="seconds")))

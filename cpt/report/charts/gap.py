@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cpt.formatting import Z_95, count, fixed, percent, points, signed
 from cpt.report.charts.labels import Labels, Placement
-from cpt.report.findings import gap_finding, has_gap, task_finding
 from cpt.report.schema import Action, CurvePoint, Gate, Probe, StabilityGap, TaskCurve
+from cpt.report.summary_text import gap_finding, has_gap, task_finding
 from cpt.report.theme import canvas, colour, label_axes, mark_actions, safe_key, to_svg, token_axis
 
 VISIBLE = 0.09

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from cpt.report.comparison.intervals import Documents, Estimate, lowest
 from cpt.report.comparison.schema import Best, ComparedProbe, RunRow
 from cpt.report.facts.monitoring import interval
-from cpt.report.findings import has_gap
 from cpt.report.schema import Interval, PairedScores, Probe
+from cpt.report.summary_text import has_gap
 
 
 class Figure(NamedTuple):

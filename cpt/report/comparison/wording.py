@@ -9,8 +9,8 @@ from cpt.formatting import NOTHING, compact, percent, signed
 from cpt.report.comparison.front import Changes
 from cpt.report.comparison.intervals import Estimate, are_paired, lowest
 from cpt.report.comparison.same_text import ComparableMeasures
-from cpt.report.findings import has_gap, is_unwatched
 from cpt.report.schema import Probe
+from cpt.report.summary_text import has_gap, is_unwatched
 
 if TYPE_CHECKING:
     from cpt.report.comparison.facts import ReportedRun

@@ -11,7 +11,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from cpt.report import findings
+from cpt.report import summary_text
 from cpt.report.curves import smoothed, thinned
 from cpt.report.facts.monitoring import gather_texts, gather_watched
 from cpt.report.facts.records import RunRecord, StageRecord
@@ -90,8 +90,8 @@ def gather(run: RunRecord) -> Facts:
         name=name,
         title=run.title or name,
         base=str(run.recipe.get("base", "")),
-        verdict=findings.verdict(probes, watched.gates),
-        basis=findings.basis(probes, confidence, merged=merge is not None),
+        verdict=summary_text.verdict(probes, watched.gates),
+        basis=summary_text.basis(probes, confidence, merged=merge is not None),
         created=run.created,
         confidence=confidence,
         probes=probes,

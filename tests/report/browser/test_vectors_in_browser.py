@@ -10,8 +10,8 @@ from accessibility import problems
 from browsing import Visit
 from vector_facts import analysis
 
+from cpt.report.merge_pages import render_vectors
 from cpt.report.schema import Vectors
-from cpt.report.vectors.page import render_vectors
 
 Opens = Callable[..., Visit]
 

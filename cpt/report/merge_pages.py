@@ -1,14 +1,39 @@
-"""An analysis of task vectors as one self-contained HTML page: no requests, light and dark."""
+"""A search for merge weights as one self-contained HTML page: no requests, light and dark.
+
+An analysis of task vectors as one self-contained HTML page: no requests, light and dark.
+"""
 
 from __future__ import annotations
 
 from markupsafe import Markup
 
 from cpt.report.charts import vectors as vector_charts
+from cpt.report.charts.scatter import tried_merges
 from cpt.report.environment import environment
-from cpt.report.findings import vectors_finding
 from cpt.report.schema import Vectors
+from cpt.report.schema.artifacts import WeightSearch
+from cpt.report.summary_text import search_finding, vectors_finding
 from cpt.report.theme import short
+
+
+def render_search(found: WeightSearch, created: str) -> str:
+    """The page. Every string from data is escaped; only our own chart is inlined as it is.
+
+    Args:
+        created: when the search ended, ISO 8601.
+    """
+    return (
+        environment()
+        .get_template("weight_search.html")
+        .render(
+            search=found,
+            created=created,
+            chart=Markup(tried_merges(found)),
+            finding=search_finding(found),
+            names=list(found.search_points[0].values),
+            measured=list(found.search_points[0].changes),
+        )
+    )
 
 
 def render_vectors(found: Vectors, created: str) -> str:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from cpt import formatting
 from cpt.formatting import Z_95
-from cpt.report.findings import has_gap, is_unwatched, judgement, why_unknown
 from cpt.report.schema import WORST_FIRST, Action, Facts, Gate, Interval, Probe, Vocabulary
+from cpt.report.summary_text import has_gap, is_unwatched, judgement, why_unknown
 
 
 class Headline(NamedTuple):
