@@ -9,10 +9,10 @@ from markupsafe import Markup
 
 from cpt.report.charts import vectors as vector_charts
 from cpt.report.charts.scatter import tried_merges
-from cpt.report.environment import environment
 from cpt.report.schema import Vectors
 from cpt.report.schema.artifacts import WeightSearch
 from cpt.report.summary_text import search_finding, vectors_finding
+from cpt.report.templates import environment
 from cpt.report.theme import short
 
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 from cpt.errors import UsageError
-from cpt.report.live_page import POLICY, LiveState, render_live
+from cpt.report.page import POLICY, LiveState, render_live
 from cpt.report.schema import Facts
 
 HOST = "127.0.0.1"

@@ -17,7 +17,7 @@ from cpt.recipe.journal import Run, look_up
 from cpt.recipe.run_file import FILE
 from cpt.recipe.store import Record
 from cpt.report.facts import RunRecord, gather
-from cpt.report.live_page import LiveStage, LiveState, StageProgress
+from cpt.report.page import LiveStage, LiveState, StageProgress
 from cpt.report.schema import Facts
 from cpt.stages.report import ReportConfig, read_run
 from cpt.watch.training import FILES, TrainingLog, stage_record

@@ -19,7 +19,7 @@ from cpt.cli.plain import PlainView
 from cpt.cli.quiet import diverted
 from cpt.errors import CptError, DataError
 from cpt.recipe.progress import RunEnded, RunStarted, Said, StageEnded, StageStarted, Upcoming
-from cpt.report.environment import environment
+from cpt.report.templates import environment
 
 if TYPE_CHECKING:
     from conftest import Command

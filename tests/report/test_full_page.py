@@ -11,10 +11,10 @@ from full_run import full_run
 from test_page import HOSTILE, Outline
 
 from cpt.report.charts.gap import stability_gap
-from cpt.report.environment import script
 from cpt.report.facts import RunRecord, gather
 from cpt.report.page import draw, render, sections
 from cpt.report.schema import Facts
+from cpt.report.templates import script
 
 EVERYTHING = [
     "change", "budgets", "gap", "path", "accuracy", "samples", "inside", "training", "data", "vocabulary",

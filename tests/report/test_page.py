@@ -13,10 +13,10 @@ from itertools import pairwise
 import pytest
 from medical_run import RECIPE, SCORES, STAGES, compared
 
-from cpt.report.environment import clock, day, policy, script
 from cpt.report.facts import RunRecord, gather
 from cpt.report.page import render, slug
 from cpt.report.schema import Facts
+from cpt.report.templates import clock, day, policy, script
 from cpt.report.theme import PALETTE
 
 

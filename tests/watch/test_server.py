@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 
 from cpt.errors import UsageError
-from cpt.report.live_page import LiveState
+from cpt.report.page import LiveState
 from cpt.watch.server import HOST, Pages, Server
 
 

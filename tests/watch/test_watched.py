@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from growing import STEPS, TOKENS, GrowingRun
 
-from cpt.report.live_page import render_live
+from cpt.report.page import render_live
 from cpt.watch.watched import RunWatcher
 
 

@@ -14,9 +14,9 @@ from cpt.report.comparison.curves import gains, rises
 from cpt.report.comparison.figures import change_of, suite_changes, task_changes, turned
 from cpt.report.comparison.schema import Best, ComparedProbe, Comparison, Pair, RunRow
 from cpt.report.comparison.wording import listed, recovery
-from cpt.report.environment import environment
 from cpt.report.schema import WORST_FIRST, Interval
 from cpt.report.summary_text import has_gap
+from cpt.report.templates import environment
 
 STANDING = {True: "on the front", False: "beaten", None: "not compared"}
 

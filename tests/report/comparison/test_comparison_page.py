@@ -13,9 +13,9 @@ from made_runs import FOUR, SETTINGS, a_run
 from cpt.report.comparison.facts import ReportedRun, compare
 from cpt.report.comparison.page import render, setting_words
 from cpt.report.comparison.schema import Setting
-from cpt.report.environment import policy
 from cpt.report.schema import Facts, Gate, Monitoring, TaskCurve, Training
 from cpt.report.schema.measurements import CurvePoint
+from cpt.report.templates import policy
 
 NOW = "2026-03-01T09:22:56+00:00"
 HOSTILE = "<script>alert(1)</script>"

@@ -22,7 +22,7 @@ from cpt.report.theme import PALETTE, printable
 def environment() -> Environment:
     """Templates of `cpt/report/`, paths relative to it. Every string from data is escaped."""
     made = Environment(
-        loader=PackageLoader("cpt.report", "."),
+        loader=PackageLoader("cpt.report", "templates"),
         autoescape=True,
         finalize=without_controls,
         undefined=StrictUndefined,
@@ -57,7 +57,7 @@ def without_controls(value: object) -> object:
 
 def script(name: str) -> Markup:
     """A script of `cpt/report/`, to stand between `<script>` tags as it is."""
-    return Markup(files("cpt.report").joinpath(name).read_text(encoding="utf-8"))
+    return Markup(files("cpt.report.templates").joinpath(name).read_text(encoding="utf-8"))
 
 
 def policy(scripts: Sequence[str], connect: str = "'none'") -> str:
