@@ -102,6 +102,6 @@ def _change(probe: ComparedProbe | None) -> Text:
 
 
 def _recovery(probe: ComparedProbe | None) -> str:
-    from cpt.report.comparison.wording import recovery
+    from cpt.report.comparison.summary_text import recovery
 
     return recovery(probe) if probe else ""

@@ -39,8 +39,8 @@ def watch(
 
     Example: cpt watch medical
     """
+    from cpt.watch.run_watcher import RunWatcher
     from cpt.watch.server import Server
-    from cpt.watch.watched import RunWatcher
 
     watched = RunWatcher(runs, run)
     server = Server(watched, port)

@@ -122,8 +122,9 @@ def gap_headline(facts: Facts) -> Headline | None:
         return Headline("Stability gap", "none proven", note, "general")
     note = "bits per byte at worst, never back at the base level"
     if general.recovery_tokens is not None and general.curve:
+        share = general.recovery_tokens / (general.curve[-1].tokens or 1)
         note = "bits per byte at worst, back at the base level after "
-        note += f"{formatting.percent(general.recovery_tokens / (general.curve[-1].tokens or 1), 0)} of the tokens"
+        note += f"{formatting.percent(share, 0)} of the tokens"
     return Headline("Stability gap", formatting.signed(general.depth), note, "general")
 
 

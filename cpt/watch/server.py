@@ -38,7 +38,7 @@ _HEADERS = {
 
 
 class Source(Protocol):
-    """What is served: see `cpt.watch.watched.Watched`."""
+    """What is served: see `cpt.watch.run_watcher.Watched`."""
 
     def version(self) -> str: ...
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cpt.watch.tail import Tail
+from cpt.watch.training_log import Tail
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_only_what_is_new_is_read(log: Path, monkeypatch: pytest.MonkeyPatch) ->
     tail.rows()
     parsed: list[bytes] = []
     monkeypatch.setattr(
-        "cpt.watch.tail.parse_rows", lambda text, *_, **__: parsed.append(text) or [{"step": -1}]
+        "cpt.watch.training_log.parse_rows", lambda text, *_, **__: parsed.append(text) or [{"step": -1}]
     )
     with log.open("a") as file:
         file.write(line(1000))

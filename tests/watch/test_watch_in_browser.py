@@ -13,8 +13,8 @@ from accessibility import problems
 from browsing import Visit
 from growing import STEPS, GrowingRun
 
+from cpt.watch.run_watcher import RunWatcher
 from cpt.watch.server import Server
-from cpt.watch.watched import RunWatcher
 
 Opens = Callable[..., Visit]
 

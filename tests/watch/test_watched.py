@@ -9,7 +9,7 @@ import pytest
 from growing import STEPS, TOKENS, GrowingRun
 
 from cpt.report.page import render_live
-from cpt.watch.watched import RunWatcher
+from cpt.watch.run_watcher import RunWatcher
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_trends_begin_where_the_weights_last_went_back(
     """As in training. What was done at the last reading followed from it: the verdict before it is shown."""
     asked: list[tuple[float, int, str]] = []
     monkeypatch.setattr(
-        "cpt.watch.training.judge",
+        "cpt.watch.training_log.judge",
         lambda gates, readings, at, _, since, stage: asked.append((at, since, stage)) or [],
     )
     run.train(1, 40)

@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from cpt.report.comparison import wording
+from cpt.report.comparison import summary_text
+from cpt.report.comparison.comparability import ComparableMeasures, comparable_measures, offsets, other_items
 from cpt.report.comparison.figures import best_by_figure
-from cpt.report.comparison.front import Changes, dominated_by
-from cpt.report.comparison.intervals import Documents, Estimate, are_paired, difference
-from cpt.report.comparison.same_items import other_items
-from cpt.report.comparison.same_text import ComparableMeasures, comparable_measures, offsets
+from cpt.report.comparison.pareto_front import (
+    Changes,
+    Documents,
+    Estimate,
+    are_paired,
+    difference,
+    dominated_by,
+)
 from cpt.report.comparison.schema import ComparedProbe, Comparison, Pair, RunRow, Setting
 from cpt.report.curves import thinned
 from cpt.report.facts.monitoring import FIRST_PROBES
@@ -72,11 +77,11 @@ def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: s
         (name for name in beaten if not beaten[name]), key=lambda run: changes[run].domain.interval.value
     )
     return Comparison(
-        verdict=wording.verdict(changes, beaten),
-        basis=wording.basis(changes, agreements),
+        verdict=summary_text.verdict(changes, beaten),
+        basis=summary_text.basis(changes, agreements),
         created=created,
         confidence=max(run.facts.confidence for run in runs),
-        notes=wording.notes(runs, agreements, rows),
+        notes=summary_text.notes(runs, agreements, rows),
         front=front,
         best=best_by_figure(rows, estimates),
         pairs=[pair for name, found in estimates.items() for pair in pairs_of(name, found)],

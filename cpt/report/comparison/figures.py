@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from cpt.report.comparison.intervals import Documents, Estimate, lowest
+from cpt.report.comparison.pareto_front import Documents, Estimate, lowest
 from cpt.report.comparison.schema import Best, ComparedProbe, RunRow
 from cpt.report.facts.monitoring import interval
 from cpt.report.schema import Interval, PairedScores, Probe

@@ -19,7 +19,7 @@ from cpt.recipe.store import Record
 
 if TYPE_CHECKING:
     from cpt.report.comparison.facts import ReportedRun
-    from cpt.report.comparison.intervals import Documents
+    from cpt.report.comparison.pareto_front import Documents
     from cpt.report.schema import Facts
 
 
@@ -145,7 +145,7 @@ def _documents(records: Mapping[str, Record]) -> dict[str, Documents]:
     """What the newest evaluate stage found on each document; nothing if it kept none (older versions)."""
     import numpy as np
 
-    from cpt.report.comparison.intervals import Documents
+    from cpt.report.comparison.pareto_front import Documents
     from cpt.report.facts.records import DocumentScores
     from cpt.stages.evaluate.stage import DOCUMENTS
 

@@ -10,10 +10,10 @@ from markupsafe import Markup
 
 from cpt import formatting
 from cpt.report.comparison import charts
-from cpt.report.comparison.curves import gains, rises
+from cpt.report.comparison.charts import gains, rises
 from cpt.report.comparison.figures import change_of, suite_changes, task_changes, turned
 from cpt.report.comparison.schema import Best, ComparedProbe, Comparison, Pair, RunRow
-from cpt.report.comparison.wording import listed, recovery
+from cpt.report.comparison.summary_text import listed, recovery
 from cpt.report.schema import WORST_FIRST, Interval
 from cpt.report.summary_text import has_gap
 from cpt.report.templates import environment

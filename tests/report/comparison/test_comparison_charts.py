@@ -11,8 +11,7 @@ import pytest
 from made_runs import FOUR, SETTINGS, TEXTS, a_run
 
 from cpt.report.comparison import charts
-from cpt.report.comparison.charts.rings import role, spread
-from cpt.report.comparison.curves import rises
+from cpt.report.comparison.charts import rises, role, spread
 from cpt.report.comparison.facts import compare
 from cpt.report.comparison.page import draw
 from cpt.report.comparison.schema import Comparison

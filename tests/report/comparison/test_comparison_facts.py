@@ -12,9 +12,9 @@ import pytest
 from made_runs import FOUR, NOISE, SETTINGS, TEXTS, a_run
 
 from cpt.report.comparison.facts import ReportedRun, compare
-from cpt.report.comparison.intervals import Documents
+from cpt.report.comparison.pareto_front import Documents
 from cpt.report.comparison.schema import Comparison
-from cpt.report.comparison.wording import listed
+from cpt.report.comparison.summary_text import listed
 from cpt.report.schema import Facts, Interval, Suites, Task, Training
 
 NOW = "2026-03-01T09:22:56+00:00"

@@ -7,12 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from cpt.report.comparison.front import Changes, dominated_by, dominates
-from cpt.report.comparison.intervals import (
+from cpt.report.comparison.pareto_front import (
+    Changes,
     Documents,
     Estimate,
     are_paired,
     difference,
+    dominated_by,
+    dominates,
     independent,
     is_lower,
     lowest,
@@ -151,6 +153,6 @@ def test_runs_that_beat_each_other_in_a_circle_are_all_on_the_front(monkeypatch)
     runs = {name: Changes(about(i), about(i)) for i, name in enumerate("abc")}
     names = {id(changes): name for name, changes in runs.items()}
     monkeypatch.setattr(
-        "cpt.report.comparison.front.dominates", lambda a, b: order[names[id(a)]] == names[id(b)]
+        "cpt.report.comparison.pareto_front.dominates", lambda a, b: order[names[id(a)]] == names[id(b)]
     )
     assert dominated_by(runs) == {"a": [], "b": [], "c": []}

@@ -20,7 +20,7 @@ from cpt.report.facts import RunRecord, gather
 from cpt.report.page import LiveStage, LiveState, StageProgress
 from cpt.report.schema import Facts
 from cpt.stages.report import ReportConfig, read_run
-from cpt.watch.training import FILES, TrainingLog, stage_record
+from cpt.watch.training_log import FILES, TrainingLog, stage_record
 
 
 class RunWatcher:

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cpt.formatting import NOTHING, compact, percent, signed
-from cpt.report.comparison.front import Changes
-from cpt.report.comparison.intervals import Estimate, are_paired, lowest
-from cpt.report.comparison.same_text import ComparableMeasures
+from cpt.report.comparison.comparability import ComparableMeasures
+from cpt.report.comparison.pareto_front import Changes, Estimate, are_paired, lowest
 from cpt.report.schema import Probe
 from cpt.report.summary_text import has_gap, is_unwatched
 
