@@ -14,6 +14,7 @@ from typer import rich_utils
 
 from cpt import __version__
 from cpt.cli import (
+    comparing,
     continuing,
     diffing,
     estimate,
@@ -54,7 +55,7 @@ app.command("run", cls=LaunchableCommand)(running.run)
 app.command("continue", cls=LaunchableCommand)(continuing.continue_)
 app.command("status")(looking.status)
 app.command("watch")(watching.watch)
-app.command("report")(looking.report)
+app.command("report")(comparing.report)
 app.command("diff")(diffing.diff)
 app.command("show")(looking.show)
 app.command("ls")(looking.ls)

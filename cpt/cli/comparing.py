@@ -5,22 +5,117 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
+from cpt.cli.looking import require_readable
+from cpt.cli.options import DEFAULT_RUNS, Json, Runs
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import UsageError
 from cpt.formatting import duration
+from cpt.json_file import read_plain
+from cpt.recipe.journal import Run, find_run
 from cpt.recipe.settings import differing, settings_of
-from cpt.report.comparison.gather import find_runs, reported
+from cpt.report.comparison.gather import find_runs, finished, reported
 
 if TYPE_CHECKING:
-    from cpt.recipe.journal import Run
     from cpt.report.comparison.schema import ComparedProbe, Comparison, RunRow
 
 PAGE = "comparison.html"
+
+
+def report(
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Name of a run, or its folder. Several are compared. The newest run if left out.",
+        ),
+    ] = None,
+    page_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Page that compares several runs; else RUNS/comparison.html."
+        ),
+    ] = None,
+    runs: Runs = DEFAULT_RUNS,
+    as_json: Json = False,
+) -> None:
+    """Print where a run's report is, and its main figures; of several runs, compare them on one page.
+
+    With --json, all of the figures. Unfinished runs are compared as far as they got.
+
+    Example: cpt report medical --json
+
+    Example: cpt report replay-0 replay-10 replay-25
+    """
+    if run is not None and len(run) > 1:
+        return compare_runs(run, runs, page_file, as_json)
+    if page_file is not None:
+        raise UsageError("--out is for comparisons", hint="Name two runs or more.")
+    found = find_run(runs, run[0] if run else None)
+    page = _newest_report(found)
+    data = report_data(page)
+    if as_json:
+        return print_json(data)
+    return print_summary(out(), data, page)
+
+
+def report_data(page: Path) -> dict[str, Any]:
+    """The figures that lie beside a report's page."""
+    from cpt.report.facts.records import ReportSummary
+
+    found: dict[str, Any] = read_plain(page.with_name("report.json"), ReportSummary)
+    return found
+
+
+def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
+    """A report's verdict and main figures in a few lines, and where its page is."""
+    if data.get("verdict"):
+        console.print(Text(data["verdict"], style="bold"), soft_wrap=True)
+    ended = (data.get("training") or {}).get("ended")
+    if ended:
+        from cpt.report.schema import EarlyEnd
+        from cpt.report.summary_text import ended_finding
+
+        console.print(Text(ended_finding(EarlyEnd.model_validate(ended)), style="yellow"), soft_wrap=True)
+    table = rows("bits per byte", "before#", "after#", "change#", "dip#")
+    for name, probe in data.get("probes", {}).items():
+        before, after = probe.get("before"), probe.get("after")
+        if before is None or after is None:
+            continue
+        change = Text(f"{after - before:+.4f}", style="green" if after <= before else "yellow")
+        if (probe.get("difference") or {}).get("low") is None:
+            change = Text(f"{after - before:+.4f}, no interval", style="dim")
+        dip = f"{probe['depth']:.4f}" if probe.get("depth") is not None else ""
+        table.add_row("", name, f"{before:.4f}", f"{after:.4f}", change, dip)
+    if table.row_count:
+        console.print(table)
+    suites = data.get("suites") or {}
+    averages = suites.get("averages", {})
+    if averages:
+        console.print(_suite_rows(averages))
+    for suite in dict.fromkeys(each["suite"] for each in suites.get("no_signal", ())):
+        if suite not in averages:
+            console.print(f"{suite}: neither model is above guessing in any task", soft_wrap=True)
+    console.print(f"Report: {page}", soft_wrap=True)
+
+
+def _suite_rows(averages: dict[str, Any]) -> Table:
+    """Macro averages of suites, with what their change amounts to."""
+    table = rows("suite", "before#", "after#", "change#", "")
+    for suite, each in averages.items():
+        verdict = Text(
+            each["verdict"], style={"better": "green", "worse": "yellow"}.get(each["verdict"], "dim")
+        )
+        table.add_row(
+            "", suite, f"{each['a']:.4f}", f"{each['b']:.4f}", f"{each['difference']:+.4f}", verdict
+        )
+    return table
 
 
 def compare_runs(names: Sequence[str], root: Path, page: Path | None, as_json: bool) -> None:
@@ -105,3 +200,18 @@ def _recovery(probe: ComparedProbe | None) -> str:
     from cpt.report.comparison.summary_text import recovery
 
     return recovery(probe) if probe else ""
+
+
+def _newest_report(run: Run) -> Path:
+    require_readable(run, [name for name, stage in run.stages.items() if stage["kind"] == "report"])
+    current = [record for record in finished(run).values() if "report" in record.kinds]
+    if not current:
+        older = [record for record in run.store.artifacts() if "report" in record.kinds]
+        if not older:
+            hint = "A `report` stage makes it; finish the run first."
+            raise UsageError(f"the run `{run.name}` has no report yet", hint=hint)
+        raise UsageError(
+            f"the run `{run.name}` has no report of its current settings yet",
+            hint=f"Finish the run first. A report of earlier settings is at {older[-1].path('report')}.",
+        )
+    return current[-1].path("report") / "report.html"

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from cpt.cli import running
 from cpt.cli.launching import launch, wanted_launch
 from cpt.cli.options import DEFAULT_RUNS, Json, Overrides, RecipeArgument, Runs
 from cpt.cli.output import err
+from cpt.cli.running import lead, leading
 from cpt.recipe.continuing import settle, write_continuation
 from cpt.recipe.load import load
 from cpt.recipe.plan import Selection
@@ -56,10 +56,10 @@ def continue_(
         own, options = launching
         raise typer.Exit(launch(["continue", *own], options, debug=False))
     path = output or recipe.with_name(f"{recipe.stem}-continued.yaml")
-    with running.leading():
+    with leading():
         write_continuation(load(recipe), path, tokens=tokens, checkpoint=checkpoint, stage=stage, name=name)
         settled = settle(path, overrides or [], launched_place(world().count))
         err().print(f"Wrote {path}; `cpt run {path}` resumes it.", soft_wrap=True)
         if any(step.name == name and getattr(step.config, "gates", ()) for step in settled.steps):
             err().print(f"The budgets of {name} count from where it starts, not from the base.", markup=False)
-        running.lead(path, None, Selection(), runs, as_json, debug=False)
+        lead(path, None, Selection(), runs, as_json, debug=False)

@@ -11,15 +11,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from cpt.cli.comparing import compare_runs
 from cpt.cli.options import DEFAULT_RUNS, Json, RunArgument, Runs
 from cpt.cli.output import out, print_json, rows, word
 from cpt.errors import DamagedFile, UsageError
 from cpt.formatting import duration, fact, size
-from cpt.json_file import read_plain
 from cpt.recipe.flat import flat
 from cpt.recipe.journal import Run, find_run
 from cpt.recipe.journal import runs as all_runs
@@ -76,43 +73,6 @@ def status(run: RunArgument = None, runs: Runs = DEFAULT_RUNS, as_json: Json = F
     return None
 
 
-def report(
-    run: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN]...",
-            help="Name of a run, or its folder. Several are compared. The newest run if left out.",
-        ),
-    ] = None,
-    page_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--out", metavar="FILE", help="Page that compares several runs; else RUNS/comparison.html."
-        ),
-    ] = None,
-    runs: Runs = DEFAULT_RUNS,
-    as_json: Json = False,
-) -> None:
-    """Print where a run's report is, and its main figures; of several runs, compare them on one page.
-
-    With --json, all of the figures. Unfinished runs are compared as far as they got.
-
-    Example: cpt report medical --json
-
-    Example: cpt report replay-0 replay-10 replay-25
-    """
-    if run is not None and len(run) > 1:
-        return compare_runs(run, runs, page_file, as_json)
-    if page_file is not None:
-        raise UsageError("--out is for comparisons", hint="Name two runs or more.")
-    found = find_run(runs, run[0] if run else None)
-    page = _newest_report(found)
-    data = report_data(page)
-    if as_json:
-        return print_json(data)
-    return print_summary(out(), data, page)
-
-
 def show(
     run: RunArgument = None,
     stage: Annotated[str | None, typer.Argument(help="Stage whose result is shown. All if left out.")] = None,
@@ -125,7 +85,7 @@ def show(
     """
     found, stage = _run_and_stage(runs, run, stage)
     records = finished(found)
-    _require_readable(found, [stage] if stage is not None else list(found.stages))
+    require_readable(found, [stage] if stage is not None else list(found.stages))
     if stage is not None:
         if stage not in records:
             hint = did_you_mean(stage, records)
@@ -139,60 +99,7 @@ def show(
     return _print_artifact(records[stage])
 
 
-def report_data(page: Path) -> dict[str, Any]:
-    """The figures that lie beside a report's page."""
-    from cpt.report.facts.records import ReportSummary
-
-    found: dict[str, Any] = read_plain(page.with_name("report.json"), ReportSummary)
-    return found
-
-
-def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
-    """A report's verdict and main figures in a few lines, and where its page is."""
-    if data.get("verdict"):
-        console.print(Text(data["verdict"], style="bold"), soft_wrap=True)
-    ended = (data.get("training") or {}).get("ended")
-    if ended:
-        from cpt.report.schema import EarlyEnd
-        from cpt.report.summary_text import ended_finding
-
-        console.print(Text(ended_finding(EarlyEnd.model_validate(ended)), style="yellow"), soft_wrap=True)
-    table = rows("bits per byte", "before#", "after#", "change#", "dip#")
-    for name, probe in data.get("probes", {}).items():
-        before, after = probe.get("before"), probe.get("after")
-        if before is None or after is None:
-            continue
-        change = Text(f"{after - before:+.4f}", style="green" if after <= before else "yellow")
-        if (probe.get("difference") or {}).get("low") is None:
-            change = Text(f"{after - before:+.4f}, no interval", style="dim")
-        dip = f"{probe['depth']:.4f}" if probe.get("depth") is not None else ""
-        table.add_row("", name, f"{before:.4f}", f"{after:.4f}", change, dip)
-    if table.row_count:
-        console.print(table)
-    suites = data.get("suites") or {}
-    averages = suites.get("averages", {})
-    if averages:
-        console.print(_suite_rows(averages))
-    for suite in dict.fromkeys(each["suite"] for each in suites.get("no_signal", ())):
-        if suite not in averages:
-            console.print(f"{suite}: neither model is above guessing in any task", soft_wrap=True)
-    console.print(f"Report: {page}", soft_wrap=True)
-
-
-def _suite_rows(averages: dict[str, Any]) -> Table:
-    """Macro averages of suites, with what their change amounts to."""
-    table = rows("suite", "before#", "after#", "change#", "")
-    for suite, each in averages.items():
-        verdict = Text(
-            each["verdict"], style={"better": "green", "worse": "yellow"}.get(each["verdict"], "dim")
-        )
-        table.add_row(
-            "", suite, f"{each['a']:.4f}", f"{each['b']:.4f}", f"{each['difference']:+.4f}", verdict
-        )
-    return table
-
-
-def _require_readable(run: Run, stages: Iterable[str]) -> None:
+def require_readable(run: Run, stages: Iterable[str]) -> None:
     """Raise if a finished stage's record is damaged: nothing else says what it made."""
     for name in stages:
         fingerprint = run.stages[name]["fingerprint"] if name in run.stages else ""
@@ -200,21 +107,6 @@ def _require_readable(run: Run, stages: Iterable[str]) -> None:
             folder = run.store.artifact_folder(name, fingerprint)
             found = "; ".join(run.store.damage(name, fingerprint))
             raise DamagedFile(folder, found, hint=f"`cpt run RECIPE --force {name}` makes it again.")
-
-
-def _newest_report(run: Run) -> Path:
-    _require_readable(run, [name for name, stage in run.stages.items() if stage["kind"] == "report"])
-    current = [record for record in finished(run).values() if "report" in record.kinds]
-    if not current:
-        older = [record for record in run.store.artifacts() if "report" in record.kinds]
-        if not older:
-            hint = "A `report` stage makes it; finish the run first."
-            raise UsageError(f"the run `{run.name}` has no report yet", hint=hint)
-        raise UsageError(
-            f"the run `{run.name}` has no report of its current settings yet",
-            hint=f"Finish the run first. A report of earlier settings is at {older[-1].path('report')}.",
-        )
-    return current[-1].path("report") / "report.html"
 
 
 def _run_and_stage(runs: Path, run: str | None, stage: str | None) -> tuple[Run, str | None]:

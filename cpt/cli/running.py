@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
+from cpt.cli.comparing import print_summary, report_data
 from cpt.cli.launching import launch, wanted_launch, wanted_place
 from cpt.cli.live import LiveView
-from cpt.cli.looking import print_summary, report_data
 from cpt.cli.options import (
     DEFAULT_RUNS,
     Force,
