@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from cpt.cli.live import LiveView
-from cpt.cli.looking import print_summary
+from cpt.cli.comparing import print_summary
 from cpt.cli.noted import fields, reading_lines
 from cpt.cli.plain import PlainView
 from cpt.formatting import duration, fact, number, plural, size
