@@ -14,22 +14,22 @@ from typer import rich_utils
 
 from cpt import __version__
 from cpt.cli import (
-    comparing,
     continuing,
-    diffing,
+    diff,
     estimate,
     evaluating,
-    looking,
     merging,
     recipes,
+    report,
     running,
     schedule,
+    status,
     tokenizer,
-    watching,
+    watch,
 )
-from cpt.cli.launching import LaunchableCommand
+from cpt.cli.launch import LaunchableCommand
 from cpt.cli.output import explain
-from cpt.cli.quiet import quiet_libraries
+from cpt.cli.silence import quiet_libraries
 from cpt.errors import CptError, UsageError
 from cpt.escaping import escape_controls
 from cpt.recipe.failures import REFUSED, explain_os_error
@@ -53,12 +53,12 @@ app.command("plan", cls=LaunchableCommand)(recipes.plan)
 app.command("estimate")(estimate.estimate)
 app.command("run", cls=LaunchableCommand)(running.run)
 app.command("continue", cls=LaunchableCommand)(continuing.continue_)
-app.command("status")(looking.status)
-app.command("watch")(watching.watch)
-app.command("report")(comparing.report)
-app.command("diff")(diffing.diff)
-app.command("show")(looking.show)
-app.command("ls")(looking.ls)
+app.command("status")(status.status)
+app.command("watch")(watch.watch)
+app.command("report")(report.report)
+app.command("diff")(diff.diff)
+app.command("show")(status.show)
+app.command("ls")(status.ls)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(evaluating.app, name="eval")
 app.add_typer(merging.app, name="merge")

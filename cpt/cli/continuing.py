@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cpt.cli.launching import launch, wanted_launch
+from cpt.cli.launch import launch, wanted_launch
 from cpt.cli.options import DEFAULT_RUNS, Json, Overrides, RecipeArgument, Runs
 from cpt.cli.output import err
 from cpt.cli.running import lead, leading

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from cpt.cli.options import DEFAULT_RUNS, Json, Overrides, RecipeArgument, Runs
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.quiet import diverted
+from cpt.cli.silence import diverted
 from cpt.errors import UsageError
 from cpt.formatting import duration, number, plural, size
 from cpt.recipe.load import load

@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cpt.cli.curve import draw
-from cpt.cli.launching import wanted_place
+from cpt.cli.launch import wanted_place
 from cpt.cli.options import (
     DEFAULT_RUNS,
     Force,
@@ -24,6 +23,7 @@ from cpt.cli.options import (
     selection,
 )
 from cpt.cli.output import out, print_json, rows, word
+from cpt.cli.rate_curve import draw
 from cpt.errors import UsageError
 from cpt.formatting import plural, size
 from cpt.recipe.load import load

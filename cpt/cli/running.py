@@ -10,9 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cpt.cli.comparing import print_summary, report_data
-from cpt.cli.launching import launch, wanted_launch, wanted_place
-from cpt.cli.live import LiveView
+from cpt.cli.launch import launch, wanted_launch, wanted_place
 from cpt.cli.options import (
     DEFAULT_RUNS,
     Force,
@@ -26,8 +24,10 @@ from cpt.cli.options import (
     selection,
 )
 from cpt.cli.output import err, out, print_json
-from cpt.cli.plain import PlainView
-from cpt.cli.quiet import diverted, silent
+from cpt.cli.report import print_summary, report_data
+from cpt.cli.silence import diverted, silent
+from cpt.cli.views.log import PlainView
+from cpt.cli.views.tty import LiveView
 from cpt.errors import CptError, GateFailed
 from cpt.formatting import duration
 from cpt.recipe.load import load

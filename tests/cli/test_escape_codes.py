@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from cpt.cli import output
-from cpt.cli.live import LiveView
-from cpt.cli.plain import PlainView
-from cpt.cli.quiet import diverted
+from cpt.cli.silence import diverted
+from cpt.cli.views.log import PlainView
+from cpt.cli.views.tty import LiveView
 from cpt.errors import CptError, DataError
 from cpt.recipe.progress import RunEnded, RunStarted, Said, StageEnded, StageStarted, Upcoming
 from cpt.report.templates import environment

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cpt.cli import launching
+from cpt.cli import launch
 from cpt.errors import StageFailed
 
 
@@ -19,7 +19,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[Namespace]:
     """What accelerate would have been asked to launch."""
     seen: list[Namespace] = []
     monkeypatch.setattr("accelerate.commands.launch.launch_command", seen.append)
-    monkeypatch.setattr(launching, "_devices", lambda: 0)
+    monkeypatch.setattr(launch, "_devices", lambda: 0)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "false")
     monkeypatch.setattr("logging.disable", lambda level: None)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -55,7 +55,7 @@ def test_processes_on_a_cpu_are_really_started(
 def test_devices_are_used_where_there_are_some(
     cpt: Any, launched: list[Namespace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launching, "_devices", lambda: 8)
+    monkeypatch.setattr(launch, "_devices", lambda: 8)
     cpt("run", "recipe.yaml", "--", "--use_fsdp", "--fsdp_version", "2", "--main_process_port", "4711")
     (parsed,) = launched
     assert (parsed.multi_gpu, parsed.use_fsdp, parsed.main_process_port) == (False, True, 4711)
@@ -94,15 +94,15 @@ def failures(**codes: int) -> dict[int, Any]:
 
 
 def test_the_exit_code_is_the_main_processs() -> None:
-    assert launching._exit_code(failures(_0=3)) == 3
-    assert launching._exit_code(failures(_1=1, _0=2)) == 2
-    assert launching._exit_code(failures(_0=-signal.SIGTERM, _1=1)) == 1
-    assert launching._exit_code(failures(_0=-signal.SIGTERM)) == 1
+    assert launch._exit_code(failures(_0=3)) == 3
+    assert launch._exit_code(failures(_1=1, _0=2)) == 2
+    assert launch._exit_code(failures(_0=-signal.SIGTERM, _1=1)) == 1
+    assert launch._exit_code(failures(_0=-signal.SIGTERM)) == 1
 
 
 def test_a_process_that_was_killed_is_named() -> None:
     with pytest.raises(StageFailed, match=r"process 1 .* \(SIGKILL\)"):
-        launching._exit_code(failures(_0=130, _1=-signal.SIGKILL))
+        launch._exit_code(failures(_0=130, _1=-signal.SIGKILL))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

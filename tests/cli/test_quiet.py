@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from cpt.cli.quiet import quiet_libraries, silent
+from cpt.cli.silence import quiet_libraries, silent
 
 
 def test_the_users_own_settings_win(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cpt.cli.live import LiveView
-from cpt.cli.comparing import print_summary
-from cpt.cli.noted import fields, reading_lines
-from cpt.cli.plain import PlainView
+from cpt.cli.report import print_summary
+from cpt.cli.views.log import PlainView
+from cpt.cli.views.metric_lines import fields, reading_lines
+from cpt.cli.views.tty import LiveView
 from cpt.formatting import duration, fact, number, plural, size
 from cpt.recipe.progress import (
     Advanced,

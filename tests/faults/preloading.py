@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from cpt.cli.quiet import quiet_libraries
+from cpt.cli.silence import quiet_libraries
 
 quiet_libraries()
 for _module in (

@@ -14,7 +14,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
-from cpt.cli.quiet import silent
+from cpt.cli.silence import silent
 from cpt.errors import Problem, RecipeError
 from cpt.recipe.document import Document, Where
 from cpt.recipe.explain import findings

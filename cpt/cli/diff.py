@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.comparing import compared
 from cpt.cli.options import DEFAULT_RUNS, Json, Runs
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.report import compared
 from cpt.errors import CptError, Problem, RecipeError
 from cpt.formatting import NOTHING
 from cpt.recipe.changes import as_text

@@ -15,7 +15,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from cpt.cli.noted import reading_lines, unmet, verdict_style
+from cpt.cli.views.metric_lines import reading_lines, unmet, verdict_style
 from cpt.formatting import duration, fact
 from cpt.recipe.progress import (
     Advanced,

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cpt.cli.looking import require_readable
 from cpt.cli.options import DEFAULT_RUNS, Json, Runs
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.status import require_readable
 from cpt.errors import UsageError
 from cpt.formatting import duration
 from cpt.json_file import read_plain

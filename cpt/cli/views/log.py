@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TextIO
 
-from cpt.cli.noted import fields, unmet
+from cpt.cli.views.metric_lines import fields, unmet
 from cpt.escaping import escape_line
 from cpt.formatting import duration, fact
 from cpt.recipe.progress import (
