@@ -14,14 +14,13 @@ from typer import rich_utils
 
 from cpt import __version__
 from cpt.cli import (
-    continuing,
     diff,
     estimate,
     evaluating,
     merging,
     recipes,
     report,
-    running,
+    run,
     schedule,
     status,
     tokenizer,
@@ -51,8 +50,8 @@ app.command("init")(recipes.init)
 app.command("validate", cls=LaunchableCommand)(recipes.validate)
 app.command("plan", cls=LaunchableCommand)(recipes.plan)
 app.command("estimate")(estimate.estimate)
-app.command("run", cls=LaunchableCommand)(running.run)
-app.command("continue", cls=LaunchableCommand)(continuing.continue_)
+app.command("run", cls=LaunchableCommand)(run.run)
+app.command("continue", cls=LaunchableCommand)(run.continue_)
 app.command("status")(status.status)
 app.command("watch")(watch.watch)
 app.command("report")(report.report)

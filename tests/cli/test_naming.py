@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tiny import clinical_texts, varied_texts, write_jsonl
 
-from cpt.cli.naming import named_texts, split_name
+from cpt.cli.options import named_texts, split_name
 from cpt.errors import UsageError
 
 

@@ -20,8 +20,7 @@ from cpt.cli.evaluating.inputs import (
 )
 from cpt.cli.evaluating.options import DEFAULT_RESULTS, Data, Offline, Results
 from cpt.cli.evaluating.progress import Shown, shown
-from cpt.cli.naming import named_texts
-from cpt.cli.options import Json
+from cpt.cli.options import Json, named_texts
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.tokenizer.report import short
 from cpt.errors import UsageError

@@ -16,8 +16,7 @@ from rich.text import Text
 from cpt.cli.evaluating.inputs import documents_of, file_of
 from cpt.cli.evaluating.options import Confidence, Models, Precision, check_precision
 from cpt.cli.evaluating.progress import Shown, shown
-from cpt.cli.naming import named_texts
-from cpt.cli.options import Json
+from cpt.cli.options import Json, named_texts
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.tokenizer.report import short
 from cpt.errors import DataError

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpt.cli.naming import split_name
+from cpt.cli.options import split_name
 from cpt.errors import CptError, DataError, Problem, RecipeError
 from cpt.references import check, fingerprints, locate, resolve_model
 from cpt.references.progress import Messages

@@ -18,8 +18,7 @@ from cpt.cli.merging import options
 from cpt.cli.merging.asked import Asked, command_of, problems_of, shard_bytes
 from cpt.cli.merging.flags import from_flags
 from cpt.cli.merging.references import in_folders, resolved, unknown_references, with_fingerprints
-from cpt.cli.naming import named_texts
-from cpt.cli.options import Json
+from cpt.cli.options import Json, named_texts
 from cpt.cli.output import out, print_json, rows
 from cpt.errors import CannotMerge, GateFailed, Problem, RecipeError, UsageError
 from cpt.recipe.explain import findings

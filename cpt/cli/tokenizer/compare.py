@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cpt.cli.naming import named_texts
-from cpt.cli.options import Json
+from cpt.cli.options import Json, named_texts
 from cpt.cli.output import out, print_json
 from cpt.cli.tokenizer import values
 from cpt.cli.tokenizer.options import Base, Out, Seed, Texts

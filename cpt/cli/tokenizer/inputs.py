@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from cpt.cli.naming import split_name
+from cpt.cli.options import split_name
 from cpt.cli.output import err
 from cpt.errors import UsageError
 from cpt.references import locate, resolve_file
