@@ -1,7 +1,4 @@
-"""How figures are written.
-
-Numbers as people read them: durations, sizes, counts, measured values.
-"""
+"""Format figures for people: for report pages, charts and the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ NOTHING = "\N{EN DASH}"
 
 
 def fixed(value: float | None, digits: int = 3) -> str:
-    """A figure with a fixed number of decimals: 0.79 → "0.790"."""
+    """Format a figure with a fixed number of decimals: 0.79 → "0.790"."""
     if value is None or not math.isfinite(value):
         return NOTHING
     text = f"{value:,.{digits}f}"
@@ -25,7 +22,7 @@ def fixed(value: float | None, digits: int = 3) -> str:
 
 
 def signed(value: float | None, digits: int = 3) -> str:
-    """A difference with its sign: 0.0123 → "+0.012", 0.0001 → "0.000"."""
+    """Format a difference with its sign: 0.0123 → "+0.012", 0.0001 → "0.000"."""
     text = fixed(value, digits)
     if value is None or text == NOTHING or text.startswith(MINUS) or not text.strip("0.,"):
         return text
@@ -33,22 +30,22 @@ def signed(value: float | None, digits: int = 3) -> str:
 
 
 def margin(error: float | None, digits: int = 3, scale: float = 1.0) -> str:
-    """Half of a 95% interval from a standard error: 0.01 → "± 0.020"; "" where the error is not known."""
+    """Format half of a 95% interval, from a standard error: 0.01 → "± 0.020"; "" for an unknown error."""
     return "" if error is None or not math.isfinite(error) else f"± {fixed(Z_95 * scale * error, digits)}"
 
 
 def typeset(budget: str) -> str:
-    """A budget as one prints it: "general <= +0.02" → "general ≤ +0.02"."""
+    """Write a budget with typographic signs: "general <= +0.02" → "general ≤ +0.02"."""
     return budget.replace("<=", "\N{LESS-THAN OR EQUAL TO}").replace(">=", "\N{GREATER-THAN OR EQUAL TO}")
 
 
 def count(value: float | None) -> str:
-    """A whole number with thousands separated: 122880 → "122,880"."""
+    """Format a whole number with thousands separated: 122880 → "122,880"."""
     return fixed(value, 0)
 
 
 def compact(value: float) -> str:
-    """A count in three figures at most: 122880 → "123k", 1200000 → "1.2M"."""
+    """Format a count in at most three digits: 122880 → "123k", 1200000 → "1.2M"."""
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size * 0.9995:
             scaled = value / size
@@ -57,17 +54,17 @@ def compact(value: float) -> str:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share of 1 as a percentage: 0.4125 → "41.2%"."""
+    """Format a share of 1 as a percentage: 0.4125 → "41.2%"."""
     return NOTHING if share is None else f"{fixed(100 * share, digits)}%"
 
 
 def points(difference: float | None) -> str:
-    """A difference of two shares in percentage points: 0.105 → "+10.5"."""
+    """Format a difference of two shares in percentage points: 0.105 → "+10.5"."""
     return NOTHING if difference is None else signed(100 * difference, 1)
 
 
 def duration_in_words(seconds: float | None) -> str:
-    """A time in its two largest units: 372 → "6 min 12 s"."""
+    """Format seconds in their two largest units, for sentences: 372 → "6 min 12 s"."""
     if seconds is None:
         return NOTHING
     if seconds < 9.95:
@@ -79,7 +76,7 @@ def duration_in_words(seconds: float | None) -> str:
 
 
 def small(value: float | None) -> str:
-    """A probability in two figures, however small: 0.0000051 → "5.1e-6"."""
+    """Format a probability in two digits, however small: 0.0000051 → "5.1e-6"."""
     if value is None or not math.isfinite(value):
         return NOTHING
     if abs(value) >= 1e-3 or value == 0.0:
@@ -89,7 +86,7 @@ def small(value: float | None) -> str:
 
 
 def rate(value: float) -> str:
-    """A learning rate as one writes it in a recipe: 0.0003 → "3e-4"."""
+    """Format a learning rate as a recipe writes it: 0.0003 → "3e-4"."""
     if value == 0.0:
         return "0"
     mantissa, exponent = f"{value:.2e}".split("e")
@@ -97,13 +94,13 @@ def rate(value: float) -> str:
 
 
 def change(before: float, difference: float) -> str:
-    """How much of the base's figure a difference is: (1.10, -0.30) → "27%", below ten with one decimal."""
+    """Format a difference relative to the base: (1.10, -0.30) → "27%"; one decimal below ten percent."""
     share = abs(difference / before) if before else 0.0
     return f"{100 * share:.0f}%" if share >= 0.0995 else f"{100 * share:.1f}%"
 
 
 def duration(seconds: float) -> str:
-    """`0.4 s`, `41 s`, `2:05`, `1:02:05`."""
+    """Format seconds as a clock, for tables and logs: `0.4 s`, `41 s`, `2:05`, `1:02:05`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -115,7 +112,7 @@ def duration(seconds: float) -> str:
 
 
 def size(bytes_: int) -> str:
-    """`512 B`, `1.4 kB`, `538 MB`: decimal units."""
+    """Format a number of bytes in decimal units: `512 B`, `1.4 kB`, `538 MB`."""
     value, unit = float(bytes_), "B"
     for larger in ("kB", "MB", "GB", "TB"):
         if value < 1000:
@@ -125,7 +122,7 @@ def size(bytes_: int) -> str:
 
 
 def number(value: float) -> str:
-    """Four figures that matter; thousands separated; tiny values in powers of ten."""
+    """Format a measured value in about four significant digits; tiny values in powers of ten."""
     if not math.isfinite(value):
         return str(value)
     if isinstance(value, int) or (value == int(value) and abs(value) >= 1000):
@@ -143,12 +140,12 @@ _RATES = {"tokens_per_second": "tokens/s"}
 
 
 def fact(name: str, value: float) -> str:
-    """A progress fact: `loss 2.310`, `610 tokens/s`, `domain 0.912`."""
+    """Format a metric of a progress update: `loss 2.310`, `610 tokens/s`, `domain 0.912`."""
     if name in _RATES:
         return f"{number(value)} {_RATES[name]}"
     return f"{name.replace('_', ' ')} {number(value)}"
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 stage`, `3 stages`."""
+    """Format a count with its noun: `1 stage`, `3 stages`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

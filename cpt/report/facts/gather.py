@@ -1,7 +1,4 @@
-"""Gathers the facts of a run from what its finished stages recorded.
-
-Facts of the training's own curves: loss, rate, phases.
-"""
+"""Gather the facts of a run from the records of its finished stages."""
 
 from __future__ import annotations
 
@@ -38,7 +35,7 @@ SMOOTHING_SPAN = 0.1
 
 
 def gather_training(run: RunRecord) -> Training | None:
-    """The training curves with the loss smoothed over a tenth of the steps."""
+    """Return the training curves, with the loss smoothed over a tenth of the steps."""
     if run.training is None:
         return None
     steps = sorted(run.training.steps, key=lambda row: int(row["step"]))
@@ -63,7 +60,7 @@ def gather_training(run: RunRecord) -> Training | None:
 
 
 def gather_phases(schedule: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> list[SchedulePhase]:
-    """Where the schedule's phases begin, in tokens."""
+    """Return the phases of the schedule with their first tokens."""
     in_tokens = schedule.get("unit") == "tokens"
     firsts = {phase["first"] for phase in schedule.get("phases", ())}
     tokens = {row["step"]: row["tokens"] for row in steps if row["step"] in firsts}
@@ -76,7 +73,7 @@ def gather_phases(schedule: Mapping[str, Any], steps: Sequence[Mapping[str, Any]
 
 
 def gather(run: RunRecord) -> Facts:
-    """All facts of a run. Parts that no stage recorded stay empty and are named in `absent`."""
+    """Return all facts of a run. Parts without a record stay empty and are named in `absent`."""
     name = str(run.recipe.get("name", "run"))
     scores = run.scores or {}
     confidence = float(scores.get("confidence", 0.95))
@@ -115,7 +112,7 @@ def gather(run: RunRecord) -> Facts:
 
 
 def gather_vocabulary(run: RunRecord) -> Vocabulary:
-    """From the newest stage that reports its vocabulary; without one, the base's on both sides."""
+    """Return the vocabulary of the newest vocabulary stage; without one, the base's on both sides."""
     for stage in reversed(run.stages):
         if stage.kind == "vocabulary":
             nested = stage.metrics.get("vocabulary")
@@ -125,12 +122,12 @@ def gather_vocabulary(run: RunRecord) -> Vocabulary:
 
 
 def gather_documents(corpus: Mapping[str, Any] | None) -> dict[str, Documents]:
-    """Documents in, kept and removed, by source."""
+    """Return the numbers of documents in, kept and removed, by source."""
     return {source: Documents(**row) for source, row in (corpus or {}).get("sources", {}).items()}
 
 
 def gather_merge(stages: Iterable[StageRecord]) -> Merge | None:
-    """The last merge: its method, and which models went in with what weight."""
+    """Return the last merge: its method, its models and their weights."""
     merges = [stage for stage in stages if stage.kind == "merge"]
     if not merges:
         return None
@@ -148,10 +145,11 @@ def gather_merge(stages: Iterable[StageRecord]) -> Merge | None:
 
 
 def merge_input(row: Mapping[str, Any], weights: Mapping[str, Any]) -> MergeInput:
-    """A model of a merge's configuration; weights by layers or tensors are no figure to show.
+    """Return a model of a merge's configuration; weights by layer or tensor count as `varied`.
 
     Args:
-        weights: that were merged with, by model, such as a search chose them.
+        row: Entry of `models` in the merge's configuration.
+        weights: Weights of the merge by model, such as those a search chose.
     """
     name = str(row.get("from", row.get("from_", "?")))
     weight = weights.get(name, row.get("weight"))
@@ -161,7 +159,7 @@ def merge_input(row: Mapping[str, Any], weights: Mapping[str, Any]) -> MergeInpu
 
 
 def gather_versions(stages: Iterable[StageRecord]) -> dict[str, str]:
-    """Versions by package; a package that changed between stages shows each version, oldest first."""
+    """Return versions by package; a package that changed between stages has each version, oldest first."""
     seen: dict[str, list[str]] = {}
     for stage in stages:
         for package, version in stage.versions.items():
@@ -181,13 +179,13 @@ def stage_fact(stage: StageRecord) -> StageFact:
 
 
 def absent_parts(run: RunRecord) -> list[str]:
-    """Kinds of stage that this run has none of."""
+    """Return the kinds of stage that the run lacks."""
     kinds = {stage.kind for stage in run.stages}
     return [kind for kind in ("corpus", "vocabulary", "pretrain", "merge", "evaluate") if kind not in kinds]
 
 
 def recipe_text(recipe: Mapping[str, Any]) -> str:
-    """The recipe as YAML, keys in their own order."""
+    """Return the recipe as YAML, keys in the recipe's order."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]

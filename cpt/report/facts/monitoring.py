@@ -1,7 +1,4 @@
-"""Facts of the probes: held-out texts, tasks, and the levels that evaluate measured.
-
-Facts of what was watched and bounded during training.
-"""
+"""Gather the facts of probes, gates and the gate controller from the records of a training."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ GAP_FIGURES = (
 def gather_texts(
     training: TrainingRecord | None, scores: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Probe]:
-    """Every held-out text by name, domain and general first."""
+    """Return all held-out texts by name, domain and general first."""
     readings = training.readings("text") if training else {}
     stability = _stability(training, kind="text")
     found = [*stability, *readings, *scores]
@@ -66,7 +63,7 @@ def gather_text(
     score: Mapping[str, Any] | None,
     sample: str | None = None,
 ) -> Probe:
-    """One text: levels from evaluate if it measured this text, the dip from the training curve."""
+    """Return one text: levels of evaluate if it measured the text, stability gap of the training curve."""
     followed = gather_levels(stability, curve)
     shared: dict[str, Any] = {**gather_gap(stability), "curve": curve, "training": followed, "sample": sample}
     if score is None:
@@ -93,7 +90,7 @@ def gather_text(
 
 
 def gather_tasks(training: TrainingRecord) -> dict[str, TaskCurve]:
-    """Accuracies during training by task, with De Lange's figures where they were computed."""
+    """Return accuracies during training by task, with De Lange's figures if they were computed."""
     stability = training.summary.get("stability", {})
     continual = training.summary.get("continual", {})
     tasks = {}
@@ -110,22 +107,24 @@ def gather_tasks(training: TrainingRecord) -> dict[str, TaskCurve]:
 
 
 def gather_curve(rows: Sequence[Mapping[str, Any]]) -> list[CurvePoint]:
-    """A probe's readings in order, thinned so that its peaks stay."""
+    """Return the readings of a probe in order, thinned so that peaks stay."""
     return [CurvePoint(**row) for row in thinned(rows, lambda row: row["value"])]
 
 
 def gather_gap(stability: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of the stability gap alone."""
+    """Return the figures of the stability gap alone."""
     return {key: stability.get(key) for key in (*GAP_FIGURES, "gap", "forgotten")}
 
 
 def gather_levels(
     stability: Mapping[str, Any], curve: Sequence[CurvePoint], worse: int = 1
 ) -> ProbeTraining | None:
-    """First and last level of a curve, and the change between them on the same items.
+    """Return the first and last level of a curve, and the change between them on the same items.
 
     Args:
-        worse: +1 if the probe gets worse upwards, -1 if downwards: `stability` counts what is worse.
+        stability: Figures of the stability gap; a positive change is a deterioration.
+        curve: Readings of the probe.
+        worse: +1 if higher values of the probe are worse, -1 if lower values are.
     """
     if not curve and not stability:
         return None
@@ -145,7 +144,7 @@ def gather_levels(
 
 
 def interval(value: float | None, error: float | None) -> Interval | None:
-    """A change with its 95% interval, if its error is known."""
+    """Return a change with its 95% interval, if its standard error is known."""
     if value is None:
         return None
     if error is None:
@@ -154,7 +153,7 @@ def interval(value: float | None, error: float | None) -> Interval | None:
 
 
 def _stability(training: TrainingRecord | None, kind: str) -> Mapping[str, Mapping[str, Any]]:
-    """Figures of the stability gap, without those of probes of another kind."""
+    """Return the figures of the stability gap of probes of one kind."""
     if training is None:
         return {}
     others = {str(row["probe"]) for row in training.probes if row["kind"] != kind}
@@ -163,14 +162,14 @@ def _stability(training: TrainingRecord | None, kind: str) -> Mapping[str, Mappi
 
 
 LAYER_READINGS = 48
-"""Most columns of the layers' heat map."""
+"""Maximum number of columns of the layers' heat map."""
 
 SOURCE_POINTS = 200
-"""Longest curve of tokens by source; it is close to straight."""
+"""Maximum length of the curve of tokens by source, which is almost straight."""
 
 
 def gather_watched(training: TrainingRecord | None) -> Monitoring:
-    """All of it; parts that the training did not watch stay empty."""
+    """Return readings, budgets and actions of a training; parts that were not read stay empty."""
     if training is None:
         return Monitoring()
     summary, steps = training.summary, sorted(training.steps, key=lambda row: int(row["step"]))
@@ -193,7 +192,7 @@ def gather_watched(training: TrainingRecord | None) -> Monitoring:
 
 
 def gather_control(steps: Sequence[Mapping[str, Any]]) -> list[ControlPoint]:
-    """Replay share and rate factor where they change; empty if no controller was active."""
+    """Return replay share and rate factor where they change; empty without an active controller."""
     rows = [row for row in steps if "replay_share" in row or "rate_factor" in row]
     changed = change_points(rows, lambda row: (_replay_share(row), _rate_factor(row)))
     return [ControlPoint(**row) for row in thinned(changed, _replay_share, _rate_factor)]
@@ -213,7 +212,7 @@ def gather_one(training: TrainingRecord, kind: str) -> list[CurvePoint]:
 
 
 def gather_layers(training: TrainingRecord) -> LayerUpdates | None:
-    """The relative update of every layer at every reading of the weights."""
+    """Return the relative update of every layer at every reading of the weights."""
     readings = [row for rows in training.readings("weights").values() for row in rows]
     readings = [row for row in readings if (row.get("detail") or {}).get("layers")]
     if not readings:
@@ -233,14 +232,14 @@ def gather_layers(training: TrainingRecord) -> LayerUpdates | None:
 
 
 def gather_new_tokens(training: TrainingRecord) -> list[NewTokens]:
-    """Norms of the new tokens' rows against the old ones'."""
+    """Return the norms of new embedding rows relative to old rows."""
     rows = [row for found in training.readings("new-tokens").values() for row in found]
     points = [NewTokens(step=row["step"], tokens=row["tokens"], **(row.get("detail") or {})) for row in rows]
     return thinned(points, lambda point: point.input, lambda point: point.output)
 
 
 def gather_sources(steps: Sequence[Mapping[str, Any]]) -> SourceTokens | None:
-    """Tokens by source over time."""
+    """Return the trained tokens by source over time."""
     rows = [row for row in steps if row.get("sources")]
     if not rows:
         return None

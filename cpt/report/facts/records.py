@@ -1,8 +1,7 @@
-"""What a report is made of: the records that finished stages left, as plain data.
+"""Define the records of finished stages that a report reads, and the shapes of their files.
 
-Shapes of the files of finished stages that a report reads, as far as it walks through them.
-
-Figures at the end of the way are checked by the facts themselves (`cpt.report.schema`).
+The shapes cover the containers that `gather` walks through. The figures inside are checked by the facts
+(`cpt.report.schema`).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What a finished stage's `artifact.json` says."""
+    """Content of a finished stage's `artifact.json`."""
 
     name: str
     kind: str
@@ -31,8 +30,10 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """The content of a `training/` folder: summary.json, steps.jsonl, probes.jsonl, ledger.json,
-    actions.jsonl, samples.json."""
+    """Content of a `training/` folder.
+
+    Its files: summary.json, steps.jsonl, probes.jsonl, ledger.json, actions.jsonl, samples.json.
+    """
 
     stage: str
     summary: Mapping[str, Any]
@@ -43,9 +44,10 @@ class TrainingRecord:
     samples: Sequence[Mapping[str, Any]] = ()
 
     def readings(self, kind: str) -> dict[str, list[Mapping[str, Any]]]:
-        """Readings of the probes of one kind, by probe, in the order of the steps.
+        """Return the readings of probes of one kind, by probe, in the order of steps.
 
-        Of a training that went back at its end, they end with those of its result, as the summary does.
+        Readings after the step of the result are left out, as in the summary: a training that rolled back at
+        its end has read discarded weights.
         """
         found: dict[str, list[Mapping[str, Any]]] = {}
         ended = self.summary.get("ended")
@@ -58,7 +60,7 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class TokenizerRecord:
-    """Tokens in a vocabulary, and bytes per token of held-out domain text; None where unknown."""
+    """Size of a vocabulary, and bytes per token of held-out domain text; None if unknown."""
 
     size: int | None = None
     bytes_per_token: float | None = None
@@ -66,12 +68,12 @@ class TokenizerRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything that a report is made of, as plain data.
+    """All records of a run, as plain data.
 
-    recipe: the whole recipe (name, base, seed, stages).
+    recipe: complete recipe (name, base, seed, stages).
     stages: finished stages in order, the base model first.
-    corpus, scores: corpus.json and scores.json, None where no stage made one.
-    tokenizer: the final model's, for runs that leave the base's as it is.
+    corpus, scores: content of corpus.json and scores.json; None if no stage made one.
+    tokenizer: tokenizer of the final model, for runs that keep the base's tokenizer.
     """
 
     recipe: Mapping[str, Any]
@@ -89,13 +91,13 @@ Figures = dict[str, Any]
 
 
 class FileShape(BaseModel):
-    """A part of a file; other versions may write more."""
+    """Base class of file shapes: frozen, ignores fields that other versions write."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class StepRow(FileShape):
-    """A row of `steps.jsonl`."""
+    """Row of `steps.jsonl`."""
 
     step: int
     tokens: int
@@ -103,14 +105,14 @@ class StepRow(FileShape):
 
 
 class ActionRow(FileShape):
-    """A row of `actions.jsonl`."""
+    """Row of `actions.jsonl`."""
 
     step: int
     action: str
 
 
 class ProbeRow(FileShape):
-    """A row of `probes.jsonl`."""
+    """Row of `probes.jsonl`."""
 
     step: int
     tokens: int
@@ -121,21 +123,21 @@ class ProbeRow(FileShape):
 
 
 class Phase(FileShape):
-    """A phase of the schedule."""
+    """Phase of the schedule."""
 
     name: str
     first: int
 
 
 class Schedule(FileShape):
-    """The schedule as it was."""
+    """Schedule in `summary.json`."""
 
     unit: str = ""
     phases: list[Phase] = []
 
 
 class ProbeSummary(FileShape):
-    """A text's figures in `report.json`, as the command line shows them."""
+    """Figures of a text in `report.json` that the command line shows."""
 
     before: float | None = None
     after: float | None = None
@@ -144,7 +146,7 @@ class ProbeSummary(FileShape):
 
 
 class AverageSummary(FileShape):
-    """A suite's macro averages in `report.json`."""
+    """Macro averages of a suite in `report.json`."""
 
     a: float
     b: float
@@ -153,14 +155,14 @@ class AverageSummary(FileShape):
 
 
 class SuitesSummary(FileShape):
-    """What `report.json` says of suites."""
+    """Suites in `report.json` that the command line shows."""
 
     averages: dict[str, AverageSummary] = {}
     no_signal: list[dict[str, Any]] = []
 
 
 class ReportSummary(FileShape):
-    """`report.json`, as far as the command line shows it."""
+    """Part of `report.json` that the command line shows."""
 
     verdict: str = ""
     probes: dict[str, ProbeSummary] = {}
@@ -168,13 +170,13 @@ class ReportSummary(FileShape):
 
 
 class TrainingEnd(FileShape):
-    """Where a gate ended the training."""
+    """End of the training by a gate."""
 
     result_step: int
 
 
 class TrainingSummary(FileShape):
-    """`summary.json` of a training."""
+    """Content of a training's `summary.json`."""
 
     stability: dict[str, dict[str, bool | float | None]] = {}
     continual: dict[str, Figures] = {}
@@ -189,7 +191,7 @@ class TrainingSummary(FileShape):
 
 
 class TextScore(FileShape):
-    """What evaluate measured on a text."""
+    """Levels that evaluate measured on a text."""
 
     before: Figures
     after: Figures
@@ -197,7 +199,7 @@ class TextScore(FileShape):
 
 
 class Scores(FileShape):
-    """`scores.json` of an evaluation."""
+    """Content of an evaluation's `scores.json`."""
 
     confidence: float = 0.95
     bits_per_byte: dict[str, TextScore] | None = None
@@ -206,7 +208,7 @@ class Scores(FileShape):
 
 
 class DocumentScores(FileShape):
-    """What evaluate found on each document of a text, in `documents.json`."""
+    """Losses of the documents of a text, in an evaluation's `documents.json`."""
 
     texts: list[str]
     nats: list[float]
@@ -215,5 +217,5 @@ class DocumentScores(FileShape):
     @model_validator(mode="after")
     def _as_many_of_each(self) -> DocumentScores:
         if not len(self.texts) == len(self.nats) == len(self.bytes):
-            raise ValueError("not as many figures as documents")
+            raise ValueError("the lists differ in length: one figure per document is needed")
         return self

@@ -1,4 +1,7 @@
-"""The facts of a run, as `report.json` holds them. Losses are in bits per byte unless the name says nats."""
+"""Define the facts of a run, as stored in `report.json`.
+
+Losses are in bits per byte, unless the name says nats.
+"""
 
 # ruff: noqa: RUF012 - pydantic copies the defaults
 
@@ -115,7 +118,7 @@ __all__ = [
 
 
 class Facts(Fact):
-    """Everything that the page shows, JSON-able."""
+    """All facts of one run: everything that its page shows."""
 
     name: str
     title: str

@@ -1,8 +1,7 @@
-"""What the other stages made: documents, vocabulary, merge.
+"""Define the facts of what stages made: documents, vocabulary, merge, weight search, task vectors.
 
-A search for merge weights, as `cpt.stages.merge.search.search_metrics` says it.
-
-Task vectors from one base, as an analysis of them says (`merging.analysis.results`).
+The weight search has the form of `cpt.stages.merge.search.search_metrics`, the task vectors that of
+`merging.analysis.results`.
 """
 
 # ruff: noqa: RUF012 - pydantic copies the defaults
@@ -13,14 +12,14 @@ from cpt.report.schema.measurements import Fact
 
 
 class PairedChange(Fact):
-    """How much worse than the base: bits per byte, or share of wrong answers; and its standard error."""
+    """Deterioration against the base, in bits per byte or as share of wrong answers, with standard error."""
 
     change: float
     error: float | None = None
 
 
 class Trial(Fact):
-    """A merge that was tried; `values` by what was chosen, such as "weight of law"."""
+    """A merge that a search tried; `values` by searched setting, such as "weight of law"."""
 
     values: dict[str, float]
     by: str
@@ -32,7 +31,7 @@ class Trial(Fact):
 
 
 class SearchBudget(Fact):
-    """A budget and how it stands at the chosen point; `limit` in the unit of its probe."""
+    """A budget and its verdict at the chosen point; `limit` in the unit of its probe."""
 
     budget: str
     probe: str
@@ -42,7 +41,7 @@ class SearchBudget(Fact):
 
 
 class BoundReached(Fact):
-    """A number that was chosen at the lower or upper bound of what was searched, and what that means."""
+    """A chosen value at the lower or upper bound of the search space, with an explanation in `says`."""
 
     name: str
     value: float
@@ -51,7 +50,7 @@ class BoundReached(Fact):
 
 
 class WeightSearch(Fact):
-    """A search that is finished. `why` are the words for how the point was chosen."""
+    """A finished search for merge weights. `why`: reason for the chosen point, in words."""
 
     method: str
     models: list[str]
@@ -63,7 +62,7 @@ class WeightSearch(Fact):
 
     @property
     def chosen(self) -> Trial:
-        """The point that is chosen."""
+        """Return the chosen trial."""
         return next(point for point in self.search_points if point.chosen)
 
 
@@ -71,7 +70,7 @@ Figures = list[float | None]
 
 
 class VectorRows(Fact):
-    """A model's rows of the embedding beside the base's."""
+    """Numbers of embedding rows of a model compared with the base."""
 
     shared: int
     new: int
@@ -80,7 +79,7 @@ class VectorRows(Fact):
 
 
 class Vector(Fact):
-    """A task vector: its norm, and that over the base's; shares are of its squared norm or of its weights."""
+    """A task vector: its norm, and its norm relative to the base; shares of its squared norm or weights."""
 
     name: str
     norm: float
@@ -95,7 +94,7 @@ class Vector(Fact):
 
 
 class VectorPair(Fact):
-    """How two task vectors lie to each other; `random` is the spread of the cosine of random vectors."""
+    """Angle and sign conflicts of two task vectors; `random`: standard deviation of random cosines."""
 
     a: str
     b: str
@@ -109,7 +108,7 @@ class VectorPair(Fact):
 
 
 class VectorParts(Fact):
-    """Figures by part of the model: [vectors][parts], and [pairs][parts] for cosine and conflicts."""
+    """Figures by part of the model: [vectors][parts]; cosine and conflicts: [pairs][parts]."""
 
     names: list[str]
     weights: list[int]
@@ -121,7 +120,7 @@ class VectorParts(Fact):
 
 
 class VectorGrid(Fact):
-    """Norms over the base's: [vectors][kinds][layers]."""
+    """Norms relative to the base: [vectors][kinds][layers]."""
 
     layers: list[int]
     kinds: list[str]
@@ -129,7 +128,7 @@ class VectorGrid(Fact):
 
 
 class Vectors(Fact):
-    """Task vectors from one base; `carried` is the share of the squared norm that `carriers` have."""
+    """Task vectors from one base; `carried`: share of the squared norm that the `carriers` hold."""
 
     base: str
     carried: float
@@ -141,7 +140,7 @@ class Vectors(Fact):
 
 
 class Split(Fact):
-    """One split of a source's documents; `bytes` of UTF-8, `tokens` with start and end tokens."""
+    """One split of the documents of a source; `bytes` of UTF-8, `tokens` with start and end tokens."""
 
     documents: int
     bytes: int | None = None
@@ -150,7 +149,7 @@ class Split(Fact):
 
 
 class Documents(Fact):
-    """A source's documents: `documents_in` = both splits + everything in `removed`."""
+    """Documents of a source: `documents_in` = both splits + all entries of `removed`."""
 
     documents_in: int | None = None
     removed: dict[str, int] = {}
@@ -158,7 +157,7 @@ class Documents(Fact):
 
     @property
     def balanced(self) -> bool:
-        """Whether every document that came in is accounted for."""
+        """Return True if every input document is in a split or was removed."""
         kept = sum(split.documents for split in self.splits.values())
         return self.documents_in == kept + sum(self.removed.values())
 
@@ -175,7 +174,7 @@ class Vocabulary(Fact):
 
 
 class MergeInput(Fact):
-    """A model that went into the merge, by its stage; `varied` if its weight is no single number."""
+    """A model that was merged, named by its stage; `varied` if its weight differs between layers."""
 
     model: str
     weight: float | None = None
@@ -185,7 +184,7 @@ class MergeInput(Fact):
 class TrialPoint(Fact):
     """A merge that a search tried: gain on domain text and rise on general text, bits per byte.
 
-    weight: of the trained model, where the search is over that alone.
+    weight: weight of the trained model, if the search varies it alone.
     """
 
     domain_gain: float
@@ -194,11 +193,11 @@ class TrialPoint(Fact):
 
 
 class Merge(Fact):
-    """How the final model was merged.
+    """The merge that made the final model.
 
-    search: what was tried to find its weights (`search_points` of the stage's metrics).
-    at_bounds: chosen weights at the end of what was searched (`search.at_bounds` of the stage's metrics).
-    vectors: what the merged task vectors look like (`analysis` of the stage's metrics).
+    search: trials of the search for its weights (`search_points` of the stage's metrics).
+    at_bounds: chosen weights at a bound of the search space (`search.at_bounds` of the stage's metrics).
+    vectors: analysis of the merged task vectors (`analysis` of the stage's metrics).
     """
 
     stage: str
@@ -210,7 +209,7 @@ class Merge(Fact):
 
 
 class StageFact(Fact):
-    """One finished stage. `made` is when its artifact was finished (ISO 8601)."""
+    """One finished stage. `made`: time at which its artifact was finished (ISO 8601)."""
 
     name: str
     kind: str

@@ -1,8 +1,6 @@
-"""What every part of the facts is made of.
+"""Define the facts of what was measured: held-out texts, tasks and benchmarks.
 
-Held-out texts and tasks, before, during and after training. Texts are in bits per byte.
-
-Scores of benchmarks, before and after; losses are not here but in `probes`.
+Texts are in bits per byte, scores of tasks and suites are shares of 1.
 """
 
 from __future__ import annotations
@@ -13,13 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Fact(BaseModel):
-    """Base of every part of the facts: frozen, and tolerant of figures that a later stage adds."""
+    """Base class of all facts: frozen, ignores fields that a later version adds."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Interval(Fact):
-    """A figure with its confidence interval; the bounds are None where nothing is known of the noise."""
+    """A figure with its confidence interval; the bounds are None if the noise is unknown."""
 
     value: float
     low: float | None = None
@@ -27,12 +25,12 @@ class Interval(Fact):
 
     @property
     def known(self) -> bool:
-        """Whether there is an interval at all."""
+        """Return True if the interval has bounds."""
         return self.low is not None and self.high is not None
 
     @property
     def is_noise(self) -> bool:
-        """Whether the interval includes zero: a difference that cannot be told from none."""
+        """Return True if the interval includes zero, so that the difference may be noise."""
         return self.low is not None and self.high is not None and self.low <= 0.0 <= self.high
 
 
@@ -40,7 +38,7 @@ class CurvePoint(Fact):
     """One reading of a probe during training.
 
     rise, rise_error: change since the first reading on the same items, and its paired standard error.
-    share: how much of the probe's sample was read.
+    share: share of the probe's sample that was read.
     """
 
     step: int
@@ -53,13 +51,13 @@ class CurvePoint(Fact):
 
 
 class StabilityGap(Fact):
-    """How far a curve went the wrong way, and whether it came back.
+    """The stability gap of a curve: how much worse it got, and when it recovered.
 
-    depth, area: largest loss against the base level during training, and that loss summed over tokens
-        (the probe's unit times tokens).
-    trough_step, recovery_step: where the loss is largest, and where the base level is reached again
-        (None: never).
-    gap, forgotten: whether the depth, and what is left of it at the end, are more than noise.
+    depth, area: largest deterioration against the base level during training, and the deterioration summed
+        over tokens (unit of the probe times tokens).
+    trough_step, recovery_step: step of the largest deterioration, and step at which the base level is reached
+        again (None: never).
+    gap, forgotten: True if the depth, and the deterioration left at the end, exceed the noise.
     """
 
     depth: float | None = None
@@ -75,7 +73,7 @@ class StabilityGap(Fact):
 
 
 class ProbeTraining(Fact):
-    """What a probe's curve alone says: the base and the last reading of the training stage."""
+    """First and last level of a probe in the training stage, and the change between them."""
 
     before: float | None = None
     end: float | None = None
@@ -84,12 +82,12 @@ class ProbeTraining(Fact):
 
 
 class Probe(StabilityGap):
-    """Held-out text of one kind, before and after.
+    """Loss on held-out text of one kind, before and after.
 
-    before, after: base model and final model; on evaluate's held-out text (`measured_by` evaluate), else the
-        first and last reading of the training curve.
+    before, after: levels of the base model and of the final model on evaluate's held-out text (`measured_by`
+        evaluate), else the first and last reading of the training curve.
     permanent: after minus before.
-    sample: fingerprint of the documents that training's probe read, and how much of each.
+    sample: fingerprint of the documents, and of their parts, that the training probe read.
     """
 
     before: float | None = None
@@ -106,9 +104,9 @@ class Probe(StabilityGap):
 
 
 class Continual(Fact):
-    """Figures of a task's accuracies during training (De Lange et al. 2022), shares of 1.
+    """Continual-learning figures of a task during training (De Lange et al. 2022), shares of 1.
 
-    min_acc, wc_acc: lowest accuracy, and the worst case of all tasks together.
+    min_acc, wc_acc: lowest accuracy, and worst-case accuracy of all tasks together.
     windowed_forgetting, windowed_plasticity: largest fall and largest rise within a window of readings.
     """
 
@@ -119,7 +117,7 @@ class Continual(Fact):
 
 
 class TaskCurve(StabilityGap):
-    """A task's accuracy during training; shares of 1, higher is better."""
+    """Accuracy of a task during training; shares of 1, higher is better."""
 
     before: float | None = None
     end: float | None = None
@@ -129,7 +127,7 @@ class TaskCurve(StabilityGap):
 
 
 class Task(Fact):
-    """A benchmark task's score, before and after; shares of 1."""
+    """Score of a benchmark task, before and after; shares of 1."""
 
     metric: str = "accuracy"
     items: int | None = None
@@ -142,8 +140,8 @@ class Task(Fact):
 class PairedScores(Fact):
     """Two scores on the same items (`evals.comparing.comparison`): A is the base, B the final model.
 
-    p_adjusted: corrected for the number of questions of its family; decides the verdict.
-    visible: smallest true difference that would be found.
+    p_adjusted: p-value corrected for the number of questions of its family; it decides the verdict.
+    visible: minimum detectable effect.
     """
 
     suite: str
@@ -159,7 +157,7 @@ class PairedScores(Fact):
 
 
 class SuiteTask(PairedScores):
-    """A task of a suite."""
+    """Scores on a task of a suite."""
 
     task: str
     group: str = ""
@@ -168,21 +166,21 @@ class SuiteTask(PairedScores):
 
 
 class SuiteGroup(PairedScores):
-    """The mean of a group's tasks."""
+    """Mean scores of a group of tasks."""
 
     group: str
     tasks: int
 
 
 class SuiteAverage(PairedScores):
-    """The macro average of a suite over `tasks` tasks, of those compared."""
+    """Macro average of a suite over `tasks` of the `of` compared tasks."""
 
     tasks: int
     of: int | None = None
 
 
 class NoSignal(Fact):
-    """A task on which neither model is above guessing."""
+    """A task on which neither model scores above guessing."""
 
     task: str
     suite: str
@@ -196,7 +194,10 @@ class NoSignal(Fact):
 
 
 class Retention(Fact):
-    """A suite's gain and the general suite's change, in one number (`evals.comparing.retention`)."""
+    """Retention score: the gain of a suite and the change of the general suite in one number.
+
+    See `evals.comparing.retention`.
+    """
 
     general: str
     points: float
@@ -205,7 +206,7 @@ class Retention(Fact):
 
 
 class SkippedTask(Fact):
-    """A task that could not run, and why."""
+    """A task that could not run, with the reason."""
 
     task: str
     suite: str
@@ -213,7 +214,7 @@ class SkippedTask(Fact):
 
 
 class Suites(Fact):
-    """What suites of benchmarks say of the base and the final model; `levels` by suite."""
+    """Scores of the base and of the final model on suites of benchmarks; `levels` by suite."""
 
     levels: dict[str, str] = {}
     averages: dict[str, SuiteAverage] = {}
@@ -226,7 +227,7 @@ class Suites(Fact):
 
     @property
     def by_suite(self) -> dict[str, list[SuiteTask]]:
-        """The tasks of each suite."""
+        """Return the tasks of each suite."""
         names = dict.fromkeys(task.suite for task in self.tasks.values())
         return {name: [task for task in self.tasks.values() if task.suite == name] for name in names}
 
@@ -244,6 +245,6 @@ class Suites(Fact):
 
     @property
     def without_average(self) -> list[str]:
-        """Return the suites in which no task has an average to be in, as all are at guessing."""
+        """Return the suites without an average: no task is above guessing."""
         silent = dict.fromkeys(task.suite for task in self.no_signal)
         return [suite for suite in silent if suite not in self.averages]

@@ -1,7 +1,4 @@
-"""What a training was made of: its loss and rate, its phases, its tokens by source.
-
-What was watched and bounded during training: budgets, the controller's actions, the model's inside.
-"""
+"""Define the facts of a training: loss, learning rate, tokens, budgets, controller, updates by layer."""
 
 # ruff: noqa: RUF012 - pydantic copies the defaults
 
@@ -16,7 +13,7 @@ class TrainingStep(Fact):
     """One optimizer step.
 
     smoothed: exponential average of the loss.
-    loss_parts: of an objective that has several terms, each not weighted.
+    loss_parts: unweighted terms of an objective that has several.
     """
 
     step: int
@@ -28,16 +25,16 @@ class TrainingStep(Fact):
 
 
 class SchedulePhase(Fact):
-    """A phase of the learning-rate schedule, and the tokens trained before it began."""
+    """A phase of the learning-rate schedule; `tokens`: tokens trained before it began."""
 
     name: str
     tokens: int
 
 
 class EarlyEnd(Fact):
-    """Why a training ended before its last step, and the step whose model is its result.
+    """The end of a training before its last step.
 
-    result: in words which weights those are, and why they are chosen.
+    result_step, result: step whose weights are the result, and the choice explained in words.
     """
 
     step: int
@@ -48,7 +45,7 @@ class EarlyEnd(Fact):
 
 
 class Training(Fact):
-    """The training stage that the curves show: the newest; `trainings` counts all of them."""
+    """The newest training stage, which the curves show; `trainings`: number of training stages."""
 
     stage: str
     trainings: int = 1
@@ -61,7 +58,7 @@ class Training(Fact):
 
 
 class TrainedTokens(Fact):
-    """What the ledger says was trained on of one source; `parts`: of each named part of a mixture."""
+    """Ledger of one source: what was trained on; `parts`: the same for each named part of a mixture."""
 
     tokens: int
     sequences: int | None = None
@@ -71,18 +68,18 @@ class TrainedTokens(Fact):
 
 
 Verdict = Literal["held", "not shown", "at risk", "broken", "not measured"]
-"""Of a finished training: held, not shown or broken. The others are of one that goes on."""
+"""Verdicts on a budget. A finished training has held, not shown or broken; the others are interim."""
 
 WORST_FIRST: tuple[Verdict, ...] = ("broken", "at risk", "not shown", "not measured", "held")
 
 
 class Gate(Fact):
-    """A budget of the recipe, and whether it held when training ended.
+    """A budget of the recipe, and its verdict at the end of training.
 
-    budget: as the recipe states it; `limit` in `unit`.
-    value, error: what was measured against the limit, and its standard error, from `items` documents.
-    needed_items: number of documents that would show a rise of the limit and a third.
-    key: of the gate in the recipe.
+    budget: text of the budget in the recipe; `limit` in `unit`.
+    value, error: value measured against the limit, and its standard error, from `items` documents.
+    needed_items: number of documents with which a true rise of 4/3 of the limit is found broken.
+    key: recipe key of the gate.
     """
 
     budget: str
@@ -99,16 +96,16 @@ class Gate(Fact):
     why: str = ""
 
     def bounds(self, probe: str) -> bool:
-        """Whether the limit is one of a probe's change, to be drawn into its curve."""
+        """Return True if the limit bounds the change of this probe and can be drawn into its curve."""
         return self.probe == probe and self.unit in ("bits per byte", "accuracy")
 
     def dates(self, probe: str) -> bool:
-        """Whether the limit is the share of the run's tokens after which a probe must be back."""
+        """Return True if the limit is the share of the run's tokens by which this probe must recover."""
         return self.probe == probe and self.unit == "share of tokens"
 
     @property
     def remedy(self) -> str:
-        """What would show whether the budget is held, where that is not shown."""
+        """Return the sample size that would decide a budget that is not shown to be held; "" if unknown."""
         if self.verdict != "not shown" or self.needed_items is None or self.needed_items <= (self.items or 0):
             return ""
         items = {"accuracy": "questions", "nats per token": "samples"}.get(self.unit, "documents")
@@ -116,16 +113,16 @@ class Gate(Fact):
 
     @property
     def used(self) -> float | None:
-        """How much of the budget the measured value takes: 1 is all of it, 0 or less none."""
+        """Return the used share of the budget: 1 is all of it, 0 or less is none."""
         if not self.limit or self.value is None:
             return None
         return self.value / self.limit
 
 
 class Action(Fact):
-    """What the controller did when a budget was at risk: a setting went `before` → `after`.
+    """An action of the gate controller on a budget at risk: a setting changed `before` → `after`.
 
-    result: which weights a training that was ended returns, in words.
+    result: weights that an ended training returns, in words.
     """
 
     step: int
@@ -143,7 +140,7 @@ class Action(Fact):
 
 
 class ControlPoint(Fact):
-    """What the controller may change, after a step: the share of replay and the factor of the rate."""
+    """Settings of the gate controller after a step: share of replay, and factor of the learning rate."""
 
     step: int
     tokens: int
@@ -152,12 +149,12 @@ class ControlPoint(Fact):
 
 
 class LayerUpdates(Fact):
-    """How far each layer has moved from the base: ‖w - w₀‖ / ‖w₀‖.
+    """Relative update of each layer against the base: ‖w - w₀‖ / ‖w₀‖.
 
-    steps, tokens: of the readings.
-    layers: numbers of the layers, bottom first; `updates`: [layers][readings].
+    steps, tokens: position of each reading.
+    layers: layer numbers, bottom first; `updates`: [layers][readings].
     total, embeddings, head, bottom_top: [readings]; bottom_top is the mean update of the bottom layers over
-        that of the top ones (Guo et al. 2024 find more than 1.35 early in training).
+        that of the top layers (Guo et al. 2024 find more than 1.35 early in training).
     """
 
     steps: list[int]
@@ -171,7 +168,7 @@ class LayerUpdates(Fact):
 
 
 class NewTokens(Fact):
-    """Mean norm of the new tokens' embeddings over that of the old ones', input and output side."""
+    """Mean norm of new embedding rows over that of old rows, on the input and output side."""
 
     step: int
     tokens: int
@@ -180,14 +177,14 @@ class NewTokens(Fact):
 
 
 class SourceTokens(Fact):
-    """Tokens trained on so far: `tokens` of all, [points], and `sources`, [points] of each."""
+    """Trained tokens over time: `tokens` of all sources, [points], and `sources`, [points] of each."""
 
     tokens: list[int]
     sources: dict[str, list[int]]
 
 
 class Sample(Fact):
-    """A prompt from held-out text, and how the base and the trained model go on."""
+    """A prompt from held-out text, and its continuations by the base and by the trained model."""
 
     source: str
     prompt: str
@@ -196,10 +193,10 @@ class Sample(Fact):
 
 
 class ProbeCost(Fact):
-    """What a probe cost: seconds of all its readings; how many were made of those wanted.
+    """Cost of a probe: seconds of all its readings, and how many of the wanted readings were made.
 
-    work: share of the training's work that its readings did.
-    smallest_share: the smallest part of its sample that a reading was cut to.
+    work: work of its readings as a share of the training's work.
+    smallest_share: smallest share of its sample that a reading was reduced to.
     """
 
     seconds: float
@@ -210,9 +207,9 @@ class ProbeCost(Fact):
 
 
 class MonitorCost(Fact):
-    """The share of the training's work that probes did, of what they may do, and the share of its time.
+    """Cost of all probes: budgeted and used share of the training's work, and share of its time.
 
-    work: None where a run was made when the budget was one of time.
+    work: None in records of versions whose budget limited time.
     """
 
     budget: float | None = None
@@ -222,7 +219,7 @@ class MonitorCost(Fact):
 
 
 class Monitoring(Fact):
-    """Everything that was watched and bounded during training, beside texts."""
+    """Readings and budgets of a training, except held-out texts."""
 
     gates: list[Gate] = []
     actions: list[Action] = []
