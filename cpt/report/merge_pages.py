@@ -1,6 +1,6 @@
-"""A search for merge weights as one self-contained HTML page: no requests, light and dark.
+"""Render the pages of `cpt merge`: a search for merge weights, and an analysis of task vectors.
 
-An analysis of task vectors as one self-contained HTML page: no requests, light and dark.
+Both are self-contained HTML: no requests, light and dark.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from cpt.report.theme import short
 
 
 def render_search(found: WeightSearch, created: str) -> str:
-    """The page. Every string from data is escaped; only our own chart is inlined as it is.
+    """Render the page of a search. Strings from data are escaped; only our own chart is inlined unescaped.
 
     Args:
-        created: when the search ended, ISO 8601.
+        found: Finished search.
+        created: Time at which the search ended, ISO 8601.
     """
     return (
         environment()
@@ -37,10 +38,11 @@ def render_search(found: WeightSearch, created: str) -> str:
 
 
 def render_vectors(found: Vectors, created: str) -> str:
-    """The page. Every string from data is escaped; only our own charts are inlined as they are.
+    """Render the page of an analysis. Strings from data are escaped; only our own charts are not.
 
     Args:
-        created: when the analysis was made, ISO 8601.
+        found: Analysis of task vectors.
+        created: Time of the analysis, ISO 8601.
     """
     return (
         environment()

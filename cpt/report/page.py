@@ -1,6 +1,7 @@
-"""The run report as one self-contained HTML page: no requests, light and dark, whole without its script.
+"""Render the run report as one self-contained HTML page, for finished and for running runs.
 
-The page of a run that goes on: the run report as far as it is known, and how far the run is.
+The page makes no requests, has a light and a dark palette, and is complete without its script. The live page
+of a running run is the report so far, plus the state of the run; its script asks `cpt watch` for updates.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Charts = dict[str, dict[str, Markup]]
 
 
 class Section(NamedTuple):
-    """A part of the page; `key` is its anchor and the name of its template."""
+    """A section of the page; `key`: its anchor and the name of its template."""
 
     key: str
     title: str
@@ -29,14 +30,16 @@ class Section(NamedTuple):
 
 
 def render(facts: Facts, template: str = "report.html", *, going: bool = False, **more: object) -> str:
-    """The page. Every string from data is escaped; only our own charts are inlined as they are.
+    """Render the page. Strings from data are escaped; only our own charts are inlined unescaped.
 
     Args:
-        template: of this folder; one that extends the report's may need `more`.
-        going: whether the run goes on: what is not there may come.
+        facts: Facts of the run.
+        template: Template in `templates/`; a template that extends the report may need `more` variables.
+        going: True if the run continues, so that missing parts may still come.
+        more: Further variables of the template.
 
     Returns:
-        HTML text, the same for the same facts.
+        HTML text, identical for identical facts.
     """
     drawn = draw(facts)
     return (
@@ -70,7 +73,7 @@ def render(facts: Facts, template: str = "report.html", *, going: bool = False, 
 
 
 def sections(facts: Facts, drawn: Charts) -> list[Section]:
-    """The page's parts in the order of their importance; what most runs have is there even when empty."""
+    """Return the sections in order of importance; sections that most runs have are shown even if empty."""
     watched = facts.watched
     return [
         Section("change", "Before and after"),
@@ -94,7 +97,7 @@ def sections(facts: Facts, drawn: Charts) -> list[Section]:
 
 
 def draw(facts: Facts) -> Charts:
-    """Charts by section and title; a chart that has nothing to show is left out."""
+    """Draw charts by section and title; charts without content are left out."""
     training, watched = facts.training, facts.watched
     bounded = (watched.gates, watched.actions)
     vectors = merged_vectors(facts)
@@ -153,27 +156,27 @@ def draw(facts: Facts) -> Charts:
 
 
 def merged_vectors(facts: Facts) -> Vectors | None:
-    """What the merged task vectors look like, if the merge recorded it."""
+    """Return the analysis of the merged task vectors, if the merge recorded it."""
     return facts.merge.vectors if facts.merge else None
 
 
 def loss_parts(training: Training | None) -> dict[str, str]:
-    """The charts of a loss of several terms, by the term's name."""
+    """Draw the terms of a loss that has several, by the term's name."""
     return charts.loss_parts(training) if training else {}
 
 
 def slug(name: str) -> str:
-    """A recipe's name as a file name that needs no quoting in a shell."""
+    """Return a recipe's name as a file name without characters that need quoting in a shell."""
     return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") or "recipe"
 
 
 SCRIPTS = ("live/script.js", "script.js")
-"""The first must see tables as they came, before the second changes them."""
+"""Scripts of the live page, in order: the first reads tables before the second changes them."""
 
 CONNECT = "'self'"
 
 POLICY = policy(SCRIPTS, CONNECT)
-"""What the page may do; also fit for the header of the answer that brings it."""
+"""Content-Security-Policy of the live page, also for the header of the server's response."""
 
 STATES = {
     "waiting": "not begun yet",
@@ -184,11 +187,11 @@ STATES = {
     "damaged": "its files are damaged",
     "finished": "finished",
 }
-"""States of a run, and what the page says of them."""
+"""States of a run, and their words on the page."""
 
 
 class LiveStage(NamedTuple):
-    """A stage of the plan, with its state as `cpt status` tells it."""
+    """A stage of the plan, with its state as in `cpt status`."""
 
     name: str
     state: str
@@ -196,7 +199,7 @@ class LiveStage(NamedTuple):
 
 
 class StageProgress(NamedTuple):
-    """How far the current stage is; what cannot be told is None."""
+    """Progress of the current stage; unknown figures are None."""
 
     stage: str
     done: int
@@ -207,17 +210,17 @@ class StageProgress(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Of 1."""
+        """Return the finished share of the stage, of 1."""
         return self.done / self.total if self.total > 0 else 0.0
 
 
 class LiveState(NamedTuple):
-    """How far a run is.
+    """State of a run.
 
-    version: changes whenever anything on the page does.
-    state: a key of `STATES`.
-    verdict: how its budgets stand, in one sentence; empty without any.
-    problem: why it failed, or why no report can be made of it.
+    version: text that changes whenever anything on the page does.
+    state: key of `STATES`.
+    verdict: verdicts on the budgets in one sentence; empty without budgets.
+    problem: reason why the run failed, or why no report can be made.
     """
 
     name: str
@@ -230,17 +233,17 @@ class LiveState(NamedTuple):
 
     @property
     def heading(self) -> str:
-        """The window's title."""
+        """Return the title of the window."""
         what = f"{self.advance.share:.0%} of {self.advance.stage}" if self.advance else self.state
         return f"{what} · {self.name}"
 
     def steps_of(self, stage: str) -> int:
-        """Steps of a training; 0 if it has not told them."""
+        """Return the number of steps of a training; 0 if unknown."""
         return self.advance.total if self.advance and self.advance.stage == stage else 0
 
 
 def render_live(facts: Facts | None, live: LiveState) -> str:
-    """The page; of a run without facts (it has not begun) only the state."""
+    """Render the live page; without facts (the run has not begun) only the state."""
     shared = {"live": live, "words": STATES[live.state], "scripts": SCRIPTS, "connect": CONNECT}
     if facts is None:
         return environment().get_template("live/waiting.html").render(shared)

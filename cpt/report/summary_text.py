@@ -1,4 +1,4 @@
-"""What a run's figures amount to, in words. A change inside its noise is no change."""
+"""Describe a run's figures in sentences. A change within its noise is no change."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ MAIN = ("domain", "general")
 READINGS = ("wanted", "readings")
 
 INDEPENDENT = 0.1
-"""A cosine below this: the vectors share less than a hundredth of their squared length."""
+"""Cosine below which vectors count as nearly independent: they share under 1% of their squared norm."""
 
 
 def judgement(difference: Interval, *, lower_is_better: bool) -> str:
-    """ "better", "worse" or "no change"; "" where nothing is known of the noise."""
+    """Return "better", "worse" or "no change"; "" if the noise is unknown."""
     if not difference.known:
         return ""
     if difference.is_noise:
@@ -41,7 +41,7 @@ def judgement(difference: Interval, *, lower_is_better: bool) -> str:
 
 
 def verdict(probes: Mapping[str, Probe], gates: Sequence[Gate] = ()) -> str:
-    """The run in one sentence: domain text, general text, what else got worse, and the budgets."""
+    """Return the run in one sentence: domain text, general text, other texts that got worse, budgets."""
     clauses = [clause(name, probe) for name, probe in probes.items() if name in MAIN]
     clauses += [clause(name, probe) for name, probe in probes.items() if name not in MAIN and _worse(probe)]
     spoken = [text for text in (*clauses, budgets(gates)) if text]
@@ -52,7 +52,7 @@ def verdict(probes: Mapping[str, Probe], gates: Sequence[Gate] = ()) -> str:
 
 
 def clause(name: str, probe: Probe) -> str:
-    """What happened on one kind of text, without a full stop; "" if it was not measured."""
+    """Return the change on one kind of text, without a full stop; "" if it was not measured."""
     if probe.difference is None or not probe.before:
         return ""
     difference = probe.difference.value
@@ -69,12 +69,12 @@ def clause(name: str, probe: Probe) -> str:
 
 
 def why_unknown(probe: Probe) -> str:
-    """Why a change has no interval, so that nothing is claimed of it."""
+    """Return the reason why a change has no interval."""
     return "one document of it is held out" if probe.documents == 1 else "its change has no interval"
 
 
 def budgets(gates: Sequence[Gate]) -> str:
-    """How the recipe's budgets fared, without a full stop; "" if it states none."""
+    """Return the verdicts on the budgets, without a full stop; "" without budgets."""
     if not gates:
         return ""
     found = Counter(gate.verdict for gate in gates)
@@ -95,7 +95,13 @@ def _worse(probe: Probe) -> bool:
 
 
 def basis(probes: Mapping[str, Probe], confidence: float, *, merged: bool) -> str:
-    """What the verdict rests on; `merged` tells that the final model is not the trained one."""
+    """Return the basis of the verdict.
+
+    Args:
+        probes: Probes of the run.
+        confidence: Confidence of evaluate's intervals, a share of 1.
+        merged: True if the final model is a merge, not the trained model.
+    """
     changes = [probe for probe in probes.values() if probe.difference is not None]
     if not changes:
         return "This recipe has neither an evaluate stage nor training probes."
@@ -115,7 +121,7 @@ def basis(probes: Mapping[str, Probe], confidence: float, *, merged: bool) -> st
 
 
 def _only_in_training(probes: Mapping[str, Probe], merged: bool) -> str:
-    """Which texts evaluate did not measure, although training did."""
+    """Return a sentence on texts that only training measured; "" without such texts."""
     names = [name for name, probe in probes.items() if probe.measured_by == "training" and probe.difference]
     if not names:
         return ""
@@ -124,19 +130,19 @@ def _only_in_training(probes: Mapping[str, Probe], merged: bool) -> str:
 
 
 def has_gap(curve: StabilityGap) -> bool:
-    """Whether the curve got worse by more than noise; without intervals, by as much as is written."""
+    """Return True if the curve got worse by more than noise, or without intervals by a printed digit."""
     if curve.gap is not None:
         return curve.gap
     return curve.depth is not None and float(f"{curve.depth:.3f}") > 0.0
 
 
 def is_unwatched(curve: StabilityGap) -> bool:
-    """Return whether a curve has a first and a last reading and none between, which would show a gap."""
+    """Return True if a curve has no reading between the first and the last, which could show a gap."""
     return len(curve.curve) == 2
 
 
 def gap_finding(name: str, probe: Probe) -> str:
-    """What the training curve of one probe shows, in plain language."""
+    """Return the finding of one probe's training curve."""
     subject = f"{name.capitalize()} text"
     if probe.depth is None:
         return f"{subject} was not followed during training."
@@ -157,7 +163,7 @@ def gap_finding(name: str, probe: Probe) -> str:
 
 
 def task_finding(name: str, task: TaskCurve) -> str:
-    """What a task's accuracy did during training."""
+    """Return the finding of a task's accuracy during training."""
     if task.depth is None:
         return f"{name} was read {count(len(task.curve))} times."
     if not has_gap(task):
@@ -178,7 +184,7 @@ def _came_back(curve: StabilityGap, left: str) -> str:
 
 
 def ended_finding(ended: EarlyEnd) -> str:
-    """Why a training ended early, and what its result is."""
+    """Return why a training ended early, and which model is its result."""
     result = "its last model"
     if ended.result_step != ended.step:
         model = ended.result or f"the model of step {count(ended.result_step)}"
@@ -188,7 +194,7 @@ def ended_finding(ended: EarlyEnd) -> str:
 
 
 def monitor_finding(cost: MonitorCost) -> str:
-    """Say what share of the training's work and time the probes took, and what their budget left out."""
+    """Return the probes' shares of the training's work and time, and the number of skipped readings."""
     if cost.share is None:
         return ""
     took = f"took {percent(cost.share)} of the training's time"
@@ -208,14 +214,14 @@ def monitor_finding(cost: MonitorCost) -> str:
 
 
 def final_name(facts: Facts, probe: Probe) -> str:
-    """What a training curve's end marker is called; without evaluate it is the curve's own end."""
+    """Return the label of a training curve's end marker; without evaluate it marks the curve's end."""
     if probe.measured_by == "training":
         return "end"
     return "merged" if facts.merge else "final"
 
 
 def final_words(facts: Facts) -> str:
-    """What the end markers of the training curves are."""
+    """Return the explanation of the training curves' end markers."""
     if all(probe.measured_by == "training" for probe in facts.probes.values()):
         return "where training ended"
     model = "final model"
@@ -226,14 +232,14 @@ def final_words(facts: Facts) -> str:
 
 
 def model_words(merged: MergeInput) -> str:
-    """A model that went into a merge, with its weight."""
+    """Return a merged model with its weight, in words."""
     if merged.varied:
         return f"{merged.model} at weights by layer"
     return merged.model + ("" if merged.weight is None else f" at weight {merged.weight:g}")
 
 
 def vectors_finding(found: Vectors) -> str:
-    """What the analysis says, in a sentence or two."""
+    """Return the finding of an analysis of task vectors."""
     lengths = ", ".join(
         f"{vector.name} changes the weights by {percent(vector.relative, 2)} of their norm"
         for vector in found.vectors
@@ -257,7 +263,7 @@ def _pair_words(pair: VectorPair) -> str:
 
 
 def search_finding(found: WeightSearch) -> str:
-    """What was chosen and why, in one sentence."""
+    """Return the chosen merge weights with the reason, in one sentence."""
     chosen = found.chosen
     values = ", ".join(f"{name} {value:.4g}" for name, value in chosen.values.items())
     changes = ", ".join(f"{name} {signed(each.change, 4)}" for name, each in chosen.changes.items())

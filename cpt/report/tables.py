@@ -1,4 +1,4 @@
-"""Rows of the page's tables and its key numbers, their figures already in words."""
+"""Make the key figures and the table rows of the report page, with formatted figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cpt.report.summary_text import has_gap, is_unwatched, judgement, why_unknow
 
 
 class Headline(NamedTuple):
-    """One of the key numbers under the verdict."""
+    """One of the key figures under the verdict."""
 
     label: str
     figure: str
@@ -23,7 +23,7 @@ class Headline(NamedTuple):
 
 
 class RowFormat(NamedTuple):
-    """How a row's figures are written, and which direction is good."""
+    """Format of a row's figures, and the direction that is better."""
 
     name: str
     level: Callable[[float | None], str]
@@ -33,7 +33,7 @@ class RowFormat(NamedTuple):
 
 
 class ChangeRow(NamedTuple):
-    """One row of the before/after table; the intervals' bounds are already in words."""
+    """One row of the before/after table, with formatted figures and intervals."""
 
     label: str
     measure: str
@@ -49,7 +49,7 @@ class ChangeRow(NamedTuple):
 
 
 class GateRow(NamedTuple):
-    """A budget: the measured value in words, and its share of the limit (None where that has no meaning)."""
+    """A budget with its formatted value, and the used share of its limit (None if undefined)."""
 
     gate: Gate
     value: str
@@ -58,7 +58,7 @@ class GateRow(NamedTuple):
 
 
 class ActionRow(NamedTuple):
-    """An action of the controller, its figures in words."""
+    """An action of the controller with formatted figures."""
 
     action: Action
     value: str
@@ -67,7 +67,7 @@ class ActionRow(NamedTuple):
 
 
 def headlines(facts: Facts) -> list[Headline]:
-    """The key numbers, most important first: what was learned, what it cost, and for how much."""
+    """Return the key figures, most important first: gains, losses, then tokens and time."""
     sources = " + ".join(f"{formatting.compact(tokens)} {source}" for source, tokens in facts.tokens.items())
     rate = facts.tokens_per_second
     found = [
@@ -88,7 +88,7 @@ def headlines(facts: Facts) -> list[Headline]:
 
 
 def probe_headline(name: str, probe: Probe | None, *, relative: bool) -> Headline:
-    """A probe's change: as a percentage of the base's bits per byte, or in bits per byte."""
+    """Return the change of a probe, relative to the base's bits per byte or in bits per byte."""
     label = f"{name.capitalize()} text"
     if probe is None or probe.before is None or probe.after is None or probe.difference is None:
         return Headline(label, formatting.NOTHING, "not measured", name)
@@ -104,7 +104,7 @@ def probe_headline(name: str, probe: Probe | None, *, relative: bool) -> Headlin
 
 
 def gap_headline(facts: Facts) -> Headline | None:
-    """How deep general text fell during training, and when it was back."""
+    """Return the depth of the stability gap on general text, and its recovery."""
     general = facts.probes.get("general")
     if general is None or general.depth is None:
         return None
@@ -129,7 +129,7 @@ def gap_headline(facts: Facts) -> Headline | None:
 
 
 def gates_headline(facts: Facts) -> Headline | None:
-    """How many of the recipe's budgets held."""
+    """Return the number of budgets that held."""
     gates = facts.watched.gates
     if not gates:
         return None
@@ -143,7 +143,7 @@ def gates_headline(facts: Facts) -> Headline | None:
 
 
 def change_rows(facts: Facts) -> list[ChangeRow]:
-    """Rows of the before/after table: probes in bits per byte, then tasks in percent."""
+    """Return the rows of the before/after table: probes in bits per byte, then tasks in percent."""
     bits = RowFormat("bits per byte", formatting.fixed, formatting.signed, lower_is_better=True)
     evaluated = any(probe.measured_by == "evaluate" for probe in facts.probes.values())
     rows = []
@@ -165,7 +165,7 @@ def change_rows(facts: Facts) -> list[ChangeRow]:
 def change_row(
     label: str, role: str, measure: RowFormat, before: Interval, after: Interval, difference: Interval
 ) -> ChangeRow:
-    """One row of the before/after table."""
+    """Return one row of the before/after table."""
 
     def in_words(interval: Interval, words: Callable[[float | None], str], unit: str = "") -> tuple[str, str]:
         bounds = f"{words(interval.low)} to {words(interval.high)}" if interval.known else ""
@@ -184,7 +184,7 @@ def change_row(
 
 
 def gate_rows(gates: list[Gate]) -> list[GateRow]:
-    """The budgets with their figures in words, the 95% interval as ±; worst first."""
+    """Return the budgets with formatted figures, worst first; the 95% interval as ±."""
     return [
         GateRow(
             gate,
@@ -197,14 +197,14 @@ def gate_rows(gates: list[Gate]) -> list[GateRow]:
 
 
 def error_in_unit(gate: Gate) -> str:
-    """Half of the 95% interval of what was measured, as ±; "" where its error is not known."""
+    """Format half of the 95% interval of the measured value as ±; "" if its error is unknown."""
     if gate.unit == "probability" and gate.error is not None:
         return f"± {formatting.small(Z_95 * gate.error)}"
     return formatting.margin(gate.error, *((1, 100.0) if gate.unit == "accuracy" else ()))
 
 
 def action_rows(facts: Facts) -> list[ActionRow]:
-    """The controller's actions with their figures in words."""
+    """Return the controller's actions with formatted figures."""
     units = {gate.budget: gate.unit for gate in facts.watched.gates}
     return [
         ActionRow(
@@ -218,7 +218,7 @@ def action_rows(facts: Facts) -> list[ActionRow]:
 
 
 def in_unit(value: float | None, unit: str) -> str:
-    """A change in a probe's own unit, as short as it can be understood."""
+    """Format a change in the unit of its probe."""
     if value is None:
         return formatting.NOTHING
     if unit == "accuracy":
@@ -231,7 +231,7 @@ def in_unit(value: float | None, unit: str) -> str:
 
 
 def setting(value: float | str | None, action: str) -> str:
-    """What the controller changed: a share of replay, a step to go back to, or the factor of the rate."""
+    """Format a setting of the controller: share of replay, step of a rollback, or rate factor."""
     if value is None:
         return formatting.NOTHING
     if isinstance(value, str):
@@ -242,7 +242,7 @@ def setting(value: float | str | None, action: str) -> str:
 
 
 def vocabulary_gain(vocabulary: Vocabulary) -> dict[str, str]:
-    """What the new tokens bought: fewer tokens for the same text."""
+    """Return the effect of new tokens on vocabulary size and bytes per token, in words."""
     before, after = vocabulary.bytes_per_token_before, vocabulary.bytes_per_token_after
     added = None
     if vocabulary.before is not None and vocabulary.after is not None:
@@ -259,5 +259,5 @@ def vocabulary_gain(vocabulary: Vocabulary) -> dict[str, str]:
 
 
 def removal_reasons(facts: Facts) -> list[str]:
-    """Every reason for which a document was removed from some source."""
+    """Return all reasons for which documents were removed."""
     return list(dict.fromkeys(reason for source in facts.documents.values() for reason in source.removed))

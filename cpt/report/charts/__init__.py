@@ -1,4 +1,4 @@
-"""The report's charts, each one inline SVG made from the facts; None where there is nothing to show."""
+"""Draw the report's charts as inline SVG; each function returns None if it has nothing to show."""
 
 from cpt.report.charts.bar import time_by_probe, time_by_stage, tokens_by_part, tokens_by_source
 from cpt.report.charts.dumbbell import bits_before_after, tasks_before_after

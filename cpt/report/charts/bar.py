@@ -1,4 +1,4 @@
-"""Bar charts: tokens by source and by part, time by stage and by probe."""
+"""Draw bar charts: tokens by source and by part, time by stage and by probe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cpt.report.theme import canvas, colour, safe_key, short, to_svg
 
 
 class Bar(NamedTuple):
-    """One row of a bar chart; the note is written at the bar's end."""
+    """One row of a bar chart; the note stands at the end of the bar."""
 
     label: str
     role: str
@@ -19,12 +19,12 @@ class Bar(NamedTuple):
 
 
 def tokens_by_source(tokens: Mapping[str, int]) -> str | None:
-    """Tokens trained, by source."""
+    """Draw the trained tokens by source."""
     return bars("tokens", "Tokens trained, by source", _shares(tokens, {source: source for source in tokens}))
 
 
 def tokens_by_part(source: str, tokens: Mapping[str, int]) -> str | None:
-    """Tokens trained of one source, by its named parts."""
+    """Draw the trained tokens of one source by its named parts."""
     rows = _shares(tokens, dict.fromkeys(tokens, source))
     return bars(f"tokens-{safe_key(source)}", f"Tokens trained, by part of {source}", rows)
 
@@ -37,19 +37,19 @@ def _shares(tokens: Mapping[str, int], roles: Mapping[str, str]) -> list[Bar]:
 
 
 def time_by_stage(seconds: Mapping[str, float]) -> str | None:
-    """Seconds, by stage."""
+    """Draw the time by stage."""
     rows = [Bar(stage, "muted", spent, duration_in_words(spent)) for stage, spent in seconds.items()]
     return bars("seconds", "Time, by stage", rows)
 
 
 def time_by_probe(seconds: Mapping[str, float]) -> str | None:
-    """Seconds of all readings, by probe."""
+    """Draw the time of all readings by probe."""
     rows = [Bar(probe, probe, spent, duration_in_words(spent)) for probe, spent in seconds.items()]
     return bars("probe-seconds", "Time, by probe", rows)
 
 
 def bars(key: str, title: str, rows: Sequence[Bar]) -> str | None:
-    """Horizontal bars with their labels in front and their figures behind."""
+    """Draw horizontal bars with labels on the left and figures on the right."""
     if not rows:
         return None
     with canvas(8 + 32 * len(rows), left=92, bottom=4, top=4) as (figure, axes):

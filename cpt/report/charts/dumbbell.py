@@ -1,4 +1,4 @@
-"""Dumbbell charts: scores of the base and the final model with their intervals."""
+"""Draw dumbbell charts: scores of the base and the final model with their intervals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Pair(NamedTuple):
 
 
 def bits_before_after(probes: Mapping[str, Probe]) -> str | None:
-    """Bits per byte of base and final model with intervals."""
+    """Draw the bits per byte of base and final model with intervals."""
     pairs = [
         Pair(f"{name} text", name, probe.before_interval, probe.after_interval)
         for name, probe in probes.items()
@@ -34,7 +34,7 @@ def bits_before_after(probes: Mapping[str, Probe]) -> str | None:
 
 
 def tasks_before_after(tasks: Mapping[str, Task]) -> str | None:
-    """Task scores of base and final model with intervals and chance level."""
+    """Draw the task scores of base and final model with intervals and chance level."""
     pairs = [Pair(name, "ink", task.before, task.after, task.chance) for name, task in tasks.items()]
     return dumbbells(
         "tasks", "Task scores, base and final model", "score, higher is better", pairs, share=True
@@ -42,7 +42,7 @@ def tasks_before_after(tasks: Mapping[str, Task]) -> str | None:
 
 
 def dumbbells(key: str, title: str, axis: str, pairs: Sequence[Pair], share: bool = False) -> str | None:
-    """For each pair the base as a ring and below it the final model as a disc, each with its interval."""
+    """Draw each pair with intervals: the base as a ring and below it the final model as a disc."""
     if not pairs:
         return None
     with canvas(52 + 64 * len(pairs), left=4, top=2) as (figure, axes):

@@ -1,7 +1,4 @@
-"""Heat maps: values as shades of one colour, and the scale that says what a shade stands for.
-
-How far each layer moved: a heat map of layers and readings, and bottom against top.
-"""
+"""Draw heat maps: values as shades of one colour with a scale, and relative updates by layer."""
 
 from __future__ import annotations
 
@@ -20,16 +17,19 @@ from cpt.report.schema import LayerUpdates
 from cpt.report.theme import UNIT, canvas, colour, label_axes, to_svg
 
 SHADES = 12
-"""Steps of a heat map's colour."""
+"""Number of shades of a heat map."""
 
 Values = Sequence[Sequence[float | None]]
 
 
 def draw_shades(axes: Axes, values: Values, greatest: float, role: str = "domain") -> None:
-    """Fill a map of unit squares: row 0 at the bottom, 0 palest, `greatest` darkest; None is left empty.
+    """Fill a map of unit squares: row 0 at the bottom, 0 palest, `greatest` darkest, None empty.
 
     Args:
-        values: [rows][columns].
+        axes: Axes of the map.
+        values: Values by [rows][columns].
+        greatest: Value of the darkest shade.
+        role: Role of the map's colour.
     """
     for shade, cells in enumerate(_cells_by_shade(values, greatest)):
         if cells:
@@ -38,14 +38,14 @@ def draw_shades(axes: Axes, values: Values, greatest: float, role: str = "domain
 
 
 def label_rows(axes: Axes, names: Sequence[object], most: int = 8) -> None:
-    """The names of rows beside the map, of every n-th if there are many."""
+    """Write row names beside the map: about `most` of them, evenly spaced."""
     every = max(1, math.ceil(len(names) / most))
     at = list(range(0, len(names), every))
     axes.set_yticks([row + 0.5 for row in at], [str(names[row]) for row in at])
 
 
 def draw_scale(figure: Figure, axes: Axes, greatest: str) -> None:
-    """The shades above the map, from 0 to the greatest value, which is given in words."""
+    """Draw the scale of shades above the map, from 0 to the greatest value."""
     left, width, at = 0.52, 0.3, 1.0
     for shade in range(SHADES):
         corner = (left + width * shade / SHADES, at)
@@ -71,7 +71,7 @@ def draw_scale(figure: Figure, axes: Axes, greatest: str) -> None:
 
 
 def _cells_by_shade(values: Values, greatest: float) -> list[list[tuple[int, int]]]:
-    """(column, row) of the cells of every shade, the palest first; cells without a value have none."""
+    """Return (column, row) of the cells of every shade, the palest first, without empty cells."""
     cells: list[list[tuple[int, int]]] = [[] for _ in range(SHADES)]
     for row, columns in enumerate(values):
         for column, value in enumerate(columns):
@@ -81,7 +81,7 @@ def _cells_by_shade(values: Values, greatest: float) -> list[list[tuple[int, int
 
 
 def _squares(cells: list[tuple[int, int]]) -> Path:
-    """One path of all cells; cells beside each other in a row are one rectangle."""
+    """Return one path of all cells; neighbours in a row form one rectangle, which keeps the SVG small."""
     return Path.make_compound_path(
         *(
             Path([(x, y), (end, y), (end, y + 1), (x, y + 1), (x, y)], closed=True)
@@ -91,7 +91,7 @@ def _squares(cells: list[tuple[int, int]]) -> Path:
 
 
 def _runs(cells: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
-    """First column, column after the last, and row of every run of neighbours."""
+    """Yield first column, column after the last, and row of every run of neighbours."""
     cells = sorted(cells, key=lambda cell: (cell[1], cell[0]))
     first = 0
     for index in range(1, len(cells) + 1):
@@ -102,7 +102,7 @@ def _runs(cells: list[tuple[int, int]]) -> Iterator[tuple[int, int, int]]:
 
 
 def layer_updates(found: LayerUpdates) -> str | None:
-    """Relative update of every layer (bottom layer below) at every reading, as shades of one colour."""
+    """Draw the relative update of every layer at every reading, the bottom layer below."""
     updates = [value for row in found.updates for value in row if value is not None and math.isfinite(value)]
     greatest = max(updates, default=0.0)
     if greatest <= 0.0 or len(found.tokens) < 2:

@@ -1,9 +1,4 @@
-"""Plain curves against tokens: drift from the base, norms of new tokens, tokens by source.
-
-What the controller changed: the share of replay and the factor of the learning rate.
-
-The training's own curves: loss and learning rate.
-"""
+"""Draw curves against tokens: loss, learning rate, controller, drift, norms of new rows, sources."""
 
 from __future__ import annotations
 
@@ -41,15 +36,15 @@ from cpt.report.theme import (
 )
 
 NAMED_SHARE = 0.08
-"""A source of a smaller share of the last batches has no room for its name."""
+"""Smallest share of the last batches at which a source's name fits into its area."""
 
 
 EARLY_RATIO = 1.35
-"""Bottom/top ratio that Guo et al. (2024) find exceeded early in continual pretraining."""
+"""Bottom/top ratio that is exceeded early in continual pretraining (Guo et al. 2024)."""
 
 
 def drift(curve: Sequence[CurvePoint], gates: Sequence[Gate] = ()) -> str | None:
-    """KL from the base with its 95% interval and its budget; None without two readings."""
+    """Draw the KL divergence from the base with its 95% interval and budget; None without two readings."""
     rows = [
         (point.tokens, point.value, Z_95 * (point.standard_error or 0.0))
         for point in curve
@@ -81,7 +76,7 @@ def drift(curve: Sequence[CurvePoint], gates: Sequence[Gate] = ()) -> str | None
 
 
 def early_end(curve: Sequence[CurvePoint]) -> str | None:
-    """Probability of an end in mid-sentence, on a logarithmic axis; None without two readings."""
+    """Draw the probability of an end in mid-sentence on a logarithmic axis; None without two readings."""
     rows = [(point.tokens, point.value) for point in curve if point.value and math.isfinite(point.value)]
     if len(rows) < 2:
         return None
@@ -90,7 +85,7 @@ def early_end(curve: Sequence[CurvePoint]) -> str | None:
         axes.plot(tokens, values, color=colour("other"))
         axes.axhline(values[0], color=colour("muted"), linewidth=1.25, dashes=(4, 3))
         axes.set_yscale("log")
-        # within one power of ten the default has no tick at all
+        # the default locator sets no tick at all within one power of ten
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: small(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
@@ -102,7 +97,7 @@ def early_end(curve: Sequence[CurvePoint]) -> str | None:
 
 
 def new_token_norms(points: Sequence[NewTokens]) -> str | None:
-    """Mean norm of the new tokens' rows over that of the old ones', against tokens trained."""
+    """Draw the mean norm of new embedding rows over that of old rows."""
     with canvas(230) as (figure, axes):
         drawn = []
         for side, role in (("input", "domain"), ("output", "general")):
@@ -129,7 +124,7 @@ def new_token_norms(points: Sequence[NewTokens]) -> str | None:
 
 
 def tokens_over_time(found: SourceTokens) -> str | None:
-    """Share of every source in the tokens trained since the point before, stacked to 100%."""
+    """Draw the share of every source in the tokens since the previous point, stacked to 100%."""
     if len(found.tokens) < 2:
         return None
     shares = source_shares(found)
@@ -163,7 +158,7 @@ def tokens_over_time(found: SourceTokens) -> str | None:
 
 
 def source_shares(found: SourceTokens) -> dict[str, list[float]]:
-    """Each source's share of the tokens between neighbouring points: [points - 1], summing to 1."""
+    """Return the share of each source in the tokens between neighbouring points: [points - 1], sum 1."""
     trained = [
         sum(tokens[i + 1] - tokens[i] for tokens in found.sources.values()) or 1
         for i in range(len(found.tokens) - 1)
@@ -175,7 +170,7 @@ def source_shares(found: SourceTokens) -> dict[str, list[float]]:
 
 
 def bottom_top(found: LayerUpdates) -> str | None:
-    """Mean update of the bottom layers over that of the top ones, against tokens."""
+    """Draw the mean update of the bottom layers over that of the top layers."""
     curve = [
         (tokens, ratio)
         for tokens, ratio in zip(found.tokens, found.bottom_top, strict=False)
@@ -199,7 +194,7 @@ def bottom_top(found: LayerUpdates) -> str | None:
 
 
 def replay_share(points: Sequence[ControlPoint], actions: Sequence[Action]) -> str | None:
-    """Share of replay in the batch against tokens; None if it never changed."""
+    """Draw the share of replay in the batch; None if it never changed."""
     curve = [(point.tokens, point.replay_share) for point in points if point.replay_share is not None]
     acted = [action.tokens for action in actions if "replay" in action.action]
     return _steps(
@@ -214,7 +209,7 @@ def replay_share(points: Sequence[ControlPoint], actions: Sequence[Action]) -> s
 
 
 def rate_factor(points: Sequence[ControlPoint], actions: Sequence[Action]) -> str | None:
-    """Factor of the learning rate against tokens; None if it was never lowered."""
+    """Draw the controller's factor of the learning rate; None if it never changed."""
     curve = [(point.tokens, point.rate_factor) for point in points if point.rate_factor is not None]
     acted = [action.tokens for action in actions if "rate" in action.action]
     return _steps(
@@ -237,7 +232,7 @@ def _steps(
     role: str,
     words: Callable[[float], str],
 ) -> str | None:
-    """A piecewise constant curve from zero, a triangle where the controller acted."""
+    """Draw a piecewise constant curve from zero, with triangles where the controller acted."""
     if len({value for _, value in curve}) < 2:
         return None
     tokens, values = zip(*curve, strict=True)
@@ -256,11 +251,11 @@ def _steps(
 
 
 NAMED_PHASE = 0.14
-"""A phase of a smaller share of the training has no room for its name."""
+"""Smallest share of the training at which the name of a phase fits above it."""
 
 
 PART_SPAN = 0.1
-"""Span of a smoothed part of the loss, as a share of the points."""
+"""Span of the smoothing of a part of the loss, as a share of the points."""
 
 
 class LossPoint(NamedTuple):
@@ -272,7 +267,7 @@ class LossPoint(NamedTuple):
 
 
 def training_loss(training: Training) -> str | None:
-    """Training loss against tokens, raw and smoothed; nats per token."""
+    """Draw the training loss, raw and smoothed, in nats per token."""
     rows = [
         LossPoint(row.tokens, row.loss_nats, row.smoothed)
         for row in training.points
@@ -282,7 +277,7 @@ def training_loss(training: Training) -> str | None:
 
 
 def loss_parts(training: Training) -> dict[str, str]:
-    """Every part of the loss against tokens, raw and smoothed, by the part's name."""
+    """Draw every part of the loss, raw and smoothed; return charts by the part's name."""
     found: dict[str, list[tuple[int, float]]] = {}
     for row in training.points:
         for name, value in row.loss_parts.items():
@@ -316,7 +311,7 @@ def _loss(key: str, title: str, unit: str, rows: Sequence[LossPoint]) -> str | N
 
 
 def learning_rate(training: Training) -> str | None:
-    """Learning rate against tokens, with a line where a phase of the schedule begins."""
+    """Draw the learning rate, with a line at the start of each phase of the schedule."""
     rows = [(row.tokens, row.lr) for row in training.points if row.lr is not None]
     if len(rows) < 2:
         return None
@@ -336,7 +331,7 @@ def learning_rate(training: Training) -> str | None:
 
 
 def _mark_phases(axes: Axes, phases: Sequence[SchedulePhase], last: int) -> None:
-    """A dashed line at the beginning of every phase but the first; its name above where it has room."""
+    """Draw a dashed line at the start of every phase but the first, and names that fit above."""
     ends = [*(phase.tokens for phase in phases[1:]), last]
     for phase, end in zip(phases, ends, strict=False):
         if phase.tokens:

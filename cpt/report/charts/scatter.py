@@ -1,7 +1,4 @@
-"""Domain against general text: the path of a run between learning and forgetting.
-
-What a search for merge weights tried: gain on domain text against rise on general text.
-"""
+"""Draw domain gain against general rise: the path of a run, and the trials of a weight search."""
 
 from __future__ import annotations
 
@@ -19,18 +16,18 @@ from cpt.report.schema.artifacts import Trial, WeightSearch
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, to_svg
 
 DOTS = 80
-"""Most readings that are drawn as dots."""
+"""Maximum number of readings that are drawn as dots."""
 
 
 class Point(NamedTuple):
-    """A model in the plane: gain on domain text, rise on general text, both in bits per byte."""
+    """A model in the chart: gain on domain text and rise on general text, in bits per byte."""
 
     gain: float
     rise: float
 
 
 class Marker(NamedTuple):
-    """A model that is named: its marker, and whether that is filled."""
+    """A named model with its marker."""
 
     name: str
     at: Point
@@ -41,12 +38,12 @@ class Marker(NamedTuple):
 def domain_against_general(
     probes: Mapping[str, Probe], gates: Sequence[Gate] = (), merge: Merge | None = None
 ) -> str | None:
-    """Gain on domain text (right is better) against rise on general text (up is worse) over the run.
+    """Draw gain on domain text (right is better) against rise on general text (up is worse) over the run.
 
-    The final model is its own point where evaluate measured it, a merge search's tries are small rings.
+    The final model is a point of its own if evaluate measured it. Trials of a merge search are small rings.
 
     Returns:
-        None if the two probes were not read together at least twice.
+        None unless the two probes were read together at least twice.
     """
     domain, general = probes.get("domain"), probes.get("general")
     path = run_path(domain.curve, general.curve) if domain and general else []
@@ -56,7 +53,7 @@ def domain_against_general(
     marked = [Marker("base", path[0], "o", filled=False), Marker("trained", path[-1], "o")]
     if (final := measured_apart(domain, general)) is not None:
         marked.append(Marker("merged" if merge else "final", final, "D"))
-    limits = [gate.limit for gate in gates if gate.bounds("general") and gate.limit is not None]
+    limits = [gate.limit for gate in gates if gate.limits_change_of("general") and gate.limit is not None]
     rises = [place.rise for place in (*path, *tries, *(each.at for each in marked))]
     limits = [limit for limit in limits if limit <= 3 * max(*map(abs, rises), 1e-9)]
     gains = [place.gain for place in (*path, *tries, *(each.at for each in marked))]
@@ -92,13 +89,13 @@ def domain_against_general(
 
 
 def run_path(domain: Sequence[CurvePoint], general: Sequence[CurvePoint]) -> list[Point]:
-    """Gain and rise at every step where both probes were read; paired changes where those are known."""
+    """Return gain and rise at every step with readings of both probes; paired changes if known."""
     gains, rises = changes(domain), changes(general)
     return [Point(-gains[step], rises[step]) for step in sorted(gains.keys() & rises.keys())]
 
 
 def measured_apart(domain: Probe, general: Probe) -> Point | None:
-    """The final model as evaluate measured it, on its own held-out text."""
+    """Return the final model as measured by evaluate on its held-out text; None without evaluate."""
     if "training" in (domain.measured_by, general.measured_by):
         return None
     if domain.permanent is None or general.permanent is None:
@@ -107,7 +104,7 @@ def measured_apart(domain: Probe, general: Probe) -> Point | None:
 
 
 def _draw_limit(axes: Axes, limits: Sequence[float]) -> None:
-    """A line at each budget, and what lies beyond the tightest as an area."""
+    """Draw a line at each budget, and the area beyond the tightest one."""
     _, high = axes.get_ylim()
     for limit in limits:
         axes.axhline(limit, color=colour("budget"), linewidth=1.5)
@@ -116,7 +113,7 @@ def _draw_limit(axes: Axes, limits: Sequence[float]) -> None:
 
 
 def _range(values: Sequence[float], below: float, above: float) -> tuple[float, float]:
-    """Limits of an axis with room at both sides, as shares of what is drawn."""
+    """Return the limits of an axis with margins at both sides, as shares of the data's range."""
     low, high = min(values), max(values)
     span = (high - low) or 0.05
     return low - below * span, high + above * span
@@ -128,7 +125,7 @@ def _short_signed(value: float) -> str:
 
 
 def tried_merges(found: WeightSearch) -> str:
-    """Every merge that was tried, the front as a line, the chosen one as a diamond, the base at 0."""
+    """Draw the trials of a search: Pareto front as a line, chosen trial as a diamond, base at 0."""
     points = [_point(each) for each in found.search_points]
     front = sorted(_point(each) for each in found.search_points if each.front)
     limits = [gate.limit for gate in found.gates if gate.probe == "general"]

@@ -1,4 +1,4 @@
-"""Task vectors: how long they are by layer and kind, which way they point, where their signs differ."""
+"""Draw task vectors: norms by layer and kind of weight, cosines, and sign conflicts."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _SHORT = {
     "feed-forward down": "down",
 }
 _MOST_PAIRS = 6
-"""Curves of more pairs could not be told apart."""
+"""Maximum number of pairs in one chart: more curves cannot be distinguished."""
 
 _LONGEST = 12
 _CLEAR = 0.55
-"""Above this, a cell's shade asks for bold figures."""
+"""Cosine above which a cell is so dark that its figure is bold."""
 
 
 def norms_by_layer(found: Vectors, vector: int) -> str | None:
-    """Relative norm of one task vector by layer (the first below) and kind of weight."""
+    """Draw the relative norm of one task vector by layer (the first below) and kind of weight."""
     grid, name = found.grid, found.vectors[vector].name
     by_kind = grid.relative[vector]
     greatest = max((value for row in by_kind for value in row if value is not None), default=0.0)
@@ -55,7 +55,7 @@ def norms_by_layer(found: Vectors, vector: int) -> str | None:
 
 
 def cosine_matrix(found: Vectors) -> str | None:
-    """Cosine of every pair of task vectors; None if there is but one vector."""
+    """Draw the cosine of every pair of task vectors; None for a single vector."""
     size = len(found.vectors)
     if size < 2:
         return None
@@ -83,7 +83,7 @@ def cosine_matrix(found: Vectors) -> str | None:
 
 
 def cosines_by_layer(found: Vectors) -> str | None:
-    """Cosine of pairs by layer, with the band of two standard deviations of random vectors."""
+    """Draw the cosine of pairs by layer, with a band of two standard deviations of random vectors."""
 
     def words(value: float) -> str:
         return fixed(value, 2)
@@ -93,7 +93,7 @@ def cosines_by_layer(found: Vectors) -> str | None:
 
 
 def conflicts_by_layer(found: Vectors) -> str | None:
-    """Share of the weights whose signs differ, by layer; half if signs are random."""
+    """Draw the share of weights with different signs by layer; one half for random signs."""
 
     def words(value: float) -> str:
         return percent(value, 0)
@@ -110,7 +110,7 @@ def _by_layer(
     random: float,
     spread: Sequence[float] = (),
 ) -> str | None:
-    """A curve for each pair over the layers, with the level of random vectors."""
+    """Draw a curve for each pair over the layers, with the level of random vectors."""
     layers = len(found.grid.layers)
     curves = {
         f"{short(pair.a, _LONGEST)}, {short(pair.b, _LONGEST)}": [

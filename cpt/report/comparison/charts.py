@@ -1,14 +1,6 @@
-"""A run's sign in a chart: its number in a ring of its colour, set where no ring covers another.
+"""Draw charts of several runs as inline SVG.
 
-Readings of several runs above one common level.
-
-What each run was trained on.
-
-Changes of several runs with their intervals.
-
-Curves of all runs in one chart, against the tokens trained.
-
-Domain gain against general rise: the way of every run, its end, and the front.
+Each run has a colour, a dash pattern, and its number in a ring. Rings that would overlap are moved apart.
 """
 
 from __future__ import annotations
@@ -28,21 +20,21 @@ from cpt.report.schema import Interval, StabilityGap, TaskCurve
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, safe_key, to_svg, token_axis
 
 COLOURS = 8
-"""Runs that have a colour of their own; beyond, colours come again with other dashes."""
+"""Number of colours; further runs repeat them with other dash patterns."""
 
 DASHES: tuple[Any, ...] = ((None, None), (6, 2), (2, 1.5), (7, 2, 2, 2))
 
 RING = 16.0
-"""Room that a ring takes, in units."""
+"""Diameter of a ring, in units."""
 
 
 def role(number: int) -> str:
-    """Name of a run's colour."""
+    """Return the role of a run's colour."""
     return f"run-{(number - 1) % COLOURS + 1}"
 
 
 def line_style(number: int) -> dict[str, Any]:
-    """A run's colour and dash pattern."""
+    """Return the colour and dash pattern of a run."""
     return {"color": colour(role(number)), "dashes": DASHES[(number - 1) // COLOURS % len(DASHES)]}
 
 
@@ -55,7 +47,7 @@ def ring(
     coordinates: Any = "data",
     tied: bool = False,
 ) -> None:
-    """A run's number in a ring of its colour."""
+    """Draw a run's number in a ring of its colour."""
     shade = colour(role(number))
     axes.annotate(
         str(number),
@@ -81,7 +73,7 @@ def ring(
 
 
 def ring_each(axes: Axes, places: Mapping[int, tuple[float, float]]) -> None:
-    """A numbered ring at each place; those that would cover each other are moved apart and tied to theirs."""
+    """Draw a numbered ring at each place; overlapping rings are moved apart and tied to their places."""
     axes.autoscale_view()
     numbers = list(places)
     points = [axes.transData.transform(places[number]) for number in numbers]
@@ -93,7 +85,7 @@ def ring_each(axes: Axes, places: Mapping[int, tuple[float, float]]) -> None:
 
 
 def _crowds(points: Sequence[Any]) -> list[list[int]]:
-    """Indices of points, those together that rings around them would bring together."""
+    """Return groups of indices of points whose rings would overlap, directly or in a chain."""
     groups: list[list[int]] = []
     for index, point in enumerate(points):
         near = [group for group in groups if any(math.dist(point, points[other]) < RING for other in group)]
@@ -103,7 +95,7 @@ def _crowds(points: Sequence[Any]) -> list[list[int]]:
 
 
 def ring_ends(axes: Axes, ends: Mapping[int, tuple[int, float]], x: float) -> None:
-    """Numbered rings in a column at the right, each tied to its curve's end."""
+    """Draw numbered rings in a column at the right, each tied to the end of its curve."""
     axes.autoscale_view()
     heights = [axes.transData.transform((0, rise))[1] for _, rise in ends.values()]
     low, high = axes.transAxes.transform([(0, 0), (0, 1)])[:, 1]
@@ -116,13 +108,12 @@ def ring_ends(axes: Axes, ends: Mapping[int, tuple[int, float]], x: float) -> No
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """Positions near the wanted ones, in their order, that are at least a gap apart.
+    """Return positions at least a gap apart, in order, with least squared distance to the wanted ones.
 
-    Neighbours that are too near form a block, which lies as near to what its members want as it can (least
-    squares): pool adjacent violators.
+    Neighbours that are too near form a block at the mean of its members' wishes (pool adjacent violators).
     """
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
-    blocks: list[list[float]] = []  # each: what its members want, less their place in the block
+    blocks: list[list[float]] = []  # per block: wanted positions minus the offset in the block
     for rank, index in enumerate(order):
         blocks.append([wanted[index] - rank * gap])
         while len(blocks) > 1 and _mean(blocks[-2]) >= _mean(blocks[-1]):
@@ -139,9 +130,9 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def rises(probe: ComparedProbe | None) -> list[tuple[int, float]]:
-    """A probe's readings above the common start: tokens trained, bits per byte. None on text of its own.
+    """Return a probe's readings above the common start: tokens, bits per byte; empty on other text.
 
-    A change is the paired one, on the same documents as the first reading, where that is known.
+    Changes are paired, on the same documents as the first reading, if that is known.
     """
     if probe is None or probe.offset is None:
         return []
@@ -149,7 +140,7 @@ def rises(probe: ComparedProbe | None) -> list[tuple[int, float]]:
 
 
 def gains(task: TaskCurve | None) -> list[tuple[int, float]]:
-    """Changes of a task's accuracy since the first reading: tokens trained, share of 1."""
+    """Return the changes of a task's accuracy since the first reading: tokens, share of 1."""
     return _by_tokens(task) if task else []
 
 
@@ -159,7 +150,7 @@ def _by_tokens(curve: StabilityGap) -> list[tuple[int, float]]:
 
 
 def tokens_by_source(rows: Sequence[RunRow]) -> str | None:
-    """Tokens trained by each run, a bar parted by source."""
+    """Draw the trained tokens of each run as a bar divided by source."""
     shown = [row for row in rows if row.trained]
     if not shown:
         return None
@@ -184,7 +175,7 @@ def tokens_by_source(rows: Sequence[RunRow]) -> str | None:
 
 
 class Line(NamedTuple):
-    """One line of a chart of intervals: a run's change."""
+    """One line of a chart of intervals: the change of a run."""
 
     number: int
     run: str
@@ -194,7 +185,7 @@ class Line(NamedTuple):
 def intervals(
     key: str, title: str, axis: str, lines: Sequence[Line], words: Callable[[float], str]
 ) -> str | None:
-    """Changes of several runs with their intervals, one below the other, around no change."""
+    """Draw the changes of several runs with their intervals, one below the other."""
     if not lines:
         return None
     with canvas(54 + 24 * len(lines), left=28, top=6) as (figure, axes):
@@ -217,7 +208,7 @@ def intervals(
 
 
 class Curve(NamedTuple):
-    """A run's changes: tokens trained and the change since the start."""
+    """Changes of a run: trained tokens, and change since the start."""
 
     number: int
     run: str
@@ -227,11 +218,14 @@ class Curve(NamedTuple):
 def curve_chart(
     name: str, title: str, axis: str, curves: Sequence[Curve], words: Callable[[float], str]
 ) -> str | None:
-    """Changes since the start against tokens trained, one curve for each run that has one.
+    """Draw changes since the start against tokens, one curve for each run that has readings.
 
     Args:
-        name: of what changes, unlike all others on the page.
-        words: how a change is written.
+        name: Name of the changing quantity, unique on the page.
+        title: Title of the chart.
+        axis: Name of the y axis.
+        curves: Curves of the runs.
+        words: Format of a change.
     """
     drawn = [curve for curve in curves if curve.points]
     if not drawn:
@@ -259,10 +253,10 @@ def _described(curve: Curve, words: Callable[[float], str]) -> str:
 
 
 def trade_off(rows: Sequence[RunRow], front: Sequence[str]) -> str | None:
-    """Domain gain against general rise: each run's way there, its end, and the front.
+    """Draw domain gain against general rise: each run's path, its end, and the Pareto front.
 
     Returns:
-        None if no run can be placed.
+        None if no run has both.
     """
     ends = {row.name: end for row in rows if (end := _end(row)) is not None}
     if not ends:
@@ -301,13 +295,13 @@ def _end(row: RunRow) -> Point | None:
 
 
 def _path(row: RunRow) -> list[Point]:
-    """A run's places after each reading of both probes."""
+    """Return the points of a run after each reading of both probes."""
     domain, general = (dict(rises(row.probes.get(name))) for name in ("domain", "general"))
     return [Point(-domain[tokens], general[tokens]) for tokens in domain if tokens in general]
 
 
 def _draw_way(axes: Axes, row: RunRow, end: Point) -> None:
-    """The readings, and a tie from the last of them to the final model."""
+    """Draw the readings, and a line from the last one to the final model."""
     path, style = _path(row), line_style(row.number)
     if path:
         axes.plot(*zip(*path, strict=True), linewidth=1.5, alpha=0.75, **style)
@@ -316,7 +310,7 @@ def _draw_way(axes: Axes, row: RunRow, end: Point) -> None:
 
 
 def _draw_front(axes: Axes, ends: Iterable[Point]) -> None:
-    """The steps below and beyond which no run lies."""
+    """Draw the Pareto front as steps: no run is below and to the right of it."""
     corners = sorted(ends)
     if len(corners) > 1:
         gains, rises = zip(*corners, strict=True)

@@ -1,7 +1,4 @@
-"""Which runs were measured on the same held-out text, and so can be compared.
-
-Which runs answered the same items of a task or of a suite.
-"""
+"""Decide which runs are comparable: measured on the same held-out text, and on the same task items."""
 
 from __future__ import annotations
 
@@ -13,18 +10,18 @@ from cpt.report.facts.monitoring import interval
 from cpt.report.schema import Facts, Interval, Probe
 
 _READ = "read"
-"""Of a measure whose text is what was read itself, not all that there is."""
+"""Mark of a measure whose fingerprint covers the parts that were read, not the complete text."""
 
 SHOWN = 8
-"""Characters of a fingerprint that a message shows."""
+"""Number of characters of a fingerprint in a message."""
 
 
 class Measure(NamedTuple):
-    """One run's change on a kind of text, how it was found, and on which text.
+    """Change of one run on a kind of text, with its method and text.
 
-    text: fingerprint of all held-out text of that kind, or of what training's probe has read of it; None
-        where the corpus is gone and what was read is not known.
-    sample: what tells samples of it apart.
+    text: fingerprint of all held-out text of that kind, or of the parts that the training probe read; None if
+        the corpus is gone and the parts are unknown.
+    sample: value that distinguishes samples of the text.
     """
 
     change: Interval
@@ -34,19 +31,20 @@ class Measure(NamedTuple):
 
 
 class ComparableMeasures(NamedTuple):
-    """The measures that can be compared, by run, and why the others cannot."""
+    """Comparable measures by run, and the reasons why other runs are excluded."""
 
     measures: dict[str, Measure]
     apart: dict[str, str]
 
 
 def comparable_measures(probes: Mapping[str, Probe], texts: Mapping[str, str | None]) -> ComparableMeasures:
-    """The largest group of runs measured in the same way on the same text; the first of equals.
+    """Return the largest group of runs measured in the same way on the same text; the first among equals.
 
-    What evaluate measured goes before what the training probes read.
+    Measures of evaluate take precedence over readings of training probes.
 
     Args:
-        probes: one probe by run. texts: fingerprint of its held-out text by run.
+        probes: One probe by run.
+        texts: Fingerprint of the probe's held-out text by run.
     """
     evaluated = {name: found for name, probe in probes.items() if (found := _evaluated(probe, texts[name]))}
     trained = {name: found for name, probe in probes.items() if (found := _trained(probe, texts[name]))}
@@ -64,9 +62,9 @@ def comparable_measures(probes: Mapping[str, Probe], texts: Mapping[str, str | N
 
 
 def offsets(probes: Mapping[str, Probe], texts: Mapping[str, str | None]) -> dict[str, float]:
-    """How far above the level of most runs on the same text each run's training began, in bits per byte.
+    """Return each run's first level above that of most runs on the same text, in bits per byte.
 
-    Args: as of `comparable_measures`.
+    Arguments as in `comparable_measures`.
     """
     trained = {name: found for name, probe in probes.items() if (found := _trained(probe, texts[name]))}
     levels = {name: probes[name].training.before for name in _largest(trained)}  # type: ignore[union-attr]
@@ -102,7 +100,7 @@ def _largest(measures: Mapping[str, Measure]) -> dict[str, Measure]:
 
 
 def _why(own: Measure | None, model: Measure) -> str:
-    """Why a measure does not go with the others."""
+    """Return the reason why a measure is not comparable."""
     if own is None:
         return "it was not measured"
     if own.by != model.by:
@@ -119,14 +117,15 @@ def _why(own: Measure | None, model: Measure) -> str:
 def other_items(
     runs: Mapping[str, Facts], fingerprints: Mapping[str, Mapping[str, str]]
 ) -> dict[str, list[str]]:
-    """For each run the tasks and suites of which it answered other items than most runs; the first of equals.
+    """Return for each run the tasks and suites on which it answered other items than most runs.
 
-    Where the fingerprint of the items is not known, as of suites, their number tells, and the base's score,
-    which is the same on the same items where all runs have one base. A suite's average is of the tasks on
-    which some model is above guessing, which may be others in each run: these tasks are compared by name.
+    Items are compared by fingerprint. If it is unknown, as for suites, their number is compared, and with one
+    base for all runs also the base's score, which is equal on equal items. A suite's average covers the tasks
+    on which some model is above guessing. These can differ between runs and are compared by name.
 
     Args:
-        fingerprints: of the items, by run and task.
+        runs: Facts by run.
+        fingerprints: Fingerprints of items by run and task.
     """
     one_base = len({facts.base for facts in runs.values()}) == 1
     marks: dict[str, dict[str, Hashable]] = {}
@@ -147,7 +146,7 @@ def other_items(
 
 
 def _answered(facts: Facts) -> Iterator[tuple[str, Hashable, float]]:
-    """Name, what is known of the items, and the base's score of every task and suite."""
+    """Yield name, known properties of the items, and base score of every task and suite."""
     for name, task in facts.tasks.items():
         yield name, (task.metric, task.items), task.before.value
     if facts.suites is not None:

@@ -1,4 +1,4 @@
-"""Sets the facts of several runs side by side."""
+"""Compare the facts of several runs."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from cpt.report.facts.monitoring import FIRST_PROBES
 from cpt.report.schema import Facts, Probe
 
 CURVE_POINTS = 250
-"""Longest curve of a run that is drawn beside others'."""
+"""Maximum length of a run's curve in a comparison."""
 
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """What is known of one run.
+    """Facts of one run to compare.
 
-    name: unlike all others'. page: its own report, relative to the comparison's folder.
+    name: unique name. page: the run's own report, relative to the comparison's folder.
     missing: stages that have not finished.
-    texts: fingerprint of the held-out text of each probe, as far as its corpus is still there.
-    documents: what evaluate found on each document, by probe.
-    items: fingerprint of the items of each task, as far as they are known.
+    texts: fingerprint of the held-out text of each probe, if its corpus still exists.
+    documents: loss of the final model on each document, by probe.
+    items: fingerprint of the items of each task, if known.
     """
 
     name: str
@@ -49,12 +49,12 @@ class ReportedRun:
 
 
 def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: str) -> Comparison:
-    """All facts of a comparison.
+    """Return all facts of a comparison.
 
     Args:
-        runs: at least one; names unlike each other.
-        settings: those in which the runs' recipes differ.
-        created: now, ISO 8601.
+        runs: Runs to compare, at least one, with unique names.
+        settings: Settings in which the runs' recipes differ.
+        created: Current time, ISO 8601.
     """
     sides = {name: _side_by_side(runs, name) for name in probe_names(runs)}
     agreements = {name: comparable_measures(*side) for name, side in sides.items()}
@@ -91,7 +91,7 @@ def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: s
 
 
 def probe_names(runs: Sequence[ReportedRun]) -> list[str]:
-    """Every probe of any run, domain and general first."""
+    """Return the names of all runs' probes, domain and general first."""
     found = dict.fromkeys(name for run in runs for name in run.facts.probes)
     return sorted(found, key=lambda name: FIRST_PROBES.index(name) if name in FIRST_PROBES else len(found))
 
@@ -99,9 +99,10 @@ def probe_names(runs: Sequence[ReportedRun]) -> list[str]:
 def estimates_of(
     runs: Sequence[ReportedRun], name: str, agreement: ComparableMeasures
 ) -> dict[str, Estimate]:
-    """Changes on one text of the runs that can be compared.
+    """Return the changes on one text of the comparable runs.
 
-    Runs of one base are compared document by document: what they changed differs by as much as they do.
+    Runs of one base are compared document by document: the difference of their changes equals the difference
+    of their final models.
     """
     one_base = len({run.facts.probes[name].before for run in runs if run.name in agreement.measures}) == 1
     return {
@@ -114,7 +115,7 @@ def estimates_of(
 
 
 def pairs_of(name: str, estimates: Mapping[str, Estimate]) -> list[Pair]:
-    """How far every two runs that can be compared are apart on one text."""
+    """Return the difference of every two comparable runs on one text."""
     return [
         Pair(
             probe=name,
@@ -134,7 +135,7 @@ def row_of(
     begun: Mapping[str, Mapping[str, float]],
     others: Sequence[str],
 ) -> RunRow:
-    """One run as it is compared."""
+    """Return one run of the comparison."""
     facts = run.facts
     return RunRow(
         number=number,
@@ -165,7 +166,7 @@ def row_of(
 
 
 def measured(probe: Probe, run: str, agreement: ComparableMeasures, offset: float | None) -> ComparedProbe:
-    """A probe with its change by the common measure, or by its own and why it stands apart."""
+    """Return a probe with its change by the common measure, or by its own with the reason."""
     own = agreement.measures.get(run)
     known = {name: getattr(probe, name) for name in Probe.model_fields if name != "curve"}
     return ComparedProbe(
@@ -178,6 +179,6 @@ def measured(probe: Probe, run: str, agreement: ComparableMeasures, offset: floa
 
 
 def _side_by_side(runs: Sequence[ReportedRun], name: str) -> tuple[dict[str, Probe], dict[str, str | None]]:
-    """One probe of every run, and the fingerprint of its text."""
+    """Return one probe of every run, and the fingerprint of its text."""
     probes = {run.name: run.facts.probes.get(name, Probe()) for run in runs}
     return probes, {run.name: run.texts.get(name) for run in runs}

@@ -1,4 +1,4 @@
-"""The comparison as one self-contained HTML page: no scripts, no requests, light and dark."""
+"""Render a comparison as one self-contained HTML page: no requests, light and dark."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STANDING = {True: "on the front", False: "beaten", None: "not compared"}
 
 
 class Headline(NamedTuple):
-    """One of the key numbers under the verdict, and the runs that it is of."""
+    """One of the key figures under the verdict, with its runs."""
 
     label: str
     figure: str
@@ -30,7 +30,7 @@ class Headline(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One run's figure: in words, what to sort by, what is small below it, how it stands to the others."""
+    """One run's figure: formatted, sort value, small text below, and standing among the runs."""
 
     text: str
     value: float | None = None
@@ -40,7 +40,7 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """One figure of every run, by the run's name."""
+    """One figure of all runs, by the run's name."""
 
     label: str
     unit: str
@@ -48,10 +48,10 @@ class Column(NamedTuple):
 
 
 def render(comparison: Comparison) -> str:
-    """The page. Every string from data is escaped; only our own charts are inlined as they are.
+    """Render the page. Strings from data are escaped; only our own charts are inlined unescaped.
 
     Returns:
-        HTML text, the same for the same facts.
+        HTML text, identical for identical facts.
     """
     template = environment().get_template("comparison.html")
     rows = comparison.runs
@@ -75,7 +75,7 @@ def render(comparison: Comparison) -> str:
 
 
 def draw(comparison: Comparison) -> dict[str, dict[str, Markup]]:
-    """Charts by section and title; a chart that has nothing to show is left out."""
+    """Draw charts by section and title; charts without content are left out."""
     rows = comparison.runs
     drawn = {
         "trade-off": {"Domain gain against general rise": charts.trade_off(rows, comparison.front)},
@@ -90,7 +90,7 @@ def draw(comparison: Comparison) -> dict[str, dict[str, Markup]]:
 
 
 def _curves(rows: Sequence[RunRow]) -> Iterable[tuple[str, str | None]]:
-    """What probes and tasks did during training."""
+    """Yield charts of probes and tasks during training, with titles."""
     for name in followed(rows):
         curves = [charts.Curve(row.number, row.name, rises(row.probes.get(name))) for row in rows]
         title, axis = f"{name} text".capitalize(), "bits per byte above the start"
@@ -102,7 +102,7 @@ def _curves(rows: Sequence[RunRow]) -> Iterable[tuple[str, str | None]]:
 
 
 def _score_charts(rows: Sequence[RunRow]) -> Iterable[tuple[str, str | None]]:
-    """Changes of tasks and of suites' averages."""
+    """Yield charts of changes of tasks and of suites' averages, with titles."""
     numbers = {row.name: row.number for row in rows}
     for title, changes in _scores(rows):
         lines = [charts.Line(numbers[run], run, change) for run, change in changes.items()]
@@ -121,12 +121,12 @@ def _scores(rows: Sequence[RunRow]) -> Iterable[tuple[str, dict[str, Interval]]]
 
 
 def followed(rows: Sequence[RunRow]) -> list[str]:
-    """Probes that some run read during training."""
+    """Return the probes that some run read during training."""
     return list(dict.fromkeys(name for row in rows for name, probe in row.probes.items() if probe.training))
 
 
 def headlines(comparison: Comparison) -> list[Headline]:
-    """The best run by each of the figures that decide most."""
+    """Return the best run by each of the most important figures."""
     by_name = {row.name: row for row in comparison.runs}
     asked = (
         ("domain.change", "Most domain gain", formatting.signed),
@@ -142,7 +142,7 @@ def headlines(comparison: Comparison) -> list[Headline]:
 
 
 def change_columns(comparison: Comparison) -> list[Column]:
-    """Change on every held-out text, with its interval, and how far that is from the best run's."""
+    """Return the change on every held-out text, with its interval and its distance to the best run."""
     columns = []
     for name in dict.fromkeys(name for row in comparison.runs for name in row.probes):
         title, cells = f"{name} text".capitalize(), _cells(comparison, name, f"{name}.change", _change_cell)
@@ -153,7 +153,7 @@ def change_columns(comparison: Comparison) -> list[Column]:
 
 
 def _behind_cells(comparison: Comparison, name: str) -> dict[str, Cell]:
-    """By how much each run's change falls short of the lowest of all, with the interval of that."""
+    """Return the difference of each run's change to the lowest one, with its interval."""
     changes = {row.name: row.probes[name].change for row in comparison.runs if name in row.probes}
     apart = [pair for pair in comparison.pairs if pair.probe == name]
     known = {run: change.value for run, change in changes.items() if change and run in _named(apart)}
@@ -182,7 +182,7 @@ def _interval_cell(change: Interval) -> Cell:
 
 
 def gap_columns(comparison: Comparison, name: str) -> list[Column]:
-    """What one probe's curve says of every run; nothing if it rose in none."""
+    """Return the stability gap of one probe in every run; empty if no run has a gap."""
     if not any(has_gap(row.probes[name]) for row in comparison.runs if name in row.probes):
         return []
     makers: tuple[tuple[str, str, str, Callable[[ComparedProbe], Cell]], ...] = (
@@ -246,7 +246,7 @@ def _best(best: Best | None) -> Sequence[str]:
 
 
 def cost_columns(comparison: Comparison) -> list[Column]:
-    """Tokens, time and speed of every run."""
+    """Return tokens, time and speed of every run."""
     rows, fastest = comparison.runs, _best(comparison.best.get("tokens_per_second"))
 
     def speed(row: RunRow) -> Cell:
@@ -264,7 +264,7 @@ def cost_columns(comparison: Comparison) -> list[Column]:
 
 
 class ScoreLine(NamedTuple):
-    """A task or a suite's average: what it is, the base's score, and every run's own."""
+    """A task or a suite's average; `what`: "suite" or the task's metric."""
 
     name: str
     what: str
@@ -272,7 +272,7 @@ class ScoreLine(NamedTuple):
 
 
 def score_lines(comparison: Comparison) -> list[ScoreLine]:
-    """Suites' averages with their tasks below, then the recipes' own tasks."""
+    """Return suites' averages with their tasks below, then the recipes' own tasks."""
     rows = comparison.runs
     lines: dict[str, dict[str, Cell]] = {}
     what: dict[str, str] = {}
@@ -294,7 +294,7 @@ def score_lines(comparison: Comparison) -> list[ScoreLine]:
 
 
 def _scored(row: RunRow) -> Iterable[tuple[str, str, float, Interval]]:
-    """Name, what it is, the final model's score and its change: of everything that a run was scored on."""
+    """Yield name, "suite" or metric, final score and change of all tasks and suites of a run."""
     if row.suites is not None:
         for suite, average in row.suites.averages.items():
             yield suite, "suite", average.b, change_of(average)
@@ -305,7 +305,7 @@ def _scored(row: RunRow) -> Iterable[tuple[str, str, float, Interval]]:
 
 
 def setting_words(value: Any) -> str:
-    """A setting's value as a recipe writes it."""
+    """Format the value of a setting as a recipe writes it."""
     if isinstance(value, str):
         return value
     if isinstance(value, float):

@@ -1,7 +1,4 @@
-"""Which of two runs' figures is lower, given what is known of their noise.
-
-The Pareto front of domain gain against general rise: the runs that are worth choosing from.
-"""
+"""Compare runs beyond the noise, and find the Pareto front of domain gain against general rise."""
 
 from __future__ import annotations
 
@@ -17,9 +14,9 @@ from cpt.report.schema import Interval
 
 
 class Documents(NamedTuple):
-    """A final model's loss on every held-out document that evaluate measured.
+    """Loss of a final model on every held-out document.
 
-    texts: [documents] fingerprints. nats, bytes: [documents] loss, and the bytes that it is spent on.
+    texts: fingerprints, [documents]. nats, bytes: loss and length of each document, [documents].
     """
 
     texts: tuple[str, ...]
@@ -28,24 +25,24 @@ class Documents(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A run's figure with its own interval; for a change on held-out text also what it was found on."""
+    """A run's figure with its own interval; for a change on held-out text also the losses by document."""
 
     interval: Interval
     documents: Documents | None = None
 
 
 def are_paired(a: Estimate, b: Estimate) -> bool:
-    """Whether both were found on the same documents, each of which is known."""
+    """Return True if both were measured on the same documents, with known losses."""
     if a.documents is None or b.documents is None:
         return False
     return len(a.documents.texts) > 1 and set(a.documents.texts) == set(b.documents.texts)
 
 
 def difference(a: Estimate, b: Estimate) -> Interval:
-    """b - a with its interval: 95%, document by document, where they are paired, else from their own.
+    """Return b - a with its interval: paired by document (95%) if possible, else from both intervals.
 
     Returns:
-        Without bounds where nothing is known of the noise of either.
+        Difference, without bounds if the noise of either is unknown.
     """
     if a.documents and b.documents and are_paired(a, b):
         return _paired(b.interval.value - a.interval.value, a.documents, b.documents)
@@ -53,10 +50,10 @@ def difference(a: Estimate, b: Estimate) -> Interval:
 
 
 def independent(a: Interval, b: Interval) -> Interval:
-    """b - a as if the two were independent (MOVER: Zou and Donner 2008, Statistics in Medicine 27).
+    """Return b - a as if both were independent (MOVER: Zou and Donner 2008, Statistics in Medicine 27).
 
-    Figures of runs that read the same text are not: what is hard for one is hard for the other, so their
-    difference is known better than this says.
+    Figures of runs on the same text are correlated: a hard document is hard for both. Their difference is
+    then more precise than this interval.
     """
     value = b.value - a.value
     if a.low is None or a.high is None or b.low is None or b.high is None:
@@ -69,7 +66,7 @@ def independent(a: Interval, b: Interval) -> Interval:
 
 
 def _paired(value: float, a: Documents, b: Documents) -> Interval:
-    """The interval of a difference of two ratios Σ nats / Σ bytes over the same documents (delta method)."""
+    """Return the difference of two ratios Σ nats / Σ bytes over the same documents (delta method)."""
     count = len(a.texts)
     order = {text: index for index, text in enumerate(b.texts)}
     aligned = [order[text] for text in a.texts]
@@ -79,44 +76,44 @@ def _paired(value: float, a: Documents, b: Documents) -> Interval:
 
 
 def _residuals(documents: Documents) -> np.ndarray:
-    """How much each document adds to Σ nats / Σ bytes beyond its share, in nats per byte: [documents]."""
+    """Return each document's influence on Σ nats / Σ bytes, in nats per byte: [documents]."""
     ratio = documents.nats.sum() / documents.bytes.sum()
     residuals: np.ndarray = (documents.nats - ratio * documents.bytes) / documents.bytes.sum()
     return residuals
 
 
 def is_lower(a: Estimate, b: Estimate) -> bool:
-    """Whether a is below b by more than the noise and by as much as is written."""
+    """Return True if a is below b by more than the noise and by at least a printed digit."""
     between = difference(a, b)
     beyond_noise = between.low is None or between.low > 0.0
     return beyond_noise and between.value >= WRITTEN
 
 
 def lowest(figures: Mapping[str, Estimate]) -> list[str]:
-    """Names of the figures that the lowest is not below, by more than the noise; the lowest value first."""
+    """Return the names of the lowest figure and of those not above it beyond the noise, lowest first."""
     ordered = sorted(figures, key=lambda name: figures[name].interval.value)
     return [name for name in ordered if not is_lower(figures[ordered[0]], figures[name])]
 
 
 class Changes(NamedTuple):
-    """What a run changed on domain and on general text: bits per byte, lower is better."""
+    """Changes of a run on domain and on general text: bits per byte, lower is better."""
 
     domain: Estimate
     general: Estimate
 
 
 def dominates(a: Changes, b: Changes) -> bool:
-    """Whether a is better than b on one kind of text, and not worse on the other, both beyond the noise."""
+    """Return True if a is better than b on one kind of text and not worse on the other, beyond the noise."""
     pairs = list(zip(a, b, strict=True))
     better = any(is_lower(mine, other) for mine, other in pairs)
     return better and not any(is_lower(other, mine) for mine, other in pairs)
 
 
 def dominated_by(runs: Mapping[str, Changes]) -> dict[str, list[str]]:
-    """For each run the runs that beat it.
+    """Return for each run the runs that dominate it.
 
-    Noise can close a circle in which each run dominates the next; then none of them can be preferred, and
-    whoever would be left with no run on the front gets an empty list for all.
+    "Beyond the noise" is not transitive, so that every run may be dominated by another one. No run can be
+    preferred then, and all lists are empty: all runs are on the front.
     """
     found = {
         name: [other for other, theirs in runs.items() if other != name and dominates(theirs, own)]

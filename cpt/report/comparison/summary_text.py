@@ -1,4 +1,4 @@
-"""What can be said of several runs together, in plain sentences."""
+"""Describe a comparison of runs in sentences."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from cpt.report.comparison.schema import RunRow
 
 ROUNDED = 0.05
-"""Numbers of tokens that differ by a smaller share count as equal."""
+"""Relative difference below which numbers of tokens count as equal."""
 
 NAMED = 3
-"""Most runs that a sentence names; more are counted."""
+"""Maximum number of runs that a sentence names; further ones are counted."""
 
 
 def verdict(changes: Mapping[str, Changes], beaten: Mapping[str, Sequence[str]]) -> str:
-    """Which run is best by which figure, in one sentence; clauses are parted by semicolons.
+    """Return the best runs in one sentence, with clauses separated by semicolons.
 
     Args:
-        changes: of the runs that can be compared. beaten: for each of them the runs that beat it.
+        changes: Changes of comparable runs.
+        beaten: For each of them, the runs that dominate it.
     """
     if len(changes) < 2:
         return "No two runs were measured on the same domain and general text; each stands for itself."
@@ -59,7 +60,7 @@ def _best_on_both(best: Sequence[str], changes: Mapping[str, Changes]) -> str:
 
 
 def _two_ends(domain: Sequence[str], general: Sequence[str], changes: Mapping[str, Changes]) -> list[str]:
-    """The run that gains most and the one that keeps most, each with what it pays on the other text."""
+    """Return the runs that gain most and keep most, with their change on the other text."""
     most, kept = changes[domain[0]], changes[general[0]]
     gains = "gain" if most.domain.interval.value < 0 else "lose"
     amount = "most" if most.domain.interval.value < 0 else "least"
@@ -73,7 +74,7 @@ def _two_ends(domain: Sequence[str], general: Sequence[str], changes: Mapping[st
 
 
 def basis(changes: Mapping[str, Changes], agreements: Mapping[str, ComparableMeasures]) -> str:
-    """What the verdict rests on."""
+    """Return the basis of the verdict."""
     if len(changes) < 2:
         return "What each run changed is below; nothing of it is set against another run's."
     measures = [agreements[kind].measures[run] for kind in Changes._fields for run in changes]
@@ -93,7 +94,7 @@ def basis(changes: Mapping[str, Changes], agreements: Mapping[str, ComparableMea
 def notes(
     runs: Sequence[ReportedRun], agreements: Mapping[str, ComparableMeasures], rows: Sequence[RunRow]
 ) -> list[str]:
-    """What is not compared, or not alike, and why."""
+    """Return notes on what is not compared or not equal, with reasons."""
     return [
         *_unfinished(runs),
         *_apart(agreements),
@@ -126,7 +127,7 @@ def _unfinished(runs: Sequence[ReportedRun]) -> Iterator[str]:
 
 
 def _apart(agreements: Mapping[str, ComparableMeasures]) -> Iterator[str]:
-    """Runs that stand apart, those that do so for the same reason on several texts together."""
+    """Yield runs that are not comparable, with one note for several texts with the same reason."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for probe, agreement in agreements.items():
         for run, why in agreement.apart.items():
@@ -136,7 +137,7 @@ def _apart(agreements: Mapping[str, ComparableMeasures]) -> Iterator[str]:
 
 
 def _began_elsewhere(rows: Sequence[RunRow]) -> Iterator[str]:
-    """Runs whose training began at another level than the others'."""
+    """Yield runs whose training began at another level than that of the other runs."""
     for row in rows:
         found = {
             name: probe
@@ -153,14 +154,14 @@ def _began_elsewhere(rows: Sequence[RunRow]) -> Iterator[str]:
 
 
 def _other_items(rows: Sequence[RunRow]) -> Iterator[str]:
-    """Runs that answered other items of a task than the others."""
+    """Yield runs that answered other items of a task than most runs."""
     for row in rows:
         if row.other_items:
             yield f"{row.name} answered other items of {listed(row.other_items)}: these are not compared."
 
 
 def _unequal_tokens(tokens: Sequence[int]) -> Iterator[str]:
-    """Runs that were not trained on equal numbers of tokens, to within a rounding to whole steps."""
+    """Yield a note if runs were trained on different numbers of tokens, beyond rounding to whole steps."""
     if max(tokens) > (1 + ROUNDED) * min(tokens):
         least, most = (compact(each) if each else "none" for each in (min(tokens), max(tokens)))
         yield (
@@ -176,7 +177,7 @@ def _unlike(what: str, values: Sequence[str], so: str) -> Iterator[str]:
 
 
 def recovery(probe: Probe) -> str:
-    """How far a probe's training had gone when it was back at the base level."""
+    """Return the tokens until a probe is back at the base level, in words."""
     if probe.depth is None:
         return NOTHING
     if not has_gap(probe):
@@ -185,7 +186,7 @@ def recovery(probe: Probe) -> str:
 
 
 def listed(names: Iterable[str], most: int = NAMED) -> str:
-    """Names in a sentence: "a, b and c"; "a, b and 4 more" beyond the most that are named."""
+    """Join names for a sentence: "a, b and c"; beyond `most` names "a, b and 4 more"."""
     found = list(names)
     if len(found) > most:
         found = [*found[: most - 1], f"{len(found) - most + 1} more"]

@@ -95,11 +95,11 @@ class Gate(Fact):
     key: str = ""
     why: str = ""
 
-    def bounds(self, probe: str) -> bool:
+    def limits_change_of(self, probe: str) -> bool:
         """Return True if the limit bounds the change of this probe and can be drawn into its curve."""
         return self.probe == probe and self.unit in ("bits per byte", "accuracy")
 
-    def dates(self, probe: str) -> bool:
+    def limits_recovery_of(self, probe: str) -> bool:
         """Return True if the limit is the share of the run's tokens by which this probe must recover."""
         return self.probe == probe and self.unit == "share of tokens"
 

@@ -1,4 +1,4 @@
-"""The Jinja environment that every page of reports is written with: escaping on, figures as filters."""
+"""Configure Jinja for all report pages: escaping, formatters as filters, scripts and their policy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cpt.report.theme import PALETTE, printable
 
 @cache
 def environment() -> Environment:
-    """Templates of `cpt/report/`, paths relative to it. Every string from data is escaped."""
+    """Return the Jinja environment of this folder's templates. Every string from data is escaped."""
     made = Environment(
         loader=PackageLoader("cpt.report", "templates"),
         autoescape=True,
@@ -49,22 +49,23 @@ def environment() -> Environment:
 
 
 def without_controls(value: object) -> object:
-    """Make control characters in a text, or in markup that holds texts from data, visible."""
+    """Make control characters visible, in texts and in markup that contains texts from data."""
     if isinstance(value, Markup):
         return Markup(escape_controls(value))
     return escape_controls(value) if isinstance(value, str) else value
 
 
 def script(name: str) -> Markup:
-    """A script of `cpt/report/`, to stand between `<script>` tags as it is."""
+    """Return a script of this folder, unescaped, for a `<script>` element."""
     return Markup(files("cpt.report.templates").joinpath(name).read_text(encoding="utf-8"))
 
 
 def policy(scripts: Sequence[str], connect: str = "'none'") -> str:
-    """A Content-Security-Policy that runs these scripts of `cpt/report/` and no other, and loads nothing.
+    """Return a Content-Security-Policy that allows only these scripts and no requests.
 
     Args:
-        connect: where scripts may send requests to.
+        scripts: Names of scripts of this folder.
+        connect: Addresses to which scripts may send requests.
     """
     hashes = (hashlib.sha256(script(name).encode()).digest() for name in scripts)
     allowed = " ".join(f"'sha256-{base64.b64encode(each).decode()}'" for each in hashes)
@@ -75,7 +76,7 @@ def policy(scripts: Sequence[str], connect: str = "'none'") -> str:
 
 
 def day(moment: str) -> str:
-    """An ISO 8601 time as a date: "1 March 2026"; anything else as it is."""
+    """Format an ISO 8601 time as a date: "1 March 2026"; return other text unchanged."""
     try:
         parsed = datetime.fromisoformat(moment)
     except ValueError:
@@ -84,7 +85,7 @@ def day(moment: str) -> str:
 
 
 def clock(moment: str) -> str:
-    """An ISO 8601 time in UTC to the minute: "2026-03-01 09:22"; anything else as it is."""
+    """Format an ISO 8601 time in UTC to the minute: "2026-03-01 09:22"; return other text unchanged."""
     try:
         parsed = datetime.fromisoformat(moment)
     except ValueError:
