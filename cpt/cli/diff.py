@@ -1,4 +1,4 @@
-"""`cpt diff A B`: what differs between two runs, two recipes, or a run and a recipe."""
+"""Define `cpt diff`: show the differences of two runs, two recipes, or a run and a recipe."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ _FINGERPRINT = 12
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="A run's name or folder, or a recipe file.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The other one.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="Name or folder of a run, or a recipe file.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The run or recipe to compare with A.")],
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Show what differs from A to B: settings, data, which stage is the first that differs, figures.
+    """Show the differences from A to B: settings, data, first differing stage, figures.
 
-    Runs and recipes can be mixed; figures are those of two runs. Settings that are left out count with
-    their defaults.
+    A and B can be runs or recipes; figures are compared for two runs. Omitted settings count with their
+    defaults.
 
     Example: cpt diff replay-10 replay-25
 
@@ -62,10 +62,10 @@ def diff(
 
 
 def _operands(root: Path, *words: str) -> list[Run | Path]:
-    """Runs and recipe files.
+    """Return runs and recipe files.
 
     Raises:
-        RecipeError: for all that are not there.
+        RecipeError: Some do not exist; lists all of them.
     """
     found: list[Run | Path] = []
     problems = []
@@ -83,7 +83,7 @@ def _operands(root: Path, *words: str) -> list[Run | Path]:
 
 
 def _sides(operands: Iterable[Run | Path], words: Iterable[str], registry: Any) -> list[Side]:
-    """Raises: RecipeError, with the problems of both recipes."""
+    """Return both sides, or raise `RecipeError` with the problems of both recipes."""
     sides, problems = [], []
     for operand, word in zip(operands, words, strict=True):
         try:
@@ -99,7 +99,7 @@ def _sides(operands: Iterable[Run | Path], words: Iterable[str], registry: Any) 
 
 
 def _figures(operands: list[Run | Path]) -> tuple[Comparison | None, str]:
-    """The figures of two runs, or why there are none."""
+    """Return the figures of two runs, or the reason why there are none."""
     both = [operand for operand in operands if isinstance(operand, Run)]
     if len(both) < 2:
         return None, ""
@@ -148,7 +148,7 @@ def _notes(sides: list[Side], comparison: Comparison | None, why_not: str) -> li
 
 
 def verdict(found: Differences) -> str:
-    """Where two sides part, in one sentence."""
+    """Return the first difference of two sides in one sentence."""
     first = found.first
     if first is None:
         if found.settings:
@@ -268,7 +268,7 @@ def _print_figures(console: Console, comparison: Comparison) -> None:
 
 
 def _between(difference: Interval | None) -> list[str | Text]:
-    """How far the second run is from the first, and whether that is more than noise."""
+    """Return the difference of the second run to the first, and its verdict."""
     from cpt.formatting import signed
     from cpt.report.summary_text import judgement
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from cpt.cli.options import DEFAULT_RUNS, Json, Overrides, RecipeArgument, Runs
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.silence import diverted
+from cpt.cli.silence import redirect_warnings
 from cpt.errors import UsageError
 from cpt.formatting import duration, number, plural, size
 from cpt.recipe.load import load
@@ -71,7 +71,7 @@ def estimate(
     elsewhere = wanted.device.hardware if gpu else None
     place = Place(elsewhere, gpus, divided=fsdp)
     checked = load(recipe, overrides or (), place=place)
-    with diverted(runs / checked.name / "libraries.log"):
+    with redirect_warnings(runs / checked.name / "libraries.log"):
         found = _estimates(checked, Store(runs / checked.name), wanted, place)
     if as_json:
         device = wanted.device.as_json() | {"count": gpus}

@@ -1,4 +1,4 @@
-"""`cpt run RECIPE -- …`: the same command on several processes, through `accelerate launch`."""
+"""Run a command on several processes through `accelerate launch`: `cpt run RECIPE -- …`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cpt.training.place import Place
 
 _LAUNCH = "cpt.launch"
 _MOST_PROCESSES = 64
-"""Most processes that are started on a machine with fewer processors. Each holds a whole Python and torch."""
+"""Maximum number of processes on a machine with fewer processors. Each holds Python and torch."""
 
 _UNSUPPORTED = {
     "use_deepspeed": "DeepSpeed is not supported",
@@ -31,7 +31,7 @@ _UNSUPPORTED = {
 
 
 class LaunchableCommand(TyperCommand):
-    """A command whose words after `--` are for `accelerate launch`."""
+    """A command that passes the words after `--` to `accelerate launch`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if "--" in args:
@@ -41,31 +41,35 @@ class LaunchableCommand(TyperCommand):
         return super().parse_args(ctx, args)
 
 
-def wanted_launch(context: Any) -> tuple[list[str], list[str]] | None:
-    """The command's own words and those for the launcher, if there was a `--`."""
+def launch_request(context: Any) -> tuple[list[str], list[str]] | None:
+    """Return the command's own words and those for the launcher; None without `--`."""
     wanted: tuple[list[str], list[str]] | None = context.meta.get(_LAUNCH)
     return wanted
 
 
-def wanted_place(context: Any) -> Place:
-    """Where the words after `--`, if there were any, would have a command run; nothing is started.
+def requested_place(context: Any) -> Place:
+    """Return the hardware and processes that the words after `--` request. Starts nothing.
 
     Raises:
-        UsageError: they ask for what cannot be had, or do not say how many processes there are.
+        UsageError: The words request something unsupported, or do not state the number of processes.
     """
-    launching = wanted_launch(context)
+    launching = launch_request(context)
     return Place() if launching is None else _place(_parsed([], launching[1]))
 
 
 def launch(words: Sequence[str], options: Sequence[str], debug: bool) -> int:
-    """Run `cpt WORDS` as `accelerate launch OPTIONS -m cpt WORDS` would, and return its exit code.
+    """Run `cpt WORDS` like `accelerate launch OPTIONS -m cpt WORDS`, and return its exit code.
 
-    The launcher runs within this process, so that signals reach the others through it, and so that it is
-    known which of them failed and how.
+    The launcher runs in this process, so that it forwards signals and knows which process failed and why.
+
+    Args:
+        words: Words of the command without those after `--`.
+        options: Options of `accelerate launch`.
+        debug: True to show the log output and warnings of the launcher.
 
     Raises:
-        UsageError: the options ask for what cannot be had, or do not say how many processes there are.
-        StageFailed: a process was killed, or could not be started.
+        UsageError: The options request something unsupported, or do not state the number of processes.
+        StageFailed: A process was killed or could not be started.
     """
     from accelerate.commands.launch import launch_command
     from torch.distributed.elastic.multiprocessing import SignalException
@@ -87,7 +91,7 @@ def launch(words: Sequence[str], options: Sequence[str], debug: bool) -> int:
 
 
 def _parsed(words: Sequence[str], options: Sequence[str]) -> Namespace:
-    """The options as accelerate reads them, completed and found to be possible."""
+    """Return the options parsed by accelerate, completed and checked."""
     from accelerate.commands.launch import launch_command_parser
 
     parser = launch_command_parser()
@@ -98,12 +102,12 @@ def _parsed(words: Sequence[str], options: Sequence[str]) -> Namespace:
 
 
 def _refuse(message: str) -> NoReturn:
-    """Say what is wrong with the launcher's options, without its hundred lines of usage."""
+    """Raise an error about the launcher's options, without its hundred lines of usage."""
     raise UsageError(f"accelerate launch: {message}", hint="See `accelerate launch --help`.")
 
 
 def _place(parsed: Namespace) -> Place:
-    """The place of the processes that accelerate would start: what they would find in their environment."""
+    """Return the environment that processes started by accelerate would see."""
     from accelerate.commands.launch import _validate_launch_command
     from accelerate.utils.launch import prepare_multi_gpu_env
 
@@ -120,7 +124,7 @@ def _place(parsed: Namespace) -> Place:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing of what accelerate has to say of its defaults."""
+    """Suppress accelerate's messages about its defaults."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -132,10 +136,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _prepare(parsed: Namespace) -> None:
-    """Complete the options to what they mean.
+    """Complete the options.
 
-    `--multi_gpu` is accelerate's name for its launcher of several processes on one machine. Without it, and
-    with less than two GPUs, accelerate would quietly start a single one.
+    `--multi_gpu` selects accelerate's launcher of several processes on one machine. Without it, accelerate
+    would silently start a single process on fewer than two GPUs.
     """
     for option, message in _UNSUPPORTED.items():
         if getattr(parsed, option):
@@ -149,7 +153,7 @@ def _prepare(parsed: Namespace) -> None:
             hint="Add --num_processes N with N of at least 2. One process needs no launcher.",
         )
     if (parsed.num_machines or 1) < 2 and parsed.main_process_port is None:
-        parsed.main_process_port = 0  # any that is free
+        parsed.main_process_port = 0  # any free port
     if parsed.cpu or not _devices():
         parsed.cpu = False
         os.environ["ACCELERATE_USE_CPU"] = "true"
@@ -160,7 +164,7 @@ def _prepare(parsed: Namespace) -> None:
 
 
 def _require_few(processes: int, machines: int) -> None:
-    """Raise before anything starts if this machine cannot hold so many processes."""
+    """Raise if this machine cannot hold so many processes."""
     here, processors = -(-processes // machines), os.cpu_count() or 1
     most = max(_MOST_PROCESSES, processors)
     if here > most:
@@ -177,10 +181,10 @@ def _devices() -> int:
 
 
 def _exit_code(failures: dict[int, Any]) -> int:
-    """The main process's exit code, by rank what the launcher knows of those that failed.
+    """Return the exit code of the failed process with the lowest rank.
 
-    A process that was killed could not say anything, so it is named. SIGTERM is what the launcher itself
-    sends to all others when one has failed.
+    A killed process could not print an error and is named here. SIGTERM does not count: the launcher itself
+    sends it to all others after one has failed.
     """
     codes = {rank: int(failure.exitcode) for rank, failure in sorted(failures.items())}
     for rank, code in codes.items():

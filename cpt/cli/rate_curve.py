@@ -1,4 +1,4 @@
-"""A learning-rate curve in plain characters, as wide as there is room."""
+"""Draw a learning-rate curve in plain characters."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ _LABEL = 8
 
 
 def draw(schedule: ScheduleConfig, total: int, width: int, unit: str) -> list[str]:
-    """Lines of text: the rate over the run, the highest and zero at the left, the phases' names below.
+    """Return lines of text: the rate over the run, peak and zero at the left, names of phases below.
 
     Args:
-        total: length of the run.
-        width: characters that a line may have; at least 44 are taken.
-        unit: what the length is counted in.
+        schedule: Learning-rate schedule.
+        total: Length of the run, in `unit`.
+        width: Maximum number of characters in a line; at least 44 are used.
+        unit: Unit of the length, such as "tokens".
     """
     columns = max(NARROWEST, min(width, WIDEST)) - _LABEL - 2
     at = [column * (total - 1) // (columns - 1) for column in range(columns)]
@@ -44,7 +45,7 @@ def draw(schedule: ScheduleConfig, total: int, width: int, unit: str) -> list[st
 
 
 def _grid(heights: list[int]) -> list[str]:
-    """Rows of characters from the lowest up; neighbours far apart are joined by a vertical stroke."""
+    """Return rows of characters from the bottom up; distant neighbours are joined by a vertical stroke."""
     cells = [[" "] * len(heights) for _ in range(HEIGHT)]
     before = heights[0]
     for column, height in enumerate(heights):
@@ -57,7 +58,7 @@ def _grid(heights: list[int]) -> list[str]:
 
 
 def _names(starts: Mapping[str, int], columns: int) -> str:
-    """Every name where its phase starts, or beside that place where another, or the end, is in its way."""
+    """Return a line with each name at the start of its phase, moved left if it does not fit."""
     room, latest = columns, {}
     for name, start in reversed(list(starts.items())):
         latest[name] = min(start, room - len(name))

@@ -1,4 +1,4 @@
-"""`cpt report RUN RUN`: several runs on one page."""
+"""Define `cpt report`: show the report of one run, or compare several runs on one page."""
 
 from __future__ import annotations
 
@@ -33,21 +33,23 @@ def report(
         list[str] | None,
         typer.Argument(
             metavar="[RUN]...",
-            help="Name of a run, or its folder. Several are compared. The newest run if left out.",
+            help="Name or folder of a run; several are compared. Default: the newest run.",
         ),
     ] = None,
     page_file: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", help="Page that compares several runs; else RUNS/comparison.html."
+            "--out",
+            metavar="FILE",
+            help="Page of a comparison of several runs. Default: RUNS/comparison.html.",
         ),
     ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Print where a run's report is, and its main figures; of several runs, compare them on one page.
+    """Show the main figures and the path of a run's report, or compare several runs on one page.
 
-    With --json, all of the figures. Unfinished runs are compared as far as they got.
+    With --json, print all figures. Unfinished runs are compared with the results they have.
 
     Example: cpt report medical --json
 
@@ -66,7 +68,7 @@ def report(
 
 
 def report_data(page: Path) -> dict[str, Any]:
-    """The figures that lie beside a report's page."""
+    """Read the figures beside a report's page."""
     from cpt.report.facts.records import ReportSummary
 
     found: dict[str, Any] = read_plain(page.with_name("report.json"), ReportSummary)
@@ -74,7 +76,7 @@ def report_data(page: Path) -> dict[str, Any]:
 
 
 def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
-    """A report's verdict and main figures in a few lines, and where its page is."""
+    """Print a report's verdict, its main figures and the path of its page."""
     if data.get("verdict"):
         console.print(Text(data["verdict"], style="bold"), soft_wrap=True)
     ended = (data.get("training") or {}).get("ended")
@@ -106,7 +108,7 @@ def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
 
 
 def _suite_rows(averages: dict[str, Any]) -> Table:
-    """Macro averages of suites, with what their change amounts to."""
+    """Return a table of the suites' macro averages and their verdicts."""
     table = rows("suite", "before#", "after#", "change#", "")
     for suite, each in averages.items():
         verdict = Text(
@@ -119,7 +121,7 @@ def _suite_rows(averages: dict[str, Any]) -> Table:
 
 
 def compare_runs(names: Sequence[str], root: Path, page: Path | None, as_json: bool) -> None:
-    """Compare runs on a page (with --json, only if it is given a file), and print what came out."""
+    """Compare runs on a page (with --json only if --out is given), and print the result."""
     target = page or root / PAGE
     comparison = compared(find_runs(root, names), target.parent)
     if page is not None or not as_json:
@@ -130,13 +132,14 @@ def compare_runs(names: Sequence[str], root: Path, page: Path | None, as_json: b
 
 
 def compared(runs: Sequence[Run], beside: Path) -> Comparison:
-    """The facts of a comparison.
+    """Return the facts of a comparison.
 
     Args:
-        beside: folder of the page that will show them.
+        runs: Runs to compare.
+        beside: Folder of the page that shows the facts.
 
     Raises:
-        RecipeError: for all runs of which nothing is known that could be compared.
+        RecipeError: Some runs have nothing to compare; lists all of them.
     """
     from cpt import stages
     from cpt.report.comparison.facts import compare
@@ -151,10 +154,10 @@ def compared(runs: Sequence[Run], beside: Path) -> Comparison:
 
 
 def write_page(comparison: Comparison, target: Path) -> None:
-    """Write the page, whole or not at all.
+    """Write the page atomically.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: The folder does not exist, or the target is a folder.
     """
     from cpt.atomic import write_text
     from cpt.report.comparison.page import render

@@ -1,7 +1,4 @@
-"""`cpt run`.
-
-`cpt continue`.
-"""
+"""Define `cpt run` and `cpt continue`."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cpt.cli.launch import launch, wanted_launch, wanted_place
+from cpt.cli.launch import launch, launch_request, requested_place
 from cpt.cli.options import (
     DEFAULT_RUNS,
     Force,
@@ -28,9 +25,9 @@ from cpt.cli.options import (
 )
 from cpt.cli.output import err, out, print_json
 from cpt.cli.report import print_summary, report_data
-from cpt.cli.silence import diverted, silent
-from cpt.cli.views.log import PlainView
-from cpt.cli.views.tty import LiveView
+from cpt.cli.silence import redirect_warnings, silent
+from cpt.cli.views.log import LogView
+from cpt.cli.views.tty import TtyView
 from cpt.errors import CptError, GateFailed
 from cpt.formatting import duration
 from cpt.recipe.continuing import settle, write_continuation
@@ -55,41 +52,43 @@ def run(
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
     debug: Annotated[
-        bool, typer.Option("--debug", metavar="", help="Show tracebacks, and what the libraries print.")
+        bool, typer.Option("--debug", metavar="", help="Show tracebacks and the output of libraries.")
     ] = False,
 ) -> None:
-    """Run a recipe: what is made already is kept, what changed is made again, what stopped continues.
+    """Run a recipe: keep finished results, redo changed stages, resume interrupted ones.
 
     Example: cpt run medical.yaml pretrain.tokens=50_000 --until pretrain
 
-    On several processes: what follows `--` goes to `accelerate launch`. Pretraining is shared out, with the
-    same data in the same order on any number; other stages run in the first process, the only one to write.
+    Several processes: options after `--` go to `accelerate launch`. Pretraining is distributed, with the same
+    data in the same order on any number of processes; other stages run in the main process.
 
     Example: cpt run medical.yaml -- --num_processes 8
 
-    Example, each process with a part of the weights (FSDP2), on two machines that share a disk:
+    Example with sharded weights (FSDP2), on two machines that share a disk:
     cpt run medical.yaml -- --use_fsdp --fsdp_version 2 --num_processes 16 --num_machines 2 --machine_rank 0
     --main_process_ip 10.0.0.1 --main_process_port 29500
 
-    Or start them yourself; torchrun's restarts continue from the last checkpoint:
+    Or start the processes with torchrun; its restarts resume from the last checkpoint:
     torchrun --nproc_per_node 8 --max_restarts 3 -m cpt run medical.yaml
 
     Exit codes: 0 done, 1 a stage failed, 2 the recipe or the command line is wrong, 3 a quality or
     forgetting budget is broken, 4 none is broken but one is not shown to be held (results are kept and later
     stages run in both cases), 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
     """
-    launching = wanted_launch(context)
+    launching = launch_request(context)
     if launching:
-        load(recipe, overrides or (), place=wanted_place(context))  # mistakes are told before any start
+        load(
+            recipe, overrides or (), place=requested_place(context)
+        )  # report problems before any process starts
         own, options = launching
         raise typer.Exit(launch(["run", *own], options, debug))
-    with leading(debug):
-        lead(recipe, overrides, selection(from_, until, only, force), runs, as_json, debug)
+    with main_process_only(debug):
+        run_main_process(recipe, overrides, selection(from_, until, only, force), runs, as_json, debug)
 
 
 @contextmanager
-def leading(debug: bool = False) -> Iterator[None]:
-    """Of several processes the main one goes in; the others help it, and leave the command."""
+def main_process_only(debug: bool = False) -> Iterator[None]:
+    """Enter the block in the main process; other processes serve it until it ends, then exit."""
     here = world()
     if not here.is_main:
         raise typer.Exit(_help_out(debug))
@@ -111,16 +110,16 @@ def _help_out(debug: bool) -> int:
         return help_out()
 
 
-def lead(
+def run_main_process(
     recipe: Path, overrides: list[str] | None, chosen: Selection, runs: Path, as_json: bool, debug: bool
 ) -> None:
-    """Main process: run a recipe, and show what comes of it."""
+    """Run a recipe in the main process, and print the result."""
     checked = load(recipe, overrides or (), place=launched_place(world().count))
     view = _view(debug)
     if debug:
         summary = run_recipe(checked, runs, chosen, view)
     else:
-        with diverted(runs / checked.name / "libraries.log"):
+        with redirect_warnings(runs / checked.name / "libraries.log"):
             summary = run_recipe(checked, runs, chosen, view)
     if summary.unchecked:
         stages = ", ".join(summary.unchecked)
@@ -137,8 +136,8 @@ def lead(
 def _view(debug: bool) -> Listener:
     console = err()
     if console.is_terminal and not debug:
-        return LiveView(console)
-    return PlainView(sys.stderr)
+        return TtyView(console)
+    return LogView(sys.stderr)
 
 
 def _print(summary: Summary) -> None:
@@ -162,45 +161,49 @@ def _fail_gates(summary: Summary) -> None:
 def continue_(
     context: typer.Context,
     recipe: RecipeArgument,
-    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Tokens of the new training.")],
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Number of tokens to train on.")],
     overrides: Overrides = None,
     checkpoint: Annotated[
         str,
         typer.Option(
             "--checkpoint",
             metavar="WHICH",
-            help="Start from the earlier training's `last` model, from the one before its rate was annealed "
-            "(`pre-anneal`), or from the milestone of a step (a number).",
+            help="Checkpoint to start from: `last`, `pre-anneal` (before the learning rate was annealed), or "
+            "the step of a milestone (a number).",
         ),
     ] = "last",
     stage: Annotated[
         str | None,
-        typer.Option("--stage", metavar="STAGE", help="The training to continue; the recipe's last one."),
+        typer.Option(
+            "--stage",
+            metavar="STAGE",
+            help="Training stage to continue. Default: the last one of the recipe.",
+        ),
     ] = None,
     name: Annotated[str, typer.Option("--name", help="Name of the new stage.")] = "continued",
     output: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="Recipe to write; by default RECIPE-continued.yaml."),
+        typer.Option("--out", metavar="FILE", help="Recipe to write. Default: RECIPE-continued.yaml."),
     ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Train on from a checkpoint of a finished training, with a fresh optimizer and another schedule.
+    """Continue a finished training from a checkpoint, with a fresh optimizer and a new schedule.
 
-    It begins with the text that the earlier training has not seen. A recipe with that stage is written and
-    run; what the run has made before is kept, and later stages use the new model. This is not how a
-    stopped run is resumed: `cpt run` does that. What follows `--` starts several processes, as in `cpt run`.
+    The new training starts with text that the earlier one has not seen. The command writes a recipe with the
+    new stage and runs it; earlier results are kept, and later stages use the new model. To resume an
+    interrupted run, use `cpt run`. Options after `--` start several processes, as in `cpt run`.
 
     Example: cpt continue medical.yaml --tokens 50_000 --checkpoint pre-anneal continued.schedule.peak=1e-4
     """
-    if launching := wanted_launch(context):
+    if launching := launch_request(context):
         own, options = launching
         raise typer.Exit(launch(["continue", *own], options, debug=False))
     path = output or recipe.with_name(f"{recipe.stem}-continued.yaml")
-    with leading():
+    with main_process_only():
         write_continuation(load(recipe), path, tokens=tokens, checkpoint=checkpoint, stage=stage, name=name)
         settled = settle(path, overrides or [], launched_place(world().count))
         err().print(f"Wrote {path}; `cpt run {path}` resumes it.", soft_wrap=True)
         if any(step.name == name and getattr(step.config, "gates", ()) for step in settled.steps):
             err().print(f"The budgets of {name} count from where it starts, not from the base.", markup=False)
-        lead(path, None, Selection(), runs, as_json, debug=False)
+        run_main_process(path, None, Selection(), runs, as_json, debug=False)

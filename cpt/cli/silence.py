@@ -1,4 +1,4 @@
-"""Keep other libraries' bars, banners and warnings off the screen; their warnings go to a file."""
+"""Silence progress bars, banners and warnings of libraries; write their warnings to a file."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ _SETTINGS = {
 
 
 class _Safe(logging.Formatter):
-    """Makes control characters in records visible."""
+    """A formatter that makes control characters in log records visible."""
 
     def format(self, record: logging.LogRecord) -> str:
         return escape_controls(super().format(record))
 
 
-def quiet_libraries() -> None:
-    """Tell the libraries to be quiet; call it before they are imported. The user's own settings win."""
+def silence_libraries() -> None:
+    """Silence libraries by environment variables. Call it before they are imported; user settings win."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
 
 
 @contextmanager
-def diverted(log: Path) -> Iterator[None]:
-    """Send warnings and log records to a file, and anything printed on stdout to stderr."""
+def redirect_warnings(log: Path) -> Iterator[None]:
+    """Write warnings and log records to a file, and print standard output on standard error."""
     handler = logging.FileHandler(log, encoding="utf-8", delay=True)
     handler.setFormatter(_Safe("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    handler.addFilter(lambda _: log.parent.is_dir())  # before a run's folder is made there is no log
+    handler.addFilter(lambda _: log.parent.is_dir())  # no log before the run's folder exists
     root = logging.getLogger()
     root.addHandler(handler)
     logging.captureWarnings(True)
@@ -58,7 +58,7 @@ def diverted(log: Path) -> Iterator[None]:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Let nothing be heard: of several processes only the main one speaks."""
+    """Suppress all output, for processes other than the main one."""
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         logging.disable(logging.CRITICAL)
         try:

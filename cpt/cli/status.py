@@ -1,4 +1,4 @@
-"""`cpt ls`, `cpt status`, `cpt report`, `cpt show`: look at runs and at what they made."""
+"""Define `cpt ls`, `cpt status` and `cpt show`: list runs, their progress and their results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cpt.cli.options import DEFAULT_RUNS, Json, RunArgument, Runs
-from cpt.cli.output import out, print_json, rows, word
+from cpt.cli.output import coloured, out, print_json, rows
 from cpt.errors import DamagedFile, UsageError
 from cpt.formatting import duration, fact, size
 from cpt.recipe.flat import flat
@@ -27,7 +27,7 @@ from cpt.report.comparison.gather import finished
 
 
 def ls(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
-    """List the runs, the newest first.
+    """List all runs, the newest first.
 
     Example: cpt ls --runs /data/runs
     """
@@ -39,17 +39,17 @@ def ls(runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
     table = rows("run", "state", "started", "took#", "stages#", "")
     for run in found:
         if run.problem:
-            table.add_row("", run.name, word(run.state), "", "", "", f"{FILE}: {run.problem}")
+            table.add_row("", run.name, coloured(run.state), "", "", "", f"{FILE}: {run.problem}")
             continue
         facts = _run_facts(run)
         done = f"{facts['stages_done']}/{facts['stages']}"
         started, took = _local(facts["started"]), duration(facts["seconds"])
-        table.add_row("", run.name, word(run.state), started, took, done, "")
+        table.add_row("", run.name, coloured(run.state), started, took, done, "")
     return out().print(table)
 
 
 def status(run: RunArgument = None, runs: Runs = DEFAULT_RUNS, as_json: Json = False) -> None:
-    """Show how far a run is, also while another process runs it.
+    """Show the progress of a run, also while another process runs it.
 
     Example: cpt status medical
     """
@@ -58,7 +58,9 @@ def status(run: RunArgument = None, runs: Runs = DEFAULT_RUNS, as_json: Json = F
         return print_json({**found.data, "state": found.state, "folder": str(found.folder)})
     console = out()
     started = _local(found.data.get("started"))
-    console.print(Text.assemble((found.name, "bold"), "  ", word(found.state), (f"  since {started}", "dim")))
+    console.print(
+        Text.assemble((found.name, "bold"), "  ", coloured(found.state), (f"  since {started}", "dim"))
+    )
     table = rows("stage", "state", "took#", "")
     progress = found.data.get("progress") or {}
     for name, stage in found.stages.items():
@@ -66,7 +68,7 @@ def status(run: RunArgument = None, runs: Runs = DEFAULT_RUNS, as_json: Json = F
         took = duration(stage["seconds"]) if stage.get("seconds") is not None else ""
         running = progress.get("stage") == name and state == "running"
         note = _progress(progress) if running else stage.get("gate", "")
-        table.add_row("", name, word(state), took, note)
+        table.add_row("", name, coloured(state), took, note)
     console.print(table)
     if found.data.get("error"):
         console.print(Text(str(found.data["error"]), style="red"), soft_wrap=True)
@@ -75,11 +77,13 @@ def status(run: RunArgument = None, runs: Runs = DEFAULT_RUNS, as_json: Json = F
 
 def show(
     run: RunArgument = None,
-    stage: Annotated[str | None, typer.Argument(help="Stage whose result is shown. All if left out.")] = None,
+    stage: Annotated[
+        str | None, typer.Argument(help="Stage whose result is shown. Default: all stages.")
+    ] = None,
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Show what a stage made: settings, inputs, figures, files.
+    """Show the result of a stage: settings, inputs, figures, files.
 
     Example: cpt show medical pretrain
     """
@@ -100,7 +104,7 @@ def show(
 
 
 def require_readable(run: Run, stages: Iterable[str]) -> None:
-    """Raise if a finished stage's record is damaged: nothing else says what it made."""
+    """Raise `DamagedFile` if the record of a finished stage is damaged."""
     for name in stages:
         fingerprint = run.stages[name]["fingerprint"] if name in run.stages else ""
         if fingerprint and run.store.damaged(name, fingerprint):
@@ -110,7 +114,7 @@ def require_readable(run: Run, stages: Iterable[str]) -> None:
 
 
 def _run_and_stage(runs: Path, run: str | None, stage: str | None) -> tuple[Run, str | None]:
-    """`cpt show pretrain` means that stage of the newest run, unless a run has that name."""
+    """Return run and stage; one word is a stage of the newest run, unless a run has that name."""
     if run is not None and stage is None:
         known = all_runs(runs)
         if known and run in known[0].stages and run not in [other.name for other in known]:
@@ -197,7 +201,7 @@ def _progress(progress: dict[str, Any]) -> str:
 
 
 def _local(stamp: Any) -> str:
-    """A stored UTC time in local time: `14:02` today, else with the date."""
+    """Format a stored UTC time in local time: `14:02` today, else with the date."""
     try:
         moment = datetime.fromisoformat(str(stamp)).astimezone()
     except ValueError:

@@ -1,4 +1,4 @@
-"""`cpt watch`: a page about a run that goes on."""
+"""Define `cpt watch`: a live page of a running run."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def watch(
     port: Annotated[
         int | None,
         typer.Option(
-            min=0, max=65535, metavar="PORT", help="Port of the page; 0 takes any. Default: 8417, else any."
+            min=0, max=65535, metavar="PORT", help="Port of the page; 0 for any. Default: 8417, else any."
         ),
     ] = None,
     open_: Annotated[
         bool | None,
-        typer.Option("--open/--no-open", help="Open the page in a browser. Default: if there is a screen."),
+        typer.Option("--open/--no-open", help="Open the page in a browser. Default: if a screen exists."),
     ] = None,
     runs: Runs = DEFAULT_RUNS,
 ) -> None:
-    """Show a run in the browser while it goes on: its report so far, kept up to date, until Ctrl-C.
+    """Show a running run in the browser: its report so far, updated until Ctrl-C.
 
     The run may begin later, be killed and continue. The page is served to this machine only; from another
-    one: ssh -L 8417:127.0.0.1:8417 HOST
+    machine: ssh -L 8417:127.0.0.1:8417 HOST
 
     Example: cpt watch medical
     """
@@ -51,7 +51,7 @@ def watch(
     if not found and (hint := did_you_mean(name, [other.name for other in known_runs(runs)])):
         out().print(hint, markup=False, soft_wrap=True)
     if hasattr(os, "nice"):
-        os.nice(_NICE)  # what trains comes first
+        os.nice(_NICE)  # the training has priority
     if open_ or (open_ is None and _has_screen()):
         webbrowser.open(server.address)
     with server, suppress(KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""What a run has written so far, as the facts of a report and the state of the run."""
+"""Read the files that a run has written so far, as report facts and as the state of the run."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ from cpt.watch.training_log import FILES, TrainingLog, stage_record
 
 
 class RunWatcher:
-    """One run, looked at again and again. Writes nothing; reads only what is new."""
+    """Reader of one run that can be called repeatedly. It writes nothing and reads only new rows."""
 
     def __init__(self, root: Path, name: str | None = None) -> None:
-        """Watch a run by its name under `root` or by its folder, also before it begins.
+        """Watch a run, which may begin later.
 
         Args:
-            name: None for the newest run at the time of each look.
+            root: Folder that holds all runs.
+            name: Name or folder of the run; None for the newest run at each call.
         """
         self._root, self._name = root, name
         self._logs: dict[Path, TrainingLog] = {}
         self._finished: tuple[list[str], RunRecord] | None = None
 
     def run(self) -> Run | None:
-        """The run as it is now; None before it begins."""
+        """Return the current run; None before it begins."""
         try:
             return look_up(self._root, self._name)
         except UsageError:
             return None
 
     def version(self) -> str:
-        """Changes whenever what `look` tells may have changed. Cheap: asks for times and sizes only."""
+        """Return a text that changes whenever `snapshot` may change. Cheap: it reads file times and sizes."""
         run = self.run()
         if run is None:
             return "none"
@@ -53,8 +54,8 @@ class RunWatcher:
         seen = [str(run.folder), run.state, *map(_stamp, files)]
         return hashlib.sha256("\n".join(seen).encode()).hexdigest()[:16]
 
-    def look(self) -> tuple[Facts | None, LiveState]:
-        """The facts as far as they are known, None if there are none, and how far the run is."""
+    def snapshot(self) -> tuple[Facts | None, LiveState]:
+        """Return the facts so far (None without any) and the state of the run."""
         version, run = self.version(), self.run()
         if run is None:
             return None, LiveState(self._name or "the next run", version, "waiting")
@@ -68,7 +69,7 @@ class RunWatcher:
             if begun is None:
                 return _facts(run, record), live
             log = self._log(run, begun)
-            judged = log.judged(begun, live.steps_of(begun.name))
+            judged = log.judge_gates(begun, live.steps_of(begun.name))
             elapsed = run.store.elapsed(begun.name, begun.fingerprint)
             stages = [*record.stages, stage_record(begun, elapsed)]
             record = dataclasses.replace(record, stages=stages, training=log.record(begun, judged))
@@ -83,7 +84,7 @@ class RunWatcher:
         return self._logs[folder]
 
     def _finished_record(self, run: Run) -> RunRecord:
-        """Of the finished stages; read again only if another one has finished since the last time."""
+        """Return the record of the finished stages, read again only after another stage has finished."""
         stages = [record for record in _finished(run) if "report" not in record.kinds]
         recipe: dict[str, Any] = run.data.get("recipe") or {"name": run.name}
         made = [str(run.folder), *(stage.fingerprint for stage in stages)]
@@ -94,7 +95,7 @@ class RunWatcher:
 
 
 def _facts(run: Run, record: RunRecord) -> Facts:
-    """The facts; a stage that is still to come is not absent."""
+    """Return the facts; planned stages do not count as absent."""
     facts, planned = gather(record), {stage["kind"] for stage in run.stages.values()}
     return facts.model_copy(update={"absent": [kind for kind in facts.absent if kind not in planned]})
 
@@ -113,7 +114,7 @@ def _finished(run: Run) -> list[Record]:
 
 
 def _begun(run: Run) -> Record | None:
-    """The training that has begun and not finished."""
+    """Return the unfinished training; None without one."""
     made = {record.name for record in _finished(run)}
     left = [(name, stage["fingerprint"]) for name, stage in run.stages.items() if name not in made]
     found = [run.store.begun(name, fingerprint) for name, fingerprint in left]
@@ -122,7 +123,7 @@ def _begun(run: Run) -> Record | None:
 
 
 def _title(recipe: Mapping[str, Any]) -> str | None:
-    """What the recipe heads its report with."""
+    """Return the title of the recipe's report stage."""
     stages: Sequence[Any] = recipe.get("stages") or ()
     reports = [stage["report"] for stage in stages if isinstance(stage, Mapping) and "report" in stage]
     return (reports[-1] or {}).get("title") if reports else None

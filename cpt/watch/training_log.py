@@ -1,7 +1,4 @@
-"""A JSON-lines file that another process is writing.
-
-A training that has not finished, from the files that it writes on the way.
-"""
+"""Read the log files of an unfinished training, while another process writes them."""
 
 from __future__ import annotations
 
@@ -23,22 +20,27 @@ from cpt.report.facts.records import ActionRow, ProbeRow, StepRow
 
 
 class Tail:
-    """The file's whole rows so far; only what is new is read.
+    """Complete rows of a growing JSON-lines file; each call reads only new rows.
 
-    A run that continues cuts its log back to the last checkpoint and writes on. That is noticed by the last
-    row, which tells seconds and so is never written twice alike: where it is gone, all is read again.
+    A resumed run truncates its log to the last checkpoint and appends. The last row reveals this: it contains
+    elapsed seconds and is never written twice. If it is gone, the file is read again.
     """
 
     def __init__(self, path: Path, shape: Any = dict[str, Any]) -> None:
-        """Follow a file whose rows have a shape (`cpt.json_file`)."""
+        """Follow a file.
+
+        Args:
+            path: File to follow, which may not exist yet.
+            shape: Shape of its rows (`cpt.json_file`).
+        """
         self._path, self._shape = path, shape
         self._forget()
 
     def rows(self) -> list[dict[str, Any]]:
-        """All rows; none while there is no file. A row that is still being written is left for later.
+        """Return all complete rows; empty without a file. A partly written row is left for later.
 
         Raises:
-            DamagedFile: A row is no JSON or has another shape.
+            DamagedFile: A row is not JSON or has another shape.
         """
         try:
             with self._path.open("rb") as file:
@@ -69,20 +71,20 @@ FILES = ("steps.jsonl", "probes.jsonl", "actions.jsonl")
 
 
 class TrainingLog:
-    """The files in the scratch folder of an unfinished training stage; only what is new is read."""
+    """Log files in the work folder of an unfinished training stage; each call reads only new rows."""
 
     def __init__(self, folder: Path) -> None:
         shapes = (StepRow, ProbeRow, ActionRow)
         self._steps, self._probes, self._actions = map(Tail, (folder / name for name in FILES), shapes)
 
-    def judged(self, begun: Record, steps: int) -> list[Judgement]:
-        """How every gate's budget stands, as the training judged it at its last reading.
+    def judge_gates(self, begun: Record, steps: int) -> list[Judgement]:
+        """Return the verdict on every gate's budget, as the training judged it at its last reading.
 
-        Once a gate has ended the training, how it stands for the result.
+        After a gate has ended the training, the verdicts are those of the result.
 
         Args:
-            begun: what the stage is to make, with its settings.
-            steps: of the whole training; 0 if that is not known.
+            begun: Record of the unfinished stage, with its settings.
+            steps: Number of steps in the whole training; 0 if unknown.
         """
         gates = TypeAdapter(list[Gate]).validate_python(begun.config.get("gates") or [])
         readings = self._readings()
@@ -95,7 +97,7 @@ class TrainingLog:
         return judge(gates, readings, progress, _tolerance(begun), since, begun.name)
 
     def record(self, begun: Record, judged: Sequence[Judgement]) -> TrainingRecord:
-        """What a report says of the training so far."""
+        """Return the record of the training so far, for a report."""
         steps = self._steps.rows()
         gaps = stability(self._readings(), _tolerance(begun))
         return TrainingRecord(
@@ -113,13 +115,13 @@ class TrainingLog:
         )
 
     def _readings(self) -> list[Reading]:
-        """Those of the result, and of what led to it, where a gate has ended the training."""
+        """Return all readings; up to the result's step if a gate has ended the training."""
         ended = self._ended()
         last = ended["result_step"] if ended else math.inf
         return [Reading.from_json(row) for row in self._probes.rows() if row["step"] <= last]
 
     def _ended(self) -> dict[str, Any] | None:
-        """Why and where a gate has ended the training, as its summary will say it."""
+        """Return the end of the training by a gate in the form of its summary; None without one."""
         for row in self._actions.rows():
             if row["action"] in ("stop", "fail"):
                 result = row["step"] if row["to"] is None else int(row["to"])
@@ -129,10 +131,11 @@ class TrainingLog:
 
 
 def stage_record(begun: Record, seconds: float) -> StageRecord:
-    """An unfinished stage, as a report names it.
+    """Return the record of an unfinished stage, for a report.
 
     Args:
-        seconds: spent on it so far.
+        begun: Record of the stage, with its settings.
+        seconds: Time spent on the stage so far.
     """
     return StageRecord(
         name=begun.name,
@@ -153,6 +156,6 @@ def _pace(steps: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _ledger(steps: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    """Tokens by source; the whole ledger is written at the end."""
+    """Return the tokens by source; the complete ledger is written at the end."""
     sources = steps[-1].get("sources") or {} if steps else {}
     return {source: {"tokens": tokens} for source, tokens in sources.items()}

@@ -33,7 +33,7 @@ Command = Callable[..., Outcome]
 @pytest.fixture
 def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Call the command: `called("merge", "--base", folder)`."""
-    monkeypatch.setattr("cpt.cli.quiet_libraries", lambda: None)
+    monkeypatch.setattr("cpt.cli.silence_libraries", lambda: None)
 
     def call(*words: object) -> Outcome:
         capsys.readouterr()

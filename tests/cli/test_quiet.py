@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from cpt.cli.silence import quiet_libraries, silent
+from cpt.cli.silence import silence_libraries, silent
 
 
 def test_the_users_own_settings_win(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"TRANSFORMERS_VERBOSITY": "info"})
-    quiet_libraries()
+    silence_libraries()
     assert os.environ["TRANSFORMERS_VERBOSITY"] == "info"
     assert os.environ["TQDM_DISABLE"] == "1"
 

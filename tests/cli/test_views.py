@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 
 from cpt.cli.report import print_summary
-from cpt.cli.views.log import PlainView
-from cpt.cli.views.metric_lines import fields, reading_lines
-from cpt.cli.views.tty import LiveView
+from cpt.cli.views.log import LogView
+from cpt.cli.views.metric_lines import key_values, reading_lines
+from cpt.cli.views.tty import TtyView
 from cpt.formatting import duration, fact, number, plural, size
 from cpt.recipe.progress import (
     Advanced,
@@ -36,7 +36,7 @@ def plain(updates: list[tuple[float, Event]]) -> list[str]:
     """Lines written for events that arrive at given seconds, without their times of day."""
     now = 0.0
     stream = io.StringIO()
-    view = PlainView(stream, clock=lambda: now)
+    view = LogView(stream, clock=lambda: now)
     for now, event in updates:  # noqa: B007 - the clock reads it
         view(event)
     return [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()]
@@ -84,14 +84,14 @@ def test_plain_tells_the_story() -> None:
     ]
 
 
-def shown(view: LiveView) -> str:
+def shown(view: TtyView) -> str:
     console = Console(file=io.StringIO(), width=100, record=True)
     console.print(view)
     return console.export_text()
 
 
 def test_the_live_view_shows_stages_progress_facts_and_messages() -> None:
-    view = LiveView(Console(file=io.StringIO(), force_terminal=True))
+    view = TtyView(Console(file=io.StringIO(), force_terminal=True))
     for event in START:
         view(event)
     view(advanced(1, loss=2.5, domain=0.91))
@@ -142,11 +142,11 @@ def test_plain_has_a_line_for_every_reading_and_action_and_for_verdicts_that_cha
 
 def test_fields_are_one_line_that_a_program_can_take_apart() -> None:
     facts = {"why": 'it "rose"\nby 1', "none": None, "tiny": 1.5e-7, "word": "a-b", "empty": "", "list": [1]}
-    assert fields(facts) == r'why="it \"rose\"\nby 1" none=null tiny=1.5e-07 word=a-b empty=""'
+    assert key_values(facts) == r'why="it \"rose\"\nby 1" none=null tiny=1.5e-07 word=a-b empty=""'
 
 
 def test_the_live_view_shows_the_verdict_and_each_probe_with_its_rise_and_budget() -> None:
-    view = LiveView(Console(file=io.StringIO(), force_terminal=True))
+    view = TtyView(Console(file=io.StringIO(), force_terminal=True))
     found = [
         reading("domain", -0.25),
         reading("general", 0.018),
@@ -184,7 +184,7 @@ def test_the_live_view_shows_the_verdict_and_each_probe_with_its_rise_and_budget
     ],
 )
 def test_the_live_view_shows_how_a_stage_ended(event: Event, mark: str, note: str) -> None:
-    view = LiveView(Console(file=io.StringIO(), force_terminal=True))
+    view = TtyView(Console(file=io.StringIO(), force_terminal=True))
     for each in [*START, advanced(30, loss=2.1), event, RunEnded("finished", 66)]:
         view(each)
     line = next(line for line in shown(view).splitlines() if "pretrain" in line)

@@ -2,9 +2,9 @@
 
 from importlib import import_module
 
-from cpt.cli.silence import quiet_libraries
+from cpt.cli.silence import silence_libraries
 
-quiet_libraries()
+silence_libraries()
 for _module in (
     "cpt.cli",
     "cpt.stages.corpus.stage",

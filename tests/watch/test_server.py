@@ -24,7 +24,7 @@ class Source:
     def version(self) -> str:
         return self.now
 
-    def look(self) -> tuple[None, LiveState]:
+    def snapshot(self) -> tuple[None, LiveState]:
         self.looks += 1
         return None, LiveState(f"run {self.now}", self.now, "waiting")
 

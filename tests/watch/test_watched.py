@@ -22,12 +22,12 @@ def run(tmp_path: Path) -> Iterator[GrowingRun]:
 
 def test_a_run_may_begin_later(tmp_path: Path) -> None:
     watched = RunWatcher(tmp_path, "medical")
-    facts, live = watched.look()
+    facts, live = watched.snapshot()
     assert facts is None
     assert (live.state, live.name) == ("waiting", "medical")
     GrowingRun(tmp_path).begin().train(1, 10)
     assert watched.version() != live.version
-    assert watched.look()[0] is not None
+    assert watched.snapshot()[0] is not None
 
 
 def test_without_a_name_the_newest_run_is_watched(tmp_path: Path) -> None:
@@ -36,12 +36,12 @@ def test_without_a_name_the_newest_run_is_watched(tmp_path: Path) -> None:
         growing = GrowingRun(tmp_path, name)
         growing.data["started"] += name
         growing.begin()
-        assert watched.look()[1].name == name
+        assert watched.snapshot()[1].name == name
 
 
 def test_it_tells_how_far_the_run_is(tmp_path: Path, run: GrowingRun) -> None:
     run.train(1, 40)
-    facts, live = RunWatcher(tmp_path).look()
+    facts, live = RunWatcher(tmp_path).snapshot()
     assert live.state == "running"
     assert live.advance is not None
     assert (live.advance.stage, live.advance.done, live.advance.total) == ("pretrain", 40, STEPS)
@@ -62,7 +62,7 @@ def test_it_tells_how_far_the_run_is(tmp_path: Path, run: GrowingRun) -> None:
 def test_a_stage_that_is_to_come_is_not_absent(tmp_path: Path, run: GrowingRun) -> None:
     run.data["stages"]["evaluate"] = {"kind": "evaluate", "fingerprint": "ef" * 32, "state": "waiting"}
     run.train(1, 10)
-    facts, _ = RunWatcher(tmp_path).look()
+    facts, _ = RunWatcher(tmp_path).snapshot()
     assert facts is not None
     assert facts.absent == ["corpus", "vocabulary", "merge"]
 
@@ -70,7 +70,7 @@ def test_a_stage_that_is_to_come_is_not_absent(tmp_path: Path, run: GrowingRun) 
 @pytest.mark.parametrize(("rise", "word"), [(0.0, "held"), (0.05, "broken")])
 def test_the_verdict_is_that_of_the_gates(tmp_path: Path, run: GrowingRun, rise: float, word: str) -> None:
     run.train(1, 40, rise)
-    facts, live = RunWatcher(tmp_path).look()
+    facts, live = RunWatcher(tmp_path).snapshot()
     assert facts is not None
     assert [gate.verdict for gate in facts.watched.gates] == [word]
     assert ("general <= +0.02 is broken" in live.verdict) == (word == "broken")
@@ -88,7 +88,7 @@ def test_trends_begin_where_the_weights_last_went_back(
     run.train(1, 40)
     for step, action in ((10, "roll-back"), (20, "raise-replay"), (30, "lower-rate"), (40, "roll-back")):
         run.act(step, action)
-    RunWatcher(tmp_path).look()
+    RunWatcher(tmp_path).snapshot()
     assert asked == [(0.4, 10, "pretrain")]
 
 
@@ -97,7 +97,7 @@ def test_of_a_training_that_a_gate_has_ended_the_result_is_shown(tmp_path: Path,
     run.train(1, 9).train(10, 10, 0.02).train(11, 40, 0.2)
     run.act(40, "stop", to=10)
     run.add_reading("late", 10, rise=0.5)
-    facts, live = RunWatcher(tmp_path).look()
+    facts, live = RunWatcher(tmp_path).snapshot()
     assert facts is not None
     assert facts.training is not None
     assert facts.training.ended is not None
@@ -122,15 +122,15 @@ def test_every_change_is_a_new_version(tmp_path: Path, run: GrowingRun) -> None:
     run.tell(state="failed", error="out of memory")
     versions.append(watched.version())
     assert len(set(versions)) == 4
-    assert watched.look()[1].problem == "out of memory"
+    assert watched.snapshot()[1].problem == "out of memory"
 
 
 def test_a_run_that_was_killed_and_goes_on(tmp_path: Path) -> None:
     watched, growing = RunWatcher(tmp_path), GrowingRun(tmp_path).begin()
     with growing.store.lock():
         growing.train(1, 55)
-        assert watched.look()[1].state == "running"
-    facts, live = watched.look()
+        assert watched.snapshot()[1].state == "running"
+    facts, live = watched.snapshot()
     assert live.state == "killed"
     assert live.stages[0].state == "killed"
     assert live.advance is not None
@@ -139,7 +139,7 @@ def test_a_run_that_was_killed_and_goes_on(tmp_path: Path) -> None:
     with growing.store.lock():
         growing.cut(40)
         growing.train(41, 48)
-        facts, live = watched.look()
+        facts, live = watched.snapshot()
         assert live.state == "running"
         assert facts is not None
         assert facts.training is not None
@@ -149,9 +149,9 @@ def test_a_run_that_was_killed_and_goes_on(tmp_path: Path) -> None:
 def test_a_finished_run_is_its_report(tmp_path: Path, run: GrowingRun) -> None:
     watched = RunWatcher(tmp_path)
     run.train(1, STEPS)
-    watched.look()
+    watched.snapshot()
     run.finish()
-    facts, live = watched.look()
+    facts, live = watched.snapshot()
     assert (live.state, live.advance, live.verdict) == ("finished", None, "")
     assert facts is not None
     assert facts.training is not None
@@ -165,11 +165,11 @@ def test_damage_is_told_and_does_not_end_the_watch(tmp_path: Path, run: GrowingR
     whole = probes.read_bytes()
     for damage in (b"{}\n", b"not JSON\n", b"7\n"):
         probes.write_bytes(damage)
-        facts, live = watched.look()
+        facts, live = watched.snapshot()
         assert facts is None
         assert "no report can be made of it" in live.problem
     probes.write_bytes(whole)
-    assert watched.look()[0] is not None
+    assert watched.snapshot()[0] is not None
 
 
 def test_looking_changes_nothing(tmp_path: Path, run: GrowingRun) -> None:
@@ -178,14 +178,14 @@ def test_looking_changes_nothing(tmp_path: Path, run: GrowingRun) -> None:
 
     run.train(1, 20)
     before = state()
-    RunWatcher(tmp_path).look()
+    RunWatcher(tmp_path).snapshot()
     assert state() == before
 
 
 def test_the_title_is_that_of_the_recipes_report(tmp_path: Path, run: GrowingRun) -> None:
     run.data["recipe"]["stages"][-1] = {"report": {"title": "Medicine"}}
     run.train(1, 20)
-    facts, _ = RunWatcher(tmp_path).look()
+    facts, _ = RunWatcher(tmp_path).snapshot()
     assert facts is not None
     assert facts.title == "Medicine"
 
@@ -194,7 +194,7 @@ def test_the_title_is_that_of_the_recipes_report(tmp_path: Path, run: GrowingRun
 def test_a_damaged_run_file_is_shown_as_such(tmp_path: Path, content: bytes) -> None:
     run = GrowingRun(tmp_path).begin()
     (run.store.folder / "run.json").write_bytes(content)
-    facts, live = RunWatcher(tmp_path, run.store.folder.name).look()
+    facts, live = RunWatcher(tmp_path, run.store.folder.name).snapshot()
     assert (facts, live.state) == (None, "damaged")
     assert "run.json: " in live.problem
     assert "run.json" in render_live(None, live)
@@ -204,5 +204,5 @@ def test_a_damaged_run_file_is_shown_as_such(tmp_path: Path, content: bytes) -> 
 def test_a_damaged_log_is_named(tmp_path: Path, row: str) -> None:
     run = GrowingRun(tmp_path).begin().train(1, 3)
     (run.work / "probes.jsonl").write_text(f"{row}\n")
-    _, live = RunWatcher(tmp_path, run.store.folder.name).look()
+    _, live = RunWatcher(tmp_path, run.store.folder.name).snapshot()
     assert "probes.jsonl:1: " in live.problem

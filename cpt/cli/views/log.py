@@ -1,4 +1,4 @@
-"""A run as plain lines with the time, for logs and pipes."""
+"""Show a run as plain lines with the time, for logs and pipes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TextIO
 
-from cpt.cli.views.metric_lines import fields, unmet
+from cpt.cli.views.metric_lines import key_values, outcome_in_words
 from cpt.escaping import escape_line
 from cpt.formatting import duration, fact
 from cpt.recipe.progress import (
@@ -25,18 +25,17 @@ from cpt.recipe.progress import (
 SECONDS_BETWEEN_LINES = 10.0
 
 
-class PlainView:
-    """Writes a line for every change, and progress at most every ten seconds.
+class LogView:
+    """A view that writes a line for every change, and progress at most every ten seconds.
 
-    An update with a fact that its predecessor did not have (a probe's value) is always written. What a
-    training finds has a line each, `STAGE: KIND key=value …`: every reading and every action, and the verdict
-    on a budget when it changes.
+    An update with a new metric (a probe's value) is always written. Every reading, every action and every
+    changed verdict on a budget is a line `STAGE: KIND key=value …`.
     """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._gauge = EtaEstimator(clock)
+        self._eta = EtaEstimator(clock)
         self._written = float("-inf")
         self._facts: set[str] = set()
         self._verdicts: dict[str, str] = {}
@@ -46,7 +45,7 @@ class PlainView:
             case RunStarted(name=name, stages=stages):
                 self._line(f"{name}: " + ", ".join(f"{stage.stage} ({stage.action})" for stage in stages))
             case StageStarted(stage=stage, continues=continues):
-                self._gauge = EtaEstimator(self._clock)
+                self._eta = EtaEstimator(self._clock)
                 self._written, self._facts, self._verdicts = float("-inf"), set(), {}
                 self._line(f"{stage}: {'continues' if continues else 'starts'}")
             case Said(stage=stage, text=text):
@@ -59,12 +58,12 @@ class PlainView:
             case StageEnded(stage=stage, outcome=outcome, seconds=seconds, verdict=verdict):
                 self._line(f"{stage}: {outcome} after {duration(seconds)}")
                 if verdict:
-                    self._line(f"{stage}: {unmet(verdict)}")
+                    self._line(f"{stage}: {outcome_in_words(verdict)}")
             case RunEnded(outcome=outcome, seconds=seconds):
                 self._line(f"{outcome} after {duration(seconds)}")
 
     def _advance(self, event: Advanced) -> None:
-        self._gauge.update(event)
+        self._eta.update(event)
         news = event.facts.keys() - self._facts
         self._facts = set(event.facts)
         due = self._clock() - self._written >= SECONDS_BETWEEN_LINES
@@ -77,15 +76,15 @@ class PlainView:
             for gate in event.facts["gates"]:
                 if self._verdicts.get(gate["budget"]) != gate["verdict"]:
                     self._verdicts[gate["budget"]] = gate["verdict"]
-                    self._line(f"{event.stage}: verdict {fields({'step': event.facts['step']} | gate)}")
+                    self._line(f"{event.stage}: verdict {key_values({'step': event.facts['step']} | gate)}")
         else:
             found = {key: value for key, value in event.facts.items() if key != "said"}
-            self._line(f"{event.stage}: {event.kind} {fields(found)}")
+            self._line(f"{event.stage}: {event.kind} {key_values(found)}")
 
     def _progress(self, event: Advanced) -> str:
         parts = [f"{event.done:,}/{event.total:,} {event.unit}"]
         parts += [fact(name, value) for name, value in event.facts.items()]
-        left = self._gauge.seconds_left
+        left = self._eta.seconds_left
         if left and left >= 1:
             parts.append(f"{duration(left)} left")
         return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""What a training has found, as lines: `key=value` for machines, a line by probe for people."""
+"""Format readings, actions and verdicts of a training: `key=value` for programs, lines for people."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ _UNITS = {
 }
 
 
-def fields(facts: Mapping[str, Any]) -> str:
-    """`step=40 probe=general unit="bits per byte" value=0.912`: whatever is no list or mapping, in order.
+def key_values(facts: Mapping[str, Any]) -> str:
+    """Format scalars in order: `step=40 probe=general unit="bits per byte" value=0.912`.
 
-    Numbers have nine figures, words that need it are quoted as in JSON, what is not known is null.
+    Numbers have nine digits, texts with special characters are quoted as in JSON, None is null. Lists and
+    mappings are left out.
     """
     flat = {key: value for key, value in facts.items() if not isinstance(value, list | dict)}
     return " ".join(f"{key}={_field(value)}" for key, value in flat.items())
@@ -43,11 +44,11 @@ def _field(value: Any) -> str:
 
 
 def reading_lines(readings: Sequence[Mapping[str, Any]], gates: Sequence[Mapping[str, Any]]) -> list[Text]:
-    """The last reading of each probe in a line: level, change since the start, and what its budgets say.
+    """Return a line for each reading: level, change since the start, and verdicts on budgets.
 
     Args:
-        readings: rows of `probes.jsonl`.
-        gates: as in `summary.json`.
+        readings: Last reading of each probe, as in `probes.jsonl`.
+        gates: Verdicts on budgets, as in `summary.json`.
     """
     width = max((len(reading["probe"]) for reading in readings), default=0)
     return [
@@ -71,7 +72,7 @@ def _reading_line(reading: Mapping[str, Any], gates: Sequence[Mapping[str, Any]]
 
 
 def _change(reading: Mapping[str, Any]) -> str:
-    """A change since the start with its 95% interval; accuracies in points."""
+    """Format a change since the start with its 95% interval; accuracies in points."""
     rise, error = reading["rise"], reading["rise_error"]
     scale, digits, unit = (100, 1, " points") if reading["unit"] == "accuracy" else (1, 4, "")
     if rise is None:
@@ -80,20 +81,20 @@ def _change(reading: Mapping[str, Any]) -> str:
     return f"{rise * scale:+.{digits}f}{interval}{unit}"
 
 
-def unmet(outcome: str) -> str:
-    """Return how a stage ended, in words: a verdict on its budgets, or any other outcome as it is."""
+def outcome_in_words(outcome: str) -> str:
+    """Return the outcome of a stage in words: the verdict on its budgets, or the outcome itself."""
     words = {"broken": "a budget is broken", "not shown": "a budget is not shown to be held"}
     return words.get(outcome, outcome)
 
 
 def _factor(reading: Mapping[str, Any]) -> float | None:
-    """Return by how much a value has been multiplied since the start."""
+    """Return the factor of a value since the start."""
     value, rise = reading["value"], reading["rise"]
     return None if value is None or rise is None or value == rise else float(value / (value - rise))
 
 
 def verdict_style(gates: Sequence[Mapping[str, Any]]) -> str:
-    """The colour of the worst verdict."""
+    """Return the colour of the worst verdict."""
     found = {gate["verdict"] for gate in gates}
     return next(
         (_STYLES[word] for word in ("broken", "at risk", "not shown", "held") if word in found), "dim"

@@ -1,4 +1,4 @@
-"""A run on a terminal: the stages, the current one's progress, and its last messages."""
+"""Show a run on a terminal: stages, progress of the current stage, and its last messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from cpt.cli.views.metric_lines import reading_lines, unmet, verdict_style
+from cpt.cli.views.metric_lines import outcome_in_words, reading_lines, verdict_style
 from cpt.formatting import duration, fact
 from cpt.recipe.progress import (
     Advanced,
@@ -42,8 +42,8 @@ _MARKS = {
 }
 
 
-class LiveView:
-    """Redraws itself in place; rich calls it back a few times a second so that the clocks move."""
+class TtyView:
+    """A view that redraws itself in place; rich calls it four times a second so that the clocks move."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(
@@ -56,8 +56,8 @@ class LiveView:
         self._notes: dict[str, str] = {}
         self._current: str | None = None
         self._begun = self._run_begun = time.monotonic()
-        self._gauge = EtaEstimator()
-        self._said: deque[str] = deque(maxlen=_MESSAGES)
+        self._eta = EtaEstimator()
+        self._messages: deque[str] = deque(maxlen=_MESSAGES)
         self._readings: dict[str, Mapping[str, Any]] = {}
         self._verdict: Mapping[str, Any] = {}
         self._seconds: float | None = None
@@ -70,19 +70,19 @@ class LiveView:
                 self._live.start()
             case StageStarted(stage=stage):
                 self._current, self._begun = stage, time.monotonic()
-                self._gauge = EtaEstimator()
-                self._said.clear()
+                self._eta = EtaEstimator()
+                self._messages.clear()
                 self._readings, self._verdict = {}, {}
             case Said(text=text):
-                self._said.extend(text.splitlines())
+                self._messages.extend(text.splitlines())
             case Advanced():
-                self._gauge.update(event)
+                self._eta.update(event)
             case Noted(kind="reading", facts=facts):
                 self._readings[facts["probe"]] = facts
             case Noted(kind="verdict", facts=facts):
                 self._verdict = facts
             case Noted(kind="action", facts=facts):
-                self._said.append(f"step {facts['step']:,}: {facts['said']}")
+                self._messages.append(f"step {facts['step']:,}: {facts['said']}")
             case StageEnded(stage=stage, outcome=outcome, seconds=seconds, verdict=verdict):
                 self._outcomes[stage] = (verdict or outcome, seconds)
                 self._notes[stage] = self._facts()
@@ -112,21 +112,21 @@ class LiveView:
             return self._spinner, Text(stage.stage, style="bold"), clock, self._bar()
         if stage.stage in self._outcomes:
             outcome, seconds = self._outcomes[stage.stage]
-            note = self._notes[stage.stage] if outcome == "finished" else unmet(outcome)
+            note = self._notes[stage.stage] if outcome == "finished" else outcome_in_words(outcome)
             return _MARKS[outcome], Text(stage.stage), duration(seconds), Text(note, style="dim")
         if stage.action in _MARKS:
             return _MARKS[stage.action], Text(stage.stage, style="dim"), "", Text(stage.action, style="dim")
         return "", Text(stage.stage, style="dim"), "", Text(stage.forecast, style="dim")
 
     def _bar(self) -> RenderableType:
-        gauge = self._gauge
-        if gauge.total <= 0:
+        eta = self._eta
+        if eta.total <= 0:
             return Text("")
-        left = gauge.seconds_left
+        left = eta.seconds_left
         row = Table.grid(padding=(0, 1, 0, 0))
         row.add_row(
-            ProgressBar(total=gauge.total, completed=gauge.done, width=24, complete_style="cyan"),
-            Text(f"{gauge.done:,}/{gauge.total:,} {gauge.unit}"),
+            ProgressBar(total=eta.total, completed=eta.done, width=24, complete_style="cyan"),
+            Text(f"{eta.done:,}/{eta.total:,} {eta.unit}"),
             Text(f"{duration(left)} left" if left and left >= 1 else "", style="cyan"),
         )
         return row
@@ -137,9 +137,9 @@ class LiveView:
         if self._verdict.get("said"):
             lines.append(Text(self._verdict["said"], style=verdict_style(gates)))
         lines += reading_lines(list(self._readings.values()), gates)
-        return lines + [Text(text, style="dim") for text in self._said]
+        return lines + [Text(text, style="dim") for text in self._messages]
 
     def _facts(self, shown: Container[str] = ()) -> str:
-        """What the gauge tells, save what is shown elsewhere."""
-        facts = self._gauge.facts.items()
+        """Return the metrics of the last update, without those shown elsewhere."""
+        facts = self._eta.facts.items()
         return "  ".join(fact(name, value) for name, value in facts if name not in shown)
