@@ -152,7 +152,7 @@ def verdict(found: Differences) -> str:
     first = found.first
     if first is None:
         if found.settings:
-            return "The results are the same; what differs does not bear on them."
+            return "The results are the same: the differing settings do not affect them."
         return "Nothing differs."
     if first.state != "differs":
         only = "A" if first.state == "only in a" else "B"

@@ -57,7 +57,7 @@ def render_vectors(found: Vectors, created: str) -> str:
 
 
 def draw_vectors(found: Vectors) -> dict[str, Markup]:
-    """Charts by title; a chart that has nothing to show is left out."""
+    """Draw charts of task vectors by title; charts without content are left out."""
     maps = {
         f"Change of {short(vector.name, 40)} by layer": vector_charts.norms_by_layer(found, place)
         for place, vector in enumerate(found.vectors)

@@ -106,9 +106,9 @@ def _why(own: Measure | None, model: Measure) -> str:
     if own.by != model.by:
         return "it has no evaluate stage: only its training probes were read"
     if _READ in (own.sample, model.sample):
-        return "its training's probe did not read the same parts of the same documents, as far as is known"
+        return "its training probe is not known to have read the same parts of the same documents"
     if own.text is None or model.text is None:
-        return "its corpus is gone, so nothing tells whether its held-out text is the same"
+        return "its corpus is gone, so it is unknown whether its held-out text is the same"
     if own.text != model.text:
         return f"its held-out text is another ({own.text[:SHOWN]} instead of {model.text[:SHOWN]})"
     return "it was measured on another sample of the held-out text"

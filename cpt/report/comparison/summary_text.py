@@ -30,7 +30,7 @@ def verdict(changes: Mapping[str, Changes], beaten: Mapping[str, Sequence[str]])
         beaten: For each of them, the runs that dominate it.
     """
     if len(changes) < 2:
-        return "No two runs were measured on the same domain and general text; each stands for itself."
+        return "No two runs were measured on the same domain and general text; they are not compared."
     domain = lowest({name: each.domain for name, each in changes.items()})
     general = lowest({name: each.general for name, each in changes.items()})
     if len(domain) == len(general) == len(changes):
@@ -38,13 +38,13 @@ def verdict(changes: Mapping[str, Changes], beaten: Mapping[str, Sequence[str]])
             f"{kind} text {_range(values)}"
             for kind, values in zip(Changes._fields, zip(*changes.values(), strict=True), strict=True)
         )
-        return f"{_number(len(changes))} runs that the noise does not tell apart; {', '.join(ranges)}."
+        return f"{_number(len(changes))} runs without a difference beyond the noise; {', '.join(ranges)}."
     both = [name for name in domain if name in general]
     clauses = [_best_on_both(both, changes)] if both else _two_ends(domain, general, changes)
     named = {*both} or {*domain, *general}
     between = [name for name, others in beaten.items() if not others and name not in named]
     if between:
-        clauses.append(f"{listed(between)} {'lies' if len(between) == 1 else 'lie'} between")
+        clauses.append(f"{listed(between)} {'is' if len(between) == 1 else 'are'} between")
     worse = [name for name, others in beaten.items() if others]
     if worse and not both:
         better = dict.fromkeys(other for name in worse for other in beaten[name] if not beaten[other])
@@ -76,7 +76,7 @@ def _two_ends(domain: Sequence[str], general: Sequence[str], changes: Mapping[st
 def basis(changes: Mapping[str, Changes], agreements: Mapping[str, ComparableMeasures]) -> str:
     """Return the basis of the verdict."""
     if len(changes) < 2:
-        return "What each run changed is below; nothing of it is set against another run's."
+        return "The changes of each run are below; they are not compared between runs."
     measures = [agreements[kind].measures[run] for kind in Changes._fields for run in changes]
     if all(measure.by == "evaluate" for measure in measures):
         means = "Each run's base model against its final model on the same held-out text."
@@ -88,7 +88,7 @@ def basis(changes: Mapping[str, Changes], agreements: Mapping[str, ComparableMea
         return f"{means} Two runs differ where {pairs}."
     if all(measure.change.known for measure in measures):
         return f"{means} Two runs differ where their intervals, taken as independent, leave a difference."
-    return f"{means} Of some changes no interval is known: there every difference that is written counts."
+    return f"{means} Some changes have no interval: every printed difference counts for them."
 
 
 def notes(
@@ -149,7 +149,7 @@ def _began_elsewhere(rows: Sequence[RunRow]) -> Iterator[str]:
             yield (
                 f"Training of {row.name} began at another level than the others' ({listed(levels)}), "
                 "as after a change of the vocabulary or on another sample of the text: its gap is measured "
-                "from there, not set against theirs."
+                "from there, and not compared with theirs."
             )
 
 

@@ -43,7 +43,7 @@ def test_the_verdict_names_both_ends_what_lies_between_and_what_is_beaten() -> N
     found = compared(*FOUR)
     assert found.verdict == (
         "replay-0 gains most on domain text (−0.310, general +0.090); replay-50 keeps general text best "
-        "(−0.005, domain −0.200); replay-25 lies between; slow is beaten by replay-25 and replay-50."
+        "(−0.005, domain −0.200); replay-25 is between; slow is beaten by replay-25 and replay-50."
     )
     assert found.front == ["replay-0", "replay-25", "replay-50"]
     assert [run.on_front for run in found.runs] == [True, True, True, False]
@@ -62,7 +62,7 @@ def test_one_run_can_be_best_on_both() -> None:
 def test_runs_within_the_noise_are_not_told_apart() -> None:
     found = compared(a_run("a", -0.300, 0.01), a_run("b", -0.305, 0.012), a_run("c", -0.302, 0.008))
     assert found.verdict == (
-        "Three runs that the noise does not tell apart; domain text −0.305 to −0.300, "
+        "Three runs without a difference beyond the noise; domain text −0.305 to −0.300, "
         "general text +0.008 to +0.012."
     )
     assert set(found.front) == {"a", "b", "c"}

@@ -77,7 +77,7 @@ def test_the_order_is_from_the_verdict_to_the_details(page: str) -> None:
         "Shallowest general gap",
         "its own report",
         "beaten by replay-25 and replay-50",
-        "What each run gains, and what it pays",
+        "Gain and cost of each run",
         "The front 1 replay-0 domain −0.310, general +0.090 2 replay-25",
         "Beaten 4 slow",
         "Change on held-out text",
@@ -160,7 +160,7 @@ def test_figures_that_are_not_compared_say_so() -> None:
     stranger = a_run("stranger", -0.9, 0.0, texts={"domain": "00" * 32, "general": "11" * 32})
     text = Outline(render(compare([*FOUR, stranger], [], NOW))).text
     assert "−0.900 −0.910 to −0.890 not compared" in text
-    assert "Mind when you compare" in text
+    assert "Notes on the comparison" in text
     assert "5 stranger its own report finished wheel:" in text
 
 
