@@ -1,4 +1,4 @@
-"""The two views of a running recipe, and how numbers are written."""
+"""The two views of a running recipe, and the summary at its end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from cpt.cli.report import print_summary
 from cpt.cli.views.log import LogView
 from cpt.cli.views.metric_lines import key_values, reading_lines
 from cpt.cli.views.tty import TtyView
-from cpt.formatting import duration, fact, number, plural, size
 from cpt.recipe.progress import (
     Advanced,
     Event,
@@ -191,31 +190,6 @@ def test_the_live_view_shows_how_a_stage_ended(event: Event, mark: str, note: st
     assert mark in line
     assert note in line
     assert "1:05" in line
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        (duration(0.42), "0.4 s"),
-        (duration(41.2), "41 s"),
-        (duration(125), "2:05"),
-        (duration(3725), "1:02:05"),
-        (size(512), "512 B"),
-        (size(1400), "1.4 kB"),
-        (size(538_000_000), "538 MB"),
-        (number(98304), "98,304"),
-        (number(612.4), "612"),
-        (number(2.31), "2.310"),
-        (number(2.3e-4), "2.3e-04"),
-        (number(0.0), "0.000"),
-        (fact("tokens_per_second", 4100.0), "4,100 tokens/s"),
-        (fact("grad_norm", 1.5), "grad norm 1.500"),
-        (plural(1, "stage"), "1 stage"),
-        (plural(2, "stage"), "2 stages"),
-    ],
-)
-def test_numbers(written: str, expected: str) -> None:
-    assert written == expected
 
 
 def test_a_summary_has_the_suites_averages() -> None:

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from cpt.report.facts import RunRecord, StageRecord, TokenizerRecord, gather
 from cpt.report.schema import Facts, SuiteAverage, SuiteGroup, SuiteTask
-from cpt.report.tables import final_words
+from cpt.report.summary_text import final_words
 
 PROBE_KEYS = {"before", "after", "depth", "trough_step", "recovery_step", "area", "permanent"}
 

@@ -50,7 +50,7 @@ def test_the_overview_says_what_was_learned_lost_and_bounded(outline: Outline) -
 
 
 def test_gates_are_told_worst_first_with_their_noise(outline: Outline) -> None:
-    table = outline.text[outline.text.index("What the recipe allows") :]
+    table = outline.text[outline.text.index("Budgets of the recipe") :]
     parts = ["instruction ≤ +0.02", "+0.031 ± 0.004", "155%", "broken", "piqa ≥ -1 point"]
     parts += [
         "of 1 allowed. About 1,250 questions would show it.",
@@ -104,10 +104,12 @@ def test_figures_that_sort_carry_their_value(page: str) -> None:
 def test_what_was_not_watched_has_no_section(facts: Facts) -> None:
     shown = {section.key for section in sections(facts, draw(facts)) if section.shown}
     assert set(EVERYTHING) - shown == {"budgets", "accuracy", "samples", "inside", "vectors"}
+    text = Outline(render(facts)).text
     for part in ("Budgets", "controller", "Drift", "Norms of new tokens", "Probes did"):
-        assert part not in Outline(render(facts)).text
+        assert part not in text
 
 
+@pytest.mark.usefixtures("charts_once")
 def test_budgets_that_were_never_at_risk(full: Facts) -> None:
     held = [gate.model_copy(update={"verdict": "held"}) for gate in full.watched.gates]
     watched = full.watched.model_copy(update={"gates": held, "actions": [], "control": []})
@@ -116,6 +118,7 @@ def test_budgets_that_were_never_at_risk(full: Facts) -> None:
     assert "Budgets kept 4 of 4 held; the controller never had to act held" in text
 
 
+@pytest.mark.usefixtures("charts_once")
 def test_a_training_that_ended_early_says_so() -> None:
     run = full_run()
     assert run.training is not None
@@ -161,6 +164,7 @@ def test_curves_end_with_the_result(full: Facts) -> None:
     assert "acted" not in drawn  # it acted beyond the curve's end
 
 
+@pytest.mark.usefixtures("charts_once")
 def test_a_text_that_evaluate_did_not_measure_is_marked() -> None:
     run = full_run()
     assert run.scores is not None
@@ -223,7 +227,7 @@ def long_run(steps: int) -> RunRecord:
 
 
 def test_a_very_long_run_makes_a_small_page() -> None:
-    facts = gather(long_run(200_000))
+    facts = gather(long_run(50_000))
     page = render(facts).encode()
     assert len(page) < 1_500_000
     assert len(facts.model_dump_json()) < 2_000_000
@@ -232,7 +236,8 @@ def test_a_very_long_run_makes_a_small_page() -> None:
     assert (min(losses), max(losses)) == (2.0, 2 + 96 / 97)
 
 
-def test_a_merge_weight_at_the_end_of_its_range_is_told() -> None:
+@pytest.mark.usefixtures("charts_once")
+def test_a_merge_weight_at_the_end_of_its_range_is_told(page: str) -> None:
     edge = {"name": "weight of law", "value": 0.0, "bound": "lower", "says": "law is left out of the merge"}
     run = full_run()
     stages = [
@@ -241,5 +246,5 @@ def test_a_merge_weight_at_the_end_of_its_range_is_told() -> None:
         else each
         for each in run.stages
     ]
-    assert "law is left out of the merge" not in render(gather(run))
+    assert "law is left out of the merge" not in page
     assert "<p>law is left out of the merge.</p>" in render(gather(dataclasses.replace(run, stages=stages)))

@@ -175,9 +175,10 @@ def test_budgets_stand_side_by_side() -> None:
 
 
 def test_many_long_runs_stay_under_five_megabytes() -> None:
+    curve = [CurvePoint(step=n, tokens=n, value=1 + n % 89 / 89) for n in range(5_000)]
+
     def long(index: int) -> ReportedRun:
         run = a_run(f"run-{index}", -0.3 + index / 100, index / 50)
-        curve = [CurvePoint(step=n, tokens=n, value=1 + n % 89 / 89 + index / 9) for n in range(5_000)]
         probes = {name: probe.model_copy(update={"curve": curve}) for name, probe in run.facts.probes.items()}
         return dataclasses.replace(run, facts=run.facts.model_copy(update={"probes": probes}))
 

@@ -1,4 +1,4 @@
-"""How figures are written."""
+"""Formats of figures, on report pages and on the command line."""
 # ruff: noqa: RUF001 - the page writes true minus signs
 
 from __future__ import annotations
@@ -57,3 +57,28 @@ def test_budgets_are_typeset() -> None:
 )
 def test_margins_are_95_percent_intervals(found: str, text: str) -> None:
     assert found == text
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (formatting.duration(0.42), "0.4 s"),
+        (formatting.duration(41.2), "41 s"),
+        (formatting.duration(125), "2:05"),
+        (formatting.duration(3725), "1:02:05"),
+        (formatting.size(512), "512 B"),
+        (formatting.size(1400), "1.4 kB"),
+        (formatting.size(538_000_000), "538 MB"),
+        (formatting.number(98304), "98,304"),
+        (formatting.number(612.4), "612"),
+        (formatting.number(2.31), "2.310"),
+        (formatting.number(2.3e-4), "2.3e-04"),
+        (formatting.number(0.0), "0.000"),
+        (formatting.fact("tokens_per_second", 4100.0), "4,100 tokens/s"),
+        (formatting.fact("grad_norm", 1.5), "grad norm 1.500"),
+        (formatting.plural(1, "stage"), "1 stage"),
+        (formatting.plural(2, "stage"), "2 stages"),
+    ],
+)
+def test_numbers(written: str, expected: str) -> None:
+    assert written == expected
