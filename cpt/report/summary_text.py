@@ -208,7 +208,7 @@ def monitor_finding(cost: MonitorCost) -> str:
     wanted, made = (sum(getattr(probe, part) or 0 for probe in cost.probes.values()) for part in READINGS)
     finding += f". {count(made)} of {count(wanted)} readings were made" if wanted else ""
     finding += (
-        ". First and last readings, readings that gates require, and samples are never skipped" if over else ""
+        ". First and last readings, those that gates require, and samples are never skipped" if over else ""
     )
     return f"{finding}."
 

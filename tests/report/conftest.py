@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import cache
 
 import pytest
 from full_run import full_run
@@ -36,13 +35,24 @@ def bare(run: RunRecord) -> RunRecord:
     return dataclasses.replace(run, stages=STAGES[:1], corpus=None, training=None, scores=None)
 
 
-@cache
-def _drawn_once() -> page.Charts:
-    return page.draw(gather(full_run()))
+@pytest.fixture(scope="session")
+def medical_page(facts: Facts) -> str:
+    return page.render(facts)
+
+
+@pytest.fixture(scope="session")
+def full_charts(full: Facts) -> page.Charts:
+    return page.draw(full)
+
+
+@pytest.fixture(scope="session")
+def full_page(full: Facts, full_charts: page.Charts) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "draw", lambda _: full_charts)
+        return page.render(full)
 
 
 @pytest.fixture
-def charts_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw the charts of the full run once for all tests that read only the page's text and tables."""
-    drawn = _drawn_once()
-    monkeypatch.setattr(page, "draw", lambda _: drawn)
+def charts_once(full_charts: page.Charts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use the charts of the full run again, in tests that read only the page's text and tables."""
+    monkeypatch.setattr(page, "draw", lambda _: full_charts)

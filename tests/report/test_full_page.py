@@ -23,13 +23,8 @@ EVERYTHING = [
 
 
 @pytest.fixture(scope="module")
-def page(full: Facts) -> str:
-    return render(full)
-
-
-@pytest.fixture(scope="module")
-def outline(page: str) -> Outline:
-    return Outline(page)
+def outline(full_page: str) -> Outline:
+    return Outline(full_page)
 
 
 def test_every_section_is_there_in_the_order_of_importance(outline: Outline) -> None:
@@ -67,12 +62,12 @@ def test_gates_are_told_worst_first_with_their_noise(outline: Outline) -> None:
         at = table.index(part, at) + 1
 
 
-def test_the_ledger_tells_the_parts_of_a_mixture(outline: Outline, page: str) -> None:
+def test_the_ledger_tells_the_parts_of_a_mixture(outline: Outline, full_page: str) -> None:
     table = outline.text[outline.text.index("Token ledger") :]
     row = table[table.index("of which replay.code") :]
     assert row.startswith("of which replay.code 180 90,000 7.02")
     assert table.index("replay") < table.index("of which replay.books") < table.index("of which replay.code")
-    assert "Tokens trained, by part of replay" in page
+    assert "Tokens trained, by part of replay" in full_page
 
 
 def test_actions_say_what_changed_and_why(outline: Outline) -> None:
@@ -94,11 +89,11 @@ def test_the_cost_of_watching_is_told(outline: Outline) -> None:
     assert "piqa 12 s 0.3% 14 15 35%" in outline.text
 
 
-def test_figures_that_sort_carry_their_value(page: str) -> None:
-    tables = re.findall(r'<table class="[^"]*sortable[^"]*">.*?</table>', page, re.DOTALL)
+def test_figures_that_sort_carry_their_value(full_page: str) -> None:
+    tables = re.findall(r'<table class="[^"]*sortable[^"]*">.*?</table>', full_page, re.DOTALL)
     assert len(tables) >= 8
     for value in ('data-value="0.125"', 'data-value="40960"', 'data-value="-0.3091"', 'data-value="0.0246'):
-        assert value in page
+        assert value in full_page
 
 
 def test_what_was_not_watched_has_no_section(facts: Facts) -> None:
@@ -237,7 +232,7 @@ def test_a_very_long_run_makes_a_small_page() -> None:
 
 
 @pytest.mark.usefixtures("charts_once")
-def test_a_merge_weight_at_the_end_of_its_range_is_told(page: str) -> None:
+def test_a_merge_weight_at_the_end_of_its_range_is_told(full_page: str) -> None:
     edge = {"name": "weight of law", "value": 0.0, "bound": "lower", "says": "law is left out of the merge"}
     run = full_run()
     stages = [
@@ -246,5 +241,5 @@ def test_a_merge_weight_at_the_end_of_its_range_is_told(page: str) -> None:
         else each
         for each in run.stages
     ]
-    assert "law is left out of the merge" not in page
+    assert "law is left out of the merge" not in full_page
     assert "<p>law is left out of the merge.</p>" in render(gather(dataclasses.replace(run, stages=stages)))

@@ -8,7 +8,7 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from full_run import full_run
+from medical_run import medical_run
 from test_page import HOSTILE, Outline
 from vector_facts import analysis
 
@@ -157,7 +157,7 @@ def test_names_from_data_are_escaped() -> None:
 
 
 def test_the_run_report_shows_what_the_merge_recorded() -> None:
-    run = full_run()
+    run = medical_run()
     assert not any(
         section.shown
         for section in sections(gather(_recorded(run, None)), defaultdict(dict))

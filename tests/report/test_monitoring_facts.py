@@ -101,10 +101,10 @@ def test_tokens_by_source_begin_at_nothing_and_end_at_the_ledger(full: Facts) ->
 
 def test_gates_know_what_they_bound_and_how_much_is_used(full: Facts) -> None:
     limit, _, points, recovery = full.watched.gates
-    assert limit.bounds("general")
-    assert not limit.bounds("domain")
-    assert recovery.dates("general")
-    assert not recovery.bounds("general")
+    assert limit.limits_change_of("general")
+    assert not limit.limits_change_of("domain")
+    assert recovery.limits_recovery_of("general")
+    assert not recovery.limits_change_of("general")
     assert limit.used == pytest.approx(0.1)
     assert points.used == pytest.approx(0.41)
     assert limit.model_copy(update={"limit": 0.0}).used is None

@@ -46,14 +46,14 @@ class Outline(HTMLParser):
         ]
 
 
-@pytest.fixture(scope="module")
-def page(facts: Facts) -> str:
-    return render(facts)
+@pytest.fixture
+def page(medical_page: str) -> str:
+    return medical_page
 
 
 @pytest.fixture(scope="module")
-def outline(page: str) -> Outline:
-    return Outline(page)
+def outline(medical_page: str) -> Outline:
+    return Outline(medical_page)
 
 
 def test_the_page_asks_the_network_for_nothing(page: str, outline: Outline) -> None:

@@ -221,7 +221,7 @@ def test_a_text_that_only_training_measured_is_named() -> None:
             0.05,
             4,
             "Probes did 6.0% of the training's work, over their budget of 5.0%, and took 4.0% of the "
-            "training's time. 4 of 9 readings were made. First and last readings, those that gates need, and "
+            "training's time. 4 of 9 readings were made. First and last readings, those that gates require, and "
             "samples are never skipped.",
         ),
         (

@@ -168,7 +168,7 @@ def test_it_says_when_nobody_answers_and_goes_on_when_somebody_does(
         assert not visited.ask(lost)
     visited.ask(ask)
     visited.page.wait_for_function(lost)
-    assert "does not answer" in visited.page.inner_text("[role=alert]")
+    assert "no longer answers" in visited.page.inner_text("[role=alert]")
     run.train(41, 50)
     with serving(tmp_path, port):
         refresh(visited)

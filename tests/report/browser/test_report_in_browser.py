@@ -11,18 +11,15 @@ import pytest
 from accessibility import problems
 from browsing import Visit
 
-from cpt.report.page import render
-from cpt.report.schema import Facts
-
 Opens = Callable[..., Visit]
 
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
 @pytest.fixture(scope="module")
-def report(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def report(medical_page: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("report") / "report.html"
-    file.write_text(render(facts), encoding="utf-8")
+    file.write_text(medical_page, encoding="utf-8")
     return file
 
 
