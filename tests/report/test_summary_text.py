@@ -221,8 +221,8 @@ def test_a_text_that_only_training_measured_is_named() -> None:
             0.05,
             4,
             "Probes did 6.0% of the training's work, over their budget of 5.0%, and took 4.0% of the "
-            "training's time. 4 of 9 readings were made. First and last readings, those that gates require, and "
-            "samples are never skipped.",
+            "training's time. 4 of 9 readings were made. First and last readings, those that gates require, "
+            "and samples are never skipped.",
         ),
         (
             0.06,
