@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cpt.cli.options import DEFAULT_RUNS, Json, Runs
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.report import compared
+from cpt.cli.report import comparison_of
 from cpt.errors import CptError, Problem, RecipeError
 from cpt.formatting import NOTHING
 from cpt.recipe.changes import as_text
@@ -54,11 +54,11 @@ def diff(
 
     found = _operands(runs, a, b)
     sides = _sides(found, (a, b), stages.stages())
-    compared_sides = differences(*sides)
+    found_differences = differences(*sides)
     comparison, why_not = _figures(found)
     if as_json:
-        return print_json(_facts(sides, compared_sides, comparison, why_not))
-    return _print(out(), sides, compared_sides, comparison, why_not)
+        return print_json(_facts(sides, found_differences, comparison, why_not))
+    return _print(out(), sides, found_differences, comparison, why_not)
 
 
 def _operands(root: Path, *words: str) -> list[Run | Path]:
@@ -106,7 +106,7 @@ def _figures(operands: list[Run | Path]) -> tuple[Comparison | None, str]:
     if both[0].folder.resolve() == both[1].folder.resolve():
         return None, "both are the same run"
     try:
-        return compared(both, Path()), ""
+        return comparison_of(both, Path()), ""
     except RecipeError as error:
         return None, "; ".join(f"{problem.key}: {problem.message}" for problem in error.problems)
 
@@ -139,9 +139,7 @@ def _change(values: dict[str, Any]) -> str:
 
 def _notes(sides: list[Side], comparison: Comparison | None, why_not: str) -> list[str]:
     unknown = [
-        f"{side.name}: its results cannot be told from others: {side.unknown}"
-        for side in sides
-        if side.unknown
+        f"{side.name}: its results cannot be compared: {side.unknown}" for side in sides if side.unknown
     ]
     missing = [f"figures are not compared: {why_not}"] if why_not else []
     return [*unknown, *missing, *(comparison.notes if comparison else [])]

@@ -180,5 +180,5 @@ def _why(entry: Entry, peak: int | None) -> Text:
     if entry.forecast:
         text.append(f"\n{entry.forecast}", style="dim")
     if peak is not None:
-        text.append(f"\nabout {size(peak)} of memory at the peak (cpt estimate tells more)", style="dim")
+        text.append(f"\nabout {size(peak)} of memory at the peak (details: cpt estimate)", style="dim")
     return text

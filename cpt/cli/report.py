@@ -15,12 +15,12 @@ from rich.text import Text
 from cpt.cli.options import DEFAULT_RUNS, Json, Runs
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.status import require_readable
-from cpt.errors import UsageError
+from cpt.errors import CptError, Problem, RecipeError, UsageError
 from cpt.formatting import duration
 from cpt.json_file import read_plain
 from cpt.recipe.journal import Run, find_run
 from cpt.recipe.settings import differing, settings_of
-from cpt.report.comparison.gather import find_runs, finished, reported
+from cpt.report.comparison.gather import finished, reported
 
 if TYPE_CHECKING:
     from cpt.report.comparison.schema import ComparedProbe, Comparison, RunRow
@@ -85,7 +85,7 @@ def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
         from cpt.report.summary_text import ended_finding
 
         console.print(Text(ended_finding(EarlyEnd.model_validate(ended)), style="yellow"), soft_wrap=True)
-    table = rows("bits per byte", "before#", "after#", "change#", "dip#")
+    table = rows("bits per byte", "before#", "after#", "change#", "gap#")
     for name, probe in data.get("probes", {}).items():
         before, after = probe.get("before"), probe.get("after")
         if before is None or after is None:
@@ -93,8 +93,8 @@ def print_summary(console: Console, data: dict[str, Any], page: Path) -> None:
         change = Text(f"{after - before:+.4f}", style="green" if after <= before else "yellow")
         if (probe.get("difference") or {}).get("low") is None:
             change = Text(f"{after - before:+.4f}, no interval", style="dim")
-        dip = f"{probe['depth']:.4f}" if probe.get("depth") is not None else ""
-        table.add_row("", name, f"{before:.4f}", f"{after:.4f}", change, dip)
+        gap = f"{probe['depth']:.4f}" if probe.get("depth") is not None else ""
+        table.add_row("", name, f"{before:.4f}", f"{after:.4f}", change, gap)
     if table.row_count:
         console.print(table)
     suites = data.get("suites") or {}
@@ -123,7 +123,7 @@ def _suite_rows(averages: dict[str, Any]) -> Table:
 def compare_runs(names: Sequence[str], root: Path, page: Path | None, as_json: bool) -> None:
     """Compare runs on a page (with --json only if --out is given), and print the result."""
     target = page or root / PAGE
-    comparison = compared(find_runs(root, names), target.parent)
+    comparison = comparison_of(find_runs(root, names), target.parent)
     if page is not None or not as_json:
         write_page(comparison, target)
     if as_json:
@@ -131,7 +131,29 @@ def compare_runs(names: Sequence[str], root: Path, page: Path | None, as_json: b
     return _print_comparison(out(), comparison, target)
 
 
-def compared(runs: Sequence[Run], beside: Path) -> Comparison:
+def find_runs(root: Path, names: Sequence[str]) -> list[Run]:
+    """Return several runs, each by its name under `root` or by its folder.
+
+    Raises:
+        RecipeError: Some runs do not exist, or are named twice; lists all of them.
+    """
+    found: dict[Path, Run] = {}
+    problems = []
+    for name in names:
+        try:
+            run = find_run(root, name)
+        except CptError as error:
+            problems.append(Problem(error.message, hint=error.hint))
+            continue
+        if run.folder.resolve() in found:
+            problems.append(Problem(f"the run `{name}` is named twice", hint="Name different runs."))
+        found[run.folder.resolve()] = run
+    if problems:
+        raise RecipeError(problems)
+    return list(found.values())
+
+
+def comparison_of(runs: Sequence[Run], beside: Path) -> Comparison:
     """Return the facts of a comparison.
 
     Args:

@@ -59,7 +59,7 @@ def clause(name: str, probe: Probe) -> str:
     if math.isnan(difference):
         return f"{name} text is no longer predicted at all: the model has diverged"
     if not probe.difference.known:
-        return f"nothing is shown of {name} text: {why_unknown(probe)}"
+        return f"no finding on {name} text: {why_unknown(probe)}"
     if probe.difference.is_noise or float(f"{difference:.3f}") == 0.0:
         return f"{name} text unchanged ({signed(difference)})"
     size = change(probe.before, difference)
@@ -136,7 +136,7 @@ def has_gap(curve: StabilityGap) -> bool:
     return curve.depth is not None and float(f"{curve.depth:.3f}") > 0.0
 
 
-def is_unwatched(curve: StabilityGap) -> bool:
+def lacks_middle_readings(curve: StabilityGap) -> bool:
     """Return True if a curve has no reading between the first and the last, which could show a gap."""
     return len(curve.curve) == 2
 
@@ -147,7 +147,7 @@ def gap_finding(name: str, probe: Probe) -> str:
     if probe.depth is None:
         return f"{subject} was not followed during training."
     if not has_gap(probe):
-        if is_unwatched(probe):
+        if lacks_middle_readings(probe):
             return f"{subject} was read only before and after training: whether there is a gap is not known."
         if float(f"{probe.depth:.3f}") > 0.0:
             most = f"rose by {fixed(probe.depth)} at most, within the noise of all its readings together"
@@ -167,7 +167,7 @@ def task_finding(name: str, task: TaskCurve) -> str:
     if task.depth is None:
         return f"{name} was read {count(len(task.curve))} times."
     if not has_gap(task):
-        if is_unwatched(task):
+        if lacks_middle_readings(task):
             return f"{name} was read only before and after training: whether it fell between is not known."
         return f"{name} never fell by more than the noise of all its readings together."
     where = "" if task.trough_step is None else f", at step {count(task.trough_step)}"
@@ -179,7 +179,7 @@ def _came_back(curve: StabilityGap, left: str) -> str:
     if curve.recovery_step is not None:
         return f"It was back at the base level by step {count(curve.recovery_step)}."
     if curve.forgotten is False:
-        return f"What was left when training ended is inside the noise ({left})."
+        return f"The change left at the end of training is within the noise ({left})."
     return f"It was not back at the base level when training ended ({left})."
 
 
@@ -250,7 +250,7 @@ def vectors_finding(found: Vectors) -> str:
 def _pair_words(pair: VectorPair) -> str:
     names = f"{pair.a} and {pair.b}"
     if pair.cosine is None or pair.random is None:
-        return f"Between {names} there is no angle: one of them changes nothing."
+        return f"{names} have no angle: one of them changes nothing."
     size = abs(pair.cosine)
     if size <= 2 * pair.random:
         how = "as independent as random vectors"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from cpt import formatting
 from cpt.formatting import Z_95
 from cpt.report.schema import WORST_FIRST, Action, Facts, Gate, Interval, Probe, Vocabulary
-from cpt.report.summary_text import has_gap, is_unwatched, judgement, why_unknown
+from cpt.report.summary_text import has_gap, judgement, lacks_middle_readings, why_unknown
 
 
 class Headline(NamedTuple):
@@ -93,7 +93,7 @@ def probe_headline(name: str, probe: Probe | None, *, relative: bool) -> Headlin
     if probe is None or probe.before is None or probe.after is None or probe.difference is None:
         return Headline(label, formatting.NOTHING, "not measured", name)
     if not probe.difference.known:
-        return Headline(label, formatting.NOTHING, f"nothing is shown: {why_unknown(probe)}", name)
+        return Headline(label, formatting.NOTHING, f"no finding: {why_unknown(probe)}", name)
     share = probe.difference.value / probe.before if probe.before else 0.0
     figure = formatting.signed(probe.difference.value)
     if relative:
@@ -109,11 +109,9 @@ def gap_headline(facts: Facts) -> Headline | None:
     if general is None or general.depth is None:
         return None
     if general.depth and general.depth_error is None:
-        return Headline(
-            "Stability gap", formatting.NOTHING, f"nothing is shown: {why_unknown(general)}", "general"
-        )
+        return Headline("Stability gap", formatting.NOTHING, f"no finding: {why_unknown(general)}", "general")
     if not has_gap(general):
-        if is_unwatched(general):
+        if lacks_middle_readings(general):
             note = "not known: general text was read only before and after"
             return Headline("Stability gap", formatting.NOTHING, note, "general")
         if float(f"{general.depth:.3f}") <= 0.0:

@@ -153,7 +153,7 @@ def test_the_live_view(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tables_are_as_wide_as_what_they_show(capsys: pytest.CaptureFixture[str]) -> None:
     table = output.rows("name", "next")
-    table.add_row("", EVIL, output.word(EVIL))
+    table.add_row("", EVIL, output.coloured(EVIL))
     output.out().print(table)
     output.out().print(f"{EVIL} plain")
     printed = capsys.readouterr().out

@@ -51,7 +51,7 @@ def test_a_model_that_has_diverged_is_not_said_to_be_worse_by_nan() -> None:
         (
             probe(1.1, 0.004, -0.01, 0.018),
             probe(0.991, 0.02),
-            "Domain text unchanged (+0.004); nothing is shown of general text: its change has no interval.",
+            "Domain text unchanged (+0.004); no finding on general text: its change has no interval.",
         ),
         (
             probe(1.1, -0.0001, -0.0002, -0.00005),
@@ -125,7 +125,7 @@ def test_what_is_left_inside_the_noise_is_not_forgetting() -> None:
     left = ProbeTraining(before=1.0, end=1.001, permanent=0.001)
     probe = Probe(depth=0.03, trough_step=6, gap=True, forgotten=False, training=left)
     assert summary_text.gap_finding("general", probe).endswith(
-        "What was left when training ended is inside the noise (+0.001)."
+        "The change left at the end of training is within the noise (+0.001)."
     )
 
 

@@ -25,7 +25,7 @@ from cpt.report.tables import error_in_unit, gap_headline, in_unit, probe_headli
             "+0.034",
             "bits per byte at worst, never back at the base level",
         ),
-        (Probe(depth=0.034, gap=True), NOTHING, "nothing is shown: its change has no interval"),
+        (Probe(depth=0.034, gap=True), NOTHING, "no finding: its change has no interval"),
     ],
 )
 def test_a_rise_within_the_noise_is_not_called_none(
@@ -42,11 +42,11 @@ def test_a_change_on_one_document_is_no_headline() -> None:
     one = Probe(before=1.1, after=0.836, difference=change, documents=1, measured_by="evaluate")
     headline = probe_headline("domain", one, relative=True)
     assert (headline.figure, headline.judgement) == (NOTHING, "")
-    assert headline.note == "nothing is shown: one document of it is held out"
+    assert headline.note == "no finding: one document of it is held out"
     said = verdict({"domain": one, "general": one.model_copy(update={"documents": None})})
     assert said == (
-        "Nothing is shown of domain text: one document of it is held out; "
-        "nothing is shown of general text: its change has no interval."
+        "No finding on domain text: one document of it is held out; "
+        "no finding on general text: its change has no interval."
     )
     known = one.model_copy(update={"difference": Interval(value=-0.264, low=-0.3, high=-0.2)})
     assert probe_headline("domain", known, relative=True).figure == f"{MINUS}24%"

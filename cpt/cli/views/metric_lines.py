@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
-from cpt.formatting import number
+from cpt.formatting import Z_95, number
 
 _PLAIN = re.compile(r"[\w.+-]+")
 
@@ -77,7 +77,7 @@ def _change(reading: Mapping[str, Any]) -> str:
     scale, digits, unit = (100, 1, " points") if reading["unit"] == "accuracy" else (1, 4, "")
     if rise is None:
         return "?"
-    interval = "" if error is None else f" ± {1.96 * error * scale:.{digits}f}"
+    interval = "" if error is None else f" ± {Z_95 * error * scale:.{digits}f}"
     return f"{rise * scale:+.{digits}f}{interval}{unit}"
 
 

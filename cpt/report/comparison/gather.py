@@ -14,35 +14,13 @@ from pydantic import ValidationError
 
 from cpt.errors import CptError, DamagedFile, Problem, RecipeError
 from cpt.json_file import read_json, read_plain
-from cpt.recipe.journal import Run, find_run
-from cpt.recipe.store import Record
 
 if TYPE_CHECKING:
+    from cpt.recipe.journal import Run
+    from cpt.recipe.store import Record
     from cpt.report.comparison.facts import ReportedRun
     from cpt.report.comparison.pareto_front import Documents
     from cpt.report.schema import Facts
-
-
-def find_runs(root: Path, names: Sequence[str]) -> list[Run]:
-    """Return several runs, each by its name under `root` or by its folder.
-
-    Raises:
-        RecipeError: Some runs do not exist, or are named twice; lists all of them.
-    """
-    found: dict[Path, Run] = {}
-    problems = []
-    for name in names:
-        try:
-            run = find_run(root, name)
-        except CptError as error:
-            problems.append(Problem(error.message, hint=error.hint))
-            continue
-        if run.folder.resolve() in found:
-            problems.append(Problem(f"the run `{name}` is named twice", hint="Name different runs."))
-        found[run.folder.resolve()] = run
-    if problems:
-        raise RecipeError(problems)
-    return list(found.values())
 
 
 def reported(runs: Sequence[Run], beside: Path) -> list[ReportedRun]:

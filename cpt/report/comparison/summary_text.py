@@ -9,7 +9,7 @@ from cpt.formatting import NOTHING, compact, percent, signed
 from cpt.report.comparison.comparability import ComparableMeasures
 from cpt.report.comparison.pareto_front import Changes, Estimate, are_paired, lowest
 from cpt.report.schema import Probe
-from cpt.report.summary_text import has_gap, is_unwatched
+from cpt.report.summary_text import has_gap, lacks_middle_readings
 
 if TYPE_CHECKING:
     from cpt.report.comparison.facts import ReportedRun
@@ -181,7 +181,7 @@ def recovery(probe: Probe) -> str:
     if probe.depth is None:
         return NOTHING
     if not has_gap(probe):
-        return NOTHING if is_unwatched(probe) else "no gap"
+        return NOTHING if lacks_middle_readings(probe) else "no gap"
     return "never" if probe.recovery_tokens is None else f"{compact(probe.recovery_tokens)} tokens"
 
 
