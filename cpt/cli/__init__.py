@@ -1,4 +1,4 @@
-"""The `cpt` command: parse, call, print."""
+"""Define the `cpt` command. Commands parse, call and print; they contain no logic."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typer import rich_utils
 
 from cpt import __version__
 from cpt.cli import (
-    continuing,
-    diffing,
+    diff,
     estimate,
     evaluating,
-    looking,
     merging,
     recipes,
-    running,
+    report,
+    run,
     schedule,
+    status,
     tokenizer,
-    watching,
+    watch,
 )
-from cpt.cli.launching import LaunchableCommand
+from cpt.cli.launch import LaunchableCommand
 from cpt.cli.output import explain
-from cpt.cli.quiet import quiet_libraries
+from cpt.cli.silence import silence_libraries
 from cpt.errors import CptError, UsageError
 from cpt.escaping import escape_controls
 from cpt.recipe.failures import REFUSED, explain_os_error
@@ -50,14 +50,14 @@ app.command("init")(recipes.init)
 app.command("validate", cls=LaunchableCommand)(recipes.validate)
 app.command("plan", cls=LaunchableCommand)(recipes.plan)
 app.command("estimate")(estimate.estimate)
-app.command("run", cls=LaunchableCommand)(running.run)
-app.command("continue", cls=LaunchableCommand)(continuing.continue_)
-app.command("status")(looking.status)
-app.command("watch")(watching.watch)
-app.command("report")(looking.report)
-app.command("diff")(diffing.diff)
-app.command("show")(looking.show)
-app.command("ls")(looking.ls)
+app.command("run", cls=LaunchableCommand)(run.run)
+app.command("continue", cls=LaunchableCommand)(run.continue_)
+app.command("status")(status.status)
+app.command("watch")(watch.watch)
+app.command("report")(report.report)
+app.command("diff")(diff.diff)
+app.command("show")(status.show)
+app.command("ls")(status.ls)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(evaluating.app, name="eval")
 app.add_typer(merging.app, name="merge")
@@ -79,23 +79,23 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Options of the command itself."""
+    """Read options of the command itself."""
 
 
 def _share_processors() -> None:
-    """Let threads of torch that wait for each other sleep early, before torch is loaded; keep what is set.
+    """Make waiting threads of torch sleep early. Call it before torch is imported; user settings win.
 
-    By default GNU's OpenMP has them spin 300,000 times. Where another process keeps a core busy, each of
-    torch's many small steps then costs a time slice: on two cores, layers of a model of 135M parameters ran
-    at 0.3 instead of 13 passes a second beside a busy loop, and with 10,000 spins at 4 beside it, 12 alone.
-    GOMP_SPINCOUNT would overrule a policy that the user has set.
+    By default GNU OpenMP lets them spin 300,000 times. If another process keeps a core busy, each of torch's
+    many small steps then costs a time slice. Measured on two cores with layers of a 135M-parameter model:
+    13 passes a second alone, 0.3 beside a busy loop; with 10,000 spins 12 alone, 4 beside the loop.
+    GOMP_SPINCOUNT would override a policy that the user has set.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def _explain_mistake(mistake: Any, as_json: bool) -> int:
-    """Tell what is wrong with options or arguments, with how the command is used; return the exit code."""
+    """Print what is wrong with options or arguments, with the usage; return the exit code."""
     message = escape_controls(mistake.format_message())
     if as_json:
         return explain(UsageError(message), as_json)
@@ -105,7 +105,7 @@ def _explain_mistake(mistake: Any, as_json: bool) -> int:
 
 
 def _refused(error: OSError) -> CptError:
-    """Explain what the system refused: a place that was named by the user, or a disk that is full."""
+    """Return an error for what the system refused: a path named by the user, or a full disk."""
     explained = explain_os_error(error, Path.cwd())
     if error.errno not in REFUSED:
         return explained
@@ -117,11 +117,11 @@ def _print_traceback(error: BaseException | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code; errors are explained on standard error, without traceback."""
+    """Run the command and return its exit code; print errors on standard error, without traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json, debug = "--json" in words, "--debug" in words or bool(os.environ.get("CPT_DEBUG"))
     if not debug:
-        quiet_libraries()
+        silence_libraries()
     _share_processors()
     allow_deterministic()
     try:

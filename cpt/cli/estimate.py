@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from cpt.cli.form import duration, number, plural, size
 from cpt.cli.options import DEFAULT_RUNS, Json, Overrides, RecipeArgument, Runs
 from cpt.cli.output import out, print_json, rows
-from cpt.cli.quiet import diverted
+from cpt.cli.silence import redirect_warnings
 from cpt.errors import UsageError
+from cpt.formatting import duration, number, plural, size
 from cpt.recipe.load import load
 from cpt.recipe.plan import make_plan
 from cpt.recipe.schema import Recipe
@@ -73,7 +73,7 @@ def estimate(
     other_hardware = request.device.hardware if gpu else None
     place = Environment(other_hardware, gpus, sharded=fsdp)
     checked = load(recipe, overrides or (), place=place)
-    with diverted(runs / checked.name / "libraries.log"):
+    with redirect_warnings(runs / checked.name / "libraries.log"):
         found = _estimates(checked, Store(runs / checked.name), request, place)
     if as_json:
         device = request.device.as_json() | {"count": gpus}

@@ -1,17 +1,21 @@
-"""Arguments and options that several commands share."""
+"""Define arguments and options that several commands share, and parse `NAME=REFERENCE`."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cpt.errors import UsageError
 from cpt.recipe.plan import Selection
+from cpt.references.syntax import exists
 
 
 def _folder(text: str) -> Path:
-    """A folder's path; an empty one would be the current folder, which is hardly meant."""
+    """Return the path of a folder; refuse an empty text, which would mean the current folder."""
     if not str(text).strip():
         raise typer.BadParameter("the folder's name is empty")
     return Path(text)
@@ -23,14 +27,14 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="KEY=VALUE",
-        help="Settings to change for this time: `seed=3`, `pretrain.schedule.peak=1e-4`, "
-        "`corpus.domain.0.path=notes.jsonl`. A stage is named by its name, a list item by its number from 0.",
+        help="Settings to change for this call: `seed=3`, `pretrain.schedule.peak=1e-4`, "
+        "`corpus.domain.0.path=notes.jsonl`. Stages by name, list items by number from 0.",
     ),
 ]
 
 RunArgument = Annotated[
     str | None,
-    typer.Argument(help="Name of a run, or its folder. The newest run if left out."),
+    typer.Argument(help="Name or folder of a run. Default: the newest run."),
 ]
 
 Runs = Annotated[
@@ -47,21 +51,21 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="STAGE",
-        help="Start here: earlier stages are not run; their results must be there already.",
+        help="Start at this stage: earlier stages are not run, their results must exist.",
     ),
 ]
 Until = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
 Only = Annotated[
     str | None,
-    typer.Option("--only", metavar="STAGE", help="This stage alone; its inputs must be there already."),
+    typer.Option("--only", metavar="STAGE", help="Run this stage only; its inputs must exist."),
 ]
 Force = Annotated[
     list[str] | None,
     typer.Option(
         "--force",
         metavar="STAGE",
-        help="Run a stage again although nothing changed, and what is made from it. May be repeated; "
-        "`all` stands for every stage.",
+        help="Run a stage and all that depends on it again, although nothing changed. Can be repeated; "
+        "`all` means every stage.",
     ),
 ]
 
@@ -69,5 +73,34 @@ DEFAULT_RUNS = Path("runs")
 
 
 def selection(from_: str | None, until: str | None, only: str | None, force: list[str] | None) -> Selection:
-    """The stages that these options ask for."""
+    """Return the stages that these options select."""
     return Selection(from_, until, only, tuple(force or ()))
+
+
+_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)=(?!=)(?P<rest>.+)", re.DOTALL)
+
+
+def split_name(word: str) -> tuple[str | None, str]:
+    """Split `law=org/name` into name and reference; the name is None without one.
+
+    An existing path is a reference even if it contains `=`. Otherwise the text before the first `=` is a name
+    if it consists of letters, digits, `.`, `_` and `-`.
+    """
+    match = None if exists(Path(word)) else _NAME.fullmatch(word)
+    return (match["name"], match["rest"]) if match else (None, word)
+
+
+def named_texts(words: Sequence[str], flag: str = "--text") -> dict[str, str]:
+    """Return references of texts by name; a text without a name is named by its reference.
+
+    Raises:
+        UsageError: Two texts have the same name.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        name, reference = split_name(word)
+        called = name or reference
+        if called in found:
+            raise UsageError(f"{flag} {called} is given twice", hint="Give one of them another name.")
+        found[called] = reference
+    return found

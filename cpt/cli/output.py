@@ -1,4 +1,4 @@
-"""How commands print: JSON for programs, tables for people."""
+"""Print results of commands: JSON for programs, tables for people."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from cpt.cli.form import plural
 from cpt.errors import CptError, Problem, RecipeError
 from cpt.escaping import escape_controls
+from cpt.formatting import plural
 
 _PIPED_WIDTH = 140
 
 
 def print_json(data: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document on standard output."""
     text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
     sys.stdout.write(escape_controls(text) + "\n")
 
 
 class _Safe(Console):
-    """A console to which control characters get only from rich itself, never from what is printed."""
+    """A console that makes control characters in printed data visible; rich's own pass."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*map(_safe, objects), **options)
@@ -38,14 +38,14 @@ class _Safe(Console):
 
 
 class _SafeTable(Table):
-    """A table whose columns are as wide as what is shown of control characters."""
+    """A table that makes control characters visible, with columns of the resulting width."""
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         super().add_row(*map(_safe, cells), **options)
 
 
 def _safe(cell: Any) -> Any:
-    """A text with its control characters made visible; anything else as it is."""
+    """Return a text with visible control characters; return other objects unchanged."""
     if isinstance(cell, str):
         return escape_controls(cell)
     if isinstance(cell, Text) and (shown := escape_controls(cell.plain)) != cell.plain:
@@ -54,18 +54,18 @@ def _safe(cell: Any) -> Any:
 
 
 def out() -> Console:
-    """The console for results (standard output): no markup in texts, no cutting of long words."""
+    """Return the console for results (standard output), without markup in texts."""
     width = None if sys.stdout.isatty() else _PIPED_WIDTH
     return _Safe(highlight=False, markup=False, emoji=False, width=width)
 
 
 def err() -> Console:
-    """The console for progress and errors (standard error)."""
+    """Return the console for progress and errors (standard error)."""
     return _Safe(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def rows(*columns: str, indent: int = 2) -> Table:
-    """A borderless table with dim headings; a heading that ends in `#` aligns right; nothing is cut off."""
+    """Return a borderless table with dim headings; a heading that ends in `#` aligns right."""
     table = _SafeTable(
         box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=any(columns), header_style="dim"
     )
@@ -78,7 +78,7 @@ def rows(*columns: str, indent: int = 2) -> Table:
 
 
 def explain(error: CptError, as_json: bool) -> int:
-    """Tell the user about an error, and return the exit code that goes with it."""
+    """Print an error, and return its exit code."""
     problems = error.problems if isinstance(error, RecipeError) else []
     console = err()
     if problems:
@@ -124,6 +124,6 @@ COLOURS = {
 }
 
 
-def word(text: str) -> Text:
-    """A state or an action in its colour."""
+def coloured(text: str) -> Text:
+    """Return a state or an action in its colour."""
     return Text(text, style=COLOURS.get(text, ""))

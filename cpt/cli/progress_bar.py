@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cpt.cli.form import duration
 from cpt.cli.output import err
+from cpt.formatting import duration
 from cpt.progress import NullProgress
 from cpt.recipe.events import EtaEstimator, StageAdvanced
 from cpt.recipe.failures import interruptible

@@ -1,4 +1,4 @@
-"""`cpt init`, `cpt validate`, `cpt plan`: from a template to a recipe that is known to be right."""
+"""Define `cpt init`, `cpt validate` and `cpt plan`: write, check and plan a recipe."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cpt.cli.curve import draw
-from cpt.cli.form import plural, size
-from cpt.cli.launching import wanted_place
+from cpt.cli.launch import requested_place
 from cpt.cli.options import (
     DEFAULT_RUNS,
     Force,
@@ -24,8 +22,10 @@ from cpt.cli.options import (
     Until,
     selection,
 )
-from cpt.cli.output import out, print_json, rows, word
+from cpt.cli.output import coloured, out, print_json, rows
+from cpt.cli.rate_curve import draw
 from cpt.errors import UsageError
+from cpt.formatting import plural, size
 from cpt.recipe.authoring import about, template, templates
 from cpt.recipe.load import load
 from cpt.recipe.plan import Entry, Plan, make_plan
@@ -36,10 +36,10 @@ from cpt.recipe.store import Store
 def init(
     path: Annotated[
         Path | None,
-        typer.Argument(help="File to write, or folder to write it in; else NAME.yaml."),
+        typer.Argument(help="File or folder to write to. Default: NAME.yaml."),
     ] = None,
     name: Annotated[
-        str, typer.Option("--template", "-t", metavar="NAME", help="Recipe to start from.")
+        str, typer.Option("--template", "-t", metavar="NAME", help="Template to start from.")
     ] = "quickstart",
     listing: Annotated[bool, typer.Option("--list", metavar="", help="List the templates and exit.")] = False,
     force: Annotated[
@@ -47,7 +47,7 @@ def init(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a commented recipe to start from.
+    """Write a commented recipe from a template.
 
     Example: cpt init medical.yaml --template quickstart
     """
@@ -60,13 +60,13 @@ def init(
 def validate(
     context: typer.Context, recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False
 ) -> None:
-    """Check a recipe and report everything that is wrong with it at once. Runs and fetches nothing.
+    """Check a recipe and report all problems at once. Runs and downloads nothing.
 
     Example: cpt validate medical.yaml pretrain.tokens=50_000
 
-    With what would start several processes after `--`, as in `cpt run`, also what those cannot do.
+    With launcher options after `--`, as in `cpt run`, also check what several processes cannot do.
     """
-    checked = load(recipe, overrides or (), place=wanted_place(context))
+    checked = load(recipe, overrides or (), place=requested_place(context))
     if as_json:
         print_json({"name": checked.name, "valid": True, "stages": [step.name for step in checked.steps]})
     else:
@@ -85,15 +85,15 @@ def plan(
     runs: Runs = DEFAULT_RUNS,
     as_json: Json = False,
 ) -> None:
-    """Show what `cpt run` would do with the same arguments: for each stage run, cached or stale, and why.
+    """Show what `cpt run` would do with the same arguments: run, cached or stale for each stage, and why.
 
     Example: cpt plan medical.yaml pretrain.schedule.peak=1e-4
 
-    What follows `--` is judged as in `cpt run`: what several processes cannot do is told now.
+    With launcher options after `--`, as in `cpt run`, also check what several processes cannot do.
     """
     from cpt.estimate.recipe import cached_peaks
 
-    place = wanted_place(context)
+    place = requested_place(context)
     checked = load(recipe, overrides or (), place=place)
     store = Store(runs / checked.name)
     made = make_plan(checked, store, selection(from_, until, only, force))
@@ -149,7 +149,7 @@ def _print_plan(made: Plan, store: Store, peaks: Mapping[str, int]) -> None:
     console.print(Text(f"  base {recipe.data['base']}", style="dim"), soft_wrap=True)
     table = rows("stage", "action", "why")
     for entry in made.entries:
-        table.add_row("", entry.step.name, word(entry.action), _why(entry, peaks.get(entry.step.name)))
+        table.add_row("", entry.step.name, coloured(entry.action), _why(entry, peaks.get(entry.step.name)))
     console.print(table)
     count = len(made.to_run)
     for entry in made.entries:
@@ -158,7 +158,7 @@ def _print_plan(made: Plan, store: Store, peaks: Mapping[str, int]) -> None:
 
 
 def _print_curve(entry: Entry, recipe: Recipe) -> None:
-    """The learning rate of a stage that trains, as far as it is known before its corpus is."""
+    """Print the learning-rate curve of a training stage, if its number of tokens is known."""
     from cpt.stages.pretrain.config import PretrainConfig
     from cpt.stages.pretrain.data import expected_tokens
 
@@ -180,5 +180,5 @@ def _why(entry: Entry, peak: int | None) -> Text:
     if entry.forecast:
         text.append(f"\n{entry.forecast}", style="dim")
     if peak is not None:
-        text.append(f"\nabout {size(peak)} of memory at the peak (cpt estimate tells more)", style="dim")
+        text.append(f"\nabout {size(peak)} of memory at the peak (details: cpt estimate)", style="dim")
     return text

@@ -14,8 +14,8 @@ from pydantic.fields import FieldInfo
 from rich.text import Text
 from typer.core import TyperGroup
 
-from cpt.cli.curve import draw
 from cpt.cli.output import out, print_json, rows
+from cpt.cli.rate_curve import draw
 from cpt.errors import Problem, RecipeError, UsageError, did_you_mean
 from cpt.recipe.explain import findings
 from cpt.training.schedules import KINDS, ScheduleConfig

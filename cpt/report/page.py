@@ -1,39 +1,45 @@
-"""The run report as one self-contained HTML page: no requests, light and dark, whole without its script."""
+"""Render the run report as one self-contained HTML page, for finished and for running runs.
+
+The page makes no requests, has a light and a dark palette, and is complete without its script. The live page
+of a running run is the report so far, plus the state of the run; its script asks `cpt watch` for updates.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup
 
-from cpt.report import charts, overview
-from cpt.report.environment import environment
-from cpt.report.findings import ended_finding, gap_finding, has_gap, monitor_finding, task_finding
+from cpt.report import charts, summary_text, tables
+from cpt.report.merge_pages import draw_vectors
 from cpt.report.schema import Facts, Training, Vectors
-from cpt.report.vectors import page as vectors_page
+from cpt.report.summary_text import ended_finding, gap_finding, has_gap, monitor_finding, task_finding
+from cpt.report.templates import environment, policy
 
 Charts = dict[str, dict[str, Markup]]
 
 
 class Section(NamedTuple):
-    """A part of the page; `key` is its anchor and the name of its template."""
+    """A section of the page; `key`: its anchor and the name of its template."""
 
     key: str
     title: str
     shown: bool = True
 
 
-def render(facts: Facts, template: str = "template.html", *, going: bool = False, **more: object) -> str:
-    """The page. Every string from data is escaped; only our own charts are inlined as they are.
+def render(facts: Facts, template: str = "report.html", *, going: bool = False, **more: object) -> str:
+    """Render the page. Strings from data are escaped; only our own charts are inlined unescaped.
 
     Args:
-        template: of this folder; one that extends the report's may need `more`.
-        going: whether the run goes on: what is not there may come.
+        facts: Facts of the run.
+        template: Template in `templates/`; a template that extends the report may need `more` variables.
+        going: True if the run continues, so that missing parts may still come.
+        more: Further variables of the template.
 
     Returns:
-        HTML text, the same for the same facts.
+        HTML text, identical for identical facts.
     """
     drawn = draw(facts)
     return (
@@ -43,10 +49,10 @@ def render(facts: Facts, template: str = "template.html", *, going: bool = False
             facts=facts,
             watched=facts.watched,
             sections=[section for section in sections(facts, drawn) if section.shown],
-            headlines=overview.headlines(facts),
-            comparisons=overview.comparisons(facts),
-            gates=overview.gate_rows(facts.watched.gates),
-            actions=overview.action_rows(facts),
+            headlines=tables.headlines(facts),
+            comparisons=tables.change_rows(facts),
+            gates=tables.gate_rows(facts.watched.gates),
+            actions=tables.action_rows(facts),
             charts=drawn,
             clauses=facts.verdict.split("; "),
             has_gap=has_gap,
@@ -54,11 +60,11 @@ def render(facts: Facts, template: str = "template.html", *, going: bool = False
             task_finding=task_finding,
             ended_finding=ended_finding,
             monitor_finding=monitor_finding,
-            reasons=overview.removal_reasons(facts),
-            final_words=overview.final_words(facts),
-            vocabulary=overview.vocabulary_gain(facts.vocabulary),
+            reasons=tables.removal_reasons(facts),
+            final_words=summary_text.final_words(facts),
+            vocabulary=tables.vocabulary_gain(facts.vocabulary),
             vectors=merged_vectors(facts),
-            vectors_finding=vectors_page.finding(found) if (found := merged_vectors(facts)) else "",
+            vectors_finding=summary_text.vectors_finding(found) if (found := merged_vectors(facts)) else "",
             file_name=f"{slug(facts.name)}.yaml",
             lacking=lambda text: "Nothing yet." if going else text,
             **more,
@@ -67,7 +73,7 @@ def render(facts: Facts, template: str = "template.html", *, going: bool = False
 
 
 def sections(facts: Facts, drawn: Charts) -> list[Section]:
-    """The page's parts in the order of their importance; what most runs have is there even when empty."""
+    """Return the sections in order of importance; sections that most runs have are shown even if empty."""
     watched = facts.watched
     return [
         Section("change", "Before and after"),
@@ -92,7 +98,7 @@ def sections(facts: Facts, drawn: Charts) -> list[Section]:
 
 
 def draw(facts: Facts) -> Charts:
-    """Charts by section and title; a chart that has nothing to show is left out."""
+    """Draw charts by section and title; charts without content are left out."""
     training, watched = facts.training, facts.watched
     bounded = (watched.gates, watched.actions)
     vectors = merged_vectors(facts)
@@ -103,7 +109,7 @@ def draw(facts: Facts) -> Charts:
             "Factor of the learning rate": charts.rate_factor(watched.control, watched.actions),
         },
         "gap": {
-            name: charts.stability_gap(name, probe, overview.final_name(facts, probe), *bounded)
+            name: charts.stability_gap(name, probe, summary_text.final_name(facts, probe), *bounded)
             for name, probe in facts.probes.items()
         },
         "path": {
@@ -135,7 +141,7 @@ def draw(facts: Facts) -> Charts:
             },
         },
         "vocabulary": {"Norms of new tokens": charts.new_token_norms(watched.new_tokens)},
-        "vectors": vectors_page.draw(vectors) if vectors else {},
+        "vectors": draw_vectors(vectors) if vectors else {},
         "tasks": {"Task scores": charts.tasks_before_after(facts.tasks)},
         "seconds": {
             "Time by stage": charts.time_by_stage(facts.seconds),
@@ -151,15 +157,95 @@ def draw(facts: Facts) -> Charts:
 
 
 def merged_vectors(facts: Facts) -> Vectors | None:
-    """What the merged task vectors look like, if the merge recorded it."""
+    """Return the analysis of the merged task vectors, if the merge recorded it."""
     return facts.merge.vectors if facts.merge else None
 
 
 def loss_parts(training: Training | None) -> dict[str, str]:
-    """The charts of a loss of several terms, by the term's name."""
+    """Draw the terms of a loss that has several, by the term's name."""
     return charts.loss_parts(training) if training else {}
 
 
 def slug(name: str) -> str:
-    """A recipe's name as a file name that needs no quoting in a shell."""
+    """Return a recipe's name as a file name without characters that need quoting in a shell."""
     return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") or "recipe"
+
+
+SCRIPTS = ("live/script.js", "script.js")
+"""Scripts of the live page, in order: the first reads tables before the second changes them."""
+
+CONNECT = "'self'"
+
+POLICY = policy(SCRIPTS, CONNECT)
+"""Content-Security-Policy of the live page, also for the header of the server's response."""
+
+STATES = {
+    "waiting": "not begun yet",
+    "running": "running",
+    "killed": "killed; the same command continues where it stopped",
+    "interrupted": "interrupted; the same command continues where it stopped",
+    "failed": "failed",
+    "damaged": "its files are damaged",
+    "finished": "finished",
+}
+"""States of a run, and their words on the page."""
+
+
+class LiveStage(NamedTuple):
+    """A stage of the plan, with its state as in `cpt status`."""
+
+    name: str
+    state: str
+    seconds: float | None = None
+
+
+class StageProgress(NamedTuple):
+    """Progress of the current stage; unknown figures are None."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+    seconds_left: float | None = None
+    tokens_per_second: float | None = None
+
+    @property
+    def share(self) -> float:
+        """Return the finished share of the stage, of 1."""
+        return self.done / self.total if self.total > 0 else 0.0
+
+
+class LiveState(NamedTuple):
+    """State of a run.
+
+    version: text that changes whenever anything on the page does.
+    state: key of `STATES`.
+    verdict: verdicts on the budgets in one sentence; empty without budgets.
+    problem: reason why the run failed, or why no report can be made.
+    """
+
+    name: str
+    version: str
+    state: str
+    stages: Sequence[LiveStage] = ()
+    advance: StageProgress | None = None
+    verdict: str = ""
+    problem: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Return the title of the window."""
+        what = f"{self.advance.share:.0%} of {self.advance.stage}" if self.advance else self.state
+        return f"{what} · {self.name}"
+
+    def steps_of(self, stage: str) -> int:
+        """Return the number of steps of a training; 0 if unknown."""
+        return self.advance.total if self.advance and self.advance.stage == stage else 0
+
+
+def render_live(facts: Facts | None, live: LiveState) -> str:
+    """Render the live page; without facts (the run has not begun) only the state."""
+    shared = {"live": live, "words": STATES[live.state], "scripts": SCRIPTS, "connect": CONNECT}
+    if facts is None:
+        return environment().get_template("live/waiting.html").render(shared)
+    return render(facts, "live/page.html", going=live.state != "finished", **shared)

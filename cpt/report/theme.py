@@ -1,4 +1,4 @@
-"""How charts look, and how a matplotlib figure becomes an inline SVG that follows the page's colours."""
+"""Define the look of charts, and convert matplotlib figures to inline SVG in the page's colours."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from cpt.report.wording import compact
+from cpt.formatting import compact
 
 
 class Shade(NamedTuple):
-    """A colour on a light page and on a dark one."""
+    """A colour on the light page and on the dark page."""
 
     light: str
     dark: str
@@ -46,19 +46,19 @@ PALETTE = {
     "run-7": Shade("#00727f", "#56d0e0"),
     "run-8": Shade("#8a4b2f", "#e0ac8c"),
 }
-"""After Okabe and Ito, darkened (brightened) until text in it has a contrast of 4.5 on the card."""
+"""Colours after Okabe and Ito, darkened (brightened) until text has a contrast of 4.5 on the card."""
 
 UNIT = 72
 """Points per inch: one point is one unit of the SVG's viewBox."""
 
 WIDTH = 400
-"""Width of every chart in units: near a phone's, so that text stays legible there."""
+"""Width of every chart in units: close to the width of a phone, so that text stays legible there."""
 
 ROUND_STEPS = [1, 2, 5, 10]
-"""Ticks that are easy to read."""
+"""Multiples of tick steps that are easy to read."""
 
 RIGHT = 8
-"""Room at the right of the axes, in units."""
+"""Space at the right of the axes, in units."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -90,7 +90,7 @@ STYLE: Any = {
 
 
 def colour(role: str) -> str:
-    """Light colour of a role; sources and probes without one of their own share `other`."""
+    """Return the light colour of a role; sources and probes without their own colour share `other`."""
     return PALETTE.get(role, PALETTE["other"]).light
 
 
@@ -98,10 +98,11 @@ def colour(role: str) -> str:
 def canvas(
     height: float, *, left: float = 46, bottom: float = 46, top: float = 26
 ) -> Iterator[tuple[Figure, Axes]]:
-    """A figure of `WIDTH` x `height` units with one pair of axes, in the page's style.
+    """Yield a figure of `WIDTH` x `height` units with one pair of axes, in the page's style.
 
     Args:
-        left, bottom, top: room for labels around the axes, in units.
+        height: Height of the figure, in units.
+        left, bottom, top: Space for labels around the axes, in units.
     """
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -114,7 +115,7 @@ def canvas(
 
 
 def label_axes(axes: Axes, x: str, y: str) -> None:
-    """Axis names set horizontally: y above its axis, x below the right end of its own."""
+    """Write the axis names horizontally: y above its axis, x below the right end of its axis."""
     for text, corner, offset, side in ((y, (0, 1), (-45, 13), "left"), (x, (1, 0), (0, -37), "right")):
         axes.annotate(
             text,
@@ -128,24 +129,25 @@ def label_axes(axes: Axes, x: str, y: str) -> None:
 
 
 def token_axis(axes: Axes, last: int) -> None:
-    """Ticks in tokens from 0 to the last step's."""
+    """Set ticks in tokens, from 0 to the last step."""
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= 1.001 * last])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: compact(tokens)))
 
 
 def mark_actions(axes: Axes, tokens: Sequence[int]) -> None:
-    """Triangles on the time axis where the controller acted."""
+    """Draw triangles on the time axis where the controller acted."""
     bottom = [axes.get_ylim()[0]] * len(tokens)
     axes.plot(tokens, bottom, "^", color=colour("budget"), clip_on=False, zorder=5, markersize=7)
 
 
 def to_svg(figure: Figure, key: str, title: str, description: str) -> str:
-    """The figure as an `<svg>` element to inline: same figure, same bytes.
+    """Return the figure as an inline `<svg>` element; the same figure gives the same bytes.
 
     Args:
-        key: unique on the page; prefixes every id.
-        title, description: what a screen reader says.
+        figure: Figure to convert.
+        key: Prefix of every id, unique on the page.
+        title, description: Texts for screen readers.
     """
     buffer = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -168,7 +170,7 @@ def to_svg(figure: Figure, key: str, title: str, description: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text from data without the characters that XML forbids."""
+    """Return text from data with characters that XML forbids replaced."""
     forbidden = ("Cc", "Cn", "Cs")
     return "".join(
         "\N{REPLACEMENT CHARACTER}" if category(char) in forbidden and char not in "\n\t" else char
@@ -177,12 +179,12 @@ def printable(text: str) -> str:
 
 
 def safe_key(name: str) -> str:
-    """A name from data as part of an id: different names give different ones."""
+    """Return a name from data as part of an id; different names give different ids."""
     return "".join(char if char.isascii() and char.isalnum() else f"-{ord(char):x}-" for char in name)
 
 
 def short(text: str, limit: int) -> str:
-    """A name from data, fit for a chart: printable and of at most `limit` characters."""
+    """Return a name from data for a chart: printable, at most `limit` characters."""
     clean = printable(text)
     return clean if len(clean) <= limit else f"{clean[: limit - 1]}\N{HORIZONTAL ELLIPSIS}"
 
@@ -194,7 +196,7 @@ _FONT_FAMILY = re.compile(r"font-family:[^;]*;?\s*")
 
 
 def _tidy(element: ET.Element) -> None:
-    """Without namespaces, fonts and needless digits; colours as the page's variables."""
+    """Remove namespaces, fonts and surplus digits; replace colours by variables of the page."""
     element.tag = element.tag.rpartition("}")[2]
     element.tail = None
     if element.text and not element.text.strip():
@@ -210,7 +212,7 @@ def _tidy(element: ET.Element) -> None:
 
 
 def _prefix_ids(root: ET.Element, key: str) -> None:
-    """Ids that nothing refers to go, the others become unique on the page."""
+    """Remove ids without references, and make the others unique on the page."""
     reference = re.compile(r"(?<=#)[\w.-]+")
     used = {
         match
@@ -227,7 +229,7 @@ def _prefix_ids(root: ET.Element, key: str) -> None:
 
 
 def _drop_styles(root: ET.Element) -> None:
-    """matplotlib's `<style>` would apply to the whole page."""
+    """Remove matplotlib's `<style>`, which would apply to the whole page."""
     for parent in root.iter():
         for style in parent.findall("style"):
             parent.remove(style)

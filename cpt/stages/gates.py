@@ -1,4 +1,4 @@
-"""The last word on the budgets of a stage: which ones are not held, what to do, and the exit code."""
+"""Raise the final verdict on the budgets of a stage, with a remedy and the exit code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from cpt.errors import GateFailed, GateNotShown
 
 _ITEMS = {"accuracy": "questions", "nats per token": "samples"}
-"""What a probe reads, by its unit; others read documents."""
+"""Items of a probe, by its unit; other probes read documents."""
 
 
 def require_held(
@@ -17,15 +17,15 @@ def require_held(
     """Raise if a budget is not held, unless its gate only warns.
 
     Args:
-        metrics: the stage's figures, with `gates` as `Judgement.as_json` gives them.
-        setting: returns the setting that makes the sample of a probe larger.
-        remedy: what keeps a budget from being broken.
-        kept: what is kept all the same.
-        lead: words before the first budget.
+        metrics: Figures of the stage, with `gates` in the form of `Judgement.as_json`.
+        setting: Function that returns the setting for the sample size of a probe.
+        remedy: Advice on keeping a budget.
+        kept: Sentence on results that are kept nevertheless.
+        lead: Words before the first budget.
 
     Raises:
-        GateFailed: a budget is broken; names all that are not held.
-        GateNotShown: none is broken, but not all are shown to be held.
+        GateFailed: A budget is broken; names all budgets that are not held.
+        GateNotShown: No budget is broken, but not all are shown to be held.
     """
     failing = [gate for gate in metrics["gates"] if gate["verdict"] != "held" and gate["action"] != "warn"]
     if not failing:
@@ -39,7 +39,7 @@ def require_held(
 
 
 def _more(gate: Mapping[str, Any], setting: Callable[[str], str]) -> str:
-    """Return what shows whether a budget is held."""
+    """Return the change of settings that would decide a budget."""
     items, needed, probe = gate["items"], gate["needed_items"], gate["probe"]
     word = _ITEMS.get(gate["unit"], "documents")
     raised = f"raise {setting(probe)}"

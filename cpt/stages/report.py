@@ -1,4 +1,4 @@
-"""The report stage: what all earlier stages recorded, as one HTML page and as JSON."""
+"""Implement the report stage: write the records of all earlier stages as one HTML page and as JSON."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 class ReportConfig(StageConfig):
-    """How the report is headed."""
+    """Settings of the report."""
 
     title: str | None = Field(
-        default=None, min_length=1, description="Heading of the page; the recipe's name if left out."
+        default=None, min_length=1, description="Heading of the page; default: the recipe's name."
     )
 
 
 class ReportStage(Stage[ReportConfig]):
-    """Reads every earlier stage's artifact; writes `report.html` and `report.json`."""
+    """Stage that reads the artifacts of all earlier stages and writes `report.html` and `report.json`."""
 
     kind = "report"
     contract = 2
@@ -37,7 +37,7 @@ class ReportStage(Stage[ReportConfig]):
     produces = ("report",)
 
     def wire(self, config: ReportConfig, earlier: Sequence[UpstreamArtifact]) -> dict[str, str]:
-        """One role per earlier stage, under its own name. The base model itself is not read."""
+        """Return one role per earlier stage, under the stage's name, without the base model."""
         if config.from_ is not None:
             problem = Problem(
                 "a report reads every earlier stage", key="from", hint="Leave `from` out of the report stage."
@@ -49,7 +49,7 @@ class ReportStage(Stage[ReportConfig]):
         """Gather the facts and write both files.
 
         Raises:
-            DataError: an earlier stage's artifact is damaged.
+            DataError: An earlier stage's artifact is damaged.
         """
         from cpt.report.facts import gather
         from cpt.report.page import render
@@ -68,14 +68,16 @@ class ReportStage(Stage[ReportConfig]):
 
 
 def read_run(config: ReportConfig, stages: Sequence[Artifact], recipe: Mapping[str, Any]) -> RunRecord:
-    """Everything that a report is made of; of several artifacts of a kind the newest counts.
+    """Read all records for a report; of several artifacts of a kind the newest counts.
 
     Args:
-        stages: artifacts in the recipe's order.
+        config: Settings of the report.
+        stages: Artifacts in the recipe's order.
+        recipe: Complete recipe as plain data.
     """
     from cpt.corpus.index import read_index
     from cpt.report.facts import RunRecord
-    from cpt.report.facts.files import Scores
+    from cpt.report.facts.records import Scores
 
     newest = {kind: stage for stage in stages for kind in stage.kinds}
     scores = newest.get("scores")
@@ -110,7 +112,7 @@ def _stage_record(artifact: Artifact) -> StageRecord:
 
 def _read_training(artifact: Artifact | None) -> TrainingRecord | None:
     from cpt.report.facts import TrainingRecord
-    from cpt.report.facts.files import ActionRow, ProbeRow, StepRow, TrainingSummary
+    from cpt.report.facts.records import ActionRow, ProbeRow, StepRow, TrainingSummary
 
     if artifact is None:
         return None
@@ -128,7 +130,7 @@ def _read_training(artifact: Artifact | None) -> TrainingRecord | None:
 
 
 def _read_tokenizer(model: Artifact | None, index: CorpusIndex | None) -> TokenizerRecord:
-    """The newest tokenizer's size, and how much held-out domain text a token of it covers."""
+    """Read the newest tokenizer's size, and its bytes per token of held-out domain text."""
     from tokenizers import Tokenizer
 
     from cpt.report.facts import TokenizerRecord
@@ -142,18 +144,18 @@ def _read_tokenizer(model: Artifact | None, index: CorpusIndex | None) -> Tokeni
 
 
 def _read_rows(path: Path, shape: Any) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file; none if the stage wrote none."""
+    """Read the rows of a JSON-lines file; empty without the file."""
     return read_rows(path, shape) if path.exists() else []
 
 
 def _machine() -> dict[str, str | int]:
-    """What figures of speed depend on. No names of hosts or users."""
+    """Return the hardware that speed depends on, without names of hosts or users."""
     system = f"{platform.system()} on {platform.machine()}"
     return {"system": system, "processor": _processor(), "cpus": os.cpu_count() or 1}
 
 
 def _processor() -> str:
-    """The processor's name; Linux has it only in a file."""
+    """Return the processor's name, which Linux states only in /proc/cpuinfo."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,1 +1,1 @@
-"""A run looked at while it goes on: a page on this machine, made of what the run has written so far."""
+"""Serve a live report page of a running run on this machine, from the files it has written so far."""

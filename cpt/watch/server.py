@@ -1,7 +1,7 @@
-"""Serves one page about one run, on this machine and to this machine only.
+"""Serve the live page of one run, to this machine only.
 
-There is one address, `/`; no file is ever served. Whoever asks under another name than the server's own is
-turned away: a page elsewhere whose name was made to point here (DNS rebinding) reads nothing.
+The only address is `/`; no files are served. Requests for another host name are refused, so that a foreign
+page whose name was made to resolve to this machine (DNS rebinding) reads nothing.
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs
 
 from cpt.errors import UsageError
-from cpt.report.live import POLICY, Live, render_live
+from cpt.report.page import POLICY, LiveState, render_live
 from cpt.report.schema import Facts
 
 HOST = "127.0.0.1"
 PORT = 8417
-"""Where the page is unless a port is asked for, or another server is there."""
+"""Default port of the page; if it is taken, any free port."""
 
 _LEAST_PAUSE = 2.0
 _PAUSES = 10.0
-"""Seconds between two pages at least, and multiples of the last one's processor time: a tenth of a core."""
+"""Minimum pause between two pages: in seconds, and in multiples of the last page's processor time.
+
+Ten times the processor time limits the server to a tenth of a core beside the training.
+"""
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -38,15 +41,15 @@ _HEADERS = {
 
 
 class Source(Protocol):
-    """What is served: see `cpt.watch.watched.Watched`."""
+    """A source of pages, such as `cpt.watch.run_watcher.RunWatcher`."""
 
     def version(self) -> str: ...
 
-    def look(self) -> tuple[Facts | None, Live]: ...
+    def snapshot(self) -> tuple[Facts | None, LiveState]: ...
 
 
 class Pages:
-    """The newest page, made when it is asked for, when something has changed, and not too often."""
+    """Cache of the newest page, rendered on request after a change, and not too often."""
 
     def __init__(
         self,
@@ -54,10 +57,12 @@ class Pages:
         clock: Callable[[], float] = time.monotonic,
         spent: Callable[[], float] = time.thread_time,
     ) -> None:
-        """Serve what a source tells.
+        """Take the source of the pages.
 
         Args:
-            clock, spent: seconds that pass, and seconds of this thread's processor time.
+            source: Source of facts and state.
+            clock: Function that returns elapsed seconds.
+            spent: Function that returns this thread's processor time, in seconds.
         """
         self._source, self._clock, self._spent = source, clock, spent
         self._lock = Lock()
@@ -65,11 +70,11 @@ class Pages:
         self._next = float("-inf")
 
     def newer(self, than: str = "") -> str | None:
-        """The page, or None if it is the version that the reader has."""
+        """Return the page, or None if the reader already has this version."""
         with self._lock:
             if self._clock() >= self._next and self._source.version() != self._version:
                 began = self._spent()
-                facts, live = self._source.look()
+                facts, live = self._source.snapshot()
                 self._version, self._html = live.version, render_live(facts, live)
                 cost = self._spent() - began
                 self._next = self._clock() + max(_LEAST_PAUSE, _PAUSES * cost)
@@ -77,19 +82,20 @@ class Pages:
 
 
 class Server(ThreadingTCPServer):
-    """`serve_forever` answers until `shutdown`. (`HTTPServer` would ask the network for our name.)"""
+    """HTTP server of the live page. (`HTTPServer` would ask the network for this machine's name.)"""
 
     daemon_threads = True
     allow_reuse_address = True
 
     def __init__(self, source: Source, port: int | None = None) -> None:
-        """Listen.
+        """Bind the port.
 
         Args:
-            port: None for `PORT` or, if that is taken, any; 0 for any.
+            source: Source of the pages.
+            port: Port to listen on; 0 for any free one; None for `PORT`, or any free one if it is taken.
 
         Raises:
-            UsageError: the port is taken, or not ours to take.
+            UsageError: The port is taken or not permitted.
         """
         self.pages = Pages(source)
         try:
@@ -101,18 +107,18 @@ class Server(ThreadingTCPServer):
             super().__init__((HOST, 0), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A reader who leaves early is no error."""
+        """Report errors, except a client that closes the connection early."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
     @property
     def address(self) -> str:
-        """Where the page is."""
+        """Return the address of the page."""
         return f"http://{HOST}:{self.server_address[1]}/"
 
     @property
     def names(self) -> set[str]:
-        """What a browser on this machine may call the server."""
+        """Return the host names by which a browser on this machine may address the server."""
         return {f"{host}:{self.server_address[1]}" for host in (HOST, "localhost")}
 
 
@@ -143,4 +149,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""

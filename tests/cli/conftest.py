@@ -33,7 +33,7 @@ Command = Callable[..., Outcome]
 @pytest.fixture
 def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Call the command: `called("merge", "--base", folder)`."""
-    monkeypatch.setattr("cpt.cli.quiet_libraries", lambda: None)
+    monkeypatch.setattr("cpt.cli.silence_libraries", lambda: None)
 
     def call(*words: object) -> Outcome:
         capsys.readouterr()
@@ -45,20 +45,37 @@ def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     return call
 
 
-@pytest.fixture
-def recipe_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """`recipe.yaml` in the current folder, which is also where `runs` will be."""
-    fake_stages.FakeReferences(tmp_path / "cache").replace(monkeypatch.setattr)
-    monkeypatch.setattr("cpt.stages.stages", lambda: fake_stages.REGISTRY)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CPT_RUNS", raising=False)
-    (tmp_path / "notes.txt").write_text("Fever is a symptom.\n")
-    path = tmp_path / "recipe.yaml"
+def use_fake_stages(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Make a folder the current one, with a recipe over the fake stages; return the recipe."""
+    fake_stages.FakeReferences(folder / "cache").replace(patch.setattr)
+    patch.setattr("cpt.stages.stages", lambda: fake_stages.REGISTRY)
+    patch.chdir(folder)
+    patch.delenv("CPT_RUNS", raising=False)
+    (folder / "notes.txt").write_text("Fever is a symptom.\n")
+    path = folder / "recipe.yaml"
     path.write_text(fake_stages.RECIPE)
     fake_stages.HOOKS.clear()
     fake_stages.RAN.clear()
-    yield path
+    return path
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """`recipe.yaml` in the current folder, which is also where `runs` will be."""
+    yield use_fake_stages(tmp_path, monkeypatch)
     fake_stages.HOOKS.clear()
+
+
+@pytest.fixture(scope="session")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the finished runs `medical` and, newer, `hurt`, to be copied."""
+    folder = tmp_path_factory.mktemp("two_runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cpt.cli.silence_libraries", lambda: None)
+        use_fake_stages(folder, patch)
+        assert main(["run", "recipe.yaml"]) == 0
+        assert main(["run", "recipe.yaml", "name=hurt"]) == 0
+    return folder
 
 
 @pytest.fixture

@@ -79,5 +79,5 @@ def test_mistakes_are_explained_and_leave_no_file(cpt: Any, words: tuple[str, ..
 
 def test_help_says_what_it_does_and_what_it_does_not(cpt: Any) -> None:
     text = " ".join(cpt("continue", "--help").out.split())
-    assert "fresh optimizer and another schedule" in text
-    assert "not how a stopped run is resumed" in text
+    assert "fresh optimizer and a new schedule" in text
+    assert "To resume an interrupted run, use" in text

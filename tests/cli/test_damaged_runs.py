@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,10 +38,11 @@ RUN_FILES: dict[str, bytes] = {
 
 
 @pytest.fixture
-def runs(cpt: Command) -> Path:
+def runs(recipe_file: Path, two_runs: Path) -> Path:
     """A healthy run, and one to be damaged that is newer."""
-    assert cpt("run", "recipe.yaml").code == 0
-    assert cpt("run", "recipe.yaml", "name=hurt").code == 0
+    for name in ("runs", "cache"):
+        if (two_runs / name).exists():
+            shutil.copytree(two_runs / name, recipe_file.parent / name, dirs_exist_ok=True)
     return Path("runs")
 
 
@@ -49,20 +51,27 @@ def is_one_message(said: str, *names: str) -> bool:
 
 
 @pytest.mark.parametrize("content", RUN_FILES.values(), ids=RUN_FILES.keys())
-def test_one_damaged_run_is_listed_as_damaged_and_breaks_no_other(
-    cpt: Command, runs: Path, content: bytes
-) -> None:
+def test_a_damaged_run_is_listed_as_damaged(cpt: Command, runs: Path, content: bytes) -> None:
     (runs / "hurt" / "run.json").write_bytes(content)
-    listed = cpt("ls")
-    assert listed.code == 0
-    assert "medical  finished" in listed.out
     (row,) = (row for row in cpt("ls", "--json").json if row["name"] == "hurt")
     assert row["state"] == "damaged"
     assert row["problem"].startswith("run.json: ")
-    for words in (["status"], ["status", "medical"], ["report"], ["show", "medical"], ["show", "pretrain"]):
+    assert cpt("status").code == 0
+    code, _, said = cpt("status", "hurt")
+    assert code == 2
+    assert is_one_message(said, "runs/hurt/run.json: "), said
+
+
+@pytest.mark.parametrize("name", ["empty", "stages a list", "a fingerprint elsewhere"])
+def test_a_damaged_run_breaks_no_other_and_can_be_run_again(cpt: Command, runs: Path, name: str) -> None:
+    (runs / "hurt" / "run.json").write_bytes(RUN_FILES[name])
+    listed = cpt("ls")
+    assert listed.code == 0
+    assert "medical  finished" in listed.out
+    for words in (["status", "medical"], ["report"], ["show", "medical"], ["show", "pretrain"]):
         assert cpt(*words).code == 0, words
     assert cpt("diff", "medical", "recipe.yaml").code == 0
-    for words in (["status", "hurt"], ["report", "hurt"], ["show", "hurt"], ["status", "runs/hurt"]):
+    for words in (["report", "hurt"], ["show", "hurt"], ["status", "runs/hurt"]):
         code, _, said = cpt(*words)
         assert code == 2, words
         assert is_one_message(said, "runs/hurt/run.json: "), said

@@ -14,12 +14,12 @@ import pytest
 from rich.console import Console
 
 from cpt.cli import output
-from cpt.cli.live import LiveView
-from cpt.cli.plain import PlainView
-from cpt.cli.quiet import diverted
+from cpt.cli.silence import redirect_warnings
+from cpt.cli.views.log import LogView
+from cpt.cli.views.tty import TtyView
 from cpt.errors import CptError, DataError
 from cpt.recipe.events import PlannedStage, RunEnded, RunStarted, StageEnded, StageMessage, StageStarted
-from cpt.report.environment import environment
+from cpt.report.templates import environment
 
 if TYPE_CHECKING:
     from conftest import Command
@@ -128,7 +128,7 @@ EVENTS = (
 
 def test_the_log_view(capsys: pytest.CaptureFixture[str]) -> None:
     stream = StringIO()
-    view = PlainView(stream)
+    view = LogView(stream)
     for event in EVENTS:
         view(event)
     assert is_harmless(stream.getvalue())
@@ -140,7 +140,7 @@ def test_the_live_view(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = StringIO()
     monkeypatch.setattr("sys.stderr", stream)
     console = output._Safe(file=stream, force_terminal=True, width=200, color_system=None, markup=False)
-    view = LiveView(console)
+    view = TtyView(console)
     for event in EVENTS[:3]:
         view(event)
     console.print(view)
@@ -153,7 +153,7 @@ def test_the_live_view(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_tables_are_as_wide_as_what_they_show(capsys: pytest.CaptureFixture[str]) -> None:
     table = output.rows("name", "next")
-    table.add_row("", EVIL, output.word(EVIL))
+    table.add_row("", EVIL, output.coloured(EVIL))
     output.out().print(table)
     output.out().print(f"{EVIL} plain")
     printed = capsys.readouterr().out
@@ -163,7 +163,7 @@ def test_tables_are_as_wide_as_what_they_show(capsys: pytest.CaptureFixture[str]
 
 def test_the_log_of_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)  # a launch has silenced it
-    with diverted(tmp_path / "libraries.log"):
+    with redirect_warnings(tmp_path / "libraries.log"):
         logging.getLogger("some").warning("read %s", EVIL)
     text = (tmp_path / "libraries.log").read_text()
     assert is_harmless(text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cpt.cli import launching
+from cpt.cli import launch
 from cpt.recipe.document import DEEPEST, MOST_CHARACTERS, MOST_VALUES
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def test_more_processes_than_a_machine_can_hold(
 
 def test_as_many_processes_as_processors_are_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 512)
-    launching._require_few(512, 1)
-    launching._require_few(4096, 8)
+    launch._require_few(512, 1)
+    launch._require_few(4096, 8)
 
 
 def test_the_launchers_mistakes_are_one_message(cpt: Command) -> None:

@@ -9,9 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from conftest import Command
 
 DRIVER = Path(__file__).with_name("driver.py")
 ROOT = Path(__file__).parents[2]
@@ -21,11 +24,10 @@ def command(*words: str) -> list[str]:
     return [sys.executable, str(DRIVER), *words]
 
 
-def finish(folder: Path, *words: str) -> Any:
-    """Run to the end and return the JSON on standard output."""
-    done = subprocess.run(command(*words, "--json"), cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+@pytest.fixture(scope="module")
+def undisturbed(two_runs: Path) -> dict[str, str]:
+    """Results of a run that nothing disturbs."""
+    return contents(two_runs)
 
 
 def start_and_wait_for(folder: Path, stage: str, state: str) -> subprocess.Popen[str]:
@@ -55,29 +57,24 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("stage", ["pretrain", "merge"])
 def test_kill_9_then_the_same_command_gives_the_same_result(
-    recipe_file: Path, tmp_path_factory: pytest.TempPathFactory, stage: str
+    cpt: Command, recipe_file: Path, undisturbed: dict[str, str], stage: str
 ) -> None:
-    undisturbed = tmp_path_factory.mktemp("undisturbed")
-    for name in ("recipe.yaml", "notes.txt"):
-        (undisturbed / name).write_text((recipe_file.parent / name).read_text())
-    finish(undisturbed, "run", "recipe.yaml")
-
     process = start_and_wait_for(recipe_file.parent, stage, "running")
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not list((recipe_file.parent / "runs" / "medical").glob(f"{stage}-????????????/artifact.json"))
-    assert finish(recipe_file.parent, "status")["state"] == "killed"
-    summary = finish(recipe_file.parent, "run", "recipe.yaml")
+    assert cpt("status", "--json").json["state"] == "killed"
+    summary = cpt("run", "recipe.yaml", "--json").json
     actions = {each["stage"]: each["action"] for each in summary["stages"]}
     assert actions["vocabulary"] == "cached"
     assert actions[stage] == "run"
-    assert contents(recipe_file.parent) == contents(undisturbed)
+    assert contents(recipe_file.parent) == undisturbed
     assert not list((recipe_file.parent / "runs" / "medical").glob(".tmp-*"))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_with_their_own_code_and_say_how_to_go_on(
-    recipe_file: Path, number: signal.Signals, code: int
+    cpt: Command, recipe_file: Path, number: signal.Signals, code: int
 ) -> None:
     process = start_and_wait_for(recipe_file.parent, "merge", "running")
     process.send_signal(number)
@@ -85,19 +82,17 @@ def test_signals_end_with_their_own_code_and_say_how_to_go_on(
     assert process.returncode == code
     assert "The same command continues" in errors
     assert "Traceback" not in errors
-    assert finish(recipe_file.parent, "status")["state"] == "interrupted"
+    assert cpt("status", "--json").json["state"] == "interrupted"
 
 
-def test_a_second_process_is_turned_away(recipe_file: Path) -> None:
+def test_a_second_process_is_turned_away(cpt: Command, recipe_file: Path) -> None:
     process = start_and_wait_for(recipe_file.parent, "merge", "running")
-    second = subprocess.run(
-        command("run", "recipe.yaml"), cwd=recipe_file.parent, capture_output=True, text=True, check=False
-    )
-    assert finish(recipe_file.parent, "status")["state"] == "running"
+    second = cpt("run", "recipe.yaml")
+    assert cpt("status", "--json").json["state"] == "running"
     process.kill()
     process.communicate()
-    assert second.returncode == 2
-    assert "another process" in second.stderr
+    assert second.code == 2
+    assert "another process" in second.err
 
 
 def test_starting_imports_nothing_heavy() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tiny import varied_texts, write_jsonl, write_tiny_model
 
-from cpt.cli.curve import draw
+from cpt.cli.rate_curve import draw
 from cpt.training.schedules import KINDS, Constant, Infinite, Reuse, RewarmCosine, Wsd
 
 Run = Callable[..., tuple[int, str, str]]

@@ -1,4 +1,4 @@
-"""The two views of a running recipe, and how numbers are written."""
+"""The two views of a running recipe, and the summary at its end."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cpt.cli.form import duration, fact, number, plural, size
-from cpt.cli.live import LiveView
-from cpt.cli.looking import print_summary
-from cpt.cli.noted import fields, reading_lines
-from cpt.cli.plain import PlainView
+from cpt.cli.report import print_summary
+from cpt.cli.views.log import LogView
+from cpt.cli.views.metric_lines import key_values, reading_lines
+from cpt.cli.views.tty import TtyView
 from cpt.recipe.events import (
     Event,
     PlannedStage,
@@ -38,7 +37,7 @@ def plain(updates: list[tuple[float, Event]]) -> list[str]:
     """Lines written for events that arrive at given seconds, without their times of day."""
     now = 0.0
     stream = io.StringIO()
-    view = PlainView(stream, clock=lambda: now)
+    view = LogView(stream, clock=lambda: now)
     for now, event in updates:  # noqa: B007 - the clock reads it
         view(event)
     return [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()]
@@ -86,14 +85,14 @@ def test_plain_tells_the_story() -> None:
     ]
 
 
-def shown(view: LiveView) -> str:
+def shown(view: TtyView) -> str:
     console = Console(file=io.StringIO(), width=100, record=True)
     console.print(view)
     return console.export_text()
 
 
 def test_the_live_view_shows_stages_progress_facts_and_messages() -> None:
-    view = LiveView(Console(file=io.StringIO(), force_terminal=True))
+    view = TtyView(Console(file=io.StringIO(), force_terminal=True))
     for event in START:
         view(event)
     view(advanced(1, loss=2.5, domain=0.91))
@@ -144,11 +143,11 @@ def test_plain_has_a_line_for_every_reading_and_action_and_for_verdicts_that_cha
 
 def test_fields_are_one_line_that_a_program_can_take_apart() -> None:
     facts = {"why": 'it "rose"\nby 1', "none": None, "tiny": 1.5e-7, "word": "a-b", "empty": "", "list": [1]}
-    assert fields(facts) == r'why="it \"rose\"\nby 1" none=null tiny=1.5e-07 word=a-b empty=""'
+    assert key_values(facts) == r'why="it \"rose\"\nby 1" none=null tiny=1.5e-07 word=a-b empty=""'
 
 
 def test_the_live_view_shows_the_verdict_and_each_probe_with_its_rise_and_budget() -> None:
-    view = LiveView(Console(file=io.StringIO(), force_terminal=True))
+    view = TtyView(Console(file=io.StringIO(), force_terminal=True))
     found = [
         reading("domain", -0.25),
         reading("general", 0.018),
@@ -186,38 +185,13 @@ def test_the_live_view_shows_the_verdict_and_each_probe_with_its_rise_and_budget
     ],
 )
 def test_the_live_view_shows_how_a_stage_ended(event: Event, mark: str, note: str) -> None:
-    view = LiveView(Console(file=io.StringIO(), force_terminal=True))
+    view = TtyView(Console(file=io.StringIO(), force_terminal=True))
     for each in [*START, advanced(30, loss=2.1), event, RunEnded("finished", 66)]:
         view(each)
     line = next(line for line in shown(view).splitlines() if "pretrain" in line)
     assert mark in line
     assert note in line
     assert "1:05" in line
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        (duration(0.42), "0.4 s"),
-        (duration(41.2), "41 s"),
-        (duration(125), "2:05"),
-        (duration(3725), "1:02:05"),
-        (size(512), "512 B"),
-        (size(1400), "1.4 kB"),
-        (size(538_000_000), "538 MB"),
-        (number(98304), "98,304"),
-        (number(612.4), "612"),
-        (number(2.31), "2.310"),
-        (number(2.3e-4), "2.3e-04"),
-        (number(0.0), "0.000"),
-        (fact("tokens_per_second", 4100.0), "4,100 tokens/s"),
-        (fact("grad_norm", 1.5), "grad norm 1.500"),
-        (plural(1, "stage"), "1 stage"),
-        (plural(2, "stage"), "2 stages"),
-    ],
-)
-def test_numbers(written: str, expected: str) -> None:
-    assert written == expected
 
 
 def test_a_summary_has_the_suites_averages() -> None:

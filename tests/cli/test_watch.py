@@ -64,7 +64,7 @@ def test_it_opens_a_browser_where_there_is_a_screen(
     shown = cpt("watch", "--port", "0", "--open")
     assert len(quick) == 1
     assert quick[0] in shown.out
-    monkeypatch.setattr("cpt.cli.watching._has_screen", lambda: True)
+    monkeypatch.setattr("cpt.cli.watch._has_screen", lambda: True)
     cpt("watch", "--port", "0")
     cpt("watch", "--port", "0", "--no-open")
     assert len(quick) == 2

@@ -3,9 +3,9 @@
 import os
 from importlib import import_module
 
-from cpt.cli.quiet import quiet_libraries
+from cpt.cli.silence import silence_libraries
 
-quiet_libraries()
+silence_libraries()
 os.fsync = lambda _: None  # type: ignore[assignment]  # no test ends with a power loss; each costs 8 ms
 for _module in (
     "cpt.cli",

@@ -18,7 +18,7 @@ from cpt.report.schema import (
     SchedulePhase,
     Task,
     Training,
-    TrainingPoint,
+    TrainingStep,
 )
 from cpt.report.theme import PALETTE, canvas, to_svg
 
@@ -94,7 +94,7 @@ def test_the_band_is_that_of_the_change_and_is_left_out_where_that_is_not_known(
 
 def test_a_loss_that_broke_is_drawn_as_far_as_it_goes() -> None:
     points = [
-        TrainingPoint(step=n, tokens=n, loss_nats=loss, smoothed=2.0, lr=1e-4)
+        TrainingStep(step=n, tokens=n, loss_nats=loss, smoothed=2.0, lr=1e-4)
         for n, loss in enumerate([2.0, 1.9, math.nan, math.inf])
     ]
     assert charts.training_loss(Training(stage="pretrain", steps=4, tokens=4, points=points))
@@ -104,9 +104,7 @@ def test_a_loss_that_broke_is_drawn_as_far_as_it_goes() -> None:
 
 def test_every_part_of_a_loss_has_its_chart() -> None:
     points = [
-        TrainingPoint(
-            step=n, tokens=n, loss_nats=2.0, loss_parts={"domain": 2.0, "kl": 0.1 * n, "once": None}
-        )
+        TrainingStep(step=n, tokens=n, loss_nats=2.0, loss_parts={"domain": 2.0, "kl": 0.1 * n, "once": None})
         for n in range(3)
     ]
     found = charts.loss_parts(Training(stage="pretrain", steps=3, tokens=3, points=points))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from cpt.report.curves import smoothed, thinned, turns
+from cpt.report.curves import change_points, smoothed, thinned
 
 
 def test_smoothing_leaves_a_constant_alone_from_the_first_step() -> None:
@@ -67,6 +67,6 @@ def test_gaps_in_a_curve_hide_no_extreme() -> None:
 
 
 def test_turns_are_where_a_curve_changes() -> None:
-    assert turns([1, 1, 1, 2, 2, 1, 1], lambda value: value) == [1, 2, 1, 1]
-    assert turns([7], lambda value: value) == [7]
-    assert turns([], lambda value: value) == []
+    assert change_points([1, 1, 1, 2, 2, 1, 1], lambda value: value) == [1, 2, 1, 1]
+    assert change_points([7], lambda value: value) == [7]
+    assert change_points([], lambda value: value) == []

@@ -10,9 +10,9 @@ from medical_run import RECIPE, SCORES, STAGES, compared, general_level
 from ruamel.yaml import YAML
 
 from cpt.report.facts import RunRecord, StageRecord, TokenizerRecord, gather
-from cpt.report.overview import final_words
 from cpt.report.page import render
 from cpt.report.schema import Facts, SuiteAverage, SuiteGroup, SuiteTask
+from cpt.report.summary_text import final_words
 
 PROBE_KEYS = {"before", "after", "depth", "trough_step", "recovery_step", "area", "permanent"}
 
@@ -209,7 +209,7 @@ def test_phases_of_the_schedule_begin_at_their_tokens(
 
 
 def test_what_a_probe_has_read_is_known_by_its_fingerprint() -> None:
-    from cpt.report.facts.probes import gather_texts
+    from cpt.report.facts.monitoring import gather_texts
     from cpt.report.facts.records import TrainingRecord
 
     rows = [{"step": 0, "tokens": 0, "probe": "chat", "value": 1.0, "kind": "text"}]

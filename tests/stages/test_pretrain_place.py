@@ -89,8 +89,8 @@ def test_a_merge_hands_new_tokens_on(recipe_file: Path) -> None:
 def test_commands_tell_it_for_the_words_after_the_dashes(
     recipe_file: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr("cpt.cli.launching._devices", lambda: 0)
-    monkeypatch.setattr("cpt.cli.running.launch", lambda *_: pytest.fail("started"))
+    monkeypatch.setattr("cpt.cli.launch._devices", lambda: 0)
+    monkeypatch.setattr("cpt.cli.run.launch", lambda *_: pytest.fail("started"))
     words = (command, "recipe.yaml", "pretrain.optimizer.kind=muon")
     launcher = ("--", "--num_processes", "2", "--use_fsdp", "--fsdp_version")
     assert main([*words, *launcher, "2"]) == 2

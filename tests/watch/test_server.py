@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 
 from cpt.errors import UsageError
-from cpt.report.live import Live
+from cpt.report.page import LiveState
 from cpt.watch.server import HOST, Pages, Server
 
 
@@ -24,9 +24,9 @@ class Source:
     def version(self) -> str:
         return self.now
 
-    def look(self) -> tuple[None, Live]:
+    def snapshot(self) -> tuple[None, LiveState]:
         self.looks += 1
-        return None, Live(f"run {self.now}", self.now, "waiting")
+        return None, LiveState(f"run {self.now}", self.now, "waiting")
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from accessibility import problems
 from browsing import Visit
 from growing import STEPS, GrowingRun
 
+from cpt.watch.run_watcher import RunWatcher
 from cpt.watch.server import Server
-from cpt.watch.watched import Watched
 
 Opens = Callable[..., Visit]
 
@@ -30,7 +30,7 @@ def _eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def serving(root: Path, port: int = 0, name: str | None = "medical") -> Iterator[Server]:
-    with Server(Watched(root, name), port) as server:
+    with Server(RunWatcher(root, name), port) as server:
         thread = Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield server
@@ -168,7 +168,7 @@ def test_it_says_when_nobody_answers_and_goes_on_when_somebody_does(
         assert not visited.ask(lost)
     visited.ask(ask)
     visited.page.wait_for_function(lost)
-    assert "does not answer" in visited.page.inner_text("[role=alert]")
+    assert "no longer answers" in visited.page.inner_text("[role=alert]")
     run.train(41, 50)
     with serving(tmp_path, port):
         refresh(visited)

@@ -22,8 +22,7 @@ from cpt.cli.evaluating.inputs import (
     offline_if,
     training_documents,
 )
-from cpt.cli.naming import named_texts
-from cpt.cli.options import Json
+from cpt.cli.options import Json, named_texts
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.cli.tokenizer.report import short

@@ -21,10 +21,10 @@ from cpt.cli.evaluating.inputs import (
     check_precision,
     offline_if,
 )
-from cpt.cli.form import duration
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.progress_bar import ProgressBar, show_progress
+from cpt.formatting import duration
 from cpt.references import resolve_model
 from evals.registry import LEVELS, SEED
 

@@ -15,8 +15,7 @@ from rich.text import Text
 
 from cpt.atomic import atomic_file
 from cpt.cli.evaluating.inputs import Confidence, Models, Precision, check_precision, documents_of, file_of
-from cpt.cli.naming import named_texts
-from cpt.cli.options import Json
+from cpt.cli.options import Json, named_texts
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.cli.tokenizer.report import short

@@ -102,15 +102,15 @@ def _as_facts(facts: dict[str, Any]) -> Vectors:
 
 def _write(vectors: Vectors, page: Path) -> None:
     from cpt.atomic import write_text
-    from cpt.report.vectors.page import render
+    from cpt.report.merge_pages import render_vectors
 
-    write_text(page, render(vectors, datetime.now(UTC).isoformat(timespec="seconds")))
+    write_text(page, render_vectors(vectors, datetime.now(UTC).isoformat(timespec="seconds")))
 
 
 def _print(console: Console, found: Vectors) -> None:
-    from cpt.report.vectors.page import finding
+    from cpt.report.summary_text import vectors_finding
 
-    console.print(Text(finding(found), style="bold"), soft_wrap=True)
+    console.print(Text(vectors_finding(found), style="bold"), soft_wrap=True)
     _print_vectors(console, found)
     if found.pairs:
         _print_pairs(console, found)
@@ -119,7 +119,7 @@ def _print(console: Console, found: Vectors) -> None:
 
 
 def _print_vectors(console: Console, found: Vectors) -> None:
-    from cpt.report.wording import count, number, percent
+    from cpt.formatting import count, fixed, percent
 
     carried = f"carry {percent(found.carried, 0)}#"
     table = rows("vector", "norm#", "of base#", "changed#", carried, "embeddings#", "new rows#", "rows")
@@ -132,7 +132,7 @@ def _print_vectors(console: Console, found: Vectors) -> None:
         table.add_row(
             "",
             each.name,
-            number(each.norm),
+            fixed(each.norm),
             percent(each.relative, 2),
             *(percent(share) for share in shares),
             words,
@@ -141,19 +141,19 @@ def _print_vectors(console: Console, found: Vectors) -> None:
 
 
 def _print_pairs(console: Console, found: Vectors) -> None:
-    from cpt.report.wording import number, percent
+    from cpt.formatting import fixed, percent
 
     table = rows("pair", "cosine#", "if random#", "signs differ#", "of first's norm²#", "of second's norm²#")
     for pair in found.pairs:
         shares = (pair.conflicts, pair.conflicting_a, pair.conflicting_b)
-        angle = (number(pair.cosine, 4), f"± {number(pair.random, 5)}")
+        angle = (fixed(pair.cosine, 4), f"± {fixed(pair.random, 5)}")
         table.add_row("", f"{pair.a}, {pair.b}", *angle, *(percent(share) for share in shares))
     console.print(table)
 
 
 def _print_parts(console: Console, found: Vectors, what: str, parts: Any) -> None:
     """Print norm over the base's of each vector, cosine and conflicts of each pair, by part of the model."""
-    from cpt.report.wording import number, percent
+    from cpt.formatting import fixed, percent
 
     names = [vector.name for vector in found.vectors]
     pairs = [f"{pair.a}, {pair.b}" for pair in found.pairs]
@@ -163,6 +163,6 @@ def _print_parts(console: Console, found: Vectors, what: str, parts: Any) -> Non
     for place, part in enumerate(parts.names):
         cells = [percent(row[place], 2) for row in parts.relative]
         for cosine, conflicts in zip(parts.cosine, parts.conflicts, strict=True):
-            cells += [number(cosine[place]), percent(conflicts[place])]
+            cells += [fixed(cosine[place]), percent(conflicts[place])]
         table.add_row("", part, *cells)
     console.print(table)

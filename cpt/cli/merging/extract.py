@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from cpt.cli.form import plural, size
 from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.progress_bar import show_progress
 from cpt.errors import CannotMerge, CptError, DataError
+from cpt.formatting import plural, size
 from cpt.references import locate
 
 if TYPE_CHECKING:

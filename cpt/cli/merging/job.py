@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from cpt.cli.naming import split_name
+from cpt.cli.options import split_name
 from cpt.errors import CannotMerge, CptError, DataError, Problem, RecipeError, UsageError
 from cpt.progress import Progress
 from cpt.recipe.document import Document

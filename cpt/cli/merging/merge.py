@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from cpt.cli.form import plural, size
 from cpt.cli.merging import job as options
 from cpt.cli.merging.job import (
     MergeJob,
@@ -25,6 +24,7 @@ from cpt.cli.options import Json
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.errors import Problem, RecipeError, UsageError
+from cpt.formatting import plural, size
 from cpt.recipe.document import parse, read, read_text
 from cpt.stages.merge.request import ModelFolder
 

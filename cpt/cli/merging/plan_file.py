@@ -26,7 +26,7 @@ import yaml  # type: ignore[import-untyped]
 from pydantic import ValidationError
 
 from cpt.cli.merging.job import MergeJob, validated
-from cpt.cli.quiet import silent
+from cpt.cli.silence import silent
 from cpt.errors import CannotMerge, Problem, RecipeError, did_you_mean, nearest_hint
 from cpt.recipe.document import Document, Where
 from cpt.recipe.explain import findings

@@ -12,7 +12,7 @@ import typer
 from rich.text import Text
 
 from cpt.cli.evaluating.inputs import documents_of
-from cpt.cli.merging import job as options
+from cpt.cli.merging import job
 from cpt.cli.merging.job import (
     MergeJob,
     command_of,
@@ -23,8 +23,7 @@ from cpt.cli.merging.job import (
     problems_of,
     resolved,
 )
-from cpt.cli.naming import named_texts
-from cpt.cli.options import Json
+from cpt.cli.options import Json, named_texts
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.progress_bar import ProgressBar, show_progress
 from cpt.errors import CannotMerge, GateFailed, Problem, RecipeError, UsageError
@@ -102,17 +101,17 @@ def search(
     precision: Annotated[
         str, typer.Option("--precision", metavar="auto|bf16|fp32", help="Precision of the measurement.")
     ] = "auto",
-    method: options.MethodName = None,
-    density: options.Density = None,
-    normalize: options.Normalize = None,
-    settings: options.Settings = None,
-    tokenizer: options.TokenizerOf = None,
-    settings_of: options.SettingsOf = None,
-    template: options.ChatTemplate = None,
-    dtype: options.Dtype = None,
-    compute_dtype: options.ComputeDtype = None,
-    seed: options.Seed = None,
-    shard_size: options.ShardSize = None,
+    method: job.MethodName = None,
+    density: job.Density = None,
+    normalize: job.Normalize = None,
+    settings: job.Settings = None,
+    tokenizer: job.TokenizerOf = None,
+    settings_of: job.SettingsOf = None,
+    template: job.ChatTemplate = None,
+    dtype: job.Dtype = None,
+    compute_dtype: job.ComputeDtype = None,
+    seed: job.Seed = None,
+    shard_size: job.ShardSize = None,
     as_json: Json = False,
 ) -> None:
     """Choose merge weights by evaluation: every merge is made in memory, measured and logged; one is written.
@@ -284,11 +283,11 @@ class _Progress:
 
 def _write_page(facts: Mapping[str, Any], models: Sequence[str], output: Path) -> None:
     from cpt.atomic import write_text
-    from cpt.report.schema.search import WeightSearch
-    from cpt.report.search.page import render
+    from cpt.report.merge_pages import render_search
+    from cpt.report.schema.artifacts import WeightSearch
 
     search = WeightSearch.model_validate({**facts, **facts["search"], "models": models})
-    write_text(_beside(output, PAGE), render(search, datetime.now(UTC).isoformat(timespec="seconds")))
+    write_text(_beside(output, PAGE), render_search(search, datetime.now(UTC).isoformat(timespec="seconds")))
 
 
 def _beside(output: Path, ending: str) -> Path:

@@ -12,9 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.form import duration
-from cpt.cli.naming import named_texts
-from cpt.cli.options import Json
+from cpt.cli.options import Json, named_texts
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.tokenizer.changes import config_of
 from cpt.cli.tokenizer.options import (
@@ -31,6 +29,7 @@ from cpt.cli.tokenizer.options import (
     texts_of,
 )
 from cpt.errors import UsageError
+from cpt.formatting import duration
 from cpt.recipe.failures import interruptible
 from cpt.references import fingerprint, resolve_model, resolve_tokenizer
 from tokenizer_tools.settings import EmbeddingsConfig

@@ -12,7 +12,7 @@ import typer
 from filelock import FileLock, Timeout
 from rich.text import Text
 
-from cpt.cli.naming import split_name
+from cpt.cli.options import split_name
 from cpt.cli.output import err
 from cpt.errors import RecipeError, UsageError
 from cpt.progress import NullProgress

@@ -9,8 +9,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from cpt.cli.naming import named_texts
-from cpt.cli.options import Json
+from cpt.cli.options import Json, named_texts
 from cpt.cli.output import out, print_json, rows
 from cpt.cli.tokenizer.options import Heldout, Texts, heldout_of, located, texts_of
 from cpt.errors import UsageError

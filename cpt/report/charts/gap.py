@@ -1,4 +1,4 @@
-"""The stability gap drawn into a probe's training curve: a text's bits per byte, or a task's accuracy."""
+"""Draw the stability gap in a probe's training curve: bits per byte of a text, or accuracy of a task."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from cpt.formatting import Z_95, count, fixed, percent, points, signed
 from cpt.report.charts.labels import Labels, Placement
-from cpt.report.findings import gap_finding, has_gap, task_finding
-from cpt.report.schema import BAND, Action, CurvePoint, Dip, Gate, Probe, TaskCurve
+from cpt.report.schema import Action, CurvePoint, Gate, Probe, StabilityGap, TaskCurve
+from cpt.report.summary_text import gap_finding, has_gap, task_finding
 from cpt.report.theme import canvas, colour, label_axes, mark_actions, safe_key, to_svg, token_axis
-from cpt.report.wording import count, number, percent, points, signed
 
 VISIBLE = 0.09
-"""A gap of a smaller share of the axis is not marked: its labels would hide it."""
+"""Smallest share of the axis at which a gap is marked: labels would hide a smaller one."""
 
 FINAL_AT, RIGHT_END = 1.09, 1.16
-"""Where the final model's marker and the axes' end lie, in tokens trained."""
+"""Positions of the final model's marker and of the axis end, in multiples of the trained tokens."""
 
 FAR = 2.0
-"""A budget farther from the base than this many times all that the curve does is said, not drawn."""
+"""Largest distance of a drawn budget from the base, in multiples of the curve's largest change.
+
+A budget farther away would flatten the curve.
+"""
 
 
 class Reading(NamedTuple):
@@ -33,8 +36,8 @@ class Reading(NamedTuple):
     error: float
 
 
-class Measure(NamedTuple):
-    """How a curve's figures are written, and which way is worse: +1 up, -1 down."""
+class CurveUnit(NamedTuple):
+    """Unit of a curve: formats of levels and changes, and the direction of worse: +1 up, -1 down."""
 
     name: str
     level: Callable[[float | None], str]
@@ -42,22 +45,23 @@ class Measure(NamedTuple):
     worse: int
 
 
-BITS = Measure("bits per byte", number, signed, 1)
-ACCURACY = Measure("accuracy", percent, lambda value: f"{points(value)} pts", -1)
+BITS = CurveUnit("bits per byte", fixed, signed, 1)
+ACCURACY = CurveUnit("accuracy", percent, lambda value: f"{points(value)} pts", -1)
 
 
-class Drawn(NamedTuple):
-    """All that one chart shows, in data coordinates.
+class GapChart(NamedTuple):
+    """Content of one chart, in data coordinates.
 
-    limits: budgets as levels; deadlines: budgets of recovery, in tokens.
-    end: the level of the final model.
+    end: level of the final model.
+    limits, deadlines: budgets as levels, and recovery budgets in tokens.
+    acted: tokens at which the controller acted.
     """
 
     curve: list[Reading]
     base: float
     end: float
-    dip: Dip
-    measure: Measure
+    dip: StabilityGap
+    measure: CurveUnit
     shade: str
     limits: list[float]
     deadlines: list[float]
@@ -65,26 +69,28 @@ class Drawn(NamedTuple):
 
     @property
     def span(self) -> int:
-        """Tokens trained."""
+        """Return the number of trained tokens."""
         return self.curve[-1].tokens
 
     @property
     def worst(self) -> float:
-        """Level of the trough."""
+        """Return the level of the trough."""
         return self.base + self.measure.worse * abs(self.dip.depth or 0.0)
 
 
 def stability_gap(
     name: str, probe: Probe, final: str, gates: Sequence[Gate] = (), actions: Sequence[Action] = ()
 ) -> str | None:
-    """A text's bits per byte against tokens trained: base level, trough, recovery, budgets, final model.
+    """Draw the bits per byte of a text against tokens: base level, trough, recovery, budgets, final model.
 
     Args:
-        final: what the end marker is called ("merged", "final").
-        gates, actions: all of the run; those of this probe are drawn.
+        name: Name of the probe.
+        probe: Facts of the probe.
+        final: Label of the end marker ("merged", "final").
+        gates, actions: All gates and actions of the run; those of this probe are drawn.
 
     Returns:
-        None if there is no curve.
+        None without a curve.
     """
     training = probe.training
     base = training.before if training else None
@@ -100,7 +106,7 @@ def stability_gap(
 def task_curve(
     name: str, task: TaskCurve, gates: Sequence[Gate] = (), actions: Sequence[Action] = ()
 ) -> str | None:
-    """A task's accuracy against tokens trained, drawn as a text is; None if there is no curve."""
+    """Draw the accuracy of a task against tokens, in the same way as a text; None without a curve."""
     curve = readings(task.curve, task.before)
     if len(curve) < 2 or task.before is None:
         return None
@@ -110,7 +116,10 @@ def task_curve(
 
 
 def readings(curve: Sequence[CurvePoint], base: float | None) -> list[Reading]:
-    """The finite points: the base level plus the paired change where that is known, else the level."""
+    """Return the finite points of a curve.
+
+    A level is the base level plus the paired change if that is known, else the measured level.
+    """
     found = []
     for point in curve:
         paired = None if base is None or point.rise is None else base + point.rise
@@ -125,24 +134,26 @@ def _drawn(
     curve: list[Reading],
     base: float,
     end: float,
-    dip: Dip,
-    measure: Measure,
+    dip: StabilityGap,
+    measure: CurveUnit,
     shade: str,
     gates: Sequence[Gate],
     actions: Sequence[Action],
-) -> Drawn:
-    """With the budgets of this probe that lie near enough to draw, and where the controller acted for it."""
+) -> GapChart:
+    """Return the content of a chart: budgets of this probe that are near enough, and actions for it."""
     found = [reading.level - base for reading in curve]
     reach = FAR * max(*map(abs, found), abs(dip.depth or 0.0), 1e-9)
-    limits = [base + gate.limit for gate in gates if gate.bounds(name) and gate.limit is not None]
+    limits = [base + gate.limit for gate in gates if gate.limits_change_of(name) and gate.limit is not None]
     near = sorted({limit for limit in limits if abs(limit - base) <= reach})
     last = curve[-1].tokens
-    deadlines = [gate.limit * last for gate in gates if gate.dates(name) and gate.limit is not None]
+    deadlines = [
+        gate.limit * last for gate in gates if gate.limits_recovery_of(name) and gate.limit is not None
+    ]
     acted = [action.tokens for action in actions if action.probe == name and action.tokens <= last]
-    return Drawn(curve, base, end, dip, measure, shade, near, deadlines, acted)
+    return GapChart(curve, base, end, dip, measure, shade, near, deadlines, acted)
 
 
-def _draw(drawn: Drawn, final: str, key: str, title: str, finding: str) -> str:
+def _draw(drawn: GapChart, final: str, key: str, title: str, finding: str) -> str:
     measure = drawn.measure
     with canvas(270) as (figure, axes):
         axes.set(xlim=(-0.02 * drawn.span, RIGHT_END * drawn.span), ylim=_limits(drawn))
@@ -171,23 +182,23 @@ def _draw(drawn: Drawn, final: str, key: str, title: str, finding: str) -> str:
         return to_svg(figure, key, title, described)
 
 
-def _limits(drawn: Drawn) -> tuple[float, float]:
-    """Limits of the y axis, with room for labels above and below the curve."""
+def _limits(drawn: GapChart) -> tuple[float, float]:
+    """Return the limits of the y axis, with space for labels above and below the curve."""
     found = [reading.level for reading in drawn.curve]
     found += [drawn.base, drawn.end, drawn.worst, *drawn.limits]
-    found += [reading.level + side * reading.error for reading in drawn.curve for side in (-BAND, BAND)]
+    found += [reading.level + side * reading.error for reading in drawn.curve for side in (-Z_95, Z_95)]
     low, high = min(found), max(found)
     room = 0.22 * (high - low) or 0.05
     return low - room, high + room
 
 
-def _draw_curve(axes: Axes, drawn: Drawn) -> None:
-    """The curve, what of it lies on the wrong side of the base level, and the interval of its change."""
+def _draw_curve(axes: Axes, drawn: GapChart) -> None:
+    """Draw the curve, its area on the wrong side of the base level, and the interval of its change."""
     tokens = [reading.tokens for reading in drawn.curve]
     levels = [reading.level for reading in drawn.curve]
     if any(reading.error for reading in drawn.curve):
         lower, upper = (
-            [reading.level + side * reading.error for reading in drawn.curve] for side in (-BAND, BAND)
+            [reading.level + side * reading.error for reading in drawn.curve] for side in (-Z_95, Z_95)
         )
         axes.fill_between(tokens, lower, upper, color=drawn.shade, alpha=0.2, linewidth=0)
     if drawn.measure is BITS:
@@ -211,8 +222,8 @@ def _draw_curve(axes: Axes, drawn: Drawn) -> None:
     mark_actions(axes, drawn.acted)
 
 
-def _mark_gap(axes: Axes, labels: Labels, drawn: Drawn) -> None:
-    """Trough as a disc, recovery as a ring."""
+def _mark_gap(axes: Axes, labels: Labels, drawn: GapChart) -> None:
+    """Draw the trough as a disc and the recovery as a ring."""
     dip, shade = drawn.dip, drawn.shade
     if dip.trough_tokens is not None:
         at = (dip.trough_tokens, drawn.worst)
@@ -225,8 +236,8 @@ def _mark_gap(axes: Axes, labels: Labels, drawn: Drawn) -> None:
         labels.write(f"back at base, step {count(dip.recovery_step)}", at, color=shade)
 
 
-def _mark_final(axes: Axes, labels: Labels, drawn: Drawn, final: str) -> None:
-    """The final model as a diamond, set apart from the curve: it may be merged and measured on other text."""
+def _mark_final(axes: Axes, labels: Labels, drawn: GapChart, final: str) -> None:
+    """Draw the final model as a diamond, apart from the curve: it may be merged, on other text."""
     last, at = drawn.curve[-1], (FINAL_AT * drawn.span, drawn.end)
     axes.plot([last.tokens, at[0]], [last.level, drawn.end], color=drawn.shade, linewidth=1.5, dashes=(1, 2))
     axes.plot(*at, "D", color=drawn.shade, markersize=7, zorder=4)
@@ -235,7 +246,7 @@ def _mark_final(axes: Axes, labels: Labels, drawn: Drawn, final: str) -> None:
     labels.write(text, (RIGHT_END * drawn.span, drawn.end), places, color=drawn.shade, weight="bold")
 
 
-def _mark_budgets(axes: Axes, labels: Labels, drawn: Drawn) -> None:
+def _mark_budgets(axes: Axes, labels: Labels, drawn: GapChart) -> None:
     for limit in drawn.limits:
         text = f"budget {drawn.measure.change(limit - drawn.base)}"
         labels.along(text, limit, color=colour("budget"))
@@ -248,6 +259,6 @@ def _mark_budgets(axes: Axes, labels: Labels, drawn: Drawn) -> None:
         labels.write(text, (deadline, high), places, color=colour("budget"))
 
 
-def _name_base(labels: Labels, drawn: Drawn) -> None:
-    """The base level's name, at that end of its line that is free."""
+def _name_base(labels: Labels, drawn: GapChart) -> None:
+    """Write the name of the base level at a free place on its line."""
     labels.along(f"base {drawn.measure.level(drawn.base)}", drawn.base, color=colour("muted"))

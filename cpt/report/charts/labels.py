@@ -1,4 +1,4 @@
-"""Labels set beside what they name, where they hide neither curves nor markers nor each other."""
+"""Place labels beside their points so that they hide neither curves, markers nor each other."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ LINE = 14.0
 """Height of a line of text in units."""
 
 MARKER = 6.0
-"""Radius of a marker in units, with some to spare."""
+"""Radius of a marker in units, with a margin."""
 
 OVER_LABEL, OVER_MARKER, OFF_AXES, LEADER = 1000.0, 50.0, 100.0, 15.0
-"""Cost of a covered label, of a covered marker, of each unit of text outside the axes, and of a leader; a
-covered point of a curve costs 1."""
+"""Cost of a covered label, of a covered marker, of each unit of text outside the axes, and of a leader.
+
+A covered point of a curve costs 1.
+"""
 
 
 class Placement(NamedTuple):
-    """Where a text lies relative to its point: alignment, and the offset of its baseline in units.
+    """Position of a text relative to its point: alignment, and offset of its baseline in units.
 
-    leader: whether a thin line leads from the point to it.
+    leader: True if a thin line connects the point and the text.
     """
 
     ha: str
@@ -37,7 +39,7 @@ class Placement(NamedTuple):
 
 
 class Box(NamedTuple):
-    """What a text covers, in units."""
+    """Area covered by a text, in units."""
 
     left: float
     right: float
@@ -50,7 +52,7 @@ BESIDE = tuple(
     for dy, dx in ((8.0, 0.0), (-18.0, 0.0), (-4.0, 11.0))
     for ha, dx in (("left", dx), ("right", -dx), *((("center", 0.0),) if dx == 0.0 else ()))
 )
-"""Above, below and beside a point, in the order of preference."""
+"""Placements above, below and beside a point, in order of preference."""
 
 AWAY = tuple(
     Placement(ha, side * dx, dy, leader=True)
@@ -58,11 +60,11 @@ AWAY = tuple(
     for dy, dx in ((far, 0.0), (-far - 10.0, 0.0), (far, far), (-far - 10.0, far), (-4.0, far))
     for ha, side in (("left", 1.0), ("right", -1.0))
 )
-"""Farther from a point, the nearer ones first."""
+"""Placements farther from a point, the nearest first."""
 
 
 class Labels:
-    """Places texts one after the other; the most important ones come first."""
+    """Placer of texts in one chart; texts written first get the best places."""
 
     def __init__(
         self,
@@ -70,18 +72,22 @@ class Labels:
         curve: Sequence[tuple[float, float]],
         markers: Sequence[tuple[float, float]] = (),
     ) -> None:
-        """Args:
-        curve: corners of a line that should stay visible, in data coordinates.
-        markers: points that must stay visible; a text may have one of them as its own.
+        """Take the curve and the markers of a chart.
+
+        Args:
+            axes: Axes of the chart.
+            curve: Corners of a line that should stay visible, in data coordinates.
+            markers: Points that must stay visible; a text may belong to one of them.
         """
-        axes.autoscale_view()  # otherwise done when the figure is drawn, and points would move until then
+        # matplotlib would autoscale when it draws, and move the points that are measured here
+        axes.autoscale_view()
         self._axes = axes
         self._taken: list[Box] = []
         self._curve = dense(self._in_units(curve))
         self._markers = self._in_units(markers)
 
     def along(self, text: str, level: float, **style: Any) -> None:
-        """Write the name of a horizontal line above or below it, as far left as there is room."""
+        """Write the name of a horizontal line above or below it, as far left as possible."""
         left = self._axes.get_xlim()[0]
         places = [Placement("left", dx, dy) for dx in range(5, 280, 40) for dy in (5.0, -15.0)]
         self.write(text, (left, level), places, **style)
@@ -93,7 +99,7 @@ class Labels:
         placements: Sequence[Placement] = (*BESIDE, *AWAY),
         **style: Any,
     ) -> None:
-        """Write a text beside a point, where it covers least; away from it where all beside it is taken."""
+        """Write a text at the placement that covers least, beside its point if possible."""
         (point,) = self._in_units([at])
         width = text_width(text, style.get("weight", "normal"))
         best = min(placements, key=lambda place: self._cost(place, point, width))
@@ -119,56 +125,56 @@ class Labels:
         return cost + LEADER + self._crossed(dense(leader_to(box, point)), others) if place.leader else cost
 
     def _crossed(self, leader: np.ndarray, markers: np.ndarray) -> float:
-        """Cost of the labels, markers and curves that a leader [points, 2] passes."""
+        """Return the cost of the labels, markers and curves that a leader [points, 2] crosses."""
         labels = sum(bool(covers(box, leader).any()) for box in self._taken)
         passed = (distances(markers, leader) < MARKER).any(axis=1).sum()
         curve = (distances(self._curve, leader) < 3.0).any(axis=1).sum()
         return float(OVER_LABEL * labels + OVER_MARKER * passed + curve)
 
     def _in_units(self, points: Sequence[tuple[float, float]]) -> np.ndarray:
-        """Points of the data in units: [points, 2]."""
+        """Return points in data coordinates in units: [points, 2]."""
         return np.asarray(self._axes.transData.transform(np.asarray(points, dtype=float).reshape(-1, 2)))
 
 
 def text_width(text: str, weight: str) -> float:
-    """Width in units at the charts' size, in DejaVu Sans: wider than any font of the page's own."""
+    """Return the width of a text in units, in DejaVu Sans, which is wider than the page's own fonts."""
     font = FontProperties(family="DejaVu Sans", size=STYLE["font.size"], weight=weight)
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0])
 
 
 def box_of(place: Placement, point: np.ndarray, width: float) -> Box:
-    """What a text of a width covers."""
+    """Return the area that a text of a width covers."""
     x, y = point
     left = x + place.dx - {"left": 0.0, "center": width / 2, "right": width}[place.ha]
     return Box(left, left + width, y + place.dy - 3, y + place.dy - 3 + LINE)
 
 
 def overlap(one: Box, other: Box) -> bool:
-    """Whether two boxes share an area."""
+    """Return True if two boxes overlap."""
     beside = one.right <= other.left or one.left >= other.right
     return not beside and one.bottom < other.top and one.top > other.bottom
 
 
 def covers(box: Box, points: np.ndarray, radius: float = 0.0) -> np.ndarray:
-    """Whether a box covers some of the disc around each of the points [points, 2]: [points]."""
+    """Return for each of the points [points, 2] if the box covers part of the disc around it: [points]."""
     nearest = np.clip(points, (box.left, box.bottom), (box.right, box.top))
     return np.hypot(*(points - nearest).T) <= radius
 
 
 def distances(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Of points [n, 2] and others [m, 2]: [n, m]."""
+    """Return the distances between points [n, 2] and others [m, 2]: [n, m]."""
     return np.asarray(np.hypot(*np.moveaxis(points[:, None] - others[None], -1, 0)))
 
 
 def leader_to(box: Box, point: np.ndarray) -> np.ndarray:
-    """Both ends of a line from a marker's edge to the nearest point of a text: [2, 2]."""
+    """Return both ends of a line from the edge of a marker to the nearest point of a text: [2, 2]."""
     end = np.clip(point, (box.left - 2, box.bottom), (box.right + 2, box.top))
     way = end - point
     return np.stack([point + way * min(1.0, MARKER / max(float(np.hypot(*way)), 1e-9)), end])
 
 
 def dense(corners: np.ndarray) -> np.ndarray:
-    """A line through corners [corners, 2] with a point every few units: [points, 2]."""
+    """Return a line through corners [corners, 2] with a point every 4 units: [points, 2]."""
     if len(corners) < 2:
         return np.zeros((0, 2))
     lengths = np.hypot(*np.diff(corners, axis=0).T)

@@ -1,4 +1,4 @@
-"""Task vectors: how long they are by layer and kind, which way they point, where their signs differ."""
+"""Draw task vectors: norms by layer and kind of weight, cosines, and sign conflicts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from itertools import count
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from cpt.formatting import fixed, percent
+from cpt.report.charts.heatmap import draw_scale, draw_shades, label_rows
 from cpt.report.charts.labels import Labels
-from cpt.report.charts.shades import draw_scale, draw_shades, label_rows
 from cpt.report.schema import Vectors
 from cpt.report.theme import ROUND_STEPS, canvas, colour, label_axes, short, to_svg
-from cpt.report.wording import number, percent
 
 _SHORT = {
     "attention q": "q",
@@ -26,15 +26,15 @@ _SHORT = {
     "feed-forward down": "down",
 }
 _MOST_PAIRS = 6
-"""Curves of more pairs could not be told apart."""
+"""Maximum number of pairs in one chart: more curves cannot be distinguished."""
 
 _LONGEST = 12
 _CLEAR = 0.55
-"""Above this, a cell's shade asks for bold figures."""
+"""Cosine above which a cell is so dark that its figure is bold."""
 
 
 def norms_by_layer(found: Vectors, vector: int) -> str | None:
-    """Relative norm of one task vector by layer (the first below) and kind of weight."""
+    """Draw the relative norm of one task vector by layer (the first below) and kind of weight."""
     grid, name = found.grid, found.vectors[vector].name
     by_kind = grid.relative[vector]
     greatest = max((value for row in by_kind for value in row if value is not None), default=0.0)
@@ -55,7 +55,7 @@ def norms_by_layer(found: Vectors, vector: int) -> str | None:
 
 
 def cosine_matrix(found: Vectors) -> str | None:
-    """Cosine of every pair of task vectors; None if there is but one vector."""
+    """Draw the cosine of every pair of task vectors; None for a single vector."""
     size = len(found.vectors)
     if size < 2:
         return None
@@ -72,28 +72,28 @@ def cosine_matrix(found: Vectors) -> str | None:
                 opacity = 0.75 * min(1.0, abs(value))
                 axes.add_patch(Rectangle((b, a), 1, 1, color=colour(role), alpha=opacity, linewidth=0))
                 bold = "bold" if abs(value) > _CLEAR else "normal"
-                axes.text(b + 0.5, a + 0.5, number(pair.cosine), ha="center", va="center", weight=bold)
+                axes.text(b + 0.5, a + 0.5, fixed(pair.cosine), ha="center", va="center", weight=bold)
         for place in range(size):
             axes.text(place + 0.5, place + 0.5, "1", ha="center", va="center", color=colour("muted"))
         names = [short(vector.name, _LONGEST) for vector in found.vectors]
         axes.set_yticks([place + 0.5 for place in range(size)], names)
         axes.set_xticks([place + 0.5 for place in range(size)], [name[: 48 // size + 2] for name in names])
-        described = "; ".join(f"{pair.a} and {pair.b}: {number(pair.cosine)}" for pair in found.pairs)
+        described = "; ".join(f"{pair.a} and {pair.b}: {fixed(pair.cosine)}" for pair in found.pairs)
         return to_svg(figure, "vector-cosines", "Cosines between task vectors", described)
 
 
 def cosines_by_layer(found: Vectors) -> str | None:
-    """Cosine of pairs by layer, with the band of two standard deviations of random vectors."""
+    """Draw the cosine of pairs by layer, with a band of two standard deviations of random vectors."""
 
     def words(value: float) -> str:
-        return number(value, 2)
+        return fixed(value, 2)
 
     spread = [2 * (value or 0.0) for value in (found.layers.random[0] if found.pairs else ())]
     return _by_layer(found, "cosine", "Cosine by layer", words, found.layers.cosine, 0.0, spread)
 
 
 def conflicts_by_layer(found: Vectors) -> str | None:
-    """Share of the weights whose signs differ, by layer; half if signs are random."""
+    """Draw the share of weights with different signs by layer; one half for random signs."""
 
     def words(value: float) -> str:
         return percent(value, 0)
@@ -110,7 +110,7 @@ def _by_layer(
     random: float,
     spread: Sequence[float] = (),
 ) -> str | None:
-    """A curve for each pair over the layers, with the level of random vectors."""
+    """Draw a curve for each pair over the layers, with the level of random vectors."""
     layers = len(found.grid.layers)
     curves = {
         f"{short(pair.a, _LONGEST)}, {short(pair.b, _LONGEST)}": [

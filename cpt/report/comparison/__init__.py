@@ -1,4 +1,4 @@
-"""Several runs compared: as facts (JSON) and as one self-contained HTML page.
+"""Compare several runs, as facts (JSON) and as one self-contained HTML page.
 
-`facts.compare` sets the facts of finished runs side by side; `page.render` draws them.
+`gather` reads the runs, `facts.compare` compares their facts, `page.render` draws them as HTML.
 """

@@ -1,4 +1,4 @@
-"""Sets the facts of several runs side by side."""
+"""Compare the facts of several runs."""
 
 from __future__ import annotations
 
@@ -6,30 +6,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from cpt.report.comparison import wording
+from cpt.report.comparison import summary_text
+from cpt.report.comparison.comparability import ComparableMeasures, comparable_measures, offsets, other_items
 from cpt.report.comparison.figures import best_by_figure
-from cpt.report.comparison.front import Changes, beaten_by
-from cpt.report.comparison.intervals import Documents, Estimate, are_paired, difference
-from cpt.report.comparison.same_items import other_items
-from cpt.report.comparison.same_text import Agreement, agree, offsets
-from cpt.report.comparison.schema import Comparison, Measured, Pair, RunRow, Setting
+from cpt.report.comparison.pareto_front import (
+    Changes,
+    Documents,
+    Estimate,
+    are_paired,
+    difference,
+    dominated_by,
+)
+from cpt.report.comparison.schema import ComparedProbe, Comparison, Pair, RunRow, Setting
 from cpt.report.curves import thinned
-from cpt.report.facts.probes import FIRST_PROBES
+from cpt.report.facts.monitoring import FIRST_PROBES
 from cpt.report.schema import Facts, Probe
 
 CURVE_POINTS = 250
-"""Longest curve of a run that is drawn beside others'."""
+"""Maximum length of a run's curve in a comparison."""
 
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """What is known of one run.
+    """Facts of one run to compare.
 
-    name: unlike all others'. page: its own report, relative to the comparison's folder.
+    name: unique name. page: the run's own report, relative to the comparison's folder.
     missing: stages that have not finished.
-    texts: fingerprint of the held-out text of each probe, as far as its corpus is still there.
-    documents: what evaluate found on each document, by probe.
-    items: fingerprint of the items of each task, as far as they are known.
+    texts: fingerprint of the held-out text of each probe, if its corpus still exists.
+    documents: loss of the final model on each document, by probe.
+    items: fingerprint of the items of each task, if known.
     """
 
     name: str
@@ -44,15 +49,15 @@ class ReportedRun:
 
 
 def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: str) -> Comparison:
-    """All facts of a comparison.
+    """Return all facts of a comparison.
 
     Args:
-        runs: at least one; names unlike each other.
-        settings: those in which the runs' recipes differ.
-        created: now, ISO 8601.
+        runs: Runs to compare, at least one, with unique names.
+        settings: Settings in which the runs' recipes differ.
+        created: Current time, ISO 8601.
     """
     sides = {name: _side_by_side(runs, name) for name in probe_names(runs)}
-    agreements = {name: agree(*side) for name, side in sides.items()}
+    agreements = {name: comparable_measures(*side) for name, side in sides.items()}
     begun = {name: offsets(*side) for name, side in sides.items()}
     others = other_items({run.name: run.facts for run in runs}, {run.name: run.items for run in runs})
     rows = [
@@ -61,7 +66,7 @@ def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: s
     estimates = {name: estimates_of(runs, name, agreement) for name, agreement in agreements.items()}
     domain, general = (estimates.get(name, {}) for name in FIRST_PROBES)
     changes = {run: Changes(domain[run], general[run]) for run in domain if run in general}
-    beaten = beaten_by(changes) if len(changes) > 1 else {}
+    beaten = dominated_by(changes) if len(changes) > 1 else {}
     rows = [
         row.model_copy(update={"on_front": not beaten[row.name], "beaten_by": beaten[row.name]})
         if row.name in beaten
@@ -72,11 +77,11 @@ def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: s
         (name for name in beaten if not beaten[name]), key=lambda run: changes[run].domain.interval.value
     )
     return Comparison(
-        verdict=wording.verdict(changes, beaten),
-        basis=wording.basis(changes, agreements),
+        verdict=summary_text.verdict(changes, beaten),
+        basis=summary_text.basis(changes, agreements),
         created=created,
         confidence=max(run.facts.confidence for run in runs),
-        notes=wording.notes(runs, agreements, rows),
+        notes=summary_text.notes(runs, agreements, rows),
         front=front,
         best=best_by_figure(rows, estimates),
         pairs=[pair for name, found in estimates.items() for pair in pairs_of(name, found)],
@@ -86,15 +91,18 @@ def compare(runs: Sequence[ReportedRun], settings: Sequence[Setting], created: s
 
 
 def probe_names(runs: Sequence[ReportedRun]) -> list[str]:
-    """Every probe of any run, domain and general first."""
+    """Return the names of all runs' probes, domain and general first."""
     found = dict.fromkeys(name for run in runs for name in run.facts.probes)
     return sorted(found, key=lambda name: FIRST_PROBES.index(name) if name in FIRST_PROBES else len(found))
 
 
-def estimates_of(runs: Sequence[ReportedRun], name: str, agreement: Agreement) -> dict[str, Estimate]:
-    """Changes on one text of the runs that can be compared.
+def estimates_of(
+    runs: Sequence[ReportedRun], name: str, agreement: ComparableMeasures
+) -> dict[str, Estimate]:
+    """Return the changes on one text of the comparable runs.
 
-    Runs of one base are compared document by document: what they changed differs by as much as they do.
+    Runs of one base are compared document by document: the difference of their changes equals the difference
+    of their final models.
     """
     one_base = len({run.facts.probes[name].before for run in runs if run.name in agreement.measures}) == 1
     return {
@@ -107,7 +115,7 @@ def estimates_of(runs: Sequence[ReportedRun], name: str, agreement: Agreement) -
 
 
 def pairs_of(name: str, estimates: Mapping[str, Estimate]) -> list[Pair]:
-    """How far every two runs that can be compared are apart on one text."""
+    """Return the difference of every two comparable runs on one text."""
     return [
         Pair(
             probe=name,
@@ -123,11 +131,11 @@ def pairs_of(name: str, estimates: Mapping[str, Estimate]) -> list[Pair]:
 def row_of(
     run: ReportedRun,
     number: int,
-    agreements: Mapping[str, Agreement],
+    agreements: Mapping[str, ComparableMeasures],
     begun: Mapping[str, Mapping[str, float]],
     others: Sequence[str],
 ) -> RunRow:
-    """One run as it is compared."""
+    """Return one run of the comparison."""
     facts = run.facts
     return RunRow(
         number=number,
@@ -157,11 +165,11 @@ def row_of(
     )
 
 
-def measured(probe: Probe, run: str, agreement: Agreement, offset: float | None) -> Measured:
-    """A probe with its change by the common measure, or by its own and why it stands apart."""
+def measured(probe: Probe, run: str, agreement: ComparableMeasures, offset: float | None) -> ComparedProbe:
+    """Return a probe with its change by the common measure, or by its own with the reason."""
     own = agreement.measures.get(run)
     known = {name: getattr(probe, name) for name in Probe.model_fields if name != "curve"}
-    return Measured(
+    return ComparedProbe(
         **known,
         curve=thinned(probe.curve, lambda point: point.value, limit=CURVE_POINTS),
         change=own.change if own else probe.difference,
@@ -171,6 +179,6 @@ def measured(probe: Probe, run: str, agreement: Agreement, offset: float | None)
 
 
 def _side_by_side(runs: Sequence[ReportedRun], name: str) -> tuple[dict[str, Probe], dict[str, str | None]]:
-    """One probe of every run, and the fingerprint of its text."""
+    """Return one probe of every run, and the fingerprint of its text."""
     probes = {run.name: run.facts.probes.get(name, Probe()) for run in runs}
     return probes, {run.name: run.texts.get(name) for run in runs}

@@ -1,4 +1,4 @@
-"""The figures by which runs are told apart, and which run is best by each."""
+"""Find the best run by each figure, beyond the noise."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from cpt.report.comparison.intervals import Documents, Estimate, lowest
-from cpt.report.comparison.schema import Best, Measured, RunRow
-from cpt.report.facts.probes import interval
-from cpt.report.findings import has_gap
-from cpt.report.schema import Compared, Interval, Probe
+from cpt.report.comparison.pareto_front import Documents, Estimate, lowest
+from cpt.report.comparison.schema import Best, ComparedProbe, RunRow
+from cpt.report.facts.monitoring import interval
+from cpt.report.schema import Interval, PairedScores, Probe
+from cpt.report.summary_text import has_gap
 
 
 class Figure(NamedTuple):
-    """A figure of every run that has it.
+    """A figure by run.
 
-    sign: 1 where lower is better, -1 where higher is.
-    exact: whether it is a count or a time, which differ as soon as they are unequal.
-    documents: what it was found on, by run.
+    sign: 1 if lower is better, -1 if higher is better.
+    exact: True for counts and times, which have no noise.
+    documents: losses by document behind the figure, by run.
     """
 
     key: str
@@ -30,10 +30,11 @@ class Figure(NamedTuple):
 
 
 def best_by_figure(rows: Sequence[RunRow], changes: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Best]:
-    """The best run by every figure that two runs or more have and that tells some of them apart.
+    """Return the best run by every figure that at least two runs have and in which some differ.
 
     Args:
-        changes: on every held-out text, by run, of those that can be compared.
+        rows: Runs of the comparison.
+        changes: Changes by held-out text and run, of comparable runs.
     """
     return {
         figure.key: Best(figure=figure.label, runs=names, value=figure.values[names[0]].value)
@@ -43,7 +44,7 @@ def best_by_figure(rows: Sequence[RunRow], changes: Mapping[str, Mapping[str, Es
 
 
 def best(figure: Figure) -> list[str]:
-    """The best run by a figure and those that noise does not tell from it."""
+    """Return the best run by a figure, and the runs that differ from it only by noise."""
     directed = {name: value if figure.sign > 0 else turned(value) for name, value in figure.values.items()}
     if not figure.exact:
         found_on = figure.documents or {}
@@ -53,7 +54,7 @@ def best(figure: Figure) -> list[str]:
 
 
 def figures(rows: Sequence[RunRow], changes: Mapping[str, Mapping[str, Estimate]]) -> Iterator[Figure]:
-    """Every figure; what was measured on other text is left out. Args: as of `best_by_figure`."""
+    """Yield every figure, without runs measured on other text. Arguments as in `best_by_figure`."""
     for name, estimates in changes.items():
         values = {run: estimate.interval for run, estimate in estimates.items()}
         found_on = {run: estimate.documents for run, estimate in estimates.items()}
@@ -77,30 +78,30 @@ def figures(rows: Sequence[RunRow], changes: Mapping[str, Mapping[str, Estimate]
 
 
 def depth(probe: Probe) -> Interval | None:
-    """Largest rise over the base level during training."""
+    """Return the largest rise over the base level during training."""
     return interval(probe.depth, probe.depth_error)
 
 
 def area(probe: Probe) -> Interval | None:
-    """Rise summed over tokens."""
+    """Return the rise summed over tokens."""
     return None if probe.area is None else Interval(value=probe.area)
 
 
 def left(probe: Probe) -> Interval | None:
-    """Rise that is left when training ends."""
+    """Return the rise that is left at the end of training."""
     training = probe.training
     return interval(training.permanent, training.permanent_error) if training else None
 
 
 def recovery_tokens(probe: Probe) -> float:
-    """Tokens until a probe is back at the base level: 0 without a gap, infinite if never."""
+    """Return the tokens until a probe is back at the base level: 0 without a gap, infinite if never."""
     if not has_gap(probe):
         return 0.0
     return math.inf if probe.recovery_tokens is None else float(probe.recovery_tokens)
 
 
 def task_changes(rows: Sequence[RunRow], task: str) -> dict[str, Interval]:
-    """Change of a task's score, by run."""
+    """Return the change of a task's score by run."""
     return {
         row.name: row.tasks[task].difference
         for row in rows
@@ -109,7 +110,7 @@ def task_changes(rows: Sequence[RunRow], task: str) -> dict[str, Interval]:
 
 
 def suite_changes(rows: Sequence[RunRow], suite: str) -> dict[str, Interval]:
-    """Change of a suite's macro average, by run."""
+    """Return the change of a suite's macro average by run."""
     return {
         row.name: change_of(row.suites.averages[suite])
         for row in rows
@@ -117,19 +118,19 @@ def suite_changes(rows: Sequence[RunRow], suite: str) -> dict[str, Interval]:
     }
 
 
-def change_of(line: Compared) -> Interval:
-    """The change that a line of a comparison of suites states."""
+def change_of(line: PairedScores) -> Interval:
+    """Return the change of paired scores as an interval."""
     low, high = line.interval or (None, None)
     return Interval(value=line.difference, low=low, high=high)
 
 
 def _known(
-    probes: Mapping[str, Measured], figure: Callable[[Measured], Interval | None]
+    probes: Mapping[str, ComparedProbe], figure: Callable[[ComparedProbe], Interval | None]
 ) -> dict[str, Interval]:
     return {name: value for name, probe in probes.items() if (value := figure(probe)) is not None}
 
 
 def turned(value: Interval) -> Interval:
-    """The figure with the other sign."""
+    """Return the interval with the opposite sign."""
     low = None if value.high is None else -value.high
     return Interval(value=-value.value, low=low, high=None if value.low is None else -value.low)

@@ -1,4 +1,4 @@
-"""What is known of runs that are to be compared: their reports, or what their finished stages recorded."""
+"""Read runs to compare: from their reports, or from the records of their finished stages."""
 
 from __future__ import annotations
 
@@ -14,45 +14,24 @@ from pydantic import ValidationError
 
 from cpt.errors import CptError, DamagedFile, Problem, RecipeError
 from cpt.json_file import read_json, read_plain
-from cpt.recipe.journal import Run, find_run
-from cpt.recipe.store import Record
 
 if TYPE_CHECKING:
+    from cpt.recipe.journal import Run
+    from cpt.recipe.store import Record
     from cpt.report.comparison.facts import ReportedRun
-    from cpt.report.comparison.intervals import Documents
+    from cpt.report.comparison.pareto_front import Documents
     from cpt.report.schema import Facts
 
 
-def find_runs(root: Path, names: Sequence[str]) -> list[Run]:
-    """Several runs, each by its name under `root` or by its folder.
-
-    Raises:
-        RecipeError: for all of them that there are not, and for those that are named twice.
-    """
-    found: dict[Path, Run] = {}
-    problems = []
-    for name in names:
-        try:
-            run = find_run(root, name)
-        except CptError as error:
-            problems.append(Problem(error.message, hint=error.hint))
-            continue
-        if run.folder.resolve() in found:
-            problems.append(Problem(f"the run `{name}` is named twice", hint="Name different runs."))
-        found[run.folder.resolve()] = run
-    if problems:
-        raise RecipeError(problems)
-    return list(found.values())
-
-
 def reported(runs: Sequence[Run], beside: Path) -> list[ReportedRun]:
-    """What is known of each run.
+    """Return the facts of each run.
 
     Args:
-        beside: folder of the page that will link to the runs' own pages.
+        runs: Runs to compare.
+        beside: Folder of the page that links to the runs' own pages.
 
     Raises:
-        RecipeError: for all runs of which nothing is known that could be compared.
+        RecipeError: Some runs have nothing to compare; lists all of them.
     """
     names, known, problems = _labels(runs), [], []
     for run in runs:
@@ -66,7 +45,7 @@ def reported(runs: Sequence[Run], beside: Path) -> list[ReportedRun]:
 
 
 def _labels(runs: Sequence[Run]) -> dict[Path, str]:
-    """A name for each run: its own, or its folder where two have the same."""
+    """Return a name for each run: its own, or its folder if two runs share a name."""
     counts = Counter(run.name for run in runs)
     return {run.folder: run.name if counts[run.name] == 1 else str(run.folder) for run in runs}
 
@@ -98,7 +77,7 @@ def _reported(run: Run, name: str, beside: Path) -> ReportedRun:
 
 
 def _read_report(page: Path) -> Facts | None:
-    """The facts beside a report's page; None if they are damaged, or of a version that wrote another form."""
+    """Return the facts beside a report's page; None if they are damaged or have another version's form."""
     from cpt.report.schema import Facts
 
     try:
@@ -108,7 +87,7 @@ def _read_report(page: Path) -> Facts | None:
 
 
 def _gathered(run: Run, records: Mapping[str, Record]) -> Facts:
-    """The facts that a report would state, had it been made now."""
+    """Return the facts that a report made now would state."""
     from cpt.report.facts import gather
     from cpt.stages.report import ReportConfig, read_run
 
@@ -121,7 +100,7 @@ def _gathered(run: Run, records: Mapping[str, Record]) -> Facts:
 
 
 def _texts(records: Mapping[str, Record]) -> dict[str, str]:
-    """Fingerprint of the held-out documents of each source of the newest corpus."""
+    """Return the fingerprint of the held-out documents of each source of the newest corpus."""
     from cpt.corpus import read_documents
 
     corpora = [record.path("corpus") for record in records.values() if "corpus" in record.kinds]
@@ -136,16 +115,16 @@ def _texts(records: Mapping[str, Record]) -> dict[str, str]:
 
 
 def _documents(records: Mapping[str, Record]) -> dict[str, Documents]:
-    """What the newest evaluate stage found on each document; nothing if it kept none (older versions)."""
+    """Return the losses by document of the newest evaluate stage; empty for older versions."""
     import numpy as np
 
-    from cpt.report.comparison.intervals import Documents
-    from cpt.report.facts.files import KeptDocuments
+    from cpt.report.comparison.pareto_front import Documents
+    from cpt.report.facts.records import DocumentScores
     from cpt.stages.evaluate.stage import DOCUMENTS
 
     scores = [record.path("scores") for record in records.values() if "scores" in record.kinds]
     file = scores[-1] / DOCUMENTS if scores else None
-    kept = read_json(file, dict[str, KeptDocuments]) if file and file.exists() else {}
+    kept = read_json(file, dict[str, DocumentScores]) if file and file.exists() else {}
     return {
         probe: Documents(tuple(found.texts), np.asarray(found.nats), np.asarray(found.bytes))
         for probe, found in kept.items()
@@ -153,7 +132,7 @@ def _documents(records: Mapping[str, Record]) -> dict[str, Documents]:
 
 
 def _items(records: Mapping[str, Record]) -> dict[str, str]:
-    """Fingerprints of the items of the newest evaluate stage's tasks; nothing from older versions."""
+    """Return the fingerprints of the newest evaluate stage's task items; empty for older versions."""
     from cpt.stages.evaluate.stage import ITEMS
 
     scores = [record.path("scores") for record in records.values() if "scores" in record.kinds]

@@ -1,4 +1,4 @@
-"""The comparison as one self-contained HTML page: no scripts, no requests, light and dark."""
+"""Render a comparison as one self-contained HTML page: no requests, light and dark."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from cpt.report import wording
+from cpt import formatting
 from cpt.report.comparison import charts
-from cpt.report.comparison.curves import gains, rises
+from cpt.report.comparison.charts import gains, rises
 from cpt.report.comparison.figures import change_of, suite_changes, task_changes, turned
-from cpt.report.comparison.schema import Best, Comparison, Measured, Pair, RunRow
-from cpt.report.comparison.wording import listed, recovery
-from cpt.report.environment import environment
-from cpt.report.findings import has_gap
+from cpt.report.comparison.schema import Best, ComparedProbe, Comparison, Pair, RunRow
+from cpt.report.comparison.summary_text import listed, recovery
 from cpt.report.schema import WORST_FIRST, Interval
+from cpt.report.summary_text import has_gap
+from cpt.report.templates import environment
 
 STANDING = {True: "on the front", False: "beaten", None: "not compared"}
 
 
 class Headline(NamedTuple):
-    """One of the key numbers under the verdict, and the runs that it is of."""
+    """One of the key figures under the verdict, with its runs."""
 
     label: str
     figure: str
@@ -30,7 +30,7 @@ class Headline(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One run's figure: in words, what to sort by, what is small below it, how it stands to the others."""
+    """One run's figure: formatted, sort value, small text below, and standing among the runs."""
 
     text: str
     value: float | None = None
@@ -40,7 +40,7 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """One figure of every run, by the run's name."""
+    """One figure of all runs, by the run's name."""
 
     label: str
     unit: str
@@ -48,12 +48,12 @@ class Column(NamedTuple):
 
 
 def render(comparison: Comparison) -> str:
-    """The page. Every string from data is escaped; only our own charts are inlined as they are.
+    """Render the page. Strings from data are escaped; only our own charts are inlined unescaped.
 
     Returns:
-        HTML text, the same for the same facts.
+        HTML text, identical for identical facts.
     """
-    template = environment().get_template("comparison/template.html")
+    template = environment().get_template("comparison.html")
     rows = comparison.runs
     return template.render(
         comparison=comparison,
@@ -75,7 +75,7 @@ def render(comparison: Comparison) -> str:
 
 
 def draw(comparison: Comparison) -> dict[str, dict[str, Markup]]:
-    """Charts by section and title; a chart that has nothing to show is left out."""
+    """Draw charts by section and title; charts without content are left out."""
     rows = comparison.runs
     drawn = {
         "trade-off": {"Domain gain against general rise": charts.trade_off(rows, comparison.front)},
@@ -90,24 +90,27 @@ def draw(comparison: Comparison) -> dict[str, dict[str, Markup]]:
 
 
 def _curves(rows: Sequence[RunRow]) -> Iterable[tuple[str, str | None]]:
-    """What probes and tasks did during training."""
+    """Yield charts of probes and tasks during training, with titles."""
     for name in followed(rows):
         curves = [charts.Curve(row.number, row.name, rises(row.probes.get(name))) for row in rows]
         title, axis = f"{name} text".capitalize(), "bits per byte above the start"
-        yield title, charts.overlaid(name, title, axis, curves, lambda rise: wording.signed(rise, 2))
+        yield title, charts.curve_chart(name, title, axis, curves, lambda rise: formatting.signed(rise, 2))
     for task in dict.fromkeys(name for row in rows for name in row.in_training):
         curves = [charts.Curve(row.number, row.name, gains(row.in_training.get(task))) for row in rows]
         axis = "points above the start"
-        yield task, charts.overlaid(f"task {task}", task, axis, curves, wording.points)
+        yield task, charts.curve_chart(f"task {task}", task, axis, curves, formatting.points)
 
 
 def _score_charts(rows: Sequence[RunRow]) -> Iterable[tuple[str, str | None]]:
-    """Changes of tasks and of suites' averages."""
+    """Yield charts of changes of tasks and of suites' averages, with titles."""
     numbers = {row.name: row.number for row in rows}
     for title, changes in _scores(rows):
         lines = [charts.Line(numbers[run], run, change) for run, change in changes.items()]
         axis = "change in points, higher is better"
-        yield title, charts.intervals(title, title, axis, lines, lambda share: wording.signed(100 * share, 0))
+        yield (
+            title,
+            charts.intervals(title, title, axis, lines, lambda share: formatting.signed(100 * share, 0)),
+        )
 
 
 def _scores(rows: Sequence[RunRow]) -> Iterable[tuple[str, dict[str, Interval]]]:
@@ -118,18 +121,18 @@ def _scores(rows: Sequence[RunRow]) -> Iterable[tuple[str, dict[str, Interval]]]
 
 
 def followed(rows: Sequence[RunRow]) -> list[str]:
-    """Probes that some run read during training."""
+    """Return the probes that some run read during training."""
     return list(dict.fromkeys(name for row in rows for name, probe in row.probes.items() if probe.training))
 
 
 def headlines(comparison: Comparison) -> list[Headline]:
-    """The best run by each of the figures that decide most."""
+    """Return the best run by each of the most important figures."""
     by_name = {row.name: row for row in comparison.runs}
     asked = (
-        ("domain.change", "Most domain gain", wording.signed),
-        ("general.change", "Least general rise", wording.signed),
-        ("general.depth", "Shallowest general gap", wording.signed),
-        ("tokens_per_second", "Fastest training", lambda rate: f"{wording.count(rate)} tokens/s"),
+        ("domain.change", "Most domain gain", formatting.signed),
+        ("general.change", "Least general rise", formatting.signed),
+        ("general.depth", "Shallowest general gap", formatting.signed),
+        ("tokens_per_second", "Fastest training", lambda rate: f"{formatting.count(rate)} tokens/s"),
     )
     return [
         Headline(label, words(best.value), [by_name[name] for name in best.runs])
@@ -139,7 +142,7 @@ def headlines(comparison: Comparison) -> list[Headline]:
 
 
 def change_columns(comparison: Comparison) -> list[Column]:
-    """Change on every held-out text, with its interval, and how far that is from the best run's."""
+    """Return the change on every held-out text, with its interval and its distance to the best run."""
     columns = []
     for name in dict.fromkeys(name for row in comparison.runs for name in row.probes):
         title, cells = f"{name} text".capitalize(), _cells(comparison, name, f"{name}.change", _change_cell)
@@ -150,14 +153,14 @@ def change_columns(comparison: Comparison) -> list[Column]:
 
 
 def _behind_cells(comparison: Comparison, name: str) -> dict[str, Cell]:
-    """By how much each run's change falls short of the lowest of all, with the interval of that."""
+    """Return the difference of each run's change to the lowest one, with its interval."""
     changes = {row.name: row.probes[name].change for row in comparison.runs if name in row.probes}
     apart = [pair for pair in comparison.pairs if pair.probe == name]
     known = {run: change.value for run, change in changes.items() if change and run in _named(apart)}
     if not known:
         return {}
     best = min(known, key=lambda run: known[run])
-    found = {best: Cell(wording.NOTHING)}
+    found = {best: Cell(formatting.NOTHING)}
     for pair in apart:
         if best in (pair.a, pair.b):
             behind = pair.difference if pair.a == best else turned(pair.difference)
@@ -169,20 +172,20 @@ def _named(pairs: Sequence[Pair]) -> set[str]:
     return {run for pair in pairs for run in (pair.a, pair.b)}
 
 
-def _change_cell(probe: Measured) -> Cell:
-    return Cell(wording.NOTHING) if probe.change is None else _interval_cell(probe.change)
+def _change_cell(probe: ComparedProbe) -> Cell:
+    return Cell(formatting.NOTHING) if probe.change is None else _interval_cell(probe.change)
 
 
 def _interval_cell(change: Interval) -> Cell:
-    small = f"{wording.signed(change.low)} to {wording.signed(change.high)}" if change.known else ""
-    return Cell(wording.signed(change.value), change.value, small)
+    small = f"{formatting.signed(change.low)} to {formatting.signed(change.high)}" if change.known else ""
+    return Cell(formatting.signed(change.value), change.value, small)
 
 
 def gap_columns(comparison: Comparison, name: str) -> list[Column]:
-    """What one probe's curve says of every run; nothing if it rose in none."""
+    """Return the stability gap of one probe in every run; empty if no run has a gap."""
     if not any(has_gap(row.probes[name]) for row in comparison.runs if name in row.probes):
         return []
-    makers: tuple[tuple[str, str, str, Callable[[Measured], Cell]], ...] = (
+    makers: tuple[tuple[str, str, str, Callable[[ComparedProbe], Cell]], ...] = (
         ("Depth", "bits per byte", "depth", _depth_cell),
         ("Trough", "tokens", "", _trough_cell),
         ("Recovery", "tokens", "recovery", _recovery_cell),
@@ -190,7 +193,7 @@ def gap_columns(comparison: Comparison, name: str) -> list[Column]:
             "Area",
             "bits per byte times tokens",
             "area",
-            lambda each: Cell(wording.count(each.area), each.area),
+            lambda each: Cell(formatting.count(each.area), each.area),
         ),
         ("Left after training", "bits per byte", "permanent", _left_cell),
     )
@@ -200,29 +203,34 @@ def gap_columns(comparison: Comparison, name: str) -> list[Column]:
     ]
 
 
-def _depth_cell(probe: Measured) -> Cell:
-    return Cell(wording.number(probe.depth), probe.depth, wording.margin(probe.depth_error))
+def _depth_cell(probe: ComparedProbe) -> Cell:
+    return Cell(formatting.fixed(probe.depth), probe.depth, formatting.margin(probe.depth_error))
 
 
-def _trough_cell(probe: Measured) -> Cell:
+def _trough_cell(probe: ComparedProbe) -> Cell:
     if not has_gap(probe) or probe.trough_tokens is None:
-        return Cell(wording.NOTHING)
-    return Cell(wording.compact(probe.trough_tokens), probe.trough_tokens)
+        return Cell(formatting.NOTHING)
+    return Cell(formatting.compact(probe.trough_tokens), probe.trough_tokens)
 
 
-def _recovery_cell(probe: Measured) -> Cell:
+def _recovery_cell(probe: ComparedProbe) -> Cell:
     return Cell(recovery(probe).removesuffix(" tokens"), probe.recovery_tokens)
 
 
-def _left_cell(probe: Measured) -> Cell:
+def _left_cell(probe: ComparedProbe) -> Cell:
     if probe.training is None:
-        return Cell(wording.NOTHING)
+        return Cell(formatting.NOTHING)
     left = probe.training.permanent
-    return Cell(wording.signed(left), left, wording.margin(probe.training.permanent_error))
+    return Cell(formatting.signed(left), left, formatting.margin(probe.training.permanent_error))
 
 
 def _cells(
-    comparison: Comparison, name: str, figure: str, make: Callable[[Measured], Cell], *, gap: bool = False
+    comparison: Comparison,
+    name: str,
+    figure: str,
+    make: Callable[[ComparedProbe], Cell],
+    *,
+    gap: bool = False,
 ) -> dict[str, Cell]:
     best = _best(comparison.best.get(figure))
     found = {}
@@ -238,25 +246,25 @@ def _best(best: Best | None) -> Sequence[str]:
 
 
 def cost_columns(comparison: Comparison) -> list[Column]:
-    """Tokens, time and speed of every run."""
+    """Return tokens, time and speed of every run."""
     rows, fastest = comparison.runs, _best(comparison.best.get("tokens_per_second"))
 
     def speed(row: RunRow) -> Cell:
         rate = row.tokens_per_second
-        return Cell(wording.count(rate), rate, best=row.name in fastest)
+        return Cell(formatting.count(rate), rate, best=row.name in fastest)
 
     makers: tuple[tuple[str, str, Callable[[RunRow], Cell]], ...] = (
-        ("Tokens", "trained", lambda row: Cell(wording.count(row.trained), row.trained)),
-        ("Steps", "", lambda row: Cell(wording.count(row.steps), row.steps)),
-        ("Time", "all stages", lambda row: Cell(wording.duration(row.seconds), row.seconds)),
+        ("Tokens", "trained", lambda row: Cell(formatting.count(row.trained), row.trained)),
+        ("Steps", "", lambda row: Cell(formatting.count(row.steps), row.steps)),
+        ("Time", "all stages", lambda row: Cell(formatting.duration_in_words(row.seconds), row.seconds)),
         ("Speed", "tokens per second", speed),
-        ("Vocabulary", "tokens", lambda row: Cell(wording.count(row.vocabulary), row.vocabulary)),
+        ("Vocabulary", "tokens", lambda row: Cell(formatting.count(row.vocabulary), row.vocabulary)),
     )
     return [Column(label, unit, {row.name: make(row) for row in rows}) for label, unit, make in makers]
 
 
 class ScoreLine(NamedTuple):
-    """A task or a suite's average: what it is, the base's score, and every run's own."""
+    """A task or a suite's average; `what`: "suite" or the task's metric."""
 
     name: str
     what: str
@@ -264,19 +272,19 @@ class ScoreLine(NamedTuple):
 
 
 def score_lines(comparison: Comparison) -> list[ScoreLine]:
-    """Suites' averages with their tasks below, then the recipes' own tasks."""
+    """Return suites' averages with their tasks below, then the recipes' own tasks."""
     rows = comparison.runs
     lines: dict[str, dict[str, Cell]] = {}
     what: dict[str, str] = {}
     for row in rows:
         for name, kind, after, change in _scored(row):
             what.setdefault(name, kind)
-            small = wording.points(change.value)
+            small = formatting.points(change.value)
             if change.known:
-                small += f" ({wording.points(change.low)} to {wording.points(change.high)})"
+                small += f" ({formatting.points(change.low)} to {formatting.points(change.high)})"
             key = f"suite.{name}" if kind == "suite" else f"task.{name}"
             lines.setdefault(name, {})[row.name] = Cell(
-                wording.percent(after),
+                formatting.percent(after),
                 change.value,
                 small,
                 best=row.name in _best(comparison.best.get(key)),
@@ -286,7 +294,7 @@ def score_lines(comparison: Comparison) -> list[ScoreLine]:
 
 
 def _scored(row: RunRow) -> Iterable[tuple[str, str, float, Interval]]:
-    """Name, what it is, the final model's score and its change: of everything that a run was scored on."""
+    """Yield name, "suite" or metric, final score and change of all tasks and suites of a run."""
     if row.suites is not None:
         for suite, average in row.suites.averages.items():
             yield suite, "suite", average.b, change_of(average)
@@ -297,7 +305,7 @@ def _scored(row: RunRow) -> Iterable[tuple[str, str, float, Interval]]:
 
 
 def setting_words(value: Any) -> str:
-    """A setting's value as a recipe writes it."""
+    """Format the value of a setting as a recipe writes it."""
     if isinstance(value, str):
         return value
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""The facts of a comparison, as `--json` prints them. Losses are in bits per byte, lower is better."""
+"""Define the facts of a comparison, as printed by `--json`. Losses are in bits per byte."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pydantic import Field
 from cpt.report.schema import Fact, Gate, Interval, Probe, Suites, Task, TaskCurve
 
 WRITTEN = 0.0005
-"""Half of the last decimal that a page writes, in bits per byte: a smaller difference is none."""
+"""Half of the last printed decimal, in bits per byte; a smaller difference does not count."""
 
 
-class Measured(Probe):
-    """A probe of one run as it is compared.
+class ComparedProbe(Probe):
+    """A probe of one run in a comparison.
 
-    change: final model minus base, by the measure that the comparison goes by.
-    apart: why this figure cannot be compared with the other runs'; empty if it can.
-    offset: level at which training began, above that of the other runs on the same text; None where there is
-        no curve on that text. Another level than theirs comes from another vocabulary, base model or sample.
+    change: final model minus base, by the measure of the comparison.
+    apart: reason why the figure is not comparable; empty if it is.
+    offset: first level of the training above that of the other runs on the same text; None without a curve on
+        that text. A different level comes from another vocabulary, base model or sample.
     """
 
     change: Interval | None = None
@@ -27,20 +27,20 @@ class Measured(Probe):
 
     @property
     def began_alike(self) -> bool:
-        """Whether what training changed can be set against the other runs'."""
+        """Return True if training began at the other runs' level, so that its changes are comparable."""
         return self.offset is not None and abs(self.offset) < WRITTEN
 
 
 class RunRow(Fact):
-    """One run.
+    """One run of a comparison.
 
-    page: its own report, relative to the comparison's folder; None without one.
+    page: the run's own report, relative to the comparison's folder; None without one.
     missing: stages of its recipe that have not finished.
-    tokens: trained, by source. seconds: of all stages; training_seconds: of training alone.
+    tokens: trained tokens by source. seconds: time of all stages.
     in_training: accuracies of tasks during training.
-    gates, actions: the recipe's budgets, and how often the controller acted on them.
-    other_items: tasks and suites of which the run answered other items than most.
-    on_front: whether no other run beats it; None where it cannot be compared.
+    gates, actions: budgets of the recipe, and number of the controller's actions.
+    other_items: tasks and suites on which the run answered other items than most runs.
+    on_front: True if no other run dominates it; None if it is not comparable.
     """
 
     number: int
@@ -51,7 +51,7 @@ class RunRow(Fact):
     base: str
     created: str
     missing: list[str]
-    probes: dict[str, Measured]
+    probes: dict[str, ComparedProbe]
     tasks: dict[str, Task]
     suites: Suites | None = None
     in_training: dict[str, TaskCurve]
@@ -68,21 +68,21 @@ class RunRow(Fact):
 
     @property
     def trained(self) -> int:
-        """Tokens of all sources."""
+        """Return the number of trained tokens of all sources."""
         return sum(self.tokens.values())
 
 
 class Setting(Fact):
-    """A setting in which recipes differ: by run; a run that lacks it is left out."""
+    """A setting in which recipes differ; `values` by run, without runs that lack it."""
 
     key: str
     values: dict[str, Any]
 
 
 class Pair(Fact):
-    """How far two runs are apart on one text: change of b minus change of a, in bits per byte.
+    """Difference of two runs on one text: change of b minus change of a, in bits per byte.
 
-    paired: whether the interval was found document by document; else the two count as independent.
+    paired: True if the interval is paired by document, False if it treats the runs as independent.
     """
 
     probe: str
@@ -93,7 +93,7 @@ class Pair(Fact):
 
 
 class Best(Fact):
-    """The best run by one figure, and those that the noise does not tell from it; best value first."""
+    """The best run by one figure, and runs that differ from it only by noise; best value first."""
 
     figure: str
     runs: list[str]
@@ -101,10 +101,10 @@ class Best(Fact):
 
 
 class Comparison(Fact):
-    """Several runs, and what can be said of them together.
+    """Facts of a comparison of several runs.
 
-    front: runs that no other beats on domain and general text together, most domain gain first.
-    notes: what is not compared, and why.
+    front: runs that no other run dominates on domain and general text, largest domain gain first.
+    notes: what is not comparable, with reasons.
     """
 
     verdict: str

@@ -1,4 +1,4 @@
-"""The facts of a run, gathered from what its finished stages recorded."""
+"""Gather the facts of a run from the records of its finished stages."""
 
 from cpt.report.facts.gather import gather
 from cpt.report.facts.records import RunRecord, StageRecord, TokenizerRecord, TrainingRecord

@@ -1,49 +1,95 @@
-"""Gathers the facts of a run from what its finished stages recorded."""
+"""Gather the facts of a run from the records of its finished stages."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from cpt.report import findings
-from cpt.report.facts.probes import gather_texts
+from cpt.report import summary_text
+from cpt.report.curves import smoothed, thinned
+from cpt.report.facts.monitoring import gather_texts, gather_watched
 from cpt.report.facts.records import RunRecord, StageRecord
-from cpt.report.facts.training import gather_training
-from cpt.report.facts.watching import gather_watched
 from cpt.report.schema import (
     Documents,
+    EarlyEnd,
     Facts,
     FurtherComparison,
     Merge,
-    MergedModel,
-    SearchPoint,
+    MergeInput,
+    SchedulePhase,
     StageFact,
     Suites,
     Task,
-    Trained,
+    TrainedTokens,
+    Training,
+    TrainingStep,
+    TrialPoint,
     Vectors,
     Vocabulary,
 )
 
+SMOOTHING_SPAN = 0.1
+"""Span of the smoothed loss, as a share of all steps."""
+
+
+def gather_training(run: RunRecord) -> Training | None:
+    """Return the training curves, with the loss smoothed over a tenth of the steps."""
+    if run.training is None:
+        return None
+    steps = sorted(run.training.steps, key=lambda row: int(row["step"]))
+    losses = [row.get("loss_nats") for row in steps]
+    smooth = smoothed(losses, span=SMOOTHING_SPAN * len(losses))
+    rows = thinned(
+        list(zip(steps, smooth, strict=True)),
+        lambda row: row[0].get("loss_nats"),
+        lambda row: row[0].get("lr"),
+    )
+    summary, last = run.training.summary, steps[-1] if steps else {"step": 0, "tokens": 0}
+    return Training(
+        stage=run.training.stage,
+        trainings=sum(stage.kind == "pretrain" for stage in run.stages),
+        steps=summary.get("steps", last["step"]),
+        tokens=summary.get("tokens", last["tokens"]),
+        tokens_per_second=summary.get("tokens_per_second"),
+        points=[TrainingStep(**{**row, "smoothed": average}) for row, average in rows],
+        ended=EarlyEnd(**summary["ended"]) if summary.get("ended") else None,
+        phases=gather_phases(summary.get("schedule") or {}, steps),
+    )
+
+
+def gather_phases(schedule: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> list[SchedulePhase]:
+    """Return the phases of the schedule with their first tokens."""
+    in_tokens = schedule.get("unit") == "tokens"
+    firsts = {phase["first"] for phase in schedule.get("phases", ())}
+    tokens = {row["step"]: row["tokens"] for row in steps if row["step"] in firsts}
+    return [
+        SchedulePhase(
+            name=phase["name"], tokens=phase["first"] if in_tokens else tokens.get(phase["first"], 0)
+        )
+        for phase in schedule.get("phases", ())
+    ]
+
 
 def gather(run: RunRecord) -> Facts:
-    """All facts of a run. Parts that no stage recorded stay empty and are named in `absent`."""
+    """Return all facts of a run. Parts without a record stay empty and are named in `absent`."""
     name = str(run.recipe.get("name", "run"))
     scores = run.scores or {}
     confidence = float(scores.get("confidence", 0.95))
     probes = gather_texts(run.training, scores.get("bits_per_byte") or {})
-    ledger = {source: Trained(**row) for source, row in run.training.ledger.items()} if run.training else {}
+    ledger = (
+        {source: TrainedTokens(**row) for source, row in run.training.ledger.items()} if run.training else {}
+    )
     made = [stage for stage in run.stages if stage.kind != "base"]
     training, merge, watched = gather_training(run), gather_merge(run.stages), gather_watched(run.training)
     return Facts(
         name=name,
         title=run.title or name,
         base=str(run.recipe.get("base", "")),
-        verdict=findings.verdict(probes, watched.gates),
-        basis=findings.basis(probes, confidence, merged=merge is not None),
+        verdict=summary_text.verdict(probes, watched.gates),
+        basis=summary_text.basis(probes, confidence, merged=merge is not None),
         created=run.created,
         confidence=confidence,
         probes=probes,
@@ -75,7 +121,7 @@ def further_comparison(found: Mapping[str, Any]) -> FurtherComparison:
 
 
 def gather_vocabulary(run: RunRecord) -> Vocabulary:
-    """From the newest stage that reports its vocabulary; without one, the base's on both sides."""
+    """Return the vocabulary of the newest vocabulary stage; without one, the base's on both sides."""
     for stage in reversed(run.stages):
         if stage.kind == "vocabulary":
             nested = stage.metrics.get("vocabulary")
@@ -85,43 +131,44 @@ def gather_vocabulary(run: RunRecord) -> Vocabulary:
 
 
 def gather_documents(corpus: Mapping[str, Any] | None) -> dict[str, Documents]:
-    """Documents in, kept and removed, by source."""
+    """Return the numbers of documents in, kept and removed, by source."""
     return {source: Documents(**row) for source, row in (corpus or {}).get("sources", {}).items()}
 
 
 def gather_merge(stages: Iterable[StageRecord]) -> Merge | None:
-    """The last merge: its method, and which models went in with what weight."""
+    """Return the last merge: its method, its models and their weights."""
     merges = [stage for stage in stages if stage.kind == "merge"]
     if not merges:
         return None
     config, analysis = merges[-1].config, merges[-1].metrics.get("analysis")
     weights = merges[-1].metrics.get("weights") or {}
-    models = [merged_model(row, weights) for row in config.get("models") or []]
+    models = [merge_input(row, weights) for row in config.get("models") or []]
     return Merge(
         stage=merges[-1].name,
         method=str(config.get("method", "?")),
         models=models,
-        search=[SearchPoint(**point) for point in merges[-1].metrics.get("search_points") or ()],
+        search=[TrialPoint(**point) for point in merges[-1].metrics.get("search_points") or ()],
         at_bounds=(merges[-1].metrics.get("search") or {}).get("at_bounds") or [],
         vectors=Vectors(**analysis) if analysis else None,
     )
 
 
-def merged_model(row: Mapping[str, Any], weights: Mapping[str, Any]) -> MergedModel:
-    """A model of a merge's configuration; weights by layers or tensors are no figure to show.
+def merge_input(row: Mapping[str, Any], weights: Mapping[str, Any]) -> MergeInput:
+    """Return a model of a merge's configuration; weights by layer or tensor count as `varied`.
 
     Args:
-        weights: that were merged with, by model, such as a search chose them.
+        row: Entry of `models` in the merge's configuration.
+        weights: Weights of the merge by model, such as those a search chose.
     """
     name = str(row.get("from", row.get("from_", "?")))
     weight = weights.get(name, row.get("weight"))
     if weight is None or isinstance(weight, int | float):
-        return MergedModel(model=name, weight=weight)
-    return MergedModel(model=name, varied=True)
+        return MergeInput(model=name, weight=weight)
+    return MergeInput(model=name, varied=True)
 
 
 def gather_versions(stages: Iterable[StageRecord]) -> dict[str, str]:
-    """Versions by package; a package that changed between stages shows each version, oldest first."""
+    """Return versions by package; a package that changed between stages has each version, oldest first."""
     seen: dict[str, list[str]] = {}
     for stage in stages:
         for package, version in stage.versions.items():
@@ -141,13 +188,13 @@ def stage_fact(stage: StageRecord) -> StageFact:
 
 
 def absent_parts(run: RunRecord) -> list[str]:
-    """Kinds of stage that this run has none of."""
+    """Return the kinds of stage that the run lacks."""
     kinds = {stage.kind for stage in run.stages}
     return [kind for kind in ("corpus", "vocabulary", "pretrain", "merge", "evaluate") if kind not in kinds]
 
 
 def recipe_text(recipe: Mapping[str, Any]) -> str:
-    """The recipe as YAML, keys in their own order."""
+    """Return the recipe as YAML, keys in the recipe's order."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]

@@ -1,4 +1,8 @@
-"""What a report is made of: the records that finished stages left, as plain data."""
+"""Define the records of finished stages that a report reads, and the shapes of their files.
+
+The shapes cover the containers that `gather` walks through. The figures inside are checked by the facts
+(`cpt.report.schema`).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, model_validator
+
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What a finished stage's `artifact.json` says."""
+    """Content of a finished stage's `artifact.json`."""
 
     name: str
     kind: str
@@ -24,8 +30,10 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """The content of a `training/` folder: summary.json, steps.jsonl, probes.jsonl, ledger.json,
-    actions.jsonl, samples.json."""
+    """Content of a `training/` folder.
+
+    Its files: summary.json, steps.jsonl, probes.jsonl, ledger.json, actions.jsonl, samples.json.
+    """
 
     stage: str
     summary: Mapping[str, Any]
@@ -36,9 +44,10 @@ class TrainingRecord:
     samples: Sequence[Mapping[str, Any]] = ()
 
     def readings(self, kind: str) -> dict[str, list[Mapping[str, Any]]]:
-        """Readings of the probes of one kind, by probe, in the order of the steps.
+        """Return the readings of probes of one kind, by probe, in the order of steps.
 
-        Of a training that went back at its end, they end with those of its result, as the summary does.
+        Readings after the step of the result are left out, as in the summary: a training that rolled back at
+        its end has read discarded weights.
         """
         found: dict[str, list[Mapping[str, Any]]] = {}
         ended = self.summary.get("ended")
@@ -51,7 +60,7 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class TokenizerRecord:
-    """Tokens in a vocabulary, and bytes per token of held-out domain text; None where unknown."""
+    """Size of a vocabulary, and bytes per token of held-out domain text; None if unknown."""
 
     size: int | None = None
     bytes_per_token: float | None = None
@@ -59,12 +68,12 @@ class TokenizerRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything that a report is made of, as plain data.
+    """All records of a run, as plain data.
 
-    recipe: the whole recipe (name, base, seed, stages).
+    recipe: complete recipe (name, base, seed, stages).
     stages: finished stages in order, the base model first.
-    corpus, scores: corpus.json and scores.json, None where no stage made one.
-    tokenizer: the final model's, for runs that leave the base's as it is.
+    corpus, scores: content of corpus.json and scores.json; None if no stage made one.
+    tokenizer: tokenizer of the final model, for runs that keep the base's tokenizer.
     """
 
     recipe: Mapping[str, Any]
@@ -76,3 +85,138 @@ class RunRecord:
     training: TrainingRecord | None = None
     scores: Mapping[str, Any] | None = None
     tokenizer: TokenizerRecord = TokenizerRecord()
+
+
+Figures = dict[str, Any]
+
+
+class FileShape(BaseModel):
+    """Base class of file shapes: frozen, ignores fields that other versions write."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class StepRow(FileShape):
+    """Row of `steps.jsonl`."""
+
+    step: int
+    tokens: int
+    sources: dict[str, int] | None = None
+
+
+class ActionRow(FileShape):
+    """Row of `actions.jsonl`."""
+
+    step: int
+    action: str
+
+
+class ProbeRow(FileShape):
+    """Row of `probes.jsonl`."""
+
+    step: int
+    tokens: int
+    probe: str
+    kind: str
+    value: float | None
+    detail: Figures | None = None
+
+
+class Phase(FileShape):
+    """Phase of the schedule."""
+
+    name: str
+    first: int
+
+
+class Schedule(FileShape):
+    """Schedule in `summary.json`."""
+
+    unit: str = ""
+    phases: list[Phase] = []
+
+
+class ProbeSummary(FileShape):
+    """Figures of a text in `report.json` that the command line shows."""
+
+    before: float | None = None
+    after: float | None = None
+    depth: float | None = None
+    difference: dict[str, float | None] | None = None
+
+
+class AverageSummary(FileShape):
+    """Macro averages of a suite in `report.json`."""
+
+    a: float
+    b: float
+    difference: float
+    verdict: str
+
+
+class SuitesSummary(FileShape):
+    """Suites in `report.json` that the command line shows."""
+
+    averages: dict[str, AverageSummary] = {}
+    no_signal: list[dict[str, Any]] = []
+
+
+class ReportSummary(FileShape):
+    """Part of `report.json` that the command line shows."""
+
+    verdict: str = ""
+    probes: dict[str, ProbeSummary] = {}
+    suites: SuitesSummary | None = None
+
+
+class TrainingEnd(FileShape):
+    """End of the training by a gate."""
+
+    result_step: int
+
+
+class TrainingSummary(FileShape):
+    """Content of a training's `summary.json`."""
+
+    stability: dict[str, dict[str, bool | float | None]] = {}
+    continual: dict[str, Figures] = {}
+    gates: list[Figures] | None = None
+    samples: dict[str, str | None] = {}
+    schedule: Schedule | None = None
+    ended: TrainingEnd | None = None
+    monitor: Figures | None = None
+    steps: int = 0
+    tokens: int = 0
+    tokens_per_second: float | None = None
+
+
+class TextScore(FileShape):
+    """Levels that evaluate measured on a text."""
+
+    before: Figures
+    after: Figures
+    difference: Figures
+
+
+class Scores(FileShape):
+    """Content of an evaluation's `scores.json`."""
+
+    confidence: float = 0.95
+    bits_per_byte: dict[str, TextScore] | None = None
+    tasks: dict[str, Figures] | None = None
+    suites: Figures = {}
+    against: dict[str, Figures] = {}
+
+
+class DocumentScores(FileShape):
+    """Losses of the documents of a text, in an evaluation's `documents.json`."""
+
+    texts: list[str]
+    nats: list[float]
+    bytes: list[int]
+
+    @model_validator(mode="after")
+    def _as_many_of_each(self) -> DocumentScores:
+        if not len(self.texts) == len(self.nats) == len(self.bytes):
+            raise ValueError("the lists differ in length: one figure per document is needed")
+        return self

@@ -1,69 +1,101 @@
-"""The facts of a run, as `report.json` holds them. Losses are in bits per byte unless the name says nats."""
+"""Define the facts of a run, as stored in `report.json`.
 
-from cpt.report.schema.base import BAND, Fact, Interval
-from cpt.report.schema.facts import Facts
-from cpt.report.schema.making import Documents, Merge, MergedModel, SearchPoint, Split, StageFact, Vocabulary
-from cpt.report.schema.probes import Continual, CurvePoint, Dip, Probe, ProbeTraining, TaskCurve
-from cpt.report.schema.scores import (
-    Compared,
+Losses are in bits per byte, unless the name says nats.
+"""
+
+# ruff: noqa: RUF012 - pydantic copies the defaults
+
+from __future__ import annotations
+
+from cpt.report.schema.artifacts import (
+    BoundReached,
+    Documents,
+    Merge,
+    MergeInput,
+    Split,
+    StageFact,
+    Trial,
+    TrialPoint,
+    Vector,
+    VectorGrid,
+    VectorPair,
+    VectorParts,
+    VectorRows,
+    Vectors,
+    Vocabulary,
+    WeightSearch,
+)
+from cpt.report.schema.measurements import (
+    Continual,
+    CurvePoint,
+    Fact,
     FurtherComparison,
-    LeftOut,
+    Interval,
     NoSignal,
-    Retained,
+    PairedScores,
+    Probe,
+    ProbeTraining,
+    Retention,
+    SkippedTask,
+    StabilityGap,
     SuiteAverage,
     SuiteGroup,
     Suites,
     SuiteTask,
     Task,
+    TaskCurve,
 )
-from cpt.report.schema.training import Ended, SchedulePhase, Trained, Training, TrainingPoint
-from cpt.report.schema.vectors import Vector, VectorGrid, VectorPair, VectorParts, VectorRows, Vectors
-from cpt.report.schema.watching import (
+from cpt.report.schema.monitoring import (
     WORST_FIRST,
     Action,
     ControlPoint,
+    EarlyEnd,
     Gate,
     LayerUpdates,
     MonitorCost,
+    Monitoring,
     NewTokens,
     ProbeCost,
     Sample,
+    SchedulePhase,
     SourceTokens,
-    Watched,
+    TrainedTokens,
+    Training,
+    TrainingStep,
 )
 
 __all__ = [
-    "BAND",
     "WORST_FIRST",
     "Action",
-    "Compared",
+    "BoundReached",
     "Continual",
     "ControlPoint",
     "CurvePoint",
-    "Dip",
     "Documents",
-    "Ended",
+    "EarlyEnd",
     "Fact",
     "Facts",
     "FurtherComparison",
     "Gate",
     "Interval",
     "LayerUpdates",
-    "LeftOut",
     "Merge",
-    "MergedModel",
+    "MergeInput",
     "MonitorCost",
+    "Monitoring",
     "NewTokens",
     "NoSignal",
+    "PairedScores",
     "Probe",
     "ProbeCost",
     "ProbeTraining",
-    "Retained",
+    "Retention",
     "Sample",
     "SchedulePhase",
-    "SearchPoint",
+    "SkippedTask",
     "SourceTokens",
     "Split",
+    "StabilityGap",
     "StageFact",
     "SuiteAverage",
     "SuiteGroup",
@@ -71,9 +103,11 @@ __all__ = [
     "Suites",
     "Task",
     "TaskCurve",
-    "Trained",
+    "TrainedTokens",
     "Training",
-    "TrainingPoint",
+    "TrainingStep",
+    "Trial",
+    "TrialPoint",
     "Vector",
     "VectorGrid",
     "VectorPair",
@@ -81,5 +115,35 @@ __all__ = [
     "VectorRows",
     "Vectors",
     "Vocabulary",
-    "Watched",
+    "WeightSearch",
 ]
+
+
+class Facts(Fact):
+    """All facts of one run: everything that its page shows."""
+
+    name: str
+    title: str
+    base: str
+    verdict: str
+    basis: str
+    created: str
+    confidence: float
+    probes: dict[str, Probe] = {}
+    watched: Monitoring = Monitoring()
+    tokens: dict[str, int] = {}
+    tokens_per_second: float | None = None
+    seconds: dict[str, float] = {}
+    vocabulary: Vocabulary = Vocabulary()
+    tasks: dict[str, Task] = {}
+    suites: Suites | None = None
+    against: dict[str, FurtherComparison] = {}
+    training: Training | None = None
+    ledger: dict[str, TrainedTokens] = {}
+    documents: dict[str, Documents] = {}
+    merge: Merge | None = None
+    stages: list[StageFact] = []
+    absent: list[str] = []
+    recipe: str = ""
+    versions: dict[str, str] = {}
+    machine: dict[str, str | int] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from browsing import Visit
 
 from cpt.report import charts
-from cpt.report.schema import CurvePoint, Facts, Merge, Probe, SearchPoint
+from cpt.report.schema import CurvePoint, Facts, Merge, Probe, TrialPoint
 
 Places = Sequence[tuple[float, float]]
 
@@ -35,7 +35,7 @@ def chart(path: Places, final: tuple[float, float], tries: Places = ()) -> str |
         )
         for axis, sign in ((0, -1), (1, 1))
     )
-    search = [SearchPoint(domain_gain=gain, general_rise=rise) for gain, rise in tries]
+    search = [TrialPoint(domain_gain=gain, general_rise=rise) for gain, rise in tries]
     merge = Merge(stage="merge", method="ties", search=search)
     return charts.domain_against_general({"domain": domain, "general": general}, (), merge)
 

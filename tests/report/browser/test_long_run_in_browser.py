@@ -1,4 +1,4 @@
-"""A run of 200,000 logged steps has a page that is as small and as quick to open as any other."""
+"""A run of 50,000 logged steps has a page that is as small and as quick to open as any other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cpt.report.facts import gather
 from cpt.report.page import render
 from cpt.report.schema import Facts
 
-POINTS = 200_000
+POINTS = 50_000
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from accessibility import problems
 from browsing import Visit
 from vector_facts import analysis
 
+from cpt.report.merge_pages import render_vectors
 from cpt.report.schema import Vectors
-from cpt.report.vectors.page import render
 
 Opens = Callable[..., Visit]
 
@@ -22,7 +22,7 @@ OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElemen
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = ("law", "medicine", "a-name-that-is-long-and-does-not-break")
     file = tmp_path_factory.mktemp("vectors") / "vectors.html"
-    file.write_text(render(Vectors.model_validate(analysis(*names)), "2026-03-01"), encoding="utf-8")
+    file.write_text(render_vectors(Vectors.model_validate(analysis(*names)), "2026-03-01"), encoding="utf-8")
     return file
 
 

@@ -11,8 +11,7 @@ import pytest
 from made_runs import FOUR, SETTINGS, TEXTS, a_run
 
 from cpt.report.comparison import charts
-from cpt.report.comparison.charts.rings import role, spread
-from cpt.report.comparison.curves import rises
+from cpt.report.comparison.charts import rises, role, spread
 from cpt.report.comparison.facts import compare
 from cpt.report.comparison.page import draw
 from cpt.report.comparison.schema import Comparison
@@ -60,9 +59,9 @@ def test_curves_lie_above_one_common_start(comparison: Comparison) -> None:
 
 def test_curves_are_described_by_their_extremes() -> None:
     curves = [charts.Curve(3, "slow", [(0, 0.0), (10, 0.4), (20, 0.1)]), charts.Curve(4, "none", [])]
-    svg = charts.overlaid("x", "X", "bits", curves, lambda rise: f"{rise:.1f}")
+    svg = charts.curve_chart("x", "X", "bits", curves, lambda rise: f"{rise:.1f}")
     assert description(svg) == "slow: between 0.0 and 0.4, at the end 0.1"
-    assert charts.overlaid("x", "X", "bits", curves[1:], str) is None
+    assert charts.curve_chart("x", "X", "bits", curves[1:], str) is None
 
 
 def test_tokens_are_parted_by_source(comparison: Comparison) -> None:

@@ -12,9 +12,9 @@ import pytest
 from made_runs import FOUR, NOISE, SETTINGS, TEXTS, a_run
 
 from cpt.report.comparison.facts import ReportedRun, compare
-from cpt.report.comparison.intervals import Documents
+from cpt.report.comparison.pareto_front import Documents
 from cpt.report.comparison.schema import Comparison
-from cpt.report.comparison.wording import listed
+from cpt.report.comparison.summary_text import listed
 from cpt.report.schema import Facts, Interval, Suites, Task, Training
 
 NOW = "2026-03-01T09:22:56+00:00"
@@ -43,7 +43,7 @@ def test_the_verdict_names_both_ends_what_lies_between_and_what_is_beaten() -> N
     found = compared(*FOUR)
     assert found.verdict == (
         "replay-0 gains most on domain text (−0.310, general +0.090); replay-50 keeps general text best "
-        "(−0.005, domain −0.200); replay-25 lies between; slow is beaten by replay-25 and replay-50."
+        "(−0.005, domain −0.200); replay-25 is between; slow is beaten by replay-25 and replay-50."
     )
     assert found.front == ["replay-0", "replay-25", "replay-50"]
     assert [run.on_front for run in found.runs] == [True, True, True, False]
@@ -62,7 +62,7 @@ def test_one_run_can_be_best_on_both() -> None:
 def test_runs_within_the_noise_are_not_told_apart() -> None:
     found = compared(a_run("a", -0.300, 0.01), a_run("b", -0.305, 0.012), a_run("c", -0.302, 0.008))
     assert found.verdict == (
-        "Three runs that the noise does not tell apart; domain text −0.305 to −0.300, "
+        "Three runs without a difference beyond the noise; domain text −0.305 to −0.300, "
         "general text +0.008 to +0.012."
     )
     assert set(found.front) == {"a", "b", "c"}
@@ -138,7 +138,7 @@ def test_runs_without_evaluate_are_compared_by_their_probes() -> None:
         value=bare[0].facts.probes["domain"].training.permanent
     )  # type: ignore[union-attr]
     assert found.basis.startswith("First against last reading of the training probes")
-    assert "Of some changes no interval is known" in found.basis
+    assert "Some changes have no interval" in found.basis
     mixed = compared(*FOUR[:3], bare[3])
     assert mixed.runs[3].probes["domain"].apart.startswith("it has no evaluate stage")
     both = compared(FOUR[0], bare[1])  # the probes are what these two share
@@ -160,7 +160,7 @@ def test_probes_of_training_are_compared_only_if_they_read_the_same() -> None:
     found = compared(read(FOUR[0], "a"), read(FOUR[1], "a"), read(FOUR[2], "b"))
     apart = [run.probes["domain"].apart for run in found.runs]
     assert apart[:2] == ["", ""]
-    assert apart[2].startswith("its training's probe did not read the same parts of the same documents")
+    assert apart[2].startswith("its training probe is not known to have read the same parts")
     assert {run.probes["general"].apart for run in found.runs} == {""}
     gone = [dataclasses.replace(read(run, "a"), texts={}) for run in FOUR[:2]]
     assert {run.probes["domain"].apart for run in compared(*gone, read(FOUR[2], "a")).runs} == {""}

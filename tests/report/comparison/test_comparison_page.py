@@ -13,9 +13,9 @@ from made_runs import FOUR, SETTINGS, a_run
 from cpt.report.comparison.facts import ReportedRun, compare
 from cpt.report.comparison.page import render, setting_words
 from cpt.report.comparison.schema import Setting
-from cpt.report.environment import policy
-from cpt.report.schema import Facts, Gate, TaskCurve, Training, Watched
-from cpt.report.schema.probes import CurvePoint
+from cpt.report.schema import Facts, Gate, Monitoring, TaskCurve, Training
+from cpt.report.schema.measurements import CurvePoint
+from cpt.report.templates import policy
 
 NOW = "2026-03-01T09:22:56+00:00"
 HOSTILE = "<script>alert(1)</script>"
@@ -77,7 +77,7 @@ def test_the_order_is_from_the_verdict_to_the_details(page: str) -> None:
         "Shallowest general gap",
         "its own report",
         "beaten by replay-25 and replay-50",
-        "What each run gains, and what it pays",
+        "Gain and cost of each run",
         "The front 1 replay-0 domain −0.310, general +0.090 2 replay-25",
         "Beaten 4 slow",
         "Change on held-out text",
@@ -124,7 +124,7 @@ def test_strings_from_data_are_escaped_wherever_they_appear() -> None:
                 update={"averages": {HOSTILE: facts.suites.averages["medical"]}}
             ),
             "tokens": {HOSTILE: 5},
-            "watched": Watched(gates=[gate], tasks={HOSTILE: TaskCurve(curve=curve)}),
+            "watched": Monitoring(gates=[gate], tasks={HOSTILE: TaskCurve(curve=curve)}),
         }
     )
     names = [f"{HOSTILE}{number}" for number in range(3)]
@@ -160,14 +160,14 @@ def test_figures_that_are_not_compared_say_so() -> None:
     stranger = a_run("stranger", -0.9, 0.0, texts={"domain": "00" * 32, "general": "11" * 32})
     text = Outline(render(compare([*FOUR, stranger], [], NOW))).text
     assert "−0.900 −0.910 to −0.890 not compared" in text
-    assert "Mind when you compare" in text
+    assert "Notes on the comparison" in text
     assert "5 stranger its own report finished wheel:" in text
 
 
 def test_budgets_stand_side_by_side() -> None:
     def bounded(name: str, verdict: str) -> ReportedRun:
         gate = Gate(budget="general <= +0.02", probe="general", action="warn", verdict=verdict)  # type: ignore[arg-type]
-        return a_run(name, -0.3, 0.0, watched=Watched(gates=[gate]))
+        return a_run(name, -0.3, 0.0, watched=Monitoring(gates=[gate]))
 
     text = Outline(render(compare([bounded("a", "held"), bounded("b", "broken"), FOUR[2]], [], NOW))).text
     assert "general <= +0.02 held broken –" in text
@@ -175,9 +175,10 @@ def test_budgets_stand_side_by_side() -> None:
 
 
 def test_many_long_runs_stay_under_five_megabytes() -> None:
+    curve = [CurvePoint(step=n, tokens=n, value=1 + n % 89 / 89) for n in range(5_000)]
+
     def long(index: int) -> ReportedRun:
         run = a_run(f"run-{index}", -0.3 + index / 100, index / 50)
-        curve = [CurvePoint(step=n, tokens=n, value=1 + n % 89 / 89 + index / 9) for n in range(5_000)]
         probes = {name: probe.model_copy(update={"curve": curve}) for name, probe in run.facts.probes.items()}
         return dataclasses.replace(run, facts=run.facts.model_copy(update={"probes": probes}))
 

@@ -1,0 +1,218 @@
+"""Define the facts of what stages made: documents, vocabulary, merge, weight search, task vectors.
+
+The weight search has the form of `cpt.stages.merge.search.search_metrics`, the task vectors that of
+`merging.analysis.analyse`.
+"""
+
+# ruff: noqa: RUF012 - pydantic copies the defaults
+
+from __future__ import annotations
+
+from cpt.report.schema.measurements import Fact
+
+
+class PairedChange(Fact):
+    """Deterioration against the base, in bits per byte or as share of wrong answers, with standard error."""
+
+    change: float
+    error: float | None = None
+
+
+class Trial(Fact):
+    """A merge that a search tried; `values` by searched setting, such as "weight of law"."""
+
+    values: dict[str, float]
+    by: str
+    domain_gain: float
+    general_rise: float
+    changes: dict[str, PairedChange]
+    front: bool
+    chosen: bool
+
+
+class SearchBudget(Fact):
+    """A budget and its verdict at the chosen point; `limit` in the unit of its probe."""
+
+    budget: str
+    probe: str
+    limit: float
+    verdict: str
+    why: str
+
+
+class BoundReached(Fact):
+    """A chosen value at the lower or upper bound of the search space, with an explanation in `says`."""
+
+    name: str
+    value: float
+    bound: str
+    says: str
+
+
+class WeightSearch(Fact):
+    """A finished search for merge weights. `why`: reason for the chosen point, in words."""
+
+    method: str
+    models: list[str]
+    why: str
+    holds: bool
+    search_points: list[Trial]
+    gates: list[SearchBudget] = []
+    at_bounds: list[BoundReached] = []
+
+    @property
+    def chosen(self) -> Trial:
+        """Return the chosen trial."""
+        return next(point for point in self.search_points if point.chosen)
+
+
+Figures = list[float | None]
+
+
+class VectorRows(Fact):
+    """Numbers of embedding rows of a model compared with the base."""
+
+    shared: int
+    new: int
+    missing: int
+    padding: int
+
+
+class Vector(Fact):
+    """A task vector: its norm, and its norm relative to the base; shares of its squared norm or weights."""
+
+    name: str
+    norm: float
+    relative: float | None
+    weights: int
+    changed: int
+    carriers: int
+    carriers_share: float | None
+    embeddings_share: float | None
+    new_rows_share: float | None
+    rows: VectorRows | None = None
+
+
+class VectorPair(Fact):
+    """Angle and sign conflicts of two task vectors; `random`: standard deviation of random cosines."""
+
+    a: str
+    b: str
+    cosine: float | None
+    random: float | None
+    weights: int
+    both_changed: int
+    conflicts: float | None
+    conflicting_a: float | None
+    conflicting_b: float | None
+
+
+class VectorParts(Fact):
+    """Figures by part of the model: [vectors][parts]; cosine and conflicts: [pairs][parts]."""
+
+    names: list[str]
+    weights: list[int]
+    relative: list[Figures]
+    share: list[Figures]
+    cosine: list[Figures]
+    random: list[Figures]
+    conflicts: list[Figures]
+
+
+class VectorGrid(Fact):
+    """Norms relative to the base: [vectors][kinds][layers]."""
+
+    layers: list[int]
+    kinds: list[str]
+    relative: list[list[Figures]]
+
+
+class Vectors(Fact):
+    """Task vectors from one base; `carried`: share of the squared norm that the `carriers` hold."""
+
+    base: str
+    carried: float
+    vectors: list[Vector]
+    pairs: list[VectorPair]
+    layers: VectorParts
+    kinds: VectorParts
+    grid: VectorGrid
+
+
+class Split(Fact):
+    """One split of the documents of a source; `bytes` of UTF-8, `tokens` with start and end tokens."""
+
+    documents: int
+    bytes: int | None = None
+    tokens: int | None = None
+    sequences: int | None = None
+
+
+class Documents(Fact):
+    """Documents of a source: `documents_in` = both splits + all entries of `removed`."""
+
+    documents_in: int | None = None
+    removed: dict[str, int] = {}
+    splits: dict[str, Split] = {}
+
+    @property
+    def balanced(self) -> bool:
+        """Return True if every input document is in a split or was removed."""
+        kept = sum(split.documents for split in self.splits.values())
+        return self.documents_in == kept + sum(self.removed.values())
+
+
+class Vocabulary(Fact):
+    """Size of the vocabulary and bytes per token of held-out domain text, base and final tokenizer."""
+
+    before: int | None = None
+    after: int | None = None
+    bytes_per_token_before: float | None = None
+    bytes_per_token_after: float | None = None
+    added: int | None = None
+    rows: int | None = None
+
+
+class MergeInput(Fact):
+    """A model that was merged, named by its stage; `varied` if its weight differs between layers."""
+
+    model: str
+    weight: float | None = None
+    varied: bool = False
+
+
+class TrialPoint(Fact):
+    """A merge that a search tried: gain on domain text and rise on general text, bits per byte.
+
+    weight: weight of the trained model, if the search varies it alone.
+    """
+
+    domain_gain: float
+    general_rise: float
+    weight: float | None = None
+
+
+class Merge(Fact):
+    """The merge that made the final model.
+
+    search: trials of the search for its weights (`search_points` of the stage's metrics).
+    at_bounds: chosen weights at a bound of the search space (`search.at_bounds` of the stage's metrics).
+    vectors: analysis of the merged task vectors (`analysis` of the stage's metrics).
+    """
+
+    stage: str
+    method: str
+    models: list[MergeInput] = []
+    search: list[TrialPoint] = []
+    at_bounds: list[BoundReached] = []
+    vectors: Vectors | None = None
+
+
+class StageFact(Fact):
+    """One finished stage. `made`: time at which its artifact was finished (ISO 8601)."""
+
+    name: str
+    kind: str
+    seconds: float
+    made: str = ""
+    fingerprint: str

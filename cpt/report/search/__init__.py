@@ -1,1 +1,0 @@
-"""A search for merge weights on a page of its own."""

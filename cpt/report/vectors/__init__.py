@@ -1,1 +1,0 @@
-"""Task vectors on a page, and as a section of the run report."""
