@@ -74,8 +74,6 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     """Return the pydantic models that an annotation names, through unions, containers and metadata."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return [annotation] if issubclass(annotation, BaseModel) else []
-    if isinstance(annotation, typing.TypeAliasType) if hasattr(typing, "TypeAliasType") else False:
-        return _models(annotation.__value__)
     found = [model for part in typing.get_args(annotation) for model in _models(part)]
     return list(dict.fromkeys(found))
 
@@ -268,8 +266,8 @@ def page() -> str:
     lines = [
         "# Recipe keys",
         "",
-        "Where each key of a recipe is declared, and which files read it. Written by `python docs/recipe_keys.py`; a test",
-        "checks that it is up to date. Variants of a key stand in brackets: `schedule[wsd]`.",
+        "Where each key of a recipe is declared, and which files read it. Written by",
+        "`python docs/recipe_keys.py`; a test checks that it is up to date. Variants of a key stand in brackets: `schedule[wsd]`.",
     ]
     stage = ""
     for key in keys():
@@ -282,7 +280,7 @@ def page() -> str:
         read = [_link(file) for file in by_attribute.get((key.model, key.name), []) if file != declared]
         own = declared in by_attribute.get((key.model, key.name), [])
         cells = ["same file"] * own + read
-        lines.append(f"| `{key.path.split('.', 1)[1]}` | {_link(declared)} | {', '.join(cells) or '–'} |")
+        lines.append(f"| `{key.path.split('.', 1)[1]}` | {_link(declared)} | {', '.join(cells) or ''} |")
     return "\n".join(lines) + "\n"
 
 

@@ -19,15 +19,16 @@ TREES = {name: ast.parse(file.read_text()) for name, file in FILES.items()}
 
 FLOORS = (
     ("cpt.cli", "cpt.watch"),
+    ("cpt.estimate",),
     ("cpt.recipe", "cpt.initialiser_trial"),
     ("cpt.stages",),
-    ("cpt.estimate", "cpt.report"),
+    ("cpt.report",),
     ("cpt.training", "cpt.corpus", "evals", "merging", "tokenizer_tools"),
     ("cpt.monitor",),
-    ("cpt.models",),
     ("cpt.references",),
+    ("cpt.models",),
 )
-"""Rooms that may import from their own floor's packages of the same name and from floors below, never above."""
+"""Rooms from the top floor to the lowest. Imports run down, or stay on a floor."""
 
 _BANNED = re.compile(r"^(What|Whether|Where|That|How|Tells?|As many|Those|Which)\b")
 """Beginnings of a docstring that name no action and no thing."""

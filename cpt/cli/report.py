@@ -20,7 +20,7 @@ from cpt.formatting import duration
 from cpt.json_file import read_plain
 from cpt.recipe.diff import differing, settings_of
 from cpt.recipe.journal import Run, find_run
-from cpt.report.comparison.gather import reported
+from cpt.recipe.reported_runs import reported
 
 if TYPE_CHECKING:
     from cpt.report.comparison.schema import ComparedProbe, Comparison, RunRow

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from cpt.errors import StageFailed
 from cpt.monitor.budget import ProbeBudget
 from cpt.monitor.gates.gate import Gate
 from cpt.training.features.anomalies import Anomalies
@@ -23,6 +22,7 @@ from cpt.training.trainable import All, Trainable
 
 if TYPE_CHECKING:
     import torch
+
 
 _FREE = frozenset({"checkpoint", "trackers", "anomalies"})
 """Settings that have no effect on the weights trained so far: a run may continue with others."""
@@ -143,35 +143,12 @@ class Settings:
         config = self.config.model_copy(update={key: changes[key] for key in changes.keys() - own})
         return replace(self, **{"config": config} | {key: changes[key] for key in changes.keys() & own})
 
-
-class FixedSettings:
-    """The settings that a run must continue with, as part of its checkpoints."""
-
-    def __init__(self, settings: Settings) -> None:
-        config = settings.config
-        values = {name: getattr(config, name) for name in TrainingConfig.model_fields}
+    def fixed_values(self) -> dict[str, Any]:
+        """Return the settings that a run must continue with, as JSON values by dotted names."""
+        values = {name: getattr(self.config, name) for name in TrainingConfig.model_fields}
         fixed = {name: value for name, value in values.items() if name not in _FREE | _RESOLVED}
         own = ("steps", "micro_batch", "dtype", "float8", "tokens", "new_tokens", "seed", "tolerance")
-        self._settings = dict(_flat(fixed | {name: getattr(settings, name) for name in own}))
-
-    def state_dict(self) -> Mapping[str, Any]:
-        return self._settings
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Change nothing, but raise if the run began with other settings."""
-        keys = dict.fromkeys([*saved, *self._settings])
-        now = self._settings
-        changed = [
-            f"{key} was {saved.get(key, 'not set')} and is {now.get(key, 'not set')}"
-            for key in keys
-            if saved.get(key) != now.get(key)
-        ]
-        if changed:
-            raise StageFailed(
-                f"a run cannot go on with other settings than it began with: {'; '.join(changed)}",
-                hint="Set them back, or train in an empty work folder. Another schedule on trained weights "
-                "is a new run that starts from a checkpoint.",
-            )
+        return dict(_flat(fixed | {name: getattr(self, name) for name in own}))
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, Any]]:

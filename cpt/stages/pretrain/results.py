@@ -51,7 +51,7 @@ def save_training(
 ) -> dict[str, Any]:
     """Write the training folder, and return the stage's metrics."""
     from cpt.stages.pretrain.samples import seconds_spent
-    from cpt.training.features.step_log import write_lines
+    from cpt.training.json_lines import write_lines
 
     folder = context.output / "training"
     folder.mkdir()

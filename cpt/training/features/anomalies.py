@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cpt.errors import StageFailed
 from cpt.training.feature import Run, TrainingFeature
 from cpt.training.features.checkpoints import CheckpointManager
-from cpt.training.features.step_log import write_lines
+from cpt.training.json_lines import write_lines
 
 if TYPE_CHECKING:
     from cpt.training.data import PackedSequence

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from cpt.errors import Problem
 from cpt.training.clock import wait_for_gpu
 from cpt.training.feature import Run, RunFacts, StepOutcome, TrainingFeature
-from cpt.training.features.step_log import STEPS, last_step
+from cpt.training.features.step_log import STEPS
+from cpt.training.json_lines import last_step
 
 if TYPE_CHECKING:
     from cpt.training.checkpoint.snapshot import Snapshot
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from cpt.training.data import Stream
     from cpt.training.schedules import Schedule
     from cpt.training.settings import Settings, TrainingConfig
+    from cpt.training.state import CheckpointKind
 
-CheckpointKind = Literal["milestone", "pre-anneal", "last"]
-"""Reason why a finished run keeps the weights of a step to start from."""
 
 _RUN = "run"
 """Name of the loop's own state in a checkpoint."""
@@ -108,9 +108,8 @@ class CheckpointManager(TrainingFeature):
         ]
 
     def on_start(self, run: Run) -> None:
-        from cpt.training.checkpoint.stateful import RandomNumbers
+        from cpt.training.checkpoint.stateful import FixedSettings, RandomNumbers
         from cpt.training.checkpoint.store import Store
-        from cpt.training.settings import FixedSettings
 
         settings = run.settings
         pre_anneal = anneal_begins(settings.config.schedule, settings.steps, run.stream)

@@ -19,7 +19,7 @@ from cpt.monitor.gates.gate import DOMAIN, HALF, Budget, Gate, RaiseReplay, Roll
 from cpt.monitor.gates.rise import change
 from cpt.monitor.reading import Kind, Reading
 from cpt.training.feature import ExtraMemory, Run, RunFacts, TrainingFeature, WeightBytes
-from cpt.training.features.step_log import write_lines
+from cpt.training.json_lines import write_lines
 
 if TYPE_CHECKING:
     from cpt.training.checkpoint.stateful import SavedState, StateDict, Stateful

@@ -17,8 +17,8 @@ from cpt.monitor.reading import Items, Reading
 from cpt.monitor.schedule import Moment
 from cpt.training.clock import wait_for_gpu
 from cpt.training.feature import Run, StepOutcome, TrainingFeature
-from cpt.training.features.step_log import JsonLines, open_lines
 from cpt.training.features.weight_averaging import WeightAveraging
+from cpt.training.json_lines import JsonLines, open_lines
 
 if TYPE_CHECKING:
     from cpt.monitor.probes.base import Probe

@@ -45,7 +45,7 @@ WARN = gate("general <= +0.02", "warn")
 
 
 def test_a_file_of_lines_is_old_or_new_and_never_half_written(tmp_path: Path, monkeypatch) -> None:
-    from cpt.training.features.step_log import write_lines
+    from cpt.training.json_lines import write_lines
 
     file = tmp_path / "actions.jsonl"
     write_lines(file, [{"step": 1}])
