@@ -52,7 +52,7 @@ class RunResult:
 
     @property
     def held(self) -> bool:
-        """Whether every budget is shown to be held."""
+        """Return True if every budget is shown to be held."""
         return self.exit_code == 0
 
 

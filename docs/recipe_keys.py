@@ -37,7 +37,7 @@ class Key:
     """One key of a recipe.
 
     Attributes:
-        path: Dotted path, with the kind of a union's variant in brackets: "pretrain.schedule[wsd].decay_share".
+        path: Dotted path, with the kind of a union's variant in brackets, "schedule[wsd].decay_share".
         model: Name of the class that declares it.
         module: Dotted name of the module that declares it.
     """
@@ -54,20 +54,22 @@ def keys() -> list[Key]:
 
     found: dict[str, Key] = {}
     for kind, stage in stages().items():
-        for key in _keys(stage.Config, kind, ()):
+        for key in _keys(stage.Config, kind, set()):
             found.setdefault(key.path, key)
     return list(found.values())
 
 
-def _keys(model: type[BaseModel], path: str, above: tuple[type, ...]) -> Iterator[Key]:
+def _keys(model: type[BaseModel], path: str, seen: set[type]) -> Iterator[Key]:
+    """Yield the keys of a model and of the models in it, each model once per stage."""
     for name, field in model.model_fields.items():
         owner = next(each for each in reversed(model.__mro__) if name in getattr(each, "__annotations__", {}))
         here = f"{path}.{field.alias or name}"
         yield Key(here, name, owner.__name__, owner.__module__)
-        inner = [each for each in _models(field.annotation) if each not in above]
+        inner = [each for each in _models(field.annotation) if each not in seen]
+        seen.update(inner)
         for each in inner:
             variant = f"[{_kind(each)}]" if len(inner) > 1 and _kind(each) else ""
-            yield from _keys(each, here + variant, (*above, each))
+            yield from _keys(each, here + variant, seen)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -106,7 +108,9 @@ class Source:
                 for item in node.body:
                     if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
                         self.attributes[node.name][item.target.id] = ast.unparse(item.annotation)
-                    if isinstance(item, ast.FunctionDef) and item.returns is not None:
+                    if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+                        self.attributes[node.name] |= _set_from_parameters(item)
+                    elif isinstance(item, ast.FunctionDef) and item.returns is not None:
                         self.attributes[node.name].setdefault(item.name, ast.unparse(item.returns))
             elif isinstance(node, ast.FunctionDef) and node.returns is not None:
                 self.returns.setdefault(node.name, ast.unparse(node.returns))
@@ -122,7 +126,7 @@ class Source:
         for word in re.findall(r"\b[A-Z]\w+", annotation):
             if word in self.bases:
                 found.add(word)
-            elif word in self.aliases and depth < 4:
+            if word in self.aliases and depth < 4:  # a class elsewhere may have the alias's name
                 found |= self.classes(self.aliases[word], depth + 1)
         return frozenset(found)
 
@@ -143,6 +147,24 @@ class Source:
                 found.add(owner)
                 left += [base.split("[")[0] for base in self.bases.get(owner, [])]
         return frozenset(found)
+
+
+def _set_from_parameters(init: ast.FunctionDef) -> dict[str, str]:
+    """Return the annotations of attributes that a constructor sets to its parameters."""
+    given = {each.arg: ast.unparse(each.annotation) for each in init.args.args if each.annotation is not None}
+    found = {}
+    for node in ast.walk(init):
+        if isinstance(node, ast.Assign):
+            target, value = node.targets[0], node.value
+            pairs = (
+                zip(target.elts, value.elts, strict=False)
+                if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+                else [(target, value)]
+            )
+            for one, other in pairs:
+                if isinstance(one, ast.Attribute) and isinstance(other, ast.Name) and other.id in given:
+                    found[one.attr] = given[other.id]
+    return found
 
 
 class Readers(ast.NodeVisitor):
@@ -267,7 +289,8 @@ def page() -> str:
         "# Recipe keys",
         "",
         "Where each key of a recipe is declared, and which files read it. Written by",
-        "`python docs/recipe_keys.py`; a test checks that it is up to date. Variants of a key stand in brackets: `schedule[wsd]`.",
+        "`python docs/recipe_keys.py`; a test checks that it is up to date. Variants stand in brackets:",
+        "`schedule[wsd]`. What several keys hold (a source of text) is listed at the first of them.",
     ]
     stage = ""
     for key in keys():

@@ -26,7 +26,7 @@ BATCH_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Windows:
-    """How documents longer than a model can read are cut.
+    """Settings by which documents longer than a model can read are cut.
 
     Attributes:
         size: most tokens of a window.
@@ -117,7 +117,7 @@ class TokenisedText:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model makes of a text: per document, nats and the bytes that they are spent on."""
+    """Scores of a text by document: nats, and the bytes that they are spent on."""
 
     nats: np.ndarray
     bytes: np.ndarray

@@ -51,7 +51,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class WindowBytes:
-    """How much text windows hold, the same for all models.
+    """Sizes of windows in bytes, the same for all models.
 
     Attributes:
         windows: number of windows.

@@ -75,7 +75,7 @@ class Entry:
 
     @property
     def to_run(self) -> bool:
-        """Whether the stage will run."""
+        """Return True if the stage will run."""
         return self.action in ("run", "stale")
 
     def state(self) -> dict[str, Any]:
@@ -131,7 +131,7 @@ class Plan:
 
     @property
     def needs_base(self) -> bool:
-        """Whether any stage that will run reads the base model."""
+        """Return True if a stage that will run reads the base model."""
         return any(BASE in entry.step.inputs.values() for entry in self.to_run)
 
 

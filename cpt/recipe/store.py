@@ -160,7 +160,7 @@ class Record(Artifact):
 
     @property
     def has_checksums(self) -> bool:
-        """Whether its files can be checked, by checksums of when they were written or first used."""
+        """Return True if its files have checksums, from when they were written or first used."""
         return self.checksums or (self.folder / CHECKSUMS).exists()
 
 

@@ -1,4 +1,4 @@
-"""Where documents lie in a packed row, and how to lay documents of similar length side by side.
+"""Locate documents in a packed row, and arrange documents of similar length side by side.
 
 A block-diagonal mask over the whole row costs T² for what is really Σ length². Gathered into small padded
 groups, documents are attended causally without a mask: padding comes after every real token, so no real
@@ -21,7 +21,7 @@ _LENGTH_RATIO = 1.25
 
 @dataclass(frozen=True, eq=False)
 class DocumentLayout:
-    """Where documents lie in a packed row.
+    """Positions of documents in a packed row.
 
     Attributes:
         lengths: tokens of each document, in row order; known on the host, so nothing waits for a device.

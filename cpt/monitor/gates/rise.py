@@ -1,4 +1,4 @@
-"""How much worse a reading is than the first one, with its bounds, its wording, and its forecast.
+"""Compute the rise of a reading over the first one: its bounds, its wording, its forecast.
 
 The forecast is a straight line through the latest readings (least squares). Forgetting slows down later in a
 run, so the line is trusted no further ahead than the run is old.

@@ -1,4 +1,4 @@
-"""What every schedule is: settings, and from them named phases and rates."""
+"""Define every schedule: its settings, and from them named phases and rates."""
 
 from __future__ import annotations
 

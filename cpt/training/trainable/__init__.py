@@ -1,4 +1,4 @@
-"""What of a model trains: every weight, chosen layers, adapters, or added layers."""
+"""Choose the trainable part of a model: every weight, chosen layers, adapters, or added layers."""
 
 from __future__ import annotations
 

@@ -1,0 +1,36 @@
+"""The page of recipe keys is up to date, and names a reader for nearly every key."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def recipe_keys() -> Any:
+    spec = importlib.util.spec_from_file_location("recipe_keys", DOCS / "recipe_keys.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_up_to_date(recipe_keys: Any) -> None:
+    assert recipe_keys.PAGE.read_text() == recipe_keys.page(), "run python docs/recipe_keys.py"
+
+
+def test_keys_lead_to_the_files_that_implement_them(recipe_keys: Any) -> None:
+    read = recipe_keys.readers(recipe_keys.Source())
+    files = {key.path: read.get((key.model, key.name), []) for key in recipe_keys.keys()}
+    assert "cpt/training/features/l2_sp.py" in files["pretrain.l2_sp.strength"]
+    assert "cpt/training/step.py" in files["pretrain.clip"]
+    unread = [path for path, found in files.items() if not found]
+    assert len(unread) < 0.05 * len(files), unread
