@@ -48,7 +48,7 @@ class Key:
     module: str
 
 
-def keys() -> list[Key]:
+def all_keys() -> list[Key]:
     """Return every key of every stage, in the order of the models' fields."""
     from cpt.stages import stages
 
@@ -293,7 +293,7 @@ def page() -> str:
         "`schedule[wsd]`. What several keys hold (a source of text) is listed at the first of them.",
     ]
     stage = ""
-    for key in keys():
+    for key in all_keys():
         if (kind := key.path.split(".")[0]) != stage:
             stage = kind
             lines += ["", f"## {stage}", "", "| Key | Declared in | Read in |", "|---|---|---|"]
@@ -313,4 +313,4 @@ def _link(file: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
-    print(f"{PAGE}: {len(keys())} keys")
+    print(f"{PAGE}: {len(all_keys())} keys")

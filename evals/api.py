@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,8 +30,7 @@ def evaluate(
     batch_tokens: int | None = None,
     seed: int = SEED,
     cache: str | Path | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-    on_message: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Results:
     """Evaluate a model on suites, as `cpt eval run` does.
 
@@ -55,8 +54,7 @@ def evaluate(
         batch_tokens: Number of tokens that go through the model at once.
         seed: Seed of the sample of items that a level takes, and of few-shot examples.
         cache: Folder of the answers; the package's own cache if None.
-        on_progress: Function of the requests done and of all requests.
-        on_message: Function of a line of text for people.
+        progress: Receiver of messages and of the number of requests that are done.
 
     Returns:
         Scores with their standard errors, and the value of every item.
@@ -84,8 +82,10 @@ def evaluate(
             backend=backend,
             batch_tokens=batch_tokens,
             seed=seed,
-            on_progress=on_progress,
-            on_message=on_message,
+            on_progress=None
+            if progress is None
+            else lambda done, total: progress.update(done, total, "requests"),
+            on_message=None if progress is None else progress.message,
         )
     require_scores(results)
     if out is not None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cpt.progress import Progress
     from merging.extraction import Extraction
     from merging.request import InputModel
     from merging.run import MergeReport
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["average", "extract", "merge"]
 
 Model = str | Path
-Progress = Callable[[int, int], None]
+_MEGA = 1_000_000
 
 
 def merge(
@@ -64,7 +65,7 @@ def merge(
         compute_dtype: Data type of the arithmetic; None for float64 in task arithmetic, else float32.
         seed: Seed of random methods.
         shard_size: Largest size of a weight file.
-        progress: Called with the bytes that are written and the bytes in all.
+        progress: Receiver of the megabytes that are written.
         parameters: Parameters of the method for every model that has none of its own.
 
     Raises:
@@ -89,7 +90,7 @@ def merge(
         compute_dtype=compute_dtype,
         seed=seed,
     )
-    return run(plan(request), out, shard_bytes=shard_bytes(shard_size), progress=progress)
+    return run(plan(request), out, shard_bytes=shard_bytes(shard_size), progress=_bytes_of(progress))
 
 
 def average(
@@ -110,7 +111,7 @@ def average(
         weights: Weight of every model; None for equal weights. `merging.averaging` has those of an
             exponential moving average and of an average that stands for an anneal.
         dtype: Data type of the result; None for the widest of the models.
-        progress: Called with the bytes that are written and the bytes in all.
+        progress: Receiver of the megabytes that are written.
 
     Raises:
         CannotMerge: The models do not fit together, or there is something at `out`.
@@ -124,7 +125,7 @@ def average(
 
     named, _ = _inputs(models, None, [{}] * len(models))
     request = averaged(named, weights or uniform(len(named)), f"Average of {len(named)} models", dtype)
-    return run(plan(request), out, progress=progress)
+    return run(plan(request), out, progress=_bytes_of(progress))
 
 
 def extract(
@@ -148,7 +149,7 @@ def extract(
         rank: Rank of every pair of factors.
         modules: Names of the matrices to take (q_proj); None for all matrices of the layers.
         low_rank_only: Leave out norms and rows of embeddings, which otherwise are stored whole.
-        progress: Called with the tensors that are done and their number.
+        progress: Receiver of the number of tensors that are done.
 
     Raises:
         CannotMerge: The models do not fit together, or there is something at `out`.
@@ -169,7 +170,7 @@ def extract(
         modules=modules,
         low_rank_only=low_rank_only,
         base_name=locate(str(base), Path.cwd()),
-        progress=progress,
+        progress=None if progress is None else lambda done, total: progress.update(done, total, "tensors"),
     )
 
 
@@ -192,3 +193,10 @@ def _inputs(
     parameters = [dict(each) if isinstance(each, Mapping) else {"weight": each} for each in settings]
     found = [model(*each) for each in zip(names, references, parameters, strict=True)]
     return found, None if base_name is None else model(base_name, str(base), {})
+
+
+def _bytes_of(progress: Progress | None) -> Callable[[int, int], None] | None:
+    """Return a function that reports bytes as megabytes."""
+    if progress is None:
+        return None
+    return lambda done, total: progress.update(done // _MEGA, total // _MEGA, "MB merged")

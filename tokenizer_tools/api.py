@@ -5,7 +5,7 @@ Models and tokenizers are folders, or references as in a recipe: hub ids, GGUF f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import ValidationError
 
 from cpt.errors import DataError
-from cpt.progress import MessageProgress, NullProgress
+from cpt.progress import NullProgress, Progress
 from cpt.references import resolve_model, resolve_tokenizer
 from tokenizer_tools.change import change_vocabulary, samples_of
 from tokenizer_tools.settings import VocabularyChange
@@ -65,7 +65,7 @@ def extend(
     heldout: TextSource | None = None,
     pad_to_multiple_of: int = 64,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> ChangedModel:
     """Add tokens that texts need to a model's vocabulary, with embeddings.
 
@@ -88,7 +88,7 @@ def extend(
         heldout: Other texts, on which bytes per token are measured and segmentations compared.
         pad_to_multiple_of: Number whose multiple the embedding's rows are rounded up to.
         seed: Seed of every random choice.
-        progress: Receiver of messages.
+        progress: Receiver of messages (`cpt.progress.MessageProgress(print)`).
 
     Raises:
         ValueError: A setting is wrong.
@@ -111,7 +111,7 @@ def prune(
     tokens: int,
     heldout: TextSource | None = None,
     pad_to_multiple_of: int = 64,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> ChangedModel:
     """Remove the tokens that texts need least from a model's vocabulary, with their embeddings.
 
@@ -125,7 +125,7 @@ def prune(
         tokens: Number of tokens to remove.
         heldout: Other texts, as in `extend`.
         pad_to_multiple_of: Number whose multiple the embedding's rows are rounded up to.
-        progress: Receiver of messages.
+        progress: Receiver of messages (`cpt.progress.MessageProgress(print)`).
 
     Raises:
         ValueError, CptError: As in `extend`.
@@ -145,7 +145,7 @@ def replace(
     heldout: TextSource | None = None,
     pad_to_multiple_of: int = 64,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> ChangedModel:
     """Give a model another tokenizer. Rows of tokens that both tokenizers have are copied.
 
@@ -181,7 +181,7 @@ def train(
     heldout: TextSource | None = None,
     pad_to_multiple_of: int = 64,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> ChangedModel:
     """Train a tokenizer of the model's kind on texts, and give it to the model.
 
@@ -219,7 +219,7 @@ def transliterate(
     heldout: TextSource | None = None,
     pad_to_multiple_of: int = 64,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> ChangedModel:
     """Add the Latin spellings of a vocabulary's tokens, for transliterated text (TransMI).
 
@@ -276,16 +276,16 @@ def _change(
     output: str | Path,
     heldout: TextSource | None,
     seed: int,
-    progress: Callable[[str], None] | None,
+    progress: Progress | None,
 ) -> ChangedModel:
     from tokenizer_tools.measure import compression
 
     change, output = _validated(settings), Path(output).absolute()
     learned_on = passes(texts)
     measured_on = learned_on if heldout is None else passes(heldout)
-    messages = NullProgress() if progress is None else MessageProgress(progress)
+    progress = progress or NullProgress()
     with _new_folder(output) as folder:
-        source = resolve_model(str(model), messages)
+        source = resolve_model(str(model), progress)
         facts = change_vocabulary(
             change,
             source,
@@ -293,7 +293,7 @@ def _change(
             folder,
             samples=samples_of(measured_on()),
             seed=seed,
-            progress=messages,
+            progress=progress,
         )
         facts |= compression(source, folder, list(islice(measured_on(), _MEASURED_TEXTS)))
     return ChangedModel(

@@ -29,7 +29,7 @@ def test_the_page_is_up_to_date(recipe_keys: Any) -> None:
 
 def test_keys_lead_to_the_files_that_implement_them(recipe_keys: Any) -> None:
     read = recipe_keys.readers(recipe_keys.Source())
-    files = {key.path: read.get((key.model, key.name), []) for key in recipe_keys.keys()}
+    files = {key.path: read.get((key.model, key.name), []) for key in recipe_keys.all_keys()}
     assert "cpt/training/features/l2_sp.py" in files["pretrain.l2_sp.strength"]
     assert "cpt/training/step.py" in files["pretrain.clip"]
     unread = [path for path, found in files.items() if not found]
