@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from evals.registry import SEED
 
 if TYPE_CHECKING:
+    from cpt.progress import Progress
     from evals.comparing.comparison import Comparison
     from evals.comparing.verdicts import Correction
     from evals.models.backends import Backend, Precision

@@ -88,7 +88,7 @@ def test_calibration_trains_here(tiny_model: Path, monkeypatch: pytest.MonkeyPat
     assert min(measured.product_flops, measured.micro_batch_seconds, measured.optimizer_seconds) > 0
     monkeypatch.setattr("cpt.estimate.duration.SECONDS", 0.0)
     assert calibrate(run, count, ANY_CPU).layers == 1, "what takes too long is tried with fewer layers"
-    last = replace(run, settings=replace(run.settings, trainable=Layers(kind="layers", layers="1")))
+    last = replace(run, settings=run.settings.with_changes(trainable=Layers(kind="layers", layers="1")))
     assert calibrate(last, count, ANY_CPU).layers == 1, "though what is to train is not among them"
 
 
@@ -105,7 +105,7 @@ def test_calibration_trains_here(tiny_model: Path, monkeypatch: pytest.MonkeyPat
 def test_calibration_trains_as_the_run_will(tiny_model: Path, settings: dict[str, Any]) -> None:
     run = job(tiny_model, (20, 12), **settings)
     measured = calibrate(run, simulate(run).weights, ANY_CPU)
-    assert measured.layers == (4 if isinstance(run.settings.trainable, Expansion) else 2)
+    assert measured.layers == (4 if isinstance(run.settings.config.trainable, Expansion) else 2)
     assert measured.duration(run).seconds > 0
 
 
@@ -114,7 +114,7 @@ def test_calibration_prepares_the_model_as_the_loop_does(
 ) -> None:
     prepared: list[Any] = []
     monkeypatch.setattr("cpt.estimate.duration.prepare", lambda model, settings: prepared.append(settings))
-    run = job(tiny_model, (20, 12), compile=True, float8=True)
+    run = job(tiny_model, (20, 12), compile=True, precision="fp8")
     measured = calibrate(run, simulate(run).weights, ANY_CPU)
     assert prepared == [run.settings]
     assert measured.precision == "float8"

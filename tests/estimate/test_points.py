@@ -78,14 +78,14 @@ def test_points_are_those_that_a_run_keeps(tiny_model: Path) -> None:
     run = job(tiny_model, *ROWS, average=EMA)
     model = load_model(tiny_model)
     _, trained = take_over(model, mark_trainable(model, run.settings), run.settings)
-    optimizer = run.settings.optimizer.build(trained.groups(model))
+    optimizer = run.settings.config.optimizer.build(trained.groups(model))
     for weight in trained.weights.values():
         weight.grad = torch.ones_like(weight)
     optimizer.step()
     parts: dict[str, Stateful] = {
         "weights": WeightState(trained.checkpoint_tensors, trained.sync_to_model),
         "optimizer": OptimizerState(optimizer, trained.weights),
-        "average": EMA.of(trained.weights, trained.sync_to_model),
+        "average": EMA.build(trained.weights, trained.sync_to_model),
     }
     for gates in ((END,), (BACK,), (END, BACK)):
         points = saved_states(gates, parts, State())

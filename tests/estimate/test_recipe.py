@@ -48,7 +48,7 @@ def test_settings_reach_the_job(recipe_file: Path) -> None:
     assert job(recipe_file, "pretrain.precision=fp32").settings.dtype == torch.float32
     assert job(recipe_file, place=Environment(GPUS["h100"].hardware)).settings.dtype == torch.bfloat16
     assert job(recipe_file, place=Environment(GPUS["t4"].hardware)).settings.dtype == torch.float32
-    assert job(recipe_file, "pretrain.optimizer.beta1=0.8").settings.optimizer.beta1 == 0.8
+    assert job(recipe_file, "pretrain.optimizer.beta1=0.8").settings.config.optimizer.beta1 == 0.8
     assert job(recipe_file, "corpus.sequence_length=32").sequences == ((32,),) * 4
     assert job(recipe_file, "pretrain.monitor.window=100").probe == (100,) * 5
     shared = planned(recipe_file, place=Environment(processes=2))
@@ -56,7 +56,7 @@ def test_settings_reach_the_job(recipe_file: Path) -> None:
     assert any("whole copy" in each for each in shared.assumptions)
     divided = planned(recipe_file, place=Environment(processes=2, sharded=True))
     assert divided.job.sharded
-    assert any("weights are divided" in each for each in divided.assumptions)
+    assert any("weights are sharded" in each for each in divided.assumptions)
     free = job(recipe_file, "pretrain.monitor.budget=null", "pretrain.monitor.weights=null")
     new_tokens = round(3 * NEW_TOKENS)
     assert free.probe_tokens == 4 * (500 + 250 + new_tokens), "before the first step, and after 1, 2 and 4"
@@ -65,7 +65,7 @@ def test_settings_reach_the_job(recipe_file: Path) -> None:
     without = job(recipe_file, "pretrain.monitor.weights=null", "pretrain.monitor.early_end=null")
     assert without.probe_tokens == 2 * (500 + new_tokens)
     assert "compiled" in planned(recipe_file, "pretrain.compile=true").assumptions[-1]
-    assert "while it steps" in planned(recipe_file, "pretrain.optimizer.kind=muon").assumptions[-1]
+    assert "optimizer's step" in planned(recipe_file, "pretrain.optimizer.kind=muon").assumptions[-1]
 
 
 def test_float8_is_counted_as_bfloat16(recipe_file: Path) -> None:

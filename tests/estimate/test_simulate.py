@@ -144,7 +144,7 @@ def test_a_real_step_allocates_what_the_rehearsed_one_does(
     rehearsed = parts(simulate(run), "step")
     model = load_model(tiny_model)
     held, trained = take_over(model, mark_trainable(model, run.settings), run.settings)
-    if run.settings.gradient_checkpointing:
+    if run.settings.config.gradient_checkpointing:
         checkpoint_layers(model)
     timeline, recorder = watching(model)
     with recorder:
@@ -191,7 +191,7 @@ def test_frozen_weights_are_kept_in_float32_on_a_cpu(tiny_model: Path) -> None:
 
 def test_stochastic_rounding_has_no_masters_but_widens_the_weights(tiny_model: Path) -> None:
     count, _ = sizes(tiny_model)
-    rounded = simulate(job(tiny_model, (20, 12), stochastic_rounding=True))
+    rounded = simulate(job(tiny_model, (20, 12), master_weights="stochastic-rounding", dtype=torch.bfloat16))
     buffers = 2 * 4 * 4
     assert parts(rounded, "step")["weights"] == 2 * count + buffers
     assert parts(rounded, "update")["weights"] >= 4 * count

@@ -82,7 +82,7 @@ def test_what_is_asked_for_trains(
 
     monkeypatch.setattr(probing, "train", spied)
     train_and_measure(tiny_model, corpus, replace(SETTINGS, trained=trained))
-    assert seen[0].trainable == expected
+    assert seen[0].config.trainable == expected
 
 
 def test_held_out_text_is_cut_to_the_size(tiny_model: Path, corpus: Path) -> None:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import tokenizer_tools
 from cpt.cli import app
 from cpt.errors import DataError, MissingInput, StageFailed
+from cpt.progress import MessageProgress
 from tokenizer_tools import ChangedModel
 from tokenizer_tools.texts import passes
 
@@ -134,7 +135,7 @@ def test_held_out_texts_are_measured_on(texts: list[str], tiny_model: Path, tmp_
         str(tmp_path / "out"),
         tokens=10,
         heldout=varied_texts(20, "general "),
-        progress=told.append,
+        progress=MessageProgress(told.append),
     )
     found = tokenizer_tools.measure(made.folder, {"general": varied_texts(20, "general ")})
     assert found.texts["general"].bytes_per_token == made.bytes_per_token_after

@@ -100,7 +100,7 @@ def read(folder: Path) -> dict[str, Snapshot]:
 
 
 def _write_snapshot(folder: Path, snapshot: Snapshot) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / _STATE).write_text(json.dumps({"step": snapshot.step, "parts": snapshot.data}))
     for name, tensors in snapshot.tensors.items():
         save_file({key: t.contiguous() for key, t in tensors.items()}, folder / f"{name}{_TENSORS}")

@@ -53,7 +53,7 @@ class Checkpoints(BaseModel):
         default="async",
         description="async: training waits for a copy in memory (12 bytes per trained weight with AdamW), "
         "which is written while it goes on; blocking: it waits until the checkpoint is on the disk. Weights "
-        "that are divided among processes (FSDP2) are gathered in the main one's memory in either mode.",
+        "that are sharded over processes (FSDP2) are gathered in the main one's memory in either mode.",
     )
 
 
@@ -273,7 +273,7 @@ def bytes_of_copies(
     state: int,
     *,
     is_model: bool,
-    divided: bool = False,
+    sharded: bool = False,
     writes: bool = True,
 ) -> int:
     """Return the most bytes of copies that a process holds in main memory while a later step is taken.
@@ -284,12 +284,12 @@ def bytes_of_copies(
     Args:
         weights: bytes of tensors that a checkpoint holds from the start on.
         state: bytes of tensors that it holds later: the optimizer's state, and points that gates go back to.
-        is_model: see `Choice`; then one checkpoint stays before annealing.
-        divided: True if weights are sharded; they are copied in either mode.
+        is_model: see `TrainableSpec`; then one checkpoint stays before annealing.
+        sharded: True if weights are sharded; they are copied in either mode.
         writes: True for the process that writes checkpoints.
     """
     config = settings.config
-    copies = config.checkpoint.mode == "async" or divided
+    copies = config.checkpoint.mode == "async" or sharded
     saves = writes and copies and _writes_checkpoints(settings, is_model)
     whole = weights + state
     if not config.anomalies.rolls_back:
