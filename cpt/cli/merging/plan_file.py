@@ -32,6 +32,7 @@ from cpt.recipe.document import Document, Where
 from cpt.recipe.explain import findings
 from cpt.references import locate
 from cpt.references.syntax import exists
+from cpt.stages.merge.config import MergeConfig
 
 if TYPE_CHECKING:
     from merging.request import MergeRequest
@@ -72,9 +73,12 @@ def from_plan(document: Document, seed: int | None, shard_size: str | None) -> M
 
 
 def _recipe_keys(document: Document, data: Mapping[str, Any]) -> Iterator[Problem]:
-    """Report keys that belong to a recipe, where stages make the models."""
+    """Report unknown keys, and keys that belong to a recipe, where stages make the models."""
     for key in _NOT_IN_A_PLAN.keys() & data.keys():
         yield document.problem((key,), f"unknown key `{key}`", _NOT_IN_A_PLAN[key])
+    known = [field.alias or name for name, field in MergeConfig.model_fields.items()]
+    for key in [key for key in data if key not in {*known, *_NOT_IN_A_PLAN}]:
+        yield document.problem((key,), f"unknown key `{key}`", nearest_hint(str(key), known))
     if not (data.get("base") is None or isinstance(data["base"], str)):
         yield document.problem(("base",), "must be a reference", "Write it like `base: org/name`.")
     if not data.get("models"):
