@@ -220,7 +220,7 @@ def test_combinations_that_make_no_sense() -> None:
         ("targets", "no matrix of the layers is called lm_head"),
     ]
     assert refused(setup=Setup(20), embeddings="new-tokens")[0][0] == "embeddings"
-    assert refused(rates={"embeddings": 0.1})[0][0] == "trainable.rates.embeddings"
+    assert refused(rates={"embeddings": 0.1})[0][0] == "rates.embeddings"
     assert refused(rates={"new_tokens": 0.1})[0][0] == "rates.new_tokens"
     (problem,) = refused(embeddings="all", rates={"new_tokens": 2.0})
     assert problem[0] == "rates.new_tokens"
