@@ -60,14 +60,14 @@ def test_large_tensors_are_digested_in_parts(monkeypatch: pytest.MonkeyPatch) ->
 
 def tampered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tamper: Any, settings: dict[str, Any]) -> None:
     """A run in which something happens to the model after every step."""
-    model, publish = tiny(), TrainableParameters.publish
+    model, sync = tiny(), TrainableParameters.sync_to_model
 
-    def publish_and_tamper(self: TrainableParameters) -> None:
-        publish(self)
+    def sync_and_tamper(self: TrainableParameters) -> None:
+        sync(self)
         with torch.no_grad():
             tamper(model, self)
 
-    monkeypatch.setattr(TrainableParameters, "publish", publish_and_tamper)
+    monkeypatch.setattr(TrainableParameters, "sync_to_model", sync_and_tamper)
     run(tmp_path, trainable(**settings), model)
 
 
@@ -251,4 +251,4 @@ def test_the_table_is_said_before_training(tmp_path: Path) -> None:
     run(tmp_path, trainable(embeddings_first=0.5), said=said)
     (text,) = said.messages
     assert text.startswith("what trains")
-    assert text.endswith("in the first 3 steps the rows of new tokens train alone")
+    assert text.endswith("in the first 3 steps only the rows of new tokens train")
