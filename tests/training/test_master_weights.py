@@ -29,7 +29,7 @@ def test_gradients_of_several_backward_passes_add_up_in_float32() -> None:
     for scale in (1.0, 300.0):
         module(torch.ones(1, 3, dtype=torch.bfloat16) * scale).sum().backward()
         total += module[0].weight.grad.float()
-        master_weights.collect()
+        master_weights.accumulate_grads()
         assert module[0].weight.grad is None
     assert torch.equal(master_weights.weights["0.weight"].grad, total)
 
@@ -41,7 +41,7 @@ def test_updates_too_small_for_bfloat16_are_not_lost() -> None:
     start = weight.detach().clone()
     for _ in range(100):
         weight.data.mul_(1 + 1e-4)
-        master_weights.publish()
+        master_weights.sync_to_model()
     torch.testing.assert_close(module[0].weight.float(), start * (1 + 1e-4) ** 100, rtol=1 / 128, atol=0)
     assert not torch.equal(module[0].weight, start.bfloat16())
 
@@ -51,7 +51,7 @@ def test_release_gives_the_masters_to_the_model() -> None:
     master_weights = MasterWeights(module, torch.bfloat16)
     master_weights.weights["0.weight"].data.add_(1e-6)
     expected = master_weights.weights["0.weight"].detach().clone()
-    master_weights.release(module)
+    master_weights.restore_model(module)
     assert {p.dtype for p in module.parameters()} == {torch.float32}
     assert torch.equal(module[0].weight, expected)
 
@@ -64,7 +64,7 @@ def test_release_gives_frozen_weights_back_as_they_were() -> None:
     master_weights = MasterWeights(module, torch.bfloat16)
     assert not torch.equal(module[1].bias.float(), exact[1].bias)
     assert set(master_weights._frozen) == {"1.bias"}
-    master_weights.release(module)
+    master_weights.restore_model(module)
     assert torch.equal(module[1].bias, exact[1].bias)
     assert torch.equal(module[1].weight, exact[1].weight)
 
@@ -74,5 +74,5 @@ def test_in_float32_master_and_model_are_one() -> None:
     master_weights = MasterWeights(module, torch.float32)
     assert master_weights.weights["0.weight"] is module[0].weight
     module(torch.ones(1, 3)).sum().backward()
-    master_weights.collect()
+    master_weights.accumulate_grads()
     assert master_weights.weights["0.weight"].grad is not None

@@ -58,7 +58,7 @@ def test_updates_too_small_for_bfloat16_are_not_lost_on_average() -> None:
     nn.init.constant_(weights.weight, 1.0)
     held = StochasticRounding(weights, seed=0)
     optimizer = torch.optim.SGD(weights.parameters(), lr=1e-3)  # bfloat16 numbers near 1 are 0.0078 apart
-    held.attach(optimizer)
+    held.register_hooks(optimizer)
     for _ in range(20):
         weights.weight.grad = torch.full((200, 200), -1.0)
         optimizer.step()
@@ -72,21 +72,21 @@ def test_optimizer_moves_float32_and_gradients_add_up_in_float32() -> None:
     assert set(held.weights) == {"0.weight", "0.bias", "1.weight"}
     assert {p.dtype for p in layers.parameters()} == {torch.bfloat16}
     optimizer = torch.optim.AdamW(held.weights.values(), lr=0.1, fused=True)
-    held.attach(optimizer)
+    held.register_hooks(optimizer)
     total = torch.zeros(3)
     for scale in (1.0, 300.0):
         inputs = torch.ones(1, 3, dtype=torch.bfloat16) * scale
         total += torch.autograd.grad(layers(inputs).sum(), layers[0].bias, retain_graph=True)[0].float()
         layers(inputs).sum().backward()
-        held.collect()
+        held.accumulate_grads()
     assert torch.equal(layers[0].bias.grad, total)
     optimizer.step()
-    held.publish()
+    held.sync_to_model()
     assert {value.dtype for key, value in optimizer.state[layers[0].weight].items() if "exp" in key} == {
         torch.float32
     }
     assert {p.dtype for p in layers.parameters()} == {torch.bfloat16}
-    held.release(layers)
+    held.restore_model(layers)
     assert {p.dtype for p in layers.parameters()} == {torch.float32}
 
 
@@ -95,7 +95,7 @@ def test_weights_without_a_gradient_stay(tmp_path: Path) -> None:
     held = StochasticRounding(layers, seed=0)
     before = layers[0].weight.detach().clone()
     optimizer = torch.optim.AdamW(held.weights.values(), lr=0.1)
-    held.attach(optimizer)
+    held.register_hooks(optimizer)
     layers[0].bias.grad = torch.ones(3)
     optimizer.step()
     assert torch.equal(layers[0].weight, before)

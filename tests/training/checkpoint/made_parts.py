@@ -41,7 +41,7 @@ class Made:
             group["lr"] = 0.1
         self.pattern = Pattern()
         self.parts: dict[str, Stateful] = {
-            "weights": WeightState(self.master_weights.weights, self.master_weights.publish),
+            "weights": WeightState(self.master_weights.weights, self.master_weights.sync_to_model),
             "optimizer": OptimizerState(self.optimizer, self.master_weights.weights),
             "pattern": self.pattern,
         }
@@ -51,10 +51,10 @@ class Made:
         self.module(
             torch.randn(5, 4).to(next(self.module.parameters()).dtype)
         ).float().square().sum().backward()
-        self.master_weights.collect()
+        self.master_weights.accumulate_grads()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.master_weights.publish()
+        self.master_weights.sync_to_model()
         self.pattern.scores += 1
         self.pattern.ranks["a"] -= 1
 
