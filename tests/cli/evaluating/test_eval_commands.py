@@ -10,6 +10,7 @@ from eval_words import ON_DATA, Run
 import evals
 from cpt.cli import main, progress_bar
 from cpt.errors import Interrupted, UsageError
+from cpt.progress import MessageProgress
 from evals.result_folders import load_results
 
 
@@ -199,7 +200,7 @@ def test_python_programs_have_the_same_path(
         data="data",
         out="python/evals",
         offline=True,
-        on_message=messages.append,
+        progress=MessageProgress(messages.append),
     )
     theirs = load_results(Path(evaluated[0]))
     assert (results.tasks, results.items, results.averages) == (theirs.tasks, theirs.items, theirs.averages)
