@@ -84,7 +84,7 @@ def test_what_is_sampled_beside_the_training_is_counted() -> None:
     probe_budget = probe_budget_of(monitor(samples=samples, drift={"tokens": 90}), sources=2)
     assert probe_budget is not None
     assert probe_budget.share == 0.05
-    assert probe_budget.beside == pytest.approx((90 + 2 * 2 * 3 * (PROMPT + 6)) / 3)
+    assert probe_budget.other_work == pytest.approx((90 + 2 * 2 * 3 * (PROMPT + 6)) / 3)
     assert probe_budget_of(monitor(budget=None), sources=2) is None
 
 

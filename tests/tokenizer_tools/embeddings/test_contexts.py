@@ -236,7 +236,7 @@ def test_no_more_text_is_read_than_needed(byte_level: list[Vocabulary]) -> None:
 def test_what_was_found_is_logged(byte_level: list[Vocabulary], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         collect(transfer_of(byte_level, ["zzz"]), ROWS, SnippetParameters())
-    assert "0 snippets; 30 of 30 new tokens are in none" in caplog.text
+    assert "0 snippets; 30 of 30 new tokens occur in none" in caplog.text
 
 
 def test_without_texts_it_says_so(byte_level: list[Vocabulary]) -> None:
