@@ -2,7 +2,7 @@
 
     import tokenizer_tools
 
-    tokenizer_tools.measure("org/model", {"domain": texts})
+    tokenizer_tools.report("org/model", {"domain": texts})
     tokenizer_tools.extend("org/model", texts, "larger", tokens=2000, method="clp")
 
 Texts are an iterable of strings or of paths to files, models are folders or hub ids. No recipe is needed.

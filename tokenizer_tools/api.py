@@ -116,7 +116,7 @@ def prune(
     """Remove the tokens that texts need least from a model's vocabulary, with their embeddings.
 
     Example:
-        >>> smaller = tokenizer_tools.pruning("org/model", [Path("all.jsonl")], "smaller", tokens=20_000)
+        >>> smaller = tokenizer_tools.prune("org/model", [Path("all.jsonl")], "smaller", tokens=20_000)
 
     Args:
         model: Folder or reference of the model.
@@ -150,7 +150,7 @@ def replace(
     """Give a model another tokenizer. Rows of tokens that both tokenizers have are copied.
 
     Example:
-        >>> replaced = tokenizer_tools.replacement("org/model", "org/tokenizer", "replaced")
+        >>> replaced = tokenizer_tools.replace("org/model", "org/tokenizer", "replaced")
 
     Args:
         model: Folder or reference of the model.
@@ -186,7 +186,7 @@ def train(
     """Train a tokenizer of the model's kind on texts, and give it to the model.
 
     Example:
-        >>> korean = tokenizer_tools.replacement("org/model", [Path("korean.txt")], "korean", tokens=32_000)
+        >>> korean = tokenizer_tools.train("org/model", [Path("korean.txt")], "korean", tokens=32_000)
 
     Args:
         model: Folder or reference of the model.
@@ -252,7 +252,7 @@ def report(
     """Measure a tokenizer: compression, tokens out of reach, unused tokens, splits of terms.
 
     Example:
-        >>> found = tokenizer_tools.measure("org/model", {"notes": [Path("notes.jsonl")]}, terms=["sepsis"])
+        >>> found = tokenizer_tools.report("org/model", {"notes": [Path("notes.jsonl")]}, terms=["sepsis"])
         >>> found.texts["notes"].bytes_per_token
 
     Args:

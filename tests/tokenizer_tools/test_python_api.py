@@ -137,7 +137,7 @@ def test_held_out_texts_are_measured_on(texts: list[str], tiny_model: Path, tmp_
         heldout=varied_texts(20, "general "),
         progress=MessageProgress(told.append),
     )
-    found = tokenizer_tools.measure(made.folder, {"general": varied_texts(20, "general ")})
+    found = tokenizer_tools.report(made.folder, {"general": varied_texts(20, "general ")})
     assert found.texts["general"].bytes_per_token == made.bytes_per_token_after
     assert any("making the rows of 10 new tokens" in line for line in told)
 
@@ -145,7 +145,7 @@ def test_held_out_texts_are_measured_on(texts: list[str], tiny_model: Path, tmp_
 def test_without_texts_nothing_is_measured(
     tiny_model: Path, another_model: Callable[..., Path], tmp_path: Path
 ) -> None:
-    made = tokenizer_tools.replacement(tiny_model, another_model("other", vocabulary=280), tmp_path / "out")
+    made = tokenizer_tools.replace(tiny_model, another_model("other", vocabulary=280), tmp_path / "out")
     assert made.bytes_per_token_before is made.bytes_per_token_after is None
     assert made.copied_rows + made.new_rows == made.tokens_after
 
