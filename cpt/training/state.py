@@ -5,17 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from cpt.errors import StageFailed
 from cpt.monitor.reading import Reading
+from cpt.training.checkpoint import CheckpointKind
 from cpt.training.data import PackedSequence, Stream
 
 Counts = dict[str, dict[str, int]]
 """Sequences and tokens by source."""
-
-CheckpointKind = Literal["milestone", "pre-anneal", "last"]
-"""Reason why a finished run keeps the weights of a step to start from."""
 
 
 @dataclass

@@ -15,8 +15,8 @@ from cpt.errors import RecipeError, StageFailed
 from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
 from cpt.stages.pretrain.continuation import write_checkpoint_models
 from cpt.stages.pretrain.stage import STAGE
+from cpt.training.checkpoint import CheckpointKind
 from cpt.training.schedules import Constant
-from cpt.training.state import CheckpointKind
 
 PLAIN = {"batch_sequences": 4, "precision": "fp32", "monitor": {"every": 100, "tokens": 200}}
 LEVEL = {"kind": "constant", "warmup": 0}

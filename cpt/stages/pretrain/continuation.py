@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from cpt.errors import Problem, StageFailed
 from cpt.json_file import read_json
 from cpt.stages.base import Artifact, UpstreamArtifact, WiringError
+from cpt.training.checkpoint import CheckpointKind
 from cpt.training.objectives import ObjectiveConfig, SelfDistillation
-from cpt.training.state import CheckpointKind
 
 INDEX = "checkpoints.json"
 """Name of the list of models that a later stage can start from."""

@@ -20,12 +20,12 @@ from cpt.training.features.step_log import STEPS
 from cpt.training.json_lines import last_step
 
 if TYPE_CHECKING:
+    from cpt.training.checkpoint import CheckpointKind
     from cpt.training.checkpoint.snapshot import Snapshot
     from cpt.training.checkpoint.stateful import Stateful
     from cpt.training.data import Stream
     from cpt.training.schedules import Schedule
     from cpt.training.settings import Settings, TrainingConfig
-    from cpt.training.state import CheckpointKind
 
 
 _RUN = "run"

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from cpt.errors import StageFailed
-from cpt.models.batch import pack
-from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.feature import Run, StepOutcome, TrainingFeature
 
 if TYPE_CHECKING:
@@ -68,6 +66,8 @@ def check_isolation(model: PackedLanguageModel, first: np.ndarray, second: np.nd
         StageFailed: the documents see each other.
     """
     import numpy as np
+
+    from cpt.models.batch import pack
 
     device = next(model.parameters()).device
     changed = np.roll(first, 1)

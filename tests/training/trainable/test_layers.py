@@ -166,8 +166,7 @@ def test_a_tied_head_has_no_settings_of_its_own() -> None:
 def test_a_rate_of_what_does_not_train() -> None:
     found = problems({"kind": "layers", "layers": "0", "rates": {"embeddings": 0.1, "matrices": 0.5}})
     assert found == {
-        "rates.embeddings": "nothing trains that is part of the embeddings: "
-        "their rate has no effect"
+        "rates.embeddings": "nothing trains that is part of the embeddings: their rate has no effect"
     }
 
 
