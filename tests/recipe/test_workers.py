@@ -74,7 +74,7 @@ def test_others_get_what_the_main_process_runs(worlds, recipe_file: Path, monkey
 
 def test_others_leave_with_the_main_process_and_its_exit_code(worlds, monkeypatch) -> None:
     be(worlds[1], monkeypatch)
-    worlds[0].end(3)
+    worlds[0].shutdown(3)
     assert workers.run_worker() == 3
     assert worlds[0].store.add("left", 0) == 1
 
