@@ -1,7 +1,7 @@
 """Sample replay text from the base model, because a released model's own data is seldom available.
 
 Unconditional samples at temperature 1 are the model's own estimate of its training distribution
-(self-synthesised simulation: Huang et al. 2024, arXiv 2403.01244).
+(self-synthesised rehearsal: Huang et al. 2024, arXiv 2403.01244).
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpt import __version__
+from cpt.atomic import write_text
 from cpt.corpus.stream import replay_rows
 from cpt.errors import CptError, DamagedFile
 from cpt.estimate.job import Job, Lengths, heaviness
@@ -210,9 +210,7 @@ def _peak(plan: Plan, entry: Entry, place: Environment) -> int | None:
         return None
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         file.parent.mkdir(parents=True, exist_ok=True)
-        staged = file.with_name(f"{file.name}.{os.getpid()}")
-        staged.write_text(json.dumps({"peak_bytes": peak}), encoding="utf-8")
-        staged.replace(file)
+        write_text(file, json.dumps({"peak_bytes": peak}), durable=False, concurrent=True)
     return peak
 
 

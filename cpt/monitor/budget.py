@@ -111,21 +111,21 @@ class Demand:
 
 
 def planned_shares(
-    allowance: ProbeBudget | None, tokens: int, demands: Mapping[str, Demand]
+    probe_budget: ProbeBudget | None, tokens: int, demands: Mapping[str, Demand]
 ) -> dict[str, list[float]]:
     """Return the share of its sample that every reading between first and last is made on, by probe.
 
     A share of 0 is a reading that is left out.
 
     Args:
-        allowance: Probe budget; None to make every reading in full.
+        probe_budget: Probe budget; None to make every reading in full.
         tokens: Number of tokens that the run trains on.
         demands: Readings that are due, by probe.
     """
-    if allowance is None:
+    if probe_budget is None:
         return {name: [1.0] * each.between for name, each in demands.items()}
     first_and_last = 2 * sum(each.work for each in demands.values())
-    left = allowance.share * tokens - allowance.other_work - first_and_last
+    left = probe_budget.share * tokens - probe_budget.other_work - first_and_last
     wishes = {name: each.work * each.between for name, each in demands.items()}
     kept = min(OTHERS * left, sum(wish for name, wish in wishes.items() if not demands[name].gated))
     shares: dict[str, list[float]] = {}

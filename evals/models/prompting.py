@@ -152,7 +152,7 @@ class Prompting:
         """Render a conversation in the chat template; a refused system message joins the first turn.
 
         Args:
-            messages: Progress with `role` and `content`.
+            messages: Messages with `role` and `content`.
             to_be_continued: True if the model's turn comes next, False if its last message is continued.
         """
         try:

@@ -219,7 +219,7 @@ def test_sigterm_is_an_interruption_of_its_own_code(recipe_file: Path) -> None:
         ),
         (RuntimeError("I/O error: No space left on device (os error 28)"), "no space left", "--runs"),
         (MemoryError(), "not enough memory", "batch"),
-        (RuntimeError("CUDA out of memory. Trial"), "not enough memory", "batch"),
+        (RuntimeError("CUDA out of memory. Tried"), "not enough memory", "batch"),
     ],
 )
 def test_refusals_of_the_system_are_explained(

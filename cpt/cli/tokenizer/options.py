@@ -12,6 +12,7 @@ import typer
 from filelock import FileLock, Timeout
 from rich.text import Text
 
+from cpt.atomic import publish_folder
 from cpt.cli.options import split_name
 from cpt.cli.output import err
 from cpt.errors import RecipeError, UsageError
@@ -209,9 +210,7 @@ def staged_output(output: Path) -> Iterator[Path]:
             shutil.rmtree(made, ignore_errors=True)
             made.mkdir(parents=True)
             yield made
-            if output.is_dir():
-                output.rmdir()
-            made.rename(output)
+            publish_folder(made, output, durable=False)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         lock.release()

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from cpt.monitor.reading import HIGHER_IS_BETTER, Kind, Unit
+from cpt.sources import DOMAIN
 
 UNITS: Mapping[Kind, Unit] = {
     "text": "bits per byte",
@@ -139,9 +140,6 @@ def _from_text(value: Any) -> Any:
 BudgetText = Annotated[Budget, BeforeValidator(_from_text), PlainSerializer(str, return_type=str)]
 """A budget as a setting, written as text."""
 
-
-DOMAIN = "domain"
-"""Name of the probe whose fall is the domain gain."""
 
 HALF = 0.5
 """Default of the largest share of replay text, and of the factor of a lower rate."""

@@ -38,7 +38,6 @@ from cpt.training.settings import Settings
 
 if TYPE_CHECKING:
     from cpt.training.distributed.environment import Environment
-    from cpt.training.settings import Settings
 
 
 class PretrainStage(Stage[PretrainConfig]):

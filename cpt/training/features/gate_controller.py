@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, ClassVar, Self, cast
 from cpt.errors import Problem
 from cpt.monitor.gates import Action, ControlState, DecisionPoint, Judgement, decide, judge, verdict
 from cpt.monitor.gates.controller import fewest_rows, most_rows
-from cpt.monitor.gates.gate import DOMAIN, HALF, Budget, Gate, RaiseReplay, RollBack, Stop, Warn
+from cpt.monitor.gates.gate import HALF, Budget, Gate, RaiseReplay, RollBack, Stop, Warn
 from cpt.monitor.gates.rise import change
 from cpt.monitor.reading import Kind, Reading
+from cpt.sources import DOMAIN
 from cpt.training.feature import ExtraMemory, Run, RunFacts, TrainingFeature, WeightBytes
 from cpt.training.json_lines import write_lines
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from cpt.sources import REPLAY
 from cpt.training.objectives.base import Loss, ObjectiveConfig
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from cpt.models.packed_model import PackedLanguageModel
     from cpt.training.data import PackedSequence
     from cpt.training.objectives.reference_model import ReferenceModel
-
-REPLAY = "replay"
-"""Source of the rows that train against forgetting."""
 
 
 class SelfConstraint(ObjectiveConfig):

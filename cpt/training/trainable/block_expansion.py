@@ -35,7 +35,7 @@ _OUTPUTS = frozenset({"o_proj", "out_proj", "c_proj", "dense", "down_proj", "fc2
 
 
 def expand(model: Any, every: int) -> list[str]:
-    """Add after every `every` layers a copy of the last of them with zeroed output matrices, in index.
+    """Add after every `every` layers a copy of the last of them with zeroed output matrices, in place.
 
     The model computes the same as before. Its configuration has the new number of layers.
 
