@@ -11,6 +11,7 @@ from typing import Any
 from cpt.errors import CannotMerge
 from merging.methods import Method, Parameter
 
+STORED = "stored"
 AUTO, BASE, UNION = "auto", "base", "union"
 RESERVED = (AUTO, BASE, UNION)
 """Values of `MergeRequest.tokenizer` with a meaning of their own; no model gets such a name."""

@@ -16,16 +16,9 @@ from cpt.cli.output import out, print_json, rows
 from cpt.cli.report import comparison_of
 from cpt.errors import CptError, Problem, RecipeError
 from cpt.formatting import NOTHING
-from cpt.recipe.diff import (
-    Differences,
-    Side,
-    StageDifference,
-    as_text,
-    differences,
-    side_of_recipe,
-    side_of_run,
-)
+from cpt.recipe.diff import StageDifference, as_text
 from cpt.recipe.journal import Run, find_run
+from cpt.recipe.run_diff import Differences, Side, differences, side_of_recipe, side_of_run
 
 if TYPE_CHECKING:
     from cpt.report.comparison.schema import ComparedProbe, Comparison

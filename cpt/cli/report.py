@@ -18,9 +18,9 @@ from cpt.cli.status import require_readable
 from cpt.errors import CptError, Problem, RecipeError, UsageError
 from cpt.formatting import duration
 from cpt.json_file import read_plain
-from cpt.recipe.diff import differing, settings_of
 from cpt.recipe.journal import Run, find_run
 from cpt.recipe.reported_runs import reported
+from cpt.recipe.run_diff import differing, settings_of
 
 if TYPE_CHECKING:
     from cpt.report.comparison.schema import ComparedProbe, Comparison, RunRow

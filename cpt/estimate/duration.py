@@ -15,7 +15,8 @@ from cpt.errors import RecipeError, StageFailed
 from cpt.estimate.devices import TYPICAL_UTILISATION, Device, available_bytes
 from cpt.estimate.job import Job, mean_context
 from cpt.estimate.memory import fits
-from cpt.estimate.simulate import Weights, build, mark_trainable, simulate, take_over
+from cpt.estimate.simulate import simulate
+from cpt.estimate.simulated_model import Weights, build, mark_trainable, take_over
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel
 from cpt.training.distributed.environment import Hardware

@@ -152,7 +152,7 @@ def _expanded(config: Any, every: int) -> Any:
     """Return the configuration of a model after block expansion."""
     import torch
 
-    from cpt.estimate.simulate import build
+    from cpt.estimate.simulated_model import build
     from cpt.training.trainable.block_expansion import expand
 
     with torch.device("meta"):

@@ -24,7 +24,8 @@ from cpt.estimate.duration import (
     flops_per_token,
 )
 from cpt.estimate.job import mean_context
-from cpt.estimate.simulate import Weights, simulate
+from cpt.estimate.simulate import simulate
+from cpt.estimate.simulated_model import Weights
 from cpt.training.distributed.environment import ANY_CPU
 from cpt.training.optimizers import Muon
 from cpt.training.trainable import All, Expansion, Layers, Lora

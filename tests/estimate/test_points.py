@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 
 from cpt.estimate.allocations import by_part
 from cpt.estimate.devices import GPUS
-from cpt.estimate.simulate import mark_trainable, simulate, take_over
+from cpt.estimate.simulate import simulate
+from cpt.estimate.simulated_model import mark_trainable, take_over
 from cpt.models.packed_model import load_model
 from cpt.monitor.gates import Gate
 from cpt.training.checkpoint.stateful import OptimizerState, Stateful, WeightState

@@ -17,7 +17,8 @@ from torch.profiler import ProfilerActivity, profile
 from cpt.errors import StageFailed
 from cpt.estimate.allocations import Part, Recorder, Timeline, by_part
 from cpt.estimate.devices import GPUS
-from cpt.estimate.simulate import mark_trainable, simulate, step, take_over
+from cpt.estimate.simulate import simulate
+from cpt.estimate.simulated_model import mark_trainable, step, take_over
 from cpt.models.batch import pack
 from cpt.models.packed_model import PackedLanguageModel, load_model
 from cpt.training.activation_checkpointing import checkpoint_layers

@@ -117,7 +117,7 @@ def legal(tasks: dict[str, str], folder: Path, offline: bool = False) -> tuple[l
 
 @pytest.fixture
 def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """What is asked of the hub, which has TSV files of clauses."""
+    """Record the requests to a hub that has TSV files of clauses."""
     file = tmp_path / "clauses.tsv"
     quoted = [(number, label, '"' + text.replace('"', '""') + '"') for number, label, text in CLAUSES]
     file.write_text("\n".join("\t".join(row) for row in [("index", "answer", "text"), *quoted]) + "\n")

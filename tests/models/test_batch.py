@@ -38,7 +38,7 @@ def test_moving_a_batch_moves_all_of_it() -> None:
 
 @pytest.mark.parametrize("lengths", [[5, 3, 1], [1]])
 def test_forward_never_asks_the_device_for_a_number(lengths: list[int], monkeypatch) -> None:
-    """What would make the host wait for a GPU: sizes that depend on values, and values themselves."""
+    """Refuse what makes the host wait for a GPU: sizes that depend on values, and values themselves."""
     from test_attention import documents, tiny
 
     model = PackedLanguageModel(tiny())

@@ -12,18 +12,11 @@ import fake_stages
 import pytest
 
 from cpt.errors import ReferenceUnavailable
-from cpt.recipe.diff import (
-    Differences,
-    differences,
-    differing,
-    in_order,
-    settings_of,
-    side_of_recipe,
-    side_of_run,
-)
+from cpt.recipe.diff import in_order
 from cpt.recipe.journal import Journal, find_run
 from cpt.recipe.load import load
 from cpt.recipe.plan import make_plan
+from cpt.recipe.run_diff import Differences, differences, differing, settings_of, side_of_recipe, side_of_run
 from cpt.recipe.runner import run
 from cpt.recipe.store import Store
 

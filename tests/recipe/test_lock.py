@@ -12,10 +12,10 @@ import fake_stages
 import pytest
 
 from cpt.errors import StageFailed, UsageError
-from cpt.recipe import store as locking
 from cpt.recipe.load import load
+from cpt.recipe.lock import FolderLock, is_held
 from cpt.recipe.runner import run
-from cpt.recipe.store import FolderLock, Store, is_held
+from cpt.recipe.store import Store
 
 ASK = "import sys; from pathlib import Path; from cpt.recipe.store import Store\n"
 TAKE = f"{ASK}with Store(Path(sys.argv[1])).lock(): print('taken')"
@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def elsewhere(code: str, store: Store) -> str:
-    """What another process says."""
+    """Run code in another process and return what it prints."""
     command = [sys.executable, "-c", code, str(store.folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or done.stderr
@@ -59,7 +59,7 @@ def test_looking_creates_nothing(store: Store) -> None:
 
 def files_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a network file system that locks files only."""
-    monkeypatch.setattr(locking, "_lock_folder", lambda *_, **__: None)
+    monkeypatch.setattr("cpt.recipe.lock._lock_folder", lambda *_, **__: None)
 
 
 def test_where_files_alone_are_locked_another_process_is_kept_out(
@@ -111,7 +111,7 @@ def test_a_lock_of_another_machine_is_seen_by_its_file(
     """On NFS a folder's own lock is of one machine: everyone else gets it at once."""
     lock = FolderLock(tmp_path)
     assert lock.acquire(0)
-    monkeypatch.setattr("cpt.recipe.store._lock_folder", lambda *_, **__: os.open(tmp_path, os.O_RDONLY))
+    monkeypatch.setattr("cpt.recipe.lock._lock_folder", lambda *_, **__: os.open(tmp_path, os.O_RDONLY))
     assert is_held(tmp_path)
     lock.release()
     assert not is_held(tmp_path)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 from stage_runs import Heard, artifact, make_corpus, model_artifact, run_stage
 from tiny import varied_texts, write_jsonl
 
@@ -125,23 +124,6 @@ def test_texts_belong_to_the_fingerprint_and_are_checked_first(chat: str) -> Non
     )
     (problem,) = PRETRAIN.check(missing, {})
     assert problem.key == "monitor.texts.chat.sources.0.format"
-
-
-@pytest.mark.parametrize("name", ["general", "drift", "loss", "Chat", "a b"])
-def test_names_that_are_taken_or_no_names_are_refused(name: str) -> None:
-    with pytest.raises(ValidationError):
-        Monitor.model_validate({"texts": {name: {"sources": [{"path": "a.jsonl"}]}}})
-
-
-def test_a_share_may_be_a_percentage_and_is_one() -> None:
-    assert Monitor.model_validate({"budget": "5%"}).budget == Monitor.model_validate({"budget": 0.05}).budget
-    for wrong in ("five%", "0%", 0, 1.5):
-        with pytest.raises(ValidationError):
-            Monitor.model_validate({"budget": wrong})
-    with pytest.raises(ValidationError, match="write `5%`"):
-        Monitor.model_validate({"budget": 5})
-    with pytest.raises(ValidationError, match="either every"):
-        Monitor.model_validate({"every": 3, "every_tokens": 100})
 
 
 def test_a_task_is_scored_as_lm_eval_scores_it(inputs, tmp_path: Path, piqa: str, tiny_model: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from cpt.cli.merging import job as options
+from cpt.cli.merging import options
 from cpt.cli.merging.job import (
     MergeJob,
     command_of,

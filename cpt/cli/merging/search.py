@@ -12,7 +12,7 @@ import typer
 from rich.text import Text
 
 from cpt.cli.evaluating.inputs import documents_of
-from cpt.cli.merging import job
+from cpt.cli.merging import options
 from cpt.cli.merging.job import (
     MergeJob,
     command_of,
@@ -101,17 +101,17 @@ def search(
     precision: Annotated[
         str, typer.Option("--precision", metavar="auto|bf16|fp32", help="Precision of the measurement.")
     ] = "auto",
-    method: job.MethodName = None,
-    density: job.Density = None,
-    normalize: job.Normalize = None,
-    settings: job.Settings = None,
-    tokenizer: job.TokenizerOf = None,
-    settings_of: job.SettingsOf = None,
-    template: job.ChatTemplate = None,
-    dtype: job.Dtype = None,
-    compute_dtype: job.ComputeDtype = None,
-    seed: job.Seed = None,
-    shard_size: job.ShardSize = None,
+    method: options.MethodName = None,
+    density: options.Density = None,
+    normalize: options.Normalize = None,
+    settings: options.Settings = None,
+    tokenizer: options.TokenizerOf = None,
+    settings_of: options.SettingsOf = None,
+    template: options.ChatTemplate = None,
+    dtype: options.Dtype = None,
+    compute_dtype: options.ComputeDtype = None,
+    seed: options.Seed = None,
+    shard_size: options.ShardSize = None,
     as_json: Json = False,
 ) -> None:
     """Choose merge weights by evaluation: every merge is made in memory, measured and logged; one is written.

@@ -275,7 +275,8 @@ def _folders(
 def _problems(config: MergeConfig, inputs: Mapping[str, Artifact]) -> Iterator[Problem]:
     """Report what does not fit together, with the weights in the middle of what is searched."""
     from merging.adapters import is_adapter
-    from merging.plan import check_fit, check_request, plan, read_inputs
+    from merging.check import check_fit, check_request
+    from merging.plan import plan, read_inputs
     from merging.search import search_space
 
     try:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch.distributed import Store
 
 COLLECTIVE_TIMEOUT = timedelta(hours=2)
-"""How long processes wait for each other within training: the main process may be writing a checkpoint."""
+"""Longest wait of a process for the others within training: the main one may be writing a checkpoint."""
 
 _RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 _ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
