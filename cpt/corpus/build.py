@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from cpt.atomic import atomic_file
+from cpt.corpus.blocks import Block, clean
 from cpt.corpus.documents import Document, DocumentWriter, Item, Removed, documents_path, read_documents
+from cpt.corpus.examples import Examples
 from cpt.corpus.index import SourceCounts, SplitCounts
 from cpt.errors import DataError
 from cpt.models.encoding import blocks
@@ -54,7 +56,12 @@ def always(split: Split) -> Callable[[bytes], Split]:
 
 
 def divide(
-    items: Iterable[Item], rule: Callable[[bytes], Split], heldout: set[bytes], counts: SourceCounts
+    items: Iterable[Item],
+    rule: Callable[[bytes], Split],
+    heldout: set[bytes],
+    counts: SourceCounts,
+    blocks: Sequence[Block] = (),
+    examples: Examples | None = None,
 ) -> Iterator[tuple[Split, Document]]:
     """Yield the documents of one source that stay, each with its side, and count all others by reason.
 
@@ -62,21 +69,28 @@ def divide(
         heldout: Digests of everything held out so far, of all sources; extended here. Sources with held-out
             text come first, or their documents could stay in training.
         counts: Counts of this source; extended here.
+        blocks: Cleaning blocks, applied before anything else.
+        examples: Collection of removed and rewritten documents; extended here.
     """
     seen: set[bytes] = set()
-    for item in items:
-        counts.documents_in += 1
+    examples = Examples("") if examples is None else examples
+
+    def remove(item: Item, reason: str, detail: str = "") -> None:
+        counts.remove(reason, item.text)
+        examples.add(reason, item.id, item.text, detail=detail)
+
+    for item in clean(items, blocks, counts, examples):
         if isinstance(item, Removed):
-            counts.remove(item.reason)
+            remove(item, item.reason, item.detail)
             continue
         key = digest(item.text)
         split = rule(key)
         if not item.text or item.text.isspace():
-            counts.remove("empty")
+            remove(item, "empty")
         elif key in seen:
-            counts.remove("duplicate")
+            remove(item, "duplicate")
         elif split == "train" and key in heldout:
-            counts.remove("duplicate_of_heldout")
+            remove(item, "duplicate_of_heldout")
             seen.add(key)
         else:
             seen.add(key)
@@ -88,14 +102,15 @@ def divide(
 
 
 def check_sums(counts: SourceCounts) -> None:
-    """Raise if documents are unaccounted for: in = kept + removed."""
-    kept = sum(split.documents for split in counts.splits.values())
-    removed = sum(counts.removed.values())
-    if counts.documents_in != kept + removed:
-        raise DataError(
-            f"internal error: {counts.documents_in} documents in, but {kept} kept and {removed} removed",
-            hint="Please report this.",
-        )
+    """Raise if documents or bytes are unaccounted for: in = kept + removed."""
+    for what, read in (("documents", counts.documents_in), ("bytes", counts.bytes_in)):
+        kept = sum(getattr(split, what) for split in counts.splits.values())
+        removed = sum(getattr(amount, what) for amount in counts.removed.values())
+        if read != kept + removed:
+            raise DataError(
+                f"internal error: {read} {what} in, but {kept} kept and {removed} removed",
+                hint="Please report this.",
+            )
 
 
 def rewritten(items: Iterable[Item], rewrite: Callable[[str], str]) -> Iterator[Item]:
@@ -105,13 +120,21 @@ def rewritten(items: Iterable[Item], rewrite: Callable[[str], str]) -> Iterator[
 
 
 def write_source(
-    corpus: Path, name: str, items: Iterable[Item], rule: Callable[[bytes], Split], heldout: set[bytes]
+    corpus: Path,
+    name: str,
+    items: Iterable[Item],
+    rule: Callable[[bytes], Split],
+    heldout: set[bytes],
+    blocks: Sequence[Block] = (),
+    examples: Examples | None = None,
 ) -> SourceCounts:
     """Write one source's documents to `documents/<name>.<split>.parquet`, with bounded memory.
 
     Args:
         rule: Function from a document's digest to its side.
         heldout: Digests of everything held out so far, of all sources; extended here.
+        blocks: Cleaning blocks, applied before anything else.
+        examples: Collection of removed and rewritten documents; extended here.
 
     Returns:
         Counts of documents and bytes; tokens are not counted yet.
@@ -122,7 +145,7 @@ def write_source(
     counts = SourceCounts()
     with contextlib.ExitStack() as files:
         writers: dict[str, DocumentWriter] = {}
-        for split, document in divide(items, rule, heldout, counts):
+        for split, document in divide(items, rule, heldout, counts, blocks, examples):
             if split not in writers:
                 writers[split] = files.enter_context(DocumentWriter(documents_path(corpus, name, split)))
             writers[split].write(document)
@@ -139,8 +162,9 @@ def describe(counts: SourceCounts) -> str:
     """Describe counts in words: "12 documents in, 9 train, 1 heldout, 2 removed (duplicate 2)"."""
     parts = [f"{counts.documents_in:,} documents in"]
     parts += [f"{split.documents:,} {name}" for name, split in counts.splits.items()]
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.removed.items() if count)
-    removed = sum(counts.removed.values())
+    removed_documents = counts.removed_documents
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in removed_documents.items() if count)
+    removed = sum(removed_documents.values())
     return ", ".join([*parts, f"{removed:,} removed ({reasons})" if removed else "none removed"])
 
 

@@ -28,10 +28,18 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """An entry of a source that is not used, with the reason. It is counted, never dropped silently."""
+    """An entry of a source that is not used. It is counted, never dropped silently.
+
+    Attributes:
+        reason: Name of the block that removed it, or the reader's reason; a key of the ledger.
+        text: Its text; empty for entries without any.
+        detail: The finer reason, for the examples.
+    """
 
     id: str
     reason: str
+    text: str = ""
+    detail: str = ""
 
 
 Item = Document | Removed

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cpt.corpus.documents import Document
+from cpt.corpus.documents import Document, Item
 from cpt.errors import DataError
 
 _NAME = "corpus.json"
@@ -35,28 +35,66 @@ class SplitCounts(BaseModel):
     cut: int = 0
 
 
+class Amount(BaseModel):
+    """Documents, and bytes of UTF-8 text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    documents: int = 0
+    bytes: int = 0
+
+
 class SourceCounts(BaseModel):
-    """Counts of one source: entries read, entries removed by reason, documents kept by split."""
+    """Counts of one source, in which entries and bytes in are those removed and those kept.
+
+    Attributes:
+        documents_in: Entries read.
+        bytes_in: Bytes of their text.
+        removed: By reason or block. Bytes hold what rewriting took from documents that stay; they are
+            negative where it added more.
+        splits: Documents kept.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     documents_in: int = 0
-    removed: dict[str, int] = Field(
-        default_factory=lambda: {"duplicate": 0, "empty": 0, "duplicate_of_heldout": 0}
+    bytes_in: int = 0
+    removed: dict[str, Amount] = Field(
+        default_factory=lambda: {name: Amount() for name in ("duplicate", "empty", "duplicate_of_heldout")}
     )
     splits: dict[str, SplitCounts] = {}
 
-    def remove(self, reason: str) -> None:
+    @property
+    def removed_documents(self) -> dict[str, int]:
+        """Return the number of removed documents by reason."""
+        return {reason: amount.documents for reason, amount in self.removed.items()}
+
+    def enter(self, item: Item) -> None:
+        """Count one entry that is read."""
+        self.documents_in += 1
+        self.bytes_in += byte_count(item.text)
+
+    def remove(self, reason: str, text: str) -> None:
         """Count one document that is not used."""
-        self.removed[reason] = self.removed.get(reason, 0) + 1
+        amount = self.removed.setdefault(reason, Amount())
+        amount.documents += 1
+        amount.bytes += byte_count(text)
+
+    def rewrite(self, block: str, before: str, after: str) -> None:
+        """Count the bytes that a block took from a document that stays."""
+        self.removed.setdefault(block, Amount()).bytes += byte_count(before) - byte_count(after)
 
     def keep(self, split: str, document: Document) -> None:
         """Count one document that is kept."""
         counts = self.splits.setdefault(split, SplitCounts())
         counts.documents += 1
-        text = document.text
-        counts.bytes += len(text) if text.isascii() else len(text.encode())
+        counts.bytes += byte_count(document.text)
         counts.cut += not document.ended
+
+
+def byte_count(text: str) -> int:
+    """Return the number of bytes of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class CorpusIndex(BaseModel):

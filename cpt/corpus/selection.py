@@ -145,7 +145,7 @@ def keep(corpus: Path, source: str, counts: SourceCounts, reasons: np.ndarray) -
                 counts.keep("train", document)
                 writer.write(document)
             else:
-                counts.remove(reason)
+                counts.remove(reason, document.text)
     counts.splits |= others
     check_sums(counts)
 

@@ -23,7 +23,7 @@ from cpt.corpus.build import (
     write_source,
 )
 from cpt.corpus.documents import Document, Removed
-from cpt.corpus.index import SourceCounts
+from cpt.corpus.index import Amount, SourceCounts
 from cpt.errors import DataError
 
 
@@ -50,7 +50,7 @@ def test_duplicates_and_empty_texts_are_counted_out() -> None:
     sides, counts = run(items, always("train"), set())
     assert sides["train"] == ["a", "b"]
     assert counts.documents_in == 8
-    assert counts.removed == {"duplicate": 2, "empty": 3, "duplicate_of_heldout": 0, "obsolete": 1}
+    assert counts.removed_documents == {"duplicate": 2, "empty": 3, "duplicate_of_heldout": 0, "obsolete": 1}
     assert counts.splits["train"].documents == 2
 
 
@@ -88,16 +88,16 @@ def test_no_held_out_document_stays_in_training_of_any_source() -> None:
     domain_texts = [f"domain {number}" for number in range(50)]
     domain, counts = run(documents("shared", *domain_texts), by_hash(0.3, 17), heldout)
     if "shared" not in domain["heldout"]:
-        assert counts.removed["duplicate_of_heldout"] == 1
+        assert counts.removed_documents["duplicate_of_heldout"] == 1
     replay, counts = run(documents("shared", " general  one", "old", *domain_texts), always("train"), heldout)
     assert replay["train"] == ["old", *domain["train"]]
-    assert counts.removed["duplicate_of_heldout"] == 2 + len(set(domain["heldout"]) - {"shared"})
-    assert counts.documents_in == counts.splits["train"].documents + sum(counts.removed.values())
+    assert counts.removed_documents["duplicate_of_heldout"] == 2 + len(set(domain["heldout"]) - {"shared"})
+    assert counts.documents_in == counts.splits["train"].documents + sum(counts.removed_documents.values())
 
 
 def test_a_lost_document_is_an_error() -> None:
     with pytest.raises(DataError, match="internal error: 3 documents in, but 0 kept and 1 removed"):
-        check_sums(SourceCounts(documents_in=3, removed={"empty": 1}))
+        check_sums(SourceCounts(documents_in=3, removed={"empty": Amount(documents=1)}))
 
 
 def test_a_document_that_was_cut_off_stays_so_and_is_counted() -> None:
@@ -105,7 +105,7 @@ def test_a_document_that_was_cut_off_stays_so_and_is_counted() -> None:
     counts = SourceCounts()
     found = [document for _, document in divide(items, always("train"), set(), counts)]
     assert [(document.id, document.ended) for document in found] == [("a", False), ("b", True)]
-    assert (counts.splits["train"].cut, counts.removed["duplicate"]) == (1, 1)
+    assert (counts.splits["train"].cut, counts.removed_documents["duplicate"]) == (1, 1)
     rewrite = list(rewritten([*items, Removed("x", "empty")], str.upper))
     assert [getattr(item, "ended", None) for item in rewrite] == [False, True, True, None]
 

@@ -112,7 +112,7 @@ def test_candidates_are_counted_and_what_is_not_kept_is_counted_out(
     assert rated == texts[2:7]
     keep(tmp_path, "domain", counts, reasons)
     assert list(read_documents(tmp_path, "domain", "train")) == documents[2:7]
-    assert counts.removed == {
+    assert counts.removed_documents == {
         "duplicate": 0,
         "empty": 0,
         "duplicate_of_heldout": 0,

@@ -197,6 +197,11 @@ SCORES: dict[str, Any] = {
     },
 }
 
+
+def _removed(**documents: int) -> dict[str, dict[str, int]]:
+    return {reason: {"documents": count, "bytes": 270 * count} for reason, count in documents.items()}
+
+
 CORPUS: dict[str, Any] = {
     "sequence_length": 256,
     "start_token": "<|endoftext|>",
@@ -205,7 +210,7 @@ CORPUS: dict[str, Any] = {
     "sources": {
         "domain": {
             "documents_in": 16214,
-            "removed": {"duplicate": 241, "empty": 3, "duplicate_of_heldout": 9},
+            "removed": _removed(duplicate=241, empty=3, duplicate_of_heldout=9),
             "splits": {
                 "train": {
                     "documents": 15643,
@@ -219,14 +224,14 @@ CORPUS: dict[str, Any] = {
         },
         "replay": {
             "documents_in": 96,
-            "removed": {"duplicate": 2, "empty": 0, "duplicate_of_heldout": 0},
+            "removed": _removed(duplicate=2, empty=0, duplicate_of_heldout=0),
             "splits": {
                 "train": {"documents": 94, "bytes": 106_310, "tokens": 23_931, "sequences": 94, "pieces": 94}
             },
         },
         "general": {
             "documents_in": 74,
-            "removed": {"duplicate": 0, "empty": 0, "duplicate_of_heldout": 0},
+            "removed": _removed(duplicate=0, empty=0, duplicate_of_heldout=0),
             "splits": {"heldout": {"documents": 74, "bytes": 121_050, "tokens": 31_020}},
         },
     },

@@ -157,7 +157,7 @@ def test_strings_from_data_are_escaped_wherever_they_appear(run: RunRecord) -> N
     ledger = {HOSTILE: row | {"parts": {HOSTILE: row}}}
     probes = [{"step": n, "tokens": n, "probe": HOSTILE, "kind": "text", "value": 1 + n} for n in (0, 1)]
     training = dataclasses.replace(run.training, stage=HOSTILE, ledger=ledger, probes=probes)
-    source = {"documents_in": 1, "removed": {HOSTILE: 1}, "splits": {}}
+    source = {"documents_in": 1, "removed": {HOSTILE: {"documents": 1, "bytes": 9}}, "splits": {}}
     recipe = {"name": HOSTILE, "base": HOSTILE, "stages": [{HOSTILE: HOSTILE}]}
     hostile = RunRecord(
         recipe=recipe,

@@ -80,9 +80,9 @@ def test_the_selected_hold_the_budget_and_all_others_are_counted_with_their_reas
     corpus, index, metrics, messages = made(base, tmp_path / "some", config)
     counts = index.sources["domain"]
     kept = sum(split.documents for split in counts.splits.values())
-    assert counts.documents_in == kept + sum(counts.removed.values()) == 320
-    assert counts.removed["not_selected"] == before.sources["domain"].splits["train"].documents - (
-        counts.splits["train"].documents + counts.removed.get("too_short", 0)
+    assert counts.documents_in == kept + sum(counts.removed_documents.values()) == 320
+    assert counts.removed_documents["not_selected"] == before.sources["domain"].splits["train"].documents - (
+        counts.splits["train"].documents + counts.removed_documents.get("too_short", 0)
     )
     tokens = counts.splits["train"].tokens
     longest = max(open_source(everything, "domain").sequence_lengths)
@@ -98,7 +98,7 @@ def test_the_selected_hold_the_budget_and_all_others_are_counted_with_their_reas
     assert selected["best"] <= selected["median"] <= selected["worst"] <= others["best"]
     assert chosen["reference"]["documents_in"] == 2
     said = "\n".join(messages)
-    assert f"not_selected {counts.removed['not_selected']}" in said
+    assert f"not_selected {counts.removed_documents['not_selected']}" in said
     table = pq.read_table(corpus / "selection.parquet").to_pylist()
     assert len(table) == before.sources["domain"].splits["train"].documents
     assert sum(row["tokens"] for row in table if row["became"] == "selected") == tokens
@@ -167,9 +167,9 @@ def test_the_shortest_and_the_repetitive_are_not_the_best(base: Artifact, tmp_pa
         corpora[name] = made(base, tmp_path / name, {**config, "select": {"tokens": 400, "by": by, **guards}})
     assert trap[0] in texts_of(corpora["naive"][0])
     assert trap[0] not in texts_of(corpora["guarded"][0])
-    removed = corpora["guarded"][1].sources["domain"].removed
+    removed = corpora["guarded"][1].sources["domain"].removed_documents
     assert (removed["repetitive"], removed["too_short"]) == (1, 1)
-    assert corpora["naive"][1].sources["domain"].removed.get("repetitive", 0) == 0
+    assert corpora["naive"][1].sources["domain"].removed_documents.get("repetitive", 0) == 0
 
 
 def test_a_killed_stage_rates_only_the_rest(
@@ -254,7 +254,7 @@ def test_a_mixture_has_the_shares_of_its_weights_and_its_parts_are_counted(
         assert metrics["mixture"]["replay.books"]["tokens"] == tokens["books"]
         assert metrics["mixture"]["replay.books"]["weight"] == share
         scarce = min(weights, key=lambda name: (120 if name == "books" else 60) / weights[name])
-        assert index.sources[f"replay.{scarce}"].removed.get("not_selected", 0) == 0
+        assert index.sources[f"replay.{scarce}"].removed_documents.get("not_selected", 0) == 0
         assert any(message.startswith("replay mixture of") for message in messages)
         source = open_source(corpus, "replay")
         assert source.name == source.sequence(0).source == "replay"
@@ -320,7 +320,7 @@ def test_a_part_can_be_self_generated(base: Artifact, sources: dict[str, Any], t
     config = {**sources, "replay": {"mixture": [*mixture(tmp_path, books=1), own]}}
     _, index, metrics, _ = made(base, tmp_path / "made", config)
     assert metrics["mixture"]["replay.own"]["share"] == pytest.approx(0.5, abs=0.1)
-    assert index.sources["replay.books"].removed["not_selected"] > 0
+    assert index.sources["replay.books"].removed_documents["not_selected"] > 0
 
 
 # What is known before anything runs

@@ -58,11 +58,15 @@ def test_files_become_documents_shards_and_an_index(
     assert (index.sequence_length, index.start_token, index.end_token) == (64, "<s>", "</s>")
     for counts in index.sources.values():
         kept = sum(split.documents for split in counts.splits.values())
-        assert counts.documents_in == kept + sum(counts.removed.values())
+        assert counts.documents_in == kept + sum(counts.removed_documents.values())
     assert set(index.sources["domain"].splits) == {"train", "heldout"}
-    assert index.sources["replay"].removed == {"duplicate": 0, "empty": 1, "duplicate_of_heldout": 1}
+    assert index.sources["replay"].removed_documents == {
+        "duplicate": 0,
+        "empty": 1,
+        "duplicate_of_heldout": 1,
+    }
     assert set(index.sources["replay"].splits) == {"train"}
-    assert index.sources["general"].removed["duplicate"] == 1
+    assert index.sources["general"].removed_documents["duplicate"] == 1
     assert set(index.sources["general"].splits) == {"heldout"}
     assert sorted(path.name for path in (corpus / "documents").iterdir()) == [
         "domain.heldout.parquet",
@@ -177,7 +181,7 @@ def test_a_transliterated_source_is_in_latin_letters_before_duplicates_are_sough
     corpus, metrics, messages = run(base, tmp_path, **sources)
     index = read_index(corpus)
     assert index.sources["domain"].documents_in == 181
-    assert index.sources["domain"].removed["duplicate"] == 1
+    assert index.sources["domain"].removed_documents["duplicate"] == 1
     for split in ("train", "heldout"):
         texts = [document.text for document in read_documents(corpus, "domain", split)]
         assert any(text.startswith("Puls ") and text.endswith(" nizhe") for text in texts)
@@ -239,7 +243,7 @@ def test_self_generated_replay_passes_its_settings_on(
     }
     counts = read_index(corpus).sources["replay"]
     assert counts.splits["train"].documents == 5
-    assert counts.removed == {"duplicate": 1, "empty": 1, "duplicate_of_heldout": 0}
+    assert counts.removed_documents == {"duplicate": 1, "empty": 1, "duplicate_of_heldout": 0}
 
 
 def test_references_are_all_sources_but_not_what_the_model_writes() -> None:

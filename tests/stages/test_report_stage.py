@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from cpt.corpus.index import CorpusIndex, SourceCounts, SplitCounts, write_index
+from cpt.corpus.index import Amount, CorpusIndex, SourceCounts, SplitCounts, write_index
 from cpt.errors import DataError
 from cpt.progress import NullProgress
 from cpt.stages.base import Artifact, Context, UpstreamArtifact, WiringError
@@ -51,7 +51,9 @@ def corpus(
         "train": SplitCounts(documents=7, bytes=900, tokens=300, pieces=8, sequences=5),
         "heldout": SplitCounts(documents=2, bytes=200, tokens=tokens, pieces=2),
     }
-    domain = SourceCounts(documents_in=10, removed={"duplicate": 1, "empty": 0}, splits=splits)
+    domain = SourceCounts(
+        documents_in=10, removed={"duplicate": Amount(documents=1), "empty": Amount()}, splits=splits
+    )
     index = CorpusIndex(
         sequence_length=64, start_token="<s>", end_token=None, tokenizer="0", sources={"domain": domain}
     )

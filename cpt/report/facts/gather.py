@@ -132,7 +132,16 @@ def gather_vocabulary(run: RunRecord) -> Vocabulary:
 
 def gather_documents(corpus: Mapping[str, Any] | None) -> dict[str, Documents]:
     """Return the numbers of documents in, kept and removed, by source."""
-    return {source: Documents(**row) for source, row in (corpus or {}).get("sources", {}).items()}
+    return {
+        source: Documents(**row | {"removed": _removed_documents(row.get("removed", {}))})
+        for source, row in (corpus or {}).get("sources", {}).items()
+    }
+
+
+def _removed_documents(removed: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Return documents by reason, without blocks that only rewrite."""
+    found = {reason: amount["documents"] for reason, amount in removed.items()}
+    return {reason: count for reason, count in found.items() if count or not removed[reason]["bytes"]}
 
 
 def gather_merge(stages: Iterable[StageRecord]) -> Merge | None:

@@ -152,6 +152,7 @@ class Documents(Fact):
     """Documents of a source: `documents_in` = both splits + all entries of `removed`."""
 
     documents_in: int | None = None
+    bytes_in: int | None = None
     removed: dict[str, int] = {}
     splits: dict[str, Split] = {}
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from cpt.corpus.blocks import Cleaning
 from cpt.stages.base import StageConfig
 
 
@@ -184,6 +185,11 @@ class CorpusConfig(StageConfig):
     general: list[Source] = Field(
         default=[], description="General text: never trained on, only for the probe of forgetting."
     )
+    clean: list[Cleaning] = Field(
+        default=[],
+        description="Blocks that rewrite or remove documents of all sources, in this order, before anything "
+        "else; text that the base model samples is left as it is.",
+    )
     heldout: float = Field(
         default=0.02,
         gt=0,
@@ -202,6 +208,15 @@ class CorpusConfig(StageConfig):
     end_token: str | None = Field(
         default="auto", description="Token after every document; auto: the tokenizer's eos, null: none."
     )
+
+    @field_validator("clean")
+    @classmethod
+    def _blocks_once(cls, blocks: list[Cleaning]) -> list[Cleaning]:
+        kinds = [block.kind for block in blocks]
+        twice = sorted({kind for kind in kinds if kinds.count(kind) > 1})
+        if twice:
+            raise ValueError(f"given twice: {', '.join(twice)}")
+        return blocks
 
     def sources(self) -> Iterator[tuple[str, Source]]:
         """Yield every source with its key in the configuration."""

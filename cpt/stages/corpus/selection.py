@@ -101,7 +101,7 @@ def _ratings(
     if isinstance(by, ByNGrams):
         counts = SourceCounts()
         make = partial(_n_gram_rater, by.order, _reference(by, model, heldout, counts, context), model)
-        reference = {"reference": {"documents_in": counts.documents_in, "removed": counts.removed}}
+        reference = {"reference": {"documents_in": counts.documents_in, "removed": counts.removed_documents}}
     number = int(able.sum())
     context.progress.message(f"rating {number:,} documents by {by.kind}")
     documents, kept = texts_to_rate(corpus, DOMAIN, reasons), context.work / "selection" / "ratings"

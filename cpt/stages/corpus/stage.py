@@ -17,6 +17,7 @@ from cpt.stages.corpus.sources import read_sources, sample
 if TYPE_CHECKING:
     from cpt.corpus.build import Split
     from cpt.corpus.documents import Item
+    from cpt.corpus.examples import Example
     from cpt.corpus.index import CorpusIndex
 
 
@@ -24,7 +25,7 @@ class CorpusStage(Stage[CorpusConfig]):
     """The stage that reads, deduplicates, holds out, tokenises and packs text."""
 
     kind = "corpus"
-    contract = 2
+    contract = 3  # 3: bytes of removed documents
     Config = CorpusConfig
     consumes = ("model",)
     produces = ("corpus",)
@@ -39,6 +40,11 @@ class CorpusStage(Stage[CorpusConfig]):
             if (problem := source_problem(key, source)) is not None
         ]
         problems += transliteration_problems(config)
+        problems += [
+            Problem(missing, key=f"clean.{at}")
+            for at, block in enumerate(config.clean)
+            if (missing := block.problem()) is not None
+        ]
         if "model" in inputs:
             problems += model_problems(config, inputs["model"].path("model"))
         return problems
@@ -49,8 +55,8 @@ class CorpusStage(Stage[CorpusConfig]):
         inputs: Mapping[str, Artifact],
         upstream: Mapping[str, UpstreamConfigs],
     ) -> str:
-        """Describe the selection and the mixture of replay text."""
-        parts = []
+        """Describe the cleaning, the selection and the mixture of replay text."""
+        parts = [f"cleaned by {', '.join(block.kind for block in config.clean)}"] if config.clean else []
         if config.select:
             parts.append(
                 f"the {config.select.tokens:,} best tokens of the domain, by {config.select.by.kind}"
@@ -109,16 +115,22 @@ def _write_documents(
         require_heldout,
         write_source,
     )
+    from cpt.corpus.examples import Examples, write_examples
 
     model = base.path("model")
     heldout: set[bytes] = set()
     chosen: dict[str, Any] = {}
+    examples: list[Example] = []
 
     def read(sources: Sequence[Source]) -> Iterator[Item]:
         return read_sources(sources, context.progress, context.contents)
 
-    def write(name: str, items: Iterable[Item], rule: Callable[[bytes], Split]) -> None:
-        index.sources[name] = write_source(corpus, name, items, rule, heldout)
+    def write(
+        name: str, items: Iterable[Item], rule: Callable[[bytes], Split], *, sampled: bool = False
+    ) -> None:
+        blocks, found = ([] if sampled else config.clean), Examples(name)
+        index.sources[name] = write_source(corpus, name, items, rule, heldout, blocks, found)
+        examples.extend(found)
         context.progress.message(f"{name}: {describe(index.sources[name])}")
 
     minimum = Minimum(**config.heldout_min.model_dump())
@@ -137,13 +149,14 @@ def _write_documents(
         from cpt.stages.corpus.selection import select
 
         chosen["selection"] = select(config.select, model, corpus, index, heldout, context)
-    for name, items in _replay(config.replay, base, index, context):
-        write(name, items, always("train"))
+    for name, items, sampled in _replay(config.replay, base, index, context):
+        write(name, items, always("train"), sampled=sampled)
     if config.replay and config.replay.mixture:
         from cpt.stages.corpus.selection import mix
 
         chosen["mixture"] = mix(config.replay.mixture, model, corpus, index, context)
     index.sources = {name: index.sources[name] for name in sorted(index.sources, key=_rank)}
+    write_examples(corpus, examples)
     return chosen
 
 
@@ -153,8 +166,8 @@ def _rank(source: str) -> int:
 
 def _replay(
     replay: Replay | None, base: Artifact, index: CorpusIndex, context: Context
-) -> Iterator[tuple[str, Iterator[Item]]]:
-    """Yield every source of replay text by name: one, or one for each part of a mixture."""
+) -> Iterator[tuple[str, Iterator[Item], bool]]:
+    """Yield every source of replay text, one or one for each part of a mixture: name, entries, if sampled."""
     if replay is None:
         return
     parts: dict[str, ReplayPart | Replay] = {REPLAY: replay}
@@ -162,9 +175,10 @@ def _replay(
         parts = {f"{REPLAY}{PART}{part.name}": part for part in replay.mixture}
     for name, part in parts.items():
         if part.self_generated is None:
-            yield name, read_sources(part.sources or [], context.progress, context.contents)
+            yield name, read_sources(part.sources or [], context.progress, context.contents), False
         else:
-            yield name, sample(part.self_generated, base, index.start_token, index.end_token, context)
+            sampled = sample(part.self_generated, base, index.start_token, index.end_token, context)
+            yield name, sampled, True
 
 
 def _metrics(index: CorpusIndex) -> dict[str, Any]:

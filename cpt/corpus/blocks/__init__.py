@@ -1,0 +1,61 @@
+"""List the cleaning blocks, one file each, and apply them to a stream of documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from cpt.corpus.blocks.block import Block, Cleaner
+from cpt.corpus.blocks.unicode import Unicode
+from cpt.corpus.blocks.whitespace import Whitespace
+from cpt.corpus.documents import Document, Item, Removed
+
+if TYPE_CHECKING:
+    from cpt.corpus.examples import Examples
+    from cpt.corpus.index import SourceCounts
+
+
+def _with_kind(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Cleaning = Annotated[
+    Unicode | Whitespace,
+    Field(discriminator="kind"),
+    BeforeValidator(_with_kind),
+]
+"""Settings of any block: `{kind: whitespace, empty_lines: 2}`, or its name alone."""
+
+
+def clean(
+    items: Iterable[Item], blocks: Sequence[Block], counts: SourceCounts, examples: Examples
+) -> Iterator[Item]:
+    """Yield the entries of a source after all blocks, in their order.
+
+    Args:
+        counts: Counts of the source; entries, bytes, and bytes that rewriting takes are added.
+        examples: Collection of rewritten and removed documents.
+    """
+    cleaners = [(block.kind, block.prepare()) for block in blocks]
+    for item in items:
+        counts.enter(item)
+        yield _cleaned(item, cleaners, counts, examples)
+
+
+def _cleaned(
+    item: Item, cleaners: Sequence[tuple[str, Cleaner]], counts: SourceCounts, examples: Examples
+) -> Item:
+    for kind, cleaner in cleaners:
+        if isinstance(item, Removed) or not item.text:
+            return item
+        result = cleaner(item)
+        if isinstance(result, Document) and result.text != item.text:
+            counts.rewrite(kind, item.text, result.text)
+            examples.add(kind, item.id, item.text, result.text)
+        item = result
+    return item
+
+
+__all__ = ["Block", "Cleaner", "Cleaning", "clean"]

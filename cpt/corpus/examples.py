@@ -1,0 +1,80 @@
+"""Keep examples of the documents that a corpus removes or rewrites: `examples.jsonl` in its folder."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+
+_NAME = "examples.jsonl"
+_MOST = 20
+_CHARACTERS = 600
+
+
+class Example(NamedTuple):
+    """One document that was removed or rewritten.
+
+    Attributes:
+        source: Name of its source.
+        block: Name of the block, as in the ledger.
+        id: The document's id.
+        detail: The finer reason, if the block gives one.
+        before: An excerpt of its text.
+        after: An excerpt of what was made of it; None if it was removed.
+    """
+
+    source: str
+    block: str
+    id: str
+    detail: str
+    before: str
+    after: str | None
+
+
+class Examples:
+    """A bounded collection: of each block the documents with the lowest hashes, whatever the order."""
+
+    def __init__(self, source: str, most: int = _MOST) -> None:
+        self._source, self._most = source, most
+        self._kept: dict[str, list[tuple[int, Example]]] = {}
+
+    def add(self, block: str, id: str, before: str, after: str | None = None, detail: str = "") -> None:
+        """Add a document, if it is one of the block's examples."""
+        kept = self._kept.setdefault(block, [])
+        rank = -int.from_bytes(blake2b(f"{block}\0{id}".encode(), digest_size=8).digest(), "little")
+        if len(kept) == self._most and rank <= kept[0][0]:
+            return
+        example = Example(self._source, block, id, detail, *_excerpts(before, after))
+        (heapq.heappush if len(kept) < self._most else heapq.heappushpop)(kept, (rank, example))
+
+    def __iter__(self) -> Iterator[Example]:
+        """Yield the examples by block, in the order of the blocks' first documents."""
+        for kept in self._kept.values():
+            for _, example in sorted(kept, key=lambda each: each[1].id):
+                yield example
+
+
+def _excerpts(before: str, after: str | None) -> tuple[str, str | None]:
+    """Return the beginnings of both texts, or what surrounds their first difference."""
+    if after is None:
+        return before[:_CHARACTERS], None
+    same = next((at for at, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), 0)
+    first = max(0, same - _CHARACTERS // 4)
+    return before[first : first + _CHARACTERS], after[first : first + _CHARACTERS]
+
+
+def write_examples(corpus: Path, examples: list[Example]) -> None:
+    """Write examples into a corpus folder."""
+    lines = (json.dumps(example._asdict(), ensure_ascii=False) + "\n" for example in examples)
+    (corpus / _NAME).write_text("".join(lines), encoding="utf-8")
+
+
+def read_examples(corpus: Path) -> list[Example]:
+    """Read a corpus folder's examples; none if it was made without."""
+    path = corpus / _NAME
+    if not path.exists():
+        return []
+    return [Example(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]

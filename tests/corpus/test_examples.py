@@ -1,0 +1,39 @@
+"""Examples are bounded, independent of the order, and show where texts part."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from cpt.corpus.examples import Examples, read_examples, write_examples
+
+
+def collected(ids: list[int]) -> list[str]:
+    found = Examples("domain", most=5)
+    for id in ids:
+        found.add("gopher", f"file:{id}", "text", detail="short")
+    return [example.id for example in found]
+
+
+def test_the_same_few_whatever_the_order() -> None:
+    ids = list(range(200))
+    first = collected(ids)
+    random.Random(1).shuffle(ids)
+    assert collected(ids) == first
+    assert len(first) == 5
+
+
+def test_texts_are_cut_around_their_first_difference(tmp_path: Path) -> None:
+    found = Examples("domain")
+    found.add("pii", "a:1", "x" * 5000 + "me@example.org", "x" * 5000 + "[EMAIL]")
+    found.add("duplicate", "a:2", "y" * 5000)
+    write_examples(tmp_path, list(found))
+    rewritten, removed = read_examples(tmp_path)
+    assert rewritten.before.endswith("xme@example.org")
+    assert rewritten.after is not None
+    assert rewritten.after.endswith("x[EMAIL]")
+    assert (len(removed.before), removed.after) == (600, None)
+
+
+def test_a_corpus_without_examples_has_none(tmp_path: Path) -> None:
+    assert read_examples(tmp_path) == []
