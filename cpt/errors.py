@@ -62,7 +62,7 @@ class ReferenceUnavailable(CptError):
 
 
 class MissingInput(ReferenceUnavailable):
-    """A local file or folder named by the user that does not exist or cannot be read."""
+    """A file or folder named by the user that does not exist, cannot be read or is incomplete."""
 
     exit_code = 2
 

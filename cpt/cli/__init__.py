@@ -14,6 +14,7 @@ from typer import rich_utils
 
 from cpt import __version__
 from cpt.cli import (
+    corpus,
     diff,
     estimate,
     evaluating,
@@ -58,6 +59,7 @@ app.command("report")(report.report)
 app.command("diff")(diff.diff)
 app.command("show")(status.show)
 app.command("ls")(status.ls)
+app.add_typer(corpus.app, name="corpus")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(evaluating.app, name="eval")
 app.add_typer(merging.app, name="merge")

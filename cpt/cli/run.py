@@ -36,6 +36,7 @@ from cpt.recipe.load import load
 from cpt.recipe.plan import Selection
 from cpt.recipe.runner import Summary
 from cpt.recipe.runner import run as run_recipe
+from cpt.recipe.schema import Recipe
 from cpt.recipe.workers import run_worker
 from cpt.training.distributed.context import distributed_context
 from cpt.training.distributed.launch import launched_environment
@@ -115,22 +116,28 @@ def run_main_process(
 ) -> None:
     """Run a recipe in the main process, and print the result."""
     checked = load(recipe, overrides or (), place=launched_environment(distributed_context().count))
-    view = _view(debug)
-    if debug:
-        summary = run_recipe(checked, runs, chosen, view)
-    else:
-        with redirect_warnings(runs / checked.name / "libraries.log"):
-            summary = run_recipe(checked, runs, chosen, view)
-    if summary.unchecked:
-        stages = ", ".join(summary.unchecked)
-        note = f"{stages}: made before results had checksums; taken as they are, and checked from now on."
-        err().print(note, soft_wrap=True)
+    summary = run_stages(checked, runs, chosen, debug)
     if as_json:
         print_json(summary.as_json())
     else:
         _print(summary)
     if summary.gates:
         _fail_gates(summary)
+
+
+def run_stages(recipe: Recipe, runs: Path, chosen: Selection, debug: bool = False) -> Summary:
+    """Run the chosen stages of a recipe, and show their progress on standard error."""
+    view = _view(debug)
+    if debug:
+        summary = run_recipe(recipe, runs, chosen, view)
+    else:
+        with redirect_warnings(runs / recipe.name / "libraries.log"):
+            summary = run_recipe(recipe, runs, chosen, view)
+    if summary.unchecked:
+        stages = ", ".join(summary.unchecked)
+        note = f"{stages}: made before results had checksums; taken as they are, and checked from now on."
+        err().print(note, soft_wrap=True)
+    return summary
 
 
 def _view(debug: bool) -> Listener:

@@ -123,6 +123,25 @@ class CorpusIndex(BaseModel):
                     del counts["sequences"]
         return facts
 
+    def ledger(self) -> dict[str, dict[str, Any]]:
+        """Return for each source what went in, what was removed by each block, and what came out.
+
+        Returns:
+            By source: documents_in, bytes_in, removed (by block: documents and bytes), documents_out,
+            bytes_out and tokens, of both sides together.
+        """
+        return {
+            name: {
+                "documents_in": source.documents_in,
+                "bytes_in": source.bytes_in,
+                "removed": {reason: amount.model_dump() for reason, amount in source.removed.items()},
+                "documents_out": sum(split.documents for split in source.splits.values()),
+                "bytes_out": sum(split.bytes for split in source.splits.values()),
+                "tokens": sum(split.tokens for split in source.splits.values()),
+            }
+            for name, source in self.sources.items()
+        }
+
     def bytes_per_token(self, source: str, split: str) -> float:
         """Return UTF-8 bytes per token of text; start and end tokens are not counted."""
         counts = self.sources[source].splits[split]

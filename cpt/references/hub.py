@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cpt.errors import ReferenceUnavailable
+from cpt.errors import MissingInput, ReferenceUnavailable
 from cpt.models.folder_files import weight_names
 from cpt.references.syntax import HubFile, HubModel
 
@@ -27,7 +27,7 @@ def require_model(folder: Path, text: str) -> Path:
         text: Text of the reference, for messages.
 
     Raises:
-        ReferenceUnavailable: A file is missing, or the weights are pickles.
+        MissingInput: A file is missing, or the weights are pickles.
         ModelError: A file is damaged, or the weights do not fit config.json.
     """
     missing = missing_from_model(folder)
@@ -38,17 +38,17 @@ def require_model(folder: Path, text: str) -> Path:
         return folder
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth"))
     if "model.safetensors" in missing and pickles:
-        raise ReferenceUnavailable(
+        raise MissingInput(
             f"{text} has its weights as pickles only ({', '.join(pickles[:3])}), which can run code",
             hint="Convert it once where you trust it: AutoModelForCausalLM.from_pretrained(folder)"
             ".save_pretrained(new_folder) writes safetensors. Then name the new folder.",
         )
     if "tokenizer.json" in missing and len(missing) == 1:
-        raise ReferenceUnavailable(
+        raise MissingInput(
             f"{text} has no tokenizer.json (a fast tokenizer)",
             hint="AutoTokenizer.from_pretrained(folder).save_pretrained(folder) writes one for most models.",
         )
-    raise ReferenceUnavailable(
+    raise MissingInput(
         f"{text} is not a complete model folder: {', '.join(missing)} not found in {folder}",
         hint="A model folder holds config.json, tokenizer.json and model.safetensors (or its shards).",
     )
