@@ -13,6 +13,7 @@ from pydantic import (
     SerializationInfo,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -92,12 +93,17 @@ class EmbeddingsConfig(BaseModel):
             return data
         return {**self.parameters().model_dump(mode="json"), **data}
 
-    @model_validator(mode="after")
-    def _known(self) -> EmbeddingsConfig:
+    @field_validator("method")
+    @classmethod
+    def _known(cls, method: str) -> str:
         from tokenizer_tools.embeddings import names
 
-        if self.method not in names():
-            raise ValueError(f"no such method; {_nearest(self.method, names())}")
+        if method not in names():
+            raise ValueError(f"there is no method `{method}`; {_nearest(method, names())}")
+        return method
+
+    @model_validator(mode="after")
+    def _parameters_fit(self) -> EmbeddingsConfig:
         if self.model_extra:
             self.parameters(self.model_extra)
         return self

@@ -43,7 +43,8 @@ def estimate(
         ),
     ] = False,
     price: Annotated[
-        float | None, typer.Option("--price", min=0, help="Price of one GPU, or of this machine, per hour.")
+        float | None,
+        typer.Option("--price", metavar="X", min=0, help="Price of one GPU, or of this machine, per hour."),
     ] = None,
     memory: Annotated[
         str | None,

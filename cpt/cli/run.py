@@ -72,9 +72,9 @@ def run(
     Or start the processes with torchrun; its restarts resume from the last checkpoint:
     torchrun --nproc_per_node 8 --max_restarts 3 -m cpt run medical.yaml
 
-    Exit codes: 0 done, 1 a stage failed, 2 the recipe or the command line is wrong, 3 a quality or
-    forgetting budget is broken, 4 none is broken but one is not shown to be held (results are kept and later
-    stages run in both cases), 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+    Exit codes: 0 done, 1 a stage failed, 2 the recipe or the command line is wrong, or an input is
+    damaged, 3 a quality or forgetting budget is broken, 4 none is broken but one is not shown to be held
+    (results are kept and later stages run in both cases), 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
     """
     launching = launch_request(context)
     if launching:

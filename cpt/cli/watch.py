@@ -1,4 +1,4 @@
-"""Define `cpt watch`: a live page of a running run."""
+"""Define `cpt watch`: a live page of a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def watch(
     ] = None,
     runs: Runs = DEFAULT_RUNS,
 ) -> None:
-    """Show a running run in the browser: its report so far, updated until Ctrl-C.
+    """Show a run in the browser: its report so far, updated until Ctrl-C.
 
     The run may begin later, be killed and continue. The page is served to this machine only; from another
     machine: ssh -L 8417:127.0.0.1:8417 HOST

@@ -258,7 +258,7 @@ def _words(details: ErrorDetails) -> str:
     if kind in ("value_error", "assertion_error"):
         return str(context.get("error", details["msg"]))
     if kind in _BOUNDS:
-        bound = _BOUNDS[kind].format(**context)
+        bound = _BOUNDS[kind].format(**{name: _plain(limit) for name, limit in context.items()})
         return f"{bound}, not {_shown(value)}" if kind[:3] != "too" else bound
     shape = re.sub(r"_(type|parsing|parsing_size)$", "", kind)
     if shape in _SHAPES:
@@ -326,3 +326,8 @@ def _paths_to(key: str, cls: type[BaseModel], above: tuple[str, ...] = ()) -> It
             if key in _names(inner):
                 yield ".".join(path)
             yield from _paths_to(key, inner, path)
+
+
+def _plain(limit: Any) -> Any:
+    """Return a limit as one writes it: a whole number without ".0"."""
+    return int(limit) if isinstance(limit, float) and limit.is_integer() else limit

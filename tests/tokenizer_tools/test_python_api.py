@@ -154,7 +154,7 @@ def test_without_texts_nothing_is_measured(
     ("settings", "message"),
     [
         ({"tokens": 0}, "extend.tokens: Input should be greater than 0"),
-        ({"tokens": 5, "method": "hewitt"}, "embeddings: no such method; choose one of: adaptivocab, clp"),
+        ({"tokens": 5, "method": "hewitt"}, "embeddings.method: there is no method `hewitt`; choose"),
         ({"tokens": 5, "method": "subtoken"}, "did you mean subtoken-mean or "),
         ({"tokens": 5, "parameters": {"k": 3}}, "subtoken-mean has no parameter k"),
     ],
