@@ -3,7 +3,8 @@
     python docs/recipe_keys.py
 
 Declarations come from the stages' pydantic models, readers from the source text: attribute accesses whose
-object has a known annotation. Nothing is imported but the recipe's models.
+object has a known annotation, or else a dump of all keys at once. Nothing is imported but the recipe's
+models.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "recipe-keys.md"
+TOP = "recipe"
+"""Heading of the keys beside `stages`."""
 PACKAGES = ("cpt", "tokenizer_tools", "merging", "evals")
 
 sys.path.insert(0, str(ROOT))
@@ -49,10 +52,14 @@ class Key:
 
 
 def all_keys() -> list[Key]:
-    """Return every key of every stage, in the order of the models' fields."""
+    """Return the top-level keys and every key of every stage, in the order of the models' fields."""
+    from cpt.recipe.schema import Recipe, RecipeFile
     from cpt.stages import stages
 
     found: dict[str, Key] = {}
+    for name in RecipeFile.model_fields:  # what others read is the checked recipe, and its steps
+        attribute = "steps" if name == "stages" else name
+        found[name] = Key(f"{TOP}.{name}", attribute, Recipe.__name__, RecipeFile.__module__)
     for kind, stage in stages().items():
         for key in _keys(stage.Config, kind, set()):
             found.setdefault(key.path, key)
@@ -167,6 +174,13 @@ def _set_from_parameters(init: ast.FunctionDef) -> dict[str, str]:
     return found
 
 
+MAPPING_METHODS = frozenset({"items", "keys", "values", "get"})
+KIND = "kind"
+"""Key by which pydantic itself chooses a variant."""
+DUMP = "model_dump"
+"""Method that reads every key of a model, whatever their names."""
+
+
 class Readers(ast.NodeVisitor):
     """Collects the attributes that one file reads: (class, attribute)."""
 
@@ -200,6 +214,12 @@ class Readers(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
+        if (
+            isinstance(node.func, ast.Attribute) and node.func.attr in MAPPING_METHODS
+        ):  # `items` may be a key too
+            for part in (node.func.value, *node.args, *node.keywords):
+                self.visit(part)
+            return
         if isinstance(node.func, ast.Name) and node.func.id == "getattr" and len(node.args) > 1:
             name = node.args[1]
             if isinstance(name, ast.Constant):
@@ -281,6 +301,17 @@ def readers(source: Source) -> Mapping[tuple[str, str], list[str]]:
     return found
 
 
+def readers_of(key: Key, by_attribute: Mapping[tuple[str, str], list[str]], source: Source) -> list[str]:
+    """Return the files that read a key: by its name, else with all keys of its model."""
+    named = by_attribute.get((key.model, key.name), [])
+    if named or key.name == KIND:
+        return named
+    # a private base's name is not unique, and pydantic's own stands for every model
+    bases = source.with_bases(frozenset({key.model})) - {BaseModel.__name__}
+    models = [name for name in bases if not name.startswith("_")]
+    return sorted({file for model in models for file in by_attribute.get((model, DUMP), [])})
+
+
 def page() -> str:
     """Return the page in Markdown."""
     source = Source()
@@ -300,10 +331,12 @@ def page() -> str:
         declared = key.module.replace(".", "/") + ".py"
         if not (ROOT / declared).is_file():
             declared = key.module.replace(".", "/") + "/__init__.py"
-        read = [_link(file) for file in by_attribute.get((key.model, key.name), []) if file != declared]
-        own = declared in by_attribute.get((key.model, key.name), [])
-        cells = ["same file"] * own + read
-        lines.append(f"| `{key.path.split('.', 1)[1]}` | {_link(declared)} | {', '.join(cells) or ''} |")
+        files = readers_of(key, by_attribute, source)
+        read = [_link(file) for file in files if file != declared]
+        cells = ["same file"] * (declared in files) + read
+        if not cells and key.name == KIND:
+            cells = ["chooses the variant"]
+        lines.append(f"| `{key.path.split('.', 1)[1]}` | {_link(declared)} | {', '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

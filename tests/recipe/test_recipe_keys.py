@@ -28,8 +28,13 @@ def test_the_page_is_up_to_date(recipe_keys: Any) -> None:
 
 
 def test_keys_lead_to_the_files_that_implement_them(recipe_keys: Any) -> None:
-    read = recipe_keys.readers(recipe_keys.Source())
-    files = {key.path: read.get((key.model, key.name), []) for key in recipe_keys.all_keys()}
+    source = recipe_keys.Source()
+    read = recipe_keys.readers(source)
+    files = {key.path: recipe_keys.readers_of(key, read, source) for key in recipe_keys.all_keys()}
+    assert "cpt/recipe/plan.py" in files["recipe.base"]
+    assert files["pretrain.trainable[all].rates.norms"] == ["cpt/training/trainable/spec.py"]
+    assert files["corpus.heldout_min.most"] == ["cpt/stages/corpus/stage.py"]
+    assert "cpt/report/tables.py" not in files["pretrain.monitor.tasks.items"]  # it calls `items()`
     assert "cpt/training/features/l2_sp.py" in files["pretrain.l2_sp.strength"]
     assert "cpt/training/step.py" in files["pretrain.clip"]
     unread = [path for path, found in files.items() if not found]
