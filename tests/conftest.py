@@ -72,6 +72,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
 
     def open_page(page: Path | str, width: int = 1280, height: int = 900, **options: object) -> Visit:
         contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
+        contexts[-1].set_default_timeout(120_000)  # a page took 30 s where 15 other processes ran
         return Visit(contexts[-1].new_page()).go(page)
 
     yield open_page

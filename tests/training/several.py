@@ -56,7 +56,7 @@ def start(jobs: list[dict[str, Any]], count: int) -> list[subprocess.Popen[str]]
 def finish(processes: list[subprocess.Popen[str]]) -> list[int]:
     """Wait for all; returns their exit codes."""
     try:
-        outputs = [process.communicate(timeout=300)[1] for process in processes]
+        outputs = [process.communicate(timeout=900)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
