@@ -62,6 +62,7 @@ def divide(
     counts: SourceCounts,
     blocks: Sequence[Block] = (),
     examples: Examples | None = None,
+    workers: int = 1,
 ) -> Iterator[tuple[Split, Document]]:
     """Yield the documents of one source that stay, each with its side, and count all others by reason.
 
@@ -71,6 +72,7 @@ def divide(
         counts: Counts of this source; extended here.
         blocks: Cleaning blocks, applied before anything else.
         examples: Collection of removed and rewritten documents; extended here.
+        workers: Number of processes that clean.
     """
     seen: set[bytes] = set()
     examples = Examples("") if examples is None else examples
@@ -79,7 +81,7 @@ def divide(
         counts.remove(reason, item.text)
         examples.add(reason, item.id, item.text, detail=detail)
 
-    for item in clean(items, blocks, counts, examples):
+    for item in clean(items, blocks, counts, examples, workers):
         if isinstance(item, Removed):
             remove(item, item.reason, item.detail)
             continue
@@ -127,6 +129,7 @@ def write_source(
     heldout: set[bytes],
     blocks: Sequence[Block] = (),
     examples: Examples | None = None,
+    workers: int = 1,
 ) -> SourceCounts:
     """Write one source's documents to `documents/<name>.<split>.parquet`, with bounded memory.
 
@@ -135,6 +138,7 @@ def write_source(
         heldout: Digests of everything held out so far, of all sources; extended here.
         blocks: Cleaning blocks, applied before anything else.
         examples: Collection of removed and rewritten documents; extended here.
+        workers: Number of processes that clean.
 
     Returns:
         Counts of documents and bytes; tokens are not counted yet.
@@ -145,7 +149,7 @@ def write_source(
     counts = SourceCounts()
     with contextlib.ExitStack() as files:
         writers: dict[str, DocumentWriter] = {}
-        for split, document in divide(items, rule, heldout, counts, blocks, examples):
+        for split, document in divide(items, rule, heldout, counts, blocks, examples, workers):
             if split not in writers:
                 writers[split] = files.enter_context(DocumentWriter(documents_path(corpus, name, split)))
             writers[split].write(document)

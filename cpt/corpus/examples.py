@@ -47,8 +47,22 @@ class Examples:
         rank = -int.from_bytes(blake2b(f"{block}\0{id}".encode(), digest_size=8).digest(), "little")
         if len(kept) == self._most and rank <= kept[0][0]:
             return
-        example = Example(self._source, block, id, detail, *_excerpts(before, after))
+        self._keep(rank, Example(self._source, block, id, detail, *_excerpts(before, after)))
+
+    def merge(self, others: Examples) -> None:
+        """Add the examples that another process collected of the same source."""
+        for kept in others._kept.values():
+            for rank, example in kept:
+                self._keep(rank, example)
+
+    def _keep(self, rank: int, example: Example) -> None:
+        kept = self._kept.setdefault(example.block, [])
         (heapq.heappush if len(kept) < self._most else heapq.heappushpop)(kept, (rank, example))
+
+    @property
+    def source(self) -> str:
+        """Return the name of the source."""
+        return self._source
 
     def __iter__(self) -> Iterator[Example]:
         """Yield the examples by block, in the order of the blocks' first documents."""

@@ -69,6 +69,15 @@ class SourceCounts(BaseModel):
         """Return the number of removed documents by reason."""
         return {reason: amount.documents for reason, amount in self.removed.items()}
 
+    def add(self, other: SourceCounts) -> None:
+        """Add what was read and removed of further entries of the same source."""
+        self.documents_in += other.documents_in
+        self.bytes_in += other.bytes_in
+        for reason, amount in other.removed.items():
+            mine = self.removed.setdefault(reason, Amount())
+            mine.documents += amount.documents
+            mine.bytes += amount.bytes
+
     def enter(self, item: Item) -> None:
         """Count one entry that is read."""
         self.documents_in += 1

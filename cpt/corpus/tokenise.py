@@ -6,15 +6,16 @@ import difflib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from cpt.corpus.documents import Document, documents_path, parts_of, read_documents
 from cpt.corpus.index import CorpusIndex, SplitCounts, read_index, write_index
 from cpt.corpus.shards import ShardWriter, TokenisedSource, split_document
+from cpt.corpus.workers import chunked, ordered_map
 from cpt.errors import DataError, UsageError
 from cpt.models.encoding import token_ids
 from cpt.models.tokenizer import FILE, load_tokenizer, special_tokens
@@ -23,9 +24,6 @@ from cpt.progress import Progress
 
 AUTO = "auto"
 """The choice of the tokenizer's own bos or eos token."""
-
-_DOCUMENTS_AT_ONCE = 512
-_CHARACTERS_AT_ONCE = 1 << 20
 
 
 def tokenizer_sha256(model: Path) -> str:
@@ -108,31 +106,62 @@ class DocumentTokenizer:
 
         Cut samples and excerpts have no end token.
         """
-        for batch in _batches(documents):
-            found = token_ids(self._tokenizer, [document.text for document in batch])
-            for document in batch:
-                try:
-                    tokens = next(found)
-                except DataError as error:
-                    raise DataError(f"document {document.id}: {error.message}", hint=error.hint) from error
-                if not len(tokens):
-                    raise DataError(f"document {document.id}: the tokenizer makes no tokens of its text")
-                end = self._end if document.ended else None
-                yield split_document(tokens, self._length, self._start, end)
+        for batch in chunked(documents, _characters):
+            yield from self.batch(batch)
+
+    def batch(self, documents: list[Document]) -> Iterator[list[np.ndarray]]:
+        """Yield the pieces of each document of a batch."""
+        found = token_ids(self._tokenizer, [document.text for document in documents])
+        for document in documents:
+            try:
+                tokens = next(found)
+            except DataError as error:
+                raise DataError(f"document {document.id}: {error.message}", hint=error.hint) from error
+            if not len(tokens):
+                raise DataError(f"document {document.id}: the tokenizer makes no tokens of its text")
+            end = self._end if document.ended else None
+            yield split_document(tokens, self._length, self._start, end)
 
 
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Group documents so that a batch has bounded text; a longer document is a batch of its own."""
-    batch: list[Document] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
-        if len(batch) == _DOCUMENTS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def _characters(document: Document) -> int:
+    return len(document.text)
+
+
+class _Pieces(NamedTuple):
+    """Pieces of a batch of documents, in few arrays, since many small ones take long between processes.
+
+    Attributes:
+        tokens: uint32 (tokens,), all pieces one after the other.
+        lengths: int64 (pieces,).
+        counts: int64 (documents,), number of pieces of each document.
+    """
+
+    tokens: np.ndarray
+    lengths: np.ndarray
+    counts: np.ndarray
+
+    def documents(self) -> Iterator[list[np.ndarray]]:
+        """Yield the pieces of each document."""
+        pieces = np.split(self.tokens, np.cumsum(self.lengths)[:-1])
+        ends = np.cumsum(self.counts).tolist()
+        for begin, end in zip([0, *ends], ends, strict=False):
+            yield pieces[begin:end]
+
+
+def _batch_tokenizer(
+    model: Path, sequence_length: int, start_token: str | None, end_token: str | None
+) -> Callable[[list[Document]], _Pieces]:
+    """Return the function that tokenises a batch."""
+    tokenizer = DocumentTokenizer(model, sequence_length, start_token, end_token)
+
+    def tokenise_batch(documents: list[Document]) -> _Pieces:
+        found = list(tokenizer.batch(documents))
+        pieces = [piece for document in found for piece in document]
+        lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
+        counts = np.array([len(document) for document in found], dtype=np.int64)
+        return _Pieces(np.concatenate(pieces), lengths, counts)
+
+    return tokenise_batch
 
 
 FORMER = "former"
@@ -154,7 +183,9 @@ def open_source(corpus: Path, source: str) -> TokenisedSource:
     return TokenisedSource(*(parts_of(plain.parent, source) or [plain]))
 
 
-def tokenise(corpus: Path, index: CorpusIndex, model: Path, progress: Progress | None = None) -> CorpusIndex:
+def tokenise(
+    corpus: Path, index: CorpusIndex, model: Path, progress: Progress | None = None, workers: int = 1
+) -> CorpusIndex:
     """Tokenise all documents of a corpus folder, write `tokens/` and `corpus.json`.
 
     Training splits are packed and stored; held-out splits are only counted.
@@ -163,11 +194,12 @@ def tokenise(corpus: Path, index: CorpusIndex, model: Path, progress: Progress |
         corpus: Folder with `documents/`.
         index: Counts of documents, with sequence length and special tokens.
         model: Folder with the tokenizer.
+        workers: Number of processes; one alone tokenises in as many threads as there are processors.
 
     Returns:
         The index with tokens, pieces and sequences counted, as written.
     """
-    tokenizer = DocumentTokenizer(model, index.sequence_length, index.start_token, index.end_token)
+    arguments = (model, index.sequence_length, index.start_token, index.end_token)
     result = index.model_copy(deep=True, update={"tokenizer": tokenizer_sha256(model)})
     total = sum(counts.documents for source in index.sources.values() for counts in source.splits.values())
     done = 0
@@ -177,7 +209,9 @@ def tokenise(corpus: Path, index: CorpusIndex, model: Path, progress: Progress |
             writer = (
                 ShardWriter(tokens_path(corpus, name), index.sequence_length) if split == "train" else None
             )
-            for pieces in tokenizer.pieces(read_documents(corpus, name, split)):
+            batches = chunked(read_documents(corpus, name, split), _characters)
+            tokenised = ordered_map(_batch_tokenizer, arguments, batches, workers)
+            for pieces in (pieces for batch in tokenised for pieces in batch.documents()):
                 _count(counts, pieces_tokens=[len(piece) for piece in pieces])
                 if writer is not None:
                     writer.add(pieces)

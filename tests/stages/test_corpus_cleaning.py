@@ -8,9 +8,10 @@ import pytest
 from corpus_runs import byte_model, run, write
 from pydantic import ValidationError
 
-from cpt.corpus import read_documents, read_index
+from cpt.corpus import read_documents, read_index, workers
 from cpt.corpus.blocks.unicode import Unicode
 from cpt.corpus.examples import read_examples
+from cpt.recipe.fingerprint import config_data
 from cpt.stages.base import Artifact
 from cpt.stages.corpus.stage import STAGE, CorpusConfig
 
@@ -68,3 +69,25 @@ def test_a_missing_library_is_found_before_running(base: Artifact, monkeypatch: 
     config = CorpusConfig.model_validate({"domain": [{"path": "a.jsonl"}], "clean": ["unicode"]})
     problems = {problem.key: problem.message for problem in STAGE.check(config, {"model": base})}
     assert problems["clean.0"] == "unicode needs no_such_module: pip install 'cpt-workbench[clean]'"
+
+
+def test_any_number_of_processes_makes_the_same_corpus(
+    base: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cpt.corpus.workers._INLINE", 1)
+    monkeypatch.setattr("cpt.corpus.workers._CHUNK_ITEMS", 20)
+    begun = []
+    pool = workers.ProcessPoolExecutor
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", lambda *some: begun.append(some[0]) or pool(*some))
+    domain = write(tmp_path / "domain.jsonl", *(f"finding  {n} " * (n % 40) for n in range(90)))
+    files = []
+    for count in (1, 2):
+        corpus, _, _ = run(
+            base, tmp_path, out=f"out{count}", domain=[domain], clean=["whitespace"], workers=count
+        )
+        paths = sorted(path for path in corpus.rglob("*") if path.is_file())
+        files.append({path.relative_to(corpus): path.read_bytes() for path in paths})
+    assert files[0] == files[1]
+    assert set(begun) == {2}
+    config = CorpusConfig.model_validate({"domain": [domain], "workers": 3})
+    assert config_data(config) == config_data(CorpusConfig.model_validate({"domain": [domain]}))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
@@ -11,10 +11,9 @@ from cpt.corpus.blocks.block import Block, Cleaner
 from cpt.corpus.blocks.unicode import Unicode
 from cpt.corpus.blocks.whitespace import Whitespace
 from cpt.corpus.documents import Document, Item, Removed
-
-if TYPE_CHECKING:
-    from cpt.corpus.examples import Examples
-    from cpt.corpus.index import SourceCounts
+from cpt.corpus.examples import Examples
+from cpt.corpus.index import SourceCounts
+from cpt.corpus.workers import chunked, ordered_map
 
 
 def _with_kind(value: Any) -> Any:
@@ -30,18 +29,44 @@ Cleaning = Annotated[
 
 
 def clean(
-    items: Iterable[Item], blocks: Sequence[Block], counts: SourceCounts, examples: Examples
+    items: Iterable[Item], blocks: Sequence[Block], counts: SourceCounts, examples: Examples, workers: int = 1
 ) -> Iterator[Item]:
     """Yield the entries of a source after all blocks, in their order.
 
     Args:
         counts: Counts of the source; entries, bytes, and bytes that rewriting takes are added.
-        examples: Collection of rewritten and removed documents.
+        examples: Collection of rewritten documents; extended here.
+        workers: Number of processes.
     """
+    if not blocks:
+        for item in items:
+            counts.enter(item)
+            yield item
+        return
+    chunks = chunked(items, lambda item: len(item.text))
+    for cleaned, counted, found in ordered_map(
+        _chunk_cleaner, (tuple(blocks), examples.source), chunks, workers
+    ):
+        counts.add(counted)
+        examples.merge(found)
+        yield from cleaned
+
+
+def _chunk_cleaner(
+    blocks: Sequence[Block], source: str
+) -> Callable[[list[Item]], tuple[list[Item], SourceCounts, Examples]]:
+    """Return the function that cleans a chunk of entries; it also returns their counts and examples."""
     cleaners = [(block.kind, block.prepare()) for block in blocks]
-    for item in items:
-        counts.enter(item)
-        yield _cleaned(item, cleaners, counts, examples)
+
+    def clean_chunk(items: list[Item]) -> tuple[list[Item], SourceCounts, Examples]:
+        counts, examples = SourceCounts(), Examples(source)
+        cleaned = []
+        for item in items:
+            counts.enter(item)
+            cleaned.append(_cleaned(item, cleaners, counts, examples))
+        return cleaned, counts, examples
+
+    return clean_chunk
 
 
 def _cleaned(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from cpt.corpus.blocks import Cleaning
 from cpt.stages.base import StageConfig
@@ -176,6 +176,8 @@ class HeldoutMin(_Settings):
 class CorpusConfig(StageConfig):
     """The text to train on, the text to hold out, and how text is cut into sequences."""
 
+    not_fingerprinted: ClassVar[frozenset[str]] = frozenset({"workers"})
+
     domain: list[Source] = Field(min_length=1, description="The text of the new domain.")
     select: Selection | None = Field(
         default=None,
@@ -207,6 +209,12 @@ class CorpusConfig(StageConfig):
     )
     end_token: str | None = Field(
         default="auto", description="Token after every document; auto: the tokenizer's eos, null: none."
+    )
+
+    workers: PositiveInt | Literal["auto"] = Field(
+        default="auto",
+        description="Number of processes that clean and tokenise; auto: one for each processor. The result "
+        "is the same with any number.",
     )
 
     @field_validator("clean")

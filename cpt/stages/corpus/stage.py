@@ -69,6 +69,7 @@ class CorpusStage(Stage[CorpusConfig]):
 
     def run(self, config: CorpusConfig, inputs: Mapping[str, Artifact], context: Context) -> dict[str, Any]:
         from cpt.corpus.tokenise import tokenise
+        from cpt.corpus.workers import process_count
 
         model = inputs["model"].path("model")
         corpus = context.output / "corpus"
@@ -76,7 +77,7 @@ class CorpusStage(Stage[CorpusConfig]):
         chosen = _write_documents(config, inputs["model"], corpus, index, context)
         context.progress.message("tokenising and packing")
         return {
-            **_metrics(tokenise(corpus, index, model, context.progress)),
+            **_metrics(tokenise(corpus, index, model, context.progress, process_count(config.workers))),
             **chosen,
             "transliterated": {
                 key: source.transliterate for key, source in config.sources() if source.transliterate
@@ -116,11 +117,13 @@ def _write_documents(
         write_source,
     )
     from cpt.corpus.examples import Examples, write_examples
+    from cpt.corpus.workers import process_count
 
     model = base.path("model")
     heldout: set[bytes] = set()
     chosen: dict[str, Any] = {}
     examples: list[Example] = []
+    workers = process_count(config.workers)
 
     def read(sources: Sequence[Source]) -> Iterator[Item]:
         return read_sources(sources, context.progress, context.contents)
@@ -129,7 +132,7 @@ def _write_documents(
         name: str, items: Iterable[Item], rule: Callable[[bytes], Split], *, sampled: bool = False
     ) -> None:
         blocks, found = ([] if sampled else config.clean), Examples(name)
-        index.sources[name] = write_source(corpus, name, items, rule, heldout, blocks, found)
+        index.sources[name] = write_source(corpus, name, items, rule, heldout, blocks, found, workers)
         examples.extend(found)
         context.progress.message(f"{name}: {describe(index.sources[name])}")
 

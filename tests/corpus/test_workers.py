@@ -1,0 +1,139 @@
+"""Any number of processes gives the same results in the same order; none stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cpt.corpus.blocks import clean
+from cpt.corpus.blocks.whitespace import Whitespace
+from cpt.corpus.documents import Document, Removed
+from cpt.corpus.examples import Examples
+from cpt.corpus.index import SourceCounts
+from cpt.corpus.workers import chunked, ordered_map
+from cpt.errors import DataError, StageFailed
+
+ROOT = Path(__file__).parents[2]
+
+
+def worker(factor: int) -> Callable[[int], tuple[int, int]]:
+    """Work that takes longer for early chunks, so that results come out of order."""
+
+    def work(number: int) -> tuple[int, int]:
+        time.sleep(0.02 * (number % 3 == 0))
+        if number == 99:
+            raise DataError("no", hint="mend it")
+        if number == 77:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return factor * number, os.getpid()
+
+    return work
+
+
+def test_results_keep_their_order_and_are_made_by_several() -> None:
+    results = list(ordered_map(worker, (3,), range(40), 2))
+    assert [result for result, _ in results] == [3 * number for number in range(40)]
+    assert os.getpid() == results[0][1]
+    assert len({process for _, process in results}) == 3
+
+
+def test_little_work_starts_no_process() -> None:
+    assert {process for _, process in ordered_map(worker, (3,), range(8), 4)} == {os.getpid()}
+
+
+def test_chunks_are_read_ahead_by_a_few_only() -> None:
+    read = []
+
+    def chunks() -> Iterator[int]:
+        for number in range(60):
+            read.append(number)
+            yield number
+
+    for done, _ in enumerate(ordered_map(worker, (1,), chunks(), 2)):
+        assert len(read) <= done + 1 + 8
+
+
+def test_errors_of_the_work_keep_their_message_and_hint() -> None:
+    with pytest.raises(DataError, match="no") as caught:
+        list(ordered_map(worker, (1,), range(80, 120), 2))
+    assert caught.value.hint == "mend it"
+
+
+def test_a_killed_process_is_told() -> None:
+    with pytest.raises(StageFailed, match="2 processes died"):
+        list(ordered_map(worker, (1,), range(60, 90), 2))
+
+
+def test_chunks_are_bounded_by_size_and_number() -> None:
+    texts = ["a" * 400_000, "b" * 700_000, "c" * 3_000_000, *["d"] * 600]
+    assert [len(chunk) for chunk in chunked(texts, len)] == [2, 1, 512, 88]
+
+
+def test_cleaning_counts_and_shows_the_same_with_any_number() -> None:
+    items = [
+        Removed(f"f:{n}", "empty") if n % 50 == 0 else Document(f"f:{n}", f"text  {n} " * 3000)
+        for n in range(400)
+    ]
+
+    def cleaned(workers: int) -> tuple[object, ...]:
+        counts, examples = SourceCounts(), Examples("domain")
+        result = list(clean(items, [Whitespace()], counts, examples, workers))
+        return result, counts, list(examples)
+
+    assert cleaned(2) == cleaned(1)
+
+
+SCRIPT = """
+import sys, time
+from test_workers import sleeper
+from cpt.corpus.workers import ordered_map
+if __name__ == "__main__":
+    for result in ordered_map(sleeper, (), range(100), 2):
+        print(result, flush=True)
+"""
+
+
+def sleeper() -> Callable[[int], int]:
+    """Work that tells its process and then takes a minute, beyond the first chunks."""
+
+    def work(number: int) -> int:
+        if number >= 8:
+            sys.stderr.write(f"{os.getpid()}\n")
+            sys.stderr.flush()
+            time.sleep(60)
+        return number
+
+    return work
+
+
+def test_processes_end_with_a_killed_main_one(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"}
+    main = subprocess.Popen(
+        [sys.executable, str(script)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env=environment,
+        text=True,
+    )
+    assert main.stderr is not None
+    others = [int(main.stderr.readline()) for _ in range(2)]
+    main.kill()
+    main.wait()
+    for other in others:
+        for _ in range(200):
+            try:
+                os.kill(other, 0)
+            except ProcessLookupError:
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("a process is still there")
