@@ -188,7 +188,7 @@ def _corpus_problems(
         hint = "Add text, use smaller batches, or set more epochs."
         return None, [Problem(message, key="epochs", hint=hint)]
     problems = _schedule_problems(config, steps)
-    if config.mixture is not None or isinstance(config.epochs, Mapping):
+    if config.mixture is not None:
         return steps, [
             *problems,
             *step_problems(config, steps),

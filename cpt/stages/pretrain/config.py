@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from cpt.monitor.gates.gate import percent
 from cpt.monitor.schedule import Regular
 from cpt.stages.base import StageConfig
 from cpt.stages.corpus.config import Source
 from cpt.stages.pretrain.continuation import Start
-from cpt.stages.pretrain.mixture import Mixture, check_ends, one_or_more
+from cpt.stages.pretrain.mixture import Mixture, check_ends, keyed, one_or_more
 from cpt.training.schedules import Schedule
 from cpt.training.settings import TrainingConfig
 
@@ -250,17 +258,22 @@ class PretrainConfig(TrainingConfig, StageConfig):
             check_ends(mixture)
         return mixture
 
+    @field_validator("epochs")
+    @classmethod
+    def _parts_are_read_apart(cls, epochs: Any, known: ValidationInfo) -> Any:
+        if isinstance(epochs, Mapping) and known.data.get("mixture") is None:
+            raise ValueError(
+                "epochs by part need a `mixture` (temperature: 1 reads parts by their sizes), or give one "
+                "number"
+            )
+        return epochs
+
     @property
     def replay_shares(self) -> dict[str, float]:
         """Replay share of each phase, by its key; one without phases."""
-        shares = {
-            f"mixture.{at}.replay": phase.replay
-            for at, phase in enumerate(self.mixture or [])
-            if phase.replay is not None
-        }
-        if self.mixture is None or len(shares) < len(self.mixture):
-            return {"replay": self.replay} | shares
-        return shares
+        phases = keyed(self.mixture)
+        shares = {f"{key}.replay": phase.replay for key, phase in phases if phase.replay is not None}
+        return shares if 0 < len(phases) == len(shares) else {"replay": self.replay} | shares
 
     @property
     def first_replay(self) -> float:

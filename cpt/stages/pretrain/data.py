@@ -71,7 +71,7 @@ def expected_tokens(config: PretrainConfig, upstream: Sequence[StageConfig]) -> 
 
     if config.tokens is not None or config.start is not None:  # an earlier stage has used some text
         return config.tokens
-    if config.mixture is not None or isinstance(config.epochs, Mapping):  # it ends with some part
+    if config.mixture is not None or isinstance(config.epochs, Mapping):  # sizes of parts decide
         return None
     selected = [maker.select.tokens for maker in upstream if isinstance(maker, CorpusConfig) and maker.select]
     domain_rows = config.batch_sequences - replay_rows(config.replay, config.batch_sequences)

@@ -94,6 +94,12 @@ def one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, Mapping) else value
 
 
+def keyed(mixture: Sequence[Mixture] | None) -> list[tuple[str, Mixture]]:
+    """Return the phases with their keys; one phase alone may be written without a list."""
+    phases = mixture or []
+    return [("mixture" if len(phases) == 1 else f"mixture.{at}", each) for at, each in enumerate(phases)]
+
+
 def check_ends(mixture: Sequence[Mixture]) -> None:
     """Raise ValueError unless phases end one after the other, the last one at 1."""
     ends = [phase.until for phase in mixture]
@@ -156,8 +162,7 @@ def part_problems(config: PretrainConfig, parts: Sequence[str]) -> list[Problem]
         if parts
         else "Give the domain's sources in the corpus stage a `part`, or leave this out."
     )
-    for at, phase in enumerate(config.mixture or []):
-        key = f"mixture.{at}"
+    for key, phase in keyed(config.mixture):
         if phase.temperature is not None and len(parts) < 2:
             message = f"a temperature needs two parts of the domain or more; {there}"
             problems.append(Problem(message, key=f"{key}.temperature", hint=hint))
@@ -170,14 +175,10 @@ def part_problems(config: PretrainConfig, parts: Sequence[str]) -> list[Problem]
             wrong += [f"{name} has no weight" for name in missing]
             message = f"the weights do not fit the domain: {'; '.join(wrong)} ({there})"
             problems.append(Problem(message, key=f"{key}.weights", hint=hint))
-    if isinstance(config.epochs, Mapping):
-        if config.mixture is None:
-            message = "epochs by part need parts that are read apart"
-            more = "Add a `mixture` (temperature: 1 reads parts by their sizes), or give one number."
-            problems.append(Problem(message, key="epochs", hint=more))
-        elif unknown := [name for name in config.epochs if name not in parts]:
-            message = f"no part of the domain is called {', '.join(unknown)}; {there}"
-            problems.append(Problem(message, key="epochs", hint="Name its parts, or give one number."))
+    named = config.epochs if isinstance(config.epochs, Mapping) else {}
+    if unknown := [name for name in named if name not in parts]:
+        message = f"no part of the domain is called {', '.join(unknown)}; {there}"
+        problems.append(Problem(message, key="epochs", hint="Name its parts, or give one number."))
     return problems
 
 
@@ -240,12 +241,12 @@ def epoch_problems(
 def step_problems(config: PretrainConfig, steps: int) -> list[Problem]:
     """Return the phases of a mixture in which there is no step."""
     problems, first = [], 0
-    for at, phase in enumerate(config.mixture or []):
+    for key, phase in keyed(config.mixture):
         end = round(phase.until * steps)
         if end <= first:
             message = f"the phase until {phase.until:g} has none of the {steps:,} steps"
             hint = "Train on more tokens, or make it longer."
-            problems.append(Problem(message, key=f"mixture.{at}", hint=hint))
+            problems.append(Problem(message, key=key, hint=hint))
         first = end
     return problems
 
